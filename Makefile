@@ -1,0 +1,54 @@
+# One door for developers: `make` lists what there is; each target sets up .venv when it needs to.
+
+PYTHON ?= python3.11
+BIN := .venv/bin
+.DEFAULT_GOAL := help
+.PHONY: help demo dev test lint types imports openapi docker check bench lock clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+
+demo: .venv/ready  ## show a tenant's life on an embedded AWS
+	$(BIN)/orchestrator demo
+
+dev: .venv/ready  ## run the service with an embedded AWS on http://127.0.0.1:8080
+	$(BIN)/orchestrator dev
+
+test: .venv/ready  ## run the tests
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: .venv/ready  ## ruff and hadolint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/hadolint Dockerfile
+
+types: .venv/ready  ## mypy, strict
+	$(BIN)/mypy
+
+imports: .venv/ready  ## the layer rule
+	$(BIN)/lint-imports --no-logo
+
+openapi: .venv/ready  ## write openapi/openapi.json anew
+	$(BIN)/orchestrator openapi --config local.toml --output openapi/openapi.json
+
+check: lint types imports  ## all that needs no test run: lint, types, imports, OpenAPI
+	$(BIN)/orchestrator openapi --config local.toml --check --output openapi/openapi.json
+
+bench: .venv/ready  ## measure the main paths, in ratios
+	$(BIN)/python benchmarks/bench.py
+
+lock: .venv/ready  ## resolve requirements/*.txt anew from pyproject.toml
+	$(PYTHON) -m venv .venv/uv && .venv/uv/bin/pip install -q uv
+	.venv/uv/bin/uv pip compile $(LOCK) --extra dev --group test --group lint -o requirements/dev.txt
+	.venv/uv/bin/uv pip compile $(LOCK) -c requirements/dev.txt -o requirements/runtime.txt
+
+LOCK := -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml
+
+clean:  ## remove what the targets made
+	rm -rf .venv dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+
+.venv/ready: requirements/dev.txt pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@

@@ -1,0 +1,123 @@
+"""AWS: one session, each client opened once for the life of the app, errors turned into ours.
+
+A client for each call would cost 60 to 90 ms of CPU. aioboto3 takes more than a second to
+import, so it is imported when the first client is opened.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.core.errors import PermanentError, TemporaryError
+
+if TYPE_CHECKING:
+    import aioboto3
+    from types_aiobotocore_codebuild import CodeBuildClient
+    from types_aiobotocore_dynamodb import DynamoDBClient
+
+#: A quota is lifted by people or by builds that end; nobody gains from asking each 5 s.
+QUOTA_PAUSE_S = 30.0
+
+_QUOTA_CODES = frozenset({"AccountLimitExceededException", "LimitExceededException"})
+_REFUSED_FOR_GOOD = frozenset(
+    {"InvalidInputException", "ValidationException", "ParamValidationError"}
+)
+
+
+class AWS:
+    """The clients, each opened when it is first asked for and closed with the app.
+
+    An adapter holds the way to its client (`aws.codebuild`), so that an app which never
+    uses AWS needs neither a region nor the second that importing the SDK takes.
+    """
+
+    def __init__(
+        self,
+        stack: AsyncExitStack,
+        *,
+        dynamodb_region: str | None,
+        connect_timeout_s: float,
+        read_timeout_s: float,
+    ) -> None:
+        self._stack = stack
+        self._dynamodb_region = dynamodb_region
+        self._connect_timeout_s = connect_timeout_s
+        self._read_timeout_s = read_timeout_s
+        self._session: aioboto3.Session | None = None
+        self._clients: dict[str, Any] = {}
+        self._opening = asyncio.Lock()
+
+    async def codebuild(self) -> "CodeBuildClient":
+        client: CodeBuildClient = await self._open("codebuild", None)
+        return client
+
+    async def dynamodb(self) -> "DynamoDBClient":
+        client: DynamoDBClient = await self._open("dynamodb", self._dynamodb_region)
+        return client
+
+    async def _open(self, service: str, region: str | None) -> Any:
+        async with self._opening:
+            if service not in self._clients:
+                self._clients[service] = await self._enter(service, region)
+            return self._clients[service]
+
+    async def _enter(self, service: str, region: str | None) -> Any:
+        import aioboto3
+        from aiobotocore.config import AioConfig
+
+        self._session = self._session or aioboto3.Session()
+        config = AioConfig(
+            connect_timeout=self._connect_timeout_s,
+            read_timeout=self._read_timeout_s,
+            # Two tries fit into EventBridge's 5 s; more patience is the sweep's.
+            retries={"mode": "standard", "total_max_attempts": 2},
+            max_pool_connections=50,
+            tcp_keepalive=True,
+        )
+        with aws_errors(f"Opening AWS {service}"):
+            return await self._stack.enter_async_context(
+                self._session.client(service, region_name=region, config=config)
+            )
+
+
+@asynccontextmanager
+async def open_aws(
+    *, dynamodb_region: str | None, connect_timeout_s: float, read_timeout_s: float
+) -> AsyncIterator[AWS]:
+    """AWS for the life of the app. `dynamodb_region` None: the standard chain's region."""
+    async with AsyncExitStack() as stack:
+        yield AWS(
+            stack,
+            dynamodb_region=dynamodb_region,
+            connect_timeout_s=connect_timeout_s,
+            read_timeout_s=read_timeout_s,
+        )
+
+
+@contextmanager
+def aws_errors(call: str, *, missing: str | None = None) -> Iterator[None]:
+    """Turn what botocore raises inside into our errors. `call` names it: "CodeBuild StartBuild".
+
+    `missing` is the sentence for a thing that the event asked for and AWS doesn't have.
+
+    Only what AWS refuses for its content is permanent. Access denied, a missing table, a
+    code nobody has heard of: somebody will mend them, and the event must survive.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
+
+    try:
+        yield
+    except ClientError as error:
+        code = error.response.get("Error", {}).get("Code", "")
+        sentence = f"{call}: {code}: {error.response.get('Error', {}).get('Message', '')}"
+        if missing and code == "ResourceNotFoundException":
+            raise PermanentError(missing) from error
+        if code in _REFUSED_FOR_GOOD:
+            raise PermanentError(sentence) from error
+        pause = QUOTA_PAUSE_S if code in _QUOTA_CODES else None
+        raise TemporaryError(sentence, retry_after_s=pause) from error
+    except ParamValidationError as error:
+        raise PermanentError(f"{call}: {error}") from error
+    except (BotoCoreError, TimeoutError) as error:
+        raise TemporaryError(f"{call}: {error}") from error

@@ -1,0 +1,61 @@
+"""Tier catalogs that need no AWS: one written in the settings, and a cache before any other."""
+
+import asyncio
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+
+import attrs
+
+from orchestrator.core.ports import Clock, Tier, TierCatalog, TierFunction
+
+
+@attrs.frozen
+class StaticTierCatalog:
+    tiers: Mapping[str, Tier]
+
+    async def find_tier(self, tier: str) -> Tier | None:
+        found = self.tiers.get(tier)
+        return None if found is None else {"tier": tier, **found}
+
+
+@attrs.frozen
+class FunctionTierCatalog:
+    """A user's plain async function as a catalog."""
+
+    find: TierFunction
+
+    async def find_tier(self, tier: str) -> Tier | None:
+        return await self.find(tier)
+
+
+class CachedTierCatalog:
+    """Remembers found tiers for `keep_s` seconds; many askers at once cost one question.
+
+    A tier that isn't there is asked for again each time: whoever adds it is waiting.
+    """
+
+    def __init__(self, catalog: TierCatalog, clock: Clock, *, keep_s: float) -> None:
+        self._catalog = catalog
+        self._clock = clock
+        self._keep = timedelta(seconds=keep_s)
+        self._found: dict[str, tuple[datetime, Tier]] = {}
+        self._asked: dict[str, asyncio.Task[Tier | None]] = {}
+
+    async def find_tier(self, tier: str) -> Tier | None:
+        known = self._found.get(tier)
+        if known is not None and self._clock.now() < known[0]:
+            return known[1]
+        asking = self._asked.get(tier)
+        if asking is None:
+            asking = self._asked[tier] = asyncio.create_task(self._ask(tier))
+        # Shielded: an asker that gives up must not fail the others.
+        return await asyncio.shield(asking)
+
+    async def _ask(self, tier: str) -> Tier | None:
+        try:
+            found = await self._catalog.find_tier(tier)
+        finally:
+            del self._asked[tier]
+        if found is not None:
+            self._found[tier] = (self._clock.now() + self._keep, found)
+        return found

@@ -1,0 +1,152 @@
+"""The command line. Commands parse, call and print; what they do is written elsewhere.
+
+Heavy modules are imported within the commands, so that `--help` answers at once.
+"""
+
+import asyncio
+import json
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from orchestrator.settings import Settings
+
+#: Fargate kills 30 s after SIGTERM.
+_DRAIN_S = 25.0
+
+_config = click.option(
+    "--config",
+    metavar="FILE",
+    help="A TOML file, or the name of one that ships with the package: local.toml.",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--debug", is_flag=True, help="Show the traceback of a failure.")
+@click.version_option(package_name="saas-orchestrator")
+def commands(debug: bool) -> None:
+    """Turns a SaaS control plane's events into builds, once each."""
+
+
+@commands.command()
+@_config
+@click.option("--host", help="Where to listen; by default the setting http.host.")
+@click.option("--port", type=click.IntRange(0, 65535), help="By default the setting http.port.")
+def serve(config: str | None, host: str | None, port: int | None) -> None:
+    """Run the HTTP service."""
+    from aiohttp import web
+
+    from orchestrator.app import create_app
+
+    settings = _load_settings(config)
+    web.run_app(
+        create_app(settings),
+        host=host or settings.http.host,
+        port=settings.http.port if port is None else port,
+        shutdown_timeout=_DRAIN_S,
+        access_log=None,
+        print=_announce,
+    )
+
+
+@commands.command()
+@_config
+@click.option("--port", type=click.IntRange(1, 65535), help="By default the setting http.port.")
+def dev(config: str | None, port: int | None) -> None:
+    """Run the service with an embedded AWS that has everything it needs."""
+    from orchestrator.laptop import run_dev
+
+    settings = _load_settings(config or "local.toml")
+    asyncio.run(run_dev(settings, config=config or "local.toml", port=port, echo=click.echo))
+
+
+@commands.command()
+def demo() -> None:
+    """Show a tenant's life on an embedded AWS; exits 0 only if all of it was seen to happen."""
+    from orchestrator.demo import run_demo
+
+    sys.exit(asyncio.run(run_demo(_load_settings("local.toml"), config="local.toml")))
+
+
+@commands.command()
+@click.argument("event_type", metavar="TYPE")
+@click.argument("file", type=click.File("rb"), default="-")
+@click.option(
+    "--url", default="http://127.0.0.1:8080", show_default=True, help="Where the service is."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
+def send(event_type: str, file: Any, url: str, as_json: bool) -> None:
+    """Send an event of TYPE with the body in FILE (-: standard input) and show what came of it."""
+    from orchestrator.client import send_event
+
+    sent = asyncio.run(send_event(url, event_type, file.read()))
+    click.echo(json.dumps(sent.as_json(), indent=2) if as_json else sent.as_text())
+    if not sent.succeeded:
+        sys.exit(1)
+
+
+@commands.command()
+@_config
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Write it there.")
+@click.option("--check", is_flag=True, help="Fail if the file at --output is out of date.")
+def openapi(config: str | None, output: Path | None, check: bool) -> None:
+    """Print the OpenAPI document of the service, handlers of yours included."""
+    from orchestrator.app import create_app
+    from orchestrator.intake.openapi import build_document
+
+    if check and output is None:
+        raise click.UsageError("--check needs --output FILE, the file to compare with.")
+    document = build_document(create_app(_load_settings(config)))
+    text = json.dumps(document, indent=2, sort_keys=True) + "\n"
+    if output is None:
+        click.echo(text, nl=False)
+    elif not check:
+        output.write_text(text)
+    elif not output.exists() or output.read_text() != text:
+        raise click.ClickException(
+            f"{output} is out of date: run `orchestrator openapi --output {output}`."
+        )
+
+
+def main() -> None:
+    """The entry point: one line for a failure, exit code 2 for bad usage and 1 for the rest."""
+    arguments = sys.argv[1:]
+    try:
+        commands.main(arguments, prog_name="orchestrator", standalone_mode=False)
+    except click.UsageError as error:
+        path = error.ctx.command_path if error.ctx else "orchestrator"
+        _exit(2, f"{path}: {error.format_message()} Try `{path} --help`.")
+    except click.ClickException as error:
+        _exit(1, error.format_message())
+    except (click.Abort, KeyboardInterrupt):
+        _exit(130, "interrupted")
+    except Exception as error:  # noqa: BLE001 - a user gets a sentence; --debug shows the rest
+        if "--debug" in arguments:
+            traceback.print_exc()
+        _exit(1, str(error) or type(error).__name__)
+
+
+def _exit(code: int, message: str) -> None:
+    click.echo(f"Error: {message}", err=True)
+    sys.exit(code)
+
+
+def _load_settings(config: str | None) -> "Settings":
+    from orchestrator.logs import configure_logs
+    from orchestrator.settings import load_settings
+
+    settings = load_settings(config)
+    configure_logs(level=settings.log.level, layout=settings.log.format)
+    return settings
+
+
+def _announce(text: str) -> None:
+    """aiohttp's banner as a log line."""
+    import structlog
+
+    url = text.split("Running on ")[-1].split()[0]
+    structlog.get_logger("orchestrator.cli").info("listening", url=url)

@@ -1,0 +1,193 @@
+"""The orchestrator: parse, claim, structure, handle, settle.
+
+Whatever brings an event (HTTP, a queue, a library call) comes through
+`Orchestrator.handle_event`; nothing else runs a handler.
+"""
+
+import asyncio
+import traceback
+from collections.abc import Mapping
+from contextvars import ContextVar
+from typing import Any, Protocol
+
+import attrs
+import structlog
+
+from orchestrator.core.envelopes import Body, Delivery, parse_event
+from orchestrator.core.errors import (
+    BeingHandled,
+    EventKeyReused,
+    HandlerFailed,
+    OrchestratorError,
+    PermanentError,
+    TemporaryError,
+)
+from orchestrator.core.events import Event
+from orchestrator.core.lifecycle import STATE_AFTER
+from orchestrator.core.payloads import read_tenant_id
+from orchestrator.core.ports import Ids
+from orchestrator.core.records import (
+    BodyDiffers,
+    Claimed,
+    Duplicate,
+    Failure,
+    InOtherHands,
+    RunRecord,
+    RunStatus,
+    Settlement,
+)
+from orchestrator.core.registry import HandlerRegistry
+from orchestrator.core.run import FollowUp, Run, Services
+
+#: Set by the way in. It reaches us through a user's wrapper that passes type and body alone,
+#: so that wrapping the orchestrator can't cost anybody the recognition of duplicates.
+delivery: ContextVar[Delivery] = ContextVar("delivery", default=Delivery())  # noqa: B039 - frozen
+
+log = structlog.get_logger("orchestrator.dispatch")
+
+
+@attrs.frozen(kw_only=True)
+class Handled:
+    """The event is handled: just now, or (`replayed`) by an earlier delivery of it."""
+
+    run_id: str
+    replayed: bool = False
+
+
+class EventOrchestrator(Protocol):
+    """What the ways in call; a user's own may take its place."""
+
+    async def handle_event(self, event_type: str, body: Any) -> object:
+        """Handle an event; `body` is the parsed JSON, as received."""
+
+
+@attrs.frozen(kw_only=True)
+class Limits:
+    """When an attempt is the last one, and how long equal content is one event (seconds)."""
+
+    max_attempts: int
+    dedupe_window_s: float
+
+
+@attrs.frozen(kw_only=True)
+class Orchestrator:
+    """Finds the handler of an event, claims the event, runs it and settles it."""
+
+    registry: HandlerRegistry
+    services: Services
+    ids: Ids
+    aliases: Mapping[str, str]
+    limits: Limits
+
+    async def handle_event(
+        self, event_type: str, body: object, *, event_id: str | None = None
+    ) -> Handled:
+        """Handle one event: `body` is parsed JSON in any of the shapes of `core.envelopes`.
+
+        Raises:
+            BadEvent: it can't be read as an event.
+            PermanentError: it will never work as it is; a failed run says why.
+            TemporaryError: try again later.
+            HandlerFailed: the handler has a bug.
+        """
+        how = delivery.get()
+        event = parse_event(
+            event_type,
+            body,
+            delivery=attrs.evolve(how, event_id=event_id) if event_id else how,
+            aliases=self.aliases,
+            now=self.services.clock.now(),
+            fresh_id=self.ids.fresh_id(),
+        )
+        return await self._handle(event)
+
+    async def _handle(self, event: Event[Body]) -> Handled:
+        tenant_id = read_tenant_id(event.body)
+        with structlog.contextvars.bound_contextvars(
+            run_id=event.key, event_type=event.type, tenant_id=tenant_id
+        ):
+            claim = await self.services.ledger.claim(
+                event=event, tenant_id=tenant_id, dedupe_window_s=self.limits.dedupe_window_s
+            )
+            match claim:
+                case Claimed(record):
+                    await self._work(event, record)
+                    return Handled(run_id=record.run_id)
+                case Duplicate(record):
+                    log.info("duplicate", status=record.status)
+                    return Handled(run_id=record.run_id, replayed=True)
+                case InOtherHands(record):
+                    raise BeingHandled(record.run_id)
+                case BodyDiffers(record):
+                    raise EventKeyReused(event.id, record.run_id)
+
+    async def _work(self, event: Event[Body], record: RunRecord) -> None:
+        """One attempt at a claimed run, from its handler to its settlement."""
+        run = Run(record, self.services, follow_up=self._follow_up(event, record))
+        log.info("started", attempt=record.attempt)
+        try:
+            registration = self.registry.resolve(event.type)
+            payload = self.services.structure.structure(event.body, registration.payload)
+            await registration.handler(attrs.evolve(event, payload=payload), run)
+        except (PermanentError, TemporaryError) as error:
+            final = isinstance(error, PermanentError)
+            await self._settle(run, RunStatus.FAILED if final else RunStatus.RETRY, error)
+            error.run_id = record.run_id
+            raise
+        except asyncio.CancelledError:
+            await asyncio.shield(
+                self._settle(run, RunStatus.RETRY, TemporaryError("The attempt was cancelled."))
+            )
+            raise
+        except Exception as error:
+            final = record.attempt >= self.limits.max_attempts
+            await self._settle(run, RunStatus.FAILED if final else RunStatus.RETRY, error)
+            log.error("handler failed", exc_info=error)
+            raise HandlerFailed(event.type, record.run_id) from error
+        else:
+            await self._settle(run, RunStatus.SUCCEEDED, tenant_state=STATE_AFTER.get(event.type))
+
+    async def _settle(
+        self,
+        run: Run,
+        status: RunStatus,
+        error: Exception | None = None,
+        tenant_state: str | None = None,
+    ) -> None:
+        await self.services.ledger.settle(
+            run_id=run.run_id,
+            attempt=run.attempt,
+            settlement=Settlement(
+                status=status,
+                progress=run.unrecorded,
+                error=_failure(error) if error else None,
+                tenant_state=tenant_state,
+            ),
+        )
+        log.info("settled", status=status, **({"reason": str(error)} if error else {}))
+
+    def _follow_up(self, event: Event[Body], record: RunRecord) -> FollowUp:
+        async def follow_up(event_type: str, body: Body) -> None:
+            derived = attrs.evolve(
+                event,
+                type=event_type,
+                source="orchestrator",
+                id=record.run_id,
+                body=body,
+                raw=body,
+                payload=body,
+                identified_by_content=False,
+            )
+            await self._handle(derived)
+
+        return follow_up
+
+
+def _failure(error: Exception) -> Failure:
+    is_bug = not isinstance(error, OrchestratorError)
+    return Failure(
+        type=type(error).__name__,
+        message=str(error),
+        errors=error.errors if isinstance(error, PermanentError) else (),
+        traceback="".join(traceback.format_exception(error)) if is_bug else None,
+    )

@@ -1,0 +1,200 @@
+"""From a JSON body to an `Event`, for every shape that senders use. Pure.
+
+    EventBridge envelope   {"detail-type", "detail", "source", "id", "time", ...}
+    CloudEvent             {"specversion", "type", "source", "id", "data", ...}
+    typed                  {"type", "data"} and nothing else
+    bare                   the business body itself
+
+Binary CloudEvents become structured ones first (`structured_cloudevent`), so that
+there is one way through. An envelope that contradicts itself is a `BadEvent`: nothing
+of it is kept, since nobody could say which event it is.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import unquote
+
+import attrs
+
+from orchestrator.core.errors import BadEvent
+from orchestrator.core.events import Event, digest
+
+Body = Mapping[str, Any]
+
+_MAX_TYPE_LENGTH = 128  # EventBridge's limit for a detail-type
+
+
+@attrs.frozen(kw_only=True)
+class Delivery:
+    """What the way in knows about an event besides its body.
+
+    `event_id` outranks every id in the body (the `Idempotency-Key` header).
+    `same_content_same_event` makes a body without any id its own identity: right over
+    HTTP, where a sender repeats what got no answer, wrong for a library call.
+    """
+
+    event_id: str | None = None
+    same_content_same_event: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class _Opened:
+    """An envelope, opened: what it says of the event, where it says so."""
+
+    type: str | None = None
+    source: str = ""
+    id: str | None = None
+    time: datetime | None = None
+    body: Body
+
+
+def parse_event(
+    event_type: str,
+    raw: object,
+    *,
+    delivery: Delivery,
+    aliases: Mapping[str, str],
+    now: datetime,
+    fresh_id: str,
+) -> Event[Body]:
+    """Read `raw`, a parsed JSON value, as an event; its payload is the business body still.
+
+    `event_type` is what the path or the caller said.
+
+    Raises:
+        BadEvent: not an object, a broken envelope, or a type that isn't the envelope's.
+    """
+    opened = _open(raw)
+    resolved = aliases.get(event_type, event_type)
+    enveloped = opened.type if opened.type and not _is_typed(raw) else event_type
+    if aliases.get(enveloped, enveloped) != resolved:
+        raise BadEvent(
+            f"The path says {event_type!r} and the envelope says {enveloped!r}: "
+            "send one event under one type."
+        )
+    if len(resolved) > _MAX_TYPE_LENGTH:
+        raise BadEvent(
+            f"The event type is {len(resolved)} characters long; at most {_MAX_TYPE_LENGTH} "
+            "are allowed."
+        )
+    named_id = delivery.event_id or opened.id
+    by_content = named_id is None and delivery.same_content_same_event
+    return Event(
+        type=resolved,
+        source=opened.source,
+        id=named_id or (digest(resolved, opened.body) if by_content else fresh_id),
+        time=opened.time or now,
+        body=opened.body,
+        raw=_object(raw, "The body"),
+        payload=opened.body,
+        identified_by_content=by_content,
+    )
+
+
+def read_event_type(raw: object) -> str:
+    """The type that a body names by itself. Raises BadEvent if it names none."""
+    named = _open(raw).type
+    if named is None:
+        raise BadEvent(
+            "The event has no type: post to /events/{eventType}, or send an envelope "
+            'with "detail-type" or a CloudEvent with "type".'
+        )
+    return named
+
+
+def structured_cloudevent(attributes: Mapping[str, str], data: object) -> dict[str, Any]:
+    """A binary CloudEvent in its structured form.
+
+    `attributes` are the `ce-*` headers by lower-case name without the prefix, still
+    percent-encoded (CloudEvents HTTP binding 1.0.2, section 3.1.3).
+    """
+    return {**{name: unquote(value) for name, value in attributes.items()}, "data": data}
+
+
+def _open(raw: object) -> _Opened:
+    body = _object(raw, "The body")
+    if "detail-type" in body and "detail" in body:
+        return _open_envelope(body)
+    if "specversion" in body:
+        return _open_cloudevent(body)
+    if _is_typed(body):
+        return _Opened(type=body["type"], body=body["data"])
+    return _Opened(body=body)
+
+
+def _open_envelope(envelope: Body) -> _Opened:
+    detail = _object(envelope["detail"], '"detail" of the envelope')
+    return _Opened(
+        type=_text(envelope, "detail-type", required=True),
+        source=_text(envelope, "source") or "",
+        id=_text(envelope, "id"),
+        time=_time(envelope),
+        body=detail["data"] if _is_typed(detail) else detail,
+    )
+
+
+def _open_cloudevent(event: Body) -> _Opened:
+    if event["specversion"] != "1.0":
+        raise BadEvent(
+            f'The CloudEvent has "specversion" {event["specversion"]!r}; "1.0" is understood.'
+        )
+    return _Opened(
+        type=_text(event, "type", required=True),
+        source=_text(event, "source", required=True) or "",
+        id=_text(event, "id", required=True),
+        time=_time(event),
+        body=_object(event.get("data"), '"data" of the CloudEvent'),
+    )
+
+
+def _is_typed(body: object) -> bool:
+    return (
+        isinstance(body, Mapping)
+        and set(body) == {"type", "data"}
+        and isinstance(body["type"], str)
+        and isinstance(body["data"], Mapping)
+    )
+
+
+def _object(value: object, what: str) -> Body:
+    if not isinstance(value, Mapping):
+        raise BadEvent(f"{what} must be a JSON object, not {_json_name(value)}.")
+    return value
+
+
+def _text(envelope: Body, name: str, *, required: bool = False) -> str | None:
+    value = envelope.get(name)
+    if isinstance(value, str) and value:
+        return value
+    if value is None and not required:
+        return None
+    raise BadEvent(
+        f'"{name}" of the envelope must be a string that is not empty, not {_json_name(value)}.'
+    )
+
+
+def _time(envelope: Body) -> datetime | None:
+    text = _text(envelope, "time")
+    if text is None:
+        return None
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise BadEvent(f'"time" of the envelope is {text!r}, which is not RFC 3339.') from None
+    return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def _json_name(value: object) -> str:
+    match value:
+        case None:
+            return "nothing"
+        case bool():
+            return "a boolean"
+        case str():
+            return "a string" if value else "an empty string"
+        case int() | float():
+            return "a number"
+        case list():
+            return "a list"
+    return "an object"

@@ -1,0 +1,56 @@
+"""The event: its types, its key, and what every delivery of it has in common."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+import attrs
+
+TENANT_PROVISIONING = "TENANT_PROVISIONING"
+TENANT_PROVISIONING_SUCCESS = "TENANT_PROVISIONING_SUCCESS"
+TENANT_PROVISIONING_FAILURE = "TENANT_PROVISIONING_FAILURE"
+TENANT_DEPLOYMENT = "TENANT_DEPLOYMENT"
+TENANT_DEPLOYMENT_SUCCESS = "TENANT_DEPLOYMENT_SUCCESS"
+TENANT_DEPLOYMENT_FAILURE = "TENANT_DEPLOYMENT_FAILURE"
+TENANT_DEPROVISIONING = "TENANT_DEPROVISIONING"
+TENANT_DEPROVISIONING_SUCCESS = "TENANT_DEPROVISIONING_SUCCESS"
+TENANT_DEPROVISIONING_FAILURE = "TENANT_DEPROVISIONING_FAILURE"
+BUILD_STATE_CHANGE = "BUILD_STATE_CHANGE"
+
+#: What AWS calls the events that we know by another name.
+AWS_ALIASES: Mapping[str, str] = {"CodeBuild Build State Change": BUILD_STATE_CHANGE}
+
+Payload = TypeVar("Payload", covariant=True)
+
+
+@attrs.frozen(kw_only=True)
+class Event(Generic[Payload]):
+    """One message, as a handler sees it.
+
+    Two deliveries with one `key` (type, source and id) are the same event. `payload` is
+    the handler's model, `body` the business body with every unknown field, `raw` what
+    was received.
+    """
+
+    type: str
+    source: str
+    id: str
+    time: datetime
+    body: Mapping[str, Any]
+    raw: Mapping[str, Any]
+    payload: Payload
+    #: The id was made from the content, so it holds for `events.dedupe_window_s` alone.
+    identified_by_content: bool = False
+
+    @property
+    def key(self) -> str:
+        """The event key: 40 hexadecimal characters, the same for each delivery."""
+        return digest(self.type, self.source, self.id)
+
+
+def digest(*parts: object) -> str:
+    """40 hexadecimal characters (160 bits of SHA-256) over JSON values, unambiguously joined."""
+    canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:40]

@@ -1,0 +1,108 @@
+"""The built-in handlers: one plain async function for each event type.
+
+They are defaults of every registry. Whoever replaces one may still call it:
+`await handlers.tenant_provisioning(event, run)`.
+"""
+
+from typing import Any
+
+from orchestrator.core import events
+from orchestrator.core.errors import PayloadMismatch, PermanentError
+from orchestrator.core.events import Event
+from orchestrator.core.javascript import stringify
+from orchestrator.core.payloads import (
+    TenantDeployment,
+    TenantDeprovisioning,
+    TenantOutcome,
+    TenantProvisioning,
+    TenantRequest,
+    read_object,
+)
+from orchestrator.core.ports import Tier
+from orchestrator.core.registry import HandlerRegistry
+from orchestrator.core.run import Run
+from orchestrator.core.variables import build_variables
+
+
+async def tenant_provisioning(event: Event[TenantProvisioning], run: Run) -> None:
+    """Start the job that the tenant's tier names."""
+    tier = await _tier(event.payload, run)
+    await _start(event, run, tier, tier.get("jobIdentifier") or tier.get("jobName"))
+
+
+async def tenant_deprovisioning(event: Event[TenantDeprovisioning], run: Run) -> None:
+    """Start the job that takes the tenant down again."""
+    tier = await _tier(event.payload, run)
+    await _start(event, run, tier, tier.get("deprovisioningJobIdentifier"))
+
+
+async def tenant_deployment(event: Event[TenantDeployment], run: Run) -> None:
+    """Start the tier's deployment job; a tier without one is deployed already."""
+    tier = await _tier(event.payload, run) if event.payload.named_tier else {}
+    job_identifier = tier.get("deploymentJobIdentifier")
+    if job_identifier is None:
+        await run.follow_up(events.TENANT_DEPLOYMENT_SUCCESS, event.body)
+    else:
+        await _start(event, run, tier, job_identifier)
+
+
+async def tenant_outcome(event: Event[TenantOutcome], run: Run) -> None:
+    """Take note: the lifecycle moves with the event's type."""
+
+
+async def build_state_change(event: Event[dict[str, Any]], run: Run) -> None:
+    """A build of somebody else's is none of our business."""
+
+
+def built_in_handlers() -> HandlerRegistry:
+    """A registry of the built-in handlers, to be the default of a user's own."""
+    registry = HandlerRegistry()
+    registry.register(events.TENANT_PROVISIONING, tenant_provisioning)
+    registry.register(events.TENANT_DEPROVISIONING, tenant_deprovisioning)
+    registry.register(events.TENANT_DEPLOYMENT, tenant_deployment)
+    for outcome in (
+        events.TENANT_PROVISIONING_SUCCESS,
+        events.TENANT_PROVISIONING_FAILURE,
+        events.TENANT_DEPLOYMENT_SUCCESS,
+        events.TENANT_DEPLOYMENT_FAILURE,
+        events.TENANT_DEPROVISIONING_SUCCESS,
+        events.TENANT_DEPROVISIONING_FAILURE,
+    ):
+        registry.register(outcome, tenant_outcome)
+    registry.register(events.BUILD_STATE_CHANGE, build_state_change)
+    return registry
+
+
+async def _tier(payload: TenantRequest, run: Run) -> Tier:
+    if payload.named_tier is None:
+        raise PermanentError(
+            "The event names no tier.",
+            errors=[
+                PayloadMismatch(
+                    "$.planConfig.tier",
+                    "is missing; subscription.plan.tier, plan.tier and tier are read too",
+                )
+            ],
+        )
+    return await run.tier_details(payload.named_tier)
+
+
+async def _start(event: Event[Any], run: Run, tier: Tier, job_identifier: str | None) -> None:
+    payload: TenantRequest = event.payload
+    if not job_identifier:
+        raise PermanentError("Builder Job name not found in plan details")
+    override = {**payload.environment_override, "tenant": _tenant_variable(event, run)}
+    await run.start_job(
+        job_identifier,
+        build_variables(tier, override),
+        builder=payload.builder or tier.get("builder"),
+    )
+
+
+def _tenant_variable(event: Event[TenantRequest], run: Run) -> str:
+    """The tenant as JSON text, with the identity provider that its plan chose."""
+    sent = event.payload.environment_override.get("tenant", event.body.get("tenant"))
+    tenant = read_object(sent) or {"id": run.tenant_id}
+    identity_provider = event.payload.identity_provider
+    chosen = {} if identity_provider is None else {"identityProvider": identity_provider}
+    return stringify({**tenant, **chosen})

@@ -1,0 +1,47 @@
+"""Values as text, the way that JavaScript prints them.
+
+Builds were written against a service in TypeScript, and the control plane verifies
+signatures over `JSON.stringify`: both must see the very characters that they saw
+before. Numbers follow ECMAScript's Number::toString (by rfc8785, which RFC 8785 bases
+on the same rule).
+"""
+
+import json
+from collections.abc import Mapping
+from decimal import Decimal
+
+import rfc8785
+
+
+def to_text(value: object) -> str:
+    """`String(value)` for a scalar, `JSON.stringify(value)` for an object or a list."""
+    return value if isinstance(value, str) else stringify(value)
+
+
+def stringify(value: object) -> str:
+    """Compact JSON without `\\u` escapes, in the order of the keys.
+
+    Raises:
+        TypeError: a value that JSON has no form for.
+        ValueError: a number that is not finite (`rfc8785.FloatDomainError`).
+    """
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "true" if value else "false"
+        case str():
+            return json.dumps(value, ensure_ascii=False)
+        case int():
+            return str(value)
+        case float():
+            return rfc8785.dumps(value).decode()
+        case Decimal():
+            whole = value == value.to_integral_value()
+            return str(int(value)) if whole else stringify(float(value))
+        case Mapping():
+            members = (f"{stringify(str(key))}:{stringify(item)}" for key, item in value.items())
+            return "{" + ",".join(members) + "}"
+        case list() | tuple():
+            return "[" + ",".join(map(stringify, value)) + "]"
+    raise TypeError(f"{type(value).__name__} has no JSON form")

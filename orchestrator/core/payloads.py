@@ -1,0 +1,162 @@
+"""The built-in payloads, and the facts about a tenant that any payload may carry.
+
+Producers spell the same fact in several ways; a model has a field for each spelling, so
+that a mismatch is reported where the sender wrote it, and a property for the fact.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+
+def json_name(name: str) -> dict[str, str]:
+    """Field metadata for a name in JSON that isn't the field's name in camelCase."""
+    return {"json_name": name}
+
+
+@attrs.frozen(kw_only=True)
+class Tenant:
+    """The tenant, as an object or as JSON text (so it stands in a build's environment)."""
+
+    id: str
+    name: str | None = None
+    key: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class FeatureValue:
+    value: Any = None
+
+
+@attrs.frozen(kw_only=True)
+class Feature:
+    key: str
+    default_value: Any = None
+    value: FeatureValue | None = None
+
+    @property
+    def chosen(self) -> Any:
+        """What the tenant chose, else the default."""
+        if self.value is not None and self.value.value is not None:
+            return self.value.value
+        return self.default_value
+
+
+@attrs.frozen(kw_only=True)
+class Plan:
+    tier: str | None = None
+    features: list[Feature] | None = None
+
+    def feature(self, key: str) -> Any:
+        """The value of a feature, None without one."""
+        return next((f.chosen for f in self.features or () if f.key == key), None)
+
+
+@attrs.frozen(kw_only=True)
+class Subscription:
+    plan: Plan | None = None
+
+
+@attrs.frozen(kw_only=True)
+class BuilderOptions:
+    environment_override: dict[str, Any] | None = None
+
+
+@attrs.frozen(kw_only=True)
+class BuilderConfig:
+    type: str | None = None
+    config: BuilderOptions | None = None
+
+
+@attrs.frozen(kw_only=True)
+class TenantEvent:
+    """What all events about a tenant may carry; the base of the seven built-in types."""
+
+    tenant: Tenant | None = None
+    tenant_id: str | None = None
+    tenant_id_variable: str | None = attrs.field(default=None, metadata=json_name("TENANT_ID"))
+    plan_config: Plan | None = None
+    subscription: Subscription | None = None
+    plan: Plan | None = None
+    tier: str | None = None
+    builder_config: BuilderConfig | None = None
+
+    @property
+    def plans(self) -> tuple[Plan, ...]:
+        """The plans it carries, the most telling first."""
+        subscribed = self.subscription.plan if self.subscription else None
+        return tuple(plan for plan in (self.plan_config, subscribed, self.plan) if plan)
+
+    @property
+    def named_tier(self) -> str | None:
+        """The tier that the event names; None leaves it to what the tenant has."""
+        return next((plan.tier for plan in self.plans if plan.tier), None) or self.tier
+
+    @property
+    def identity_provider(self) -> Any:
+        """The value of the plan's feature `IdP`."""
+        return next((idp for plan in self.plans if (idp := plan.feature("IdP"))), None)
+
+    @property
+    def builder(self) -> str | None:
+        return self.builder_config.type if self.builder_config else None
+
+    @property
+    def environment_override(self) -> Mapping[str, Any]:
+        options = self.builder_config.config if self.builder_config else None
+        return (options.environment_override if options else None) or {}
+
+
+@attrs.frozen(kw_only=True)
+class TenantRequest(TenantEvent):
+    """A request to do something to one tenant, which it must name."""
+
+    def __attrs_post_init__(self) -> None:
+        if not (self.tenant or self.tenant_id or self.tenant_id_variable):
+            raise ValueError("must name the tenant: as tenant.id, tenantId or TENANT_ID")
+
+
+@attrs.frozen(kw_only=True)
+class TenantProvisioning(TenantRequest):
+    """TENANT_PROVISIONING."""
+
+
+@attrs.frozen(kw_only=True)
+class TenantDeprovisioning(TenantRequest):
+    """TENANT_DEPROVISIONING."""
+
+
+@attrs.frozen(kw_only=True)
+class TenantDeployment(TenantRequest):
+    """TENANT_DEPLOYMENT."""
+
+
+@attrs.frozen(kw_only=True)
+class TenantOutcome(TenantEvent):
+    """How an operation ended: the three `_SUCCESS` and the three `_FAILURE` types.
+
+    A build that fails early can't name its tenant yet, so nothing is required.
+    """
+
+    codebuild_build_id: str | None = attrs.field(
+        default=None, metadata=json_name("CODEBUILD_BUILD_ID")
+    )
+
+
+def read_tenant_id(body: Mapping[str, Any]) -> str | None:
+    """The tenant that a business body of any type names, None where it names none."""
+    tenant = read_object(body.get("tenant"))
+    candidates = (tenant.get("id"), body.get("tenantId"), body.get("TENANT_ID"))
+    return next((found for found in candidates if isinstance(found, str) and found), None)
+
+
+def read_object(value: object) -> Mapping[str, Any]:
+    """An object, or the object in a JSON text; an empty one for anything else."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            return {}
+    return value if isinstance(value, Mapping) else {}

@@ -1,0 +1,167 @@
+"""The run, as its handler sees it: what it may do, and what is remembered of it."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import attrs
+import structlog
+
+from orchestrator.core.errors import PayloadMismatch, PermanentError
+from orchestrator.core.events import digest
+from orchestrator.core.ports import Builder, Clock, Ledger, Structure, Tier, TierCatalog
+from orchestrator.core.records import Job, Progress, RunRecord, Step
+
+FollowUp = Callable[[str, Mapping[str, Any]], Awaitable[None]]
+
+
+@attrs.frozen(kw_only=True)
+class Services:
+    """What every run of one orchestrator works with."""
+
+    ledger: Ledger
+    tiers: TierCatalog
+    builders: Mapping[str, Builder]
+    default_builder: str
+    structure: Structure
+    clock: Clock
+    resources: Any = None
+
+
+class Run:
+    """The second argument of every handler."""
+
+    def __init__(self, record: RunRecord, services: Services, follow_up: FollowUp) -> None:
+        self._record = record
+        self._services = services
+        self._follow_up = follow_up
+        self._steps = dict(record.steps)
+        self._job = record.job
+        self._taken: set[str] = set()
+        self.unrecorded = Progress()
+        self.log: structlog.stdlib.BoundLogger = structlog.get_logger("orchestrator.run")
+
+    @property
+    def run_id(self) -> str:
+        return self._record.run_id
+
+    @property
+    def attempt(self) -> int:
+        """1 on the first try."""
+        return self._record.attempt
+
+    @property
+    def tenant_id(self) -> str | None:
+        return self._record.tenant_id
+
+    @property
+    def resources(self) -> Any:
+        """What the extension's `lifespan` gave."""
+        return self._services.resources
+
+    async def tier_details(self, tier: str) -> Tier:
+        """The attributes of a tier. Raises PermanentError if the catalog doesn't have it."""
+        found = await self._services.tiers.find_tier(tier)
+        if found is None:
+            raise PermanentError(
+                f"Tier {tier!r} is not in the tier catalog: add it, or send the event with "
+                "a tier that is."
+            )
+        return found
+
+    async def step(
+        self, name: str, action: Callable[[], Awaitable[Any]], returns: Any = None
+    ) -> Any:
+        """What `action` returns, or what it returned in an earlier attempt of this run.
+
+        The result takes the way through JSON on the first run too, so that both times it
+        is the same; `returns` is the model that it becomes again. A process that dies
+        after the action and before the result is remembered runs the action again: hand
+        `step_key(name)` on as idempotency key.
+
+        Raises:
+            ValueError: the name was taken in this run before.
+            TypeError: the result has no JSON form.
+        """
+        self._take(name)
+        remembered = self._steps.get(name)
+        if remembered is None:
+            await self._record_progress()
+            result = self._services.structure.unstructure(await action())
+            remembered = Step(name=name, result=result, recorded_at=self._services.clock.now())
+            self._steps[name] = remembered
+            self.unrecorded = attrs.evolve(
+                self.unrecorded, steps=(*self.unrecorded.steps, remembered)
+            )
+        if returns is None:
+            return remembered.result
+        return self._services.structure.structure(remembered.result, returns)
+
+    def step_key(self, name: str) -> str:
+        """The idempotency key of a step: the same in every attempt of this run."""
+        return digest(self.run_id, name)
+
+    async def start_job(
+        self, job_identifier: str, params: Mapping[str, Any], builder: str | None = None
+    ) -> Job | None:
+        """Start a job on a builder (None: the default one): a step of its own.
+
+        `params` become the job's variables, together with ORCHESTRATOR_RUN_ID (the start
+        key) and TRACEPARENT (https://www.w3.org/TR/trace-context/).
+
+        Raises:
+            PermanentError: no such builder, or the builder refuses the job for good.
+            TemporaryError: the builder can't take it now.
+        """
+        self._take("start_job")
+        if self._job is None:
+            chosen = self._find_builder(builder)
+            await self._record_progress()
+            start_key = f"{self.run_id}-1"
+            self._job = await chosen.start_job(
+                job_identifier,
+                {
+                    **params,
+                    "ORCHESTRATOR_RUN_ID": start_key,
+                    "TRACEPARENT": _traceparent(start_key),
+                },
+                start_key=start_key,
+            )
+            self.unrecorded = attrs.evolve(self.unrecorded, job=self._job)
+            if self._job is not None:
+                self.log.info("job started", job_id=self._job.id, builder=self._job.builder)
+        return self._job
+
+    async def follow_up(self, event_type: str, body: Mapping[str, Any]) -> None:
+        """Handle the event that this one amounts to, through the registry, as a run of its own."""
+        await self._follow_up(event_type, body)
+
+    def _find_builder(self, name: str | None) -> Builder:
+        builders = self._services.builders
+        chosen = name or self._services.default_builder
+        if chosen not in builders:
+            raise PermanentError(
+                "Invalid builder config provided.",
+                errors=[
+                    PayloadMismatch(
+                        "$.builderConfig.type",
+                        f"{chosen!r} is no builder here; there is {', '.join(sorted(builders))}",
+                    )
+                ],
+            )
+        return builders[chosen]
+
+    def _take(self, name: str) -> None:
+        if name in self._taken:
+            raise ValueError(f"The step {name!r} is taken twice in one run: give each its name.")
+        self._taken.add(name)
+
+    async def _record_progress(self) -> None:
+        if self.unrecorded:
+            await self._services.ledger.record(
+                run_id=self.run_id, attempt=self.attempt, progress=self.unrecorded
+            )
+            self.unrecorded = Progress()
+
+
+def _traceparent(start_key: str) -> str:
+    return f"00-{digest('trace', start_key)[:32]}-{digest('span', start_key)[:16]}-01"

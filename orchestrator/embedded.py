@@ -1,0 +1,450 @@
+"""An AWS on 127.0.0.1: moto for DynamoDB, SQS and EventBridge, and a CodeBuild of our own.
+
+Called by `orchestrator dev`, `orchestrator demo` and the tests. moto's CodeBuild ignores overrides
+and idempotency tokens and its builds never fail; the stand-in here keeps all that it was asked,
+ends a build when it is told how, and goes wrong on request.
+
+It does not run builds, send build events or remember anything once closed, and it never touches
+`os.environ`. moto's state belongs to the process: opening an embedded AWS empties any other one.
+"""
+
+import asyncio
+import json
+import socket
+import time
+import uuid
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from threading import Lock, Thread
+from typing import TYPE_CHECKING, Any, Literal
+
+import aioboto3
+import aiohttp
+import attrs
+from aiohttp import web
+
+try:
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+    from werkzeug.serving import WSGIRequestHandler, make_server
+except ImportError as missing:
+    raise ImportError(
+        'The embedded AWS needs moto: pip install "saas-orchestrator[dev]".'
+    ) from missing
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+Document = dict[str, Any]
+Outcome = Literal["SUCCEEDED", "FAILED", "FAULT", "TIMED_OUT", "STOPPED"]
+
+_HOST = "127.0.0.1"
+_REGION = "us-east-1"
+_ARN = f"arn:aws:codebuild:{_REGION}:123456789012"
+_KEY = "testing"
+_TOKEN_VALID_S = 300
+_BATCH_LIMIT = 100
+
+# What CodeBuild writes into the phase that a build ended in: (status code, message).
+_CONTEXTS: Mapping[str, tuple[str, str]] = {
+    "FAILED": ("COMMAND_EXECUTION_ERROR", "Error while executing command. Reason: exit status 1"),
+    "FAULT": ("INTERNAL_ERROR", "Internal Service Error: the build host was lost"),
+    "TIMED_OUT": ("BUILD_TIMED_OUT", "Build has timed out."),
+}
+
+
+def _sample_tier(tier: str, job_attribute: str) -> Mapping[str, object]:
+    name = tier.lower()
+    return {
+        "tier": tier,
+        job_attribute: f"{name}-tenant",
+        "deprovisioningJobIdentifier": f"{name}-tenant-teardown",
+        "EKS_CLUSTER_NAME": f"saas-{name}",
+        "VPC_ID": "vpc-0a1b2c3d4e5f60718",
+        "AWS_REGION": _REGION,
+        "DOMAIN_NAME": "saas.example",
+        "CONTROL_PLANE_HOST": "https://control.saas.example",
+        "ACCESS_TOKEN_EXPIRATION": 3600,
+        "REFRESH_TOKEN_EXPIRATION": 86400,
+        "AUTH_CODE_EXPIRATION": 180,
+    }
+
+
+SAMPLE_TIERS = (
+    _sample_tier("BASIC", "jobName"),  # as the ancestor deployed its items
+    _sample_tier("STANDARD", "jobIdentifier"),
+    _sample_tier("PREMIUM", "jobIdentifier"),
+)
+
+
+@attrs.frozen(eq=False)
+class Fault:
+    """One thing that goes wrong with one request, made by one of the four constructors."""
+
+    kind: Literal["error", "reset", "answer_lost", "slow"]
+    code: str = ""
+    message: str = ""
+    http_status: int = 400
+    reached: asyncio.Event = attrs.field(init=False, factory=asyncio.Event)
+    release: asyncio.Event = attrs.field(init=False, factory=asyncio.Event)
+
+    @classmethod
+    def error(cls, code: str, message: str = "injected", *, http_status: int = 400) -> "Fault":
+        """An AWS error is the answer; nothing is done."""
+        return cls("error", code, message, http_status)
+
+    @classmethod
+    def reset(cls) -> "Fault":
+        """The connection is closed; nothing is done."""
+        return cls("reset")
+
+    @classmethod
+    def answer_lost(cls) -> "Fault":
+        """The work is done, then the connection is closed without an answer."""
+        return cls("answer_lost")
+
+    @classmethod
+    def slow(cls) -> "Fault":
+        """The work is done and `reached` is set; the answer waits for `release`."""
+        return cls("slow")
+
+
+@attrs.define
+class Build:
+    """One build: what it was started with and, once it is over, how it ended."""
+
+    id: str
+    project: str
+    number: int
+    parameters: Document
+    started: float
+    status: Literal["IN_PROGRESS"] | Outcome = "IN_PROGRESS"
+    ended: float | None = None
+    reason: str | None = None
+    exported: Mapping[str, str] = attrs.field(factory=dict)
+
+    @property
+    def arn(self) -> str:
+        return f"{_ARN}:build/{self.id}"
+
+    @property
+    def overrides(self) -> list[dict[str, str]]:
+        """The environment variables of StartBuild: name, value and perhaps type."""
+        overrides: list[dict[str, str]] = self.parameters.get("environmentVariablesOverride", [])
+        return overrides
+
+    def as_document(self) -> Document:
+        """The build as CodeBuild's API describes it."""
+        group, stream = f"/aws/codebuild/{self.project}", self.id.partition(":")[2]
+        console = f"https://console.aws.amazon.com/cloudwatch/home?region={_REGION}"
+        link = f"{console}#logEvent:group={group};stream={stream}"
+        exported = [{"name": name, "value": value} for name, value in self.exported.items()]
+        document = {
+            "id": self.id,
+            "arn": self.arn,
+            "buildNumber": self.number,
+            "startTime": self.started,
+            "currentPhase": "BUILD" if self.ended is None else "COMPLETED",
+            "buildStatus": self.status,
+            "buildComplete": self.ended is not None,
+            "projectName": self.project,
+            "phases": self._phases(),
+            "environment": {"environmentVariables": self.overrides},
+            "exportedEnvironmentVariables": exported,
+            "logs": {"groupName": group, "streamName": stream, "deepLink": link},
+            "initiator": "orchestrator",
+        }
+        return document if self.ended is None else document | {"endTime": self.ended}
+
+    def _phases(self) -> list[Document]:
+        submitted = _phase("SUBMITTED", self.started, self.started)
+        if self.ended is None:
+            return [submitted, {"phaseType": "BUILD", "startTime": self.started}]
+        code, message = _CONTEXTS.get(self.status, ("", ""))
+        build = _phase("BUILD", self.started, self.ended) | {
+            "phaseStatus": self.status,
+            "contexts": [{"statusCode": code, "message": self.reason or message}],
+        }
+        completed = {"phaseType": "COMPLETED", "startTime": self.ended}
+        return [submitted, build, _phase("FINALIZING", self.ended, self.ended), completed]
+
+
+def _phase(name: str, started: float, ended: float) -> Document:
+    return {
+        "phaseType": name,
+        "phaseStatus": "SUCCEEDED",
+        "startTime": started,
+        "endTime": ended,
+        "durationInSeconds": int(ended - started),
+        # CodeBuild puts an empty context where it has nothing to say.
+        "contexts": [{"statusCode": "", "message": ""}],
+    }
+
+
+class _RefusedError(Exception):
+    def __init__(self, code: str, message: str, http_status: int = 400) -> None:
+        super().__init__(code, message)
+        self.document = {"__type": code, "message": message}
+        self.http_status = http_status
+
+
+@attrs.define
+class CodeBuildStandIn:
+    """CodeBuild as its clients see it, and the handles by which a test or the demo moves it."""
+
+    url: str
+    clock: Callable[[], float] = time.time
+    page_size: int = _BATCH_LIMIT
+    listing_lag: int = 0
+    """How many of a project's newest builds ListBuildsForProject does not show yet."""
+    builds: dict[str, Build] = attrs.field(init=False, factory=dict)
+    calls: list[tuple[str, Document]] = attrs.field(init=False, factory=list)
+    _builds_started: dict[str, int] = attrs.field(init=False, factory=dict)
+    _tokens: dict[str, Build] = attrs.field(init=False, factory=dict)
+    _faults: dict[str, deque[Fault]] = attrs.field(init=False, factory=lambda: defaultdict(deque))
+    _slow: list[Fault] = attrs.field(init=False, factory=list)
+
+    def add_project(self, name: str) -> None:
+        self._builds_started.setdefault(name, 0)
+
+    def remove_build(self, build_id: str) -> None:
+        del self.builds[build_id]
+
+    def finish(
+        self,
+        build_id: str,
+        status: Outcome = "SUCCEEDED",
+        *,
+        reason: str | None = None,
+        exported: Mapping[str, str] = {},
+    ) -> None:
+        """End a build; `reason` is the context message of the phase that it ended in."""
+        build = self.builds[build_id]
+        build.status, build.ended = status, self.clock()
+        build.reason, build.exported = reason, exported
+
+    def inject(self, action: str, *faults: Fault) -> None:
+        """Let the next requests of an action go wrong, one fault each, in this order."""
+        self._faults[action].extend(faults)
+
+    async def handle_request(self, request: web.Request) -> web.Response:
+        action = request.headers.get("X-Amz-Target", "").removeprefix("CodeBuild_20161006.")
+        parameters = await request.json()
+        self.calls.append((action, parameters))
+        fault = self._faults[action].popleft() if self._faults[action] else None
+        if fault and fault.kind == "reset":
+            return _hang_up(request)
+        try:
+            if fault and fault.kind == "error":
+                raise _RefusedError(fault.code, fault.message, fault.http_status)
+            response = _json_response(self._perform(action, parameters))
+        except _RefusedError as refused:
+            response = _json_response(refused.document, refused.http_status)
+        if fault and fault.kind == "answer_lost":
+            return _hang_up(request)
+        if fault and fault.kind == "slow":
+            self._slow.append(fault)
+            fault.reached.set()
+            await fault.release.wait()
+        return response
+
+    async def release_slow(self, _app: web.Application) -> None:
+        """No slow answer holds up the end of the server."""
+        for fault in self._slow:
+            fault.release.set()
+
+    def _perform(self, action: str, parameters: Document) -> Document:
+        match action:
+            case "StartBuild":
+                return self._start_build(parameters)
+            case "StopBuild":
+                return self._stop_build(parameters["id"])
+            case "BatchGetBuilds":
+                found, not_found = _look_up(parameters["ids"], self.builds)
+                builds = [self.builds[build_id].as_document() for build_id in found]
+                return {"builds": builds, "buildsNotFound": not_found}
+            case "BatchGetProjects":
+                found, not_found = _look_up(parameters["names"], self._builds_started)
+                projects = [{"name": name, "arn": f"{_ARN}:project/{name}"} for name in found]
+                return {"projects": projects, "projectsNotFound": not_found}
+            case "ListBuildsForProject":
+                return self._list_builds(parameters)
+        raise _RefusedError("UnknownOperationException", f"Unknown operation: {action}")
+
+    def _start_build(self, parameters: Document) -> Document:
+        project = self._known_project(parameters)
+        token = parameters.get("idempotencyToken")
+        build = self._tokens.get(token) if token else None
+        if build is None or self.clock() - build.started > _TOKEN_VALID_S:
+            number = self._builds_started[project] = self._builds_started[project] + 1
+            build_id = f"{project}:{uuid.uuid4()}"
+            build = Build(build_id, project, number, parameters, started=self.clock())
+            self.builds[build_id] = build
+            if token:
+                self._tokens[token] = build
+        elif build.parameters != parameters:
+            raise _RefusedError(
+                "InvalidInputException",
+                f"Parameter mismatch: idempotency token {token} was used with other parameters",
+            )
+        return {"build": build.as_document()}
+
+    def _stop_build(self, build_id: str) -> Document:
+        if build_id not in self.builds:
+            raise _RefusedError("ResourceNotFoundException", f"Build {build_id} does not exist")
+        if self.builds[build_id].ended is None:
+            self.finish(build_id, "STOPPED")
+        return {"build": self.builds[build_id].as_document()}
+
+    def _list_builds(self, parameters: Document) -> Document:
+        project, order = self._known_project(parameters), parameters.get("sortOrder")
+        builds = [build for build in self.builds.values() if build.project == project]
+        if order and len(builds) > _BATCH_LIMIT:
+            # So AWS documents it: in a busy project only the default order can be listed.
+            raise _RefusedError(
+                "InvalidInputException", f"sortOrder needs {_BATCH_LIMIT} builds or fewer"
+            )
+        builds = builds[: max(0, len(builds) - self.listing_lag)]
+        sign = 1 if order == "ASCENDING" else -1
+        if "nextToken" in parameters:
+            # A build's number, so that builds started or removed meanwhile do not shift the page.
+            start = int(parameters["nextToken"])
+            builds = [build for build in builds if sign * build.number >= sign * start]
+        builds.sort(key=lambda build: sign * build.number)
+        page, rest = builds[: self.page_size], builds[self.page_size :]
+        answer: Document = {"ids": [build.id for build in page]}
+        return answer | ({"nextToken": str(rest[0].number)} if rest else {})
+
+    def _known_project(self, parameters: Document) -> str:
+        name: str = parameters["projectName"]
+        if name not in self._builds_started:
+            message = f"Project cannot be found: {_ARN}:project/{name}"
+            raise _RefusedError("ResourceNotFoundException", message)
+        return name
+
+
+def _look_up(names: list[str], known: Mapping[str, object]) -> tuple[list[str], list[str]]:
+    if len(names) > _BATCH_LIMIT:
+        message = f"1 validation error detected: at most {_BATCH_LIMIT} members are allowed"
+        raise _RefusedError("InvalidInputException", message)
+    return [name for name in names if name in known], [name for name in names if name not in known]
+
+
+def _json_response(document: Document, http_status: int = 200) -> web.Response:
+    body = json.dumps(document).encode()
+    return web.Response(status=http_status, body=body, content_type="application/x-amz-json-1.1")
+
+
+def _hang_up(request: web.Request) -> web.Response:
+    if request.transport is not None:
+        request.transport.abort()
+    return web.Response()  # aiohttp wants one; nobody gets it
+
+
+@attrs.frozen
+class EmbeddedAWS:
+    """An open embedded AWS: where it is reached, and how it is filled."""
+
+    endpoint_url: str
+    codebuild: CodeBuildStandIn
+
+    def environment(self) -> dict[str, str]:
+        """The environment variables that lead a child process or a session here."""
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint_url,
+            "AWS_ENDPOINT_URL_CODEBUILD": self.codebuild.url,
+            "AWS_ACCESS_KEY_ID": _KEY,
+            "AWS_SECRET_ACCESS_KEY": _KEY,
+            "AWS_DEFAULT_REGION": _REGION,
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+    async def prepare(
+        self,
+        *,
+        tier_table: str,
+        tiers: Iterable[Mapping[str, object]],
+        bus: str | None,
+        projects: Iterable[str],
+    ) -> None:
+        """Make the tier table with its items, the event bus if one is named, and the projects."""
+        for project in projects:
+            self.codebuild.add_project(project)
+        session = aioboto3.Session(_KEY, _KEY, region_name=_REGION)
+        async with session.resource("dynamodb", endpoint_url=self.endpoint_url) as dynamodb:
+            table = await dynamodb.create_table(
+                TableName=tier_table,
+                AttributeDefinitions=[{"AttributeName": "tier", "AttributeType": "S"}],
+                KeySchema=[{"AttributeName": "tier", "KeyType": "HASH"}],
+                BillingMode="PAY_PER_REQUEST",
+            )
+            for tier in tiers:
+                await table.put_item(Item=dict(tier))
+        if bus and bus != "default":  # every account has the default bus
+            async with session.client("events", endpoint_url=self.endpoint_url) as events:
+                await events.create_event_bus(Name=bus)
+
+
+@asynccontextmanager
+async def open_embedded_aws(
+    *, clock: Callable[[], float] = time.time, page_size: int = _BATCH_LIMIT
+) -> AsyncIterator[EmbeddedAWS]:
+    """Serve an empty AWS; `clock` and `page_size` are those of its CodeBuild."""
+    async with open_codebuild(clock=clock, page_size=page_size) as codebuild, _open_moto() as url:
+        yield EmbeddedAWS(url, codebuild)
+
+
+@asynccontextmanager
+async def open_codebuild(
+    *, clock: Callable[[], float] = time.time, page_size: int = _BATCH_LIMIT
+) -> AsyncIterator[CodeBuildStandIn]:
+    """Serve the CodeBuild stand-in alone, which needs neither threads nor moto's state."""
+    listener = socket.create_server((_HOST, 0))
+    url = f"http://{_HOST}:{listener.getsockname()[1]}"
+    codebuild = CodeBuildStandIn(url, clock, page_size)
+    app = web.Application()
+    app.router.add_post("/", codebuild.handle_request)
+    app.on_shutdown.append(codebuild.release_slow)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.SockSite(runner, listener).start()
+    try:
+        yield codebuild
+    finally:
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def _open_moto() -> AsyncIterator[str]:
+    # Not ThreadedMotoServer: it makes its application itself, and ours is wrapped.
+    application = _one_at_a_time(DomainDispatcherApplication(create_backend_app))
+    server = make_server(_HOST, 0, application, threaded=True, request_handler=_QuietHandler)
+    poll_interval_s = 0.05  # how long closing takes at most
+    thread = Thread(target=server.serve_forever, args=(poll_interval_s,), name="moto", daemon=True)
+    thread.start()
+    url = f"http://{_HOST}:{server.port}"
+    try:
+        async with aiohttp.ClientSession(raise_for_status=True) as session:
+            await session.post(f"{url}/moto-api/reset")
+        yield url
+    finally:
+        await asyncio.to_thread(server.shutdown)
+        await asyncio.to_thread(thread.join)
+
+
+def _one_at_a_time(application: "WSGIApplication") -> "WSGIApplication":
+    """Serve DynamoDB's requests in turn: moto's conditional writes are not atomic by themselves."""
+    lock = Lock()
+
+    def serve(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        if not environ.get("HTTP_X_AMZ_TARGET", "").startswith("DynamoDB_"):
+            return application(environ, start_response)
+        with lock:
+            return application(environ, start_response)
+
+    return serve
+
+
+class _QuietHandler(WSGIRequestHandler):
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        """A request to the embedded AWS is not worth a line."""

@@ -1,0 +1,1 @@
+"""From the outside to an event, and from what became of it to an answer. Knows no AWS SDK."""

@@ -1,0 +1,61 @@
+"""The API's own description: the OpenAPI document, and a page to read it and try it out."""
+
+from pathlib import Path
+from typing import Any
+
+import swagger_ui_bundle
+from aiohttp import web
+
+from orchestrator.intake.openapi import Answer, build_document, documented
+
+_DOCUMENT: web.AppKey[dict[str, Any]] = web.AppKey("openapi_document", dict)
+_ASSETS = Path(str(swagger_ui_bundle.swagger_ui_path))
+
+routes = web.RouteTableDef()
+routes.static("/docs/assets", _ASSETS, name="docs-assets")
+
+
+async def build_document_once(app: web.Application) -> None:
+    """On startup, when every route stands and a prefix is known."""
+    app[_DOCUMENT] = build_document(app)
+
+
+@routes.get("/openapi.json", name="openapi")
+@documented("This document", tag="about", answers={200: Answer("OpenAPI 3.1", dict)})
+async def get_openapi(request: web.Request) -> web.Response:
+    return web.json_response(request.app[_DOCUMENT])
+
+
+@routes.get("/docs", name="docs")
+async def get_docs(request: web.Request) -> web.Response:
+    router = request.app.router
+    assets = {
+        name: str(router["docs-assets"].url_for(filename=file))
+        for name, file in (
+            ("style", "swagger-ui.css"),
+            ("script", "swagger-ui-bundle.js"),
+            ("icon", "favicon-32x32.png"),
+        )
+    }
+    page = _PAGE.format(document=router["openapi"].url_for(), **assets)
+    return web.Response(text=page, content_type="text/html")
+
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>SaaS orchestrator: API</title>
+<link rel="icon" href="{icon}">
+<link rel="stylesheet" href="{style}">
+</head>
+<body>
+<main id="api"></main>
+<script src="{script}"></script>
+<script>
+SwaggerUIBundle({{url: "{document}", dom_id: "#api", deepLinking: true, validatorUrl: null}});
+</script>
+</body>
+</html>
+"""

@@ -1,0 +1,130 @@
+"""Events over HTTP: reads a request, has the orchestrator handle it, answers.
+
+What each answer means to EventBridge stands in `problems.py`. The route rejects no event
+type: whether one is supported is for the orchestrator to say.
+"""
+
+from typing import Any
+
+import aiohttp
+import attrs
+from aiohttp import web
+
+from orchestrator.core.dispatch import Handled, delivery
+from orchestrator.core.envelopes import Delivery, read_event_type, structured_cloudevent
+from orchestrator.intake.keys import MAX_BODY_BYTES, ORCHESTRATOR
+from orchestrator.intake.openapi import Answer, documented
+from orchestrator.intake.problems import EVENT_PROBLEMS
+from orchestrator.wire import decode_json
+
+IDEMPOTENCY_KEY = "Idempotency-Key"
+_CLOUDEVENT_PREFIX = "ce-"
+
+
+@attrs.frozen(kw_only=True)
+class Success:
+    success: bool
+
+
+_ANSWERS = {
+    200: Answer(
+        "Handled, now or by an earlier delivery",
+        Success,
+        headers={
+            "Location": "The run",
+            "Idempotent-Replayed": "`true` if an earlier delivery was handled",
+        },
+    ),
+    **EVENT_PROBLEMS,
+}
+_PARAMETERS = [
+    {
+        "in": "header",
+        "name": IDEMPOTENCY_KEY,
+        "description": "The event's id, over any that the body has",
+        "schema": {"type": "string"},
+    }
+]
+
+routes = web.RouteTableDef()
+
+
+@routes.post("/events/{event_type}")
+@documented(
+    "Handle one event of the type in the path",
+    tag="events",
+    answers=_ANSWERS,
+    parameters=_PARAMETERS,
+)
+async def post_typed_event(request: web.Request) -> web.Response:
+    return await _handle(request, request.match_info["event_type"], await _read_event(request))
+
+
+@routes.post("/events")
+@documented(
+    "Handle one event that names its type", tag="events", answers=_ANSWERS, parameters=_PARAMETERS
+)
+async def post_event(request: web.Request) -> web.Response:
+    body = await _read_event(request)
+    return await _handle(request, read_event_type(body), body)
+
+
+async def _handle(request: web.Request, event_type: str, body: Any) -> web.Response:
+    how = Delivery(event_id=request.headers.get(IDEMPOTENCY_KEY), same_content_same_event=True)
+    token = delivery.set(how)
+    try:
+        outcome = await request.app[ORCHESTRATOR].handle_event(event_type, body)
+    finally:
+        delivery.reset(token)
+    return web.json_response({"success": True}, headers=_headers(request, outcome))
+
+
+def _headers(request: web.Request, outcome: object) -> dict[str, str]:
+    """A user's own orchestrator may return anything; only ours knows of a run."""
+    if not isinstance(outcome, Handled):
+        return {}
+    run = request.app.router["run"].url_for(run_id=outcome.run_id)
+    replayed = {"Idempotent-Replayed": "true"} if outcome.replayed else {}
+    return {"Location": str(run), **replayed}
+
+
+async def _read_event(request: web.Request) -> Any:
+    """The parsed JSON body; a binary CloudEvent in its structured form."""
+    _check_media_type(request)
+    data = decode_json(await _read_body(request))
+    attributes = {
+        name.lower().removeprefix(_CLOUDEVENT_PREFIX): value
+        for name, value in request.headers.items()
+        if name.lower().startswith(_CLOUDEVENT_PREFIX)
+    }
+    return structured_cloudevent(attributes, data) if "specversion" in attributes else data
+
+
+def _check_media_type(request: web.Request) -> None:
+    """Refuse what says that it isn't JSON; a request that says nothing is given the benefit."""
+    if aiohttp.hdrs.CONTENT_TYPE not in request.headers:
+        return
+    media_type = request.content_type
+    if media_type != "application/json" and not media_type.endswith("+json"):
+        raise web.HTTPUnsupportedMediaType(
+            text=f"The body is {media_type}: send JSON with the header "
+            "Content-Type: application/json."
+        )
+
+
+async def _read_body(request: web.Request) -> bytes:
+    """The body after decompression; the limit is ours whatever app we are mounted in."""
+    limit = request.app[MAX_BODY_BYTES]
+    body = bytearray()
+    try:
+        async for chunk in request.content.iter_any():
+            body += chunk
+            if len(body) > limit:
+                raise web.HTTPRequestEntityTooLarge(
+                    limit, text=f"The body is larger than {limit} bytes: send a smaller event."
+                )
+    except (web.RequestPayloadError, aiohttp.http_exceptions.ContentEncodingError) as error:
+        raise web.HTTPBadRequest(
+            text=f"The body can't be decoded: {error}. Send it as its Content-Encoding says."
+        ) from error
+    return bytes(body)

@@ -1,0 +1,20 @@
+"""Where the web app keeps what its routes work with; `ORCHESTRATOR` and `REGISTRY` are public."""
+
+from collections.abc import Awaitable, Callable, Mapping
+
+from aiohttp import web
+
+from orchestrator.core.dispatch import EventOrchestrator
+from orchestrator.core.ports import Ledger
+from orchestrator.core.registry import HandlerRegistry
+from orchestrator.wire import Wire
+
+Check = Callable[[], Awaitable[None]]
+
+ORCHESTRATOR: web.AppKey[EventOrchestrator] = web.AppKey("orchestrator")
+REGISTRY: web.AppKey[HandlerRegistry] = web.AppKey("registry", HandlerRegistry)
+LEDGER: web.AppKey[Ledger] = web.AppKey("ledger")
+#: What must be reachable for `/readyz` to say yes, by name.
+CHECKS: web.AppKey[Mapping[str, Check]] = web.AppKey("checks")
+MAX_BODY_BYTES: web.AppKey[int] = web.AppKey("max_body_bytes", int)
+WIRE: web.AppKey[Wire] = web.AppKey("wire", Wire)

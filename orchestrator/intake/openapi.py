@@ -1,0 +1,207 @@
+"""The OpenAPI document, made from the routes and the models. The only user of aiohttp-apispec.
+
+aiohttp-apispec writes Swagger 2.0 and changes the handlers that it reads; what we take from
+it is its decorator and its way from routes to operations. Each document is built
+afresh, so that two apps in one process don't disturb each other.
+"""
+
+import copy
+import importlib.metadata
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import attrs
+from aiohttp import web
+from aiohttp_apispec import docs
+from aiohttp_apispec.aiohttp_apispec import AiohttpApiSpec
+from aiohttp_apispec.utils import get_path_keys
+from apispec import APISpec
+
+from orchestrator.core.registry import HandlerRegistry, Registration
+from orchestrator.intake.keys import REGISTRY
+from orchestrator.wire import json_schemas
+
+_EVENTS_PATH = "/events/{event_type}"
+
+Route = TypeVar("Route", bound=Callable[[web.Request], Awaitable[web.StreamResponse]])
+
+
+@attrs.frozen
+class Answer:
+    """One documented answer: what it means, the model of its body, its headers."""
+
+    description: str
+    model: Any = None
+    media_type: str = "application/json"
+    headers: Mapping[str, str] = attrs.field(factory=dict)
+
+
+def documented(
+    summary: str,
+    *,
+    tag: str,
+    answers: Mapping[int, Answer],
+    description: str = "",
+    parameters: Sequence[Mapping[str, Any]] = (),
+) -> Callable[[Route], Route]:
+    """Decorate a route's handler with what the document says of it."""
+    decorate: Callable[[Route], Route] = docs(
+        tags=[tag],
+        summary=summary,
+        description=description,
+        parameters=list(parameters),
+        responses={str(status): answer for status, answer in answers.items()},
+    )
+    return decorate
+
+
+def build_document(app: web.Application) -> dict[str, Any]:
+    """The OpenAPI 3.1 document of an app: its routes, and a path for each registered event type."""
+    registry = app[REGISTRY]
+    document = _Document(_models(app, registry))
+    for route in app.router.routes():
+        if route.method != "HEAD":
+            document.add_route(route)
+    for registration in registry:
+        document.add_event_type(registration)
+    return document.to_dict()
+
+
+def _models(app: web.Application, registry: HandlerRegistry) -> list[Any]:
+    answered = [
+        answer.model
+        for route in app.router.routes()
+        for answer in getattr(route.handler, "__apispec__", {}).get("responses", {}).values()
+    ]
+    taken = [registration.payload for registration in registry]
+    return [model for model in (*answered, *taken) if model is not None]
+
+
+class _Document(AiohttpApiSpec):  # type: ignore[misc]
+    """aiohttp-apispec's walk from a route to an operation, ending in OpenAPI 3.1."""
+
+    def __init__(self, models: Sequence[Any]) -> None:
+        about = {
+            "title": "SaaS orchestrator",
+            "version": importlib.metadata.version("saas-orchestrator"),
+        }
+        super().__init__(url=None, **about)
+        schemas, components = json_schemas(models, ref_template="#/components/schemas/{name}")
+        self._schemas = dict(zip(models, schemas, strict=True))
+        self.spec = APISpec(
+            **about,
+            openapi_version="3.1.0",
+            info={"description": _DESCRIPTION, "license": {"name": "MIT", "identifier": "MIT"}},
+            components={"schemas": {**components, **_ENVELOPES}},
+        )
+        self._event_operation: dict[str, Any] = {}
+        self._event_path = _EVENTS_PATH
+
+    def add_route(self, route: web.AbstractRoute) -> None:
+        self._register_route(route, route.method.lower(), route.handler)
+
+    def add_event_type(self, registration: Registration) -> None:
+        """A path of its own for a registered type, beside the one for any type."""
+        operation = copy.deepcopy(self._event_operation)
+        operation["summary"] = f"Handle one {registration.event_type}"
+        operation["operationId"] = f"post_{_slug(registration.event_type)}"
+        operation["parameters"] = [p for p in operation["parameters"] if p["in"] != "path"]
+        body = self._schemas.get(registration.payload, {"type": "object"})
+        operation["requestBody"] = _event_body(body)
+        path = self._event_path.replace("{event_type}", quote(registration.event_type, safe=""))
+        self.spec.path(path=path, operations={"post": operation})
+
+    def to_dict(self) -> dict[str, Any]:
+        document: dict[str, Any] = self.spec.to_dict()
+        return document
+
+    def _update_paths(self, data: Mapping[str, Any], method: str, url_path: str) -> None:
+        """Overrides aiohttp-apispec's, which changes `data`, the handler's own."""
+        operation = {
+            "operationId": _operation_id(method, url_path),
+            "tags": data["tags"],
+            "summary": data["summary"],
+            "description": data["description"],
+            "parameters": [*data["parameters"], *_path_parameters(url_path)],
+            "responses": {
+                status: self._response(answer) for status, answer in data["responses"].items()
+            },
+        }
+        if method == "post" and "/events" in url_path:
+            operation["requestBody"] = _event_body({"type": "object"})
+        if url_path.endswith(_EVENTS_PATH):
+            self._event_path, self._event_operation = url_path, operation
+        self.spec.path(path=url_path, operations={method: operation})
+
+    def _response(self, answer: Answer) -> dict[str, Any]:
+        response: dict[str, Any] = {"description": answer.description}
+        if answer.model is not None:
+            response["content"] = {answer.media_type: {"schema": self._schemas[answer.model]}}
+        if answer.headers:
+            response["headers"] = {
+                name: {"description": text, "schema": {"type": "string"}}
+                for name, text in answer.headers.items()
+            }
+        return response
+
+
+def _event_body(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """A request body: the payload bare, or in an envelope."""
+    envelopes = [{"$ref": f"#/components/schemas/{name}"} for name in _ENVELOPES]
+    return {
+        "required": True,
+        "content": {"application/json": {"schema": {"anyOf": [payload, *envelopes]}}},
+    }
+
+
+def _path_parameters(url_path: str) -> list[dict[str, Any]]:
+    return [
+        {"in": "path", "name": name, "required": True, "schema": {"type": "string"}}
+        for name in get_path_keys(url_path)
+    ]
+
+
+def _operation_id(method: str, url_path: str) -> str:
+    return f"{method}_{_slug(url_path)}" if _slug(url_path) else f"{method}_home"
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"\W+", "_", text).strip("_").lower()
+
+
+_DESCRIPTION = (
+    "Turns a SaaS control plane's events into builds, once each. Statuses are chosen for "
+    "EventBridge: 5xx and 429 are worth another try, other 4xx are not."
+)
+
+_ENVELOPES: Mapping[str, Any] = {
+    "EventBridgeEnvelope": {
+        "title": "EventBridgeEnvelope",
+        "description": "An event as EventBridge delivers it; `detail` is the business body.",
+        "type": "object",
+        "required": ["detail-type", "detail"],
+        "properties": {
+            "id": {"type": "string"},
+            "detail-type": {"type": "string", "minLength": 1, "maxLength": 128},
+            "source": {"type": "string"},
+            "time": {"type": "string", "format": "date-time"},
+            "detail": {"type": "object"},
+        },
+    },
+    "CloudEvent": {
+        "title": "CloudEvent",
+        "description": "A CloudEvent 1.0 in its structured form; `data` is the business body.",
+        "type": "object",
+        "required": ["specversion", "type", "source", "id", "data"],
+        "properties": {
+            "specversion": {"const": "1.0"},
+            "type": {"type": "string", "minLength": 1, "maxLength": 128},
+            "source": {"type": "string", "minLength": 1},
+            "id": {"type": "string", "minLength": 1},
+            "time": {"type": "string", "format": "date-time"},
+            "data": {"type": "object"},
+        },
+    },
+}

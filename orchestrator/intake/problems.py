@@ -1,0 +1,158 @@
+"""One table: what each error means over HTTP. Answers are RFC 9457 problem details.
+
+EventBridge decides by the status whether it sends an event again, so nothing here is 3xx or
+409, and a temporary failure is never 4xx (see docs/delivery.md).
+"""
+
+import math
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from http import HTTPStatus
+
+import attrs
+import structlog
+from aiohttp import web
+
+from orchestrator.core.errors import (
+    BadEvent,
+    HandlerFailed,
+    OrchestratorError,
+    PayloadMismatch,
+    PermanentError,
+    TemporaryError,
+    UnsupportedEventType,
+)
+from orchestrator.intake.openapi import Answer
+from orchestrator.wire import encode_json
+
+DEFAULT_RETRY_AFTER_S = 5.0
+
+#: The first match counts, so a class stands before its base.
+STATUSES: tuple[tuple[type[OrchestratorError], HTTPStatus], ...] = (
+    (BadEvent, HTTPStatus.BAD_REQUEST),
+    (UnsupportedEventType, HTTPStatus.BAD_REQUEST),
+    (PermanentError, HTTPStatus.UNPROCESSABLE_ENTITY),
+    (TemporaryError, HTTPStatus.SERVICE_UNAVAILABLE),
+    (HandlerFailed, HTTPStatus.INTERNAL_SERVER_ERROR),
+)
+
+MEDIA_TYPE = "application/problem+json"
+
+log = structlog.get_logger("orchestrator.http")
+
+
+@attrs.frozen(kw_only=True)
+class Problem:
+    """RFC 9457 problem details. The status says what kind it is, so `type` adds nothing."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    instance: str
+    errors: list[PayloadMismatch] | None = None
+
+
+def problem(
+    status: int,
+    detail: str,
+    *,
+    instance: str,
+    errors: Sequence[PayloadMismatch] = (),
+    headers: Mapping[str, str] | None = None,
+) -> web.Response:
+    """A problem answer. `instance` is the address of the run, or of the request without one."""
+    body = Problem(
+        title=HTTPStatus(status).phrase,
+        status=int(status),
+        detail=detail,
+        instance=instance,
+        errors=list(errors) or None,
+    )
+    given = attrs.asdict(body, filter=lambda _, value: value is not None)
+    return web.Response(
+        status=status, body=encode_json(given), content_type=MEDIA_TYPE, headers=headers
+    )
+
+
+@web.middleware
+async def answer_problems(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Turn whatever a route raises into a problem; nobody outside sees a traceback."""
+    try:
+        return await handler(request)
+    except OrchestratorError as error:
+        return problem_of(error, instance=_instance(request, error))
+    except web.HTTPException as error:
+        if error.status < HTTPStatus.BAD_REQUEST:
+            raise
+        return problem(
+            error.status,
+            _sentence(request, error),
+            instance=request.path,
+            headers=_own_headers(error),
+        )
+    except Exception as error:
+        log.error("request failed", path=request.path, exc_info=error)
+        return problem(
+            HTTPStatus.INTERNAL_SERVER_ERROR,
+            "The request failed for a reason of our own; the log says which.",
+            instance=request.path,
+        )
+
+
+def _instance(request: web.Request, error: OrchestratorError) -> str:
+    if error.run_id is None:
+        return request.path
+    return str(request.app.router["run"].url_for(run_id=error.run_id))
+
+
+def _sentence(request: web.Request, error: web.HTTPException) -> str:
+    match error:
+        case web.HTTPMethodNotAllowed():
+            allowed = ", ".join(sorted(error.allowed_methods))
+            return f"{request.method} is not allowed at {request.path}; {allowed} is."
+        case web.HTTPNotFound() if error.text == f"{error.status}: {error.reason}":
+            return f"There is nothing at {request.path}; /openapi.json lists what there is."
+    return error.text or error.reason
+
+
+def _own_headers(error: web.HTTPException) -> dict[str, str]:
+    return {name: value for name, value in error.headers.items() if name == "Allow"}
+
+
+def problem_of(error: OrchestratorError, *, instance: str) -> web.Response:
+    """The answer to an error."""
+    status = next(status for kind, status in STATUSES if isinstance(error, kind))
+    headers = {}
+    if isinstance(error, TemporaryError):
+        headers["Retry-After"] = str(retry_after_s(error))
+    errors = error.errors if isinstance(error, PermanentError) else ()
+    return problem(status, str(error), instance=instance, errors=errors, headers=headers)
+
+
+def retry_after_s(error: TemporaryError) -> int:
+    """Whole seconds, at least 1: a negative `Retry-After` makes EventBridge give up."""
+    pause = DEFAULT_RETRY_AFTER_S if error.retry_after_s is None else error.retry_after_s
+    return max(1, math.ceil(pause))
+
+
+def _documented(description: str, *headers: str) -> Answer:
+    texts = {"Retry-After": "Seconds to wait, at least 1", "Allow": "The methods that are allowed"}
+    return Answer(
+        description, Problem, media_type=MEDIA_TYPE, headers={name: texts[name] for name in headers}
+    )
+
+
+NOT_FOUND = _documented("There is no such thing")
+UNAVAILABLE = _documented("Not now: try again after the pause", "Retry-After")
+
+#: The answers to an event that was not handled.
+EVENT_PROBLEMS: Mapping[int, Answer] = {
+    400: _documented("Not an event, or of a type that nobody handles"),
+    413: _documented("The body is too large"),
+    415: _documented("The body is not JSON by its own account"),
+    422: _documented("It will never work as it is; `errors` has every mismatch"),
+    500: _documented("A handler has a bug; worth another try"),
+    503: UNAVAILABLE,
+}

@@ -1,0 +1,84 @@
+"""What became of an event: the runs, for operators and for the `Location` of an answer."""
+
+from datetime import datetime
+
+import attrs
+from aiohttp import web
+
+from orchestrator.core.errors import PayloadMismatch
+from orchestrator.core.records import Job, RunRecord, RunStatus
+from orchestrator.intake.keys import LEDGER, WIRE
+from orchestrator.intake.openapi import Answer, documented
+from orchestrator.intake.problems import NOT_FOUND
+
+routes = web.RouteTableDef()
+
+
+@attrs.frozen(kw_only=True)
+class StepView:
+    """A step by name; its result stays in the ledger."""
+
+    name: str
+    recorded_at: datetime
+
+
+@attrs.frozen(kw_only=True)
+class ErrorView:
+    """Why it failed; a bug's traceback stays in the ledger."""
+
+    type: str
+    message: str
+    errors: list[PayloadMismatch]
+
+
+@attrs.frozen(kw_only=True)
+class RunView:
+    """One run, as it is shown."""
+
+    run_id: str
+    event_type: str
+    tenant_id: str | None
+    status: RunStatus
+    attempt: int
+    first_seen: datetime
+    started_at: datetime
+    ended_at: datetime | None
+    steps: list[StepView]
+    job: Job | None
+    error: ErrorView | None
+
+
+@routes.get("/runs/{run_id}", name="run")
+@documented(
+    "One run, with its steps, its job and its error",
+    tag="runs",
+    answers={200: Answer("The run", RunView), 404: NOT_FOUND},
+)
+async def get_run(request: web.Request) -> web.Response:
+    run_id = request.match_info["run_id"]
+    run = await request.app[LEDGER].find_run(run_id=run_id)
+    if run is None:
+        raise web.HTTPNotFound(text=f"There is no run {run_id!r}.")
+    return web.json_response(request.app[WIRE].unstructure(_view(run)))
+
+
+def _view(run: RunRecord) -> RunView:
+    steps = [StepView(name=step.name, recorded_at=step.recorded_at) for step in run.steps.values()]
+    error = None
+    if run.error is not None:
+        error = ErrorView(
+            type=run.error.type, message=run.error.message, errors=list(run.error.errors)
+        )
+    return RunView(
+        run_id=run.run_id,
+        event_type=run.event_type,
+        tenant_id=run.tenant_id,
+        status=run.status,
+        attempt=run.attempt,
+        first_seen=run.first_seen,
+        started_at=run.started_at,
+        ended_at=run.ended_at,
+        steps=steps,
+        job=run.job,
+        error=error,
+    )

@@ -1,0 +1,90 @@
+"""Is it there, is it well, where to look: home, ping, liveness, readiness."""
+
+import html
+from datetime import UTC, datetime
+
+import attrs
+from aiohttp import web
+
+from orchestrator.core.errors import TemporaryError
+from orchestrator.intake.keys import CHECKS
+from orchestrator.intake.openapi import Answer, documented
+from orchestrator.intake.problems import UNAVAILABLE
+
+routes = web.RouteTableDef()
+
+
+@attrs.frozen(kw_only=True)
+class Ping:
+    greeting: str
+    date: str
+    url: str
+
+
+@attrs.frozen(kw_only=True)
+class Health:
+    status: str
+
+
+@routes.get("/")
+async def get_home(request: web.Request) -> web.Response:
+    router = request.app.router
+    links = "".join(
+        f'<li><a href="{html.escape(str(router[name].url_for()))}">{text}</a></li>'
+        for name, text in (
+            ("docs", "The API, to read and to try"),
+            ("openapi", "Its OpenAPI document"),
+            ("readyz", "Is it ready?"),
+        )
+    )
+    return web.Response(text=_HOME.format(links=links), content_type="text/html")
+
+
+@routes.get("/ping")
+@documented("A greeting", tag="about", answers={200: Answer("It is there", Ping)})
+async def get_ping(request: web.Request) -> web.Response:
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    ping = Ping(greeting="Hello from the SaaS orchestrator", date=now, url=request.path)
+    return web.json_response(attrs.asdict(ping))
+
+
+@routes.get("/healthz")
+@documented("Liveness", tag="about", answers={200: Answer("The process is alive", Health)})
+async def get_healthz(_: web.Request) -> web.Response:
+    return web.json_response(attrs.asdict(Health(status="ok")))
+
+
+@routes.get("/readyz", name="readyz")
+@documented(
+    "Readiness",
+    tag="about",
+    answers={200: Answer("Ready for events", Health), 503: UNAVAILABLE},
+)
+async def get_readyz(request: web.Request) -> web.Response:
+    for name, check in request.app[CHECKS].items():
+        try:
+            await check()
+        except TemporaryError as error:
+            raise TemporaryError(f"Not ready: the check {name!r} failed: {error}") from error
+    return web.json_response(attrs.asdict(Health(status="ready")))
+
+
+_HOME = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>SaaS orchestrator</title>
+<style>
+body {{ font: 1rem/1.6 system-ui, sans-serif; max-width: 40rem; margin: 4rem auto; padding: 0 1rem;
+  color: #1c2733; }}
+a {{ color: #0b5cad; }}
+</style>
+</head>
+<body>
+<h1>SaaS orchestrator</h1>
+<p>Turns a control plane's events into builds, once each, and says how every one of them ended.</p>
+<ul>{links}</ul>
+</body>
+</html>
+"""

@@ -1,0 +1,172 @@
+"""The settings: defaults, then a TOML file, then the environment. The only reader of os.environ.
+
+Every key is documented in `config/default.toml`. A wrong key or value is a
+`SettingsError`, one sentence that names it and what is allowed.
+"""
+
+import json
+import os
+import tomllib
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal, get_origin
+
+import attrs
+import msgspec
+
+_PREFIX = "ORCHESTRATOR_"
+_CONFIG_VARIABLE = "ORCHESTRATOR_CONFIG"
+
+
+class SettingsError(Exception):
+    """Settings that can't be used."""
+
+
+def _positive(default: float) -> Any:
+    return attrs.field(default=default, validator=attrs.validators.gt(0))
+
+
+@attrs.frozen(kw_only=True)
+class Http:
+    host: str = "127.0.0.1"
+    port: int = attrs.field(
+        default=8080, validator=[attrs.validators.ge(0), attrs.validators.le(65535)]
+    )
+    max_body_bytes: int = _positive(1_048_576)
+
+
+@attrs.frozen(kw_only=True)
+class Events:
+    aliases: dict[str, str] = attrs.field(factory=dict)
+    dedupe_window_s: float = _positive(90_000.0)
+
+
+@attrs.frozen(kw_only=True)
+class Runs:
+    max_attempts: int = _positive(5)
+
+
+@attrs.frozen(kw_only=True)
+class Tiers:
+    backend: Literal["dynamodb", "static"] = "dynamodb"
+    table: str = "tier-details"
+    cache_s: float = attrs.field(default=60.0, validator=attrs.validators.ge(0))
+    static: dict[str, dict[str, Any]] = attrs.field(factory=dict)
+
+
+@attrs.frozen(kw_only=True)
+class Builders:
+    default: str = "CODE_BUILD"
+
+
+@attrs.frozen(kw_only=True)
+class Aws:
+    dynamodb_region: str | None = None
+    connect_timeout_s: float = _positive(1.0)
+    read_timeout_s: float = _positive(2.0)
+
+
+@attrs.frozen(kw_only=True)
+class Log:
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["json", "console"] = "json"
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    http: Http = Http()
+    events: Events = Events()
+    runs: Runs = Runs()
+    tiers: Tiers = Tiers()
+    builders: Builders = Builders()
+    aws: Aws = Aws()
+    log: Log = Log()
+
+
+def load_settings(
+    config: str | Path | None = None, *, environ: Mapping[str, str] | None = None
+) -> Settings:
+    """The settings from a TOML file (None: the one in ORCHESTRATOR_CONFIG, or none at all).
+
+    `config` may also be the name of a file that ships with the package: `local.toml`.
+
+    Raises:
+        SettingsError: the file can't be read, or a key or a value is wrong.
+    """
+    environ = os.environ if environ is None else environ
+    chosen = config or environ.get(_CONFIG_VARIABLE)
+    values = _read_file(Path(chosen)) if chosen else {}
+    _refuse_unknown(values, Settings, "")
+    for variable, text in sorted(environ.items()):
+        if variable.startswith(_PREFIX) and "__" in variable:
+            _overlay(values, variable, text)
+    return _settings(values)
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    found = path if path.exists() else _shipped(path)
+    try:
+        return tomllib.loads(found.read_text())
+    except OSError as error:
+        raise SettingsError(f"The settings file {path} can't be read: {error.strerror}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"The settings file {path} is not TOML: {error}.") from None
+
+
+def _shipped(path: Path) -> Path:
+    """The file of that name in the wheel, or in a checkout, where it lies beside the package."""
+    package = Path(str(files("orchestrator")))
+    shipped = package / "config" / path.name
+    return shipped if shipped.exists() else package.parent / "config" / path.name
+
+
+def _refuse_unknown(values: Mapping[str, Any], section: type, path: str) -> None:
+    known = _fields(section)
+    for key, value in values.items():
+        if key not in known:
+            raise SettingsError(
+                f"Unknown setting {path}{key}; here there is {', '.join(sorted(known))}."
+            )
+        if attrs.has(known[key]) and isinstance(value, dict):
+            _refuse_unknown(value, known[key], f"{path}{key}.")
+
+
+def _overlay(values: dict[str, Any], variable: str, text: str) -> None:
+    """Put the variable ORCHESTRATOR_SECTION__KEY over `values`; lists and maps are JSON."""
+    *sections, key = variable.removeprefix(_PREFIX).lower().split("__")
+    kind: Any = Settings
+    for name in (*sections, key):
+        kind = _fields(kind).get(name) if attrs.has(kind) else None
+        if kind is None:
+            raise SettingsError(
+                f"The variable {variable} names no setting: there is no {name!r} in it."
+            )
+    for name in sections:
+        values = values.setdefault(name, {})
+    values[key] = _parse(variable, text) if get_origin(kind) in (dict, list, tuple) else text
+
+
+def _parse(variable: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise SettingsError(
+            f"The variable {variable} must be JSON, which {text!r} isn't."
+        ) from None
+
+
+def _settings(values: dict[str, Any]) -> Settings:
+    try:
+        return msgspec.convert(values, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"Wrong setting: {error}.") from None
+
+
+def _fields(section: Any) -> dict[str, Any]:
+    return {field.name: field.type for field in attrs.fields(section)}
+
+
+def child_environment(extra: Mapping[str, str]) -> dict[str, str]:
+    """The environment for a process that we start: our own, with `extra` over it."""
+    return {**os.environ, **extra}

@@ -1,0 +1,108 @@
+"""For tests, yours and ours: a clock to turn, ids in order, a builder in memory, sample events."""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import attrs
+
+from orchestrator.core.records import Job
+
+
+@attrs.define
+class ManualClock:
+    """A clock that moves when it is told to."""
+
+    time: datetime = datetime(2026, 11, 20, 9, 0, tzinfo=UTC)
+
+    def now(self) -> datetime:
+        return self.time
+
+    def turn(self, seconds: float) -> None:
+        """Let time pass."""
+        self.time += timedelta(seconds=seconds)
+
+
+@attrs.define
+class SequentialIds:
+    """`id-1`, `id-2`, ..."""
+
+    given: int = 0
+
+    def fresh_id(self) -> str:
+        self.given += 1
+        return f"id-{self.given}"
+
+
+@attrs.frozen
+class StartedJob:
+    """What an `InMemoryBuilder` was asked to start."""
+
+    job: Job
+    params: Mapping[str, Any]
+    start_key: str
+
+
+@attrs.define
+class InMemoryBuilder:
+    """A builder that remembers what it started; the same start key never starts twice."""
+
+    name: str = "IN_MEMORY"
+    started: list[StartedJob] = attrs.field(factory=list)
+
+    async def start_job(
+        self, job_identifier: str, params: Mapping[str, Any], *, start_key: str
+    ) -> Job:
+        for earlier in self.started:
+            if earlier.start_key == start_key:
+                return earlier.job
+        job = Job(
+            id=f"{job_identifier}:{len(self.started) + 1}",
+            builder=self.name,
+            job_identifier=job_identifier,
+        )
+        self.started.append(StartedJob(job, dict(params), start_key))
+        return job
+
+
+def provisioning_event(
+    *,
+    tenant_id: str = "tenant-1",
+    tier: str = "STANDARD",
+    event_id: str = "event-1",
+    override: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """TENANT_PROVISIONING in an EventBridge envelope, as a control plane sends it."""
+    tenant = {"id": tenant_id, "name": "Bluebird Logistics", "key": "bluebird"}
+    environment = {"tenant": json.dumps(tenant), **(override or {})}
+    detail = {
+        "tenant": tenant,
+        "planConfig": {"tier": tier},
+        "builderConfig": {
+            "type": "CODE_BUILD",
+            "config": {"environmentOverride": environment},
+        },
+    }
+    return envelope("TENANT_PROVISIONING", detail, event_id=event_id)
+
+
+def envelope(
+    event_type: str,
+    detail: Mapping[str, Any],
+    *,
+    event_id: str = "event-1",
+    source: str = "TenantManagementService",
+) -> dict[str, Any]:
+    """An EventBridge envelope around a detail."""
+    return {
+        "version": "0",
+        "id": event_id,
+        "detail-type": event_type,
+        "source": source,
+        "account": "123456789012",
+        "time": "2026-11-20T09:14:03Z",
+        "region": "us-east-1",
+        "resources": [],
+        "detail": dict(detail),
+    }

@@ -1,0 +1,264 @@
+"""JSON to models and back: the one strict converter, and the only importer of cattrs.
+
+Strict means that nothing is coerced: `1` is no string and `"1"` no number. All
+mismatches of a body are found at once, each with the path that the sender wrote.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import attrs
+import msgspec
+from cattrs import BaseValidationError, ClassValidationError, Converter, IterableValidationError
+from cattrs.cols import (
+    homogenous_tuple_structure_factory,
+    is_mapping,
+    list_structure_factory,
+    mapping_structure_factory,
+)
+from cattrs.gen import (
+    make_dict_structure_fn,
+    make_dict_unstructure_fn,
+    override,
+)
+from cattrs.preconf.json import make_converter
+
+from orchestrator.core.errors import BadEvent, InvalidPayload, PayloadMismatch
+from orchestrator.core.payloads import Tenant, read_object
+
+StructureHook = Callable[[Any, Any], Any]
+
+
+def decode_json(text: bytes) -> Any:
+    """The value of a JSON text (RFC 8259).
+
+    Raises:
+        BadEvent: it isn't JSON, or not in UTF-8, or nested too deeply.
+    """
+    if not text.strip():
+        raise BadEvent("The body is empty: send a JSON object.")
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise BadEvent(f"The body is not JSON: {error}.") from None
+    except RecursionError:
+        raise BadEvent("The body is nested too deeply.") from None
+
+
+def encode_json(value: object) -> bytes:
+    """`value`, which is JSON already, as text."""
+    return msgspec.json.encode(value)
+
+
+def json_field_name(attribute: "attrs.Attribute[Any]") -> str:
+    """The name of a model's field in JSON: its `json_name` metadata, else camelCase."""
+    name: str | None = attribute.metadata.get("json_name")
+    if name is not None:
+        return name
+    head, *rest = attribute.name.split("_")
+    return head + "".join(word[:1].upper() + word[1:] for word in rest)
+
+
+class Wire:
+    """The `Structure` port over cattrs."""
+
+    def __init__(self) -> None:
+        self._converter = _build_converter()
+
+    def structure(self, value: object, model: Any) -> Any:
+        """`value`, parsed JSON, as a `model`; None for `model` leaves it as it is.
+
+        Raises:
+            InvalidPayload: it doesn't fit; `errors` has every mismatch.
+        """
+        if model is None:
+            return value
+        try:
+            return self._converter.structure(value, model)
+        except BaseValidationError as error:
+            mismatches = tuple(_mismatches(error, "$"))
+        except (ValueError, TypeError) as error:
+            mismatches = (PayloadMismatch("$", _sentence(error)),)
+        listed = "; ".join(f"{mismatch.path} {mismatch.message}" for mismatch in mismatches)
+        raise InvalidPayload(f"The payload does not fit: {listed}.", errors=mismatches)
+
+    def unstructure(self, value: object) -> Any:
+        """`value` as JSON. Raises TypeError where JSON has no form for it."""
+        return msgspec.to_builtins(self._converter.unstructure(value), str_keys=True)
+
+
+def _build_converter() -> Converter:
+    converter = make_converter(detailed_validation=True)
+
+    @converter.register_structure_hook_factory(attrs.has)
+    def structure_model(model: Any) -> StructureHook:
+        structure: StructureHook = make_dict_structure_fn(model, converter, **_json_names(model))
+        return _only(Mapping, "an object", structure)
+
+    @converter.register_unstructure_hook_factory(attrs.has)
+    def unstructure_model(model: Any) -> Any:
+        return make_dict_unstructure_fn(model, converter, **_json_names(model))
+
+    @converter.register_structure_hook_factory(is_mapping)
+    def structure_mapping(kind: Any) -> StructureHook:
+        return _only(Mapping, "an object", mapping_structure_factory(kind, converter))
+
+    @converter.register_structure_hook_factory(lambda kind: _origin(kind) in (list, Sequence))
+    def structure_list(kind: Any) -> StructureHook:
+        return _only(list, "a list", list_structure_factory(kind, converter))
+
+    @converter.register_structure_hook_factory(lambda kind: get_args(kind)[1:] == (...,))
+    def structure_tuple(kind: Any) -> StructureHook:
+        return _only(list, "a list", homogenous_tuple_structure_factory(kind, converter))
+
+    @converter.register_structure_hook_factory(lambda kind: _origin(kind) is Literal)
+    def structure_literal(kind: Any) -> StructureHook:
+        return _one_of(get_args(kind))
+
+    structure_tenant = converter.get_structure_hook(Tenant)
+
+    @converter.register_structure_hook
+    def structure_tenant_or_text(value: Any, _: type[Tenant]) -> Tenant:
+        tenant: Tenant = structure_tenant(read_object(value) or value, Tenant)
+        return tenant
+
+    for primitive, name in ((str, "a string"), (int, "an integer"), (bool, "true or false")):
+        converter.register_structure_hook(primitive, _exactly(primitive, name))
+    converter.register_structure_hook(float, _number)
+    converter.register_structure_hook(datetime, _datetime)
+    return converter
+
+
+def _origin(kind: Any) -> Any:
+    return get_origin(kind)
+
+
+def _json_names(model: Any) -> dict[str, Any]:
+    fields = attrs.fields(get_origin(model) or model)
+    return {field.name: override(rename=json_field_name(field)) for field in fields}
+
+
+def _only(kind: type, name: str, structure: StructureHook) -> StructureHook:
+    def checked(value: Any, model: Any) -> Any:
+        if not isinstance(value, kind):
+            raise TypeError(f"must be {name}")
+        return structure(value, model)
+
+    return checked
+
+
+def _exactly(primitive: type, name: str) -> StructureHook:
+    def checked(value: Any, _: Any) -> Any:
+        if type(value) is not primitive:
+            raise TypeError(f"must be {name}")
+        return value
+
+    return checked
+
+
+def _number(value: Any, _: Any) -> float:
+    if type(value) not in (int, float):
+        raise TypeError("must be a number")
+    return float(value)
+
+
+def _one_of(allowed: tuple[Any, ...]) -> StructureHook:
+    def checked(value: Any, _: Any) -> Any:
+        if value not in allowed:
+            raise TypeError(f"must be one of {', '.join(map(repr, allowed))}")
+        return value
+
+    return checked
+
+
+def _datetime(value: Any, _: Any) -> datetime:
+    try:
+        return datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        raise TypeError("must be a time as in RFC 3339, such as 2026-11-20T09:14:03Z") from None
+
+
+def _mismatches(error: BaseException, path: str) -> Iterator[PayloadMismatch]:
+    match error:
+        case ClassValidationError():
+            inner, own = error.group_exceptions()
+            names = {
+                field.name: json_field_name(field)
+                for field in attrs.fields(get_origin(error.cl) or error.cl)
+            }
+            for exception, note in inner:
+                yield from _mismatches(exception, f"{path}.{names.get(note.name, note.name)}")
+            for exception in own:
+                yield from _mismatches(exception, path)
+        case IterableValidationError():
+            items, own = error.group_exceptions()
+            for exception, item in items:
+                place = f"[{item.index}]" if isinstance(item.index, int) else f".{item.index}"
+                yield from _mismatches(exception, path + place)
+            for exception in own:
+                yield from _mismatches(exception, path)
+        case KeyError():
+            yield PayloadMismatch(path, "is required")
+        case _:
+            yield PayloadMismatch(path, _sentence(error))
+
+
+def _sentence(error: BaseException) -> str:
+    """attrs' validators raise with a tuple of arguments, of which the first is for people."""
+    return str(error.args[0]) if error.args else type(error).__name__
+
+
+def json_schemas(
+    models: Sequence[Any], *, ref_template: str
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """JSON Schema (2020-12) of models: a schema or reference for each, and the components.
+
+    `ref_template` is where the components will stand: `#/components/schemas/{name}`.
+    """
+    schemas, components = msgspec.json.schema_components(models, ref_template=ref_template)
+    for model in _attrs_classes(models):
+        component = components.get(model.__name__)
+        if component is not None:
+            components[model.__name__] = _in_json_names(component, model)
+    return list(schemas), components
+
+
+def _in_json_names(component: dict[str, Any], model: type) -> dict[str, Any]:
+    fields = {field.name: field for field in attrs.fields(model)}
+    names = {name: json_field_name(field) for name, field in fields.items()}
+    return {
+        **component,
+        "properties": {
+            names[name]: {**schema, **_bounds(fields[name])}
+            for name, schema in component["properties"].items()
+        },
+        "required": [names[name] for name in component["required"]],
+    }
+
+
+def _attrs_classes(models: Iterable[Any]) -> set[type]:
+    """The attrs classes among `models`, and those that their fields lead to."""
+    found: set[type] = set()
+    waiting = list(models)
+    while waiting:
+        kind = waiting.pop()
+        origin = get_origin(kind) or kind
+        waiting.extend(get_args(kind))
+        if isinstance(origin, type) and attrs.has(origin) and origin not in found:
+            found.add(origin)
+            waiting.extend(get_type_hints(origin).values())
+    return found
+
+
+_BOUNDS = {">=": "minimum", ">": "exclusiveMinimum", "<=": "maximum", "<": "exclusiveMaximum"}
+
+
+def _bounds(field: "attrs.Attribute[Any]") -> dict[str, Any]:
+    """What the attrs validators of a number say, in JSON Schema's words."""
+    validators: Iterable[Any] = getattr(field.validator, "_validators", (field.validator,))
+    return {
+        _BOUNDS[validator.compare_op]: validator.bound
+        for validator in validators
+        if getattr(validator, "compare_op", None) in _BOUNDS
+    }

@@ -1,0 +1,79 @@
+"""What the tests share: an embedded CodeBuild, and the service over it."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient
+
+from orchestrator import Settings, create_app
+from orchestrator.embedded import CodeBuildStandIn, EmbeddedAWS, open_codebuild
+from orchestrator.settings import Aws, Tiers
+from orchestrator.testing import ManualClock
+
+Client = TestClient[web.Request, web.Application]
+StartService = Callable[..., Awaitable[Client]]
+
+TIERS = {
+    "BASIC": {"jobName": "basic-tenant", "VPC_ID": "vpc-1", "ACCESS_TOKEN_EXPIRATION": 3600},
+    "STANDARD": {
+        "jobIdentifier": "standard-tenant",
+        "deprovisioningJobIdentifier": "standard-tenant-teardown",
+        "VPC_ID": "vpc-2",
+        "ACCESS_TOKEN_EXPIRATION": 3600,
+        "POSTGRES_SIZE": "5",
+    },
+    "PREMIUM": {
+        "jobIdentifier": "premium-tenant",
+        "deploymentJobIdentifier": "premium-tenant-deployment",
+    },
+    "EMPTY": {"VPC_ID": "vpc-3"},
+}
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+async def codebuild(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[CodeBuildStandIn]:
+    """A CodeBuild stand-in that AWS's own variables lead to, with a project for each tier."""
+    async with open_codebuild() as stand_in:
+        for attributes in TIERS.values():
+            for name, value in attributes.items():
+                if name == "jobName" or name.lower().endswith("jobidentifier"):
+                    stand_in.add_project(str(value))
+        aws = EmbeddedAWS(endpoint_url="http://127.0.0.1:9", codebuild=stand_in)
+        for variable, value in aws.environment().items():
+            monkeypatch.setenv(variable, value)
+        yield stand_in
+
+
+@pytest.fixture
+def settings() -> Settings:
+    """Tiers from memory, and no patience with AWS."""
+    return Settings(
+        tiers=Tiers(backend="static", static=TIERS),
+        aws=Aws(connect_timeout_s=1.0, read_timeout_s=0.2),
+    )
+
+
+@pytest.fixture
+def start_service(
+    aiohttp_client: Any, settings: Settings, codebuild: CodeBuildStandIn, clock: ManualClock
+) -> StartService:
+    """Start the service, with the keyword arguments of `create_app`."""
+
+    async def start(settings: Settings = settings, **parts: Any) -> Client:
+        client: Client = await aiohttp_client(create_app(settings, clock=clock, **parts))
+        return client
+
+    return start
+
+
+@pytest.fixture
+async def service(start_service: StartService) -> Client:
+    """The service as it is without an extension."""
+    return await start_service()
