@@ -8,7 +8,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from orchestrator.app import create_app, open_orchestrator
+    from orchestrator.app import create_app, open_orchestrator, setup
     from orchestrator.core import handlers
     from orchestrator.core.dispatch import Handled, Orchestrator
     from orchestrator.core.errors import (
@@ -55,10 +55,11 @@ __all__ = [
     "handlers",
     "load_settings",
     "open_orchestrator",
+    "setup",
 ]
 
 _HOMES = {
-    "app": ("create_app", "open_orchestrator"),
+    "app": ("create_app", "open_orchestrator", "setup"),
     "core.dispatch": ("Handled", "Orchestrator"),
     "core.errors": (
         "BadEvent",

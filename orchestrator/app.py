@@ -5,27 +5,31 @@ The only module that names concrete classes. Nothing is wired at import time.
 
 import inspect
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any
 
 import attrs
 import structlog
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from orchestrator.adapters.aws import AWS, open_aws
 from orchestrator.adapters.codebuild import CodeBuildBuilder
 from orchestrator.adapters.dynamodb_tiers import DynamoDBTierCatalog
+from orchestrator.adapters.eventbridge import EventBridgePublisher, NoPublisher
 from orchestrator.adapters.memory import InMemoryLedger
 from orchestrator.adapters.system import RandomIds, SystemClock
 from orchestrator.adapters.tiers import CachedTierCatalog, FunctionTierCatalog, StaticTierCatalog
 from orchestrator.core.dispatch import EventOrchestrator, Limits, Orchestrator
 from orchestrator.core.events import AWS_ALIASES
-from orchestrator.core.extension import Extension
+from orchestrator.core.extension import Extension, load_extension
 from orchestrator.core.handlers import built_in_handlers
-from orchestrator.core.ports import Builder, Clock, Ids, Ledger, TierCatalog
+from orchestrator.core.ports import Builder, Clock, Ids, Ledger, Publisher, TierCatalog
 from orchestrator.core.registry import HandlerRegistry
 from orchestrator.core.run import Services
+from orchestrator.core.secrets import Redactor
 from orchestrator.intake import docs_api, events_api, runs_api, status_api
+from orchestrator.intake.auth import require_api_key
 from orchestrator.intake.keys import CHECKS, LEDGER, MAX_BODY_BYTES, ORCHESTRATOR, REGISTRY, WIRE
 from orchestrator.intake.problems import answer_problems
 from orchestrator.settings import Settings, load_settings
@@ -36,11 +40,40 @@ log = structlog.get_logger("orchestrator.app")
 
 @attrs.frozen(kw_only=True)
 class Parts:
-    """The ports that an app is made with; what is left out is the real thing."""
+    """What an app is made of. A port that is left out is the real thing."""
 
-    clock: Clock = attrs.field(factory=SystemClock)
-    ids: Ids = attrs.field(factory=RandomIds)
-    ledger: Ledger | None = None
+    settings: Settings
+    extension: Extension
+    registry: HandlerRegistry
+    wire: Wire
+    clock: Clock
+    ids: Ids
+    ledger: Ledger
+
+    @classmethod
+    def choose(
+        cls,
+        settings: Settings | None,
+        extension: Extension | None,
+        *,
+        clock: Clock | None = None,
+        ids: Ids | None = None,
+        ledger: Ledger | None = None,
+    ) -> "Parts":
+        settings = settings or load_settings()
+        if extension is None and settings.extension is not None:
+            extension = load_extension(settings.extension)
+        extension = extension or Extension()
+        clock = clock or SystemClock()
+        return cls(
+            settings=settings,
+            extension=extension,
+            registry=extension.registry.over(built_in_handlers()),
+            wire=Wire(Redactor(settings.log.redact)),
+            clock=clock,
+            ids=ids or RandomIds(),
+            ledger=ledger or InMemoryLedger(clock),
+        )
 
 
 @asynccontextmanager
@@ -49,41 +82,29 @@ async def open_orchestrator(
 ) -> AsyncIterator[EventOrchestrator]:
     """The orchestrator without a web server, for the life of the context.
 
-    `settings` None: the defaults and the environment. `parts` are those of `Parts`.
+    `settings` None: the defaults and the environment. `extension` None: the one that the
+    settings name. `parts` are ports in place of the real ones: `clock`, `ids`, `ledger`.
     """
-    settings = settings or load_settings()
-    extension = extension or Extension()
-    ports = Parts(**parts)
-    ledger = ports.ledger or InMemoryLedger(ports.clock)
-    registry = extension.registry.over(built_in_handlers())
-    async with _open(settings, extension, registry, ports, ledger, Wire()) as orchestrator:
+    async with _open(Parts.choose(settings, extension, **parts)) as orchestrator:
         yield orchestrator
 
 
 def create_app(
     settings: Settings | None = None, *, extension: Extension | None = None, **parts: Any
 ) -> web.Application:
-    """The web app, to be run or mounted.
-
-    `settings` None: the defaults and the environment. `parts` are those of `Parts`.
-    """
-    settings = settings or load_settings()
-    extension = extension or Extension()
-    ports = Parts(**parts)
-    ledger = ports.ledger or InMemoryLedger(ports.clock)
-    app = web.Application(middlewares=[answer_problems])
-    app[REGISTRY] = extension.registry.over(built_in_handlers())
-    app[LEDGER] = ledger
-    app[WIRE] = Wire()
-    app[CHECKS] = {"ledger": ledger.check}
-    app[MAX_BODY_BYTES] = settings.http.max_body_bytes
+    """The web app, with the arguments of `open_orchestrator`."""
+    chosen = Parts.choose(settings, extension, **parts)
+    app = web.Application(middlewares=[answer_problems, *_auth(chosen.settings)])
+    app[REGISTRY] = chosen.registry
+    app[LEDGER] = chosen.ledger
+    app[WIRE] = chosen.wire
+    app[CHECKS] = {"ledger": chosen.ledger.check}
+    app[MAX_BODY_BYTES] = chosen.settings.http.max_body_bytes
     for api in (status_api, docs_api, events_api, runs_api):
         app.add_routes(api.routes)
 
     async def keep_orchestrator_open(app: web.Application) -> AsyncIterator[None]:
-        async with _open(
-            settings, extension, app[REGISTRY], ports, ledger, app[WIRE]
-        ) as orchestrator:
+        async with _open(chosen) as orchestrator:
             app[ORCHESTRATOR] = orchestrator
             yield
 
@@ -92,38 +113,49 @@ def create_app(
     return app
 
 
+def setup(
+    app: web.Application,
+    *,
+    prefix: str = "/orchestrator",
+    settings: Settings | None = None,
+    extension: Extension | None = None,
+    **parts: Any,
+) -> None:
+    """Mount the service in an app of yours, its routes under `prefix`.
+
+    Your app then has `app[ORCHESTRATOR]`, from its start on, and `app[REGISTRY]`. The other
+    arguments are those of `open_orchestrator`.
+    """
+    inner = create_app(settings, extension=extension, **parts)
+    app.add_subapp(prefix, inner)
+    app[REGISTRY] = inner[REGISTRY]
+
+    async def share_orchestrator(app: web.Application) -> None:
+        app[ORCHESTRATOR] = inner[ORCHESTRATOR]
+
+    app.on_startup.append(share_orchestrator)
+
+
 @asynccontextmanager
-async def _open(
-    settings: Settings,
-    extension: Extension,
-    registry: HandlerRegistry,
-    ports: Parts,
-    ledger: Ledger,
-    wire: Wire,
-) -> AsyncIterator[EventOrchestrator]:
-    if isinstance(ledger, InMemoryLedger):
+async def _open(parts: Parts) -> AsyncIterator[EventOrchestrator]:
+    if isinstance(parts.ledger, InMemoryLedger):
         log.warning("the ledger is in memory: runs and tenants are forgotten when the process ends")
+    settings, extension = parts.settings, parts.extension
     lifespan = extension.lifespan or nullcontext
-    async with (
-        open_aws(
-            dynamodb_region=settings.aws.dynamodb_region,
-            connect_timeout_s=settings.aws.connect_timeout_s,
-            read_timeout_s=settings.aws.read_timeout_s,
-        ) as aws,
-        lifespan() as resources,
-    ):
+    async with _open_aws(settings) as aws, lifespan() as resources:
         default = Orchestrator(
-            registry=registry,
+            registry=parts.registry,
             services=Services(
-                ledger=ledger,
-                tiers=_tiers(settings, extension, aws, ports.clock),
+                ledger=parts.ledger,
+                tiers=_tiers(settings, extension, aws, parts.clock),
                 builders=_builders(extension, aws),
                 default_builder=settings.builders.default,
-                structure=wire,
-                clock=ports.clock,
+                publisher=_publisher(settings, aws),
+                structure=parts.wire,
+                clock=parts.clock,
                 resources=resources,
             ),
-            ids=ports.ids,
+            ids=parts.ids,
             aliases={**AWS_ALIASES, **settings.events.aliases},
             limits=Limits(
                 max_attempts=settings.runs.max_attempts,
@@ -133,10 +165,25 @@ async def _open(
         yield _chosen_orchestrator(extension, default)
 
 
+def _open_aws(settings: Settings) -> AbstractAsyncContextManager[AWS]:
+    return open_aws(
+        dynamodb_region=settings.aws.dynamodb_region,
+        events_region=settings.events.region,
+        connect_timeout_s=settings.aws.connect_timeout_s,
+        read_timeout_s=settings.aws.read_timeout_s,
+    )
+
+
+def _auth(settings: Settings) -> list[Middleware]:
+    if "api_key" not in settings.auth.methods:
+        return []
+    return [require_api_key(header=settings.auth.api_key.header, keys=settings.auth.api_key.keys)]
+
+
 def _tiers(settings: Settings, extension: Extension, aws: AWS, clock: Clock) -> TierCatalog:
-    if extension.tiers is not None:
-        catalog = extension.tiers
-        return catalog if hasattr(catalog, "find_tier") else FunctionTierCatalog(catalog)
+    given = extension.tiers
+    if given is not None:
+        return given if hasattr(given, "find_tier") else FunctionTierCatalog(given)
     if settings.tiers.backend == "static":
         return StaticTierCatalog(settings.tiers.static)
     catalog = DynamoDBTierCatalog(aws.dynamodb, table=settings.tiers.table)
@@ -145,6 +192,12 @@ def _tiers(settings: Settings, extension: Extension, aws: AWS, clock: Clock) -> 
 
 def _builders(extension: Extension, aws: AWS) -> Mapping[str, Builder]:
     return {"CODE_BUILD": CodeBuildBuilder(aws.codebuild, name="CODE_BUILD"), **extension.builders}
+
+
+def _publisher(settings: Settings, aws: AWS) -> Publisher:
+    if not settings.events.bus:
+        return NoPublisher()
+    return EventBridgePublisher(aws.events, bus=settings.events.bus, source=settings.events.source)
 
 
 def _chosen_orchestrator(extension: Extension, default: Orchestrator) -> EventOrchestrator:

@@ -136,11 +136,14 @@ def _exit(code: int, message: str) -> None:
 
 
 def _load_settings(config: str | None) -> "Settings":
+    from orchestrator.core.secrets import SECRET_NAMES
     from orchestrator.logs import configure_logs
     from orchestrator.settings import load_settings
 
+    # What loading itself has to say must not end up on standard output.
+    configure_logs(level="info", layout="console", redact=SECRET_NAMES)
     settings = load_settings(config)
-    configure_logs(level=settings.log.level, layout=settings.log.format)
+    configure_logs(level=settings.log.level, layout=settings.log.format, redact=settings.log.redact)
     return settings
 
 

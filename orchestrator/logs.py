@@ -2,13 +2,27 @@
 
 import logging
 import sys
-from typing import Literal
+from collections.abc import Mapping, MutableMapping, Sequence
+from typing import Any, Literal
 
 import structlog
 
+from orchestrator.core.secrets import Redactor
 
-def configure_logs(*, level: str, layout: Literal["json", "console"]) -> None:
-    """Set structlog up for the process; an app that we are mounted in has logs of its own."""
+
+def configure_logs(
+    *, level: str, layout: Literal["json", "console"], redact: Sequence[str]
+) -> None:
+    """Set structlog up for the process; an app that we are mounted in has logs of its own.
+
+    `redact` are the name patterns of `log.redact`.
+    """
+    redactor = Redactor(redact)
+
+    def mask(_: Any, __: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
+        masked: Mapping[str, Any] = redactor.redact(event)
+        return masked
+
     render = (
         structlog.processors.JSONRenderer()
         if layout == "json"
@@ -20,6 +34,7 @@ def configure_logs(*, level: str, layout: Literal["json", "console"]) -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
+            mask,
             *tracebacks,
             render,
         ],

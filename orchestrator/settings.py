@@ -6,21 +6,39 @@ Every key is documented in `config/default.toml`. A wrong key or value is a
 
 import json
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 import attrs
 import msgspec
+import structlog
+
+from orchestrator.core.secrets import SECRET_NAMES
 
 _PREFIX = "ORCHESTRATOR_"
 _CONFIG_VARIABLE = "ORCHESTRATOR_CONFIG"
 
+#: What the ancestor's deployments set.
+_ALIASES: Mapping[str, str] = {
+    "TIER_DETAILS_TABLE": "ORCHESTRATOR_TIERS__TABLE",
+    "EVENT_BUS_NAME": "ORCHESTRATOR_EVENTS__BUS",
+    "EVENT_BUS_AWS_REGION": "ORCHESTRATOR_EVENTS__REGION",
+    "DYNAMO_DB_REGION": "ORCHESTRATOR_AWS__DYNAMODB_REGION",
+}
+
+log = structlog.get_logger("orchestrator.settings")
+
 
 class SettingsError(Exception):
     """Settings that can't be used."""
+
+
+def _masked(value: object) -> str:
+    return "***" if value else repr(value)
 
 
 def _positive(default: float) -> Any:
@@ -39,6 +57,9 @@ class Http:
 @attrs.frozen(kw_only=True)
 class Events:
     aliases: dict[str, str] = attrs.field(factory=dict)
+    bus: str | None = None
+    region: str | None = None
+    source: str = "saas.orchestrator"
     dedupe_window_s: float = _positive(90_000.0)
 
 
@@ -68,20 +89,48 @@ class Aws:
 
 
 @attrs.frozen(kw_only=True)
+class ApiKey:
+    header: str = "x-api-key"
+    keys: tuple[str, ...] = attrs.field(default=(), repr=_masked)
+
+
+@attrs.frozen(kw_only=True)
+class Auth:
+    methods: tuple[Literal["api_key"], ...] = ()
+    allow_open: bool = False
+    api_key: ApiKey = ApiKey()
+
+    def __attrs_post_init__(self) -> None:
+        if "api_key" in self.methods and not any(self.api_key.keys):
+            raise ValueError("auth.methods has api_key, so auth.api_key.keys needs a key")
+
+
+@attrs.frozen(kw_only=True)
 class Log:
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["json", "console"] = "json"
+    redact: tuple[str, ...] = SECRET_NAMES
 
 
 @attrs.frozen(kw_only=True)
 class Settings:
+    environment: Literal["local", "production"] = "local"
+    extension: str | None = None
     http: Http = Http()
     events: Events = Events()
     runs: Runs = Runs()
     tiers: Tiers = Tiers()
     builders: Builders = Builders()
     aws: Aws = Aws()
+    auth: Auth = Auth()
     log: Log = Log()
+
+    def __attrs_post_init__(self) -> None:
+        if self.environment == "production" and not (self.auth.methods or self.auth.allow_open):
+            raise ValueError(
+                "environment is production and the service is open: set auth.methods, or "
+                "auth.allow_open = true where something before it lets only the right ones in"
+            )
 
 
 def load_settings(
@@ -98,10 +147,24 @@ def load_settings(
     chosen = config or environ.get(_CONFIG_VARIABLE)
     values = _read_file(Path(chosen)) if chosen else {}
     _refuse_unknown(values, Settings, "")
-    for variable, text in sorted(environ.items()):
-        if variable.startswith(_PREFIX) and "__" in variable:
-            _overlay(values, variable, text)
+    for variable, text in sorted(_variables(environ).items()):
+        _overlay(values, variable, text)
     return _settings(values)
+
+
+def _variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables that are settings; the ancestor's names count where ours are not set."""
+    if "DATA_STORE_TABLE" in environ:
+        log.info("DATA_STORE_TABLE is ignored: the ledger takes its place")
+    aliased = {ours: environ[theirs] for theirs, ours in _ALIASES.items() if theirs in environ}
+    if level := environ.get("LOG_LEVEL"):
+        aliased["ORCHESTRATOR_LOG__LEVEL"] = level.lower()
+    own = {
+        variable: text
+        for variable, text in environ.items()
+        if variable.startswith(_PREFIX) and "__" in variable
+    }
+    return {**aliased, **own}
 
 
 def _read_file(path: Path) -> dict[str, Any]:
@@ -133,8 +196,11 @@ def _refuse_unknown(values: Mapping[str, Any], section: type, path: str) -> None
 
 
 def _overlay(values: dict[str, Any], variable: str, text: str) -> None:
-    """Put the variable ORCHESTRATOR_SECTION__KEY over `values`; lists and maps are JSON."""
-    *sections, key = variable.removeprefix(_PREFIX).lower().split("__")
+    """Put the variable ORCHESTRATOR_SECTION__KEY over `values`; lists and maps are JSON.
+
+    A key without a section has nothing before its two underscores: ORCHESTRATOR__EXTENSION.
+    """
+    *sections, key = variable.removeprefix(_PREFIX).removeprefix("_").lower().split("__")
     kind: Any = Settings
     for name in (*sections, key):
         kind = _fields(kind).get(name) if attrs.has(kind) else None
@@ -160,7 +226,17 @@ def _settings(values: dict[str, Any]) -> Settings:
     try:
         return msgspec.convert(values, Settings, strict=False)
     except msgspec.ValidationError as error:
-        raise SettingsError(f"Wrong setting: {error}.") from None
+        raise SettingsError(f"Wrong setting: {error}{_allowed(str(error))}.") from None
+
+
+def _allowed(message: str) -> str:
+    """The values that the setting in msgspec's message may have, where they can be listed."""
+    place = re.search(r"`\$\.([\w.]+)", message)
+    kind: Any = Settings
+    for name in place[1].split(".") if place else ():
+        kind = _fields(kind).get(name) if attrs.has(kind) else None
+    listed = next((k for k in (kind, *get_args(kind)) if get_origin(k) is Literal), None)
+    return f"; allowed: {', '.join(map(repr, get_args(listed)))}" if listed else ""
 
 
 def _fields(section: Any) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from cattrs.preconf.json import make_converter
 
 from orchestrator.core.errors import BadEvent, InvalidPayload, PayloadMismatch
 from orchestrator.core.payloads import Tenant, read_object
+from orchestrator.core.secrets import Redactor
 
 StructureHook = Callable[[Any, Any], Any]
 
@@ -61,10 +62,11 @@ def json_field_name(attribute: "attrs.Attribute[Any]") -> str:
 
 
 class Wire:
-    """The `Structure` port over cattrs."""
+    """The `Structure` port over cattrs; it says nothing of a secret's value."""
 
-    def __init__(self) -> None:
+    def __init__(self, redactor: Redactor) -> None:
         self._converter = _build_converter()
+        self._redactor = redactor
 
     def structure(self, value: object, model: Any) -> Any:
         """`value`, parsed JSON, as a `model`; None for `model` leaves it as it is.
@@ -77,11 +79,20 @@ class Wire:
         try:
             return self._converter.structure(value, model)
         except BaseValidationError as error:
-            mismatches = tuple(_mismatches(error, "$"))
+            mismatches = tuple(map(self._redacted, _mismatches(error, "$")))
         except (ValueError, TypeError) as error:
             mismatches = (PayloadMismatch("$", _sentence(error)),)
         listed = "; ".join(f"{mismatch.path} {mismatch.message}" for mismatch in mismatches)
         raise InvalidPayload(f"The payload does not fit: {listed}.", errors=mismatches)
+
+    def _redacted(self, mismatch: PayloadMismatch) -> PayloadMismatch:
+        """A validator's message may quote the value that it refuses."""
+        name = mismatch.path.rpartition(".")[2]
+        return (
+            attrs.evolve(mismatch, message="does not fit")
+            if self._redactor.is_secret(name)
+            else mismatch
+        )
 
     def unstructure(self, value: object) -> Any:
         """`value` as JSON. Raises TypeError where JSON has no form for it."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import aioboto3
     from types_aiobotocore_codebuild import CodeBuildClient
     from types_aiobotocore_dynamodb import DynamoDBClient
+    from types_aiobotocore_events import EventBridgeClient
 
 #: A quota is lifted by people or by builds that end; nobody gains from asking each 5 s.
 QUOTA_PAUSE_S = 30.0
@@ -37,11 +38,13 @@ class AWS:
         stack: AsyncExitStack,
         *,
         dynamodb_region: str | None,
+        events_region: str | None,
         connect_timeout_s: float,
         read_timeout_s: float,
     ) -> None:
         self._stack = stack
         self._dynamodb_region = dynamodb_region
+        self._events_region = events_region
         self._connect_timeout_s = connect_timeout_s
         self._read_timeout_s = read_timeout_s
         self._session: aioboto3.Session | None = None
@@ -54,6 +57,10 @@ class AWS:
 
     async def dynamodb(self) -> "DynamoDBClient":
         client: DynamoDBClient = await self._open("dynamodb", self._dynamodb_region)
+        return client
+
+    async def events(self) -> "EventBridgeClient":
+        client: EventBridgeClient = await self._open("events", self._events_region)
         return client
 
     async def _open(self, service: str, region: str | None) -> Any:
@@ -83,13 +90,18 @@ class AWS:
 
 @asynccontextmanager
 async def open_aws(
-    *, dynamodb_region: str | None, connect_timeout_s: float, read_timeout_s: float
+    *,
+    dynamodb_region: str | None,
+    events_region: str | None,
+    connect_timeout_s: float,
+    read_timeout_s: float,
 ) -> AsyncIterator[AWS]:
-    """AWS for the life of the app. `dynamodb_region` None: the standard chain's region."""
+    """AWS for the life of the app. A region that is None is the standard chain's."""
     async with AsyncExitStack() as stack:
         yield AWS(
             stack,
             dynamodb_region=dynamodb_region,
+            events_region=events_region,
             connect_timeout_s=connect_timeout_s,
             read_timeout_s=read_timeout_s,
         )

@@ -1,11 +1,14 @@
 """What a user brings along, in one value: handlers, and pieces in place of ours."""
 
+import importlib
+import operator
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import attrs
 
+from orchestrator.core.errors import RegistrationError
 from orchestrator.core.ports import Builder, TierCatalog, TierFunction
 from orchestrator.core.registry import HandlerRegistry
 
@@ -26,3 +29,33 @@ class Extension:
     tiers: TierCatalog | TierFunction | None = None
     orchestrator: Any = None
     lifespan: Callable[[], AbstractAsyncContextManager[Any]] | None = None
+
+
+def load_extension(reference: str) -> Extension:
+    """The `Extension` at `package.module:name`; a `HandlerRegistry` there is one, too.
+
+    Raises:
+        RegistrationError: there is no such module or name, it is neither, or importing it fails.
+    """
+    module_name, _, name = reference.partition(":")
+    if not module_name or not name:
+        raise RegistrationError(
+            f"The extension {reference!r} must be written as package.module:name."
+        )
+    try:
+        found = operator.attrgetter(name)(importlib.import_module(module_name))
+    except ImportError as error:
+        raise RegistrationError(
+            f"The extension {reference!r} can't be imported: {error}. Is it installed, or in "
+            "the folder that --app-dir names?"
+        ) from error
+    except AttributeError as error:
+        raise RegistrationError(f"The extension {reference!r} is not there: {error}.") from error
+    if isinstance(found, HandlerRegistry):
+        return Extension(registry=found)
+    if not isinstance(found, Extension):
+        raise RegistrationError(
+            f"The extension {reference!r} is {type(found).__name__}: it must be an Extension or "
+            "a HandlerRegistry."
+        )
+    return found

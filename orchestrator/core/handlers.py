@@ -9,41 +9,36 @@ from typing import Any
 from orchestrator.core import events
 from orchestrator.core.errors import PayloadMismatch, PermanentError
 from orchestrator.core.events import Event
-from orchestrator.core.javascript import stringify
 from orchestrator.core.payloads import (
     TenantDeployment,
     TenantDeprovisioning,
     TenantOutcome,
     TenantProvisioning,
     TenantRequest,
-    read_object,
 )
+from orchestrator.core.plans import names_job, plan_job
 from orchestrator.core.ports import Tier
 from orchestrator.core.registry import HandlerRegistry
 from orchestrator.core.run import Run
-from orchestrator.core.variables import build_variables
 
 
 async def tenant_provisioning(event: Event[TenantProvisioning], run: Run) -> None:
     """Start the job that the tenant's tier names."""
-    tier = await _tier(event.payload, run)
-    await _start(event, run, tier, tier.get("jobIdentifier") or tier.get("jobName"))
+    await _start(event, run, await _tier(event.payload, run))
 
 
 async def tenant_deprovisioning(event: Event[TenantDeprovisioning], run: Run) -> None:
     """Start the job that takes the tenant down again."""
-    tier = await _tier(event.payload, run)
-    await _start(event, run, tier, tier.get("deprovisioningJobIdentifier"))
+    await _start(event, run, await _tier(event.payload, run))
 
 
 async def tenant_deployment(event: Event[TenantDeployment], run: Run) -> None:
     """Start the tier's deployment job; a tier without one is deployed already."""
     tier = await _tier(event.payload, run) if event.payload.named_tier else {}
-    job_identifier = tier.get("deploymentJobIdentifier")
-    if job_identifier is None:
-        await run.follow_up(events.TENANT_DEPLOYMENT_SUCCESS, event.body)
+    if names_job(event.type, tier):
+        await _start(event, run, tier)
     else:
-        await _start(event, run, tier, job_identifier)
+        await run.follow_up(events.TENANT_DEPLOYMENT_SUCCESS, event.body)
 
 
 async def tenant_outcome(event: Event[TenantOutcome], run: Run) -> None:
@@ -87,22 +82,6 @@ async def _tier(payload: TenantRequest, run: Run) -> Tier:
     return await run.tier_details(payload.named_tier)
 
 
-async def _start(event: Event[Any], run: Run, tier: Tier, job_identifier: str | None) -> None:
-    payload: TenantRequest = event.payload
-    if not job_identifier:
-        raise PermanentError("Builder Job name not found in plan details")
-    override = {**payload.environment_override, "tenant": _tenant_variable(event, run)}
-    await run.start_job(
-        job_identifier,
-        build_variables(tier, override),
-        builder=payload.builder or tier.get("builder"),
-    )
-
-
-def _tenant_variable(event: Event[TenantRequest], run: Run) -> str:
-    """The tenant as JSON text, with the identity provider that its plan chose."""
-    sent = event.payload.environment_override.get("tenant", event.body.get("tenant"))
-    tenant = read_object(sent) or {"id": run.tenant_id}
-    identity_provider = event.payload.identity_provider
-    chosen = {} if identity_provider is None else {"identityProvider": identity_provider}
-    return stringify({**tenant, **chosen})
+async def _start(event: Event[Any], run: Run, tier: Tier) -> None:
+    plan = plan_job(event, tier)
+    await run.start_job(plan.job_identifier, plan.variables, builder=plan.builder)

@@ -64,6 +64,11 @@ class Builder(Protocol):
         """
 
 
+class Publisher(Protocol):
+    async def publish(self, *, event_type: str, detail: Mapping[str, Any]) -> str:
+        """Publish one event for the control plane and whoever listens; its id is returned."""
+
+
 class Structure(Protocol):
     """From JSON values to models and back."""
 

@@ -8,7 +8,7 @@ import structlog
 
 from orchestrator.core.errors import PayloadMismatch, PermanentError
 from orchestrator.core.events import digest
-from orchestrator.core.ports import Builder, Clock, Ledger, Structure, Tier, TierCatalog
+from orchestrator.core.ports import Builder, Clock, Ledger, Publisher, Structure, Tier, TierCatalog
 from orchestrator.core.records import Job, Progress, RunRecord, Step
 
 FollowUp = Callable[[str, Mapping[str, Any]], Awaitable[None]]
@@ -22,6 +22,7 @@ class Services:
     tiers: TierCatalog
     builders: Mapping[str, Builder]
     default_builder: str
+    publisher: Publisher
     structure: Structure
     clock: Clock
     resources: Any = None
@@ -130,6 +131,31 @@ class Run:
             if self._job is not None:
                 self.log.info("job started", job_id=self._job.id, builder=self._job.builder)
         return self._job
+
+    async def publish(
+        self, event_type: str, detail: Mapping[str, Any], *, name: str | None = None
+    ) -> None:
+        """Publish an event on the bus: a step, called `publish TYPE` unless `name` is given.
+
+        The detail also carries `tenantId`, `operationId` and `runId`, where it doesn't have
+        them itself.
+
+        Raises:
+            TemporaryError: the bus doesn't take it now, or the setting `events.bus` is empty.
+        """
+        own = {
+            "tenantId": self.tenant_id,
+            "operationId": self.run_id,
+            "runId": self.run_id,
+        }
+        published = {**{key: value for key, value in own.items() if value}, **detail}
+
+        async def put() -> str:
+            return await self._services.publisher.publish(
+                event_type=event_type, detail=self._services.structure.unstructure(published)
+            )
+
+        await self.step(name or f"publish {event_type}", put)
 
     async def follow_up(self, event_type: str, body: Mapping[str, Any]) -> None:
         """Handle the event that this one amounts to, through the registry, as a run of its own."""

@@ -5,12 +5,13 @@ EventBridge decides by the status whether it sends an event again, so nothing he
 """
 
 import math
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 
 import attrs
 import structlog
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from orchestrator.core.errors import (
     BadEvent,
@@ -75,9 +76,7 @@ def problem(
 
 
 @web.middleware
-async def answer_problems(
-    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-) -> web.StreamResponse:
+async def answer_problems(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Turn whatever a route raises into a problem; nobody outside sees a traceback."""
     try:
         return await handler(request)
@@ -118,7 +117,11 @@ def _sentence(request: web.Request, error: web.HTTPException) -> str:
 
 
 def _own_headers(error: web.HTTPException) -> dict[str, str]:
-    return {name: value for name, value in error.headers.items() if name == "Allow"}
+    return {
+        name: value
+        for name, value in error.headers.items()
+        if name in ("Allow", "WWW-Authenticate")
+    }
 
 
 def problem_of(error: OrchestratorError, *, instance: str) -> web.Response:

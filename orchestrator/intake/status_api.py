@@ -40,7 +40,7 @@ async def get_home(request: web.Request) -> web.Response:
     return web.Response(text=_HOME.format(links=links), content_type="text/html")
 
 
-@routes.get("/ping")
+@routes.get("/ping", name="ping")
 @documented("A greeting", tag="about", answers={200: Answer("It is there", Ping)})
 async def get_ping(request: web.Request) -> web.Response:
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -48,7 +48,7 @@ async def get_ping(request: web.Request) -> web.Response:
     return web.json_response(attrs.asdict(ping))
 
 
-@routes.get("/healthz")
+@routes.get("/healthz", name="healthz")
 @documented("Liveness", tag="about", answers={200: Answer("The process is alive", Health)})
 async def get_healthz(_: web.Request) -> web.Response:
     return web.json_response(attrs.asdict(Health(status="ok")))

@@ -1,0 +1,32 @@
+"""Who may come in: a middleware that lets a request pass if any configured method knows it."""
+
+import hmac
+from collections.abc import Sequence
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+#: What a load balancer or a person may ask without a key.
+OPEN_ROUTES = ("healthz", "readyz", "ping")
+
+
+def require_api_key(*, header: str, keys: Sequence[str]) -> Middleware:
+    """Refuse, with 401, whoever doesn't send one of `keys` in `header`.
+
+    All keys are compared, each in constant time: how long an answer takes tells nothing.
+    """
+    valid = [key.encode() for key in keys if key]
+
+    @web.middleware
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.match_info.route.name in OPEN_ROUTES:
+            return await handler(request)
+        sent = request.headers.get(header, "").encode()
+        if not any([hmac.compare_digest(sent, key) for key in valid]):  # noqa: C419 - compare all
+            raise web.HTTPUnauthorized(
+                text=f"The header {header} has no valid key: send one of the service's API keys.",
+                headers={"WWW-Authenticate": f'ApiKey header="{header}"'},
+            )
+        return await handler(request)
+
+    return check

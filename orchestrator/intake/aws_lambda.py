@@ -1,0 +1,143 @@
+"""API Gateway's events as HTTP requests, and HTTP answers in the form that it wants. Pure.
+
+Format 1.0 comes from REST APIs, 2.0 from HTTP APIs and function URLs
+(https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html).
+"""
+
+import base64
+from collections.abc import Iterable, Mapping
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import attrs
+
+#: They belong to one connection (RFC 9110, section 7.6.1); the length is counted anew.
+_OF_THE_CONNECTION = frozenset(
+    {"connection", "content-length", "keep-alive", "transfer-encoding", "upgrade"}
+)
+_TEXT_TYPES = ("text/", "application/json", "application/problem+json", "application/javascript")
+
+
+class NotAnHTTPEventError(Exception):
+    """The function was invoked with something that isn't a request."""
+
+
+@attrs.frozen(kw_only=True)
+class HTTPRequest:
+    """One request; `path` and `query` are percent-encoded, `stage` is the prefix outside."""
+
+    method: str
+    path: str
+    query: str
+    headers: list[tuple[str, str]]
+    body: bytes
+    stage: str
+    format: str
+
+
+@attrs.frozen(kw_only=True)
+class HTTPAnswer:
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes
+
+
+def read_request(event: Mapping[str, Any]) -> HTTPRequest:
+    """The request in an API Gateway event of either format.
+
+    Raises:
+        NotAnHTTPEventError: it is of neither.
+    """
+    context = event.get("requestContext", {})
+    if "http" in context:
+        return _read_v2(event, context)
+    if "httpMethod" in event:
+        return _read_v1(event, context)
+    raise NotAnHTTPEventError(
+        "The event is no HTTP request of API Gateway or a function URL, in format 1.0 or 2.0: "
+        f"its keys are {', '.join(sorted(event)) or 'none'}."
+    )
+
+
+def write_answer(answer: HTTPAnswer, request: HTTPRequest) -> dict[str, Any]:
+    """The answer as API Gateway wants it for the request's format.
+
+    `Location` gets the stage in front, since that is where the sender finds us.
+    """
+    headers = [
+        (name, request.stage + value if name.lower() == "location" else value)
+        for name, value in answer.headers
+        if name.lower() not in _OF_THE_CONNECTION
+    ]
+    media_type = {name.lower(): value for name, value in headers}.get("content-type", "")
+    is_text = media_type.startswith(_TEXT_TYPES)
+    body = answer.body.decode() if is_text else base64.b64encode(answer.body).decode()
+    written = {"statusCode": answer.status, "body": body, "isBase64Encoded": not is_text}
+    if request.format == "2.0":
+        return {**written, "headers": dict(headers)}
+    return {**written, "multiValueHeaders": _gathered(headers)}
+
+
+def _read_v2(event: Mapping[str, Any], context: Mapping[str, Any]) -> HTTPRequest:
+    stage = _stage(context, event["rawPath"])
+    cookies = event.get("cookies") or []
+    headers = list(event.get("headers", {}).items())
+    return HTTPRequest(
+        method=context["http"]["method"],
+        path=_encoded(event["rawPath"].removeprefix(stage) or "/"),
+        query=event.get("rawQueryString") or "",
+        headers=_forwarded([*headers, *([("cookie", "; ".join(cookies))] if cookies else [])]),
+        body=_body(event),
+        stage=stage,
+        format="2.0",
+    )
+
+
+def _read_v1(event: Mapping[str, Any], context: Mapping[str, Any]) -> HTTPRequest:
+    query = event.get("multiValueQueryStringParameters") or event.get("queryStringParameters") or {}
+    headers = event.get("multiValueHeaders") or event.get("headers") or {}
+    return HTTPRequest(
+        method=event["httpMethod"],
+        path=_encoded(event["path"]),
+        query=urlencode(_flat(query)),
+        headers=_forwarded(_flat(headers)),
+        body=_body(event),
+        # Here the path is without the stage; requestContext has it as the sender wrote it.
+        stage=_stage(context, context.get("path", "")),
+        format="1.0",
+    )
+
+
+def _stage(context: Mapping[str, Any], path: str) -> str:
+    """The stage as a path prefix; empty for `$default` and behind a domain of one's own."""
+    prefix = f"/{context.get('stage', '')}"
+    return prefix if path == prefix or path.startswith(f"{prefix}/") else ""
+
+
+def _encoded(path: str) -> str:
+    """API Gateway hands some paths on decoded; what is encoded already stays as it is."""
+    return quote(path, safe="/%:@!$&'()*+,;=~")
+
+
+def _body(event: Mapping[str, Any]) -> bytes:
+    body: str = event.get("body") or ""
+    return base64.b64decode(body) if event.get("isBase64Encoded") else body.encode()
+
+
+def _flat(multi: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [
+        (name, value)
+        for name, values in multi.items()
+        for value in (values if isinstance(values, list) else [values])
+    ]
+
+
+def _forwarded(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    return [(name, value) for name, value in headers if name.lower() not in _OF_THE_CONNECTION]
+
+
+def _gathered(headers: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    gathered: dict[str, list[str]] = {}
+    for name, value in headers:
+        gathered.setdefault(name, []).append(value)
+    return gathered
