@@ -20,7 +20,7 @@ test: .venv/ready  ## run the tests
 lint: .venv/ready  ## ruff and hadolint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/hadolint Dockerfile
+	$(BIN)/hadolint Dockerfile deploy/lambda.Dockerfile
 
 types: .venv/ready  ## mypy, strict
 	$(BIN)/mypy
@@ -39,16 +39,19 @@ bench: .venv/ready  ## measure the main paths, in ratios
 
 lock: .venv/ready  ## resolve requirements/*.txt anew from pyproject.toml
 	$(PYTHON) -m venv .venv/uv && .venv/uv/bin/pip install -q uv
-	.venv/uv/bin/uv pip compile $(LOCK) --extra dev --group test --group lint -o requirements/dev.txt
-	.venv/uv/bin/uv pip compile $(LOCK) -c requirements/dev.txt -o requirements/runtime.txt
+	.venv/uv/bin/uv pip compile pyproject.toml $(LOCK) --extra dev --group test --group lint -o requirements/dev.txt
+	.venv/uv/bin/uv pip compile pyproject.toml $(LOCK) -c requirements/dev.txt -o requirements/runtime.txt
+	.venv/uv/bin/uv pip compile --group build $(LOCK) -c requirements/dev.txt -o requirements/build.txt
 
-LOCK := -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml
+PIP := -q --disable-pip-version-check
+LOCK := -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 clean:  ## remove what the targets made
 	rm -rf .venv dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
-.venv/ready: requirements/dev.txt pyproject.toml
+.venv/ready: requirements/build.txt requirements/dev.txt pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.txt
-	$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(BIN)/pip install $(PIP) --require-hashes -r requirements/build.txt
+	$(BIN)/pip install $(PIP) --require-hashes --no-build-isolation -r requirements/dev.txt
+	$(BIN)/pip install $(PIP) --no-deps --no-build-isolation -e .
 	touch $@

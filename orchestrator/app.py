@@ -50,6 +50,11 @@ class Parts:
     ids: Ids
     ledger: Ledger
 
+    @property
+    def aliases(self) -> Mapping[str, str]:
+        """Foreign names of event types: AWS's, and those of the settings."""
+        return {**AWS_ALIASES, **self.settings.events.aliases}
+
     @classmethod
     def choose(
         cls,
@@ -137,32 +142,40 @@ def setup(
 
 
 @asynccontextmanager
-async def _open(parts: Parts) -> AsyncIterator[EventOrchestrator]:
-    if isinstance(parts.ledger, InMemoryLedger):
-        log.warning("the ledger is in memory: runs and tenants are forgotten when the process ends")
+async def open_services(parts: Parts) -> AsyncIterator[Services]:
+    """The ports' real ends, opened: what runs work with, and what `check` and `explain` ask."""
     settings, extension = parts.settings, parts.extension
     lifespan = extension.lifespan or nullcontext
     async with _open_aws(settings) as aws, lifespan() as resources:
+        yield Services(
+            ledger=parts.ledger,
+            tiers=_tiers(settings, extension, aws, parts.clock),
+            builders=_builders(extension, aws),
+            default_builder=settings.builders.default,
+            publisher=_publisher(settings, aws),
+            structure=parts.wire,
+            clock=parts.clock,
+            resources=resources,
+        )
+
+
+@asynccontextmanager
+async def _open(parts: Parts) -> AsyncIterator[EventOrchestrator]:
+    if isinstance(parts.ledger, InMemoryLedger):
+        log.warning("the ledger is in memory: runs and tenants are forgotten when the process ends")
+    settings = parts.settings
+    async with open_services(parts) as services:
         default = Orchestrator(
             registry=parts.registry,
-            services=Services(
-                ledger=parts.ledger,
-                tiers=_tiers(settings, extension, aws, parts.clock),
-                builders=_builders(extension, aws),
-                default_builder=settings.builders.default,
-                publisher=_publisher(settings, aws),
-                structure=parts.wire,
-                clock=parts.clock,
-                resources=resources,
-            ),
+            services=services,
             ids=parts.ids,
-            aliases={**AWS_ALIASES, **settings.events.aliases},
+            aliases=parts.aliases,
             limits=Limits(
                 max_attempts=settings.runs.max_attempts,
                 dedupe_window_s=settings.events.dedupe_window_s,
             ),
         )
-        yield _chosen_orchestrator(extension, default)
+        yield _chosen_orchestrator(parts.extension, default)
 
 
 def _open_aws(settings: Settings) -> AbstractAsyncContextManager[AWS]:

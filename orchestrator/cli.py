@@ -25,6 +25,22 @@ _config = click.option(
 )
 
 
+def _use_app_dir(_: click.Context, __: click.Parameter, folder: str | None) -> None:
+    if folder is not None:
+        sys.path.insert(0, folder)
+
+
+_app_dir = click.option(
+    "--app-dir",
+    metavar="DIR",
+    type=click.Path(exists=True, file_okay=False),
+    callback=_use_app_dir,
+    expose_value=False,
+    help="Where your extension's module lies, if it isn't installed.",
+)
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--debug", is_flag=True, help="Show the traceback of a failure.")
 @click.version_option(package_name="saas-orchestrator")
@@ -34,6 +50,7 @@ def commands(debug: bool) -> None:
 
 @commands.command()
 @_config
+@_app_dir
 @click.option("--host", help="Where to listen; by default the setting http.host.")
 @click.option("--port", type=click.IntRange(0, 65535), help="By default the setting http.port.")
 def serve(config: str | None, host: str | None, port: int | None) -> None:
@@ -78,19 +95,57 @@ def demo() -> None:
 @click.option(
     "--url", default="http://127.0.0.1:8080", show_default=True, help="Where the service is."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
+@_as_json
 def send(event_type: str, file: Any, url: str, as_json: bool) -> None:
     """Send an event of TYPE with the body in FILE (-: standard input) and show what came of it."""
     from orchestrator.client import send_event
 
     sent = asyncio.run(send_event(url, event_type, file.read()))
-    click.echo(json.dumps(sent.as_json(), indent=2) if as_json else sent.as_text())
+    _show(sent.as_json() if as_json else sent.as_text())
     if not sent.succeeded:
         sys.exit(1)
 
 
 @commands.command()
 @_config
+@_app_dir
+@click.argument("file", type=click.File("rb"), default="-")
+@click.option("--type", "event_type", metavar="TYPE", help="For a body that doesn't name its type.")
+@_as_json
+def explain(config: str | None, file: Any, event_type: str | None, as_json: bool) -> None:
+    """Say how the event in FILE would be read, and what it would start. Nothing is done."""
+    import attrs
+
+    from orchestrator.explain import explain_event
+
+    explained = asyncio.run(explain_event(_load_settings(config), event_type, file.read()))
+    _show(attrs.asdict(explained) if as_json else explained.as_text())
+    if explained.trouble:
+        sys.exit(1)
+
+
+@commands.command()
+@_config
+@_app_dir
+@_as_json
+def check(config: str | None, as_json: bool) -> None:
+    """Say what the settings come to, what can be reached, and the least IAM policy."""
+    from orchestrator.checkup import check_setup
+
+    checkup = asyncio.run(check_setup(_load_settings(config)))
+    if as_json:
+        _show(checkup.as_json())
+    else:
+        click.echo(checkup.as_text())
+        click.echo("\nThe least IAM policy for the service's role:")
+        _show(checkup.policy)
+    if not checkup.healthy:
+        sys.exit(1)
+
+
+@commands.command()
+@_config
+@_app_dir
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Write it there.")
 @click.option("--check", is_flag=True, help="Fail if the file at --output is out of date.")
 def openapi(config: str | None, output: Path | None, check: bool) -> None:
@@ -133,6 +188,10 @@ def main() -> None:
 def _exit(code: int, message: str) -> None:
     click.echo(f"Error: {message}", err=True)
     sys.exit(code)
+
+
+def _show(shown: object) -> None:
+    click.echo(shown if isinstance(shown, str) else json.dumps(shown, indent=2, default=str))
 
 
 def _load_settings(config: str | None) -> "Settings":

@@ -6,6 +6,7 @@ mismatches of a body are found at once, each with the path that the sender wrote
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from inspect import cleandoc
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import attrs
@@ -238,8 +239,11 @@ def json_schemas(
 def _in_json_names(component: dict[str, Any], model: type) -> dict[str, Any]:
     fields = {field.name: field for field in attrs.fields(model)}
     names = {name: json_field_name(field) for name, field in fields.items()}
+    # Python 3.13 keeps a docstring's indentation out of it, earlier versions don't.
+    about = {"description": cleandoc(model.__doc__)} if model.__doc__ else {}
     return {
         **component,
+        **about,
         "properties": {
             names[name]: {**schema, **_bounds(fields[name])}
             for name, schema in component["properties"].items()

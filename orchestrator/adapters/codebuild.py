@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.adapters.aws import aws_errors
 from orchestrator.core.javascript import to_text
+from orchestrator.core.ports import Permission
 from orchestrator.core.records import Job
 
 if TYPE_CHECKING:
@@ -19,6 +20,18 @@ class CodeBuildBuilder:
         """`client` gives the client that the app keeps open."""
         self._client = client
         self._name = name
+        self.description = "CodeBuild"
+        self.permissions = (
+            Permission(
+                ("codebuild:StartBuild", "codebuild:BatchGetBuilds"),
+                "arn:aws:codebuild:*:*:project/*",
+            ),
+        )
+
+    async def check(self) -> None:
+        client = await self._client()
+        with aws_errors("CodeBuild BatchGetBuilds"):
+            await client.batch_get_builds(ids=["orchestrator-check:0"])
 
     async def start_job(
         self, job_identifier: str, params: Mapping[str, Any], *, start_key: str

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from orchestrator.adapters.aws import aws_errors
-from orchestrator.core.ports import Tier
+from orchestrator.core.ports import Permission, Tier
 
 if TYPE_CHECKING:
     from types_aiobotocore_dynamodb import DynamoDBClient
@@ -20,6 +20,11 @@ class DynamoDBTierCatalog:
         """`client` gives the client that the app keeps open."""
         self._client = client
         self._table = table
+        self.description = f"the DynamoDB table {table}"
+        self.permissions = (Permission(("dynamodb:Query",), f"arn:aws:dynamodb:*:*:table/{table}"),)
+
+    async def check(self) -> None:
+        await self.find_tier("orchestrator-check")
 
     async def find_tier(self, tier: str) -> Tier | None:
         """The tier's item; numbers as int or float, sets as sorted lists."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.adapters.aws import aws_errors
 from orchestrator.core.errors import PermanentError, TemporaryError
+from orchestrator.core.ports import Permission
 
 if TYPE_CHECKING:
     from types_aiobotocore_events import EventBridgeClient
@@ -16,8 +17,6 @@ _REFUSED_FOR_GOOD = frozenset({"MalformedDetail", "InvalidArgument"})
 
 
 class EventBridgePublisher:
-    ACTIONS = ("events:PutEvents",)
-
     def __init__(
         self, client: Callable[[], Awaitable["EventBridgeClient"]], *, bus: str, source: str
     ) -> None:
@@ -25,6 +24,18 @@ class EventBridgePublisher:
         self._client = client
         self._bus = bus
         self._source = source
+        self.description = f"the EventBridge bus {bus}"
+        self.permissions = (
+            Permission(
+                ("events:PutEvents", "events:DescribeEventBus"),
+                f"arn:aws:events:*:*:event-bus/{bus}",
+            ),
+        )
+
+    async def check(self) -> None:
+        client = await self._client()
+        with aws_errors("EventBridge DescribeEventBus"):
+            await client.describe_event_bus(Name=self._bus)
 
     async def publish(self, *, event_type: str, detail: Mapping[str, Any]) -> str:
         """Put one event on the bus; its id there is returned.

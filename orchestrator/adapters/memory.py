@@ -12,7 +12,7 @@ import attrs
 
 from orchestrator.core.errors import TemporaryError
 from orchestrator.core.events import Event, digest
-from orchestrator.core.ports import Clock
+from orchestrator.core.ports import Clock, Permission
 from orchestrator.core.records import (
     BodyDiffers,
     Claim,
@@ -28,6 +28,9 @@ from orchestrator.core.records import (
 
 
 class InMemoryLedger:
+    description = "memory: forgotten when the process ends"
+    permissions: tuple[Permission, ...] = ()
+
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._runs: dict[str, RunRecord] = {}

@@ -35,7 +35,7 @@ class CachedTierCatalog:
     """
 
     def __init__(self, catalog: TierCatalog, clock: Clock, *, keep_s: float) -> None:
-        self._catalog = catalog
+        self.catalog = catalog
         self._clock = clock
         self._keep = timedelta(seconds=keep_s)
         self._found: dict[str, tuple[datetime, Tier]] = {}
@@ -53,7 +53,7 @@ class CachedTierCatalog:
 
     async def _ask(self, tier: str) -> Tier | None:
         try:
-            found = await self._catalog.find_tier(tier)
+            found = await self.catalog.find_tier(tier)
         finally:
             del self._asked[tier]
         if found is not None:

@@ -7,16 +7,14 @@ They are defaults of every registry. Whoever replaces one may still call it:
 from typing import Any
 
 from orchestrator.core import events
-from orchestrator.core.errors import PayloadMismatch, PermanentError
 from orchestrator.core.events import Event
 from orchestrator.core.payloads import (
     TenantDeployment,
     TenantDeprovisioning,
     TenantOutcome,
     TenantProvisioning,
-    TenantRequest,
 )
-from orchestrator.core.plans import names_job, plan_job
+from orchestrator.core.plans import named_tier, names_job, plan_job
 from orchestrator.core.ports import Tier
 from orchestrator.core.registry import HandlerRegistry
 from orchestrator.core.run import Run
@@ -24,17 +22,17 @@ from orchestrator.core.run import Run
 
 async def tenant_provisioning(event: Event[TenantProvisioning], run: Run) -> None:
     """Start the job that the tenant's tier names."""
-    await _start(event, run, await _tier(event.payload, run))
+    await _start(event, run, await run.tier_details(named_tier(event.payload)))
 
 
 async def tenant_deprovisioning(event: Event[TenantDeprovisioning], run: Run) -> None:
     """Start the job that takes the tenant down again."""
-    await _start(event, run, await _tier(event.payload, run))
+    await _start(event, run, await run.tier_details(named_tier(event.payload)))
 
 
 async def tenant_deployment(event: Event[TenantDeployment], run: Run) -> None:
     """Start the tier's deployment job; a tier without one is deployed already."""
-    tier = await _tier(event.payload, run) if event.payload.named_tier else {}
+    tier = await run.tier_details(named_tier(event.payload)) if event.payload.named_tier else {}
     if names_job(event.type, tier):
         await _start(event, run, tier)
     else:
@@ -66,20 +64,6 @@ def built_in_handlers() -> HandlerRegistry:
         registry.register(outcome, tenant_outcome)
     registry.register(events.BUILD_STATE_CHANGE, build_state_change)
     return registry
-
-
-async def _tier(payload: TenantRequest, run: Run) -> Tier:
-    if payload.named_tier is None:
-        raise PermanentError(
-            "The event names no tier.",
-            errors=[
-                PayloadMismatch(
-                    "$.planConfig.tier",
-                    "is missing; subscription.plan.tier, plan.tier and tier are read too",
-                )
-            ],
-        )
-    return await run.tier_details(payload.named_tier)
 
 
 async def _start(event: Event[Any], run: Run, tier: Tier) -> None:

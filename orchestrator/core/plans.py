@@ -5,7 +5,7 @@ from typing import Any
 
 import attrs
 
-from orchestrator.core.errors import PermanentError
+from orchestrator.core.errors import PayloadMismatch, PermanentError
 from orchestrator.core.events import (
     TENANT_DEPLOYMENT,
     TENANT_DEPROVISIONING,
@@ -13,8 +13,8 @@ from orchestrator.core.events import (
     Event,
 )
 from orchestrator.core.javascript import stringify
-from orchestrator.core.payloads import TenantRequest, read_object, read_tenant_id
-from orchestrator.core.ports import Tier
+from orchestrator.core.payloads import TenantEvent, TenantRequest, read_object, read_tenant_id
+from orchestrator.core.ports import Tier, TierCatalog
 from orchestrator.core.variables import build_variables
 
 #: The tier's attributes that may name a type's job, the first that is there counts.
@@ -32,6 +32,32 @@ class JobPlan:
     job_identifier: str
     variables: Mapping[str, Any]
     builder: str | None
+
+
+def named_tier(payload: TenantEvent) -> str:
+    """The tier that the payload names. Raises PermanentError if it names none."""
+    if payload.named_tier is None:
+        raise PermanentError(
+            "The event names no tier.",
+            errors=[
+                PayloadMismatch(
+                    "$.planConfig.tier",
+                    "is missing; subscription.plan.tier, plan.tier and tier are read too",
+                )
+            ],
+        )
+    return payload.named_tier
+
+
+async def find_tier(tier: str, tiers: TierCatalog) -> Tier:
+    """A tier of the catalog. Raises PermanentError if it isn't there."""
+    found = await tiers.find_tier(tier)
+    if found is None:
+        raise PermanentError(
+            f"Tier {tier!r} is not in the tier catalog: add it, or send the event with "
+            "a tier that is."
+        )
+    return found
 
 
 def names_job(event_type: str, tier: Tier) -> bool:

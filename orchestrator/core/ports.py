@@ -6,7 +6,9 @@ error is turned into one of the two at the edge.
 
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
+
+import attrs
 
 from orchestrator.core.events import Event
 from orchestrator.core.records import Claim, Job, Progress, RunRecord, Settlement, TenantRecord
@@ -67,6 +69,25 @@ class Builder(Protocol):
 class Publisher(Protocol):
     async def publish(self, *, event_type: str, detail: Mapping[str, Any]) -> str:
         """Publish one event for the control plane and whoever listens; its id is returned."""
+
+
+@attrs.frozen
+class Permission:
+    """What an AWS role must be allowed: IAM actions on an ARN, with `*` for what isn't known."""
+
+    actions: tuple[str, ...]
+    resource: str
+
+
+@runtime_checkable
+class Checkable(Protocol):
+    """An adapter that can tell whether its other end is there, without doing anything to it."""
+
+    description: str
+    permissions: tuple[Permission, ...]
+
+    async def check(self) -> None:
+        """Raises TemporaryError or PermanentError with the reason if it isn't."""
 
 
 class Structure(Protocol):

@@ -8,6 +8,7 @@ import structlog
 
 from orchestrator.core.errors import PayloadMismatch, PermanentError
 from orchestrator.core.events import digest
+from orchestrator.core.plans import find_tier
 from orchestrator.core.ports import Builder, Clock, Ledger, Publisher, Structure, Tier, TierCatalog
 from orchestrator.core.records import Job, Progress, RunRecord, Step
 
@@ -61,13 +62,7 @@ class Run:
 
     async def tier_details(self, tier: str) -> Tier:
         """The attributes of a tier. Raises PermanentError if the catalog doesn't have it."""
-        found = await self._services.tiers.find_tier(tier)
-        if found is None:
-            raise PermanentError(
-                f"Tier {tier!r} is not in the tier catalog: add it, or send the event with "
-                "a tier that is."
-            )
-        return found
+        return await find_tier(tier, self._services.tiers)
 
     async def step(
         self, name: str, action: Callable[[], Awaitable[Any]], returns: Any = None

@@ -1,0 +1,104 @@
+"""What the settings come to: the ends in use, whether each is reached, what IAM must allow."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+
+from orchestrator.app import Parts, open_services
+from orchestrator.core.errors import OrchestratorError
+from orchestrator.core.ports import Checkable, Permission
+from orchestrator.core.run import Services
+from orchestrator.settings import Settings
+
+
+@attrs.frozen(kw_only=True)
+class Finding:
+    """One end: what is used, and why it can't be (`trouble` None: it can)."""
+
+    name: str
+    uses: str
+    trouble: str | None = None
+    permissions: tuple[Permission, ...] = ()
+
+
+@attrs.frozen
+class Checkup:
+    """All the findings."""
+
+    findings: Sequence[Finding]
+
+    @property
+    def healthy(self) -> bool:
+        return all(finding.trouble is None for finding in self.findings)
+
+    @property
+    def policy(self) -> dict[str, Any]:
+        """The least IAM policy of the service's role."""
+        statements = [
+            {"Effect": "Allow", "Action": list(p.actions), "Resource": p.resource}
+            for finding in self.findings
+            for p in finding.permissions
+        ]
+        return {"Version": "2012-10-17", "Statement": statements}
+
+    def as_text(self) -> str:
+        """For a person."""
+        lines = []
+        for finding in self.findings:
+            lines.append(
+                f"{'ok  ' if finding.trouble is None else 'FAIL'} {finding.name:<22} {finding.uses}"
+            )
+            if finding.trouble is not None:
+                lines.append(f"     {finding.trouble}")
+        return "\n".join(lines)
+
+    def as_json(self) -> dict[str, Any]:
+        findings = [{"name": f.name, "uses": f.uses, "trouble": f.trouble} for f in self.findings]
+        return {"healthy": self.healthy, "findings": findings, "policy": self.policy}
+
+
+async def check_setup(settings: Settings) -> Checkup:
+    """Ask each end whether it is there. Nothing is written or started.
+
+    Raises:
+        RegistrationError: the extension can't be used.
+    """
+    parts = Parts.choose(settings, None)
+    async with open_services(parts) as services:
+        ends = _ends(services)
+        return Checkup([_front(settings), _handlers(parts), *[await _ask(*end) for end in ends]])
+
+
+def _ends(services: Services) -> list[tuple[str, object]]:
+    tiers = getattr(services.tiers, "catalog", services.tiers)
+    builders = [(f"builder {name}", builder) for name, builder in services.builders.items()]
+    return [
+        ("ledger", services.ledger),
+        ("tiers", tiers),
+        *builders,
+        ("events.bus", services.publisher),
+    ]
+
+
+async def _ask(name: str, end: object) -> Finding:
+    if not isinstance(end, Checkable):
+        return Finding(name=name, uses=f"{type(end).__name__}, which can't be asked")
+    known = Finding(name=name, uses=end.description, permissions=end.permissions)
+    try:
+        await end.check()
+    except OrchestratorError as error:
+        return attrs.evolve(known, trouble=str(error))
+    return known
+
+
+def _front(settings: Settings) -> Finding:
+    address = f"{settings.http.host}:{settings.http.port}"
+    who = "with an API key" if settings.auth.methods else "open to everybody"
+    return Finding(name="http", uses=f"{address}, {who}, environment {settings.environment}")
+
+
+def _handlers(parts: Parts) -> Finding:
+    own = [registration.event_type for registration in parts.extension.registry]
+    listed = f"; yours: {', '.join(sorted(own))}" if own else ""
+    return Finding(name="handlers", uses=f"{len(list(parts.registry))} event types{listed}")

@@ -1,0 +1,98 @@
+"""How an event would be read, and what would be started for it. Nothing is written or started."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from orchestrator.app import Parts, open_services
+from orchestrator.core.envelopes import Delivery, parse_event, read_event_type
+from orchestrator.core.errors import OrchestratorError
+from orchestrator.core.events import Event
+from orchestrator.core.payloads import TenantRequest, read_tenant_id
+from orchestrator.core.plans import JOB_ATTRIBUTES, JobPlan, find_tier, named_tier, plan_job
+from orchestrator.core.secrets import Redactor
+from orchestrator.settings import Settings
+from orchestrator.wire import decode_json
+
+
+@attrs.frozen(kw_only=True)
+class Explanation:
+    """What an event is taken for. `trouble` is why it would not work, None if it would."""
+
+    event_type: str
+    handler: str | None
+    source: str
+    event_id: str
+    key: str
+    tenant_id: str | None
+    tier: str | None = None
+    builder: str | None = None
+    job_identifier: str | None = None
+    variables: Mapping[str, Any] = attrs.field(factory=dict)
+    trouble: str | None = None
+
+    def as_text(self) -> str:
+        """For a person."""
+        rows = {
+            "type": self.event_type,
+            "handler": self.handler,
+            "source": self.source or None,
+            "id": self.event_id,
+            "key": self.key,
+            "tenant": self.tenant_id,
+            "tier": self.tier,
+            "builder": self.builder,
+            "job": self.job_identifier,
+        }
+        lines = [f"{name:<9} {value or '-'}" for name, value in rows.items()]
+        lines += [f"  {name} = {value}" for name, value in sorted(self.variables.items())]
+        if self.trouble:
+            lines.append(f"trouble   {self.trouble}")
+        return "\n".join(lines)
+
+
+async def explain_event(settings: Settings, event_type: str | None, text: bytes) -> Explanation:
+    """Explain the event in a JSON text; `event_type` None takes the one that it names.
+
+    Raises:
+        BadEvent: it can't be read as an event at all.
+    """
+    parts = Parts.choose(settings, None)
+    body = decode_json(text)
+    event: Event[Any] = parse_event(
+        event_type or read_event_type(body),
+        body,
+        delivery=Delivery(same_content_same_event=True),
+        aliases=parts.aliases,
+        now=parts.clock.now(),
+        fresh_id=parts.ids.fresh_id(),
+    )
+    explained = Explanation(
+        event_type=event.type,
+        handler=parts.registry.resolve(event.type).place if event.type in parts.registry else None,
+        source=event.source,
+        event_id=event.id,
+        key=event.key,
+        tenant_id=read_tenant_id(event.body),
+    )
+    try:
+        payload = parts.wire.structure(event.body, parts.registry.resolve(event.type).payload)
+        if not isinstance(payload, TenantRequest) or event.type not in JOB_ATTRIBUTES:
+            return explained
+        explained = attrs.evolve(explained, tier=payload.named_tier)
+        plan = await _plan(attrs.evolve(event, payload=payload), parts)
+    except OrchestratorError as error:
+        return attrs.evolve(explained, trouble=str(error))
+    redactor = Redactor(parts.settings.log.redact)
+    return attrs.evolve(
+        explained,
+        builder=plan.builder or parts.settings.builders.default,
+        job_identifier=plan.job_identifier,
+        variables=redactor.redact(plan.variables),
+    )
+
+
+async def _plan(event: Event[TenantRequest], parts: Parts) -> JobPlan:
+    async with open_services(parts) as services:
+        return plan_job(event, await find_tier(named_tier(event.payload), services.tiers))
