@@ -11,10 +11,12 @@ from urllib.parse import quote, urlencode
 
 import attrs
 
+from orchestrator.intake.links import PREFIX_HEADER
+
 #: They belong to one connection (RFC 9110, section 7.6.1); the length is counted anew.
-_OF_THE_CONNECTION = frozenset(
-    {"connection", "content-length", "keep-alive", "transfer-encoding", "upgrade"}
-)
+_OF_THE_CONNECTION = {"connection", "content-length", "keep-alive", "transfer-encoding", "upgrade"}
+#: The stage is the only prefix here, and nobody else's to say.
+_NOT_FORWARDED = _OF_THE_CONNECTION | {PREFIX_HEADER.lower()}
 _TEXT_TYPES = ("text/", "application/json", "application/problem+json", "application/javascript")
 
 
@@ -24,14 +26,13 @@ class NotAnHTTPEventError(Exception):
 
 @attrs.frozen(kw_only=True)
 class HTTPRequest:
-    """One request; `path` and `query` are percent-encoded, `stage` is the prefix outside."""
+    """One request; `path` and `query` are percent-encoded."""
 
     method: str
     path: str
     query: str
     headers: list[tuple[str, str]]
     body: bytes
-    stage: str
     format: str
 
 
@@ -60,15 +61,8 @@ def read_request(event: Mapping[str, Any]) -> HTTPRequest:
 
 
 def write_answer(answer: HTTPAnswer, request: HTTPRequest) -> dict[str, Any]:
-    """The answer as API Gateway wants it for the request's format.
-
-    `Location` gets the stage in front, since that is where the sender finds us.
-    """
-    headers = [
-        (name, request.stage + value if name.lower() == "location" else value)
-        for name, value in answer.headers
-        if name.lower() not in _OF_THE_CONNECTION
-    ]
+    """The answer as API Gateway wants it for the request's format."""
+    headers = _forwarded(answer.headers)
     media_type = {name.lower(): value for name, value in headers}.get("content-type", "")
     is_text = media_type.startswith(_TEXT_TYPES)
     body = answer.body.decode() if is_text else base64.b64encode(answer.body).decode()
@@ -81,29 +75,30 @@ def write_answer(answer: HTTPAnswer, request: HTTPRequest) -> dict[str, Any]:
 def _read_v2(event: Mapping[str, Any], context: Mapping[str, Any]) -> HTTPRequest:
     stage = _stage(context, event["rawPath"])
     cookies = event.get("cookies") or []
-    headers = list(event.get("headers", {}).items())
+    headers = [*event.get("headers", {}).items()]
+    if cookies:
+        headers.append(("cookie", "; ".join(cookies)))
     return HTTPRequest(
         method=context["http"]["method"],
         path=_encoded(event["rawPath"].removeprefix(stage) or "/"),
         query=event.get("rawQueryString") or "",
-        headers=_forwarded([*headers, *([("cookie", "; ".join(cookies))] if cookies else [])]),
+        headers=[*_forwarded(headers), (PREFIX_HEADER, stage)],
         body=_body(event),
-        stage=stage,
         format="2.0",
     )
 
 
 def _read_v1(event: Mapping[str, Any], context: Mapping[str, Any]) -> HTTPRequest:
+    # Here the path is without the stage; requestContext has it as the sender wrote it.
+    stage = _stage(context, context.get("path", ""))
     query = event.get("multiValueQueryStringParameters") or event.get("queryStringParameters") or {}
     headers = event.get("multiValueHeaders") or event.get("headers") or {}
     return HTTPRequest(
         method=event["httpMethod"],
         path=_encoded(event["path"]),
         query=urlencode(_flat(query)),
-        headers=_forwarded(_flat(headers)),
+        headers=[*_forwarded(_flat(headers)), (PREFIX_HEADER, stage)],
         body=_body(event),
-        # Here the path is without the stage; requestContext has it as the sender wrote it.
-        stage=_stage(context, context.get("path", "")),
         format="1.0",
     )
 
@@ -133,7 +128,7 @@ def _flat(multi: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _forwarded(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    return [(name, value) for name, value in headers if name.lower() not in _OF_THE_CONNECTION]
+    return [(name, value) for name, value in headers if name.lower() not in _NOT_FORWARDED]
 
 
 def _gathered(headers: Iterable[tuple[str, str]]) -> dict[str, list[str]]:

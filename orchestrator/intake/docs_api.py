@@ -1,14 +1,16 @@
 """The API's own description: the OpenAPI document, and a page to read it and try it out."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import swagger_ui_bundle
 from aiohttp import web
 
-from orchestrator.intake.openapi import Answer, build_document, documented
+from orchestrator.intake.links import forwarded_prefix, link
+from orchestrator.intake.openapi import HTML_PAGE, Answer, build_document, documented
 
-_DOCUMENT: web.AppKey[dict[str, Any]] = web.AppKey("openapi_document", dict)
+_DOCUMENT: web.AppKey[Mapping[str, Any]] = web.AppKey("openapi_document")
 _ASSETS = Path(str(swagger_ui_bundle.swagger_ui_path))
 
 routes = web.RouteTableDef()
@@ -23,21 +25,23 @@ async def build_document_once(app: web.Application) -> None:
 @routes.get("/openapi.json", name="openapi")
 @documented("This document", tag="about", answers={200: Answer("OpenAPI 3.1", dict)})
 async def get_openapi(request: web.Request) -> web.Response:
-    return web.json_response(request.app[_DOCUMENT])
+    server = {"url": forwarded_prefix(request) or "/"}
+    document = request.app[_DOCUMENT]
+    return web.json_response({**document, "servers": [server]})
 
 
 @routes.get("/docs", name="docs")
+@documented("A page to read and try the API", tag="about", answers={200: HTML_PAGE})
 async def get_docs(request: web.Request) -> web.Response:
-    router = request.app.router
     assets = {
-        name: str(router["docs-assets"].url_for(filename=file))
+        name: link(request, "docs-assets", filename=file)
         for name, file in (
             ("style", "swagger-ui.css"),
             ("script", "swagger-ui-bundle.js"),
             ("icon", "favicon-32x32.png"),
         )
     }
-    page = _PAGE.format(document=router["openapi"].url_for(), **assets)
+    page = _PAGE.format(document=link(request, "openapi"), **assets)
     return web.Response(text=page, content_type="text/html")
 
 

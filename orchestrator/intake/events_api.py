@@ -13,6 +13,7 @@ from aiohttp import web
 from orchestrator.core.dispatch import Handled, delivery
 from orchestrator.core.envelopes import Delivery, read_event_type, structured_cloudevent
 from orchestrator.intake.keys import MAX_BODY_BYTES, ORCHESTRATOR
+from orchestrator.intake.links import link
 from orchestrator.intake.openapi import Answer, documented
 from orchestrator.intake.problems import EVENT_PROBLEMS
 from orchestrator.wire import decode_json
@@ -49,7 +50,7 @@ _PARAMETERS = [
 routes = web.RouteTableDef()
 
 
-@routes.post("/events/{event_type}")
+@routes.post("/events/{eventType}")
 @documented(
     "Handle one event of the type in the path",
     tag="events",
@@ -57,7 +58,7 @@ routes = web.RouteTableDef()
     parameters=_PARAMETERS,
 )
 async def post_typed_event(request: web.Request) -> web.Response:
-    return await _handle(request, request.match_info["event_type"], await _read_event(request))
+    return await _handle(request, request.match_info["eventType"], await _read_event(request))
 
 
 @routes.post("/events")
@@ -83,9 +84,8 @@ def _headers(request: web.Request, outcome: object) -> dict[str, str]:
     """A user's own orchestrator may return anything; only ours knows of a run."""
     if not isinstance(outcome, Handled):
         return {}
-    run = request.app.router["run"].url_for(run_id=outcome.run_id)
     replayed = {"Idempotent-Replayed": "true"} if outcome.replayed else {}
-    return {"Location": str(run), **replayed}
+    return {"Location": link(request, "run", runId=outcome.run_id), **replayed}
 
 
 async def _read_event(request: web.Request) -> Any:

@@ -23,7 +23,7 @@ from orchestrator.core.registry import HandlerRegistry, Registration
 from orchestrator.intake.keys import REGISTRY
 from orchestrator.wire import json_schemas
 
-_EVENTS_PATH = "/events/{event_type}"
+_EVENTS_PATH = "/events/{eventType}"
 
 Route = TypeVar("Route", bound=Callable[[web.Request], Awaitable[web.StreamResponse]])
 
@@ -36,6 +36,9 @@ class Answer:
     model: Any = None
     media_type: str = "application/json"
     headers: Mapping[str, str] = attrs.field(factory=dict)
+
+
+HTML_PAGE = Answer("An HTML page", str, media_type="text/html")
 
 
 def documented(
@@ -110,7 +113,7 @@ class _Document(AiohttpApiSpec):  # type: ignore[misc]
         operation["parameters"] = [p for p in operation["parameters"] if p["in"] != "path"]
         body = self._schemas.get(registration.payload, {"type": "object"})
         operation["requestBody"] = _event_body(body)
-        path = self._event_path.replace("{event_type}", quote(registration.event_type, safe=""))
+        path = self._event_path.replace("{eventType}", quote(registration.event_type, safe=""))
         self.spec.path(path=path, operations={"post": operation})
 
     def to_dict(self) -> dict[str, Any]:

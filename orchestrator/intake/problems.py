@@ -22,6 +22,7 @@ from orchestrator.core.errors import (
     TemporaryError,
     UnsupportedEventType,
 )
+from orchestrator.intake.links import link
 from orchestrator.intake.openapi import Answer
 from orchestrator.wire import encode_json
 
@@ -103,7 +104,7 @@ async def answer_problems(request: web.Request, handler: Handler) -> web.StreamR
 def _instance(request: web.Request, error: OrchestratorError) -> str:
     if error.run_id is None:
         return request.path
-    return str(request.app.router["run"].url_for(run_id=error.run_id))
+    return link(request, "run", runId=error.run_id)
 
 
 def _sentence(request: web.Request, error: web.HTTPException) -> str:
@@ -112,7 +113,8 @@ def _sentence(request: web.Request, error: web.HTTPException) -> str:
             allowed = ", ".join(sorted(error.allowed_methods))
             return f"{request.method} is not allowed at {request.path}; {allowed} is."
         case web.HTTPNotFound() if error.text == f"{error.status}: {error.reason}":
-            return f"There is nothing at {request.path}; /openapi.json lists what there is."
+            listing = link(request, "openapi")
+            return f"There is nothing at {request.path}; {listing} lists what there is."
     return error.text or error.reason
 
 

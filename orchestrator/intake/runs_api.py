@@ -48,14 +48,14 @@ class RunView:
     error: ErrorView | None
 
 
-@routes.get("/runs/{run_id}", name="run")
+@routes.get("/runs/{runId}", name="run")
 @documented(
     "One run, with its steps, its job and its error",
     tag="runs",
     answers={200: Answer("The run", RunView), 404: NOT_FOUND},
 )
 async def get_run(request: web.Request) -> web.Response:
-    run_id = request.match_info["run_id"]
+    run_id = request.match_info["runId"]
     run = await request.app[LEDGER].find_run(run_id=run_id)
     if run is None:
         raise web.HTTPNotFound(text=f"There is no run {run_id!r}.")

@@ -1,6 +1,5 @@
 """Is it there, is it well, where to look: home, ping, liveness, readiness."""
 
-import html
 from datetime import UTC, datetime
 
 import attrs
@@ -8,7 +7,8 @@ from aiohttp import web
 
 from orchestrator.core.errors import TemporaryError
 from orchestrator.intake.keys import CHECKS
-from orchestrator.intake.openapi import Answer, documented
+from orchestrator.intake.links import link
+from orchestrator.intake.openapi import HTML_PAGE, Answer, documented
 from orchestrator.intake.problems import UNAVAILABLE
 
 routes = web.RouteTableDef()
@@ -27,10 +27,10 @@ class Health:
 
 
 @routes.get("/")
+@documented("Home", tag="about", answers={200: HTML_PAGE})
 async def get_home(request: web.Request) -> web.Response:
-    router = request.app.router
     links = "".join(
-        f'<li><a href="{html.escape(str(router[name].url_for()))}">{text}</a></li>'
+        f'<li><a href="{link(request, name)}">{text}</a></li>'
         for name, text in (
             ("docs", "The API, to read and to try"),
             ("openapi", "Its OpenAPI document"),
