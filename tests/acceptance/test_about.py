@@ -1,0 +1,113 @@
+"""What the service says of itself: is it there, is it ready, what can it do."""
+
+import re
+from datetime import datetime
+from urllib.parse import urljoin
+
+import pytest
+
+from orchestrator import TemporaryError
+from orchestrator.adapters.memory import InMemoryLedger
+from orchestrator.testing import ManualClock
+from tests.acceptance.answers import read_problem, read_success
+from tests.conftest import Client, StartService
+
+_REFERENCE = re.compile(r"""(?:src|href)="([^"]+)"|url: "([^"]+)"|url\(([^)]+)\)""")
+
+
+class UnreachableLedger(InMemoryLedger):
+    async def check(self) -> None:
+        raise TemporaryError("nobody answers")
+
+
+async def test_ping_answers_as_the_ancestor_did(service: Client) -> None:
+    """Greeting, date and url, and no echo of what was sent."""
+    async with service.get("/ping", headers={"X-Secret": "s3cret"}) as answer:
+        assert answer.status == 200
+        ping = await answer.json()
+        assert "s3cret" not in await answer.text()
+    assert ping.keys() == {"greeting", "date", "url"}
+    assert ping["url"] == "/ping"
+    assert datetime.fromisoformat(ping["date"]).utcoffset() is not None
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+async def test_a_healthy_service_says_so(service: Client, path: str) -> None:
+    """Liveness and readiness are 200."""
+    async with service.get(path) as answer:
+        assert answer.status == 200
+
+
+async def test_readiness_names_the_check_that_failed(
+    start_service: StartService, clock: ManualClock
+) -> None:
+    """A ledger out of reach makes the service not ready, but it is alive."""
+    service = await start_service(ledger=UnreachableLedger(clock))
+    problem = await read_problem(await service.get("/readyz"), 503)
+    assert "ledger" in problem["detail"]
+    async with service.get("/healthz") as answer:
+        assert answer.status == 200
+
+
+async def test_home_leads_to_pages_that_exist(service: Client) -> None:
+    """Every link of the home page is answered by the service itself."""
+    async with service.get("/") as answer:
+        assert (answer.status, answer.content_type) == (200, "text/html")
+        links = references(await answer.text())
+    assert {"/docs", "/openapi.json"} <= set(links)
+    await assert_served(service, links)
+
+
+async def test_the_openapi_document_is_served(service: Client) -> None:
+    """OpenAPI 3.1, with a path for each event type beside the one for any."""
+    async with service.get("/openapi.json") as answer:
+        assert (answer.status, answer.content_type) == (200, "application/json")
+        document = await answer.json()
+    assert document["openapi"].startswith("3.1")
+    assert {"/events", "/events/{eventType}", "/events/TENANT_PROVISIONING"} <= set(
+        document["paths"]
+    )
+
+
+async def test_the_page_to_try_it_needs_no_other_host(service: Client) -> None:
+    """All that the page and its style refer to comes from the service."""
+    async with service.get("/docs") as answer:
+        assert (answer.status, answer.content_type) == (200, "text/html")
+        page = await answer.text()
+    links = references(page)
+    assert "/openapi.json" in links
+    assert len(links) >= 3
+    assert "://" not in page
+    await assert_served(service, links)
+    for sheet in (link for link in links if link.endswith(".css")):
+        async with service.get(sheet) as answer:
+            fonts_and_images = references(await answer.text())
+        local = [found for found in fonts_and_images if not found.startswith("data:")]
+        await assert_served(service, [urljoin(sheet, found) for found in local])
+
+
+async def test_a_service_that_is_not_asked_for_aws_needs_none(
+    start_service: StartService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a region or credentials the service starts, and handles what needs no AWS."""
+    for variable in ("AWS_DEFAULT_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(variable)
+    service = await start_service()
+    await read_success(
+        await service.post("/events/TENANT_PROVISIONING_SUCCESS", json={"tenantId": "t-1"})
+    )
+
+
+def references(text: str) -> list[str]:
+    """What HTML, script or CSS refers to."""
+    found = ["".join(groups).strip("\"'") for groups in _REFERENCE.findall(text)]
+    return [reference for reference in found if not reference.startswith("#")]
+
+
+async def assert_served(service: Client, paths: list[str]) -> None:
+    for path in paths:
+        assert path.startswith("/"), path
+        assert not path.startswith("//"), path
+        async with service.get(path) as answer:
+            assert answer.status == 200, path
+            assert await answer.read(), path

@@ -1,0 +1,135 @@
+"""CodeBuild goes wrong, over HTTP: the event survives, and in the end there is one build.
+
+A second try of the SDK's comes after a random pause of up to a second, which is what these
+tests take.
+"""
+
+import socket
+from collections.abc import Callable
+from functools import partial
+
+import attrs
+import pytest
+
+from orchestrator import Settings
+from orchestrator.adapters.memory import InMemoryLedger
+from orchestrator.embedded import CodeBuildStandIn, Fault
+from orchestrator.testing import ManualClock, provisioning_event
+from tests.acceptance.answers import only_build, read_problem, read_run, read_success
+from tests.conftest import Client, StartService
+
+MakeFault = Callable[[], Fault]
+
+PAUSE_S = 120  # longer than any pause that we ask for
+
+
+def error(code: str, message: str, http_status: int = 400) -> MakeFault:
+    return partial(Fault.error, code, message, http_status=http_status)
+
+
+THROTTLED = error("ThrottlingException", "Rate exceeded")
+QUOTA = error("AccountLimitExceededException", "Cannot have more than 60 builds in queue")
+DENIED = error("AccessDeniedException", "not authorized to perform codebuild:StartBuild")
+BROKEN = error("InternalFailure", "The service failed", 500)
+
+
+@pytest.mark.parametrize(
+    ("faults", "least_pause_s"),
+    [
+        pytest.param([THROTTLED] * 2, 1, id="throttled"),
+        pytest.param([QUOTA], 30, id="quota"),
+        pytest.param([DENIED], 1, id="access denied"),
+        pytest.param([BROKEN] * 2, 1, id="internal failure"),
+        pytest.param([Fault.reset] * 2, 1, id="connection reset"),
+        pytest.param([Fault.answer_lost] * 2, 1, id="answer lost"),
+        pytest.param([Fault.slow] * 2, 1, id="slow"),
+    ],
+)
+async def test_what_aws_may_mend_is_worth_another_delivery(
+    service: Client,
+    codebuild: CodeBuildStandIn,
+    clock: ManualClock,
+    faults: list[MakeFault],
+    least_pause_s: int,
+) -> None:
+    """503 and a run in `retry`; the redelivery succeeds, and there is exactly one build."""
+    codebuild.inject("StartBuild", *[make() for make in faults])
+    event = provisioning_event()
+    answer = await service.post("/events", json=event)
+    problem = await read_problem(answer, 503)
+    assert int(answer.headers["Retry-After"]) >= least_pause_s
+    assert len(codebuild.calls) == len(faults)
+    run = await read_run(service, problem["instance"])
+    assert (run["status"], run["attempt"], run["job"]) == ("retry", 1, None)
+    assert run["error"]["message"] == problem["detail"]
+
+    clock.turn(PAUSE_S)
+    assert await read_success(await service.post("/events", json=event)) == problem["instance"]
+    run = await read_run(service, problem["instance"])
+    assert (run["status"], run["attempt"], run["error"]) == ("succeeded", 2, None)
+    assert run["job"]["id"] == only_build(codebuild).id
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(THROTTLED, id="throttled"),
+        pytest.param(BROKEN, id="internal failure"),
+        pytest.param(Fault.reset, id="connection reset"),
+        pytest.param(Fault.answer_lost, id="answer lost"),
+        pytest.param(Fault.slow, id="slow"),
+    ],
+)
+async def test_one_fault_is_got_over_within_the_request(
+    service: Client, codebuild: CodeBuildStandIn, fault: MakeFault
+) -> None:
+    """The SDK's second try succeeds, with the same token, so that there is one build."""
+    codebuild.inject("StartBuild", fault())
+    await read_success(await service.post("/events", json=provisioning_event()))
+    assert len(codebuild.calls) == 2
+    assert only_build(codebuild)
+
+
+async def test_an_endpoint_that_refuses_connections_is_worth_another_delivery(
+    start_service: StartService,
+    codebuild: CodeBuildStandIn,
+    clock: ManualClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """503 while nobody listens; another replica that reaches CodeBuild does the work."""
+    ledger = InMemoryLedger(clock)
+    event = provisioning_event()
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        with monkeypatch.context() as cut_off:
+            cut_off.setenv(
+                "AWS_ENDPOINT_URL_CODEBUILD", f"http://127.0.0.1:{nobody.getsockname()[1]}"
+            )
+            service = await start_service(ledger=ledger)
+            problem = await read_problem(await service.post("/events", json=event), 503)
+    assert (await read_run(service, problem["instance"]))["status"] == "retry"
+
+    clock.turn(PAUSE_S)
+    replica = await start_service(ledger=ledger)
+    assert await read_success(await replica.post("/events", json=event)) == problem["instance"]
+    assert (await read_run(replica, problem["instance"]))["attempt"] == 2
+    assert only_build(codebuild)
+
+
+async def test_a_project_that_does_not_exist_is_named(
+    start_service: StartService, settings: Settings, codebuild: CodeBuildStandIn
+) -> None:
+    """422 and a failed run; once the project is there the redelivery succeeds."""
+    tiers = {"GOLD": {"jobIdentifier": "gold-tenant"}}
+    service = await start_service(
+        attrs.evolve(settings, tiers=attrs.evolve(settings.tiers, static=tiers))
+    )
+    event = provisioning_event(tier="GOLD")
+    problem = await read_problem(await service.post("/events", json=event), 422)
+    assert "gold-tenant" in problem["detail"]
+    assert (await read_run(service, problem["instance"]))["status"] == "failed"
+    assert not codebuild.builds
+
+    codebuild.add_project("gold-tenant")
+    assert await read_success(await service.post("/events", json=event)) == problem["instance"]
+    assert only_build(codebuild).project == "gold-tenant"

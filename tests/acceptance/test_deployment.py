@@ -1,0 +1,96 @@
+"""TENANT_DEPLOYMENT over HTTP: a job of the tier's, or the success event at once."""
+
+from typing import Any
+
+import pytest
+
+from orchestrator import Event, Extension, HandlerRegistry, Run, handlers
+from orchestrator.core.payloads import TenantOutcome
+from orchestrator.embedded import CodeBuildStandIn
+from orchestrator.testing import envelope
+from tests.acceptance.answers import only_build, read_success
+from tests.conftest import Client, StartService
+
+WITHOUT_A_JOB = {"tenantId": "t-1", "planConfig": {"tier": "STANDARD"}, "note": "as sent"}
+
+
+async def test_a_tiers_deployment_job_is_started(
+    service: Client, codebuild: CodeBuildStandIn
+) -> None:
+    """A tier with a `deploymentJobIdentifier` has that job started."""
+    body = {"tenantId": "t-1", "planConfig": {"tier": "PREMIUM"}}
+    await read_success(await service.post("/events", json=envelope("TENANT_DEPLOYMENT", body)))
+    assert only_build(codebuild).project == "premium-tenant-deployment"
+
+
+async def test_with_a_deployment_job_nobody_is_told_of_success(start_service: StartService) -> None:
+    """The success handler waits for the job's end."""
+    registry = HandlerRegistry()
+    called = []
+
+    @registry.on("TENANT_DEPLOYMENT_SUCCESS")
+    async def succeed(event: Event[dict[str, Any]], run: Run) -> None:
+        called.append(event.body)
+
+    service = await start_service(extension=Extension(registry=registry))
+    body = {"tenantId": "t-1", "planConfig": {"tier": "PREMIUM"}}
+    await read_success(await service.post("/events/TENANT_DEPLOYMENT", json=body))
+    assert called == []
+
+
+@pytest.mark.parametrize("body", [WITHOUT_A_JOB, {"tenantId": "t-1"}], ids=["tier", "no tier"])
+async def test_without_a_job_the_success_handler_of_the_user_is_called(
+    start_service: StartService, codebuild: CodeBuildStandIn, body: dict[str, Any]
+) -> None:
+    """The deployment becomes TENANT_DEPLOYMENT_SUCCESS with the same body, in the same request."""
+    registry = HandlerRegistry()
+    called = []
+
+    @registry.on("TENANT_DEPLOYMENT_SUCCESS")
+    async def succeed(event: Event[dict[str, Any]], run: Run) -> None:
+        called.append((event.type, event.body, run.tenant_id))
+
+    service = await start_service(extension=Extension(registry=registry))
+    await read_success(await service.post("/events/TENANT_DEPLOYMENT", json=body))
+    assert called == [("TENANT_DEPLOYMENT_SUCCESS", body, "t-1")]
+    assert not codebuild.builds
+
+
+async def test_the_success_handler_may_wrap_the_built_in_one(start_service: StartService) -> None:
+    """The built-in handler accepts the event that the deployment became."""
+    registry = HandlerRegistry()
+    wrapped = []
+
+    @registry.on("TENANT_DEPLOYMENT_SUCCESS")
+    async def succeed(event: Event[TenantOutcome], run: Run) -> None:
+        await handlers.tenant_outcome(event, run)
+        wrapped.append(event.payload.tenant_id)
+
+    service = await start_service(extension=Extension(registry=registry))
+    await read_success(await service.post("/events/TENANT_DEPLOYMENT", json=WITHOUT_A_JOB))
+    assert wrapped == ["t-1"]
+
+
+async def test_without_a_job_the_built_in_handlers_suffice(
+    service: Client, codebuild: CodeBuildStandIn
+) -> None:
+    """Without any handler of a user's the deployment is answered as done, and starts nothing."""
+    answer = await service.post("/events", json=envelope("TENANT_DEPLOYMENT", WITHOUT_A_JOB))
+    await read_success(answer)
+    assert not codebuild.builds
+
+
+async def test_the_success_event_is_handled_once(start_service: StartService) -> None:
+    """A redelivered deployment doesn't succeed a second time."""
+    registry = HandlerRegistry()
+    called = []
+
+    @registry.on("TENANT_DEPLOYMENT_SUCCESS")
+    async def succeed(event: Event[dict[str, Any]], run: Run) -> None:
+        called.append(event.id)
+
+    service = await start_service(extension=Extension(registry=registry))
+    event = envelope("TENANT_DEPLOYMENT", WITHOUT_A_JOB)
+    first = await read_success(await service.post("/events", json=event))
+    assert await read_success(await service.post("/events", json=event)) == first
+    assert len(called) == 1

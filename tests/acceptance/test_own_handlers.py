@@ -1,0 +1,74 @@
+"""Event types of a user's own, over HTTP."""
+
+from typing import Any
+
+import attrs
+import pytest
+
+from orchestrator import Event, Extension, HandlerRegistry, Run
+from orchestrator.testing import envelope
+from tests.acceptance.answers import read_run, read_success
+from tests.conftest import StartService
+
+BODY = {"field1": "value1", "field2": 123, "nested": {"subfield": True}}
+
+
+@pytest.mark.parametrize(
+    ("path", "sent"),
+    [("/events/MY_EVENT", BODY), ("/events", envelope("MY_EVENT", BODY))],
+    ids=["bare", "envelope"],
+)
+async def test_a_users_handler_gets_the_body_unchanged(
+    start_service: StartService, path: str, sent: dict[str, Any]
+) -> None:
+    """The business body arrives as it was sent, what was received beside it; the answer is ours."""
+    registry = HandlerRegistry()
+    seen = []
+
+    @registry.on("MY_EVENT")
+    async def handle(event: Event[dict[str, Any]], run: Run) -> None:
+        seen.append((event.payload, event.body, event.raw))
+
+    service = await start_service(extension=Extension(registry=registry))
+    answer = await service.post(path, json=sent)
+    assert await answer.text() == '{"success": true}'
+    run = await read_run(service, await read_success(answer))
+    assert seen == [(BODY, BODY, sent)]
+    assert (run["eventType"], run["status"], run["tenantId"]) == ("MY_EVENT", "succeeded", None)
+
+
+async def test_a_handler_with_a_model_gets_it_typed(start_service: StartService) -> None:
+    """The annotated model is filled from camelCase; unknown fields stay in the body."""
+    registry = HandlerRegistry()
+    seen = []
+
+    @attrs.frozen
+    class Registration:
+        first_name: str
+        seats: int = 1
+
+    @registry.on("TENANT_REGISTRATION", payload=Registration)
+    async def register(event: Event[Registration], run: Run) -> None:
+        seen.append((event.payload, event.body))
+
+    service = await start_service(extension=Extension(registry=registry))
+    body = {"firstName": "Ada", "seats": 2, "extra": None}
+    await read_success(await service.post("/events/TENANT_REGISTRATION", json=body))
+    assert seen == [(Registration("Ada", 2), body)]
+
+
+async def test_a_users_handler_takes_the_place_of_a_built_in_one(
+    start_service: StartService,
+) -> None:
+    """A type that we handle too is the user's as soon as they register it."""
+    registry = HandlerRegistry()
+    seen = []
+
+    @registry.on("TENANT_PROVISIONING")
+    async def provision(event: Event[dict[str, Any]], run: Run) -> None:
+        seen.append(event.payload)
+
+    service = await start_service(extension=Extension(registry=registry))
+    body = {"tenantId": "t-1"}
+    await read_success(await service.post("/events/TENANT_PROVISIONING", json=body))
+    assert seen == [body]

@@ -1,0 +1,425 @@
+"""What can't be handled, over HTTP: each answer is a problem that EventBridge understands."""
+
+import gzip
+import io
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import attrs
+import pytest
+
+from orchestrator import (
+    Event,
+    Extension,
+    HandlerRegistry,
+    PermanentError,
+    Run,
+    Settings,
+    TemporaryError,
+)
+from orchestrator.adapters.memory import InMemoryLedger
+from orchestrator.embedded import CodeBuildStandIn
+from orchestrator.settings import Runs
+from orchestrator.testing import ManualClock, envelope, provisioning_event
+from tests.acceptance.answers import read_problem, read_run, read_success
+from tests.conftest import Client, StartService
+
+MEBIBYTE = 1024 * 1024
+JSON = {"Content-Type": "application/json; charset=utf-8"}
+GZIPPED = {**JSON, "Content-Encoding": "gzip"}
+EVENT = json.dumps(envelope("MY_EVENT", {"a": 1})).encode()
+PATH = "/events/MY_EVENT"
+PROVISIONING = "/events/TENANT_PROVISIONING"
+
+
+@pytest.fixture
+async def service(start_service: StartService) -> Client:
+    """The service with a handler of MY_EVENT that does nothing."""
+    registry = HandlerRegistry()
+
+    @registry.on("MY_EVENT")
+    async def handle(event: Event[dict[str, Any]], run: Run) -> None:
+        """Nothing to do."""
+
+    return await start_service(extension=Extension(registry=registry))
+
+
+# What never became an event: no run is kept
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b'{"detail-type": "MY_EV', id="broken JSON"),
+        pytest.param(b'{"a": 1} {"b": 2}', id="two values"),
+        pytest.param(b'{"a": NaN}', id="NaN"),
+        pytest.param(b'{"a": "\xff"}', id="not UTF-8"),
+        pytest.param(b'"just text"', id="bare string"),
+        pytest.param(b"[1, 2]", id="list"),
+        pytest.param(b"null", id="null"),
+        pytest.param(b"12", id="number"),
+        pytest.param(b"", id="empty"),
+        pytest.param(b"  \n", id="blank"),
+        pytest.param(b'{"a":' * 100_000 + b"1" + b"}" * 100_000, id="nested too deeply"),
+    ],
+)
+@pytest.mark.parametrize("path", [PATH, "/events"])
+async def test_what_is_no_json_object_is_no_event(service: Client, path: str, body: bytes) -> None:
+    """400 about the request, not about a run."""
+    answer = await service.post(path, data=body, headers=JSON)
+    problem = await read_problem(answer, 400)
+    assert problem["instance"] == path
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param({"a": 1}, id="no type"),
+        pytest.param(envelope("MY_EVENT", {}) | {"detail": "text"}, id="detail is text"),
+        pytest.param(envelope("MY_EVENT", {}) | {"detail": None}, id="detail is null"),
+        pytest.param(envelope("", {}), id="empty type"),
+        pytest.param(envelope("MY_EVENT", {}) | {"detail-type": 7}, id="type is a number"),
+        pytest.param(envelope("MY_EVENT", {}) | {"id": 7}, id="id is a number"),
+        pytest.param(envelope("MY_EVENT", {}) | {"time": "yesterday"}, id="time is no time"),
+        pytest.param(envelope("X" * 129, {}), id="type longer than EventBridge's"),
+        pytest.param({"specversion": "1.0", "type": "MY_EVENT", "data": {}}, id="no source, id"),
+        pytest.param(
+            {"specversion": "0.3", "type": "MY_EVENT", "source": "s", "id": "1", "data": {}},
+            id="old CloudEvent",
+        ),
+    ],
+)
+async def test_a_broken_envelope_is_no_event(service: Client, body: dict[str, Any]) -> None:
+    """400 about the request, not about a run."""
+    problem = await read_problem(await service.post("/events", json=body), 400)
+    assert problem["instance"] == "/events"
+
+
+async def test_path_and_envelope_must_agree(service: Client) -> None:
+    """400 that names both types."""
+    answer = await service.post(PATH, json=envelope("TENANT_PROVISIONING", {}))
+    problem = await read_problem(answer, 400)
+    assert problem["instance"] == PATH
+    assert "MY_EVENT" in problem["detail"]
+    assert "TENANT_PROVISIONING" in problem["detail"]
+
+
+@pytest.mark.parametrize("path_type", ["BUILD_STATE_CHANGE", "CodeBuild%20Build%20State%20Change"])
+@pytest.mark.parametrize("named", ["BUILD_STATE_CHANGE", "CodeBuild Build State Change"])
+async def test_path_and_envelope_agree_in_each_others_names(
+    service: Client, path_type: str, named: str
+) -> None:
+    """An alias and what it stands for are one type."""
+    answer = await service.post(f"/events/{path_type}", json=envelope(named, {}))
+    assert answer.status == 200
+
+
+@pytest.mark.parametrize(
+    "media_type", ["text/plain", "application/xml", "application/x-www-form-urlencoded"]
+)
+async def test_another_media_type_is_refused(service: Client, media_type: str) -> None:
+    """415 that names what came."""
+    answer = await service.post(PATH, data=b"{}", headers={"Content-Type": media_type})
+    problem = await read_problem(answer, 415)
+    assert media_type in problem["detail"]
+
+
+@pytest.mark.parametrize(
+    "media_type", ["application/json", "application/json; charset=utf-8", "application/ld+json"]
+)
+async def test_json_by_another_name_is_accepted(service: Client, media_type: str) -> None:
+    """Parameters and `+json` types do no harm."""
+    answer = await service.post(PATH, data=b"{}", headers={"Content-Type": media_type})
+    await read_success(answer)
+
+
+async def test_a_body_without_media_type_is_accepted(service: Client) -> None:
+    """Who says nothing of the body is believed to send JSON."""
+    answer = await service.post(PATH, data=b"{}", skip_auto_headers=["Content-Type"])
+    await read_success(answer)
+
+
+async def chunks(body: bytes) -> AsyncIterator[bytes]:
+    """A body whose length nobody announced."""
+    for start in range(0, len(body), 65536):
+        yield body[start : start + 65536]
+
+
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [
+        pytest.param(b"{}".ljust(MEBIBYTE + 1), JSON, id="plain"),
+        pytest.param(gzip.compress(b"{}".ljust(MEBIBYTE + 1)), GZIPPED, id="compressed"),
+        pytest.param(gzip.compress(b"{}".ljust(64 * MEBIBYTE)), GZIPPED, id="gzip bomb"),
+    ],
+)
+@pytest.mark.parametrize("announced", [True, False], ids=["length", "chunked"])
+async def test_a_body_over_the_limit_is_refused(
+    service: Client, body: bytes, headers: dict[str, str], announced: bool
+) -> None:
+    """413, judged by what the body is after decompression."""
+    data = io.BytesIO(body) if announced else chunks(body)
+    answer = await service.post(PATH, data=data, headers=headers)
+    problem = await read_problem(answer, 413)
+    assert str(MEBIBYTE) in problem["detail"]
+
+
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [
+        pytest.param(b"{}".ljust(MEBIBYTE), JSON, id="plain"),
+        pytest.param(gzip.compress(b"{}".ljust(MEBIBYTE)), GZIPPED, id="compressed"),
+    ],
+)
+async def test_a_body_at_the_limit_is_handled(
+    service: Client, body: bytes, headers: dict[str, str]
+) -> None:
+    """EventBridge's own limit, 1 MiB, is still an event."""
+    await read_success(await service.post(PATH, data=io.BytesIO(body), headers=headers))
+
+
+async def test_a_body_that_is_not_as_encoded_as_it_says_is_refused(service: Client) -> None:
+    """400 that says what is wrong with it, not that the service failed."""
+    answer = await service.post(PATH, data=b"not gzip", headers=GZIPPED)
+    problem = await read_problem(answer, 400)
+    assert problem["instance"] == PATH
+
+
+# What will never work as it is: a failed run is kept
+
+
+@pytest.mark.parametrize("path", ["/events/TENANT_PARTY", "/events"])
+async def test_an_unsupported_type_is_kept_as_a_failed_run(service: Client, path: str) -> None:
+    """400 in the exact words, and a run that says the same."""
+    answer = await service.post(path, json=envelope("TENANT_PARTY", {"a": 1}))
+    problem = await read_problem(answer, 400)
+    assert problem["detail"] == "Unsupported event type: TENANT_PARTY"
+    run = await read_run(service, problem["instance"])
+    assert (run["status"], run["eventType"]) == ("failed", "TENANT_PARTY")
+    assert run["error"]["message"] == problem["detail"]
+
+
+async def test_an_unsupported_event_is_handled_once_a_handler_exists(
+    start_service: StartService, clock: ManualClock
+) -> None:
+    """The redelivery to a newer release is the next attempt of the same run."""
+    ledger = InMemoryLedger(clock)
+    event = envelope("MY_EVENT", {"a": 1})
+    old = await start_service(ledger=ledger)
+    problem = await read_problem(await old.post("/events", json=event), 400)
+
+    registry = HandlerRegistry()
+
+    @registry.on("MY_EVENT")
+    async def handle(event: Event[dict[str, Any]], run: Run) -> None:
+        """Nothing to do."""
+
+    new = await start_service(ledger=ledger, extension=Extension(registry=registry))
+    assert await read_success(await new.post("/events", json=event)) == problem["instance"]
+    run = await read_run(new, problem["instance"])
+    assert (run["status"], run["attempt"], run["error"]) == ("succeeded", 2, None)
+
+
+def unfit(**changes: Any) -> dict[str, Any]:
+    """A provisioning event's detail with other fields; None leaves one out."""
+    detail = {**provisioning_event()["detail"], **changes}
+    return {name: value for name, value in detail.items() if value is not None}
+
+
+def override(**values: Any) -> dict[str, Any]:
+    return {"type": "CODE_BUILD", "config": {"environmentOverride": values}}
+
+
+@pytest.mark.parametrize(
+    ("body", "detail", "paths"),
+    [
+        pytest.param(unfit(planConfig={"tier": "GOLD"}), "'GOLD'", None, id="unknown tier"),
+        pytest.param(unfit(planConfig={}), "tier", ["$.planConfig.tier"], id="no tier"),
+        pytest.param(
+            unfit(planConfig={"tier": "EMPTY"}),
+            "Builder Job name not found in plan details",
+            None,
+            id="tier without job identifier",
+        ),
+        pytest.param(
+            unfit(builderConfig={"type": "FOO"}),
+            "Invalid builder config provided.",
+            ["$.builderConfig.type"],
+            id="unknown builder",
+        ),
+        pytest.param(
+            unfit(builderConfig=override(**{"NOT-LEGAL": "1", "FINE": "2"})),
+            "Invalid builder config provided.",
+            ["$.builderConfig.config.environmentOverride.NOT-LEGAL"],
+            id="illegal override name",
+        ),
+        pytest.param(
+            unfit(builderConfig=override(CODEBUILD_SRC_DIR="/")),
+            "Invalid builder config provided.",
+            ["$.builderConfig.config.environmentOverride.CODEBUILD_SRC_DIR"],
+            id="reserved override name",
+        ),
+        pytest.param(unfit(tenant=None), "tenant", ["$"], id="no tenant"),
+        pytest.param(
+            unfit(tenant={"name": "Bluebird"}), "tenant", ["$.tenant.id"], id="tenant without id"
+        ),
+        pytest.param(
+            unfit(planConfig={"tier": 1}, builderConfig="CODE_BUILD", tenantId=7),
+            "does not fit",
+            ["$.planConfig.tier", "$.builderConfig", "$.tenantId"],
+            id="every mismatch at once",
+        ),
+    ],
+)
+async def test_what_will_never_work_is_kept_as_a_failed_run(
+    service: Client,
+    codebuild: CodeBuildStandIn,
+    body: dict[str, Any],
+    detail: str,
+    paths: list[str] | None,
+) -> None:
+    """422 that says why and where; the run says the same, and nothing was started."""
+    problem = await read_problem(await service.post(PROVISIONING, json=body), 422)
+    assert detail in problem["detail"]
+    assert sorted(error["path"] for error in problem.get("errors", [])) == sorted(paths or [])
+    assert all(error["message"] for error in problem.get("errors", []))
+    run = await read_run(service, problem["instance"])
+    assert run["status"] == "failed"
+    assert run["error"]["message"] == problem["detail"]
+    assert run["error"]["errors"] == problem.get("errors", [])
+    assert not codebuild.calls
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        (unfit(planConfig={"tier": "EMPTY"}), "Builder Job name not found in plan details"),
+        (unfit(builderConfig={"type": "FOO"}), "Invalid builder config provided."),
+    ],
+)
+async def test_the_ancestors_words_are_kept(
+    service: Client, body: dict[str, Any], detail: str
+) -> None:
+    """Alarms that look for the ancestor's sentences go on working."""
+    problem = await read_problem(await service.post(PROVISIONING, json=body), 422)
+    assert problem["detail"] == detail
+
+
+# What a handler raises
+
+
+@pytest.mark.parametrize(
+    ("raised", "status", "run_status", "pause"),
+    [
+        (PermanentError("no such plan"), 422, "failed", None),
+        (TemporaryError("the bank is closed"), 503, "retry", None),
+        (TemporaryError("the bank is closed", retry_after_s=41.2), 503, "retry", "42"),
+        (TemporaryError("the bank is closed", retry_after_s=0), 503, "retry", "1"),
+        (TemporaryError("the bank is closed", retry_after_s=-9), 503, "retry", "1"),
+    ],
+)
+async def test_a_handler_says_what_it_wants_by_what_it_raises(
+    start_service: StartService,
+    raised: Exception,
+    status: int,
+    run_status: str,
+    pause: str | None,
+) -> None:
+    """Never again is 422, later is 503 with a pause of at least one second."""
+    registry = HandlerRegistry()
+
+    @registry.on("MY_EVENT")
+    async def handle(event: Event[dict[str, Any]], run: Run) -> None:
+        raise raised
+
+    service = await start_service(extension=Extension(registry=registry))
+    answer = await service.post(PATH, json={})
+    problem = await read_problem(answer, status)
+    assert problem["detail"] == str(raised)
+    assert pause in (None, answer.headers.get("Retry-After"))
+    assert (await read_run(service, problem["instance"]))["status"] == run_status
+
+
+async def test_a_bug_in_a_handler_shows_nothing_of_the_inside(
+    start_service: StartService, settings: Settings
+) -> None:
+    """500 for each attempt and a run in `retry`, `failed` after the last one that is allowed."""
+    registry = HandlerRegistry()
+
+    @registry.on("MY_EVENT")
+    async def handle(event: Event[dict[str, Any]], run: Run) -> None:
+        raise KeyError("password-1234")
+
+    service = await start_service(
+        attrs.evolve(settings, runs=Runs(max_attempts=2)), extension=Extension(registry=registry)
+    )
+    for attempt, run_status in ((1, "retry"), (2, "failed")):
+        answer = await service.post("/events", json=envelope("MY_EVENT", {}))
+        problem = await read_problem(answer, 500)
+        for inside in ("password-1234", "KeyError", "Traceback", ".py"):
+            assert inside not in json.dumps(problem)
+        run = await read_run(service, problem["instance"])
+        assert (run["attempt"], run["status"]) == (attempt, run_status)
+        assert run["error"]["type"] == "KeyError"
+
+
+async def test_a_bug_before_any_run_shows_nothing_of_the_inside(
+    start_service: StartService,
+) -> None:
+    """A user's own orchestrator that breaks is a 500 about the request."""
+
+    class Broken:
+        async def handle_event(self, event_type: str, body: Any) -> object:
+            raise KeyError("password-1234")
+
+    service = await start_service(extension=Extension(orchestrator=Broken()))
+    answer = await service.post(PATH, json={})
+    problem = await read_problem(answer, 500)
+    assert problem["instance"] == PATH
+    for inside in ("password-1234", "KeyError", "Traceback"):
+        assert inside not in json.dumps(problem)
+
+
+# Addresses and methods
+
+
+@pytest.mark.parametrize("path", ["/nowhere", "/runs/unknown", "/events/MY_EVENT/more", "/events/"])
+async def test_nothing_is_there(service: Client, path: str) -> None:
+    """404 about the request."""
+    async with service.get(path) as answer:
+        problem = await read_problem(answer, 404)
+    assert problem["instance"] == path
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("GET", "/events", "POST"),
+        ("PUT", PATH, "POST"),
+        ("DELETE", "/healthz", "GET,HEAD"),
+    ],
+)
+async def test_another_method_is_told_which_is_allowed(
+    service: Client, method: str, path: str, allowed: str
+) -> None:
+    """405 with `Allow`."""
+    async with service.request(method, path) as answer:
+        problem = await read_problem(answer, 405)
+        assert sorted(answer.headers["Allow"].split(",")) == allowed.split(",")
+    assert problem["instance"] == path
+
+
+async def test_the_headers_of_eventbridge_disturb_nothing(service: Client) -> None:
+    """An API destination's request is answered whole, not in a range, and can be compressed."""
+    headers = {
+        **JSON,
+        "User-Agent": "Amazon/EventBridge/ApiDestinations",
+        "Range": "bytes=0-1048575",
+        "Accept-Encoding": "gzip,deflate",
+        "Connection": "close",
+    }
+    answer = await service.post("/events", data=EVENT, headers=headers)
+    await read_success(answer)
+    refused = await service.post(PATH, data=b"[]", headers=headers)
+    await read_problem(refused, 400)

@@ -1,0 +1,154 @@
+"""The command line, run as a child process: what it prints, and how it exits.
+
+A child takes about a second, so there are few.
+"""
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import attrs
+import pytest
+
+from orchestrator.laptop import Service, open_prepared_aws, open_service
+from orchestrator.settings import child_environment, load_settings
+
+BASIC = {"tenant": {"id": "t-1"}, "planConfig": {"tier": "BASIC"}}
+NOBODY = "http://127.0.0.1:9"
+
+
+@attrs.frozen
+class Ended:
+    """A command that has ended: its exit code and what it printed."""
+
+    code: int | None
+    out: str
+    err: str
+
+
+async def run(*arguments: str, stdin: str = "") -> Ended:
+    """Run `orchestrator` with arguments."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "orchestrator",
+        *arguments,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=child_environment({"COLUMNS": "100"}),
+    )
+    out, err = await process.communicate(stdin.encode())
+    return Ended(process.returncode, out.decode(), err.decode())
+
+
+def assert_one_line(ended: Ended) -> None:
+    """A failure is told in one line on standard error, without a traceback."""
+    assert ended.err.count("\n") == 1, ended.err
+    assert ended.err.endswith("\n")
+    assert "Traceback" not in ended.err + ended.out
+
+
+async def test_help_lists_the_commands() -> None:
+    """`--help` exits 0 and names each command."""
+    ended = await run("--help")
+    assert ended.code == 0
+    listed = {line.split()[0] for line in ended.out.partition("Commands:")[2].splitlines() if line}
+    assert {"serve", "dev", "demo", "send", "openapi"} <= listed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["srve"], "srve"),
+        (["serve", "--port", "eighty"], "eighty"),
+        (["openapi", "--check"], "--output"),
+        (["send"], "TYPE"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+async def test_bad_usage_exits_2_with_one_line(arguments: list[str], named: str) -> None:
+    """The line says what was wrong."""
+    ended = await run(*arguments)
+    assert (ended.code, ended.out) == (2, "")
+    assert_one_line(ended)
+    assert named in ended.err
+
+
+async def test_a_config_that_is_not_there_exits_1_with_one_line() -> None:
+    """The line names the file."""
+    ended = await run("serve", "--config", "nowhere.toml")
+    assert ended.code == 1
+    assert_one_line(ended)
+    assert "nowhere.toml" in ended.err
+
+
+async def test_openapi_check_finds_a_document_out_of_date(tmp_path: Path) -> None:
+    """What `--output` wrote passes `--check`; a changed file doesn't, and is left as it is."""
+    document = tmp_path / "openapi.json"
+    arguments = ("openapi", "--config", "local.toml", "--output", str(document))
+    assert (await run(*arguments)).code == 0
+    assert json.loads(document.read_text())["openapi"].startswith("3.1")
+    assert await run(*arguments, "--check") == Ended(0, "", "")
+
+    document.write_text(document.read_text().replace("SaaS", "SAAS"))
+    stale = document.read_text()
+    ended = await run(*arguments, "--check")
+    assert ended.code == 1
+    assert_one_line(ended)
+    assert str(document) in ended.err
+    assert document.read_text() == stale
+
+
+@pytest.fixture
+async def service() -> AsyncIterator[Service]:
+    """`orchestrator serve` over an embedded AWS with the sample tiers."""
+    async with (
+        open_prepared_aws(load_settings("local.toml")) as aws,
+        open_service(config="local.toml", environment=aws.environment()) as service,
+    ):
+        yield service
+
+
+async def test_send_shows_what_came_of_the_event(service: Service, tmp_path: Path) -> None:
+    """From a file: the run and its job, exit 0; from standard input, refused: why, exit 1."""
+    event = tmp_path / "event.json"
+    event.write_text(json.dumps(BASIC))
+    sent = await run("send", "TENANT_PROVISIONING", str(event), "--url", service.url, "--json")
+    assert (sent.code, sent.err) == (0, "")
+    shown = json.loads(sent.out)
+    assert (shown["status"], shown["answer"]) == (200, {"success": True})
+    assert (shown["run"]["status"], shown["run"]["tenantId"]) == ("succeeded", "t-1")
+    assert shown["run"]["job"]["jobIdentifier"] == "basic-tenant"
+
+    gold = json.dumps({**BASIC, "tenant": {"id": "t-2"}, "planConfig": {"tier": "GOLD"}})
+    refused = await run("send", "TENANT_PROVISIONING", "--url", service.url, stdin=gold)
+    assert refused.code == 1
+    for said in ("422", "GOLD", "failed", "t-2"):
+        assert said in refused.out
+    assert "Traceback" not in refused.err
+
+
+async def test_send_says_that_nobody_listens() -> None:
+    """One line that names the address, exit 1."""
+    ended = await run("send", "TENANT_PROVISIONING", "--url", NOBODY, stdin=json.dumps(BASIC))
+    assert ended.code == 1
+    assert_one_line(ended)
+    assert NOBODY in ended.err
+
+
+async def test_sigterm_ends_serve_well() -> None:
+    """A service that is told to stop exits 0."""
+    async with open_service(config="local.toml", environment={}) as service:
+        pass
+    assert service.process.returncode == 0
+
+
+async def test_the_demo_is_true() -> None:
+    """Every sentence of the demo was seen to happen."""
+    ended = await run("demo")
+    assert ended.code == 0, ended.out
+    assert "✓" in ended.out
+    assert "✗" not in ended.out

@@ -1,0 +1,105 @@
+"""Tiers in DynamoDB, from the table to the build, over HTTP."""
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import aioboto3
+import attrs
+import pytest
+
+from orchestrator import Settings, create_app
+from orchestrator.embedded import Build, EmbeddedAWS, open_embedded_aws
+from orchestrator.settings import Tiers
+from orchestrator.testing import ManualClock, provisioning_event
+from tests.conftest import Client
+
+TABLE = "the-tiers"
+BASIC = {
+    "tier": "BASIC",
+    "jobName": "basic-tenant",
+    "ACCESS_TOKEN_EXPIRATION": 3600,
+    "VPC_ID": "vpc-1",
+}
+GOLD = {"tier": "GOLD", "jobIdentifier": "gold-tenant"}
+
+
+@pytest.fixture
+async def aws(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[EmbeddedAWS]:
+    """An embedded AWS that AWS's own variables lead to, still empty."""
+    async with open_embedded_aws() as aws:
+        for variable, value in aws.environment().items():
+            monkeypatch.setenv(variable, value)
+        yield aws
+
+
+@pytest.fixture
+async def service(
+    aiohttp_client: Any, settings: Settings, clock: ManualClock, aws: EmbeddedAWS
+) -> Client:
+    """The service with its tiers in DynamoDB, and patience enough for moto."""
+    over_dynamodb = attrs.evolve(
+        settings,
+        tiers=Tiers(backend="dynamodb", table=TABLE),
+        aws=attrs.evolve(settings.aws, read_timeout_s=5.0),
+    )
+    client: Client = await aiohttp_client(create_app(over_dynamodb, clock=clock))
+    return client
+
+
+async def prepare(aws: EmbeddedAWS) -> None:
+    """The table with one tier, and the projects of two."""
+    await aws.prepare(
+        tier_table=TABLE, tiers=[BASIC], bus=None, projects=["basic-tenant", "gold-tenant"]
+    )
+
+
+async def deliver(service: Client, event: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
+    async with service.post("/events", json=event) as answer:
+        return answer.status, await answer.json(content_type=None)
+
+
+def only_build(aws: EmbeddedAWS) -> Build:
+    (build,) = aws.codebuild.builds.values()
+    return build
+
+
+async def test_an_item_of_the_table_reaches_the_build(aws: EmbeddedAWS, service: Client) -> None:
+    """The job is the item's `jobName`, and its numbers arrive as text."""
+    await prepare(aws)
+    status, _ = await deliver(service, provisioning_event(tier="BASIC"))
+    assert status == 200
+    build = only_build(aws)
+    assert build.project == "basic-tenant"
+    values = {variable["name"]: variable["value"] for variable in build.overrides}
+    assert values["ACCESS_TOKEN_EXPIRATION"] == "3600"
+    assert values["VPC_ID"] == "vpc-1"
+
+
+async def test_a_tier_that_is_added_mends_the_event(aws: EmbeddedAWS, service: Client) -> None:
+    """An unknown tier is 422 and is not remembered as unknown: the redelivery finds it."""
+    await prepare(aws)
+    event = provisioning_event(tier="GOLD")
+    status, problem = await deliver(service, event)
+    assert (status, problem["status"]) == (422, 422)
+    assert "GOLD" in problem["detail"]
+
+    session = aioboto3.Session("testing", "testing", region_name="us-east-1")
+    async with session.resource("dynamodb", endpoint_url=aws.endpoint_url) as dynamodb:
+        table = await dynamodb.Table(TABLE)
+        await table.put_item(Item=GOLD)
+    assert await deliver(service, event) == (200, {"success": True})
+    assert only_build(aws).project == "gold-tenant"
+
+
+async def test_a_missing_table_is_not_the_events_fault(aws: EmbeddedAWS, service: Client) -> None:
+    """503 while the table isn't there; the redelivery succeeds once it is."""
+    event = provisioning_event(tier="BASIC")
+    async with service.post("/events", json=event) as answer:
+        assert answer.status == 503
+        assert int(answer.headers["Retry-After"]) >= 1
+        assert TABLE in (await answer.json(content_type=None))["detail"]
+    assert not aws.codebuild.builds
+
+    await prepare(aws)
+    assert await deliver(service, event) == (200, {"success": True})
+    assert only_build(aws).project == "basic-tenant"

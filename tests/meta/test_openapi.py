@@ -1,0 +1,140 @@
+"""The OpenAPI document: valid, honest, and as committed."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+from openapi_spec_validator import validate
+
+from orchestrator import Event, Extension, HandlerRegistry, Run, Settings, create_app, load_settings
+from orchestrator.intake.openapi import build_document
+
+COMMITTED = Path(__file__).parents[2] / "openapi" / "openapi.json"
+#: docs of the contract, section 2: all that `POST /events…` ever answers.
+CONTRACT_STATUSES = {200, 202, 400, 401, 403, 413, 415, 422, 429, 500, 503}
+OPERATIONS = {"get", "post", "put", "patch", "delete"}
+
+
+@attrs.frozen
+class Registration:
+    first_name: str
+    seats: int = attrs.field(default=1, validator=attrs.validators.ge(1))
+
+
+@attrs.frozen
+class Invoice:
+    amount: float
+
+
+def document_of(**handled: type) -> dict[str, Any]:
+    """The document of an app with a handler for each type, taking the model given."""
+    registry = HandlerRegistry()
+    for event_type, model in handled.items():
+
+        async def handle(event: Event[Any], run: Run) -> None:
+            """Nothing to do."""
+
+        registry.register(event_type, handle, payload=model)
+    return build_document(create_app(Settings(), extension=Extension(registry=registry)))
+
+
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    return document_of(TENANT_REGISTRATION=Registration)
+
+
+def operations(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Every operation by method and path."""
+    return {
+        f"{method} {path}": operation
+        for path, item in document["paths"].items()
+        for method, operation in item.items()
+        if method in OPERATIONS
+    }
+
+
+def test_the_document_is_valid(document: dict[str, Any]) -> None:
+    """It is OpenAPI 3.1 by the specification's own schema."""
+    assert document["openapi"] == "3.1.0"
+    validate(document)
+
+
+def test_no_reference_dangles(document: dict[str, Any]) -> None:
+    """Each `$ref` leads to a component of the document."""
+    found = list(references(document))
+    assert found
+    components = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
+    assert set(found) <= components
+
+
+def references(value: Any) -> list[str]:
+    """All `$ref` within a JSON value."""
+    if isinstance(value, dict):
+        own = [value["$ref"]] if isinstance(value.get("$ref"), str) else []
+        return own + [found for item in value.values() for found in references(item)]
+    if isinstance(value, list):
+        return [found for item in value for found in references(item)]
+    return []
+
+
+def test_operation_ids_are_unique(document: dict[str, Any]) -> None:
+    """A generated client has one function for each operation."""
+    ids = [operation["operationId"] for operation in operations(document).values()]
+    assert len(ids) == len(set(ids))
+
+
+def test_a_users_model_is_in_the_document(document: dict[str, Any]) -> None:
+    """Its type has a path of its own with the model in JSON's names, beside the path for any."""
+    assert "/events/{eventType}" in document["paths"]
+    body = document["paths"]["/events/TENANT_REGISTRATION"]["post"]["requestBody"]
+    assert "#/components/schemas/Registration" in references(body)
+    schema = document["components"]["schemas"]["Registration"]
+    assert schema["properties"]["firstName"] == {"type": "string"}
+    assert schema["properties"]["seats"]["minimum"] == 1
+    assert schema["required"] == ["firstName"]
+
+
+def test_two_apps_in_one_process_have_documents_of_their_own() -> None:
+    """Neither's handlers nor models show in the other, whichever is asked first."""
+    first = document_of(TENANT_REGISTRATION=Registration)
+    second = document_of(TENANT_INVOICED=Invoice)
+    assert document_of(TENANT_REGISTRATION=Registration) == first
+    for own, other, path, model in (
+        (first, second, "/events/TENANT_REGISTRATION", "Registration"),
+        (second, first, "/events/TENANT_INVOICED", "Invoice"),
+    ):
+        validate(own)
+        assert path in own["paths"]
+        assert path not in other["paths"]
+        assert model in own["components"]["schemas"]
+        assert model not in other["components"]["schemas"]
+
+
+def test_events_are_answered_as_the_contract_says(document: dict[str, Any]) -> None:
+    """All documented statuses are the contract's, and those of every release are documented."""
+    posts = {
+        name: op for name, op in operations(document).items() if name.startswith("post /event")
+    }
+    assert {"post /events", "post /events/{eventType}"} <= posts.keys()
+    for name, operation in posts.items():
+        statuses = {int(status) for status in operation["responses"]}
+        assert statuses <= CONTRACT_STATUSES, name
+        assert {200, 400, 413, 415, 422, 500, 503} <= statuses, name
+
+
+def test_problems_are_documented_as_problems(document: dict[str, Any]) -> None:
+    """Every documented error has the media type of RFC 9457, and 503 its `Retry-After`."""
+    for name, operation in operations(document).items():
+        for status, answer in operation["responses"].items():
+            if int(status) >= 400:
+                assert list(answer["content"]) == ["application/problem+json"], (name, status)
+            if int(status) == 503:
+                assert "Retry-After" in answer["headers"], name
+
+
+def test_the_committed_document_is_current() -> None:
+    """`make openapi` was run after the last change."""
+    current = build_document(create_app(load_settings("local.toml", environ={})))
+    assert json.loads(COMMITTED.read_text()) == current

@@ -1,0 +1,489 @@
+"""An event through the orchestrator: claimed, handled once, and settled as its handler ended."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import attrs
+import pytest
+
+from orchestrator import (
+    BadEvent,
+    Event,
+    Extension,
+    Handled,
+    HandlerFailed,
+    HandlerRegistry,
+    InvalidPayload,
+    Orchestrator,
+    PayloadMismatch,
+    PermanentError,
+    Run,
+    Settings,
+    TemporaryError,
+    UnsupportedEventType,
+    open_orchestrator,
+)
+from orchestrator.adapters.memory import InMemoryLedger
+from orchestrator.core.dispatch import delivery
+from orchestrator.core.envelopes import Delivery
+from orchestrator.core.errors import BeingHandled, EventKeyReused
+from orchestrator.core.records import RunRecord
+from orchestrator.settings import Builders, Events, Runs, Tiers
+from orchestrator.testing import (
+    InMemoryBuilder,
+    ManualClock,
+    SequentialIds,
+    envelope,
+    provisioning_event,
+)
+
+WINDOW_S = 3600.0
+Act = Callable[[Event[Any], Run], Awaitable[None]]
+
+
+@attrs.frozen
+class Order:
+    item_count: int
+
+
+@attrs.define
+class Counter:
+    """A handler that counts its calls and does with each what the test says."""
+
+    registry: HandlerRegistry
+    ledger: InMemoryLedger
+    builder: InMemoryBuilder
+    clock: ManualClock
+    calls: list[tuple[Event[Any], Run]] = attrs.field(factory=list)
+    act: Act | None = None
+    orchestrator: Orchestrator = attrs.field(init=False)
+
+    async def handle(self, event: Event[Any], run: Run) -> None:
+        self.calls.append((event, run))
+        if self.act is not None:
+            await self.act(event, run)
+
+    def fail_with(self, *errors: Exception | None) -> None:
+        """Raise these, one for each call; None is a success, and so is all that follows."""
+        left = list(errors)
+
+        async def act(event: Event[Any], run: Run) -> None:
+            error = left.pop(0) if left else None
+            if error is not None:
+                raise error
+
+        self.act = act
+
+    async def deliver(self, body: object = None, **options: Any) -> Handled:
+        event = envelope("ORDER", {"itemCount": 1}) if body is None else body
+        return await self.orchestrator.handle_event("ORDER", event, **options)
+
+    async def run_of(self, handled: Handled | Exception) -> RunRecord:
+        run_id = getattr(handled, "run_id", None)
+        assert isinstance(run_id, str)
+        record = await self.ledger.find_run(run_id=run_id)
+        assert record is not None
+        return record
+
+    def open(self) -> AbstractAsyncContextManager[Any]:
+        return open_orchestrator(
+            Settings(
+                runs=Runs(max_attempts=3),
+                events=Events(aliases={"Tenant Ordered": "ORDER"}, dedupe_window_s=WINDOW_S),
+                tiers=Tiers(
+                    backend="static", static={"STANDARD": {"jobIdentifier": "standard-tenant"}}
+                ),
+                builders=Builders(default="CODE_BUILD"),
+            ),
+            extension=Extension(registry=self.registry, builders={"CODE_BUILD": self.builder}),
+            clock=self.clock,
+            ids=SequentialIds(),
+            ledger=self.ledger,
+        )
+
+
+@pytest.fixture
+async def counter(clock: ManualClock) -> AsyncIterator[Counter]:
+    counter = Counter(HandlerRegistry(), InMemoryLedger(clock), InMemoryBuilder(), clock)
+    counter.registry.register("ORDER", counter.handle, payload=Order)
+    async with counter.open() as orchestrator:
+        counter.orchestrator = orchestrator
+        yield counter
+
+
+@attrs.frozen
+class Held:
+    """An act that says when it has begun and ends when it is let go."""
+
+    begun: asyncio.Event = attrs.field(factory=asyncio.Event)
+    release: asyncio.Event = attrs.field(factory=asyncio.Event)
+
+    async def __call__(self, event: Event[Any], run: Run) -> None:
+        self.begun.set()
+        await self.release.wait()
+
+
+async def test_an_event_is_handled_once_and_settled(counter: Counter) -> None:
+    """The handler gets the typed payload, and the run says how and when it ended."""
+
+    async def act(event: Event[Any], run: Run) -> None:
+        counter.clock.turn(2)
+
+    counter.act = act
+    began = counter.clock.now()
+    raw = envelope("ORDER", {"itemCount": 1, "note": "x", "tenantId": "t-1"})
+    handled = await counter.deliver(raw)
+    assert handled.replayed is False
+    ((event, run),) = counter.calls
+    assert event.payload == Order(1)
+    assert event.body["note"] == "x"
+    assert event.raw == raw
+    record = await counter.run_of(handled)
+    assert record.run_id == run.run_id == event.key
+    assert (record.status, record.attempt, record.error) == ("succeeded", 1, None)
+    assert (record.event_type, record.event_id) == ("ORDER", "event-1")
+    assert (record.source, record.tenant_id) == ("TenantManagementService", "t-1")
+    assert record.first_seen == record.started_at == began
+    assert record.ended_at == counter.clock.now()
+
+
+async def test_a_duplicate_is_answered_by_the_first_run(counter: Counter) -> None:
+    """A second delivery runs nothing and names the run of the first."""
+    first = await counter.deliver()
+    second = await counter.deliver()
+    assert second == Handled(run_id=first.run_id, replayed=True)
+    assert len(counter.calls) == 1
+    assert (await counter.run_of(first)).attempt == 1
+
+
+async def test_a_duplicate_under_the_alias_is_one_too(counter: Counter) -> None:
+    """The foreign name and ours are one type."""
+    first = await counter.deliver()
+    aliased = envelope("Tenant Ordered", {"itemCount": 1})
+    second = await counter.orchestrator.handle_event("Tenant Ordered", aliased)
+    assert second == Handled(run_id=first.run_id, replayed=True)
+
+
+async def test_an_event_that_is_being_handled_is_not_started_again(counter: Counter) -> None:
+    """A delivery meanwhile is asked to come again; the one under way ends as if alone."""
+    counter.act = held = Held()
+    first = asyncio.create_task(counter.deliver())
+    await held.begun.wait()
+    with pytest.raises(BeingHandled) as refused:
+        await counter.deliver()
+    assert (await counter.run_of(refused.value)).status == "running"
+    held.release.set()
+    handled = await first
+    assert refused.value.run_id == handled.run_id
+    assert len(counter.calls) == 1
+    assert (await counter.run_of(handled)).status == "succeeded"
+
+
+async def test_other_events_do_not_wait_for_one_that_is_being_handled(counter: Counter) -> None:
+    """Only deliveries of the same event stand in each other's way."""
+    counter.act = held = Held()
+    first = asyncio.create_task(counter.deliver())
+    await held.begun.wait()
+    counter.act = None
+    await counter.deliver(envelope("ORDER", {"itemCount": 1}, event_id="event-2"))
+    held.release.set()
+    await first
+
+
+async def test_an_event_key_with_another_body_is_refused(counter: Counter) -> None:
+    """The first run stays as it is, and the refusal names the id and that run."""
+    first = await counter.deliver()
+    before = await counter.run_of(first)
+    with pytest.raises(EventKeyReused, match="'event-1' came before with another body") as refused:
+        await counter.deliver(envelope("ORDER", {"itemCount": 2}))
+    assert refused.value.run_id == first.run_id
+    assert await counter.run_of(first) == before
+    assert len(counter.calls) == 1
+
+
+async def test_only_the_business_body_is_compared(counter: Counter) -> None:
+    """A redelivery with another envelope around the same body is the same event."""
+    first = await counter.deliver()
+    again = envelope("ORDER", {"itemCount": 1}) | {"time": "2026-11-21T00:00:00Z", "extra": 1}
+    assert await counter.deliver(again) == Handled(run_id=first.run_id, replayed=True)
+
+
+async def test_a_permanent_error_fails_the_run(counter: Counter) -> None:
+    """The run keeps the sentence and the mismatches, but no traceback: it is no bug."""
+    mismatch = PayloadMismatch("$.itemCount", "is sold out")
+    counter.fail_with(PermanentError("Sold out.", errors=[mismatch]))
+    with pytest.raises(PermanentError, match=r"^Sold out\.$") as refused:
+        await counter.deliver()
+    record = await counter.run_of(refused.value)
+    assert record.status == "failed"
+    assert record.ended_at == counter.clock.now()
+    assert record.error is not None
+    assert (record.error.type, record.error.message) == ("PermanentError", "Sold out.")
+    assert record.error.errors == (mismatch,)
+    assert record.error.traceback is None
+
+
+async def test_a_temporary_error_leaves_the_run_to_be_tried_again(counter: Counter) -> None:
+    """The run waits in `retry` with its reason, however often it has been tried."""
+    counter.fail_with(*[TemporaryError("Busy.", retry_after_s=7)] * 5)
+    for attempt in range(1, 6):
+        with pytest.raises(TemporaryError, match=r"^Busy\.$") as refused:
+            await counter.deliver()
+        assert refused.value.retry_after_s == 7
+        record = await counter.run_of(refused.value)
+        assert (record.status, record.attempt) == ("retry", attempt)
+        assert record.error is not None
+        assert record.error.type == "TemporaryError"
+
+
+@pytest.mark.parametrize("error", [PermanentError("no"), TemporaryError("no"), ValueError("no")])
+async def test_a_redelivery_is_a_new_attempt_that_keeps_its_steps(
+    counter: Counter, error: Exception
+) -> None:
+    """What failed or waits is tried again when its event comes again, from where it stopped."""
+    taken: list[int] = []
+
+    async def act(event: Event[Any], run: Run) -> None:
+        async def take() -> int:
+            taken.append(run.attempt)
+            return run.attempt
+
+        assert await run.step("take", take) == 1
+        if run.attempt == 1:
+            raise error
+
+    counter.act = act
+    with pytest.raises((PermanentError, TemporaryError, HandlerFailed)) as refused:
+        await counter.deliver()
+    counter.clock.turn(60)
+    handled = await counter.deliver()
+    assert handled == Handled(run_id=str(getattr(refused.value, "run_id", None)))
+    assert taken == [1]
+    record = await counter.run_of(handled)
+    assert (record.status, record.attempt, record.error) == ("succeeded", 2, None)
+    assert record.first_seen < record.started_at == counter.clock.now()
+
+
+async def test_a_bug_is_tried_again_until_the_last_attempt(counter: Counter) -> None:
+    """The run is `retry`, after `runs.max_attempts` `failed`, always with its traceback."""
+    counter.fail_with(*[ZeroDivisionError("by zero")] * 3)
+    statuses = []
+    for _ in range(3):
+        with pytest.raises(HandlerFailed) as failed:
+            await counter.deliver()
+        assert isinstance(failed.value.__cause__, ZeroDivisionError)
+        record = await counter.run_of(failed.value)
+        statuses.append(record.status)
+        assert record.error is not None
+        assert (record.error.type, record.error.message) == ("ZeroDivisionError", "by zero")
+        assert record.error.traceback is not None
+        assert "test_dispatch.py" in record.error.traceback
+    assert statuses == ["retry", "retry", "failed"]
+
+
+async def test_a_bugs_details_are_for_the_ledger_alone(counter: Counter) -> None:
+    """The error that is handed on says which run to look at and nothing of the cause."""
+    counter.fail_with(ValueError("password is hunter2"))
+    with pytest.raises(HandlerFailed) as failed:
+        await counter.deliver()
+    assert "hunter2" not in str(failed.value)
+    assert str(failed.value.run_id) in str(failed.value)
+
+
+async def test_a_failed_bug_can_be_delivered_again(counter: Counter) -> None:
+    """Once the handler is mended, a redelivery of a `failed` run works."""
+    counter.fail_with(*[ValueError("bug")] * 3)
+    for _ in range(3):
+        with pytest.raises(HandlerFailed):
+            await counter.deliver()
+    record = await counter.run_of(await counter.deliver())
+    assert (record.status, record.attempt) == ("succeeded", 4)
+
+
+async def test_a_cancelled_attempt_is_handed_back(counter: Counter) -> None:
+    """The run is not left in nobody's hands: it waits in `retry`, its steps remembered."""
+    held = Held()
+
+    async def act(event: Event[Any], run: Run) -> None:
+        async def open_account() -> str:
+            return "a-1"
+
+        await run.step("open", open_account)
+        await held(event, run)
+
+    counter.act = act
+    task = asyncio.create_task(counter.deliver())
+    await held.begun.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    record = await counter.ledger.find_run(run_id=counter.calls[0][1].run_id)
+    assert record is not None
+    assert record.status == "retry"
+    assert record.steps["open"].result == "a-1"
+    counter.act = None
+    assert (await counter.run_of(await counter.deliver())).attempt == 2
+
+
+async def test_a_payload_that_does_not_fit_is_a_failed_run(counter: Counter) -> None:
+    """The handler is not called, and the run keeps every mismatch."""
+    with pytest.raises(InvalidPayload) as refused:
+        await counter.deliver(envelope("ORDER", {"itemCount": "1"}))
+    assert counter.calls == []
+    record = await counter.run_of(refused.value)
+    assert record.status == "failed"
+    assert record.error is not None
+    assert record.error.errors == (PayloadMismatch("$.itemCount", "must be an integer"),)
+
+
+async def test_an_unsupported_event_waits_for_its_handler(counter: Counter) -> None:
+    """It is kept as a failed run, which a redelivery handles once a handler exists."""
+    registered = envelope("INVOICE", {"total": 5})
+    with pytest.raises(UnsupportedEventType, match=r"^Unsupported event type: INVOICE$") as refused:
+        await counter.orchestrator.handle_event("INVOICE", registered)
+    record = await counter.run_of(refused.value)
+    assert record.status == "failed"
+    assert record.error is not None
+    assert record.error.message == "Unsupported event type: INVOICE"
+
+    counter.registry.register("INVOICE", counter.handle, payload=None)
+    async with counter.open() as newer:
+        handled = await newer.handle_event("INVOICE", registered)
+    assert handled.run_id == refused.value.run_id
+    record = await counter.run_of(handled)
+    assert (record.status, record.attempt, record.error) == ("succeeded", 2, None)
+
+
+@pytest.mark.parametrize(
+    "body", ["text", envelope("INVOICE", {}), envelope("ORDER", {}) | {"id": 7}]
+)
+async def test_what_is_no_event_leaves_no_run(counter: Counter, body: object) -> None:
+    """A broken envelope is refused before anything is claimed."""
+    with pytest.raises(BadEvent) as refused:
+        await counter.deliver(body)
+    assert refused.value.run_id is None
+    assert counter.calls == []
+
+
+async def test_a_library_call_is_an_event_of_its_own(counter: Counter) -> None:
+    """Equal bodies without an id are two events: a caller that means one gives an id."""
+    first = await counter.deliver({"itemCount": 1})
+    second = await counter.deliver({"itemCount": 1})
+    assert first.run_id != second.run_id
+    assert [event.id for event, _ in counter.calls] == ["id-1", "id-2"]
+
+
+async def test_a_library_call_may_name_its_event(counter: Counter) -> None:
+    """`event_id` makes two calls one event, and outranks the id of an envelope."""
+    first = await counter.deliver({"itemCount": 1}, event_id="mine")
+    assert (await counter.deliver({"itemCount": 1}, event_id="mine")).replayed is True
+    assert first.run_id == counter.calls[0][0].key
+    await counter.deliver(event_id="other")
+    assert counter.calls[1][0].id == "other"
+
+
+async def over_http(counter: Counter, how: Delivery, body: object) -> Handled:
+    """Deliver as a way in does that knows more than the body."""
+    token = delivery.set(how)
+    try:
+        return await counter.deliver(body)
+    finally:
+        delivery.reset(token)
+
+
+async def test_what_the_way_in_knows_reaches_the_orchestrator_by_itself(counter: Counter) -> None:
+    """The idempotency key of a delivery works without being passed as an argument."""
+    how = Delivery(event_id="key-1", same_content_same_event=True)
+    first = await over_http(counter, how, envelope("ORDER", {"itemCount": 1}, event_id="a"))
+    second = await over_http(counter, how, envelope("ORDER", {"itemCount": 1}, event_id="b"))
+    assert second == Handled(run_id=first.run_id, replayed=True)
+    assert counter.calls[0][0].id == "key-1"
+
+
+async def test_an_explicit_id_outranks_the_deliverys(counter: Counter) -> None:
+    """`event_id=` is the caller's last word."""
+    token = delivery.set(Delivery(event_id="key-1"))
+    try:
+        await counter.deliver({"itemCount": 1}, event_id="mine")
+    finally:
+        delivery.reset(token)
+    assert counter.calls[0][0].id == "mine"
+
+
+BY_CONTENT = Delivery(same_content_same_event=True)
+
+
+async def test_equal_content_is_one_event_within_the_window(counter: Counter) -> None:
+    """A sender that repeats what got no answer does not order twice, not even much later."""
+    first = await over_http(counter, BY_CONTENT, {"itemCount": 1})
+    counter.clock.turn(WINDOW_S - 1)
+    second = await over_http(counter, BY_CONTENT, {"itemCount": 1})
+    assert second == Handled(run_id=first.run_id, replayed=True)
+    assert len(counter.calls) == 1
+    other = await over_http(counter, BY_CONTENT, {"itemCount": 2})
+    assert other.run_id != first.run_id
+
+
+async def test_equal_content_after_the_window_is_claimed_anew(counter: Counter) -> None:
+    """The attempt counts on, the steps are emptied, and the event is seen for the first time."""
+    taken: list[int] = []
+
+    async def act(event: Event[Any], run: Run) -> None:
+        async def take() -> None:
+            taken.append(run.attempt)
+
+        await run.step("take", take)
+
+    counter.act = act
+    first = await over_http(counter, BY_CONTENT, {"itemCount": 1})
+    counter.clock.turn(WINDOW_S)
+    second = await over_http(counter, BY_CONTENT, {"itemCount": 1})
+    assert second == Handled(run_id=first.run_id, replayed=False)
+    assert taken == [1, 2]
+    record = await counter.run_of(second)
+    assert (record.status, record.attempt) == ("succeeded", 2)
+    assert record.first_seen == counter.clock.now()
+    counter.clock.turn(WINDOW_S - 1)
+    assert (await over_http(counter, BY_CONTENT, {"itemCount": 1})).replayed is True
+
+
+async def test_the_window_is_not_prolonged_by_redeliveries(counter: Counter) -> None:
+    """It counts from when the content was first seen, not from its last repetition."""
+    await over_http(counter, BY_CONTENT, {"itemCount": 1})
+    counter.clock.turn(WINDOW_S - 1)
+    assert (await over_http(counter, BY_CONTENT, {"itemCount": 1})).replayed is True
+    counter.clock.turn(1)
+    assert (await over_http(counter, BY_CONTENT, {"itemCount": 1})).replayed is False
+
+
+async def test_an_id_that_was_given_holds_forever(counter: Counter) -> None:
+    """The window is for content alone."""
+    first = await counter.deliver()
+    counter.clock.turn(WINDOW_S * 1000)
+    assert await counter.deliver() == Handled(run_id=first.run_id, replayed=True)
+
+
+async def test_the_built_in_handlers_are_defaults(counter: Counter) -> None:
+    """A provisioning request starts its tier's job and moves the tenant, once."""
+    request = provisioning_event(override={"SIZE": 5})
+    for replayed in (False, True):
+        handled = await counter.orchestrator.handle_event("TENANT_PROVISIONING", request)
+        assert handled.replayed is replayed
+    (started,) = counter.builder.started
+    assert started.job.job_identifier == "standard-tenant"
+    assert started.params["SIZE"] == 5
+    assert (await counter.run_of(handled)).job == started.job
+    tenant = await counter.ledger.find_tenant(tenant_id="tenant-1")
+    assert tenant is not None
+    assert tenant.state == "provisioning"
+
+
+async def test_a_request_that_failed_does_not_move_the_tenant(counter: Counter) -> None:
+    """Without a job the tenant is as it was."""
+    with pytest.raises(PermanentError):
+        await counter.orchestrator.handle_event(
+            "TENANT_PROVISIONING", provisioning_event(tier="GOLD")
+        )
+    assert await counter.ledger.find_tenant(tenant_id="tenant-1") is None

@@ -1,0 +1,423 @@
+"""JSON to models and back, strictly, for models of anybody's."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta, timezone
+from enum import Enum
+from typing import Annotated, Any, Generic, Literal, NewType, TypeVar
+
+import attrs
+import pytest
+
+from orchestrator.core.errors import BadEvent, InvalidPayload, PayloadMismatch
+from orchestrator.core.payloads import TenantProvisioning, json_name
+from orchestrator.core.secrets import Redactor
+from orchestrator.wire import Wire, decode_json, encode_json, json_field_name, json_schemas
+
+WIRE = Wire(Redactor())
+A_TIME = datetime(2026, 3, 2, 16, 45, 10, tzinfo=UTC)
+Email = NewType("Email", str)
+Item = TypeVar("Item")
+
+
+class Size(Enum):
+    SMALL = "S"
+    LARGE = "L"
+
+
+@attrs.frozen(kw_only=True)
+class Address:
+    post_code: str
+    country: Literal["NO", "NL"] = "NO"
+
+
+@attrs.frozen(kw_only=True)
+class Signup:
+    """A user's model, with a field of each kind."""
+
+    email_address: Email
+    seats: int = attrs.field(default=1, validator=[attrs.validators.ge(1), attrs.validators.le(9)])
+    price: float = 0.0
+    is_trial: bool = False
+    starts_at: datetime = A_TIME
+    size: Size = Size.SMALL
+    post_address: Address | None = None
+    more_addresses: list[Address] = attrs.field(factory=list)
+    limits: dict[str, int] = attrs.field(factory=dict)
+    labels: tuple[str, ...] = ()
+    api_key: str | None = attrs.field(default=None, metadata=json_name("API-KEY"))
+
+
+@attrs.frozen
+class Page(Generic[Item]):
+    all_items: list[Item]
+
+
+@attrs.define
+class Plain:
+    """A mutable model with positional fields serves as well."""
+
+    first_name: str
+    ratio: Annotated[float, "of something"] = attrs.field(validator=attrs.validators.gt(0))
+
+
+def mismatches(value: object, model: Any) -> list[tuple[str, str]]:
+    with pytest.raises(InvalidPayload) as refused:
+        WIRE.structure(value, model)
+    return [(mismatch.path, mismatch.message) for mismatch in refused.value.errors]
+
+
+def signup_mismatches(**fields: Any) -> list[tuple[str, str]]:
+    return mismatches({"emailAddress": "a@b.example"} | fields, Signup)
+
+
+def test_a_users_model_is_filled_from_camel_case() -> None:
+    """Each field comes from its name in JSON, nested models and collections too."""
+    body = {
+        "emailAddress": "a@b.example",
+        "seats": 3,
+        "price": 9.5,
+        "isTrial": True,
+        "startsAt": "2026-03-02T17:45:10+01:00",
+        "size": "L",
+        "postAddress": {"postCode": "5003"},
+        "moreAddresses": [{"postCode": "3011", "country": "NL"}],
+        "limits": {"cpu": 2},
+        "labels": ["x", "y"],
+        "API-KEY": "k",
+        "unknownField": {"is": "ignored"},
+    }
+    assert WIRE.structure(body, Signup) == Signup(
+        email_address=Email("a@b.example"),
+        seats=3,
+        price=9.5,
+        is_trial=True,
+        starts_at=A_TIME,
+        size=Size.LARGE,
+        post_address=Address(post_code="5003"),
+        more_addresses=[Address(post_code="3011", country="NL")],
+        limits={"cpu": 2},
+        labels=("x", "y"),
+        api_key="k",
+    )
+
+
+def test_generic_and_mutable_models_serve_as_well() -> None:
+    """attrs.define, positional fields, annotated types and generics are models too."""
+    assert WIRE.structure({"firstName": "Ada", "ratio": 1}, Plain) == Plain("Ada", 1.0)
+    page = WIRE.structure({"allItems": [{"postCode": "1"}]}, Page[Address])
+    assert page == Page([Address(post_code="1")])
+    assert mismatches({"allItems": [{"postCode": 1}]}, Page[Address]) == [
+        ("$.allItems[0].postCode", "must be a string")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("emailAddress", 1, "must be a string"),
+        ("emailAddress", True, "must be a string"),
+        ("emailAddress", None, "must be a string"),
+        ("seats", "1", "must be an integer"),
+        ("seats", True, "must be an integer"),
+        ("seats", 1.0, "must be an integer"),
+        ("seats", None, "must be an integer"),
+        ("price", "9.5", "must be a number"),
+        ("price", True, "must be a number"),
+        ("isTrial", 1, "must be true or false"),
+        ("isTrial", "true", "must be true or false"),
+        ("API-KEY", 5, "must be a string"),
+        ("size", "M", "'M' is not a valid Size"),
+        ("postAddress", "x", "must be an object"),
+        ("postAddress", [], "must be an object"),
+        ("moreAddresses", {}, "must be a list"),
+        ("moreAddresses", "x", "must be a list"),
+        ("limits", [], "must be an object"),
+        ("labels", "xy", "must be a list"),
+        ("labels", {"x": 1}, "must be a list"),
+    ],
+)
+def test_nothing_is_coerced(field: str, value: object, message: str) -> None:
+    """A value of another kind is a mismatch at its field, however close it comes."""
+    assert signup_mismatches(**{field: value}) == [(f"$.{field}", message)]
+
+
+def test_an_integer_is_a_number() -> None:
+    """JSON knows one kind of number, so a whole one fits a float."""
+    price = WIRE.structure({"emailAddress": "a", "price": 9}, Signup).price
+    assert price == 9.0
+    assert type(price) is float
+
+
+@pytest.mark.parametrize(
+    ("text", "time"),
+    [
+        ("2026-03-02T16:45:10Z", A_TIME),
+        ("2026-03-02T18:45:10+02:00", A_TIME),
+        ("2026-03-02T16:45:10.5Z", A_TIME + timedelta(seconds=0.5)),
+    ],
+)
+def test_a_time_is_rfc_3339(text: str, time: datetime) -> None:
+    """Any offset and fraction is read."""
+    assert WIRE.structure({"emailAddress": "a", "startsAt": text}, Signup).starts_at == time
+
+
+@pytest.mark.parametrize("value", ["soon", "", 1_700_000_000, None, "2026-13-02T16:45:10Z"])
+def test_what_is_no_time_is_shown_how_one_looks(value: object) -> None:
+    """The mismatch of a time carries an example."""
+    ((path, message),) = signup_mismatches(startsAt=value)
+    assert path == "$.startsAt"
+    assert message == "must be a time as in RFC 3339, such as 2026-11-20T09:14:03Z"
+
+
+@pytest.mark.parametrize("country", ["DE", "no", 1, None, ["NO"]])
+def test_a_literal_names_what_is_allowed(country: object) -> None:
+    """A value outside of a Literal is told which there are."""
+    assert signup_mismatches(postAddress={"postCode": "1", "country": country}) == [
+        ("$.postAddress.country", "must be one of 'NO', 'NL'")
+    ]
+
+
+def test_a_validators_sentence_is_the_message() -> None:
+    """What an attrs validator refuses is a mismatch of the payload, not a bug."""
+    ((path, message),) = signup_mismatches(seats=10)
+    assert path.startswith("$")
+    assert message == "'seats' must be <= 9: 10"
+
+
+def test_all_mismatches_are_found_at_once() -> None:
+    """Paths go through fields, maps and lists, in the sender's spelling."""
+    body = {
+        "seats": "1",
+        "API-KEY": 1,
+        "postAddress": {"country": "DE"},
+        "moreAddresses": [{"postCode": "1"}, {"postCode": 2}, 3],
+        "limits": {"cpu": "2", "ram": 1, "disk": None},
+        "labels": ["x", 7],
+    }
+    found = mismatches(body, Signup)
+    assert sorted(found) == sorted(
+        [
+            ("$.emailAddress", "is required"),
+            ("$.seats", "must be an integer"),
+            ("$.API-KEY", "must be a string"),
+            ("$.postAddress.postCode", "is required"),
+            ("$.postAddress.country", "must be one of 'NO', 'NL'"),
+            ("$.moreAddresses[1].postCode", "must be a string"),
+            ("$.moreAddresses[2]", "must be an object"),
+            ("$.limits.cpu", "must be an integer"),
+            ("$.limits.disk", "must be an integer"),
+            ("$.labels[1]", "must be a string"),
+        ]
+    )
+
+
+def test_the_error_itself_lists_the_mismatches() -> None:
+    """Whoever reads only the sentence sees every path."""
+    with pytest.raises(InvalidPayload, match=r"\$\.emailAddress is required; .*\$\.seats must be"):
+        WIRE.structure({"seats": "x"}, Signup)
+
+
+def test_a_mismatch_says_nothing_of_a_secret() -> None:
+    """Where the name bears a secret, neither message nor sentence quotes the value."""
+
+    @attrs.frozen
+    class Login:
+        api_token: Size
+
+    with pytest.raises(InvalidPayload) as refused:
+        WIRE.structure({"apiToken": "hunter2"}, Login)
+    assert refused.value.errors == (PayloadMismatch("$.apiToken", "does not fit"),)
+    assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["email_address", "EmailAddress", "email-address"])
+def test_only_the_name_in_json_is_read(name: str) -> None:
+    """The Python name of a field is no second spelling."""
+    assert mismatches({name: "a"}, Signup) == [("$.emailAddress", "is required")]
+
+
+def test_the_python_name_of_a_renamed_field_means_nothing() -> None:
+    """`json_name` replaces the camelCase name."""
+    body = {"emailAddress": "a", "apiKey": "k", "api_key": "k"}
+    assert WIRE.structure(body, Signup).api_key is None
+
+
+@pytest.mark.parametrize(
+    ("field", "name"),
+    [("email_address", "emailAddress"), ("seats", "seats"), ("api_key", "API-KEY")],
+)
+def test_the_name_of_a_field_in_json(field: str, name: str) -> None:
+    """camelCase, unless the field says otherwise."""
+    assert json_field_name(attrs.fields_dict(Signup)[field]) == name
+
+
+@pytest.mark.parametrize(
+    ("value", "model", "expected"),
+    [
+        ([1], list[int], [1]),
+        ([1], Sequence[int], [1]),
+        ({"a": 1}, dict[str, int], {"a": 1}),
+        ({"a": 1}, Mapping[str, int], {"a": 1}),
+        ([1, 2], tuple[int, ...], (1, 2)),
+        ({"a": [None]}, dict[str, Any], {"a": [None]}),
+        ("x", str, "x"),
+        (None, str | None, None),
+        ("S", Size, Size.SMALL),
+        (["x", {"y": 1}], Any, ["x", {"y": 1}]),
+    ],
+)
+def test_a_model_need_not_be_a_class(value: object, model: Any, expected: object) -> None:
+    """Any type that a step's `returns` may name is structured."""
+    assert WIRE.structure(value, model) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "model", "message"),
+    [
+        ("ab", Sequence[str], "must be a list"),
+        ({"a": 1}, list[Any], "must be a list"),
+        ([1], Mapping[str, Any], "must be an object"),
+        ("1", int, "must be an integer"),
+        (1, str, "must be a string"),
+        ([1], Address, "must be an object"),
+        (None, Address, "must be an object"),
+    ],
+)
+def test_a_mismatch_of_the_whole_is_at_the_root(value: object, model: Any, message: str) -> None:
+    """The path of the whole value is `$`."""
+    assert mismatches(value, model) == [("$", message)]
+
+
+def test_without_a_model_the_value_stays_as_it_is() -> None:
+    """No model means no validation, and not even a copy."""
+    value = {"any": [1, "x", None]}
+    assert WIRE.structure(value, None) is value
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (Address(post_code="1"), {"postCode": "1", "country": "NO"}),
+        ([Address(post_code="1")], [{"postCode": "1", "country": "NO"}]),
+        ((1, (2,)), [1, [2]]),
+        ({"a": (1,)}, {"a": [1]}),
+        ({1: "x"}, {"1": "x"}),
+        (A_TIME, "2026-03-02T16:45:10+00:00"),
+        (Size.LARGE, "L"),
+        (None, None),
+        ([1, 1.5, True, "x"], [1, 1.5, True, "x"]),
+    ],
+)
+def test_values_go_back_to_json(value: object, expected: object) -> None:
+    """Models become objects with the names of JSON, tuples lists, times and enums text."""
+    assert WIRE.unstructure(value) == expected
+
+
+def test_a_model_comes_back_the_same() -> None:
+    """What was made JSON is structured into an equal model."""
+    signup = Signup(
+        email_address=Email("a@b.example"),
+        seats=2,
+        starts_at=A_TIME.astimezone(timezone(timedelta(hours=1))),
+        size=Size.LARGE,
+        post_address=Address(post_code="1"),
+        labels=("x",),
+        api_key="k",
+    )
+    assert WIRE.structure(WIRE.unstructure(signup), Signup) == signup
+
+
+@pytest.mark.parametrize("value", [object(), [object()], {"a": print}, 1j])
+def test_what_has_no_json_form_is_a_type_error(value: object) -> None:
+    """A value that can't be remembered is refused, wherever it stands."""
+    with pytest.raises(TypeError):
+        WIRE.unstructure(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        (b'{"a": [1, 1.5, true, null, "\\u00e9\xc3\xa9"]}', {"a": [1, 1.5, True, None, "éé"]}),
+        (b" [] ", []),
+        (b"7", 7),
+    ],
+)
+def test_json_is_decoded(text: bytes, value: object) -> None:
+    """Any JSON value is one, in UTF-8."""
+    assert decode_json(text) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (b"", "The body is empty"),
+        (b" \r\n", "The body is empty"),
+        (b"{", "The body is not JSON: .+"),
+        (b"{'a': 1}", "The body is not JSON"),
+        (b'{"a": 1} x', "The body is not JSON"),
+        (b'{"a": NaN}', "The body is not JSON"),
+        (b'{"a": 1,}', "The body is not JSON"),
+        (b'{"a": "\xff"}', "The body is not JSON"),
+        (b'{"a": "\n"}', "The body is not JSON"),
+        (b"a=1&b=2", "The body is not JSON"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b'{"a":' * 100_000, "nested too deeply"),
+    ],
+)
+def test_what_is_not_json_is_a_bad_event(text: bytes, sentence: str) -> None:
+    """The refusal says what is wrong, and nothing that a sender writes breaks the decoder."""
+    with pytest.raises(BadEvent, match=sentence):
+        decode_json(text)
+
+
+def test_json_is_encoded_compactly() -> None:
+    """Text without spaces, in UTF-8, which decodes to the same value."""
+    value = {"a": [1, None], "é": True}
+    assert encode_json(value) == '{"a":[1,null],"é":true}'.encode()
+    assert decode_json(encode_json(value)) == value
+
+
+def schemas(*models: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    return json_schemas(models, ref_template="#/components/schemas/{name}")
+
+
+def test_a_schema_has_the_names_of_json() -> None:
+    """Properties and required fields are named as senders write them."""
+    (reference,), components = schemas(Signup)
+    assert reference == {"$ref": "#/components/schemas/Signup"}
+    properties = components["Signup"]["properties"]
+    assert {"emailAddress", "isTrial", "postAddress", "API-KEY"} <= set(properties)
+    assert not {"email_address", "is_trial", "api_key", "apiKey"} & set(properties)
+    assert components["Signup"]["required"] == ["emailAddress"]
+
+
+def test_a_schema_leads_to_the_models_inside() -> None:
+    """Models in lists and unions are components with the names of JSON too."""
+    _, components = schemas(Signup)
+    assert components["Address"]["required"] == ["postCode"]
+    assert components["Address"]["properties"]["country"]["enum"] == ["NL", "NO"]
+    items = components["Signup"]["properties"]["moreAddresses"]["items"]
+    assert items == {"$ref": "#/components/schemas/Address"}
+
+
+def test_a_schema_has_the_validators_bounds() -> None:
+    """`ge`, `le` and `gt` are the schema's bounds, alone or in a list."""
+    _, components = schemas(Signup, Plain)
+    seats = components["Signup"]["properties"]["seats"]
+    assert (seats["type"], seats["minimum"], seats["maximum"]) == ("integer", 1, 9)
+    assert components["Plain"]["properties"]["ratio"]["exclusiveMinimum"] == 0
+    assert "minimum" not in components["Signup"]["properties"]["price"]
+
+
+def test_the_schemas_of_the_built_in_payloads_name_their_aliases() -> None:
+    """A built-in model's renamed field stands under the sender's name."""
+    _, components = schemas(TenantProvisioning)
+    assert {"TENANT_ID", "planConfig", "builderConfig"} <= set(
+        components["TenantProvisioning"]["properties"]
+    )
+    assert "environmentOverride" in components["BuilderOptions"]["properties"]
+
+
+def test_a_mismatch_is_a_value() -> None:
+    """Two equal mismatches are equal, so that tests of users can compare them."""
+    assert PayloadMismatch("$.a", "is required") == PayloadMismatch("$.a", "is required")
