@@ -41,8 +41,11 @@ def _masked(value: object) -> str:
     return "***" if value else repr(value)
 
 
+_FINITE = attrs.validators.lt(float("inf"))
+
+
 def _positive(default: float) -> Any:
-    return attrs.field(default=default, validator=attrs.validators.gt(0))
+    return attrs.field(default=default, validator=[attrs.validators.gt(0), _FINITE])
 
 
 @attrs.frozen(kw_only=True)
@@ -72,7 +75,7 @@ class Runs:
 class Tiers:
     backend: Literal["dynamodb", "static"] = "dynamodb"
     table: str = "tier-details"
-    cache_s: float = attrs.field(default=60.0, validator=attrs.validators.ge(0))
+    cache_s: float = attrs.field(default=60.0, validator=[attrs.validators.ge(0), _FINITE])
     static: dict[str, dict[str, Any]] = attrs.field(factory=dict)
 
 
@@ -168,7 +171,8 @@ def _variables(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _read_file(path: Path) -> dict[str, Any]:
-    found = path if path.exists() else _shipped(path)
+    is_name = path.parent == Path()
+    found = _shipped(path) if is_name and not path.exists() else path
     try:
         return tomllib.loads(found.read_text())
     except OSError as error:
@@ -210,15 +214,18 @@ def _overlay(values: dict[str, Any], variable: str, text: str) -> None:
             )
     for name in sections:
         values = values.setdefault(name, {})
+        if not isinstance(values, dict):
+            raise SettingsError(f"The setting {name} must be a table of keys and values.")
     values[key] = _parse(variable, text) if get_origin(kind) in (dict, list, tuple) else text
 
 
 def _parse(variable: str, text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
+        # Not the text itself: it may be a key.
         raise SettingsError(
-            f"The variable {variable} must be JSON, which {text!r} isn't."
+            f'The variable {variable} must be JSON, such as ["one", "two"], and isn\'t.'
         ) from None
 
 

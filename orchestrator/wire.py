@@ -81,14 +81,14 @@ class Wire:
             return self._converter.structure(value, model)
         except BaseValidationError as error:
             mismatches = tuple(map(self._redacted, _mismatches(error, "$")))
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, OverflowError) as error:
             mismatches = (PayloadMismatch("$", _sentence(error)),)
         listed = "; ".join(f"{mismatch.path} {mismatch.message}" for mismatch in mismatches)
         raise InvalidPayload(f"The payload does not fit: {listed}.", errors=mismatches)
 
     def _redacted(self, mismatch: PayloadMismatch) -> PayloadMismatch:
         """A validator's message may quote the value that it refuses."""
-        name = mismatch.path.rpartition(".")[2]
+        name = mismatch.path.rpartition(".")[2].partition("[")[0]
         return (
             attrs.evolve(mismatch, message="does not fit")
             if self._redactor.is_secret(name)
@@ -96,8 +96,12 @@ class Wire:
         )
 
     def unstructure(self, value: object) -> Any:
-        """`value` as JSON. Raises TypeError where JSON has no form for it."""
-        return msgspec.to_builtins(self._converter.unstructure(value), str_keys=True)
+        """`value` as JSON, sharing nothing with it; a number that isn't one becomes null.
+
+        Raises:
+            TypeError: JSON has no form for it.
+        """
+        return msgspec.json.decode(msgspec.json.encode(self._converter.unstructure(value)))
 
 
 def _build_converter() -> Converter:
@@ -120,6 +124,13 @@ def _build_converter() -> Converter:
     def structure_list(kind: Any) -> StructureHook:
         return _only(list, "a list", list_structure_factory(kind, converter))
 
+    @converter.register_structure_hook_factory(lambda kind: _origin(kind) in (set, frozenset))
+    def structure_set(kind: Any) -> StructureHook:
+        items = list_structure_factory(_list_of(get_args(kind)[0]), converter)
+        return _only(list, "a list", lambda value, _: _origin(kind)(items(value, kind)))
+
+    converter.register_structure_hook(list, _only(list, "a list", lambda value, _: value))
+
     @converter.register_structure_hook_factory(lambda kind: get_args(kind)[1:] == (...,))
     def structure_tuple(kind: Any) -> StructureHook:
         return _only(list, "a list", homogenous_tuple_structure_factory(kind, converter))
@@ -128,6 +139,12 @@ def _build_converter() -> Converter:
     def structure_literal(kind: Any) -> StructureHook:
         return _one_of(get_args(kind))
 
+    for primitive, name in ((str, "a string"), (int, "an integer"), (bool, "true or false")):
+        converter.register_structure_hook(primitive, _exactly(primitive, name))
+    converter.register_structure_hook(float, _number)
+    converter.register_structure_hook(datetime, _datetime)
+
+    # Last: the hook that it wraps is made of those above.
     structure_tenant = converter.get_structure_hook(Tenant)
 
     @converter.register_structure_hook
@@ -135,11 +152,11 @@ def _build_converter() -> Converter:
         tenant: Tenant = structure_tenant(read_object(value) or value, Tenant)
         return tenant
 
-    for primitive, name in ((str, "a string"), (int, "an integer"), (bool, "true or false")):
-        converter.register_structure_hook(primitive, _exactly(primitive, name))
-    converter.register_structure_hook(float, _number)
-    converter.register_structure_hook(datetime, _datetime)
     return converter
+
+
+def _list_of(item: Any) -> Any:
+    return list[item]
 
 
 def _origin(kind: Any) -> Any:
@@ -177,7 +194,7 @@ def _number(value: Any, _: Any) -> float:
 
 def _one_of(allowed: tuple[Any, ...]) -> StructureHook:
     def checked(value: Any, _: Any) -> Any:
-        if value not in allowed:
+        if not any(type(value) is type(one) and value == one for one in allowed):
             raise TypeError(f"must be one of {', '.join(map(repr, allowed))}")
         return value
 
@@ -195,14 +212,12 @@ def _mismatches(error: BaseException, path: str) -> Iterator[PayloadMismatch]:
     match error:
         case ClassValidationError():
             inner, own = error.group_exceptions()
-            names = {
-                field.name: json_field_name(field)
-                for field in attrs.fields(get_origin(error.cl) or error.cl)
-            }
+            names = _names_in_json(error.cl)
             for exception, note in inner:
                 yield from _mismatches(exception, f"{path}.{names.get(note.name, note.name)}")
             for exception in own:
-                yield from _mismatches(exception, path)
+                blamed = _blamed_field(exception, names)
+                yield from _mismatches(exception, f"{path}.{names[blamed]}" if blamed else path)
         case IterableValidationError():
             items, own = error.group_exceptions()
             for exception, item in items:
@@ -214,6 +229,18 @@ def _mismatches(error: BaseException, path: str) -> Iterator[PayloadMismatch]:
             yield PayloadMismatch(path, "is required")
         case _:
             yield PayloadMismatch(path, _sentence(error))
+
+
+def _names_in_json(model: Any) -> dict[str, str]:
+    """The names of a model's fields in JSON; a dataclass's are as they are."""
+    origin = get_origin(model) or model
+    fields = attrs.fields(origin) if attrs.has(origin) else ()
+    return {field.name: json_field_name(field) for field in fields}
+
+
+def _blamed_field(error: BaseException, names: Iterable[str]) -> str | None:
+    """The field whose validator raised: attrs' validators quote its name."""
+    return next((name for name in names if f"'{name}'" in _sentence(error)), None)
 
 
 def _sentence(error: BaseException) -> str:

@@ -15,7 +15,7 @@ from orchestrator.testing import ManualClock
 Client = TestClient[web.Request, web.Application]
 StartService = Callable[..., Awaitable[Client]]
 
-TIERS = {
+TIERS: dict[str, dict[str, Any]] = {
     "BASIC": {"jobName": "basic-tenant", "VPC_ID": "vpc-1", "ACCESS_TOKEN_EXPIRATION": 3600},
     "STANDARD": {
         "jobIdentifier": "standard-tenant",

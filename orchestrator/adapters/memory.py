@@ -53,7 +53,10 @@ class InMemoryLedger:
             if earlier.status is RunStatus.SUCCEEDED and not seen_long_ago:
                 return Duplicate(earlier)
             if seen_long_ago:
-                earlier = attrs.evolve(earlier, first_seen=now, steps={}, job=None)
+                request_key = digest(event.key, now.isoformat())
+                earlier = attrs.evolve(
+                    earlier, request_key=request_key, first_seen=now, steps={}, job=None
+                )
             run = attrs.evolve(
                 earlier,
                 status=RunStatus.RUNNING,
@@ -65,6 +68,7 @@ class InMemoryLedger:
         else:
             run = RunRecord(
                 run_id=event.key,
+                request_key=event.key,
                 event_type=event.type,
                 source=event.source,
                 event_id=event.id,

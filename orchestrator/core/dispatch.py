@@ -18,7 +18,6 @@ from orchestrator.core.errors import (
     BeingHandled,
     EventKeyReused,
     HandlerFailed,
-    OrchestratorError,
     PermanentError,
     TemporaryError,
 )
@@ -99,7 +98,12 @@ class Orchestrator:
             now=self.services.clock.now(),
             fresh_id=self.ids.fresh_id(),
         )
-        return await self._handle(event)
+        # What a handler calls in its turn is no delivery of the way in.
+        token = delivery.set(Delivery())
+        try:
+            return await self._handle(event)
+        finally:
+            delivery.reset(token)
 
     async def _handle(self, event: Event[Body]) -> Handled:
         tenant_id = read_tenant_id(event.body)
@@ -184,7 +188,7 @@ class Orchestrator:
 
 
 def _failure(error: Exception) -> Failure:
-    is_bug = not isinstance(error, OrchestratorError)
+    is_bug = not isinstance(error, PermanentError | TemporaryError)
     return Failure(
         type=type(error).__name__,
         message=str(error),

@@ -10,7 +10,7 @@ there is one way through. An envelope that contradicts itself is a `BadEvent`: n
 of it is kept, since nobody could say which event it is.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote
@@ -23,6 +23,7 @@ from orchestrator.core.events import Event, digest
 Body = Mapping[str, Any]
 
 _MAX_TYPE_LENGTH = 128  # EventBridge's limit for a detail-type
+_MAX_DEPTH = 100  # far from Python's recursion limit, whatever is done with a body
 
 
 @attrs.frozen(kw_only=True)
@@ -65,6 +66,8 @@ def parse_event(
     Raises:
         BadEvent: not an object, a broken envelope, or a type that isn't the envelope's.
     """
+    if _is_deeper(raw, _MAX_DEPTH):
+        raise BadEvent(f"The body is nested more than {_MAX_DEPTH} levels deep: send it flatter.")
     opened = _open(raw)
     resolved = aliases.get(event_type, event_type)
     enveloped = opened.type if opened.type and not _is_typed(raw) else event_type
@@ -148,6 +151,17 @@ def _open_cloudevent(event: Body) -> _Opened:
     )
 
 
+def _is_deeper(value: object, levels: int) -> bool:
+    items: Iterable[object]
+    if isinstance(value, Mapping):
+        items = value.values()
+    elif isinstance(value, list):
+        items = value
+    else:
+        return False
+    return levels == 0 or any(_is_deeper(item, levels - 1) for item in items)
+
+
 def _is_typed(body: object) -> bool:
     return (
         isinstance(body, Mapping)
@@ -180,9 +194,9 @@ def _time(envelope: Body) -> datetime | None:
         return None
     try:
         time = datetime.fromisoformat(text)
-    except ValueError:
+        return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
         raise BadEvent(f'"time" of the envelope is {text!r}, which is not RFC 3339.') from None
-    return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def _json_name(value: object) -> str:

@@ -20,7 +20,7 @@ def json_name(name: str) -> dict[str, str]:
 class Tenant:
     """The tenant, as an object or as JSON text (so it stands in a build's environment)."""
 
-    id: str
+    id: str = attrs.field(validator=attrs.validators.min_len(1))
     name: str | None = None
     key: str | None = None
 
@@ -147,8 +147,13 @@ class TenantOutcome(TenantEvent):
 
 def read_tenant_id(body: Mapping[str, Any]) -> str | None:
     """The tenant that a business body of any type names, None where it names none."""
-    tenant = read_object(body.get("tenant"))
-    candidates = (tenant.get("id"), body.get("tenantId"), body.get("TENANT_ID"))
+    tenant = body.get("tenant")
+    candidates = (
+        tenant.get("id") if isinstance(tenant, Mapping) else None,
+        body.get("tenantId"),
+        body.get("TENANT_ID"),
+        read_object(tenant).get("id"),
+    )
     return next((found for found in candidates if isinstance(found, str) and found), None)
 
 
@@ -157,6 +162,6 @@ def read_object(value: object) -> Mapping[str, Any]:
     if isinstance(value, str):
         try:
             value = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             return {}
     return value if isinstance(value, Mapping) else {}

@@ -51,9 +51,12 @@ class RunRecord:
     """The durable record of one event being handled.
 
     `attempt` is the fencing token: whoever writes must hold the attempt that it claimed.
+    `request_key` is what a start is recognised by: the event's key, made anew when equal
+    content is a new event.
     """
 
     run_id: str
+    request_key: str
     event_type: str
     source: str
     event_id: str

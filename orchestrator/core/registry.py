@@ -124,12 +124,17 @@ def _function(handler: object) -> Any:
 def _check_signature(handler: Callable[..., Any], place: str) -> None:
     if not inspect.iscoroutinefunction(_function(handler)):
         raise RegistrationError(f"{place} is not a coroutine function: write `async def`.")
-    try:
-        inspect.signature(handler).bind(object(), object())
-    except TypeError:
+    kinds = [
+        parameter.kind
+        for parameter in inspect.signature(handler).parameters.values()
+        # What a partial has bound by name stays in its signature, with the bound value.
+        if parameter.kind is not parameter.KEYWORD_ONLY or parameter.default is parameter.empty
+    ]
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    if len(kinds) != 2 or any(kind not in positional for kind in kinds):
         raise RegistrationError(
-            f"{place} can't be called as (event, run): take exactly these two arguments."
-        ) from None
+            f"{place} must take exactly two arguments, (event, run), and no others."
+        )
 
 
 def _annotated_payload(handler: Callable[..., Any], place: str) -> Any:
@@ -142,7 +147,7 @@ def _annotated_payload(handler: Callable[..., Any], place: str) -> Any:
             annotation = typing.get_type_hints(
                 _OneHint(first.name, annotation), globalns=getattr(module, "__dict__", {})
             )[first.name]
-        except NameError as error:
+        except (NameError, AttributeError, SyntaxError, TypeError) as error:
             raise RegistrationError(
                 f"{place}: the annotation {annotation!r} can't be resolved ({error}); "
                 "import it in the module, or pass payload=Model."
@@ -150,6 +155,10 @@ def _annotated_payload(handler: Callable[..., Any], place: str) -> Any:
     if typing.get_origin(annotation) is not Event:
         return None
     (model,) = typing.get_args(annotation)
+    if isinstance(model, typing.ForwardRef):
+        raise RegistrationError(
+            f"{place}: the model {model.__forward_arg__!r} isn't there yet; pass payload=Model."
+        )
     unvalidated = model in (dict, Any) or typing.get_origin(model) is dict
     return None if unvalidated or isinstance(model, TypeVar) else model
 

@@ -1,5 +1,6 @@
 """The run, as its handler sees it: what it may do, and what is remembered of it."""
 
+import copy
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -88,9 +89,8 @@ class Run:
             self.unrecorded = attrs.evolve(
                 self.unrecorded, steps=(*self.unrecorded.steps, remembered)
             )
-        if returns is None:
-            return remembered.result
-        return self._services.structure.structure(remembered.result, returns)
+        # A copy: what a handler does to it must not change what is remembered.
+        return self._services.structure.structure(copy.deepcopy(remembered.result), returns)
 
     def step_key(self, name: str) -> str:
         """The idempotency key of a step: the same in every attempt of this run."""
@@ -112,7 +112,7 @@ class Run:
         if self._job is None:
             chosen = self._find_builder(builder)
             await self._record_progress()
-            start_key = f"{self.run_id}-1"
+            start_key = f"{self._record.request_key}-1"
             self._job = await chosen.start_job(
                 job_identifier,
                 {

@@ -14,6 +14,7 @@ from tests.conftest import Client, StartService
 
 DEDUPE_WINDOW_S = 25 * 3600
 PATH = "/events/MY_EVENT"
+JSON = {"Content-Type": "application/json"}
 
 
 @pytest.fixture
@@ -122,9 +123,6 @@ async def test_equal_bodies_without_an_id_are_one_event(
     assert is_replay(again)
     assert await read_success(other) != await read_success(first)
     assert handled == [1, 1]
-
-
-JSON = {"Content-Type": "application/json"}
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import attrs
 import pytest
 
 from orchestrator import Event, Extension, HandlerRegistry, Run
+from orchestrator.core.dispatch import EventOrchestrator
 from orchestrator.testing import envelope
 from tests.acceptance.answers import read_run, read_success
 from tests.conftest import StartService
@@ -72,3 +73,44 @@ async def test_a_users_handler_takes_the_place_of_a_built_in_one(
     body = {"tenantId": "t-1"}
     await read_success(await service.post("/events/TENANT_PROVISIONING", json=body))
     assert seen == [body]
+
+
+async def test_a_users_orchestrator_takes_the_place_of_ours(start_service: StartService) -> None:
+    """It gets the type and the JSON as received; whatever it returns, the answer is ours."""
+    seen = []
+
+    class Own:
+        async def handle_event(self, event_type: str, body: Any) -> object:
+            seen.append((event_type, body))
+            return "anything"
+
+    service = await start_service(extension=Extension(orchestrator=Own()))
+    sent = envelope("MY_EVENT", BODY)
+    answer = await service.post("/events", json=sent)
+    assert (answer.status, await answer.json()) == (200, {"success": True})
+    assert seen == [("MY_EVENT", sent)]
+
+
+async def test_a_wrapped_orchestrator_still_knows_duplicates(start_service: StartService) -> None:
+    """A wrapper passes type and body alone, and the `Idempotency-Key` reaches ours all the same."""
+    registry = HandlerRegistry()
+    handled = []
+
+    @registry.on("MY_EVENT")
+    async def handle(event: Event[dict[str, Any]], run: Run) -> None:
+        handled.append(event.id)
+
+    @attrs.frozen
+    class Wrapper:
+        default: EventOrchestrator
+
+        async def handle_event(self, event_type: str, body: Any) -> object:
+            return await self.default.handle_event(event_type, body)
+
+    service = await start_service(extension=Extension(registry=registry, orchestrator=Wrapper))
+    headers = {"Idempotency-Key": "k-1"}
+    first = await service.post("/events/MY_EVENT", json=BODY, headers=headers)
+    again = await service.post("/events/MY_EVENT", json=BODY, headers=headers)
+    assert await read_success(again) == await read_success(first)
+    assert again.headers["Idempotent-Replayed"] == "true"
+    assert handled == ["k-1"]

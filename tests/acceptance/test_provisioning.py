@@ -146,23 +146,25 @@ async def test_what_tenant_management_publishes_itself_is_understood(
         ([{"key": "IdP", "defaultValue": "cognito", "value": {"value": "auth0"}}], "auth0"),
         ([{"key": "IdP", "defaultValue": "cognito"}], "cognito"),
         ([{"key": "IdP", "defaultValue": "cognito", "value": {}}], "cognito"),
-        ([{"key": "AuditLog", "defaultValue": "false"}], None),
-        ([], None),
-        (None, None),
+        ([{"key": "AuditLog", "defaultValue": "false"}], "the tenant's own"),
+        ([], "the tenant's own"),
+        (None, "the tenant's own"),
     ],
 )
 async def test_the_plans_idp_feature_becomes_the_tenants_identity_provider(
     service: Client,
     codebuild: CodeBuildStandIn,
     features: list[dict[str, Any]] | None,
-    expected: str | None,
+    expected: str,
 ) -> None:
     """The feature `IdP` reaches the build inside the tenant, its value before its default."""
     event = provisioning_event()
     event["detail"]["planConfig"]["features"] = features
+    del event["detail"]["builderConfig"]["config"]["environmentOverride"]["tenant"]
+    event["detail"]["tenant"]["identityProvider"] = "the tenant's own"
     await read_success(await service.post(TYPED_PATH, json=event))
     tenant = json.loads(variables(only_build(codebuild))["tenant"])
-    assert tenant.get("identityProvider") == expected
+    assert tenant["identityProvider"] == expected
     assert tenant["id"] == "tenant-1"
 
 

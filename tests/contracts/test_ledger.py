@@ -104,6 +104,7 @@ async def test_a_new_event_is_claimed(ledger: Ledger, clock: ManualClock) -> Non
     run = await claimed(ledger, clock)
     assert run == RunRecord(
         run_id=event(clock).key,
+        request_key=event(clock).key,
         event_type="ORDER",
         source="shop",
         event_id="event-1",

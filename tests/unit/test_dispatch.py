@@ -487,3 +487,41 @@ async def test_a_request_that_failed_does_not_move_the_tenant(counter: Counter) 
             "TENANT_PROVISIONING", provisioning_event(tier="GOLD")
         )
     assert await counter.ledger.find_tenant(tenant_id="tenant-1") is None
+
+
+async def test_equal_content_after_the_window_starts_a_job_of_its_own(counter: Counter) -> None:
+    """A new event by its content is a new start for the builder, too."""
+
+    async def act(event: Event[Any], run: Run) -> None:
+        await run.start_job("job", {})
+
+    counter.act = act
+    await over_http(counter, BY_CONTENT, {"itemCount": 1})
+    counter.clock.turn(WINDOW_S)
+    await over_http(counter, BY_CONTENT, {"itemCount": 1})
+    assert len({started.start_key for started in counter.builder.started}) == 2
+
+
+async def test_what_a_handler_calls_is_no_delivery_of_its_own_event(counter: Counter) -> None:
+    """The Idempotency-Key of the outer event is not that of the events it leads to."""
+
+    async def act(event: Event[Any], run: Run) -> None:
+        if event.payload.item_count == 1:
+            for count in (2, 3):
+                await counter.orchestrator.handle_event("ORDER", {"itemCount": count})
+
+    counter.act = act
+    await over_http(counter, Delivery(event_id="key-1"), {"itemCount": 1})
+    assert [event.payload.item_count for event, _ in counter.calls] == [1, 2, 3]
+
+
+async def test_any_error_that_is_not_the_handlers_to_raise_keeps_its_traceback(
+    counter: Counter,
+) -> None:
+    """An error of ours that a handler lets through from elsewhere is a bug of the handler."""
+    counter.fail_with(BadEvent("from within"))
+    with pytest.raises(HandlerFailed) as failed:
+        await counter.deliver()
+    record = await counter.run_of(failed.value)
+    assert record.error is not None
+    assert "from within" in (record.error.traceback or "")

@@ -342,3 +342,18 @@ def test_an_event_key_fits_into_urls_and_keys() -> None:
     key = parse(envelope(id="ü/\ud83d\ude00" * 50)).key
     assert len(key) == 40
     int(key, 16)
+
+
+def test_a_body_nested_without_end_is_refused() -> None:
+    """Before anything recurses into it."""
+    body: dict[str, Any] = {}
+    for _ in range(200):
+        body = {"in": body}
+    with pytest.raises(BadEvent, match="nested more than 100 levels"):
+        parse(body)
+
+
+def test_a_time_before_all_times_is_refused() -> None:
+    """A time that has no place in UTC is a broken envelope."""
+    with pytest.raises(BadEvent, match="RFC 3339"):
+        parse({"detail-type": "ORDER", "detail": {}, "time": "0001-01-01T00:00:00+05:00"})

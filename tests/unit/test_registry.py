@@ -146,6 +146,33 @@ def test_what_is_no_coroutine_function_is_refused(handler: Any) -> None:
         HandlerRegistry().register("ORDER", handler)
 
 
+async def optional_third(event: Event[Order], run: Run, more: object = None) -> None: ...
+
+
+async def any_number(*arguments: object) -> None: ...
+
+
+def test_a_partial_may_bind_the_rest_by_name() -> None:
+    """What a partial has bound is no third argument."""
+
+    async def handle(event: Event[Order], run: Run, accounts: object) -> None: ...
+
+    registry = HandlerRegistry()
+    registry.register("ORDER", functools.partial(handle, accounts=[]))
+    assert registry.resolve("ORDER").payload is Order
+
+
+@pytest.mark.parametrize("annotation", ["attrs.Nope", "Event[", "Event['Later']"])
+def test_an_annotation_that_leads_nowhere_is_refused(annotation: str) -> None:
+    """Whatever is wrong with it, the refusal names the handler and the way out."""
+
+    async def handle(event: object, run: Run) -> None: ...
+
+    handle.__annotations__["event"] = annotation
+    with pytest.raises(RegistrationError, match="pass payload=Model"):
+        HandlerRegistry().register("ORDER", handle)
+
+
 @pytest.mark.parametrize(
     "handler",
     [
@@ -157,12 +184,14 @@ def test_what_is_no_coroutine_function_is_refused(handler: Any) -> None:
         with_resource,
         Accounts.method,
         functools.partial(with_resource, accounts=[]),
+        optional_third,
+        any_number,
         functools.partial(logged(plain), object()),
     ],
 )
 def test_wrong_arity_is_refused(handler: Any) -> None:
     """What can't be called as (event, run) is refused when it is registered."""
-    with pytest.raises(RegistrationError, match=r"can't be called as \(event, run\)"):
+    with pytest.raises(RegistrationError, match=r"must take exactly two arguments, \(event, run\)"):
         HandlerRegistry().register("ORDER", handler)
 
 

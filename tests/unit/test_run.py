@@ -491,3 +491,14 @@ async def test_a_run_knows_itself(desk: Desk) -> None:
 
     record = await desk.deliver(act)
     assert record.run_id == desk.runs[0].run_id
+
+
+async def test_a_result_that_a_handler_changes_is_remembered_as_it_was(desk: Desk) -> None:
+    """What a step gives is a copy of what is remembered."""
+
+    async def act(run: Run) -> None:
+        result = await run.step("open", returning({"id": 1}))
+        result["more"] = 1
+
+    record = await desk.deliver(act)
+    assert record.steps["open"].result == {"id": 1}

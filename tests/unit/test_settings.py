@@ -275,10 +275,52 @@ def test_a_wrong_value_in_a_file_is_named(write: Any, text: str, named: str) -> 
 
 
 def test_a_variable_that_must_be_json_says_so() -> None:
-    """Broken JSON is refused with the variable's name and its text."""
-    sentence = refusal(ORCHESTRATOR_EVENTS__ALIASES="A=B")
-    assert "ORCHESTRATOR_EVENTS__ALIASES must be JSON" in sentence
-    assert "'A=B'" in sentence
+    """Broken JSON is refused with the variable's name, but not its text, which may be a key."""
+    sentence = refusal(ORCHESTRATOR_AUTH__API_KEY__KEYS="hunter2")
+    assert "ORCHESTRATOR_AUTH__API_KEY__KEYS must be JSON" in sentence
+    assert "hunter2" not in sentence
+
+
+def test_a_section_that_is_no_table_is_named(write: Any) -> None:
+    """A file's number where a section belongs is refused, whatever the environment adds."""
+    assert "http must be a table" in refusal(write("http = 3\n"), ORCHESTRATOR_HTTP__PORT="9000")
+
+
+def test_a_path_is_never_taken_for_a_shipped_name(tmp_path: Path) -> None:
+    """Only a bare name stands for a file of the package; a missing path is an error."""
+    missing = tmp_path / "local.toml"
+    assert str(missing) in refusal(missing)
+
+
+@pytest.mark.parametrize("variable", ["TIERS__CACHE_S", "EVENTS__DEDUPE_WINDOW_S"])
+def test_no_duration_is_endless(variable: str) -> None:
+    """Infinity is no number of seconds to reckon with."""
+    assert "must be <" in refusal(**{f"ORCHESTRATOR_{variable}": "inf"})
+
+
+def test_production_does_not_start_open() -> None:
+    """An open service is refused in production, unless that is said in so many words."""
+    production = {"ORCHESTRATOR__ENVIRONMENT": "production"}
+    assert "auth.methods" in refusal(**production)
+    allowed = load_settings(environ={**production, "ORCHESTRATOR_AUTH__ALLOW_OPEN": "true"})
+    assert allowed.environment == "production"
+
+
+def test_an_api_key_is_needed_where_keys_are_asked_for() -> None:
+    """A method without keys would let nobody in."""
+    assert "auth.api_key.keys" in refusal(ORCHESTRATOR_AUTH__METHODS='["api_key"]')
+
+
+def test_secrets_do_not_show_in_the_settings() -> None:
+    """`repr` masks the keys."""
+    settings = load_settings(
+        environ={
+            "ORCHESTRATOR_AUTH__METHODS": '["api_key"]',
+            "ORCHESTRATOR_AUTH__API_KEY__KEYS": '["hunter2"]',
+        }
+    )
+    assert settings.auth.api_key.keys == ("hunter2",)
+    assert "hunter2" not in repr(settings)
 
 
 @pytest.mark.parametrize("text", ["[http\n", "a = \n", b"a = \xff"])

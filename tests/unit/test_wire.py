@@ -1,5 +1,6 @@
 """JSON to models and back, strictly, for models of anybody's."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from enum import Enum
@@ -421,3 +422,60 @@ def test_the_schemas_of_the_built_in_payloads_name_their_aliases() -> None:
 def test_a_mismatch_is_a_value() -> None:
     """Two equal mismatches are equal, so that tests of users can compare them."""
     assert PayloadMismatch("$.a", "is required") == PayloadMismatch("$.a", "is required")
+
+
+def test_a_tenants_id_is_not_coerced() -> None:
+    """A number is no id, in an object or in JSON text."""
+    for tenant in ({"id": 1}, '{"id": 1}'):
+        assert mismatches({"tenant": tenant}, TenantProvisioning) == [
+            ("$.tenant.id", "must be a string")
+        ]
+
+
+def test_an_empty_id_names_nobody() -> None:
+    """A job would be started for nobody."""
+    ((path, _),) = mismatches({"tenant": {"id": ""}}, TenantProvisioning)
+    assert path == "$.tenant.id"
+
+
+@attrs.frozen
+class Guarded:
+    api_password: str = attrs.field(validator=attrs.validators.matches_re("[a-z]+"))
+    seats: int = attrs.field(default=1, validator=attrs.validators.ge(1))
+
+
+def test_a_validators_refusal_has_the_fields_path() -> None:
+    """attrs raises without a path; the field's name in its sentence leads there."""
+    ((path, _),) = mismatches({"apiPassword": "abc", "seats": 0}, Guarded)
+    assert path == "$.seats"
+
+
+def test_a_secrets_value_is_never_quoted() -> None:
+    """A validator quotes what it refuses; not if the name is a secret's."""
+    assert mismatches({"apiPassword": "HUNTER2"}, Guarded) == [("$.apiPassword", "does not fit")]
+
+
+@attrs.frozen
+class Loose:
+    names: set[str] = attrs.field(factory=set)
+    anything: list = attrs.field(factory=list)  # type: ignore[type-arg]
+    version: Literal[1] = 1
+
+
+def test_a_string_is_no_list_and_true_is_not_one() -> None:
+    """Nothing is coerced into a collection or a literal."""
+    body = {"names": "ab", "anything": "ab", "version": True}
+    assert [path for path, _ in mismatches(body, Loose)] == ["$.names", "$.anything", "$.version"]
+    fitting = {"names": ["a", "a"], "anything": [1], "version": 1}
+    assert WIRE.structure(fitting, Loose) == Loose({"a"}, [1], 1)
+
+
+@dataclasses.dataclass
+class Person:
+    first_name: str
+
+
+def test_a_dataclass_keeps_its_names() -> None:
+    """camelCase is for attrs; a dataclass's mismatch still has its path."""
+    assert WIRE.structure({"first_name": "Ada"}, Person) == Person("Ada")
+    assert mismatches({"first_name": 1}, Person) == [("$.first_name", "must be a string")]
