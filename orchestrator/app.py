@@ -29,8 +29,16 @@ from orchestrator.core.registry import HandlerRegistry
 from orchestrator.core.run import Services
 from orchestrator.core.secrets import Redactor
 from orchestrator.intake import docs_api, events_api, runs_api, status_api
-from orchestrator.intake.auth import require_api_key
-from orchestrator.intake.keys import CHECKS, LEDGER, MAX_BODY_BYTES, ORCHESTRATOR, REGISTRY, WIRE
+from orchestrator.intake.auth import api_key_scheme, require_api_key
+from orchestrator.intake.keys import (
+    CHECKS,
+    LEDGER,
+    MAX_BODY_BYTES,
+    ORCHESTRATOR,
+    REGISTRY,
+    SECURITY,
+    WIRE,
+)
 from orchestrator.intake.problems import answer_problems
 from orchestrator.settings import Settings, load_settings
 from orchestrator.wire import Wire
@@ -104,8 +112,9 @@ def create_app(
     app[LEDGER] = chosen.ledger
     app[WIRE] = chosen.wire
     app[CHECKS] = {"ledger": chosen.ledger.check}
+    app[SECURITY] = _security(chosen.settings)
     app[MAX_BODY_BYTES] = chosen.settings.http.max_body_bytes
-    for api in (status_api, docs_api, events_api, runs_api):
+    for api in (events_api, runs_api, status_api, docs_api):
         app.add_routes(api.routes)
 
     async def keep_orchestrator_open(app: web.Application) -> AsyncIterator[None]:
@@ -191,6 +200,12 @@ def _auth(settings: Settings) -> list[Middleware]:
     if "api_key" not in settings.auth.methods:
         return []
     return [require_api_key(header=settings.auth.api_key.header, keys=settings.auth.api_key.keys)]
+
+
+def _security(settings: Settings) -> dict[str, Any]:
+    if "api_key" not in settings.auth.methods:
+        return {}
+    return {"apiKey": api_key_scheme(settings.auth.api_key.header)}
 
 
 def _tiers(settings: Settings, extension: Extension, aws: AWS, clock: Clock) -> TierCatalog:

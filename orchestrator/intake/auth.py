@@ -10,6 +10,11 @@ from aiohttp.typedefs import Handler, Middleware
 OPEN_ROUTES = ("healthz", "readyz", "ping")
 
 
+def api_key_scheme(header: str) -> dict[str, str]:
+    """The method as an OpenAPI security scheme."""
+    return {"type": "apiKey", "in": "header", "name": header}
+
+
 def require_api_key(*, header: str, keys: Sequence[str]) -> Middleware:
     """Refuse, with 401, whoever doesn't send one of `keys` in `header`.
 

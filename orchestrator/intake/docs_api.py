@@ -9,6 +9,7 @@ from aiohttp import web
 
 from orchestrator.intake.links import forwarded_prefix, link
 from orchestrator.intake.openapi import HTML_PAGE, Answer, build_document, documented
+from orchestrator.intake.problems import REFUSED
 
 _DOCUMENT: web.AppKey[Mapping[str, Any]] = web.AppKey("openapi_document")
 _ASSETS = Path(str(swagger_ui_bundle.swagger_ui_path))
@@ -23,7 +24,7 @@ async def build_document_once(app: web.Application) -> None:
 
 
 @routes.get("/openapi.json", name="openapi")
-@documented("This document", tag="about", answers={200: Answer("OpenAPI 3.1", dict)})
+@documented("This document", tag="about", answers={200: Answer("OpenAPI 3.1", dict), 401: REFUSED})
 async def get_openapi(request: web.Request) -> web.Response:
     server = {"url": forwarded_prefix(request) or "/"}
     document = request.app[_DOCUMENT]
@@ -31,7 +32,7 @@ async def get_openapi(request: web.Request) -> web.Response:
 
 
 @routes.get("/docs", name="docs")
-@documented("A page to read and try the API", tag="about", answers={200: HTML_PAGE})
+@documented("A page to read and try the API", tag="about", answers={200: HTML_PAGE, 401: REFUSED})
 async def get_docs(request: web.Request) -> web.Response:
     assets = {
         name: link(request, "docs-assets", filename=file)

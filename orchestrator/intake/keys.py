@@ -1,6 +1,7 @@
 """Where the web app keeps what its routes work with; `ORCHESTRATOR` and `REGISTRY` are public."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 from aiohttp import web
 
@@ -17,4 +18,6 @@ LEDGER: web.AppKey[Ledger] = web.AppKey("ledger")
 #: What must be reachable for `/readyz` to say yes, by name.
 CHECKS: web.AppKey[Mapping[str, Check]] = web.AppKey("checks")
 MAX_BODY_BYTES: web.AppKey[int] = web.AppKey("max_body_bytes", int)
+#: The OpenAPI security schemes of the methods that are asked for, by name; empty: open.
+SECURITY: web.AppKey[Mapping[str, Any]] = web.AppKey("security")
 WIRE: web.AppKey[Wire] = web.AppKey("wire", Wire)

@@ -20,10 +20,13 @@ from aiohttp_apispec.utils import get_path_keys
 from apispec import APISpec
 
 from orchestrator.core.registry import HandlerRegistry, Registration
-from orchestrator.intake.keys import REGISTRY
+from orchestrator.intake.examples import EXAMPLES, example_envelope
+from orchestrator.intake.keys import REGISTRY, SECURITY
 from orchestrator.wire import json_schemas
 
 _EVENTS_PATH = "/events/{eventType}"
+
+UNAUTHORIZED = "401"
 
 Route = TypeVar("Route", bound=Callable[[web.Request], Awaitable[web.StreamResponse]])
 
@@ -63,7 +66,7 @@ def documented(
 def build_document(app: web.Application) -> dict[str, Any]:
     """The OpenAPI 3.1 document of an app: its routes, and a path for each registered event type."""
     registry = app[REGISTRY]
-    document = _Document(_models(app, registry))
+    document = _Document(_models(app, registry), app[SECURITY])
     for route in app.router.routes():
         if route.method != "HEAD":
             document.add_route(route)
@@ -85,7 +88,7 @@ def _models(app: web.Application, registry: HandlerRegistry) -> list[Any]:
 class _Document(AiohttpApiSpec):  # type: ignore[misc]
     """aiohttp-apispec's walk from a route to an operation, ending in OpenAPI 3.1."""
 
-    def __init__(self, models: Sequence[Any]) -> None:
+    def __init__(self, models: Sequence[Any], security: Mapping[str, Any]) -> None:
         about = {
             "title": "SaaS orchestrator",
             "version": importlib.metadata.version("saas-orchestrator"),
@@ -93,11 +96,13 @@ class _Document(AiohttpApiSpec):  # type: ignore[misc]
         super().__init__(url=None, **about)
         schemas, components = json_schemas(models, ref_template="#/components/schemas/{name}")
         self._schemas = dict(zip(models, schemas, strict=True))
+        self._security = security
         self.spec = APISpec(
             **about,
             openapi_version="3.1.0",
             info={"description": _DESCRIPTION, "license": {"name": "MIT", "identifier": "MIT"}},
-            components={"schemas": {**components, **_ENVELOPES}},
+            components={"schemas": {**components, **_ENVELOPES}, "securitySchemes": {**security}},
+            tags=[{"name": name, "description": text} for name, text in _TAGS.items()],
         )
         self._event_operation: dict[str, Any] = {}
         self._event_path = _EVENTS_PATH
@@ -112,7 +117,7 @@ class _Document(AiohttpApiSpec):  # type: ignore[misc]
         operation["operationId"] = f"post_{_slug(registration.event_type)}"
         operation["parameters"] = [p for p in operation["parameters"] if p["in"] != "path"]
         body = self._schemas.get(registration.payload, {"type": "object"})
-        operation["requestBody"] = _event_body(body)
+        operation["requestBody"] = _event_body(body, registration.event_type)
         path = self._event_path.replace("{eventType}", quote(registration.event_type, safe=""))
         self.spec.path(path=path, operations={"post": operation})
 
@@ -129,11 +134,16 @@ class _Document(AiohttpApiSpec):  # type: ignore[misc]
             "description": data["description"],
             "parameters": [*data["parameters"], *_path_parameters(url_path)],
             "responses": {
-                status: self._response(answer) for status, answer in data["responses"].items()
+                status: self._response(answer)
+                for status, answer in data["responses"].items()
+                # Who is asked for nothing is never refused.
+                if status != UNAUTHORIZED or self._security
             },
         }
+        if UNAUTHORIZED in data["responses"]:
+            operation["security"] = [{name: []} for name in self._security]
         if method == "post" and "/events" in url_path:
-            operation["requestBody"] = _event_body({"type": "object"})
+            operation["requestBody"] = _event_body({"type": "object"}, "")
         if url_path.endswith(_EVENTS_PATH):
             self._event_path, self._event_operation = url_path, operation
         self.spec.path(path=url_path, operations={method: operation})
@@ -150,13 +160,16 @@ class _Document(AiohttpApiSpec):  # type: ignore[misc]
         return response
 
 
-def _event_body(payload: Mapping[str, Any]) -> dict[str, Any]:
+def _event_body(payload: Mapping[str, Any], event_type: str) -> dict[str, Any]:
     """A request body: the payload bare, or in an envelope."""
     envelopes = [{"$ref": f"#/components/schemas/{name}"} for name in _ENVELOPES]
-    return {
-        "required": True,
-        "content": {"application/json": {"schema": {"anyOf": [payload, *envelopes]}}},
-    }
+    content: dict[str, Any] = {"schema": {"anyOf": [payload, *envelopes]}}
+    if event_type in EXAMPLES:
+        content["examples"] = {
+            "bare": {"summary": "The business body alone", "value": EXAMPLES[event_type]},
+            "envelope": {"summary": "From EventBridge", "value": example_envelope(event_type)},
+        }
+    return {"required": True, "content": {"application/json": content}}
 
 
 def _path_parameters(url_path: str) -> list[dict[str, Any]]:
@@ -173,6 +186,12 @@ def _operation_id(method: str, url_path: str) -> str:
 def _slug(text: str) -> str:
     return re.sub(r"\W+", "_", text).strip("_").lower()
 
+
+_TAGS = {
+    "events": "Hand an event over",
+    "runs": "See what became of it",
+    "about": "The service itself",
+}
 
 _DESCRIPTION = (
     "Turns a SaaS control plane's events into builds, once each. Statuses are chosen for "

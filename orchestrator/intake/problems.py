@@ -143,18 +143,23 @@ def retry_after_s(error: TemporaryError) -> int:
 
 
 def _documented(description: str, *headers: str) -> Answer:
-    texts = {"Retry-After": "Seconds to wait, at least 1", "Allow": "The methods that are allowed"}
+    texts = {
+        "Retry-After": "Seconds to wait, at least 1",
+        "WWW-Authenticate": "What is asked for",
+    }
     return Answer(
         description, Problem, media_type=MEDIA_TYPE, headers={name: texts[name] for name in headers}
     )
 
 
 NOT_FOUND = _documented("There is no such thing")
+REFUSED = _documented("No valid credentials", "WWW-Authenticate")
 UNAVAILABLE = _documented("Not now: try again after the pause", "Retry-After")
 
 #: The answers to an event that was not handled.
 EVENT_PROBLEMS: Mapping[int, Answer] = {
     400: _documented("Not an event, or of a type that nobody handles"),
+    401: REFUSED,
     413: _documented("The body is too large"),
     415: _documented("The body is not JSON by its own account"),
     422: _documented("It will never work as it is; `errors` has every mismatch"),

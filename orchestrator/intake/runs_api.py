@@ -9,7 +9,7 @@ from orchestrator.core.errors import PayloadMismatch
 from orchestrator.core.records import Job, RunRecord, RunStatus
 from orchestrator.intake.keys import LEDGER, WIRE
 from orchestrator.intake.openapi import Answer, documented
-from orchestrator.intake.problems import NOT_FOUND
+from orchestrator.intake.problems import NOT_FOUND, REFUSED
 
 routes = web.RouteTableDef()
 
@@ -52,7 +52,7 @@ class RunView:
 @documented(
     "One run, with its steps, its job and its error",
     tag="runs",
-    answers={200: Answer("The run", RunView), 404: NOT_FOUND},
+    answers={200: Answer("The run", RunView), 401: REFUSED, 404: NOT_FOUND},
 )
 async def get_run(request: web.Request) -> web.Response:
     run_id = request.match_info["runId"]

@@ -9,7 +9,7 @@ from orchestrator.core.errors import TemporaryError
 from orchestrator.intake.keys import CHECKS
 from orchestrator.intake.links import link
 from orchestrator.intake.openapi import HTML_PAGE, Answer, documented
-from orchestrator.intake.problems import UNAVAILABLE
+from orchestrator.intake.problems import REFUSED, UNAVAILABLE
 
 routes = web.RouteTableDef()
 
@@ -27,7 +27,7 @@ class Health:
 
 
 @routes.get("/")
-@documented("Home", tag="about", answers={200: HTML_PAGE})
+@documented("Home", tag="about", answers={200: HTML_PAGE, 401: REFUSED})
 async def get_home(request: web.Request) -> web.Response:
     links = "".join(
         f'<li><a href="{link(request, name)}">{text}</a></li>'
