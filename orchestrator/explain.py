@@ -1,19 +1,34 @@
 """How an event would be read, and what would be started for it. Nothing is written or started."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
 
 from orchestrator.app import Parts, open_services
+from orchestrator.core import events
 from orchestrator.core.envelopes import Delivery, parse_event, read_event_type
 from orchestrator.core.errors import OrchestratorError
 from orchestrator.core.events import Event
 from orchestrator.core.payloads import TenantRequest, read_tenant_id
-from orchestrator.core.plans import JOB_ATTRIBUTES, JobPlan, find_tier, named_tier, plan_job
+from orchestrator.core.plans import (
+    DEPLOYMENT_JOB,
+    DEPROVISIONING_JOB,
+    PROVISIONING_JOB,
+    JobPlan,
+    find_tier,
+    plan_job,
+)
 from orchestrator.core.secrets import Redactor
 from orchestrator.settings import Settings
 from orchestrator.wire import decode_json
+
+#: The attributes that name the job of each type that has one.
+_JOBS: Mapping[str, Sequence[str]] = {
+    events.TENANT_PROVISIONING: PROVISIONING_JOB,
+    events.TENANT_DEPROVISIONING: DEPROVISIONING_JOB,
+    events.TENANT_DEPLOYMENT: DEPLOYMENT_JOB,
+}
 
 
 @attrs.frozen(kw_only=True)
@@ -78,7 +93,7 @@ async def explain_event(settings: Settings, event_type: str | None, text: bytes)
     )
     try:
         payload = parts.wire.structure(event.body, parts.registry.resolve(event.type).payload)
-        if not isinstance(payload, TenantRequest) or event.type not in JOB_ATTRIBUTES:
+        if not isinstance(payload, TenantRequest) or event.type not in _JOBS:
             return explained
         explained = attrs.evolve(explained, tier=payload.named_tier)
         plan = await _plan(attrs.evolve(event, payload=payload), parts)
@@ -95,4 +110,5 @@ async def explain_event(settings: Settings, event_type: str | None, text: bytes)
 
 async def _plan(event: Event[TenantRequest], parts: Parts) -> JobPlan:
     async with open_services(parts) as services:
-        return plan_job(event, await find_tier(named_tier(event.payload), services.tiers))
+        tier = await find_tier(event.payload.named_tier, services.tiers)
+        return plan_job(event, tier, _JOBS[event.type])

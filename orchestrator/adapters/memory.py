@@ -92,8 +92,12 @@ class InMemoryLedger:
             run, status=settlement.status, error=settlement.error, ended_at=now
         )
         if run.tenant_id and settlement.tenant_state:
+            earlier = self._tenants.get(run.tenant_id)
             self._tenants[run.tenant_id] = TenantRecord(
-                tenant_id=run.tenant_id, state=settlement.tenant_state, changed_at=now
+                tenant_id=run.tenant_id,
+                state=settlement.tenant_state,
+                changed_at=now,
+                tier=settlement.tier or (earlier.tier if earlier else None),
             )
 
     async def find_run(self, *, run_id: str) -> RunRecord | None:
@@ -101,6 +105,9 @@ class InMemoryLedger:
 
     async def find_tenant(self, *, tenant_id: str) -> TenantRecord | None:
         return self._tenants.get(tenant_id)
+
+    async def has_job(self, *, job_id: str) -> bool:
+        return any(run.job is not None and run.job.id == job_id for run in self._runs.values())
 
     async def check(self) -> None:
         return None

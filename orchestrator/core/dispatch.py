@@ -21,9 +21,9 @@ from orchestrator.core.errors import (
     PermanentError,
     TemporaryError,
 )
-from orchestrator.core.events import Event
+from orchestrator.core.events import BUILD_STATE_CHANGE, TENANT_PROVISIONING, Event
 from orchestrator.core.lifecycle import STATE_AFTER
-from orchestrator.core.payloads import read_tenant_id
+from orchestrator.core.payloads import read_build_id, read_tenant_id, read_tier
 from orchestrator.core.ports import Ids
 from orchestrator.core.records import (
     BodyDiffers,
@@ -36,7 +36,7 @@ from orchestrator.core.records import (
     Settlement,
 )
 from orchestrator.core.registry import HandlerRegistry
-from orchestrator.core.run import FollowUp, Run, Services
+from orchestrator.core.run import Run, Services
 
 #: Set by the way in. It reaches us through a user's wrapper that passes type and body alone,
 #: so that wrapping the orchestrator can't cost anybody the recognition of duplicates.
@@ -47,9 +47,12 @@ log = structlog.get_logger("orchestrator.dispatch")
 
 @attrs.frozen(kw_only=True)
 class Handled:
-    """The event is handled: just now, or (`replayed`) by an earlier delivery of it."""
+    """The event is handled: just now, or (`replayed`) by an earlier delivery of it.
 
-    run_id: str
+    `run_id` is None where no run is kept of it: a stranger's build.
+    """
+
+    run_id: str | None
     replayed: bool = False
 
 
@@ -106,6 +109,8 @@ class Orchestrator:
             delivery.reset(token)
 
     async def _handle(self, event: Event[Body]) -> Handled:
+        if event.type == BUILD_STATE_CHANGE and not await self._is_of_our_build(event):
+            return Handled(run_id=None)
         tenant_id = read_tenant_id(event.body)
         with structlog.contextvars.bound_contextvars(
             run_id=event.key, event_type=event.type, tenant_id=tenant_id
@@ -125,9 +130,13 @@ class Orchestrator:
                 case BodyDiffers(record):
                     raise EventKeyReused(event.id, record.run_id)
 
+    async def _is_of_our_build(self, event: Event[Body]) -> bool:
+        build_id = read_build_id(event.body)
+        return build_id is not None and await self.services.ledger.has_job(job_id=build_id)
+
     async def _work(self, event: Event[Body], record: RunRecord) -> None:
         """One attempt at a claimed run, from its handler to its settlement."""
-        run = Run(record, self.services, follow_up=self._follow_up(event, record))
+        run = Run(record, self.services)
         log.info("started", attempt=record.attempt)
         try:
             registration = self.registry.resolve(event.type)
@@ -149,7 +158,14 @@ class Orchestrator:
             log.error("handler failed", exc_info=error)
             raise HandlerFailed(event.type, record.run_id) from error
         else:
-            await self._settle(run, RunStatus.SUCCEEDED, tenant_state=STATE_AFTER.get(event.type))
+            await self._settle(
+                run,
+                RunStatus.SUCCEEDED,
+                tenant_state=STATE_AFTER.get(event.type),
+                tier=read_tier(event.body) if event.type == TENANT_PROVISIONING else None,
+            )
+            for event_type, body in run.follow_ups:
+                await self._handle(_follow_up(event, event_type, body))
 
     async def _settle(
         self,
@@ -157,6 +173,7 @@ class Orchestrator:
         status: RunStatus,
         error: Exception | None = None,
         tenant_state: str | None = None,
+        tier: str | None = None,
     ) -> None:
         await self.services.ledger.settle(
             run_id=run.run_id,
@@ -166,25 +183,24 @@ class Orchestrator:
                 progress=run.unrecorded,
                 error=_failure(error) if error else None,
                 tenant_state=tenant_state,
+                tier=tier,
             ),
         )
         log.info("settled", status=status, **({"reason": str(error)} if error else {}))
 
-    def _follow_up(self, event: Event[Body], record: RunRecord) -> FollowUp:
-        async def follow_up(event_type: str, body: Body) -> None:
-            derived = attrs.evolve(
-                event,
-                type=event_type,
-                source="orchestrator",
-                id=record.run_id,
-                body=body,
-                raw=body,
-                payload=body,
-                identified_by_content=False,
-            )
-            await self._handle(derived)
 
-        return follow_up
+def _follow_up(event: Event[Body], event_type: str, body: Body) -> Event[Body]:
+    """What `event` amounts to; the same each time, so that it is handled once."""
+    return attrs.evolve(
+        event,
+        type=event_type,
+        source="orchestrator",
+        id=event.key,
+        body=body,
+        raw=body,
+        payload=body,
+        identified_by_content=False,
+    )
 
 
 def _failure(error: Exception) -> Failure:

@@ -4,6 +4,7 @@ They are defaults of every registry. Whoever replaces one may still call it:
 `await handlers.tenant_provisioning(event, run)`.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from orchestrator.core import events
@@ -14,7 +15,13 @@ from orchestrator.core.payloads import (
     TenantOutcome,
     TenantProvisioning,
 )
-from orchestrator.core.plans import named_tier, names_job, plan_job
+from orchestrator.core.plans import (
+    DEPLOYMENT_JOB,
+    DEPROVISIONING_JOB,
+    PROVISIONING_JOB,
+    job_identifier,
+    plan_job,
+)
 from orchestrator.core.ports import Tier
 from orchestrator.core.registry import HandlerRegistry
 from orchestrator.core.run import Run
@@ -22,21 +29,22 @@ from orchestrator.core.run import Run
 
 async def tenant_provisioning(event: Event[TenantProvisioning], run: Run) -> None:
     """Start the job that the tenant's tier names."""
-    await _start(event, run, await run.tier_details(named_tier(event.payload)))
+    await _start(event, run, await _tier(event, run), PROVISIONING_JOB)
 
 
 async def tenant_deprovisioning(event: Event[TenantDeprovisioning], run: Run) -> None:
     """Start the job that takes the tenant down again."""
-    await _start(event, run, await run.tier_details(named_tier(event.payload)))
+    await _start(event, run, await _tier(event, run), DEPROVISIONING_JOB)
 
 
 async def tenant_deployment(event: Event[TenantDeployment], run: Run) -> None:
-    """Start the tier's deployment job; a tier without one is deployed already."""
-    tier = await run.tier_details(named_tier(event.payload)) if event.payload.named_tier else {}
-    if names_job(event.type, tier):
-        await _start(event, run, tier)
+    """Start the tier's deployment job; a tenant without one is deployed already."""
+    named = event.payload.named_tier or await run.tenant_tier()
+    tier = await run.tier_details(named) if named else {}
+    if job_identifier(tier, DEPLOYMENT_JOB) is None:
+        run.follow_up(events.TENANT_DEPLOYMENT_SUCCESS, event.body)
     else:
-        await run.follow_up(events.TENANT_DEPLOYMENT_SUCCESS, event.body)
+        await _start(event, run, tier, DEPLOYMENT_JOB)
 
 
 async def tenant_outcome(event: Event[TenantOutcome], run: Run) -> None:
@@ -66,6 +74,11 @@ def built_in_handlers() -> HandlerRegistry:
     return registry
 
 
-async def _start(event: Event[Any], run: Run, tier: Tier) -> None:
-    plan = plan_job(event, tier)
+async def _tier(event: Event[Any], run: Run) -> Tier:
+    """The tier that the event names, else the one that the tenant was provisioned with."""
+    return await run.tier_details(event.payload.named_tier or await run.tenant_tier())
+
+
+async def _start(event: Event[Any], run: Run, tier: Tier, attributes: Sequence[str]) -> None:
+    plan = plan_job(event, tier, attributes)
     await run.start_job(plan.job_identifier, plan.variables, builder=plan.builder)

@@ -157,6 +157,23 @@ def read_tenant_id(body: Mapping[str, Any]) -> str | None:
     return next((found for found in candidates if isinstance(found, str) and found), None)
 
 
+def read_tier(body: Mapping[str, Any]) -> str | None:
+    """The tier that a business body of any type names, None where it names none."""
+    subscribed = read_object(read_object(body.get("subscription")).get("plan"))
+    plans = (read_object(body.get("planConfig")), subscribed, read_object(body.get("plan")), body)
+    tiers = (plan.get("tier") for plan in plans)
+    return next((tier for tier in tiers if isinstance(tier, str) and tier), None)
+
+
+def read_build_id(body: Mapping[str, Any]) -> str | None:
+    """The id, as StartBuild gave it, of the build that a state change is about.
+
+    There `build-id` is the build's ARN, `arn:aws:codebuild:…:build/project:uuid`.
+    """
+    build_id = body.get("build-id")
+    return build_id.rpartition("build/")[2] if isinstance(build_id, str) and build_id else None
+
+
 def read_object(value: object) -> Mapping[str, Any]:
     """An object, or the object in a JSON text; an empty one for anything else."""
     if isinstance(value, str):

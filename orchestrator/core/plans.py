@@ -1,28 +1,21 @@
 """What an event asks of a builder, worked out without doing it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
 
 from orchestrator.core.errors import PayloadMismatch, PermanentError
-from orchestrator.core.events import (
-    TENANT_DEPLOYMENT,
-    TENANT_DEPROVISIONING,
-    TENANT_PROVISIONING,
-    Event,
-)
+from orchestrator.core.events import Event
 from orchestrator.core.javascript import stringify
-from orchestrator.core.payloads import TenantEvent, TenantRequest, read_object, read_tenant_id
+from orchestrator.core.payloads import TenantRequest, read_object, read_tenant_id
 from orchestrator.core.ports import Tier, TierCatalog
 from orchestrator.core.variables import build_variables
 
-#: The tier's attributes that may name a type's job, the first that is there counts.
-JOB_ATTRIBUTES: Mapping[str, tuple[str, ...]] = {
-    TENANT_PROVISIONING: ("jobIdentifier", "jobName"),
-    TENANT_DEPROVISIONING: ("deprovisioningJobIdentifier",),
-    TENANT_DEPLOYMENT: ("deploymentJobIdentifier",),
-}
+#: The tier's attributes that may name a job; the first that is there counts.
+PROVISIONING_JOB = ("jobIdentifier", "jobName")
+DEPROVISIONING_JOB = ("deprovisioningJobIdentifier",)
+DEPLOYMENT_JOB = ("deploymentJobIdentifier",)
 
 
 @attrs.frozen(kw_only=True)
@@ -34,11 +27,11 @@ class JobPlan:
     builder: str | None
 
 
-def named_tier(payload: TenantEvent) -> str:
-    """The tier that the payload names. Raises PermanentError if it names none."""
-    if payload.named_tier is None:
+async def find_tier(tier: str | None, tiers: TierCatalog) -> Tier:
+    """A tier of the catalog. Raises PermanentError if none is named or it isn't there."""
+    if tier is None:
         raise PermanentError(
-            "The event names no tier.",
+            "The event names no tier, and the tenant has none.",
             errors=[
                 PayloadMismatch(
                     "$.planConfig.tier",
@@ -46,11 +39,6 @@ def named_tier(payload: TenantEvent) -> str:
                 )
             ],
         )
-    return payload.named_tier
-
-
-async def find_tier(tier: str, tiers: TierCatalog) -> Tier:
-    """A tier of the catalog. Raises PermanentError if it isn't there."""
     found = await tiers.find_tier(tier)
     if found is None:
         raise PermanentError(
@@ -60,30 +48,28 @@ async def find_tier(tier: str, tiers: TierCatalog) -> Tier:
     return found
 
 
-def names_job(event_type: str, tier: Tier) -> bool:
-    """Whether the tier has a job for events of the type."""
-    return _job_identifier(event_type, tier) is not None
+def job_identifier(tier: Tier, attributes: Sequence[str]) -> str | None:
+    """The job that a tier names for one of `attributes`; an empty name is none."""
+    return next((tier[name] for name in attributes if tier.get(name)), None)
 
 
-def plan_job(event: Event[TenantRequest], tier: Tier) -> JobPlan:
+def plan_job(event: Event[TenantRequest], tier: Tier, attributes: Sequence[str]) -> JobPlan:
     """The job that a request means for a tenant of the tier.
+
+    `attributes` are those of the tier that may name it.
 
     Raises:
         PermanentError: the tier names no job for it, or an override has an illegal name.
     """
-    job_identifier = _job_identifier(event.type, tier)
-    if job_identifier is None:
+    named = job_identifier(tier, attributes)
+    if named is None:
         raise PermanentError("Builder Job name not found in plan details")
     override = {**event.payload.environment_override, "tenant": _tenant_variable(event)}
     return JobPlan(
-        job_identifier=job_identifier,
+        job_identifier=named,
         variables=build_variables(tier, override),
         builder=event.payload.builder or tier.get("builder"),
     )
-
-
-def _job_identifier(event_type: str, tier: Tier) -> str | None:
-    return next((tier[name] for name in JOB_ATTRIBUTES[event_type] if tier.get(name)), None)
 
 
 def _tenant_variable(event: Event[TenantRequest]) -> str:

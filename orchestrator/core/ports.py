@@ -45,6 +45,9 @@ class Ledger(Protocol):
 
     async def find_tenant(self, *, tenant_id: str) -> TenantRecord | None: ...
 
+    async def has_job(self, *, job_id: str) -> bool:
+        """Whether a run of ours started the job."""
+
     async def check(self) -> None:
         """Raises TemporaryError if the ledger can't be reached."""
 

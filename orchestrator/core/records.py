@@ -78,6 +78,7 @@ class TenantRecord:
     tenant_id: str
     state: str
     changed_at: datetime
+    tier: str | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -95,14 +96,15 @@ class Progress:
 class Settlement:
     """How an attempt ended.
 
-    `progress` is what it had not recorded yet, `tenant_state` the state in which it
-    leaves the tenant (None: as it was).
+    `progress` is what it had not recorded yet, `tenant_state` and `tier` are what it
+    makes of the tenant (None: as it was).
     """
 
     status: RunStatus
     progress: Progress = Progress()
     error: Failure | None = None
     tenant_state: str | None = None
+    tier: str | None = None
 
 
 @attrs.frozen

@@ -13,8 +13,6 @@ from orchestrator.core.plans import find_tier
 from orchestrator.core.ports import Builder, Clock, Ledger, Publisher, Structure, Tier, TierCatalog
 from orchestrator.core.records import Job, Progress, RunRecord, Step
 
-FollowUp = Callable[[str, Mapping[str, Any]], Awaitable[None]]
-
 
 @attrs.frozen(kw_only=True)
 class Services:
@@ -33,14 +31,14 @@ class Services:
 class Run:
     """The second argument of every handler."""
 
-    def __init__(self, record: RunRecord, services: Services, follow_up: FollowUp) -> None:
+    def __init__(self, record: RunRecord, services: Services) -> None:
         self._record = record
         self._services = services
-        self._follow_up = follow_up
         self._steps = dict(record.steps)
         self._job = record.job
         self._taken: set[str] = set()
         self.unrecorded = Progress()
+        self.follow_ups: list[tuple[str, Mapping[str, Any]]] = []
         self.log: structlog.stdlib.BoundLogger = structlog.get_logger("orchestrator.run")
 
     @property
@@ -61,8 +59,19 @@ class Run:
         """What the extension's `lifespan` gave."""
         return self._services.resources
 
-    async def tier_details(self, tier: str) -> Tier:
-        """The attributes of a tier. Raises PermanentError if the catalog doesn't have it."""
+    async def tenant_tier(self) -> str | None:
+        """The tier that the tenant was provisioned with, None if nobody knows."""
+        if self.tenant_id is None:
+            return None
+        tenant = await self._services.ledger.find_tenant(tenant_id=self.tenant_id)
+        return tenant.tier if tenant else None
+
+    async def tier_details(self, tier: str | None) -> Tier:
+        """The attributes of a tier.
+
+        Raises:
+            PermanentError: the catalog doesn't have it, or `tier` is None: none is named.
+        """
         return await find_tier(tier, self._services.tiers)
 
     async def step(
@@ -152,9 +161,12 @@ class Run:
 
         await self.step(name or f"publish {event_type}", put)
 
-    async def follow_up(self, event_type: str, body: Mapping[str, Any]) -> None:
-        """Handle the event that this one amounts to, through the registry, as a run of its own."""
-        await self._follow_up(event_type, body)
+    def follow_up(self, event_type: str, body: Mapping[str, Any]) -> None:
+        """Once this run is settled, handle the event that it amounts to, through the registry.
+
+        It is a run of its own.
+        """
+        self.follow_ups.append((event_type, body))
 
     def _find_builder(self, name: str | None) -> Builder:
         builders = self._services.builders

@@ -82,7 +82,7 @@ async def _handle(request: web.Request, event_type: str, body: Any) -> web.Respo
 
 def _headers(request: web.Request, outcome: object) -> dict[str, str]:
     """A user's own orchestrator may return anything; only ours knows of a run."""
-    if not isinstance(outcome, Handled):
+    if not isinstance(outcome, Handled) or outcome.run_id is None:
         return {}
     replayed = {"Idempotent-Replayed": "true"} if outcome.replayed else {}
     return {"Location": link(request, "run", runId=outcome.run_id), **replayed}

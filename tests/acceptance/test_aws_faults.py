@@ -4,6 +4,7 @@ A second try of the SDK's comes after a random pause of up to a second, which is
 tests take.
 """
 
+import asyncio
 import socket
 from collections.abc import Callable
 from functools import partial
@@ -20,6 +21,7 @@ from tests.conftest import Client, StartService
 
 MakeFault = Callable[[], Fault]
 
+EVENTBRIDGE_WAITS_S = 5
 PAUSE_S = 120  # longer than any pause that we ask for
 
 
@@ -55,7 +57,8 @@ async def test_what_aws_may_mend_is_worth_another_delivery(
     """503 and a run in `retry`; the redelivery succeeds, and there is exactly one build."""
     codebuild.inject("StartBuild", *[make() for make in faults])
     event = provisioning_event()
-    answer = await service.post("/events", json=event)
+    async with asyncio.timeout(EVENTBRIDGE_WAITS_S):
+        answer = await service.post("/events", json=event)
     problem = await read_problem(answer, 503)
     assert int(answer.headers["Retry-After"]) >= least_pause_s
     assert len(codebuild.calls) == len(faults)

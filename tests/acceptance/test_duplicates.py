@@ -181,7 +181,8 @@ async def test_an_event_that_is_being_handled_is_asked_to_come_again(
     event = envelope("MY_EVENT", {"a": 1})
     first = asyncio.create_task(deliver(service, event))
     await entered.wait()
-    problem = await read_problem(await deliver(service, event), 503)
+    async with asyncio.timeout(5):
+        problem = await read_problem(await deliver(service, event), 503)
     assert (await read_run(service, problem["instance"]))["status"] == "running"
 
     release.set()

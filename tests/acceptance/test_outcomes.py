@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from orchestrator import Settings
+from orchestrator import Extension, HandlerRegistry, Settings, handlers
 from orchestrator.embedded import CodeBuildStandIn
-from orchestrator.testing import envelope
+from orchestrator.intake.keys import LEDGER
+from orchestrator.testing import envelope, provisioning_event
 from tests.acceptance.answers import only_build, read_run, read_success
-from tests.conftest import Client
+from tests.conftest import Client, StartService
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 
@@ -70,3 +71,71 @@ async def test_the_samples_in_their_natural_order(
         assert await answer.json() == {"success": True}
     tier = sample("tenant_provisioning")["detail"]["planConfig"]["tier"]
     assert only_build(codebuild).project == settings.tiers.static[tier]["jobIdentifier"]
+
+
+async def test_a_strangers_build_leaves_nothing_behind(service: Client) -> None:
+    """No run is kept of it, so none is named."""
+    answer = await service.post("/events", json=sample("codebuild_build_state_change"))
+    assert answer.status == 200
+    assert "Location" not in answer.headers
+
+
+async def test_a_build_of_ours_is_kept(service: Client, codebuild: CodeBuildStandIn) -> None:
+    """The state change of a build that a run started is a run as well."""
+    await read_success(await service.post("/events", json=provisioning_event()))
+    change = sample("codebuild_build_state_change")
+    change["detail"] |= {"build-id": only_build(codebuild).arn}
+    run = await read_run(service, await read_success(await service.post("/events", json=change)))
+    assert run["eventType"] == "BUILD_STATE_CHANGE"
+
+
+async def tenant_state(service: Client) -> str | None:
+    tenant = await service.app[LEDGER].find_tenant(tenant_id="t-1")
+    return tenant.state if tenant else None
+
+
+@pytest.mark.parametrize(
+    ("event_type", "state"),
+    [
+        ("TENANT_PROVISIONING", "provisioning"),
+        ("TENANT_PROVISIONING_SUCCESS", "provisioned"),
+        ("TENANT_PROVISIONING_FAILURE", "provision_failed"),
+        ("TENANT_DEPLOYMENT", "active"),
+        ("TENANT_DEPLOYMENT_FAILURE", "deployment_failed"),
+        ("TENANT_DEPROVISIONING", "deprovisioning"),
+        ("TENANT_DEPROVISIONING_SUCCESS", "deprovisioned"),
+        ("TENANT_DEPROVISIONING_FAILURE", "deprovision_failed"),
+    ],
+)
+async def test_the_tenant_moves_with_the_event(
+    service: Client, event_type: str, state: str
+) -> None:
+    """Each type leaves the tenant in its state; a deployment without a job is active at once."""
+    body = {"tenantId": "t-1", "tier": "STANDARD"}
+    await read_success(await service.post(f"/events/{event_type}", json=body))
+    assert await tenant_state(service) == state
+
+
+async def test_a_tenants_tier_is_remembered(service: Client, codebuild: CodeBuildStandIn) -> None:
+    """A request that names no tier means the one that the tenant was provisioned with."""
+    provisioning = provisioning_event(tenant_id="t-1", tier="STANDARD")
+    for event in (
+        provisioning,
+        envelope("TENANT_PROVISIONING_SUCCESS", {"tenantId": "t-1"}, event_id="event-2"),
+        envelope("TENANT_DEPROVISIONING", {"tenantId": "t-1"}, event_id="event-3"),
+    ):
+        await read_success(await service.post("/events", json=event))
+    projects = [build.project for build in codebuild.builds.values()]
+    assert projects == ["standard-tenant", "standard-tenant-teardown"]
+
+
+async def test_a_built_in_handler_serves_another_type(
+    start_service: StartService, codebuild: CodeBuildStandIn
+) -> None:
+    """What a handler does is its own affair, not that of the type's name."""
+    registry = HandlerRegistry()
+    registry.register("MY_ONBOARDING", handlers.tenant_provisioning)
+    service = await start_service(extension=Extension(registry=registry))
+    body = {"tenantId": "t-1", "tier": "STANDARD"}
+    await read_success(await service.post("/events/MY_ONBOARDING", json=body))
+    assert only_build(codebuild).project == "standard-tenant"

@@ -82,6 +82,10 @@ async def test_what_is_no_json_object_is_no_event(service: Client, path: str, bo
         pytest.param(envelope("MY_EVENT", {}) | {"detail-type": 7}, id="type is a number"),
         pytest.param(envelope("MY_EVENT", {}) | {"id": 7}, id="id is a number"),
         pytest.param(envelope("MY_EVENT", {}) | {"time": "yesterday"}, id="time is no time"),
+        pytest.param(
+            envelope("MY_EVENT", {}) | {"time": "0001-01-01T00:00:00+23:00"},
+            id="time before all time",
+        ),
         pytest.param(envelope("X" * 129, {}), id="type longer than EventBridge's"),
         pytest.param({"specversion": "1.0", "type": "MY_EVENT", "data": {}}, id="no source, id"),
         pytest.param(
@@ -264,6 +268,8 @@ def override(**values: Any) -> dict[str, Any]:
         pytest.param(
             unfit(tenant={"name": "Bluebird"}), "tenant", ["$.tenant.id"], id="tenant without id"
         ),
+        pytest.param(unfit(tenant={"id": 7}), "tenant", ["$.tenant.id"], id="id is a number"),
+        pytest.param(unfit(tenant={"id": ""}), "tenant", ["$.tenant.id"], id="id is empty"),
         pytest.param(
             unfit(planConfig={"tier": 1}, builderConfig="CODE_BUILD", tenantId=7),
             "does not fit",
