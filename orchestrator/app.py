@@ -38,8 +38,10 @@ from orchestrator.intake.keys import (
     REGISTRY,
     SECURITY,
     WIRE,
+    WORKLOAD,
 )
 from orchestrator.intake.problems import answer_problems
+from orchestrator.intake.workload import Workload
 from orchestrator.settings import Settings, load_settings
 from orchestrator.wire import Wire
 
@@ -103,15 +105,28 @@ async def open_orchestrator(
 
 
 def create_app(
-    settings: Settings | None = None, *, extension: Extension | None = None, **parts: Any
+    settings: Settings | None = None,
+    *,
+    extension: Extension | None = None,
+    hands_back: bool = False,
+    **parts: Any,
 ) -> web.Application:
-    """The web app, with the arguments of `open_orchestrator`."""
+    """The web app, with the arguments of `open_orchestrator`.
+
+    `hands_back` is for where nothing goes on after an answer (Lambda): an event that is not
+    handled by the deadline is handed back instead of being worked on.
+    """
     chosen = Parts.choose(settings, extension, **parts)
     app = web.Application(middlewares=[answer_problems, *_auth(chosen.settings)])
     app[REGISTRY] = chosen.registry
     app[LEDGER] = chosen.ledger
     app[WIRE] = chosen.wire
-    app[CHECKS] = {"ledger": chosen.ledger.check}
+    app[WORKLOAD] = Workload(
+        max_concurrency=chosen.settings.http.max_concurrency,
+        deadline_s=chosen.settings.intake.deadline_s,
+        hands_back=hands_back,
+    )
+    app[CHECKS] = {"draining": app[WORKLOAD].check, "ledger": chosen.ledger.check}
     app[SECURITY] = _security(chosen.settings)
     app[MAX_BODY_BYTES] = chosen.settings.http.max_body_bytes
     for api in (events_api, runs_api, status_api, docs_api):
@@ -122,7 +137,11 @@ def create_app(
             app[ORCHESTRATOR] = orchestrator
             yield
 
+    async def drain(app: web.Application) -> None:
+        await app[WORKLOAD].drain(timeout_s=0)
+
     app.cleanup_ctx.append(keep_orchestrator_open)
+    app.on_shutdown.append(drain)
     app.on_startup.append(docs_api.build_document_once)
     return app
 

@@ -15,9 +15,6 @@ import click
 if TYPE_CHECKING:
     from orchestrator.settings import Settings
 
-#: Fargate kills 30 s after SIGTERM.
-_DRAIN_S = 25.0
-
 _config = click.option(
     "--config",
     metavar="FILE",
@@ -55,19 +52,12 @@ def commands(debug: bool) -> None:
 @click.option("--port", type=click.IntRange(0, 65535), help="By default the setting http.port.")
 def serve(config: str | None, host: str | None, port: int | None) -> None:
     """Run the HTTP service."""
-    from aiohttp import web
-
     from orchestrator.app import create_app
+    from orchestrator.server import run_server
 
     settings = _load_settings(config)
-    web.run_app(
-        create_app(settings),
-        host=host or settings.http.host,
-        port=settings.http.port if port is None else port,
-        shutdown_timeout=_DRAIN_S,
-        access_log=None,
-        print=_announce,
-    )
+    port = settings.http.port if port is None else port
+    asyncio.run(run_server(create_app(settings), host=host or settings.http.host, port=port))
 
 
 @commands.command()
@@ -204,11 +194,3 @@ def _load_settings(config: str | None) -> "Settings":
     settings = load_settings(config)
     configure_logs(level=settings.log.level, layout=settings.log.format, redact=settings.log.redact)
     return settings
-
-
-def _announce(text: str) -> None:
-    """aiohttp's banner as a log line."""
-    import structlog
-
-    url = text.split("Running on ")[-1].split()[0]
-    structlog.get_logger("orchestrator.cli").info("listening", url=url)

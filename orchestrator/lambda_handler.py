@@ -86,5 +86,5 @@ def handler(event: Mapping[str, Any], _context: object) -> dict[str, Any]:
         configure_logs(
             level=settings.log.level, layout=settings.log.format, redact=settings.log.redact
         )
-        _service = LambdaService(create_app(settings))
+        _service = LambdaService(create_app(settings, hands_back=True))
     return _service.handle(event)

@@ -55,6 +55,12 @@ class Http:
         default=8080, validator=[attrs.validators.ge(0), attrs.validators.le(65535)]
     )
     max_body_bytes: int = _positive(1_048_576)
+    max_concurrency: int = _positive(200)
+
+
+@attrs.frozen(kw_only=True)
+class Intake:
+    deadline_s: float = _positive(4.0)
 
 
 @attrs.frozen(kw_only=True)
@@ -121,6 +127,7 @@ class Settings:
     extension: str | None = None
     http: Http = Http()
     events: Events = Events()
+    intake: Intake = Intake()
     runs: Runs = Runs()
     tiers: Tiers = Tiers()
     builders: Builders = Builders()

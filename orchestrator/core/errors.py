@@ -7,7 +7,8 @@
     │   ├── InvalidPayload        says every mismatch, each with its path
     │   └── EventKeyReused        same event key, another business body
     ├── TemporaryError          worth another try, after `retry_after_s`
-    │   └── BeingHandled          the same event is in other hands right now
+    │   ├── BeingHandled        the same event is in other hands right now
+    │   └── Overloaded          as many events are in hand as there may be
     └── HandlerFailed           a bug in a handler; the cause is chained
     RegistrationError           a handler that can't be registered; raised at start
 
@@ -86,6 +87,13 @@ class BeingHandled(TemporaryError):
     def __init__(self, run_id: str) -> None:
         super().__init__("The same event is being handled right now: ask again later.")
         self.run_id = run_id
+
+
+class Overloaded(TemporaryError):
+    """As many events are in hand as there may be."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"As many events are in hand as there may be: {limit}.", retry_after_s=1)
 
 
 class HandlerFailed(OrchestratorError):

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from orchestrator.core.dispatch import Handled, delivery
 from orchestrator.core.envelopes import Delivery, read_event_type, structured_cloudevent
-from orchestrator.intake.keys import MAX_BODY_BYTES, ORCHESTRATOR
+from orchestrator.intake.keys import MAX_BODY_BYTES, ORCHESTRATOR, WORKLOAD
 from orchestrator.intake.links import link
 from orchestrator.intake.openapi import Answer, documented
 from orchestrator.intake.problems import EVENT_PROBLEMS
@@ -74,7 +74,8 @@ async def _handle(request: web.Request, event_type: str, body: Any) -> web.Respo
     how = Delivery(event_id=request.headers.get(IDEMPOTENCY_KEY), same_content_same_event=True)
     token = delivery.set(how)
     try:
-        outcome = await request.app[ORCHESTRATOR].handle_event(event_type, body)
+        work = request.app[ORCHESTRATOR].handle_event(event_type, body)
+        outcome = await request.app[WORKLOAD].handle(work)
     finally:
         delivery.reset(token)
     return web.json_response({"success": True}, headers=_headers(request, outcome))

@@ -8,6 +8,7 @@ from aiohttp import web
 from orchestrator.core.dispatch import EventOrchestrator
 from orchestrator.core.ports import Ledger
 from orchestrator.core.registry import HandlerRegistry
+from orchestrator.intake.workload import Workload
 from orchestrator.wire import Wire
 
 Check = Callable[[], Awaitable[None]]
@@ -20,4 +21,5 @@ CHECKS: web.AppKey[Mapping[str, Check]] = web.AppKey("checks")
 MAX_BODY_BYTES: web.AppKey[int] = web.AppKey("max_body_bytes", int)
 #: The OpenAPI security schemes of the methods that are asked for, by name; empty: open.
 SECURITY: web.AppKey[Mapping[str, Any]] = web.AppKey("security")
+WORKLOAD: web.AppKey[Workload] = web.AppKey("workload", Workload)
 WIRE: web.AppKey[Wire] = web.AppKey("wire", Wire)

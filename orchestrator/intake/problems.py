@@ -17,6 +17,7 @@ from orchestrator.core.errors import (
     BadEvent,
     HandlerFailed,
     OrchestratorError,
+    Overloaded,
     PayloadMismatch,
     PermanentError,
     TemporaryError,
@@ -33,6 +34,7 @@ STATUSES: tuple[tuple[type[OrchestratorError], HTTPStatus], ...] = (
     (BadEvent, HTTPStatus.BAD_REQUEST),
     (UnsupportedEventType, HTTPStatus.BAD_REQUEST),
     (PermanentError, HTTPStatus.UNPROCESSABLE_ENTITY),
+    (Overloaded, HTTPStatus.TOO_MANY_REQUESTS),
     (TemporaryError, HTTPStatus.SERVICE_UNAVAILABLE),
     (HandlerFailed, HTTPStatus.INTERNAL_SERVER_ERROR),
 )
@@ -163,6 +165,7 @@ EVENT_PROBLEMS: Mapping[int, Answer] = {
     413: _documented("The body is too large"),
     415: _documented("The body is not JSON by its own account"),
     422: _documented("It will never work as it is; `errors` has every mismatch"),
+    429: _documented("As many events are in hand as there may be", "Retry-After"),
     500: _documented("A handler has a bug; worth another try"),
     503: UNAVAILABLE,
 }

@@ -1,0 +1,88 @@
+"""The events in hand: how many there may be, how long a sender waits, how they end at shutdown.
+
+sender ──► handle ──► task ──┬── done in time ──► its outcome
+                             └── deadline ──► 503; the task goes on, the redelivery finds it done
+"""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+import structlog
+
+from orchestrator.core.errors import OrchestratorError, Overloaded, TemporaryError
+
+Outcome = TypeVar("Outcome")
+
+log = structlog.get_logger("orchestrator.workload")
+
+
+class Workload:
+    """Runs each event in a task of its own, which a sender that hangs up can't cancel.
+
+    `deadline_s` is how long the sender waits for an answer. Where nothing goes on after
+    the answer (`hands_back`: Lambda freezes the process), the work is handed back then.
+    """
+
+    def __init__(self, *, max_concurrency: int, deadline_s: float, hands_back: bool) -> None:
+        self._max_concurrency = max_concurrency
+        self._deadline_s = deadline_s
+        self._hands_back = hands_back
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._draining = False
+
+    async def handle(self, work: Coroutine[Any, Any, Outcome]) -> Outcome:
+        """The outcome of `work`, or what it raised.
+
+        Raises:
+            Overloaded: as many events are in hand as there may be.
+            TemporaryError: the service is shutting down, or the deadline passed.
+        """
+        try:
+            await self.check()
+            if len(self._tasks) >= self._max_concurrency:
+                raise Overloaded(self._max_concurrency)
+        except TemporaryError:
+            work.close()
+            raise
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._forget)
+        await asyncio.wait({task}, timeout=self._deadline_s)
+        if not task.done():
+            if self._hands_back:
+                await _cancel({task})
+            raise TemporaryError(
+                f"The event is still being handled after {self._deadline_s:g} s: send it again."
+            )
+        if task.cancelled():
+            raise TemporaryError("The service is shutting down; the event is handed back.")
+        return task.result()
+
+    async def check(self) -> None:
+        """Raises TemporaryError if no new work is taken: the readiness check."""
+        if self._draining:
+            raise TemporaryError("The service is shutting down.", retry_after_s=1)
+
+    async def drain(self, *, timeout_s: float) -> None:
+        """Take no new work, let what is in hand finish, hand back what has not by then."""
+        self._draining = True
+        if self._tasks:
+            log.info("draining", events=len(self._tasks))
+            await asyncio.wait(self._tasks, timeout=timeout_s)
+        await _cancel(self._tasks)
+
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        # Nobody may be waiting any more; what is ours is logged where the run is settled.
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, OrchestratorError):
+            log.error("event failed", exc_info=error)
+
+
+async def _cancel(tasks: set[asyncio.Task[Any]]) -> None:
+    """Cancel, and wait until each has handed its run back."""
+    cancelled = list(tasks)
+    for task in cancelled:
+        task.cancel()
+    await asyncio.gather(*cancelled, return_exceptions=True)

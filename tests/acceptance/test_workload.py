@@ -1,0 +1,131 @@
+"""Slow handlers, too many events, and a shutdown in the middle of the work."""
+
+import asyncio
+from typing import Any
+
+import attrs
+import pytest
+
+from orchestrator import Event, Extension, HandlerRegistry, Run, Settings
+from orchestrator.core.events import digest
+from orchestrator.intake.keys import WORKLOAD
+from orchestrator.settings import Http, Intake
+from tests.acceptance.answers import read_problem, read_run, read_success
+from tests.conftest import Client, StartService
+
+
+@attrs.define
+class Gate:
+    """A handler of ORDER that waits until it is let go."""
+
+    entered: asyncio.Event = attrs.field(factory=asyncio.Event)
+    release: asyncio.Event = attrs.field(factory=asyncio.Event)
+    left: asyncio.Event = attrs.field(factory=asyncio.Event)
+
+    async def wait_until_left(self) -> None:
+        async with asyncio.timeout(5):
+            await self.left.wait()
+
+    def extension(self) -> Extension:
+        registry = HandlerRegistry()
+
+        @registry.on("ORDER")
+        async def order(event: Event[dict[str, Any]], run: Run) -> None:
+            self.entered.set()
+            await self.release.wait()
+            self.left.set()
+
+        return Extension(registry=registry)
+
+
+@pytest.fixture
+def gate() -> Gate:
+    return Gate()
+
+
+@pytest.fixture
+def hasty(settings: Settings) -> Settings:
+    """A sender that waits for an instant, and a service that takes one event at a time."""
+    return attrs.evolve(settings, intake=Intake(deadline_s=0.05), http=Http(max_concurrency=1))
+
+
+async def order(service: Client) -> Any:
+    return await service.post("/events/ORDER", json={}, headers={"Idempotency-Key": "order-1"})
+
+
+async def test_at_the_deadline_the_run_goes_on(
+    start_service: StartService, hasty: Settings, gate: Gate
+) -> None:
+    """503 at the deadline; the handler is not disturbed, and the redelivery finds it done."""
+    service = await start_service(hasty, extension=gate.extension())
+    problem = await read_problem(await order(service), 503)
+    assert "still being handled after 0.05 s" in problem["detail"]
+    gate.release.set()
+    await gate.wait_until_left()
+    answer = await order(service)
+    assert (answer.status, answer.headers["Idempotent-Replayed"]) == (200, "true")
+
+
+async def test_where_nothing_goes_on_the_run_is_handed_back(
+    start_service: StartService, hasty: Settings, gate: Gate
+) -> None:
+    """On Lambda the work ends with the answer, and the redelivery is a new attempt."""
+    service = await start_service(hasty, extension=gate.extension(), hands_back=True)
+    await read_problem(await order(service), 503)
+    gate.release.set()
+    run = await read_run(service, await read_success(await order(service)))
+    assert (run["status"], run["attempt"]) == ("succeeded", 2)
+
+
+async def test_a_sender_that_hangs_up_cancels_nothing(
+    start_service: StartService, gate: Gate
+) -> None:
+    """The handler goes on when its sender is gone."""
+    service = await start_service(extension=gate.extension())
+    sending = asyncio.create_task(order(service))
+    await gate.entered.wait()
+    sending.cancel()
+    gate.release.set()
+    await gate.wait_until_left()
+
+
+async def test_too_many_events_are_asked_to_come_again(
+    start_service: StartService, hasty: Settings, gate: Gate
+) -> None:
+    """429 with a pause while as many are in hand as there may be, deadline passed or not."""
+    service = await start_service(hasty, extension=gate.extension())
+    await read_problem(await order(service), 503)
+    answer = await service.post("/events/ORDER", json={"n": 2})
+    problem = await read_problem(answer, 429)
+    assert int(answer.headers["Retry-After"]) >= 1
+    assert "as there may be: 1" in problem["detail"]
+    gate.release.set()
+    await gate.wait_until_left()
+
+
+async def test_a_draining_service_says_so_and_finishes_its_work(
+    start_service: StartService, gate: Gate
+) -> None:
+    """No new work, readiness says no, and what is in hand is answered."""
+    service = await start_service(extension=gate.extension())
+    sending = asyncio.create_task(order(service))
+    await gate.entered.wait()
+    draining = asyncio.create_task(service.app[WORKLOAD].drain(timeout_s=5))
+    await asyncio.sleep(0)
+    ready = await read_problem(await service.get("/readyz"), 503)
+    assert "draining" in ready["detail"]
+    await read_problem(await service.post("/events/ORDER", json={"n": 2}), 503)
+    gate.release.set()
+    await draining
+    await read_success(await sending)
+
+
+async def test_what_does_not_finish_is_handed_back(start_service: StartService, gate: Gate) -> None:
+    """A run that a shutdown cuts off is left in `retry`, and its sender told to come again."""
+    service = await start_service(extension=gate.extension())
+    sending = asyncio.create_task(order(service))
+    await gate.entered.wait()
+    await service.app[WORKLOAD].drain(timeout_s=0)
+    await read_problem(await sending, 503)
+    run = await read_run(service, f"/runs/{digest('ORDER', '', 'order-1')}")
+    assert run["status"] == "retry"
