@@ -156,11 +156,13 @@ def setup(
 ) -> None:
     """Mount the service in an app of yours, its routes under `prefix`.
 
-    Your app then has `app[ORCHESTRATOR]`, from its start on, and `app[REGISTRY]`. The other
-    arguments are those of `open_orchestrator`.
+    Your app then has `app[ORCHESTRATOR]`, from its start on, and `app[REGISTRY]`: of the
+    first one, if you mount several. The other arguments are those of `open_orchestrator`.
     """
     inner = create_app(settings, extension=extension, **parts)
     app.add_subapp(prefix, inner)
+    if REGISTRY in app:
+        return
     app[REGISTRY] = inner[REGISTRY]
 
     async def share_orchestrator(app: web.Application) -> None:

@@ -104,12 +104,10 @@ def send(event_type: str, file: Any, url: str, as_json: bool) -> None:
 @_as_json
 def explain(config: str | None, file: Any, event_type: str | None, as_json: bool) -> None:
     """Say how the event in FILE would be read, and what it would start. Nothing is done."""
-    import attrs
-
     from orchestrator.explain import explain_event
 
     explained = asyncio.run(explain_event(_load_settings(config), event_type, file.read()))
-    _show(attrs.asdict(explained) if as_json else explained.as_text())
+    _show(explained.as_json() if as_json else explained.as_text())
     if explained.trouble:
         sys.exit(1)
 

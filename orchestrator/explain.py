@@ -17,11 +17,12 @@ from orchestrator.core.plans import (
     PROVISIONING_JOB,
     JobPlan,
     find_tier,
+    job_identifier,
     plan_job,
 )
 from orchestrator.core.secrets import Redactor
 from orchestrator.settings import Settings
-from orchestrator.wire import decode_json
+from orchestrator.wire import decode_json, json_field_name
 
 #: The attributes that name the job of each type that has one.
 _JOBS: Mapping[str, Sequence[str]] = {
@@ -46,6 +47,12 @@ class Explanation:
     job_identifier: str | None = None
     variables: Mapping[str, Any] = attrs.field(factory=dict)
     trouble: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """For a machine: camelCase, as everything outside."""
+        return {
+            json_field_name(field): getattr(self, field.name) for field in attrs.fields(type(self))
+        }
 
     def as_text(self) -> str:
         """For a person."""
@@ -99,6 +106,8 @@ async def explain_event(settings: Settings, event_type: str | None, text: bytes)
         plan = await _plan(attrs.evolve(event, payload=payload), parts)
     except OrchestratorError as error:
         return attrs.evolve(explained, trouble=str(error))
+    if plan is None:
+        return explained
     redactor = Redactor(parts.settings.log.redact)
     return attrs.evolve(
         explained,
@@ -108,7 +117,15 @@ async def explain_event(settings: Settings, event_type: str | None, text: bytes)
     )
 
 
-async def _plan(event: Event[TenantRequest], parts: Parts) -> JobPlan:
+async def _plan(event: Event[TenantRequest], parts: Parts) -> JobPlan | None:
+    """The job that would be started; None where a deployment needs none."""
+    may_be_without = event.type == events.TENANT_DEPLOYMENT
+    if may_be_without and event.payload.named_tier is None:
+        return None
     async with open_services(parts) as services:
         tier = await find_tier(event.payload.named_tier, services.tiers)
-        return plan_job(event, tier, _JOBS[event.type])
+        if may_be_without and job_identifier(tier, _JOBS[event.type]) is None:
+            return None
+        plan = plan_job(event, tier, _JOBS[event.type])
+        services.find_builder(plan.builder)
+        return plan

@@ -7,6 +7,7 @@ Lambda freezes both.
 """
 
 import asyncio
+import io
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,6 +35,7 @@ class LambdaService:
 
     def __init__(self, app: web.Application) -> None:
         self._loop = asyncio.new_event_loop()
+        self._folder = tempfile.TemporaryDirectory(prefix="orchestrator-")
         self._runner = web.AppRunner(app, access_log=None)
         self._client = self._loop.run_until_complete(self._open())
 
@@ -47,9 +49,10 @@ class LambdaService:
         self._loop.run_until_complete(self._client.close())
         self._loop.run_until_complete(self._runner.cleanup())
         self._loop.close()
+        self._folder.cleanup()
 
     async def _open(self) -> aiohttp.ClientSession:
-        socket = str(Path(tempfile.mkdtemp(prefix="orchestrator-")) / "http.sock")
+        socket = str(Path(self._folder.name) / "http.sock")
         await self._runner.setup()
         await web.UnixSite(self._runner, socket).start()
         return aiohttp.ClientSession(
@@ -65,7 +68,7 @@ class LambdaService:
             request.method,
             URL(f"{_ANY_HOST}{request.path}{query}", encoded=True),
             headers=request.headers,
-            data=request.body or None,
+            data=io.BytesIO(request.body) if request.body else None,
             allow_redirects=False,
         ) as answer:
             return HTTPAnswer(

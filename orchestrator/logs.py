@@ -26,7 +26,11 @@ def configure_logs(
     render = (
         structlog.processors.JSONRenderer()
         if layout == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        else structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(),
+            # Not rich's: it prints local variables, and with them any secret at hand.
+            exception_formatter=structlog.dev.plain_traceback,
+        )
     )
     tracebacks = [structlog.processors.format_exc_info] if layout == "json" else []
     structlog.configure(

@@ -43,12 +43,21 @@ def load_extension(reference: str) -> Extension:
             f"The extension {reference!r} must be written as package.module:name."
         )
     try:
-        found = operator.attrgetter(name)(importlib.import_module(module_name))
+        module = importlib.import_module(module_name)
+    except RegistrationError:
+        raise
     except ImportError as error:
         raise RegistrationError(
             f"The extension {reference!r} can't be imported: {error}. Is it installed, or in "
             "the folder that --app-dir names?"
         ) from error
+    except Exception as error:
+        raise RegistrationError(
+            f"The extension {reference!r} can't be imported: its module raised "
+            f"{type(error).__name__}: {error}."
+        ) from error
+    try:
+        found = operator.attrgetter(name)(module)
     except AttributeError as error:
         raise RegistrationError(f"The extension {reference!r} is not there: {error}.") from error
     if isinstance(found, HandlerRegistry):

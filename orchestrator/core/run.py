@@ -27,6 +27,25 @@ class Services:
     clock: Clock
     resources: Any = None
 
+    def find_builder(self, name: str | None) -> Builder:
+        """The builder of that name, the default one for None.
+
+        Raises:
+            PermanentError: there is none of that name.
+        """
+        chosen = name or self.default_builder
+        if chosen not in self.builders:
+            there = ", ".join(sorted(self.builders))
+            raise PermanentError(
+                "Invalid builder config provided.",
+                errors=[
+                    PayloadMismatch(
+                        "$.builderConfig.type", f"{chosen!r} is no builder here; there is {there}"
+                    )
+                ],
+            )
+        return self.builders[chosen]
+
 
 class Run:
     """The second argument of every handler."""
@@ -119,7 +138,7 @@ class Run:
         """
         self._take("start_job")
         if self._job is None:
-            chosen = self._find_builder(builder)
+            chosen = self._services.find_builder(builder)
             await self._record_progress()
             start_key = f"{self._record.request_key}-1"
             self._job = await chosen.start_job(
@@ -167,21 +186,6 @@ class Run:
         It is a run of its own.
         """
         self.follow_ups.append((event_type, body))
-
-    def _find_builder(self, name: str | None) -> Builder:
-        builders = self._services.builders
-        chosen = name or self._services.default_builder
-        if chosen not in builders:
-            raise PermanentError(
-                "Invalid builder config provided.",
-                errors=[
-                    PayloadMismatch(
-                        "$.builderConfig.type",
-                        f"{chosen!r} is no builder here; there is {', '.join(sorted(builders))}",
-                    )
-                ],
-            )
-        return builders[chosen]
 
     def _take(self, name: str) -> None:
         if name in self._taken:

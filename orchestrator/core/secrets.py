@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from fnmatch import translate
 from typing import Any
 
+import attrs
+
 #: The default of `log.redact`.
 SECRET_NAMES = ("secret", "*secret*", "*password*", "*token*", "!*_expiration")
 
@@ -32,6 +34,8 @@ class Redactor:
                 return {name: self._redact_named(str(name), item) for name, item in value.items()}
             case list() | tuple():
                 return [self.redact(item) for item in value]
+            case _ if attrs.has(type(value)):
+                return self.redact(attrs.asdict(value, recurse=False))
         return value
 
     def _redact_named(self, name: str, value: Any) -> Any:

@@ -49,10 +49,10 @@ def read_request(event: Mapping[str, Any]) -> HTTPRequest:
     Raises:
         NotAnHTTPEventError: it is of neither.
     """
-    context = event.get("requestContext", {})
+    context = event.get("requestContext") or {}
     if "http" in context:
         return _read_v2(event, context)
-    if "httpMethod" in event:
+    if event.get("httpMethod"):
         return _read_v1(event, context)
     raise NotAnHTTPEventError(
         "The event is no HTTP request of API Gateway or a function URL, in format 1.0 or 2.0: "
@@ -75,7 +75,7 @@ def write_answer(answer: HTTPAnswer, request: HTTPRequest) -> dict[str, Any]:
 def _read_v2(event: Mapping[str, Any], context: Mapping[str, Any]) -> HTTPRequest:
     stage = _stage(context, event["rawPath"])
     cookies = event.get("cookies") or []
-    headers = [*event.get("headers", {}).items()]
+    headers = [*(event.get("headers") or {}).items()]
     if cookies:
         headers.append(("cookie", "; ".join(cookies)))
     return HTTPRequest(
@@ -89,13 +89,17 @@ def _read_v2(event: Mapping[str, Any], context: Mapping[str, Any]) -> HTTPReques
 
 
 def _read_v1(event: Mapping[str, Any], context: Mapping[str, Any]) -> HTTPRequest:
-    # Here the path is without the stage; requestContext has it as the sender wrote it.
-    stage = _stage(context, context.get("path", ""))
+    # A REST API's path is without the stage, which requestContext's has. An HTTP API that
+    # speaks format 1.0 leaves the stage in both.
+    stage = _stage(context, context.get("path") or "")
+    path = event["path"]
+    if path == context.get("path"):
+        path = path.removeprefix(stage) or "/"
     query = event.get("multiValueQueryStringParameters") or event.get("queryStringParameters") or {}
     headers = event.get("multiValueHeaders") or event.get("headers") or {}
     return HTTPRequest(
         method=event["httpMethod"],
-        path=_encoded(event["path"]),
+        path=_encoded(path),
         query=urlencode(_flat(query)),
         headers=[*_forwarded(_flat(headers)), (PREFIX_HEADER, stage)],
         body=_body(event),

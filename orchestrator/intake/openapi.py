@@ -154,7 +154,7 @@ class _Document(AiohttpApiSpec):  # type: ignore[misc]
             response["content"] = {answer.media_type: {"schema": self._schemas[answer.model]}}
         if answer.headers:
             response["headers"] = {
-                name: {"description": text, "schema": {"type": "string"}}
+                name: {"description": text, "schema": _HEADER_SCHEMAS.get(name, {"type": "string"})}
                 for name, text in answer.headers.items()
             }
         return response
@@ -186,6 +186,8 @@ def _operation_id(method: str, url_path: str) -> str:
 def _slug(text: str) -> str:
     return re.sub(r"\W+", "_", text).strip("_").lower()
 
+
+_HEADER_SCHEMAS = {"Retry-After": {"type": "integer", "minimum": 1}}
 
 _TAGS = {
     "events": "Hand an event over",

@@ -1,0 +1,187 @@
+"""Who may come in: API keys."""
+
+import asyncio
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import attrs
+import pytest
+import structlog
+
+from orchestrator import Event, Extension, HandlerRegistry, Run, Settings
+from orchestrator.adapters.memory import InMemoryLedger
+from orchestrator.core.records import Claim
+from orchestrator.core.secrets import SECRET_NAMES
+from orchestrator.logs import configure_logs
+from orchestrator.settings import ApiKey, Auth
+from orchestrator.testing import ManualClock
+from tests.acceptance.answers import read_problem
+from tests.conftest import Client, StartService
+
+KEYS = ("first-key-4711", "second-key-0815")
+GUARDED = [
+    ("POST", "/events/ORDER"),
+    ("POST", "/events"),
+    ("GET", "/runs/x"),
+    ("GET", "/"),
+    ("GET", "/docs"),
+    ("GET", "/docs/assets/swagger-ui.css"),
+    ("GET", "/openapi.json"),
+    ("GET", "/nowhere"),
+    ("PUT", "/events"),
+    ("GET", "/healthz/more"),
+]
+
+
+class CountingLedger(InMemoryLedger):
+    """Knows how many events reached it."""
+
+    claims = 0
+
+    async def claim(self, **claimed: Any) -> Claim:
+        self.claims += 1
+        return await super().claim(**claimed)
+
+
+@pytest.fixture
+def ledger(clock: ManualClock) -> CountingLedger:
+    return CountingLedger(clock)
+
+
+def guarded(settings: Settings, **api_key: Any) -> Settings:
+    chosen = ApiKey(**{"keys": KEYS, **api_key})
+    return attrs.evolve(settings, auth=Auth(methods=("api_key",), api_key=chosen))
+
+
+def extension() -> Extension:
+    registry = HandlerRegistry()
+
+    @registry.on("ORDER")
+    async def order(event: Event[dict[str, Any]], run: Run) -> None:
+        run.log.info("ordered", headers_seen=len(event.body))
+
+    return Extension(registry=registry)
+
+
+@pytest.fixture
+async def service(
+    start_service: StartService, settings: Settings, ledger: CountingLedger
+) -> Client:
+    return await start_service(guarded(settings), extension=extension(), ledger=ledger)
+
+
+async def ask(
+    service: Client, method: str, path: str, headers: Mapping[str, str]
+) -> tuple[int, str]:
+    body: dict[str, str] | None = {} if method == "POST" else None
+    async with service.request(method, path, headers=headers, json=body) as answer:
+        return answer.status, await answer.text()
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/ping"])
+async def test_probes_need_no_key(service: Client, path: str) -> None:
+    """A load balancer has none."""
+    assert (await ask(service, "GET", path, {}))[0] == 200
+    assert (await ask(service, "HEAD", path, {}))[0] == 200
+
+
+@pytest.mark.parametrize(("method", "path"), GUARDED)
+async def test_all_else_needs_a_key(
+    service: Client, ledger: CountingLedger, method: str, path: str
+) -> None:
+    """401 says what is asked for, even where nothing is, and no run is kept."""
+    answer = await service.request(method, path, json={} if method == "POST" else None)
+    problem = await read_problem(answer, 401)
+    assert "x-api-key" in problem["detail"]
+    assert "x-api-key" in answer.headers["WWW-Authenticate"]
+    assert ledger.claims == 0
+
+
+@pytest.mark.parametrize("key", KEYS)
+async def test_each_of_the_keys_is_valid(service: Client, ledger: CountingLedger, key: str) -> None:
+    """With one the service is as it is without: 200 for an event, 404 where nothing is."""
+    headers = {"X-API-Key": key}
+    assert await ask(service, "POST", "/events/ORDER", headers) == (200, '{"success": true}')
+    assert ledger.claims == 1
+    assert (await ask(service, "GET", "/openapi.json", headers))[0] == 200
+    assert (await ask(service, "GET", "/nowhere", headers))[0] == 404
+    assert (await ask(service, "PUT", "/events", headers))[0] == 405
+
+
+@pytest.mark.parametrize(
+    "sent",
+    ["", "wrong", KEYS[0][:-1], KEYS[0] + "x", KEYS[0].upper(), ", ".join(KEYS), "schlüssel", "🔑"],
+)
+async def test_a_wrong_key_is_refused(service: Client, ledger: CountingLedger, sent: str) -> None:
+    """Empty, almost right, several at once, beyond ASCII: 401, and no run is kept."""
+    answer = await service.post("/events/ORDER", json={}, headers={"x-api-key": sent})
+    await read_problem(answer, 401)
+    assert "WWW-Authenticate" in answer.headers
+    assert ledger.claims == 0
+
+
+async def test_an_empty_key_opens_nothing(
+    start_service: StartService, settings: Settings, ledger: CountingLedger
+) -> None:
+    """An empty string among the keys is none."""
+    service = await start_service(guarded(settings, keys=("", *KEYS)), ledger=ledger)
+    for headers in ({}, {"x-api-key": ""}):
+        assert (await ask(service, "POST", "/events/ORDER", headers))[0] == 401
+
+
+async def test_the_header_may_have_another_name(
+    start_service: StartService, settings: Settings
+) -> None:
+    """The key counts in that header alone, and the refusal names it."""
+    service = await start_service(guarded(settings, header="X-Our-Key"), extension=extension())
+    assert (await ask(service, "POST", "/events/ORDER", {"x-our-key": KEYS[0]}))[0] == 200
+    answer = await service.post("/events/ORDER", json={}, headers={"x-api-key": KEYS[0]})
+    assert "X-Our-Key" in (await read_problem(answer, 401))["detail"]
+    assert "X-Our-Key" in answer.headers["WWW-Authenticate"]
+
+
+async def test_a_key_beyond_ascii_is_valid(start_service: StartService, settings: Settings) -> None:
+    """It is compared as UTF-8."""
+    service = await start_service(guarded(settings, keys=("schlüssel",)), extension=extension())
+    assert (await ask(service, "POST", "/events/ORDER", {"x-api-key": "schlüssel"}))[0] == 200
+    assert (await ask(service, "POST", "/events/ORDER", {"x-api-key": "schlussel"}))[0] == 401
+
+
+@pytest.fixture
+def logs_as_before() -> Iterator[None]:
+    yield
+    structlog.reset_defaults()
+
+
+@pytest.mark.usefixtures("logs_as_before")
+async def test_keys_are_neither_logged_nor_answered(
+    start_service: StartService, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither the valid keys nor a wrong one that somebody sent."""
+    configure_logs(level="debug", layout="json", redact=SECRET_NAMES)
+    service = await start_service(guarded(settings), extension=extension())
+    said = []
+    for key in (*KEYS, "wrong-key-1234"):
+        for method, path in GUARDED:
+            said.append((await ask(service, method, path, {"x-api-key": key}))[1])
+    said.extend([repr(guarded(settings)), *capsys.readouterr()])
+    assert json.loads(said[-1].splitlines()[0])
+    for key in (*KEYS, "wrong-key-1234"):
+        assert not [text for text in said if key in text]
+
+
+async def test_a_key_that_is_no_text_is_wrong(service: Client) -> None:
+    """Bytes that aren't UTF-8 are refused like any wrong key."""
+    reader, writer = await asyncio.open_connection(service.host, service.port)
+    writer.write(b"GET /runs/x HTTP/1.1\r\nHost: x\r\nx-api-key: caf\xe9\r\n\r\n")
+    assert (await reader.readline()).split()[1] == b"401"
+    writer.close()
+    await writer.wait_closed()
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/ping"])
+async def test_an_open_route_says_which_methods_it_has(service: Client, path: str) -> None:
+    """405 for whoever has no key, since the route is open."""
+    answer = await service.request("TRACE", path)
+    await read_problem(answer, 405)

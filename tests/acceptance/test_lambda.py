@@ -1,0 +1,496 @@
+"""The service as a Lambda function: API Gateway's and a function URL's events, and its answers.
+
+What each case of an event is answered stands in `test_answers_table.py`; here is what is
+Lambda's own: formats, stages, encodings, and one service for the life of the process.
+"""
+
+import asyncio
+import base64
+import json
+import re
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+import swagger_ui_bundle
+from aiohttp import web
+
+from orchestrator import Event, Extension, HandlerRegistry, Run, Settings, create_app
+from orchestrator.intake.aws_lambda import NotAnHTTPEventError
+from orchestrator.lambda_handler import LambdaService
+from orchestrator.settings import child_environment
+from orchestrator.testing import envelope
+from tests.acceptance.ways import (
+    Answer,
+    Document,
+    MakeEvent,
+    function_url_event,
+    http_api_event,
+    read_lambda_answer,
+    rest_api_event,
+)
+
+JSON = {"Content-Type": "application/json"}
+MINE = json.dumps(envelope("MY_EVENT", {"a": 1})).encode()
+RUN = r"/runs/[0-9a-f]{40}"
+
+any_format = pytest.mark.parametrize(
+    "make_event",
+    [
+        pytest.param(rest_api_event, id="REST API"),
+        pytest.param(http_api_event, id="HTTP API"),
+        pytest.param(function_url_event, id="function URL"),
+    ],
+)
+with_stages = pytest.mark.parametrize(
+    "make_event",
+    [pytest.param(rest_api_event, id="REST API"), pytest.param(http_api_event, id="HTTP API")],
+)
+
+
+@attrs.define
+class Life:
+    """What happens once, or at each event, in the life of a function."""
+
+    entered: int = 0
+    left: int = 0
+    loops: set[int] = attrs.field(factory=set)
+    resources: list[object] = attrs.field(factory=list)
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[object]:
+        self.entered += 1
+        yield object()
+        self.left += 1
+
+
+@pytest.fixture
+def life() -> Life:
+    return Life()
+
+
+@pytest.fixture
+def service(life: Life, settings: Settings) -> Iterator[LambdaService]:
+    """A function with a handler of MY_EVENT that notes where it runs."""
+    registry = HandlerRegistry()
+
+    @registry.on("MY_EVENT")
+    async def handle(event: Event[dict[str, Any]], run: Run) -> None:
+        life.loops.add(id(asyncio.get_running_loop()))
+        life.resources.append(run.resources)
+
+    extension = Extension(registry=registry, lifespan=life.lifespan)
+    service = LambdaService(create_app(settings, extension=extension))
+    yield service
+    service.close()
+
+
+@pytest.fixture
+def echo() -> Iterator[LambdaService]:
+    """A function that answers with the request as an app sees it."""
+
+    async def answer(request: web.Request) -> web.Response:
+        return web.json_response(
+            {
+                "method": request.method,
+                "path": request.path,
+                "raw_path": request.rel_url.raw_path,
+                "query": list(request.query.items()),
+                "cookies": dict(request.cookies),
+                "tags": request.headers.getall("X-Tag", []),
+                "host": request.host,
+                "body": await request.text(),
+            }
+        )
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    service = LambdaService(app)
+    yield service
+    service.close()
+
+
+def ask(service: LambdaService, event: Document) -> Answer:
+    """Invoke the function."""
+    return read_lambda_answer(service.handle(event), event)
+
+
+def post(make_event: MakeEvent, path: str = "/events", body: bytes = MINE, **more: Any) -> Document:
+    headers = {**JSON, **more.pop("headers", {})}
+    return make_event("POST", path, headers=headers, body=body, **more)
+
+
+# The request
+
+
+@any_format
+def test_an_event_is_handled(service: LambdaService, make_event: MakeEvent) -> None:
+    """200, and `Location` leads to the run through the same function."""
+    answer = ask(service, post(make_event))
+    assert (answer.status, answer.json()) == (200, {"success": True})
+    run = ask(service, make_event("GET", answer.headers["Location"]))
+    assert (run.status, run.json()["status"]) == (200, "succeeded")
+
+
+@any_format
+def test_a_body_in_base64_is_the_same_body(service: LambdaService, make_event: MakeEvent) -> None:
+    """However API Gateway hands a body on, it is the same event."""
+    first = ask(service, post(make_event))
+    event = post(make_event) | {"body": base64.b64encode(MINE).decode(), "isBase64Encoded": True}
+    again = ask(service, event)
+    assert again.headers["Location"] == first.headers["Location"]
+    assert again.headers["Idempotent-Replayed"] == "true"
+
+
+@any_format
+def test_a_body_keeps_its_characters(echo: LambdaService, make_event: MakeEvent) -> None:
+    """Text that is not ASCII arrives as it was sent."""
+    body = '{"name": "Größe 天 🐦"}'
+    assert ask(echo, post(make_event, body=body.encode())).json()["body"] == body
+
+
+@any_format
+def test_a_request_without_a_body_has_none(echo: LambdaService, make_event: MakeEvent) -> None:
+    """`null` or left out is empty."""
+    seen = ask(echo, make_event("DELETE", "/a")).json()
+    assert (seen["method"], seen["body"]) == ("DELETE", "")
+
+
+@any_format
+@pytest.mark.parametrize("path", ["/", "/ping", "/healthz", "/readyz", "/openapi.json", "/docs"])
+def test_the_other_routes_are_there_too(
+    service: LambdaService, make_event: MakeEvent, path: str
+) -> None:
+    """GET answers 200 with a body."""
+    answer = ask(service, make_event("GET", path))
+    assert answer.status == 200, answer.text
+    assert answer.body
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param("/events/CodeBuild%20Build%20State%20Change", id="encoded"),
+        pytest.param("/events/CodeBuild Build State Change", id="decoded"),
+    ],
+)
+@any_format
+def test_a_type_with_spaces_is_read_from_the_path(
+    service: LambdaService, make_event: MakeEvent, path: str
+) -> None:
+    """The path means the envelope's type, whether API Gateway decoded it or not."""
+    body = json.dumps(envelope("CodeBuild Build State Change", {})).encode()
+    answer = ask(service, post(make_event, path, body))
+    assert answer.status == 200, answer.text
+
+
+@pytest.mark.parametrize("path", ["/a/Mieter%20gel%C3%B6scht", "/a/Mieter gelöscht"])
+@any_format
+def test_a_path_is_encoded_once(echo: LambdaService, make_event: MakeEvent, path: str) -> None:
+    """Neither twice nor not at all."""
+    seen = ask(echo, make_event("GET", path)).json()
+    assert seen["path"] == "/a/Mieter gelöscht"
+    assert seen["raw_path"] == "/a/Mieter%20gel%C3%B6scht"
+
+
+@any_format
+def test_a_query_arrives_whole(echo: LambdaService, make_event: MakeEvent) -> None:
+    """Repeated names, empty values and encoded characters are what they were."""
+    seen = ask(echo, make_event("GET", "/a?tag=1&tag=2&name=a%26b%20%C3%B6&empty="))
+    assert seen.json()["query"] == [
+        ["tag", "1"],
+        ["tag", "2"],
+        ["name", "a&b ö"],
+        ["empty", ""],
+    ]
+
+
+def test_an_event_with_single_values_alone_is_read_as_well(echo: LambdaService) -> None:
+    """Format 1.0 without its multi-value maps, as people write test events."""
+    event = rest_api_event("GET", "/a?tag=1", headers={"X-Tag": "one", "Cookie": "a=1; b=2"})
+    del event["multiValueHeaders"], event["multiValueQueryStringParameters"]
+    seen = ask(echo, event).json()
+    assert (seen["query"], seen["tags"]) == ([["tag", "1"]], ["one"])
+    assert seen["cookies"] == {"a": "1", "b": "2"}
+
+
+def test_each_of_several_headers_of_a_name_arrives(echo: LambdaService) -> None:
+    """Format 1.0 has them in a list, of which `headers` keeps only the last."""
+    event = rest_api_event("GET", "/a", headers={"X-Tag": "two"})
+    event["multiValueHeaders"]["X-Tag"] = ["one", "two"]
+    assert ask(echo, event).json()["tags"] == ["one", "two"]
+
+
+def test_cookies_of_format_2_are_a_cookie_header(echo: LambdaService) -> None:
+    """They come in a list beside the headers."""
+    event = http_api_event("GET", "/a", cookies=["session=abc", "theme=dark"])
+    assert ask(echo, event).json()["cookies"] == {"session": "abc", "theme": "dark"}
+
+
+@any_format
+def test_the_senders_host_is_kept(echo: LambdaService, make_event: MakeEvent) -> None:
+    """The app sees the name under which it was asked for, not the socket's."""
+    event = make_event("GET", "/a")
+    assert ask(echo, event).json()["host"] == event["requestContext"]["domainName"]
+
+
+# The stage
+
+
+@with_stages
+def test_a_stage_stands_before_the_runs_address(
+    service: LambdaService, make_event: MakeEvent
+) -> None:
+    """`Location`, and a problem's `instance`, carry it: the sender can follow them."""
+    answer = ask(service, post(make_event, stage="prod"))
+    assert re.fullmatch(f"/prod{RUN}", answer.headers["Location"])
+    path = answer.headers["Location"].removeprefix("/prod")
+    assert ask(service, make_event("GET", path, stage="prod")).status == 200
+    unhandled = json.dumps(envelope("TENANT_PARTY", {})).encode()
+    problem = ask(service, post(make_event, body=unhandled, stage="prod"))
+    assert problem.status == 400
+    assert re.fullmatch(f"/prod{RUN}", problem.json()["instance"])
+
+
+@with_stages
+def test_pages_under_a_stage_lead_to_pages_under_it(
+    service: LambdaService, make_event: MakeEvent
+) -> None:
+    """Each address on the pages, and the document's server, is below the stage, and there."""
+    pages = [ask(service, make_event("GET", path, stage="prod")).text for path in ("/", "/docs")]
+    links = re.findall(r'(?:src|href|url)[=:] ?"([^"]+)"', "".join(pages))
+    assert {"/prod/docs", "/prod/openapi.json", "/prod/readyz"} <= set(links)
+    for link in links:
+        assert link.startswith("/prod/"), link
+        answer = ask(service, make_event("GET", link.removeprefix("/prod"), stage="prod"))
+        assert answer.status == 200, link
+    document = ask(service, make_event("GET", "/openapi.json", stage="prod")).json()
+    assert document["servers"] == [{"url": "/prod"}]
+
+
+def test_the_root_of_a_stage_is_home(service: LambdaService) -> None:
+    """With and without a slash at the end."""
+    with_slash = http_api_event("GET", "/", stage="prod")
+    without = with_slash | {"rawPath": "/prod"}
+    for event in (with_slash, without):
+        answer = ask(service, event)
+        assert (answer.status, answer.media_type) == (200, "text/html")
+
+
+def test_a_path_that_begins_like_the_stage_is_not_below_it(echo: LambdaService) -> None:
+    """A domain of one's own leaves the stage out; `/products` is not `/prod`."""
+    event = http_api_event("GET", "/products")
+    event["requestContext"]["stage"] = "prod"
+    assert ask(echo, event).json()["path"] == "/products"
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        pytest.param(post(http_api_event), id="HTTP API's $default"),
+        pytest.param(post(function_url_event), id="function URL"),
+        pytest.param(post(rest_api_event), id="REST API's own domain"),
+    ],
+)
+def test_without_a_stage_in_the_address_there_is_no_prefix(
+    service: LambdaService, event: Document
+) -> None:
+    """`$default` and a domain of one's own are addressed without a stage."""
+    assert re.fullmatch(RUN, ask(service, event).headers["Location"])
+    document = ask(service, event | {"httpMethod": "GET"} | _get(event, "/openapi.json")).json()
+    assert document["servers"] == [{"url": "/"}]
+
+
+def _get(event: Document, path: str) -> Document:
+    """What makes an event one that gets `path`."""
+    context = event["requestContext"]
+    if "http" not in context:
+        return {"path": path, "requestContext": {**context, "path": path}, "body": None}
+    http = {**context["http"], "method": "GET", "path": path}
+    return {"rawPath": path, "requestContext": {**context, "http": http}, "body": None}
+
+
+@pytest.mark.parametrize("name", ["X-Forwarded-Prefix", "x-forwarded-prefix"])
+@pytest.mark.parametrize("stage", [None, "prod"])
+@with_stages
+def test_a_senders_own_prefix_is_ignored(
+    service: LambdaService, make_event: MakeEvent, name: str, stage: str | None
+) -> None:
+    """Nobody outside says where our addresses lead."""
+    staged: dict[str, Any] = {"stage": stage} if stage else {}
+    answer = ask(service, post(make_event, headers={name: "/elsewhere"}, **staged))
+    assert re.fullmatch(f"{f'/{stage}' if stage else ''}{RUN}", answer.headers["Location"])
+
+
+# The answer
+
+
+@any_format
+def test_an_image_is_answered_in_base64(service: LambdaService, make_event: MakeEvent) -> None:
+    """What is not text says that it is encoded, and is the file byte for byte."""
+    icon = Path(str(swagger_ui_bundle.swagger_ui_path)) / "favicon-32x32.png"
+    event = make_event("GET", "/docs/assets/favicon-32x32.png")
+    assert service.handle(event)["isBase64Encoded"] is True
+    answer = ask(service, event)
+    assert (answer.status, answer.media_type) == (200, "image/png")
+    assert answer.body == icon.read_bytes()
+
+
+@any_format
+@pytest.mark.parametrize("path", ["/", "/ping", "/nowhere", "/docs/assets/swagger-ui.css"])
+def test_text_is_answered_as_text(service: LambdaService, make_event: MakeEvent, path: str) -> None:
+    """Readable in Lambda's console, without any encoding."""
+    assert service.handle(make_event("GET", path))["isBase64Encoded"] is False
+
+
+def test_an_answer_has_the_form_of_its_format(service: LambdaService) -> None:
+    """Lists of header values for 1.0, one text for each in 2.0, and nothing of the connection."""
+    old = service.handle(rest_api_event("GET", "/ping"))
+    new = service.handle(http_api_event("GET", "/ping"))
+    assert all(isinstance(values, list) for values in old["multiValueHeaders"].values())
+    assert all(isinstance(value, str) for value in new["headers"].values())
+    for names in (old["multiValueHeaders"], new["headers"]):
+        assert not {name.lower() for name in names} & {"connection", "content-length"}
+
+
+# What is no request
+
+
+@pytest.mark.parametrize(
+    ("event", "keys"),
+    [
+        pytest.param({}, "none", id="nothing"),
+        pytest.param({"Records": [{"eventSource": "aws:sqs", "body": "{}"}]}, "Records", id="SQS"),
+        pytest.param(envelope("MY_EVENT", {}), "detail-type", id="EventBridge itself"),
+    ],
+)
+def test_what_is_no_request_is_refused_by_its_keys(
+    service: LambdaService, event: Document, keys: str
+) -> None:
+    """The error says what is understood and what came; the function goes on living."""
+    with pytest.raises(NotAnHTTPEventError, match=r"API Gateway.*1\.0 or 2\.0.*") as refused:
+        service.handle(event)
+    assert keys in str(refused.value)
+    assert ask(service, http_api_event("GET", "/healthz")).status == 200
+
+
+# The life of the process
+
+
+def test_one_loop_and_one_set_of_clients_serve_all_invocations(
+    service: LambdaService, life: Life
+) -> None:
+    """What was opened is opened once, and stays open between invocations."""
+    for number in range(3):
+        body = json.dumps(envelope("MY_EVENT", {}, event_id=f"event-{number}")).encode()
+        assert ask(service, post(http_api_event, body=body)).status == 200
+    assert (life.entered, life.left) == (1, 0)
+    assert len(life.loops) == 1
+    assert len(life.resources) == 3
+    assert len(set(map(id, life.resources))) == 1
+
+
+EXTENSION = """
+from contextlib import asynccontextmanager
+from orchestrator import Extension, HandlerRegistry
+
+registry = HandlerRegistry()
+entered = []
+
+@asynccontextmanager
+async def lifespan():
+    entered.append(1)
+    yield
+
+@registry.on("MY_EVENT")
+async def handle(event, run):
+    if len(entered) != 1:
+        raise ValueError(entered)
+
+extension = Extension(registry=registry, lifespan=lifespan)
+"""
+
+INVOKE = """
+import json, sys
+from orchestrator.lambda_handler import handler
+answers = [handler(event, None) for event in json.load(sys.stdin)]
+print("\\n" + json.dumps(answers))
+"""
+
+
+async def invoke(folder: Path, *events: Document, **environment: str) -> list[Answer]:
+    """The module's own handler in a process of its own, as Lambda keeps one."""
+    (folder / "my_extension.py").write_text(EXTENSION)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        INVOKE,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=child_environment({"PYTHONPATH": f"{folder}:{':'.join(sys.path)}", **environment}),
+    )
+    out, err = await process.communicate(json.dumps(events).encode())
+    assert process.returncode == 0, err.decode()
+    answers = json.loads(out.splitlines()[-1])
+    return [read_lambda_answer(*pair) for pair in zip(answers, events, strict=True)]
+
+
+async def test_the_functions_handler_is_set_up_by_the_environment(tmp_path: Path) -> None:
+    """The extension and the settings of ORCHESTRATOR_… serve every invocation of the process."""
+    key = {"x-api-key": "key-1"}
+    refused, first, again, unhandled, too_large = await invoke(
+        tmp_path,
+        post(http_api_event, headers={"x-api-key": "key-2"}),
+        post(http_api_event, headers=key),
+        post(rest_api_event, headers=key),
+        post(http_api_event, "/events/TENANT_PARTY", b"{}", headers=key),
+        post(http_api_event, body=MINE.ljust(2001), headers=key),
+        ORCHESTRATOR_CONFIG="production.toml",
+        ORCHESTRATOR__EXTENSION="my_extension:extension",
+        ORCHESTRATOR_AUTH__METHODS='["api_key"]',
+        ORCHESTRATOR_AUTH__API_KEY__KEYS='["key-1"]',
+        ORCHESTRATOR_HTTP__MAX_BODY_BYTES="2000",
+    )
+    statuses = [answer.status for answer in (refused, first, again, unhandled, too_large)]
+    assert statuses == [401, 200, 200, 400, 413]
+    assert again.headers["Idempotent-Replayed"] == "true"
+    assert again.headers["Location"] == first.headers["Location"]
+
+
+async def test_the_functions_handler_refuses_to_start_open_in_production(tmp_path: Path) -> None:
+    """Without credentials configured there is an error instead of an answer."""
+    with pytest.raises(AssertionError, match=r"SettingsError.*auth\.methods"):
+        await invoke(tmp_path, post(http_api_event), ORCHESTRATOR_CONFIG="production.toml")
+
+
+def test_an_http_api_that_speaks_format_1_leaves_the_stage_in_the_path(
+    service: LambdaService,
+) -> None:
+    """The stage is taken off all the same, and stands before the run's address."""
+    event = rest_api_event("POST", "/events", headers=JSON, body=MINE)
+    event["path"] = event["requestContext"]["path"] = "/dev/events"
+    event["requestContext"]["stage"] = "dev"
+    answer = ask(service, event)
+    assert answer.status == 200
+    assert re.fullmatch(rf"/dev{RUN}", answer.headers["Location"])
+
+
+@pytest.mark.parametrize("event", [{"requestContext": None}, {"httpMethod": None, "Records": []}])
+def test_what_is_almost_a_request_is_refused_too(service: LambdaService, event: Document) -> None:
+    """Nothing about a missing part is taken for granted."""
+    with pytest.raises(NotAnHTTPEventError):
+        service.handle(event)
+
+
+def test_closing_leaves_nothing_behind(settings: Settings) -> None:
+    """The socket goes with the service."""
+    service = LambdaService(create_app(settings))
+    folder = Path(service._folder.name)
+    assert folder.exists()
+    service.close()
+    assert not folder.exists()

@@ -1,0 +1,192 @@
+"""The service inside an app of the user's, under a prefix."""
+
+import io
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from orchestrator import (
+    ORCHESTRATOR,
+    REGISTRY,
+    Event,
+    Extension,
+    Handled,
+    HandlerRegistry,
+    Run,
+    Settings,
+    setup,
+)
+from orchestrator.embedded import CodeBuildStandIn
+from orchestrator.testing import provisioning_event
+from tests.acceptance.answers import only_build, read_problem
+from tests.acceptance.test_about import references
+from tests.conftest import Client
+
+PREFIX = "/tenants-api"
+JSON = {"Content-Type": "application/json"}
+MISFIT = {"tenantId": "t-1", "tier": "GOLD"}
+EVIL = ["//evil.example", '/a"><script>', "https://evil.example", "/a//evil", "/a/", "a", "/a?b"]
+
+
+def extension(event_type: str) -> Extension:
+    """A handler of one type that does nothing."""
+    registry = HandlerRegistry()
+
+    @registry.on(event_type)
+    async def handle(event: Event[dict[str, Any]], run: Run) -> None:
+        """Nothing to do."""
+
+    return Extension(registry=registry)
+
+
+@pytest.fixture
+def parent() -> web.Application:
+    """An app with a route and a small idea of how large a body may be."""
+
+    async def shop(_: web.Request) -> web.Response:
+        return web.Response(text="the shop")
+
+    app = web.Application(client_max_size=10)
+    app.router.add_get("/", shop)
+    return app
+
+
+@pytest.fixture
+async def mounted(
+    parent: web.Application, aiohttp_client: Any, settings: Settings, codebuild: CodeBuildStandIn
+) -> Client:
+    setup(parent, prefix=PREFIX, settings=settings, extension=extension("ORDER"))
+    client: Client = await aiohttp_client(parent)
+    return client
+
+
+async def test_events_are_handled_under_the_prefix(
+    mounted: Client, codebuild: CodeBuildStandIn
+) -> None:
+    """A provisioning starts its build, and `Location` leads to the run."""
+    answer = await mounted.post(f"{PREFIX}/events", json=provisioning_event())
+    assert (answer.status, await answer.json()) == (200, {"success": True})
+    assert answer.headers["Location"].startswith(f"{PREFIX}/runs/")
+    async with mounted.get(answer.headers["Location"]) as run:
+        assert (await run.json())["job"]["id"] == only_build(codebuild).id
+
+
+async def test_a_problem_leads_to_its_run_under_the_prefix(mounted: Client) -> None:
+    """`instance` is the address of the failed run, or of the request where there is none."""
+    refused = await mounted.post(f"{PREFIX}/events/TENANT_PROVISIONING", json=MISFIT)
+    problem = await read_problem(refused, 422)
+    assert problem["instance"].startswith(f"{PREFIX}/runs/")
+    async with mounted.get(problem["instance"]) as run:
+        assert (await run.json())["error"]["message"] == problem["detail"]
+    nowhere = await read_problem(await mounted.get(f"{PREFIX}/nowhere"), 404)
+    assert nowhere["instance"] == f"{PREFIX}/nowhere"
+    assert f"{PREFIX}/openapi.json" in nowhere["detail"]
+
+
+@pytest.mark.parametrize("page", ["/", "/docs"])
+async def test_pages_lead_to_addresses_under_the_prefix(mounted: Client, page: str) -> None:
+    """Every link of the home page and of the documentation is served."""
+    async with mounted.get(PREFIX + page) as answer:
+        assert answer.status == 200
+        links = references(await answer.text())
+    assert f"{PREFIX}/openapi.json" in links
+    for link in links:
+        assert link.startswith(f"{PREFIX}/")
+        async with mounted.get(link) as answer:
+            assert answer.status == 200, link
+
+
+async def test_the_document_has_its_paths_under_the_prefix(mounted: Client) -> None:
+    """Paths of any type and of the registered ones bear it; the parent's routes aren't told."""
+    async with mounted.get(f"{PREFIX}/openapi.json") as answer:
+        document = await answer.json()
+    assert {f"{PREFIX}/events", f"{PREFIX}/events/{{eventType}}", f"{PREFIX}/events/ORDER"} <= set(
+        document["paths"]
+    )
+    assert all(path.startswith(f"{PREFIX}/") for path in document["paths"])
+    assert [server["url"] for server in document["servers"]] == ["/"]
+
+
+async def test_the_parents_routes_are_left_alone(mounted: Client) -> None:
+    """Its pages are its own, and so is its 404."""
+    async with mounted.get("/") as answer:
+        assert await answer.text() == "the shop"
+    for path in ("/nowhere", "/events/ORDER", "/runs/x", f"{PREFIX}-too/healthz"):
+        async with mounted.get(path) as answer:
+            assert (answer.status, answer.content_type) == (404, "text/plain"), path
+            assert await answer.text() == "404: Not Found"
+
+
+async def test_the_parent_reaches_orchestrator_and_registry(
+    parent: web.Application, mounted: Client
+) -> None:
+    """A library call in the same process makes a run that is shown under the prefix."""
+    assert "ORDER" in parent[REGISTRY]
+    handled = await parent[ORCHESTRATOR].handle_event("ORDER", {"a": 1})
+    assert isinstance(handled, Handled)
+    async with mounted.get(f"{PREFIX}/runs/{handled.run_id}") as answer:
+        assert (await answer.json())["eventType"] == "ORDER"
+
+
+async def test_the_parents_limit_does_not_matter(mounted: Client) -> None:
+    """A body that the parent would refuse is within our limit; ours still holds."""
+    large = await mounted.post(f"{PREFIX}/events/ORDER", json={"a": "x" * 100_000})
+    assert large.status == 200
+    body = io.BytesIO(b"{}".ljust(1_048_577))
+    too_large = await mounted.post(f"{PREFIX}/events/ORDER", data=body, headers=JSON)
+    await read_problem(too_large, 413)
+
+
+async def test_two_mounts_live_side_by_side(parent: web.Application, aiohttp_client: Any) -> None:
+    """Each has handlers, runs and addresses of its own."""
+    settings = Settings()
+    for prefix, event_type in (("/one", "FIRST"), ("/two", "SECOND")):
+        setup(parent, prefix=prefix, settings=settings, extension=extension(event_type))
+    client: Client = await aiohttp_client(parent)
+    for prefix, own, foreign in (("/one", "FIRST", "SECOND"), ("/two", "SECOND", "FIRST")):
+        answer = await client.post(f"{prefix}/events/{own}", json={"at": prefix})
+        assert answer.status == 200
+        address = answer.headers["Location"]
+        assert address.startswith(f"{prefix}/runs/")
+        other = {"/one": "/two", "/two": "/one"}[prefix]
+        async with client.get(address) as run, client.get(address.replace(prefix, other)) as none:
+            assert (run.status, none.status) == (200, 404)
+        refused = await client.post(f"{prefix}/events/{foreign}", json={})
+        assert (await read_problem(refused, 400))["instance"].startswith(f"{prefix}/runs/")
+        async with client.get(f"{prefix}/openapi.json") as document:
+            paths = (await document.json())["paths"]
+        assert f"{prefix}/events/{own}" in paths
+        assert not [path for path in paths if path.startswith(f"{other}/")]
+
+
+async def test_a_stripped_prefix_comes_first(mounted: Client) -> None:
+    """What a proxy stripped stands before the prefix of the mount, in every kind of address."""
+    proxy = {"X-Forwarded-Prefix": "/prod/v1"}
+    event = provisioning_event()
+    answer = await mounted.post(f"{PREFIX}/events", json=event, headers=proxy)
+    assert answer.headers["Location"].startswith(f"/prod/v1{PREFIX}/runs/")
+    refused = await mounted.post(f"{PREFIX}/events/TENANT_PROVISIONING", json=MISFIT, headers=proxy)
+    problem = await read_problem(refused, 422)
+    assert problem["instance"].startswith(f"/prod/v1{PREFIX}/runs/")
+    async with mounted.get(f"{PREFIX}/docs", headers=proxy) as page:
+        links = references(await page.text())
+    assert links
+    assert all(link.startswith(f"/prod/v1{PREFIX}/") for link in links)
+    async with mounted.get(f"{PREFIX}/openapi.json", headers=proxy) as document:
+        assert (await document.json())["servers"] == [{"url": "/prod/v1"}]
+
+
+@pytest.mark.parametrize("forged", EVIL)
+async def test_a_forged_prefix_is_ignored(mounted: Client, forged: str) -> None:
+    """A value that is no plain path changes no address."""
+    headers = {"X-Forwarded-Prefix": forged}
+    answer = await mounted.post(f"{PREFIX}/events", json=provisioning_event(), headers=headers)
+    assert answer.headers["Location"].startswith(f"{PREFIX}/runs/")
+    for path in ("/docs", "/"):
+        async with mounted.get(PREFIX + path, headers=headers) as page:
+            text = await page.text()
+        assert forged not in references(text)
+        assert all(link.startswith(f"{PREFIX}/") for link in references(text))
+    async with mounted.get(f"{PREFIX}/openapi.json", headers=headers) as document:
+        assert (await document.json())["servers"] == [{"url": "/"}]

@@ -1,0 +1,372 @@
+"""`explain` and `check`: what they say, and that they do nothing."""
+
+import asyncio
+import json
+import re
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import attrs
+import pytest
+import structlog
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from click.testing import CliRunner, Result
+
+from orchestrator import BadEvent, Event, Extension, HandlerRegistry, Run, Settings, create_app
+from orchestrator.checkup import Checkup, check_setup
+from orchestrator.cli import commands
+from orchestrator.embedded import SAMPLE_TIERS, CodeBuildStandIn, EmbeddedAWS, open_embedded_aws
+from orchestrator.explain import explain_event
+from orchestrator.settings import ApiKey, Auth, Aws, Events, Log, Tiers, child_environment
+from orchestrator.testing import provisioning_event
+from tests.conftest import TIERS
+
+SECRET = "s3cr3t"
+OVERRIDE = {"secret": f"{SECRET}-1", "CLIENT_SECRET": f"{SECRET}-2", "REPLICAS": 3}
+BUS = "saas-bus"
+
+
+def text(value: object) -> bytes:
+    return json.dumps(value).encode()
+
+
+async def run(
+    *arguments: str, stdin: bytes = b"", environment: Mapping[str, str]
+) -> tuple[int | None, str, str]:
+    """Run `orchestrator`: its exit code, standard output and standard error."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "orchestrator", *arguments),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=child_environment(environment),
+    )
+    out, err = await process.communicate(stdin)
+    return process.returncode, out.decode(), err.decode()
+
+
+# explain
+
+
+async def test_an_event_is_explained(settings: Settings, codebuild: CodeBuildStandIn) -> None:
+    """Type, handler, identity, tenant, tier, builder, job and variables; nothing is started."""
+    event = provisioning_event(override=OVERRIDE)
+    explained = await explain_event(settings, None, text(event))
+    assert (explained.event_type, explained.source, explained.event_id) == (
+        "TENANT_PROVISIONING",
+        "TenantManagementService",
+        "event-1",
+    )
+    assert "tenant_provisioning" in str(explained.handler)
+    assert (explained.tenant_id, explained.tier) == ("tenant-1", "STANDARD")
+    assert (explained.builder, explained.job_identifier) == ("CODE_BUILD", "standard-tenant")
+    assert (explained.variables["VPC_ID"], explained.variables["REPLICAS"]) == ("vpc-2", 3)
+    assert explained.trouble is None
+    assert codebuild.calls == []
+
+
+async def test_the_key_is_that_of_the_run(
+    settings: Settings, codebuild: CodeBuildStandIn, aiohttp_client: Any
+) -> None:
+    """What is explained as one event is one when it is sent: with and without an id of its own."""
+    service = await aiohttp_client(create_app(settings))
+    bare = {"tenantId": "t-2", "tier": "STANDARD"}
+    for event, event_type in ((provisioning_event(), None), (bare, "TENANT_PROVISIONING")):
+        explained = await explain_event(settings, event_type, text(event))
+        path = f"/events/{event_type}" if event_type else "/events"
+        answer = await service.post(path, json=event)
+        assert answer.headers["Location"] == f"/runs/{explained.key}"
+
+
+async def test_secrets_are_masked(settings: Settings, codebuild: CodeBuildStandIn) -> None:
+    """In both forms; other variables and expirations are shown. Patterns of one's own count."""
+    event = text(provisioning_event(override=OVERRIDE))
+    explained = await explain_event(settings, None, event)
+    for shown in (explained.as_text(), json.dumps(attrs.asdict(explained))):
+        assert SECRET not in shown
+        assert "CLIENT_SECRET" in shown
+        assert "3600" in shown
+    own = attrs.evolve(settings, log=Log(redact=("VPC_ID",)))
+    variables = (await explain_event(own, None, event)).variables
+    assert (variables["VPC_ID"], variables["secret"]) == ("***", f"{SECRET}-1")
+
+
+FOR_FOO = {"tenantId": "t-1", "tier": "STANDARD", "builderConfig": {"type": "FOO"}}
+
+
+@pytest.mark.parametrize("body", [{"tenantId": "t-1"}, {"tenantId": "t-1", "tier": "STANDARD"}])
+async def test_a_deployment_without_a_job_is_no_trouble(
+    settings: Settings, body: dict[str, Any]
+) -> None:
+    """It would be deployed at once, so there is no job to show and nothing to mend."""
+    explained = await explain_event(settings, "TENANT_DEPLOYMENT", text(body))
+    assert (explained.trouble, explained.job_identifier) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("event_type", "body", "said"),
+    [
+        ("TENANT_PROVISIONING", {"tenantId": "t-1", "tier": "GOLD"}, "GOLD"),
+        ("TENANT_PROVISIONING", {"tenantId": "t-1", "tier": "EMPTY"}, "job name not found"),
+        ("TENANT_PROVISIONING", {"tenantId": "t-1"}, "tier"),
+        ("TENANT_PROVISIONING", {"tenantId": 7, "secret": SECRET}, "$.tenantId"),
+        ("TENANT_PROVISIONING", FOR_FOO, "Invalid builder config provided."),
+        ("TENANT_PARTY", {"tenantId": "t-1"}, "Unsupported event type: TENANT_PARTY"),
+    ],
+)
+async def test_what_would_not_work_is_said(
+    settings: Settings,
+    codebuild: CodeBuildStandIn,
+    event_type: str,
+    body: dict[str, Any],
+    said: str,
+) -> None:
+    """The trouble is what the answer would say; what is known all the same is shown."""
+    explained = await explain_event(settings, event_type, text(body))
+    assert explained.trouble is not None
+    assert said.lower() in explained.trouble.lower()
+    assert explained.trouble in explained.as_text()
+    assert explained.event_type == event_type
+    assert SECRET not in explained.as_text()
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [({"tenantId": "t-1"}, "no type"), ([], "object")],
+)
+async def test_what_is_no_event_is_not_explained(
+    settings: Settings, body: object, said: str
+) -> None:
+    """A bare body doesn't name its type; a list is no event at all."""
+    with pytest.raises(BadEvent, match=said):
+        await explain_event(settings, None, text(body))
+
+
+async def test_an_event_without_a_job_is_explained_too(settings: Settings) -> None:
+    """An outcome has a handler, a tenant and no job."""
+    explained = await explain_event(settings, "TENANT_PROVISIONING_SUCCESS", b'{"TENANT_ID": "t"}')
+    assert (explained.tenant_id, explained.job_identifier, explained.trouble) == ("t", None, None)
+    assert "tenant_outcome" in str(explained.handler)
+
+
+STATIC = {
+    "ORCHESTRATOR_TIERS__BACKEND": "static",
+    "ORCHESTRATOR_TIERS__STATIC": json.dumps(TIERS),
+}
+
+
+async def test_the_command_says_what_would_not_work(codebuild: CodeBuildStandIn) -> None:
+    """An unknown tier exits 1 with the whole explanation as JSON, and starts nothing."""
+    event = text(provisioning_event(tier="GOLD"))
+    code, out, err = await run("explain", "--json", stdin=event, environment=STATIC)
+    assert (code, err) == (1, "")
+    shown = json.loads(out)
+    assert (shown["tier"], shown["tenantId"]) == ("GOLD", "tenant-1")
+    assert "GOLD" in shown["trouble"]
+    assert codebuild.calls == []
+
+
+@pytest.fixture
+def explain() -> Iterator[Callable[..., Result]]:
+    """The command in this process."""
+
+    def invoke(*arguments: str, stdin: bytes) -> Result:
+        return CliRunner(env=STATIC).invoke(commands, ["explain", *arguments], input=stdin)
+
+    yield invoke
+    structlog.reset_defaults()
+
+
+def test_the_command_explains(explain: Callable[..., Result]) -> None:
+    """Exit 0, with secrets masked; a bare body needs `--type`, and then is explained as well."""
+    event = provisioning_event(override=OVERRIDE)
+    whole = explain(stdin=text(event))
+    assert (whole.exit_code, whole.stderr) == (0, "")
+    bare = explain("--type", "TENANT_PROVISIONING", stdin=text(event["detail"]))
+    assert (bare.exit_code, bare.stderr) == (0, "")
+    for said in (whole.stdout, bare.stdout):
+        assert "REPLICAS = 3" in said
+        assert "standard-tenant" in said
+        assert SECRET not in said
+    untyped = explain(stdin=text(event["detail"]))
+    assert (untyped.exit_code, untyped.stdout) == (1, "")
+    assert isinstance(untyped.exception, BadEvent)
+
+
+# check
+
+
+@attrs.frozen
+class Watched:
+    """An embedded AWS with a bus and tiers, and the actions that were asked of it."""
+
+    aws: EmbeddedAWS
+    environment: Mapping[str, str]
+    asked: set[str]
+
+    @property
+    def actions(self) -> set[str]:
+        """As IAM names them."""
+        return self.asked | {f"codebuild:{action}" for action, _ in self.aws.codebuild.calls}
+
+
+@asynccontextmanager
+async def watching(endpoint_url: str, asked: set[str]) -> AsyncIterator[str]:
+    """An endpoint before another one that notes which service is asked for what."""
+
+    async def forward(request: web.Request) -> web.Response:
+        signed = re.search(r"Credential=[^/]+/\d+/[^/]+/([^/]+)/", request.headers["Authorization"])
+        assert signed is not None
+        asked.add(f"{signed[1]}:{request.headers['X-Amz-Target'].partition('.')[2]}")
+        headers = {
+            name: value
+            for name, value in request.headers.items()
+            if name.lower() in ("authorization", "content-type", "x-amz-date", "x-amz-target")
+        }
+        body = await request.read()
+        async with http.post(endpoint_url, data=body, headers=headers) as answer:
+            return web.Response(
+                status=answer.status,
+                body=await answer.read(),
+                content_type=answer.content_type,
+            )
+
+    app = web.Application()
+    app.router.add_post("/", forward)
+    async with aiohttp.ClientSession() as http, TestServer(app) as server:
+        yield str(server.make_url("/"))
+
+
+@pytest.fixture
+async def watched(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Watched]:
+    asked: set[str] = set()
+    async with open_embedded_aws() as aws, watching(aws.endpoint_url, asked) as url:
+        projects = ["standard-tenant", "basic-tenant"]
+        await aws.prepare(tier_table="plans", tiers=SAMPLE_TIERS, bus=BUS, projects=projects)
+        environment = {**aws.environment(), "AWS_ENDPOINT_URL": url}
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        yield Watched(aws, environment, asked)
+
+
+@pytest.fixture
+def real() -> Settings:
+    """The settings of a service that uses all of AWS that there is."""
+    return Settings(
+        tiers=Tiers(table="plans"),
+        events=Events(bus=BUS),
+        aws=Aws(connect_timeout_s=2.0, read_timeout_s=5.0),
+    )
+
+
+def troubles(checkup: Checkup) -> dict[str, str]:
+    return {finding.name: finding.trouble for finding in checkup.findings if finding.trouble}
+
+
+async def test_a_good_setup_is_healthy(watched: Watched, real: Settings) -> None:
+    """Every end is named with what is used and can be reached; nothing is started."""
+    checkup = await check_setup(real)
+    assert checkup.healthy, checkup.as_text()
+    uses = {finding.name: finding.uses for finding in checkup.findings}
+    assert "memory" in uses["ledger"]
+    assert "plans" in uses["tiers"]
+    assert "CodeBuild" in uses["builder CODE_BUILD"]
+    assert BUS in uses["events.bus"]
+    assert "open" in uses["http"]
+    assert watched.aws.codebuild.builds == {}
+    assert "FAIL" not in checkup.as_text()
+
+
+async def test_the_policy_is_what_the_service_calls(
+    watched: Watched, real: Settings, aiohttp_client: Any
+) -> None:
+    """Provisioning, publishing and checking need each action of the policy, and no other."""
+    registry = HandlerRegistry()
+
+    @registry.on("ORDER")
+    async def order(event: Event[dict[str, Any]], run: Run) -> None:
+        await run.publish("ORDERED", {})
+
+    policy = (await check_setup(real)).policy
+    service = await aiohttp_client(create_app(real, extension=Extension(registry=registry)))
+    for body, path in ((provisioning_event(), "/events"), ({"a": 1}, "/events/ORDER")):
+        answer = await service.post(path, json=body)
+        assert answer.status == 200, await answer.text()
+    assert {"dynamodb:Query", "events:PutEvents", "codebuild:StartBuild"} <= watched.actions
+    allowed = [action for statement in policy["Statement"] for action in statement["Action"]]
+    assert sorted(allowed) == sorted(watched.actions)
+    assert policy["Version"] == "2012-10-17"
+    assert {statement["Effect"] for statement in policy["Statement"]} == {"Allow"}
+    resources = {
+        action.partition(":")[0]: statement["Resource"]
+        for statement in policy["Statement"]
+        for action in statement["Action"]
+    }
+    assert resources == {
+        "dynamodb": "arn:aws:dynamodb:*:*:table/plans",
+        "events": f"arn:aws:events:*:*:event-bus/{BUS}",
+        "codebuild": "arn:aws:codebuild:*:*:project/*",
+    }
+
+
+async def test_without_a_bus_none_is_allowed(
+    settings: Settings, codebuild: CodeBuildStandIn
+) -> None:
+    """Static tiers and no bus leave CodeBuild alone to be allowed, and the setup is healthy."""
+    checkup = await check_setup(settings)
+    assert checkup.healthy, checkup.as_text()
+    (statement,) = checkup.policy["Statement"]
+    assert all(action.startswith("codebuild:") for action in statement["Action"])
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "said"),
+    [
+        ({"tiers": Tiers(table="nowhere")}, "tiers", "ResourceNotFoundException"),
+        ({"events": Events(bus="nowhere")}, "events.bus", "ResourceNotFoundException"),
+    ],
+)
+async def test_the_end_that_fails_is_named(
+    watched: Watched, real: Settings, section: dict[str, Any], name: str, said: str
+) -> None:
+    """That one alone has trouble, in AWS's words."""
+    checkup = await check_setup(attrs.evolve(real, **section))
+    assert not checkup.healthy
+    found = troubles(checkup)
+    assert found.keys() == {name}
+    assert said in found[name]
+    assert f"FAIL {name}" in checkup.as_text()
+    assert found[name] in checkup.as_text()
+
+
+async def test_a_key_is_not_shown(settings: Settings, codebuild: CodeBuildStandIn) -> None:
+    """`check` says that a key is asked for, and not which."""
+    auth = Auth(methods=("api_key",), api_key=ApiKey(keys=(f"{SECRET}-key",)))
+    checkup = await check_setup(attrs.evolve(settings, auth=auth))
+    assert "API key" in checkup.as_text()
+    assert SECRET not in checkup.as_text() + json.dumps(checkup.as_json())
+
+
+async def test_a_good_setup_is_told_to_machines(watched: Watched, real: Settings) -> None:
+    """The JSON form has each finding and the policy."""
+    shown = json.loads(json.dumps((await check_setup(real)).as_json()))
+    assert shown["healthy"] is True
+    assert {finding["trouble"] for finding in shown["findings"]} == {None}
+    assert shown["policy"]["Statement"]
+
+
+async def test_the_command_says_what_fails(watched: Watched) -> None:
+    """A bus that isn't there exits 1; the rest is told all the same, the policy too."""
+    named = {"TIER_DETAILS_TABLE": "plans", "EVENT_BUS_NAME": "nowhere"}
+    code, out, err = await run("check", environment={**watched.environment, **named})
+    assert (code, err) == (1, "")
+    assert "FAIL events.bus" in out
+    assert "nowhere" in out
+    assert re.search(r"^ok +tiers .*plans", out, re.MULTILINE)
+    assert json.loads(out[out.index("{") :])["Statement"]
+    assert watched.aws.codebuild.builds == {}
