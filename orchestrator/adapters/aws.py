@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.core.errors import PermanentError, TemporaryError
+from orchestrator.core.errors import PayloadMismatch, PermanentError, TemporaryError
 
 if TYPE_CHECKING:
     import aioboto3
@@ -124,7 +124,7 @@ def aws_errors(call: str, *, missing: str | None = None) -> Iterator[None]:
         code = error.response.get("Error", {}).get("Code", "")
         sentence = f"{call}: {code}: {error.response.get('Error', {}).get('Message', '')}"
         if missing and code == "ResourceNotFoundException":
-            raise PermanentError(missing) from error
+            raise PermanentError(missing, errors=[PayloadMismatch("$", missing)]) from error
         if code in _REFUSED_FOR_GOOD:
             raise PermanentError(sentence) from error
         pause = QUOTA_PAUSE_S if code in _QUOTA_CODES else None

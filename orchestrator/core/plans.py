@@ -30,20 +30,16 @@ class JobPlan:
 async def find_tier(tier: str | None, tiers: TierCatalog) -> Tier:
     """A tier of the catalog. Raises PermanentError if none is named or it isn't there."""
     if tier is None:
-        raise PermanentError(
+        raise _tier_error(
             "The event names no tier, and the tenant has none.",
-            errors=[
-                PayloadMismatch(
-                    "$.planConfig.tier",
-                    "is missing; subscription.plan.tier, plan.tier and tier are read too",
-                )
-            ],
+            "is missing; subscription.plan.tier, plan.tier and tier are read too",
         )
     found = await tiers.find_tier(tier)
     if found is None:
-        raise PermanentError(
+        raise _tier_error(
             f"Tier {tier!r} is not in the tier catalog: add it, or send the event with "
-            "a tier that is."
+            "a tier that is.",
+            f"{tier!r} is not in the tier catalog",
         )
     return found
 
@@ -63,13 +59,20 @@ def plan_job(event: Event[TenantRequest], tier: Tier, attributes: Sequence[str])
     """
     named = job_identifier(tier, attributes)
     if named is None:
-        raise PermanentError("Builder Job name not found in plan details")
+        raise _tier_error(
+            "Builder Job name not found in plan details",
+            f"the tier has no attribute {' or '.join(attributes)}",
+        )
     override = {**event.payload.environment_override, "tenant": _tenant_variable(event)}
     return JobPlan(
         job_identifier=named,
         variables=build_variables(tier, override),
         builder=event.payload.builder or tier.get("builder"),
     )
+
+
+def _tier_error(sentence: str, mismatch: str) -> PermanentError:
+    return PermanentError(sentence, errors=[PayloadMismatch("$.planConfig.tier", mismatch)])
 
 
 def _tenant_variable(event: Event[TenantRequest]) -> str:

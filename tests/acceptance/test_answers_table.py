@@ -185,7 +185,7 @@ class Row:
     status: int
     run: str | None = None
     detail: str | None = None
-    errors: tuple[str, ...] | None = ()
+    errors: tuple[str, ...] = ()
     headers: Mapping[str, str] = {}
     least_pause_s: int = 1
     method: str = "POST"
@@ -294,19 +294,20 @@ TABLE: dict[str, Row] = {
         detail="Invalid builder config provided.",
         errors=("$.builderConfig.config.environmentOverride.NOT-LEGAL",),
     ),
-    # The contract does not say what the `errors` of these three would list.
     "no such tier": never(
-        body=provisioning(planConfig={"tier": "GOLD"}), detail="GOLD", errors=None
+        body=provisioning(planConfig={"tier": "GOLD"}),
+        detail="GOLD",
+        errors=("$.planConfig.tier",),
     ),
     "no job identifier": never(
         body=provisioning(planConfig={"tier": "EMPTY"}),
         detail="Builder Job name not found in plan details",
-        errors=None,
+        errors=("$.planConfig.tier",),
     ),
     "no such CodeBuild project": never(
         body=provisioning(planConfig={"tier": "GOLD"}),
         detail="gold-tenant",
-        errors=None,
+        errors=("$",),
         settings={
             "tiers": Tiers(backend="static", static={"GOLD": {"jobIdentifier": "gold-tenant"}})
         },
@@ -438,7 +439,7 @@ def assert_problem(row: Row, answer: Answer) -> str:
     assert answer.media_type == "application/problem+json"
     problem = answer.json()
     paths = [error["path"] for error in problem.pop("errors", [])]
-    assert row.errors is None or sorted(paths) == sorted(row.errors)
+    assert sorted(paths) == sorted(row.errors)
     detail, instance = problem.pop("detail"), problem.pop("instance")
     assert problem == {
         "type": "about:blank",

@@ -238,12 +238,14 @@ def override(**values: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("body", "detail", "paths"),
     [
-        pytest.param(unfit(planConfig={"tier": "GOLD"}), "'GOLD'", None, id="unknown tier"),
+        pytest.param(
+            unfit(planConfig={"tier": "GOLD"}), "'GOLD'", ["$.planConfig.tier"], id="unknown tier"
+        ),
         pytest.param(unfit(planConfig={}), "tier", ["$.planConfig.tier"], id="no tier"),
         pytest.param(
             unfit(planConfig={"tier": "EMPTY"}),
             "Builder Job name not found in plan details",
-            None,
+            ["$.planConfig.tier"],
             id="tier without job identifier",
         ),
         pytest.param(
@@ -283,12 +285,12 @@ async def test_what_will_never_work_is_kept_as_a_failed_run(
     codebuild: CodeBuildStandIn,
     body: dict[str, Any],
     detail: str,
-    paths: list[str] | None,
+    paths: list[str],
 ) -> None:
     """422 that says why and where; the run says the same, and nothing was started."""
     problem = await read_problem(await service.post(PROVISIONING, json=body), 422)
     assert detail in problem["detail"]
-    assert sorted(error["path"] for error in problem.get("errors", [])) == sorted(paths or [])
+    assert sorted(error["path"] for error in problem.get("errors", [])) == sorted(paths)
     assert all(error["message"] for error in problem.get("errors", []))
     run = await read_run(service, problem["instance"])
     assert run["status"] == "failed"
