@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from orchestrator.app import create_app, open_orchestrator, setup
-    from orchestrator.core import handlers
+    from orchestrator.core import handlers, payloads
     from orchestrator.core.dispatch import Handled, Orchestrator
     from orchestrator.core.errors import (
         BadEvent,
@@ -55,6 +55,7 @@ __all__ = [
     "handlers",
     "load_settings",
     "open_orchestrator",
+    "payloads",
     "setup",
 ]
 
@@ -83,8 +84,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name == "handlers":
-        return importlib.import_module("orchestrator.core.handlers")
+    if name in ("handlers", "payloads"):
+        return importlib.import_module(f"orchestrator.core.{name}")
     for home, names in _HOMES.items():
         if name in names:
             return getattr(importlib.import_module(f"orchestrator.{home}"), name)

@@ -167,6 +167,41 @@ async def test_the_readmes_code_runs(
     assert {error["path"] for error in misfit["errors"]} == {"$.email", "$.plan"}
 
 
+def in_docs(name: str) -> list[dict[str, Any]]:
+    """What the blocks of Python in a page of the docs define, each run on its own."""
+    text = (ROOT / "docs" / name).read_text()
+    spaces = []
+    for code in re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        space: dict[str, Any] = {"__name__": "docs"}
+        exec(compile(code, name, "exec"), space)  # noqa: S102 - our own docs
+        spaces.append(space)
+    return spaces
+
+
+async def test_the_wrapped_handler_of_the_docs_refuses_and_hands_on(
+    start_service: StartService, codebuild: CodeBuildStandIn
+) -> None:
+    """Who hasn't paid gets nothing; who has is provisioned as ever."""
+    wrapping, _ = in_docs("extending.md")
+    service = await start_service(extension=Extension(registry=wrapping["registry"]))
+    body = {"tenantId": "t-1", "tier": "STANDARD"}
+    unpaid = await service.post("/events/TENANT_PROVISIONING", json={**body, "unpaid": True})
+    assert (await read_problem(unpaid, 422))["detail"] == "Pay first."
+    await read_success(await service.post("/events/TENANT_PROVISIONING", json=body))
+    assert only_build(codebuild).project == "standard-tenant"
+
+
+async def test_the_library_call_of_the_docs_starts_a_build(
+    codebuild: CodeBuildStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without any web server."""
+    monkeypatch.setenv("ORCHESTRATOR_TIERS__BACKEND", "static")
+    monkeypatch.setenv("ORCHESTRATOR_TIERS__STATIC", json.dumps(TIERS))
+    _, calling = in_docs("extending.md")
+    await calling["provision"]("t-1")
+    assert only_build(codebuild).project == "standard-tenant"
+
+
 def readme_statuses() -> dict[int, str]:
     """The README's table of answers: what EventBridge makes of each status."""
     table = README.partition("## The answers")[2].partition("\n## ")[0]
