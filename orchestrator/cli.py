@@ -7,13 +7,17 @@ import asyncio
 import json
 import sys
 import traceback
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 if TYPE_CHECKING:
+    from orchestrator.client import Client
     from orchestrator.settings import Settings
+
+Answer = TypeVar("Answer")
 
 _config = click.option(
     "--config",
@@ -35,6 +39,22 @@ _app_dir = click.option(
     expose_value=False,
     help="Where your extension's module lies, if it isn't installed.",
 )
+
+
+def _of_the_service(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of a command that asks a running service."""
+    command = click.option(
+        "--header",
+        metavar="NAME:VALUE",
+        multiple=True,
+        envvar="ORCHESTRATOR_HEADER",
+        help="Sent along, such as an API key; or in the variable ORCHESTRATOR_HEADER.",
+    )(command)
+    return click.option(
+        "--url", default="http://127.0.0.1:8080", show_default=True, help="Where the service is."
+    )(command)
+
+
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
 
 
@@ -82,18 +102,49 @@ def demo() -> None:
 @commands.command()
 @click.argument("event_type", metavar="TYPE")
 @click.argument("file", type=click.File("rb"), default="-")
-@click.option(
-    "--url", default="http://127.0.0.1:8080", show_default=True, help="Where the service is."
-)
+@_of_the_service
 @_as_json
-def send(event_type: str, file: Any, url: str, as_json: bool) -> None:
+def send(event_type: str, file: Any, url: str, header: Sequence[str], as_json: bool) -> None:
     """Send an event of TYPE with the body in FILE (-: standard input) and show what came of it."""
-    from orchestrator.client import send_event
-
-    sent = asyncio.run(send_event(url, event_type, file.read()))
+    sent = _ask(url, header, lambda client: client.send_event(event_type, file.read()))
     _show(sent.as_json() if as_json else sent.as_text())
     if not sent.succeeded:
         sys.exit(1)
+
+
+@commands.command()
+@click.option("--tenant", metavar="ID", help="Of this tenant alone.")
+@click.option("--type", "event_type", metavar="TYPE", help="Of this event type.")
+@click.option("--status", metavar="STATUS", help="In this status: running, failed, ...")
+@click.option("--limit", metavar="N", help="At most so many; 50, at most 100.")
+@click.option("--cursor", help="From there on: what the last page ended with.")
+@_of_the_service
+@_as_json
+def runs(url: str, header: Sequence[str], as_json: bool, **asked: str | None) -> None:
+    """List what became of events, the latest first."""
+    from orchestrator.client import describe_runs
+
+    query = {
+        "tenantId": asked["tenant"],
+        "eventType": asked["event_type"],
+        "status": asked["status"],
+        "limit": asked["limit"],
+        "cursor": asked["cursor"],
+    }
+    page = _ask(url, header, lambda client: client.get_runs(query))
+    _show(page if as_json else describe_runs(page))
+
+
+@commands.command()
+@click.argument("run_id", metavar="ID")
+@_of_the_service
+@_as_json
+def run(run_id: str, url: str, header: Sequence[str], as_json: bool) -> None:
+    """Show one run: its steps, its job, its error."""
+    from orchestrator.client import describe_run
+
+    found = _ask(url, header, lambda client: client.get_run(run_id))
+    _show(found if as_json else describe_run(found))
 
 
 @commands.command()
@@ -176,6 +227,24 @@ def main() -> None:
 def _exit(code: int, message: str) -> None:
     click.echo(f"Error: {message}", err=True)
     sys.exit(code)
+
+
+def _ask(
+    url: str, header: Sequence[str], question: "Callable[[Client], Awaitable[Answer]]"
+) -> "Answer":
+    """The service's answer to one question."""
+    from orchestrator.client import open_client
+
+    pairs = [text.partition(":") for text in header]
+    if any(not colon for _, colon, _ in pairs):
+        raise click.UsageError("--header must be NAME:VALUE, such as x-api-key:the-key.")
+    headers = {name.strip(): value.strip() for name, _, value in pairs}
+
+    async def ask() -> "Answer":
+        async with open_client(url, headers=headers) as client:
+            return await question(client)
+
+    return asyncio.run(ask())
 
 
 def _show(shown: object) -> None:

@@ -1,6 +1,8 @@
 """A client of the running service, for the command line."""
 
 import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
@@ -15,6 +17,10 @@ from orchestrator.wire import decode_json
 
 class ServiceUnreachableError(Exception):
     """Nobody answers at the URL."""
+
+
+class ServiceRefusedError(Exception):
+    """The service answered, but not with what was asked for."""
 
 
 @attrs.frozen
@@ -41,42 +47,101 @@ class Sent:
         if "Idempotent-Replayed" in self.headers:
             lines.append("handled by an earlier delivery")
         if self.run:
-            job = self.run["job"]
-            lines.append(f"run     {self.run['runId']}: {self.run['status']}")
-            lines.append(f"tenant  {self.run['tenantId'] or '-'}")
-            lines.append(f"job     {job['builder'] + ' ' + job['id'] if job else '-'}")
+            lines.append(describe_run(self.run))
         return "\n".join(lines)
 
 
-async def send_event(url: str, event_type: str, text: bytes) -> Sent:
-    """Post an event; a body that names no id gets a fresh one, so it counts as a new event.
+class Client:
+    """One conversation with the service; made by `open_client`."""
+
+    def __init__(self, http: aiohttp.ClientSession) -> None:
+        self._http = http
+
+    async def send_event(self, event_type: str, text: bytes) -> Sent:
+        """Post an event; a body that names no id gets a fresh one, so it counts as a new event.
+
+        Raises:
+            BadEvent: the text is no event.
+        """
+        event = parse_event(
+            event_type,
+            decode_json(text),
+            delivery=Delivery(),
+            aliases=AWS_ALIASES,
+            now=SystemClock().now(),
+            fresh_id=RandomIds().fresh_id(),
+        )
+        address = URL("/events", encoded=True) / event_type
+        headers = {"Content-Type": "application/json", "Idempotency-Key": event.id}
+        async with self._http.post(address, data=text, headers=headers) as answer:
+            sent = Sent(answer.status, dict(answer.headers), await answer.json(content_type=None))
+        location = sent.headers.get("Location") or sent.answer.get("instance", "")
+        if "/runs/" in location:
+            sent = attrs.evolve(sent, run=await self._get(URL(location)))
+        return sent
+
+    async def get_run(self, run_id: str) -> dict[str, Any]:
+        """One run. Raises ServiceRefusedError if there is none."""
+        return await self._get(URL("/runs", encoded=True) / run_id)
+
+    async def get_runs(self, query: Mapping[str, str | None]) -> dict[str, Any]:
+        """A page of runs. Raises ServiceRefusedError for a wrong query."""
+        asked = {name: value for name, value in query.items() if value is not None}
+        return await self._get(URL("/runs").with_query(asked))
+
+    async def _get(self, address: URL) -> dict[str, Any]:
+        async with self._http.get(address) as answer:
+            body: dict[str, Any] = await answer.json(content_type=None)
+            if answer.status != 200:
+                raise ServiceRefusedError(body.get("detail") or f"The answer is {answer.status}.")
+            return body
+
+
+@asynccontextmanager
+async def open_client(url: str, *, headers: Mapping[str, str]) -> AsyncIterator[Client]:
+    """A client of the service at `url`, which sends `headers` along.
 
     Raises:
-        BadEvent: the text is no event.
-        ServiceUnreachableError: nobody answers.
+        ServiceUnreachableError: nobody answers, or nobody that speaks our language.
     """
-    event = parse_event(
-        event_type,
-        decode_json(text),
-        delivery=Delivery(),
-        aliases=AWS_ALIASES,
-        now=SystemClock().now(),
-        fresh_id=RandomIds().fresh_id(),
-    )
     try:
-        async with aiohttp.ClientSession(url) as http:
-            address = URL("/events", encoded=True) / event_type
-            headers = {"Content-Type": "application/json", "Idempotency-Key": event.id}
-            async with http.post(address, data=text, headers=headers) as answer:
-                sent = Sent(
-                    answer.status, dict(answer.headers), await answer.json(content_type=None)
-                )
-            location = sent.headers.get("Location") or sent.answer.get("instance", "")
-            if "/runs/" in location:
-                async with http.get(location) as run:
-                    sent = attrs.evolve(sent, run=await run.json())
-            return sent
-    except (aiohttp.ClientError, TimeoutError) as error:
+        async with aiohttp.ClientSession(url, headers=headers) as http:
+            yield Client(http)
+    except (aiohttp.ClientError, TimeoutError, json.JSONDecodeError) as error:
         raise ServiceUnreachableError(
             f"Nothing answers at {url} ({error}): start the service, or name another --url."
         ) from error
+
+
+def describe_run(run: Mapping[str, Any]) -> str:
+    """A run for a person: a line for each thing there is to say."""
+    rows = {
+        "run": f"{run['runId']}: {run['status']}",
+        "type": run["eventType"],
+        "tenant": run["tenantId"] or "-",
+        "attempt": run["attempt"],
+        "seen": run["firstSeen"],
+        "steps": ", ".join(step["name"] for step in run.get("steps", ())) or "-",
+        "job": _describe_job(run["job"]),
+        "error": run["error"]["message"] if run["error"] else "-",
+    }
+    return "\n".join(f"{name:<8} {value}" for name, value in rows.items())
+
+
+def describe_runs(page: Mapping[str, Any]) -> str:
+    """A page of runs for a person: a line for each."""
+    lines = [
+        f"{run['firstSeen'][:19]}  {run['status']:<9}  {run['eventType']:<28}  "
+        f"{run['tenantId'] or '-':<24}  {run['runId']}"
+        for run in page["items"]
+    ] or ["no runs"]
+    if page["cursor"]:
+        lines.append(f"more: --cursor {page['cursor']}")
+    return "\n".join(lines)
+
+
+def _describe_job(job: Mapping[str, Any] | None) -> str:
+    if job is None:
+        return "-"
+    link = f"  {job['logUrl']}" if job["logUrl"] else ""
+    return f"{job['builder']} {job['id']}{link}"

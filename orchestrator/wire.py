@@ -7,7 +7,7 @@ mismatches of a body are found at once, each with the path that the sender wrote
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from inspect import cleandoc
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import attrs
 import msgspec
@@ -29,6 +29,7 @@ from orchestrator.core.errors import BadEvent, InvalidPayload, PayloadMismatch
 from orchestrator.core.payloads import Tenant, read_object
 from orchestrator.core.secrets import Redactor
 
+Model = TypeVar("Model")
 StructureHook = Callable[[Any, Any], Any]
 
 
@@ -51,6 +52,23 @@ def decode_json(text: bytes) -> Any:
 def encode_json(value: object) -> bytes:
     """`value`, which is JSON already, as text."""
     return msgspec.json.encode(value)
+
+
+def structure_texts(texts: Mapping[str, str], model: type[Model]) -> Model:
+    """A `model` of values that are all text, as those of a query: here "5" may be a number.
+
+    Raises:
+        ValueError: one doesn't fit.
+    """
+    try:
+        structured = msgspec.convert(texts, model, strict=False)
+    except msgspec.ValidationError as error:
+        raise ValueError(str(error)) from None
+    for name in texts:
+        # msgspec takes the text "null" for None.
+        if getattr(structured, name) is None:
+            raise ValueError(f"'null' is no value - at `$.{name}`")
+    return structured
 
 
 def json_field_name(attribute: "attrs.Attribute[Any]") -> str:

@@ -12,6 +12,7 @@ import attrs
 
 from orchestrator.core.errors import TemporaryError
 from orchestrator.core.events import Event, digest
+from orchestrator.core.pages import Page, decode_cursor, encode_cursor
 from orchestrator.core.ports import Clock, Permission
 from orchestrator.core.records import (
     BodyDiffers,
@@ -103,6 +104,32 @@ class InMemoryLedger:
     async def find_run(self, *, run_id: str) -> RunRecord | None:
         return self._runs.get(run_id)
 
+    async def list_runs(
+        self,
+        *,
+        tenant_id: str | None = None,
+        event_type: str | None = None,
+        status: RunStatus | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> Page[RunRecord]:
+        before = None if cursor is None else decode_cursor(cursor)
+        matching = sorted(
+            (
+                run
+                for run in self._runs.values()
+                if tenant_id in (None, run.tenant_id)
+                and event_type in (None, run.event_type)
+                and status in (None, run.status)
+                and (before is None or _position(run) < before)
+            ),
+            key=_position,
+            reverse=True,
+        )
+        items = matching[:limit]
+        more = len(matching) > limit
+        return Page(items, encode_cursor(_position(items[-1])) if more else None)
+
     async def find_tenant(self, *, tenant_id: str) -> TenantRecord | None:
         return self._tenants.get(tenant_id)
 
@@ -118,6 +145,11 @@ class InMemoryLedger:
         if run is None or run.status is not RunStatus.RUNNING or run.attempt != attempt:
             raise TemporaryError(f"The run {run_id} is in other hands.")
         return run
+
+
+def _position(run: RunRecord) -> str:
+    """A run's place in the order of runs; the id tells those of one moment apart."""
+    return f"{run.first_seen.isoformat(timespec='microseconds')} {run.run_id}"
 
 
 def _remember(run: RunRecord, progress: Progress) -> RunRecord:

@@ -11,7 +11,16 @@ from typing import Any, Protocol, runtime_checkable
 import attrs
 
 from orchestrator.core.events import Event
-from orchestrator.core.records import Claim, Job, Progress, RunRecord, Settlement, TenantRecord
+from orchestrator.core.pages import Page
+from orchestrator.core.records import (
+    Claim,
+    Job,
+    Progress,
+    RunRecord,
+    RunStatus,
+    Settlement,
+    TenantRecord,
+)
 
 Tier = Mapping[str, Any]
 TierFunction = Callable[[str], Awaitable[Tier | None]]
@@ -42,6 +51,23 @@ class Ledger(Protocol):
         """End the attempt. Raises TemporaryError if the run is in other hands."""
 
     async def find_run(self, *, run_id: str) -> RunRecord | None: ...
+
+    async def list_runs(
+        self,
+        *,
+        tenant_id: str | None = None,
+        event_type: str | None = None,
+        status: RunStatus | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> Page[RunRecord]:
+        """Runs that match, the one first seen last first; None matches all.
+
+        A run that is added while pages are read moves none of the others.
+
+        Raises:
+            ValueError: the cursor is none of ours.
+        """
 
     async def find_tenant(self, *, tenant_id: str) -> TenantRecord | None: ...
 

@@ -155,6 +155,7 @@ def _documented(description: str, *headers: str) -> Answer:
 
 
 NOT_FOUND = _documented("There is no such thing")
+BAD_QUERY = _documented("A parameter of the query is unknown or wrong")
 REFUSED = _documented("No valid credentials", "WWW-Authenticate")
 UNAVAILABLE = _documented("Not now: try again after the pause", "Retry-After")
 

@@ -4,12 +4,14 @@ from datetime import datetime
 
 import attrs
 from aiohttp import web
+from attrs.validators import ge, le
 
 from orchestrator.core.errors import PayloadMismatch
 from orchestrator.core.records import Job, RunRecord, RunStatus
 from orchestrator.intake.keys import LEDGER, WIRE
 from orchestrator.intake.openapi import Answer, documented
-from orchestrator.intake.problems import NOT_FOUND, REFUSED
+from orchestrator.intake.problems import BAD_QUERY, NOT_FOUND, REFUSED
+from orchestrator.intake.queries import query_parameters, read_query
 
 routes = web.RouteTableDef()
 
@@ -32,8 +34,8 @@ class ErrorView:
 
 
 @attrs.frozen(kw_only=True)
-class RunView:
-    """One run, as it is shown."""
+class RunSummary:
+    """A run in a list."""
 
     run_id: str
     event_type: str
@@ -43,9 +45,51 @@ class RunView:
     first_seen: datetime
     started_at: datetime
     ended_at: datetime | None
-    steps: list[StepView]
     job: Job | None
     error: ErrorView | None
+
+
+@attrs.frozen(kw_only=True)
+class RunView(RunSummary):
+    """One run, with its steps."""
+
+    steps: list[StepView]
+
+
+@attrs.frozen(kw_only=True)
+class RunPage:
+    """Runs, and the cursor of the next page; null: there is none."""
+
+    items: list[RunSummary]
+    cursor: str | None
+
+
+@attrs.frozen(kw_only=True)
+class RunQuery:
+    """What a list of runs may be asked for; all of it is optional."""
+
+    tenant_id: str | None = None
+    event_type: str | None = None
+    status: RunStatus | None = None
+    limit: int = attrs.field(default=50, validator=[ge(1), le(100)])
+    cursor: str | None = None
+
+
+@routes.get("/runs")
+@documented(
+    "Runs, the latest first",
+    tag="runs",
+    answers={200: Answer("A page of runs", RunPage), 400: BAD_QUERY, 401: REFUSED},
+    parameters=query_parameters(RunQuery),
+)
+async def get_runs(request: web.Request) -> web.Response:
+    query: RunQuery = read_query(request, RunQuery)
+    try:
+        page = await request.app[LEDGER].list_runs(**attrs.asdict(query, recurse=False))
+    except ValueError as error:
+        raise web.HTTPBadRequest(text=f"The query does not fit: {error}.") from None
+    shown = RunPage(items=[_summary(run) for run in page.items], cursor=page.cursor)
+    return web.json_response(request.app[WIRE].unstructure(shown))
 
 
 @routes.get("/runs/{runId}", name="run")
@@ -64,12 +108,16 @@ async def get_run(request: web.Request) -> web.Response:
 
 def _view(run: RunRecord) -> RunView:
     steps = [StepView(name=step.name, recorded_at=step.recorded_at) for step in run.steps.values()]
+    return RunView(**attrs.asdict(_summary(run), recurse=False), steps=steps)
+
+
+def _summary(run: RunRecord) -> RunSummary:
     error = None
     if run.error is not None:
         error = ErrorView(
             type=run.error.type, message=run.error.message, errors=list(run.error.errors)
         )
-    return RunView(
+    return RunSummary(
         run_id=run.run_id,
         event_type=run.event_type,
         tenant_id=run.tenant_id,
@@ -78,7 +126,6 @@ def _view(run: RunRecord) -> RunView:
         first_seen=run.first_seen,
         started_at=run.started_at,
         ended_at=run.ended_at,
-        steps=steps,
         job=run.job,
         error=error,
     )

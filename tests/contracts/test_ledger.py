@@ -343,3 +343,56 @@ async def test_an_unfinished_content_event_keeps_its_steps_within_the_window(
 async def test_a_reachable_ledger_says_so(ledger: Ledger) -> None:
     """Readiness asks, and no error is the answer."""
     await ledger.check()
+
+
+async def list_ids(ledger: Ledger, **asked: Any) -> list[str]:
+    page = await ledger.list_runs(**asked)
+    return [run.event_id for run in page.items]
+
+
+async def test_runs_are_listed_the_latest_first(ledger: Ledger, clock: ManualClock) -> None:
+    """In the order in which their events were first seen, whatever became of them since."""
+    for number in range(3):
+        run = await claimed(ledger, clock, event_id=f"event-{number}")
+        await settle(ledger, run, RunStatus.FAILED if number == 0 else RunStatus.SUCCEEDED)
+        clock.turn(1)
+    await claimed(ledger, clock, event_id="event-0")
+    assert await list_ids(ledger) == ["event-2", "event-1", "event-0"]
+
+
+async def test_runs_are_listed_by_what_they_are(ledger: Ledger, clock: ManualClock) -> None:
+    """Tenant, type and status narrow the list, alone and together."""
+    first = await claimed(ledger, clock, event_id="a", tenant_id="t-1")
+    await settle(ledger, first, RunStatus.FAILED)
+    await claimed(ledger, clock, event_id="b", tenant_id="t-2")
+    assert await list_ids(ledger, tenant_id="t-1") == ["a"]
+    assert await list_ids(ledger, status=RunStatus.RUNNING) == ["b"]
+    assert len(await list_ids(ledger, event_type="ORDER")) == 2
+    assert await list_ids(ledger, event_type="OTHER") == []
+    assert await list_ids(ledger, tenant_id="t-2", status=RunStatus.FAILED) == []
+
+
+@pytest.mark.parametrize("pause_s", [0, 1], ids=["of one moment", "one after the other"])
+async def test_pages_have_each_run_once(ledger: Ledger, clock: ManualClock, pause_s: int) -> None:
+    """A run that is added in the meantime moves none of the others; the last page says so."""
+    for number in range(5):
+        await claimed(ledger, clock, event_id=f"event-{number}")
+        clock.turn(pause_s)
+    seen: list[str] = []
+    cursor = None
+    for size in (2, 2, 1):
+        page = await ledger.list_runs(limit=2, cursor=cursor)
+        assert len(page.items) == size
+        seen += [run.event_id for run in page.items]
+        cursor = page.cursor
+        clock.turn(1)
+        await claimed(ledger, clock, event_id=f"late-{len(seen)}")
+    assert cursor is None
+    assert sorted(seen) == [f"event-{number}" for number in range(5)]
+
+
+@pytest.mark.parametrize("cursor", ["", "é", "a", "////", "not one of ours"])
+async def test_a_cursor_of_nobodys_is_refused(ledger: Ledger, cursor: str) -> None:
+    """A list that begins anywhere would hide runs."""
+    with pytest.raises(ValueError, match="no cursor of ours"):
+        await ledger.list_runs(cursor=cursor)

@@ -131,6 +131,22 @@ async def test_send_shows_what_came_of_the_event(service: Service, tmp_path: Pat
     assert "Traceback" not in refused.err
 
 
+async def test_runs_are_listed_and_shown(service: Service) -> None:
+    """A line for each run; one run with its job; what isn't there is one line, exit 1."""
+    here = ("--url", service.url)
+    assert (await run("runs", *here)).out == "no runs\n"
+    sent = await run("send", "TENANT_PROVISIONING", *here, "--json", stdin=json.dumps(BASIC))
+    run_id = json.loads(sent.out)["run"]["runId"]
+    listed = await run("runs", *here, "--tenant", "t-1", "--header", "x-api-key:unused")
+    assert listed.out.split()[1:] == ["succeeded", "TENANT_PROVISIONING", "t-1", run_id]
+    shown = await run("run", run_id, *here)
+    assert (shown.code, shown.err) == (0, "")
+    assert "CODE_BUILD basic-tenant:" in shown.out
+    missing = await run("run", "nowhere", *here)
+    assert missing.code == 1
+    assert_one_line(missing)
+
+
 async def test_send_says_that_nobody_listens() -> None:
     """One line that names the address, exit 1."""
     ended = await run("send", "TENANT_PROVISIONING", "--url", NOBODY, stdin=json.dumps(BASIC))
