@@ -7,7 +7,7 @@ import asyncio
 import json
 import sys
 import traceback
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -46,13 +46,22 @@ def _of_the_service(command: Callable[..., None]) -> Callable[..., None]:
     command = click.option(
         "--header",
         metavar="NAME:VALUE",
-        multiple=True,
         envvar="ORCHESTRATOR_HEADER",
         help="Sent along, such as an API key; or in the variable ORCHESTRATOR_HEADER.",
     )(command)
     return click.option(
-        "--url", default="http://127.0.0.1:8080", show_default=True, help="Where the service is."
+        "--url",
+        default="http://127.0.0.1:8080",
+        show_default=True,
+        callback=_check_url,
+        help="Where the service is.",
     )(command)
+
+
+def _check_url(_: click.Context, __: click.Parameter, url: str) -> str:
+    if not url.startswith(("http://", "https://")):
+        raise click.BadParameter(f"{url!r} must begin with http:// or https://.")
+    return url
 
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
@@ -104,7 +113,7 @@ def demo() -> None:
 @click.argument("file", type=click.File("rb"), default="-")
 @_of_the_service
 @_as_json
-def send(event_type: str, file: Any, url: str, header: Sequence[str], as_json: bool) -> None:
+def send(event_type: str, file: Any, url: str, header: str | None, as_json: bool) -> None:
     """Send an event of TYPE with the body in FILE (-: standard input) and show what came of it."""
     sent = _ask(url, header, lambda client: client.send_event(event_type, file.read()))
     _show(sent.as_json() if as_json else sent.as_text())
@@ -120,7 +129,7 @@ def send(event_type: str, file: Any, url: str, header: Sequence[str], as_json: b
 @click.option("--cursor", help="From there on: what the last page ended with.")
 @_of_the_service
 @_as_json
-def runs(url: str, header: Sequence[str], as_json: bool, **asked: str | None) -> None:
+def runs(url: str, header: str | None, as_json: bool, **asked: str | None) -> None:
     """List what became of events, the latest first."""
     from orchestrator.client import describe_runs
 
@@ -139,7 +148,7 @@ def runs(url: str, header: Sequence[str], as_json: bool, **asked: str | None) ->
 @click.argument("run_id", metavar="ID")
 @_of_the_service
 @_as_json
-def run(run_id: str, url: str, header: Sequence[str], as_json: bool) -> None:
+def run(run_id: str, url: str, header: str | None, as_json: bool) -> None:
     """Show one run: its steps, its job, its error."""
     from orchestrator.client import describe_run
 
@@ -230,15 +239,15 @@ def _exit(code: int, message: str) -> None:
 
 
 def _ask(
-    url: str, header: Sequence[str], question: "Callable[[Client], Awaitable[Answer]]"
+    url: str, header: str | None, question: "Callable[[Client], Awaitable[Answer]]"
 ) -> "Answer":
     """The service's answer to one question."""
     from orchestrator.client import open_client
 
-    pairs = [text.partition(":") for text in header]
-    if any(not colon for _, colon, _ in pairs):
+    name, colon, value = (header or "").partition(":")
+    if header and not colon:
         raise click.UsageError("--header must be NAME:VALUE, such as x-api-key:the-key.")
-    headers = {name.strip(): value.strip() for name, _, value in pairs}
+    headers = {name.strip(): value.strip()} if colon else {}
 
     async def ask() -> "Answer":
         async with open_client(url, headers=headers) as client:

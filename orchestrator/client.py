@@ -4,14 +4,14 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 import attrs
 from yarl import URL
 
-from orchestrator.adapters.system import RandomIds, SystemClock
-from orchestrator.core.envelopes import Delivery, parse_event
-from orchestrator.core.events import AWS_ALIASES
+from orchestrator.adapters.system import RandomIds
+from orchestrator.core.envelopes import read_event_id
 from orchestrator.wire import decode_json
 
 
@@ -54,8 +54,9 @@ class Sent:
 class Client:
     """One conversation with the service; made by `open_client`."""
 
-    def __init__(self, http: aiohttp.ClientSession) -> None:
+    def __init__(self, http: aiohttp.ClientSession, base: URL) -> None:
         self._http = http
+        self._base = base
 
     async def send_event(self, event_type: str, text: bytes) -> Sent:
         """Post an event; a body that names no id gets a fresh one, so it counts as a new event.
@@ -63,31 +64,30 @@ class Client:
         Raises:
             BadEvent: the text is no event.
         """
-        event = parse_event(
-            event_type,
-            decode_json(text),
-            delivery=Delivery(),
-            aliases=AWS_ALIASES,
-            now=SystemClock().now(),
-            fresh_id=RandomIds().fresh_id(),
-        )
-        address = URL("/events", encoded=True) / event_type
-        headers = {"Content-Type": "application/json", "Idempotency-Key": event.id}
+        headers = {"Content-Type": "application/json"}
+        if read_event_id(decode_json(text)) is None:
+            headers["Idempotency-Key"] = RandomIds().fresh_id()
+        address = self._at("events", event_type)
         async with self._http.post(address, data=text, headers=headers) as answer:
             sent = Sent(answer.status, dict(answer.headers), await answer.json(content_type=None))
         location = sent.headers.get("Location") or sent.answer.get("instance", "")
         if "/runs/" in location:
-            sent = attrs.evolve(sent, run=await self._get(URL(location)))
+            sent = attrs.evolve(sent, run=await self._get(self._base.join(URL(location))))
         return sent
 
     async def get_run(self, run_id: str) -> dict[str, Any]:
         """One run. Raises ServiceRefusedError if there is none."""
-        return await self._get(URL("/runs", encoded=True) / run_id)
+        return await self._get(self._at("runs", run_id))
 
     async def get_runs(self, query: Mapping[str, str | None]) -> dict[str, Any]:
         """A page of runs. Raises ServiceRefusedError for a wrong query."""
         asked = {name: value for name, value in query.items() if value is not None}
-        return await self._get(URL("/runs").with_query(asked))
+        return await self._get(self._at("runs").with_query(asked))
+
+    def _at(self, *segments: str) -> URL:
+        """An address below the service's, which may itself lie under a prefix."""
+        path = "/".join(quote(segment, safe="") for segment in segments)
+        return URL(f"{str(self._base).rstrip('/')}/{path}", encoded=True)
 
     async def _get(self, address: URL) -> dict[str, Any]:
         async with self._http.get(address) as answer:
@@ -105,8 +105,8 @@ async def open_client(url: str, *, headers: Mapping[str, str]) -> AsyncIterator[
         ServiceUnreachableError: nobody answers, or nobody that speaks our language.
     """
     try:
-        async with aiohttp.ClientSession(url, headers=headers) as http:
-            yield Client(http)
+        async with aiohttp.ClientSession(headers=headers) as http:
+            yield Client(http, URL(url))
     except (aiohttp.ClientError, TimeoutError, json.JSONDecodeError) as error:
         raise ServiceUnreachableError(
             f"Nothing answers at {url} ({error}): start the service, or name another --url."

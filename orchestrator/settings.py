@@ -155,7 +155,7 @@ def load_settings(
     """
     environ = os.environ if environ is None else environ
     chosen = config or environ.get(_CONFIG_VARIABLE)
-    values = _read_file(Path(chosen)) if chosen else {}
+    values = _read_file(chosen) if chosen else {}
     _refuse_unknown(values, Settings, "")
     for variable, text in sorted(_variables(environ).items()):
         _overlay(values, variable, text)
@@ -177,9 +177,8 @@ def _variables(environ: Mapping[str, str]) -> dict[str, str]:
     return {**aliased, **own}
 
 
-def _read_file(path: Path) -> dict[str, Any]:
-    is_name = path.parent == Path()
-    found = _shipped(path) if is_name and not path.exists() else path
+def _read_file(path: str | Path) -> dict[str, Any]:
+    found = _shipped(str(path)) or Path(path)
     try:
         return tomllib.loads(found.read_text())
     except OSError as error:
@@ -188,11 +187,16 @@ def _read_file(path: Path) -> dict[str, Any]:
         raise SettingsError(f"The settings file {path} is not TOML: {error}.") from None
 
 
-def _shipped(path: Path) -> Path:
-    """The file of that name in the wheel, or in a checkout, where it lies beside the package."""
+def _shipped(path: str) -> Path | None:
+    """The file that ships with the package, if `path` is the bare name of one.
+
+    It outranks one of that name in the working directory, from which nothing is picked up
+    unasked: write `./local.toml` for that. In a checkout it lies beside the package.
+    """
     package = Path(str(files("orchestrator")))
-    shipped = package / "config" / path.name
-    return shipped if shipped.exists() else package.parent / "config" / path.name
+    places = (package / "config" / path, package.parent / "config" / path)
+    is_bare = path == Path(path).name
+    return next((place for place in places if is_bare and place.exists()), None)
 
 
 def _refuse_unknown(values: Mapping[str, Any], section: type, path: str) -> None:

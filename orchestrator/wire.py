@@ -4,10 +4,14 @@ Strict means that nothing is coerced: `1` is no string and `"1"` no number. All
 mismatches of a body are found at once, each with the path that the sender wrote.
 """
 
+import contextlib
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from decimal import Decimal
 from inspect import cleandoc
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from uuid import UUID
 
 import attrs
 import msgspec
@@ -76,7 +80,7 @@ def json_field_name(attribute: "attrs.Attribute[Any]") -> str:
     name: str | None = attribute.metadata.get("json_name")
     if name is not None:
         return name
-    head, *rest = attribute.name.split("_")
+    head, *rest = attribute.name.lstrip("_").split("_")
     return head + "".join(word[:1].upper() + word[1:] for word in rest)
 
 
@@ -106,10 +110,10 @@ class Wire:
 
     def _redacted(self, mismatch: PayloadMismatch) -> PayloadMismatch:
         """A validator's message may quote the value that it refuses."""
-        name = mismatch.path.rpartition(".")[2].partition("[")[0]
+        names = re.split(r"[.\[\]]+", mismatch.path)
         return (
             attrs.evolve(mismatch, message="does not fit")
-            if self._redactor.is_secret(name)
+            if any(map(self._redactor.is_secret, names))
             else mismatch
         )
 
@@ -161,6 +165,10 @@ def _build_converter() -> Converter:
         converter.register_structure_hook(primitive, _exactly(primitive, name))
     converter.register_structure_hook(float, _number)
     converter.register_structure_hook(datetime, _datetime)
+    converter.register_structure_hook(UUID, _from_text(UUID, "a UUID"))
+    converter.register_structure_hook(Decimal, _from_text(Decimal, "a decimal number as text"))
+    converter.register_unstructure_hook(UUID, str)
+    converter.register_unstructure_hook(Decimal, str)
 
     # Last: the hook that it wraps is made of those above.
     structure_tenant = converter.get_structure_hook(Tenant)
@@ -224,6 +232,16 @@ def _datetime(value: Any, _: Any) -> datetime:
         return datetime.fromisoformat(value)
     except (TypeError, ValueError):
         raise TypeError("must be a time as in RFC 3339, such as 2026-11-20T09:14:03Z") from None
+
+
+def _from_text(kind: Callable[[str], Any], name: str) -> StructureHook:
+    def parse(value: Any, _: Any) -> Any:
+        if isinstance(value, str):
+            with contextlib.suppress(ValueError, ArithmeticError):
+                return kind(value)
+        raise TypeError(f"must be {name}")
+
+    return parse
 
 
 def _mismatches(error: BaseException, path: str) -> Iterator[PayloadMismatch]:

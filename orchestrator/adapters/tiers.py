@@ -1,6 +1,7 @@
 """Tier catalogs that need no AWS: one written in the settings, and a cache before any other."""
 
 import asyncio
+import copy
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
@@ -31,6 +32,8 @@ class FunctionTierCatalog:
 class CachedTierCatalog:
     """Remembers found tiers for `keep_s` seconds; many askers at once cost one question.
 
+    Each gets a copy: what a handler does to its tier is nobody else's business.
+
     A tier that isn't there is asked for again each time: whoever adds it is waiting.
     """
 
@@ -44,12 +47,12 @@ class CachedTierCatalog:
     async def find_tier(self, tier: str) -> Tier | None:
         known = self._found.get(tier)
         if known is not None and self._clock.now() < known[0]:
-            return known[1]
+            return copy.deepcopy(known[1])
         asking = self._asked.get(tier)
         if asking is None:
             asking = self._asked[tier] = asyncio.create_task(self._ask(tier))
         # Shielded: an asker that gives up must not fail the others.
-        return await asyncio.shield(asking)
+        return copy.deepcopy(await asyncio.shield(asking))
 
     async def _ask(self, tier: str) -> Tier | None:
         try:

@@ -6,7 +6,7 @@ Whatever brings an event (HTTP, a queue, a library call) comes through
 
 import asyncio
 import traceback
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from contextvars import ContextVar
 from typing import Any, Protocol
 
@@ -142,49 +142,52 @@ class Orchestrator:
             registration = self.registry.resolve(event.type)
             payload = self.services.structure.structure(event.body, registration.payload)
             await registration.handler(attrs.evolve(event, payload=payload), run)
+            # Within the attempt: one that fails is handed back with it and comes again; what
+            # was handled before is then a duplicate.
+            for event_type, body in run.follow_ups:
+                await self._handle(_follow_up(event, event_type, body))
         except (PermanentError, TemporaryError) as error:
             final = isinstance(error, PermanentError)
             await self._settle(run, RunStatus.FAILED if final else RunStatus.RETRY, error)
             error.run_id = record.run_id
             raise
-        except asyncio.CancelledError:
-            await asyncio.shield(
-                self._settle(run, RunStatus.RETRY, TemporaryError("The attempt was cancelled."))
-            )
-            raise
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+                reason = TemporaryError("The attempt was cancelled and handed back.")
+                await self._settle(run, RunStatus.RETRY, reason)
+                raise
+            log.error("handler failed", exc_info=error)
             final = record.attempt >= self.limits.max_attempts
             await self._settle(run, RunStatus.FAILED if final else RunStatus.RETRY, error)
-            log.error("handler failed", exc_info=error)
             raise HandlerFailed(event.type, record.run_id) from error
         else:
             await self._settle(
                 run,
                 RunStatus.SUCCEEDED,
-                tenant_state=STATE_AFTER.get(event.type),
+                # What a follow-up made of the tenant is later news than this.
+                tenant_state=None if run.follow_ups else STATE_AFTER.get(event.type),
                 tier=read_tier(event.body) if event.type == TENANT_PROVISIONING else None,
             )
-            for event_type, body in run.follow_ups:
-                await self._handle(_follow_up(event, event_type, body))
 
     async def _settle(
         self,
         run: Run,
         status: RunStatus,
-        error: Exception | None = None,
+        error: BaseException | None = None,
         tenant_state: str | None = None,
         tier: str | None = None,
     ) -> None:
-        await self.services.ledger.settle(
-            run_id=run.run_id,
-            attempt=run.attempt,
-            settlement=Settlement(
-                status=status,
-                progress=run.unrecorded,
-                error=_failure(error) if error else None,
-                tenant_state=tenant_state,
-                tier=tier,
-            ),
+        settlement = Settlement(
+            status=status,
+            progress=run.unrecorded,
+            error=_failure(error) if error else None,
+            tenant_state=tenant_state,
+            tier=tier,
+        )
+        await _to_its_end(
+            self.services.ledger.settle(
+                run_id=run.run_id, attempt=run.attempt, settlement=settlement
+            )
         )
         log.info("settled", status=status, **({"reason": str(error)} if error else {}))
 
@@ -203,7 +206,27 @@ def _follow_up(event: Event[Body], event_type: str, body: Body) -> Event[Body]:
     )
 
 
-def _failure(error: Exception) -> Failure:
+def _is_cancelled() -> bool:
+    """Whether this task was asked to stop, and not just something that a handler awaited."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+async def _to_its_end(write: Coroutine[Any, Any, None]) -> None:
+    """A write that is under way is finished, whoever cancels us: half of it is worse than none."""
+    task = asyncio.ensure_future(write)
+    cancelled = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    task.result()
+    if cancelled is not None:
+        raise cancelled
+
+
+def _failure(error: BaseException) -> Failure:
     is_bug = not isinstance(error, PermanentError | TemporaryError)
     return Failure(
         type=type(error).__name__,

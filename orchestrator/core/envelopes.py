@@ -106,6 +106,11 @@ def read_event_type(raw: object) -> str:
     return named
 
 
+def read_event_id(raw: object) -> str | None:
+    """The id that a body gives itself, None without one. Raises BadEvent for a broken envelope."""
+    return _open(raw).id
+
+
 def structured_cloudevent(attributes: Mapping[str, str], data: object) -> dict[str, Any]:
     """A binary CloudEvent in its structured form.
 

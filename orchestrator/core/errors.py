@@ -17,6 +17,7 @@ whatever else it raises is a bug. Adapters turn foreign errors into these two at
 edge. What each means over HTTP is decided in `intake/problems.py`.
 """
 
+import math
 from collections.abc import Sequence
 
 import attrs
@@ -78,6 +79,8 @@ class TemporaryError(OrchestratorError):
 
     def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
         super().__init__(message)
+        if retry_after_s is not None and not math.isfinite(retry_after_s):
+            raise ValueError(f"retry_after_s is {retry_after_s!r}: give a number of seconds.")
         self.retry_after_s = retry_after_s
 
 

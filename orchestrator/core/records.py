@@ -91,6 +91,10 @@ class Progress:
     def __bool__(self) -> bool:
         return bool(self.steps or self.job)
 
+    def followed_by(self, later: "Progress") -> "Progress":
+        """This and what came after it."""
+        return Progress(steps=(*self.steps, *later.steps), job=later.job or self.job)
+
 
 @attrs.frozen(kw_only=True)
 class Settlement:

@@ -121,8 +121,8 @@ class Run:
         return self._services.structure.structure(copy.deepcopy(remembered.result), returns)
 
     def step_key(self, name: str) -> str:
-        """The idempotency key of a step: the same in every attempt of this run."""
-        return digest(self.run_id, name)
+        """The idempotency key of a step: the same in every attempt at the same event."""
+        return digest(self._record.request_key, name)
 
     async def start_job(
         self, job_identifier: str, params: Mapping[str, Any], builder: str | None = None
@@ -193,11 +193,17 @@ class Run:
         self._taken.add(name)
 
     async def _record_progress(self) -> None:
-        if self.unrecorded:
+        if not self.unrecorded:
+            return
+        # Taken off before it is written: a step that runs beside this may add to it meanwhile.
+        progress, self.unrecorded = self.unrecorded, Progress()
+        try:
             await self._services.ledger.record(
-                run_id=self.run_id, attempt=self.attempt, progress=self.unrecorded
+                run_id=self.run_id, attempt=self.attempt, progress=progress
             )
-            self.unrecorded = Progress()
+        except BaseException:
+            self.unrecorded = progress.followed_by(self.unrecorded)
+            raise
 
 
 def _traceparent(start_key: str) -> str:

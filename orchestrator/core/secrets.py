@@ -1,5 +1,6 @@
 """Which names bear secrets, and values with those masked."""
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from fnmatch import translate
@@ -34,9 +35,20 @@ class Redactor:
                 return {name: self._redact_named(str(name), item) for name, item in value.items()}
             case list() | tuple():
                 return [self.redact(item) for item in value]
+            case str() if value[:1] in ("{", "["):
+                return self._redact_json(value)
             case _ if attrs.has(type(value)):
                 return self.redact(attrs.asdict(value, recurse=False))
         return value
+
+    def _redact_json(self, text: str) -> str:
+        """JSON text, such as a build's variable `tenant`, with masks; other text as it is."""
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError):
+            return text
+        redacted = self.redact(value)
+        return text if redacted == value else json.dumps(redacted)
 
     def _redact_named(self, name: str, value: Any) -> Any:
         if isinstance(value, int | float) or value is None or not self.is_secret(name):

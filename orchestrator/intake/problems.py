@@ -1,7 +1,7 @@
 """One table: what each error means over HTTP. Answers are RFC 9457 problem details.
 
 EventBridge decides by the status whether it sends an event again, so nothing here is 3xx or
-409, and a temporary failure is never 4xx (see docs/delivery.md).
+409, and a temporary failure is never 4xx (README.md has the table).
 """
 
 import math
@@ -68,7 +68,8 @@ def problem(
     body = Problem(
         title=HTTPStatus(status).phrase,
         status=int(status),
-        detail=detail,
+        # A lone surrogate, in a message of anybody's, has no place in UTF-8.
+        detail=detail.encode("utf-8", "replace").decode(),
         instance=instance,
         errors=list(errors) or None,
     )

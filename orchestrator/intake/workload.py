@@ -12,6 +12,9 @@ import structlog
 
 from orchestrator.core.errors import OrchestratorError, Overloaded, TemporaryError
 
+#: How long a handler may take to stop; one that swallows its cancellation is left behind.
+_CANCEL_S = 2.0
+
 Outcome = TypeVar("Outcome")
 
 log = structlog.get_logger("orchestrator.workload")
@@ -49,9 +52,9 @@ class Workload:
         self._tasks.add(task)
         task.add_done_callback(self._forget)
         await asyncio.wait({task}, timeout=self._deadline_s)
-        if not task.done():
-            if self._hands_back:
-                await _cancel({task})
+        if not task.done() and self._hands_back:
+            await _cancel({task})
+        if not task.done() or (self._hands_back and task.cancelled()):
             raise TemporaryError(
                 f"The event is still being handled after {self._deadline_s:g} s: send it again."
             )
@@ -82,7 +85,11 @@ class Workload:
 
 async def _cancel(tasks: set[asyncio.Task[Any]]) -> None:
     """Cancel, and wait until each has handed its run back."""
-    cancelled = list(tasks)
+    cancelled = set(tasks)
+    if not cancelled:
+        return
     for task in cancelled:
         task.cancel()
-    await asyncio.gather(*cancelled, return_exceptions=True)
+    _, stubborn = await asyncio.wait(cancelled, timeout=_CANCEL_S)
+    if stubborn:
+        log.error("handlers did not stop when they were cancelled", events=len(stubborn))

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator import Event, Extension, HandlerRegistry, Run, handlers
+from orchestrator import Event, Extension, HandlerRegistry, Run, TemporaryError, handlers
 from orchestrator.core.payloads import TenantOutcome
 from orchestrator.embedded import CodeBuildStandIn
 from orchestrator.testing import envelope
@@ -94,3 +94,22 @@ async def test_the_success_event_is_handled_once(start_service: StartService) ->
     first = await read_success(await service.post("/events", json=event))
     assert await read_success(await service.post("/events", json=event)) == first
     assert len(called) == 1
+
+
+async def test_a_follow_up_that_fails_comes_again(start_service: StartService) -> None:
+    """Until the success is handled the deployment isn't, so no 200 hides it."""
+    registry = HandlerRegistry()
+    attempts = []
+
+    @registry.on("TENANT_DEPLOYMENT_SUCCESS")
+    async def succeed(event: Event[dict[str, Any]], run: Run) -> None:
+        attempts.append(run.attempt)
+        if run.attempt == 1:
+            raise TemporaryError("not yet")
+
+    service = await start_service(extension=Extension(registry=registry))
+    event = envelope("TENANT_DEPLOYMENT", WITHOUT_A_JOB)
+    assert (await service.post("/events", json=event)).status == 503
+    assert (await service.post("/events", json=event)).status == 200
+    assert attempts == [1, 2]
+    assert (await service.post("/events", json=event)).headers["Idempotent-Replayed"] == "true"

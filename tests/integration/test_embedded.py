@@ -575,7 +575,8 @@ async def test_it_is_quiet(
 
 def test_a_missing_moto_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the `dev` extra is not installed, the import says how to install it."""
-    monkeypatch.delitem(sys.modules, "orchestrator.embedded")
+    for module in ("orchestrator.embedded", "orchestrator.embedded.aws"):
+        monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, "moto.moto_server.werkzeug_app", None)
     with pytest.raises(ImportError, match=r'needs moto: pip install "saas-orchestrator\[dev\]"'):
         importlib.import_module("orchestrator.embedded")

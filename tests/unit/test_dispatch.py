@@ -525,3 +525,54 @@ async def test_any_error_that_is_not_the_handlers_to_raise_keeps_its_traceback(
     record = await counter.run_of(failed.value)
     assert record.error is not None
     assert "from within" in (record.error.traceback or "")
+
+
+async def test_a_cancellation_of_the_handlers_own_making_is_a_bug(counter: Counter) -> None:
+    """Only who cancels the attempt itself has it handed back; else it ends like any bug."""
+
+    async def act(event: Event[Any], run: Run) -> None:
+        raise asyncio.CancelledError
+
+    counter.act = act
+    for _ in range(3):
+        with pytest.raises(HandlerFailed) as failed:
+            await counter.deliver()
+    assert (await counter.run_of(failed.value)).status == "failed"
+
+
+class SlowToSettle(InMemoryLedger):
+    """A ledger whose settlements take a while."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        super().__init__(clock)
+        self.settling, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def settle(self, **settled: Any) -> None:
+        self.settling.set()
+        await self.go_on.wait()
+        await super().settle(**settled)
+
+
+async def test_a_settlement_under_way_is_finished(clock: ManualClock) -> None:
+    """Whoever cancels in the middle of it can't leave a started job unknown."""
+    ledger = SlowToSettle(clock)
+    counter = Counter(HandlerRegistry(), ledger, InMemoryBuilder(), clock)
+    counter.registry.register("ORDER", counter.handle, payload=Order)
+
+    async def act(event: Event[Any], run: Run) -> None:
+        await run.start_job("job", {})
+
+    counter.act = act
+    async with counter.open() as orchestrator:
+        counter.orchestrator = orchestrator
+        delivering = asyncio.create_task(counter.deliver())
+        await ledger.settling.wait()
+        delivering.cancel()
+        await asyncio.sleep(0)
+        ledger.go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await delivering
+    ((_, run),) = counter.calls
+    record = await ledger.find_run(run_id=run.run_id)
+    assert record is not None
+    assert (record.status, record.job) == ("succeeded", counter.builder.started[0].job)

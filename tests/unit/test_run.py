@@ -1,5 +1,6 @@
 """What a handler may do with its run, and what is remembered of it from attempt to attempt."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import datetime
 from typing import Any
@@ -502,3 +503,39 @@ async def test_a_result_that_a_handler_changes_is_remembered_as_it_was(desk: Des
 
     record = await desk.deliver(act)
     assert record.steps["open"].result == {"id": 1}
+
+
+class SlowToRecord(InMemoryLedger):
+    """A ledger that lets others in while it records."""
+
+    async def record(self, **recorded: Any) -> None:
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        await super().record(**recorded)
+
+
+async def test_steps_side_by_side_are_all_remembered(clock: ManualClock) -> None:
+    """One that ends while another is being recorded is not forgotten."""
+    registry = HandlerRegistry()
+    calls: list[str] = []
+
+    @registry.on("ORDER")
+    async def order(event: Event[dict[str, Any]], run: Run) -> None:
+        async def one_after_the_other() -> None:
+            await run.step("a", returning(1, calls))
+            await run.step("c", returning(3, calls))
+
+        await asyncio.gather(one_after_the_other(), run.step("b", returning(2, calls)))
+        if run.attempt == 1:
+            raise TemporaryError("later")
+
+    async with open_orchestrator(
+        Settings(tiers=Tiers(backend="static")),
+        extension=Extension(registry=registry),
+        ledger=SlowToRecord(clock),
+    ) as orchestrator:
+        event = envelope("ORDER", {})
+        with pytest.raises(TemporaryError):
+            await orchestrator.handle_event("ORDER", event)
+        await orchestrator.handle_event("ORDER", event)
+    assert len(calls) == 3

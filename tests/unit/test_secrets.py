@@ -113,3 +113,11 @@ def test_a_model_is_masked_field_by_field() -> None:
     assert Redactor().redact({"login": Login("ada", "hunter2")}) == {
         "login": {"user": "ada", "password": "***"}
     }
+
+
+def test_json_text_is_looked_into() -> None:
+    """A build's variable `tenant` is JSON text; other text stays as it is."""
+    redact = Redactor().redact
+    assert redact('{"id": "t", "secret": "hunter2"}') == '{"id": "t", "secret": "***"}'
+    assert redact('{"id":"t"}') == '{"id":"t"}'
+    assert redact("{not json") == "{not json"

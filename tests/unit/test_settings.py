@@ -373,3 +373,13 @@ def test_settings_are_frozen() -> None:
     """What was loaded can't change under a running service."""
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         load().http.port = 1  # type: ignore[misc]
+
+
+def test_a_shipped_name_is_not_picked_up_from_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever means the file beside them writes ./production.toml."""
+    (tmp_path / "production.toml").write_text('environment = "local"\n')
+    monkeypatch.chdir(tmp_path)
+    assert "environment is production" in refusal("production.toml")
+    assert load("./production.toml").environment == "local"

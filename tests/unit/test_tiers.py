@@ -159,3 +159,17 @@ async def test_a_function_is_a_catalog() -> None:
     catalog = FunctionTierCatalog(find)
     assert await catalog.find_tier("BASIC") == {"size": 1}
     assert await catalog.find_tier("GOLD") is None
+
+
+async def test_what_a_handler_does_to_its_tier_stays_with_it() -> None:
+    """The next one gets the tier as it stands in the catalog."""
+    catalog = CachedTierCatalog(
+        StaticTierCatalog({"BASIC": {"jobIdentifier": "job"}}), ManualClock(), keep_s=60
+    )
+    for _ in range(2):
+        tier = dict(await catalog.find_tier("BASIC") or {})
+        assert tier.pop("jobIdentifier") == "job"
+    first = await catalog.find_tier("BASIC")
+    assert first is not None
+    first.pop("jobIdentifier")  # type: ignore[attr-defined]
+    assert await catalog.find_tier("BASIC") == {"tier": "BASIC", "jobIdentifier": "job"}

@@ -3,8 +3,10 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
 from enum import Enum
 from typing import Annotated, Any, Generic, Literal, NewType, TypeVar
+from uuid import UUID
 
 import attrs
 import pytest
@@ -479,3 +481,33 @@ def test_a_dataclass_keeps_its_names() -> None:
     """camelCase is for attrs; a dataclass's mismatch still has its path."""
     assert WIRE.structure({"first_name": "Ada"}, Person) == Person("Ada")
     assert mismatches({"first_name": 1}, Person) == [("$.first_name", "must be a string")]
+
+
+@attrs.frozen
+class Vault:
+    kind: Size
+
+
+@attrs.frozen
+class Guarding:
+    secret: Vault
+    order_id: UUID | None = None
+    price: Decimal | None = None
+
+
+def test_nothing_below_a_secret_is_quoted() -> None:
+    """The name of a secret covers all that is in it."""
+    body = {"secret": {"kind": "HUNTER2"}}
+    assert mismatches(body, Guarding) == [("$.secret.kind", "does not fit")]
+
+
+def test_ids_and_amounts_are_read_from_text() -> None:
+    """As JSON has neither."""
+    body = {"secret": {"kind": "S"}, "orderId": str(UUID(int=1)), "price": "9.90"}
+    guarding = Guarding(Vault(Size.SMALL), UUID(int=1), Decimal("9.90"))
+    assert WIRE.structure(body, Guarding) == guarding
+    assert WIRE.unstructure(guarding) == body
+    assert mismatches({**body, "orderId": "1", "price": 9.9}, Guarding) == [
+        ("$.orderId", "must be a UUID"),
+        ("$.price", "must be a decimal number as text"),
+    ]

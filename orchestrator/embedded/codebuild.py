@@ -1,47 +1,31 @@
-"""An AWS on 127.0.0.1: moto for DynamoDB, SQS and EventBridge, and a CodeBuild of our own.
+"""A CodeBuild of our own, for `dev`, `demo` and the tests.
 
-Called by `orchestrator dev`, `orchestrator demo` and the tests. moto's CodeBuild ignores overrides
-and idempotency tokens and its builds never fail; the stand-in here keeps all that it was asked,
-ends a build when it is told how, and goes wrong on request.
-
-It does not run builds, send build events or remember anything once closed, and it never touches
-`os.environ`. moto's state belongs to the process: opening an embedded AWS empties any other one.
+moto's ignores overrides and idempotency tokens and its builds never fail; this one keeps all
+that it was asked, ends a build when it is told how, and goes wrong on request. It does not
+run builds, send build events or remember anything once closed.
 """
 
-import asyncio
 import json
 import socket
 import time
 import uuid
+from asyncio import Event
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from threading import Lock, Thread
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-import aioboto3
-import aiohttp
 import attrs
 from aiohttp import web
-
-try:
-    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
-    from werkzeug.serving import WSGIRequestHandler, make_server
-except ImportError as missing:
-    raise ImportError(
-        'The embedded AWS needs moto: pip install "saas-orchestrator[dev]".'
-    ) from missing
-
-if TYPE_CHECKING:
-    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 Document = dict[str, Any]
 Outcome = Literal["SUCCEEDED", "FAILED", "FAULT", "TIMED_OUT", "STOPPED"]
 
-_HOST = "127.0.0.1"
-_REGION = "us-east-1"
-_ARN = f"arn:aws:codebuild:{_REGION}:123456789012"
-_KEY = "testing"
+#: Where all of the embedded AWS is.
+HOST = "127.0.0.1"
+REGION = "us-east-1"
+
+_ARN = f"arn:aws:codebuild:{REGION}:123456789012"
 _TOKEN_VALID_S = 300
 _BATCH_LIMIT = 100
 
@@ -53,30 +37,6 @@ _CONTEXTS: Mapping[str, tuple[str, str]] = {
 }
 
 
-def _sample_tier(tier: str, job_attribute: str) -> Mapping[str, object]:
-    name = tier.lower()
-    return {
-        "tier": tier,
-        job_attribute: f"{name}-tenant",
-        "deprovisioningJobIdentifier": f"{name}-tenant-teardown",
-        "EKS_CLUSTER_NAME": f"saas-{name}",
-        "VPC_ID": "vpc-0a1b2c3d4e5f60718",
-        "AWS_REGION": _REGION,
-        "DOMAIN_NAME": "saas.example",
-        "CONTROL_PLANE_HOST": "https://control.saas.example",
-        "ACCESS_TOKEN_EXPIRATION": 3600,
-        "REFRESH_TOKEN_EXPIRATION": 86400,
-        "AUTH_CODE_EXPIRATION": 180,
-    }
-
-
-SAMPLE_TIERS = (
-    _sample_tier("BASIC", "jobName"),  # as the ancestor deployed its items
-    _sample_tier("STANDARD", "jobIdentifier"),
-    _sample_tier("PREMIUM", "jobIdentifier"),
-)
-
-
 @attrs.frozen(eq=False)
 class Fault:
     """One thing that goes wrong with one request, made by one of the four constructors."""
@@ -85,8 +45,8 @@ class Fault:
     code: str = ""
     message: str = ""
     http_status: int = 400
-    reached: asyncio.Event = attrs.field(init=False, factory=asyncio.Event)
-    release: asyncio.Event = attrs.field(init=False, factory=asyncio.Event)
+    reached: Event = attrs.field(init=False, factory=Event)
+    release: Event = attrs.field(init=False, factory=Event)
 
     @classmethod
     def error(cls, code: str, message: str = "injected", *, http_status: int = 400) -> "Fault":
@@ -136,7 +96,7 @@ class Build:
     def as_document(self) -> Document:
         """The build as CodeBuild's API describes it."""
         group, stream = f"/aws/codebuild/{self.project}", self.id.partition(":")[2]
-        console = f"https://console.aws.amazon.com/cloudwatch/home?region={_REGION}"
+        console = f"https://console.aws.amazon.com/cloudwatch/home?region={REGION}"
         link = f"{console}#logEvent:group={group};stream={stream}"
         exported = [{"name": name, "value": value} for name, value in self.exported.items()]
         document = {
@@ -341,66 +301,13 @@ def _hang_up(request: web.Request) -> web.Response:
     return web.Response()  # aiohttp wants one; nobody gets it
 
 
-@attrs.frozen
-class EmbeddedAWS:
-    """An open embedded AWS: where it is reached, and how it is filled."""
-
-    endpoint_url: str
-    codebuild: CodeBuildStandIn
-
-    def environment(self) -> dict[str, str]:
-        """The environment variables that lead a child process or a session here."""
-        return {
-            "AWS_ENDPOINT_URL": self.endpoint_url,
-            "AWS_ENDPOINT_URL_CODEBUILD": self.codebuild.url,
-            "AWS_ACCESS_KEY_ID": _KEY,
-            "AWS_SECRET_ACCESS_KEY": _KEY,
-            "AWS_DEFAULT_REGION": _REGION,
-            "AWS_EC2_METADATA_DISABLED": "true",
-        }
-
-    async def prepare(
-        self,
-        *,
-        tier_table: str,
-        tiers: Iterable[Mapping[str, object]],
-        bus: str | None,
-        projects: Iterable[str],
-    ) -> None:
-        """Make the tier table with its items, the event bus if one is named, and the projects."""
-        for project in projects:
-            self.codebuild.add_project(project)
-        session = aioboto3.Session(_KEY, _KEY, region_name=_REGION)
-        async with session.resource("dynamodb", endpoint_url=self.endpoint_url) as dynamodb:
-            table = await dynamodb.create_table(
-                TableName=tier_table,
-                AttributeDefinitions=[{"AttributeName": "tier", "AttributeType": "S"}],
-                KeySchema=[{"AttributeName": "tier", "KeyType": "HASH"}],
-                BillingMode="PAY_PER_REQUEST",
-            )
-            for tier in tiers:
-                await table.put_item(Item=dict(tier))
-        if bus and bus != "default":  # every account has the default bus
-            async with session.client("events", endpoint_url=self.endpoint_url) as events:
-                await events.create_event_bus(Name=bus)
-
-
-@asynccontextmanager
-async def open_embedded_aws(
-    *, clock: Callable[[], float] = time.time, page_size: int = _BATCH_LIMIT
-) -> AsyncIterator[EmbeddedAWS]:
-    """Serve an empty AWS; `clock` and `page_size` are those of its CodeBuild."""
-    async with open_codebuild(clock=clock, page_size=page_size) as codebuild, _open_moto() as url:
-        yield EmbeddedAWS(url, codebuild)
-
-
 @asynccontextmanager
 async def open_codebuild(
     *, clock: Callable[[], float] = time.time, page_size: int = _BATCH_LIMIT
 ) -> AsyncIterator[CodeBuildStandIn]:
     """Serve the CodeBuild stand-in alone, which needs neither threads nor moto's state."""
-    listener = socket.create_server((_HOST, 0))
-    url = f"http://{_HOST}:{listener.getsockname()[1]}"
+    listener = socket.create_server((HOST, 0))
+    url = f"http://{HOST}:{listener.getsockname()[1]}"
     codebuild = CodeBuildStandIn(url, clock, page_size)
     app = web.Application()
     app.router.add_post("/", codebuild.handle_request)
@@ -412,39 +319,3 @@ async def open_codebuild(
         yield codebuild
     finally:
         await runner.cleanup()
-
-
-@asynccontextmanager
-async def _open_moto() -> AsyncIterator[str]:
-    # Not ThreadedMotoServer: it makes its application itself, and ours is wrapped.
-    application = _one_at_a_time(DomainDispatcherApplication(create_backend_app))
-    server = make_server(_HOST, 0, application, threaded=True, request_handler=_QuietHandler)
-    poll_interval_s = 0.05  # how long closing takes at most
-    thread = Thread(target=server.serve_forever, args=(poll_interval_s,), name="moto", daemon=True)
-    thread.start()
-    url = f"http://{_HOST}:{server.port}"
-    try:
-        async with aiohttp.ClientSession(raise_for_status=True) as session:
-            await session.post(f"{url}/moto-api/reset")
-        yield url
-    finally:
-        await asyncio.to_thread(server.shutdown)
-        await asyncio.to_thread(thread.join)
-
-
-def _one_at_a_time(application: "WSGIApplication") -> "WSGIApplication":
-    """Serve DynamoDB's requests in turn: moto's conditional writes are not atomic by themselves."""
-    lock = Lock()
-
-    def serve(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        if not environ.get("HTTP_X_AMZ_TARGET", "").startswith("DynamoDB_"):
-            return application(environ, start_response)
-        with lock:
-            return application(environ, start_response)
-
-    return serve
-
-
-class _QuietHandler(WSGIRequestHandler):
-    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        """A request to the embedded AWS is not worth a line."""

@@ -1,0 +1,147 @@
+"""An AWS on 127.0.0.1: moto for DynamoDB, SQS and EventBridge, and the CodeBuild beside this.
+
+It never touches `os.environ`: whoever shall use it gets its variables by `environment()`.
+moto's state belongs to the process: opening an embedded AWS empties any other one.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from threading import Lock, Thread
+from typing import TYPE_CHECKING
+
+import aioboto3
+import aiohttp
+import attrs
+
+from orchestrator.embedded.codebuild import HOST, REGION, CodeBuildStandIn, open_codebuild
+
+try:
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+    from werkzeug.serving import WSGIRequestHandler, make_server
+except ImportError as missing:
+    raise ImportError(
+        'The embedded AWS needs moto: pip install "saas-orchestrator[dev]".'
+    ) from missing
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+_KEY = "testing"
+
+
+def _sample_tier(tier: str, job_attribute: str) -> Mapping[str, object]:
+    name = tier.lower()
+    return {
+        "tier": tier,
+        job_attribute: f"{name}-tenant",
+        "deprovisioningJobIdentifier": f"{name}-tenant-teardown",
+        "EKS_CLUSTER_NAME": f"saas-{name}",
+        "VPC_ID": "vpc-0a1b2c3d4e5f60718",
+        "AWS_REGION": REGION,
+        "DOMAIN_NAME": "saas.example",
+        "CONTROL_PLANE_HOST": "https://control.saas.example",
+        "ACCESS_TOKEN_EXPIRATION": 3600,
+        "REFRESH_TOKEN_EXPIRATION": 86400,
+        "AUTH_CODE_EXPIRATION": 180,
+    }
+
+
+SAMPLE_TIERS = (
+    _sample_tier("BASIC", "jobName"),  # as the ancestor deployed its items
+    _sample_tier("STANDARD", "jobIdentifier"),
+    _sample_tier("PREMIUM", "jobIdentifier"),
+)
+
+
+@attrs.frozen
+class EmbeddedAWS:
+    """An open embedded AWS: where it is reached, and how it is filled."""
+
+    endpoint_url: str
+    codebuild: CodeBuildStandIn
+
+    def environment(self) -> dict[str, str]:
+        """The environment variables that lead a child process or a session here."""
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint_url,
+            "AWS_ENDPOINT_URL_CODEBUILD": self.codebuild.url,
+            "AWS_ACCESS_KEY_ID": _KEY,
+            "AWS_SECRET_ACCESS_KEY": _KEY,
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+    async def prepare(
+        self,
+        *,
+        tier_table: str,
+        tiers: Iterable[Mapping[str, object]],
+        bus: str | None,
+        projects: Iterable[str],
+    ) -> None:
+        """Make the tier table with its items, the event bus if one is named, and the projects."""
+        for project in projects:
+            self.codebuild.add_project(project)
+        session = aioboto3.Session(_KEY, _KEY, region_name=REGION)
+        async with session.resource("dynamodb", endpoint_url=self.endpoint_url) as dynamodb:
+            table = await dynamodb.create_table(
+                TableName=tier_table,
+                AttributeDefinitions=[{"AttributeName": "tier", "AttributeType": "S"}],
+                KeySchema=[{"AttributeName": "tier", "KeyType": "HASH"}],
+                BillingMode="PAY_PER_REQUEST",
+            )
+            for tier in tiers:
+                await table.put_item(Item=dict(tier))
+        if bus and bus != "default":  # every account has the default bus
+            async with session.client("events", endpoint_url=self.endpoint_url) as events:
+                await events.create_event_bus(Name=bus)
+
+
+@asynccontextmanager
+async def open_embedded_aws(
+    *, clock: Callable[[], float] = time.time, page_size: int = 100
+) -> AsyncIterator[EmbeddedAWS]:
+    """Serve an empty AWS; `clock` and `page_size` are those of its CodeBuild."""
+    async with open_codebuild(clock=clock, page_size=page_size) as codebuild, _open_moto() as url:
+        yield EmbeddedAWS(url, codebuild)
+
+
+@asynccontextmanager
+async def _open_moto() -> AsyncIterator[str]:
+    # Not ThreadedMotoServer: it makes its application itself, and ours is wrapped.
+    application = _one_at_a_time(DomainDispatcherApplication(create_backend_app))
+    server = make_server(HOST, 0, application, threaded=True, request_handler=_QuietHandler)
+    poll_interval_s = 0.05  # how long closing takes at most
+    thread = Thread(target=server.serve_forever, args=(poll_interval_s,), name="moto", daemon=True)
+    thread.start()
+    url = f"http://{HOST}:{server.port}"
+    try:
+        async with (
+            aiohttp.ClientSession(raise_for_status=True) as session,
+            session.post(f"{url}/moto-api/reset"),
+        ):
+            pass
+        yield url
+    finally:
+        await asyncio.to_thread(server.shutdown)
+        await asyncio.to_thread(thread.join)
+
+
+def _one_at_a_time(application: "WSGIApplication") -> "WSGIApplication":
+    """Serve DynamoDB's requests in turn: moto's conditional writes are not atomic by themselves."""
+    lock = Lock()
+
+    def serve(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        if not environ.get("HTTP_X_AMZ_TARGET", "").startswith("DynamoDB_"):
+            return application(environ, start_response)
+        with lock:
+            return application(environ, start_response)
+
+    return serve
+
+
+class _QuietHandler(WSGIRequestHandler):
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        """A request to the embedded AWS is not worth a line."""
