@@ -42,7 +42,7 @@ from orchestrator.intake.keys import (
 )
 from orchestrator.intake.problems import answer_problems
 from orchestrator.intake.workload import Workload
-from orchestrator.settings import Settings, load_settings
+from orchestrator.settings import Settings, SettingsError, load_settings
 from orchestrator.wire import Wire
 
 log = structlog.get_logger("orchestrator.app")
@@ -180,7 +180,7 @@ async def open_services(parts: Parts) -> AsyncIterator[Services]:
         yield Services(
             ledger=parts.ledger,
             tiers=_tiers(settings, extension, aws, parts.clock),
-            builders=_builders(extension, aws),
+            builders=_builders(settings, extension, aws),
             default_builder=settings.builders.default,
             publisher=_publisher(settings, aws),
             structure=parts.wire,
@@ -239,8 +239,17 @@ def _tiers(settings: Settings, extension: Extension, aws: AWS, clock: Clock) -> 
     return CachedTierCatalog(catalog, clock, keep_s=settings.tiers.cache_s)
 
 
-def _builders(extension: Extension, aws: AWS) -> Mapping[str, Builder]:
-    return {"CODE_BUILD": CodeBuildBuilder(aws.codebuild, name="CODE_BUILD"), **extension.builders}
+def _builders(settings: Settings, extension: Extension, aws: AWS) -> Mapping[str, Builder]:
+    builders: dict[str, Builder] = {
+        "CODE_BUILD": CodeBuildBuilder(aws.codebuild, name="CODE_BUILD"),
+        **extension.builders,
+    }
+    if settings.builders.default not in builders:
+        raise SettingsError(
+            f"The setting builders.default is {settings.builders.default!r}, which is no builder "
+            f"here; there is {', '.join(sorted(builders))}."
+        )
+    return builders
 
 
 def _publisher(settings: Settings, aws: AWS) -> Publisher:

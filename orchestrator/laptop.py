@@ -62,12 +62,12 @@ async def run_dev(
 
 @asynccontextmanager
 async def open_prepared_aws(settings: Settings) -> AsyncIterator[EmbeddedAWS]:
-    """An embedded AWS with the sample tiers in the settings' table, and their projects."""
+    """An embedded AWS with the settings' bus and tier table, sample tiers and their projects."""
     async with open_embedded_aws() as aws:
         await aws.prepare(
             tier_table=settings.tiers.table,
             tiers=SAMPLE_TIERS,
-            bus=None,
+            bus=settings.events.bus,
             projects=[
                 str(name)
                 for tier in SAMPLE_TIERS

@@ -292,11 +292,20 @@ def json_schemas(
     `ref_template` is where the components will stand: `#/components/schemas/{name}`.
     """
     schemas, components = msgspec.json.schema_components(models, ref_template=ref_template)
-    for model in _attrs_classes(models):
-        component = components.get(model.__name__)
-        if component is not None:
-            components[model.__name__] = _in_json_names(component, model)
+    for model in _attrs_models(models):
+        name = _component_name(model, components)
+        components[name] = _in_json_names(components[name], get_origin(model) or model)
     return list(schemas), components
+
+
+def _component_name(model: Any, components: Mapping[str, Any]) -> str:
+    """Where msgspec put a model: under its name, or under a longer one if two share it."""
+    qualified = f"{model.__module__}.{model.__qualname__}"
+    if qualified in components:
+        return qualified
+    (alone,), _ = msgspec.json.schema_components([model], ref_template="{name}")
+    name: str = alone["$ref"]
+    return name
 
 
 def _in_json_names(component: dict[str, Any], model: type) -> dict[str, Any]:
@@ -315,16 +324,17 @@ def _in_json_names(component: dict[str, Any], model: type) -> dict[str, Any]:
     }
 
 
-def _attrs_classes(models: Iterable[Any]) -> set[type]:
-    """The attrs classes among `models`, and those that their fields lead to."""
-    found: set[type] = set()
+def _attrs_models(models: Iterable[Any]) -> list[Any]:
+    """The attrs classes among `models`, generic ones with their arguments, and those that
+    their fields lead to."""
+    found: list[Any] = []
     waiting = list(models)
     while waiting:
         kind = waiting.pop()
         origin = get_origin(kind) or kind
         waiting.extend(get_args(kind))
-        if isinstance(origin, type) and attrs.has(origin) and origin not in found:
-            found.add(origin)
+        if isinstance(origin, type) and attrs.has(origin) and kind not in found:
+            found.append(kind)
             waiting.extend(get_type_hints(origin).values())
     return found
 

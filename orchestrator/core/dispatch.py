@@ -22,6 +22,7 @@ from orchestrator.core.errors import (
     TemporaryError,
 )
 from orchestrator.core.events import BUILD_STATE_CHANGE, TENANT_PROVISIONING, Event
+from orchestrator.core.handlers import build_state_change
 from orchestrator.core.lifecycle import STATE_AFTER
 from orchestrator.core.payloads import read_build_id, read_tenant_id, read_tier
 from orchestrator.core.ports import Ids
@@ -109,7 +110,7 @@ class Orchestrator:
             delivery.reset(token)
 
     async def _handle(self, event: Event[Body]) -> Handled:
-        if event.type == BUILD_STATE_CHANGE and not await self._is_of_our_build(event):
+        if await self._is_nobodys_business(event):
             return Handled(run_id=None)
         tenant_id = read_tenant_id(event.body)
         with structlog.contextvars.bound_contextvars(
@@ -130,9 +131,14 @@ class Orchestrator:
                 case BodyDiffers(record):
                     raise EventKeyReused(event.id, record.run_id)
 
-    async def _is_of_our_build(self, event: Event[Body]) -> bool:
+    async def _is_nobodys_business(self, event: Event[Body]) -> bool:
+        """A stranger's build changed state, and no handler of the user's asks for those."""
+        if event.type != BUILD_STATE_CHANGE:
+            return False
+        if self.registry.resolve(event.type).handler is not build_state_change:
+            return False
         build_id = read_build_id(event.body)
-        return build_id is not None and await self.services.ledger.has_job(job_id=build_id)
+        return build_id is None or not await self.services.ledger.has_job(job_id=build_id)
 
     async def _work(self, event: Event[Body], record: RunRecord) -> None:
         """One attempt at a claimed run, from its handler to its settlement."""

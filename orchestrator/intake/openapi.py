@@ -19,6 +19,7 @@ from aiohttp_apispec.aiohttp_apispec import AiohttpApiSpec
 from aiohttp_apispec.utils import get_path_keys
 from apispec import APISpec
 
+from orchestrator.core.errors import RegistrationError
 from orchestrator.core.registry import HandlerRegistry, Registration
 from orchestrator.intake.examples import EXAMPLES, example_envelope
 from orchestrator.intake.keys import REGISTRY, SECURITY
@@ -64,8 +65,14 @@ def documented(
 
 
 def build_document(app: web.Application) -> dict[str, Any]:
-    """The OpenAPI 3.1 document of an app: its routes, and a path for each registered event type."""
+    """The OpenAPI 3.1 document of an app: its routes, and a path for each registered event type.
+
+    Raises:
+        RegistrationError: a handler's model has fields of a kind that JSON has no form for.
+    """
     registry = app[REGISTRY]
+    for registration in registry:
+        _check_model(registration)
     document = _Document(_models(app, registry), app[SECURITY])
     for route in app.router.routes():
         if route.method != "HEAD":
@@ -73,6 +80,19 @@ def build_document(app: web.Application) -> dict[str, Any]:
     for registration in registry:
         document.add_event_type(registration)
     return document.to_dict()
+
+
+def _check_model(registration: Registration) -> None:
+    if registration.payload is None:
+        return
+    try:
+        json_schemas([registration.payload], ref_template="{name}")
+    except TypeError as error:
+        reason = str(error).partition("\n")[0].rstrip(":")
+        raise RegistrationError(
+            f"{registration.place}: the model of {registration.event_type}, "
+            f"{registration.payload!r}, can't be read from JSON ({reason}); give each field a type that JSON has a form for."
+        ) from None
 
 
 def _models(app: web.Application, registry: HandlerRegistry) -> list[Any]:
@@ -114,7 +134,7 @@ class _Document(AiohttpApiSpec):  # type: ignore[misc]
         """A path of its own for a registered type, beside the one for any type."""
         operation = copy.deepcopy(self._event_operation)
         operation["summary"] = f"Handle one {registration.event_type}"
-        operation["operationId"] = f"post_{_slug(registration.event_type)}"
+        operation["operationId"] = f"handle_{quote(registration.event_type, safe='')}"
         operation["parameters"] = [p for p in operation["parameters"] if p["in"] != "path"]
         body = self._schemas.get(registration.payload, {"type": "object"})
         operation["requestBody"] = _event_body(body, registration.event_type)

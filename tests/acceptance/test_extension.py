@@ -24,6 +24,7 @@ from orchestrator import (
     PermanentError,
     RegistrationError,
     Settings,
+    SettingsError,
     create_app,
     lambda_handler,
     open_orchestrator,
@@ -31,7 +32,7 @@ from orchestrator import (
 from orchestrator.adapters.memory import InMemoryLedger
 from orchestrator.core.extension import load_extension
 from orchestrator.embedded import CodeBuildStandIn
-from orchestrator.settings import child_environment
+from orchestrator.settings import Builders, child_environment
 from orchestrator.testing import ManualClock, envelope, provisioning_event
 from tests.acceptance.answers import only_build
 from tests.conftest import StartService
@@ -335,3 +336,11 @@ async def test_serve_ends_with_one_line(reference: str, said: list[str]) -> None
     assert line.endswith("\n")
     for part in said:
         assert part in line
+
+
+async def test_a_default_builder_that_is_not_there_stops_the_start() -> None:
+    """Else each event that names no builder would be refused for good."""
+    settings = Settings(builders=Builders(default="FOO"))
+    with pytest.raises(SettingsError, match="'FOO', which is no builder here; there is CODE_BUILD"):
+        async with open_orchestrator(settings):
+            pass

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator import Extension, HandlerRegistry, Settings, handlers
+from orchestrator import Event, Extension, HandlerRegistry, Run, Settings, handlers
 from orchestrator.embedded import CodeBuildStandIn
 from orchestrator.intake.keys import LEDGER
 from orchestrator.testing import envelope, provisioning_event
@@ -139,3 +139,18 @@ async def test_a_built_in_handler_serves_another_type(
     body = {"tenantId": "t-1", "tier": "STANDARD"}
     await read_success(await service.post("/events/MY_ONBOARDING", json=body))
     assert only_build(codebuild).project == "standard-tenant"
+
+
+async def test_a_users_handler_sees_strangers_builds_too(start_service: StartService) -> None:
+    """What replaces the built-in handler gets all of its events, and a run for each."""
+    registry = HandlerRegistry()
+    seen = []
+
+    @registry.on("BUILD_STATE_CHANGE")
+    async def change(event: Event[dict[str, Any]], run: Run) -> None:
+        seen.append(event.body["build-status"])
+
+    service = await start_service(extension=Extension(registry=registry))
+    answer = await service.post("/events", json=sample("codebuild_build_state_change"))
+    assert (await read_run(service, await read_success(answer)))["status"] == "succeeded"
+    assert len(seen) == 1

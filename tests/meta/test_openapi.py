@@ -2,14 +2,25 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import attrs
 import pytest
 from openapi_spec_validator import validate
 
-from orchestrator import Event, Extension, HandlerRegistry, Run, Settings, create_app, load_settings
+from orchestrator import (
+    Event,
+    Extension,
+    HandlerRegistry,
+    RegistrationError,
+    Run,
+    Settings,
+    create_app,
+    load_settings,
+)
 from orchestrator.intake.openapi import build_document
+
+Item = TypeVar("Item")
 
 COMMITTED = Path(__file__).parents[2] / "openapi" / "openapi.json"
 #: docs of the contract, section 2: all that `POST /events…` ever answers.
@@ -138,3 +149,56 @@ def test_the_committed_document_is_current() -> None:
     """`make openapi` was run after the last change."""
     current = build_document(create_app(load_settings("local.toml", environ={})))
     assert json.loads(COMMITTED.read_text()) == current
+
+
+@attrs.frozen
+class Tenant:
+    """Named as a model of ours."""
+
+    first_name: str
+
+
+@attrs.frozen
+class Box(Generic[Item]):
+    item_count: int
+    content: Item
+
+
+def test_models_may_be_named_as_ours_and_types_nearly_alike() -> None:
+    """Each model is in the document under names of its own, in camelCase; ids are unique."""
+    registry = HandlerRegistry()
+
+    async def handle(event: Event[Any], run: Run) -> None: ...
+
+    for event_type, model in (("a.b", Tenant), ("a_b", Box[int]), ("X", None), ("x", None)):
+        registry.register(event_type, handle, payload=model)
+    document = build_document(create_app(Settings(), extension=Extension(registry=registry)))
+    validate(document)
+    shown = [set(s.get("properties", {})) for s in document["components"]["schemas"].values()]
+    assert {"firstName"} in shown
+    assert {"itemCount", "content"} in shown
+    assert {"id", "name", "key"} in shown
+
+
+class Opaque:
+    """Nothing that JSON has a form for."""
+
+
+@attrs.frozen
+class Odd:
+    thing: Opaque
+
+
+def test_a_model_that_json_has_no_form_for_is_refused_at_start() -> None:
+    """The refusal names the handler, the model and the event type, in one line."""
+    registry = HandlerRegistry()
+
+    async def odd_handler(event: Event[Any], run: Run) -> None: ...
+
+    registry.register("ODD", odd_handler, payload=Odd)
+    with pytest.raises(RegistrationError) as refused:
+        build_document(create_app(Settings(), extension=Extension(registry=registry)))
+    sentence = str(refused.value)
+    assert "\n" not in sentence
+    for said in ("odd_handler", "Odd", "ODD"):
+        assert said in sentence
