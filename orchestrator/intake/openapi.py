@@ -91,7 +91,8 @@ def _check_model(registration: Registration) -> None:
         reason = str(error).partition("\n")[0].rstrip(":")
         raise RegistrationError(
             f"{registration.place}: the model of {registration.event_type}, "
-            f"{registration.payload!r}, can't be read from JSON ({reason}); give each field a type that JSON has a form for."
+            f"{registration.payload!r}, can't be read from JSON ({reason}); give each field a "
+            "type that JSON has a form for."
         ) from None
 
 
