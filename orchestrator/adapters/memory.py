@@ -90,7 +90,11 @@ class InMemoryLedger:
         run = _remember(self._held(run_id, attempt), settlement.progress)
         now = self._clock.now()
         self._runs[run_id] = attrs.evolve(
-            run, status=settlement.status, error=settlement.error, ended_at=now
+            run,
+            status=settlement.status,
+            error=settlement.error,
+            ended_at=now,
+            bugs=run.bugs + (settlement.error is not None and settlement.error.is_bug),
         )
         if run.tenant_id and settlement.tenant_state:
             earlier = self._tenants.get(run.tenant_id)

@@ -66,7 +66,7 @@ class EventOrchestrator(Protocol):
 
 @attrs.frozen(kw_only=True)
 class Limits:
-    """When an attempt is the last one, and how long equal content is one event (seconds)."""
+    """How many attempts may end by a bug, and how long equal content is one event (seconds)."""
 
     max_attempts: int
     dedupe_window_s: float
@@ -163,7 +163,7 @@ class Orchestrator:
                 await self._settle(run, RunStatus.RETRY, reason)
                 raise
             log.error("handler failed", exc_info=error)
-            final = record.attempt >= self.limits.max_attempts
+            final = record.bugs + 1 >= self.limits.max_attempts
             await self._settle(run, RunStatus.FAILED if final else RunStatus.RETRY, error)
             raise HandlerFailed(event.type, record.run_id) from error
         else:

@@ -45,6 +45,10 @@ class Failure:
     errors: tuple[PayloadMismatch, ...] = ()
     traceback: str | None = None
 
+    @property
+    def is_bug(self) -> bool:
+        return self.traceback is not None
+
 
 @attrs.frozen(kw_only=True)
 class RunRecord:
@@ -52,7 +56,7 @@ class RunRecord:
 
     `attempt` is the fencing token: whoever writes must hold the attempt that it claimed.
     `request_key` is what a start is recognised by: the event's key, made anew when equal
-    content is a new event.
+    content is a new event. `bugs` counts the attempts that a bug ended.
     """
 
     run_id: str
@@ -66,6 +70,7 @@ class RunRecord:
     first_seen: datetime
     started_at: datetime
     ended_at: datetime | None = None
+    bugs: int = 0
     steps: Mapping[str, Step] = attrs.field(factory=dict)
     job: Job | None = None
     error: Failure | None = None

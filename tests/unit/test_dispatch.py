@@ -576,3 +576,18 @@ async def test_a_settlement_under_way_is_finished(clock: ManualClock) -> None:
     record = await ledger.find_run(run_id=run.run_id)
     assert record is not None
     assert (record.status, record.job) == ("succeeded", counter.builder.started[0].job)
+
+
+async def test_waits_do_not_count_as_bugs(counter: Counter) -> None:
+    """A run that waited long for something still has all its attempts at a bug."""
+    waits: list[Exception | None] = [TemporaryError("wait") for _ in range(5)]
+    counter.fail_with(*waits, *[LookupError("bug") for _ in range(3)])
+    for _ in waits:
+        with pytest.raises(TemporaryError):
+            await counter.deliver()
+    statuses = []
+    for _ in range(3):
+        with pytest.raises(HandlerFailed) as failed:
+            await counter.deliver()
+        statuses.append((await counter.run_of(failed.value)).status)
+    assert statuses == ["retry", "retry", "failed"]
