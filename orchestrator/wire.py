@@ -131,12 +131,12 @@ def _build_converter() -> Converter:
 
     @converter.register_structure_hook_factory(attrs.has)
     def structure_model(model: Any) -> StructureHook:
-        structure: StructureHook = make_dict_structure_fn(model, converter, **_json_names(model))
+        structure: StructureHook = make_dict_structure_fn(model, converter, **_overrides(model))
         return _only(Mapping, "an object", structure)
 
     @converter.register_unstructure_hook_factory(attrs.has)
     def unstructure_model(model: Any) -> Any:
-        return make_dict_unstructure_fn(model, converter, **_json_names(model))
+        return make_dict_unstructure_fn(model, converter, **_overrides(model))
 
     @converter.register_structure_hook_factory(is_mapping)
     def structure_mapping(kind: Any) -> StructureHook:
@@ -189,9 +189,8 @@ def _origin(kind: Any) -> Any:
     return get_origin(kind)
 
 
-def _json_names(model: Any) -> dict[str, Any]:
-    fields = attrs.fields(get_origin(model) or model)
-    return {field.name: override(rename=json_field_name(field)) for field in fields}
+def _overrides(model: Any) -> dict[str, Any]:
+    return {name: override(rename=renamed) for name, renamed in _names_in_json(model).items()}
 
 
 def _only(kind: type, name: str, structure: StructureHook) -> StructureHook:
@@ -310,7 +309,7 @@ def _component_name(model: Any, components: Mapping[str, Any]) -> str:
 
 def _in_json_names(component: dict[str, Any], model: type) -> dict[str, Any]:
     fields = {field.name: field for field in attrs.fields(model)}
-    names = {name: json_field_name(field) for name, field in fields.items()}
+    names = _names_in_json(model)
     # Python 3.13 keeps a docstring's indentation out of it, earlier versions don't.
     about = {"description": cleandoc(model.__doc__)} if model.__doc__ else {}
     return {
