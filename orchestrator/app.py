@@ -5,7 +5,12 @@ The only module that names concrete classes. Nothing is wired at import time.
 
 import inspect
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    nullcontext,
+)
 from typing import Any
 
 import attrs
@@ -15,11 +20,14 @@ from aiohttp.typedefs import Middleware
 
 from orchestrator.adapters.aws import AWS, open_aws
 from orchestrator.adapters.codebuild import CodeBuildBuilder
+from orchestrator.adapters.dynamodb_ledger import DynamoDBLedger
 from orchestrator.adapters.dynamodb_tiers import DynamoDBTierCatalog
 from orchestrator.adapters.eventbridge import EventBridgePublisher, NoPublisher
 from orchestrator.adapters.memory import InMemoryLedger
 from orchestrator.adapters.system import RandomIds, SystemClock
 from orchestrator.adapters.tiers import CachedTierCatalog, FunctionTierCatalog, StaticTierCatalog
+from orchestrator.core.books import Books
+from orchestrator.core.conditions import Terms
 from orchestrator.core.dispatch import EventOrchestrator, Limits, Orchestrator
 from orchestrator.core.events import AWS_ALIASES
 from orchestrator.core.extension import Extension, load_extension
@@ -28,13 +36,15 @@ from orchestrator.core.ports import Builder, Clock, Ids, Ledger, Publisher, Tier
 from orchestrator.core.registry import HandlerRegistry
 from orchestrator.core.run import Services
 from orchestrator.core.secrets import Redactor
-from orchestrator.intake import docs_api, events_api, runs_api, status_api
+from orchestrator.core.sweep import swept_regularly
+from orchestrator.intake import docs_api, events_api, runs_api, status_api, tenants_api
 from orchestrator.intake.auth import api_key_scheme, require_api_key
 from orchestrator.intake.keys import (
+    BOOKS,
     CHECKS,
-    LEDGER,
     MAX_BODY_BYTES,
     ORCHESTRATOR,
+    OWN_ORCHESTRATOR,
     REGISTRY,
     SECURITY,
     WIRE,
@@ -58,7 +68,7 @@ class Parts:
     wire: Wire
     clock: Clock
     ids: Ids
-    ledger: Ledger
+    ledger: Ledger | None
 
     @property
     def aliases(self) -> Mapping[str, str]:
@@ -75,19 +85,18 @@ class Parts:
         ids: Ids | None = None,
         ledger: Ledger | None = None,
     ) -> "Parts":
-        settings = settings or load_settings()
+        settings = settings or load_settings(ledger_backend="memory")
         if extension is None and settings.extension is not None:
             extension = load_extension(settings.extension)
         extension = extension or Extension()
-        clock = clock or SystemClock()
         return cls(
             settings=settings,
             extension=extension,
             registry=extension.registry.over(built_in_handlers()),
             wire=Wire(Redactor(settings.log.redact)),
-            clock=clock,
+            clock=clock or SystemClock(),
             ids=ids or RandomIds(),
-            ledger=ledger or InMemoryLedger(clock),
+            ledger=ledger,
         )
 
 
@@ -97,11 +106,12 @@ async def open_orchestrator(
 ) -> AsyncIterator[EventOrchestrator]:
     """The orchestrator without a web server, for the life of the context.
 
-    `settings` None: the defaults and the environment. `extension` None: the one that the
-    settings name. `parts` are ports in place of the real ones: `clock`, `ids`, `ledger`.
+    `settings` None: the defaults, with the ledger in memory, and the environment. `extension`
+    None: the one that the settings name. `parts` are ports in place of the real ones:
+    `clock`, `ids`, `ledger`.
     """
-    async with _open(Parts.choose(settings, extension, **parts)) as orchestrator:
-        yield orchestrator
+    async with open_parts(Parts.choose(settings, extension, **parts)) as opened:
+        yield opened.chosen
 
 
 def create_app(
@@ -119,22 +129,26 @@ def create_app(
     chosen = Parts.choose(settings, extension, **parts)
     app = web.Application(middlewares=[answer_problems, *_auth(chosen.settings)])
     app[REGISTRY] = chosen.registry
-    app[LEDGER] = chosen.ledger
     app[WIRE] = chosen.wire
     app[WORKLOAD] = Workload(
         max_concurrency=chosen.settings.http.max_concurrency,
         deadline_s=chosen.settings.intake.deadline_s,
         hands_back=hands_back,
     )
-    app[CHECKS] = {"draining": app[WORKLOAD].check, "ledger": chosen.ledger.check}
     app[SECURITY] = _security(chosen.settings)
     app[MAX_BODY_BYTES] = chosen.settings.http.max_body_bytes
-    for api in (events_api, runs_api, status_api, docs_api):
+    for api in (events_api, runs_api, tenants_api, status_api, docs_api):
         app.add_routes(api.routes)
 
     async def keep_orchestrator_open(app: web.Application) -> AsyncIterator[None]:
-        async with _open(chosen) as orchestrator:
-            app[ORCHESTRATOR] = orchestrator
+        async with open_parts(chosen, sweeps=not hands_back) as opened:
+            app[ORCHESTRATOR] = opened.chosen
+            app[OWN_ORCHESTRATOR] = opened.own
+            app[BOOKS] = opened.own.services.books
+            app[CHECKS] = {
+                "draining": app[WORKLOAD].check,
+                "ledger": app[BOOKS].ledger.check,
+            }
             yield
 
     async def drain(app: web.Application) -> None:
@@ -177,8 +191,12 @@ async def open_services(parts: Parts) -> AsyncIterator[Services]:
     settings, extension = parts.settings, parts.extension
     lifespan = extension.lifespan or nullcontext
     async with _open_aws(settings) as aws, lifespan() as resources:
+        terms = Terms(
+            lease_s=settings.ledger.lease_s, dedupe_window_s=settings.events.dedupe_window_s
+        )
+        ledger = parts.ledger or _ledger(settings, aws, parts.clock)
         yield Services(
-            ledger=parts.ledger,
+            books=Books(ledger=ledger, clock=parts.clock, terms=terms),
             tiers=_tiers(settings, extension, aws, parts.clock),
             builders=_builders(settings, extension, aws),
             default_builder=settings.builders.default,
@@ -189,23 +207,57 @@ async def open_services(parts: Parts) -> AsyncIterator[Services]:
         )
 
 
+@attrs.frozen
+class Opened:
+    """Our own orchestrator, and the one that events go to: ours, or the extension's."""
+
+    own: Orchestrator
+    chosen: EventOrchestrator
+
+
 @asynccontextmanager
-async def _open(parts: Parts) -> AsyncIterator[EventOrchestrator]:
-    if isinstance(parts.ledger, InMemoryLedger):
-        log.warning("the ledger is in memory: runs and tenants are forgotten when the process ends")
+async def open_parts(parts: Parts, *, sweeps: bool = True) -> AsyncIterator[Opened]:
+    """The orchestrator at work; with `sweeps` it takes up by itself what is due."""
     settings = parts.settings
-    async with open_services(parts) as services:
-        default = Orchestrator(
+    async with AsyncExitStack() as stack:
+        services = await stack.enter_async_context(open_services(parts))
+        if isinstance(services.books.ledger, InMemoryLedger):
+            log.warning("the ledger is in memory: what it knows is gone when the process ends")
+        own = Orchestrator(
             registry=parts.registry,
             services=services,
             ids=parts.ids,
             aliases=parts.aliases,
             limits=Limits(
                 max_attempts=settings.runs.max_attempts,
-                dedupe_window_s=settings.events.dedupe_window_s,
+                # The answer to whoever asked for the sweep must still be in time.
+                sweep_s=settings.intake.deadline_s * 0.8,
             ),
         )
-        yield _chosen_orchestrator(parts.extension, default)
+        every_s = settings.operations.reconcile_every_s
+        if sweeps and every_s:
+            await stack.enter_async_context(
+                swept_regularly(own.reconcile, parts.clock, every_s=every_s)
+            )
+        yield Opened(own, _chosen_orchestrator(parts.extension, own))
+
+
+async def make_ledger(settings: Settings) -> bool:
+    """Make the ledger's table; False if it was there, or needs no making."""
+    async with _open_aws(settings) as aws:
+        ledger = _ledger(settings, aws, SystemClock())
+        return isinstance(ledger, DynamoDBLedger) and await ledger.create()
+
+
+def _ledger(settings: Settings, aws: AWS, clock: Clock) -> Ledger:
+    if settings.ledger.backend == "memory":
+        return InMemoryLedger()
+    return DynamoDBLedger(
+        aws.dynamodb,
+        clock,
+        table=settings.ledger.table,
+        retention_days=settings.ledger.retention_days,
+    )
 
 
 def _open_aws(settings: Settings) -> AbstractAsyncContextManager[AWS]:

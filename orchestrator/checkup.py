@@ -74,7 +74,7 @@ def _ends(services: Services) -> list[tuple[str, object]]:
     tiers = getattr(services.tiers, "catalog", services.tiers)
     builders = [(f"builder {name}", builder) for name, builder in services.builders.items()]
     return [
-        ("ledger", services.ledger),
+        ("ledger", services.books.ledger),
         ("tiers", tiers),
         *builders,
         ("events.bus", services.publisher),

@@ -127,5 +127,5 @@ async def _plan(event: Event[TenantRequest], parts: Parts) -> JobPlan | None:
         if may_be_without and job_identifier(tier, _JOBS[event.type]) is None:
             return None
         plan = plan_job(event, tier, _JOBS[event.type])
-        services.find_builder(plan.builder)
+        services.builder_name(plan.builder)
         return plan

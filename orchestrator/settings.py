@@ -73,6 +73,21 @@ class Events:
 
 
 @attrs.frozen(kw_only=True)
+class LedgerSettings:
+    backend: Literal["dynamodb", "memory"] = "dynamodb"
+    table: str = "orchestrator-ledger"
+    lease_s: float = attrs.field(default=60.0, validator=[attrs.validators.ge(5), _FINITE])
+    retention_days: float = _positive(90.0)
+
+
+@attrs.frozen(kw_only=True)
+class Operations:
+    reconcile_every_s: float = attrs.field(
+        default=60.0, validator=[attrs.validators.ge(0), _FINITE]
+    )
+
+
+@attrs.frozen(kw_only=True)
 class Runs:
     max_attempts: int = _positive(5)
 
@@ -128,6 +143,8 @@ class Settings:
     http: Http = Http()
     events: Events = Events()
     intake: Intake = Intake()
+    ledger: LedgerSettings = LedgerSettings()
+    operations: Operations = Operations()
     runs: Runs = Runs()
     tiers: Tiers = Tiers()
     builders: Builders = Builders()
@@ -141,14 +158,23 @@ class Settings:
                 "environment is production and the service is open: set auth.methods, or "
                 "auth.allow_open = true where something before it lets only the right ones in"
             )
+        if self.environment == "production" and self.ledger.backend == "memory":
+            raise ValueError(
+                "environment is production and ledger.backend is memory, which forgets every "
+                "tenant when the process ends: set it to dynamodb"
+            )
 
 
 def load_settings(
-    config: str | Path | None = None, *, environ: Mapping[str, str] | None = None
+    config: str | Path | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    ledger_backend: str | None = None,
 ) -> Settings:
     """The settings from a TOML file (None: the one in ORCHESTRATOR_CONFIG, or none at all).
 
     `config` may also be the name of a file that ships with the package: `local.toml`.
+    `ledger_backend` is the one to have where neither file nor environment names one.
 
     Raises:
         SettingsError: the file can't be read, or a key or a value is wrong.
@@ -157,6 +183,8 @@ def load_settings(
     chosen = config or environ.get(_CONFIG_VARIABLE)
     values = _read_file(chosen) if chosen else {}
     _refuse_unknown(values, Settings, "")
+    if ledger_backend is not None and "ORCHESTRATOR_LEDGER__BACKEND" not in environ:
+        values.setdefault("ledger", {}).setdefault("backend", ledger_backend)
     for variable, text in sorted(_variables(environ).items()):
         _overlay(values, variable, text)
     return _settings(values)

@@ -1,5 +1,6 @@
 """For tests, yours and ours: a clock to turn, ids in order, a builder in memory, sample events."""
 
+import asyncio
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -12,16 +13,30 @@ from orchestrator.core.records import Job
 
 @attrs.define
 class ManualClock:
-    """A clock that moves when it is told to."""
+    """A clock that moves when it is told to; whoever sleeps by it wakes when it has."""
 
     time: datetime = datetime(2026, 11, 20, 9, 0, tzinfo=UTC)
+    _sleepers: list[tuple[datetime, asyncio.Future[None]]] = attrs.field(init=False, factory=list)
 
     def now(self) -> datetime:
         return self.time
 
+    async def sleep(self, seconds: float) -> None:
+        until = self.time + timedelta(seconds=seconds)
+        woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        sleeper = (until, woken)
+        self._sleepers.append(sleeper)
+        try:
+            await woken
+        finally:
+            self._sleepers.remove(sleeper)
+
     def turn(self, seconds: float) -> None:
         """Let time pass."""
         self.time += timedelta(seconds=seconds)
+        for until, woken in self._sleepers:
+            if until <= self.time and not woken.done():
+                woken.set_result(None)
 
 
 @attrs.define

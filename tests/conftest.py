@@ -9,7 +9,7 @@ from aiohttp.test_utils import TestClient
 
 from orchestrator import Settings, create_app
 from orchestrator.embedded import CodeBuildStandIn, EmbeddedAWS, open_codebuild
-from orchestrator.settings import Aws, Tiers
+from orchestrator.settings import Aws, LedgerSettings, Operations, Tiers
 from orchestrator.testing import ManualClock
 
 Client = TestClient[web.Request, web.Application]
@@ -53,8 +53,10 @@ async def codebuild(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[CodeBuildS
 
 @pytest.fixture
 def settings() -> Settings:
-    """Tiers from memory, and no patience with AWS."""
+    """Ledger and tiers in memory, no sweep by itself, and no patience with AWS."""
     return Settings(
+        ledger=LedgerSettings(backend="memory"),
+        operations=Operations(reconcile_every_s=0),
         tiers=Tiers(backend="static", static=TIERS),
         aws=Aws(connect_timeout_s=1.0, read_timeout_s=0.2),
     )

@@ -9,16 +9,19 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.core.errors import PayloadMismatch, PermanentError, TemporaryError
+from orchestrator.core.errors import (
+    PayloadMismatch,
+    PermanentError,
+    QuotaReached,
+    TemporaryError,
+)
 
 if TYPE_CHECKING:
     import aioboto3
+    from botocore.exceptions import ClientError
     from types_aiobotocore_codebuild import CodeBuildClient
     from types_aiobotocore_dynamodb import DynamoDBClient
     from types_aiobotocore_events import EventBridgeClient
-
-#: A quota is lifted by people or by builds that end; nobody gains from asking each 5 s.
-QUOTA_PAUSE_S = 30.0
 
 _QUOTA_CODES = frozenset({"AccountLimitExceededException", "LimitExceededException"})
 _REFUSED_FOR_GOOD = frozenset(
@@ -114,7 +117,8 @@ def aws_errors(call: str, *, missing: str | None = None) -> Iterator[None]:
     `missing` is the sentence for a thing that the event asked for and AWS doesn't have.
 
     Only what AWS refuses for its content is permanent. Access denied, a missing table, a
-    code nobody has heard of: somebody will mend them, and the event must survive.
+    code nobody has heard of: somebody will mend them, and the event must survive. An answer
+    that never came may belong to a call that had its effect; a refusal surely had none.
     """
     from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
@@ -127,9 +131,16 @@ def aws_errors(call: str, *, missing: str | None = None) -> Iterator[None]:
             raise PermanentError(missing, errors=[PayloadMismatch("$", missing)]) from error
         if code in _REFUSED_FOR_GOOD:
             raise PermanentError(sentence) from error
-        pause = QUOTA_PAUSE_S if code in _QUOTA_CODES else None
-        raise TemporaryError(sentence, retry_after_s=pause) from error
+        kind = QuotaReached if code in _QUOTA_CODES else TemporaryError
+        raise kind(sentence, nothing_done=_is_refusal(error)) from error
     except ParamValidationError as error:
         raise PermanentError(f"{call}: {error}") from error
     except (BotoCoreError, TimeoutError) as error:
         raise TemporaryError(f"{call}: {error}") from error
+
+
+def _is_refusal(error: "ClientError") -> bool:
+    """AWS said no to the only try: nothing was done. A try before it may have had its effect."""
+    about = error.response.get("ResponseMetadata", {})
+    is_first = about.get("RetryAttempts", 1) == 0
+    return is_first and 400 <= about.get("HTTPStatusCode", 500) < 500

@@ -1,12 +1,14 @@
 """Jobs as CodeBuild builds: a job identifier is a project's name, a start one StartBuild."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.adapters.aws import aws_errors
 from orchestrator.core.javascript import to_text
 from orchestrator.core.ports import Permission
 from orchestrator.core.records import Job
+from orchestrator.core.variables import START_KEY
 
 if TYPE_CHECKING:
     from types_aiobotocore_codebuild import CodeBuildClient
@@ -23,9 +25,15 @@ class CodeBuildBuilder:
         self.description = "CodeBuild"
         self.permissions = (
             Permission(
-                ("codebuild:StartBuild", "codebuild:BatchGetBuilds"),
+                (
+                    "codebuild:StartBuild",
+                    "codebuild:StopBuild",
+                    "codebuild:BatchGetBuilds",
+                ),
                 "arn:aws:codebuild:*:*:project/*",
             ),
+            # It has no resources to narrow it to (Service authorization reference, CodeBuild).
+            Permission(("codebuild:ListBuilds",), "*"),
         )
 
     async def check(self) -> None:
@@ -54,13 +62,59 @@ class CodeBuildBuilder:
                 # One start is one build: CodeBuild must not start it again by itself.
                 autoRetryLimitOverride=0,
             )
-        build = answer["build"]
+        return self._job(answer["build"])
+
+    async def find_job(
+        self,
+        *,
+        start_key: str,
+        job_identifier: str,  # noqa: ARG002 - the port's
+        started_after: datetime,
+    ) -> Job | None:
+        """The build that carries the start key, among all that the account has started since.
+
+        Not those of one project: by now the tier may name another one. ListBuilds gives the
+        newest first, 100 to a page (API reference, ListBuilds, BatchGetBuilds).
+        """
+        client = await self._client()
+        token: str | None = None
+        while True:
+            with aws_errors("CodeBuild ListBuilds"):
+                page = await (
+                    client.list_builds(nextToken=token) if token else client.list_builds()
+                )
+            builds: list[Any] = []
+            if page["ids"]:
+                with aws_errors("CodeBuild BatchGetBuilds"):
+                    builds = (await client.batch_get_builds(ids=page["ids"]))["builds"]
+            for build in builds:
+                if _start_key(build) == start_key:
+                    return self._job(build)
+            token = page.get("nextToken")
+            if not token or any(build["startTime"] < started_after for build in builds):
+                return None
+
+    async def stop_job(self, *, job_id: str) -> None:
+        client = await self._client()
+        with aws_errors("CodeBuild StopBuild"):
+            try:
+                await client.stop_build(id=job_id)
+            except client.exceptions.ResourceNotFoundException:
+                return
+
+    def _job(self, build: Mapping[str, Any]) -> Job:
         return Job(
             id=build["id"],
             builder=self._name,
-            job_identifier=job_identifier,
+            job_identifier=build["projectName"],
             log_url=build.get("logs", {}).get("deepLink"),
         )
+
+
+def _start_key(build: Mapping[str, Any]) -> str | None:
+    variables = build.get("environment", {}).get("environmentVariables", [])
+    named = (one["value"] for one in variables if one["name"] == START_KEY)
+    return next(named, None)
 
 
 def environment_variables(params: Mapping[str, Any]) -> "list[EnvironmentVariableTypeDef]":

@@ -1,112 +1,54 @@
 """The ledger in memory: for tests and for trying things out. A process that ends forgets it.
 
-It holds to the same contract as a durable ledger (`tests/contracts`); each method is
+It passes the same contract suite as the durable one (`tests/contracts`); each method is
 atomic because it never awaits.
 """
 
-from collections.abc import Mapping
-from datetime import timedelta
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime
+from typing import TypeVar
 
 import attrs
 
-from orchestrator.core.errors import TemporaryError
-from orchestrator.core.events import Event, digest
+from orchestrator.core.lifecycle import TenantState
 from orchestrator.core.pages import Page, decode_cursor, encode_cursor
-from orchestrator.core.ports import Clock, Permission
-from orchestrator.core.records import (
-    BodyDiffers,
-    Claim,
-    Claimed,
-    Duplicate,
-    InOtherHands,
-    Progress,
-    RunRecord,
-    RunStatus,
-    Settlement,
-    TenantRecord,
-)
+from orchestrator.core.ports import Conflict, Permission
+from orchestrator.core.records import Record, RunRecord, RunStatus, TenantRecord
+
+Item = TypeVar("Item", RunRecord, TenantRecord)
 
 
 class InMemoryLedger:
     description = "memory: forgotten when the process ends"
     permissions: tuple[Permission, ...] = ()
+    max_payload_bytes: int | None = None
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._runs: dict[str, RunRecord] = {}
-        self._bodies: dict[str, str] = {}
-        self._tenants: dict[str, TenantRecord] = {}
+    def __init__(self) -> None:
+        self._items: dict[str, Record] = {}
 
-    async def claim(
-        self, *, event: Event[Mapping[str, Any]], tenant_id: str | None, dedupe_window_s: float
-    ) -> Claim:
-        now = self._clock.now()
-        body = digest(event.body)
-        earlier = self._runs.get(event.key)
-        if earlier is not None:
-            window = timedelta(seconds=dedupe_window_s)
-            seen_long_ago = event.identified_by_content and earlier.first_seen + window <= now
-            if self._bodies[event.key] != body:
-                return BodyDiffers(earlier)
-            if earlier.status is RunStatus.RUNNING:
-                return InOtherHands(earlier)
-            if earlier.status is RunStatus.SUCCEEDED and not seen_long_ago:
-                return Duplicate(earlier)
-            if seen_long_ago:
-                request_key = digest(event.key, now.isoformat())
-                earlier = attrs.evolve(
-                    earlier, request_key=request_key, first_seen=now, steps={}, job=None
-                )
-            run = attrs.evolve(
-                earlier,
-                status=RunStatus.RUNNING,
-                attempt=earlier.attempt + 1,
-                started_at=now,
-                ended_at=None,
-                error=None,
-            )
-        else:
-            run = RunRecord(
-                run_id=event.key,
-                request_key=event.key,
-                event_type=event.type,
-                source=event.source,
-                event_id=event.id,
-                tenant_id=tenant_id,
-                status=RunStatus.RUNNING,
-                attempt=1,
-                first_seen=now,
-                started_at=now,
-            )
-        self._runs[event.key] = run
-        self._bodies[event.key] = body
-        return Claimed(run)
+    async def commit(self, records: Sequence[Record], *, unchanged: Mapping[str, int]) -> None:
+        expected = {**unchanged, **{record.key: record.version for record in records}}
+        standing = {key: self._items.get(key) for key in expected}
+        otherwise = {
+            key: record
+            for key, record in standing.items()
+            if (record.version if record else 0) != expected[key]
+        }
+        if otherwise:
+            raise Conflict(otherwise)
+        for record in records:
+            self._items[record.key] = attrs.evolve(record, version=record.version + 1)
 
-    async def record(self, *, run_id: str, attempt: int, progress: Progress) -> None:
-        self._runs[run_id] = _remember(self._held(run_id, attempt), progress)
+    async def load(self, keys: Collection[str]) -> Mapping[str, Record | None]:
+        return {key: self._items.get(key) for key in keys}
 
-    async def settle(self, *, run_id: str, attempt: int, settlement: Settlement) -> None:
-        run = _remember(self._held(run_id, attempt), settlement.progress)
-        now = self._clock.now()
-        self._runs[run_id] = attrs.evolve(
-            run,
-            status=settlement.status,
-            error=settlement.error,
-            ended_at=now,
-            bugs=run.bugs + (settlement.error is not None and settlement.error.is_bug),
-        )
-        if run.tenant_id and settlement.tenant_state:
-            earlier = self._tenants.get(run.tenant_id)
-            self._tenants[run.tenant_id] = TenantRecord(
-                tenant_id=run.tenant_id,
-                state=settlement.tenant_state,
-                changed_at=now,
-                tier=settlement.tier or (earlier.tier if earlier else None),
-            )
-
-    async def find_run(self, *, run_id: str) -> RunRecord | None:
-        return self._runs.get(run_id)
+    async def find_due(self, *, before: datetime, limit: int) -> Sequence[str]:
+        due = [
+            (run.due_at, run.key)
+            for run in self._of(RunRecord)
+            if run.due_at is not None and run.due_at <= before
+        ]
+        return [key for _, key in sorted(due)[:limit]]
 
     async def list_runs(
         self,
@@ -118,44 +60,39 @@ class InMemoryLedger:
         cursor: str | None = None,
     ) -> Page[RunRecord]:
         before = None if cursor is None else decode_cursor(cursor)
-        matching = sorted(
-            (
-                run
-                for run in self._runs.values()
-                if tenant_id in (None, run.tenant_id)
-                and event_type in (None, run.event_type)
-                and status in (None, run.status)
-                and (before is None or _position(run) < before)
-            ),
-            key=_position,
-            reverse=True,
-        )
-        items = matching[:limit]
-        more = len(matching) > limit
-        return Page(items, encode_cursor(_position(items[-1])) if more else None)
+        matching = [
+            run
+            for run in self._of(RunRecord)
+            if tenant_id in (None, run.tenant_id)
+            and event_type in (None, run.event_type)
+            and status in (None, run.status)
+            and (before is None or run.position < before)
+        ]
+        matching.sort(key=lambda run: run.position, reverse=True)
+        return _page(matching, limit, lambda run: run.position)
 
-    async def find_tenant(self, *, tenant_id: str) -> TenantRecord | None:
-        return self._tenants.get(tenant_id)
-
-    async def has_job(self, *, job_id: str) -> bool:
-        return any(run.job is not None and run.job.id == job_id for run in self._runs.values())
+    async def list_tenants(
+        self, *, state: TenantState | None = None, limit: int = 50, cursor: str | None = None
+    ) -> Page[TenantRecord]:
+        after = "" if cursor is None else decode_cursor(cursor)
+        matching = [
+            tenant
+            for tenant in self._of(TenantRecord)
+            if tenant.state is not None
+            and state in (None, tenant.state)
+            and tenant.tenant_id > after
+        ]
+        matching.sort(key=lambda tenant: tenant.tenant_id)
+        return _page(matching, limit, lambda tenant: tenant.tenant_id)
 
     async def check(self) -> None:
         return None
 
-    def _held(self, run_id: str, attempt: int) -> RunRecord:
-        """The run, if it is running under this attempt: the fence against zombies."""
-        run = self._runs.get(run_id)
-        if run is None or run.status is not RunStatus.RUNNING or run.attempt != attempt:
-            raise TemporaryError(f"The run {run_id} is in other hands.")
-        return run
+    def _of(self, kind: type[Item]) -> list[Item]:
+        return [record for record in self._items.values() if isinstance(record, kind)]
 
 
-def _position(run: RunRecord) -> str:
-    """A run's place in the order of runs; the id tells those of one moment apart."""
-    return f"{run.first_seen.isoformat(timespec='microseconds')} {run.run_id}"
-
-
-def _remember(run: RunRecord, progress: Progress) -> RunRecord:
-    steps = {**run.steps, **{step.name: step for step in progress.steps}}
-    return attrs.evolve(run, steps=steps, job=progress.job or run.job)
+def _page(items: list[Item], limit: int, position: Callable[[Item], str]) -> Page[Item]:
+    shown = items[:limit]
+    more = len(items) > limit
+    return Page(shown, encode_cursor(position(shown[-1])) if more else None)

@@ -1,47 +1,61 @@
 """The orchestrator: parse, claim, structure, handle, settle.
 
-Whatever brings an event (HTTP, a queue, a library call) comes through
-`Orchestrator.handle_event`; nothing else runs a handler.
+Whatever brings an event (HTTP, a queue, a library call, the sweep, a replay) comes through
+here; nothing else runs a handler.
 """
 
 import asyncio
 import traceback
 from collections.abc import Coroutine, Mapping
 from contextvars import ContextVar
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import attrs
 import structlog
 
+from orchestrator.core import claims
+from orchestrator.core.books import Attempt, held
+from orchestrator.core.claims import ClaimRequest, Why
 from orchestrator.core.envelopes import Body, Delivery, parse_event
 from orchestrator.core.errors import (
     BeingHandled,
     EventKeyReused,
     HandlerFailed,
+    NotAllowed,
+    OrchestratorError,
     PermanentError,
+    TakenOver,
     TemporaryError,
+    Waiting,
 )
-from orchestrator.core.events import BUILD_STATE_CHANGE, TENANT_PROVISIONING, Event
+from orchestrator.core.events import BUILD_STATE_CHANGE, RECONCILE, Event
 from orchestrator.core.handlers import build_state_change
-from orchestrator.core.lifecycle import STATE_AFTER
-from orchestrator.core.payloads import read_build_id, read_tenant_id, read_tier
-from orchestrator.core.ports import Ids
-from orchestrator.core.records import (
-    BodyDiffers,
-    Claimed,
-    Duplicate,
-    Failure,
-    InOtherHands,
-    RunRecord,
-    RunStatus,
-    Settlement,
+from orchestrator.core.lifecycle import ENDS, OPENS, Kind, outcome_type
+from orchestrator.core.parcels import pack_event, unpack_event
+from orchestrator.core.payloads import (
+    read_build_id,
+    read_job_id,
+    read_operation_id,
+    read_request_key,
+    read_secret,
+    read_tenant_id,
+    read_tier,
 )
+from orchestrator.core.ports import Ids
+from orchestrator.core.records import Credentials, Failure, RunStatus
 from orchestrator.core.registry import HandlerRegistry
-from orchestrator.core.run import Run, Services
+from orchestrator.core.run import OwnEnding, Run, Services
+from orchestrator.core.settlements import FollowUp, Orphaned, Settlement, Uncertain
+from orchestrator.core.sweep import Swept, sweep
 
 #: Set by the way in. It reaches us through a user's wrapper that passes type and body alone,
 #: so that wrapping the orchestrator can't cost anybody the recognition of duplicates.
 delivery: ContextVar[Delivery] = ContextVar("delivery", default=Delivery())  # noqa: B039 - frozen
+
+#: Pauses double from the error's first one up to this.
+_LONGEST_PAUSE_S = 300.0
+
+Result = TypeVar("Result")
 
 log = structlog.get_logger("orchestrator.dispatch")
 
@@ -50,7 +64,7 @@ log = structlog.get_logger("orchestrator.dispatch")
 class Handled:
     """The event is handled: just now, or (`replayed`) by an earlier delivery of it.
 
-    `run_id` is None where no run is kept of it: a stranger's build.
+    `run_id` is None where no run is kept of it: a stranger's build, a sweep.
     """
 
     run_id: str | None
@@ -66,10 +80,10 @@ class EventOrchestrator(Protocol):
 
 @attrs.frozen(kw_only=True)
 class Limits:
-    """How many attempts may end by a bug, and how long equal content is one event (seconds)."""
+    """How many attempts may end by a bug; how long a sweep that was asked for lasts (seconds)."""
 
     max_attempts: int
-    dedupe_window_s: float
+    sweep_s: float
 
 
 @attrs.frozen(kw_only=True)
@@ -105,31 +119,43 @@ class Orchestrator:
         # What a handler calls in its turn is no delivery of the way in.
         token = delivery.set(Delivery())
         try:
-            return await self._handle(event)
+            if event.type == RECONCILE:
+                await self.reconcile(timeout_s=self.limits.sweep_s)
+                return Handled(run_id=None)
+            if await self._is_nobodys_business(event):
+                return Handled(run_id=None)
+            return await self._handle(event, Why.DELIVERY)
         finally:
             delivery.reset(token)
 
-    async def _handle(self, event: Event[Body]) -> Handled:
-        if await self._is_nobodys_business(event):
-            return Handled(run_id=None)
-        tenant_id = read_tenant_id(event.body)
-        with structlog.contextvars.bound_contextvars(
-            run_id=event.key, event_type=event.type, tenant_id=tenant_id
-        ):
-            claim = await self.services.ledger.claim(
-                event=event, tenant_id=tenant_id, dedupe_window_s=self.limits.dedupe_window_s
-            )
-            match claim:
-                case Claimed(record):
-                    await self._work(event, record)
-                    return Handled(run_id=record.run_id)
-                case Duplicate(record):
-                    log.info("duplicate", status=record.status)
-                    return Handled(run_id=record.run_id, replayed=True)
-                case InOtherHands(record):
-                    raise BeingHandled(record.run_id)
-                case BodyDiffers(record):
-                    raise EventKeyReused(event.id, record.run_id)
+    async def replay(self, run_id: str, *, force: bool = False) -> Handled:
+        """Run a kept event again; `force` does so even with what is over or not allowed.
+
+        Raises:
+            LookupError: there is no such run.
+            PermanentError, TemporaryError, HandlerFailed: as `handle_event` does.
+        """
+        return await self._rerun(run_id, Why.FORCED_REPLAY if force else Why.REPLAY)
+
+    async def reconcile(self, *, timeout_s: float | None = None) -> Swept:
+        """One sweep: whatever is due is run again. What isn't done in time is handed back.
+
+        Raises:
+            TemporaryError: the ledger can't be reached.
+        """
+
+        async def resume(run_id: str) -> None:
+            await self._rerun(run_id, Why.SWEEP)
+
+        books = self.services.books
+        return await sweep(books.ledger, books.clock, resume, timeout_s=timeout_s)
+
+    async def _rerun(self, run_id: str, why: Why) -> Handled:
+        books = self.services.books
+        run, payload = await books.find_run(run_id), await books.find_payload(run_id)
+        if run is None or payload is None:
+            raise LookupError(f"There is no run {run_id!r}.")
+        return await self._handle(unpack_event(run, payload), why)
 
     async def _is_nobodys_business(self, event: Event[Body]) -> bool:
         """A stranger's build changed state, and no handler of the user's asks for those."""
@@ -138,87 +164,253 @@ class Orchestrator:
         if self.registry.resolve(event.type).handler is not build_state_change:
             return False
         build_id = read_build_id(event.body)
-        return build_id is None or not await self.services.ledger.has_job(job_id=build_id)
+        return build_id is None or not await self.services.books.find_job("CODE_BUILD", build_id)
 
-    async def _work(self, event: Event[Body], record: RunRecord) -> None:
+    async def _handle(self, event: Event[Body], why: Why) -> Handled:
+        tenant_id = read_tenant_id(event.body)
+        with structlog.contextvars.bound_contextvars(
+            run_id=event.key, event_type=event.type, tenant_id=tenant_id
+        ):
+            claim = await self.services.books.claim(_claim_request(event, tenant_id, why))
+            match claim:
+                case Attempt():
+                    await self._work(event, claim)
+                    return Handled(run_id=event.key)
+                case claims.Duplicate(run_id):
+                    log.info("duplicate", of=run_id)
+                    return Handled(run_id=run_id, replayed=True)
+                case claims.Noted(run_id):
+                    log.info("nothing to do")
+                    return Handled(run_id=run_id)
+                case claims.NotDue():
+                    return Handled(run_id=event.key, replayed=True)
+                case claims.InOtherHands(run):
+                    raise BeingHandled(run.run_id)
+                case claims.Waits(run_id, reason, pause_s):
+                    log.info("waits", reason=reason)
+                    raise Waiting(reason, run_id, retry_after_s=pause_s)
+                case claims.Refused(run_id, reason):
+                    log.info("refused", reason=reason)
+                    raise NotAllowed(reason, run_id)
+                case claims.BodyDiffers(run):
+                    raise EventKeyReused(event.id, run.run_id)
+                case claims.NeedsForce(run):
+                    raise NotAllowed(f"run is {run.status} already; replay with force", run.run_id)
+                case claims.Claimed():  # pragma: no cover - the books make it an Attempt
+                    raise AssertionError
+
+    async def _work(self, event: Event[Body], attempt: Attempt) -> None:
         """One attempt at a claimed run, from its handler to its settlement."""
-        run = Run(record, self.services)
-        log.info("started", attempt=record.attempt)
+        services, opens = self.services, _opened(event)
+        run = Run(attempt, services, opens)
+        log.info("started", attempt=run.attempt)
+        async with held(run.renew, services.clock, lease_s=services.books.terms.lease_s):
+            reached, error = await self._run_handler(event, run)
+            if opens is not None and self._is_final(error, attempt):
+                error = await self._make_certain(attempt, run, error)
+            settlement, error = self._settlement(event, attempt, run, opens, error)
+            if reached and event.type in ENDS:
+                settlement = attrs.evolve(
+                    settlement, ending=ENDS[event.type], tier=read_tier(event.body)
+                )
+            await _to_its_end(self._settle(attempt, run, settlement))
+        log.info("settled", status=settlement.status, **({"reason": str(error)} if error else {}))
+        if error is not None:
+            raise error
+        for follow_up in settlement.follow_ups:
+            await self._follow(follow_up)
+
+    async def _run_handler(self, event: Event[Body], run: Run) -> tuple[bool, BaseException | None]:
+        """Whether the handler was called at all, and what it raised."""
+        reached = False
         try:
             registration = self.registry.resolve(event.type)
             payload = self.services.structure.structure(event.body, registration.payload)
+            reached = True
             await registration.handler(attrs.evolve(event, payload=payload), run)
-            # Within the attempt: one that fails is handed back with it and comes again; what
-            # was handled before is then a duplicate.
-            for event_type, body in run.follow_ups:
-                await self._handle(_follow_up(event, event_type, body))
-        except (PermanentError, TemporaryError) as error:
-            final = isinstance(error, PermanentError)
-            await self._settle(run, RunStatus.FAILED if final else RunStatus.RETRY, error)
-            error.run_id = record.run_id
-            raise
-        except (Exception, asyncio.CancelledError) as error:
-            if isinstance(error, asyncio.CancelledError) and _is_cancelled():
-                reason = TemporaryError("The attempt was cancelled and handed back.")
-                await self._settle(run, RunStatus.RETRY, reason)
-                raise
-            log.error("handler failed", exc_info=error)
-            final = record.bugs + 1 >= self.limits.max_attempts
-            await self._settle(run, RunStatus.FAILED if final else RunStatus.RETRY, error)
-            raise HandlerFailed(event.type, record.run_id) from error
-        else:
-            await self._settle(
-                run,
-                RunStatus.SUCCEEDED,
-                # What a follow-up made of the tenant is later news than this.
-                tenant_state=None if run.follow_ups else STATE_AFTER.get(event.type),
-                tier=read_tier(event.body) if event.type == TENANT_PROVISIONING else None,
-            )
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - settled as a bug
+            return reached, error
+        return reached, None
 
-    async def _settle(
+    def _is_final(self, error: BaseException | None, attempt: Attempt) -> bool:
+        """Nobody will try again by himself."""
+        if error is None or isinstance(error, PermanentError):
+            return True
+        if isinstance(error, TemporaryError) or _is_cancellation(error):
+            return False
+        return attempt.run.bugs + 1 >= self.limits.max_attempts
+
+    async def _make_certain(
+        self, attempt: Attempt, run: Run, error: BaseException | None
+    ) -> BaseException | None:
+        """Before an operation ends without a job: nothing may be out that an attempt started."""
+        if attempt.possible_until is None or run.job is not None:
+            return error
+        try:
+            found = await run.starter.look_up()
+        except (OrchestratorError, asyncio.CancelledError) as uncertain:
+            return uncertain
+        if found is not None:
+            run.found(found)
+        return error
+
+    def _settlement(
         self,
+        event: Event[Body],
+        attempt: Attempt,
         run: Run,
-        status: RunStatus,
-        error: BaseException | None = None,
-        tenant_state: str | None = None,
-        tier: str | None = None,
-    ) -> None:
-        settlement = Settlement(
-            status=status,
+        opens: Kind | None,
+        error: BaseException | None,
+    ) -> tuple[Settlement, BaseException | None]:
+        """How the attempt ends, and what whoever sent the event is told."""
+        common = Settlement(
+            status=RunStatus.SUCCEEDED,
             progress=run.unrecorded,
             error=_failure(error) if error else None,
-            tenant_state=tenant_state,
-            tier=tier,
+            possible_until=attempt.possible_until,
         )
-        await _to_its_end(
-            self.services.ledger.settle(
-                run_id=run.run_id, attempt=run.attempt, settlement=settlement
+        if isinstance(error, TemporaryError):
+            error.run_id = run.run_id
+            if error.retry_after_s is None:
+                error.retry_after_s = _pause_s(error.first_pause_s, attempt.run.waits)
+            return _retry(common, error.retry_after_s), error
+        if error is not None and _is_cancellation(error):
+            reason = TemporaryError("The attempt was cancelled and handed back.")
+            return _retry(attrs.evolve(common, error=_failure(reason)), 1.0), error
+        if error is not None:
+            told: BaseException = error
+            if isinstance(error, PermanentError):
+                error.run_id = run.run_id
+            else:
+                log.error("handler failed", exc_info=error)
+                told = HandlerFailed(event.type, run.run_id)
+                told.__cause__ = error
+            if self._is_final(error, attempt):
+                failed = attrs.evolve(common, status=RunStatus.FAILED, lets_go=opens is not None)
+                return failed, told
+            return _retry(common, _pause_s(TemporaryError.first_pause_s, attempt.run.bugs)), told
+        ending = run.ending
+        if opens is Kind.DEPLOYMENT and run.job is None:
+            ending = ending or OwnEnding(None)  # without a job there is nothing to wait for
+        if opens is None or ending is None or run.job is not None:
+            return common, None
+        follow_up = _own_outcome(event, attempt, opens, ending)
+        return attrs.evolve(common, lets_go=True, follow_ups=(follow_up,)), None
+
+    async def _settle(self, attempt: Attempt, run: Run, settlement: Settlement) -> None:
+        job = settlement.progress.job
+        try:
+            refused = await attempt.settle(settlement)
+        except TakenOver:
+            if job is not None:
+                await self._leave_behind(attempt, run)
+            raise
+        match refused:
+            case Orphaned(orphan):
+                await run.disown(orphan)
+                reason = TemporaryError("The operation has another job by now.")
+            case Uncertain():
+                reason = TemporaryError("A start of the operation may be out.")
+            case None:
+                return
+        await attempt.settle(
+            Settlement(
+                status=RunStatus.RETRY,
+                progress=run.unrecorded,
+                error=_failure(reason),
+                pause_s=reason.first_pause_s,
+                possible_until=attempt.possible_until or self.services.clock.now(),
             )
         )
-        log.info("settled", status=status, **({"reason": str(error)} if error else {}))
+        raise reason
+
+    async def _leave_behind(self, attempt: Attempt, run: Run) -> None:
+        """The run is another's by now: its operation may still want the job that we started."""
+        job = run.unrecorded.job
+        if job is None:
+            return
+        outcome = await self.services.books.adopt(
+            operation_id=attempt.run.operation_id, number=attempt.run.start_number, job=job
+        )
+        if isinstance(outcome, Orphaned):
+            await run.starter.stop(job)
+
+    async def _follow(self, follow_up: FollowUp) -> None:
+        """Handle what a settled run amounts to; it is kept and due, whatever comes of it now."""
+        try:
+            await self._handle(follow_up.event, Why.DELIVERY)
+        except OrchestratorError as error:
+            log.info("follow-up not handled yet", follow_up=follow_up.event.type, reason=str(error))
 
 
-def _follow_up(event: Event[Body], event_type: str, body: Body) -> Event[Body]:
-    """What `event` amounts to; the same each time, so that it is handled once."""
-    return attrs.evolve(
+def _claim_request(event: Event[Body], tenant_id: str | None, why: Why) -> ClaimRequest:
+    secret = read_secret(event.body)
+    ending = ENDS.get(event.type)
+    outcome = None
+    if ending is not None:
+        job_id = read_job_id(event.body)
+        outcome = claims.Outcome(
+            ending=ending,
+            job=("CODE_BUILD", job_id) if job_id else None,
+            operation_id=read_operation_id(event.body),
+        )
+    return ClaimRequest(
+        event=event,
+        payload=pack_event(event),
+        tenant_id=tenant_id,
+        why=why,
+        opens=OPENS.get(event.type),
+        reports=outcome,
+        request_key=read_request_key(event.body),
+        tier=read_tier(event.body),
+        credentials=Credentials(secret=secret[0], context=secret[1], as_of=event.time)
+        if secret
+        else None,
+    )
+
+
+def _opened(event: Event[Body]) -> Kind | None:
+    """The kind of operation that the event's run works on."""
+    return OPENS.get(event.type) if read_tenant_id(event.body) else None
+
+
+def _own_outcome(event: Event[Body], attempt: Attempt, kind: Kind, ending: OwnEnding) -> FollowUp:
+    """What a run that ended its operation without a job amounts to, through the registry.
+
+    Its id is made of the start's, so that it is the same however often the run comes here.
+    """
+    reason = {"reason": ending.reason} if ending.reason is not None else {}
+    body = {**event.body, **reason, "operationId": attempt.run.operation_id}
+    outcome = attrs.evolve(
         event,
-        type=event_type,
+        type=outcome_type(kind, succeeded=ending.reason is None),
         source="orchestrator",
-        id=event.key,
+        id=attempt.start_key,
         body=body,
         raw=body,
         payload=body,
         identified_by_content=False,
     )
+    return FollowUp(event=outcome, payload=pack_event(outcome), tenant_id=attempt.run.tenant_id)
 
 
-def _is_cancelled() -> bool:
+def _retry(settlement: Settlement, pause_s: float) -> Settlement:
+    return attrs.evolve(settlement, status=RunStatus.RETRY, pause_s=pause_s)
+
+
+def _pause_s(first_s: float, earlier: int) -> float:
+    """The pause after so many earlier ones."""
+    return float(min(_LONGEST_PAUSE_S, first_s * 2 ** min(earlier, 10)))
+
+
+def _is_cancellation(error: BaseException) -> bool:
     """Whether this task was asked to stop, and not just something that a handler awaited."""
     task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+    is_asked_to_stop = task is not None and task.cancelling() > 0
+    return isinstance(error, asyncio.CancelledError) and is_asked_to_stop
 
 
-async def _to_its_end(write: Coroutine[Any, Any, None]) -> None:
+async def _to_its_end(write: Coroutine[Any, Any, Result]) -> Result:
     """A write that is under way is finished, whoever cancels us: half of it is worse than none."""
     task = asyncio.ensure_future(write)
     cancelled = None
@@ -227,9 +419,10 @@ async def _to_its_end(write: Coroutine[Any, Any, None]) -> None:
             await asyncio.shield(task)
         except asyncio.CancelledError as error:
             cancelled = error
-    task.result()
+    result = task.result()
     if cancelled is not None:
         raise cancelled
+    return result
 
 
 def _failure(error: BaseException) -> Failure:

@@ -2,12 +2,17 @@
 
     OrchestratorError
     ├── BadEvent                never became an event; no run is kept
+    ├── EventTooLarge           too large to be kept; no run is
     ├── PermanentError          will fail again however often it is tried
     │   ├── UnsupportedEventType
     │   ├── InvalidPayload        says every mismatch, each with its path
-    │   └── EventKeyReused        same event key, another business body
+    │   ├── EventKeyReused        same event key, another business body
+    │   └── NotAllowed            not where the tenant stands; an operator may insist
     ├── TemporaryError          worth another try, after `retry_after_s`
     │   ├── BeingHandled        the same event is in other hands right now
+    │   ├── Waiting             kept, until another run is done
+    │   ├── TakenOver           this attempt has lost its run to another
+    │   ├── QuotaReached        refused, and nobody gains from asking soon
     │   └── Overloaded          as many events are in hand as there may be
     └── HandlerFailed           a bug in a handler; the cause is chained
     RegistrationError           a handler that can't be registered; raised at start
@@ -41,6 +46,16 @@ class BadEvent(OrchestratorError):
     """The body can't be read as an event: not an object, a broken envelope, two types."""
 
 
+class EventTooLarge(OrchestratorError):
+    """The ledger can't keep the event."""
+
+    def __init__(self, size: int, limit: int) -> None:
+        super().__init__(
+            f"The event is too large to be kept: {size} bytes packed, {limit} fit. Send less, or "
+            "a reference to it."
+        )
+
+
 class PermanentError(OrchestratorError):
     """Trying again won't help until somebody changes the event or the configuration."""
 
@@ -70,18 +85,32 @@ class EventKeyReused(PermanentError):
         self.run_id = run_id
 
 
+class NotAllowed(PermanentError):
+    """Where the tenant stands, the event is not allowed."""
+
+    def __init__(self, message: str, run_id: str) -> None:
+        super().__init__(message)
+        self.run_id = run_id
+
+
 class TemporaryError(OrchestratorError):
     """It may work later.
 
-    `retry_after_s` is the pause in seconds that the cause asks for, or None where the
-    cause doesn't say.
+    `retry_after_s` is the pause in seconds that the cause asks for; None where it doesn't
+    say: then pauses grow from `first_pause_s`. A builder that is sure that it started
+    nothing says so with `nothing_done`.
     """
 
-    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+    first_pause_s = 5.0
+
+    def __init__(
+        self, message: str, *, retry_after_s: float | None = None, nothing_done: bool = False
+    ) -> None:
         super().__init__(message)
         if retry_after_s is not None and not math.isfinite(retry_after_s):
             raise ValueError(f"retry_after_s is {retry_after_s!r}: give a number of seconds.")
         self.retry_after_s = retry_after_s
+        self.nothing_done = nothing_done
 
 
 class BeingHandled(TemporaryError):
@@ -90,6 +119,28 @@ class BeingHandled(TemporaryError):
     def __init__(self, run_id: str) -> None:
         super().__init__("The same event is being handled right now: ask again later.")
         self.run_id = run_id
+
+
+class Waiting(TemporaryError):
+    """The run is kept and tried again: it waits for what another one does."""
+
+    def __init__(self, message: str, run_id: str, *, retry_after_s: float) -> None:
+        super().__init__(message, retry_after_s=retry_after_s)
+        self.run_id = run_id
+
+
+class TakenOver(TemporaryError):
+    """The attempt outlived its lease; what it did since doesn't count."""
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(f"The run {run_id} is in other hands.")
+        self.run_id = run_id
+
+
+class QuotaReached(TemporaryError):
+    """A quota is lifted by people, or by jobs that end; nobody gains from asking each 5 s."""
+
+    first_pause_s = 30.0
 
 
 class Overloaded(TemporaryError):

@@ -18,9 +18,13 @@ TENANT_DEPROVISIONING = "TENANT_DEPROVISIONING"
 TENANT_DEPROVISIONING_SUCCESS = "TENANT_DEPROVISIONING_SUCCESS"
 TENANT_DEPROVISIONING_FAILURE = "TENANT_DEPROVISIONING_FAILURE"
 BUILD_STATE_CHANGE = "BUILD_STATE_CHANGE"
+RECONCILE = "RECONCILE"
 
 #: What AWS calls the events that we know by another name.
-AWS_ALIASES: Mapping[str, str] = {"CodeBuild Build State Change": BUILD_STATE_CHANGE}
+AWS_ALIASES: Mapping[str, str] = {
+    "CodeBuild Build State Change": BUILD_STATE_CHANGE,
+    "Scheduled Event": RECONCILE,
+}
 
 Payload = TypeVar("Payload", covariant=True)
 

@@ -38,12 +38,10 @@ async def tenant_deprovisioning(event: Event[TenantDeprovisioning], run: Run) ->
 
 
 async def tenant_deployment(event: Event[TenantDeployment], run: Run) -> None:
-    """Start the tier's deployment job; a tenant without one is deployed already."""
+    """Start the tier's deployment job; a deployment without one is over when this returns."""
     named = event.payload.named_tier or await run.tenant_tier()
     tier = await run.tier_details(named) if named else {}
-    if job_identifier(tier, DEPLOYMENT_JOB) is None:
-        run.follow_up(events.TENANT_DEPLOYMENT_SUCCESS, event.body)
-    else:
+    if job_identifier(tier, DEPLOYMENT_JOB) is not None:
         await _start(event, run, tier, DEPLOYMENT_JOB)
 
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import attrs
 
+from orchestrator.core.variables import START_KEY
+
 
 def json_name(name: str) -> dict[str, str]:
     """Field metadata for a name in JSON that isn't the field's name in camelCase."""
@@ -163,6 +165,38 @@ def read_tier(body: Mapping[str, Any]) -> str | None:
     plans = (read_object(body.get("planConfig")), subscribed, read_object(body.get("plan")), body)
     tiers = (plan.get("tier") for plan in plans)
     return next((tier for tier in tiers if isinstance(tier, str) and tier), None)
+
+
+def read_request_key(body: Mapping[str, Any]) -> str | None:
+    """What makes two requests the same: `operationId`, else the webhook's `context`."""
+    return _text(body.get("operationId")) or _override(body, "context")
+
+
+def read_operation_id(body: Mapping[str, Any]) -> str | None:
+    """The operation that a report is about: `operationId`, or the start key of its job."""
+    start_key = _text(body.get(START_KEY))
+    return _text(body.get("operationId")) or (start_key.rpartition("-")[0] if start_key else None)
+
+
+def read_job_id(body: Mapping[str, Any]) -> str | None:
+    """The build that reports on itself."""
+    return _text(body.get("CODEBUILD_BUILD_ID"))
+
+
+def read_secret(body: Mapping[str, Any]) -> tuple[str, str] | None:
+    """The webhook's secret and context, where a body has both."""
+    secret, context = _override(body, "secret"), _override(body, "context")
+    return (secret, context) if secret and context else None
+
+
+def _override(body: Mapping[str, Any], name: str) -> str | None:
+    """A variable that the event sets for the build, or that stands at the top of its body."""
+    config = read_object(read_object(body.get("builderConfig")).get("config"))
+    return _text(read_object(config.get("environmentOverride")).get(name)) or _text(body.get(name))
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
 
 
 def read_build_id(body: Mapping[str, Any]) -> str | None:

@@ -4,23 +4,15 @@ Each raises `TemporaryError` or `PermanentError` and nothing else of its own: a 
 error is turned into one of the two at the edge.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol, runtime_checkable
 
 import attrs
 
-from orchestrator.core.events import Event
+from orchestrator.core.lifecycle import TenantState
 from orchestrator.core.pages import Page
-from orchestrator.core.records import (
-    Claim,
-    Job,
-    Progress,
-    RunRecord,
-    RunStatus,
-    Settlement,
-    TenantRecord,
-)
+from orchestrator.core.records import Job, Record, RunRecord, RunStatus, TenantRecord
 
 Tier = Mapping[str, Any]
 TierFunction = Callable[[str], Awaitable[Tier | None]]
@@ -30,27 +22,49 @@ class Clock(Protocol):
     def now(self) -> datetime:
         """The time, in UTC."""
 
+    async def sleep(self, seconds: float) -> None:
+        """Return when so much time has passed."""
+
 
 class Ids(Protocol):
     def fresh_id(self) -> str:
         """An id that nobody has seen before."""
 
 
+class Conflict(Exception):
+    """A commit was refused: these items don't stand as was thought. None: it isn't there."""
+
+    def __init__(self, items: Mapping[str, Record | None]) -> None:
+        super().__init__(", ".join(items))
+        self.items = items
+
+
 class Ledger(Protocol):
-    """Where runs and tenants are kept. Each write is conditional and atomic."""
+    """Where runs, operations, tenants, jobs and payloads are kept; dumb, but atomic.
 
-    async def claim(
-        self, *, event: Event[Mapping[str, Any]], tenant_id: str | None, dedupe_window_s: float
-    ) -> Claim:
-        """Take the event's run in hand: a new one, or the next attempt of an unfinished one."""
+    What is written and under which conditions is decided in the core, so that every ledger
+    has the same guards: it compares versions and nothing else.
+    """
 
-    async def record(self, *, run_id: str, attempt: int, progress: Progress) -> None:
-        """Remember what was done. Raises TemporaryError if the run is in other hands."""
+    #: The largest payload that it takes, in bytes; None: any.
+    max_payload_bytes: int | None
 
-    async def settle(self, *, run_id: str, attempt: int, settlement: Settlement) -> None:
-        """End the attempt. Raises TemporaryError if the run is in other hands."""
+    async def commit(self, records: Sequence[Record], *, unchanged: Mapping[str, int]) -> None:
+        """Write all of the records, or none.
 
-    async def find_run(self, *, run_id: str) -> RunRecord | None: ...
+        Each must still stand at its `version` (0: not be there) and is kept with the next
+        one; `unchanged` are keys and versions of items that must stand, too.
+
+        Raises:
+            Conflict: one doesn't; it has all of those that don't.
+            TemporaryError: it is not known whether it was written.
+        """
+
+    async def load(self, keys: Collection[str]) -> Mapping[str, Record | None]:
+        """The items as they stand now, after every commit that has returned."""
+
+    async def find_due(self, *, before: datetime, limit: int) -> Sequence[str]:
+        """Keys of items that are due, the longest due first; a proposal, perhaps out of date."""
 
     async def list_runs(
         self,
@@ -69,10 +83,10 @@ class Ledger(Protocol):
             ValueError: the cursor is none of ours.
         """
 
-    async def find_tenant(self, *, tenant_id: str) -> TenantRecord | None: ...
-
-    async def has_job(self, *, job_id: str) -> bool:
-        """Whether a run of ours started the job."""
+    async def list_tenants(
+        self, *, state: TenantState | None = None, limit: int = 50, cursor: str | None = None
+    ) -> Page[TenantRecord]:
+        """Tenants in the order of their ids. Raises ValueError as `list_runs` does."""
 
     async def check(self) -> None:
         """Raises TemporaryError if the ledger can't be reached."""
@@ -84,15 +98,37 @@ class TierCatalog(Protocol):
 
 
 class Builder(Protocol):
-    """Starts jobs. A user's own has `start_job` at least."""
+    """Starts jobs. A user's own has `start_job` at least; the rest are protocols below."""
 
     async def start_job(
         self, job_identifier: str, params: Mapping[str, Any], *, start_key: str
     ) -> Job | None:
         """Start a job with `params` as its variables.
 
-        The same `start_key` (at most 64 characters) never starts a second job.
+        The same `start_key` (at most 64 characters) never starts a second job. A
+        TemporaryError says with `nothing_done` that it surely started none.
         """
+
+
+@runtime_checkable
+class FindsJobs(Protocol):
+    """A builder that can tell what a start made whose answer was lost."""
+
+    async def find_job(
+        self, *, start_key: str, job_identifier: str, started_after: datetime
+    ) -> Job | None:
+        """The job that a start with this key made, None if none is to be seen.
+
+        `job_identifier` is what would be started now; an earlier start may have had another.
+        """
+
+
+@runtime_checkable
+class StopsJobs(Protocol):
+    """A builder that can end a job early."""
+
+    async def stop_job(self, *, job_id: str) -> None:
+        """Have the job stopped; one that is over or gone is left alone."""
 
 
 class Publisher(Protocol):

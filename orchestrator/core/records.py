@@ -1,4 +1,9 @@
-"""What the ledger keeps, as plain values: runs, their steps, jobs, tenants."""
+"""What the ledger keeps, as plain values: runs, operations, tenants, jobs, payloads.
+
+Each is one item under one `key`. `version` is how often it was written; 0 is an item that
+isn't there yet. A write names the version that it was decided on, so nobody overwrites
+what he hasn't seen.
+"""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -8,6 +13,7 @@ from typing import Any
 import attrs
 
 from orchestrator.core.errors import PayloadMismatch
+from orchestrator.core.lifecycle import Kind, TenantState
 
 
 class RunStatus(StrEnum):
@@ -15,6 +21,19 @@ class RunStatus(StrEnum):
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     RETRY = "retry"
+    DUPLICATE = "duplicate"
+
+    @property
+    def is_finished(self) -> bool:
+        """Nobody works on it and nobody will by himself."""
+        return self not in (RunStatus.RUNNING, RunStatus.RETRY)
+
+
+class OperationState(StrEnum):
+    OPEN = "open"
+    OVER = "over"
+    #: Ended without a job: as if it had never been opened.
+    GIVEN_BACK = "given_back"
 
 
 @attrs.frozen(kw_only=True)
@@ -54,9 +73,12 @@ class Failure:
 class RunRecord:
     """The durable record of one event being handled.
 
-    `attempt` is the fencing token: whoever writes must hold the attempt that it claimed.
-    `request_key` is what a start is recognised by: the event's key, made anew when equal
-    content is a new event. `bugs` counts the attempts that a bug ended.
+    `attempt` is the fencing token: whoever writes must hold the attempt that it claimed, and
+    nobody takes the run over before `lease_until`. `due_at` is when the sweep takes it up.
+    `possible_until` is the last moment at which a start may have been sent whose answer
+    nobody knows; None: no such start is out. `operation_id` and `start_number` are what its
+    starts are known by; `outcome_of` is the operation that it ends. `waits` counts pauses in a
+    row, `bugs` attempts that a bug ended.
     """
 
     run_id: str
@@ -64,26 +86,148 @@ class RunRecord:
     event_type: str
     source: str
     event_id: str
+    event_time: datetime
+    body_digest: str
     tenant_id: str | None
     status: RunStatus
     attempt: int
     first_seen: datetime
     started_at: datetime
     ended_at: datetime | None = None
+    lease_until: datetime | None = None
+    due_at: datetime | None = None
+    possible_until: datetime | None = None
+    waits: int = 0
     bugs: int = 0
+    operation_id: str
+    start_number: int = 1
+    outcome_of: str | None = None
+    duplicate_of: str | None = None
     steps: Mapping[str, Step] = attrs.field(factory=dict)
     job: Job | None = None
+    note: str | None = None
     error: Failure | None = None
+    version: int = 0
+
+    @property
+    def key(self) -> str:
+        return run_key(self.run_id)
+
+    @property
+    def position(self) -> str:
+        """Its place in the order of runs; the id tells those of one moment apart."""
+        return f"{self.first_seen.isoformat(timespec='microseconds')} {self.run_id}"
+
+
+@attrs.frozen(kw_only=True)
+class Credentials:
+    """What the control plane's webhook is answered with; of the latest request of several."""
+
+    secret: str = attrs.field(repr=False)
+    context: str
+    as_of: datetime
+
+
+@attrs.frozen(kw_only=True)
+class OperationRecord:
+    """One thing that is being done to one tenant, from its request to its end.
+
+    `opener` is the run that works on it until its job is known. `start_number` counts its
+    openings; a write about one opening never touches the next. `former_state` is what the
+    tenant is given back to. `kind` None is a run that is its own operation and holds no tenant.
+    `outcome` is the run that ends it.
+    """
+
+    operation_id: str
+    tenant_id: str | None
+    kind: Kind | None
+    request_key: str
+    opener: str
+    state: OperationState
+    start_number: int
+    opened_at: datetime
+    former_state: TenantState | None = None
+    tier: str | None = None
+    job: Job | None = None
+    credentials: Credentials | None = None
+    outcome: str | None = None
+    ended_at: datetime | None = None
+    succeeded: bool | None = None
+    reason: str | None = None
+    version: int = 0
+
+    @property
+    def key(self) -> str:
+        return operation_key(self.operation_id)
 
 
 @attrs.frozen(kw_only=True)
 class TenantRecord:
-    """Where a tenant stands."""
+    """Where a tenant stands, and the operation that holds it.
+
+    `state` None: the ledger has not seen it do anything yet.
+    """
 
     tenant_id: str
-    state: str
+    state: TenantState | None
     changed_at: datetime
+    operation_id: str | None = None
     tier: str | None = None
+    version: int = 0
+
+    @property
+    def key(self) -> str:
+        return tenant_key(self.tenant_id)
+
+
+@attrs.frozen(kw_only=True)
+class JobRecord:
+    """Which operation a builder's job belongs to."""
+
+    builder: str
+    job_id: str
+    operation_id: str
+    version: int = 0
+
+    @property
+    def key(self) -> str:
+        return job_key(self.builder, self.job_id)
+
+
+@attrs.frozen(kw_only=True)
+class PayloadRecord:
+    """The event as received, packed by `core.parcels`; written once, with the claim."""
+
+    run_id: str
+    data: bytes
+    version: int = 0
+
+    @property
+    def key(self) -> str:
+        return payload_key(self.run_id)
+
+
+Record = RunRecord | OperationRecord | TenantRecord | JobRecord | PayloadRecord
+
+
+def run_key(run_id: str) -> str:
+    return f"RUN#{run_id}"
+
+
+def payload_key(run_id: str) -> str:
+    return f"PAYLOAD#{run_id}"
+
+
+def operation_key(operation_id: str) -> str:
+    return f"OP#{operation_id}"
+
+
+def tenant_key(tenant_id: str) -> str:
+    return f"TENANT#{tenant_id}"
+
+
+def job_key(builder: str, job_id: str) -> str:
+    return f"JOB#{builder}#{job_id}"
 
 
 @attrs.frozen(kw_only=True)
@@ -99,49 +243,3 @@ class Progress:
     def followed_by(self, later: "Progress") -> "Progress":
         """This and what came after it."""
         return Progress(steps=(*self.steps, *later.steps), job=later.job or self.job)
-
-
-@attrs.frozen(kw_only=True)
-class Settlement:
-    """How an attempt ended.
-
-    `progress` is what it had not recorded yet, `tenant_state` and `tier` are what it
-    makes of the tenant (None: as it was).
-    """
-
-    status: RunStatus
-    progress: Progress = Progress()
-    error: Failure | None = None
-    tenant_state: str | None = None
-    tier: str | None = None
-
-
-@attrs.frozen
-class Claimed:
-    """The run is ours to work on."""
-
-    run: RunRecord
-
-
-@attrs.frozen
-class Duplicate:
-    """The event was handled before, by this run."""
-
-    run: RunRecord
-
-
-@attrs.frozen
-class InOtherHands:
-    """The event is being handled right now."""
-
-    run: RunRecord
-
-
-@attrs.frozen
-class BodyDiffers:
-    """The event key was used before, with another business body."""
-
-    run: RunRecord
-
-
-Claim = Claimed | Duplicate | InOtherHands | BodyDiffers

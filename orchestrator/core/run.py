@@ -7,18 +7,22 @@ from typing import Any
 import attrs
 import structlog
 
-from orchestrator.core.errors import PayloadMismatch, PermanentError
+from orchestrator.core.books import Attempt, Books
+from orchestrator.core.errors import PayloadMismatch, PermanentError, TemporaryError
 from orchestrator.core.events import digest
+from orchestrator.core.lifecycle import Kind
 from orchestrator.core.plans import find_tier
-from orchestrator.core.ports import Builder, Clock, Ledger, Publisher, Structure, Tier, TierCatalog
-from orchestrator.core.records import Job, Progress, RunRecord, Step
+from orchestrator.core.ports import Builder, Clock, Publisher, Structure, Tier, TierCatalog
+from orchestrator.core.records import Job, Progress, Step
+from orchestrator.core.starts import Starter
+from orchestrator.core.variables import START_KEY
 
 
 @attrs.frozen(kw_only=True)
 class Services:
     """What every run of one orchestrator works with."""
 
-    ledger: Ledger
+    books: Books
     tiers: TierCatalog
     builders: Mapping[str, Builder]
     default_builder: str
@@ -27,8 +31,8 @@ class Services:
     clock: Clock
     resources: Any = None
 
-    def find_builder(self, name: str | None) -> Builder:
-        """The builder of that name, the default one for None.
+    def builder_name(self, name: str | None) -> str:
+        """The name of a builder that there is, the default one for None.
 
         Raises:
             PermanentError: there is none of that name.
@@ -44,34 +48,43 @@ class Services:
                     )
                 ],
             )
-        return self.builders[chosen]
+        return chosen
+
+
+@attrs.frozen
+class OwnEnding:
+    """How a handler says that the operation ends without a job; `reason` None: well."""
+
+    reason: str | None
 
 
 class Run:
     """The second argument of every handler."""
 
-    def __init__(self, record: RunRecord, services: Services) -> None:
-        self._record = record
+    def __init__(self, attempt: Attempt, services: Services, opens: Kind | None = None) -> None:
+        self._attempt = attempt
         self._services = services
-        self._steps = dict(record.steps)
-        self._job = record.job
+        self._opens = opens
+        self._steps = dict(attempt.run.steps)
         self._taken: set[str] = set()
+        self.job = attempt.run.job
+        self.starter = Starter(attempt, services.builders, services.clock, services.books.terms)
         self.unrecorded = Progress()
-        self.follow_ups: list[tuple[str, Mapping[str, Any]]] = []
+        self.ending: OwnEnding | None = None
         self.log: structlog.stdlib.BoundLogger = structlog.get_logger("orchestrator.run")
 
     @property
     def run_id(self) -> str:
-        return self._record.run_id
+        return self._attempt.run.run_id
 
     @property
     def attempt(self) -> int:
         """1 on the first try."""
-        return self._record.attempt
+        return self._attempt.run.attempt
 
     @property
     def tenant_id(self) -> str | None:
-        return self._record.tenant_id
+        return self._attempt.run.tenant_id
 
     @property
     def resources(self) -> Any:
@@ -82,7 +95,7 @@ class Run:
         """The tier that the tenant was provisioned with, None if nobody knows."""
         if self.tenant_id is None:
             return None
-        tenant = await self._services.ledger.find_tenant(tenant_id=self.tenant_id)
+        tenant = await self._services.books.find_tenant(self.tenant_id)
         return tenant.tier if tenant else None
 
     async def tier_details(self, tier: str | None) -> Tier:
@@ -110,7 +123,7 @@ class Run:
         self._take(name)
         remembered = self._steps.get(name)
         if remembered is None:
-            await self._record_progress()
+            await self.record_progress()
             result = self._services.structure.unstructure(await action())
             remembered = Step(name=name, result=result, recorded_at=self._services.clock.now())
             self._steps[name] = remembered
@@ -122,38 +135,55 @@ class Run:
 
     def step_key(self, name: str) -> str:
         """The idempotency key of a step: the same in every attempt at the same event."""
-        return digest(self._record.request_key, name)
+        return digest(self._attempt.run.request_key, name)
 
     async def start_job(
         self, job_identifier: str, params: Mapping[str, Any], builder: str | None = None
-    ) -> Job | None:
-        """Start a job on a builder (None: the default one): a step of its own.
+    ) -> Job:
+        """Start a job on a builder (None: the default one): a step that is never done twice.
 
         `params` become the job's variables, together with ORCHESTRATOR_RUN_ID (the start
-        key) and TRACEPARENT (https://www.w3.org/TR/trace-context/).
+        key) and TRACEPARENT (https://www.w3.org/TR/trace-context/). The job is that of the
+        operation that the event opens, or, where it opens none, of the run itself.
 
         Raises:
             PermanentError: no such builder, or the builder refuses the job for good.
             TemporaryError: the builder can't take it now.
         """
         self._take("start_job")
-        if self._job is None:
-            chosen = self._services.find_builder(builder)
-            await self._record_progress()
-            start_key = f"{self._record.request_key}-1"
-            self._job = await chosen.start_job(
-                job_identifier,
-                {
-                    **params,
-                    "ORCHESTRATOR_RUN_ID": start_key,
-                    "TRACEPARENT": _traceparent(start_key),
-                },
-                start_key=start_key,
-            )
-            self.unrecorded = attrs.evolve(self.unrecorded, job=self._job)
-            if self._job is not None:
-                self.log.info("job started", job_id=self._job.id, builder=self._job.builder)
-        return self._job
+        if self.job is None:
+            chosen = self._services.builder_name(builder)
+            await self.record_progress()
+            start_key = self._attempt.start_key
+            variables = {
+                **params,
+                START_KEY: start_key,
+                "TRACEPARENT": _traceparent(start_key),
+            }
+            self.found(await self.starter.start(chosen, job_identifier, variables))
+        assert self.job is not None  # noqa: S101
+        return self.job
+
+    def found(self, job: Job) -> None:
+        """The run's job is known, and recorded with the next write."""
+        self.job = job
+        self.unrecorded = attrs.evolve(self.unrecorded, job=job)
+        self.log.info("job started", job_id=job.id, builder=job.builder)
+
+    def complete(self) -> None:
+        """The operation that the event opened is done, without a job: it ends well."""
+        self._end(OwnEnding(None))
+
+    def fail(self, reason: str) -> None:
+        """The operation that the event opened ends as failed, without a job."""
+        self._end(OwnEnding(reason))
+
+    def _end(self, ending: OwnEnding) -> None:
+        if self._opens is None:
+            raise ValueError("This event opened no operation that could end.")
+        if self.job is not None:
+            raise ValueError("This run has a job: its end is the operation's.")
+        self.ending = ending
 
     async def publish(
         self, event_type: str, detail: Mapping[str, Any], *, name: str | None = None
@@ -168,7 +198,7 @@ class Run:
         """
         own = {
             "tenantId": self.tenant_id,
-            "operationId": self.run_id,
+            "operationId": self._attempt.run.outcome_of or self._attempt.run.operation_id,
             "runId": self.run_id,
         }
         published = {**{key: value for key, value in own.items() if value}, **detail}
@@ -180,30 +210,37 @@ class Run:
 
         await self.step(name or f"publish {event_type}", put)
 
-    def follow_up(self, event_type: str, body: Mapping[str, Any]) -> None:
-        """Once this run is settled, handle the event that it amounts to, through the registry.
-
-        It is a run of its own.
-        """
-        self.follow_ups.append((event_type, body))
-
     def _take(self, name: str) -> None:
         if name in self._taken:
             raise ValueError(f"The step {name!r} is taken twice in one run: give each its name.")
         self._taken.add(name)
 
-    async def _record_progress(self) -> None:
+    async def record_progress(self) -> None:
         if not self.unrecorded:
             return
         # Taken off before it is written: a step that runs beside this may add to it meanwhile.
         progress, self.unrecorded = self.unrecorded, Progress()
         try:
-            await self._services.ledger.record(
-                run_id=self.run_id, attempt=self.attempt, progress=progress
-            )
+            orphaned = await self._attempt.record(progress)
         except BaseException:
             self.unrecorded = progress.followed_by(self.unrecorded)
             raise
+        if orphaned is not None:
+            await self.disown(orphaned.job)
+            raise TemporaryError("The operation has another job by now.")
+
+    async def renew(self) -> None:
+        """Hold the run for another lease; what was done since is remembered with it."""
+        if self.unrecorded:
+            await self.record_progress()
+        else:
+            await self._attempt.renew()
+
+    async def disown(self, job: Job) -> None:
+        """Stop a job that the operation can't have."""
+        self.job = None
+        self.unrecorded = attrs.evolve(self.unrecorded, job=None)
+        await self.starter.stop(job)
 
 
 def _traceparent(start_key: str) -> str:

@@ -9,6 +9,9 @@ import structlog
 from orchestrator.core.errors import PayloadMismatch, PermanentError
 from orchestrator.core.ports import Tier
 
+#: The variable that every job gets: the key of the start that made it.
+START_KEY = "ORCHESTRATOR_RUN_ID"
+
 _LEGAL_NAME = re.compile(r"(?!CODEBUILD_)[A-Za-z_][A-Za-z0-9_]*")
 _NAME_RULE = (
     "is no variable name: letters, digits and _, not a digit first, not starting with CODEBUILD_"

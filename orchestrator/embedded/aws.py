@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from threading import Lock, Thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import aioboto3
 import aiohttp
@@ -78,10 +78,12 @@ class EmbeddedAWS:
         *,
         tier_table: str,
         tiers: Iterable[Mapping[str, object]],
+        tables: Iterable[Mapping[str, Any]] = (),
         bus: str | None,
         projects: Iterable[str],
     ) -> None:
-        """Make the tier table with its items, the event bus if one is named, and the projects."""
+        """Make the tier table with its items, other `tables` by the parameters of their
+        CreateTable, the event bus if one is named, and the projects."""
         for project in projects:
             self.codebuild.add_project(project)
         session = aioboto3.Session(_KEY, _KEY, region_name=REGION)
@@ -94,6 +96,8 @@ class EmbeddedAWS:
             )
             for tier in tiers:
                 await table.put_item(Item=dict(tier))
+            for parameters in tables:
+                await dynamodb.create_table(**parameters)
         if bus and bus != "default":  # every account has the default bus
             async with session.client("events", endpoint_url=self.endpoint_url) as events:
                 await events.create_event_bus(Name=bus)

@@ -76,6 +76,8 @@ class Build:
     id: str
     project: str
     number: int
+    place: int
+    """Among all builds of the account, the first one first."""
     parameters: Document
     started: float
     status: Literal["IN_PROGRESS"] | Outcome = "IN_PROGRESS"
@@ -156,10 +158,11 @@ class CodeBuildStandIn:
     clock: Callable[[], float] = time.time
     page_size: int = _BATCH_LIMIT
     listing_lag: int = 0
-    """How many of a project's newest builds ListBuildsForProject does not show yet."""
+    """How many of the newest builds a listing does not show yet."""
     builds: dict[str, Build] = attrs.field(init=False, factory=dict)
     calls: list[tuple[str, Document]] = attrs.field(init=False, factory=list)
     _builds_started: dict[str, int] = attrs.field(init=False, factory=dict)
+    _started: int = attrs.field(init=False, default=0)
     _tokens: dict[str, Build] = attrs.field(init=False, factory=dict)
     _faults: dict[str, deque[Fault]] = attrs.field(init=False, factory=lambda: defaultdict(deque))
     _slow: list[Fault] = attrs.field(init=False, factory=list)
@@ -227,8 +230,10 @@ class CodeBuildStandIn:
                 found, not_found = _look_up(parameters["names"], self._builds_started)
                 projects = [{"name": name, "arn": f"{_ARN}:project/{name}"} for name in found]
                 return {"projects": projects, "projectsNotFound": not_found}
+            case "ListBuilds":
+                return self._list_builds(list(self.builds.values()), parameters)
             case "ListBuildsForProject":
-                return self._list_builds(parameters)
+                return self._list_builds_of_project(parameters)
         raise _RefusedError("UnknownOperationException", f"Unknown operation: {action}")
 
     def _start_build(self, parameters: Document) -> Document:
@@ -238,7 +243,10 @@ class CodeBuildStandIn:
         if build is None or self.clock() - build.started > _TOKEN_VALID_S:
             number = self._builds_started[project] = self._builds_started[project] + 1
             build_id = f"{project}:{uuid.uuid4()}"
-            build = Build(build_id, project, number, parameters, started=self.clock())
+            self._started += 1
+            build = Build(
+                build_id, project, number, self._started, parameters, started=self.clock()
+            )
             self.builds[build_id] = build
             if token:
                 self._tokens[token] = build
@@ -256,24 +264,27 @@ class CodeBuildStandIn:
             self.finish(build_id, "STOPPED")
         return {"build": self.builds[build_id].as_document()}
 
-    def _list_builds(self, parameters: Document) -> Document:
-        project, order = self._known_project(parameters), parameters.get("sortOrder")
+    def _list_builds_of_project(self, parameters: Document) -> Document:
+        project = self._known_project(parameters)
         builds = [build for build in self.builds.values() if build.project == project]
-        if order and len(builds) > _BATCH_LIMIT:
+        if parameters.get("sortOrder") and len(builds) > _BATCH_LIMIT:
             # So AWS documents it: in a busy project only the default order can be listed.
             raise _RefusedError(
                 "InvalidInputException", f"sortOrder needs {_BATCH_LIMIT} builds or fewer"
             )
+        return self._list_builds(builds, parameters)
+
+    def _list_builds(self, builds: list[Build], parameters: Document) -> Document:
         builds = builds[: max(0, len(builds) - self.listing_lag)]
-        sign = 1 if order == "ASCENDING" else -1
+        sign = 1 if parameters.get("sortOrder") == "ASCENDING" else -1
         if "nextToken" in parameters:
-            # A build's number, so that builds started or removed meanwhile do not shift the page.
+            # A build's place, so that builds started or removed meanwhile do not shift the page.
             start = int(parameters["nextToken"])
-            builds = [build for build in builds if sign * build.number >= sign * start]
-        builds.sort(key=lambda build: sign * build.number)
+            builds = [build for build in builds if sign * build.place >= sign * start]
+        builds.sort(key=lambda build: sign * build.place)
         page, rest = builds[: self.page_size], builds[self.page_size :]
         answer: Document = {"ids": [build.id for build in page]}
-        return answer | ({"nextToken": str(rest[0].number)} if rest else {})
+        return answer | ({"nextToken": str(rest[0].place)} if rest else {})
 
     def _known_project(self, parameters: Document) -> str:
         name: str = parameters["projectName"]

@@ -27,7 +27,7 @@ class Success:
     success: bool
 
 
-_ANSWERS = {
+EVENT_ANSWERS = {
     200: Answer(
         "Handled, now or by an earlier delivery",
         Success,
@@ -54,7 +54,7 @@ routes = web.RouteTableDef()
 @documented(
     "Handle one event of the type in the path",
     tag="events",
-    answers=_ANSWERS,
+    answers=EVENT_ANSWERS,
     parameters=_PARAMETERS,
 )
 async def post_typed_event(request: web.Request) -> web.Response:
@@ -63,7 +63,10 @@ async def post_typed_event(request: web.Request) -> web.Response:
 
 @routes.post("/events")
 @documented(
-    "Handle one event that names its type", tag="events", answers=_ANSWERS, parameters=_PARAMETERS
+    "Handle one event that names its type",
+    tag="events",
+    answers=EVENT_ANSWERS,
+    parameters=_PARAMETERS,
 )
 async def post_event(request: web.Request) -> web.Response:
     body = await _read_event(request)
@@ -78,6 +81,11 @@ async def _handle(request: web.Request, event_type: str, body: Any) -> web.Respo
         outcome = await request.app[WORKLOAD].handle(work)
     finally:
         delivery.reset(token)
+    return success(request, outcome)
+
+
+def success(request: web.Request, outcome: object) -> web.Response:
+    """The answer to what is handled."""
     return web.json_response({"success": True}, headers=_headers(request, outcome))
 
 
@@ -92,7 +100,7 @@ def _headers(request: web.Request, outcome: object) -> dict[str, str]:
 async def _read_event(request: web.Request) -> Any:
     """The parsed JSON body; a binary CloudEvent in its structured form."""
     _check_media_type(request)
-    data = decode_json(await _read_body(request))
+    data = decode_json(await read_body(request))
     attributes = {
         name.lower().removeprefix(_CLOUDEVENT_PREFIX): value
         for name, value in request.headers.items()
@@ -113,7 +121,7 @@ def _check_media_type(request: web.Request) -> None:
         )
 
 
-async def _read_body(request: web.Request) -> bytes:
+async def read_body(request: web.Request) -> bytes:
     """The body after decompression; the limit is ours whatever app we are mounted in."""
     limit = request.app[MAX_BODY_BYTES]
     body = bytearray()

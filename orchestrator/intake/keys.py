@@ -5,8 +5,8 @@ from typing import Any
 
 from aiohttp import web
 
-from orchestrator.core.dispatch import EventOrchestrator
-from orchestrator.core.ports import Ledger
+from orchestrator.core.books import Books
+from orchestrator.core.dispatch import EventOrchestrator, Orchestrator
 from orchestrator.core.registry import HandlerRegistry
 from orchestrator.intake.workload import Workload
 from orchestrator.wire import Wire
@@ -15,7 +15,9 @@ Check = Callable[[], Awaitable[None]]
 
 ORCHESTRATOR: web.AppKey[EventOrchestrator] = web.AppKey("orchestrator")
 REGISTRY: web.AppKey[HandlerRegistry] = web.AppKey("registry", HandlerRegistry)
-LEDGER: web.AppKey[Ledger] = web.AppKey("ledger")
+#: Ours, whatever the extension has put in its place: it alone can replay what is kept.
+OWN_ORCHESTRATOR: web.AppKey[Orchestrator] = web.AppKey("own_orchestrator", Orchestrator)
+BOOKS: web.AppKey[Books] = web.AppKey("books", Books)
 #: What must be reachable for `/readyz` to say yes, by name.
 CHECKS: web.AppKey[Mapping[str, Check]] = web.AppKey("checks")
 MAX_BODY_BYTES: web.AppKey[int] = web.AppKey("max_body_bytes", int)

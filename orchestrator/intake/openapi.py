@@ -52,14 +52,19 @@ def documented(
     answers: Mapping[int, Answer],
     description: str = "",
     parameters: Sequence[Mapping[str, Any]] = (),
+    body: Any = None,
 ) -> Callable[[Route], Route]:
-    """Decorate a route's handler with what the document says of it."""
+    """Decorate a route's handler with what the document says of it.
+
+    `body` is the model of a body that may be left out.
+    """
     decorate: Callable[[Route], Route] = docs(
         tags=[tag],
         summary=summary,
         description=description,
         parameters=list(parameters),
         responses={str(status): answer for status, answer in answers.items()},
+        requestBody=body,
     )
     return decorate
 
@@ -103,7 +108,11 @@ def _models(app: web.Application, registry: HandlerRegistry) -> list[Any]:
         for answer in getattr(route.handler, "__apispec__", {}).get("responses", {}).values()
     ]
     taken = [registration.payload for registration in registry]
-    return [model for model in (*answered, *taken) if model is not None]
+    bodies = [
+        getattr(route.handler, "__apispec__", {}).get("requestBody")
+        for route in app.router.routes()
+    ]
+    return [model for model in (*answered, *bodies, *taken) if model is not None]
 
 
 class _Document(AiohttpApiSpec):  # type: ignore[misc]
@@ -163,6 +172,10 @@ class _Document(AiohttpApiSpec):  # type: ignore[misc]
         }
         if UNAUTHORIZED in data["responses"]:
             operation["security"] = [{name: []} for name in self._security]
+        if data.get("requestBody") is not None:
+            schema = self._schemas[data["requestBody"]]
+            content = {"application/json": {"schema": schema}}
+            operation["requestBody"] = {"required": False, "content": content}
         if method == "post" and "/events" in url_path:
             operation["requestBody"] = _event_body({"type": "object"}, "")
         if url_path.endswith(_EVENTS_PATH):
@@ -212,7 +225,8 @@ _HEADER_SCHEMAS = {"Retry-After": {"type": "integer", "minimum": 1}}
 
 _TAGS = {
     "events": "Hand an event over",
-    "runs": "See what became of it",
+    "runs": "See what became of it, and run it again",
+    "tenants": "See where a tenant stands",
     "about": "The service itself",
 }
 

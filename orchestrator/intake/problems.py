@@ -15,6 +15,7 @@ from aiohttp.typedefs import Handler
 
 from orchestrator.core.errors import (
     BadEvent,
+    EventTooLarge,
     HandlerFailed,
     OrchestratorError,
     Overloaded,
@@ -32,6 +33,7 @@ DEFAULT_RETRY_AFTER_S = 5.0
 #: The first match counts, so a class stands before its base.
 STATUSES: tuple[tuple[type[OrchestratorError], HTTPStatus], ...] = (
     (BadEvent, HTTPStatus.BAD_REQUEST),
+    (EventTooLarge, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
     (UnsupportedEventType, HTTPStatus.BAD_REQUEST),
     (PermanentError, HTTPStatus.UNPROCESSABLE_ENTITY),
     (Overloaded, HTTPStatus.TOO_MANY_REQUESTS),

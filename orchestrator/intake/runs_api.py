@@ -1,4 +1,7 @@
-"""What became of an event: the runs, for operators and for the `Location` of an answer."""
+"""What became of an event: the runs, for operators and for the `Location` of an answer.
+
+An operator who has mended the cause runs one again.
+"""
 
 from datetime import datetime
 
@@ -8,10 +11,12 @@ from attrs.validators import ge, le
 
 from orchestrator.core.errors import PayloadMismatch
 from orchestrator.core.records import Job, RunRecord, RunStatus
-from orchestrator.intake.keys import LEDGER, WIRE
+from orchestrator.intake.events_api import EVENT_ANSWERS, read_body, success
+from orchestrator.intake.keys import BOOKS, OWN_ORCHESTRATOR, WIRE, WORKLOAD
 from orchestrator.intake.openapi import Answer, documented
 from orchestrator.intake.problems import BAD_QUERY, NOT_FOUND, REFUSED
 from orchestrator.intake.queries import query_parameters, read_query
+from orchestrator.wire import decode_json
 
 routes = web.RouteTableDef()
 
@@ -35,7 +40,7 @@ class ErrorView:
 
 @attrs.frozen(kw_only=True)
 class RunSummary:
-    """A run in a list."""
+    """A run in a list. `due_at` is when it is taken up again, if nobody does so before."""
 
     run_id: str
     event_type: str
@@ -45,6 +50,10 @@ class RunSummary:
     first_seen: datetime
     started_at: datetime
     ended_at: datetime | None
+    due_at: datetime | None
+    operation_id: str
+    duplicate_of: str | None
+    note: str | None
     job: Job | None
     error: ErrorView | None
 
@@ -85,7 +94,7 @@ class RunQuery:
 async def get_runs(request: web.Request) -> web.Response:
     query: RunQuery = read_query(request, RunQuery)
     try:
-        page = await request.app[LEDGER].list_runs(**attrs.asdict(query, recurse=False))
+        page = await request.app[BOOKS].ledger.list_runs(**attrs.asdict(query, recurse=False))
     except ValueError as error:
         raise web.HTTPBadRequest(text=f"The query does not fit: {error}.") from None
     shown = RunPage(items=[_summary(run) for run in page.items], cursor=page.cursor)
@@ -100,10 +109,42 @@ async def get_runs(request: web.Request) -> web.Response:
 )
 async def get_run(request: web.Request) -> web.Response:
     run_id = request.match_info["runId"]
-    run = await request.app[LEDGER].find_run(run_id=run_id)
+    run = await request.app[BOOKS].find_run(run_id)
     if run is None:
-        raise web.HTTPNotFound(text=f"There is no run {run_id!r}.")
+        raise _no_run(run_id)
     return web.json_response(request.app[WIRE].unstructure(_view(run)))
+
+
+@attrs.frozen(kw_only=True)
+class ReplayRequest:
+    """`force` runs again even what has succeeded, or is not allowed where the tenant stands."""
+
+    force: bool = False
+
+
+@routes.post("/runs/{runId}/replay")
+@documented(
+    "Run it again",
+    tag="runs",
+    answers={**EVENT_ANSWERS, 404: NOT_FOUND},
+    body=ReplayRequest,
+)
+async def replay_run(request: web.Request) -> web.Response:
+    run_id = request.match_info["runId"]
+    text = await read_body(request)
+    asked: ReplayRequest = request.app[WIRE].structure(
+        decode_json(text) if text.strip() else {}, ReplayRequest
+    )
+    work = request.app[OWN_ORCHESTRATOR].replay(run_id, force=asked.force)
+    try:
+        outcome = await request.app[WORKLOAD].handle(work)
+    except LookupError:
+        raise _no_run(run_id) from None
+    return success(request, outcome)
+
+
+def _no_run(run_id: str) -> web.HTTPNotFound:
+    return web.HTTPNotFound(text=f"There is no run {run_id!r}.")
 
 
 def _view(run: RunRecord) -> RunView:
@@ -126,6 +167,10 @@ def _summary(run: RunRecord) -> RunSummary:
         first_seen=run.first_seen,
         started_at=run.started_at,
         ended_at=run.ended_at,
+        due_at=run.due_at,
+        operation_id=run.operation_id,
+        duplicate_of=run.duplicate_of,
+        note=run.note,
         job=run.job,
         error=error,
     )

@@ -27,9 +27,11 @@ from orchestrator import (
     TemporaryError,
     create_app,
 )
-from orchestrator.adapters.memory import InMemoryLedger
+from orchestrator.core.books import Attempt, Books
+from orchestrator.core.claims import ClaimRequest
+from orchestrator.core.conditions import Terms
 from orchestrator.core.envelopes import Delivery, parse_event
-from orchestrator.core.records import Claim
+from orchestrator.core.parcels import pack_event
 from orchestrator.embedded import CodeBuildStandIn, Fault
 from orchestrator.settings import ApiKey, Auth, Runs, Tiers
 from orchestrator.testing import ManualClock, envelope, provisioning_event
@@ -41,6 +43,7 @@ from tests.acceptance.ways import (
     open_lambda,
     rest_api_event,
 )
+from tests.ledgers import CountingLedger
 
 OpenWay = Callable[[web.Application], AbstractAsyncContextManager[Way]]
 
@@ -67,22 +70,6 @@ INSIDE = ("Traceback", "KeyError", "password-1234", ".py")
 THROTTLED = ("ThrottlingException", "Rate exceeded")
 QUOTA = ("AccountLimitExceededException", "Cannot have more than 60 builds in queue")
 DENIED = ("AccessDeniedException", "not authorized to perform: codebuild:StartBuild")
-
-
-class CountingLedger(InMemoryLedger):
-    """Counts the claims: an event that is none must not become a run."""
-
-    def __init__(self, clock: ManualClock) -> None:
-        super().__init__(clock)
-        self.claims = 0
-
-    async def claim(
-        self, *, event: Event[Mapping[str, Any]], tenant_id: str | None, dedupe_window_s: float
-    ) -> Claim:
-        self.claims += 1
-        return await super().claim(
-            event=event, tenant_id=tenant_id, dedupe_window_s=dedupe_window_s
-        )
 
 
 @attrs.frozen
@@ -123,7 +110,9 @@ def in_hand(event: dict[str, Any]) -> Before:
             now=datetime(2026, 11, 20, 9, 14, 3, tzinfo=UTC),
             fresh_id="",
         )
-        await scene.ledger.claim(event=claimed, tenant_id=None, dedupe_window_s=90_000)
+        books = Books(ledger=scene.ledger, clock=ManualClock(), terms=Terms())
+        request = ClaimRequest(event=claimed, payload=pack_event(claimed), tenant_id=None)
+        assert isinstance(await books.claim(request), Attempt)
 
     return before
 
@@ -384,7 +373,7 @@ async def test_each_case_has_one_answer_whichever_way_it_comes(
     """The row's status, body and headers, and a run in the row's status or none at all."""
     answers: dict[str, Answer] = {}
     for name, open_way in WAYS.items():
-        ledger = CountingLedger(clock)
+        ledger = CountingLedger()
         app = create_app(
             attrs.evolve(settings, **row.settings),
             extension=Extension(registry=users_registry(), **row.extension),
@@ -406,7 +395,7 @@ async def test_each_case_has_one_answer_whichever_way_it_comes(
                 address = assert_problem(row, answer)
             if row.run is None:
                 assert address == row.path, name
-                assert ledger.claims == 0, name
+                assert ledger.commits == 0, name
             else:
                 assert_run(row, answer, await read(way, row, address))
     over_http, *over_lambda = answers.values()

@@ -10,14 +10,13 @@ import pytest
 import structlog
 
 from orchestrator import Event, Extension, HandlerRegistry, Run, Settings
-from orchestrator.adapters.memory import InMemoryLedger
-from orchestrator.core.records import Claim
 from orchestrator.core.secrets import SECRET_NAMES
 from orchestrator.logs import configure_logs
 from orchestrator.settings import ApiKey, Auth
 from orchestrator.testing import ManualClock
 from tests.acceptance.answers import read_problem
 from tests.conftest import Client, StartService
+from tests.ledgers import CountingLedger
 
 KEYS = ("first-key-4711", "second-key-0815")
 GUARDED = [
@@ -34,19 +33,9 @@ GUARDED = [
 ]
 
 
-class CountingLedger(InMemoryLedger):
-    """Knows how many events reached it."""
-
-    claims = 0
-
-    async def claim(self, **claimed: Any) -> Claim:
-        self.claims += 1
-        return await super().claim(**claimed)
-
-
 @pytest.fixture
 def ledger(clock: ManualClock) -> CountingLedger:
-    return CountingLedger(clock)
+    return CountingLedger()
 
 
 def guarded(settings: Settings, **api_key: Any) -> Settings:
@@ -95,7 +84,7 @@ async def test_all_else_needs_a_key(
     problem = await read_problem(answer, 401)
     assert "x-api-key" in problem["detail"]
     assert "x-api-key" in answer.headers["WWW-Authenticate"]
-    assert ledger.claims == 0
+    assert ledger.commits == 0
 
 
 @pytest.mark.parametrize("key", KEYS)
@@ -103,7 +92,7 @@ async def test_each_of_the_keys_is_valid(service: Client, ledger: CountingLedger
     """With one the service is as it is without: 200 for an event, 404 where nothing is."""
     headers = {"X-API-Key": key}
     assert await ask(service, "POST", "/events/ORDER", headers) == (200, '{"success": true}')
-    assert ledger.claims == 1
+    assert ledger.commits == 1
     assert (await ask(service, "GET", "/openapi.json", headers))[0] == 200
     assert (await ask(service, "GET", "/nowhere", headers))[0] == 404
     assert (await ask(service, "PUT", "/events", headers))[0] == 405
@@ -118,7 +107,7 @@ async def test_a_wrong_key_is_refused(service: Client, ledger: CountingLedger, s
     answer = await service.post("/events/ORDER", json={}, headers={"x-api-key": sent})
     await read_problem(answer, 401)
     assert "WWW-Authenticate" in answer.headers
-    assert ledger.claims == 0
+    assert ledger.commits == 0
 
 
 async def test_an_empty_key_opens_nothing(

@@ -100,7 +100,7 @@ async def test_an_endpoint_that_refuses_connections_is_worth_another_delivery(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """503 while nobody listens; another replica that reaches CodeBuild does the work."""
-    ledger = InMemoryLedger(clock)
+    ledger = InMemoryLedger()
     event = provisioning_event()
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))

@@ -36,6 +36,7 @@ from orchestrator.settings import Builders, child_environment
 from orchestrator.testing import ManualClock, envelope, provisioning_event
 from tests.acceptance.answers import only_build
 from tests.conftest import StartService
+from tests.ledgers import find_run
 
 FOLDER = Path(__file__).parent / "extensions"
 
@@ -236,7 +237,7 @@ async def test_the_library_loads_what_the_settings_name(clock: ManualClock) -> N
     own_everything: Any = importlib.import_module("own_everything")
 
     own_everything.told.clear()
-    ledger = InMemoryLedger(clock)
+    ledger = InMemoryLedger()
     async with open_orchestrator(
         Settings(extension="own_everything:extension"), clock=clock, ledger=ledger
     ) as orchestrator:
@@ -247,7 +248,7 @@ async def test_the_library_loads_what_the_settings_name(clock: ManualClock) -> N
         with pytest.raises(PermanentError, match="not for us"):
             await orchestrator.handle_event("X", {"account": "999999999999", "detail": {}})
     assert own_everything.told == ["open", "closed"]
-    run = await ledger.find_run(run_id=handled.run_id)
+    run = await find_run(ledger, handled.run_id)
     assert run is not None
     assert run.job is not None
     assert run.job.id == "deliver(GOODS=milk,PRICE=9,DEPOT=north)"

@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator import Event, Extension, HandlerRegistry, Run, Settings, handlers
 from orchestrator.embedded import CodeBuildStandIn
-from orchestrator.intake.keys import LEDGER
+from orchestrator.intake.keys import BOOKS
 from orchestrator.testing import envelope, provisioning_event
 from tests.acceptance.answers import only_build, read_run, read_success
 from tests.conftest import Client, StartService
@@ -90,7 +90,7 @@ async def test_a_build_of_ours_is_kept(service: Client, codebuild: CodeBuildStan
 
 
 async def tenant_state(service: Client) -> str | None:
-    tenant = await service.app[LEDGER].find_tenant(tenant_id="t-1")
+    tenant = await service.app[BOOKS].find_tenant("t-1")
     return tenant.state if tenant else None
 
 

@@ -208,7 +208,7 @@ async def test_an_unsupported_event_is_handled_once_a_handler_exists(
     start_service: StartService, clock: ManualClock
 ) -> None:
     """The redelivery to a newer release is the next attempt of the same run."""
-    ledger = InMemoryLedger(clock)
+    ledger = InMemoryLedger()
     event = envelope("MY_EVENT", {"a": 1})
     old = await start_service(ledger=ledger)
     problem = await read_problem(await old.post("/events", json=event), 400)

@@ -34,7 +34,7 @@ MISMATCH = PayloadMismatch("$.n", "must be a string")
 
 @asynccontextmanager
 async def open_in_memory(clock: Clock) -> AsyncIterator[Ledger]:
-    yield InMemoryLedger(clock)
+    yield InMemoryLedger()
 
 
 OpenLedger = Callable[[Clock], AbstractAsyncContextManager[Ledger]]

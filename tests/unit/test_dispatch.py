@@ -1,7 +1,7 @@
 """An event through the orchestrator: claimed, handled once, and settled as its handler ended."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -29,8 +29,8 @@ from orchestrator.adapters.memory import InMemoryLedger
 from orchestrator.core.dispatch import delivery
 from orchestrator.core.envelopes import Delivery
 from orchestrator.core.errors import BeingHandled, EventKeyReused
-from orchestrator.core.records import RunRecord
-from orchestrator.settings import Builders, Events, Runs, Tiers
+from orchestrator.core.records import Record, RunRecord
+from orchestrator.settings import Builders, Events, Operations, Runs, Tiers
 from orchestrator.testing import (
     InMemoryBuilder,
     ManualClock,
@@ -38,6 +38,7 @@ from orchestrator.testing import (
     envelope,
     provisioning_event,
 )
+from tests.ledgers import find_run, find_tenant
 
 WINDOW_S = 3600.0
 Act = Callable[[Event[Any], Run], Awaitable[None]]
@@ -83,13 +84,14 @@ class Counter:
     async def run_of(self, handled: Handled | Exception) -> RunRecord:
         run_id = getattr(handled, "run_id", None)
         assert isinstance(run_id, str)
-        record = await self.ledger.find_run(run_id=run_id)
+        record = await find_run(self.ledger, run_id)
         assert record is not None
         return record
 
     def open(self) -> AbstractAsyncContextManager[Any]:
         return open_orchestrator(
             Settings(
+                operations=Operations(reconcile_every_s=0),
                 runs=Runs(max_attempts=3),
                 events=Events(aliases={"Tenant Ordered": "ORDER"}, dedupe_window_s=WINDOW_S),
                 tiers=Tiers(
@@ -106,7 +108,7 @@ class Counter:
 
 @pytest.fixture
 async def counter(clock: ManualClock) -> AsyncIterator[Counter]:
-    counter = Counter(HandlerRegistry(), InMemoryLedger(clock), InMemoryBuilder(), clock)
+    counter = Counter(HandlerRegistry(), InMemoryLedger(), InMemoryBuilder(), clock)
     counter.registry.register("ORDER", counter.handle, payload=Order)
     async with counter.open() as orchestrator:
         counter.orchestrator = orchestrator
@@ -319,7 +321,7 @@ async def test_a_cancelled_attempt_is_handed_back(counter: Counter) -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    record = await counter.ledger.find_run(run_id=counter.calls[0][1].run_id)
+    record = await find_run(counter.ledger, counter.calls[0][1].run_id)
     assert record is not None
     assert record.status == "retry"
     assert record.steps["open"].result == "a-1"
@@ -475,7 +477,7 @@ async def test_the_built_in_handlers_are_defaults(counter: Counter) -> None:
     assert started.job.job_identifier == "standard-tenant"
     assert started.params["SIZE"] == 5
     assert (await counter.run_of(handled)).job == started.job
-    tenant = await counter.ledger.find_tenant(tenant_id="tenant-1")
+    tenant = await find_tenant(counter.ledger, "tenant-1")
     assert tenant is not None
     assert tenant.state == "provisioning"
 
@@ -486,7 +488,7 @@ async def test_a_request_that_failed_does_not_move_the_tenant(counter: Counter) 
         await counter.orchestrator.handle_event(
             "TENANT_PROVISIONING", provisioning_event(tier="GOLD")
         )
-    assert await counter.ledger.find_tenant(tenant_id="tenant-1") is None
+    assert await find_tenant(counter.ledger, "tenant-1") is None
 
 
 async def test_equal_content_after_the_window_starts_a_job_of_its_own(counter: Counter) -> None:
@@ -543,19 +545,20 @@ async def test_a_cancellation_of_the_handlers_own_making_is_a_bug(counter: Count
 class SlowToSettle(InMemoryLedger):
     """A ledger whose settlements take a while."""
 
-    def __init__(self, clock: ManualClock) -> None:
-        super().__init__(clock)
+    def __init__(self) -> None:
+        super().__init__()
         self.settling, self.go_on = asyncio.Event(), asyncio.Event()
 
-    async def settle(self, **settled: Any) -> None:
-        self.settling.set()
-        await self.go_on.wait()
-        await super().settle(**settled)
+    async def commit(self, records: Sequence[Record], *, unchanged: Mapping[str, int]) -> None:
+        if any(isinstance(one, RunRecord) and one.status.is_finished for one in records):
+            self.settling.set()
+            await self.go_on.wait()
+        await super().commit(records, unchanged=unchanged)
 
 
 async def test_a_settlement_under_way_is_finished(clock: ManualClock) -> None:
     """Whoever cancels in the middle of it can't leave a started job unknown."""
-    ledger = SlowToSettle(clock)
+    ledger = SlowToSettle()
     counter = Counter(HandlerRegistry(), ledger, InMemoryBuilder(), clock)
     counter.registry.register("ORDER", counter.handle, payload=Order)
 
@@ -573,7 +576,7 @@ async def test_a_settlement_under_way_is_finished(clock: ManualClock) -> None:
         with pytest.raises(asyncio.CancelledError):
             await delivering
     ((_, run),) = counter.calls
-    record = await ledger.find_run(run_id=run.run_id)
+    record = await find_run(ledger, run.run_id)
     assert record is not None
     assert (record.status, record.job) == ("succeeded", counter.builder.started[0].job)
 

@@ -1,7 +1,7 @@
 """What a handler may do with its run, and what is remembered of it from attempt to attempt."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -23,9 +23,10 @@ from orchestrator import (
 )
 from orchestrator.adapters.memory import InMemoryLedger
 from orchestrator.core.dispatch import EventOrchestrator
-from orchestrator.core.records import RunRecord, RunStatus, Settlement
-from orchestrator.settings import Builders, Tiers
+from orchestrator.core.records import Record, RunRecord, RunStatus
+from orchestrator.settings import Builders, Operations, Tiers
 from orchestrator.testing import InMemoryBuilder, ManualClock, SequentialIds, envelope
+from tests.ledgers import find_run
 
 Act = Callable[[Run], Awaitable[None]]
 
@@ -81,14 +82,14 @@ class Desk:
         else:
             with pytest.raises(fails):
                 await self.orchestrator.handle_event("ORDER", order)
-        record = await self.ledger.find_run(run_id=self.runs[-1].run_id)
+        record = await find_run(self.ledger, self.runs[-1].run_id)
         assert record is not None
         return record
 
 
 @pytest.fixture
 async def desk(clock: ManualClock) -> AsyncIterator[Desk]:
-    ledger, registry = InMemoryLedger(clock), HandlerRegistry()
+    ledger, registry = InMemoryLedger(), HandlerRegistry()
     builder, busy = InMemoryBuilder(), BusyBuilder()
     acts: list[Act] = []
     runs: list[Run] = []
@@ -99,6 +100,7 @@ async def desk(clock: ManualClock) -> AsyncIterator[Desk]:
         await acts.pop()(run)
 
     settings = Settings(
+        operations=Operations(reconcile_every_s=0),
         tiers=Tiers(backend="static", static={"BASIC": {"VPC_ID": "vpc-1"}}),
         builders=Builders(default="IN_MEMORY"),
     )
@@ -289,7 +291,7 @@ async def test_progress_is_recorded_before_the_next_steps_action(desk: Desk) -> 
 
     async def act(run: Run) -> None:
         async def look() -> None:
-            record = await desk.ledger.find_run(run_id=run.run_id)
+            record = await find_run(desk.ledger, run.run_id)
             assert record is not None
             seen.append({name: step.result for name, step in record.steps.items()})
 
@@ -306,7 +308,7 @@ async def test_steps_and_job_are_recorded_before_the_next_side_effect(desk: Desk
     seen: list[tuple[list[str], bool]] = []
 
     async def look(run: Run) -> None:
-        record = await desk.ledger.find_run(run_id=run.run_id)
+        record = await find_run(desk.ledger, run.run_id)
         assert record is not None
         seen.append((list(record.steps), record.job is not None))
 
@@ -337,8 +339,10 @@ async def test_an_attempt_that_lost_its_run_takes_no_further_step(desk: Desk) ->
 
     async def act(run: Run) -> None:
         await run.step("one", returning(1))
-        handed_back = Settlement(status=RunStatus.RETRY)
-        await desk.ledger.settle(run_id=run.run_id, attempt=1, settlement=handed_back)
+        record = await find_run(desk.ledger, run.run_id)
+        assert record is not None
+        handed_back = attrs.evolve(record, status=RunStatus.RETRY)
+        await desk.ledger.commit([handed_back], unchanged={})
         await run.step("two", returning(2, calls))
 
     record = await desk.deliver(act, fails=TemporaryError)
@@ -505,13 +509,13 @@ async def test_a_result_that_a_handler_changes_is_remembered_as_it_was(desk: Des
     assert record.steps["open"].result == {"id": 1}
 
 
-class SlowToRecord(InMemoryLedger):
-    """A ledger that lets others in while it records."""
+class SlowToCommit(InMemoryLedger):
+    """A ledger that lets others in while it writes."""
 
-    async def record(self, **recorded: Any) -> None:
+    async def commit(self, records: Sequence[Record], *, unchanged: Mapping[str, int]) -> None:
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        await super().record(**recorded)
+        await super().commit(records, unchanged=unchanged)
 
 
 async def test_steps_side_by_side_are_all_remembered(clock: ManualClock) -> None:
@@ -532,7 +536,7 @@ async def test_steps_side_by_side_are_all_remembered(clock: ManualClock) -> None
     async with open_orchestrator(
         Settings(tiers=Tiers(backend="static")),
         extension=Extension(registry=registry),
-        ledger=SlowToRecord(clock),
+        ledger=SlowToCommit(),
     ) as orchestrator:
         event = envelope("ORDER", {})
         with pytest.raises(TemporaryError):

@@ -1,0 +1,397 @@
+"""The ledger as one DynamoDB table, on demand, with string keys.
+
+Each record is an item: its `key`, its `version`, itself as JSON in `data`, and whatever the
+indexes need of it. Every write is a transaction in which each item must still stand at the
+version that was decided on; a loser gets the items back in the same answer
+(ReturnValuesOnConditionCheckFailure, DynamoDB API reference, TransactWriteItems). The
+indexes hold keys only: they propose, and what they propose is then read from the table.
+
+| index | partition, sort | for |
+| --- | --- | --- |
+| due | `due_shard`, `due_at` | the sweep; unfinished items alone |
+| list | `list`, `position` | runs by status, tenants by state |
+| tenant | `tenant_id`, `position` | a tenant's runs |
+
+Expiry is judged by the core, by comparison; `expires_at` only has DynamoDB clear away, in its
+own time, what has been over for long (its TTL lags by up to two days).
+"""
+
+import asyncio
+import random
+import zlib
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import msgspec
+
+from orchestrator.adapters.aws import aws_errors
+from orchestrator.core.errors import TemporaryError
+from orchestrator.core.lifecycle import TenantState
+from orchestrator.core.pages import Page, decode_cursor, encode_cursor
+from orchestrator.core.ports import Clock, Conflict, Permission
+from orchestrator.core.records import (
+    JobRecord,
+    OperationRecord,
+    OperationState,
+    PayloadRecord,
+    Record,
+    RunRecord,
+    RunStatus,
+    TenantRecord,
+)
+
+if TYPE_CHECKING:
+    from botocore.exceptions import ClientError
+    from types_aiobotocore_dynamodb import DynamoDBClient
+
+Item = dict[str, Any]
+
+#: Partitions of an index take 1000 writes a second each.
+_SHARDS = tuple("0123")
+#: An item holds 400 KB; its keys and names need some.
+_MAX_PAYLOAD_BYTES = 390_000
+_BATCH_LIMIT = 100
+#: A transaction that met another one is tried again so often, with a longer pause each time.
+_CONFLICT_PAUSES_S = (0.02, 0.05, 0.1, 0.2)
+_TRANSIENT = frozenset({"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"})
+
+_MODELS: Mapping[str, type[Record]] = {
+    "RUN": RunRecord,
+    "OP": OperationRecord,
+    "TENANT": TenantRecord,
+    "JOB": JobRecord,
+}
+
+
+class DynamoDBLedger:
+    max_payload_bytes: int | None = _MAX_PAYLOAD_BYTES
+
+    def __init__(
+        self,
+        client: Callable[[], Awaitable["DynamoDBClient"]],
+        clock: Clock,
+        *,
+        table: str,
+        retention_days: float,
+        pause: Callable[[float], Awaitable[None]] | None = None,
+    ) -> None:
+        """`client` gives the client that the app keeps open; `pause` waits about that long."""
+        self._client = client
+        self._clock = clock
+        self._table = table
+        self._retention = timedelta(days=retention_days)
+        self._pause = pause or _pause
+        self.description = f"the DynamoDB table {table}"
+        arn = f"arn:aws:dynamodb:*:*:table/{table}"
+        self.permissions = (
+            Permission(
+                (
+                    "dynamodb:BatchGetItem",
+                    "dynamodb:ConditionCheckItem",
+                    "dynamodb:PutItem",
+                ),
+                arn,
+            ),
+            Permission(("dynamodb:Query",), f"{arn}/index/*"),
+        )
+
+    async def commit(self, records: Sequence[Record], *, unchanged: Mapping[str, int]) -> None:
+        keys = [*(record.key for record in records), *unchanged]
+        items: list[Any] = [{"Put": self._put(record)} for record in records]
+        items += [
+            {"ConditionCheck": {**self._at(key), **_stands_at(version)}}
+            for key, version in unchanged.items()
+        ]
+        for pause_s in (*_CONFLICT_PAUSES_S, None):
+            cancelled = await self._transact(items)
+            if cancelled is None:
+                return
+            reasons = cancelled.response.get("CancellationReasons", [])
+            conflicts = {
+                key: _record(reason["Item"]) if reason.get("Item") else None
+                for key, reason in zip(keys, reasons, strict=True)
+                if reason["Code"] == "ConditionalCheckFailed"
+            }
+            if conflicts:
+                raise Conflict(conflicts)
+            codes = {reason["Code"] for reason in reasons} - {"None"}
+            if pause_s is None or not codes <= _TRANSIENT:
+                with aws_errors(f"DynamoDB TransactWriteItems {self._table}"):
+                    raise cancelled
+            await self._pause(pause_s)
+
+    async def _transact(self, items: list[Any]) -> "ClientError | None":
+        """Write them; the error if DynamoDB cancelled it, and so wrote nothing."""
+        client = await self._client()
+        with aws_errors(f"DynamoDB TransactWriteItems {self._table}"):
+            try:
+                # The SDK adds a ClientRequestToken, so a try whose answer was lost is the same.
+                await client.transact_write_items(TransactItems=items)
+            except client.exceptions.TransactionCanceledException as error:
+                return error
+        return None
+
+    async def load(self, keys: Collection[str]) -> Mapping[str, Record | None]:
+        client = await self._client()
+        found: dict[str, Record | None] = dict.fromkeys(keys)
+        waiting = [{"key": {"S": key}} for key in found]
+        for pause_s in (*_CONFLICT_PAUSES_S, None):
+            with aws_errors(f"DynamoDB BatchGetItem {self._table}"):
+                answer = await client.batch_get_item(
+                    RequestItems={
+                        self._table: {"Keys": waiting[:_BATCH_LIMIT], "ConsistentRead": True}
+                    }
+                )
+            for item in answer["Responses"].get(self._table, []):
+                found[item["key"]["S"]] = _record(item)
+            unprocessed: Any = answer.get("UnprocessedKeys", {})
+            left = unprocessed.get(self._table, {}).get("Keys", [])
+            waiting = [*left, *waiting[_BATCH_LIMIT:]]
+            if not waiting:
+                return found
+            if left and pause_s is not None:
+                await self._pause(pause_s)
+        raise TemporaryError(f"DynamoDB BatchGetItem {self._table}: it left keys unread.")
+
+    async def find_due(self, *, before: datetime, limit: int) -> Sequence[str]:
+        # The bound sorts just behind `before` itself.
+        proposed = await self._propose(_DUE, _SHARDS, "<", f"{_text(before)}~", limit)
+        return [key for _, key in proposed]
+
+    async def list_runs(
+        self,
+        *,
+        tenant_id: str | None = None,
+        event_type: str | None = None,
+        status: RunStatus | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> Page[RunRecord]:
+        if tenant_id is not None:
+            index, partitions = _TENANT, [tenant_id]
+        else:
+            statuses = list(RunStatus) if status is None else [status]
+            index = _LIST
+            partitions = [f"run#{one}#{shard}" for one in statuses for shard in _SHARDS]
+
+        def matches(run: Record | None) -> bool:
+            return (
+                isinstance(run, RunRecord)
+                and tenant_id in (None, run.tenant_id)
+                and event_type in (None, run.event_type)
+                and status in (None, run.status)
+            )
+
+        # The bound sorts behind every position: they begin with a year.
+        return await self._page(index, partitions, "<", "~", matches, limit, cursor)
+
+    async def list_tenants(
+        self, *, state: TenantState | None = None, limit: int = 50, cursor: str | None = None
+    ) -> Page[TenantRecord]:
+        states = list(TenantState) if state is None else [state]
+
+        def matches(tenant: Record | None) -> bool:
+            return isinstance(tenant, TenantRecord) and tenant.state in states
+
+        partitions = [f"tenant#{one}" for one in states]
+        return await self._page(_LIST, partitions, ">", " ", matches, limit, cursor)
+
+    async def check(self) -> None:
+        await self._propose(_DUE, _SHARDS[:1], "<", "0", 1)
+
+    async def create(self) -> bool:
+        """Make the table, with its indexes and its expiry; False if it was there.
+
+        Raises:
+            TemporaryError, PermanentError: it can't be made.
+        """
+        client = await self._client()
+        with aws_errors(f"DynamoDB CreateTable {self._table}"):
+            try:
+                await client.create_table(**table_schema(self._table))
+            except client.exceptions.ResourceInUseException:
+                return False
+            await client.get_waiter("table_exists").wait(
+                TableName=self._table, WaiterConfig={"Delay": 1, "MaxAttempts": 120}
+            )
+            await client.update_time_to_live(
+                TableName=self._table,
+                TimeToLiveSpecification={"Enabled": True, "AttributeName": "expires_at"},
+            )
+        return True
+
+    def _at(self, key: str) -> Item:
+        return {"TableName": self._table, "Key": {"key": {"S": key}}}
+
+    def _put(self, record: Record) -> Item:
+        return {
+            "TableName": self._table,
+            "Item": self._item(record),
+            **_stands_at(record.version),
+        }
+
+    def _item(self, record: Record) -> Item:
+        kept = attrs.evolve(record, version=record.version + 1)
+        item: Item = {"key": {"S": kept.key}, "version": {"N": str(kept.version)}}
+        if isinstance(kept, PayloadRecord):
+            item["data"] = {"B": kept.data}
+        else:
+            item["data"] = {"S": msgspec.json.encode(kept).decode()}
+        item |= {name: {"S": value} for name, value in _indexed(kept).items()}
+        expires = self._expires_at(kept)
+        return item | ({"expires_at": {"N": str(int(expires.timestamp()))}} if expires else {})
+
+    def _expires_at(self, record: Record) -> datetime | None:
+        """When it may be cleared away; None: not before it is over."""
+        match record:
+            case RunRecord(ended_at=datetime() as ended) if record.status.is_finished:
+                return ended + self._retention
+            case OperationRecord(ended_at=datetime() as ended):
+                return None if record.state is OperationState.OPEN else ended + self._retention
+            case PayloadRecord() | JobRecord():
+                # Written once, so longer than the run or operation that it belongs to.
+                return self._clock.now() + 2 * self._retention
+        return None
+
+    async def _page(
+        self,
+        index: "_Index",
+        partitions: Sequence[str],
+        side: str,
+        bound: str,
+        matches: Callable[[Record | None], bool],
+        limit: int,
+        cursor: str | None,
+    ) -> Page[Any]:
+        """The items on one `side` of the cursor, or of `bound`, as the table has them now."""
+        found: dict[str, tuple[str, Record | None]] = {}
+        bound = bound if cursor is None else decode_cursor(cursor)
+        more = True
+        while more and len(found) <= limit:
+            proposed = await self._propose(index, partitions, side, bound, limit + 1)
+            more = len(proposed) > limit
+            records = await self.load([key for _, key in proposed])
+            found |= {key: (at, records[key]) for at, key in proposed if matches(records[key])}
+            bound = proposed[-1][0] if proposed else bound
+        listed = list(found.values())
+        shown = [record for _, record in listed[:limit]]
+        return Page(shown, encode_cursor(listed[limit - 1][0]) if len(listed) > limit else None)
+
+    async def _propose(
+        self, index: "_Index", partitions: Sequence[str], side: str, bound: str, limit: int
+    ) -> list[tuple[str, str]]:
+        """Sort values and keys of the `limit` items nearest to one side of the bound."""
+        queries = (self._query(index, one, side, bound, limit) for one in partitions)
+        is_backward = index is not _DUE and side == "<"
+        lists = await asyncio.gather(*queries)
+        return sorted({pair for found in lists for pair in found}, reverse=is_backward)[:limit]
+
+    async def _query(
+        self, index: "_Index", partition: str, side: str, bound: str, limit: int
+    ) -> list[tuple[str, str]]:
+        client = await self._client()
+        with aws_errors(f"DynamoDB Query {self._table} {index.name}"):
+            answer = await client.query(
+                TableName=self._table,
+                IndexName=index.name,
+                KeyConditionExpression=f"#partition = :partition AND #sort {side} :bound",
+                ExpressionAttributeNames={"#partition": index.partition, "#sort": index.sort},
+                ExpressionAttributeValues={
+                    ":partition": {"S": partition},
+                    ":bound": {"S": bound},
+                },
+                ScanIndexForward=index is _DUE or side == ">",
+                Limit=limit,
+            )
+        return [(item[index.sort]["S"], item["key"]["S"]) for item in answer["Items"]]
+
+
+@attrs.frozen
+class _Index:
+    name: str
+    partition: str
+    sort: str
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        return {
+            "IndexName": self.name,
+            "KeySchema": [
+                {"AttributeName": self.partition, "KeyType": "HASH"},
+                {"AttributeName": self.sort, "KeyType": "RANGE"},
+            ],
+            "Projection": {"ProjectionType": "KEYS_ONLY"},
+        }
+
+
+_DUE = _Index("due", "due_shard", "due_at")
+_LIST = _Index("list", "list", "position")
+_TENANT = _Index("tenant", "tenant_id", "position")
+_INDEXES = (_DUE, _LIST, _TENANT)
+
+
+def table_schema(table: str) -> dict[str, Any]:
+    """The parameters of CreateTable."""
+    names = {"key"} | {name for index in _INDEXES for name in (index.partition, index.sort)}
+    return {
+        "TableName": table,
+        "BillingMode": "PAY_PER_REQUEST",
+        "KeySchema": [{"AttributeName": "key", "KeyType": "HASH"}],
+        "AttributeDefinitions": [
+            {"AttributeName": name, "AttributeType": "S"} for name in sorted(names)
+        ],
+        "GlobalSecondaryIndexes": [index.schema for index in _INDEXES],
+    }
+
+
+async def _pause(seconds: float) -> None:
+    """About so long, so that those who met don't meet again."""
+    await asyncio.sleep(seconds * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
+
+
+def _stands_at(version: int) -> Item:
+    """The item is as it was decided on: at that version, or not there at all."""
+    if version == 0:
+        condition: Item = {
+            "ConditionExpression": "attribute_not_exists(#key)",
+            "ExpressionAttributeNames": {"#key": "key"},
+        }
+    else:
+        condition = {
+            "ConditionExpression": "#version = :version",
+            "ExpressionAttributeNames": {"#version": "version"},
+            "ExpressionAttributeValues": {":version": {"N": str(version)}},
+        }
+    return condition | {"ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
+
+
+def _indexed(record: Record) -> dict[str, str]:
+    """What the indexes know of a record; what isn't there keeps it out of them."""
+    shard = _SHARDS[zlib.crc32(record.key.encode()) % len(_SHARDS)]
+    match record:
+        case RunRecord():
+            known = {"list": f"run#{record.status}#{shard}", "position": record.position}
+            if record.tenant_id is not None:
+                known["tenant_id"] = record.tenant_id
+            if record.due_at is not None:
+                known |= {"due_shard": shard, "due_at": _text(record.due_at)}
+            return known
+        case TenantRecord(state=TenantState() as state):
+            return {"list": f"tenant#{state}", "position": record.tenant_id}
+    return {}
+
+
+def _text(moment: datetime) -> str:
+    """A time as text that sorts like it."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def _record(item: Mapping[str, Any]) -> Record:
+    kind, _, name = item["key"]["S"].partition("#")
+    version = int(item["version"]["N"])
+    if kind == "PAYLOAD":
+        return PayloadRecord(run_id=name, data=bytes(item["data"]["B"]), version=version)
+    decoded: Record = msgspec.json.decode(item["data"]["S"], type=_MODELS[kind])
+    return decoded

@@ -1,0 +1,215 @@
+"""The books: carries decisions out on the ledger, again and again until one of them holds.
+
+    decide on what is known ──► commit ──► written
+             ▲                    │
+             └── learn what is ◄──┘ something stands otherwise
+
+Nothing is decided here (`core.claims`, `core.settlements`) and nothing is stored
+(`Ledger`). A claim gives an `Attempt`: the run in hand, and all that its holder may write.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar, cast
+
+import attrs
+import structlog
+
+from orchestrator.core import claims, settlements
+from orchestrator.core.conditions import Terms
+from orchestrator.core.errors import EventTooLarge, OrchestratorError, TakenOver, TemporaryError
+from orchestrator.core.ports import Clock, Conflict, Ledger
+from orchestrator.core.records import (
+    Job,
+    JobRecord,
+    OperationRecord,
+    OperationState,
+    PayloadRecord,
+    Progress,
+    Record,
+    RunRecord,
+    TenantRecord,
+    job_key,
+    operation_key,
+    payload_key,
+    run_key,
+    tenant_key,
+)
+from orchestrator.core.settlements import Adopted, Fenced, Orphaned, Settlement, Uncertain, Written
+from orchestrator.core.views import Move, UnreadItem, View
+
+#: Decisions that in a row rested on what was out of date: then somebody else may try.
+_TRIES = 20
+
+Result = TypeVar("Result")
+Decision = Callable[[View], Move[Result]]
+
+log = structlog.get_logger("orchestrator.books")
+
+
+@attrs.frozen(kw_only=True)
+class Books:
+    ledger: Ledger
+    clock: Clock
+    terms: Terms
+
+    async def claim(self, request: claims.ClaimRequest) -> "claims.Claim | Attempt":
+        """Take the event's run in hand; anything but an Attempt says why it isn't ours.
+
+        Raises:
+            EventTooLarge: the ledger can't keep it.
+            TemporaryError: the ledger can't be reached.
+        """
+        limit = self.ledger.max_payload_bytes
+        if limit is not None and len(request.payload.data) > limit:
+            raise EventTooLarge(len(request.payload.data), limit)
+        view = View(self.clock.now(), guessed_absent=request.likely_absent)
+        outcome = await self.carry_out(view, lambda view: claims.claim(view, request, self.terms))
+        if isinstance(outcome, claims.Claimed):
+            return Attempt(self, view, outcome.run)
+        return outcome
+
+    async def adopt(self, *, operation_id: str, number: int, job: Job) -> Adopted | Orphaned:
+        """Tie a job to the operation whose start made it, if it can still be."""
+        view = View(self.clock.now())
+        return await self.carry_out(
+            view, lambda view: settlements.adopt(view, operation_id, number, job)
+        )
+
+    async def carry_out(self, view: View, decide: Decision[Result]) -> Result:
+        """Commit what `decide` says, on facts that hold at that moment; its result.
+
+        Raises:
+            TemporaryError: the ledger can't be reached, or everybody writes at once.
+        """
+        for _ in range(_TRIES):
+            view.begin()
+            try:
+                move = decide(view)
+            except UnreadItem as unread:
+                view.learn(await self.ledger.load([unread.key]))
+                continue
+            if not move.writes:
+                # No commit will check what this rests on.
+                if unsure := view.unsure:
+                    view.learn(await self.ledger.load(unsure))
+                    continue
+                return move.result
+            written = {record.key for record in move.writes}
+            unchanged = {
+                key: version for key, version in view.versions_used().items() if key not in written
+            }
+            try:
+                await self.ledger.commit(move.writes, unchanged=unchanged)
+            except Conflict as conflict:
+                view.learn(conflict.items)
+                continue
+            view.learn({record.key: _written(record) for record in move.writes})
+            return move.result
+        raise TemporaryError("Too many write the same items of the ledger at once.")
+
+    async def find_run(self, run_id: str) -> RunRecord | None:
+        return cast("RunRecord | None", await self._find(run_key(run_id)))
+
+    async def find_payload(self, run_id: str) -> PayloadRecord | None:
+        return cast("PayloadRecord | None", await self._find(payload_key(run_id)))
+
+    async def find_operation(self, operation_id: str) -> OperationRecord | None:
+        return cast("OperationRecord | None", await self._find(operation_key(operation_id)))
+
+    async def find_tenant(self, tenant_id: str) -> TenantRecord | None:
+        """The tenant, if it was ever seen."""
+        tenant = cast("TenantRecord | None", await self._find(tenant_key(tenant_id)))
+        return None if tenant is None or tenant.state is None else tenant
+
+    async def find_job(self, builder: str, job_id: str) -> JobRecord | None:
+        return cast("JobRecord | None", await self._find(job_key(builder, job_id)))
+
+    async def _find(self, key: str) -> Record | None:
+        return (await self.ledger.load([key]))[key]
+
+
+class Attempt:
+    """A run in hand: what its holder may write, one write at a time.
+
+    `possible_until` is when a start may last have been sent without our knowing. Every write
+    raises TakenOver once another attempt has the run.
+    """
+
+    def __init__(self, books: Books, view: View, run: RunRecord) -> None:
+        self.run = run
+        self.possible_until = run.possible_until
+        self._books = books
+        self._view = view
+        self._one_at_a_time = asyncio.Lock()
+
+    @property
+    def start_key(self) -> str:
+        """What the builder knows the run's start by: at most 64 characters."""
+        return f"{self.run.operation_id}-{self.run.start_number}"
+
+    async def find_operation(self) -> OperationRecord | None:
+        """The operation of its starts, as it stands now."""
+        return await self._books.find_operation(self.run.operation_id)
+
+    async def is_over(self) -> bool:
+        """The operation that the run opened has ended, without it or after it."""
+        operation = await self.find_operation()
+        return operation is not None and operation.state is OperationState.OVER
+
+    async def renew(self) -> None:
+        """Hold the run for another lease."""
+        await self._write(lambda view: settlements.renew(view, *self._held, self._books.terms))
+
+    async def record(self, progress: Progress) -> Orphaned | None:
+        """Remember what was done; a job that can't be the operation's is given back."""
+        outcome = await self._write(
+            lambda view: settlements.record(view, *self._held, progress, self._books.terms)
+        )
+        return outcome if isinstance(outcome, Orphaned) else None
+
+    async def settle(self, settlement: Settlement) -> Orphaned | Uncertain | None:
+        """End the attempt; or say why it can't end like that."""
+        outcome = await self._write(lambda view: settlements.settle(view, *self._held, settlement))
+        return outcome if isinstance(outcome, Orphaned | Uncertain) else None
+
+    @property
+    def _held(self) -> tuple[str, int]:
+        return self.run.run_id, self.run.attempt
+
+    async def _write(self, decide: Decision[Any]) -> Any:
+        async with self._one_at_a_time:
+            self._view.turn_to(self._books.clock.now())
+            outcome = await self._books.carry_out(self._view, decide)
+        if isinstance(outcome, Fenced):
+            raise TakenOver(self.run.run_id)
+        if isinstance(outcome, Written):
+            self.run = outcome.run
+        return outcome
+
+
+@asynccontextmanager
+async def held(renew: Callable[[], Any], clock: Clock, *, lease_s: float) -> AsyncIterator[None]:
+    """Have the lease renewed in time, as long as the context lasts."""
+
+    async def keep() -> None:
+        while True:
+            await clock.sleep(lease_s / 3)
+            try:
+                await renew()
+            except TakenOver as error:
+                log.warning("lease lost", reason=str(error))
+                return
+            except OrchestratorError as error:
+                log.warning("lease not renewed", reason=str(error))
+
+    task = asyncio.create_task(keep())
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+def _written(record: Record) -> Record:
+    return attrs.evolve(record, version=record.version + 1)

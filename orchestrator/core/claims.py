@@ -1,0 +1,464 @@
+"""The claim: an event's run is taken in hand, with what it opens or ends, in one write.
+
+A plain function of a view: it says what to write and what is then true. `core.books` carries
+it out. It never waits, and it never looks at how an event came.
+"""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from enum import Enum, auto
+from typing import Any
+
+import attrs
+
+from orchestrator.core.conditions import (
+    Terms,
+    is_claimable,
+    is_due,
+    is_free,
+    is_secured,
+    is_unseen,
+    last_possible_send,
+    may_open,
+)
+from orchestrator.core.events import Event, digest
+from orchestrator.core.lifecycle import MOVES, Ending, Kind
+from orchestrator.core.records import (
+    Credentials,
+    Failure,
+    OperationRecord,
+    OperationState,
+    PayloadRecord,
+    Record,
+    RunRecord,
+    RunStatus,
+    TenantRecord,
+    operation_key,
+    payload_key,
+    run_key,
+    tenant_key,
+)
+from orchestrator.core.views import Move, View
+
+#: How long a run that waits for another one's work is left alone, in seconds.
+BUSY_PAUSE_S = 15.0
+
+
+class Why(Enum):
+    """What brings a run to be claimed."""
+
+    DELIVERY = auto()
+    SWEEP = auto()
+    REPLAY = auto()
+    FORCED_REPLAY = auto()
+
+
+@attrs.frozen(kw_only=True)
+class Outcome:
+    """What an event reports: how an operation ended, and which; by job, or by operation."""
+
+    ending: Ending
+    job: tuple[str, str] | None = None
+    operation_id: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class ClaimRequest:
+    """An event that wants to be handled, and what the claim needs to know of it.
+
+    `request_key` is the one that the payload names, None for the event's own.
+    """
+
+    event: Event[Mapping[str, Any]]
+    payload: PayloadRecord
+    tenant_id: str | None
+    why: Why = Why.DELIVERY
+    opens: Kind | None = None
+    reports: Outcome | None = None
+    request_key: str | None = None
+    tier: str | None = None
+    credentials: Credentials | None = None
+
+    @property
+    def likely_absent(self) -> tuple[str, ...]:
+        """What isn't there when the event is new: guessed, its claim costs one request."""
+        keys = [run_key(self.event.key), payload_key(self.event.key)]
+        if self.opens and self.tenant_id:
+            wanted = operation_id(self.tenant_id, self.opens, self.request_key or self.event.key)
+            keys += [operation_key(wanted), tenant_key(self.tenant_id)]
+        return tuple(keys)
+
+
+@attrs.frozen
+class Claimed:
+    """The run is ours to work on."""
+
+    run: RunRecord
+
+
+@attrs.frozen
+class Duplicate:
+    """The event, or what it asks for, was handled by the run `run_id`."""
+
+    run_id: str
+
+
+@attrs.frozen
+class InOtherHands:
+    """The event is being handled right now."""
+
+    run: RunRecord
+
+
+@attrs.frozen
+class Waits:
+    """The run is kept, to be tried again after the pause."""
+
+    run_id: str
+    reason: str
+    pause_s: float = BUSY_PAUSE_S
+
+
+@attrs.frozen
+class Refused:
+    """The run is kept as failed: the event is not allowed where the tenant stands."""
+
+    run_id: str
+    reason: str
+
+
+@attrs.frozen
+class Noted:
+    """The run is kept as succeeded: there was nothing to do."""
+
+    run_id: str
+
+
+@attrs.frozen
+class BodyDiffers:
+    """The event key was used before, with another business body."""
+
+    run: RunRecord
+
+
+@attrs.frozen
+class NotDue:
+    """The sweep came too early, or somebody was quicker."""
+
+
+@attrs.frozen
+class NeedsForce:
+    """What is over is replayed only if somebody insists."""
+
+    run: RunRecord
+
+
+Claim = (
+    Claimed | Duplicate | InOtherHands | Waits | Refused | Noted | BodyDiffers | NotDue | NeedsForce
+)
+
+
+def operation_id(tenant_id: str, kind: Kind, request_key: str) -> str:
+    """40 hexadecimal characters: the same for each request of the same thing."""
+    return digest(tenant_id, kind, request_key)
+
+
+def own_operation_id(request_key: str) -> str:
+    """What the starts of a run are known by that opens no operation."""
+    return digest("run", request_key)
+
+
+def claim(view: View, request: ClaimRequest, terms: Terms) -> Move[Claim]:
+    """Take an event's run in hand, or say why not."""
+    event, earlier, forced = request.event, view.run(request.event.key), False
+    if earlier is None:
+        run = new_run(event, request.tenant_id, view, terms)
+    else:
+        if earlier.body_digest != digest(event.body):
+            return Move((), BodyDiffers(earlier))
+        if not is_claimable(earlier, view.now, terms):
+            return Move((), InOtherHands(earlier))
+        if request.why is Why.SWEEP and not is_due(earlier, view.now):
+            return Move((), NotDue())
+        is_done = earlier.status in (RunStatus.SUCCEEDED, RunStatus.DUPLICATE)
+        is_new = _is_new_event(earlier, request, view, terms)
+        if is_done and request.why is Why.REPLAY:
+            return Move((), NeedsForce(earlier))
+        if is_done and request.why is Why.DELIVERY and not is_new:
+            return Move((), Duplicate(earlier.duplicate_of or earlier.run_id))
+        forced = is_done and request.why is Why.FORCED_REPLAY
+        run = _as_new_event(earlier, view) if is_new else earlier
+        run = _next_attempt(_afresh(run) if forced else run, view, terms)
+    decision = _Decision(view, request, earlier, run, forced=forced)
+    if request.tenant_id and request.opens:
+        return decision.open(request.tenant_id, request.opens)
+    if request.tenant_id and request.reports:
+        return decision.report(request.tenant_id, request.reports)
+    return decision.work_alone()
+
+
+def new_run(
+    event: Event[Mapping[str, Any]], tenant_id: str | None, view: View, terms: Terms | None
+) -> RunRecord:
+    """The run of an event that was never seen: in hand, or (`terms` None) due at once."""
+    run = RunRecord(
+        run_id=event.key,
+        request_key=event.key,
+        event_type=event.type,
+        source=event.source,
+        event_id=event.id,
+        event_time=event.time,
+        body_digest=digest(event.body),
+        tenant_id=tenant_id,
+        status=RunStatus.RETRY,
+        attempt=0,
+        first_seen=view.now,
+        started_at=view.now,
+        due_at=view.now,
+        operation_id=own_operation_id(event.key),
+    )
+    return _next_attempt(run, view, terms) if terms else run
+
+
+def leased(run: RunRecord, view: View, terms: Terms) -> RunRecord:
+    """The run, held from now on for one lease; due when the lease is over."""
+    until = view.now + timedelta(seconds=terms.lease_s)
+    return attrs.evolve(run, lease_until=until, due_at=until + timedelta(seconds=terms.skew_s))
+
+
+def ended(run: RunRecord, status: RunStatus, view: View) -> RunRecord:
+    """The run after its attempt, with nothing due."""
+    return attrs.evolve(run, status=status, ended_at=view.now, lease_until=None, due_at=None)
+
+
+def _next_attempt(run: RunRecord, view: View, terms: Terms) -> RunRecord:
+    return attrs.evolve(
+        leased(run, view, terms),
+        status=RunStatus.RUNNING,
+        attempt=run.attempt + 1,
+        started_at=view.now,
+        ended_at=None,
+        possible_until=None if run.job else last_possible_send(run),
+        duplicate_of=None,
+        note=None,
+        error=None,
+    )
+
+
+def _is_new_event(run: RunRecord, request: ClaimRequest, view: View, terms: Terms) -> bool:
+    """Content that was seen so long ago that it counts as new; what is unfinished goes on."""
+    window = timedelta(seconds=terms.dedupe_window_s)
+    return (
+        request.why is Why.DELIVERY
+        and request.event.identified_by_content
+        and run.status.is_finished
+        and run.first_seen + window <= view.now
+    )
+
+
+def _as_new_event(run: RunRecord, view: View) -> RunRecord:
+    request_key = digest(run.run_id, view.now.isoformat())
+    return attrs.evolve(
+        _afresh(run),
+        request_key=request_key,
+        first_seen=view.now,
+        operation_id=own_operation_id(request_key),
+        start_number=1,
+        outcome_of=None,
+    )
+
+
+def _afresh(run: RunRecord) -> RunRecord:
+    """Nothing is remembered of what it did; the next start is another one."""
+    return attrs.evolve(
+        run,
+        steps={},
+        job=None,
+        possible_until=None,
+        waits=0,
+        bugs=0,
+        start_number=run.start_number + 1,
+    )
+
+
+def _later(new: Credentials | None, old: Credentials | None) -> Credentials | None:
+    if new is None or (old is not None and new.as_of <= old.as_of):
+        return old
+    return new
+
+
+@attrs.frozen
+class _Decision:
+    """The claim of one run, of which everything but its operation is settled."""
+
+    view: View
+    request: ClaimRequest
+    earlier: RunRecord | None
+    run: RunRecord
+    forced: bool = attrs.field(kw_only=True)
+
+    def work_alone(self) -> Move[Claim]:
+        return self._hand_out(self.run)
+
+    def open(self, tenant_id: str, kind: Kind) -> Move[Claim]:
+        """The event asks for an operation: open it, go on with it, or join it."""
+        wanted = operation_id(tenant_id, kind, self.request.request_key or self.run.request_key)
+        run = attrs.evolve(self.run, operation_id=wanted)
+        operation = self.view.operation(wanted)
+        insists = self.request.why is Why.FORCED_REPLAY
+        if operation is None or operation.state is OperationState.GIVEN_BACK:
+            return self._open_next(run, operation, tenant_id, kind)
+        if operation.state is OperationState.OVER and insists:
+            return self._reopen(run, operation, tenant_id, kind)
+        if self.forced:
+            return Move((), Waits(run.run_id, f"The {kind} of run {operation.opener} goes on."))
+        if operation.opener == run.run_id:
+            return self._go_on(run, operation)
+        return self._join(run, operation)
+
+    def _open_next(
+        self, run: RunRecord, former: OperationRecord | None, tenant_id: str, kind: Kind
+    ) -> Move[Claim]:
+        """The tenant's next operation, unless another one holds it or it stands elsewhere."""
+        tenant = self.view.tenant(tenant_id)
+        if tenant is not None and tenant.operation_id is not None:
+            holder = self.view.operation(tenant.operation_id)
+            if holder is not None and holder.kind is kind:
+                return self._join(run, holder)
+            busy_with = holder.kind if holder else tenant.state
+            return self._wait(run, f"The tenant {tenant_id} is busy with its {busy_with}.")
+        if not may_open(kind, tenant) and self.request.why is not Why.FORCED_REPLAY:
+            state = tenant.state if tenant else None
+            return self._refuse(run, f"tenant is already {state}; replay with force")
+        return self._open(run, former, tenant, tenant_id, kind)
+
+    def _reopen(
+        self, run: RunRecord, over: OperationRecord, tenant_id: str, kind: Kind
+    ) -> Move[Claim]:
+        """An operator insists on what is over: its next start, once its opener is at rest.
+
+        opener ─ running, its send under way ········ build
+        replay ───────────────── next start ✗ a second build beside it
+        """
+        tenant = self.view.tenant(tenant_id)
+        opener = self.earlier if over.opener == run.run_id else self.view.run(over.opener)
+        at_rest = opener is None or opener.status.is_finished
+        if not at_rest or not is_free(tenant):
+            return Move((), Waits(run.run_id, f"The tenant {tenant_id} is not at rest yet."))
+        return self._open(_afresh(run), over, tenant, tenant_id, kind)
+
+    def _open(
+        self,
+        run: RunRecord,
+        former: OperationRecord | None,
+        tenant: TenantRecord | None,
+        tenant_id: str,
+        kind: Kind,
+    ) -> Move[Claim]:
+        number = former.start_number + 1 if former else 1
+        # What an earlier opening left behind is none of this one's business.
+        run = attrs.evolve(run, start_number=number, job=None, possible_until=None)
+        opened = OperationRecord(
+            operation_id=run.operation_id,
+            tenant_id=tenant_id,
+            kind=kind,
+            request_key=self.request.request_key or run.request_key,
+            opener=run.run_id,
+            state=OperationState.OPEN,
+            start_number=number,
+            opened_at=self.view.now,
+            former_state=tenant.state if tenant else None,
+            tier=self.request.tier or (tenant.tier if tenant else None),
+            credentials=self.request.credentials,
+            version=former.version if former else 0,
+        )
+        held = TenantRecord(
+            tenant_id=tenant_id,
+            state=MOVES[kind].during,
+            changed_at=self.view.now,
+            operation_id=run.operation_id,
+            tier=tenant.tier if tenant else None,
+            version=tenant.version if tenant else 0,
+        )
+        return self._hand_out(run, opened, held)
+
+    def _go_on(self, run: RunRecord, operation: OperationRecord) -> Move[Claim]:
+        """The run that opened it comes again."""
+        run = attrs.evolve(
+            run,
+            start_number=operation.start_number,
+            job=operation.job,
+            possible_until=None if operation.job else run.possible_until,
+        )
+        return self._hand_out(run)
+
+    def _join(self, run: RunRecord, operation: OperationRecord) -> Move[Claim]:
+        """A second request for what another run has opened."""
+        if not is_secured(operation):
+            return self._wait(run, f"Run {operation.opener} is opening the same operation.")
+        joined = attrs.evolve(run, operation_id=operation.operation_id)
+        newer = _later(self.request.credentials, operation.credentials)
+        if newer is operation.credentials or operation.state is not OperationState.OPEN:
+            return self._duplicate(joined, operation.opener)
+        return self._duplicate(joined, operation.opener, attrs.evolve(operation, credentials=newer))
+
+    def report(self, tenant_id: str, outcome: Outcome) -> Move[Claim]:
+        """The event says that an operation ended; the tenant stays held until it is settled."""
+        run, tenant = self.run, self.view.tenant(tenant_id)
+        if tenant is None or is_unseen(tenant):
+            # It existed before the ledger did: what the event says is all there is.
+            return self._hand_out(run)
+        operation = self._reported(tenant, outcome)
+        if operation is None:
+            return self._note(run, "It ends no operation of this tenant.")
+        run = attrs.evolve(run, outcome_of=operation.operation_id)
+        if operation.outcome == run.run_id:
+            return self._hand_out(run)
+        if operation.state is not OperationState.OPEN:
+            if operation.outcome is None:
+                return self._note(run, "The operation was over already.")
+            return self._duplicate(run, operation.outcome)
+        for other_id in (operation.outcome, None if operation.job else operation.opener):
+            other = self.view.run(other_id) if other_id else None
+            if other is not None and not other.status.is_finished:
+                return self._wait(run, f"Run {other.run_id} is at work on the operation.")
+        return self._hand_out(run, attrs.evolve(operation, outcome=run.run_id))
+
+    def _reported(self, tenant: TenantRecord, outcome: Outcome) -> OperationRecord | None:
+        """The operation that the event names, else the one under way."""
+        job = self.view.job(*outcome.job) if outcome.job else None
+        named = job.operation_id if job else outcome.operation_id
+        wanted = named or tenant.operation_id
+        found = self.view.operation(wanted) if wanted else None
+        if found is None or found.kind is not outcome.ending.kind:
+            return None
+        is_anothers = outcome.job and found.job and outcome.job[1] != found.job.id
+        return None if is_anothers or found.tenant_id != tenant.tenant_id else found
+
+    def _hand_out(self, run: RunRecord, *others: Record) -> Move[Claim]:
+        return Move((run, *self._payload, *others), Claimed(run))
+
+    def _wait(self, run: RunRecord, reason: str) -> Move[Claim]:
+        due = self.view.now + timedelta(seconds=BUSY_PAUSE_S)
+        waiting = attrs.evolve(ended(run, RunStatus.RETRY, self.view), due_at=due, note=reason)
+        return Move((waiting, *self._payload), Waits(run.run_id, reason))
+
+    def _refuse(self, run: RunRecord, reason: str) -> Move[Claim]:
+        refused = attrs.evolve(
+            ended(run, RunStatus.FAILED, self.view),
+            error=Failure(type="NotAllowed", message=reason),
+        )
+        return Move((refused, *self._payload), Refused(run.run_id, reason))
+
+    def _note(self, run: RunRecord, note: str) -> Move[Claim]:
+        noted = attrs.evolve(ended(run, RunStatus.SUCCEEDED, self.view), note=note)
+        return Move((noted, *self._payload), Noted(run.run_id))
+
+    def _duplicate(self, run: RunRecord, of: str, *others: Record) -> Move[Claim]:
+        duplicate = attrs.evolve(ended(run, RunStatus.DUPLICATE, self.view), duplicate_of=of)
+        return Move((duplicate, *self._payload, *others), Duplicate(of))
+
+    @property
+    def _payload(self) -> tuple[Record, ...]:
+        """It is written once, with the run's first claim."""
+        return () if self.earlier else (self.request.payload,)

@@ -1,0 +1,137 @@
+"""The conditions that keep a tenant from being lost or served twice, by name.
+
+The decisions of `core.claims` and `core.settlements` ask them; each has the timeline that
+it is there for. `docs/delivery.md` says which test fails without which.
+"""
+
+from datetime import datetime, timedelta
+
+import attrs
+
+from orchestrator.core.lifecycle import MOVES, Kind
+from orchestrator.core.records import (
+    Job,
+    OperationRecord,
+    OperationState,
+    RunRecord,
+    RunStatus,
+    TenantRecord,
+)
+
+
+@attrs.frozen(kw_only=True)
+class Terms:
+    """How long things hold, in seconds.
+
+    `skew_s` is how far two clocks may be apart. `listing_lag_s` is after how long a builder
+    that lists no job of a start never made one. `dedupe_window_s` is how long equal content
+    is one event.
+    """
+
+    lease_s: float = 60.0
+    skew_s: float = 2.0
+    listing_lag_s: float = 60.0
+    dedupe_window_s: float = 90_000.0
+
+
+def is_mine(run: RunRecord, attempt: int) -> bool:
+    """The run is running under the attempt that I claimed.
+
+    first  ─ claim ──(paused beyond its lease)────────────── settle ✗
+    second ─────────────────────────── claim: attempt 2 ──────────────── settle
+    """
+    return run.status is RunStatus.RUNNING and run.attempt == attempt
+
+
+def is_lease_over(run: RunRecord, now: datetime, terms: Terms) -> bool:
+    """Its holder must have noticed by now, even by a clock that is `skew_s` behind ours.
+
+    first  ─ claim ──────────────── lease ends ┐ no send from here on
+    second ──────────────────────────────── claim ✗ ── skew ── claim
+    """
+    return run.lease_until is None or run.lease_until + timedelta(seconds=terms.skew_s) <= now
+
+
+def is_claimable(run: RunRecord, now: datetime, terms: Terms) -> bool:
+    """Nobody works on it: it was handed back, or whoever did let its lease run out."""
+    return run.status is not RunStatus.RUNNING or is_lease_over(run, now, terms)
+
+
+def is_due(run: RunRecord, now: datetime) -> bool:
+    """The sweep may take it up."""
+    return run.due_at is not None and run.due_at <= now
+
+
+def last_possible_send(run: RunRecord) -> datetime | None:
+    """When a start of the run may last have been sent without our knowing; None: never.
+
+    An attempt that is taken over while it runs may have sent one up to its lease's end:
+
+    first  ─ claim ── StartBuild ✗ crash
+    second ──────────────────────────── claim: a build may be running
+    """
+    if run.status is not RunStatus.RUNNING:
+        return run.possible_until
+    return max(filter(None, (run.lease_until, run.possible_until)), default=None)
+
+
+def is_none_certain(possible_until: datetime | None, now: datetime, terms: Terms) -> bool:
+    """A look-up that finds no job proves that there is none.
+
+    send ── the build is made ····· the listing shows it within `listing_lag_s`
+    look-up ────────────── "none" ✗ ────────────────────── "none"
+    """
+    lag = timedelta(seconds=terms.listing_lag_s)
+    return possible_until is None or possible_until + lag <= now
+
+
+def may_open(kind: Kind, tenant: TenantRecord | None) -> bool:
+    """The table of legal moves lets the operation begin where the tenant stands."""
+    return (tenant.state if tenant else None) in MOVES[kind].opens_from
+
+
+def is_free(tenant: TenantRecord | None) -> bool:
+    """No operation holds the tenant."""
+    return tenant is None or tenant.operation_id is None
+
+
+def is_unseen(tenant: TenantRecord | None) -> bool:
+    """The ledger knows of nothing that was ever done to it."""
+    return tenant is None or (tenant.state is None and tenant.operation_id is None)
+
+
+def is_secured(operation: OperationRecord) -> bool:
+    """Its job is known, or it has ended: whoever asks for the same may be told that it's done.
+
+    first  ─ claim ── StartBuild …… refused ── give back
+    second ────────────── 200 ✗ would be a promise that nobody keeps
+    """
+    return operation.job is not None or operation.state is OperationState.OVER
+
+
+def may_record(operation: OperationRecord, number: int, job: Job) -> bool:
+    """The operation is at the start that made the job, and has no other.
+
+    first  ─ StartBuild: A ──(paused)─────────────────── record A ✗ stop it
+    second ─────────────────── StartBuild: B ── record B
+    """
+    return (
+        operation.state is OperationState.OPEN
+        and operation.start_number == number
+        and (operation.job is None or operation.job.id == job.id)
+    )
+
+
+def may_let_go(operation: OperationRecord, run: RunRecord, possible_until: datetime | None) -> bool:
+    """The operation may end without a job: it is this run's, and no start can be out.
+
+    first  ─ StartBuild, its answer lost ── hand back
+    second ── the tier is gone: failed ── let go ✗ the tenant's build may be running
+    """
+    return (
+        operation.state is OperationState.OPEN
+        and operation.opener == run.run_id
+        and operation.start_number == run.start_number
+        and operation.job is None
+        and possible_until is None
+    )

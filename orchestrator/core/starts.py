@@ -1,0 +1,159 @@
+"""One start is one job: send it under the lease, or find what an earlier one made.
+
+nothing can be out ──────────────────────────────► send
+a start may be out ──► look it up ── found ───────► it is the job
+                          ├── none, for certain ──► send, with the same start key
+                          └── none, perhaps ──────► hand back
+"""
+
+import asyncio
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+import structlog
+
+from orchestrator.core.books import Attempt
+from orchestrator.core.conditions import Terms, is_none_certain
+from orchestrator.core.errors import OrchestratorError, PermanentError, TemporaryError
+from orchestrator.core.ports import Builder, Clock, FindsJobs, StopsJobs
+from orchestrator.core.records import Job
+
+#: A send is cut off so long before the lease ends.
+CUT_OFF_S = 1.0
+#: How long a builder may hold other parameters under the same start key against us; CodeBuild's
+#: token is valid for 5 minutes (API reference, StartBuild).
+_TOKEN_MEMORY_S = 360.0
+#: Clocks of ours and of a builder's may be so far apart.
+_CLOCKS_APART = timedelta(minutes=5)
+
+log = structlog.get_logger("orchestrator.starts")
+
+
+class Starter:
+    """Starts the job of one attempt."""
+
+    def __init__(
+        self, attempt: Attempt, builders: Mapping[str, Builder], clock: Clock, terms: Terms
+    ) -> None:
+        self._attempt = attempt
+        self._builders = builders
+        self._clock = clock
+        self._terms = terms
+
+    async def start(
+        self, builder_name: str, job_identifier: str, variables: Mapping[str, Any]
+    ) -> Job:
+        """The job: found, where an earlier start made it, or started now.
+
+        Raises:
+            PermanentError: the builder refuses it for good, or the operation is over.
+            TemporaryError: it can't be started now, or it isn't certain that it wasn't.
+        """
+        attempt, earlier = self._attempt, self._attempt.possible_until
+        if attempt.run.attempt > 1 and await attempt.is_over():
+            raise PermanentError(
+                "The operation that this event asked for is over: replay with force to start again."
+            )
+        if earlier is not None:
+            found = await self.look_up(builder_name, job_identifier)
+            if found is not None:
+                return found
+        try:
+            return await self._send(builder_name, job_identifier, variables)
+        except PermanentError as error:
+            memory = timedelta(seconds=_TOKEN_MEMORY_S)
+            if earlier is None or earlier + memory <= self._clock.now():
+                raise
+            # Other parameters under our own key: that a start is refused proves one is out.
+            attempt.possible_until = earlier
+            found = await self.look_up(builder_name, job_identifier)
+            if found is not None:
+                return found
+            attempt.possible_until = earlier
+            raise TemporaryError(f"An earlier start may be out: {error}") from error
+
+    async def look_up(
+        self, builder_name: str | None = None, job_identifier: str = ""
+    ) -> Job | None:
+        """What an earlier start of this attempt's made; None: nothing, for certain.
+
+        Every builder is asked, since the tier may name another one by now.
+
+        Raises:
+            TemporaryError: none is to be seen, but that is no proof yet.
+        """
+        attempt = self._attempt
+        operation = await attempt.find_operation()
+        began = operation.opened_at if operation else attempt.run.first_seen
+        names = sorted(self._builders, key=lambda name: name != builder_name)
+        for name in names:
+            builder = self._builders[name]
+            if not isinstance(builder, FindsJobs):
+                continue
+            found = await builder.find_job(
+                start_key=attempt.start_key,
+                job_identifier=job_identifier,
+                started_after=began - _CLOCKS_APART,
+            )
+            if found is not None:
+                log.info("job found by its start key", job_id=found.id, builder=found.builder)
+                return found
+        now = self._clock.now()
+        if not is_none_certain(attempt.possible_until, now, self._terms):
+            assert attempt.possible_until is not None  # noqa: S101 - else none is certain
+            lag = timedelta(seconds=self._terms.listing_lag_s)
+            wait_s = (attempt.possible_until + lag - now).total_seconds()
+            raise TemporaryError(
+                "A start may be out that the builder doesn't list yet.",
+                retry_after_s=max(1.0, wait_s),
+            )
+        attempt.possible_until = None
+        return None
+
+    async def _send(
+        self, builder_name: str, job_identifier: str, variables: Mapping[str, Any]
+    ) -> Job:
+        attempt, now = self._attempt, self._clock.now()
+        assert attempt.run.lease_until is not None  # noqa: S101 - it is ours
+        remaining_s = (attempt.run.lease_until - now).total_seconds() - CUT_OFF_S
+        if remaining_s <= 0:
+            raise TemporaryError("The lease is over: nothing is started any more.")
+        try:
+            async with asyncio.timeout(remaining_s):
+                job = await self._builders[builder_name].start_job(
+                    job_identifier, variables, start_key=attempt.start_key
+                )
+        except PermanentError:
+            raise
+        except TemporaryError as error:
+            if not error.nothing_done:
+                self._may_be_out()
+            raise
+        except TimeoutError as error:
+            self._may_be_out()
+            raise TemporaryError(
+                f"{builder_name} did not answer before the lease was over."
+            ) from error
+        except BaseException:
+            self._may_be_out()
+            raise
+        # A builder that gives its jobs no id has them known by their start key.
+        return job or Job(id=attempt.start_key, builder=builder_name, job_identifier=job_identifier)
+
+    async def stop(self, job: Job) -> None:
+        """End a job that no operation can have, so that it does its work for nobody."""
+        builder: object = self._builders.get(job.builder)
+        if not isinstance(builder, StopsJobs):
+            log.error("a job runs for nobody, and its builder can't stop it", job_id=job.id)
+            return
+        try:
+            await builder.stop_job(job_id=job.id)
+        except OrchestratorError as error:
+            log.error("a job runs for nobody", job_id=job.id, reason=str(error))
+        else:
+            log.warning("stopped a job that ran for nobody", job_id=job.id)
+
+    def _may_be_out(self) -> None:
+        """A start was sent, and nobody knows what came of it."""
+        self._attempt.possible_until = self._clock.now()

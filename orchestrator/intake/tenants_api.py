@@ -1,0 +1,183 @@
+"""Where each tenant stands: its state, what is being done to it, and how it came there."""
+
+from datetime import datetime
+
+import attrs
+from aiohttp import web
+from attrs.validators import ge, le
+
+from orchestrator.core.lifecycle import Kind, TenantState
+from orchestrator.core.records import (
+    Job,
+    OperationRecord,
+    OperationState,
+    RunRecord,
+    RunStatus,
+    TenantRecord,
+)
+from orchestrator.intake.keys import BOOKS, WIRE
+from orchestrator.intake.openapi import Answer, documented
+from orchestrator.intake.problems import BAD_QUERY, NOT_FOUND, REFUSED
+from orchestrator.intake.queries import query_parameters, read_query
+
+routes = web.RouteTableDef()
+
+
+@attrs.frozen(kw_only=True)
+class TenantSummary:
+    """A tenant in a list."""
+
+    tenant_id: str
+    state: TenantState
+    changed_at: datetime
+    tier: str | None
+
+
+@attrs.frozen(kw_only=True)
+class OperationView:
+    """What is being done to a tenant; `job` null: no job of it is known."""
+
+    operation_id: str
+    kind: Kind
+    state: OperationState
+    run_id: str
+    opened_at: datetime
+    ended_at: datetime | None
+    job: Job | None
+    reason: str | None
+
+
+@attrs.frozen(kw_only=True)
+class TimelineEntry:
+    """One event of a tenant's life: when, what, what came of it, why, and where to look."""
+
+    at: datetime
+    event_type: str
+    status: RunStatus
+    reason: str | None
+    run_id: str
+    link: str | None
+
+
+@attrs.frozen(kw_only=True)
+class TenantView(TenantSummary):
+    """One tenant. The timeline is the latest first; its `cursor` is that of the next page."""
+
+    operation: OperationView | None
+    timeline: list[TimelineEntry]
+    cursor: str | None
+
+
+@attrs.frozen(kw_only=True)
+class TenantPage:
+    """Tenants, and the cursor of the next page; null: there is none."""
+
+    items: list[TenantSummary]
+    cursor: str | None
+
+
+@attrs.frozen(kw_only=True)
+class TenantsQuery:
+    """What a list of tenants may be asked for; all of it is optional."""
+
+    state: TenantState | None = None
+    limit: int = attrs.field(default=50, validator=[ge(1), le(100)])
+    cursor: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class TimelineQuery:
+    """How much of the timeline is asked for."""
+
+    limit: int = attrs.field(default=50, validator=[ge(1), le(100)])
+    cursor: str | None = None
+
+
+@routes.get("/tenants")
+@documented(
+    "Tenants, by their ids",
+    tag="tenants",
+    answers={200: Answer("A page of tenants", TenantPage), 400: BAD_QUERY, 401: REFUSED},
+    parameters=query_parameters(TenantsQuery),
+)
+async def get_tenants(request: web.Request) -> web.Response:
+    query: TenantsQuery = read_query(request, TenantsQuery)
+    try:
+        page = await request.app[BOOKS].ledger.list_tenants(**attrs.asdict(query, recurse=False))
+    except ValueError as error:
+        raise web.HTTPBadRequest(text=f"The query does not fit: {error}.") from None
+    items = [_summary(tenant) for tenant in page.items]
+    shown = TenantPage(items=[item for item in items if item], cursor=page.cursor)
+    return web.json_response(request.app[WIRE].unstructure(shown))
+
+
+@routes.get("/tenants/{tenantId}", name="tenant")
+@documented(
+    "One tenant: where it stands and how it came there",
+    tag="tenants",
+    answers={
+        200: Answer("The tenant", TenantView),
+        400: BAD_QUERY,
+        401: REFUSED,
+        404: NOT_FOUND,
+    },
+    parameters=query_parameters(TimelineQuery),
+)
+async def get_tenant(request: web.Request) -> web.Response:
+    tenant_id, books = request.match_info["tenantId"], request.app[BOOKS]
+    query: TimelineQuery = read_query(request, TimelineQuery)
+    tenant = await books.find_tenant(tenant_id)
+    summary = _summary(tenant) if tenant else None
+    if tenant is None or summary is None:
+        raise web.HTTPNotFound(text=f"There is no tenant {tenant_id!r}.")
+    operation = await books.find_operation(tenant.operation_id) if tenant.operation_id else None
+    try:
+        page = await books.ledger.list_runs(
+            tenant_id=tenant_id, limit=query.limit, cursor=query.cursor
+        )
+    except ValueError as error:
+        raise web.HTTPBadRequest(text=f"The query does not fit: {error}.") from None
+    shown = TenantView(
+        **attrs.asdict(summary, recurse=False),
+        operation=_operation(operation),
+        timeline=[_entry(run) for run in page.items],
+        cursor=page.cursor,
+    )
+    return web.json_response(request.app[WIRE].unstructure(shown))
+
+
+def _summary(tenant: TenantRecord) -> TenantSummary | None:
+    if tenant.state is None:
+        return None
+    return TenantSummary(
+        tenant_id=tenant.tenant_id,
+        state=tenant.state,
+        changed_at=tenant.changed_at,
+        tier=tenant.tier,
+    )
+
+
+def _operation(operation: OperationRecord | None) -> OperationView | None:
+    if operation is None or operation.kind is None:
+        return None
+    return OperationView(
+        operation_id=operation.operation_id,
+        kind=operation.kind,
+        state=operation.state,
+        run_id=operation.opener,
+        opened_at=operation.opened_at,
+        ended_at=operation.ended_at,
+        job=operation.job,
+        reason=operation.reason,
+    )
+
+
+def _entry(run: RunRecord) -> TimelineEntry:
+    return TimelineEntry(
+        at=run.first_seen,
+        event_type=run.event_type,
+        status=run.status,
+        reason=run.error.message if run.error else run.note,
+        run_id=run.run_id,
+        link=run.job.log_url if run.job else None,
+    )

@@ -1,0 +1,45 @@
+"""Ledgers for tests: short ways to look into one, and one that counts."""
+
+from collections.abc import Mapping, Sequence
+
+from orchestrator.adapters.memory import InMemoryLedger
+from orchestrator.core.ports import Ledger
+from orchestrator.core.records import (
+    OperationRecord,
+    Record,
+    RunRecord,
+    TenantRecord,
+    operation_key,
+    run_key,
+    tenant_key,
+)
+
+
+async def find_run(ledger: Ledger, run_id: str) -> RunRecord | None:
+    record = (await ledger.load([run_key(run_id)]))[run_key(run_id)]
+    assert record is None or isinstance(record, RunRecord)
+    return record
+
+
+async def find_operation(ledger: Ledger, operation_id: str) -> OperationRecord | None:
+    record = (await ledger.load([operation_key(operation_id)]))[operation_key(operation_id)]
+    assert record is None or isinstance(record, OperationRecord)
+    return record
+
+
+async def find_tenant(ledger: Ledger, tenant_id: str) -> TenantRecord | None:
+    record = (await ledger.load([tenant_key(tenant_id)]))[tenant_key(tenant_id)]
+    assert record is None or isinstance(record, TenantRecord)
+    return record
+
+
+class CountingLedger(InMemoryLedger):
+    """Counts the writes that it was asked for: an event that is none must not cause one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.commits = 0
+
+    async def commit(self, records: Sequence[Record], *, unchanged: Mapping[str, int]) -> None:
+        self.commits += 1
+        await super().commit(records, unchanged=unchanged)
