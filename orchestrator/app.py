@@ -242,6 +242,12 @@ async def open_parts(parts: Parts, *, sweeps: bool = True) -> AsyncIterator[Open
         yield Opened(own, _chosen_orchestrator(parts.extension, own))
 
 
+async def sweep_once(settings: Settings) -> int:
+    """Take up whatever is due; how many runs that were."""
+    async with open_parts(Parts.choose(settings, None), sweeps=False) as opened:
+        return (await opened.own.reconcile()).resumed
+
+
 async def make_ledger(settings: Settings) -> bool:
     """Make the ledger's table; False if it was there, or needs no making."""
     async with _open_aws(settings) as aws:

@@ -79,14 +79,24 @@ def commands(debug: bool) -> None:
 @_app_dir
 @click.option("--host", help="Where to listen; by default the setting http.host.")
 @click.option("--port", type=click.IntRange(0, 65535), help="By default the setting http.port.")
-def serve(config: str | None, host: str | None, port: int | None) -> None:
+@click.option("--workers", type=click.IntRange(1, 64), default=1, help="Processes; by default 1.")
+def serve(config: str | None, host: str | None, port: int | None, workers: int) -> None:
     """Run the HTTP service."""
     from orchestrator.app import create_app
-    from orchestrator.server import run_server
+    from orchestrator.server import run_workers
 
     settings = _load_settings(config)
-    port = settings.http.port if port is None else port
-    asyncio.run(run_server(create_app(settings), host=host or settings.http.host, port=port))
+    if workers > 1 and settings.ledger.backend == "memory":
+        raise click.UsageError(
+            "--workers must be 1 with ledger.backend = memory: each process would have a ledger "
+            "of its own."
+        )
+    run_workers(
+        lambda: create_app(settings),
+        host=host or settings.http.host,
+        port=settings.http.port if port is None else port,
+        workers=workers,
+    )
 
 
 @commands.command()
@@ -154,6 +164,84 @@ def run(run_id: str, url: str, header: str | None, as_json: bool) -> None:
 
     found = _ask(url, header, lambda client: client.get_run(run_id))
     _show(found if as_json else describe_run(found))
+
+
+@commands.command()
+@click.argument("run_ids", metavar="ID...", nargs=-1, required=True)
+@click.option("--force", is_flag=True, help="Even if it succeeded, or isn't allowed any more.")
+@_of_the_service
+@_as_json
+def replay(
+    run_ids: tuple[str, ...], force: bool, url: str, header: str | None, as_json: bool
+) -> None:
+    """Run kept events again: what failed, or (--force) what is over."""
+    from orchestrator.client import Sent
+
+    async def replay_all(client: "Client") -> list[Sent]:
+        return [await client.replay_run(run_id, force=force) for run_id in run_ids]
+
+    replayed = _ask(url, header, replay_all)
+    if as_json:
+        _show([sent.as_json() for sent in replayed])
+    else:
+        _show("\n\n".join(sent.as_text() for sent in replayed))
+    if not all(sent.succeeded for sent in replayed):
+        sys.exit(1)
+
+
+@commands.command()
+@click.option("--state", metavar="STATE", help="In this state: active, provision_failed, ...")
+@click.option("--limit", metavar="N", help="At most so many; 50, at most 100.")
+@click.option("--cursor", help="From there on: what the last page ended with.")
+@_of_the_service
+@_as_json
+def tenants(url: str, header: str | None, as_json: bool, **asked: str | None) -> None:
+    """List tenants and where they stand."""
+    from orchestrator.client import describe_tenants
+
+    page = _ask(url, header, lambda client: client.get_tenants(asked))
+    _show(page if as_json else describe_tenants(page))
+
+
+@commands.command()
+@click.argument("tenant_id", metavar="ID")
+@_of_the_service
+@_as_json
+def tenant(tenant_id: str, url: str, header: str | None, as_json: bool) -> None:
+    """Show one tenant: where it stands and how it came there."""
+    from orchestrator.client import describe_tenant
+
+    found = _ask(url, header, lambda client: client.get_tenant(tenant_id))
+    _show(found if as_json else describe_tenant(found))
+
+
+@commands.command()
+@_config
+@_app_dir
+def reconcile(config: str | None) -> None:
+    """Take up whatever is due, once: what `serve` does by itself every minute."""
+    from orchestrator.app import sweep_once
+
+    settings = _load_settings(config)
+    if settings.ledger.backend == "memory":
+        raise click.UsageError(
+            "With ledger.backend = memory only the service knows what is due: "
+            "`echo {} | orchestrator send RECONCILE`."
+        )
+    resumed = asyncio.run(sweep_once(settings))
+    click.echo(f"{resumed} taken up")
+
+
+@commands.command()
+@_config
+def init(config: str | None) -> None:
+    """Make the ledger's table. For production a template makes it."""
+    from orchestrator.app import make_ledger
+
+    settings = _load_settings(config)
+    made = asyncio.run(make_ledger(settings))
+    name = f"ledger table {settings.ledger.table}"
+    click.echo(f"made the {name}" if made else f"the {name} is there already")
 
 
 @commands.command()

@@ -68,6 +68,15 @@ class Client:
         if read_event_id(decode_json(text)) is None:
             headers["Idempotency-Key"] = RandomIds().fresh_id()
         address = self._at("events", event_type)
+        return await self._post(address, text, headers)
+
+    async def replay_run(self, run_id: str, *, force: bool) -> Sent:
+        """Run a kept event again."""
+        body = json.dumps({"force": force}).encode()
+        headers = {"Content-Type": "application/json"}
+        return await self._post(self._at("runs", run_id, "replay"), body, headers)
+
+    async def _post(self, address: URL, text: bytes, headers: Mapping[str, str]) -> Sent:
         async with self._http.post(address, data=text, headers=headers) as answer:
             sent = Sent(answer.status, dict(answer.headers), await answer.json(content_type=None))
         location = sent.headers.get("Location") or sent.answer.get("instance", "")
@@ -83,6 +92,15 @@ class Client:
         """A page of runs. Raises ServiceRefusedError for a wrong query."""
         asked = {name: value for name, value in query.items() if value is not None}
         return await self._get(self._at("runs").with_query(asked))
+
+    async def get_tenants(self, query: Mapping[str, str | None]) -> dict[str, Any]:
+        """A page of tenants. Raises ServiceRefusedError for a wrong query."""
+        asked = {name: value for name, value in query.items() if value is not None}
+        return await self._get(self._at("tenants").with_query(asked))
+
+    async def get_tenant(self, tenant_id: str) -> dict[str, Any]:
+        """One tenant. Raises ServiceRefusedError if there is none."""
+        return await self._get(self._at("tenants", tenant_id))
 
     def _at(self, *segments: str) -> URL:
         """An address below the service's, which may itself lie under a prefix."""
@@ -123,6 +141,8 @@ def describe_run(run: Mapping[str, Any]) -> str:
         "seen": run["firstSeen"],
         "steps": ", ".join(step["name"] for step in run.get("steps", ())) or "-",
         "job": _describe_job(run["job"]),
+        "note": run["note"] or "-",
+        "due": run["dueAt"] or "-",
         "error": run["error"]["message"] if run["error"] else "-",
     }
     return "\n".join(f"{name:<8} {value}" for name, value in rows.items())
@@ -137,6 +157,37 @@ def describe_runs(page: Mapping[str, Any]) -> str:
     ] or ["no runs"]
     if page["cursor"]:
         lines.append(f"more: --cursor {page['cursor']}")
+    return "\n".join(lines)
+
+
+def describe_tenants(page: Mapping[str, Any]) -> str:
+    """A page of tenants for a person: a line for each."""
+    lines = [
+        f"{tenant['changedAt'][:19]}  {tenant['state']:<18}  {tenant['tier'] or '-':<10}  "
+        f"{tenant['tenantId']}"
+        for tenant in page["items"]
+    ] or ["no tenants"]
+    if page["cursor"]:
+        lines.append(f"more: --cursor {page['cursor']}")
+    return "\n".join(lines)
+
+
+def describe_tenant(tenant: Mapping[str, Any]) -> str:
+    """A tenant for a person: where it stands, and its life, the latest first."""
+    operation = tenant["operation"]
+    doing = "-"
+    if operation:
+        job = _describe_job(operation["job"]) if operation["job"] else "no job known"
+        doing = f"{operation['kind']} since {operation['openedAt'][:19]}: {job}"
+    lines = [
+        f"tenant   {tenant['tenantId']}: {tenant['state']} since {tenant['changedAt'][:19]}",
+        f"tier     {tenant['tier'] or '-'}",
+        f"doing    {doing}",
+        "",
+    ]
+    for entry in tenant["timeline"]:
+        lines.append(f"{entry['at'][:19]}  {entry['status']:<9}  {entry['eventType']}")
+        lines += [f"{'':21}{entry[name]}" for name in ("reason", "link") if entry[name]]
     return "\n".join(lines)
 
 

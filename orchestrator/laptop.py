@@ -16,6 +16,7 @@ from typing import IO
 import aiohttp
 import attrs
 
+from orchestrator.adapters.dynamodb_ledger import table_schema
 from orchestrator.embedded import SAMPLE_TIERS, EmbeddedAWS, open_embedded_aws
 from orchestrator.settings import Settings, child_environment
 
@@ -62,11 +63,12 @@ async def run_dev(
 
 @asynccontextmanager
 async def open_prepared_aws(settings: Settings) -> AsyncIterator[EmbeddedAWS]:
-    """An embedded AWS with the settings' bus and tier table, sample tiers and their projects."""
+    """An embedded AWS with the settings' tables and bus, sample tiers and their projects."""
     async with open_embedded_aws() as aws:
         await aws.prepare(
             tier_table=settings.tiers.table,
             tiers=SAMPLE_TIERS,
+            tables=[table_schema(settings.ledger.table)],
             bus=settings.events.bus,
             projects=[
                 str(name)
