@@ -13,6 +13,9 @@ from orchestrator.core.records import (
     run_key,
     tenant_key,
 )
+from orchestrator.settings import LedgerSettings
+
+IN_MEMORY = LedgerSettings(backend="memory")
 
 
 async def find_run(ledger: Ledger, run_id: str) -> RunRecord | None:
@@ -30,7 +33,7 @@ async def find_operation(ledger: Ledger, operation_id: str) -> OperationRecord |
 async def find_tenant(ledger: Ledger, tenant_id: str) -> TenantRecord | None:
     record = (await ledger.load([tenant_key(tenant_id)]))[tenant_key(tenant_id)]
     assert record is None or isinstance(record, TenantRecord)
-    return record
+    return None if record is None or record.state is None else record
 
 
 class CountingLedger(InMemoryLedger):

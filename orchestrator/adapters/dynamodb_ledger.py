@@ -137,23 +137,22 @@ class DynamoDBLedger:
         client = await self._client()
         found: dict[str, Record | None] = dict.fromkeys(keys)
         waiting = [{"key": {"S": key}} for key in found]
-        for pause_s in (*_CONFLICT_PAUSES_S, None):
+        pauses = iter(_CONFLICT_PAUSES_S)
+        while waiting:
+            batch, waiting = waiting[:_BATCH_LIMIT], waiting[_BATCH_LIMIT:]
+            request = {"Keys": batch, "ConsistentRead": True}
             with aws_errors(f"DynamoDB BatchGetItem {self._table}"):
-                answer = await client.batch_get_item(
-                    RequestItems={
-                        self._table: {"Keys": waiting[:_BATCH_LIMIT], "ConsistentRead": True}
-                    }
-                )
+                answer = await client.batch_get_item(RequestItems={self._table: request})
             for item in answer["Responses"].get(self._table, []):
                 found[item["key"]["S"]] = _record(item)
             unprocessed: Any = answer.get("UnprocessedKeys", {})
-            left = unprocessed.get(self._table, {}).get("Keys", [])
-            waiting = [*left, *waiting[_BATCH_LIMIT:]]
-            if not waiting:
-                return found
-            if left and pause_s is not None:
+            if left := unprocessed.get(self._table, {}).get("Keys"):
+                pause_s = next(pauses, None)
+                if pause_s is None:
+                    raise TemporaryError(f"DynamoDB BatchGetItem {self._table}: keys are left.")
                 await self._pause(pause_s)
-        raise TemporaryError(f"DynamoDB BatchGetItem {self._table}: it left keys unread.")
+                waiting += left
+        return found
 
     async def find_due(self, *, before: datetime, limit: int) -> Sequence[str]:
         # The bound sorts just behind `before` itself.

@@ -42,7 +42,7 @@ async def test_readiness_names_the_check_that_failed(
     start_service: StartService, clock: ManualClock
 ) -> None:
     """A ledger out of reach makes the service not ready, but it is alive."""
-    service = await start_service(ledger=UnreachableLedger(clock))
+    service = await start_service(ledger=UnreachableLedger())
     problem = await read_problem(await service.get("/readyz"), 503)
     assert "ledger" in problem["detail"]
     async with service.get("/healthz") as answer:

@@ -7,7 +7,8 @@ import pytest
 from orchestrator import Event, Extension, HandlerRegistry, Run, TemporaryError, handlers
 from orchestrator.core.payloads import TenantOutcome
 from orchestrator.embedded import CodeBuildStandIn
-from orchestrator.testing import envelope
+from orchestrator.intake.keys import BOOKS
+from orchestrator.testing import ManualClock, envelope
 from tests.acceptance.answers import only_build, read_success
 from tests.conftest import Client, StartService
 
@@ -42,7 +43,7 @@ async def test_with_a_deployment_job_nobody_is_told_of_success(start_service: St
 async def test_without_a_job_the_success_handler_of_the_user_is_called(
     start_service: StartService, codebuild: CodeBuildStandIn, body: dict[str, Any]
 ) -> None:
-    """The deployment becomes TENANT_DEPLOYMENT_SUCCESS with the same body, in the same request."""
+    """It becomes TENANT_DEPLOYMENT_SUCCESS, body and operation, in the same request."""
     registry = HandlerRegistry()
     called = []
 
@@ -52,7 +53,9 @@ async def test_without_a_job_the_success_handler_of_the_user_is_called(
 
     service = await start_service(extension=Extension(registry=registry))
     await read_success(await service.post("/events/TENANT_DEPLOYMENT", json=body))
-    assert called == [("TENANT_DEPLOYMENT_SUCCESS", body, "t-1")]
+    ((event_type, seen, tenant_id),) = called
+    assert (event_type, tenant_id) == ("TENANT_DEPLOYMENT_SUCCESS", "t-1")
+    assert seen == {**body, "operationId": seen["operationId"]}
     assert not codebuild.builds
 
 
@@ -96,8 +99,15 @@ async def test_the_success_event_is_handled_once(start_service: StartService) ->
     assert len(called) == 1
 
 
-async def test_a_follow_up_that_fails_comes_again(start_service: StartService) -> None:
-    """Until the success is handled the deployment isn't, so no 200 hides it."""
+async def tenant_state(service: Client) -> str | None:
+    tenant = await service.app[BOOKS].find_tenant("t-1")
+    return tenant.state if tenant else None
+
+
+async def test_a_follow_up_that_fails_comes_again(
+    start_service: StartService, clock: ManualClock
+) -> None:
+    """It is kept and due: the deployment is answered, and the sweep brings its success."""
     registry = HandlerRegistry()
     attempts = []
 
@@ -109,7 +119,10 @@ async def test_a_follow_up_that_fails_comes_again(start_service: StartService) -
 
     service = await start_service(extension=Extension(registry=registry))
     event = envelope("TENANT_DEPLOYMENT", WITHOUT_A_JOB)
-    assert (await service.post("/events", json=event)).status == 503
     assert (await service.post("/events", json=event)).status == 200
+    assert await tenant_state(service) == "deploying"
+    clock.turn(5)
+    assert (await service.post("/events/RECONCILE", json={})).status == 200
     assert attempts == [1, 2]
+    assert await tenant_state(service) == "active"
     assert (await service.post("/events", json=event)).headers["Idempotent-Replayed"] == "true"

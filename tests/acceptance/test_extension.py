@@ -36,7 +36,7 @@ from orchestrator.settings import Builders, child_environment
 from orchestrator.testing import ManualClock, envelope, provisioning_event
 from tests.acceptance.answers import only_build
 from tests.conftest import StartService
-from tests.ledgers import find_run
+from tests.ledgers import IN_MEMORY, find_run
 
 FOLDER = Path(__file__).parent / "extensions"
 
@@ -94,6 +94,7 @@ def enter(
     @asynccontextmanager
     async def in_lambda(extension: str) -> AsyncIterator[Ask]:
         monkeypatch.setenv("ORCHESTRATOR__EXTENSION", extension)
+        monkeypatch.setenv("ORCHESTRATOR_LEDGER__BACKEND", "memory")
 
         async def ask(
             method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
@@ -111,7 +112,7 @@ def enter(
 
     @asynccontextmanager
     async def app(extension: str) -> AsyncIterator[Ask]:
-        client = await aiohttp_client(create_app(Settings(extension=extension)))
+        client = await aiohttp_client(create_app(Settings(ledger=IN_MEMORY, extension=extension)))
         yield asking(client)
         await client.close()
 
@@ -121,7 +122,11 @@ def enter(
 
 async def start_serve(extension: str) -> asyncio.subprocess.Process:
     """`orchestrator serve` with the user's folder as `--app-dir`, as a child process."""
-    named = {"ORCHESTRATOR__EXTENSION": extension, "ORCHESTRATOR_LOG__FORMAT": "json"}
+    named = {
+        "ORCHESTRATOR__EXTENSION": extension,
+        "ORCHESTRATOR_LEDGER__BACKEND": "memory",
+        "ORCHESTRATOR_LOG__FORMAT": "json",
+    }
     return await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "orchestrator", "serve", "--port", "0", "--app-dir", str(FOLDER)),
@@ -208,7 +213,7 @@ async def test_pieces_may_be_objects_and_classes(enter: Enter) -> None:
         run = (await ask("GET", answer.headers["Location"])).body
         assert run["job"]["id"] == "own-cluster x 3"
 
-        unknown = await ask("POST", "/events/TENANT_PROVISIONING", {**body, "tier": "GOLD"})
+        unknown = await ask("POST", "/events/TENANT_PROVISIONING", {"tenantId": "t-2", "tier": "GOLD"})
         assert unknown.status == 422
         assert "GOLD" in unknown.body["detail"]
 
@@ -239,7 +244,7 @@ async def test_the_library_loads_what_the_settings_name(clock: ManualClock) -> N
     own_everything.told.clear()
     ledger = InMemoryLedger()
     async with open_orchestrator(
-        Settings(extension="own_everything:extension"), clock=clock, ledger=ledger
+        Settings(ledger=IN_MEMORY, extension="own_everything:extension"), clock=clock, ledger=ledger
     ) as orchestrator:
         assert own_everything.told == ["open"]
         assert isinstance(orchestrator, own_everything.Guard)
@@ -259,7 +264,7 @@ async def test_the_library_loads_what_the_settings_name(clock: ManualClock) -> N
 async def test_an_extension_that_is_handed_over_outranks_the_settings(clock: ManualClock) -> None:
     """The argument counts, and the module that the settings name isn't even looked for."""
     app = create_app(
-        Settings(extension="nowhere:extension"),
+        Settings(ledger=IN_MEMORY, extension="nowhere:extension"),
         extension=Extension(registry=load_extension("own_registry:registry").registry),
         clock=clock,
     )
@@ -302,7 +307,7 @@ TWO_HANDLERS = ["ORDER", "two_handlers.first", "two_handlers.second", "two_handl
 def test_a_wrong_reference_is_told_in_a_sentence(reference: str, said: list[str]) -> None:
     """The sentence quotes the reference and says what is wrong with it."""
     with pytest.raises(RegistrationError) as refused:
-        create_app(Settings(extension=reference))
+        create_app(Settings(ledger=IN_MEMORY, extension=reference))
     sentence = str(refused.value)
     assert repr(reference) in sentence
     for part in said:
@@ -314,7 +319,7 @@ def test_a_wrong_reference_is_told_in_a_sentence(reference: str, said: list[str]
 def test_two_handlers_for_one_type_are_refused_at_start() -> None:
     """The sentence names both places."""
     with pytest.raises(RegistrationError) as refused:
-        create_app(Settings(extension="two_handlers:registry"))
+        create_app(Settings(ledger=IN_MEMORY, extension="two_handlers:registry"))
     for part in TWO_HANDLERS:
         assert part in str(refused.value)
 

@@ -450,7 +450,7 @@ async def test_the_functions_handler_is_set_up_by_the_environment(tmp_path: Path
         post(rest_api_event, headers=key),
         post(http_api_event, "/events/TENANT_PARTY", b"{}", headers=key),
         post(http_api_event, body=MINE.ljust(2001), headers=key),
-        ORCHESTRATOR_CONFIG="production.toml",
+        ORCHESTRATOR_LEDGER__BACKEND="memory",
         ORCHESTRATOR__EXTENSION="my_extension:extension",
         ORCHESTRATOR_AUTH__METHODS='["api_key"]',
         ORCHESTRATOR_AUTH__API_KEY__KEYS='["key-1"]',

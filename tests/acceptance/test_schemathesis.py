@@ -46,17 +46,27 @@ expected-statuses = ["2xx", "4xx", "503"]
 expected-statuses = ["400", "422", "503"]
 
 # An event that fits the document may still name another type than its path (400), a type
-# without a handler (400), or a tier that does not exist (422).
+# without a handler (400), a tier that does not exist (422), or a busy tenant (503).
 [[operations]]
 include-tag = "events"
+[operations.checks.not_a_server_error]
+expected-statuses = ["2xx", "4xx", "503"]
 [operations.checks.positive_data_acceptance]
-expected-statuses = ["2xx", "400", "422"]
+expected-statuses = ["2xx", "400", "422", "503"]
+
+# What is over is replayed by force alone (422), and not while its operation goes on (503).
+[[operations]]
+include-path = "/runs/{{runId}}/replay"
+[operations.checks.not_a_server_error]
+expected-statuses = ["2xx", "4xx", "503"]
+[operations.checks.positive_data_acceptance]
+expected-statuses = ["2xx", "400", "404", "422", "503"]
 
 # A cursor is opaque: what is no cursor of ours can't be told by the document.
 [[operations]]
-include-path = "/runs"
+include-path-regex = "^/(runs|tenants|tenants/.*)$"
 [operations.checks.positive_data_acceptance]
-expected-statuses = ["2xx", "400"]
+expected-statuses = ["2xx", "400", "404"]
 """
 
 

@@ -157,7 +157,9 @@ async def test_send_says_that_nobody_listens() -> None:
 
 async def test_sigterm_ends_serve_well() -> None:
     """A service that is told to stop exits 0."""
-    async with open_service(config="local.toml", environment={}) as service:
+    async with open_service(
+        config="local.toml", environment={"ORCHESTRATOR_LEDGER__BACKEND": "memory"}
+    ) as service:
         pass
     assert service.process.returncode == 0
 

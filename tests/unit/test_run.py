@@ -56,7 +56,7 @@ class BusyBuilder:
         self, job_identifier: str, params: Mapping[str, Any], *, start_key: str
     ) -> Job | None:
         self.asked.append((job_identifier, start_key, dict(params)))
-        raise TemporaryError("busy")
+        raise TemporaryError("busy", nothing_done=True)
 
 
 @attrs.define
@@ -173,7 +173,7 @@ async def test_a_failed_action_is_not_remembered(desk: Desk) -> None:
     """A step whose action raised is taken again in the next attempt."""
 
     async def refused() -> object:
-        raise TemporaryError("busy")
+        raise TemporaryError("busy", nothing_done=True)
 
     async def first(run: Run) -> None:
         await run.step("open", refused)
@@ -466,12 +466,15 @@ async def test_an_unknown_builder_is_refused_in_the_ancestors_words(desk: Desk) 
 
 
 async def test_a_builder_may_have_no_job_to_show(desk: Desk) -> None:
-    """A builder that returns None has started something that nobody can watch."""
+    """A builder that returns None has started something that only its start key names."""
 
     async def act(run: Run) -> None:
-        assert await run.start_job("build", {}, builder="NONE") is None
+        job = await run.start_job("build", {}, builder="NONE")
+        assert run.job == job
 
-    assert (await desk.deliver(act)).job is None
+    job = (await desk.deliver(act)).job
+    assert job is not None
+    assert (job.builder, job.job_identifier, job.log_url) == ("NONE", "build", None)
 
 
 async def test_tier_details_come_from_the_catalog(desk: Desk) -> None:
