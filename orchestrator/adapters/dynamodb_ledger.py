@@ -27,7 +27,7 @@ import attrs
 import msgspec
 
 from orchestrator.adapters.aws import aws_errors
-from orchestrator.core.errors import TemporaryError
+from orchestrator.core.errors import PermanentError, TemporaryError
 from orchestrator.core.lifecycle import TenantState
 from orchestrator.core.pages import Page, decode_cursor, encode_cursor
 from orchestrator.core.ports import Clock, Conflict, Permission
@@ -117,6 +117,9 @@ class DynamoDBLedger:
             if conflicts:
                 raise Conflict(conflicts)
             codes = {reason["Code"] for reason in reasons} - {"None"}
+            if "ValidationError" in codes:
+                said = "; ".join(reason.get("Message", "") for reason in reasons).strip("; ")
+                raise PermanentError(f"DynamoDB TransactWriteItems {self._table}: {said}")
             if pause_s is None or not codes <= _TRANSIENT:
                 with aws_errors(f"DynamoDB TransactWriteItems {self._table}"):
                     raise cancelled
@@ -140,7 +143,7 @@ class DynamoDBLedger:
         pauses = iter(_CONFLICT_PAUSES_S)
         while waiting:
             batch, waiting = waiting[:_BATCH_LIMIT], waiting[_BATCH_LIMIT:]
-            request = {"Keys": batch, "ConsistentRead": True}
+            request: Any = {"Keys": batch, "ConsistentRead": True}
             with aws_errors(f"DynamoDB BatchGetItem {self._table}"):
                 answer = await client.batch_get_item(RequestItems={self._table: request})
             for item in answer["Responses"].get(self._table, []):

@@ -122,16 +122,19 @@ def may_record(operation: OperationRecord, number: int, job: Job) -> bool:
     )
 
 
+def works_on(operation: OperationRecord, run: RunRecord) -> bool:
+    """The operation is open, by this run and under the start that it works on."""
+    return (
+        operation.state is OperationState.OPEN
+        and operation.opener == run.run_id
+        and operation.start_number == run.start_number
+    )
+
+
 def may_let_go(operation: OperationRecord, run: RunRecord, possible_until: datetime | None) -> bool:
     """The operation may end without a job: it is this run's, and no start can be out.
 
     first  ─ StartBuild, its answer lost ── hand back
     second ── the tier is gone: failed ── let go ✗ the tenant's build may be running
     """
-    return (
-        operation.state is OperationState.OPEN
-        and operation.opener == run.run_id
-        and operation.start_number == run.start_number
-        and operation.job is None
-        and possible_until is None
-    )
+    return works_on(operation, run) and operation.job is None and possible_until is None

@@ -42,7 +42,7 @@ from orchestrator.core.payloads import (
     read_tier,
 )
 from orchestrator.core.ports import Ids
-from orchestrator.core.records import Credentials, Failure, RunStatus
+from orchestrator.core.records import Credentials, Failure, Progress, RunStatus
 from orchestrator.core.registry import HandlerRegistry
 from orchestrator.core.run import OwnEnding, Run, Services
 from orchestrator.core.settlements import FollowUp, Orphaned, Settlement, Uncertain
@@ -298,12 +298,22 @@ class Orchestrator:
         return attrs.evolve(common, lets_go=True, follow_ups=(follow_up,)), None
 
     async def _settle(self, attempt: Attempt, run: Run, settlement: Settlement) -> None:
-        job = settlement.progress.job
         try:
             refused = await attempt.settle(settlement)
         except TakenOver:
-            if job is not None:
-                await self._leave_behind(attempt, run)
+            await self._leave_behind(attempt, run)
+            raise
+        except PermanentError as error:
+            # The ledger can't keep what a step gave: without it, it can keep that.
+            kept = Progress(job=settlement.progress.job)
+            failed = attrs.evolve(
+                settlement,
+                status=RunStatus.FAILED,
+                progress=kept,
+                error=_failure(error),
+                follow_ups=(),
+            )
+            await attempt.settle(failed)
             raise
         match refused:
             case Orphaned(orphan):

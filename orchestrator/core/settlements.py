@@ -10,7 +10,14 @@ from typing import Any
 import attrs
 
 from orchestrator.core.claims import ended, leased, new_run
-from orchestrator.core.conditions import Terms, is_mine, is_unseen, may_let_go, may_record
+from orchestrator.core.conditions import (
+    Terms,
+    is_mine,
+    is_unseen,
+    may_let_go,
+    may_record,
+    works_on,
+)
 from orchestrator.core.events import Event
 from orchestrator.core.lifecycle import MOVES, Ending
 from orchestrator.core.records import (
@@ -25,6 +32,9 @@ from orchestrator.core.records import (
     RunRecord,
     RunStatus,
     TenantRecord,
+    job_key,
+    operation_key,
+    run_key,
 )
 from orchestrator.core.views import Move, View
 
@@ -140,10 +150,12 @@ def settle(
         others = _end(view, settled, settlement, settlement.ending)
     elif settlement.status.is_finished and settlement.lets_go and settled.job is None:
         operation = view.operation(settled.operation_id)
-        if operation is not None and operation.job is not None:
+        if operation is None or not works_on(operation, settled):
+            follow_ups = ()  # it was ended by others: there is nothing to let go of
+        elif operation.job is not None:
             # Somebody found it meanwhile: its end is the operation's, not ours.
             settled, follow_ups = attrs.evolve(settled, job=operation.job), ()
-        elif operation is None or not may_let_go(operation, settled, settlement.possible_until):
+        elif not may_let_go(operation, settled, settlement.possible_until):
             return Move((), Uncertain())
         elif settlement.status is RunStatus.FAILED:
             others = _give_back(view, operation, settlement)
@@ -173,6 +185,7 @@ def _tie(view: View, run: RunRecord, job: Job | None) -> tuple[Record, ...] | Or
     """What the run's new job is written into besides the run."""
     if job is None:
         return ()
+    view.guess_absent(operation_key(run.operation_id))
     operation = view.operation(run.operation_id)
     if operation is None or (operation.kind is None and operation.start_number < run.start_number):
         operation = _own_operation(run, version=operation.version if operation else 0)
@@ -185,6 +198,7 @@ def _tie_to(view: View, operation: OperationRecord, job: Job) -> tuple[Record, .
     if operation.job is not None:
         return ()
     tied = attrs.evolve(operation, job=job)
+    view.guess_absent(job_key(job.builder, job.id))
     if view.job(job.builder, job.id) is not None:
         return (tied,)
     known = JobRecord(builder=job.builder, job_id=job.id, operation_id=operation.operation_id)
@@ -272,6 +286,7 @@ def _end(view: View, run: RunRecord, settlement: Settlement, ending: Ending) -> 
 
 
 def _due_at_once(view: View, follow_up: FollowUp) -> tuple[Record, ...]:
+    view.guess_absent(run_key(follow_up.event.key))
     if view.run(follow_up.event.key) is not None:
         return ()
     return (new_run(follow_up.event, follow_up.tenant_id, view, None), follow_up.payload)

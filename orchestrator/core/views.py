@@ -76,6 +76,10 @@ class View:
         used = {key: self._items[key] for key in self._used}
         return {key: record.version if record else 0 for key, record in used.items()}
 
+    def guess_absent(self, key: str) -> None:
+        """It is most likely not there: let the commit find out."""
+        self._items.setdefault(key, None)
+
     def run(self, run_id: str) -> RunRecord | None:
         return cast("RunRecord | None", self._read(run_key(run_id)))
 
