@@ -60,6 +60,7 @@ class Outcome:
     ending: Ending
     job: tuple[str, str] | None = None
     operation_id: str | None = None
+    start_number: int | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -170,7 +171,8 @@ def own_operation_id(request_key: str) -> str:
 
 def claim(view: View, request: ClaimRequest, terms: Terms) -> Move[Claim]:
     """Take an event's run in hand, or say why not."""
-    event, earlier, forced = request.event, view.run(request.event.key), False
+    event, earlier = request.event, view.run(request.event.key)
+    forced = is_new = False
     if earlier is None:
         run = new_run(event, request.tenant_id, view, terms)
     else:
@@ -189,7 +191,7 @@ def claim(view: View, request: ClaimRequest, terms: Terms) -> Move[Claim]:
         forced = is_done and request.why is Why.FORCED_REPLAY
         run = _as_new_event(earlier, view) if is_new else earlier
         run = _next_attempt(_afresh(run) if forced else run, view, terms)
-    decision = _Decision(view, request, earlier, run, forced=forced)
+    decision = _Decision(view, request, earlier, run, forced=forced, is_new=is_new)
     if request.tenant_id and request.opens:
         return decision.open(request.tenant_id, request.opens)
     if request.tenant_id and request.reports:
@@ -218,6 +220,13 @@ def new_run(
         operation_id=own_operation_id(event.key),
     )
     return _next_attempt(run, view, terms) if terms else run
+
+
+def kept(view: View, payload: PayloadRecord) -> PayloadRecord:
+    """The payload of a new run; one of a run that has expired before it is written over."""
+    view.guess_absent(payload.key)
+    former = view.payload(payload.run_id)
+    return attrs.evolve(payload, version=former.version if former else 0)
 
 
 def leased(run: RunRecord, view: View, terms: Terms) -> RunRecord:
@@ -296,6 +305,7 @@ class _Decision:
     earlier: RunRecord | None
     run: RunRecord
     forced: bool = attrs.field(kw_only=True)
+    is_new: bool = attrs.field(kw_only=True)
 
     def work_alone(self) -> Move[Claim]:
         return self._hand_out(self.run)
@@ -312,7 +322,7 @@ class _Decision:
             return self._reopen(run, operation, tenant_id, kind)
         if self.forced:
             return Move((), Waits(run.run_id, f"The {kind} of run {operation.opener} goes on."))
-        if operation.opener == run.run_id:
+        if operation.opener == run.run_id and not self.is_new:
             return self._go_on(run, operation)
         return self._join(run, operation)
 
@@ -394,6 +404,9 @@ class _Decision:
 
     def _join(self, run: RunRecord, operation: OperationRecord) -> Move[Claim]:
         """A second request for what another run has opened."""
+        if operation.opener == run.run_id:
+            # Old content counts as new, but what it asked for then is not over: nothing is new.
+            return Move((), Duplicate(run.run_id))
         if not is_secured(operation):
             return self._wait(run, f"Run {operation.opener} is opening the same operation.")
         joined = attrs.evolve(run, operation_id=operation.operation_id)
@@ -433,7 +446,10 @@ class _Decision:
         if found is None or found.kind is not outcome.ending.kind:
             return None
         is_anothers = outcome.job and found.job and outcome.job[1] != found.job.id
-        return None if is_anothers or found.tenant_id != tenant.tenant_id else found
+        is_of_another_start = outcome.start_number not in (None, found.start_number)
+        if is_anothers or is_of_another_start or found.tenant_id != tenant.tenant_id:
+            return None
+        return found
 
     def _hand_out(self, run: RunRecord, *others: Record) -> Move[Claim]:
         return Move((run, *self._payload, *others), Claimed(run))
@@ -461,4 +477,4 @@ class _Decision:
     @property
     def _payload(self) -> tuple[Record, ...]:
         """It is written once, with the run's first claim."""
-        return () if self.earlier else (self.request.payload,)
+        return () if self.earlier else (kept(self.view, self.request.payload),)

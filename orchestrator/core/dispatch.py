@@ -35,7 +35,7 @@ from orchestrator.core.parcels import pack_event, unpack_event
 from orchestrator.core.payloads import (
     read_build_id,
     read_job_id,
-    read_operation_id,
+    read_operation,
     read_request_key,
     read_secret,
     read_tenant_id,
@@ -359,10 +359,12 @@ def _claim_request(event: Event[Body], tenant_id: str | None, why: Why) -> Claim
     outcome = None
     if ending is not None:
         job_id = read_job_id(event.body)
+        named, number = read_operation(event.body)
         outcome = claims.Outcome(
             ending=ending,
             job=("CODE_BUILD", job_id) if job_id else None,
-            operation_id=read_operation_id(event.body),
+            operation_id=named,
+            start_number=number,
         )
     return ClaimRequest(
         event=event,

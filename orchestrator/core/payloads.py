@@ -172,10 +172,13 @@ def read_request_key(body: Mapping[str, Any]) -> str | None:
     return _text(body.get("operationId")) or _override(body, "context")
 
 
-def read_operation_id(body: Mapping[str, Any]) -> str | None:
-    """The operation that a report is about: `operationId`, or the start key of its job."""
-    start_key = _text(body.get(START_KEY))
-    return _text(body.get("operationId")) or (start_key.rpartition("-")[0] if start_key else None)
+def read_operation(body: Mapping[str, Any]) -> tuple[str | None, int | None]:
+    """The operation that a report is about, and its start: by the start key of its job, else
+    by `operationId`, which says nothing of a start."""
+    operation_id, _, number = (_text(body.get(START_KEY)) or "").rpartition("-")
+    if operation_id and number.isdecimal():
+        return operation_id, int(number)
+    return _text(body.get("operationId")), None
 
 
 def read_job_id(body: Mapping[str, Any]) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 
-from orchestrator.core.claims import ended, leased, new_run
+from orchestrator.core.claims import ended, kept, leased, new_run
 from orchestrator.core.conditions import (
     Terms,
     is_mine,
@@ -289,4 +289,5 @@ def _due_at_once(view: View, follow_up: FollowUp) -> tuple[Record, ...]:
     view.guess_absent(run_key(follow_up.event.key))
     if view.run(follow_up.event.key) is not None:
         return ()
-    return (new_run(follow_up.event, follow_up.tenant_id, view, None), follow_up.payload)
+    run = new_run(follow_up.event, follow_up.tenant_id, view, None)
+    return (run, kept(view, follow_up.payload))

@@ -15,11 +15,13 @@ import attrs
 from orchestrator.core.records import (
     JobRecord,
     OperationRecord,
+    PayloadRecord,
     Record,
     RunRecord,
     TenantRecord,
     job_key,
     operation_key,
+    payload_key,
     run_key,
     tenant_key,
 )
@@ -82,6 +84,9 @@ class View:
 
     def run(self, run_id: str) -> RunRecord | None:
         return cast("RunRecord | None", self._read(run_key(run_id)))
+
+    def payload(self, run_id: str) -> PayloadRecord | None:
+        return cast("PayloadRecord | None", self._read(payload_key(run_id)))
 
     def operation(self, operation_id: str) -> OperationRecord | None:
         return cast("OperationRecord | None", self._read(operation_key(operation_id)))
