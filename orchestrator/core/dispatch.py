@@ -335,8 +335,16 @@ class Orchestrator:
         raise reason
 
     async def _leave_behind(self, attempt: Attempt, run: Run) -> None:
-        """The run is another's by now: its operation may still want the job that we started."""
+        """The run is another's by now: its operation may still want the job that we started.
+
+        A send whose answer came too late is looked up: what it made may run beside another's.
+        """
         job = run.unrecorded.job
+        if job is None and attempt.possible_until is not None:
+            try:
+                job = await run.starter.look_up()
+            except OrchestratorError as error:
+                log.warning("a start may be out that nobody looks after", reason=str(error))
         if job is None:
             return
         outcome = await self.services.books.adopt(

@@ -1,0 +1,508 @@
+"""Processes that die, freeze or hear nothing in the middle of TENANT_PROVISIONING.
+
+    claim ──► tier ──► StartBuild ──► settle ──► answer
+          1        2              3          4         each arrow is a place to die at
+
+The world is stopped at a request, never by a pause; `tests/integration/processes.py` says how.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from tests.integration.processes import (
+    TIER_TABLE,
+    Answer,
+    Gate,
+    Matches,
+    Process,
+    Stop,
+    World,
+    action,
+    claim_of,
+    open_world,
+    settle_of,
+    start_of,
+    tier_query,
+    until,
+)
+
+#: Long enough for whatever a test does meanwhile.
+LEASE_S = 120.0
+#: By a clock so far ahead a dead process's lease is over, but a start of its may not be listed yet.
+SOON_S = LEASE_S + 10
+#: Here it would be.
+LATER_S = SOON_S + 90
+UNCERTAIN = "A start may be out that the builder doesn't list yet."
+WAITS = "is at work on the operation"
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    async with open_world(tmp_path) as opened:
+        yield opened
+
+
+async def reach(*stops: Stop) -> None:
+    """Wait until all of the requests have come."""
+
+    async def all_reached() -> bool:
+        return all(stop.reached.is_set() for stop in stops)
+
+    await until(all_reached)
+
+
+async def serve_each(world: World, *ahead_s: float) -> list[Process]:
+    """A process for each clock; 0 is the time."""
+    settings = {"ledger_lease_s": LEASE_S}
+    return await asyncio.gather(
+        *(world.serve_later(one, **settings) if one else world.serve(**settings) for one in ahead_s)
+    )
+
+
+async def provision_all(world: World, process: Process, tenants: Sequence[str]) -> list[Answer]:
+    return await asyncio.gather(*(world.provision(process, tenant) for tenant in tenants))
+
+
+async def the_run(world: World, process: Process, tenant: str) -> dict[str, Any]:
+    """The tenant's only run."""
+    (run,) = await world.runs(process, tenant)
+    return run
+
+
+async def assert_one_build(world: World, process: Process, tenant: str) -> None:
+    """One build, and run and tenant know of it."""
+    (build,) = world.builds(tenant)
+    run = await the_run(world, process, tenant)
+    assert (run["status"], run["job"]["id"]) == ("succeeded", build.id), tenant
+    assert (await world.get(process, f"/tenants/{tenant}"))["state"] == "provisioning"
+    assert build.status == "IN_PROGRESS"
+
+
+async def redeliver(world: World, process: Process, tenant: str) -> Answer:
+    """Send the event again until no dead process holds it any more."""
+
+    async def ask() -> Answer | None:
+        answer = await world.provision(process, tenant)
+        return None if "being handled right now" in answer.detail else answer
+
+    found = await until(ask)
+    assert found is not None
+    return found
+
+
+@attrs.frozen
+class Place:
+    """Where a process dies: the request that it dies at, and what is true afterwards."""
+
+    name: str
+    gate: Callable[[World], Gate]
+    matches: Callable[[str], Matches]
+    is_done: bool
+    """What the request asks for is done."""
+    is_late: bool = False
+    """It arrives after others have taken over."""
+    is_kept: bool = True
+    is_started: bool = True
+
+    def stop(self, world: World) -> Stop:
+        gate, matches = self.gate(world), self.matches(self.name)
+        return gate.hold_answer(matches) if self.is_done else gate.hold_before(matches)
+
+
+def _dynamodb(world: World) -> Gate:
+    return world.dynamodb
+
+
+def _codebuild(world: World) -> Gate:
+    return world.codebuild
+
+
+PLACES = (
+    Place("claim-unsent", _dynamodb, claim_of, False, is_kept=False, is_started=False),
+    Place("claim-late", _dynamodb, claim_of, False, True, is_kept=False, is_started=False),
+    Place("claim-unanswered", _dynamodb, claim_of, True, is_started=False),
+    Place("start-unsent", _codebuild, start_of, False, is_started=False),
+    Place("start-late", _codebuild, start_of, False, True, is_started=False),
+    Place("start-unanswered", _codebuild, start_of, True),
+    Place("settle-unsent", _dynamodb, settle_of, False),
+    Place("settle-late", _dynamodb, settle_of, False, True),
+    Place("settle-unanswered", _dynamodb, settle_of, True),
+)
+KEPT = [place.name for place in PLACES if place.is_kept]
+UNSTARTED = [place.name for place in PLACES if place.is_kept and not place.is_started]
+
+
+async def die_everywhere(world: World, process: Process) -> dict[str, Stop]:
+    """The process handles an event at each place, and is killed at all of them at once."""
+    stops = {place.name: place.stop(world) for place in PLACES}
+    senders = [asyncio.create_task(world.provision(process, name)) for name in stops]
+    await reach(*stops.values())
+    await process.kill()
+    answers = await asyncio.gather(*senders)
+    assert {answer.status for answer in answers} == {None}
+    for place in PLACES:
+        if not place.is_late:
+            stops[place.name].drop()
+    return stops
+
+
+async def assert_late_ones_do_nothing(stops: dict[str, Stop]) -> None:
+    """What the dead process had written arrives now, and is refused."""
+    for name in ("claim-late", "settle-late"):
+        assert await stops[name].let_go() == 400, name
+
+
+async def test_kill_and_redelivery(world: World) -> None:
+    """Whatever a process died at, its event delivered again makes one build in the end.
+
+    Where nobody can know yet that nothing was started, the answer is 503 and nothing is.
+    """
+    first, second, third = await serve_each(world, 0, SOON_S, LATER_S)
+    stops = await die_everywhere(world, first)
+    answers = dict(zip(stops, await provision_all(world, second, list(stops)), strict=True))
+    for name, answer in answers.items():
+        if name in UNSTARTED:
+            assert (answer.status, answer.detail, world.builds(name)) == (503, UNCERTAIN, []), name
+        else:
+            assert answer.status == 200, (name, answer)
+    assert answers["settle-unanswered"].replayed
+
+    await assert_late_ones_do_nothing(stops)
+    assert await stops["start-late"].let_go() == 200
+    assert (await world.provision(second, "start-late")).status == 200
+
+    assert {answer.status for answer in await provision_all(world, third, list(stops))} == {200}
+    for name in stops:
+        await assert_one_build(world, third, name)
+
+
+Sweep = Callable[[World, Process], Awaitable[None]]
+
+
+async def reconcile(world: World, process: Process) -> None:
+    assert (await world.send(process, "RECONCILE", {})).status == 200
+
+
+async def wait_for_the_timer(world: World, process: Process) -> None:
+    """It needs nobody."""
+
+
+@pytest.mark.parametrize(
+    ("every_s", "sweep"),
+    [(0, reconcile), (0.5, wait_for_the_timer)],
+    ids=["RECONCILE", "timer"],
+)
+async def test_kill_and_nothing_but_the_sweep(world: World, every_s: float, sweep: Sweep) -> None:
+    """The sender never comes back: what reached the ledger makes one build all the same."""
+    (first,) = await serve_each(world, 0)
+    stops = await die_everywhere(world, first)
+
+    async def have(process: Process, name: str, *statuses: str) -> bool:
+        return (await the_run(world, process, name))["status"] in statuses
+
+    second = await world.serve_later(SOON_S, operations_reconcile_every_s=every_s)
+
+    async def taken_up() -> bool:
+        await sweep(world, second)
+        return all([await have(second, name, "succeeded", "retry") for name in KEPT])
+
+    await until(taken_up)
+    for name in UNSTARTED:
+        run = await the_run(world, second, name)
+        assert (run["status"], run["error"]["message"]) == ("retry", UNCERTAIN), name
+        assert world.builds(name) == []
+
+    assert await stops["settle-late"].let_go() == 400
+    assert await stops["start-late"].let_go() == 200
+    third = await world.serve_later(LATER_S, operations_reconcile_every_s=every_s)
+
+    async def done() -> bool:
+        await sweep(world, third)
+        return all([await have(third, name, "succeeded") for name in KEPT])
+
+    await until(done)
+    for name in KEPT:
+        await assert_one_build(world, third, name)
+    assert world.builds("claim-unsent") == []
+    assert {answer.status for answer in await provision_all(world, third, KEPT)} == {200}
+    assert all(len(world.builds(name)) == 1 for name in KEPT)
+
+
+@attrs.frozen
+class Lost:
+    """A call whose answers are lost, and what the sender is told each time he sends the event."""
+
+    gate: Callable[[World], Gate]
+    matches: Callable[[str], Matches]
+    times: int
+    told: tuple[int, ...]
+
+
+async def lose(world: World, process: Process, tenant: str, lost: Lost) -> None:
+    stops = lost.gate(world).lose_answers(lost.matches(tenant), times=lost.times)
+    told = [(await world.provision(process, tenant)).status for _ in lost.told]
+    assert all(stop.reached.is_set() for stop in stops), tenant
+    assert tuple(told) == lost.told, tenant
+
+
+def any_of(name: str, *texts: str) -> Callable[[str], Matches]:
+    return lambda _tenant: action(name, *texts)
+
+
+# The SDK tries twice.
+LOST = {
+    "claim": Lost(_dynamodb, claim_of, 1, (200,)),
+    "claim-twice": Lost(_dynamodb, claim_of, 2, (503, 503)),
+    "settle": Lost(_dynamodb, settle_of, 1, (200,)),
+    "settle-twice": Lost(_dynamodb, settle_of, 2, (503, 200)),
+    "StartBuild": Lost(_codebuild, start_of, 1, (200,)),
+    "StartBuild-twice": Lost(_codebuild, start_of, 2, (503, 200)),
+}
+# These are made by a second attempt, and name no tenant.
+LOST_LATER = {
+    f"{name}{suffix}": Lost(gate, matches, times, told)
+    for name, gate, matches in (
+        ("tier", _dynamodb, any_of("Query", TIER_TABLE)),
+        ("BatchGetItem", _dynamodb, any_of("BatchGetItem")),
+        ("ListBuilds", _codebuild, any_of("ListBuilds")),
+        ("BatchGetBuilds", _codebuild, any_of("BatchGetBuilds")),
+    )
+    for suffix, times, told in (("", 1, (200,)), ("-twice", 2, (503, 200)))
+}
+
+
+async def test_done_but_the_answer_is_lost(world: World) -> None:
+    """A call that did its work in silence is never done twice, whichever it is.
+
+    One lost answer is the SDK's business; of two, the sender hears 503.
+    """
+    process, later = await serve_each(world, 0, LATER_S)
+    for tenant in LOST_LATER:
+        world.codebuild.lose_answers(start_of(tenant), times=2)
+    first = await provision_all(world, process, list(LOST_LATER))
+    assert {answer.status for answer in first} == {503}
+    await asyncio.gather(*(lose(world, process, tenant, lost) for tenant, lost in LOST.items()))
+    for tenant, lost in LOST_LATER.items():
+        await lose(world, process, tenant, lost)
+    tenants = [*LOST, *LOST_LATER]
+    assert {answer.status for answer in await provision_all(world, later, tenants)} == {200}
+    for tenant in tenants:
+        await assert_one_build(world, process, tenant)
+
+
+async def test_a_listing_that_lags(world: World) -> None:
+    """While the listing may not show a build yet nothing is started; once it does it is found.
+
+    The same after a lost answer and after a crash.
+    """
+    first, second = await asyncio.gather(world.serve(), world.serve_later(10))
+    world.codebuild.lose_answers(start_of("lost"), times=2)
+    crash = world.codebuild.hold_answer(start_of("crashed"))
+    assert (await world.provision(first, "lost")).status == 503
+    sender = asyncio.create_task(world.provision(first, "crashed"))
+    await reach(crash)
+    await first.kill()
+    await sender
+
+    world.aws.codebuild.listing_lag = 2
+    sent = world.codebuild.count(action("StartBuild"))
+    for _ in range(2):
+        for answer in await provision_all(world, second, ["lost", "crashed"]):
+            assert (answer.status, answer.detail) == (503, UNCERTAIN)
+    assert world.codebuild.count(action("StartBuild")) == sent
+
+    world.aws.codebuild.listing_lag = 0
+    answers = await provision_all(world, second, ["lost", "crashed"])
+    assert {answer.status for answer in answers} == {200}
+    assert world.codebuild.count(action("StartBuild")) == sent
+    for tenant in ("lost", "crashed"):
+        await assert_one_build(world, second, tenant)
+
+
+async def test_a_zombie_does_nothing(world: World) -> None:
+    """A process frozen beyond its lease starts nothing and writes nothing once it wakes.
+
+    One event is about to be sent to the builder, one is on its way, one waits for the answer.
+    """
+    first, second = await asyncio.gather(world.serve(ledger_lease_s=8), world.serve())
+    assert (await world.provision(first, "warmed-up")).status == 200
+    senders = []
+    stops = {}
+    for tenant, gate, matches in (
+        ("sent", world.codebuild.hold_before, start_of("sent")),
+        ("started", world.codebuild.hold_answer, start_of("started")),
+        ("unsent", world.dynamodb.hold_answer, tier_query()),
+    ):
+        stops[tenant] = gate(matches)
+        senders.append(asyncio.create_task(world.provision(first, tenant)))
+        await reach(stops[tenant])
+    first.pause()
+
+    answers = await asyncio.gather(*(redeliver(world, second, tenant) for tenant in stops))
+    assert [answer.status for answer in answers] == [503, 200, 503]
+    assert await stops["sent"].let_go() == 200
+    assert (await world.provision(second, "sent")).status == 200
+    before = await world.ledger()
+
+    first.go_on()
+    for tenant in ("unsent", "started"):
+        await stops[tenant].let_go()
+    assert [answer.status for answer in await asyncio.gather(*senders)] == [503, 503, 503]
+    assert await world.ledger() == before
+    assert world.codebuild.count(action("StopBuild")) == 0
+    assert world.codebuild.count(start_of("unsent")) == 0
+
+    later = await world.serve_later(LATER_S)
+    assert (await world.provision(later, "unsent")).status == 200
+    for tenant in stops:
+        await assert_one_build(world, later, tenant)
+
+
+async def test_a_zombie_hands_its_job_over(world: World) -> None:
+    """A start that comes back after the run was lost is the operation's job: nobody stops it.
+
+    The process was suspended with its machine, so that by its own clock it is in time. Its job
+    was found meanwhile, or nobody has seen it yet.
+    """
+    first, second = await serve_each(world, 0, SOON_S)
+    stops = {
+        "found": world.codebuild.hold_answer(start_of("found")),
+        "unseen": world.codebuild.hold_before(start_of("unseen")),
+    }
+    senders = [asyncio.create_task(world.provision(first, tenant)) for tenant in stops]
+    await reach(*stops.values())
+    first.pause()
+    answers = await provision_all(world, second, list(stops))
+    assert [answer.status for answer in answers] == [200, 503]
+    for stop in stops.values():
+        assert await stop.let_go() == 200
+    first.go_on()
+    assert [answer.status for answer in await asyncio.gather(*senders)] == [503, 503]
+
+    world.aws.codebuild.listing_lag = 2  # so that the zombie's word is all there is
+    assert (await world.provision(second, "unseen")).status == 200
+    assert world.codebuild.count(action("StopBuild")) == 0
+    for tenant in stops:
+        await assert_one_build(world, second, tenant)
+
+
+@pytest.mark.parametrize("lease_s", [LEASE_S, 5], ids=["clock-stood-still", "lease-over"])
+async def test_a_zombie_that_outlived_its_token(world: World, lease_s: float) -> None:
+    """A start that CodeBuild takes for a new one, because its token is forgotten, is stopped.
+
+    The process is frozen with its start on the way; by its own clock the lease may be over or,
+    where the whole machine was suspended, not.
+    """
+    first, second, third = await asyncio.gather(
+        world.serve(ledger_lease_s=lease_s),
+        world.serve(),
+        world.serve_later(LATER_S),
+    )
+    on_its_way = world.codebuild.hold_before(start_of("t-1"))
+    sender = asyncio.create_task(world.provision(first, "t-1"))
+    await reach(on_its_way)
+    first.pause()
+    if lease_s == 5:
+        assert (await redeliver(world, second, "t-1")).status == 503
+    assert (await world.provision(third, "t-1")).status == 200
+    (build,) = world.builds("t-1")
+    before = await world.ledger()
+
+    world.clock.ahead_s = 301
+    assert await on_its_way.let_go() == 200
+    first.go_on()
+    assert (await sender).status == 503
+    kept, orphan = world.builds("t-1")
+    assert kept is build
+
+    async def is_stopped() -> bool:
+        return orphan.status == "STOPPED"
+
+    await until(is_stopped)
+    assert build.status == "IN_PROGRESS"
+    assert await world.ledger() == before
+    assert (await the_run(world, third, "t-1"))["job"]["id"] == build.id
+
+
+async def test_a_build_that_ends_before_its_start_was_settled(world: World) -> None:
+    """Its report waits until the start is settled, by its process or by another one after a crash;
+    then a redelivery or the sweep ends the operation."""
+    first, later = await serve_each(world, 0, SOON_S)
+
+    async def report(process: Process, tenant: str) -> Answer:
+        (build,) = world.builds(tenant)
+        overrides = {one["name"]: one["value"] for one in build.overrides}
+        body = {
+            "tenantId": tenant,
+            "CODEBUILD_BUILD_ID": build.id,
+            "ORCHESTRATOR_RUN_ID": overrides["ORCHESTRATOR_RUN_ID"],
+        }
+        return await world.send(process, "TENANT_PROVISIONING_SUCCESS", body, build.id)
+
+    tenants = ("redelivered", "swept", "crashed")
+    stops = [world.codebuild.hold_answer(start_of(tenant)) for tenant in tenants]
+    senders = [asyncio.create_task(world.provision(first, tenant)) for tenant in tenants]
+    await reach(*stops)
+    for tenant in tenants:
+        world.aws.codebuild.finish(world.builds(tenant)[0].id)
+        answer = await report(first, tenant)
+        assert (answer.status, WAITS in answer.detail) == (503, True), answer
+        assert (await world.get(first, f"/tenants/{tenant}"))["state"] == "provisioning"
+
+    for stop in stops[:2]:
+        await stop.let_go()
+    assert [(await sender).status for sender in senders[:2]] == [200, 200]
+    assert (await report(first, "redelivered")).status == 200
+    await first.kill()
+    await senders[2]
+    assert (await world.provision(later, "crashed")).status == 200
+    await reconcile(world, later)
+    for tenant in tenants:
+        assert (await world.get(later, f"/tenants/{tenant}"))["state"] == "provisioned"
+        assert len(world.builds(tenant)) == 1
+        runs = await world.runs(later, tenant)
+        assert [run["status"] for run in runs] == ["succeeded", "succeeded"]
+
+
+async def test_sigterm_lets_work_finish(world: World) -> None:
+    """Work in hand is finished and answered, new work is refused, and the process exits 0."""
+    (process,) = await serve_each(world, 0)
+    stop = world.codebuild.hold_answer(start_of("t-1"))
+    sender = asyncio.create_task(world.provision(process, "t-1"))
+    await reach(stop)
+    process.terminate()
+
+    async def is_draining() -> bool:
+        return not await world.is_ready(process)
+
+    await until(is_draining)
+    assert (await world.provision(process, "t-2")).status == 503
+    await stop.let_go()
+    assert (await sender).status == 200
+    assert await process.child.wait() == 0
+    other = await world.serve()
+    await assert_one_build(world, other, "t-1")
+    assert await world.runs(other, "t-2") == []
+
+
+async def test_sigterm_hands_back_what_does_not_finish(world: World) -> None:
+    """Within its bound the process hands its runs back, for another one to go on at once."""
+    process, other = await asyncio.gather(world.serve(), world.serve())
+    starting = world.codebuild.hold_answer(start_of("starting"))
+    senders = [asyncio.create_task(world.provision(process, "starting"))]
+    await reach(starting)
+    asking = world.dynamodb.hold_answer(tier_query())
+    senders.append(asyncio.create_task(world.provision(process, "asking")))
+    await reach(asking)
+    process.terminate()
+    assert [(await sender).status for sender in senders] == [503, 503]
+    assert await process.child.wait() == 0
+    for tenant in ("asking", "starting"):
+        assert (await the_run(world, other, tenant))["status"] == "retry"
+        assert (await world.provision(other, tenant)).status == 200
+        await assert_one_build(world, other, tenant)

@@ -1,0 +1,138 @@
+"""Three service processes and one ledger: every event many times at once, one build for each.
+
+SOAK_OPERATIONS is how many operations there are. CI's few are moto's doing: it copies the whole
+table for each item of a transaction, so its time grows with the square.
+"""
+
+import asyncio
+import os
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Sequence
+from pathlib import Path
+
+import attrs
+import pytest
+
+from tests.integration.processes import (
+    PATIENCE_S,
+    Answer,
+    Process,
+    World,
+    action,
+    open_world,
+    start_of,
+    until,
+)
+
+OPERATIONS = int(os.environ.get("SOAK_OPERATIONS", "4"))
+DUPLICATES = 50
+#: Senders come back at once until they hear 200; they hear it long before so many rounds.
+ROUNDS = 30
+
+
+@attrs.frozen
+class Sending:
+    """One sender's copy of a request: half of them have one event id, half have each their own."""
+
+    operation: int
+    copy: int
+
+    @property
+    def tenant(self) -> str:
+        return f"tenant-{self.operation}"
+
+    @property
+    def event_id(self) -> str:
+        return f"event-{self.operation}-{self.copy if self.copy % 2 else 'same'}"
+
+    @property
+    def body(self) -> dict[str, object]:
+        override = {"context": f"request-{self.operation}", "secret": "s3cret"}
+        return {
+            "tenant": {"id": self.tenant},
+            "planConfig": {"tier": "BASIC"},
+            "builderConfig": {"config": {"environmentOverride": override}},
+        }
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    async with open_world(tmp_path) as opened:
+        yield opened
+
+
+@attrs.define
+class Crowd:
+    """Senders that all send at once, each to one of the processes."""
+
+    world: World
+    processes: Sequence[Process]
+    told: Counter[tuple[int, int | None]] = attrs.field(init=False, factory=Counter)
+    """How often each operation's senders heard which status."""
+
+    def statuses(self, operations: Iterable[int]) -> set[int | None]:
+        return {status for operation, status in self.told if operation in operations}
+
+    async def send(self, sendings: Sequence[Sending]) -> list[Sending]:
+        """Those that must come back."""
+        done = await asyncio.gather(*map(self._send, sendings))
+        return [one for one, is_done in zip(sendings, done, strict=True) if not is_done]
+
+    async def _send(self, one: Sending) -> bool:
+        process = self.processes[(one.operation + one.copy) % len(self.processes)]
+        answer = await self.world.send(process, "TENANT_PROVISIONING", one.body, one.event_id)
+        self.told[one.operation, answer.status] += 1
+        if answer.status == 200:
+            await self._assert_secured(one, answer)
+        return answer.status == 200
+
+    async def _assert_secured(self, one: Sending, answer: Answer) -> None:
+        """Whoever hears 200 finds the build in the ledger at once, in whichever process."""
+        assert answer.run is not None
+        other = self.processes[one.copy % len(self.processes)]
+        (build,) = self.world.builds(one.tenant)
+        run = await self.world.get(other, answer.run)
+        assert (run["job"] or {}).get("id") == build.id, run
+
+
+async def test_a_crowd_gets_one_build_for_each_operation(world: World) -> None:
+    """Every event comes 50 times at once, to three processes, until all senders hear 200.
+
+    For every other operation the builder is slow: nobody hears 200 before its job is known.
+    """
+    settings = {"ledger_lease_s": 4 * PATIENCE_S, "http_max_concurrency": 100}
+    processes = await asyncio.gather(*(world.serve(**settings) for _ in range(3)))
+    crowd = Crowd(world, processes)
+    operations, slow = range(OPERATIONS), range(0, OPERATIONS, 2)
+    answers = [world.codebuild.hold_answer(start_of(f"tenant-{number}")) for number in slow]
+    first = asyncio.create_task(
+        crowd.send([Sending(number, copy) for copy in range(DUPLICATES) for number in operations])
+    )
+
+    async def only_slow_openers_wait() -> bool:
+        return crowd.told.total() == OPERATIONS * DUPLICATES - len(slow)
+
+    await until(only_slow_openers_wait)
+    assert crowd.statuses(slow) <= {429, 503}
+    for answer in answers:
+        await answer.let_go()
+    waiting = await first
+    for _ in range(ROUNDS):
+        if not waiting:
+            break
+        waiting = await crowd.send(waiting)
+    assert not waiting
+    assert crowd.statuses(operations) <= {200, 429, 503}
+
+    assert (await world.send(processes[0], "RECONCILE", {})).status == 200
+    assert world.codebuild.count(action("StartBuild")) == OPERATIONS
+    assert len(world.aws.codebuild.builds) == OPERATIONS
+    for operation in operations:
+        (build,) = world.builds(f"tenant-{operation}")
+        runs = await world.runs(processes[1], f"tenant-{operation}")
+        statuses = Counter(run["status"] for run in runs)
+        assert statuses == {"succeeded": 1, "duplicate": DUPLICATES // 2}
+        (opener,) = (run for run in runs if run["status"] == "succeeded")
+        assert opener["job"]["id"] == build.id
+        duplicates = {run["duplicateOf"] for run in runs if run is not opener}
+        assert duplicates == {opener["runId"]}
