@@ -285,10 +285,17 @@ class DynamoDBLedger:
         self, index: "_Index", partitions: Sequence[str], side: str, bound: str, limit: int
     ) -> list[tuple[str, str]]:
         """Sort values and keys of the `limit` items nearest to one side of the bound."""
-        queries = (self._query(index, one, side, bound, limit) for one in partitions)
+        try:
+            async with asyncio.TaskGroup() as queries:
+                asked = [
+                    queries.create_task(self._query(index, one, side, bound, limit))
+                    for one in partitions
+                ]
+        except ExceptionGroup as several:
+            raise several.exceptions[0] from None
         is_backward = index is not _DUE and side == "<"
-        lists = await asyncio.gather(*queries)
-        return sorted({pair for found in lists for pair in found}, reverse=is_backward)[:limit]
+        found = {pair for query in asked for pair in query.result()}
+        return sorted(found, reverse=is_backward)[:limit]
 
     async def _query(
         self, index: "_Index", partition: str, side: str, bound: str, limit: int
