@@ -70,11 +70,13 @@ class Books:
             return Attempt(self, view, outcome.run)
         return outcome
 
-    async def adopt(self, *, operation_id: str, number: int, job: Job) -> Adopted | Orphaned:
+    async def adopt(
+        self, *, operation_id: str, number: int, job: Job, run_id: str | None = None
+    ) -> Adopted | Orphaned:
         """Tie a job to the operation whose start made it, if it can still be."""
-        view = View(self.clock.now())
         return await self.carry_out(
-            view, lambda view: settlements.adopt(view, operation_id, number, job)
+            View(self.clock.now()),
+            lambda view: settlements.adopt(view, operation_id, number, job, run_id),
         )
 
     async def carry_out(self, view: View, decide: Decision[Result]) -> Result:
@@ -169,10 +171,12 @@ class Attempt:
         )
         return outcome if isinstance(outcome, Orphaned) else None
 
-    async def settle(self, settlement: Settlement) -> Orphaned | Uncertain | None:
+    async def settle(self, settlement: Settlement) -> Written | Orphaned | Uncertain:
         """End the attempt; or say why it can't end like that."""
-        outcome = await self._write(lambda view: settlements.settle(view, *self._held, settlement))
-        return outcome if isinstance(outcome, Orphaned | Uncertain) else None
+        outcome: Written | Orphaned | Uncertain = await self._write(
+            lambda view: settlements.settle(view, *self._held, settlement)
+        )
+        return outcome
 
     @property
     def _held(self) -> tuple[str, int]:
@@ -209,6 +213,8 @@ async def held(renew: Callable[[], Any], clock: Clock, *, lease_s: float) -> Asy
         yield
     finally:
         task.cancel()
+        # Until it is gone it may hold what a settlement has to take along.
+        await asyncio.wait({task})
 
 
 def _written(record: Record) -> Record:

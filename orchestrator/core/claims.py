@@ -445,8 +445,9 @@ class _Decision:
         found = self.view.operation(wanted) if wanted else None
         if found is None or found.kind is not outcome.ending.kind:
             return None
-        is_anothers = outcome.job and found.job and outcome.job[1] != found.job.id
-        is_of_another_start = outcome.start_number not in (None, found.start_number)
+        is_anothers = outcome.job and found.job and not found.job.is_same_as(*outcome.job)
+        number = job.start_number if job else outcome.start_number
+        is_of_another_start = number not in (None, found.start_number)
         if is_anothers or is_of_another_start or found.tenant_id != tenant.tenant_id:
             return None
         return found
@@ -455,6 +456,9 @@ class _Decision:
         return Move((run, *self._payload, *others), Claimed(run))
 
     def _wait(self, run: RunRecord, reason: str) -> Move[Claim]:
+        if self.request.why is Why.FORCED_REPLAY:
+            # Kept, it would be tried again without the force that it needs.
+            return Move((), Waits(run.run_id, reason))
         due = self.view.now + timedelta(seconds=BUSY_PAUSE_S)
         waiting = attrs.evolve(ended(run, RunStatus.RETRY, self.view), due_at=due, note=reason)
         return Move((waiting, *self._payload), Waits(run.run_id, reason))

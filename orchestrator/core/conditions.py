@@ -118,7 +118,7 @@ def may_record(operation: OperationRecord, number: int, job: Job) -> bool:
     return (
         operation.state is OperationState.OPEN
         and operation.start_number == number
-        and (operation.job is None or operation.job.id == job.id)
+        and (operation.job is None or operation.job.is_same_as(job.builder, job.id))
     )
 
 

@@ -20,6 +20,7 @@ from orchestrator.core.envelopes import Body, Delivery, parse_event
 from orchestrator.core.errors import (
     BeingHandled,
     EventKeyReused,
+    HandedBack,
     HandlerFailed,
     NotAllowed,
     OrchestratorError,
@@ -30,7 +31,7 @@ from orchestrator.core.errors import (
 )
 from orchestrator.core.events import BUILD_STATE_CHANGE, RECONCILE, Event
 from orchestrator.core.handlers import build_state_change
-from orchestrator.core.lifecycle import ENDS, OPENS, Kind, outcome_type
+from orchestrator.core.lifecycle import ENDS, OPENS, Ending, Kind, outcome_type
 from orchestrator.core.parcels import pack_event, unpack_event
 from orchestrator.core.payloads import (
     read_build_id,
@@ -42,7 +43,7 @@ from orchestrator.core.payloads import (
     read_tier,
 )
 from orchestrator.core.ports import Ids
-from orchestrator.core.records import Credentials, Failure, Progress, RunStatus
+from orchestrator.core.records import Credentials, Failure, RunStatus
 from orchestrator.core.registry import HandlerRegistry
 from orchestrator.core.run import OwnEnding, Run, Services
 from orchestrator.core.settlements import FollowUp, Orphaned, Settlement, Uncertain
@@ -208,16 +209,15 @@ class Orchestrator:
             reached, error = await self._run_handler(event, run)
             if opens is not None and self._is_final(error, attempt):
                 error = await self._make_certain(attempt, run, error)
-            settlement, error = self._settlement(event, attempt, run, opens, error)
-            if reached and event.type in ENDS:
-                settlement = attrs.evolve(
-                    settlement, ending=ENDS[event.type], tier=read_tier(event.body)
-                )
-            await _to_its_end(self._settle(attempt, run, settlement))
-        log.info("settled", status=settlement.status, **({"reason": str(error)} if error else {}))
+        ending = ENDS.get(event.type) if reached else None
+        error, follow_ups = await _to_its_end(
+            self._settle(event, attempt, run, opens, error, ending)
+        )
+        if isinstance(error, HandedBack):
+            raise asyncio.CancelledError
         if error is not None:
             raise error
-        for follow_up in settlement.follow_ups:
+        for follow_up in follow_ups:
             await self._follow(follow_up)
 
     async def _run_handler(self, event: Event[Body], run: Run) -> tuple[bool, BaseException | None]:
@@ -229,14 +229,14 @@ class Orchestrator:
             reached = True
             await registration.handler(attrs.evolve(event, payload=payload), run)
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - settled as a bug
-            return reached, error
+            return reached, HandedBack() if _is_asked_to_stop(error) else error
         return reached, None
 
     def _is_final(self, error: BaseException | None, attempt: Attempt) -> bool:
         """Nobody will try again by himself."""
         if error is None or isinstance(error, PermanentError):
             return True
-        if isinstance(error, TemporaryError) or _is_cancellation(error):
+        if isinstance(error, TemporaryError):
             return False
         return attempt.run.bugs + 1 >= self.limits.max_attempts
 
@@ -248,8 +248,10 @@ class Orchestrator:
             return error
         try:
             found = await run.starter.look_up()
-        except (OrchestratorError, asyncio.CancelledError) as uncertain:
+        except OrchestratorError as uncertain:
             return uncertain
+        except asyncio.CancelledError:
+            return HandedBack()
         if found is not None:
             run.found(found)
         return error
@@ -274,9 +276,6 @@ class Orchestrator:
             if error.retry_after_s is None:
                 error.retry_after_s = _pause_s(error.first_pause_s, attempt.run.waits)
             return _retry(common, error.retry_after_s), error
-        if error is not None and _is_cancellation(error):
-            reason = TemporaryError("The attempt was cancelled and handed back.")
-            return _retry(attrs.evolve(common, error=_failure(reason)), 1.0), error
         if error is not None:
             told: BaseException = error
             if isinstance(error, PermanentError):
@@ -297,42 +296,43 @@ class Orchestrator:
         follow_up = _own_outcome(event, attempt, opens, ending)
         return attrs.evolve(common, lets_go=True, follow_ups=(follow_up,)), None
 
-    async def _settle(self, attempt: Attempt, run: Run, settlement: Settlement) -> None:
+    async def _settle(
+        self,
+        event: Event[Body],
+        attempt: Attempt,
+        run: Run,
+        opens: Kind | None,
+        error: BaseException | None,
+        ending: Ending | None,
+    ) -> tuple[BaseException | None, tuple[FollowUp, ...]]:
+        """End the attempt; what whoever sent the event is told, and what was kept with it."""
+        settlement, told = self._settlement(event, attempt, run, opens, error)
+        if ending is not None:
+            settlement = attrs.evolve(settlement, ending=ending, tier=read_tier(event.body))
         try:
-            refused = await attempt.settle(settlement)
+            outcome = await attempt.settle(settlement)
         except TakenOver:
             await self._leave_behind(attempt, run)
             raise
-        except PermanentError as error:
-            # The ledger can't keep what a step gave: without it, it can keep that.
-            kept = Progress(job=settlement.progress.job)
-            failed = attrs.evolve(
-                settlement,
-                status=RunStatus.FAILED,
-                progress=kept,
-                error=_failure(error),
-                follow_ups=(),
-            )
-            await attempt.settle(failed)
-            raise
-        match refused:
-            case Orphaned(orphan):
-                await run.disown(orphan)
-                reason = TemporaryError("The operation has another job by now.")
-            case Uncertain():
-                reason = TemporaryError("A start of the operation may be out.")
-            case None:
-                return
-        await attempt.settle(
-            Settlement(
-                status=RunStatus.RETRY,
-                progress=run.unrecorded,
-                error=_failure(reason),
-                pause_s=reason.first_pause_s,
-                possible_until=attempt.possible_until or self.services.clock.now(),
-            )
-        )
-        raise reason
+        except PermanentError as refusal:
+            if not settlement.progress.steps:
+                raise
+            # The ledger can't keep what a step gave, however often it is tried.
+            run.forget_steps()
+            final: BaseException | None = refusal
+            if opens is not None:
+                final = await self._make_certain(attempt, run, refusal)
+            return await self._settle(event, attempt, run, opens, final, ending)
+        if isinstance(outcome, Orphaned):
+            await run.disown(outcome.job)
+            reason = TemporaryError("The operation has another job by now.")
+            return await self._settle(event, attempt, run, opens, reason, ending)
+        if isinstance(outcome, Uncertain):
+            attempt.possible_until = attempt.possible_until or self.services.clock.now()
+            reason = TemporaryError("A start of the operation may be out.")
+            return await self._settle(event, attempt, run, opens, reason, ending)
+        log.info("settled", status=settlement.status, **({"reason": str(told)} if told else {}))
+        return told, outcome.follow_ups
 
     async def _leave_behind(self, attempt: Attempt, run: Run) -> None:
         """The run is another's by now: its operation may still want the job that we started.
@@ -348,7 +348,10 @@ class Orchestrator:
         if job is None:
             return
         outcome = await self.services.books.adopt(
-            operation_id=attempt.run.operation_id, number=attempt.run.start_number, job=job
+            operation_id=attempt.run.operation_id,
+            number=attempt.run.start_number,
+            job=job,
+            run_id=attempt.run.run_id,
         )
         if isinstance(outcome, Orphaned):
             await run.starter.stop(job)
@@ -423,11 +426,11 @@ def _pause_s(first_s: float, earlier: int) -> float:
     return float(min(_LONGEST_PAUSE_S, first_s * 2 ** min(earlier, 10)))
 
 
-def _is_cancellation(error: BaseException) -> bool:
-    """Whether this task was asked to stop, and not just something that a handler awaited."""
+def _is_asked_to_stop(error: BaseException) -> bool:
+    """Whether this task is, and not just something that a handler awaited."""
     task = asyncio.current_task()
-    is_asked_to_stop = task is not None and task.cancelling() > 0
-    return isinstance(error, asyncio.CancelledError) and is_asked_to_stop
+    is_asked = task is not None and task.cancelling() > 0
+    return isinstance(error, asyncio.CancelledError) and is_asked
 
 
 async def _to_its_end(write: Coroutine[Any, Any, Result]) -> Result:

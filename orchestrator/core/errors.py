@@ -12,6 +12,7 @@
     │   ├── BeingHandled        the same event is in other hands right now
     │   ├── Waiting             kept, until another run is done
     │   ├── TakenOver           this attempt has lost its run to another
+    │   ├── HandedBack          this attempt was asked to stop
     │   ├── QuotaReached        refused, and nobody gains from asking soon
     │   └── Overloaded          as many events are in hand as there may be
     └── HandlerFailed           a bug in a handler; the cause is chained
@@ -135,6 +136,13 @@ class TakenOver(TemporaryError):
     def __init__(self, run_id: str) -> None:
         super().__init__(f"The run {run_id} is in other hands.")
         self.run_id = run_id
+
+
+class HandedBack(TemporaryError):
+    """The attempt was asked to stop: at shutdown, or where nothing goes on after the answer."""
+
+    def __init__(self) -> None:
+        super().__init__("The attempt was cancelled and handed back.", retry_after_s=1)
 
 
 class QuotaReached(TemporaryError):

@@ -45,6 +45,10 @@ class Job:
     job_identifier: str
     log_url: str | None = None
 
+    def is_same_as(self, builder: str, job_id: str) -> bool:
+        """Ids are a builder's own: another one may use the same."""
+        return self.builder == builder and self.id == job_id
+
 
 @attrs.frozen(kw_only=True)
 class Step:
@@ -182,11 +186,12 @@ class TenantRecord:
 
 @attrs.frozen(kw_only=True)
 class JobRecord:
-    """Which operation a builder's job belongs to."""
+    """Which operation a builder's job belongs to, and which of its starts."""
 
     builder: str
     job_id: str
     operation_id: str
+    start_number: int = 1
     version: int = 0
 
     @property

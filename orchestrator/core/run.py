@@ -1,5 +1,6 @@
 """The run, as its handler sees it: what it may do, and what is remembered of it."""
 
+import asyncio
 import copy
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -67,6 +68,7 @@ class Run:
         self._opens = opens
         self._steps = dict(attempt.run.steps)
         self._taken: set[str] = set()
+        self._recording = asyncio.Lock()
         self.job = attempt.run.job
         self.starter = Starter(attempt, services.builders, services.clock, services.books.terms)
         self.unrecorded = Progress()
@@ -216,15 +218,17 @@ class Run:
         self._taken.add(name)
 
     async def record_progress(self) -> None:
-        if not self.unrecorded:
-            return
-        # Taken off before it is written: a step that runs beside this may add to it meanwhile.
-        progress, self.unrecorded = self.unrecorded, Progress()
-        try:
-            orphaned = await self._attempt.record(progress)
-        except BaseException:
-            self.unrecorded = progress.followed_by(self.unrecorded)
-            raise
+        # One at a time: what is being written counts as recorded only once it is.
+        async with self._recording:
+            if not self.unrecorded:
+                return
+            # Taken off before it is written: a step that runs beside this may add to it meanwhile.
+            progress, self.unrecorded = self.unrecorded, Progress()
+            try:
+                orphaned = await self._attempt.record(progress)
+            except BaseException:
+                self.unrecorded = progress.followed_by(self.unrecorded)
+                raise
         if orphaned is not None:
             await self.disown(orphaned.job)
             raise TemporaryError("The operation has another job by now.")
@@ -235,6 +239,10 @@ class Run:
             await self.record_progress()
         else:
             await self._attempt.renew()
+
+    def forget_steps(self) -> None:
+        """What the ledger can't keep is not remembered; the job is."""
+        self.unrecorded = Progress(job=self.unrecorded.job)
 
     async def disown(self, job: Job) -> None:
         """Stop a job that the operation can't have."""

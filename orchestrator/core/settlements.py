@@ -41,9 +41,10 @@ from orchestrator.core.views import Move, View
 
 @attrs.frozen
 class Written:
-    """It was written; the run now stands so."""
+    """It was written; the run now stands so, and these events are kept as runs of their own."""
 
     run: RunRecord
+    follow_ups: "tuple[FollowUp, ...]" = ()
 
 
 @attrs.frozen
@@ -124,9 +125,18 @@ def record(
     return Move((run, *tied), Written(run))
 
 
-def adopt(view: View, operation_id: str, number: int, job: Job) -> Move[Adopted | Orphaned]:
-    """Tie a job to the operation whose start made it, whoever has found it."""
+def adopt(
+    view: View, operation_id: str, number: int, job: Job, run_id: str | None
+) -> Move[Adopted | Orphaned]:
+    """Tie a job to the operation whose start made it, whoever has found it.
+
+    `run_id` is the run that started it, where that is known: as long as nothing is recorded
+    of it, its own operation isn't even there.
+    """
     operation = view.operation(operation_id)
+    run = view.run(run_id) if operation is None and run_id is not None else None
+    if run is not None and run.operation_id == operation_id:
+        operation = _own_operation(run, version=0)
     if operation is None or not may_record(operation, number, job):
         return Move((), Orphaned(job))
     adopted = attrs.evolve(operation, job=operation.job or job)
@@ -160,7 +170,7 @@ def settle(
         elif settlement.status is RunStatus.FAILED:
             others = _give_back(view, operation, settlement)
     due = [record for follow_up in follow_ups for record in _due_at_once(view, follow_up)]
-    return Move((settled, *tied, *others, *due), Written(settled))
+    return Move((settled, *tied, *others, *due), Written(settled, follow_ups))
 
 
 def _remember(run: RunRecord, progress: Progress) -> RunRecord:
@@ -201,7 +211,12 @@ def _tie_to(view: View, operation: OperationRecord, job: Job) -> tuple[Record, .
     view.guess_absent(job_key(job.builder, job.id))
     if view.job(job.builder, job.id) is not None:
         return (tied,)
-    known = JobRecord(builder=job.builder, job_id=job.id, operation_id=operation.operation_id)
+    known = JobRecord(
+        builder=job.builder,
+        job_id=job.id,
+        operation_id=operation.operation_id,
+        start_number=operation.start_number,
+    )
     return (tied, known)
 
 

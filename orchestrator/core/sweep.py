@@ -71,6 +71,8 @@ async def _one(resume: Callable[[str], Awaitable[None]], run_id: str) -> None:
         await resume(run_id)
     except (OrchestratorError, LookupError) as error:
         log.info("not done yet", run_id=run_id, reason=str(error))
+    except Exception as error:
+        log.error("run not taken up", run_id=run_id, exc_info=error)
 
 
 @asynccontextmanager

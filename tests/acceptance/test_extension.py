@@ -213,7 +213,8 @@ async def test_pieces_may_be_objects_and_classes(enter: Enter) -> None:
         run = (await ask("GET", answer.headers["Location"])).body
         assert run["job"]["id"] == "own-cluster x 3"
 
-        unknown = await ask("POST", "/events/TENANT_PROVISIONING", {"tenantId": "t-2", "tier": "GOLD"})
+        gold = {"tenantId": "t-2", "tier": "GOLD"}
+        unknown = await ask("POST", "/events/TENANT_PROVISIONING", gold)
         assert unknown.status == 422
         assert "GOLD" in unknown.body["detail"]
 

@@ -1,0 +1,271 @@
+"""A desk for tests of what is decided: books over a ledger in memory, and events in a word.
+
+    desk = Desk()
+    attempt = await desk.claimed("TENANT_PROVISIONING", "a")
+    await desk.finish(attempt, desk.job("b-1"))
+
+Two desks at one ledger (`beside`) are two processes, each with its own clock. What a process
+does while another one is about to write goes into `ledger.before_commit`.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import attrs
+
+from orchestrator.adapters.memory import InMemoryLedger
+from orchestrator.core import claims
+from orchestrator.core.books import Attempt, Books
+from orchestrator.core.claims import Claim, ClaimRequest, Outcome, Why
+from orchestrator.core.conditions import Terms
+from orchestrator.core.events import Event
+from orchestrator.core.lifecycle import ENDS, OPENS, Kind, TenantState
+from orchestrator.core.parcels import pack_event
+from orchestrator.core.records import (
+    Credentials,
+    Failure,
+    Job,
+    OperationRecord,
+    Progress,
+    Record,
+    RunRecord,
+    RunStatus,
+    TenantRecord,
+)
+from orchestrator.core.settlements import FollowUp, Orphaned, Settlement, Uncertain, Written
+from orchestrator.testing import ManualClock
+from tests.ledgers import find_operation, find_run
+
+TENANT = "t-1"
+PROVISIONING = "TENANT_PROVISIONING"
+PROVISIONED = "TENANT_PROVISIONING_SUCCESS"
+NOT_PROVISIONED = "TENANT_PROVISIONING_FAILURE"
+DEPLOYMENT = "TENANT_DEPLOYMENT"
+DEPROVISIONING = "TENANT_DEPROVISIONING"
+#: An event type that neither opens nor ends anything.
+ORDER = "ORDER"
+SENT_AT = datetime(2026, 11, 20, 8, 0, tzinfo=UTC)
+TERMS = Terms(lease_s=60, skew_s=2, listing_lag_s=60, dedupe_window_s=3600)
+
+Answer = Claim | Attempt
+
+
+class DeskLedger(InMemoryLedger):
+    """Counts its requests, and lets something happen right before a commit or in its place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.requests: list[str] = []
+        self.before_commit: list[Callable[[], Awaitable[object]]] = []
+        #: Raised by the next commits, after they have written if `answer_lost`.
+        self.failures: list[Exception] = []
+        self.answer_lost = False
+
+    async def commit(self, records: Sequence[Record], *, unchanged: Mapping[str, int]) -> None:
+        if self.before_commit:
+            await self.before_commit.pop(0)()
+        self.requests.append("commit")
+        failure = self.failures.pop(0) if self.failures else None
+        if failure is None or self.answer_lost:
+            await super().commit(records, unchanged=unchanged)
+        if failure is not None:
+            raise failure
+
+    async def load(self, keys: Collection[str]) -> Mapping[str, Record | None]:
+        self.requests.append("load")
+        return await super().load(keys)
+
+    async def put(self, *records: Record) -> None:
+        """Have these items there, whatever was, as if somebody had written them."""
+        for record in records:
+            earlier = self._items.get(record.key)
+            version = earlier.version + 1 if earlier else 1
+            self._items[record.key] = attrs.evolve(record, version=version)
+
+
+@attrs.define(kw_only=True)
+class Desk:
+    clock: ManualClock = attrs.field(factory=ManualClock)
+    ledger: DeskLedger = attrs.field(factory=DeskLedger)
+    terms: Terms = TERMS
+
+    @property
+    def books(self) -> Books:
+        return Books(ledger=self.ledger, clock=self.clock, terms=self.terms)
+
+    def beside(self, *, clock_behind_s: float = 0.0) -> "Desk":
+        """Another process at the same ledger."""
+        time = self.clock.now() - timedelta(seconds=clock_behind_s)
+        return Desk(clock=ManualClock(time), ledger=self.ledger, terms=self.terms)
+
+    def turn(self, seconds: float) -> None:
+        self.clock.turn(seconds)
+
+    def later(self, seconds: float) -> datetime:
+        return self.clock.now() + timedelta(seconds=seconds)
+
+    def request(
+        self,
+        event_type: str,
+        event_id: str,
+        *,
+        tenant_id: str | None = TENANT,
+        why: Why = Why.DELIVERY,
+        key: str | None = None,
+        as_of: datetime | None = None,
+        tier: str | None = None,
+        job: str | None = None,
+        operation: str | None = None,
+        start_number: int | None = None,
+        by_content: bool = False,
+        body: Mapping[str, Any] | None = None,
+    ) -> ClaimRequest:
+        """`key` is the request key that the payload names; `as_of` gives it credentials."""
+        sent = event(event_type, event_id, by_content=by_content, body=body)
+        ending = ENDS.get(event_type)
+        outcome = None
+        if ending is not None:
+            outcome = Outcome(
+                ending=ending,
+                job=("IN_MEMORY", job) if job else None,
+                operation_id=operation,
+                start_number=start_number,
+            )
+        return ClaimRequest(
+            event=sent,
+            payload=pack_event(sent),
+            tenant_id=tenant_id,
+            why=why,
+            opens=OPENS.get(event_type),
+            reports=outcome,
+            request_key=key,
+            tier=tier,
+            credentials=credentials(event_id, as_of) if as_of else None,
+        )
+
+    async def claim(self, event_type: str, event_id: str, **options: Any) -> Answer:
+        return await self.books.claim(self.request(event_type, event_id, **options))
+
+    async def claimed(self, event_type: str, event_id: str, **options: Any) -> Attempt:
+        answer = await self.claim(event_type, event_id, **options)
+        assert isinstance(answer, Attempt), answer
+        return answer
+
+    async def taken_over(self, event_type: str, event_id: str, **options: Any) -> Attempt:
+        """The next attempt, once the lease of the one before is over."""
+        self.turn(self.terms.lease_s + self.terms.skew_s)
+        return await self.claimed(event_type, event_id, **options)
+
+    async def _settle(
+        self, attempt: Attempt, settlement: Settlement
+    ) -> Orphaned | Uncertain | None:
+        """Why it can't end like that; None: it was settled."""
+        outcome = await attempt.settle(settlement)
+        return None if isinstance(outcome, Written) else outcome
+
+    async def finish(
+        self, attempt: Attempt, job: Job | None = None, **options: Any
+    ) -> Orphaned | Uncertain | None:
+        """Settle it as succeeded."""
+        return await self._settle(
+            attempt, Settlement(status=RunStatus.SUCCEEDED, progress=Progress(job=job), **options)
+        )
+
+    async def fail(self, attempt: Attempt, **options: Any) -> Orphaned | Uncertain | None:
+        """Settle it as failed; what it opened is given back."""
+        options = {"lets_go": True, "error": Failure(type="Oops", message="no"), **options}
+        return await self._settle(attempt, Settlement(status=RunStatus.FAILED, **options))
+
+    async def hand_back(
+        self, attempt: Attempt, *, pause_s: float = 5.0, **options: Any
+    ) -> Orphaned | Uncertain | None:
+        return await self._settle(
+            attempt, Settlement(status=RunStatus.RETRY, pause_s=pause_s, **options)
+        )
+
+    async def provision(self, event_id: str = "opener", job_id: str = "b-1") -> Attempt:
+        """The tenant is being provisioned by a job that is recorded."""
+        attempt = await self.claimed(PROVISIONING, event_id)
+        await self.finish(attempt, self.job(job_id))
+        return attempt
+
+    async def end(self, event_type: str, event_id: str, **options: Any) -> Attempt:
+        """An outcome is claimed and settled."""
+        attempt = await self.claimed(event_type, event_id, **options)
+        await self.finish(attempt, ending=ENDS[event_type])
+        return attempt
+
+    async def stand(self, state: TenantState | None, *, tier: str | None = None) -> None:
+        """The tenant stands there, at rest."""
+        now = self.clock.now()
+        await self.ledger.put(
+            TenantRecord(tenant_id=TENANT, state=state, changed_at=now, tier=tier)
+        )
+
+    def job(self, job_id: str, *, builder: str = "IN_MEMORY") -> Job:
+        return Job(id=job_id, builder=builder, job_identifier="standard")
+
+    async def run(self, event_type: str, event_id: str) -> RunRecord:
+        run = await find_run(self.ledger, event(event_type, event_id).key)
+        assert run is not None
+        return run
+
+    async def operation(
+        self, key: str | None = None, *, kind: Kind = Kind.PROVISIONING, of: Attempt | None = None
+    ) -> OperationRecord:
+        """The operation under that request key, or that of an attempt."""
+        wanted = of.run.operation_id if of else operation_id(key or "", kind)
+        operation = await find_operation(self.ledger, wanted)
+        assert operation is not None
+        return operation
+
+    async def tenant(self) -> tuple[TenantState | None, str | None]:
+        """Where the tenant stands, and what holds it."""
+        tenant = (await self.ledger.load([f"TENANT#{TENANT}"]))[f"TENANT#{TENANT}"]
+        assert tenant is None or isinstance(tenant, TenantRecord)
+        return (tenant.state, tenant.operation_id) if tenant else (None, None)
+
+
+def event(
+    event_type: str,
+    event_id: str,
+    *,
+    by_content: bool = False,
+    body: Mapping[str, Any] | None = None,
+) -> Event[Mapping[str, Any]]:
+    content = body if body is not None else {"tenantId": TENANT}
+    return Event(
+        type=event_type,
+        source="control-plane",
+        id=event_id,
+        time=SENT_AT,
+        body=content,
+        raw=content,
+        payload=content,
+        identified_by_content=by_content,
+    )
+
+
+def run_id(event_type: str, event_id: str) -> str:
+    return event(event_type, event_id).key
+
+
+def operation_id(key: str, kind: Kind = Kind.PROVISIONING) -> str:
+    return claims.operation_id(TENANT, kind, key)
+
+
+def credentials(event_id: str, as_of: datetime) -> Credentials:
+    return Credentials(secret=f"secret of {event_id}", context="context", as_of=as_of)
+
+
+def follow_up(event_type: str, event_id: str, operation: str) -> FollowUp:
+    sent = event(event_type, event_id, body={"tenantId": TENANT, "operationId": operation})
+    return FollowUp(event=sent, payload=pack_event(sent), tenant_id=TENANT)
+
+
+async def let_others_work() -> None:
+    """Whoever can go on goes on, until all wait for something."""
+    for _ in range(50):
+        await asyncio.sleep(0)

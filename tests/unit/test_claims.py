@@ -1,0 +1,463 @@
+"""The claim: what an event opens, goes on with, joins or waits for."""
+
+import attrs
+import pytest
+
+from orchestrator.core.books import Attempt
+from orchestrator.core.claims import Duplicate, NeedsForce, Refused, Waits, Why
+from orchestrator.core.lifecycle import MOVES, Kind, TenantState
+from orchestrator.core.records import Failure, OperationState, Progress, RunStatus, Step
+from tests.desk import (
+    DEPLOYMENT,
+    DEPROVISIONING,
+    NOT_PROVISIONED,
+    ORDER,
+    PROVISIONED,
+    PROVISIONING,
+    SENT_AT,
+    TENANT,
+    TERMS,
+    Desk,
+    credentials,
+    operation_id,
+    run_id,
+)
+
+WINDOW_S = TERMS.dedupe_window_s
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk()
+
+
+# --- content ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("passed_s", "by_content", "why", "is_new"),
+    [
+        (WINDOW_S, True, Why.DELIVERY, True),
+        (WINDOW_S - 0.001, True, Why.DELIVERY, False),
+        (WINDOW_S, False, Why.DELIVERY, False),
+        (WINDOW_S, True, Why.REPLAY, False),
+    ],
+)
+async def test_equal_content_is_one_event_for_a_while(
+    desk: Desk, passed_s: float, by_content: bool, why: Why, is_new: bool
+) -> None:
+    """From then on it is another one: steps emptied, first seen now, its attempts count on."""
+    first = await desk.claimed(ORDER, "a", by_content=by_content)
+    await desk.finish(first, desk.job("b-1"))
+    desk.turn(passed_s)
+    answer = await desk.claim(ORDER, "a", by_content=by_content, why=why)
+    assert isinstance(answer, Attempt) is is_new
+    if isinstance(answer, Attempt):
+        run = answer.run
+        assert (run.attempt, run.steps, run.job, run.first_seen) == (2, {}, None, desk.clock.now())
+        assert run.request_key != first.run.request_key
+        assert answer.start_key != first.start_key
+
+
+@pytest.mark.parametrize("status", [RunStatus.RETRY, RunStatus.RUNNING])
+async def test_unfinished_content_goes_on(desk: Desk, status: RunStatus) -> None:
+    """However old it is: what waits or was left lying is the same event."""
+    first = await desk.claimed(ORDER, "a", by_content=True)
+    if status is RunStatus.RETRY:
+        await desk.hand_back(
+            first,
+            progress=Progress(steps=(Step(name="take", result=1, recorded_at=desk.clock.now()),)),
+        )
+    desk.turn(WINDOW_S)
+    again = await desk.claimed(ORDER, "a", by_content=True)
+    assert again.start_key == first.start_key
+    assert again.run.first_seen == first.run.first_seen
+
+
+@pytest.mark.parametrize("why", [Why.REPLAY, Why.FORCED_REPLAY])
+async def test_only_a_delivery_makes_old_content_new(desk: Desk, why: Why) -> None:
+    """An operator means the run that he names."""
+    first = await desk.claimed(ORDER, "a", by_content=True)
+    await desk.fail(first, lets_go=False)
+    desk.turn(WINDOW_S)
+    again = await desk.claimed(ORDER, "a", by_content=True, why=why)
+    assert again.start_key == first.start_key
+
+
+async def test_new_content_counts_its_starts_from_the_beginning(desk: Desk) -> None:
+    """And it has ended nothing yet."""
+    await desk.finish(await desk.claimed(ORDER, "a", by_content=True))
+    await desk.finish(await desk.claimed(ORDER, "a", by_content=True, why=Why.FORCED_REPLAY))
+    await desk.provision()
+    await desk.end(PROVISIONED, "done", by_content=True)
+    desk.turn(WINDOW_S)
+    assert (await desk.claimed(ORDER, "a", by_content=True)).start_key.endswith("-1")
+    await desk.claim(PROVISIONED, "done", by_content=True)
+    assert (await desk.run(PROVISIONED, "done")).outcome_of is None
+
+
+async def test_failed_content_is_new_after_the_window(desk: Desk) -> None:
+    """And a new request: its operation is another one."""
+    first = await desk.claimed(PROVISIONING, "a", by_content=True)
+    await desk.fail(first)
+    desk.turn(WINDOW_S)
+    again = await desk.claimed(PROVISIONING, "a", by_content=True)
+    assert again.run.operation_id != first.run.operation_id
+    assert (await desk.operation(of=again)).request_key == again.run.request_key
+    assert again.run.start_number == 1
+
+
+async def test_old_content_does_not_wait_for_itself(desk: Desk) -> None:
+    """Its operation goes on without a job: an outcome must still be able to end it."""
+    await desk.finish(await desk.claimed(PROVISIONING, "a", by_content=True))
+    desk.turn(WINDOW_S)
+    answer = await desk.claim(PROVISIONING, "a", by_content=True)
+    if isinstance(answer, Attempt):
+        await desk.finish(answer)
+    await desk.end(PROVISIONED, "done")
+    assert await desk.tenant() == (TenantState.PROVISIONED, None)
+
+
+@pytest.mark.parametrize("job", [None, "b-1"])
+async def test_old_content_with_the_request_key_of_what_is_over_is_a_duplicate(
+    desk: Desk, job: str | None
+) -> None:
+    """The payload names its request, and that has ended: there is nothing to go on with."""
+    first = await desk.claimed(PROVISIONING, "a", by_content=True, key="k")
+    await desk.finish(first, desk.job(job) if job else None)
+    await desk.end(PROVISIONED, "done")
+    desk.turn(WINDOW_S)
+    answer = await desk.claim(PROVISIONING, "a", by_content=True, key="k")
+    assert answer == Duplicate(first.run.run_id)
+
+
+# --- opening ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [Kind.PROVISIONING, Kind.DEPLOYMENT, Kind.DEPROVISIONING])
+@pytest.mark.parametrize("state", [None, *TenantState])
+async def test_an_operation_opens_where_it_may(
+    desk: Desk, kind: Kind, state: TenantState | None
+) -> None:
+    """Legal: operation, tenant and run in one write. Not: a failed run says why; force insists."""
+    await desk.stand(state)
+    event_type = f"TENANT_{kind.upper()}"
+    answer = await desk.claim(event_type, "a")
+    if state in MOVES[kind].opens_from:
+        assert isinstance(answer, Attempt)
+    else:
+        reason = f"tenant is already {state}; replay with force"
+        assert answer == Refused(run_id(event_type, "a"), reason)
+        run = await desk.run(event_type, "a")
+        assert (run.status, run.due_at, run.lease_until) == ("failed", None, None)
+        assert run.error == Failure(type="NotAllowed", message=reason)
+        assert await desk.tenant() == (state, None)
+        again = await desk.claim(event_type, "a", why=Why.REPLAY)
+        assert isinstance(again, Refused)
+        answer = await desk.claimed(event_type, "a", why=Why.FORCED_REPLAY)
+    operation = await desk.operation(of=answer)
+    assert operation.former_state is state
+    assert await desk.tenant() == (MOVES[kind].during, operation.operation_id)
+
+
+async def test_what_opens_says_what_it_is(desk: Desk) -> None:
+    """Opener, number, key, tier, credentials; the tenant is held from now on."""
+    await desk.stand(TenantState.PROVISIONED, tier="BASIC")
+    attempt = await desk.claimed(DEPLOYMENT, "a", key="k", tier="PREMIUM", as_of=SENT_AT)
+    assert attempt.run.operation_id == operation_id("k", Kind.DEPLOYMENT)
+    operation = await desk.operation("k", kind=Kind.DEPLOYMENT)
+    assert (operation.opener, operation.start_number) == (attempt.run.run_id, 1)
+    assert (operation.request_key, operation.tier) == ("k", "PREMIUM")
+    assert (operation.tenant_id, operation.kind) == (TENANT, "deployment")
+    assert (operation.state, operation.opened_at) == ("open", desk.clock.now())
+    assert operation.credentials == credentials("a", SENT_AT)
+    assert (operation.job, operation.outcome, operation.ended_at) == (None, None, None)
+
+
+async def test_the_tenants_tier_counts_where_the_event_names_none(desk: Desk) -> None:
+    """And the tenant keeps it while it is held."""
+    await desk.stand(TenantState.PROVISIONED, tier="BASIC")
+    attempt = await desk.claimed(DEPLOYMENT, "a")
+    assert (await desk.operation(of=attempt)).tier == "BASIC"
+    tenant = await desk.books.find_tenant(TENANT)
+    assert tenant is not None
+    assert tenant.tier == "BASIC"
+
+
+async def test_two_who_open_at_once_open_one(desk: Desk) -> None:
+    """Two events, two processes: the slower one finds the tenant held, and waits."""
+    other = desk.beside()
+    desk.ledger.before_commit.append(lambda: other.claimed(PROVISIONING, "b"))
+    answer = await desk.claim(PROVISIONING, "a")
+    assert isinstance(answer, Waits)
+    opener = run_id(PROVISIONING, "b")
+    assert (await desk.operation(opener)).opener == opener
+    assert await desk.tenant() == (TenantState.PROVISIONING, operation_id(opener))
+
+
+@pytest.mark.parametrize("event_type", [DEPLOYMENT, DEPROVISIONING])
+@pytest.mark.parametrize("job", [None, "b-1"])
+async def test_another_kind_waits_until_the_tenant_is_free(
+    desk: Desk, event_type: str, job: str | None
+) -> None:
+    """It is kept, answered as busy, due after 15 s, and opens once the other is over."""
+    first = await desk.claimed(PROVISIONING, "a")
+    await desk.finish(first, desk.job(job) if job else None)
+    answer = await desk.claim(event_type, "b")
+    reason = f"The tenant {TENANT} is busy with its provisioning."
+    assert answer == Waits(run_id(event_type, "b"), reason, 15.0)
+    run = await desk.run(event_type, "b")
+    assert (run.status, run.due_at, run.note) == ("retry", desk.later(15), reason)
+    assert run.lease_until is None
+    desk.turn(15)
+    assert isinstance(await desk.claim(event_type, "b", why=Why.SWEEP), Waits)
+    await desk.end(PROVISIONED, "done")
+    desk.turn(15)
+    opened = await desk.claimed(event_type, "b", why=Why.SWEEP)
+    assert (opened.run.attempt, opened.possible_until, opened.run.note) == (3, None, None)
+    assert (await desk.operation(of=opened)).former_state is TenantState.PROVISIONED
+
+
+# --- the opener again ------------------------------------------------------------------------
+
+
+async def test_the_opener_goes_on_with_the_same_start(desk: Desk) -> None:
+    """A take-over works on the same operation, under the same key, with a start possible."""
+    first = await desk.claimed(PROVISIONING, "a", key="k")
+    before = await desk.operation("k")
+    second = await desk.taken_over(PROVISIONING, "a", key="k")
+    assert second.start_key == first.start_key == f"{operation_id('k')}-1"
+    assert second.possible_until == first.run.lease_until
+    assert await desk.operation("k") == before
+
+
+async def test_the_opener_finds_the_job_that_somebody_adopted(desk: Desk) -> None:
+    """Then no start can be out."""
+    first = await desk.claimed(PROVISIONING, "a", key="k")
+    await desk.books.adopt(operation_id=operation_id("k"), number=1, job=desk.job("b-1"))
+    second = await desk.taken_over(PROVISIONING, "a", key="k")
+    assert (second.run.job, second.possible_until) == (desk.job("b-1"), None)
+    assert second.start_key == first.start_key
+
+
+@pytest.mark.parametrize("who", ["a", "b"])
+async def test_what_was_given_back_is_opened_by_the_next(desk: Desk, who: str) -> None:
+    """With the next start number, by whoever comes; what was possible before is past."""
+    first = await desk.claimed(PROVISIONING, "a", key="k")
+    if who == "b":
+        assert isinstance(await desk.claim(PROVISIONING, "b", key="k"), Waits)
+    await desk.fail(first)
+    assert (await desk.operation("k")).state is OperationState.GIVEN_BACK
+    again = await desk.claimed(PROVISIONING, who, key="k")
+    operation = await desk.operation("k")
+    assert (operation.state, operation.start_number) == (OperationState.OPEN, 2)
+    assert (operation.opener, operation.former_state) == (run_id(PROVISIONING, who), None)
+    assert again.start_key == f"{operation_id('k')}-2"
+    assert (again.possible_until, again.run.job) == (None, None)
+
+
+async def test_who_gave_back_waits_for_who_opened_it_then(desk: Desk) -> None:
+    """The first opener is no opener any more."""
+    await desk.fail(await desk.claimed(PROVISIONING, "a", key="k"))
+    await desk.claimed(PROVISIONING, "b", key="k")
+    assert isinstance(await desk.claim(PROVISIONING, "a", key="k"), Waits)
+    assert (await desk.operation("k")).opener == run_id(PROVISIONING, "b")
+
+
+async def test_an_opening_has_nothing_of_an_earlier_one(desk: Desk) -> None:
+    """A job and a possible start that the run still carries were another start's."""
+    await desk.fail(await desk.claimed(PROVISIONING, "a", key="k"))
+    run = await desk.run(PROVISIONING, "a")
+    old = attrs.evolve(run, job=None, possible_until=desk.clock.now())
+    await desk.ledger.put(old)
+    assert (await desk.claimed(PROVISIONING, "a", key="k")).possible_until is None
+    await desk.ledger.put(attrs.evolve(old, job=desk.job("b-0")))
+    await desk.stand(None)
+    operation = await desk.operation("k")
+    await desk.ledger.put(attrs.evolve(operation, state=OperationState.GIVEN_BACK))
+    assert (await desk.claimed(PROVISIONING, "a", key="k")).run.job is None
+
+
+# --- joining ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", ["k", None])
+async def test_a_second_request_joins_once_the_job_is_recorded(desk: Desk, key: str | None) -> None:
+    """Under the same request key or another: until then it waits, and nobody answers for it."""
+    opener = await desk.claimed(PROVISIONING, "a", key="k")
+    answer = await desk.claim(PROVISIONING, "b", key=key)
+    reason = f"Run {opener.run.run_id} is opening the same operation."
+    assert answer == Waits(run_id(PROVISIONING, "b"), reason, 15.0)
+    waiting = await desk.run(PROVISIONING, "b")
+    assert (waiting.status, waiting.due_at) == ("retry", desk.later(15))
+    await opener.record(Progress(job=desk.job("b-1")))
+    assert await desk.claim(PROVISIONING, "b", key=key) == Duplicate(opener.run.run_id)
+    joined = await desk.run(PROVISIONING, "b")
+    assert (joined.status, joined.duplicate_of) == ("duplicate", opener.run.run_id)
+    assert (joined.due_at, joined.lease_until) == (None, None)
+    assert joined.operation_id == operation_id("k")
+    assert await desk.claim(PROVISIONING, "b", key=key) == Duplicate(opener.run.run_id)
+
+
+async def test_who_waits_for_an_opener_that_crashed_goes_on_waiting(desk: Desk) -> None:
+    """Only the run that opened it works on it: its sweep, not the one who waits."""
+    await desk.claimed(PROVISIONING, "a", key="k")
+    desk.turn(500)
+    assert isinstance(await desk.claim(PROVISIONING, "b", key="k"), Waits)
+    assert (await desk.claimed(PROVISIONING, "a", key="k", why=Why.SWEEP)).run.attempt == 2
+
+
+@pytest.mark.parametrize(
+    ("ours_s", "theirs_s", "wins"),
+    [(0, 1, True), (0, 0, False), (0, -1, False), (None, 0, True), (0, None, False)],
+)
+async def test_the_later_requests_credentials_are_used(
+    desk: Desk, ours_s: float | None, theirs_s: float | None, wins: bool
+) -> None:
+    """By the events' own times, not by when they came; none replace none."""
+    ours = None if ours_s is None else desk.later(ours_s)
+    theirs = None if theirs_s is None else desk.later(theirs_s)
+    opener = await desk.claimed(PROVISIONING, "a", as_of=ours)
+    await desk.finish(opener, desk.job("b-1"))
+    before = await desk.operation(of=opener)
+    assert isinstance(await desk.claim(PROVISIONING, "b", as_of=theirs), Duplicate)
+    after = await desk.operation(of=opener)
+    if wins:
+        assert theirs is not None
+        assert after.credentials == credentials("b", theirs)
+    else:
+        assert after == before
+
+
+async def test_what_is_over_takes_no_credentials_any_more(desk: Desk) -> None:
+    """Nobody would report with them."""
+    opener = await desk.claimed(PROVISIONING, "a", key="k", as_of=desk.later(0))
+    await desk.finish(opener, desk.job("b-1"))
+    await desk.end(PROVISIONED, "done")
+    before = await desk.operation("k")
+    answer = await desk.claim(PROVISIONING, "b", key="k", as_of=desk.later(9))
+    assert answer == Duplicate(opener.run.run_id)
+    assert await desk.operation("k") == before
+
+
+@pytest.mark.parametrize("job", [None, "b-1"])
+async def test_the_request_key_of_what_is_over_is_a_duplicate(desk: Desk, job: str | None) -> None:
+    """However it ended; another key opens the next one, where that is legal."""
+    opener = await desk.claimed(PROVISIONING, "a", key="k")
+    await desk.finish(opener, desk.job(job) if job else None)
+    await desk.end(NOT_PROVISIONED, "done")
+    assert await desk.claim(PROVISIONING, "b", key="k") == Duplicate(opener.run.run_id)
+    assert await desk.tenant() == (TenantState.PROVISION_FAILED, None)
+    await desk.claimed(PROVISIONING, "c", key="other")
+    assert await desk.tenant() == (TenantState.PROVISIONING, operation_id("other"))
+
+
+async def test_the_opener_of_what_is_over_is_not_told_to_join_itself(desk: Desk) -> None:
+    """It failed after its job was recorded, and the job has ended since."""
+    opener = await desk.claimed(PROVISIONING, "a")
+    await desk.fail(opener, progress=Progress(job=desk.job("b-1")))
+    await desk.end(PROVISIONED, "done")
+    again = await desk.claimed(PROVISIONING, "a")
+    assert again.run.job == desk.job("b-1")
+
+
+# --- force -----------------------------------------------------------------------------------
+
+
+async def ended(desk: Desk) -> None:
+    """The provisioning `k` was opened by `a`, joined by `b`, and is over."""
+    opener = await desk.claimed(PROVISIONING, "a", key="k")
+    await desk.finish(opener, desk.job("b-1"))
+    await desk.claim(PROVISIONING, "b", key="k")
+    await desk.end(PROVISIONED, "done")
+
+
+@pytest.mark.parametrize("who", ["a", "b"])
+async def test_force_reopens_what_is_over(desk: Desk, who: str) -> None:
+    """Under the next start number, with fresh steps, for whoever insists; nothing is inherited."""
+    await ended(desk)
+    before = await desk.run(PROVISIONING, who)
+    answer = await desk.claim(PROVISIONING, who, key="k", why=Why.REPLAY)
+    assert answer == NeedsForce(before)
+    forced = await desk.claimed(PROVISIONING, who, key="k", why=Why.FORCED_REPLAY)
+    operation = await desk.operation("k")
+    assert (operation.state, operation.start_number) == (OperationState.OPEN, 2)
+    assert operation.opener == run_id(PROVISIONING, who)
+    assert (operation.job, operation.outcome, operation.succeeded) == (None, None, None)
+    assert (operation.former_state, operation.reason) == (TenantState.PROVISIONED, None)
+    assert forced.start_key == f"{operation_id('k')}-2"
+    assert (forced.run.attempt, forced.run.steps, forced.run.job) == (2, {}, None)
+    assert (forced.possible_until, forced.run.duplicate_of) == (None, None)
+    assert await desk.tenant() == (TenantState.PROVISIONING, operation_id("k"))
+
+
+async def test_force_has_a_failed_opener_start_afresh(desk: Desk) -> None:
+    """What it opened is over: the next start has neither steps nor job of the last one."""
+    opener = await desk.claimed(PROVISIONING, "a")
+    step = Step(name="take", result=1, recorded_at=desk.clock.now())
+    await desk.fail(opener, progress=Progress(steps=(step,), job=desk.job("b-1")))
+    await desk.end(PROVISIONED, "done")
+    forced = await desk.claimed(PROVISIONING, "a", why=Why.FORCED_REPLAY)
+    assert (forced.run.steps, forced.run.job, forced.run.start_number) == ({}, None, 2)
+
+
+@pytest.mark.parametrize("who", ["a", "b"])
+async def test_force_waits_for_what_goes_on(desk: Desk, who: str) -> None:
+    """Nothing is written, nothing is lost: the run stays as it is."""
+    opener = await desk.claimed(PROVISIONING, "a", key="k")
+    await desk.finish(opener, desk.job("b-1"))
+    await desk.claim(PROVISIONING, "b", key="k")
+    before = await desk.run(PROVISIONING, who)
+    answer = await desk.claim(PROVISIONING, who, key="k", why=Why.FORCED_REPLAY)
+    reason = f"The provisioning of run {opener.run.run_id} goes on."
+    assert answer == Waits(before.run_id, reason)
+    assert await desk.run(PROVISIONING, who) == before
+
+
+@pytest.mark.parametrize("is_swept", [False, True])
+async def test_force_waits_until_the_opener_is_at_rest(desk: Desk, is_swept: bool) -> None:
+    """Its job was adopted and is over, but it still works: it may yet send a start."""
+    await desk.claimed(PROVISIONING, "a", key="k")
+    await desk.books.adopt(operation_id=operation_id("k"), number=1, job=desk.job("b-1"))
+    await desk.claim(PROVISIONING, "b", key="k")
+    await desk.end(PROVISIONED, "done")
+    desk.turn(62 if is_swept else 0)
+    who = "a" if is_swept else "b"
+    answer = await desk.claim(PROVISIONING, who, key="k", why=Why.FORCED_REPLAY)
+    assert answer == Waits(run_id(PROVISIONING, who), f"The tenant {TENANT} is not at rest yet.")
+    assert (await desk.operation("k")).start_number == 1
+    desk.turn(62)
+    await desk.finish(await desk.claimed(PROVISIONING, "a", key="k", why=Why.SWEEP))
+    await desk.claimed(PROVISIONING, "b", key="k", why=Why.FORCED_REPLAY)
+    assert (await desk.operation("k")).start_number == 2
+
+
+async def test_force_waits_until_the_tenant_is_free(desk: Desk) -> None:
+    """Another operation holds it by now: insisting doesn't mean two at once."""
+    await ended(desk)
+    deploying = await desk.claimed(DEPLOYMENT, "d")
+    before = await desk.run(PROVISIONING, "a")
+    answer = await desk.claim(PROVISIONING, "a", key="k", why=Why.FORCED_REPLAY)
+    assert isinstance(answer, Waits)
+    assert await desk.run(PROVISIONING, "a") == before
+    assert await desk.tenant() == (TenantState.DEPLOYING, deploying.run.operation_id)
+
+
+async def test_force_reopens_also_for_an_opener_that_is_forgotten(desk: Desk) -> None:
+    """A ledger that cleared the opener's run away says that nobody works on it."""
+    await ended(desk)
+    over = await desk.operation("k")
+    await desk.ledger.put(attrs.evolve(over, opener="long gone"))
+    await desk.claimed(PROVISIONING, "a", key="k", why=Why.FORCED_REPLAY)
+    assert (await desk.operation("k")).start_number == 2
+
+
+async def test_a_plain_replay_of_an_unfinished_opener_goes_on(desk: Desk) -> None:
+    """Force changes nothing for it: the same start."""
+    opener = await desk.claimed(PROVISIONING, "a", key="k")
+    await desk.hand_back(opener)
+    again = await desk.claimed(PROVISIONING, "a", key="k", why=Why.REPLAY)
+    assert again.start_key == opener.start_key
+    await desk.hand_back(again)
+    forced = await desk.claimed(PROVISIONING, "a", key="k", why=Why.FORCED_REPLAY)
+    assert forced.start_key == opener.start_key

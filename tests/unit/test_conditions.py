@@ -1,0 +1,289 @@
+"""The named conditions, clause by clause: each table has a row that only its clause decides."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import attrs
+import pytest
+
+from orchestrator.core.conditions import (
+    Terms,
+    is_claimable,
+    is_due,
+    is_free,
+    is_lease_over,
+    is_mine,
+    is_none_certain,
+    is_secured,
+    is_unseen,
+    last_possible_send,
+    may_let_go,
+    may_open,
+    may_record,
+    works_on,
+)
+from orchestrator.core.lifecycle import Kind, TenantState
+from orchestrator.core.records import (
+    Job,
+    OperationRecord,
+    OperationState,
+    RunRecord,
+    RunStatus,
+    TenantRecord,
+)
+
+NOW = datetime(2026, 11, 20, 9, 0, tzinfo=UTC)
+TERMS = Terms(lease_s=60, skew_s=2, listing_lag_s=60)
+JOB = Job(id="b-1", builder="IN_MEMORY", job_identifier="standard")
+OTHER_JOB = attrs.evolve(JOB, id="b-2")
+RUN = RunRecord(
+    run_id="run-1",
+    request_key="run-1",
+    event_type="TENANT_PROVISIONING",
+    source="control-plane",
+    event_id="event-1",
+    event_time=NOW,
+    body_digest="",
+    tenant_id="t-1",
+    status=RunStatus.RUNNING,
+    attempt=2,
+    first_seen=NOW,
+    started_at=NOW,
+    lease_until=NOW,
+    operation_id="op-1",
+    start_number=3,
+)
+OPERATION = OperationRecord(
+    operation_id="op-1",
+    tenant_id="t-1",
+    kind=Kind.PROVISIONING,
+    request_key="run-1",
+    opener="run-1",
+    state=OperationState.OPEN,
+    start_number=3,
+    opened_at=NOW,
+)
+TENANT = TenantRecord(tenant_id="t-1", state=TenantState.PROVISIONED, changed_at=NOW)
+
+
+def at(seconds: float) -> datetime:
+    return NOW + timedelta(seconds=seconds)
+
+
+def run(**changes: Any) -> RunRecord:
+    return attrs.evolve(RUN, **changes)
+
+
+def operation(**changes: Any) -> OperationRecord:
+    return attrs.evolve(OPERATION, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "attempt", "mine"),
+    [
+        ({}, 2, True),
+        ({}, 1, False),
+        ({}, 3, False),
+        ({"status": RunStatus.RETRY}, 2, False),
+        ({"status": RunStatus.SUCCEEDED}, 2, False),
+    ],
+)
+def test_a_run_is_mine_while_it_runs_under_my_attempt(
+    changes: dict[str, Any], attempt: int, mine: bool
+) -> None:
+    """Neither an earlier attempt nor one that has ended may write."""
+    assert is_mine(run(**changes), attempt) is mine
+
+
+@pytest.mark.parametrize(
+    ("lease_until", "over"),
+    [(NOW, False), (at(-1.999), False), (at(-2), True), (at(-3), True), (None, True)],
+)
+def test_a_lease_is_over_only_by_the_slowest_clock(
+    lease_until: datetime | None, over: bool
+) -> None:
+    """Two clocks may be `skew_s` apart; a run without a lease is in nobody's hands."""
+    assert is_lease_over(run(lease_until=lease_until), NOW, TERMS) is over
+
+
+@pytest.mark.parametrize("status", list(RunStatus))
+@pytest.mark.parametrize("lease_until", [at(60), at(-2)])
+def test_only_a_running_run_under_its_lease_is_in_other_hands(
+    status: RunStatus, lease_until: datetime
+) -> None:
+    """Whatever has ended or waits may be claimed, and so may what was let go of."""
+    is_held = status is RunStatus.RUNNING and lease_until > NOW
+    claimable = is_claimable(run(status=status, lease_until=lease_until), NOW, TERMS)
+    assert claimable is not is_held
+
+
+@pytest.mark.parametrize(
+    ("due_at", "due"), [(None, False), (at(0.001), False), (NOW, True), (at(-1), True)]
+)
+def test_a_run_is_due_from_its_moment_on(due_at: datetime | None, due: bool) -> None:
+    """Never before it, and never if it has none."""
+    assert is_due(run(due_at=due_at), NOW) is due
+
+
+@pytest.mark.parametrize(
+    ("status", "lease_until", "possible_until", "last"),
+    [
+        # An attempt that died may have sent one up to its lease's end.
+        (RunStatus.RUNNING, at(5), None, at(5)),
+        (RunStatus.RUNNING, at(5), at(3), at(5)),
+        (RunStatus.RUNNING, at(5), at(7), at(7)),
+        (RunStatus.RUNNING, None, None, None),
+        # One that ended said itself what may be out.
+        (RunStatus.RETRY, at(5), None, None),
+        (RunStatus.RETRY, at(5), at(3), at(3)),
+        (RunStatus.FAILED, None, at(3), at(3)),
+    ],
+)
+def test_the_last_possible_send_of_a_run(
+    status: RunStatus,
+    lease_until: datetime | None,
+    possible_until: datetime | None,
+    last: datetime | None,
+) -> None:
+    """What was possible stays possible, and an attempt that is taken over adds its lease."""
+    taken = run(status=status, lease_until=lease_until, possible_until=possible_until)
+    assert last_possible_send(taken) == last
+
+
+@pytest.mark.parametrize(
+    ("possible_until", "certain"),
+    [(None, True), (NOW, False), (at(-59.999), False), (at(-60), True), (at(5), False)],
+)
+def test_none_is_certain_once_a_listing_would_show_it(
+    possible_until: datetime | None, certain: bool
+) -> None:
+    """A builder lists what it made within `listing_lag_s`; before that, none proves nothing."""
+    assert is_none_certain(possible_until, NOW, TERMS) is certain
+
+
+@pytest.mark.parametrize(
+    ("tenant", "kind", "may"),
+    [
+        (None, Kind.PROVISIONING, True),
+        (attrs.evolve(TENANT, state=None), Kind.PROVISIONING, True),
+        (TENANT, Kind.PROVISIONING, False),
+        (TENANT, Kind.DEPLOYMENT, True),
+        (None, Kind.CLEAN_UP, False),
+    ],
+)
+def test_an_operation_opens_where_the_table_lets_it(
+    tenant: TenantRecord | None, kind: Kind, may: bool
+) -> None:
+    """A tenant without a record stands where one without a state does; `test_lifecycle` for all."""
+    assert may_open(kind, tenant) is may
+
+
+@pytest.mark.parametrize(
+    ("tenant", "free", "unseen"),
+    [
+        (None, True, True),
+        (TENANT, True, False),
+        (attrs.evolve(TENANT, operation_id="op-1"), False, False),
+        (attrs.evolve(TENANT, state=None), True, True),
+        (attrs.evolve(TENANT, state=None, operation_id="op-1"), False, False),
+    ],
+)
+def test_a_tenant_is_free_or_unseen(tenant: TenantRecord | None, free: bool, unseen: bool) -> None:
+    """Free: nothing holds it. Unseen: besides, nothing is known of it."""
+    assert is_free(tenant) is free
+    assert is_unseen(tenant) is unseen
+
+
+@pytest.mark.parametrize(
+    ("changes", "secured"),
+    [
+        ({}, False),
+        ({"job": JOB}, True),
+        ({"state": OperationState.OVER}, True),
+        ({"state": OperationState.GIVEN_BACK}, False),
+    ],
+)
+def test_an_operation_is_secured_by_its_job_or_its_end(
+    changes: dict[str, Any], secured: bool
+) -> None:
+    """Until then nobody may promise that it will be done."""
+    assert is_secured(operation(**changes)) is secured
+
+
+@pytest.mark.parametrize(
+    ("changes", "number", "may"),
+    [
+        ({}, 3, True),
+        ({"job": JOB}, 3, True),
+        ({"job": OTHER_JOB}, 3, False),
+        ({}, 2, False),
+        ({}, 4, False),
+        ({"job": JOB}, 2, False),
+        ({"state": OperationState.OVER}, 3, False),
+        ({"state": OperationState.GIVEN_BACK}, 3, False),
+        ({"state": OperationState.OVER, "job": JOB}, 3, False),
+    ],
+)
+def test_a_job_is_recorded_by_the_start_that_made_it(
+    changes: dict[str, Any], number: int, may: bool
+) -> None:
+    """Open, at that start, and with no other job; the same job again is no harm."""
+    assert may_record(operation(**changes), number, JOB) is may
+
+
+@pytest.mark.parametrize(
+    ("of_operation", "of_run", "works"),
+    [
+        ({}, {}, True),
+        ({"job": JOB}, {}, True),
+        ({"state": OperationState.OVER}, {}, False),
+        ({"state": OperationState.GIVEN_BACK}, {}, False),
+        ({"opener": "run-2"}, {}, False),
+        ({"start_number": 4}, {}, False),
+        ({}, {"start_number": 2}, False),
+    ],
+)
+def test_a_run_works_on_the_operation_that_it_opened(
+    of_operation: dict[str, Any], of_run: dict[str, Any], works: bool
+) -> None:
+    """While it is open, and at the start that the run knows."""
+    assert works_on(operation(**of_operation), run(**of_run)) is works
+
+
+_POSSIBLE = at(-600)
+
+
+@pytest.mark.parametrize(
+    ("of_operation", "of_run", "possible_until", "may"),
+    [
+        ({}, {}, None, True),
+        ({"state": OperationState.OVER}, {}, None, False),
+        ({"state": OperationState.GIVEN_BACK}, {}, None, False),
+        ({"opener": "run-2"}, {}, None, False),
+        ({}, {"run_id": "run-2"}, None, False),
+        ({"start_number": 4}, {}, None, False),
+        ({}, {"start_number": 2}, None, False),
+        ({"job": JOB}, {}, None, False),
+        # However long ago: who let go has to have looked.
+        ({}, {}, _POSSIBLE, False),
+    ],
+)
+def test_an_operation_is_let_go_by_its_opener_when_nothing_is_out(
+    of_operation: dict[str, Any],
+    of_run: dict[str, Any],
+    possible_until: datetime | None,
+    may: bool,
+) -> None:
+    """Open, this run's, at this start, without a job, and none possible."""
+    assert may_let_go(operation(**of_operation), run(**of_run), possible_until) is may
+
+
+@pytest.mark.parametrize("ask", [is_claimable, is_lease_over])
+def test_a_lease_without_allowance_ends_on_time(
+    ask: Callable[[RunRecord, datetime, Terms], bool],
+) -> None:
+    """The allowance is that of the terms and no other."""
+    terms = attrs.evolve(TERMS, skew_s=0)
+    assert ask(run(lease_until=at(0.001)), NOW, terms) is False
+    assert ask(run(lease_until=NOW), NOW, terms) is True

@@ -1,0 +1,380 @@
+"""The lifecycle: the table of legal moves, and the outcomes that end what it opened."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+import pytest
+
+from orchestrator.core.books import Attempt
+from orchestrator.core.claims import Duplicate, Noted, Waits, Why
+from orchestrator.core.lifecycle import ENDS, MOVES, OPENS, Ending, Kind, TenantState, outcome_type
+from orchestrator.core.records import OperationRecord, OperationState, Progress
+from tests.desk import (
+    DEPLOYMENT,
+    NOT_PROVISIONED,
+    PROVISIONED,
+    PROVISIONING,
+    TENANT,
+    Desk,
+    operation_id,
+    run_id,
+)
+
+DEPLOYED = "TENANT_DEPLOYMENT_SUCCESS"
+ENDED = ENDS[PROVISIONED]
+HELD = (TenantState.PROVISIONING, operation_id("k"))
+UNSEEN = "unseen"
+#: From where each kind opens (docs/contract, section 3).
+OPENS_FROM: Mapping[str, set[str]] = {
+    "provisioning": {UNSEEN, "provision_failed", "deprovisioned"},
+    "deployment": {UNSEEN, "provisioned", "active", "deployment_failed"},
+    "deprovisioning": {
+        UNSEEN,
+        "provisioning",
+        "provisioned",
+        "provision_failed",
+        "cleaning_up",
+        "deploying",
+        "active",
+        "deployment_failed",
+        "deprovisioning",
+        "deprovision_failed",
+    },
+    "clean_up": {"provision_failed"},
+}
+#: Where the tenant is during, after success and after failure.
+WAYS: Mapping[str, tuple[str, str, str]] = {
+    "provisioning": ("provisioning", "provisioned", "provision_failed"),
+    "deployment": ("deploying", "active", "deployment_failed"),
+    "deprovisioning": ("deprovisioning", "deprovisioned", "deprovision_failed"),
+    "clean_up": ("cleaning_up", "provision_failed", "provision_failed"),
+}
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk()
+
+
+# --- the table -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+@pytest.mark.parametrize("state", [None, *TenantState])
+def test_a_kind_opens_from_these_states_and_no_other(kind: Kind, state: TenantState | None) -> None:
+    """Every kind, from every state."""
+    assert (state in MOVES[kind].opens_from) is ((state or UNSEEN) in OPENS_FROM[kind])
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+def test_a_kind_takes_its_tenant_there(kind: Kind) -> None:
+    """During it, and as it ends."""
+    moves = MOVES[kind]
+    assert (moves.during, moves.succeeded, moves.failed) == WAYS[kind]
+
+
+def test_these_events_open_an_operation() -> None:
+    """And no others do."""
+    assert OPENS == {
+        "TENANT_PROVISIONING": "provisioning",
+        "TENANT_DEPLOYMENT": "deployment",
+        "TENANT_DEPROVISIONING": "deprovisioning",
+    }
+
+
+def test_these_events_end_one() -> None:
+    """Each kind but the clean-up is ended well by one event and badly by another."""
+    assert {name: (one.kind, one.succeeded) for name, one in ENDS.items()} == {
+        f"TENANT_{kind}_{word}": (kind.lower(), succeeded)
+        for kind in ("PROVISIONING", "DEPLOYMENT", "DEPROVISIONING")
+        for word, succeeded in (("SUCCESS", True), ("FAILURE", False))
+    }
+
+
+@pytest.mark.parametrize(("event_type", "ending"), ENDS.items())
+def test_an_outcome_has_its_event(event_type: str, ending: Ending) -> None:
+    """The way from the ending back to the event type that says it."""
+    assert outcome_type(ending.kind, succeeded=ending.succeeded) == event_type
+
+
+# --- outcomes --------------------------------------------------------------------------------
+
+
+async def opened(desk: Desk, event_id: str = "a") -> Attempt:
+    return await desk.claimed(PROVISIONING, event_id, key="k", tier="PREMIUM")
+
+
+async def under_way(desk: Desk) -> None:
+    """The provisioning `k` is done by the job b-1."""
+    await desk.finish(await opened(desk), desk.job("b-1"))
+
+
+async def change(desk: Desk, **changes: Any) -> OperationRecord:
+    operation = attrs.evolve(await desk.operation("k"), **changes)
+    await desk.ledger.put(operation)
+    return operation
+
+
+@pytest.mark.parametrize("event_type", list(ENDS))
+@pytest.mark.parametrize("by", ["tenant", "job", "operation"])
+async def test_an_outcome_ends_the_operation_and_moves_the_tenant(
+    desk: Desk, event_type: str, by: str
+) -> None:
+    """In one write, however it names it; the tenant stays held until then."""
+    kind, succeeded = ENDS[event_type].kind, ENDS[event_type].succeeded
+    opener = await desk.claimed(f"TENANT_{kind.upper()}", "a", tier="PREMIUM")
+    await desk.finish(opener, desk.job("b-1"))
+    wanted = opener.run.operation_id
+    named = {"tenant": {}, "job": {"job": "b-1"}, "operation": {"operation": wanted}}[by]
+    attempt = await desk.claimed(event_type, "done", **named)
+    assert attempt.run.outcome_of == wanted
+    assert await desk.tenant() == (MOVES[kind].during, wanted)
+    desk.turn(1)
+    await desk.finish(attempt, ending=ENDS[event_type], reason="because")
+    operation, tenant = await desk.operation(of=opener), await desk.books.find_tenant(TENANT)
+    assert (operation.state, operation.succeeded) == (OperationState.OVER, succeeded)
+    assert (operation.ended_at, operation.reason) == (desk.clock.now(), "because")
+    assert tenant is not None
+    assert tenant.state == (MOVES[kind].succeeded if succeeded else MOVES[kind].failed)
+    assert (tenant.operation_id, tenant.tier) == (None, "PREMIUM")
+    assert tenant.changed_at == desk.clock.now()
+
+
+@pytest.mark.parametrize("ends", ["finish", "fail"])
+async def test_an_outcome_ends_the_operation_also_if_its_handler_failed(
+    desk: Desk, ends: str
+) -> None:
+    """The job is over either way; only an attempt that is handed back leaves the tenant held."""
+    await under_way(desk)
+    attempt = await desk.claimed(PROVISIONED, "done")
+    await desk.hand_back(attempt, ending=ENDED)
+    assert await desk.tenant() == HELD
+    assert (await desk.operation("k")).state is OperationState.OPEN
+    again = await desk.claimed(PROVISIONED, "done", why=Why.REPLAY)
+    await getattr(desk, ends)(again, ending=ENDED)
+    assert await desk.tenant() == (TenantState.PROVISIONED, None)
+
+
+@pytest.mark.parametrize("is_handed_back", [False, True])
+async def test_an_outcome_waits_for_the_opener(desk: Desk, is_handed_back: bool) -> None:
+    """As long as that works, or will, and no job is known: it may start one."""
+    opener = await opened(desk)
+    if is_handed_back:
+        await desk.hand_back(opener)
+    answer = await desk.claim(PROVISIONED, "done")
+    reason = f"Run {opener.run.run_id} is at work on the operation."
+    assert answer == Waits(run_id(PROVISIONED, "done"), reason)
+    run = await desk.run(PROVISIONED, "done")
+    assert (run.status, run.due_at) == ("retry", desk.later(15))
+    assert (await desk.operation("k")).outcome is None
+    await desk.finish(await opened(desk) if is_handed_back else opener)
+    desk.turn(15)
+    await desk.finish(await desk.claimed(PROVISIONED, "done", why=Why.SWEEP), ending=ENDED)
+    assert await desk.tenant() == (TenantState.PROVISIONED, None)
+
+
+async def test_an_outcome_does_not_wait_for_an_opener_whose_job_is_known(desk: Desk) -> None:
+    """A build may be over before its start was settled."""
+    opener = await opened(desk)
+    await opener.record(Progress(job=desk.job("b-1")))
+    await desk.end(PROVISIONED, "done", job="b-1")
+    assert await desk.tenant() == (TenantState.PROVISIONED, None)
+    await desk.finish(opener)
+    assert await desk.tenant() == (TenantState.PROVISIONED, None)
+    assert (await desk.run(PROVISIONING, "a")).status == "succeeded"
+
+
+async def test_only_one_outcome_works_at_a_time(desk: Desk) -> None:
+    """Another one waits for it, and is its duplicate once it is done, whatever it says."""
+    await under_way(desk)
+    first = await desk.claimed(PROVISIONED, "one")
+    assert isinstance(await desk.claim(NOT_PROVISIONED, "two"), Waits)
+    assert (await desk.operation("k")).outcome == first.run.run_id
+    await desk.finish(first, ending=ENDED)
+    assert await desk.claim(NOT_PROVISIONED, "two", operation=operation_id("k")) == Duplicate(
+        first.run.run_id
+    )
+    assert await desk.tenant() == (TenantState.PROVISIONED, None)
+
+
+async def test_two_outcomes_at_once_are_one(desk: Desk) -> None:
+    """The other one was quicker between our look and our write."""
+    await under_way(desk)
+    other = desk.beside()
+    desk.ledger.before_commit.append(lambda: other.claimed(PROVISIONED, "two"))
+    assert isinstance(await desk.claim(NOT_PROVISIONED, "one"), Waits)
+    assert (await desk.operation("k")).outcome == run_id(PROVISIONED, "two")
+
+
+async def test_an_outcome_that_came_to_nothing_leaves_room_for_another(desk: Desk) -> None:
+    """It failed before its handler was reached: the tenant must not wait for it."""
+    await under_way(desk)
+    await desk.fail(await desk.claimed(PROVISIONED, "one"), lets_go=False)
+    assert await desk.tenant() == HELD
+    await desk.end(NOT_PROVISIONED, "two")
+    assert await desk.tenant() == (TenantState.PROVISION_FAILED, None)
+
+
+async def test_an_outcome_goes_on_after_a_crash(desk: Desk) -> None:
+    """It is its own predecessor, and waits for nobody."""
+    await under_way(desk)
+    await desk.claimed(PROVISIONED, "done")
+    again = await desk.taken_over(PROVISIONED, "done")
+    assert again.run.outcome_of == operation_id("k")
+    await desk.finish(again, ending=ENDED)
+    assert await desk.tenant() == (TenantState.PROVISIONED, None)
+
+
+async def test_an_outcome_that_is_replayed_with_force_moves_nothing(desk: Desk) -> None:
+    """Its handler runs again; the operation is over, and so is its next start's business."""
+    await under_way(desk)
+    await desk.end(PROVISIONED, "done")
+    over = await desk.operation("k")
+    await desk.stand(TenantState.ACTIVE)
+    await desk.end(PROVISIONED, "done", why=Why.FORCED_REPLAY, operation=operation_id("k"))
+    assert await desk.operation("k") == over
+    assert await desk.tenant() == (TenantState.ACTIVE, None)
+
+
+@pytest.mark.parametrize("named", [{"job": "foreign"}, {"operation": "foreign"}])
+async def test_an_outcome_of_something_else_ends_nothing(desk: Desk, named: dict[str, str]) -> None:
+    """A job that the operation doesn't have, an operation that nobody knows."""
+    await under_way(desk)
+    answer = await desk.claim(PROVISIONED, "done", **named)
+    assert answer == Noted(run_id(PROVISIONED, "done"))
+    run = await desk.run(PROVISIONED, "done")
+    assert (run.status, run.note) == ("succeeded", "It ends no operation of this tenant.")
+    assert (run.due_at, run.outcome_of) == (None, None)
+    assert await desk.tenant() == HELD
+
+
+@pytest.mark.parametrize("event_type", [DEPLOYED, "TENANT_DEPROVISIONING_FAILURE"])
+async def test_an_outcome_of_another_kind_ends_nothing(desk: Desk, event_type: str) -> None:
+    """Nor does one for a tenant that nothing is done to, or for another tenant's operation."""
+    await under_way(desk)
+    assert isinstance(await desk.claim(event_type, "done"), Noted)
+    await change(desk, tenant_id="t-2")
+    assert isinstance(await desk.claim(PROVISIONED, "others"), Noted)
+    await desk.stand(TenantState.ACTIVE)
+    assert isinstance(await desk.claim(event_type, "idle"), Noted)
+    assert await desk.tenant() == (TenantState.ACTIVE, None)
+
+
+async def test_a_job_says_more_than_an_operation(desk: Desk) -> None:
+    """What is known to have made it is ended, whatever else the report names."""
+    await under_way(desk)
+    attempt = await desk.claimed(PROVISIONED, "done", job="b-1", operation="foreign")
+    assert attempt.run.outcome_of == operation_id("k")
+
+
+async def test_the_outcome_of_an_earlier_start_ends_nothing(desk: Desk) -> None:
+    """The operation was reopened and has no job yet: the old one's report is none of its own."""
+    await under_way(desk)
+    await desk.end(PROVISIONED, "done")
+    forced = await desk.claimed(PROVISIONING, "a", key="k", why=Why.FORCED_REPLAY)
+    await desk.finish(forced)
+    assert not isinstance(await desk.claim(PROVISIONED, "late", job="b-1"), Attempt)
+    assert await desk.tenant() == HELD
+
+
+@pytest.mark.parametrize(("number", "is_taken"), [(None, True), (2, True), (1, False), (3, False)])
+async def test_an_outcome_that_names_its_start_ends_no_other(
+    desk: Desk, number: int | None, is_taken: bool
+) -> None:
+    """A report may carry the start key of its job."""
+    await desk.fail(await opened(desk))
+    await desk.finish(await opened(desk))
+    answer = await desk.claim(PROVISIONED, "done", operation=operation_id("k"), start_number=number)
+    assert isinstance(answer, Attempt if is_taken else Noted)
+
+
+async def test_what_was_given_back_has_no_outcome(desk: Desk) -> None:
+    """It is noted that it was over already."""
+    await desk.stand(TenantState.PROVISION_FAILED)
+    await desk.fail(await opened(desk))
+    answer = await desk.claim(PROVISIONED, "done", operation=operation_id("k"))
+    assert answer == Noted(run_id(PROVISIONED, "done"))
+    assert (await desk.run(PROVISIONED, "done")).note == "The operation was over already."
+    assert await desk.tenant() == (TenantState.PROVISION_FAILED, None)
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+@pytest.mark.parametrize("event_type", list(ENDS))
+async def test_an_outcome_says_all_of_an_unseen_tenant(
+    desk: Desk, event_type: str, is_known: bool
+) -> None:
+    """It existed before the ledger did, or its only operation was given back."""
+    if is_known:
+        await desk.fail(await opened(desk))
+    attempt = await desk.claimed(event_type, "done")
+    assert attempt.run.outcome_of is None
+    await desk.finish(attempt, ending=ENDS[event_type], tier="BASIC")
+    moves = MOVES[ENDS[event_type].kind]
+    state = moves.succeeded if ENDS[event_type].succeeded else moves.failed
+    tenant = await desk.books.find_tenant(TENANT)
+    assert tenant is not None
+    assert (tenant.state, tenant.operation_id, tenant.tier) == (state, None, "BASIC")
+
+
+async def test_an_outcome_of_a_tenant_that_was_seen_meanwhile_moves_nothing(desk: Desk) -> None:
+    """What was opened since holds it."""
+    attempt = await desk.claimed(PROVISIONED, "done")
+    await opened(desk)
+    await desk.finish(attempt, ending=ENDED)
+    assert await desk.tenant() == HELD
+    assert (await desk.run(PROVISIONED, "done")).status == "succeeded"
+
+
+async def test_an_outcome_without_a_tenant_is_worked_on_alone(desk: Desk) -> None:
+    """It moves nobody."""
+    attempt = await desk.claimed(PROVISIONED, "done", tenant_id=None)
+    await desk.finish(attempt, ending=ENDED)
+    assert (await desk.run(PROVISIONED, "done")).status == "succeeded"
+    assert await desk.tenant() == (None, None)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"state": OperationState.GIVEN_BACK}, {"state": OperationState.OVER}, {"outcome": "another"}],
+)
+async def test_an_outcome_ends_only_what_is_still_its_own(
+    desk: Desk, changes: dict[str, Any]
+) -> None:
+    """Whatever became of the operation since the claim is left as it is."""
+    await under_way(desk)
+    attempt = await desk.claimed(PROVISIONED, "done")
+    changed = await change(desk, **changes)
+    await desk.finish(attempt, ending=ENDED)
+    assert attrs.evolve(await desk.operation("k"), version=changed.version) == changed
+    assert await desk.tenant() == HELD
+
+
+async def test_an_outcome_moves_only_a_tenant_that_its_operation_holds(desk: Desk) -> None:
+    """The operation ends; the tenant is another one's."""
+    await under_way(desk)
+    attempt = await desk.claimed(PROVISIONED, "done")
+    tenant = await desk.books.find_tenant(TENANT)
+    assert tenant is not None
+    await desk.ledger.put(attrs.evolve(tenant, operation_id="another"))
+    await desk.finish(attempt, ending=ENDED)
+    assert (await desk.operation("k")).state is OperationState.OVER
+    assert await desk.tenant() == (TenantState.PROVISIONING, "another")
+
+
+@pytest.mark.parametrize(
+    ("of_operation", "of_event", "of_tenant", "kept"),
+    [("A", "B", "C", "A"), (None, "B", "C", "B"), (None, None, "C", "C")],
+)
+async def test_the_tenants_tier_is_that_of_its_operation(
+    desk: Desk, of_operation: str | None, of_event: str | None, of_tenant: str, kept: str
+) -> None:
+    """Else what the outcome says, else what it was."""
+    await desk.stand(TenantState.PROVISIONED, tier=of_tenant)
+    opener = await desk.claimed(DEPLOYMENT, "a", key="k")
+    operation = await desk.operation(of=opener)
+    await desk.ledger.put(attrs.evolve(operation, tier=of_operation, job=desk.job("b-1")))
+    await desk.finish(await desk.claimed(DEPLOYED, "done"), ending=ENDS[DEPLOYED], tier=of_event)
+    tenant = await desk.books.find_tenant(TENANT)
+    assert tenant is not None
+    assert tenant.tier == kept

@@ -1,0 +1,339 @@
+"""Work under way and its end: jobs recorded, operations given back or ended, outcomes."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import attrs
+import pytest
+
+from orchestrator.core.books import Attempt
+from orchestrator.core.claims import Why
+from orchestrator.core.lifecycle import ENDS, TenantState
+from orchestrator.core.records import (
+    Failure,
+    JobRecord,
+    OperationState,
+    Progress,
+    RunStatus,
+    Step,
+    run_key,
+)
+from orchestrator.core.settlements import Adopted, Orphaned, Settlement, Uncertain, Written
+from tests.desk import (
+    DEPLOYMENT,
+    ORDER,
+    PROVISIONED,
+    PROVISIONING,
+    SENT_AT,
+    TENANT,
+    Desk,
+    follow_up,
+    operation_id,
+)
+
+DEPLOYED = "TENANT_DEPLOYMENT_SUCCESS"
+BUG = Failure(type="ValueError", message="no", traceback="…")
+NO = Failure(type="PermanentError", message="no")
+HELD = (TenantState.PROVISIONING, operation_id("k"))
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk()
+
+
+async def opened(desk: Desk) -> Attempt:
+    return await desk.claimed(PROVISIONING, "a", key="k", as_of=SENT_AT)
+
+
+async def adopt(desk: Desk, job_id: str = "b-1", *, number: int = 1) -> Adopted | Orphaned:
+    return await desk.books.adopt(
+        operation_id=operation_id("k"), number=number, job=desk.job(job_id)
+    )
+
+
+def progress(desk: Desk, *names: str, job: str | None = None) -> Progress:
+    now = desk.clock.now()
+    steps = tuple(Step(name=name, result=name, recorded_at=now) for name in names)
+    return Progress(steps=steps, job=desk.job(job) if job else None)
+
+
+# --- record and adopt ------------------------------------------------------------------------
+
+
+async def test_what_is_recorded_is_remembered_under_another_lease(desk: Desk) -> None:
+    """Steps add up, the job is the run's and the operation's, and it leads back to it."""
+    attempt = await opened(desk)
+    await attempt.record(progress(desk, "one"))
+    desk.turn(30)
+    await attempt.record(progress(desk, "two", job="b-1"))
+    run = await desk.run(PROVISIONING, "a")
+    assert (list(run.steps), run.job, run.status) == (["one", "two"], desk.job("b-1"), "running")
+    assert (run.lease_until, run.due_at) == (desk.later(60), desk.later(62))
+    assert (await desk.operation("k")).job == desk.job("b-1")
+    known = await desk.books.find_job("IN_MEMORY", "b-1")
+    assert known == JobRecord(
+        builder="IN_MEMORY", job_id="b-1", operation_id=operation_id("k"), version=1
+    )
+    await attempt.record(progress(desk, "three"))
+    assert (await desk.run(PROVISIONING, "a")).job == desk.job("b-1")
+
+
+@pytest.mark.parametrize("status", [RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.RETRY])
+async def test_a_settlement_takes_the_job_along(desk: Desk, status: RunStatus) -> None:
+    """However the attempt ended: the operation goes on with it, and holds the tenant."""
+    attempt = await opened(desk)
+    settlement = Settlement(
+        status=status,
+        progress=progress(desk, "one", job="b-1"),
+        error=NO,
+        possible_until=desk.clock.now(),
+        lets_go=True,
+    )
+    assert isinstance(await attempt.settle(settlement), Written)
+    run, operation = await desk.run(PROVISIONING, "a"), await desk.operation("k")
+    assert (run.status, run.job, list(run.steps)) == (status, desk.job("b-1"), ["one"])
+    assert run.possible_until is None
+    assert (operation.state, operation.job) == (OperationState.OPEN, desk.job("b-1"))
+    assert await desk.tenant() == HELD
+    assert await desk.books.find_job("IN_MEMORY", "b-1") is not None
+
+
+async def test_a_job_that_somebody_recorded_already_is_ours(desk: Desk) -> None:
+    """The same job, found twice."""
+    attempt = await opened(desk)
+    assert isinstance(await adopt(desk), Adopted)
+    assert await desk.finish(attempt, desk.job("b-1")) is None
+    assert (await desk.run(PROVISIONING, "a")).job == desk.job("b-1")
+    assert (await desk.operation("k")).job == desk.job("b-1")
+
+
+@pytest.mark.parametrize("write", ["record", "finish", "fail", "hand_back"])
+async def test_a_job_that_cannot_be_the_operations_is_an_orphan(desk: Desk, write: str) -> None:
+    """It has another one: nothing is written, and whoever sees it is told which to stop."""
+    attempt = await opened(desk)
+    await adopt(desk, "b-1")
+    before = await desk.run(PROVISIONING, "a")
+    done = progress(desk, "one", job="b-2")
+    writes: dict[str, Callable[[], Awaitable[object]]] = {
+        "record": lambda: attempt.record(done),
+        "finish": lambda: desk.finish(attempt, desk.job("b-2")),
+        "fail": lambda: desk.fail(attempt, progress=done),
+        "hand_back": lambda: desk.hand_back(attempt, progress=done),
+    }
+    assert await writes[write]() == Orphaned(desk.job("b-2"))
+    assert await desk.run(PROVISIONING, "a") == before
+    assert (await desk.operation("k")).job == desk.job("b-1")
+    assert await desk.books.find_job("IN_MEMORY", "b-2") is None
+
+
+async def test_an_open_operation_adopts_the_job_of_its_start(desk: Desk) -> None:
+    """And takes it again as often as it is found; nobody else's."""
+    await opened(desk)
+    first = await adopt(desk)
+    assert isinstance(first, Adopted)
+    assert first.operation.job == desk.job("b-1")
+    assert await desk.books.find_job("IN_MEMORY", "b-1") is not None
+    before = await desk.operation("k")
+    assert isinstance(await adopt(desk), Adopted)
+    assert await adopt(desk, "b-2") == Orphaned(desk.job("b-2"))
+    assert await desk.operation("k") == before
+
+
+@pytest.mark.parametrize("state", ["unknown", "given back", "over", "at its next start"])
+async def test_no_other_operation_adopts_it(desk: Desk, state: str) -> None:
+    """It ended, or it is at another start by now."""
+    if state != "unknown":
+        attempt = await opened(desk)
+        if state == "over":
+            await desk.finish(attempt)
+            await desk.end(PROVISIONED, "done")
+        else:
+            await desk.fail(attempt)
+        if state == "at its next start":
+            await opened(desk)
+    assert await adopt(desk) == Orphaned(desk.job("b-1"))
+    assert await desk.books.find_job("IN_MEMORY", "b-1") is None
+
+
+async def test_who_adopts_between_a_look_and_a_record_is_seen(desk: Desk) -> None:
+    """The slower of two jobs is the orphan."""
+    attempt = await opened(desk)
+    desk.ledger.before_commit.append(lambda: adopt(desk.beside(), "b-2"))
+    assert await desk.finish(attempt, desk.job("b-1")) == Orphaned(desk.job("b-1"))
+
+
+# --- a run's end -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.RETRY])
+async def test_a_settled_run_says_how_it_ended(desk: Desk, status: RunStatus) -> None:
+    """Its end, its error, and when it is due: only if it is to be tried again."""
+    attempt = await desk.claimed(ORDER, "a")
+    possible = desk.clock.now()
+    desk.turn(3)
+    await attempt.settle(Settlement(status=status, error=NO, pause_s=7, possible_until=possible))
+    run, is_retry = await desk.run(ORDER, "a"), status is RunStatus.RETRY
+    assert (run.status, run.error, run.ended_at) == (status, NO, desk.clock.now())
+    assert (run.lease_until, run.possible_until) == (None, possible)
+    assert run.due_at == (desk.later(7) if is_retry else None)
+    assert (run.waits, run.bugs) == (int(is_retry), 0)
+
+
+async def test_pauses_and_bugs_are_counted(desk: Desk) -> None:
+    """From attempt to attempt; an error that is no bug is none."""
+    for error in (BUG, NO, BUG, None):
+        await desk.hand_back(await desk.claimed(ORDER, "a"), error=error)
+    run = await desk.run(ORDER, "a")
+    assert (run.waits, run.bugs) == (4, 2)
+
+
+async def test_a_run_is_its_own_operation_where_it_opens_none(desk: Desk) -> None:
+    """Its job is tied to it and holds no tenant; a forced replay starts the next one."""
+    attempt = await desk.claimed(ORDER, "a")
+    await desk.finish(attempt, desk.job("b-1"))
+    own = await desk.operation(of=attempt)
+    assert (own.kind, own.tenant_id, own.opener) == (None, TENANT, attempt.run.run_id)
+    assert (own.job, own.start_number, own.state) == (desk.job("b-1"), 1, OperationState.OPEN)
+    assert await desk.tenant() == (None, None)
+    forced = await desk.claimed(ORDER, "a", why=Why.FORCED_REPLAY)
+    assert await forced.record(progress(desk, job="b-2")) is None
+    assert await forced.record(progress(desk, job="b-3")) == Orphaned(desk.job("b-3"))
+    own = await desk.operation(of=attempt)
+    assert (own.job, own.start_number) == (desk.job("b-2"), 2)
+
+
+async def test_follow_ups_are_written_due_at_once(desk: Desk) -> None:
+    """With the settlement or not at all; one that is there already is left alone."""
+    attempt = await desk.claimed(ORDER, "a")
+    after = follow_up(DEPLOYMENT, "next", operation_id("k"))
+    key = after.event.key
+    desk.ledger.failures = [ValueError("down")]
+    with pytest.raises(ValueError, match="down"):
+        await desk.finish(attempt, follow_ups=(after,))
+    assert await desk.books.find_run(key) is None
+    await desk.finish(attempt, follow_ups=(after,))
+    run = await desk.books.find_run(key)
+    assert run is not None
+    assert (run.status, run.attempt, run.due_at) == ("retry", 0, desk.clock.now())
+    assert (run.event_type, run.tenant_id) == (DEPLOYMENT, TENANT)
+    assert await desk.ledger.find_due(before=desk.clock.now(), limit=9) == [run_key(key)]
+    assert (await desk.books.find_payload(key)) == attrs.evolve(after.payload, version=1)
+    await desk.finish(await desk.claimed(ORDER, "b"), follow_ups=(after,))
+    assert await desk.books.find_run(key) == run
+
+
+# --- without a job ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("former", [None, TenantState.DEPROVISIONED])
+async def test_a_failed_opener_gives_its_operation_back(
+    desk: Desk, former: TenantState | None
+) -> None:
+    """The tenant is where it was, and the credentials are nobody's any more."""
+    await desk.stand(former, tier="BASIC")
+    attempt = await opened(desk)
+    desk.turn(1)
+    assert await desk.fail(attempt, error=NO) is None
+    operation = await desk.operation("k")
+    assert (operation.state, operation.start_number) == (OperationState.GIVEN_BACK, 1)
+    assert (operation.ended_at, operation.reason) == (desk.clock.now(), "no")
+    assert operation.credentials is None
+    assert await desk.tenant() == (former, None)
+    tenant = await desk.books.find_tenant(TENANT)
+    assert former is None or (tenant is not None and tenant.tier == "BASIC")
+
+
+async def test_a_failure_that_lets_nothing_go_keeps_the_tenant(desk: Desk) -> None:
+    """Nor does an attempt that is handed back."""
+    attempt = await opened(desk)
+    assert await desk.hand_back(attempt, lets_go=True, possible_until=SENT_AT) is None
+    assert await desk.tenant() == HELD
+    await desk.fail(await opened(desk), lets_go=False)
+    assert await desk.tenant() == HELD
+    assert (await desk.operation("k")).state is OperationState.OPEN
+
+
+@pytest.mark.parametrize("ends", ["fail", "finish"])
+async def test_nothing_is_let_go_while_a_start_may_be_out(desk: Desk, ends: str) -> None:
+    """Nothing is written: the attempt has to be ended otherwise."""
+    attempt = await opened(desk)
+    before = await desk.run(PROVISIONING, "a")
+    after = follow_up(PROVISIONED, "own", operation_id("k"))
+    possible = desk.later(-1000)
+    end = getattr(desk, ends)
+    answer = await end(attempt, lets_go=True, possible_until=possible, follow_ups=(after,))
+    assert answer == Uncertain()
+    assert await desk.run(PROVISIONING, "a") == before
+    assert await desk.tenant() == HELD
+    assert await desk.books.find_run(after.event.key) is None
+
+
+@pytest.mark.parametrize("ends", ["fail", "finish"])
+@pytest.mark.parametrize("is_between", [False, True])
+async def test_nothing_is_let_go_that_got_its_job_meanwhile(
+    desk: Desk, ends: str, is_between: bool
+) -> None:
+    """Also between our look and our write: its end is the operation's, and nothing follows."""
+    attempt = await opened(desk)
+    after = follow_up(PROVISIONED, "own", operation_id("k"))
+    if is_between:
+        desk.ledger.before_commit.append(lambda: adopt(desk.beside()))
+    else:
+        await adopt(desk)
+    assert await getattr(desk, ends)(attempt, lets_go=True, follow_ups=(after,)) is None
+    assert (await desk.run(PROVISIONING, "a")).job == desk.job("b-1")
+    assert (await desk.operation("k")).state is OperationState.OPEN
+    assert await desk.tenant() == HELD
+    assert await desk.books.find_run(after.event.key) is None
+
+
+@pytest.mark.parametrize("ends", ["fail", "finish"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"state": OperationState.OVER},
+        {"state": OperationState.GIVEN_BACK},
+        {"opener": "another"},
+        {"start_number": 2},
+    ],
+)
+async def test_what_was_ended_by_others_is_not_let_go_of_again(
+    desk: Desk, ends: str, changes: dict[str, Any]
+) -> None:
+    """The run ends as it ends, once and for all; the operation is left as it is."""
+    attempt = await opened(desk)
+    changed = attrs.evolve(await desk.operation("k"), **changes)
+    await desk.ledger.put(changed)
+    after = follow_up(PROVISIONED, "own", operation_id("k"))
+    assert await getattr(desk, ends)(attempt, lets_go=True, follow_ups=(after,)) is None
+    assert (await desk.run(PROVISIONING, "a")).status.is_finished
+    assert attrs.evolve(await desk.operation("k"), version=1) == changed
+    assert await desk.tenant() == HELD
+    assert await desk.books.find_run(after.event.key) is None
+
+
+async def test_an_end_without_a_job_is_made_by_its_outcome(desk: Desk) -> None:
+    """The outcome is written with the settlement; the tenant is held until it is handled."""
+    attempt = await opened(desk)
+    after = follow_up(PROVISIONED, "own", operation_id("k"))
+    assert await desk.finish(attempt, lets_go=True, follow_ups=(after,)) is None
+    assert (await desk.run(PROVISIONING, "a")).status == "succeeded"
+    assert await desk.tenant() == HELD
+    body = {"tenantId": TENANT, "operationId": operation_id("k")}
+    request = desk.request(PROVISIONED, "own", body=body, operation=operation_id("k"))
+    answer = await desk.books.claim(attrs.evolve(request, why=Why.SWEEP))
+    assert isinstance(answer, Attempt)
+    await desk.finish(answer, ending=ENDS[PROVISIONED])
+    assert await desk.tenant() == (TenantState.PROVISIONED, None)
+
+
+async def test_only_its_own_hold_on_the_tenant_is_given_back(desk: Desk) -> None:
+    """A tenant that something else holds is left as it is."""
+    attempt = await opened(desk)
+    tenant = await desk.books.find_tenant(TENANT)
+    assert tenant is not None
+    await desk.ledger.put(attrs.evolve(tenant, operation_id="another"))
+    await desk.fail(attempt)
+    assert (await desk.operation("k")).state is OperationState.GIVEN_BACK
+    assert await desk.tenant() == (TenantState.PROVISIONING, "another")
