@@ -9,7 +9,8 @@ indexes hold keys only: they propose, and what they propose is then read from th
 | index | partition, sort | for |
 | --- | --- | --- |
 | due | `due_shard`, `due_at` | the sweep; unfinished items alone |
-| list | `list`, `position` | runs by status, tenants by state |
+| list | `list`, `position` | all runs; all tenants. An item never moves in it, so none is missed |
+| status | `status`, `position` | runs by status, tenants by state |
 | tenant | `tenant_id`, `position` | a tenant's runs |
 
 Expiry is judged by the core, by comparison; `expires_at` only has DynamoDB clear away, in its
@@ -17,6 +18,7 @@ own time, what has been over for long (its TTL lags by up to two days).
 """
 
 import asyncio
+import json
 import random
 import zlib
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
@@ -173,10 +175,10 @@ class DynamoDBLedger:
     ) -> Page[RunRecord]:
         if tenant_id is not None:
             index, partitions = _TENANT, [tenant_id]
+        elif status is not None:
+            index, partitions = _STATUS, [f"run#{status}#{shard}" for shard in _SHARDS]
         else:
-            statuses = list(RunStatus) if status is None else [status]
-            index = _LIST
-            partitions = [f"run#{one}#{shard}" for one in statuses for shard in _SHARDS]
+            index, partitions = _LIST, [f"run#{shard}" for shard in _SHARDS]
 
         def matches(run: Record | None) -> bool:
             return (
@@ -186,19 +188,20 @@ class DynamoDBLedger:
                 and status in (None, run.status)
             )
 
-        # The bound sorts behind every position: they begin with a year.
-        return await self._page(index, partitions, "<", "~", matches, limit, cursor)
+        return await self._page(index, partitions, "<", matches, limit, cursor)
 
     async def list_tenants(
         self, *, state: TenantState | None = None, limit: int = 50, cursor: str | None = None
     ) -> Page[TenantRecord]:
-        states = list(TenantState) if state is None else [state]
-
         def matches(tenant: Record | None) -> bool:
-            return isinstance(tenant, TenantRecord) and tenant.state in states
+            return (
+                isinstance(tenant, TenantRecord)
+                and tenant.state is not None
+                and state in (None, tenant.state)
+            )
 
-        partitions = [f"tenant#{one}" for one in states]
-        return await self._page(_LIST, partitions, ">", " ", matches, limit, cursor)
+        index, partition = (_STATUS, f"tenant#{state}") if state else (_LIST, "tenant")
+        return await self._page(index, [partition], ">", matches, limit, cursor)
 
     async def check(self) -> None:
         await self._propose(_DUE, _SHARDS[:1], "<", "0", 1)
@@ -240,7 +243,8 @@ class DynamoDBLedger:
         if isinstance(kept, PayloadRecord):
             item["data"] = {"B": kept.data}
         else:
-            item["data"] = {"S": msgspec.json.encode(kept).decode()}
+            # Half a character, which a message may have, is no UTF-8; escaped it is ASCII.
+            item["data"] = {"S": json.dumps(msgspec.to_builtins(kept), separators=(",", ":"))}
         item |= {name: {"S": value} for name, value in _indexed(kept).items()}
         expires = self._expires_at(kept)
         return item | ({"expires_at": {"N": str(int(expires.timestamp()))}} if expires else {})
@@ -262,14 +266,13 @@ class DynamoDBLedger:
         index: "_Index",
         partitions: Sequence[str],
         side: str,
-        bound: str,
         matches: Callable[[Record | None], bool],
         limit: int,
         cursor: str | None,
     ) -> Page[Any]:
-        """The items on one `side` of the cursor, or of `bound`, as the table has them now."""
+        """The items on one `side` of the cursor, or all of them, as the table has them now."""
         found: dict[str, tuple[str, Record | None]] = {}
-        bound = bound if cursor is None else decode_cursor(cursor)
+        bound = None if cursor is None else decode_cursor(cursor)
         more = True
         while more and len(found) <= limit:
             proposed = await self._propose(index, partitions, side, bound, limit + 1)
@@ -282,7 +285,7 @@ class DynamoDBLedger:
         return Page(shown, encode_cursor(listed[limit - 1][0]) if len(listed) > limit else None)
 
     async def _propose(
-        self, index: "_Index", partitions: Sequence[str], side: str, bound: str, limit: int
+        self, index: "_Index", partitions: Sequence[str], side: str, bound: str | None, limit: int
     ) -> list[tuple[str, str]]:
         """Sort values and keys of the `limit` items nearest to one side of the bound."""
         try:
@@ -298,19 +301,21 @@ class DynamoDBLedger:
         return sorted(found, reverse=is_backward)[:limit]
 
     async def _query(
-        self, index: "_Index", partition: str, side: str, bound: str, limit: int
+        self, index: "_Index", partition: str, side: str, bound: str | None, limit: int
     ) -> list[tuple[str, str]]:
         client = await self._client()
+        condition, names = "#partition = :partition", {"#partition": index.partition}
+        values = {":partition": {"S": partition}}
+        if bound is not None:
+            condition += f" AND #sort {side} :bound"
+            names["#sort"], values[":bound"] = index.sort, {"S": bound}
         with aws_errors(f"DynamoDB Query {self._table} {index.name}"):
             answer = await client.query(
                 TableName=self._table,
                 IndexName=index.name,
-                KeyConditionExpression=f"#partition = :partition AND #sort {side} :bound",
-                ExpressionAttributeNames={"#partition": index.partition, "#sort": index.sort},
-                ExpressionAttributeValues={
-                    ":partition": {"S": partition},
-                    ":bound": {"S": bound},
-                },
+                KeyConditionExpression=condition,
+                ExpressionAttributeNames=names,
+                ExpressionAttributeValues=values,
                 ScanIndexForward=index is _DUE or side == ">",
                 Limit=limit,
             )
@@ -337,8 +342,9 @@ class _Index:
 
 _DUE = _Index("due", "due_shard", "due_at")
 _LIST = _Index("list", "list", "position")
+_STATUS = _Index("status", "status", "position")
 _TENANT = _Index("tenant", "tenant_id", "position")
-_INDEXES = (_DUE, _LIST, _TENANT)
+_INDEXES = (_DUE, _LIST, _STATUS, _TENANT)
 
 
 def table_schema(table: str) -> dict[str, Any]:
@@ -381,14 +387,19 @@ def _indexed(record: Record) -> dict[str, str]:
     shard = _SHARDS[zlib.crc32(record.key.encode()) % len(_SHARDS)]
     match record:
         case RunRecord():
-            known = {"list": f"run#{record.status}#{shard}", "position": record.position}
+            known = {
+                "list": f"run#{shard}",
+                "status": f"run#{record.status}#{shard}",
+                "position": record.position,
+            }
             if record.tenant_id is not None:
                 known["tenant_id"] = record.tenant_id
             if record.due_at is not None:
                 known |= {"due_shard": shard, "due_at": _text(record.due_at)}
             return known
         case TenantRecord(state=TenantState() as state):
-            return {"list": f"tenant#{state}", "position": record.tenant_id}
+            position = record.tenant_id
+            return {"list": "tenant", "status": f"tenant#{state}", "position": position}
     return {}
 
 
@@ -402,5 +413,5 @@ def _record(item: Mapping[str, Any]) -> Record:
     version = int(item["version"]["N"])
     if kind == "PAYLOAD":
         return PayloadRecord(run_id=name, data=bytes(item["data"]["B"]), version=version)
-    decoded: Record = msgspec.json.decode(item["data"]["S"], type=_MODELS[kind])
-    return decoded
+    record: Record = msgspec.convert(json.loads(item["data"]["S"]), type=_MODELS[kind])
+    return record

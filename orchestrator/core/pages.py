@@ -8,6 +8,9 @@ import attrs
 
 Item = TypeVar("Item")
 
+#: DynamoDB's limit for a sort key, in bytes (developer guide, Quotas).
+_LONGEST_POSITION = 1024
+
 
 @attrs.frozen
 class Page(Generic[Item]):
@@ -25,8 +28,10 @@ def encode_cursor(position: str) -> str:
 def decode_cursor(cursor: str) -> str:
     """The place in a cursor. Raises ValueError for what `encode_cursor` did not make."""
     try:
-        if not cursor:
-            raise ValueError
-        return base64.b64decode(cursor + "=" * (-len(cursor) % 4), "-_", validate=True).decode()
+        padded = cursor + "=" * (-len(cursor) % 4)
+        position = base64.b64decode(padded, "-_", validate=True).decode()
     except ValueError:
-        raise ValueError(f"{cursor!r} is no cursor of ours") from None
+        position = ""
+    if not 0 < len(position.encode()) <= _LONGEST_POSITION:
+        raise ValueError(f"{cursor!r} is no cursor of ours")
+    return position

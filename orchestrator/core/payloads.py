@@ -156,7 +156,15 @@ def read_tenant_id(body: Mapping[str, Any]) -> str | None:
         body.get("TENANT_ID"),
         read_object(tenant).get("id"),
     )
-    return next((found for found in candidates if isinstance(found, str) and found), None)
+    return next((found for found in candidates if _is_name(found)), None)
+
+
+def _is_name(value: object) -> bool:
+    """Text that something can be kept under: not empty, not half a character."""
+    try:
+        return isinstance(value, str) and bool(value.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def read_tier(body: Mapping[str, Any]) -> str | None:
