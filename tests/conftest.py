@@ -11,6 +11,7 @@ from orchestrator import Settings, create_app
 from orchestrator.embedded import CodeBuildStandIn, EmbeddedAWS, open_codebuild
 from orchestrator.settings import Aws, LedgerSettings, Operations, Tiers
 from orchestrator.testing import ManualClock
+from tests.dynamodb_local.fixtures import dynamodb_local as dynamodb_local
 
 Client = TestClient[web.Request, web.Application]
 StartService = Callable[..., Awaitable[Client]]

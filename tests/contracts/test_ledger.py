@@ -1,398 +1,321 @@
-"""What every ledger does: one suite for the port, run against each implementation."""
+"""What every ledger does, part one: it keeps, compares and finds."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from datetime import timedelta
-from typing import Any
+import asyncio
+import os
+from collections.abc import Sequence
 
+import attrs
 import pytest
 
-from orchestrator.adapters.memory import InMemoryLedger
-from orchestrator.core.errors import PayloadMismatch, TemporaryError
-from orchestrator.core.events import Event
-from orchestrator.core.ports import Clock, Ledger
+from orchestrator.core.ports import Conflict, Ledger
 from orchestrator.core.records import (
-    BodyDiffers,
-    Claim,
-    Claimed,
-    Duplicate,
     Failure,
-    InOtherHands,
-    Job,
-    Progress,
-    RunRecord,
+    PayloadRecord,
+    Record,
     RunStatus,
-    Settlement,
     Step,
+    TenantRecord,
 )
-from orchestrator.testing import ManualClock
+from tests.contracts.samples import (
+    BARE,
+    FULL,
+    NOW,
+    VALUES,
+    job,
+    kept,
+    later,
+    operation,
+    run,
+    tenant,
+)
 
-WINDOW_S = 3600.0
-JOB = Job(id="build:1", builder="CODE_BUILD", job_identifier="build", log_url="https://logs/1")
-MISMATCH = PayloadMismatch("$.n", "must be a string")
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-
-@asynccontextmanager
-async def open_in_memory(clock: Clock) -> AsyncIterator[Ledger]:
-    yield InMemoryLedger()
-
-
-OpenLedger = Callable[[Clock], AbstractAsyncContextManager[Ledger]]
-
-
-@pytest.fixture(params=[open_in_memory], ids=["InMemoryLedger"])
-async def ledger(request: pytest.FixtureRequest, clock: ManualClock) -> AsyncIterator[Ledger]:
-    open_ledger: OpenLedger = request.param
-    async with open_ledger(clock) as ledger:
-        yield ledger
+#: What a ledger without a limit is tried with.
+LARGE_BYTES = 390_000
 
 
-def event(
-    clock: ManualClock,
-    *,
-    event_id: str = "event-1",
-    body: Mapping[str, Any] | None = None,
-    by_content: bool = False,
-) -> Event[Mapping[str, Any]]:
-    body = {"n": 1, "deep": {"list": [1, 1.5, None, True, "é"]}} if body is None else body
-    return Event(
-        type="ORDER",
-        source="shop",
-        id=event_id,
-        time=clock.now(),
-        body=body,
-        raw=body,
-        payload=body,
-        identified_by_content=by_content,
-    )
+async def commit(ledger: Ledger, *records: Record) -> None:
+    await ledger.commit(records, unchanged={})
 
 
-async def claim(
-    ledger: Ledger, clock: ManualClock, *, tenant_id: str | None = "t-1", **fields: Any
-) -> Claim:
-    return await ledger.claim(
-        event=event(clock, **fields), tenant_id=tenant_id, dedupe_window_s=WINDOW_S
-    )
+async def refusal(
+    ledger: Ledger, records: Sequence[Record], unchanged: dict[str, int] | None = None
+) -> dict[str, Record | None]:
+    """What a commit is told that can't be."""
+    with pytest.raises(Conflict) as refused:
+        await ledger.commit(records, unchanged=unchanged or {})
+    return dict(refused.value.items)
 
 
-async def claimed(ledger: Ledger, clock: ManualClock, **fields: Any) -> RunRecord:
-    claim_of_it = await claim(ledger, clock, **fields)
-    assert isinstance(claim_of_it, Claimed)
-    return claim_of_it.run
+async def find(ledger: Ledger, key: str) -> Record | None:
+    return (await ledger.load([key]))[key]
 
 
-async def settle(ledger: Ledger, run: RunRecord, status: RunStatus, **fields: Any) -> None:
-    await ledger.settle(
-        run_id=run.run_id,
-        attempt=run.attempt,
-        settlement=Settlement(status=status, **fields),
-    )
+@pytest.mark.parametrize("records", [FULL, BARE, VALUES], ids=["full", "bare", "every value"])
+async def test_records_are_kept_as_they_are(ledger: Ledger, records: Sequence[Record]) -> None:
+    """Whatever a record says, it is read as it was written, of the same types."""
+    await commit(ledger, *records)
+    found = await ledger.load([record.key for record in records])
+    assert found == {record.key: kept(record) for record in records}
+    # Equal is not the same: 1 == 1.0 == True.
+    assert [repr(found[record.key]) for record in records] == [repr(kept(one)) for one in records]
 
 
-async def found(ledger: Ledger, run: RunRecord) -> RunRecord:
-    record = await ledger.find_run(run_id=run.run_id)
-    assert record is not None
-    return record
+@pytest.mark.parametrize(
+    "record",
+    [
+        run(event_id="\ud800"),
+        run(error=Failure(type="ValueError", message="\udcff")),
+        run(steps={"s": Step(name="s", result=["\ud800"], recorded_at=NOW)}),
+        run(steps={"s": Step(name="s", result=2**70, recorded_at=NOW)}),
+    ],
+    ids=["event id", "message", "step", "huge number in a step"],
+)
+async def test_what_json_can_hold_can_be_kept(ledger: Ledger, record: Record) -> None:
+    """Halves of a character and huge numbers come in JSON, so they must not stop a run."""
+    await commit(ledger, record)
+    assert await find(ledger, record.key) == kept(record)
 
 
-def step(clock: ManualClock, name: str, result: Any = None) -> Step:
-    return Step(name=name, result=result, recorded_at=clock.now())
+async def test_a_large_payload_is_kept(ledger: Ledger) -> None:
+    """A payload of the size that the ledger says it takes comes back byte for byte."""
+    data = os.urandom(ledger.max_payload_bytes or LARGE_BYTES)
+    payload = PayloadRecord(run_id="r" * 64, data=data)
+    await commit(ledger, payload)
+    assert await find(ledger, payload.key) == kept(payload)
 
 
-async def test_a_new_event_is_claimed(ledger: Ledger, clock: ManualClock) -> None:
-    """The first claim makes a run of the event's facts, in its first attempt."""
-    run = await claimed(ledger, clock)
-    assert run == RunRecord(
-        run_id=event(clock).key,
-        request_key=event(clock).key,
-        event_type="ORDER",
-        source="shop",
-        event_id="event-1",
-        tenant_id="t-1",
-        status=RunStatus.RUNNING,
-        attempt=1,
-        first_seen=clock.now(),
-        started_at=clock.now(),
-    )
-    assert await found(ledger, run) == run
+async def test_versions_count_the_writes(ledger: Ledger) -> None:
+    """Each write is made at the version of the one before, and what it wrote stands."""
+    record = tenant()
+    for tier in ("A", "B", "C"):
+        record = attrs.evolve(record, tier=tier)
+        await commit(ledger, record)
+        record = kept(record)
+        assert await find(ledger, record.key) == record
+    assert record.version == 3
 
 
-async def test_other_events_are_claimed_beside_it(ledger: Ledger, clock: ManualClock) -> None:
-    """Each event key has a run of its own, with or without a tenant."""
-    first = await claimed(ledger, clock)
-    second = await claimed(ledger, clock, event_id="event-2", tenant_id=None)
-    assert first.run_id != second.run_id
-    assert (await found(ledger, second)).tenant_id is None
+@pytest.mark.parametrize("version", [0, 1, 3])
+async def test_a_write_at_another_version_is_refused(ledger: Ledger, version: int) -> None:
+    """A write that was decided on another version changes nothing, and is told what stands."""
+    await commit(ledger, tenant())
+    await commit(ledger, tenant(version=1, tier="B"))
+    standing = tenant(version=2, tier="B")
+    assert await refusal(ledger, [tenant(version=version, tier="X")]) == {standing.key: standing}
+    assert await find(ledger, standing.key) == standing
 
 
-async def test_a_running_event_is_in_other_hands(ledger: Ledger, clock: ManualClock) -> None:
-    """A second claim meanwhile gets nothing and changes nothing."""
-    run = await claimed(ledger, clock)
-    clock.turn(1)
-    assert await claim(ledger, clock) == InOtherHands(run)
-    assert await found(ledger, run) == run
+async def test_a_write_to_what_is_not_there_is_refused(ledger: Ledger) -> None:
+    """It is told that there is nothing."""
+    ghost = tenant(version=1)
+    assert await refusal(ledger, [ghost]) == {ghost.key: None}
+    assert await find(ledger, ghost.key) is None
 
 
-async def test_a_succeeded_event_is_a_duplicate(ledger: Ledger, clock: ManualClock) -> None:
-    """It stays one forever, and its run as it was."""
-    run = await claimed(ledger, clock)
-    await settle(ledger, run, RunStatus.SUCCEEDED)
-    before = await found(ledger, run)
-    clock.turn(WINDOW_S * 100)
-    assert await claim(ledger, clock) == Duplicate(before)
-    assert await found(ledger, run) == before
+@pytest.mark.parametrize("place", [0, 1, 2])
+async def test_all_is_written_or_nothing(ledger: Ledger, place: int) -> None:
+    """One item that stands otherwise keeps the others from being written, wherever it comes."""
+    await commit(ledger, tenant())
+    fresh: list[Record] = [run(), operation()]
+    writes = [*fresh[:place], tenant(tier="X"), *fresh[place:]]
+    assert await refusal(ledger, writes) == {tenant().key: kept(tenant())}
+    assert await ledger.load([record.key for record in writes]) == {
+        run().key: None,
+        operation().key: None,
+        tenant().key: kept(tenant()),
+    }
+    await commit(ledger, *fresh, tenant(version=1, tier="Y"))
+    found = await ledger.load([record.key for record in writes])
+    assert [record and record.version for record in found.values()].count(1) == 2
 
 
-@pytest.mark.parametrize("status", [RunStatus.FAILED, RunStatus.RETRY])
-async def test_an_unfinished_event_is_claimed_anew(
-    ledger: Ledger, clock: ManualClock, status: RunStatus
+@pytest.mark.parametrize(
+    ("key", "version", "holds"),
+    [
+        ("TENANT#two", 2, True),
+        ("TENANT#two", 1, False),
+        ("TENANT#two", 3, False),
+        ("TENANT#two", 0, False),
+        ("TENANT#none", 0, True),
+        ("TENANT#none", 1, False),
+    ],
+)
+async def test_what_must_be_unchanged_is_compared(
+    ledger: Ledger, key: str, version: int, holds: bool
 ) -> None:
-    """The next attempt has a new start, keeps steps, job and first-seen time, and no error."""
-    first = await claimed(ledger, clock)
-    began, opened = clock.now(), step(clock, "open", {"id": [1]})
-    error = Failure(type="X", message="no", errors=(MISMATCH,), traceback="…")
-    progress = Progress(steps=(opened,), job=JOB)
-    await settle(ledger, first, status, progress=progress, error=error)
-    clock.turn(60)
-    second = await claimed(ledger, clock)
-    assert (second.status, second.attempt) == (RunStatus.RUNNING, 2)
-    assert (second.first_seen, second.started_at) == (began, clock.now())
-    assert (second.ended_at, second.error) == (None, None)
-    assert (dict(second.steps), second.job) == ({"open": opened}, JOB)
-    assert await found(ledger, second) == second
-    assert isinstance(await claim(ledger, clock), InOtherHands)
+    """A write depends on items that it leaves alone, there or not there."""
+    await commit(ledger, tenant("two"))
+    await commit(ledger, tenant("two", version=1))
+    standing = {"TENANT#two": tenant("two", version=2), "TENANT#none": None}
+    if holds:
+        await ledger.commit([run()], unchanged={key: version})
+    else:
+        assert await refusal(ledger, [run()], {key: version}) == {key: standing[key]}
+    assert await ledger.load(standing) == standing
+    assert await find(ledger, run().key) == (kept(run()) if holds else None)
 
 
-@pytest.mark.parametrize("status", list(RunStatus))
-async def test_an_event_key_with_another_body_is_told_apart(
-    ledger: Ledger, clock: ManualClock, status: RunStatus
-) -> None:
-    """Whatever became of the first run, it stays as it is."""
-    run = await claimed(ledger, clock)
-    if status is not RunStatus.RUNNING:
-        await settle(ledger, run, status)
-    before = await found(ledger, run)
-    assert await claim(ledger, clock, body={"n": 2}) == BodyDiffers(before)
-    assert await found(ledger, run) == before
+async def test_checks_alone_are_a_commit(ledger: Ledger) -> None:
+    """Nothing need be written to ask whether all of it still stands."""
+    await commit(ledger, tenant())
+    await ledger.commit([], unchanged={"TENANT#tenant-1": 1, "RUN#none": 0})
+    assert await refusal(ledger, [], {"TENANT#tenant-1": 1, "RUN#none": 1}) == {"RUN#none": None}
 
 
-async def test_the_order_of_a_bodys_keys_means_nothing(ledger: Ledger, clock: ManualClock) -> None:
-    """A body that was written in another order is the same body."""
-    await claimed(ledger, clock, body={"a": 1, "b": {"c": 2, "d": 3}})
-    again = await claim(ledger, clock, body={"b": {"d": 3, "c": 2}, "a": 1})
-    assert isinstance(again, InOtherHands)
+async def test_a_refusal_names_all_that_stand_otherwise(ledger: Ledger) -> None:
+    """It has exactly those, of writes and checks alike: a second try needs no look."""
+    here: list[Record] = [
+        tenant("a"),
+        run("b"),
+        operation("c"),
+        job("d"),
+        PayloadRecord(run_id="e", data=b"e"),
+    ]
+    await commit(ledger, *here)
+    writes = [
+        tenant("a", tier="X"),  # there
+        tenant("f", version=4),  # not there
+        tenant("g"),  # as thought
+        attrs.evolve(kept(here[1]), version=1),  # as thought
+    ]
+    unchanged = {"OP#c": 5, "JOB#CODE_BUILD#d": 1, "PAYLOAD#e": 0, "OP#h": 0, "OP#i": 2}
+    assert await refusal(ledger, writes, unchanged) == {
+        "TENANT#a": kept(here[0]),
+        "TENANT#f": None,
+        "OP#c": kept(here[2]),
+        "PAYLOAD#e": kept(here[4]),
+        "OP#i": None,
+    }
 
 
-async def test_progress_is_recorded_as_it_comes(ledger: Ledger, clock: ManualClock) -> None:
-    """Steps add up, a job stays, and the run goes on running."""
-    run = await claimed(ledger, clock)
-    one = step(clock, "one", {"deep": [1, 1.5, None, True, "é", {}], "empty": []})
-    clock.turn(1)
-    two = step(clock, "two")
-    for progress in (Progress(steps=(one,), job=JOB), Progress(steps=(two,))):
-        await ledger.record(run_id=run.run_id, attempt=1, progress=progress)
-    record = await found(ledger, run)
-    assert (dict(record.steps), record.job) == ({"one": one, "two": two}, JOB)
-    assert (record.status, record.ended_at) == (RunStatus.RUNNING, None)
+async def try_to_write(ledger: Ledger, record: TenantRecord) -> Conflict | None:
+    try:
+        await commit(ledger, record)
+    except Conflict as refused:
+        return refused
+    return None
 
 
-async def test_a_record_read_earlier_does_not_change(ledger: Ledger, clock: ManualClock) -> None:
-    """What a reader has is a value of its time."""
-    run = await claimed(ledger, clock)
-    progress = Progress(steps=(step(clock, "one"),))
-    await ledger.record(run_id=run.run_id, attempt=1, progress=progress)
-    assert dict(run.steps) == {}
-
-
-@pytest.mark.parametrize("status", [RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.RETRY])
-async def test_an_attempt_is_settled(ledger: Ledger, clock: ManualClock, status: RunStatus) -> None:
-    """Status, error, end and the progress not recorded yet are kept in one write."""
-    run = await claimed(ledger, clock)
-    one, two = step(clock, "one", 1), step(clock, "two", 2)
-    await ledger.record(run_id=run.run_id, attempt=1, progress=Progress(steps=(one,)))
-    clock.turn(5)
-    error = Failure(type="X", message="no", errors=(MISMATCH,), traceback="line 1\nline 2")
-    await settle(ledger, run, status, progress=Progress(steps=(two,), job=JOB), error=error)
-    record = await found(ledger, run)
-    assert (record.status, record.error, record.ended_at) == (status, error, clock.now())
-    assert (dict(record.steps), record.job) == ({"one": one, "two": two}, JOB)
-    assert (record.attempt, record.first_seen) == (1, run.first_seen)
-
-
-async def test_a_settled_attempt_writes_no_more(ledger: Ledger, clock: ManualClock) -> None:
-    """After its settlement an attempt can neither record nor settle."""
-    run = await claimed(ledger, clock)
-    await settle(ledger, run, RunStatus.RETRY)
-    before = await found(ledger, run)
-    with pytest.raises(TemporaryError, match="in other hands"):
-        await ledger.record(
-            run_id=run.run_id, attempt=1, progress=Progress(steps=(step(clock, "late"),))
+async def test_one_of_many_wins_each_version(ledger: Ledger) -> None:
+    """Of all who write one item at once exactly one does, and the others are told of it."""
+    for version in range(3):
+        contenders = [tenant(version=version, tier=f"{version} {n}") for n in range(12)]
+        refusals = await asyncio.gather(*(try_to_write(ledger, one) for one in contenders))
+        (winner,) = (
+            one for one, refused in zip(contenders, refusals, strict=True) if refused is None
         )
-    with pytest.raises(TemporaryError, match="in other hands"):
-        await settle(ledger, run, RunStatus.SUCCEEDED, tenant_state="active")
-    assert await found(ledger, run) == before
-    assert await ledger.find_tenant(tenant_id="t-1") is None
+        told = [refused.items for refused in refusals if refused is not None]
+        assert told == [{winner.key: kept(winner)}] * 11
+        assert await find(ledger, winner.key) == kept(winner)
 
 
-async def test_a_taken_over_attempt_writes_no_more(ledger: Ledger, clock: ManualClock) -> None:
-    """A zombie's writes bounce off while its successor works, and the successor's do not."""
-    zombie = await claimed(ledger, clock)
-    await settle(ledger, zombie, RunStatus.RETRY)
-    successor = await claimed(ledger, clock)
-    with pytest.raises(TemporaryError, match="in other hands"):
-        await ledger.record(run_id=zombie.run_id, attempt=1, progress=Progress(job=JOB))
-    with pytest.raises(TemporaryError, match="in other hands"):
-        await settle(ledger, zombie, RunStatus.FAILED)
-    assert await found(ledger, successor) == successor
-    await settle(ledger, successor, RunStatus.SUCCEEDED)
-    assert (await found(ledger, successor)).status is RunStatus.SUCCEEDED
+async def test_no_write_rests_on_what_another_changes(ledger: Ledger) -> None:
+    """Of two who each write what the other relies on, one is refused."""
+
+    async def write(mine: str, others: str) -> bool:
+        try:
+            await ledger.commit([tenant(mine)], unchanged={f"TENANT#{others}": 0})
+        except Conflict:
+            return False
+        return True
+
+    async def meet(n: int) -> int:
+        return sum(await asyncio.gather(write(f"a{n}", f"b{n}"), write(f"b{n}", f"a{n}")))
+
+    assert await asyncio.gather(*(meet(n) for n in range(12))) == [1] * 12
 
 
-async def test_an_attempt_that_nobody_claimed_writes_nothing(
-    ledger: Ledger, clock: ManualClock
-) -> None:
-    """Neither a future attempt nor a run that there isn't can be written."""
-    run = await claimed(ledger, clock)
-    for run_id, attempt in ((run.run_id, 2), ("nowhere", 1)):
-        with pytest.raises(TemporaryError):
-            await ledger.record(run_id=run_id, attempt=attempt, progress=Progress(job=JOB))
-        with pytest.raises(TemporaryError):
-            await ledger.settle(
-                run_id=run_id, attempt=attempt, settlement=Settlement(status=RunStatus.FAILED)
-            )
-    assert await found(ledger, run) == run
-    assert await ledger.find_run(run_id="nowhere") is None
+async def test_what_a_refusal_tells_is_enough_to_go_on(ledger: Ledger) -> None:
+    """Many who count in one item, and never look, lose no count."""
+
+    async def count(me: str) -> None:
+        standing, left = tenant(), 4
+        while left:
+            mine = attrs.evolve(standing, tier=me)
+            try:
+                await commit(ledger, mine)
+            except Conflict as refused:
+                told = refused.items[mine.key]
+                assert isinstance(told, TenantRecord)
+                standing = told
+            else:
+                standing, left = kept(mine), left - 1
+
+    await asyncio.gather(*(count(f"{n}") for n in range(6)))
+    counted = await find(ledger, tenant().key)
+    assert counted is not None
+    assert counted.version == 24
 
 
-async def test_a_settlement_moves_the_tenant(ledger: Ledger, clock: ManualClock) -> None:
-    """The tenant's state and the time of its change; a settlement without one leaves it."""
-    assert await ledger.find_tenant(tenant_id="t-1") is None
-    await settle(
-        ledger, await claimed(ledger, clock), RunStatus.SUCCEEDED, tenant_state="provisioning"
+@pytest.mark.parametrize("number", [0, 1, 99, 100, 101, 250, 601])
+async def test_many_are_loaded_at_once(ledger: Ledger, number: int) -> None:
+    """Each key asked for is answered once, with the item or None, however many there are."""
+    there = [tenant(f"t{n}") for n in range(0, number, 7)]
+    for start in range(0, len(there), 50):
+        await commit(ledger, *there[start : start + 50])
+    keys = [f"TENANT#t{n}" for n in range(number)]
+    expected: dict[str, Record | None] = dict.fromkeys(keys)
+    assert await ledger.load(keys) == expected | {record.key: kept(record) for record in there}
+
+
+async def test_a_key_asked_for_twice_is_answered(ledger: Ledger) -> None:
+    """The same key twice is one answer."""
+    await commit(ledger, tenant())
+    assert await ledger.load([tenant().key] * 2) == {tenant().key: kept(tenant())}
+
+
+async def test_due_items_come_the_longest_due_first(ledger: Ledger) -> None:
+    """What is due until the moment, that one included, by its time and not by its key."""
+    moments = [later(n * 10 + n / 1e6) for n in range(12)]
+    runs = [run(f"{(n * 7) % 12:02}", due_at=moment) for n, moment in enumerate(moments)]
+    await commit(ledger, *reversed(runs), run("never"), tenant(), operation())
+    keys = [record.key for record in runs]
+    assert list(await ledger.find_due(before=moments[-1], limit=50)) == keys
+    assert list(await ledger.find_due(before=moments[7], limit=50)) == keys[:8]
+    just_before = later(70 + 6 / 1e6)
+    assert list(await ledger.find_due(before=just_before, limit=50)) == keys[:7]
+    assert list(await ledger.find_due(before=moments[7], limit=3)) == keys[:3]
+    assert list(await ledger.find_due(before=later(-1), limit=50)) == []
+
+
+async def test_all_of_one_moment_are_due(ledger: Ledger) -> None:
+    """Runs that are due at the same time don't hide each other."""
+    runs = [run(f"{n}", due_at=NOW) for n in range(9)]
+    await commit(ledger, *runs)
+    assert set(await ledger.find_due(before=NOW, limit=9)) == {record.key for record in runs}
+    assert len(await ledger.find_due(before=NOW, limit=4)) == 4
+
+
+async def test_what_is_settled_is_due_no_more(ledger: Ledger) -> None:
+    """An item is due when it says so now, whatever it said before."""
+    await commit(ledger, run("a", due_at=NOW), run("b", due_at=later(1)), run("c"))
+    await commit(
+        ledger,
+        run("a", version=1, status=RunStatus.SUCCEEDED),
+        run("b", version=1, due_at=later(5)),
+        run("c", version=1, due_at=later(3)),
     )
-    moved = clock.now()
-    clock.turn(60)
-    await settle(ledger, await claimed(ledger, clock, event_id="event-2"), RunStatus.FAILED)
-    tenant = await ledger.find_tenant(tenant_id="t-1")
-    assert tenant is not None
-    assert (tenant.tenant_id, tenant.state) == ("t-1", "provisioning")
-    assert tenant.changed_at == moved
+    assert list(await ledger.find_due(before=later(4), limit=9)) == ["RUN#c"]
+    assert list(await ledger.find_due(before=later(5), limit=9)) == ["RUN#c", "RUN#b"]
 
 
-async def test_tenants_move_each_for_itself(ledger: Ledger, clock: ManualClock) -> None:
-    """A later move replaces the state of its own tenant alone."""
-    moves = [("t-1", "provisioning"), ("t-2", "provisioning"), ("t-1", "provisioned")]
-    for number, (tenant_id, state) in enumerate(moves):
-        run = await claimed(ledger, clock, event_id=f"event-{number}", tenant_id=tenant_id)
-        await settle(ledger, run, RunStatus.SUCCEEDED, tenant_state=state)
-    for tenant_id, state in (("t-1", "provisioned"), ("t-2", "provisioning")):
-        tenant = await ledger.find_tenant(tenant_id=tenant_id)
-        assert tenant is not None
-        assert tenant.state == state
-
-
-async def test_a_run_without_a_tenant_moves_none(ledger: Ledger, clock: ManualClock) -> None:
-    """A state without a tenant is nobody's."""
-    run = await claimed(ledger, clock, tenant_id=None)
-    await settle(ledger, run, RunStatus.SUCCEEDED, tenant_state="provisioned")
-    assert (await found(ledger, run)).status is RunStatus.SUCCEEDED
-
-
-@pytest.mark.parametrize("status", [RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.RETRY])
-async def test_content_is_a_new_event_after_the_window(
-    ledger: Ledger, clock: ManualClock, status: RunStatus
-) -> None:
-    """The attempt counts on; steps, job and first-seen time are those of a new event."""
-    first = await claimed(ledger, clock, by_content=True)
-    progress = Progress(steps=(step(clock, "open"),), job=JOB)
-    await settle(ledger, first, status, progress=progress)
-    clock.turn(WINDOW_S)
-    second = await claimed(ledger, clock, by_content=True)
-    assert (second.run_id, second.attempt) == (first.run_id, 2)
-    assert (dict(second.steps), second.job) == ({}, None)
-    assert second.first_seen == second.started_at == clock.now()
-    assert await found(ledger, second) == second
-
-
-async def test_content_is_the_same_event_within_the_window(
-    ledger: Ledger, clock: ManualClock
-) -> None:
-    """Up to its last second the window is judged by the first sight alone."""
-    run = await claimed(ledger, clock, by_content=True)
-    clock.turn(WINDOW_S / 2)
-    await settle(ledger, run, RunStatus.SUCCEEDED)
-    clock.turn(WINDOW_S / 2 - 1)
-    assert isinstance(await claim(ledger, clock, by_content=True), Duplicate)
-    clock.turn(1)
-    assert isinstance(await claim(ledger, clock, by_content=True), Claimed)
-
-
-async def test_an_unfinished_content_event_keeps_its_steps_within_the_window(
-    ledger: Ledger, clock: ManualClock
-) -> None:
-    """A redelivery of what failed goes on from where it stopped."""
-    run = await claimed(ledger, clock, by_content=True)
-    opened = step(clock, "open")
-    await settle(ledger, run, RunStatus.RETRY, progress=Progress(steps=(opened,)))
-    clock.turn(WINDOW_S - 1)
-    again = await claimed(ledger, clock, by_content=True)
-    assert dict(again.steps) == {"open": opened}
-    assert again.first_seen == clock.now() - timedelta(seconds=WINDOW_S - 1)
-
-
-async def test_a_reachable_ledger_says_so(ledger: Ledger) -> None:
-    """Readiness asks, and no error is the answer."""
+async def test_a_ledger_that_is_there_passes_its_check(ledger: Ledger) -> None:
+    """There is nothing to say."""
     await ledger.check()
 
 
-async def list_ids(ledger: Ledger, **asked: Any) -> list[str]:
-    page = await ledger.list_runs(**asked)
-    return [run.event_id for run in page.items]
+async def test_a_refused_commit_leaves_what_is_due(ledger: Ledger) -> None:
+    """The index follows the item alone."""
+    await commit(ledger, run(due_at=NOW))
+    await refusal(ledger, [run(version=5), run("other", due_at=NOW)])
+    assert list(await ledger.find_due(before=NOW, limit=9)) == [run().key]
 
 
-async def test_runs_are_listed_the_latest_first(ledger: Ledger, clock: ManualClock) -> None:
-    """In the order in which their events were first seen, whatever became of them since."""
-    for number in range(3):
-        run = await claimed(ledger, clock, event_id=f"event-{number}")
-        await settle(ledger, run, RunStatus.FAILED if number == 0 else RunStatus.SUCCEEDED)
-        clock.turn(1)
-    await claimed(ledger, clock, event_id="event-0")
-    assert await list_ids(ledger) == ["event-2", "event-1", "event-0"]
-
-
-async def test_runs_are_listed_by_what_they_are(ledger: Ledger, clock: ManualClock) -> None:
-    """Tenant, type and status narrow the list, alone and together."""
-    first = await claimed(ledger, clock, event_id="a", tenant_id="t-1")
-    await settle(ledger, first, RunStatus.FAILED)
-    await claimed(ledger, clock, event_id="b", tenant_id="t-2")
-    assert await list_ids(ledger, tenant_id="t-1") == ["a"]
-    assert await list_ids(ledger, status=RunStatus.RUNNING) == ["b"]
-    assert len(await list_ids(ledger, event_type="ORDER")) == 2
-    assert await list_ids(ledger, event_type="OTHER") == []
-    assert await list_ids(ledger, tenant_id="t-2", status=RunStatus.FAILED) == []
-
-
-@pytest.mark.parametrize("pause_s", [0, 1], ids=["of one moment", "one after the other"])
-async def test_pages_have_each_run_once(ledger: Ledger, clock: ManualClock, pause_s: int) -> None:
-    """A run that is added in the meantime moves none of the others; the last page says so."""
-    for number in range(5):
-        await claimed(ledger, clock, event_id=f"event-{number}")
-        clock.turn(pause_s)
-    seen: list[str] = []
-    cursor = None
-    for size in (2, 2, 1):
-        page = await ledger.list_runs(limit=2, cursor=cursor)
-        assert len(page.items) == size
-        seen += [run.event_id for run in page.items]
-        cursor = page.cursor
-        clock.turn(1)
-        await claimed(ledger, clock, event_id=f"late-{len(seen)}")
-    assert cursor is None
-    assert sorted(seen) == [f"event-{number}" for number in range(5)]
-
-
-@pytest.mark.parametrize("cursor", ["", "é", "a", "////", "not one of ours"])
-async def test_a_cursor_of_nobodys_is_refused(ledger: Ledger, cursor: str) -> None:
-    """A list that begins anywhere would hide runs."""
-    with pytest.raises(ValueError, match="no cursor of ours"):
-        await ledger.list_runs(cursor=cursor)
+async def test_the_samples_fill_every_field() -> None:
+    """A field that is added to a record is tried, too."""
+    for full, bare in zip(FULL, BARE, strict=True):
+        for field in attrs.fields(type(full)):
+            if field.default is not attrs.NOTHING and field.name != "version":
+                assert getattr(full, field.name) != getattr(bare, field.name), field.name

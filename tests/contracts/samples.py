@@ -1,0 +1,151 @@
+"""Records to be kept: of every type, as full and as bare as they can be."""
+
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any, TypeVar
+
+import attrs
+
+from orchestrator.core.errors import PayloadMismatch
+from orchestrator.core.lifecycle import Kind, TenantState
+from orchestrator.core.records import (
+    Credentials,
+    Failure,
+    Job,
+    JobRecord,
+    OperationRecord,
+    OperationState,
+    PayloadRecord,
+    Record,
+    RunRecord,
+    RunStatus,
+    Step,
+    TenantRecord,
+)
+
+Kept = TypeVar("Kept", bound=Record)
+
+NOW = datetime(2026, 11, 20, 9, 14, 3, 123456, tzinfo=UTC)
+#: Letters of several planes, quotes, controls, and the marks that keys and JSON are made of.
+TEXT = 'Ünïcode 😀 漢字 \u0000\u001f\u2028 "#~\\/\u200d '
+JOB = Job(id="build:1", builder="CODE_BUILD", job_identifier="build", log_url="https://logs/1?é")
+DEEP: Any = {
+    "list": [1, 1.5, -0.1, None, True, False, TEXT, [], {}, [[[{"a": [{}]}]]]],
+    "": {TEXT: TEXT},
+    "large": [2**53, -(2**63), 1e300, 1e-300],
+}
+
+
+def later(seconds: float) -> datetime:
+    return NOW + timedelta(seconds=seconds)
+
+
+def kept(record: Kept) -> Kept:
+    """The record as it stands once it was written."""
+    return attrs.evolve(record, version=record.version + 1)
+
+
+def run(run_id: str = "run-1", **fields: Any) -> RunRecord:
+    required: dict[str, Any] = {
+        "request_key": "request-1",
+        "event_type": "ORDER",
+        "source": "shop",
+        "event_id": "event-1",
+        "event_time": NOW,
+        "body_digest": "digest",
+        "tenant_id": "tenant-1",
+        "status": RunStatus.RUNNING,
+        "attempt": 1,
+        "first_seen": NOW,
+        "started_at": NOW,
+        "operation_id": "operation-1",
+    }
+    return RunRecord(run_id=run_id, **(required | fields))
+
+
+def operation(operation_id: str = "operation-1", **fields: Any) -> OperationRecord:
+    required: dict[str, Any] = {
+        "tenant_id": "tenant-1",
+        "kind": Kind.PROVISIONING,
+        "request_key": "request-1",
+        "opener": "run-1",
+        "state": OperationState.OPEN,
+        "start_number": 1,
+        "opened_at": NOW,
+    }
+    return OperationRecord(operation_id=operation_id, **(required | fields))
+
+
+def tenant(tenant_id: str = "tenant-1", **fields: Any) -> TenantRecord:
+    required: dict[str, Any] = {"state": TenantState.ACTIVE, "changed_at": NOW}
+    return TenantRecord(tenant_id=tenant_id, **(required | fields))
+
+
+def job(job_id: str = "build:1", **fields: Any) -> JobRecord:
+    required: dict[str, Any] = {"builder": "CODE_BUILD", "operation_id": "operation-1"}
+    return JobRecord(job_id=job_id, **(required | fields))
+
+
+FULL: tuple[Record, ...] = (
+    run(
+        "full",
+        source=TEXT,
+        event_id=TEXT,
+        event_time=NOW.astimezone(timezone(timedelta(hours=-5, minutes=-30))),
+        tenant_id=TEXT,
+        status=RunStatus.FAILED,
+        attempt=7,
+        started_at=later(1e-6),
+        ended_at=later(2),
+        lease_until=later(60),
+        due_at=later(61.000001),
+        possible_until=later(62),
+        waits=3,
+        bugs=2,
+        start_number=4,
+        outcome_of="operation-2",
+        duplicate_of="run-0",
+        steps={name: Step(name=name, result=DEEP, recorded_at=NOW) for name in ("one", TEXT)},
+        job=JOB,
+        note=TEXT,
+        error=Failure(
+            type="X",
+            message=TEXT,
+            errors=(PayloadMismatch("$.a", TEXT), PayloadMismatch("$['é']", "")),
+            traceback="line 1\nline 2",
+        ),
+    ),
+    operation(
+        "full",
+        state=OperationState.OVER,
+        start_number=3,
+        former_state=TenantState.PROVISIONED,
+        tier="PREMIUM",
+        job=JOB,
+        credentials=Credentials(secret=TEXT, context=TEXT, as_of=later(1)),
+        outcome="run-2",
+        ended_at=later(3),
+        succeeded=False,
+        reason=TEXT,
+    ),
+    tenant(TEXT, operation_id="operation-1", tier=TEXT),
+    job(TEXT, start_number=3),
+    PayloadRecord(run_id="full", data=bytes(range(256))),
+)
+BARE: tuple[Record, ...] = (
+    run(
+        "bare",
+        tenant_id=None,
+        steps={"nothing": Step(name="nothing", result=None, recorded_at=NOW)},
+    ),
+    operation("bare", tenant_id=None, kind=None),
+    tenant("bare", state=None),
+    job(""),
+    PayloadRecord(run_id="bare", data=b""),
+)
+#: One item for each value of an enumeration.
+VALUES: tuple[Record, ...] = (
+    *(run(f"run-{status}", status=status) for status in RunStatus),
+    *(operation(f"operation-{kind}", kind=kind) for kind in Kind),
+    *(operation(f"operation-{state}", state=state) for state in OperationState),
+    *(tenant(f"tenant-{state}", state=state) for state in TenantState),
+)

@@ -1,0 +1,329 @@
+"""What only a ledger in DynamoDB does: expiry, its table, and patience with the service."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from datetime import datetime, timedelta
+from typing import Any
+
+import attrs
+import pytest
+import pytest_asyncio
+
+from orchestrator.adapters.aws import AWS
+from orchestrator.adapters.dynamodb_ledger import DynamoDBLedger, table_schema
+from orchestrator.core.errors import PermanentError, TemporaryError
+from orchestrator.core.lifecycle import TenantState
+from orchestrator.core.ports import Conflict
+from orchestrator.core.records import OperationState, PayloadRecord, Record, RunStatus
+from orchestrator.embedded import Fault, open_embedded_aws
+from orchestrator.testing import ManualClock
+from tests.contracts.samples import NOW, job, kept, later, operation, run, tenant
+from tests.dynamodb_local.ledgers import RETENTION_DAYS, build_ledger, open_client
+from tests.dynamodb_local.proxy import (
+    UNPROCESSED,
+    Proxy,
+    broken,
+    conflict,
+    open_proxy,
+    throttled,
+    throttled_transaction,
+)
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+RETENTION = timedelta(days=RETENTION_DAYS)
+CALLS: dict[str, Callable[[DynamoDBLedger], Awaitable[object]]] = {
+    "commit": lambda ledger: ledger.commit([run()], unchanged={}),
+    "load": lambda ledger: ledger.load(["RUN#1"]),
+    "find_due": lambda ledger: ledger.find_due(before=NOW, limit=1),
+    "list_runs": lambda ledger: ledger.list_runs(),
+    "list_runs of a tenant": lambda ledger: ledger.list_runs(tenant_id="t"),
+    "list_tenants": lambda ledger: ledger.list_tenants(),
+    "check": lambda ledger: ledger.check(),
+}
+
+
+@attrs.frozen
+class Table:
+    """A ledger with an empty table behind a proxy; `pauses` are those that it made."""
+
+    ledger: DynamoDBLedger
+    name: str
+    proxy: Proxy
+    aws: AWS
+    pauses: list[float]
+
+    def requests(self, action: str) -> list[Any]:
+        """The parameters of an action's requests to this table."""
+        return [asked for name, asked in self.proxy.calls if name == action]
+
+    async def item(self, key: str) -> dict[str, Any]:
+        """An item as DynamoDB has it."""
+        client = await self.aws.dynamodb()
+        answer = await client.get_item(TableName=self.name, Key={"key": {"S": key}})
+        return dict(answer["Item"])
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=["moto", "DynamoDB Local"])
+async def way(request: pytest.FixtureRequest) -> AsyncIterator[tuple[Proxy, AWS]]:
+    """A way to a DynamoDB, and the SDK on it."""
+    async with AsyncExitStack() as stack:
+        if request.param == "moto":
+            url = (await stack.enter_async_context(open_embedded_aws())).endpoint_url
+        else:
+            url = request.getfixturevalue("dynamodb_local")
+        proxy = await stack.enter_async_context(open_proxy(url))
+        yield proxy, await stack.enter_async_context(open_client(proxy.url))
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def table(way: tuple[Proxy, AWS], clock: ManualClock) -> Table:
+    proxy, aws = way
+    pauses: list[float] = []
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+
+    ledger, name = build_ledger(aws, clock, pause=pause)
+    proxy.forget()
+    assert await ledger.create()
+    proxy.calls.clear()
+    return Table(ledger, name, proxy, aws, pauses)
+
+
+@pytest.mark.parametrize(
+    ("record", "since"),
+    [
+        (run(status=RunStatus.SUCCEEDED, ended_at=later(5)), later(5)),
+        (run(status=RunStatus.FAILED, ended_at=later(5)), later(5)),
+        (run(status=RunStatus.DUPLICATE, ended_at=later(5)), later(5)),
+        (run(status=RunStatus.RETRY, ended_at=later(5)), None),
+        (run(status=RunStatus.RUNNING), None),
+        (operation(state=OperationState.OPEN), None),
+        (operation(state=OperationState.OVER, ended_at=later(5)), later(5)),
+        (operation(state=OperationState.GIVEN_BACK, ended_at=later(5)), later(5)),
+        (tenant(state=None), None),
+        *((tenant(state=state), None) for state in TenantState),
+    ],
+    ids=lambda value: getattr(value, "status", None) or getattr(value, "state", None),
+)
+async def test_what_is_over_expires(table: Table, record: Record, since: datetime | None) -> None:
+    """A finished run or operation goes when its retention is over; all else stays."""
+    await table.ledger.commit([record], unchanged={})
+    expires = (await table.item(record.key)).get("expires_at")
+    assert expires == (since and {"N": str(int((since + RETENTION).timestamp()))})
+
+
+@pytest.mark.parametrize("record", [job(), PayloadRecord(run_id="1", data=b"1")])
+async def test_what_belongs_to_a_run_outlives_it(
+    table: Table, clock: ManualClock, record: Record
+) -> None:
+    """A payload and a job are written before the end, so they are kept for longer."""
+    await table.ledger.commit([record], unchanged={})
+    expires = clock.now() + 2 * RETENTION
+    assert (await table.item(record.key))["expires_at"] == {"N": str(int(expires.timestamp()))}
+
+
+async def test_what_goes_on_expires_no_more(table: Table) -> None:
+    """A run that is taken up again is kept, whatever was said of it before."""
+    await table.ledger.commit([run(status=RunStatus.FAILED, ended_at=NOW)], unchanged={})
+    await table.ledger.commit([run(version=1, status=RunStatus.RETRY)], unchanged={})
+    assert "expires_at" not in await table.item(run().key)
+
+
+async def test_the_table_is_made_once(table: Table) -> None:
+    """A second time says that it was there, and leaves what it holds."""
+    await table.ledger.commit([run()], unchanged={})
+    assert not await table.ledger.create()
+    assert await table.ledger.load([run().key]) == {run().key: kept(run())}
+
+
+async def test_the_table_is_what_the_ledger_needs(table: Table) -> None:
+    """On demand, its indexes hold keys alone, and it clears away by `expires_at`."""
+    client = await table.aws.dynamodb()
+    made: Any = (await client.describe_table(TableName=table.name))["Table"]
+    wanted = table_schema(table.name)
+    assert made["KeySchema"] == wanted["KeySchema"]
+    assert made["BillingModeSummary"]["BillingMode"] == "PAY_PER_REQUEST"
+    indexes = {index["IndexName"]: index for index in made["GlobalSecondaryIndexes"]}
+    assert set(indexes) == {"due", "list", "status", "tenant"}
+    assert all(index["Projection"]["ProjectionType"] == "KEYS_ONLY" for index in indexes.values())
+    expiry = await client.describe_time_to_live(TableName=table.name)
+    assert expiry["TimeToLiveDescription"] == {
+        "TimeToLiveStatus": "ENABLED",
+        "AttributeName": "expires_at",
+    }
+
+
+@pytest.mark.parametrize("call", CALLS)
+async def test_a_missing_table_is_temporary(table: Table, clock: ManualClock, call: str) -> None:
+    """Somebody will make it: no event is given up for it."""
+    ledger, _ = build_ledger(table.aws, clock)
+    with pytest.raises(TemporaryError, match="ResourceNotFoundException"):
+        await CALLS[call](ledger)
+
+
+async def test_the_permissions_are_those_needed(table: Table) -> None:
+    """What `check` tells people to allow is what the ledger does."""
+    for call in CALLS.values():
+        await call(table.ledger)
+    await table.ledger.commit([], unchanged={"RUN#none": 0})
+    needed = {
+        "TransactWriteItems": {"dynamodb:PutItem", "dynamodb:ConditionCheckItem"},
+        "BatchGetItem": {"dynamodb:BatchGetItem"},
+        "Query": {"dynamodb:Query"},
+    }
+    done = {f"{right}" for action, _ in table.proxy.calls for right in needed[action]}
+    assert done == {right for one in table.ledger.permissions for right in one.actions}
+
+
+async def test_a_commit_and_a_load_are_one_request_each(table: Table) -> None:
+    """However many items there are, up to what DynamoDB takes at once."""
+    records = [tenant(f"{n}") for n in range(99)]
+    await table.ledger.commit(records, unchanged={"RUN#none": 0})
+    await table.ledger.load([record.key for record in records])
+    assert [action for action, _ in table.proxy.calls] == ["TransactWriteItems", "BatchGetItem"]
+
+
+async def test_reads_are_consistent(table: Table) -> None:
+    """What a commit wrote before is seen."""
+    await table.ledger.load(["RUN#1"])
+    (asked,) = table.requests("BatchGetItem")
+    assert asked["RequestItems"][table.name]["ConsistentRead"] is True
+
+
+async def test_what_dynamodb_left_unread_is_read(table: Table) -> None:
+    """UnprocessedKeys are asked for again, after growing pauses."""
+    records = [tenant(f"{n}") for n in range(90)]
+    await table.ledger.commit(records, unchanged={})
+    table.proxy.inject("BatchGetItem", *[UNPROCESSED] * 3)
+    keys = [*(record.key for record in records), *(f"RUN#{n}" for n in range(60))]
+    found = await table.ledger.load(keys)
+    assert list(found) == keys
+    assert [one for one in found.values() if one] == [kept(record) for record in records]
+    assert table.pauses == sorted(set(table.pauses))
+    assert len(table.pauses) == 3
+
+
+async def test_patience_with_unread_keys_ends(table: Table) -> None:
+    """Keys that are never read are a temporary failure, not items that aren't there."""
+    table.proxy.inject("BatchGetItem", *[UNPROCESSED] * 5)
+    with pytest.raises(TemporaryError, match="BatchGetItem"):
+        await table.ledger.load(["RUN#1"])
+    assert len(table.requests("BatchGetItem")) == 5
+
+
+async def test_the_next_load_is_as_patient(table: Table) -> None:
+    """Patience is for each call, and a page of many batches isn't tired by its length."""
+    for _ in range(2):
+        table.proxy.inject("BatchGetItem", *[UNPROCESSED] * 4)
+        assert await table.ledger.load(["RUN#1"]) == {"RUN#1": None}
+
+
+TRANSIENT = {
+    "TransactionConflict": conflict(),
+    "ThrottlingError": throttled_transaction(),
+    "ProvisionedThroughputExceeded": Fault.error("ProvisionedThroughputExceeded"),
+}
+
+
+@pytest.mark.parametrize("reason", TRANSIENT)
+async def test_a_cancelled_transaction_is_tried_again(table: Table, reason: str) -> None:
+    """It wrote nothing, for a reason that passes; each pause is longer than the one before."""
+    table.proxy.inject("TransactWriteItems", *[TRANSIENT[reason]] * 4)
+    await table.ledger.commit([run()], unchanged={"TENANT#none": 0})
+    assert await table.ledger.load([run().key]) == {run().key: kept(run())}
+    assert table.pauses == sorted(set(table.pauses))
+    assert len(table.pauses) == 4
+
+
+@pytest.mark.parametrize("reason", TRANSIENT)
+async def test_patience_with_cancelled_transactions_ends(table: Table, reason: str) -> None:
+    """Then it is a temporary failure that says why, and nothing was written."""
+    table.proxy.inject("TransactWriteItems", *[TRANSIENT[reason]] * 5)
+    with pytest.raises(TemporaryError, match=reason):
+        await table.ledger.commit([run()], unchanged={})
+    assert await table.ledger.load([run().key]) == {run().key: None}
+    assert len(table.requests("TransactWriteItems")) == 5
+
+
+async def test_a_try_anew_can_lose(table: Table) -> None:
+    """Whoever met another transaction is told what that one wrote."""
+    await table.ledger.commit([run()], unchanged={})
+    table.proxy.inject("TransactWriteItems", conflict())
+    with pytest.raises(Conflict) as refused:
+        await table.ledger.commit([run(note="mine")], unchanged={})
+    assert refused.value.items == {run().key: kept(run())}
+
+
+@pytest.mark.parametrize("fault", [Fault.reset, throttled, broken])
+async def test_a_failed_request_is_sent_again(table: Table, fault: Callable[[], Fault]) -> None:
+    """The SDK tries a second time by itself, whatever it was that was asked."""
+    for action in ("TransactWriteItems", "BatchGetItem", *["Query"] * 4):
+        table.proxy.inject(action, fault())
+    await asyncio.gather(*(call(table.ledger) for call in CALLS.values()))
+    assert table.proxy.injected.total() == 6
+
+
+@pytest.mark.parametrize("fault", [Fault.reset, throttled, broken])
+async def test_a_request_that_fails_twice_is_temporary(
+    table: Table, fault: Callable[[], Fault]
+) -> None:
+    """More patience is the sweep's."""
+    for action in ("TransactWriteItems", "BatchGetItem"):
+        table.proxy.inject(action, fault(), fault())
+    called = (CALLS["commit"](table.ledger), CALLS["load"](table.ledger))
+    failures = await asyncio.gather(*called, return_exceptions=True)
+    assert [type(failure) for failure in failures] == [TemporaryError] * 2
+
+
+async def test_a_list_that_fails_leaves_nothing_behind(table: Table) -> None:
+    """It asks many partitions at once, and once it has failed none is asked any more."""
+    table.proxy.inject("Query", Fault.error("AccessDeniedException"))
+    with pytest.raises(TemporaryError, match="AccessDenied"):
+        await table.ledger.list_runs()
+    at_work = {getattr(task.get_coro(), "__qualname__", "") for task in asyncio.all_tasks()}
+    assert [name for name in at_work if name.startswith("DynamoDBLedger")] == []
+
+
+async def test_too_large_an_item_is_permanent(table: Table) -> None:
+    """What DynamoDB will never take isn't tried again."""
+    with pytest.raises(PermanentError):
+        await table.ledger.commit([PayloadRecord(run_id="1", data=b"x" * 420_000)], unchanged={})
+    assert len(table.requests("TransactWriteItems")) == 1
+
+
+async def test_both_answers_lost_are_temporary(table: Table) -> None:
+    """Nobody knows whether it was written; whoever tries again is told his own record."""
+    table.proxy.inject("TransactWriteItems", Fault.answer_lost(), Fault.reset())
+    with pytest.raises(TemporaryError) as unknown:
+        await table.ledger.commit([run()], unchanged={})
+    assert not unknown.value.nothing_done
+    with pytest.raises(Conflict) as refused:
+        await table.ledger.commit([run()], unchanged={})
+    assert refused.value.items == {run().key: kept(run())}
+
+
+@pytest.mark.parametrize("way", ["DynamoDB Local"], indirect=True)
+async def test_a_commit_does_not_lose_to_itself(table: Table) -> None:
+    """When the answer is lost, the SDK's second try is the same write and is told so."""
+    await table.ledger.commit([run()], unchanged={})
+    table.proxy.inject("TransactWriteItems", Fault.answer_lost())
+    await table.ledger.commit([run(version=1, note="mine"), tenant()], unchanged={"OP#none": 0})
+    mine = run(version=2, note="mine")
+    assert await table.ledger.load([mine.key, tenant().key]) == {
+        mine.key: mine,
+        tenant().key: kept(tenant()),
+    }
+    *_, first, second = table.requests("TransactWriteItems")
+    assert first["ClientRequestToken"] == second["ClientRequestToken"]
+
+
+async def test_two_commits_have_two_tokens(table: Table) -> None:
+    """The same write asked for twice is two writes, and the second loses."""
+    await table.ledger.commit([run()], unchanged={})
+    with pytest.raises(Conflict):
+        await table.ledger.commit([run()], unchanged={})
+    first, second = table.requests("TransactWriteItems")
+    assert first["ClientRequestToken"] != second["ClientRequestToken"]

@@ -1,0 +1,248 @@
+"""What every ledger does, part two: it lists runs and tenants, page by page."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+from itertools import product
+from typing import Any, TypeVar
+
+import pytest
+
+from orchestrator.core.lifecycle import TenantState
+from orchestrator.core.pages import Page, encode_cursor
+from orchestrator.core.ports import Ledger
+from orchestrator.core.records import Record, RunRecord, RunStatus
+from tests.contracts.samples import kept, later, operation, run, tenant
+
+Item = TypeVar("Item")
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+WRONG_CURSORS = ["", "A", "~~~~", "a b c", "é", "=", "_w", "gICA", encode_cursor("x" * 3000)]
+
+
+async def commit(ledger: Ledger, *records: Record) -> None:
+    for start in range(0, len(records), 100):
+        await ledger.commit(records[start : start + 100], unchanged={})
+
+
+async def read_all(list_page: Callable[..., Awaitable[Page[Item]]], *, limit: int) -> list[Item]:
+    """All pages in a row; each but the last is full, and no cursor leads to an empty one."""
+    read: list[Item] = []
+    cursor: str | None = None
+    while True:
+        one = await list_page(cursor=cursor)
+        assert one.items or cursor is None
+        read += one.items
+        if one.cursor is None:
+            return read
+        assert len(one.items) == limit
+        cursor = one.cursor
+
+
+def ids(page: Page[RunRecord]) -> list[str]:
+    return [record.run_id for record in page.items]
+
+
+#: Filters, and how many runs of the test match them.
+PAGED: list[tuple[dict[str, Any], int]] = [
+    ({}, 15),
+    ({"tenant_id": "t-1"}, 15),
+    ({"event_type": "REFUND"}, 3),
+    ({"status": RunStatus.FAILED}, 3),
+    ({"tenant_id": "t-1", "status": RunStatus.FAILED}, 3),
+    ({"tenant_id": "t-2"}, 0),
+]
+TENANTS = (None, "t-1", "t-2")
+TYPES = ("ORDER", "REFUND")
+
+
+async def test_runs_are_listed_by_every_filter(ledger: Ledger) -> None:
+    """Any filters together: the runs that match them all, the one first seen last first."""
+    facts = list(product(TENANTS, TYPES, RunStatus))
+    runs = [
+        kept(
+            run(
+                f"{(n * 7) % len(facts):02}",
+                tenant_id=tenant_id,
+                event_type=event_type,
+                status=status,
+                first_seen=later(n / 1e6),
+            )
+        )
+        for n, (tenant_id, event_type, status) in enumerate(facts)
+    ]
+    await commit(ledger, *(_unwritten(record) for record in runs), tenant("t-1"), operation())
+    for tenant_id, event_type, status in product(TENANTS, (None, *TYPES), (None, *RunStatus)):
+        page = await ledger.list_runs(tenant_id=tenant_id, event_type=event_type, status=status)
+        assert page == Page(
+            [
+                record
+                for record in reversed(runs)
+                if tenant_id in (None, record.tenant_id)
+                and event_type in (None, record.event_type)
+                and status in (None, record.status)
+            ],
+            None,
+        )
+
+
+def _unwritten(record: RunRecord) -> RunRecord:
+    return run(
+        record.run_id,
+        tenant_id=record.tenant_id,
+        event_type=record.event_type,
+        status=record.status,
+        first_seen=record.first_seen,
+    )
+
+
+async def test_nothing_is_a_page(ledger: Ledger) -> None:
+    """A ledger without runs and tenants has one empty page of each."""
+    assert await ledger.list_runs() == Page([], None)
+    assert await ledger.list_runs(tenant_id="t", status=RunStatus.FAILED) == Page([], None)
+    assert await ledger.list_tenants() == Page([], None)
+
+
+async def test_pages_make_the_whole_list(ledger: Ledger) -> None:
+    """Page by page, of any size, every run comes once and in order, however few match."""
+    statuses = list(RunStatus)
+    runs = [
+        run(
+            f"{(n * 7) % 15:02}",
+            tenant_id="t-1",
+            event_type="REFUND" if n in (3, 9, 14) else "ORDER",
+            status=statuses[n % 5],
+            first_seen=later(n // 3),  # three each moment
+        )
+        for n in range(15)
+    ]
+    await commit(ledger, *runs)
+    runs.sort(key=lambda record: (record.first_seen, record.run_id), reverse=True)
+    for filters, number in PAGED:
+        matching = [
+            kept(record)
+            for record in runs
+            if all(getattr(record, name) == value for name, value in filters.items())
+        ]
+        assert len(matching) == number
+        for limit in {number // 3 or 1, number or 1, number + 1}:
+            list_runs = partial(ledger.list_runs, **filters, limit=limit)
+            assert await read_all(list_runs, limit=limit) == matching
+
+
+async def test_pages_stay_where_they_are(ledger: Ledger) -> None:
+    """Runs that come or move on while somebody reads neither repeat nor hide a run."""
+    runs = [run(f"{n}", first_seen=later(n)) for n in range(6)]
+    await commit(ledger, *runs)
+    first = await ledger.list_runs(limit=2)
+    assert ids(first) == ["5", "4"]
+    await commit(
+        ledger,
+        run("new", first_seen=later(10)),
+        run("5", first_seen=later(5), version=1, status=RunStatus.FAILED),
+        run("3", first_seen=later(3), version=1, status=RunStatus.SUCCEEDED),
+    )
+    second = await ledger.list_runs(limit=2, cursor=first.cursor)
+    assert ids(second) == ["3", "2"]
+    await commit(ledger, run("4", first_seen=later(4), version=1, status=RunStatus.RETRY))
+    third = await ledger.list_runs(limit=2, cursor=second.cursor)
+    assert (ids(third), third.cursor) == (["1", "0"], None)
+    again = await ledger.list_runs(limit=2, cursor=first.cursor)
+    assert ids(again) == ["3", "2"]
+
+
+async def test_what_moves_on_is_not_hidden(ledger: Ledger) -> None:
+    """A run or tenant whose status changes at this very moment is listed, as one or the other."""
+    await commit(ledger, run(), tenant())
+    is_over = asyncio.Event()
+
+    async def move_on() -> None:
+        version = 1
+        while not is_over.is_set():
+            await commit(
+                ledger,
+                run(version=version, status=(RunStatus.RETRY, RunStatus.RUNNING)[version % 2]),
+                tenant(version=version, state=list(TenantState)[version % 2]),
+            )
+            version += 1
+            await asyncio.sleep(0)
+
+    moving = asyncio.create_task(move_on())
+    try:
+        for _ in range(25):
+            assert ids(await ledger.list_runs()) == [run().run_id]
+            assert len((await ledger.list_tenants()).items) == 1
+            await asyncio.sleep(0)
+    finally:
+        is_over.set()
+        await moving
+
+
+async def test_a_list_by_status_shows_what_stands_now(ledger: Ledger) -> None:
+    """A run is listed under the status that it has, and under no other."""
+    runs = [run(f"{n}", first_seen=later(n)) for n in range(4)]
+    await commit(ledger, *runs)
+    page = await ledger.list_runs(status=RunStatus.RUNNING, limit=2)
+    assert ids(page) == ["3", "2"]
+    moved = [
+        run(f"{n}", first_seen=later(n), version=1, status=RunStatus.SUCCEEDED) for n in (1, 3)
+    ]
+    await commit(ledger, *moved)
+    rest = await ledger.list_runs(status=RunStatus.RUNNING, limit=2, cursor=page.cursor)
+    assert (ids(rest), rest.cursor) == (["0"], None)
+    listed = await ledger.list_runs(status=RunStatus.SUCCEEDED)
+    assert ids(listed) == ["3", "1"]
+    assert list(listed.items) == [kept(record) for record in reversed(moved)]
+
+
+async def test_a_cursor_serves_any_list_of_runs(ledger: Ledger) -> None:
+    """It is a place in the order of all runs, so filters may change behind it."""
+    await commit(ledger, *(run(f"{n}", first_seen=later(n), tenant_id="t") for n in range(4)))
+    cursor = (await ledger.list_runs(limit=2)).cursor
+    assert ids(await ledger.list_runs(tenant_id="t", cursor=cursor)) == ["1", "0"]
+    assert ids(await ledger.list_runs(status=RunStatus.RUNNING, cursor=cursor)) == ["1", "0"]
+
+
+@pytest.mark.parametrize("limit", [3, 50])
+async def test_tenants_are_listed_by_state(ledger: Ledger, limit: int) -> None:
+    """By each state and all together, in the order of their ids, page by page."""
+    states = list(TenantState)
+    tenants = [tenant(f"t-{n:02}", state=states[n * 7 % len(states)]) for n in range(25)]
+    await commit(ledger, *reversed(tenants), tenant("t-unseen", state=None), run(), operation())
+    for state in (None, *states):
+        list_tenants = partial(ledger.list_tenants, state=state, limit=limit)
+        read = await read_all(list_tenants, limit=limit)
+        assert read == [kept(one) for one in tenants if state in (None, one.state)]
+
+
+async def test_tenants_stay_where_they_are(ledger: Ledger) -> None:
+    """A tenant that comes or changes its state moves none of the others."""
+    await commit(ledger, *(tenant(name) for name in "bdfh"))
+    first = await ledger.list_tenants(limit=2)
+    assert [one.tenant_id for one in first.items] == ["b", "d"]
+    changed = tenant("f", version=1, state=TenantState.DEPLOYING)
+    await commit(ledger, tenant("a"), tenant("g"), changed)
+    second = await ledger.list_tenants(limit=2, cursor=first.cursor)
+    assert [one.tenant_id for one in second.items] == ["f", "g"]
+    third = await ledger.list_tenants(limit=2, cursor=second.cursor)
+    assert [one.tenant_id for one in third.items] == ["h"]
+    active = await ledger.list_tenants(state=TenantState.ACTIVE)
+    assert [one.tenant_id for one in active.items] == ["a", "b", "d", "g", "h"]
+
+
+async def test_tenants_of_any_name_are_listed(ledger: Ledger) -> None:
+    """Whatever an id is made of, the tenant comes in its place."""
+    names = ["\t", "\n1", " ", " a", "!", "0", "A", "a", "~", "é", "漢", "\uffff", "😀"]
+    await commit(ledger, *(tenant(name) for name in reversed(names)))
+    read = await read_all(partial(ledger.list_tenants, limit=3), limit=3)
+    assert [one.tenant_id for one in read] == names
+
+
+async def test_a_wrong_cursor_is_told(ledger: Ledger) -> None:
+    """A cursor that no list gave is a ValueError, not an empty page and not a failure of ours."""
+    for cursor in WRONG_CURSORS:
+        with pytest.raises(ValueError, match="no cursor of ours"):
+            await ledger.list_runs(cursor=cursor)
+        with pytest.raises(ValueError, match="no cursor of ours"):
+            await ledger.list_tenants(cursor=cursor)

@@ -1,0 +1,28 @@
+"""The fixture `dynamodb_local`; `tests/conftest.py` imports it, so that every test may use it."""
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from tests.dynamodb_local.server import MissingTool, running_dynamodb_local
+
+#: Set to 1 where nothing may be left out: then what is missing fails the tests.
+REQUIRE_ALL = "ORCHESTRATOR_TESTS_REQUIRE_ALL"
+
+
+@pytest.fixture(scope="session")
+def dynamodb_local() -> Iterator[str]:
+    """The URL of an empty DynamoDB Local; each test makes tables of its own."""
+    with ExitStack() as stack:
+        try:
+            url = stack.enter_context(running_dynamodb_local())
+        except MissingTool as missing:
+            reason = str(missing)
+        else:
+            yield url
+            return
+    if os.environ.get(REQUIRE_ALL) == "1":
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)

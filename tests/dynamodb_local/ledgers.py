@@ -1,0 +1,60 @@
+"""A ledger over a DynamoDB that stands somewhere on 127.0.0.1, with a table of its own."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from orchestrator.adapters.aws import AWS, open_aws
+from orchestrator.adapters.dynamodb_ledger import DynamoDBLedger
+from orchestrator.core.ports import Clock
+from orchestrator.embedded.codebuild import REGION
+
+RETENTION_DAYS = 90.0
+
+
+@asynccontextmanager
+async def open_client(url: str) -> AsyncIterator[AWS]:
+    """AWS as the service opens it, with the DynamoDB at the URL."""
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in {
+            "AWS_ENDPOINT_URL": url,
+            "AWS_ACCESS_KEY_ID": "testing",
+            "AWS_SECRET_ACCESS_KEY": "testing",
+            "AWS_DEFAULT_REGION": REGION,
+        }.items():
+            environment.setenv(name, value)
+        async with open_aws(
+            dynamodb_region=None, events_region=None, connect_timeout_s=5, read_timeout_s=20
+        ) as aws:
+            await aws.dynamodb()
+            yield aws
+
+
+def build_ledger(
+    aws: AWS, clock: Clock, *, pause: Callable[[float], Awaitable[None]] | None = None
+) -> tuple[DynamoDBLedger, str]:
+    """A ledger and the name of its table, which has still to be made.
+
+    Without a `pause` of its own it doesn't waste a test's time by pausing.
+    """
+    table = f"ledger-{uuid.uuid4()}"
+    ledger = DynamoDBLedger(
+        aws.dynamodb, clock, table=table, retention_days=RETENTION_DAYS, pause=pause or _go_on
+    )
+    return ledger, table
+
+
+async def _go_on(_seconds: float) -> None:
+    await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def open_dynamodb_ledger(url: str, clock: Clock) -> AsyncIterator[DynamoDBLedger]:
+    """A ledger with an empty table."""
+    async with open_client(url) as aws:
+        ledger, _ = build_ledger(aws, clock)
+        assert await ledger.create()
+        yield ledger
