@@ -9,7 +9,7 @@ from aiohttp.test_utils import TestClient
 
 from orchestrator import Settings, create_app
 from orchestrator.embedded import CodeBuildStandIn, EmbeddedAWS, open_codebuild
-from orchestrator.settings import Aws, LedgerSettings, Operations, Tiers
+from orchestrator.settings import Aws, Intake, LedgerSettings, Operations, Tiers
 from orchestrator.testing import ManualClock
 from tests.dynamodb_local.fixtures import dynamodb_local as dynamodb_local
 
@@ -54,8 +54,12 @@ async def codebuild(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[CodeBuildS
 
 @pytest.fixture
 def settings() -> Settings:
-    """Ledger and tiers in memory, no sweep by itself, and no patience with AWS."""
+    """Ledger and tiers in memory, no sweep by itself, and no patience with AWS.
+
+    The deadline is no slow machine's business.
+    """
     return Settings(
+        intake=Intake(deadline_s=60),
         ledger=LedgerSettings(backend="memory"),
         operations=Operations(reconcile_every_s=0),
         tiers=Tiers(backend="static", static=TIERS),

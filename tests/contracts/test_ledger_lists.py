@@ -33,6 +33,7 @@ async def read_all(list_page: Callable[..., Awaitable[Page[Item]]], *, limit: in
     while True:
         one = await list_page(cursor=cursor)
         assert one.items or cursor is None
+        assert len(read) < 100  # whoever reads the first page for ever must not hang here
         read += one.items
         if one.cursor is None:
             return read
