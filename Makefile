@@ -3,7 +3,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test lint types imports openapi docker check bench lock clean
+.PHONY: help demo dev test soak lint types imports openapi docker check bench lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -16,6 +16,9 @@ dev: .venv/ready  ## run the service with an embedded AWS on http://127.0.0.1:80
 
 test: .venv/ready  ## run the tests
 	$(BIN)/python -m pytest $(ARGS)
+
+soak: .venv/ready  ## the races and the model of the ledger, in large counts
+	SOAK=1 SOAK_OPERATIONS=400 $(BIN)/python -m pytest tests/integration/test_races.py tests/integration/test_ledger_model.py
 
 lint: .venv/ready  ## ruff and hadolint
 	$(BIN)/ruff check .

@@ -1,7 +1,7 @@
 """Three service processes and one ledger: every event many times at once, one build for each.
 
-SOAK_OPERATIONS is how many operations there are. CI's few are moto's doing: it copies the whole
-table for each item of a transaction, so its time grows with the square.
+The ledger is on Amazon's own engine, behind a proxy that has transactions meet and loses
+answers. SOAK_OPERATIONS is how many operations there are.
 """
 
 import asyncio
@@ -13,6 +13,8 @@ from pathlib import Path
 import attrs
 import pytest
 
+from orchestrator.embedded import Fault
+from tests.dynamodb_local.proxy import conflict, open_proxy
 from tests.integration.processes import (
     PATIENCE_S,
     Answer,
@@ -24,7 +26,9 @@ from tests.integration.processes import (
     until,
 )
 
-OPERATIONS = int(os.environ.get("SOAK_OPERATIONS", "4"))
+OPERATIONS = int(os.environ.get("SOAK_OPERATIONS", "40"))
+#: Of the ledger's writes, so many go wrong.
+FAULTS = 0.1
 DUPLICATES = 50
 #: Senders come back at once until they hear 200; they hear it long before so many rounds.
 ROUNDS = 30
@@ -56,9 +60,15 @@ class Sending:
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with open_world(tmp_path) as opened:
+async def world(tmp_path: Path, dynamodb_local: str) -> AsyncIterator[World]:
+    async with (
+        open_proxy(dynamodb_local) as proxy,
+        open_world(tmp_path, dynamodb_url=proxy.url) as opened,
+    ):
+        faults = (conflict(), Fault.answer_lost())
+        proxy.inject_at_random("TransactWriteItems", FAULTS, *faults, seed=1)
         yield opened
+        assert set(proxy.injected) == {"TransactionConflict", "answer_lost"}
 
 
 @attrs.define
