@@ -239,6 +239,8 @@ def init(config: str | None) -> None:
     from orchestrator.app import make_ledger
 
     settings = _load_settings(config)
+    if settings.ledger.backend == "memory":
+        raise click.UsageError("There is no table to make: ledger.backend is memory.")
     made = asyncio.run(make_ledger(settings))
     name = f"ledger table {settings.ledger.table}"
     click.echo(f"made the {name}" if made else f"the {name} is there already")

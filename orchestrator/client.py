@@ -80,7 +80,8 @@ class Client:
         async with self._http.post(address, data=text, headers=headers) as answer:
             sent = Sent(answer.status, dict(answer.headers), await answer.json(content_type=None))
         location = sent.headers.get("Location") or sent.answer.get("instance", "")
-        if "/runs/" in location:
+        # An instance that is the request itself leads to no run.
+        if "/runs/" in location and location != address.path:
             sent = attrs.evolve(sent, run=await self._get(self._base.join(URL(location))))
         return sent
 

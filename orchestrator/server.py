@@ -2,11 +2,12 @@
 
 import asyncio
 import multiprocessing
-import multiprocessing.connection
-import multiprocessing.context
 import signal
 import socket
 from collections.abc import Callable
+from multiprocessing.connection import wait
+from multiprocessing.context import ForkProcess
+from multiprocessing.synchronize import Event
 from types import FrameType
 
 import structlog
@@ -21,6 +22,10 @@ _CLOSE_S = 3.0
 log = structlog.get_logger("orchestrator.server")
 
 
+class WorkerDidNotStartError(Exception):
+    """A worker ended before it could serve; its log says why."""
+
+
 def run_workers(
     build_app: Callable[[], web.Application], *, host: str, port: int, workers: int
 ) -> None:
@@ -28,43 +33,64 @@ def run_workers(
 
     Raises:
         OSError: the port can't be had.
+        WorkerDidNotStartError: a worker ended before it could serve.
+        Exception: whatever `build_app` raises.
     """
+    app = build_app()
     listener = _listen(host, port)
     if workers == 1:
-        asyncio.run(run_server(build_app(), listener))
+        asyncio.run(run_server(app, listener))
         return
-    # Forked before there is an event loop, so that all of them accept from one socket.
-    fork = multiprocessing.get_context("fork")
-    children = [_start_worker(fork, build_app, listener) for _ in range(workers)]
-    asked_to_stop = False
+    _Workers(build_app, listener).run(workers)
 
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        nonlocal asked_to_stop
-        asked_to_stop = True
-        for child in children:
+
+class _Workers:
+    """Forked before there is an event loop, so that all of them accept from one socket."""
+
+    def __init__(self, build_app: Callable[[], web.Application], listener: socket.socket) -> None:
+        self._build_app = build_app
+        self._listener = listener
+        self._fork = multiprocessing.get_context("fork")
+        self._children: dict[ForkProcess, Event] = {}
+        self._is_stopping = False
+
+    def run(self, workers: int) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        for _ in range(workers):
+            self._start()
+        while self._children:
+            ended = wait([child.sentinel for child in self._children])
+            for child in [one for one in self._children if one.sentinel in ended]:
+                child.join()
+                self._replace(child, has_served=self._children.pop(child).is_set())
+
+    def _replace(self, ended: ForkProcess, *, has_served: bool) -> None:
+        if self._is_stopping:
+            return
+        if not has_served:
+            self._stop()
+            raise WorkerDidNotStartError("A worker ended before it could serve.")
+        log.error("worker ended, another one begins", exit_code=ended.exitcode)
+        self._start()
+
+    def _start(self) -> None:
+        serves = self._fork.Event()
+        child = self._fork.Process(target=self._work, args=(serves,))
+        child.start()
+        self._children[child] = serves
+        if self._is_stopping:  # it was asked to while this one began
             child.terminate()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
-    while any(child.is_alive() for child in children):
-        multiprocessing.connection.wait([child.sentinel for child in children if child.is_alive()])
-        for index, child in enumerate(children):
-            if not asked_to_stop and not child.is_alive():
-                log.error("worker ended, another one begins", exit_code=child.exitcode)
-                children[index] = _start_worker(fork, build_app, listener)
+    def _work(self, serves: Event) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_DFL)
+        asyncio.run(run_server(self._build_app(), self._listener, on_listening=serves.set))
 
-
-def _start_worker(
-    fork: multiprocessing.context.ForkContext,
-    build_app: Callable[[], web.Application],
-    listener: socket.socket,
-) -> multiprocessing.context.ForkProcess:
-    def work() -> None:
-        asyncio.run(run_server(build_app(), listener))
-
-    child = fork.Process(target=work)
-    child.start()
-    return child
+    def _stop(self, _number: int = 0, _frame: FrameType | None = None) -> None:
+        self._is_stopping = True
+        for child in self._children:
+            child.terminate()
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -72,7 +98,12 @@ def _listen(host: str, port: int) -> socket.socket:
     return socket.create_server((host, port), family=family, backlog=128)
 
 
-async def run_server(app: web.Application, listener: socket.socket) -> None:
+async def run_server(
+    app: web.Application,
+    listener: socket.socket,
+    *,
+    on_listening: Callable[[], None] = lambda: None,
+) -> None:
     """Serve until SIGTERM or SIGINT, then drain: readiness says no while work is finished."""
     asked_to_stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -82,6 +113,7 @@ async def run_server(app: web.Application, listener: socket.socket) -> None:
     try:
         await runner.setup()
         await web.SockSite(runner, listener).start()
+        on_listening()
         log.info("listening", url=_url(runner))
         await asked_to_stop.wait()
         await app[WORKLOAD].drain(timeout_s=_DRAIN_S)

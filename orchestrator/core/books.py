@@ -105,6 +105,8 @@ class Books:
             try:
                 await self.ledger.commit(move.writes, unchanged=unchanged)
             except Conflict as conflict:
+                # What was learned before is as old as the try that just failed.
+                view.turn_to(view.now)
                 view.learn(conflict.items)
                 continue
             view.learn({record.key: _written(record) for record in move.writes})

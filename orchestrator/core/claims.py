@@ -404,7 +404,7 @@ class _Decision:
 
     def _join(self, run: RunRecord, operation: OperationRecord) -> Move[Claim]:
         """A second request for what another run has opened."""
-        if operation.opener == run.run_id:
+        if operation.opener == run.run_id and operation.state is not OperationState.GIVEN_BACK:
             # Old content counts as new, but what it asked for then is not over: nothing is new.
             return Move((), Duplicate(run.run_id))
         if not is_secured(operation):

@@ -76,13 +76,19 @@ def last_possible_send(run: RunRecord) -> datetime | None:
 
 
 def is_none_certain(possible_until: datetime | None, now: datetime, terms: Terms) -> bool:
-    """A look-up that finds no job proves that there is none.
+    """A look-up that began `now` and finds no job proves that there is none.
 
     send ── the build is made ····· the listing shows it within `listing_lag_s`
     look-up ────────────── "none" ✗ ────────────────────── "none"
+
+    The send was dated by another's clock, so the skew counts, too.
     """
-    lag = timedelta(seconds=terms.listing_lag_s)
-    return possible_until is None or possible_until + lag <= now
+    return possible_until is None or certain_from(possible_until, terms) <= now
+
+
+def certain_from(possible_until: datetime, terms: Terms) -> datetime:
+    """From when on a look-up's "none" is certain."""
+    return possible_until + timedelta(seconds=terms.listing_lag_s + terms.skew_s)
 
 
 def may_open(kind: Kind, tenant: TenantRecord | None) -> bool:

@@ -48,6 +48,7 @@ from orchestrator.core.registry import HandlerRegistry
 from orchestrator.core.run import OwnEnding, Run, Services
 from orchestrator.core.settlements import FollowUp, Orphaned, Settlement, Uncertain
 from orchestrator.core.sweep import Swept, sweep
+from orchestrator.core.variables import START_KEY
 
 #: Set by the way in. It reaches us through a user's wrapper that passes type and body alone,
 #: so that wrapping the orchestrator can't cost anybody the recognition of duplicates.
@@ -403,7 +404,8 @@ def _own_outcome(event: Event[Body], attempt: Attempt, kind: Kind, ending: OwnEn
     Its id is made of the start's, so that it is the same however often the run comes here.
     """
     reason = {"reason": ending.reason} if ending.reason is not None else {}
-    body = {**event.body, **reason, "operationId": attempt.run.operation_id}
+    named = {"operationId": attempt.run.operation_id, START_KEY: attempt.start_key}
+    body = {**event.body, **reason, **named}
     outcome = attrs.evolve(
         event,
         type=outcome_type(kind, succeeded=ending.reason is None),

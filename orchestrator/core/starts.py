@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 
 from orchestrator.core.books import Attempt
-from orchestrator.core.conditions import Terms, is_none_certain
+from orchestrator.core.conditions import Terms, certain_from, is_none_certain
 from orchestrator.core.errors import OrchestratorError, PermanentError, TemporaryError
 from orchestrator.core.ports import Builder, Clock, FindsJobs, StopsJobs
 from orchestrator.core.records import Job
@@ -86,6 +86,8 @@ class Starter:
         attempt = self._attempt
         operation = await attempt.find_operation()
         began = operation.opened_at if operation else attempt.run.first_seen
+        # The answer may take its time: it says what was there when it was asked for.
+        asked_at = self._clock.now()
         names = sorted(self._builders, key=lambda name: name != builder_name)
         for name in names:
             builder = self._builders[name]
@@ -99,11 +101,10 @@ class Starter:
             if found is not None:
                 log.info("job found by its start key", job_id=found.id, builder=found.builder)
                 return found
-        now = self._clock.now()
-        if not is_none_certain(attempt.possible_until, now, self._terms):
+        if not is_none_certain(attempt.possible_until, asked_at, self._terms):
             assert attempt.possible_until is not None  # noqa: S101 - else none is certain
-            lag = timedelta(seconds=self._terms.listing_lag_s)
-            wait_s = (attempt.possible_until + lag - now).total_seconds()
+            certain_at = certain_from(attempt.possible_until, self._terms)
+            wait_s = (certain_at - self._clock.now()).total_seconds()
             raise TemporaryError(
                 "A start may be out that the builder doesn't list yet.",
                 retry_after_s=max(1.0, wait_s),

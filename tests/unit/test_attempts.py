@@ -113,6 +113,26 @@ async def test_an_ending_that_was_dropped_is_not_followed(open_with: Open) -> No
     assert (operation.state, operation.job) == ("open", job)
 
 
+async def test_an_ending_names_its_start(open_with: Open) -> None:
+    """So that however late it comes, it ends no other start."""
+    ledger, seen = DeskLedger(), []
+
+    async def handler(event: Event[dict[str, Any]], run: Run) -> None:
+        run.fail("no room")
+
+    async def failed(event: Event[dict[str, Any]], run: Run) -> None:
+        seen.append(event.body)
+
+    handlers = {"TENANT_PROVISIONING": handler, "TENANT_PROVISIONING_FAILURE": failed}
+    async with open_with(ledger, InMemoryBuilder("CODE_BUILD"), **handlers) as orchestrator:
+        await orchestrator.handle_event("TENANT_PROVISIONING", REQUEST)
+    (operation,) = records(ledger, OperationRecord)
+    (body,) = seen
+    assert body["reason"] == "no room"
+    assert body["ORCHESTRATOR_RUN_ID"] == f"{operation.operation_id}-1"
+    assert operation.state == "over"
+
+
 class SmallLedger(DeskLedger):
     """It can't keep any step."""
 

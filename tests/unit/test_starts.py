@@ -14,6 +14,7 @@ from orchestrator.core.errors import PermanentError, TemporaryError
 from orchestrator.core.ports import Builder
 from orchestrator.core.records import Job
 from orchestrator.core.starts import CUT_OFF_S, Starter
+from orchestrator.testing import ManualClock
 from tests.desk import PROVISIONED, PROVISIONING, Desk, event
 
 #: What `possible_until` becomes: None, what it was, or the moment of the send.
@@ -153,7 +154,7 @@ async def test_every_builder_is_asked_the_chosen_one_first(desk: Desk) -> None:
     assert order == ["FIRST", "SECOND", "THIRD"]
 
 
-@pytest.mark.parametrize(("ago_s", "pause_s"), [(0, 60), (45, 15), (59.9, 1)])
+@pytest.mark.parametrize(("ago_s", "pause_s"), [(0, 62), (45, 17), (61.9, 1)])
 async def test_none_is_no_proof_for_a_while(desk: Desk, ago_s: float, pause_s: float) -> None:
     """The attempt is told to come back when it will be; what was possible stays so."""
     builder = ScriptedBuilder()
@@ -169,7 +170,7 @@ async def test_none_is_no_proof_for_a_while(desk: Desk, ago_s: float, pause_s: f
 @pytest.mark.parametrize("builder", [ScriptedBuilder(), BareBuilder()])
 async def test_a_certain_none_has_it_sent_again(desk: Desk, builder: BareBuilder) -> None:
     """With the same start key; a builder that can't find is waited for just as long."""
-    scene = await possible(desk, builder, ago_s=60)
+    scene = await possible(desk, builder, ago_s=62)
     assert await scene.start() == builder.job()
     assert builder.sent == [scene.attempt.start_key]
     assert scene.attempt.start_key.endswith("-1")
@@ -203,7 +204,29 @@ async def test_a_taken_over_attempt_counts_from_its_leases_end(desk: Desk) -> No
     scene = Scene(desk, await desk.taken_over(PROVISIONING, "a"), {"FIRST": builder})
     with pytest.raises(TemporaryError) as refused:
         await scene.start()
-    assert refused.value.retry_after_s == pytest.approx(60 - 2)
+    assert refused.value.retry_after_s == pytest.approx(62 - 2)
+    assert builder.sent == []
+
+
+@attrs.define
+class SlowToAnswer(ScriptedBuilder):
+    """Its listing says what was there when it was asked, and says so late."""
+
+    clock: ManualClock = attrs.field(factory=ManualClock)
+
+    async def find_job(
+        self, *, start_key: str, job_identifier: str, started_after: datetime
+    ) -> Job | None:
+        self.clock.turn(3)
+        return None
+
+
+async def test_none_is_as_old_as_the_question(desk: Desk) -> None:
+    """A listing of the 59th second proves nothing, however late it arrives."""
+    builder = SlowToAnswer(clock=desk.clock)
+    scene = await possible(desk, builder, ago_s=60)
+    with pytest.raises(TemporaryError, match="doesn't list yet"):
+        await scene.start()
     assert builder.sent == []
 
 
@@ -304,7 +327,7 @@ async def test_a_refusal_leads_to_the_job_that_it_proves(desk: Desk) -> None:
     """The listing was late; now it is there."""
     builder = ScriptedBuilder(error=PermanentError("mismatch"))
     builder.finds = [None, builder.job()]
-    scene = await possible(desk, builder, ago_s=61)
+    scene = await possible(desk, builder, ago_s=63)
     assert await scene.start() == builder.job()
 
 
@@ -347,7 +370,7 @@ async def test_a_run_without_an_operation_looks_from_its_first_sight(desk: Desk)
     builder = ScriptedBuilder()
     first = await desk.claimed("ORDER", "a")
     await desk.hand_back(first, possible_until=desk.clock.now())
-    desk.turn(60)
+    desk.turn(62)
     attempt = await desk.claimed("ORDER", "a")
     await Scene(desk, attempt, {"FIRST": builder}).start()
     began = first.run.first_seen - timedelta(minutes=5)

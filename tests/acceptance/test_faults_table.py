@@ -1,0 +1,275 @@
+"""Each request that we send to AWS, gone wrong in each way; and in the end there is one build.
+
+A second try of the SDK's comes after a random pause of up to a second, which is what these
+tests take.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from typing import Any
+
+import attrs
+import pytest
+
+from orchestrator import Settings
+from orchestrator.adapters.dynamodb_ledger import table_schema
+from orchestrator.embedded import Fault, open_embedded_aws
+from orchestrator.settings import LedgerSettings, Tiers
+from orchestrator.testing import ManualClock
+from tests.acceptance.answers import only_build, read_problem, read_run, read_success
+from tests.acceptance.stories import (
+    FULL,
+    PROVISION,
+    list_runs,
+    patient,
+    read_wait,
+    send,
+    state_of,
+    sweep,
+)
+from tests.conftest import Client, StartService
+from tests.faulty_aws import FaultyAWS, open_faulty_aws
+
+LEDGER, TIERS = "the-ledger", "the-tiers"
+#: Longer than a lease, and after it than the time in which a build may not be listed yet.
+LONG_S = 125
+MISSING = "ResourceNotFoundException"
+
+
+@attrs.frozen
+class Trouble:
+    """One way to go wrong, as often as the SDK tries."""
+
+    make: Callable[[], Fault]
+    tries: int = 2
+    is_done: bool = False
+    """What was asked for is done all the same."""
+    is_slow: bool = False
+
+    def faults(self) -> list[Fault]:
+        return [self.make() for _ in range(self.tries)]
+
+
+def error(code: str, http_status: int = 400) -> Callable[[], Fault]:
+    return partial(Fault.error, code, "It went wrong", http_status=http_status)
+
+
+TROUBLES = {
+    "throttled": Trouble(error("ThrottlingException")),
+    "broken": Trouble(error("InternalServerError", 500)),
+    "reset": Trouble(Fault.reset),
+    "answer lost": Trouble(Fault.answer_lost, is_done=True),
+    "held": Trouble(Fault.slow, is_done=True, is_slow=True),
+    "quota": Trouble(error("AccountLimitExceededException"), tries=1),
+    "denied": Trouble(error("AccessDeniedException"), tries=1),
+    "missing": Trouble(error(MISSING), tries=1),
+}
+EACH_TROUBLE = pytest.mark.parametrize(
+    "trouble", [pytest.param(trouble, id=name) for name, trouble in TROUBLES.items()]
+)
+
+
+@pytest.fixture
+async def aws(monkeypatch: pytest.MonkeyPatch, clock: ManualClock) -> AsyncIterator[FaultyAWS]:
+    """An AWS with ledger, tiers and projects, and a way to it that goes wrong when told to."""
+    async with (
+        open_embedded_aws(clock=lambda: clock.now().timestamp()) as embedded,
+        open_faulty_aws(embedded) as faulty,
+    ):
+        await embedded.prepare(
+            tier_table=TIERS,
+            tiers=[{"tier": "FULL", **FULL}],
+            tables=[table_schema(LEDGER)],
+            bus=None,
+            projects=FULL.values(),
+        )
+        for variable, value in faulty.environment().items():
+            monkeypatch.setenv(variable, value)
+        yield faulty
+
+
+@pytest.fixture
+def in_dynamodb(settings: Settings) -> Settings:
+    """Ledger and tiers in DynamoDB, and time enough for moto."""
+    return attrs.evolve(
+        patient(settings),
+        ledger=LedgerSettings(backend="dynamodb", table=LEDGER),
+        tiers=Tiers(backend="dynamodb", table=TIERS),
+    )
+
+
+@pytest.fixture
+async def service(
+    request: pytest.FixtureRequest,
+    start_service: StartService,
+    in_dynamodb: Settings,
+    aws: FaultyAWS,
+) -> Client:
+    """The service in trouble: it doesn't wait long for an answer that is held back."""
+    callspec: Any = request.node.callspec
+    if not callspec.params["trouble"].is_slow:
+        return await start_service(in_dynamodb)
+    return await start_service(
+        attrs.evolve(in_dynamodb, aws=attrs.evolve(in_dynamodb.aws, read_timeout_s=1.0))
+    )
+
+
+@pytest.fixture
+async def replica(start_service: StartService, in_dynamodb: Settings, aws: FaultyAWS) -> Client:
+    """The service that sweeps once the trouble is over."""
+    return await start_service(in_dynamodb)
+
+
+async def assert_healed(replica: Client, aws: FaultyAWS) -> None:
+    """One run, which succeeded; one build, and it is the tenant's."""
+    assert aws.left == 0
+    (listed,) = await list_runs(replica)
+    run = await read_run(replica, f"/runs/{listed['runId']}")
+    assert (run["status"], run["error"], run["dueAt"]) == ("succeeded", None, None)
+    assert run["job"]["id"] == only_build(aws.aws.codebuild).id
+    assert await state_of(replica) == "provisioning"
+
+
+@EACH_TROUBLE
+@pytest.mark.parametrize("call", [f"Query {TIERS}", "StartBuild"])
+async def test_a_call_of_the_handler_goes_wrong(
+    service: Client,
+    replica: Client,
+    aws: FaultyAWS,
+    clock: ManualClock,
+    call: str,
+    trouble: Trouble,
+) -> None:
+    """503 and a run in `retry` that says why; a later sweep heals it, without the sender.
+
+    A CodeBuild project that isn't there is the event's own affair: 422, until it is replayed.
+    """
+    aws.inject(call, *trouble.faults())
+    answer = await send(service, PROVISION, "request")
+    is_permanent = call == "StartBuild" and trouble is TROUBLES["missing"]
+    problem = await read_problem(answer, 422 if is_permanent else 503)
+    run = await read_run(replica, problem["instance"])
+    assert run["status"] == ("failed" if is_permanent else "retry")
+    assert run["error"]["message"] == problem["detail"]
+    assert len(aws.aws.codebuild.builds) == (call == "StartBuild" and trouble.is_done)
+
+    clock.turn(LONG_S)
+    if is_permanent:
+        assert await state_of(replica) == "unseen"
+        await read_success(await replica.post(f"{problem['instance']}/replay"))
+    else:
+        await sweep(replica)
+    await assert_healed(replica, aws)
+
+
+@EACH_TROUBLE
+async def test_the_claim_goes_wrong(
+    service: Client, replica: Client, aws: FaultyAWS, clock: ManualClock, trouble: Trouble
+) -> None:
+    """503: either nothing is kept and the sender comes again, or the sweep does what is."""
+    aws.inject("TransactWriteItems", *trouble.faults())
+    await read_problem(await send(service, PROVISION, "request"), 503)
+    runs = await list_runs(replica)
+    assert [run["status"] for run in runs] == (["running"] if trouble.is_done else [])
+    assert not aws.aws.codebuild.builds
+
+    clock.turn(LONG_S)
+    if trouble.is_done:
+        await sweep(replica)
+    else:
+        await read_success(await send(replica, PROVISION, "request"))
+    await assert_healed(replica, aws)
+
+
+@EACH_TROUBLE
+async def test_the_settle_goes_wrong(
+    service: Client, replica: Client, aws: FaultyAWS, clock: ManualClock, trouble: Trouble
+) -> None:
+    """503, since nobody knows what is kept; the build is found again, and not started twice."""
+    aws.inject("TransactWriteItems", None, *trouble.faults())
+    await read_problem(await send(service, PROVISION, "request"), 503)
+    (run,) = await list_runs(replica)
+    assert run["status"] == ("succeeded" if trouble.is_done else "running")
+
+    clock.turn(LONG_S)
+    await sweep(replica)
+    await assert_healed(replica, aws)
+    answer = await send(replica, PROVISION, "request")
+    assert answer.headers["Idempotent-Replayed"] == "true"
+
+
+@EACH_TROUBLE
+@pytest.mark.parametrize("call", ["ListBuilds", "BatchGetBuilds", "BatchGetItem"])
+async def test_the_look_up_of_a_lost_start_goes_wrong(
+    service: Client,
+    replica: Client,
+    aws: FaultyAWS,
+    clock: ManualClock,
+    call: str,
+    trouble: Trouble,
+) -> None:
+    """503 and `retry` again, nothing is started; a later sweep finds the build."""
+    aws.inject("StartBuild", Fault.answer_lost(), Fault.answer_lost())
+    address = await read_wait(await send(replica, PROVISION, "request"))
+    aws.inject(call, *trouble.faults())
+    assert await read_wait(await send(service, PROVISION, "request")) == address
+    run = await read_run(replica, address)
+    assert (run["status"], run["attempt"], run["job"]) == ("retry", 2, None)
+
+    clock.turn(LONG_S)
+    await sweep(replica)
+    await assert_healed(replica, aws)
+    assert aws.calls.count("StartBuild") == 2
+
+
+@pytest.mark.parametrize(
+    "trouble", [pytest.param(TROUBLES[name], id=name) for name in ("reset", "held", "denied")]
+)
+@pytest.mark.parametrize(
+    ("call", "status"), [("Query due", 503), ("BatchGetItem", 200), ("TransactWriteItems", 200)]
+)
+async def test_the_sweep_goes_wrong(
+    service: Client,
+    replica: Client,
+    aws: FaultyAWS,
+    clock: ManualClock,
+    call: str,
+    status: int,
+    trouble: Trouble,
+) -> None:
+    """What it can't take up stays due; one that doesn't hear what is due says so."""
+    aws.inject("StartBuild", TROUBLES["quota"].make())
+    await read_wait(await send(replica, PROVISION, "request"))
+    clock.turn(LONG_S)
+    aws.inject(call, *trouble.faults() * 4)  # of the index's partitions each is asked
+    assert (await service.post("/events/RECONCILE", json={})).status == status
+    aws.mend()
+
+    clock.turn(LONG_S)
+    await sweep(replica)
+    await assert_healed(replica, aws)
+
+
+@pytest.mark.parametrize("trouble", [pytest.param(TROUBLES["denied"], id="denied")])
+@pytest.mark.parametrize(
+    ("path", "call"),
+    [
+        ("/runs", "Query list"),
+        ("/runs", "BatchGetItem"),
+        ("/runs?tenantId=t-1", "Query tenant"),
+        ("/runs/{runId}", "BatchGetItem"),
+        ("/tenants", "Query list"),
+        ("/tenants/t-1", "BatchGetItem"),
+        ("/tenants/t-1", "Query tenant"),
+        ("/readyz", "Query due"),
+    ],
+)
+async def test_nothing_can_be_read(
+    service: Client, aws: FaultyAWS, path: str, call: str, trouble: Trouble
+) -> None:
+    """503 with a pause, and no word of what went wrong inside but the call's name."""
+    address = await read_success(await send(service, PROVISION, "request"))
+    aws.inject(call, *trouble.faults() * 100)
+    answer = await service.get(path.format(runId=address.removeprefix("/runs/")))
+    problem = await read_problem(answer, 503)
+    assert "DynamoDB" in problem["detail"]

@@ -1,0 +1,326 @@
+"""A tenant's life, over HTTP: which request is answered how where the tenant stands."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from orchestrator import Run, Settings
+from orchestrator.adapters.memory import InMemoryLedger
+from orchestrator.core.lifecycle import Kind, TenantState
+from orchestrator.core.records import Job, OperationRecord, OperationState, TenantRecord
+from orchestrator.embedded import CodeBuildStandIn, Fault
+from orchestrator.testing import ManualClock
+from tests.acceptance.answers import (
+    only_build,
+    read_problem,
+    read_run,
+    read_success,
+    variables,
+)
+from tests.acceptance.stories import (
+    DEPLOY,
+    DEPROVISION,
+    OPENING,
+    PROVISION,
+    TENANT,
+    WAYS_INTO,
+    bring_into,
+    is_replay,
+    later,
+    list_runs,
+    open_ledger_table,
+    over_dynamodb,
+    patient,
+    read_refusal,
+    read_tenant,
+    read_wait,
+    send,
+    state_of,
+    sweep,
+    with_full_tier,
+)
+from tests.conftest import Client, StartService
+
+Handler = Callable[[Any, Run], Awaitable[None]]
+
+BUSY_PAUSE_S = 15
+DURING = {PROVISION: "provisioning", DEPLOY: "deploying", DEPROVISION: "deprovisioning"}
+
+#: What a request comes to in each state: it opens, joins, waits, or is refused.
+TABLE = {
+    # state                PROVISIONING DEPLOYMENT DEPROVISIONING
+    "unseen": ("opens", "opens", "opens"),
+    "provisioning": ("joins", "waits", "waits"),
+    "provisioned": ("refused", "opens", "opens"),
+    "provision_failed": ("opens", "refused", "opens"),
+    "cleaning_up": ("waits", "waits", "waits"),
+    "deploying": ("waits", "joins", "waits"),
+    "active": ("refused", "opens", "opens"),
+    "deployment_failed": ("refused", "opens", "opens"),
+    "deprovisioning": ("waits", "waits", "joins"),
+    "deprovisioned": ("opens", "refused", "refused"),
+    "deprovision_failed": ("refused", "refused", "opens"),
+}
+CASES = [
+    pytest.param(state, event_type, answer, id=f"{state}-{event_type}")
+    for state, answers in TABLE.items()
+    for event_type, answer in zip(OPENING, answers, strict=True)
+]
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """Those of the other tests, with patience."""
+    return patient(settings)
+
+
+@pytest.fixture
+def ledger() -> InMemoryLedger:
+    return InMemoryLedger()
+
+
+@pytest.fixture
+async def full(start_service: StartService, settings: Settings, ledger: InMemoryLedger) -> Client:
+    """The service with a job for everything."""
+    return await start_service(with_full_tier(settings), ledger=ledger)
+
+
+@pytest.fixture(params=["memory", "dynamodb"])
+async def either(
+    request: pytest.FixtureRequest,
+    start_service: StartService,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> AsyncIterator[Client]:
+    """The same, over each ledger."""
+    if request.param == "memory":
+        yield await start_service(with_full_tier(settings))
+        return
+    async with open_ledger_table(monkeypatch):
+        yield await start_service(over_dynamodb(with_full_tier(settings)))
+
+
+async def clean_up(ledger: InMemoryLedger, clock: ManualClock) -> str:
+    """A tenant whose leavings are being cleared away; the address of its run."""
+    operation = OperationRecord(
+        operation_id="clean-up-1",
+        tenant_id=TENANT,
+        kind=Kind.CLEAN_UP,
+        request_key="key-1",
+        opener="0" * 40,
+        state=OperationState.OPEN,
+        start_number=1,
+        opened_at=clock.now(),
+        job=Job(id="cleaner:1", builder="CODE_BUILD", job_identifier="cleaner"),
+    )
+    tenant = TenantRecord(
+        tenant_id=TENANT,
+        state=TenantState.CLEANING_UP,
+        changed_at=clock.now(),
+        operation_id=operation.operation_id,
+    )
+    await ledger.commit([operation, tenant], unchanged={})
+    return f"/runs/{operation.opener}"
+
+
+@pytest.mark.parametrize(("state", "event_type", "expected"), CASES)
+async def test_a_request_is_answered_by_where_the_tenant_stands(
+    full: Client,
+    codebuild: CodeBuildStandIn,
+    ledger: InMemoryLedger,
+    clock: ManualClock,
+    state: str,
+    event_type: str,
+    expected: str,
+) -> None:
+    """It opens its operation, joins one like it, waits for another, or is refused for good."""
+    if state == "cleaning_up":
+        first = await clean_up(ledger, clock)
+    else:
+        first = await bring_into(full, state)
+    builds = len(codebuild.builds)
+    answer = await send(full, event_type, "request")
+    match expected:
+        case "opens":
+            run = await read_run(full, await read_success(answer))
+            assert (run["status"], is_replay(answer)) == ("succeeded", False)
+            assert run["job"] is not None
+            assert await state_of(full) == DURING[event_type]
+        case "joins":
+            assert await read_success(answer) == first
+            assert is_replay(answer)
+        case "waits":
+            run = await read_run(full, await read_wait(answer, pause_s=BUSY_PAUSE_S))
+            assert (run["status"], run["error"], run["job"]) == ("retry", None, None)
+            assert TENANT in run["note"]
+        case "refused":
+            words = f"tenant is already {state}; replay with force"
+            run = await read_run(full, await read_refusal(answer, words))
+            assert (run["status"], run["error"]["message"]) == ("failed", words)
+            assert run["dueAt"] is None
+    assert len(codebuild.builds) == builds + (expected == "opens")
+    if expected != "opens":
+        assert await state_of(full) == state
+
+
+def test_the_table_is_complete() -> None:
+    """Each state that there is, and a way into each that has one yet."""
+    assert set(TABLE) == {"unseen", *TenantState}
+    assert set(WAYS_INTO) == set(TABLE) - {"cleaning_up"}
+
+
+@pytest.mark.parametrize(
+    ("held_by", "waiting", "state", "status"),
+    [
+        (PROVISION, DEPLOY, "deploying", "succeeded"),
+        (PROVISION, DEPROVISION, "deprovisioning", "succeeded"),
+        (DEPLOY, DEPROVISION, "deprovisioning", "succeeded"),
+        (DEPLOY, PROVISION, "active", "failed"),
+        (DEPROVISION, PROVISION, "provisioning", "succeeded"),
+        (DEPROVISION, DEPLOY, "deprovisioned", "failed"),
+    ],
+)
+async def test_what_waits_is_done_by_the_sweep(
+    either: Client,
+    codebuild: CodeBuildStandIn,
+    clock: ManualClock,
+    held_by: str,
+    waiting: str,
+    state: str,
+    status: str,
+) -> None:
+    """Each 15 s it looks again; after the other operation it is done, or refused for good."""
+    await read_success(await send(either, held_by, "first"))
+    address = await read_wait(await send(either, waiting, "second"), pause_s=BUSY_PAUSE_S)
+    for _ in range(3):
+        clock.turn(BUSY_PAUSE_S)
+        await sweep(either)
+        run = await read_run(either, address)
+        assert (run["status"], run["dueAt"]) == ("retry", later(clock, BUSY_PAUSE_S))
+    assert await state_of(either) == DURING[held_by]
+
+    await read_success(await send(either, f"{held_by}_SUCCESS", "outcome"))
+    clock.turn(BUSY_PAUSE_S)
+    await sweep(either)
+    run = await read_run(either, address)
+    assert (run["status"], run["attempt"], run["dueAt"]) == (status, 5, None)
+    assert await state_of(either) == state
+    assert len(codebuild.builds) == (2 if status == "succeeded" else 1)
+
+
+@pytest.mark.parametrize("event_type", OPENING)
+async def test_a_second_request_joins_what_is_under_way(
+    either: Client, codebuild: CodeBuildStandIn, event_type: str
+) -> None:
+    """No second build; its own run is kept as a duplicate that leads to the first."""
+    first = await read_success(await send(either, event_type, "first", context="key-1"))
+    answer = await send(either, event_type, "second", context="key-2")
+    assert await read_success(answer) == first
+    assert is_replay(answer)
+    assert only_build(codebuild)
+    (duplicate,) = await list_runs(either, status="duplicate")
+    assert duplicate["duplicateOf"] == first.removeprefix("/runs/")
+    tenant = await read_tenant(either)
+    assert tenant["operation"]["runId"] == duplicate["duplicateOf"]
+    assert duplicate["operationId"] == tenant["operation"]["operationId"]
+
+
+@pytest.mark.parametrize("keys", [("key-1", "key-2"), ("key-1", "key-1")], ids=["other", "same"])
+async def test_nobody_joins_what_has_no_job_yet(
+    either: Client, codebuild: CodeBuildStandIn, clock: ManualClock, keys: tuple[str, str]
+) -> None:
+    """503 while the first request's run is in `retry`; once its build is known, a replay."""
+    codebuild.inject("StartBuild", Fault.error("AccountLimitExceededException"))
+    first = await read_wait(await send(either, PROVISION, "first", context=keys[0]), pause_s=30)
+    second = await read_wait(await send(either, PROVISION, "second", context=keys[1]), pause_s=15)
+    assert second != first
+    assert not codebuild.builds
+
+    clock.turn(30)
+    await sweep(either)
+    assert (await read_run(either, first))["status"] == "succeeded"
+    clock.turn(15)
+    await sweep(either)
+    run = await read_run(either, second)
+    assert (run["status"], f"/runs/{run['duplicateOf']}") == ("duplicate", first)
+    assert only_build(codebuild)
+
+
+@pytest.mark.parametrize("ended", [None, "SUCCESS", "FAILURE"])
+async def test_the_same_request_key_is_a_duplicate(
+    either: Client, codebuild: CodeBuildStandIn, ended: str | None
+) -> None:
+    """While the operation goes on and after its end: another event id makes no other request."""
+    first = await read_success(await send(either, PROVISION, "first", context="key-1"))
+    if ended:
+        await read_success(await send(either, f"{PROVISION}_{ended}", "outcome"))
+    answer = await send(either, PROVISION, "second", context="key-1")
+    assert await read_success(answer) == first
+    assert is_replay(answer)
+    assert only_build(codebuild)
+
+
+async def test_a_new_request_key_after_the_end_is_a_new_operation(
+    either: Client, codebuild: CodeBuildStandIn
+) -> None:
+    """A failed provisioning is tried again by a new request, under a start key of its own."""
+    first = await read_success(await send(either, PROVISION, "first", context="key-1"))
+    await read_success(await send(either, f"{PROVISION}_FAILURE", "outcome"))
+    answer = await send(either, PROVISION, "second", context="key-2")
+    assert await read_success(answer) != first
+    keys = {variables(build)["ORCHESTRATOR_RUN_ID"] for build in codebuild.builds.values()}
+    assert len(keys) == 2
+    assert {key.rpartition("-")[2] for key in keys} == {"1"}
+
+
+async def test_an_operation_given_back_is_as_if_never_opened(
+    either: Client, codebuild: CodeBuildStandIn
+) -> None:
+    """It failed without a job: the tenant stands as before, the next event with its key opens it.
+
+    The start number goes on, since the number before may have reached the builder.
+    """
+    await bring_into(either, "provision_failed")
+    builds = len(codebuild.builds)
+    failed = await read_problem(await send(either, PROVISION, "a", context="k", tier="GOLD"), 422)
+    assert await state_of(either) == "provision_failed"
+    assert (await read_tenant(either))["operation"] is None
+
+    answer = await send(either, PROVISION, "b", context="k")
+    address = await read_success(answer)
+    assert address != failed["instance"]
+    assert not is_replay(answer)
+    assert await state_of(either) == "provisioning"
+    build = list(codebuild.builds.values())[builds]
+    run = await read_run(either, address)
+    assert variables(build)["ORCHESTRATOR_RUN_ID"] == f"{run['operationId']}-2"
+
+
+async def test_a_tenant_whose_first_operation_is_given_back_is_unseen_again(
+    either: Client,
+) -> None:
+    """404 as before, and an outcome for it is honoured."""
+    await read_problem(await send(either, PROVISION, "a", tier="GOLD"), 422)
+    assert await state_of(either) == "unseen"
+    assert (await (await either.get("/tenants")).json())["items"] == []
+    await read_success(await send(either, f"{DEPLOY}_SUCCESS", "b"))
+    assert await state_of(either) == "active"
+
+
+async def test_two_requests_at_once_are_one_operation(
+    either: Client, codebuild: CodeBuildStandIn, clock: ManualClock
+) -> None:
+    """Of twenty, one opens it; the others join or are asked to wait, and then join."""
+    answers = await asyncio.gather(
+        *(send(either, PROVISION, f"request-{number}") for number in range(20))
+    )
+    assert {answer.status for answer in answers} <= {200, 503}
+    assert only_build(codebuild)
+    for _ in range(2):
+        clock.turn(20)
+        await sweep(either)
+    statuses = sorted(run["status"] for run in await list_runs(either))
+    assert statuses == ["duplicate"] * 19 + ["succeeded"]
+    assert only_build(codebuild)

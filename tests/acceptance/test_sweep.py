@@ -1,0 +1,539 @@
+"""The sweep, over HTTP: what is due is taken up again, without its sender."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import attrs
+import pytest
+
+from orchestrator import (
+    Event,
+    Extension,
+    HandlerRegistry,
+    PermanentError,
+    Run,
+    Settings,
+    TemporaryError,
+)
+from orchestrator.adapters.memory import InMemoryLedger
+from orchestrator.core.books import Attempt, Books
+from orchestrator.core.claims import ClaimRequest
+from orchestrator.core.conditions import Terms
+from orchestrator.core.envelopes import Delivery, parse_event
+from orchestrator.core.errors import QuotaReached
+from orchestrator.core.parcels import pack_event
+from orchestrator.core.records import run_key
+from orchestrator.embedded import CodeBuildStandIn, Fault
+from orchestrator.settings import Intake, LedgerSettings, Operations, Runs
+from orchestrator.testing import ManualClock, envelope, provisioning_event
+from tests.acceptance.answers import only_build, read_problem, read_run, read_success
+from tests.acceptance.stories import (
+    PROVISION,
+    later,
+    list_runs,
+    open_ledger_table,
+    over_dynamodb,
+    patient,
+    read_wait,
+    send,
+    sweep,
+    with_full_tier,
+)
+from tests.conftest import Client, StartService
+
+EVENT = envelope("MY_EVENT", {"a": 1})
+LEASE_S = 60
+SKEW_S = 2
+QUOTA = Fault.error("AccountLimitExceededException", "Cannot have more than 60 builds in queue")
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """Those of the other tests, with patience."""
+    return patient(settings)
+
+
+@pytest.fixture(params=["memory", "dynamodb"])
+async def either(
+    request: pytest.FixtureRequest,
+    start_service: StartService,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> AsyncIterator[Client]:
+    """The service with a job for everything, over each ledger."""
+    if request.param == "memory":
+        yield await start_service(with_full_tier(settings))
+        return
+    async with open_ledger_table(monkeypatch):
+        yield await start_service(over_dynamodb(with_full_tier(settings)))
+
+
+def my_event(handle: Callable[[Event[dict[str, Any]], Run], Awaitable[None]]) -> Extension:
+    """An extension whose one handler is that of MY_EVENT."""
+    registry = HandlerRegistry()
+    registry.register("MY_EVENT", handle)
+    return Extension(registry=registry)
+
+
+def raising(make_error: Callable[[], Exception]) -> Extension:
+    async def handle(event: Event[dict[str, Any]], run: Run) -> None:
+        raise make_error()
+
+    return my_event(handle)
+
+
+async def until(is_so: Callable[[], Awaitable[bool]]) -> None:
+    """Ask until it is so; the asking lets the service work."""
+    async with asyncio.timeout(10):
+        while not await is_so():
+            pass
+
+
+# How it is asked for
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/events/RECONCILE", {}),
+        ("/events", envelope("RECONCILE", {})),
+        ("/events", envelope("Scheduled Event", {}, source="aws.events")),
+        ("/events/Scheduled Event", envelope("Scheduled Event", {}, source="aws.events")),
+    ],
+)
+async def test_a_sweep_is_no_event_to_remember(
+    service: Client, path: str, body: dict[str, Any]
+) -> None:
+    """However often it comes, with whatever key: 200, never a duplicate, and no run of it."""
+    for _ in range(2):
+        answer = await service.post(path, json=body, headers={"Idempotency-Key": "k-1"})
+        assert (answer.status, await answer.json()) == (200, {"success": True})
+        assert not {"Location", "Idempotent-Replayed"} & set(answer.headers)
+    assert await list_runs(service) == []
+
+
+async def test_a_ledger_that_cant_be_reached_is_no_sweep(
+    start_service: StartService, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """503: whoever asked asks again."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", "http://127.0.0.1:9")
+    service = await start_service(attrs.evolve(settings, ledger=LedgerSettings()))
+    await read_problem(await service.post("/events/RECONCILE", json={}), 503)
+
+
+# What is due
+
+
+async def test_a_run_is_taken_up_after_its_pause_and_not_before(
+    either: Client, codebuild: CodeBuildStandIn, clock: ManualClock
+) -> None:
+    """A quota's 30 s: to the second."""
+    codebuild.inject("StartBuild", QUOTA)
+    address = await read_wait(await send(either, PROVISION, "request"), pause_s=30)
+    due = later(clock, 30)
+    for _ in range(29):
+        clock.turn(1)
+        await sweep(either)
+    run = await read_run(either, address)
+    assert (run["status"], run["attempt"], run["dueAt"]) == ("retry", 1, due)
+    assert not codebuild.builds
+
+    clock.turn(1)
+    await sweep(either)
+    run = await read_run(either, address)
+    assert (run["status"], run["attempt"], run["error"], run["dueAt"]) == (
+        "succeeded",
+        2,
+        None,
+        None,
+    )
+    assert run["job"]["id"] == only_build(codebuild).id
+
+
+@pytest.mark.parametrize(
+    ("make_error", "pauses"),
+    [
+        pytest.param(
+            lambda: TemporaryError("not now"), [5, 10, 20, 40, 80, 160, 300, 300], id="growing"
+        ),
+        pytest.param(lambda: QuotaReached("full"), [30, 60, 120, 240, 300, 300], id="quota"),
+        pytest.param(lambda: TemporaryError("", retry_after_s=7), [7, 7, 7], id="the user's"),
+        pytest.param(lambda: TemporaryError("", retry_after_s=900), [900, 900], id="long"),
+    ],
+)
+async def test_pauses_are_what_the_sender_is_told(
+    start_service: StartService,
+    clock: ManualClock,
+    make_error: Callable[[], Exception],
+    pauses: list[int],
+) -> None:
+    """Each attempt's pause is answered as `Retry-After`, and is when the sweep comes."""
+    service = await start_service(extension=raising(make_error))
+    for attempt, pause_s in enumerate(pauses, start=1):
+        address = await read_wait(await service.post("/events", json=EVENT), pause_s=pause_s)
+        run = await read_run(service, address)
+        assert (run["attempt"], run["dueAt"]) == (attempt, later(clock, pause_s))
+        clock.turn(pause_s - 1)
+        await sweep(service)
+        assert (await read_run(service, address))["attempt"] == attempt
+        clock.turn(1)
+
+
+async def test_pauses_grow_from_sweep_to_sweep(
+    start_service: StartService, clock: ManualClock
+) -> None:
+    """Nobody needs to send the event again for them to grow."""
+    service = await start_service(extension=raising(lambda: TemporaryError("not now")))
+    address = await read_wait(await service.post("/events", json=EVENT), pause_s=5)
+    clock.turn(5)
+    for pause_s in (10, 20, 40, 80, 160, 300, 300):
+        await sweep(service)
+        assert (await read_run(service, address))["dueAt"] == later(clock, pause_s)
+        clock.turn(pause_s)
+
+
+async def test_a_fraction_of_a_second_is_rounded_up_for_the_sender_alone(
+    start_service: StartService, clock: ManualClock
+) -> None:
+    """`Retry-After` is whole; the run is due when its handler said."""
+    service = await start_service(
+        extension=raising(lambda: TemporaryError("not now", retry_after_s=41.2))
+    )
+    address = await read_wait(await service.post("/events", json=EVENT), pause_s=42)
+    assert (await read_run(service, address))["dueAt"] == later(clock, 41.2)
+
+
+async def test_a_bug_is_tried_again_until_its_attempts_are_used_up(
+    start_service: StartService, settings: Settings, clock: ManualClock
+) -> None:
+    """By the sweep alone, with growing pauses; then it is failed and left alone."""
+    service = await start_service(
+        attrs.evolve(settings, runs=Runs(max_attempts=3)), extension=raising(lambda: KeyError("k"))
+    )
+    problem = await read_problem(await service.post("/events", json=EVENT), 500)
+    for attempt, pause_s in ((1, 5), (2, 10)):
+        run = await read_run(service, problem["instance"])
+        assert (run["status"], run["attempt"]) == ("retry", attempt)
+        assert run["dueAt"] == later(clock, pause_s)
+        clock.turn(pause_s)
+        await sweep(service)
+    clock.turn(24 * 3600)
+    await sweep(service)
+    run = await read_run(service, problem["instance"])
+    assert (run["status"], run["attempt"], run["dueAt"]) == ("failed", 3, None)
+
+
+async def test_what_failed_for_good_is_left_alone(
+    start_service: StartService, clock: ManualClock
+) -> None:
+    """A sweep is no replay."""
+    service = await start_service(extension=raising(lambda: PermanentError("never")))
+    problem = await read_problem(await service.post("/events", json=EVENT), 422)
+    clock.turn(24 * 3600)
+    await sweep(service)
+    assert (await read_run(service, problem["instance"]))["attempt"] == 1
+
+
+async def test_one_sweep_takes_up_all_that_is_due_and_nothing_else(
+    start_service: StartService, clock: ManualClock
+) -> None:
+    """More than it asks the ledger for at once; one run's trouble is nobody else's."""
+    attempts: dict[int, int] = {}
+
+    async def handle(event: Event[dict[str, Any]], run: Run) -> None:
+        number = event.body["n"]
+        attempts[number] = run.attempt
+        if run.attempt == 1:
+            raise TemporaryError("not now", retry_after_s=100 if number < 45 else 200)
+        if number % 10 == 0:
+            raise PermanentError("never") if number % 20 else KeyError("a bug")
+
+    service = await start_service(extension=my_event(handle))
+    for number in range(50):
+        await service.post(
+            "/events", json=envelope("MY_EVENT", {"n": number}, event_id=f"{number}")
+        )
+    clock.turn(100)
+    await sweep(service)
+    assert attempts == {number: 2 if number < 45 else 1 for number in range(50)}
+
+
+async def test_the_event_is_handled_as_it_came(
+    start_service: StartService, clock: ManualClock
+) -> None:
+    """From the stored payload: id, source, time, what was received and the business body."""
+    seen = []
+
+    async def handle(event: Event[dict[str, Any]], run: Run) -> None:
+        seen.append(event)
+        if run.attempt == 1:
+            raise TemporaryError("not now")
+
+    service = await start_service(extension=my_event(handle))
+    detail = {"type": "x", "data": {"n": 1.5, "text": "Grüße 😀", "none": None}}
+    await read_wait(
+        await service.post(
+            "/events", json=envelope("MY_EVENT", detail), headers={"Idempotency-Key": "k-1"}
+        )
+    )
+    clock.turn(5)
+    await sweep(service)
+    first, second = seen
+    assert first == second
+    assert (second.id, second.body, second.raw["detail"]) == ("k-1", detail["data"], detail)
+
+
+async def in_hand(ledger: InMemoryLedger, clock: ManualClock) -> str:
+    """Another replica claims the event and dies; the address of its run."""
+    event = parse_event(
+        "MY_EVENT",
+        EVENT,
+        delivery=Delivery(),
+        aliases={},
+        now=datetime(2026, 11, 20, tzinfo=UTC),
+        fresh_id="",
+    )
+    books = Books(ledger=ledger, clock=clock, terms=Terms())
+    claimed = await books.claim(
+        ClaimRequest(event=event, payload=pack_event(event), tenant_id=None)
+    )
+    assert isinstance(claimed, Attempt)
+    return f"/runs/{claimed.run.run_id}"
+
+
+async def test_a_run_whose_process_died_is_taken_over_when_its_lease_is_over(
+    start_service: StartService, clock: ManualClock
+) -> None:
+    """Not before, and not before a clock that is a little behind must have noticed."""
+    attempts = []
+
+    async def handle(event: Event[dict[str, Any]], run: Run) -> None:
+        attempts.append(run.attempt)
+
+    ledger = InMemoryLedger()
+    service = await start_service(extension=my_event(handle), ledger=ledger)
+    address = await in_hand(ledger, clock)
+    for seconds in (LEASE_S, SKEW_S - 0.5):
+        clock.turn(seconds)
+        await sweep(service)
+        assert await read_wait(await service.post("/events", json=EVENT)) == address
+        assert (await read_run(service, address))["status"] == "running"
+    clock.turn(0.5)
+    await sweep(service)
+    run = await read_run(service, address)
+    assert (run["status"], run["attempt"], attempts) == ("succeeded", 2, [2])
+
+
+class OldIndex(InMemoryLedger):
+    """A ledger whose index of what is due is out of date: all that ever was."""
+
+    async def find_due(self, *, before: datetime, limit: int) -> Sequence[str]:
+        return [key for key in self._items if key.startswith(run_key(""))][:limit]
+
+
+async def test_what_an_old_index_proposes_is_looked_at_again(
+    start_service: StartService, clock: ManualClock
+) -> None:
+    """Runs that are over, and one whose pause isn't, are left as they are."""
+    attempts = []
+
+    async def handle(event: Event[dict[str, Any]], run: Run) -> None:
+        attempts.append((event.id, run.attempt))
+        if event.id == "failed":
+            raise PermanentError("never")
+        if event.id == "retry":
+            raise TemporaryError("not now")
+
+    service = await start_service(extension=my_event(handle), ledger=OldIndex())
+    for event_id in ("succeeded", "failed", "retry"):
+        await service.post("/events", json=envelope("MY_EVENT", {}, event_id=event_id))
+    before = await list_runs(service)
+    clock.turn(4)
+    await sweep(service)
+    assert await list_runs(service) == before
+    clock.turn(1)
+    await sweep(service)
+    assert attempts == [("succeeded", 1), ("failed", 1), ("retry", 1), ("retry", 2)]
+
+
+async def test_two_replicas_sweep_at_once(
+    start_service: StartService,
+    settings: Settings,
+    codebuild: CodeBuildStandIn,
+    clock: ManualClock,
+) -> None:
+    """Each due run is taken up once, by either."""
+    ledger = InMemoryLedger()
+    first = await start_service(ledger=ledger)
+    second = await start_service(ledger=ledger)
+    codebuild.inject("StartBuild", *[QUOTA] * 10)
+    for number in range(10):
+        event = provisioning_event(tenant_id=f"t-{number}", event_id=f"e-{number}")
+        await read_wait(await first.post("/events", json=event))
+    clock.turn(30)
+    await asyncio.gather(sweep(first), sweep(second), sweep(first), sweep(second))
+    runs = await list_runs(first)
+    assert {(run["status"], run["attempt"]) for run in runs} == {("succeeded", 2)}
+    assert len(codebuild.builds) == 10
+
+
+async def test_a_sweep_heals_when_the_fault_is_gone(
+    either: Client, codebuild: CodeBuildStandIn, clock: ManualClock
+) -> None:
+    """A fault that lasts costs waits, however many, and in the end there is one build."""
+    codebuild.inject("StartBuild", *[QUOTA] * 8)
+    address = await read_wait(await send(either, PROVISION, "request"), pause_s=30)
+    for _ in range(8):
+        assert (await read_run(either, address))["status"] == "retry"
+        clock.turn(300)
+        await sweep(either)
+    run = await read_run(either, address)
+    assert (run["status"], run["attempt"]) == ("succeeded", 9)
+    assert only_build(codebuild)
+
+
+# The timer
+
+
+async def test_the_timer_sweeps(
+    start_service: StartService, settings: Settings, clock: ManualClock
+) -> None:
+    """Each `operations.reconcile_every_s` the service sweeps by itself."""
+    attempts: asyncio.Queue[int] = asyncio.Queue()
+
+    async def handle(event: Event[dict[str, Any]], run: Run) -> None:
+        attempts.put_nowait(run.attempt)
+        raise TemporaryError("not now", retry_after_s=1)
+
+    service = await start_service(
+        attrs.evolve(settings, operations=Operations(reconcile_every_s=60)),
+        extension=my_event(handle),
+    )
+    address = await read_wait(await service.post("/events", json=EVENT))
+    assert attempts.get_nowait() == 1
+    clock.turn(59)
+    await read_run(service, address)
+    assert attempts.empty()
+
+    for attempt in (2, 3):
+        clock.turn(60)
+        async with asyncio.timeout(5):
+            assert await attempts.get() == attempt
+
+        async def is_kept(attempt: int = attempt) -> bool:
+            run = await read_run(service, address)
+            return (run["status"], run["attempt"]) == ("retry", attempt)
+
+        await until(is_kept)
+
+
+async def test_a_handler_that_takes_its_time_holds_up_no_later_sweep(
+    start_service: StartService, settings: Settings, clock: ManualClock
+) -> None:
+    """The next sweep begins while a run of the one before is still in hand."""
+    swept: asyncio.Queue[str] = asyncio.Queue()
+    release = asyncio.Event()
+
+    async def handle(event: Event[dict[str, Any]], run: Run) -> None:
+        if run.attempt == 1:
+            raise TemporaryError("not now", retry_after_s=event.body["pause"])
+        swept.put_nowait(event.id)
+        await release.wait()
+
+    service = await start_service(
+        attrs.evolve(settings, operations=Operations(reconcile_every_s=60)),
+        extension=my_event(handle),
+    )
+    for event_id, pause in (("first", 60), ("second", 120)):
+        body = envelope("MY_EVENT", {"pause": pause}, event_id=event_id)
+        await read_wait(await service.post("/events", json=body))
+    for event_id in ("first", "second"):
+        clock.turn(60)
+        async with asyncio.timeout(5):
+            assert await swept.get() == event_id
+    release.set()
+
+    async def are_done() -> bool:
+        return {run["status"] for run in await list_runs(service)} == {"succeeded"}
+
+    await until(are_done)
+
+
+# Slow handlers
+
+
+async def test_a_sweep_that_was_asked_for_ends_before_its_deadline(
+    start_service: StartService, settings: Settings, clock: ManualClock
+) -> None:
+    """200; what was not done by then is handed back and stays due."""
+    finished = []
+
+    async def handle(event: Event[dict[str, Any]], run: Run) -> None:
+        if run.attempt == 1:
+            raise TemporaryError("not now")
+        if run.attempt == 2 and event.id == "slow":
+            await asyncio.Event().wait()
+        finished.append(event.id)
+
+    service = await start_service(
+        attrs.evolve(settings, intake=Intake(deadline_s=0.5)), extension=my_event(handle)
+    )
+    for event_id in ("slow", "quick"):
+        await read_wait(
+            await service.post("/events", json=envelope("MY_EVENT", {}, event_id=event_id))
+        )
+    clock.turn(5)
+    await sweep(service)
+    assert finished == ["quick"]
+    (run,) = await list_runs(service, status="retry")
+    assert run["attempt"] == 2
+
+    clock.turn(5)
+    await sweep(service)
+    assert finished == ["quick", "slow"]
+
+
+async def test_slow_is_not_lost(
+    start_service: StartService, settings: Settings, clock: ManualClock
+) -> None:
+    """Past the deadline the answer is 503 and the run goes on, under a lease that is renewed.
+
+    For ten leases nobody takes it over, no replica's sweep and no redelivery; then it is done.
+    """
+    release, attempts = asyncio.Event(), []
+
+    async def handle(event: Event[dict[str, Any]], run: Run) -> None:
+        attempts.append(run.attempt)
+        await release.wait()
+
+    ledger = InMemoryLedger()
+    impatient = attrs.evolve(settings, intake=Intake(deadline_s=0.1))
+    service = await start_service(impatient, extension=my_event(handle), ledger=ledger)
+    replica = await start_service(impatient, extension=my_event(handle), ledger=ledger)
+    await read_problem(await service.post("/events", json=EVENT), 503)
+    (run,) = await list_runs(service)
+    address = f"/runs/{run['runId']}"
+    for _ in range(30):
+        clock.turn(LEASE_S / 3)
+
+        async def is_renewed() -> bool:
+            due = later(clock, LEASE_S + SKEW_S)
+            return bool((await read_run(replica, address))["dueAt"] == due)
+
+        await until(is_renewed)
+        await sweep(replica)
+    assert await read_wait(await replica.post("/events", json=EVENT)) == address
+    assert (await read_run(replica, address))["status"] == "running"
+
+    release.set()
+
+    async def is_done() -> bool:
+        return bool((await read_run(service, address))["status"] == "succeeded")
+
+    await until(is_done)
+    assert attempts == [1]
+    answer = await replica.post("/events", json=EVENT)
+    assert await read_success(answer) == address
+    assert answer.headers["Idempotent-Replayed"] == "true"

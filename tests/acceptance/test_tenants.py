@@ -1,0 +1,320 @@
+"""Where tenants stand and how they came there, over HTTP."""
+
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from yarl import URL
+
+from orchestrator import Settings
+from orchestrator.embedded import CodeBuildStandIn
+from orchestrator.testing import ManualClock, envelope, provisioning_event
+from tests.acceptance.answers import only_build, read_problem, read_success
+from tests.acceptance.stories import (
+    DEPLOY,
+    DEPROVISION,
+    PROVISION,
+    TENANT,
+    WAYS_INTO,
+    bring_into,
+    open_ledger_table,
+    over_dynamodb,
+    patient,
+    read_tenant,
+    send,
+    with_full_tier,
+)
+from tests.conftest import Client, StartService
+
+SECRET, CONTEXT = "the-secret-8d1f", "the-context-77aa"
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """Those of the other tests, with patience."""
+    return patient(settings)
+
+
+@pytest.fixture(params=["memory", "dynamodb"])
+async def either(
+    request: pytest.FixtureRequest,
+    start_service: StartService,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> AsyncIterator[Client]:
+    """The service with a job for everything, over each ledger."""
+    if request.param == "memory":
+        yield await start_service(with_full_tier(settings))
+        return
+    async with open_ledger_table(monkeypatch):
+        yield await start_service(over_dynamodb(with_full_tier(settings)))
+
+
+async def page_of(service: Client, path: str = "/tenants", **query: Any) -> dict[str, Any]:
+    answer = await service.get(path, params=query)
+    assert answer.status == 200, await answer.text()
+    page: dict[str, Any] = await answer.json()
+    return page
+
+
+async def add(service: Client, *tenant_ids: str, outcome: str = "SUCCESS") -> None:
+    """Tenants that are provisioned, by the word of an outcome alone."""
+    for tenant_id in tenant_ids:
+        event_type = f"{PROVISION}_{outcome}"
+        event_id = f"outcome-{tenant_id}"
+        await read_success(await send(service, event_type, event_id, tenant_id=tenant_id))
+
+
+async def test_nobody_was_seen_yet(either: Client) -> None:
+    """An empty page is the last one; a tenant that nobody has heard of is 404."""
+    assert await page_of(either) == {"items": [], "cursor": None}
+    problem = await read_problem(await either.get(f"/tenants/{TENANT}"), 404)
+    assert problem["detail"] == f"There is no tenant '{TENANT}'."
+
+
+async def test_a_tenant_with_an_operation_under_way(
+    either: Client, codebuild: CodeBuildStandIn, clock: ManualClock
+) -> None:
+    """Each field of the tenant, its operation with the job, and its timeline."""
+    address = await read_success(await send(either, PROVISION, "request"))
+    now, run_id = clock.now().isoformat(), address.removeprefix("/runs/")
+    build = only_build(codebuild)
+    tenant = await read_tenant(either)
+    operation = tenant.pop("operation")
+    link = build.as_document()["logs"]["deepLink"]
+    assert tenant == {
+        "tenantId": TENANT,
+        "state": "provisioning",
+        "changedAt": now,
+        "tier": None,
+        "timeline": [
+            {
+                "at": now,
+                "eventType": PROVISION,
+                "status": "succeeded",
+                "reason": None,
+                "runId": run_id,
+                "link": link,
+            }
+        ],
+        "cursor": None,
+    }
+    assert len(operation.pop("operationId")) == 40
+    assert operation == {
+        "kind": "provisioning",
+        "state": "open",
+        "runId": run_id,
+        "openedAt": now,
+        "endedAt": None,
+        "job": {
+            "id": build.id,
+            "builder": "CODE_BUILD",
+            "jobIdentifier": "standard-tenant",
+            "logUrl": link,
+        },
+        "reason": None,
+    }
+
+
+async def test_a_tenant_in_a_list(either: Client, clock: ManualClock) -> None:
+    """The first fields of one tenant; `changedAt` is when its state was reached."""
+    await read_success(await send(either, PROVISION, "request"))
+    clock.turn(90)
+    await read_success(await send(either, f"{PROVISION}_SUCCESS", "outcome"))
+    reached = clock.now().isoformat()
+    clock.turn(90)
+    (listed,) = (await page_of(either))["items"]
+    assert listed == {
+        "tenantId": TENANT,
+        "state": "provisioned",
+        "changedAt": reached,
+        "tier": "FULL",
+    }
+    assert datetime.fromisoformat(listed["changedAt"]).utcoffset() is not None
+
+
+async def test_the_list_is_narrowed_by_state(
+    start_service: StartService, settings: Settings
+) -> None:
+    """Each state has its tenants, and all have all, in the order of their ids."""
+    service = await start_service(with_full_tier(settings))
+    states = [state for state in WAYS_INTO if state != "unseen"]
+    for number, state in enumerate(states):
+        tenant_id = f"t-{9 - number}"
+        for at, event_type in enumerate(WAYS_INTO[state]):
+            event_id = f"{tenant_id}-{at}"
+            await read_success(await send(service, event_type, event_id, tenant_id=tenant_id))
+    for number, state in enumerate(states):
+        items = (await page_of(service, state=state))["items"]
+        assert [(item["tenantId"], item["state"]) for item in items] == [(f"t-{9 - number}", state)]
+    assert (await page_of(service, state="cleaning_up"))["items"] == []
+    ids = [item["tenantId"] for item in (await page_of(service))["items"]]
+    assert ids == sorted(ids)
+    assert len(ids) == len(states)
+
+
+async def test_a_tenant_that_moves_leaves_its_old_list(either: Client) -> None:
+    """It is in one state at a time."""
+    await add(either, TENANT)
+    await read_success(await send(either, DEPROVISION, "request"))
+    assert (await page_of(either, state="provisioned"))["items"] == []
+    (listed,) = (await page_of(either, state="deprovisioning"))["items"]
+    assert listed["tenantId"] == TENANT
+
+
+async def test_pages_are_not_moved_by_tenants_that_are_added(either: Client) -> None:
+    """Page by page each tenant that was there once; a newcomer moves none of the others."""
+    await add(either, "b", "d", "f", "h", "j")
+    first = await page_of(either, limit=2)
+    assert [item["tenantId"] for item in first["items"]] == ["b", "d"]
+    await add(either, "a", "e")
+    second = await page_of(either, limit=2, cursor=first["cursor"])
+    assert [item["tenantId"] for item in second["items"]] == ["e", "f"]
+    await add(either, "c")
+    third = await page_of(either, limit=2, cursor=second["cursor"])
+    assert [item["tenantId"] for item in third["items"]] == ["h", "j"]
+    assert third["cursor"] is None
+
+
+async def test_pages_of_one_state(either: Client) -> None:
+    """The cursor counts within the state that is asked for."""
+    await add(either, "a", "c", "e")
+    await add(either, "b", "d", "f", outcome="FAILURE")
+    first = await page_of(either, state="provision_failed", limit=2)
+    assert [item["tenantId"] for item in first["items"]] == ["b", "d"]
+    second = await page_of(either, state="provision_failed", limit=2, cursor=first["cursor"])
+    assert [item["tenantId"] for item in second["items"]] == ["f"]
+    assert second["cursor"] is None
+
+
+async def test_a_page_has_50_where_nothing_is_said(
+    start_service: StartService, settings: Settings
+) -> None:
+    """And at most 100."""
+    service = await start_service(with_full_tier(settings))
+    await add(service, *(f"t-{number:03}" for number in range(101)))
+    first = await page_of(service)
+    assert len(first["items"]) == 50
+    assert len((await page_of(service, limit=100))["items"]) == 100
+    rest = await page_of(service, limit=100, cursor=first["cursor"])
+    assert (len(rest["items"]), rest["cursor"]) == (51, None)
+
+
+async def test_the_timeline_is_the_latest_first(either: Client, clock: ManualClock) -> None:
+    """A whole life: what came, what came of it and why, each with its run."""
+    answers = []
+    for number, (event_type, body) in enumerate(
+        [
+            (PROVISION, {"tier": "GOLD"}),
+            (PROVISION, {}),
+            (DEPLOY, {}),
+            (f"{PROVISION}_SUCCESS", {}),
+            (f"{DEPLOY}_SUCCESS", {}),
+            (PROVISION, {}),
+        ]
+    ):
+        answers.append(await send(either, event_type, f"e-{number}", **body))
+        clock.turn(1)
+    timeline = (await read_tenant(either))["timeline"]
+    assert [answer.status for answer in answers] == [422, 200, 503, 200, 200, 422]
+    told = [(entry["eventType"], entry["status"], entry["reason"]) for entry in timeline]
+    unknown = (await answers[0].json(content_type=None))["detail"]
+    assert told == [
+        (PROVISION, "failed", "tenant is already provisioned; replay with force"),
+        (f"{DEPLOY}_SUCCESS", "succeeded", "It ends no operation of this tenant."),
+        (f"{PROVISION}_SUCCESS", "succeeded", None),
+        (DEPLOY, "retry", f"The tenant {TENANT} is busy with its provisioning."),
+        (PROVISION, "succeeded", None),
+        (PROVISION, "failed", unknown),
+    ]
+    assert [entry["link"] is not None for entry in timeline] == [False] * 4 + [True, False]
+    times = [entry["at"] for entry in timeline]
+    assert times == sorted(times, reverse=True)
+    for entry in timeline:
+        assert (await either.get(f"/runs/{entry['runId']}")).status == 200
+
+
+async def test_the_timeline_has_pages(either: Client, clock: ManualClock) -> None:
+    """Its cursor goes on where the page ended, whatever has come since."""
+    await add(either, TENANT)
+    for number in range(4):
+        clock.turn(1)
+        await send(either, PROVISION, f"late-{number}")
+    first = await page_of(either, f"/tenants/{TENANT}", limit=2)
+    clock.turn(1)
+    await send(either, PROVISION, "later still")
+    second = await page_of(either, f"/tenants/{TENANT}", limit=2, cursor=first["cursor"])
+    third = await page_of(either, f"/tenants/{TENANT}", limit=2, cursor=second["cursor"])
+    pages = [page["timeline"] for page in (first, second, third)]
+    assert [len(page) for page in pages] == [2, 2, 1]
+    assert third["cursor"] is None
+    seen = [entry["runId"] for page in pages for entry in page]
+    assert len(set(seen)) == 5
+    assert pages[2][0]["eventType"] == f"{PROVISION}_SUCCESS"
+
+
+async def test_one_tenants_timeline_is_not_anothers(either: Client) -> None:
+    """Nor is an event that names no tenant."""
+    await add(either, "t-1", "t-2")
+    await read_success(
+        await either.post("/events", json=envelope(f"{PROVISION}_FAILURE", {}, event_id="x"))
+    )
+    for tenant_id in ("t-1", "t-2"):
+        assert len((await read_tenant(either, tenant_id))["timeline"]) == 1
+
+
+@pytest.mark.parametrize("tenant_id", ["a b", "a/b", "Zoë", "100%", "a?b#c", "#", "a~b", "x" * 500])
+async def test_any_id_has_an_address(either: Client, tenant_id: str) -> None:
+    """Escaped as URLs are; and it is listed as it is."""
+    await add(either, tenant_id)
+    (listed,) = (await page_of(either))["items"]
+    assert listed["tenantId"] == tenant_id
+    path = URL(f"/tenants/{quote(tenant_id, safe='')}", encoded=True)
+    answer = await either.get(path)
+    assert (await answer.json())["tenantId"] == tenant_id
+
+
+async def test_a_secret_is_never_shown(either: Client, codebuild: CodeBuildStandIn) -> None:
+    """Neither secret nor context of the webhook stands in any answer, of success or failure."""
+    override = {"secret": SECRET, "context": CONTEXT}
+    good = provisioning_event(tenant_id=TENANT, tier="FULL", override=override)
+    await read_success(await either.post("/events", json=good))
+    bad = provisioning_event(tenant_id="t-2", tier="GOLD", event_id="event-2", override=override)
+    texts = [await (await either.post("/events", json=bad)).text()]
+    paths = ["/tenants", f"/tenants/{TENANT}", "/runs", f"/runs?tenantId={TENANT}"]
+    paths += [f"/runs/{run['runId']}" for run in (await page_of(either, "/runs"))["items"]]
+    texts += [await (await either.get(path)).text() for path in paths]
+    shown = " ".join(texts)
+    assert SECRET not in shown
+    assert CONTEXT not in shown
+    assert only_build(codebuild)
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "said"),
+    [
+        ("/tenants", {"limit": "0"}, "limit"),
+        ("/tenants", {"limit": "101"}, "limit"),
+        ("/tenants", {"limit": "-1"}, "limit"),
+        ("/tenants", {"limit": "many"}, "limit"),
+        ("/tenants", {"state": "lost"}, "'lost'"),
+        ("/tenants", {"state": ""}, "''"),
+        ("/tenants", {"state": "null"}, "'null'"),
+        ("/tenants", [("limit", "1"), ("limit", "2")], "'limit' is given more than once"),
+        ("/tenants", {"cursor": "nobody's"}, "cursor"),
+        ("/tenants", {"status": "failed"}, "state, limit, cursor"),
+        (f"/tenants/{TENANT}", {"limit": "0"}, "limit"),
+        (f"/tenants/{TENANT}", {"cursor": "nobody's"}, "cursor"),
+        (f"/tenants/{TENANT}", {"state": "active"}, "limit, cursor"),
+    ],
+)
+async def test_a_wrong_query_is_told_so(
+    start_service: StartService, settings: Settings, path: str, query: Any, said: str
+) -> None:
+    """400 that names the parameter or what there is."""
+    service = await start_service(with_full_tier(settings))
+    await bring_into(service, "active")
+    problem = await read_problem(await service.get(path, params=query), 400)
+    assert said in problem["detail"]

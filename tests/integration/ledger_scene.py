@@ -1,0 +1,286 @@
+"""The scene of the ledger's model test: who sends what to whom, what they hear, and the end.
+
+The machine (`test_ledger_model`) says what happens next; this does it.
+"""
+
+import asyncio
+from collections.abc import Coroutine
+from datetime import datetime, timedelta
+from enum import StrEnum, auto
+from typing import Any
+
+import attrs
+from hypothesis import note
+
+from orchestrator.core import events
+from orchestrator.core.conditions import last_possible_send
+from orchestrator.core.dispatch import Handled, Orchestrator
+from orchestrator.core.errors import OrchestratorError, PermanentError
+from orchestrator.core.lifecycle import outcome_type
+from orchestrator.core.ports import Ledger
+from orchestrator.core.records import OperationState, RunRecord
+from orchestrator.testing import ManualClock, envelope
+from tests.integration.ledger_watch import Names, Report
+from tests.integration.ledger_world import (
+    CATALOGS,
+    TERMS,
+    Build,
+    Fate,
+    Gate,
+    TurnedLoop,
+    Worker,
+    World,
+    sender,
+)
+
+#: Longer than any pause of a run's, so that each sweep of the end finds everything due.
+_LONGEST_PAUSE_S = 301.0
+_SWEEPS_TO_THE_END = 40
+
+
+class Edge(StrEnum):
+    """A moment at which it matters whose clock one goes by."""
+
+    DUE = auto()  # something is due, by everybody's clock
+    LEASE = auto()  # a lease ends
+    LISTING = auto()  # by one clock a start must be listed, if there was one; by another not yet
+
+
+@attrs.frozen
+class Sent:
+    """An event as its sender has it."""
+
+    event_type: str
+    body: dict[str, Any]
+
+
+@attrs.define(eq=False)
+class Deed:
+    """A delivery, a replay or a sweep that somebody waits for."""
+
+    worker: Worker
+    task: asyncio.Task[Any]
+    begun_at: int
+    sent: Sent | None
+
+
+class Scene:
+    """Three workers over one ledger, their senders, and the builds that report."""
+
+    def __init__(self, loop: TurnedLoop, ledger: Ledger, clock: ManualClock) -> None:
+        self.loop = loop
+        self.world = World(loop, ledger, clock)
+        self.watch = self.world.watch
+        self.workers = [self._start(index, 0.0) for index in range(3)]
+        self.sent: list[Sent] = []
+        self.deeds: list[Deed] = []
+        self.requests = self.reports = 0
+        self._answered: set[int] = set()
+        self._number = 0
+
+    # What comes in.
+
+    def request(self, by: int, event_type: str, detail: dict[str, Any]) -> None:
+        self.requests += 1
+        self._send(by, event_type, detail)
+
+    def deliver(self, by: int, sent: Sent) -> None:
+        worker, orchestrator = self.workers[by]
+        self.world.tell(f"{worker.name}: {sent.event_type} {sent.body['id']} comes in")
+        self._do(worker, orchestrator.handle_event(sent.event_type, sent.body), sent)
+
+    def replay(self, by: int, run: RunRecord, *, is_forced: bool) -> None:
+        if is_forced:
+            self.watch.forced.add(run.run_id)
+        worker, orchestrator = self.workers[by]
+        self.world.tell(f"{worker.name}: replay of {run.event_id}, forced: {is_forced}")
+        self._do(worker, orchestrator.replay(run.run_id, force=is_forced))
+
+    def sweep(self, by: int) -> None:
+        worker, orchestrator = self.workers[by]
+        self.world.tell(f"{worker.name}: sweep")
+        self._do(worker, orchestrator.reconcile())
+
+    def reportable(self) -> list[Build]:
+        """Builds of operations; an order's belongs to nobody who would listen."""
+        operations = {one.operation_id: one for one in self.watch.operations()}
+        return [
+            build
+            for build in self.world.builds
+            if (operation := operations.get(build.start_key.rpartition("-")[0])) and operation.kind
+        ]
+
+    def report(self, by: int, build: Build, succeeded: bool, names: Names, is_over: bool) -> None:
+        operation_id = build.start_key.rpartition("-")[0]
+        operation = self.watch.operation(operation_id)
+        assert operation is not None
+        assert operation.kind is not None
+        named = {
+            Names.JOB: {"CODEBUILD_BUILD_ID": build.job.id},
+            Names.START: {"ORCHESTRATOR_RUN_ID": build.start_key},
+            Names.OPERATION: {"operationId": operation_id},
+            Names.NOTHING: {},
+        }[names]
+        self.reports += 1
+        build.is_running = build.is_running and not is_over
+        build.has_reported = build.has_reported or names in (Names.JOB, Names.START)
+        event_type = outcome_type(operation.kind, succeeded=succeeded)
+        self.world.tell(f"{build.job.id} reports, naming {names}; over: {is_over}")
+        key = events.digest(event_type, "TenantManagementService", f"event-{len(self.sent) + 1}")
+        self.watch.reports[key] = Report(names, build.job.id, build.start_key)
+        self._send(by, event_type, {"tenantId": operation.tenant_id, **named})
+
+    # What becomes of it.
+
+    def gates(self, worker: Worker | None = None) -> list[Gate]:
+        gates = [gate for gate in self.world.gates if gate.worker.is_alive]
+        return [gate for gate in gates if worker in (None, gate.worker)]
+
+    def decide(self, gate: Gate, fate: Fate) -> None:
+        self.world.tell(f"{gate.worker.name}: {gate.what}, {fate}")
+        gate.opened.set_result(fate)
+        self.go_on()
+        self.watch.look()
+
+    def let_through(self, worker: Worker | None, effects: int) -> None:
+        for _ in range(effects):
+            gates = self.gates(worker)
+            if not gates:
+                return
+            self.decide(gates[0], Fate.DONE)
+
+    def turn(self, seconds: float) -> None:
+        self.world.turn(seconds)
+        self.world.tell(f"{seconds} s pass")
+        self.go_on()
+
+    def turn_to(self, edge: Edge) -> None:
+        """Let time pass until the next such moment."""
+        now = self.world.clock.now()
+        ahead = [moment - now for moment in self._moments(edge) if moment > now]
+        self.turn(min(ahead).total_seconds() if ahead else 0.0)
+
+    def crash(self, by: int) -> None:
+        worker, _ = self.workers[by]
+        worker.is_alive = False
+        self.workers[by] = self._start(by, worker.offset_s)
+
+    def go_on(self) -> None:
+        self.loop.run_until_complete(self.world.settle_down())
+        for deed in [deed for deed in self.deeds if deed.task.done()]:
+            self.deeds.remove(deed)
+            self._take_note(deed)
+
+    # How it ends.
+
+    def come_to_an_end(self) -> None:
+        """No more faults: senders insist, jobs report, sweeps run; then nothing may be left."""
+        world = self.world
+        world.tell("no more faults")
+        world.catalog, world.lag_s, world.after_start = CATALOGS["sound"], 0.0, None
+        for number in range(_SWEEPS_TO_THE_END):
+            self.let_through(None, 300)
+            for build in self.reportable():
+                if self.watch.is_open(build.start_key):
+                    self.report(number % 3, build, True, Names.JOB, True)
+                    self.let_through(None, 300)
+            for index, sent in enumerate(self.sent):
+                if index not in self._answered:
+                    self.deliver(number % 3, sent)
+                    self.let_through(None, 300)
+            self.turn(_LONGEST_PAUSE_S)
+            self.let_through(None, 300)
+            self.sweep(number % 3)
+            self.let_through(None, 300)
+            if not self.unfinished():
+                break
+        if self.unfinished():
+            note("\n".join(world.story))
+        assert not self.unfinished(), self.unfinished()
+        items = self.loop.run_until_complete(world.ledger.load(list(self.watch.items)))
+        assert items == self.watch.items
+
+    def _moments(self, edge: Edge) -> list[datetime]:
+        """When it is so, for each run that it may be."""
+        runs = self.watch.runs()
+        second = timedelta(seconds=1)
+        match edge:
+            case Edge.DUE:
+                return [run.due_at + second for run in runs if run.due_at]
+            case Edge.LEASE:
+                return [run.lease_until for run in runs if run.lease_until]
+            case Edge.LISTING:
+                lag = timedelta(seconds=TERMS.listing_lag_s)
+                possible = (last_possible_send(run) for run in runs if not run.status.is_finished)
+                return [until + lag - second for until in possible if until]
+
+    def unfinished(self) -> list[str]:
+        watch = self.watch
+        left = [f"run {run.event_type} {run.status}" for run in watch.runs() if run.due_at]
+        left += [
+            f"{one.kind} of {one.tenant_id} is open"
+            for one in watch.operations()
+            if one.state is OperationState.OPEN and one.kind is not None
+        ]
+        unanswered = len(self.sent) - len(self._answered)
+        return [*left, *([f"{unanswered} unanswered"] if unanswered else [])]
+
+    def _send(self, by: int, event_type: str, detail: dict[str, Any]) -> None:
+        body = envelope(event_type, detail, event_id=f"event-{len(self.sent) + 1}")
+        self.sent.append(Sent(event_type, body))
+        self.deliver(by, self.sent[-1])
+
+    def _start(self, index: int, offset_s: float) -> tuple[Worker, Orchestrator]:
+        worker = Worker(f"worker {index}", self.world, offset_s)
+        return worker, worker.open()
+
+    def _do(self, worker: Worker, what: Coroutine[Any, Any, Any], sent: Sent | None = None) -> None:
+        self._number += 1
+        number = self._number
+
+        async def deed() -> Any:
+            sender.set(number)
+            return await what
+
+        task = self.loop.create_task(deed(), name=f"deed {number}")
+        self.deeds.append(Deed(worker, task, self.watch.commits, sent))
+        self.go_on()
+
+    def _take_note(self, deed: Deed) -> None:
+        """Somebody got an answer: it must be true, and an error one of ours."""
+        watch, task = self.watch, deed.task
+        error = None if task.cancelled() else task.exception()
+        if task.cancelled() or error is not None:
+            said = str(error) if error else "cancelled"
+            self.world.tell(f"{deed.worker.name}: {task.get_name()} ends: {said}")
+            if error is not None and not isinstance(error, OrchestratorError | LookupError):
+                watch.broken.append(f"{type(error).__name__}: {error}")
+            is_final = isinstance(error, PermanentError)
+        else:
+            self.world.tell(f"{deed.worker.name}: {task.get_name()} ends: {task.result()}")
+            is_final = True
+        if deed.sent is None or not is_final:
+            return
+        self._answered.add(self.sent.index(deed.sent))
+        if error is None:
+            self._look_at_answer(deed, task.result())
+
+    def _look_at_answer(self, deed: Deed, answer: Handled) -> None:
+        watch = self.watch
+        assert deed.sent is not None
+        own = events.digest(deed.sent.event_type, deed.sent.body["source"], deed.sent.body["id"])
+        done_at = watch.done.get(own, -1)
+        if done_at < (0 if answer.replayed else deed.begun_at):
+            watch.broken.append(f"{deed.sent.event_type} was answered 200, and it isn't done")
+
+    def close(self) -> None:
+        """Whoever still waits is given up; what he would do then doesn't happen."""
+        self.world.is_closed = True
+        self.loop.run_until_complete(_cancel_all())
+
+
+async def _cancel_all() -> None:
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,302 @@
+"""The watch of the ledger's model test: sees every write and every start, and says what breaks.
+
+It knows what the builder really has and who really holds which run, as no worker can.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
+from datetime import datetime
+from enum import StrEnum, auto
+from typing import Any, Protocol
+
+import attrs
+
+from orchestrator.core.lifecycle import ENDS, MOVES, OPENS
+from orchestrator.core.ports import Clock
+from orchestrator.core.records import (
+    Job,
+    OperationRecord,
+    OperationState,
+    Record,
+    RunRecord,
+    RunStatus,
+    TenantRecord,
+    operation_key,
+    run_key,
+    tenant_key,
+)
+
+
+class Names(StrEnum):
+    """What a report says that it is about, besides the tenant."""
+
+    JOB = auto()
+    START = auto()
+    OPERATION = auto()
+    NOTHING = auto()
+
+
+@attrs.frozen
+class Report:
+    """What an outcome event was made from."""
+
+    names: Names
+    job_id: str
+    start_key: str
+
+
+class SomeBuild(Protocol):
+    job: Job
+    start_key: str
+    is_running: bool
+    has_reported: bool
+
+
+class SomeWorker(Protocol):
+    def now(self) -> datetime: ...
+
+
+class Watch:
+    """All items as they stand, and what was wrong with how they came about (`broken`)."""
+
+    def __init__(self, builds: Sequence[Any], clock: Clock, sender: ContextVar[int]) -> None:
+        self._builds: Sequence[SomeBuild] = builds
+        self._clock, self._sender = clock, sender
+        self._holders: dict[tuple[str, int], tuple[int, SomeWorker]] = {}
+        #: Starts that ended by a report which names no job: whose it is, is for the tenant to say.
+        self._ended: set[str] = set()
+        self.items: dict[str, Record] = {}
+        self.commits = 0
+        self.reports: dict[str, Report] = {}
+        self.forced: set[str] = set()
+        #: When a run was last written as succeeded or duplicate.
+        self.done: dict[str, int] = {}
+        self.broken: list[str] = []
+
+    def runs(self) -> list[RunRecord]:
+        return [one for one in self.items.values() if isinstance(one, RunRecord)]
+
+    def operations(self) -> list[OperationRecord]:
+        return [one for one in self.items.values() if isinstance(one, OperationRecord)]
+
+    def operation(self, operation_id: str | None) -> OperationRecord | None:
+        found = self.items.get(operation_key(operation_id or ""))
+        assert found is None or isinstance(found, OperationRecord)
+        return found
+
+    def is_open(self, start_key: str) -> bool:
+        """The operation is open at this very start."""
+        operation = self.operation(start_key.rpartition("-")[0])
+        is_open = operation is not None and operation.state is OperationState.OPEN
+        return operation is not None and is_open and _start_key(operation) == start_key
+
+    def starts(self, start_key: str) -> None:
+        """A start takes effect: whoever sent it must hold a run at this very start."""
+        mine = [
+            run
+            for run in self.runs()
+            if run.status is RunStatus.RUNNING
+            and _start_key(run) == start_key
+            and self._is_held(run, self._sender.get())
+        ]
+        self._claim_that(bool(mine), "a start was sent by one who lost its run")
+
+    def written(self, records: Sequence[Record], worker: SomeWorker) -> list[str]:
+        """Items were written; in words what it comes to."""
+        self.commits += 1
+        former = {record.key: self.items.get(record.key) for record in records}
+        self.items |= {one.key: attrs.evolve(one, version=one.version + 1) for one in records}
+        lines = []
+        for record in records:
+            old = former[record.key]
+            if isinstance(record, RunRecord):
+                assert old is None or isinstance(old, RunRecord)
+                self._run_written(old, record, worker, is_with_others=former)
+                lines.append(_told(record))
+            if isinstance(record, OperationRecord):
+                assert old is None or isinstance(old, OperationRecord)
+                self._operation_written(old, record)
+                lines.append(_told(record))
+            if isinstance(record, TenantRecord):
+                assert old is None or isinstance(old, TenantRecord)
+                self._tenant_written(old, record)
+                lines.append(_told(record))
+        return lines
+
+    def look(self) -> None:
+        """What must hold at any time."""
+        running = [build for build in self._builds if build.is_running]
+        for start_key in {build.start_key for build in running}:
+            jobs = [build.job.id for build in running if build.start_key == start_key]
+            self._claim_that(len(jobs) == 1, f"{jobs} run for one start")
+        for build in running:
+            self._look_at_job(build)
+        for item in self.items.values():
+            if isinstance(item, TenantRecord) and item.operation_id is not None:
+                holder = self.operation(item.operation_id)
+                is_open = holder is not None and holder.state is OperationState.OPEN
+                self._claim_that(is_open, f"{item.tenant_id} is held by what isn't open")
+            if isinstance(item, OperationRecord) and item.state is OperationState.OPEN:
+                is_holder = item.kind is None or self._holds(item)
+                self._claim_that(is_holder, f"an open {item.kind} doesn't hold its tenant")
+            if isinstance(item, RunRecord):
+                is_due = item.due_at is not None
+                self._claim_that(
+                    is_due is not item.status.is_finished, f"{item.status}, but due: {item.due_at}"
+                )
+
+    def _look_at_job(self, build: SomeBuild) -> None:
+        operation = self.operation(build.start_key.rpartition("-")[0])
+        if operation is None or operation.kind is None or build.has_reported:
+            return
+        is_held = self.is_open(build.start_key) and self._holds(operation)
+        self._claim_that(
+            is_held or build.start_key in self._ended,
+            f"{build.job.id} runs, and its {operation.kind} let go of the tenant",
+        )
+
+    def _run_written(
+        self,
+        old: RunRecord | None,
+        new: RunRecord,
+        worker: SomeWorker,
+        *,
+        is_with_others: Mapping[str, Record | None],
+    ) -> None:
+        me = self._sender.get()
+        if old is not None and new.attempt == old.attempt:
+            self._claim_that(
+                old.status is RunStatus.RUNNING and self._is_held(old, me),
+                f"attempt {new.attempt} was written by one who doesn't hold it",
+            )
+        elif old is not None:
+            self._claim_that(new.attempt == old.attempt + 1, "an attempt isn't the next one")
+            self._look_at_take_over(old)
+        if new.status is RunStatus.RUNNING and (old is None or new.attempt != old.attempt):
+            self._holders[new.run_id, new.attempt] = me, worker
+        if new.status in (RunStatus.SUCCEEDED, RunStatus.DUPLICATE):
+            self.done[new.run_id] = self.commits
+            self._look_at_promise(new, is_with_others)
+
+    def _look_at_take_over(self, old: RunRecord) -> None:
+        if old.status is not RunStatus.RUNNING or old.lease_until is None:
+            return
+        _, holder = self._holders[old.run_id, old.attempt]
+        is_over = old.lease_until <= holder.now()
+        self._claim_that(is_over, "a run was taken over that its holder believes to hold")
+
+    def _look_at_promise(self, run: RunRecord, former: Mapping[str, Record | None]) -> None:
+        """Whoever is told that it's done must be right."""
+        operation = self.operation(run.operation_id)
+        if run.status is RunStatus.DUPLICATE:
+            theirs = (operation, self.operation(run.outcome_of))
+            self._claim_that(any(map(_is_secured, theirs)), "a duplicate of what isn't secured")
+        elif run.event_type in OPENS:
+            follows = any(key != run.key and key.startswith(run_key("")) for key in former)
+            secured = run.note is not None or _is_secured(operation) or follows
+            self._claim_that(secured, f"{run.event_type} succeeded, and nobody is at work")
+        elif run.event_type not in ENDS:
+            self._claim_that(run.job is not None, f"{run.event_type} succeeded without its job")
+        ended = self.operation(run.outcome_of)
+        is_taken = ended is not None and ended.outcome == run.run_id
+        if ended is not None and is_taken:
+            self._claim_that(ended.state is OperationState.OVER, "an outcome got lost")
+        report = self.reports.get(run.run_id)
+        if report is not None and report.names in (Names.JOB, Names.START):
+            goes_on = self.is_open(report.start_key)
+            self._claim_that(not goes_on, f"{report.job_id} reported, and it changed nothing")
+
+    def _operation_written(self, old: OperationRecord | None, new: OperationRecord) -> None:
+        start_key = _start_key(new)
+        if new.job is not None:
+            made = [one for one in self._builds if one.job.id == new.job.id]
+            is_its_own = bool(made) and made[0].start_key == start_key
+            self._claim_that(is_its_own, f"{new.job.id} is recorded for another start")
+        if old is None:
+            return
+        if old.start_number == new.start_number and old.job is not None:
+            self._claim_that(new.job == old.job, "a recorded job was replaced")
+        if old.state is OperationState.OPEN and new.state is OperationState.OVER:
+            report = self.reports.get(new.outcome or "")
+            if report is None:
+                return
+            if report.names in (Names.NOTHING, Names.OPERATION):
+                self._ended.add(start_key)
+            else:
+                is_about_it = report.start_key == start_key
+                self._claim_that(is_about_it, "a report about one start ended another")
+        if old.state is OperationState.OVER and new.state is OperationState.OPEN:
+            opener = self.items.get(run_key(old.opener))
+            at_rest = isinstance(opener, RunRecord) and (
+                opener.status.is_finished or new.opener == old.opener
+            )
+            self._claim_that(at_rest, "re-opened while its opener is at work")
+
+    def _tenant_written(self, old: TenantRecord | None, new: TenantRecord) -> None:
+        before = (old.state, old.operation_id) if old else (None, None)
+        is_legal = False
+        match before, (new.state, new.operation_id):
+            case (former, None), (now, str() as opened):
+                operation = self.operation(opened)
+                if operation is not None and operation.kind is not None:
+                    moves = MOVES[operation.kind]
+                    may = former in moves.opens_from or operation.opener in self.forced
+                    is_legal = may and now is moves.during
+            case (former, str() as closed), (now, None):
+                operation = self.operation(closed)
+                if operation is not None and operation.kind is not None:
+                    moves = MOVES[operation.kind]
+                    result = moves.succeeded if operation.succeeded else moves.failed
+                    gave_back = operation.state is OperationState.GIVEN_BACK
+                    is_legal = now is (operation.former_state if gave_back else result)
+            case (None, None), (now, None):
+                moved = [(moves.succeeded, moves.failed) for moves in MOVES.values()]
+                is_legal = any(now in pair for pair in moved)
+        self._claim_that(is_legal, f"{before} became {(new.state, new.operation_id)}")
+
+    def _holds(self, operation: OperationRecord) -> bool:
+        tenant = self.items.get(tenant_key(operation.tenant_id or ""))
+        return isinstance(tenant, TenantRecord) and tenant.operation_id == operation.operation_id
+
+    def _is_held(self, run: RunRecord, by: int) -> bool:
+        return self._holders[run.run_id, run.attempt][0] == by
+
+    def _claim_that(self, holds: bool, otherwise: str) -> None:
+        if not holds:
+            self.broken.append(otherwise)
+
+
+def _is_secured(operation: OperationRecord | None) -> bool:
+    return operation is not None and (
+        operation.job is not None or operation.state is OperationState.OVER
+    )
+
+
+def _start_key(of: RunRecord | OperationRecord) -> str:
+    return f"{of.operation_id}-{of.start_number}"
+
+
+def _told(record: RunRecord | OperationRecord | TenantRecord) -> str:
+    match record:
+        case RunRecord():
+            job = f", job {record.job.id}" if record.job else ""
+            possible = (
+                f", possible {record.possible_until:%H:%M:%S}" if record.possible_until else ""
+            )
+            why = (
+                f" ({record.error.message})"
+                if record.error
+                else f" ({record.note})"
+                if record.note
+                else ""
+            )
+            at = f"{record.event_type} {record.event_id} attempt {record.attempt}"
+            return f"run {at}: {record.status}{job}{possible}{why}"
+        case OperationRecord():
+            job = f", job {record.job.id}" if record.job else ""
+            outcome = f", outcome {record.outcome[:4]}" if record.outcome else ""
+            at = f"{record.kind} {record.operation_id[:4]}-{record.start_number}"
+            return f"operation {at}: {record.state}{job}{outcome}"
+        case TenantRecord():
+            held = f", held by {record.operation_id[:4]}" if record.operation_id else ""
+            return f"tenant {record.tenant_id}: {record.state}{held}"

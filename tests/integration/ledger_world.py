@@ -1,0 +1,359 @@
+"""The world of the ledger's model test: a clock to turn, workers at gates, a builder that lags.
+
+Every effect of a worker (a commit, a start, a look-up, a stop) waits at a gate until the test
+opens it with a fate. A worker that nobody lets through is a paused one; one that was crashed
+is never let through again. Nothing else about the orchestrator is changed.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextvars import ContextVar
+from datetime import datetime, timedelta
+from enum import StrEnum, auto
+from typing import Any, TypeVar
+
+import attrs
+
+from orchestrator import Event, PermanentError, Run, TemporaryError
+from orchestrator.core import events, handlers
+from orchestrator.core.books import Books
+from orchestrator.core.conditions import Terms
+from orchestrator.core.dispatch import Limits, Orchestrator
+from orchestrator.core.handlers import built_in_handlers
+from orchestrator.core.lifecycle import TenantState
+from orchestrator.core.pages import Page
+from orchestrator.core.payloads import TenantProvisioning
+from orchestrator.core.ports import Clock, Conflict, Ledger, Tier
+from orchestrator.core.records import Job, Record, RunRecord, RunStatus, TenantRecord
+from orchestrator.core.registry import HandlerRegistry
+from orchestrator.core.run import Services
+from orchestrator.core.secrets import Redactor
+from orchestrator.testing import ManualClock, SequentialIds
+from orchestrator.wire import Wire
+from tests.integration.ledger_watch import Watch
+
+Result = TypeVar("Result")
+
+ORDER = "ORDER"
+COMMIT = "commit"
+TIERS = ("JOBS", "BARE")
+TERMS = Terms()
+#: CodeBuild holds a start's token for 5 minutes (API reference, StartBuild).
+TOKEN_S = 300.0
+_JOBS: Tier = {
+    "jobIdentifier": "up",
+    "deprovisioningJobIdentifier": "down",
+    "deploymentJobIdentifier": "deploy",
+}
+_MOVED: Tier = {name: f"new-{job}" for name, job in _JOBS.items()}
+_BARE: Tier = {"jobIdentifier": "up", "deprovisioningJobIdentifier": "down"}
+#: What an operator makes of the tier catalog; whatever isn't there makes the handler refuse.
+CATALOGS: Mapping[str, Mapping[str, Tier]] = {
+    "sound": {"JOBS": _JOBS, "BARE": _BARE},
+    "gone": {},
+    "moved": {"JOBS": _MOVED, "BARE": _BARE},
+    "bare": {"JOBS": _BARE, "BARE": _BARE},
+}
+
+
+class Fate(StrEnum):
+    """What becomes of an effect that waits at a gate."""
+
+    DONE = auto()
+    HELD = auto()  # done; the answer waits at a gate of its own
+    LOST_DONE = auto()  # done, and the answer is lost
+    LOST = auto()  # never done, and nobody says so
+    REFUSED = auto()  # surely not done
+    FORBIDDEN = auto()  # refused for good, where the other side can
+    BUG = auto()  # done, and what comes back is no error of ours
+
+
+class TurnedLoop(asyncio.SelectorEventLoop):
+    """Its timers go by its own time, which can be turned on."""
+
+    turned_s = 0.0
+
+    def time(self) -> float:
+        return super().time() + self.turned_s
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing is left to do but to wait for timers, gates and sockets."""
+        return not self._ready  # type: ignore[attr-defined]
+
+
+#: Who does it: the number of a delivery, a sweep or a replay.
+sender: ContextVar[int] = ContextVar("sender")
+
+
+@attrs.define(eq=False)
+class Gate:
+    """An effect that waits for its fate."""
+
+    worker: "Worker"
+    what: str
+    opened: asyncio.Future[Fate]
+
+
+@attrs.define
+class Build:
+    """What the builder made of a start."""
+
+    job: Job
+    start_key: str
+    asked: object
+    made_at: datetime
+    listed_at: datetime
+    is_running: bool = True
+    has_reported: bool = False
+
+
+class World:
+    """Everything that the workers share, and the gates that they wait at."""
+
+    def __init__(self, loop: TurnedLoop, ledger: Ledger, clock: ManualClock) -> None:
+        self.loop, self.ledger, self.clock = loop, ledger, clock
+        self.builds: list[Build] = []
+        self.gates: list[Gate] = []
+        self.story: list[str] = []
+        self._under_way = 0
+        #: No call to the real ledger is under way.
+        self.all_back = asyncio.Event()
+        self.all_back.set()
+        self.is_closed = False
+        self.catalog = CATALOGS["sound"]
+        self.lag_s = TERMS.listing_lag_s
+        self.after_start: type[Exception] | None = None
+        self.watch = Watch(self.builds, clock, sender)
+
+    def tell(self, line: str) -> None:
+        self.story.append(f"{self.clock.now():%H:%M:%S.%f}"[:10] + f"  {line}")
+
+    async def find_tier(self, tier: str) -> Tier | None:
+        found = self.catalog.get(tier)
+        return None if found is None else {"tier": tier, **found}
+
+    async def pass_gate(self, worker: "Worker", what: str) -> Fate:
+        if self.is_closed:
+            raise asyncio.CancelledError
+        gate = Gate(worker, what, self.loop.create_future())
+        self.gates.append(gate)
+        try:
+            return await gate.opened
+        finally:
+            self.gates.remove(gate)
+
+    async def call(self, call: Awaitable[Result]) -> Result:
+        """A call to the real ledger; until it's back nobody may think that all is quiet."""
+        self._under_way += 1
+        self.all_back.clear()
+        try:
+            return await call
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self.all_back.set()
+
+    async def settle_down(self) -> None:
+        """Return when everybody waits: at a gate, or for the time."""
+        while True:
+            await self.all_back.wait()
+            await asyncio.sleep(0)
+            if self.loop.is_idle and self.all_back.is_set():
+                return
+
+    def turn(self, seconds: float) -> None:
+        self.loop.turned_s += seconds
+        self.clock.turn(seconds)
+
+    def make_build(
+        self, worker: "Worker", identifier: str, params: Mapping[str, Any], start_key: str
+    ) -> Job:
+        now, asked = self.clock.now(), (identifier, dict(params))
+        self.watch.starts(start_key)
+        for build in reversed(self.builds):
+            is_held = build.made_at + timedelta(seconds=TOKEN_S) > now
+            if build.start_key == start_key and is_held:
+                if build.asked != asked:
+                    raise PermanentError("The token was used with other parameters.")
+                return build.job
+        job = Job(id=f"b{len(self.builds) + 1}", builder="CODE_BUILD", job_identifier=identifier)
+        listed_at = now + timedelta(seconds=self.lag_s)
+        self.builds.append(Build(job, start_key, asked, now, listed_at))
+        self.tell(f"{worker.name}: {job.id} is made for {start_key[:4]}{start_key[40:]}")
+        return job
+
+    def listed(self, start_key: str) -> Job | None:
+        now = self.clock.now()
+        shown = (one for one in self.builds if one.start_key == start_key and one.listed_at <= now)
+        return next((build.job for build in shown), None)
+
+    def stop(self, worker: "Worker", job_id: str) -> None:
+        self.tell(f"{worker.name}: stops {job_id}")
+        for build in self.builds:
+            build.is_running = build.is_running and build.job.id != job_id
+
+
+@attrs.define(eq=False)
+class Worker:
+    """One process: a clock that is `offset_s` off, and an orchestrator over gated ports."""
+
+    name: str
+    world: World
+    offset_s: float
+    is_alive: bool = True
+
+    def now(self) -> datetime:
+        return self.world.clock.now() + timedelta(seconds=self.offset_s)
+
+    async def sleep(self, seconds: float) -> None:
+        await self.world.clock.sleep(seconds)
+
+    async def effect(self, what: str, act: Callable[[], Awaitable[Result]]) -> Result:
+        """Let `act` take effect, or not, as the test says."""
+        fate = await self.world.pass_gate(self, what)
+        if fate is Fate.LOST:
+            raise TemporaryError("No answer.")
+        if fate is Fate.REFUSED:
+            raise TemporaryError("Not now.", nothing_done=True)
+        if fate is Fate.FORBIDDEN:
+            raise TemporaryError("Closed.") if what == COMMIT else PermanentError("Never.")
+        refusal: Exception | None = None
+        try:
+            result = await act()
+        except (Conflict, PermanentError) as error:
+            refusal = error
+        if fate is Fate.HELD:
+            fate = await self.world.pass_gate(self, f"the answer to {what}")
+        if fate is Fate.BUG and what.startswith("start"):
+            raise RuntimeError("What was that?")
+        if fate not in (Fate.DONE, Fate.HELD):
+            raise TemporaryError("The answer is lost.")
+        if refusal is not None:
+            raise refusal
+        return result
+
+    def open(self) -> Orchestrator:
+        ledger: Ledger = _GatedLedger(self)
+        clock: Clock = self
+        return Orchestrator(
+            registry=_REGISTRY,
+            services=Services(
+                books=Books(ledger=ledger, clock=clock, terms=TERMS),
+                tiers=self.world,
+                builders={"CODE_BUILD": _GatedBuilder(self)},
+                default_builder="CODE_BUILD",
+                publisher=_NoPublisher(),
+                structure=_WIRE,
+                clock=clock,
+                resources=self.world,
+            ),
+            ids=SequentialIds(),
+            aliases={},
+            limits=Limits(max_attempts=2, sweep_s=1e6),
+        )
+
+
+async def _provision(event: Event[TenantProvisioning], run: Run) -> None:
+    """The built-in handler, with a step behind it and whatever the test has happen then."""
+    world: World = run.resources
+    await handlers.tenant_provisioning(event, run)
+    if world.after_start is not None:
+        raise world.after_start("after the start")
+    if event.body.get("welcomes"):
+        await run.step("welcome", _nothing)
+
+
+async def _order(event: Event[dict[str, Any]], run: Run) -> None:
+    """A handler of the user's own: its job belongs to the run and holds no tenant."""
+    await run.step("reserve", _nothing)
+    await run.start_job("order", {})
+
+
+async def _nothing() -> None:
+    return None
+
+
+def _registry() -> HandlerRegistry:
+    registry = HandlerRegistry()
+    registry.register(events.TENANT_PROVISIONING, _provision)
+    registry.register(ORDER, _order)
+    return registry.over(built_in_handlers())
+
+
+_REGISTRY = _registry()
+_WIRE = Wire(Redactor(()))
+
+
+class _NoPublisher:
+    async def publish(self, *, event_type: str, detail: Mapping[str, Any]) -> str:
+        raise AssertionError
+
+
+@attrs.frozen
+class _GatedBuilder:
+    worker: Worker
+
+    async def start_job(
+        self, job_identifier: str, params: Mapping[str, Any], *, start_key: str
+    ) -> Job:
+        async def act() -> Job:
+            return self.worker.world.make_build(self.worker, job_identifier, params, start_key)
+
+        return await self.worker.effect(f"start {start_key[:4]}{start_key[40:]}", act)
+
+    async def find_job(
+        self, *, start_key: str, job_identifier: str, started_after: datetime
+    ) -> Job | None:
+        async def act() -> Job | None:
+            return self.worker.world.listed(start_key)
+
+        return await self.worker.effect(f"look-up {start_key[:4]}{start_key[40:]}", act)
+
+    async def stop_job(self, *, job_id: str) -> None:
+        async def act() -> None:
+            self.worker.world.stop(self.worker, job_id)
+
+        await self.worker.effect(f"stop {job_id}", act)
+
+
+class _GatedLedger:
+    """The shared ledger, as one worker reaches it. What is read is read at once."""
+
+    max_payload_bytes: int | None = None
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker, self._world = worker, worker.world
+
+    async def commit(self, records: Sequence[Record], *, unchanged: Mapping[str, int]) -> None:
+        async def act() -> None:
+            await self._world.call(self._world.ledger.commit(records, unchanged=unchanged))
+            for line in self._world.watch.written(records, self._worker):
+                self._world.tell(f"{self._worker.name}: {line}")
+
+        await self._worker.effect(COMMIT, act)
+
+    async def load(self, keys: Collection[str]) -> Mapping[str, Record | None]:
+        return await self._world.call(self._world.ledger.load(keys))
+
+    async def find_due(self, *, before: datetime, limit: int) -> Sequence[str]:
+        return await self._world.call(self._world.ledger.find_due(before=before, limit=limit))
+
+    async def list_runs(
+        self,
+        *,
+        tenant_id: str | None = None,
+        event_type: str | None = None,
+        status: RunStatus | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> Page[RunRecord]:
+        raise AssertionError
+
+    async def list_tenants(
+        self, *, state: TenantState | None = None, limit: int = 50, cursor: str | None = None
+    ) -> Page[TenantRecord]:
+        raise AssertionError
+
+    async def check(self) -> None:
+        return None

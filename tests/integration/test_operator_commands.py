@@ -1,0 +1,309 @@
+"""The operator's commands, run as child processes over an embedded AWS."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import aiohttp
+import attrs
+import pytest
+
+from orchestrator.embedded import CodeBuildStandIn, EmbeddedAWS, Fault, open_embedded_aws
+from orchestrator.laptop import open_prepared_aws, open_service
+from orchestrator.settings import Operations, child_environment, load_settings
+from orchestrator.testing import ManualClock, provisioning_event
+from tests.conftest import StartService
+
+PATIENCE_S = 30
+
+
+@attrs.frozen
+class Ended:
+    """A command that has ended: its exit code and what it printed."""
+
+    code: int | None
+    out: str
+    err: str
+
+
+async def run(*arguments: str, **environment: str) -> Ended:
+    """Run `orchestrator` with arguments, and variables over our own."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "orchestrator",
+        *arguments,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=child_environment({"COLUMNS": "100", **environment}),
+    )
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            out, err = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return Ended(process.returncode, out.decode(), err.decode())
+
+
+def assert_one_line(ended: Ended, code: int, named: str) -> None:
+    """A failure is told in one line on standard error, without a traceback."""
+    assert (ended.code, ended.out) == (code, ""), ended
+    assert ended.err.count("\n") == 1, ended.err
+    assert "Traceback" not in ended.err
+    assert named in ended.err
+
+
+@pytest.fixture
+async def aws(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[EmbeddedAWS]:
+    """An embedded AWS with all that local.toml names, to which AWS's variables lead."""
+    async with open_prepared_aws(load_settings("local.toml")) as aws:
+        for variable, value in aws.environment().items():
+            monkeypatch.setenv(variable, value)
+        yield aws
+
+
+@pytest.fixture
+async def here(aws: EmbeddedAWS) -> AsyncIterator[tuple[str, str]]:
+    """The option that leads to a running service."""
+    async with open_service(config="local.toml", environment={}) as service:
+        yield ("--url", service.url)
+
+
+async def provision(here: tuple[str, str], tenant_id: str, tier: str, folder: Path) -> Ended:
+    event = folder / f"{tenant_id}.json"
+    event.write_text(json.dumps(provisioning_event(tenant_id=tenant_id, tier=tier)["detail"]))
+    return await run("send", "TENANT_PROVISIONING", str(event), *here, "--json")
+
+
+async def test_tenants_are_listed_and_shown(here: tuple[str, str], tmp_path: Path) -> None:
+    """A line for each; one with its operation and its timeline; JSON for machines."""
+    assert await run("tenants", *here) == Ended(0, "no tenants\n", "")
+    for tenant_id in ("t-1", "t-2"):
+        assert (await provision(here, tenant_id, "BASIC", tmp_path)).code == 0
+    listed = await run("tenants", *here, "--state", "provisioning", "--limit", "1")
+    line, more = listed.out.splitlines()
+    assert line.split()[1:] == ["provisioning", "-", "t-1"]
+    cursor = more.removeprefix("more: --cursor ")
+    rest = json.loads((await run("tenants", *here, "--cursor", cursor, "--json")).out)
+    assert ([tenant["tenantId"] for tenant in rest["items"]], rest["cursor"]) == (["t-2"], None)
+
+    shown = await run("tenant", "t-1", *here)
+    assert (shown.code, shown.err) == (0, "")
+    for said in ("t-1: provisioning since", "CODE_BUILD basic-tenant:", "TENANT_PROVISIONING"):
+        assert said in shown.out
+    assert json.loads((await run("tenant", "t-1", *here, "--json")).out)["state"] == "provisioning"
+
+    assert_one_line(await run("tenant", "nobody", *here), 1, "'nobody'")
+    assert_one_line(await run("tenants", *here, "--state", "lost"), 1, "'lost'")
+    assert_one_line(await run("tenants", *here, "--limit", "0"), 1, "limit")
+
+
+async def test_runs_are_replayed(here: tuple[str, str], aws: EmbeddedAWS, tmp_path: Path) -> None:
+    """Several at once; each is told, and one that was not handled makes the exit code 1."""
+    failed = json.loads((await provision(here, "t-1", "GOLD", tmp_path)).out)["run"]["runId"]
+    done = json.loads((await provision(here, "t-2", "BASIC", tmp_path)).out)["run"]["runId"]
+    replayed = await run("replay", failed, done, *here, "--json")
+    assert replayed.code == 1
+    first, second = json.loads(replayed.out)
+    assert (first["status"], first["run"]["status"], first["run"]["attempt"]) == (422, "failed", 2)
+    assert "replay with force" in second["answer"]["detail"]
+    told = await run("replay", done, *here)
+    assert (told.code, told.err) == (1, "")
+    assert "replay with force" in told.out
+    assert f"{done}: succeeded" in told.out
+
+    forced = await run("replay", done, *here, "--force", "--json")
+    assert forced.code == 1
+    assert "goes on" in json.loads(forced.out)[0]["answer"]["detail"]
+    assert len(aws.codebuild.builds) == 1
+    missing = await run("replay", "nowhere", *here)
+    assert missing.code == 1
+    assert "There is no run 'nowhere'." in missing.out
+
+
+async def test_reconcile_takes_up_what_is_due(
+    codebuild: CodeBuildStandIn,
+    aws: EmbeddedAWS,
+    start_service: StartService,
+    clock: ManualClock,
+) -> None:
+    """One sweep over the ledger's table, without any service."""
+    settings = attrs.evolve(load_settings("local.toml"), operations=Operations(reconcile_every_s=0))
+    clock.time = datetime.now(UTC) - timedelta(hours=1)
+    service = await start_service(settings)
+    del codebuild  # opened first, so that the variables lead to the other one
+    aws.codebuild.inject("StartBuild", Fault.error("AccountLimitExceededException"))
+    assert (await service.post("/events", json=provisioning_event(tier="BASIC"))).status == 503
+    assert not aws.codebuild.builds
+
+    taken_up = await run("reconcile", "--config", "local.toml")
+    assert (taken_up.code, taken_up.out) == (0, "1 taken up\n"), taken_up
+    assert len(aws.codebuild.builds) == 1
+    again = await run("reconcile", "--config", "local.toml")
+    assert (again.code, again.out) == (0, "0 taken up\n")
+
+
+async def test_init_makes_the_table_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then it says that it is there; a sweep without one is one line and exit 1."""
+    async with open_embedded_aws() as aws:
+        there = aws.environment()
+        ended = await run("reconcile", **there)
+        assert (ended.code, ended.out, "Traceback" in ended.err) == (1, "", False)
+        assert "orchestrator-ledger" in ended.err
+        made = await run("init", **there)
+        assert (made.code, made.out) == (0, "made the ledger table orchestrator-ledger\n"), made
+        again = await run("init", **there)
+        assert (again.code, again.out) == (
+            0,
+            "the ledger table orchestrator-ledger is there already\n",
+        )
+        swept = await run("reconcile", **there)
+        assert (swept.code, swept.out) == (0, "0 taken up\n"), swept
+
+
+async def test_init_says_of_no_table_that_it_is_there() -> None:
+    """A ledger in memory has none."""
+    ended = await run("init", ORCHESTRATOR_LEDGER__BACKEND="memory")
+    assert "is there already" not in ended.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["serve", "--workers", "2"], "--workers"),
+        (["serve", "--workers", "0"], "0"),
+        (["reconcile"], "memory"),
+        (["reconcile", "now"], "now"),
+        (["replay"], "ID"),
+        (["replay", "x", "--url", "nowhere"], "nowhere"),
+        (["replay", "x", "--header", "nothing"], "NAME:VALUE"),
+        (["tenant"], "ID"),
+        (["tenants", "--status", "failed"], "--status"),
+        (["init", "--force"], "--force"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+async def test_bad_usage_exits_2_with_one_line(arguments: list[str], named: str) -> None:
+    """The line says what was wrong; the ledger is in memory."""
+    assert_one_line(await run(*arguments, ORCHESTRATOR_LEDGER__BACKEND="memory"), 2, named)
+
+
+# Workers
+
+
+class Workers:
+    """`orchestrator serve --workers 2`, its log read line by line."""
+
+    def __init__(self, url: str, process: asyncio.subprocess.Process) -> None:
+        self.url = url
+        self.process = process
+        self._log = b""
+
+    @property
+    def pids(self) -> set[int]:
+        pid = self.process.pid
+        return {int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
+
+    async def listening(self, count: int) -> None:
+        """Return when so many workers have begun to listen; two may write at once."""
+        assert self.process.stderr is not None
+        async with asyncio.timeout(PATIENCE_S):
+            while self._log.count(b"listening") < count:
+                more = await self.process.stderr.read(1000)
+                assert more, "it ended"
+                self._log += more
+
+    async def answers(self) -> bool:
+        async with (
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(PATIENCE_S)) as http,
+            http.get(f"{self.url}/readyz") as answer,
+        ):
+            return answer.status == 200
+
+    async def wait(self) -> int:
+        async with asyncio.timeout(PATIENCE_S):
+            return await self.process.wait()
+
+
+@asynccontextmanager
+async def open_workers(**environment: str) -> AsyncIterator[Workers]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = ("-m", "orchestrator", "serve", "--config", "local.toml", "--workers", "2")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *command,
+        "--port",
+        str(port),
+        stderr=asyncio.subprocess.PIPE,
+        env=child_environment(environment),
+    )
+    workers = Workers(f"http://127.0.0.1:{port}", process)
+    children: set[int] = set()
+    try:
+        yield workers
+    finally:
+        with contextlib.suppress(OSError):
+            children = workers.pids
+        for pid in (*children, process.pid) if process.returncode is None else ():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        await process.wait()
+
+
+async def test_workers_share_a_port(aws: EmbeddedAWS) -> None:
+    """Each answers while the other stands still; one that is killed is replaced; all end well."""
+    async with open_workers() as workers:
+        await workers.listening(2)
+        first, second = workers.pids
+        for pid in (first, second):
+            os.kill(pid, signal.SIGSTOP)
+            assert await workers.answers()
+            os.kill(pid, signal.SIGCONT)
+
+        os.kill(first, signal.SIGKILL)
+        await workers.listening(3)
+        replaced = workers.pids
+        assert second in replaced
+        assert first not in replaced
+        assert len(replaced) == 2
+        assert await workers.answers()
+
+        workers.process.terminate()
+        assert await workers.wait() == 0
+        for pid in replaced:
+            with pytest.raises(ProcessLookupError):
+                os.kill(pid, 0)
+
+
+async def test_workers_that_cant_begin_end_the_service(aws: EmbeddedAWS) -> None:
+    """As with one worker: what is wrong is said in one line, exit 1; nobody tries for ever."""
+    async with open_workers(ORCHESTRATOR__EXTENSION="nowhere.at_all:extension") as workers:
+        async with asyncio.timeout(PATIENCE_S):
+            assert workers.process.stderr is not None
+            log = (await workers.process.stderr.read()).decode()
+            assert await workers.process.wait() == 1
+        assert log.count("\n") == 1, log
+        assert "nowhere" in log
+
+
+async def test_a_port_that_is_taken_is_one_line(aws: EmbeddedAWS) -> None:
+    """Said once, by all workers together."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        ended = await run("serve", "--config", "local.toml", "--workers", "2", "--port", port)
+    assert ended.code == 1
+    assert "Traceback" not in ended.err
+    assert "ddress already in use" in ended.err
