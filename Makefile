@@ -15,7 +15,7 @@ dev: .venv/ready  ## run the service with an embedded AWS on http://127.0.0.1:80
 	$(BIN)/orchestrator dev
 
 test: .venv/ready  ## run the tests
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
 soak: .venv/ready  ## the races and the model of the ledger, in large counts
 	SOAK=1 SOAK_OPERATIONS=400 $(BIN)/python -m pytest tests/integration/test_races.py tests/integration/test_ledger_model.py

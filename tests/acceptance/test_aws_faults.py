@@ -136,3 +136,16 @@ async def test_a_project_that_does_not_exist_is_named(
     codebuild.add_project("gold-tenant")
     assert await read_success(await service.post("/events", json=event)) == problem["instance"]
     assert only_build(codebuild).project == "gold-tenant"
+
+
+async def test_a_refusal_after_a_lost_answer_is_no_proof(
+    service: Client, codebuild: CodeBuildStandIn, clock: ManualClock
+) -> None:
+    """The first try made the build; the refusal of the second says nothing of it."""
+    codebuild.inject("StartBuild", Fault.answer_lost(), DENIED())
+    event = provisioning_event()
+    await read_problem(await service.post("/events", json=event), 503)
+    clock.turn(PAUSE_S)
+    await read_success(await service.post("/events", json=event))
+    assert only_build(codebuild)
+    assert "ListBuilds" in [action for action, _ in codebuild.calls]
