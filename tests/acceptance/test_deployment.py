@@ -55,7 +55,8 @@ async def test_without_a_job_the_success_handler_of_the_user_is_called(
     await read_success(await service.post("/events/TENANT_DEPLOYMENT", json=body))
     ((event_type, seen, tenant_id),) = called
     assert (event_type, tenant_id) == ("TENANT_DEPLOYMENT_SUCCESS", "t-1")
-    assert seen == {**body, "operationId": seen["operationId"]}
+    named = {name: seen[name] for name in ("operationId", "ORCHESTRATOR_RUN_ID")}
+    assert seen == {**body, **named}
     assert not codebuild.builds
 
 

@@ -320,7 +320,11 @@ async def test_the_policy_is_what_the_service_calls(
     assert {"dynamodb:Query", "events:PutEvents", "codebuild:StartBuild"} <= watched.actions
     allowed = [action for statement in policy["Statement"] for action in statement["Action"]]
     assert watched.actions <= set(allowed)
-    assert set(allowed) - watched.actions == {"codebuild:ListBuilds", "codebuild:StopBuild"}
+    assert set(allowed) - watched.actions == {
+        "codebuild:ListBuilds",
+        "codebuild:StopBuild",
+        "dynamodb:BatchGetItem",
+    }
     assert policy["Version"] == "2012-10-17"
     assert {statement["Effect"] for statement in policy["Statement"]} == {"Allow"}
     assert {statement["Resource"] for statement in policy["Statement"]} == {
