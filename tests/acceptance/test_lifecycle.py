@@ -1,7 +1,7 @@
 """A tenant's life, over HTTP: which request is answered how where the tenant stands."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -30,8 +30,6 @@ from tests.acceptance.stories import (
     is_replay,
     later,
     list_runs,
-    open_ledger_table,
-    over_dynamodb,
     patient,
     read_refusal,
     read_tenant,
@@ -85,21 +83,6 @@ def ledger() -> InMemoryLedger:
 async def full(start_service: StartService, settings: Settings, ledger: InMemoryLedger) -> Client:
     """The service with a job for everything."""
     return await start_service(with_full_tier(settings), ledger=ledger)
-
-
-@pytest.fixture(params=["memory", "dynamodb"])
-async def either(
-    request: pytest.FixtureRequest,
-    start_service: StartService,
-    settings: Settings,
-    monkeypatch: pytest.MonkeyPatch,
-) -> AsyncIterator[Client]:
-    """The same, over each ledger."""
-    if request.param == "memory":
-        yield await start_service(with_full_tier(settings))
-        return
-    async with open_ledger_table(monkeypatch):
-        yield await start_service(over_dynamodb(with_full_tier(settings)))
 
 
 async def clean_up(ledger: InMemoryLedger, clock: ManualClock) -> str:

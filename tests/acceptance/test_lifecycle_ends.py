@@ -1,7 +1,7 @@
 """How a tenant's operations end, over HTTP: by their handlers, and by outcomes that come."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -23,8 +23,6 @@ from tests.acceptance.stories import (
     PROVISION,
     bring_into,
     is_replay,
-    open_ledger_table,
-    over_dynamodb,
     patient,
     read_tenant,
     read_wait,
@@ -45,21 +43,6 @@ DURING = {PROVISION: "provisioning", DEPLOY: "deploying", DEPROVISION: "deprovis
 def settings(settings: Settings) -> Settings:
     """Those of the other tests, with patience."""
     return patient(settings)
-
-
-@pytest.fixture(params=["memory", "dynamodb"])
-async def either(
-    request: pytest.FixtureRequest,
-    start_service: StartService,
-    settings: Settings,
-    monkeypatch: pytest.MonkeyPatch,
-) -> AsyncIterator[Client]:
-    """The same, over each ledger."""
-    if request.param == "memory":
-        yield await start_service(with_full_tier(settings))
-        return
-    async with open_ledger_table(monkeypatch):
-        yield await start_service(over_dynamodb(with_full_tier(settings)))
 
 
 # Handlers of a user's

@@ -2,7 +2,6 @@
 
 import asyncio
 import io
-from collections.abc import AsyncIterator
 from typing import Any
 
 import attrs
@@ -30,8 +29,6 @@ from tests.acceptance.stories import (
     bring_into,
     is_replay,
     list_runs,
-    open_ledger_table,
-    over_dynamodb,
     patient,
     read_refusal,
     read_tenant,
@@ -53,21 +50,6 @@ QUOTA = Fault.error("AccountLimitExceededException", "Cannot have more than 60 b
 def settings(settings: Settings) -> Settings:
     """Those of the other tests, with patience."""
     return patient(settings)
-
-
-@pytest.fixture(params=["memory", "dynamodb"])
-async def either(
-    request: pytest.FixtureRequest,
-    start_service: StartService,
-    settings: Settings,
-    monkeypatch: pytest.MonkeyPatch,
-) -> AsyncIterator[Client]:
-    """The service with a job for everything, over each ledger."""
-    if request.param == "memory":
-        yield await start_service(with_full_tier(settings))
-        return
-    async with open_ledger_table(monkeypatch):
-        yield await start_service(over_dynamodb(with_full_tier(settings)))
 
 
 class Scripted:

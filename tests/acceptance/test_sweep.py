@@ -1,7 +1,7 @@
 """The sweep, over HTTP: what is due is taken up again, without its sender."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -33,13 +33,10 @@ from tests.acceptance.stories import (
     PROVISION,
     later,
     list_runs,
-    open_ledger_table,
-    over_dynamodb,
     patient,
     read_wait,
     send,
     sweep,
-    with_full_tier,
 )
 from tests.conftest import Client, StartService
 
@@ -53,21 +50,6 @@ QUOTA = Fault.error("AccountLimitExceededException", "Cannot have more than 60 b
 def settings(settings: Settings) -> Settings:
     """Those of the other tests, with patience."""
     return patient(settings)
-
-
-@pytest.fixture(params=["memory", "dynamodb"])
-async def either(
-    request: pytest.FixtureRequest,
-    start_service: StartService,
-    settings: Settings,
-    monkeypatch: pytest.MonkeyPatch,
-) -> AsyncIterator[Client]:
-    """The service with a job for everything, over each ledger."""
-    if request.param == "memory":
-        yield await start_service(with_full_tier(settings))
-        return
-    async with open_ledger_table(monkeypatch):
-        yield await start_service(over_dynamodb(with_full_tier(settings)))
 
 
 def my_event(handle: Callable[[Event[dict[str, Any]], Run], Awaitable[None]]) -> Extension:

@@ -1,6 +1,5 @@
 """Where tenants stand and how they came there, over HTTP."""
 
-from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote
@@ -19,8 +18,6 @@ from tests.acceptance.stories import (
     TENANT,
     WAYS_INTO,
     bring_into,
-    open_ledger_table,
-    over_dynamodb,
     patient,
     read_tenant,
     send,
@@ -35,21 +32,6 @@ SECRET, CONTEXT = "the-secret-8d1f", "the-context-77aa"
 def settings(settings: Settings) -> Settings:
     """Those of the other tests, with patience."""
     return patient(settings)
-
-
-@pytest.fixture(params=["memory", "dynamodb"])
-async def either(
-    request: pytest.FixtureRequest,
-    start_service: StartService,
-    settings: Settings,
-    monkeypatch: pytest.MonkeyPatch,
-) -> AsyncIterator[Client]:
-    """The service with a job for everything, over each ledger."""
-    if request.param == "memory":
-        yield await start_service(with_full_tier(settings))
-        return
-    async with open_ledger_table(monkeypatch):
-        yield await start_service(over_dynamodb(with_full_tier(settings)))
 
 
 async def page_of(service: Client, path: str = "/tenants", **query: Any) -> dict[str, Any]:

