@@ -13,9 +13,11 @@ from orchestrator.core.records import (
     run_key,
     tenant_key,
 )
-from orchestrator.settings import LedgerSettings
+from orchestrator.settings import Intake, LedgerSettings
 
 IN_MEMORY = LedgerSettings(backend="memory")
+#: The deadline is no slow machine's business.
+PATIENT = Intake(deadline_s=60)
 
 
 async def find_run(ledger: Ledger, run_id: str) -> RunRecord | None:

@@ -24,7 +24,7 @@ from orchestrator.laptop import open_service
 from orchestrator.settings import Tiers
 from tests.acceptance.answers import only_build, read_problem, read_success, variables
 from tests.conftest import TIERS, Client, StartService
-from tests.ledgers import IN_MEMORY
+from tests.ledgers import IN_MEMORY, PATIENT
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
@@ -95,6 +95,7 @@ async def test_own_builder_runs_the_script(tmp_path: Path, monkeypatch: pytest.M
     environment = {
         "ORCHESTRATOR__EXTENSION": "own_builder:extension",
         "ORCHESTRATOR_LEDGER__BACKEND": "memory",
+        "ORCHESTRATOR_INTAKE__DEADLINE_S": "60",
         "ORCHESTRATOR_TIERS__BACKEND": "static",
         "ORCHESTRATOR_TIERS__STATIC": json.dumps(tiers),
         "PYTHONPATH": os.pathsep.join([str(EXAMPLES), os.environ.get("PYTHONPATH", "")]),
@@ -158,7 +159,8 @@ async def test_the_readmes_code_runs(
     exec(compile(code, "README.md", "exec"), module.__dict__)  # noqa: S102 - our own README
     extension = Extension(registry=module.registry)
     service = await start_service(
-        Settings(ledger=IN_MEMORY, tiers=Tiers(backend="static", static=TIERS)), extension=extension
+        Settings(ledger=IN_MEMORY, intake=PATIENT, tiers=Tiers(backend="static", static=TIERS)),
+        extension=extension,
     )
     path = "/events/TENANT_REGISTRATION"
     sent = {"email": "ada@bluebird.example", "plan": "STANDARD"}

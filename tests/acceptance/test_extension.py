@@ -36,7 +36,7 @@ from orchestrator.settings import Builders, child_environment
 from orchestrator.testing import ManualClock, envelope, provisioning_event
 from tests.acceptance.answers import only_build
 from tests.conftest import StartService
-from tests.ledgers import IN_MEMORY, find_run
+from tests.ledgers import IN_MEMORY, PATIENT, find_run
 
 FOLDER = Path(__file__).parent / "extensions"
 
@@ -112,7 +112,9 @@ def enter(
 
     @asynccontextmanager
     async def app(extension: str) -> AsyncIterator[Ask]:
-        client = await aiohttp_client(create_app(Settings(ledger=IN_MEMORY, extension=extension)))
+        client = await aiohttp_client(
+            create_app(Settings(ledger=IN_MEMORY, intake=PATIENT, extension=extension))
+        )
         yield asking(client)
         await client.close()
 
@@ -125,6 +127,7 @@ async def start_serve(extension: str) -> asyncio.subprocess.Process:
     named = {
         "ORCHESTRATOR__EXTENSION": extension,
         "ORCHESTRATOR_LEDGER__BACKEND": "memory",
+        "ORCHESTRATOR_INTAKE__DEADLINE_S": "60",
         "ORCHESTRATOR_LOG__FORMAT": "json",
     }
     return await asyncio.create_subprocess_exec(
@@ -245,7 +248,9 @@ async def test_the_library_loads_what_the_settings_name(clock: ManualClock) -> N
     own_everything.told.clear()
     ledger = InMemoryLedger()
     async with open_orchestrator(
-        Settings(ledger=IN_MEMORY, extension="own_everything:extension"), clock=clock, ledger=ledger
+        Settings(ledger=IN_MEMORY, intake=PATIENT, extension="own_everything:extension"),
+        clock=clock,
+        ledger=ledger,
     ) as orchestrator:
         assert own_everything.told == ["open"]
         assert isinstance(orchestrator, own_everything.Guard)
@@ -265,7 +270,7 @@ async def test_the_library_loads_what_the_settings_name(clock: ManualClock) -> N
 async def test_an_extension_that_is_handed_over_outranks_the_settings(clock: ManualClock) -> None:
     """The argument counts, and the module that the settings name isn't even looked for."""
     app = create_app(
-        Settings(ledger=IN_MEMORY, extension="nowhere:extension"),
+        Settings(ledger=IN_MEMORY, intake=PATIENT, extension="nowhere:extension"),
         extension=Extension(registry=load_extension("own_registry:registry").registry),
         clock=clock,
     )
@@ -308,7 +313,7 @@ TWO_HANDLERS = ["ORDER", "two_handlers.first", "two_handlers.second", "two_handl
 def test_a_wrong_reference_is_told_in_a_sentence(reference: str, said: list[str]) -> None:
     """The sentence quotes the reference and says what is wrong with it."""
     with pytest.raises(RegistrationError) as refused:
-        create_app(Settings(ledger=IN_MEMORY, extension=reference))
+        create_app(Settings(ledger=IN_MEMORY, intake=PATIENT, extension=reference))
     sentence = str(refused.value)
     assert repr(reference) in sentence
     for part in said:
@@ -320,7 +325,7 @@ def test_a_wrong_reference_is_told_in_a_sentence(reference: str, said: list[str]
 def test_two_handlers_for_one_type_are_refused_at_start() -> None:
     """The sentence names both places."""
     with pytest.raises(RegistrationError) as refused:
-        create_app(Settings(ledger=IN_MEMORY, extension="two_handlers:registry"))
+        create_app(Settings(ledger=IN_MEMORY, intake=PATIENT, extension="two_handlers:registry"))
     for part in TWO_HANDLERS:
         assert part in str(refused.value)
 

@@ -22,7 +22,7 @@ from orchestrator.testing import provisioning_event
 from tests.acceptance.answers import only_build, read_problem
 from tests.acceptance.test_about import references
 from tests.conftest import Client
-from tests.ledgers import IN_MEMORY
+from tests.ledgers import IN_MEMORY, PATIENT
 
 PREFIX = "/tenants-api"
 JSON = {"Content-Type": "application/json"}
@@ -141,7 +141,7 @@ async def test_the_parents_limit_does_not_matter(mounted: Client) -> None:
 
 async def test_two_mounts_live_side_by_side(parent: web.Application, aiohttp_client: Any) -> None:
     """Each has handlers, runs and addresses of its own."""
-    settings = Settings(ledger=IN_MEMORY)
+    settings = Settings(ledger=IN_MEMORY, intake=PATIENT)
     for prefix, event_type in (("/one", "FIRST"), ("/two", "SECOND")):
         setup(parent, prefix=prefix, settings=settings, extension=extension(event_type))
     client: Client = await aiohttp_client(parent)

@@ -22,7 +22,7 @@ from orchestrator.settings import Aws, Events
 from orchestrator.testing import ManualClock, envelope
 from tests.acceptance.answers import read_problem, read_run, read_success
 from tests.conftest import Client, StartService
-from tests.ledgers import IN_MEMORY
+from tests.ledgers import IN_MEMORY, PATIENT
 
 BUS = "saas-bus"
 ACCOUNT = "123456789012"
@@ -71,6 +71,7 @@ def start(aiohttp_client: Any, clock: ManualClock) -> StartService:
 
         settings = Settings(
             ledger=IN_MEMORY,
+            intake=PATIENT,
             events=Events(bus=bus, source="orchestrator.tests"),
             aws=Aws(connect_timeout_s=2.0, read_timeout_s=5.0),
         )
