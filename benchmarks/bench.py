@@ -1,7 +1,7 @@
 """How much the orchestrator costs, as ratios within one run: machines differ, ratios less.
 
 Each line compares a path with a bare one of the same shape. Run it before and after a
-change: `make bench`.
+change: `make bench`. `bench.py N` makes N events a round instead of 300.
 """
 
 import asyncio
@@ -18,10 +18,10 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from orchestrator import Extension, Settings, create_app
-from orchestrator.settings import Tiers
+from orchestrator.settings import LedgerSettings, Tiers
 from orchestrator.testing import InMemoryBuilder, provisioning_event
 
-EVENTS = 300
+EVENTS = int(sys.argv[1]) if sys.argv[1:] else 300
 ROUNDS = 5
 
 Client = TestClient[web.Request, web.Application]
@@ -55,7 +55,10 @@ async def main() -> None:
     bare_app = web.Application()
     bare_app.router.add_post("/events", bare)
     app = create_app(
-        Settings(tiers=Tiers(backend="static", static={"STANDARD": {"jobIdentifier": "job"}})),
+        Settings(
+            ledger=LedgerSettings(backend="memory"),
+            tiers=Tiers(backend="static", static={"STANDARD": {"jobIdentifier": "job"}}),
+        ),
         extension=Extension(builders={"CODE_BUILD": InMemoryBuilder()}),
     )
     async with contextlib.AsyncExitStack() as stack:
@@ -64,7 +67,8 @@ async def main() -> None:
 
         def poster(to: Client, *, fresh: bool) -> Callable[[int], Awaitable[None]]:
             async def post(number: int) -> None:
-                event = provisioning_event(event_id=f"event-{number if fresh else 0}")
+                name = str(number if fresh else 0)
+                event = provisioning_event(tenant_id=f"tenant-{name}", event_id=f"event-{name}")
                 async with to.post("/events", data=json.dumps(event), headers=HEADERS) as answer:
                     await answer.read()
                     if answer.status != 200:
