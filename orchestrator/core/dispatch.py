@@ -25,6 +25,7 @@ from orchestrator.core.errors import (
     NotAllowed,
     OrchestratorError,
     PermanentError,
+    RunNotFound,
     TakenOver,
     TemporaryError,
     Waiting,
@@ -134,7 +135,7 @@ class Orchestrator:
         """Run a kept event again; `force` does so even with what is over or not allowed.
 
         Raises:
-            LookupError: there is no such run.
+            RunNotFound: there is no such run.
             PermanentError, TemporaryError, HandlerFailed: as `handle_event` does.
         """
         return await self._rerun(run_id, Why.FORCED_REPLAY if force else Why.REPLAY)
@@ -156,7 +157,7 @@ class Orchestrator:
         books = self.services.books
         run, payload = await books.find_run(run_id), await books.find_payload(run_id)
         if run is None or payload is None:
-            raise LookupError(f"There is no run {run_id!r}.")
+            raise RunNotFound(run_id)
         return await self._handle(unpack_event(run, payload), why)
 
     async def _is_nobodys_business(self, event: Event[Body]) -> bool:

@@ -3,6 +3,7 @@
     OrchestratorError
     ├── BadEvent                never became an event; no run is kept
     ├── EventTooLarge           too large to be kept; no run is
+    ├── RunNotFound             asked for by its id, and not there
     ├── PermanentError          will fail again however often it is tried
     │   ├── UnsupportedEventType
     │   ├── InvalidPayload        says every mismatch, each with its path
@@ -55,6 +56,13 @@ class EventTooLarge(OrchestratorError):
             f"The event is too large to be kept: {size} bytes packed, {limit} fit. Send less, or "
             "a reference to it."
         )
+
+
+class RunNotFound(OrchestratorError):
+    """No run has the id, or its event is kept no longer."""
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(f"There is no run {run_id!r}.")
 
 
 class PermanentError(OrchestratorError):

@@ -69,7 +69,7 @@ async def _one(resume: Callable[[str], Awaitable[None]], run_id: str) -> None:
     """One run's trouble is kept with it, and is nobody else's."""
     try:
         await resume(run_id)
-    except (OrchestratorError, LookupError) as error:
+    except OrchestratorError as error:
         log.info("not done yet", run_id=run_id, reason=str(error))
     except Exception as error:
         log.error("run not taken up", run_id=run_id, exc_info=error)

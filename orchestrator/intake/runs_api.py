@@ -9,7 +9,7 @@ import attrs
 from aiohttp import web
 from attrs.validators import ge, le
 
-from orchestrator.core.errors import PayloadMismatch
+from orchestrator.core.errors import PayloadMismatch, RunNotFound
 from orchestrator.core.records import Job, RunRecord, RunStatus
 from orchestrator.intake.events_api import EVENT_ANSWERS, read_body, success
 from orchestrator.intake.keys import BOOKS, OWN_ORCHESTRATOR, WIRE, WORKLOAD
@@ -111,7 +111,7 @@ async def get_run(request: web.Request) -> web.Response:
     run_id = request.match_info["runId"]
     run = await request.app[BOOKS].find_run(run_id)
     if run is None:
-        raise _no_run(run_id)
+        raise web.HTTPNotFound(text=str(RunNotFound(run_id)))
     return web.json_response(request.app[WIRE].unstructure(_view(run)))
 
 
@@ -138,13 +138,9 @@ async def replay_run(request: web.Request) -> web.Response:
     work = request.app[OWN_ORCHESTRATOR].replay(run_id, force=asked.force)
     try:
         outcome = await request.app[WORKLOAD].handle(work)
-    except LookupError:
-        raise _no_run(run_id) from None
+    except RunNotFound as error:
+        raise web.HTTPNotFound(text=str(error)) from None
     return success(request, outcome)
-
-
-def _no_run(run_id: str) -> web.HTTPNotFound:
-    return web.HTTPNotFound(text=f"There is no run {run_id!r}.")
 
 
 def _view(run: RunRecord) -> RunView:

@@ -79,7 +79,7 @@ class Workload:
         self._tasks.discard(task)
         # Nobody may be waiting any more; what is ours is logged where the run is settled.
         error = None if task.cancelled() else task.exception()
-        if error is not None and not isinstance(error, OrchestratorError | LookupError):
+        if error is not None and not isinstance(error, OrchestratorError):
             log.error("event failed", exc_info=error)
 
 

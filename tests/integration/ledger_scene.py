@@ -253,7 +253,7 @@ class Scene:
         if task.cancelled() or error is not None:
             said = str(error) if error else "cancelled"
             self.world.tell(f"{deed.worker.name}: {task.get_name()} ends: {said}")
-            if error is not None and not isinstance(error, OrchestratorError | LookupError):
+            if error is not None and not isinstance(error, OrchestratorError):
                 watch.broken.append(f"{type(error).__name__}: {error}")
             is_final = isinstance(error, PermanentError)
         else:
