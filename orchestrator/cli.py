@@ -58,6 +58,14 @@ def _of_the_service(command: Callable[..., None]) -> Callable[..., None]:
     )(command)
 
 
+def _a_page(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of a command that shows a page of a list."""
+    command = click.option("--cursor", help="From there on: what the last page ended with.")(
+        command
+    )
+    return click.option("--limit", metavar="N", help="At most so many; 50, at most 100.")(command)
+
+
 def _check_url(_: click.Context, __: click.Parameter, url: str) -> str:
     if not url.startswith(("http://", "https://")):
         raise click.BadParameter(f"{url!r} must begin with http:// or https://.")
@@ -135,8 +143,7 @@ def send(event_type: str, file: Any, url: str, header: str | None, as_json: bool
 @click.option("--tenant", metavar="ID", help="Of this tenant alone.")
 @click.option("--type", "event_type", metavar="TYPE", help="Of this event type.")
 @click.option("--status", metavar="STATUS", help="In this status: running, failed, ...")
-@click.option("--limit", metavar="N", help="At most so many; 50, at most 100.")
-@click.option("--cursor", help="From there on: what the last page ended with.")
+@_a_page
 @_of_the_service
 @_as_json
 def runs(url: str, header: str | None, as_json: bool, **asked: str | None) -> None:
@@ -191,8 +198,7 @@ def replay(
 
 @commands.command()
 @click.option("--state", metavar="STATE", help="In this state: active, provision_failed, ...")
-@click.option("--limit", metavar="N", help="At most so many; 50, at most 100.")
-@click.option("--cursor", help="From there on: what the last page ended with.")
+@_a_page
 @_of_the_service
 @_as_json
 def tenants(url: str, header: str | None, as_json: bool, **asked: str | None) -> None:

@@ -1,7 +1,7 @@
 """A client of the running service, for the command line."""
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import quote
@@ -91,13 +91,11 @@ class Client:
 
     async def get_runs(self, query: Mapping[str, str | None]) -> dict[str, Any]:
         """A page of runs. Raises ServiceRefusedError for a wrong query."""
-        asked = {name: value for name, value in query.items() if value is not None}
-        return await self._get(self._at("runs").with_query(asked))
+        return await self._list("runs", query)
 
     async def get_tenants(self, query: Mapping[str, str | None]) -> dict[str, Any]:
         """A page of tenants. Raises ServiceRefusedError for a wrong query."""
-        asked = {name: value for name, value in query.items() if value is not None}
-        return await self._get(self._at("tenants").with_query(asked))
+        return await self._list("tenants", query)
 
     async def get_tenant(self, tenant_id: str) -> dict[str, Any]:
         """One tenant. Raises ServiceRefusedError if there is none."""
@@ -107,6 +105,10 @@ class Client:
         """An address below the service's, which may itself lie under a prefix."""
         path = "/".join(quote(segment, safe="") for segment in segments)
         return URL(f"{str(self._base).rstrip('/')}/{path}", encoded=True)
+
+    async def _list(self, items: str, query: Mapping[str, str | None]) -> dict[str, Any]:
+        asked = {name: value for name, value in query.items() if value is not None}
+        return await self._get(self._at(items).with_query(asked))
 
     async def _get(self, address: URL) -> dict[str, Any]:
         async with self._http.get(address) as answer:
@@ -155,10 +157,8 @@ def describe_runs(page: Mapping[str, Any]) -> str:
         f"{run['firstSeen'][:19]}  {run['status']:<9}  {run['eventType']:<28}  "
         f"{run['tenantId'] or '-':<24}  {run['runId']}"
         for run in page["items"]
-    ] or ["no runs"]
-    if page["cursor"]:
-        lines.append(f"more: --cursor {page['cursor']}")
-    return "\n".join(lines)
+    ]
+    return _describe_page(lines, page["cursor"], none="no runs")
 
 
 def describe_tenants(page: Mapping[str, Any]) -> str:
@@ -167,10 +167,13 @@ def describe_tenants(page: Mapping[str, Any]) -> str:
         f"{tenant['changedAt'][:19]}  {tenant['state']:<18}  {tenant['tier'] or '-':<10}  "
         f"{tenant['tenantId']}"
         for tenant in page["items"]
-    ] or ["no tenants"]
-    if page["cursor"]:
-        lines.append(f"more: --cursor {page['cursor']}")
-    return "\n".join(lines)
+    ]
+    return _describe_page(lines, page["cursor"], none="no tenants")
+
+
+def _describe_page(lines: Sequence[str], cursor: str | None, *, none: str) -> str:
+    more = [f"more: --cursor {cursor}"] if cursor else []
+    return "\n".join([*(lines or [none]), *more])
 
 
 def describe_tenant(tenant: Mapping[str, Any]) -> str:

@@ -86,7 +86,11 @@ class Ledger(Protocol):
     async def list_tenants(
         self, *, state: TenantState | None = None, limit: int = 50, cursor: str | None = None
     ) -> Page[TenantRecord]:
-        """Tenants in the order of their ids. Raises ValueError as `list_runs` does."""
+        """Tenants that were seen, in the order of their ids.
+
+        Raises:
+            ValueError: as `list_runs` does.
+        """
 
     async def check(self) -> None:
         """Raises TemporaryError if the ledger can't be reached."""

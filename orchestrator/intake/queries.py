@@ -1,13 +1,22 @@
 """The query of a request as a model: names in camelCase, values as text."""
 
+from collections.abc import Awaitable
 from typing import Any, TypeVar
 
 import attrs
 from aiohttp import web
+from attrs.validators import ge, le
 
+from orchestrator.core.pages import Page
 from orchestrator.wire import json_field_name, json_schemas, structure_texts
 
 Query = TypeVar("Query")
+Item = TypeVar("Item")
+
+
+def page_limit() -> Any:
+    """The field of a query that says how much of a list is asked for."""
+    return attrs.field(default=50, validator=[ge(1), le(100)])
 
 
 def read_query(request: web.Request, model: type[Query]) -> Query:
@@ -29,7 +38,19 @@ def read_query(request: web.Request, model: type[Query]) -> Query:
     try:
         return structure_texts(texts, model)
     except ValueError as error:
-        raise web.HTTPBadRequest(text=f"The query does not fit: {error}.") from None
+        raise _misfit(error) from None
+
+
+async def read_page(listing: Awaitable[Page[Item]]) -> Page[Item]:
+    """The page that a ledger lists. Raises web.HTTPBadRequest for a cursor that it didn't give."""
+    try:
+        return await listing
+    except ValueError as error:
+        raise _misfit(error) from None
+
+
+def _misfit(error: ValueError) -> web.HTTPBadRequest:
+    return web.HTTPBadRequest(text=f"The query does not fit: {error}.")
 
 
 def query_parameters(model: type) -> list[dict[str, Any]]:

@@ -7,7 +7,6 @@ from datetime import datetime
 
 import attrs
 from aiohttp import web
-from attrs.validators import ge, le
 
 from orchestrator.core.errors import PayloadMismatch, RunNotFound
 from orchestrator.core.records import Job, RunRecord, RunStatus
@@ -15,7 +14,7 @@ from orchestrator.intake.events_api import EVENT_ANSWERS, read_body, success
 from orchestrator.intake.keys import BOOKS, OWN_ORCHESTRATOR, WIRE, WORKLOAD
 from orchestrator.intake.openapi import Answer, documented
 from orchestrator.intake.problems import BAD_QUERY, NOT_FOUND, REFUSED
-from orchestrator.intake.queries import query_parameters, read_query
+from orchestrator.intake.queries import page_limit, query_parameters, read_page, read_query
 from orchestrator.wire import decode_json
 
 routes = web.RouteTableDef()
@@ -80,7 +79,7 @@ class RunQuery:
     tenant_id: str | None = None
     event_type: str | None = None
     status: RunStatus | None = None
-    limit: int = attrs.field(default=50, validator=[ge(1), le(100)])
+    limit: int = page_limit()
     cursor: str | None = None
 
 
@@ -93,10 +92,8 @@ class RunQuery:
 )
 async def get_runs(request: web.Request) -> web.Response:
     query: RunQuery = read_query(request, RunQuery)
-    try:
-        page = await request.app[BOOKS].ledger.list_runs(**attrs.asdict(query, recurse=False))
-    except ValueError as error:
-        raise web.HTTPBadRequest(text=f"The query does not fit: {error}.") from None
+    ledger = request.app[BOOKS].ledger
+    page = await read_page(ledger.list_runs(**attrs.asdict(query, recurse=False)))
     shown = RunPage(items=[_summary(run) for run in page.items], cursor=page.cursor)
     return web.json_response(request.app[WIRE].unstructure(shown))
 

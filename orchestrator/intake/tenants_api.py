@@ -4,7 +4,6 @@ from datetime import datetime
 
 import attrs
 from aiohttp import web
-from attrs.validators import ge, le
 
 from orchestrator.core.lifecycle import Kind, TenantState
 from orchestrator.core.records import (
@@ -18,7 +17,7 @@ from orchestrator.core.records import (
 from orchestrator.intake.keys import BOOKS, WIRE
 from orchestrator.intake.openapi import Answer, documented
 from orchestrator.intake.problems import BAD_QUERY, NOT_FOUND, REFUSED
-from orchestrator.intake.queries import query_parameters, read_query
+from orchestrator.intake.queries import page_limit, query_parameters, read_page, read_query
 
 routes = web.RouteTableDef()
 
@@ -81,7 +80,7 @@ class TenantsQuery:
     """What a list of tenants may be asked for; all of it is optional."""
 
     state: TenantState | None = None
-    limit: int = attrs.field(default=50, validator=[ge(1), le(100)])
+    limit: int = page_limit()
     cursor: str | None = None
 
 
@@ -89,7 +88,7 @@ class TenantsQuery:
 class TimelineQuery:
     """How much of the timeline is asked for."""
 
-    limit: int = attrs.field(default=50, validator=[ge(1), le(100)])
+    limit: int = page_limit()
     cursor: str | None = None
 
 
@@ -102,12 +101,9 @@ class TimelineQuery:
 )
 async def get_tenants(request: web.Request) -> web.Response:
     query: TenantsQuery = read_query(request, TenantsQuery)
-    try:
-        page = await request.app[BOOKS].ledger.list_tenants(**attrs.asdict(query, recurse=False))
-    except ValueError as error:
-        raise web.HTTPBadRequest(text=f"The query does not fit: {error}.") from None
-    items = [_summary(tenant) for tenant in page.items]
-    shown = TenantPage(items=[item for item in items if item], cursor=page.cursor)
+    ledger = request.app[BOOKS].ledger
+    page = await read_page(ledger.list_tenants(**attrs.asdict(query, recurse=False)))
+    shown = TenantPage(items=[_summary(tenant) for tenant in page.items], cursor=page.cursor)
     return web.json_response(request.app[WIRE].unstructure(shown))
 
 
@@ -127,18 +123,14 @@ async def get_tenant(request: web.Request) -> web.Response:
     tenant_id, books = request.match_info["tenantId"], request.app[BOOKS]
     query: TimelineQuery = read_query(request, TimelineQuery)
     tenant = await books.find_tenant(tenant_id)
-    summary = _summary(tenant) if tenant else None
-    if tenant is None or summary is None:
+    if tenant is None:
         raise web.HTTPNotFound(text=f"There is no tenant {tenant_id!r}.")
     operation = await books.find_operation(tenant.operation_id) if tenant.operation_id else None
-    try:
-        page = await books.ledger.list_runs(
-            tenant_id=tenant_id, limit=query.limit, cursor=query.cursor
-        )
-    except ValueError as error:
-        raise web.HTTPBadRequest(text=f"The query does not fit: {error}.") from None
+    page = await read_page(
+        books.ledger.list_runs(tenant_id=tenant_id, limit=query.limit, cursor=query.cursor)
+    )
     shown = TenantView(
-        **attrs.asdict(summary, recurse=False),
+        **attrs.asdict(_summary(tenant), recurse=False),
         operation=_operation(operation),
         timeline=[_entry(run) for run in page.items],
         cursor=page.cursor,
@@ -146,9 +138,8 @@ async def get_tenant(request: web.Request) -> web.Response:
     return web.json_response(request.app[WIRE].unstructure(shown))
 
 
-def _summary(tenant: TenantRecord) -> TenantSummary | None:
-    if tenant.state is None:
-        return None
+def _summary(tenant: TenantRecord) -> TenantSummary:
+    assert tenant.state is not None  # noqa: S101 - one that was never seen is not to be had
     return TenantSummary(
         tenant_id=tenant.tenant_id,
         state=tenant.state,
