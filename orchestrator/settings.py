@@ -183,7 +183,7 @@ def load_settings(
     chosen = config or environ.get(_CONFIG_VARIABLE)
     values = _read_file(chosen) if chosen else {}
     _refuse_unknown(values, Settings, "")
-    if ledger_backend is not None and "ORCHESTRATOR_LEDGER__BACKEND" not in environ:
+    if ledger_backend is not None:
         values.setdefault("ledger", {}).setdefault("backend", ledger_backend)
     for variable, text in sorted(_variables(environ).items()):
         _overlay(values, variable, text)

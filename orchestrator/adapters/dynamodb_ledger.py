@@ -161,7 +161,8 @@ class DynamoDBLedger:
 
     async def find_due(self, *, before: datetime, limit: int) -> Sequence[str]:
         # The bound sorts just behind `before` itself.
-        proposed = await self._propose(_DUE, _SHARDS, "<", f"{_text(before)}~", limit)
+        bound = ("<", f"{_text(before)}~")
+        proposed = await self._propose(_DUE, _SHARDS, bound, limit, forward=True)
         return [key for _, key in proposed]
 
     async def list_runs(
@@ -188,7 +189,7 @@ class DynamoDBLedger:
                 and status in (None, run.status)
             )
 
-        return await self._page(index, partitions, "<", matches, limit, cursor)
+        return await self._page(index, partitions, matches, limit, cursor, forward=False)
 
     async def list_tenants(
         self, *, state: TenantState | None = None, limit: int = 50, cursor: str | None = None
@@ -201,10 +202,10 @@ class DynamoDBLedger:
             )
 
         index, partition = (_STATUS, f"tenant#{state}") if state else (_LIST, "tenant")
-        return await self._page(index, [partition], ">", matches, limit, cursor)
+        return await self._page(index, [partition], matches, limit, cursor, forward=True)
 
     async def check(self) -> None:
-        await self._propose(_DUE, _SHARDS[:1], "<", "0", 1)
+        await self._propose(_DUE, _SHARDS[:1], ("<", "0"), 1, forward=True)
 
     async def create(self) -> bool:
         """Make the table, with its indexes and its expiry; False if it was there.
@@ -265,50 +266,64 @@ class DynamoDBLedger:
         self,
         index: "_Index",
         partitions: Sequence[str],
-        side: str,
         matches: Callable[[Record | None], bool],
         limit: int,
         cursor: str | None,
+        *,
+        forward: bool,
     ) -> Page[Any]:
-        """The items on one `side` of the cursor, or all of them, as the table has them now."""
+        """The items that come after the cursor, or all of them, as the table has them now."""
         found: dict[str, tuple[str, Record | None]] = {}
-        bound = None if cursor is None else decode_cursor(cursor)
+        position = None if cursor is None else decode_cursor(cursor)
         more = True
         while more and len(found) <= limit:
-            proposed = await self._propose(index, partitions, side, bound, limit + 1)
+            bound = None if position is None else (">" if forward else "<", position)
+            proposed = await self._propose(index, partitions, bound, limit + 1, forward=forward)
             more = len(proposed) > limit
             records = await self.load([key for _, key in proposed])
             found |= {key: (at, records[key]) for at, key in proposed if matches(records[key])}
-            bound = proposed[-1][0] if proposed else bound
+            position = proposed[-1][0] if proposed else position
         listed = list(found.values())
         shown = [record for _, record in listed[:limit]]
         return Page(shown, encode_cursor(listed[limit - 1][0]) if len(listed) > limit else None)
 
     async def _propose(
-        self, index: "_Index", partitions: Sequence[str], side: str, bound: str | None, limit: int
+        self,
+        index: "_Index",
+        partitions: Sequence[str],
+        bound: tuple[str, str] | None,
+        limit: int,
+        *,
+        forward: bool,
     ) -> list[tuple[str, str]]:
-        """Sort values and keys of the `limit` items nearest to one side of the bound."""
+        """Sort values and keys of the first `limit` items, of those that are `<` or `>` a bound."""
         try:
             async with asyncio.TaskGroup() as queries:
                 asked = [
-                    queries.create_task(self._query(index, one, side, bound, limit))
+                    queries.create_task(self._query(index, one, bound, limit, forward=forward))
                     for one in partitions
                 ]
         except ExceptionGroup as several:
             raise several.exceptions[0] from None
-        is_backward = index is not _DUE and side == "<"
         found = {pair for query in asked for pair in query.result()}
-        return sorted(found, reverse=is_backward)[:limit]
+        return sorted(found, reverse=not forward)[:limit]
 
     async def _query(
-        self, index: "_Index", partition: str, side: str, bound: str | None, limit: int
+        self,
+        index: "_Index",
+        partition: str,
+        bound: tuple[str, str] | None,
+        limit: int,
+        *,
+        forward: bool,
     ) -> list[tuple[str, str]]:
         client = await self._client()
         condition, names = "#partition = :partition", {"#partition": index.partition}
         values = {":partition": {"S": partition}}
         if bound is not None:
+            side, value = bound
             condition += f" AND #sort {side} :bound"
-            names["#sort"], values[":bound"] = index.sort, {"S": bound}
+            names["#sort"], values[":bound"] = index.sort, {"S": value}
         with aws_errors(f"DynamoDB Query {self._table} {index.name}"):
             answer = await client.query(
                 TableName=self._table,
@@ -316,7 +331,7 @@ class DynamoDBLedger:
                 KeyConditionExpression=condition,
                 ExpressionAttributeNames=names,
                 ExpressionAttributeValues=values,
-                ScanIndexForward=index is _DUE or side == ">",
+                ScanIndexForward=forward,
                 Limit=limit,
             )
         return [(item[index.sort]["S"], item["key"]["S"]) for item in answer["Items"]]

@@ -54,8 +54,8 @@ class Books:
     clock: Clock
     terms: Terms
 
-    async def claim(self, request: claims.ClaimRequest) -> "claims.Claim | Attempt":
-        """Take the event's run in hand; anything but an Attempt says why it isn't ours.
+    async def claim(self, request: claims.ClaimRequest) -> "Attempt | claims.Unclaimed":
+        """Take the event's run in hand, or say why it isn't ours.
 
         Raises:
             EventTooLarge: the ledger can't keep it.
@@ -116,8 +116,13 @@ class Books:
     async def find_run(self, run_id: str) -> RunRecord | None:
         return cast("RunRecord | None", await self._find(run_key(run_id)))
 
-    async def find_payload(self, run_id: str) -> PayloadRecord | None:
-        return cast("PayloadRecord | None", await self._find(payload_key(run_id)))
+    async def find_kept(self, run_id: str) -> tuple[RunRecord | None, PayloadRecord | None]:
+        """A run with its event, read at once."""
+        kept = await self.ledger.load([run_key(run_id), payload_key(run_id)])
+        return (
+            cast("RunRecord | None", kept[run_key(run_id)]),
+            cast("PayloadRecord | None", kept[payload_key(run_id)]),
+        )
 
     async def find_operation(self, operation_id: str) -> OperationRecord | None:
         return cast("OperationRecord | None", await self._find(operation_key(operation_id)))

@@ -154,9 +154,9 @@ class NeedsForce:
     run: RunRecord
 
 
-Claim = (
-    Claimed | Duplicate | InOtherHands | Waits | Refused | Noted | BodyDiffers | NotDue | NeedsForce
-)
+#: Why the run isn't ours to work on.
+Unclaimed = Duplicate | InOtherHands | Waits | Refused | Noted | BodyDiffers | NotDue | NeedsForce
+Claim = Claimed | Unclaimed
 
 
 def operation_id(tenant_id: str, kind: Kind, request_key: str) -> str:
@@ -174,9 +174,9 @@ def claim(view: View, request: ClaimRequest, terms: Terms) -> Move[Claim]:
     event, earlier = request.event, view.run(request.event.key)
     forced = is_new = False
     if earlier is None:
-        run = new_run(event, request.tenant_id, view, terms)
+        run = new_run(event, request.tenant_id, view)
     else:
-        if earlier.body_digest != digest(event.body):
+        if earlier.body_digest != event.body_digest:
             return Move((), BodyDiffers(earlier))
         if not is_claimable(earlier, view.now, terms):
             return Move((), InOtherHands(earlier))
@@ -190,7 +190,8 @@ def claim(view: View, request: ClaimRequest, terms: Terms) -> Move[Claim]:
             return Move((), Duplicate(earlier.duplicate_of or earlier.run_id))
         forced = is_done and request.why is Why.FORCED_REPLAY
         run = _as_new_event(earlier, view) if is_new else earlier
-        run = _next_attempt(_afresh(run) if forced else run, view, terms)
+        run = _afresh(run) if forced else run
+    run = _next_attempt(run, view, terms)
     decision = _Decision(view, request, earlier, run, forced=forced, is_new=is_new)
     if request.tenant_id and request.opens:
         return decision.open(request.tenant_id, request.opens)
@@ -199,18 +200,16 @@ def claim(view: View, request: ClaimRequest, terms: Terms) -> Move[Claim]:
     return decision.work_alone()
 
 
-def new_run(
-    event: Event[Mapping[str, Any]], tenant_id: str | None, view: View, terms: Terms | None
-) -> RunRecord:
-    """The run of an event that was never seen: in hand, or (`terms` None) due at once."""
-    run = RunRecord(
+def new_run(event: Event[Mapping[str, Any]], tenant_id: str | None, view: View) -> RunRecord:
+    """The run of an event that was never seen: nobody has tried it, and it is due at once."""
+    return RunRecord(
         run_id=event.key,
         request_key=event.key,
         event_type=event.type,
         source=event.source,
         event_id=event.id,
         event_time=event.time,
-        body_digest=digest(event.body),
+        body_digest=event.body_digest,
         tenant_id=tenant_id,
         status=RunStatus.RETRY,
         attempt=0,
@@ -219,7 +218,6 @@ def new_run(
         due_at=view.now,
         operation_id=own_operation_id(event.key),
     )
-    return _next_attempt(run, view, terms) if terms else run
 
 
 def kept(view: View, payload: PayloadRecord) -> PayloadRecord:

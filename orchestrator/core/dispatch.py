@@ -44,7 +44,7 @@ from orchestrator.core.payloads import (
     read_tier,
 )
 from orchestrator.core.ports import Ids
-from orchestrator.core.records import Credentials, Failure, RunStatus
+from orchestrator.core.records import Credentials, Failure, PayloadRecord, RunStatus
 from orchestrator.core.registry import HandlerRegistry
 from orchestrator.core.run import OwnEnding, Run, Services
 from orchestrator.core.settlements import FollowUp, Orphaned, Settlement, Uncertain
@@ -127,7 +127,7 @@ class Orchestrator:
                 return Handled(run_id=None)
             if await self._is_nobodys_business(event):
                 return Handled(run_id=None)
-            return await self._handle(event, Why.DELIVERY)
+            return await self._handle(event, pack_event(event), Why.DELIVERY)
         finally:
             delivery.reset(token)
 
@@ -154,11 +154,10 @@ class Orchestrator:
         return await sweep(books.ledger, books.clock, resume, timeout_s=timeout_s)
 
     async def _rerun(self, run_id: str, why: Why) -> Handled:
-        books = self.services.books
-        run, payload = await books.find_run(run_id), await books.find_payload(run_id)
+        run, payload = await self.services.books.find_kept(run_id)
         if run is None or payload is None:
             raise RunNotFound(run_id)
-        return await self._handle(unpack_event(run, payload), why)
+        return await self._handle(unpack_event(run, payload), payload, why)
 
     async def _is_nobodys_business(self, event: Event[Body]) -> bool:
         """A stranger's build changed state, and no handler of the user's asks for those."""
@@ -169,12 +168,13 @@ class Orchestrator:
         build_id = read_build_id(event.body)
         return build_id is None or not await self.services.books.find_job("CODE_BUILD", build_id)
 
-    async def _handle(self, event: Event[Body], why: Why) -> Handled:
+    async def _handle(self, event: Event[Body], payload: PayloadRecord, why: Why) -> Handled:
         tenant_id = read_tenant_id(event.body)
         with structlog.contextvars.bound_contextvars(
             run_id=event.key, event_type=event.type, tenant_id=tenant_id
         ):
-            claim = await self.services.books.claim(_claim_request(event, tenant_id, why))
+            request = _claim_request(event, payload, tenant_id, why)
+            claim = await self.services.books.claim(request)
             match claim:
                 case Attempt():
                     await self._work(event, claim)
@@ -199,8 +199,6 @@ class Orchestrator:
                     raise EventKeyReused(event.id, run.run_id)
                 case claims.NeedsForce(run):
                     raise NotAllowed(f"run is {run.status} already; replay with force", run.run_id)
-                case claims.Claimed():  # pragma: no cover - the books make it an Attempt
-                    raise AssertionError
 
     async def _work(self, event: Event[Body], attempt: Attempt) -> None:
         """One attempt at a claimed run, from its handler to its settlement."""
@@ -361,12 +359,14 @@ class Orchestrator:
     async def _follow(self, follow_up: FollowUp) -> None:
         """Handle what a settled run amounts to; it is kept and due, whatever comes of it now."""
         try:
-            await self._handle(follow_up.event, Why.DELIVERY)
+            await self._handle(follow_up.event, follow_up.payload, Why.DELIVERY)
         except OrchestratorError as error:
             log.info("follow-up not handled yet", follow_up=follow_up.event.type, reason=str(error))
 
 
-def _claim_request(event: Event[Body], tenant_id: str | None, why: Why) -> ClaimRequest:
+def _claim_request(
+    event: Event[Body], payload: PayloadRecord, tenant_id: str | None, why: Why
+) -> ClaimRequest:
     secret = read_secret(event.body)
     ending = ENDS.get(event.type)
     outcome = None
@@ -381,7 +381,7 @@ def _claim_request(event: Event[Body], tenant_id: str | None, why: Why) -> Claim
         )
     return ClaimRequest(
         event=event,
-        payload=pack_event(event),
+        payload=payload,
         tenant_id=tenant_id,
         why=why,
         opens=OPENS.get(event.type),

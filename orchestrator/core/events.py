@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from datetime import datetime
+from functools import cached_property
 from typing import Any, Generic, TypeVar
 
 import attrs
@@ -48,10 +49,15 @@ class Event(Generic[Payload]):
     #: The id was made from the content, so it holds for `events.dedupe_window_s` alone.
     identified_by_content: bool = False
 
-    @property
+    @cached_property
     def key(self) -> str:
         """The event key: 40 hexadecimal characters, the same for each delivery."""
         return digest(self.type, self.source, self.id)
+
+    @cached_property
+    def body_digest(self) -> str:
+        """What the bodies of two deliveries are compared by."""
+        return digest(self.body)
 
 
 def digest(*parts: object) -> str:

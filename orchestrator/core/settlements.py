@@ -19,7 +19,7 @@ from orchestrator.core.conditions import (
     works_on,
 )
 from orchestrator.core.events import Event
-from orchestrator.core.lifecycle import MOVES, Ending
+from orchestrator.core.lifecycle import MOVES, Ending, TenantState
 from orchestrator.core.records import (
     Failure,
     Job,
@@ -104,8 +104,8 @@ class Settlement:
 
 def renew(view: View, run_id: str, attempt: int, terms: Terms) -> Move[Written | Fenced]:
     """Hold the run for another lease."""
-    run = view.run(run_id)
-    if run is None or not is_mine(run, attempt):
+    run = _mine(view, run_id, attempt)
+    if run is None:
         return Move((), Fenced())
     renewed = leased(run, view, terms)
     return Move((renewed,), Written(renewed))
@@ -115,8 +115,8 @@ def record(
     view: View, run_id: str, attempt: int, progress: Progress, terms: Terms
 ) -> Move[Written | Fenced | Orphaned]:
     """Remember what was done while the work goes on; it holds the run for another lease."""
-    run = view.run(run_id)
-    if run is None or not is_mine(run, attempt):
+    run = _mine(view, run_id, attempt)
+    if run is None:
         return Move((), Fenced())
     run = _remember(leased(run, view, terms), progress)
     tied = _tie(view, run, progress.job)
@@ -147,8 +147,8 @@ def settle(
     view: View, run_id: str, attempt: int, settlement: Settlement
 ) -> Move[Written | Fenced | Orphaned | Uncertain]:
     """End the attempt, and with it what it does to operation and tenant."""
-    run = view.run(run_id)
-    if run is None or not is_mine(run, attempt):
+    run = _mine(view, run_id, attempt)
+    if run is None:
         return Move((), Fenced())
     settled = _settled(_remember(run, settlement.progress), settlement, view)
     tied = _tie(view, settled, settlement.progress.job)
@@ -171,6 +171,12 @@ def settle(
             others = _give_back(view, operation, settlement)
     due = [record for follow_up in follow_ups for record in _due_at_once(view, follow_up)]
     return Move((settled, *tied, *others, *due), Written(settled, follow_ups))
+
+
+def _mine(view: View, run_id: str, attempt: int) -> RunRecord | None:
+    """The run, if whoever claimed that attempt still has it."""
+    run = view.run(run_id)
+    return run if run is not None and is_mine(run, attempt) else None
 
 
 def _remember(run: RunRecord, progress: Progress) -> RunRecord:
@@ -246,13 +252,20 @@ def _give_back(
         reason=settlement.error.message if settlement.error else None,
         credentials=None,
     )
+    return (given_back, *_release(view, operation, operation.former_state, tier=None))
+
+
+def _release(
+    view: View, operation: OperationRecord, state: TenantState | None, *, tier: str | None
+) -> tuple[Record, ...]:
+    """The tenant that the operation holds, free and in that state; `tier` None: as it was."""
     tenant = view.tenant(operation.tenant_id) if operation.tenant_id else None
     if tenant is None or tenant.operation_id != operation.operation_id:
-        return (given_back,)
+        return ()
     freed = attrs.evolve(
-        tenant, state=operation.former_state, operation_id=None, changed_at=view.now
+        tenant, state=state, operation_id=None, changed_at=view.now, tier=tier or tenant.tier
     )
-    return (given_back, freed)
+    return (freed,)
 
 
 def _end(view: View, run: RunRecord, settlement: Settlement, ending: Ending) -> tuple[Record, ...]:
@@ -287,22 +300,12 @@ def _end(view: View, run: RunRecord, settlement: Settlement, ending: Ending) -> 
         succeeded=ending.succeeded,
         reason=settlement.reason,
     )
-    tenant = view.tenant(run.tenant_id)
-    if tenant is None or tenant.operation_id != operation.operation_id:
-        return (over,)
-    moved = attrs.evolve(
-        tenant,
-        state=state,
-        operation_id=None,
-        changed_at=view.now,
-        tier=operation.tier or settlement.tier or tenant.tier,
-    )
-    return (over, moved)
+    return (over, *_release(view, operation, state, tier=operation.tier or settlement.tier))
 
 
 def _due_at_once(view: View, follow_up: FollowUp) -> tuple[Record, ...]:
     view.guess_absent(run_key(follow_up.event.key))
     if view.run(follow_up.event.key) is not None:
         return ()
-    run = new_run(follow_up.event, follow_up.tenant_id, view, None)
+    run = new_run(follow_up.event, follow_up.tenant_id, view)
     return (run, kept(view, follow_up.payload))

@@ -55,7 +55,7 @@ async def test_a_new_event_gets_a_run_under_a_lease(desk: Desk) -> None:
     assert (run.possible_until, run.outcome_of, run.steps) == (None, None, {})
     kept = await desk.run(ORDER, "a")
     assert attrs.evolve(run, version=1) == kept
-    payload = await desk.books.find_payload(run.run_id)
+    payload = (await desk.books.find_kept(run.run_id))[1]
     assert payload is not None
     assert payload.data == desk.request(ORDER, "a", body={"x": 1}).payload.data
 
@@ -248,12 +248,14 @@ async def test_a_payload_that_outlived_its_run_is_no_hindrance(desk: Desk) -> No
     await desk.ledger.put(attrs.evolve(payload, data=b"of old"))
     attempt = await desk.claimed(ORDER, "a")
     assert attempt.run.attempt == 1
-    kept = await desk.books.find_payload(attempt.run.run_id)
+    kept = (await desk.books.find_kept(attempt.run.run_id))[1]
     assert kept == attrs.evolve(payload, version=2)
     again = follow_up(PROVISIONED, "own", "op")
     await desk.ledger.put(attrs.evolve(again.payload, data=b"of old"))
     await desk.finish(attempt, follow_ups=(again,))
-    assert await desk.books.find_payload(again.event.key) == attrs.evolve(again.payload, version=2)
+    assert (await desk.books.find_kept(again.event.key))[1] == attrs.evolve(
+        again.payload, version=2
+    )
 
 
 async def test_a_decision_that_others_always_forestall_is_given_up(desk: Desk) -> None:

@@ -19,7 +19,7 @@ BODY = {"tenantId": "t-1", "note": "Grüße ☃ \ud83d", "count": 3, "price": 1.
 
 def kept(event: Event[Any]) -> Event[Any]:
     """The event after it was put away and taken out."""
-    run = new_run(event, "t-1", View(datetime(2026, 11, 20, 9, 0, tzinfo=UTC)), None)
+    run = new_run(event, "t-1", View(datetime(2026, 11, 20, 9, 0, tzinfo=UTC)))
     return unpack_event(run, pack_event(event))
 
 
