@@ -17,6 +17,9 @@ from aiohttp import web
 from orchestrator.embedded import EmbeddedAWS, Fault
 from orchestrator.embedded.codebuild import HOST
 
+#: The tables of the service that is behind it.
+LEDGER, TIERS = "the-ledger", "the-tiers"
+
 _NOT_PASSED_ON = {"host", "connection", "content-length", "transfer-encoding", "date", "server"}
 
 

@@ -5,7 +5,6 @@ here; nothing else runs a handler.
 """
 
 import asyncio
-import traceback
 from collections.abc import Coroutine, Mapping
 from contextvars import ContextVar
 from typing import Any, Protocol, TypeVar
@@ -21,7 +20,6 @@ from orchestrator.core.errors import (
     BeingHandled,
     EventKeyReused,
     HandedBack,
-    HandlerFailed,
     NotAllowed,
     OrchestratorError,
     PermanentError,
@@ -32,7 +30,7 @@ from orchestrator.core.errors import (
 )
 from orchestrator.core.events import BUILD_STATE_CHANGE, RECONCILE, Event
 from orchestrator.core.handlers import build_state_change
-from orchestrator.core.lifecycle import ENDS, OPENS, Ending, Kind, outcome_type
+from orchestrator.core.lifecycle import ENDS, OPENS, Ending, Kind
 from orchestrator.core.parcels import pack_event, unpack_event
 from orchestrator.core.payloads import (
     read_build_id,
@@ -44,19 +42,16 @@ from orchestrator.core.payloads import (
     read_tier,
 )
 from orchestrator.core.ports import Ids
-from orchestrator.core.records import Credentials, Failure, PayloadRecord, RunStatus
+from orchestrator.core.records import Credentials, PayloadRecord
 from orchestrator.core.registry import HandlerRegistry
-from orchestrator.core.run import OwnEnding, Run, Services
-from orchestrator.core.settlements import FollowUp, Orphaned, Settlement, Uncertain
+from orchestrator.core.run import Run, Services
+from orchestrator.core.settlements import FollowUp, Orphaned, Uncertain
 from orchestrator.core.sweep import Swept, sweep
-from orchestrator.core.variables import START_KEY
+from orchestrator.core.verdicts import is_final, judge
 
 #: Set by the way in. It reaches us through a user's wrapper that passes type and body alone,
 #: so that wrapping the orchestrator can't cost anybody the recognition of duplicates.
 delivery: ContextVar[Delivery] = ContextVar("delivery", default=Delivery())  # noqa: B039 - frozen
-
-#: Pauses double from the error's first one up to this.
-_LONGEST_PAUSE_S = 300.0
 
 Result = TypeVar("Result")
 
@@ -207,7 +202,7 @@ class Orchestrator:
         log.info("started", attempt=run.attempt)
         async with held(run.renew, services.clock, lease_s=services.books.terms.lease_s):
             reached, error = await self._run_handler(event, run)
-            if opens is not None and self._is_final(error, attempt):
+            if opens is not None and is_final(error, attempt, self.limits.max_attempts):
                 error = await self._make_certain(attempt, run, error)
         ending = ENDS.get(event.type) if reached else None
         error, follow_ups = await _to_its_end(
@@ -232,14 +227,6 @@ class Orchestrator:
             return reached, HandedBack() if _is_asked_to_stop(error) else error
         return reached, None
 
-    def _is_final(self, error: BaseException | None, attempt: Attempt) -> bool:
-        """Nobody will try again by himself."""
-        if error is None or isinstance(error, PermanentError):
-            return True
-        if isinstance(error, TemporaryError):
-            return False
-        return attempt.run.bugs + 1 >= self.limits.max_attempts
-
     async def _make_certain(
         self, attempt: Attempt, run: Run, error: BaseException | None
     ) -> BaseException | None:
@@ -256,46 +243,6 @@ class Orchestrator:
             run.found(found)
         return error
 
-    def _settlement(
-        self,
-        event: Event[Body],
-        attempt: Attempt,
-        run: Run,
-        opens: Kind | None,
-        error: BaseException | None,
-    ) -> tuple[Settlement, BaseException | None]:
-        """How the attempt ends, and what whoever sent the event is told."""
-        common = Settlement(
-            status=RunStatus.SUCCEEDED,
-            progress=run.unrecorded,
-            error=_failure(error) if error else None,
-            possible_until=attempt.possible_until,
-        )
-        if isinstance(error, TemporaryError):
-            error.run_id = run.run_id
-            if error.retry_after_s is None:
-                error.retry_after_s = _pause_s(error.first_pause_s, attempt.run.waits)
-            return _retry(common, error.retry_after_s), error
-        if error is not None:
-            told: BaseException = error
-            if isinstance(error, PermanentError):
-                error.run_id = run.run_id
-            else:
-                log.error("handler failed", exc_info=error)
-                told = HandlerFailed(event.type, run.run_id)
-                told.__cause__ = error
-            if self._is_final(error, attempt):
-                failed = attrs.evolve(common, status=RunStatus.FAILED, lets_go=opens is not None)
-                return failed, told
-            return _retry(common, _pause_s(TemporaryError.first_pause_s, attempt.run.bugs)), told
-        ending = run.ending
-        if opens is Kind.DEPLOYMENT and run.job is None:
-            ending = ending or OwnEnding(None)  # without a job there is nothing to wait for
-        if opens is None or ending is None or run.job is not None:
-            return common, None
-        follow_up = _own_outcome(event, attempt, opens, ending)
-        return attrs.evolve(common, lets_go=True, follow_ups=(follow_up,)), None
-
     async def _settle(
         self,
         event: Event[Body],
@@ -306,7 +253,7 @@ class Orchestrator:
         ending: Ending | None,
     ) -> tuple[BaseException | None, tuple[FollowUp, ...]]:
         """End the attempt; what whoever sent the event is told, and what was kept with it."""
-        settlement, told = self._settlement(event, attempt, run, opens, error)
+        settlement, told = judge(event, attempt, run, opens, error, self.limits.max_attempts)
         if ending is not None:
             settlement = attrs.evolve(settlement, ending=ending, tier=read_tier(event.body))
         try:
@@ -399,36 +346,6 @@ def _opened(event: Event[Body]) -> Kind | None:
     return OPENS.get(event.type) if read_tenant_id(event.body) else None
 
 
-def _own_outcome(event: Event[Body], attempt: Attempt, kind: Kind, ending: OwnEnding) -> FollowUp:
-    """What a run that ended its operation without a job amounts to, through the registry.
-
-    Its id is made of the start's, so that it is the same however often the run comes here.
-    """
-    reason = {"reason": ending.reason} if ending.reason is not None else {}
-    named = {"operationId": attempt.run.operation_id, START_KEY: attempt.start_key}
-    body = {**event.body, **reason, **named}
-    outcome = attrs.evolve(
-        event,
-        type=outcome_type(kind, succeeded=ending.reason is None),
-        source="orchestrator",
-        id=attempt.start_key,
-        body=body,
-        raw=body,
-        payload=body,
-        identified_by_content=False,
-    )
-    return FollowUp(event=outcome, payload=pack_event(outcome), tenant_id=attempt.run.tenant_id)
-
-
-def _retry(settlement: Settlement, pause_s: float) -> Settlement:
-    return attrs.evolve(settlement, status=RunStatus.RETRY, pause_s=pause_s)
-
-
-def _pause_s(first_s: float, earlier: int) -> float:
-    """The pause after so many earlier ones."""
-    return float(min(_LONGEST_PAUSE_S, first_s * 2 ** min(earlier, 10)))
-
-
 def _is_asked_to_stop(error: BaseException) -> bool:
     """Whether this task is, and not just something that a handler awaited."""
     task = asyncio.current_task()
@@ -449,13 +366,3 @@ async def _to_its_end(write: Coroutine[Any, Any, Result]) -> Result:
     if cancelled is not None:
         raise cancelled
     return result
-
-
-def _failure(error: BaseException) -> Failure:
-    is_bug = not isinstance(error, PermanentError | TemporaryError)
-    return Failure(
-        type=type(error).__name__,
-        message=str(error),
-        errors=error.errors if isinstance(error, PermanentError) else (),
-        traceback="".join(traceback.format_exception(error)) if is_bug else None,
-    )

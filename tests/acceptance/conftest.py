@@ -1,12 +1,24 @@
-"""What the stories share: the service over each ledger."""
+"""What the stories share: the service over each ledger, and over an AWS that can fail."""
 
 from collections.abc import AsyncIterator
 
+import attrs
 import pytest
 
 from orchestrator import Settings
-from tests.acceptance.stories import open_ledger_table, over_dynamodb, with_full_tier
+from orchestrator.adapters.dynamodb_ledger import table_schema
+from orchestrator.embedded import open_embedded_aws
+from orchestrator.settings import LedgerSettings, Tiers
+from orchestrator.testing import ManualClock
+from tests.acceptance.stories import (
+    FULL,
+    open_ledger_table,
+    over_dynamodb,
+    patient,
+    with_full_tier,
+)
 from tests.conftest import Client, StartService
+from tests.faulty_aws import LEDGER, TIERS, FaultyAWS, open_faulty_aws
 
 
 @pytest.fixture(params=["memory", "dynamodb"])
@@ -22,3 +34,32 @@ async def either(
         return
     async with open_ledger_table(monkeypatch):
         yield await start_service(over_dynamodb(with_full_tier(settings)))
+
+
+@pytest.fixture
+async def aws(monkeypatch: pytest.MonkeyPatch, clock: ManualClock) -> AsyncIterator[FaultyAWS]:
+    """An AWS with ledger, tiers and projects; the way to it counts, and fails when told to."""
+    async with (
+        open_embedded_aws(clock=lambda: clock.now().timestamp()) as embedded,
+        open_faulty_aws(embedded) as faulty,
+    ):
+        await embedded.prepare(
+            tier_table=TIERS,
+            tiers=[{"tier": "FULL", **FULL}],
+            tables=[table_schema(LEDGER)],
+            bus=None,
+            projects=FULL.values(),
+        )
+        for variable, value in faulty.environment().items():
+            monkeypatch.setenv(variable, value)
+        yield faulty
+
+
+@pytest.fixture
+def in_dynamodb(settings: Settings) -> Settings:
+    """Ledger and tiers in DynamoDB, and time enough for moto: a second try would count."""
+    return attrs.evolve(
+        patient(settings),
+        ledger=LedgerSettings(backend="dynamodb", table=LEDGER),
+        tiers=Tiers(backend="dynamodb", table=TIERS),
+    )

@@ -4,7 +4,7 @@ A second try of the SDK's comes after a random pause of up to a second, which is
 tests take.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -12,25 +12,20 @@ import attrs
 import pytest
 
 from orchestrator import Settings
-from orchestrator.adapters.dynamodb_ledger import table_schema
-from orchestrator.embedded import Fault, open_embedded_aws
-from orchestrator.settings import LedgerSettings, Tiers
+from orchestrator.embedded import Fault
 from orchestrator.testing import ManualClock
 from tests.acceptance.answers import only_build, read_problem, read_run, read_success
 from tests.acceptance.stories import (
-    FULL,
     PROVISION,
     list_runs,
-    patient,
     read_wait,
     send,
     state_of,
     sweep,
 )
 from tests.conftest import Client, StartService
-from tests.faulty_aws import FaultyAWS, open_faulty_aws
+from tests.faulty_aws import TIERS, FaultyAWS
 
-LEDGER, TIERS = "the-ledger", "the-tiers"
 #: Longer than a lease, and after it than the time in which a build may not be listed yet.
 LONG_S = 125
 MISSING = "ResourceNotFoundException"
@@ -67,35 +62,6 @@ TROUBLES = {
 EACH_TROUBLE = pytest.mark.parametrize(
     "trouble", [pytest.param(trouble, id=name) for name, trouble in TROUBLES.items()]
 )
-
-
-@pytest.fixture
-async def aws(monkeypatch: pytest.MonkeyPatch, clock: ManualClock) -> AsyncIterator[FaultyAWS]:
-    """An AWS with ledger, tiers and projects, and a way to it that goes wrong when told to."""
-    async with (
-        open_embedded_aws(clock=lambda: clock.now().timestamp()) as embedded,
-        open_faulty_aws(embedded) as faulty,
-    ):
-        await embedded.prepare(
-            tier_table=TIERS,
-            tiers=[{"tier": "FULL", **FULL}],
-            tables=[table_schema(LEDGER)],
-            bus=None,
-            projects=FULL.values(),
-        )
-        for variable, value in faulty.environment().items():
-            monkeypatch.setenv(variable, value)
-        yield faulty
-
-
-@pytest.fixture
-def in_dynamodb(settings: Settings) -> Settings:
-    """Ledger and tiers in DynamoDB, and time enough for moto."""
-    return attrs.evolve(
-        patient(settings),
-        ledger=LedgerSettings(backend="dynamodb", table=LEDGER),
-        tiers=Tiers(backend="dynamodb", table=TIERS),
-    )
 
 
 @pytest.fixture

@@ -1,49 +1,19 @@
 """What an event costs: the requests to AWS, counted (docs/architecture.md has the budget)."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
-import attrs
 import pytest
 
 from orchestrator import Event, Extension, HandlerRegistry, Run, Settings
-from orchestrator.adapters.dynamodb_ledger import table_schema
-from orchestrator.embedded import Fault, open_embedded_aws
-from orchestrator.settings import LedgerSettings, Tiers
+from orchestrator.embedded import Fault
 from orchestrator.testing import envelope
 from tests.acceptance.answers import read_success
-from tests.acceptance.stories import FULL, PROVISION, is_replay, patient, send
+from tests.acceptance.stories import FULL, PROVISION, is_replay, send
 from tests.conftest import Client, StartService
-from tests.faulty_aws import FaultyAWS, open_faulty_aws
+from tests.faulty_aws import TIERS, FaultyAWS
 
-LEDGER, TIERS = "the-ledger", "the-tiers"
 CLAIM = SETTLE = RECORD = "TransactWriteItems"
-
-
-@pytest.fixture
-async def aws(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FaultyAWS]:
-    """An AWS with ledger, tiers and projects, whose requests are counted."""
-    async with open_embedded_aws() as embedded, open_faulty_aws(embedded) as counting:
-        await embedded.prepare(
-            tier_table=TIERS,
-            tiers=[{"tier": "FULL", **FULL}],
-            tables=[table_schema(LEDGER)],
-            bus=None,
-            projects=FULL.values(),
-        )
-        for variable, value in counting.environment().items():
-            monkeypatch.setenv(variable, value)
-        yield counting
-
-
-@pytest.fixture
-def in_dynamodb(settings: Settings) -> Settings:
-    """Ledger and tiers in DynamoDB, and time enough for moto: a second try would count."""
-    return attrs.evolve(
-        patient(settings),
-        ledger=LedgerSettings(backend="dynamodb", table=LEDGER),
-        tiers=Tiers(backend="dynamodb", table=TIERS),
-    )
 
 
 @pytest.fixture

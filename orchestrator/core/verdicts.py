@@ -1,0 +1,126 @@
+"""How an attempt ends: what is settled, and what whoever sent the event is told."""
+
+import traceback
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+import structlog
+
+from orchestrator.core.books import Attempt
+from orchestrator.core.errors import HandlerFailed, PermanentError, TemporaryError
+from orchestrator.core.events import Event
+from orchestrator.core.lifecycle import Kind, outcome_type
+from orchestrator.core.parcels import pack_event
+from orchestrator.core.records import Failure, RunStatus
+from orchestrator.core.run import OwnEnding, Run
+from orchestrator.core.settlements import FollowUp, Settlement
+from orchestrator.core.variables import START_KEY
+
+#: Pauses double from the error's first one up to this.
+_LONGEST_PAUSE_S = 300.0
+
+log = structlog.get_logger("orchestrator.dispatch")
+
+
+def is_final(error: BaseException | None, attempt: Attempt, max_attempts: int) -> bool:
+    """Nobody will try again by himself; `max_attempts` may end by a bug."""
+    if error is None or isinstance(error, PermanentError):
+        return True
+    if isinstance(error, TemporaryError):
+        return False
+    return attempt.run.bugs + 1 >= max_attempts
+
+
+def judge(
+    event: Event[Mapping[str, Any]],
+    attempt: Attempt,
+    run: Run,
+    opens: Kind | None,
+    error: BaseException | None,
+    max_attempts: int,
+) -> tuple[Settlement, BaseException | None]:
+    """The settlement of an attempt that returned or raised `error`, and what is raised of it."""
+    common = Settlement(
+        status=RunStatus.SUCCEEDED,
+        progress=run.unrecorded,
+        error=_failure(error) if error else None,
+        possible_until=attempt.possible_until,
+    )
+    if error is None:
+        return _done(event, attempt, run, opens, common), None
+    if isinstance(error, TemporaryError):
+        error.run_id = run.run_id
+        if error.retry_after_s is None:
+            error.retry_after_s = _pause_s(error.first_pause_s, attempt.run.waits)
+        return _retry(common, error.retry_after_s), error
+    told: BaseException = error
+    if isinstance(error, PermanentError):
+        error.run_id = run.run_id
+    else:
+        log.error("handler failed", exc_info=error)
+        told = HandlerFailed(event.type, run.run_id)
+        told.__cause__ = error
+    if is_final(error, attempt, max_attempts):
+        failed = attrs.evolve(common, status=RunStatus.FAILED, lets_go=opens is not None)
+        return failed, told
+    return _retry(common, _pause_s(TemporaryError.first_pause_s, attempt.run.bugs)), told
+
+
+def _done(
+    event: Event[Mapping[str, Any]],
+    attempt: Attempt,
+    run: Run,
+    opens: Kind | None,
+    common: Settlement,
+) -> Settlement:
+    """The handler returned: what it opened goes on by its job, or ends here without one."""
+    ending = run.ending
+    if opens is Kind.DEPLOYMENT and run.job is None:
+        ending = ending or OwnEnding(None)  # without a job there is nothing to wait for
+    if opens is None or ending is None or run.job is not None:
+        return common
+    follow_up = _own_outcome(event, attempt, opens, ending)
+    return attrs.evolve(common, lets_go=True, follow_ups=(follow_up,))
+
+
+def _own_outcome(
+    event: Event[Mapping[str, Any]], attempt: Attempt, kind: Kind, ending: OwnEnding
+) -> FollowUp:
+    """What a run that ended its operation without a job amounts to, through the registry.
+
+    Its id is made of the start's, so that it is the same however often the run comes here.
+    """
+    reason = {"reason": ending.reason} if ending.reason is not None else {}
+    named = {"operationId": attempt.run.operation_id, START_KEY: attempt.start_key}
+    body = {**event.body, **reason, **named}
+    outcome = attrs.evolve(
+        event,
+        type=outcome_type(kind, succeeded=ending.reason is None),
+        source="orchestrator",
+        id=attempt.start_key,
+        body=body,
+        raw=body,
+        payload=body,
+        identified_by_content=False,
+    )
+    return FollowUp(event=outcome, payload=pack_event(outcome), tenant_id=attempt.run.tenant_id)
+
+
+def _retry(settlement: Settlement, pause_s: float) -> Settlement:
+    return attrs.evolve(settlement, status=RunStatus.RETRY, pause_s=pause_s)
+
+
+def _pause_s(first_s: float, earlier: int) -> float:
+    """The pause after so many earlier ones."""
+    return float(min(_LONGEST_PAUSE_S, first_s * 2 ** min(earlier, 10)))
+
+
+def _failure(error: BaseException) -> Failure:
+    is_bug = not isinstance(error, PermanentError | TemporaryError)
+    return Failure(
+        type=type(error).__name__,
+        message=str(error),
+        errors=error.errors if isinstance(error, PermanentError) else (),
+        traceback="".join(traceback.format_exception(error)) if is_bug else None,
+    )
