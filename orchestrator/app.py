@@ -20,6 +20,7 @@ from aiohttp.typedefs import Middleware
 
 from orchestrator.adapters.aws import AWS, open_aws
 from orchestrator.adapters.codebuild import CodeBuildBuilder
+from orchestrator.adapters.control_plane import open_webhook
 from orchestrator.adapters.dynamodb_ledger import DynamoDBLedger
 from orchestrator.adapters.dynamodb_tiers import DynamoDBTierCatalog
 from orchestrator.adapters.eventbridge import EventBridgePublisher, NoPublisher
@@ -27,13 +28,16 @@ from orchestrator.adapters.memory import InMemoryLedger
 from orchestrator.adapters.system import RandomIds, SystemClock
 from orchestrator.adapters.tiers import CachedTierCatalog, FunctionTierCatalog, StaticTierCatalog
 from orchestrator.core.books import Books
+from orchestrator.core.builds import CODE_BUILD
 from orchestrator.core.conditions import Terms
 from orchestrator.core.dispatch import EventOrchestrator, Limits, Orchestrator
 from orchestrator.core.events import AWS_ALIASES
 from orchestrator.core.extension import Extension, load_extension
 from orchestrator.core.handlers import built_in_handlers
+from orchestrator.core.lifecycle import Kind
 from orchestrator.core.ports import Builder, Clock, Ids, Ledger, Publisher, TierCatalog
 from orchestrator.core.registry import HandlerRegistry
+from orchestrator.core.reporting import CallbackTerms
 from orchestrator.core.run import Services
 from orchestrator.core.secrets import Redactor
 from orchestrator.core.sweep import swept_regularly
@@ -66,6 +70,7 @@ class Parts:
     extension: Extension
     registry: HandlerRegistry
     wire: Wire
+    secrets: Redactor
     clock: Clock
     ids: Ids
     ledger: Ledger | None
@@ -89,11 +94,13 @@ class Parts:
         if extension is None and settings.extension is not None:
             extension = load_extension(settings.extension)
         extension = extension or Extension()
+        secrets = Redactor(settings.log.redact)
         return cls(
             settings=settings,
             extension=extension,
             registry=extension.registry.over(built_in_handlers()),
-            wire=Wire(Redactor(settings.log.redact)),
+            wire=Wire(secrets),
+            secrets=secrets,
             clock=clock or SystemClock(),
             ids=ids or RandomIds(),
             ledger=ledger,
@@ -190,9 +197,16 @@ async def open_services(parts: Parts) -> AsyncIterator[Services]:
     """The ports' real ends, opened: what runs work with, and what `check` and `explain` ask."""
     settings, extension = parts.settings, parts.extension
     lifespan = extension.lifespan or nullcontext
-    async with _open_aws(settings) as aws, lifespan() as resources:
+    async with (
+        _open_aws(settings) as aws,
+        open_webhook(timeout_s=settings.callback.timeout_s) as webhook,
+        lifespan() as resources,
+    ):
         terms = Terms(
-            lease_s=settings.ledger.lease_s, dedupe_window_s=settings.events.dedupe_window_s
+            lease_s=settings.ledger.lease_s,
+            dedupe_window_s=settings.events.dedupe_window_s,
+            look_after_s=settings.operations.reconcile_every_s,
+            deadline_s=settings.operations.deadline_s,
         )
         ledger = parts.ledger or _ledger(settings, aws, parts.clock)
         yield Services(
@@ -202,7 +216,14 @@ async def open_services(parts: Parts) -> AsyncIterator[Services]:
             default_builder=settings.builders.default,
             publisher=_publisher(settings, aws),
             structure=parts.wire,
+            webhook=webhook,
             clock=parts.clock,
+            callback=CallbackTerms(
+                url=settings.callback.url,
+                after=Kind(settings.callback.after),
+                allowed_hosts=frozenset(settings.callback.allowed_hosts),
+            ),
+            secrets=parts.secrets,
             resources=resources,
         )
 
@@ -223,6 +244,8 @@ async def open_parts(parts: Parts, *, sweeps: bool = True) -> AsyncIterator[Open
         services = await stack.enter_async_context(open_services(parts))
         if isinstance(services.books.ledger, InMemoryLedger):
             log.warning("the ledger is in memory: what it knows is gone when the process ends")
+        if trouble := settings.callback_trouble:
+            log.warning(trouble)
         own = Orchestrator(
             registry=parts.registry,
             services=services,
@@ -232,6 +255,7 @@ async def open_parts(parts: Parts, *, sweeps: bool = True) -> AsyncIterator[Open
                 max_attempts=settings.runs.max_attempts,
                 # The answer to whoever asked for the sweep must still be in time.
                 sweep_s=settings.intake.deadline_s * 0.8,
+                stops_overdue=settings.operations.stop_overdue,
             ),
         )
         every_s = settings.operations.reconcile_every_s
@@ -243,9 +267,9 @@ async def open_parts(parts: Parts, *, sweeps: bool = True) -> AsyncIterator[Open
 
 
 async def sweep_once(settings: Settings) -> int:
-    """Take up whatever is due; how many runs that were."""
+    """Take up whatever is due; how many runs and operations that were."""
     async with open_parts(Parts.choose(settings, None), sweeps=False) as opened:
-        return (await opened.own.reconcile()).resumed
+        return (await opened.own.reconcile()).taken_up
 
 
 async def make_ledger(settings: Settings) -> bool:
@@ -299,7 +323,7 @@ def _tiers(settings: Settings, extension: Extension, aws: AWS, clock: Clock) -> 
 
 def _builders(settings: Settings, extension: Extension, aws: AWS) -> Mapping[str, Builder]:
     builders: dict[str, Builder] = {
-        "CODE_BUILD": CodeBuildBuilder(aws.codebuild, name="CODE_BUILD"),
+        CODE_BUILD: CodeBuildBuilder(aws.codebuild, name=CODE_BUILD),
         **extension.builders,
     }
     if settings.builders.default not in builders:

@@ -234,8 +234,8 @@ def reconcile(config: str | None) -> None:
             "With ledger.backend = memory only the service knows what is due: "
             "`echo {} | orchestrator send RECONCILE`."
         )
-    resumed = asyncio.run(sweep_once(settings))
-    click.echo(f"{resumed} taken up")
+    taken_up = asyncio.run(sweep_once(settings))
+    click.echo(f"{taken_up} taken up")
 
 
 @commands.command()

@@ -82,9 +82,25 @@ class LedgerSettings:
 
 @attrs.frozen(kw_only=True)
 class Operations:
+    deadline_s: float = _positive(7200.0)
     reconcile_every_s: float = attrs.field(
         default=60.0, validator=[attrs.validators.ge(0), _FINITE]
     )
+    stop_overdue: bool = True
+
+
+@attrs.frozen(kw_only=True)
+class Callback:
+    url: str | None = None
+    after: Literal["provisioning", "deployment"] = "deployment"
+    timeout_s: float = attrs.field(
+        default=3.0, validator=[attrs.validators.gt(0), attrs.validators.le(30)]
+    )
+    allowed_hosts: tuple[str, ...] = ()
+
+    def __attrs_post_init__(self) -> None:
+        if self.url is not None and not self.url.startswith(("https://", "http://")):
+            raise ValueError("callback.url must begin with https:// or http://")
 
 
 @attrs.frozen(kw_only=True)
@@ -145,6 +161,7 @@ class Settings:
     intake: Intake = Intake()
     ledger: LedgerSettings = LedgerSettings()
     operations: Operations = Operations()
+    callback: Callback = Callback()
     runs: Runs = Runs()
     tiers: Tiers = Tiers()
     builders: Builders = Builders()
@@ -163,6 +180,17 @@ class Settings:
                 "environment is production and ledger.backend is memory, which forgets every "
                 "tenant when the process ends: set it to dynamodb"
             )
+
+    @property
+    def callback_trouble(self) -> str | None:
+        """Why nobody would ever be told of a success; None: somebody is, or nobody shall be."""
+        is_lost = self.callback.url and self.callback.after == "deployment" and not self.events.bus
+        return (
+            "callback.after is deployment and events.bus is empty: no TENANT_DEPLOYMENT follows a "
+            "provisioning, so its success is never reported. Set events.bus, or callback.after"
+            if is_lost
+            else None
+        )
 
 
 def load_settings(

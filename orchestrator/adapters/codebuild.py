@@ -1,19 +1,21 @@
 """Jobs as CodeBuild builds: a job identifier is a project's name, a start one StartBuild."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.adapters.aws import aws_errors
+from orchestrator.core.builds import describe_build
 from orchestrator.core.javascript import to_text
+from orchestrator.core.jobs import JobReport
 from orchestrator.core.ports import Permission
 from orchestrator.core.records import Job
-from orchestrator.core.variables import START_KEY
 
 if TYPE_CHECKING:
     from types_aiobotocore_codebuild import CodeBuildClient
     from types_aiobotocore_codebuild.type_defs import EnvironmentVariableTypeDef
 
+_BATCH_LIMIT = 100
 _REFERENCE_TYPES = frozenset({"SECRETS_MANAGER", "PARAMETER_STORE"})
 
 
@@ -62,7 +64,7 @@ class CodeBuildBuilder:
                 # One start is one build: CodeBuild must not start it again by itself.
                 autoRetryLimitOverride=0,
             )
-        return self._job(answer["build"])
+        return describe_build(answer["build"], builder=self._name).job
 
     async def find_job(
         self,
@@ -88,8 +90,9 @@ class CodeBuildBuilder:
                 with aws_errors("CodeBuild BatchGetBuilds"):
                     builds = (await client.batch_get_builds(ids=page["ids"]))["builds"]
             for build in builds:
-                if _start_key(build) == start_key:
-                    return self._job(build)
+                report = describe_build(build, builder=self._name)
+                if report.start_key == start_key:
+                    return report.job
             token = page.get("nextToken")
             if not token or any(build["startTime"] < started_after for build in builds):
                 return None
@@ -102,19 +105,17 @@ class CodeBuildBuilder:
             except client.exceptions.ResourceNotFoundException:
                 return
 
-    def _job(self, build: Mapping[str, Any]) -> Job:
-        return Job(
-            id=build["id"],
-            builder=self._name,
-            job_identifier=build["projectName"],
-            log_url=build.get("logs", {}).get("deepLink"),
-        )
-
-
-def _start_key(build: Mapping[str, Any]) -> str | None:
-    variables = build.get("environment", {}).get("environmentVariables", [])
-    named = (one["value"] for one in variables if one["name"] == START_KEY)
-    return next(named, None)
+    async def describe_jobs(self, *, job_ids: Sequence[str]) -> Mapping[str, JobReport]:
+        """How builds stand, asked for 100 at once (API reference, BatchGetBuilds)."""
+        client = await self._client()
+        found: dict[str, JobReport] = {}
+        for start in range(0, len(job_ids), _BATCH_LIMIT):
+            batch = list(job_ids[start : start + _BATCH_LIMIT])
+            with aws_errors("CodeBuild BatchGetBuilds"):
+                answer = await client.batch_get_builds(ids=batch)
+            for build in answer["builds"]:
+                found[build["id"]] = describe_build(build, builder=self._name)
+        return found
 
 
 def environment_variables(params: Mapping[str, Any]) -> "list[EnvironmentVariableTypeDef]":

@@ -8,7 +8,7 @@ indexes hold keys only: they propose, and what they propose is then read from th
 
 | index | partition, sort | for |
 | --- | --- | --- |
-| due | `due_shard`, `due_at` | the sweep; unfinished items alone |
+| due | `due_shard`, `due_at` | the sweep: unfinished runs, jobs to ask about, reports to send |
 | list | `list`, `position` | all runs; all tenants. An item never moves in it, so none is missed |
 | status | `status`, `position` | runs by status, tenants by state |
 | tenant | `tenant_id`, `position` | a tenant's runs |
@@ -255,7 +255,7 @@ class DynamoDBLedger:
         match record:
             case RunRecord(ended_at=datetime() as ended) if record.status.is_finished:
                 return ended + self._retention
-            case OperationRecord(ended_at=datetime() as ended):
+            case OperationRecord(ended_at=datetime() as ended, due_at=None):
                 return None if record.state is OperationState.OPEN else ended + self._retention
             case PayloadRecord() | JobRecord():
                 # Written once, so longer than the run or operation that it belongs to.
@@ -409,13 +409,19 @@ def _indexed(record: Record) -> dict[str, str]:
             }
             if record.tenant_id is not None:
                 known["tenant_id"] = record.tenant_id
-            if record.due_at is not None:
-                known |= {"due_shard": shard, "due_at": _text(record.due_at)}
-            return known
+            return known | _when_due(record, shard)
+        case OperationRecord():
+            return _when_due(record, shard)
         case TenantRecord(state=TenantState() as state):
             position = record.tenant_id
             return {"list": "tenant", "status": f"tenant#{state}", "position": position}
     return {}
+
+
+def _when_due(item: RunRecord | OperationRecord, shard: str) -> dict[str, str]:
+    if item.due_at is None:
+        return {}
+    return {"due_shard": shard, "due_at": _text(item.due_at)}
 
 
 def _text(moment: datetime) -> str:

@@ -17,6 +17,8 @@ _REFUSED_FOR_GOOD = frozenset({"MalformedDetail", "InvalidArgument"})
 
 
 class EventBridgePublisher:
+    is_configured = True
+
     def __init__(
         self, client: Callable[[], Awaitable["EventBridgeClient"]], *, bus: str, source: str
     ) -> None:
@@ -68,6 +70,8 @@ class EventBridgePublisher:
 
 class NoPublisher:
     """In place of a bus where none is configured: publishing waits until there is one."""
+
+    is_configured = False
 
     async def publish(self, *, event_type: str, detail: Mapping[str, Any]) -> str:  # noqa: ARG002
         raise TemporaryError(f"{event_type} can't be published: the setting events.bus is empty.")

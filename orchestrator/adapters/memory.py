@@ -13,7 +13,13 @@ import attrs
 from orchestrator.core.lifecycle import TenantState
 from orchestrator.core.pages import Page, decode_cursor, encode_cursor
 from orchestrator.core.ports import Conflict, Permission
-from orchestrator.core.records import Record, RunRecord, RunStatus, TenantRecord
+from orchestrator.core.records import (
+    OperationRecord,
+    Record,
+    RunRecord,
+    RunStatus,
+    TenantRecord,
+)
 
 Item = TypeVar("Item", RunRecord, TenantRecord)
 
@@ -44,9 +50,11 @@ class InMemoryLedger:
 
     async def find_due(self, *, before: datetime, limit: int) -> Sequence[str]:
         due = [
-            (run.due_at, run.key)
-            for run in self._of(RunRecord)
-            if run.due_at is not None and run.due_at <= before
+            (record.due_at, record.key)
+            for record in self._items.values()
+            if isinstance(record, RunRecord | OperationRecord)
+            and record.due_at is not None
+            and record.due_at <= before
         ]
         return [key for _, key in sorted(due)[:limit]]
 

@@ -16,9 +16,10 @@ from typing import Any, TypeVar, cast
 import attrs
 import structlog
 
-from orchestrator.core import claims, settlements
+from orchestrator.core import claims, operations, settlements
 from orchestrator.core.conditions import Terms
 from orchestrator.core.errors import EventTooLarge, OrchestratorError, TakenOver, TemporaryError
+from orchestrator.core.operations import Adopted, Orphaned
 from orchestrator.core.ports import Clock, Conflict, Ledger
 from orchestrator.core.records import (
     Job,
@@ -34,9 +35,10 @@ from orchestrator.core.records import (
     operation_key,
     payload_key,
     run_key,
+    start_key,
     tenant_key,
 )
-from orchestrator.core.settlements import Adopted, Fenced, Orphaned, Settlement, Uncertain, Written
+from orchestrator.core.settlements import Fenced, Settlement, Uncertain, Written
 from orchestrator.core.views import Move, UnreadItem, View
 
 #: Decisions that in a row rested on what was out of date: then somebody else may try.
@@ -67,17 +69,20 @@ class Books:
         view = View(self.clock.now(), guessed_absent=request.likely_absent)
         outcome = await self.carry_out(view, lambda view: claims.claim(view, request, self.terms))
         if isinstance(outcome, claims.Claimed):
-            return Attempt(self, view, outcome.run)
+            return Attempt(self, view, outcome.run, stop_reason=outcome.stop_reason)
         return outcome
 
     async def adopt(
         self, *, operation_id: str, number: int, job: Job, run_id: str | None = None
     ) -> Adopted | Orphaned:
         """Tie a job to the operation whose start made it, if it can still be."""
-        return await self.carry_out(
-            View(self.clock.now()),
-            lambda view: settlements.adopt(view, operation_id, number, job, run_id),
+        return await self.decide(
+            lambda view: operations.adopt(view, operation_id, number, job, run_id, self.terms)
         )
+
+    async def decide(self, decide: Decision[Result]) -> Result:
+        """Carry out a decision that stands for itself. Raises what `carry_out` does."""
+        return await self.carry_out(View(self.clock.now()), decide)
 
     async def carry_out(self, view: View, decide: Decision[Result]) -> Result:
         """Commit what `decide` says, on facts that hold at that moment; its result.
@@ -142,12 +147,16 @@ class Books:
 class Attempt:
     """A run in hand: what its holder may write, one write at a time.
 
-    `possible_until` is when a start may last have been sent without our knowing. Every write
+    `possible_until` is when a start may last have been sent without our knowing; with a
+    `stop_reason` nothing more is to be started. Every write
     raises TakenOver once another attempt has the run.
     """
 
-    def __init__(self, books: Books, view: View, run: RunRecord) -> None:
+    def __init__(
+        self, books: Books, view: View, run: RunRecord, *, stop_reason: str | None = None
+    ) -> None:
         self.run = run
+        self.stop_reason = stop_reason
         self.possible_until = run.possible_until
         self._books = books
         self._view = view
@@ -156,7 +165,7 @@ class Attempt:
     @property
     def start_key(self) -> str:
         """What the builder knows the run's start by: at most 64 characters."""
-        return f"{self.run.operation_id}-{self.run.start_number}"
+        return start_key(self.run.operation_id, self.run.start_number)
 
     async def find_operation(self) -> OperationRecord | None:
         """The operation of its starts, as it stands now."""
@@ -181,7 +190,7 @@ class Attempt:
     async def settle(self, settlement: Settlement) -> Written | Orphaned | Uncertain:
         """End the attempt; or say why it can't end like that."""
         outcome: Written | Orphaned | Uncertain = await self._write(
-            lambda view: settlements.settle(view, *self._held, settlement)
+            lambda view: settlements.settle(view, *self._held, settlement, self._books.terms)
         )
         return outcome
 

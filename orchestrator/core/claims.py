@@ -55,19 +55,24 @@ class Why(Enum):
 
 @attrs.frozen(kw_only=True)
 class Outcome:
-    """What an event reports: how an operation ended, and which; by job, or by operation."""
+    """What an event reports: how an operation ended, and which; by job, or by operation.
+
+    `outranked_by` are the builders whose own word on a job counts instead of the event's.
+    """
 
     ending: Ending
     job: tuple[str, str] | None = None
     operation_id: str | None = None
     start_number: int | None = None
+    outranked_by: frozenset[str] = frozenset()
 
 
 @attrs.frozen(kw_only=True)
 class ClaimRequest:
     """An event that wants to be handled, and what the claim needs to know of it.
 
-    `request_key` is the one that the payload names, None for the event's own.
+    `request_key` is the one that the payload names, None for the event's own. `follows` is
+    the operation that the event names as the one before; `link` is where its cause is seen.
     """
 
     event: Event[Mapping[str, Any]]
@@ -79,6 +84,8 @@ class ClaimRequest:
     request_key: str | None = None
     tier: str | None = None
     credentials: Credentials | None = None
+    follows: str | None = None
+    link: str | None = None
 
     @property
     def likely_absent(self) -> tuple[str, ...]:
@@ -92,9 +99,10 @@ class ClaimRequest:
 
 @attrs.frozen
 class Claimed:
-    """The run is ours to work on."""
+    """The run is ours to work on; with a `stop_reason` only to its end."""
 
     run: RunRecord
+    stop_reason: str | None = None
 
 
 @attrs.frozen
@@ -130,9 +138,11 @@ class Refused:
 
 @attrs.frozen
 class Noted:
-    """The run is kept as succeeded: there was nothing to do."""
+    """The run is kept as succeeded: there was nothing to do, or, with an `operation_id`,
+    nothing but to ask its builder how the job stands."""
 
     run_id: str
+    operation_id: str | None = None
 
 
 @attrs.frozen
@@ -164,6 +174,11 @@ def operation_id(tenant_id: str, kind: Kind, request_key: str) -> str:
     return digest(tenant_id, kind, request_key)
 
 
+def is_operation_id(text: str) -> bool:
+    """Whether `operation_id` may have made it."""
+    return len(text) == 40 and text.isalnum() and text.isascii()
+
+
 def own_operation_id(request_key: str) -> str:
     """What the starts of a run are known by that opens no operation."""
     return digest("run", request_key)
@@ -191,12 +206,12 @@ def claim(view: View, request: ClaimRequest, terms: Terms) -> Move[Claim]:
         forced = is_done and request.why is Why.FORCED_REPLAY
         run = _as_new_event(earlier, view) if is_new else earlier
         run = _afresh(run) if forced else run
-    run = _next_attempt(run, view, terms)
+    run = attrs.evolve(_next_attempt(run, view, terms), link=request.link or run.link)
     decision = _Decision(view, request, earlier, run, forced=forced, is_new=is_new)
+    if request.reports:
+        return decision.report(request.reports)
     if request.tenant_id and request.opens:
         return decision.open(request.tenant_id, request.opens)
-    if request.tenant_id and request.reports:
-        return decision.report(request.tenant_id, request.reports)
     return decision.work_alone()
 
 
@@ -363,32 +378,51 @@ class _Decision:
         tenant_id: str,
         kind: Kind,
     ) -> Move[Claim]:
-        number = former.start_number + 1 if former else 1
+        opened, held = self._opened(run.operation_id, former, tenant, tenant_id, kind)
         # What an earlier opening left behind is none of this one's business.
-        run = attrs.evolve(run, start_number=number, job=None, possible_until=None)
+        run = attrs.evolve(run, start_number=opened.start_number, job=None, possible_until=None)
+        return self._hand_out(run, opened, held)
+
+    def _opened(
+        self,
+        operation_id: str,
+        former: OperationRecord | None,
+        tenant: TenantRecord | None,
+        tenant_id: str,
+        kind: Kind,
+    ) -> tuple[OperationRecord, TenantRecord]:
+        """The operation under its next start number, and the tenant, held by it."""
+        run, request = self.run, self.request
         opened = OperationRecord(
-            operation_id=run.operation_id,
+            operation_id=operation_id,
             tenant_id=tenant_id,
             kind=kind,
-            request_key=self.request.request_key or run.request_key,
+            request_key=request.request_key or run.request_key,
             opener=run.run_id,
             state=OperationState.OPEN,
-            start_number=number,
+            start_number=former.start_number + 1 if former else 1,
             opened_at=self.view.now,
             former_state=tenant.state if tenant else None,
-            tier=self.request.tier or (tenant.tier if tenant else None),
-            credentials=self.request.credentials,
+            tier=request.tier or (tenant.tier if tenant else None),
+            credentials=request.credentials or self._credentials_before(kind, tenant_id),
             version=former.version if former else 0,
         )
         held = TenantRecord(
             tenant_id=tenant_id,
             state=MOVES[kind].during,
             changed_at=self.view.now,
-            operation_id=run.operation_id,
+            operation_id=operation_id,
             tier=tenant.tier if tenant else None,
             version=tenant.version if tenant else 0,
         )
-        return self._hand_out(run, opened, held)
+        return opened, held
+
+    def _credentials_before(self, kind: Kind, tenant_id: str) -> Credentials | None:
+        """What a deployment is reported with: it's the end of what the control plane asked for."""
+        if kind is not Kind.DEPLOYMENT or self.request.follows is None:
+            return None
+        before = self.view.operation(self.request.follows)
+        return before.credentials if before and before.tenant_id == tenant_id else None
 
     def _go_on(self, run: RunRecord, operation: OperationRecord) -> Move[Claim]:
         """The run that opened it comes again."""
@@ -398,7 +432,7 @@ class _Decision:
             job=operation.job,
             possible_until=None if operation.job else run.possible_until,
         )
-        return self._hand_out(run)
+        return self._hand_out(run, stop_reason=operation.stop_reason)
 
     def _join(self, run: RunRecord, operation: OperationRecord) -> Move[Claim]:
         """A second request for what another run has opened."""
@@ -413,18 +447,22 @@ class _Decision:
             return self._duplicate(joined, operation.opener)
         return self._duplicate(joined, operation.opener, attrs.evolve(operation, credentials=newer))
 
-    def report(self, tenant_id: str, outcome: Outcome) -> Move[Claim]:
+    def report(self, outcome: Outcome) -> Move[Claim]:
         """The event says that an operation ended; the tenant stays held until it is settled."""
-        run, tenant = self.run, self.view.tenant(tenant_id)
-        if tenant is None or is_unseen(tenant):
-            # It existed before the ledger did: what the event says is all there is.
+        run, tenant_id = self.run, self.request.tenant_id
+        mine = self.view.operation(run.outcome_of) if run.outcome_of else None
+        is_given_back = mine is not None and mine.state is OperationState.GIVEN_BACK
+        if mine is not None and mine.outcome == run.run_id and not is_given_back:
             return self._hand_out(run)
+        if tenant_id is None:
+            return self._note(run, "It names no tenant, and no job of ours.")
+        tenant = self.view.tenant(tenant_id)
+        if tenant is None or is_unseen(tenant):
+            return self._take_over(run, tenant, tenant_id, outcome.ending.kind)
         operation = self._reported(tenant, outcome)
         if operation is None:
             return self._note(run, "It ends no operation of this tenant.")
         run = attrs.evolve(run, outcome_of=operation.operation_id)
-        if operation.outcome == run.run_id:
-            return self._hand_out(run)
         if operation.state is not OperationState.OPEN:
             if operation.outcome is None:
                 return self._note(run, "The operation was over already.")
@@ -433,12 +471,42 @@ class _Decision:
             other = self.view.run(other_id) if other_id else None
             if other is not None and not other.status.is_finished:
                 return self._wait(run, f"Run {other.run_id} is at work on the operation.")
+        if operation.job is not None and operation.job.builder in outcome.outranked_by:
+            return self._hear(run, operation, outcome)
         return self._hand_out(run, attrs.evolve(operation, outcome=run.run_id))
+
+    def _take_over(
+        self, run: RunRecord, tenant: TenantRecord | None, tenant_id: str, kind: Kind
+    ) -> Move[Claim]:
+        """The tenant existed before the ledger did: what the event says is all there is."""
+        wanted = operation_id(tenant_id, kind, self.request.request_key or run.request_key)
+        former = self.view.operation(wanted)
+        opened, held = self._opened(wanted, former, tenant, tenant_id, kind)
+        run = attrs.evolve(run, outcome_of=wanted)
+        return self._hand_out(run, attrs.evolve(opened, outcome=run.run_id), held)
+
+    def _hear(self, run: RunRecord, operation: OperationRecord, outcome: Outcome) -> Move[Claim]:
+        """What a job says of itself is kept; its builder is asked at once, and has the last word.
+
+        job     ─ "success" ── last command ✗
+        builder ────────────────────────────── FAILED
+        """
+        heard = attrs.evolve(
+            operation,
+            told_by=run.run_id,
+            due_at=self.view.now,
+            credentials=operation.credentials or self.request.credentials,
+        )
+        said = "success" if outcome.ending.succeeded else "failure"
+        note = f"The job reports {said}; it counts once the builder says that the job is over."
+        return self._note(run, note, heard)
 
     def _reported(self, tenant: TenantRecord, outcome: Outcome) -> OperationRecord | None:
         """The operation that the event names, else the one under way."""
         job = self.view.job(*outcome.job) if outcome.job else None
         named = job.operation_id if job else outcome.operation_id
+        if outcome.job and named is None:
+            return None  # of a job that is nobody's here
         wanted = named or tenant.operation_id
         found = self.view.operation(wanted) if wanted else None
         if found is None or found.kind is not outcome.ending.kind:
@@ -450,8 +518,10 @@ class _Decision:
             return None
         return found
 
-    def _hand_out(self, run: RunRecord, *others: Record) -> Move[Claim]:
-        return Move((run, *self._payload, *others), Claimed(run))
+    def _hand_out(
+        self, run: RunRecord, *others: Record, stop_reason: str | None = None
+    ) -> Move[Claim]:
+        return Move((run, *self._payload, *others), Claimed(run, stop_reason))
 
     def _wait(self, run: RunRecord, reason: str) -> Move[Claim]:
         if self.request.why is Why.FORCED_REPLAY:
@@ -468,9 +538,10 @@ class _Decision:
         )
         return Move((refused, *self._payload), Refused(run.run_id, reason))
 
-    def _note(self, run: RunRecord, note: str) -> Move[Claim]:
+    def _note(self, run: RunRecord, note: str, *others: OperationRecord) -> Move[Claim]:
         noted = attrs.evolve(ended(run, RunStatus.SUCCEEDED, self.view), note=note)
-        return Move((noted, *self._payload), Noted(run.run_id))
+        look_at = others[0].operation_id if others else None
+        return Move((noted, *self._payload, *others), Noted(run.run_id, look_at))
 
     def _duplicate(self, run: RunRecord, of: str, *others: Record) -> Move[Claim]:
         duplicate = attrs.evolve(ended(run, RunStatus.DUPLICATE, self.view), duplicate_of=of)

@@ -25,13 +25,16 @@ class Terms:
 
     `skew_s` is how far two clocks may be apart. `listing_lag_s` is after how long a builder
     that lists no job of a start never made one. `dedupe_window_s` is how long equal content
-    is one event.
+    is one event. `look_after_s` is the pause between two looks at one job, `deadline_s` how
+    long a job may take from when it became known.
     """
 
     lease_s: float = 60.0
     skew_s: float = 2.0
     listing_lag_s: float = 60.0
     dedupe_window_s: float = 90_000.0
+    look_after_s: float = 60.0
+    deadline_s: float = 7200.0
 
 
 def is_mine(run: RunRecord, attempt: int) -> bool:
@@ -57,9 +60,9 @@ def is_claimable(run: RunRecord, now: datetime, terms: Terms) -> bool:
     return run.status is not RunStatus.RUNNING or is_lease_over(run, now, terms)
 
 
-def is_due(run: RunRecord, now: datetime) -> bool:
+def is_due(item: RunRecord | OperationRecord, now: datetime) -> bool:
     """The sweep may take it up."""
-    return run.due_at is not None and run.due_at <= now
+    return item.due_at is not None and item.due_at <= now
 
 
 def last_possible_send(run: RunRecord) -> datetime | None:
@@ -144,3 +147,28 @@ def may_let_go(operation: OperationRecord, run: RunRecord, possible_until: datet
     second ── the tier is gone: failed ── let go ✗ the tenant's build may be running
     """
     return works_on(operation, run) and operation.job is None and possible_until is None
+
+
+def is_overdue(operation: OperationRecord, now: datetime, terms: Terms) -> bool:
+    """Its job has had all the time that there is; without a job there is nothing to wait for."""
+    since = operation.job_since
+    return since is not None and since + timedelta(seconds=terms.deadline_s) <= now
+
+
+def is_gone_for_good(operation: OperationRecord, now: datetime, terms: Terms) -> bool:
+    """A builder that doesn't know the operation's job has lost it, rather than not seen it yet.
+
+    start ── recorded ··· asked: "unknown" ✗ the build is running ··· asked: "unknown"
+    """
+    since = operation.job_since
+    return since is not None and certain_from(since, terms) <= now
+
+
+def may_post(operation: OperationRecord, now: datetime) -> bool:
+    """Its report waits to be sent, and nobody is sending it.
+
+    first  ─ begin: due after the answer ── post ── 204 ── done
+    second ──────── begin ✗ a second report
+    """
+    report = operation.report
+    return report is not None and report.done_at is None and is_due(operation, now)

@@ -4,11 +4,13 @@
     ├── BadEvent                never became an event; no run is kept
     ├── EventTooLarge           too large to be kept; no run is
     ├── RunNotFound             asked for by its id, and not there
+    ├── TenantNotFound          asked for by its id, and never seen
     ├── PermanentError          will fail again however often it is tried
     │   ├── UnsupportedEventType
     │   ├── InvalidPayload        says every mismatch, each with its path
     │   ├── EventKeyReused        same event key, another business body
-    │   └── NotAllowed            not where the tenant stands; an operator may insist
+    │   ├── NotAllowed            not where the tenant stands; an operator may insist
+    │   └── Cancelled             an operator has stopped what the event asked for
     ├── TemporaryError          worth another try, after `retry_after_s`
     │   ├── BeingHandled        the same event is in other hands right now
     │   ├── Waiting             kept, until another run is done
@@ -65,6 +67,13 @@ class RunNotFound(OrchestratorError):
         super().__init__(f"There is no run {run_id!r}.")
 
 
+class TenantNotFound(OrchestratorError):
+    """The ledger has never seen the tenant."""
+
+    def __init__(self, tenant_id: str) -> None:
+        super().__init__(f"There is no tenant {tenant_id!r}.")
+
+
 class PermanentError(OrchestratorError):
     """Trying again won't help until somebody changes the event or the configuration."""
 
@@ -97,9 +106,13 @@ class EventKeyReused(PermanentError):
 class NotAllowed(PermanentError):
     """Where the tenant stands, the event is not allowed."""
 
-    def __init__(self, message: str, run_id: str) -> None:
+    def __init__(self, message: str, run_id: str | None = None) -> None:
         super().__init__(message)
         self.run_id = run_id
+
+
+class Cancelled(PermanentError):
+    """What the event asked for is to be stopped: nothing more is done for it."""
 
 
 class TemporaryError(OrchestratorError):

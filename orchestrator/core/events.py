@@ -18,13 +18,30 @@ TENANT_DEPLOYMENT_FAILURE = "TENANT_DEPLOYMENT_FAILURE"
 TENANT_DEPROVISIONING = "TENANT_DEPROVISIONING"
 TENANT_DEPROVISIONING_SUCCESS = "TENANT_DEPROVISIONING_SUCCESS"
 TENANT_DEPROVISIONING_FAILURE = "TENANT_DEPROVISIONING_FAILURE"
+TENANT_CLEAN_UP = "TENANT_CLEAN_UP"
+TENANT_CLEAN_UP_SUCCESS = "TENANT_CLEAN_UP_SUCCESS"
+TENANT_CLEAN_UP_FAILURE = "TENANT_CLEAN_UP_FAILURE"
 BUILD_STATE_CHANGE = "BUILD_STATE_CHANGE"
 RECONCILE = "RECONCILE"
 
-#: What AWS calls the events that we know by another name.
+#: The source of the events that we make ourselves.
+OWN_SOURCE = "orchestrator"
+
+#: What AWS calls the events that we know by another name: CodeBuild and EventBridge, and the
+#: control and application planes of the SaaS Builder Toolkit (github.com/awslabs/sbt-aws).
 AWS_ALIASES: Mapping[str, str] = {
     "CodeBuild Build State Change": BUILD_STATE_CHANGE,
     "Scheduled Event": RECONCILE,
+    "sbt_aws_onboardingRequest": TENANT_PROVISIONING,
+    "sbt_aws_onboardingSuccess": TENANT_PROVISIONING_SUCCESS,
+    "sbt_aws_onboardingFailure": TENANT_PROVISIONING_FAILURE,
+    "sbt_aws_provisionSuccess": TENANT_PROVISIONING_SUCCESS,
+    "sbt_aws_provisionFailure": TENANT_PROVISIONING_FAILURE,
+    "sbt_aws_offboardingRequest": TENANT_DEPROVISIONING,
+    "sbt_aws_offboardingSuccess": TENANT_DEPROVISIONING_SUCCESS,
+    "sbt_aws_offboardingFailure": TENANT_DEPROVISIONING_FAILURE,
+    "sbt_aws_deprovisionSuccess": TENANT_DEPROVISIONING_SUCCESS,
+    "sbt_aws_deprovisionFailure": TENANT_DEPROVISIONING_FAILURE,
 }
 
 Payload = TypeVar("Payload", covariant=True)
@@ -36,7 +53,8 @@ class Event(Generic[Payload]):
 
     Two deliveries with one `key` (type, source and id) are the same event. `payload` is
     the handler's model, `body` the business body with every unknown field, `raw` what
-    was received.
+    was received. `ends_start` is the start key of what an event of our own ends: there is
+    one such event for each start, whoever noticed the end and whatever he knew of it.
     """
 
     type: str
@@ -48,6 +66,7 @@ class Event(Generic[Payload]):
     payload: Payload
     #: The id was made from the content, so it holds for `events.dedupe_window_s` alone.
     identified_by_content: bool = False
+    ends_start: str | None = None
 
     @cached_property
     def key(self) -> str:
@@ -57,7 +76,7 @@ class Event(Generic[Payload]):
     @cached_property
     def body_digest(self) -> str:
         """What the bodies of two deliveries are compared by."""
-        return digest(self.body)
+        return digest(self.body) if self.ends_start is None else digest(self.ends_start)
 
 
 def digest(*parts: object) -> str:

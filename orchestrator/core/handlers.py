@@ -6,16 +6,24 @@ They are defaults of every registry. Whoever replaces one may still call it:
 
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from orchestrator.core import events
+from orchestrator.core.errors import PermanentError
 from orchestrator.core.events import Event
+from orchestrator.core.lifecycle import Kind
 from orchestrator.core.payloads import (
+    TenantCleanUp,
     TenantDeployment,
     TenantDeprovisioning,
     TenantOutcome,
     TenantProvisioning,
+    read_app_plane_url,
+    read_resources,
+    read_webhook_url,
 )
 from orchestrator.core.plans import (
+    CLEAN_UP_JOB,
     DEPLOYMENT_JOB,
     DEPROVISIONING_JOB,
     PROVISIONING_JOB,
@@ -45,12 +53,60 @@ async def tenant_deployment(event: Event[TenantDeployment], run: Run) -> None:
         await _start(event, run, tier, DEPLOYMENT_JOB)
 
 
-async def tenant_outcome(event: Event[TenantOutcome], run: Run) -> None:
-    """Take note: the lifecycle moves with the event's type."""
+async def tenant_clean_up(event: Event[TenantCleanUp], run: Run) -> None:
+    """Start the job that takes away what a failed provisioning left behind."""
+    await _start(event, run, await _tier(event, run), CLEAN_UP_JOB)
+
+
+async def tenant_provisioning_success(event: Event[TenantOutcome], run: Run) -> None:
+    """Have the tenant deployed; the control plane is told now, or once that is done."""
+    if run.callback.after is Kind.PROVISIONING:
+        await _report(event, run, succeeded=True)
+    if not run.can_publish:
+        run.note("No TENANT_DEPLOYMENT was published: the setting events.bus is empty.")
+        return
+    request = await run.request_body()
+    tier = {"tier": tier} if (tier := await run.tenant_tier()) else {}
+    await run.publish(events.TENANT_DEPLOYMENT, {**request, **tier, **run.identity})
+    run.note("TENANT_DEPLOYMENT was published.")
+
+
+async def tenant_provisioning_failure(event: Event[TenantOutcome], run: Run) -> None:
+    """Tell the control plane, and clean up if the tier has a job for that."""
+    await _report(event, run, succeeded=False)
+    tier = await _known_tier(run)
+    if job_identifier(tier, CLEAN_UP_JOB) is not None:
+        run.clean_up({**await run.request_body(), "tier": await run.tenant_tier()})
+        run.note("A clean-up follows.")
+
+
+async def tenant_deployment_success(event: Event[TenantOutcome], run: Run) -> None:
+    """Tell the control plane, unless it was told after the provisioning."""
+    if run.callback.after is Kind.DEPLOYMENT:
+        await _report(event, run, succeeded=True)
+
+
+async def tenant_deployment_failure(event: Event[TenantOutcome], run: Run) -> None:
+    """Tell the control plane."""
+    await _report(event, run, succeeded=False)
+
+
+async def tenant_deprovisioning_success(event: Event[TenantOutcome], run: Run) -> None:
+    """Tell the control plane, if it asked with a secret."""
+    await _report(event, run, succeeded=True)
+
+
+async def tenant_deprovisioning_failure(event: Event[TenantOutcome], run: Run) -> None:
+    """Tell the control plane, if it asked with a secret."""
+    await _report(event, run, succeeded=False)
+
+
+async def tenant_clean_up_outcome(event: Event[TenantOutcome], run: Run) -> None:
+    """The control plane has heard of the failure before: there is nothing to add."""
 
 
 async def build_state_change(event: Event[dict[str, Any]], run: Run) -> None:
-    """A build of somebody else's is none of our business."""
+    """A build of ours is over: the operation's outcome says it, so there is nothing left to do."""
 
 
 def built_in_handlers() -> HandlerRegistry:
@@ -59,15 +115,15 @@ def built_in_handlers() -> HandlerRegistry:
     registry.register(events.TENANT_PROVISIONING, tenant_provisioning)
     registry.register(events.TENANT_DEPROVISIONING, tenant_deprovisioning)
     registry.register(events.TENANT_DEPLOYMENT, tenant_deployment)
-    for outcome in (
-        events.TENANT_PROVISIONING_SUCCESS,
-        events.TENANT_PROVISIONING_FAILURE,
-        events.TENANT_DEPLOYMENT_SUCCESS,
-        events.TENANT_DEPLOYMENT_FAILURE,
-        events.TENANT_DEPROVISIONING_SUCCESS,
-        events.TENANT_DEPROVISIONING_FAILURE,
-    ):
-        registry.register(outcome, tenant_outcome)
+    registry.register(events.TENANT_CLEAN_UP, tenant_clean_up)
+    registry.register(events.TENANT_PROVISIONING_SUCCESS, tenant_provisioning_success)
+    registry.register(events.TENANT_PROVISIONING_FAILURE, tenant_provisioning_failure)
+    registry.register(events.TENANT_DEPLOYMENT_SUCCESS, tenant_deployment_success)
+    registry.register(events.TENANT_DEPLOYMENT_FAILURE, tenant_deployment_failure)
+    registry.register(events.TENANT_DEPROVISIONING_SUCCESS, tenant_deprovisioning_success)
+    registry.register(events.TENANT_DEPROVISIONING_FAILURE, tenant_deprovisioning_failure)
+    registry.register(events.TENANT_CLEAN_UP_SUCCESS, tenant_clean_up_outcome)
+    registry.register(events.TENANT_CLEAN_UP_FAILURE, tenant_clean_up_outcome)
     registry.register(events.BUILD_STATE_CHANGE, build_state_change)
     return registry
 
@@ -75,6 +131,65 @@ def built_in_handlers() -> HandlerRegistry:
 async def _tier(event: Event[Any], run: Run) -> Tier:
     """The tier that the event names, else the one that the tenant was provisioned with."""
     return await run.tier_details(event.payload.named_tier or await run.tenant_tier())
+
+
+async def _known_tier(run: Run) -> Tier:
+    """The tier of what the event ends; without attributes where it isn't to be had any more.
+
+    That an operation ended must not depend on what has become of its tier.
+    """
+    name = await run.tenant_tier()
+    try:
+        return await run.tier_details(name) if name else {}
+    except PermanentError as error:
+        run.note(f"The tier is not known: {error}")
+        return {}
+
+
+async def _report(event: Event[TenantOutcome], run: Run, *, succeeded: bool) -> None:
+    """Have the control plane told, if it wants to be and is to be found."""
+    if not await run.has_credentials():
+        return
+    url = await _webhook_url(event, run)
+    if url is None:
+        return
+    resources = read_resources(event.body)
+    try:
+        run.report(
+            succeeded=succeeded,
+            url=url,
+            resources=resources,
+            app_plane_url=read_app_plane_url(event.body),
+        )
+    except ValueError as error:
+        run.note(f"The control plane is told without resources, since {error}.")
+        run.report(succeeded=succeeded, url=url)
+
+
+async def _webhook_url(event: Event[TenantOutcome], run: Run) -> str | None:
+    """The webhook of the settings, else of the tier, else of the event if its host is trusted.
+
+    A build could name any address, so that we would call it from inside the network.
+    """
+    if run.callback.url is not None:
+        return run.callback.url
+    tier = await _known_tier(run)
+    if isinstance(named := tier.get("API_ENDPOINT"), str) and named:
+        return named
+    asked = read_webhook_url(event.body) or read_webhook_url(await run.request_body())
+    if asked is None:
+        return None
+    if _host(asked) not in run.callback.allowed_hosts:
+        run.note("The control plane is not told: its host is not in callback.allowed_hosts.")
+        return None
+    return asked
+
+
+def _host(url: str) -> str | None:
+    try:
+        return urlsplit(url).hostname
+    except ValueError:
+        return None
 
 
 async def _start(event: Event[Any], run: Run, tier: Tier, attributes: Sequence[str]) -> None:

@@ -81,6 +81,7 @@ OPENS: Mapping[str, Kind] = {
     events.TENANT_PROVISIONING: Kind.PROVISIONING,
     events.TENANT_DEPLOYMENT: Kind.DEPLOYMENT,
     events.TENANT_DEPROVISIONING: Kind.DEPROVISIONING,
+    events.TENANT_CLEAN_UP: Kind.CLEAN_UP,
 }
 
 
@@ -100,6 +101,8 @@ ENDS: Mapping[str, Ending] = {
     events.TENANT_DEPLOYMENT_FAILURE: Ending(Kind.DEPLOYMENT, False),
     events.TENANT_DEPROVISIONING_SUCCESS: Ending(Kind.DEPROVISIONING, True),
     events.TENANT_DEPROVISIONING_FAILURE: Ending(Kind.DEPROVISIONING, False),
+    events.TENANT_CLEAN_UP_SUCCESS: Ending(Kind.CLEAN_UP, True),
+    events.TENANT_CLEAN_UP_FAILURE: Ending(Kind.CLEAN_UP, False),
 }
 
 

@@ -2,8 +2,10 @@
 
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
+
+import attrs
 
 from orchestrator.core.events import Event
 from orchestrator.core.records import PayloadRecord, RunRecord
@@ -14,8 +16,9 @@ _PATHS: tuple[tuple[str, ...], ...] = ((), ("detail",), ("detail", "data"), ("da
 
 def pack_event(event: Event[Mapping[str, Any]]) -> PayloadRecord:
     """The payload of the event's run."""
-    path = next((path for path in _PATHS if _at(event.raw, path) is event.body), None)
+    path = _path_to_body(event)
     parcel: dict[str, Any] = {"raw": event.raw, "by_content": event.identified_by_content}
+    parcel |= {"ends_start": event.ends_start} if event.ends_start is not None else {}
     parcel |= {"body": event.body} if path is None else {"path": path}
     text = json.dumps(parcel, separators=(",", ":"), ensure_ascii=False)
     return PayloadRecord(
@@ -37,7 +40,21 @@ def unpack_event(run: RunRecord, payload: PayloadRecord) -> Event[Mapping[str, A
         raw=raw,
         payload=body,
         identified_by_content=parcel["by_content"],
+        ends_start=parcel.get("ends_start"),
     )
+
+
+def rewritten(
+    event: Event[Mapping[str, Any]], change: Callable[[Any], Any]
+) -> Event[Mapping[str, Any]]:
+    """The event with `change` made to what was received, and so to its body."""
+    path, raw = _path_to_body(event), change(event.raw)
+    body = change(event.body) if path is None else _at(raw, path)
+    return attrs.evolve(event, raw=raw, body=body, payload=body)
+
+
+def _path_to_body(event: Event[Mapping[str, Any]]) -> tuple[str, ...] | None:
+    return next((path for path in _PATHS if _at(event.raw, path) is event.body), None)
 
 
 def _at(value: Any, path: tuple[str, ...]) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 
 import attrs
 
+from orchestrator.core.records import read_start_key
 from orchestrator.core.variables import START_KEY
 
 
@@ -79,9 +80,11 @@ class TenantEvent:
     tenant: Tenant | None = None
     tenant_id: str | None = None
     tenant_id_variable: str | None = attrs.field(default=None, metadata=json_name("TENANT_ID"))
+    tenant_registration_id: str | None = None
     plan_config: Plan | None = None
     subscription: Subscription | None = None
     plan: Plan | None = None
+    tenant_data: Plan | None = None
     tier: str | None = None
     builder_config: BuilderConfig | None = None
 
@@ -94,7 +97,8 @@ class TenantEvent:
     @property
     def named_tier(self) -> str | None:
         """The tier that the event names; None leaves it to what the tenant has."""
-        return next((plan.tier for plan in self.plans if plan.tier), None) or self.tier
+        planned = next((plan.tier for plan in self.plans if plan.tier), None)
+        return planned or self.tier or (self.tenant_data.tier if self.tenant_data else None)
 
     @property
     def identity_provider(self) -> Any:
@@ -116,7 +120,8 @@ class TenantRequest(TenantEvent):
     """A request to do something to one tenant, which it must name."""
 
     def __attrs_post_init__(self) -> None:
-        if not (self.tenant or self.tenant_id or self.tenant_id_variable):
+        names = (self.tenant, self.tenant_id, self.tenant_id_variable, self.tenant_registration_id)
+        if not any(names):
             raise ValueError("must name the tenant: as tenant.id, tenantId or TENANT_ID")
 
 
@@ -136,15 +141,41 @@ class TenantDeployment(TenantRequest):
 
 
 @attrs.frozen(kw_only=True)
-class TenantOutcome(TenantEvent):
-    """How an operation ended: the three `_SUCCESS` and the three `_FAILURE` types.
+class TenantCleanUp(TenantRequest):
+    """TENANT_CLEAN_UP: what a failed provisioning left behind is taken away."""
 
-    A build that fails early can't name its tenant yet, so nothing is required.
+
+@attrs.frozen(kw_only=True)
+class EndedJob:
+    """The job that an operation ended with, as its builder described it at last.
+
+    `status` is a `JobStatus`, or UNKNOWN where the builder doesn't know the job any more, or
+    can't be asked.
+    """
+
+    id: str
+    builder: str
+    job_identifier: str
+    status: str
+    log_url: str | None = None
+    phase: str | None = None
+    message: str | None = None
+    exported_variables: dict[str, str] = attrs.field(factory=dict)
+
+
+@attrs.frozen(kw_only=True)
+class TenantOutcome(TenantEvent):
+    """How an operation ended: the `_SUCCESS` and the `_FAILURE` types.
+
+    A build that fails early can't name its tenant yet, so nothing is required. `ended_job` is
+    there where the orchestrator itself saw the end.
     """
 
     codebuild_build_id: str | None = attrs.field(
         default=None, metadata=json_name("CODEBUILD_BUILD_ID")
     )
+    reason: Any = None
+    ended_job: EndedJob | None = None
 
 
 def read_tenant_id(body: Mapping[str, Any]) -> str | None:
@@ -155,6 +186,7 @@ def read_tenant_id(body: Mapping[str, Any]) -> str | None:
         body.get("tenantId"),
         body.get("TENANT_ID"),
         read_object(tenant).get("id"),
+        body.get("tenantRegistrationId"),
     )
     return next((found for found in candidates if _is_name(found)), None)
 
@@ -170,8 +202,9 @@ def _is_name(value: object) -> bool:
 def read_tier(body: Mapping[str, Any]) -> str | None:
     """The tier that a business body of any type names, None where it names none."""
     subscribed = read_object(read_object(body.get("subscription")).get("plan"))
-    plans = (read_object(body.get("planConfig")), subscribed, read_object(body.get("plan")), body)
-    tiers = (plan.get("tier") for plan in plans)
+    named = ("planConfig", "plan", "tenantData")
+    chosen, plan, data = (read_object(body.get(name)) for name in named)
+    tiers = (place.get("tier") for place in (chosen, subscribed, plan, body, data))
     return next((tier for tier in tiers if isinstance(tier, str) and tier), None)
 
 
@@ -183,10 +216,45 @@ def read_request_key(body: Mapping[str, Any]) -> str | None:
 def read_operation(body: Mapping[str, Any]) -> tuple[str | None, int | None]:
     """The operation that a report is about, and its start: by the start key of its job, else
     by `operationId`, which says nothing of a start."""
-    operation_id, _, number = (_text(body.get(START_KEY)) or "").rpartition("-")
-    if operation_id and number.isdecimal():
-        return operation_id, int(number)
-    return _text(body.get("operationId")), None
+    started = read_start_key(_text(body.get(START_KEY)) or "")
+    return started or (_text(body.get("operationId")), None)
+
+
+def read_reason(body: Mapping[str, Any]) -> str | None:
+    """Why it ended so, in the words of whoever reports it."""
+    return _text(body.get("reason"))
+
+
+def read_resources(body: Mapping[str, Any]) -> list[Any]:
+    """What the tenant consists of now, as the webhook wants it listed.
+
+    A build names the bucket that holds its Terraform state.
+    """
+    listed = body.get("resources")
+    if isinstance(listed, list):
+        return listed
+    bucket, path = (_of_the_job(body, name) for name in ("TF_STATE_BUCKET", "TF_KEY"))
+    if bucket is None:
+        return []
+    return [{"type": "bucket", "metadata": {"bucket": bucket, "path": path or ""}}]
+
+
+def read_app_plane_url(body: Mapping[str, Any]) -> str | None:
+    """Where the tenant finds its application."""
+    names = ("APP_PLANE_REDIRECT_URL", "APP_PLANE_URL")
+    told = (_of_the_job(body, name) for name in names)
+    return _text(body.get("appPlaneUrl")) or next(filter(None, told), None)
+
+
+def read_webhook_url(body: Mapping[str, Any]) -> str | None:
+    """Where the control plane wants to be told, if the event is to be believed."""
+    return _override(body, "API_ENDPOINT")
+
+
+def _of_the_job(body: Mapping[str, Any], name: str) -> str | None:
+    """A variable that the job exported, or one of the environment that it told us."""
+    exported = read_object(read_object(body.get("endedJob")).get("exportedVariables"))
+    return _text(exported.get(name)) or _text(body.get(name))
 
 
 def read_job_id(body: Mapping[str, Any]) -> str | None:
@@ -208,15 +276,6 @@ def _override(body: Mapping[str, Any], name: str) -> str | None:
 
 def _text(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
-
-
-def read_build_id(body: Mapping[str, Any]) -> str | None:
-    """The id, as StartBuild gave it, of the build that a state change is about.
-
-    There `build-id` is the build's ARN, `arn:aws:codebuild:…:build/project:uuid`.
-    """
-    build_id = body.get("build-id")
-    return build_id.rpartition("build/")[2] if isinstance(build_id, str) and build_id else None
 
 
 def read_object(value: object) -> Mapping[str, Any]:

@@ -16,6 +16,7 @@ from orchestrator.core.variables import build_variables
 PROVISIONING_JOB = ("jobIdentifier", "jobName")
 DEPROVISIONING_JOB = ("deprovisioningJobIdentifier",)
 DEPLOYMENT_JOB = ("deploymentJobIdentifier",)
+CLEAN_UP_JOB = ("cleanupJobIdentifier",)
 
 
 @attrs.frozen(kw_only=True)

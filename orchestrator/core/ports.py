@@ -10,6 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import attrs
 
+from orchestrator.core.jobs import JobReport
 from orchestrator.core.lifecycle import TenantState
 from orchestrator.core.pages import Page
 from orchestrator.core.records import Job, Record, RunRecord, RunStatus, TenantRecord
@@ -128,6 +129,14 @@ class FindsJobs(Protocol):
 
 
 @runtime_checkable
+class DescribesJobs(Protocol):
+    """A builder that can tell how its jobs stand. Its word outranks a job's own."""
+
+    async def describe_jobs(self, *, job_ids: Sequence[str]) -> Mapping[str, JobReport]:
+        """How the jobs stand, by their ids; one that is left out the builder doesn't know."""
+
+
+@runtime_checkable
 class StopsJobs(Protocol):
     """A builder that can end a job early."""
 
@@ -136,8 +145,22 @@ class StopsJobs(Protocol):
 
 
 class Publisher(Protocol):
+    #: False: there is no bus, and publishing fails until one is configured.
+    is_configured: bool
+
     async def publish(self, *, event_type: str, detail: Mapping[str, Any]) -> str:
         """Publish one event for the control plane and whoever listens; its id is returned."""
+
+
+class Webhook(Protocol):
+    """The control plane's ear."""
+
+    async def post(self, *, url: str, text: str, headers: Mapping[str, str]) -> int:
+        """Post the text; the status of the answer, whatever it is. Redirects aren't followed.
+
+        Raises:
+            TemporaryError: there was no answer; `nothing_done` if it surely didn't arrive.
+        """
 
 
 @attrs.frozen

@@ -82,7 +82,7 @@ class RunRecord:
     `possible_until` is the last moment at which a start may have been sent whose answer
     nobody knows; None: no such start is out. `operation_id` and `start_number` are what its
     starts are known by; `outcome_of` is the operation that it ends. `waits` counts pauses in a
-    row, `bugs` attempts that a bug ended.
+    row, `bugs` attempts that a bug ended. `note` says what came of it, `link` where to look.
     """
 
     run_id: str
@@ -110,6 +110,7 @@ class RunRecord:
     steps: Mapping[str, Step] = attrs.field(factory=dict)
     job: Job | None = None
     note: str | None = None
+    link: str | None = None
     error: Failure | None = None
     version: int = 0
 
@@ -133,13 +134,33 @@ class Credentials:
 
 
 @attrs.frozen(kw_only=True)
+class Report:
+    """What the control plane is to hear of an operation's end, and how far that has come.
+
+    `tries` counts attempts, `may_have_arrived` says that one of them had an answer that nobody
+    knows. `done_at` is when it was accepted, or given up for `trouble`.
+    """
+
+    url: str
+    body: Mapping[str, Any]
+    tries: int = 0
+    may_have_arrived: bool = False
+    done_at: datetime | None = None
+    trouble: str | None = None
+
+
+@attrs.frozen(kw_only=True)
 class OperationRecord:
     """One thing that is being done to one tenant, from its request to its end.
 
     `opener` is the run that works on it until its job is known. `start_number` counts its
     openings; a write about one opening never touches the next. `former_state` is what the
     tenant is given back to. `kind` None is a run that is its own operation and holds no tenant.
-    `outcome` is the run that ends it.
+
+    `job_since` is when its job became known; `due_at` when the builder is next asked about the
+    job or, once the operation is over, when its `report` is next sent. `stop_reason` is why
+    the job is to be stopped. `told_by` is the run of the last report that the job made of
+    itself, `outcome` the run that ends the operation.
     """
 
     operation_id: str
@@ -153,16 +174,26 @@ class OperationRecord:
     former_state: TenantState | None = None
     tier: str | None = None
     job: Job | None = None
+    job_since: datetime | None = None
+    due_at: datetime | None = None
+    stop_reason: str | None = None
     credentials: Credentials | None = None
+    told_by: str | None = None
     outcome: str | None = None
     ended_at: datetime | None = None
     succeeded: bool | None = None
     reason: str | None = None
+    report: Report | None = None
     version: int = 0
 
     @property
     def key(self) -> str:
         return operation_key(self.operation_id)
+
+    @property
+    def start_key(self) -> str:
+        """What the builder knows its present start by: at most 64 characters."""
+        return start_key(self.operation_id, self.start_number)
 
 
 @attrs.frozen(kw_only=True)
@@ -233,6 +264,17 @@ def tenant_key(tenant_id: str) -> str:
 
 def job_key(builder: str, job_id: str) -> str:
     return f"JOB#{builder}#{job_id}"
+
+
+def start_key(operation_id: str, start_number: int) -> str:
+    return f"{operation_id}-{start_number}"
+
+
+def read_start_key(text: str) -> tuple[str, int] | None:
+    """The operation and the start number that a start key was made of."""
+    operation_id, _, number = text.rpartition("-")
+    is_number = number.isascii() and number.isdecimal()
+    return (operation_id, int(number)) if operation_id and is_number else None
 
 
 @attrs.frozen(kw_only=True)

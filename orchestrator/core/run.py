@@ -2,7 +2,7 @@
 
 import asyncio
 import copy
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -12,9 +12,20 @@ from orchestrator.core.books import Attempt, Books
 from orchestrator.core.errors import PayloadMismatch, PermanentError, TemporaryError
 from orchestrator.core.events import digest
 from orchestrator.core.lifecycle import Kind
+from orchestrator.core.parcels import unpack_event
 from orchestrator.core.plans import find_tier
-from orchestrator.core.ports import Builder, Clock, Publisher, Structure, Tier, TierCatalog
-from orchestrator.core.records import Job, Progress, Step
+from orchestrator.core.ports import (
+    Builder,
+    Clock,
+    Publisher,
+    Structure,
+    Tier,
+    TierCatalog,
+    Webhook,
+)
+from orchestrator.core.records import Job, OperationRecord, Progress, Report, Step
+from orchestrator.core.reporting import CallbackTerms, report_body
+from orchestrator.core.secrets import Redactor
 from orchestrator.core.starts import Starter
 from orchestrator.core.variables import START_KEY
 
@@ -29,7 +40,10 @@ class Services:
     default_builder: str
     publisher: Publisher
     structure: Structure
+    webhook: Webhook
     clock: Clock
+    callback: CallbackTerms = attrs.field(factory=CallbackTerms)
+    secrets: Redactor = attrs.field(factory=Redactor)
     resources: Any = None
 
     def builder_name(self, name: str | None) -> str:
@@ -73,6 +87,10 @@ class Run:
         self.starter = Starter(attempt, services.builders, services.clock, services.books.terms)
         self.unrecorded = Progress()
         self.ending: OwnEnding | None = None
+        self.notes: list[str] = []
+        self.reports: Report | None = None
+        self.cleans_up: Mapping[str, Any] | None = None
+        self._operation: OperationRecord | None = None
         self.log: structlog.stdlib.BoundLogger = structlog.get_logger("orchestrator.run")
 
     @property
@@ -93,12 +111,68 @@ class Run:
         """What the extension's `lifespan` gave."""
         return self._services.resources
 
+    @property
+    def identity(self) -> Mapping[str, str]:
+        """`tenantId`, `operationId` and `runId`, where there are such."""
+        run = self._attempt.run
+        own = {
+            "tenantId": run.tenant_id,
+            "operationId": run.outcome_of or run.operation_id,
+            "runId": run.run_id,
+        }
+        return {name: value for name, value in own.items() if value}
+
+    @property
+    def callback(self) -> CallbackTerms:
+        """When and where the control plane is told of an operation's end, by the settings."""
+        return self._services.callback
+
+    @property
+    def can_publish(self) -> bool:
+        """Whether there is a bus; without one `publish` fails."""
+        return self._services.publisher.is_configured
+
     async def tenant_tier(self) -> str | None:
-        """The tier that the tenant was provisioned with, None if nobody knows."""
+        """The tier of the operation that the event opens or ends, else the one that the tenant
+        was provisioned with; None if nobody knows."""
+        operation = await self._find_operation()
+        if operation is not None and operation.tier is not None:
+            return operation.tier
         if self.tenant_id is None:
             return None
         tenant = await self._services.books.find_tenant(self.tenant_id)
         return tenant.tier if tenant else None
+
+    async def request_body(self) -> Mapping[str, Any]:
+        """The business body of the request that began what this event ends, without secrets.
+
+        Empty where it isn't known: the tenant existed before the ledger, or it has expired.
+        """
+        operation = await self._find_operation()
+        if operation is None or operation.opener == self.run_id:
+            return {}
+        run, payload = await self._services.books.find_kept(operation.opener)
+        if run is None or payload is None:
+            return {}
+        return self.without_secrets(unpack_event(run, payload).body)
+
+    def without_secrets(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What may be passed on: secrets are known by the names in `log.redact`."""
+        shown: Mapping[str, Any] = self._services.secrets.leave_out(body)
+        return shown
+
+    async def has_credentials(self) -> bool:
+        """Whether whoever asked for what the event ends left a secret to answer with."""
+        operation = await self._find_operation()
+        return operation is not None and operation.credentials is not None
+
+    async def _find_operation(self) -> OperationRecord | None:
+        """What the event ends, or the one that its starts belong to."""
+        if self._operation is None:
+            run = self._attempt.run
+            wanted = run.outcome_of or (run.operation_id if self._opens else None)
+            self._operation = await self._services.books.find_operation(wanted) if wanted else None
+        return self._operation
 
     async def tier_details(self, tier: str | None) -> Tier:
         """The attributes of a tier.
@@ -180,6 +254,47 @@ class Run:
         """The operation that the event opened ends as failed, without a job."""
         self._end(OwnEnding(reason))
 
+    def note(self, sentence: str) -> None:
+        """Say in the tenant's timeline what came of the event."""
+        self.notes.append(sentence)
+
+    def report(
+        self,
+        *,
+        succeeded: bool,
+        url: str,
+        resources: Sequence[Any] = (),
+        app_plane_url: str | None = None,
+    ) -> None:
+        """Have the control plane told how the operation ended that this event ends.
+
+        It is sent once the run has settled, to the webhook at `url`, signed with the secret
+        of the operation's request, and again until it is accepted. `resources` are objects
+        `{"type", "metadata"}`.
+
+        Raises:
+            ValueError: the event ends nothing, or a resource can't be signed.
+        """
+        if self.tenant_id is None or self._attempt.run.outcome_of is None:
+            raise ValueError("This event ends no operation that could be reported.")
+        body = report_body(
+            self.tenant_id,
+            succeeded=succeeded,
+            resources=resources,
+            app_plane_url=app_plane_url,
+        )
+        self.reports = Report(url=url, body=body)
+
+    def clean_up(self, body: Mapping[str, Any]) -> None:
+        """Have a TENANT_CLEAN_UP with this body follow the failure, before anything else may.
+
+        Raises:
+            ValueError: the event ends no operation.
+        """
+        if self.tenant_id is None or self._attempt.run.outcome_of is None:
+            raise ValueError("This event ends no operation that could be cleaned up.")
+        self.cleans_up = {**body, "tenantId": self.tenant_id}
+
     def _end(self, ending: OwnEnding) -> None:
         if self._opens is None:
             raise ValueError("This event opened no operation that could end.")
@@ -198,12 +313,7 @@ class Run:
         Raises:
             TemporaryError: the bus doesn't take it now, or the setting `events.bus` is empty.
         """
-        own = {
-            "tenantId": self.tenant_id,
-            "operationId": self._attempt.run.outcome_of or self._attempt.run.operation_id,
-            "runId": self.run_id,
-        }
-        published = {**{key: value for key, value in own.items() if value}, **detail}
+        published = {**self.identity, **detail}
 
         async def put() -> str:
             return await self._services.publisher.publish(

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import translate
 from typing import Any
 
@@ -30,30 +30,39 @@ class Redactor:
 
     def redact(self, value: Any) -> Any:
         """`value` with masks in place of secrets, at any depth. Numbers are never masked."""
+        return self._walk(value, lambda name: {name: MASK})
+
+    def leave_out(self, value: Any) -> Any:
+        """`value` without what `redact` would mask."""
+        return self._walk(value, lambda _: {})
+
+    def _walk(self, value: Any, hide: Callable[[str], Mapping[str, Any]]) -> Any:
         match value:
             case Mapping():
-                return {name: self._redact_named(str(name), item) for name, item in value.items()}
+                shown: dict[str, Any] = {}
+                for name, item in value.items():
+                    is_hidden = self._is_hidden(str(name), item)
+                    shown |= hide(name) if is_hidden else {name: self._walk(item, hide)}
+                return shown
             case list() | tuple():
-                return [self.redact(item) for item in value]
+                return [self._walk(item, hide) for item in value]
             case str() if value[:1] in ("{", "["):
-                return self._redact_json(value)
+                return self._walk_json(value, hide)
             case _ if attrs.has(type(value)):
-                return self.redact(attrs.asdict(value, recurse=False))
+                return self._walk(attrs.asdict(value, recurse=False), hide)
         return value
 
-    def _redact_json(self, text: str) -> str:
-        """JSON text, such as a build's variable `tenant`, with masks; other text as it is."""
+    def _walk_json(self, text: str, hide: Callable[[str], Mapping[str, Any]]) -> str:
+        """JSON text, such as a build's variable `tenant`; other text stays as it is."""
         try:
             value = json.loads(text)
         except (ValueError, RecursionError):
             return text
-        redacted = self.redact(value)
-        return text if redacted == value else json.dumps(redacted)
+        shown = self._walk(value, hide)
+        return text if shown == value else json.dumps(shown)
 
-    def _redact_named(self, name: str, value: Any) -> Any:
-        if isinstance(value, int | float) or value is None or not self.is_secret(name):
-            return self.redact(value)
-        return MASK
+    def _is_hidden(self, name: str, value: Any) -> bool:
+        return not isinstance(value, int | float | None) and self.is_secret(name)
 
 
 def _matcher(patterns: Sequence[str]) -> re.Pattern[str]:

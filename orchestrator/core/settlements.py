@@ -9,30 +9,22 @@ from typing import Any
 
 import attrs
 
-from orchestrator.core.claims import ended, kept, leased, new_run
-from orchestrator.core.conditions import (
-    Terms,
-    is_mine,
-    is_unseen,
-    may_let_go,
-    may_record,
-    works_on,
-)
+from orchestrator.core.claims import ended, kept, leased, new_run, operation_id
+from orchestrator.core.conditions import Terms, is_mine, may_let_go, works_on
 from orchestrator.core.events import Event
-from orchestrator.core.lifecycle import MOVES, Ending, TenantState
+from orchestrator.core.lifecycle import MOVES, Ending, Kind, TenantState
+from orchestrator.core.operations import Orphaned, tie
 from orchestrator.core.records import (
     Failure,
-    Job,
-    JobRecord,
     OperationRecord,
     OperationState,
     PayloadRecord,
     Progress,
     Record,
+    Report,
     RunRecord,
     RunStatus,
     TenantRecord,
-    job_key,
     operation_key,
     run_key,
 )
@@ -53,22 +45,8 @@ class Fenced:
 
 
 @attrs.frozen
-class Orphaned:
-    """The job can't be the operation's; nothing was written. Whoever sees this stops it."""
-
-    job: Job
-
-
-@attrs.frozen
 class Uncertain:
     """A start may be out, so the operation can't end without a job; nothing was written."""
-
-
-@attrs.frozen
-class Adopted:
-    """The job is the operation's, now or before."""
-
-    operation: OperationRecord
 
 
 @attrs.frozen(kw_only=True)
@@ -87,7 +65,9 @@ class Settlement:
     `progress` is what it had not recorded yet. A `retry` is due after `pause_s`.
     `possible_until` is when a start of it may last have been sent without our knowing.
     `ending`, with its `reason`, is what the event reports of an operation, and `tier` what
-    it says of the tenant. `lets_go`: the operation that the run opened ends without a job.
+    it says of the tenant; `report` is what the control plane shall hear of it, `clean_up` the
+    event whose operation holds the tenant next. `lets_go`: the operation that the run opened
+    ends without a job. `note` says what came of it.
     """
 
     status: RunStatus
@@ -98,7 +78,10 @@ class Settlement:
     ending: Ending | None = None
     reason: str | None = None
     tier: str | None = None
+    report: Report | None = None
+    clean_up: FollowUp | None = None
     lets_go: bool = False
+    note: str | None = None
     follow_ups: tuple[FollowUp, ...] = ()
 
 
@@ -119,45 +102,30 @@ def record(
     if run is None:
         return Move((), Fenced())
     run = _remember(leased(run, view, terms), progress)
-    tied = _tie(view, run, progress.job)
+    tied = tie(view, run, progress.job, terms)
     if isinstance(tied, Orphaned):
         return Move((), tied)
     return Move((run, *tied), Written(run))
 
 
-def adopt(
-    view: View, operation_id: str, number: int, job: Job, run_id: str | None
-) -> Move[Adopted | Orphaned]:
-    """Tie a job to the operation whose start made it, whoever has found it.
-
-    `run_id` is the run that started it, where that is known: as long as nothing is recorded
-    of it, its own operation isn't even there.
-    """
-    operation = view.operation(operation_id)
-    run = view.run(run_id) if operation is None and run_id is not None else None
-    if run is not None and run.operation_id == operation_id:
-        operation = _own_operation(run, version=0)
-    if operation is None or not may_record(operation, number, job):
-        return Move((), Orphaned(job))
-    adopted = attrs.evolve(operation, job=operation.job or job)
-    return Move(_tie_to(view, operation, job), Adopted(adopted))
-
-
 def settle(
-    view: View, run_id: str, attempt: int, settlement: Settlement
+    view: View, run_id: str, attempt: int, settlement: Settlement, terms: Terms
 ) -> Move[Written | Fenced | Orphaned | Uncertain]:
     """End the attempt, and with it what it does to operation and tenant."""
     run = _mine(view, run_id, attempt)
     if run is None:
         return Move((), Fenced())
     settled = _settled(_remember(run, settlement.progress), settlement, view)
-    tied = _tie(view, settled, settlement.progress.job)
+    tied = tie(view, settled, settlement.progress.job, terms)
     if isinstance(tied, Orphaned):
         return Move((), tied)
     others: tuple[Record, ...] = ()
     follow_ups = settlement.follow_ups
     if settlement.status.is_finished and settlement.ending is not None:
-        others = _end(view, settled, settlement, settlement.ending)
+        others, cleans_up = _end(view, settled, settlement, settlement.ending)
+        follow_ups = (*follow_ups, *cleans_up)
+    elif settlement.status is RunStatus.FAILED and settled.outcome_of is not None:
+        others = _give_back_taken(view, settled, settlement)
     elif settlement.status.is_finished and settlement.lets_go and settled.job is None:
         operation = view.operation(settled.operation_id)
         if operation is None or not works_on(operation, settled):
@@ -191,53 +159,10 @@ def _settled(run: RunRecord, settlement: Settlement, view: View) -> RunRecord:
         ended(run, settlement.status, view),
         due_at=view.now + timedelta(seconds=settlement.pause_s) if is_retry else None,
         possible_until=None if run.job else settlement.possible_until,
+        note=settlement.note,
         waits=run.waits + is_retry,
         bugs=run.bugs + (error is not None and error.is_bug),
         error=error,
-    )
-
-
-def _tie(view: View, run: RunRecord, job: Job | None) -> tuple[Record, ...] | Orphaned:
-    """What the run's new job is written into besides the run."""
-    if job is None:
-        return ()
-    view.guess_absent(operation_key(run.operation_id))
-    operation = view.operation(run.operation_id)
-    if operation is None or (operation.kind is None and operation.start_number < run.start_number):
-        operation = _own_operation(run, version=operation.version if operation else 0)
-    if not may_record(operation, run.start_number, job):
-        return Orphaned(job)
-    return _tie_to(view, operation, job)
-
-
-def _tie_to(view: View, operation: OperationRecord, job: Job) -> tuple[Record, ...]:
-    if operation.job is not None:
-        return ()
-    tied = attrs.evolve(operation, job=job)
-    view.guess_absent(job_key(job.builder, job.id))
-    if view.job(job.builder, job.id) is not None:
-        return (tied,)
-    known = JobRecord(
-        builder=job.builder,
-        job_id=job.id,
-        operation_id=operation.operation_id,
-        start_number=operation.start_number,
-    )
-    return (tied, known)
-
-
-def _own_operation(run: RunRecord, *, version: int) -> OperationRecord:
-    """The operation of a run that opens none: it holds no tenant."""
-    return OperationRecord(
-        operation_id=run.operation_id,
-        tenant_id=run.tenant_id,
-        kind=None,
-        request_key=run.request_key,
-        opener=run.run_id,
-        state=OperationState.OPEN,
-        start_number=run.start_number,
-        opened_at=run.started_at,
-        version=version,
     )
 
 
@@ -255,9 +180,18 @@ def _give_back(
     return (given_back, *_release(view, operation, operation.former_state, tier=None))
 
 
+def _give_back_taken(view: View, run: RunRecord, settlement: Settlement) -> tuple[Record, ...]:
+    """An outcome of an unseen tenant that couldn't be handled at all leaves no trace on it."""
+    operation = view.operation(run.outcome_of or "")
+    if operation is None or operation.state is not OperationState.OPEN:
+        return ()
+    is_taken_by_it = operation.opener == operation.outcome == run.run_id
+    return _give_back(view, operation, settlement) if is_taken_by_it else ()
+
+
 def _release(
     view: View, operation: OperationRecord, state: TenantState | None, *, tier: str | None
-) -> tuple[Record, ...]:
+) -> tuple[TenantRecord, ...]:
     """The tenant that the operation holds, free and in that state; `tier` None: as it was."""
     tenant = view.tenant(operation.tenant_id) if operation.tenant_id else None
     if tenant is None or tenant.operation_id != operation.operation_id:
@@ -268,39 +202,63 @@ def _release(
     return (freed,)
 
 
-def _end(view: View, run: RunRecord, settlement: Settlement, ending: Ending) -> tuple[Record, ...]:
-    """An outcome ends its operation and moves the tenant; of an unseen one it says all."""
-    moves = MOVES[ending.kind]
-    state = moves.succeeded if ending.succeeded else moves.failed
-    if run.tenant_id is None:
-        return ()
-    if run.outcome_of is None:
-        tenant = view.tenant(run.tenant_id)
-        if not is_unseen(tenant):
-            return ()
-        version = tenant.version if tenant else 0
-        return (
-            TenantRecord(
-                tenant_id=run.tenant_id,
-                state=state,
-                changed_at=view.now,
-                tier=settlement.tier,
-                version=version,
-            ),
-        )
-    operation = view.operation(run.outcome_of)
+def _end(
+    view: View, run: RunRecord, settlement: Settlement, ending: Ending
+) -> tuple[tuple[Record, ...], tuple[FollowUp, ...]]:
+    """An outcome ends its operation and moves the tenant, or has it cleaned up at once."""
+    operation = view.operation(run.outcome_of) if run.outcome_of else None
     if operation is None or operation.state is not OperationState.OPEN:
-        return ()
+        return (), ()
     if operation.outcome != run.run_id:
-        return ()
+        return (), ()
+    report = settlement.report if operation.credentials else None
+    # The deployment that follows is reported with them.
+    is_kept = report is not None or ending == Ending(Kind.PROVISIONING, True)
     over = attrs.evolve(
         operation,
         state=OperationState.OVER,
         ended_at=view.now,
+        due_at=view.now if report else None,
         succeeded=ending.succeeded,
         reason=settlement.reason,
+        credentials=operation.credentials if is_kept else None,
+        report=report,
     )
-    return (over, *_release(view, operation, state, tier=operation.tier or settlement.tier))
+    moves, tier = MOVES[ending.kind], operation.tier or settlement.tier
+    state = moves.succeeded if ending.succeeded else moves.failed
+    released = _release(view, operation, state, tier=tier)
+    if settlement.clean_up is None or not released:
+        return (over, *released), ()
+    (tenant,) = released
+    return (over, *_clean_up(view, tenant, tier, settlement.clean_up)), (settlement.clean_up,)
+
+
+def _clean_up(
+    view: View, tenant: TenantRecord, tier: str | None, follow_up: FollowUp
+) -> tuple[Record, ...]:
+    """The clean-up holds the tenant from the moment that the failed operation doesn't.
+
+    failure settled ── crash ✗ ── another request: the half-made tenant is free
+    """
+    run_id = follow_up.event.key
+    wanted = operation_id(tenant.tenant_id, Kind.CLEAN_UP, run_id)
+    view.guess_absent(operation_key(wanted))
+    former = view.operation(wanted)
+    opened = OperationRecord(
+        operation_id=wanted,
+        tenant_id=tenant.tenant_id,
+        kind=Kind.CLEAN_UP,
+        request_key=run_id,
+        opener=run_id,
+        state=OperationState.OPEN,
+        start_number=former.start_number + 1 if former else 1,
+        opened_at=view.now,
+        former_state=tenant.state,
+        tier=tier,
+        version=former.version if former else 0,
+    )
+    held = attrs.evolve(tenant, state=MOVES[Kind.CLEAN_UP].during, operation_id=wanted)
+    return (opened, held)
 
 
 def _due_at_once(view: View, follow_up: FollowUp) -> tuple[Record, ...]:

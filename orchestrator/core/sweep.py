@@ -5,74 +5,94 @@ every replica at once. Nothing else wakes up by itself.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import attrs
 import structlog
 
-from orchestrator.core.errors import OrchestratorError
+from orchestrator.core.errors import OrchestratorError, TemporaryError
 from orchestrator.core.ports import Clock, Ledger
-from orchestrator.core.records import run_key
+from orchestrator.core.records import operation_key, run_key
 
-#: How many are asked for and taken up at once.
-_BATCH = 20
+#: How many are asked for at once: as many as CodeBuild describes in one request.
+_BATCH = 100
+#: How many runs are taken up at once.
+_RUNS_AT_ONCE = 20
 
 log = structlog.get_logger("orchestrator.sweep")
 
 
 @attrs.frozen
 class Swept:
-    """How many runs were taken up; whether the time ran out before all were."""
+    """How many runs and operations were taken up; whether the time ran out before all were."""
 
-    resumed: int
+    taken_up: int
     timed_out: bool = False
 
 
 async def sweep(
     ledger: Ledger,
     clock: Clock,
-    resume: Callable[[str], Awaitable[None]],
     *,
+    resume: Callable[[str], Awaitable[None]],
+    attend: Callable[[Sequence[str]], Awaitable[None]],
     timeout_s: float | None,
 ) -> Swept:
     """Take up whatever is due now, for at most `timeout_s` (None: to the end).
 
-    What isn't done by then is handed back, and the rest stays due.
+    `resume` gets the id of a run, `attend` the ids of operations: of jobs to be asked about and
+    of reports to be sent. What isn't done in time is handed back, and the rest stays due.
 
     Raises:
-        TemporaryError: the ledger can't be reached.
+        TemporaryError: ledger or builder can't be reached; what could be done was done.
     """
     now, seen = clock.now(), set[str]()
-    resumed = 0
+    trouble: TemporaryError | None = None
     try:
         async with asyncio.timeout(timeout_s):
             while True:
                 due = await ledger.find_due(before=now, limit=len(seen) + _BATCH)
                 fresh = [key for key in due if key not in seen]
                 if not fresh:
-                    return Swept(resumed)
+                    break
                 seen.update(fresh)
-                await _all(resume, [key.removeprefix(run_key("")) for key in fresh])
-                resumed += len(fresh)
+                _, failure = await asyncio.gather(
+                    _all(resume, _ids(fresh, run_key(""))),
+                    attend(_ids(fresh, operation_key(""))),
+                    return_exceptions=True,
+                )
+                if isinstance(failure, TemporaryError):
+                    trouble = failure
+                elif failure is not None:
+                    raise failure
     except TimeoutError:
-        return Swept(resumed, timed_out=True)
+        return Swept(len(seen), timed_out=True)
+    if trouble is not None:
+        raise trouble
+    return Swept(len(seen))
 
 
-async def _all(resume: Callable[[str], Awaitable[None]], run_ids: list[str]) -> None:
+def _ids(keys: Sequence[str], prefix: str) -> list[str]:
+    return [key.removeprefix(prefix) for key in keys if key.startswith(prefix)]
+
+
+async def _all(resume: Callable[[str], Awaitable[None]], run_ids: Sequence[str]) -> None:
+    at_once = asyncio.Semaphore(_RUNS_AT_ONCE)
+
+    async def one(run_id: str) -> None:
+        """One run's trouble is kept with it, and is nobody else's."""
+        async with at_once:
+            try:
+                await resume(run_id)
+            except OrchestratorError as error:
+                log.info("not done yet", run_id=run_id, reason=str(error))
+            except Exception as error:
+                log.error("run not taken up", run_id=run_id, exc_info=error)
+
     async with asyncio.TaskGroup() as tasks:
         for run_id in run_ids:
-            tasks.create_task(_one(resume, run_id))
-
-
-async def _one(resume: Callable[[str], Awaitable[None]], run_id: str) -> None:
-    """One run's trouble is kept with it, and is nobody else's."""
-    try:
-        await resume(run_id)
-    except OrchestratorError as error:
-        log.info("not done yet", run_id=run_id, reason=str(error))
-    except Exception as error:
-        log.error("run not taken up", run_id=run_id, exc_info=error)
+            tasks.create_task(one(run_id))
 
 
 @asynccontextmanager
@@ -93,8 +113,8 @@ async def swept_regularly(
         except Exception as error:
             log.error("sweep failed", exc_info=error)
         else:
-            if swept.resumed:
-                log.info("swept", resumed=swept.resumed)
+            if swept.taken_up:
+                log.info("swept", taken_up=swept.taken_up)
 
     async def keep_sweeping() -> None:
         while True:

@@ -9,9 +9,10 @@ import structlog
 
 from orchestrator.core.books import Attempt
 from orchestrator.core.errors import HandlerFailed, PermanentError, TemporaryError
-from orchestrator.core.events import Event
-from orchestrator.core.lifecycle import Kind, outcome_type
+from orchestrator.core.events import OWN_SOURCE, TENANT_CLEAN_UP, Event
+from orchestrator.core.lifecycle import Ending, Kind, outcome_type
 from orchestrator.core.parcels import pack_event
+from orchestrator.core.payloads import read_object, read_reason, read_tier
 from orchestrator.core.records import Failure, RunStatus
 from orchestrator.core.run import OwnEnding, Run
 from orchestrator.core.settlements import FollowUp, Settlement
@@ -46,6 +47,7 @@ def judge(
         progress=run.unrecorded,
         error=_failure(error) if error else None,
         possible_until=attempt.possible_until,
+        note=" ".join(run.notes) or None,
     )
     if error is None:
         return _done(event, attempt, run, opens, common), None
@@ -75,13 +77,60 @@ def _done(
     common: Settlement,
 ) -> Settlement:
     """The handler returned: what it opened goes on by its job, or ends here without one."""
+    if run.job is not None:
+        started = f"The job {run.job.id} was started on {run.job.builder}."
+        common = attrs.evolve(common, note=" ".join(filter(None, (common.note, started))))
     ending = run.ending
     if opens is Kind.DEPLOYMENT and run.job is None:
         ending = ending or OwnEnding(None)  # without a job there is nothing to wait for
     if opens is None or ending is None or run.job is not None:
         return common
+    event = attrs.evolve(event, body=run.without_secrets(event.body))
     follow_up = _own_outcome(event, attempt, opens, ending)
     return attrs.evolve(common, lets_go=True, follow_ups=(follow_up,))
+
+
+def with_ending(
+    settlement: Settlement, event: Event[Mapping[str, Any]], run: Run, ending: Ending
+) -> Settlement:
+    """The settlement of an outcome: what its operation comes to, and what follows from that."""
+    reason = None if ending.succeeded else read_reason(event.body) or _said_by(event)
+    notes = [_what_ended(event) if ending.succeeded else reason, settlement.note]
+    return attrs.evolve(
+        settlement,
+        ending=ending,
+        reason=reason,
+        tier=read_tier(event.body),
+        report=run.reports,
+        clean_up=_clean_up(event, run),
+        note=" ".join(filter(None, notes)) or None,
+    )
+
+
+def _said_by(event: Event[Mapping[str, Any]]) -> str:
+    return f"{event.type} was reported{f' by {event.source}' if event.source else ''}."
+
+
+def _what_ended(event: Event[Mapping[str, Any]]) -> str | None:
+    job = read_object(event.body.get("endedJob"))
+    return f"The job {job['id']} succeeded." if job else None
+
+
+def _clean_up(event: Event[Mapping[str, Any]], run: Run) -> FollowUp | None:
+    """Its id is that of the failure, so that it is the same however often the run comes here."""
+    if run.cleans_up is None:
+        return None
+    body = run.cleans_up
+    clean_up = Event(
+        type=TENANT_CLEAN_UP,
+        source=OWN_SOURCE,
+        id=event.key,
+        time=event.time,
+        body=body,
+        raw=body,
+        payload=body,
+    )
+    return FollowUp(event=clean_up, payload=pack_event(clean_up), tenant_id=run.tenant_id)
 
 
 def _own_outcome(
@@ -97,12 +146,13 @@ def _own_outcome(
     outcome = attrs.evolve(
         event,
         type=outcome_type(kind, succeeded=ending.reason is None),
-        source="orchestrator",
+        source=OWN_SOURCE,
         id=attempt.start_key,
         body=body,
         raw=body,
         payload=body,
         identified_by_content=False,
+        ends_start=attempt.start_key,
     )
     return FollowUp(event=outcome, payload=pack_event(outcome), tenant_id=attempt.run.tenant_id)
 

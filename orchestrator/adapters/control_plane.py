@@ -1,0 +1,38 @@
+"""The control plane's webhook over HTTP."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+import aiohttp
+import attrs
+
+from orchestrator.core.errors import TemporaryError
+
+
+@attrs.frozen
+class HttpWebhook:
+    _http: aiohttp.ClientSession
+
+    async def post(self, *, url: str, text: str, headers: Mapping[str, str]) -> int:
+        """Post the text; a redirect is an answer like any other, since a signed body must not be
+        led elsewhere."""
+        try:
+            async with self._http.post(
+                url, data=text.encode(), headers=headers, allow_redirects=False
+            ) as answer:
+                return answer.status
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            raise TemporaryError(f"{url}: {error}", nothing_done=True) from error
+        except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as error:
+            raise TemporaryError(f"{url} is no address of a webhook.", nothing_done=True) from error
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            said = str(error) or type(error).__name__
+            raise TemporaryError(f"{url}: {said}") from error
+
+
+@asynccontextmanager
+async def open_webhook(*, timeout_s: float) -> AsyncIterator[HttpWebhook]:
+    """A client for the life of the app; `timeout_s` is for a whole answer."""
+    timeout = aiohttp.ClientTimeout(total=timeout_s)
+    async with aiohttp.ClientSession(timeout=timeout) as http:
+        yield HttpWebhook(http)

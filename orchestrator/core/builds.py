@@ -1,0 +1,133 @@
+"""CodeBuild's two ways to tell of a build: what its API answers, and its state changes.
+
+Of either only what is ours to know is taken: a state change carries the build's whole
+environment, secrets included, and none of that goes further (CodeBuild user guide, Build
+notifications input format reference; API reference, Build).
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from orchestrator.core.jobs import JobReport, JobStatus
+from orchestrator.core.payloads import read_object
+from orchestrator.core.records import Job
+from orchestrator.core.variables import START_KEY
+
+#: The name under which CodeBuild is registered as a builder.
+CODE_BUILD = "CODE_BUILD"
+
+
+def describe_build(build: Mapping[str, Any], *, builder: str = CODE_BUILD) -> JobReport:
+    """A build as BatchGetBuilds gives it."""
+    phases = [
+        (phase["phaseType"], phase.get("phaseStatus"), _api_message(phase))
+        for phase in build.get("phases", ())
+    ]
+    return _report(
+        builder=builder,
+        build_id=build["id"],
+        project=build["projectName"],
+        status=build["buildStatus"],
+        log_url=build.get("logs", {}).get("deepLink"),
+        variables=build.get("environment", {}).get("environmentVariables", ()),
+        exported=build.get("exportedEnvironmentVariables", ()),
+        phases=phases,
+    )
+
+
+def read_state_change(detail: Mapping[str, Any], *, builder: str = CODE_BUILD) -> JobReport | None:
+    """The build that a "CodeBuild Build State Change" is about; None if it can't be read.
+
+    There `build-id` is the build's ARN, `arn:aws:codebuild:…:build/project:uuid`.
+    """
+    build_id, status = detail.get("build-id"), detail.get("build-status")
+    if not isinstance(build_id, str) or not build_id or status not in list(JobStatus):
+        return None
+    build_id = build_id.rpartition("build/")[2]
+    about = read_object(detail.get("additional-information"))
+    phases = [
+        (phase.get("phase-type"), phase.get("phase-status"), _event_message(phase))
+        for phase in _objects(about.get("phases"))
+    ]
+    project = detail.get("project-name")
+    return _report(
+        builder=builder,
+        build_id=build_id,
+        project=project if isinstance(project, str) else build_id.partition(":")[0],
+        status=status,
+        log_url=read_object(about.get("logs")).get("deep-link"),
+        variables=_objects(read_object(about.get("environment")).get("environment-variables")),
+        exported=_objects(about.get("exported-environment-variables")),
+        phases=phases,
+    )
+
+
+def without_environment(value: Any) -> Any:
+    """A state change, or an envelope around one, without the build's environment."""
+    match value:
+        case Mapping():
+            return {
+                name: without_environment(item)
+                for name, item in value.items()
+                if name != "environment-variables"
+            }
+        case list():
+            return [without_environment(item) for item in value]
+    return value
+
+
+def _report(
+    *,
+    builder: str,
+    build_id: str,
+    project: str,
+    status: str,
+    log_url: object,
+    variables: Iterable[Mapping[str, Any]],
+    exported: Iterable[Mapping[str, Any]],
+    phases: Iterable[tuple[Any, Any, str | None]],
+) -> JobReport:
+    own = (one.get("value") for one in variables if one.get("name") == START_KEY)
+    failed = next(
+        ((phase, message) for phase, how, message in phases if how not in (None, "SUCCEEDED")),
+        (None, None),
+    )
+    return JobReport(
+        job=Job(
+            id=build_id,
+            builder=builder,
+            job_identifier=project,
+            log_url=log_url if isinstance(log_url, str) and log_url else None,
+        ),
+        status=JobStatus(status),
+        start_key=next((key for key in own if isinstance(key, str)), None),
+        phase=failed[0] if isinstance(failed[0], str) else None,
+        message=failed[1],
+        exported={
+            one["name"]: one["value"]
+            for one in exported
+            if isinstance(one.get("name"), str) and isinstance(one.get("value"), str)
+        },
+    )
+
+
+def _api_message(phase: Mapping[str, Any]) -> str | None:
+    """The first context that says anything: most are empty."""
+    messages = (context.get("message") for context in phase.get("contexts", ()))
+    return next((message.strip() for message in messages if message and message.strip()), None)
+
+
+def _event_message(phase: Mapping[str, Any]) -> str | None:
+    """The same as text: "COMMAND_EXECUTION_ERROR: Error while …"; an empty context is ": "."""
+    contexts = phase.get("phase-context")
+    for context in contexts if isinstance(contexts, list) else ():
+        if isinstance(context, str):
+            code, colon, message = context.partition(": ")
+            text = message if (colon and code.isupper()) or not code else context
+            if text.strip(" :"):
+                return text.strip()
+    return None
+
+
+def _objects(value: object) -> list[Mapping[str, Any]]:
+    return [one for one in value if isinstance(one, Mapping)] if isinstance(value, list) else []

@@ -1,0 +1,60 @@
+"""What a builder says of a job: how it stands, and why it ended so."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+import attrs
+
+from orchestrator.core.records import Job
+
+
+class JobStatus(StrEnum):
+    IN_PROGRESS = "IN_PROGRESS"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    FAULT = "FAULT"
+    TIMED_OUT = "TIMED_OUT"
+    STOPPED = "STOPPED"
+
+
+_SENTENCES: Mapping[JobStatus, str] = {
+    JobStatus.FAILED: "failed",
+    JobStatus.FAULT: "broke down",
+    JobStatus.TIMED_OUT: "timed out",
+    JobStatus.STOPPED: "was stopped",
+}
+
+
+@attrs.frozen(kw_only=True)
+class JobReport:
+    """A job as its builder describes it.
+
+    `start_key` is the one that the job carries, None if it can't be told. `phase` is the one
+    that the job failed in, `message` what the builder says of that; `exported` are the
+    variables that the job gives to the outside.
+    """
+
+    job: Job
+    status: JobStatus
+    start_key: str | None = None
+    phase: str | None = None
+    message: str | None = None
+    exported: Mapping[str, str] = attrs.field(factory=dict)
+
+    @property
+    def is_over(self) -> bool:
+        return self.status is not JobStatus.IN_PROGRESS
+
+    @property
+    def succeeded(self) -> bool:
+        return self.status is JobStatus.SUCCEEDED
+
+    @property
+    def reason(self) -> str | None:
+        """Why it didn't succeed, as a sentence; None if it did, or isn't over."""
+        verb = _SENTENCES.get(self.status)
+        if verb is None:
+            return None
+        where = f" in {self.phase}" if self.phase else ""
+        why = f": {self.message}" if self.message else "."
+        return f"The job {self.job.id} {verb}{where}{why}"

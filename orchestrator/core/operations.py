@@ -1,0 +1,255 @@
+"""Operations under way: their jobs, and what is to be heard of their end.
+
+Plain functions of a view, like the claim; whoever finds a job, looks after it or sends a report
+carries them out.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+import attrs
+
+from orchestrator.core.claims import is_operation_id
+from orchestrator.core.conditions import Terms, is_due, may_post, may_record
+from orchestrator.core.jobs import JobReport
+from orchestrator.core.records import (
+    Credentials,
+    Job,
+    JobRecord,
+    OperationRecord,
+    OperationState,
+    Record,
+    Report,
+    RunRecord,
+    job_key,
+    operation_key,
+)
+from orchestrator.core.views import Move, View
+
+#: How long one attempt at a report may take, in seconds; nobody else tries meanwhile.
+POSTING_S = 60.0
+
+
+@attrs.frozen
+class Orphaned:
+    """The job can't be the operation's; nothing was written. Whoever sees this stops it."""
+
+    job: Job
+
+
+@attrs.frozen
+class Adopted:
+    """The job is the operation's, now or before."""
+
+    operation: OperationRecord
+
+
+@attrs.frozen(kw_only=True)
+class Posting:
+    """One attempt at a report, ours alone. `earlier` is the report as it stood before."""
+
+    operation_id: str
+    tries: int
+    url: str
+    body: Mapping[str, Any]
+    credentials: Credentials
+    earlier: Report
+
+
+@attrs.frozen(kw_only=True)
+class Posted:
+    """What came of an attempt: it is done (`note` says how), or tried again after the pause."""
+
+    note: str
+    is_done: bool
+    is_trouble: bool
+    may_have_arrived: bool = False
+    pause_s: float = 0.0
+
+
+def adopt(
+    view: View, operation_id: str, number: int, job: Job, run_id: str | None, terms: Terms
+) -> Move[Adopted | Orphaned]:
+    """Tie a job to the operation whose start made it, whoever has found it.
+
+    `run_id` is the run that started it, where that is known: as long as nothing is recorded
+    of it, its own operation isn't even there.
+    """
+    operation = view.operation(operation_id)
+    run = view.run(run_id) if operation is None and run_id is not None else None
+    if run is not None and run.operation_id == operation_id:
+        operation = _own_operation(run, version=0)
+    if operation is None or not may_record(operation, number, job):
+        return Move((), Orphaned(job))
+    if operation.job is not None:
+        return Move((), Adopted(operation))
+    tied, *others = _tie_to(view, operation, job, terms)
+    return Move((tied, *others), Adopted(tied))
+
+
+def tie(view: View, run: RunRecord, job: Job | None, terms: Terms) -> tuple[Record, ...] | Orphaned:
+    """What the run's new job is written into besides the run."""
+    if job is None:
+        return ()
+    view.guess_absent(operation_key(run.operation_id))
+    operation = view.operation(run.operation_id)
+    if operation is None or (operation.kind is None and operation.start_number < run.start_number):
+        operation = _own_operation(run, version=operation.version if operation else 0)
+    if not may_record(operation, run.start_number, job):
+        return Orphaned(job)
+    return () if operation.job is not None else _tie_to(view, operation, job, terms)
+
+
+def _tie_to(
+    view: View, operation: OperationRecord, job: Job, terms: Terms
+) -> "tuple[OperationRecord, *tuple[JobRecord, ...]]":
+    pause_s = 0.0 if operation.stop_reason else terms.look_after_s
+    due_at = view.now + timedelta(seconds=pause_s)
+    tied = attrs.evolve(operation, job=job, job_since=view.now, due_at=due_at)
+    view.guess_absent(job_key(job.builder, job.id))
+    if view.job(job.builder, job.id) is not None:
+        return (tied,)
+    known = JobRecord(
+        builder=job.builder,
+        job_id=job.id,
+        operation_id=operation.operation_id,
+        start_number=operation.start_number,
+    )
+    return (tied, known)
+
+
+def _own_operation(run: RunRecord, *, version: int) -> OperationRecord:
+    """The operation of a run that opens none: it holds no tenant."""
+    return OperationRecord(
+        operation_id=run.operation_id,
+        tenant_id=run.tenant_id,
+        kind=None,
+        request_key=run.request_key,
+        opener=run.run_id,
+        state=OperationState.OPEN,
+        start_number=run.start_number,
+        opened_at=run.started_at,
+        version=version,
+    )
+
+
+def begin_look(view: View, operation_id: str, terms: Terms) -> Move[OperationRecord | None]:
+    """The operation, if its job is due to be asked about; nobody else asks until the next time."""
+    operation = view.operation(operation_id)
+    is_open = operation is not None and operation.state is OperationState.OPEN
+    if operation is None or not is_open or operation.job is None or not is_due(operation, view.now):
+        return Move((), None)
+    looked_at = attrs.evolve(operation, due_at=_later(view, terms.look_after_s))
+    return Move((looked_at,), looked_at)
+
+
+def ask_to_stop(
+    view: View, operation_id: str, number: int, reason: str
+) -> Move[OperationRecord | None]:
+    """The operation's job is to be stopped; the first reason counts. None: it is over."""
+    operation = view.operation(operation_id)
+    if (
+        operation is None
+        or operation.state is not OperationState.OPEN
+        or operation.start_number != number
+    ):
+        return Move((), None)
+    if operation.stop_reason is not None:
+        return Move((), operation)
+    asked = attrs.evolve(operation, stop_reason=reason)
+    return Move((asked,), asked)
+
+
+def end_alone(
+    view: View, operation_id: str, report: JobReport | None, reason: str | None
+) -> Move[bool]:
+    """The job of a run that opened nothing is over: the run shows it. False: it was before."""
+    operation = view.operation(operation_id)
+    if (
+        operation is None
+        or operation.kind is not None
+        or operation.state is not OperationState.OPEN
+    ):
+        return Move((), False)
+    over = attrs.evolve(
+        operation,
+        state=OperationState.OVER,
+        ended_at=view.now,
+        due_at=None,
+        succeeded=reason is None,
+        reason=reason,
+    )
+    run = view.run(operation.opener)
+    if run is None or operation.job is None:
+        return Move((over,), True)
+    note = reason or f"The job {operation.job.id} succeeded."
+    link = report.job.log_url if report else None
+    return Move((over, attrs.evolve(run, note=note, link=link or run.link)), True)
+
+
+def begin_report(view: View, operation_id: str) -> Move[Posting | None]:
+    """The operation's report, to be sent by us alone; None: there is nothing to send now."""
+    operation = view.operation(operation_id)
+    if operation is None or not may_post(operation, view.now):
+        return Move((), None)
+    report, credentials = operation.report, operation.credentials
+    assert report is not None  # noqa: S101 - else nothing may be posted
+    assert credentials is not None  # noqa: S101 - they are kept as long as there is a report
+    begun = attrs.evolve(
+        operation,
+        due_at=_later(view, POSTING_S),
+        # Whoever finds this again must think that it was sent: we may die before the answer.
+        report=attrs.evolve(report, tries=report.tries + 1, may_have_arrived=True),
+    )
+    posting = Posting(
+        operation_id=operation_id,
+        tries=report.tries + 1,
+        url=report.url,
+        body=report.body,
+        credentials=credentials,
+        earlier=report,
+    )
+    return Move((begun,), posting)
+
+
+def end_report(view: View, posting: Posting, posted: Posted) -> Move[bool]:
+    """What came of the attempt; once it is done the credentials are erased. False: too late."""
+    operation = view.operation(posting.operation_id)
+    report = operation.report if operation else None
+    if operation is None or report is None or report.tries != posting.tries or report.done_at:
+        return Move((), False)
+    trouble = posted.note if posted.is_trouble else None
+    ended = attrs.evolve(report, may_have_arrived=posted.may_have_arrived, trouble=trouble)
+    if not posted.is_done:
+        later = _later(view, posted.pause_s)
+        return Move((attrs.evolve(operation, due_at=later, report=ended),), True)
+    done = attrs.evolve(
+        operation,
+        due_at=None,
+        credentials=None,
+        report=attrs.evolve(ended, done_at=view.now),
+    )
+    return Move((done, *_erased_before(view, operation), *_noted(view, operation, posted)), True)
+
+
+def _erased_before(view: View, operation: OperationRecord) -> tuple[Record, ...]:
+    """A deployment was reported with the credentials of the operation before it."""
+    if not is_operation_id(operation.request_key):
+        return ()
+    before = view.operation(operation.request_key)
+    if before is None or before.credentials is None or before.report is not None:
+        return ()
+    return (attrs.evolve(before, credentials=None),)
+
+
+def _noted(view: View, operation: OperationRecord, posted: Posted) -> tuple[Record, ...]:
+    run = view.run(operation.outcome) if operation.outcome else None
+    if run is None:
+        return ()
+    note = f"{run.note} {posted.note}" if run.note else posted.note
+    return (attrs.evolve(run, note=note),)
+
+
+def _later(view: View, seconds: float) -> datetime:
+    return view.now + timedelta(seconds=seconds)

@@ -1,0 +1,274 @@
+"""Jobs are watched to their end, whoever says that it has come.
+
+    state change ──────────────────────────┐
+    report of the job's own ──► builder ───┼──► one outcome event for each start ──► registry
+    sweep: due for a look ────► builder ───┘
+    cancel, deadline ─────────► stop ──────┘
+
+The builder's word counts: what a job says of itself only has the builder asked at once. Nothing is
+settled here. The outcome is an event like any other, with one key for each start, so that
+whoever comes second finds it handled.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import attrs
+import structlog
+
+from orchestrator.core.books import Books
+from orchestrator.core.builds import CODE_BUILD
+from orchestrator.core.conditions import is_gone_for_good, is_overdue
+from orchestrator.core.errors import OrchestratorError, TemporaryError
+from orchestrator.core.events import OWN_SOURCE, Event
+from orchestrator.core.jobs import JobReport
+from orchestrator.core.lifecycle import outcome_type
+from orchestrator.core.operations import Adopted, ask_to_stop, begin_look, end_alone
+from orchestrator.core.parcels import unpack_event
+from orchestrator.core.ports import Builder, DescribesJobs, StopsJobs
+from orchestrator.core.records import Job, OperationRecord, read_start_key
+from orchestrator.core.secrets import Redactor
+from orchestrator.core.variables import START_KEY
+
+log = structlog.get_logger("orchestrator.oversight")
+
+
+@attrs.frozen(kw_only=True)
+class Overseer:
+    """Knows how jobs stand, and has operations end.
+
+    `conclude` handles an outcome event. `stops_overdue`: a job beyond its deadline is stopped.
+    """
+
+    books: Books
+    builders: Mapping[str, Builder]
+    secrets: Redactor
+    stops_overdue: bool
+    conclude: Callable[[Event[Mapping[str, Any]]], Awaitable[object]]
+
+    @property
+    def askable(self) -> frozenset[str]:
+        """The builders that can be asked how a job stands."""
+        return frozenset(
+            name for name, builder in self.builders.items() if isinstance(builder, DescribesJobs)
+        )
+
+    async def identify(self, job_id: str, start_key: str | None) -> OperationRecord | None:
+        """The operation whose build it is, by its id, else by the start key that it carries.
+
+        `start_key` is what the build says of itself: it counts where the builder can't be asked.
+
+        Raises:
+            TemporaryError: ledger or builder can't be reached.
+        """
+        known = await self.books.find_job(CODE_BUILD, job_id)
+        if known is not None:
+            return await self.books.find_operation(known.operation_id)
+        if CODE_BUILD in self.askable:
+            described = await self._describe(CODE_BUILD, [job_id])
+            report = described.get(job_id)
+            return await self._adopt(report) if report else None
+        job = Job(id=job_id, builder=CODE_BUILD, job_identifier=job_id.partition(":")[0])
+        named = read_start_key(start_key or "")
+        adopted = await self._tie(job, *named) if named else None
+        return adopted.operation if isinstance(adopted, Adopted) else None
+
+    async def find(self, report: JobReport) -> OperationRecord | None:
+        """The operation whose job it is, which is adopted if it wasn't known yet.
+
+        Raises:
+            TemporaryError: the ledger can't be reached.
+        """
+        known = await self.books.find_job(report.job.builder, report.job.id)
+        if known is None:
+            return await self._adopt(report)
+        return await self.books.find_operation(known.operation_id)
+
+    async def attend(self, operation_ids: Collection[str]) -> list[str]:
+        """Look at the jobs of those operations that are due for it; the others are left over.
+
+        Raises:
+            TemporaryError: ledger or builder can't be reached; what could be done was done.
+        """
+        async with asyncio.TaskGroup() as tasks:
+            looks = {
+                operation_id: tasks.create_task(self._begin_look(operation_id))
+                for operation_id in operation_ids
+            }
+        begun = {operation_id: look.result() for operation_id, look in looks.items()}
+        operations = [operation for operation in begun.values() if operation is not None]
+        trouble: TemporaryError | None = None
+        for name in sorted({job.builder for _, job in _with_jobs(operations)}):
+            watched = [(one, job) for one, job in _with_jobs(operations) if job.builder == name]
+            try:
+                reports = await self._describe(name, [job.id for _, job in watched])
+            except TemporaryError as error:
+                log.warning("jobs can't be asked about", builder=name, reason=str(error))
+                trouble = error
+                continue
+            async with asyncio.TaskGroup() as tasks:
+                for operation, job in watched:
+                    tasks.create_task(self._safely(operation, job, reports.get(job.id)))
+        if trouble is not None:
+            raise trouble
+        return [operation_id for operation_id, operation in begun.items() if operation is None]
+
+    async def end(
+        self, operation: OperationRecord, report: JobReport | None, reason: str | None = None
+    ) -> None:
+        """The operation's job is over, or for `reason` nothing more is to be heard of it.
+
+        Raises:
+            OrchestratorError: the outcome couldn't be handled yet; it is kept.
+        """
+        succeeded = report is not None and report.succeeded
+        if report is not None and not succeeded:
+            reason = " ".join(filter(None, (operation.stop_reason, report.reason)))
+        if operation.kind is None:
+            await self.books.decide(
+                lambda view: end_alone(view, operation.operation_id, report, reason)
+            )
+            return
+        told = await self._told(operation)
+        await self.conclude(self._outcome(operation, report, reason, told))
+
+    async def stop(self, operation: OperationRecord, reason: str) -> None:
+        """Have the operation's job stopped, and the operation ended once the job is.
+
+        Raises:
+            OrchestratorError: the builder can't be reached, or the outcome couldn't be handled yet.
+        """
+        asked = await self.books.decide(
+            lambda view: ask_to_stop(view, operation.operation_id, operation.start_number, reason)
+        )
+        if asked is None or asked.job is None:
+            return
+        job = asked.job
+        builder: object = self.builders.get(job.builder)
+        if isinstance(builder, StopsJobs):
+            await builder.stop_job(job_id=job.id)
+            log.info("job stopped", job_id=job.id, reason=asked.stop_reason)
+        else:
+            log.error("a job is to be stopped, and its builder can't", job_id=job.id)
+        if job.builder not in self.askable:
+            await self.end(asked, None, asked.stop_reason)
+            return
+        report = (await self._describe(job.builder, [job.id])).get(job.id)
+        if report is not None and report.is_over:
+            await self.end(asked, report)
+
+    async def _begin_look(self, operation_id: str) -> OperationRecord | None:
+        return await self.books.decide(
+            lambda view: begin_look(view, operation_id, self.books.terms)
+        )
+
+    async def _describe(self, name: str, job_ids: Sequence[str]) -> Mapping[str, JobReport]:
+        builder: object = self.builders.get(name)
+        if not isinstance(builder, DescribesJobs):
+            return {}
+        return await builder.describe_jobs(job_ids=job_ids)
+
+    async def _safely(self, operation: OperationRecord, job: Job, report: JobReport | None) -> None:
+        """One operation's trouble is kept with its outcome, and is nobody else's."""
+        try:
+            await self._look_at(operation, job, report)
+        except OrchestratorError as error:
+            log.info("not ended yet", operation_id=operation.operation_id, reason=str(error))
+        except Exception as error:
+            log.error("job not looked after", operation_id=operation.operation_id, exc_info=error)
+
+    async def _look_at(
+        self, operation: OperationRecord, job: Job, report: JobReport | None
+    ) -> None:
+        now, terms = self.books.clock.now(), self.books.terms
+        overdue = is_overdue(operation, now, terms)
+        too_long = f"The job {job.id} took longer than {terms.deadline_s:g} s."
+        if report is not None and report.is_over:
+            await self.end(operation, report)
+        elif job.builder not in self.askable:
+            if overdue or operation.stop_reason:
+                await self.stop(operation, operation.stop_reason or too_long)
+        elif report is None:
+            if is_gone_for_good(operation, now, terms):
+                gone = f"{job.builder} doesn't know the job {job.id} any more: it was deleted."
+                reasons = (operation.stop_reason, gone)
+                await self.end(operation, None, " ".join(filter(None, reasons)))
+        elif operation.stop_reason or (overdue and self.stops_overdue):
+            await self.stop(operation, operation.stop_reason or too_long)
+        elif overdue:
+            log.warning("job overdue", job_id=job.id, operation_id=operation.operation_id)
+
+    async def _adopt(self, report: JobReport) -> OperationRecord | None:
+        """The operation whose start made the job; a job that it can't have any more is stopped."""
+        named = read_start_key(report.start_key or "")
+        if named is None:
+            return None
+        adopted = await self._tie(report.job, *named)
+        if isinstance(adopted, Adopted):
+            return adopted.operation
+        builder: object = self.builders.get(report.job.builder)
+        is_ours = await self.books.find_operation(named[0]) is not None
+        if is_ours and not report.is_over and isinstance(builder, StopsJobs):
+            log.warning("stopped a job that ran for nobody", job_id=report.job.id)
+            await builder.stop_job(job_id=report.job.id)
+        return None
+
+    async def _tie(self, job: Job, operation_id: str, number: int) -> object:
+        return await self.books.adopt(operation_id=operation_id, number=number, job=job)
+
+    async def _told(self, operation: OperationRecord) -> Mapping[str, Any]:
+        """What the job told of itself, if it did."""
+        if operation.told_by is None:
+            return {}
+        run, payload = await self.books.find_kept(operation.told_by)
+        return unpack_event(run, payload).body if run and payload else {}
+
+    def _outcome(
+        self,
+        operation: OperationRecord,
+        report: JobReport | None,
+        reason: str | None,
+        told: Mapping[str, Any],
+    ) -> Event[Mapping[str, Any]]:
+        """The event that ends the operation's present start."""
+        assert operation.kind is not None  # noqa: S101 - one without holds no tenant
+        succeeded = report is not None and report.succeeded
+        known = {
+            "tenantId": operation.tenant_id,
+            "tier": operation.tier,
+            "operationId": operation.operation_id,
+            START_KEY: operation.start_key,
+            "reason": None if succeeded else reason,
+            "endedJob": self._ended_job(operation.job, report),
+        }
+        body = {**told, **{name: value for name, value in known.items() if value is not None}}
+        return Event(
+            type=outcome_type(operation.kind, succeeded=succeeded),
+            source=OWN_SOURCE,
+            id=operation.start_key,
+            time=self.books.clock.now(),
+            body=body,
+            raw=body,
+            payload=body,
+            ends_start=operation.start_key,
+        )
+
+    def _ended_job(self, job: Job | None, report: JobReport | None) -> Mapping[str, Any] | None:
+        if job is None:
+            return None
+        ended = {
+            "id": job.id,
+            "builder": job.builder,
+            "jobIdentifier": job.job_identifier,
+            "status": report.status.value if report else "UNKNOWN",
+            "logUrl": (report.job.log_url if report else None) or job.log_url,
+            "phase": report.phase if report else None,
+            "message": report.message if report else None,
+            "exportedVariables": self.secrets.leave_out(report.exported) if report else {},
+        }
+        return {name: value for name, value in ended.items() if value is not None}
+
+
+def _with_jobs(operations: Sequence[OperationRecord]) -> list[tuple[OperationRecord, Job]]:
+    return [(one, one.job) for one in operations if one.job is not None]

@@ -1,0 +1,131 @@
+"""The report of an operation's end: one function sends what a settle has noted.
+
+It is called right after the settle and by the sweep, until the control plane has accepted the
+report or refused it for good. Each attempt is one of its own: claimed before, signed anew.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+import structlog
+
+from orchestrator.core.books import Books
+from orchestrator.core.errors import TemporaryError
+from orchestrator.core.lifecycle import Kind
+from orchestrator.core.operations import Posted, Posting, begin_report, end_report
+from orchestrator.core.ports import Webhook
+from orchestrator.core.signing import build_request, signable_text
+
+_FIRST_PAUSE_S = 5.0
+_LONGEST_PAUSE_S = 300.0
+
+log = structlog.get_logger("orchestrator.reporting")
+
+
+@attrs.frozen(kw_only=True)
+class CallbackTerms:
+    """Where the control plane's webhook is, and after which operation it is told of success.
+
+    `url` None leaves it to the tier and, where its host is among `allowed_hosts`, to the event.
+    """
+
+    url: str | None = None
+    after: Kind = Kind.DEPLOYMENT
+    allowed_hosts: frozenset[str] = frozenset()
+
+
+def report_body(
+    tenant_id: str, *, succeeded: bool, resources: Sequence[Any], app_plane_url: str | None
+) -> Mapping[str, Any]:
+    """What the webhook is told (arc-saas tenant-management, `POST /webhook`).
+
+    Raises:
+        ValueError: a resource can't be signed, since JavaScript might print it otherwise.
+    """
+    data: dict[str, Any] = {"status": int(succeeded), "resources": list(resources)}
+    if app_plane_url is not None:
+        data["appPlaneUrl"] = app_plane_url
+    body = {"initiatorId": tenant_id, "type": 0, "data": data}
+    signable_text(body)
+    return body
+
+
+@attrs.frozen(kw_only=True)
+class Reporter:
+    """Tells the control plane how operations ended."""
+
+    books: Books
+    webhook: Webhook
+
+    async def send(self, operation_id: str) -> None:
+        """Send the operation's report, if there is one that waits and nobody else sends it.
+
+        Raises:
+            TemporaryError: the ledger can't be reached.
+        """
+        posting = await self.books.decide(lambda view: begin_report(view, operation_id))
+        if posting is None:
+            return
+        posted = await self._post(posting)
+        about = {"operation_id": operation_id, "url": posting.url, "tries": posting.tries}
+        if posted.is_trouble and posted.is_done:
+            log.error("report given up", reason=posted.note, **about)
+        elif posted.is_trouble:
+            log.warning("report not accepted yet", reason=posted.note, **about)
+        else:
+            log.info("reported", **about)
+        await self.books.decide(lambda view: end_report(view, posting, posted))
+
+    async def _post(self, posting: Posting) -> Posted:
+        credentials = posting.credentials
+        request = build_request(
+            posting.body,
+            secret=credentials.secret,
+            context=credentials.context,
+            now=self.books.clock.now(),
+        )
+        try:
+            status = await self.webhook.post(
+                url=posting.url, text=request.text, headers=request.headers
+            )
+        except TemporaryError as error:
+            arrived = posting.earlier.may_have_arrived or not error.nothing_done
+            return _again(posting, str(error), may_have_arrived=arrived)
+        return _judge(posting, status)
+
+
+def _judge(posting: Posting, status: int) -> Posted:
+    """What an answer means. The other side refuses as 401 what it has accepted before, too."""
+    if 200 <= status < 300:
+        return _done("The control plane was told.")
+    if status == 401 and posting.earlier.may_have_arrived:
+        return _done("The control plane was told, by an attempt whose answer was lost.")
+    if status == 401:
+        return _given_up(
+            "The control plane was not told: it answered 401. The secret has most likely expired "
+            "there, or the tenant isn't being provisioned there any more."
+        )
+    if status == 422:
+        return _given_up("The control plane was not told: it answered 422, and will do so again.")
+    # What broke over there may have broken after the work was done; 503 says that it wasn't begun.
+    arrived = posting.earlier.may_have_arrived or status in (500, 502, 504)
+    return _again(posting, f"it answered {status}.", may_have_arrived=arrived)
+
+
+def _done(note: str) -> Posted:
+    return Posted(note=note, is_done=True, is_trouble=False)
+
+
+def _given_up(note: str) -> Posted:
+    return Posted(note=note, is_done=True, is_trouble=True)
+
+
+def _again(posting: Posting, reason: str, *, may_have_arrived: bool) -> Posted:
+    return Posted(
+        note=f"The control plane was not told yet: {reason}",
+        is_done=False,
+        is_trouble=True,
+        may_have_arrived=may_have_arrived,
+        pause_s=min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** min(posting.tries - 1, 10)),
+    )
