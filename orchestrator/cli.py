@@ -222,6 +222,19 @@ def tenant(tenant_id: str, url: str, header: str | None, as_json: bool) -> None:
 
 
 @commands.command()
+@click.argument("tenant_id", metavar="TENANT")
+@click.option("--reason", help="Why; it is kept as the reason of the end.")
+@_of_the_service
+@_as_json
+def cancel(tenant_id: str, reason: str | None, url: str, header: str | None, as_json: bool) -> None:
+    """Stop what is being done to a tenant: its job is stopped, its operation ends as failed."""
+    from orchestrator.client import describe_tenant
+
+    found = _ask(url, header, lambda client: client.cancel(tenant_id, reason=reason))
+    _show(found if as_json else describe_tenant(found))
+
+
+@commands.command()
 @_config
 @_app_dir
 def reconcile(config: str | None) -> None:

@@ -76,6 +76,19 @@ class Client:
         headers = {"Content-Type": "application/json"}
         return await self._post(self._at("runs", run_id, "replay"), body, headers)
 
+    async def cancel(self, tenant_id: str, *, reason: str | None) -> dict[str, Any]:
+        """Stop what is being done to a tenant; the tenant as it then stands.
+
+        Raises:
+            ServiceRefusedError: nothing is being done, or it can't be stopped now.
+        """
+        address = self._at("tenants", tenant_id, "cancel")
+        async with self._http.post(address, json={"reason": reason}) as answer:
+            body: dict[str, Any] = await answer.json(content_type=None)
+            if answer.status >= 300:
+                raise ServiceRefusedError(body.get("detail") or f"The answer is {answer.status}.")
+        return await self.get_tenant(tenant_id)
+
     async def _post(self, address: URL, text: bytes, headers: Mapping[str, str]) -> Sent:
         async with self._http.post(address, data=text, headers=headers) as answer:
             sent = Sent(answer.status, dict(answer.headers), await answer.json(content_type=None))

@@ -49,7 +49,9 @@ async def tenant_deployment(event: Event[TenantDeployment], run: Run) -> None:
     """Start the tier's deployment job; a deployment without one is over when this returns."""
     named = event.payload.named_tier or await run.tenant_tier()
     tier = await run.tier_details(named) if named else {}
-    if job_identifier(tier, DEPLOYMENT_JOB) is not None:
+    if job_identifier(tier, DEPLOYMENT_JOB) is None:
+        run.note("The tier has no deployment job: there is nothing more to do.")
+    else:
         await _start(event, run, tier, DEPLOYMENT_JOB)
 
 
@@ -65,9 +67,14 @@ async def tenant_provisioning_success(event: Event[TenantOutcome], run: Run) -> 
     if not run.can_publish:
         run.note("No TENANT_DEPLOYMENT was published: the setting events.bus is empty.")
         return
-    request = await run.request_body()
-    tier = {"tier": tier} if (tier := await run.tenant_tier()) else {}
-    await run.publish(events.TENANT_DEPLOYMENT, {**request, **tier, **run.identity})
+    told = {
+        "tier": await run.tenant_tier(),
+        "resources": read_resources(event.body) or None,
+        "appPlaneUrl": read_app_plane_url(event.body),
+        **run.identity,
+    }
+    known = {name: value for name, value in told.items() if value is not None}
+    await run.publish(events.TENANT_DEPLOYMENT, {**await run.request_body(), **known})
     run.note("TENANT_DEPLOYMENT was published.")
 
 
@@ -153,13 +160,14 @@ async def _report(event: Event[TenantOutcome], run: Run, *, succeeded: bool) -> 
     url = await _webhook_url(event, run)
     if url is None:
         return
-    resources = read_resources(event.body)
+    # A deployment's request says what the provisioning has made.
+    told = {**await run.request_body(), **event.body}
     try:
         run.report(
             succeeded=succeeded,
             url=url,
-            resources=resources,
-            app_plane_url=read_app_plane_url(event.body),
+            resources=read_resources(told),
+            app_plane_url=read_app_plane_url(told),
         )
     except ValueError as error:
         run.note(f"The control plane is told without resources, since {error}.")

@@ -56,5 +56,5 @@ class JobReport:
         if verb is None:
             return None
         where = f" in {self.phase}" if self.phase else ""
-        why = f": {self.message}" if self.message else "."
-        return f"The job {self.job.id} {verb}{where}{why}"
+        why = f": {self.message.rstrip('.')}" if self.message else ""
+        return f"The job {self.job.id} {verb}{where}{why}."

@@ -268,6 +268,19 @@ def read_secret(body: Mapping[str, Any]) -> tuple[str, str] | None:
     return (secret, context) if secret and context else None
 
 
+def without_context(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A body without the webhook's context, and without `operationId`: without what names it."""
+    shown = {name: value for name, value in body.items() if name not in ("context", "operationId")}
+    config = read_object(body.get("builderConfig"))
+    options = read_object(config.get("config"))
+    override = read_object(options.get("environmentOverride"))
+    if "context" in override:
+        override = {name: value for name, value in override.items() if name != "context"}
+        options = {**options, "environmentOverride": override}
+        shown["builderConfig"] = {**config, "config": options}
+    return shown
+
+
 def _override(body: Mapping[str, Any], name: str) -> str | None:
     """A variable that the event sets for the build, or that stands at the top of its body."""
     config = read_object(read_object(body.get("builderConfig")).get("config"))

@@ -13,6 +13,7 @@ from orchestrator.core.errors import PayloadMismatch, PermanentError, TemporaryE
 from orchestrator.core.events import digest
 from orchestrator.core.lifecycle import Kind
 from orchestrator.core.parcels import unpack_event
+from orchestrator.core.payloads import without_context
 from orchestrator.core.plans import find_tier
 from orchestrator.core.ports import (
     Builder,
@@ -144,9 +145,11 @@ class Run:
         return tenant.tier if tenant else None
 
     async def request_body(self) -> Mapping[str, Any]:
-        """The business body of the request that began what this event ends, without secrets.
+        """The business body of the request that began what this event ends.
 
-        Empty where it isn't known: the tenant existed before the ledger, or it has expired.
+        Without its secrets, and without the webhook's `context`, which would make what is
+        asked for with it the same request. Empty where it isn't known: the tenant existed
+        before the ledger, or it has expired.
         """
         operation = await self._find_operation()
         if operation is None or operation.opener == self.run_id:
@@ -154,7 +157,7 @@ class Run:
         run, payload = await self._services.books.find_kept(operation.opener)
         if run is None or payload is None:
             return {}
-        return self.without_secrets(unpack_event(run, payload).body)
+        return without_context(self.without_secrets(unpack_event(run, payload).body))
 
     def without_secrets(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
         """What may be passed on: secrets are known by the names in `log.redact`."""

@@ -1,14 +1,25 @@
 """The embedded AWS, for `orchestrator dev`, `orchestrator demo` and the tests (the `dev` extra)."""
 
-from orchestrator.embedded.aws import SAMPLE_TIERS, EmbeddedAWS, open_embedded_aws
+from orchestrator.embedded.aws import (
+    SAMPLE_TIERS,
+    BusQueue,
+    EmbeddedAWS,
+    open_bus_queue,
+    open_embedded_aws,
+)
 from orchestrator.embedded.codebuild import Build, CodeBuildStandIn, Fault, open_codebuild
+from orchestrator.embedded.control_plane import ControlPlaneStandIn, open_control_plane
 
 __all__ = [
     "SAMPLE_TIERS",
     "Build",
+    "BusQueue",
     "CodeBuildStandIn",
+    "ControlPlaneStandIn",
     "EmbeddedAWS",
     "Fault",
+    "open_bus_queue",
     "open_codebuild",
+    "open_control_plane",
     "open_embedded_aws",
 ]

@@ -5,6 +5,7 @@ moto's state belongs to the process: opening an embedded AWS empties any other o
 """
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -37,6 +38,7 @@ def _sample_tier(tier: str, job_attribute: str) -> Mapping[str, object]:
         "tier": tier,
         job_attribute: f"{name}-tenant",
         "deprovisioningJobIdentifier": f"{name}-tenant-teardown",
+        "cleanupJobIdentifier": f"{name}-tenant-cleanup",
         "EKS_CLUSTER_NAME": f"saas-{name}",
         "VPC_ID": "vpc-0a1b2c3d4e5f60718",
         "AWS_REGION": REGION,
@@ -101,6 +103,45 @@ class EmbeddedAWS:
         if bus and bus != "default":  # every account has the default bus
             async with session.client("events", endpoint_url=self.endpoint_url) as events:
                 await events.create_event_bus(Name=bus)
+
+
+@attrs.frozen
+class BusQueue:
+    """What comes over a bus, in the order in which it came: a rule with a queue as its target."""
+
+    _sqs: Any
+    _url: str
+
+    async def receive(self, *, wait_s: int = 5) -> list[dict[str, Any]]:
+        """The envelopes that wait, or come within `wait_s`; each is received once."""
+        answer = await self._sqs.receive_message(
+            QueueUrl=self._url, MaxNumberOfMessages=10, WaitTimeSeconds=wait_s
+        )
+        messages = answer.get("Messages", [])
+        for message in messages:
+            await self._sqs.delete_message(
+                QueueUrl=self._url, ReceiptHandle=message["ReceiptHandle"]
+            )
+        return [json.loads(message["Body"]) for message in messages]
+
+
+@asynccontextmanager
+async def open_bus_queue(aws: EmbeddedAWS, bus: str) -> AsyncIterator[BusQueue]:
+    """A queue that gets every event of the bus from now on."""
+    session = aioboto3.Session(_KEY, _KEY, region_name=REGION)
+    async with (
+        session.client("events", endpoint_url=aws.endpoint_url) as events,
+        session.client("sqs", endpoint_url=aws.endpoint_url) as sqs,
+    ):
+        url = (await sqs.create_queue(QueueName=f"{bus}-events"))["QueueUrl"]
+        described = await sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
+        arn = described["Attributes"]["QueueArn"]
+        everything = json.dumps({"account": [{"exists": True}]})
+        await events.put_rule(Name="everything", EventBusName=bus, EventPattern=everything)
+        await events.put_targets(
+            Rule="everything", EventBusName=bus, Targets=[{"Id": "queue", "Arn": arn}]
+        )
+        yield BusQueue(sqs, url)
 
 
 @asynccontextmanager

@@ -118,6 +118,39 @@ class Build:
         }
         return document if self.ended is None else document | {"endTime": self.ended}
 
+    def as_state_change(self) -> Document:
+        """The detail of the "CodeBuild Build State Change" that EventBridge has of it."""
+        document = self.as_document()
+        phases = [
+            {
+                "phase-type": phase["phaseType"],
+                "phase-status": phase.get("phaseStatus"),
+                "phase-context": [
+                    f"{context['statusCode']}: {context['message']}"
+                    for context in phase.get("contexts", ())
+                ],
+            }
+            for phase in document["phases"]
+        ]
+        logs = document["logs"]
+        return {
+            "build-status": self.status,
+            "project-name": self.project,
+            "build-id": self.arn,
+            "current-phase": document["currentPhase"],
+            "additional-information": {
+                "build-complete": document["buildComplete"],
+                "environment": {"environment-variables": self.overrides},
+                "exported-environment-variables": document["exportedEnvironmentVariables"],
+                "logs": {
+                    "group-name": logs["groupName"],
+                    "stream-name": logs["streamName"],
+                    "deep-link": logs["deepLink"],
+                },
+                "phases": phases,
+            },
+        }
+
     def _phases(self) -> list[Document]:
         submitted = _phase("SUBMITTED", self.started, self.started)
         if self.ended is None:

@@ -5,6 +5,7 @@ from datetime import datetime
 import attrs
 from aiohttp import web
 
+from orchestrator.core.errors import TenantNotFound
 from orchestrator.core.lifecycle import Kind, TenantState
 from orchestrator.core.records import (
     Job,
@@ -14,10 +15,13 @@ from orchestrator.core.records import (
     RunStatus,
     TenantRecord,
 )
-from orchestrator.intake.keys import BOOKS, WIRE
+from orchestrator.intake.events_api import EVENT_ANSWERS, Success, read_body
+from orchestrator.intake.keys import BOOKS, OWN_ORCHESTRATOR, WIRE, WORKLOAD
+from orchestrator.intake.links import link
 from orchestrator.intake.openapi import Answer, documented
 from orchestrator.intake.problems import BAD_QUERY, NOT_FOUND, REFUSED
 from orchestrator.intake.queries import page_limit, query_parameters, read_page, read_query
+from orchestrator.wire import decode_json
 
 routes = web.RouteTableDef()
 
@@ -44,6 +48,13 @@ class OperationView:
     ended_at: datetime | None
     job: Job | None
     reason: str | None
+
+
+@attrs.frozen(kw_only=True)
+class CancelRequest:
+    """Why; the operation ends with it as its reason."""
+
+    reason: str | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -124,7 +135,7 @@ async def get_tenant(request: web.Request) -> web.Response:
     query: TimelineQuery = read_query(request, TimelineQuery)
     tenant = await books.find_tenant(tenant_id)
     if tenant is None:
-        raise web.HTTPNotFound(text=f"There is no tenant {tenant_id!r}.")
+        raise web.HTTPNotFound(text=str(TenantNotFound(tenant_id)))
     operation = await books.find_operation(tenant.operation_id) if tenant.operation_id else None
     page = await read_page(
         books.ledger.list_runs(tenant_id=tenant_id, limit=query.limit, cursor=query.cursor)
@@ -136,6 +147,40 @@ async def get_tenant(request: web.Request) -> web.Response:
         cursor=page.cursor,
     )
     return web.json_response(request.app[WIRE].unstructure(shown))
+
+
+@routes.post("/tenants/{tenantId}/cancel")
+@documented(
+    "Stop what is being done to a tenant",
+    tag="tenants",
+    answers={
+        **EVENT_ANSWERS,
+        200: Answer("It has ended, as failed", Success, headers={"Location": "The tenant"}),
+        202: Answer(
+            "Its job was told to stop; it ends once the builder says that the job has",
+            Success,
+            headers={"Location": "The tenant"},
+        ),
+        404: NOT_FOUND,
+    },
+    body=CancelRequest,
+)
+async def cancel_operation(request: web.Request) -> web.Response:
+    tenant_id = request.match_info["tenantId"]
+    text = await read_body(request)
+    asked: CancelRequest = request.app[WIRE].structure(
+        decode_json(text) if text.strip() else {}, CancelRequest
+    )
+    work = request.app[OWN_ORCHESTRATOR].cancel(tenant_id, reason=asked.reason)
+    try:
+        has_ended = await request.app[WORKLOAD].handle(work)
+    except TenantNotFound as error:
+        raise web.HTTPNotFound(text=str(error)) from None
+    return web.json_response(
+        {"success": True},
+        status=200 if has_ended else 202,
+        headers={"Location": link(request, "tenant", tenantId=tenant_id)},
+    )
 
 
 def _summary(tenant: TenantRecord) -> TenantSummary:
@@ -159,7 +204,7 @@ def _operation(operation: OperationRecord | None) -> OperationView | None:
         opened_at=operation.opened_at,
         ended_at=operation.ended_at,
         job=operation.job,
-        reason=operation.reason,
+        reason=operation.reason or operation.stop_reason,
     )
 
 
@@ -170,5 +215,5 @@ def _entry(run: RunRecord) -> TimelineEntry:
         status=run.status,
         reason=run.error.message if run.error else run.note,
         run_id=run.run_id,
-        link=run.job.log_url if run.job else None,
+        link=run.link or (run.job.log_url if run.job else None),
     )
