@@ -67,7 +67,8 @@ async def check_setup(settings: Settings) -> Checkup:
     parts = Parts.choose(settings, None)
     async with open_services(parts) as services:
         ends = _ends(services)
-        return Checkup([_front(settings), _handlers(parts), *[await _ask(*end) for end in ends]])
+        found = [await _ask(*end) for end in ends]
+        return Checkup([_front(settings), _handlers(parts), *found, _callback(settings)])
 
 
 def _ends(services: Services) -> list[tuple[str, object]]:
@@ -96,6 +97,17 @@ def _front(settings: Settings) -> Finding:
     address = f"{settings.http.host}:{settings.http.port}"
     who = "with an API key" if settings.auth.methods else "open to everybody"
     return Finding(name="http", uses=f"{address}, {who}, environment {settings.environment}")
+
+
+def _callback(settings: Settings) -> Finding:
+    """Where the control plane is told; it isn't asked, since it would take that for a report."""
+    callback = settings.callback
+    where = callback.url or "the tier's API_ENDPOINT, where there is one"
+    return Finding(
+        name="callback",
+        uses=f"{where}, after the {callback.after}",
+        trouble=settings.callback_trouble,
+    )
 
 
 def _handlers(parts: Parts) -> Finding:

@@ -12,6 +12,7 @@ from orchestrator.core.errors import OrchestratorError
 from orchestrator.core.events import Event
 from orchestrator.core.payloads import TenantRequest, read_tenant_id
 from orchestrator.core.plans import (
+    CLEAN_UP_JOB,
     DEPLOYMENT_JOB,
     DEPROVISIONING_JOB,
     PROVISIONING_JOB,
@@ -29,6 +30,7 @@ _JOBS: Mapping[str, Sequence[str]] = {
     events.TENANT_PROVISIONING: PROVISIONING_JOB,
     events.TENANT_DEPROVISIONING: DEPROVISIONING_JOB,
     events.TENANT_DEPLOYMENT: DEPLOYMENT_JOB,
+    events.TENANT_CLEAN_UP: CLEAN_UP_JOB,
 }
 
 

@@ -34,7 +34,8 @@ from orchestrator.core.records import (
     RunStatus,
     TenantRecord,
 )
-from orchestrator.core.settlements import FollowUp, Orphaned, Settlement, Uncertain, Written
+from orchestrator.core.operations import Orphaned
+from orchestrator.core.settlements import FollowUp, Settlement, Uncertain, Written
 from orchestrator.testing import ManualClock
 from tests.ledgers import find_operation, find_run
 

@@ -33,6 +33,7 @@ from orchestrator.core.plans import (
 from orchestrator.core.ports import Tier
 from orchestrator.core.registry import HandlerRegistry
 from orchestrator.core.run import Run
+from orchestrator.core.variables import START_KEY
 
 
 async def tenant_provisioning(event: Event[TenantProvisioning], run: Run) -> None:
@@ -71,6 +72,8 @@ async def tenant_provisioning_success(event: Event[TenantOutcome], run: Run) -> 
         "tier": await run.tenant_tier(),
         "resources": read_resources(event.body) or None,
         "appPlaneUrl": read_app_plane_url(event.body),
+        # A start that is made again is deployed again.
+        START_KEY: event.body.get(START_KEY),
         **run.identity,
     }
     known = {name: value for name, value in told.items() if value is not None}

@@ -13,6 +13,7 @@ import attrs
 from orchestrator.core.claims import is_operation_id
 from orchestrator.core.conditions import Terms, is_due, may_post, may_record
 from orchestrator.core.jobs import JobReport
+from orchestrator.core.lifecycle import Kind
 from orchestrator.core.records import (
     Credentials,
     Job,
@@ -24,6 +25,7 @@ from orchestrator.core.records import (
     RunRecord,
     job_key,
     operation_key,
+    read_start_key,
 )
 from orchestrator.core.views import Move, View
 
@@ -230,14 +232,16 @@ def end_report(view: View, posting: Posting, posted: Posted) -> Move[bool]:
         credentials=None,
         report=attrs.evolve(ended, done_at=view.now),
     )
-    return Move((done, *_erased_before(view, operation), *_noted(view, operation, posted)), True)
+    return Move((done, *erased_before(view, operation), *_noted(view, operation, posted)), True)
 
 
-def _erased_before(view: View, operation: OperationRecord) -> tuple[Record, ...]:
-    """A deployment was reported with the credentials of the operation before it."""
-    if not is_operation_id(operation.request_key):
+def erased_before(view: View, operation: OperationRecord) -> tuple[Record, ...]:
+    """The operation that a deployment followed, whose credentials nobody needs any more."""
+    if operation.kind is not Kind.DEPLOYMENT:
         return ()
-    before = view.operation(operation.request_key)
+    started = read_start_key(operation.request_key)
+    named = started[0] if started else operation.request_key
+    before = view.operation(named) if is_operation_id(named) else None
     if before is None or before.credentials is None or before.report is not None:
         return ()
     return (attrs.evolve(before, credentials=None),)

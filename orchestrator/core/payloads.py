@@ -209,8 +209,10 @@ def read_tier(body: Mapping[str, Any]) -> str | None:
 
 
 def read_request_key(body: Mapping[str, Any]) -> str | None:
-    """What makes two requests the same: `operationId`, else the webhook's `context`."""
-    return _text(body.get("operationId")) or _override(body, "context")
+    """What makes two requests the same: the start that they follow, or its `operationId`, else
+    the webhook's `context`."""
+    before = _text(body.get(START_KEY)) or _text(body.get("operationId"))
+    return before or _override(body, "context")
 
 
 def read_operation(body: Mapping[str, Any]) -> tuple[str | None, int | None]:
@@ -269,8 +271,9 @@ def read_secret(body: Mapping[str, Any]) -> tuple[str, str] | None:
 
 
 def without_context(body: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A body without the webhook's context, and without `operationId`: without what names it."""
-    shown = {name: value for name, value in body.items() if name not in ("context", "operationId")}
+    """A body without what makes it the same request: the context, and what it followed."""
+    naming = ("context", "operationId", START_KEY)
+    shown = {name: value for name, value in body.items() if name not in naming}
     config = read_object(body.get("builderConfig"))
     options = read_object(config.get("config"))
     override = read_object(options.get("environmentOverride"))

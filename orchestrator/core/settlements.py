@@ -13,7 +13,7 @@ from orchestrator.core.claims import ended, kept, leased, new_run, operation_id
 from orchestrator.core.conditions import Terms, is_mine, may_let_go, works_on
 from orchestrator.core.events import Event
 from orchestrator.core.lifecycle import MOVES, Ending, Kind, TenantState
-from orchestrator.core.operations import Orphaned, tie
+from orchestrator.core.operations import Orphaned, erased_before, tie
 from orchestrator.core.records import (
     Failure,
     OperationRecord,
@@ -228,7 +228,8 @@ def _end(
     state = moves.succeeded if ending.succeeded else moves.failed
     released = _release(view, operation, state, tier=tier)
     if settlement.clean_up is None or not released:
-        return (over, *released), ()
+        erased = erased_before(view, operation) if report is None else ()
+        return (over, *released, *erased), ()
     (tenant,) = released
     return (over, *_clean_up(view, tenant, tier, settlement.clean_up)), (settlement.clean_up,)
 

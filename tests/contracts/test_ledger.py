@@ -10,6 +10,7 @@ import pytest
 from orchestrator.core.ports import Conflict, Ledger
 from orchestrator.core.records import (
     Failure,
+    OperationState,
     PayloadRecord,
     Record,
     RunStatus,
@@ -269,9 +270,12 @@ async def test_a_key_asked_for_twice_is_answered(ledger: Ledger) -> None:
 async def test_due_items_come_the_longest_due_first(ledger: Ledger) -> None:
     """What is due until the moment, that one included, by its time and not by its key."""
     moments = [later(n * 10 + n / 1e6) for n in range(12)]
-    runs = [run(f"{(n * 7) % 12:02}", due_at=moment) for n, moment in enumerate(moments)]
-    await commit(ledger, *reversed(runs), run("never"), tenant(), operation())
-    keys = [record.key for record in runs]
+    due = [
+        (run if n % 3 else operation)(f"{(n * 7) % 12:02}", due_at=moment)
+        for n, moment in enumerate(moments)
+    ]
+    await commit(ledger, *reversed(due), run("never"), tenant(), operation())
+    keys = [record.key for record in due]
     assert list(await ledger.find_due(before=moments[-1], limit=50)) == keys
     assert list(await ledger.find_due(before=moments[7], limit=50)) == keys[:8]
     just_before = later(70 + 6 / 1e6)
@@ -291,8 +295,10 @@ async def test_all_of_one_moment_are_due(ledger: Ledger) -> None:
 async def test_what_is_settled_is_due_no_more(ledger: Ledger) -> None:
     """An item is due when it says so now, whatever it said before."""
     await commit(ledger, run("a", due_at=NOW), run("b", due_at=later(1)), run("c"))
+    await commit(ledger, operation("a", due_at=NOW))
     await commit(
         ledger,
+        operation("a", version=1, state=OperationState.OVER),
         run("a", version=1, status=RunStatus.SUCCEEDED),
         run("b", version=1, due_at=later(5)),
         run("c", version=1, due_at=later(3)),

@@ -80,14 +80,15 @@ def test_these_events_open_an_operation() -> None:
         "TENANT_PROVISIONING": "provisioning",
         "TENANT_DEPLOYMENT": "deployment",
         "TENANT_DEPROVISIONING": "deprovisioning",
+        "TENANT_CLEAN_UP": "clean_up",
     }
 
 
 def test_these_events_end_one() -> None:
-    """Each kind but the clean-up is ended well by one event and badly by another."""
+    """Each kind is ended well by one event and badly by another."""
     assert {name: (one.kind, one.succeeded) for name, one in ENDS.items()} == {
         f"TENANT_{kind}_{word}": (kind.lower(), succeeded)
-        for kind in ("PROVISIONING", "DEPLOYMENT", "DEPROVISIONING")
+        for kind in ("PROVISIONING", "DEPLOYMENT", "DEPROVISIONING", "CLEAN_UP")
         for word, succeeded in (("SUCCESS", True), ("FAILURE", False))
     }
 
@@ -123,6 +124,8 @@ async def test_an_outcome_ends_the_operation_and_moves_the_tenant(
 ) -> None:
     """In one write, however it names it; the tenant stays held until then."""
     kind, succeeded = ENDS[event_type].kind, ENDS[event_type].succeeded
+    if kind is Kind.CLEAN_UP:
+        await desk.stand(TenantState.PROVISION_FAILED)
     opener = await desk.claimed(f"TENANT_{kind.upper()}", "a", tier="PREMIUM")
     await desk.finish(opener, desk.job("b-1"))
     wanted = opener.run.operation_id
@@ -307,29 +310,40 @@ async def test_an_outcome_says_all_of_an_unseen_tenant(
     """It existed before the ledger did, or its only operation was given back."""
     if is_known:
         await desk.fail(await opened(desk))
-    attempt = await desk.claimed(event_type, "done")
-    assert attempt.run.outcome_of is None
-    await desk.finish(attempt, ending=ENDS[event_type], tier="BASIC")
     moves = MOVES[ENDS[event_type].kind]
+    attempt = await desk.claimed(event_type, "done")
+    assert await desk.tenant() == (moves.during, attempt.run.outcome_of)
+    await desk.finish(attempt, ending=ENDS[event_type], tier="BASIC")
     state = moves.succeeded if ENDS[event_type].succeeded else moves.failed
     tenant = await desk.books.find_tenant(TENANT)
     assert tenant is not None
     assert (tenant.state, tenant.operation_id, tenant.tier) == (state, None, "BASIC")
 
 
-async def test_an_outcome_of_a_tenant_that_was_seen_meanwhile_moves_nothing(desk: Desk) -> None:
-    """What was opened since holds it."""
+async def test_an_unseen_tenant_is_held_until_its_outcome_is_settled(desk: Desk) -> None:
+    """Nothing else begins meanwhile; the next attempt goes on with it."""
+    attempt = await desk.claimed(PROVISIONED, "done", job="a-stranger's")
+    await desk.hand_back(attempt, ending=ENDED)
+    assert isinstance(await desk.claim(DEPLOYMENT, "a"), Waits)
+    again = await desk.claimed(PROVISIONED, "done", job="a-stranger's")
+    assert again.run.outcome_of == attempt.run.outcome_of
+    await desk.finish(again, ending=ENDED)
+    assert await desk.tenant() == (TenantState.PROVISIONED, None)
+
+
+async def test_an_unseen_tenant_is_let_go_if_its_outcome_could_not_be_handled(desk: Desk) -> None:
+    """As if it had never been heard of; a later attempt begins anew."""
     attempt = await desk.claimed(PROVISIONED, "done")
-    await opened(desk)
-    await desk.finish(attempt, ending=ENDED)
-    assert await desk.tenant() == HELD
-    assert (await desk.run(PROVISIONED, "done")).status == "succeeded"
+    await desk.fail(attempt, lets_go=False)
+    assert await desk.tenant() == (None, None)
+    again = await desk.claimed(PROVISIONED, "done")
+    await desk.finish(again, ending=ENDED)
+    assert await desk.tenant() == (TenantState.PROVISIONED, None)
 
 
-async def test_an_outcome_without_a_tenant_is_worked_on_alone(desk: Desk) -> None:
+async def test_an_outcome_without_a_tenant_is_kept(desk: Desk) -> None:
     """It moves nobody."""
-    attempt = await desk.claimed(PROVISIONED, "done", tenant_id=None)
-    await desk.finish(attempt, ending=ENDED)
+    assert isinstance(await desk.claim(PROVISIONED, "done", tenant_id=None), Noted)
     assert (await desk.run(PROVISIONED, "done")).status == "succeeded"
     assert await desk.tenant() == (None, None)
 

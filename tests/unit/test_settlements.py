@@ -9,6 +9,7 @@ import pytest
 from orchestrator.core.books import Attempt
 from orchestrator.core.claims import Why
 from orchestrator.core.lifecycle import ENDS, TenantState
+from orchestrator.core.operations import Adopted, Orphaned
 from orchestrator.core.records import (
     Failure,
     JobRecord,
@@ -18,7 +19,7 @@ from orchestrator.core.records import (
     Step,
     run_key,
 )
-from orchestrator.core.settlements import Adopted, Orphaned, Settlement, Uncertain, Written
+from orchestrator.core.settlements import Settlement, Uncertain, Written
 from tests.desk import (
     DEPLOYMENT,
     ORDER,

@@ -1,7 +1,7 @@
 """The sweep: what is due is taken up, each for itself; nothing else is touched."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import attrs
@@ -28,6 +28,8 @@ class Hands:
     acts: dict[str, Callable[[], Awaitable[object]]] = attrs.field(factory=dict)
     taken: list[str] = attrs.field(factory=list)
     done: list[str] = attrs.field(factory=list)
+    attended: list[str] = attrs.field(factory=list)
+    trouble: TemporaryError | None = None
 
     async def resume(self, run: str) -> None:
         self.taken.append(run)
@@ -35,8 +37,19 @@ class Hands:
             await self.acts[run]()
         self.done.append(run)
 
+    async def attend(self, operation_ids: Sequence[str]) -> None:
+        self.attended.extend(operation_ids)
+        if operation_ids and self.trouble is not None:
+            raise self.trouble
+
     async def sweep(self, timeout_s: float | None = None) -> Swept:
-        return await sweep(self.desk.ledger, self.desk.clock, self.resume, timeout_s=timeout_s)
+        return await sweep(
+            self.desk.ledger,
+            self.desk.clock,
+            resume=self.resume,
+            attend=self.attend,
+            timeout_s=timeout_s,
+        )
 
 
 async def waiting(desk: Desk, *event_ids: str, pause_s: float = 5) -> list[str]:
@@ -144,12 +157,36 @@ async def test_what_is_not_done_in_time_is_handed_back(desk: Desk) -> None:
     for run in ids:
         hands.acts[run] = slow
     desk.turn(5)
-    swept = await hands.sweep(timeout_s=0)
+    swept = await hands.sweep(timeout_s=0.2)
     assert swept.timed_out
     assert len(handed_back) == len(hands.taken) == 20
     assert hands.done == []
     hands.acts.clear()
     assert await hands.sweep(timeout_s=60) == Swept(26)
+
+
+async def test_operations_are_attended_to_together(desk: Desk) -> None:
+    """Those whose job is to be asked about, and those that are to be reported, as they are due."""
+    attempt = await desk.provision()
+    over = attrs.evolve(await desk.operation(of=attempt), operation_id="over", due_at=desk.later(0))
+    await desk.ledger.put(over)
+    hands = Hands(desk)
+    assert await hands.sweep() == Swept(1)
+    assert hands.attended == ["over"]
+    desk.turn(60)
+    await hands.sweep()
+    assert sorted(hands.attended[1:]) == sorted(["over", attempt.run.operation_id])
+
+
+async def test_a_builder_that_is_down_is_said_after_the_rest(desk: Desk) -> None:
+    """What could be done was done before."""
+    hands = Hands(desk, trouble=TemporaryError("no builder"))
+    await desk.provision()
+    await waiting(desk, *(f"e-{number}" for number in range(120)))
+    desk.turn(60)
+    with pytest.raises(TemporaryError, match="no builder"):
+        await hands.sweep()
+    assert len(hands.done) == 120
 
 
 async def test_a_ledger_that_is_down_is_said(desk: Desk) -> None:
@@ -165,14 +202,14 @@ async def test_a_ledger_that_is_down_is_said(desk: Desk) -> None:
 
 async def test_two_sweeps_at_once_do_the_work_once(desk: Desk) -> None:
     """Both are told of it; the claim decides."""
-    await waiting(desk, "a")
+    (a,) = await waiting(desk, "a")
     desk.turn(5)
     answers: list[object] = []
 
-    async def resume(run: str) -> None:
+    async def claim() -> None:
         answers.append(await desk.claim(ORDER, "a", why=Why.SWEEP))
 
-    sweeps = [sweep(desk.ledger, desk.clock, resume, timeout_s=None) for _ in range(2)]
+    sweeps = [Hands(desk, {a: claim}).sweep() for _ in range(2)]
     assert await asyncio.gather(*sweeps) == [Swept(1), Swept(1)]
     assert [isinstance(answer, Attempt) for answer in answers].count(True) == 1
     assert (await desk.run(ORDER, "a")).attempt == 2
