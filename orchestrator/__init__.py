@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     )
     from orchestrator.core.events import Event
     from orchestrator.core.extension import Extension
+    from orchestrator.core.jobs import JobReport, JobStatus
     from orchestrator.core.records import Job
     from orchestrator.core.registry import HandlerRegistry
     from orchestrator.core.run import Run
@@ -41,6 +42,8 @@ __all__ = [
     "HandlerRegistry",
     "InvalidPayload",
     "Job",
+    "JobReport",
+    "JobStatus",
     "Orchestrator",
     "OrchestratorError",
     "PayloadMismatch",
@@ -75,6 +78,7 @@ _HOMES = {
     ),
     "core.events": ("Event",),
     "core.extension": ("Extension",),
+    "core.jobs": ("JobReport", "JobStatus"),
     "core.records": ("Job",),
     "core.registry": ("HandlerRegistry",),
     "core.run": ("Run",),

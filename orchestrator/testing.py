@@ -2,12 +2,13 @@
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import attrs
 
+from orchestrator.core.jobs import JobReport, JobStatus
 from orchestrator.core.records import Job
 
 
@@ -61,10 +62,14 @@ class StartedJob:
 
 @attrs.define
 class InMemoryBuilder:
-    """A builder that remembers what it started; the same start key never starts twice."""
+    """A builder that remembers what it started; the same start key never starts twice.
+
+    Its jobs run until `finish` ends them, or `forget` has them never have been.
+    """
 
     name: str = "IN_MEMORY"
     started: list[StartedJob] = attrs.field(factory=list)
+    _ended: dict[str, tuple[JobStatus, str | None]] = attrs.field(init=False, factory=dict)
 
     async def start_job(
         self, job_identifier: str, params: Mapping[str, Any], *, start_key: str
@@ -79,6 +84,38 @@ class InMemoryBuilder:
         )
         self.started.append(StartedJob(job, dict(params), start_key))
         return job
+
+    async def find_job(
+        self,
+        *,
+        start_key: str,
+        job_identifier: str,  # noqa: ARG002 - the port's
+        started_after: datetime,  # noqa: ARG002 - the port's
+    ) -> Job | None:
+        return next((one.job for one in self.started if one.start_key == start_key), None)
+
+    async def describe_jobs(self, *, job_ids: Sequence[str]) -> Mapping[str, JobReport]:
+        return {one.job.id: self._report(one) for one in self.started if one.job.id in job_ids}
+
+    async def stop_job(self, *, job_id: str) -> None:
+        if any(one.job.id == job_id for one in self.started):
+            self._ended.setdefault(job_id, (JobStatus.STOPPED, None))
+
+    def finish(
+        self, job_id: str, status: JobStatus = JobStatus.SUCCEEDED, *, message: str | None = None
+    ) -> None:
+        """End a job; `message` is why."""
+        self._ended[job_id] = (status, message)
+
+    def forget(self, job_id: str) -> None:
+        """Have the builder not know the job any more."""
+        self.started = [one for one in self.started if one.job.id != job_id]
+
+    def _report(self, started: StartedJob) -> JobReport:
+        status, message = self._ended.get(started.job.id, (JobStatus.IN_PROGRESS, None))
+        return JobReport(
+            job=started.job, status=status, start_key=started.start_key, message=message
+        )
 
 
 def provisioning_event(

@@ -3,29 +3,39 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, Protocol, cast
 
 import aioboto3
 import attrs
 import pytest
 
 from orchestrator.adapters.codebuild import CodeBuildBuilder
-from orchestrator.core.ports import Builder
+from orchestrator.core.jobs import JobStatus
+from orchestrator.core.ports import Builder, DescribesJobs, FindsJobs, StopsJobs
 from orchestrator.core.records import Job
 from orchestrator.embedded import open_codebuild
+from orchestrator.embedded.codebuild import Outcome
 from orchestrator.testing import InMemoryBuilder
 
 PROJECTS = ("basic-tenant", "standard-tenant")
 LONG_KEY = "k" * 64
 
 
+class FullBuilder(Builder, FindsJobs, DescribesJobs, StopsJobs, Protocol):
+    """A builder that can do all that a builder can."""
+
+
 @attrs.frozen
 class Bench:
-    """A builder, its name, and the way to see what it started: job id -> (project, variables)."""
+    """A builder, its name, the way to see what it started (job id -> project, variables), and
+    the ways to end a job and to have it never have been."""
 
-    builder: Builder
+    builder: FullBuilder
     name: str
     started: Callable[[], Mapping[str, tuple[str, set[str]]]]
+    finish: Callable[[str, JobStatus, str], None]
+    forget: Callable[[str], None]
 
     async def start(
         self, start_key: str, project: str = "basic-tenant", **params: Any
@@ -40,7 +50,10 @@ async def open_in_memory() -> AsyncIterator[Bench]:
     def started() -> Mapping[str, tuple[str, set[str]]]:
         return {job.job.id: (job.job.job_identifier, set(job.params)) for job in builder.started}
 
-    yield Bench(builder, "MINE", started)
+    def finish(job_id: str, status: JobStatus, message: str) -> None:
+        builder.finish(job_id, status, message=message)
+
+    yield Bench(builder, "MINE", started, finish, builder.forget)
 
 
 @asynccontextmanager
@@ -62,7 +75,11 @@ async def open_code_build() -> AsyncIterator[Bench]:
                 for build in stand_in.builds.values()
             }
 
-        yield Bench(CodeBuildBuilder(opened, name="MINE"), "MINE", started)
+        def finish(job_id: str, status: JobStatus, message: str) -> None:
+            stand_in.finish(job_id, cast("Outcome", status.value), reason=message)
+
+        builder = CodeBuildBuilder(opened, name="MINE")
+        yield Bench(builder, "MINE", started, finish, stand_in.remove_build)
 
 
 @pytest.fixture(
@@ -117,3 +134,69 @@ async def test_a_job_may_have_no_parameters(bench: Bench) -> None:
     job = await bench.start("key-1")
     assert job is not None
     assert bench.started() == {job.id: ("basic-tenant", set())}
+
+
+async def started(bench: Bench, start_key: str = "op-1") -> Job:
+    """A job that carries its start key, as each of ours does."""
+    job = await bench.start(start_key, ORCHESTRATOR_RUN_ID=start_key)
+    assert job is not None
+    return job
+
+
+async def test_a_job_is_found_by_its_start_key(bench: Bench) -> None:
+    """And none by the key of another start."""
+    job = await started(bench)
+    long_ago = datetime(2000, 1, 1, tzinfo=UTC)
+    for start_key, found in (("op-1", job), ("op-2", None)):
+        assert found == await bench.builder.find_job(
+            start_key=start_key, job_identifier="basic-tenant", started_after=long_ago
+        )
+
+
+async def test_jobs_are_described_together(bench: Bench) -> None:
+    """Each under its id, with its start key; one that isn't there is left out."""
+    jobs = [await started(bench, f"op-{number}") for number in range(3)]
+    bench.forget(jobs[1].id)
+    described = await bench.builder.describe_jobs(job_ids=[*(job.id for job in jobs), "none:1"])
+    assert set(described) == {jobs[0].id, jobs[2].id}
+    for number, job in ((0, jobs[0]), (2, jobs[2])):
+        report = described[job.id]
+        assert (report.job, report.start_key) == (job, f"op-{number}")
+        assert (report.status, report.is_over, report.reason) == ("IN_PROGRESS", False, None)
+
+
+async def test_no_jobs_are_described_without_asking_for_any(bench: Bench) -> None:
+    """An empty question is no error."""
+    assert await bench.builder.describe_jobs(job_ids=[]) == {}
+
+
+async def test_more_jobs_are_described_than_fit_one_request(bench: Bench) -> None:
+    """CodeBuild takes a hundred ids at once."""
+    jobs = [await started(bench, f"op-{number}") for number in range(101)]
+    described = await bench.builder.describe_jobs(job_ids=[job.id for job in jobs])
+    assert set(described) == {job.id for job in jobs}
+
+
+@pytest.mark.parametrize("status", [one for one in JobStatus if one is not JobStatus.IN_PROGRESS])
+async def test_a_job_that_is_over_says_how_and_why(bench: Bench, status: JobStatus) -> None:
+    """In its builder's words."""
+    job = await started(bench)
+    bench.finish(job.id, status, "the cause")
+    report = (await bench.builder.describe_jobs(job_ids=[job.id]))[job.id]
+    assert (report.status, report.is_over) == (status, True)
+    assert report.succeeded is (status is JobStatus.SUCCEEDED)
+    assert report.succeeded or "the cause" in (report.reason or "")
+
+
+async def test_a_job_is_stopped(bench: Bench) -> None:
+    """Also if it is told twice; one that is over or gone is left alone."""
+    job, over, gone = [await started(bench, f"op-{number}") for number in range(3)]
+    bench.finish(over.id, JobStatus.FAILED, "")
+    bench.forget(gone.id)
+    for one in (job, job, over, gone):
+        await bench.builder.stop_job(job_id=one.id)
+    described = await bench.builder.describe_jobs(job_ids=[job.id, over.id, gone.id])
+    assert {job_id: report.status for job_id, report in described.items()} == {
+        job.id: "STOPPED",
+        over.id: "FAILED",
+    }

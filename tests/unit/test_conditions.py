@@ -12,14 +12,17 @@ from orchestrator.core.conditions import (
     is_claimable,
     is_due,
     is_free,
+    is_gone_for_good,
     is_lease_over,
     is_mine,
     is_none_certain,
+    is_overdue,
     is_secured,
     is_unseen,
     last_possible_send,
     may_let_go,
     may_open,
+    may_post,
     may_record,
     works_on,
 )
@@ -28,6 +31,7 @@ from orchestrator.core.records import (
     Job,
     OperationRecord,
     OperationState,
+    Report,
     RunRecord,
     RunStatus,
     TenantRecord,
@@ -287,3 +291,39 @@ def test_a_lease_without_allowance_ends_on_time(
     terms = attrs.evolve(TERMS, skew_s=0)
     assert ask(run(lease_until=at(0.001)), NOW, terms) is False
     assert ask(run(lease_until=NOW), NOW, terms) is True
+
+
+@pytest.mark.parametrize(
+    ("since_s", "overdue"), [(None, False), (-7199, False), (-7200, True), (-9000, True)]
+)
+def test_a_job_is_overdue_after_its_deadline(since_s: float | None, overdue: bool) -> None:
+    """It counts from when the job became known; without one there is nothing to wait for."""
+    since = None if since_s is None else NOW + timedelta(seconds=since_s)
+    operation = attrs.evolve(OPERATION, job_since=since)
+    assert is_overdue(operation, NOW, Terms(deadline_s=7200)) is overdue
+
+
+@pytest.mark.parametrize(("since_s", "gone"), [(None, False), (-61, False), (-62, True)])
+def test_a_job_is_gone_once_it_should_long_be_seen(since_s: float | None, gone: bool) -> None:
+    """A builder that has just started it may not show it yet, by a clock that may be off."""
+    since = None if since_s is None else NOW + timedelta(seconds=since_s)
+    operation = attrs.evolve(OPERATION, job_since=since)
+    assert is_gone_for_good(operation, NOW, TERMS) is gone
+
+
+@pytest.mark.parametrize(
+    ("report", "due_s", "may"),
+    [
+        (Report(url="u", body={}), 0, True),
+        (Report(url="u", body={}), 1, False),
+        (Report(url="u", body={}), None, False),
+        (Report(url="u", body={}, done_at=NOW), 0, False),
+        (None, 0, False),
+    ],
+)
+def test_a_report_is_posted_by_one_at_a_time(
+    report: Report | None, due_s: float | None, may: bool
+) -> None:
+    """While one posts it, it is due only later; what is done is done."""
+    due_at = None if due_s is None else NOW + timedelta(seconds=due_s)
+    assert may_post(attrs.evolve(OPERATION, report=report, due_at=due_at), NOW) is may

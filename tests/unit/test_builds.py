@@ -1,0 +1,152 @@
+"""CodeBuild's two ways to tell of a build come to the same, and to nothing that is secret."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.core.builds import describe_build, read_state_change, without_environment
+from orchestrator.core.jobs import JobReport, JobStatus
+from orchestrator.core.records import Job
+from orchestrator.embedded import Build
+
+SAMPLES = Path(__file__).parents[1] / "samples"
+
+
+def sample() -> dict[str, Any]:
+    event: dict[str, Any] = json.loads((SAMPLES / "codebuild_build_state_change.json").read_text())
+    return event
+
+
+def build(status: str = "FAILED", **changes: Any) -> Build:
+    overrides = [{"name": "ORCHESTRATOR_RUN_ID", "value": "op-1", "type": "PLAINTEXT"}]
+    made = Build(
+        id="standard-tenant:1",
+        project="standard-tenant",
+        number=1,
+        place=1,
+        parameters={"environmentVariablesOverride": overrides},
+        started=1.0,
+    )
+    made.status = status  # type: ignore[assignment]
+    made.ended = None if status == "IN_PROGRESS" else 2.0
+    for name, value in changes.items():
+        setattr(made, name, value)
+    return made
+
+
+def test_the_sample_is_read() -> None:
+    """The build's id is the one that StartBuild gave, not the ARN."""
+    report = read_state_change(sample()["detail"])
+    assert report == JobReport(
+        job=Job(
+            id="premium-tenant:5d2c9f60-7b31-4e8a-a1d4-93f0c6b7e812",
+            builder="CODE_BUILD",
+            job_identifier="premium-tenant",
+            log_url=sample()["detail"]["additional-information"]["logs"]["deep-link"],
+        ),
+        status=JobStatus.FAILED,
+        start_key="start-7",
+        phase="BUILD",
+        message="terraform apply. Reason: exit status 1",
+        exported={"APP_PLANE_URL": "https://harbour.example/start"},
+    )
+
+
+@pytest.mark.parametrize("status", list(JobStatus))
+def test_both_ways_say_the_same(status: JobStatus) -> None:
+    """What the API answers, and what its event tells."""
+    made = build(status.value, reason="exit status 1", exported={"URL": "https://a.example"})
+    told = read_state_change(made.as_state_change())
+    assert told == describe_build(made.as_document())
+    assert told is not None
+    assert (told.status, told.start_key) == (status, "op-1")
+    assert told.exported == {"URL": "https://a.example"}
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        ("SUCCEEDED", None),
+        ("IN_PROGRESS", None),
+        ("FAILED", "The job standard-tenant:1 failed in BUILD: exit status 1."),
+        ("FAULT", "The job standard-tenant:1 broke down in BUILD: exit status 1."),
+        ("TIMED_OUT", "The job standard-tenant:1 timed out in BUILD: exit status 1."),
+        ("STOPPED", "The job standard-tenant:1 was stopped in BUILD: exit status 1."),
+    ],
+)
+def test_the_reason_is_a_sentence(status: str, reason: str | None) -> None:
+    """It names the job, what became of it, the phase, and what CodeBuild says of that."""
+    report = describe_build(build(status, reason="exit status 1").as_document())
+    assert report.reason == reason
+
+
+def test_a_reason_needs_neither_phase_nor_message() -> None:
+    """Some builds end without either."""
+    document = {**build("STOPPED").as_document(), "phases": []}
+    assert describe_build(document).reason == "The job standard-tenant:1 was stopped."
+
+
+@pytest.mark.parametrize(
+    ("contexts", "message"),
+    [
+        (["COMMAND_EXECUTION_ERROR: Error while executing: a. Reason: exit 1"], "Error while"),
+        ([": ", "YAML_FILE_ERROR: no such file"], "no such file"),
+        ([": "], None),
+        ([], None),
+        (None, None),
+        (["Build has timed out"], "Build has timed out"),
+        ([{"odd": 1}, 7, "CODE: words"], "words"),
+    ],
+)
+def test_a_phases_context_is_text(contexts: Any, message: str | None) -> None:
+    """A code and a message; an empty one is a colon."""
+    detail = build().as_state_change()
+    detail["additional-information"]["phases"] = [
+        {"phase-type": "BUILD", "phase-status": "FAILED", "phase-context": contexts}
+    ]
+    report = read_state_change(detail)
+    assert report is not None
+    assert (report.message or "")[: len(message or "")] == (message or "")
+    assert (report.message is None) == (message is None)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"build-id": None},
+        {"build-id": ""},
+        {"build-id": 7},
+        {"build-status": None},
+        {"build-status": "ODD"},
+        {"build-status": []},
+    ],
+)
+def test_what_names_no_build_is_none(changes: dict[str, Any]) -> None:
+    """Nobody's business, and no error."""
+    assert read_state_change({**build().as_state_change(), **changes}) is None
+
+
+@pytest.mark.parametrize("odd", [None, "text", 7, [], [None, "a", 1], {"a": 1}])
+@pytest.mark.parametrize(
+    "field", ["environment", "exported-environment-variables", "logs", "phases", "all"]
+)
+def test_odd_details_are_read_past(field: str, odd: Any) -> None:
+    """The build and its status are what counts."""
+    detail = build("SUCCEEDED").as_state_change()
+    if field == "all":
+        detail["additional-information"] = odd
+    else:
+        detail["additional-information"][field] = odd
+    report = read_state_change(detail)
+    assert report is not None
+    assert report.succeeded
+
+
+def test_a_state_change_is_passed_on_without_its_environment() -> None:
+    """In an envelope or without one."""
+    for value in (sample(), sample()["detail"]):
+        shown = json.dumps(without_environment(value))
+        assert "start-7" not in shown
+        assert "APP_PLANE_URL" in shown

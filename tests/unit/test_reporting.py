@@ -1,0 +1,319 @@
+"""The report of an operation's end: sent by one at a time, until it is accepted or refused."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import timedelta
+from typing import Any
+
+import attrs
+import pytest
+
+from orchestrator.core.errors import TemporaryError
+from orchestrator.core.lifecycle import ENDS, Kind, TenantState
+from orchestrator.core.records import OperationRecord, Report
+from orchestrator.core.reporting import Reporter, report_body
+from tests.desk import DEPLOYMENT, PROVISIONED, PROVISIONING, SENT_AT, Desk
+
+URL = "https://control.example/webhook"
+BODY = report_body("t-1", succeeded=True, resources=[], app_plane_url=None)
+DEPLOYED = "TENANT_DEPLOYMENT_SUCCESS"
+Answer = int | TemporaryError
+UNKNOWN = TemporaryError("no answer")
+NOT_SENT = TemporaryError("nobody there", nothing_done=True)
+
+
+@attrs.define
+class FakeWebhook:
+    """Answers in turn; remembers what it got."""
+
+    answers: list[Answer]
+    posted: list[tuple[str, str, Mapping[str, str]]] = attrs.field(factory=list)
+    meanwhile: Callable[[], Awaitable[object]] | None = None
+
+    async def post(self, *, url: str, text: str, headers: Mapping[str, str]) -> int:
+        self.posted.append((url, text, headers))
+        if self.meanwhile is not None:
+            await self.meanwhile()
+        answer = self.answers.pop(0)
+        if isinstance(answer, TemporaryError):
+            raise answer
+        return answer
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk()
+
+
+async def ended(desk: Desk, **settlement: Any) -> str:
+    """A provisioning is over and its report noted; the operation's id."""
+    opener = await desk.claimed(PROVISIONING, "a", key="k", as_of=SENT_AT)
+    await desk.finish(opener, desk.job("b-1"))
+    outcome = await desk.claimed(PROVISIONED, "done")
+    report = Report(url=URL, body=BODY)
+    await desk.finish(outcome, ending=ENDS[PROVISIONED], report=report, note="Done.", **settlement)
+    return opener.run.operation_id
+
+
+async def standing(desk: Desk) -> tuple[OperationRecord, Report]:
+    operation = await desk.operation("k")
+    assert operation.report is not None
+    return operation, operation.report
+
+
+async def note(desk: Desk) -> str | None:
+    return (await desk.run(PROVISIONED, "done")).note
+
+
+def reporter(desk: Desk, *answers: Answer) -> tuple[Reporter, FakeWebhook]:
+    webhook = FakeWebhook(list(answers))
+    return Reporter(books=desk.books, webhook=webhook), webhook
+
+
+async def test_an_accepted_report_is_done(desk: Desk) -> None:
+    """Signed with the credentials of the request, which are erased; the timeline says it."""
+    sender, webhook = reporter(desk, 204)
+    await sender.send(await ended(desk))
+    ((url, text, headers),) = webhook.posted
+    assert (url, json.loads(text)) == (URL, BODY)
+    assert set(headers) == {"Content-Type", "x-signature", "x-timestamp"}
+    operation, report = await standing(desk)
+    assert (report.done_at, report.trouble, report.tries) == (desk.clock.now(), None, 1)
+    assert (operation.credentials, operation.due_at) == (None, None)
+    assert await note(desk) == "Done. The control plane was told."
+
+
+async def test_what_is_done_is_not_sent_again(desk: Desk) -> None:
+    """Whoever asks, and whenever."""
+    sender, webhook = reporter(desk, 204)
+    operation_id = await ended(desk)
+    await sender.send(operation_id)
+    desk.turn(10_000)
+    await sender.send(operation_id)
+    assert len(webhook.posted) == 1
+
+
+async def test_there_may_be_nothing_to_send(desk: Desk) -> None:
+    """No such operation, one that is open, one without a report."""
+    sender, webhook = reporter(desk)
+    await sender.send("nobody")
+    opener = await desk.provision()
+    await sender.send(opener.run.operation_id)
+    await desk.end(PROVISIONED, "done")
+    await sender.send(opener.run.operation_id)
+    assert webhook.posted == []
+
+
+async def test_without_credentials_nothing_is_noted(desk: Desk) -> None:
+    """It could not be signed."""
+    opener = await desk.provision()
+    outcome = await desk.claimed(PROVISIONED, "done")
+    await desk.finish(outcome, ending=ENDS[PROVISIONED], report=Report(url=URL, body=BODY))
+    operation = await desk.operation(of=opener)
+    assert (operation.report, operation.due_at) == (None, None)
+
+
+@pytest.mark.parametrize("status", [200, 204, 299])
+async def test_these_answers_are_success(desk: Desk, status: int) -> None:
+    """204 is the one that is promised."""
+    sender, _ = reporter(desk, status)
+    await sender.send(await ended(desk))
+    assert (await standing(desk))[1].done_at is not None
+
+
+@pytest.mark.parametrize(("status", "said"), [(401, "expired"), (422, "it answered 422")])
+async def test_these_answers_are_final(desk: Desk, status: int, said: str) -> None:
+    """It will be no better another time: given up, for people to see."""
+    sender, webhook = reporter(desk, status)
+    operation_id = await ended(desk)
+    await sender.send(operation_id)
+    operation, report = await standing(desk)
+    assert report.done_at is not None
+    assert said in (report.trouble or "")
+    assert said in (await note(desk) or "")
+    assert operation.credentials is None
+    desk.turn(10_000)
+    await sender.send(operation_id)
+    assert len(webhook.posted) == 1
+
+
+@pytest.mark.parametrize("answer", [300, 302, 400, 403, 404, 408, 429, 500, 502, 503, UNKNOWN])
+async def test_the_rest_is_tried_again(desk: Desk, answer: Answer) -> None:
+    """The credentials are kept, and the report is due after a pause."""
+    sender, _ = reporter(desk, answer, 204)
+    operation_id = await ended(desk)
+    await sender.send(operation_id)
+    operation, report = await standing(desk)
+    assert (report.done_at, report.tries) == (None, 1)
+    assert report.trouble is not None
+    assert operation.credentials is not None
+    assert operation.due_at == desk.later(5)
+    desk.turn(5)
+    await sender.send(operation_id)
+    assert (await standing(desk))[1].done_at == desk.clock.now()
+
+
+async def test_pauses_double_up_to_five_minutes(desk: Desk) -> None:
+    """A control plane that is down for hours is not asked each 5 s."""
+    sender, _ = reporter(desk, *[503] * 9)
+    operation_id = await ended(desk)
+    pauses = []
+    for _ in range(9):
+        await sender.send(operation_id)
+        due_at = (await standing(desk))[0].due_at
+        assert due_at is not None
+        pauses.append((due_at - desk.clock.now()).total_seconds())
+        desk.clock.turn(pauses[-1])
+    assert pauses == [5, 10, 20, 40, 80, 160, 300, 300, 300]
+
+
+async def test_each_attempt_is_signed_anew(desk: Desk) -> None:
+    """The other side allows 20 s of difference."""
+    sender, webhook = reporter(desk, 503, 204)
+    operation_id = await ended(desk)
+    await sender.send(operation_id)
+    desk.turn(3600)
+    await sender.send(operation_id)
+    (_, first, before), (_, second, after) = webhook.posted
+    assert first == second
+    assert int(after["x-timestamp"]) - int(before["x-timestamp"]) == 3_600_000
+    assert before["x-signature"] != after["x-signature"]
+
+
+@pytest.mark.parametrize(
+    ("answers", "is_told"),
+    [
+        ([UNKNOWN, 401], True),
+        ([500, 401], True),
+        ([502, 401], True),
+        ([504, 401], True),
+        ([UNKNOWN, NOT_SENT, 503, 401], True),
+        ([NOT_SENT, 401], False),
+        ([503, 401], False),
+        ([429, 401], False),
+        ([404, NOT_SENT, 401], False),
+    ],
+)
+async def test_401_may_mean_that_it_was_told_before(
+    desk: Desk, answers: list[Answer], is_told: bool
+) -> None:
+    """After an attempt whose answer nobody knows the other side refuses what it has accepted."""
+    sender, _ = reporter(desk, *answers)
+    operation_id = await ended(desk)
+    for _ in answers:
+        await sender.send(operation_id)
+        desk.turn(300)
+    report = (await standing(desk))[1]
+    assert report.done_at is not None
+    assert (report.trouble is None) is is_told
+
+
+async def test_a_process_that_dies_while_it_posts_may_have_told(desk: Desk) -> None:
+    """Whoever comes next, a minute later, takes a 401 for that."""
+    sender, _ = reporter(desk, 401)
+    dying = FakeWebhook([204])
+    operation_id = await ended(desk)
+
+    async def die() -> None:
+        raise asyncio.CancelledError
+
+    dying.meanwhile = die
+    with pytest.raises(asyncio.CancelledError):
+        await Reporter(books=desk.books, webhook=dying).send(operation_id)
+    desk.turn(59)
+    await sender.send(operation_id)
+    assert (await standing(desk))[1].done_at is None
+    desk.turn(1)
+    await sender.send(operation_id)
+    report = (await standing(desk))[1]
+    assert (report.tries, report.trouble) == (2, None)
+    assert report.done_at is not None
+
+
+async def test_two_who_send_at_once_send_one(desk: Desk) -> None:
+    """The second finds it begun."""
+    operation_id = await ended(desk)
+    second, other = reporter(desk.beside(), 204)
+    first, webhook = reporter(desk, 204)
+    webhook.meanwhile = lambda: second.send(operation_id)
+    await first.send(operation_id)
+    assert (len(webhook.posted), len(other.posted)) == (1, 0)
+
+
+async def test_an_answer_that_comes_too_late_changes_nothing(desk: Desk) -> None:
+    """A later attempt was begun meanwhile; its answer counts."""
+    operation_id = await ended(desk)
+    first, slow = reporter(desk, 422)
+    second, _ = reporter(desk, 204)
+
+    async def take_long() -> None:
+        desk.turn(61)
+        await second.send(operation_id)
+
+    slow.meanwhile = take_long
+    await first.send(operation_id)
+    report = (await standing(desk))[1]
+    assert (report.tries, report.trouble) == (2, None)
+
+
+async def test_a_report_of_what_was_begun_again_is_dropped(desk: Desk) -> None:
+    """The control plane waits for how the new start ends."""
+    operation_id = await ended(desk)
+    operation, _ = await standing(desk)
+    await desk.ledger.put(attrs.evolve(operation, report=None, due_at=None, start_number=2))
+    sender, webhook = reporter(desk)
+    await sender.send(operation_id)
+    assert webhook.posted == []
+
+
+async def test_a_deployments_report_takes_the_provisionings_secret(desk: Desk) -> None:
+    """It is the end of what the control plane asked for; then neither has it any more."""
+    opener = await desk.claimed(PROVISIONING, "a", key="k", as_of=SENT_AT)
+    await desk.finish(opener, desk.job("b-1"))
+    await desk.end(PROVISIONED, "done")
+    before = opener.run.operation_id
+    request = attrs.evolve(
+        desk.request(DEPLOYMENT, "d", key=f"{before}-1"), follows=before, credentials=None
+    )
+    deployment = await desk.books.claim(request)
+    assert not isinstance(deployment, Exception)
+    held = await desk.operation(f"{before}-1", kind=Kind.DEPLOYMENT)
+    assert held.credentials == (await desk.operation("k")).credentials
+    assert held.credentials is not None
+    await desk.ledger.put(attrs.evolve(held, job=desk.job("b-2")))
+    outcome = await desk.claimed(DEPLOYED, "deployed")
+    report = Report(url=URL, body=BODY)
+    await desk.finish(outcome, ending=ENDS[DEPLOYED], report=report)
+    assert (await desk.tenant())[0] is TenantState.ACTIVE
+    sender, _ = reporter(desk, 204)
+    await sender.send(held.operation_id)
+    for key, kind in (("k", Kind.PROVISIONING), (f"{before}-1", Kind.DEPLOYMENT)):
+        assert (await desk.operation(key, kind=kind)).credentials is None
+
+
+def test_a_body_is_what_the_webhook_reads() -> None:
+    """Its fields in their order, and no URL where none is known."""
+    resources = [{"type": "bucket", "metadata": {"bucket": "b", "path": "p"}}]
+    body = report_body("t-1", succeeded=False, resources=resources, app_plane_url="https://a")
+    assert json.dumps(body) == json.dumps(
+        {
+            "initiatorId": "t-1",
+            "type": 0,
+            "data": {"status": 0, "resources": resources, "appPlaneUrl": "https://a"},
+        }
+    )
+    assert BODY == {"initiatorId": "t-1", "type": 0, "data": {"status": 1, "resources": []}}
+
+
+def test_a_body_that_cannot_be_signed_is_refused() -> None:
+    """Before it is kept."""
+    with pytest.raises(ValueError, match=r"size"):
+        report_body("t-1", succeeded=True, resources=[{"size": 1.5}], app_plane_url=None)
+
+
+def test_the_pause_of_an_attempt_outlasts_its_answer() -> None:
+    """`callback.timeout_s` is at most 30 s, and nobody else tries for 60 s."""
+    from orchestrator.core.operations import POSTING_S
+
+    assert timedelta(seconds=POSTING_S) > timedelta(seconds=30)
