@@ -1,0 +1,192 @@
+"""Operations under way: a job is looked at, told to stop, and ends a run that opened nothing."""
+
+import attrs
+import pytest
+
+from orchestrator.core.jobs import JobReport, JobStatus
+from orchestrator.core.operations import (
+    Adopted,
+    Orphaned,
+    ask_to_stop,
+    begin_look,
+    end_alone,
+)
+from orchestrator.core.records import OperationRecord, OperationState
+from tests.desk import ORDER, PROVISIONED, PROVISIONING, SENT_AT, TENANT, Desk, operation_id
+
+WANTED = operation_id("k")
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk()
+
+
+async def under_way(desk: Desk) -> OperationRecord:
+    await desk.finish(await desk.claimed(PROVISIONING, "a", key="k"), desk.job("b-1"))
+    return await desk.operation("k")
+
+
+async def look(desk: Desk, wanted: str = WANTED) -> OperationRecord | None:
+    return await desk.books.decide(lambda view: begin_look(view, wanted, desk.terms))
+
+
+async def stop(desk: Desk, reason: str = "enough", *, number: int = 1) -> OperationRecord | None:
+    return await desk.books.decide(lambda view: ask_to_stop(view, WANTED, number, reason))
+
+
+async def adopt(desk: Desk, job_id: str = "b-1", *, number: int = 1) -> Adopted | Orphaned:
+    job = desk.job(job_id)
+    return await desk.books.adopt(operation_id=WANTED, number=number, job=job)
+
+
+async def test_a_job_is_due_for_a_look_from_when_it_is_known(desk: Desk) -> None:
+    """After the pause between two looks; its deadline counts from there, too."""
+    desk.turn(10)
+    operation = await under_way(desk)
+    assert (operation.job_since, operation.due_at) == (desk.clock.now(), desk.later(60))
+
+
+async def test_only_one_looks_at_a_time(desk: Desk) -> None:
+    """Whoever begins has it due again later, for everybody."""
+    await under_way(desk)
+    assert await look(desk) is None
+    desk.turn(60)
+    begun = await look(desk)
+    assert begun is not None
+    assert begun.due_at == desk.later(60)
+    assert await look(desk.beside()) is None
+    desk.turn(60)
+    assert await look(desk.beside()) is not None
+
+
+async def test_two_looks_at_once_are_one(desk: Desk) -> None:
+    """The second finds that the first has begun."""
+    await under_way(desk)
+    desk.turn(60)
+    seen = []
+
+    async def another() -> None:
+        seen.append(await look(desk.beside()))
+
+    desk.ledger.before_commit.append(another)
+    assert await look(desk) is None
+    assert seen[0] is not None
+
+
+async def test_there_is_nothing_to_look_at(desk: Desk) -> None:
+    """No operation, none with a job, none that is open."""
+    assert await look(desk, "none") is None
+    await desk.claimed(PROVISIONING, "a", key="k")
+    desk.turn(600)
+    assert await look(desk) is None
+    operation = attrs.evolve(await desk.operation("k"), due_at=desk.clock.now())
+    await desk.ledger.put(operation)
+    assert await look(desk) is None
+    over = attrs.evolve(operation, job=desk.job("b-1"), state=OperationState.OVER)
+    await desk.ledger.put(over)
+    assert await look(desk) is None
+
+
+async def test_an_operation_that_is_over_is_due_no_more(desk: Desk) -> None:
+    """Its job has ended."""
+    await under_way(desk)
+    await desk.end(PROVISIONED, "done")
+    assert (await desk.operation("k")).due_at is None
+
+
+async def test_the_first_reason_to_stop_counts(desk: Desk) -> None:
+    """The second finds it asked for already."""
+    await under_way(desk)
+    first, second = await stop(desk, "enough"), await stop(desk, "too long")
+    assert first is not None
+    assert second is not None
+    assert (first.stop_reason, second.stop_reason) == ("enough", "enough")
+
+
+async def test_only_what_goes_on_is_stopped(desk: Desk) -> None:
+    """At the start that was meant."""
+    assert await stop(desk) is None
+    await under_way(desk)
+    assert await stop(desk, number=2) is None
+    await desk.end(PROVISIONED, "done")
+    assert await stop(desk) is None
+
+
+async def test_a_job_that_is_to_be_stopped_is_due_at_once(desk: Desk) -> None:
+    """It was asked for before the job was known."""
+    attempt = await desk.claimed(PROVISIONING, "a", key="k")
+    await stop(desk)
+    await desk.finish(attempt, desk.job("b-1"))
+    assert (await desk.operation("k")).due_at == desk.clock.now()
+    begun = await look(desk)
+    assert begun is not None
+    assert begun.stop_reason == "enough"
+
+
+async def test_a_run_that_goes_on_hears_that_it_is_to_stop(desk: Desk) -> None:
+    """Its next attempt, and no other run's."""
+    attempt = await desk.claimed(PROVISIONING, "a", key="k")
+    await stop(desk)
+    await desk.hand_back(attempt)
+    desk.turn(5)
+    assert (await desk.claimed(PROVISIONING, "a", key="k")).stop_reason == "enough"
+
+
+async def test_the_next_opening_is_not_stopped(desk: Desk) -> None:
+    """The reason was the start's."""
+    attempt = await desk.claimed(PROVISIONING, "a", key="k")
+    await stop(desk)
+    await desk.fail(attempt)
+    again = await desk.claimed(PROVISIONING, "b", key="k")
+    assert again.stop_reason is None
+    assert (await desk.operation("k")).stop_reason is None
+
+
+async def test_a_job_is_adopted_by_the_start_that_made_it(desk: Desk) -> None:
+    """And looked after from then on; whoever comes again finds it there."""
+    attempt = await desk.claimed(PROVISIONING, "a", key="k", as_of=SENT_AT)
+    assert isinstance(await adopt(desk), Adopted)
+    operation = await desk.operation("k")
+    assert (operation.job, operation.due_at) == (desk.job("b-1"), desk.later(60))
+    assert (await desk.books.find_job("IN_MEMORY", "b-1")) is not None
+    assert isinstance(await adopt(desk), Adopted)
+    assert isinstance(await adopt(desk, "b-2"), Orphaned)
+    await desk.finish(attempt, desk.job("b-1"))
+    assert (await desk.operation("k")).job == desk.job("b-1")
+
+
+@pytest.mark.parametrize("number", [0, 2])
+async def test_a_job_of_another_start_is_an_orphan(desk: Desk, number: int) -> None:
+    """The operation may have been opened again since."""
+    await desk.claimed(PROVISIONING, "a", key="k")
+    assert isinstance(await adopt(desk, number=number), Orphaned)
+
+
+@pytest.mark.parametrize(
+    ("reason", "note"), [(None, "The job b-1 succeeded."), ("It broke.", "It broke.")]
+)
+async def test_the_job_of_a_run_of_its_own_ends_on_the_run(
+    desk: Desk, reason: str | None, note: str
+) -> None:
+    """It holds no tenant; the run says how it ended, and where to look. Once."""
+    attempt = await desk.claimed(ORDER, "a")
+    job = attrs.evolve(desk.job("b-1"), log_url="https://log")
+    await desk.finish(attempt, job)
+    own = attempt.run.operation_id
+    status = JobStatus.FAILED if reason else JobStatus.SUCCEEDED
+    report = JobReport(job=job, status=status)
+    for first in (True, False):
+        ended = await desk.books.decide(lambda view: end_alone(view, own, report, reason))
+        assert ended is first
+    operation, run = await desk.operation(of=attempt), await desk.run(ORDER, "a")
+    assert (operation.state, operation.succeeded) == (OperationState.OVER, reason is None)
+    assert (operation.reason, operation.due_at) == (reason, None)
+    assert (run.status, run.note, run.link) == ("succeeded", note, "https://log")
+
+
+async def test_a_tenants_operation_does_not_end_like_that(desk: Desk) -> None:
+    """Its end is an event."""
+    operation = await under_way(desk)
+    assert operation.tenant_id == TENANT
+    assert await desk.books.decide(lambda view: end_alone(view, WANTED, None, "no")) is False
