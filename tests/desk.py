@@ -16,12 +16,12 @@ from typing import Any
 import attrs
 
 from orchestrator.adapters.memory import InMemoryLedger
-from orchestrator.core import claims
+from orchestrator.core.answers import Claim, ClaimRequest, Outcome, Why
 from orchestrator.core.books import Attempt, Books
-from orchestrator.core.claims import Claim, ClaimRequest, Outcome, Why
 from orchestrator.core.conditions import Terms
 from orchestrator.core.events import Event
 from orchestrator.core.lifecycle import ENDS, OPENS, Kind, TenantState
+from orchestrator.core.operations import Orphaned
 from orchestrator.core.parcels import pack_event
 from orchestrator.core.records import (
     Credentials,
@@ -34,7 +34,7 @@ from orchestrator.core.records import (
     RunStatus,
     TenantRecord,
 )
-from orchestrator.core.operations import Orphaned
+from orchestrator.core.records import operation_id as operation_id_of
 from orchestrator.core.settlements import FollowUp, Settlement, Uncertain, Written
 from orchestrator.testing import ManualClock
 from tests.ledgers import find_operation, find_run
@@ -254,7 +254,7 @@ def run_id(event_type: str, event_id: str) -> str:
 
 
 def operation_id(key: str, kind: Kind = Kind.PROVISIONING) -> str:
-    return claims.operation_id(TENANT, kind, key)
+    return operation_id_of(TENANT, kind, key)
 
 
 def credentials(event_id: str, as_of: datetime) -> Credentials:

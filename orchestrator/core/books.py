@@ -16,7 +16,8 @@ from typing import Any, TypeVar, cast
 import attrs
 import structlog
 
-from orchestrator.core import claims, operations, settlements
+from orchestrator.core import answers, operations, settlements
+from orchestrator.core.claims import claim
 from orchestrator.core.conditions import Terms
 from orchestrator.core.errors import EventTooLarge, OrchestratorError, TakenOver, TemporaryError
 from orchestrator.core.operations import Adopted, Orphaned
@@ -56,7 +57,7 @@ class Books:
     clock: Clock
     terms: Terms
 
-    async def claim(self, request: claims.ClaimRequest) -> "Attempt | claims.Unclaimed":
+    async def claim(self, request: answers.ClaimRequest) -> "Attempt | answers.Unclaimed":
         """Take the event's run in hand, or say why it isn't ours.
 
         Raises:
@@ -67,8 +68,8 @@ class Books:
         if limit is not None and len(request.payload.data) > limit:
             raise EventTooLarge(len(request.payload.data), limit)
         view = View(self.clock.now(), guessed_absent=request.likely_absent)
-        outcome = await self.carry_out(view, lambda view: claims.claim(view, request, self.terms))
-        if isinstance(outcome, claims.Claimed):
+        outcome = await self.carry_out(view, lambda view: claim(view, request, self.terms))
+        if isinstance(outcome, answers.Claimed):
             return Attempt(self, view, outcome.run, stop_reason=outcome.stop_reason)
         return outcome
 

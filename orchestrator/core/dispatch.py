@@ -13,10 +13,10 @@ from typing import Any, Protocol, TypeVar
 import attrs
 import structlog
 
-from orchestrator.core import claims
+from orchestrator.core import answers
+from orchestrator.core.answers import ClaimRequest, Why
 from orchestrator.core.books import Attempt, held
 from orchestrator.core.builds import CODE_BUILD, read_state_change, without_environment
-from orchestrator.core.claims import ClaimRequest, Why, is_operation_id
 from orchestrator.core.envelopes import Body, Delivery, parse_event
 from orchestrator.core.errors import (
     BeingHandled,
@@ -48,7 +48,7 @@ from orchestrator.core.payloads import (
     read_tier,
 )
 from orchestrator.core.ports import Ids
-from orchestrator.core.records import Credentials, OperationState, PayloadRecord
+from orchestrator.core.records import Credentials, OperationState, PayloadRecord, is_operation_id
 from orchestrator.core.registry import HandlerRegistry
 from orchestrator.core.reporting import Reporter
 from orchestrator.core.run import Run, Services
@@ -256,27 +256,27 @@ class Orchestrator:
                 case Attempt():
                     await self._work(event, claim)
                     return Handled(run_id=event.key)
-                case claims.Duplicate(run_id):
+                case answers.Duplicate(run_id):
                     log.info("duplicate", of=run_id)
                     return Handled(run_id=run_id, replayed=True)
-                case claims.Noted(run_id, operation_id):
+                case answers.Noted(run_id, operation_id):
                     log.info("noted")
                     if operation_id is not None:
                         await self._ask_about(operation_id)
                     return Handled(run_id=run_id)
-                case claims.NotDue():
+                case answers.NotDue():
                     return Handled(run_id=event.key, replayed=True)
-                case claims.InOtherHands(run):
+                case answers.InOtherHands(run):
                     raise BeingHandled(run.run_id)
-                case claims.Waits(run_id, reason, pause_s):
+                case answers.Waits(run_id, reason, pause_s):
                     log.info("waits", reason=reason)
                     raise Waiting(reason, run_id, retry_after_s=pause_s)
-                case claims.Refused(run_id, reason):
+                case answers.Refused(run_id, reason):
                     log.info("refused", reason=reason)
                     raise NotAllowed(reason, run_id)
-                case claims.BodyDiffers(run):
+                case answers.BodyDiffers(run):
                     raise EventKeyReused(event.id, run.run_id)
-                case claims.NeedsForce(run):
+                case answers.NeedsForce(run):
                     raise NotAllowed(f"run is {run.status} already; replay with force", run.run_id)
 
     async def _claim_request(
@@ -293,7 +293,7 @@ class Orchestrator:
             job_id = read_job_id(event.body) if event.ends_start is None else None
             if tenant_id is None or job_id is not None:
                 tenant_id = await self._find_tenant_id(event, job_id, named) or tenant_id
-            outcome = claims.Outcome(
+            outcome = answers.Outcome(
                 ending=ending,
                 job=(CODE_BUILD, job_id) if job_id else None,
                 operation_id=named,

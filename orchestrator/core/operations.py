@@ -10,7 +10,6 @@ from typing import Any
 
 import attrs
 
-from orchestrator.core.claims import is_operation_id
 from orchestrator.core.conditions import Terms, is_due, may_post, may_record
 from orchestrator.core.jobs import JobReport
 from orchestrator.core.lifecycle import Kind
@@ -23,6 +22,7 @@ from orchestrator.core.records import (
     Record,
     Report,
     RunRecord,
+    is_operation_id,
     job_key,
     operation_key,
     read_start_key,

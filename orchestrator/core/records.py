@@ -13,6 +13,7 @@ from typing import Any
 import attrs
 
 from orchestrator.core.errors import PayloadMismatch
+from orchestrator.core.events import digest
 from orchestrator.core.lifecycle import Kind, TenantState
 
 
@@ -244,6 +245,21 @@ class PayloadRecord:
 
 
 Record = RunRecord | OperationRecord | TenantRecord | JobRecord | PayloadRecord
+
+
+def operation_id(tenant_id: str, kind: Kind, request_key: str) -> str:
+    """40 hexadecimal characters: the same for each request of the same thing."""
+    return digest(tenant_id, kind, request_key)
+
+
+def is_operation_id(text: str) -> bool:
+    """Whether `operation_id` may have made it."""
+    return len(text) == 40 and text.isalnum() and text.isascii()
+
+
+def own_operation_id(request_key: str) -> str:
+    """What the starts of a run are known by that opens no operation."""
+    return digest("run", request_key)
 
 
 def run_key(run_id: str) -> str:

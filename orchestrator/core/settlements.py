@@ -9,7 +9,6 @@ from typing import Any
 
 import attrs
 
-from orchestrator.core.claims import ended, kept, leased, new_run, operation_id
 from orchestrator.core.conditions import Terms, is_mine, may_let_go, works_on
 from orchestrator.core.events import Event
 from orchestrator.core.lifecycle import MOVES, Ending, Kind, TenantState
@@ -25,9 +24,11 @@ from orchestrator.core.records import (
     RunRecord,
     RunStatus,
     TenantRecord,
+    operation_id,
     operation_key,
     run_key,
 )
+from orchestrator.core.runs import ended, kept, leased, new_run
 from orchestrator.core.views import Move, View
 
 

@@ -27,8 +27,8 @@ from orchestrator import (
     TemporaryError,
     create_app,
 )
+from orchestrator.core.answers import ClaimRequest
 from orchestrator.core.books import Attempt, Books
-from orchestrator.core.claims import ClaimRequest
 from orchestrator.core.conditions import Terms
 from orchestrator.core.envelopes import Delivery, parse_event
 from orchestrator.core.parcels import pack_event

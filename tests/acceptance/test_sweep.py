@@ -18,8 +18,8 @@ from orchestrator import (
     TemporaryError,
 )
 from orchestrator.adapters.memory import InMemoryLedger
+from orchestrator.core.answers import ClaimRequest
 from orchestrator.core.books import Attempt, Books
-from orchestrator.core.claims import ClaimRequest
 from orchestrator.core.conditions import Terms
 from orchestrator.core.envelopes import Delivery, parse_event
 from orchestrator.core.errors import QuotaReached

@@ -7,8 +7,8 @@ import attrs
 import pytest
 from structlog.testing import capture_logs
 
+from orchestrator.core.answers import BodyDiffers, Duplicate, InOtherHands, NeedsForce, NotDue, Why
 from orchestrator.core.books import Attempt, held
-from orchestrator.core.claims import BodyDiffers, Duplicate, InOtherHands, NeedsForce, NotDue, Why
 from orchestrator.core.errors import EventTooLarge, TakenOver, TemporaryError
 from orchestrator.core.lifecycle import TenantState
 from orchestrator.core.ports import Conflict

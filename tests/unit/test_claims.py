@@ -3,8 +3,8 @@
 import attrs
 import pytest
 
+from orchestrator.core.answers import Duplicate, NeedsForce, Refused, Waits, Why
 from orchestrator.core.books import Attempt
-from orchestrator.core.claims import Duplicate, NeedsForce, Refused, Waits, Why
 from orchestrator.core.lifecycle import MOVES, Kind, TenantState
 from orchestrator.core.records import Failure, OperationState, Progress, RunStatus, Step
 from tests.desk import (

@@ -6,8 +6,8 @@ from typing import Any
 import attrs
 import pytest
 
+from orchestrator.core.answers import Duplicate, Noted, Waits, Why
 from orchestrator.core.books import Attempt
-from orchestrator.core.claims import Duplicate, Noted, Waits, Why
 from orchestrator.core.lifecycle import ENDS, MOVES, OPENS, Ending, Kind, TenantState, outcome_type
 from orchestrator.core.records import OperationRecord, OperationState, Progress
 from tests.desk import (

@@ -8,10 +8,10 @@ from typing import Any
 import attrs
 import pytest
 
-from orchestrator.core.claims import new_run
 from orchestrator.core.events import Event
 from orchestrator.core.parcels import pack_event, unpack_event
 from orchestrator.core.records import PayloadRecord
+from orchestrator.core.runs import new_run
 from orchestrator.core.views import View
 
 BODY = {"tenantId": "t-1", "note": "Grüße ☃ \ud83d", "count": 3, "price": 1.5, "list": [None, True]}

@@ -6,8 +6,8 @@ from typing import Any
 import attrs
 import pytest
 
+from orchestrator.core.answers import Why
 from orchestrator.core.books import Attempt
-from orchestrator.core.claims import Why
 from orchestrator.core.lifecycle import ENDS, TenantState
 from orchestrator.core.operations import Adopted, Orphaned
 from orchestrator.core.records import (

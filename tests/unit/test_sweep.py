@@ -8,8 +8,8 @@ import attrs
 import pytest
 from structlog.testing import capture_logs
 
+from orchestrator.core.answers import Why
 from orchestrator.core.books import Attempt
-from orchestrator.core.claims import Why
 from orchestrator.core.errors import TemporaryError
 from orchestrator.core.sweep import Swept, sweep, swept_regularly
 from tests.desk import ORDER, Desk, let_others_work, run_id

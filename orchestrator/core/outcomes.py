@@ -1,0 +1,92 @@
+"""The claim of an event that says how an operation ended."""
+
+import attrs
+
+from orchestrator.core.answers import Claim, Claiming, Outcome
+from orchestrator.core.conditions import is_unseen
+from orchestrator.core.lifecycle import Kind
+from orchestrator.core.records import (
+    OperationRecord,
+    OperationState,
+    RunRecord,
+    TenantRecord,
+    operation_id,
+)
+from orchestrator.core.views import Move
+
+
+def report(claiming: Claiming, outcome: Outcome) -> Move[Claim]:
+    """The event says that an operation ended; the tenant stays held until it is settled."""
+    run, tenant_id = claiming.run, claiming.run.tenant_id
+    mine = claiming.view.operation(run.outcome_of) if run.outcome_of else None
+    is_given_back = mine is not None and mine.state is OperationState.GIVEN_BACK
+    if mine is not None and mine.outcome == run.run_id and not is_given_back:
+        return claiming.hand_out(run)
+    if tenant_id is None:
+        return claiming.note(run, "It names no tenant, and no job of ours.")
+    tenant = claiming.view.tenant(tenant_id)
+    if tenant is None or is_unseen(tenant):
+        return _take_over(claiming, run, tenant, tenant_id, outcome.ending.kind)
+    operation = _reported(claiming, tenant, outcome)
+    if operation is None:
+        return claiming.note(run, "It ends no operation of this tenant.")
+    run = attrs.evolve(run, outcome_of=operation.operation_id)
+    if operation.state is not OperationState.OPEN:
+        if operation.outcome is None:
+            return claiming.note(run, "The operation was over already.")
+        return claiming.duplicate(run, operation.outcome)
+    for other_id in (operation.outcome, None if operation.job else operation.opener):
+        other = claiming.view.run(other_id) if other_id else None
+        if other is not None and not other.status.is_finished:
+            return claiming.wait(run, f"Run {other.run_id} is at work on the operation.")
+    if operation.job is not None and operation.job.builder in outcome.outranked_by:
+        return _hear(claiming, run, operation, outcome)
+    return claiming.hand_out(run, attrs.evolve(operation, outcome=run.run_id))
+
+
+def _take_over(
+    claiming: Claiming, run: RunRecord, tenant: TenantRecord | None, tenant_id: str, kind: Kind
+) -> Move[Claim]:
+    """The tenant existed before the ledger did: what the event says is all there is."""
+    wanted = operation_id(tenant_id, kind, claiming.request.request_key or run.request_key)
+    former = claiming.view.operation(wanted)
+    opened, held = claiming.opened(wanted, former, tenant, tenant_id, kind)
+    run = attrs.evolve(run, outcome_of=wanted)
+    return claiming.hand_out(run, attrs.evolve(opened, outcome=run.run_id), held)
+
+
+def _hear(
+    claiming: Claiming, run: RunRecord, operation: OperationRecord, outcome: Outcome
+) -> Move[Claim]:
+    """What a job says of itself is kept; its builder is asked at once, and has the last word.
+
+    job     ─ "success" ── last command ✗
+    builder ────────────────────────────── FAILED
+    """
+    heard = attrs.evolve(
+        operation,
+        told_by=run.run_id,
+        due_at=claiming.view.now,
+        credentials=operation.credentials or claiming.request.credentials,
+    )
+    said = "success" if outcome.ending.succeeded else "failure"
+    note = f"The job reports {said}; it counts once the builder says that the job is over."
+    return claiming.note(run, note, heard)
+
+
+def _reported(claiming: Claiming, tenant: TenantRecord, outcome: Outcome) -> OperationRecord | None:
+    """The operation that the event names, else the one under way."""
+    job = claiming.view.job(*outcome.job) if outcome.job else None
+    named = job.operation_id if job else outcome.operation_id
+    if outcome.job and named is None:
+        return None  # of a job that is nobody's here
+    wanted = named or tenant.operation_id
+    found = claiming.view.operation(wanted) if wanted else None
+    if found is None or found.kind is not outcome.ending.kind:
+        return None
+    is_anothers = outcome.job and found.job and not found.job.is_same_as(*outcome.job)
+    number = job.start_number if job else outcome.start_number
+    is_of_another_start = number not in (None, found.start_number)
+    if is_anothers or is_of_another_start or found.tenant_id != tenant.tenant_id:
+        return None
+    return found

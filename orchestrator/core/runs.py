@@ -1,0 +1,91 @@
+"""A run from one attempt to the next: plain steps that the decisions are made of."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+import attrs
+
+from orchestrator.core.conditions import Terms, last_possible_send
+from orchestrator.core.events import Event, digest
+from orchestrator.core.records import PayloadRecord, RunRecord, RunStatus, own_operation_id
+from orchestrator.core.views import View
+
+
+def new_run(event: Event[Mapping[str, Any]], tenant_id: str | None, view: View) -> RunRecord:
+    """The run of an event that was never seen: nobody has tried it, and it is due at once."""
+    return RunRecord(
+        run_id=event.key,
+        request_key=event.key,
+        event_type=event.type,
+        source=event.source,
+        event_id=event.id,
+        event_time=event.time,
+        body_digest=event.body_digest,
+        tenant_id=tenant_id,
+        status=RunStatus.RETRY,
+        attempt=0,
+        first_seen=view.now,
+        started_at=view.now,
+        due_at=view.now,
+        operation_id=own_operation_id(event.key),
+    )
+
+
+def kept(view: View, payload: PayloadRecord) -> PayloadRecord:
+    """The payload of a new run; one of a run that has expired before it is written over."""
+    view.guess_absent(payload.key)
+    former = view.payload(payload.run_id)
+    return attrs.evolve(payload, version=former.version if former else 0)
+
+
+def leased(run: RunRecord, view: View, terms: Terms) -> RunRecord:
+    """The run, held from now on for one lease; due when the lease is over."""
+    until = view.now + timedelta(seconds=terms.lease_s)
+    return attrs.evolve(run, lease_until=until, due_at=until + timedelta(seconds=terms.skew_s))
+
+
+def ended(run: RunRecord, status: RunStatus, view: View) -> RunRecord:
+    """The run after its attempt, with nothing due."""
+    return attrs.evolve(run, status=status, ended_at=view.now, lease_until=None, due_at=None)
+
+
+def next_attempt(run: RunRecord, view: View, terms: Terms) -> RunRecord:
+    """The run in hand once more; what an attempt before may have sent is not forgotten."""
+    return attrs.evolve(
+        leased(run, view, terms),
+        status=RunStatus.RUNNING,
+        attempt=run.attempt + 1,
+        started_at=view.now,
+        ended_at=None,
+        possible_until=None if run.job else last_possible_send(run),
+        duplicate_of=None,
+        note=None,
+        error=None,
+    )
+
+
+def as_new_event(run: RunRecord, view: View) -> RunRecord:
+    """The run of content that counts as a new event: nothing that it asks for is the same."""
+    request_key = digest(run.run_id, view.now.isoformat())
+    return attrs.evolve(
+        afresh(run),
+        request_key=request_key,
+        first_seen=view.now,
+        operation_id=own_operation_id(request_key),
+        start_number=1,
+        outcome_of=None,
+    )
+
+
+def afresh(run: RunRecord) -> RunRecord:
+    """Nothing is remembered of what it did; the next start is another one."""
+    return attrs.evolve(
+        run,
+        steps={},
+        job=None,
+        possible_until=None,
+        waits=0,
+        bugs=0,
+        start_number=run.start_number + 1,
+    )
