@@ -5,63 +5,44 @@ here; nothing else runs a handler.
 """
 
 import asyncio
-import contextlib
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import attrs
 import structlog
 
 from orchestrator.core import answers
-from orchestrator.core.answers import ClaimRequest, Why
-from orchestrator.core.books import Attempt, held
-from orchestrator.core.builds import CODE_BUILD, read_state_change, without_environment
+from orchestrator.core.answers import Why
+from orchestrator.core.attempts import Worker
+from orchestrator.core.books import Attempt
+from orchestrator.core.builds import read_state_change, without_environment
+from orchestrator.core.cancelling import cancel
 from orchestrator.core.envelopes import Body, Delivery, parse_event
 from orchestrator.core.errors import (
     BeingHandled,
-    Cancelled,
     EventKeyReused,
-    HandedBack,
     NotAllowed,
     OrchestratorError,
-    PermanentError,
     RunNotFound,
-    TakenOver,
-    TemporaryError,
-    TenantNotFound,
     Waiting,
 )
 from orchestrator.core.events import BUILD_STATE_CHANGE, RECONCILE, Event
 from orchestrator.core.handlers import build_state_change
-from orchestrator.core.lifecycle import ENDS, OPENS, Ending, Kind
-from orchestrator.core.operations import Orphaned, ask_to_stop
 from orchestrator.core.oversight import Overseer
-from orchestrator.core.parcels import pack_event, rewritten, unpack_event
-from orchestrator.core.payloads import (
-    read_job_id,
-    read_object,
-    read_operation,
-    read_request_key,
-    read_secret,
-    read_tenant_id,
-    read_tier,
-)
+from orchestrator.core.parcels import rewritten, unpack_event
 from orchestrator.core.ports import Ids
-from orchestrator.core.records import Credentials, OperationState, PayloadRecord, is_operation_id
+from orchestrator.core.records import OperationState, PayloadRecord
 from orchestrator.core.registry import HandlerRegistry
 from orchestrator.core.reporting import Reporter
-from orchestrator.core.run import Run, Services
-from orchestrator.core.settlements import FollowUp, Uncertain
+from orchestrator.core.requests import build_request
+from orchestrator.core.run import Services
+from orchestrator.core.settlements import FollowUp
 from orchestrator.core.sweep import Swept, sweep
-from orchestrator.core.variables import START_KEY
-from orchestrator.core.verdicts import is_final, judge, with_ending
 
 #: Set by the way in. It reaches us through a user's wrapper that passes type and body alone,
 #: so that wrapping the orchestrator can't cost anybody the recognition of duplicates.
 delivery: ContextVar[Delivery] = ContextVar("delivery", default=Delivery())  # noqa: B039 - frozen
-
-Result = TypeVar("Result")
 
 log = structlog.get_logger("orchestrator.dispatch")
 
@@ -174,29 +155,11 @@ class Orchestrator:
             NotAllowed: nothing is being done to it.
             TemporaryError: a run is at work on it right now, or a builder can't be reached.
         """
-        books = self.services.books
-        tenant = await books.find_tenant(tenant_id)
-        if tenant is None:
-            raise TenantNotFound(tenant_id)
-        operation = await books.find_operation(tenant.operation_id or "")
-        if operation is None or operation.state is not OperationState.OPEN:
-            raise NotAllowed(f"nothing is being done to the tenant {tenant_id}")
-        wanted, number = operation.operation_id, operation.start_number
-        why = f"Cancelled by an operator{f': {reason}' if reason else ''}."
-        operation = await books.decide(lambda view: ask_to_stop(view, wanted, number, why))
-        opener = await books.find_run(operation.opener) if operation else None
-        if operation and not operation.job and opener and not opener.status.is_finished:
-            # It holds the operation, so it is the one that can end it without a job.
-            with contextlib.suppress(Cancelled):
-                await self._rerun(opener.run_id, Why.DELIVERY)
-            operation = await books.find_operation(wanted)
-        if operation is not None and operation.state is OperationState.OPEN:
-            if operation.job is None:
-                await self.overseer.end(operation, None, operation.stop_reason)
-            else:
-                await self.overseer.stop(operation, why)
-            operation = await books.find_operation(wanted)
-        return operation is None or operation.state is not OperationState.OPEN
+
+        async def resume(run_id: str) -> None:
+            await self._rerun(run_id, Why.DELIVERY)
+
+        return await cancel(self.overseer, resume, tenant_id, reason)
 
     @property
     def overseer(self) -> Overseer:
@@ -215,6 +178,15 @@ class Orchestrator:
     @property
     def reporter(self) -> Reporter:
         return Reporter(books=self.services.books, webhook=self.services.webhook)
+
+    @property
+    def worker(self) -> Worker:
+        return Worker(
+            registry=self.registry,
+            services=self.services,
+            reporter=self.reporter,
+            max_attempts=self.limits.max_attempts,
+        )
 
     async def _rerun(self, run_id: str, why: Why) -> Handled:
         run, payload = await self.services.books.find_kept(run_id)
@@ -246,7 +218,9 @@ class Orchestrator:
         self, event: Event[Body], why: Why, *, payload: PayloadRecord | None = None
     ) -> Handled:
         """Handle an event; `payload` None: it isn't kept yet."""
-        request = await self._claim_request(event, why, payload)
+        request = await build_request(
+            event, why, payload, overseer=self.overseer, secrets=self.services.secrets
+        )
         event = request.event
         with structlog.contextvars.bound_contextvars(
             run_id=event.key, event_type=event.type, tenant_id=request.tenant_id
@@ -254,7 +228,8 @@ class Orchestrator:
             claim = await self.services.books.claim(request)
             match claim:
                 case Attempt():
-                    await self._work(event, claim)
+                    for follow_up in await self.worker.work(event, claim):
+                        await self._follow(follow_up)
                     return Handled(run_id=event.key)
                 case answers.Duplicate(run_id):
                     log.info("duplicate", of=run_id)
@@ -262,7 +237,7 @@ class Orchestrator:
                 case answers.Noted(run_id, operation_id):
                     log.info("noted")
                     if operation_id is not None:
-                        await self._ask_about(operation_id)
+                        await self.overseer.ask_about(operation_id)
                     return Handled(run_id=run_id)
                 case answers.NotDue():
                     return Handled(run_id=event.key, replayed=True)
@@ -279,217 +254,9 @@ class Orchestrator:
                 case answers.NeedsForce(run):
                     raise NotAllowed(f"run is {run.status} already; replay with force", run.run_id)
 
-    async def _claim_request(
-        self, event: Event[Body], why: Why, payload: PayloadRecord | None
-    ) -> ClaimRequest:
-        """What the claim needs to know. An outcome is matched by its job before it is claimed, and
-        what a build tells of itself is its whole environment: secrets go no further than here."""
-        secret, opens = read_secret(event.body), OPENS.get(event.type)
-        tenant_id, ending = read_tenant_id(event.body), ENDS.get(event.type)
-        named, number = read_operation(event.body)
-        outcome = None
-        if ending is not None:
-            event = rewritten(event, self.services.secrets.leave_out)
-            job_id = read_job_id(event.body) if event.ends_start is None else None
-            if tenant_id is None or job_id is not None:
-                tenant_id = await self._find_tenant_id(event, job_id, named) or tenant_id
-            outcome = answers.Outcome(
-                ending=ending,
-                job=(CODE_BUILD, job_id) if job_id else None,
-                operation_id=named,
-                start_number=number,
-                outranked_by=frozenset() if event.ends_start else self.overseer.askable,
-            )
-        ended_job = read_object(event.body.get("endedJob")) if event.ends_start else {}
-        return ClaimRequest(
-            event=event,
-            payload=payload or pack_event(event),
-            tenant_id=tenant_id,
-            why=why,
-            opens=opens,
-            reports=outcome,
-            request_key=read_request_key(event.body),
-            tier=read_tier(event.body),
-            credentials=Credentials(secret=secret[0], context=secret[1], as_of=event.time)
-            if secret
-            else None,
-            follows=named if named and is_operation_id(named) else None,
-            link=ended_job.get("logUrl"),
-        )
-
-    async def _find_tenant_id(
-        self, event: Event[Body], job_id: str | None, operation_id: str | None
-    ) -> str | None:
-        """The tenant of the operation that a report is about, which it may not name: a build
-        that fails early doesn't know it yet."""
-        if job_id is not None:
-            own_key = event.body.get(START_KEY)
-            start_key = own_key if isinstance(own_key, str) else None
-            operation = await self.overseer.identify(job_id, start_key)
-        else:
-            operation = await self.services.books.find_operation(operation_id or "")
-        return operation.tenant_id if operation else None
-
-    async def _work(self, event: Event[Body], attempt: Attempt) -> None:
-        """One attempt at a claimed run, from its handler to its settlement."""
-        services, opens = self.services, _opened(event)
-        run = Run(attempt, services, opens)
-        log.info("started", attempt=run.attempt)
-        async with held(run.renew, services.clock, lease_s=services.books.terms.lease_s):
-            reached, error = await self._run_handler(event, attempt, run)
-            if opens is not None and is_final(error, attempt, self.limits.max_attempts):
-                error = await self._make_certain(attempt, run, error)
-        # That a job is over holds whether the user's model of the event fits or not.
-        is_certain = reached or event.ends_start is not None
-        ending = ENDS.get(event.type) if is_certain else None
-        error, follow_ups = await _to_its_end(
-            self._settle(event, attempt, run, opens, error, ending)
-        )
-        if run.reports is not None and attempt.run.outcome_of is not None:
-            await self._send_report(attempt.run.outcome_of)
-        if isinstance(error, HandedBack):
-            raise asyncio.CancelledError
-        if error is not None:
-            raise error
-        for follow_up in follow_ups:
-            await self._follow(follow_up)
-
-    async def _run_handler(
-        self, event: Event[Body], attempt: Attempt, run: Run
-    ) -> tuple[bool, BaseException | None]:
-        """Whether the handler was called at all, and what it raised."""
-        reached = False
-        if attempt.stop_reason is not None:
-            return reached, Cancelled(attempt.stop_reason)
-        try:
-            registration = self.registry.resolve(event.type)
-            payload = self.services.structure.structure(event.body, registration.payload)
-            reached = True
-            await registration.handler(attrs.evolve(event, payload=payload), run)
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - settled as a bug
-            return reached, HandedBack() if _is_asked_to_stop(error) else error
-        return reached, None
-
-    async def _make_certain(
-        self, attempt: Attempt, run: Run, error: BaseException | None
-    ) -> BaseException | None:
-        """Before an operation ends without a job: nothing may be out that an attempt started."""
-        if attempt.possible_until is None or run.job is not None:
-            return error
-        try:
-            found = await run.starter.look_up()
-        except OrchestratorError as uncertain:
-            return uncertain
-        except asyncio.CancelledError:
-            return HandedBack()
-        if found is not None:
-            run.found(found)
-        return error
-
-    async def _settle(
-        self,
-        event: Event[Body],
-        attempt: Attempt,
-        run: Run,
-        opens: Kind | None,
-        error: BaseException | None,
-        ending: Ending | None,
-    ) -> tuple[BaseException | None, tuple[FollowUp, ...]]:
-        """End the attempt; what whoever sent the event is told, and what was kept with it."""
-        settlement, told = judge(event, attempt, run, opens, error, self.limits.max_attempts)
-        if ending is not None:
-            settlement = with_ending(settlement, event, run, ending)
-        try:
-            outcome = await attempt.settle(settlement)
-        except TakenOver:
-            await self._leave_behind(attempt, run)
-            raise
-        except PermanentError as refusal:
-            if not settlement.progress.steps:
-                raise
-            # The ledger can't keep what a step gave, however often it is tried.
-            run.forget_steps()
-            final: BaseException | None = refusal
-            if opens is not None:
-                final = await self._make_certain(attempt, run, refusal)
-            return await self._settle(event, attempt, run, opens, final, ending)
-        if isinstance(outcome, Orphaned):
-            await run.disown(outcome.job)
-            reason = TemporaryError("The operation has another job by now.")
-            return await self._settle(event, attempt, run, opens, reason, ending)
-        if isinstance(outcome, Uncertain):
-            attempt.possible_until = attempt.possible_until or self.services.clock.now()
-            reason = TemporaryError("A start of the operation may be out.")
-            return await self._settle(event, attempt, run, opens, reason, ending)
-        log.info("settled", status=settlement.status, **({"reason": str(told)} if told else {}))
-        return told, outcome.follow_ups
-
-    async def _leave_behind(self, attempt: Attempt, run: Run) -> None:
-        """The run is another's by now: its operation may still want the job that we started.
-
-        A send whose answer came too late is looked up: what it made may run beside another's.
-        """
-        job = run.unrecorded.job
-        if job is None and attempt.possible_until is not None:
-            try:
-                job = await run.starter.look_up()
-            except OrchestratorError as error:
-                log.warning("a start may be out that nobody looks after", reason=str(error))
-        if job is None:
-            return
-        outcome = await self.services.books.adopt(
-            operation_id=attempt.run.operation_id,
-            number=attempt.run.start_number,
-            job=job,
-            run_id=attempt.run.run_id,
-        )
-        if isinstance(outcome, Orphaned):
-            await run.starter.stop(job)
-
-    async def _ask_about(self, operation_id: str) -> None:
-        """A job has told of itself: see what its builder says. It is due, whatever comes of it."""
-        try:
-            await self.overseer.attend([operation_id])
-        except TemporaryError as error:
-            log.info("not asked about yet", operation_id=operation_id, reason=str(error))
-
-    async def _send_report(self, operation_id: str) -> None:
-        """Send what the settle has noted; it is kept and due, whatever comes of it now."""
-        try:
-            await self.reporter.send(operation_id)
-        except TemporaryError as error:
-            log.info("not reported yet", operation_id=operation_id, reason=str(error))
-
     async def _follow(self, follow_up: FollowUp) -> None:
         """Handle what a settled run amounts to; it is kept and due, whatever comes of it now."""
         try:
             await self._handle(follow_up.event, Why.DELIVERY, payload=follow_up.payload)
         except OrchestratorError as error:
             log.info("follow-up not handled yet", follow_up=follow_up.event.type, reason=str(error))
-
-
-def _opened(event: Event[Body]) -> Kind | None:
-    """The kind of operation that the event's run works on."""
-    return OPENS.get(event.type) if read_tenant_id(event.body) else None
-
-
-def _is_asked_to_stop(error: BaseException) -> bool:
-    """Whether this task is, and not just something that a handler awaited."""
-    task = asyncio.current_task()
-    is_asked = task is not None and task.cancelling() > 0
-    return isinstance(error, asyncio.CancelledError) and is_asked
-
-
-async def _to_its_end(write: Coroutine[Any, Any, Result]) -> Result:
-    """A write that is under way is finished, whoever cancels us: half of it is worse than none."""
-    task = asyncio.ensure_future(write)
-    cancelled = None
-    while not task.done():
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError as error:
-            cancelled = error
-    result = task.result()
-    if cancelled is not None:
-        raise cancelled
-    return result

@@ -47,6 +47,13 @@ class Overseer:
     stops_overdue: bool
     conclude: Callable[[Event[Mapping[str, Any]]], Awaitable[object]]
 
+    async def ask_about(self, operation_id: str) -> None:
+        """A job has told of itself: see what its builder says. It is due, whatever comes of it."""
+        try:
+            await self.attend([operation_id])
+        except TemporaryError as error:
+            log.info("not asked about yet", operation_id=operation_id, reason=str(error))
+
     @property
     def askable(self) -> frozenset[str]:
         """The builders that can be asked how a job stands."""
@@ -134,7 +141,8 @@ class Overseer:
         await self.conclude(self._outcome(operation, report, reason, told))
 
     async def stop(self, operation: OperationRecord, reason: str) -> None:
-        """Have the operation's job stopped, and the operation ended once the job is.
+        """Have the operation's job stopped, and the operation ended once the job is, or at once
+        without a job.
 
         Raises:
             OrchestratorError: the builder can't be reached, or the outcome couldn't be handled yet.
@@ -142,7 +150,10 @@ class Overseer:
         asked = await self.books.decide(
             lambda view: ask_to_stop(view, operation.operation_id, operation.start_number, reason)
         )
-        if asked is None or asked.job is None:
+        if asked is None:
+            return
+        if asked.job is None:
+            await self.end(asked, None, asked.stop_reason)
             return
         job = asked.job
         builder: object = self.builders.get(job.builder)

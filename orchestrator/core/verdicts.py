@@ -21,7 +21,7 @@ from orchestrator.core.variables import START_KEY
 #: Pauses double from the error's first one up to this.
 _LONGEST_PAUSE_S = 300.0
 
-log = structlog.get_logger("orchestrator.dispatch")
+log = structlog.get_logger("orchestrator.attempts")
 
 
 def is_final(error: BaseException | None, attempt: Attempt, max_attempts: int) -> bool:

@@ -1,0 +1,196 @@
+"""One attempt at a run: its handler, its settlement, and the report of what it ended."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+import attrs
+import structlog
+
+from orchestrator.core.books import Attempt, held
+from orchestrator.core.envelopes import Body
+from orchestrator.core.errors import (
+    Cancelled,
+    HandedBack,
+    OrchestratorError,
+    PermanentError,
+    TakenOver,
+    TemporaryError,
+)
+from orchestrator.core.events import Event
+from orchestrator.core.lifecycle import ENDS, OPENS, Ending, Kind
+from orchestrator.core.operations import Orphaned
+from orchestrator.core.payloads import read_tenant_id
+from orchestrator.core.registry import HandlerRegistry
+from orchestrator.core.reporting import Reporter
+from orchestrator.core.run import Run, Services
+from orchestrator.core.settlements import FollowUp, Uncertain
+from orchestrator.core.verdicts import is_final, judge, with_ending
+
+Result = TypeVar("Result")
+
+log = structlog.get_logger("orchestrator.attempts")
+
+
+@attrs.frozen(kw_only=True)
+class Worker:
+    """Works on claimed runs; `max_attempts` may end by a bug."""
+
+    registry: HandlerRegistry
+    services: Services
+    reporter: Reporter
+    max_attempts: int
+
+    async def work(self, event: Event[Body], attempt: Attempt) -> tuple[FollowUp, ...]:
+        """One attempt at a claimed run, from its handler to its settlement, and to the report of
+        what it ended; the events that it amounts to.
+
+        Raises:
+            PermanentError, TemporaryError, HandlerFailed: what whoever sent the event is told.
+        """
+        services, opens = self.services, _opened(event)
+        run = Run(attempt, services, opens)
+        log.info("started", attempt=run.attempt)
+        async with held(run.renew, services.clock, lease_s=services.books.terms.lease_s):
+            reached, error = await self._run_handler(event, attempt, run)
+            if opens is not None and is_final(error, attempt, self.max_attempts):
+                error = await self._make_certain(attempt, run, error)
+        # That a job is over holds whether the user's model of the event fits or not.
+        is_certain = reached or event.ends_start is not None
+        ending = ENDS.get(event.type) if is_certain else None
+        error, follow_ups = await _to_its_end(
+            self._settle(event, attempt, run, opens, error, ending)
+        )
+        if run.reports is not None and attempt.run.outcome_of is not None:
+            await self._send_report(attempt.run.outcome_of)
+        if isinstance(error, HandedBack):
+            raise asyncio.CancelledError
+        if error is not None:
+            raise error
+        return follow_ups
+
+    async def _run_handler(
+        self, event: Event[Body], attempt: Attempt, run: Run
+    ) -> tuple[bool, BaseException | None]:
+        """Whether the handler was called at all, and what it raised."""
+        reached = False
+        if attempt.stop_reason is not None:
+            return reached, Cancelled(attempt.stop_reason)
+        try:
+            registration = self.registry.resolve(event.type)
+            payload = self.services.structure.structure(event.body, registration.payload)
+            reached = True
+            await registration.handler(attrs.evolve(event, payload=payload), run)
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - settled as a bug
+            return reached, HandedBack() if _is_asked_to_stop(error) else error
+        return reached, None
+
+    async def _make_certain(
+        self, attempt: Attempt, run: Run, error: BaseException | None
+    ) -> BaseException | None:
+        """Before an operation ends without a job: nothing may be out that an attempt started."""
+        if attempt.possible_until is None or run.job is not None:
+            return error
+        try:
+            found = await run.starter.look_up()
+        except OrchestratorError as uncertain:
+            return uncertain
+        except asyncio.CancelledError:
+            return HandedBack()
+        if found is not None:
+            run.found(found)
+        return error
+
+    async def _settle(
+        self,
+        event: Event[Body],
+        attempt: Attempt,
+        run: Run,
+        opens: Kind | None,
+        error: BaseException | None,
+        ending: Ending | None,
+    ) -> tuple[BaseException | None, tuple[FollowUp, ...]]:
+        """End the attempt; what whoever sent the event is told, and what was kept with it."""
+        settlement, told = judge(event, attempt, run, opens, error, self.max_attempts)
+        if ending is not None:
+            settlement = with_ending(settlement, event, run, ending)
+        try:
+            outcome = await attempt.settle(settlement)
+        except TakenOver:
+            await self._leave_behind(attempt, run)
+            raise
+        except PermanentError as refusal:
+            if not settlement.progress.steps:
+                raise
+            # The ledger can't keep what a step gave, however often it is tried.
+            run.forget_steps()
+            final: BaseException | None = refusal
+            if opens is not None:
+                final = await self._make_certain(attempt, run, refusal)
+            return await self._settle(event, attempt, run, opens, final, ending)
+        if isinstance(outcome, Orphaned):
+            await run.disown(outcome.job)
+            reason = TemporaryError("The operation has another job by now.")
+            return await self._settle(event, attempt, run, opens, reason, ending)
+        if isinstance(outcome, Uncertain):
+            attempt.possible_until = attempt.possible_until or self.services.clock.now()
+            reason = TemporaryError("A start of the operation may be out.")
+            return await self._settle(event, attempt, run, opens, reason, ending)
+        log.info("settled", status=settlement.status, **({"reason": str(told)} if told else {}))
+        return told, outcome.follow_ups
+
+    async def _leave_behind(self, attempt: Attempt, run: Run) -> None:
+        """The run is another's by now: its operation may still want the job that we started.
+
+        A send whose answer came too late is looked up: what it made may run beside another's.
+        """
+        job = run.unrecorded.job
+        if job is None and attempt.possible_until is not None:
+            try:
+                job = await run.starter.look_up()
+            except OrchestratorError as error:
+                log.warning("a start may be out that nobody looks after", reason=str(error))
+        if job is None:
+            return
+        outcome = await self.services.books.adopt(
+            operation_id=attempt.run.operation_id,
+            number=attempt.run.start_number,
+            job=job,
+            run_id=attempt.run.run_id,
+        )
+        if isinstance(outcome, Orphaned):
+            await run.starter.stop(job)
+
+    async def _send_report(self, operation_id: str) -> None:
+        """Send what the settle has noted; it is kept and due, whatever comes of it now."""
+        try:
+            await self.reporter.send(operation_id)
+        except TemporaryError as error:
+            log.info("not reported yet", operation_id=operation_id, reason=str(error))
+
+
+def _opened(event: Event[Body]) -> Kind | None:
+    """The kind of operation that the event's run works on."""
+    return OPENS.get(event.type) if read_tenant_id(event.body) else None
+
+
+def _is_asked_to_stop(error: BaseException) -> bool:
+    """Whether this task is, and not just something that a handler awaited."""
+    task = asyncio.current_task()
+    is_asked = task is not None and task.cancelling() > 0
+    return isinstance(error, asyncio.CancelledError) and is_asked
+
+
+async def _to_its_end(write: Coroutine[Any, Any, Result]) -> Result:
+    """A write that is under way is finished, whoever cancels us: half of it is worse than none."""
+    task = asyncio.ensure_future(write)
+    cancelled = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    result = task.result()
+    if cancelled is not None:
+        raise cancelled
+    return result

@@ -1,0 +1,65 @@
+"""An operator stops what is being done to a tenant."""
+
+import contextlib
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from orchestrator.core.errors import (
+    Cancelled,
+    HandlerFailed,
+    NotAllowed,
+    PermanentError,
+    TenantNotFound,
+)
+from orchestrator.core.operations import ask_to_stop
+from orchestrator.core.oversight import Overseer
+from orchestrator.core.records import OperationRecord, OperationState
+
+log = structlog.get_logger("orchestrator.cancelling")
+
+
+async def cancel(
+    overseer: Overseer,
+    resume: Callable[[str], Awaitable[object]],
+    tenant_id: str,
+    reason: str | None,
+) -> bool:
+    """Stop the tenant's operation, which ends as failed; False: it has not ended yet.
+
+    A run that is still opening it is resumed, and fails: it holds the operation, so it is the
+    one that can end it without a job.
+
+    Raises:
+        TenantNotFound: there is no such tenant.
+        NotAllowed: nothing is being done to it.
+        TemporaryError: a run is at work on it right now, or a builder can't be reached.
+    """
+    books = overseer.books
+    tenant = await books.find_tenant(tenant_id)
+    if tenant is None:
+        raise TenantNotFound(tenant_id)
+    found = await books.find_operation(tenant.operation_id) if tenant.operation_id else None
+    if found is None:
+        raise NotAllowed(f"nothing is being done to the tenant {tenant_id}")
+    wanted, number = found.operation_id, found.start_number
+    why = f"Cancelled by an operator{f': {reason}' if reason else ''}."
+    operation = await books.decide(lambda view: ask_to_stop(view, wanted, number, why))
+    if operation is not None and operation.job is None:
+        opener = await books.find_run(operation.opener)
+        if opener is not None and not opener.status.is_finished:
+            with contextlib.suppress(Cancelled):
+                await resume(opener.run_id)
+            operation = await books.find_operation(wanted)
+    if operation is not None and _is_open(operation):
+        try:
+            await overseer.stop(operation, why)
+        except (PermanentError, HandlerFailed) as error:
+            # It is kept with the outcome's run, and no business of whoever cancels.
+            log.warning("the outcome's handler failed", reason=str(error))
+        operation = await books.find_operation(wanted)
+    return operation is None or not _is_open(operation)
+
+
+def _is_open(operation: OperationRecord) -> bool:
+    return operation.state is OperationState.OPEN
