@@ -62,7 +62,7 @@ class Worker:
             self._settle(event, attempt, run, opens, error, ending)
         )
         if run.reports is not None and attempt.run.outcome_of is not None:
-            await self._send_report(attempt.run.outcome_of)
+            await self.reporter.send(attempt.run.outcome_of)
         if isinstance(error, HandedBack):
             raise asyncio.CancelledError
         if error is not None:
@@ -160,13 +160,6 @@ class Worker:
         )
         if isinstance(outcome, Orphaned):
             await run.starter.stop(job)
-
-    async def _send_report(self, operation_id: str) -> None:
-        """Send what the settle has noted; it is kept and due, whatever comes of it now."""
-        try:
-            await self.reporter.send(operation_id)
-        except TemporaryError as error:
-            log.info("not reported yet", operation_id=operation_id, reason=str(error))
 
 
 def _opened(event: Event[Body]) -> Kind | None:

@@ -5,6 +5,7 @@ it is there for. `docs/delivery.md` says which test fails without which.
 """
 
 from datetime import datetime, timedelta
+from typing import TypeGuard
 
 import attrs
 
@@ -147,6 +148,19 @@ def may_let_go(operation: OperationRecord, run: RunRecord, possible_until: datet
     second ── the tier is gone: failed ── let go ✗ the tenant's build may be running
     """
     return works_on(operation, run) and operation.job is None and possible_until is None
+
+
+def is_under_way(operation: OperationRecord | None, number: int) -> TypeGuard[OperationRecord]:
+    """The operation is open, and at that start.
+
+    start 1 ─ job A ──── over ── forced replay: start 2 ─ job B
+    report of A ─────────────────────────────────────────────── ✗ says nothing of B
+    """
+    return (
+        operation is not None
+        and operation.state is OperationState.OPEN
+        and operation.start_number == number
+    )
 
 
 def is_overdue(operation: OperationRecord, now: datetime, terms: Terms) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 
-from orchestrator.core.conditions import Terms, is_due, may_post, may_record
+from orchestrator.core.conditions import Terms, is_due, is_under_way, may_post, may_record
 from orchestrator.core.jobs import JobReport
 from orchestrator.core.lifecycle import Kind
 from orchestrator.core.records import (
@@ -151,11 +151,7 @@ def ask_to_stop(
 ) -> Move[OperationRecord | None]:
     """The operation's job is to be stopped; the first reason counts. None: it is over."""
     operation = view.operation(operation_id)
-    if (
-        operation is None
-        or operation.state is not OperationState.OPEN
-        or operation.start_number != number
-    ):
+    if not is_under_way(operation, number):
         return Move((), None)
     if operation.stop_reason is not None:
         return Move((), operation)
@@ -164,15 +160,11 @@ def ask_to_stop(
 
 
 def end_alone(
-    view: View, operation_id: str, report: JobReport | None, reason: str | None
+    view: View, operation_id: str, number: int, report: JobReport | None, reason: str | None
 ) -> Move[bool]:
     """The job of a run that opened nothing is over: the run shows it. False: it was before."""
     operation = view.operation(operation_id)
-    if (
-        operation is None
-        or operation.kind is not None
-        or operation.state is not OperationState.OPEN
-    ):
+    if not is_under_way(operation, number) or operation.kind is not None:
         return Move((), False)
     over = attrs.evolve(
         operation,

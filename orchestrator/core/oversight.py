@@ -27,7 +27,7 @@ from orchestrator.core.lifecycle import outcome_type
 from orchestrator.core.operations import Adopted, ask_to_stop, begin_look, end_alone
 from orchestrator.core.parcels import unpack_event
 from orchestrator.core.ports import Builder, DescribesJobs, StopsJobs
-from orchestrator.core.records import Job, OperationRecord, read_start_key
+from orchestrator.core.records import Job, JobRecord, OperationRecord, read_start_key
 from orchestrator.core.secrets import Redactor
 from orchestrator.core.variables import START_KEY
 
@@ -71,7 +71,7 @@ class Overseer:
         """
         known = await self.books.find_job(CODE_BUILD, job_id)
         if known is not None:
-            return await self.books.find_operation(known.operation_id)
+            return await self._started(known)
         if CODE_BUILD in self.askable:
             described = await self._describe(CODE_BUILD, [job_id])
             report = described.get(job_id)
@@ -88,9 +88,7 @@ class Overseer:
             TemporaryError: the ledger can't be reached.
         """
         known = await self.books.find_job(report.job.builder, report.job.id)
-        if known is None:
-            return await self._adopt(report)
-        return await self.books.find_operation(known.operation_id)
+        return await self._adopt(report) if known is None else await self._started(known)
 
     async def attend(self, operation_ids: Collection[str]) -> list[str]:
         """Look at the jobs of those operations that are due for it; the others are left over.
@@ -98,14 +96,20 @@ class Overseer:
         Raises:
             TemporaryError: ledger or builder can't be reached; what could be done was done.
         """
-        async with asyncio.TaskGroup() as tasks:
-            looks = {
-                operation_id: tasks.create_task(self._begin_look(operation_id))
-                for operation_id in operation_ids
-            }
-        begun = {operation_id: look.result() for operation_id, look in looks.items()}
-        operations = [operation for operation in begun.values() if operation is not None]
+        looks = await asyncio.gather(*map(self._begin_look, operation_ids), return_exceptions=True)
         trouble: TemporaryError | None = None
+        operations: list[OperationRecord] = []
+        left_over: list[str] = []
+        for operation_id, look in zip(operation_ids, looks, strict=True):
+            match look:
+                case OperationRecord():
+                    operations.append(look)
+                case None:
+                    left_over.append(operation_id)
+                case TemporaryError():
+                    trouble = look
+                case _:
+                    raise look
         for name in sorted({job.builder for _, job in _with_jobs(operations)}):
             watched = [(one, job) for one, job in _with_jobs(operations) if job.builder == name]
             try:
@@ -119,7 +123,7 @@ class Overseer:
                     tasks.create_task(self._safely(operation, job, reports.get(job.id)))
         if trouble is not None:
             raise trouble
-        return [operation_id for operation_id, operation in begun.items() if operation is None]
+        return left_over
 
     async def end(
         self, operation: OperationRecord, report: JobReport | None, reason: str | None = None
@@ -133,9 +137,8 @@ class Overseer:
         if report is not None and not succeeded:
             reason = " ".join(filter(None, (operation.stop_reason, report.reason)))
         if operation.kind is None:
-            await self.books.decide(
-                lambda view: end_alone(view, operation.operation_id, report, reason)
-            )
+            own, number = operation.operation_id, operation.start_number
+            await self.books.decide(lambda view: end_alone(view, own, number, report, reason))
             return
         told = await self._told(operation)
         await self.conclude(self._outcome(operation, report, reason, told))
@@ -209,6 +212,12 @@ class Overseer:
             await self.stop(operation, operation.stop_reason or too_long)
         elif overdue:
             log.warning("job overdue", job_id=job.id, operation_id=operation.operation_id)
+
+    async def _started(self, job: JobRecord) -> OperationRecord | None:
+        """The operation that the job was started for, unless it is at another start by now."""
+        operation = await self.books.find_operation(job.operation_id)
+        is_at_it = operation is not None and operation.start_number == job.start_number
+        return operation if is_at_it else None
 
     async def _adopt(self, report: JobReport) -> OperationRecord | None:
         """The operation whose start made the job; a job that it can't have any more is stopped."""

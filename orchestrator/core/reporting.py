@@ -61,9 +61,14 @@ class Reporter:
     async def send(self, operation_id: str) -> None:
         """Send the operation's report, if there is one that waits and nobody else sends it.
 
-        Raises:
-            TemporaryError: the ledger can't be reached.
+        It is kept and due, whatever comes of it now.
         """
+        try:
+            await self._send(operation_id)
+        except TemporaryError as error:
+            log.warning("not reported yet", operation_id=operation_id, reason=str(error))
+
+    async def _send(self, operation_id: str) -> None:
         posting = await self.books.decide(lambda view: begin_report(view, operation_id))
         if posting is None:
             return

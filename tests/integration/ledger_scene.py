@@ -16,6 +16,7 @@ from orchestrator.core import events
 from orchestrator.core.conditions import last_possible_send
 from orchestrator.core.dispatch import Handled, Orchestrator
 from orchestrator.core.errors import OrchestratorError, PermanentError
+from orchestrator.core.jobs import JobStatus
 from orchestrator.core.lifecycle import outcome_type
 from orchestrator.core.ports import Ledger
 from orchestrator.core.records import OperationState, RunRecord
@@ -33,6 +34,7 @@ from tests.integration.ledger_world import (
     sender,
 )
 
+TENANT = "t1"
 #: Longer than any pause of a run's, so that each sweep of the end finds everything due.
 _LONGEST_PAUSE_S = 301.0
 _SWEEPS_TO_THE_END = 40
@@ -101,6 +103,17 @@ class Scene:
         self.world.tell(f"{worker.name}: sweep")
         self._do(worker, orchestrator.reconcile())
 
+    def cancel(self, by: int) -> None:
+        worker, orchestrator = self.workers[by]
+        self.world.tell(f"{worker.name}: cancel")
+        self._do(worker, orchestrator.cancel(TENANT))
+
+    def end(self, by: int, build: Build, status: JobStatus, *, tells: bool) -> None:
+        """A build ends, and CodeBuild tells so, or nobody does."""
+        self.world.end(build, status)
+        if tells:
+            self._send(by, events.BUILD_STATE_CHANGE, _state_change(build))
+
     def reportable(self) -> list[Build]:
         """Builds of operations; an order's belongs to nobody who would listen."""
         operations = {one.operation_id: one for one in self.watch.operations()}
@@ -111,6 +124,7 @@ class Scene:
         ]
 
     def report(self, by: int, build: Build, succeeded: bool, names: Names, is_over: bool) -> None:
+        """A build tells of itself, as it ends or before; how it ended is for CodeBuild to say."""
         operation_id = build.start_key.rpartition("-")[0]
         operation = self.watch.operation(operation_id)
         assert operation is not None
@@ -122,8 +136,8 @@ class Scene:
             Names.NOTHING: {},
         }[names]
         self.reports += 1
-        build.is_running = build.is_running and not is_over
-        build.has_reported = build.has_reported or names in (Names.JOB, Names.START)
+        if is_over:
+            self.world.end(build, JobStatus.SUCCEEDED if succeeded else JobStatus.FAILED)
         event_type = outcome_type(operation.kind, succeeded=succeeded)
         self.world.tell(f"{build.job.id} reports, naming {names}; over: {is_over}")
         key = events.digest(event_type, "TenantManagementService", f"event-{len(self.sent) + 1}")
@@ -174,16 +188,14 @@ class Scene:
     # How it ends.
 
     def come_to_an_end(self) -> None:
-        """No more faults: senders insist, jobs report, sweeps run; then nothing may be left."""
+        """No more faults: jobs end, senders insist, sweeps run; then nothing may be left."""
         world = self.world
         world.tell("no more faults")
         world.catalog, world.lag_s, world.after_start = CATALOGS["sound"], 0.0, None
         for number in range(_SWEEPS_TO_THE_END):
             self.let_through(None, 300)
-            for build in self.reportable():
-                if self.watch.is_open(build.start_key):
-                    self.report(number % 3, build, True, Names.JOB, True)
-                    self.let_through(None, 300)
+            for build in world.builds:
+                world.end(build, JobStatus.SUCCEEDED)
             for index, sent in enumerate(self.sent):
                 if index not in self._answered:
                     self.deliver(number % 3, sent)
@@ -206,7 +218,9 @@ class Scene:
         second = timedelta(seconds=1)
         match edge:
             case Edge.DUE:
-                return [run.due_at + second for run in runs if run.due_at]
+                operations = self.watch.operations()
+                due = [*(run.due_at for run in runs), *(one.due_at for one in operations)]
+                return [moment + second for moment in due if moment]
             case Edge.LEASE:
                 return [run.lease_until for run in runs if run.lease_until]
             case Edge.LISTING:
@@ -220,7 +234,12 @@ class Scene:
         left += [
             f"{one.kind} of {one.tenant_id} is open"
             for one in watch.operations()
-            if one.state is OperationState.OPEN and one.kind is not None
+            if one.state is OperationState.OPEN
+        ]
+        left += [
+            f"the report of {one.start_key} was not accepted: {one.report.trouble}"
+            for one in watch.operations()
+            if one.report is not None and (one.report.done_at is None or one.report.trouble)
         ]
         unanswered = len(self.sent) - len(self._answered)
         return [*left, *([f"{unanswered} unanswered"] if unanswered else [])]
@@ -268,6 +287,9 @@ class Scene:
     def _look_at_answer(self, deed: Deed, answer: Handled) -> None:
         watch = self.watch
         assert deed.sent is not None
+        if deed.sent.event_type == events.BUILD_STATE_CHANGE:
+            watch.state_change_is_done(deed.sent.body["detail"])
+            return
         own = events.digest(deed.sent.event_type, deed.sent.body["source"], deed.sent.body["id"])
         done_at = watch.done.get(own, -1)
         if done_at < (0 if answer.replayed else deed.begun_at):
@@ -277,6 +299,16 @@ class Scene:
         """Whoever still waits is given up; what he would do then doesn't happen."""
         self.world.is_closed = True
         self.loop.run_until_complete(_cancel_all())
+
+
+def _state_change(build: Build) -> dict[str, Any]:
+    own_key = {"name": "ORCHESTRATOR_RUN_ID", "value": build.start_key}
+    return {
+        "build-id": f"arn:aws:codebuild:us-east-1:1:build/{build.job.id}",
+        "build-status": build.status.value,
+        "project-name": build.job.job_identifier,
+        "additional-information": {"environment": {"environment-variables": [own_key]}},
+    }
 
 
 async def _cancel_all() -> None:

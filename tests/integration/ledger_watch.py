@@ -11,7 +11,8 @@ from typing import Any, Protocol
 
 import attrs
 
-from orchestrator.core.lifecycle import ENDS, MOVES, OPENS
+from orchestrator.core.jobs import JobStatus
+from orchestrator.core.lifecycle import ENDS, MOVES, OPENS, Kind
 from orchestrator.core.ports import Clock
 from orchestrator.core.records import (
     Job,
@@ -48,8 +49,10 @@ class Report:
 class SomeBuild(Protocol):
     job: Job
     start_key: str
-    is_running: bool
-    has_reported: bool
+    status: JobStatus
+
+    @property
+    def is_running(self) -> bool: ...
 
 
 class SomeWorker(Protocol):
@@ -63,8 +66,8 @@ class Watch:
         self._builds: Sequence[SomeBuild] = builds
         self._clock, self._sender = clock, sender
         self._holders: dict[tuple[str, int], tuple[int, SomeWorker]] = {}
-        #: Starts that ended by a report which names no job: whose it is, is for the tenant to say.
-        self._ended: set[str] = set()
+        #: Starts whose end the control plane has accepted.
+        self._told: set[str] = set()
         self.items: dict[str, Record] = {}
         self.commits = 0
         self.reports: dict[str, Report] = {}
@@ -89,6 +92,25 @@ class Watch:
         operation = self.operation(start_key.rpartition("-")[0])
         is_open = operation is not None and operation.state is OperationState.OPEN
         return operation is not None and is_open and _start_key(operation) == start_key
+
+    def heard(self, start_key: str | None, *, succeeded: bool) -> int:
+        """A report reaches the control plane; its answer. One that names no start had no job."""
+        if start_key is None:
+            return 204
+        if start_key in self._told:
+            return 401
+        operation = self.operation(start_key.rpartition("-")[0])
+        is_true = operation is not None and operation.succeeded is succeeded
+        self._claim_that(is_true, f"{start_key} was reported otherwise than it ended")
+        self._told.add(start_key)
+        return 204
+
+    def state_change_is_done(self, detail: Mapping[str, Any]) -> None:
+        """A state change was answered 200: what it says has come true."""
+        job_id = detail["build-id"].rpartition("/")[2]
+        (build,) = (one for one in self._builds if one.job.id == job_id)
+        goes_on = self.is_open(build.start_key) and detail["build-status"] != "IN_PROGRESS"
+        self._claim_that(not goes_on, f"{job_id} is over, and its operation goes on")
 
     def starts(self, start_key: str) -> None:
         """A start takes effect: whoever sent it must hold a run at this very start."""
@@ -147,12 +169,11 @@ class Watch:
 
     def _look_at_job(self, build: SomeBuild) -> None:
         operation = self.operation(build.start_key.rpartition("-")[0])
-        if operation is None or operation.kind is None or build.has_reported:
+        if operation is None or operation.kind is None:
             return
         is_held = self.is_open(build.start_key) and self._holds(operation)
         self._claim_that(
-            is_held or build.start_key in self._ended,
-            f"{build.job.id} runs, and its {operation.kind} let go of the tenant",
+            is_held, f"{build.job.id} runs, and its {operation.kind} let go of the tenant"
         )
 
     def _run_written(
@@ -164,6 +185,9 @@ class Watch:
         is_with_others: Mapping[str, Record | None],
     ) -> None:
         me = self._sender.get()
+        is_told_of = old is not None and new == attrs.evolve(old, note=new.note, link=new.link)
+        if is_told_of:
+            return
         if old is not None and new.attempt == old.attempt:
             self._claim_that(
                 old.status is RunStatus.RUNNING and self._is_held(old, me),
@@ -193,7 +217,7 @@ class Watch:
             self._claim_that(any(map(_is_secured, theirs)), "a duplicate of what isn't secured")
         elif run.event_type in OPENS:
             follows = any(key != run.key and key.startswith(run_key("")) for key in former)
-            secured = run.note is not None or _is_secured(operation) or follows
+            secured = _is_secured(operation) or follows
             self._claim_that(secured, f"{run.event_type} succeeded, and nobody is at work")
         elif run.event_type not in ENDS:
             self._claim_that(run.job is not None, f"{run.event_type} succeeded without its job")
@@ -204,7 +228,11 @@ class Watch:
         report = self.reports.get(run.run_id)
         if report is not None and report.names in (Names.JOB, Names.START):
             goes_on = self.is_open(report.start_key)
-            self._claim_that(not goes_on, f"{report.job_id} reported, and it changed nothing")
+            told = self.operation(report.start_key.rpartition("-")[0])
+            is_heard = told is not None and told.told_by == run.run_id
+            self._claim_that(
+                is_heard or not goes_on, f"{report.job_id} reported, and it changed nothing"
+            )
 
     def _operation_written(self, old: OperationRecord | None, new: OperationRecord) -> None:
         start_key = _start_key(new)
@@ -216,15 +244,12 @@ class Watch:
             return
         if old.start_number == new.start_number and old.job is not None:
             self._claim_that(new.job == old.job, "a recorded job was replaced")
-        if old.state is OperationState.OPEN and new.state is OperationState.OVER:
-            report = self.reports.get(new.outcome or "")
-            if report is None:
-                return
-            if report.names in (Names.NOTHING, Names.OPERATION):
-                self._ended.add(start_key)
-            else:
-                is_about_it = report.start_key == start_key
-                self._claim_that(is_about_it, "a report about one start ended another")
+        if old.state is OperationState.OPEN and new.state is OperationState.OVER and new.job:
+            (build,) = (one for one in self._builds if one.job.id == new.job.id)
+            is_so = new.succeeded is (build.status is JobStatus.SUCCEEDED)
+            self._claim_that(is_so, f"{build.job.id} is {build.status}, and its end says otherwise")
+        is_done = new.report is not None and new.report.done_at is not None
+        self._claim_that(not (is_done and new.credentials), "a secret outlived its report")
         if old.state is OperationState.OVER and new.state is OperationState.OPEN:
             opener = self.items.get(run_key(old.opener))
             at_rest = isinstance(opener, RunRecord) and (
@@ -249,9 +274,13 @@ class Watch:
                     result = moves.succeeded if operation.succeeded else moves.failed
                     gave_back = operation.state is OperationState.GIVEN_BACK
                     is_legal = now is (operation.former_state if gave_back else result)
-            case (None, None), (now, None):
-                moved = [(moves.succeeded, moves.failed) for moves in MOVES.values()]
-                is_legal = any(now in pair for pair in moved)
+            case (_, str() as closed), (now, str() as opened):
+                failed, operation = self.operation(closed), self.operation(opened)
+                if failed is not None and operation is not None:
+                    is_over = failed.state is OperationState.OVER and failed.succeeded is False
+                    kinds = (failed.kind, operation.kind)
+                    is_clean_up = kinds == (Kind.PROVISIONING, Kind.CLEAN_UP)
+                    is_legal = is_over and is_clean_up and now is MOVES[Kind.CLEAN_UP].during
         self._claim_that(is_legal, f"{before} became {(new.state, new.operation_id)}")
 
     def _holds(self, operation: OperationRecord) -> bool:

@@ -1,11 +1,12 @@
 """The world of the ledger's model test: a clock to turn, workers at gates, a builder that lags.
 
-Every effect of a worker (a commit, a start, a look-up, a stop) waits at a gate until the test
-opens it with a fate. A worker that nobody lets through is a paused one; one that was crashed
-is never let through again. Nothing else about the orchestrator is changed.
+Every effect of a worker (a commit, a start, a look-up, a stop, a report) waits at a gate until
+the test opens it with a fate. A worker that nobody lets through is a paused one; one that was
+crashed is never let through again. Nothing else about the orchestrator is changed.
 """
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import datetime, timedelta
@@ -14,7 +15,8 @@ from typing import Any, TypeVar
 
 import attrs
 
-from orchestrator import Event, PermanentError, Run, TemporaryError
+from orchestrator import Event, JobReport, JobStatus, PermanentError, Run, TemporaryError
+from orchestrator.adapters.eventbridge import NoPublisher
 from orchestrator.core import events, handlers
 from orchestrator.core.books import Books
 from orchestrator.core.conditions import Terms
@@ -26,6 +28,7 @@ from orchestrator.core.payloads import TenantProvisioning
 from orchestrator.core.ports import Clock, Conflict, Ledger, Tier
 from orchestrator.core.records import Job, Record, RunRecord, RunStatus, TenantRecord
 from orchestrator.core.registry import HandlerRegistry
+from orchestrator.core.reporting import CallbackTerms
 from orchestrator.core.run import Services
 from orchestrator.core.secrets import Redactor
 from orchestrator.testing import ManualClock, SequentialIds
@@ -36,14 +39,17 @@ Result = TypeVar("Result")
 
 ORDER = "ORDER"
 COMMIT = "commit"
+REPORT = "report"
 TIERS = ("JOBS", "BARE")
-TERMS = Terms()
+TERMS = Terms(deadline_s=900)
+CONTROL_PLANE = "https://control.example/webhook"
 #: CodeBuild holds a start's token for 5 minutes (API reference, StartBuild).
 TOKEN_S = 300.0
 _JOBS: Tier = {
     "jobIdentifier": "up",
     "deprovisioningJobIdentifier": "down",
     "deploymentJobIdentifier": "deploy",
+    "cleanupJobIdentifier": "clean",
 }
 _MOVED: Tier = {name: f"new-{job}" for name, job in _JOBS.items()}
 _BARE: Tier = {"jobIdentifier": "up", "deprovisioningJobIdentifier": "down"}
@@ -104,8 +110,11 @@ class Build:
     asked: object
     made_at: datetime
     listed_at: datetime
-    is_running: bool = True
-    has_reported: bool = False
+    status: JobStatus = JobStatus.IN_PROGRESS
+
+    @property
+    def is_running(self) -> bool:
+        return self.status is JobStatus.IN_PROGRESS
 
 
 class World:
@@ -191,7 +200,35 @@ class World:
     def stop(self, worker: "Worker", job_id: str) -> None:
         self.tell(f"{worker.name}: stops {job_id}")
         for build in self.builds:
-            build.is_running = build.is_running and build.job.id != job_id
+            if build.job.id == job_id:
+                self.end(build, JobStatus.STOPPED)
+
+    def end(self, build: Build, status: JobStatus) -> None:
+        """A build ends once, and stays as it ended."""
+        if build.is_running:
+            self.tell(f"{build.job.id} ends: {status}")
+            build.status = status
+
+    def describe(self, job_ids: Sequence[str]) -> Mapping[str, JobReport]:
+        """Its exported URL tells which start a report is about."""
+        return {
+            build.job.id: JobReport(
+                job=build.job,
+                status=build.status,
+                start_key=build.start_key,
+                exported={"APP_PLANE_URL": build.start_key},
+            )
+            for build in self.builds
+            if build.job.id in job_ids
+        }
+
+    def hear(self, worker: "Worker", text: str) -> int:
+        """The control plane accepts one report of each start, as one of each tenant's request."""
+        data = json.loads(text)["data"]
+        start_key = data.get("appPlaneUrl")
+        answer = self.watch.heard(start_key, succeeded=data["status"] == 1)
+        self.tell(f"{worker.name}: reports {start_key}: {answer}")
+        return answer
 
 
 @attrs.define(eq=False)
@@ -217,7 +254,8 @@ class Worker:
         if fate is Fate.REFUSED:
             raise TemporaryError("Not now.", nothing_done=True)
         if fate is Fate.FORBIDDEN:
-            raise TemporaryError("Closed.") if what == COMMIT else PermanentError("Never.")
+            is_temporary = what in (COMMIT, REPORT)
+            raise TemporaryError("Closed.") if is_temporary else PermanentError("Never.")
         refusal: Exception | None = None
         try:
             result = await act()
@@ -243,9 +281,11 @@ class Worker:
                 tiers=self.world,
                 builders={"CODE_BUILD": _GatedBuilder(self)},
                 default_builder="CODE_BUILD",
-                publisher=_NoPublisher(),
+                publisher=NoPublisher(),
                 structure=_WIRE,
+                webhook=_GatedWebhook(self),
                 clock=clock,
+                callback=CallbackTerms(url=CONTROL_PLANE),
                 resources=self.world,
             ),
             ids=SequentialIds(),
@@ -285,11 +325,6 @@ _REGISTRY = _registry()
 _WIRE = Wire(Redactor(()))
 
 
-class _NoPublisher:
-    async def publish(self, *, event_type: str, detail: Mapping[str, Any]) -> str:
-        raise AssertionError
-
-
 @attrs.frozen
 class _GatedBuilder:
     worker: Worker
@@ -310,11 +345,25 @@ class _GatedBuilder:
 
         return await self.worker.effect(f"look-up {start_key[:4]}{start_key[40:]}", act)
 
+    async def describe_jobs(self, *, job_ids: Sequence[str]) -> Mapping[str, JobReport]:
+        return self.worker.world.describe(job_ids)
+
     async def stop_job(self, *, job_id: str) -> None:
         async def act() -> None:
             self.worker.world.stop(self.worker, job_id)
 
         await self.worker.effect(f"stop {job_id}", act)
+
+
+@attrs.frozen
+class _GatedWebhook:
+    worker: Worker
+
+    async def post(self, *, url: str, text: str, headers: Mapping[str, str]) -> int:
+        async def act() -> int:
+            return self.worker.world.hear(self.worker, text)
+
+        return await self.worker.effect(REPORT, act)
 
 
 class _GatedLedger:

@@ -30,6 +30,7 @@ from orchestrator.adapters.aws import AWS, open_aws
 from orchestrator.adapters.dynamodb_ledger import DynamoDBLedger
 from orchestrator.adapters.memory import InMemoryLedger
 from orchestrator.core.errors import PermanentError, TemporaryError
+from orchestrator.core.jobs import JobStatus
 from orchestrator.core.lifecycle import OPENS, Kind
 from orchestrator.core.ports import Ledger
 from orchestrator.embedded import open_embedded_aws
@@ -57,6 +58,7 @@ class Opening(StrEnum):
 
 _WORKERS = st.integers(0, 2)
 _PICK = st.integers(0, 9)
+_STATUSES = st.sampled_from([one for one in JobStatus if one is not JobStatus.IN_PROGRESS])
 _KINDS = st.sampled_from([Kind.PROVISIONING, Kind.DEPLOYMENT, Kind.DEPROVISIONING, None])
 _KEYS = st.sampled_from(["k1", None, "k2"])
 _TIERS = st.sampled_from([*TIERS, None])
@@ -187,6 +189,22 @@ class LedgerMachine(RuleBasedStateMachine):
     def report(self, by: int, which: int, succeeded: bool, names: Names, is_over: bool) -> None:
         builds = self.scene.reportable()
         self.scene.report(by, builds[which % len(builds)], succeeded, names, is_over)
+
+    @precondition(lambda self: self.scene.world.builds)
+    @rule(by=_WORKERS, which=_PICK, status=_STATUSES, tells=st.booleans())
+    def end(self, by: int, which: int, status: JobStatus, tells: bool) -> None:
+        """A build ends; CodeBuild says so once, or the sweep has to ask."""
+        builds = self.scene.world.builds
+        build = builds[which % len(builds)]
+        if build.is_running:
+            self.scene.end(by, build, status, tells=tells)
+
+    @precondition(lambda self: self.scene.watch.operations() and self.repetitions < _REPETITIONS)
+    @rule(by=_WORKERS)
+    def cancel(self, by: int) -> None:
+        """An operator stops what is being done to the tenant."""
+        self.repetitions += 1
+        self.scene.cancel(by)
 
     # What becomes of it.
 

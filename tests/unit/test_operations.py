@@ -1,8 +1,11 @@
 """Operations under way: a job is looked at, told to stop, and ends a run that opened nothing."""
 
+from functools import partial
+
 import attrs
 import pytest
 
+from orchestrator.core.answers import Why
 from orchestrator.core.jobs import JobReport, JobStatus
 from orchestrator.core.operations import (
     Adopted,
@@ -12,6 +15,7 @@ from orchestrator.core.operations import (
     end_alone,
 )
 from orchestrator.core.records import OperationRecord, OperationState
+from orchestrator.core.views import Move, View
 from tests.desk import ORDER, PROVISIONED, PROVISIONING, SENT_AT, TENANT, Desk, operation_id
 
 WANTED = operation_id("k")
@@ -177,7 +181,7 @@ async def test_the_job_of_a_run_of_its_own_ends_on_the_run(
     status = JobStatus.FAILED if reason else JobStatus.SUCCEEDED
     report = JobReport(job=job, status=status)
     for first in (True, False):
-        ended = await desk.books.decide(lambda view: end_alone(view, own, report, reason))
+        ended = await desk.books.decide(lambda view: end_alone(view, own, 1, report, reason))
         assert ended is first
     operation, run = await desk.operation(of=attempt), await desk.run(ORDER, "a")
     assert (operation.state, operation.succeeded) == (OperationState.OVER, reason is None)
@@ -189,4 +193,22 @@ async def test_a_tenants_operation_does_not_end_like_that(desk: Desk) -> None:
     """Its end is an event."""
     operation = await under_way(desk)
     assert operation.tenant_id == TENANT
-    assert await desk.books.decide(lambda view: end_alone(view, WANTED, None, "no")) is False
+    assert await desk.books.decide(lambda view: end_alone(view, WANTED, 1, None, "no")) is False
+
+
+async def test_the_job_of_an_earlier_start_ends_nothing(desk: Desk) -> None:
+    """The run was replayed by force, and its next job goes on."""
+    attempt = await desk.claimed(ORDER, "a")
+    await desk.finish(attempt, desk.job("b-1"))
+    again = await desk.claimed(ORDER, "a", why=Why.FORCED_REPLAY)
+    await desk.finish(again, desk.job("b-2"))
+    own = attempt.run.operation_id
+    assert again.run.operation_id == own
+    for number in (0, 1, 3):
+        ended = await desk.books.decide(partial(_end_alone, own, number))
+        assert not ended
+    assert (await desk.operation(of=again)).state is OperationState.OPEN
+
+
+def _end_alone(own: str, number: int, view: View) -> Move[bool]:
+    return end_alone(view, own, number, None, None)
