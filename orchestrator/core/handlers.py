@@ -163,6 +163,9 @@ async def _report(event: Event[TenantOutcome], run: Run, *, succeeded: bool) -> 
     url = await _webhook_url(event, run)
     if url is None:
         return
+    if not url.startswith(("https://", "http://")):
+        run.note(f"The control plane is not told: {url!r} is no web address.")
+        return
     # A deployment's request says what the provisioning has made.
     told = {**await run.request_body(), **event.body}
     try:

@@ -18,6 +18,7 @@ from tests.acceptance.stories import (
     with_full_tier,
 )
 from tests.conftest import Client, StartService
+from tests.control_plane.receiver import ControlPlane, open_control_plane
 from tests.faulty_aws import LEDGER, TIERS, FaultyAWS, open_faulty_aws
 
 
@@ -53,6 +54,14 @@ async def aws(monkeypatch: pytest.MonkeyPatch, clock: ManualClock) -> AsyncItera
         for variable, value in faulty.environment().items():
             monkeypatch.setenv(variable, value)
         yield faulty
+
+
+@pytest.fixture
+async def control_plane(clock: ManualClock) -> AsyncIterator[ControlPlane]:
+    """The control plane's verifier, which goes by the test's clock."""
+    async with open_control_plane() as opened:
+        await opened.turn_clock(clock.now())
+        yield opened
 
 
 @pytest.fixture

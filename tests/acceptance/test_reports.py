@@ -1,0 +1,509 @@
+"""The control plane hears how each operation ended: once, signed, and whatever goes wrong."""
+
+import asyncio
+import json
+from typing import Any
+
+import attrs
+import pytest
+
+from orchestrator import (
+    Event,
+    Extension,
+    HandlerRegistry,
+    Run,
+    Settings,
+    TemporaryError,
+    handlers,
+    payloads,
+)
+from orchestrator.adapters.memory import InMemoryLedger
+from orchestrator.embedded import Build, CodeBuildStandIn
+from orchestrator.intake.keys import BOOKS
+from orchestrator.settings import Callback, Tiers
+from orchestrator.testing import ManualClock, envelope, provisioning_event
+from tests.acceptance.answers import read_success
+from tests.conftest import TIERS, Client, StartService
+from tests.control_plane.receiver import SECRET, ControlPlane
+
+CONTEXT = "2f7c5d0a-53a1-4c77-9a3e-1d7f5c0b9e42"
+PROVISIONED = "TENANT_PROVISIONING_SUCCESS"
+
+
+@pytest.fixture
+def told(settings: Settings, control_plane: ControlPlane) -> Settings:
+    """The control plane is told after the provisioning already."""
+    callback = Callback(url=control_plane.url, after="provisioning", timeout_s=30)
+    return attrs.evolve(settings, callback=callback)
+
+
+async def provision(
+    service: Client,
+    control_plane: ControlPlane,
+    *,
+    tenant_id: str = "t-1",
+    tier: str = "STANDARD",
+    **override: Any,
+) -> None:
+    """A request that the control plane waits to hear of."""
+    await control_plane.expect(tenant_id, context=CONTEXT)
+    override = {"secret": SECRET, "context": f"{CONTEXT}", **override}
+    event = provisioning_event(
+        tenant_id=tenant_id, tier=tier, event_id=f"p-{tenant_id}", override=override
+    )
+    await read_success(await service.post("/events", json=event))
+
+
+def running(codebuild: CodeBuildStandIn) -> Build:
+    (build,) = (one for one in codebuild.builds.values() if one.ended is None)
+    return build
+
+
+async def end(
+    service: Client, codebuild: CodeBuildStandIn, status: Any = "SUCCEEDED", **how: Any
+) -> None:
+    """The one running build ends, and CodeBuild says so."""
+    build = running(codebuild)
+    codebuild.finish(build.id, status, **how)
+    change = envelope(
+        "CodeBuild Build State Change", build.as_state_change(), source="aws.codebuild"
+    )
+    answer = await service.post("/events", json={**change, "id": build.id})
+    assert answer.status == 200, await answer.text()
+
+
+async def sweep(service: Client) -> None:
+    assert (await service.post("/events/RECONCILE", json={})).status == 200
+
+
+async def tenant(service: Client, tenant_id: str = "t-1") -> dict[str, Any]:
+    found: dict[str, Any] = await (await service.get(f"/tenants/{tenant_id}")).json()
+    return found
+
+
+async def why(service: Client) -> str:
+    """What the timeline says of the end."""
+    outcomes = [
+        run["reason"]
+        for run in (await tenant(service))["timeline"]
+        if run["eventType"].endswith(("_SUCCESS", "_FAILURE"))
+        and not run["reason"].startswith("The job reports")
+    ]
+    (reason,) = outcomes
+    return str(reason)
+
+
+def body(status: int, *, resources: list[Any] | None = None, **data: Any) -> dict[str, Any]:
+    return {
+        "initiatorId": "t-1",
+        "type": 0,
+        "data": {"status": status, "resources": resources or [], **data},
+    }
+
+
+async def credentials_kept(service: Client) -> int:
+    ledger = service.app[BOOKS].ledger
+    assert isinstance(ledger, InMemoryLedger)
+    return sum(getattr(item, "credentials", None) is not None for item in ledger._items.values())
+
+
+@pytest.mark.parametrize(
+    ("status", "told_status", "state"),
+    [
+        ("SUCCEEDED", 1, "provisioned"),
+        ("FAILED", 0, "provision_failed"),
+        ("FAULT", 0, "provision_failed"),
+        ("TIMED_OUT", 0, "provision_failed"),
+        ("STOPPED", 0, "provision_failed"),
+    ],
+)
+async def test_the_verifier_accepts_how_a_provisioning_ended(
+    start_service: StartService,
+    codebuild: CodeBuildStandIn,
+    control_plane: ControlPlane,
+    told: Settings,
+    status: str,
+    told_status: int,
+    state: str,
+) -> None:
+    """Whichever way it ended; then the secret is erased, and the timeline says that it was told."""
+    service = await start_service(told)
+    await provision(service, control_plane)
+    assert await credentials_kept(service) == 1
+    await end(service, codebuild, status)
+    assert await control_plane.accepted() == [body(told_status)]
+    assert (await tenant(service))["state"] == state
+    assert (await why(service)).endswith("The control plane was told.")
+    assert await credentials_kept(service) == 0
+
+
+async def test_success_is_told_after_the_deployment(
+    start_service: StartService,
+    codebuild: CodeBuildStandIn,
+    control_plane: ControlPlane,
+    told: Settings,
+) -> None:
+    """Where the settings say so: with what the provisioning told and exported, under its secret."""
+    callback = attrs.evolve(told.callback, after="deployment")
+    service = await start_service(attrs.evolve(told, callback=callback))
+    await provision(service, control_plane, tier="PREMIUM")
+    build = running(codebuild)
+    report = {
+        "CODEBUILD_BUILD_ID": build.id,
+        "TENANT_ID": "t-1",
+        "TF_STATE_BUCKET": "state",
+        "TF_KEY": "t-1/terraform.tfstate",
+    }
+    await read_success(await service.post("/events", json=envelope(PROVISIONED, report)))
+    await end(service, codebuild, exported={"APP_PLANE_URL": "https://bluebird.example"})
+    assert await control_plane.accepted() == []
+    # As it would have been published: what follows names what it follows.
+    runs = (await tenant(service))["timeline"]
+    opened = await service.app[BOOKS].find_run(runs[0]["runId"])
+    assert opened is not None
+    detail = {
+        "tenantId": "t-1",
+        "tier": "PREMIUM",
+        "operationId": opened.outcome_of or opened.operation_id,
+        "resources": [{"type": "bucket", "metadata": {"bucket": "state"}}],
+        "appPlaneUrl": "https://bluebird.example",
+    }
+    await read_success(await service.post("/events", json=envelope("TENANT_DEPLOYMENT", detail)))
+    await end(service, codebuild)
+    resources = [{"type": "bucket", "metadata": {"bucket": "state"}}]
+    assert await control_plane.accepted() == [
+        body(1, resources=resources, appPlaneUrl="https://bluebird.example")
+    ]
+    assert await credentials_kept(service) == 0
+
+
+async def test_what_the_build_told_is_passed_on(
+    start_service: StartService,
+    codebuild: CodeBuildStandIn,
+    control_plane: ControlPlane,
+    told: Settings,
+) -> None:
+    """The bucket of its state, and where the tenant finds its application."""
+    service = await start_service(told)
+    await provision(service, control_plane)
+    report = {
+        "CODEBUILD_BUILD_ID": running(codebuild).id,
+        "TENANT_ID": "t-1",
+        "TF_STATE_BUCKET": "state",
+        "TF_KEY": "t-1.tfstate",
+        "APP_PLANE_REDIRECT_URL": "https://bluebird.example/app",
+        "CLIENT_SECRET": "cs-1",
+    }
+    await read_success(await service.post("/events", json=envelope(PROVISIONED, report)))
+    await end(service, codebuild)
+    bucket = {"type": "bucket", "metadata": {"bucket": "state", "path": "t-1.tfstate"}}
+    assert await control_plane.accepted() == [
+        body(1, resources=[bucket], appPlaneUrl="https://bluebird.example/app")
+    ]
+
+
+@pytest.mark.parametrize("settled_by", ["event", "sweep", "replay"])
+async def test_a_control_plane_that_was_down_for_an_hour_is_told_once(
+    start_service: StartService,
+    codebuild: CodeBuildStandIn,
+    control_plane: ControlPlane,
+    told: Settings,
+    clock: ManualClock,
+    settled_by: str,
+) -> None:
+    """Whoever settled the operation: the sweep goes on telling, signed anew each time."""
+    registry = HandlerRegistry()
+    broken = settled_by == "replay"
+
+    async def fails_at_first(event: Event[payloads.TenantOutcome], run: Run) -> None:
+        if broken:
+            raise TemporaryError("not yet")
+        await handlers.tenant_provisioning_success(event, run)
+
+    if settled_by == "replay":
+        registry.register(PROVISIONED, fails_at_first)
+    service = await start_service(told, extension=Extension(registry=registry))
+    await provision(service, control_plane)
+    await control_plane.fail(*[503] * 100)
+    match settled_by:
+        case "event":
+            await end(service, codebuild)
+        case "sweep":
+            codebuild.finish(running(codebuild).id, "SUCCEEDED")
+            await sweep(service)
+        case "replay":
+            build = running(codebuild)
+            codebuild.finish(build.id, "SUCCEEDED")
+            await sweep(service)
+            broken = False
+            page = await (await service.get("/runs", params={"status": "retry"})).json()
+            (run_id,) = (run["runId"] for run in page["items"])
+            await read_success(await service.post(f"/runs/{run_id}/replay", json={}))
+    assert (await tenant(service))["state"] == "provisioned"
+    for _ in range(60):
+        clock.turn(60)
+        await control_plane.turn_clock(clock.now())
+        await sweep(service)
+    assert await control_plane.accepted() == []
+    assert await credentials_kept(service) == 1
+    for _ in range(100):
+        clock.turn(301)
+        await control_plane.turn_clock(clock.now())
+        await sweep(service)
+    assert await control_plane.accepted() == [body(1)]
+    assert await control_plane.refused() == []
+    assert await credentials_kept(service) == 0
+
+
+@pytest.mark.parametrize("fault", ["reset", "answerLost"])
+async def test_a_lost_answer_is_made_up_for(
+    start_service: StartService,
+    codebuild: CodeBuildStandIn,
+    control_plane: ControlPlane,
+    told: Settings,
+    clock: ManualClock,
+    fault: str,
+) -> None:
+    """The other side may have accepted it, and then refuses it: that is as good."""
+    service = await start_service(told)
+    await provision(service, control_plane)
+    await control_plane.fail(fault)
+    await end(service, codebuild)
+    clock.turn(5)
+    await control_plane.turn_clock(clock.now())
+    await sweep(service)
+    assert await control_plane.accepted() == [body(1)]
+    assert "was told" in await why(service)
+    assert await credentials_kept(service) == 0
+
+
+async def test_a_secret_that_has_expired_is_an_alarm(
+    start_service: StartService,
+    codebuild: CodeBuildStandIn,
+    control_plane: ControlPlane,
+    told: Settings,
+    clock: ManualClock,
+) -> None:
+    """The timeline says why, and nothing is sent again."""
+    service = await start_service(told)
+    await provision(service, control_plane)
+    await control_plane.expect("t-1", secret="another one by now", context=CONTEXT)
+    await end(service, codebuild)
+    assert "most likely expired" in await why(service)
+    clock.turn(3600)
+    await sweep(service)
+    assert [one["reason"] for one in await control_plane.refused()] == ["bad signature"]
+    assert (await tenant(service))["state"] == "provisioned"
+
+
+async def test_two_replicas_settle_and_report_each_job_once(
+    start_service: StartService,
+    codebuild: CodeBuildStandIn,
+    control_plane: ControlPlane,
+    told: Settings,
+    clock: ManualClock,
+) -> None:
+    """However often both sweep at once."""
+    ledger = InMemoryLedger()
+    replicas = [await start_service(told, ledger=ledger) for _ in range(2)]
+    names = [f"t-{number}" for number in range(12)]
+    for number, name in enumerate(names):
+        await control_plane.expect(name, context=f"{CONTEXT}-{name}")
+        await provision(
+            replicas[number % 2], control_plane, tenant_id=name, context=f"{CONTEXT}-{name}"
+        )
+        await control_plane.expect(name, context=f"{CONTEXT}-{name}")
+    statuses = ("SUCCEEDED", "FAILED", "TIMED_OUT")
+    for number, build in enumerate(codebuild.builds.values()):
+        codebuild.finish(build.id, statuses[number % 3])  # type: ignore[arg-type]
+    for _ in range(3):
+        await asyncio.gather(*(sweep(replica) for replica in replicas * 3))
+        clock.turn(60)
+        await control_plane.turn_clock(clock.now())
+    accepted = await control_plane.accepted()
+    assert sorted(one["initiatorId"] for one in accepted) == sorted(names)
+    assert await control_plane.refused() == []
+    for number, name in enumerate(names):
+        found = await tenant(replicas[0], name)
+        outcomes = [one for one in found["timeline"] if "SUCCESS" in one["eventType"]]
+        outcomes += [one for one in found["timeline"] if "FAILURE" in one["eventType"]]
+        assert [one["status"] for one in outcomes] == ["succeeded"], found["timeline"]
+        assert found["state"] == ("provision_failed" if number % 3 else "provisioned")
+
+
+@pytest.mark.parametrize(
+    ("tier", "event", "allowed", "is_told"),
+    [
+        (True, False, [], True),
+        (False, True, ["127.0.0.1"], True),
+        (False, True, [], False),
+        (False, True, ["control.example"], False),
+        (False, False, ["127.0.0.1"], False),
+    ],
+    ids=["tier", "event, allowed", "event", "event, another host", "nowhere"],
+)
+async def test_the_webhook_is_found(
+    start_service: StartService,
+    codebuild: CodeBuildStandIn,
+    control_plane: ControlPlane,
+    settings: Settings,
+    tier: bool,
+    event: bool,
+    allowed: list[str],
+    is_told: bool,
+) -> None:
+    """Without a setting in the tier, else in the event; there only where its host is trusted."""
+    where = {"API_ENDPOINT": control_plane.url}
+    standard = {**TIERS["STANDARD"], **(where if tier else {})}
+    service = await start_service(
+        attrs.evolve(
+            settings,
+            callback=Callback(after="provisioning", allowed_hosts=tuple(allowed), timeout_s=30),
+            tiers=Tiers(backend="static", static={**TIERS, "STANDARD": standard}),
+        )
+    )
+    await provision(service, control_plane, **(where if event else {}))
+    await end(service, codebuild)
+    assert len(await control_plane.accepted()) == is_told
+    if event and not is_told:
+        assert "callback.allowed_hosts" in await why(service)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://127.0.0.1@evil.example/webhook",
+        "http://evil.example#127.0.0.1",
+        "http://[::1",
+        "127.0.0.1/webhook",
+        "file://127.0.0.1/etc/passwd",
+    ],
+)
+async def test_no_address_of_an_event_leads_elsewhere(
+    start_service: StartService,
+    codebuild: CodeBuildStandIn,
+    control_plane: ControlPlane,
+    settings: Settings,
+    address: str,
+) -> None:
+    """What looks like a trusted host isn't one; the operation ends all the same."""
+    callback = Callback(after="provisioning", allowed_hosts=("127.0.0.1",), timeout_s=30)
+    service = await start_service(attrs.evolve(settings, callback=callback))
+    await provision(service, control_plane, API_ENDPOINT=address)
+    await end(service, codebuild)
+    assert (await tenant(service))["state"] == "provisioned"
+    assert "not told" in await why(service)
+
+
+async def test_a_resource_that_cannot_be_signed_is_left_out(
+    start_service: StartService,
+    codebuild: CodeBuildStandIn,
+    control_plane: ControlPlane,
+    told: Settings,
+) -> None:
+    """The control plane is told, and the timeline says what was left out."""
+    service = await start_service(told)
+    await provision(service, control_plane)
+    report = {
+        "CODEBUILD_BUILD_ID": running(codebuild).id,
+        "tenantId": "t-1",
+        "resources": [{"type": "disk", "metadata": {"sizeGb": 1.5}}],
+    }
+    await read_success(await service.post("/events", json=envelope(PROVISIONED, report)))
+    await end(service, codebuild)
+    assert await control_plane.accepted() == [body(1)]
+    assert "sizeGb is 1.5" in await why(service)
+
+
+async def test_without_a_secret_nobody_is_told(
+    start_service: StartService,
+    codebuild: CodeBuildStandIn,
+    control_plane: ControlPlane,
+    told: Settings,
+) -> None:
+    """Nothing could be signed."""
+    service = await start_service(told)
+    event = provisioning_event(tenant_id="t-1")
+    await read_success(await service.post("/events", json=event))
+    await end(service, codebuild)
+    assert (await tenant(service))["state"] == "provisioned"
+    assert await control_plane.accepted() == []
+    assert await control_plane.refused() == []
+
+
+async def test_the_latest_secret_of_several_requests_counts(
+    start_service: StartService,
+    codebuild: CodeBuildStandIn,
+    control_plane: ControlPlane,
+    told: Settings,
+) -> None:
+    """A request that joins brings the one that the control plane expects by now."""
+    service = await start_service(told)
+    await provision(service, control_plane)
+    override = {"secret": "the newer one", "context": "newer"}
+    later = provisioning_event(tenant_id="t-1", event_id="later", override=override)
+    later["time"] = "2026-11-20T10:00:00Z"
+    await read_success(await service.post("/events", json=later))
+    await control_plane.expect("t-1", secret="the newer one", context="newer")
+    await end(service, codebuild)
+    assert await control_plane.accepted() == [body(1)]
+
+
+async def test_a_deprovisioning_is_told_if_it_was_asked_for_with_a_secret(
+    start_service: StartService,
+    codebuild: CodeBuildStandIn,
+    control_plane: ControlPlane,
+    told: Settings,
+) -> None:
+    """As any other end."""
+    service = await start_service(told)
+    await control_plane.expect("t-1", context=CONTEXT)
+    detail = {"tenantId": "t-1", "tier": "STANDARD", "secret": SECRET, "context": CONTEXT}
+    leaving = envelope("TENANT_DEPROVISIONING", detail)
+    await read_success(await service.post("/events", json=leaving))
+    await end(service, codebuild)
+    assert await control_plane.accepted() == [body(1)]
+
+
+async def test_a_users_handler_reports_as_it_likes(
+    start_service: StartService,
+    codebuild: CodeBuildStandIn,
+    control_plane: ControlPlane,
+    told: Settings,
+) -> None:
+    """`run.report` is there for everybody."""
+    registry = HandlerRegistry()
+
+    @registry.on(PROVISIONED)
+    async def provisioned(event: Event[dict[str, Any]], run: Run) -> None:
+        resources = [{"type": "build", "metadata": {"id": event.body["endedJob"]["id"]}}]
+        run.report(succeeded=True, url=control_plane.url, resources=resources)
+        run.note("As I like.")
+
+    service = await start_service(told, extension=Extension(registry=registry))
+    await provision(service, control_plane)
+    build = running(codebuild)
+    await end(service, codebuild)
+    resources = [{"type": "build", "metadata": {"id": build.id}}]
+    assert await control_plane.accepted() == [body(1, resources=resources)]
+    reason = await why(service)
+    assert reason.endswith("succeeded. As I like. The control plane was told.")
+
+
+async def test_no_secret_is_seen_anywhere(
+    start_service: StartService,
+    codebuild: CodeBuildStandIn,
+    control_plane: ControlPlane,
+    told: Settings,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Neither in an answer nor in the log, whether telling works or not."""
+    service = await start_service(told)
+    await provision(service, control_plane)
+    await control_plane.fail(500)
+    await end(service, codebuild)
+    found = await tenant(service)
+    addresses = [f"/runs/{run['runId']}" for run in found["timeline"]]
+    shown = [json.dumps(found), *[await (await service.get(at)).text() for at in addresses]]
+    printed = capsys.readouterr()
+    assert SECRET not in "".join([*shown, printed.out, printed.err])

@@ -1,0 +1,76 @@
+"""The control plane for the tests: its verifier in JavaScript, run by Node."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import attrs
+
+SECRET = "00112233445566778899aabbccddeeff"
+_SCRIPT = Path(__file__).with_name("receiver.js")
+
+#: A status that is answered without doing anything, a hang-up before, or one after the work.
+Fault = int | str
+
+
+@attrs.frozen
+class ControlPlane:
+    """The webhook at `url`, and what a test tells and asks the control plane behind it."""
+
+    url: str
+    _http: aiohttp.ClientSession
+
+    async def expect(self, tenant_id: str, *, secret: str = SECRET, context: str) -> None:
+        """The tenant is being provisioned there: one report of it is waited for."""
+        await self._tell(expect={tenant_id: {"secret": secret, "context": context}})
+
+    async def turn_clock(self, now: datetime) -> None:
+        await self._tell(nowMs=round(now.timestamp() * 1000))
+
+    async def fail(self, *faults: Fault) -> None:
+        """The next reports meet these: a status, "reset" or "answerLost"."""
+        await self._tell(faults=list(faults))
+
+    async def accepted(self) -> list[dict[str, Any]]:
+        return list((await self._look())["accepted"])
+
+    async def refused(self) -> list[dict[str, Any]]:
+        """With `status`, `reason` and `body`."""
+        return list((await self._look())["refused"])
+
+    async def stringify(self, texts: list[str]) -> list[str]:
+        """Each JSON text, parsed and printed again by JavaScript."""
+        async with self._http.post("/stringify", json=texts) as answer:
+            printed: list[str] = await answer.json()
+            return printed
+
+    async def _tell(self, **told: Any) -> None:
+        async with self._http.post("/control", json=told) as answer:
+            assert answer.status == 204
+
+    async def _look(self) -> dict[str, Any]:
+        async with self._http.get("/control") as answer:
+            seen: dict[str, Any] = await answer.json()
+            return seen
+
+
+@asynccontextmanager
+async def open_control_plane() -> AsyncIterator[ControlPlane]:
+    """The control plane, on a port of its own."""
+    process = await asyncio.create_subprocess_exec(
+        "node", str(_SCRIPT), stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        assert process.stdout is not None
+        port = int(await process.stdout.readline())
+        base = f"http://127.0.0.1:{port}"
+        async with aiohttp.ClientSession(base) as http:
+            yield ControlPlane(f"{base}/webhook", http)
+    finally:
+        process.kill()
+        # Its output is read to the end, so that no pipe is left open.
+        await process.communicate()

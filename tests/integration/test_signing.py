@@ -1,0 +1,149 @@
+"""What we sign is what JavaScript prints, and the control plane's verifier accepts it."""
+
+import json
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+import attrs
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from orchestrator.adapters.control_plane import open_webhook
+from orchestrator.core.signing import SignedRequest, build_request, signable_text
+from orchestrator.testing import ManualClock
+from tests.control_plane.receiver import SECRET, ControlPlane, open_control_plane
+
+CONTEXT = "2f7c5d0a-53a1-4c77-9a3e-1d7f5c0b9e42"
+BODY: dict[str, Any] = {"initiatorId": "t-1", "type": 0, "data": {"status": 1, "resources": []}}
+
+_TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
+_KEYS = _TEXTS.filter(lambda key: not key.isdecimal())
+_INTEGERS = st.integers(-(2**53 - 1), 2**53 - 1)
+#: All that may be signed.
+_VALUES: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | _INTEGERS | _TEXTS,
+    lambda inner: st.lists(inner) | st.dictionaries(_KEYS, inner),
+    max_leaves=20,
+)
+
+
+@pytest.fixture
+async def control_plane() -> AsyncIterator[ControlPlane]:
+    async with open_control_plane() as opened:
+        yield opened
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "Zoë 😀 漢字 \u200d",
+        "\u2028\u2029\x7f\x80\ufeff\uffff",
+        "".join(map(chr, range(0x20))),
+        '\\ " / </script>',
+        {},
+        [],
+        [[[]], {}, [{}]],
+        {"__proto__": {"a": 1}, "constructor": None, "toString": ""},
+        {"b": 1, "a": 2, "01": 3, "-1": 4, "1.5": 5, "": 6, " 1": 7},
+        [2**53 - 1, -(2**53 - 1), 0, -0, 10**15],
+        [True, False, None, "true", "null"],
+        {"é": "e\u0301", "e\u0301": "é"},
+    ],
+)
+async def test_javascript_prints_the_same(control_plane: ControlPlane, value: Any) -> None:
+    """Byte for byte."""
+    text = signable_text(value)
+    assert await control_plane.stringify([text]) == [text]
+
+
+async def test_javascript_prints_the_same_of_whatever_may_be_signed(
+    control_plane: ControlPlane,
+) -> None:
+    """Of all kinds of values, however nested."""
+    texts: list[str] = []
+
+    @settings(max_examples=500, deadline=None, database=None)
+    @given(_VALUES)
+    def collect(value: Any) -> None:
+        text = signable_text(value)
+        assert json.loads(text) == value
+        texts.append(text)
+
+    collect()
+    assert len(texts) > 100
+    assert await control_plane.stringify(texts) == texts
+
+
+async def post(control_plane: ControlPlane, request: SignedRequest) -> int:
+    async with open_webhook(timeout_s=30) as webhook:
+        return await webhook.post(url=control_plane.url, text=request.text, headers=request.headers)
+
+
+async def test_the_verifier_accepts_what_is_signed(
+    control_plane: ControlPlane, clock: ManualClock
+) -> None:
+    """Once: then the tenant isn't being provisioned any more."""
+    await control_plane.turn_clock(clock.now())
+    await control_plane.expect("t-1", context=CONTEXT)
+    request = build_request(BODY, secret=SECRET, context=CONTEXT, now=clock.now())
+    assert [await post(control_plane, request) for _ in range(2)] == [204, 401]
+    assert await control_plane.accepted() == [BODY]
+    assert [one["reason"] for one in await control_plane.refused()] == ["not expected"]
+
+
+@settings(
+    max_examples=30,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(resources=st.lists(_VALUES, max_size=3), secret=_TEXTS, context=_TEXTS)
+async def test_the_verifier_accepts_every_body_that_is_signed(
+    control_plane: ControlPlane, resources: list[Any], secret: str, context: str
+) -> None:
+    """Under whatever secret and context."""
+    clock = ManualClock()
+    await control_plane.turn_clock(clock.now())
+    await control_plane.expect("t-1", secret=secret, context=context)
+    body = {**BODY, "data": {"status": 0, "resources": resources}}
+    request = build_request(body, secret=secret, context=context, now=clock.now())
+    assert await post(control_plane, request) == 204
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"secret": SECRET[:-1] + "0"}, "bad signature"),
+        ({"context": CONTEXT[:-1] + "3"}, "bad signature"),
+        ({"ago_s": 19}, None),
+        ({"ago_s": -19}, None),
+        ({"ago_s": 21}, "clock"),
+        ({"ago_s": -21}, "clock"),
+    ],
+)
+async def test_the_verifier_refuses_anything_else(
+    control_plane: ControlPlane, clock: ManualClock, changes: dict[str, Any], reason: str | None
+) -> None:
+    """Another secret, another context, a time that is more than 20 s off."""
+    await control_plane.turn_clock(clock.now())
+    await control_plane.expect("t-1", context=CONTEXT)
+    now = clock.now() - timedelta(seconds=changes.pop("ago_s", 0))
+    signed = {"secret": SECRET, "context": CONTEXT, **changes}
+    request = build_request(BODY, now=now, **signed)
+    assert await post(control_plane, request) == (401 if reason else 204)
+    assert [one["reason"] for one in await control_plane.refused()] == [reason] * bool(reason)
+
+
+async def test_a_body_that_was_changed_is_refused(
+    control_plane: ControlPlane, clock: ManualClock
+) -> None:
+    """The signature is over the text; a type that nobody knows is 422, if it is signed."""
+    await control_plane.turn_clock(clock.now())
+    await control_plane.expect("t-1", context=CONTEXT)
+    request = build_request(BODY, secret=SECRET, context=CONTEXT, now=clock.now())
+    changed = attrs.evolve(request, text=request.text.replace('"status":1', '"status":0'))
+    other = build_request({**BODY, "type": 7}, secret=SECRET, context=CONTEXT, now=clock.now())
+    assert [await post(control_plane, one) for one in (changed, other)] == [401, 422]
