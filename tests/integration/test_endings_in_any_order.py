@@ -1,0 +1,279 @@
+"""However a build ends, and whoever says so how often in whichever order: the end is the same.
+
+One provisioning and its build; state changes, reports that the build makes of itself, sweeps,
+replays and redeliveries come in any order, before and after the end. Then sweeps find the rest.
+"""
+
+import asyncio
+import contextlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from orchestrator.adapters.memory import InMemoryLedger
+from orchestrator.core.books import Books
+from orchestrator.core.conditions import Terms
+from orchestrator.core.dispatch import Limits, Orchestrator
+from orchestrator.core.errors import OrchestratorError
+from orchestrator.core.handlers import built_in_handlers
+from orchestrator.core.jobs import JobStatus
+from orchestrator.core.lifecycle import Kind
+from orchestrator.core.records import Job, RunRecord
+from orchestrator.core.reporting import CallbackTerms
+from orchestrator.core.run import Services
+from orchestrator.core.secrets import Redactor
+from orchestrator.testing import (
+    InMemoryBuilder,
+    ManualClock,
+    SequentialIds,
+    envelope,
+    provisioning_event,
+)
+from orchestrator.wire import Wire
+from tests.ledgers import find_tenant
+
+DEADLINE_S = 1800.0
+TIER = {"jobIdentifier": "up", "cleanupJobIdentifier": "clean"}
+SECRET = "00112233445566778899aabbccddeeff"
+LOG = "https://log.example/"
+
+#: What may come in, with its event's id where that matters.
+_MOVES = st.one_of(
+    st.sampled_from(["state change", "sweep", "redelivery", "a minute", "replay"]),
+    st.tuples(st.sampled_from(["success", "failure"]), st.sampled_from(["1", "2", "3"])),
+)
+_COMINGS = st.lists(_MOVES, max_size=6)
+#: How the build ends: state of the tenant, words of the reason.
+ENDS: Mapping[str, tuple[str, str]] = {
+    "SUCCEEDED": ("provisioned", "succeeded"),
+    "FAILED": ("provision_failed", r"failed.*: the cause\."),
+    "FAULT": ("provision_failed", r"broke down.*: the cause\."),
+    "TIMED_OUT": ("provision_failed", r"timed out.*: the cause\."),
+    "STOPPED": ("provision_failed", r"was stopped.*: the cause\."),
+    "deleted": ("provision_failed", "was deleted"),
+    "never reported": ("provision_failed", "took longer than 1800 s"),
+}
+
+
+@attrs.define
+class Bus:
+    is_configured: bool = True
+    published: list[str] = attrs.field(factory=list)
+
+    async def publish(self, *, event_type: str, detail: Mapping[str, Any]) -> str:
+        assert SECRET not in json.dumps(detail)
+        self.published.append(event_type)
+        return "id"
+
+
+@attrs.define
+class ControlPlane:
+    """Accepts one report, and refuses what comes after it."""
+
+    accepted: list[int] = attrs.field(factory=list)
+    refused: int = 0
+
+    async def post(self, *, url: str, text: str, headers: Mapping[str, str]) -> int:
+        if self.accepted:
+            self.refused += 1
+            return 401
+        self.accepted.append(json.loads(text)["data"]["status"])
+        return 204
+
+
+class LoggingBuilder(InMemoryBuilder):
+    """Its jobs have a log, as CodeBuild's have."""
+
+    async def start_job(
+        self, job_identifier: str, params: Mapping[str, Any], *, start_key: str
+    ) -> Job:
+        job = await super().start_job(job_identifier, params, start_key=start_key)
+        logged = attrs.evolve(job, log_url=f"{LOG}{job.id}")
+        self.started = [
+            attrs.evolve(one, job=logged) if one.job.id == job.id else one for one in self.started
+        ]
+        return logged
+
+
+class Story:
+    """One service, the tenant's build, and all that may be said of it."""
+
+    def __init__(self) -> None:
+        self.clock, self.ledger = ManualClock(), InMemoryLedger()
+        self.builder = LoggingBuilder("CODE_BUILD")
+        self.bus, self.control_plane = Bus(), ControlPlane()
+        terms = Terms(deadline_s=DEADLINE_S)
+        self.orchestrator = Orchestrator(
+            registry=built_in_handlers(),
+            services=Services(
+                books=Books(ledger=self.ledger, clock=self.clock, terms=terms),
+                tiers=self,
+                builders={"CODE_BUILD": self.builder},
+                default_builder="CODE_BUILD",
+                publisher=self.bus,
+                structure=Wire(Redactor()),
+                webhook=self.control_plane,
+                clock=self.clock,
+                callback=CallbackTerms(url="https://control.example", after=Kind.PROVISIONING),
+            ),
+            ids=SequentialIds(),
+            aliases={},
+            limits=Limits(max_attempts=3, sweep_s=1e6),
+        )
+        self.request = provisioning_event(override={"secret": SECRET, "context": "c"})
+
+    async def find_tier(self, tier: str) -> Mapping[str, Any]:
+        return {"tier": tier, **TIER}
+
+    @property
+    def job(self) -> Job:
+        return self.jobs["up"]
+
+    @property
+    def jobs(self) -> dict[str, Job]:
+        return {one.job.job_identifier: one.job for one in self.builder.started}
+
+    async def come(self, move: Any, job: Job) -> None:
+        """Something comes in; an answer that says "later" or "no" is as good."""
+        with contextlib.suppress(OrchestratorError):
+            match move:
+                case "state change":
+                    await self.change_state(job)
+                case "sweep":
+                    await self.orchestrator.reconcile()
+                case "redelivery":
+                    await self.send(self.request)
+                case "a minute":
+                    self.clock.turn(61)
+                case "replay":
+                    for run in self.runs():
+                        with contextlib.suppress(OrchestratorError):
+                            await self.orchestrator.replay(run.run_id)
+                case (word, event_id):
+                    await self.tell(word, event_id, job)
+
+    async def send(self, event: Mapping[str, Any]) -> None:
+        await self.orchestrator.handle_event(event["detail-type"], event)
+
+    async def change_state(self, job: Job) -> None:
+        """What CodeBuild tells of the build as it stands; of one that is gone, nothing."""
+        reports = await self.builder.describe_jobs(job_ids=[job.id])
+        if job.id not in reports:
+            return
+        report = reports[job.id]
+        build = {"phase-type": "BUILD", "phase-status": report.status.value}
+        context = {"phase-context": [f"CODE: {report.message}"]} if report.message else {}
+        detail = {
+            "build-id": f"arn:aws:codebuild:eu-west-1:1:build/{job.id}",
+            "build-status": report.status.value,
+            "project-name": job.job_identifier,
+            "additional-information": {
+                "logs": {"deep-link": job.log_url},
+                "environment": {
+                    "environment-variables": [
+                        {"name": "ORCHESTRATOR_RUN_ID", "value": report.start_key},
+                        {"name": "secret", "value": SECRET},
+                    ]
+                },
+                "phases": [{**build, **context}] if report.message else [],
+            },
+        }
+        await self.send(envelope("BUILD_STATE_CHANGE", detail, event_id=report.status.value))
+
+    async def tell(self, word: str, event_id: str, job: Job) -> None:
+        """The build tells of itself, with its environment; in an early phase without its tenant."""
+        told = {"CODEBUILD_BUILD_ID": job.id, "secret": SECRET, "CLIENT_SECRET": "cs-1"}
+        early = {} if event_id == "2" else {"TENANT_ID": "tenant-1"}
+        event_type = f"TENANT_PROVISIONING_{word.upper()}"
+        await self.send(envelope(event_type, {**told, **early}, event_id=f"{word}-{event_id}"))
+
+    def end(self, how: str, job: Job) -> None:
+        if how == "deleted":
+            self.builder.forget(job.id)
+        elif how != "never reported":
+            status = JobStatus(how)
+            message = None if status is JobStatus.SUCCEEDED else "the cause"
+            self.builder.finish(job.id, status, message=message)
+
+    async def come_to_rest(self) -> None:
+        """The sweep finds out the rest, minute by minute."""
+        for _ in range(45):
+            self.clock.turn(61)
+            await self.orchestrator.reconcile()
+
+    def runs(self) -> list[RunRecord]:
+        return [one for one in self.ledger._items.values() if isinstance(one, RunRecord)]
+
+    def outcomes(self) -> list[RunRecord]:
+        """The runs that ended something, and not those that only told of it."""
+        provisioning = ("TENANT_PROVISIONING_SUCCESS", "TENANT_PROVISIONING_FAILURE")
+        ours = [run for run in self.runs() if run.source == "orchestrator"]
+        return [run for run in ours if run.event_type in provisioning]
+
+
+async def live_through(how: str, before: Sequence[Any], after: Sequence[Any]) -> Story:
+    story = Story()
+    await story.send(story.request)
+    job = story.job
+    for move in before:
+        await story.come(move, job)
+    story.end(how, job)
+    for move in after:
+        await story.come(move, job)
+    await story.come_to_rest()
+    for name, clean_up in story.jobs.items():
+        if name == "clean":
+            story.builder.finish(clean_up.id)
+    await story.come_to_rest()
+    return story
+
+
+@pytest.mark.parametrize("how", list(ENDS))
+@settings(max_examples=60, deadline=None, database=None, derandomize=True)
+@given(before=_COMINGS, after=_COMINGS)
+def test_the_end_is_the_same(how: str, before: list[Any], after: list[Any]) -> None:
+    """One outcome, with its reason and link; one report; the right follow-up, once."""
+    state, reason = ENDS[how]
+    succeeded = state == "provisioned"
+    story = asyncio.run(live_through(how, before, after))
+    (outcome,) = story.outcomes()
+    assert outcome.status == "succeeded"
+    assert outcome.event_type.endswith("SUCCESS") is succeeded
+    assert re.search(reason, outcome.note or "")
+    assert outcome.link == f"{LOG}up:1"
+    assert (story.control_plane.accepted, story.control_plane.refused) == ([int(succeeded)], 0)
+    tenant = asyncio.run(find_tenant_of(story))
+    assert tenant == (state, None)
+    assert story.bus.published == ["TENANT_DEPLOYMENT"] * succeeded
+    started = [one.job.job_identifier for one in story.builder.started]
+    expected = ["up"] if succeeded else ["up", "clean"]
+    assert started == (expected[1:] if how == "deleted" else expected)
+    assert all(run.status.is_finished for run in story.runs())
+    assert SECRET not in str([one for one in story.ledger._items.values() if _is_shown(one)])
+
+
+async def find_tenant_of(story: Story) -> tuple[str | None, str | None]:
+    tenant = await find_tenant(story.ledger, "tenant-1")
+    assert tenant is not None
+    return tenant.state, tenant.operation_id
+
+
+def _is_shown(item: object) -> bool:
+    """The request's payload keeps its secret, since its build may have to be started again."""
+    return isinstance(item, RunRecord)
+
+
+@pytest.mark.parametrize("word", ["success", "failure"])
+@pytest.mark.parametrize("how", ["SUCCEEDED", "FAILED"])
+async def test_the_builders_word_outranks_the_jobs(how: str, word: str) -> None:
+    """A success that was reported before the last command failed is a failure; and so the other."""
+    story = await live_through(how, [(word, "1")], [(word, "3")])
+    tenant = await find_tenant(story.ledger, "tenant-1")
+    assert tenant is not None
+    assert tenant.state == ENDS[how][0]
