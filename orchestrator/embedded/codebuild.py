@@ -192,6 +192,8 @@ class CodeBuildStandIn:
     page_size: int = _BATCH_LIMIT
     listing_lag: int = 0
     """How many of the newest builds a listing does not show yet."""
+    stops_at_once: bool = True
+    """False: StopBuild is heard, and the build goes on until it is finished."""
     builds: dict[str, Build] = attrs.field(init=False, factory=dict)
     calls: list[tuple[str, Document]] = attrs.field(init=False, factory=list)
     _builds_started: dict[str, int] = attrs.field(init=False, factory=dict)
@@ -293,7 +295,7 @@ class CodeBuildStandIn:
     def _stop_build(self, build_id: str) -> Document:
         if build_id not in self.builds:
             raise _RefusedError("ResourceNotFoundException", f"Build {build_id} does not exist")
-        if self.builds[build_id].ended is None:
+        if self.builds[build_id].ended is None and self.stops_at_once:
             self.finish(build_id, "STOPPED")
         return {"build": self.builds[build_id].as_document()}
 

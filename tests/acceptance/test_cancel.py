@@ -1,0 +1,238 @@
+"""An operator stops what is being done to a tenant."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from attrs import evolve
+
+from orchestrator import Event, Extension, HandlerRegistry, Run, Settings
+from orchestrator.embedded import CodeBuildStandIn, Fault
+from orchestrator.testing import ManualClock, envelope, provisioning_event
+from tests.acceptance.answers import only_build, read_problem, read_success
+from tests.conftest import Client, StartService
+
+PROVISION = "/events/TENANT_PROVISIONING"
+
+
+async def provision(service: Client, *, event_id: str = "event-1") -> str:
+    event = provisioning_event(tenant_id="t-1", event_id=event_id)
+    return await read_success(await service.post(PROVISION, json=event))
+
+
+async def cancel(service: Client, *, status: int = 200, **body: Any) -> None:
+    answer = await service.post("/tenants/t-1/cancel", json=body)
+    assert answer.status == status, await answer.text()
+    assert await answer.json() == {"success": True}
+    assert answer.headers["Location"] == "/tenants/t-1"
+
+
+async def tenant(service: Client) -> dict[str, Any]:
+    found: dict[str, Any] = await (await service.get("/tenants/t-1")).json()
+    return found
+
+
+async def why(service: Client) -> str:
+    """What the timeline says of the failure."""
+    (reason,) = [
+        run["reason"]
+        for run in (await tenant(service))["timeline"]
+        if run["eventType"].endswith("_FAILURE")
+    ]
+    return str(reason)
+
+
+async def test_the_job_is_stopped_and_the_operation_has_failed(
+    service: Client, codebuild: CodeBuildStandIn
+) -> None:
+    """At once, if the builder stops at once; the reason is kept."""
+    await provision(service)
+    await cancel(service, reason="the customer changed his mind")
+    assert only_build(codebuild).status == "STOPPED"
+    assert (await tenant(service))["state"] == "provision_failed"
+    reason = await why(service)
+    assert "Cancelled by an operator: the customer changed his mind." in reason
+    assert "was stopped" in reason
+
+
+async def test_a_reason_is_not_needed(service: Client, codebuild: CodeBuildStandIn) -> None:
+    """Nor is a body."""
+    await provision(service)
+    answer = await service.post("/tenants/t-1/cancel")
+    assert answer.status == 200
+    assert "Cancelled by an operator." in await why(service)
+
+
+async def test_a_job_that_takes_its_time_to_stop(
+    service: Client, codebuild: CodeBuildStandIn
+) -> None:
+    """202: told to stop, and the tenant is held until the builder says that it has."""
+    await provision(service)
+    build = only_build(codebuild)
+    codebuild.stops_at_once = False
+    await cancel(service, status=202, reason="enough")
+    found = await tenant(service)
+    assert found["state"] == "provisioning"
+    assert found["operation"]["reason"] == "Cancelled by an operator: enough."
+    codebuild.finish(build.id, "STOPPED")
+    assert (await service.post("/events/RECONCILE", json={})).status == 200
+    assert (await tenant(service))["state"] == "provision_failed"
+
+
+async def test_a_build_that_succeeded_before_it_was_stopped_has_succeeded(
+    service: Client, codebuild: CodeBuildStandIn
+) -> None:
+    """The cancel came too late: the tenant has what it asked for."""
+    await provision(service)
+    codebuild.finish(only_build(codebuild).id, "SUCCEEDED")
+    await cancel(service)
+    assert (await tenant(service))["state"] == "provisioned"
+
+
+async def test_cancelling_twice_is_refused_once_it_has_ended(
+    service: Client, codebuild: CodeBuildStandIn
+) -> None:
+    """There is nothing left to stop."""
+    await provision(service)
+    await cancel(service)
+    problem = await read_problem(await service.post("/tenants/t-1/cancel"), 422)
+    assert problem["detail"] == "nothing is being done to the tenant t-1"
+
+
+async def test_a_tenant_that_nobody_knows(service: Client) -> None:
+    """404, and nothing comes of it."""
+    problem = await read_problem(await service.post("/tenants/t-9/cancel"), 404)
+    assert problem["detail"] == "There is no tenant 't-9'."
+
+
+@pytest.mark.parametrize(
+    ("body", "status"), [(b'{"reason": 7}', 422), (b"[]", 422), (b'{"reason', 400)]
+)
+async def test_a_body_that_does_not_fit(service: Client, body: bytes, status: int) -> None:
+    """The problem says what is wrong with it."""
+    await provision(service)
+    await read_problem(await service.post("/tenants/t-1/cancel", data=body), status)
+    assert (await tenant(service))["state"] == "provisioning"
+
+
+async def test_a_request_that_waits_to_be_started_is_never_started(
+    service: Client, codebuild: CodeBuildStandIn, clock: ManualClock
+) -> None:
+    """Its run fails with the reason, and the tenant is as it was before."""
+    codebuild.inject("StartBuild", Fault.error("AccountLimitExceededException"))
+    event = provisioning_event(tenant_id="t-1")
+    await read_problem(await service.post(PROVISION, json=event), 503)
+    await cancel(service, reason="enough")
+    assert (await service.get("/tenants/t-1")).status == 404
+    (run,) = (await (await service.get("/runs")).json())["items"]
+    assert run["status"] == "failed"
+    assert run["error"]["message"] == "Cancelled by an operator: enough."
+    clock.turn(3600)
+    await service.post("/events/RECONCILE", json={})
+    assert not codebuild.builds
+
+
+async def test_a_start_whose_answer_was_lost_is_found_and_stopped(
+    service: Client, codebuild: CodeBuildStandIn
+) -> None:
+    """The tenant isn't let go while its build runs."""
+    codebuild.inject("StartBuild", Fault.answer_lost(), Fault.answer_lost())
+    event = provisioning_event(tenant_id="t-1")
+    await read_problem(await service.post(PROVISION, json=event), 503)
+    await cancel(service, reason="enough")
+    assert only_build(codebuild).status == "STOPPED"
+    assert (await tenant(service))["state"] == "provision_failed"
+
+
+async def test_a_run_that_is_at_work_is_stopped_when_its_job_is_known(
+    service: Client, codebuild: CodeBuildStandIn
+) -> None:
+    """503 while it starts its job; then the sweep has that stopped."""
+    slow = Fault.slow()
+    codebuild.inject("StartBuild", slow)
+    event = provisioning_event(tenant_id="t-1")
+    opening = asyncio.create_task(service.post(PROVISION, json=event))
+    await slow.reached.wait()
+    await read_problem(await service.post("/tenants/t-1/cancel"), 503)
+    slow.release.set()
+    await read_success(await opening)
+    assert (await service.post("/events/RECONCILE", json={})).status == 200
+    assert only_build(codebuild).status == "STOPPED"
+    assert (await tenant(service))["state"] == "provision_failed"
+
+
+async def test_an_operation_without_a_job_ends(start_service: StartService) -> None:
+    """A handler of the user's has begun something that nobody else can see."""
+    registry = HandlerRegistry()
+
+    @registry.on("TENANT_PROVISIONING")
+    async def by_hand(event: Event[dict[str, Any]], run: Run) -> None:
+        return None
+
+    service = await start_service(extension=Extension(registry=registry))
+    await provision(service)
+    assert (await tenant(service))["operation"]["job"] is None
+    await cancel(service, reason="enough")
+    assert (await tenant(service))["state"] == "provision_failed"
+    assert await why(service) == "Cancelled by an operator: enough."
+
+
+async def test_the_tenant_may_be_asked_for_again(
+    service: Client, codebuild: CodeBuildStandIn
+) -> None:
+    """The next request opens the next operation, which nobody stops."""
+    await provision(service)
+    await cancel(service)
+    await provision(service, event_id="event-2")
+    assert (await tenant(service))["state"] == "provisioning"
+    assert [build.status for build in codebuild.builds.values()] == ["STOPPED", "IN_PROGRESS"]
+
+
+async def test_an_outcomes_handler_that_fails_is_no_business_of_whoever_cancels(
+    start_service: StartService, codebuild: CodeBuildStandIn
+) -> None:
+    """It has ended; what its handler makes of that is kept with its run."""
+    registry = HandlerRegistry()
+
+    @registry.on("TENANT_PROVISIONING_FAILURE")
+    async def broken(event: Event[dict[str, Any]], run: Run) -> None:
+        raise ValueError("no")
+
+    service = await start_service(extension=Extension(registry=registry))
+    await provision(service)
+    await cancel(service, status=202)
+    assert only_build(codebuild).status == "STOPPED"
+    for _ in range(5):
+        await service.post("/events/RECONCILE", json={})
+    assert (await tenant(service))["state"] == "provision_failed"
+
+
+async def test_a_clean_up_can_be_cancelled(
+    start_service: StartService, codebuild: CodeBuildStandIn, settings: Settings
+) -> None:
+    """The tenant is what it was without it: not provisioned."""
+    codebuild.add_project("cleanup")
+    tiers = {**settings.tiers.static}
+    tiers["STANDARD"] = {**tiers["STANDARD"], "cleanupJobIdentifier": "cleanup"}
+    service = await start_service(evolve(settings, tiers=evolve(settings.tiers, static=tiers)))
+    await provision(service)
+    codebuild.finish(only_build(codebuild).id, "FAILED")
+    await service.post("/events/RECONCILE", json={})
+    assert (await tenant(service))["state"] == "cleaning_up"
+    await cancel(service, reason="by hand instead")
+    assert (await tenant(service))["state"] == "provision_failed"
+    assert list(codebuild.builds.values())[-1].status == "STOPPED"
+
+
+async def test_a_deployment_and_a_deprovisioning_can_be_cancelled(
+    service: Client, codebuild: CodeBuildStandIn
+) -> None:
+    """As a provisioning can."""
+    for event_type, tier, state in (
+        ("TENANT_DEPLOYMENT", "PREMIUM", "deployment_failed"),
+        ("TENANT_DEPROVISIONING", "STANDARD", "deprovision_failed"),
+    ):
+        event = envelope(event_type, {"tenantId": "t-1", "tier": tier}, event_id=event_type)
+        await read_success(await service.post("/events", json=event))
+        await cancel(service)
+        assert (await tenant(service))["state"] == state
