@@ -13,6 +13,9 @@ from orchestrator.settings import Aws, Intake, LedgerSettings, Operations, Tiers
 from orchestrator.testing import ManualClock
 from tests.dynamodb_local.fixtures import dynamodb_local as dynamodb_local
 
+#: The stand-in that the service's builds run on.
+CODEBUILD = web.AppKey("codebuild", CodeBuildStandIn)
+
 Client = TestClient[web.Request, web.Application]
 StartService = Callable[..., Awaitable[Client]]
 
@@ -74,7 +77,9 @@ def start_service(
     """Start the service, with the keyword arguments of `create_app`."""
 
     async def start(settings: Settings = settings, **parts: Any) -> Client:
-        client: Client = await aiohttp_client(create_app(settings, clock=clock, **parts))
+        app = create_app(settings, clock=clock, **parts)
+        app[CODEBUILD] = codebuild
+        client: Client = await aiohttp_client(app)
         return client
 
     return start

@@ -204,12 +204,9 @@ class Orchestrator:
         handled = Handled(run_id=None)
         if report and operation and report.is_over:
             if operation.state is OperationState.OPEN:
-                await self.overseer.end(operation, report)
-            ended = await self.services.books.find_operation(operation.operation_id)
-            handled = Handled(
-                run_id=(ended.outcome or ended.opener) if ended else None,
-                replayed=operation.state is not OperationState.OPEN,
-            )
+                handled = Handled(run_id=await self.overseer.end(operation, report))
+            else:
+                handled = Handled(run_id=operation.outcome or operation.opener, replayed=True)
         if self.registry.resolve(event.type).handler is build_state_change:
             return handled
         return await self._handle(rewritten(event, without_environment), Why.DELIVERY)

@@ -127,8 +127,9 @@ class Overseer:
 
     async def end(
         self, operation: OperationRecord, report: JobReport | None, reason: str | None = None
-    ) -> None:
-        """The operation's job is over, or for `reason` nothing more is to be heard of it.
+    ) -> str:
+        """The operation's job is over, or for `reason` nothing more is to be heard of it; the id
+        of the run that says so.
 
         Raises:
             OrchestratorError: the outcome couldn't be handled yet; it is kept.
@@ -139,9 +140,10 @@ class Overseer:
         if operation.kind is None:
             own, number = operation.operation_id, operation.start_number
             await self.books.decide(lambda view: end_alone(view, own, number, report, reason))
-            return
-        told = await self._told(operation)
-        await self.conclude(self._outcome(operation, report, reason, told))
+            return operation.opener
+        outcome = self._outcome(operation, report, reason, await self._told(operation))
+        await self.conclude(outcome)
+        return outcome.key
 
     async def stop(self, operation: OperationRecord, reason: str) -> None:
         """Have the operation's job stopped, and the operation ended once the job is, or at once

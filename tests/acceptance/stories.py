@@ -1,5 +1,6 @@
 """Short ways to tell a tenant's story: send an event, sweep, look where things stand."""
 
+import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -15,6 +16,7 @@ from orchestrator.embedded import EmbeddedAWS, open_embedded_aws
 from orchestrator.settings import Intake, LedgerSettings, Tiers
 from orchestrator.testing import ManualClock, envelope
 from tests.acceptance.answers import read_problem, read_success
+from tests.conftest import CODEBUILD
 
 TENANT = "t-1"
 #: A job for everything that can be done to a tenant.
@@ -59,9 +61,21 @@ def with_full_tier(settings: Settings) -> Settings:
 
 
 async def send(
-    service: Any, event_type: str, event_id: str, *, tenant_id: str = TENANT, **body: Any
+    service: Any,
+    event_type: str,
+    event_id: str,
+    *,
+    tenant_id: str = TENANT,
+    ends: bool = True,
+    **body: Any,
 ) -> ClientResponse:
-    """Deliver an event about a tenant; a request names the tier FULL unless it says otherwise."""
+    """Deliver an event about a tenant; a request names the tier FULL unless it says otherwise.
+
+    A build of the tenant's that an outcome is about has ended so, unless `ends` is False:
+    CodeBuild has the last word.
+    """
+    if ends:
+        end_builds(service, event_type, tenant_id)
     tier = "FULL" if event_type in OPENING else None
     detail = {"tenantId": tenant_id, "tier": tier, **body}
     detail = {name: value for name, value in detail.items() if value is not None}
@@ -69,6 +83,17 @@ async def send(
         "/events", json=envelope(event_type, detail, event_id=event_id)
     )
     return answer
+
+
+def end_builds(service: Any, event_type: str, tenant_id: str = TENANT) -> None:
+    """The builds of the tenant that run have ended as the outcome says, if it is one."""
+    if not event_type.endswith(("_SUCCESS", "_FAILURE")) or CODEBUILD not in service.app:
+        return
+    for build in service.app[CODEBUILD].builds.values():
+        passed = next(one["value"] for one in build.overrides if one["name"] == "tenant")
+        if build.ended is None and json.loads(passed)["id"] == tenant_id:
+            status = "SUCCEEDED" if event_type.endswith("_SUCCESS") else "FAILED"
+            service.app[CODEBUILD].finish(build.id, status)
 
 
 async def bring_into(service: Any, state: str, *, tenant_id: str = TENANT) -> str:

@@ -67,7 +67,7 @@ async def test_the_success_handler_may_wrap_the_built_in_one(start_service: Star
 
     @registry.on("TENANT_DEPLOYMENT_SUCCESS")
     async def succeed(event: Event[TenantOutcome], run: Run) -> None:
-        await handlers.tenant_outcome(event, run)
+        await handlers.tenant_deployment_success(event, run)
         wrapped.append(event.payload.tenant_id)
 
     service = await start_service(extension=Extension(registry=registry))

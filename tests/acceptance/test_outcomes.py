@@ -80,13 +80,20 @@ async def test_a_strangers_build_leaves_nothing_behind(service: Client) -> None:
     assert "Location" not in answer.headers
 
 
-async def test_a_build_of_ours_is_kept(service: Client, codebuild: CodeBuildStandIn) -> None:
-    """The state change of a build that a run started is a run as well."""
+async def test_a_build_of_ours_is_kept_as_what_it_ended(
+    service: Client, codebuild: CodeBuildStandIn
+) -> None:
+    """Its state change leads to the run of the outcome, and leaves none of its own."""
     await read_success(await service.post("/events", json=provisioning_event()))
     change = sample("codebuild_build_state_change")
     change["detail"] |= {"build-id": only_build(codebuild).arn}
     run = await read_run(service, await read_success(await service.post("/events", json=change)))
-    assert run["eventType"] == "BUILD_STATE_CHANGE"
+    assert run["eventType"] == "TENANT_PROVISIONING_FAILURE"
+    kept = (await (await service.get("/runs")).json())["items"]
+    assert sorted(one["eventType"] for one in kept) == [
+        "TENANT_PROVISIONING",
+        "TENANT_PROVISIONING_FAILURE",
+    ]
 
 
 async def tenant_state(service: Client) -> str | None:
@@ -119,8 +126,9 @@ async def test_the_tenant_moves_with_the_event(
 async def test_a_tenants_tier_is_remembered(service: Client, codebuild: CodeBuildStandIn) -> None:
     """A request that names no tier means the one that the tenant was provisioned with."""
     provisioning = provisioning_event(tenant_id="t-1", tier="STANDARD")
+    await read_success(await service.post("/events", json=provisioning))
+    codebuild.finish(only_build(codebuild).id, "SUCCEEDED")
     for event in (
-        provisioning,
         envelope("TENANT_PROVISIONING_SUCCESS", {"tenantId": "t-1"}, event_id="event-2"),
         envelope("TENANT_DEPROVISIONING", {"tenantId": "t-1"}, event_id="event-3"),
     ):

@@ -237,9 +237,9 @@ async def test_a_report_of_the_first_start_does_not_end_the_second(
     await read_success(await replay(either, address, force=True))
     first = next(iter(codebuild.builds.values()))
     start_key = variables(first)["ORCHESTRATOR_RUN_ID"]
-    for number, names in enumerate(
-        ({"CODEBUILD_BUILD_ID": first.id}, {"ORCHESTRATOR_RUN_ID": start_key})
-    ):
+    named: list[dict[str, Any]]
+    named = [{"CODEBUILD_BUILD_ID": first.id}, {"ORCHESTRATOR_RUN_ID": start_key}]
+    for number, names in enumerate(named):
         await read_success(await send(either, f"{PROVISION}_SUCCESS", f"late-{number}", **names))
         assert await state_of(either) == "provisioning", names
 

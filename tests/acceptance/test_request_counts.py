@@ -14,6 +14,7 @@ from tests.conftest import Client, StartService
 from tests.faulty_aws import TIERS, FaultyAWS
 
 CLAIM = SETTLE = RECORD = "TransactWriteItems"
+READ = "BatchGetItem"
 
 
 @pytest.fixture
@@ -98,10 +99,22 @@ async def test_a_further_step_costs_one_more(
 
 async def test_a_strangers_build_costs_one_read(service: Client, aws: FaultyAWS) -> None:
     """Whether it is ours; nothing is written."""
-    change = {"build-id": "arn:aws:codebuild:us-east-1:123456789012:build/other:1"}
+    arn = "arn:aws:codebuild:us-east-1:123456789012:build/other:1"
+    change = {"build-id": arn, "build-status": "SUCCEEDED"}
     answer = await service.post("/events", json=envelope("BUILD_STATE_CHANGE", change))
     assert answer.status == 200
-    assert aws.calls == ["BatchGetItem"]
+    assert aws.calls == [READ]
+
+
+async def test_a_build_that_ends_costs_six(service: Client, aws: FaultyAWS) -> None:
+    """Whose it is and how that stands, twice; the outcome's claim, and its settle."""
+    await read_success(await send(service, PROVISION, "request"))
+    build = list(aws.aws.codebuild.builds.values())[-1]
+    aws.aws.codebuild.finish(build.id, "SUCCEEDED")
+    aws.calls.clear()
+    change = envelope("BUILD_STATE_CHANGE", build.as_state_change())
+    await read_success(await service.post("/events", json=change))
+    assert aws.calls == [*[READ] * 4, CLAIM, SETTLE]
 
 
 async def test_a_redelivery_while_the_event_is_in_hand_costs_one(

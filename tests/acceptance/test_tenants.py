@@ -76,7 +76,7 @@ async def test_a_tenant_with_an_operation_under_way(
                 "at": now,
                 "eventType": PROVISION,
                 "status": "succeeded",
-                "reason": None,
+                "reason": f"The job {build.id} was started on CODE_BUILD.",
                 "runId": run_id,
                 "link": link,
             }
@@ -184,34 +184,44 @@ async def test_a_page_has_50_where_nothing_is_said(
     assert (len(rest["items"]), rest["cursor"]) == (51, None)
 
 
-async def test_the_timeline_is_the_latest_first(either: Client, clock: ManualClock) -> None:
+async def test_the_timeline_is_the_latest_first(
+    either: Client, codebuild: CodeBuildStandIn, clock: ManualClock
+) -> None:
     """A whole life: what came, what came of it and why, each with its run."""
     answers = []
-    for number, (event_type, body) in enumerate(
-        [
-            (PROVISION, {"tier": "GOLD"}),
-            (PROVISION, {}),
-            (DEPLOY, {}),
-            (f"{PROVISION}_SUCCESS", {}),
-            (f"{DEPLOY}_SUCCESS", {}),
-            (PROVISION, {}),
-        ]
-    ):
+    life: list[tuple[str, dict[str, Any]]] = [
+        (PROVISION, {"tier": "GOLD"}),
+        (PROVISION, {}),
+        (DEPLOY, {}),
+        (f"{PROVISION}_SUCCESS", {}),
+        (f"{DEPLOY}_SUCCESS", {}),
+        (PROVISION, {}),
+    ]
+    for number, (event_type, body) in enumerate(life):
         answers.append(await send(either, event_type, f"e-{number}", **body))
         clock.turn(1)
     timeline = (await read_tenant(either))["timeline"]
     assert [answer.status for answer in answers] == [422, 200, 503, 200, 200, 422]
     told = [(entry["eventType"], entry["status"], entry["reason"]) for entry in timeline]
+    job = only_build(codebuild).id
+    reported = "The job reports success; it counts once the builder says that the job is over."
+    no_bus = "No TENANT_DEPLOYMENT was published: the setting events.bus is empty."
     unknown = (await answers[0].json(content_type=None))["detail"]
-    assert told == [
+    assert told[:2] + told[4:] == [
         (PROVISION, "failed", "tenant is already provisioned; replay with force"),
         (f"{DEPLOY}_SUCCESS", "succeeded", "It ends no operation of this tenant."),
-        (f"{PROVISION}_SUCCESS", "succeeded", None),
         (DEPLOY, "retry", f"The tenant {TENANT} is busy with its provisioning."),
-        (PROVISION, "succeeded", None),
+        (PROVISION, "succeeded", f"The job {job} was started on CODE_BUILD."),
         (PROVISION, "failed", unknown),
     ]
-    assert [entry["link"] is not None for entry in timeline] == [False] * 4 + [True, False]
+    # What the job told, and that its builder says so, too: of one moment.
+    assert set(told[2:4]) == {
+        (f"{PROVISION}_SUCCESS", "succeeded", f"The job {job} succeeded. {no_bus}"),
+        (f"{PROVISION}_SUCCESS", "succeeded", reported),
+    }
+    linked = [reason for entry, (_, _, reason) in zip(timeline, told, strict=True) if entry["link"]]
+    assert len(linked) == 2
+    assert all(f"The job {job}" in reason for reason in linked)
     times = [entry["at"] for entry in timeline]
     assert times == sorted(times, reverse=True)
     for entry in timeline:
