@@ -20,7 +20,7 @@ import structlog
 from orchestrator.core.books import Books
 from orchestrator.core.builds import CODE_BUILD
 from orchestrator.core.conditions import is_gone_for_good, is_overdue
-from orchestrator.core.errors import OrchestratorError, TemporaryError
+from orchestrator.core.errors import OrchestratorError, PermanentError, TemporaryError
 from orchestrator.core.events import OWN_SOURCE, Event
 from orchestrator.core.jobs import JobReport
 from orchestrator.core.lifecycle import outcome_type
@@ -118,6 +118,10 @@ class Overseer:
                 log.warning("jobs can't be asked about", builder=name, reason=str(error))
                 trouble = error
                 continue
+            except Exception as error:
+                log.error("jobs can't be asked about", builder=name, exc_info=error)
+                trouble = TemporaryError(f"The builder {name} can't tell how its jobs stand.")
+                continue
             async with asyncio.TaskGroup() as tasks:
                 for operation, job in watched:
                     tasks.create_task(self._safely(operation, job, reports.get(job.id)))
@@ -180,10 +184,22 @@ class Overseer:
         )
 
     async def _describe(self, name: str, job_ids: Sequence[str]) -> Mapping[str, JobReport]:
+        """How the jobs stand; one that the builder refuses to hear of is left out.
+
+        A refusal doesn't say which of them it means, so the others are asked about without it.
+        """
         builder: object = self.builders.get(name)
         if not isinstance(builder, DescribesJobs):
             return {}
-        return await builder.describe_jobs(job_ids=job_ids)
+        try:
+            return await builder.describe_jobs(job_ids=job_ids)
+        except PermanentError as error:
+            if len(job_ids) == 1:
+                log.warning("job can't be asked about", job_id=job_ids[0], reason=str(error))
+                return {}
+            half = len(job_ids) // 2
+            parts = [await self._describe(name, part) for part in (job_ids[:half], job_ids[half:])]
+            return {**parts[0], **parts[1]}
 
     async def _safely(self, operation: OperationRecord, job: Job, report: JobReport | None) -> None:
         """One operation's trouble is kept with its outcome, and is nobody else's."""

@@ -1,0 +1,232 @@
+"""The overseer: builders of every ability, and what becomes of jobs that they can't tell of."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+import pytest
+
+from orchestrator.core.errors import PermanentError, TemporaryError
+from orchestrator.core.events import Event
+from orchestrator.core.jobs import JobReport, JobStatus
+from orchestrator.core.oversight import Overseer
+from orchestrator.core.ports import Builder
+from orchestrator.core.records import Job, OperationRecord, OperationState
+from orchestrator.core.secrets import Redactor
+from orchestrator.testing import InMemoryBuilder
+from tests.desk import PROVISIONING, Desk, operation_id
+
+Concluded = Event[Mapping[str, Any]]
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk()
+
+
+class OnlyStarts:
+    """All that a builder must be able to do."""
+
+    async def start_job(
+        self, job_identifier: str, params: Mapping[str, Any], *, start_key: str
+    ) -> Job | None:
+        raise AssertionError
+
+
+class OnlyTells(InMemoryBuilder):
+    """It can't stop what it has started."""
+
+    stop_job = None  # type: ignore[assignment]
+
+
+class Picky(InMemoryBuilder):
+    """It refuses a whole question for one job in it."""
+
+    async def describe_jobs(self, *, job_ids: Sequence[str]) -> Mapping[str, JobReport]:
+        if "bad" in job_ids:
+            raise PermanentError("InvalidInputException")
+        return await super().describe_jobs(job_ids=job_ids)
+
+
+class Broken(InMemoryBuilder):
+    async def describe_jobs(self, *, job_ids: Sequence[str]) -> Mapping[str, JobReport]:
+        raise KeyError("a bug")
+
+
+class Down(InMemoryBuilder):
+    async def describe_jobs(self, *, job_ids: Sequence[str]) -> Mapping[str, JobReport]:
+        raise TemporaryError("down")
+
+
+@attrs.define
+class Bench:
+    """An overseer, and the outcomes that it had handled."""
+
+    desk: Desk
+    builders: Mapping[str, Builder]
+    stops_overdue: bool = True
+    concluded: list[Concluded] = attrs.field(factory=list)
+
+    @property
+    def overseer(self) -> Overseer:
+        async def conclude(event: Concluded) -> None:
+            self.concluded.append(event)
+
+        return Overseer(
+            books=self.desk.books,
+            builders=self.builders,
+            secrets=Redactor(),
+            stops_overdue=self.stops_overdue,
+            conclude=conclude,
+        )
+
+    async def attend(self, *operation_ids: str) -> list[str]:
+        return await self.overseer.attend(operation_ids)
+
+    @property
+    def reasons(self) -> list[str | None]:
+        return [event.body.get("reason") for event in self.concluded]
+
+
+async def watched(
+    desk: Desk, *jobs: str, builder: str = "IN_MEMORY", **changes: Any
+) -> list[OperationRecord]:
+    """Operations under way, one for each job, all due for a look."""
+    attempt = await desk.claimed(PROVISIONING, "a", key="k")
+    await desk.finish(attempt, desk.job("first"))
+    first = await desk.operation("k")
+    made = [
+        attrs.evolve(
+            first,
+            operation_id=operation_id(job),
+            job=desk.job(job, builder=builder),
+            due_at=desk.clock.now(),
+            **changes,
+        )
+        for job in jobs
+    ]
+    await desk.ledger.put(*made)
+    return made
+
+
+def running(builder: InMemoryBuilder, *jobs: str) -> InMemoryBuilder:
+    """The builder, with these jobs of ours."""
+    for job_id in jobs:
+        asyncio.run(builder.start_job(job_id, {}, start_key=f"{operation_id(job_id)}-1"))
+    builder.started = [
+        attrs.evolve(one, job=attrs.evolve(one.job, id=one.job.job_identifier))
+        for one in builder.started
+    ]
+    return builder
+
+
+async def test_a_builder_that_cannot_be_asked_has_its_deadline(desk: Desk) -> None:
+    """Until then its job may go on; then the operation fails, and the job can't even be stopped."""
+    (operation,) = await watched(desk, "b-1")
+    bench = Bench(desk, {"IN_MEMORY": OnlyStarts()})
+    await bench.attend(operation.operation_id)
+    assert bench.concluded == []
+    desk.turn(7200)
+    await bench.attend(operation.operation_id)
+    assert bench.reasons == ["The job b-1 took longer than 7200 s."]
+    assert bench.concluded[0].body["endedJob"]["status"] == "UNKNOWN"
+
+
+async def test_a_builder_that_is_no_more_has_its_deadline_too(desk: Desk) -> None:
+    """Its name was taken out of the settings."""
+    (operation,) = await watched(desk, "b-1", builder="GONE")
+    bench = Bench(desk, {})
+    desk.turn(7200)
+    await bench.attend(operation.operation_id)
+    assert bench.reasons == ["The job b-1 took longer than 7200 s."]
+
+
+@pytest.mark.parametrize("stops_overdue", [True, False])
+async def test_a_job_beyond_its_deadline_is_stopped_where_it_may_be(
+    desk: Desk, stops_overdue: bool
+) -> None:
+    """Else the builder is asked on: the tenant isn't released while it runs."""
+    builder = await asyncio.to_thread(running, InMemoryBuilder(), "b-1")
+    (operation,) = await watched(desk, "b-1")
+    bench = Bench(desk, {"IN_MEMORY": builder}, stops_overdue=stops_overdue)
+    desk.turn(7199)
+    await bench.attend(operation.operation_id)
+    assert bench.concluded == []
+    desk.turn(60)
+    await bench.attend(operation.operation_id)
+    stopped = ["The job b-1 took longer than 7200 s. The job b-1 was stopped."]
+    assert bench.reasons == (stopped if stops_overdue else [])
+
+
+async def test_a_job_that_cannot_be_stopped_holds_its_tenant(desk: Desk) -> None:
+    """Its builder says that it runs; how it ends is what counts."""
+    builder = await asyncio.to_thread(running, OnlyTells(), "b-1")
+    (operation,) = await watched(desk, "b-1")
+    bench = Bench(desk, {"IN_MEMORY": builder})
+    desk.turn(7200)
+    await bench.attend(operation.operation_id)
+    assert bench.concluded == []
+    builder.finish("b-1", JobStatus.FAILED, message="at last")
+    desk.turn(60)
+    await bench.attend(operation.operation_id)
+    assert bench.reasons == ["The job b-1 took longer than 7200 s. The job b-1 failed: at last."]
+
+
+async def test_one_job_that_is_refused_hides_no_other(desk: Desk) -> None:
+    """The rest of the batch is asked about without it."""
+    jobs = ["b-1", "b-2", "bad", "b-3"]
+    builder = await asyncio.to_thread(running, Picky(), *jobs)
+    for job_id in jobs:
+        builder.finish(job_id)
+    operations = await watched(desk, *jobs)
+    bench = Bench(desk, {"IN_MEMORY": builder})
+    await bench.attend(*(one.operation_id for one in operations))
+    ended = sorted(event.body["endedJob"]["id"] for event in bench.concluded)
+    assert ended == ["b-1", "b-2", "b-3"]
+
+
+@pytest.mark.parametrize("failing", [Broken("BAD"), Down("BAD")])
+async def test_one_builder_that_fails_hides_no_other(desk: Desk, failing: InMemoryBuilder) -> None:
+    """The others are asked; then whoever asked for the sweep hears of it."""
+    builder = await asyncio.to_thread(running, InMemoryBuilder(), "b-1")
+    builder.finish("b-1")
+    (good,) = await watched(desk, "b-1")
+    bad = attrs.evolve(
+        good, operation_id=operation_id("bad"), job=desk.job("bad", builder="BAD"), version=0
+    )
+    await desk.ledger.put(bad)
+    bench = Bench(desk, {"BAD": failing, "IN_MEMORY": builder})
+    with pytest.raises(TemporaryError):
+        await bench.attend(bad.operation_id, good.operation_id)
+    assert [event.body["endedJob"]["id"] for event in bench.concluded] == ["b-1"]
+
+
+async def test_what_is_not_due_for_a_look_is_left_over(desk: Desk) -> None:
+    """It may be one whose report is due."""
+    (operation,) = await watched(desk, "b-1")
+    over = attrs.evolve(operation, operation_id="over", state=OperationState.OVER, version=0)
+    await desk.ledger.put(over)
+    bench = Bench(desk, {"IN_MEMORY": OnlyStarts()})
+    assert await bench.attend(operation.operation_id, "over", "none") == ["over", "none"]
+
+
+async def test_a_report_about_a_job_that_cannot_be_asked_about_counts_by_its_key(
+    desk: Desk,
+) -> None:
+    """The builder of CodeBuild's name is the user's own, and tells nothing."""
+    await desk.claimed(PROVISIONING, "a", key="k")
+    bench = Bench(desk, {"CODE_BUILD": OnlyStarts()})
+    assert await bench.overseer.identify("b:1", "odd") is None
+    operation = await bench.overseer.identify("b:1", f"{operation_id('k')}-1")
+    assert operation is not None
+    assert operation.job == Job(id="b:1", builder="CODE_BUILD", job_identifier="b")
+
+
+async def test_a_job_that_its_builder_refuses_to_know_is_nobodys(desk: Desk) -> None:
+    """Whatever the report says of itself: its key may be anybody's."""
+    await desk.claimed(PROVISIONING, "a", key="k")
+    bench = Bench(desk, {"CODE_BUILD": Picky("CODE_BUILD")})
+    for job_id in ("bad", "unknown"):
+        assert await bench.overseer.identify(job_id, f"{operation_id('k')}-1") is None
+    assert (await desk.operation("k")).job is None
