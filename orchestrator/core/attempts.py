@@ -80,6 +80,9 @@ class Worker:
             registration = self.registry.resolve(event.type)
             payload = self.services.structure.structure(event.body, registration.payload)
             reached = True
+            if event.type in ENDS and attempt.run.outcome_of is None:
+                run.note("It names no tenant, and no job of ours.")
+                return reached, None
             await registration.handler(attrs.evolve(event, payload=payload), run)
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - settled as a bug
             return reached, HandedBack() if _is_asked_to_stop(error) else error

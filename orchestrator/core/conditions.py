@@ -124,12 +124,14 @@ def may_record(operation: OperationRecord, number: int, job: Job) -> bool:
 
     first  ─ StartBuild: A ──(paused)─────────────────── record A ✗ stop it
     second ─────────────────── StartBuild: B ── record B
+
+    That it has this very job already is no harm, even if that has ended since.
     """
-    return (
-        operation.state is OperationState.OPEN
-        and operation.start_number == number
-        and (operation.job is None or operation.job.is_same_as(job.builder, job.id))
-    )
+    if operation.start_number != number:
+        return False
+    if operation.job is not None:
+        return operation.job.is_same_as(job.builder, job.id)
+    return operation.state is OperationState.OPEN
 
 
 def works_on(operation: OperationRecord, run: RunRecord) -> bool:

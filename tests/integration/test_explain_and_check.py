@@ -161,7 +161,7 @@ async def test_an_event_without_a_job_is_explained_too(settings: Settings) -> No
     """An outcome has a handler, a tenant and no job."""
     explained = await explain_event(settings, "TENANT_PROVISIONING_SUCCESS", b'{"TENANT_ID": "t"}')
     assert (explained.tenant_id, explained.job_identifier, explained.trouble) == ("t", None, None)
-    assert "tenant_outcome" in str(explained.handler)
+    assert "tenant_provisioning_success" in str(explained.handler)
 
 
 STATIC = {

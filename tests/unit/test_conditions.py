@@ -226,13 +226,15 @@ def test_an_operation_is_secured_by_its_job_or_its_end(
         ({"job": JOB}, 2, False),
         ({"state": OperationState.OVER}, 3, False),
         ({"state": OperationState.GIVEN_BACK}, 3, False),
-        ({"state": OperationState.OVER, "job": JOB}, 3, False),
+        ({"state": OperationState.OVER, "job": JOB}, 3, True),
+        ({"state": OperationState.OVER, "job": JOB}, 2, False),
+        ({"state": OperationState.OVER, "job": OTHER_JOB}, 3, False),
     ],
 )
 def test_a_job_is_recorded_by_the_start_that_made_it(
     changes: dict[str, Any], number: int, may: bool
 ) -> None:
-    """Open, at that start, and with no other job; the same job again is no harm."""
+    """Open, at that start, and with no other job; the same job again is no harm at any time."""
     assert may_record(operation(**changes), number, JOB) is may
 
 

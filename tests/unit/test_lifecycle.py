@@ -341,9 +341,10 @@ async def test_an_unseen_tenant_is_let_go_if_its_outcome_could_not_be_handled(de
     assert await desk.tenant() == (TenantState.PROVISIONED, None)
 
 
-async def test_an_outcome_without_a_tenant_is_kept(desk: Desk) -> None:
+async def test_an_outcome_without_a_tenant_is_worked_on_alone(desk: Desk) -> None:
     """It moves nobody."""
-    assert isinstance(await desk.claim(PROVISIONED, "done", tenant_id=None), Noted)
+    attempt = await desk.claimed(PROVISIONED, "done", tenant_id=None)
+    await desk.finish(attempt, ending=ENDED)
     assert (await desk.run(PROVISIONED, "done")).status == "succeeded"
     assert await desk.tenant() == (None, None)
 

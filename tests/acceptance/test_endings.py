@@ -1,0 +1,424 @@
+"""How operations end, over HTTP: by CodeBuild's state changes, a build's own word, the sweep."""
+
+import asyncio
+import json
+import zlib
+from typing import Any
+
+import attrs
+import pytest
+
+from orchestrator import Event, Extension, HandlerRegistry, Run, Settings
+from orchestrator.adapters.memory import InMemoryLedger
+from orchestrator.core.records import PayloadRecord, RunRecord
+from orchestrator.embedded import Build, CodeBuildStandIn, Fault
+from orchestrator.intake.keys import BOOKS
+from orchestrator.settings import Operations, Tiers
+from orchestrator.testing import ManualClock, envelope
+from tests.acceptance.answers import only_build, read_problem, read_run, read_success
+from tests.acceptance.stories import (
+    DEPLOY,
+    DEPROVISION,
+    PROVISION,
+    TENANT,
+    list_runs,
+    read_tenant,
+    replay,
+    send,
+    state_of,
+    sweep,
+    with_full_tier,
+)
+from tests.conftest import Client, StartService
+
+#: What each kind comes to: well, and badly.
+ENDS = {
+    PROVISION: ("provisioned", "provision_failed"),
+    DEPLOY: ("active", "deployment_failed"),
+    DEPROVISION: ("deprovisioned", "deprovision_failed"),
+}
+STATUSES = {
+    "SUCCEEDED": "succeeded",
+    "FAILED": "failed in BUILD",
+    "FAULT": "broke down in BUILD",
+    "TIMED_OUT": "timed out in BUILD",
+    "STOPPED": "was stopped in BUILD",
+}
+
+
+async def post(service: Client, event: dict[str, Any]) -> str:
+    """The address of the run that it led to; of none, "" ."""
+    answer = await service.post("/events", json=event)
+    assert answer.status == 200, await answer.text()
+    return answer.headers.get("Location", "")
+
+
+async def change_state(service: Client, build: Build, *, event_id: str = "change") -> str:
+    change = build.as_state_change()
+    return await post(service, envelope("CodeBuild Build State Change", change, event_id=event_id))
+
+
+async def tell(
+    service: Client, build: Build, event_type: str, *, event_id: str = "told", **more: Any
+) -> str:
+    """The build tells of itself, with its whole environment."""
+    environment = {one["name"]: one["value"] for one in build.overrides}
+    detail = {**environment, "CODEBUILD_BUILD_ID": build.id, **more}
+    return await post(service, envelope(event_type, detail, event_id=event_id))
+
+
+async def outcome(service: Client) -> dict[str, Any]:
+    """The one entry of the timeline that ended something."""
+    entries = [
+        entry
+        for entry in (await read_tenant(service))["timeline"]
+        if entry["eventType"].endswith(("_SUCCESS", "_FAILURE"))
+        and entry["status"] != "duplicate"
+        and not entry["reason"].startswith("The job reports")
+    ]
+    (entry,) = entries
+    found: dict[str, Any] = entry
+    return found
+
+
+@pytest.mark.parametrize("way", ["state change", "own report", "sweep"])
+@pytest.mark.parametrize("status", list(STATUSES))
+@pytest.mark.parametrize("event_type", list(ENDS))
+async def test_every_end_is_noticed_by_every_way(
+    start_service: StartService,
+    settings: Settings,
+    codebuild: CodeBuildStandIn,
+    event_type: str,
+    status: Any,
+    way: str,
+) -> None:
+    """The tenant's state, the reason and the log link; and again it changes nothing."""
+    service = await start_service(with_full_tier(settings))
+    await read_success(await send(service, event_type, "request"))
+    build = only_build(codebuild)
+    codebuild.finish(build.id, status, reason="exit status 1")
+    for number in range(2):
+        match way:
+            case "state change":
+                await change_state(service, build, event_id=f"change-{number}")
+            case "own report":
+                await tell(service, build, f"{event_type}_SUCCESS", event_id=f"told-{number}")
+            case "sweep":
+                await sweep(service)
+    succeeded = status == "SUCCEEDED"
+    assert await state_of(service) == ENDS[event_type][0 if succeeded else 1]
+    entry = await outcome(service)
+    assert entry["eventType"] == f"{event_type}_{'SUCCESS' if succeeded else 'FAILURE'}"
+    assert STATUSES[status] in entry["reason"]
+    assert succeeded or "exit status 1" in entry["reason"]
+    assert entry["link"] == build.as_document()["logs"]["deepLink"]
+
+
+@pytest.mark.parametrize("event_type", list(ENDS))
+async def test_a_build_that_was_deleted_is_a_failure(
+    start_service: StartService,
+    settings: Settings,
+    codebuild: CodeBuildStandIn,
+    clock: ManualClock,
+    event_type: str,
+) -> None:
+    """Once it should long be seen: just after its start CodeBuild may not show it yet."""
+    service = await start_service(with_full_tier(settings))
+    await read_success(await send(service, event_type, "request"))
+    codebuild.remove_build(only_build(codebuild).id)
+    clock.turn(61)
+    await sweep(service)
+    assert (await read_tenant(service))["operation"] is not None
+    clock.turn(1)
+    await sweep(service)
+    assert await state_of(service) == ENDS[event_type][1]
+    assert "deleted" in (await outcome(service))["reason"]
+
+
+@pytest.mark.parametrize("event_type", list(ENDS))
+async def test_a_build_that_never_ends_is_stopped(
+    start_service: StartService,
+    settings: Settings,
+    codebuild: CodeBuildStandIn,
+    clock: ManualClock,
+    event_type: str,
+) -> None:
+    """At the deadline, which counts from when its job was known; and fails with that reason."""
+    operations = Operations(reconcile_every_s=0, deadline_s=600)
+    service = await start_service(attrs.evolve(with_full_tier(settings), operations=operations))
+    await read_success(await send(service, event_type, "request"))
+    clock.turn(599)
+    await sweep(service)
+    assert only_build(codebuild).status == "IN_PROGRESS"
+    clock.turn(1)
+    await sweep(service)
+    assert only_build(codebuild).status == "STOPPED"
+    assert await state_of(service) == ENDS[event_type][1]
+    assert "took longer than 600 s" in (await outcome(service))["reason"]
+
+
+async def test_a_hundred_jobs_are_asked_about_at_once(
+    start_service: StartService, settings: Settings, codebuild: CodeBuildStandIn
+) -> None:
+    """So many go into one request."""
+    service = await start_service(with_full_tier(settings))
+    for number in range(130):
+        await read_success(await send(service, PROVISION, f"r-{number}", tenant_id=f"t-{number}"))
+    codebuild.calls.clear()
+    await sweep(service)
+    asked = [len(asked["ids"]) for action, asked in codebuild.calls if action == "BatchGetBuilds"]
+    assert sorted(asked) == [30, 100]
+
+
+async def test_a_builder_that_is_down_makes_the_sweep_503(
+    start_service: StartService, settings: Settings, codebuild: CodeBuildStandIn
+) -> None:
+    """And the next one finds what this one could not."""
+    service = await start_service(with_full_tier(settings))
+    await read_success(await send(service, PROVISION, "request"))
+    codebuild.finish(only_build(codebuild).id, "SUCCEEDED")
+    codebuild.inject("BatchGetBuilds", *[Fault.error("ThrottlingException")] * 2)
+    await read_problem(await service.post("/events/RECONCILE", json={}), 503)
+    assert await state_of(service) == "provisioning"
+    await sweep(service)
+    assert await state_of(service) == "provisioned"
+
+
+async def test_a_success_that_is_told_before_the_last_command_fails(
+    service: Client, codebuild: CodeBuildStandIn
+) -> None:
+    """The sample scripts do so: nothing has ended yet, and then it has failed."""
+    body = {"tenantId": TENANT, "tier": "STANDARD"}
+    await read_success(await service.post(f"/events/{PROVISION}", json=body))
+    build = only_build(codebuild)
+    told = await read_run(service, await tell(service, build, f"{PROVISION}_SUCCESS"))
+    assert told["status"] == "succeeded"
+    assert "once the builder says" in told["note"]
+    assert await state_of(service) == "provisioning"
+    codebuild.finish(build.id, "FAILED", reason="exit status 1")
+    await change_state(service, build)
+    assert await state_of(service) == "provision_failed"
+
+
+@pytest.mark.parametrize("is_recorded", [True, False])
+async def test_a_failure_in_an_early_phase_is_resolved_through_the_build(
+    service: Client, codebuild: CodeBuildStandIn, is_recorded: bool
+) -> None:
+    """It can't name its tenant yet; and perhaps nobody has heard that the build was started."""
+    lost = [] if is_recorded else [Fault.answer_lost()] * 2
+    codebuild.inject("StartBuild", *lost)
+    body = {"tenantId": TENANT, "tier": "STANDARD"}
+    answer = await service.post(f"/events/{PROVISION}", json=body)
+    assert answer.status == (200 if is_recorded else 503)
+    build = only_build(codebuild)
+    codebuild.finish(build.id, "FAILED", reason="no such image")
+    early = {"CODEBUILD_BUILD_ID": build.id, "CODEBUILD_BUILD_SUCCEEDING": "0"}
+    address = await post(service, envelope(f"{PROVISION}_FAILURE", early))
+    assert (await read_run(service, address))["tenantId"] == TENANT
+    assert await state_of(service) == "provision_failed"
+    assert "no such image" in (await outcome(service))["reason"]
+
+
+async def test_a_report_of_a_strangers_build_is_kept_and_ends_nothing(
+    service: Client, codebuild: CodeBuildStandIn
+) -> None:
+    """Neither our job, nor with our key: whatever it says of a tenant."""
+    body = {"tenantId": TENANT, "tier": "STANDARD"}
+    await read_success(await service.post(f"/events/{PROVISION}", json=body))
+    stranger = {"tenantId": TENANT, "CODEBUILD_BUILD_ID": "standard-tenant:a-strangers"}
+    address = await post(service, envelope(f"{PROVISION}_SUCCESS", stranger))
+    assert (await read_run(service, address))["note"] == "It ends no operation of this tenant."
+    nobody = {"CODEBUILD_BUILD_ID": "standard-tenant:a-strangers"}
+    address = await post(service, envelope(f"{PROVISION}_SUCCESS", nobody, event_id="2"))
+    assert "names no tenant" in (await read_run(service, address))["note"]
+    assert await state_of(service) == "provisioning"
+
+
+async def test_a_build_that_ends_before_its_start_is_settled(
+    service: Client, codebuild: CodeBuildStandIn
+) -> None:
+    """Its state change is quicker than StartBuild's answer: it is adopted, and ends it once."""
+    slow = Fault.slow()
+    codebuild.inject("StartBuild", slow)
+    body = {"tenantId": TENANT, "tier": "STANDARD"}
+    opening = asyncio.create_task(service.post(f"/events/{PROVISION}", json=body))
+    await slow.reached.wait()
+    build = only_build(codebuild)
+    codebuild.finish(build.id, "SUCCEEDED")
+    await change_state(service, build)
+    assert await state_of(service) == "provisioned"
+    slow.release.set()
+    await read_success(await opening)
+    await change_state(service, build, event_id="again")
+    assert await state_of(service) == "provisioned"
+    outcomes = await list_runs(service, eventType=f"{PROVISION}_SUCCESS")
+    assert [run["status"] for run in outcomes] == ["succeeded"]
+
+
+async def test_a_build_of_ours_that_nobody_can_have_is_stopped(
+    start_service: StartService, settings: Settings, codebuild: CodeBuildStandIn
+) -> None:
+    """A send that outlived its lease made a second one: it ends nothing, and runs for nobody."""
+    service = await start_service(with_full_tier(settings))
+    await read_success(await send(service, PROVISION, "request"))
+    first = only_build(codebuild)
+    codebuild.add_project("late")
+    parameters = {**first.parameters, "projectName": "late", "idempotencyToken": "another"}
+    second = codebuild._start_build(parameters)["build"]["id"]
+    await change_state(service, codebuild.builds[second])
+    assert codebuild.builds[second].status == "STOPPED"
+    assert (first.status, await state_of(service)) == ("IN_PROGRESS", "provisioning")
+    await change_state(service, codebuild.builds[second], event_id="stopped")
+    assert await state_of(service) == "provisioning"
+
+
+async def test_what_is_told_of_an_earlier_start_ends_nothing(
+    start_service: StartService, settings: Settings, codebuild: CodeBuildStandIn
+) -> None:
+    """An operator had the operation begun again."""
+    service = await start_service(with_full_tier(settings))
+    address = await read_success(await send(service, PROVISION, "request"))
+    first = only_build(codebuild)
+    codebuild.finish(first.id, "FAILED")
+    await change_state(service, first)
+    await read_success(await replay(service, address, force=True))
+    assert await state_of(service) == "provisioning"
+    await change_state(service, first, event_id="late")
+    await tell(service, first, f"{PROVISION}_FAILURE", event_id="late too")
+    assert await state_of(service) == "provisioning"
+
+
+async def test_a_clean_up_follows_a_failed_provisioning(
+    start_service: StartService, settings: Settings, codebuild: CodeBuildStandIn
+) -> None:
+    """It holds the tenant, has what the request had but its secrets, and its end is no outcome."""
+    codebuild.add_project("cleanup")
+    tier = {"jobIdentifier": "standard-tenant", "cleanupJobIdentifier": "cleanup"}
+    tiers = Tiers(backend="static", static={"FULL": tier})
+    service = await start_service(attrs.evolve(settings, tiers=tiers))
+    override = {"REGION_NAME": "eu-west-1", "secret": "s-1", "context": "c-1"}
+    config = {"config": {"environmentOverride": override}}
+    await read_success(await send(service, PROVISION, "request", builderConfig=config))
+    codebuild.finish(only_build(codebuild).id, "FAILED")
+    await sweep(service)
+    tenant = await read_tenant(service)
+    assert (tenant["state"], tenant["operation"]["kind"]) == ("cleaning_up", "clean_up")
+    clean_up = list(codebuild.builds.values())[-1]
+    passed = {one["name"]: one["value"] for one in clean_up.overrides}
+    assert (clean_up.project, passed["REGION_NAME"]) == ("cleanup", "eu-west-1")
+    assert not {"secret", "context"} & set(passed)
+    assert (await send(service, PROVISION, "meanwhile")).status == 503
+    codebuild.finish(clean_up.id, "FAILED")
+    await sweep(service)
+    assert await state_of(service) in ("provision_failed", "provisioning")
+    assert len(await list_runs(service, eventType=f"{PROVISION}_FAILURE")) == 1
+    assert len(await list_runs(service, eventType="TENANT_CLEAN_UP_FAILURE")) == 1
+
+
+async def test_no_secret_of_a_builds_environment_is_kept(
+    start_service: StartService,
+    settings: Settings,
+    codebuild: CodeBuildStandIn,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Neither in the ledger, nor in the log, nor in an answer; what it exported is."""
+    service = await start_service(with_full_tier(settings))
+    await read_success(await send(service, PROVISION, "request"))
+    build = only_build(codebuild)
+    build.overrides.append({"name": "CLIENT_SECRET", "value": "hush-hush"})
+    await tell(service, build, f"{PROVISION}_SUCCESS", DB_PASSWORD="hush-hush")
+    exported = {"APP_PLANE_URL": "https://a.example", "ADMIN_TOKEN": "hush-hush"}
+    codebuild.finish(build.id, "SUCCEEDED", exported=exported)
+    await change_state(service, build)
+    ledger = service.app[BOOKS].ledger
+    assert isinstance(ledger, InMemoryLedger)
+    kept = [
+        zlib.decompress(item.data).decode() if isinstance(item, PayloadRecord) else repr(item)
+        for item in ledger._items.values()
+    ]
+    assert "https://a.example" in "".join(kept)
+    shown = json.dumps([await read_tenant(service), await list_runs(service)])
+    printed = capsys.readouterr()
+    assert "hush-hush" not in "".join([*kept, shown, printed.out, printed.err])
+
+
+async def test_handlers_of_a_users_see_what_was_told_and_what_is_so(
+    start_service: StartService, settings: Settings, codebuild: CodeBuildStandIn
+) -> None:
+    """The build's own variables but its secrets, and how CodeBuild describes its end."""
+    seen: list[Event[Any]] = []
+    changes: list[Event[Any]] = []
+    registry = HandlerRegistry()
+
+    @registry.on(f"{PROVISION}_SUCCESS")
+    async def succeeded(event: Event[dict[str, Any]], run: Run) -> None:
+        seen.append(event)
+
+    @registry.on("BUILD_STATE_CHANGE")
+    async def changed(event: Event[dict[str, Any]], run: Run) -> None:
+        changes.append(event)
+
+    service = await start_service(with_full_tier(settings), extension=Extension(registry=registry))
+    await read_success(await send(service, PROVISION, "request"))
+    build = only_build(codebuild)
+    await tell(service, build, f"{PROVISION}_SUCCESS", CLUSTER="c-1", DB_PASSWORD="hush")
+    codebuild.finish(build.id, "SUCCEEDED", exported={"URL": "https://a.example"})
+    await change_state(service, build)
+    (event,) = seen
+    assert (event.body["CLUSTER"], event.body["tenantId"]) == ("c-1", TENANT)
+    assert "DB_PASSWORD" not in event.body
+    assert event.body["endedJob"]["status"] == "SUCCEEDED"
+    assert event.body["endedJob"]["exportedVariables"] == {"URL": "https://a.example"}
+    (change,) = changes
+    assert change.body["build-status"] == "SUCCEEDED"
+    assert '"environment-variables"' not in json.dumps(change.raw)
+    assert await state_of(service) == "provisioned"
+
+
+@pytest.mark.parametrize(("status", "said"), [("SUCCEEDED", "succeeded"), ("FAILED", "failed")])
+async def test_the_job_of_a_users_own_type_ends_on_its_run(
+    start_service: StartService, codebuild: CodeBuildStandIn, status: Any, said: str
+) -> None:
+    """It holds no tenant: the run shows how it ended, and where to look."""
+    registry = HandlerRegistry()
+
+    @registry.on("ORDER")
+    async def order(event: Event[dict[str, Any]], run: Run) -> None:
+        await run.start_job("standard-tenant", {})
+
+    service = await start_service(extension=Extension(registry=registry))
+    address = await read_success(await service.post("/events/ORDER", json={"a": 1}))
+    build = only_build(codebuild)
+    codebuild.finish(build.id, status)
+    assert await change_state(service, build) == address
+    run = await read_run(service, address)
+    assert run["status"] == "succeeded"
+    assert said in run["note"]
+    ledger = service.app[BOOKS].ledger
+    record = (await ledger.load([f"RUN#{run['runId']}"]))[f"RUN#{run['runId']}"]
+    assert isinstance(record, RunRecord)
+    assert record.link == build.as_document()["logs"]["deepLink"]
+
+
+async def test_an_outcome_that_does_not_fit_a_users_model_ends_it_all_the_same(
+    start_service: StartService, settings: Settings, codebuild: CodeBuildStandIn
+) -> None:
+    """That the job is over holds whatever a handler expected; its run says what didn't fit."""
+
+    @attrs.frozen
+    class Model:
+        surprise: str
+
+    registry = HandlerRegistry()
+
+    @registry.on(f"{PROVISION}_SUCCESS", payload=Model)
+    async def succeeded(event: Event[Any], run: Run) -> None:
+        raise AssertionError
+
+    service = await start_service(with_full_tier(settings), extension=Extension(registry=registry))
+    await read_success(await send(service, PROVISION, "request"))
+    codebuild.finish(only_build(codebuild).id, "SUCCEEDED")
+    await sweep(service)
+    assert await state_of(service) == "provisioned"
+    (run,) = await list_runs(service, status="failed")
+    assert "surprise" in run["error"]["message"]
