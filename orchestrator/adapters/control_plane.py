@@ -34,5 +34,8 @@ class HttpWebhook:
 async def open_webhook(*, timeout_s: float) -> AsyncIterator[HttpWebhook]:
     """A client for the life of the app; `timeout_s` is for a whole answer."""
     timeout = aiohttp.ClientTimeout(total=timeout_s)
-    async with aiohttp.ClientSession(timeout=timeout) as http:
+    # Reports are rare: a connection kept since the last one may be closed over there just as the
+    # next one is written, and then nobody would know whether it arrived.
+    connector = aiohttp.TCPConnector(force_close=True)
+    async with aiohttp.ClientSession(timeout=timeout, connector=connector) as http:
         yield HttpWebhook(http)

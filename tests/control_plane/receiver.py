@@ -68,7 +68,9 @@ async def open_control_plane() -> AsyncIterator[ControlPlane]:
         assert process.stdout is not None
         port = int(await process.stdout.readline())
         base = f"http://127.0.0.1:{port}"
-        async with aiohttp.ClientSession(base) as http:
+        # Node closes a connection that is idle for 5 s, perhaps just as it is used again.
+        connector = aiohttp.TCPConnector(force_close=True)
+        async with aiohttp.ClientSession(base, connector=connector) as http:
             yield ControlPlane(f"{base}/webhook", http)
     finally:
         process.kill()
