@@ -170,7 +170,6 @@ class Orchestrator:
         return Overseer(
             books=services.books,
             builders=services.builders,
-            secrets=services.secrets,
             stops_overdue=self.limits.stops_overdue,
             conclude=conclude,
         )

@@ -28,7 +28,6 @@ from orchestrator.core.operations import Adopted, ask_to_stop, begin_look, end_a
 from orchestrator.core.parcels import unpack_event
 from orchestrator.core.ports import Builder, DescribesJobs, StopsJobs
 from orchestrator.core.records import Job, JobRecord, OperationRecord, read_start_key
-from orchestrator.core.secrets import Redactor
 from orchestrator.core.variables import START_KEY
 
 log = structlog.get_logger("orchestrator.oversight")
@@ -43,7 +42,6 @@ class Overseer:
 
     books: Books
     builders: Mapping[str, Builder]
-    secrets: Redactor
     stops_overdue: bool
     conclude: Callable[[Event[Mapping[str, Any]]], Awaitable[object]]
 
@@ -278,7 +276,7 @@ class Overseer:
             "operationId": operation.operation_id,
             START_KEY: operation.start_key,
             "reason": None if succeeded else reason,
-            "endedJob": self._ended_job(operation.job, report),
+            "endedJob": _ended_job(operation.job, report),
         }
         body = {**told, **{name: value for name, value in known.items() if value is not None}}
         return Event(
@@ -292,20 +290,21 @@ class Overseer:
             ends_start=operation.start_key,
         )
 
-    def _ended_job(self, job: Job | None, report: JobReport | None) -> Mapping[str, Any] | None:
-        if job is None:
-            return None
-        ended = {
-            "id": job.id,
-            "builder": job.builder,
-            "jobIdentifier": job.job_identifier,
-            "status": report.status.value if report else "UNKNOWN",
-            "logUrl": (report.job.log_url if report else None) or job.log_url,
-            "phase": report.phase if report else None,
-            "message": report.message if report else None,
-            "exportedVariables": self.secrets.leave_out(report.exported) if report else {},
-        }
-        return {name: value for name, value in ended.items() if value is not None}
+
+def _ended_job(job: Job | None, report: JobReport | None) -> Mapping[str, Any] | None:
+    if job is None:
+        return None
+    ended = {
+        "id": job.id,
+        "builder": job.builder,
+        "jobIdentifier": job.job_identifier,
+        "status": report.status.value if report else "UNKNOWN",
+        "logUrl": (report.job.log_url if report else None) or job.log_url,
+        "phase": report.phase if report else None,
+        "message": report.message if report else None,
+        "exportedVariables": dict(report.exported) if report else {},
+    }
+    return {name: value for name, value in ended.items() if value is not None}
 
 
 def _with_jobs(operations: Sequence[OperationRecord]) -> list[tuple[OperationRecord, Job]]:

@@ -1,7 +1,7 @@
 // The control plane's webhook as tenant-management has it, for the tests: it parses a report,
 // prints it again with JSON.stringify, and verifies the signature over that text.
 //
-// POST /webhook    204, 401 or 422
+// POST /webhook    204, 401 or 422; 400 if it is no JSON object
 // POST /control    {"expect": {tenantId: {secret, context}}, "nowMs": number, "faults": [...]}
 // GET  /control    {"accepted": [...], "refused": [...]}
 // POST /stringify  a list of JSON texts, each parsed and printed again
@@ -16,8 +16,17 @@ const refused = [];
 const faults = [];
 let nowMs = null;
 
+function parse(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
+}
+
 function verify(text, headers) {
-  const body = JSON.parse(text);
+  const body = parse(text);
+  if (body === null || typeof body !== "object") return [400, "no object", null];
   const tenant = expected.get(body.initiatorId);
   if (tenant === undefined) return [401, "not expected", body];
   const timestamp = headers["x-timestamp"];

@@ -1,8 +1,9 @@
 """The control plane for the tests: its verifier in JavaScript, run by Node."""
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,9 @@ class ControlPlane:
         """The tenant is being provisioned there: one report of it is waited for."""
         await self._tell(expect={tenant_id: {"secret": secret, "context": context}})
 
-    async def turn_clock(self, now: datetime) -> None:
-        await self._tell(nowMs=round(now.timestamp() * 1000))
+    async def turn_clock(self, now: datetime | None) -> None:
+        """None: the machine's own clock."""
+        await self._tell(nowMs=None if now is None else round(now.timestamp() * 1000))
 
     async def fail(self, *faults: Fault) -> None:
         """The next reports meet these: a status, "reset" or "answerLost"."""
@@ -61,18 +63,22 @@ class ControlPlane:
 @asynccontextmanager
 async def open_control_plane() -> AsyncIterator[ControlPlane]:
     """The control plane, on a port of its own."""
+    node = shutil.which("node")
+    assert node is not None, "Node 20 is needed: `node` is not on the PATH"
     process = await asyncio.create_subprocess_exec(
-        "node", str(_SCRIPT), stdout=asyncio.subprocess.PIPE
+        node, str(_SCRIPT), stdout=asyncio.subprocess.PIPE
     )
     try:
         assert process.stdout is not None
-        port = int(await process.stdout.readline())
+        port = (await process.stdout.readline()).decode().strip()
+        assert port, f"{_SCRIPT.name} ended before it listened; standard error says why"
         base = f"http://127.0.0.1:{port}"
         # Node closes a connection that is idle for 5 s, perhaps just as it is used again.
         connector = aiohttp.TCPConnector(force_close=True)
         async with aiohttp.ClientSession(base, connector=connector) as http:
             yield ControlPlane(f"{base}/webhook", http)
     finally:
-        process.kill()
+        with suppress(ProcessLookupError):
+            process.kill()
         # Its output is read to the end, so that no pipe is left open.
         await process.communicate()

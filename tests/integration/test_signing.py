@@ -1,8 +1,11 @@
 """What we sign is what JavaScript prints, and the control plane's verifier accepts it."""
 
+import hashlib
+import hmac
 import json
+import re
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import attrs
@@ -19,7 +22,7 @@ CONTEXT = "2f7c5d0a-53a1-4c77-9a3e-1d7f5c0b9e42"
 BODY: dict[str, Any] = {"initiatorId": "t-1", "type": 0, "data": {"status": 1, "resources": []}}
 
 _TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
-_KEYS = _TEXTS.filter(lambda key: not key.isdecimal())
+_KEYS = _TEXTS.filter(lambda key: not re.fullmatch("0|[1-9][0-9]*", key))
 _INTEGERS = st.integers(-(2**53 - 1), 2**53 - 1)
 #: All that may be signed.
 _VALUES: st.SearchStrategy[Any] = st.recursive(
@@ -147,3 +150,96 @@ async def test_a_body_that_was_changed_is_refused(
     changed = attrs.evolve(request, text=request.text.replace('"status":1', '"status":0'))
     other = build_request({**BODY, "type": 7}, secret=SECRET, context=CONTEXT, now=clock.now())
     assert [await post(control_plane, one) for one in (changed, other)] == [401, 422]
+
+
+def each_bit_flipped(text: str) -> list[str]:
+    """The ASCII text in all the ways in which one bit differs."""
+    return [
+        f"{text[:at]}{chr(ord(text[at]) ^ 1 << bit)}{text[at + 1 :]}"
+        for at in range(len(text))
+        for bit in range(7)
+    ]
+
+
+async def test_no_bit_of_the_text_may_change(
+    control_plane: ControlPlane, clock: ManualClock
+) -> None:
+    """Most of such texts aren't JSON any more; the others have another signature."""
+    await control_plane.turn_clock(clock.now())
+    await control_plane.expect("t-1", context=CONTEXT)
+    request = build_request(BODY, secret=SECRET, context=CONTEXT, now=clock.now())
+    changed = each_bit_flipped(request.text)
+    async with open_webhook(timeout_s=30) as webhook:
+        for text in changed:
+            answer = await webhook.post(url=control_plane.url, text=text, headers=request.headers)
+            assert answer in (400, 401), text
+    reasons = {one["reason"] for one in await control_plane.refused()}
+    assert reasons == {"no object", "not expected", "bad signature"}
+    assert await post(control_plane, request) == 204
+
+
+async def test_no_bit_of_the_context_may_change(
+    control_plane: ControlPlane, clock: ManualClock
+) -> None:
+    """It isn't sent, but it is signed."""
+    await control_plane.turn_clock(clock.now())
+    await control_plane.expect("t-1", context=CONTEXT)
+    for context in each_bit_flipped(CONTEXT):
+        request = build_request(BODY, secret=SECRET, context=context, now=clock.now())
+        assert await post(control_plane, request) == 401, context
+    assert {one["reason"] for one in await control_plane.refused()} == {"bad signature"}
+
+
+async def test_no_millisecond_of_the_time_may_change(
+    control_plane: ControlPlane, clock: ManualClock
+) -> None:
+    """A time that the other side's clock would tolerate has another signature."""
+    await control_plane.turn_clock(clock.now())
+    await control_plane.expect("t-1", context=CONTEXT)
+    request = build_request(BODY, secret=SECRET, context=CONTEXT, now=clock.now())
+    for milliseconds in (-19_000, -1, 1, 19_000):
+        time = str(int(request.headers["x-timestamp"]) + milliseconds)
+        changed = attrs.evolve(request, headers={**request.headers, "x-timestamp": time})
+        assert await post(control_plane, changed) == 401, time
+    assert {one["reason"] for one in await control_plane.refused()} == {"bad signature"}
+
+
+@pytest.mark.parametrize("form", ["{}.0", "+{}", "{}e0", "-{}", "{}n", "x"])
+async def test_a_time_is_a_plain_integer(
+    control_plane: ControlPlane, clock: ManualClock, form: str
+) -> None:
+    """Any other form is refused, though it is signed."""
+    await control_plane.turn_clock(clock.now())
+    await control_plane.expect("t-1", context=CONTEXT)
+    request = build_request(BODY, secret=SECRET, context=CONTEXT, now=clock.now())
+    time = form.format(request.headers["x-timestamp"])
+    message = f"{request.text}{CONTEXT}{time}".encode()
+    signature = hmac.new(SECRET.encode(), message, hashlib.sha256).hexdigest()
+    headers = {**request.headers, "x-timestamp": time, "x-signature": signature}
+    assert await post(control_plane, attrs.evolve(request, headers=headers)) == 401
+    assert [one["reason"] for one in await control_plane.refused()] == ["no timestamp"]
+
+
+async def test_a_signature_is_in_lowercase(control_plane: ControlPlane, clock: ManualClock) -> None:
+    """And there is one."""
+    await control_plane.turn_clock(clock.now())
+    await control_plane.expect("t-1", context=CONTEXT)
+    request = build_request(BODY, secret=SECRET, context=CONTEXT, now=clock.now())
+    for signature in (request.headers["x-signature"].upper(), ""):
+        headers = {**request.headers, "x-signature": signature}
+        assert await post(control_plane, attrs.evolve(request, headers=headers)) == 401
+    assert {one["reason"] for one in await control_plane.refused()} == {"bad signature"}
+
+
+async def test_the_clock_can_be_the_machines_own(
+    control_plane: ControlPlane, clock: ManualClock
+) -> None:
+    """By it, an old report is refused and a fresh one accepted."""
+    await control_plane.turn_clock(clock.now())
+    await control_plane.turn_clock(None)
+    await control_plane.expect("t-1", context=CONTEXT)
+    long_ago = clock.now() - timedelta(days=10_000)
+    request = build_request(BODY, secret=SECRET, context=CONTEXT, now=long_ago)
+    assert await post(control_plane, request) == 401
+    request = build_request(BODY, secret=SECRET, context=CONTEXT, now=datetime.now(UTC))
+    assert await post(control_plane, request) == 204

@@ -341,6 +341,14 @@ async def test_an_unseen_tenant_is_let_go_if_its_outcome_could_not_be_handled(de
     assert await desk.tenant() == (TenantState.PROVISIONED, None)
 
 
+async def test_the_report_of_a_strangers_job_ends_nothing_that_has_no_job(desk: Desk) -> None:
+    """A handler of the user's has begun what nobody sees; whose job this is nobody knows."""
+    await desk.finish(await opened(desk))
+    answer = await desk.claim(PROVISIONED, "done", job="a-stranger's")
+    assert isinstance(answer, Noted)
+    assert await desk.tenant() == HELD
+
+
 async def test_an_outcome_without_a_tenant_is_worked_on_alone(desk: Desk) -> None:
     """It moves nobody."""
     attempt = await desk.claimed(PROVISIONED, "done", tenant_id=None)

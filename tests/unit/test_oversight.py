@@ -13,7 +13,6 @@ from orchestrator.core.jobs import JobReport, JobStatus
 from orchestrator.core.oversight import Overseer
 from orchestrator.core.ports import Builder
 from orchestrator.core.records import Job, OperationRecord, OperationState
-from orchestrator.core.secrets import Redactor
 from orchestrator.testing import InMemoryBuilder
 from tests.desk import PROVISIONING, Desk, operation_id
 
@@ -76,7 +75,6 @@ class Bench:
         return Overseer(
             books=self.desk.books,
             builders=self.builders,
-            secrets=Redactor(),
             stops_overdue=self.stops_overdue,
             conclude=conclude,
         )

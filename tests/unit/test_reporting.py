@@ -257,6 +257,30 @@ async def test_an_answer_that_comes_too_late_changes_nothing(desk: Desk) -> None
     assert (report.tries, report.trouble) == (2, None)
 
 
+async def test_a_late_answer_says_nothing_of_the_attempt_after_it(desk: Desk) -> None:
+    """That one may arrive yet, and whoever sent it may die before he hears."""
+    operation_id = await ended(desk)
+    first, slow = reporter(desk, 503)
+    second, dying = reporter(desk, 204)
+
+    async def die() -> None:
+        raise asyncio.CancelledError
+
+    async def take_long() -> None:
+        desk.turn(61)
+        dying.meanwhile = die
+        with pytest.raises(asyncio.CancelledError):
+            await second.send(operation_id)
+
+    slow.meanwhile = take_long
+    await first.send(operation_id)
+    assert (await standing(desk))[1].may_have_arrived
+    third, _ = reporter(desk, 401)
+    desk.turn(60)
+    await third.send(operation_id)
+    assert (await standing(desk))[1].trouble is None
+
+
 async def test_a_report_of_what_was_begun_again_is_dropped(desk: Desk) -> None:
     """The control plane waits for how the new start ends."""
     operation_id = await ended(desk)
