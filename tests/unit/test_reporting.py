@@ -9,8 +9,9 @@ from typing import Any
 import attrs
 import pytest
 
+from orchestrator.core.books import Attempt
 from orchestrator.core.errors import TemporaryError
-from orchestrator.core.lifecycle import ENDS, Kind, TenantState
+from orchestrator.core.lifecycle import ENDS, TenantState
 from orchestrator.core.records import OperationRecord, Report
 from orchestrator.core.reporting import Reporter, report_body
 from tests.desk import DEPLOYMENT, PROVISIONED, PROVISIONING, SENT_AT, Desk
@@ -291,8 +292,8 @@ async def test_a_report_of_what_was_begun_again_is_dropped(desk: Desk) -> None:
     assert webhook.posted == []
 
 
-async def test_a_deployments_report_takes_the_provisionings_secret(desk: Desk) -> None:
-    """It is the end of what the control plane asked for; then neither has it any more."""
+async def deployed(desk: Desk, report: Report | None) -> str:
+    """A provisioning, which nobody has reported, and the deployment that follows have ended."""
     opener = await desk.claimed(PROVISIONING, "a", key="k", as_of=SENT_AT)
     await desk.finish(opener, desk.job("b-1"))
     await desk.end(PROVISIONED, "done")
@@ -300,20 +301,37 @@ async def test_a_deployments_report_takes_the_provisionings_secret(desk: Desk) -
     request = attrs.evolve(
         desk.request(DEPLOYMENT, "d", key=f"{before}-1"), follows=before, credentials=None
     )
-    deployment = await desk.books.claim(request)
-    assert not isinstance(deployment, Exception)
-    held = await desk.operation(f"{before}-1", kind=Kind.DEPLOYMENT)
+    attempt = await desk.books.claim(request)
+    assert isinstance(attempt, Attempt)
+    held = await desk.operation(of=attempt)
     assert held.credentials == (await desk.operation("k")).credentials
     assert held.credentials is not None
-    await desk.ledger.put(attrs.evolve(held, job=desk.job("b-2")))
+    await desk.finish(attempt, desk.job("b-2"))
     outcome = await desk.claimed(DEPLOYED, "deployed")
-    report = Report(url=URL, body=BODY)
     await desk.finish(outcome, ending=ENDS[DEPLOYED], report=report)
     assert (await desk.tenant())[0] is TenantState.ACTIVE
+    return held.operation_id
+
+
+async def secrets_kept(desk: Desk, *operation_ids: str) -> int:
+    found = [await desk.books.find_operation(one) for one in operation_ids]
+    return sum(one is not None and one.credentials is not None for one in found)
+
+
+async def test_a_deployments_report_takes_the_provisionings_secret(desk: Desk) -> None:
+    """It is the end of what the control plane asked for; then neither has it any more."""
+    deployment = await deployed(desk, Report(url=URL, body=BODY))
+    provisioning = (await desk.operation("k")).operation_id
+    assert await secrets_kept(desk, provisioning, deployment) == 2
     sender, _ = reporter(desk, 204)
-    await sender.send(held.operation_id)
-    for key, kind in (("k", Kind.PROVISIONING), (f"{before}-1", Kind.DEPLOYMENT)):
-        assert (await desk.operation(key, kind=kind)).credentials is None
+    await sender.send(deployment)
+    assert await secrets_kept(desk, provisioning, deployment) == 0
+
+
+async def test_a_deployment_that_nobody_reports_leaves_no_secret_behind(desk: Desk) -> None:
+    """Neither its own nor that of the provisioning before it."""
+    deployment = await deployed(desk, None)
+    assert await secrets_kept(desk, (await desk.operation("k")).operation_id, deployment) == 0
 
 
 def test_a_body_is_what_the_webhook_reads() -> None:
