@@ -84,12 +84,15 @@ class Reporter:
 
     async def _post(self, posting: Posting) -> Posted:
         credentials = posting.credentials
-        request = build_request(
-            posting.body,
-            secret=credentials.secret,
-            context=credentials.context,
-            now=self.books.clock.now(),
-        )
+        try:
+            request = build_request(
+                posting.body,
+                secret=credentials.secret,
+                context=credentials.context,
+                now=self.books.clock.now(),
+            )
+        except ValueError as error:
+            return _given_up(f"The control plane was not told: it can't be signed, since {error}.")
         try:
             status = await self.webhook.post(
                 url=posting.url, text=request.text, headers=request.headers

@@ -39,9 +39,12 @@ def build_request(
     the secret's UTF-8 bytes; `x-timestamp` is `now` in milliseconds since 1970.
 
     Raises:
-        ValueError: JavaScript would, or might, print the body otherwise; it says where.
+        ValueError: JavaScript would, or might, print the body otherwise, or secret or context
+            can't be encoded; it says where, and nothing of the secret.
     """
     text = signable_text(body)
+    _check_text(secret, "the secret")
+    _check_text(context, "the context")
     timestamp = str(round(now.timestamp() * 1000))
     message = f"{text}{context}{timestamp}".encode()
     signature = hmac.new(secret.encode(), message, hashlib.sha256).hexdigest()

@@ -65,10 +65,12 @@ ENDS: Mapping[str, tuple[str, str]] = {
 class Bus:
     is_configured: bool = True
     published: list[str] = attrs.field(factory=list)
+    details: list[Mapping[str, Any]] = attrs.field(factory=list)
 
     async def publish(self, *, event_type: str, detail: Mapping[str, Any]) -> str:
         assert SECRET not in json.dumps(detail)
         self.published.append(event_type)
+        self.details.append(detail)
         return "id"
 
 
@@ -277,3 +279,22 @@ async def test_the_builders_word_outranks_the_jobs(how: str, word: str) -> None:
     tenant = await find_tenant(story.ledger, "tenant-1")
     assert tenant is not None
     assert tenant.state == ENDS[how][0]
+
+
+async def test_what_is_provisioned_again_is_deployed_again() -> None:
+    """An operator insisted on a second start: what follows from it is another deployment."""
+    story = Story()
+    await story.send(story.request)
+    for number in (1, 2):
+        story.end("SUCCEEDED", story.builder.started[-1].job)
+        await story.come_to_rest()
+        detail = story.bus.details[-1]
+        await story.send(envelope("TENANT_DEPLOYMENT", detail, event_id=f"d-{number}"))
+        tenant = await find_tenant(story.ledger, "tenant-1")
+        assert tenant is not None
+        assert tenant.state == "active"
+        (request,) = (one for one in story.runs() if one.event_type == "TENANT_PROVISIONING")
+        if number == 1:
+            await story.orchestrator.replay(request.run_id, force=True)
+    deployments = [one for one in story.runs() if one.event_type == "TENANT_DEPLOYMENT"]
+    assert [one.status for one in deployments] == ["succeeded", "succeeded"]

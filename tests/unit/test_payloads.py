@@ -14,7 +14,9 @@ from orchestrator.core.payloads import (
     TenantOutcome,
     TenantProvisioning,
     read_object,
+    read_request_key,
     read_tenant_id,
+    without_context,
 )
 from orchestrator.core.secrets import Redactor
 from orchestrator.wire import Wire
@@ -253,3 +255,23 @@ def test_the_built_in_payloads_are_frozen(model: Any) -> None:
 def test_an_object_is_read_from_an_object_or_its_text(value: object, read: object) -> None:
     """Anything that is neither is an empty object."""
     assert read_object(value) == read
+
+
+def test_a_body_is_passed_on_without_what_makes_it_the_same_request() -> None:
+    """The webhook's context, wherever it stands, and what the request itself followed."""
+    body = {
+        "tenantId": "t-1",
+        "context": "c",
+        "operationId": "o",
+        "ORCHESTRATOR_RUN_ID": "o-1",
+        "builderConfig": {
+            "type": "JENKINS",
+            "config": {"environmentOverride": {"context": "c", "A": 1}},
+        },
+    }
+    passed = without_context(body)
+    assert passed == {
+        "tenantId": "t-1",
+        "builderConfig": {"type": "JENKINS", "config": {"environmentOverride": {"A": 1}}},
+    }
+    assert read_request_key(passed) is None

@@ -12,7 +12,7 @@ import pytest
 from orchestrator.core.books import Attempt
 from orchestrator.core.errors import TemporaryError
 from orchestrator.core.lifecycle import ENDS, TenantState
-from orchestrator.core.records import OperationRecord, Report
+from orchestrator.core.records import Credentials, OperationRecord, Report
 from orchestrator.core.reporting import Reporter, report_body
 from tests.desk import DEPLOYMENT, PROVISIONED, PROVISIONING, SENT_AT, Desk
 
@@ -230,6 +230,21 @@ async def test_a_process_that_dies_while_it_posts_may_have_told(desk: Desk) -> N
     report = (await standing(desk))[1]
     assert (report.tries, report.trouble) == (2, None)
     assert report.done_at is not None
+
+
+async def test_a_report_that_cannot_be_signed_is_given_up(desk: Desk) -> None:
+    """It would be no better another time, and stops no sweep."""
+    operation_id = await ended(desk)
+    operation = await desk.operation("k")
+    odd = Credentials(secret="hush\ud800", context="c", as_of=SENT_AT)
+    await desk.ledger.put(attrs.evolve(operation, credentials=odd))
+    sender, webhook = reporter(desk)
+    await sender.send(operation_id)
+    assert webhook.posted == []
+    _, report = await standing(desk)
+    assert report.done_at is not None
+    assert "the secret has half a character" in (report.trouble or "")
+    assert "hush" not in (await note(desk) or "")
 
 
 async def test_two_who_send_at_once_send_one(desk: Desk) -> None:

@@ -96,3 +96,13 @@ def test_a_body_that_cannot_be_signed_makes_no_request() -> None:
     """The error says why."""
     with pytest.raises(ValueError, match=r"\$.size is 1.5, no integer"):
         build_request({"size": 1.5}, secret="s", context="c", now=NOW)
+
+
+@pytest.mark.parametrize("which", ["secret", "context"])
+def test_half_a_character_is_refused_without_being_shown(which: str) -> None:
+    """The error names the place, and neither it nor what it came from has the secret."""
+    signed = {"secret": "top", "context": "c", which: "hush-hush\ud800"}
+    with pytest.raises(ValueError, match=f"the {which} has half a character") as caught:
+        build_request(BODY, now=NOW, **signed)
+    assert "hush" not in repr(caught.value)
+    assert caught.value.__suppress_context__
