@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 import pytest
 
-from orchestrator import Event, Extension, HandlerRegistry, Run, Settings
+from orchestrator import Event, Extension, HandlerRegistry, Run, Settings, TemporaryError
 from orchestrator.adapters.memory import InMemoryLedger
 from orchestrator.core.records import PayloadRecord, RunRecord
 from orchestrator.embedded import Build, CodeBuildStandIn, Fault
@@ -422,3 +422,28 @@ async def test_an_outcome_that_does_not_fit_a_users_model_ends_it_all_the_same(
     assert await state_of(service) == "provisioned"
     (run,) = await list_runs(service, status="failed")
     assert "surprise" in run["error"]["message"]
+
+
+async def test_whoever_notices_an_end_again_knows_more_and_means_the_same(
+    start_service: StartService, settings: Settings, codebuild: CodeBuildStandIn
+) -> None:
+    """The outcome was put off; meanwhile the build told more: it is one event still."""
+    attempts: list[int] = []
+    registry = HandlerRegistry()
+
+    @registry.on(f"{PROVISION}_SUCCESS")
+    async def succeeded(event: Event[dict[str, Any]], run: Run) -> None:
+        attempts.append(run.attempt)
+        if run.attempt == 1:
+            raise TemporaryError("not yet")
+
+    service = await start_service(with_full_tier(settings), extension=Extension(registry=registry))
+    await read_success(await send(service, PROVISION, "request"))
+    build = only_build(codebuild)
+    codebuild.finish(build.id, "SUCCEEDED")
+    change = envelope("BUILD_STATE_CHANGE", build.as_state_change(), event_id="1")
+    await read_problem(await service.post("/events", json=change), 503)
+    build.exported = {"MORE": "is known by now"}
+    await change_state(service, build, event_id="2")
+    assert attempts == [1, 2]
+    assert await state_of(service) == "provisioned"

@@ -103,6 +103,8 @@ async def table(way: tuple[Proxy, AWS], clock: ManualClock) -> Table:
         (operation(state=OperationState.OPEN), None),
         (operation(state=OperationState.OVER, ended_at=later(5)), later(5)),
         (operation(state=OperationState.GIVEN_BACK, ended_at=later(5)), later(5)),
+        # Its report is still to be sent.
+        (operation(state=OperationState.OVER, ended_at=later(5), due_at=later(9)), None),
         (tenant(state=None), None),
         *((tenant(state=state), None) for state in TenantState),
     ],

@@ -1,0 +1,124 @@
+"""The way to the control plane's webhook: an answer is an answer, and silence is told apart."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+from aiohttp import web
+
+from orchestrator.adapters.control_plane import open_webhook
+from orchestrator.core.errors import TemporaryError
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@asynccontextmanager
+async def serving(handler: Handler) -> AsyncIterator[str]:
+    """A webhook that does so; its address."""
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", handler)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        host, port = runner.addresses[0][:2]
+        yield f"http://{host}:{port}/webhook"
+    finally:
+        await runner.cleanup()
+
+
+async def post(url: str, *, timeout_s: float = 30) -> int:
+    async with open_webhook(timeout_s=timeout_s) as webhook:
+        return await webhook.post(url=url, text='{"a":"é"}', headers={"x-signature": "s"})
+
+
+async def test_what_is_posted_arrives_as_it_is() -> None:
+    """The text's bytes, under its headers; the status comes back."""
+    seen = []
+
+    async def handler(request: web.Request) -> web.Response:
+        seen.append((request.method, request.path, await request.read(), dict(request.headers)))
+        return web.Response(status=204)
+
+    async with serving(handler) as url:
+        assert await post(url) == 204
+    ((method, path, body, headers),) = seen
+    assert (method, path, body) == ("POST", "/webhook", '{"a":"é"}'.encode())
+    assert headers["x-signature"] == "s"
+
+
+@pytest.mark.parametrize("status", [200, 400, 401, 422, 500, 503])
+async def test_every_status_is_an_answer(status: int) -> None:
+    """What it means is for others to say."""
+
+    async def handler(request: web.Request) -> web.Response:
+        return web.Response(status=status)
+
+    async with serving(handler) as url:
+        assert await post(url) == status
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_a_redirect_is_not_followed(status: int) -> None:
+    """What is signed for one place goes to no other."""
+    paths = []
+
+    async def handler(request: web.Request) -> web.Response:
+        paths.append(request.path)
+        return web.Response(status=status, headers={"Location": "/elsewhere"})
+
+    async with serving(handler) as url:
+        assert await post(url) == status
+    assert paths == ["/webhook"]
+
+
+async def test_where_nobody_listens_nothing_was_done() -> None:
+    """It is certain that nothing has arrived."""
+
+    async def handler(request: web.Request) -> web.Response:
+        raise AssertionError
+
+    async with serving(handler) as url:
+        pass
+    with pytest.raises(TemporaryError, match="webhook") as caught:
+        await post(url)
+    assert caught.value.nothing_done
+
+
+@pytest.mark.parametrize("url", ["http://", "http://[::1", "ftp://control.example/", "nonsense"])
+async def test_what_is_no_address_is_said(url: str) -> None:
+    """Nothing was done, and nothing will be until it is mended."""
+    with pytest.raises(TemporaryError) as caught:
+        await post(url)
+    assert caught.value.nothing_done
+
+
+async def test_a_hang_up_may_mean_anything() -> None:
+    """It was read, and perhaps done."""
+
+    async def handler(request: web.Request) -> web.Response:
+        await request.read()
+        assert request.transport is not None
+        request.transport.abort()
+        return web.Response()
+
+    async with serving(handler) as url:
+        with pytest.raises(TemporaryError) as caught:
+            await post(url)
+    assert not caught.value.nothing_done
+
+
+async def test_silence_may_mean_anything() -> None:
+    """It is waited for no longer than the settings say."""
+    never = asyncio.Event()
+
+    async def handler(request: web.Request) -> web.Response:
+        await never.wait()
+        return web.Response()
+
+    async with serving(handler) as url:
+        with pytest.raises(TemporaryError) as caught:
+            await post(url, timeout_s=0.2)
+    assert not caught.value.nothing_done
