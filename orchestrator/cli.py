@@ -228,10 +228,13 @@ def tenant(tenant_id: str, url: str, header: str | None, as_json: bool) -> None:
 @_as_json
 def cancel(tenant_id: str, reason: str | None, url: str, header: str | None, as_json: bool) -> None:
     """Stop what is being done to a tenant: its job is stopped, its operation ends as failed."""
-    from orchestrator.client import describe_tenant
-
-    found = _ask(url, header, lambda client: client.cancel(tenant_id, reason=reason))
-    _show(found if as_json else describe_tenant(found))
+    has_ended = _ask(url, header, lambda client: client.cancel(tenant_id, reason=reason))
+    if as_json:
+        _show({"ended": has_ended})
+    elif has_ended:
+        click.echo(f"stopped; `orchestrator tenant {tenant_id}` says how the tenant stands")
+    else:
+        click.echo("its job was told to stop; it ends once the builder says that the job has")
 
 
 @commands.command()

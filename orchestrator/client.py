@@ -76,8 +76,8 @@ class Client:
         headers = {"Content-Type": "application/json"}
         return await self._post(self._at("runs", run_id, "replay"), body, headers)
 
-    async def cancel(self, tenant_id: str, *, reason: str | None) -> dict[str, Any]:
-        """Stop what is being done to a tenant; the tenant as it then stands.
+    async def cancel(self, tenant_id: str, *, reason: str | None) -> bool:
+        """Stop what is being done to a tenant; False: it was told to stop, and goes on until then.
 
         Raises:
             ServiceRefusedError: nothing is being done, or it can't be stopped now.
@@ -87,7 +87,7 @@ class Client:
             body: dict[str, Any] = await answer.json(content_type=None)
             if answer.status >= 300:
                 raise ServiceRefusedError(body.get("detail") or f"The answer is {answer.status}.")
-        return await self.get_tenant(tenant_id)
+            return answer.status == 200
 
     async def _post(self, address: URL, text: bytes, headers: Mapping[str, str]) -> Sent:
         async with self._http.post(address, data=text, headers=headers) as answer:

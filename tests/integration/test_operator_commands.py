@@ -132,6 +132,28 @@ async def test_runs_are_replayed(here: tuple[str, str], aws: EmbeddedAWS, tmp_pa
     assert "There is no run 'nowhere'." in missing.out
 
 
+async def test_what_is_under_way_is_cancelled(
+    here: tuple[str, str], aws: EmbeddedAWS, tmp_path: Path
+) -> None:
+    """With a reason, which the tenant's timeline then has; what is over can't be."""
+    await provision(here, "t-1", "BASIC", tmp_path)
+    cancelled = await run("cancel", "t-1", *here, "--reason", "not wanted any more")
+    assert (cancelled.code, cancelled.err) == (0, "")
+    assert cancelled.out == "stopped; `orchestrator tenant t-1` says how the tenant stands\n"
+    told = await run("tenant", "t-1", *here)
+    assert "cleaning_up" in told.out
+    assert "Cancelled by an operator: not wanted any more." in told.out
+
+    aws.codebuild.stops_at_once = False
+    slow = await run("cancel", "t-1", *here, "--json")
+    assert (slow.code, json.loads(slow.out)) == (0, {"ended": False})
+    unknown = await run("cancel", "t-9", *here)
+    assert_one_line(unknown, 1, "There is no tenant 't-9'.")
+    await provision(here, "t-2", "GOLD", tmp_path)
+    idle = await run("cancel", "t-2", *here)
+    assert_one_line(idle, 1, "t-2")
+
+
 async def test_reconcile_takes_up_what_is_due(
     codebuild: CodeBuildStandIn,
     aws: EmbeddedAWS,
@@ -189,6 +211,7 @@ async def test_init_says_of_no_table_that_it_is_there() -> None:
         (["replay", "x", "--url", "nowhere"], "nowhere"),
         (["replay", "x", "--header", "nothing"], "NAME:VALUE"),
         (["tenant"], "ID"),
+        (["cancel"], "TENANT"),
         (["tenants", "--status", "failed"], "--status"),
         (["init", "--force"], "--force"),
     ],
