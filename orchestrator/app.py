@@ -3,6 +3,7 @@
 The only module that names concrete classes. Nothing is wired at import time.
 """
 
+import asyncio
 import inspect
 from collections.abc import AsyncIterator, Mapping
 from contextlib import (
@@ -25,17 +26,27 @@ from orchestrator.adapters.dynamodb_ledger import DynamoDBLedger
 from orchestrator.adapters.dynamodb_tiers import DynamoDBTierCatalog
 from orchestrator.adapters.eventbridge import EventBridgePublisher, NoPublisher
 from orchestrator.adapters.memory import InMemoryLedger
+from orchestrator.adapters.sqs_inbox import SQSInbox
 from orchestrator.adapters.system import RandomIds, SystemClock
 from orchestrator.adapters.tiers import CachedTierCatalog, FunctionTierCatalog, StaticTierCatalog
 from orchestrator.core.books import Books
 from orchestrator.core.builds import CODE_BUILD
 from orchestrator.core.conditions import Terms
 from orchestrator.core.dispatch import EventOrchestrator, Limits, Orchestrator
+from orchestrator.core.enqueueing import Enqueuer
 from orchestrator.core.events import AWS_ALIASES
 from orchestrator.core.extension import Extension, load_extension
 from orchestrator.core.handlers import built_in_handlers
 from orchestrator.core.lifecycle import Kind
-from orchestrator.core.ports import Builder, Clock, Ids, Ledger, Publisher, TierCatalog
+from orchestrator.core.ports import (
+    Builder,
+    Clock,
+    Ids,
+    Inbox,
+    Ledger,
+    Publisher,
+    TierCatalog,
+)
 from orchestrator.core.registry import HandlerRegistry
 from orchestrator.core.reporting import CallbackTerms
 from orchestrator.core.run import Services
@@ -46,15 +57,20 @@ from orchestrator.intake.auth import api_key_scheme, require_api_key
 from orchestrator.intake.keys import (
     BOOKS,
     CHECKS,
+    DRAINS,
+    INTAKE,
     MAX_BODY_BYTES,
     ORCHESTRATOR,
     OWN_ORCHESTRATOR,
     REGISTRY,
+    REPLAY,
     SECURITY,
     WIRE,
     WORKLOAD,
+    Check,
 )
 from orchestrator.intake.problems import answer_problems
+from orchestrator.intake.queue import MESSAGES, MessageHandler, QueueWorker
 from orchestrator.intake.workload import Workload
 from orchestrator.settings import Settings, SettingsError, load_settings
 from orchestrator.wire import Wire
@@ -74,6 +90,7 @@ class Parts:
     clock: Clock
     ids: Ids
     ledger: Ledger | None
+    inbox: Inbox | None
 
     @property
     def aliases(self) -> Mapping[str, str]:
@@ -89,6 +106,7 @@ class Parts:
         clock: Clock | None = None,
         ids: Ids | None = None,
         ledger: Ledger | None = None,
+        inbox: Inbox | None = None,
     ) -> "Parts":
         settings = settings or load_settings(ledger_backend="memory")
         if extension is None and settings.extension is not None:
@@ -104,6 +122,7 @@ class Parts:
             clock=clock or SystemClock(),
             ids=ids or RandomIds(),
             ledger=ledger,
+            inbox=inbox,
         )
 
 
@@ -115,7 +134,7 @@ async def open_orchestrator(
 
     `settings` None: the defaults, with the ledger in memory, and the environment. `extension`
     None: the one that the settings name. `parts` are ports in place of the real ones:
-    `clock`, `ids`, `ledger`.
+    `clock`, `ids`, `ledger`, `inbox`.
     """
     async with open_parts(Parts.choose(settings, extension, **parts)) as opened:
         yield opened.chosen
@@ -137,7 +156,7 @@ def create_app(
     app = web.Application(middlewares=[answer_problems, *_auth(chosen.settings)])
     app[REGISTRY] = chosen.registry
     app[WIRE] = chosen.wire
-    app[WORKLOAD] = Workload(
+    app[WORKLOAD] = app[DRAINS] = Workload(
         max_concurrency=chosen.settings.http.max_concurrency,
         deadline_s=chosen.settings.intake.deadline_s,
         hands_back=hands_back,
@@ -146,25 +165,64 @@ def create_app(
     app[MAX_BODY_BYTES] = chosen.settings.http.max_body_bytes
     for api in (events_api, runs_api, tenants_api, status_api, docs_api):
         app.add_routes(api.routes)
+    app.add_routes(status_api.health_routes)
 
     async def keep_orchestrator_open(app: web.Application) -> AsyncIterator[None]:
         async with open_parts(chosen, sweeps=not hands_back) as opened:
             app[ORCHESTRATOR] = opened.chosen
             app[OWN_ORCHESTRATOR] = opened.own
             app[BOOKS] = opened.own.services.books
-            app[CHECKS] = {
-                "draining": app[WORKLOAD].check,
-                "ledger": app[BOOKS].ledger.check,
-            }
+            app[MESSAGES] = MessageHandler(opened.own, opened.chosen)
+            app[CHECKS] = {"draining": app[WORKLOAD].check, **opened.checks}
+            app[INTAKE], app[REPLAY] = opened.chosen, opened.own.replay
+            if chosen.settings.intake.mode == "queue" and opened.inbox is not None:
+                enqueuer = Enqueuer(orchestrator=opened.own, inbox=opened.inbox)
+                app[INTAKE], app[REPLAY] = enqueuer, enqueuer.replay
             yield
 
-    async def drain(app: web.Application) -> None:
-        await app[WORKLOAD].drain(timeout_s=0)
-
     app.cleanup_ctx.append(keep_orchestrator_open)
-    app.on_shutdown.append(drain)
+    app.on_shutdown.append(_drain)
     app.on_startup.append(docs_api.build_document_once)
     return app
+
+
+def create_worker_app(
+    settings: Settings, *, extension: Extension | None = None, **parts: Any
+) -> web.Application:
+    """The worker, which takes events off the queue; its web app tells how it is doing.
+
+    Raises:
+        SettingsError: no queue is named, or nobody but this process would know what it did.
+    """
+    chosen = Parts.choose(settings, extension, **parts)
+    if settings.intake.queue_url is None:
+        raise SettingsError("A worker needs a queue: set intake.queue_url.")
+    app = web.Application(middlewares=[answer_problems])
+    app.add_routes(status_api.health_routes)
+
+    async def keep_working(app: web.Application) -> AsyncIterator[None]:
+        async with open_parts(chosen) as opened:
+            assert opened.inbox is not None  # noqa: S101 - its URL is set
+            worker = QueueWorker(
+                opened.inbox,
+                MessageHandler(opened.own, opened.chosen).handle,
+                chosen.clock,
+                is_ready=opened.own.services.books.ledger.check,
+                concurrency=settings.intake.concurrency,
+            )
+            app[DRAINS] = worker
+            app[CHECKS] = {"draining": worker.check, **opened.checks}
+            task = asyncio.create_task(worker.run())
+            yield
+            await worker.drain(timeout_s=0)
+            await task
+
+    app.cleanup_ctx.append(keep_working)
+    return app
+
+
+async def _drain(app: web.Application) -> None:
+    await app[DRAINS].drain(timeout_s=0)
 
 
 def setup(
@@ -224,6 +282,7 @@ async def open_services(parts: Parts) -> AsyncIterator[Services]:
                 allowed_hosts=frozenset(settings.callback.allowed_hosts),
             ),
             secrets=parts.secrets,
+            inbox=_inbox(settings, aws) if parts.inbox is None else parts.inbox,
             resources=resources,
         )
 
@@ -234,6 +293,16 @@ class Opened:
 
     own: Orchestrator
     chosen: EventOrchestrator
+
+    @property
+    def inbox(self) -> Inbox | None:
+        return self.own.services.inbox
+
+    @property
+    def checks(self) -> Mapping[str, Check]:
+        """What must be reachable, by name."""
+        queue = {} if self.inbox is None else {"queue": self.inbox.check}
+        return {"ledger": self.own.services.books.ledger.check, **queue}
 
 
 @asynccontextmanager
@@ -272,11 +341,28 @@ async def sweep_once(settings: Settings) -> int:
         return (await opened.own.reconcile()).taken_up
 
 
-async def make_ledger(settings: Settings) -> bool:
-    """Make the ledger's table; False if it was there, or needs no making."""
+async def make_ends(settings: Settings) -> Mapping[str, bool]:
+    """Make the ledger's table and the queue, where the settings name them; False: it was there."""
+    made = {}
     async with _open_aws(settings) as aws:
         ledger = _ledger(settings, aws, SystemClock())
-        return isinstance(ledger, DynamoDBLedger) and await ledger.create()
+        if isinstance(ledger, DynamoDBLedger):
+            made[f"ledger table {settings.ledger.table}"] = await ledger.create()
+        inbox = _inbox(settings, aws)
+        if inbox is not None:
+            made[f"queue {settings.intake.queue_url}"] = await inbox.create()
+    return made
+
+
+def _inbox(settings: Settings, aws: AWS) -> SQSInbox | None:
+    if settings.intake.queue_url is None:
+        return None
+    return SQSInbox(
+        aws.sqs,
+        aws.sqs_polling,
+        url=settings.intake.queue_url,
+        visibility_s=settings.intake.visibility_s,
+    )
 
 
 def _ledger(settings: Settings, aws: AWS, clock: Clock) -> Ledger:

@@ -79,6 +79,7 @@ def _ends(services: Services) -> list[tuple[str, object]]:
         ("tiers", tiers),
         *builders,
         ("events.bus", services.publisher),
+        *([] if services.inbox is None else [("queue", services.inbox)]),
     ]
 
 

@@ -109,6 +109,29 @@ def serve(config: str | None, host: str | None, port: int | None, workers: int) 
 
 @commands.command()
 @_config
+@_app_dir
+@click.option("--host", help="Where its health is asked for; by default the setting http.host.")
+@click.option("--port", type=click.IntRange(0, 65535), help="By default the setting http.port.")
+def worker(config: str | None, host: str | None, port: int | None) -> None:
+    """Take events off the SQS queue and handle them; `/healthz` and `/readyz` tell how it does."""
+    from orchestrator.app import create_worker_app
+    from orchestrator.server import run_workers
+
+    settings = _load_settings(config)
+    if settings.ledger.backend == "memory":
+        raise click.UsageError(
+            "A worker needs ledger.backend = dynamodb: nobody else would know what it did."
+        )
+    run_workers(
+        lambda: create_worker_app(settings),
+        host=host or settings.http.host,
+        port=settings.http.port if port is None else port,
+        workers=1,
+    )
+
+
+@commands.command()
+@_config
 @click.option("--port", type=click.IntRange(1, 65535), help="By default the setting http.port.")
 def dev(config: str | None, port: int | None) -> None:
     """Run the service with an embedded AWS that has everything it needs."""
@@ -257,15 +280,15 @@ def reconcile(config: str | None) -> None:
 @commands.command()
 @_config
 def init(config: str | None) -> None:
-    """Make the ledger's table. For production a template makes it."""
-    from orchestrator.app import make_ledger
+    """Make the ledger's table, and the queue if there is to be one. For production a template
+    makes them."""
+    from orchestrator.app import make_ends
 
-    settings = _load_settings(config)
-    if settings.ledger.backend == "memory":
-        raise click.UsageError("There is no table to make: ledger.backend is memory.")
-    made = asyncio.run(make_ledger(settings))
-    name = f"ledger table {settings.ledger.table}"
-    click.echo(f"made the {name}" if made else f"the {name} is there already")
+    made = asyncio.run(make_ends(_load_settings(config)))
+    if not made:
+        raise click.UsageError("There is nothing to make: ledger.backend is memory.")
+    for name, is_new in made.items():
+        click.echo(f"made the {name}" if is_new else f"the {name} is there already")
 
 
 @commands.command()

@@ -13,7 +13,7 @@ from types import FrameType
 import structlog
 from aiohttp import web
 
-from orchestrator.intake.keys import WORKLOAD
+from orchestrator.intake.keys import DRAINS
 
 #: Fargate kills 30 s after SIGTERM; both together stay below 25.
 _DRAIN_S = 20.0
@@ -116,7 +116,7 @@ async def run_server(
         on_listening()
         log.info("listening", url=_url(runner))
         await asked_to_stop.wait()
-        await app[WORKLOAD].drain(timeout_s=_DRAIN_S)
+        await app[DRAINS].drain(timeout_s=_DRAIN_S)
     finally:
         await runner.cleanup()
     log.info("stopped")

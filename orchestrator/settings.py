@@ -60,7 +60,17 @@ class Http:
 
 @attrs.frozen(kw_only=True)
 class Intake:
+    mode: Literal["inline", "queue"] = "inline"
     deadline_s: float = _positive(4.0)
+    queue_url: str | None = None
+    visibility_s: float = attrs.field(
+        default=60.0, validator=[attrs.validators.ge(10), attrs.validators.le(43_200)]
+    )
+    concurrency: int = _positive(10)
+
+    def __attrs_post_init__(self) -> None:
+        if self.mode == "queue" and not self.queue_url:
+            raise ValueError("intake.mode is queue, so intake.queue_url needs the URL of a queue")
 
 
 @attrs.frozen(kw_only=True)

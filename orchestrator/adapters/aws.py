@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from types_aiobotocore_codebuild import CodeBuildClient
     from types_aiobotocore_dynamodb import DynamoDBClient
     from types_aiobotocore_events import EventBridgeClient
+    from types_aiobotocore_sqs import SQSClient
 
+#: API reference, ReceiveMessage, WaitTimeSeconds.
+_LONGEST_POLL_S = 20.0
 _QUOTA_CODES = frozenset({"AccountLimitExceededException", "LimitExceededException"})
 _REFUSED_FOR_GOOD = frozenset(
     {"InvalidInputException", "ValidationException", "ParamValidationError"}
@@ -51,7 +54,7 @@ class AWS:
         self._connect_timeout_s = connect_timeout_s
         self._read_timeout_s = read_timeout_s
         self._session: aioboto3.Session | None = None
-        self._clients: dict[str, Any] = {}
+        self._clients: dict[tuple[str, float], Any] = {}
         self._opening = asyncio.Lock()
 
     async def codebuild(self) -> "CodeBuildClient":
@@ -66,20 +69,30 @@ class AWS:
         client: EventBridgeClient = await self._open("events", self._events_region)
         return client
 
-    async def _open(self, service: str, region: str | None) -> Any:
-        async with self._opening:
-            if service not in self._clients:
-                self._clients[service] = await self._enter(service, region)
-            return self._clients[service]
+    async def sqs(self) -> "SQSClient":
+        client: SQSClient = await self._open("sqs", None)
+        return client
 
-    async def _enter(self, service: str, region: str | None) -> Any:
+    async def sqs_polling(self) -> "SQSClient":
+        """A client that waits for an answer for as long as a poll of the queue may last."""
+        client: SQSClient = await self._open("sqs", None, patience_s=_LONGEST_POLL_S)
+        return client
+
+    async def _open(self, service: str, region: str | None, *, patience_s: float = 0.0) -> Any:
+        async with self._opening:
+            name = (service, patience_s)
+            if name not in self._clients:
+                self._clients[name] = await self._enter(service, region, patience_s)
+            return self._clients[name]
+
+    async def _enter(self, service: str, region: str | None, patience_s: float) -> Any:
         import aioboto3
         from aiobotocore.config import AioConfig
 
         self._session = self._session or aioboto3.Session()
         config = AioConfig(
             connect_timeout=self._connect_timeout_s,
-            read_timeout=self._read_timeout_s,
+            read_timeout=self._read_timeout_s + patience_s,
             # Two tries fit into EventBridge's 5 s; more patience is the sweep's.
             retries={"mode": "standard", "total_max_attempts": 2},
             max_pool_connections=50,

@@ -4,8 +4,6 @@ Plain functions of a view: they say what to write and what is then true. `core.b
 it out. They never wait, and never look at how an event came.
 """
 
-from datetime import timedelta
-
 import attrs
 
 from orchestrator.core.answers import (
@@ -25,6 +23,7 @@ from orchestrator.core.conditions import (
     is_claimable,
     is_due,
     is_free,
+    is_new_event,
     is_secured,
     may_open,
 )
@@ -57,10 +56,11 @@ def claim(view: View, request: ClaimRequest, terms: Terms) -> Move[Claim]:
         if request.why is Why.SWEEP and not is_due(earlier, view.now):
             return Move((), NotDue())
         is_done = earlier.status in (RunStatus.SUCCEEDED, RunStatus.DUPLICATE)
-        is_new = _is_new_event(earlier, request, view, terms)
+        is_delivered = request.why is Why.DELIVERY
+        is_new = is_delivered and is_new_event(earlier, event, view.now, terms)
         if is_done and request.why is Why.REPLAY:
             return Move((), NeedsForce(earlier))
-        if is_done and request.why is Why.DELIVERY and not is_new:
+        if is_done and is_delivered and not is_new:
             return Move((), Duplicate(earlier.duplicate_of or earlier.run_id))
         forced = is_done and request.why is Why.FORCED_REPLAY
         run = as_new_event(earlier, view) if is_new else earlier
@@ -76,17 +76,6 @@ def claim(view: View, request: ClaimRequest, terms: Terms) -> Move[Claim]:
     if request.tenant_id and request.opens:
         return _open(claiming, request.tenant_id, request.opens)
     return claiming.hand_out(run)
-
-
-def _is_new_event(run: RunRecord, request: ClaimRequest, view: View, terms: Terms) -> bool:
-    """Content that was seen so long ago that it counts as new; what is unfinished goes on."""
-    window = timedelta(seconds=terms.dedupe_window_s)
-    return (
-        request.why is Why.DELIVERY
-        and request.event.identified_by_content
-        and run.status.is_finished
-        and run.first_seen + window <= view.now
-    )
 
 
 def _open(claiming: Claiming, tenant_id: str, kind: Kind) -> Move[Claim]:

@@ -5,10 +5,11 @@ it is there for. `docs/delivery.md` says which test fails without which.
 """
 
 from datetime import datetime, timedelta
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import attrs
 
+from orchestrator.core.events import Event
 from orchestrator.core.lifecycle import MOVES, Kind
 from orchestrator.core.records import (
     Job,
@@ -64,6 +65,13 @@ def is_claimable(run: RunRecord, now: datetime, terms: Terms) -> bool:
 def is_due(item: RunRecord | OperationRecord, now: datetime) -> bool:
     """The sweep may take it up."""
     return item.due_at is not None and item.due_at <= now
+
+
+def is_new_event(run: RunRecord, event: Event[Any], now: datetime, terms: Terms) -> bool:
+    """Content that was seen so long ago that it counts as new; what is unfinished goes on."""
+    window = timedelta(seconds=terms.dedupe_window_s)
+    is_old = run.first_seen + window <= now
+    return event.identified_by_content and run.status.is_finished and is_old
 
 
 def last_possible_send(run: RunRecord) -> datetime | None:

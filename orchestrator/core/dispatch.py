@@ -49,13 +49,15 @@ log = structlog.get_logger("orchestrator.dispatch")
 
 @attrs.frozen(kw_only=True)
 class Handled:
-    """The event is handled: just now, or (`replayed`) by an earlier delivery of it.
+    """The event is handled: just now, or (`replayed`) by an earlier delivery of it; or it lies in
+    the queue (`queued`) and will be.
 
     `run_id` is None where no run is kept of it: a stranger's build, a sweep.
     """
 
     run_id: str | None
     replayed: bool = False
+    queued: bool = False
 
 
 class EventOrchestrator(Protocol):

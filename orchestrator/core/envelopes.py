@@ -33,10 +33,14 @@ class Delivery:
     `event_id` outranks every id in the body (the `Idempotency-Key` header).
     `same_content_same_event` makes a body without any id its own identity: right over
     HTTP, where a sender repeats what got no answer, wrong for a library call.
+    `fallback_id` is the id of a body that has none otherwise. `received_at` is when it came
+    in, where that was earlier than it is read.
     """
 
     event_id: str | None = None
     same_content_same_event: bool = False
+    fallback_id: str | None = None
+    received_at: datetime | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -83,11 +87,12 @@ def parse_event(
         )
     named_id = delivery.event_id or opened.id
     by_content = named_id is None and delivery.same_content_same_event
+    other_id = digest(resolved, opened.body) if by_content else delivery.fallback_id or fresh_id
     return Event(
         type=resolved,
         source=opened.source,
-        id=named_id or (digest(resolved, opened.body) if by_content else fresh_id),
-        time=opened.time or now,
+        id=named_id or other_id,
+        time=opened.time or delivery.received_at or now,
         body=opened.body,
         raw=_object(raw, "The body"),
         payload=opened.body,

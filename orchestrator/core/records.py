@@ -23,11 +23,13 @@ class RunStatus(StrEnum):
     FAILED = "failed"
     RETRY = "retry"
     DUPLICATE = "duplicate"
+    #: It lies in the queue: nobody has tried it yet.
+    QUEUED = "queued"
 
     @property
     def is_finished(self) -> bool:
         """Nobody works on it and nobody will by himself."""
-        return self not in (RunStatus.RUNNING, RunStatus.RETRY)
+        return self not in (RunStatus.RUNNING, RunStatus.RETRY, RunStatus.QUEUED)
 
 
 class OperationState(StrEnum):

@@ -18,6 +18,7 @@ from orchestrator.core.plans import find_tier
 from orchestrator.core.ports import (
     Builder,
     Clock,
+    Inbox,
     Publisher,
     Structure,
     Tier,
@@ -45,6 +46,7 @@ class Services:
     clock: Clock
     callback: CallbackTerms = attrs.field(factory=CallbackTerms)
     secrets: Redactor = attrs.field(factory=Redactor)
+    inbox: Inbox | None = None
     resources: Any = None
 
     def builder_name(self, name: str | None) -> str:

@@ -1,7 +1,8 @@
-"""API Gateway's events as HTTP requests, and HTTP answers in the form that it wants. Pure.
+"""What Lambda is invoked with, as HTTP requests or messages, and the answers that it wants. Pure.
 
-Format 1.0 comes from REST APIs, 2.0 from HTTP APIs and function URLs
+API Gateway's format 1.0 comes from REST APIs, 2.0 from HTTP APIs and function URLs
 (https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html).
+SQS gives batches (https://docs.aws.amazon.com/lambda/latest/dg/with-sqs.html).
 """
 
 import base64
@@ -11,6 +12,7 @@ from urllib.parse import quote, urlencode
 
 import attrs
 
+from orchestrator.core.ports import Message
 from orchestrator.intake.links import PREFIX_HEADER
 
 #: They belong to one connection (RFC 9110, section 7.6.1); the length is counted anew.
@@ -55,7 +57,8 @@ def read_request(event: Mapping[str, Any]) -> HTTPRequest:
     if event.get("httpMethod"):
         return _read_v1(event, context)
     raise NotAnHTTPEventError(
-        "The event is no HTTP request of API Gateway or a function URL, in format 1.0 or 2.0: "
+        "The event is no batch of SQS and no HTTP request of API Gateway or a function URL, in "
+        "format 1.0 or 2.0 (EventBridge reaches a function by way of SQS): "
         f"its keys are {', '.join(sorted(event)) or 'none'}."
     )
 
@@ -70,6 +73,35 @@ def write_answer(answer: HTTPAnswer, request: HTTPRequest) -> dict[str, Any]:
     if request.format == "2.0":
         return {**written, "headers": dict(headers)}
     return {**written, "multiValueHeaders": _gathered(headers)}
+
+
+def is_sqs_batch(event: Mapping[str, Any]) -> bool:
+    """Whether the invocation brings messages of an SQS queue."""
+    records = event.get("Records")
+    return (
+        isinstance(records, list)
+        and bool(records)
+        and all(record.get("eventSource") == "aws:sqs" for record in records)
+    )
+
+
+def read_messages(event: Mapping[str, Any]) -> list[Message]:
+    """The messages of a batch; those of a FIFO queue have a group."""
+    return [
+        Message(
+            id=record["messageId"],
+            text=record["body"],
+            receipt=record["receiptHandle"],
+            group=record.get("attributes", {}).get("MessageGroupId"),
+            receives=int(record.get("attributes", {}).get("ApproximateReceiveCount", 1)),
+        )
+        for record in event["Records"]
+    ]
+
+
+def write_failures(message_ids: Iterable[str]) -> dict[str, Any]:
+    """The answer to a batch: these messages stay in the queue."""
+    return {"batchItemFailures": [{"itemIdentifier": one} for one in message_ids]}
 
 
 def _read_v2(event: Mapping[str, Any], context: Mapping[str, Any]) -> HTTPRequest:

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from orchestrator.core.dispatch import Handled, delivery
 from orchestrator.core.envelopes import Delivery, read_event_type, structured_cloudevent
-from orchestrator.intake.keys import MAX_BODY_BYTES, ORCHESTRATOR, WORKLOAD
+from orchestrator.intake.keys import INTAKE, MAX_BODY_BYTES, WORKLOAD
 from orchestrator.intake.links import link
 from orchestrator.intake.openapi import Answer, documented
 from orchestrator.intake.problems import EVENT_PROBLEMS
@@ -35,6 +35,9 @@ EVENT_ANSWERS = {
             "Location": "The run",
             "Idempotent-Replayed": "`true` if an earlier delivery was handled",
         },
+    ),
+    202: Answer(
+        "Accepted durably, and handled later (queue mode)", Success, headers={"Location": "The run"}
     ),
     **EVENT_PROBLEMS,
 }
@@ -77,7 +80,7 @@ async def _handle(request: web.Request, event_type: str, body: Any) -> web.Respo
     how = Delivery(event_id=request.headers.get(IDEMPOTENCY_KEY), same_content_same_event=True)
     token = delivery.set(how)
     try:
-        work = request.app[ORCHESTRATOR].handle_event(event_type, body)
+        work = request.app[INTAKE].handle_event(event_type, body)
         outcome = await request.app[WORKLOAD].handle(work)
     finally:
         delivery.reset(token)
@@ -85,8 +88,11 @@ async def _handle(request: web.Request, event_type: str, body: Any) -> web.Respo
 
 
 def success(request: web.Request, outcome: object) -> web.Response:
-    """The answer to what is handled."""
-    return web.json_response({"success": True}, headers=_headers(request, outcome))
+    """The answer to what is handled, or lies in the queue."""
+    is_queued = isinstance(outcome, Handled) and outcome.queued
+    return web.json_response(
+        {"success": True}, status=202 if is_queued else 200, headers=_headers(request, outcome)
+    )
 
 
 def _headers(request: web.Request, outcome: object) -> dict[str, str]:

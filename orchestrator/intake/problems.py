@@ -21,6 +21,7 @@ from orchestrator.core.errors import (
     Overloaded,
     PayloadMismatch,
     PermanentError,
+    RunNotFound,
     TemporaryError,
     UnsupportedEventType,
 )
@@ -145,6 +146,14 @@ def retry_after_s(error: TemporaryError) -> int:
     """Whole seconds, at least 1: a negative `Retry-After` makes EventBridge give up."""
     pause = DEFAULT_RETRY_AFTER_S if error.retry_after_s is None else error.retry_after_s
     return max(1, math.ceil(pause))
+
+
+def stays_in_queue(error: OrchestratorError) -> bool:
+    """Whether a message whose event met this must stay in its queue: the ledger doesn't have it.
+
+    What is no event at all stays, too: the queue hands it to its dead-letter queue in the end.
+    """
+    return error.run_id is None and not isinstance(error, RunNotFound)
 
 
 def _documented(description: str, *headers: str) -> Answer:

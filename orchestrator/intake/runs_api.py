@@ -11,7 +11,7 @@ from aiohttp import web
 from orchestrator.core.errors import PayloadMismatch, RunNotFound
 from orchestrator.core.records import Job, RunRecord, RunStatus
 from orchestrator.intake.events_api import EVENT_ANSWERS, read_body, success
-from orchestrator.intake.keys import BOOKS, OWN_ORCHESTRATOR, WIRE, WORKLOAD
+from orchestrator.intake.keys import BOOKS, REPLAY, WIRE, WORKLOAD
 from orchestrator.intake.openapi import Answer, documented
 from orchestrator.intake.problems import BAD_QUERY, NOT_FOUND, REFUSED
 from orchestrator.intake.queries import page_limit, query_parameters, read_page, read_query
@@ -132,7 +132,7 @@ async def replay_run(request: web.Request) -> web.Response:
     asked: ReplayRequest = request.app[WIRE].structure(
         decode_json(text) if text.strip() else {}, ReplayRequest
     )
-    work = request.app[OWN_ORCHESTRATOR].replay(run_id, force=asked.force)
+    work = request.app[REPLAY](run_id, force=asked.force)
     try:
         outcome = await request.app[WORKLOAD].handle(work)
     except RunNotFound as error:

@@ -12,6 +12,8 @@ from orchestrator.intake.openapi import HTML_PAGE, Answer, documented
 from orchestrator.intake.problems import REFUSED, UNAVAILABLE
 
 routes = web.RouteTableDef()
+#: Those that a worker has, too, which has no other.
+health_routes = web.RouteTableDef()
 
 
 @attrs.frozen(kw_only=True)
@@ -48,13 +50,13 @@ async def get_ping(request: web.Request) -> web.Response:
     return web.json_response(attrs.asdict(ping))
 
 
-@routes.get("/healthz", name="healthz")
+@health_routes.get("/healthz", name="healthz")
 @documented("Liveness", tag="about", answers={200: Answer("The process is alive", Health)})
 async def get_healthz(_: web.Request) -> web.Response:
     return web.json_response(attrs.asdict(Health(status="ok")))
 
 
-@routes.get("/readyz", name="readyz")
+@health_routes.get("/readyz", name="readyz")
 @documented(
     "Readiness",
     tag="about",

@@ -52,6 +52,13 @@ Ask = Callable[..., Awaitable[Answer]]
 Enter = Callable[[str], Any]
 
 
+class Context:
+    """What Lambda tells of an invocation."""
+
+    def get_remaining_time_in_millis(self) -> int:
+        return 30_000
+
+
 @pytest.fixture(autouse=True)
 def users_modules(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The user's folder can be imported from, and logs are as they were afterwards."""
@@ -100,7 +107,7 @@ def enter(
             method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
         ) -> Answer:
             event = invocation(method, path, body, headers or {})
-            answer = await asyncio.to_thread(lambda_handler.handler, event, None)
+            answer = await asyncio.to_thread(lambda_handler.handler, event, Context())
             return Answer(answer["statusCode"], answer["headers"], json.loads(answer["body"]))
 
         try:

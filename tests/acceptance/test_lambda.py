@@ -116,7 +116,7 @@ def echo() -> Iterator[LambdaService]:
 
 def ask(service: LambdaService, event: Document) -> Answer:
     """Invoke the function."""
-    return read_lambda_answer(service.handle(event), event)
+    return read_lambda_answer(service.handle(event, remaining_s=30), event)
 
 
 def post(make_event: MakeEvent, path: str = "/events", body: bytes = MINE, **more: Any) -> Document:
@@ -334,7 +334,7 @@ def test_an_image_is_answered_in_base64(service: LambdaService, make_event: Make
     """What is not text says that it is encoded, and is the file byte for byte."""
     icon = Path(str(swagger_ui_bundle.swagger_ui_path)) / "favicon-32x32.png"
     event = make_event("GET", "/docs/assets/favicon-32x32.png")
-    assert service.handle(event)["isBase64Encoded"] is True
+    assert service.handle(event, remaining_s=30)["isBase64Encoded"] is True
     answer = ask(service, event)
     assert (answer.status, answer.media_type) == (200, "image/png")
     assert answer.body == icon.read_bytes()
@@ -344,13 +344,13 @@ def test_an_image_is_answered_in_base64(service: LambdaService, make_event: Make
 @pytest.mark.parametrize("path", ["/", "/ping", "/nowhere", "/docs/assets/swagger-ui.css"])
 def test_text_is_answered_as_text(service: LambdaService, make_event: MakeEvent, path: str) -> None:
     """Readable in Lambda's console, without any encoding."""
-    assert service.handle(make_event("GET", path))["isBase64Encoded"] is False
+    assert service.handle(make_event("GET", path), remaining_s=30)["isBase64Encoded"] is False
 
 
 def test_an_answer_has_the_form_of_its_format(service: LambdaService) -> None:
     """Lists of header values for 1.0, one text for each in 2.0, and nothing of the connection."""
-    old = service.handle(rest_api_event("GET", "/ping"))
-    new = service.handle(http_api_event("GET", "/ping"))
+    old = service.handle(rest_api_event("GET", "/ping"), remaining_s=30)
+    new = service.handle(http_api_event("GET", "/ping"), remaining_s=30)
     assert all(isinstance(values, list) for values in old["multiValueHeaders"].values())
     assert all(isinstance(value, str) for value in new["headers"].values())
     for names in (old["multiValueHeaders"], new["headers"]):
@@ -364,7 +364,7 @@ def test_an_answer_has_the_form_of_its_format(service: LambdaService) -> None:
     ("event", "keys"),
     [
         pytest.param({}, "none", id="nothing"),
-        pytest.param({"Records": [{"eventSource": "aws:sqs", "body": "{}"}]}, "Records", id="SQS"),
+        pytest.param({"Records": [{"eventSource": "aws:s3", "s3": {}}]}, "Records", id="S3"),
         pytest.param(envelope("MY_EVENT", {}), "detail-type", id="EventBridge itself"),
     ],
 )
@@ -373,7 +373,7 @@ def test_what_is_no_request_is_refused_by_its_keys(
 ) -> None:
     """The error says what is understood and what came; the function goes on living."""
     with pytest.raises(NotAnHTTPEventError, match=r"API Gateway.*1\.0 or 2\.0.*") as refused:
-        service.handle(event)
+        service.handle(event, remaining_s=30)
     assert keys in str(refused.value)
     assert ask(service, http_api_event("GET", "/healthz")).status == 200
 
@@ -417,7 +417,12 @@ extension = Extension(registry=registry, lifespan=lifespan)
 INVOKE = """
 import json, sys
 from orchestrator.lambda_handler import handler
-answers = [handler(event, None) for event in json.load(sys.stdin)]
+
+class Context:
+    def get_remaining_time_in_millis(self):
+        return 30_000
+
+answers = [handler(event, Context()) for event in json.load(sys.stdin)]
 print("\\n" + json.dumps(answers))
 """
 
@@ -484,7 +489,7 @@ def test_an_http_api_that_speaks_format_1_leaves_the_stage_in_the_path(
 def test_what_is_almost_a_request_is_refused_too(service: LambdaService, event: Document) -> None:
     """Nothing about a missing part is taken for granted."""
     with pytest.raises(NotAnHTTPEventError):
-        service.handle(event)
+        service.handle(event, remaining_s=30)
 
 
 def test_closing_leaves_nothing_behind(settings: Settings) -> None:

@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qs, unquote
 
@@ -104,7 +105,8 @@ class LambdaWay(Way):
     async def send(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Answer:
         event = self._make_event(method, path, headers=headers, body=body)
         loop = asyncio.get_running_loop()
-        answer = await loop.run_in_executor(self._thread, self._service.handle, event)
+        handle = partial(self._service.handle, event, remaining_s=30)
+        answer = await loop.run_in_executor(self._thread, handle)
         return read_lambda_answer(answer, event)
 
 

@@ -1,0 +1,156 @@
+"""Queue mode: an event is accepted durably, and handled by a worker.
+
+What can't be handled at all is answered at once; the rest goes into the queue first and then
+shows as a `queued` run, unless a worker was quicker.
+"""
+
+from datetime import timedelta
+from typing import Any
+
+import attrs
+import structlog
+
+from orchestrator.core.answers import BodyDiffers, Duplicate
+from orchestrator.core.conditions import Terms, is_new_event
+from orchestrator.core.dispatch import Handled, Orchestrator, delivery
+from orchestrator.core.envelopes import Body, parse_event
+from orchestrator.core.errors import EventKeyReused, EventTooLarge, InvalidPayload, RunNotFound
+from orchestrator.core.events import BUILD_STATE_CHANGE, RECONCILE, Event, digest
+from orchestrator.core.lifecycle import ENDS
+from orchestrator.core.messages import QueuedEvent, QueuedReplay, pack_message
+from orchestrator.core.parcels import pack_event, rewritten
+from orchestrator.core.payloads import read_tenant_id
+from orchestrator.core.ports import Inbox
+from orchestrator.core.records import PayloadRecord, RunStatus, run_key
+from orchestrator.core.runs import kept, new_run
+from orchestrator.core.views import Move, View
+
+#: A queued run is due after so long (seconds): the sweep takes up what the queue has lost.
+_LOST_AFTER_S = 900.0
+
+log = structlog.get_logger("orchestrator.enqueueing")
+
+
+@attrs.frozen
+class Queued:
+    """The run shows that the event lies in the queue."""
+
+
+@attrs.frozen(kw_only=True)
+class Enqueuer:
+    """Takes the orchestrator's place at the way in, and puts events into the inbox."""
+
+    orchestrator: Orchestrator
+    inbox: Inbox
+
+    async def handle_event(self, event_type: str, body: object) -> Handled:
+        """Accept one event, as `Orchestrator.handle_event` would handle it.
+
+        Raises:
+            BadEvent: it can't be read as an event.
+            PermanentError: it will never work as it is; a failed run says why.
+            EventTooLarge: queue or ledger can't keep it.
+            TemporaryError: try again later.
+        """
+        services, how = self.orchestrator.services, delivery.get()
+        now = services.clock.now()
+        event = parse_event(
+            event_type,
+            body,
+            delivery=how,
+            aliases=self.orchestrator.aliases,
+            now=now,
+            fresh_id=self.orchestrator.ids.fresh_id(),
+        )
+        if event.type in (RECONCILE, BUILD_STATE_CHANGE) or not self._can_be_handled(event):
+            return await self.orchestrator.handle_event(event_type, body)
+        accepted = attrs.evolve(how, event_id=event.id, received_at=now)
+        if event.identified_by_content:
+            accepted = attrs.evolve(accepted, event_id=how.event_id)
+        # As it will be kept: of a build's own report no secret is.
+        shown = rewritten(event, services.secrets.leave_out) if event.type in ENDS else event
+        payload = self._payload(shown)
+        await self.inbox.send(
+            text=pack_message(
+                QueuedEvent(event_type=event.type, body=event.raw, delivery=accepted)
+            ),
+            group=_group(event),
+            deduplication_id=event.key,
+        )
+        log.info("queued", run_id=event.key, event_type=event.type)
+        terms = services.books.terms
+        answer = await services.books.decide(lambda view: _queue(view, shown, payload, terms))
+        match answer:
+            case Duplicate(run_id):
+                return Handled(run_id=run_id, replayed=True)
+            case BodyDiffers(run):
+                raise EventKeyReused(event.id, run.run_id)
+            case _:
+                return Handled(run_id=event.key, queued=True)
+
+    async def replay(self, run_id: str, *, force: bool) -> Handled:
+        """Have a worker run a kept event again.
+
+        Raises:
+            RunNotFound: there is no such run.
+            TemporaryError: try again later.
+        """
+        run = await self.orchestrator.services.books.find_run(run_id)
+        if run is None:
+            raise RunNotFound(run_id)
+        # Each wish is one of its own: a queue that knows duplicates must not take it for the last.
+        wish = self.orchestrator.ids.fresh_id()
+        text = pack_message(QueuedReplay(run_id=run_id, force=force))
+        await self.inbox.send(
+            text=text, group=digest("replay", run.run_id), deduplication_id=digest(wish)
+        )
+        return Handled(run_id=run_id, queued=True)
+
+    def _can_be_handled(self, event: Event[Body]) -> bool:
+        """There is a handler, and its model fits."""
+        registry = self.orchestrator.registry
+        if event.type not in registry:
+            return False
+        model = registry.resolve(event.type).payload
+        try:
+            self.orchestrator.services.structure.structure(event.body, model)
+        except InvalidPayload:
+            return False
+        return True
+
+    def _payload(self, event: Event[Body]) -> PayloadRecord:
+        payload = pack_event(event)
+        limit = self.orchestrator.services.books.ledger.max_payload_bytes
+        if limit is not None and len(payload.data) > limit:
+            raise EventTooLarge(len(payload.data), limit)
+        return payload
+
+
+def _group(event: Event[Any]) -> str:
+    """Requests of a tenant follow each other. An outcome must not wait behind the request that
+    waits for it, so it is a group by itself."""
+    tenant_id = read_tenant_id(event.body)
+    if tenant_id is None or event.type in ENDS:
+        return event.key
+    return digest("tenant", tenant_id)
+
+
+def _queue(
+    view: View, event: Event[Body], payload: PayloadRecord, terms: Terms
+) -> Move[Queued | Duplicate | BodyDiffers]:
+    """Show the event as queued, unless somebody has taken it up, now or before."""
+    view.guess_absent(run_key(event.key))
+    run = view.run(event.key)
+    if run is None:
+        queued = attrs.evolve(
+            new_run(event, read_tenant_id(event.body), view),
+            status=RunStatus.QUEUED,
+            due_at=view.now + timedelta(seconds=_LOST_AFTER_S),
+        )
+        return Move((queued, kept(view, payload)), Queued())
+    if run.body_digest != event.body_digest:
+        return Move((), BodyDiffers(run))
+    is_done = run.status in (RunStatus.SUCCEEDED, RunStatus.DUPLICATE)
+    if is_done and not is_new_event(run, event, view.now, terms):
+        return Move((), Duplicate(run.duplicate_of or run.run_id))
+    return Move((), Queued())

@@ -1,0 +1,173 @@
+"""Batches of an SQS queue in AWS Lambda: what must stay is named, all else is done with.
+
+The events are those of AWS's documentation (Lambda developer guide, Using Lambda with SQS).
+"""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from orchestrator import (
+    Event,
+    Extension,
+    HandlerRegistry,
+    PermanentError,
+    Run,
+    Settings,
+    TemporaryError,
+    create_app,
+)
+from orchestrator.lambda_handler import LambdaService
+from orchestrator.testing import envelope
+
+Record = dict[str, Any]
+
+
+class Calls:
+    """What the handler was called with, and what it does about it."""
+
+    def __init__(self) -> None:
+        self.numbers: list[int] = []
+        self.errors: dict[int, BaseException] = {}
+        self.hangs: set[int] = set()
+
+
+@pytest.fixture
+def calls() -> Calls:
+    return Calls()
+
+
+@pytest.fixture
+def service(settings: Settings, calls: Calls) -> Iterator[LambdaService]:
+    registry = HandlerRegistry()
+
+    @registry.on("ORDER")
+    async def order(event: Event[dict[str, Any]], run: Run) -> None:
+        number = event.body["number"]
+        calls.numbers.append(number)
+        if number in calls.hangs:
+            await asyncio.get_running_loop().create_future()
+        if number in calls.errors:
+            raise calls.errors[number]
+
+    service = LambdaService(
+        create_app(settings, extension=Extension(registry=registry), hands_back=True)
+    )
+    yield service
+    service.close()
+
+
+def record(number: int, *, body: str | None = None, group: str | None = None) -> Record:
+    """One message as Lambda gets it; `group` makes it one of a FIFO queue."""
+    event = envelope("ORDER", {"number": number}, event_id=f"event-{number}")
+    attributes = {
+        "ApproximateReceiveCount": "1",
+        "SentTimestamp": "1545082649183",
+        "SenderId": "AIDAIENQZJOLO23YVJ4VO",
+        "ApproximateFirstReceiveTimestamp": "1545082649185",
+    }
+    if group is not None:
+        attributes |= {
+            "SequenceNumber": "18849496460467696128",
+            "MessageGroupId": group,
+            "MessageDeduplicationId": str(number),
+        }
+    suffix = "" if group is None else ".fifo"
+    return {
+        "messageId": f"059f36b4-87a3-44ab-83d2-{number:012}",
+        "receiptHandle": "AQEBwJnKyrHigUMZj6rYigCgxlaS3SLy0a...",
+        "body": json.dumps(event) if body is None else body,
+        "attributes": attributes,
+        "messageAttributes": {},
+        "md5OfBody": "e4e68fb7bd0e697a0ae8f1bb342846b3",
+        "eventSource": "aws:sqs",
+        "eventSourceARN": f"arn:aws:sqs:us-east-2:123456789012:my-queue{suffix}",
+        "awsRegion": "us-east-2",
+    }
+
+
+def failed(service: LambdaService, *records: Record, remaining_s: float = 30) -> list[int]:
+    """The numbers of the messages that stay in the queue."""
+    answer = service.handle({"Records": list(records)}, remaining_s=remaining_s)
+    assert set(answer) == {"batchItemFailures"}
+    items = answer["batchItemFailures"]
+    assert all(set(item) == {"itemIdentifier"} for item in items)
+    return [int(item["itemIdentifier"].rpartition("-")[2]) for item in items]
+
+
+def test_a_batch_is_handled(service: LambdaService, calls: Calls) -> None:
+    """Each message once; nothing stays."""
+    assert failed(service, *map(record, range(10))) == []
+    assert sorted(calls.numbers) == list(range(10))
+
+
+def test_a_message_that_comes_again_is_a_duplicate(service: LambdaService, calls: Calls) -> None:
+    """A redelivery has another message id, perhaps; the envelope's id counts."""
+    again = {**record(1), "messageId": "059f36b4-87a3-44ab-83d2-000000000099"}
+    assert failed(service, record(1)) == []
+    assert failed(service, again) == []
+    assert calls.numbers == [1]
+
+
+@pytest.mark.parametrize(
+    "error", [PermanentError("no"), TemporaryError("later"), ValueError("a bug")], ids=repr
+)
+def test_what_the_ledger_has_does_not_stay(
+    service: LambdaService, calls: Calls, error: Exception
+) -> None:
+    """It is failed, or resumed by the sweep: the queue need not count."""
+    calls.errors[2] = error
+    assert failed(service, record(1), record(2), record(3)) == []
+    assert sorted(calls.numbers) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("body", ["", "nonsense", "[]", "{}", '{"saas-orchestrator": {}}'])
+def test_what_is_no_event_stays(service: LambdaService, calls: Calls, body: str) -> None:
+    """For the dead-letter queue; it keeps nobody else from being handled."""
+    assert failed(service, record(1), record(2, body=body), record(3)) == [2]
+    assert sorted(calls.numbers) == [1, 3]
+
+
+def test_the_rest_of_a_group_stays_behind_one_that_stays(
+    service: LambdaService, calls: Calls
+) -> None:
+    """In a FIFO queue, so that nothing overtakes it; other groups go on."""
+    records = [
+        record(1, group="a"),
+        record(2, group="a", body="nonsense"),
+        record(3, group="a"),
+        record(4, group="b"),
+        record(5, group="a"),
+    ]
+    assert failed(service, *records) == [2, 3, 5]
+    assert sorted(calls.numbers) == [1, 4]
+
+
+def test_a_group_is_handled_in_turn(service: LambdaService, calls: Calls) -> None:
+    """In the order of the queue."""
+    assert failed(service, *(record(number, group="a") for number in range(10))) == []
+    assert calls.numbers == list(range(10))
+
+
+def test_what_is_not_done_in_time_stays(service: LambdaService, calls: Calls) -> None:
+    """It is handed back before the function is frozen, and goes on when it comes again."""
+    calls.hangs.add(2)
+    assert failed(service, record(1), record(2), record(3), remaining_s=3.3) == [2]
+    calls.hangs.clear()
+    assert failed(service, record(2)) == []
+    assert calls.numbers.count(2) == 2
+
+
+def test_a_schedule_may_come_by_the_queue(service: LambdaService) -> None:
+    """A sweep is an event like any other, of which no run is kept."""
+    scheduled = envelope("Scheduled Event", {}, source="aws.events")
+    assert failed(service, record(1, body=json.dumps(scheduled))) == []
+
+
+def test_an_empty_batch_is_no_batch(service: LambdaService) -> None:
+    """Lambda never sends one."""
+    with pytest.raises(Exception, match="no batch of SQS"):
+        service.handle({"Records": []}, remaining_s=30)

@@ -1,0 +1,170 @@
+"""What every inbox does: one suite for the port, run against each implementation."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import attrs
+import pytest
+
+from orchestrator.adapters.aws import AWS, open_aws
+from orchestrator.adapters.memory import InMemoryInbox
+from orchestrator.adapters.sqs_inbox import SQSInbox
+from orchestrator.adapters.system import SystemClock
+from orchestrator.core.errors import TemporaryError
+from orchestrator.core.ports import Inbox, Message
+from orchestrator.embedded import EmbeddedAWS, open_embedded_aws
+
+KINDS = ("memory", "memory in groups", "SQS", "SQS FIFO")
+
+
+@attrs.frozen
+class Bench:
+    inbox: Inbox
+    in_groups: bool
+
+    async def send(self, text: str, *, group: str = "g", key: str | None = None) -> None:
+        await self.inbox.send(text=text, group=group, deduplication_id=key or text)
+
+    async def receive(self, *, limit: int = 10) -> list[Message]:
+        return list(await self.inbox.receive(limit=limit, wait_s=0))
+
+    async def receive_all(self, count: int) -> list[Message]:
+        """So many messages; a queue may give them one by one."""
+        found: list[Message] = []
+        for _ in range(100):
+            found += await self.receive()
+            if len(found) >= count:
+                break
+        return found
+
+
+@pytest.fixture
+async def aws(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[AWS, EmbeddedAWS]]:
+    async with open_embedded_aws() as embedded:
+        for name, value in embedded.environment().items():
+            monkeypatch.setenv(name, value)
+        async with open_aws(
+            dynamodb_region=None, events_region=None, connect_timeout_s=30, read_timeout_s=30
+        ) as opened:
+            yield opened, embedded
+
+
+def sqs_inbox(aws: tuple[AWS, EmbeddedAWS], name: str) -> SQSInbox:
+    opened, embedded = aws
+    url = f"{embedded.endpoint_url}/123456789012/{name}"
+    return SQSInbox(opened.sqs, opened.sqs_polling, url=url, visibility_s=60)
+
+
+@pytest.fixture(params=KINDS)
+async def bench(request: pytest.FixtureRequest, aws: tuple[AWS, EmbeddedAWS]) -> Bench:
+    kind, in_groups = request.param, "groups" in request.param or "FIFO" in request.param
+    if kind.startswith("memory"):
+        return Bench(InMemoryInbox(SystemClock(), in_groups=in_groups), in_groups)
+    inbox = sqs_inbox(aws, f"events{'.fifo' if in_groups else ''}")
+    assert await inbox.create()
+    return Bench(inbox, in_groups)
+
+
+async def test_what_is_sent_is_received(bench: Bench) -> None:
+    """Its text to the letter, under an id, for the first time."""
+    text = 'Zoë 😀 {"a": "b"}'
+    await bench.send(text, group="g-1")
+    (message,) = await bench.receive_all(1)
+    assert (message.text, message.receives) == (text, 1)
+    assert message.id
+    assert message.group == ("g-1" if bench.in_groups else None)
+
+
+async def test_an_empty_queue_gives_nothing(bench: Bench) -> None:
+    """It doesn't wait if it is told not to."""
+    assert await bench.receive() == []
+
+
+async def test_what_is_received_is_hidden_from_others(bench: Bench) -> None:
+    """Until it is deleted, or shown again."""
+    await bench.send("a")
+    (message,) = await bench.receive_all(1)
+    assert await bench.receive() == []
+    await bench.inbox.hide(message, seconds=0)
+    (again,) = await bench.receive_all(1)
+    assert (again.id, again.text, again.receives) == (message.id, "a", 2)
+
+
+async def test_what_is_deleted_is_gone(bench: Bench) -> None:
+    """It comes no more; deleting it twice is no harm."""
+    await bench.send("a")
+    (message,) = await bench.receive_all(1)
+    await bench.inbox.delete(message)
+    await bench.inbox.delete(message)
+    assert await bench.receive() == []
+
+
+async def test_no_more_than_the_limit_are_received(bench: Bench) -> None:
+    """Ten at most."""
+    for number in range(12):
+        await bench.send(f"m-{number}", group=f"g-{number}")
+    assert len(await bench.receive(limit=3)) <= 3
+    assert len(await bench.receive(limit=50)) <= 10
+
+
+async def test_a_group_comes_in_turn(bench: Bench) -> None:
+    """In a queue of groups: the next one of a group waits until the one before is done with."""
+    for group in ("a", "b"):
+        for number in range(2):
+            await bench.send(f"{group}-{number}", group=group)
+    if not bench.in_groups:
+        assert len(await bench.receive_all(4)) == 4
+        return
+    first = await bench.receive(limit=1)
+    assert [one.text for one in first] == ["a-0"]
+    rest = [one.text for one in await bench.receive_all(2)]
+    assert "a-1" not in rest
+    await bench.inbox.delete(first[0])
+    later = [one.text for one in await bench.receive_all(1)]
+    assert "a-1" in [*rest, *later]
+
+
+async def test_the_same_message_twice(bench: Bench) -> None:
+    """A queue of groups knows it by its deduplication id."""
+    for _ in range(2):
+        await bench.send("a", key="k")
+    received = await bench.receive_all(1 if bench.in_groups else 2)
+    assert len(received) == (1 if bench.in_groups else 2)
+
+
+async def test_a_poll_is_answered_when_something_comes(bench: Bench) -> None:
+    """It waits, and no longer than it must."""
+    poll = asyncio.create_task(bench.inbox.receive(limit=10, wait_s=20))
+    await asyncio.sleep(0)
+    await bench.send("a")
+    async with asyncio.timeout(15):
+        assert [message.text for message in await poll] == ["a"]
+
+
+async def test_a_queue_that_is_there_passes_its_check(bench: Bench) -> None:
+    """There is nothing to say."""
+    await bench.inbox.check()
+
+
+async def test_a_queue_is_made_once(aws: tuple[AWS, EmbeddedAWS]) -> None:
+    """A second time says that it was there."""
+    for name in ("events", "events.fifo"):
+        inbox = sqs_inbox(aws, name)
+        assert [await inbox.create(), await inbox.create()] == [True, False]
+
+
+async def test_a_missing_queue_is_temporary(aws: tuple[AWS, EmbeddedAWS]) -> None:
+    """Somebody will make it: no event is given up for it."""
+    inbox = sqs_inbox(aws, "missing")
+    message = Message(id="1", text="", receipt="r")
+    calls: list[Any] = [
+        lambda: inbox.check(),
+        lambda: inbox.send(text="a", group="g", deduplication_id="a"),
+        lambda: inbox.receive(limit=1, wait_s=0),
+        lambda: inbox.hide(message, seconds=1),
+        lambda: inbox.delete(message),
+    ]
+    for call in calls:
+        with pytest.raises(TemporaryError, match=r"QueueDoesNotExist|NonExistentQueue"):
+            await call()
