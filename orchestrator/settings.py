@@ -64,7 +64,7 @@ class Intake:
     deadline_s: float = _positive(4.0)
     queue_url: str | None = None
     visibility_s: float = attrs.field(
-        default=60.0, validator=[attrs.validators.ge(10), attrs.validators.le(43_200)]
+        default=60.0, validator=[attrs.validators.ge(1), attrs.validators.le(43_200)]
     )
     concurrency: int = _positive(10)
 

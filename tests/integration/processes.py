@@ -45,9 +45,9 @@ _POLL_S = 0.1
 Found = TypeVar("Found")
 
 
-async def until(ask: Callable[[], Awaitable[Found]]) -> Found:
+async def until(ask: Callable[[], Awaitable[Found]], *, patience_s: float = PATIENCE_S) -> Found:
     """What `ask` finds, once it finds something."""
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(patience_s):
         while not (found := await ask()):  # noqa: ASYNC110
             await asyncio.sleep(_POLL_S)  # another process sets no event of ours
     return found
@@ -297,6 +297,11 @@ class World:
         """A process of `orchestrator serve`, ready; the settings are `section_key` names."""
         config = self._write_config(settings)
         return await self._start("-m", "orchestrator", "serve", "--config", config, "--port")
+
+    async def work(self, **settings: Any) -> Process:
+        """A process of `orchestrator worker`, ready."""
+        config = self._write_config(settings)
+        return await self._start("-m", "orchestrator", "worker", "--config", config, "--port")
 
     async def serve_later(self, ahead_s: float, **settings: Any) -> Process:
         """The same by a clock that is ahead."""

@@ -1,0 +1,185 @@
+"""Worker processes at a real queue: killed, drained, and fed with poison among the good."""
+
+import json
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aioboto3
+import pytest
+
+from orchestrator.testing import envelope
+from tests.integration.processes import Process, World, open_world, start_of, until
+
+#: `make soak` sends them by the thousand.
+MESSAGES = 10_000 if int(os.environ.get("SOAK", "1")) > 1 else 200
+POISON = ("", "nonsense", "[]", "{}", '{"saas-orchestrator": {}}')
+
+
+class Queue:
+    """The queue as whoever fills it sees it."""
+
+    def __init__(self, client: Any, url: str) -> None:
+        self.client, self.url = client, url
+
+    async def send(self, *texts: str) -> None:
+        for start in range(0, len(texts), 10):
+            entries = [
+                {"Id": str(number), "MessageBody": text or " "}
+                for number, text in enumerate(texts[start : start + 10])
+            ]
+            answer = await self.client.send_message_batch(QueueUrl=self.url, Entries=entries)
+            assert not answer.get("Failed")
+
+    async def count(self) -> int:
+        """Messages that nobody has deleted."""
+        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+        answer = await self.client.get_queue_attributes(QueueUrl=self.url, AttributeNames=names)
+        return sum(int(answer["Attributes"][name]) for name in names)
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    async with open_world(tmp_path) as world:
+        yield world
+
+
+@asynccontextmanager
+async def open_queue(world: World) -> AsyncIterator[Queue]:
+    session = aioboto3.Session("testing", "testing", region_name="us-east-1")
+    async with session.client("sqs", endpoint_url=world.aws.endpoint_url) as client:
+        made = await client.create_queue(QueueName="events")
+        yield Queue(client, made["QueueUrl"])
+
+
+def queued(queue: Queue, **settings: Any) -> dict[str, Any]:
+    return {"intake_queue_url": queue.url, **settings}
+
+
+def request(tenant: str) -> str:
+    """What EventBridge puts into the queue."""
+    detail = {"tenant": {"id": tenant}, "planConfig": {"tier": "BASIC"}}
+    return json.dumps(envelope("TENANT_PROVISIONING", detail, event_id=f"event-{tenant}"))
+
+
+async def states(world: World, process: Process, *tenants: str) -> list[str]:
+    found = [await world.get(process, f"/tenants/{tenant}") for tenant in tenants]
+    return [one.get("state", "unseen") for one in found]
+
+
+async def test_a_service_fills_the_queue_and_a_worker_empties_it(world: World) -> None:
+    """202, queued, and then done: one build."""
+    async with open_queue(world) as queue:
+        service = await world.serve(**queued(queue, intake_mode="queue"))
+        answer = await world.provision(service, "t-1")
+        assert answer.status == 202
+        (run,) = await world.runs(service, "t-1")
+        assert run["status"] == "queued"
+        await world.work(**queued(queue))
+
+        async def is_done() -> bool:
+            (run,) = await world.runs(service, "t-1")
+            return bool(run["status"] == "succeeded")
+
+        await until(is_done)
+        assert len(world.builds("t-1")) == 1
+
+
+async def test_a_worker_that_is_killed_in_mid_message(world: World) -> None:
+    """Its build was started, and nobody was told: another one finds it, and starts no second."""
+    async with open_queue(world) as queue:
+        service = await world.serve(**queued(queue))
+        first = await world.work(**queued(queue, intake_visibility_s=2))
+        stop = world.codebuild.hold_answer(start_of("t-1"))
+        await queue.send(request("t-1"))
+        await stop.reached.wait()
+        await first.kill()
+        # The dead one's run is taken up by the sweep, once its lease is over.
+        await world.work(**queued(queue, intake_visibility_s=2, operations_reconcile_every_s=1))
+
+        async def is_done() -> bool:
+            runs = await world.runs(service, "t-1")
+            return [run["status"] for run in runs] == ["succeeded"]
+
+        await until(is_done)
+        assert len(world.builds("t-1")) == 1
+
+        async def is_empty() -> bool:
+            return await queue.count() == 0
+
+        await until(is_empty)
+
+
+async def test_a_handler_that_outlasts_the_visibility_timeout(world: World) -> None:
+    """The message stays hidden while it is in hand: nobody else is given it."""
+    async with open_queue(world) as queue:
+        service = await world.serve(**queued(queue))
+        await world.work(**queued(queue, intake_visibility_s=1, ledger_lease_s=60))
+        other = await world.work(**queued(queue, intake_visibility_s=1, ledger_lease_s=60))
+        stop = world.codebuild.hold_answer(start_of("t-1"))
+        await queue.send(request("t-1"))
+        await stop.reached.wait()
+        # What another message takes from its sending to its end is longer than that timeout.
+        for number in range(2, 5):
+            await queue.send(request(f"t-{number}"))
+
+            async def is_provisioning(tenant: str = f"t-{number}") -> bool:
+                return await states(world, service, tenant) == ["provisioning"]
+
+            await until(is_provisioning)
+        await stop.let_go()
+
+        async def is_empty() -> bool:
+            return await queue.count() == 0
+
+        await until(is_empty)
+        (run,) = await world.runs(service, "t-1")
+        assert (run["status"], run["attempt"]) == ("succeeded", 1)
+        assert other.child.returncode is None
+
+
+async def test_sigterm_lets_a_worker_finish_what_it_has(world: World) -> None:
+    """It exits with 0, and what it had in hand is done."""
+    async with open_queue(world) as queue:
+        service = await world.serve(**queued(queue))
+        worker = await world.work(**queued(queue))
+        stop = world.codebuild.hold_answer(start_of("t-1"))
+        await queue.send(request("t-1"))
+        await stop.reached.wait()
+        worker.terminate()
+
+        async def is_draining() -> bool:
+            return not await world.is_ready(worker)
+
+        await until(is_draining)
+        await stop.let_go()
+        assert await worker.child.wait() == 0
+        assert await queue.count() == 0
+        assert await states(world, service, "t-1") == ["provisioning"]
+
+
+async def test_many_messages_with_poison_among_them(world: World) -> None:
+    """Three workers, each event twice: one build for each, and the poison is left."""
+    tenants = [f"t-{number}" for number in range(MESSAGES // 2)]
+    async with open_queue(world) as queue:
+        texts = [request(tenant) for tenant in tenants]
+        await queue.send(*texts, *POISON, *texts)
+        workers = [await world.work(**queued(queue)) for _ in range(3)]
+
+        async def is_left_to_the_poison() -> bool:
+            return await queue.count() == len(POISON)
+
+        await until(is_left_to_the_poison, patience_s=60 + MESSAGES)
+        # What had to be put off on a busy machine is the sweep's, and no longer the queue's.
+        await world.serve(**queued(queue, operations_reconcile_every_s=5))
+
+        async def all_are_started() -> bool:
+            return len(world.aws.codebuild.builds) >= len(tenants)
+
+        await until(all_are_started, patience_s=60 + MESSAGES)
+        assert [len(world.builds(tenant)) for tenant in tenants] == [1] * len(tenants)
+        for worker in workers:
+            assert worker.child.returncode is None
+            assert await world.is_ready(worker)
