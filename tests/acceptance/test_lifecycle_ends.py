@@ -259,14 +259,16 @@ async def test_an_outcome_that_names_another_build_ends_nothing(
 ) -> None:
     """Only the build of the operation itself reports on it."""
     await read_success(await send(either, PROVISION, "request"))
+    own = only_build(codebuild).id
+    # Whoever asked about it on the stranger's word would learn that it is over.
+    codebuild.finish(own, "SUCCEEDED")
     stranger = await send(
-        either, f"{PROVISION}_FAILURE", "1", ends=False, CODEBUILD_BUILD_ID="standard-tenant:other"
+        either, f"{PROVISION}_FAILURE", "1", CODEBUILD_BUILD_ID="standard-tenant:other"
     )
     run = await read_run(either, await read_success(stranger))
     assert (run["status"], run["note"]) == ("succeeded", "It ends no operation of this tenant.")
     assert await state_of(either) == "provisioning"
 
-    own = only_build(codebuild).id
     await read_success(await send(either, f"{PROVISION}_SUCCESS", "2", CODEBUILD_BUILD_ID=own))
     assert await state_of(either) == "provisioned"
 
@@ -313,6 +315,7 @@ async def test_an_outcome_waits_for_the_run_that_opened_its_operation(
     codebuild.finish(only_build(codebuild).id, "SUCCEEDED")
     await sweep(either)
     assert await state_of(either) == "provisioned"
+    assert only_build(codebuild)
 
 
 async def test_an_outcome_waits_while_the_request_is_in_hand(

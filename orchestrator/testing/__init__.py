@@ -1,4 +1,5 @@
-"""For tests, yours and ours: a clock to turn, ids in order, a builder in memory, sample events."""
+"""For tests, yours and ours: a clock to turn, ids in order, a builder in memory, sample events,
+and EventBridge's way of delivering them."""
 
 import asyncio
 import json
@@ -10,6 +11,31 @@ import attrs
 
 from orchestrator.core.jobs import JobReport, JobStatus
 from orchestrator.core.records import Job
+from orchestrator.testing.simulator import (
+    SHORT_LIVED_BUS,
+    STANDARD_BUS,
+    Delivered,
+    Deliveries,
+    EventBridgeSimulator,
+    RetryPolicy,
+    Try,
+)
+
+__all__ = [
+    "SHORT_LIVED_BUS",
+    "STANDARD_BUS",
+    "Delivered",
+    "Deliveries",
+    "EventBridgeSimulator",
+    "InMemoryBuilder",
+    "ManualClock",
+    "RetryPolicy",
+    "SequentialIds",
+    "StartedJob",
+    "Try",
+    "envelope",
+    "provisioning_event",
+]
 
 
 @attrs.define

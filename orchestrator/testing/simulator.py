@@ -1,0 +1,213 @@
+"""EventBridge as a service meets it: tries, pauses, duplicates, disorder, the dead-letter queue.
+
+    simulator = EventBridgeSimulator(client, clock)
+    deliveries = await simulator.deliver(events)
+    assert not deliveries.dead_letters
+
+`client` is whatever posts to the app (aiohttp's `TestClient` or `ClientSession`), `clock` the
+app's own, which is turned from one delivery to the next. Nothing else waits.
+"""
+
+import asyncio
+import heapq
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from email.utils import parsedate_to_datetime
+from itertools import count
+from typing import Any, Literal, Protocol
+
+import aiohttp
+import attrs
+
+TargetKind = Literal["api_destination", "api_gateway"]
+
+#: What each kind of target tries again, besides 5xx and silence (EventBridge user guide, API
+#: destinations; event retry policy).
+_RETRIED: Mapping[TargetKind, frozenset[int]] = {
+    "api_destination": frozenset({401, 407, 409, 429}),
+    "api_gateway": frozenset({429}),
+}
+_LONGEST_PAUSE_S = 600.0
+
+
+@attrs.frozen(kw_only=True)
+class RetryPolicy:
+    """How often and how long an event is tried."""
+
+    max_tries: int
+    max_age_s: float
+
+
+#: A bus as it comes: 24 hours and 185 tries.
+STANDARD_BUS = RetryPolicy(max_tries=185, max_age_s=24 * 3600)
+#: The newer kind of custom bus, which gives up soon.
+SHORT_LIVED_BUS = RetryPolicy(max_tries=5, max_age_s=300)
+
+
+class Ship(Protocol):
+    """What posts events."""
+
+    def post(self, path: str, /, **options: Any) -> Any: ...
+
+
+@attrs.frozen
+class Try:
+    """One delivery of an event; `status` None: there was no answer within the time."""
+
+    at: datetime
+    status: int | None
+
+
+@attrs.define
+class Delivered:
+    """What became of one event: its tries, and why it went to the dead-letter queue, if it did."""
+
+    event: Mapping[str, Any]
+    tries: list[Try] = attrs.field(factory=list)
+    dead_letter_reason: str | None = None
+
+    @property
+    def status(self) -> int | None:
+        """The answer to its last try."""
+        return self.tries[-1].status if self.tries else None
+
+
+@attrs.frozen
+class Deliveries:
+    """What became of all events, duplicates that EventBridge made included."""
+
+    all: Sequence[Delivered]
+
+    @property
+    def dead_letters(self) -> list[Delivered]:
+        """The events that EventBridge gave up."""
+        return [one for one in self.all if one.dead_letter_reason is not None]
+
+
+class Turned(Protocol):
+    """A clock that moves when it is told to, such as `ManualClock`."""
+
+    def now(self) -> datetime: ...
+    def turn(self, seconds: float) -> None: ...
+
+
+@attrs.define(kw_only=True)
+class EventBridgeSimulator:
+    """Delivers events to an app as EventBridge delivers them.
+
+    `target` is the kind of target, `policy` that of the bus. An event comes twice with the
+    probability `duplicates`, and up to `disorder_s` late, by a generator seeded with `seed`. A
+    try has `timeout_s` of real time, as much as EventBridge gives.
+    """
+
+    client: Ship = attrs.field(kw_only=False)
+    clock: Turned = attrs.field(kw_only=False)
+    path: str = "/events"
+    headers: Mapping[str, str] = attrs.field(factory=dict)
+    target: TargetKind = "api_destination"
+    policy: RetryPolicy = STANDARD_BUS
+    duplicates: float = 0.0
+    disorder_s: float = 0.0
+    seed: int = 0
+    timeout_s: float = 5.0
+    at_once: int = 20
+    #: Called whenever the clock was turned: what happens in the world meanwhile.
+    meanwhile: Callable[[datetime], Awaitable[None]] | None = None
+
+    async def deliver(self, events: Sequence[Mapping[str, Any]]) -> Deliveries:
+        """Deliver the events, until each is accepted or given up."""
+        chance, numbers, start = random.Random(self.seed), count(), self.clock.now()  # noqa: S311
+        waiting: list[tuple[datetime, int, Delivered, datetime]] = []
+
+        def add(event: Mapping[str, Any]) -> Delivered:
+            at = start + timedelta(seconds=chance.uniform(0, self.disorder_s))
+            delivered = Delivered(event)
+            heapq.heappush(waiting, (at, next(numbers), delivered, at))
+            return delivered
+
+        everything = []
+        for event in events:
+            everything += [add(event) for _ in range(2 if chance.random() < self.duplicates else 1)]
+        while waiting:
+            await self._turn_to(waiting[0][0])
+            now = self.clock.now()
+            due: list[tuple[datetime, int, Delivered, datetime]] = []
+            while waiting and waiting[0][0] <= now and len(due) < self.at_once:
+                due.append(heapq.heappop(waiting))
+            answers = await asyncio.gather(*(self._post(one[2].event) for one in due))
+            for (_, _, delivered, since), (status, headers) in zip(due, answers, strict=True):
+                delivered.tries.append(Try(now, status))
+                pause_s = self._pause_s(delivered, status, headers, now, since, chance)
+                if pause_s is not None:
+                    again = now + timedelta(seconds=pause_s)
+                    heapq.heappush(waiting, (again, next(numbers), delivered, since))
+        return Deliveries(everything)
+
+    async def _turn_to(self, moment: datetime) -> None:
+        ahead_s = (moment - self.clock.now()).total_seconds()
+        if ahead_s <= 0:
+            return
+        self.clock.turn(ahead_s)
+        if self.meanwhile is not None:
+            await self.meanwhile(self.clock.now())
+
+    async def _post(self, event: Mapping[str, Any]) -> tuple[int | None, Mapping[str, str]]:
+        """The status and headers of the answer; none if there was none."""
+        headers = {
+            "Content-Type": "application/json; charset=utf-8",
+            "User-Agent": "Amazon/EventBridge/ApiDestinations",
+            "Range": "bytes=0-1048575",
+            **self.headers,
+        }
+        try:
+            async with (
+                asyncio.timeout(self.timeout_s),
+                self.client.post(self.path, json=dict(event), headers=headers) as answer,
+            ):
+                return answer.status, dict(answer.headers)
+        except (TimeoutError, aiohttp.ClientError):
+            return None, {}
+
+    def _pause_s(
+        self,
+        delivered: Delivered,
+        status: int | None,
+        headers: Mapping[str, str],
+        now: datetime,
+        since: datetime,
+        chance: random.Random,
+    ) -> float | None:
+        """How long until the event is tried again; None: it is accepted, or given up."""
+        if status is not None and 200 <= status < 300:
+            return None
+        is_retried = status is None or status >= 500 or status in _RETRIED[self.target]
+        asked_s = _retry_after_s(headers, now) if self.target == "api_destination" else None
+        if not is_retried or (asked_s is not None and asked_s < 0):
+            delivered.dead_letter_reason = f"answered {status}, which is not tried again"
+            return None
+        tries = len(delivered.tries)
+        pause_s = min(_LONGEST_PAUSE_S, 2.0 ** min(tries, 10)) * chance.uniform(0.5, 1.0)
+        pause_s = max(pause_s, asked_s or 0.0)
+        is_too_old = now + timedelta(seconds=pause_s) > since + timedelta(
+            seconds=self.policy.max_age_s
+        )
+        if tries >= self.policy.max_tries or is_too_old:
+            delivered.dead_letter_reason = f"answered {status} at each of {tries} tries"
+            return None
+        return pause_s
+
+
+def _retry_after_s(headers: Mapping[str, str], now: datetime) -> float | None:
+    """The pause that an answer asks for, in seconds or as a date."""
+    text = next((value for name, value in headers.items() if name.lower() == "retry-after"), None)
+    if text is None:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    try:
+        return (parsedate_to_datetime(text) - now).total_seconds()
+    except ValueError:
+        return None

@@ -1,0 +1,149 @@
+"""What an event costs: the requests to AWS, counted (docs/architecture.md has the budget)."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from orchestrator import Event, Extension, HandlerRegistry, Run, Settings
+from orchestrator.embedded import Fault
+from orchestrator.testing import envelope
+from tests.acceptance.answers import read_success
+from tests.acceptance.stories import FULL, PROVISION, is_replay, send, sweep
+from tests.conftest import Client, StartService
+from tests.faulty_aws import TIERS, FaultyAWS
+
+CLAIM = SETTLE = RECORD = "TransactWriteItems"
+READ = "BatchGetItem"
+
+
+@pytest.fixture
+async def service(start_service: StartService, in_dynamodb: Settings, aws: FaultyAWS) -> Client:
+    """The service, which has had an event of the tier: it knows it."""
+    service = await start_service(in_dynamodb)
+    await read_success(await send(service, PROVISION, "earlier", tenant_id="t-0"))
+    assert aws.calls == [CLAIM, f"Query {TIERS}", "StartBuild", SETTLE]
+    aws.calls.clear()
+    return service
+
+
+async def test_a_fresh_provisioning_costs_three(service: Client, aws: FaultyAWS) -> None:
+    """Claim, StartBuild, settle."""
+    await read_success(await send(service, PROVISION, "request"))
+    assert aws.calls == [CLAIM, "StartBuild", SETTLE]
+
+
+async def test_a_duplicate_by_key_costs_one(service: Client, aws: FaultyAWS) -> None:
+    """The claim that is refused brings the run that it is a duplicate of."""
+    await read_success(await send(service, PROVISION, "request"))
+    for _ in range(3):
+        aws.calls.clear()
+        assert is_replay(await send(service, PROVISION, "request"))
+        assert aws.calls == [CLAIM]
+
+
+async def test_a_business_duplicate_costs_two(service: Client, aws: FaultyAWS) -> None:
+    """The same request under another event id: a claim that is refused, and one that joins."""
+    await read_success(await send(service, PROVISION, "request", context="key-1"))
+    aws.calls.clear()
+    assert is_replay(await send(service, PROVISION, "other", context="key-1"))
+    assert aws.calls == [CLAIM, CLAIM]
+
+
+def steps_then(count: int, starts_job: bool) -> Callable[[Any, Run], Any]:
+    async def result() -> int:
+        return 1
+
+    async def handle(event: Event[dict[str, Any]], run: Run) -> None:
+        for number in range(count):
+            await run.step(f"step-{number}", result)
+        if starts_job:
+            await run.start_job(FULL["jobIdentifier"], {})
+
+    return handle
+
+
+@pytest.mark.parametrize(
+    ("steps", "starts_job", "calls"),
+    [
+        (0, False, [CLAIM, SETTLE]),
+        (1, False, [CLAIM, SETTLE]),
+        (2, False, [CLAIM, RECORD, SETTLE]),
+        (5, False, [CLAIM, *[RECORD] * 4, SETTLE]),
+        (0, True, [CLAIM, "StartBuild", SETTLE]),
+        (1, True, [CLAIM, RECORD, "StartBuild", SETTLE]),
+        (3, True, [CLAIM, *[RECORD] * 3, "StartBuild", SETTLE]),
+    ],
+)
+@pytest.mark.parametrize("event_type", ["MY_EVENT", PROVISION])
+async def test_a_further_step_costs_one_more(
+    start_service: StartService,
+    in_dynamodb: Settings,
+    aws: FaultyAWS,
+    event_type: str,
+    steps: int,
+    starts_job: bool,
+    calls: list[str],
+) -> None:
+    """What the last one did is folded into the settle."""
+    registry = HandlerRegistry()
+    registry.register(event_type, steps_then(steps, starts_job))
+    service = await start_service(in_dynamodb, extension=Extension(registry=registry))
+    await read_success(await send(service, event_type, "request"))
+    if starts_job and event_type == "MY_EVENT":
+        print("MY", len(calls), aws.calls)
+        # Whether the run has an operation of its own yet is asked at its settle.
+        assert len(aws.calls) <= len(calls) + 1
+        return
+    assert aws.calls == calls
+
+
+async def test_a_strangers_build_costs_one_read(service: Client, aws: FaultyAWS) -> None:
+    """Whether it is ours; nothing is written."""
+    arn = "arn:aws:codebuild:us-east-1:123456789012:build/other:1"
+    change = {"build-id": arn, "build-status": "SUCCEEDED"}
+    answer = await service.post("/events", json=envelope("BUILD_STATE_CHANGE", change))
+    assert answer.status == 200
+    assert aws.calls == [READ]
+
+
+async def test_a_build_that_ends_costs_six(service: Client, aws: FaultyAWS) -> None:
+    """Whose it is and how that stands, twice; the outcome's claim, and its settle."""
+    await read_success(await send(service, PROVISION, "request"))
+    build = list(aws.aws.codebuild.builds.values())[-1]
+    aws.aws.codebuild.finish(build.id, "SUCCEEDED")
+    aws.calls.clear()
+    change = envelope("BUILD_STATE_CHANGE", build.as_state_change())
+    await read_success(await service.post("/events", json=change))
+    assert aws.calls == [*[READ] * 4, CLAIM, SETTLE]
+
+
+@pytest.mark.parametrize("over", [True, False])
+async def test_a_build_that_reports_itself(service: Client, aws: FaultyAWS, over: bool) -> None:
+    """PROBE"""
+    await read_success(await send(service, PROVISION, "request"))
+    build = list(aws.aws.codebuild.builds.values())[-1]
+    if over:
+        aws.aws.codebuild.finish(build.id, "SUCCEEDED")
+    aws.calls.clear()
+    await read_success(await send(service, f"{PROVISION}_SUCCESS", "report", CODEBUILD_BUILD_ID=build.id))
+    print("CALLS", over, aws.calls)
+    aws.calls.clear()
+    await sweep(service)
+    print("SWEEP", over, aws.calls)
+    assert 0
+
+
+async def test_a_redelivery_while_the_event_is_in_hand_costs_one(
+    service: Client, aws: FaultyAWS
+) -> None:
+    """The refused claim brings the run whose lease lasts."""
+    aws.inject(SETTLE, None, *aws_is_gone())
+    assert (await send(service, PROVISION, "request")).status == 503
+    aws.calls.clear()
+    assert (await send(service, PROVISION, "request")).status == 503
+    assert aws.calls == [CLAIM]
+
+
+def aws_is_gone() -> list[Fault]:
+    return [Fault.error("AccessDeniedException")]

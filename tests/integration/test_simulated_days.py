@@ -1,0 +1,267 @@
+"""Days of a busy control plane: duplicates, disorder, outages of minutes to hours, crashes.
+
+Two replicas share a ledger; one of them dies every now and then in the middle of whatever it
+does. At the end each event is handled, a duplicate, or a failed run with a permanent cause.
+"""
+
+import asyncio
+import os
+import random
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import AsyncExitStack
+from datetime import datetime, timedelta
+from typing import Any
+
+import attrs
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+
+from orchestrator import Extension, JobReport, JobStatus, Settings, TemporaryError, create_app
+from orchestrator.adapters.memory import InMemoryLedger
+from orchestrator.core.ports import Tier
+from orchestrator.core.records import Job, OperationRecord, OperationState, Record, RunRecord
+from orchestrator.settings import Intake, LedgerSettings, Operations
+from orchestrator.testing import (
+    SHORT_LIVED_BUS,
+    STANDARD_BUS,
+    EventBridgeSimulator,
+    InMemoryBuilder,
+    ManualClock,
+    RetryPolicy,
+    envelope,
+    provisioning_event,
+)
+
+TENANTS = 1000 if int(os.environ.get("SOAK", "1")) > 1 else 120
+TIER = {
+    "jobIdentifier": "up",
+    "deploymentJobIdentifier": "deploy",
+    "deprovisioningJobIdentifier": "down",
+}
+
+
+class World:
+    """What the replicas share: a ledger, a builder, tiers; any of them may be out of order."""
+
+    def __init__(self, clock: ManualClock, seed: int) -> None:
+        self.clock, self.chance = clock, random.Random(seed)  # noqa: S311
+        self.ledger, self.builder = InMemoryLedger(), InMemoryBuilder("CODE_BUILD")
+        self.ends: dict[str, datetime] = {}
+        self.until = {"ledger": clock.now(), "builder": clock.now(), "tiers": clock.now()}
+
+    def check(self, what: str) -> None:
+        if self.clock.now() < self.until[what]:
+            raise TemporaryError(f"{what} is out of order", nothing_done=True)
+
+    async def go_on(self, now: datetime) -> None:
+        """Outages begin, and builds end: most of them well."""
+        if self.chance.random() < 0.02:
+            lasts_s = self.chance.choice([60, 300, 1800, 7200])
+            what = self.chance.choice(list(self.until))
+            self.until[what] = now + timedelta(seconds=lasts_s)
+        for started in self.builder.started:
+            job_id = started.job.id
+            lasts = timedelta(minutes=self.chance.uniform(5, 40))
+            if self.ends.setdefault(job_id, now + lasts) <= now:
+                is_well = self.chance.random() < 0.9
+                self.builder.finish(job_id, JobStatus.SUCCEEDED if is_well else JobStatus.FAILED)
+                self.ends[job_id] = datetime.max.replace(tzinfo=now.tzinfo)
+
+    async def find_tier(self, tier: str) -> Tier | None:
+        self.check("tiers")
+        return {"tier": tier, **TIER} if tier == "STANDARD" else None
+
+
+@attrs.define
+class Builder:
+    """The shared builder, which can be out of order."""
+
+    world: World
+
+    async def start_job(
+        self, job_identifier: str, params: Mapping[str, Any], *, start_key: str
+    ) -> Job:
+        self.world.check("builder")
+        job = await self.world.builder.start_job(job_identifier, params, start_key=start_key)
+        if self.world.chance.random() < 0.05:
+            raise TemporaryError("the answer was lost")
+        return job
+
+    async def find_job(self, **asked: Any) -> Job | None:
+        self.world.check("builder")
+        return await self.world.builder.find_job(**asked)
+
+    async def describe_jobs(self, *, job_ids: Sequence[str]) -> Mapping[str, JobReport]:
+        self.world.check("builder")
+        return await self.world.builder.describe_jobs(job_ids=job_ids)
+
+    async def stop_job(self, *, job_id: str) -> None:
+        await self.world.builder.stop_job(job_id=job_id)
+
+
+class ReplicaLedger(InMemoryLedger):
+    """The shared ledger as one replica reaches it, until that dies."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self._world = world
+        self._items = world.ledger._items
+        self.is_dead = False
+
+    async def commit(self, records: Sequence[Record], *, unchanged: Mapping[str, int]) -> None:
+        await self._pass()
+        await super().commit(records, unchanged=unchanged)
+        if self._world.chance.random() < 0.01:
+            raise TemporaryError("the answer was lost")
+
+    async def load(self, keys: Collection[str]) -> Mapping[str, Record | None]:
+        await self._pass()
+        return await super().load(keys)
+
+    async def find_due(self, *, before: datetime, limit: int) -> Sequence[str]:
+        await self._pass()
+        return await super().find_due(before=before, limit=limit)
+
+    async def _pass(self) -> None:
+        await asyncio.sleep(0)
+        if self.is_dead:
+            await asyncio.get_running_loop().create_future()
+        self._world.check("ledger")
+
+
+class Replicas:
+    """Two of them, in turn; a dead one is replaced, and says nothing any more."""
+
+    def __init__(self, world: World, settings: Settings, stack: AsyncExitStack) -> None:
+        self._world, self._settings, self._stack = world, settings, stack
+        self._alive: list[tuple[Any, ReplicaLedger]] = []
+        self._turn = 0
+
+    async def start(self) -> None:
+        ledger = ReplicaLedger(self._world)
+        extension = Extension(
+            builders={"CODE_BUILD": Builder(self._world)}, tiers=self._world.find_tier
+        )
+        app = create_app(
+            self._settings, extension=extension, clock=self._world.clock, ledger=ledger
+        )
+        client = TestClient(TestServer(app, host="127.0.0.1"))
+        await client.start_server()
+        self._stack.push_async_callback(client.close)
+        self._alive.append((client, ledger))
+
+    async def crash_one(self) -> None:
+        _, ledger = self._alive.pop(0)
+        ledger.is_dead = True
+        await self.start()
+
+    def post(self, path: str, /, **options: Any) -> Any:
+        self._turn += 1
+        client, _ = self._alive[self._turn % len(self._alive)]
+        return client.post(path, **options)
+
+    async def sweep(self) -> None:
+        await self.post("/events/RECONCILE", json={})
+
+
+@pytest.fixture
+async def stack() -> AsyncIterator[AsyncExitStack]:
+    async with AsyncExitStack() as stack:
+        yield stack
+
+
+def life(number: int) -> list[dict[str, Any]]:
+    """What the control plane sends of one tenant, or what it gets wrong."""
+    tenant = f"t-{number}"
+    tier = "GOLD" if number % 20 == 7 else "STANDARD"
+    named = {"tenantId": tenant, "tier": tier}
+    events = [provisioning_event(tenant_id=tenant, tier=tier, event_id=f"{tenant}-up")]
+    if number % 3 == 0:
+        events.append(envelope("TENANT_DEPLOYMENT", named, event_id=f"{tenant}-deploy"))
+    if number % 4 == 0:
+        events.append(envelope("TENANT_DEPROVISIONING", named, event_id=f"{tenant}-down"))
+    return events
+
+
+@pytest.mark.parametrize(
+    ("target", "policy", "seed"),
+    [
+        ("api_destination", STANDARD_BUS, 1),
+        ("api_gateway", STANDARD_BUS, 2),
+        ("api_destination", SHORT_LIVED_BUS, 3),
+    ],
+)
+async def test_nothing_is_lost_and_nothing_is_doubled(
+    settings: Settings,
+    clock: ManualClock,
+    stack: AsyncExitStack,
+    target: Any,
+    policy: RetryPolicy,
+    seed: int,
+) -> None:
+    """Whatever befell: one job for each start, and nothing dead but what was wrong at once."""
+    world = World(clock, seed)
+    configured = attrs.evolve(
+        settings,
+        intake=Intake(deadline_s=0.2),
+        ledger=LedgerSettings(backend="memory", lease_s=60),
+        operations=Operations(reconcile_every_s=0),
+    )
+    replicas = Replicas(world, configured, stack)
+    for _ in range(2):
+        await replicas.start()
+    swept_at = clock.now()
+
+    async def meanwhile(now: datetime) -> None:
+        nonlocal swept_at
+        await world.go_on(now)
+        if world.chance.random() < 0.03:
+            await replicas.crash_one()
+        if now - swept_at >= timedelta(minutes=1):
+            swept_at = now
+            await replicas.sweep()
+
+    simulator = EventBridgeSimulator(
+        replicas,
+        clock,
+        target=target,
+        policy=policy,
+        duplicates=0.3,
+        disorder_s=4 * 3600,
+        seed=seed,
+        meanwhile=meanwhile,
+        timeout_s=1.0,
+    )
+    events = [event for number in range(TENANTS) for event in life(number)]
+    deliveries = await simulator.deliver(events)
+    world.until = dict.fromkeys(world.until, clock.now())
+    for _ in range(60):
+        clock.turn(301)
+        await world.go_on(clock.now())
+        world.until = dict.fromkeys(world.until, clock.now())
+        await replicas.sweep()
+
+    items = list(world.ledger._items.values())
+    runs = {run.event_id: run for run in items if isinstance(run, RunRecord)}
+    for event in events:
+        run = runs.get(event["id"])
+        if run is None:
+            # Of an event that came while the ledger was away all along nothing can be known.
+            (lost, *_) = [one for one in deliveries.all if one.event is event]
+            assert policy is SHORT_LIVED_BUS
+            assert lost.dead_letter_reason is not None
+            continue
+        assert run.status in ("succeeded", "duplicate", "failed"), (run.status, run.note)
+        if run.status == "failed":
+            assert run.error is not None
+            assert run.error.type in ("PermanentError", "NotAllowed"), run.error
+    assert not [run for run in runs.values() if run.due_at]
+    for dead in deliveries.dead_letters:
+        run = runs.get(dead.event["id"])
+        assert run is None or run.status == "failed" or policy is SHORT_LIVED_BUS, dead
+    operations = [one for one in items if isinstance(one, OperationRecord)]
+    assert not [one for one in operations if one.state is OperationState.OPEN and one.job]
+    starts = [one.start_key for one in world.builder.started]
+    assert len(starts) == len(set(starts))
+    known = {one.job.id for one in operations if one.job}
+    assert {one.job.id for one in world.builder.started} == known
