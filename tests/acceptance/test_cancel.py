@@ -10,7 +10,8 @@ from orchestrator import Event, Extension, HandlerRegistry, Run, Settings
 from orchestrator.embedded import CodeBuildStandIn, Fault
 from orchestrator.testing import ManualClock, envelope, provisioning_event
 from tests.acceptance.answers import only_build, read_problem, read_success
-from tests.conftest import Client, StartService
+from tests.acceptance.stories import bring_into, send
+from tests.conftest import CODEBUILD, Client, StartService
 
 PROVISION = "/events/TENANT_PROVISIONING"
 
@@ -236,3 +237,124 @@ async def test_a_deployment_and_a_deprovisioning_can_be_cancelled(
         await read_success(await service.post("/events", json=event))
         await cancel(service)
         assert (await tenant(service))["state"] == state
+
+
+async def test_cancelling_twice_while_the_job_stops_keeps_the_first_reason(
+    service: Client, codebuild: CodeBuildStandIn
+) -> None:
+    """202 each time, until the builder says that it has stopped."""
+    await provision(service)
+    codebuild.stops_at_once = False
+    await cancel(service, status=202, reason="enough")
+    await cancel(service, status=202, reason="really")
+    assert (await tenant(service))["operation"]["reason"] == "Cancelled by an operator: enough."
+    codebuild.finish(only_build(codebuild).id, "STOPPED")
+    await cancel(service, reason="at last")
+    assert (await tenant(service))["state"] == "provision_failed"
+    assert (await why(service)).startswith("Cancelled by an operator: enough. The job ")
+
+
+@pytest.mark.parametrize("action", ["StopBuild", "BatchGetBuilds"])
+async def test_a_builder_that_cannot_be_reached_is_told_by_the_next_sweep(
+    service: Client, codebuild: CodeBuildStandIn, action: str
+) -> None:
+    """503, and what is wanted is kept."""
+    await provision(service)
+    codebuild.inject(action, *[Fault.error("ThrottlingException")] * 2)
+    asked = service.post("/tenants/t-1/cancel", json={"reason": "enough"})
+    await read_problem(await asked, 503)
+    found = await tenant(service)
+    assert found["state"] == "provisioning"
+    assert found["operation"]["reason"] == "Cancelled by an operator: enough."
+    assert (await service.post("/events/RECONCILE", json={})).status == 200
+    assert only_build(codebuild).status == "STOPPED"
+    assert (await tenant(service))["state"] == "provision_failed"
+    assert "Cancelled by an operator: enough." in await why(service)
+
+
+async def test_a_build_that_is_gone_is_waited_for_like_any_other(
+    service: Client, codebuild: CodeBuildStandIn, clock: ManualClock
+) -> None:
+    """202: CodeBuild may not show it yet; then both reasons are said."""
+    await provision(service)
+    codebuild.remove_build(only_build(codebuild).id)
+    await cancel(service, status=202, reason="enough")
+    clock.turn(62)
+    assert (await service.post("/events/RECONCILE", json={})).status == 200
+    assert (await tenant(service))["state"] == "provision_failed"
+    reason = await why(service)
+    assert reason.startswith("Cancelled by an operator: enough. ")
+    assert reason.endswith("it was deleted.")
+
+
+async def test_an_outcome_that_is_being_handled_is_not_disturbed(
+    start_service: StartService, codebuild: CodeBuildStandIn
+) -> None:
+    """503 while its handler works; once it has ended there is nothing to stop."""
+    registry = HandlerRegistry()
+    reached, release = asyncio.Event(), asyncio.Event()
+
+    @registry.on("TENANT_PROVISIONING_FAILURE")
+    async def slow(event: Event[dict[str, Any]], run: Run) -> None:
+        reached.set()
+        await release.wait()
+
+    service = await start_service(extension=Extension(registry=registry))
+    await provision(service)
+    build = only_build(codebuild)
+    codebuild.finish(build.id, "FAILED")
+    change = envelope("BUILD_STATE_CHANGE", build.as_state_change())
+    ending = asyncio.create_task(service.post("/events", json=change))
+    await reached.wait()
+    await read_problem(await service.post("/tenants/t-1/cancel"), 503)
+    release.set()
+    await read_success(await ending)
+    await read_problem(await service.post("/tenants/t-1/cancel"), 422)
+    assert (await tenant(service))["state"] == "provision_failed"
+
+
+async def test_a_clean_up_that_waits_to_be_started_is_never_started(
+    start_service: StartService,
+    codebuild: CodeBuildStandIn,
+    settings: Settings,
+    clock: ManualClock,
+) -> None:
+    """Its run fails as cancelled, and the tenant is given back as it was."""
+    codebuild.add_project("cleanup")
+    tiers = {**settings.tiers.static}
+    tiers["STANDARD"] = {**tiers["STANDARD"], "cleanupJobIdentifier": "cleanup"}
+    service = await start_service(evolve(settings, tiers=evolve(settings.tiers, static=tiers)))
+    await provision(service)
+    codebuild.finish(only_build(codebuild).id, "FAILED")
+    codebuild.inject("StartBuild", Fault.error("AccountLimitExceededException"))
+    assert (await service.post("/events/RECONCILE", json={})).status == 200
+    assert (await tenant(service))["state"] == "cleaning_up"
+    await cancel(service, reason="by hand")
+    found = await tenant(service)
+    assert (found["state"], found["operation"]) == ("provision_failed", None)
+    (run,) = (one for one in found["timeline"] if one["eventType"] == "TENANT_CLEAN_UP")
+    assert (run["status"], run["reason"]) == ("failed", "Cancelled by an operator: by hand.")
+    clock.turn(3600)
+    assert (await service.post("/events/RECONCILE", json={})).status == 200
+    assert len(codebuild.builds) == 1
+
+
+async def test_a_tenant_that_waits_to_be_taken_down_stays_what_it_is(either: Client) -> None:
+    """It is given back in the state that it was taken from, in each ledger."""
+    await bring_into(either, "active")
+    either.app[CODEBUILD].inject("StartBuild", Fault.error("AccountLimitExceededException"))
+    await read_problem(await send(either, "TENANT_DEPROVISIONING", "gone"), 503)
+    await cancel(either, reason="it stays")
+    found = await tenant(either)
+    assert (found["state"], found["operation"]) == ("active", None)
+    (run,) = (one for one in found["timeline"] if one["eventType"] == "TENANT_DEPROVISIONING")
+    assert (run["status"], run["reason"]) == ("failed", "Cancelled by an operator: it stays.")
+
+
+async def test_a_cancel_is_kept_in_each_ledger(either: Client) -> None:
+    """State, reason, and the build that is stopped."""
+    await read_success(await send(either, "TENANT_PROVISIONING", "request"))
+    await cancel(either, reason="enough")
+    assert only_build(either.app[CODEBUILD]).status == "STOPPED"
+    assert (await tenant(either))["state"] == "provision_failed"
+    assert "Cancelled by an operator: enough." in await why(either)

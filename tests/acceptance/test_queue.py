@@ -356,6 +356,7 @@ async def test_a_message_in_hand_stays_hidden(start_desk: StartDesk, clock: Manu
             clock.turn(15)
             for _ in range(20):
                 await asyncio.sleep(0)
+        assert [one.message.receives for one in desk.inbox._waiting] == [1]
         release.set()
         await until(lambda: len(desk.inbox) == 0)
     assert attempts == [1]
@@ -450,6 +451,30 @@ async def test_an_outcome_does_not_wait_behind_the_request_that_waits_for_it(
     clock.turn(15)
     assert (await desk.service.post("/events/RECONCILE", json={})).status == 200
     assert (await read_run(desk.service, waits))["status"] == "succeeded"
+
+
+async def test_requests_follow_each_other_and_outcomes_nobody(
+    start_desk: StartDesk, in_groups: bool
+) -> None:
+    """In a queue of groups a tenant's requests are one, and each outcome is one by itself."""
+    desk = await start_desk()
+    named = {"tenantId": "t-1", "tier": "STANDARD"}
+    for event_type in (
+        "TENANT_PROVISIONING",
+        "TENANT_DEPLOYMENT",
+        "TENANT_PROVISIONING_SUCCESS",
+        "TENANT_DEPLOYMENT_SUCCESS",
+    ):
+        await accepted(desk, envelope(event_type, named, event_id=event_type))
+    await accepted(desk, envelope("TENANT_PROVISIONING", {**named, "tenantId": "t-2"}))
+    received = await desk.inbox.receive(limit=10, wait_s=0)
+    types = []
+    for message in received:
+        queued = read_message(message.text, message_id=message.id)
+        assert isinstance(queued, QueuedEvent)
+        types.append(queued.event_type)
+    assert ("TENANT_DEPLOYMENT" in types) is not in_groups
+    assert len(types) == (4 if in_groups else 5)
 
 
 async def test_a_secret_that_a_build_told_is_not_kept(

@@ -40,12 +40,46 @@ TIER = {
 }
 
 
+class ForgetfulBuilder(InMemoryBuilder):
+    """It knows a start key for 5 minutes, as CodeBuild does, and lists a job after a minute."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        super().__init__("CODE_BUILD")
+        self._clock = clock
+        self._started_at: dict[str, datetime] = {}
+
+    async def start_job(
+        self, job_identifier: str, params: Mapping[str, Any], *, start_key: str
+    ) -> Job:
+        now, everything = self._clock.now(), self.started
+        self.started = [one for one in everything if self._age_s(one.job.id, now) < 300]
+        known = {one.job.id for one in self.started}
+        job = await super().start_job(job_identifier, params, start_key=start_key)
+        if job.id not in known:
+            (made,) = (one for one in self.started if one.job.id == job.id)
+            job = attrs.evolve(job, id=f"{job_identifier}:{len(everything) + 1}")
+            everything.append(attrs.evolve(made, job=job))
+            self._started_at[job.id] = now
+        self.started = everything
+        return job
+
+    async def find_job(
+        self, *, start_key: str, job_identifier: str, started_after: datetime
+    ) -> Job | None:
+        now = self._clock.now()
+        listed = (one.job for one in self.started if one.start_key == start_key)
+        return next((job for job in listed if self._age_s(job.id, now) >= 60), None)
+
+    def _age_s(self, job_id: str, now: datetime) -> float:
+        return (now - self._started_at[job_id]).total_seconds()
+
+
 class World:
     """What the replicas share: a ledger, a builder, tiers; any of them may be out of order."""
 
     def __init__(self, clock: ManualClock, seed: int) -> None:
         self.clock, self.chance = clock, random.Random(seed)  # noqa: S311
-        self.ledger, self.builder = InMemoryLedger(), InMemoryBuilder("CODE_BUILD")
+        self.ledger, self.builder = InMemoryLedger(), ForgetfulBuilder(clock)
         self.ends: dict[str, datetime] = {}
         self.until = {"ledger": clock.now(), "builder": clock.now(), "tiers": clock.now()}
 
@@ -256,9 +290,9 @@ async def test_nothing_is_lost_and_nothing_is_doubled(
             assert run.error is not None
             assert run.error.type in ("PermanentError", "NotAllowed"), run.error
     assert not [run for run in runs.values() if run.due_at]
-    for dead in deliveries.dead_letters:
-        run = runs.get(dead.event["id"])
-        assert run is None or run.status == "failed" or policy is SHORT_LIVED_BUS, dead
+    # What is dead was wrong where the tenant stood then, or its bus gave up too soon for us.
+    dead = {one.status for one in deliveries.dead_letters}
+    assert dead <= ({422} if policy is STANDARD_BUS else {422, 503, None})
     operations = [one for one in items if isinstance(one, OperationRecord)]
     assert not [one for one in operations if one.state is OperationState.OPEN and one.job]
     starts = [one.start_key for one in world.builder.started]
