@@ -5,12 +5,13 @@ environment, secrets included, and none of that goes further (CodeBuild user gui
 notifications input format reference; API reference, Build).
 """
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from orchestrator.core.jobs import JobReport, JobStatus
 from orchestrator.core.payloads import read_object
-from orchestrator.core.records import Job
+from orchestrator.core.records import Job, shorten
 from orchestrator.core.variables import START_KEY
 
 #: The name under which CodeBuild is registered as a builder.
@@ -73,6 +74,10 @@ def without_environment(value: Any) -> Any:
             }
         case list():
             return [without_environment(item) for item in value]
+        case str() if value[:1] in ("{", "["):
+            # Details may come as JSON text; what isn't JSON holds no environment.
+            inner = read_object(value)
+            return json.dumps(without_environment(inner)) if inner else value
     return value
 
 
@@ -102,7 +107,7 @@ def _report(
         status=JobStatus(status),
         start_key=next((key for key in own if isinstance(key, str)), None),
         phase=failed[0] if isinstance(failed[0], str) else None,
-        message=failed[1],
+        message=shorten(failed[1]) if failed[1] else None,
         exported={
             one["name"]: one["value"]
             for one in exported

@@ -14,7 +14,7 @@ from orchestrator.core.errors import (
 )
 from orchestrator.core.operations import ask_to_stop
 from orchestrator.core.oversight import Overseer
-from orchestrator.core.records import OperationRecord, OperationState
+from orchestrator.core.records import OperationRecord, OperationState, shorten
 
 log = structlog.get_logger("orchestrator.cancelling")
 
@@ -43,7 +43,8 @@ async def cancel(
     if found is None:
         raise NotAllowed(f"nothing is being done to the tenant {tenant_id}")
     wanted, number = found.operation_id, found.start_number
-    why = f"Cancelled by an operator{f': {reason}' if reason else ''}."
+    given = f": {reason.rstrip('.')}" if reason else ""
+    why = shorten(f"Cancelled by an operator{given}.")
     operation = await books.decide(lambda view: ask_to_stop(view, wanted, number, why))
     if operation is not None and operation.job is None:
         opener = await books.find_run(operation.opener)

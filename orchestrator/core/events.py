@@ -70,7 +70,12 @@ class Event(Generic[Payload]):
 
     @cached_property
     def key(self) -> str:
-        """The event key: 40 hexadecimal characters, the same for each delivery."""
+        """The event key: 40 hexadecimal characters, the same for each delivery.
+
+        That of an event of our own is one that nobody else's can have.
+        """
+        if self.ends_start is not None:
+            return digest("ends", self.type, self.ends_start)
         return digest(self.type, self.source, self.id)
 
     @cached_property

@@ -20,14 +20,19 @@ import structlog
 from orchestrator.core.books import Books
 from orchestrator.core.builds import CODE_BUILD
 from orchestrator.core.conditions import is_gone_for_good, is_overdue
-from orchestrator.core.errors import OrchestratorError, PermanentError, TemporaryError
+from orchestrator.core.errors import (
+    EventTooLarge,
+    OrchestratorError,
+    PermanentError,
+    TemporaryError,
+)
 from orchestrator.core.events import OWN_SOURCE, Event
 from orchestrator.core.jobs import JobReport
 from orchestrator.core.lifecycle import outcome_type
 from orchestrator.core.operations import Adopted, ask_to_stop, begin_look, end_alone
 from orchestrator.core.parcels import unpack_event
 from orchestrator.core.ports import Builder, DescribesJobs, StopsJobs
-from orchestrator.core.records import Job, JobRecord, OperationRecord, read_start_key
+from orchestrator.core.records import Job, JobRecord, OperationRecord, read_start_key, shorten
 from orchestrator.core.variables import START_KEY
 
 log = structlog.get_logger("orchestrator.oversight")
@@ -143,8 +148,13 @@ class Overseer:
             own, number = operation.operation_id, operation.start_number
             await self.books.decide(lambda view: end_alone(view, own, number, report, reason))
             return operation.opener
+        reason = shorten(reason) if reason else None
         outcome = self._outcome(operation, report, reason, await self._told(operation))
-        await self.conclude(outcome)
+        try:
+            await self.conclude(outcome)
+        except EventTooLarge:
+            # That it is over counts for more than all that it had to tell.
+            await self.conclude(self._outcome(operation, report, reason, {}))
         return outcome.key
 
     async def stop(self, operation: OperationRecord, reason: str) -> None:

@@ -12,9 +12,12 @@ from typing import Any
 
 import attrs
 
-from orchestrator.core.errors import PayloadMismatch
+from orchestrator.core.errors import Cancelled, PayloadMismatch
 from orchestrator.core.events import digest
 from orchestrator.core.lifecycle import Kind, TenantState
+
+#: Characters of a reason or a note.
+_LONGEST_SENTENCE = 2000
 
 
 class RunStatus(StrEnum):
@@ -120,6 +123,11 @@ class RunRecord:
     @property
     def key(self) -> str:
         return run_key(self.run_id)
+
+    @property
+    def was_cancelled(self) -> bool:
+        """An operator stopped what it asks for before it was begun."""
+        return self.error is not None and self.error.type == Cancelled.__name__
 
     @property
     def position(self) -> str:
@@ -247,6 +255,11 @@ class PayloadRecord:
 
 
 Record = RunRecord | OperationRecord | TenantRecord | JobRecord | PayloadRecord
+
+
+def shorten(text: str) -> str:
+    """A sentence as it is kept: whoever wrote it, an item of the ledger must hold it."""
+    return text if len(text) <= _LONGEST_SENTENCE else f"{text[:_LONGEST_SENTENCE]}…"
 
 
 def operation_id(tenant_id: str, kind: Kind, request_key: str) -> str:

@@ -13,7 +13,7 @@ from orchestrator.core.events import OWN_SOURCE, TENANT_CLEAN_UP, Event
 from orchestrator.core.lifecycle import Ending, Kind, outcome_type
 from orchestrator.core.parcels import pack_event
 from orchestrator.core.payloads import read_object, read_reason, read_tier
-from orchestrator.core.records import Failure, RunStatus
+from orchestrator.core.records import Failure, RunStatus, shorten
 from orchestrator.core.run import OwnEnding, Run
 from orchestrator.core.settlements import FollowUp, Settlement
 from orchestrator.core.variables import START_KEY
@@ -47,7 +47,7 @@ def judge(
         progress=run.unrecorded,
         error=_failure(error) if error else None,
         possible_until=attempt.possible_until,
-        note=" ".join(run.notes) or None,
+        note=shorten(" ".join(run.notes)) or None,
     )
     if error is None:
         return _done(event, attempt, run, opens, common), None
@@ -94,7 +94,7 @@ def with_ending(
     settlement: Settlement, event: Event[Mapping[str, Any]], run: Run, ending: Ending
 ) -> Settlement:
     """The settlement of an outcome: what its operation comes to, and what follows from that."""
-    reason = None if ending.succeeded else read_reason(event.body) or _said_by(event)
+    reason = None if ending.succeeded else shorten(read_reason(event.body) or _said_by(event))
     notes = [_what_ended(event) if ending.succeeded else reason, settlement.note]
     return attrs.evolve(
         settlement,
@@ -170,7 +170,7 @@ def _failure(error: BaseException) -> Failure:
     is_bug = not isinstance(error, PermanentError | TemporaryError)
     return Failure(
         type=type(error).__name__,
-        message=str(error),
+        message=shorten(str(error)),
         errors=error.errors if isinstance(error, PermanentError) else (),
         traceback="".join(traceback.format_exception(error)) if is_bug else None,
     )

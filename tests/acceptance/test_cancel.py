@@ -133,6 +133,31 @@ async def test_a_request_that_waits_to_be_started_is_never_started(
     assert not codebuild.builds
 
 
+async def test_a_cancelled_request_that_comes_again_is_refused(
+    service: Client, codebuild: CodeBuildStandIn
+) -> None:
+    """Its sender was answered 503 and tries again; an operator alone takes the cancel back."""
+    codebuild.inject("StartBuild", Fault.error("AccountLimitExceededException"))
+    event = provisioning_event(tenant_id="t-1")
+    waits = await read_problem(await service.post(PROVISION, json=event), 503)
+    await cancel(service, reason="enough.")
+    for _ in range(2):
+        problem = await read_problem(await service.post(PROVISION, json=event), 422)
+        assert problem["detail"] == "Cancelled by an operator: enough."
+    assert not codebuild.builds
+    await read_success(await service.post(f"{waits['instance']}/replay", json={}))
+    assert only_build(codebuild)
+
+
+async def test_a_reason_has_its_limits(service: Client, codebuild: CodeBuildStandIn) -> None:
+    """An item of the ledger must hold it."""
+    await provision(service)
+    await cancel(service, reason="x" * 300_000)
+    reason = await why(service)
+    assert "Cancelled by an operator: xxx" in reason
+    assert len(reason) < 5000
+
+
 async def test_a_start_whose_answer_was_lost_is_found_and_stopped(
     service: Client, codebuild: CodeBuildStandIn
 ) -> None:

@@ -616,9 +616,6 @@ async def test_a_handler_of_state_changes_never_has_the_environment(
     as_text: bool,
 ) -> None:
     """Nor the ledger, the log or the answer, not even where that handler has a bug."""
-    if as_text:
-        # What is read as an object, JSON in a text, is not looked into for what to leave out.
-        request.applymarker(pytest.mark.xfail(strict=True))
     registry = HandlerRegistry()
 
     @registry.on("BUILD_STATE_CHANGE")
@@ -643,7 +640,6 @@ async def test_a_handler_of_state_changes_never_has_the_environment(
     assert "hush-hush" not in "".join([read_ledger(service), shown, printed.out, printed.err])
 
 
-@pytest.mark.xfail(strict=True, reason="the outcome's own id is taken: the tenant is held for ever")
 async def test_a_report_under_the_id_of_the_outcome_takes_nothing_from_it(
     service: Client, codebuild: CodeBuildStandIn
 ) -> None:

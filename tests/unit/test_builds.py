@@ -150,3 +150,10 @@ def test_a_state_change_is_passed_on_without_its_environment() -> None:
         shown = json.dumps(without_environment(value))
         assert "start-7" not in shown
         assert "APP_PLANE_URL" in shown
+
+
+def test_a_message_has_its_limits() -> None:
+    """Whatever a build printed, an item of the ledger must hold it."""
+    report = describe_build(build(reason="x" * 300_000).as_document())
+    assert report.message is not None
+    assert len(report.message) == 2001

@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 import pytest
 
-from orchestrator.core.errors import PermanentError, TemporaryError
+from orchestrator.core.errors import EventTooLarge, PermanentError, TemporaryError
 from orchestrator.core.events import Event
 from orchestrator.core.jobs import JobReport, JobStatus
 from orchestrator.core.oversight import Overseer
@@ -228,3 +228,20 @@ async def test_a_job_that_its_builder_refuses_to_know_is_nobodys(desk: Desk) -> 
     for job_id in ("bad", "unknown"):
         assert await bench.overseer.identify(job_id, f"{operation_id('k')}-1") is None
     assert (await desk.operation("k")).job is None
+
+
+async def test_an_end_counts_for_more_than_all_that_was_told(desk: Desk) -> None:
+    """What the ledger can't keep of a job's own words is left out."""
+    (operation,) = await watched(desk, "b-1")
+    bench = Bench(desk, {"IN_MEMORY": OnlyStarts()})
+    overseer = bench.overseer
+    tried: list[Concluded] = []
+
+    async def conclude(event: Concluded) -> None:
+        tried.append(event)
+        if len(tried) == 1:
+            raise EventTooLarge(500_000, 390_000)
+
+    await attrs.evolve(overseer, conclude=conclude).end(operation, None, "y" * 5000)
+    assert len(tried) == 2
+    assert len(tried[1].body["reason"]) == 2001
