@@ -45,6 +45,7 @@ lock: .venv/ready  ## resolve requirements/*.txt anew from pyproject.toml
 	.venv/uv/bin/uv pip compile pyproject.toml $(LOCK) --extra dev --group test --group lint -o requirements/dev.txt
 	.venv/uv/bin/uv pip compile pyproject.toml $(LOCK) -c requirements/dev.txt -o requirements/runtime.txt
 	.venv/uv/bin/uv pip compile --group build $(LOCK) -c requirements/dev.txt -o requirements/build.txt
+	.venv/uv/bin/uv pip compile --group ministack $(LOCK) -o requirements/ministack.txt
 
 PIP := -q --disable-pip-version-check
 LOCK := -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
@@ -52,9 +53,11 @@ LOCK := -q --universal --python-version 3.11 --generate-hashes --no-emit-index-u
 clean:  ## remove what the targets made
 	rm -rf .venv dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
-.venv/ready: requirements/build.txt requirements/dev.txt pyproject.toml
+.venv/ready: requirements/build.txt requirements/dev.txt requirements/ministack.txt pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install $(PIP) --require-hashes -r requirements/build.txt
 	$(BIN)/pip install $(PIP) --require-hashes --no-build-isolation -r requirements/dev.txt
 	$(BIN)/pip install $(PIP) --no-deps --no-build-isolation -e .
+	$(PYTHON) -m venv .venv/ministack
+	.venv/ministack/bin/pip install $(PIP) --require-hashes -r requirements/ministack.txt
 	touch $@

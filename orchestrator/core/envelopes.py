@@ -10,6 +10,9 @@ there is one way through. An envelope that contradicts itself is a `BadEvent`: n
 of it is kept, since nobody could say which event it is.
 """
 
+import base64
+import json
+import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -119,10 +122,18 @@ def read_event_id(raw: object) -> str | None:
 def structured_cloudevent(attributes: Mapping[str, str], data: object) -> dict[str, Any]:
     """A binary CloudEvent in its structured form.
 
-    `attributes` are the `ce-*` headers by lower-case name without the prefix, still
-    percent-encoded (CloudEvents HTTP binding 1.0.2, section 3.1.3).
+    `attributes` are the `ce-*` headers by lower-case name without the prefix, as they stand in
+    the request: perhaps a quoted string, and percent-encoded then (CloudEvents HTTP binding
+    1.0.2, section 3.1.3.2).
     """
-    return {**{name: unquote(value) for name, value in attributes.items()}, "data": data}
+    return {**{name: _decoded(value) for name, value in attributes.items()}, "data": data}
+
+
+def _decoded(header: str) -> str:
+    """A header's value: out of its quotes first, where it has some (RFC 9110, section 5.6.4)."""
+    if len(header) >= 2 and header[0] == header[-1] == '"':
+        header = re.sub(r"\\(.)", r"\1", header[1:-1])
+    return unquote(header)
 
 
 def _open(raw: object) -> _Opened:
@@ -157,8 +168,21 @@ def _open_cloudevent(event: Body) -> _Opened:
         source=_text(event, "source", required=True) or "",
         id=_text(event, "id", required=True),
         time=_time(event),
-        body=_object(event.get("data"), '"data" of the CloudEvent'),
+        body=_object(_cloudevent_data(event), '"data" of the CloudEvent'),
     )
+
+
+def _cloudevent_data(event: Body) -> object:
+    """Its data; bytes stand in `data_base64` (CloudEvents JSON format 1.0.2, section 3.1)."""
+    encoded = event.get("data_base64")
+    if encoded is None:
+        return event.get("data")
+    if event.get("data") is not None:
+        raise BadEvent('The CloudEvent has "data" and "data_base64": send one of them.')
+    try:
+        return json.loads(base64.b64decode(str(encoded), validate=True))
+    except (ValueError, RecursionError):
+        raise BadEvent('"data_base64" of the CloudEvent is no JSON in Base64.') from None
 
 
 def _is_deeper(value: object, levels: int) -> bool:

@@ -1,5 +1,6 @@
 """From a body to an event: every shape that senders use, and every way to get one wrong."""
 
+import base64
 import json
 from datetime import UTC, datetime
 from pathlib import Path
@@ -357,3 +358,87 @@ def test_a_time_before_all_times_is_refused() -> None:
     """A time that has no place in UTC is a broken envelope."""
     with pytest.raises(BadEvent, match="RFC 3339"):
         parse({"detail-type": "ORDER", "detail": {}, "time": "0001-01-01T00:00:00+05:00"})
+
+
+# The CloudEvents specification's own rules (1.0.2)
+
+
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [
+        ("/mycontext/subcontext", "/mycontext/subcontext"),
+        ("Euro%20%E2%82%AC%20%F0%9F%98%80", "Euro € 😀"),
+        ("%22quoted%22", '"quoted"'),
+        ('"a quoted string"', "a quoted string"),
+        (r'"a \"quoted\" \\ string"', 'a "quoted" \\ string'),
+        ('"100%25"', "100%"),
+        ("100%2525", "100%25"),
+        ('"', '"'),
+        ("", ""),
+    ],
+)
+def test_a_header_is_unquoted_and_then_decoded_once(header: str, value: str) -> None:
+    """HTTP binding, section 3.1.3.2."""
+    assert structured_cloudevent({"subject": header}, {})["subject"] == value
+
+
+def example(**fields: Any) -> dict[str, Any]:
+    """The JSON format's own example, section 3.2."""
+    event = {
+        "specversion": "1.0",
+        "type": "com.example.someevent",
+        "source": "/mycontext",
+        "subject": None,
+        "id": "C234-1234-1234",
+        "time": "2018-04-05T17:31:00Z",
+        "comexampleextension1": "value",
+        "comexampleothervalue": 5,
+        "datacontenttype": "application/json",
+        "data": {"appinfoA": "abc", "appinfoB": 123, "appinfoC": True},
+    }
+    return {name: value for name, value in {**event, **fields}.items() if value is not ...}
+
+
+def test_the_json_formats_example_is_read() -> None:
+    """Its type, its source and id, its time, its data."""
+    event = parse(example(), "com.example.someevent")
+    assert (event.type, event.source, event.id) == (
+        "com.example.someevent",
+        "/mycontext",
+        "C234-1234-1234",
+    )
+    assert event.time.isoformat() == "2018-04-05T17:31:00+00:00"
+    assert event.body == {"appinfoA": "abc", "appinfoB": 123, "appinfoC": True}
+
+
+def test_data_may_be_bytes() -> None:
+    """In Base64: JSON all the same."""
+    encoded = base64.b64encode(b'{"a": "\xc3\xa9"}').decode()
+    event = parse(example(data=..., data_base64=encoded), "com.example.someevent")
+    assert event.body == {"a": "é"}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"id": ...},
+        {"id": ""},
+        {"source": ...},
+        {"source": ""},
+        {"type": ...},
+        {"specversion": "0.3"},
+        {"specversion": 1.0},
+        {"time": "yesterday"},
+        {"data": ...},
+        {"data": "text"},
+        {"data": [1]},
+        {"data_base64": "e30="},
+        {"data": ..., "data_base64": "not base64!"},
+        {"data": ..., "data_base64": "bm90IGpzb24="},
+        {"data": ..., "data_base64": "WzFd"},
+    ],
+)
+def test_what_breaks_the_rules_is_no_event(fields: dict[str, Any]) -> None:
+    """Required attributes are there and not empty; data is one object that can be read."""
+    with pytest.raises(BadEvent):
+        parse(example(**fields), "com.example.someevent")

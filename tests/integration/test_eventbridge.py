@@ -1,0 +1,143 @@
+"""EventBridge for real: PutEvents on a bus leads through rules into the service and the worker."""
+
+import json
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from typing import Any
+
+import aioboto3
+import attrs
+import pytest
+from aiohttp.test_utils import TestServer
+
+from orchestrator import Settings, create_app
+from orchestrator.adapters.memory import InMemoryLedger
+from orchestrator.app import create_worker_app
+from orchestrator.embedded import CodeBuildStandIn
+from orchestrator.settings import ApiKey, Auth, Intake
+from orchestrator.testing import provisioning_event
+from tests.acceptance.answers import only_build, variables
+from tests.dynamodb_local.fixtures import REQUIRE_ALL
+from tests.integration.processes import until
+from tests.ministack.server import MissingTool, running_ministack
+
+KEY = "key-1"
+SOURCE = "TenantManagementService"
+ROLE = "arn:aws:iam::000000000000:role/eventbridge"
+
+
+@pytest.fixture(scope="module")
+def ministack() -> Iterator[str]:
+    try:
+        with running_ministack() as url:
+            yield url
+    except MissingTool as missing:
+        if os.environ.get(REQUIRE_ALL) == "1":
+            pytest.fail(str(missing), pytrace=False)
+        pytest.skip(str(missing))
+
+
+@attrs.frozen
+class Bus:
+    """A bus of its own for a test, with one rule for all that the control plane sends."""
+
+    events: Any
+    sqs: Any
+    name: str
+
+    async def lead_to_api(self, endpoint: str) -> None:
+        """An API destination with an API key; its `*` is the event's type."""
+        key = {"ApiKeyAuthParameters": {"ApiKeyName": "x-api-key", "ApiKeyValue": KEY}}
+        connection = await self.events.create_connection(
+            Name=self.name, AuthorizationType="API_KEY", AuthParameters=key
+        )
+        destination = await self.events.create_api_destination(
+            Name=self.name,
+            ConnectionArn=connection["ConnectionArn"],
+            InvocationEndpoint=endpoint,
+            HttpMethod="POST",
+        )
+        path = {"PathParameterValues": ["$.detail-type"]}
+        await self._lead_to(Arn=destination["ApiDestinationArn"], RoleArn=ROLE, HttpParameters=path)
+
+    async def lead_to_queue(self) -> str:
+        """A queue; its URL."""
+        url: str = (await self.sqs.create_queue(QueueName=self.name))["QueueUrl"]
+        about = await self.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
+        await self._lead_to(Arn=about["Attributes"]["QueueArn"])
+        return url
+
+    async def put(self, event: dict[str, Any]) -> None:
+        entry = {
+            "Source": event["source"],
+            "DetailType": event["detail-type"],
+            "Detail": json.dumps(event["detail"]),
+            "EventBusName": self.name,
+        }
+        assert (await self.events.put_events(Entries=[entry]))["FailedEntryCount"] == 0
+
+    async def _lead_to(self, **target: Any) -> None:
+        pattern = json.dumps({"source": [SOURCE]})
+        await self.events.put_rule(Name="all", EventBusName=self.name, EventPattern=pattern)
+        answer = await self.events.put_targets(
+            Rule="all", EventBusName=self.name, Targets=[{"Id": "it", **target}]
+        )
+        assert answer["FailedEntryCount"] == 0
+
+
+@pytest.fixture
+async def bus(
+    ministack: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Bus]:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", ministack)
+    session = aioboto3.Session("testing", "testing", region_name="us-east-1")
+    async with (
+        session.client("events", endpoint_url=ministack) as events,
+        session.client("sqs", endpoint_url=ministack) as sqs,
+    ):
+        name = request.node.name.replace("[", "-").replace("]", "")[:60]
+        await events.create_event_bus(Name=name)
+        yield Bus(events, sqs, name)
+
+
+async def has_build(codebuild: CodeBuildStandIn) -> bool:
+    return bool(codebuild.builds)
+
+
+async def test_a_rule_and_an_api_destination_lead_into_the_service(
+    codebuild: CodeBuildStandIn, bus: Bus, settings: Settings
+) -> None:
+    """With its API key; the envelope's type is the path's, and its build has what was asked for."""
+    auth = Auth(methods=("api_key",), api_key=ApiKey(keys=(KEY,)))
+    ledger = InMemoryLedger()
+    app = create_app(attrs.evolve(settings, auth=auth), ledger=ledger)
+    async with TestServer(app, host="127.0.0.1") as server:
+        await bus.lead_to_api(f"{server.make_url('/events/')}*")
+        await bus.put(provisioning_event(tenant_id="t-1", override={"SIZE": 5}))
+        await until(lambda: has_build(codebuild))
+    assert variables(only_build(codebuild))["SIZE"] == "5"
+    assert "TENANT#t-1" in ledger._items
+
+
+async def test_a_rule_leads_into_the_queue_and_the_worker(
+    codebuild: CodeBuildStandIn, bus: Bus, settings: Settings
+) -> None:
+    """The envelope lies in the queue as it is, and once it is handled no more."""
+    url, ledger = await bus.lead_to_queue(), InMemoryLedger()
+    await bus.put(provisioning_event(tenant_id="t-1"))
+
+    async def is_empty() -> bool:
+        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+        about = await bus.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)
+        return all(about["Attributes"][name] == "0" for name in names)
+
+    patient = attrs.evolve(settings.aws, read_timeout_s=10.0)
+    queued = attrs.evolve(settings, intake=Intake(queue_url=url), aws=patient)
+    async with AsyncExitStack() as stack:
+        app = create_worker_app(queued, ledger=ledger)
+        await stack.enter_async_context(TestServer(app, host="127.0.0.1"))
+        await until(lambda: has_build(codebuild))
+        await until(is_empty)
+    assert only_build(codebuild)
+    assert "TENANT#t-1" in ledger._items
