@@ -32,7 +32,8 @@ from orchestrator.testing import (
     provisioning_event,
 )
 
-TENANTS = 1000 if int(os.environ.get("SOAK", "1")) > 1 else 120
+#: `make soak` has more.
+TENANTS = int(os.environ.get("SOAK_TENANTS", "120"))
 TIER = {
     "jobIdentifier": "up",
     "deploymentJobIdentifier": "deploy",

@@ -14,7 +14,7 @@ from orchestrator.testing import envelope
 from tests.integration.processes import Process, World, open_world, start_of, until
 
 #: `make soak` sends them by the thousand.
-MESSAGES = 10_000 if int(os.environ.get("SOAK", "1")) > 1 else 200
+MESSAGES = int(os.environ.get("SOAK_MESSAGES", "200"))
 POISON = ("", "nonsense", "[]", "{}", '{"saas-orchestrator": {}}')
 
 
