@@ -186,7 +186,7 @@ async def test_the_wrapped_handler_of_the_docs_refuses_and_hands_on(
     start_service: StartService, codebuild: CodeBuildStandIn
 ) -> None:
     """Who hasn't paid gets nothing; who has is provisioned as ever."""
-    wrapping, _ = in_docs("extending.md")
+    wrapping, _, _ = in_docs("extending.md")
     service = await start_service(extension=Extension(registry=wrapping["registry"]))
     body = {"tenantId": "t-1", "tier": "STANDARD"}
     unpaid = await service.post("/events/TENANT_PROVISIONING", json={**body, "unpaid": True})
@@ -201,8 +201,22 @@ async def test_the_library_call_of_the_docs_starts_a_build(
     """Without any web server."""
     monkeypatch.setenv("ORCHESTRATOR_TIERS__BACKEND", "static")
     monkeypatch.setenv("ORCHESTRATOR_TIERS__STATIC", json.dumps(TIERS))
-    _, calling = in_docs("extending.md")
+    _, calling, _ = in_docs("extending.md")
     await calling["provision"]("t-1")
+    assert only_build(codebuild).project == "standard-tenant"
+
+
+async def test_the_simulation_of_the_docs_gives_up_nothing(
+    codebuild: CodeBuildStandIn,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Its events reach the service that it makes."""
+    monkeypatch.setenv("ORCHESTRATOR_TIERS__BACKEND", "static")
+    monkeypatch.setenv("ORCHESTRATOR_TIERS__STATIC", json.dumps(TIERS))
+    _, _, simulating = in_docs("extending.md")
+    await simulating["nothing_is_given_up"]()
+    assert capsys.readouterr().out.splitlines()[-1] == "[]"
     assert only_build(codebuild).project == "standard-tenant"
 
 
@@ -217,7 +231,7 @@ def test_the_readmes_statuses_are_the_services() -> None:
     """Each that an error turns into is in the table, and none that an event isn't answered."""
     told = readme_statuses()
     assert {int(status) for _, status in STATUSES} <= told.keys()
-    assert told.keys() - {200} <= EVENT_PROBLEMS.keys()
+    assert told.keys() - {200, 202} <= EVENT_PROBLEMS.keys()
     assert EVENT_PROBLEMS.keys() <= told.keys()
 
 
