@@ -14,11 +14,12 @@ from orchestrator.settings import Settings
 
 @attrs.frozen(kw_only=True)
 class Finding:
-    """One end: what is used, and why it can't be (`trouble` None: it can)."""
+    """One end: what is used, why it can't be (`trouble` None: it can), what is odd about it."""
 
     name: str
     uses: str
     trouble: str | None = None
+    warning: str | None = None
     permissions: tuple[Permission, ...] = ()
 
 
@@ -46,15 +47,16 @@ class Checkup:
         """For a person."""
         lines = []
         for finding in self.findings:
-            lines.append(
-                f"{'ok  ' if finding.trouble is None else 'FAIL'} {finding.name:<22} {finding.uses}"
-            )
-            if finding.trouble is not None:
-                lines.append(f"     {finding.trouble}")
+            mark = "FAIL" if finding.trouble else "warn" if finding.warning else "ok  "
+            lines.append(f"{mark} {finding.name:<22} {finding.uses}")
+            lines += [f"     {said}" for said in (finding.trouble, finding.warning) if said]
         return "\n".join(lines)
 
     def as_json(self) -> dict[str, Any]:
-        findings = [{"name": f.name, "uses": f.uses, "trouble": f.trouble} for f in self.findings]
+        findings = [
+            {"name": f.name, "uses": f.uses, "trouble": f.trouble, "warning": f.warning}
+            for f in self.findings
+        ]
         return {"healthy": self.healthy, "findings": findings, "policy": self.policy}
 
 
@@ -107,7 +109,7 @@ def _callback(settings: Settings) -> Finding:
     return Finding(
         name="callback",
         uses=f"{where}, after the {callback.after}",
-        trouble=settings.callback_trouble,
+        warning=settings.callback_trouble,
     )
 
 

@@ -254,17 +254,19 @@ async def test_an_outcome_of_another_kind_ends_nothing(either: Client, event_typ
     assert (after["state"], after["operation"]) == (before["state"], before["operation"])
 
 
+@pytest.mark.parametrize("names_operation", [True, False])
 async def test_an_outcome_that_names_another_build_ends_nothing(
-    either: Client, codebuild: CodeBuildStandIn
+    either: Client, codebuild: CodeBuildStandIn, names_operation: bool
 ) -> None:
-    """Only the build of the operation itself reports on it."""
+    """Only the build of the operation itself reports on it, whatever operation another names."""
     await read_success(await send(either, PROVISION, "request"))
+    operation_id = (await read_tenant(either))["operation"]["operationId"]
+    named = {"operationId": operation_id} if names_operation else {}
     own = only_build(codebuild).id
     # Whoever asked about it on the stranger's word would learn that it is over.
     codebuild.finish(own, "SUCCEEDED")
-    stranger = await send(
-        either, f"{PROVISION}_FAILURE", "1", CODEBUILD_BUILD_ID="standard-tenant:other"
-    )
+    named["CODEBUILD_BUILD_ID"] = "standard-tenant:other"
+    stranger = await send(either, f"{PROVISION}_FAILURE", "1", **named)
     run = await read_run(either, await read_success(stranger))
     assert (run["status"], run["note"]) == ("succeeded", "It ends no operation of this tenant.")
     assert await state_of(either) == "provisioning"

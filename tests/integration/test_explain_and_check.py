@@ -26,6 +26,7 @@ from orchestrator.settings import (
     ApiKey,
     Auth,
     Aws,
+    Callback,
     Events,
     LedgerSettings,
     Log,
@@ -395,3 +396,14 @@ async def test_the_command_says_what_fails(watched: Watched) -> None:
     assert re.search(r"^ok +tiers .*plans", out, re.MULTILINE)
     assert json.loads(out[out.index("{") :])["Statement"]
     assert watched.aws.codebuild.builds == {}
+
+
+async def test_a_callback_that_would_never_be_made_is_a_warning(
+    settings: Settings, codebuild: CodeBuildStandIn
+) -> None:
+    """Success is told after a deployment, and without a bus none follows: odd, but no failure."""
+    callback = Callback(url="https://control.example/webhook")
+    checkup = await check_setup(attrs.evolve(settings, callback=callback))
+    assert checkup.healthy
+    assert "warn callback" in checkup.as_text()
+    assert "Set events.bus" in checkup.as_text()
