@@ -23,6 +23,7 @@ from orchestrator.settings import Settings, child_environment
 _START_TIMEOUT_S = 30.0
 _STOP_TIMEOUT_S = 30.0
 _POLL_S = 0.05
+_QUEUE = "orchestrator-events"
 
 
 class ServiceDidNotStartError(Exception):
@@ -51,7 +52,15 @@ async def run_dev(
             config=config, port=port or settings.http.port, environment=aws.environment()
         ) as service,
     ):
-        echo(_WHERE_TO_LOOK.format(service=service.url, aws=aws.endpoint_url, tiers=_tier_names()))
+        where = _WHERE_TO_LOOK.format(
+            service=service.url,
+            aws=aws.endpoint_url,
+            queue=aws.queue_url(_QUEUE),
+            tiers=_tier_names(),
+            variables=" ".join(f"{name}={value}" for name, value in aws.environment().items()),
+            config=config,
+        )
+        echo(where)
         waiting = [
             asyncio.create_task(stopped.wait()),
             asyncio.create_task(service.process.wait()),
@@ -63,13 +72,14 @@ async def run_dev(
 
 @asynccontextmanager
 async def open_prepared_aws(settings: Settings) -> AsyncIterator[EmbeddedAWS]:
-    """An embedded AWS with the settings' tables and bus, sample tiers and their projects."""
+    """An embedded AWS with the settings' tables and bus, a queue, sample tiers, their projects."""
     async with open_embedded_aws() as aws:
         await aws.prepare(
             tier_table=settings.tiers.table,
             tiers=SAMPLE_TIERS,
             tables=[table_schema(settings.ledger.table)],
             bus=settings.events.bus,
+            queue=_QUEUE,
             projects=[
                 str(name)
                 for tier in SAMPLE_TIERS
@@ -152,10 +162,15 @@ _WHERE_TO_LOOK = """
   Read, try   {service}/docs
   AWS         {aws} (DynamoDB, EventBridge, SQS; CodeBuild beside it)
   Tiers       {tiers}
+  Queue       {queue}
 
   Send an event from another terminal:
     echo '{{"tenant": {{"id": "t-1"}}, "planConfig": {{"tier": "BASIC"}}}}' \\
       | orchestrator send TENANT_PROVISIONING --url {service}
+
+  Or take events off the queue there:
+    {variables} \\
+      ORCHESTRATOR_INTAKE__QUEUE_URL={queue} orchestrator worker --config {config} --port 0
 
   Ctrl-C stops it.
 """

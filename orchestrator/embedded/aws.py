@@ -83,9 +83,10 @@ class EmbeddedAWS:
         tables: Iterable[Mapping[str, Any]] = (),
         bus: str | None,
         projects: Iterable[str],
+        queue: str | None = None,
     ) -> None:
         """Make the tier table with its items, other `tables` by the parameters of their
-        CreateTable, the event bus if one is named, and the projects."""
+        CreateTable, the event bus and the queue if they are named, and the projects."""
         for project in projects:
             self.codebuild.add_project(project)
         session = aioboto3.Session(_KEY, _KEY, region_name=REGION)
@@ -103,6 +104,13 @@ class EmbeddedAWS:
         if bus and bus != "default":  # every account has the default bus
             async with session.client("events", endpoint_url=self.endpoint_url) as events:
                 await events.create_event_bus(Name=bus)
+        if queue:
+            async with session.client("sqs", endpoint_url=self.endpoint_url) as sqs:
+                await sqs.create_queue(QueueName=queue)
+
+    def queue_url(self, queue: str) -> str:
+        """Where a queue that was made is reached."""
+        return f"{self.endpoint_url}/123456789012/{queue}"
 
 
 @attrs.frozen
