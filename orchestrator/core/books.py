@@ -64,14 +64,18 @@ class Books:
             EventTooLarge: the ledger can't keep it.
             TemporaryError: the ledger can't be reached.
         """
-        limit = self.ledger.max_payload_bytes
-        if limit is not None and len(request.payload.data) > limit:
-            raise EventTooLarge(len(request.payload.data), limit)
+        self.check_size(request.payload)
         view = View(self.clock.now(), guessed_absent=request.likely_absent)
         outcome = await self.carry_out(view, lambda view: claim(view, request, self.terms))
         if isinstance(outcome, answers.Claimed):
             return Attempt(self, view, outcome.run, stop_reason=outcome.stop_reason)
         return outcome
+
+    def check_size(self, payload: PayloadRecord) -> None:
+        """Raises EventTooLarge if the ledger can't keep the payload."""
+        limit = self.ledger.max_payload_bytes
+        if limit is not None and len(payload.data) > limit:
+            raise EventTooLarge(len(payload.data), limit)
 
     async def adopt(
         self, *, operation_id: str, number: int, job: Job, run_id: str | None = None

@@ -14,7 +14,7 @@ from orchestrator.core.answers import BodyDiffers, Duplicate
 from orchestrator.core.conditions import Terms, is_new_event
 from orchestrator.core.dispatch import Handled, Orchestrator, delivery
 from orchestrator.core.envelopes import Body, parse_event
-from orchestrator.core.errors import EventKeyReused, EventTooLarge, InvalidPayload, RunNotFound
+from orchestrator.core.errors import EventKeyReused, InvalidPayload, RunNotFound
 from orchestrator.core.events import BUILD_STATE_CHANGE, RECONCILE, Event, digest
 from orchestrator.core.lifecycle import ENDS
 from orchestrator.core.messages import QueuedEvent, QueuedReplay, pack_message
@@ -64,12 +64,12 @@ class Enqueuer:
         )
         if event.type in (RECONCILE, BUILD_STATE_CHANGE) or not self._can_be_handled(event):
             return await self.orchestrator.handle_event(event_type, body)
-        accepted = attrs.evolve(how, event_id=event.id, received_at=now)
-        if event.identified_by_content:
-            accepted = attrs.evolve(accepted, event_id=how.event_id)
+        event_id = how.event_id if event.identified_by_content else event.id
+        accepted = attrs.evolve(how, event_id=event_id, received_at=now)
         # As it will be kept: of a build's own report no secret is.
         shown = rewritten(event, services.secrets.leave_out) if event.type in ENDS else event
-        payload = self._payload(shown)
+        payload = pack_event(shown)
+        services.books.check_size(payload)
         await self.inbox.send(
             text=pack_message(
                 QueuedEvent(event_type=event.type, body=event.raw, delivery=accepted)
@@ -117,13 +117,6 @@ class Enqueuer:
         except InvalidPayload:
             return False
         return True
-
-    def _payload(self, event: Event[Body]) -> PayloadRecord:
-        payload = pack_event(event)
-        limit = self.orchestrator.services.books.ledger.max_payload_bytes
-        if limit is not None and len(payload.data) > limit:
-            raise EventTooLarge(len(payload.data), limit)
-        return payload
 
 
 def _group(event: Event[Any]) -> str:

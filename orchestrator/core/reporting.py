@@ -14,11 +14,11 @@ from orchestrator.core.books import Books
 from orchestrator.core.errors import TemporaryError
 from orchestrator.core.lifecycle import Kind
 from orchestrator.core.operations import Posted, Posting, begin_report, end_report
+from orchestrator.core.pauses import doubling_pause_s
 from orchestrator.core.ports import Webhook
 from orchestrator.core.signing import build_request, signable_text
 
 _FIRST_PAUSE_S = 5.0
-_LONGEST_PAUSE_S = 300.0
 
 log = structlog.get_logger("orchestrator.reporting")
 
@@ -135,5 +135,5 @@ def _again(posting: Posting, reason: str, *, may_have_arrived: bool) -> Posted:
         is_done=False,
         is_trouble=True,
         may_have_arrived=may_have_arrived,
-        pause_s=min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** min(posting.tries - 1, 10)),
+        pause_s=doubling_pause_s(_FIRST_PAUSE_S, posting.tries - 1),
     )

@@ -12,14 +12,12 @@ from orchestrator.core.errors import HandlerFailed, PermanentError, TemporaryErr
 from orchestrator.core.events import OWN_SOURCE, TENANT_CLEAN_UP, Event
 from orchestrator.core.lifecycle import Ending, Kind, outcome_type
 from orchestrator.core.parcels import pack_event
+from orchestrator.core.pauses import doubling_pause_s
 from orchestrator.core.payloads import read_object, read_reason, read_tier
 from orchestrator.core.records import Failure, RunStatus, shorten
 from orchestrator.core.run import OwnEnding, Run
 from orchestrator.core.settlements import FollowUp, Settlement
 from orchestrator.core.variables import START_KEY
-
-#: Pauses double from the error's first one up to this.
-_LONGEST_PAUSE_S = 300.0
 
 log = structlog.get_logger("orchestrator.attempts")
 
@@ -54,7 +52,7 @@ def judge(
     if isinstance(error, TemporaryError):
         error.run_id = run.run_id
         if error.retry_after_s is None:
-            error.retry_after_s = _pause_s(error.first_pause_s, attempt.run.waits)
+            error.retry_after_s = doubling_pause_s(error.first_pause_s, attempt.run.waits)
         return _retry(common, error.retry_after_s), error
     told: BaseException = error
     if isinstance(error, PermanentError):
@@ -66,7 +64,7 @@ def judge(
     if is_final(error, attempt, max_attempts):
         failed = attrs.evolve(common, status=RunStatus.FAILED, lets_go=opens is not None)
         return failed, told
-    return _retry(common, _pause_s(TemporaryError.first_pause_s, attempt.run.bugs)), told
+    return _retry(common, doubling_pause_s(TemporaryError.first_pause_s, attempt.run.bugs)), told
 
 
 def _done(
@@ -159,11 +157,6 @@ def _own_outcome(
 
 def _retry(settlement: Settlement, pause_s: float) -> Settlement:
     return attrs.evolve(settlement, status=RunStatus.RETRY, pause_s=pause_s)
-
-
-def _pause_s(first_s: float, earlier: int) -> float:
-    """The pause after so many earlier ones."""
-    return float(min(_LONGEST_PAUSE_S, first_s * 2 ** min(earlier, 10)))
 
 
 def _failure(error: BaseException) -> Failure:

@@ -4,7 +4,7 @@ What each answer means to EventBridge stands in `problems.py`. The route rejects
 type: whether one is supported is for the orchestrator to say.
 """
 
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 import attrs
@@ -12,11 +12,13 @@ from aiohttp import web
 
 from orchestrator.core.dispatch import Handled, delivery
 from orchestrator.core.envelopes import Delivery, read_event_type, structured_cloudevent
-from orchestrator.intake.keys import INTAKE, MAX_BODY_BYTES, WORKLOAD
+from orchestrator.intake.keys import INTAKE, MAX_BODY_BYTES, WIRE, WORKLOAD
 from orchestrator.intake.links import link
 from orchestrator.intake.openapi import Answer, documented
 from orchestrator.intake.problems import EVENT_PROBLEMS
 from orchestrator.wire import decode_json
+
+Model = TypeVar("Model")
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
 _CLOUDEVENT_PREFIX = "ce-"
@@ -125,6 +127,15 @@ def _check_media_type(request: web.Request) -> None:
             text=f"The body is {media_type}: send JSON with the header "
             "Content-Type: application/json."
         )
+
+
+async def read_optional(request: web.Request, model: type[Model]) -> Model:
+    """The body as a `model`, all of which is optional: no body is an empty one."""
+    text = await read_body(request)
+    structured: Model = request.app[WIRE].structure(
+        decode_json(text) if text.strip() else {}, model
+    )
+    return structured
 
 
 async def read_body(request: web.Request) -> bytes:

@@ -10,12 +10,11 @@ from aiohttp import web
 
 from orchestrator.core.errors import PayloadMismatch, RunNotFound
 from orchestrator.core.records import Job, RunRecord, RunStatus
-from orchestrator.intake.events_api import EVENT_ANSWERS, read_body, success
+from orchestrator.intake.events_api import EVENT_ANSWERS, read_optional, success
 from orchestrator.intake.keys import BOOKS, REPLAY, WIRE, WORKLOAD
 from orchestrator.intake.openapi import Answer, documented
 from orchestrator.intake.problems import BAD_QUERY, NOT_FOUND, REFUSED
 from orchestrator.intake.queries import page_limit, query_parameters, read_page, read_query
-from orchestrator.wire import decode_json
 
 routes = web.RouteTableDef()
 
@@ -128,10 +127,7 @@ class ReplayRequest:
 )
 async def replay_run(request: web.Request) -> web.Response:
     run_id = request.match_info["runId"]
-    text = await read_body(request)
-    asked: ReplayRequest = request.app[WIRE].structure(
-        decode_json(text) if text.strip() else {}, ReplayRequest
-    )
+    asked = await read_optional(request, ReplayRequest)
     work = request.app[REPLAY](run_id, force=asked.force)
     try:
         outcome = await request.app[WORKLOAD].handle(work)

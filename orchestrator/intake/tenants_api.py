@@ -15,13 +15,12 @@ from orchestrator.core.records import (
     RunStatus,
     TenantRecord,
 )
-from orchestrator.intake.events_api import EVENT_ANSWERS, Success, read_body
+from orchestrator.intake.events_api import EVENT_ANSWERS, Success, read_optional
 from orchestrator.intake.keys import BOOKS, OWN_ORCHESTRATOR, WIRE, WORKLOAD
 from orchestrator.intake.links import link
 from orchestrator.intake.openapi import Answer, documented
 from orchestrator.intake.problems import BAD_QUERY, NOT_FOUND, REFUSED
 from orchestrator.intake.queries import page_limit, query_parameters, read_page, read_query
-from orchestrator.wire import decode_json
 
 routes = web.RouteTableDef()
 
@@ -167,10 +166,7 @@ async def get_tenant(request: web.Request) -> web.Response:
 )
 async def cancel_operation(request: web.Request) -> web.Response:
     tenant_id = request.match_info["tenantId"]
-    text = await read_body(request)
-    asked: CancelRequest = request.app[WIRE].structure(
-        decode_json(text) if text.strip() else {}, CancelRequest
-    )
+    asked = await read_optional(request, CancelRequest)
     work = request.app[OWN_ORCHESTRATOR].cancel(tenant_id, reason=asked.reason)
     try:
         has_ended = await request.app[WORKLOAD].handle(work)
