@@ -52,7 +52,7 @@ from orchestrator.core.reporting import CallbackTerms
 from orchestrator.core.run import Services
 from orchestrator.core.secrets import Redactor
 from orchestrator.core.sweep import swept_regularly
-from orchestrator.intake import docs_api, events_api, runs_api, status_api, tenants_api
+from orchestrator.intake import docs_api, events_api, metrics, runs_api, status_api, tenants_api
 from orchestrator.intake.auth import api_key_scheme, require_api_key
 from orchestrator.intake.keys import (
     BOOKS,
@@ -69,6 +69,7 @@ from orchestrator.intake.keys import (
     WORKLOAD,
     Check,
 )
+from orchestrator.intake.metrics import METRICS, QueueMetrics
 from orchestrator.intake.problems import answer_problems
 from orchestrator.intake.queue import MESSAGES, MessageHandler, QueueWorker
 from orchestrator.intake.workload import Workload
@@ -198,7 +199,8 @@ def create_worker_app(
     if settings.intake.queue_url is None:
         raise SettingsError("A worker needs a queue: set intake.queue_url.")
     app = web.Application(middlewares=[answer_problems])
-    app.add_routes(status_api.health_routes)
+    app.add_routes([*status_api.health_routes, *metrics.routes])
+    app[METRICS] = metrics.build_registry()
 
     async def keep_working(app: web.Application) -> AsyncIterator[None]:
         async with open_parts(chosen) as opened:
@@ -209,6 +211,7 @@ def create_worker_app(
                 chosen.clock,
                 is_ready=opened.own.services.books.ledger.check,
                 concurrency=settings.intake.concurrency,
+                metrics=QueueMetrics.of(app[METRICS]),
             )
             app[DRAINS] = worker
             app[CHECKS] = {"draining": worker.check, **opened.checks}

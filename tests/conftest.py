@@ -12,6 +12,7 @@ from orchestrator.embedded import CodeBuildStandIn, EmbeddedAWS, open_codebuild
 from orchestrator.settings import Aws, Intake, LedgerSettings, Operations, Tiers
 from orchestrator.testing import ManualClock
 from tests.dynamodb_local.fixtures import dynamodb_local as dynamodb_local
+from tests.ministack.fixtures import ministack as ministack
 
 #: The stand-in that the service's builds run on.
 CODEBUILD = web.AppKey("codebuild", CodeBuildStandIn)

@@ -17,6 +17,7 @@ from orchestrator.core.dispatch import EventOrchestrator, Orchestrator, delivery
 from orchestrator.core.errors import OrchestratorError, TemporaryError
 from orchestrator.core.messages import QueuedReplay, read_message
 from orchestrator.core.ports import Clock, Inbox, Message
+from orchestrator.intake.metrics import QueueMetrics
 from orchestrator.intake.problems import stays_in_queue
 
 _POLL_S = 20.0
@@ -107,6 +108,7 @@ class QueueWorker:
         *,
         is_ready: Callable[[], Awaitable[None]],
         concurrency: int,
+        metrics: QueueMetrics,
     ) -> None:
         """`is_ready` raises TemporaryError while the ledger can't be reached: messages that are
         received in vain would only be counted."""
@@ -116,6 +118,7 @@ class QueueWorker:
         self._is_ready = is_ready
         self._slots = asyncio.Semaphore(concurrency)
         self._concurrency = concurrency
+        self._metrics = metrics
         self._tasks: set[asyncio.Task[None]] = set()
         self._draining = asyncio.Event()
         self._must_check = False
@@ -130,11 +133,13 @@ class QueueWorker:
                     self._must_check = False
                 messages = await self._receive()
             except TemporaryError as error:
+                self._metrics.failed_polls.inc()
                 log.warning("nothing is taken off the queue", reason=str(error), pause_s=pause_s)
                 await self._unless_draining(self._clock.sleep(pause_s))
                 pause_s = min(_LONGEST_PAUSE_S, 2 * pause_s)
                 continue
             except Exception as error:
+                self._metrics.failed_polls.inc()
                 log.error("the queue can't be read", exc_info=error)
                 await self._unless_draining(self._clock.sleep(pause_s))
                 continue
@@ -189,15 +194,21 @@ class QueueWorker:
             ending.cancel()
 
     async def _process(self, message: Message) -> None:
-        async with self._hidden(message):
-            is_done = await self._handle(message)
+        received_at = self._clock.now()
+        with self._metrics.in_hand.track_inprogress():
+            async with self._hidden(message):
+                is_done = await self._handle(message)
+        self._metrics.seconds.observe((self._clock.now() - received_at).total_seconds())
+        if not is_done:
+            self._metrics.kept.inc()
+            self._must_check = True
+            return
+        self._metrics.handled.inc()
         try:
-            if is_done:
-                await self._inbox.delete(message)
-            else:
-                self._must_check = True
-        except TemporaryError as error:
+            await self._inbox.delete(message)
+        except OrchestratorError as error:
             # It comes again, and is found handled.
+            self._metrics.not_deleted.inc()
             log.warning("message not deleted", message_id=message.id, reason=str(error))
 
     @asynccontextmanager

@@ -11,6 +11,7 @@ import attrs
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
+from prometheus_client.parser import text_string_to_metric_families
 
 from orchestrator import (
     Event,
@@ -59,12 +60,23 @@ class DownLedger(InMemoryLedger):
             raise TemporaryError("no ledger")
 
 
+class BusyInbox(InMemoryInbox):
+    """Has no time for deletions when it is told so."""
+
+    is_busy = False
+
+    async def delete(self, message: Message) -> None:
+        if self.is_busy:
+            raise TemporaryError("no time")
+        await super().delete(message)
+
+
 @attrs.define
 class Desk:
     """A service in queue mode, and workers that come when they are called."""
 
     service: Client
-    inbox: InMemoryInbox
+    inbox: BusyInbox
     ledger: DownLedger
     clock: ManualClock
     settings: Settings
@@ -107,7 +119,7 @@ def start_desk(
     async def start(registry: HandlerRegistry | None = None) -> Desk:
         intake = Intake(mode="queue", queue_url=URL, deadline_s=60)
         queued = attrs.evolve(settings, intake=intake)
-        inbox, ledger = InMemoryInbox(clock, in_groups=in_groups), DownLedger()
+        inbox, ledger = BusyInbox(clock, in_groups=in_groups), DownLedger()
         extension = Extension(registry=registry or HandlerRegistry())
         service = await start_service(queued, extension=extension, inbox=inbox, ledger=ledger)
         return Desk(service, inbox, ledger, clock, queued, extension)
@@ -308,6 +320,51 @@ async def test_one_bad_message_stops_nothing(
     await accepted(desk, provisioning_event())
     async with desk.worker():
         await until(lambda: len(codebuild.builds) == 1 and len(desk.inbox) == 5)
+    assert only_build(codebuild)
+
+
+async def metrics_of(worker: Worker) -> dict[str, float]:
+    """What a worker counts, by the names after `orchestrator_queue_`."""
+    answer = await worker.get("/metrics")
+    assert answer.content_type == "text/plain"
+    families = text_string_to_metric_families(await answer.text())
+    samples = [sample for family in families for sample in family.samples]
+    return {one.name.removeprefix("orchestrator_queue_"): one.value for one in samples}
+
+
+async def test_a_worker_counts_what_it_does(
+    start_desk: StartDesk, codebuild: CodeBuildStandIn
+) -> None:
+    """Handled, kept, in hand, for how long: Prometheus may ask for it."""
+    desk = await start_desk()
+    await accepted(desk, provisioning_event())
+    async with desk.worker() as worker:
+        await until(lambda: len(codebuild.builds) == 1 and len(desk.inbox) == 0)
+        await desk.inbox.send(text="nonsense", group="g", deduplication_id="n")
+        async with asyncio.timeout(30):
+            while (counted := await metrics_of(worker))["messages_kept_total"] == 0:
+                pass
+    assert counted["messages_handled_total"] == 1
+    assert counted["messages_not_deleted_total"] == 0
+    assert counted["messages_in_hand"] == 0
+    assert counted["message_seconds_count"] == 2
+
+
+async def test_a_message_that_can_not_be_deleted_comes_again(
+    start_desk: StartDesk, codebuild: CodeBuildStandIn, clock: ManualClock
+) -> None:
+    """And is found handled: one build."""
+    desk = await start_desk()
+    await accepted(desk, provisioning_event())
+    desk.inbox.is_busy = True
+    async with desk.worker() as worker:
+        async with asyncio.timeout(30):
+            while (await metrics_of(worker))["messages_not_deleted_total"] == 0:
+                pass
+        desk.inbox.is_busy = False
+        clock.turn(desk.inbox.visibility_s + 1)
+        await until(lambda: len(desk.inbox) == 0)
+        assert (await metrics_of(worker))["messages_handled_total"] == 2
     assert only_build(codebuild)
 
 
@@ -521,4 +578,4 @@ def test_a_web_app_is_what_a_worker_is() -> None:
     app = create_worker_app(settings, ledger=InMemoryLedger())
     assert isinstance(app, web.Application)
     paths = {route.resource.canonical for route in app.router.routes() if route.resource}
-    assert paths == {"/healthz", "/readyz"}
+    assert paths == {"/healthz", "/readyz", "/metrics"}

@@ -392,15 +392,15 @@ class World:
 
 
 @asynccontextmanager
-async def open_world(directory: Path, *, dynamodb_url: str | None = None) -> AsyncIterator[World]:
+async def open_world(directory: Path, *, aws_url: str | None = None) -> AsyncIterator[World]:
     """An AWS with the sample tiers, their projects and an empty ledger; no process yet.
 
-    `dynamodb_url` leads to an empty DynamoDB other than moto's.
+    `aws_url` leads to an empty AWS other than moto's.
     """
     clock = BuildClock()
     async with AsyncExitStack() as stack:
         aws = await stack.enter_async_context(open_embedded_aws(clock=clock))
-        aws = attrs.evolve(aws, endpoint_url=dynamodb_url or aws.endpoint_url)
+        aws = attrs.evolve(aws, endpoint_url=aws_url or aws.endpoint_url)
         await aws.prepare(
             tier_table=TIER_TABLE,
             tiers=SAMPLE_TIERS,

@@ -1,8 +1,7 @@
 """EventBridge for real: PutEvents on a bus leads through rules into the service and the worker."""
 
 import json
-import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -18,24 +17,11 @@ from orchestrator.embedded import CodeBuildStandIn
 from orchestrator.settings import ApiKey, Auth, Intake
 from orchestrator.testing import provisioning_event
 from tests.acceptance.answers import only_build, variables
-from tests.dynamodb_local.fixtures import REQUIRE_ALL
 from tests.integration.processes import until
-from tests.ministack.server import MissingTool, running_ministack
 
 KEY = "key-1"
 SOURCE = "TenantManagementService"
 ROLE = "arn:aws:iam::000000000000:role/eventbridge"
-
-
-@pytest.fixture(scope="module")
-def ministack() -> Iterator[str]:
-    try:
-        with running_ministack() as url:
-            yield url
-    except MissingTool as missing:
-        if os.environ.get(REQUIRE_ALL) == "1":
-            pytest.fail(str(missing), pytrace=False)
-        pytest.skip(str(missing))
 
 
 @attrs.frozen

@@ -63,7 +63,7 @@ class Sending:
 async def world(tmp_path: Path, dynamodb_local: str) -> AsyncIterator[World]:
     async with (
         open_proxy(dynamodb_local) as proxy,
-        open_world(tmp_path, dynamodb_url=proxy.url) as opened,
+        open_world(tmp_path, aws_url=proxy.url) as opened,
     ):
         faults = (conflict(), Fault.answer_lost())
         proxy.inject_at_random("TransactWriteItems", FAULTS, *faults, seed=1)
