@@ -5,6 +5,7 @@ does. At the end each event is handled, a duplicate, or a failed run with a perm
 """
 
 import asyncio
+import math
 import os
 import random
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
@@ -82,25 +83,35 @@ class World:
         self.clock, self.chance = clock, random.Random(seed)  # noqa: S311
         self.ledger, self.builder = InMemoryLedger(), ForgetfulBuilder(clock)
         self.ends: dict[str, datetime] = {}
+        self.seen = 0
+        self.now = clock.now()
         self.until = {"ledger": clock.now(), "builder": clock.now(), "tiers": clock.now()}
 
     def check(self, what: str) -> None:
         if self.clock.now() < self.until[what]:
             raise TemporaryError(f"{what} is out of order", nothing_done=True)
 
-    async def go_on(self, now: datetime) -> None:
+    def happens(self, *, every_s: float) -> bool:
+        """Something that befalls the world so often on average, since the clock was turned."""
+        elapsed_s = (self.clock.now() - self.now).total_seconds()
+        return self.chance.random() > math.exp(-elapsed_s / every_s)
+
+    async def go_on(self) -> None:
         """Outages begin, and builds end: most of them well."""
-        if self.chance.random() < 0.02:
+        now = self.clock.now()
+        if self.happens(every_s=2400):
             lasts_s = self.chance.choice([60, 300, 1800, 7200])
             what = self.chance.choice(list(self.until))
             self.until[what] = now + timedelta(seconds=lasts_s)
-        for started in self.builder.started:
-            job_id = started.job.id
+        for started in self.builder.started[self.seen :]:
             lasts = timedelta(minutes=self.chance.uniform(5, 40))
-            if self.ends.setdefault(job_id, now + lasts) <= now:
-                is_well = self.chance.random() < 0.9
-                self.builder.finish(job_id, JobStatus.SUCCEEDED if is_well else JobStatus.FAILED)
-                self.ends[job_id] = datetime.max.replace(tzinfo=now.tzinfo)
+            self.ends[started.job.id] = now + lasts
+        self.seen = len(self.builder.started)
+        for job_id in [one for one, end in self.ends.items() if end <= now]:
+            is_well = self.chance.random() < 0.9
+            self.builder.finish(job_id, JobStatus.SUCCEEDED if is_well else JobStatus.FAILED)
+            del self.ends[job_id]
+        self.now = now
 
     async def find_tier(self, tier: str) -> Tier | None:
         self.check("tiers")
@@ -119,6 +130,9 @@ class Builder:
         self.world.check("builder")
         job = await self.world.builder.start_job(job_identifier, params, start_key=start_key)
         if self.world.chance.random() < 0.05:
+            # It went down in mid-call, for a moment or for longer than it remembers a start key.
+            down = timedelta(seconds=self.world.chance.choice([0, 600]))
+            self.world.until["builder"] = self.world.clock.now() + down
             raise TemporaryError("the answer was lost")
         return job
 
@@ -249,9 +263,9 @@ async def test_nothing_is_lost_and_nothing_is_doubled(
 
     async def meanwhile(now: datetime) -> None:
         nonlocal swept_at
-        await world.go_on(now)
-        if world.chance.random() < 0.03:
+        if world.happens(every_s=1800):
             await replicas.crash_one()
+        await world.go_on()
         if now - swept_at >= timedelta(minutes=1):
             swept_at = now
             await replicas.sweep()
@@ -272,7 +286,7 @@ async def test_nothing_is_lost_and_nothing_is_doubled(
     world.until = dict.fromkeys(world.until, clock.now())
     for _ in range(60):
         clock.turn(301)
-        await world.go_on(clock.now())
+        await world.go_on()
         world.until = dict.fromkeys(world.until, clock.now())
         await replicas.sweep()
 
