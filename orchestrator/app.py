@@ -269,7 +269,9 @@ async def open_services(parts: Parts) -> AsyncIterator[Services]:
             look_after_s=settings.operations.reconcile_every_s,
             deadline_s=settings.operations.deadline_s,
         )
-        ledger = parts.ledger or _ledger(settings, aws, parts.clock)
+        ledger = parts.ledger
+        if ledger is None:
+            ledger = _ledger(settings, aws, parts.clock)
         yield Services(
             books=Books(ledger=ledger, clock=parts.clock, terms=terms),
             tiers=_tiers(settings, extension, aws, parts.clock),

@@ -47,6 +47,7 @@ class Explanation:
     tier: str | None = None
     builder: str | None = None
     job_identifier: str | None = None
+    options: Mapping[str, Any] = attrs.field(factory=dict)
     variables: Mapping[str, Any] = attrs.field(factory=dict)
     trouble: str | None = None
 
@@ -70,6 +71,7 @@ class Explanation:
             "job": self.job_identifier,
         }
         lines = [f"{name:<9} {value or '-'}" for name, value in rows.items()]
+        lines += [f"  codebuild.{name} = {value}" for name, value in sorted(self.options.items())]
         lines += [f"  {name} = {value}" for name, value in sorted(self.variables.items())]
         if self.trouble:
             lines.append(f"trouble   {self.trouble}")
@@ -115,6 +117,7 @@ async def explain_event(settings: Settings, event_type: str | None, text: bytes)
         explained,
         builder=plan.builder or parts.settings.builders.default,
         job_identifier=plan.job_identifier,
+        options=plan.options,
         variables=redactor.redact(plan.variables),
     )
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.adapters.aws import aws_errors
 from orchestrator.core.builds import describe_build
+from orchestrator.core.errors import PermanentError
 from orchestrator.core.javascript import to_text
 from orchestrator.core.jobs import JobReport
 from orchestrator.core.ports import Permission
@@ -19,11 +20,31 @@ _BATCH_LIMIT = 100
 _REFERENCE_TYPES = frozenset({"SECRETS_MANAGER", "PARAMETER_STORE"})
 
 
+#: How a build is run: the option, StartBuild's parameter for it (API reference), its type.
+_OPTIONS: Mapping[str, tuple[str, type]] = {
+    "buildspec": ("buildspecOverride", str),
+    "computeType": ("computeTypeOverride", str),
+    "environmentType": ("environmentTypeOverride", str),
+    "image": ("imageOverride", str),
+    "serviceRole": ("serviceRoleOverride", str),
+    "sourceVersion": ("sourceVersion", str),
+    "timeoutInMinutes": ("timeoutInMinutesOverride", int),
+}
+
+
 class CodeBuildBuilder:
-    def __init__(self, client: Callable[[], Awaitable["CodeBuildClient"]], *, name: str) -> None:
-        """`client` gives the client that the app keeps open."""
+    def __init__(
+        self,
+        client: Callable[[], Awaitable["CodeBuildClient"]],
+        *,
+        name: str,
+        overrides: Mapping[str, Any] = {},
+    ) -> None:
+        """`client` gives the client that the app keeps open; `overrides` are parameters of each
+        StartBuild."""
         self._client = client
         self._name = name
+        self._overrides = overrides
         self.description = "CodeBuild"
         self.permissions = (
             Permission(
@@ -37,6 +58,10 @@ class CodeBuildBuilder:
             # It has no resources to narrow it to (Service authorization reference, CodeBuild).
             Permission(("codebuild:ListBuilds",), "*"),
         )
+
+    def configured(self, options: Mapping[str, Any]) -> "CodeBuildBuilder":
+        overrides = dict(_override(name, value) for name, value in sorted(options.items()))
+        return CodeBuildBuilder(self._client, name=self._name, overrides=overrides)
 
     async def check(self) -> None:
         client = await self._client()
@@ -63,6 +88,7 @@ class CodeBuildBuilder:
                 idempotencyToken=start_key,
                 # One start is one build: CodeBuild must not start it again by itself.
                 autoRetryLimitOverride=0,
+                **self._overrides,
             )
         return describe_build(answer["build"], builder=self._name).job
 
@@ -116,6 +142,18 @@ class CodeBuildBuilder:
             for build in answer["builds"]:
                 found[build["id"]] = describe_build(build, builder=self._name)
         return found
+
+
+def _override(name: str, value: Any) -> tuple[str, Any]:
+    known = _OPTIONS.get(name)
+    if known is None:
+        listed = ", ".join(_OPTIONS)
+        raise PermanentError(f"codebuild.{name} is no option of a tier; there is {listed}.")
+    parameter, kind = known
+    if not isinstance(value, kind) or isinstance(value, bool):
+        said = "a whole number" if kind is int else "text"
+        raise PermanentError(f"codebuild.{name} is {value!r}: it must be {said}.")
+    return parameter, value
 
 
 def environment_variables(params: Mapping[str, Any]) -> "list[EnvironmentVariableTypeDef]":

@@ -208,4 +208,6 @@ def _host(url: str) -> str | None:
 
 async def _start(event: Event[Any], run: Run, tier: Tier, attributes: Sequence[str]) -> None:
     plan = plan_job(event, tier, attributes)
-    await run.start_job(plan.job_identifier, plan.variables, builder=plan.builder)
+    await run.start_job(
+        plan.job_identifier, plan.variables, builder=plan.builder, options=plan.options
+    )

@@ -21,11 +21,12 @@ CLEAN_UP_JOB = ("cleanupJobIdentifier",)
 
 @attrs.frozen(kw_only=True)
 class JobPlan:
-    """A job to start; `builder` None is the default one."""
+    """A job to start; `builder` None is the default one, `options` are how CodeBuild runs it."""
 
     job_identifier: str
     variables: Mapping[str, Any]
     builder: str | None
+    options: Mapping[str, Any]
 
 
 async def find_tier(tier: str | None, tiers: TierCatalog) -> Tier:
@@ -69,7 +70,19 @@ def plan_job(event: Event[TenantRequest], tier: Tier, attributes: Sequence[str])
         job_identifier=named,
         variables=build_variables(tier, override),
         builder=event.payload.builder or tier.get("builder"),
+        options=_options(tier),
     )
+
+
+def _options(tier: Tier) -> Mapping[str, Any]:
+    options = tier.get("codebuild") or {}
+    if not isinstance(options, Mapping):
+        raise _tier_error(
+            "The tier's attribute codebuild must be a map, such as "
+            '{"computeType": "BUILD_GENERAL1_LARGE"}.',
+            "the tier's codebuild is no map",
+        )
+    return options
 
 
 def _tier_error(sentence: str, mismatch: str) -> PermanentError:

@@ -144,6 +144,18 @@ class StopsJobs(Protocol):
         """Have the job stopped; one that is over or gone is left alone."""
 
 
+@runtime_checkable
+class Configurable(Protocol):
+    """A builder that can be told how to run a job, besides its variables."""
+
+    def configured(self, options: Mapping[str, Any]) -> Builder:
+        """The same builder, whose starts have these options.
+
+        Raises:
+            PermanentError: there is no such option, or its value is wrong.
+        """
+
+
 class Publisher(Protocol):
     #: False: there is no bus, and publishing fails until one is configured.
     is_configured: bool

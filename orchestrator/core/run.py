@@ -219,16 +219,23 @@ class Run:
         return digest(self._attempt.run.request_key, name)
 
     async def start_job(
-        self, job_identifier: str, params: Mapping[str, Any], builder: str | None = None
+        self,
+        job_identifier: str,
+        params: Mapping[str, Any],
+        builder: str | None = None,
+        *,
+        options: Mapping[str, Any] | None = None,
     ) -> Job:
         """Start a job on a builder (None: the default one): a step that is never done twice.
 
         `params` become the job's variables, together with ORCHESTRATOR_RUN_ID (the start
-        key) and TRACEPARENT (https://www.w3.org/TR/trace-context/). The job is that of the
-        operation that the event opens, or, where it opens none, of the run itself.
+        key) and TRACEPARENT (https://www.w3.org/TR/trace-context/). `options` say how the
+        builder runs the job, for one that can be told; CodeBuild's are those of a tier's
+        `codebuild`. The job is that of the operation that the event opens, or, where it opens
+        none, of the run itself.
 
         Raises:
-            PermanentError: no such builder, or the builder refuses the job for good.
+            PermanentError: no such builder or option, or the builder refuses the job for good.
             TemporaryError: the builder can't take it now.
         """
         self._take("start_job")
@@ -241,7 +248,7 @@ class Run:
                 START_KEY: start_key,
                 "TRACEPARENT": _traceparent(start_key),
             }
-            self.found(await self.starter.start(chosen, job_identifier, variables))
+            self.found(await self.starter.start(chosen, job_identifier, variables, options or {}))
         assert self.job is not None  # noqa: S101
         return self.job
 

@@ -16,7 +16,7 @@ import structlog
 from orchestrator.core.books import Attempt
 from orchestrator.core.conditions import Terms, certain_from, is_none_certain
 from orchestrator.core.errors import OrchestratorError, PermanentError, TemporaryError
-from orchestrator.core.ports import Builder, Clock, FindsJobs, StopsJobs
+from orchestrator.core.ports import Builder, Clock, Configurable, FindsJobs, StopsJobs
 from orchestrator.core.records import Job
 
 #: A send is cut off so long before the lease ends.
@@ -42,9 +42,15 @@ class Starter:
         self._terms = terms
 
     async def start(
-        self, builder_name: str, job_identifier: str, variables: Mapping[str, Any]
+        self,
+        builder_name: str,
+        job_identifier: str,
+        variables: Mapping[str, Any],
+        options: Mapping[str, Any] = {},
     ) -> Job:
         """The job: found, where an earlier start made it, or started now.
+
+        `options` are for a builder that is `Configurable`.
 
         Raises:
             PermanentError: the builder refuses it for good, or the operation is over.
@@ -60,7 +66,7 @@ class Starter:
             if found is not None:
                 return found
         try:
-            return await self._send(builder_name, job_identifier, variables)
+            return await self._send(builder_name, job_identifier, variables, options)
         except PermanentError as error:
             memory = timedelta(seconds=_TOKEN_MEMORY_S)
             if earlier is None or earlier + memory <= self._clock.now():
@@ -113,8 +119,15 @@ class Starter:
         return None
 
     async def _send(
-        self, builder_name: str, job_identifier: str, variables: Mapping[str, Any]
+        self,
+        builder_name: str,
+        job_identifier: str,
+        variables: Mapping[str, Any],
+        options: Mapping[str, Any],
     ) -> Job:
+        builder = self._builders[builder_name]
+        if options and isinstance(builder, Configurable):
+            builder = builder.configured(options)
         attempt, now = self._attempt, self._clock.now()
         assert attempt.run.lease_until is not None  # noqa: S101 - it is ours
         remaining_s = (attempt.run.lease_until - now).total_seconds() - CUT_OFF_S
@@ -122,7 +135,7 @@ class Starter:
             raise TemporaryError("The lease is over: nothing is started any more.")
         try:
             async with asyncio.timeout(remaining_s):
-                job = await self._builders[builder_name].start_job(
+                job = await builder.start_job(
                     job_identifier, variables, start_key=attempt.start_key
                 )
         except PermanentError:
