@@ -27,6 +27,7 @@ from orchestrator.adapters.dynamodb_tiers import DynamoDBTierCatalog
 from orchestrator.adapters.eventbridge import EventBridgePublisher, NoPublisher
 from orchestrator.adapters.memory import InMemoryLedger
 from orchestrator.adapters.sqs_inbox import SQSInbox
+from orchestrator.adapters.step_functions import StepFunctionsBuilder
 from orchestrator.adapters.system import RandomIds, SystemClock
 from orchestrator.adapters.tiers import CachedTierCatalog, FunctionTierCatalog, StaticTierCatalog
 from orchestrator.core.books import Books
@@ -35,6 +36,7 @@ from orchestrator.core.conditions import Terms
 from orchestrator.core.dispatch import EventOrchestrator, Limits, Orchestrator
 from orchestrator.core.enqueueing import Enqueuer
 from orchestrator.core.events import AWS_ALIASES
+from orchestrator.core.executions import STEP_FUNCTIONS
 from orchestrator.core.extension import Extension, load_extension
 from orchestrator.core.handlers import built_in_handlers
 from orchestrator.core.lifecycle import Kind
@@ -413,10 +415,12 @@ def _tiers(settings: Settings, extension: Extension, aws: AWS, clock: Clock) -> 
 
 
 def _builders(settings: Settings, extension: Extension, aws: AWS) -> Mapping[str, Builder]:
-    builders: dict[str, Builder] = {
-        CODE_BUILD: CodeBuildBuilder(aws.codebuild, name=CODE_BUILD),
-        **extension.builders,
-    }
+    builders: dict[str, Builder] = {CODE_BUILD: CodeBuildBuilder(aws.codebuild, name=CODE_BUILD)}
+    if machines := settings.builders.step_functions.state_machines:
+        builders[STEP_FUNCTIONS] = StepFunctionsBuilder(
+            aws.step_functions, name=STEP_FUNCTIONS, state_machines=machines
+        )
+    builders |= extension.builders
     if settings.builders.default not in builders:
         raise SettingsError(
             f"The setting builders.default is {settings.builders.default!r}, which is no builder "

@@ -41,6 +41,8 @@ def _masked(value: object) -> str:
     return "***" if value else repr(value)
 
 
+_STATE_MACHINE = re.compile(r"arn:[^:]+:states:[^:]*:[^:]*:stateMachine:[^:]+(:[^:]+)?")
+
 _FINITE = attrs.validators.lt(float("inf"))
 
 
@@ -127,8 +129,22 @@ class Tiers:
 
 
 @attrs.frozen(kw_only=True)
+class StepFunctions:
+    state_machines: dict[str, str] = attrs.field(factory=dict)
+
+    def __attrs_post_init__(self) -> None:
+        for name, arn in self.state_machines.items():
+            if not _STATE_MACHINE.fullmatch(arn):
+                raise ValueError(
+                    f"builders.step_functions.state_machines: {name} is {arn!r}, which is no ARN "
+                    "of a state machine (arn:aws:states:REGION:ACCOUNT:stateMachine:NAME)"
+                )
+
+
+@attrs.frozen(kw_only=True)
 class Builders:
     default: str = "CODE_BUILD"
+    step_functions: StepFunctions = StepFunctions()
 
 
 @attrs.frozen(kw_only=True)

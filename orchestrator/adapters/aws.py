@@ -23,12 +23,23 @@ if TYPE_CHECKING:
     from types_aiobotocore_dynamodb import DynamoDBClient
     from types_aiobotocore_events import EventBridgeClient
     from types_aiobotocore_sqs import SQSClient
+    from types_aiobotocore_stepfunctions import SFNClient
 
 #: API reference, ReceiveMessage, WaitTimeSeconds.
-_LONGEST_POLL_S = 20.0
-_QUOTA_CODES = frozenset({"AccountLimitExceededException", "LimitExceededException"})
+LONGEST_POLL_S = 20.0
+_QUOTA_CODES = frozenset(
+    {"AccountLimitExceededException", "LimitExceededException", "ExecutionLimitExceeded"}
+)
+_MISSING_CODES = frozenset({"ResourceNotFoundException", "StateMachineDoesNotExist"})
 _REFUSED_FOR_GOOD = frozenset(
-    {"InvalidInputException", "ValidationException", "ParamValidationError"}
+    {
+        "InvalidArn",
+        "InvalidExecutionInput",
+        "InvalidInputException",
+        "InvalidName",
+        "ParamValidationError",
+        "ValidationException",
+    }
 )
 
 
@@ -73,9 +84,13 @@ class AWS:
         client: SQSClient = await self._open("sqs", None)
         return client
 
+    async def step_functions(self) -> "SFNClient":
+        client: SFNClient = await self._open("stepfunctions", None)
+        return client
+
     async def sqs_polling(self) -> "SQSClient":
         """A client that waits for an answer for as long as a poll of the queue may last."""
-        client: SQSClient = await self._open("sqs", None, patience_s=_LONGEST_POLL_S)
+        client: SQSClient = await self._open("sqs", None, patience_s=LONGEST_POLL_S)
         return client
 
     async def _open(self, service: str, region: str | None, *, patience_s: float = 0.0) -> Any:
@@ -140,7 +155,7 @@ def aws_errors(call: str, *, missing: str | None = None) -> Iterator[None]:
     except ClientError as error:
         code = error.response.get("Error", {}).get("Code", "")
         sentence = f"{call}: {code}: {error.response.get('Error', {}).get('Message', '')}"
-        if missing and code == "ResourceNotFoundException":
+        if missing and code in _MISSING_CODES:
             raise PermanentError(missing, errors=[PayloadMismatch("$", missing)]) from error
         if code in _REFUSED_FOR_GOOD:
             raise PermanentError(sentence) from error

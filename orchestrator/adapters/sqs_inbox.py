@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.adapters.aws import aws_errors
+from orchestrator.adapters.aws import LONGEST_POLL_S, aws_errors
 from orchestrator.core.ports import Message, Permission
 
 if TYPE_CHECKING:
@@ -11,10 +11,8 @@ if TYPE_CHECKING:
 
 Client = Callable[[], Awaitable["SQSClient"]]
 
-#: SQS gives at most so many messages at once, and waits at most so long (API reference,
-#: ReceiveMessage).
+#: SQS gives at most so many messages at once (API reference, ReceiveMessage).
 _RECEIVE_LIMIT = 10
-_LONGEST_WAIT_S = 20.0
 #: A message is hidden for at most 12 hours in all (API reference, ChangeMessageVisibility).
 _LONGEST_HIDDEN_S = 43_200.0
 
@@ -59,7 +57,7 @@ class SQSInbox:
             answer = await client.receive_message(
                 QueueUrl=self._url,
                 MaxNumberOfMessages=min(limit, _RECEIVE_LIMIT),
-                WaitTimeSeconds=round(min(wait_s, _LONGEST_WAIT_S)),
+                WaitTimeSeconds=round(min(wait_s, LONGEST_POLL_S)),
                 VisibilityTimeout=round(self.visibility_s),
                 MessageSystemAttributeNames=["ApproximateReceiveCount", "MessageGroupId"],
             )

@@ -1,11 +1,9 @@
 """CodeBuild's two ways to tell of a build: what its API answers, and its state changes.
 
-Of either only what is ours to know is taken: a state change carries the build's whole
-environment, secrets included, and none of that goes further (CodeBuild user guide, Build
-notifications input format reference; API reference, Build).
+Of either only what is ours to know is taken (CodeBuild user guide, Build notifications input
+format reference; API reference, Build).
 """
 
-import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -36,7 +34,7 @@ def describe_build(build: Mapping[str, Any], *, builder: str = CODE_BUILD) -> Jo
     )
 
 
-def read_state_change(detail: Mapping[str, Any], *, builder: str = CODE_BUILD) -> JobReport | None:
+def read_build(detail: Mapping[str, Any], *, builder: str = CODE_BUILD) -> JobReport | None:
     """The build that a "CodeBuild Build State Change" is about; None if it can't be read.
 
     There `build-id` is the build's ARN, `arn:aws:codebuild:…:build/project:uuid`.
@@ -61,24 +59,6 @@ def read_state_change(detail: Mapping[str, Any], *, builder: str = CODE_BUILD) -
         exported=_objects(about.get("exported-environment-variables")),
         phases=phases,
     )
-
-
-def without_environment(value: Any) -> Any:
-    """A state change, or an envelope around one, without the build's environment."""
-    match value:
-        case Mapping():
-            return {
-                name: without_environment(item)
-                for name, item in value.items()
-                if name != "environment-variables"
-            }
-        case list():
-            return [without_environment(item) for item in value]
-        case str() if value[:1] in ("{", "["):
-            # Details may come as JSON text; what isn't JSON holds no environment.
-            inner = read_object(value)
-            return json.dumps(without_environment(inner)) if inner else value
-    return value
 
 
 def _report(

@@ -16,7 +16,6 @@ from orchestrator.core import answers
 from orchestrator.core.answers import Why
 from orchestrator.core.attempts import Worker
 from orchestrator.core.books import Attempt
-from orchestrator.core.builds import read_state_change, without_environment
 from orchestrator.core.cancelling import cancel
 from orchestrator.core.envelopes import Body, Delivery, parse_event
 from orchestrator.core.errors import (
@@ -38,6 +37,7 @@ from orchestrator.core.reporting import Reporter
 from orchestrator.core.requests import build_request
 from orchestrator.core.run import Services
 from orchestrator.core.settlements import FollowUp
+from orchestrator.core.state_changes import read_state_change, without_environment
 from orchestrator.core.sweep import Swept, sweep
 
 #: Set by the way in. It reaches us through a user's wrapper that passes type and body alone,
@@ -196,7 +196,7 @@ class Orchestrator:
         return await self._handle(unpack_event(run, payload), why, payload=payload)
 
     async def _handle_state_change(self, event: Event[Body]) -> Handled:
-        """A build of ours that is over ends its operation; a stranger's is nobody's business here.
+        """A job of ours that is over ends its operation; a stranger's is nobody's business here.
 
         A handler of the user's gets them all, without the environment that they carry.
         """

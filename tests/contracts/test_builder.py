@@ -1,6 +1,7 @@
 """What every builder does: one suite for the port, run against each implementation."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
@@ -11,12 +12,14 @@ import attrs
 import pytest
 
 from orchestrator.adapters.codebuild import CodeBuildBuilder
+from orchestrator.adapters.step_functions import StepFunctionsBuilder
 from orchestrator.core.jobs import JobStatus
 from orchestrator.core.ports import Builder, DescribesJobs, FindsJobs, StopsJobs
 from orchestrator.core.records import Job
 from orchestrator.embedded import open_codebuild
 from orchestrator.embedded.codebuild import Outcome
 from orchestrator.testing import InMemoryBuilder
+from tests.step_functions.stand_in import open_step_functions
 
 PROJECTS = ("basic-tenant", "standard-tenant")
 LONG_KEY = "k" * 64
@@ -29,13 +32,14 @@ class FullBuilder(Builder, FindsJobs, DescribesJobs, StopsJobs, Protocol):
 @attrs.frozen
 class Bench:
     """A builder, its name, the way to see what it started (job id -> project, variables), and
-    the ways to end a job and to have it never have been."""
+    the ways to end a job and to have it never have been, and the ends that it knows."""
 
     builder: FullBuilder
     name: str
     started: Callable[[], Mapping[str, tuple[str, set[str]]]]
     finish: Callable[[str, JobStatus, str], None]
     forget: Callable[[str], None]
+    ends: frozenset[JobStatus] = frozenset(JobStatus) - {JobStatus.IN_PROGRESS}
 
     async def start(
         self, start_key: str, project: str = "basic-tenant", **params: Any
@@ -82,8 +86,48 @@ async def open_code_build() -> AsyncIterator[Bench]:
         yield Bench(builder, "MINE", started, finish, stand_in.remove_build)
 
 
+_EXECUTION_STATUSES = {
+    JobStatus.SUCCEEDED: "SUCCEEDED",
+    JobStatus.FAILED: "FAILED",
+    JobStatus.TIMED_OUT: "TIMED_OUT",
+    JobStatus.STOPPED: "ABORTED",
+}
+
+
+@asynccontextmanager
+async def open_step_functions_builder() -> AsyncIterator[Bench]:
+    session = aioboto3.Session("testing", "testing", region_name="us-east-1")
+    async with (
+        open_step_functions() as stand_in,
+        session.client("stepfunctions", endpoint_url=stand_in.url) as client,
+    ):
+        machines = {project: stand_in.add_machine(f"{project}-machine") for project in PROJECTS}
+        projects = {arn: project for project, arn in machines.items()}
+
+        async def opened() -> Any:
+            return client
+
+        def started() -> Mapping[str, tuple[str, set[str]]]:
+            return {
+                arn: (projects[one["stateMachineArn"]], set(json.loads(one["input"])))
+                for arn, one in stand_in.executions.items()
+            }
+
+        def finish(job_id: str, status: JobStatus, message: str) -> None:
+            stand_in.finish(job_id, _EXECUTION_STATUSES[status], error="Error", cause=message)
+
+        def forget(job_id: str) -> None:
+            del stand_in.executions[job_id]
+
+        builder = StepFunctionsBuilder(opened, name="MINE", state_machines=machines)
+        yield Bench(builder, "MINE", started, finish, forget, frozenset(_EXECUTION_STATUSES))
+
+
+_BENCHES = [open_in_memory, open_code_build, open_step_functions_builder]
+
+
 @pytest.fixture(
-    params=[open_in_memory, open_code_build], ids=["InMemoryBuilder", "CodeBuildBuilder"]
+    params=_BENCHES, ids=["InMemoryBuilder", "CodeBuildBuilder", "StepFunctionsBuilder"]
 )
 async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
     open_bench: Callable[[], AbstractAsyncContextManager[Bench]] = request.param
@@ -177,15 +221,15 @@ async def test_more_jobs_are_described_than_fit_one_request(bench: Bench) -> Non
     assert set(described) == {job.id for job in jobs}
 
 
-@pytest.mark.parametrize("status", [one for one in JobStatus if one is not JobStatus.IN_PROGRESS])
-async def test_a_job_that_is_over_says_how_and_why(bench: Bench, status: JobStatus) -> None:
-    """In its builder's words."""
-    job = await started(bench)
-    bench.finish(job.id, status, "the cause")
-    report = (await bench.builder.describe_jobs(job_ids=[job.id]))[job.id]
-    assert (report.status, report.is_over) == (status, True)
-    assert report.succeeded is (status is JobStatus.SUCCEEDED)
-    assert report.succeeded or "the cause" in (report.reason or "")
+async def test_a_job_that_is_over_says_how_and_why(bench: Bench) -> None:
+    """In its builder's words, for each end that there is."""
+    for status in bench.ends:
+        job = await started(bench, f"op-{status}")
+        bench.finish(job.id, status, "the cause")
+        report = (await bench.builder.describe_jobs(job_ids=[job.id]))[job.id]
+        assert (report.status, report.is_over) == (status, True)
+        assert report.succeeded is (status is JobStatus.SUCCEEDED)
+        assert report.succeeded or "the cause" in (report.reason or "")
 
 
 async def test_a_job_is_stopped(bench: Bench) -> None:

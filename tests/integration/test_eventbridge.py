@@ -1,6 +1,7 @@
 """EventBridge for real: PutEvents on a bus leads through rules into the service and the worker."""
 
 import json
+import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
@@ -8,14 +9,15 @@ from typing import Any
 import aioboto3
 import attrs
 import pytest
+from aiohttp import ClientSession
 from aiohttp.test_utils import TestServer
 
 from orchestrator import Settings, create_app
 from orchestrator.adapters.memory import InMemoryLedger
 from orchestrator.app import create_worker_app
 from orchestrator.embedded import CodeBuildStandIn
-from orchestrator.settings import ApiKey, Auth, Intake
-from orchestrator.testing import provisioning_event
+from orchestrator.settings import ApiKey, Auth, Builders, Intake, StepFunctions, Tiers
+from orchestrator.testing import envelope, provisioning_event
 from tests.acceptance.answers import only_build, variables
 from tests.integration.processes import until
 
@@ -64,12 +66,14 @@ class Bus:
         assert (await self.events.put_events(Entries=[entry]))["FailedEntryCount"] == 0
 
     async def _lead_to(self, **target: Any) -> None:
-        pattern = json.dumps({"source": [SOURCE]})
-        await self.events.put_rule(Name="all", EventBusName=self.name, EventPattern=pattern)
-        answer = await self.events.put_targets(
-            Rule="all", EventBusName=self.name, Targets=[{"Id": "it", **target}]
-        )
-        assert answer["FailedEntryCount"] == 0
+        """What the control plane sends, and AWS's own events, which come on the default bus."""
+        for bus, source in ((self.name, SOURCE), ("default", "aws.states")):
+            pattern = json.dumps({"source": [source]})
+            await self.events.put_rule(Name=self.name, EventBusName=bus, EventPattern=pattern)
+            answer = await self.events.put_targets(
+                Rule=self.name, EventBusName=bus, Targets=[{"Id": "it", **target}]
+            )
+            assert answer["FailedEntryCount"] == 0
 
 
 @pytest.fixture
@@ -127,3 +131,45 @@ async def test_a_rule_leads_into_the_queue_and_the_worker(
         await until(is_empty)
     assert only_build(codebuild)
     assert "TENANT#t-1" in ledger._items
+
+
+async def test_an_execution_s_end_comes_by_itself(
+    codebuild: CodeBuildStandIn, bus: Bus, settings: Settings
+) -> None:
+    """A state machine is started by an event, and its status change ends the tenant's operation,
+    with error and cause where it failed; no sweep has to ask."""
+    session = aioboto3.Session("testing", "testing", region_name="us-east-1")
+    async with session.client("stepfunctions", endpoint_url=os.environ["AWS_ENDPOINT_URL"]) as sfn:
+        succeeds = {"Type": "Pass", "Parameters": {"APP_PLANE_URL": "https://x"}, "End": True}
+        fails = {"Type": "Fail", "Error": "Terraform", "Cause": "No more addresses."}
+        machines = {}
+        for name, work in (("up", succeeds), ("down", fails)):
+            definition = json.dumps({"StartAt": "Work", "States": {"Work": work}})
+            made = await sfn.create_state_machine(name=name, definition=definition, roleArn=ROLE)
+            machines[name] = made["stateMachineArn"]
+    tier = {
+        "jobIdentifier": "up",
+        "deprovisioningJobIdentifier": "down",
+        "builder": "STEP_FUNCTIONS",
+    }
+    configured = attrs.evolve(
+        settings,
+        builders=Builders(step_functions=StepFunctions(state_machines=machines)),
+        tiers=Tiers(backend="static", static={"STANDARD": tier}),
+        aws=attrs.evolve(settings.aws, read_timeout_s=10.0),
+    )
+    app = create_app(configured, ledger=InMemoryLedger())
+    async with TestServer(app, host="127.0.0.1") as server, ClientSession() as http:
+        await bus.lead_to_api(f"{server.make_url('/events')}")
+
+        async def stands(state: str) -> Any:
+            async with http.get(server.make_url("/tenants/t-1")) as answer:
+                found = await answer.json()
+            return found if found.get("state") == state else None
+
+        request = {"tenantId": "t-1", "tier": "STANDARD"}
+        await bus.put(envelope("TENANT_PROVISIONING", request))
+        await until(lambda: stands("provisioned"))
+        await bus.put(envelope("TENANT_DEPROVISIONING", request))
+        found = await until(lambda: stands("deprovision_failed"))
+    assert "failed: Terraform: No more addresses." in json.dumps(found)

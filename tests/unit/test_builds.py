@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from orchestrator.core.builds import describe_build, read_state_change, without_environment
+from orchestrator.core.builds import describe_build
 from orchestrator.core.jobs import JobReport, JobStatus
 from orchestrator.core.records import Job
+from orchestrator.core.state_changes import read_state_change, without_environment
 from orchestrator.embedded import Build
 
 SAMPLES = Path(__file__).parents[1] / "samples"

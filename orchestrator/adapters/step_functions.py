@@ -1,0 +1,163 @@
+"""Jobs as Step Functions executions: a job identifier names a state machine, a start one
+StartExecution. The execution's name is the start key, so that a start can't happen twice."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.adapters.aws import aws_errors
+from orchestrator.core.errors import PayloadMismatch, PermanentError
+from orchestrator.core.executions import execution_url, read_execution
+from orchestrator.core.javascript import stringify
+from orchestrator.core.jobs import JobReport
+from orchestrator.core.ports import Permission
+from orchestrator.core.records import Job
+
+if TYPE_CHECKING:
+    from types_aiobotocore_stepfunctions import SFNClient
+
+#: DescribeExecution tells of one at a time; so many are asked about at once.
+_AT_ONCE = 10
+
+
+class StepFunctionsBuilder:
+    def __init__(
+        self,
+        client: Callable[[], Awaitable["SFNClient"]],
+        *,
+        name: str,
+        state_machines: Mapping[str, str],
+    ) -> None:
+        """`client` gives the client that the app keeps open; `state_machines` are ARNs by job
+        identifier."""
+        self._client = client
+        self._name = name
+        self._machines = state_machines
+        self._standard: set[str] = set()
+        self._asking = asyncio.Semaphore(_AT_ONCE)
+        listed = ", ".join(sorted(state_machines))
+        self.description = f"Step Functions: {listed}"
+        self.permissions = (
+            *(
+                Permission(("states:DescribeStateMachine", "states:StartExecution"), arn)
+                for arn in sorted(state_machines.values())
+            ),
+            *(
+                Permission(
+                    ("states:DescribeExecution", "states:StopExecution"), execution_arn(arn, "*")
+                )
+                for arn in sorted(state_machines.values())
+            ),
+        )
+
+    async def check(self) -> None:
+        for job_identifier, arn in self._machines.items():
+            await self._must_be_standard(job_identifier, arn)
+
+    async def start_job(
+        self, job_identifier: str, params: Mapping[str, Any], *, start_key: str
+    ) -> Job:
+        """Start an execution with `params` as its input.
+
+        One of that name is the same start's: Step Functions keeps names for 90 days (API
+        reference, StartExecution).
+        """
+        arn = self._machine(job_identifier)
+        await self._must_be_standard(job_identifier, arn)
+        client = await self._client()
+        given = {name: value for name, value in sorted(params.items()) if value is not None}
+        with (
+            aws_errors("Step Functions StartExecution", missing=_missing(job_identifier, arn)),
+            suppress(client.exceptions.ExecutionAlreadyExists),
+        ):
+            await client.start_execution(
+                stateMachineArn=arn, name=start_key, input=stringify(given)
+            )
+        return self._job(job_identifier, execution_arn(arn, start_key))
+
+    async def find_job(
+        self,
+        *,
+        start_key: str,
+        job_identifier: str,  # noqa: ARG002 - the port's
+        started_after: datetime,  # noqa: ARG002 - the port's
+    ) -> Job | None:
+        """The execution that has the start key as its name, on any of the state machines: by now
+        the tier may name another one."""
+        names = [execution_arn(arn, start_key) for arn in self._machines.values()]
+        found = await self.describe_jobs(job_ids=names)
+        return next((report.job for report in found.values()), None)
+
+    async def describe_jobs(self, *, job_ids: Sequence[str]) -> Mapping[str, JobReport]:
+        asked = [job_id for job_id in job_ids if job_id.startswith("arn:")]
+        reports = await asyncio.gather(*map(self._describe, asked))
+        return {report.job.id: report for report in reports if report is not None}
+
+    async def stop_job(self, *, job_id: str) -> None:
+        report = await self._describe(job_id) if job_id.startswith("arn:") else None
+        if report is None or report.is_over:
+            return
+        client = await self._client()
+        with aws_errors("Step Functions StopExecution"):
+            await client.stop_execution(executionArn=job_id, cause="Stopped by the orchestrator.")
+
+    async def _describe(self, job_id: str) -> JobReport | None:
+        client = await self._client()
+        async with self._asking:
+            with aws_errors("Step Functions DescribeExecution"):
+                try:
+                    told = await client.describe_execution(executionArn=job_id)
+                except client.exceptions.ExecutionDoesNotExist:
+                    return None
+        known = (name for name, arn in self._machines.items() if arn == told["stateMachineArn"])
+        return read_execution(told, builder=self._name, job_identifier=next(known, None))
+
+    def _machine(self, job_identifier: str) -> str:
+        arn = self._machines.get(job_identifier)
+        if arn is None:
+            listed = ", ".join(sorted(self._machines))
+            sentence = (
+                f"{job_identifier!r} names no state machine: add it to "
+                f"builders.step_functions.state_machines, which has {listed}."
+            )
+            raise PermanentError(sentence, errors=[PayloadMismatch("$", sentence)])
+        return arn
+
+    async def _must_be_standard(self, job_identifier: str, arn: str) -> None:
+        """Express executions have no names that are told apart, and can't be asked about."""
+        if arn in self._standard:
+            return
+        client = await self._client()
+        with aws_errors(
+            "Step Functions DescribeStateMachine", missing=_missing(job_identifier, arn)
+        ):
+            machine = await client.describe_state_machine(stateMachineArn=arn)
+        if machine["type"] != "STANDARD":
+            raise PermanentError(
+                f"The state machine {arn} is of the type {machine['type']}, which can start twice "
+                "and can't be watched: make it STANDARD."
+            )
+        self._standard.add(arn)
+
+    def _job(self, job_identifier: str, arn: str) -> Job:
+        return Job(
+            id=arn,
+            builder=self._name,
+            job_identifier=job_identifier,
+            log_url=execution_url(arn),
+        )
+
+
+def execution_arn(machine_arn: str, name: str) -> str:
+    """The ARN of a state machine's execution; the version or alias that started it is no part."""
+    *start, _, machine = machine_arn.split(":")[:7]
+    return ":".join((*start, "execution", machine, name))
+
+
+def _missing(job_identifier: str, arn: str) -> str:
+    return (
+        f"There is no state machine {arn}: create it, or mend {job_identifier!r} in "
+        "builders.step_functions.state_machines."
+    )

@@ -1,0 +1,153 @@
+"""A tenant's life on Step Functions: started by an event, ended by a status change."""
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import attrs
+import pytest
+
+from orchestrator import Event, Extension, HandlerRegistry, Run, Settings
+from orchestrator.embedded import CodeBuildStandIn
+from orchestrator.settings import Builders, StepFunctions, Tiers
+from orchestrator.testing import ManualClock, envelope
+from tests.acceptance.answers import read_success
+from tests.conftest import Client, StartService
+from tests.step_functions.stand_in import StepFunctionsStandIn, open_step_functions
+
+PROVISION = "/events/TENANT_PROVISIONING"
+BODY = {"tenantId": "t-1", "tier": "STANDARD", "secret": "hush-hush", "context": "c-1"}
+
+
+@pytest.fixture
+async def step_functions(
+    codebuild: CodeBuildStandIn, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[StepFunctionsStandIn]:
+    async with open_step_functions() as stand_in:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_SFN", stand_in.url)
+        yield stand_in
+
+
+@pytest.fixture
+def on_step_functions(settings: Settings, step_functions: StepFunctionsStandIn) -> Settings:
+    machines = {"up": step_functions.add_machine("provision")}
+    tiers = {"STANDARD": {"jobIdentifier": "up", "builder": "STEP_FUNCTIONS"}}
+    return attrs.evolve(
+        settings,
+        builders=Builders(step_functions=StepFunctions(state_machines=machines)),
+        tiers=Tiers(backend="static", static=tiers),
+    )
+
+
+def status_change(execution: dict[str, Any], event_id: str = "change-1") -> dict[str, Any]:
+    """What EventBridge has of an execution."""
+    detail = {
+        **execution,
+        "startDate": 1_551_225_146_847,
+        "stopDate": 1_551_225_151_881,
+        "inputDetails": {"included": True},
+    }
+    return envelope(
+        "Step Functions Execution Status Change", detail, event_id=event_id, source="aws.states"
+    )
+
+
+async def tenant(service: Client) -> dict[str, Any]:
+    answer: dict[str, Any] = await (await service.get("/tenants/t-1")).json()
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("status", "state", "reason"),
+    [
+        ("SUCCEEDED", "provisioned", None),
+        ("FAILED", "provision_failed", "failed: Terraform: No more addresses."),
+        ("TIMED_OUT", "provision_failed", "timed out."),
+        ("ABORTED", "provision_failed", "was stopped."),
+    ],
+)
+async def test_a_status_change_ends_the_operation(
+    start_service: StartService,
+    on_step_functions: Settings,
+    step_functions: StepFunctionsStandIn,
+    status: str,
+    state: str,
+    reason: str | None,
+) -> None:
+    """With error and cause as its reason; once, however often it comes."""
+    service = await start_service(on_step_functions)
+    await read_success(await service.post(PROVISION, json=BODY))
+    ((arn, execution),) = step_functions.executions.items()
+    assert (await tenant(service))["operation"]["job"]["builder"] == "STEP_FUNCTIONS"
+    why = {"error": "Terraform", "cause": "No more addresses."} if status == "FAILED" else {}
+    step_functions.finish(arn, status, **why)
+    for number in range(2):
+        change = status_change(execution | step_functions.executions[arn], f"change-{number}")
+        answer = await service.post("/events", json=change)
+        assert answer.status == 200
+        assert ("Idempotent-Replayed" in answer.headers) is bool(number)
+    found = await tenant(service)
+    assert found["state"] == state
+    told = found["timeline"][0].get("reason") or found["operation"].get("reason")
+    assert reason is None or told.endswith(reason)
+
+
+async def test_the_sweep_notices_an_end_that_nobody_told_of(
+    start_service: StartService,
+    on_step_functions: Settings,
+    step_functions: StepFunctionsStandIn,
+    clock: ManualClock,
+) -> None:
+    """Status changes are delivered with best effort."""
+    service = await start_service(on_step_functions)
+    await read_success(await service.post(PROVISION, json=BODY))
+    (arn,) = step_functions.executions
+    step_functions.finish(arn, "SUCCEEDED")
+    clock.turn(61)
+    assert (await service.post("/events/RECONCILE", json={})).status == 200
+    assert (await tenant(service))["state"] == "provisioned"
+
+
+async def test_a_cancel_stops_the_execution(
+    start_service: StartService, on_step_functions: Settings, step_functions: StepFunctionsStandIn
+) -> None:
+    """And the tenant's operation ends with the reason."""
+    service = await start_service(on_step_functions)
+    await read_success(await service.post(PROVISION, json=BODY))
+    answer = await service.post("/tenants/t-1/cancel", json={"reason": "A mistake."})
+    assert answer.status == 200, await answer.text()
+    (execution,) = step_functions.executions.values()
+    assert execution["status"] == "ABORTED"
+    assert (await tenant(service))["state"] == "provision_failed"
+
+
+async def test_an_execution_of_somebody_else_is_nobodys_business(
+    start_service: StartService, on_step_functions: Settings, step_functions: StepFunctionsStandIn
+) -> None:
+    """200, and no run is kept of it."""
+    service = await start_service(on_step_functions)
+    arn = "arn:aws:states:us-east-1:123456789012:execution:theirs:nightly"
+    change = status_change({"executionArn": arn, "status": "FAILED", "input": "{}"})
+    assert (await service.post("/events", json=change)).status == 200
+    assert (await (await service.get("/runs")).json())["items"] == []
+
+
+async def test_a_handler_of_status_changes_sees_no_input(
+    start_service: StartService, on_step_functions: Settings, step_functions: StepFunctionsStandIn
+) -> None:
+    """It has the execution's secrets in it, and so may the output."""
+    registry, seen = HandlerRegistry(), []
+
+    @registry.on("BUILD_STATE_CHANGE")
+    async def changed(event: Event[dict[str, Any]], run: Run) -> None:
+        seen.append(json.dumps([event.body, event.raw]))
+
+    service = await start_service(on_step_functions, extension=Extension(registry=registry))
+    await read_success(await service.post(PROVISION, json=BODY))
+    ((arn, execution),) = step_functions.executions.items()
+    step_functions.finish(arn, "SUCCEEDED", password="hush-hush")
+    change = status_change(execution | step_functions.executions[arn])
+    await read_success(await service.post("/events", json=change))
+    (told,) = seen
+    assert arn in told
+    assert "hush-hush" not in told
