@@ -22,6 +22,7 @@ from aiohttp.typedefs import Middleware
 from orchestrator.adapters.aws import AWS, open_aws
 from orchestrator.adapters.codebuild import CodeBuildBuilder
 from orchestrator.adapters.control_plane import open_webhook
+from orchestrator.adapters.dry_run import DryRunBuilder, DryRunPublisher
 from orchestrator.adapters.dynamodb_ledger import DynamoDBLedger
 from orchestrator.adapters.dynamodb_tiers import DynamoDBTierCatalog
 from orchestrator.adapters.eventbridge import EventBridgePublisher, NoPublisher
@@ -277,7 +278,7 @@ async def open_services(parts: Parts) -> AsyncIterator[Services]:
         yield Services(
             books=Books(ledger=ledger, clock=parts.clock, terms=terms),
             tiers=_tiers(settings, extension, aws, parts.clock),
-            builders=_builders(settings, extension, aws),
+            builders=_builders(settings, extension, aws, parts.secrets),
             default_builder=settings.builders.default,
             publisher=_publisher(settings, aws),
             structure=parts.wire,
@@ -291,6 +292,7 @@ async def open_services(parts: Parts) -> AsyncIterator[Services]:
             secrets=parts.secrets,
             inbox=_inbox(settings, aws) if parts.inbox is None else parts.inbox,
             resources=resources,
+            dry_run=settings.builders.dry_run,
         )
 
 
@@ -322,6 +324,8 @@ async def open_parts(parts: Parts, *, sweeps: bool = True) -> AsyncIterator[Open
             log.warning("the ledger is in memory: what it knows is gone when the process ends")
         if trouble := settings.callback_trouble:
             log.warning(trouble)
+        if services.dry_run:
+            log.warning("a dry run: nothing is started, published or reported")
         own = Orchestrator(
             registry=parts.registry,
             services=services,
@@ -414,7 +418,9 @@ def _tiers(settings: Settings, extension: Extension, aws: AWS, clock: Clock) -> 
     return CachedTierCatalog(catalog, clock, keep_s=settings.tiers.cache_s)
 
 
-def _builders(settings: Settings, extension: Extension, aws: AWS) -> Mapping[str, Builder]:
+def _builders(
+    settings: Settings, extension: Extension, aws: AWS, secrets: Redactor
+) -> Mapping[str, Builder]:
     builders: dict[str, Builder] = {CODE_BUILD: CodeBuildBuilder(aws.codebuild, name=CODE_BUILD)}
     if machines := settings.builders.step_functions.state_machines:
         builders[STEP_FUNCTIONS] = StepFunctionsBuilder(
@@ -426,10 +432,17 @@ def _builders(settings: Settings, extension: Extension, aws: AWS) -> Mapping[str
             f"The setting builders.default is {settings.builders.default!r}, which is no builder "
             f"here; there is {', '.join(sorted(builders))}."
         )
-    return builders
+    if not settings.builders.dry_run:
+        return builders
+    return {
+        name: DryRunBuilder(builder, name=name, secrets=secrets)
+        for name, builder in builders.items()
+    }
 
 
 def _publisher(settings: Settings, aws: AWS) -> Publisher:
+    if settings.builders.dry_run:
+        return DryRunPublisher()
     if not settings.events.bus:
         return NoPublisher()
     return EventBridgePublisher(aws.events, bus=settings.events.bus, source=settings.events.source)

@@ -144,6 +144,7 @@ class StepFunctions:
 @attrs.frozen(kw_only=True)
 class Builders:
     default: str = "CODE_BUILD"
+    dry_run: bool = False
     step_functions: StepFunctions = StepFunctions()
 
 

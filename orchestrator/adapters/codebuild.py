@@ -14,7 +14,10 @@ from orchestrator.core.records import Job
 
 if TYPE_CHECKING:
     from types_aiobotocore_codebuild import CodeBuildClient
-    from types_aiobotocore_codebuild.type_defs import EnvironmentVariableTypeDef
+    from types_aiobotocore_codebuild.type_defs import (
+        EnvironmentVariableTypeDef,
+        StartBuildInputTypeDef,
+    )
 
 _BATCH_LIMIT = 100
 _REFERENCE_TYPES = frozenset({"SECRETS_MANAGER", "PARAMETER_STORE"})
@@ -71,26 +74,30 @@ class CodeBuildBuilder:
     async def start_job(
         self, job_identifier: str, params: Mapping[str, Any], *, start_key: str
     ) -> Job:
-        """Start a build of the project `job_identifier`.
-
-        The start key is the idempotency token: for 5 minutes CodeBuild answers a repeated
-        start with the build that it made (API reference, StartBuild).
-        """
+        """Start a build of the project `job_identifier`."""
         client = await self._client()
+        request = self.build_start(job_identifier, params, start_key=start_key)
         with aws_errors(
             "CodeBuild StartBuild",
             missing=f"There is no CodeBuild project {job_identifier!r}: create it, or mend the "
             "tier's job identifier.",
         ):
-            answer = await client.start_build(
-                projectName=job_identifier,
-                environmentVariablesOverride=environment_variables(params),
-                idempotencyToken=start_key,
-                # One start is one build: CodeBuild must not start it again by itself.
-                autoRetryLimitOverride=0,
-                **self._overrides,
-            )
+            answer = await client.start_build(**request)
         return describe_build(answer["build"], builder=self._name).job
+
+    def build_start(
+        self, job_identifier: str, params: Mapping[str, Any], *, start_key: str
+    ) -> "StartBuildInputTypeDef":
+        """The start key is the idempotency token: for 5 minutes CodeBuild answers a repeated
+        start with the build that it made (API reference, StartBuild)."""
+        return {
+            "projectName": job_identifier,
+            "environmentVariablesOverride": environment_variables(params),
+            "idempotencyToken": start_key,
+            # One start is one build: CodeBuild must not start it again by itself.
+            "autoRetryLimitOverride": 0,
+            **self._overrides,  # type: ignore[typeddict-item]
+        }
 
     async def find_job(
         self,

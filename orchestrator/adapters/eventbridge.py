@@ -17,7 +17,7 @@ _REFUSED_FOR_GOOD = frozenset({"MalformedDetail", "InvalidArgument"})
 
 
 class EventBridgePublisher:
-    is_configured = True
+    why_silent: str | None = None
 
     def __init__(
         self, client: Callable[[], Awaitable["EventBridgeClient"]], *, bus: str, source: str
@@ -71,7 +71,7 @@ class EventBridgePublisher:
 class NoPublisher:
     """In place of a bus where none is configured: publishing waits until there is one."""
 
-    is_configured = False
+    why_silent: str | None = "the setting events.bus is empty"
 
     async def publish(self, *, event_type: str, detail: Mapping[str, Any]) -> str:  # noqa: ARG002
-        raise TemporaryError(f"{event_type} can't be published: the setting events.bus is empty.")
+        raise TemporaryError(f"{event_type} can't be published: {self.why_silent}.")

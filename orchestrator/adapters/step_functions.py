@@ -17,6 +17,7 @@ from orchestrator.core.records import Job
 
 if TYPE_CHECKING:
     from types_aiobotocore_stepfunctions import SFNClient
+    from types_aiobotocore_stepfunctions.type_defs import StartExecutionInputTypeDef
 
 #: DescribeExecution tells of one at a time; so many are asked about at once.
 _AT_ONCE = 10
@@ -64,18 +65,26 @@ class StepFunctionsBuilder:
         One of that name is the same start's: Step Functions keeps names for 90 days (API
         reference, StartExecution).
         """
-        arn = self._machine(job_identifier)
+        request = self.build_start(job_identifier, params, start_key=start_key)
+        arn = request["stateMachineArn"]
         await self._must_be_standard(job_identifier, arn)
         client = await self._client()
-        given = {name: value for name, value in sorted(params.items()) if value is not None}
         with (
             aws_errors("Step Functions StartExecution", missing=_missing(job_identifier, arn)),
             suppress(client.exceptions.ExecutionAlreadyExists),
         ):
-            await client.start_execution(
-                stateMachineArn=arn, name=start_key, input=stringify(given)
-            )
+            await client.start_execution(**request)
         return self._job(job_identifier, execution_arn(arn, start_key))
+
+    def build_start(
+        self, job_identifier: str, params: Mapping[str, Any], *, start_key: str
+    ) -> "StartExecutionInputTypeDef":
+        given = {name: value for name, value in sorted(params.items()) if value is not None}
+        return {
+            "stateMachineArn": self._machine(job_identifier),
+            "name": start_key,
+            "input": stringify(given),
+        }
 
     async def find_job(
         self,

@@ -65,8 +65,8 @@ async def tenant_provisioning_success(event: Event[TenantOutcome], run: Run) -> 
     """Have the tenant deployed; the control plane is told now, or once that is done."""
     if run.callback.after is Kind.PROVISIONING:
         await _report(event, run, succeeded=True)
-    if not run.can_publish:
-        run.note("No TENANT_DEPLOYMENT was published: the setting events.bus is empty.")
+    if run.why_silent is not None:
+        run.note(f"No TENANT_DEPLOYMENT was published, since {run.why_silent}.")
         return
     told = {
         "tier": await run.tenant_tier(),

@@ -156,9 +156,20 @@ class Configurable(Protocol):
         """
 
 
+@runtime_checkable
+class TellsStarts(Protocol):
+    """A builder that can tell what a start would be, for a dry run."""
+
+    def build_start(
+        self, job_identifier: str, params: Mapping[str, Any], *, start_key: str
+    ) -> Mapping[str, Any]:
+        """The request that `start_job` would send. Raises PermanentError as that would."""
+
+
 class Publisher(Protocol):
-    #: False: there is no bus, and publishing fails until one is configured.
-    is_configured: bool
+    #: Why nobody hears of what is published, such as "the setting events.bus is empty"; None:
+    #: it reaches a bus.
+    why_silent: str | None
 
     async def publish(self, *, event_type: str, detail: Mapping[str, Any]) -> str:
         """Publish one event for the control plane and whoever listens; its id is returned."""

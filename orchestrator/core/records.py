@@ -44,12 +44,16 @@ class OperationState(StrEnum):
 
 @attrs.frozen(kw_only=True)
 class Job:
-    """What a builder started: its id there, and where to watch it."""
+    """What a builder started: its id there, and where to watch it.
+
+    Only a dry run's has a `request`: what it would have been started with.
+    """
 
     id: str
     builder: str
     job_identifier: str
     log_url: str | None = None
+    request: Mapping[str, Any] | None = None
 
     def is_same_as(self, builder: str, job_id: str) -> bool:
         """Ids are a builder's own: another one may use the same."""

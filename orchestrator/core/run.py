@@ -48,6 +48,8 @@ class Services:
     secrets: Redactor = attrs.field(factory=Redactor)
     inbox: Inbox | None = None
     resources: Any = None
+    #: Nothing is started and nobody is told.
+    dry_run: bool = False
 
     def builder_name(self, name: str | None) -> str:
         """The name of a builder that there is, the default one for None.
@@ -131,9 +133,9 @@ class Run:
         return self._services.callback
 
     @property
-    def can_publish(self) -> bool:
-        """Whether there is a bus; without one `publish` fails."""
-        return self._services.publisher.is_configured
+    def why_silent(self) -> str | None:
+        """Why nobody hears of what is published; None: it reaches a bus."""
+        return self._services.publisher.why_silent
 
     async def tenant_tier(self) -> str | None:
         """The tier of the operation that the event opens or ends, else the one that the tenant
@@ -289,6 +291,9 @@ class Run:
         """
         if self.tenant_id is None or self._attempt.run.outcome_of is None:
             raise ValueError("This event ends no operation that could be reported.")
+        if self._services.dry_run:
+            self.note("The control plane is not told, since this is a dry run.")
+            return
         body = report_body(
             self.tenant_id,
             succeeded=succeeded,

@@ -76,7 +76,8 @@ def _done(
 ) -> Settlement:
     """The handler returned: what it opened goes on by its job, or ends here without one."""
     if run.job is not None:
-        started = f"The job {run.job.id} was started on {run.job.builder}."
+        was = "was" if run.job.request is None else "would have been"
+        started = f"The job {run.job.id} {was} started on {run.job.builder}."
         common = attrs.evolve(common, note=" ".join(filter(None, (common.note, started))))
     ending = run.ending
     if opens is Kind.DEPLOYMENT and run.job is None:

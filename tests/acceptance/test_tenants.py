@@ -95,6 +95,7 @@ async def test_a_tenant_with_an_operation_under_way(
             "builder": "CODE_BUILD",
             "jobIdentifier": "standard-tenant",
             "logUrl": link,
+            "request": None,
         },
         "reason": None,
     }
@@ -205,7 +206,7 @@ async def test_the_timeline_is_the_latest_first(
     told = [(entry["eventType"], entry["status"], entry["reason"]) for entry in timeline]
     job = only_build(codebuild).id
     reported = "The job reports success; it counts once the builder says that the job is over."
-    no_bus = "No TENANT_DEPLOYMENT was published: the setting events.bus is empty."
+    no_bus = "No TENANT_DEPLOYMENT was published, since the setting events.bus is empty."
     unknown = (await answers[0].json(content_type=None))["detail"]
     assert told[:2] + told[4:] == [
         (PROVISION, "failed", "tenant is already provisioned; replay with force"),

@@ -68,7 +68,7 @@ ENDS: Mapping[str, tuple[str, str]] = {
 
 @attrs.define
 class Bus:
-    is_configured: bool = True
+    why_silent: str | None = None
     published: list[str] = attrs.field(factory=list)
     details: list[Mapping[str, Any]] = attrs.field(factory=list)
 

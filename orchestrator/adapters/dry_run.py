@@ -1,0 +1,91 @@
+"""A service that only says what it would do, for running beside an old one.
+
+Each builder is wrapped: a start is worked out to the last parameter, kept with the run and
+logged, and counts as a job that succeeded. Nothing is published and nobody is told.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import structlog
+
+from orchestrator.core.jobs import JobReport, JobStatus
+from orchestrator.core.ports import Builder, Configurable, Permission, TellsStarts
+from orchestrator.core.records import Job
+from orchestrator.core.secrets import Redactor
+
+_PREFIX = "dry-run:"
+
+log = structlog.get_logger("orchestrator.dry_run")
+
+
+class DryRunBuilder:
+    """In place of a builder: what it would have been asked is `Job.request`, secrets masked."""
+
+    permissions: tuple[Permission, ...] = ()
+
+    def __init__(self, builder: Builder, *, name: str, secrets: Redactor) -> None:
+        self._builder = builder
+        self._name = name
+        self._secrets = secrets
+        self.description = "a dry run: nothing is started"
+
+    async def check(self) -> None:
+        """Nothing is asked, so nothing can be missing."""
+
+    def configured(self, options: Mapping[str, Any]) -> "DryRunBuilder":
+        if not isinstance(self._builder, Configurable):
+            return self
+        builder = self._builder.configured(options)
+        return DryRunBuilder(builder, name=self._name, secrets=self._secrets)
+
+    async def start_job(
+        self, job_identifier: str, params: Mapping[str, Any], *, start_key: str
+    ) -> Job:
+        shown = self._secrets.redact(params)
+        request: Mapping[str, Any] = {
+            "jobIdentifier": job_identifier,
+            "params": shown,
+            "startKey": start_key,
+        }
+        if isinstance(self._builder, TellsStarts):
+            request = self._builder.build_start(job_identifier, shown, start_key=start_key)
+        log.info("would have been started", builder=self._name, request=request)
+        return self._job(f"{_PREFIX}{start_key}", job_identifier, request)
+
+    async def find_job(
+        self,
+        *,
+        start_key: str,  # noqa: ARG002 - the port's
+        job_identifier: str,  # noqa: ARG002 - the port's
+        started_after: datetime,  # noqa: ARG002 - the port's
+    ) -> Job | None:
+        return None
+
+    async def describe_jobs(self, *, job_ids: Sequence[str]) -> Mapping[str, JobReport]:
+        return {
+            job_id: JobReport(
+                job=self._job(job_id, "", None),
+                status=JobStatus.SUCCEEDED,
+                start_key=job_id.removeprefix(_PREFIX),
+            )
+            for job_id in job_ids
+            if job_id.startswith(_PREFIX)
+        }
+
+    async def stop_job(self, *, job_id: str) -> None:
+        """There is nothing to stop."""
+
+    def _job(self, job_id: str, job_identifier: str, request: Mapping[str, Any] | None) -> Job:
+        return Job(id=job_id, builder=self._name, job_identifier=job_identifier, request=request)
+
+
+class DryRunPublisher:
+    """In place of the bus: an event is logged, and counts as published."""
+
+    why_silent: str | None = "this is a dry run"
+
+    async def publish(self, *, event_type: str, detail: Mapping[str, Any]) -> str:  # noqa: ARG002
+        log.info("would have been published", event_type=event_type)
+        return "dry-run"

@@ -1,0 +1,99 @@
+"""A dry run beside an old system: what would be started is kept, and nothing happens."""
+
+import json
+from typing import Any
+
+import attrs
+import pytest
+from structlog.testing import capture_logs
+
+from orchestrator import Event, Extension, HandlerRegistry, Run, Settings
+from orchestrator.embedded import CodeBuildStandIn
+from orchestrator.settings import Builders, Callback, Events, Tiers
+from orchestrator.testing import InMemoryBuilder, ManualClock, envelope, provisioning_event
+from tests.acceptance.answers import only_build, read_run, read_success
+from tests.conftest import Client, StartService
+
+CREDENTIALS = {"secret": "s3cr3t", "context": "c-1"}
+EVENT = provisioning_event(tier="PREMIUM", override={"SIZE": 5, **CREDENTIALS})
+TIER = {
+    "jobIdentifier": "premium-tenant",
+    "codebuild": {"computeType": "BUILD_GENERAL1_LARGE"},
+    # Nobody listens there: a report would show up as one that waits.
+    "API_ENDPOINT": "http://127.0.0.1:9/webhook",
+}
+
+
+@pytest.fixture
+def configured(settings: Settings) -> Settings:
+    return attrs.evolve(
+        settings,
+        tiers=Tiers(backend="static", static={"PREMIUM": TIER}),
+        callback=Callback(after="provisioning"),
+        events=Events(bus="the-bus"),
+    )
+
+
+@pytest.fixture
+async def dry(start_service: StartService, configured: Settings) -> Client:
+    return await start_service(attrs.evolve(configured, builders=Builders(dry_run=True)))
+
+
+async def test_a_run_keeps_what_would_have_been_started(
+    dry: Client, start_service: StartService, configured: Settings, codebuild: CodeBuildStandIn
+) -> None:
+    """To the last parameter of StartBuild, but for secrets, which are masked."""
+    with capture_logs() as logs:
+        address = await read_success(await dry.post("/events", json=EVENT))
+    assert codebuild.calls == []
+    job = (await read_run(dry, address))["job"]
+    assert (job["builder"], job["jobIdentifier"]) == ("CODE_BUILD", "premium-tenant")
+
+    service = await start_service(configured)
+    await read_success(await service.post("/events", json=EVENT))
+    started = json.loads(json.dumps(only_build(codebuild).parameters).replace("s3cr3t", "***"))
+    assert job["request"] == started
+    assert any(line["event"] == "would have been started" for line in logs)
+    assert "s3cr3t" not in str([*logs, job])
+
+
+async def test_its_operations_succeed_and_nobody_is_told(
+    dry: Client, codebuild: CodeBuildStandIn, clock: ManualClock
+) -> None:
+    """Neither a report nor an event goes out; the tenant's next request is taken up as well."""
+    await read_success(await dry.post("/events", json=EVENT))
+    clock.turn(61)
+    assert (await dry.post("/events/RECONCILE", json={})).status == 200
+    tenant = await (await dry.get("/tenants/tenant-1")).json()
+    assert tenant["state"] == "provisioned"
+    said = json.dumps(tenant["timeline"])
+    assert "would have been started on CODE_BUILD." in said
+    assert "The control plane is not told, since this is a dry run." in said
+    assert "No TENANT_DEPLOYMENT was published, since this is a dry run." in said
+    down = {"tenantId": "tenant-1", "tier": "PREMIUM"}
+    deployment = envelope("TENANT_DEPLOYMENT", down, event_id="deploy")
+    await read_success(await dry.post("/events", json=deployment))
+    assert codebuild.calls == []
+
+
+async def test_your_own_builders_and_handlers_stay_dry(
+    start_service: StartService, configured: Settings
+) -> None:
+    """What is published and started by them is said and not done."""
+    registry, builder = HandlerRegistry(), InMemoryBuilder("MINE")
+
+    @registry.on("ORDER")
+    async def order(event: Event[dict[str, Any]], run: Run) -> None:
+        await run.publish("ORDERED", {})
+        await run.start_job("script", {"password": "s3cr3t", "A": 1}, builder="MINE")
+
+    dry = await start_service(
+        attrs.evolve(configured, builders=Builders(dry_run=True)),
+        extension=Extension(registry=registry, builders={"MINE": builder}),
+    )
+    address = await read_success(await dry.post("/events/ORDER", json={"a": 1}))
+    job = (await read_run(dry, address))["job"]
+    assert builder.started == []
+    assert job["request"]["jobIdentifier"] == "script"
+    params = {"password": "***", "A": 1, "ORCHESTRATOR_RUN_ID": job["request"]["startKey"]}
+    assert params.items() <= job["request"]["params"].items()
