@@ -5,13 +5,14 @@ The only module that names concrete classes. Nothing is wired at import time.
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     AsyncExitStack,
     asynccontextmanager,
     nullcontext,
 )
+from functools import partial
 from typing import Any
 
 import attrs
@@ -22,11 +23,13 @@ from aiohttp.typedefs import Middleware
 from orchestrator.adapters.aws import AWS, open_aws
 from orchestrator.adapters.codebuild import CodeBuildBuilder
 from orchestrator.adapters.control_plane import open_webhook
+from orchestrator.adapters.credentials import Credentials
 from orchestrator.adapters.dry_run import DryRunBuilder, DryRunPublisher
 from orchestrator.adapters.dynamodb_ledger import DynamoDBLedger
 from orchestrator.adapters.dynamodb_tiers import DynamoDBTierCatalog
 from orchestrator.adapters.eventbridge import EventBridgePublisher, NoPublisher
 from orchestrator.adapters.memory import InMemoryLedger
+from orchestrator.adapters.secret_stores import ParameterStore, SecretsManagerStore
 from orchestrator.adapters.sqs_inbox import SQSInbox
 from orchestrator.adapters.step_functions import StepFunctionsBuilder
 from orchestrator.adapters.system import RandomIds, SystemClock
@@ -48,6 +51,7 @@ from orchestrator.core.ports import (
     Inbox,
     Ledger,
     Publisher,
+    SecretStore,
     TierCatalog,
 )
 from orchestrator.core.registry import HandlerRegistry
@@ -55,9 +59,11 @@ from orchestrator.core.reporting import CallbackTerms
 from orchestrator.core.run import Services
 from orchestrator.core.secrets import Redactor
 from orchestrator.core.sweep import swept_regularly
+from orchestrator.core.vault import Vault
 from orchestrator.intake import docs_api, events_api, metrics, runs_api, status_api, tenants_api
 from orchestrator.intake.auth import api_key_scheme, require_api_key
 from orchestrator.intake.keys import (
+    API_KEYS,
     BOOKS,
     CHECKS,
     DRAINS,
@@ -177,6 +183,7 @@ def create_app(
             app[OWN_ORCHESTRATOR] = opened.own
             app[BOOKS] = opened.own.services.books
             app[MESSAGES] = MessageHandler(opened.own, opened.chosen)
+            app[API_KEYS] = _api_keys(chosen.settings, opened.own.services)
             app[CHECKS] = {"draining": app[WORKLOAD].check, **opened.checks}
             app[INTAKE], app[REPLAY] = opened.chosen, opened.own.replay
             if chosen.settings.intake.mode == "queue" and opened.inbox is not None:
@@ -272,6 +279,7 @@ async def open_services(parts: Parts) -> AsyncIterator[Services]:
             look_after_s=settings.operations.reconcile_every_s,
             deadline_s=settings.operations.deadline_s,
         )
+        stores = _secret_stores(settings, aws)
         ledger = parts.ledger
         if ledger is None:
             ledger = _ledger(settings, aws, parts.clock)
@@ -290,6 +298,8 @@ async def open_services(parts: Parts) -> AsyncIterator[Services]:
                 allowed_hosts=frozenset(settings.callback.allowed_hosts),
             ),
             secrets=parts.secrets,
+            vault=_vault(settings, stores, parts.secrets),
+            credentials=Credentials(stores, parts.clock).resolve,
             inbox=_inbox(settings, aws) if parts.inbox is None else parts.inbox,
             resources=resources,
             dry_run=settings.builders.dry_run,
@@ -399,7 +409,11 @@ def _open_aws(settings: Settings) -> AbstractAsyncContextManager[AWS]:
 def _auth(settings: Settings) -> list[Middleware]:
     if "api_key" not in settings.auth.methods:
         return []
-    return [require_api_key(header=settings.auth.api_key.header, keys=settings.auth.api_key.keys)]
+    return [require_api_key(header=settings.auth.api_key.header)]
+
+
+def _api_keys(settings: Settings, services: Services) -> Sequence[Callable[[], Awaitable[str]]]:
+    return [partial(services.credentials, key) for key in settings.auth.api_key.keys if key]
 
 
 def _security(settings: Settings) -> dict[str, Any]:
@@ -438,6 +452,24 @@ def _builders(
         name: DryRunBuilder(builder, name=name, secrets=secrets)
         for name, builder in builders.items()
     }
+
+
+def _secret_stores(settings: Settings, aws: AWS) -> Mapping[str, SecretStore]:
+    """By the names that settings have for them."""
+    prefix = settings.secrets.prefix
+    return {
+        "secretsmanager": SecretsManagerStore(aws.secrets_manager, prefix=prefix),
+        "ssm": ParameterStore(aws.ssm, prefix=prefix),
+    }
+
+
+def _vault(
+    settings: Settings, stores: Mapping[str, SecretStore], secrets: Redactor
+) -> Vault | None:
+    if settings.secrets.store is None or settings.builders.dry_run:
+        return None
+    store = stores[settings.secrets.store]
+    return Vault(store=store, secrets=secrets, prefix=settings.secrets.prefix)
 
 
 def _publisher(settings: Settings, aws: AWS) -> Publisher:

@@ -7,7 +7,7 @@ import attrs
 
 from orchestrator.app import Parts, open_services
 from orchestrator.core.errors import OrchestratorError
-from orchestrator.core.ports import Checkable, Permission
+from orchestrator.core.ports import Checkable, Permission, ReadableBy
 from orchestrator.core.run import Services
 from orchestrator.settings import Settings
 
@@ -70,7 +70,8 @@ async def check_setup(settings: Settings) -> Checkup:
     async with open_services(parts) as services:
         ends = _ends(services)
         found = [await _ask(*end) for end in ends]
-        return Checkup([_front(settings), _handlers(parts), *found, _callback(settings)])
+        secrets = await _secrets(services)
+        return Checkup([_front(settings), _handlers(parts), *found, secrets, _callback(settings)])
 
 
 def _ends(services: Services) -> list[tuple[str, object]]:
@@ -111,6 +112,23 @@ def _callback(settings: Settings) -> Finding:
         uses=f"{where}, after the {callback.after}",
         warning=settings.callback_trouble,
     )
+
+
+async def _secrets(services: Services) -> Finding:
+    """Where secret variables of jobs are kept, and what that means for those who run jobs."""
+    if services.vault is None:
+        return Finding(
+            name="secrets",
+            uses="passed on as they are",
+            warning="secrets.store is empty, so whoever may see a build sees the secrets among its "
+            "variables. With secretsmanager or ssm each build's role must be allowed to read them",
+        )
+    store = services.vault.store
+    found = await _ask("secrets", store)
+    if not isinstance(store, ReadableBy):
+        return found
+    warning = f"each build's role needs {store.reader_action} on {store.resource}"
+    return attrs.evolve(found, warning=warning)
 
 
 def _handlers(parts: Parts) -> Finding:

@@ -148,6 +148,21 @@ class Builders:
     step_functions: StepFunctions = StepFunctions()
 
 
+_PREFIX_RULE = re.compile(r"(/[A-Za-z0-9_.-]+)+")
+
+
+@attrs.frozen(kw_only=True)
+class Secrets:
+    store: Literal["secretsmanager", "ssm"] | None = None
+    prefix: str = "/orchestrator"
+
+    def __attrs_post_init__(self) -> None:
+        if not _PREFIX_RULE.fullmatch(self.prefix):
+            raise ValueError(
+                f"secrets.prefix is {self.prefix!r}: it must be like /orchestrator/builds"
+            )
+
+
 @attrs.frozen(kw_only=True)
 class Aws:
     dynamodb_region: str | None = None
@@ -192,6 +207,7 @@ class Settings:
     runs: Runs = Runs()
     tiers: Tiers = Tiers()
     builders: Builders = Builders()
+    secrets: Secrets = Secrets()
     aws: Aws = Aws()
     auth: Auth = Auth()
     log: Log = Log()

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from types_aiobotocore_codebuild import CodeBuildClient
     from types_aiobotocore_dynamodb import DynamoDBClient
     from types_aiobotocore_events import EventBridgeClient
+    from types_aiobotocore_secretsmanager import SecretsManagerClient
     from types_aiobotocore_sqs import SQSClient
+    from types_aiobotocore_ssm import SSMClient
     from types_aiobotocore_stepfunctions import SFNClient
 
 #: API reference, ReceiveMessage, WaitTimeSeconds.
@@ -78,6 +80,14 @@ class AWS:
 
     async def events(self) -> "EventBridgeClient":
         client: EventBridgeClient = await self._open("events", self._events_region)
+        return client
+
+    async def secrets_manager(self) -> "SecretsManagerClient":
+        client: SecretsManagerClient = await self._open("secretsmanager", None)
+        return client
+
+    async def ssm(self) -> "SSMClient":
+        client: SSMClient = await self._open("ssm", None)
         return client
 
     async def sqs(self) -> "SQSClient":

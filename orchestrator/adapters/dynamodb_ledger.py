@@ -34,6 +34,7 @@ from orchestrator.core.lifecycle import TenantState
 from orchestrator.core.pages import Page, decode_cursor, encode_cursor
 from orchestrator.core.ports import Clock, Conflict, Permission
 from orchestrator.core.records import (
+    Due,
     JobRecord,
     OperationRecord,
     OperationState,
@@ -41,6 +42,7 @@ from orchestrator.core.records import (
     Record,
     RunRecord,
     RunStatus,
+    SecretsRecord,
     TenantRecord,
 )
 
@@ -64,6 +66,7 @@ _MODELS: Mapping[str, type[Record]] = {
     "OP": OperationRecord,
     "TENANT": TenantRecord,
     "JOB": JobRecord,
+    "SECRETS": SecretsRecord,
 }
 
 
@@ -257,6 +260,8 @@ class DynamoDBLedger:
                 return ended + self._retention
             case OperationRecord(ended_at=datetime() as ended, due_at=None):
                 return None if record.state is OperationState.OPEN else ended + self._retention
+            case SecretsRecord(due_at=None):
+                return self._clock.now() + self._retention
             case PayloadRecord() | JobRecord():
                 # Written once, so longer than the run or operation that it belongs to.
                 return self._clock.now() + 2 * self._retention
@@ -410,7 +415,7 @@ def _indexed(record: Record) -> dict[str, str]:
             if record.tenant_id is not None:
                 known["tenant_id"] = record.tenant_id
             return known | _when_due(record, shard)
-        case OperationRecord():
+        case OperationRecord() | SecretsRecord():
             return _when_due(record, shard)
         case TenantRecord(state=TenantState() as state):
             position = record.tenant_id
@@ -418,7 +423,7 @@ def _indexed(record: Record) -> dict[str, str]:
     return {}
 
 
-def _when_due(item: RunRecord | OperationRecord, shard: str) -> dict[str, str]:
+def _when_due(item: Due, shard: str) -> dict[str, str]:
     if item.due_at is None:
         return {}
     return {"due_shard": shard, "due_at": _text(item.due_at)}

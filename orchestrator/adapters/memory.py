@@ -11,11 +11,12 @@ from typing import TypeVar
 
 import attrs
 
+from orchestrator.core.errors import SecretNotFound
 from orchestrator.core.lifecycle import TenantState
 from orchestrator.core.pages import Page, decode_cursor, encode_cursor
 from orchestrator.core.ports import Clock, Conflict, Message, Permission
 from orchestrator.core.records import (
-    OperationRecord,
+    Due,
     Record,
     RunRecord,
     RunStatus,
@@ -53,9 +54,7 @@ class InMemoryLedger:
         due = [
             (record.due_at, record.key)
             for record in self._items.values()
-            if isinstance(record, RunRecord | OperationRecord)
-            and record.due_at is not None
-            and record.due_at <= before
+            if isinstance(record, Due) and record.due_at is not None and record.due_at <= before
         ]
         return [key for _, key in sorted(due)[:limit]]
 
@@ -206,3 +205,22 @@ class InMemoryInbox:
         finally:
             for wait in waits:
                 wait.cancel()
+
+
+@attrs.define
+class InMemorySecretStore:
+    """Secrets by name."""
+
+    reference_type: str = "SECRETS_MANAGER"
+    kept: dict[str, str] = attrs.field(init=False, factory=dict)
+
+    async def put(self, *, name: str, value: str) -> None:
+        self.kept[name] = value
+
+    async def read(self, *, name: str) -> str:
+        if name not in self.kept:
+            raise SecretNotFound(name, "memory")
+        return self.kept[name]
+
+    async def remove(self, *, name: str) -> None:
+        self.kept.pop(name, None)

@@ -9,14 +9,14 @@ Nothing is decided here (`core.claims`, `core.settlements`) and nothing is store
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar, cast
 
 import attrs
 import structlog
 
-from orchestrator.core import answers, operations, settlements
+from orchestrator.core import answers, keeping, operations, settlements
 from orchestrator.core.claims import claim
 from orchestrator.core.conditions import Terms
 from orchestrator.core.errors import EventTooLarge, OrchestratorError, TakenOver, TemporaryError
@@ -191,6 +191,13 @@ class Attempt:
             lambda view: settlements.record(view, *self._held, progress, self._books.terms)
         )
         return outcome if isinstance(outcome, Orphaned) else None
+
+    async def note_secrets(self, prefix: str, variables: Sequence[str]) -> Mapping[str, str]:
+        """The names, noted by now, under which a store may keep the start's variables."""
+        names: Mapping[str, str] = await self._write(
+            lambda view: keeping.note(view, *self._held, prefix, variables)
+        )
+        return names
 
     async def settle(self, settlement: Settlement) -> Written | Orphaned | Uncertain:
         """End the attempt; or say why it can't end like that."""

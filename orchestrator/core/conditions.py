@@ -12,11 +12,13 @@ import attrs
 from orchestrator.core.events import Event
 from orchestrator.core.lifecycle import MOVES, Kind
 from orchestrator.core.records import (
+    Due,
     Job,
     OperationRecord,
     OperationState,
     RunRecord,
     RunStatus,
+    SecretsRecord,
     TenantRecord,
 )
 
@@ -62,7 +64,7 @@ def is_claimable(run: RunRecord, now: datetime, terms: Terms) -> bool:
     return run.status is not RunStatus.RUNNING or is_lease_over(run, now, terms)
 
 
-def is_due(item: RunRecord | OperationRecord, now: datetime) -> bool:
+def is_due(item: Due, now: datetime) -> bool:
     """The sweep may take it up."""
     return item.due_at is not None and item.due_at <= now
 
@@ -196,3 +198,20 @@ def may_post(operation: OperationRecord, now: datetime) -> bool:
     """
     report = operation.report
     return report is not None and report.done_at is None and is_due(operation, now)
+
+
+def is_needed(
+    kept: SecretsRecord, operation: OperationRecord | None, run: RunRecord | None
+) -> bool:
+    """A job of the start may still ask for its secrets, or the start may yet be made.
+
+    start ── refused for now: `retry` ─────────── start, with the same references
+    sweep ─────────────────────────── remove ✗ the build finds no secret
+    """
+    if operation is None or operation.start_number < kept.start_number:
+        # Nothing was recorded of the start: it is its run's affair.
+        return run is not None and not run.status.is_finished
+    if operation.start_number > kept.start_number:
+        return False
+    report = operation.report
+    return operation.state is OperationState.OPEN or (report is not None and not report.done_at)

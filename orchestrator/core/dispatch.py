@@ -24,6 +24,7 @@ from orchestrator.core.errors import (
     NotAllowed,
     OrchestratorError,
     RunNotFound,
+    TemporaryError,
     Waiting,
 )
 from orchestrator.core.events import BUILD_STATE_CHANGE, RECONCILE, Event
@@ -144,9 +145,21 @@ class Orchestrator:
             over = await self.overseer.attend(operation_ids)
             await asyncio.gather(*map(self.reporter.send, over))
 
+        async def clear(start_key: str) -> None:
+            if self.services.vault is None:
+                raise TemporaryError(
+                    "Secrets of a start are to be removed: set secrets.store as it was."
+                )
+            await self.services.vault.clear(books, start_key)
+
         books = self.services.books
         return await sweep(
-            books.ledger, books.clock, resume=resume, attend=attend, timeout_s=timeout_s
+            books.ledger,
+            books.clock,
+            resume=resume,
+            attend=attend,
+            clear=clear,
+            timeout_s=timeout_s,
         )
 
     async def cancel(self, tenant_id: str, *, reason: str | None = None) -> bool:

@@ -135,6 +135,13 @@ class TemporaryError(OrchestratorError):
         self.nothing_done = nothing_done
 
 
+class SecretNotFound(TemporaryError):
+    """A secret that somebody has yet to store."""
+
+    def __init__(self, name: str, place: str) -> None:
+        super().__init__(f"There is no secret {name!r} in {place}: store it there.")
+
+
 class BeingHandled(TemporaryError):
     """Another delivery of the same event is being handled right now."""
 

@@ -213,6 +213,35 @@ class Inbox(Protocol):
         """Raises TemporaryError if the queue can't be reached."""
 
 
+class SecretStore(Protocol):
+    """A place for secrets, from which a builder can have them by reference."""
+
+    #: What such a reference is: SECRETS_MANAGER or PARAMETER_STORE.
+    reference_type: str
+
+    async def put(self, *, name: str, value: str) -> None:
+        """Keep it, in place of what was kept under that name.
+
+        Raises:
+            PermanentError: it takes no such name or value.
+            TemporaryError: it is not known whether it was taken.
+        """
+
+    async def read(self, *, name: str) -> str:
+        """What is kept. Raises TemporaryError, of which SecretNotFound is one."""
+
+    async def remove(self, *, name: str) -> None:
+        """Have it gone at once; that it isn't there is no error."""
+
+
+@runtime_checkable
+class ReadableBy(Protocol):
+    """A store in AWS: what the role of whoever follows a reference needs, and on what."""
+
+    reader_action: str
+    resource: str
+
+
 class Webhook(Protocol):
     """The control plane's ear."""
 

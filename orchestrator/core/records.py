@@ -258,7 +258,32 @@ class PayloadRecord:
         return payload_key(self.run_id)
 
 
-Record = RunRecord | OperationRecord | TenantRecord | JobRecord | PayloadRecord
+@attrs.frozen(kw_only=True)
+class SecretsRecord:
+    """What a store keeps for one start. `names` are those in the store, of all batches.
+
+    `is_closed`: they are being removed, so that the next secret needs a name of another batch.
+    `due_at` is when somebody looks next whether they are needed; None: nothing is kept.
+    """
+
+    start_key: str
+    operation_id: str
+    start_number: int
+    run_id: str
+    batch: int = 1
+    names: tuple[str, ...] = ()
+    is_closed: bool = False
+    due_at: datetime | None = None
+    version: int = 0
+
+    @property
+    def key(self) -> str:
+        return secrets_key(self.start_key)
+
+
+Record = RunRecord | OperationRecord | TenantRecord | JobRecord | PayloadRecord | SecretsRecord
+#: What the sweep takes up when its time has come.
+Due = RunRecord | OperationRecord | SecretsRecord
 
 
 def shorten(text: str) -> str:
@@ -299,6 +324,10 @@ def tenant_key(tenant_id: str) -> str:
 
 def job_key(builder: str, job_id: str) -> str:
     return f"JOB#{builder}#{job_id}"
+
+
+def secrets_key(start_key: str) -> str:
+    return f"SECRETS#{start_key}"
 
 
 def start_key(operation_id: str, start_number: int) -> str:

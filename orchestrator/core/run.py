@@ -30,6 +30,12 @@ from orchestrator.core.reporting import CallbackTerms, report_body
 from orchestrator.core.secrets import Redactor
 from orchestrator.core.starts import Starter
 from orchestrator.core.variables import START_KEY
+from orchestrator.core.vault import Vault
+
+
+async def as_it_is(value: str) -> str:
+    """A credential that is no reference."""
+    return value
 
 
 @attrs.frozen(kw_only=True)
@@ -46,6 +52,9 @@ class Services:
     clock: Clock
     callback: CallbackTerms = attrs.field(factory=CallbackTerms)
     secrets: Redactor = attrs.field(factory=Redactor)
+    vault: Vault | None = None
+    #: A value of the settings, or what is kept under the name that it refers to.
+    credentials: Callable[[str], Awaitable[str]] = as_it_is
     inbox: Inbox | None = None
     resources: Any = None
     #: Nothing is started and nobody is told.
@@ -89,7 +98,9 @@ class Run:
         self._taken: set[str] = set()
         self._recording = asyncio.Lock()
         self.job = attempt.run.job
-        self.starter = Starter(attempt, services.builders, services.clock, services.books.terms)
+        self.starter = Starter(
+            attempt, services.builders, services.clock, services.books.terms, services.vault
+        )
         self.unrecorded = Progress()
         self.ending: OwnEnding | None = None
         self.notes: list[str] = []

@@ -28,6 +28,11 @@ class Redactor:
     def is_secret(self, name: str) -> bool:
         return bool(self._secret.fullmatch(name)) and not self._excepted.fullmatch(name)
 
+    def hides(self, name: str, value: Any) -> bool:
+        """Whether anything of a value of that name would be masked."""
+        named = {name: value}
+        return bool(self.redact(named) != named)
+
     def redact(self, value: Any) -> Any:
         """`value` with masks in place of secrets, at any depth. Numbers are never masked."""
         return self._walk(value, lambda name: {name: MASK})

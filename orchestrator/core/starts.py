@@ -18,6 +18,7 @@ from orchestrator.core.conditions import Terms, certain_from, is_none_certain
 from orchestrator.core.errors import OrchestratorError, PermanentError, TemporaryError
 from orchestrator.core.ports import Builder, Clock, Configurable, FindsJobs, StopsJobs
 from orchestrator.core.records import Job
+from orchestrator.core.vault import Vault
 
 #: A send is cut off so long before the lease ends.
 CUT_OFF_S = 1.0
@@ -34,12 +35,18 @@ class Starter:
     """Starts the job of one attempt."""
 
     def __init__(
-        self, attempt: Attempt, builders: Mapping[str, Builder], clock: Clock, terms: Terms
+        self,
+        attempt: Attempt,
+        builders: Mapping[str, Builder],
+        clock: Clock,
+        terms: Terms,
+        vault: Vault | None = None,
     ) -> None:
         self._attempt = attempt
         self._builders = builders
         self._clock = clock
         self._terms = terms
+        self._vault = vault
 
     async def start(
         self,
@@ -128,6 +135,8 @@ class Starter:
         builder = self._builders[builder_name]
         if options and isinstance(builder, Configurable):
             builder = builder.configured(options)
+        if self._vault is not None:
+            variables = await self._vault.seal(self._attempt, variables)
         attempt, now = self._attempt, self._clock.now()
         assert attempt.run.lease_until is not None  # noqa: S101 - it is ours
         remaining_s = (attempt.run.lease_until - now).total_seconds() - CUT_OFF_S

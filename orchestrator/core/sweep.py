@@ -13,12 +13,12 @@ import structlog
 
 from orchestrator.core.errors import OrchestratorError, TemporaryError
 from orchestrator.core.ports import Clock, Ledger
-from orchestrator.core.records import operation_key, run_key
+from orchestrator.core.records import operation_key, run_key, secrets_key
 
 #: How many are asked for at once: as many as CodeBuild describes in one request.
 _BATCH = 100
-#: How many runs are taken up at once.
-_RUNS_AT_ONCE = 20
+#: How many runs, and secrets of starts, are taken up at once.
+_AT_ONCE = 20
 
 log = structlog.get_logger("orchestrator.sweep")
 
@@ -37,12 +37,14 @@ async def sweep(
     *,
     resume: Callable[[str], Awaitable[None]],
     attend: Callable[[Sequence[str]], Awaitable[None]],
+    clear: Callable[[str], Awaitable[None]],
     timeout_s: float | None,
 ) -> Swept:
     """Take up whatever is due now, for at most `timeout_s` (None: to the end).
 
     `resume` gets the id of a run, `attend` the ids of operations: of jobs to be asked about and
-    of reports to be sent. What isn't done in time is handed back, and the rest stays due.
+    of reports to be sent; `clear` gets the key of a start whose secrets may go. What isn't done
+    in time is handed back, and the rest stays due.
 
     Raises:
         TemporaryError: ledger or builder can't be reached; what could be done was done.
@@ -57,9 +59,10 @@ async def sweep(
                 if not fresh:
                     break
                 seen.update(fresh)
-                _, failure = await asyncio.gather(
+                _, failure, _ = await asyncio.gather(
                     _all(resume, _ids(fresh, run_key(""))),
                     attend(_ids(fresh, operation_key(""))),
+                    _all(clear, _ids(fresh, secrets_key(""))),
                     return_exceptions=True,
                 )
                 if isinstance(failure, TemporaryError):
@@ -77,22 +80,22 @@ def _ids(keys: Sequence[str], prefix: str) -> list[str]:
     return [key.removeprefix(prefix) for key in keys if key.startswith(prefix)]
 
 
-async def _all(resume: Callable[[str], Awaitable[None]], run_ids: Sequence[str]) -> None:
-    at_once = asyncio.Semaphore(_RUNS_AT_ONCE)
+async def _all(take_up: Callable[[str], Awaitable[None]], ids: Sequence[str]) -> None:
+    at_once = asyncio.Semaphore(_AT_ONCE)
 
-    async def one(run_id: str) -> None:
-        """One run's trouble is kept with it, and is nobody else's."""
+    async def one(due: str) -> None:
+        """One's trouble is kept with it, and is nobody else's."""
         async with at_once:
             try:
-                await resume(run_id)
+                await take_up(due)
             except OrchestratorError as error:
-                log.info("not done yet", run_id=run_id, reason=str(error))
+                log.info("not done yet", due=due, reason=str(error))
             except Exception as error:
-                log.error("run not taken up", run_id=run_id, exc_info=error)
+                log.error("not taken up", due=due, exc_info=error)
 
     async with asyncio.TaskGroup() as tasks:
-        for run_id in run_ids:
-            tasks.create_task(one(run_id))
+        for due in ids:
+            tasks.create_task(one(due))
 
 
 @asynccontextmanager

@@ -18,11 +18,13 @@ from orchestrator.core.records import (
     PayloadRecord,
     Record,
     RunRecord,
+    SecretsRecord,
     TenantRecord,
     job_key,
     operation_key,
     payload_key,
     run_key,
+    secrets_key,
     tenant_key,
 )
 
@@ -96,6 +98,9 @@ class View:
 
     def job(self, builder: str, job_id: str) -> JobRecord | None:
         return cast("JobRecord | None", self._read(job_key(builder, job_id)))
+
+    def secrets(self, start_key: str) -> SecretsRecord | None:
+        return cast("SecretsRecord | None", self._read(secrets_key(start_key)))
 
     def _read(self, key: str) -> Record | None:
         if key not in self._items:

@@ -1,10 +1,12 @@
 """Who may come in: a middleware that lets a request pass if any configured method knows it."""
 
+import asyncio
 import hmac
-from collections.abc import Sequence
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
+
+from orchestrator.intake.keys import API_KEYS
 
 #: What a load balancer or a person may ask without a key.
 OPEN_ROUTES = ("healthz", "readyz", "ping")
@@ -15,12 +17,12 @@ def api_key_scheme(header: str) -> dict[str, str]:
     return {"type": "apiKey", "in": "header", "name": header}
 
 
-def require_api_key(*, header: str, keys: Sequence[str]) -> Middleware:
-    """Refuse, with 401, whoever doesn't send one of `keys` in `header`.
+def require_api_key(*, header: str) -> Middleware:
+    """Refuse, with 401, whoever doesn't send one of the app's API keys in `header`.
 
-    All keys are compared, each in constant time: how long an answer takes tells nothing.
+    All keys are compared, each in constant time: how long an answer takes tells nothing. While
+    one of them can't be read, and none of the others was sent, the answer is 503.
     """
-    valid = [key.encode() for key in keys if key]
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -29,7 +31,14 @@ def require_api_key(*, header: str, keys: Sequence[str]) -> Middleware:
             return await handler(request)
         # A header may hold any bytes; aiohttp gives those that aren't UTF-8 as surrogates.
         sent = request.headers.get(header, "").encode("utf-8", "surrogateescape")
-        if not any([hmac.compare_digest(sent, key) for key in valid]):  # noqa: C419 - compare all
+        found = await asyncio.gather(
+            *(key() for key in request.app[API_KEYS]), return_exceptions=True
+        )
+        known = [key.encode() for key in found if isinstance(key, str)]
+        if not any([hmac.compare_digest(sent, key) for key in known]):  # noqa: C419 - compare all
+            for unknown in found:
+                if isinstance(unknown, BaseException):
+                    raise unknown
             raise web.HTTPUnauthorized(
                 text=f"The header {header} has no valid key: send one of the service's API keys.",
                 headers={"WWW-Authenticate": f'ApiKey header="{header}"'},

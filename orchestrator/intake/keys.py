@@ -1,6 +1,6 @@
 """Where the web app keeps what its routes work with; `ORCHESTRATOR` and `REGISTRY` are public."""
 
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Protocol
 
 from aiohttp import web
@@ -35,6 +35,8 @@ CHECKS: web.AppKey[Mapping[str, Check]] = web.AppKey("checks")
 MAX_BODY_BYTES: web.AppKey[int] = web.AppKey("max_body_bytes", int)
 #: The OpenAPI security schemes of the methods that are asked for, by name; empty: open.
 SECURITY: web.AppKey[Mapping[str, Any]] = web.AppKey("security")
+#: Each gives an API key that is valid now; it may have to be read from where it is kept.
+API_KEYS: web.AppKey[Sequence[Callable[[], Awaitable[str]]]] = web.AppKey("api_keys")
 #: What is asked to end in good order before the app is closed.
 DRAINS: web.AppKey[Drains] = web.AppKey("drains")
 WORKLOAD: web.AppKey[Workload] = web.AppKey("workload", Workload)

@@ -29,7 +29,11 @@ class Hands:
     taken: list[str] = attrs.field(factory=list)
     done: list[str] = attrs.field(factory=list)
     attended: list[str] = attrs.field(factory=list)
+    cleared: list[str] = attrs.field(factory=list)
     trouble: TemporaryError | None = None
+
+    async def clear(self, start_key: str) -> None:
+        self.cleared.append(start_key)
 
     async def resume(self, run: str) -> None:
         self.taken.append(run)
@@ -48,6 +52,7 @@ class Hands:
             self.desk.clock,
             resume=self.resume,
             attend=self.attend,
+            clear=self.clear,
             timeout_s=timeout_s,
         )
 

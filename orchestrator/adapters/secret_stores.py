@@ -1,0 +1,128 @@
+"""Secrets in AWS: Secrets Manager, and the Parameter Store of Systems Manager."""
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from orchestrator.adapters.aws import aws_errors
+from orchestrator.core.errors import SecretNotFound
+from orchestrator.core.ports import Permission
+
+if TYPE_CHECKING:
+    from types_aiobotocore_secretsmanager import SecretsManagerClient
+    from types_aiobotocore_ssm import SSMClient
+
+
+class SecretsManagerStore:
+    reference_type = "SECRETS_MANAGER"
+    #: What whoever is given a reference must be allowed, on this.
+    reader_action = "secretsmanager:GetSecretValue"
+
+    def __init__(
+        self, client: Callable[[], Awaitable["SecretsManagerClient"]], *, prefix: str
+    ) -> None:
+        """`client` gives the client that the app keeps open; names begin with `prefix`."""
+        self._client = client
+        self._prefix = prefix
+        self.description = f"Secrets Manager, under {prefix}/"
+        self.resource = f"arn:aws:secretsmanager:*:*:secret:{prefix}/*"
+        self.permissions = (
+            Permission(
+                (
+                    "secretsmanager:CreateSecret",
+                    "secretsmanager:DeleteSecret",
+                    "secretsmanager:GetSecretValue",
+                    "secretsmanager:PutSecretValue",
+                ),
+                self.resource,
+            ),
+        )
+
+    async def put(self, *, name: str, value: str) -> None:
+        client = await self._client()
+        with aws_errors("Secrets Manager CreateSecret"):
+            try:
+                await client.create_secret(Name=name, SecretString=value)
+            except client.exceptions.ResourceExistsException:
+                pass
+            else:
+                return
+        with aws_errors("Secrets Manager PutSecretValue"):
+            await client.put_secret_value(SecretId=name, SecretString=value)
+
+    async def read(self, *, name: str) -> str:
+        client = await self._client()
+        with aws_errors("Secrets Manager GetSecretValue"):
+            try:
+                answer = await client.get_secret_value(SecretId=name)
+            except client.exceptions.ResourceNotFoundException as error:
+                raise SecretNotFound(name, "Secrets Manager") from error
+        return answer["SecretString"]
+
+    async def remove(self, *, name: str) -> None:
+        client = await self._client()
+        with aws_errors("Secrets Manager DeleteSecret"):
+            try:
+                await client.delete_secret(SecretId=name, ForceDeleteWithoutRecovery=True)
+            except client.exceptions.ResourceNotFoundException:
+                return
+
+    async def check(self) -> None:
+        await _ask(self, f"{self._prefix}/check")
+
+
+class ParameterStore:
+    reference_type = "PARAMETER_STORE"
+    #: What whoever is given a reference must be allowed, on this.
+    reader_action = "ssm:GetParameters"
+
+    def __init__(self, client: Callable[[], Awaitable["SSMClient"]], *, prefix: str) -> None:
+        """`client` gives the client that the app keeps open; names begin with `prefix`."""
+        self._client = client
+        self._prefix = prefix
+        self.description = f"the Parameter Store, under {prefix}/"
+        self.resource = f"arn:aws:ssm:*:*:parameter{prefix}/*"
+        self.permissions = (
+            Permission(
+                ("ssm:DeleteParameter", "ssm:GetParameter", "ssm:PutParameter"), self.resource
+            ),
+        )
+
+    async def put(self, *, name: str, value: str) -> None:
+        client = await self._client()
+        with aws_errors("Parameter Store PutParameter"):
+            await client.put_parameter(
+                Name=name,
+                Value=value,
+                Type="SecureString",
+                Overwrite=True,
+                # More than 4 kB needs the advanced tier (API reference, PutParameter).
+                Tier="Intelligent-Tiering",
+            )
+
+    async def read(self, *, name: str) -> str:
+        client = await self._client()
+        with aws_errors("Parameter Store GetParameter"):
+            try:
+                answer = await client.get_parameter(Name=name, WithDecryption=True)
+            except client.exceptions.ParameterNotFound as error:
+                raise SecretNotFound(name, "the Parameter Store") from error
+        return answer["Parameter"]["Value"]
+
+    async def remove(self, *, name: str) -> None:
+        client = await self._client()
+        with aws_errors("Parameter Store DeleteParameter"):
+            try:
+                await client.delete_parameter(Name=name)
+            except client.exceptions.ParameterNotFound:
+                return
+
+    async def check(self) -> None:
+        await _ask(self, f"{self._prefix}/check")
+
+
+async def _ask(store: SecretsManagerStore | ParameterStore, name: str) -> None:
+    """Whether it answers at all, and about that name."""
+    try:
+        await store.read(name=name)
+    except SecretNotFound:
+        return

@@ -1,0 +1,73 @@
+"""Which secrets a store keeps for a start, and when they go: plain functions of a view.
+
+Names are noted before anything is stored, so that whoever dies in between leaves nothing that
+nobody knows of. A name whose removal has begun is never used again, since a store may remember it
+for days (Secrets Manager user guide, Delete a secret): the start's next batch has other names.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+
+import attrs
+
+from orchestrator.core.conditions import is_due, is_mine, is_needed
+from orchestrator.core.records import RunRecord, SecretsRecord, secrets_key, start_key
+from orchestrator.core.settlements import Fenced
+from orchestrator.core.views import Move, View
+
+#: Between two looks at whether a start still needs its secrets, and two tries to remove them.
+_PAUSE_S = 60.0
+
+
+def note(
+    view: View, run_id: str, attempt: int, prefix: str, variables: Sequence[str]
+) -> Move[Mapping[str, str] | Fenced]:
+    """The names under which the run's start may store its variables, by variable."""
+    run = view.run(run_id)
+    if run is None or not is_mine(run, attempt):
+        return Move((), Fenced())
+    key = start_key(run.operation_id, run.start_number)
+    view.guess_absent(secrets_key(key))
+    kept = view.secrets(key) or _nothing_kept(run, key)
+    batch = kept.batch + 1 if kept.is_closed else kept.batch
+    names = {variable: f"{prefix}/{key}/{batch}/{variable}" for variable in variables}
+    if set(names.values()) <= set(kept.names):
+        return Move((), names)
+    noted = attrs.evolve(
+        kept,
+        batch=batch,
+        names=(*kept.names, *(name for name in names.values() if name not in kept.names)),
+        is_closed=False,
+        due_at=view.now + timedelta(seconds=_PAUSE_S),
+    )
+    return Move((noted,), names)
+
+
+def begin_removal(view: View, key: str) -> Move[SecretsRecord | None]:
+    """The start's secrets, to be removed now; None: it needs them, or somebody is at it."""
+    kept = view.secrets(key)
+    if kept is None or not is_due(kept, view.now):
+        return Move((), None)
+    due_at = view.now + timedelta(seconds=_PAUSE_S)
+    if is_needed(kept, view.operation(kept.operation_id), view.run(kept.run_id)):
+        return Move((attrs.evolve(kept, due_at=due_at),), None)
+    closed = attrs.evolve(kept, is_closed=True, due_at=due_at)
+    return Move((closed,), closed)
+
+
+def end_removal(view: View, removed: SecretsRecord) -> Move[None]:
+    """They are gone; a batch that was begun meanwhile stays."""
+    kept = view.secrets(removed.start_key)
+    if kept is None:
+        return Move((), None)
+    left = tuple(name for name in kept.names if name not in removed.names)
+    return Move((attrs.evolve(kept, names=left, due_at=kept.due_at if left else None),), None)
+
+
+def _nothing_kept(run: RunRecord, key: str) -> SecretsRecord:
+    return SecretsRecord(
+        start_key=key,
+        operation_id=run.operation_id,
+        start_number=run.start_number,
+        run_id=run.run_id,
+    )

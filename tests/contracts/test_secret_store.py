@@ -1,0 +1,98 @@
+"""What every store of secrets does: one suite for the port, run against each implementation."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import uuid4
+
+import aioboto3
+import attrs
+import pytest
+
+from orchestrator import TemporaryError
+from orchestrator.adapters.memory import InMemorySecretStore
+from orchestrator.adapters.secret_stores import ParameterStore, SecretsManagerStore
+from orchestrator.core.errors import SecretNotFound
+from orchestrator.core.ports import Checkable, ReadableBy, SecretStore
+
+_AWS = {
+    "SECRETS_MANAGER": ("secretsmanager", SecretsManagerStore),
+    "PARAMETER_STORE": ("ssm", ParameterStore),
+}
+
+
+@attrs.frozen
+class Bench:
+    store: SecretStore
+    prefix: str = attrs.field(factory=lambda: f"/tests/{uuid4()}")
+
+    def name(self, last: str = "DB_PASSWORD") -> str:
+        return f"{self.prefix}/{'0' * 40}-1/1/{last}"
+
+
+@pytest.fixture(params=["memory", *_AWS])
+async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
+    if request.param == "memory":
+        yield Bench(InMemorySecretStore())
+        return
+    url = request.getfixturevalue("ministack")
+    service, kind = _AWS[request.param]
+    session = aioboto3.Session("testing", "testing", region_name="us-east-1")
+    async with session.client(service, endpoint_url=url) as client:
+
+        async def opened() -> Any:
+            return client
+
+        yield Bench(kind(opened, prefix="/tests"))
+
+
+async def test_what_is_put_can_be_read(bench: Bench) -> None:
+    """As it is, whatever it is; and again replaces it, as a repeated start does."""
+    for value in ("hush-hush", '{"password": "é\\n"}', "x" * 5000):
+        await bench.store.put(name=bench.name(), value=value)
+        assert await bench.store.read(name=bench.name()) == value
+    await bench.store.put(name=bench.name("other"), value="another")
+    assert await bench.store.read(name=bench.name()) == "x" * 5000
+
+
+async def test_what_is_removed_is_gone(bench: Bench) -> None:
+    """Also if it is removed twice, or never was there."""
+    await bench.store.put(name=bench.name(), value="hush-hush")
+    await bench.store.put(name=bench.name("other"), value="another")
+    for _ in range(2):
+        await bench.store.remove(name=bench.name())
+    await bench.store.remove(name=bench.name("nothing"))
+    with pytest.raises(SecretNotFound) as missing:
+        await bench.store.read(name=bench.name())
+    assert bench.name() in str(missing.value)
+    assert await bench.store.read(name=bench.name("other")) == "another"
+
+
+async def test_its_kind_is_one_that_builders_know(bench: Bench) -> None:
+    """As CodeBuild's environment variables name it."""
+    assert bench.store.reference_type in _AWS
+
+
+async def test_it_can_be_asked_whether_it_is_there(bench: Bench) -> None:
+    """Without leaving anything behind."""
+    if isinstance(bench.store, InMemorySecretStore):
+        return
+    assert isinstance(bench.store, Checkable)
+    await bench.store.check()
+    assert isinstance(bench.store, ReadableBy)
+    assert "/tests/*" in bench.store.resource
+
+
+@pytest.mark.parametrize("kind", _AWS)
+async def test_a_store_out_of_reach_is_temporary(kind: str) -> None:
+    """And no value is in what is said of it."""
+    session = aioboto3.Session("testing", "testing", region_name="us-east-1")
+    service, store_of = _AWS[kind]
+    async with session.client(service, endpoint_url="http://127.0.0.1:9") as client:
+
+        async def opened() -> Any:
+            return client
+
+        store: SecretStore = store_of(opened, prefix="/tests")
+        with pytest.raises(TemporaryError) as down:
+            await store.put(name="/tests/a", value="hush-hush")
+    assert "hush-hush" not in str(down.value)

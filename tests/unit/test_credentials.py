@@ -1,0 +1,72 @@
+"""The service's own credentials: as they are, or read from where they are kept."""
+
+import pytest
+
+from orchestrator.adapters.credentials import Credentials
+from orchestrator.adapters.memory import InMemorySecretStore
+from orchestrator.core.errors import SecretNotFound, TemporaryError
+from orchestrator.testing import ManualClock
+
+
+class Store(InMemorySecretStore):
+    is_down = False
+    reads = 0
+
+    async def read(self, *, name: str) -> str:
+        self.reads += 1
+        if self.is_down:
+            raise TemporaryError("no store")
+        return await super().read(name=name)
+
+
+@pytest.fixture
+def store() -> Store:
+    return Store()
+
+
+@pytest.fixture
+def credentials(store: Store, clock: ManualClock) -> Credentials:
+    return Credentials({"ssm": store}, clock)
+
+
+@pytest.mark.parametrize("value", ["", "key-1", "user:password", "secretsmanager", ":a", "SSM:a"])
+async def test_what_is_no_reference_is_the_credential(
+    credentials: Credentials, store: Store, value: str
+) -> None:
+    """Also with a colon in it."""
+    assert await credentials.resolve(value) == value
+    assert store.reads == 0
+
+
+async def test_a_reference_is_read_anew_each_minute(
+    credentials: Credentials, store: Store, clock: ManualClock
+) -> None:
+    """A rotated secret is in use a minute later, and nobody is asked at each request."""
+    await store.put(name="/a/b:c", value="old")
+    assert [await credentials.resolve("ssm:/a/b:c") for _ in range(3)] == ["old"] * 3
+    assert store.reads == 1
+    await store.put(name="/a/b:c", value="new")
+    clock.turn(59)
+    assert await credentials.resolve("ssm:/a/b:c") == "old"
+    clock.turn(1)
+    assert await credentials.resolve("ssm:/a/b:c") == "new"
+
+
+async def test_the_last_value_counts_while_the_store_is_down(
+    credentials: Credentials, store: Store, clock: ManualClock
+) -> None:
+    """And it isn't asked at each request then, either."""
+    await store.put(name="a", value="old")
+    await credentials.resolve("ssm:a")
+    store.is_down = True
+    clock.turn(60)
+    assert [await credentials.resolve("ssm:a") for _ in range(3)] == ["old"] * 3
+    assert store.reads == 2
+
+
+async def test_what_was_never_read_is_temporary(credentials: Credentials, store: Store) -> None:
+    """It says which one, and where; once it is there it is used at once."""
+    with pytest.raises(SecretNotFound, match="There is no secret 'a' in memory: store it there"):
+        await credentials.resolve("ssm:a")
+    await store.put(name="a", value="new")
+    assert await credentials.resolve("ssm:a") == "new"

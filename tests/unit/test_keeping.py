@@ -1,0 +1,238 @@
+"""Which secrets a store keeps for a start: noted before they are stored, gone once it is over."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from orchestrator.core.conditions import is_needed
+from orchestrator.core.errors import TakenOver
+from orchestrator.core.keeping import begin_removal, end_removal
+from orchestrator.core.lifecycle import Kind
+from orchestrator.core.records import (
+    OperationRecord,
+    OperationState,
+    Report,
+    RunRecord,
+    RunStatus,
+    SecretsRecord,
+    secrets_key,
+)
+from orchestrator.core.sweep import _ids
+from tests.desk import ORDER, PROVISIONED, PROVISIONING, Desk, event
+
+PREFIX = "/orchestrator"
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk()
+
+
+async def kept(desk: Desk, start_key: str) -> SecretsRecord | None:
+    found = (await desk.ledger.load([secrets_key(start_key)]))[secrets_key(start_key)]
+    assert found is None or isinstance(found, SecretsRecord)
+    return found
+
+
+async def begin(desk: Desk, start_key: str) -> SecretsRecord | None:
+    return await desk.books.decide(lambda view: begin_removal(view, start_key))
+
+
+async def clear(desk: Desk, start_key: str) -> bool:
+    """What the sweep does: whether there was something to remove."""
+    desk.turn(60)
+    removing = await begin(desk, start_key)
+    if removing is not None:
+        await desk.books.decide(lambda view: end_removal(view, removing))
+    return removing is not None
+
+
+async def test_names_are_noted_before_anything_is_stored(desk: Desk) -> None:
+    """They are the start's own, so a repeated start has the same references."""
+    attempt = await desk.claimed(PROVISIONING, "a")
+    names = await attempt.note_secrets(PREFIX, ["DB_PASSWORD", "secret"])
+    assert names == {
+        "DB_PASSWORD": f"{PREFIX}/{attempt.start_key}/1/DB_PASSWORD",
+        "secret": f"{PREFIX}/{attempt.start_key}/1/secret",
+    }
+    record = await kept(desk, attempt.start_key)
+    assert record is not None
+    assert set(record.names) == set(names.values())
+    assert await attempt.note_secrets(PREFIX, ["secret"]) == {"secret": names["secret"]}
+    more = await attempt.note_secrets(PREFIX, ["secret", "token"])
+    assert more["secret"] == names["secret"]
+    record = await kept(desk, attempt.start_key)
+    assert record is not None
+    assert set(record.names) == {*names.values(), more["token"]}
+
+
+async def test_whoever_lost_the_run_notes_nothing(desk: Desk) -> None:
+    """So nothing is stored for a start that isn't his any more."""
+    first = await desk.claimed(PROVISIONING, "a")
+    await desk.taken_over(PROVISIONING, "a")
+    with pytest.raises(TakenOver):
+        await first.note_secrets(PREFIX, ["secret"])
+    assert await kept(desk, first.start_key) is None
+
+
+async def test_they_stay_as_long_as_the_start_may_need_them(desk: Desk) -> None:
+    """While its run is at work, while it waits, and while the job runs; then they go, once."""
+    attempt = await desk.claimed(PROVISIONING, "a")
+    await attempt.note_secrets(PREFIX, ["secret"])
+    assert not await clear(desk, attempt.start_key)
+    await desk.hand_back(attempt)
+    assert not await clear(desk, attempt.start_key)
+    attempt = await desk.claimed(PROVISIONING, "a")
+    await desk.finish(attempt, desk.job("b-1"))
+    assert not await clear(desk, attempt.start_key)
+    await desk.end(PROVISIONED, "o", job="b-1")
+    assert await clear(desk, attempt.start_key)
+    assert not await clear(desk, attempt.start_key)
+    record = await kept(desk, attempt.start_key)
+    assert record is not None
+    assert (record.names, record.due_at) == ((), None)
+
+
+async def test_a_start_that_was_refused_needs_none(desk: Desk) -> None:
+    """The operation is given back; its next start has a key, and so names, of its own."""
+    attempt = await desk.claimed(PROVISIONING, "a")
+    await attempt.note_secrets(PREFIX, ["secret"])
+    await desk.fail(attempt)
+    again = await desk.claimed(PROVISIONING, "a")
+    assert again.start_key != attempt.start_key
+    names = await again.note_secrets(PREFIX, ["secret"])
+    assert await clear(desk, attempt.start_key)
+    assert not await clear(desk, again.start_key)
+    assert names["secret"].startswith(f"{PREFIX}/{again.start_key}/")
+
+
+async def test_a_run_that_opens_nothing_needs_them_until_it_is_finished(desk: Desk) -> None:
+    """Nobody else has its start; a job that it has started is waited for."""
+    attempt = await desk.claimed(ORDER, "a")
+    await attempt.note_secrets(PREFIX, ["secret"])
+    assert not await clear(desk, attempt.start_key)
+    await desk.fail(attempt, lets_go=False)
+    assert await clear(desk, attempt.start_key)
+    attempt = await desk.claimed(ORDER, "b")
+    await attempt.note_secrets(PREFIX, ["secret"])
+    await desk.finish(attempt, desk.job("b-1"))
+    assert not await clear(desk, attempt.start_key)
+
+
+async def test_a_name_is_not_used_again_once_its_removal_has_begun(desk: Desk) -> None:
+    """The store may still be forgetting it; and what is new is not removed with the old."""
+    attempt = await desk.claimed(ORDER, "a")
+    old = await attempt.note_secrets(PREFIX, ["secret"])
+    await desk.fail(attempt, lets_go=False)
+    desk.turn(60)
+    removing = await begin(desk, attempt.start_key)
+    assert removing is not None
+
+    again = await desk.claimed(ORDER, "a")
+    assert again.start_key == attempt.start_key
+    new = await again.note_secrets(PREFIX, ["secret"])
+    assert new["secret"] == f"{PREFIX}/{again.start_key}/2/secret" != old["secret"]
+    await desk.books.decide(lambda view: end_removal(view, removing))
+    record = await kept(desk, again.start_key)
+    assert record is not None
+    assert record.names == (new["secret"],)
+    assert record.due_at is not None
+
+
+async def test_a_removal_that_meets_a_new_attempt_gives_way(desk: Desk) -> None:
+    """The run is claimed in the very moment in which its secrets are to go."""
+    attempt = await desk.claimed(ORDER, "a")
+    await attempt.note_secrets(PREFIX, ["secret"])
+    await desk.fail(attempt, lets_go=False)
+    desk.turn(60)
+
+    async def claim() -> None:
+        await desk.claimed(ORDER, "a")
+
+    desk.ledger.before_commit.append(claim)
+    assert await begin(desk, attempt.start_key) is None
+    record = await kept(desk, attempt.start_key)
+    assert record is not None
+    assert not record.is_closed
+
+
+async def test_one_removes_at_a_time(desk: Desk) -> None:
+    """Who dies at it is followed by another, a minute later."""
+    attempt = await desk.claimed(ORDER, "a")
+    await attempt.note_secrets(PREFIX, ["secret"])
+    await desk.fail(attempt, lets_go=False)
+    desk.turn(60)
+    assert await begin(desk, attempt.start_key) is not None
+    assert await begin(desk, attempt.start_key) is None
+    desk.turn(60)
+    assert await begin(desk, attempt.start_key) is not None
+
+
+async def test_they_are_due_like_all_that_waits(desk: Desk) -> None:
+    """The sweep finds them by their key."""
+    attempt = await desk.claimed(ORDER, "a")
+    await attempt.note_secrets(PREFIX, ["secret"])
+    assert await desk.ledger.find_due(before=desk.later(59), limit=10) == []
+    due = await desk.ledger.find_due(before=desk.later(60), limit=10)
+    assert _ids(due, secrets_key("")) == [attempt.start_key]
+
+
+KEPT = SecretsRecord(start_key="op-2", operation_id="op", start_number=2, run_id="r")
+
+
+@pytest.mark.parametrize(
+    ("operation", "status", "needed"),
+    [
+        (None, None, False),
+        (None, RunStatus.RUNNING, True),
+        (None, RunStatus.RETRY, True),
+        (None, RunStatus.FAILED, False),
+        ({"start_number": 1, "state": OperationState.OVER}, RunStatus.RUNNING, True),
+        ({"start_number": 1, "state": OperationState.OVER}, RunStatus.FAILED, False),
+        ({"start_number": 3, "state": OperationState.OPEN}, RunStatus.RUNNING, False),
+        ({"state": OperationState.OPEN}, RunStatus.SUCCEEDED, True),
+        ({"state": OperationState.OVER}, RunStatus.SUCCEEDED, False),
+        ({"state": OperationState.GIVEN_BACK}, RunStatus.FAILED, False),
+        ({"state": OperationState.OVER, "report": "waits"}, RunStatus.SUCCEEDED, True),
+        ({"state": OperationState.OVER, "report": "sent"}, RunStatus.SUCCEEDED, False),
+    ],
+)
+def test_secrets_are_needed_until_their_start_is_over_and_reported(
+    operation: Mapping[str, Any] | None, status: RunStatus | None, needed: bool
+) -> None:
+    """Whatever its operation does next; before anything is recorded of it, its run says so."""
+    now = Desk().clock.now()
+    record, run = None, None
+    if operation is not None:
+        about = {"start_number": 2, **operation}
+        told = about.pop("report", None)
+        report = Report(url="u", body={}, done_at=now if told == "sent" else None)
+        record = OperationRecord(
+            operation_id="op",
+            tenant_id="t",
+            kind=Kind.PROVISIONING,
+            request_key="k",
+            opener="r",
+            opened_at=now,
+            report=report if told else None,
+            **about,
+        )
+    if status is not None:
+        sent = event(PROVISIONING, "a")
+        run = RunRecord(
+            run_id="r",
+            request_key="k",
+            event_type=sent.type,
+            source=sent.source,
+            event_id=sent.id,
+            event_time=now,
+            body_digest="",
+            tenant_id="t",
+            status=status,
+            attempt=1,
+            first_seen=now,
+            started_at=now,
+            operation_id="op",
+        )
+    assert is_needed(KEPT, record, run) is needed
