@@ -1,7 +1,7 @@
 """What every builder does: one suite for the port, run against each implementation."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, Protocol, cast
@@ -11,12 +11,14 @@ import attrs
 import pytest
 
 from orchestrator.adapters.codebuild import CodeBuildBuilder
+from orchestrator.adapters.jenkins import open_jenkins
 from orchestrator.core.jobs import JobStatus
 from orchestrator.core.ports import Builder, DescribesJobs, FindsJobs, StopsJobs
 from orchestrator.core.records import Job
 from orchestrator.embedded import open_codebuild
 from orchestrator.embedded.codebuild import Outcome
 from orchestrator.testing import InMemoryBuilder
+from tests.jenkins.stand_in import START_KEY, TOKEN, USER, open_jenkins_stand_in
 
 PROJECTS = ("basic-tenant", "standard-tenant")
 LONG_KEY = "k" * 64
@@ -82,11 +84,62 @@ async def open_code_build() -> AsyncIterator[Bench]:
         yield Bench(builder, "MINE", started, finish, stand_in.remove_build)
 
 
-@pytest.fixture(
-    params=[open_in_memory, open_code_build], ids=["InMemoryBuilder", "CodeBuildBuilder"]
-)
+@asynccontextmanager
+async def open_jenkins_bench() -> AsyncIterator[Bench]:
+    async def token() -> str:
+        return TOKEN
+
+    async with (
+        open_jenkins_stand_in(jobs=dict.fromkeys(PROJECTS, ("A", "B", START_KEY))) as stand_in,
+        open_jenkins(
+            url=stand_in.url,
+            user=USER,
+            token=token,
+            name="MINE",
+            connect_timeout_s=5,
+            timeout_s=10,
+        ) as builder,
+    ):
+
+        def queue_id(job_id: str) -> int:
+            return int(job_id.rpartition("#")[2])
+
+        def started() -> Mapping[str, tuple[str, set[str]]]:
+            """Without the start key, which each build has whether it is among the parameters."""
+            return {
+                f"{item.job}#{item.id}": (item.job, set(item.parameters) - {START_KEY})
+                for item in stand_in.items.values()
+            }
+
+        def finish(job_id: str, status: JobStatus, message: str) -> None:
+            results = {"SUCCEEDED": "SUCCESS", "FAILED": "FAILURE", "STOPPED": "ABORTED"}
+            stand_in.finish(queue_id(job_id), results[status], message)
+
+        def forget(job_id: str) -> None:
+            stand_in.forget(queue_id(job_id))
+
+        yield Bench(builder, "MINE", started, finish, forget)
+
+
+OpenBench = Callable[[], AbstractAsyncContextManager[Bench]]
+
+ENDS = [status for status in JobStatus if status is not JobStatus.IN_PROGRESS]
+#: Each way to a bench, and the statuses that a job of its builder may end with.
+BENCHES: Mapping[OpenBench, Collection[JobStatus]] = {
+    open_in_memory: ENDS,
+    open_code_build: ENDS,
+    open_jenkins_bench: [JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.STOPPED],
+}
+NAMES: Mapping[OpenBench, str] = {
+    open_in_memory: "InMemoryBuilder",
+    open_code_build: "CodeBuildBuilder",
+    open_jenkins_bench: "JenkinsBuilder",
+}
+
+
+@pytest.fixture(params=BENCHES, ids=NAMES.__getitem__)
 async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
-    open_bench: Callable[[], AbstractAsyncContextManager[Bench]] = request.param
+    open_bench: OpenBench = request.param
     async with open_bench() as bench:
         yield bench
 
@@ -177,7 +230,15 @@ async def test_more_jobs_are_described_than_fit_one_request(bench: Bench) -> Non
     assert set(described) == {job.id for job in jobs}
 
 
-@pytest.mark.parametrize("status", [one for one in JobStatus if one is not JobStatus.IN_PROGRESS])
+@pytest.mark.parametrize(
+    ("bench", "status"),
+    [
+        pytest.param(open_bench, status, id=f"{NAMES[open_bench]}-{status}")
+        for open_bench, statuses in BENCHES.items()
+        for status in statuses
+    ],
+    indirect=["bench"],
+)
 async def test_a_job_that_is_over_says_how_and_why(bench: Bench, status: JobStatus) -> None:
     """In its builder's words."""
     job = await started(bench)
