@@ -5,7 +5,7 @@ from typing import Any
 
 import attrs
 
-from orchestrator.app import Parts, open_services
+from orchestrator.composition import Parts, open_services
 from orchestrator.core.errors import OrchestratorError
 from orchestrator.core.ports import Checkable, Permission, ReadableBy
 from orchestrator.core.run import Services

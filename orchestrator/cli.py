@@ -265,7 +265,7 @@ def cancel(tenant_id: str, reason: str | None, url: str, header: str | None, as_
 @_app_dir
 def reconcile(config: str | None) -> None:
     """Take up whatever is due, once: what `serve` does by itself every minute."""
-    from orchestrator.app import sweep_once
+    from orchestrator.composition import sweep_once
 
     settings = _load_settings(config)
     if settings.ledger.backend == "memory":
@@ -282,7 +282,7 @@ def reconcile(config: str | None) -> None:
 def init(config: str | None) -> None:
     """Make the ledger's table, and the queue if there is to be one. For production a template
     makes them."""
-    from orchestrator.app import make_ends
+    from orchestrator.composition import make_ends
 
     made = asyncio.run(make_ends(_load_settings(config)))
     if not made:

@@ -5,7 +5,7 @@ from typing import Any
 
 import attrs
 
-from orchestrator.app import Parts, open_services
+from orchestrator.composition import Parts, open_services
 from orchestrator.core import events
 from orchestrator.core.envelopes import Delivery, parse_event, read_event_type
 from orchestrator.core.errors import OrchestratorError

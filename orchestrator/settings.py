@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
+from urllib.parse import urlsplit
 
 import attrs
 import msgspec
@@ -129,6 +130,40 @@ class Tiers:
 
 
 @attrs.frozen(kw_only=True)
+class Jenkins:
+    url: str | None = None
+    user: str = ""
+    token: str = attrs.field(default="", repr=_masked)
+    unstable_is_success: bool = False
+    connect_timeout_s: float = _positive(1.0)
+    timeout_s: float = _positive(3.0)
+
+    def __attrs_post_init__(self) -> None:
+        if self.url is None:
+            return
+        if not _is_plain_url(self.url):
+            raise ValueError(
+                "builders.jenkins.url must be like https://jenkins.example/, without user and "
+                "password, which have settings of their own"
+            )
+        if not self.user or ":" in self.user or not self.token:
+            raise ValueError(
+                "builders.jenkins.url is set, so builders.jenkins.user (without a colon) and "
+                "builders.jenkins.token are needed"
+            )
+
+
+def _is_plain_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return (
+            parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in parts.netloc
+        )
+    except ValueError:
+        return False
+
+
+@attrs.frozen(kw_only=True)
 class StepFunctions:
     state_machines: dict[str, str] = attrs.field(factory=dict)
 
@@ -145,6 +180,7 @@ class StepFunctions:
 class Builders:
     default: str = "CODE_BUILD"
     dry_run: bool = False
+    jenkins: Jenkins = Jenkins()
     step_functions: StepFunctions = StepFunctions()
 
 

@@ -12,6 +12,7 @@ import attrs
 import pytest
 
 from orchestrator.adapters.codebuild import CodeBuildBuilder
+from orchestrator.adapters.jenkins.builder import open_jenkins
 from orchestrator.adapters.step_functions import StepFunctionsBuilder
 from orchestrator.core.jobs import JobStatus
 from orchestrator.core.ports import Builder, DescribesJobs, FindsJobs, StopsJobs
@@ -19,6 +20,7 @@ from orchestrator.core.records import Job
 from orchestrator.embedded import open_codebuild
 from orchestrator.embedded.codebuild import Outcome
 from orchestrator.testing import InMemoryBuilder
+from tests.jenkins.stand_in import START_KEY, TOKEN, USER, open_jenkins_stand_in
 from tests.step_functions.stand_in import open_step_functions
 
 PROJECTS = ("basic-tenant", "standard-tenant")
@@ -123,14 +125,60 @@ async def open_step_functions_builder() -> AsyncIterator[Bench]:
         yield Bench(builder, "MINE", started, finish, forget, frozenset(_EXECUTION_STATUSES))
 
 
-_BENCHES = [open_in_memory, open_code_build, open_step_functions_builder]
+_RESULTS = {
+    JobStatus.SUCCEEDED: "SUCCESS",
+    JobStatus.FAILED: "FAILURE",
+    JobStatus.STOPPED: "ABORTED",
+}
 
 
-@pytest.fixture(
-    params=_BENCHES, ids=["InMemoryBuilder", "CodeBuildBuilder", "StepFunctionsBuilder"]
-)
+@asynccontextmanager
+async def open_jenkins_bench() -> AsyncIterator[Bench]:
+    async def token() -> str:
+        return TOKEN
+
+    async with (
+        open_jenkins_stand_in(jobs=dict.fromkeys(PROJECTS, ("A", "B", START_KEY))) as stand_in,
+        open_jenkins(
+            url=stand_in.url,
+            user=USER,
+            token=token,
+            name="MINE",
+            connect_timeout_s=5,
+            timeout_s=10,
+        ) as builder,
+    ):
+
+        def queue_id(job_id: str) -> int:
+            return int(job_id.rpartition("#")[2])
+
+        def started() -> Mapping[str, tuple[str, set[str]]]:
+            """Without the start key, which each build has whether it is among the parameters."""
+            return {
+                f"{item.job}#{item.id}": (item.job, set(item.parameters) - {START_KEY})
+                for item in stand_in.items.values()
+            }
+
+        def finish(job_id: str, status: JobStatus, message: str) -> None:
+            stand_in.finish(queue_id(job_id), _RESULTS[status], message)
+
+        def forget(job_id: str) -> None:
+            stand_in.forget(queue_id(job_id))
+
+        yield Bench(builder, "MINE", started, finish, forget, frozenset(_RESULTS))
+
+
+_BENCHES = {
+    "InMemoryBuilder": open_in_memory,
+    "CodeBuildBuilder": open_code_build,
+    "StepFunctionsBuilder": open_step_functions_builder,
+    "JenkinsBuilder": open_jenkins_bench,
+}
+
+
+@pytest.fixture(params=_BENCHES)
 async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
-    open_bench: Callable[[], AbstractAsyncContextManager[Bench]] = request.param
+    open_bench: Callable[[], AbstractAsyncContextManager[Bench]] = _BENCHES[request.param]
     async with open_bench() as bench:
         yield bench
 

@@ -1,0 +1,174 @@
+"""What Jenkins tells of jobs, of what waits in its queue and of builds, and what that means.
+
+A job starts as a queue item and becomes a build, which knows the item by its `queueId`: Jenkins
+forgets the item some minutes after it has left the queue. So a job's id here is made of the
+item's.
+"""
+
+import re
+from typing import Any
+from urllib.parse import quote, unquote
+
+import msgspec
+
+from orchestrator.core.jobs import JobReport, JobStatus
+from orchestrator.core.records import Job, shorten
+from orchestrator.core.variables import START_KEY
+
+PARAMETERS = "actions[parameters[name,value]]"
+BUILD = f"number,url,queueId,timestamp,building,result,description,{PARAMETERS}"
+QUEUE_ITEM = f"id,task[url],cancelled,executable[number,url],{PARAMETERS}"
+
+_STATUSES = {
+    "SUCCESS": JobStatus.SUCCEEDED,
+    "FAILURE": JobStatus.FAILED,
+    "ABORTED": JobStatus.STOPPED,
+}
+_JOB_ID = re.compile(r"(.+)#(\d+)")
+_JOB_PATH = re.compile(r"(?:/job/[^/?#]+)+/?$")
+
+
+class Action(msgspec.Struct):
+    #: A list of names and values in what starts with parameters; a plugin's may be anything.
+    parameters: Any = None
+
+
+class Carrier(msgspec.Struct, rename="camel"):
+    """What may have been started with parameters; most of its actions tell of other things."""
+
+    actions: list[Action | None] = []
+
+    @property
+    def start_key(self) -> str | None:
+        """The key of the start that made it, None if it carries none."""
+        for action in self.actions:
+            listed = action.parameters if action else None
+            for parameter in listed if isinstance(listed, list) else ():
+                match parameter:
+                    case {"name": str(name), "value": str(value)} if name == START_KEY:
+                        return value
+        return None
+
+
+class Build(Carrier, kw_only=True, rename="camel"):
+    number: int
+    url: str
+    queue_id: int
+    #: Milliseconds since 1970.
+    timestamp: int
+    building: bool
+    result: str | None = None
+    description: str | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """A build may have a result while it is still at work."""
+        return not self.building and self.result is not None
+
+    def report(self, job_identifier: str, builder: str, *, unstable: JobStatus) -> JobReport:
+        """How the build stands; `unstable` is what UNSTABLE amounts to."""
+        status, message = JobStatus.IN_PROGRESS, None
+        if self.result is not None and self.is_over:
+            statuses = {**_STATUSES, "UNSTABLE": unstable}
+            status = statuses.get(self.result, JobStatus.FAILED)
+            # Our status doesn't tell these from others.
+            result = None if self.result in _STATUSES else self.result
+            message = ": ".join(filter(None, (result, (self.description or "").strip())))
+        return JobReport(
+            job=identified_job(self.queue_id, job_identifier, builder, f"{self.url}console"),
+            status=status,
+            start_key=self.start_key,
+            message=shorten(message) if message else None,
+        )
+
+
+class Executable(msgspec.Struct):
+    number: int
+    url: str
+
+
+class Task(msgspec.Struct):
+    url: str = ""
+
+
+class QueueItem(Carrier, kw_only=True, rename="camel"):
+    id: int
+    task: Task = msgspec.field(default_factory=Task)
+    cancelled: bool = False
+    #: The build that it has become.
+    executable: Executable | None = None
+
+    @property
+    def is_waiting(self) -> bool:
+        return not self.cancelled and self.executable is None
+
+    @property
+    def job_identifier(self) -> str:
+        """The job that is to be built, empty if the task is none of a job."""
+        path = _JOB_PATH.search(self.task.url)
+        return "/".join(map(unquote, path[0].rstrip("/").split("/job/")[1:])) if path else ""
+
+    def report(self, job_identifier: str, builder: str) -> JobReport:
+        url = f"{self.executable.url}console" if self.executable else self.task.url
+        return JobReport(
+            job=identified_job(self.id, job_identifier, builder, url),
+            status=JobStatus.STOPPED if self.cancelled else JobStatus.IN_PROGRESS,
+            start_key=self.start_key,
+            message="it was cancelled in Jenkins' queue" if self.cancelled else None,
+        )
+
+
+class Queue(msgspec.Struct):
+    items: list[QueueItem]
+
+
+class Definition(msgspec.Struct):
+    name: str
+
+
+class Property(msgspec.Struct, rename="camel"):
+    parameter_definitions: list[Definition] = []
+
+
+class JobDocument(msgspec.Struct, rename="camel"):
+    """A job: what it defines, and some of its builds, the newest first."""
+
+    url: str = ""
+    properties: list[Property | None] = msgspec.field(name="property", default_factory=list)
+    all_builds: list[Build] = []
+
+    @property
+    def parameters(self) -> set[str]:
+        """The names of the parameters that it defines."""
+        known = (one.parameter_definitions for one in self.properties if one is not None)
+        return {definition.name for definitions in known for definition in definitions}
+
+
+class Server(msgspec.Struct):
+    """Jenkins itself."""
+
+    mode: str
+
+
+def job_path(job_identifier: str) -> str | None:
+    """`a/b` as `job/a/job/b/`, percent-encoded; None: no job can have that name."""
+    parts = job_identifier.split("/")
+    if any(part in ("", ".", "..") for part in parts):
+        return None
+    return "".join(f"job/{quote(part)}/" for part in parts)
+
+
+def read_job_id(job_id: str) -> tuple[str, int] | None:
+    """The job identifier and the queue id; None if it is no id of ours."""
+    match = _JOB_ID.fullmatch(job_id)
+    return (match[1], int(match[2])) if match else None
+
+
+def identified_job(queue_id: int, job_identifier: str, builder: str, url: str) -> Job:
+    """The job that a queue item stands for, by the id that it keeps as a build."""
+    return Job(
+        id=f"{job_identifier}#{queue_id}",
+        builder=builder,
+        job_identifier=job_identifier,
+        log_url=url or None,
+    )

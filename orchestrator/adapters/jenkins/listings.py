@@ -1,0 +1,88 @@
+"""Where Jenkins keeps jobs: what waits in its queue, and each job's builds."""
+
+from collections.abc import AsyncIterator, Set
+
+from orchestrator.adapters.jenkins.builds import (
+    BUILD,
+    QUEUE_ITEM,
+    Build,
+    JobDocument,
+    Queue,
+    QueueItem,
+    Server,
+    job_path,
+)
+from orchestrator.adapters.jenkins.client import JenkinsClient
+from orchestrator.core.errors import TemporaryError
+
+_PAGE = 100
+_DEFINITIONS = "url,property[parameterDefinitions[name]]"
+
+
+class JenkinsListings:
+    def __init__(self, client: JenkinsClient) -> None:
+        self._client = client
+
+    async def check(self) -> None:
+        """Raises TemporaryError unless it is Jenkins that answers."""
+        if await self._client.find("", Server, tree="mode") is None:
+            raise TemporaryError(
+                "There is no Jenkins where it was asked: check its url.", nothing_done=True
+            )
+
+    async def find_job(self, job_identifier: str) -> JobDocument | None:
+        """What the job defines, and its newest builds."""
+        return await self._find(job_identifier, f"{_DEFINITIONS},{_page(0)}")
+
+    async def pages(self, job_identifier: str) -> AsyncIterator[list[Build]]:
+        """The job's builds, the newest first; no page at all if there is no such job."""
+        start = 0
+        while job := await self._find(job_identifier, _page(start)):
+            yield job.all_builds
+            if len(job.all_builds) < _PAGE:
+                return
+            start += _PAGE
+
+    async def builds(
+        self, job_identifier: str, queue_ids: Set[int], *, to_the_end: bool = False
+    ) -> dict[int, Build] | None:
+        """Those of the builds that there are, by their queue ids; None: there is no such job.
+
+        A page whose ids are all older says that none follows, as long as no item has overtaken
+        that many others; `to_the_end` doesn't take its word.
+        """
+        found: dict[int, Build] | None = None
+        async for page in self.pages(job_identifier):
+            found = found or {}
+            for build in page:
+                if build.queue_id in queue_ids:
+                    found.setdefault(build.queue_id, build)
+            oldest = min(queue_ids - found.keys(), default=None)
+            if oldest is None:
+                break
+            if not to_the_end and all(build.queue_id < oldest for build in page):
+                break
+        return found
+
+    async def queue(self) -> list[QueueItem]:
+        queue = await self._client.find("queue/", Queue, tree=f"items[{QUEUE_ITEM}]")
+        if queue is None:
+            raise TemporaryError(
+                "Jenkins has no queue where it was asked: check its url.", nothing_done=True
+            )
+        return queue.items
+
+    async def item(self, queue_id: int) -> QueueItem | None:
+        return await self._client.find(f"queue/item/{queue_id}/", QueueItem, tree=QUEUE_ITEM)
+
+    async def _find(self, job_identifier: str, tree: str) -> JobDocument | None:
+        path = job_path(job_identifier)
+        job = await self._client.find(path, JobDocument, tree=tree) if path else None
+        if job is None:
+            # A wrong address has none of our jobs either, and says nothing of them.
+            await self.check()
+        return job
+
+
+def _page(start: int) -> str:
+    return f"allBuilds[{BUILD}]{{{start},{start + _PAGE}}}"

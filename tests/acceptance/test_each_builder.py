@@ -1,0 +1,302 @@
+"""The same guarantees on each builder: one job for a start, whatever goes wrong, and its end."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import attrs
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+
+from orchestrator import Extension, JobStatus, Settings, TemporaryError, create_app
+from orchestrator.adapters.memory import InMemoryLedger
+from orchestrator.core.records import Job, Record
+from orchestrator.embedded import CodeBuildStandIn, Fault
+from orchestrator.settings import Builders, Jenkins, LedgerSettings, StepFunctions, Tiers
+from orchestrator.testing import (
+    InMemoryBuilder,
+    ManualClock,
+    StartedJob,
+    envelope,
+    provisioning_event,
+)
+from tests.acceptance.answers import read_success
+from tests.conftest import Client
+from tests.jenkins.stand_in import TOKEN, USER, open_jenkins_stand_in
+from tests.step_functions.stand_in import open_step_functions
+
+TENANT = "t-1"
+EVENT = provisioning_event(tenant_id=TENANT)
+del EVENT["detail"]["builderConfig"]["type"]
+STARTED = "ORCHESTRATOR_RUN_ID"
+
+
+@attrs.frozen(kw_only=True)
+class Ground:
+    """A builder as its owner sees it: what runs there, and what becomes of that."""
+
+    name: str
+    builders: Builders = attrs.field(factory=Builders)
+    extension: Extension = attrs.field(factory=Extension)
+    #: Start keys of what was started, in the order of the starts.
+    started: Callable[[], Sequence[str]]
+    #: Ends everything: well, or badly for a cause.
+    finish: Callable[[str | None], None]
+    lose_answer: Callable[[], None]
+    stopped: Callable[[], int]
+
+
+class ForgetfulBuilder(InMemoryBuilder):
+    """A user's own: it finds a start by its key, and makes each that it is asked for."""
+
+    loses: int = 0
+
+    async def start_job(
+        self, job_identifier: str, params: Mapping[str, Any], *, start_key: str
+    ) -> Job:
+        job_id = f"{job_identifier}:{len(self.started) + 1}"
+        job = Job(id=job_id, builder=self.name, job_identifier=job_identifier)
+        self.started.append(StartedJob(job, dict(params), start_key))
+        if self.loses:
+            self.loses -= 1
+            raise TemporaryError("the answer was lost")
+        return job
+
+
+@asynccontextmanager
+async def on_your_own(_: CodeBuildStandIn, __: pytest.MonkeyPatch) -> AsyncIterator[Ground]:
+    builder = ForgetfulBuilder("MINE")
+
+    def finish(cause: str | None) -> None:
+        status = JobStatus.FAILED if cause else JobStatus.SUCCEEDED
+        for one in builder.started:
+            builder.finish(one.job.id, status, message=cause)
+
+    def lose_answer() -> None:
+        builder.loses += 1
+
+    yield Ground(
+        name="MINE",
+        extension=Extension(builders={"MINE": builder}),
+        started=lambda: [one.start_key for one in builder.started],
+        finish=finish,
+        lose_answer=lose_answer,
+        stopped=lambda: sum(status is JobStatus.STOPPED for status, _ in builder._ended.values()),
+    )
+
+
+@asynccontextmanager
+async def on_codebuild(codebuild: CodeBuildStandIn, _: pytest.MonkeyPatch) -> AsyncIterator[Ground]:
+    codebuild.add_project("up")
+
+    def started() -> Sequence[str]:
+        given = [build.overrides for build in codebuild.builds.values()]
+        return [one["value"] for many in given for one in many if one["name"] == STARTED]
+
+    def finish(cause: str | None) -> None:
+        for build_id in codebuild.builds:
+            codebuild.finish(build_id, "FAILED" if cause else "SUCCEEDED", reason=cause)
+
+    yield Ground(
+        name="CODE_BUILD",
+        started=started,
+        finish=finish,
+        # The SDK's own second try comes back with the build, by the idempotency token.
+        lose_answer=lambda: codebuild.inject("StartBuild", *[Fault.answer_lost()] * 2),
+        stopped=lambda: sum(build.status == "STOPPED" for build in codebuild.builds.values()),
+    )
+
+
+@asynccontextmanager
+async def on_step_functions(
+    _: CodeBuildStandIn, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Ground]:
+    async with open_step_functions() as aws:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_SFN", aws.url)
+        machine = aws.add_machine("provision")
+
+        def finish(cause: str | None) -> None:
+            for arn in aws.executions:
+                aws.finish(arn, "FAILED" if cause else "SUCCEEDED", error="E", cause=cause)
+
+        yield Ground(
+            name="STEP_FUNCTIONS",
+            builders=Builders(step_functions=StepFunctions(state_machines={"up": machine})),
+            started=lambda: [one["name"] for one in aws.executions.values()],
+            finish=finish,
+            lose_answer=lambda: aws.inject("StartExecution", *[Fault.answer_lost()] * 2),
+            stopped=lambda: sum(one["status"] == "ABORTED" for one in aws.executions.values()),
+        )
+
+
+@asynccontextmanager
+async def on_jenkins(_: CodeBuildStandIn, __: pytest.MonkeyPatch) -> AsyncIterator[Ground]:
+    async with open_jenkins_stand_in(jobs={"up": (STARTED, "tenant", "VPC_ID")}) as jenkins:
+
+        def finish(cause: str | None) -> None:
+            for queue_id in jenkins.items:
+                jenkins.finish(queue_id, "FAILURE" if cause else "SUCCESS", cause)
+
+        yield Ground(
+            name="JENKINS",
+            builders=Builders(jenkins=Jenkins(url=jenkins.url, user=USER, token=TOKEN)),
+            started=lambda: [one.parameters[STARTED] for one in jenkins.items.values()],
+            finish=finish,
+            lose_answer=lambda: jenkins.inject("buildWithParameters", Fault.answer_lost()),
+            stopped=lambda: sum(one.cancelled for one in jenkins.items.values()),
+        )
+
+
+_GROUNDS = {
+    "your own": on_your_own,
+    "CodeBuild": on_codebuild,
+    "Step Functions": on_step_functions,
+    "Jenkins": on_jenkins,
+}
+
+
+@pytest.fixture(params=_GROUNDS)
+async def ground(
+    request: pytest.FixtureRequest, codebuild: CodeBuildStandIn, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Ground]:
+    open_ground: Callable[..., AbstractAsyncContextManager[Ground]] = _GROUNDS[request.param]
+    async with open_ground(codebuild, monkeypatch) as ground:
+        yield ground
+
+
+class DyingLedger(InMemoryLedger):
+    """The shared ledger, as a process reaches it that dies as soon as `is_over` says so."""
+
+    def __init__(self, shared: InMemoryLedger, is_over: Callable[[], bool]) -> None:
+        super().__init__()
+        self._items = shared._items
+        self._is_over = is_over
+        self.died = asyncio.Event()
+
+    async def commit(self, records: Sequence[Record], *, unchanged: Mapping[str, int]) -> None:
+        if self._is_over():
+            self.died.set()
+            await asyncio.get_running_loop().create_future()
+        await super().commit(records, unchanged=unchanged)
+
+
+@attrs.frozen
+class World:
+    """Processes of the service, one after the other, at one ledger."""
+
+    ground: Ground
+    settings: Settings
+    clock: ManualClock
+    stack: AsyncExitStack
+    ledger: InMemoryLedger = attrs.field(factory=InMemoryLedger)
+
+    async def serve(self, ledger: InMemoryLedger | None = None) -> Client:
+        tier = {"jobIdentifier": "up", "builder": self.ground.name, "VPC_ID": "vpc-1"}
+        configured = attrs.evolve(
+            self.settings,
+            builders=self.ground.builders,
+            ledger=LedgerSettings(backend="memory", lease_s=60),
+            tiers=Tiers(backend="static", static={"STANDARD": tier}),
+        )
+        app = create_app(
+            configured,
+            extension=self.ground.extension,
+            clock=self.clock,
+            ledger=self.ledger if ledger is None else ledger,
+        )
+        server = TestServer(app, host="127.0.0.1")
+        return await self.stack.enter_async_context(TestClient(server))
+
+    async def sweep(self, service: Client, *, after_s: float = 61) -> None:
+        self.clock.turn(after_s)
+        assert (await service.post("/events/RECONCILE", json={})).status == 200
+
+    async def state(self, service: Client) -> str:
+        state: str = (await (await service.get(f"/tenants/{TENANT}")).json())["state"]
+        return state
+
+
+@pytest.fixture
+async def world(ground: Ground, settings: Settings, clock: ManualClock) -> AsyncIterator[World]:
+    async with AsyncExitStack() as stack:
+        yield World(ground, settings, clock, stack)
+
+
+@pytest.mark.parametrize("cause", [None, "No more addresses"])
+async def test_a_job_s_end_is_the_operation_s(world: World, cause: str | None) -> None:
+    """With its builder's cause, where it failed."""
+    service = await world.serve()
+    await read_success(await service.post("/events", json=EVENT))
+    assert len(world.ground.started()) == 1
+    await world.sweep(service)
+    assert await world.state(service) == "provisioning"
+    world.ground.finish(cause)
+    await world.sweep(service)
+    assert await world.state(service) == ("provision_failed" if cause else "provisioned")
+    told = await (await service.get(f"/tenants/{TENANT}")).text()
+    assert cause is None or cause in told
+
+
+async def test_a_lost_answer_is_one_job(world: World) -> None:
+    """It was started, and nobody was told: it is found, and started no second time."""
+    service = await world.serve()
+    world.ground.lose_answer()
+    assert (await service.post("/events", json=EVENT)).status == 503
+    assert len(world.ground.started()) == 1
+    for _ in range(3):
+        await world.sweep(service)
+    assert len(world.ground.started()) == 1
+    world.ground.finish(None)
+    await world.sweep(service)
+    assert await world.state(service) == "provisioned"
+
+
+async def test_a_crash_between_the_start_and_its_record_is_one_job(world: World) -> None:
+    """Whoever comes next finds the job by its start key, an hour later too."""
+    dying = DyingLedger(world.ledger, lambda: bool(world.ground.started()))
+    first = await world.serve(dying)
+    sender = asyncio.create_task(first.post("/events", json=EVENT))
+    await dying.died.wait()
+    second = await world.serve()
+    for _ in range(3):
+        await world.sweep(second, after_s=1200)
+    assert len(world.ground.started()) == 1
+    world.ground.finish(None)
+    await world.sweep(second)
+    assert await world.state(second) == "provisioned"
+    sender.cancel()
+
+
+async def test_events_that_come_at_once_are_one_job(world: World) -> None:
+    """Each is answered 200 or asked to come again."""
+    service = await world.serve()
+    answers = await asyncio.gather(*(service.post("/events", json=EVENT) for _ in range(10)))
+    assert {answer.status for answer in answers} <= {200, 503}
+    assert len(world.ground.started()) == 1
+
+
+async def test_a_cancelled_job_is_stopped(world: World) -> None:
+    """And the operation ends, with the operator's reason."""
+    service = await world.serve()
+    await read_success(await service.post("/events", json=EVENT))
+    answer = await service.post(f"/tenants/{TENANT}/cancel", json={"reason": "A mistake."})
+    assert answer.status in (200, 202), await answer.text()
+    await world.sweep(service)
+    assert world.ground.stopped() == 1
+    assert await world.state(service) == "provision_failed"
+    assert "A mistake." in await (await service.get(f"/tenants/{TENANT}")).text()
+
+
+async def test_what_a_job_tells_of_itself_has_its_builder_asked(world: World) -> None:
+    """By its start key; too early, it ends nothing."""
+    service = await world.serve()
+    await read_success(await service.post("/events", json=EVENT))
+    (start_key,) = world.ground.started()
+    for number in range(2):
+        told = {"tenantId": TENANT, STARTED: start_key}
+        report = envelope("TENANT_PROVISIONING_SUCCESS", told, event_id=f"report-{number}")
+        assert (await service.post("/events", json=report)).status == 200
+        expected = "provisioned" if number else "provisioning"
+        assert await world.state(service) == expected
+        world.ground.finish(None)

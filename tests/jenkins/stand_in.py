@@ -1,0 +1,349 @@
+"""A Jenkins for the tests, as its handbook and its own source describe it.
+
+It has folders, jobs with parameters, a queue, builds, API tokens, passwords with crumbs and
+sessions; it runs nothing, and forgets all once closed. Of a `tree` it heeds ranges alone.
+"""
+
+import posixpath
+import re
+import socket
+import ssl
+import time
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import quote, unquote
+
+import aiohttp
+import attrs
+from aiohttp import web
+
+from orchestrator.embedded import Fault
+
+HOST = "127.0.0.1"
+USER = "orchestrator"
+TOKEN = "11d3c4e9a0b7f6"
+PASSWORD = "a password of somebody's"
+START_KEY = "ORCHESTRATOR_RUN_ID"
+
+#: Where Jenkins believes to be; behind a proxy that is not where it is asked.
+ROOT = "https://builds.example.com/jenkins"
+_PREFIX = "/jenkins"
+_CRUMB_FIELD = "Jenkins-Crumb"
+_SESSION = "JSESSIONID.stand-in"
+
+Document = dict[str, Any]
+
+
+@attrs.define
+class Build:
+    number: int
+    timestamp: int
+    building: bool = True
+    result: str | None = None
+    description: str | None = None
+
+
+@attrs.define
+class Item:
+    """A start, from the queue to the end of its build."""
+
+    id: int
+    job: str
+    parameters: Mapping[str, str]
+    cancelled: bool = False
+    build: Build | None = None
+    #: The queue knows it, waiting or as one that has left.
+    in_queue: bool = True
+
+    @property
+    def is_waiting(self) -> bool:
+        return not self.cancelled and self.build is None
+
+    @property
+    def actions(self) -> list[Document | None]:
+        listed = [{"name": name, "value": value} for name, value in self.parameters.items()]
+        # Beside others' actions, which are empty where the tree asks for none of theirs.
+        return [{}, {"_class": "hudson.model.ParametersAction", "parameters": listed}, None]
+
+    def as_queue_item(self) -> Document:
+        document: Document = {
+            "id": self.id,
+            "task": {"url": f"{ROOT}/{job_path(self.job)}"},
+            "actions": self.actions,
+        }
+        if self.is_waiting:
+            return document
+        document["cancelled"] = self.cancelled
+        if self.build is not None:
+            document["executable"] = {"number": self.build.number, "url": self._build_url}
+        return document
+
+    def as_build(self) -> Document:
+        assert self.build is not None
+        return {
+            **attrs.asdict(self.build),
+            "url": self._build_url,
+            "queueId": self.id,
+            "actions": self.actions,
+        }
+
+    @property
+    def _build_url(self) -> str:
+        return f"{ROOT}/{job_path(self.job)}{self.build.number if self.build else ''}/"
+
+
+@attrs.define
+class JenkinsStandIn:
+    """Jenkins as its clients see it, and the handles by which a test moves it."""
+
+    url: str
+    clock: Callable[[], float] = time.time
+    token: str = TOKEN
+    #: Every request is led to the login page, as by a proxy in front.
+    wants_login: bool = False
+    #: A cancellation is answered as in old versions: with a redirect, whatever came of it.
+    is_old: bool = False
+    may_cancel: bool = True
+    jobs: dict[str, set[str]] = attrs.field(init=False, factory=dict)
+    disabled: set[str] = attrs.field(init=False, factory=set)
+    items: dict[int, Item] = attrs.field(init=False, factory=dict)
+    #: Method, raw path and form of each request that came.
+    requests: list[tuple[str, str, Mapping[str, str]]] = attrs.field(init=False, factory=list)
+    _builds: defaultdict[str, int] = attrs.field(init=False, factory=lambda: defaultdict(int))
+    _queued: int = attrs.field(init=False, default=0)
+    _sessions: dict[str, str] = attrs.field(init=False, factory=dict)
+    _faults: dict[str, deque[Fault]] = attrs.field(init=False, factory=lambda: defaultdict(deque))
+    _meanwhile: dict[str, Callable[[], object]] = attrs.field(init=False, factory=dict)
+    _slow: list[Fault] = attrs.field(init=False, factory=list)
+
+    def add_job(self, job: str, *parameters: str) -> None:
+        """A job that defines the parameters, and the folders that it lies in."""
+        self.jobs[job] = set(parameters)
+
+    def remove_job(self, job: str) -> None:
+        """With its builds; what waits of it is cancelled."""
+        del self.jobs[job]
+        for item in [item for item in self.items.values() if item.job == job]:
+            item.cancelled = item.cancelled or item.is_waiting
+            if item.build:
+                del self.items[item.id]
+
+    def queue(self, job: str, parameters: Mapping[str, str]) -> Item:
+        """Like a click: equal starts that wait are one."""
+        kept = {name: value for name, value in parameters.items() if name in self.jobs[job]}
+        for item in self.items.values():
+            if item.is_waiting and (item.job, item.parameters) == (job, kept):
+                return item
+        self._queued += 1
+        return self.items.setdefault(self._queued, Item(self._queued, job, kept))
+
+    def run_queue(self, *ids: int) -> None:
+        """Have these items, or all, leave the queue as builds, in this order."""
+        for queue_id in ids or tuple(self.items):
+            item = self.items[queue_id]
+            if item.is_waiting:
+                self._builds[item.job] += 1
+                item.build = Build(self._builds[item.job], timestamp=round(self.clock() * 1000))
+
+    def finish(self, queue_id: int, result: str, description: str | None = None) -> None:
+        """End the item's build; it is run first if it waits."""
+        self.run_queue(queue_id)
+        build = self.items[queue_id].build
+        assert build is not None
+        build.building, build.result, build.description = False, result, description
+
+    def forget_queue_items(self) -> None:
+        """Some minutes pass: items that have left the queue are known no longer."""
+        for item in self.items.values():
+            item.in_queue = item.is_waiting
+
+    def forget(self, queue_id: int) -> None:
+        """Have the item and its build never have been."""
+        del self.items[queue_id]
+
+    def expire_sessions(self) -> None:
+        self._sessions.clear()
+
+    def inject(self, path_end: str, *faults: Fault) -> None:
+        """Let the next requests to such a path go wrong, one fault each."""
+        self._faults[path_end].extend(faults)
+
+    def meanwhile(self, path_end: str, action: Callable[[], object]) -> None:
+        """Have something happen just before the next request to such a path."""
+        self._meanwhile[path_end] = action
+
+    async def handle_request(self, request: web.Request) -> web.StreamResponse:
+        path = posixpath.normpath(request.rel_url.raw_path.removeprefix(_PREFIX))
+        form = {name: str(value) for name, value in (await request.post()).items()}
+        self.requests.append((request.method, path, form))
+        for path_end in [one for one in self._meanwhile if path.endswith(one)]:
+            self._meanwhile.pop(path_end)()
+        faults = next(
+            (one for end, one in self._faults.items() if path.endswith(end) and one), None
+        )
+        fault = faults.popleft() if faults else None
+        if fault and fault.kind == "reset":
+            return _hang_up(request)
+        if fault and fault.kind == "error":
+            return web.Response(status=fault.http_status, text=fault.message)
+        session = self._session(request)
+        response = self._answer(request, path, form, session)
+        response.set_cookie(_SESSION, session, httponly=True)
+        if fault and fault.kind == "answer_lost":
+            return _hang_up(request)
+        if fault and fault.kind == "slow":
+            self._slow.append(fault)
+            fault.reached.set()
+            await fault.release.wait()
+        return response
+
+    async def release_slow(self, _app: web.Application) -> None:
+        for fault in self._slow:
+            fault.release.set()
+
+    def _session(self, request: web.Request) -> str:
+        """The one that its cookie names, or a new one."""
+        named = request.cookies.get(_SESSION, "")
+        if named not in self._sessions:
+            named = f"session-{len(self.requests)}"
+            self._sessions[named] = f"crumb-{len(self.requests)}"
+        return named
+
+    def _answer(
+        self, request: web.Request, path: str, form: Mapping[str, str], session: str
+    ) -> web.Response:
+        if self.wants_login:
+            return _redirect(f"{ROOT}/login?from=%2Fsecret-ticket")
+        secret = self._authenticate(request)
+        if secret is None:
+            return web.Response(status=401, text="Invalid password/token for user")
+        crumb = request.headers.get(_CRUMB_FIELD)
+        if request.method == "POST" and secret == PASSWORD and crumb != self._sessions[session]:
+            return web.Response(status=403, text="No valid crumb was included in the request")
+        if path == "/api/json":
+            return web.json_response({"_class": "hudson.model.Hudson", "mode": "NORMAL"})
+        if path == "/crumbIssuer/api/json":
+            document = {"crumb": self._sessions[session], "crumbRequestField": _CRUMB_FIELD}
+            return web.json_response(document)
+        if path.startswith("/queue/"):
+            return self._answer_queue(request, path.removeprefix("/queue/"))
+        steps = re.fullmatch(r"((?:/job/[^/]+)+)/(.+)", path)
+        if steps:
+            job = "/".join(unquote(part) for part in steps[1].split("/job/")[1:])
+            return self._answer_job(request, job, steps[2], form)
+        return web.Response(status=404)
+
+    def _authenticate(self, request: web.Request) -> str | None:
+        header = request.headers.get("Authorization", "")
+        known = {aiohttp.encode_basic_auth(USER, one): one for one in (self.token, PASSWORD)}
+        return known.get(header)
+
+    def _answer_queue(self, request: web.Request, path: str) -> web.Response:
+        if path == "api/json":
+            items = [one.as_queue_item() for one in self.items.values() if one.is_waiting]
+            foreign = {"id": 100_000, "task": {}, "actions": [{"parameters": {"of": "a plugin"}}]}
+            return web.json_response({"items": [foreign, *items]})
+        if path == "cancelItem":
+            return self._cancel(request, int(request.query["id"]))
+        asked = re.fullmatch(r"item/(\d+)/api/json", path)
+        item = self.items.get(int(asked[1])) if asked else None
+        if item is None or not item.in_queue:
+            return web.Response(status=404)
+        return web.json_response(item.as_queue_item())
+
+    def _cancel(self, request: web.Request, queue_id: int) -> web.Response:
+        item = self.items.get(queue_id)
+        status = 404
+        if item is not None and item.in_queue:
+            status = 500
+            if not self.may_cancel:
+                status = 422
+            elif item.is_waiting:
+                item.cancelled, status = True, 204
+        return _redirect(_home(request)) if self.is_old else web.Response(status=status)
+
+    def _answer_job(
+        self, request: web.Request, job: str, path: str, form: Mapping[str, str]
+    ) -> web.Response:
+        if job not in self.jobs:
+            is_folder = any(one.startswith(f"{job}/") for one in self.jobs)
+            document = {"_class": "com.cloudbees.hudson.plugins.folder.Folder"}
+            exists = is_folder and path == "api/json"
+            return web.json_response(document) if exists else web.Response(status=404)
+        if path == "api/json":
+            return web.json_response(self._job_document(job, request.query.get("tree", "")))
+        if path == "buildWithParameters" and request.method == "POST":
+            if job in self.disabled:
+                return web.Response(status=409, text=f"{job} is not buildable")
+            item = self.queue(job, form)
+            location = f"{_home(request)}/queue/item/{item.id}/"
+            return web.Response(status=201, headers={"Location": location})
+        stop = re.fullmatch(r"(\d+)/stop", path)
+        if stop and request.method == "POST":
+            return self._stop(request, job, int(stop[1]))
+        return web.Response(status=404)
+
+    def _stop(self, request: web.Request, job: str, number: int) -> web.Response:
+        for item in self.items.values():
+            if item.job == job and item.build and item.build.number == number:
+                if item.build.building:
+                    self.finish(item.id, "ABORTED")
+                return _redirect(f"{_home(request)}/{job_path(job)}{number}/")
+        return web.Response(status=404)
+
+    def _job_document(self, job: str, tree: str) -> Document:
+        names = sorted(self.jobs[job])
+        definitions = [{"name": name, "type": "StringParameterDefinition"} for name in names]
+        builds = [item.as_build() for item in self.items.values() if item.job == job and item.build]
+        builds.sort(key=lambda build: -build["number"])
+        document: Document = {
+            "url": f"{ROOT}/{job_path(job)}",
+            "property": [{}, {"parameterDefinitions": definitions}] if definitions else [{}],
+        }
+        if "allBuilds" in tree:
+            asked = re.search(r"\{(\d+),(\d+)\}", tree)
+            document["allBuilds"] = builds[int(asked[1]) : int(asked[2])] if asked else builds
+        return document
+
+
+def job_path(job: str) -> str:
+    """Where a job is, as Jenkins writes it."""
+    return "".join(f"job/{quote(part, safe='')}/" for part in job.split("/"))
+
+
+def _home(request: web.Request) -> str:
+    return f"{request.scheme}://{request.host}{_PREFIX}"
+
+
+def _redirect(location: str) -> web.Response:
+    return web.Response(status=302, headers={"Location": location})
+
+
+def _hang_up(request: web.Request) -> web.Response:
+    if request.transport is not None:
+        request.transport.abort()
+    return web.Response()  # aiohttp wants one; nobody gets it
+
+
+@asynccontextmanager
+async def open_jenkins_stand_in(
+    *, jobs: Mapping[str, Sequence[str]] = {}, ssl_context: ssl.SSLContext | None = None
+) -> AsyncIterator[JenkinsStandIn]:
+    """Serve the stand-in, with jobs that define these parameters."""
+    listener = socket.create_server((HOST, 0))
+    scheme = "https" if ssl_context else "http"
+    jenkins = JenkinsStandIn(f"{scheme}://{HOST}:{listener.getsockname()[1]}{_PREFIX}")
+    for job, parameters in jobs.items():
+        jenkins.add_job(job, *parameters)
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", jenkins.handle_request)
+    app.on_shutdown.append(jenkins.release_slow)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.SockSite(runner, listener, ssl_context=ssl_context).start()
+    try:
+        yield jenkins
+    finally:
+        await runner.cleanup()
