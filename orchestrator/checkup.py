@@ -70,8 +70,8 @@ async def check_setup(settings: Settings) -> Checkup:
     async with open_services(parts) as services:
         ends = _ends(services)
         found = [await _ask(*end) for end in ends]
-        secrets = await _secrets(services)
-        return Checkup([_front(settings), _handlers(parts), *found, secrets, _callback(settings)])
+        kept = [await _secrets(services), *await _own_credentials(settings, services)]
+        return Checkup([_front(settings), _handlers(parts), *found, *kept, _callback(settings)])
 
 
 def _ends(services: Services) -> list[tuple[str, object]]:
@@ -112,6 +112,22 @@ def _callback(settings: Settings) -> Finding:
         uses=f"{where}, after the {callback.after}",
         warning=settings.callback_trouble,
     )
+
+
+async def _own_credentials(settings: Settings, services: Services) -> list[Finding]:
+    """Each that is kept elsewhere: whether it is there. What it is nobody is told."""
+    findings = []
+    for value in (*settings.auth.api_key.keys, settings.builders.jenkins.token):
+        permission = services.credentials.permission(value)
+        if permission is None:
+            continue
+        finding = Finding(name="credential", uses=value, permissions=(permission,))
+        try:
+            await services.credentials.resolve(value)
+        except OrchestratorError as error:
+            finding = attrs.evolve(finding, trouble=str(error))
+        findings.append(finding)
+    return findings
 
 
 async def _secrets(services: Services) -> Finding:

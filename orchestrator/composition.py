@@ -4,7 +4,7 @@ The composition root. The only module that names concrete classes; nothing is wi
 """
 
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import (
     AbstractAsyncContextManager,
     AsyncExitStack,
@@ -19,7 +19,7 @@ import structlog
 from orchestrator.adapters.aws import AWS, open_aws
 from orchestrator.adapters.codebuild import CodeBuildBuilder
 from orchestrator.adapters.control_plane import open_webhook
-from orchestrator.adapters.credentials import Credentials
+from orchestrator.adapters.credentials import StoredCredentials
 from orchestrator.adapters.dry_run import DryRunBuilder, DryRunPublisher
 from orchestrator.adapters.dynamodb_ledger import DynamoDBLedger
 from orchestrator.adapters.dynamodb_tiers import DynamoDBTierCatalog
@@ -43,6 +43,7 @@ from orchestrator.core.lifecycle import Kind
 from orchestrator.core.ports import (
     Builder,
     Clock,
+    Credentials,
     Ids,
     Inbox,
     Ledger,
@@ -134,7 +135,7 @@ async def open_services(parts: Parts) -> AsyncIterator[Services]:
             deadline_s=settings.operations.deadline_s,
         )
         stores = _secret_stores(settings, aws)
-        credentials = Credentials(stores, parts.clock).resolve
+        credentials = StoredCredentials(stores, parts.clock)
         ledger = parts.ledger
         if ledger is None:
             ledger = _ledger(settings, aws, parts.clock)
@@ -281,7 +282,7 @@ async def _open_builders(
     settings: Builders,
     extension: Extension,
     aws: AWS,
-    credentials: Callable[[str], Awaitable[str]],
+    credentials: Credentials,
 ) -> AsyncIterator[Mapping[str, Builder]]:
     builders: dict[str, Builder] = {CODE_BUILD: CodeBuildBuilder(aws.codebuild, name=CODE_BUILD)}
     if machines := settings.step_functions.state_machines:
@@ -295,7 +296,7 @@ async def _open_builders(
                 open_jenkins(
                     url=jenkins.url,
                     user=jenkins.user,
-                    token=partial(credentials, jenkins.token),
+                    token=partial(credentials.resolve, jenkins.token),
                     name=JENKINS,
                     unstable_is_success=jenkins.unstable_is_success,
                     connect_timeout_s=jenkins.connect_timeout_s,

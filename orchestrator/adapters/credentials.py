@@ -11,14 +11,14 @@ from datetime import datetime, timedelta
 import structlog
 
 from orchestrator.core.errors import TemporaryError
-from orchestrator.core.ports import Clock, SecretStore
+from orchestrator.core.ports import Clock, Permission, ReadableBy, SecretStore
 
 _KEEP = timedelta(seconds=60)
 
 log = structlog.get_logger("orchestrator.credentials")
 
 
-class Credentials:
+class StoredCredentials:
     def __init__(self, stores: Mapping[str, SecretStore], clock: Clock) -> None:
         """`stores` are by the first part of a reference."""
         self._stores = stores
@@ -27,15 +27,9 @@ class Credentials:
         self._reading = asyncio.Lock()
 
     async def resolve(self, value: str) -> str:
-        """A value of the settings, or what its reference leads to.
-
-        A store that is out of reach goes on to give what it gave last.
-
-        Raises:
-            TemporaryError: nothing could be read yet.
-        """
-        place, colon, name = value.partition(":")
-        if not colon or place not in self._stores:
+        """What a reference leads to; while its store is out of reach, what it led to last."""
+        place, name = self._place(value)
+        if place is None:
             return value
         async with self._reading:
             read_at, known = self._read.get(value, (None, None))
@@ -43,10 +37,18 @@ class Credentials:
             if known is not None and read_at is not None and now < read_at + _KEEP:
                 return known
             try:
-                known = await self._stores[place].read(name=name)
+                known = await place.read(name=name)
             except TemporaryError as error:
                 if known is None:
                     raise
                 log.warning("credential not read anew", name=name, reason=str(error))
             self._read[value] = (now, known)
             return known
+
+    def permission(self, value: str) -> Permission | None:
+        place, name = self._place(value)
+        return place.permission(name) if isinstance(place, ReadableBy) else None
+
+    def _place(self, value: str) -> tuple[SecretStore | None, str]:
+        place, colon, name = value.partition(":")
+        return (self._stores.get(place) if colon else None), name

@@ -37,6 +37,10 @@ class SecretsManagerStore:
             ),
         )
 
+    def permission(self, name: str) -> Permission:
+        # AWS ends each ARN with six characters of its own.
+        return Permission((self.reader_action,), f"arn:aws:secretsmanager:*:*:secret:{name}-??????")
+
     async def put(self, *, name: str, value: str) -> None:
         client = await self._client()
         with aws_errors("Secrets Manager CreateSecret"):
@@ -86,6 +90,9 @@ class ParameterStore:
                 ("ssm:DeleteParameter", "ssm:GetParameter", "ssm:PutParameter"), self.resource
             ),
         )
+
+    def permission(self, name: str) -> Permission:
+        return Permission(("ssm:GetParameter",), f"arn:aws:ssm:*:*:parameter/{name.lstrip('/')}")
 
     async def put(self, *, name: str, value: str) -> None:
         client = await self._client()

@@ -234,12 +234,29 @@ class SecretStore(Protocol):
         """Have it gone at once; that it isn't there is no error."""
 
 
+class Credentials(Protocol):
+    """The service's own credentials."""
+
+    async def resolve(self, value: str) -> str:
+        """A value of the settings, or what is kept where it refers to.
+
+        Raises:
+            TemporaryError: it can't be read.
+        """
+
+    def permission(self, value: str) -> "Permission | None":
+        """What the service's role needs to resolve it; None: it is no reference."""
+
+
 @runtime_checkable
 class ReadableBy(Protocol):
     """A store in AWS: what the role of whoever follows a reference needs, and on what."""
 
     reader_action: str
     resource: str
+
+    def permission(self, name: str) -> "Permission":
+        """What reading the one of that name takes."""
 
 
 class Webhook(Protocol):

@@ -18,6 +18,7 @@ from orchestrator.core.plans import find_tier
 from orchestrator.core.ports import (
     Builder,
     Clock,
+    Credentials,
     Inbox,
     Publisher,
     Structure,
@@ -31,11 +32,6 @@ from orchestrator.core.secrets import Redactor
 from orchestrator.core.starts import Starter
 from orchestrator.core.variables import START_KEY
 from orchestrator.core.vault import Vault
-
-
-async def as_it_is(value: str) -> str:
-    """A credential that is no reference."""
-    return value
 
 
 @attrs.frozen(kw_only=True)
@@ -53,8 +49,7 @@ class Services:
     callback: CallbackTerms = attrs.field(factory=CallbackTerms)
     secrets: Redactor = attrs.field(factory=Redactor)
     vault: Vault | None = None
-    #: A value of the settings, or what is kept under the name that it refers to.
-    credentials: Callable[[str], Awaitable[str]] = as_it_is
+    credentials: Credentials
     inbox: Inbox | None = None
     resources: Any = None
     #: Nothing is started and nobody is told.

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import attrs
 
 from orchestrator import Event, JobReport, JobStatus, PermanentError, Run, TemporaryError
+from orchestrator.adapters.credentials import StoredCredentials
 from orchestrator.adapters.eventbridge import NoPublisher
 from orchestrator.core import events, handlers
 from orchestrator.core.books import Books
@@ -284,6 +285,7 @@ class Worker:
                 publisher=NoPublisher(),
                 structure=_WIRE,
                 webhook=_GatedWebhook(self),
+                credentials=StoredCredentials({}, clock),
                 clock=clock,
                 callback=CallbackTerms(url=CONTROL_PLANE),
                 resources=self.world,

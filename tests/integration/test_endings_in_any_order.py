@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from orchestrator.adapters.aws import AWS, open_aws
 from orchestrator.adapters.codebuild import CodeBuildBuilder
+from orchestrator.adapters.credentials import StoredCredentials
 from orchestrator.adapters.memory import InMemoryLedger
 from orchestrator.core.books import Books
 from orchestrator.core.builds import describe_build
@@ -150,6 +151,7 @@ class Story:
                 publisher=self.bus,
                 structure=Wire(Redactor()),
                 webhook=self.control_plane,
+                credentials=StoredCredentials({}, self.clock),
                 clock=self.clock,
                 callback=CallbackTerms(url="https://control.example", after=Kind.PROVISIONING),
             ),

@@ -30,6 +30,7 @@ from orchestrator.settings import (
     Events,
     LedgerSettings,
     Log,
+    Secrets,
     Tiers,
     child_environment,
 )
@@ -407,3 +408,54 @@ async def test_a_callback_that_would_never_be_made_is_a_warning(
     assert checkup.healthy
     assert "warn callback" in checkup.as_text()
     assert "Set events.bus" in checkup.as_text()
+
+
+async def test_secrets_in_plain_text_are_a_warning(
+    settings: Settings, codebuild: CodeBuildStandIn
+) -> None:
+    """It says who sees them, and what a store would take."""
+    (finding,) = (one for one in (await check_setup(settings)).findings if one.name == "secrets")
+    assert finding.trouble is None
+    assert "whoever may see a build sees the secrets" in (finding.warning or "")
+    assert "role must be allowed to read them" in (finding.warning or "")
+
+
+@pytest.mark.parametrize(
+    ("kind", "action", "arn"),
+    [
+        (
+            "secretsmanager",
+            "secretsmanager:GetSecretValue",
+            "arn:aws:secretsmanager:*:*:secret:/orchestrator",
+        ),
+        ("ssm", "ssm:GetParameters", "arn:aws:ssm:*:*:parameter/orchestrator"),
+    ],
+)
+async def test_a_store_of_secrets_is_asked(
+    settings: Settings,
+    codebuild: CodeBuildStandIn,
+    ministack: str,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: Any,
+    action: str,
+    arn: str,
+) -> None:
+    """And it is said what it means for those who run builds; the policy has what it takes."""
+    for service in ("SECRETS_MANAGER", "SSM"):
+        monkeypatch.setenv(f"AWS_ENDPOINT_URL_{service}", ministack)
+    chosen = attrs.evolve(
+        settings,
+        secrets=Secrets(store=kind),
+        auth=Auth(methods=("api_key",), api_key=ApiKey(keys=(f"{kind}:/not/there", "plain"))),
+        aws=attrs.evolve(settings.aws, read_timeout_s=10.0),
+    )
+    checkup = await check_setup(chosen)
+    (finding,) = (one for one in checkup.findings if one.name == "secrets")
+    assert finding.trouble is None
+    assert finding.warning == f"each build's role needs {action} on {arn}/*"
+    (key,) = (one for one in checkup.findings if one.name == "credential")
+    assert "There is no secret '/not/there'" in (key.trouble or "")
+    resources = [one["Resource"] for one in checkup.policy["Statement"]]
+    assert f"{arn}/*" in resources
+    place = arn.partition("orchestrator")[0]
+    assert any(resource.startswith(f"{place}not/there") for resource in resources)

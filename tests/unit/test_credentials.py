@@ -2,7 +2,7 @@
 
 import pytest
 
-from orchestrator.adapters.credentials import Credentials
+from orchestrator.adapters.credentials import StoredCredentials
 from orchestrator.adapters.memory import InMemorySecretStore
 from orchestrator.core.errors import SecretNotFound, TemporaryError
 from orchestrator.testing import ManualClock
@@ -25,13 +25,13 @@ def store() -> Store:
 
 
 @pytest.fixture
-def credentials(store: Store, clock: ManualClock) -> Credentials:
-    return Credentials({"ssm": store}, clock)
+def credentials(store: Store, clock: ManualClock) -> StoredCredentials:
+    return StoredCredentials({"ssm": store}, clock)
 
 
 @pytest.mark.parametrize("value", ["", "key-1", "user:password", "secretsmanager", ":a", "SSM:a"])
 async def test_what_is_no_reference_is_the_credential(
-    credentials: Credentials, store: Store, value: str
+    credentials: StoredCredentials, store: Store, value: str
 ) -> None:
     """Also with a colon in it."""
     assert await credentials.resolve(value) == value
@@ -39,7 +39,7 @@ async def test_what_is_no_reference_is_the_credential(
 
 
 async def test_a_reference_is_read_anew_each_minute(
-    credentials: Credentials, store: Store, clock: ManualClock
+    credentials: StoredCredentials, store: Store, clock: ManualClock
 ) -> None:
     """A rotated secret is in use a minute later, and nobody is asked at each request."""
     await store.put(name="/a/b:c", value="old")
@@ -53,7 +53,7 @@ async def test_a_reference_is_read_anew_each_minute(
 
 
 async def test_the_last_value_counts_while_the_store_is_down(
-    credentials: Credentials, store: Store, clock: ManualClock
+    credentials: StoredCredentials, store: Store, clock: ManualClock
 ) -> None:
     """And it isn't asked at each request then, either."""
     await store.put(name="a", value="old")
@@ -64,7 +64,9 @@ async def test_the_last_value_counts_while_the_store_is_down(
     assert store.reads == 2
 
 
-async def test_what_was_never_read_is_temporary(credentials: Credentials, store: Store) -> None:
+async def test_what_was_never_read_is_temporary(
+    credentials: StoredCredentials, store: Store
+) -> None:
     """It says which one, and where; once it is there it is used at once."""
     with pytest.raises(SecretNotFound, match="There is no secret 'a' in memory: store it there"):
         await credentials.resolve("ssm:a")

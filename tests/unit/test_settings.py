@@ -1,5 +1,6 @@
 """Settings: defaults, under a file, under the environment; and what is refused."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import attrs
 import pytest
 
 from orchestrator import Settings, SettingsError, load_settings
+from orchestrator.settings import Jenkins, Secrets, StepFunctions
 
 
 @pytest.fixture
@@ -383,3 +385,28 @@ def test_a_shipped_name_is_not_picked_up_from_the_working_directory(
     monkeypatch.chdir(tmp_path)
     assert "environment is production" in refusal("production.toml")
     assert load("./production.toml").environment == "local"
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        (lambda: Jenkins(url="ftp://j", user="u", token="t"), "https://jenkins.example/"),
+        (lambda: Jenkins(url="https://u:t@j", user="u", token="t"), "without user and password"),
+        (lambda: Jenkins(url="http://[", user="u", token="t"), "https://jenkins.example/"),
+        (lambda: Jenkins(url="https://j", token="t"), "builders.jenkins.user"),
+        (lambda: Jenkins(url="https://j", user="a:b", token="t"), "without a colon"),
+        (lambda: Jenkins(url="https://j", user="u"), "builders.jenkins.token"),
+        (lambda: StepFunctions(state_machines={"up": "provision"}), "up is 'provision'"),
+        (lambda: Secrets(prefix="orchestrator"), "like /orchestrator/builds"),
+        (lambda: Secrets(prefix="/orchestrator/"), "like /orchestrator/builds"),
+    ],
+)
+def test_a_builder_or_store_that_can_not_work_is_refused(section: Any, said: str) -> None:
+    """At the start, with what is meant."""
+    with pytest.raises(ValueError, match=re.escape(said)):
+        section()
+
+
+def test_a_jenkins_token_does_not_show() -> None:
+    """Wherever settings are printed."""
+    assert "hush" not in repr(Jenkins(url="https://j", user="u", token="hush"))
