@@ -1,19 +1,29 @@
 """The same guarantees on each builder: one job for a start, whatever goes wrong, and its end."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import attrs
 import pytest
+import structlog
 from aiohttp.test_utils import TestClient, TestServer
 
 from orchestrator import Extension, JobStatus, Settings, TemporaryError, create_app
 from orchestrator.adapters.memory import InMemoryLedger
 from orchestrator.core.records import Job, Record
+from orchestrator.core.secrets import SECRET_NAMES
 from orchestrator.embedded import CodeBuildStandIn, Fault
-from orchestrator.settings import Builders, Jenkins, LedgerSettings, StepFunctions, Tiers
+from orchestrator.logs import configure_logs
+from orchestrator.settings import (
+    Builders,
+    Jenkins,
+    LedgerSettings,
+    Secrets,
+    StepFunctions,
+    Tiers,
+)
 from orchestrator.testing import (
     InMemoryBuilder,
     ManualClock,
@@ -30,6 +40,21 @@ TENANT = "t-1"
 EVENT = provisioning_event(tenant_id=TENANT)
 del EVENT["detail"]["builderConfig"]["type"]
 STARTED = "ORCHESTRATOR_RUN_ID"
+SECRET = "s3cr3t"  # in every value that must not be seen
+SECRETS = {
+    "secret": f"{SECRET}-1",
+    "CLIENT_SECRET": f"{SECRET}-2",
+    "githubToken": f"{SECRET}-3",
+    "DATABASE": {"password": f"{SECRET}-4"},
+}
+#: What the job in Jenkins knows.
+DEFINED = ("tenant", "VPC_ID", *SECRETS)
+
+
+@pytest.fixture(autouse=True)
+def logs_as_before() -> Iterator[None]:
+    yield
+    structlog.reset_defaults()
 
 
 @attrs.frozen(kw_only=True)
@@ -45,6 +70,8 @@ class Ground:
     finish: Callable[[str | None], None]
     lose_answer: Callable[[], None]
     stopped: Callable[[], int]
+    #: All that it was ever sent.
+    received: Callable[[], str]
 
 
 class ForgetfulBuilder(InMemoryBuilder):
@@ -83,6 +110,7 @@ async def on_your_own(_: CodeBuildStandIn, __: pytest.MonkeyPatch) -> AsyncItera
         finish=finish,
         lose_answer=lose_answer,
         stopped=lambda: sum(status is JobStatus.STOPPED for status, _ in builder._ended.values()),
+        received=lambda: str(builder.started),
     )
 
 
@@ -105,6 +133,7 @@ async def on_codebuild(codebuild: CodeBuildStandIn, _: pytest.MonkeyPatch) -> As
         # The SDK's own second try comes back with the build, by the idempotency token.
         lose_answer=lambda: codebuild.inject("StartBuild", *[Fault.answer_lost()] * 2),
         stopped=lambda: sum(build.status == "STOPPED" for build in codebuild.builds.values()),
+        received=lambda: str(codebuild.calls),
     )
 
 
@@ -127,12 +156,13 @@ async def on_step_functions(
             finish=finish,
             lose_answer=lambda: aws.inject("StartExecution", *[Fault.answer_lost()] * 2),
             stopped=lambda: sum(one["status"] == "ABORTED" for one in aws.executions.values()),
+            received=lambda: str(aws.calls),
         )
 
 
 @asynccontextmanager
 async def on_jenkins(_: CodeBuildStandIn, __: pytest.MonkeyPatch) -> AsyncIterator[Ground]:
-    async with open_jenkins_stand_in(jobs={"up": (STARTED, "tenant", "VPC_ID")}) as jenkins:
+    async with open_jenkins_stand_in(jobs={"up": (STARTED, *DEFINED)}) as jenkins:
 
         def finish(cause: str | None) -> None:
             for queue_id in jenkins.items:
@@ -145,6 +175,7 @@ async def on_jenkins(_: CodeBuildStandIn, __: pytest.MonkeyPatch) -> AsyncIterat
             finish=finish,
             lose_answer=lambda: jenkins.inject("buildWithParameters", Fault.answer_lost()),
             stopped=lambda: sum(one.cancelled for one in jenkins.items.values()),
+            received=lambda: str([jenkins.requests, jenkins.items]),
         )
 
 
@@ -191,13 +222,19 @@ class World:
     stack: AsyncExitStack
     ledger: InMemoryLedger = attrs.field(factory=InMemoryLedger)
 
-    async def serve(self, ledger: InMemoryLedger | None = None) -> Client:
-        tier = {"jobIdentifier": "up", "builder": self.ground.name, "VPC_ID": "vpc-1"}
+    async def serve(self, ledger: InMemoryLedger | None = None, **settings: Any) -> Client:
+        tier = {
+            "jobIdentifier": "up",
+            "deprovisioningJobIdentifier": "up",
+            "builder": self.ground.name,
+            "VPC_ID": "vpc-1",
+        }
         configured = attrs.evolve(
             self.settings,
             builders=self.ground.builders,
             ledger=LedgerSettings(backend="memory", lease_s=60),
             tiers=Tiers(backend="static", static={"STANDARD": tier}),
+            **settings,
         )
         app = create_app(
             configured,
@@ -300,3 +337,68 @@ async def test_what_a_job_tells_of_itself_has_its_builder_asked(world: World) ->
         expected = "provisioned" if number else "provisioning"
         assert await world.state(service) == expected
         world.ground.finish(None)
+
+
+async def test_no_secret_is_seen_outside_its_store(
+    world: World,
+    ministack: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A tenant's life with secrets in all that is sent: neither a builder, an answer nor a log line
+    has one of them."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", ministack)
+    configure_logs(level="debug", layout="json", redact=SECRET_NAMES)
+    patient = attrs.evolve(world.settings.aws, read_timeout_s=10.0)
+    service = await world.serve(secrets=Secrets(store="secretsmanager"), aws=patient)
+    seen: list[str] = []
+
+    async def send(event_type: str, number: int, **told: Any) -> None:
+        body = {"tenantId": TENANT, "tier": "STANDARD", **SECRETS, **told}
+        config = {"builderConfig": {"config": {"environmentOverride": SECRETS}}}
+        event = envelope(event_type, {**body, **config}, event_id=f"{event_type}-{number}")
+        answer = await service.post("/events", json=event)
+        seen.extend([str(answer.status), await answer.text(), str(answer.headers)])
+
+    async def look() -> None:
+        runs = (await (await service.get("/runs")).json())["items"]
+        paths = ["/runs", f"/tenants/{TENANT}", "/tenants", "/readyz"]
+        paths += [f"/runs/{run['runId']}" for run in runs]
+        seen.extend([await (await service.get(path)).text() for path in paths])
+
+    world.ground.lose_answer()
+    for number in (1, 1, 2):
+        await send("TENANT_PROVISIONING", number)
+    for _ in range(2):
+        await world.sweep(service)
+    (start_key,) = world.ground.started()
+    await look()
+    for told in ({}, {STARTED: start_key}, {"tier": 7}, {"tenantId": 7}):
+        await send("TENANT_PROVISIONING_SUCCESS", len(told), **told)
+    world.ground.finish(None)
+    await world.sweep(service)
+    assert await world.state(service) == "provisioned"
+    await send("TENANT_DEPROVISIONING", 1)
+    await send("TENANT_DEPROVISIONING", 2, tier="GOLD")
+    await look()
+    world.ground.finish("No more addresses")
+    await world.sweep(service)
+    assert await world.state(service) == "deprovision_failed"
+    await send("TENANT_DEPROVISIONING", 3)
+    seen.append(await (await service.post(f"/tenants/{TENANT}/cancel", json={})).text())
+    await send("NOBODY_KNOWS", 1)
+    await look()
+    for _ in range(2):
+        await world.sweep(service)
+
+    assert len(world.ground.started()) == 3
+    captured = capsys.readouterr()
+    everything = {
+        "answers": "\n".join(seen),
+        "log": captured.out + captured.err,
+        "builder": world.ground.received(),
+    }
+    assert "CLIENT_SECRET" in everything["builder"]
+    assert "/orchestrator/" in everything["builder"]
+    assert "secrets removed" in everything["log"]
+    assert {name for name, text in everything.items() if SECRET in text} == set()

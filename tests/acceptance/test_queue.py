@@ -335,15 +335,16 @@ async def metrics_of(worker: Worker) -> dict[str, float]:
 async def test_a_worker_counts_what_it_does(
     start_desk: StartDesk, codebuild: CodeBuildStandIn
 ) -> None:
-    """Handled, kept, in hand, for how long: Prometheus may ask for it."""
+    """Handled, kept, in hand, for how long: Prometheus may ask for it, and learns no more."""
     desk = await start_desk()
-    await accepted(desk, provisioning_event())
+    await accepted(desk, provisioning_event(override={"secret": "hush-hush"}))
     async with desk.worker() as worker:
         await until(lambda: len(codebuild.builds) == 1 and len(desk.inbox) == 0)
         await desk.inbox.send(text="nonsense", group="g", deduplication_id="n")
         async with asyncio.timeout(30):
             while (counted := await metrics_of(worker))["messages_kept_total"] == 0:
                 pass
+        assert "hush-hush" not in await (await worker.get("/metrics")).text()
     assert counted["messages_handled_total"] == 1
     assert counted["messages_not_deleted_total"] == 0
     assert counted["messages_in_hand"] == 0
