@@ -12,6 +12,7 @@ whoever comes second finds it handled.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import attrs
@@ -29,7 +30,13 @@ from orchestrator.core.errors import (
 from orchestrator.core.events import OWN_SOURCE, Event
 from orchestrator.core.jobs import JobReport
 from orchestrator.core.lifecycle import outcome_type
-from orchestrator.core.operations import Adopted, ask_to_stop, begin_look, end_alone
+from orchestrator.core.operations import (
+    Adopted,
+    Orphaned,
+    ask_to_stop,
+    begin_look,
+    end_alone,
+)
 from orchestrator.core.parcels import unpack_event
 from orchestrator.core.ports import Builder, DescribesJobs, StopsJobs
 from orchestrator.core.records import Job, JobRecord, OperationRecord, read_start_key, shorten
@@ -113,8 +120,12 @@ class Overseer:
                     trouble = look
                 case _:
                     raise look
-        for name in sorted({job.builder for _, job in _with_jobs(operations)}):
-            watched = [(one, job) for one, job in _with_jobs(operations) if job.builder == name]
+        by_builder: dict[str, list[tuple[OperationRecord, Job]]] = {}
+        for operation in operations:
+            if operation.job is not None:
+                watched = by_builder.setdefault(operation.job.builder, [])
+                watched.append((operation, operation.job))
+        for name, watched in sorted(by_builder.items(), key=itemgetter(0)):
             try:
                 reports = await self._describe(name, [job.id for _, job in watched])
             except TemporaryError as error:
@@ -144,11 +155,11 @@ class Overseer:
         succeeded = report is not None and report.succeeded
         if report is not None and not succeeded:
             reason = " ".join(filter(None, (operation.stop_reason, report.reason)))
+        reason = shorten(reason) if reason else None
         if operation.kind is None:
             own, number = operation.operation_id, operation.start_number
             await self.books.decide(lambda view: end_alone(view, own, number, report, reason))
             return operation.opener
-        reason = shorten(reason) if reason else None
         outcome = self._outcome(operation, report, reason, await self._told(operation))
         try:
             await self.conclude(outcome)
@@ -260,7 +271,7 @@ class Overseer:
             await builder.stop_job(job_id=report.job.id)
         return None
 
-    async def _tie(self, job: Job, operation_id: str, number: int) -> object:
+    async def _tie(self, job: Job, operation_id: str, number: int) -> Adopted | Orphaned:
         return await self.books.adopt(operation_id=operation_id, number=number, job=job)
 
     async def _told(self, operation: OperationRecord) -> Mapping[str, Any]:
@@ -315,7 +326,3 @@ def _ended_job(job: Job | None, report: JobReport | None) -> Mapping[str, Any] |
         "exportedVariables": dict(report.exported) if report else {},
     }
     return {name: value for name, value in ended.items() if value is not None}
-
-
-def _with_jobs(operations: Sequence[OperationRecord]) -> list[tuple[OperationRecord, Job]]:
-    return [(one, one.job) for one in operations if one.job is not None]
