@@ -26,7 +26,7 @@ RUN /opt/build/bin/hatchling build -t wheel -d /dist \
 
 FROM ${PYTHON_IMAGE}
 LABEL org.opencontainers.image.title="saas-orchestrator" \
-      org.opencontainers.image.description="Turns a SaaS control plane's events into builds, once each." \
+      org.opencontainers.image.description="Turns a SaaS control plane's events into jobs, once each." \
       org.opencontainers.image.licenses="MIT"
 
 # The slim images ship their standard library without bytecode, and the user below can't write

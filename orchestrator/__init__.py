@@ -1,4 +1,4 @@
-"""A SaaS control plane's events turned into builds, once each.
+"""A SaaS control plane's events turned into jobs, once each.
 
 The public names. Each is imported when it is first asked for, so that the command line
 answers at once and importing the package loads neither the web nor AWS.

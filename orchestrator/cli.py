@@ -79,7 +79,7 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for
 @click.option("--debug", is_flag=True, help="Show the traceback of a failure.")
 @click.version_option(package_name="saas-orchestrator")
 def commands(debug: bool) -> None:
-    """Turns a SaaS control plane's events into builds, once each."""
+    """Turns a SaaS control plane's events into jobs, once each."""
 
 
 @commands.command()

@@ -231,7 +231,7 @@ _TAGS = {
 }
 
 _DESCRIPTION = (
-    "Turns a SaaS control plane's events into builds, once each. Statuses are chosen for "
+    "Turns a SaaS control plane's events into jobs, once each. Statuses are chosen for "
     "EventBridge: 5xx and 429 are worth another try, other 4xx are not."
 )
 

@@ -85,7 +85,7 @@ a {{ color: #0b5cad; }}
 </head>
 <body>
 <h1>SaaS orchestrator</h1>
-<p>Turns a control plane's events into builds, once each, and says how every one of them ended.</p>
+<p>Turns a control plane's events into jobs, once each, and says how every one of them ended.</p>
 <ul>{links}</ul>
 </body>
 </html>
