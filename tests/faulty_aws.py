@@ -1,7 +1,6 @@
 """A way to DynamoDB and CodeBuild on which requests are counted, and go wrong when told to.
 
-moto can't fail and forgets what a ClientRequestToken stands for; this lies before it, and
-before the CodeBuild stand-in, and does both.
+moto can't fail; this lies before it, and before the CodeBuild stand-in.
 """
 
 import json
@@ -45,7 +44,6 @@ class FaultyAWS:
         init=False, factory=lambda: defaultdict(deque)
     )
     _slow: list[Fault] = attrs.field(init=False, factory=list)
-    _transactions: dict[str, _Answer] = attrs.field(init=False, factory=dict)
 
     def environment(self) -> dict[str, str]:
         """The variables that lead here; the credentials are the embedded AWS's."""
@@ -80,7 +78,7 @@ class FaultyAWS:
             return web.Response(status=fault.http_status, text=error, content_type=media_type)
         is_codebuild = service.startswith("CodeBuild")
         upstream = self.aws.codebuild.url if is_codebuild else self.aws.endpoint_url
-        answer = await self._pass_on(request, upstream, body, parameters)
+        answer = await self._pass_on(request, upstream, body)
         if fault and fault.kind == "answer_lost":
             return _hang_up(request)
         if fault and fault.kind == "slow":
@@ -89,20 +87,11 @@ class FaultyAWS:
             await fault.release.wait()
         return answer.as_response()
 
-    async def _pass_on(
-        self, request: web.Request, upstream: str, body: bytes, parameters: dict[str, Any]
-    ) -> _Answer:
-        """The answer from there; that of a transaction which was carried out before."""
-        token = parameters.get("ClientRequestToken", "")
-        if token in self._transactions:
-            return self._transactions[token]
+    async def _pass_on(self, request: web.Request, upstream: str, body: bytes) -> _Answer:
         headers = {k: v for k, v in request.headers.items() if k.lower() not in _NOT_PASSED_ON}
         async with self.http.post(upstream, data=body, headers=headers) as response:
             kept = {k: v for k, v in response.headers.items() if k.lower() not in _NOT_PASSED_ON}
-            answer = _Answer(response.status, kept, await response.read())
-        if token and answer.status == 200:
-            self._transactions[token] = answer
-        return answer
+            return _Answer(response.status, kept, await response.read())
 
     async def release_slow(self, _app: web.Application) -> None:
         """No slow answer holds up the end of the server."""

@@ -201,17 +201,25 @@ def may_post(operation: OperationRecord, now: datetime) -> bool:
 
 
 def is_needed(
-    kept: SecretsRecord, operation: OperationRecord | None, run: RunRecord | None
+    kept: SecretsRecord,
+    operation: OperationRecord | None,
+    run: RunRecord | None,
+    now: datetime,
+    terms: Terms,
 ) -> bool:
     """A job of the start may still ask for its secrets, or the start may yet be made.
 
     start ── refused for now: `retry` ─────────── start, with the same references
     sweep ─────────────────────────── remove ✗ the build finds no secret
+
+    A job that holds no tenant may be overtaken by a replay's: then nobody watches it any more, and
+    it is given as long as a job may take.
     """
     if operation is None or operation.start_number < kept.start_number:
         # Nothing was recorded of the start: it is its run's affair.
         return run is not None and not run.status.is_finished
     if operation.start_number > kept.start_number:
-        return False
+        may_run_until = kept.noted_at + timedelta(seconds=terms.deadline_s)
+        return operation.kind is None and now < may_run_until
     report = operation.report
     return operation.state is OperationState.OPEN or (report is not None and not report.done_at)

@@ -10,7 +10,7 @@ from datetime import timedelta
 
 import attrs
 
-from orchestrator.core.conditions import is_due, is_mine, is_needed
+from orchestrator.core.conditions import Terms, is_due, is_mine, is_needed
 from orchestrator.core.records import RunRecord, SecretsRecord, secrets_key, start_key
 from orchestrator.core.settlements import Fenced
 from orchestrator.core.views import Move, View
@@ -28,7 +28,7 @@ def note(
         return Move((), Fenced())
     key = start_key(run.operation_id, run.start_number)
     view.guess_absent(secrets_key(key))
-    kept = view.secrets(key) or _nothing_kept(run, key)
+    kept = view.secrets(key) or _nothing_kept(view, run, key)
     batch = kept.batch + 1 if kept.is_closed else kept.batch
     names = {variable: f"{prefix}/{key}/{batch}/{variable}" for variable in variables}
     if set(names.values()) <= set(kept.names):
@@ -38,18 +38,20 @@ def note(
         batch=batch,
         names=(*kept.names, *(name for name in names.values() if name not in kept.names)),
         is_closed=False,
+        noted_at=view.now,
         due_at=view.now + timedelta(seconds=_PAUSE_S),
     )
     return Move((noted,), names)
 
 
-def begin_removal(view: View, key: str) -> Move[SecretsRecord | None]:
+def begin_removal(view: View, key: str, terms: Terms) -> Move[SecretsRecord | None]:
     """The start's secrets, to be removed now; None: it needs them, or somebody is at it."""
     kept = view.secrets(key)
     if kept is None or not is_due(kept, view.now):
         return Move((), None)
     due_at = view.now + timedelta(seconds=_PAUSE_S)
-    if is_needed(kept, view.operation(kept.operation_id), view.run(kept.run_id)):
+    operation, run = view.operation(kept.operation_id), view.run(kept.run_id)
+    if is_needed(kept, operation, run, view.now, terms):
         return Move((attrs.evolve(kept, due_at=due_at),), None)
     closed = attrs.evolve(kept, is_closed=True, due_at=due_at)
     return Move((closed,), closed)
@@ -64,9 +66,10 @@ def end_removal(view: View, removed: SecretsRecord) -> Move[None]:
     return Move((attrs.evolve(kept, names=left, due_at=kept.due_at if left else None),), None)
 
 
-def _nothing_kept(run: RunRecord, key: str) -> SecretsRecord:
+def _nothing_kept(view: View, run: RunRecord, key: str) -> SecretsRecord:
     return SecretsRecord(
         start_key=key,
+        noted_at=view.now,
         operation_id=run.operation_id,
         start_number=run.start_number,
         run_id=run.run_id,

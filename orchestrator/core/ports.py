@@ -216,8 +216,9 @@ class Inbox(Protocol):
 class SecretStore(Protocol):
     """A place for secrets, from which a builder can have them by reference."""
 
-    #: What such a reference is: SECRETS_MANAGER or PARAMETER_STORE.
-    reference_type: str
+    @property
+    def reference_type(self) -> str:
+        """What such a reference is: SECRETS_MANAGER or PARAMETER_STORE."""
 
     async def put(self, *, name: str, value: str) -> None:
         """Keep it, in place of what was kept under that name.

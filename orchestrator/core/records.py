@@ -260,7 +260,7 @@ class PayloadRecord:
 
 @attrs.frozen(kw_only=True)
 class SecretsRecord:
-    """What a store keeps for one start. `names` are those in the store, of all batches.
+    """What a store keeps for one start, since `noted_at`. `names` are those of all batches.
 
     `is_closed`: they are being removed, so that the next secret needs a name of another batch.
     `due_at` is when somebody looks next whether they are needed; None: nothing is kept.
@@ -270,6 +270,7 @@ class SecretsRecord:
     operation_id: str
     start_number: int
     run_id: str
+    noted_at: datetime
     batch: int = 1
     names: tuple[str, ...] = ()
     is_closed: bool = False

@@ -53,7 +53,7 @@ class Vault:
     async def clear(self, books: Books, start_key: str) -> None:
         """Remove a start's secrets if it needs them no more. What can't be removed stays due."""
         try:
-            removing = await books.decide(lambda view: begin_removal(view, start_key))
+            removing = await books.decide(lambda view: begin_removal(view, start_key, books.terms))
             if removing is None:
                 return
             await asyncio.gather(*(self.store.remove(name=name) for name in removing.names))

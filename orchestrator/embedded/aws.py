@@ -9,6 +9,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
+from io import BytesIO
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from orchestrator.embedded.codebuild import HOST, REGION, CodeBuildStandIn, open
 try:
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
     from werkzeug.serving import WSGIRequestHandler, make_server
+    from werkzeug.test import run_wsgi_app
 except ImportError as missing:
     raise ImportError(
         'The embedded AWS needs moto: pip install "saas-orchestrator[dev]".'
@@ -164,7 +166,7 @@ async def open_embedded_aws(
 @asynccontextmanager
 async def _open_moto() -> AsyncIterator[str]:
     # Not ThreadedMotoServer: it makes its application itself, and ours is wrapped.
-    application = _one_at_a_time(DomainDispatcherApplication(create_backend_app))
+    application = _as_dynamodb(DomainDispatcherApplication(create_backend_app))
     server = make_server(HOST, 0, application, threaded=True, request_handler=_QuietHandler)
     poll_interval_s = 0.05  # how long closing takes at most
     thread = Thread(target=server.serve_forever, args=(poll_interval_s,), name="moto", daemon=True)
@@ -182,17 +184,40 @@ async def _open_moto() -> AsyncIterator[str]:
         await asyncio.to_thread(thread.join)
 
 
-def _one_at_a_time(application: "WSGIApplication") -> "WSGIApplication":
-    """Serve DynamoDB's requests in turn: moto's conditional writes are not atomic by themselves."""
-    lock = Lock()
+def _as_dynamodb(application: "WSGIApplication") -> "WSGIApplication":
+    """Serve DynamoDB's requests as DynamoDB does.
+
+    In turn, since moto's conditional writes are not atomic by themselves; and a transaction that
+    comes again is answered as before, which moto doesn't remember (API reference,
+    TransactWriteItems, ClientRequestToken).
+    """
+    lock, answers = Lock(), dict[str, tuple[str, list[tuple[str, str]], bytes]]()
 
     def serve(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        if not environ.get("HTTP_X_AMZ_TARGET", "").startswith("DynamoDB_"):
+        target = environ.get("HTTP_X_AMZ_TARGET", "")
+        if not target.startswith("DynamoDB_"):
             return application(environ, start_response)
+        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        environ["wsgi.input"] = BytesIO(body)
+        writes = target.endswith(".TransactWriteItems")
+        token = json.loads(body).get("ClientRequestToken", "") if writes else ""
         with lock:
-            return application(environ, start_response)
+            answer = answers.get(token) or _answer(application, environ)
+        status, headers, content = answer
+        if token and status.startswith("200"):
+            answers[token] = answer
+        start_response(status, headers)
+        return [content]
 
     return serve
+
+
+def _answer(
+    application: "WSGIApplication", environ: "WSGIEnvironment"
+) -> tuple[str, list[tuple[str, str]], bytes]:
+    """Status line, headers and body."""
+    content, status, headers = run_wsgi_app(application, environ)
+    return status, list(headers), b"".join(content)
 
 
 class _QuietHandler(WSGIRequestHandler):

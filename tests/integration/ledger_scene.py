@@ -19,7 +19,7 @@ from orchestrator.core.errors import OrchestratorError, PermanentError
 from orchestrator.core.jobs import JobStatus
 from orchestrator.core.lifecycle import outcome_type
 from orchestrator.core.ports import Ledger
-from orchestrator.core.records import OperationState, RunRecord
+from orchestrator.core.records import Due, OperationState, RunRecord, SecretsRecord
 from orchestrator.testing import ManualClock, envelope
 from tests.integration.ledger_watch import Names, Report
 from tests.integration.ledger_world import (
@@ -219,7 +219,9 @@ class Scene:
         match edge:
             case Edge.DUE:
                 operations = self.watch.operations()
-                due = [*(run.due_at for run in runs), *(one.due_at for one in operations)]
+                kept = [one for one in self.watch.items.values() if isinstance(one, SecretsRecord)]
+                items: list[Due] = [*runs, *operations, *kept]
+                due = [one.due_at for one in items]
                 return [moment + second for moment in due if moment]
             case Edge.LEASE:
                 return [run.lease_until for run in runs if run.lease_until]
@@ -240,6 +242,12 @@ class Scene:
             f"the report of {one.start_key} was not accepted: {one.report.trouble}"
             for one in watch.operations()
             if one.report is not None and (one.report.done_at is None or one.report.trouble)
+        ]
+        left += [f"the store keeps {name}" for name in self.world.secrets]
+        left += [
+            f"secrets of {one.start_key} are looked after"
+            for one in watch.items.values()
+            if isinstance(one, SecretsRecord) and one.due_at is not None
         ]
         unanswered = len(self.sent) - len(self._answered)
         return [*left, *([f"{unanswered} unanswered"] if unanswered else [])]

@@ -1,8 +1,8 @@
 """The world of the ledger's model test: a clock to turn, workers at gates, a builder that lags.
 
-Every effect of a worker (a commit, a start, a look-up, a stop, a report) waits at a gate until
-the test opens it with a fate. A worker that nobody lets through is a paused one; one that was
-crashed is never let through again. Nothing else about the orchestrator is changed.
+Every effect of a worker (a commit, a start, a look-up, a stop, a report, a secret) waits at a gate
+until the test opens it with a fate. A worker that nobody lets through is a paused one; one that
+was crashed is never let through again. Nothing else about the orchestrator is changed.
 """
 
 import asyncio
@@ -32,6 +32,7 @@ from orchestrator.core.registry import HandlerRegistry
 from orchestrator.core.reporting import CallbackTerms
 from orchestrator.core.run import Services
 from orchestrator.core.secrets import Redactor
+from orchestrator.core.vault import Vault
 from orchestrator.testing import ManualClock, SequentialIds
 from orchestrator.wire import Wire
 from tests.integration.ledger_watch import Watch
@@ -108,7 +109,7 @@ class Build:
 
     job: Job
     start_key: str
-    asked: object
+    asked: tuple[str, Mapping[str, Any]]
     made_at: datetime
     listed_at: datetime
     status: JobStatus = JobStatus.IN_PROGRESS
@@ -134,6 +135,9 @@ class World:
         self.catalog = CATALOGS["sound"]
         self.lag_s = TERMS.listing_lag_s
         self.after_start: type[Exception] | None = None
+        #: What the store keeps, and names that it can't be given again for days.
+        self.secrets: dict[str, str] = {}
+        self.removed: set[str] = set()
         self.watch = Watch(self.builds, clock, sender)
 
     def tell(self, line: str) -> None:
@@ -181,6 +185,8 @@ class World:
     ) -> Job:
         now, asked = self.clock.now(), (identifier, dict(params))
         self.watch.starts(start_key)
+        if any(name not in self.secrets for name in _references(params)):
+            self.watch.broken.append(f"{start_key} is started, and its secrets aren't there")
         for build in reversed(self.builds):
             is_held = build.made_at + timedelta(seconds=TOKEN_S) > now
             if build.start_key == start_key and is_held:
@@ -192,6 +198,21 @@ class World:
         self.builds.append(Build(job, start_key, asked, now, listed_at))
         self.tell(f"{worker.name}: {job.id} is made for {start_key[:4]}{start_key[40:]}")
         return job
+
+    def keep(self, worker: "Worker", name: str, value: str) -> None:
+        if name in self.removed:
+            self.watch.broken.append(f"{name} is stored again, and the store still forgets it")
+        self.tell(f"{worker.name}: stores {name}")
+        self.secrets[name] = value
+
+    def remove(self, worker: "Worker", name: str) -> None:
+        self.tell(f"{worker.name}: removes {name}")
+        long_ago = self.clock.now() - timedelta(seconds=TERMS.deadline_s)
+        running = (one for one in self.builds if one.is_running and one.made_at > long_ago)
+        if any(name in _references(build.asked[1]) for build in running):
+            self.watch.broken.append(f"{name} is removed, and a build that needs it runs")
+        self.secrets.pop(name, None)
+        self.removed.add(name)
 
     def listed(self, start_key: str) -> Job | None:
         now = self.clock.now()
@@ -286,6 +307,7 @@ class Worker:
                 structure=_WIRE,
                 webhook=_GatedWebhook(self),
                 credentials=StoredCredentials({}, clock),
+                vault=Vault(store=_GatedStore(self), secrets=Redactor(), prefix="/secrets"),
                 clock=clock,
                 callback=CallbackTerms(url=CONTROL_PLANE),
                 resources=self.world,
@@ -309,7 +331,7 @@ async def _provision(event: Event[TenantProvisioning], run: Run) -> None:
 async def _order(event: Event[dict[str, Any]], run: Run) -> None:
     """A handler of the user's own: its job belongs to the run and holds no tenant."""
     await run.step("reserve", _nothing)
-    await run.start_job("order", {})
+    await run.start_job("order", {"password": "s"})
 
 
 async def _nothing() -> None:
@@ -355,6 +377,31 @@ class _GatedBuilder:
             self.worker.world.stop(self.worker, job_id)
 
         await self.worker.effect(f"stop {job_id}", act)
+
+
+@attrs.frozen
+class _GatedStore:
+    worker: Worker
+    reference_type: str = "SECRETS_MANAGER"
+
+    async def put(self, *, name: str, value: str) -> None:
+        async def act() -> None:
+            self.worker.world.keep(self.worker, name, value)
+
+        await self.worker.effect("store", act)
+
+    async def read(self, *, name: str) -> str:
+        raise AssertionError
+
+    async def remove(self, *, name: str) -> None:
+        async def act() -> None:
+            self.worker.world.remove(self.worker, name)
+
+        await self.worker.effect("remove", act)
+
+
+def _references(params: Mapping[str, Any]) -> list[str]:
+    return [value["value"] for value in params.values() if isinstance(value, Mapping)]
 
 
 @attrs.frozen

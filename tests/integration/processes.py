@@ -145,7 +145,6 @@ class Gate:
     url: str = attrs.field(init=False, default="")
     _stops: list[Stop] = attrs.field(init=False, factory=list)
     _all_stops: list[Stop] = attrs.field(init=False, factory=list)
-    _written: dict[str, _Answer] = attrs.field(init=False, factory=dict)
 
     def hold_before(self, matches: Matches) -> Stop:
         """Stop the next request that matches before it arrives."""
@@ -180,7 +179,7 @@ class Gate:
             if stop.place == "before" and not await stop.hold():
                 stop.note(None)
                 return _hang_up(request)
-        answer = await self._forward(request, call, body)
+        answer = await self._forward(request, body)
         if stop is not None:
             if stop.place == "after" and not await stop.hold():
                 stop.note(answer.status)
@@ -188,19 +187,12 @@ class Gate:
             stop.note(answer.status)
         return web.Response(status=answer.status, headers=answer.headers, body=answer.body)
 
-    async def _forward(self, request: web.Request, call: Call, body: bytes) -> _Answer:
-        # moto forgets what DynamoDB remembers for 10 minutes (API reference, TransactWriteItems).
-        token = json.loads(body).get("ClientRequestToken") if "Transact" in call.action else None
-        if token in self._written:
-            return self._written[token]
+    async def _forward(self, request: web.Request, body: bytes) -> _Answer:
         headers = {k: v for k, v in request.headers.items() if k not in ("Host", "Content-Length")}
         async with self.http.post(self.target, data=body, headers=headers) as response:
             kept = {k: v for k, v in response.headers.items() if k.lower().startswith("x-amz")}
             kept["Content-Type"] = response.headers.get("Content-Type", "")
-            answer = _Answer(response.status, kept, await response.read())
-        if token is not None and answer.status == 200:
-            self._written[token] = answer
-        return answer
+            return _Answer(response.status, kept, await response.read())
 
     async def open(self, _app: web.Application) -> None:
         """Nobody is held up by the end of the test."""

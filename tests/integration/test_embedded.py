@@ -580,3 +580,24 @@ def test_a_missing_moto_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "moto.moto_server.werkzeug_app", None)
     with pytest.raises(ImportError, match=r'needs moto: pip install "saas-orchestrator\[dev\]"'):
         importlib.import_module("orchestrator.embedded")
+
+
+async def test_a_transaction_that_comes_again_is_the_same() -> None:
+    """By its token: the SDK sends it twice when an answer is late. Another one is refused."""
+    session = aioboto3.Session("testing", "testing", region_name="us-east-1")
+    async with open_embedded_aws() as aws:
+        await aws.prepare(tier_table="tiers", tiers=[], bus=None, projects=[])
+        async with session.client("dynamodb", endpoint_url=aws.endpoint_url) as dynamodb:
+            put = {
+                "TableName": "tiers",
+                "Item": {"tier": {"S": "BASIC"}},
+                "ConditionExpression": "attribute_not_exists(tier)",
+            }
+            for _ in range(2):
+                await dynamodb.transact_write_items(
+                    TransactItems=[{"Put": put}], ClientRequestToken="one"
+                )
+            with pytest.raises(dynamodb.exceptions.TransactionCanceledException):
+                await dynamodb.transact_write_items(
+                    TransactItems=[{"Put": put}], ClientRequestToken="another"
+                )

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.core.answers import Why
 from orchestrator.core.conditions import is_needed
 from orchestrator.core.errors import TakenOver
 from orchestrator.core.keeping import begin_removal, end_removal
@@ -19,7 +20,7 @@ from orchestrator.core.records import (
     secrets_key,
 )
 from orchestrator.core.sweep import _ids
-from tests.desk import ORDER, PROVISIONED, PROVISIONING, Desk, event
+from tests.desk import ORDER, PROVISIONED, PROVISIONING, TERMS, Desk, event
 
 PREFIX = "/orchestrator"
 
@@ -36,7 +37,7 @@ async def kept(desk: Desk, start_key: str) -> SecretsRecord | None:
 
 
 async def begin(desk: Desk, start_key: str) -> SecretsRecord | None:
-    return await desk.books.decide(lambda view: begin_removal(view, start_key))
+    return await desk.books.decide(lambda view: begin_removal(view, start_key, desk.terms))
 
 
 async def clear(desk: Desk, start_key: str) -> bool:
@@ -178,7 +179,8 @@ async def test_they_are_due_like_all_that_waits(desk: Desk) -> None:
     assert _ids(due, secrets_key("")) == [attempt.start_key]
 
 
-KEPT = SecretsRecord(start_key="op-2", operation_id="op", start_number=2, run_id="r")
+NOW = Desk().clock.now()
+KEPT = SecretsRecord(start_key="op-2", operation_id="op", start_number=2, run_id="r", noted_at=NOW)
 
 
 @pytest.mark.parametrize(
@@ -202,16 +204,15 @@ def test_secrets_are_needed_until_their_start_is_over_and_reported(
     operation: Mapping[str, Any] | None, status: RunStatus | None, needed: bool
 ) -> None:
     """Whatever its operation does next; before anything is recorded of it, its run says so."""
-    now = Desk().clock.now()
+    now = NOW
     record, run = None, None
     if operation is not None:
-        about = {"start_number": 2, **operation}
+        about = {"start_number": 2, "kind": Kind.PROVISIONING, **operation}
         told = about.pop("report", None)
         report = Report(url="u", body={}, done_at=now if told == "sent" else None)
         record = OperationRecord(
             operation_id="op",
             tenant_id="t",
-            kind=Kind.PROVISIONING,
             request_key="k",
             opener="r",
             opened_at=now,
@@ -235,4 +236,21 @@ def test_secrets_are_needed_until_their_start_is_over_and_reported(
             started_at=now,
             operation_id="op",
         )
-    assert is_needed(KEPT, record, run) is needed
+    assert is_needed(KEPT, record, run, now, TERMS) is needed
+
+
+@pytest.mark.parametrize(
+    ("after_s", "needed"), [(TERMS.deadline_s - 1, True), (TERMS.deadline_s, False)]
+)
+async def test_a_job_that_a_replay_has_overtaken_keeps_its_secrets_for_a_while(
+    desk: Desk, after_s: float, needed: bool
+) -> None:
+    """It holds no tenant, so it may still be running, and nobody asks how it stands."""
+    attempt = await desk.claimed(ORDER, "a")
+    await attempt.note_secrets(PREFIX, ["secret"])
+    await desk.finish(attempt, desk.job("b-1"))
+    again = await desk.claimed(ORDER, "a", why=Why.FORCED_REPLAY)
+    assert again.start_key != attempt.start_key
+    await desk.finish(again, desk.job("b-2"))
+    desk.turn(after_s)
+    assert (await begin(desk, attempt.start_key) is None) is needed
