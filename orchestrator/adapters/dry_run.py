@@ -85,6 +85,11 @@ class DryRunPublisher:
     """In place of the bus: an event is logged, and counts as published."""
 
     why_silent: str | None = "this is a dry run"
+    description = "a dry run: nothing is published"
+    permissions: tuple[Permission, ...] = ()
+
+    async def check(self) -> None:
+        """Nothing is asked, so nothing can be missing."""
 
     async def publish(self, *, event_type: str, detail: Mapping[str, Any]) -> str:  # noqa: ARG002
         log.info("would have been published", event_type=event_type)

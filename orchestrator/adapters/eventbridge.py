@@ -72,6 +72,11 @@ class NoPublisher:
     """In place of a bus where none is configured: publishing waits until there is one."""
 
     why_silent: str | None = "the setting events.bus is empty"
+    description = "none: the setting is empty, so nothing is published"
+    permissions: tuple[Permission, ...] = ()
+
+    async def check(self) -> None:
+        """Nothing is there to be asked."""
 
     async def publish(self, *, event_type: str, detail: Mapping[str, Any]) -> str:  # noqa: ARG002
         raise TemporaryError(f"{event_type} can't be published: {self.why_silent}.")
