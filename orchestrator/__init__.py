@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     )
     from orchestrator.core.events import Event
     from orchestrator.core.extension import Extension
-    from orchestrator.core.jobs import JobReport, JobStatus
+    from orchestrator.core.jobs import JobReport, JobStatus, SomeNotDescribed
     from orchestrator.core.records import Job
     from orchestrator.core.registry import HandlerRegistry
     from orchestrator.core.run import Run
@@ -52,6 +52,7 @@ __all__ = [
     "Run",
     "Settings",
     "SettingsError",
+    "SomeNotDescribed",
     "TemporaryError",
     "UnsupportedEventType",
     "create_app",
@@ -78,7 +79,7 @@ _HOMES = {
     ),
     "core.events": ("Event",),
     "core.extension": ("Extension",),
-    "core.jobs": ("JobReport", "JobStatus"),
+    "core.jobs": ("JobReport", "JobStatus", "SomeNotDescribed"),
     "core.records": ("Job",),
     "core.registry": ("HandlerRegistry",),
     "core.run": ("Run",),

@@ -132,14 +132,14 @@ async def _own_credentials(settings: Settings, services: Services) -> list[Findi
 
 async def _secrets(services: Services) -> Finding:
     """Where secret variables of jobs are kept, and what that means for those who run jobs."""
-    if services.vault is None:
+    store = services.vault.store
+    if store is None:
         return Finding(
             name="secrets",
             uses="passed on as they are",
             warning="secrets.store is empty, so whoever may see a build sees the secrets among its "
             "variables. With secretsmanager or ssm each build's role must be allowed to read them",
         )
-    store = services.vault.store
     found = await _ask("secrets", store)
     if not isinstance(store, ReadableBy):
         return found

@@ -328,13 +328,14 @@ def _secret_stores(settings: Settings, aws: AWS) -> Mapping[str, SecretStore]:
     }
 
 
-def _vault(
-    settings: Settings, stores: Mapping[str, SecretStore], secrets: Redactor
-) -> Vault | None:
-    if settings.secrets.store is None or settings.builders.dry_run:
-        return None
-    store = stores[settings.secrets.store]
-    return Vault(store=store, secrets=secrets, prefix=settings.secrets.prefix)
+def _vault(settings: Settings, stores: Mapping[str, SecretStore], secrets: Redactor) -> Vault:
+    chosen = None if settings.builders.dry_run else settings.secrets.store
+    return Vault(
+        store=stores[chosen] if chosen else None,
+        secrets=secrets,
+        prefix=settings.secrets.prefix,
+        others=list(stores.values()),
+    )
 
 
 def _publisher(settings: Settings, aws: AWS) -> Publisher:

@@ -21,6 +21,7 @@ from orchestrator.core.plans import (
     job_identifier,
     plan_job,
 )
+from orchestrator.core.ports import Configurable
 from orchestrator.core.secrets import Redactor
 from orchestrator.settings import Settings
 from orchestrator.wire import decode_json, json_field_name
@@ -132,5 +133,7 @@ async def _plan(event: Event[TenantRequest], parts: Parts) -> JobPlan | None:
         if may_be_without and job_identifier(tier, _JOBS[event.type]) is None:
             return None
         plan = plan_job(event, tier, _JOBS[event.type])
-        services.builder_name(plan.builder)
+        builder = services.builders[services.builder_name(plan.builder)]
+        if plan.options and isinstance(builder, Configurable):
+            builder.configured(plan.options)
         return plan

@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
-from urllib.parse import urlsplit
 
 import attrs
 import msgspec
 import structlog
+from yarl import URL
 
 from orchestrator.core.secrets import SECRET_NAMES
 
@@ -146,6 +146,8 @@ class Jenkins:
                 "builders.jenkins.url must be like https://jenkins.example/, without user and "
                 "password, which have settings of their own"
             )
+        if _NAMELESS.fullmatch(self.token):
+            raise ValueError("builders.jenkins.token refers to no name: write it as ssm:NAME")
         if not self.user or ":" in self.user or not self.token:
             raise ValueError(
                 "builders.jenkins.url is set, so builders.jenkins.user (without a colon) and "
@@ -153,14 +155,14 @@ class Jenkins:
             )
 
 
-def _is_plain_url(url: str) -> bool:
+def _is_plain_url(text: str) -> bool:
+    """The address of a web server, and nothing besides."""
     try:
-        parts = urlsplit(url)
-        return (
-            parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in parts.netloc
-        )
+        url = URL(text)
     except ValueError:
         return False
+    has_more = url.user or url.password or url.query_string or url.fragment or " " in text
+    return url.scheme in ("http", "https") and bool(url.host) and not has_more
 
 
 @attrs.frozen(kw_only=True)
@@ -184,7 +186,9 @@ class Builders:
     step_functions: StepFunctions = StepFunctions()
 
 
-_PREFIX_RULE = re.compile(r"(/[A-Za-z0-9_.-]+)+")
+#: What both stores take: Parameter Store keeps names that begin with aws or ssm to itself.
+_PREFIX_RULE = re.compile(r"(?!/(aws|ssm))(/[A-Za-z0-9_.-]{1,60}){1,5}", re.IGNORECASE)
+_NAMELESS = re.compile(r"(secretsmanager|ssm):\s*")
 
 
 @attrs.frozen(kw_only=True)
@@ -195,7 +199,8 @@ class Secrets:
     def __attrs_post_init__(self) -> None:
         if not _PREFIX_RULE.fullmatch(self.prefix):
             raise ValueError(
-                f"secrets.prefix is {self.prefix!r}: it must be like /orchestrator/builds"
+                f"secrets.prefix is {self.prefix!r}: it must be like /orchestrator/builds, with at "
+                "most 5 parts, and not begin with /aws or /ssm"
             )
 
 
@@ -210,6 +215,10 @@ class Aws:
 class ApiKey:
     header: str = "x-api-key"
     keys: tuple[str, ...] = attrs.field(default=(), repr=_masked)
+
+    def __attrs_post_init__(self) -> None:
+        if any(_NAMELESS.fullmatch(key) for key in self.keys):
+            raise ValueError("auth.api_key.keys has a reference without a name, such as ssm:NAME")
 
 
 @attrs.frozen(kw_only=True)

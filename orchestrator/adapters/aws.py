@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.core.errors import (
+    NotPermitted,
     PayloadMismatch,
     PermanentError,
     QuotaReached,
@@ -32,6 +33,7 @@ LONGEST_POLL_S = 20.0
 _QUOTA_CODES = frozenset(
     {"AccountLimitExceededException", "LimitExceededException", "ExecutionLimitExceeded"}
 )
+_DENIALS = frozenset({"AccessDenied", "AccessDeniedException"})
 _MISSING_CODES = frozenset({"ResourceNotFoundException", "StateMachineDoesNotExist"})
 _REFUSED_FOR_GOOD = frozenset(
     {
@@ -169,7 +171,11 @@ def aws_errors(call: str, *, missing: str | None = None) -> Iterator[None]:
             raise PermanentError(missing, errors=[PayloadMismatch("$", missing)]) from error
         if code in _REFUSED_FOR_GOOD:
             raise PermanentError(sentence) from error
-        kind = QuotaReached if code in _QUOTA_CODES else TemporaryError
+        kind: type[TemporaryError] = TemporaryError
+        if code in _QUOTA_CODES:
+            kind = QuotaReached
+        elif code in _DENIALS:
+            kind = NotPermitted
         raise kind(sentence, nothing_done=_is_refusal(error)) from error
     except ParamValidationError as error:
         raise PermanentError(f"{call}: {error}") from error

@@ -11,6 +11,7 @@ from orchestrator.core.javascript import to_text
 from orchestrator.core.jobs import JobReport
 from orchestrator.core.ports import Permission
 from orchestrator.core.records import Job
+from orchestrator.core.variables import is_reference
 
 if TYPE_CHECKING:
     from types_aiobotocore_codebuild import CodeBuildClient
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     )
 
 _BATCH_LIMIT = 100
-_REFERENCE_TYPES = frozenset({"SECRETS_MANAGER", "PARAMETER_STORE"})
 
 
 #: How a build is run: the option, StartBuild's parameter for it (API reference), its type.
@@ -173,9 +173,6 @@ def environment_variables(params: Mapping[str, Any]) -> "list[EnvironmentVariabl
 
 
 def _variable(name: str, value: Any) -> "EnvironmentVariableTypeDef":
-    match value:
-        case {"type": str(kind), "value": str(reference)} if (
-            len(value) == 2 and kind in _REFERENCE_TYPES
-        ):
-            return {"name": name, "value": reference, "type": kind}  # type: ignore[typeddict-item]
+    if is_reference(value):
+        return {"name": name, "value": value["value"], "type": value["type"]}
     return {"name": name, "value": to_text(value), "type": "PLAINTEXT"}

@@ -5,17 +5,31 @@ that a rotated secret is in use soon and nothing has to be restarted.
 """
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
+import attrs
 import structlog
 
-from orchestrator.core.errors import TemporaryError
+from orchestrator.core.errors import OrchestratorError, SecretNotFound, TemporaryError
 from orchestrator.core.ports import Clock, Permission, ReadableBy, SecretStore
 
 _KEEP = timedelta(seconds=60)
+#: A store that doesn't answer holds nobody up more often than that.
+_RETRY = timedelta(seconds=5)
 
 log = structlog.get_logger("orchestrator.credentials")
+
+
+@attrs.define
+class _Known:
+    """What was read last, if anything (`trouble`: why not), and until when that counts."""
+
+    value: str | None = None
+    trouble: str | None = None
+    until: datetime | None = None
+    reading: asyncio.Lock = attrs.field(factory=asyncio.Lock)
 
 
 class StoredCredentials:
@@ -23,27 +37,33 @@ class StoredCredentials:
         """`stores` are by the first part of a reference."""
         self._stores = stores
         self._clock = clock
-        self._read: dict[str, tuple[datetime, str]] = {}
-        self._reading = asyncio.Lock()
+        self._known: dict[str, _Known] = defaultdict(_Known)
 
     async def resolve(self, value: str) -> str:
         """What a reference leads to; while its store is out of reach, what it led to last."""
         place, name = self._place(value)
         if place is None:
             return value
-        async with self._reading:
-            read_at, known = self._read.get(value, (None, None))
+        known = self._known[value]
+        # Whoever waits here while another one reads is answered by what that one has found.
+        async with known.reading:
             now = self._clock.now()
-            if known is not None and read_at is not None and now < read_at + _KEEP:
-                return known
-            try:
-                known = await place.read(name=name)
-            except TemporaryError as error:
-                if known is None:
-                    raise
-                log.warning("credential not read anew", name=name, reason=str(error))
-            self._read[value] = (now, known)
-            return known
+            if known.until is None or known.until <= now:
+                await self._read(known, place, name)
+        if known.value is None:
+            raise TemporaryError(f"The credential {value} can't be read: {known.trouble}")
+        return known.value
+
+    async def _read(self, known: "_Known", place: SecretStore, name: str) -> None:
+        known.trouble = None
+        try:
+            known.value = await place.read(name=name)
+        except OrchestratorError as error:
+            known.trouble = str(error)
+            log.warning("credential not read", name=name, reason=known.trouble)
+            if isinstance(error, SecretNotFound):
+                known.value = None  # who has deleted it wants it not to be valid
+        known.until = self._clock.now() + (_KEEP if known.trouble is None else _RETRY)
 
     def permission(self, value: str) -> Permission | None:
         place, name = self._place(value)

@@ -29,6 +29,7 @@ class DryRunBuilder:
         self._builder = builder
         self._name = name
         self._secrets = secrets
+        self._stopped: set[str] = set()
         self.description = "a dry run: nothing is started"
 
     async def check(self) -> None:
@@ -67,7 +68,7 @@ class DryRunBuilder:
         return {
             job_id: JobReport(
                 job=self._job(job_id, "", None),
-                status=JobStatus.SUCCEEDED,
+                status=JobStatus.STOPPED if job_id in self._stopped else JobStatus.SUCCEEDED,
                 start_key=job_id.removeprefix(_PREFIX),
             )
             for job_id in job_ids
@@ -75,7 +76,8 @@ class DryRunBuilder:
         }
 
     async def stop_job(self, *, job_id: str) -> None:
-        """There is nothing to stop."""
+        """It ends as one that was stopped."""
+        self._stopped.add(job_id)
 
     def _job(self, job_id: str, job_identifier: str, request: Mapping[str, Any] | None) -> Job:
         return Job(id=job_id, builder=self._name, job_identifier=job_identifier, request=request)

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from orchestrator.adapters.aws import aws_errors
-from orchestrator.core.errors import SecretNotFound
+from orchestrator.core.errors import SecretNotFound, TemporaryError
 from orchestrator.core.ports import Permission
 
 if TYPE_CHECKING:
@@ -39,7 +39,8 @@ class SecretsManagerStore:
 
     def permission(self, name: str) -> Permission:
         # AWS ends each ARN with six characters of its own.
-        return Permission((self.reader_action,), f"arn:aws:secretsmanager:*:*:secret:{name}-??????")
+        arn = f"arn:aws:secretsmanager:*:*:secret:{name}-??????"
+        return Permission((self.reader_action,), name if name.startswith("arn:") else arn)
 
     async def put(self, *, name: str, value: str) -> None:
         client = await self._client()
@@ -60,6 +61,8 @@ class SecretsManagerStore:
                 answer = await client.get_secret_value(SecretId=name)
             except client.exceptions.ResourceNotFoundException as error:
                 raise SecretNotFound(name, "Secrets Manager") from error
+        if "SecretString" not in answer:
+            raise TemporaryError(f"The secret {name!r} is binary: store it as text.")
         return answer["SecretString"]
 
     async def remove(self, *, name: str) -> None:
@@ -92,7 +95,8 @@ class ParameterStore:
         )
 
     def permission(self, name: str) -> Permission:
-        return Permission(("ssm:GetParameter",), f"arn:aws:ssm:*:*:parameter/{name.lstrip('/')}")
+        arn = f"arn:aws:ssm:*:*:parameter/{name.lstrip('/')}"
+        return Permission(("ssm:GetParameter",), name if name.startswith("arn:") else arn)
 
     async def put(self, *, name: str, value: str) -> None:
         client = await self._client()

@@ -8,10 +8,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.adapters.aws import aws_errors
-from orchestrator.core.errors import PayloadMismatch, PermanentError
+from orchestrator.core.errors import PayloadMismatch, PermanentError, TemporaryError
 from orchestrator.core.executions import execution_url, read_execution
 from orchestrator.core.javascript import stringify
-from orchestrator.core.jobs import JobReport
+from orchestrator.core.jobs import JobReport, SomeNotDescribed
 from orchestrator.core.ports import Permission
 from orchestrator.core.records import Job
 
@@ -67,7 +67,11 @@ class StepFunctionsBuilder:
         """
         request = self.build_start(job_identifier, params, start_key=start_key)
         arn = request["stateMachineArn"]
-        await self._must_be_standard(job_identifier, arn)
+        try:
+            await self._must_be_standard(job_identifier, arn)
+        except TemporaryError as error:
+            error.nothing_done = True
+            raise
         client = await self._client()
         with (
             aws_errors("Step Functions StartExecution", missing=_missing(job_identifier, arn)),
@@ -101,8 +105,28 @@ class StepFunctionsBuilder:
 
     async def describe_jobs(self, *, job_ids: Sequence[str]) -> Mapping[str, JobReport]:
         asked = [job_id for job_id in job_ids if job_id.startswith("arn:")]
-        reports = await asyncio.gather(*map(self._describe, asked))
-        return {report.job.id: report for report in reports if report is not None}
+        answers = await asyncio.gather(*map(self._describe, asked), return_exceptions=True)
+        reports, failed, trouble = {}, set(), ""
+        for job_id, answer in zip(asked, answers, strict=True):
+            match answer:
+                case JobReport():
+                    reports[answer.job.id] = answer
+                case TemporaryError():
+                    failed.add(job_id)
+                    trouble = str(answer)
+                case BaseException():
+                    raise answer
+        if not failed:
+            return reports
+        if len(failed) == len(asked) == 1:
+            (error,) = answers
+            assert isinstance(error, TemporaryError)  # noqa: S101 - it has failed
+            raise error
+        raise SomeNotDescribed(trouble, reports=reports, failed=failed)
+
+    def owns(self, job_id: str) -> bool:
+        """Names are a state machine's own: one that ours have started may bear theirs."""
+        return any(job_id.startswith(execution_arn(arn, "")) for arn in self._machines.values())
 
     async def stop_job(self, *, job_id: str) -> None:
         report = await self._describe(job_id) if job_id.startswith("arn:") else None
@@ -120,7 +144,11 @@ class StepFunctionsBuilder:
                     told = await client.describe_execution(executionArn=job_id)
                 except client.exceptions.ExecutionDoesNotExist:
                     return None
-        known = (name for name, arn in self._machines.items() if arn == told["stateMachineArn"])
+        known = (
+            name
+            for name, arn in self._machines.items()
+            if job_id.startswith(execution_arn(arn, ""))
+        )
         return read_execution(told, builder=self._name, job_identifier=next(known, None))
 
     def _machine(self, job_identifier: str) -> str:

@@ -20,6 +20,7 @@ from orchestrator.core import answers, keeping, operations, settlements
 from orchestrator.core.claims import claim
 from orchestrator.core.conditions import Terms
 from orchestrator.core.errors import EventTooLarge, OrchestratorError, TakenOver, TemporaryError
+from orchestrator.core.keeping import Elsewhere
 from orchestrator.core.operations import Adopted, Orphaned
 from orchestrator.core.ports import Clock, Conflict, Ledger
 from orchestrator.core.records import (
@@ -152,7 +153,8 @@ class Books:
 class Attempt:
     """A run in hand: what its holder may write, one write at a time.
 
-    `possible_until` is when a start may last have been sent without our knowing; with a
+    `possible_until` is when a start may last have been sent without our knowing, `sent_to` to
+    which builder (None: to any); with a
     `stop_reason` nothing more is to be started. Every write
     raises TakenOver once another attempt has the run.
     """
@@ -163,6 +165,7 @@ class Attempt:
         self.run = run
         self.stop_reason = stop_reason
         self.possible_until = run.possible_until
+        self.sent_to = run.sent_to
         self._books = books
         self._view = view
         self._one_at_a_time = asyncio.Lock()
@@ -192,11 +195,22 @@ class Attempt:
         )
         return outcome if isinstance(outcome, Orphaned) else None
 
-    async def note_secrets(self, prefix: str, variables: Sequence[str]) -> Mapping[str, str]:
-        """The names, noted by now, under which a store may keep the start's variables."""
-        names: Mapping[str, str] = await self._write(
-            lambda view: keeping.note(view, *self._held, prefix, variables)
+    async def note_secrets(
+        self, kind: str, prefix: str, variables: Sequence[str]
+    ) -> Mapping[str, str]:
+        """The names, noted by now, under which a store of that kind may keep the start's variables.
+
+        Raises:
+            TemporaryError: a store of another kind has some still.
+        """
+        names: Mapping[str, str] | Elsewhere = await self._write(
+            lambda view: keeping.note(view, *self._held, kind, prefix, variables)
         )
+        if isinstance(names, Elsewhere):
+            raise TemporaryError(
+                f"Secrets of this start are in the {names.kind}: set secrets.store back until it "
+                "is over."
+            )
         return names
 
     async def settle(self, settlement: Settlement) -> Written | Orphaned | Uncertain:

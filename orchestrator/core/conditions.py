@@ -212,14 +212,15 @@ def is_needed(
     start ── refused for now: `retry` ─────────── start, with the same references
     sweep ─────────────────────────── remove ✗ the build finds no secret
 
-    A job that holds no tenant may be overtaken by a replay's: then nobody watches it any more, and
-    it is given as long as a job may take.
+    A job that holds no tenant may be overtaken by a replay's, or its start may be out when its
+    run has failed: nobody watches it, so it is given as long as a job may take.
     """
+    may_run = now < kept.noted_at + timedelta(seconds=terms.deadline_s)
     if operation is None or operation.start_number < kept.start_number:
         # Nothing was recorded of the start: it is its run's affair.
-        return run is not None and not run.status.is_finished
+        is_at_rest = run is None or run.status.is_finished
+        return not is_at_rest or (run is not None and bool(run.possible_until) and may_run)
     if operation.start_number > kept.start_number:
-        may_run_until = kept.noted_at + timedelta(seconds=terms.deadline_s)
-        return operation.kind is None and now < may_run_until
+        return operation.kind is None and may_run
     report = operation.report
     return operation.state is OperationState.OPEN or (report is not None and not report.done_at)

@@ -24,7 +24,6 @@ from orchestrator.core.errors import (
     NotAllowed,
     OrchestratorError,
     RunNotFound,
-    TemporaryError,
     Waiting,
 )
 from orchestrator.core.events import BUILD_STATE_CHANGE, RECONCILE, Event
@@ -146,10 +145,6 @@ class Orchestrator:
             await asyncio.gather(*map(self.reporter.send, over))
 
         async def clear(start_key: str) -> None:
-            if self.services.vault is None:
-                raise TemporaryError(
-                    "Secrets of a start are to be removed: set secrets.store as it was."
-                )
             await self.services.vault.clear(books, start_key)
 
         books = self.services.books
@@ -186,12 +181,14 @@ class Orchestrator:
             books=services.books,
             builders=services.builders,
             stops_overdue=self.limits.stops_overdue,
+            dry_run=services.dry_run,
             conclude=conclude,
         )
 
     @property
     def reporter(self) -> Reporter:
-        return Reporter(books=self.services.books, webhook=self.services.webhook)
+        services = self.services
+        return Reporter(books=services.books, webhook=services.webhook, is_silent=services.dry_run)
 
     @property
     def worker(self) -> Worker:

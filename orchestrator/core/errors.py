@@ -17,6 +17,9 @@
     │   ├── TakenOver           this attempt has lost its run to another
     │   ├── HandedBack          this attempt was asked to stop
     │   ├── QuotaReached        refused, and nobody gains from asking soon
+    │   ├── NotPermitted        the other side doesn't let us
+    │   ├── SecretNotFound      somebody has yet to store it
+    │   ├── SomeNotDescribed    a builder could tell of some jobs only (`core.jobs`)
     │   └── Overloaded          as many events are in hand as there may be
     └── HandlerFailed           a bug in a handler; the cause is chained
     RegistrationError           a handler that can't be registered; raised at start
@@ -171,6 +174,10 @@ class HandedBack(TemporaryError):
 
     def __init__(self) -> None:
         super().__init__("The attempt was cancelled and handed back.", retry_after_s=1)
+
+
+class NotPermitted(TemporaryError):
+    """The other side doesn't let us: somebody will mend that."""
 
 
 class QuotaReached(TemporaryError):

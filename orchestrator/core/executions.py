@@ -36,8 +36,7 @@ def read_execution(
     if not isinstance(arn, str) or arn.count(":") != 7 or status is None:
         return None
     *_, machine, name = arn.split(":")
-    said = (told.get("error"), told.get("cause"))
-    why = [text for text in said if isinstance(text, str) and text]
+    why = [text for text in (told.get("error"), _read_cause(told.get("cause"))) if text]
     return JobReport(
         job=Job(
             id=arn,
@@ -47,13 +46,26 @@ def read_execution(
         ),
         status=status,
         start_key=name,
-        message=shorten(": ".join(why)) if why else None,
+        message=shorten(": ".join(map(str, why))) if why else None,
         exported={
             key: value
             for key, value in read_object(told.get("output")).items()
             if isinstance(value, str)
         },
     )
+
+
+def _read_cause(cause: object) -> str | None:
+    """The cause in words. What a nested task failed with is its whole description, input and all
+    (Step Functions developer guide, Run a job): only its own cause is taken of that."""
+    if not isinstance(cause, str) or not cause.strip():
+        return None
+    if cause.lstrip()[0] not in "{[":
+        return cause
+    told = read_object(cause)
+    inner = (told.get(name) for name in ("Cause", "StoppedReason", "StatusReason", "errorMessage"))
+    words = (one for one in inner if isinstance(one, str) and one.strip()[:1] not in ("{", "["))
+    return next(words, None)
 
 
 def execution_url(arn: str) -> str | None:

@@ -1,10 +1,11 @@
 """What a builder says of a job: how it stands, and why it ended so."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import StrEnum
 
 import attrs
 
+from orchestrator.core.errors import TemporaryError
 from orchestrator.core.records import Job
 
 
@@ -58,3 +59,24 @@ class JobReport:
         where = f" in {self.phase}" if self.phase else ""
         why = f": {self.message.rstrip('.')}" if self.message else ""
         return f"The job {self.job.id} {verb}{where}{why}."
+
+
+class SomeNotDescribed(TemporaryError):
+    """A builder could tell of some jobs only: `reports`, by their ids.
+
+    How the `failed` stand it can't say now. The `hidden` it doesn't show, which need not mean that
+    they are gone. Of whatever else was asked for it knows nothing.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reports: Mapping[str, JobReport],
+        failed: Collection[str] = (),
+        hidden: Collection[str] = (),
+    ) -> None:
+        super().__init__(message)
+        self.reports = reports
+        self.failed = frozenset(failed)
+        self.hidden = frozenset(hidden)

@@ -19,22 +19,35 @@ from orchestrator.core.views import Move, View
 _PAUSE_S = 60.0
 
 
+@attrs.frozen
+class Elsewhere:
+    """Another store, of that kind, keeps secrets of the start; nothing was written."""
+
+    kind: str
+
+
 def note(
-    view: View, run_id: str, attempt: int, prefix: str, variables: Sequence[str]
-) -> Move[Mapping[str, str] | Fenced]:
-    """The names under which the run's start may store its variables, by variable."""
+    view: View, run_id: str, attempt: int, kind: str, prefix: str, variables: Sequence[str]
+) -> Move[Mapping[str, str] | Fenced | Elsewhere]:
+    """The names under which the run's start may store its variables, by variable.
+
+    They are all in one store, since they are removed together.
+    """
     run = view.run(run_id)
     if run is None or not is_mine(run, attempt):
         return Move((), Fenced())
     key = start_key(run.operation_id, run.start_number)
     view.guess_absent(secrets_key(key))
-    kept = view.secrets(key) or _nothing_kept(view, run, key)
+    kept = view.secrets(key) or _nothing_kept(view, run, key, kind)
+    if kept.names and kept.kind != kind:
+        return Move((), Elsewhere(kept.kind))
     batch = kept.batch + 1 if kept.is_closed else kept.batch
     names = {variable: f"{prefix}/{key}/{batch}/{variable}" for variable in variables}
     if set(names.values()) <= set(kept.names):
         return Move((), names)
     noted = attrs.evolve(
         kept,
+        kind=kind,
         batch=batch,
         names=(*kept.names, *(name for name in names.values() if name not in kept.names)),
         is_closed=False,
@@ -66,9 +79,10 @@ def end_removal(view: View, removed: SecretsRecord) -> Move[None]:
     return Move((attrs.evolve(kept, names=left, due_at=kept.due_at if left else None),), None)
 
 
-def _nothing_kept(view: View, run: RunRecord, key: str) -> SecretsRecord:
+def _nothing_kept(view: View, run: RunRecord, key: str, kind: str) -> SecretsRecord:
     return SecretsRecord(
         start_key=key,
+        kind=kind,
         noted_at=view.now,
         operation_id=run.operation_id,
         start_number=run.start_number,

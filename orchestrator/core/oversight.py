@@ -28,7 +28,7 @@ from orchestrator.core.errors import (
     TemporaryError,
 )
 from orchestrator.core.events import OWN_SOURCE, Event
-from orchestrator.core.jobs import JobReport
+from orchestrator.core.jobs import JobReport, SomeNotDescribed
 from orchestrator.core.lifecycle import outcome_type
 from orchestrator.core.operations import (
     Adopted,
@@ -38,7 +38,7 @@ from orchestrator.core.operations import (
     end_alone,
 )
 from orchestrator.core.parcels import unpack_event
-from orchestrator.core.ports import Builder, DescribesJobs, StopsJobs
+from orchestrator.core.ports import Builder, DescribesJobs, OwnsJobs, StopsJobs
 from orchestrator.core.records import Job, JobRecord, OperationRecord, read_start_key, shorten
 from orchestrator.core.variables import START_KEY
 
@@ -50,12 +50,14 @@ class Overseer:
     """Knows how jobs stand, and has operations end.
 
     `conclude` handles an outcome event. `stops_overdue`: a job beyond its deadline is stopped.
+    `dry_run`: jobs that were really started are left alone, and otherwise those that weren't.
     """
 
     books: Books
     builders: Mapping[str, Builder]
     stops_overdue: bool
     conclude: Callable[[Event[Mapping[str, Any]]], Awaitable[object]]
+    dry_run: bool = False
 
     async def ask_about(self, operation_id: str) -> None:
         """A job has told of itself: see what its builder says. It is due, whatever comes of it."""
@@ -126,8 +128,13 @@ class Overseer:
                 watched = by_builder.setdefault(operation.job.builder, [])
                 watched.append((operation, operation.job))
         for name, watched in sorted(by_builder.items(), key=itemgetter(0)):
+            left: frozenset[str] = frozenset()
             try:
                 reports = await self._describe(name, [job.id for _, job in watched])
+            except SomeNotDescribed as error:
+                log.warning("some jobs can't be asked about", builder=name, reason=str(error))
+                reports, left = error.reports, error.failed | self._in_time(watched, error.hidden)
+                trouble = error if error.failed else trouble
             except TemporaryError as error:
                 log.warning("jobs can't be asked about", builder=name, reason=str(error))
                 trouble = error
@@ -138,7 +145,8 @@ class Overseer:
                 continue
             async with asyncio.TaskGroup() as tasks:
                 for operation, job in watched:
-                    tasks.create_task(self._safely(operation, job, reports.get(job.id)))
+                    if job.id not in left:
+                        tasks.create_task(self._safely(operation, job, reports.get(job.id)))
         if trouble is not None:
             raise trouble
         return left_over
@@ -197,6 +205,17 @@ class Overseer:
         if report is not None and report.is_over:
             await self.end(asked, report)
 
+    def _in_time(
+        self, watched: Sequence[tuple[OperationRecord, Job]], hidden: Collection[str]
+    ) -> frozenset[str]:
+        """Of the hidden jobs those that may be seen again; after its deadline one is gone."""
+        now, terms = self.books.clock.now(), self.books.terms
+        return frozenset(
+            job.id
+            for operation, job in watched
+            if job.id in hidden and not is_overdue(operation, now, terms)
+        )
+
     async def _begin_look(self, operation_id: str) -> OperationRecord | None:
         return await self.books.decide(
             lambda view: begin_look(view, operation_id, self.books.terms)
@@ -232,6 +251,9 @@ class Overseer:
     async def _look_at(
         self, operation: OperationRecord, job: Job, report: JobReport | None
     ) -> None:
+        if (job.request is not None) is not self.dry_run:
+            log.error("a job of a dry run and a real one don't go together", job_id=job.id)
+            return
         now, terms = self.books.clock.now(), self.books.terms
         overdue = is_overdue(operation, now, terms)
         too_long = f"The job {job.id} took longer than {terms.deadline_s:g} s."
@@ -259,12 +281,12 @@ class Overseer:
     async def _adopt(self, report: JobReport) -> OperationRecord | None:
         """The operation whose start made the job; a job that it can't have any more is stopped."""
         named = read_start_key(report.start_key or "")
-        if named is None:
+        builder: object = self.builders.get(report.job.builder)
+        if named is None or (isinstance(builder, OwnsJobs) and not builder.owns(report.job.id)):
             return None
         adopted = await self._tie(report.job, *named)
         if isinstance(adopted, Adopted):
             return adopted.operation
-        builder: object = self.builders.get(report.job.builder)
         is_ours = await self.books.find_operation(named[0]) is not None
         if is_ours and not report.is_over and isinstance(builder, StopsJobs):
             log.warning("stopped a job that ran for nobody", job_id=report.job.id)

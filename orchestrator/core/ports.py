@@ -133,7 +133,19 @@ class DescribesJobs(Protocol):
     """A builder that can tell how its jobs stand. Its word outranks a job's own."""
 
     async def describe_jobs(self, *, job_ids: Sequence[str]) -> Mapping[str, JobReport]:
-        """How the jobs stand, by their ids; one that is left out the builder doesn't know."""
+        """How the jobs stand, by their ids; one that is left out the builder doesn't know.
+
+        Raises:
+            SomeNotDescribed: it could tell of some only.
+        """
+
+
+@runtime_checkable
+class OwnsJobs(Protocol):
+    """A builder on which others may run something under one of our start keys."""
+
+    def owns(self, job_id: str) -> bool:
+        """Whether a start of ours may have made it."""
 
 
 @runtime_checkable

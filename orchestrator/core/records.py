@@ -90,7 +90,8 @@ class RunRecord:
     `attempt` is the fencing token: whoever writes must hold the attempt that it claimed, and
     nobody takes the run over before `lease_until`. `due_at` is when the sweep takes it up.
     `possible_until` is the last moment at which a start may have been sent whose answer
-    nobody knows; None: no such start is out. `operation_id` and `start_number` are what its
+    nobody knows; None: no such start is out. `sent_to` is the builder that it was sent to; None:
+    whoever sent it has died without saying so. `operation_id` and `start_number` are what its
     starts are known by; `outcome_of` is the operation that it ends. `waits` counts pauses in a
     row, `bugs` attempts that a bug ended. `note` says what came of it, `link` where to look.
     """
@@ -111,6 +112,7 @@ class RunRecord:
     lease_until: datetime | None = None
     due_at: datetime | None = None
     possible_until: datetime | None = None
+    sent_to: str | None = None
     waits: int = 0
     bugs: int = 0
     operation_id: str
@@ -260,7 +262,8 @@ class PayloadRecord:
 
 @attrs.frozen(kw_only=True)
 class SecretsRecord:
-    """What a store keeps for one start, since `noted_at`. `names` are those of all batches.
+    """What a store of a `kind` keeps for one start, since `noted_at`; `names` are those of all
+    batches.
 
     `is_closed`: they are being removed, so that the next secret needs a name of another batch.
     `due_at` is when somebody looks next whether they are needed; None: nothing is kept.
@@ -270,6 +273,7 @@ class SecretsRecord:
     operation_id: str
     start_number: int
     run_id: str
+    kind: str
     noted_at: datetime
     batch: int = 1
     names: tuple[str, ...] = ()

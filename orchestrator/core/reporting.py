@@ -53,16 +53,19 @@ def report_body(
 
 @attrs.frozen(kw_only=True)
 class Reporter:
-    """Tells the control plane how operations ended."""
+    """Tells the control plane how operations ended; if it `is_silent`, reports stay due."""
 
     books: Books
     webhook: Webhook
+    is_silent: bool = False
 
     async def send(self, operation_id: str) -> None:
         """Send the operation's report, if there is one that waits and nobody else sends it.
 
         It is kept and due, whatever comes of it now.
         """
+        if self.is_silent:
+            return
         try:
             await self._send(operation_id)
         except TemporaryError as error:

@@ -30,7 +30,7 @@ from orchestrator.core.records import Job, OperationRecord, Progress, Report, St
 from orchestrator.core.reporting import CallbackTerms, report_body
 from orchestrator.core.secrets import Redactor
 from orchestrator.core.starts import Starter
-from orchestrator.core.variables import START_KEY
+from orchestrator.core.variables import START_KEY, TRACEPARENT
 from orchestrator.core.vault import Vault
 
 
@@ -48,7 +48,7 @@ class Services:
     clock: Clock
     callback: CallbackTerms = attrs.field(factory=CallbackTerms)
     secrets: Redactor = attrs.field(factory=Redactor)
-    vault: Vault | None = None
+    vault: Vault = attrs.field(factory=Vault)
     credentials: Credentials
     inbox: Inbox | None = None
     resources: Any = None
@@ -254,7 +254,7 @@ class Run:
             variables = {
                 **params,
                 START_KEY: start_key,
-                "TRACEPARENT": _traceparent(start_key),
+                TRACEPARENT: _traceparent(start_key),
             }
             self.found(await self.starter.start(chosen, job_identifier, variables, options or {}))
         assert self.job is not None  # noqa: S101

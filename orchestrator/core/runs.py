@@ -59,6 +59,7 @@ def next_attempt(run: RunRecord, view: View, terms: Terms) -> RunRecord:
         started_at=view.now,
         ended_at=None,
         possible_until=None if run.job else last_possible_send(run),
+        sent_to=None if run.status is RunStatus.RUNNING else run.sent_to,
         duplicate_of=None,
         note=None,
         error=None,

@@ -51,7 +51,7 @@ class Redactor:
                 return shown
             case list() | tuple():
                 return [self._walk(item, hide) for item in value]
-            case str() if value[:1] in ("{", "["):
+            case str() if value.lstrip()[:1] in ("{", "["):
                 return self._walk_json(value, hide)
             case _ if attrs.has(type(value)):
                 return self._walk(attrs.asdict(value, recurse=False), hide)

@@ -64,7 +64,8 @@ class Settlement:
     """How an attempt ended.
 
     `progress` is what it had not recorded yet. A `retry` is due after `pause_s`.
-    `possible_until` is when a start of it may last have been sent without our knowing.
+    `possible_until` is when a start of it may last have been sent without our knowing, `sent_to`
+    the builder.
     `ending`, with its `reason`, is what the event reports of an operation, and `tier` what
     it says of the tenant; `report` is what the control plane shall hear of it, `clean_up` the
     event whose operation holds the tenant next. `lets_go`: the operation that the run opened
@@ -76,6 +77,7 @@ class Settlement:
     error: Failure | None = None
     pause_s: float = 0.0
     possible_until: datetime | None = None
+    sent_to: str | None = None
     ending: Ending | None = None
     reason: str | None = None
     tier: str | None = None
@@ -160,6 +162,7 @@ def _settled(run: RunRecord, settlement: Settlement, view: View) -> RunRecord:
         ended(run, settlement.status, view),
         due_at=view.now + timedelta(seconds=settlement.pause_s) if is_retry else None,
         possible_until=None if run.job else settlement.possible_until,
+        sent_to=settlement.sent_to,
         note=settlement.note,
         waits=run.waits + is_retry,
         bugs=run.bugs + (error is not None and error.is_bug),

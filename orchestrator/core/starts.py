@@ -7,7 +7,8 @@ a start may be out ──► look it up ── found ───────► it
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -15,7 +16,12 @@ import structlog
 
 from orchestrator.core.books import Attempt
 from orchestrator.core.conditions import Terms, certain_from, is_none_certain
-from orchestrator.core.errors import OrchestratorError, PermanentError, TemporaryError
+from orchestrator.core.errors import (
+    NotPermitted,
+    OrchestratorError,
+    PermanentError,
+    TemporaryError,
+)
 from orchestrator.core.ports import Builder, Clock, Configurable, FindsJobs, StopsJobs
 from orchestrator.core.records import Job
 from orchestrator.core.vault import Vault
@@ -40,7 +46,7 @@ class Starter:
         builders: Mapping[str, Builder],
         clock: Clock,
         terms: Terms,
-        vault: Vault | None = None,
+        vault: Vault,
     ) -> None:
         self._attempt = attempt
         self._builders = builders
@@ -79,7 +85,7 @@ class Starter:
             if earlier is None or earlier + memory <= self._clock.now():
                 raise
             # Other parameters under our own key: that a start is refused proves one is out.
-            attempt.possible_until = earlier
+            attempt.possible_until, attempt.sent_to = earlier, None
             found = await self.look_up(builder_name, job_identifier)
             if found is not None:
                 return found
@@ -91,7 +97,8 @@ class Starter:
     ) -> Job | None:
         """What an earlier start of this attempt's made; None: nothing, for certain.
 
-        Every builder is asked, since the tier may name another one by now.
+        Where it isn't known which builder it was sent to, all are asked, since the tier may name
+        another one by now. One that doesn't let us look has most likely never let us start either.
 
         Raises:
             TemporaryError: none is to be seen, but that is no proof yet.
@@ -101,16 +108,22 @@ class Starter:
         began = operation.opened_at if operation else attempt.run.first_seen
         # The answer may take its time: it says what was there when it was asked for.
         asked_at = self._clock.now()
-        names = sorted(self._builders, key=lambda name: name != builder_name)
-        for name in names:
+        known = [name for name in self._builders if name == attempt.sent_to]
+        for name in sorted(known or self._builders, key=lambda name: name != builder_name):
             builder = self._builders[name]
             if not isinstance(builder, FindsJobs):
                 continue
-            found = await builder.find_job(
-                start_key=attempt.start_key,
-                job_identifier=job_identifier,
-                started_after=began - _CLOCKS_APART,
-            )
+            try:
+                found = await builder.find_job(
+                    start_key=attempt.start_key,
+                    job_identifier=job_identifier,
+                    started_after=began - _CLOCKS_APART,
+                )
+            except NotPermitted as error:
+                if builder_name in (None, name) or name == attempt.sent_to:
+                    raise
+                log.warning("a builder doesn't let us look", builder=name, reason=str(error))
+                continue
             if found is not None:
                 log.info("job found by its start key", job_id=found.id, builder=found.builder)
                 return found
@@ -135,15 +148,12 @@ class Starter:
         builder = self._builders[builder_name]
         if options and isinstance(builder, Configurable):
             builder = builder.configured(options)
-        if self._vault is not None:
-            variables = await self._vault.seal(self._attempt, variables)
-        attempt, now = self._attempt, self._clock.now()
-        assert attempt.run.lease_until is not None  # noqa: S101 - it is ours
-        remaining_s = (attempt.run.lease_until - now).total_seconds() - CUT_OFF_S
-        if remaining_s <= 0:
-            raise TemporaryError("The lease is over: nothing is started any more.")
+        attempt = self._attempt
+        # Not even a secret is stored beyond the lease: it might come after its own removal.
+        async with self._under_the_lease("The store of secrets"):
+            variables = await self._vault.seal(attempt, variables)
         try:
-            async with asyncio.timeout(remaining_s):
+            async with self._under_the_lease(builder_name):
                 job = await builder.start_job(
                     job_identifier, variables, start_key=attempt.start_key
                 )
@@ -151,18 +161,29 @@ class Starter:
             raise
         except TemporaryError as error:
             if not error.nothing_done:
-                self._may_be_out()
+                self._may_be_out(builder_name)
             raise
-        except TimeoutError as error:
-            self._may_be_out()
-            raise TemporaryError(
-                f"{builder_name} did not answer before the lease was over."
-            ) from error
         except BaseException:
-            self._may_be_out()
+            self._may_be_out(builder_name)
             raise
         # A builder that gives its jobs no id has them known by their start key.
         return job or Job(id=attempt.start_key, builder=builder_name, job_identifier=job_identifier)
+
+    @asynccontextmanager
+    async def _under_the_lease(self, who: str) -> AsyncIterator[None]:
+        """Cut off before the lease ends. Raises TemporaryError, if it is over with nothing done."""
+        attempt, now = self._attempt, self._clock.now()
+        assert attempt.run.lease_until is not None  # noqa: S101 - it is ours
+        remaining_s = (attempt.run.lease_until - now).total_seconds() - CUT_OFF_S
+        if remaining_s <= 0:
+            raise TemporaryError(
+                "The lease is over: nothing is started any more.", nothing_done=True
+            )
+        try:
+            async with asyncio.timeout(remaining_s):
+                yield
+        except TimeoutError as error:
+            raise TemporaryError(f"{who} did not answer before the lease was over.") from error
 
     async def stop(self, job: Job) -> None:
         """End a job that no operation can have, so that it does its work for nobody."""
@@ -177,6 +198,7 @@ class Starter:
         else:
             log.warning("stopped a job that ran for nobody", job_id=job.id)
 
-    def _may_be_out(self) -> None:
+    def _may_be_out(self, builder_name: str) -> None:
         """A start was sent, and nobody knows what came of it."""
         self._attempt.possible_until = self._clock.now()
+        self._attempt.sent_to = builder_name

@@ -11,6 +11,8 @@ from orchestrator.core.ports import Tier
 
 #: The variable that every job gets: the key of the start that made it.
 START_KEY = "ORCHESTRATOR_RUN_ID"
+#: The variable with the trace that the job belongs to (https://www.w3.org/TR/trace-context/).
+TRACEPARENT = "TRACEPARENT"
 
 _LEGAL_NAME = re.compile(r"(?!CODEBUILD_)[A-Za-z_][A-Za-z0-9_]*")
 _NAME_RULE = (
@@ -53,3 +55,12 @@ def _tier_variables(tier: Tier) -> dict[str, Any]:
         else:
             log.warning("tier attribute left out", attribute=name, reason=_NAME_RULE)
     return passed
+
+
+def is_reference(value: Any) -> bool:
+    """What a builder resolves by itself: `{"type": "SECRETS_MANAGER" | "PARAMETER_STORE", "value"}`
+    and nothing besides."""
+    match value:
+        case {"type": "SECRETS_MANAGER" | "PARAMETER_STORE", "value": str()}:
+            return bool(len(value) == 2)
+    return False

@@ -5,29 +5,39 @@ sweep ──► is the start over, and reported? ──► remove them ──►
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
 import structlog
 
 from orchestrator.core.books import Attempt, Books
-from orchestrator.core.errors import OrchestratorError
+from orchestrator.core.errors import OrchestratorError, TemporaryError
 from orchestrator.core.javascript import to_text
 from orchestrator.core.keeping import begin_removal, end_removal
 from orchestrator.core.ports import SecretStore
 from orchestrator.core.secrets import Redactor
+from orchestrator.core.variables import START_KEY, TRACEPARENT, is_reference
 
 log = structlog.get_logger("orchestrator.vault")
 
 
+#: How a job is told from others must stay readable, whatever a pattern takes for a secret.
+_NEVER_SEALED = frozenset({START_KEY, TRACEPARENT})
+
+
 @attrs.frozen(kw_only=True)
 class Vault:
-    """Keeps in `store` what `secrets` takes for a secret; names begin with `prefix`."""
+    """Keeps in `store` what `secrets` takes for a secret; names begin with `prefix`.
 
-    store: SecretStore
-    secrets: Redactor
-    prefix: str
+    `store` None keeps nothing. `others` are stores of which the settings may have named one
+    before, so that what was kept there is removed from there.
+    """
+
+    store: SecretStore | None = None
+    secrets: Redactor = attrs.field(factory=Redactor)
+    prefix: str = ""
+    others: Sequence[SecretStore] = ()
 
     async def seal(self, attempt: Attempt, variables: Mapping[str, Any]) -> Mapping[str, Any]:
         """The variables with references in place of secrets, which are stored by now.
@@ -39,15 +49,19 @@ class Vault:
         hidden = {
             name: to_text(value)
             for name, value in variables.items()
-            if value and not _is_reference(value) and self.secrets.hides(name, value)
+            if value and name not in _NEVER_SEALED and self._must_be_kept(name, value)
         }
-        if not hidden:
+        if self.store is None or not hidden:
             return variables
-        names = await attempt.note_secrets(self.prefix, sorted(hidden))
-        await asyncio.gather(
-            *(self.store.put(name=names[name], value=value) for name, value in hidden.items())
-        )
         kind = self.store.reference_type
+        names = await attempt.note_secrets(kind, self.prefix, sorted(hidden))
+        try:
+            # None goes on by itself if another fails: it might come after its own removal.
+            async with asyncio.TaskGroup() as tasks:
+                for name, value in hidden.items():
+                    tasks.create_task(self.store.put(name=names[name], value=value))
+        except ExceptionGroup as several:
+            raise several.exceptions[0] from None
         return {**variables, **{name: {"type": kind, "value": names[name]} for name in hidden}}
 
     async def clear(self, books: Books, start_key: str) -> None:
@@ -56,17 +70,22 @@ class Vault:
             removing = await books.decide(lambda view: begin_removal(view, start_key, books.terms))
             if removing is None:
                 return
-            await asyncio.gather(*(self.store.remove(name=name) for name in removing.names))
+            store = self._find_store(removing.kind)
+            await asyncio.gather(*(store.remove(name=name) for name in removing.names))
             await books.decide(lambda view: end_removal(view, removing))
         except OrchestratorError as error:
             log.warning("secrets not removed yet", start_key=start_key, reason=str(error))
         else:
             log.info("secrets removed", start_key=start_key)
 
+    def _must_be_kept(self, name: str, value: object) -> bool:
+        return not is_reference(value) and self.secrets.hides(name, value)
 
-def _is_reference(value: object) -> bool:
-    """What a builder resolves by itself, such as a secret that the control plane keeps."""
-    match value:
-        case {"type": "SECRETS_MANAGER" | "PARAMETER_STORE", "value": str()}:
-            return True
-    return False
+    def _find_store(self, kind: str) -> SecretStore:
+        stores = [*self.others, *([] if self.store is None else [self.store])]
+        for store in stores:
+            if store.reference_type == kind:
+                return store
+        raise TemporaryError(
+            f"There is no {kind} here any more: remove what is kept there by hand."
+        )

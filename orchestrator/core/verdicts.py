@@ -45,6 +45,7 @@ def judge(
         progress=run.unrecorded,
         error=_failure(error) if error else None,
         possible_until=attempt.possible_until,
+        sent_to=attempt.sent_to,
         note=shorten(" ".join(run.notes)) or None,
     )
     if error is None:

@@ -8,11 +8,13 @@ import pytest
 from structlog.testing import capture_logs
 
 from orchestrator import Event, Extension, HandlerRegistry, Run, Settings
+from orchestrator.adapters.memory import InMemoryLedger
 from orchestrator.embedded import CodeBuildStandIn
 from orchestrator.settings import Builders, Callback, Events, Tiers
 from orchestrator.testing import InMemoryBuilder, ManualClock, envelope, provisioning_event
 from tests.acceptance.answers import only_build, read_run, read_success
 from tests.conftest import Client, StartService
+from tests.control_plane.receiver import SECRET, ControlPlane
 
 CREDENTIALS = {"secret": "s3cr3t", "context": "c-1"}
 EVENT = provisioning_event(tier="PREMIUM", override={"SIZE": 5, **CREDENTIALS})
@@ -97,3 +99,70 @@ async def test_your_own_builders_and_handlers_stay_dry(
     assert job["request"]["jobIdentifier"] == "script"
     params = {"password": "***", "A": 1, "ORCHESTRATOR_RUN_ID": job["request"]["startKey"]}
     assert params.items() <= job["request"]["params"].items()
+
+
+async def test_a_cancel_ends_as_failed(dry: Client) -> None:
+    """Here too: the operator sees what he would see."""
+    await read_success(await dry.post("/events", json=EVENT))
+    answer = await dry.post("/tenants/tenant-1/cancel", json={"reason": "A mistake."})
+    assert answer.status == 200
+    tenant = await (await dry.get("/tenants/tenant-1")).json()
+    assert tenant["state"] == "provision_failed"
+    assert "A mistake." in json.dumps(tenant)
+
+
+async def test_over_a_ledger_in_use_it_acts_on_nothing(
+    start_service: StartService,
+    configured: Settings,
+    control_plane: ControlPlane,
+    codebuild: CodeBuildStandIn,
+    clock: ManualClock,
+) -> None:
+    """A build that runs is not ended, and a report that waits is not sent."""
+    callback = Callback(url=control_plane.url, after="provisioning", timeout_s=30)
+    told = attrs.evolve(configured, callback=callback, events=Events())
+    await control_plane.fail(503)
+    ledger = InMemoryLedger()
+    real = await start_service(told, ledger=ledger)
+    for tenant in ("t-1", "t-2"):
+        await control_plane.expect(tenant, context=f"context-{tenant}")
+        override = {"secret": SECRET, "context": f"context-{tenant}"}
+        event = provisioning_event(
+            tenant_id=tenant, tier="PREMIUM", event_id=tenant, override=override
+        )
+        await read_success(await real.post("/events", json=event))
+    codebuild.finish(next(iter(codebuild.builds)))
+    clock.turn(61)
+    await real.post("/events/RECONCILE", json={})
+    assert await control_plane.accepted() == []
+
+    dry = await start_service(attrs.evolve(told, builders=Builders(dry_run=True)), ledger=ledger)
+    for service, reported in ((dry, 0), (real, 1)):
+        clock.turn(600)
+        await control_plane.turn_clock(clock.now())
+        assert (await service.post("/events/RECONCILE", json={})).status == 200
+        assert (await (await service.get("/tenants/t-2")).json())["state"] == "provisioning"
+        assert len(await control_plane.accepted()) == reported
+
+
+async def test_what_it_left_open_is_not_cleaned_up_for_real(
+    start_service: StartService,
+    configured: Settings,
+    codebuild: CodeBuildStandIn,
+    clock: ManualClock,
+) -> None:
+    """The service for real doesn't take a job that never was for one that was deleted."""
+    tier = {**TIER, "cleanupJobIdentifier": "premium-tenant"}
+    real_settings = attrs.evolve(
+        configured, tiers=Tiers(backend="static", static={"PREMIUM": tier})
+    )
+    ledger = InMemoryLedger()
+    dry = await start_service(
+        attrs.evolve(real_settings, builders=Builders(dry_run=True)), ledger=ledger
+    )
+    await read_success(await dry.post("/events", json=EVENT))
+    real = await start_service(real_settings, ledger=ledger)
+    clock.turn(130)
+    await real.post("/events/RECONCILE", json={})
+    assert (await (await real.get("/tenants/tenant-1")).json())["state"] == "provisioning"
+    assert codebuild.builds == {}

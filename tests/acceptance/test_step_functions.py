@@ -8,7 +8,7 @@ import attrs
 import pytest
 
 from orchestrator import Event, Extension, HandlerRegistry, Run, Settings
-from orchestrator.embedded import CodeBuildStandIn
+from orchestrator.embedded import CodeBuildStandIn, Fault
 from orchestrator.settings import Builders, StepFunctions, Tiers
 from orchestrator.testing import ManualClock, envelope
 from tests.acceptance.answers import read_success
@@ -151,3 +151,103 @@ async def test_a_handler_of_status_changes_sees_no_input(
     (told,) = seen
     assert arn in told
     assert "hush-hush" not in told
+
+
+def nested(aws: StepFunctionsStandIn, parent: dict[str, Any]) -> str:
+    """An execution that the parent has started under its own name: names are a machine's own."""
+    machine = aws.add_machine("child")
+    arn = f"{machine.replace(':stateMachine:', ':execution:')}:{parent['name']}"
+    aws.executions[arn] = {**parent, "executionArn": arn, "stateMachineArn": machine}
+    return arn
+
+
+@pytest.mark.parametrize("is_over", [False, True])
+async def test_a_nested_execution_of_the_same_name_is_not_the_job(
+    start_service: StartService,
+    on_step_functions: Settings,
+    step_functions: StepFunctionsStandIn,
+    is_over: bool,
+) -> None:
+    """Neither stopped as one that runs for nobody, nor taken for the tenant's own."""
+    if is_over:
+        step_functions.inject("StartExecution", *[Fault.answer_lost()] * 2)
+    service = await start_service(on_step_functions)
+    answer = await service.post(PROVISION, json=BODY)
+    assert answer.status == (503 if is_over else 200)
+    (parent,) = step_functions.executions.values()
+    child = nested(step_functions, parent)
+    if is_over:
+        step_functions.finish(child, "SUCCEEDED")
+    change = status_change(step_functions.executions[child])
+    assert (await service.post("/events", json=change)).status == 200
+    assert step_functions.executions[child]["status"] == ("SUCCEEDED" if is_over else "RUNNING")
+    assert parent["status"] == "RUNNING"
+    assert (await tenant(service))["state"] == "provisioning"
+
+
+async def test_one_execution_that_may_not_be_asked_about_holds_up_nobody_else(
+    start_service: StartService,
+    on_step_functions: Settings,
+    step_functions: StepFunctionsStandIn,
+    clock: ManualClock,
+) -> None:
+    """A state machine was replaced, and the role's policy followed the settings."""
+    service = await start_service(on_step_functions)
+    for number in (1, 2):
+        body = {**BODY, "tenantId": f"t-{number}", "context": f"c-{number}"}
+        await read_success(await service.post(PROVISION, json=body))
+    allowed, denied = step_functions.executions
+    for arn in (allowed, denied):
+        step_functions.finish(arn, "SUCCEEDED")
+    step_functions.deny(denied)
+    clock.turn(61)
+    assert (await service.post("/events/RECONCILE", json={})).status == 503
+    assert (await tenant(service))["state"] == "provisioned"
+
+
+async def test_a_builder_that_is_not_used_holds_up_nobody(
+    start_service: StartService,
+    on_step_functions: Settings,
+    step_functions: StepFunctionsStandIn,
+    codebuild: CodeBuildStandIn,
+    clock: ManualClock,
+) -> None:
+    """A start was lost, and the role may not look into CodeBuild: it is made again all the same."""
+    codebuild.inject("ListBuilds", *[Fault.error("AccessDeniedException")] * 100)
+    step_functions.inject("StartExecution", *[Fault.answer_lost()] * 2)
+    service = await start_service(on_step_functions)
+    assert (await service.post(PROVISION, json=BODY)).status == 503
+    step_functions.executions.clear()
+    for _ in range(2):
+        clock.turn(65)
+        await service.post("/events/RECONCILE", json={})
+    assert len(step_functions.executions) == 1
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ({"ExecutionArn": "arn", "Input": '{"SECRET": "hush-hush"}', "Status": "FAILED"}, None),
+        ({"Input": "hush-hush", "Cause": "No more addresses."}, ": No more addresses."),
+        ({"Cause": '{"password": "hush-hush"}', "StoppedReason": "OOM"}, ": OOM."),
+        (["hush-hush"], None),
+    ],
+)
+async def test_a_cause_that_is_a_description_is_not_passed_on(
+    start_service: StartService,
+    on_step_functions: Settings,
+    step_functions: StepFunctionsStandIn,
+    told: Any,
+    said: str | None,
+) -> None:
+    """A nested execution, task or build fails with all that it had, secrets included."""
+    service = await start_service(on_step_functions)
+    await read_success(await service.post(PROVISION, json=BODY))
+    (arn,) = step_functions.executions
+    step_functions.finish(arn, "FAILED", error="States.TaskFailed", cause=json.dumps(told))
+    change = status_change(step_functions.executions[arn])
+    await read_success(await service.post("/events", json=change))
+    shown = await (await service.get("/tenants/t-1")).text()
+    shown += await (await service.get("/runs")).text()
+    assert "hush-hush" not in shown
+    assert f"failed: States.TaskFailed{said or '.'}" in shown

@@ -150,12 +150,15 @@ async def open_jenkins_bench() -> AsyncIterator[Bench]:
     ):
 
         def queue_id(job_id: str) -> int:
-            return int(job_id.rpartition("#")[2])
+            return int(job_id.rpartition("#")[2].partition(":")[0])
 
         def started() -> Mapping[str, tuple[str, set[str]]]:
             """Without the start key, which each build has whether it is among the parameters."""
             return {
-                f"{item.job}#{item.id}": (item.job, set(item.parameters) - {START_KEY})
+                f"{item.job}#{item.id}:{item.parameters[START_KEY]}": (
+                    item.job,
+                    set(item.parameters) - {START_KEY},
+                )
                 for item in stand_in.items.values()
             }
 

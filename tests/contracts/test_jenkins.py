@@ -22,7 +22,7 @@ from structlog.testing import capture_logs
 from orchestrator.adapters.jenkins.builder import JenkinsBuilder, open_jenkins
 from orchestrator.adapters.jenkins.client import JenkinsClient
 from orchestrator.core.errors import OrchestratorError, PermanentError, TemporaryError
-from orchestrator.core.jobs import JobReport
+from orchestrator.core.jobs import JobReport, SomeNotDescribed
 from orchestrator.core.records import Job
 from orchestrator.embedded import Fault
 from tests.jenkins.stand_in import (
@@ -32,6 +32,7 @@ from tests.jenkins.stand_in import (
     START_KEY,
     TOKEN,
     USER,
+    Build,
     JenkinsStandIn,
     job_path,
     open_jenkins_stand_in,
@@ -97,10 +98,10 @@ def posts(jenkins: JenkinsStandIn) -> list[str]:
 async def test_a_start_is_a_queue_item_of_a_job_in_its_folder(
     jenkins: JenkinsStandIn, builder: JenkinsBuilder
 ) -> None:
-    """The job's id is by the queue item, and its link is where Jenkins says that the job is."""
+    """Its id is by queue item and start key, its link is where Jenkins says that the job is."""
     job = await start(builder)
     assert job == Job(
-        id="tenants/basic#1",
+        id="tenants/basic#1:op-1",
         builder="JENKINS",
         job_identifier=JOB,
         log_url=f"{ROOT}/job/tenants/job/basic/",
@@ -171,7 +172,11 @@ async def test_a_job_that_is_not_there_is_refused(
     assert caught.value.errors
     found = await builder.find_job(start_key="op-1", job_identifier=job, started_after=LONG_AGO)
     assert found is None
-    assert await builder.describe_jobs(job_ids=[f"{job}#1"]) == {}
+    job_id = f"{job}#1:op-1"
+    with pytest.raises(SomeNotDescribed) as hiding:
+        await builder.describe_jobs(job_ids=[job_id])
+    assert (hiding.value.reports, hiding.value.failed) == ({}, frozenset())
+    assert hiding.value.hidden == {job_id}
 
 
 async def test_a_job_that_goes_while_it_is_started_is_refused(
@@ -189,9 +194,9 @@ async def test_a_wrong_address_says_nothing_of_jobs(jenkins: JenkinsStandIn, saf
         for action in (
             builder.check(),
             start(builder),
-            builder.describe_jobs(job_ids=["tenants/basic#1"]),
+            builder.describe_jobs(job_ids=["tenants/basic#1:op-1"]),
             builder.find_job(start_key="op-1", job_identifier=JOB, started_after=LONG_AGO),
-            builder.stop_job(job_id="tenants/basic#1"),
+            builder.stop_job(job_id="tenants/basic#1:op-1"),
         ):
             with pytest.raises(TemporaryError, match="check its url"):
                 await action
@@ -259,7 +264,7 @@ async def test_equal_starts_that_wait_are_merged(
     """Jenkins answers with the item that waits, should somebody be quicker than the look-up."""
     jenkins.meanwhile("buildWithParameters", lambda: jenkins.queue(JOB, {START_KEY: "op-1"}))
     job = await start(builder)
-    assert (job.id, len(jenkins.items)) == ("tenants/basic#1", 1)
+    assert (job.id, len(jenkins.items)) == ("tenants/basic#1:op-1", 1)
 
 
 async def test_a_disabled_job_waits_to_be_enabled(
@@ -296,7 +301,7 @@ async def test_a_start_whose_answer_was_lost_is_found(
         move()
         job = await builder.find_job(start_key="op-1", job_identifier=JOB, started_after=LONG_AGO)
         assert job is not None
-        assert job.id == "tenants/basic#1"
+        assert job.id == "tenants/basic#1:op-1"
 
 
 @pytest.mark.parametrize("step", ["queue/api/json", "basic/api/json"])
@@ -317,14 +322,14 @@ async def test_a_job_is_found_before_its_child(
     jenkins.queue("aa/child", {START_KEY: "op-1"})
     child = await builder.find_job(start_key="op-1", job_identifier=JOB, started_after=LONG_AGO)
     assert child is not None
-    assert (child.id, child.job_identifier) == ("aa/child#1", "aa/child")
+    assert (child.id, child.job_identifier) == ("aa/child#1:op-1", "aa/child")
     jenkins.queue(JOB, {START_KEY: "op-1"})
     for runs in (False, True):
         if runs:
             jenkins.run_queue(2)
         found = await builder.find_job(start_key="op-1", job_identifier=JOB, started_after=LONG_AGO)
         assert found is not None
-        assert (found.id, found.job_identifier) == ("tenants/basic#2", JOB)
+        assert (found.id, found.job_identifier) == ("tenants/basic#2:op-1", JOB)
 
 
 async def test_builds_are_searched_page_by_page_until_they_are_too_old(
@@ -345,12 +350,12 @@ async def test_builds_are_searched_page_by_page_until_they_are_too_old(
         )
         return found.id if found else None, len(jenkins.requests) - before
 
-    assert await find("op-249", 0) == ("tenants/basic#250", 2)
-    assert await find("op-0", 0) == ("tenants/basic#1", 4)
+    assert await find("op-249", 0) == ("tenants/basic#250:op-249", 2)
+    assert await find("op-0", 0) == ("tenants/basic#1:op-0", 4)
     assert await find("none", 0) == (None, 4)
     assert await find("none", 1_000_200) == (None, 2)
-    assert await find("op-150", 1_000_150) == ("tenants/basic#151", 2)
-    assert await find("op-149", 1_000_149) == ("tenants/basic#150", 3)
+    assert await find("op-150", 1_000_150) == ("tenants/basic#151:op-150", 2)
+    assert await find("op-149", 1_000_149) == ("tenants/basic#150:op-149", 3)
 
 
 # Describing
@@ -422,7 +427,7 @@ async def test_a_waiting_job_is_in_progress_and_a_cancelled_one_stopped(
     report = await describe(builder, job)
     assert report is not None
     assert report.reason == (
-        "The job tenants/basic#1 was stopped: it was cancelled in Jenkins' queue."
+        "The job tenants/basic#1:op-1 was stopped: it was cancelled in Jenkins' queue."
     )
     assert report.start_key == "op-1"
     jenkins.forget_queue_items()
@@ -473,7 +478,7 @@ async def test_more_builds_than_a_page_are_looked_through(
         jenkins.queue(JOB, {START_KEY: f"op-{number}"})
     jenkins.run_queue()
     jenkins.forget_queue_items()
-    job_ids = [f"{JOB}#{number}" for number in range(1, 251)]
+    job_ids = [f"{JOB}#{number}:op-{number - 1}" for number in range(1, 251)]
     assert set(await builder.describe_jobs(job_ids=job_ids)) == set(job_ids)
     assert len(jenkins.requests) == 3
     assert await builder.describe_jobs(job_ids=job_ids[-1:])
@@ -491,9 +496,9 @@ async def test_a_build_that_others_have_overtaken_is_found(
     for number in range(250):
         jenkins.queue(JOB, {START_KEY: f"op-{number}"})
     jenkins.run_queue(250, 2, *range(3, 250), 1)
-    assert await builder.describe_jobs(job_ids=[f"{JOB}#2"])
+    assert await builder.describe_jobs(job_ids=[f"{JOB}#2:op-1"])
     assert [path for _, path, _ in jenkins.requests] == ["/job/tenants/job/basic/api/json"] * 3
-    job_id = f"{JOB}#250"
+    job_id = f"{JOB}#250:op-249"
     for forgets in (False, True):
         if forgets:
             jenkins.forget_queue_items()
@@ -515,7 +520,7 @@ async def test_a_build_that_others_have_overtaken_is_found(
 async def test_jobs_of_several_kinds_are_described_at_once(
     jenkins: JenkinsStandIn, builder: JenkinsBuilder
 ) -> None:
-    """Those of a deleted job, and ids of others, are left out."""
+    """Ids of others are left out; those of a deleted job may be hidden only."""
     jenkins.add_job("deleted", START_KEY)
     jenkins.add_job("top", START_KEY)
     jobs = [
@@ -524,9 +529,52 @@ async def test_jobs_of_several_kinds_are_described_at_once(
     ]
     jenkins.run_queue(2, 3)
     jenkins.remove_job("deleted")
-    strange = ["none:1", "arn:aws:states:x", "top#", "#1", "top#x", "top#99", "deleted#99"]
-    described = await builder.describe_jobs(job_ids=[*(job.id for job in jobs), *strange])
-    assert set(described) == {"tenants/basic#1", "top#2", "top#4"}
+    strange = ["none:1", "arn:aws:states:x", "top#", "#1", "top#x:1", "top#99:a"]
+    with pytest.raises(SomeNotDescribed) as some:
+        await builder.describe_jobs(job_ids=[*(job.id for job in jobs), *strange])
+    assert set(some.value.reports) == {"tenants/basic#1:op-0", "top#2:op-1", "top#4:op-3"}
+    assert some.value.hidden == {"deleted#3:op-2", "deleted#5:op-4"}
+    assert not some.value.failed
+
+
+async def test_one_job_that_can_not_be_asked_about_hides_no_other(
+    jenkins: JenkinsStandIn, builder: JenkinsBuilder
+) -> None:
+    """Its own builds are the ones that nothing is known of."""
+    jenkins.add_job("top", START_KEY)
+    jobs = [await start(builder, f"op-{n}", job) for n, job in enumerate((JOB, "top"))]
+    jenkins.inject("/job/top/api/json", *[Fault.error("", http_status=500)] * 2)
+    with pytest.raises(SomeNotDescribed, match="500") as some:
+        await builder.describe_jobs(job_ids=[job.id for job in jobs])
+    assert set(some.value.reports) == {jobs[0].id}
+    assert some.value.failed == {jobs[1].id}
+    jenkins.inject("/job/top/api/json", Fault.error("", http_status=500))
+    with pytest.raises(TemporaryError, match="500"):
+        await builder.describe_jobs(job_ids=[jobs[1].id])
+
+
+async def test_a_queue_id_that_comes_again_is_another_job(
+    jenkins: JenkinsStandIn, builder: JenkinsBuilder
+) -> None:
+    """A Jenkins that was killed may count from where it was: the start key tells them apart."""
+    job = await start(builder)
+    jenkins.run_queue()
+    jenkins.items[1].parameters = {START_KEY: "op-2"}
+    jenkins.finish(1, "SUCCESS")
+    assert await builder.describe_jobs(job_ids=[job.id]) == {}
+    jenkins.items[1].build = Build(2, timestamp=0)
+    await builder.stop_job(job_id=job.id)
+    assert posts(jenkins) == [BUILD_PATH]
+
+
+async def test_half_a_character_is_refused(
+    jenkins: JenkinsStandIn, builder: JenkinsBuilder
+) -> None:
+    """A form can't hold it; nothing is sent."""
+    jenkins.add_job("top", START_KEY, "A")
+    with pytest.raises(PermanentError, match="The variable A holds half a character"):
+        await builder.start_job("top", {"A": "\ud800"}, start_key="op-1")
+    assert posts(jenkins) == []
 
 
 # Stopping
@@ -607,7 +655,7 @@ async def test_what_is_no_job_of_ours_is_not_stopped(
 ) -> None:
     """Nothing is posted for an id of another builder's, a job that is gone or a build that is
     over; one that went just now is no error."""
-    for job_id in ("project:uuid", f"{JOB}#7", "deleted#1"):
+    for job_id in ("project:uuid", f"{JOB}#7:op-7", "deleted#1:op-1"):
         await builder.stop_job(job_id=job_id)
     assert posts(jenkins) == []
     over, gone = [await start(builder, f"op-{number}") for number in range(2)]
@@ -646,7 +694,7 @@ async def test_a_password_needs_a_crumb_and_its_session(
     assert [path for _, path, _ in jenkins.requests].count(crumbs) == 2
     assert posts(jenkins) == [BUILD_PATH] * 5
     assert len(jenkins.items) == 3
-    await builder.stop_job(job_id=f"{JOB}#1")
+    await builder.stop_job(job_id=f"{JOB}#1:op-1")
     assert jenkins.items[1].cancelled
 
 

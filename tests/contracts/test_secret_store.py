@@ -96,3 +96,32 @@ async def test_a_store_out_of_reach_is_temporary(kind: str) -> None:
         with pytest.raises(TemporaryError) as down:
             await store.put(name="/tests/a", value="hush-hush")
     assert "hush-hush" not in str(down.value)
+
+
+async def test_a_binary_secret_is_no_bug(ministack: str) -> None:
+    """Somebody has stored it otherwise than it is needed; he is told so."""
+    session = aioboto3.Session("testing", "testing", region_name="us-east-1")
+    async with session.client("secretsmanager", endpoint_url=ministack) as client:
+        await client.create_secret(Name="/tests/binary", SecretBinary=b"x")
+
+        async def opened() -> Any:
+            return client
+
+        store = SecretsManagerStore(opened, prefix="/tests")
+        with pytest.raises(TemporaryError, match="'/tests/binary' is binary: store it as text"):
+            await store.read(name="/tests/binary")
+
+
+def test_reading_one_takes_its_own_permission() -> None:
+    """A name becomes the ARN that it has, with what AWS adds to it; an ARN is one already."""
+
+    async def nobody() -> Any:
+        raise AssertionError
+
+    kept = SecretsManagerStore(nobody, prefix="/p")
+    listed = ParameterStore(nobody, prefix="/p")
+    arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:a-AbCdEf"
+    assert kept.permission("a/b").resource == "arn:aws:secretsmanager:*:*:secret:a/b-??????"
+    assert kept.permission(arn).resource == arn
+    assert listed.permission("/a/b").resource == "arn:aws:ssm:*:*:parameter/a/b"
+    assert listed.permission("a").resource == "arn:aws:ssm:*:*:parameter/a"

@@ -459,3 +459,14 @@ async def test_a_store_of_secrets_is_asked(
     assert f"{arn}/*" in resources
     place = arn.partition("orchestrator")[0]
     assert any(resource.startswith(f"{place}not/there") for resource in resources)
+
+
+async def test_a_wrong_option_of_a_tier_is_explained(
+    settings: Settings, codebuild: CodeBuildStandIn
+) -> None:
+    """It would be refused, so it is trouble here."""
+    tier = {"jobIdentifier": "p", "codebuild": {"computType": "BUILD_GENERAL1_LARGE"}}
+    chosen = attrs.evolve(settings, tiers=Tiers(backend="static", static={"A": tier}))
+    body = text({"tenantId": "t-1", "tier": "A"})
+    explained = await explain_event(chosen, "TENANT_PROVISIONING", body)
+    assert "codebuild.computType is no option" in (explained.trouble or "")

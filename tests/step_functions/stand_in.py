@@ -35,6 +35,11 @@ class StepFunctionsStandIn:
     executions: dict[str, Document] = attrs.field(factory=dict)
     calls: list[tuple[str, Document]] = attrs.field(factory=list)
     _faults: dict[str, deque[Fault]] = attrs.field(factory=lambda: defaultdict(deque))
+    _denied: set[str] = attrs.field(factory=set)
+
+    def deny(self, arn: str) -> None:
+        """Nobody may ask about that execution any more."""
+        self._denied.add(arn)
 
     def add_machine(self, name: str, machine_type: str = "STANDARD") -> str:
         """Its ARN."""
@@ -134,6 +139,8 @@ class StepFunctionsStandIn:
 
     def _execution(self, parameters: Document) -> Document:
         arn = parameters["executionArn"]
+        if arn in self._denied:
+            raise _RefusedError("AccessDeniedException", "not you")
         if arn not in self.executions:
             raise _RefusedError("ExecutionDoesNotExist", f"Execution Does Not Exist: '{arn}'")
         return self.executions[arn]

@@ -1,19 +1,24 @@
 """The service's own credentials: as they are, or read from where they are kept."""
 
+import asyncio
+
 import pytest
 
 from orchestrator.adapters.credentials import StoredCredentials
 from orchestrator.adapters.memory import InMemorySecretStore
-from orchestrator.core.errors import SecretNotFound, TemporaryError
+from orchestrator.core.errors import PermanentError, TemporaryError
 from orchestrator.testing import ManualClock
 
 
 class Store(InMemorySecretStore):
     is_down = False
+    refusal: PermanentError | None = None
     reads = 0
 
     async def read(self, *, name: str) -> str:
         self.reads += 1
+        if self.refusal is not None:
+            raise self.refusal
         if self.is_down:
             raise TemporaryError("no store")
         return await super().read(name=name)
@@ -65,10 +70,53 @@ async def test_the_last_value_counts_while_the_store_is_down(
 
 
 async def test_what_was_never_read_is_temporary(
-    credentials: StoredCredentials, store: Store
+    credentials: StoredCredentials, store: Store, clock: ManualClock
 ) -> None:
-    """It says which one, and where; once it is there it is used at once."""
-    with pytest.raises(SecretNotFound, match="There is no secret 'a' in memory: store it there"):
+    """It says which one, and where; soon after it is there it is used."""
+    with pytest.raises(TemporaryError, match="ssm:a can't be read: There is no secret 'a' in memo"):
         await credentials.resolve("ssm:a")
     await store.put(name="a", value="new")
+    clock.turn(5)
     assert await credentials.resolve("ssm:a") == "new"
+
+
+async def test_a_store_that_fails_holds_nobody_up(
+    credentials: StoredCredentials, store: Store, clock: ManualClock
+) -> None:
+    """Who asks while another one does, or soon after, is told what that one was."""
+    store.is_down = True
+    asked = (credentials.resolve("ssm:a") for _ in range(20))
+    told = await asyncio.gather(*asked, return_exceptions=True)
+    assert all(isinstance(one, TemporaryError) for one in told)
+    assert store.reads == 1
+    clock.turn(4)
+    with pytest.raises(TemporaryError):
+        await credentials.resolve("ssm:a")
+    assert store.reads == 1
+    clock.turn(1)
+    store.is_down = False
+    await store.put(name="a", value="new")
+    assert await credentials.resolve("ssm:a") == "new"
+
+
+async def test_what_was_deleted_is_valid_no_more(
+    credentials: StoredCredentials, store: Store, clock: ManualClock
+) -> None:
+    """That is how a key which has become known is revoked."""
+    await store.put(name="a", value="known")
+    assert await credentials.resolve("ssm:a") == "known"
+    await store.remove(name="a")
+    clock.turn(60)
+    for _ in range(2):
+        with pytest.raises(TemporaryError):
+            await credentials.resolve("ssm:a")
+        clock.turn(5)
+
+
+async def test_what_the_store_refuses_is_temporary_too(
+    credentials: StoredCredentials, store: Store
+) -> None:
+    """No request that comes in is to blame for it."""
+    store.refusal = PermanentError("no such name can be")
+    with pytest.raises(TemporaryError, match="no such name can be"):
+        await credentials.resolve("ssm:a")

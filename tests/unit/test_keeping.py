@@ -22,7 +22,7 @@ from orchestrator.core.records import (
 from orchestrator.core.sweep import _ids
 from tests.desk import ORDER, PROVISIONED, PROVISIONING, TERMS, Desk, event
 
-PREFIX = "/orchestrator"
+KIND, PREFIX = "SECRETS_MANAGER", "/orchestrator"
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ async def clear(desk: Desk, start_key: str) -> bool:
 async def test_names_are_noted_before_anything_is_stored(desk: Desk) -> None:
     """They are the start's own, so a repeated start has the same references."""
     attempt = await desk.claimed(PROVISIONING, "a")
-    names = await attempt.note_secrets(PREFIX, ["DB_PASSWORD", "secret"])
+    names = await attempt.note_secrets(KIND, PREFIX, ["DB_PASSWORD", "secret"])
     assert names == {
         "DB_PASSWORD": f"{PREFIX}/{attempt.start_key}/1/DB_PASSWORD",
         "secret": f"{PREFIX}/{attempt.start_key}/1/secret",
@@ -60,8 +60,8 @@ async def test_names_are_noted_before_anything_is_stored(desk: Desk) -> None:
     record = await kept(desk, attempt.start_key)
     assert record is not None
     assert set(record.names) == set(names.values())
-    assert await attempt.note_secrets(PREFIX, ["secret"]) == {"secret": names["secret"]}
-    more = await attempt.note_secrets(PREFIX, ["secret", "token"])
+    assert await attempt.note_secrets(KIND, PREFIX, ["secret"]) == {"secret": names["secret"]}
+    more = await attempt.note_secrets(KIND, PREFIX, ["secret", "token"])
     assert more["secret"] == names["secret"]
     record = await kept(desk, attempt.start_key)
     assert record is not None
@@ -73,14 +73,14 @@ async def test_whoever_lost_the_run_notes_nothing(desk: Desk) -> None:
     first = await desk.claimed(PROVISIONING, "a")
     await desk.taken_over(PROVISIONING, "a")
     with pytest.raises(TakenOver):
-        await first.note_secrets(PREFIX, ["secret"])
+        await first.note_secrets(KIND, PREFIX, ["secret"])
     assert await kept(desk, first.start_key) is None
 
 
 async def test_they_stay_as_long_as_the_start_may_need_them(desk: Desk) -> None:
     """While its run is at work, while it waits, and while the job runs; then they go, once."""
     attempt = await desk.claimed(PROVISIONING, "a")
-    await attempt.note_secrets(PREFIX, ["secret"])
+    await attempt.note_secrets(KIND, PREFIX, ["secret"])
     assert not await clear(desk, attempt.start_key)
     await desk.hand_back(attempt)
     assert not await clear(desk, attempt.start_key)
@@ -98,11 +98,11 @@ async def test_they_stay_as_long_as_the_start_may_need_them(desk: Desk) -> None:
 async def test_a_start_that_was_refused_needs_none(desk: Desk) -> None:
     """The operation is given back; its next start has a key, and so names, of its own."""
     attempt = await desk.claimed(PROVISIONING, "a")
-    await attempt.note_secrets(PREFIX, ["secret"])
+    await attempt.note_secrets(KIND, PREFIX, ["secret"])
     await desk.fail(attempt)
     again = await desk.claimed(PROVISIONING, "a")
     assert again.start_key != attempt.start_key
-    names = await again.note_secrets(PREFIX, ["secret"])
+    names = await again.note_secrets(KIND, PREFIX, ["secret"])
     assert await clear(desk, attempt.start_key)
     assert not await clear(desk, again.start_key)
     assert names["secret"].startswith(f"{PREFIX}/{again.start_key}/")
@@ -111,12 +111,12 @@ async def test_a_start_that_was_refused_needs_none(desk: Desk) -> None:
 async def test_a_run_that_opens_nothing_needs_them_until_it_is_finished(desk: Desk) -> None:
     """Nobody else has its start; a job that it has started is waited for."""
     attempt = await desk.claimed(ORDER, "a")
-    await attempt.note_secrets(PREFIX, ["secret"])
+    await attempt.note_secrets(KIND, PREFIX, ["secret"])
     assert not await clear(desk, attempt.start_key)
     await desk.fail(attempt, lets_go=False)
     assert await clear(desk, attempt.start_key)
     attempt = await desk.claimed(ORDER, "b")
-    await attempt.note_secrets(PREFIX, ["secret"])
+    await attempt.note_secrets(KIND, PREFIX, ["secret"])
     await desk.finish(attempt, desk.job("b-1"))
     assert not await clear(desk, attempt.start_key)
 
@@ -124,7 +124,7 @@ async def test_a_run_that_opens_nothing_needs_them_until_it_is_finished(desk: De
 async def test_a_name_is_not_used_again_once_its_removal_has_begun(desk: Desk) -> None:
     """The store may still be forgetting it; and what is new is not removed with the old."""
     attempt = await desk.claimed(ORDER, "a")
-    old = await attempt.note_secrets(PREFIX, ["secret"])
+    old = await attempt.note_secrets(KIND, PREFIX, ["secret"])
     await desk.fail(attempt, lets_go=False)
     desk.turn(60)
     removing = await begin(desk, attempt.start_key)
@@ -132,7 +132,7 @@ async def test_a_name_is_not_used_again_once_its_removal_has_begun(desk: Desk) -
 
     again = await desk.claimed(ORDER, "a")
     assert again.start_key == attempt.start_key
-    new = await again.note_secrets(PREFIX, ["secret"])
+    new = await again.note_secrets(KIND, PREFIX, ["secret"])
     assert new["secret"] == f"{PREFIX}/{again.start_key}/2/secret" != old["secret"]
     await desk.books.decide(lambda view: end_removal(view, removing))
     record = await kept(desk, again.start_key)
@@ -144,7 +144,7 @@ async def test_a_name_is_not_used_again_once_its_removal_has_begun(desk: Desk) -
 async def test_a_removal_that_meets_a_new_attempt_gives_way(desk: Desk) -> None:
     """The run is claimed in the very moment in which its secrets are to go."""
     attempt = await desk.claimed(ORDER, "a")
-    await attempt.note_secrets(PREFIX, ["secret"])
+    await attempt.note_secrets(KIND, PREFIX, ["secret"])
     await desk.fail(attempt, lets_go=False)
     desk.turn(60)
 
@@ -161,7 +161,7 @@ async def test_a_removal_that_meets_a_new_attempt_gives_way(desk: Desk) -> None:
 async def test_one_removes_at_a_time(desk: Desk) -> None:
     """Who dies at it is followed by another, a minute later."""
     attempt = await desk.claimed(ORDER, "a")
-    await attempt.note_secrets(PREFIX, ["secret"])
+    await attempt.note_secrets(KIND, PREFIX, ["secret"])
     await desk.fail(attempt, lets_go=False)
     desk.turn(60)
     assert await begin(desk, attempt.start_key) is not None
@@ -173,14 +173,16 @@ async def test_one_removes_at_a_time(desk: Desk) -> None:
 async def test_they_are_due_like_all_that_waits(desk: Desk) -> None:
     """The sweep finds them by their key."""
     attempt = await desk.claimed(ORDER, "a")
-    await attempt.note_secrets(PREFIX, ["secret"])
+    await attempt.note_secrets(KIND, PREFIX, ["secret"])
     assert await desk.ledger.find_due(before=desk.later(59), limit=10) == []
     due = await desk.ledger.find_due(before=desk.later(60), limit=10)
     assert _ids(due, secrets_key("")) == [attempt.start_key]
 
 
 NOW = Desk().clock.now()
-KEPT = SecretsRecord(start_key="op-2", operation_id="op", start_number=2, run_id="r", noted_at=NOW)
+KEPT = SecretsRecord(
+    start_key="op-2", operation_id="op", start_number=2, run_id="r", kind=KIND, noted_at=NOW
+)
 
 
 @pytest.mark.parametrize(
@@ -247,7 +249,7 @@ async def test_a_job_that_a_replay_has_overtaken_keeps_its_secrets_for_a_while(
 ) -> None:
     """It holds no tenant, so it may still be running, and nobody asks how it stands."""
     attempt = await desk.claimed(ORDER, "a")
-    await attempt.note_secrets(PREFIX, ["secret"])
+    await attempt.note_secrets(KIND, PREFIX, ["secret"])
     await desk.finish(attempt, desk.job("b-1"))
     again = await desk.claimed(ORDER, "a", why=Why.FORCED_REPLAY)
     assert again.start_key != attempt.start_key

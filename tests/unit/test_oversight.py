@@ -1,7 +1,7 @@
 """The overseer: builders of every ability, and what becomes of jobs that they can't tell of."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.core.errors import EventTooLarge, PermanentError, TemporaryError
 from orchestrator.core.events import Event
-from orchestrator.core.jobs import JobReport, JobStatus
+from orchestrator.core.jobs import JobReport, JobStatus, SomeNotDescribed
 from orchestrator.core.oversight import Overseer
 from orchestrator.core.ports import Builder
 from orchestrator.core.records import Job, OperationRecord, OperationState
@@ -58,6 +58,19 @@ class Down(InMemoryBuilder):
         raise TemporaryError("down")
 
 
+class Partial(InMemoryBuilder):
+    """It can tell of some jobs, and of others not."""
+
+    known: Mapping[str, JobReport]
+    failed: Collection[str]
+    hidden: Collection[str]
+
+    async def describe_jobs(self, *, job_ids: Sequence[str]) -> Mapping[str, JobReport]:
+        raise SomeNotDescribed(
+            "some can't be told of", reports=self.known, failed=self.failed, hidden=self.hidden
+        )
+
+
 @attrs.define
 class Bench:
     """An overseer, and the outcomes that it had handled."""
@@ -65,6 +78,7 @@ class Bench:
     desk: Desk
     builders: Mapping[str, Builder]
     stops_overdue: bool = True
+    dry_run: bool = False
     concluded: list[Concluded] = attrs.field(factory=list)
 
     @property
@@ -77,6 +91,7 @@ class Bench:
             builders=self.builders,
             stops_overdue=self.stops_overdue,
             conclude=conclude,
+            dry_run=self.dry_run,
         )
 
     async def attend(self, *operation_ids: str) -> list[str]:
@@ -198,6 +213,59 @@ async def test_one_builder_that_fails_hides_no_other(desk: Desk, failing: InMemo
     with pytest.raises(TemporaryError):
         await bench.attend(bad.operation_id, good.operation_id)
     assert [event.body["endedJob"]["id"] for event in bench.concluded] == ["b-1"]
+
+
+async def test_jobs_that_can_not_be_told_of_hide_no_other(desk: Desk) -> None:
+    """What has failed is asked about again; what is hidden counts as gone after its deadline."""
+    builder = Partial()
+    names = ("failed", "hidden", "gone", "over")
+    operations = await watched(desk, *names, job_since=desk.clock.now())
+    builder.failed, builder.hidden = {"failed"}, {"hidden"}
+    over = operations[-1].job
+    assert over is not None
+    builder.known = {"over": JobReport(job=over, status=JobStatus.SUCCEEDED)}
+    bench = Bench(desk, {"IN_MEMORY": builder})
+    ended: list[list[str]] = []
+    for _ in range(3):
+        desk.turn(62)
+        bench.concluded.clear()
+        with pytest.raises(TemporaryError, match="some"):
+            await bench.attend(*map(operation_id, names))
+        ended.append(sorted(one.body["endedJob"]["id"] for one in bench.concluded))
+        desk.turn(desk.terms.deadline_s)
+    assert ended == [["gone", "over"], ["gone", "hidden", "over"], ["gone", "hidden", "over"]]
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+async def test_a_dry_run_and_real_jobs_leave_each_other_alone(desk: Desk, dry_run: bool) -> None:
+    """The setting was changed over a ledger in use: neither is the other's to end."""
+    real, dry = await watched(desk, "real", "dry", job_since=desk.clock.now())
+    assert dry.job is not None
+    await desk.ledger.put(attrs.evolve(dry, job=attrs.evolve(dry.job, request={"job": "up"})))
+    bench = Bench(desk, {"IN_MEMORY": InMemoryBuilder()}, dry_run=dry_run)
+    desk.turn(desk.terms.deadline_s)
+    await bench.attend(real.operation_id, dry.operation_id)
+    (concluded,) = bench.concluded
+    assert concluded.body["endedJob"]["id"] == ("dry" if dry_run else "real")
+
+
+async def test_what_bears_our_key_elsewhere_is_not_ours(desk: Desk) -> None:
+    """It is neither adopted nor stopped."""
+
+    class Owner(InMemoryBuilder):
+        def owns(self, job_id: str) -> bool:
+            return job_id != "child"
+
+    builder = Owner()
+    attempt = await desk.claimed(PROVISIONING, "a")
+    overseer = Bench(desk, {"IN_MEMORY": builder}).overseer
+    for job_id, expected in (("child", None), ("parent", "parent")):
+        report = JobReport(
+            job=desk.job(job_id), status=JobStatus.IN_PROGRESS, start_key=attempt.start_key
+        )
+        found = await overseer.find(report)
+        assert (found.job.id if found and found.job else None) == expected
+    assert builder._ended == {}
 
 
 async def test_what_is_not_due_for_a_look_is_left_over(desk: Desk) -> None:

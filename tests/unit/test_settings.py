@@ -8,7 +8,7 @@ import attrs
 import pytest
 
 from orchestrator import Settings, SettingsError, load_settings
-from orchestrator.settings import Jenkins, Secrets, StepFunctions
+from orchestrator.settings import ApiKey, Jenkins, Secrets, StepFunctions
 
 
 @pytest.fixture
@@ -399,6 +399,13 @@ def test_a_shipped_name_is_not_picked_up_from_the_working_directory(
         (lambda: StepFunctions(state_machines={"up": "provision"}), "up is 'provision'"),
         (lambda: Secrets(prefix="orchestrator"), "like /orchestrator/builds"),
         (lambda: Secrets(prefix="/orchestrator/"), "like /orchestrator/builds"),
+        (lambda: Secrets(prefix="/aws/builds"), "not begin with /aws or /ssm"),
+        (lambda: Secrets(prefix="/a" * 6), "at most 5 parts"),
+        (lambda: Jenkins(url="http://j:99999", user="u", token="t"), "https://jenkins.example/"),
+        (lambda: Jenkins(url="https://j/?a=b", user="u", token="t"), "https://jenkins.example/"),
+        (lambda: Jenkins(url="https://jen kins/", user="u", token="t"), "jenkins.example/"),
+        (lambda: Jenkins(url="https://j", user="u", token="ssm:"), "refers to no name"),
+        (lambda: ApiKey(keys=("plain", "secretsmanager: ")), "a reference without a name"),
     ],
 )
 def test_a_builder_or_store_that_can_not_work_is_refused(section: Any, said: str) -> None:

@@ -10,10 +10,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from orchestrator.core.books import Attempt
-from orchestrator.core.errors import PermanentError, TemporaryError
+from orchestrator.core.errors import NotPermitted, PermanentError, TemporaryError
 from orchestrator.core.ports import Builder
 from orchestrator.core.records import Job
 from orchestrator.core.starts import CUT_OFF_S, Starter
+from orchestrator.core.vault import Vault
 from orchestrator.testing import ManualClock
 from tests.desk import PROVISIONED, PROVISIONING, Desk, event
 
@@ -79,7 +80,7 @@ class Scene:
 
     @property
     def starter(self) -> Starter:
-        return Starter(self.attempt, self.builders, self.desk.clock, self.desk.terms)
+        return Starter(self.attempt, self.builders, self.desk.clock, self.desk.terms, Vault())
 
     async def start(self, builder: str = "FIRST") -> Job:
         return await self.starter.start(builder, "standard", {"A": "1"})
@@ -152,6 +153,45 @@ async def test_every_builder_is_asked_the_chosen_one_first(desk: Desk) -> None:
     order.clear()
     assert await scene.starter.look_up() == elsewhere
     assert order == ["FIRST", "SECOND", "THIRD"]
+
+
+async def test_the_builder_that_a_start_was_sent_to_is_asked_alone(desk: Desk) -> None:
+    """Where that is known: nobody else's outage holds the tenant up."""
+    first, second = ScriptedBuilder("FIRST"), ScriptedBuilder("SECOND")
+    first.error = TemporaryError("the answer was lost")
+    scene = await fresh(desk, first, second)
+    with pytest.raises(TemporaryError):
+        await scene.start("FIRST")
+    assert scene.attempt.sent_to == "FIRST"
+    await desk.hand_back(
+        scene.attempt, possible_until=scene.attempt.possible_until, sent_to="FIRST"
+    )
+    desk.turn(90)
+    second.finds = [TemporaryError("down for good")]
+    first.error = None
+    again = Scene(desk, await desk.claimed(PROVISIONING, "a"), scene.builders)
+    assert await again.start("SECOND") == second.job()
+    assert (len(first.looks), len(second.looks)) == (1, 0)
+
+
+async def test_of_an_attempt_that_died_nobody_knows_where_it_has_sent_a_start(desk: Desk) -> None:
+    """Whatever the attempt before it had said."""
+    first = await desk.claimed(PROVISIONING, "a")
+    await desk.hand_back(first, possible_until=desk.clock.now(), sent_to="FIRST")
+    assert (await desk.claimed(PROVISIONING, "a")).sent_to == "FIRST"
+    assert (await desk.taken_over(PROVISIONING, "a")).sent_to is None
+
+
+async def test_a_builder_that_lets_nobody_look_is_passed_over(desk: Desk) -> None:
+    """It has most likely never let us start either; but the chosen one's word is needed."""
+    first, second = ScriptedBuilder("FIRST"), ScriptedBuilder("SECOND")
+    second.finds = [NotPermitted("not you")]
+    scene = await possible(desk, first, second, ago_s=90)
+    assert await scene.start("FIRST") == first.job()
+    scene.attempt.possible_until = desk.clock.now()
+    for look_up in (scene.starter.look_up("SECOND", "standard"), scene.starter.look_up()):
+        with pytest.raises(NotPermitted):
+            await look_up
 
 
 @pytest.mark.parametrize(("ago_s", "pause_s"), [(0, 62), (45, 17), (61.9, 1)])

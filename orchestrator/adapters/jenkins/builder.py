@@ -12,10 +12,12 @@ from datetime import datetime
 from typing import Any
 
 import aiohttp
+import attrs
 import structlog
 
 from orchestrator.adapters.jenkins.builds import (
     Build,
+    Place,
     QueueItem,
     identified_job,
     job_path,
@@ -25,14 +27,12 @@ from orchestrator.adapters.jenkins.client import Answer, JenkinsClient
 from orchestrator.adapters.jenkins.listings import JenkinsListings
 from orchestrator.core.errors import PayloadMismatch, PermanentError, TemporaryError
 from orchestrator.core.javascript import to_text
-from orchestrator.core.jobs import JobReport, JobStatus
+from orchestrator.core.jobs import JobReport, JobStatus, SomeNotDescribed
 from orchestrator.core.ports import Permission
 from orchestrator.core.records import Job
-from orchestrator.core.variables import START_KEY
+from orchestrator.core.variables import START_KEY, TRACEPARENT
 
 _QUEUE_ITEM_URL = re.compile(r"/queue/item/(\d+)/?$")
-#: Each job is offered one; few want it.
-_TRACEPARENT = "TRACEPARENT"
 #: These may be mended while the event waits; what else is refused is refused for its content.
 _MENDABLE = frozenset({401, 403, 407, 408, 409, 421, 425, 429})
 
@@ -83,7 +83,8 @@ class JenkinsBuilder:
         if known is not None:
             return known
         values = self.build_start(job_identifier, params, start_key=start_key)["parameters"]
-        unknown = sorted(values.keys() - job.parameters - {_TRACEPARENT})
+        # Each job is offered a trace; few want it.
+        unknown = sorted(values.keys() - job.parameters - {TRACEPARENT})
         if unknown:
             log.warning(
                 "the Jenkins job defines no such parameters, and is started without them",
@@ -95,7 +96,8 @@ class JenkinsBuilder:
         answer = await self._client.post(
             f"{job_path(job_identifier)}buildWithParameters", form=form
         )
-        return identified_job(_queued(answer, job_identifier), job_identifier, self._name, job.url)
+        place = Place(job_identifier, _queued(answer, job_identifier), start_key)
+        return identified_job(place, self._name, job.url)
 
     def build_start(
         self, job_identifier: str, params: Mapping[str, Any], *, start_key: str
@@ -106,6 +108,9 @@ class JenkinsBuilder:
             for name, value in {**params, START_KEY: start_key}.items()
             if value is not None
         }
+        for name, value in values.items():
+            if not _is_text(value):
+                raise _refused(f"The variable {name} holds half a character: mend it.")
         return {"job": job_identifier, "parameters": values}
 
     async def find_job(
@@ -127,64 +132,96 @@ class JenkinsBuilder:
     async def describe_jobs(self, *, job_ids: Sequence[str]) -> Mapping[str, JobReport]:
         """How the jobs stand, by their builds, and those without one by their queue items.
 
+        A Jenkins job that isn't there may be one that the user may not see any more, or that has
+        another name by now: what runs there is hidden, not gone.
+        """
+        asked: defaultdict[str, list[Place]] = defaultdict(list)
+        for job_id in job_ids:
+            if place := read_job_id(job_id):
+                asked[place.job_identifier].append(place)
+        reports: dict[str, JobReport] = {}
+        failed, hidden = set[str](), set[str]()
+        trouble: TemporaryError | None = None
+        queue = _Once(self._listings.queue)
+        for job_identifier, places in asked.items():
+            wanted = {place.queue_id: place.start_key for place in places}
+            ids = {job_id for job_id in job_ids if read_job_id(job_id) in places}
+            try:
+                found = await self._describe(job_identifier, wanted, queue)
+            except TemporaryError as error:
+                trouble, failed = error, failed | ids
+                continue
+            if found is None:
+                hidden |= ids
+            else:
+                reports |= {report.job.id: report for report in found}
+        if trouble is not None and len(failed) == len(job_ids):
+            raise trouble
+        if failed or hidden:
+            said = str(trouble) if trouble else "Jenkins shows no such job any more."
+            raise SomeNotDescribed(said, reports=reports, failed=failed, hidden=hidden)
+        return reports
+
+    async def _describe(
+        self, job_identifier: str, wanted: Mapping[int, str], queue: "_Once"
+    ) -> list[JobReport] | None:
+        """What there is of one Jenkins job; None: there is no such job.
+
         An item that is gone may have become a build since the builds were listed, so that for
         such items all of them are listed again: a job that lives is in one of the two.
         """
-        asked: defaultdict[str, set[int]] = defaultdict(set)
-        for job_id in job_ids:
-            if place := read_job_id(job_id):
-                asked[place[0]].add(place[1])
-        reports: list[JobReport] = []
-        waiting: Mapping[int, QueueItem] | None = None
-        for job_identifier, queue_ids in asked.items():
-            builds = await self._listings.builds(job_identifier, queue_ids)
-            if builds is None:
-                continue
-            rest = queue_ids - builds.keys()
-            if rest and waiting is None:
-                waiting = {item.id: item for item in await self._listings.queue()}
-            gone = set()
-            for queue_id in rest:
-                item = (waiting or {}).get(queue_id) or await self._listings.item(queue_id)
-                if item is None:
-                    gone.add(queue_id)
-                else:
-                    reports.append(item.report(job_identifier, self._name))
-            if gone:
-                builds |= await self._listings.builds(job_identifier, gone, to_the_end=True) or {}
-            reports.extend(self._report(build, job_identifier) for build in builds.values())
-        return {report.job.id: report for report in reports}
+        builds = await self._listings.builds(job_identifier, wanted)
+        if builds is None:
+            return None
+        reports, gone = [], dict[int, str]()
+        for queue_id in sorted(wanted.keys() - builds.keys()):
+            waiting = {item.id: item for item in await queue.items()}
+            item = waiting.get(queue_id) or await self._listings.item(queue_id)
+            if item is None or item.start_key != wanted[queue_id]:
+                gone[queue_id] = wanted[queue_id]
+            else:
+                reports.append(item.report(job_identifier, self._name))
+        if gone:
+            builds |= await self._listings.builds(job_identifier, gone, to_the_end=True) or {}
+        return [*reports, *(self._report(build, job_identifier) for build in builds.values())]
 
     async def stop_job(self, *, job_id: str) -> None:
         place = read_job_id(job_id)
-        builds = await self._listings.builds(place[0], {place[1]}) if place else None
-        if place is None or builds is None:
+        if place is None:
             return
-        job_identifier, queue_id = place
-        if queue_id not in builds:
-            item = await self._cancel(queue_id)
+        wanted = {place.queue_id: place.start_key}
+        builds = await self._listings.builds(place.job_identifier, wanted)
+        if builds is None:
+            return
+        if not builds:
+            item = await self._cancel(place)
             if item is not None:
                 if item.executable is not None:
-                    await self._stop(job_identifier, item.executable.number)
+                    await self._stop(place.job_identifier, item.executable.number)
                 return
-            builds = await self._listings.builds(job_identifier, {queue_id}, to_the_end=True) or {}
-        if queue_id in builds and not builds[queue_id].is_over:
-            await self._stop(job_identifier, builds[queue_id].number)
+            builds = await self._listings.builds(place.job_identifier, wanted, to_the_end=True)
+        for build in (builds or {}).values():
+            if not build.is_over:
+                await self._stop(place.job_identifier, build.number)
 
-    async def _cancel(self, queue_id: int) -> QueueItem | None:
+    async def _cancel(self, place: Place) -> QueueItem | None:
         """What has become of the item once it doesn't wait any more; None: Jenkins forgot it."""
-        item = await self._listings.item(queue_id)
+        item = await self._find_item(place)
         if item is None or not item.is_waiting:
             return item
-        answer = await self._client.post("queue/cancelItem", query={"id": str(queue_id)})
+        answer = await self._client.post("queue/cancelItem", query={"id": str(place.queue_id)})
         # Versions differ in what they answer, and it may have become a build just now.
-        item = await self._listings.item(queue_id)
+        item = await self._find_item(place)
         if item is not None and item.is_waiting:
             raise TemporaryError(
-                f"{answer.call} was answered with {answer.status}, and the queue item {queue_id} "
-                "still waits: may the user cancel it?"
+                f"{answer.call} was answered with {answer.status}, and the queue item "
+                f"{place.queue_id} still waits: may the user cancel it?"
             )
         return item
+
+    async def _find_item(self, place: Place) -> QueueItem | None:
+        item = await self._listings.item(place.queue_id)
+        return item if item is not None and item.start_key == place.start_key else None
 
     async def _stop(self, job_identifier: str, number: int) -> None:
         """A stopped build is answered with a redirect to where a browser came from."""
@@ -216,6 +253,19 @@ class JenkinsBuilder:
 
     def _report(self, build: Build, job_identifier: str) -> JobReport:
         return build.report(job_identifier, self._name, unstable=self._unstable)
+
+
+@attrs.define
+class _Once:
+    """The queue, listed when it is first asked for."""
+
+    _list: Callable[[], Awaitable[Sequence[QueueItem]]]
+    _listed: Sequence[QueueItem] | None = None
+
+    async def items(self) -> Sequence[QueueItem]:
+        if self._listed is None:
+            self._listed = await self._list()
+        return self._listed
 
 
 @asynccontextmanager
@@ -256,6 +306,14 @@ def _queued(answer: Answer, job_identifier: str) -> int:
     if 400 <= answer.status < 500 and answer.status not in _MENDABLE:
         raise PermanentError(str(error))
     raise error
+
+
+def _is_text(value: str) -> bool:
+    """It can be sent: a form is UTF-8."""
+    try:
+        return bool(value.encode()) or not value
+    except UnicodeEncodeError:
+        return False
 
 
 def _missing(job_identifier: str) -> PermanentError:

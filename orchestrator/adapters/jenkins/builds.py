@@ -2,13 +2,14 @@
 
 A job starts as a queue item and becomes a build, which knows the item by its `queueId`: Jenkins
 forgets the item some minutes after it has left the queue. So a job's id here is made of the
-item's.
+item's, and of the start key, since a Jenkins that was killed may give the ids of items again.
 """
 
 import re
 from typing import Any
 from urllib.parse import quote, unquote
 
+import attrs
 import msgspec
 
 from orchestrator.core.jobs import JobReport, JobStatus
@@ -24,7 +25,7 @@ _STATUSES = {
     "FAILURE": JobStatus.FAILED,
     "ABORTED": JobStatus.STOPPED,
 }
-_JOB_ID = re.compile(r"(.+)#(\d+)")
+_JOB_ID = re.compile(r"(.*)#(\d+):(.+)")
 _JOB_PATH = re.compile(r"(?:/job/[^/?#]+)+/?$")
 
 
@@ -74,8 +75,9 @@ class Build(Carrier, kw_only=True, rename="camel"):
             # Our status doesn't tell these from others.
             result = None if self.result in _STATUSES else self.result
             message = ": ".join(filter(None, (result, (self.description or "").strip())))
+        place = Place(job_identifier, self.queue_id, self.start_key or "")
         return JobReport(
-            job=identified_job(self.queue_id, job_identifier, builder, f"{self.url}console"),
+            job=identified_job(place, builder, f"{self.url}console"),
             status=status,
             start_key=self.start_key,
             message=shorten(message) if message else None,
@@ -110,8 +112,9 @@ class QueueItem(Carrier, kw_only=True, rename="camel"):
 
     def report(self, job_identifier: str, builder: str) -> JobReport:
         url = f"{self.executable.url}console" if self.executable else self.task.url
+        place = Place(job_identifier, self.id, self.start_key or "")
         return JobReport(
-            job=identified_job(self.id, job_identifier, builder, url),
+            job=identified_job(place, builder, url),
             status=JobStatus.STOPPED if self.cancelled else JobStatus.IN_PROGRESS,
             start_key=self.start_key,
             message="it was cancelled in Jenkins' queue" if self.cancelled else None,
@@ -158,17 +161,26 @@ def job_path(job_identifier: str) -> str | None:
     return "".join(f"job/{quote(part)}/" for part in parts)
 
 
-def read_job_id(job_id: str) -> tuple[str, int] | None:
-    """The job identifier and the queue id; None if it is no id of ours."""
+@attrs.frozen
+class Place:
+    """Where a job of ours is: the Jenkins job, its queue item, and the key that it carries."""
+
+    job_identifier: str
+    queue_id: int
+    start_key: str
+
+
+def read_job_id(job_id: str) -> Place | None:
+    """None if it is no id of ours."""
     match = _JOB_ID.fullmatch(job_id)
-    return (match[1], int(match[2])) if match else None
+    return Place(match[1], int(match[2]), match[3]) if match else None
 
 
-def identified_job(queue_id: int, job_identifier: str, builder: str, url: str) -> Job:
-    """The job that a queue item stands for, by the id that it keeps as a build."""
+def identified_job(place: Place, builder: str, url: str) -> Job:
+    """The job that is there, by the id that it keeps as a build."""
     return Job(
-        id=f"{job_identifier}#{queue_id}",
+        id=f"{place.job_identifier}#{place.queue_id}:{place.start_key}",
         builder=builder,
-        job_identifier=job_identifier,
+        job_identifier=place.job_identifier,
         log_url=url or None,
     )

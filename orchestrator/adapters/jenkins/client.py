@@ -14,7 +14,7 @@ import attrs
 import msgspec
 from yarl import URL
 
-from orchestrator.core.errors import TemporaryError
+from orchestrator.core.errors import NotPermitted, TemporaryError
 
 Document = TypeVar("Document", bound=msgspec.Struct)
 
@@ -73,9 +73,8 @@ class Answer:
             said = f"{self.status} {phrase}".rstrip()
             if self.status in _WAYS_OUT:
                 said += f": {_WAYS_OUT[self.status]}"
-        return TemporaryError(
-            f"{self.call} was answered with {said}.", nothing_done=400 <= self.status < 500
-        )
+        kind = NotPermitted if self.status in (401, 403) else TemporaryError
+        return kind(f"{self.call} was answered with {said}.", nothing_done=400 <= self.status < 500)
 
 
 class JenkinsClient:

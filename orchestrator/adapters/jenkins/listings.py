@@ -1,6 +1,6 @@
 """Where Jenkins keeps jobs: what waits in its queue, and each job's builds."""
 
-from collections.abc import AsyncIterator, Set
+from collections.abc import AsyncIterator, Mapping
 
 from orchestrator.adapters.jenkins.builds import (
     BUILD,
@@ -44,9 +44,11 @@ class JenkinsListings:
             start += _PAGE
 
     async def builds(
-        self, job_identifier: str, queue_ids: Set[int], *, to_the_end: bool = False
+        self, job_identifier: str, wanted: Mapping[int, str], *, to_the_end: bool = False
     ) -> dict[int, Build] | None:
         """Those of the builds that there are, by their queue ids; None: there is no such job.
+
+        `wanted` are start keys by queue ids: a build with another key has the id of its own.
 
         A page whose ids are all older says that none follows, as long as no item has overtaken
         that many others; `to_the_end` doesn't take its word.
@@ -55,9 +57,9 @@ class JenkinsListings:
         async for page in self.pages(job_identifier):
             found = found or {}
             for build in page:
-                if build.queue_id in queue_ids:
+                if build.start_key is not None and wanted.get(build.queue_id) == build.start_key:
                     found.setdefault(build.queue_id, build)
-            oldest = min(queue_ids - found.keys(), default=None)
+            oldest = min(wanted.keys() - found.keys(), default=None)
             if oldest is None:
                 break
             if not to_the_end and all(build.queue_id < oldest for build in page):

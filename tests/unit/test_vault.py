@@ -1,0 +1,171 @@
+"""The vault: what is stored before a start, and gone after it."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from orchestrator.adapters.codebuild import environment_variables
+from orchestrator.adapters.memory import InMemorySecretStore
+from orchestrator.core.answers import Why
+from orchestrator.core.books import Attempt
+from orchestrator.core.errors import TemporaryError
+from orchestrator.core.secrets import SECRET_NAMES, Redactor
+from orchestrator.core.vault import Vault
+from tests.desk import ORDER, PROVISIONED, PROVISIONING, Desk
+
+SECRET = {"DB_PASSWORD": "hush-hush"}
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk()
+
+
+@pytest.fixture
+def store() -> InMemorySecretStore:
+    return InMemorySecretStore()
+
+
+def vault(store: InMemorySecretStore | None, *patterns: str, others: Any = ()) -> Vault:
+    secrets = Redactor(patterns or SECRET_NAMES)
+    return Vault(store=store, secrets=secrets, prefix="/p", others=others)
+
+
+async def sweep(desk: Desk, vault: Vault, attempt: Attempt) -> None:
+    for _ in range(2):
+        desk.turn(60)
+        await vault.clear(desk.books, attempt.start_key)
+
+
+@pytest.mark.parametrize("name", ["ORCHESTRATOR_RUN_ID", "TRACEPARENT"])
+async def test_what_a_job_is_known_by_stays_readable(
+    desk: Desk, store: InMemorySecretStore, name: str
+) -> None:
+    """Whatever pattern matches it: otherwise the job would never be found again."""
+    attempt = await desk.claimed(PROVISIONING, "a")
+    sealed = await vault(store, "*").seal(attempt, {name: "op-1", **SECRET})
+    assert sealed[name] == "op-1"
+    assert sealed["DB_PASSWORD"] != SECRET["DB_PASSWORD"]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"type": "SECRETS_MANAGER", "value": "name", "password": "hush-hush"},
+        ' {"password": "hush-hush"}',
+        ["hush-hush", {"token": "hush-hush"}],
+    ],
+)
+async def test_a_secret_within_a_variable_is_kept_with_it(
+    desk: Desk, store: InMemorySecretStore, value: Any
+) -> None:
+    """Also in JSON text, and in what only looks like a reference."""
+    attempt = await desk.claimed(PROVISIONING, "a")
+    sealed: Mapping[str, Any] = await vault(store).seal(attempt, {"DATABASE": value})
+    assert "hush-hush" not in str(environment_variables(sealed))
+    assert "hush-hush" in str(store.kept)
+
+
+async def test_without_a_store_nothing_changes(desk: Desk) -> None:
+    """And nothing is noted."""
+    attempt = await desk.claimed(PROVISIONING, "a")
+    commits = desk.ledger.requests.count("commit")
+    assert await vault(None).seal(attempt, SECRET) == SECRET
+    assert desk.ledger.requests.count("commit") == commits
+
+
+@pytest.mark.parametrize("chosen", [InMemorySecretStore("SECRETS_MANAGER"), None])
+async def test_what_another_store_keeps_is_removed_from_there(
+    desk: Desk, chosen: InMemorySecretStore | None
+) -> None:
+    """The setting has changed while the job was under way."""
+    before = InMemorySecretStore("PARAMETER_STORE")
+    attempt = await desk.claimed(PROVISIONING, "a")
+    await vault(before).seal(attempt, SECRET)
+    await desk.finish(attempt, desk.job("b-1"))
+    await desk.end(PROVISIONED, "o", job="b-1")
+    await sweep(desk, vault(chosen, others=[before]), attempt)
+    assert before.kept == {}
+
+
+async def test_one_start_has_its_secrets_in_one_store(desk: Desk) -> None:
+    """They are removed together; so it waits until the setting is as it was."""
+    before, chosen = InMemorySecretStore("PARAMETER_STORE"), InMemorySecretStore()
+    attempt = await desk.claimed(PROVISIONING, "a")
+    await vault(before).seal(attempt, SECRET)
+    with pytest.raises(TemporaryError, match=r"in the PARAMETER_STORE: set secrets\.store back"):
+        await vault(chosen).seal(attempt, SECRET)
+    assert chosen.kept == {}
+
+
+async def test_a_replay_leaves_the_job_before_its_secrets(
+    desk: Desk, store: InMemorySecretStore
+) -> None:
+    """One without a tenant may run beside the next."""
+    attempt = await desk.claimed(ORDER, "a")
+    await vault(store).seal(attempt, SECRET)
+    await desk.finish(attempt, desk.job("b-1"))
+    again = await desk.claimed(ORDER, "a", why=Why.FORCED_REPLAY)
+    await vault(store).seal(again, SECRET)
+    await desk.finish(again, desk.job("b-2"))
+    await sweep(desk, vault(store), attempt)
+    assert len(store.kept) == 2
+    desk.turn(desk.terms.deadline_s)
+    await sweep(desk, vault(store), attempt)
+    assert len(store.kept) == 1
+
+
+async def test_a_start_that_may_be_out_keeps_them(desk: Desk, store: InMemorySecretStore) -> None:
+    """Its run has failed, and its job may run all the same: as long as a job may take."""
+    attempt = await desk.claimed(ORDER, "a")
+    await vault(store).seal(attempt, SECRET)
+    await desk.fail(attempt, lets_go=False, possible_until=desk.clock.now())
+    await sweep(desk, vault(store), attempt)
+    assert store.kept
+    desk.turn(desk.terms.deadline_s)
+    await sweep(desk, vault(store), attempt)
+    assert store.kept == {}
+
+
+async def test_nothing_is_stored_any_more_once_one_has_failed(desk: Desk) -> None:
+    """It might come after the removal of all the others, and stay for ever."""
+    stored: list[str] = []
+    never = asyncio.Event()
+
+    class Store(InMemorySecretStore):
+        async def put(self, *, name: str, value: str) -> None:
+            if name.endswith("A_PASSWORD"):
+                raise TemporaryError("throttled")
+            await never.wait()
+            stored.append(name)
+
+    attempt = await desk.claimed(PROVISIONING, "a")
+    with pytest.raises(TemporaryError, match="throttled"):
+        await vault(Store()).seal(attempt, {"A_PASSWORD": "1", "B_PASSWORD": "2"})
+    never.set()
+    await asyncio.sleep(0)
+    assert stored == []
+
+
+async def test_what_can_not_be_removed_stays_due(desk: Desk) -> None:
+    """And goes with a later sweep."""
+
+    class Store(InMemorySecretStore):
+        is_down = True
+
+        async def remove(self, *, name: str) -> None:
+            if self.is_down:
+                raise TemporaryError("no store")
+            await super().remove(name=name)
+
+    store = Store()
+    attempt = await desk.claimed(PROVISIONING, "a")
+    await vault(store).seal(attempt, SECRET)
+    await desk.fail(attempt)
+    await sweep(desk, vault(store), attempt)
+    assert store.kept
+    store.is_down = False
+    await sweep(desk, vault(store), attempt)
+    assert store.kept == {}
