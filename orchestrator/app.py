@@ -15,7 +15,7 @@ from orchestrator.composition import Parts, open_parts
 from orchestrator.core.dispatch import EventOrchestrator
 from orchestrator.core.enqueueing import Enqueuer
 from orchestrator.core.extension import Extension
-from orchestrator.core.run import Services
+from orchestrator.core.services import Services
 from orchestrator.intake import docs_api, events_api, metrics, runs_api, status_api, tenants_api
 from orchestrator.intake.auth import api_key_scheme, require_api_key
 from orchestrator.intake.keys import (

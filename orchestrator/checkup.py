@@ -8,7 +8,7 @@ import attrs
 from orchestrator.composition import Parts, open_services
 from orchestrator.core.errors import OrchestratorError
 from orchestrator.core.ports import Checkable, Permission, ReadableBy
-from orchestrator.core.run import Services
+from orchestrator.core.services import Services
 from orchestrator.settings import Settings
 
 

@@ -53,8 +53,8 @@ from orchestrator.core.ports import (
 )
 from orchestrator.core.registry import HandlerRegistry
 from orchestrator.core.reporting import CallbackTerms
-from orchestrator.core.run import Services
 from orchestrator.core.secrets import Redactor
+from orchestrator.core.services import Services
 from orchestrator.core.sweep import swept_regularly
 from orchestrator.core.vault import Vault
 from orchestrator.intake.keys import (

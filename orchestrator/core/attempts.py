@@ -23,7 +23,8 @@ from orchestrator.core.operations import Orphaned
 from orchestrator.core.payloads import read_tenant_id
 from orchestrator.core.registry import HandlerRegistry
 from orchestrator.core.reporting import Reporter
-from orchestrator.core.run import Run, Services
+from orchestrator.core.run import Run
+from orchestrator.core.services import Services
 from orchestrator.core.settlements import FollowUp, Uncertain
 from orchestrator.core.verdicts import is_final, judge, with_ending
 

@@ -35,7 +35,7 @@ from orchestrator.core.records import OperationState, PayloadRecord
 from orchestrator.core.registry import HandlerRegistry
 from orchestrator.core.reporting import Reporter
 from orchestrator.core.requests import build_request
-from orchestrator.core.run import Services
+from orchestrator.core.services import Services
 from orchestrator.core.settlements import FollowUp
 from orchestrator.core.state_changes import read_state_change, without_environment
 from orchestrator.core.sweep import Swept, sweep

@@ -8,71 +8,21 @@ from typing import Any
 import attrs
 import structlog
 
-from orchestrator.core.books import Attempt, Books
-from orchestrator.core.errors import PayloadMismatch, PermanentError, TemporaryError
+from orchestrator.core.books import Attempt
+from orchestrator.core.errors import TemporaryError
 from orchestrator.core.events import digest
 from orchestrator.core.lifecycle import Kind
 from orchestrator.core.parcels import unpack_event
 from orchestrator.core.payloads import without_context
 from orchestrator.core.plans import find_tier
 from orchestrator.core.ports import (
-    Builder,
-    Clock,
-    Credentials,
-    Inbox,
-    Publisher,
-    Structure,
     Tier,
-    TierCatalog,
-    Webhook,
 )
 from orchestrator.core.records import Job, OperationRecord, Progress, Report, Step
 from orchestrator.core.reporting import CallbackTerms, report_body
-from orchestrator.core.secrets import Redactor
+from orchestrator.core.services import Services
 from orchestrator.core.starts import Starter
 from orchestrator.core.variables import START_KEY, TRACEPARENT
-from orchestrator.core.vault import Vault
-
-
-@attrs.frozen(kw_only=True)
-class Services:
-    """What every run of one orchestrator works with."""
-
-    books: Books
-    tiers: TierCatalog
-    builders: Mapping[str, Builder]
-    default_builder: str
-    publisher: Publisher
-    structure: Structure
-    webhook: Webhook
-    clock: Clock
-    callback: CallbackTerms = attrs.field(factory=CallbackTerms)
-    secrets: Redactor = attrs.field(factory=Redactor)
-    vault: Vault = attrs.field(factory=Vault)
-    credentials: Credentials
-    inbox: Inbox | None = None
-    resources: Any = None
-    #: Nothing is started and nobody is told.
-    dry_run: bool = False
-
-    def builder_name(self, name: str | None) -> str:
-        """The name of a builder that there is, the default one for None.
-
-        Raises:
-            PermanentError: there is none of that name.
-        """
-        chosen = name or self.default_builder
-        if chosen not in self.builders:
-            there = ", ".join(sorted(self.builders))
-            raise PermanentError(
-                "Invalid builder config provided.",
-                errors=[
-                    PayloadMismatch(
-                        "$.builderConfig.type", f"{chosen!r} is no builder here; there is {there}"
-                    )
-                ],
-            )
-        return chosen
 
 
 @attrs.frozen

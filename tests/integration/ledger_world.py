@@ -30,8 +30,8 @@ from orchestrator.core.ports import Clock, Conflict, Ledger, Tier
 from orchestrator.core.records import Job, Record, RunRecord, RunStatus, TenantRecord
 from orchestrator.core.registry import HandlerRegistry
 from orchestrator.core.reporting import CallbackTerms
-from orchestrator.core.run import Services
 from orchestrator.core.secrets import Redactor
+from orchestrator.core.services import Services
 from orchestrator.core.vault import Vault
 from orchestrator.testing import ManualClock, SequentialIds
 from orchestrator.wire import Wire

@@ -30,8 +30,8 @@ from orchestrator.core.jobs import JobStatus
 from orchestrator.core.lifecycle import Kind
 from orchestrator.core.records import Job, RunRecord
 from orchestrator.core.reporting import CallbackTerms
-from orchestrator.core.run import Services
 from orchestrator.core.secrets import Redactor
+from orchestrator.core.services import Services
 from orchestrator.embedded import CodeBuildStandIn, EmbeddedAWS, open_codebuild
 from orchestrator.testing import (
     InMemoryBuilder,
