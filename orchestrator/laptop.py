@@ -16,7 +16,7 @@ from typing import IO
 import aiohttp
 import attrs
 
-from orchestrator.adapters.dynamodb_ledger import table_schema
+from orchestrator.adapters.dynamodb_items import table_schema
 from orchestrator.embedded import SAMPLE_TIERS, EmbeddedAWS, open_embedded_aws
 from orchestrator.settings import Settings, child_environment
 

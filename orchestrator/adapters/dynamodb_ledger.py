@@ -1,40 +1,39 @@
 """The ledger as one DynamoDB table, on demand, with string keys.
 
-Each record is an item: its `key`, its `version`, itself as JSON in `data`, and whatever the
-indexes need of it. Every write is a transaction in which each item must still stand at the
-version that was decided on; a loser gets the items back in the same answer
-(ReturnValuesOnConditionCheckFailure, DynamoDB API reference, TransactWriteItems). The
-indexes hold keys only: they propose, and what they propose is then read from the table.
-
-| index | partition, sort | for |
-| --- | --- | --- |
-| due | `due_shard`, `due_at` | the sweep: unfinished runs, jobs to ask about, reports to send |
-| list | `list`, `position` | all runs; all tenants. An item never moves in it, so none is missed |
-| status | `status`, `position` | runs by status, tenants by state |
-| tenant | `tenant_id`, `position` | a tenant's runs |
+Every write is a transaction in which each item must still stand at the version that was decided
+on; a loser gets the items back in the same answer (ReturnValuesOnConditionCheckFailure, DynamoDB
+API reference, TransactWriteItems). The indexes hold keys only: they propose, and what they propose
+is then read from the table.
 
 Expiry is judged by the core, by comparison; `expires_at` only has DynamoDB clear away, in its
 own time, what has been over for long (its TTL lags by up to two days).
 """
 
 import asyncio
-import json
 import random
-import zlib
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-import attrs
-import msgspec
-
 from orchestrator.adapters.aws import aws_errors
+from orchestrator.adapters.dynamodb_items import (
+    DUE,
+    LIST,
+    SHARDS,
+    STATUS,
+    TENANT,
+    Index,
+    Item,
+    build_item,
+    read_item,
+    sortable,
+    table_schema,
+)
 from orchestrator.core.errors import PermanentError, TemporaryError
 from orchestrator.core.lifecycle import TenantState
 from orchestrator.core.pages import Page, decode_cursor, encode_cursor
 from orchestrator.core.ports import Clock, Conflict, Permission
 from orchestrator.core.records import (
-    Due,
     JobRecord,
     OperationRecord,
     OperationState,
@@ -50,24 +49,12 @@ if TYPE_CHECKING:
     from botocore.exceptions import ClientError
     from types_aiobotocore_dynamodb import DynamoDBClient
 
-Item = dict[str, Any]
-
-#: Partitions of an index take 1000 writes a second each.
-_SHARDS = tuple("0123")
 #: An item holds 400 KB; its keys and names need some.
 _MAX_PAYLOAD_BYTES = 390_000
 _BATCH_LIMIT = 100
 #: A transaction that met another one is tried again so often, with a longer pause each time.
 _CONFLICT_PAUSES_S = (0.02, 0.05, 0.1, 0.2)
 _TRANSIENT = frozenset({"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"})
-
-_MODELS: Mapping[str, type[Record]] = {
-    "RUN": RunRecord,
-    "OP": OperationRecord,
-    "TENANT": TenantRecord,
-    "JOB": JobRecord,
-    "SECRETS": SecretsRecord,
-}
 
 
 class DynamoDBLedger:
@@ -115,7 +102,7 @@ class DynamoDBLedger:
                 return
             reasons = cancelled.response.get("CancellationReasons", [])
             conflicts = {
-                key: _record(reason["Item"]) if reason.get("Item") else None
+                key: read_item(reason["Item"]) if reason.get("Item") else None
                 for key, reason in zip(keys, reasons, strict=True)
                 if reason["Code"] == "ConditionalCheckFailed"
             }
@@ -152,7 +139,7 @@ class DynamoDBLedger:
             with aws_errors(f"DynamoDB BatchGetItem {self._table}"):
                 answer = await client.batch_get_item(RequestItems={self._table: request})
             for item in answer["Responses"].get(self._table, []):
-                found[item["key"]["S"]] = _record(item)
+                found[item["key"]["S"]] = read_item(item)
             unprocessed: Any = answer.get("UnprocessedKeys", {})
             if left := unprocessed.get(self._table, {}).get("Keys"):
                 pause_s = next(pauses, None)
@@ -164,8 +151,8 @@ class DynamoDBLedger:
 
     async def find_due(self, *, before: datetime, limit: int) -> Sequence[str]:
         # The bound sorts just behind `before` itself.
-        bound = ("<", f"{_text(before)}~")
-        proposed = await self._propose(_DUE, _SHARDS, bound, limit, forward=True)
+        bound = ("<", f"{sortable(before)}~")
+        proposed = await self._propose(DUE, SHARDS, bound, limit, forward=True)
         return [key for _, key in proposed]
 
     async def list_runs(
@@ -178,11 +165,11 @@ class DynamoDBLedger:
         cursor: str | None = None,
     ) -> Page[RunRecord]:
         if tenant_id is not None:
-            index, partitions = _TENANT, [tenant_id]
+            index, partitions = TENANT, [tenant_id]
         elif status is not None:
-            index, partitions = _STATUS, [f"run#{status}#{shard}" for shard in _SHARDS]
+            index, partitions = STATUS, [f"run#{status}#{shard}" for shard in SHARDS]
         else:
-            index, partitions = _LIST, [f"run#{shard}" for shard in _SHARDS]
+            index, partitions = LIST, [f"run#{shard}" for shard in SHARDS]
 
         def matches(run: Record | None) -> bool:
             return (
@@ -204,11 +191,11 @@ class DynamoDBLedger:
                 and state in (None, tenant.state)
             )
 
-        index, partition = (_STATUS, f"tenant#{state}") if state else (_LIST, "tenant")
+        index, partition = (STATUS, f"tenant#{state}") if state else (LIST, "tenant")
         return await self._page(index, [partition], matches, limit, cursor, forward=True)
 
     async def check(self) -> None:
-        await self._propose(_DUE, _SHARDS[:1], ("<", "0"), 1, forward=True)
+        await self._propose(DUE, SHARDS[:1], ("<", "0"), 1, forward=True)
 
     async def create(self) -> bool:
         """Make the table, with its indexes and its expiry; False if it was there.
@@ -237,21 +224,9 @@ class DynamoDBLedger:
     def _put(self, record: Record) -> Item:
         return {
             "TableName": self._table,
-            "Item": self._item(record),
+            "Item": build_item(record, expires_at=self._expires_at(record)),
             **_stands_at(record.version),
         }
-
-    def _item(self, record: Record) -> Item:
-        kept = attrs.evolve(record, version=record.version + 1)
-        item: Item = {"key": {"S": kept.key}, "version": {"N": str(kept.version)}}
-        if isinstance(kept, PayloadRecord):
-            item["data"] = {"B": kept.data}
-        else:
-            # Half a character, which a message may have, is no UTF-8; escaped it is ASCII.
-            item["data"] = {"S": json.dumps(msgspec.to_builtins(kept), separators=(",", ":"))}
-        item |= {name: {"S": value} for name, value in _indexed(kept).items()}
-        expires = self._expires_at(kept)
-        return item | ({"expires_at": {"N": str(int(expires.timestamp()))}} if expires else {})
 
     def _expires_at(self, record: Record) -> datetime | None:
         """When it may be cleared away; None: not before it is over."""
@@ -269,7 +244,7 @@ class DynamoDBLedger:
 
     async def _page(
         self,
-        index: "_Index",
+        index: "Index",
         partitions: Sequence[str],
         matches: Callable[[Record | None], bool],
         limit: int,
@@ -294,7 +269,7 @@ class DynamoDBLedger:
 
     async def _propose(
         self,
-        index: "_Index",
+        index: "Index",
         partitions: Sequence[str],
         bound: tuple[str, str] | None,
         limit: int,
@@ -315,7 +290,7 @@ class DynamoDBLedger:
 
     async def _query(
         self,
-        index: "_Index",
+        index: "Index",
         partition: str,
         bound: tuple[str, str] | None,
         limit: int,
@@ -342,45 +317,6 @@ class DynamoDBLedger:
         return [(item[index.sort]["S"], item["key"]["S"]) for item in answer["Items"]]
 
 
-@attrs.frozen
-class _Index:
-    name: str
-    partition: str
-    sort: str
-
-    @property
-    def schema(self) -> dict[str, Any]:
-        return {
-            "IndexName": self.name,
-            "KeySchema": [
-                {"AttributeName": self.partition, "KeyType": "HASH"},
-                {"AttributeName": self.sort, "KeyType": "RANGE"},
-            ],
-            "Projection": {"ProjectionType": "KEYS_ONLY"},
-        }
-
-
-_DUE = _Index("due", "due_shard", "due_at")
-_LIST = _Index("list", "list", "position")
-_STATUS = _Index("status", "status", "position")
-_TENANT = _Index("tenant", "tenant_id", "position")
-_INDEXES = (_DUE, _LIST, _STATUS, _TENANT)
-
-
-def table_schema(table: str) -> dict[str, Any]:
-    """The parameters of CreateTable."""
-    names = {"key"} | {name for index in _INDEXES for name in (index.partition, index.sort)}
-    return {
-        "TableName": table,
-        "BillingMode": "PAY_PER_REQUEST",
-        "KeySchema": [{"AttributeName": "key", "KeyType": "HASH"}],
-        "AttributeDefinitions": [
-            {"AttributeName": name, "AttributeType": "S"} for name in sorted(names)
-        ],
-        "GlobalSecondaryIndexes": [index.schema for index in _INDEXES],
-    }
-
-
 async def _pause(seconds: float) -> None:
     """About so long, so that those who met don't meet again."""
     await asyncio.sleep(seconds * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
@@ -400,44 +336,3 @@ def _stands_at(version: int) -> Item:
             "ExpressionAttributeValues": {":version": {"N": str(version)}},
         }
     return condition | {"ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
-
-
-def _indexed(record: Record) -> dict[str, str]:
-    """What the indexes know of a record; what isn't there keeps it out of them."""
-    shard = _SHARDS[zlib.crc32(record.key.encode()) % len(_SHARDS)]
-    match record:
-        case RunRecord():
-            known = {
-                "list": f"run#{shard}",
-                "status": f"run#{record.status}#{shard}",
-                "position": record.position,
-            }
-            if record.tenant_id is not None:
-                known["tenant_id"] = record.tenant_id
-            return known | _when_due(record, shard)
-        case OperationRecord() | SecretsRecord():
-            return _when_due(record, shard)
-        case TenantRecord(state=TenantState() as state):
-            position = record.tenant_id
-            return {"list": "tenant", "status": f"tenant#{state}", "position": position}
-    return {}
-
-
-def _when_due(item: Due, shard: str) -> dict[str, str]:
-    if item.due_at is None:
-        return {}
-    return {"due_shard": shard, "due_at": _text(item.due_at)}
-
-
-def _text(moment: datetime) -> str:
-    """A time as text that sorts like it."""
-    return moment.astimezone(UTC).isoformat(timespec="microseconds")
-
-
-def _record(item: Mapping[str, Any]) -> Record:
-    kind, _, name = item["key"]["S"].partition("#")
-    version = int(item["version"]["N"])
-    if kind == "PAYLOAD":
-        return PayloadRecord(run_id=name, data=bytes(item["data"]["B"]), version=version)
-    record: Record = msgspec.convert(json.loads(item["data"]["S"]), type=_MODELS[kind])
-    return record

@@ -11,7 +11,8 @@ import pytest
 import pytest_asyncio
 
 from orchestrator.adapters.aws import AWS
-from orchestrator.adapters.dynamodb_ledger import DynamoDBLedger, table_schema
+from orchestrator.adapters.dynamodb_items import table_schema
+from orchestrator.adapters.dynamodb_ledger import DynamoDBLedger
 from orchestrator.core.errors import PermanentError, TemporaryError
 from orchestrator.core.lifecycle import TenantState
 from orchestrator.core.ports import Conflict

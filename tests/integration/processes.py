@@ -28,7 +28,7 @@ import attrs
 from aiohttp import web
 
 from orchestrator import create_app
-from orchestrator.adapters.dynamodb_ledger import table_schema
+from orchestrator.adapters.dynamodb_items import table_schema
 from orchestrator.adapters.system import SystemClock
 from orchestrator.embedded import SAMPLE_TIERS, Build, EmbeddedAWS, open_embedded_aws
 from orchestrator.logs import configure_logs

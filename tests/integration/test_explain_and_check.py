@@ -17,7 +17,7 @@ from aiohttp.test_utils import TestServer
 from click.testing import CliRunner, Result
 
 from orchestrator import BadEvent, Event, Extension, HandlerRegistry, Run, Settings, create_app
-from orchestrator.adapters.dynamodb_ledger import table_schema
+from orchestrator.adapters.dynamodb_items import table_schema
 from orchestrator.checkup import Checkup, check_setup
 from orchestrator.cli import commands
 from orchestrator.embedded import SAMPLE_TIERS, CodeBuildStandIn, EmbeddedAWS, open_embedded_aws
