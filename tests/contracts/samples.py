@@ -19,6 +19,7 @@ from orchestrator.core.records import (
     Report,
     RunRecord,
     RunStatus,
+    SecretsRecord,
     Step,
     TenantRecord,
 )
@@ -28,12 +29,18 @@ Kept = TypeVar("Kept", bound=Record)
 NOW = datetime(2026, 11, 20, 9, 14, 3, 123456, tzinfo=UTC)
 #: Letters of several planes, quotes, controls, and the marks that keys and JSON are made of.
 TEXT = 'Ünïcode 😀 漢字 \u0000\u001f\u2028 "#~\\/\u200d '
-JOB = Job(id="build:1", builder="CODE_BUILD", job_identifier="build", log_url="https://logs/1?é")
 DEEP: Any = {
     "list": [1, 1.5, -0.1, None, True, False, TEXT, [], {}, [[[{"a": [{}]}]]]],
     "": {TEXT: TEXT},
     "large": [2**53, -(2**63), 1e300, 1e-300],
 }
+JOB = Job(
+    id="build:1",
+    builder="CODE_BUILD",
+    job_identifier="build",
+    log_url="https://logs/1?é",
+    request=DEEP,
+)
 
 
 def later(seconds: float) -> datetime:
@@ -86,6 +93,17 @@ def job(job_id: str = "build:1", **fields: Any) -> JobRecord:
     return JobRecord(job_id=job_id, **(required | fields))
 
 
+def secrets(start_key: str = "operation-1-1", **fields: Any) -> SecretsRecord:
+    required: dict[str, Any] = {
+        "operation_id": "operation-1",
+        "start_number": 1,
+        "run_id": "run-1",
+        "kind": "SECRETS_MANAGER",
+        "noted_at": NOW,
+    }
+    return SecretsRecord(start_key=start_key, **(required | fields))
+
+
 FULL: tuple[Record, ...] = (
     run(
         "full",
@@ -100,6 +118,7 @@ FULL: tuple[Record, ...] = (
         lease_until=later(60),
         due_at=later(61.000001),
         possible_until=later(62),
+        sent_to=TEXT,
         waits=3,
         bugs=2,
         start_number=4,
@@ -144,6 +163,7 @@ FULL: tuple[Record, ...] = (
     tenant(TEXT, operation_id="operation-1", tier=TEXT),
     job(TEXT, start_number=3),
     PayloadRecord(run_id="full", data=bytes(range(256))),
+    secrets(TEXT, batch=3, names=(TEXT, "/p/a"), is_closed=True, due_at=later(6)),
 )
 BARE: tuple[Record, ...] = (
     run(
@@ -155,6 +175,7 @@ BARE: tuple[Record, ...] = (
     tenant("bare", state=None),
     job(""),
     PayloadRecord(run_id="bare", data=b""),
+    secrets("bare"),
 )
 #: One item for each value of an enumeration.
 VALUES: tuple[Record, ...] = (

@@ -27,6 +27,7 @@ from tests.contracts.samples import (
     later,
     operation,
     run,
+    secrets,
     tenant,
 )
 
@@ -305,6 +306,15 @@ async def test_what_is_settled_is_due_no_more(ledger: Ledger) -> None:
     )
     assert list(await ledger.find_due(before=later(4), limit=9)) == ["RUN#c"]
     assert list(await ledger.find_due(before=later(5), limit=9)) == ["RUN#c", "RUN#b"]
+
+
+async def test_secrets_to_look_after_are_due_as_well(ledger: Ledger) -> None:
+    """Until there are none left."""
+    await commit(ledger, secrets("a", due_at=NOW), run("b", due_at=later(1)), secrets("c"))
+    found = await ledger.find_due(before=later(1), limit=9)
+    assert list(found) == ["SECRETS#a", "RUN#b"]
+    await commit(ledger, secrets("a", version=1))
+    assert list(await ledger.find_due(before=later(1), limit=9)) == ["RUN#b"]
 
 
 async def test_a_ledger_that_is_there_passes_its_check(ledger: Ledger) -> None:
