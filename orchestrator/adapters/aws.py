@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.core.errors import (
     NotPermitted,
-    PayloadMismatch,
     PermanentError,
     QuotaReached,
     TemporaryError,
+    event_mismatch,
 )
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ def aws_errors(call: str, *, missing: str | None = None) -> Iterator[None]:
         code = error.response.get("Error", {}).get("Code", "")
         sentence = f"{call}: {code}: {error.response.get('Error', {}).get('Message', '')}"
         if missing and code in _MISSING_CODES:
-            raise PermanentError(missing, errors=[PayloadMismatch("$", missing)]) from error
+            raise event_mismatch(missing) from error
         if code in _REFUSED_FOR_GOOD:
             raise PermanentError(sentence) from error
         kind: type[TemporaryError] = TemporaryError

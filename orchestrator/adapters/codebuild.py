@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 _BATCH_LIMIT = 100
 
-
 #: How a build is run: the option, StartBuild's parameter for it (API reference), its type.
 _OPTIONS: Mapping[str, tuple[str, type]] = {
     "buildspec": ("buildspecOverride", str),

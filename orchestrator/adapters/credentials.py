@@ -54,7 +54,7 @@ class StoredCredentials:
             raise TemporaryError(f"The credential {value} can't be read: {known.trouble}")
         return known.value
 
-    async def _read(self, known: "_Known", place: SecretStore, name: str) -> None:
+    async def _read(self, known: _Known, place: SecretStore, name: str) -> None:
         known.trouble = None
         try:
             known.value = await place.read(name=name)

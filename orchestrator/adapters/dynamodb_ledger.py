@@ -244,7 +244,7 @@ class DynamoDBLedger:
 
     async def _page(
         self,
-        index: "Index",
+        index: Index,
         partitions: Sequence[str],
         matches: Callable[[Record | None], bool],
         limit: int,
@@ -269,7 +269,7 @@ class DynamoDBLedger:
 
     async def _propose(
         self,
-        index: "Index",
+        index: Index,
         partitions: Sequence[str],
         bound: tuple[str, str] | None,
         limit: int,
@@ -290,7 +290,7 @@ class DynamoDBLedger:
 
     async def _query(
         self,
-        index: "Index",
+        index: Index,
         partition: str,
         bound: tuple[str, str] | None,
         limit: int,

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.adapters.aws import aws_errors
-from orchestrator.core.errors import PayloadMismatch, PermanentError, TemporaryError
+from orchestrator.core.errors import PermanentError, TemporaryError, event_mismatch
 from orchestrator.core.executions import execution_url, read_execution
 from orchestrator.core.javascript import stringify
 from orchestrator.core.jobs import JobReport, SomeNotDescribed
@@ -38,19 +38,13 @@ class StepFunctionsBuilder:
         self._machines = state_machines
         self._standard: set[str] = set()
         self._asking = asyncio.Semaphore(_AT_ONCE)
-        listed = ", ".join(sorted(state_machines))
-        self.description = f"Step Functions: {listed}"
+        self.description = f"Step Functions: {', '.join(sorted(state_machines))}"
+        starting = ("states:DescribeStateMachine", "states:StartExecution")
+        watching = ("states:DescribeExecution", "states:StopExecution")
+        arns = sorted(state_machines.values())
         self.permissions = (
-            *(
-                Permission(("states:DescribeStateMachine", "states:StartExecution"), arn)
-                for arn in sorted(state_machines.values())
-            ),
-            *(
-                Permission(
-                    ("states:DescribeExecution", "states:StopExecution"), execution_arn(arn, "*")
-                )
-                for arn in sorted(state_machines.values())
-            ),
+            *(Permission(starting, arn) for arn in arns),
+            *(Permission(watching, execution_arn(arn, "*")) for arn in arns),
         )
 
     async def check(self) -> None:
@@ -78,7 +72,13 @@ class StepFunctionsBuilder:
             suppress(client.exceptions.ExecutionAlreadyExists),
         ):
             await client.start_execution(**request)
-        return self._job(job_identifier, execution_arn(arn, start_key))
+        started = execution_arn(arn, start_key)
+        return Job(
+            id=started,
+            builder=self._name,
+            job_identifier=job_identifier,
+            log_url=execution_url(started),
+        )
 
     def build_start(
         self, job_identifier: str, params: Mapping[str, Any], *, start_key: str
@@ -106,27 +106,26 @@ class StepFunctionsBuilder:
     async def describe_jobs(self, *, job_ids: Sequence[str]) -> Mapping[str, JobReport]:
         asked = [job_id for job_id in job_ids if job_id.startswith("arn:")]
         answers = await asyncio.gather(*map(self._describe, asked), return_exceptions=True)
-        reports, failed, trouble = {}, set(), ""
+        reports, failed = dict[str, JobReport](), set[str]()
+        trouble: TemporaryError | None = None
         for job_id, answer in zip(asked, answers, strict=True):
             match answer:
                 case JobReport():
                     reports[answer.job.id] = answer
                 case TemporaryError():
                     failed.add(job_id)
-                    trouble = str(answer)
+                    trouble = answer
                 case BaseException():
                     raise answer
-        if not failed:
+        if trouble is None:
             return reports
-        if len(failed) == len(asked) == 1:
-            (error,) = answers
-            assert isinstance(error, TemporaryError)  # noqa: S101 - it has failed
-            raise error
-        raise SomeNotDescribed(trouble, reports=reports, failed=failed)
+        if len(asked) == 1:
+            raise trouble
+        raise SomeNotDescribed(str(trouble), reports=reports, failed=failed)
 
     def owns(self, job_id: str) -> bool:
         """Names are a state machine's own: one that ours have started may bear theirs."""
-        return any(job_id.startswith(execution_arn(arn, "")) for arn in self._machines.values())
+        return self._identifier(job_id) is not None
 
     async def stop_job(self, *, job_id: str) -> None:
         report = await self._describe(job_id) if job_id.startswith("arn:") else None
@@ -144,22 +143,23 @@ class StepFunctionsBuilder:
                     told = await client.describe_execution(executionArn=job_id)
                 except client.exceptions.ExecutionDoesNotExist:
                     return None
-        known = (
-            name
-            for name, arn in self._machines.items()
-            if job_id.startswith(execution_arn(arn, ""))
-        )
-        return read_execution(told, builder=self._name, job_identifier=next(known, None))
+        identifier = self._identifier(job_id)
+        return read_execution(told, builder=self._name, job_identifier=identifier)
+
+    def _identifier(self, job_id: str) -> str | None:
+        """By which the settings know the state machine of an execution, None if they don't."""
+        machines = self._machines.items()
+        known = (name for name, arn in machines if job_id.startswith(execution_arn(arn, "")))
+        return next(known, None)
 
     def _machine(self, job_identifier: str) -> str:
         arn = self._machines.get(job_identifier)
         if arn is None:
             listed = ", ".join(sorted(self._machines))
-            sentence = (
+            raise event_mismatch(
                 f"{job_identifier!r} names no state machine: add it to "
                 f"builders.step_functions.state_machines, which has {listed}."
             )
-            raise PermanentError(sentence, errors=[PayloadMismatch("$", sentence)])
         return arn
 
     async def _must_be_standard(self, job_identifier: str, arn: str) -> None:
@@ -177,14 +177,6 @@ class StepFunctionsBuilder:
                 "and can't be watched: make it STANDARD."
             )
         self._standard.add(arn)
-
-    def _job(self, job_identifier: str, arn: str) -> Job:
-        return Job(
-            id=arn,
-            builder=self._name,
-            job_identifier=job_identifier,
-            log_url=execution_url(arn),
-        )
 
 
 def execution_arn(machine_arn: str, name: str) -> str:

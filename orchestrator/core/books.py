@@ -154,8 +154,7 @@ class Attempt:
     """A run in hand: what its holder may write, one write at a time.
 
     `possible_until` is when a start may last have been sent without our knowing, `sent_to` to
-    which builder (None: to any); with a
-    `stop_reason` nothing more is to be started. Every write
+    which builder (None: to any); with a `stop_reason` nothing more is to be started. Every write
     raises TakenOver once another attempt has the run.
     """
 

@@ -7,6 +7,7 @@ here; nothing else runs a handler.
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, Protocol
 
 import attrs
@@ -144,16 +145,13 @@ class Orchestrator:
             over = await self.overseer.attend(operation_ids)
             await asyncio.gather(*map(self.reporter.send, over))
 
-        async def clear(start_key: str) -> None:
-            await self.services.vault.clear(books, start_key)
-
         books = self.services.books
         return await sweep(
             books.ledger,
             books.clock,
             resume=resume,
             attend=attend,
-            clear=clear,
+            clear=partial(self.services.vault.clear, books),
             timeout_s=timeout_s,
         )
 

@@ -85,6 +85,11 @@ class PermanentError(OrchestratorError):
         self.errors = tuple(errors)
 
 
+def event_mismatch(message: str) -> PermanentError:
+    """What the event as a whole asks for is not to be had; the message is its one mismatch."""
+    return PermanentError(message, errors=[PayloadMismatch("$", message)])
+
+
 class UnsupportedEventType(PermanentError):
     """No handler is registered for the type."""
 

@@ -18,6 +18,15 @@ def to_text(value: object) -> str:
     return value if isinstance(value, str) else stringify(value)
 
 
+def is_well_formed(text: str) -> bool:
+    """`text.isWellFormed()`: no half of a surrogate pair, so that UTF-8 can carry it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def stringify(value: object) -> str:
     """Compact JSON without `\\u` escapes, in the order of the keys.
 

@@ -43,13 +43,14 @@ def note(
         return Move((), Elsewhere(kept.kind))
     batch = kept.batch + 1 if kept.is_closed else kept.batch
     names = {variable: f"{prefix}/{key}/{batch}/{variable}" for variable in variables}
-    if set(names.values()) <= set(kept.names):
+    added = [name for name in names.values() if name not in kept.names]
+    if not added:
         return Move((), names)
     noted = attrs.evolve(
         kept,
         kind=kind,
         batch=batch,
-        names=(*kept.names, *(name for name in names.values() if name not in kept.names)),
+        names=(*kept.names, *added),
         is_closed=False,
         noted_at=view.now,
         due_at=view.now + timedelta(seconds=_PAUSE_S),

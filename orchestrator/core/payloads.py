@@ -10,6 +10,7 @@ from typing import Any
 
 import attrs
 
+from orchestrator.core.javascript import is_well_formed
 from orchestrator.core.records import read_start_key
 from orchestrator.core.variables import START_KEY
 
@@ -192,11 +193,8 @@ def read_tenant_id(body: Mapping[str, Any]) -> str | None:
 
 
 def _is_name(value: object) -> bool:
-    """Text that something can be kept under: not empty, not half a character."""
-    try:
-        return isinstance(value, str) and bool(value.encode())
-    except UnicodeEncodeError:
-        return False
+    """Text that something can be kept under."""
+    return isinstance(value, str) and value != "" and is_well_formed(value)
 
 
 def read_tier(body: Mapping[str, Any]) -> str | None:

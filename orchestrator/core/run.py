@@ -15,9 +15,7 @@ from orchestrator.core.lifecycle import Kind
 from orchestrator.core.parcels import unpack_event
 from orchestrator.core.payloads import without_context
 from orchestrator.core.plans import find_tier
-from orchestrator.core.ports import (
-    Tier,
-)
+from orchestrator.core.ports import Tier
 from orchestrator.core.records import Job, OperationRecord, Progress, Report, Step
 from orchestrator.core.reporting import CallbackTerms, report_body
 from orchestrator.core.services import Services

@@ -14,7 +14,7 @@ from typing import Any
 
 import attrs
 
-from orchestrator.core.javascript import stringify
+from orchestrator.core.javascript import is_well_formed, stringify
 
 #: JavaScript's Number.MAX_SAFE_INTEGER (ECMAScript, 21.1.2.6).
 _LARGEST_INTEGER = 2**53 - 1
@@ -98,7 +98,5 @@ def _check(value: object, path: str) -> None:
 
 
 def _check_text(text: str, path: str) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise ValueError(f"{path} has half a character (a lone surrogate)") from None
+    if not is_well_formed(text):
+        raise ValueError(f"{path} has half a character (a lone surrogate)")

@@ -21,7 +21,6 @@ from orchestrator.core.variables import START_KEY, TRACEPARENT, is_reference
 
 log = structlog.get_logger("orchestrator.vault")
 
-
 #: How a job is told from others must stay readable, whatever a pattern takes for a secret.
 _NEVER_SEALED = frozenset({START_KEY, TRACEPARENT})
 
@@ -46,12 +45,14 @@ class Vault:
             PermanentError: the store doesn't take a value.
             TemporaryError: ledger or store can't be reached, or the run is in other hands.
         """
+        if self.store is None:
+            return variables
         hidden = {
             name: to_text(value)
             for name, value in variables.items()
             if value and name not in _NEVER_SEALED and self._must_be_kept(name, value)
         }
-        if self.store is None or not hidden:
+        if not hidden:
             return variables
         kind = self.store.reference_type
         names = await attempt.note_secrets(kind, self.prefix, sorted(hidden))

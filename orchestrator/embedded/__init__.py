@@ -7,8 +7,9 @@ from orchestrator.embedded.aws import (
     open_bus_queue,
     open_embedded_aws,
 )
-from orchestrator.embedded.codebuild import Build, CodeBuildStandIn, Fault, open_codebuild
+from orchestrator.embedded.codebuild import Build, CodeBuildStandIn, open_codebuild
 from orchestrator.embedded.control_plane import ControlPlaneStandIn, open_control_plane
+from orchestrator.embedded.faults import Fault, Faults, hang_up
 
 __all__ = [
     "SAMPLE_TIERS",
@@ -18,6 +19,8 @@ __all__ = [
     "ControlPlaneStandIn",
     "EmbeddedAWS",
     "Fault",
+    "Faults",
+    "hang_up",
     "open_bus_queue",
     "open_codebuild",
     "open_control_plane",

@@ -9,14 +9,14 @@ import json
 import socket
 import time
 import uuid
-from asyncio import Event
-from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Literal
 
 import attrs
 from aiohttp import web
+
+from orchestrator.embedded.faults import Fault, Faults
 
 Document = dict[str, Any]
 Outcome = Literal["SUCCEEDED", "FAILED", "FAULT", "TIMED_OUT", "STOPPED"]
@@ -35,38 +35,6 @@ _CONTEXTS: Mapping[str, tuple[str, str]] = {
     "FAULT": ("INTERNAL_ERROR", "Internal Service Error: the build host was lost"),
     "TIMED_OUT": ("BUILD_TIMED_OUT", "Build has timed out."),
 }
-
-
-@attrs.frozen(eq=False)
-class Fault:
-    """One thing that goes wrong with one request, made by one of the four constructors."""
-
-    kind: Literal["error", "reset", "answer_lost", "slow"]
-    code: str = ""
-    message: str = ""
-    http_status: int = 400
-    reached: Event = attrs.field(init=False, factory=Event)
-    release: Event = attrs.field(init=False, factory=Event)
-
-    @classmethod
-    def error(cls, code: str, message: str = "injected", *, http_status: int = 400) -> "Fault":
-        """An AWS error is the answer; nothing is done."""
-        return cls("error", code, message, http_status)
-
-    @classmethod
-    def reset(cls) -> "Fault":
-        """The connection is closed; nothing is done."""
-        return cls("reset")
-
-    @classmethod
-    def answer_lost(cls) -> "Fault":
-        """The work is done, then the connection is closed without an answer."""
-        return cls("answer_lost")
-
-    @classmethod
-    def slow(cls) -> "Fault":
-        """The work is done and `reached` is set; the answer waits for `release`."""
-        return cls("slow")
 
 
 @attrs.define
@@ -199,8 +167,7 @@ class CodeBuildStandIn:
     _builds_started: dict[str, int] = attrs.field(init=False, factory=dict)
     _started: int = attrs.field(init=False, default=0)
     _tokens: dict[str, Build] = attrs.field(init=False, factory=dict)
-    _faults: dict[str, deque[Fault]] = attrs.field(init=False, factory=lambda: defaultdict(deque))
-    _slow: list[Fault] = attrs.field(init=False, factory=list)
+    faults: Faults = attrs.field(init=False, factory=Faults)
 
     def add_project(self, name: str) -> None:
         self._builds_started.setdefault(name, 0)
@@ -223,33 +190,23 @@ class CodeBuildStandIn:
 
     def inject(self, action: str, *faults: Fault) -> None:
         """Let the next requests of an action go wrong, one fault each, in this order."""
-        self._faults[action].extend(faults)
+        self.faults.inject(action, *faults)
 
     async def handle_request(self, request: web.Request) -> web.Response:
         action = request.headers.get("X-Amz-Target", "").removeprefix("CodeBuild_20161006.")
         parameters = await request.json()
         self.calls.append((action, parameters))
-        fault = self._faults[action].popleft() if self._faults[action] else None
-        if fault and fault.kind == "reset":
-            return _hang_up(request)
-        try:
-            if fault and fault.kind == "error":
-                raise _RefusedError(fault.code, fault.message, fault.http_status)
-            response = _json_response(self._perform(action, parameters))
-        except _RefusedError as refused:
-            response = _json_response(refused.document, refused.http_status)
-        if fault and fault.kind == "answer_lost":
-            return _hang_up(request)
-        if fault and fault.kind == "slow":
-            self._slow.append(fault)
-            fault.reached.set()
-            await fault.release.wait()
-        return response
+        fault = self.faults.take(action)
 
-    async def release_slow(self, _app: web.Application) -> None:
-        """No slow answer holds up the end of the server."""
-        for fault in self._slow:
-            fault.release.set()
+        async def respond() -> web.Response:
+            try:
+                if fault and fault.kind == "error":
+                    raise _RefusedError(fault.code, fault.message, fault.http_status)
+                return _json_response(self._perform(action, parameters))
+            except _RefusedError as refused:
+                return _json_response(refused.document, refused.http_status)
+
+        return await self.faults.meet(fault, request, respond)
 
     def _perform(self, action: str, parameters: Document) -> Document:
         match action:
@@ -341,12 +298,6 @@ def _json_response(document: Document, http_status: int = 200) -> web.Response:
     return web.Response(status=http_status, body=body, content_type="application/x-amz-json-1.1")
 
 
-def _hang_up(request: web.Request) -> web.Response:
-    if request.transport is not None:
-        request.transport.abort()
-    return web.Response()  # aiohttp wants one; nobody gets it
-
-
 @asynccontextmanager
 async def open_codebuild(
     *, clock: Callable[[], float] = time.time, page_size: int = _BATCH_LIMIT
@@ -357,7 +308,7 @@ async def open_codebuild(
     codebuild = CodeBuildStandIn(url, clock, page_size)
     app = web.Application()
     app.router.add_post("/", codebuild.handle_request)
-    app.on_shutdown.append(codebuild.release_slow)
+    app.on_shutdown.append(codebuild.faults.release_slow)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.SockSite(runner, listener).start()

@@ -6,7 +6,7 @@ left unread, connections that break.
 """
 
 import json
-from collections import Counter, defaultdict, deque
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from random import Random
@@ -16,7 +16,7 @@ import aiohttp
 import attrs
 from aiohttp import web
 
-from orchestrator.embedded import Fault
+from orchestrator.embedded import Fault, Faults
 from orchestrator.embedded.codebuild import HOST
 
 #: Why DynamoDB cancels a transaction; a Fault.error of such a code makes it a cancelled one.
@@ -62,23 +62,20 @@ class Proxy:
     _http: aiohttp.ClientSession
     calls: list[tuple[str, Mapping[str, Any]]] = attrs.field(init=False, factory=list)
     injected: Counter[str] = attrs.field(init=False, factory=Counter)
-    _listed: dict[str, deque[Fault | None]] = attrs.field(
-        init=False, factory=lambda: defaultdict(deque)
-    )
+    faults: Faults = attrs.field(init=False, factory=Faults)
     _shares: dict[str, tuple[float, tuple[Fault, ...]]] = attrs.field(init=False, factory=dict)
     _random: Random = attrs.field(init=False, factory=lambda: Random(0))  # noqa: S311
     _spared: set[str] = attrs.field(init=False, factory=set)
-    _slow: list[Fault] = attrs.field(init=False, factory=list)
 
     def inject(self, action: str, *faults: Fault | None) -> None:
         """Let the next requests of an action go wrong, one fault each; None lets one pass."""
-        self._listed[action].extend(faults)
+        self.faults.inject(action, *faults)
 
     def forget(self) -> None:
         """Begin anew: no calls, nothing injected."""
         self.calls.clear()
         self.injected.clear()
-        self._listed.clear()
+        self.faults.clear()
         self._shares.clear()
         self._spared.clear()
 
@@ -96,31 +93,21 @@ class Proxy:
         parameters = json.loads(body)
         self.calls.append((action, parameters))
         fault = self._next_fault(action, parameters)
-        if fault is None:
-            return await self._pass_on(request, body)
-        self.injected[fault.code or fault.kind] += 1
-        if fault is UNPROCESSED:
-            return await self._leave_unprocessed(request, parameters)
-        if fault.kind == "reset":
-            return _hang_up(request)
-        if fault.kind == "error":
-            return _refusal(fault, parameters)
-        answer = await self._pass_on(request, body)
-        if fault.kind == "answer_lost":
-            return _hang_up(request)
-        self._slow.append(fault)
-        fault.reached.set()
-        await fault.release.wait()
-        return answer
+        if fault is not None:
+            self.injected[fault.code or fault.kind] += 1
 
-    async def release_slow(self, _app: web.Application) -> None:
-        """No slow answer holds up the end of the server."""
-        for fault in self._slow:
-            fault.release.set()
+        async def respond() -> web.Response:
+            if fault is UNPROCESSED:
+                return await self._leave_unprocessed(request, parameters)
+            if fault and fault.kind == "error":
+                return _refusal(fault, parameters)
+            return await self._pass_on(request, body)
+
+        return await self.faults.meet(fault, request, respond)
 
     def _next_fault(self, action: str, parameters: Mapping[str, Any]) -> Fault | None:
-        if self._listed[action]:
-            return self._listed[action].popleft()
+        if action in self.faults.left:
+            return self.faults.take(action)
         if action not in self._shares:
             return None
         share, faults = self._shares[action]
@@ -186,12 +173,6 @@ def _answer(document: Mapping[str, Any], http_status: int = 200) -> web.Response
     return web.Response(status=http_status, body=body, content_type=_MEDIA_TYPE)
 
 
-def _hang_up(request: web.Request) -> web.Response:
-    if request.transport is not None:
-        request.transport.abort()
-    return web.Response()  # aiohttp wants one; nobody gets it
-
-
 @asynccontextmanager
 async def open_proxy(upstream: str) -> AsyncIterator[Proxy]:
     """Serve a way to the DynamoDB at `upstream` on 127.0.0.1."""
@@ -201,7 +182,7 @@ async def open_proxy(upstream: str) -> AsyncIterator[Proxy]:
         site_url = f"http://{HOST}"
         proxy = Proxy(site_url, upstream, http)
         app.router.add_post("/", proxy.handle_request)
-        app.on_shutdown.append(proxy.release_slow)
+        app.on_shutdown.append(proxy.faults.release_slow)
         await runner.setup()
         await web.TCPSite(runner, HOST, 0).start()
         proxy.url = f"{site_url}:{runner.addresses[0][1]}"

@@ -30,7 +30,7 @@ from aiohttp import web
 from orchestrator import create_app
 from orchestrator.adapters.dynamodb_items import table_schema
 from orchestrator.adapters.system import SystemClock
-from orchestrator.embedded import SAMPLE_TIERS, Build, EmbeddedAWS, open_embedded_aws
+from orchestrator.embedded import SAMPLE_TIERS, Build, EmbeddedAWS, hang_up, open_embedded_aws
 from orchestrator.logs import configure_logs
 from orchestrator.server import run_workers
 from orchestrator.settings import child_environment, load_settings
@@ -178,12 +178,12 @@ class Gate:
             self._stops.remove(stop)
             if stop.place == "before" and not await stop.hold():
                 stop.note(None)
-                return _hang_up(request)
+                return hang_up(request)
         answer = await self._forward(request, body)
         if stop is not None:
             if stop.place == "after" and not await stop.hold():
                 stop.note(answer.status)
-                return _hang_up(request)
+                return hang_up(request)
             stop.note(answer.status)
         return web.Response(status=answer.status, headers=answer.headers, body=answer.body)
 
@@ -198,12 +198,6 @@ class Gate:
         """Nobody is held up by the end of the test."""
         for stop in self._all_stops:
             stop.drop()
-
-
-def _hang_up(request: web.Request) -> web.Response:
-    if request.transport is not None:
-        request.transport.abort()
-    return web.Response()
 
 
 @asynccontextmanager

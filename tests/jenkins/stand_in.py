@@ -9,7 +9,7 @@ import re
 import socket
 import ssl
 import time
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -19,7 +19,7 @@ import aiohttp
 import attrs
 from aiohttp import web
 
-from orchestrator.embedded import Fault
+from orchestrator.embedded import Fault, Faults
 
 HOST = "127.0.0.1"
 USER = "orchestrator"
@@ -114,9 +114,8 @@ class JenkinsStandIn:
     _builds: defaultdict[str, int] = attrs.field(init=False, factory=lambda: defaultdict(int))
     _queued: int = attrs.field(init=False, default=0)
     _sessions: dict[str, str] = attrs.field(init=False, factory=dict)
-    _faults: dict[str, deque[Fault]] = attrs.field(init=False, factory=lambda: defaultdict(deque))
+    faults: Faults = attrs.field(init=False, factory=Faults)
     _meanwhile: dict[str, Callable[[], object]] = attrs.field(init=False, factory=dict)
-    _slow: list[Fault] = attrs.field(init=False, factory=list)
 
     def add_job(self, job: str, *parameters: str) -> None:
         """A job that defines the parameters, and the folders that it lies in."""
@@ -168,7 +167,7 @@ class JenkinsStandIn:
 
     def inject(self, path_end: str, *faults: Fault) -> None:
         """Let the next requests to such a path go wrong, one fault each."""
-        self._faults[path_end].extend(faults)
+        self.faults.inject(path_end, *faults)
 
     def meanwhile(self, path_end: str, action: Callable[[], object]) -> None:
         """Have something happen just before the next request to such a path."""
@@ -180,28 +179,17 @@ class JenkinsStandIn:
         self.requests.append((request.method, path, form))
         for path_end in [one for one in self._meanwhile if path.endswith(one)]:
             self._meanwhile.pop(path_end)()
-        faults = next(
-            (one for end, one in self._faults.items() if path.endswith(end) and one), None
-        )
-        fault = faults.popleft() if faults else None
-        if fault and fault.kind == "reset":
-            return _hang_up(request)
-        if fault and fault.kind == "error":
-            return web.Response(status=fault.http_status, text=fault.message)
-        session = self._session(request)
-        response = self._answer(request, path, form, session)
-        response.set_cookie(_SESSION, session, httponly=True)
-        if fault and fault.kind == "answer_lost":
-            return _hang_up(request)
-        if fault and fault.kind == "slow":
-            self._slow.append(fault)
-            fault.reached.set()
-            await fault.release.wait()
-        return response
+        fault = self.faults.take(next(filter(path.endswith, self.faults.left), path))
 
-    async def release_slow(self, _app: web.Application) -> None:
-        for fault in self._slow:
-            fault.release.set()
+        async def respond() -> web.Response:
+            if fault and fault.kind == "error":
+                return web.Response(status=fault.http_status, text=fault.message)
+            session = self._session(request)
+            response = self._answer(request, path, form, session)
+            response.set_cookie(_SESSION, session, httponly=True)
+            return response
+
+        return await self.faults.meet(fault, request, respond)
 
     def _session(self, request: web.Request) -> str:
         """The one that its cookie names, or a new one."""
@@ -321,12 +309,6 @@ def _redirect(location: str) -> web.Response:
     return web.Response(status=302, headers={"Location": location})
 
 
-def _hang_up(request: web.Request) -> web.Response:
-    if request.transport is not None:
-        request.transport.abort()
-    return web.Response()  # aiohttp wants one; nobody gets it
-
-
 @asynccontextmanager
 async def open_jenkins_stand_in(
     *, jobs: Mapping[str, Sequence[str]] = {}, ssl_context: ssl.SSLContext | None = None
@@ -339,7 +321,7 @@ async def open_jenkins_stand_in(
         jenkins.add_job(job, *parameters)
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", jenkins.handle_request)
-    app.on_shutdown.append(jenkins.release_slow)
+    app.on_shutdown.append(jenkins.faults.release_slow)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.SockSite(runner, listener, ssl_context=ssl_context).start()

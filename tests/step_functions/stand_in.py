@@ -5,7 +5,6 @@ ministack's end by themselves, and can neither time out nor be forgotten.
 
 import json
 import time
-from collections import defaultdict, deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,7 +13,7 @@ import attrs
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from orchestrator.embedded import Fault
+from orchestrator.embedded import Fault, Faults
 
 Document = dict[str, Any]
 _STATES = "arn:aws:states:us-east-1:123456789012"
@@ -34,7 +33,7 @@ class StepFunctionsStandIn:
     machines: dict[str, str] = attrs.field(factory=dict)
     executions: dict[str, Document] = attrs.field(factory=dict)
     calls: list[tuple[str, Document]] = attrs.field(factory=list)
-    _faults: dict[str, deque[Fault]] = attrs.field(factory=lambda: defaultdict(deque))
+    faults: Faults = attrs.field(factory=Faults)
     _denied: set[str] = attrs.field(factory=set)
 
     def deny(self, arn: str) -> None:
@@ -65,24 +64,25 @@ class StepFunctionsStandIn:
 
     def inject(self, action: str, *faults: Fault) -> None:
         """Let the next requests of an action go wrong, one fault each."""
-        self._faults[action].extend(faults)
+        self.faults.inject(action, *faults)
 
     async def handle_request(self, request: web.Request) -> web.Response:
         action = request.headers["X-Amz-Target"].removeprefix("AWSStepFunctions.")
         parameters = await request.json()
         self.calls.append((action, parameters))
-        fault = self._faults[action].popleft() if self._faults[action] else None
-        try:
-            if fault is not None and fault.kind == "error":
-                raise _RefusedError(fault.code, fault.message)
-            answer, status = self._perform(action, parameters), 200
-        except _RefusedError as refused:
-            answer, status = refused.document, 400
-        if fault is not None and fault.kind == "answer_lost":
-            assert request.transport is not None
-            request.transport.abort()
-        text = json.dumps(answer)
-        return web.Response(status=status, text=text, content_type="application/x-amz-json-1.0")
+        fault = self.faults.take(action)
+
+        async def respond() -> web.Response:
+            try:
+                if fault and fault.kind == "error":
+                    raise _RefusedError(fault.code, fault.message)
+                answer, status = self._perform(action, parameters), 200
+            except _RefusedError as refused:
+                answer, status = refused.document, 400
+            text = json.dumps(answer)
+            return web.Response(status=status, text=text, content_type="application/x-amz-json-1.0")
+
+        return await self.faults.meet(fault, request, respond)
 
     def _perform(self, action: str, parameters: Document) -> Document:
         match action:
@@ -151,6 +151,7 @@ async def open_step_functions() -> AsyncIterator[StepFunctionsStandIn]:
     stand_in = StepFunctionsStandIn()
     app = web.Application()
     app.router.add_post("/", stand_in.handle_request)
+    app.on_shutdown.append(stand_in.faults.release_slow)
     async with TestServer(app, host="127.0.0.1") as server:
         stand_in.url = str(server.make_url("")).rstrip("/")
         yield stand_in

@@ -105,4 +105,4 @@ def test_half_a_character_is_refused_without_being_shown(which: str) -> None:
     with pytest.raises(ValueError, match=f"the {which} has half a character") as caught:
         build_request(BODY, now=NOW, **signed)
     assert "hush" not in repr(caught.value)
-    assert caught.value.__suppress_context__
+    assert caught.value.__context__ is None

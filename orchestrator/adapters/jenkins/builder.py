@@ -25,8 +25,8 @@ from orchestrator.adapters.jenkins.builds import (
 )
 from orchestrator.adapters.jenkins.client import Answer, JenkinsClient
 from orchestrator.adapters.jenkins.listings import JenkinsListings
-from orchestrator.core.errors import PayloadMismatch, PermanentError, TemporaryError
-from orchestrator.core.javascript import to_text
+from orchestrator.core.errors import PermanentError, TemporaryError, event_mismatch
+from orchestrator.core.javascript import is_well_formed, to_text
 from orchestrator.core.jobs import JobReport, JobStatus, SomeNotDescribed
 from orchestrator.core.ports import Permission
 from orchestrator.core.records import Job
@@ -44,17 +44,14 @@ class JenkinsBuilder:
 
     def __init__(
         self,
-        http: aiohttp.ClientSession,
+        client: JenkinsClient,
         *,
         url: str,
-        user: str,
-        token: Callable[[], Awaitable[str]],
         name: str,
         unstable_is_success: bool = False,
     ) -> None:
-        """`http` keeps cookies, of IP addresses too; `token` gives the API token valid now."""
-        self._client = JenkinsClient(http, url=url, user=user, token=token)
-        self._listings = JenkinsListings(self._client)
+        self._client = client
+        self._listings = JenkinsListings(client)
         self._name = name
         self._unstable = JobStatus.SUCCEEDED if unstable_is_success else JobStatus.FAILED
         self.description = f"Jenkins at {url}"
@@ -74,7 +71,7 @@ class JenkinsBuilder:
         if job is None:
             raise _missing(job_identifier)
         if START_KEY not in job.parameters:
-            raise _refused(
+            raise event_mismatch(
                 f"The Jenkins job {job_identifier!r} defines no parameter {START_KEY}, by which "
                 "its builds are known: add it as a string parameter. One that a Jenkinsfile "
                 "declares is there once the job has run."
@@ -109,8 +106,8 @@ class JenkinsBuilder:
             if value is not None
         }
         for name, value in values.items():
-            if not _is_text(value):
-                raise _refused(f"The variable {name} holds half a character: mend it.")
+            if not is_well_formed(value):
+                raise event_mismatch(f"The variable {name} holds half a character: mend it.")
         return {"job": job_identifier, "parameters": values}
 
     async def find_job(
@@ -135,24 +132,23 @@ class JenkinsBuilder:
         A Jenkins job that isn't there may be one that the user may not see any more, or that has
         another name by now: what runs there is hidden, not gone.
         """
-        asked: defaultdict[str, list[Place]] = defaultdict(list)
+        asked: defaultdict[str, dict[str, Place]] = defaultdict(dict)
         for job_id in job_ids:
             if place := read_job_id(job_id):
-                asked[place.job_identifier].append(place)
+                asked[place.job_identifier][job_id] = place
         reports: dict[str, JobReport] = {}
         failed, hidden = set[str](), set[str]()
         trouble: TemporaryError | None = None
         queue = _Once(self._listings.queue)
         for job_identifier, places in asked.items():
-            wanted = {place.queue_id: place.start_key for place in places}
-            ids = {job_id for job_id in job_ids if read_job_id(job_id) in places}
+            wanted = {place.queue_id: place.start_key for place in places.values()}
             try:
                 found = await self._describe(job_identifier, wanted, queue)
             except TemporaryError as error:
-                trouble, failed = error, failed | ids
+                trouble, failed = error, failed | places.keys()
                 continue
             if found is None:
-                hidden |= ids
+                hidden |= places.keys()
             else:
                 reports |= {report.job.id: report for report in found}
         if trouble is not None and len(failed) == len(job_ids):
@@ -175,8 +171,7 @@ class JenkinsBuilder:
             return None
         reports, gone = [], dict[int, str]()
         for queue_id in sorted(wanted.keys() - builds.keys()):
-            waiting = {item.id: item for item in await queue.items()}
-            item = waiting.get(queue_id) or await self._listings.item(queue_id)
+            item = await queue.find(queue_id) or await self._listings.item(queue_id)
             if item is None or item.start_key != wanted[queue_id]:
                 gone[queue_id] = wanted[queue_id]
             else:
@@ -260,12 +255,12 @@ class _Once:
     """The queue, listed when it is first asked for."""
 
     _list: Callable[[], Awaitable[Sequence[QueueItem]]]
-    _listed: Sequence[QueueItem] | None = None
+    _listed: Mapping[int, QueueItem] | None = None
 
-    async def items(self) -> Sequence[QueueItem]:
+    async def find(self, queue_id: int) -> QueueItem | None:
         if self._listed is None:
-            self._listed = await self._list()
-        return self._listed
+            self._listed = {item.id: item for item in await self._list()}
+        return self._listed.get(queue_id)
 
 
 @asynccontextmanager
@@ -279,20 +274,17 @@ async def open_jenkins(
     connect_timeout_s: float,
     timeout_s: float,
 ) -> AsyncIterator[JenkinsBuilder]:
-    """Jenkins for the life of the app; `timeout_s` is for a whole answer."""
+    """Jenkins for the life of the app.
+
+    `token` gives the API token valid now; `timeout_s` is for a whole answer.
+    """
     async with aiohttp.ClientSession(
         timeout=aiohttp.ClientTimeout(total=timeout_s, sock_connect=connect_timeout_s),
         # A crumb counts with its session's cookie alone, also where the url has an IP address.
         cookie_jar=aiohttp.CookieJar(unsafe=True),
     ) as http:
-        yield JenkinsBuilder(
-            http,
-            url=url,
-            user=user,
-            token=token,
-            name=name,
-            unstable_is_success=unstable_is_success,
-        )
+        client = JenkinsClient(http, url=url, user=user, token=token)
+        yield JenkinsBuilder(client, url=url, name=name, unstable_is_success=unstable_is_success)
 
 
 def _queued(answer: Answer, job_identifier: str) -> int:
@@ -308,20 +300,8 @@ def _queued(answer: Answer, job_identifier: str) -> int:
     raise error
 
 
-def _is_text(value: str) -> bool:
-    """It can be sent: a form is UTF-8."""
-    try:
-        return bool(value.encode()) or not value
-    except UnicodeEncodeError:
-        return False
-
-
 def _missing(job_identifier: str) -> PermanentError:
-    return _refused(
+    return event_mismatch(
         f"There is no Jenkins job {job_identifier!r} that the user may see: create it, or mend "
         "the tier's job identifier."
     )
-
-
-def _refused(sentence: str) -> PermanentError:
-    return PermanentError(sentence, errors=[PayloadMismatch("$", sentence)])

@@ -93,6 +93,7 @@ class JenkinsClient:
         user: str,
         token: Callable[[], Awaitable[str]],
     ) -> None:
+        """`http` keeps cookies, of IP addresses too; `token` gives the API token valid now."""
         self._http = http
         self._url = URL(f"{url.rstrip('/')}/")
         self._user = user
