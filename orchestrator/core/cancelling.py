@@ -32,7 +32,7 @@ async def cancel(
 
     Raises:
         TenantNotFound: there is no such tenant.
-        NotAllowed: nothing is being done to it.
+        NotAllowed: nothing is being done to it, or by a dry run, or this is one and that isn't.
         TemporaryError: a run is at work on it right now, or a builder can't be reached.
     """
     books = overseer.books
@@ -42,6 +42,13 @@ async def cancel(
     found = await books.find_operation(tenant.operation_id) if tenant.operation_id else None
     if found is None:
         raise NotAllowed(f"nothing is being done to the tenant {tenant_id}")
+    if found.job is not None and overseer.leaves_alone(found.job):
+        raise NotAllowed(
+            f"the job {found.job.id} is a dry run's, whose next sweep ends it: have one over this "
+            "ledger, with builders.dry_run, or go on with an empty one"
+            if found.job.is_dry
+            else f"the job {found.job.id} was started for real, and this is a dry run"
+        )
     wanted, number = found.operation_id, found.start_number
     given = f": {reason.rstrip('.')}" if reason else ""
     why = shorten(f"Cancelled by an operator{given}.")

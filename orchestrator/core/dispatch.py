@@ -142,8 +142,10 @@ class Orchestrator:
             await self._rerun(run_id, Why.SWEEP)
 
         async def attend(operation_ids: Sequence[str]) -> None:
-            over = await self.overseer.attend(operation_ids)
-            await asyncio.gather(*map(self.reporter.send, over))
+            attended = await self.overseer.attend(operation_ids)
+            await asyncio.gather(*map(self.reporter.send, attended.left_over))
+            if attended.trouble is not None:
+                raise attended.trouble
 
         books = self.services.books
         return await sweep(
@@ -211,7 +213,8 @@ class Orchestrator:
         report = read_state_change(event.body)
         operation = await self.overseer.find(report) if report else None
         handled = Handled(run_id=None)
-        if report and operation and report.is_over:
+        is_ours = operation is not None and not self.overseer.leaves_alone(operation.job)
+        if report and operation and is_ours and report.is_over:
             if operation.state is OperationState.OPEN:
                 handled = Handled(run_id=await self.overseer.end(operation, report))
             else:

@@ -46,6 +46,15 @@ log = structlog.get_logger("orchestrator.oversight")
 
 
 @attrs.frozen(kw_only=True)
+class Attended:
+    """Jobs were looked at: not those of the operations `left_over`, which weren't due for it, nor
+    where ledger or builder couldn't be reached, which is the `trouble`."""
+
+    left_over: Sequence[str]
+    trouble: TemporaryError | None
+
+
+@attrs.frozen(kw_only=True)
 class Overseer:
     """Knows how jobs stand, and has operations end.
 
@@ -61,10 +70,9 @@ class Overseer:
 
     async def ask_about(self, operation_id: str) -> None:
         """A job has told of itself: see what its builder says. It is due, whatever comes of it."""
-        try:
-            await self.attend([operation_id])
-        except TemporaryError as error:
-            log.info("not asked about yet", operation_id=operation_id, reason=str(error))
+        trouble = (await self.attend([operation_id])).trouble
+        if trouble is not None:
+            log.info("not asked about yet", operation_id=operation_id, reason=str(trouble))
 
     @property
     def askable(self) -> frozenset[str]:
@@ -102,12 +110,8 @@ class Overseer:
         known = await self.books.find_job(report.job.builder, report.job.id)
         return await self._adopt(report) if known is None else await self._started(known)
 
-    async def attend(self, operation_ids: Collection[str]) -> list[str]:
-        """Look at the jobs of those operations that are due for it; the others are left over.
-
-        Raises:
-            TemporaryError: ledger or builder can't be reached; what could be done was done.
-        """
+    async def attend(self, operation_ids: Collection[str]) -> Attended:
+        """Look at the jobs of those operations that are due for it; the others are left over."""
         looks = await asyncio.gather(*map(self._begin_look, operation_ids), return_exceptions=True)
         trouble: TemporaryError | None = None
         operations: list[OperationRecord] = []
@@ -147,9 +151,7 @@ class Overseer:
                 for operation, job in watched:
                     if job.id not in left:
                         tasks.create_task(self._safely(operation, job, reports.get(job.id)))
-        if trouble is not None:
-            raise trouble
-        return left_over
+        return Attended(left_over=left_over, trouble=trouble)
 
     async def end(
         self, operation: OperationRecord, report: JobReport | None, reason: str | None = None
@@ -216,6 +218,10 @@ class Overseer:
             if job.id in hidden and not is_overdue(operation, now, terms)
         )
 
+    def leaves_alone(self, job: Job | None) -> bool:
+        """It is no business of this service's: a dry run has seen to it, or is this one."""
+        return job is not None and job.is_dry is not self.dry_run
+
     async def _begin_look(self, operation_id: str) -> OperationRecord | None:
         return await self.books.decide(
             lambda view: begin_look(view, operation_id, self.books.terms)
@@ -236,8 +242,28 @@ class Overseer:
                 log.warning("job can't be asked about", job_id=job_ids[0], reason=str(error))
                 return {}
             half = len(job_ids) // 2
-            parts = [await self._describe(name, part) for part in (job_ids[:half], job_ids[half:])]
-            return {**parts[0], **parts[1]}
+            return await self._describe_parts(name, job_ids[:half], job_ids[half:])
+
+    async def _describe_parts(
+        self, name: str, *parts: Sequence[str]
+    ) -> Mapping[str, JobReport]:
+        """What there is to tell of all parts; trouble with one says nothing of another's jobs."""
+        reports, failed, hidden = dict[str, JobReport](), set[str](), set[str]()
+        trouble: TemporaryError | None = None
+        for part in parts:
+            try:
+                reports |= await self._describe(name, part)
+            except SomeNotDescribed as error:
+                trouble = error
+                reports |= error.reports
+                failed |= error.failed
+                hidden |= error.hidden
+            except TemporaryError as error:
+                trouble = error
+                failed |= set(part)
+        if trouble is None:
+            return reports
+        raise SomeNotDescribed(str(trouble), reports=reports, failed=failed, hidden=hidden)
 
     async def _safely(self, operation: OperationRecord, job: Job, report: JobReport | None) -> None:
         """One operation's trouble is kept with its outcome, and is nobody else's."""
@@ -251,7 +277,7 @@ class Overseer:
     async def _look_at(
         self, operation: OperationRecord, job: Job, report: JobReport | None
     ) -> None:
-        if (job.request is not None) is not self.dry_run:
+        if self.leaves_alone(job):
             log.error("a job of a dry run and a real one don't go together", job_id=job.id)
             return
         now, terms = self.books.clock.now(), self.books.terms

@@ -55,6 +55,11 @@ class Job:
     log_url: str | None = None
     request: Mapping[str, Any] | None = None
 
+    @property
+    def is_dry(self) -> bool:
+        """It was never started."""
+        return self.request is not None
+
     def is_same_as(self, builder: str, job_id: str) -> bool:
         """Ids are a builder's own: another one may use the same."""
         return self.builder == builder and self.id == job_id

@@ -77,7 +77,7 @@ def _done(
 ) -> Settlement:
     """The handler returned: what it opened goes on by its job, or ends here without one."""
     if run.job is not None:
-        was = "was" if run.job.request is None else "would have been"
+        was = "would have been" if run.job.is_dry else "was"
         started = f"The job {run.job.id} {was} started on {run.job.builder}."
         common = attrs.evolve(common, note=" ".join(filter(None, (common.note, started))))
     ending = run.ending

@@ -12,7 +12,7 @@ from orchestrator.adapters.memory import InMemoryLedger
 from orchestrator.embedded import CodeBuildStandIn
 from orchestrator.settings import Builders, Callback, Events, Tiers
 from orchestrator.testing import InMemoryBuilder, ManualClock, envelope, provisioning_event
-from tests.acceptance.answers import only_build, read_run, read_success
+from tests.acceptance.answers import only_build, read_problem, read_run, read_success
 from tests.conftest import Client, StartService
 from tests.control_plane.receiver import SECRET, ControlPlane
 
@@ -145,13 +145,45 @@ async def test_over_a_ledger_in_use_it_acts_on_nothing(
         assert len(await control_plane.accepted()) == reported
 
 
+async def test_a_real_build_is_none_of_its_business(
+    start_service: StartService,
+    configured: Settings,
+    control_plane: ControlPlane,
+    codebuild: CodeBuildStandIn,
+    clock: ManualClock,
+) -> None:
+    """Whoever asks: its end is left to the service for real, which tells the control plane."""
+    callback = Callback(url=control_plane.url, after="provisioning", timeout_s=30)
+    told = attrs.evolve(configured, callback=callback, events=Events())
+    ledger = InMemoryLedger()
+    real = await start_service(told, ledger=ledger)
+    dry = await start_service(attrs.evolve(told, builders=Builders(dry_run=True)), ledger=ledger)
+    await control_plane.expect("tenant-1", context="c-1")
+    override = {"secret": SECRET, "context": "c-1"}
+    await read_success(
+        await real.post("/events", json=provisioning_event(tier="PREMIUM", override=override))
+    )
+    build = only_build(codebuild)
+    problem = await read_problem(await dry.post("/tenants/tenant-1/cancel", json={}), 422)
+    assert problem["detail"] == f"the job {build.id} was started for real, and this is a dry run"
+    codebuild.finish(build.id)
+    change = envelope("CodeBuild Build State Change", build.as_state_change(), event_id="change")
+    for service, state in ((dry, "provisioning"), (real, "provisioned")):
+        assert (await service.post("/events", json=change)).status == 200
+        assert (await (await real.get("/tenants/tenant-1")).json())["state"] == state
+    assert len(await control_plane.accepted()) == 1
+
+
 async def test_what_it_left_open_is_not_cleaned_up_for_real(
     start_service: StartService,
     configured: Settings,
     codebuild: CodeBuildStandIn,
     clock: ManualClock,
 ) -> None:
-    """The service for real doesn't take a job that never was for one that was deleted."""
+    """The service for real doesn't take a job that never was for one that was deleted.
+
+    Nor does it end it for an operator, since the tenant may live in the old system: a dry run does.
+    """
     tier = {**TIER, "cleanupJobIdentifier": "premium-tenant"}
     real_settings = attrs.evolve(
         configured, tiers=Tiers(backend="static", static={"PREMIUM": tier})
@@ -165,4 +197,9 @@ async def test_what_it_left_open_is_not_cleaned_up_for_real(
     clock.turn(130)
     await real.post("/events/RECONCILE", json={})
     assert (await (await real.get("/tenants/tenant-1")).json())["state"] == "provisioning"
+    problem = await read_problem(await real.post("/tenants/tenant-1/cancel", json={}), 422)
+    assert "is a dry run's, whose next sweep ends it" in problem["detail"]
     assert codebuild.builds == {}
+    clock.turn(130)
+    await dry.post("/events/RECONCILE", json={})
+    assert (await (await real.get("/tenants/tenant-1")).json())["state"] == "provisioned"

@@ -18,7 +18,7 @@ from orchestrator import (
     payloads,
 )
 from orchestrator.adapters.memory import InMemoryLedger
-from orchestrator.embedded import Build, CodeBuildStandIn
+from orchestrator.embedded import Build, CodeBuildStandIn, Fault
 from orchestrator.intake.keys import BOOKS
 from orchestrator.settings import Callback, Tiers
 from orchestrator.testing import ManualClock, envelope, provisioning_event
@@ -135,6 +135,27 @@ async def test_the_verifier_accepts_how_a_provisioning_ended(
     assert (await tenant(service))["state"] == state
     assert (await why(service)).endswith("The control plane was told.")
     assert await credentials_kept(service) == 0
+
+
+async def test_a_report_waits_for_no_job_that_can_not_be_asked_about(
+    start_service: StartService,
+    codebuild: CodeBuildStandIn,
+    control_plane: ControlPlane,
+    told: Settings,
+    clock: ManualClock,
+) -> None:
+    """One sweep meets both: it sends what is due, whatever the builder does."""
+    service = await start_service(told)
+    await provision(service, control_plane)
+    await control_plane.fail(503)
+    await end(service, codebuild)
+    await provision(service, control_plane, tenant_id="t-2")
+    clock.turn(61)
+    await control_plane.turn_clock(clock.now())
+    codebuild.inject("BatchGetBuilds", *[Fault.error("ThrottlingException", "Rate exceeded")] * 9)
+    answer = await service.post("/events/RECONCILE", json={})
+    assert answer.status == 503
+    assert await control_plane.accepted() == [body(1)]
 
 
 async def test_success_is_told_after_the_deployment(
