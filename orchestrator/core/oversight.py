@@ -244,9 +244,7 @@ class Overseer:
             half = len(job_ids) // 2
             return await self._describe_parts(name, job_ids[:half], job_ids[half:])
 
-    async def _describe_parts(
-        self, name: str, *parts: Sequence[str]
-    ) -> Mapping[str, JobReport]:
+    async def _describe_parts(self, name: str, *parts: Sequence[str]) -> Mapping[str, JobReport]:
         """What there is to tell of all parts; trouble with one says nothing of another's jobs."""
         reports, failed, hidden = dict[str, JobReport](), set[str](), set[str]()
         trouble: TemporaryError | None = None

@@ -33,6 +33,7 @@ from tests.jenkins.stand_in import (
     TOKEN,
     USER,
     Build,
+    Item,
     JenkinsStandIn,
     job_path,
     open_jenkins_stand_in,
@@ -565,6 +566,23 @@ async def test_a_queue_id_that_comes_again_is_another_job(
     jenkins.items[1].build = Build(2, timestamp=0)
     await builder.stop_job(job_id=job.id)
     assert posts(jenkins) == [BUILD_PATH]
+
+
+async def test_two_jobs_of_one_queue_id_are_described_each(
+    jenkins: JenkinsStandIn, builder: JenkinsBuilder
+) -> None:
+    """Whichever is asked for first: the one that runs isn't taken for the one that is gone."""
+    first = await start(builder)
+    jenkins.finish(1, "SUCCESS")
+    jenkins.items[100] = Item(1, JOB, {START_KEY: "op-2"})
+    jenkins.run_queue(100)
+    second = attrs.evolve(first, id=f"{JOB}#1:op-2")
+    for job_ids in ([first.id, second.id], [second.id, first.id]):
+        reports = await builder.describe_jobs(job_ids=job_ids)
+        assert {job_id: report.is_over for job_id, report in reports.items()} == {
+            first.id: True,
+            second.id: False,
+        }
 
 
 async def test_half_a_character_is_refused(

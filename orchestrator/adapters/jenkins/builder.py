@@ -6,7 +6,7 @@ ORCHESTRATOR_RUN_ID alone (Jenkins handbook, Remote access API).
 
 import re
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
@@ -141,9 +141,8 @@ class JenkinsBuilder:
         trouble: TemporaryError | None = None
         queue = _Once(self._listings.queue)
         for job_identifier, places in asked.items():
-            wanted = {place.queue_id: place.start_key for place in places.values()}
             try:
-                found = await self._describe(job_identifier, wanted, queue)
+                found = await self._describe(job_identifier, places.values(), queue)
             except TemporaryError as error:
                 trouble, failed = error, failed | places.keys()
                 continue
@@ -159,7 +158,7 @@ class JenkinsBuilder:
         return reports
 
     async def _describe(
-        self, job_identifier: str, wanted: Mapping[int, str], queue: "_Once"
+        self, job_identifier: str, wanted: Collection[Place], queue: "_Once"
     ) -> list[JobReport] | None:
         """What there is of one Jenkins job; None: there is no such job.
 
@@ -169,11 +168,13 @@ class JenkinsBuilder:
         builds = await self._listings.builds(job_identifier, wanted)
         if builds is None:
             return None
-        reports, gone = [], dict[int, str]()
-        for queue_id in sorted(wanted.keys() - builds.keys()):
-            item = await queue.find(queue_id) or await self._listings.item(queue_id)
-            if item is None or item.start_key != wanted[queue_id]:
-                gone[queue_id] = wanted[queue_id]
+        reports, gone = list[JobReport](), list[Place]()
+        for place in wanted:
+            if place in builds:
+                continue
+            item = await queue.find(place.queue_id) or await self._listings.item(place.queue_id)
+            if item is None or item.start_key != place.start_key:
+                gone.append(place)
             else:
                 reports.append(item.report(job_identifier, self._name))
         if gone:
@@ -184,8 +185,7 @@ class JenkinsBuilder:
         place = read_job_id(job_id)
         if place is None:
             return
-        wanted = {place.queue_id: place.start_key}
-        builds = await self._listings.builds(place.job_identifier, wanted)
+        builds = await self._listings.builds(place.job_identifier, [place])
         if builds is None:
             return
         if not builds:
@@ -194,7 +194,7 @@ class JenkinsBuilder:
                 if item.executable is not None:
                     await self._stop(place.job_identifier, item.executable.number)
                 return
-            builds = await self._listings.builds(place.job_identifier, wanted, to_the_end=True)
+            builds = await self._listings.builds(place.job_identifier, [place], to_the_end=True)
         for build in (builds or {}).values():
             if not build.is_over:
                 await self._stop(place.job_identifier, build.number)

@@ -29,6 +29,15 @@ _JOB_ID = re.compile(r"(.*)#(\d+):(.+)")
 _JOB_PATH = re.compile(r"(?:/job/[^/?#]+)+/?$")
 
 
+@attrs.frozen
+class Place:
+    """Where a job of ours is: the Jenkins job, its queue item, and the key that it carries."""
+
+    job_identifier: str
+    queue_id: int
+    start_key: str
+
+
 class Action(msgspec.Struct):
     #: A list of names and values in what starts with parameters; a plugin's may be anything.
     parameters: Any = None
@@ -66,6 +75,9 @@ class Build(Carrier, kw_only=True, rename="camel"):
         """A build may have a result while it is still at work."""
         return not self.building and self.result is not None
 
+    def place(self, job_identifier: str) -> Place:
+        return Place(job_identifier, self.queue_id, self.start_key or "")
+
     def report(self, job_identifier: str, builder: str, *, unstable: JobStatus) -> JobReport:
         """How the build stands; `unstable` is what UNSTABLE amounts to."""
         status, message = JobStatus.IN_PROGRESS, None
@@ -75,9 +87,8 @@ class Build(Carrier, kw_only=True, rename="camel"):
             # Our status doesn't tell these from others.
             result = None if self.result in _STATUSES else self.result
             message = ": ".join(filter(None, (result, (self.description or "").strip())))
-        place = Place(job_identifier, self.queue_id, self.start_key or "")
         return JobReport(
-            job=identified_job(place, builder, f"{self.url}console"),
+            job=identified_job(self.place(job_identifier), builder, f"{self.url}console"),
             status=status,
             start_key=self.start_key,
             message=shorten(message) if message else None,
@@ -110,11 +121,13 @@ class QueueItem(Carrier, kw_only=True, rename="camel"):
         path = _JOB_PATH.search(self.task.url)
         return "/".join(map(unquote, path[0].rstrip("/").split("/job/")[1:])) if path else ""
 
+    def place(self, job_identifier: str) -> Place:
+        return Place(job_identifier, self.id, self.start_key or "")
+
     def report(self, job_identifier: str, builder: str) -> JobReport:
         url = f"{self.executable.url}console" if self.executable else self.task.url
-        place = Place(job_identifier, self.id, self.start_key or "")
         return JobReport(
-            job=identified_job(place, builder, url),
+            job=identified_job(self.place(job_identifier), builder, url),
             status=JobStatus.STOPPED if self.cancelled else JobStatus.IN_PROGRESS,
             start_key=self.start_key,
             message="it was cancelled in Jenkins' queue" if self.cancelled else None,
@@ -159,15 +172,6 @@ def job_path(job_identifier: str) -> str | None:
     if any(part in ("", ".", "..") for part in parts):
         return None
     return "".join(f"job/{quote(part)}/" for part in parts)
-
-
-@attrs.frozen
-class Place:
-    """Where a job of ours is: the Jenkins job, its queue item, and the key that it carries."""
-
-    job_identifier: str
-    queue_id: int
-    start_key: str
 
 
 def read_job_id(job_id: str) -> Place | None:

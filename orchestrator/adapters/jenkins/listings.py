@@ -1,12 +1,13 @@
 """Where Jenkins keeps jobs: what waits in its queue, and each job's builds."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection
 
 from orchestrator.adapters.jenkins.builds import (
     BUILD,
     QUEUE_ITEM,
     Build,
     JobDocument,
+    Place,
     Queue,
     QueueItem,
     Server,
@@ -44,22 +45,20 @@ class JenkinsListings:
             start += _PAGE
 
     async def builds(
-        self, job_identifier: str, wanted: Mapping[int, str], *, to_the_end: bool = False
-    ) -> dict[int, Build] | None:
-        """Those of the builds that there are, by their queue ids; None: there is no such job.
-
-        `wanted` are start keys by queue ids: a build with another key has the id of its own.
+        self, job_identifier: str, wanted: Collection[Place], *, to_the_end: bool = False
+    ) -> dict[Place, Build] | None:
+        """Those of the job's builds that there are; None: there is no such job.
 
         A page whose ids are all older says that none follows, as long as no item has overtaken
         that many others; `to_the_end` doesn't take its word.
         """
-        found: dict[int, Build] | None = None
+        found: dict[Place, Build] | None = None
         async for page in self.pages(job_identifier):
             found = found or {}
             for build in page:
-                if build.start_key is not None and wanted.get(build.queue_id) == build.start_key:
-                    found.setdefault(build.queue_id, build)
-            oldest = min(wanted.keys() - found.keys(), default=None)
+                if (place := build.place(job_identifier)) in wanted:
+                    found.setdefault(place, build)
+            oldest = min((one.queue_id for one in wanted if one not in found), default=None)
             if oldest is None:
                 break
             if not to_the_end and all(build.queue_id < oldest for build in page):
