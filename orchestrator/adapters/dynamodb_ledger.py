@@ -30,6 +30,7 @@ from orchestrator.adapters.dynamodb_items import (
     table_schema,
 )
 from orchestrator.core.errors import PermanentError, TemporaryError
+from orchestrator.core.gathering import gather_or_cancel
 from orchestrator.core.lifecycle import TenantState
 from orchestrator.core.pages import Page, decode_cursor, encode_cursor
 from orchestrator.core.ports import Clock, Conflict, Permission
@@ -277,15 +278,8 @@ class DynamoDBLedger:
         forward: bool,
     ) -> list[tuple[str, str]]:
         """Sort values and keys of the first `limit` items, of those that are `<` or `>` a bound."""
-        try:
-            async with asyncio.TaskGroup() as queries:
-                asked = [
-                    queries.create_task(self._query(index, one, bound, limit, forward=forward))
-                    for one in partitions
-                ]
-        except ExceptionGroup as several:
-            raise several.exceptions[0] from None
-        found = {pair for query in asked for pair in query.result()}
+        asked = (self._query(index, one, bound, limit, forward=forward) for one in partitions)
+        found = {pair for pairs in await gather_or_cancel(asked) for pair in pairs}
         return sorted(found, reverse=not forward)[:limit]
 
     async def _query(

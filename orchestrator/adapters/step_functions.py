@@ -2,13 +2,13 @@
 StartExecution. The execution's name is the start key, so that a start can't happen twice."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.adapters.aws import aws_errors
-from orchestrator.core.errors import PermanentError, TemporaryError, event_mismatch
+from orchestrator.core.errors import NotPermitted, PermanentError, TemporaryError, event_mismatch
 from orchestrator.core.executions import execution_url, read_execution
 from orchestrator.core.javascript import stringify
 from orchestrator.core.jobs import JobReport, SomeNotDescribed
@@ -99,29 +99,23 @@ class StepFunctionsBuilder:
     ) -> Job | None:
         """The execution that has the start key as its name, on any of the state machines: by now
         the tier may name another one."""
-        names = [execution_arn(arn, start_key) for arn in self._machines.values()]
-        found = await self.describe_jobs(job_ids=names)
-        return next((report.job for report in found.values()), None)
+        names = {execution_arn(arn, start_key) for arn in self._machines.values()}
+        reports, troubles = await self._ask_about(names)
+        for report in reports.values():
+            return report.job
+        if troubles:
+            raise _worst(troubles.values())
+        return None
 
     async def describe_jobs(self, *, job_ids: Sequence[str]) -> Mapping[str, JobReport]:
         asked = [job_id for job_id in job_ids if job_id.startswith("arn:")]
-        answers = await asyncio.gather(*map(self._describe, asked), return_exceptions=True)
-        reports, failed = dict[str, JobReport](), set[str]()
-        trouble: TemporaryError | None = None
-        for job_id, answer in zip(asked, answers, strict=True):
-            match answer:
-                case JobReport():
-                    reports[answer.job.id] = answer
-                case TemporaryError():
-                    failed.add(job_id)
-                    trouble = answer
-                case BaseException():
-                    raise answer
-        if trouble is None:
+        reports, troubles = await self._ask_about(asked)
+        if not troubles:
             return reports
-        if len(asked) == 1:
-            raise trouble
-        raise SomeNotDescribed(str(trouble), reports=reports, failed=failed)
+        worst = _worst(troubles.values())
+        if len(troubles) == len(asked):
+            raise worst
+        raise SomeNotDescribed(str(worst), reports=reports, failed=troubles.keys())
 
     def owns(self, job_id: str) -> bool:
         """Names are a state machine's own: one that ours have started may bear theirs."""
@@ -134,6 +128,22 @@ class StepFunctionsBuilder:
         client = await self._client()
         with aws_errors("Step Functions StopExecution"):
             await client.stop_execution(executionArn=job_id, cause="Stopped by the orchestrator.")
+
+    async def _ask_about(
+        self, job_ids: Collection[str]
+    ) -> tuple[Mapping[str, JobReport], Mapping[str, TemporaryError]]:
+        """What there is to tell of the executions, and why there is nothing of others."""
+        answers = await asyncio.gather(*map(self._describe, job_ids), return_exceptions=True)
+        reports, troubles = dict[str, JobReport](), dict[str, TemporaryError]()
+        for job_id, answer in zip(job_ids, answers, strict=True):
+            match answer:
+                case JobReport():
+                    reports[answer.job.id] = answer
+                case TemporaryError():
+                    troubles[job_id] = answer
+                case BaseException():
+                    raise answer
+        return reports, troubles
 
     async def _describe(self, job_id: str) -> JobReport | None:
         client = await self._client()
@@ -183,6 +193,11 @@ def execution_arn(machine_arn: str, name: str) -> str:
     """The ARN of a state machine's execution; the version or alias that started it is no part."""
     *start, _, machine = machine_arn.split(":")[:7]
     return ":".join((*start, "execution", machine, name))
+
+
+def _worst(troubles: Collection[TemporaryError]) -> TemporaryError:
+    """A machine that doesn't let us look matters least: it won't have let us start either."""
+    return min(troubles, key=lambda error: isinstance(error, NotPermitted))
 
 
 def _missing(job_identifier: str, arn: str) -> str:

@@ -5,6 +5,7 @@ events reference, AWS Step Functions).
 Its input, secrets included, goes no further; of its output the texts are what it exports.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,6 +24,9 @@ _STATUSES: Mapping[str, JobStatus] = {
     "TIMED_OUT": JobStatus.TIMED_OUT,
     "ABORTED": JobStatus.STOPPED,
 }
+
+
+_DATA = re.compile(r"""[{\[]|(?<=\binput)\s+['"]""")
 
 
 def read_execution(
@@ -58,14 +62,17 @@ def read_execution(
 def _read_cause(cause: object) -> str | None:
     """The cause in words. What a nested task failed with is its whole description, input and all
     (Step Functions developer guide, Run a job): only its own cause is taken of that."""
-    if not isinstance(cause, str) or not cause.strip():
+    if not isinstance(cause, str):
         return None
-    if cause.lstrip()[0] not in "{[":
-        return cause
     told = read_object(cause)
     inner = (told.get(name) for name in ("Cause", "StoppedReason", "StatusReason", "errorMessage"))
-    words = (one for one in inner if isinstance(one, str) and one.strip()[:1] not in ("{", "["))
-    return next(words, None)
+    found = (_words(one) for one in (cause, *inner) if isinstance(one, str))
+    return next(filter(None, found), None)
+
+
+def _words(text: str) -> str:
+    """What comes before data: a state's own error ends in the input that it could not read."""
+    return _DATA.split(text, maxsplit=1)[0].strip()
 
 
 def execution_url(arn: str) -> str | None:

@@ -31,7 +31,8 @@ def note(
 ) -> Move[Mapping[str, str] | Fenced | Elsewhere]:
     """The names under which the run's start may store its variables, by variable.
 
-    They are all in one store, since they are removed together.
+    They are all in one store, since they are removed together. Each attempt notes them anew: the
+    job that it starts may take as long as any.
     """
     run = view.run(run_id)
     if run is None or not is_mine(run, attempt):
@@ -44,8 +45,6 @@ def note(
     batch = kept.batch + 1 if kept.is_closed else kept.batch
     names = {variable: f"{prefix}/{key}/{batch}/{variable}" for variable in variables}
     added = [name for name in names.values() if name not in kept.names]
-    if not added:
-        return Move((), names)
     noted = attrs.evolve(
         kept,
         kind=kind,

@@ -85,7 +85,7 @@ class Starter:
             if earlier is None or earlier + memory <= self._clock.now():
                 raise
             # Other parameters under our own key: that a start is refused proves one is out.
-            attempt.possible_until, attempt.sent_to = earlier, None
+            attempt.possible_until = earlier
             found = await self.look_up(builder_name, job_identifier)
             if found is not None:
                 return found

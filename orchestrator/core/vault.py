@@ -13,6 +13,7 @@ import structlog
 
 from orchestrator.core.books import Attempt, Books
 from orchestrator.core.errors import OrchestratorError, TemporaryError
+from orchestrator.core.gathering import gather_or_cancel
 from orchestrator.core.javascript import to_text
 from orchestrator.core.keeping import begin_removal, end_removal
 from orchestrator.core.ports import SecretStore
@@ -56,13 +57,10 @@ class Vault:
             return variables
         kind = self.store.reference_type
         names = await attempt.note_secrets(kind, self.prefix, sorted(hidden))
-        try:
-            # None goes on by itself if another fails: it might come after its own removal.
-            async with asyncio.TaskGroup() as tasks:
-                for name, value in hidden.items():
-                    tasks.create_task(self.store.put(name=names[name], value=value))
-        except ExceptionGroup as several:
-            raise several.exceptions[0] from None
+        # None goes on by itself if another fails: it might come after its own removal.
+        await gather_or_cancel(
+            self.store.put(name=names[name], value=value) for name, value in hidden.items()
+        )
         return {**variables, **{name: {"type": kind, "value": names[name]} for name in hidden}}
 
     async def clear(self, books: Books, start_key: str) -> None:

@@ -231,6 +231,13 @@ async def test_a_builder_that_is_not_used_holds_up_nobody(
         ({"Input": "hush-hush", "Cause": "No more addresses."}, ": No more addresses."),
         ({"Cause": '{"password": "hush-hush"}', "StoppedReason": "OOM"}, ": OOM."),
         (["hush-hush"], None),
+        ("No more addresses.", ": No more addresses."),
+        ({"Cause": 'No path in {"password": "hush-hush"}'}, ": No path in."),
+        (
+            "Path '$.x' isn't in the input '{\"a\": \"hush-hush\"}'",
+            ": Path '$.x' isn't in the input.",
+        ),
+        ("Path '$.x' isn't in the input '\"hush-hush\"'", ": Path '$.x' isn't in the input."),
     ],
 )
 async def test_a_cause_that_is_a_description_is_not_passed_on(
@@ -244,7 +251,12 @@ async def test_a_cause_that_is_a_description_is_not_passed_on(
     service = await start_service(on_step_functions)
     await read_success(await service.post(PROVISION, json=BODY))
     (arn,) = step_functions.executions
-    step_functions.finish(arn, "FAILED", error="States.TaskFailed", cause=json.dumps(told))
+    step_functions.finish(
+        arn,
+        "FAILED",
+        error="States.TaskFailed",
+        cause=told if isinstance(told, str) else json.dumps(told),
+    )
     change = status_change(step_functions.executions[arn])
     await read_success(await service.post("/events", json=change))
     shown = await (await service.get("/tenants/t-1")).text()

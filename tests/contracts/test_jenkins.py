@@ -21,7 +21,7 @@ from structlog.testing import capture_logs
 
 from orchestrator.adapters.jenkins.builder import JenkinsBuilder, open_jenkins
 from orchestrator.adapters.jenkins.client import JenkinsClient
-from orchestrator.core.errors import OrchestratorError, PermanentError, TemporaryError
+from orchestrator.core.errors import NotPermitted, OrchestratorError, PermanentError, TemporaryError
 from orchestrator.core.jobs import JobReport, SomeNotDescribed
 from orchestrator.core.records import Job
 from orchestrator.embedded import Fault
@@ -805,14 +805,14 @@ TROUBLES: dict[str, tuple[Trouble, type[OrchestratorError], bool | None, str]] =
     "not Jenkins": (answers("basic/api/json", 200, "[1]"), TemporaryError, True, "check its url"),
     "bad text": (answers("queue/api/json", 200, '{"items": 7}'), TemporaryError, True, "items"),
     "no queue": (answers("queue/api/json", 404), TemporaryError, True, "no queue"),
-    "no access": (answers("basic/api/json", 403), TemporaryError, True, "permission"),
+    "no access": (answers("basic/api/json", 403), NotPermitted, True, "permission"),
     "hung up": (
         meets("queue/api/json", Fault.reset, Fault.reset),
         TemporaryError,
         True,
         "disconnected",
     ),
-    "login": (wants_login, TemporaryError, True, "a login page: check user and token"),
+    "login": (wants_login, NotPermitted, True, "a login page: check user and token"),
     "login to build": (wants_login_to_build, TemporaryError, False, "a login page"),
     "build refused": (answers("buildWithParameters", 400), PermanentError, None, "400 Bad Request"),
     "build denied": (answers("buildWithParameters", 403), TemporaryError, True, "403"),

@@ -10,8 +10,10 @@ import pytest
 
 from orchestrator import PermanentError, TemporaryError
 from orchestrator.adapters.step_functions import StepFunctionsBuilder, execution_arn
-from orchestrator.core.errors import QuotaReached
+from orchestrator.core.errors import NotPermitted, QuotaReached
+from orchestrator.core.jobs import SomeNotDescribed
 from orchestrator.core.ports import Checkable
+from orchestrator.core.records import Job
 from orchestrator.embedded import Fault
 from tests.step_functions.stand_in import StepFunctionsStandIn, open_step_functions
 
@@ -96,6 +98,30 @@ async def test_a_lost_answer_is_found_by_the_start_key(bench: Bench) -> None:
     )
     assert found is not None
     assert (found.job_identifier, len(bench.aws.executions)) == ("up", 1)
+
+
+async def test_a_machine_that_may_not_be_asked_about_hides_no_job_on_another(bench: Bench) -> None:
+    """Where it is the only trouble it is named as what it is, since no start of ours went there."""
+    job = await bench.builder.start_job("up", {}, start_key="op-1")
+    denied = job.id.replace(":provision:", ":other:")
+    bench.aws.deny(denied)
+
+    async def find(start_key: str) -> Job | None:
+        return await bench.builder.find_job(
+            start_key=start_key, job_identifier="other", started_after=LONG_AGO
+        )
+
+    assert await find("op-1") == job
+    bench.aws.deny(denied.replace("op-1", "op-2"))
+    with pytest.raises(NotPermitted):
+        await find("op-2")
+    bench.aws.inject("DescribeExecution", *[Fault.error("InternalFailure", http_status=500)] * 2)
+    with pytest.raises(TemporaryError, match="InternalFailure"):
+        await find("op-2")
+    with pytest.raises(SomeNotDescribed) as some:
+        await bench.builder.describe_jobs(job_ids=[job.id, denied])
+    assert set(some.value.reports) == {job.id}
+    assert some.value.failed == {denied}
 
 
 async def test_a_limit_is_waited_for(bench: Bench) -> None:

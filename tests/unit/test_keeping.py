@@ -68,6 +68,20 @@ async def test_names_are_noted_before_anything_is_stored(desk: Desk) -> None:
     assert set(record.names) == {*names.values(), more["token"]}
 
 
+async def test_a_late_start_has_as_much_time_as_an_early_one(desk: Desk) -> None:
+    """It may be out when its run has failed: what counts is when that start was noted."""
+    first = await desk.claimed(ORDER, "a")
+    await first.note_secrets(KIND, PREFIX, ["secret"])
+    await desk.hand_back(first)
+    desk.turn(desk.terms.deadline_s)
+    attempt = await desk.claimed(ORDER, "a")
+    await attempt.note_secrets(KIND, PREFIX, ["secret"])
+    await desk.fail(attempt, lets_go=False, possible_until=desk.clock.now())
+    assert not await clear(desk, attempt.start_key)
+    desk.turn(desk.terms.deadline_s)
+    assert await clear(desk, attempt.start_key)
+
+
 async def test_whoever_lost_the_run_notes_nothing(desk: Desk) -> None:
     """So nothing is stored for a start that isn't his any more."""
     first = await desk.claimed(PROVISIONING, "a")

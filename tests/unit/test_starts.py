@@ -371,6 +371,17 @@ async def test_a_refusal_leads_to_the_job_that_it_proves(desk: Desk) -> None:
     assert await scene.start() == builder.job()
 
 
+async def test_a_refusal_asks_no_builder_that_the_start_was_not_sent_to(desk: Desk) -> None:
+    """One that is down holds up nobody else's start."""
+    first, second = ScriptedBuilder("FIRST", PermanentError("mismatch")), ScriptedBuilder("SECOND")
+    second.finds = [TemporaryError("down")]
+    scene = await possible(desk, first, second, ago_s=63)
+    scene.attempt.sent_to = "FIRST"
+    with pytest.raises(TemporaryError, match="mismatch"):
+        await scene.start()
+    assert (scene.attempt.sent_to, second.looks) == ("FIRST", [])
+
+
 async def test_a_refusal_of_a_first_start_is_final(desk: Desk) -> None:
     """Nothing was out before it."""
     builder = ScriptedBuilder(error=PermanentError("no such project"))

@@ -132,21 +132,30 @@ async def test_a_start_that_may_be_out_keeps_them(desk: Desk, store: InMemorySec
 async def test_nothing_is_stored_any_more_once_one_has_failed(desk: Desk) -> None:
     """It might come after the removal of all the others, and stay for ever."""
     stored: list[str] = []
+    ended: list[str] = []
     never = asyncio.Event()
 
     class Store(InMemorySecretStore):
         async def put(self, *, name: str, value: str) -> None:
             if name.endswith("A_PASSWORD"):
                 raise TemporaryError("throttled")
-            await never.wait()
-            stored.append(name)
+            try:
+                await never.wait()
+                stored.append(name)
+            finally:
+                await asyncio.sleep(0)
+                ended.append(value)
 
     attempt = await desk.claimed(PROVISIONING, "a")
     with pytest.raises(TemporaryError, match="throttled"):
         await vault(Store()).seal(attempt, {"A_PASSWORD": "1", "B_PASSWORD": "2"})
+    assert (stored, ended) == ([], ["2"])
     never.set()
     await asyncio.sleep(0)
     assert stored == []
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
 
 
 async def test_what_can_not_be_removed_stays_due(desk: Desk) -> None:

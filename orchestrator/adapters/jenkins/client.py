@@ -73,7 +73,8 @@ class Answer:
             said = f"{self.status} {phrase}".rstrip()
             if self.status in _WAYS_OUT:
                 said += f": {_WAYS_OUT[self.status]}"
-        kind = NotPermitted if self.status in (401, 403) else TemporaryError
+        denied = self.is_login or self.status in (401, 403)
+        kind = NotPermitted if denied else TemporaryError
         return kind(f"{self.call} was answered with {said}.", nothing_done=400 <= self.status < 500)
 
 
