@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
-from aiohttp import web
+from aiohttp import TraceConfig, web
 from aiohttp.test_utils import TestClient
 
 from orchestrator import Settings, create_app
@@ -72,15 +72,25 @@ def settings() -> Settings:
 
 
 @pytest.fixture
+def trace_configs() -> list[TraceConfig]:
+    """What listens to the services' answers."""
+    return []
+
+
+@pytest.fixture
 def start_service(
-    aiohttp_client: Any, settings: Settings, codebuild: CodeBuildStandIn, clock: ManualClock
+    aiohttp_client: Any,
+    settings: Settings,
+    codebuild: CodeBuildStandIn,
+    clock: ManualClock,
+    trace_configs: list[TraceConfig],
 ) -> StartService:
     """Start the service, with the keyword arguments of `create_app`."""
 
     async def start(settings: Settings = settings, **parts: Any) -> Client:
         app = create_app(settings, clock=clock, **parts)
         app[CODEBUILD] = codebuild
-        client: Client = await aiohttp_client(app)
+        client: Client = await aiohttp_client(app, trace_configs=trace_configs)
         return client
 
     return start

@@ -1,6 +1,6 @@
 """What the stories share: the service over each ledger, and over an AWS that can fail."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import attrs
 import pytest
@@ -17,6 +17,7 @@ from tests.acceptance.stories import (
     patient,
     with_full_tier,
 )
+from tests.acceptance.witness import Witness, open_witness
 from tests.conftest import Client, StartService
 from tests.control_plane.receiver import ControlPlane, open_control_plane
 from tests.faulty_aws import LEDGER, TIERS, FaultyAWS, open_faulty_aws
@@ -54,6 +55,12 @@ async def aws(monkeypatch: pytest.MonkeyPatch, clock: ManualClock) -> AsyncItera
         for variable, value in faulty.environment().items():
             monkeypatch.setenv(variable, value)
         yield faulty
+
+
+@pytest.fixture
+def witness() -> Iterator[Witness]:
+    with open_witness() as witness:
+        yield witness
 
 
 @pytest.fixture

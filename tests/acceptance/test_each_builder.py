@@ -1,21 +1,18 @@
 """The same guarantees on each builder: one job for a start, whatever goes wrong, and its end."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import attrs
 import pytest
-import structlog
 from aiohttp.test_utils import TestClient, TestServer
 
 from orchestrator import Extension, JobStatus, Settings, TemporaryError, create_app
 from orchestrator.adapters.memory import InMemoryLedger
 from orchestrator.core.records import Job, Record
-from orchestrator.core.secrets import SECRET_NAMES
 from orchestrator.embedded import CodeBuildStandIn, Fault
-from orchestrator.logs import configure_logs
 from orchestrator.settings import (
     Builders,
     Jenkins,
@@ -32,6 +29,7 @@ from orchestrator.testing import (
     provisioning_event,
 )
 from tests.acceptance.answers import read_success
+from tests.acceptance.witness import Witness
 from tests.conftest import Client
 from tests.jenkins.stand_in import TOKEN, USER, open_jenkins_stand_in
 from tests.step_functions.stand_in import open_step_functions
@@ -49,12 +47,6 @@ SECRETS = {
 }
 #: What the job in Jenkins knows.
 DEFINED = ("tenant", "VPC_ID", *SECRETS)
-
-
-@pytest.fixture(autouse=True)
-def logs_as_before() -> Iterator[None]:
-    yield
-    structlog.reset_defaults()
 
 
 @attrs.frozen(kw_only=True)
@@ -220,6 +212,7 @@ class World:
     settings: Settings
     clock: ManualClock
     stack: AsyncExitStack
+    witness: Witness
     ledger: InMemoryLedger = attrs.field(factory=InMemoryLedger)
 
     async def serve(self, ledger: InMemoryLedger | None = None, **settings: Any) -> Client:
@@ -243,7 +236,8 @@ class World:
             ledger=self.ledger if ledger is None else ledger,
         )
         server = TestServer(app, host="127.0.0.1")
-        return await self.stack.enter_async_context(TestClient(server))
+        client: Client = TestClient(server, trace_configs=[self.witness.ears])
+        return await self.stack.enter_async_context(client)
 
     async def sweep(self, service: Client, *, after_s: float = 61) -> None:
         self.clock.turn(after_s)
@@ -255,9 +249,11 @@ class World:
 
 
 @pytest.fixture
-async def world(ground: Ground, settings: Settings, clock: ManualClock) -> AsyncIterator[World]:
+async def world(
+    ground: Ground, settings: Settings, clock: ManualClock, witness: Witness
+) -> AsyncIterator[World]:
     async with AsyncExitStack() as stack:
-        yield World(ground, settings, clock, stack)
+        yield World(ground, settings, clock, stack, witness)
 
 
 @pytest.mark.parametrize("cause", [None, "No more addresses"])
@@ -343,28 +339,26 @@ async def test_no_secret_is_seen_outside_its_store(
     world: World,
     ministack: str,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    witness: Witness,
 ) -> None:
     """A tenant's life with secrets in all that is sent: neither a builder, an answer nor a log line
     has one of them."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", ministack)
-    configure_logs(level="debug", layout="json", redact=SECRET_NAMES)
     patient = attrs.evolve(world.settings.aws, read_timeout_s=10.0)
     service = await world.serve(secrets=Secrets(store="secretsmanager"), aws=patient)
-    seen: list[str] = []
 
     async def send(event_type: str, number: int, **told: Any) -> None:
         body = {"tenantId": TENANT, "tier": "STANDARD", **SECRETS, **told}
         config = {"builderConfig": {"config": {"environmentOverride": SECRETS}}}
         event = envelope(event_type, {**body, **config}, event_id=f"{event_type}-{number}")
-        answer = await service.post("/events", json=event)
-        seen.extend([str(answer.status), await answer.text(), str(answer.headers)])
+        await (await service.post("/events", json=event)).read()
 
     async def look() -> None:
         runs = (await (await service.get("/runs")).json())["items"]
         paths = ["/runs", f"/tenants/{TENANT}", "/tenants", "/readyz"]
         paths += [f"/runs/{run['runId']}" for run in runs]
-        seen.extend([await (await service.get(path)).text() for path in paths])
+        for path in paths:
+            await (await service.get(path)).read()
 
     world.ground.lose_answer()
     for number in (1, 1, 2):
@@ -385,19 +379,19 @@ async def test_no_secret_is_seen_outside_its_store(
     await world.sweep(service)
     assert await world.state(service) == "deprovision_failed"
     await send("TENANT_DEPROVISIONING", 3)
-    seen.append(await (await service.post(f"/tenants/{TENANT}/cancel", json={})).text())
+    await (await service.post(f"/tenants/{TENANT}/cancel", json={})).read()
     await send("NOBODY_KNOWS", 1)
     await look()
     for _ in range(2):
         await world.sweep(service)
 
     assert len(world.ground.started()) == 3
-    captured = capsys.readouterr()
     everything = {
-        "answers": "\n".join(seen),
-        "log": captured.out + captured.err,
+        "answers": "\n".join(witness.answers),
+        "log": witness.log.getvalue(),
         "builder": world.ground.received(),
     }
+    assert TENANT in everything["answers"]
     assert "CLIENT_SECRET" in everything["builder"]
     assert "/orchestrator/" in everything["builder"]
     assert "secrets removed" in everything["log"]

@@ -1,18 +1,20 @@
 """With a store, builds are given references to secrets; they are gone once all is over."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any, Literal
 
 import aioboto3
 import attrs
 import pytest
+from aiohttp import TraceConfig
 
 from orchestrator import Extension, Settings
 from orchestrator.embedded import CodeBuildStandIn, Fault
 from orchestrator.settings import ApiKey, Auth, Callback, Secrets
 from orchestrator.testing import InMemoryBuilder, ManualClock, provisioning_event
 from tests.acceptance.answers import only_build
+from tests.acceptance.witness import Witness
 from tests.conftest import Client, StartService
 from tests.control_plane.receiver import SECRET, ControlPlane
 
@@ -28,6 +30,7 @@ OVERRIDE = {
     "ACCESS_TOKEN_EXPIRATION": "7200",
     "TOKEN_COUNT": 12,
 }
+SECRETS = (SECRET, "hush-2", "hush-3")
 KINDS = {"secretsmanager": "SECRETS_MANAGER", "ssm": "PARAMETER_STORE"}
 Kind = Literal["secretsmanager", "ssm"]
 
@@ -87,14 +90,36 @@ async def store(
 
 
 @pytest.fixture
-def stored(settings: Settings, store: Store, control_plane: ControlPlane) -> Settings:
-    """Secrets are kept, and the control plane is told of a provisioning's end."""
-    return attrs.evolve(
+def trace_configs(witness: Witness) -> list[TraceConfig]:
+    return [witness.ears]
+
+
+@pytest.fixture
+def stored(
+    settings: Settings,
+    store: Store,
+    control_plane: ControlPlane,
+    codebuild: CodeBuildStandIn,
+    witness: Witness,
+) -> Iterator[Settings]:
+    """Secrets are kept, and the control plane is told of a provisioning's end.
+
+    Whatever the test does: no request to the builder, no answer and no line of the log has one.
+    """
+    yield attrs.evolve(
         settings,
         secrets=Secrets(store=store.kind),
         aws=attrs.evolve(settings.aws, read_timeout_s=10.0),
         callback=Callback(url=control_plane.url, after="provisioning", timeout_s=30),
     )
+    everything = {
+        "answers": "\n".join(witness.answers),
+        "log": witness.log.getvalue(),
+        "requests": json.dumps(codebuild.calls),
+    }
+    assert all(everything.values())
+    shown = {name for name, text in everything.items() for one in SECRETS if one in text}
+    assert shown == set()
 
 
 async def provision(service: Client, tenant: str, status: int = 200) -> None:

@@ -1,0 +1,52 @@
+"""A witness hears all that services say while a test runs: their answers and their logs."""
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+import aiohttp
+import attrs
+import structlog
+
+from orchestrator.core.secrets import SECRET_NAMES
+from orchestrator.logs import configure_logs
+
+
+@attrs.define
+class Witness:
+    answers: list[str] = attrs.field(factory=list)
+    log: io.StringIO = attrs.field(factory=io.StringIO)
+
+    @property
+    def ears(self) -> aiohttp.TraceConfig:
+        """For the client that asks the services."""
+        config = aiohttp.TraceConfig()
+        config.on_request_end.append(self._hear_head)
+        config.on_response_chunk_received.append(self._hear_body)
+        return config
+
+    async def _hear_head(
+        self, _: aiohttp.ClientSession, __: SimpleNamespace, end: aiohttp.TraceRequestEndParams
+    ) -> None:
+        self.answers.append(str(end.response.headers))
+
+    async def _hear_body(
+        self,
+        _: aiohttp.ClientSession,
+        __: SimpleNamespace,
+        part: aiohttp.TraceResponseChunkReceivedParams,
+    ) -> None:
+        self.answers.append(part.chunk.decode())
+
+
+@contextmanager
+def open_witness() -> Iterator[Witness]:
+    """The log is whole: nothing is too small to be said."""
+    witness = Witness()
+    configure_logs(level="debug", layout="json", redact=SECRET_NAMES)
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(witness.log))
+    try:
+        yield witness
+    finally:
+        structlog.reset_defaults()
