@@ -10,12 +10,17 @@ from typing import Any
 
 import structlog
 
+from orchestrator.core.errors import event_mismatch
+from orchestrator.core.javascript import to_text
 from orchestrator.core.jobs import JobReport, JobStatus
 from orchestrator.core.ports import Builder, Configurable, Permission, TellsStarts
 from orchestrator.core.records import Job
 from orchestrator.core.secrets import Redactor
 
 _PREFIX = "dry-run:"
+#: It is kept in items of the ledger, which DynamoDB takes up to 400 KB of. Step Functions' input
+#: has at most 256 KiB (developer guide, Service quotas), Jenkins' form 200 kB (Jetty's default).
+_LARGEST_BYTES = 260_000
 
 log = structlog.get_logger("orchestrator.dry_run")
 
@@ -52,6 +57,12 @@ class DryRunBuilder:
         }
         if isinstance(self._builder, TellsStarts):
             request = self._builder.build_start(job_identifier, shown, start_key=start_key)
+        size = len(to_text(request).encode())
+        if size > _LARGEST_BYTES:
+            raise event_mismatch(
+                f"What would be started on {self._name} has {size} bytes, of which a dry run keeps "
+                f"{_LARGEST_BYTES}; no builder takes so much either: pass a reference to it."
+            )
         log.info("would have been started", builder=self._name, request=request)
         return self._job(f"{_PREFIX}{start_key}", job_identifier, request)
 

@@ -19,6 +19,8 @@ from orchestrator.core.ports import Webhook
 from orchestrator.core.signing import build_request, signable_text
 
 _FIRST_PAUSE_S = 5.0
+#: It is kept in the operation's item, which DynamoDB takes up to 400 KB of.
+_LARGEST_BODY_BYTES = 200_000
 
 log = structlog.get_logger("orchestrator.reporting")
 
@@ -41,13 +43,16 @@ def report_body(
     """What the webhook is told (arc-saas tenant-management, `POST /webhook`).
 
     Raises:
-        ValueError: a resource can't be signed, since JavaScript might print it otherwise.
+        ValueError: a resource can't be signed, since JavaScript might print it otherwise, or they
+            are too large to be kept with the operation.
     """
     data: dict[str, Any] = {"status": int(succeeded), "resources": list(resources)}
     if app_plane_url is not None:
         data["appPlaneUrl"] = app_plane_url
     body = {"initiatorId": tenant_id, "type": 0, "data": data}
-    signable_text(body)
+    size = len(signable_text(body).encode())
+    if size > _LARGEST_BODY_BYTES:
+        raise ValueError(f"they have {size} bytes, and {_LARGEST_BODY_BYTES} can be kept")
     return body
 
 

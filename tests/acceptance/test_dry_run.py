@@ -13,6 +13,7 @@ from orchestrator.embedded import CodeBuildStandIn
 from orchestrator.settings import Builders, Callback, Events, Tiers
 from orchestrator.testing import InMemoryBuilder, ManualClock, envelope, provisioning_event
 from tests.acceptance.answers import only_build, read_problem, read_run, read_success
+from tests.acceptance.stories import open_ledger_table, over_dynamodb, state_of
 from tests.conftest import Client, StartService
 from tests.control_plane.receiver import SECRET, ControlPlane
 
@@ -57,6 +58,26 @@ async def test_a_run_keeps_what_would_have_been_started(
     assert job["request"] == started
     assert any(line["event"] == "would have been started" for line in logs)
     assert "s3cr3t" not in str([*logs, job])
+
+
+async def test_what_is_too_large_to_be_kept_is_refused(
+    start_service: StartService, configured: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the ledger it would be, too, but again and again."""
+    async with open_ledger_table(monkeypatch):
+        dry = attrs.evolve(over_dynamodb(configured), builders=Builders(dry_run=True))
+        service = await start_service(dry)
+        for size, status in ((250_000, 200), (300_000, 422)):
+            event = provisioning_event(
+                tenant_id=f"t-{size}",
+                tier="PREMIUM",
+                event_id=f"{size}",
+                override={"A": "x" * size},
+            )
+            answer = await service.post("/events", json=event)
+            assert answer.status == status
+        assert "a dry run keeps 260000" in (await read_problem(answer, 422))["detail"]
+        assert await state_of(service, "t-300000") == "unseen"
 
 
 async def test_its_operations_succeed_and_nobody_is_told(

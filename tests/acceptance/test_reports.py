@@ -223,6 +223,25 @@ async def test_what_the_build_told_is_passed_on(
     ]
 
 
+async def test_resources_that_are_too_large_to_be_kept_are_left_out(
+    start_service: StartService,
+    codebuild: CodeBuildStandIn,
+    control_plane: ControlPlane,
+    told: Settings,
+) -> None:
+    """The end counts for more."""
+    service = await start_service(told)
+    await provision(service, control_plane)
+    report = {
+        "CODEBUILD_BUILD_ID": running(codebuild).id,
+        "resources": [{"type": "bucket", "metadata": {"name": "x" * 200_000}}],
+    }
+    await read_success(await service.post("/events", json=envelope(PROVISIONED, report)))
+    await end(service, codebuild)
+    assert await control_plane.accepted() == [body(1)]
+    assert "told without resources, since they have 200" in await why(service)
+
+
 @pytest.mark.parametrize("settled_by", ["event", "sweep", "replay"])
 async def test_a_control_plane_that_was_down_for_an_hour_is_told_once(
     start_service: StartService,
