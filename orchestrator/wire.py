@@ -95,7 +95,7 @@ class Wire:
         """`value`, parsed JSON, as a `model`; None for `model` leaves it as it is.
 
         Raises:
-            InvalidPayload: it doesn't fit; `errors` has every mismatch.
+            InvalidPayload: it doesn't fit; `errors` has the mismatches, up to 100.
         """
         if model is None:
             return value
@@ -105,8 +105,7 @@ class Wire:
             mismatches = tuple(map(self._redacted, _mismatches(error, "$")))
         except (ValueError, TypeError, OverflowError) as error:
             mismatches = (PayloadMismatch("$", _sentence(error)),)
-        listed = "; ".join(f"{mismatch.path} {mismatch.message}" for mismatch in mismatches)
-        raise InvalidPayload(f"The payload does not fit: {listed}.", errors=mismatches)
+        raise InvalidPayload(mismatches)
 
     def _redacted(self, mismatch: PayloadMismatch) -> PayloadMismatch:
         """A validator's message may quote the value that it refuses."""

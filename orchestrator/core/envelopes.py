@@ -22,10 +22,12 @@ import attrs
 
 from orchestrator.core.errors import BadEvent
 from orchestrator.core.events import Event, digest
+from orchestrator.core.payloads import read_request_key, read_secret, read_tenant_id, read_tier
 
 Body = Mapping[str, Any]
 
 _MAX_TYPE_LENGTH = 128  # EventBridge's limit for a detail-type
+_MAX_NAME_BYTES = 512  # DynamoDB's sort keys have at most 1 KB (developer guide, Constraints)
 _MAX_DEPTH = 100  # far from Python's recursion limit, whatever is done with a body
 
 
@@ -71,7 +73,8 @@ def parse_event(
     `event_type` is what the path or the caller said.
 
     Raises:
-        BadEvent: not an object, a broken envelope, or a type that isn't the envelope's.
+        BadEvent: not an object, a broken envelope, a type that isn't the envelope's, or a name
+            that is too long.
     """
     if _is_deeper(raw, _MAX_DEPTH):
         raise BadEvent(f"The body is nested more than {_MAX_DEPTH} levels deep: send it flatter.")
@@ -89,6 +92,7 @@ def parse_event(
             "are allowed."
         )
     named_id = delivery.event_id or opened.id
+    _check_names(named_id, opened)
     by_content = named_id is None and delivery.same_content_same_event
     other_id = digest(resolved, opened.body) if by_content else delivery.fallback_id or fresh_id
     return Event(
@@ -101,6 +105,26 @@ def parse_event(
         payload=opened.body,
         identified_by_content=by_content,
     )
+
+
+def _check_names(event_id: str | None, opened: _Opened) -> None:
+    """What the ledger keeps by itself, beside the payload and in keys, must fit there."""
+    secret, context = read_secret(opened.body) or (None, None)
+    names = {
+        "id": event_id,
+        "source": opened.source,
+        "tenant's id": read_tenant_id(opened.body),
+        "tier": read_tier(opened.body),
+        "operationId or context": read_request_key(opened.body),
+        "secret": secret,
+        "context": context,
+    }
+    for name, text in names.items():
+        size = len((text or "").encode(errors="replace"))
+        if size > _MAX_NAME_BYTES:
+            raise BadEvent(
+                f"The event's {name} is {size} bytes long; at most {_MAX_NAME_BYTES} are allowed."
+            )
 
 
 def read_event_type(raw: object) -> str:

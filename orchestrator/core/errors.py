@@ -34,6 +34,9 @@ from collections.abc import Sequence
 
 import attrs
 
+#: So many mismatches of one event are named.
+_MOST_ERRORS = 100
+
 
 @attrs.frozen
 class PayloadMismatch:
@@ -78,11 +81,16 @@ class TenantNotFound(OrchestratorError):
 
 
 class PermanentError(OrchestratorError):
-    """Trying again won't help until somebody changes the event or the configuration."""
+    """Trying again won't help until somebody changes the event or the configuration.
+
+    Of many `errors` the first are kept, and how many more there are.
+    """
 
     def __init__(self, message: str, *, errors: Sequence[PayloadMismatch] = ()) -> None:
         super().__init__(message)
-        self.errors = tuple(errors)
+        more = len(errors) - _MOST_ERRORS
+        rest = (PayloadMismatch("$", f"and {more} more"),) if more > 0 else ()
+        self.errors = (*errors[:_MOST_ERRORS], *rest)
 
 
 def event_mismatch(message: str) -> PermanentError:
@@ -99,6 +107,11 @@ class UnsupportedEventType(PermanentError):
 
 class InvalidPayload(PermanentError):
     """The body does not fit the handler's model."""
+
+    def __init__(self, errors: Sequence[PayloadMismatch]) -> None:
+        super().__init__("", errors=errors)
+        listed = "; ".join(f"{error.path} {error.message}" for error in self.errors)
+        self.args = (f"The payload does not fit: {listed}.",)
 
 
 class EventKeyReused(PermanentError):

@@ -1,14 +1,14 @@
 """How an attempt ends: what is settled, and what whoever sent the event is told."""
 
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import attrs
 import structlog
 
 from orchestrator.core.books import Attempt
-from orchestrator.core.errors import HandlerFailed, PermanentError, TemporaryError
+from orchestrator.core.errors import HandlerFailed, PayloadMismatch, PermanentError, TemporaryError
 from orchestrator.core.events import OWN_SOURCE, TENANT_CLEAN_UP, Event
 from orchestrator.core.lifecycle import Ending, Kind, outcome_type
 from orchestrator.core.parcels import pack_event
@@ -18,6 +18,8 @@ from orchestrator.core.records import Failure, RunStatus, shorten
 from orchestrator.core.run import OwnEnding, Run
 from orchestrator.core.settlements import FollowUp, Settlement
 from orchestrator.core.variables import START_KEY
+
+_KEPT_FRAMES = 50
 
 log = structlog.get_logger("orchestrator.attempts")
 
@@ -162,10 +164,21 @@ def _retry(settlement: Settlement, pause_s: float) -> Settlement:
 
 
 def _failure(error: BaseException) -> Failure:
+    """What is kept of an error, whatever it quotes: an item of the ledger must hold it."""
     is_bug = not isinstance(error, PermanentError | TemporaryError)
     return Failure(
         type=type(error).__name__,
         message=shorten(str(error)),
-        errors=error.errors if isinstance(error, PermanentError) else (),
-        traceback="".join(traceback.format_exception(error)) if is_bug else None,
+        errors=_shortened(error.errors) if isinstance(error, PermanentError) else (),
+        traceback=_last_of(error) if is_bug else None,
     )
+
+
+def _shortened(errors: Iterable[PayloadMismatch]) -> tuple[PayloadMismatch, ...]:
+    return tuple(PayloadMismatch(shorten(one.path), shorten(one.message)) for one in errors)
+
+
+def _last_of(error: BaseException) -> str:
+    """The traceback's lines, of which the innermost and the error itself come last."""
+    lines = [shorten(line) for line in traceback.format_exception(error)]
+    return "".join(lines[-_KEPT_FRAMES:])

@@ -177,7 +177,7 @@ EVENT_PROBLEMS: Mapping[int, Answer] = {
     401: REFUSED,
     413: _documented("The body is too large"),
     415: _documented("The body is not JSON by its own account"),
-    422: _documented("It will never work as it is; `errors` has every mismatch"),
+    422: _documented("It will never work as it is; `errors` has the mismatches"),
     429: _documented("As many events are in hand as there may be", "Retry-After"),
     500: _documented("A handler has a bug; worth another try"),
     503: UNAVAILABLE,

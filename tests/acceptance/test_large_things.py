@@ -1,0 +1,132 @@
+"""What is too large for the ledger: refused by name, or cut; nothing is tried again for ever."""
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import attrs
+import pytest
+
+from orchestrator import Event, Extension, HandlerRegistry, PermanentError, Run, Settings
+from orchestrator.testing import envelope, provisioning_event
+from tests.acceptance.answers import read_problem
+from tests.acceptance.stories import list_runs, open_ledger_table, over_dynamodb, with_full_tier
+from tests.acceptance.witness import Witness
+from tests.conftest import Client, StartService
+
+LONG = "x" * 450_000
+
+
+@attrs.frozen
+class Numbers:
+    numbers: list[int]
+
+
+def raising(error: Exception, depth: int) -> None:
+    """The error, on top of so many others."""
+    if depth == 0:
+        raise error
+    try:
+        raising(error, depth - 1)
+    except Exception as cause:
+        raise ValueError(LONG) from cause
+
+
+@pytest.fixture
+async def service(
+    start_service: StartService,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    witness: Witness,
+) -> AsyncIterator[Client]:
+    """Over DynamoDB, whose items have 400 KB."""
+    registry = HandlerRegistry()
+
+    @registry.on("MISFIT")
+    async def misfit(event: Event[Numbers], run: Run) -> None:
+        raise AssertionError
+
+    @registry.on("REFUSED")
+    async def refused(event: Event[dict[str, Any]], run: Run) -> None:
+        raise PermanentError(LONG)
+
+    @registry.on("BUG")
+    async def bug(event: Event[dict[str, Any]], run: Run) -> None:
+        raising(KeyError(LONG), event.body["depth"])
+
+    settings = attrs.evolve(
+        with_full_tier(settings), runs=attrs.evolve(settings.runs, max_attempts=1)
+    )
+    async with open_ledger_table(monkeypatch):
+        yield await start_service(over_dynamodb(settings), extension=Extension(registry=registry))
+
+
+@pytest.mark.parametrize(
+    ("event_type", "body", "status"),
+    [
+        ("MISFIT", {"numbers": ["none"] * 50_000}, 422),
+        ("MISFIT", {"numbers": LONG}, 422),
+        ("REFUSED", {}, 422),
+        ("BUG", {"depth": 0}, 500),
+        ("BUG", {"depth": 60}, 500),
+        (
+            "TENANT_PROVISIONING",
+            {"tenantId": "t-1", "tier": "FULL", "builderConfig": {"type": LONG}},
+            422,
+        ),
+    ],
+)
+async def test_an_error_that_quotes_without_end_is_kept_in_part(
+    service: Client, event_type: str, body: dict[str, Any], status: int
+) -> None:
+    """Its run has failed and holds nothing."""
+    await read_problem(await service.post(f"/events/{event_type}", json=body), status)
+    (run,) = await list_runs(service)
+    assert run["status"] == "failed"
+    assert len(str(run["error"])) < 100_000
+    assert (await service.get("/tenants/t-1")).status == 404
+
+
+async def test_of_many_mismatches_the_first_are_named(service: Client) -> None:
+    """And how many more there are."""
+    answer = await service.post("/events/MISFIT", json={"numbers": ["none"] * 1000})
+    errors = (await read_problem(answer, 422))["errors"]
+    assert len(errors) == 101
+    assert errors[99]["path"] == "$.numbers[99]"
+    assert errors[100] == {"path": "$", "message": "and 900 more"}
+
+
+def overridden(**override: str) -> dict[str, Any]:
+    return provisioning_event(tier="FULL", override=override)
+
+
+@pytest.mark.parametrize(
+    ("make_event", "named"),
+    [
+        (lambda: provisioning_event(tier="FULL", tenant_id="t" * 513), "tenant's id"),
+        (lambda: provisioning_event(tier="FULL", tenant_id="ä" * 257), "tenant's id"),
+        (lambda: provisioning_event(tier=LONG), "tier"),
+        (lambda: provisioning_event(tier="FULL", event_id=LONG), "id"),
+        (lambda: {**provisioning_event(tier="FULL"), "source": LONG}, "source"),
+        (lambda: overridden(secret=LONG, context="c"), "secret"),
+        (lambda: overridden(secret="s", context=LONG), "operationId or context"),
+        (lambda: envelope("TENANT_DEPLOYMENT_SUCCESS", {"tenantId": LONG}), "tenant's id"),
+        (lambda: envelope("TENANT_DEPLOYMENT_SUCCESS", {"tenantId": "t", "tier": LONG}), "tier"),
+    ],
+)
+async def test_a_name_without_end_is_no_event(
+    service: Client, make_event: Callable[[], dict[str, Any]], named: str
+) -> None:
+    """400 by name: it could be kept neither as a key nor beside one."""
+    problem = await read_problem(await service.post("/events", json=make_event()), 400)
+    assert problem["detail"].startswith(f"The event's {named} is ")
+    assert problem["detail"].endswith(" bytes long; at most 512 are allowed.")
+    assert await list_runs(service) == []
+
+
+@pytest.mark.parametrize("tenant_id", ["t" * 512, "ä" * 256, "𝄞" * 128])
+async def test_the_longest_name_is_kept(service: Client, tenant_id: str) -> None:
+    """In all keys, whatever its letters."""
+    event = provisioning_event(tier="FULL", tenant_id=tenant_id)
+    assert (await service.post("/events", json=event)).status == 200
+    (run,) = await list_runs(service, tenantId=tenant_id)
+    assert run["status"] == "succeeded"
