@@ -1,11 +1,11 @@
 """Jobs as CodeBuild builds: a job identifier is a project's name, a start one StartBuild."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.adapters.aws import aws_errors
-from orchestrator.core.builds import describe_build
+from orchestrator.core.builds import PROJECT, describe_build
 from orchestrator.core.errors import PermanentError
 from orchestrator.core.javascript import to_text
 from orchestrator.core.jobs import JobReport
@@ -16,6 +16,7 @@ from orchestrator.core.variables import is_reference
 if TYPE_CHECKING:
     from types_aiobotocore_codebuild import CodeBuildClient
     from types_aiobotocore_codebuild.type_defs import (
+        BuildTypeDef,
         EnvironmentVariableTypeDef,
         StartBuildInputTypeDef,
     )
@@ -54,6 +55,7 @@ class CodeBuildBuilder:
                     "codebuild:StartBuild",
                     "codebuild:StopBuild",
                     "codebuild:BatchGetBuilds",
+                    "codebuild:ListBuildsForProject",
                 ),
                 "arn:aws:codebuild:*:*:project/*",
             ),
@@ -89,9 +91,11 @@ class CodeBuildBuilder:
     ) -> "StartBuildInputTypeDef":
         """The start key is the idempotency token: for 5 minutes CodeBuild answers a repeated
         start with the build that it made (API reference, StartBuild)."""
+        # A shared project is named by its ARN, and its builds by the name.
+        project = job_identifier.rpartition(":project/")[2]
         return {
             "projectName": job_identifier,
-            "environmentVariablesOverride": environment_variables(params),
+            "environmentVariablesOverride": environment_variables({**params, PROJECT: project}),
             "idempotencyToken": start_key,
             # One start is one build: CodeBuild must not start it again by itself.
             "autoRetryLimitOverride": 0,
@@ -99,35 +103,46 @@ class CodeBuildBuilder:
         }
 
     async def find_job(
-        self,
-        *,
-        start_key: str,
-        job_identifier: str,  # noqa: ARG002 - the port's
-        started_after: datetime,
+        self, *, start_key: str, job_identifier: str, started_after: datetime
     ) -> Job | None:
-        """The build that carries the start key, among all that the account has started since.
+        """The build that carries the start key: of the project, else of the account, since by now
+        the tier may name another project.
 
-        Not those of one project: by now the tier may name another one. ListBuilds gives the
-        newest first, 100 to a page (API reference, ListBuilds, BatchGetBuilds).
+        A project's builds are listed the newest first (API reference, ListBuildsForProject); so
+        are the account's, but for that there is no source.
         """
+        for project in (job_identifier, None) if job_identifier else (None,):
+            async for builds in self._pages(project):
+                for build in builds:
+                    report = describe_build(build, builder=self._name)
+                    if report.start_key == start_key:
+                        return report.job
+                if any(build["startTime"] < started_after for build in builds):
+                    break
+        return None
+
+    async def _pages(self, project: str | None) -> AsyncIterator[list["BuildTypeDef"]]:
+        """Builds of a project, None: of all, 100 to a page; of a project that isn't there none."""
         client = await self._client()
         token: str | None = None
         while True:
+            next_page: Any = {"nextToken": token} if token else {}
             with aws_errors("CodeBuild ListBuilds"):
-                page = await (
-                    client.list_builds(nextToken=token) if token else client.list_builds()
-                )
-            builds: list[Any] = []
+                try:
+                    page: Any = await (
+                        client.list_builds_for_project(projectName=project, **next_page)
+                        if project
+                        else client.list_builds(**next_page)
+                    )
+                except client.exceptions.ResourceNotFoundException:
+                    return
             if page["ids"]:
                 with aws_errors("CodeBuild BatchGetBuilds"):
-                    builds = (await client.batch_get_builds(ids=page["ids"]))["builds"]
-            for build in builds:
-                report = describe_build(build, builder=self._name)
-                if report.start_key == start_key:
-                    return report.job
+                    answer = await client.batch_get_builds(ids=page["ids"])
+                yield answer["builds"]
             token = page.get("nextToken")
-            if not token or any(build["startTime"] < started_after for build in builds):
-                return None
+            if not token:
+                return
 
     async def stop_job(self, *, job_id: str) -> None:
         client = await self._client()

@@ -51,6 +51,10 @@ class SecretsManagerStore:
                 pass
             else:
                 return
+        # A start may be tried again many times, and each new version counts: AWS keeps those of a
+        # day, 100 at most (user guide, Secrets Manager quotas).
+        if await self.read(name=name) == value:
+            return
         with aws_errors("Secrets Manager PutSecretValue"):
             await client.put_secret_value(SecretId=name, SecretString=value)
 
@@ -59,7 +63,11 @@ class SecretsManagerStore:
         with aws_errors("Secrets Manager GetSecretValue"):
             try:
                 answer = await client.get_secret_value(SecretId=name)
-            except client.exceptions.ResourceNotFoundException as error:
+            except (
+                client.exceptions.ResourceNotFoundException,
+                # It is marked for deletion (API reference, GetSecretValue).
+                client.exceptions.InvalidRequestException,
+            ) as error:
                 raise SecretNotFound(name, "Secrets Manager") from error
         if "SecretString" not in answer:
             raise TemporaryError(f"The secret {name!r} is binary: store it as text.")

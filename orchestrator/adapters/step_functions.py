@@ -41,7 +41,8 @@ class StepFunctionsBuilder:
         self.description = f"Step Functions: {', '.join(sorted(state_machines))}"
         starting = ("states:DescribeStateMachine", "states:StartExecution")
         watching = ("states:DescribeExecution", "states:StopExecution")
-        arns = sorted(state_machines.values())
+        # A version or an alias is allowed by its machine (developer guide, auth-version-alias).
+        arns = sorted({":".join(arn.split(":")[:7]) for arn in state_machines.values()})
         self.permissions = (
             *(Permission(starting, arn) for arn in arns),
             *(Permission(watching, execution_arn(arn, "*")) for arn in arns),

@@ -14,6 +14,9 @@ from orchestrator.core.variables import START_KEY
 
 #: The name under which CodeBuild is registered as a builder.
 CODE_BUILD = "CODE_BUILD"
+#: The variable of each of our builds that names its project. A build that hands its start key on
+#: to another, so that it can report, doesn't make that one ours.
+PROJECT = "ORCHESTRATOR_PROJECT"
 
 
 def describe_build(build: Mapping[str, Any], *, builder: str = CODE_BUILD) -> JobReport:
@@ -72,7 +75,8 @@ def _report(
     exported: Iterable[Mapping[str, Any]],
     phases: Iterable[tuple[Any, Any, str | None]],
 ) -> JobReport:
-    own = (one.get("value") for one in variables if one.get("name") == START_KEY)
+    given = {one.get("name"): one.get("value") for one in variables}
+    own = given.get(START_KEY) if given.get(PROJECT) == project else None
     failed = next(
         ((phase, message) for phase, how, message in phases if how not in (None, "SUCCEEDED")),
         (None, None),
@@ -85,7 +89,7 @@ def _report(
             log_url=log_url if isinstance(log_url, str) and log_url else None,
         ),
         status=JobStatus(status),
-        start_key=next((key for key in own if isinstance(key, str)), None),
+        start_key=own if isinstance(own, str) else None,
         phase=failed[0] if isinstance(failed[0], str) else None,
         message=shorten(failed[1]) if failed[1] else None,
         exported={

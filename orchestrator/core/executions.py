@@ -26,7 +26,7 @@ _STATUSES: Mapping[str, JobStatus] = {
 }
 
 
-_DATA = re.compile(r"""[{\[]|(?<=\binput)\s+['"]""")
+_DATA = re.compile(r"""[{\[]|(?<=\binput)\s+['"]|==""")
 
 
 def read_execution(
@@ -40,7 +40,7 @@ def read_execution(
     if not isinstance(arn, str) or arn.count(":") != 7 or status is None:
         return None
     *_, machine, name = arn.split(":")
-    why = [text for text in (told.get("error"), _read_cause(told.get("cause"))) if text]
+    why = [text for text in (told.get("error"), read_cause(told.get("cause"))) if text]
     return JobReport(
         job=Job(
             id=arn,
@@ -59,7 +59,7 @@ def read_execution(
     )
 
 
-def _read_cause(cause: object) -> str | None:
+def read_cause(cause: object) -> str | None:
     """The cause in words. What a nested task failed with is its whole description, input and all
     (Step Functions developer guide, Run a job): only its own cause is taken of that."""
     if not isinstance(cause, str):

@@ -306,7 +306,8 @@ class Overseer:
         """The operation whose start made the job; a job that it can't have any more is stopped."""
         named = read_start_key(report.start_key or "")
         builder: object = self.builders.get(report.job.builder)
-        if named is None or (isinstance(builder, OwnsJobs) and not builder.owns(report.job.id)):
+        is_foreign = isinstance(builder, OwnsJobs) and not builder.owns(report.job.id)
+        if named is None or builder is None or is_foreign:
             return None
         adopted = await self._tie(report.job, *named)
         if isinstance(adopted, Adopted):

@@ -57,7 +57,8 @@ def plan_job(event: Event[TenantRequest], tier: Tier, attributes: Sequence[str])
     `attributes` are those of the tier that may name it.
 
     Raises:
-        PermanentError: the tier names no job for it, or an override has an illegal name.
+        PermanentError: the tier names no job for it, or one that is no name, or an override has an
+            illegal name.
     """
     named = job_identifier(tier, attributes)
     if named is None:
@@ -65,11 +66,17 @@ def plan_job(event: Event[TenantRequest], tier: Tier, attributes: Sequence[str])
             "Builder Job name not found in plan details",
             f"the tier has no attribute {' or '.join(attributes)}",
         )
+    builder = event.payload.builder or tier.get("builder")
+    for name, value in (("job identifier", named), ("builder", builder)):
+        if value is not None and not isinstance(value, str):
+            raise _tier_error(
+                f"The tier's {name} is {value!r}: it must be text.", f"the tier's {name} is no text"
+            )
     override = {**event.payload.environment_override, "tenant": _tenant_variable(event)}
     return JobPlan(
         job_identifier=named,
         variables=build_variables(tier, override),
-        builder=event.payload.builder or tier.get("builder"),
+        builder=builder,
         options=_options(tier),
     )
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.core.builds import read_build
-from orchestrator.core.executions import read_execution
+from orchestrator.core.executions import read_cause, read_execution
 from orchestrator.core.jobs import JobReport
 from orchestrator.core.payloads import read_object
 
@@ -26,7 +26,7 @@ def without_environment(value: Any) -> Any:
     match value:
         case Mapping():
             return {
-                name: without_environment(item)
+                name: read_cause(item) if name == "cause" else without_environment(item)
                 for name, item in value.items()
                 if name not in _ENVIRONMENTS
             }

@@ -160,6 +160,8 @@ class CodeBuildStandIn:
     page_size: int = _BATCH_LIMIT
     listing_lag: int = 0
     """How many of the newest builds a listing does not show yet."""
+    lists_by_id: bool = False
+    """ListBuilds gives the highest id first (API reference), not the newest build."""
     stops_at_once: bool = True
     """False: StopBuild is heard, and the build goes on until it is finished."""
     builds: dict[str, Build] = attrs.field(init=False, factory=dict)
@@ -267,16 +269,20 @@ class CodeBuildStandIn:
         return self._list_builds(builds, parameters)
 
     def _list_builds(self, builds: list[Build], parameters: Document) -> Document:
+        by_id = self.lists_by_id and "projectName" not in parameters
+
+        def place(build: Build) -> str:
+            return build.id if by_id else f"{build.place:09}"
+
         builds = builds[: max(0, len(builds) - self.listing_lag)]
-        sign = 1 if parameters.get("sortOrder") == "ASCENDING" else -1
-        if "nextToken" in parameters:
+        ascending = parameters.get("sortOrder") == "ASCENDING"
+        if token := parameters.get("nextToken"):
             # A build's place, so that builds started or removed meanwhile do not shift the page.
-            start = int(parameters["nextToken"])
-            builds = [build for build in builds if sign * build.place >= sign * start]
-        builds.sort(key=lambda build: sign * build.place)
+            builds = [b for b in builds if (place(b) >= token if ascending else place(b) <= token)]
+        builds.sort(key=place, reverse=not ascending)
         page, rest = builds[: self.page_size], builds[self.page_size :]
         answer: Document = {"ids": [build.id for build in page]}
-        return answer | ({"nextToken": str(rest[0].place)} if rest else {})
+        return answer | ({"nextToken": place(rest[0])} if rest else {})
 
     def _known_project(self, parameters: Document) -> str:
         name: str = parameters["projectName"]

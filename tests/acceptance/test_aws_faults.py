@@ -148,4 +148,21 @@ async def test_a_refusal_after_a_lost_answer_is_no_proof(
     clock.turn(PAUSE_S)
     await read_success(await service.post("/events", json=event))
     assert only_build(codebuild)
-    assert "ListBuilds" in [action for action, _ in codebuild.calls]
+    assert "ListBuildsForProject" in [action for action, _ in codebuild.calls]
+
+
+async def test_a_lost_start_is_found_however_an_accounts_builds_are_listed(
+    service: Client, codebuild: CodeBuildStandIn, clock: ManualClock
+) -> None:
+    """AWS promises an order for a project's builds alone, and others' builds may be old."""
+    codebuild.lists_by_id, codebuild.page_size = True, 5
+    codebuild.clock = lambda: clock.now().timestamp()
+    codebuild.add_project("zebra")
+    for _ in range(10):
+        codebuild._start_build({"projectName": "zebra"})
+    clock.turn(86_400)
+    codebuild.inject("StartBuild", *[Fault.answer_lost()] * 2)
+    await read_problem(await service.post("/events", json=provisioning_event()), 503)
+    clock.turn(400)
+    assert (await service.post("/events/RECONCILE", json={})).status == 200
+    assert [one.project for one in codebuild.builds.values()].count("standard-tenant") == 1

@@ -110,6 +110,17 @@ async def test_the_event_chooses_the_builder_else_the_tier_else_the_default(
     assert not codebuild.builds
 
 
+@pytest.mark.parametrize("attributes", [{"jobIdentifier": 7}, {"builder": ["JENKINS"]}])
+async def test_a_name_of_a_tier_that_is_no_text_is_refused(
+    start_service: StartService, settings: Settings, attributes: dict[str, Any]
+) -> None:
+    """DynamoDB holds numbers and lists, too."""
+    tier = {"jobIdentifier": "standard-tenant", **attributes}
+    service = await start_service(with_tiers(settings, ODD=tier))
+    problem = await read_problem(await service.post(PROVISION, json=asked("ODD")), 422)
+    assert "it must be text" in problem["detail"]
+
+
 async def test_a_builder_that_nobody_knows_is_refused(service: Client) -> None:
     """422 with the ancestor's words, and the names that there are."""
     body = asked("STANDARD", builderConfig={"type": "JENKINS"})

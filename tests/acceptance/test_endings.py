@@ -262,8 +262,7 @@ async def test_a_build_of_ours_that_nobody_can_have_is_stopped(
     service = await start_service(with_full_tier(settings))
     await read_success(await send(service, PROVISION, "request"))
     first = only_build(codebuild)
-    codebuild.add_project("late")
-    parameters = {**first.parameters, "projectName": "late", "idempotencyToken": "another"}
+    parameters = {**first.parameters, "idempotencyToken": "another"}
     second = codebuild._start_build(parameters)["build"]["id"]
     await change_state(service, codebuild.builds[second])
     assert codebuild.builds[second].status == "STOPPED"
@@ -638,6 +637,34 @@ async def test_a_handler_of_state_changes_never_has_the_environment(
     assert "it has changed" in printed.out + printed.err
     shown = json.dumps([problem, await list_runs(service)])
     assert "hush-hush" not in "".join([read_ledger(service), shown, printed.out, printed.err])
+
+
+@pytest.mark.parametrize(
+    "cause",
+    [
+        json.dumps({"ExecutionArn": "arn", "Input": '{"SECRET": "hush-hush"}'}),
+        json.dumps({"Overrides": {"Environment": [{"Name": "SECRET", "Value": "hush-hush"}]}}),
+        "Path '$.x' isn't in the input '{\"SECRET\": \"hush-hush\"}'",
+        "The timestamp does not match the format: $.SECRET == hush-hush",
+    ],
+)
+async def test_a_handler_of_state_changes_has_a_cause_in_words(
+    start_service: StartService, settings: Settings, cause: str
+) -> None:
+    """What an execution failed with may quote what it was given."""
+    registry, bodies = HandlerRegistry(), []
+
+    @registry.on("BUILD_STATE_CHANGE")
+    async def changed(event: Event[dict[str, Any]], run: Run) -> None:
+        bodies.append(str([event.body, event.raw]))
+
+    service = await start_service(with_full_tier(settings), extension=Extension(registry=registry))
+    arn = "arn:aws:states:us-east-1:123456789012:execution:theirs:x"
+    change = {"executionArn": arn, "status": "FAILED", "cause": cause, "error": "States.Runtime"}
+    event = envelope("Step Functions Execution Status Change", change, source="aws.states")
+    await read_success(await service.post("/events", json=event))
+    assert "States.Runtime" in bodies[0]
+    assert "hush-hush" not in bodies[0] + read_ledger(service)
 
 
 async def test_a_report_under_the_id_of_the_outcome_takes_nothing_from_it(

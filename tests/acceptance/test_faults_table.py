@@ -165,7 +165,7 @@ async def test_the_settle_goes_wrong(
 
 
 @EACH_TROUBLE
-@pytest.mark.parametrize("call", ["ListBuilds", "BatchGetBuilds", "BatchGetItem"])
+@pytest.mark.parametrize("call", ["ListBuildsForProject", "BatchGetBuilds", "BatchGetItem"])
 async def test_the_look_up_of_a_lost_start_goes_wrong(
     service: Client,
     replica: Client,
@@ -174,10 +174,17 @@ async def test_the_look_up_of_a_lost_start_goes_wrong(
     call: str,
     trouble: Trouble,
 ) -> None:
-    """503 and `retry` again, nothing is started; a later sweep finds the build."""
+    """503 and `retry` again, nothing is started; a later sweep finds the build.
+
+    Where its project isn't there any more, the build is found among the account's at once.
+    """
     aws.inject("StartBuild", Fault.answer_lost(), Fault.answer_lost())
     address = await read_wait(await send(replica, PROVISION, "request"))
     aws.inject(call, *trouble.faults())
+    if call == "ListBuildsForProject" and trouble is TROUBLES["missing"]:
+        assert await read_success(await send(service, PROVISION, "request")) == address
+        await assert_healed(replica, aws)
+        return
     assert await read_wait(await send(service, PROVISION, "request")) == address
     run = await read_run(replica, address)
     assert (run["status"], run["attempt"], run["job"]) == ("retry", 2, None)

@@ -14,6 +14,7 @@ import pytest
 from orchestrator.adapters.codebuild import CodeBuildBuilder
 from orchestrator.adapters.jenkins.builder import open_jenkins
 from orchestrator.adapters.step_functions import StepFunctionsBuilder
+from orchestrator.core.builds import PROJECT
 from orchestrator.core.jobs import JobStatus
 from orchestrator.core.ports import Builder, DescribesJobs, FindsJobs, StopsJobs
 from orchestrator.core.records import Job
@@ -76,8 +77,9 @@ async def open_code_build() -> AsyncIterator[Bench]:
             return client
 
         def started() -> Mapping[str, tuple[str, set[str]]]:
+            # Besides those parameters a build knows its project, by which it knows itself as ours.
             return {
-                build.id: (build.project, {variable["name"] for variable in build.overrides})
+                build.id: (build.project, {one["name"] for one in build.overrides} - {PROJECT})
                 for build in stand_in.builds.values()
             }
 

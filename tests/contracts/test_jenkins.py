@@ -161,6 +161,28 @@ async def test_a_job_without_the_start_key_is_refused(
     assert posts(jenkins) == []
 
 
+async def test_a_start_key_that_jenkins_hides_is_none(
+    jenkins: JenkinsStandIn, builder: JenkinsBuilder
+) -> None:
+    """A password's value is told to nobody, so that the build would never be found again."""
+    jenkins.passwords.add(START_KEY)
+    with pytest.raises(PermanentError, match="as a string parameter, no password"):
+        await start(builder)
+    assert posts(jenkins) == []
+
+
+async def test_a_value_that_is_no_choice_is_refused(
+    jenkins: JenkinsStandIn, builder: JenkinsBuilder
+) -> None:
+    """By name, without the value; Jenkins itself would answer 500."""
+    jenkins.choices["plan"] = ["small", "large"]
+    with pytest.raises(PermanentError, match="leaves plan a choice of small, large") as refused:
+        await start(builder, plan=VALUE)
+    assert VALUE not in str(refused.value)
+    assert posts(jenkins) == []
+    await start(builder, plan="large")
+
+
 @pytest.mark.parametrize(
     "job", ["tenants/gone", "nowhere", "", "tenants//basic", "tenants/../basic"]
 )

@@ -1,6 +1,7 @@
 """What every store of secrets does: one suite for the port, run against each implementation."""
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 from uuid import uuid4
 
@@ -29,6 +30,21 @@ class Bench:
         return f"{self.prefix}/{'0' * 40}-1/1/{last}"
 
 
+@attrs.frozen
+class Client:
+    aws: Any
+
+    async def opened(self) -> Any:
+        return self.aws
+
+
+@asynccontextmanager
+async def open_client(url: str, service: str = "secretsmanager") -> AsyncIterator[Client]:
+    session = aioboto3.Session("testing", "testing", region_name="us-east-1")
+    async with session.client(service, endpoint_url=url) as client:
+        yield Client(client)
+
+
 @pytest.fixture(params=["memory", *_AWS])
 async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
     if request.param == "memory":
@@ -36,13 +52,8 @@ async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
         return
     url = request.getfixturevalue("ministack")
     service, kind = _AWS[request.param]
-    session = aioboto3.Session("testing", "testing", region_name="us-east-1")
-    async with session.client(service, endpoint_url=url) as client:
-
-        async def opened() -> Any:
-            return client
-
-        yield Bench(kind(opened, prefix="/tests"))
+    async with open_client(url, service) as client:
+        yield Bench(kind(client.opened, prefix="/tests"))
 
 
 async def test_what_is_put_can_be_read(bench: Bench) -> None:
@@ -125,3 +136,25 @@ def test_reading_one_takes_its_own_permission() -> None:
     assert kept.permission(arn).resource == arn
     assert listed.permission("/a/b").resource == "arn:aws:ssm:*:*:parameter/a/b"
     assert listed.permission("a").resource == "arn:aws:ssm:*:*:parameter/a"
+
+
+async def test_what_is_marked_for_deletion_is_gone(ministack: str) -> None:
+    """Secrets Manager's console deletes so, and keeps the value for weeks."""
+    async with open_client(ministack) as client:
+        store, name = SecretsManagerStore(client.opened, prefix="/tests"), f"/tests/{uuid4()}"
+        await store.put(name=name, value="hush-hush")
+        await client.aws.delete_secret(SecretId=name)
+        with pytest.raises(SecretNotFound):
+            await store.read(name=name)
+
+
+async def test_the_same_value_again_is_no_new_version(ministack: str) -> None:
+    """A start that waits is made again for days, and Secrets Manager takes 100 versions a day."""
+    async with open_client(ministack) as client:
+        store, name = SecretsManagerStore(client.opened, prefix="/tests"), f"/tests/{uuid4()}"
+        versions = []
+        for value in ("hush-hush", "hush-hush", "another"):
+            await store.put(name=name, value=value)
+            told = await client.aws.get_secret_value(SecretId=name)
+            versions.append(told["VersionId"])
+        assert versions[0] == versions[1] != versions[2]

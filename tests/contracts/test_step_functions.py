@@ -156,3 +156,15 @@ def test_a_version_or_an_alias_starts_executions_of_the_machine() -> None:
     expected = "arn:aws:states:eu-west-1:123456789012:execution:provision:op-1"
     for arn in (machine, f"{machine}:3", f"{machine}:live"):
         assert execution_arn(arn, "op-1") == expected
+
+
+async def test_an_alias_is_allowed_by_its_machine() -> None:
+    """IAM knows no other resource for it."""
+
+    async def opened() -> Any:
+        raise AssertionError
+
+    machine = "arn:aws:states:eu-west-1:123456789012:stateMachine:provision"
+    machines = {"up": f"{machine}:live", "other": f"{machine}:3"}
+    builder = StepFunctionsBuilder(opened, name="SFN", state_machines=machines)
+    assert [one.resource for one in builder.permissions] == [machine, execution_arn(machine, "*")]

@@ -268,7 +268,7 @@ LOST_LATER = {
     for name, gate, matches in (
         ("tier", _dynamodb, any_of("Query", TIER_TABLE)),
         ("BatchGetItem", _dynamodb, any_of("BatchGetItem")),
-        ("ListBuilds", _codebuild, any_of("ListBuilds")),
+        ("ListBuildsForProject", _codebuild, any_of("ListBuildsForProject")),
         ("BatchGetBuilds", _codebuild, any_of("BatchGetBuilds")),
     )
     for suffix, times, told in (("", 1, (200,)), ("-twice", 2, (503, 200)))

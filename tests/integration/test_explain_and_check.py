@@ -324,6 +324,7 @@ async def test_the_policy_is_what_the_service_calls(
     assert watched.actions <= set(allowed)
     assert set(allowed) - watched.actions == {
         "codebuild:ListBuilds",
+        "codebuild:ListBuildsForProject",
         "codebuild:StopBuild",
         "dynamodb:BatchGetItem",
     }

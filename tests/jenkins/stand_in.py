@@ -108,6 +108,9 @@ class JenkinsStandIn:
     may_cancel: bool = True
     jobs: dict[str, set[str]] = attrs.field(init=False, factory=dict)
     disabled: set[str] = attrs.field(init=False, factory=set)
+    #: Parameters whose values Jenkins tells nobody, and those that take some values only.
+    passwords: set[str] = attrs.field(init=False, factory=set)
+    choices: dict[str, list[str]] = attrs.field(init=False, factory=dict)
     items: dict[int, Item] = attrs.field(init=False, factory=dict)
     #: Method, raw path and form of each request that came.
     requests: list[tuple[str, str, Mapping[str, str]]] = attrs.field(init=False, factory=list)
@@ -265,6 +268,8 @@ class JenkinsStandIn:
         if path == "buildWithParameters" and request.method == "POST":
             if job in self.disabled:
                 return web.Response(status=409, text=f"{job} is not buildable")
+            if any(form.get(name, one[0]) not in one for name, one in self.choices.items()):
+                return web.Response(status=500, text="Illegal choice for parameter")
             item = self.queue(job, form)
             location = f"{_home(request)}/queue/item/{item.id}/"
             return web.Response(status=201, headers={"Location": location})
@@ -282,8 +287,15 @@ class JenkinsStandIn:
         return web.Response(status=404)
 
     def _job_document(self, job: str, tree: str) -> Document:
-        names = sorted(self.jobs[job])
-        definitions = [{"name": name, "type": "StringParameterDefinition"} for name in names]
+        definitions = [
+            {
+                "name": name,
+                "type": "StringParameterDefinition",
+                **({"choices": self.choices[name]} if name in self.choices else {}),
+                **({"type": "PasswordParameterDefinition"} if name in self.passwords else {}),
+            }
+            for name in sorted(self.jobs[job])
+        ]
         builds = [item.as_build() for item in self.items.values() if item.job == job and item.build]
         builds.sort(key=lambda build: -build["number"])
         document: Document = {

@@ -21,7 +21,8 @@ def sample() -> dict[str, Any]:
 
 
 def build(status: str = "FAILED", **changes: Any) -> Build:
-    overrides = [{"name": "ORCHESTRATOR_RUN_ID", "value": "op-1", "type": "PLAINTEXT"}]
+    given = {"ORCHESTRATOR_PROJECT": "standard-tenant", "ORCHESTRATOR_RUN_ID": "op-1"}
+    overrides = [{"name": n, "value": v, "type": "PLAINTEXT"} for n, v in given.items()]
     made = Build(
         id="standard-tenant:1",
         project="standard-tenant",
@@ -81,6 +82,18 @@ def test_the_reason_is_a_sentence(status: str, reason: str | None) -> None:
     """It names the job, what became of it, the phase, and what CodeBuild says of that."""
     report = describe_build(build(status, reason="exit status 1").as_document())
     assert report.reason == reason
+
+
+@pytest.mark.parametrize("named", [None, "another", "standard-tenan"])
+def test_a_start_key_is_a_builds_own_where_it_names_its_project(named: str | None) -> None:
+    """Another build may have handed it on."""
+    made = build()
+    made.overrides[0]["value"] = str(named)
+    if named is None:
+        del made.overrides[0]
+    told = read_state_change(made.as_state_change())
+    assert told is not None
+    assert told.start_key is describe_build(made.as_document()).start_key is None
 
 
 def test_a_reason_needs_neither_phase_nor_message() -> None:

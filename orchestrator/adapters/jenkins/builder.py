@@ -70,18 +70,18 @@ class JenkinsBuilder:
         job = await self._listings.find_job(job_identifier)
         if job is None:
             raise _missing(job_identifier)
-        if START_KEY not in job.parameters:
+        if START_KEY not in job.parameters or job.parameters[START_KEY].is_hidden:
             raise event_mismatch(
                 f"The Jenkins job {job_identifier!r} defines no parameter {START_KEY}, by which "
-                "its builds are known: add it as a string parameter. One that a Jenkinsfile "
-                "declares is there once the job has run."
+                "its builds are known: add it as a string parameter, no password. One that a "
+                "Jenkinsfile declares is there once the job has run."
             )
         known = self._pick(carriers, job.all_builds, job_identifier, start_key)
         if known is not None:
             return known
         values = self.build_start(job_identifier, params, start_key=start_key)["parameters"]
         # Each job is offered a trace; few want it.
-        unknown = sorted(values.keys() - job.parameters - {TRACEPARENT})
+        unknown = sorted(values.keys() - job.parameters.keys() - {TRACEPARENT})
         if unknown:
             log.warning(
                 "the Jenkins job defines no such parameters, and is started without them",
@@ -90,6 +90,14 @@ class JenkinsBuilder:
             )
         # Jenkins would drop the others without a word, and take `delay` or `token` for its own.
         form = {name: value for name, value in values.items() if name in job.parameters}
+        for name, value in form.items():
+            choices = job.parameters[name].choices
+            if choices is not None and value not in choices:
+                # Jenkins would answer 500, like one that is out of order.
+                raise event_mismatch(
+                    f"The Jenkins job {job_identifier!r} leaves {name} a choice of "
+                    f"{', '.join(map(str, choices))}, and it is given something else."
+                )
         answer = await self._client.post(
             f"{job_path(job_identifier)}buildWithParameters", form=form
         )

@@ -139,7 +139,16 @@ class Queue(msgspec.Struct):
 
 
 class Definition(msgspec.Struct):
+    """A parameter that a job defines; `choices` are all that it takes, None: it takes any text."""
+
     name: str
+    type: str = ""
+    choices: list[Any] | None = None
+
+    @property
+    def is_hidden(self) -> bool:
+        """Jenkins shows nobody which value a build was given."""
+        return self.type == "PasswordParameterDefinition"
 
 
 class Property(msgspec.Struct, rename="camel"):
@@ -154,10 +163,10 @@ class JobDocument(msgspec.Struct, rename="camel"):
     all_builds: list[Build] = []
 
     @property
-    def parameters(self) -> set[str]:
-        """The names of the parameters that it defines."""
+    def parameters(self) -> dict[str, Definition]:
+        """The parameters that it defines, by name."""
         known = (one.parameter_definitions for one in self.properties if one is not None)
-        return {definition.name for definitions in known for definition in definitions}
+        return {definition.name: definition for definitions in known for definition in definitions}
 
 
 class Server(msgspec.Struct):

@@ -17,7 +17,7 @@ from orchestrator.adapters.jenkins.client import JenkinsClient
 from orchestrator.core.errors import TemporaryError
 
 _PAGE = 100
-_DEFINITIONS = "url,property[parameterDefinitions[name]]"
+_DEFINITIONS = "url,property[parameterDefinitions[name,type,choices]]"
 
 
 class JenkinsListings:

@@ -1,0 +1,183 @@
+"""Jobs start jobs, and hand them the key that they were given: only the outer one is ours."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+
+import attrs
+import pytest
+
+from orchestrator import (
+    Event,
+    Extension,
+    HandlerRegistry,
+    Job,
+    JobReport,
+    JobStatus,
+    Run,
+    Settings,
+)
+from orchestrator.embedded import Build, CodeBuildStandIn, Fault
+from orchestrator.settings import Builders, StepFunctions, Tiers
+from orchestrator.testing import ManualClock, envelope
+from tests.acceptance.answers import only_build, read_problem, read_success, variables
+from tests.acceptance.stories import TENANT, state_of, sweep
+from tests.conftest import Client, StartService
+from tests.step_functions.stand_in import StepFunctionsStandIn, open_step_functions
+
+PROVISION = "/events/TENANT_PROVISIONING"
+BODY = {"tenantId": TENANT, "tier": "STANDARD"}
+STARTED = "ORCHESTRATOR_RUN_ID"
+
+
+def start_nested(codebuild: CodeBuildStandIn, key: str, project: str = "terraform") -> Build:
+    """As a buildspec does it: StartBuild with the variables that the other build needs."""
+    codebuild.add_project(project)
+    handed_on = [{"name": STARTED, "value": key, "type": "PLAINTEXT"}]
+    request = {"projectName": project, "environmentVariablesOverride": handed_on}
+    return codebuild.builds[codebuild._start_build(request)["build"]["id"]]
+
+
+async def tell(service: Client, build: Build) -> None:
+    change = envelope("BUILD_STATE_CHANGE", build.as_state_change(), event_id=build.id)
+    answer = await service.post("/events", json={**change, "source": "aws.codebuild"})
+    assert answer.status == 200, await answer.text()
+
+
+@pytest.fixture
+async def machines() -> AsyncIterator[StepFunctionsStandIn]:
+    async with open_step_functions() as machines:
+        yield machines
+
+
+@pytest.fixture
+async def on_machines(
+    start_service: StartService,
+    settings: Settings,
+    machines: StepFunctionsStandIn,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Client:
+    """The service, whose jobs are executions."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SFN", machines.url)
+    arns = {"up": machines.add_machine("provision")}
+    tier = {"jobIdentifier": "up", "builder": "STEP_FUNCTIONS"}
+    return await start_service(
+        attrs.evolve(
+            settings,
+            builders=Builders(step_functions=StepFunctions(state_machines=arns)),
+            tiers=Tiers(backend="static", static={"STANDARD": tier}),
+        )
+    )
+
+
+@pytest.mark.parametrize("reports_itself", [False, True])
+async def test_a_build_within_an_execution_runs_on(
+    on_machines: Client,
+    machines: StepFunctionsStandIn,
+    codebuild: CodeBuildStandIn,
+    reports_itself: bool,
+) -> None:
+    """Whoever tells of it."""
+    await read_success(await on_machines.post(PROVISION, json=BODY))
+    (execution,) = machines.executions.values()
+    build = start_nested(codebuild, execution["name"])
+    if reports_itself:
+        told = {"tenantId": TENANT, STARTED: execution["name"], "CODEBUILD_BUILD_ID": build.id}
+        await on_machines.post("/events/TENANT_PROVISIONING_SUCCESS", json=told)
+    else:
+        await tell(on_machines, build)
+    assert build.status == "IN_PROGRESS"
+    assert await state_of(on_machines) == "provisioning"
+
+
+async def test_a_build_within_an_execution_is_not_taken_for_it(
+    on_machines: Client,
+    machines: StepFunctionsStandIn,
+    codebuild: CodeBuildStandIn,
+    clock: ManualClock,
+) -> None:
+    """Not even where the start's answer was lost, and the build is the first that is heard of."""
+    machines.inject("StartExecution", *[Fault.answer_lost()] * 2)
+    await read_problem(await on_machines.post(PROVISION, json=BODY), 503)
+    (execution,) = machines.executions.values()
+    build = start_nested(codebuild, execution["name"])
+    codebuild.finish(build.id, "SUCCEEDED")
+    await tell(on_machines, build)
+    for _ in range(3):
+        clock.turn(61)
+        await sweep(on_machines)
+    assert execution["status"] == "RUNNING"
+    assert await state_of(on_machines) == "provisioning"
+
+
+async def test_a_build_within_a_build_is_not_the_job(
+    service: Client, codebuild: CodeBuildStandIn, clock: ManualClock
+) -> None:
+    """It is neither found for a lost start, nor stopped, nor does its end end anything."""
+    codebuild.inject("StartBuild", *[Fault.answer_lost()] * 2)
+    await read_problem(await service.post(PROVISION, json=BODY), 503)
+    outer = only_build(codebuild)
+    nested = start_nested(codebuild, variables(outer)[STARTED])
+    clock.turn(61)
+    await sweep(service)
+    await tell(service, nested)
+    assert nested.status == "IN_PROGRESS"
+    codebuild.finish(nested.id, "SUCCEEDED")
+    await tell(service, nested)
+    clock.turn(61)
+    await sweep(service)
+    assert (outer.status, await state_of(service)) == ("IN_PROGRESS", "provisioning")
+    codebuild.finish(outer.id, "SUCCEEDED")
+    await tell(service, outer)
+    assert await state_of(service) == "provisioned"
+
+
+class Mine:
+    """A builder of the user's, which runs what other builders know, too."""
+
+    def __init__(self, codebuild: CodeBuildStandIn) -> None:
+        self.codebuild = codebuild
+        self.stopped: list[str] = []
+
+    async def start_job(
+        self, job_identifier: str, params: Mapping[str, Any], *, start_key: str
+    ) -> Job:
+        job_id = f"arn:aws:states:us-east-1:123456789012:execution:mine:{start_key}"
+        if job_identifier == "build":
+            job_id = start_nested(self.codebuild, start_key).id
+        return Job(id=job_id, builder="MINE", job_identifier=job_identifier)
+
+    async def describe_jobs(self, *, job_ids: Sequence[str]) -> Mapping[str, JobReport]:
+        jobs = [Job(id=one, builder="MINE", job_identifier="up") for one in job_ids]
+        return {job.id: JobReport(job=job, status=JobStatus.IN_PROGRESS) for job in jobs}
+
+    async def stop_job(self, *, job_id: str) -> None:
+        self.stopped.append(job_id)
+
+
+@pytest.mark.parametrize("job_identifier", ["build", "machine"])
+async def test_what_a_users_builder_runs_is_his(
+    start_service: StartService,
+    settings: Settings,
+    codebuild: CodeBuildStandIn,
+    job_identifier: str,
+) -> None:
+    """Also where AWS tells of it before its job is recorded."""
+    mine, registry = Mine(codebuild), HandlerRegistry()
+
+    @registry.on("TENANT_PROVISIONING")
+    async def provision(event: Event[dict[str, Any]], run: Run) -> None:
+        job = await run.start_job(job_identifier, {}, builder="MINE")
+        if job_identifier == "build":
+            await tell(service, only_build(codebuild))
+            return
+        told = {"executionArn": job.id, "status": "RUNNING", "input": "{}"}
+        change = envelope("Step Functions Execution Status Change", told, source="aws.states")
+        assert (await service.post("/events", json=change)).status == 200
+
+    extension = Extension(builders={"MINE": mine}, registry=registry)
+    service = await start_service(settings, extension=extension)
+    await read_success(await service.post(PROVISION, json=BODY))
+    assert mine.stopped == []
+    assert [build.status for build in codebuild.builds.values()].count("STOPPED") == 0
+    tenant = await (await service.get(f"/tenants/{TENANT}")).json()
+    assert tenant["operation"]["job"]["builder"] == "MINE"
