@@ -112,8 +112,14 @@ class Callback:
     allowed_hosts: tuple[str, ...] = ()
 
     def __attrs_post_init__(self) -> None:
-        if self.url is not None and not self.url.startswith(("https://", "http://")):
-            raise ValueError("callback.url must begin with https:// or http://")
+        if self.url is None:
+            return
+        url = _read_web_address(self.url)
+        if url is None or url.user or url.password:
+            raise ValueError(
+                "callback.url must be like https://control-plane.example/webhook, without user and "
+                "password, since reports are signed"
+            )
 
 
 @attrs.frozen(kw_only=True)
@@ -157,12 +163,16 @@ class Jenkins:
 
 def _is_plain_url(text: str) -> bool:
     """The address of a web server, and nothing besides."""
+    url = _read_web_address(text)
+    return url is not None and not (url.user or url.password or url.query_string or url.fragment)
+
+
+def _read_web_address(text: str) -> URL | None:
     try:
         url = URL(text)
     except ValueError:
-        return False
-    has_more = url.user or url.password or url.query_string or url.fragment or " " in text
-    return url.scheme in ("http", "https") and bool(url.host) and not has_more
+        return None
+    return url if url.scheme in ("http", "https") and url.host and " " not in text else None
 
 
 @attrs.frozen(kw_only=True)

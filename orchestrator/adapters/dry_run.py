@@ -13,9 +13,10 @@ import structlog
 from orchestrator.core.errors import event_mismatch
 from orchestrator.core.javascript import to_text
 from orchestrator.core.jobs import JobReport, JobStatus
-from orchestrator.core.ports import Builder, Configurable, Permission, TellsStarts
+from orchestrator.core.ports import Builder, Configurable, FindsJobs, Permission, TellsStarts
 from orchestrator.core.records import Job
 from orchestrator.core.secrets import Redactor
+from orchestrator.core.variables import is_reference
 
 _PREFIX = "dry-run:"
 #: It is kept in items of the ledger, which DynamoDB takes up to 400 KB of. Step Functions' input
@@ -49,7 +50,8 @@ class DryRunBuilder:
     async def start_job(
         self, job_identifier: str, params: Mapping[str, Any], *, start_key: str
     ) -> Job:
-        shown = self._secrets.redact(params)
+        masked = self._secrets.redact(params)
+        shown = {n: v if is_reference(v) else masked[n] for n, v in params.items()}
         request: Mapping[str, Any] = {
             "jobIdentifier": job_identifier,
             "params": shown,
@@ -67,13 +69,14 @@ class DryRunBuilder:
         return self._job(f"{_PREFIX}{start_key}", job_identifier, request)
 
     async def find_job(
-        self,
-        *,
-        start_key: str,  # noqa: ARG002 - the port's
-        job_identifier: str,  # noqa: ARG002 - the port's
-        started_after: datetime,  # noqa: ARG002 - the port's
+        self, *, start_key: str, job_identifier: str, started_after: datetime
     ) -> Job | None:
-        return None
+        """What a service for real has started over the same ledger; looking does nothing."""
+        if not isinstance(self._builder, FindsJobs):
+            return None
+        return await self._builder.find_job(
+            start_key=start_key, job_identifier=job_identifier, started_after=started_after
+        )
 
     async def describe_jobs(self, *, job_ids: Sequence[str]) -> Mapping[str, JobReport]:
         return {

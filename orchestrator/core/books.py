@@ -181,7 +181,9 @@ class Attempt:
     async def is_over(self) -> bool:
         """The operation that the run opened has ended, without it or after it."""
         operation = await self.find_operation()
-        return operation is not None and operation.state is OperationState.OVER
+        if operation is None or operation.start_number < self.run.start_number:
+            return False
+        return operation.state is OperationState.OVER
 
     async def renew(self) -> None:
         """Hold the run for another lease."""

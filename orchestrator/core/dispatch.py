@@ -4,7 +4,6 @@ Whatever brings an event (HTTP, a queue, a library call, the sweep, a replay) co
 here; nothing else runs a handler.
 """
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from functools import partial
@@ -142,10 +141,9 @@ class Orchestrator:
             await self._rerun(run_id, Why.SWEEP)
 
         async def attend(operation_ids: Sequence[str]) -> None:
-            attended = await self.overseer.attend(operation_ids)
-            await asyncio.gather(*map(self.reporter.send, attended.left_over))
-            if attended.trouble is not None:
-                raise attended.trouble
+            trouble = await self.overseer.attend(operation_ids, others=self.reporter.send)
+            if trouble is not None:
+                raise trouble
 
         books = self.services.books
         return await sweep(

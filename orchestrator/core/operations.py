@@ -76,12 +76,13 @@ def adopt(
     """Tie a job to the operation whose start made it, whoever has found it.
 
     `run_id` is the run that started it, where that is known: as long as nothing is recorded
-    of it, its own operation isn't even there.
+    of it, its own operation isn't even there, or is at the start before.
     """
     operation = view.operation(operation_id)
-    run = view.run(run_id) if operation is None and run_id is not None else None
+    is_behind = operation is None or (operation.kind is None and operation.start_number < number)
+    run = view.run(run_id) if is_behind and run_id is not None else None
     if run is not None and run.operation_id == operation_id:
-        operation = _own_operation(run, version=0)
+        operation = _own_operation(run, version=operation.version if operation else 0)
     if operation is None or not may_record(operation, number, job):
         return Move((), Orphaned(job))
     if operation.job is not None:

@@ -12,13 +12,13 @@ whoever comes second finds it handled.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from operator import itemgetter
 from typing import Any
 
 import attrs
 import structlog
 
 from orchestrator.core.books import Books
+from orchestrator.core.builder_errors import builder_errors
 from orchestrator.core.builds import CODE_BUILD
 from orchestrator.core.conditions import is_gone_for_good, is_overdue
 from orchestrator.core.errors import (
@@ -42,16 +42,10 @@ from orchestrator.core.ports import Builder, DescribesJobs, OwnsJobs, StopsJobs
 from orchestrator.core.records import Job, JobRecord, OperationRecord, read_start_key, shorten
 from orchestrator.core.variables import START_KEY
 
+#: An operation whose job is due for a look, and the job.
+Watched = tuple[OperationRecord, Job]
+
 log = structlog.get_logger("orchestrator.oversight")
-
-
-@attrs.frozen(kw_only=True)
-class Attended:
-    """Jobs were looked at: not those of the operations `left_over`, which weren't due for it, nor
-    where ledger or builder couldn't be reached, which is the `trouble`."""
-
-    left_over: Sequence[str]
-    trouble: TemporaryError | None
 
 
 @attrs.frozen(kw_only=True)
@@ -70,7 +64,7 @@ class Overseer:
 
     async def ask_about(self, operation_id: str) -> None:
         """A job has told of itself: see what its builder says. It is due, whatever comes of it."""
-        trouble = (await self.attend([operation_id])).trouble
+        trouble = await self.attend([operation_id])
         if trouble is not None:
             log.info("not asked about yet", operation_id=operation_id, reason=str(trouble))
 
@@ -110,48 +104,55 @@ class Overseer:
         known = await self.books.find_job(report.job.builder, report.job.id)
         return await self._adopt(report) if known is None else await self._started(known)
 
-    async def attend(self, operation_ids: Collection[str]) -> Attended:
-        """Look at the jobs of those operations that are due for it; the others are left over."""
+    async def attend(
+        self,
+        operation_ids: Collection[str],
+        *,
+        others: Callable[[str], Awaitable[object]] | None = None,
+    ) -> TemporaryError | None:
+        """Look at the jobs of those operations that are due for it, and see to the `others`.
+
+        All at once, so that a builder that hangs holds up nothing besides. What comes back is why
+        ledger or builder couldn't be reached, if so.
+        """
         looks = await asyncio.gather(*map(self._begin_look, operation_ids), return_exceptions=True)
         trouble: TemporaryError | None = None
-        operations: list[OperationRecord] = []
+        watched: dict[str, list[Watched]] = {}
         left_over: list[str] = []
         for operation_id, look in zip(operation_ids, looks, strict=True):
             match look:
-                case OperationRecord():
-                    operations.append(look)
-                case None:
+                case OperationRecord(job=Job() as job):
+                    watched.setdefault(job.builder, []).append((look, job))
+                case OperationRecord() | None:
                     left_over.append(operation_id)
                 case TemporaryError():
                     trouble = look
                 case _:
                     raise look
-        by_builder: dict[str, list[tuple[OperationRecord, Job]]] = {}
-        for operation in operations:
-            if operation.job is not None:
-                watched = by_builder.setdefault(operation.job.builder, [])
-                watched.append((operation, operation.job))
-        for name, watched in sorted(by_builder.items(), key=itemgetter(0)):
-            left: frozenset[str] = frozenset()
-            try:
-                reports = await self._describe(name, [job.id for _, job in watched])
-            except SomeNotDescribed as error:
-                log.warning("some jobs can't be asked about", builder=name, reason=str(error))
-                reports, left = error.reports, error.failed | self._in_time(watched, error.hidden)
-                trouble = error if error.failed else trouble
-            except TemporaryError as error:
-                log.warning("jobs can't be asked about", builder=name, reason=str(error))
-                trouble = error
-                continue
-            except Exception as error:
-                log.error("jobs can't be asked about", builder=name, exc_info=error)
-                trouble = TemporaryError(f"The builder {name} can't tell how its jobs stand.")
-                continue
-            async with asyncio.TaskGroup() as tasks:
-                for operation, job in watched:
-                    if job.id not in left:
-                        tasks.create_task(self._safely(operation, job, reports.get(job.id)))
-        return Attended(left_over=left_over, trouble=trouble)
+        found = await asyncio.gather(
+            *(self._attend_on(name, some) for name, some in watched.items()),
+            *(map(others, left_over) if others else ()),
+        )
+        return next((one for one in found if isinstance(one, TemporaryError)), trouble)
+
+    async def _attend_on(self, name: str, watched: Sequence[Watched]) -> TemporaryError | None:
+        """Look at the jobs of one builder; why it couldn't tell of all, if so."""
+        left: frozenset[str] = frozenset()
+        trouble: TemporaryError | None = None
+        try:
+            reports = await self._describe(name, [job.id for _, job in watched])
+        except SomeNotDescribed as error:
+            log.warning("some jobs can't be asked about", builder=name, reason=str(error))
+            reports, left = error.reports, error.failed | self._in_time(watched, error.hidden)
+            trouble = error if error.failed else None
+        except TemporaryError as error:
+            log.warning("jobs can't be asked about", builder=name, reason=str(error))
+            return error
+        async with asyncio.TaskGroup() as tasks:
+            for operation, job in watched:
+                if job.id not in left:
+                    tasks.create_task(self._safely(operation, job, reports.get(job.id)))
+        return trouble
 
     async def end(
         self, operation: OperationRecord, report: JobReport | None, reason: str | None = None
@@ -196,7 +197,8 @@ class Overseer:
         job = asked.job
         builder: object = self.builders.get(job.builder)
         if isinstance(builder, StopsJobs):
-            await builder.stop_job(job_id=job.id)
+            with builder_errors(job.builder, f"stop the job {job.id}"):
+                await builder.stop_job(job_id=job.id)
             log.info("job stopped", job_id=job.id, reason=asked.stop_reason)
         else:
             log.error("a job is to be stopped, and its builder can't", job_id=job.id)
@@ -207,9 +209,7 @@ class Overseer:
         if report is not None and report.is_over:
             await self.end(asked, report)
 
-    def _in_time(
-        self, watched: Sequence[tuple[OperationRecord, Job]], hidden: Collection[str]
-    ) -> frozenset[str]:
+    def _in_time(self, watched: Sequence[Watched], hidden: Collection[str]) -> frozenset[str]:
         """Of the hidden jobs those that may be seen again; after its deadline one is gone."""
         now, terms = self.books.clock.now(), self.books.terms
         return frozenset(
@@ -236,7 +236,8 @@ class Overseer:
         if not isinstance(builder, DescribesJobs):
             return {}
         try:
-            return await builder.describe_jobs(job_ids=job_ids)
+            with builder_errors(name, "tell how its jobs stand"):
+                return await builder.describe_jobs(job_ids=job_ids)
         except PermanentError as error:
             if len(job_ids) == 1:
                 log.warning("job can't be asked about", job_id=job_ids[0], reason=str(error))
@@ -312,10 +313,13 @@ class Overseer:
         adopted = await self._tie(report.job, *named)
         if isinstance(adopted, Adopted):
             return adopted.operation
-        is_ours = await self.books.find_operation(named[0]) is not None
+        operation = await self.books.find_operation(named[0])
+        # Of a start that a replay has just sent nothing need be recorded yet.
+        is_ours = operation is not None and operation.start_number >= named[1]
         if is_ours and not report.is_over and isinstance(builder, StopsJobs):
+            with builder_errors(report.job.builder, f"stop the job {report.job.id}"):
+                await builder.stop_job(job_id=report.job.id)
             log.warning("stopped a job that ran for nobody", job_id=report.job.id)
-            await builder.stop_job(job_id=report.job.id)
         return None
 
     async def _tie(self, job: Job, operation_id: str, number: int) -> Adopted | Orphaned:
@@ -346,6 +350,9 @@ class Overseer:
             "reason": None if succeeded else reason,
             "endedJob": _ended_job(operation.job, report),
         }
+        if isinstance(told.get("tenant"), Mapping):
+            # However the job calls its tenant: whose job it was is known.
+            known["tenant"] = {**told["tenant"], "id": operation.tenant_id}
         body = {**told, **{name: value for name, value in known.items() if value is not None}}
         return Event(
             type=outcome_type(operation.kind, succeeded=succeeded),

@@ -6,6 +6,7 @@ report or refused it for good. Each attempt is one of its own: claimed before, s
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 import attrs
 import structlog
@@ -81,7 +82,7 @@ class Reporter:
         if posting is None:
             return
         posted = await self._post(posting)
-        about = {"operation_id": operation_id, "url": posting.url, "tries": posting.tries}
+        about = {"operation_id": operation_id, "url": _shown(posting.url), "tries": posting.tries}
         if posted.is_trouble and posted.is_done:
             log.error("report given up", reason=posted.note, **about)
         elif posted.is_trouble:
@@ -109,6 +110,12 @@ class Reporter:
             arrived = posting.earlier.may_have_arrived or not error.nothing_done
             return _again(posting, str(error), may_have_arrived=arrived)
         return _judge(posting, status)
+
+
+def _shown(url: str) -> str:
+    """Without what may be secret in it: user, password and query."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def _judge(posting: Posting, status: int) -> Posted:

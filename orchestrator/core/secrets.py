@@ -49,8 +49,10 @@ class Redactor:
                     is_hidden = self._is_hidden(str(name), item)
                     shown |= hide(name) if is_hidden else {name: self._walk(item, hide)}
                 return shown
-            case list() | tuple():
+            case list():
                 return [self._walk(item, hide) for item in value]
+            case tuple():
+                return tuple(self._walk(item, hide) for item in value)
             case str() if value.lstrip()[:1] in ("{", "["):
                 return self._walk_json(value, hide)
             case _ if attrs.has(type(value)):

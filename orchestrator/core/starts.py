@@ -15,6 +15,7 @@ from typing import Any
 import structlog
 
 from orchestrator.core.books import Attempt
+from orchestrator.core.builder_errors import builder_errors
 from orchestrator.core.conditions import Terms, certain_from, is_none_certain
 from orchestrator.core.errors import (
     NotPermitted,
@@ -114,11 +115,12 @@ class Starter:
             if not isinstance(builder, FindsJobs):
                 continue
             try:
-                found = await builder.find_job(
-                    start_key=attempt.start_key,
-                    job_identifier=job_identifier,
-                    started_after=began - _CLOCKS_APART,
-                )
+                with builder_errors(name, "look for the job of a start"):
+                    found = await builder.find_job(
+                        start_key=attempt.start_key,
+                        job_identifier=job_identifier,
+                        started_after=began - _CLOCKS_APART,
+                    )
             except NotPermitted as error:
                 if builder_name in (None, name) or name == attempt.sent_to:
                     raise
@@ -192,7 +194,8 @@ class Starter:
             log.error("a job runs for nobody, and its builder can't stop it", job_id=job.id)
             return
         try:
-            await builder.stop_job(job_id=job.id)
+            with builder_errors(job.builder, f"stop the job {job.id}"):
+                await builder.stop_job(job_id=job.id)
         except OrchestratorError as error:
             log.error("a job runs for nobody", job_id=job.id, reason=str(error))
         else:

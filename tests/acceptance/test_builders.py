@@ -1,11 +1,12 @@
 """Which builder runs a job, and how it is told to."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
 import pytest
 
-from orchestrator import Extension, Settings
+from orchestrator import Extension, Job, Settings
 from orchestrator.embedded import CodeBuildStandIn, Fault
 from orchestrator.settings import Builders, Tiers
 from orchestrator.testing import InMemoryBuilder, ManualClock
@@ -147,3 +148,55 @@ async def test_a_quota_is_waited_for_with_growing_pauses(
             assert run["attempt"] == attempts
     assert run["status"] == "succeeded"
     assert only_build(codebuild)
+
+
+class Broken(InMemoryBuilder):
+    """A user's own, with errors that are none of ours."""
+
+    is_down = True
+
+    def break_down(self) -> None:
+        if self.is_down:
+            raise ConnectionResetError("down")
+
+    async def start_job(
+        self, job_identifier: str, params: Mapping[str, Any], *, start_key: str
+    ) -> Job:
+        self.break_down()
+        return await super().start_job(job_identifier, params, start_key=start_key)
+
+    async def find_job(self, **asked: Any) -> Job | None:
+        self.break_down()
+        return await super().find_job(**asked)
+
+    async def stop_job(self, *, job_id: str) -> None:
+        self.break_down()
+        await super().stop_job(job_id=job_id)
+
+
+async def test_a_builder_that_breaks_down_holds_its_own_alone(
+    start_service: StartService, settings: Settings, clock: ManualClock
+) -> None:
+    """As long as it can't look, a start may be out: 503, and the run waits; then it goes on."""
+    builder = Broken("MINE")
+    service = await start_service(
+        with_tiers(settings, TIER={"jobIdentifier": "up", "builder": "MINE"}),
+        extension=Extension(builders={"MINE": builder}),
+    )
+    for attempt in range(8):
+        problem = await read_problem(
+            await service.post(PROVISION, json=asked("TIER")), 503 if attempt else 500
+        )
+        (run,) = (await (await service.get("/runs")).json())["items"]
+        assert run["status"] == "retry"
+        clock.turn(301)
+    assert "MINE broke down: it can't look for the job" in problem["detail"]
+    builder.is_down = False
+    await read_success(await service.post(PROVISION, json=asked("TIER")))
+    builder.is_down = True
+    problem = await read_problem(await service.post("/tenants/t-TIER/cancel", json={}), 503)
+    assert "MINE broke down: it can't stop the job" in problem["detail"]
+    builder.is_down = False
+    clock.turn(61)
+    assert (await service.post("/events/RECONCILE", json={})).status == 200
+    assert (await (await service.get("/tenants/t-TIER")).json())["state"] == "provision_failed"

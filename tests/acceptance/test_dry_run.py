@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 
 from orchestrator import Event, Extension, HandlerRegistry, Run, Settings
 from orchestrator.adapters.memory import InMemoryLedger
-from orchestrator.embedded import CodeBuildStandIn
+from orchestrator.embedded import CodeBuildStandIn, Fault
 from orchestrator.settings import Builders, Callback, Events, Tiers
 from orchestrator.testing import InMemoryBuilder, ManualClock, envelope, provisioning_event
 from tests.acceptance.answers import only_build, read_problem, read_run, read_success
@@ -18,7 +18,9 @@ from tests.conftest import Client, StartService
 from tests.control_plane.receiver import SECRET, ControlPlane
 
 CREDENTIALS = {"secret": "s3cr3t", "context": "c-1"}
-EVENT = provisioning_event(tier="PREMIUM", override={"SIZE": 5, **CREDENTIALS})
+REFERENCE = {"type": "PARAMETER_STORE", "value": "/theirs/db"}
+OVERRIDE = {"SIZE": 5, "DB_PASSWORD": REFERENCE, **CREDENTIALS}
+EVENT = provisioning_event(tier="PREMIUM", override=OVERRIDE)
 TIER = {
     "jobIdentifier": "premium-tenant",
     "codebuild": {"computeType": "BUILD_GENERAL1_LARGE"},
@@ -193,6 +195,28 @@ async def test_a_real_build_is_none_of_its_business(
         assert (await service.post("/events", json=change)).status == 200
         assert (await (await real.get("/tenants/tenant-1")).json())["state"] == state
     assert len(await control_plane.accepted()) == 1
+
+
+async def test_a_start_that_may_be_out_is_found_by_a_dry_run_too(
+    start_service: StartService,
+    configured: Settings,
+    codebuild: CodeBuildStandIn,
+    clock: ManualClock,
+) -> None:
+    """Else it would take the request for one of its own, and the tenant for provisioned."""
+    ledger = InMemoryLedger()
+    real = await start_service(configured, ledger=ledger)
+    dry = await start_service(
+        attrs.evolve(configured, builders=Builders(dry_run=True)), ledger=ledger
+    )
+    codebuild.inject("StartBuild", *[Fault.answer_lost()] * 2)
+    await read_problem(await real.post("/events", json=EVENT), 503)
+    for _ in range(4):
+        clock.turn(61)
+        assert (await dry.post("/events/RECONCILE", json={})).status == 200
+    tenant = await (await real.get("/tenants/tenant-1")).json()
+    assert tenant["state"] == "provisioning"
+    assert tenant["operation"]["job"]["id"] == only_build(codebuild).id
 
 
 async def test_what_it_left_open_is_not_cleaned_up_for_real(

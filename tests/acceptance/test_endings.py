@@ -234,6 +234,25 @@ async def test_a_report_of_a_strangers_build_is_kept_and_ends_nothing(
     assert await state_of(service) == "provisioning"
 
 
+@pytest.mark.parametrize("other", ["unseen", "provisioning"])
+async def test_a_build_that_tells_of_another_tenant_ends_its_own(
+    service: Client, codebuild: CodeBuildStandIn, other: str
+) -> None:
+    """Whose job it was is known; the other one stays where it is."""
+    body = {"tenantId": TENANT, "tier": "STANDARD"}
+    await read_success(await service.post(f"/events/{PROVISION}", json=body))
+    build = only_build(codebuild)
+    if other == "provisioning":
+        body = {"tenantId": "another", "tier": "STANDARD"}
+        await read_success(await service.post(f"/events/{PROVISION}", json=body))
+    told = {"CODEBUILD_BUILD_ID": build.id, "tenant": {"id": "another", "name": "A"}}
+    await post(service, envelope(f"{PROVISION}_SUCCESS", told, event_id="told"))
+    codebuild.finish(build.id, "SUCCEEDED")
+    await change_state(service, build)
+    assert await state_of(service) == "provisioned"
+    assert await state_of(service, "another") == other
+
+
 async def test_a_build_that_ends_before_its_start_is_settled(
     service: Client, codebuild: CodeBuildStandIn
 ) -> None:

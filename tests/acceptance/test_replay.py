@@ -19,7 +19,7 @@ from orchestrator import (
 from orchestrator.adapters.memory import InMemoryLedger
 from orchestrator.embedded import CodeBuildStandIn, Fault
 from orchestrator.settings import Runs
-from orchestrator.testing import ManualClock, envelope
+from orchestrator.testing import InMemoryBuilder, ManualClock, envelope
 from tests.acceptance.answers import only_build, read_problem, read_run, read_success, variables
 from tests.acceptance.stories import (
     DEPLOY,
@@ -202,6 +202,50 @@ def start_numbers(codebuild: CodeBuildStandIn) -> list[str]:
     keys = [variables(build)["ORCHESTRATOR_RUN_ID"] for build in codebuild.builds.values()]
     assert len({key.rpartition("-")[0] for key in keys}) == 1
     return [key.rpartition("-")[2] for key in keys]
+
+
+async def test_a_run_of_its_own_is_replayed_when_its_job_is_over(
+    start_service: StartService, clock: ManualClock
+) -> None:
+    """By force it starts another, like a run that holds a tenant."""
+    builder, registry = InMemoryBuilder("MINE"), HandlerRegistry()
+
+    @registry.on("ORDER")
+    async def order(event: Event[dict[str, Any]], run: Run) -> None:
+        await run.start_job("script", {}, builder="MINE")
+
+    extension = Extension(registry=registry, builders={"MINE": builder})
+    service = await start_service(extension=extension)
+    address = await read_success(await service.post("/events/ORDER", json={"a": 1}))
+    builder.finish(builder.started[0].job.id)
+    clock.turn(61)
+    await sweep(service)
+    await read_success(await replay(service, address, force=True))
+    assert len(builder.started) == 2
+
+
+@pytest.mark.parametrize("forced", [False, True])
+async def test_a_build_that_is_told_of_before_it_is_recorded_runs_on(
+    start_service: StartService, codebuild: CodeBuildStandIn, forced: bool
+) -> None:
+    """CodeBuild says IN_PROGRESS while the handler is at work, also at a replay's."""
+    registry = HandlerRegistry()
+
+    @registry.on("ORDER")
+    async def order(event: Event[dict[str, Any]], run: Run) -> None:
+        job = await run.start_job("standard-tenant", {})
+        if forced and len(codebuild.builds) == 1:
+            return
+        state = codebuild.builds[job.id].as_state_change()
+        change = envelope("CodeBuild Build State Change", state, event_id="change")
+        assert (await service.post("/events", json=change)).status == 200
+
+    service = await start_service(extension=Extension(registry=registry))
+    address = await read_success(await service.post("/events/ORDER", json={"a": 1}))
+    if forced:
+        await read_success(await replay(service, address, force=True))
+    assert [build.status for build in codebuild.builds.values()] == ["IN_PROGRESS"] * (1 + forced)
+    assert "StopBuild" not in [action for action, _ in codebuild.calls]
 
 
 @pytest.mark.parametrize("outcome", ["SUCCESS", "FAILURE"])

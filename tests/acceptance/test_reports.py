@@ -23,6 +23,7 @@ from orchestrator.intake.keys import BOOKS
 from orchestrator.settings import Callback, Tiers
 from orchestrator.testing import ManualClock, envelope, provisioning_event
 from tests.acceptance.answers import read_success
+from tests.acceptance.witness import Witness
 from tests.conftest import TIERS, Client, StartService
 from tests.control_plane.receiver import SECRET, ControlPlane
 
@@ -221,6 +222,29 @@ async def test_what_the_build_told_is_passed_on(
     assert await control_plane.accepted() == [
         body(1, resources=[bucket], appPlaneUrl="https://bluebird.example/app")
     ]
+
+
+async def test_a_webhooks_password_is_in_no_log(
+    start_service: StartService,
+    settings: Settings,
+    codebuild: CodeBuildStandIn,
+    control_plane: ControlPlane,
+    witness: Witness,
+) -> None:
+    """A tier's address may have one, and one in its query, too."""
+    url = control_plane.url.replace("http://", "http://user:hush-hush@") + "?key=hush-hush"
+    tier = {**TIERS["STANDARD"], "API_ENDPOINT": url}
+    service = await start_service(
+        attrs.evolve(
+            settings,
+            callback=Callback(after="provisioning", timeout_s=30),
+            tiers=Tiers(backend="static", static={"STANDARD": tier}),
+        )
+    )
+    await provision(service, control_plane)
+    await end(service, codebuild)
+    assert f'"url":"{control_plane.url}"' in witness.log.getvalue().replace(": ", ":")
+    assert "hush-hush" not in witness.log.getvalue()
 
 
 async def test_resources_that_are_too_large_to_be_kept_are_left_out(

@@ -1,7 +1,7 @@
 """The sweep, over HTTP: what is due is taken up again, without its sender."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,6 +12,7 @@ from orchestrator import (
     Event,
     Extension,
     HandlerRegistry,
+    JobReport,
     PermanentError,
     Run,
     Settings,
@@ -26,8 +27,8 @@ from orchestrator.core.errors import QuotaReached
 from orchestrator.core.parcels import pack_event
 from orchestrator.core.records import run_key
 from orchestrator.embedded import CodeBuildStandIn, Fault
-from orchestrator.settings import Intake, LedgerSettings, Operations, Runs
-from orchestrator.testing import ManualClock, envelope, provisioning_event
+from orchestrator.settings import Intake, LedgerSettings, Operations, Runs, Tiers
+from orchestrator.testing import InMemoryBuilder, ManualClock, envelope, provisioning_event
 from tests.acceptance.answers import only_build, read_problem, read_run, read_success
 from tests.acceptance.stories import (
     PROVISION,
@@ -36,6 +37,7 @@ from tests.acceptance.stories import (
     patient,
     read_wait,
     send,
+    state_of,
     sweep,
 )
 from tests.conftest import Client, StartService
@@ -475,6 +477,39 @@ async def test_a_sweep_that_was_asked_for_ends_before_its_deadline(
     clock.turn(5)
     await sweep(service)
     assert finished == ["quick", "slow"]
+
+
+class Silent(InMemoryBuilder):
+    """It takes starts, and never answers a question."""
+
+    async def describe_jobs(self, *, job_ids: Sequence[str]) -> Mapping[str, JobReport]:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+async def test_a_builder_that_hangs_holds_up_no_other(
+    start_service: StartService, settings: Settings, clock: ManualClock
+) -> None:
+    """Each is asked for itself; the sweep's end doesn't wait in vain for the one that hangs."""
+    silent, other = Silent("A_SILENT"), InMemoryBuilder("OTHER")
+    tiers = {name: {"jobIdentifier": "up", "builder": name} for name in ("A_SILENT", "OTHER")}
+    service = await start_service(
+        attrs.evolve(settings, tiers=Tiers(backend="static", static=tiers)),
+        extension=Extension(builders={"A_SILENT": silent, "OTHER": other}),
+    )
+    for name in tiers:
+        body = {"tenantId": name, "tier": name}
+        await read_success(await service.post(f"/events/{PROVISION}", json=body))
+    other.finish(other.started[0].job.id)
+    clock.turn(61)
+    sweeping = asyncio.ensure_future(service.post("/events/RECONCILE", json={}))
+
+    async def is_over() -> bool:
+        return await state_of(service, "OTHER") == "provisioned"
+
+    await until(is_over)
+    assert await state_of(service, "A_SILENT") == "provisioning"
+    sweeping.cancel()
 
 
 async def test_slow_is_not_lost(

@@ -167,6 +167,26 @@ async def test_a_job_of_another_start_is_an_orphan(desk: Desk, number: int) -> N
     assert isinstance(await adopt(desk, number=number), Orphaned)
 
 
+@pytest.mark.parametrize("forced", [False, True])
+async def test_a_start_that_is_not_recorded_is_known_by_its_run(desk: Desk, forced: bool) -> None:
+    """A process that lost its run leaves the job to whoever has it now, also that of a replay."""
+    attempt = await desk.claimed(ORDER, "a")
+    if forced:
+        await desk.finish(attempt, desk.job("b-1"))
+        attempt = await desk.claimed(ORDER, "a", why=Why.FORCED_REPLAY)
+    await desk.taken_over(ORDER, "a")
+    run = attempt.run
+    for _ in range(2):
+        outcome = await desk.books.adopt(
+            operation_id=run.operation_id,
+            number=run.start_number,
+            job=desk.job("b-2"),
+            run_id=run.run_id,
+        )
+        assert isinstance(outcome, Adopted)
+        assert outcome.operation.job == desk.job("b-2")
+
+
 @pytest.mark.parametrize(
     ("reason", "note"), [(None, "The job b-1 succeeded."), ("It broke.", "It broke.")]
 )

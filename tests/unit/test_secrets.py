@@ -64,7 +64,7 @@ def test_numbers_and_nothing_stay(value: object) -> None:
         ({"secrets": {"a": "x", "b": 1}}, {"secrets": MASK}),
         ({"tokens": ["x", "y"]}, {"tokens": MASK}),
         ({"password": ""}, {"password": MASK}),
-        ([({"password": "x"},)], [[{"password": MASK}]]),
+        ([({"password": "x"},)], [({"password": MASK},)]),
         ({"token": b"x"}, {"token": MASK}),
         ({1: "x"}, {1: "x"}),
         ("secret", "secret"),
@@ -121,3 +121,10 @@ def test_json_text_is_looked_into() -> None:
     assert redact('{"id": "t", "secret": "hunter2"}') == '{"id": "t", "secret": "***"}'
     assert redact('{"id":"t"}') == '{"id":"t"}'
     assert redact("{not json") == "{not json"
+
+
+@pytest.mark.parametrize("value", [("a", "b"), ["a"], {"b": ()}])
+def test_what_holds_no_secret_hides_none(value: object) -> None:
+    """Of whatever type it is."""
+    assert not Redactor().hides("ZONES", value)
+    assert Redactor().hides("ZONES", (value, {"password": "x"}))

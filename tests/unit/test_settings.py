@@ -8,7 +8,7 @@ import attrs
 import pytest
 
 from orchestrator import Settings, SettingsError, load_settings
-from orchestrator.settings import ApiKey, Jenkins, Secrets, StepFunctions
+from orchestrator.settings import ApiKey, Callback, Jenkins, Secrets, StepFunctions
 
 
 @pytest.fixture
@@ -406,9 +406,12 @@ def test_a_shipped_name_is_not_picked_up_from_the_working_directory(
         (lambda: Jenkins(url="https://jen kins/", user="u", token="t"), "jenkins.example/"),
         (lambda: Jenkins(url="https://j", user="u", token="ssm:"), "refers to no name"),
         (lambda: ApiKey(keys=("plain", "secretsmanager: ")), "a reference without a name"),
+        (lambda: Callback(url="ftp://c/webhook"), "callback.url must be like https://"),
+        (lambda: Callback(url="http://["), "callback.url must be like https://"),
+        (lambda: Callback(url="https://u:p@c/webhook"), "without user and password"),
     ],
 )
-def test_a_builder_or_store_that_can_not_work_is_refused(section: Any, said: str) -> None:
+def test_what_can_not_work_is_refused(section: Any, said: str) -> None:
     """At the start, with what is meant."""
     with pytest.raises(ValueError, match=re.escape(said)):
         section()
