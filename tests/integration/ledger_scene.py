@@ -310,12 +310,13 @@ class Scene:
 
 
 def _state_change(build: Build) -> dict[str, Any]:
+    project = {"name": "ORCHESTRATOR_PROJECT", "value": build.job.job_identifier}
     own_key = {"name": "ORCHESTRATOR_RUN_ID", "value": build.start_key}
     return {
         "build-id": f"arn:aws:codebuild:us-east-1:1:build/{build.job.id}",
         "build-status": build.status.value,
         "project-name": build.job.job_identifier,
-        "additional-information": {"environment": {"environment-variables": [own_key]}},
+        "additional-information": {"environment": {"environment-variables": [project, own_key]}},
     }
 
 

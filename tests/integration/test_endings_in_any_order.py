@@ -210,6 +210,7 @@ class Story:
                 "logs": {"deep-link": job.log_url},
                 "environment": {
                     "environment-variables": [
+                        {"name": "ORCHESTRATOR_PROJECT", "value": job.job_identifier},
                         {"name": "ORCHESTRATOR_RUN_ID", "value": report.start_key},
                         {"name": "secret", "value": SECRET},
                     ]
