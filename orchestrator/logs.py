@@ -3,11 +3,29 @@
 import logging
 import sys
 from collections.abc import Mapping, MutableMapping, Sequence
-from typing import Any, Literal
+from contextlib import suppress
+from typing import Any, Literal, TextIO
 
+import attrs
 import structlog
 
 from orchestrator.core.secrets import Redactor
+
+
+@attrs.frozen
+class _Patient:
+    """A stream that may be gone or full, such as a pipe that nobody reads any more: what it can't
+    take is lost, and nobody's work with it."""
+
+    stream: TextIO
+
+    def write(self, text: str) -> None:
+        with suppress(OSError):
+            self.stream.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self.stream.flush()
 
 
 def configure_logs(
@@ -45,6 +63,6 @@ def configure_logs(
         wrapper_class=structlog.make_filtering_bound_logger(
             logging.getLevelNamesMapping()[level.upper()]
         ),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(_Patient(sys.stderr)),  # type: ignore[arg-type]
         cache_logger_on_first_use=False,
     )

@@ -116,7 +116,6 @@ class AWS:
         import aioboto3
         from aiobotocore.config import AioConfig
 
-        self._session = self._session or aioboto3.Session()
         config = AioConfig(
             connect_timeout=self._connect_timeout_s,
             read_timeout=self._read_timeout_s + patience_s,
@@ -126,9 +125,13 @@ class AWS:
             tcp_keepalive=True,
         )
         with aws_errors(f"Opening AWS {service}"):
-            return await self._stack.enter_async_context(
-                self._session.client(service, region_name=region, config=config)
-            )
+            try:
+                self._session = self._session or aioboto3.Session()
+                return await self._stack.enter_async_context(
+                    self._session.client(service, region_name=region, config=config)
+                )
+            except ValueError as error:  # so botocore says that an endpoint is none
+                raise TemporaryError(f"Opening AWS {service}: {error}") from error
 
 
 @asynccontextmanager

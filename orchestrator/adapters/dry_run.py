@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-from orchestrator.core.errors import event_mismatch
+from orchestrator.core.errors import OrchestratorError, event_mismatch
 from orchestrator.core.javascript import to_text
 from orchestrator.core.jobs import JobReport, JobStatus
 from orchestrator.core.ports import Builder, Configurable, FindsJobs, Permission, TellsStarts
@@ -71,12 +71,17 @@ class DryRunBuilder:
     async def find_job(
         self, *, start_key: str, job_identifier: str, started_after: datetime
     ) -> Job | None:
-        """What a service for real has started over the same ledger; looking does nothing."""
+        """What a service for real has started over the same ledger, if the builder lets us look:
+        over a ledger of its own there is nothing."""
         if not isinstance(self._builder, FindsJobs):
             return None
-        return await self._builder.find_job(
-            start_key=start_key, job_identifier=job_identifier, started_after=started_after
-        )
+        try:
+            return await self._builder.find_job(
+                start_key=start_key, job_identifier=job_identifier, started_after=started_after
+            )
+        except OrchestratorError as error:
+            log.warning("not looked for what was really started", reason=str(error))
+            return None
 
     async def describe_jobs(self, *, job_ids: Sequence[str]) -> Mapping[str, JobReport]:
         return {

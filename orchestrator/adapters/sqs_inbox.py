@@ -1,9 +1,11 @@
 """The inbox as an SQS queue, standard or FIFO."""
 
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.adapters.aws import LONGEST_POLL_S, aws_errors
+from orchestrator.core.errors import EventTooLarge
 from orchestrator.core.ports import Message, Permission
 
 if TYPE_CHECKING:
@@ -11,6 +13,8 @@ if TYPE_CHECKING:
 
 Client = Callable[[], Awaitable["SQSClient"]]
 
+#: How SQS names a queue's own limit, 1 MiB at most (developer guide, Message quotas).
+_TOO_LONG = re.compile(r"must be shorter than (\d+) bytes")
 #: SQS gives at most so many messages at once (API reference, ReceiveMessage).
 _RECEIVE_LIMIT = 10
 #: A message is hidden for at most 12 hours in all (API reference, ChangeMessageVisibility).
@@ -25,7 +29,7 @@ class SQSInbox:
         self._client = client
         self._polling = polling
         self._url = url
-        self._is_fifo = url.endswith(".fifo")
+        self.drops_duplicates = url.endswith(".fifo")
         self.visibility_s = visibility_s
         self.description = f"the SQS queue {url}"
         self.permissions = (
@@ -45,11 +49,17 @@ class SQSInbox:
         client = await self._client()
         in_order: Any = (
             {"MessageGroupId": group, "MessageDeduplicationId": deduplication_id}
-            if self._is_fifo
+            if self.drops_duplicates
             else {}
         )
         with aws_errors("SQS SendMessage"):
-            await client.send_message(QueueUrl=self._url, MessageBody=text, **in_order)
+            try:
+                await client.send_message(QueueUrl=self._url, MessageBody=text, **in_order)
+            except client.exceptions.ClientError as error:
+                limit = _TOO_LONG.search(str(error))
+                if limit is None:
+                    raise
+                raise EventTooLarge(len(text.encode()), int(limit[1])) from error
 
     async def receive(self, *, limit: int, wait_s: float) -> Sequence[Message]:
         client = await self._polling()
@@ -97,7 +107,7 @@ class SQSInbox:
                 pass
             else:
                 return False
-        attributes: Any = {"FifoQueue": "true"} if self._is_fifo else {}
+        attributes: Any = {"FifoQueue": "true"} if self.drops_duplicates else {}
         with aws_errors("SQS CreateQueue"):
             await client.create_queue(QueueName=name, Attributes=attributes)
         return True

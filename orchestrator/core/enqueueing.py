@@ -75,7 +75,7 @@ class Enqueuer:
                 QueuedEvent(event_type=event.type, body=event.raw, delivery=accepted)
             ),
             group=_group(event),
-            deduplication_id=event.key,
+            deduplication_id=await self._deduplication_id(event),
         )
         log.info("queued", run_id=event.key, event_type=event.type)
         terms = services.books.terms
@@ -87,6 +87,14 @@ class Enqueuer:
                 raise EventKeyReused(event.id, run.run_id)
             case _:
                 return Handled(run_id=event.key, queued=True)
+
+    async def _deduplication_id(self, event: Event[Body]) -> str:
+        """A failed event that comes again is a new attempt: no queue may take it for the last."""
+        if not self.inbox.drops_duplicates:
+            return event.key
+        run = await self.orchestrator.services.books.find_run(event.key)
+        has_failed = run is not None and run.status is RunStatus.FAILED
+        return digest(event.key, str(run.attempt)) if run and has_failed else event.key
 
     async def replay(self, run_id: str, *, force: bool) -> Handled:
         """Have a worker run a kept event again.

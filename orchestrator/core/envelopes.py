@@ -11,9 +11,8 @@ of it is kept, since nobody could say which event it is.
 """
 
 import base64
-import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote
@@ -22,13 +21,13 @@ import attrs
 
 from orchestrator.core.errors import BadEvent
 from orchestrator.core.events import Event, digest
+from orchestrator.core.json_text import MAX_DEPTH, is_deeper, parse_json
 from orchestrator.core.payloads import read_request_key, read_secret, read_tenant_id, read_tier
 
 Body = Mapping[str, Any]
 
 _MAX_TYPE_LENGTH = 128  # EventBridge's limit for a detail-type
 _MAX_NAME_BYTES = 512  # DynamoDB's sort keys have at most 1 KB (developer guide, Constraints)
-_MAX_DEPTH = 100  # far from Python's recursion limit, whatever is done with a body
 
 
 @attrs.frozen(kw_only=True)
@@ -76,8 +75,8 @@ def parse_event(
         BadEvent: not an object, a broken envelope, a type that isn't the envelope's, or a name
             that is too long.
     """
-    if _is_deeper(raw, _MAX_DEPTH):
-        raise BadEvent(f"The body is nested more than {_MAX_DEPTH} levels deep: send it flatter.")
+    if is_deeper(raw, MAX_DEPTH):
+        raise BadEvent(f"The body is nested more than {MAX_DEPTH} levels deep: send it flatter.")
     opened = _open(raw)
     resolved = aliases.get(event_type, event_type)
     enveloped = opened.type if opened.type and not _is_typed(raw) else event_type
@@ -204,20 +203,9 @@ def _cloudevent_data(event: Body) -> object:
     if event.get("data") is not None:
         raise BadEvent('The CloudEvent has "data" and "data_base64": send one of them.')
     try:
-        return json.loads(base64.b64decode(str(encoded), validate=True))
-    except (ValueError, RecursionError):
+        return parse_json(base64.b64decode(str(encoded), validate=True))
+    except ValueError:
         raise BadEvent('"data_base64" of the CloudEvent is no JSON in Base64.') from None
-
-
-def _is_deeper(value: object, levels: int) -> bool:
-    items: Iterable[object]
-    if isinstance(value, Mapping):
-        items = value.values()
-    elif isinstance(value, list):
-        items = value
-    else:
-        return False
-    return levels == 0 or any(_is_deeper(item, levels - 1) for item in items)
 
 
 def _is_typed(body: object) -> bool:

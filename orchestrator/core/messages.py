@@ -5,6 +5,7 @@ way in has worked out (a header, equal content) isn't lost.
 """
 
 import json
+import re
 from datetime import datetime
 from typing import Any
 
@@ -12,8 +13,13 @@ import attrs
 
 from orchestrator.core.envelopes import Delivery, read_event_type
 from orchestrator.core.errors import BadEvent
+from orchestrator.core.json_text import MAX_DEPTH, parse_json
 
 _MARK = "saas-orchestrator"
+#: How many levels our wrapper adds.
+_WRAPPED = 2
+#: What a message of SQS may consist of (API reference, SendMessage).
+_LEGAL = re.compile("[\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]*")
 
 
 @attrs.frozen(kw_only=True)
@@ -47,7 +53,9 @@ def pack_message(queued: QueuedEvent | QueuedReplay) -> str:
             }
         case QueuedReplay(run_id=run_id, force=force):
             told = {"replay": run_id, "force": force}
-    return json.dumps({_MARK: told}, separators=(",", ":"))
+    text = json.dumps({_MARK: told}, separators=(",", ":"), ensure_ascii=False)
+    # As an escape a letter may take three times its room; what a message can't have is one.
+    return text if _LEGAL.fullmatch(text) else json.dumps({_MARK: told}, separators=(",", ":"))
 
 
 def read_message(text: str, *, message_id: str) -> QueuedEvent | QueuedReplay:
@@ -59,8 +67,8 @@ def read_message(text: str, *, message_id: str) -> QueuedEvent | QueuedReplay:
         BadEvent: it is no event.
     """
     try:
-        parsed = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        parsed = parse_json(text, max_depth=MAX_DEPTH + _WRAPPED)
+    except ValueError as error:
         raise BadEvent(f"The message {message_id} is not JSON: {error}.") from None
     told = parsed.get(_MARK) if isinstance(parsed, dict) else None
     if not isinstance(told, dict):

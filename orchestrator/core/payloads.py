@@ -4,13 +4,13 @@ Producers spell the same fact in several ways; a model has a field for each spel
 that a mismatch is reported where the sender wrote it, and a property for the fact.
 """
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 import attrs
 
 from orchestrator.core.javascript import is_well_formed
+from orchestrator.core.json_text import parse_json
 from orchestrator.core.records import read_start_key
 from orchestrator.core.variables import START_KEY
 
@@ -296,7 +296,7 @@ def read_object(value: object) -> Mapping[str, Any]:
     """An object, or the object in a JSON text; an empty one for anything else."""
     if isinstance(value, str):
         try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
+            value = parse_json(value)
+        except ValueError:
             return {}
     return value if isinstance(value, Mapping) else {}

@@ -203,12 +203,15 @@ class Inbox(Protocol):
 
     #: How long a message that was received stays hidden from others, in seconds.
     visibility_s: float
+    #: A deduplication id that was there minutes ago is not taken again: it is a queue of groups.
+    drops_duplicates: bool
 
     async def send(self, *, text: str, group: str, deduplication_id: str) -> None:
         """Put a message in the queue; in a queue of groups it follows those of its group.
 
         Raises:
-            PermanentError: the queue takes no such message, such as one that is too large.
+            EventTooLarge: the queue takes no message of that size.
+            PermanentError: the queue takes no such message.
             TemporaryError: it is not known whether it was taken.
         """
 

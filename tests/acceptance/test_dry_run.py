@@ -1,5 +1,6 @@
 """A dry run beside an old system: what would be started is kept, and nothing happens."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -7,7 +8,7 @@ import attrs
 import pytest
 from structlog.testing import capture_logs
 
-from orchestrator import Event, Extension, HandlerRegistry, Run, Settings
+from orchestrator import Event, Extension, HandlerRegistry, Run, Settings, handlers, payloads
 from orchestrator.adapters.memory import InMemoryLedger
 from orchestrator.embedded import CodeBuildStandIn, Fault
 from orchestrator.settings import Builders, Callback, Events, Tiers
@@ -217,6 +218,39 @@ async def test_a_start_that_may_be_out_is_found_by_a_dry_run_too(
     tenant = await (await real.get("/tenants/tenant-1")).json()
     assert tenant["state"] == "provisioning"
     assert tenant["operation"]["job"]["id"] == only_build(codebuild).id
+
+
+async def test_a_dry_run_needs_no_leave_to_look(
+    start_service: StartService,
+    configured: Settings,
+    codebuild: CodeBuildStandIn,
+    clock: ManualClock,
+) -> None:
+    """Its role may do nothing on CodeBuild: a run that another process left is gone on with."""
+    ledger = InMemoryLedger()
+    registry = HandlerRegistry()
+    entered, attempts = asyncio.Event(), []
+
+    @registry.on("TENANT_PROVISIONING")
+    async def provision(event: Event[payloads.TenantProvisioning], run: Run) -> None:
+        attempts.append(run.attempt)
+        if run.attempt == 1:
+            entered.set()
+            await asyncio.Event().wait()  # its process dies here
+        await handlers.tenant_provisioning(event, run)
+
+    later = ManualClock(clock.now())
+    dry = attrs.evolve(configured, builders=Builders(dry_run=True))
+    extension = Extension(registry=registry)
+    dead = await start_service(dry, extension=extension, ledger=ledger)
+    alive = await start_service(dry, extension=extension, ledger=ledger, clock=later)
+    dying = asyncio.ensure_future(dead.post("/events", json=EVENT))
+    await entered.wait()
+    later.turn(400)
+    codebuild.inject("ListBuildsForProject", *[Fault.error("AccessDeniedException")] * 9)
+    await read_success(await alive.post("/events", json=EVENT))
+    assert attempts == [1, 2]
+    dying.cancel()
 
 
 async def test_what_it_left_open_is_not_cleaned_up_for_real(

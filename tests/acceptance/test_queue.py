@@ -170,6 +170,29 @@ async def test_a_queued_event_that_comes_again_is_sent_again(
     assert only_build(codebuild)
 
 
+async def test_a_failed_event_that_comes_again_is_a_new_attempt(
+    start_desk: StartDesk, clock: ManualClock
+) -> None:
+    """A queue of groups doesn't take it for the last one, minutes ago."""
+    registry, causes = HandlerRegistry(), [PermanentError("no such tier")]
+
+    @registry.on("ORDER")
+    async def order(event: Event[dict[str, Any]], run: Run) -> None:
+        if causes:
+            raise causes.pop()
+
+    desk = await start_desk(registry)
+    event = envelope("ORDER", {"a": 1})
+    address = await accepted(desk, event)
+    await desk.work()
+    assert (await read_run(desk.service, address))["status"] == "failed"
+    clock.turn(60)
+    assert await accepted(desk, event) == address
+    await desk.work()
+    run = await read_run(desk.service, address)
+    assert (run["status"], run["attempt"]) == ("succeeded", 2)
+
+
 async def test_a_worker_that_is_quicker_than_the_service(
     start_desk: StartDesk, codebuild: CodeBuildStandIn
 ) -> None:

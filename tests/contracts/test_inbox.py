@@ -11,7 +11,7 @@ from orchestrator.adapters.aws import AWS, open_aws
 from orchestrator.adapters.memory import InMemoryInbox
 from orchestrator.adapters.sqs_inbox import SQSInbox
 from orchestrator.adapters.system import SystemClock
-from orchestrator.core.errors import TemporaryError
+from orchestrator.core.errors import EventTooLarge, TemporaryError
 from orchestrator.core.ports import Inbox, Message
 from orchestrator.embedded import EmbeddedAWS, open_embedded_aws
 
@@ -168,3 +168,12 @@ async def test_a_missing_queue_is_temporary(aws: tuple[AWS, EmbeddedAWS]) -> Non
     for call in calls:
         with pytest.raises(TemporaryError, match=r"QueueDoesNotExist|NonExistentQueue"):
             await call()
+
+
+@pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
+async def test_what_is_too_large_says_so(aws: tuple[AWS, EmbeddedAWS]) -> None:
+    """By the queue's own limit: it is no outage."""
+    inbox = sqs_inbox(aws, "small")
+    await inbox.create()
+    with pytest.raises(EventTooLarge, match="1100000 bytes packed, 1048576 fit"):
+        await inbox.send(text="x" * 1_100_000, group="g", deduplication_id="1")

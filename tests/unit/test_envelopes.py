@@ -436,6 +436,8 @@ def test_data_may_be_bytes() -> None:
         {"data": ..., "data_base64": "not base64!"},
         {"data": ..., "data_base64": "bm90IGpzb24="},
         {"data": ..., "data_base64": "WzFd"},
+        {"data": ..., "data_base64": "eyJhIjogTmFOfQ=="},
+        {"data": ..., "data_base64": base64.b64encode(b'{"a":' * 700 + b"1" + b"}" * 700).decode()},
     ],
 )
 def test_what_breaks_the_rules_is_no_event(fields: dict[str, Any]) -> None:
