@@ -57,6 +57,8 @@ _BATCH_LIMIT = 100
 _CONFLICT_PAUSES_S = (0.02, 0.05, 0.1, 0.2)
 _TRANSIENT = frozenset({"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"})
 
+_LONGEST_KEY_BYTES = 2048
+
 
 class DynamoDBLedger:
     max_payload_bytes: int | None = _MAX_PAYLOAD_BYTES
@@ -132,7 +134,7 @@ class DynamoDBLedger:
     async def load(self, keys: Collection[str]) -> Mapping[str, Record | None]:
         client = await self._client()
         found: dict[str, Record | None] = dict.fromkeys(keys)
-        waiting = [{"key": {"S": key}} for key in found]
+        waiting = [{"key": {"S": key}} for key in found if _may_be_a_key(key)]
         pauses = iter(_CONFLICT_PAUSES_S)
         while waiting:
             batch, waiting = waiting[:_BATCH_LIMIT], waiting[_BATCH_LIMIT:]
@@ -166,6 +168,8 @@ class DynamoDBLedger:
         cursor: str | None = None,
     ) -> Page[RunRecord]:
         if tenant_id is not None:
+            if not _may_be_a_key(tenant_id):
+                return Page([], None)
             index, partitions = TENANT, [tenant_id]
         elif status is not None:
             index, partitions = STATUS, [f"run#{status}#{shard}" for shard in SHARDS]
@@ -330,3 +334,8 @@ def _stands_at(version: int) -> Item:
             "ExpressionAttributeValues": {":version": {"N": str(version)}},
         }
     return condition | {"ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
+
+
+def _may_be_a_key(text: str) -> bool:
+    """What is longer isn't there: so much DynamoDB takes (developer guide, Constraints)."""
+    return 0 < len(text.encode(errors="replace")) <= _LONGEST_KEY_BYTES

@@ -12,6 +12,7 @@ from orchestrator.core.envelopes import Body
 from orchestrator.core.errors import (
     Cancelled,
     HandedBack,
+    InvalidPayload,
     OrchestratorError,
     PermanentError,
     TakenOver,
@@ -21,14 +22,19 @@ from orchestrator.core.events import Event
 from orchestrator.core.lifecycle import ENDS, OPENS, Ending, Kind
 from orchestrator.core.operations import Orphaned
 from orchestrator.core.payloads import read_tenant_id
+from orchestrator.core.records import Failure, RunStatus
 from orchestrator.core.registry import HandlerRegistry
 from orchestrator.core.reporting import Reporter
 from orchestrator.core.run import Run
 from orchestrator.core.services import Services
-from orchestrator.core.settlements import FollowUp, Uncertain
+from orchestrator.core.settlements import FollowUp, Settlement, Uncertain, Written
+from orchestrator.core.variables import START_KEY
 from orchestrator.core.verdicts import is_final, judge, with_ending
 
 Result = TypeVar("Result")
+
+#: What an outcome of our own says by itself.
+_OWN = ("operationId", START_KEY, "reason", "endedJob")
 
 log = structlog.get_logger("orchestrator.attempts")
 
@@ -79,15 +85,27 @@ class Worker:
             return reached, Cancelled(attempt.stop_reason)
         try:
             registration = self.registry.resolve(event.type)
-            payload = self.services.structure.structure(event.body, registration.payload)
+            payload = self._structured(event, registration.payload)
             reached = True
             if event.type in ENDS and attempt.run.outcome_of is None:
                 run.note("It names no tenant, and no job of ours.")
                 return reached, None
             await registration.handler(attrs.evolve(event, payload=payload), run)
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - settled as a bug
-            return reached, HandedBack() if _is_asked_to_stop(error) else error
+            return reached, HandedBack() if _is_asked_to_stop(error) else _only(error)
         return reached, None
+
+    def _structured(self, event: Event[Body], model: Any) -> Any:
+        """The body as the handler's model; of an outcome of our own what is ours, if what others
+        have said doesn't fit."""
+        structure = self.services.structure.structure
+        try:
+            return structure(event.body, model)
+        except InvalidPayload:
+            if event.ends_start is None:
+                raise
+            own = {name: event.body[name] for name in _OWN if name in event.body}
+            return structure({**own, "tenantId": read_tenant_id(event.body)}, model)
 
     async def _make_certain(
         self, attempt: Attempt, run: Run, error: BaseException | None
@@ -117,7 +135,7 @@ class Worker:
         """End the attempt; what whoever sent the event is told, and what was kept with it."""
         settlement, told = judge(event, attempt, run, opens, error, self.max_attempts)
         if ending is not None:
-            settlement = with_ending(settlement, event, run, ending)
+            settlement = with_ending(settlement, event, run, ending, attempt.start_key)
         try:
             outcome = await attempt.settle(settlement)
         except TakenOver:
@@ -125,7 +143,7 @@ class Worker:
             raise
         except PermanentError as refusal:
             if not settlement.progress.steps:
-                raise
+                return await self._give_up(attempt, settlement, opens, refusal)
             # The ledger can't keep what a step gave, however often it is tried.
             run.forget_steps()
             final: BaseException | None = refusal
@@ -142,6 +160,28 @@ class Worker:
             return await self._settle(event, attempt, run, opens, reason, ending)
         log.info("settled", status=settlement.status, **({"reason": str(told)} if told else {}))
         return told, outcome.follow_ups
+
+    async def _give_up(
+        self, attempt: Attempt, settlement: Settlement, opens: Kind | None, refusal: PermanentError
+    ) -> tuple[BaseException, tuple[FollowUp, ...]]:
+        """The ledger has no room for how the attempt ended, but for the bare fact that it failed.
+
+        Raises:
+            PermanentError: it doesn't even have that.
+        """
+        bare = attrs.evolve(
+            settlement,
+            status=RunStatus.FAILED,
+            error=Failure(type="PermanentError", message="The ledger has no room for more."),
+            note=None,
+            follow_ups=(),
+            lets_go=opens is not None,
+        )
+        outcome = await attempt.settle(bare)
+        if not isinstance(outcome, Written):
+            raise refusal
+        log.error("settled without its reason", reason=str(refusal))
+        return refusal, outcome.follow_ups
 
     async def _leave_behind(self, attempt: Attempt, run: Run) -> None:
         """The run is another's by now: its operation may still want the job that we started.
@@ -169,6 +209,16 @@ class Worker:
 def _opened(event: Event[Body]) -> Kind | None:
     """The kind of operation that the event's run works on."""
     return OPENS.get(event.type) if read_tenant_id(event.body) else None
+
+
+def _only(error: BaseException) -> BaseException:
+    """What tasks of a group have raised, if it is ours: one that may pass counts before others."""
+    if not isinstance(error, ExceptionGroup) or error.split(OrchestratorError)[1] is not None:
+        return error
+    leaves: list[BaseException] = [error]
+    while any(isinstance(leaf, BaseExceptionGroup) for leaf in leaves):
+        leaves = [one for leaf in leaves for one in getattr(leaf, "exceptions", (leaf,))]
+    return next((leaf for leaf in leaves if isinstance(leaf, TemporaryError)), leaves[0])
 
 
 def _is_asked_to_stop(error: BaseException) -> bool:

@@ -61,7 +61,7 @@ def claim(view: View, request: ClaimRequest, terms: Terms) -> Move[Claim]:
         is_new = is_delivered and is_new_event(earlier, event, view.now, terms)
         if is_done and request.why is Why.REPLAY:
             return Move((), NeedsForce(earlier))
-        if is_delivered and earlier.was_cancelled and earlier.error:
+        if is_delivered and not is_new and earlier.was_cancelled and earlier.error:
             # Its sender may not know; only an operator takes a cancel back.
             return Move((), Refused(earlier.run_id, earlier.error.message))
         if is_done and is_delivered and not is_new:

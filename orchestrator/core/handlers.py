@@ -73,7 +73,7 @@ async def tenant_provisioning_success(event: Event[TenantOutcome], run: Run) -> 
         "resources": read_resources(event.body) or None,
         "appPlaneUrl": read_app_plane_url(event.body),
         # A start that is made again is deployed again.
-        START_KEY: event.body.get(START_KEY),
+        START_KEY: event.body.get(START_KEY) or await run.ended_start(),
         **run.identity,
     }
     known = {name: value for name, value in told.items() if value is not None}

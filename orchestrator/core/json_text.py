@@ -4,6 +4,8 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
+from orchestrator.core.javascript import is_well_formed
+
 #: Levels of nesting; far from Python's recursion limit, whatever is done with a value.
 MAX_DEPTH = 100
 
@@ -12,7 +14,8 @@ def parse_json(text: str | bytes, *, max_depth: int = MAX_DEPTH) -> Any:
     """The value of a JSON text (RFC 8259).
 
     Raises:
-        ValueError: it isn't JSON, has a number that JSON doesn't know, or is nested too deeply.
+        ValueError: it isn't JSON, has a number that JSON doesn't know or half a character, or is
+            nested too deeply.
     """
     try:
         value = json.loads(text, parse_constant=_refuse)
@@ -20,6 +23,8 @@ def parse_json(text: str | bytes, *, max_depth: int = MAX_DEPTH) -> Any:
         raise ValueError("it is nested too deeply") from None
     if is_deeper(value, max_depth):
         raise ValueError("it is nested too deeply")
+    if "\\u" in str(text) and not is_well_formed(json.dumps(value, ensure_ascii=False)):
+        raise ValueError("it has half a character")
     return value
 
 

@@ -82,6 +82,10 @@ def _reported(claiming: Claiming, tenant: TenantRecord, outcome: Outcome) -> Ope
         return None  # of a job that is nobody's here
     wanted = named or tenant.operation_id
     found = claiming.view.operation(wanted) if wanted else None
+    if found is None and job is None and outcome.operation_id:
+        # Its request may have had the same name for it.
+        asked = operation_id(tenant.tenant_id, outcome.ending.kind, outcome.operation_id)
+        found = claiming.view.operation(asked)
     if found is None or found.kind is not outcome.ending.kind:
         return None
     is_anothers = outcome.job and found.job and not found.job.is_same_as(*outcome.job)

@@ -237,7 +237,7 @@ class Overseer:
             return {}
         try:
             with builder_errors(name, "tell how its jobs stand"):
-                return await builder.describe_jobs(job_ids=job_ids)
+                return dict(await builder.describe_jobs(job_ids=job_ids))
         except PermanentError as error:
             if len(job_ids) == 1:
                 log.warning("job can't be asked about", job_id=job_ids[0], reason=str(error))

@@ -4,6 +4,7 @@ It is called right after the settle and by the sweep, until the control plane ha
 report or refused it for good. Each attempt is one of its own: claimed before, signed anew.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -51,7 +52,8 @@ def report_body(
     if app_plane_url is not None:
         data["appPlaneUrl"] = app_plane_url
     body = {"initiatorId": tenant_id, "type": 0, "data": data}
-    size = len(signable_text(body).encode())
+    signable_text(body)
+    size = len(json.dumps(body))  # as it is kept, in ASCII
     if size > _LARGEST_BODY_BYTES:
         raise ValueError(f"they have {size} bytes, and {_LARGEST_BODY_BYTES} can be kept")
     return body
@@ -114,7 +116,10 @@ class Reporter:
 
 def _shown(url: str) -> str:
     """Without what may be secret in it: user, password and query."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "no web address"
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 

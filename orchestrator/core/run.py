@@ -102,6 +102,11 @@ class Run:
         tenant = await self._services.books.find_tenant(self.tenant_id)
         return tenant.tier if tenant else None
 
+    async def ended_start(self) -> str | None:
+        """The start key of what the event ends, whoever reports it."""
+        operation = await self._find_operation()
+        return operation.start_key if operation is not None else None
+
     async def request_body(self) -> Mapping[str, Any]:
         """The business body of the request that began what this event ends.
 
@@ -264,7 +269,10 @@ class Run:
         """
         if self.tenant_id is None or self._attempt.run.outcome_of is None:
             raise ValueError("This event ends no operation that could be cleaned up.")
-        self.cleans_up = {**body, "tenantId": self.tenant_id}
+        own = without_context(body)
+        if isinstance(tenant := own.get("tenant"), Mapping):
+            own = {**own, "tenant": {**tenant, "id": self.tenant_id}}
+        self.cleans_up = {**own, "tenantId": self.tenant_id}
 
     def _end(self, ending: OwnEnding) -> None:
         if self._opens is None:

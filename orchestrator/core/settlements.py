@@ -26,6 +26,7 @@ from orchestrator.core.records import (
     TenantRecord,
     operation_id,
     operation_key,
+    own_operation_id,
     run_key,
 )
 from orchestrator.core.runs import ended, kept, leased, new_run
@@ -122,6 +123,7 @@ def settle(
     tied = tie(view, settled, settlement.progress.job, terms)
     if isinstance(tied, Orphaned):
         return Move((), tied)
+    settled = _with_the_end(view, settled)
     others: tuple[Record, ...] = ()
     follow_ups = settlement.follow_ups
     if settlement.status.is_finished and settlement.ending is not None:
@@ -168,6 +170,18 @@ def _settled(run: RunRecord, settlement: Settlement, view: View) -> RunRecord:
         bugs=run.bugs + (error is not None and error.is_bug),
         error=error,
     )
+
+
+def _with_the_end(view: View, run: RunRecord) -> RunRecord:
+    """The job of a run that opens nothing may be over by now: the run goes on to show it."""
+    if run.job is None or run.operation_id != own_operation_id(run.request_key):
+        return run
+    view.guess_absent(operation_key(run.operation_id))
+    own = view.operation(run.operation_id)
+    if own is None or own.state is not OperationState.OVER or own.start_number != run.start_number:
+        return run
+    end = own.reason or f"The job {run.job.id} succeeded."
+    return attrs.evolve(run, note=" ".join(filter(None, (run.note, end))))
 
 
 def _give_back(

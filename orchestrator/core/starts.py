@@ -154,20 +154,26 @@ class Starter:
         # Not even a secret is stored beyond the lease: it might come after its own removal.
         async with self._under_the_lease("The store of secrets"):
             variables = await self._vault.seal(attempt, variables)
+        before = attempt.possible_until, attempt.sent_to
         try:
             async with self._under_the_lease(builder_name):
+                # While it is under way, too, one may be out: the handler may end beside it.
+                attempt.possible_until, attempt.sent_to = attempt.run.lease_until, builder_name
                 job = await builder.start_job(
                     job_identifier, variables, start_key=attempt.start_key
                 )
         except PermanentError:
+            attempt.possible_until, attempt.sent_to = before
             raise
         except TemporaryError as error:
+            attempt.possible_until, attempt.sent_to = before
             if not error.nothing_done:
                 self._may_be_out(builder_name)
             raise
         except BaseException:
             self._may_be_out(builder_name)
             raise
+        attempt.possible_until, attempt.sent_to = before
         # A builder that gives its jobs no id has them known by their start key.
         return job or Job(id=attempt.start_key, builder=builder_name, job_identifier=job_identifier)
 

@@ -1,5 +1,6 @@
 """How an attempt ends: what is settled, and what whoever sent the event is told."""
 
+import json
 import traceback
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -20,6 +21,8 @@ from orchestrator.core.settlements import FollowUp, Settlement
 from orchestrator.core.variables import START_KEY
 
 _KEPT_FRAMES = 50
+_KEPT_BYTES = 100_000
+_LONGEST_PAUSE_S = 86_400.0 * 30
 
 log = structlog.get_logger("orchestrator.attempts")
 
@@ -56,6 +59,7 @@ def judge(
         error.run_id = run.run_id
         if error.retry_after_s is None:
             error.retry_after_s = doubling_pause_s(error.first_pause_s, attempt.run.waits)
+        error.retry_after_s = min(error.retry_after_s, _LONGEST_PAUSE_S)
         return _retry(common, error.retry_after_s), error
     told: BaseException = error
     if isinstance(error, PermanentError):
@@ -93,7 +97,7 @@ def _done(
 
 
 def with_ending(
-    settlement: Settlement, event: Event[Mapping[str, Any]], run: Run, ending: Ending
+    settlement: Settlement, event: Event[Mapping[str, Any]], run: Run, ending: Ending, start: str
 ) -> Settlement:
     """The settlement of an outcome: what its operation comes to, and what follows from that."""
     reason = None if ending.succeeded else shorten(read_reason(event.body) or _said_by(event))
@@ -104,7 +108,7 @@ def with_ending(
         reason=reason,
         tier=read_tier(event.body),
         report=run.reports,
-        clean_up=_clean_up(event, run),
+        clean_up=_clean_up(event, run, start),
         note=" ".join(filter(None, notes)) or None,
     )
 
@@ -118,15 +122,16 @@ def _what_ended(event: Event[Mapping[str, Any]]) -> str | None:
     return f"The job {job['id']} succeeded." if job else None
 
 
-def _clean_up(event: Event[Mapping[str, Any]], run: Run) -> FollowUp | None:
-    """Its id is that of the failure, so that it is the same however often the run comes here."""
+def _clean_up(event: Event[Mapping[str, Any]], run: Run, start: str) -> FollowUp | None:
+    """Its id is made of the failure's start, which is another one each time that the same content
+    counts as new, and the same however often the run comes here."""
     if run.cleans_up is None:
         return None
     body = run.cleans_up
     clean_up = Event(
         type=TENANT_CLEAN_UP,
         source=OWN_SOURCE,
-        id=event.key,
+        id=start,
         time=event.time,
         body=body,
         raw=body,
@@ -142,7 +147,7 @@ def _own_outcome(
 
     Its id is made of the start's, so that it is the same however often the run comes here.
     """
-    reason = {"reason": ending.reason} if ending.reason is not None else {}
+    reason = {"reason": shorten(ending.reason)} if ending.reason is not None else {}
     named = {"operationId": attempt.run.operation_id, START_KEY: attempt.start_key}
     body = {**event.body, **reason, **named}
     outcome = attrs.evolve(
@@ -175,10 +180,25 @@ def _failure(error: BaseException) -> Failure:
 
 
 def _shortened(errors: Iterable[PayloadMismatch]) -> tuple[PayloadMismatch, ...]:
-    return tuple(PayloadMismatch(shorten(one.path), shorten(one.message)) for one in errors)
+    kept, size = list[PayloadMismatch](), 0
+    for one in errors:
+        short = PayloadMismatch(shorten(one.path), shorten(one.message))
+        size += _kept_size([short.path, short.message])
+        if size > _KEPT_BYTES:
+            break
+        kept.append(short)
+    return tuple(kept)
 
 
 def _last_of(error: BaseException) -> str:
     """The traceback's lines, of which the innermost and the error itself come last."""
     lines = [shorten(line) for line in traceback.format_exception(error)]
-    return "".join(lines[-_KEPT_FRAMES:])
+    text = "".join(lines[-_KEPT_FRAMES:])
+    while _kept_size(text) > _KEPT_BYTES:
+        text = text[len(text) // 4 :]
+    return text
+
+
+def _kept_size(value: object) -> int:
+    """The ledger keeps JSON in ASCII, where a letter may take six bytes."""
+    return len(json.dumps(value))

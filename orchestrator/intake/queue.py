@@ -14,7 +14,7 @@ import structlog
 from aiohttp import web
 
 from orchestrator.core.dispatch import EventOrchestrator, Orchestrator, delivery
-from orchestrator.core.errors import OrchestratorError, TemporaryError
+from orchestrator.core.errors import OrchestratorError, TemporaryError, Waiting
 from orchestrator.core.messages import QueuedReplay, read_message
 from orchestrator.core.ports import Clock, Inbox, Message
 from orchestrator.intake.metrics import QueueMetrics
@@ -54,13 +54,22 @@ class MessageHandler:
     async def _handle(self, message: Message) -> None:
         queued = read_message(message.text, message_id=message.id)
         if isinstance(queued, QueuedReplay):
-            await self._own.replay(queued.run_id, force=queued.force)
+            await self._replay(queued)
             return
         token = delivery.set(queued.delivery)
         try:
             await self._chosen.handle_event(queued.event_type, queued.body)
         finally:
             delivery.reset(token)
+
+    async def _replay(self, wish: QueuedReplay) -> None:
+        try:
+            await self._own.replay(wish.run_id, force=wish.force)
+        except Waiting as error:
+            if not wish.force:
+                raise
+            # Its run is as it was: only the message knows of the wish.
+            raise TemporaryError(str(error), retry_after_s=error.retry_after_s) from error
 
 
 async def handle_batch(

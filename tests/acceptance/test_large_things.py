@@ -1,13 +1,17 @@
 """What is too large for the ledger: refused by name, or cut; nothing is tried again for ever."""
 
+import io
+import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import attrs
 import pytest
+from aiohttp import ClientResponse
 
 from orchestrator import Event, Extension, HandlerRegistry, PermanentError, Run, Settings
-from orchestrator.testing import envelope, provisioning_event
+from orchestrator.settings import Callback
+from orchestrator.testing import InMemoryBuilder, ManualClock, envelope, provisioning_event
 from tests.acceptance.answers import read_problem
 from tests.acceptance.stories import list_runs, open_ledger_table, over_dynamodb, with_full_tier
 from tests.acceptance.witness import Witness
@@ -130,3 +134,52 @@ async def test_the_longest_name_is_kept(service: Client, tenant_id: str) -> None
     assert (await service.post("/events", json=event)).status == 200
     (run,) = await list_runs(service, tenantId=tenant_id)
     assert run["status"] == "succeeded"
+
+
+async def post(service: Client, event: dict[str, Any]) -> ClientResponse:
+    """In UTF-8, as senders in other languages write it."""
+    data = io.BytesIO(json.dumps(event, ensure_ascii=False).encode())
+    headers = {"Content-Type": "application/json"}
+    return await service.post("/events", data=data, headers=headers)
+
+
+@pytest.mark.parametrize("letter", ["x", "ä", "中"])
+async def test_mismatches_in_other_letters_have_room(service: Client, letter: str) -> None:
+    """The ledger keeps them as escapes, which take six bytes each."""
+    override = {f"{number}{letter * 800}": "v" for number in range(100)}
+    event = provisioning_event(tenant_id="t-1", tier="FULL", override=override)
+    await read_problem(await post(service, event), 422)
+    (run,) = await list_runs(service)
+    assert run["status"] == "failed"
+    assert (await service.get("/tenants/t-1")).status == 404
+
+
+@pytest.mark.parametrize("letter", ["x", "я"])
+async def test_resources_in_other_letters_have_room(
+    start_service: StartService,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    clock: ManualClock,
+    letter: str,
+) -> None:
+    """Or are left out: the operation ends, and its report waits."""
+    builder = InMemoryBuilder("B")
+    settings = attrs.evolve(
+        with_full_tier(settings),
+        callback=Callback(url="http://127.0.0.1:9/webhook", after="provisioning", timeout_s=1),
+    )
+    async with open_ledger_table(monkeypatch):
+        service = await start_service(
+            over_dynamodb(settings), extension=Extension(builders={"B": builder})
+        )
+        detail = {"tenantId": "t-1", "tier": "FULL", "secret": "s", "context": "c"}
+        request = envelope("TENANT_PROVISIONING", {**detail, "builderConfig": {"type": "B"}})
+        assert (await service.post("/events", json=request)).status == 200
+        builder.finish(builder.started[0].job.id)
+        resources = [{"type": "note", "metadata": {"text": letter * 90_000}}]
+        told = {"tenantId": "t-1", "resources": resources}
+        report = envelope("TENANT_PROVISIONING_SUCCESS", told, event_id="report")
+        assert (await post(service, report)).status == 200
+        clock.turn(70)
+        assert (await service.post("/events/RECONCILE", json={})).status == 200
+        assert (await (await service.get("/tenants/t-1")).json())["state"] == "provisioned"

@@ -193,6 +193,29 @@ async def test_a_failed_event_that_comes_again_is_a_new_attempt(
     assert (run["status"], run["attempt"]) == ("succeeded", 2)
 
 
+async def test_a_forced_replay_that_must_wait_stays_in_the_queue(
+    start_desk: StartDesk, codebuild: CodeBuildStandIn, clock: ManualClock
+) -> None:
+    """Its run is as it was, so that nobody else knows of the wish."""
+    desk = await start_desk()
+    address = await accepted(desk, provisioning_event(tenant_id="t-1", event_id="up"))
+    await desk.work()
+    codebuild.finish(only_build(codebuild).id, "FAILED")
+    clock.turn(61)
+    assert (await desk.service.post("/events/RECONCILE", json={})).status == 200
+    down = {"tenantId": "t-1", "tier": "STANDARD"}
+    await accepted(desk, envelope("TENANT_DEPROVISIONING", down, event_id="down"))
+    await desk.work()
+    assert (await desk.service.post(f"{address}/replay", json={"force": True})).status == 202
+    async with desk.worker():
+        await until(lambda: [one.message.receives for one in desk.inbox._waiting] == [1])
+    codebuild.finish(next(reversed(codebuild.builds)))
+    clock.turn(desk.inbox.visibility_s + 1)
+    assert (await desk.service.post("/events/RECONCILE", json={})).status == 200
+    await desk.work()
+    assert len(codebuild.builds) == 3
+
+
 async def test_a_worker_that_is_quicker_than_the_service(
     start_desk: StartDesk, codebuild: CodeBuildStandIn
 ) -> None:

@@ -330,3 +330,11 @@ async def test_two_commits_have_two_tokens(table: Table) -> None:
         await table.ledger.commit([run()], unchanged={})
     first, second = table.requests("TransactWriteItems")
     assert first["ClientRequestToken"] != second["ClientRequestToken"]
+
+
+@pytest.mark.parametrize("key", ["RUN#" + "x" * 2045, ""])
+async def test_what_can_be_no_key_is_not_there(table: Table, key: str) -> None:
+    """DynamoDB would refuse the question."""
+    assert await table.ledger.load([key, "RUN#x"]) == {key: None, "RUN#x": None}
+    page = await table.ledger.list_runs(tenant_id=key)
+    assert (list(page.items), page.cursor) == ([], None)

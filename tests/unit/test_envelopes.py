@@ -436,6 +436,7 @@ def test_data_may_be_bytes() -> None:
         {"data": ..., "data_base64": "not base64!"},
         {"data": ..., "data_base64": "bm90IGpzb24="},
         {"data": ..., "data_base64": "WzFd"},
+        {"data": ..., "data_base64": "eyJhIjogIlx1ZDgwMCJ9"},
         {"data": ..., "data_base64": "eyJhIjogTmFOfQ=="},
         {"data": ..., "data_base64": base64.b64encode(b'{"a":' * 700 + b"1" + b"}" * 700).decode()},
     ],

@@ -16,7 +16,7 @@ def nested(levels: int) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     "body",
-    [{"name": "租户 é"}, {"odd": "\ud800 \x00 \ufffe \uffff"}, nested(100), {"text": "\u2028\n"}],
+    [{"name": "租户 é"}, {"odd": "\x00 \ufffe \uffff"}, nested(100), {"text": "\u2028\n"}],
 )
 def test_an_event_comes_out_as_it_went_in(body: dict[str, Any]) -> None:
     """Whatever letters it has, and as deep as an event may be."""
@@ -32,7 +32,7 @@ def test_a_letter_takes_no_more_room_than_in_the_body() -> None:
     assert len(text.encode()) < 3200
 
 
-@pytest.mark.parametrize("text", ["{", "[NaN]", '{"a": Infinity}', "[" * 5000])
+@pytest.mark.parametrize("text", ["{", "[NaN]", '["\\ud800"]', '{"a": Infinity}', "[" * 5000])
 def test_what_is_no_json_is_no_event(text: str) -> None:
     """NaN is Python's, not JSON's."""
     with pytest.raises(BadEvent, match="The message m is not JSON"):
