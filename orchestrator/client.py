@@ -1,5 +1,6 @@
 """A client of the running service, for the command line."""
 
+import contextlib
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -12,6 +13,7 @@ from yarl import URL
 
 from orchestrator.adapters.system import RandomIds
 from orchestrator.core.envelopes import read_event_id
+from orchestrator.core.errors import BadEvent
 from orchestrator.wire import decode_json
 
 
@@ -83,19 +85,25 @@ class Client:
             ServiceRefusedError: nothing is being done, or it can't be stopped now.
         """
         address = self._at("tenants", tenant_id, "cancel")
-        async with self._http.post(address, json={"reason": reason}) as answer:
-            body: dict[str, Any] = await answer.json(content_type=None)
+        async with self._http.post(
+            address, json={"reason": reason}, allow_redirects=False
+        ) as answer:
+            body = await _read(answer)
             if answer.status >= 300:
                 raise ServiceRefusedError(body.get("detail") or f"The answer is {answer.status}.")
             return answer.status == 200
 
     async def _post(self, address: URL, text: bytes, headers: Mapping[str, str]) -> Sent:
-        async with self._http.post(address, data=text, headers=headers) as answer:
-            sent = Sent(answer.status, dict(answer.headers), await answer.json(content_type=None))
+        async with self._http.post(
+            address, data=text, headers=headers, allow_redirects=False
+        ) as answer:
+            sent = Sent(answer.status, dict(answer.headers), await _read(answer))
         location = sent.headers.get("Location") or sent.answer.get("instance", "")
         # An instance that is the request itself leads to no run.
         if "/runs/" in location and location != address.path:
-            sent = attrs.evolve(sent, run=await self._get(self._base.join(URL(location))))
+            # What came of the event counts, whether its run can be shown just now or not.
+            with contextlib.suppress(ServiceRefusedError):
+                sent = attrs.evolve(sent, run=await self._get(self._base.join(URL(location))))
         return sent
 
     async def get_run(self, run_id: str) -> dict[str, Any]:
@@ -124,11 +132,30 @@ class Client:
         return await self._get(self._at(items).with_query(asked))
 
     async def _get(self, address: URL) -> dict[str, Any]:
-        async with self._http.get(address) as answer:
-            body: dict[str, Any] = await answer.json(content_type=None)
+        async with self._http.get(address, allow_redirects=False) as answer:
+            body = await _read(answer)
             if answer.status != 200:
                 raise ServiceRefusedError(body.get("detail") or f"The answer is {answer.status}.")
             return body
+
+
+async def _read(answer: aiohttp.ClientResponse) -> dict[str, Any]:
+    """The JSON object that it is. A redirect isn't followed: the credentials are for this service.
+
+    Raises:
+        ServiceRefusedError: no orchestrator answers so.
+    """
+    if location := answer.headers.get("Location") if answer.status in range(300, 400) else None:
+        raise ServiceRefusedError(f"{answer.url} leads to {location}: name that with --url.")
+    try:
+        body = decode_json(await answer.read())
+    except BadEvent:
+        body = None
+    if not isinstance(body, dict):
+        raise ServiceRefusedError(
+            f"{answer.url} answers {answer.status}, but not as an orchestrator does: check --url."
+        )
+    return body
 
 
 @asynccontextmanager
@@ -141,7 +168,7 @@ async def open_client(url: str, *, headers: Mapping[str, str]) -> AsyncIterator[
     try:
         async with aiohttp.ClientSession(headers=headers) as http:
             yield Client(http, URL(url))
-    except (aiohttp.ClientError, TimeoutError, json.JSONDecodeError) as error:
+    except (aiohttp.ClientError, TimeoutError) as error:
         raise ServiceUnreachableError(
             f"Nothing answers at {url} ({error}): start the service, or name another --url."
         ) from error

@@ -41,7 +41,11 @@ class Service:
 async def run_dev(
     settings: Settings, *, config: str, port: int | None, echo: Callable[[str], None]
 ) -> None:
-    """The embedded AWS and the service, until somebody stops them or the service ends."""
+    """The embedded AWS and the service, until somebody stops them.
+
+    Raises:
+        ServiceDidNotStartError: it didn't, or it has ended by itself.
+    """
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -68,6 +72,8 @@ async def run_dev(
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         for task in waiting:
             task.cancel()
+        if not stopped.is_set():
+            raise ServiceDidNotStartError("The service has ended by itself: its log says why.")
 
 
 @asynccontextmanager
@@ -104,7 +110,7 @@ async def open_service(
     Raises:
         ServiceDidNotStartError: it ended at once, or doesn't answer.
     """
-    port = port or _free_port(host)
+    port = _usable_port(host, port or 0)
     arguments = ("serve", "--config", config, "--host", host, "--port", str(port))
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -176,8 +182,13 @@ _WHERE_TO_LOOK = """
 """
 
 
-def _free_port(host: str) -> int:
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port
+def _usable_port(host: str, port: int) -> int:
+    """The port, or a free one for 0: another's answers there must not be taken for ours."""
+    try:
+        with socket.create_server((host, port)) as probe:
+            usable: int = probe.getsockname()[1]
+            return usable
+    except OSError as error:
+        raise ServiceDidNotStartError(
+            f"The port {port} on {host} can't be had ({error.strerror}): name another --port."
+        ) from error

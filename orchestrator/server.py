@@ -4,6 +4,7 @@ import asyncio
 import multiprocessing
 import signal
 import socket
+import sys
 from collections.abc import Callable
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkProcess
@@ -85,7 +86,12 @@ class _Workers:
     def _work(self, serves: Event) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
-        asyncio.run(run_server(self._build_app(), self._listener, on_listening=serves.set))
+        try:
+            asyncio.run(run_server(self._build_app(), self._listener, on_listening=serves.set))
+        except Exception as error:  # noqa: BLE001 - its sentence is what there is to say
+            # With one worker the command line says so; here nobody is above us.
+            log.error("worker ended", reason=str(error))
+            sys.exit(1)
 
     def _stop(self, _number: int = 0, _frame: FrameType | None = None) -> None:
         self._is_stopping = True

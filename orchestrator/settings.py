@@ -322,7 +322,7 @@ def _variables(environ: Mapping[str, str]) -> dict[str, str]:
         log.info("DATA_STORE_TABLE is ignored: the ledger takes its place")
     aliased = {ours: environ[theirs] for theirs, ours in _ALIASES.items() if theirs in environ}
     if level := environ.get("LOG_LEVEL"):
-        aliased["ORCHESTRATOR_LOG__LEVEL"] = level.lower()
+        aliased["ORCHESTRATOR_LOG__LEVEL"] = {"warn": "warning"}.get(level.lower(), level.lower())
     own = {
         variable: text
         for variable, text in environ.items()
@@ -381,7 +381,11 @@ def _overlay(values: dict[str, Any], variable: str, text: str) -> None:
         values = values.setdefault(name, {})
         if not isinstance(values, dict):
             raise SettingsError(f"The setting {name} must be a table of keys and values.")
-    values[key] = _parse(variable, text) if get_origin(kind) in (dict, list, tuple) else text
+    if get_origin(kind) in (dict, list, tuple):
+        values[key] = _parse(variable, text)
+    else:
+        # Nothing can't be written otherwise in an environment.
+        values[key] = None if text == "" and type(None) in get_args(kind) else text
 
 
 def _parse(variable: str, text: str) -> Any:
@@ -416,5 +420,14 @@ def _fields(section: Any) -> dict[str, Any]:
 
 
 def child_environment(extra: Mapping[str, str]) -> dict[str, str]:
-    """The environment for a process that we start: our own, with `extra` over it."""
-    return {**os.environ, **extra}
+    """The environment for a process that we start: our own, with `extra` over it.
+
+    Where `extra` says where AWS is, a service's own endpoint in ours, of another emulator, is out.
+    """
+    is_led = "AWS_ENDPOINT_URL" in extra
+    own = {
+        name: value
+        for name, value in os.environ.items()
+        if not (is_led and name.startswith("AWS_ENDPOINT_URL_"))
+    }
+    return {**own, **extra}

@@ -7,8 +7,9 @@ mismatches of a body are found at once, each with the path that the sender wrote
 import contextlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, time, timedelta
 from decimal import Decimal
+from functools import partial
 from inspect import cleandoc
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 from uuid import UUID
@@ -130,6 +131,8 @@ def _build_converter() -> Converter:
 
     @converter.register_structure_hook_factory(attrs.has)
     def structure_model(model: Any) -> StructureHook:
+        with contextlib.suppress(NameError):  # one of a function is known by itself alone
+            attrs.resolve_types(get_origin(model) or model)  # such as list["Node"]
         structure: StructureHook = make_dict_structure_fn(model, converter, **_overrides(model))
         return _only(Mapping, "an object", structure)
 
@@ -164,6 +167,14 @@ def _build_converter() -> Converter:
         converter.register_structure_hook(primitive, _exactly(primitive, name))
     converter.register_structure_hook(float, _number)
     converter.register_structure_hook(datetime, _datetime)
+    for kind, name in (
+        (bytes, "bytes in Base64"),
+        (time, "a time such as 09:14:03"),
+        (timedelta, "a duration such as PT90S"),
+    ):
+        read = partial(msgspec.convert, type=kind)
+        converter.register_structure_hook(kind, _from_text(read, name))
+        converter.register_unstructure_hook(kind, msgspec.to_builtins)
     converter.register_structure_hook(UUID, _from_text(UUID, "a UUID"))
     converter.register_structure_hook(Decimal, _from_text(Decimal, "a decimal number as text"))
     converter.register_unstructure_hook(UUID, str)
@@ -235,7 +246,7 @@ def _datetime(value: Any, _: Any) -> datetime:
 def _from_text(kind: Callable[[str], Any], name: str) -> StructureHook:
     def parse(value: Any, _: Any) -> Any:
         if isinstance(value, str):
-            with contextlib.suppress(ValueError, ArithmeticError):
+            with contextlib.suppress(ValueError, ArithmeticError, msgspec.MsgspecError):
                 return kind(value)
         raise TypeError(f"must be {name}")
 

@@ -15,6 +15,8 @@ from pathlib import Path
 import aiohttp
 import attrs
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from orchestrator.embedded import CodeBuildStandIn, EmbeddedAWS, Fault, open_embedded_aws
 from orchestrator.laptop import open_prepared_aws, open_service
@@ -330,3 +332,55 @@ async def test_a_port_that_is_taken_is_one_line(aws: EmbeddedAWS) -> None:
     assert ended.code == 1
     assert "Traceback" not in ended.err
     assert "ddress already in use" in ended.err
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_a_mere_mistake_in_the_settings_is_a_sentence(aws: EmbeddedAWS, workers: str) -> None:
+    """Found only when the service opens; also where it is a worker's to find."""
+    wrong = {"ORCHESTRATOR_BUILDERS__DEFAULT": "JENKINS"}
+    ended = await run(
+        "serve", "--config", "local.toml", "--workers", workers, "--port", "0", **wrong
+    )
+    assert ended.code == 1
+    assert "Traceback" not in ended.err
+    assert "JENKINS" in ended.err
+
+
+async def test_dev_takes_no_other_service_for_its_own() -> None:
+    """Somebody answers at its port already."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        ended = await run("dev", "--port", str(taken.getsockname()[1]))
+    assert_one_line(ended, 1, "name another --port")
+    assert "Service " not in ended.out
+
+
+@asynccontextmanager
+async def open_strange(status: int, text: str, **headers: str) -> AsyncIterator[str]:
+    """Something that is no orchestrator; its url."""
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(status=status, text=text, headers=headers)
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    async with TestServer(app, host="127.0.0.1") as server:
+        yield str(server.make_url("/"))
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "named"),
+    [
+        (502, "<html>Bad Gateway</html>", "answers 502, but not as an orchestrator does"),
+        (503, "", "answers 503, but not as an orchestrator does"),
+        (200, "[1]", "answers 200, but not as an orchestrator does"),
+        (302, "", "leads to http://127.0.0.1:9/: name that with --url"),
+    ],
+)
+@pytest.mark.parametrize("command", [("runs",), ("cancel", "t-1"), ("replay", "a-run")])
+async def test_what_no_orchestrator_says_is_named(
+    command: tuple[str, ...], status: int, text: str, named: str
+) -> None:
+    """A proxy in front, another program, a page to log in at: credentials don't follow there."""
+    location = {"Location": "http://127.0.0.1:9/"} if status == 302 else {}
+    async with open_strange(status, text, **location) as url:
+        assert_one_line(await run(*command, "--url", url), 1, named)

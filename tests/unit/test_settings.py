@@ -8,7 +8,14 @@ import attrs
 import pytest
 
 from orchestrator import Settings, SettingsError, load_settings
-from orchestrator.settings import ApiKey, Callback, Jenkins, Secrets, StepFunctions
+from orchestrator.settings import (
+    ApiKey,
+    Callback,
+    Jenkins,
+    Secrets,
+    StepFunctions,
+    child_environment,
+)
 
 
 @pytest.fixture
@@ -420,3 +427,26 @@ def test_what_can_not_work_is_refused(section: Any, said: str) -> None:
 def test_a_jenkins_token_does_not_show() -> None:
     """Wherever settings are printed."""
     assert "hush" not in repr(Jenkins(url="https://j", user="u", token="hush"))
+
+
+def test_an_empty_variable_is_none_where_there_may_be_none() -> None:
+    """A template that leaves a variable empty means that there is nothing."""
+    names = ("CALLBACK__URL", "BUILDERS__JENKINS__URL", "SECRETS__STORE", "INTAKE__QUEUE_URL")
+    empty = dict.fromkeys([f"ORCHESTRATOR_{name}" for name in names], "")
+    more = {"ORCHESTRATOR__EXTENSION": "", "DYNAMO_DB_REGION": "", "EVENT_BUS_AWS_REGION": ""}
+    assert load(**empty, **more) == load()
+    assert "http.port" in refusal(ORCHESTRATOR_HTTP__PORT="")
+
+
+def test_the_ancestors_level_is_understood() -> None:
+    """It is called warn there."""
+    assert load(LOG_LEVEL="warn").log.level == load(LOG_LEVEL="WARNING").log.level == "warning"
+
+
+def test_a_child_is_led_to_one_aws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another emulator's endpoints for single services would outrank the one for all."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", "http://127.0.0.1:4566")
+    ours = {"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_ENDPOINT_URL_SQS": "http://127.0.0.1:2"}
+    child = child_environment(ours)
+    assert {name: url for name, url in child.items() if name.startswith("AWS_END")} == ours
+    assert "AWS_ENDPOINT_URL_DYNAMODB" in child_environment({"COLUMNS": "80"})

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import Enum
 from typing import Annotated, Any, Generic, Literal, NewType, TypeVar
@@ -511,3 +511,40 @@ def test_ids_and_amounts_are_read_from_text() -> None:
         ("$.orderId", "must be a UUID"),
         ("$.price", "must be a decimal number as text"),
     ]
+
+
+@attrs.frozen
+class Node:
+    name: str
+    children: "list[Node]" = attrs.field(factory=list)
+    others: list["Node"] = attrs.field(factory=list)
+
+
+@attrs.frozen
+class Appointment:
+    at: time
+    lasts: timedelta
+    photo: bytes
+
+
+def test_what_the_document_promises_is_read() -> None:
+    """Bytes in Base64, times and durations, and models that hold their own kind."""
+    body = {"at": "09:14:03", "lasts": "PT90S", "photo": "aGk="}
+    appointment = WIRE.structure(body, Appointment)
+    assert appointment == Appointment(time(9, 14, 3), timedelta(seconds=90), b"hi")
+    assert WIRE.structure(WIRE.unstructure(appointment), Appointment) == appointment
+    nested = {"name": "a", "children": [{"name": "b"}], "others": [{"name": "c"}]}
+    assert WIRE.structure(nested, Node) == Node("a", [Node("b")], [Node("c")])
+
+
+@pytest.mark.parametrize(
+    ("changes", "path"),
+    [({"at": "soon"}, "$.at"), ({"lasts": 90}, "$.lasts"), ({"photo": "§"}, "$.photo")],
+)
+def test_what_is_none_of_that_is_named(changes: dict[str, Any], path: str) -> None:
+    """With an example of what it must be."""
+    body = {"at": "09:14:03", "lasts": "PT90S", "photo": "aGk=", **changes}
+    with pytest.raises(InvalidPayload) as misfit:
+        WIRE.structure(body, Appointment)
+    assert [error.path for error in misfit.value.errors] == [path]
+    assert "must be" in misfit.value.errors[0].message
