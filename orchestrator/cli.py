@@ -355,6 +355,9 @@ def main() -> None:
     arguments = sys.argv[1:]
     try:
         commands.main(arguments, prog_name="orchestrator", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        sys.exit(2)
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx else "orchestrator"
         _exit(2, f"{path}: {error.format_message()} Try `{path} --help`.")

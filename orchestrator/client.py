@@ -188,7 +188,7 @@ def describe_run(run: Mapping[str, Any]) -> str:
         "due": run["dueAt"] or "-",
         "error": run["error"]["message"] if run["error"] else "-",
     }
-    return "\n".join(f"{name:<8} {value}" for name, value in rows.items())
+    return "\n".join(_printable(f"{name:<8} {value}") for name, value in rows.items())
 
 
 def describe_runs(page: Mapping[str, Any]) -> str:
@@ -213,7 +213,12 @@ def describe_tenants(page: Mapping[str, Any]) -> str:
 
 def _describe_page(lines: Sequence[str], cursor: str | None, *, none: str) -> str:
     more = [f"more: --cursor {cursor}"] if cursor else []
-    return "\n".join([*(lines or [none]), *more])
+    return "\n".join([*(map(_printable, lines) if lines else [none]), *more])
+
+
+def _printable(line: str) -> str:
+    """Names are whatever senders choose: one must not make lines of its own, or move the cursor."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in line)
 
 
 def describe_tenant(tenant: Mapping[str, Any]) -> str:
@@ -232,7 +237,7 @@ def describe_tenant(tenant: Mapping[str, Any]) -> str:
     for entry in tenant["timeline"]:
         lines.append(f"{entry['at'][:19]}  {entry['status']:<9}  {entry['eventType']}")
         lines += [f"{'':21}{entry[name]}" for name in ("reason", "link") if entry[name]]
-    return "\n".join(lines)
+    return "\n".join(map(_printable, lines))
 
 
 def _describe_job(job: Mapping[str, Any] | None) -> str:

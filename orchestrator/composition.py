@@ -35,6 +35,7 @@ from orchestrator.core.books import Books
 from orchestrator.core.builds import CODE_BUILD
 from orchestrator.core.conditions import Terms
 from orchestrator.core.dispatch import EventOrchestrator, Limits, Orchestrator
+from orchestrator.core.errors import RegistrationError
 from orchestrator.core.events import AWS_ALIASES
 from orchestrator.core.executions import STEP_FUNCTIONS
 from orchestrator.core.extension import Extension, load_extension
@@ -353,4 +354,9 @@ def _chosen_orchestrator(extension: Extension, default: Orchestrator) -> EventOr
         return default
     is_object = hasattr(given, "handle_event") and not inspect.isclass(given)
     chosen: EventOrchestrator = given if is_object else given(default)
+    if not callable(getattr(chosen, "handle_event", None)):
+        raise RegistrationError(
+            f"The extension's orchestrator is {type(chosen).__name__}: it needs "
+            "async handle_event(event_type, body)."
+        )
     return chosen

@@ -4,7 +4,9 @@ Each sentence with a mark is a check: it looks at the answer, into the ledger or
 and one that is untrue makes the demo fail.
 """
 
+import asyncio
 import json
+import signal
 import tempfile
 import uuid
 from datetime import UTC, datetime
@@ -40,6 +42,10 @@ _NO_TIMER = {"ORCHESTRATOR_OPERATIONS__RECONCILE_EVERY_S": "0"}
 async def run_demo(settings: Settings, *, config: str) -> int:
     """Tell the story; the exit code is 0 if all of it was true."""
     console = Console(highlight=False)
+    telling = asyncio.current_task()
+    assert telling is not None  # noqa: S101 - we are one
+    # A job that is timed out is terminated: the service that we started must not outlive us.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, telling.cancel)
     bus = settings.events.bus or "default"
     with tempfile.TemporaryFile("w+") as log:
         try:
@@ -67,6 +73,9 @@ async def run_demo(settings: Settings, *, config: str) -> int:
         except ServiceDidNotStartError as error:
             console.print(f"[red]{error}[/]")
             story = None
+        except asyncio.CancelledError:
+            console.print("[red]It was stopped.[/]")
+            return 128 + signal.SIGTERM
         if story is not None and not story.untrue:
             console.print("\n[bold green]All of it was seen to happen.[/]\n")
             return 0

@@ -23,6 +23,7 @@ from orchestrator.core.plans import (
 )
 from orchestrator.core.ports import Configurable
 from orchestrator.core.secrets import Redactor
+from orchestrator.core.services import Services
 from orchestrator.settings import Settings
 from orchestrator.wire import decode_json, json_field_name
 
@@ -103,12 +104,16 @@ async def explain_event(settings: Settings, event_type: str | None, text: bytes)
         key=event.key,
         tenant_id=read_tenant_id(event.body),
     )
+    if event.type == events.RECONCILE:
+        return attrs.evolve(explained, handler="a sweep: whatever is due is taken up")
     try:
         payload = parts.wire.structure(event.body, parts.registry.resolve(event.type).payload)
         if not isinstance(payload, TenantRequest) or event.type not in _JOBS:
             return explained
-        explained = attrs.evolve(explained, tier=payload.named_tier)
-        plan = await _plan(attrs.evolve(event, payload=payload), parts)
+        async with open_services(parts) as services:
+            tier_name = await _tier_name(event, payload, services)
+            explained = attrs.evolve(explained, tier=tier_name)
+            plan = await _plan(attrs.evolve(event, payload=payload), tier_name, services)
     except OrchestratorError as error:
         return attrs.evolve(explained, trouble=str(error))
     if plan is None:
@@ -123,17 +128,27 @@ async def explain_event(settings: Settings, event_type: str | None, text: bytes)
     )
 
 
-async def _plan(event: Event[TenantRequest], parts: Parts) -> JobPlan | None:
+async def _tier_name(event: Event[Any], payload: TenantRequest, services: Services) -> str | None:
+    """The tier that the event names, else that of the tenant as the ledger knows it."""
+    tenant_id = read_tenant_id(event.body)
+    if payload.named_tier or tenant_id is None:
+        return payload.named_tier
+    tenant = await services.books.find_tenant(tenant_id)
+    return tenant.tier if tenant else None
+
+
+async def _plan(
+    event: Event[TenantRequest], tier_name: str | None, services: Services
+) -> JobPlan | None:
     """The job that would be started; None where a deployment needs none."""
     may_be_without = event.type == events.TENANT_DEPLOYMENT
-    if may_be_without and event.payload.named_tier is None:
+    if may_be_without and tier_name is None:
         return None
-    async with open_services(parts) as services:
-        tier = await find_tier(event.payload.named_tier, services.tiers)
-        if may_be_without and job_identifier(tier, _JOBS[event.type]) is None:
-            return None
-        plan = plan_job(event, tier, _JOBS[event.type])
-        builder = services.builders[services.builder_name(plan.builder)]
-        if plan.options and isinstance(builder, Configurable):
-            builder.configured(plan.options)
-        return plan
+    tier = await find_tier(tier_name, services.tiers)
+    if may_be_without and job_identifier(tier, _JOBS[event.type]) is None:
+        return None
+    plan = plan_job(event, tier, _JOBS[event.type])
+    builder = services.builders[services.builder_name(plan.builder)]
+    if plan.options and isinstance(builder, Configurable):
+        builder.configured(plan.options)
+    return plan

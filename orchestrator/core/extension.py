@@ -22,6 +22,9 @@ class Extension:
     with `async handle_event(event_type, body)`, or a function of ours that returns one.
     `lifespan` is a function that returns an async context manager, entered at start; its
     value is every run's `resources`.
+
+    Raises:
+        RegistrationError: a piece has not the shape that it needs.
     """
 
     registry: HandlerRegistry = attrs.field(factory=HandlerRegistry)
@@ -29,6 +32,20 @@ class Extension:
     tiers: TierCatalog | TierFunction | None = None
     orchestrator: Any = None
     lifespan: Callable[[], AbstractAsyncContextManager[Any]] | None = None
+
+    def __attrs_post_init__(self) -> None:
+        for name, builder in self.builders.items():
+            if not callable(getattr(builder, "start_job", None)):
+                raise RegistrationError(
+                    f"The builder {name} is {type(builder).__name__}: it needs an async start_job."
+                )
+        if self.tiers is not None and not (
+            callable(self.tiers) or callable(getattr(self.tiers, "find_tier", None))
+        ):
+            raise RegistrationError(
+                f"The extension's tiers are {type(self.tiers).__name__}: they must be "
+                "async (tier) -> Mapping | None, or an object with an async find_tier."
+            )
 
 
 def load_extension(reference: str) -> Extension:

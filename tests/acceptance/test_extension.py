@@ -363,3 +363,24 @@ async def test_a_default_builder_that_is_not_there_stops_the_start() -> None:
     with pytest.raises(SettingsError, match="'FOO', which is no builder here; there is CODE_BUILD"):
         async with open_orchestrator(settings):
             pass
+
+
+@pytest.mark.parametrize(
+    ("pieces", "said"),
+    [
+        ({"builders": {"MINE": object()}}, "The builder MINE is object: it needs an async start"),
+        ({"tiers": 5}, "The extension's tiers are int: they must be async"),
+    ],
+)
+def test_a_piece_that_is_none_is_refused_at_once(pieces: dict[str, Any], said: str) -> None:
+    """Else each event would meet it."""
+    with pytest.raises(RegistrationError, match=said):
+        Extension(**pieces)
+
+
+async def test_an_orchestrator_that_is_none_stops_the_start() -> None:
+    """A wrapper has forgotten to return what it wraps."""
+    forgetful: Any = Extension(orchestrator=lambda default: None)
+    with pytest.raises(RegistrationError, match="orchestrator is NoneType: it needs async handle"):
+        async with open_orchestrator(Settings(ledger=IN_MEMORY), extension=forgetful):
+            pass

@@ -170,3 +170,26 @@ async def test_the_demo_is_true() -> None:
     assert ended.code == 0, ended.out
     assert "✓" in ended.out
     assert "✗" not in ended.out
+
+
+async def test_a_demo_that_is_terminated_leaves_no_service_behind() -> None:
+    """As a job is whose time is over; 143 says so."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "orchestrator",
+        "demo",
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        env=child_environment({"COLUMNS": "100", "PYTHONUNBUFFERED": "1"}),
+    )
+    assert process.stdout is not None
+    while (line := (await process.stdout.readline()).decode()) and "The service at" not in line:
+        pass
+    port = int(line.partition("http://127.0.0.1:")[2].partition(",")[0])
+    process.terminate()
+    said = (await process.stdout.read()).decode()
+    assert await process.wait() == 143, said
+    assert "Traceback" not in said
+    with pytest.raises(OSError, match="Connect call failed"):
+        await asyncio.open_connection("127.0.0.1", port)

@@ -35,6 +35,7 @@ from orchestrator.settings import (
     child_environment,
 )
 from orchestrator.testing import provisioning_event
+from tests.acceptance.stories import open_ledger_table, over_dynamodb
 from tests.conftest import TIERS
 
 SECRET = "s3cr3t"
@@ -109,6 +110,33 @@ async def test_secrets_are_masked(settings: Settings, codebuild: CodeBuildStandI
 
 
 FOR_FOO = {"tenantId": "t-1", "tier": "STANDARD", "builderConfig": {"type": "FOO"}}
+
+
+async def test_a_tenants_own_tier_counts(
+    settings: Settings,
+    codebuild: CodeBuildStandIn,
+    aiohttp_client: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As the ledger knows it, where the event names none."""
+    async with open_ledger_table(monkeypatch):
+        kept = over_dynamodb(settings)
+        service = await aiohttp_client(create_app(kept))
+        done = {"tenantId": "t-1", "tier": "STANDARD"}
+        answer = await service.post("/events/TENANT_PROVISIONING_SUCCESS", json=done)
+        assert answer.status == 200
+        down = text({"tenantId": "t-1"})
+        explained = await explain_event(kept, "TENANT_DEPROVISIONING", down)
+        assert (explained.tier, explained.trouble) == ("STANDARD", None)
+        assert explained.job_identifier == "standard-tenant-teardown"
+
+
+@pytest.mark.parametrize("event_type", ["RECONCILE", "Scheduled Event"])
+async def test_a_sweep_is_no_trouble(settings: Settings, event_type: str) -> None:
+    """It has no handler that could be replaced."""
+    explained = await explain_event(settings, event_type, b"{}")
+    assert (explained.trouble, explained.event_type) == (None, "RECONCILE")
+    assert "sweep" in str(explained.handler)
 
 
 @pytest.mark.parametrize("body", [{"tenantId": "t-1"}, {"tenantId": "t-1", "tier": "STANDARD"}])

@@ -384,3 +384,20 @@ async def test_what_no_orchestrator_says_is_named(
     location = {"Location": "http://127.0.0.1:9/"} if status == 302 else {}
     async with open_strange(status, text, **location) as url:
         assert_one_line(await run(*command, "--url", url), 1, named)
+
+
+async def test_a_name_makes_no_line_of_its_own(here: tuple[str, str], tmp_path: Path) -> None:
+    """Whatever a sender calls its tenant; the terminal isn't his."""
+    (tmp_path / "event.json").write_text('{"tenantId": "t\\n\\u001b[2J-odd", "tier": "BASIC"}')
+    await run("send", "TENANT_PROVISIONING", str(tmp_path / "event.json"), *here)
+    for command in (("tenants",), ("runs",), ("tenant", "t\n\x1b[2J-odd")):
+        shown = await run(*command, *here)
+        assert (shown.code, "\x1b" in shown.out) == (0, False)
+        assert "t\\n\\x1b[2J-odd" in shown.out
+
+
+async def test_without_a_command_there_is_help() -> None:
+    """Exit 2, as for any bad usage."""
+    ended = await run()
+    assert ended.code == 2
+    assert ended.err.startswith("Usage: orchestrator")
