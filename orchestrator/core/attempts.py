@@ -33,9 +33,6 @@ from orchestrator.core.verdicts import is_final, judge, with_ending
 
 Result = TypeVar("Result")
 
-#: What an outcome of our own says by itself.
-_OWN = ("operationId", START_KEY, "reason", "endedJob")
-
 log = structlog.get_logger("orchestrator.attempts")
 
 
@@ -96,16 +93,22 @@ class Worker:
         return reached, None
 
     def _structured(self, event: Event[Body], model: Any) -> Any:
-        """The body as the handler's model; of an outcome of our own what is ours, if what others
-        have said doesn't fit."""
+        """The body as the handler's model.
+
+        What follows one of our starts is made of what others have said besides: a build with its
+        whole environment, a request of a shape of its own. Of that the fields that don't fit are
+        left out, since whether a tenant goes on mustn't depend on them.
+        """
         structure = self.services.structure.structure
         try:
             return structure(event.body, model)
-        except InvalidPayload:
-            if event.ends_start is None:
+        except InvalidPayload as misfit:
+            if event.ends_start is None and START_KEY not in event.body:
                 raise
-            own = {name: event.body[name] for name in _OWN if name in event.body}
-            return structure({**own, "tenantId": read_tenant_id(event.body)}, model)
+            paths = [error.path.removeprefix("$.") for error in misfit.errors]
+            odd = {path.partition(".")[0].partition("[")[0] for path in paths}
+            fitting = {name: value for name, value in event.body.items() if name not in odd}
+            return structure({**fitting, "tenantId": read_tenant_id(event.body)}, model)
 
     async def _make_certain(
         self, attempt: Attempt, run: Run, error: BaseException | None

@@ -48,7 +48,7 @@ class Plain:
         return Job(id=f"j-{len(self.started)}", builder="B", job_identifier=job_identifier)
 
 
-@pytest.mark.parametrize("extra", [{}, {"plan": "premium"}, {"builderConfig": "x"}])
+@pytest.mark.parametrize("extra", [{}, {"plan": "premium"}, {"builderConfig": {"config": [1]}}])
 async def test_an_odd_variable_of_a_build_spoils_no_report(
     start_service: StartService,
     told: Settings,
@@ -90,6 +90,39 @@ async def test_a_model_of_ones_own_spoils_no_report(
     assert await post(service, PROVISION, plan="gold", **CREDENTIALS) == 200
     assert await state_of(service) == "provisioned"
     assert len(await control_plane.accepted()) == 1
+
+
+async def test_a_request_of_a_shape_of_its_own_is_deployed(
+    start_service: StartService, settings: Settings, clock: ManualClock, queue: Queue
+) -> None:
+    """TENANT_DEPLOYMENT is made of it, and the built-in handler knows another `plan`."""
+    registry, builder = HandlerRegistry(), InMemoryBuilder("B")
+
+    @attrs.frozen
+    class Order:
+        tenant_id: str
+        plan: str
+
+    @registry.on(PROVISION)
+    async def provision(event: Event[Order], run: Run) -> None:
+        await run.start_job("make", {"plan": event.payload.plan}, builder="B")
+
+    service = await start_service(
+        attrs.evolve(
+            with_full_tier(settings),
+            events=Events(bus=BUS, source="o"),
+            aws=Aws(connect_timeout_s=2.0, read_timeout_s=5.0),
+        ),
+        extension=Extension(registry=registry, builders={"B": builder}),
+    )
+    assert await post(service, PROVISION, plan="gold") == 200
+    builder.finish(builder.started[0].job.id)
+    clock.turn(61)
+    await sweep(service)
+    (sent,) = await queue.received()
+    assert sent["detail"]["plan"] == "gold"
+    await read_success(await service.post("/events", json=sent))
+    assert await state_of(service) == "active"
 
 
 async def test_a_report_may_have_the_requests_name_for_the_operation(
