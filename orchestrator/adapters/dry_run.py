@@ -11,8 +11,8 @@ from typing import Any
 import structlog
 
 from orchestrator.core.errors import OrchestratorError, event_mismatch
-from orchestrator.core.javascript import to_text
 from orchestrator.core.jobs import JobReport, JobStatus
+from orchestrator.core.json_text import kept_size
 from orchestrator.core.ports import Builder, Configurable, FindsJobs, Permission, TellsStarts
 from orchestrator.core.records import Job
 from orchestrator.core.secrets import Redactor
@@ -59,7 +59,7 @@ class DryRunBuilder:
         }
         if isinstance(self._builder, TellsStarts):
             request = self._builder.build_start(job_identifier, shown, start_key=start_key)
-        size = len(to_text(request).encode())
+        size = kept_size(request)
         if size > _LARGEST_BYTES:
             raise event_mismatch(
                 f"What would be started on {self._name} has {size} bytes, of which a dry run keeps "

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
-from orchestrator.core.javascript import is_well_formed
+from orchestrator.core.javascript import is_well_formed, stringify
 
 #: Levels of nesting; far from Python's recursion limit, whatever is done with a value.
 MAX_DEPTH = 100
@@ -26,6 +26,15 @@ def parse_json(text: str | bytes, *, max_depth: int = MAX_DEPTH) -> Any:
     if "\\u" in str(text) and not is_well_formed(json.dumps(value, ensure_ascii=False)):
         raise ValueError("it has half a character")
     return value
+
+
+def kept_size(value: object) -> int:
+    """Bytes of a value as the ledger keeps it: as JSON in ASCII, where a letter may take six.
+
+    Raises:
+        TypeError: JSON has no form for it.
+    """
+    return len(json.dumps(value, default=stringify))
 
 
 def is_deeper(value: object, levels: int) -> bool:

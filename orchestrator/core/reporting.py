@@ -4,7 +4,6 @@ It is called right after the settle and by the sweep, until the control plane ha
 report or refused it for good. Each attempt is one of its own: claimed before, signed anew.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,6 +13,7 @@ import structlog
 
 from orchestrator.core.books import Books
 from orchestrator.core.errors import TemporaryError
+from orchestrator.core.json_text import kept_size
 from orchestrator.core.lifecycle import Kind
 from orchestrator.core.operations import Posted, Posting, begin_report, end_report
 from orchestrator.core.pauses import doubling_pause_s
@@ -53,7 +53,7 @@ def report_body(
         data["appPlaneUrl"] = app_plane_url
     body = {"initiatorId": tenant_id, "type": 0, "data": data}
     signable_text(body)
-    size = len(json.dumps(body))  # as it is kept, in ASCII
+    size = kept_size(body)
     if size > _LARGEST_BODY_BYTES:
         raise ValueError(f"they have {size} bytes, and {_LARGEST_BODY_BYTES} can be kept")
     return body

@@ -1,6 +1,5 @@
 """How an attempt ends: what is settled, and what whoever sent the event is told."""
 
-import json
 import traceback
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -11,6 +10,7 @@ import structlog
 from orchestrator.core.books import Attempt
 from orchestrator.core.errors import HandlerFailed, PayloadMismatch, PermanentError, TemporaryError
 from orchestrator.core.events import OWN_SOURCE, TENANT_CLEAN_UP, Event
+from orchestrator.core.json_text import kept_size
 from orchestrator.core.lifecycle import Ending, Kind, outcome_type
 from orchestrator.core.parcels import pack_event
 from orchestrator.core.pauses import doubling_pause_s
@@ -183,7 +183,7 @@ def _shortened(errors: Iterable[PayloadMismatch]) -> tuple[PayloadMismatch, ...]
     kept, size = list[PayloadMismatch](), 0
     for one in errors:
         short = PayloadMismatch(shorten(one.path), shorten(one.message))
-        size += _kept_size([short.path, short.message])
+        size += kept_size([short.path, short.message])
         if size > _KEPT_BYTES:
             break
         kept.append(short)
@@ -194,11 +194,6 @@ def _last_of(error: BaseException) -> str:
     """The traceback's lines, of which the innermost and the error itself come last."""
     lines = [shorten(line) for line in traceback.format_exception(error)]
     text = "".join(lines[-_KEPT_FRAMES:])
-    while _kept_size(text) > _KEPT_BYTES:
+    while kept_size(text) > _KEPT_BYTES:
         text = text[len(text) // 4 :]
     return text
-
-
-def _kept_size(value: object) -> int:
-    """The ledger keeps JSON in ASCII, where a letter may take six bytes."""
-    return len(json.dumps(value))

@@ -70,12 +70,12 @@ async def test_what_is_too_large_to_be_kept_is_refused(
     async with open_ledger_table(monkeypatch):
         dry = attrs.evolve(over_dynamodb(configured), builders=Builders(dry_run=True))
         service = await start_service(dry)
-        for size, status in ((250_000, 200), (300_000, 422)):
+        for size, letter, status in ((250_000, "x", 200), (100_000, "я", 422), (300_000, "x", 422)):
             event = provisioning_event(
                 tenant_id=f"t-{size}",
                 tier="PREMIUM",
                 event_id=f"{size}",
-                override={"A": "x" * size},
+                override={"A": letter * size},
             )
             answer = await service.post("/events", json=event)
             assert answer.status == status
