@@ -85,19 +85,13 @@ class Client:
             ServiceRefusedError: nothing is being done, or it can't be stopped now.
         """
         address = self._at("tenants", tenant_id, "cancel")
-        async with self._http.post(
-            address, json={"reason": reason}, allow_redirects=False
-        ) as answer:
-            body = await _read(answer)
-            if answer.status >= 300:
-                raise ServiceRefusedError(body.get("detail") or f"The answer is {answer.status}.")
-            return answer.status == 200
+        sent = await self._ask("POST", address, json={"reason": reason})
+        if not sent.succeeded:
+            raise _refusal(sent)
+        return sent.status == 200
 
     async def _post(self, address: URL, text: bytes, headers: Mapping[str, str]) -> Sent:
-        async with self._http.post(
-            address, data=text, headers=headers, allow_redirects=False
-        ) as answer:
-            sent = Sent(answer.status, dict(answer.headers), await _read(answer))
+        sent = await self._ask("POST", address, data=text, headers=headers)
         location = sent.headers.get("Location") or sent.answer.get("instance", "")
         # An instance that is the request itself leads to no run.
         if "/runs/" in location and location != address.path:
@@ -132,20 +126,30 @@ class Client:
         return await self._get(self._at(items).with_query(asked))
 
     async def _get(self, address: URL) -> dict[str, Any]:
-        async with self._http.get(address, allow_redirects=False) as answer:
-            body = await _read(answer)
-            if answer.status != 200:
-                raise ServiceRefusedError(body.get("detail") or f"The answer is {answer.status}.")
-            return body
+        sent = await self._ask("GET", address)
+        if sent.status != 200:
+            raise _refusal(sent)
+        found: dict[str, Any] = sent.answer
+        return found
+
+    async def _ask(self, method: str, address: URL, **options: Any) -> Sent:
+        """The answer, from here alone: the credentials are for no other service.
+
+        Raises:
+            ServiceRefusedError: no orchestrator answers so.
+        """
+        async with self._http.request(method, address, allow_redirects=False, **options) as answer:
+            return Sent(answer.status, dict(answer.headers), await _read(answer))
+
+
+def _refusal(sent: Sent) -> ServiceRefusedError:
+    return ServiceRefusedError(sent.answer.get("detail") or f"The answer is {sent.status}.")
 
 
 async def _read(answer: aiohttp.ClientResponse) -> dict[str, Any]:
-    """The JSON object that it is. A redirect isn't followed: the credentials are for this service.
-
-    Raises:
-        ServiceRefusedError: no orchestrator answers so.
-    """
-    if location := answer.headers.get("Location") if answer.status in range(300, 400) else None:
+    """The JSON object that it is. Raises ServiceRefusedError if it is none, or leads elsewhere."""
+    location = answer.headers.get("Location")
+    if location and 300 <= answer.status < 400:
         raise ServiceRefusedError(f"{answer.url} leads to {location}: name that with --url.")
     try:
         body = decode_json(await answer.read())

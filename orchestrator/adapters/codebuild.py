@@ -2,7 +2,8 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
 
 from orchestrator.adapters.aws import aws_errors
 from orchestrator.core.builds import PROJECT, describe_build
@@ -124,16 +125,15 @@ class CodeBuildBuilder:
     async def _pages(self, project: str | None) -> AsyncIterator[list["BuildTypeDef"]]:
         """Builds of a project, None: of all, 100 to a page; of a project that isn't there none."""
         client = await self._client()
+        call, ask = "ListBuilds", cast("Any", client.list_builds)
+        if project is not None:
+            call = "ListBuildsForProject"
+            ask = partial(client.list_builds_for_project, projectName=project)
         token: str | None = None
         while True:
-            next_page: Any = {"nextToken": token} if token else {}
-            with aws_errors("CodeBuild ListBuilds"):
+            with aws_errors(f"CodeBuild {call}"):
                 try:
-                    page: Any = await (
-                        client.list_builds_for_project(projectName=project, **next_page)
-                        if project
-                        else client.list_builds(**next_page)
-                    )
+                    page = await ask(**({"nextToken": token} if token else {}))
                 except client.exceptions.ResourceNotFoundException:
                     return
             if page["ids"]:

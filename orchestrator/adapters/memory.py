@@ -128,7 +128,7 @@ class InMemoryInbox:
     ) -> None:
         self.visibility_s = visibility_s
         self._clock = clock
-        self.drops_duplicates = in_groups
+        self.in_groups = in_groups
         self._waiting: list[_Waiting] = []
         self._known: dict[str, datetime] = {}
         self._sent = 0
@@ -141,7 +141,7 @@ class InMemoryInbox:
     async def send(self, *, text: str, group: str, deduplication_id: str) -> None:
         now = self._clock.now()
         known_until = self._known.get(deduplication_id)
-        if self.drops_duplicates and known_until is not None and now < known_until:
+        if self.in_groups and known_until is not None and now < known_until:
             return
         self._known[deduplication_id] = now + timedelta(minutes=5)
         self._sent += 1
@@ -150,7 +150,7 @@ class InMemoryInbox:
             id=name,
             text=text,
             receipt=name,
-            group=group if self.drops_duplicates else None,
+            group=group if self.in_groups else None,
             receives=0,
         )
         self._waiting.append(_Waiting(message, now, deduplication_id))

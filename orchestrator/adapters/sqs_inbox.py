@@ -29,7 +29,7 @@ class SQSInbox:
         self._client = client
         self._polling = polling
         self._url = url
-        self.drops_duplicates = url.endswith(".fifo")
+        self.in_groups = url.endswith(".fifo")
         self.visibility_s = visibility_s
         self.description = f"the SQS queue {url}"
         self.permissions = (
@@ -49,7 +49,7 @@ class SQSInbox:
         client = await self._client()
         in_order: Any = (
             {"MessageGroupId": group, "MessageDeduplicationId": deduplication_id}
-            if self.drops_duplicates
+            if self.in_groups
             else {}
         )
         with aws_errors("SQS SendMessage"):
@@ -107,7 +107,7 @@ class SQSInbox:
                 pass
             else:
                 return False
-        attributes: Any = {"FifoQueue": "true"} if self.drops_duplicates else {}
+        attributes: Any = {"FifoQueue": "true"} if self.in_groups else {}
         with aws_errors("SQS CreateQueue"):
             await client.create_queue(QueueName=name, Attributes=attributes)
         return True

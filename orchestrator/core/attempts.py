@@ -1,7 +1,7 @@
 """One attempt at a run: its handler, its settlement, and the report of what it ended."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from typing import Any, TypeVar
 
 import attrs
@@ -216,12 +216,18 @@ def _opened(event: Event[Body]) -> Kind | None:
 
 def _only(error: BaseException) -> BaseException:
     """What tasks of a group have raised, if it is ours: one that may pass counts before others."""
-    if not isinstance(error, ExceptionGroup) or error.split(OrchestratorError)[1] is not None:
+    leaves = list(_leaves(error))
+    if not all(isinstance(leaf, OrchestratorError) for leaf in leaves):
         return error
-    leaves: list[BaseException] = [error]
-    while any(isinstance(leaf, BaseExceptionGroup) for leaf in leaves):
-        leaves = [one for leaf in leaves for one in getattr(leaf, "exceptions", (leaf,))]
     return next((leaf for leaf in leaves if isinstance(leaf, TemporaryError)), leaves[0])
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if not isinstance(error, BaseExceptionGroup):
+        yield error
+        return
+    for one in error.exceptions:
+        yield from _leaves(one)
 
 
 def _is_asked_to_stop(error: BaseException) -> bool:

@@ -211,8 +211,9 @@ class Orchestrator:
         report = read_state_change(event.body)
         operation = await self.overseer.find(report) if report else None
         handled = Handled(run_id=None)
-        is_ours = operation is not None and not self.overseer.leaves_alone(operation.job)
-        if report and operation and is_ours and report.is_over:
+        if operation and self.overseer.leaves_alone(operation.job):
+            operation = None
+        if report and operation and report.is_over:
             if operation.state is OperationState.OPEN:
                 handled = Handled(run_id=await self.overseer.end(operation, report))
             else:

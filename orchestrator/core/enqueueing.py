@@ -90,7 +90,7 @@ class Enqueuer:
 
     async def _deduplication_id(self, event: Event[Body]) -> str:
         """A failed event that comes again is a new attempt: no queue may take it for the last."""
-        if not self.inbox.drops_duplicates:
+        if not self.inbox.in_groups:
             return event.key
         run = await self.orchestrator.services.books.find_run(event.key)
         has_failed = run is not None and run.status is RunStatus.FAILED

@@ -38,6 +38,7 @@ from orchestrator.core.operations import (
     end_alone,
 )
 from orchestrator.core.parcels import unpack_event
+from orchestrator.core.payloads import named_for
 from orchestrator.core.ports import Builder, DescribesJobs, OwnsJobs, StopsJobs
 from orchestrator.core.records import Job, JobRecord, OperationRecord, read_start_key, shorten
 from orchestrator.core.variables import START_KEY
@@ -343,17 +344,14 @@ class Overseer:
         assert operation.kind is not None  # noqa: S101 - one without holds no tenant
         succeeded = report is not None and report.succeeded
         known = {
-            "tenantId": operation.tenant_id,
             "tier": operation.tier,
             "operationId": operation.operation_id,
             START_KEY: operation.start_key,
             "reason": None if succeeded else reason,
             "endedJob": _ended_job(operation.job, report),
         }
-        if isinstance(told.get("tenant"), Mapping):
-            # However the job calls its tenant: whose job it was is known.
-            known["tenant"] = {**told["tenant"], "id": operation.tenant_id}
-        body = {**told, **{name: value for name, value in known.items() if value is not None}}
+        about = named_for(told, operation.tenant_id)
+        body = {**about, **{name: value for name, value in known.items() if value is not None}}
         return Event(
             type=outcome_type(operation.kind, succeeded=succeeded),
             source=OWN_SOURCE,

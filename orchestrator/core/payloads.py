@@ -268,6 +268,15 @@ def read_secret(body: Mapping[str, Any]) -> tuple[str, str] | None:
     return (secret, context) if secret and context else None
 
 
+def named_for(body: Mapping[str, Any], tenant_id: str | None) -> Mapping[str, Any]:
+    """A body as one about that tenant, however it calls its own; None leaves it as it is."""
+    if tenant_id is None:
+        return body
+    tenant = body.get("tenant")
+    own = {"tenant": {**tenant, "id": tenant_id}} if isinstance(tenant, Mapping) else {}
+    return {**body, **own, "tenantId": tenant_id}
+
+
 def without_context(body: Mapping[str, Any]) -> Mapping[str, Any]:
     """A body without what makes it the same request: the context, and what it followed."""
     naming = ("context", "operationId", START_KEY)

@@ -203,8 +203,9 @@ class Inbox(Protocol):
 
     #: How long a message that was received stays hidden from others, in seconds.
     visibility_s: float
-    #: A deduplication id that was there minutes ago is not taken again: it is a queue of groups.
-    drops_duplicates: bool
+    #: Messages of a group follow each other, and a deduplication id that was there minutes ago is
+    #: not taken again.
+    in_groups: bool
 
     async def send(self, *, text: str, group: str, deduplication_id: str) -> None:
         """Put a message in the queue; in a queue of groups it follows those of its group.

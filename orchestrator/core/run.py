@@ -13,7 +13,7 @@ from orchestrator.core.errors import TemporaryError
 from orchestrator.core.events import digest
 from orchestrator.core.lifecycle import Kind
 from orchestrator.core.parcels import unpack_event
-from orchestrator.core.payloads import without_context
+from orchestrator.core.payloads import named_for, without_context
 from orchestrator.core.plans import find_tier
 from orchestrator.core.ports import Tier
 from orchestrator.core.records import Job, OperationRecord, Progress, Report, Step
@@ -269,10 +269,7 @@ class Run:
         """
         if self.tenant_id is None or self._attempt.run.outcome_of is None:
             raise ValueError("This event ends no operation that could be cleaned up.")
-        own = without_context(body)
-        if isinstance(tenant := own.get("tenant"), Mapping):
-            own = {**own, "tenant": {**tenant, "id": self.tenant_id}}
-        self.cleans_up = {**own, "tenantId": self.tenant_id}
+        self.cleans_up = named_for(without_context(body), self.tenant_id)
 
     def _end(self, ending: OwnEnding) -> None:
         if self._opens is None:
