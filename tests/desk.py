@@ -45,8 +45,10 @@ PROVISIONED = "TENANT_PROVISIONING_SUCCESS"
 NOT_PROVISIONED = "TENANT_PROVISIONING_FAILURE"
 DEPLOYMENT = "TENANT_DEPLOYMENT"
 DEPROVISIONING = "TENANT_DEPROVISIONING"
+DEPROVISIONED = "TENANT_DEPROVISIONING_SUCCESS"
 #: An event type that neither opens nor ends anything.
 ORDER = "ORDER"
+SOURCE = "control-plane"
 SENT_AT = datetime(2026, 11, 20, 8, 0, tzinfo=UTC)
 TERMS = Terms(lease_s=60, skew_s=2, listing_lag_s=60, dedupe_window_s=3600)
 
@@ -122,9 +124,20 @@ class Desk:
         start_number: int | None = None,
         by_content: bool = False,
         body: Mapping[str, Any] | None = None,
+        sent_s: float | None = None,
+        source: str = SOURCE,
+        builder: str | None = None,
+        follows: str | None = None,
+        context: str | None = None,
+        contradiction: str | None = None,
     ) -> ClaimRequest:
-        """`key` is the request key that the payload names; `as_of` gives it credentials."""
-        sent = event(event_type, event_id, by_content=by_content, body=body)
+        """`key` is the request key that the payload names; `as_of` gives it credentials.
+
+        `sent_s` is the event's own time, in seconds after SENT_AT.
+        """
+        sent = event(
+            event_type, event_id, by_content=by_content, body=body, sent_s=sent_s, source=source
+        )
         ending = ENDS.get(event_type)
         outcome = None
         if ending is not None:
@@ -133,6 +146,7 @@ class Desk:
                 job=("IN_MEMORY", job) if job else None,
                 operation_id=operation,
                 start_number=start_number,
+                context=context,
             )
         return ClaimRequest(
             event=sent,
@@ -143,6 +157,9 @@ class Desk:
             reports=outcome,
             request_key=key,
             tier=tier,
+            builder=builder,
+            follows=follows,
+            contradiction=contradiction,
             credentials=credentials(event_id, as_of) if as_of else None,
         )
 
@@ -235,17 +252,20 @@ def event(
     *,
     by_content: bool = False,
     body: Mapping[str, Any] | None = None,
+    sent_s: float | None = None,
+    source: str = SOURCE,
 ) -> Event[Mapping[str, Any]]:
     content = body if body is not None else {"tenantId": TENANT}
     return Event(
         type=event_type,
-        source="control-plane",
+        source=source,
         id=event_id,
         time=SENT_AT,
         body=content,
         raw=content,
         payload=content,
         identified_by_content=by_content,
+        sent_at=None if sent_s is None else SENT_AT + timedelta(seconds=sent_s),
     )
 
 

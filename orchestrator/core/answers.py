@@ -7,9 +7,12 @@ from typing import Any
 
 import attrs
 
+from orchestrator.core.conditions import is_due
 from orchestrator.core.events import Event
 from orchestrator.core.lifecycle import MOVES, Ending, Kind
+from orchestrator.core.pauses import doubling_pause_s
 from orchestrator.core.records import (
+    Asked,
     Credentials,
     Failure,
     OperationRecord,
@@ -19,6 +22,7 @@ from orchestrator.core.records import (
     RunRecord,
     RunStatus,
     TenantRecord,
+    Waiter,
     operation_id,
     operation_key,
     payload_key,
@@ -27,8 +31,9 @@ from orchestrator.core.records import (
 )
 from orchestrator.core.runs import ended, kept
 from orchestrator.core.views import Move, View
+from orchestrator.core.waiting import is_full, is_in_list, with_waiter, without
 
-#: How long a run that waits for another one's work is left alone, in seconds.
+#: How long a run that waits for another one's work is left alone at first, in seconds.
 BUSY_PAUSE_S = 15.0
 
 
@@ -45,14 +50,22 @@ class Why(Enum):
 class Outcome:
     """What an event reports: how an operation ended, and which; by job, or by operation.
 
-    `outranked_by` are the builders whose own word on a job counts instead of the event's.
+    `context` is that of the request, by which the operation is known where its request had no
+    other key. `outranked_by` are the builders whose own word on a job counts instead of what the
+    event says.
     """
 
     ending: Ending
     job: tuple[str, str] | None = None
     operation_id: str | None = None
     start_number: int | None = None
+    context: str | None = None
     outranked_by: frozenset[str] = frozenset()
+
+    @property
+    def is_named(self) -> bool:
+        """The event says which operation it means, besides the tenant."""
+        return bool(self.job or self.operation_id)
 
 
 @attrs.frozen(kw_only=True)
@@ -61,6 +74,7 @@ class ClaimRequest:
 
     `request_key` is the one that the payload names, None for the event's own. `follows` is
     the operation that the event names as the one before; `link` is where its cause is seen.
+    `contradiction` says in a sentence why the event can't mean one tenant.
     """
 
     event: Event[Mapping[str, Any]]
@@ -71,6 +85,8 @@ class ClaimRequest:
     reports: Outcome | None = None
     request_key: str | None = None
     tier: str | None = None
+    builder: str | None = None
+    contradiction: str | None = None
     credentials: Credentials | None = None
     follows: str | None = None
     link: str | None = None
@@ -109,9 +125,9 @@ class InOtherHands:
 
 @attrs.frozen
 class Waits:
-    """The run is kept, to be tried again after the pause."""
+    """The run is kept, to be tried again after the pause; `run_id` None: nothing is kept of it."""
 
-    run_id: str
+    run_id: str | None
     reason: str
     pause_s: float = BUSY_PAUSE_S
 
@@ -168,34 +184,77 @@ class Claiming:
     forced: bool = attrs.field(kw_only=True)
     is_new: bool = attrs.field(kw_only=True)
 
+    @property
+    def is_due(self) -> bool:
+        return self.earlier is not None and is_due(self.earlier, self.view.now)
+
+    @property
+    def insists(self) -> bool:
+        """An operator does."""
+        return self.request.why is Why.FORCED_REPLAY
+
     def hand_out(
         self, run: RunRecord, *others: Record, stop_reason: str | None = None
     ) -> Move[Claim]:
         return Move((run, *self._payload, *others), Claimed(run, stop_reason))
 
     def wait(self, run: RunRecord, reason: str) -> Move[Claim]:
-        if self.request.why is Why.FORCED_REPLAY:
+        """It waits for another run; the longer it does, the longer are the pauses."""
+        if self.insists:
             # Kept, it would be tried again without the force that it needs.
             return Move((), Waits(run.run_id, reason))
-        due = self.view.now + timedelta(seconds=BUSY_PAUSE_S)
-        waiting = attrs.evolve(ended(run, RunStatus.RETRY, self.view), due_at=due, note=reason)
-        return Move((waiting, *self._payload), Waits(run.run_id, reason))
+        now, earlier, waits = self.view.now, self.earlier, run.waits + 1
+        due_at = now + timedelta(seconds=doubling_pause_s(BUSY_PAUSE_S, run.waits))
+        if earlier and earlier.status is RunStatus.RETRY and earlier.due_at and not self.is_due:
+            # A delivery in between must not put its turn off.
+            due_at, waits = earlier.due_at, earlier.waits
+        waiting = attrs.evolve(
+            ended(run, RunStatus.RETRY, self.view), due_at=due_at, note=reason, waits=waits
+        )
+        pause_s = (due_at - now).total_seconds()
+        return Move((waiting, *self._payload), Waits(run.run_id, reason, pause_s))
+
+    def wait_in_line(
+        self, run: RunRecord, kind: Kind, tenant: TenantRecord, reason: str
+    ) -> Move[Claim]:
+        """It waits for the tenant, in its place: the last, unless it waits already."""
+        if is_full(self.view, tenant, run.run_id):
+            full = f"{reason} As many wait for the tenant as may: {len(tenant.waiting)}."
+            return Move((), Waits(None, full))
+        waits = self.wait(run, reason)
+        if not waits.writes:
+            return waits
+        has_waited = self.earlier is not None and self.earlier.status is RunStatus.RETRY
+        waiter = Waiter(run_id=run.run_id, kind=kind)
+        waited_for = with_waiter(self.view, tenant, waiter, last=not has_waited)
+        return Move((*waits.writes, *changed(waited_for, tenant)), waits.result)
 
     def refuse(self, run: RunRecord, reason: str) -> Move[Claim]:
         refused = attrs.evolve(
             ended(run, RunStatus.FAILED, self.view),
             error=Failure(type="NotAllowed", message=reason),
         )
-        return Move((refused, *self._payload), Refused(run.run_id, reason))
+        return self._ends_waiting(refused, Refused(run.run_id, reason))
 
     def note(self, run: RunRecord, note: str, *others: OperationRecord) -> Move[Claim]:
         noted = attrs.evolve(ended(run, RunStatus.SUCCEEDED, self.view), note=note)
         look_at = others[0].operation_id if others else None
-        return Move((noted, *self._payload, *others), Noted(run.run_id, look_at))
+        return self._ends_waiting(noted, Noted(run.run_id, look_at), *others)
 
     def duplicate(self, run: RunRecord, of: str, *others: Record) -> Move[Claim]:
         duplicate = attrs.evolve(ended(run, RunStatus.DUPLICATE, self.view), duplicate_of=of)
-        return Move((duplicate, *self._payload, *others), Duplicate(of))
+        return self._ends_waiting(duplicate, Duplicate(of), *others)
+
+    def _ends_waiting(self, run: RunRecord, result: Claim, *others: Record) -> Move[Claim]:
+        """The run is over, and waits for its tenant no longer."""
+        writes: list[Record] = [run, *self._payload, *others]
+        may_wait = self.earlier is not None and self.earlier.status is RunStatus.RETRY
+        is_written = any(isinstance(other, TenantRecord) for other in others)
+        if may_wait and run.tenant_id is not None and not is_written:
+            tenant = self.view.tenant(run.tenant_id)
+            if tenant is not None and is_in_list(tenant, run.run_id):
+                writes.append(without(self.view, tenant, run.run_id))
+        return Move(tuple(writes), result)
 
     def opened(
         self,
@@ -204,8 +263,13 @@ class Claiming:
         tenant: TenantRecord | None,
         tenant_id: str,
         kind: Kind,
+        *,
+        asks: bool,
     ) -> tuple[OperationRecord, TenantRecord]:
-        """The operation under its next start number, and the tenant, held by it."""
+        """The operation under its next start number, and the tenant, held by it.
+
+        `asks`: it is a request's, so it is what the tenant was last asked for.
+        """
         run, request = self.run, self.request
         opened = OperationRecord(
             operation_id=operation_id,
@@ -217,19 +281,19 @@ class Claiming:
             start_number=former.start_number + 1 if former else 1,
             opened_at=self.view.now,
             former_state=tenant.state if tenant else None,
+            former_asked=tenant.asked if tenant else None,
             tier=request.tier or (tenant.tier if tenant else None),
+            builder=request.builder,
             credentials=request.credentials or self._credentials_before(kind, tenant_id),
             version=former.version if former else 0,
         )
-        held = TenantRecord(
-            tenant_id=tenant_id,
+        held = attrs.evolve(
+            without(self.view, tenant, run.run_id) if tenant else _unseen(tenant_id, self.view),
             state=MOVES[kind].during,
             changed_at=self.view.now,
             operation_id=operation_id,
-            tier=tenant.tier if tenant else None,
-            version=tenant.version if tenant else 0,
         )
-        return opened, held
+        return opened, asked_for(held, opened, run) if asks else held
 
     def _credentials_before(self, kind: Kind, tenant_id: str) -> Credentials | None:
         """What a deployment is reported with: it's the end of what the control plane asked for."""
@@ -242,3 +306,20 @@ class Claiming:
     def _payload(self) -> tuple[Record, ...]:
         """It is written once, with the run's first claim."""
         return () if self.earlier else (kept(self.view, self.request.payload),)
+
+
+def changed(tenant: TenantRecord, former: TenantRecord) -> tuple[TenantRecord, ...]:
+    """The tenant, if there is anything to write."""
+    return () if tenant == former else (tenant,)
+
+
+def asked_for(tenant: TenantRecord, operation: OperationRecord, run: RunRecord) -> TenantRecord:
+    """The tenant, of which the run's request wants that operation."""
+    assert operation.kind is not None  # noqa: S101 - one without has no tenant
+    times = tenant.asked.times if tenant.asked else {}
+    asked = Asked(operation_id=operation.operation_id, kind=operation.kind, times=times)
+    return attrs.evolve(tenant, asked=asked.with_time(run.source, run.sent_at))
+
+
+def _unseen(tenant_id: str, view: View) -> TenantRecord:
+    return TenantRecord(tenant_id=tenant_id, state=None, changed_at=view.now)

@@ -101,7 +101,7 @@ class Books:
             try:
                 move = decide(view)
             except UnreadItem as unread:
-                view.learn(await self.ledger.load([unread.key]))
+                view.learn(await self.ledger.load(unread.keys))
                 continue
             if not move.writes:
                 # No commit will check what this rests on.

@@ -18,14 +18,18 @@ from orchestrator.core.answers import (
     Refused,
     Waits,
     Why,
+    asked_for,
+    changed,
 )
 from orchestrator.core.conditions import (
     Terms,
+    asks_otherwise,
     is_claimable,
     is_due,
     is_free,
-    is_new_event,
+    is_overtaken,
     is_secured,
+    is_stale,
     may_open,
 )
 from orchestrator.core.lifecycle import Kind
@@ -34,13 +38,15 @@ from orchestrator.core.records import (
     Credentials,
     OperationRecord,
     OperationState,
+    Record,
     RunRecord,
     RunStatus,
     TenantRecord,
     operation_id,
 )
-from orchestrator.core.runs import afresh, as_new_event, new_run, next_attempt
+from orchestrator.core.runs import afresh, as_new_event, is_new_event, new_run, next_attempt
 from orchestrator.core.views import Move, View
+from orchestrator.core.waiting import find_first_before, without
 
 
 def claim(view: View, request: ClaimRequest, terms: Terms) -> Move[Claim]:
@@ -58,7 +64,7 @@ def claim(view: View, request: ClaimRequest, terms: Terms) -> Move[Claim]:
             return Move((), NotDue())
         is_done = earlier.status in (RunStatus.SUCCEEDED, RunStatus.DUPLICATE)
         is_delivered = request.why is Why.DELIVERY
-        is_new = is_delivered and is_new_event(earlier, event, view.now, terms)
+        is_new = is_delivered and is_new_event(view, earlier, event, terms)
         if is_done and request.why is Why.REPLAY:
             return Move((), NeedsForce(earlier))
         if is_delivered and not is_new and earlier.was_cancelled and earlier.error:
@@ -67,7 +73,7 @@ def claim(view: View, request: ClaimRequest, terms: Terms) -> Move[Claim]:
         if is_done and is_delivered and not is_new:
             return Move((), Duplicate(earlier.duplicate_of or earlier.run_id))
         forced = is_done and request.why is Why.FORCED_REPLAY
-        run = as_new_event(earlier, view) if is_new else earlier
+        run = as_new_event(earlier, event, view) if is_new else earlier
         run = afresh(run) if forced else run
     run = attrs.evolve(
         next_attempt(run, view, terms),
@@ -83,43 +89,68 @@ def claim(view: View, request: ClaimRequest, terms: Terms) -> Move[Claim]:
 
 
 def _open(claiming: Claiming, tenant_id: str, kind: Kind) -> Move[Claim]:
-    """The event asks for an operation: open it, go on with it, or join it."""
-    wanted = operation_id(tenant_id, kind, claiming.request.request_key or claiming.run.request_key)
+    """The event asks for an operation: go on with it, join it, wait for it, or open it."""
+    request = claiming.request
+    if request.contradiction is not None and not claiming.insists:
+        return claiming.refuse(claiming.run, request.contradiction)
+    wanted = operation_id(tenant_id, kind, request.request_key or claiming.run.request_key)
     run = attrs.evolve(claiming.run, operation_id=wanted)
     operation = claiming.view.operation(wanted)
-    insists = claiming.request.why is Why.FORCED_REPLAY
     if operation is None or operation.state is OperationState.GIVEN_BACK:
-        return _open_next(claiming, run, operation, tenant_id, kind)
-    if operation.state is OperationState.OVER and insists:
+        return _ask_tenant(claiming, run, operation, tenant_id, kind)
+    if operation.state is OperationState.OVER and claiming.insists:
         return _reopen(claiming, run, operation, tenant_id, kind)
     if claiming.forced:
         return Move((), Waits(run.run_id, f"The {kind} of run {operation.opener} goes on."))
-    if operation.opener == run.run_id and not claiming.is_new:
-        return _go_on(claiming, run, operation)
-    return _join(claiming, run, operation)
+    if operation.opener != run.run_id or claiming.is_new:
+        return _join(claiming, run, operation, kind)
+    return _go_on(claiming, run, operation)
 
 
-def _open_next(
+def _ask_tenant(
     claiming: Claiming, run: RunRecord, former: OperationRecord | None, tenant_id: str, kind: Kind
 ) -> Move[Claim]:
-    """The tenant's next operation, unless another one holds it or it stands elsewhere."""
-    tenant = claiming.view.tenant(tenant_id)
-    if tenant is not None and tenant.operation_id is not None:
-        holder = claiming.view.operation(tenant.operation_id)
-        if holder is not None and holder.kind is kind:
-            return _join(claiming, run, holder)
+    """The tenant's next operation, once the tenant is free and it is this run's turn."""
+    view, request = claiming.view, claiming.request
+    tenant = view.tenant(tenant_id)
+    holder = view.operation(tenant.operation_id) if tenant and tenant.operation_id else None
+    # Each deployment is of something else that was provisioned.
+    may_join = holder is not None and holder.kind is kind is not Kind.DEPLOYMENT
+    first = find_first_before(view, tenant, run.run_id, other_than=kind if may_join else None)
+    if holder is not None and may_join and first is None:
+        return _join(claiming, run, holder, kind)
+    if tenant is not None and (tenant.operation_id is not None or first is not None):
         busy_with = holder.kind if holder else tenant.state
-        return claiming.wait(run, f"The tenant {tenant_id} is busy with its {busy_with}.")
-    if not may_open(kind, tenant) and claiming.request.why is not Why.FORCED_REPLAY:
-        state = tenant.state if tenant else None
-        return claiming.refuse(run, f"tenant is already {state}; replay with force")
-    return _open_operation(claiming, run, former, tenant, tenant_id, kind)
+        reason = f"The tenant {tenant_id} is busy with its {busy_with}."
+        if first is not None:
+            reason = f"Run {first.run_id} waits for the tenant {tenant_id} before this one."
+        return claiming.wait_in_line(run, kind, tenant, reason)
+    is_follow_up = _is_follow_up(claiming, tenant_id, kind)
+    if not claiming.insists:
+        if is_follow_up and is_overtaken(request.follows, tenant):
+            return claiming.note(run, "The tenant was asked for something else since.")
+        if not is_follow_up and is_stale(run, tenant):
+            asked = tenant.asked.kind if tenant and tenant.asked else None
+            return claiming.refuse(run, f"tenant was asked later for {asked}; replay with force")
+        if not may_open(kind, tenant):
+            state = tenant.state if tenant else None
+            return claiming.refuse(run, f"tenant is already {state}; replay with force")
+    return _open_operation(claiming, run, former, tenant, tenant_id, kind, asks=not is_follow_up)
+
+
+def _is_follow_up(claiming: Claiming, tenant_id: str, kind: Kind) -> bool:
+    """The event continues an operation of this tenant, and asks for nothing new."""
+    if kind is not Kind.DEPLOYMENT or claiming.request.follows is None:
+        return kind is Kind.CLEAN_UP
+    before = claiming.view.operation(claiming.request.follows)
+    return before is not None and before.tenant_id == tenant_id
 
 
 def _reopen(
     claiming: Claiming, run: RunRecord, over: OperationRecord, tenant_id: str, kind: Kind
 ) -> Move[Claim]:
-    """An operator insists on what is over: its next start, once its opener is at rest.
+    """An operator insists on what is over: its next start, once its opener is at rest and nobody
+    waits.
 
     opener ─ running, its send under way ········ build
     replay ───────────────── next start ✗ a second build beside it
@@ -129,7 +160,10 @@ def _reopen(
     at_rest = opener is None or opener.status.is_finished
     if not at_rest or not is_free(tenant):
         return Move((), Waits(run.run_id, f"The tenant {tenant_id} is not at rest yet."))
-    return _open_operation(claiming, afresh(run), over, tenant, tenant_id, kind)
+    first = find_first_before(claiming.view, tenant, run.run_id)
+    if first is not None:
+        return Move((), Waits(run.run_id, f"Run {first.run_id} waits for the tenant {tenant_id}."))
+    return _open_operation(claiming, afresh(run), over, tenant, tenant_id, kind, asks=True)
 
 
 def _open_operation(
@@ -139,15 +173,35 @@ def _open_operation(
     tenant: TenantRecord | None,
     tenant_id: str,
     kind: Kind,
+    *,
+    asks: bool,
 ) -> Move[Claim]:
-    opened, held = claiming.opened(run.operation_id, former, tenant, tenant_id, kind)
-    # What an earlier opening left behind is none of this one's business.
-    run = attrs.evolve(run, start_number=opened.start_number, job=None, possible_until=None)
-    return claiming.hand_out(run, opened, held)
+    opened, held = claiming.opened(run.operation_id, former, tenant, tenant_id, kind, asks=asks)
+    reported = _owed_reports(claiming.view, held) if asks else ()
+    held = attrs.evolve(held, owes=None) if asks else held
+    run = attrs.evolve(
+        run,
+        start_number=opened.start_number,
+        # What an earlier opening left behind says nothing of this one.
+        job=None,
+        possible_until=None,
+        waits=0,
+    )
+    return claiming.hand_out(run, opened, held, *reported)
+
+
+def _owed_reports(view: View, tenant: TenantRecord) -> tuple[OperationRecord, ...]:
+    """The report that a provisioning has left to a deployment, which never came, is due now."""
+    before = view.operation(tenant.owes) if tenant.owes else None
+    if before is None or before.owed is None or before.credentials is None or before.report:
+        return ()
+    return (attrs.evolve(before, report=before.owed, owed=None, due_at=view.now),)
 
 
 def _go_on(claiming: Claiming, run: RunRecord, operation: OperationRecord) -> Move[Claim]:
     """The run that opened it comes again."""
+    if operation.state is OperationState.OVER and operation.job is None:
+        return claiming.duplicate(run, operation.outcome or run.run_id)
     run = attrs.evolve(
         run,
         start_number=operation.start_number,
@@ -157,18 +211,33 @@ def _go_on(claiming: Claiming, run: RunRecord, operation: OperationRecord) -> Mo
     return claiming.hand_out(run, stop_reason=operation.stop_reason)
 
 
-def _join(claiming: Claiming, run: RunRecord, operation: OperationRecord) -> Move[Claim]:
-    """A second request for what another run has opened."""
-    if operation.opener == run.run_id and operation.state is not OperationState.GIVEN_BACK:
-        # Old content counts as new, but what it asked for then is not over: nothing is new.
+def _join(
+    claiming: Claiming, run: RunRecord, operation: OperationRecord, kind: Kind
+) -> Move[Claim]:
+    """A request for what another run has opened, and may give back until the job is known."""
+    if operation.opener == run.run_id:
+        # Its content counts as new, but what it asked for then isn't over: nothing is new.
         return Move((), Duplicate(run.run_id))
-    if not is_secured(operation):
-        return claiming.wait(run, f"Run {operation.opener} is opening the same operation.")
     joined = attrs.evolve(run, operation_id=operation.operation_id)
-    newer = _later(claiming.request.credentials, operation.credentials)
-    if newer is operation.credentials or operation.state is not OperationState.OPEN:
+    if operation.state is not OperationState.OPEN:
         return claiming.duplicate(joined, operation.opener)
-    return claiming.duplicate(joined, operation.opener, attrs.evolve(operation, credentials=newer))
+    tenant_id, request = operation.tenant_id, claiming.request
+    tenant = claiming.view.tenant(tenant_id) if tenant_id else None
+    assert tenant_id is not None  # noqa: S101 - what is open holds its tenant
+    assert tenant is not None  # noqa: S101
+    if not is_secured(operation):
+        reason = f"Run {operation.opener} is opening the same operation."
+        return claiming.wait_in_line(run, kind, tenant, reason)
+    if (difference := asks_otherwise(request.tier, request.builder, operation)) is not None:
+        return claiming.refuse(run, difference)
+    newer = _later(request.credentials, operation.credentials)
+    others: list[Record] = []
+    if newer is not operation.credentials:
+        others.append(attrs.evolve(operation, credentials=newer))
+    left = without(claiming.view, tenant, run.run_id)
+    if not _is_follow_up(claiming, tenant_id, kind):
+        left = asked_for(left, operation, run)
+    return claiming.duplicate(joined, operation.opener, *others, *changed(left, tenant))
 
 
 def _later(new: Credentials | None, old: Credentials | None) -> Credentials | None:

@@ -5,11 +5,10 @@ it is there for. `docs/delivery.md` says which test fails without which.
 """
 
 from datetime import datetime, timedelta
-from typing import Any, TypeGuard
+from typing import TypeGuard
 
 import attrs
 
-from orchestrator.core.events import Event
 from orchestrator.core.lifecycle import MOVES, Kind
 from orchestrator.core.records import (
     Due,
@@ -69,11 +68,39 @@ def is_due(item: Due, now: datetime) -> bool:
     return item.due_at is not None and item.due_at <= now
 
 
-def is_new_event(run: RunRecord, event: Event[Any], now: datetime, terms: Terms) -> bool:
-    """Content that was seen so long ago that it counts as new; what is unfinished goes on."""
-    window = timedelta(seconds=terms.dedupe_window_s)
-    is_old = run.first_seen + window <= now
-    return event.identified_by_content and run.status.is_finished and is_old
+def is_window_over(run: RunRecord, now: datetime, terms: Terms) -> bool:
+    """Its content was first seen so long ago that the same content is another event."""
+    return run.first_seen + timedelta(seconds=terms.dedupe_window_s) <= now
+
+
+def is_what_was_asked(run: RunRecord, tenant: TenantRecord | None) -> bool:
+    """What the run has opened or joined is what its tenant was last asked for, as far as is known.
+
+    provision ─ done      deprovision ─ done
+    the same provision, without an id ──────────── a duplicate ✗ nobody has the tenant then
+    """
+    asked = tenant.asked if tenant else None
+    return asked is None or asked.operation_id == run.operation_id
+
+
+def is_stale(run: RunRecord, tenant: TenantRecord | None) -> bool:
+    """Its sender has asked for something else since, by the times that its requests name.
+
+    sender: 9:00 deprovision, 9:05 provision
+    ledger: provision (9:05) ─ done ── deprovision (9:00) ✗ takes a new tenant down
+    """
+    asked = tenant.asked if tenant else None
+    latest = asked.times.get(run.source) if asked else None
+    return latest is not None and run.sent_at is not None and run.sent_at < latest
+
+
+def is_overtaken(follows: str | None, tenant: TenantRecord | None) -> bool:
+    """A follow-up of an operation that isn't what its tenant was last asked for any more.
+
+    provisioned ─ deployment waits ··· deprovisioned ··· deployed ✗ of what isn't there
+    """
+    asked = tenant.asked if tenant else None
+    return follows is not None and asked is not None and asked.operation_id != follows
 
 
 def last_possible_send(run: RunRecord) -> datetime | None:
@@ -127,6 +154,23 @@ def is_secured(operation: OperationRecord) -> bool:
     second ────────────── 200 ✗ would be a promise that nobody keeps
     """
     return operation.job is not None or operation.state is OperationState.OVER
+
+
+def asks_otherwise(tier: str | None, builder: str | None, operation: OperationRecord) -> str | None:
+    """Why a request that names this tier and builder doesn't mean the operation under way, in a
+    sentence; None: it does, as far as it says.
+
+    first  ─ BASIC ── job recorded ─────────────── provisioned as BASIC
+    second ────────────── PREMIUM ── joins ✗ is told that it got what it asked for
+    """
+    started = operation.builder or (operation.job.builder if operation.job else None)
+    for what, named, used in (("tier", tier, operation.tier), ("builder", builder, started)):
+        if named is not None and used is not None and named != used:
+            return (
+                f"The {operation.kind} under way has the {what} {used!r} and this event names "
+                f"{named!r}: send it again once that is over."
+            )
+    return None
 
 
 def may_record(operation: OperationRecord, number: int, job: Job) -> bool:

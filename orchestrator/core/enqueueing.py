@@ -11,7 +11,7 @@ import attrs
 import structlog
 
 from orchestrator.core.answers import BodyDiffers, Duplicate
-from orchestrator.core.conditions import Terms, is_new_event
+from orchestrator.core.conditions import Terms
 from orchestrator.core.dispatch import Handled, Orchestrator, delivery
 from orchestrator.core.envelopes import Body, parse_event
 from orchestrator.core.errors import EventKeyReused, InvalidPayload, RunNotFound
@@ -22,7 +22,7 @@ from orchestrator.core.parcels import pack_event, rewritten
 from orchestrator.core.payloads import read_tenant_id
 from orchestrator.core.ports import Inbox
 from orchestrator.core.records import PayloadRecord, RunStatus, run_key
-from orchestrator.core.runs import kept, new_run
+from orchestrator.core.runs import is_new_event, kept, new_run
 from orchestrator.core.views import Move, View
 
 #: A queued run is due after so long (seconds): the sweep takes up what the queue has lost.
@@ -152,6 +152,6 @@ def _queue(
     if run.body_digest != event.body_digest:
         return Move((), BodyDiffers(run))
     is_done = run.status in (RunStatus.SUCCEEDED, RunStatus.DUPLICATE)
-    if is_done and not is_new_event(run, event, view.now, terms):
+    if is_done and not is_new_event(view, run, event, terms):
         return Move((), Duplicate(run.duplicate_of or run.run_id))
     return Move((), Queued())

@@ -94,15 +94,18 @@ def parse_event(
     _check_names(named_id, opened)
     by_content = named_id is None and delivery.same_content_same_event
     other_id = digest(resolved, opened.body) if by_content else delivery.fallback_id or fresh_id
+    received_at = delivery.received_at or now
     return Event(
         type=resolved,
         source=opened.source,
         id=named_id or other_id,
-        time=opened.time or delivery.received_at or now,
+        time=opened.time or received_at,
         body=opened.body,
         raw=_object(raw, "The body"),
         payload=opened.body,
         identified_by_content=by_content,
+        sent_at=min(opened.time, received_at) if opened.time else None,
+        received_at=received_at,
     )
 
 

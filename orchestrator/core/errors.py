@@ -172,9 +172,10 @@ class BeingHandled(TemporaryError):
 
 
 class Waiting(TemporaryError):
-    """The run is kept and tried again: it waits for what another one does."""
+    """The run is kept and tried again: it waits for what another one does. Without a `run_id`
+    nothing is kept, since too many wait already."""
 
-    def __init__(self, message: str, run_id: str, *, retry_after_s: float) -> None:
+    def __init__(self, message: str, run_id: str | None, *, retry_after_s: float) -> None:
         super().__init__(message, retry_after_s=retry_after_s)
         self.run_id = run_id
 

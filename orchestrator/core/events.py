@@ -54,8 +54,11 @@ class Event(Generic[Payload]):
 
     Two deliveries with one `key` (type, source and id) are the same event. `payload` is
     the handler's model, `body` the business body with every unknown field, `raw` what
-    was received. `ends_start` is the start key of what an event of our own ends: there is
-    one such event for each start, whoever noticed the end and whatever he knew of it.
+    was received. `time` is the event's own, or that of its receipt; `sent_at` is the event's own,
+    at the latest that of its receipt, and None where the event names none. `received_at` is None
+    for an event that was kept, or made here. `ends_start` is the start key of what an event of
+    our own ends: there is one such event for each start, whoever noticed the end and whatever he
+    knew of it.
     """
 
     type: str
@@ -68,6 +71,8 @@ class Event(Generic[Payload]):
     #: The id was made from the content, so it holds for `events.dedupe_window_s` alone.
     identified_by_content: bool = False
     ends_start: str | None = None
+    sent_at: datetime | None = None
+    received_at: datetime | None = None
 
     @cached_property
     def key(self) -> str:

@@ -63,8 +63,8 @@ async def tenant_clean_up(event: Event[TenantCleanUp], run: Run) -> None:
 
 async def tenant_provisioning_success(event: Event[TenantOutcome], run: Run) -> None:
     """Have the tenant deployed; the control plane is told now, or once that is done."""
-    if run.callback.after is Kind.PROVISIONING:
-        await _report(event, run, succeeded=True)
+    is_later = run.callback.after is Kind.DEPLOYMENT
+    await _report(event, run, succeeded=True, unless_deployed=is_later)
     if run.why_silent is not None:
         run.note(f"No TENANT_DEPLOYMENT was published, since {run.why_silent}.")
         return
@@ -156,7 +156,9 @@ async def _known_tier(run: Run) -> Tier:
         return {}
 
 
-async def _report(event: Event[TenantOutcome], run: Run, *, succeeded: bool) -> None:
+async def _report(
+    event: Event[TenantOutcome], run: Run, *, succeeded: bool, unless_deployed: bool = False
+) -> None:
     """Have the control plane told, if it wants to be and is to be found."""
     if not await run.has_credentials():
         return
@@ -174,10 +176,11 @@ async def _report(event: Event[TenantOutcome], run: Run, *, succeeded: bool) -> 
             url=url,
             resources=read_resources(told),
             app_plane_url=read_app_plane_url(told),
+            unless_deployed=unless_deployed,
         )
     except ValueError as error:
         run.note(f"The control plane is told without resources, since {error}.")
-        run.report(succeeded=succeeded, url=url)
+        run.report(succeeded=succeeded, url=url, unless_deployed=unless_deployed)
 
 
 async def _webhook_url(event: Event[TenantOutcome], run: Run) -> str | None:

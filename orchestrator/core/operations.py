@@ -230,14 +230,20 @@ def end_report(view: View, posting: Posting, posted: Posted) -> Move[bool]:
 
 def erased_before(view: View, operation: OperationRecord) -> tuple[Record, ...]:
     """The operation that a deployment followed, whose credentials nobody needs any more."""
-    if operation.kind is not Kind.DEPLOYMENT:
-        return ()
-    started = read_start_key(operation.request_key)
-    named = started[0] if started else operation.request_key
-    before = view.operation(named) if is_operation_id(named) else None
+    followed = find_followed(operation)
+    before = view.operation(followed) if followed else None
     if before is None or before.credentials is None or before.report is not None:
         return ()
-    return (attrs.evolve(before, credentials=None),)
+    return (attrs.evolve(before, credentials=None, owed=None),)
+
+
+def find_followed(operation: OperationRecord) -> str | None:
+    """The operation that a deployment of ours follows, by the key of its request."""
+    if operation.kind is not Kind.DEPLOYMENT:
+        return None
+    started = read_start_key(operation.request_key)
+    named = started[0] if started else operation.request_key
+    return named if is_operation_id(named) else None
 
 
 def _noted(view: View, operation: OperationRecord, posted: Posted) -> tuple[Record, ...]:

@@ -5,6 +5,7 @@ import attrs
 from orchestrator.core.answers import Claim, Claiming, Outcome
 from orchestrator.core.conditions import is_unseen
 from orchestrator.core.lifecycle import Kind
+from orchestrator.core.operations import find_followed
 from orchestrator.core.records import (
     OperationRecord,
     OperationState,
@@ -14,6 +15,12 @@ from orchestrator.core.records import (
 )
 from orchestrator.core.views import Move
 
+#: What is wrong with an outcome that could be anybody's.
+_NAMES_NOTHING = (
+    "The event names neither a tenant (tenant.id, tenantId or TENANT_ID) nor a job nor a start key "
+    "(ORCHESTRATOR_RUN_ID): nobody can tell what has ended."
+)
+
 
 def report(claiming: Claiming, outcome: Outcome) -> Move[Claim]:
     """The event says that an operation ended; the tenant stays held until it is settled."""
@@ -22,6 +29,8 @@ def report(claiming: Claiming, outcome: Outcome) -> Move[Claim]:
     is_given_back = mine is not None and mine.state is OperationState.GIVEN_BACK
     if mine is not None and mine.outcome == run.run_id and not is_given_back:
         return claiming.hand_out(run)
+    if tenant_id is None and not outcome.is_named:
+        return claiming.refuse(run, _NAMES_NOTHING)
     if tenant_id is None:
         return claiming.hand_out(run)  # it ends nothing, but may still not be what it should be
     tenant = claiming.view.tenant(tenant_id)
@@ -50,7 +59,7 @@ def _take_over(
     """The tenant existed before the ledger did: what the event says is all there is."""
     wanted = operation_id(tenant_id, kind, claiming.request.request_key or run.request_key)
     former = claiming.view.operation(wanted)
-    opened, held = claiming.opened(wanted, former, tenant, tenant_id, kind)
+    opened, held = claiming.opened(wanted, former, tenant, tenant_id, kind, asks=False)
     run = attrs.evolve(run, outcome_of=wanted)
     return claiming.hand_out(run, attrs.evolve(opened, outcome=run.run_id), held)
 
@@ -75,17 +84,17 @@ def _hear(
 
 
 def _reported(claiming: Claiming, tenant: TenantRecord, outcome: Outcome) -> OperationRecord | None:
-    """The operation that the event names, else the one under way."""
+    """The operation that the event names; one that names none means the one under way."""
     job = claiming.view.job(*outcome.job) if outcome.job else None
     named = job.operation_id if job else outcome.operation_id
     if outcome.job and named is None:
-        return None  # of a job that is nobody's here
-    wanted = named or tenant.operation_id
-    found = claiming.view.operation(wanted) if wanted else None
-    if found is None and job is None and outcome.operation_id:
-        # Its request may have had the same name for it.
-        asked = operation_id(tenant.tenant_id, outcome.ending.kind, outcome.operation_id)
-        found = claiming.view.operation(asked)
+        return None  # the job isn't of any operation here
+    found = claiming.view.operation(named) if named else None
+    request_key = None if job else outcome.operation_id or outcome.context
+    if found is None and request_key is not None:
+        found = _requested(claiming, tenant, outcome.ending.kind, request_key)
+    elif found is None and tenant.operation_id is not None:
+        found = claiming.view.operation(tenant.operation_id)
     if found is None or found.kind is not outcome.ending.kind:
         return None
     is_anothers = outcome.job and found.job and not found.job.is_same_as(*outcome.job)
@@ -94,3 +103,21 @@ def _reported(claiming: Claiming, tenant: TenantRecord, outcome: Outcome) -> Ope
     if is_anothers or is_of_another_start or found.tenant_id != tenant.tenant_id:
         return None
     return found
+
+
+def _requested(
+    claiming: Claiming, tenant: TenantRecord, kind: Kind, request_key: str
+) -> OperationRecord | None:
+    """The operation whose request was known by that key, as its `context` say.
+
+    A deployment of ours has a key of its own; its provisioning's names it, too.
+
+    provision (context 1) ─ failed ── provision (context 2) ──────── job
+    failure (context 1), delivered again ─────────────────── ✗ ends the second one
+    """
+    found = claiming.view.operation(operation_id(tenant.tenant_id, kind, request_key))
+    if found is not None or kind is not Kind.DEPLOYMENT or tenant.operation_id is None:
+        return found
+    held = claiming.view.operation(tenant.operation_id)
+    before = operation_id(tenant.tenant_id, Kind.PROVISIONING, request_key)
+    return held if held is not None and find_followed(held) == before else None

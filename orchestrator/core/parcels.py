@@ -36,6 +36,7 @@ def unpack_event(run: RunRecord, payload: PayloadRecord) -> Event[Mapping[str, A
         source=run.source,
         id=run.event_id,
         time=run.event_time,
+        sent_at=run.sent_at,
         body=body,
         raw=raw,
         payload=body,

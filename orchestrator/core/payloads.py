@@ -213,6 +213,30 @@ def read_request_key(body: Mapping[str, Any]) -> str | None:
     return before or _override(body, "context")
 
 
+def read_context(body: Mapping[str, Any]) -> str | None:
+    """What the control plane knows its request by."""
+    return _override(body, "context")
+
+
+def read_builder(body: Mapping[str, Any]) -> str | None:
+    """The builder that a request names."""
+    return _text(read_object(body.get("builderConfig")).get("type"))
+
+
+def read_contradiction(body: Mapping[str, Any]) -> str | None:
+    """In which way a request means two tenants, in a sentence: by its own account, and by the
+    `tenant` that its job is given."""
+    config = read_object(read_object(body.get("builderConfig")).get("config"))
+    passed = read_object(read_object(config.get("environmentOverride")).get("tenant")).get("id")
+    named = read_tenant_id(body)
+    if not _is_name(passed) or passed == named:
+        return None
+    return (
+        f"The event is about the tenant {named!r}, and its environmentOverride.tenant is "
+        f"{passed!r}: send it with one of them."
+    )
+
+
 def read_operation(body: Mapping[str, Any]) -> tuple[str | None, int | None]:
     """The operation that a report is about, and its start: by the start key of its job, else
     by `operationId`, which says nothing of a start."""

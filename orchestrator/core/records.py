@@ -18,6 +18,8 @@ from orchestrator.core.lifecycle import Kind, TenantState
 
 #: Characters of a reason or a note.
 _LONGEST_SENTENCE = 2000
+#: Sources of requests whose latest time is kept with a tenant.
+MAX_SOURCES = 10
 
 
 class RunStatus(StrEnum):
@@ -98,7 +100,8 @@ class RunRecord:
     nobody knows; None: no such start is out. `sent_to` is the builder that it was sent to; None:
     whoever sent it has died without saying so. `operation_id` and `start_number` are what its
     starts are known by; `outcome_of` is the operation that it ends. `waits` counts pauses in a
-    row, `bugs` attempts that a bug ended. `note` says what came of it, `link` where to look.
+    row, `bugs` attempts that a bug ended. `sent_at` is the event's own time, at the latest that of
+    its receipt. `note` says what came of it, `link` where to look.
     """
 
     run_id: str
@@ -107,6 +110,7 @@ class RunRecord:
     source: str
     event_id: str
     event_time: datetime
+    sent_at: datetime | None = None
     body_digest: str
     tenant_id: str | None
     status: RunStatus
@@ -172,17 +176,41 @@ class Report:
 
 
 @attrs.frozen(kw_only=True)
+class Asked:
+    """What a tenant was last asked for: the operation that the latest request opened or joined.
+
+    `times` has, for each source of such requests, the latest time that one of them named; the
+    source that was heard last is the last.
+    """
+
+    operation_id: str
+    kind: Kind
+    times: Mapping[str, datetime] = attrs.field(factory=dict)
+
+    def with_time(self, source: str, sent_at: datetime | None) -> "Asked":
+        """The same, after a request of that source and time; None: it names no time."""
+        if sent_at is None:
+            return self
+        latest = max(sent_at, self.times.get(source, sent_at))
+        others = {name: time for name, time in self.times.items() if name != source}
+        kept = list(others.items())[-(MAX_SOURCES - 1) :]
+        return attrs.evolve(self, times=dict([*kept, (source, latest)]))
+
+
+@attrs.frozen(kw_only=True)
 class OperationRecord:
     """One thing that is being done to one tenant, from its request to its end.
 
     `opener` is the run that works on it until its job is known. `start_number` counts its
     openings; a write about one opening never touches the next. `former_state` is what the
-    tenant is given back to. `kind` None is a run that is its own operation and holds no tenant.
+    tenant is given back to, and `former_asked` what it was asked for before. `builder` is the one
+    that its request names. `kind` None is a run that is its own operation and holds no tenant.
 
     `job_since` is when its job became known; `due_at` when the builder is next asked about the
     job or, once the operation is over, when its `report` is next sent. `stop_reason` is why
     the job is to be stopped. `told_by` is the run of the last report that the job made of
-    itself, `outcome` the run that ends the operation.
+    itself, `outcome` the run that ends the operation. `owed` is the report of a provisioning that
+    is left to its deployment, and sent if that never comes.
     """
 
     operation_id: str
@@ -194,7 +222,9 @@ class OperationRecord:
     start_number: int
     opened_at: datetime
     former_state: TenantState | None = None
+    former_asked: Asked | None = None
     tier: str | None = None
+    builder: str | None = None
     job: Job | None = None
     job_since: datetime | None = None
     due_at: datetime | None = None
@@ -206,6 +236,7 @@ class OperationRecord:
     succeeded: bool | None = None
     reason: str | None = None
     report: Report | None = None
+    owed: Report | None = None
     version: int = 0
 
     @property
@@ -219,10 +250,21 @@ class OperationRecord:
 
 
 @attrs.frozen(kw_only=True)
+class Waiter:
+    """A run that waits for a tenant, and the kind of operation that it asks for."""
+
+    run_id: str
+    kind: Kind
+
+
+@attrs.frozen(kw_only=True)
 class TenantRecord:
     """Where a tenant stands, and the operation that holds it.
 
-    `state` None: the ledger has not seen it do anything yet.
+    `state` None: the ledger has not seen it do anything yet. `waiting` is the order of arrival of
+    those who wait for it, and nothing else: each of these runs is due on its own account, and one
+    that waits no longer counts for nothing. `asked` None: not known. `owes` is the operation whose
+    report is left to the deployment that follows.
     """
 
     tenant_id: str
@@ -230,6 +272,9 @@ class TenantRecord:
     changed_at: datetime
     operation_id: str | None = None
     tier: str | None = None
+    waiting: tuple[Waiter, ...] = ()
+    asked: Asked | None = None
+    owes: str | None = None
     version: int = 0
 
     @property

@@ -8,6 +8,9 @@ from orchestrator.core.lifecycle import ENDS, OPENS
 from orchestrator.core.oversight import Overseer
 from orchestrator.core.parcels import pack_event, rewritten
 from orchestrator.core.payloads import (
+    read_builder,
+    read_context,
+    read_contradiction,
     read_job_id,
     read_object,
     read_operation,
@@ -53,6 +56,7 @@ async def build_request(
             job=(CODE_BUILD, job_id) if job_id else None,
             operation_id=named,
             start_number=number,
+            context=read_context(event.body),
             outranked_by=frozenset() if event.ends_start else overseer.askable,
         )
     ended_job = read_object(event.body.get("endedJob")) if event.ends_start else {}
@@ -65,7 +69,11 @@ async def build_request(
         reports=outcome,
         request_key=read_request_key(event.body),
         tier=read_tier(event.body),
-        credentials=Credentials(secret=secret[0], context=secret[1], as_of=event.time)
+        builder=read_builder(event.body),
+        contradiction=read_contradiction(event.body),
+        credentials=Credentials(
+            secret=secret[0], context=secret[1], as_of=event.sent_at or event.time
+        )
         if secret
         else None,
         follows=named if named and is_operation_id(named) else None,

@@ -48,6 +48,7 @@ class Run:
         self.ending: OwnEnding | None = None
         self.notes: list[str] = []
         self.reports: Report | None = None
+        self.owes: Report | None = None
         self.cleans_up: Mapping[str, Any] | None = None
         self._operation: OperationRecord | None = None
         self.log: structlog.stdlib.BoundLogger = structlog.get_logger("orchestrator.run")
@@ -238,12 +239,14 @@ class Run:
         url: str,
         resources: Sequence[Any] = (),
         app_plane_url: str | None = None,
+        unless_deployed: bool = False,
     ) -> None:
         """Have the control plane told how the operation ended that this event ends.
 
         It is sent once the run has settled, to the webhook at `url`, signed with the secret
         of the operation's request, and again until it is accepted. `resources` are objects
-        `{"type", "metadata"}`.
+        `{"type", "metadata"}`. `unless_deployed`: it is left to the deployment that follows, and
+        sent when the tenant's next operation is opened if none has ended by then.
 
         Raises:
             ValueError: the event ends nothing, or a resource can't be signed.
@@ -259,7 +262,8 @@ class Run:
             resources=resources,
             app_plane_url=app_plane_url,
         )
-        self.reports = Report(url=url, body=body)
+        report = Report(url=url, body=body)
+        self.reports, self.owes = (None, report) if unless_deployed else (report, None)
 
     def clean_up(self, body: Mapping[str, Any]) -> None:
         """Have a TENANT_CLEAN_UP with this body follow the failure, before anything else may.

@@ -6,10 +6,17 @@ from typing import Any
 
 import attrs
 
-from orchestrator.core.conditions import Terms, last_possible_send
+from orchestrator.core.conditions import (
+    Terms,
+    is_what_was_asked,
+    is_window_over,
+    last_possible_send,
+)
 from orchestrator.core.events import Event, digest
+from orchestrator.core.lifecycle import OPENS
 from orchestrator.core.records import PayloadRecord, RunRecord, RunStatus, own_operation_id
 from orchestrator.core.views import View
+from orchestrator.core.waiting import find_first_before
 
 
 def new_run(event: Event[Mapping[str, Any]], tenant_id: str | None, view: View) -> RunRecord:
@@ -21,6 +28,7 @@ def new_run(event: Event[Mapping[str, Any]], tenant_id: str | None, view: View) 
         source=event.source,
         event_id=event.id,
         event_time=event.time,
+        sent_at=event.sent_at,
         body_digest=event.body_digest,
         tenant_id=tenant_id,
         status=RunStatus.RETRY,
@@ -66,13 +74,39 @@ def next_attempt(run: RunRecord, view: View, terms: Terms) -> RunRecord:
     )
 
 
-def as_new_event(run: RunRecord, view: View) -> RunRecord:
+def is_new_event(view: View, run: RunRecord, event: Event[Mapping[str, Any]], terms: Terms) -> bool:
+    """Whether an event that was delivered, and that its content alone identifies, is another one
+    than what the run has finished.
+
+    It is once the window is over. Before, if it asks for something to be done to a tenant, it is
+    as soon as the tenant was asked for something else, or somebody waits who asks for that. What
+    was received before the run was first seen is what the run has finished: a queue may deliver
+    it again.
+    """
+    if not event.identified_by_content or not run.status.is_finished:
+        return False
+    if event.received_at is not None and event.received_at <= run.first_seen:
+        return False
+    if is_window_over(run, view.now, terms):
+        return True
+    kind = OPENS.get(event.type)
+    if kind is None or run.tenant_id is None or run.status is RunStatus.FAILED:
+        return False
+    tenant = view.tenant(run.tenant_id)
+    return not is_what_was_asked(run, tenant) or bool(
+        find_first_before(view, tenant, run.run_id, other_than=kind)
+    )
+
+
+def as_new_event(run: RunRecord, event: Event[Mapping[str, Any]], view: View) -> RunRecord:
     """The run of content that counts as a new event: nothing that it asks for is the same."""
     request_key = digest(run.run_id, view.now.isoformat())
     return attrs.evolve(
         afresh(run),
         request_key=request_key,
         first_seen=view.now,
+        event_time=event.time,
+        sent_at=event.sent_at,
         operation_id=own_operation_id(request_key),
         start_number=1,
         outcome_of=None,

@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 
-from orchestrator.core.conditions import Terms, is_mine, may_let_go, works_on
+from orchestrator.core.conditions import Terms, is_due, is_mine, may_let_go, works_on
 from orchestrator.core.events import Event
 from orchestrator.core.lifecycle import MOVES, Ending, Kind, TenantState
 from orchestrator.core.operations import Orphaned, erased_before, tie
@@ -31,6 +31,7 @@ from orchestrator.core.records import (
 )
 from orchestrator.core.runs import ended, kept, leased, new_run
 from orchestrator.core.views import Move, View
+from orchestrator.core.waiting import find_first
 
 
 @attrs.frozen
@@ -68,9 +69,9 @@ class Settlement:
     `possible_until` is when a start of it may last have been sent without our knowing, `sent_to`
     the builder.
     `ending`, with its `reason`, is what the event reports of an operation, and `tier` what
-    it says of the tenant; `report` is what the control plane shall hear of it, `clean_up` the
-    event whose operation holds the tenant next. `lets_go`: the operation that the run opened
-    ends without a job. `note` says what came of it.
+    it says of the tenant; `report` is what the control plane shall hear of it, `owed` what it shall
+    hear if no deployment follows, `clean_up` the event whose operation holds the tenant next.
+    `lets_go`: the operation that the run opened ends without a job. `note` says what came of it.
     """
 
     status: RunStatus
@@ -83,6 +84,7 @@ class Settlement:
     reason: str | None = None
     tier: str | None = None
     report: Report | None = None
+    owed: Report | None = None
     clean_up: FollowUp | None = None
     lets_go: bool = False
     note: str | None = None
@@ -195,7 +197,12 @@ def _give_back(
         reason=settlement.error.message if settlement.error else None,
         credentials=None,
     )
-    return (given_back, *_release(view, operation, operation.former_state, tier=None))
+    tenant = _held_tenant(view, operation)
+    if tenant is None:
+        return (given_back,)
+    former = _freed(view, tenant, operation.former_state)
+    former = attrs.evolve(former, asked=operation.former_asked)
+    return (given_back, former, *_next_in_line(view, former))
 
 
 def _give_back_taken(view: View, run: RunRecord, settlement: Settlement) -> tuple[Record, ...]:
@@ -207,17 +214,22 @@ def _give_back_taken(view: View, run: RunRecord, settlement: Settlement) -> tupl
     return _give_back(view, operation, settlement) if is_taken_by_it else ()
 
 
-def _release(
-    view: View, operation: OperationRecord, state: TenantState | None, *, tier: str | None
-) -> tuple[TenantRecord, ...]:
-    """The tenant that the operation holds, free and in that state; `tier` None: as it was."""
+def _held_tenant(view: View, operation: OperationRecord) -> TenantRecord | None:
+    """The tenant that the operation holds."""
     tenant = view.tenant(operation.tenant_id) if operation.tenant_id else None
-    if tenant is None or tenant.operation_id != operation.operation_id:
-        return ()
-    freed = attrs.evolve(
-        tenant, state=state, operation_id=None, changed_at=view.now, tier=tier or tenant.tier
-    )
-    return (freed,)
+    is_held = tenant is not None and tenant.operation_id == operation.operation_id
+    return tenant if is_held else None
+
+
+def _freed(view: View, tenant: TenantRecord, state: TenantState | None) -> TenantRecord:
+    return attrs.evolve(tenant, state=state, operation_id=None, changed_at=view.now)
+
+
+def _next_in_line(view: View, tenant: TenantRecord) -> tuple[RunRecord, ...]:
+    """Whoever waits for the tenant that is free now has its turn at once."""
+    run = find_first(view, tenant)
+    is_asleep = run is not None and run.status is RunStatus.RETRY and not is_due(run, view.now)
+    return (attrs.evolve(run, due_at=view.now),) if run is not None and is_asleep else ()
 
 
 def _end(
@@ -230,6 +242,7 @@ def _end(
     if operation.outcome != run.run_id:
         return (), ()
     report = settlement.report if operation.credentials else None
+    owed = settlement.owed if operation.credentials and report is None else None
     # The deployment that follows is reported with them.
     is_kept = report is not None or ending == Ending(Kind.PROVISIONING, True)
     over = attrs.evolve(
@@ -241,15 +254,22 @@ def _end(
         reason=settlement.reason,
         credentials=operation.credentials if is_kept else None,
         report=report,
+        owed=owed,
     )
     moves, tier = MOVES[ending.kind], operation.tier or settlement.tier
     state = moves.succeeded if ending.succeeded else moves.failed
-    released = _release(view, operation, state, tier=tier)
-    if settlement.clean_up is None or not released:
-        erased = erased_before(view, operation) if report is None else ()
-        return (over, *released, *erased), ()
-    (tenant,) = released
-    return (over, *_clean_up(view, tenant, tier, settlement.clean_up)), (settlement.clean_up,)
+    held = _held_tenant(view, operation)
+    freed = _freed(view, held, state) if held else None
+    if freed is not None:
+        owes = operation.operation_id if owed is not None else None
+        freed = attrs.evolve(freed, tier=tier or freed.tier, owes=owes)
+    if freed is not None and settlement.clean_up is not None:
+        cleaned = _clean_up(view, freed, tier, settlement.clean_up)
+        return (over, *cleaned), (settlement.clean_up,)
+    erased = erased_before(view, operation) if report is None else ()
+    if freed is None:
+        return (over, *erased), ()
+    return (over, freed, *_next_in_line(view, freed), *erased), ()
 
 
 def _clean_up(
@@ -273,6 +293,7 @@ def _clean_up(
         start_number=former.start_number + 1 if former else 1,
         opened_at=view.now,
         former_state=tenant.state,
+        former_asked=tenant.asked,
         tier=tier,
         version=former.version if former else 0,
     )

@@ -108,6 +108,7 @@ def with_ending(
         reason=reason,
         tier=read_tier(event.body),
         report=run.reports,
+        owed=run.owes,
         clean_up=_clean_up(event, run, start),
         note=" ".join(filter(None, notes)) or None,
     )

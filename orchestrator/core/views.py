@@ -6,7 +6,7 @@ still stands, so no decision rests on another one's past. What is most likely no
 be guessed: the commit finds out in the same request.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Generic, TypeVar, cast
 
@@ -40,11 +40,11 @@ class Move(Generic[Result]):
 
 
 class UnreadItem(Exception):
-    """The decision needs an item that the view doesn't have."""
+    """The decision needs items that the view doesn't have."""
 
-    def __init__(self, key: str) -> None:
-        super().__init__(key)
-        self.key = key
+    def __init__(self, *keys: str) -> None:
+        super().__init__(*keys)
+        self.keys = keys
 
 
 class View:
@@ -86,6 +86,18 @@ class View:
 
     def run(self, run_id: str) -> RunRecord | None:
         return cast("RunRecord | None", self._read(run_key(run_id)))
+
+    def look_at_runs(self, run_ids: Sequence[str]) -> list[RunRecord | None]:
+        """Runs as they stand now, which the commit doesn't check again: they may have changed by
+        then."""
+        keys = [run_key(run_id) for run_id in run_ids]
+        if unread := [key for key in keys if key not in self._fresh]:
+            raise UnreadItem(*unread)
+        return [cast("RunRecord | None", self._items[key]) for key in keys]
+
+    def has_seen_run(self, run_id: str) -> bool:
+        """Whether `look_at_runs` costs nothing."""
+        return run_key(run_id) in self._fresh
 
     def payload(self, run_id: str) -> PayloadRecord | None:
         return cast("PayloadRecord | None", self._read(payload_key(run_id)))

@@ -171,15 +171,16 @@ def envelope(
     *,
     event_id: str = "event-1",
     source: str = "TenantManagementService",
+    time: str = "2026-11-20T09:14:03Z",
 ) -> dict[str, Any]:
-    """An EventBridge envelope around a detail."""
+    """An EventBridge envelope around a detail; `time` is when its sender says that it was sent."""
     return {
         "version": "0",
         "id": event_id,
         "detail-type": event_type,
         "source": source,
         "account": "123456789012",
-        "time": "2026-11-20T09:14:03Z",
+        "time": time,
         "region": "us-east-1",
         "resources": [],
         "detail": dict(detail),

@@ -54,7 +54,8 @@ TABLE = {
     "provisioned": ("refused", "opens", "opens"),
     "provision_failed": ("opens", "refused", "opens"),
     "cleaning_up": ("waits", "waits", "waits"),
-    "deploying": ("waits", "joins", "waits"),
+    # What is deployed next is another provisioning's: it joins only by its request key.
+    "deploying": ("waits", "waits", "waits"),
     "active": ("refused", "opens", "opens"),
     "deployment_failed": ("refused", "opens", "opens"),
     "deprovisioning": ("waits", "waits", "joins"),
@@ -174,18 +175,19 @@ async def test_what_waits_is_done_by_the_sweep(
     state: str,
     status: str,
 ) -> None:
-    """Each 15 s it looks again; after the other operation it is done, or refused for good."""
+    """It looks again after 15 s, 30 s, 60 s; once the other operation has ended it is due at once,
+    and is done, or refused for good."""
     await read_success(await send(either, held_by, "first"))
     address = await read_wait(await send(either, waiting, "second"), pause_s=BUSY_PAUSE_S)
-    for _ in range(3):
-        clock.turn(BUSY_PAUSE_S)
+    for number in range(3):
+        clock.turn(BUSY_PAUSE_S * 2**number)
         await sweep(either)
         run = await read_run(either, address)
-        assert (run["status"], run["dueAt"]) == ("retry", later(clock, BUSY_PAUSE_S))
+        pause_s = BUSY_PAUSE_S * 2 ** (number + 1)
+        assert (run["status"], run["dueAt"]) == ("retry", later(clock, pause_s))
     assert await state_of(either) == DURING[held_by]
 
     await read_success(await send(either, f"{held_by}_SUCCESS", "outcome"))
-    clock.turn(BUSY_PAUSE_S)
     await sweep(either)
     run = await read_run(either, address)
     assert (run["status"], run["attempt"], run["dueAt"]) == (status, 5, None)
@@ -193,13 +195,15 @@ async def test_what_waits_is_done_by_the_sweep(
     assert len(codebuild.builds) == (2 if status == "succeeded" else 1)
 
 
-@pytest.mark.parametrize("event_type", OPENING)
+@pytest.mark.parametrize(
+    ("event_type", "context"), [(PROVISION, "key-2"), (DEPLOY, "key-1"), (DEPROVISION, "key-2")]
+)
 async def test_a_second_request_joins_what_is_under_way(
-    either: Client, codebuild: CodeBuildStandIn, event_type: str
+    either: Client, codebuild: CodeBuildStandIn, event_type: str, context: str
 ) -> None:
     """No second build; its own run is kept as a duplicate that leads to the first."""
     first = await read_success(await send(either, event_type, "first", context="key-1"))
-    answer = await send(either, event_type, "second", context="key-2")
+    answer = await send(either, event_type, "second", context=context)
     assert await read_success(answer) == first
     assert is_replay(answer)
     assert only_build(codebuild)
@@ -224,7 +228,7 @@ async def test_nobody_joins_what_has_no_job_yet(
     clock.turn(30)
     await sweep(either)
     assert (await read_run(either, first))["status"] == "succeeded"
-    clock.turn(15)
+    clock.turn(30)
     await sweep(either)
     run = await read_run(either, second)
     assert (run["status"], f"/runs/{run['duplicateOf']}") == ("duplicate", first)

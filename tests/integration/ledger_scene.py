@@ -35,6 +35,7 @@ from tests.integration.ledger_world import (
 )
 
 TENANT = "t1"
+SOURCE = "TenantManagementService"
 #: Longer than any pause of a run's, so that each sweep of the end finds everything due.
 _LONGEST_PAUSE_S = 301.0
 _SWEEPS_TO_THE_END = 40
@@ -82,9 +83,20 @@ class Scene:
 
     # What comes in.
 
-    def request(self, by: int, event_type: str, detail: dict[str, Any]) -> None:
+    def request(
+        self,
+        by: int,
+        event_type: str,
+        detail: dict[str, Any],
+        *,
+        key: str | None,
+        sent_s: float | None,
+    ) -> None:
+        """A request with that key; its sender says that it was sent so long after now."""
         self.requests += 1
-        self._send(by, event_type, detail)
+        run_id = events.digest(event_type, SOURCE, f"event-{len(self.sent) + 1}")
+        self.watch.asked[run_id] = key or run_id
+        self._send(by, event_type, detail, sent_s)
 
     def deliver(self, by: int, sent: Sent) -> None:
         worker, orchestrator = self.workers[by]
@@ -140,7 +152,7 @@ class Scene:
             self.world.end(build, JobStatus.SUCCEEDED if succeeded else JobStatus.FAILED)
         event_type = outcome_type(operation.kind, succeeded=succeeded)
         self.world.tell(f"{build.job.id} reports, naming {names}; over: {is_over}")
-        key = events.digest(event_type, "TenantManagementService", f"event-{len(self.sent) + 1}")
+        key = events.digest(event_type, SOURCE, f"event-{len(self.sent) + 1}")
         self.watch.reports[key] = Report(names, build.job.id, build.start_key)
         self._send(by, event_type, {"tenantId": operation.tenant_id, **named})
 
@@ -252,8 +264,19 @@ class Scene:
         unanswered = len(self.sent) - len(self._answered)
         return [*left, *([f"{unanswered} unanswered"] if unanswered else [])]
 
-    def _send(self, by: int, event_type: str, detail: dict[str, Any]) -> None:
-        body = envelope(event_type, detail, event_id=f"event-{len(self.sent) + 1}")
+    def _send(
+        self, by: int, event_type: str, detail: dict[str, Any], sent_s: float | None = 0.0
+    ) -> None:
+        sent_at = self.world.clock.now() + timedelta(seconds=sent_s or 0.0)
+        body = envelope(
+            event_type,
+            detail,
+            event_id=f"event-{len(self.sent) + 1}",
+            source=SOURCE,
+            time=sent_at.isoformat(),
+        )
+        if sent_s is None:
+            del body["time"]
         self.sent.append(Sent(event_type, body))
         self.deliver(by, self.sent[-1])
 

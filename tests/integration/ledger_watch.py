@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from datetime import datetime
 from enum import StrEnum, auto
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import attrs
 
@@ -22,6 +22,7 @@ from orchestrator.core.records import (
     RunRecord,
     RunStatus,
     TenantRecord,
+    operation_id,
     operation_key,
     run_key,
     tenant_key,
@@ -72,6 +73,11 @@ class Watch:
         self.commits = 0
         self.reports: dict[str, Report] = {}
         self.forced: set[str] = set()
+        #: The request key of each request's run, and those who wait for the tenant, in order.
+        self.asked: dict[str, str] = {}
+        self._line: list[str] = []
+        #: Requests that joined what went on.
+        self._joined: set[str] = set()
         #: When a run was last written as succeeded or duplicate.
         self.done: dict[str, int] = {}
         self.broken: list[str] = []
@@ -82,8 +88,8 @@ class Watch:
     def operations(self) -> list[OperationRecord]:
         return [one for one in self.items.values() if isinstance(one, OperationRecord)]
 
-    def operation(self, operation_id: str | None) -> OperationRecord | None:
-        found = self.items.get(operation_key(operation_id or ""))
+    def operation(self, name: str | None) -> OperationRecord | None:
+        found = self.items.get(operation_key(name or ""))
         assert found is None or isinstance(found, OperationRecord)
         return found
 
@@ -126,6 +132,7 @@ class Watch:
     def written(self, records: Sequence[Record], worker: SomeWorker) -> list[str]:
         """Items were written; in words what it comes to."""
         self.commits += 1
+        line = list(self._line)
         former = {record.key: self.items.get(record.key) for record in records}
         self.items |= {one.key: attrs.evolve(one, version=one.version + 1) for one in records}
         lines = []
@@ -134,6 +141,7 @@ class Watch:
             if isinstance(record, RunRecord):
                 assert old is None or isinstance(old, RunRecord)
                 self._run_written(old, record, worker, is_with_others=former)
+                self._look_at_line(old, record, line)
                 lines.append(_told(record))
             if isinstance(record, OperationRecord):
                 assert old is None or isinstance(old, OperationRecord)
@@ -141,7 +149,7 @@ class Watch:
                 lines.append(_told(record))
             if isinstance(record, TenantRecord):
                 assert old is None or isinstance(old, TenantRecord)
-                self._tenant_written(old, record)
+                self._tenant_written(old, record, line)
                 lines.append(_told(record))
         return lines
 
@@ -186,7 +194,10 @@ class Watch:
     ) -> None:
         me = self._sender.get()
         is_told_of = old is not None and new == attrs.evolve(old, note=new.note, link=new.link)
-        if is_told_of:
+        # Its tenant is free, and its turn has come.
+        is_woken = old is not None and old.status is RunStatus.RETRY and new.due_at is not None
+        is_woken = is_woken and old is not None and new == attrs.evolve(old, due_at=new.due_at)
+        if is_told_of or is_woken:
             return
         if old is not None and new.attempt == old.attempt:
             self._claim_that(
@@ -234,6 +245,57 @@ class Watch:
                 is_heard or not goes_on, f"{report.job_id} reported, and it changed nothing"
             )
 
+    def _look_at_line(self, old: RunRecord | None, new: RunRecord, line: Sequence[str]) -> None:
+        """Whoever waits has his place; nobody joins what another one, before him, wants ended."""
+        is_woken = old is not None and old.status is new.status is RunStatus.RETRY
+        is_woken = is_woken and old is not None and old.attempt == new.attempt
+        if new.event_type not in OPENS or is_woken:
+            return
+        is_claimed = new.attempt > (old.attempt if old else 0)
+        if new.status is not RunStatus.RETRY or not is_claimed:
+            self._line = [one for one in self._line if one != new.run_id]
+        elif new.run_id not in self._line:
+            self._line.append(new.run_id)
+        joined = self.operation(new.operation_id)
+        if new.status is not RunStatus.DUPLICATE or joined is None or old == new:
+            return
+        if joined.state is OperationState.OPEN:
+            self._joined.add(new.run_id)
+        kind = OPENS[new.event_type]
+        wanted = operation_id(joined.tenant_id or "", kind, self.asked[new.run_id])
+        if joined.state is OperationState.OPEN and joined.operation_id != wanted:
+            rivals = [
+                run for run in self._before(new.run_id, line) if OPENS[run.event_type] != kind
+            ]
+            self._claim_that(not rivals, f"{new.event_id} joined before {rivals} had its turn")
+
+    def _before(self, run_id: str, line: Sequence[str]) -> list[RunRecord]:
+        before = line[: line.index(run_id)] if run_id in line else line
+        runs = (self.items.get(run_key(one)) for one in before)
+        return [run for run in runs if isinstance(run, RunRecord)]
+
+    def _look_at_turn(self, operation: OperationRecord, line: Sequence[str]) -> None:
+        """An operation that a request opens is opened in turn, and isn't what was asked before."""
+        opener = self.items.get(run_key(operation.opener))
+        assert isinstance(opener, RunRecord)
+        if opener.event_type not in OPENS:
+            return
+        before = [run.event_id for run in self._before(opener.run_id, line)]
+        self._claim_that(not before, f"{opener.event_id} had its turn before {before}")
+        later = [
+            run.event_id
+            for run in self.runs()
+            if (run.status is RunStatus.SUCCEEDED or run.run_id in self._joined)
+            and OPENS.get(run.event_type, operation.kind) != operation.kind
+            and run.source == opener.source
+            and None not in (run.sent_at, opener.sent_at)
+            and cast("datetime", run.sent_at) > cast("datetime", opener.sent_at)
+        ]
+        is_insisted = opener.run_id in self.forced
+        self._claim_that(
+            is_insisted or not later, f"{opener.event_id} begins, and {later} were told of success"
+        )
+
     def _operation_written(self, old: OperationRecord | None, new: OperationRecord) -> None:
         start_key = _start_key(new)
         if new.job is not None:
@@ -257,12 +319,22 @@ class Watch:
             )
             self._claim_that(at_rest, "re-opened while its opener is at work")
 
-    def _tenant_written(self, old: TenantRecord | None, new: TenantRecord) -> None:
+    def _tenant_written(
+        self, old: TenantRecord | None, new: TenantRecord, line: Sequence[str]
+    ) -> None:
         before = (old.state, old.operation_id) if old else (None, None)
-        is_legal = False
+        is_legal = before == (new.state, new.operation_id)
+        waiting = [one.run_id for one in new.waiting if one.run_id in self._line]
+        self._claim_that(waiting == self._line, f"{self._line} wait, and {waiting} are known to")
+        if new.operation_id is not None and new.operation_id != before[1]:
+            opened = self.operation(new.operation_id)
+            if opened is not None and opened.kind is not Kind.CLEAN_UP:
+                self._look_at_turn(opened, line)
         match before, (new.state, new.operation_id):
-            case (former, None), (now, str() as opened):
-                operation = self.operation(opened)
+            case _ if is_legal:
+                pass
+            case (former, None), (now, str() as begun):
+                operation = self.operation(begun)
                 if operation is not None and operation.kind is not None:
                     moves = MOVES[operation.kind]
                     may = former in moves.opens_from or operation.opener in self.forced
@@ -274,8 +346,8 @@ class Watch:
                     result = moves.succeeded if operation.succeeded else moves.failed
                     gave_back = operation.state is OperationState.GIVEN_BACK
                     is_legal = now is (operation.former_state if gave_back else result)
-            case (_, str() as closed), (now, str() as opened):
-                failed, operation = self.operation(closed), self.operation(opened)
+            case (_, str() as closed), (now, str() as begun):
+                failed, operation = self.operation(closed), self.operation(begun)
                 if failed is not None and operation is not None:
                     is_over = failed.state is OperationState.OVER and failed.succeeded is False
                     kinds = (failed.kind, operation.kind)

@@ -150,9 +150,22 @@ class LedgerMachine(RuleBasedStateMachine):
     # What comes in.
 
     @precondition(lambda self: self.scene.requests < _REQUESTS)
-    @rule(by=_WORKERS, kind=_KINDS, key=_KEYS, tier=_TIERS, welcomes=st.booleans())
+    @rule(
+        by=_WORKERS,
+        kind=_KINDS,
+        key=_KEYS,
+        tier=_TIERS,
+        welcomes=st.booleans(),
+        sent_s=st.sampled_from([0.0, -600.0, 600.0, None]),
+    )
     def ask(
-        self, by: int, kind: Kind | None, key: str | None, tier: str | None, welcomes: bool
+        self,
+        by: int,
+        kind: Kind | None,
+        key: str | None,
+        tier: str | None,
+        welcomes: bool,
+        sent_s: float | None = 0.0,
     ) -> None:
         """A request with the key, or one by itself; `kind` None is an order."""
         override = {"context": key, "secret": "s"} if key else {}
@@ -163,7 +176,8 @@ class LedgerMachine(RuleBasedStateMachine):
         }
         if tier is not None:
             detail["planConfig"] = {"tier": tier}
-        self.scene.request(by, _EVENT_TYPES[kind] if kind else ORDER, detail)
+        event_type = _EVENT_TYPES[kind] if kind else ORDER
+        self.scene.request(by, event_type, detail, key=key, sent_s=sent_s)
 
     @precondition(lambda self: self.repetitions < _REPETITIONS)
     @rule(by=_WORKERS, which=_PICK)

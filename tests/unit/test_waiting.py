@@ -1,0 +1,492 @@
+"""Whose turn it is: who waits for a tenant, what it was last asked for, and what comes too late."""
+
+import attrs
+import pytest
+
+from orchestrator.core.answers import Duplicate, Noted, Refused, Waits, Why
+from orchestrator.core.books import Attempt
+from orchestrator.core.lifecycle import Kind, TenantState
+from orchestrator.core.records import (
+    MAX_SOURCES,
+    OperationState,
+    Progress,
+    RunStatus,
+    TenantRecord,
+    Waiter,
+    tenant_key,
+)
+from orchestrator.core.waiting import MAX_WAITING
+from tests.desk import (
+    DEPLOYMENT,
+    DEPROVISIONED,
+    DEPROVISIONING,
+    NOT_PROVISIONED,
+    PROVISIONED,
+    PROVISIONING,
+    TENANT,
+    Desk,
+    operation_id,
+    run_id,
+)
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk()
+
+
+async def tenant(desk: Desk) -> TenantRecord:
+    found = (await desk.ledger.load([tenant_key(TENANT)]))[tenant_key(TENANT)]
+    assert isinstance(found, TenantRecord)
+    return found
+
+
+async def line(desk: Desk) -> list[str]:
+    return [waiter.run_id for waiter in (await tenant(desk)).waiting]
+
+
+# --- the order of arrival --------------------------------------------------------------------
+
+
+async def test_nobody_joins_past_one_who_waits_for_something_else(desk: Desk) -> None:
+    """Provision, deprovision, provision again: the third waits behind the second, and both have
+    their turn; else its sender is told of success, and then the tenant is removed."""
+    await desk.provision("a")
+    assert isinstance(await desk.claim(DEPROVISIONING, "b"), Waits)
+    answer = await desk.claim(PROVISIONING, "c")
+    second = run_id(DEPROVISIONING, "b")
+    reason = f"Run {second} waits for the tenant {TENANT} before this one."
+    assert answer == Waits(run_id(PROVISIONING, "c"), reason, 15.0)
+    assert await line(desk) == [second, run_id(PROVISIONING, "c")]
+
+    await desk.end(PROVISIONED, "done")
+    removal = await desk.claimed(DEPROVISIONING, "b", why=Why.SWEEP)
+    await desk.finish(removal, desk.job("b-2"))
+    await desk.end(DEPROVISIONED, "gone")
+    desk.turn(15)
+    assert (await desk.claimed(PROVISIONING, "c", why=Why.SWEEP)).run.attempt == 2
+    assert await line(desk) == []
+
+
+async def test_the_same_request_joins_whoever_waits(desk: Desk) -> None:
+    """It names the operation by its request key: it asks for nothing after what the others want."""
+    opener = await desk.claimed(PROVISIONING, "a", key="k")
+    await desk.finish(opener, desk.job("b-1"))
+    await desk.claim(DEPROVISIONING, "b")
+    assert await desk.claim(PROVISIONING, "c", key="k") == Duplicate(opener.run.run_id)
+
+
+async def test_a_free_tenant_is_his_who_waits_first(desk: Desk) -> None:
+    """A newcomer doesn't take the tenant before somebody who was told to wait."""
+    await desk.provision("a")
+    await desk.claim(DEPROVISIONING, "b")
+    await desk.end(PROVISIONED, "done")
+    assert isinstance(await desk.claim(DEPLOYMENT, "c"), Waits)
+    assert isinstance(await desk.claim(DEPROVISIONING, "b", why=Why.SWEEP), Attempt)
+
+
+@pytest.mark.parametrize("status", [RunStatus.FAILED, RunStatus.SUCCEEDED, None])
+async def test_who_waits_no_longer_counts_for_nothing(desk: Desk, status: RunStatus | None) -> None:
+    """Its run has ended, or was cleared away: it leaves the list with the next write."""
+    await desk.provision("a")
+    await desk.claim(DEPROVISIONING, "b")
+    await desk.end(PROVISIONED, "done")
+    if status is None:
+        ghost = Waiter(run_id="gone", kind=Kind.DEPROVISIONING)
+        await desk.ledger.put(attrs.evolve(await tenant(desk), waiting=(ghost,)))
+    else:
+        waiting = await desk.run(DEPROVISIONING, "b")
+        await desk.ledger.put(attrs.evolve(waiting, status=status, due_at=None))
+    assert isinstance(await desk.claim(DEPLOYMENT, "c"), Attempt)
+    assert await line(desk) == []
+
+
+async def test_a_hundred_entries_that_count_for_nothing_cost_one_more_read(desk: Desk) -> None:
+    """However long the list has grown, whoever is first is found in two reads."""
+    await desk.stand(TenantState.PROVISIONED)
+    ghosts = [Waiter(run_id=f"gone-{n}", kind=Kind.DEPROVISIONING) for n in range(MAX_WAITING)]
+    await desk.ledger.put(attrs.evolve(await tenant(desk), waiting=tuple(ghosts)))
+    desk.ledger.requests.clear()
+    assert isinstance(await desk.claim(DEPLOYMENT, "c"), Attempt)
+    assert desk.ledger.requests.count("load") == 2
+    assert await line(desk) == []
+
+
+async def test_who_fails_loses_his_place(desk: Desk) -> None:
+    """Delivered again it is the last."""
+    await desk.provision("a")
+    await desk.claim(DEPROVISIONING, "b")
+    await desk.claim(DEPLOYMENT, "c")
+    waiting = await desk.run(DEPROVISIONING, "b")
+    await desk.ledger.put(attrs.evolve(waiting, status=RunStatus.FAILED, due_at=None))
+    assert isinstance(await desk.claim(DEPROVISIONING, "b"), Waits)
+    assert await line(desk) == [run_id(DEPLOYMENT, "c"), run_id(DEPROVISIONING, "b")]
+
+
+async def test_a_delivery_keeps_the_place_and_the_time_of_who_waits(desk: Desk) -> None:
+    """However often its sender insists meanwhile, its turn is not put off."""
+    await desk.provision("a")
+    await desk.claim(DEPROVISIONING, "b")
+    await desk.claim(DEPLOYMENT, "c")
+    due_at = (await desk.run(DEPROVISIONING, "b")).due_at
+    desk.turn(5)
+    answer = await desk.claim(DEPROVISIONING, "b")
+    assert isinstance(answer, Waits)
+    assert answer.pause_s == 10.0
+    run = await desk.run(DEPROVISIONING, "b")
+    assert (run.due_at, run.waits) == (due_at, 1)
+    assert await line(desk) == [run.run_id, run_id(DEPLOYMENT, "c")]
+
+
+async def test_pauses_double_up_to_five_minutes_and_end_with_the_wait(desk: Desk) -> None:
+    """What waits beside a long job is claimed a few times, and starts afresh once it opens."""
+    await desk.provision("a")
+    answer = await desk.claim(DEPROVISIONING, "b")
+    pauses = []
+    for _ in range(7):
+        assert isinstance(answer, Waits)
+        pauses.append(answer.pause_s)
+        desk.turn(answer.pause_s)
+        answer = await desk.claim(DEPROVISIONING, "b", why=Why.SWEEP)
+    assert pauses == [15, 30, 60, 120, 240, 300, 300]
+    await desk.end(PROVISIONED, "done")
+    assert (await desk.claimed(DEPROVISIONING, "b", why=Why.SWEEP)).run.waits == 0
+
+
+@pytest.mark.parametrize("ended", ["settled", "given back"])
+async def test_the_first_who_waits_is_due_once_the_tenant_is_free(desk: Desk, ended: str) -> None:
+    """And nobody else."""
+    opener = await desk.claimed(PROVISIONING, "a")
+    await desk.claim(DEPROVISIONING, "b")
+    await desk.claim(DEPLOYMENT, "c")
+    desk.turn(1)
+    if ended == "settled":
+        await desk.finish(opener, desk.job("b-1"))
+        await desk.end(NOT_PROVISIONED, "done")
+    else:
+        await desk.fail(opener)
+    assert (await desk.run(DEPROVISIONING, "b")).due_at == desk.clock.now()
+    assert (await desk.run(DEPLOYMENT, "c")).due_at == desk.later(14)
+
+
+async def test_a_list_that_is_lost_loses_no_work(desk: Desk) -> None:
+    """An older release doesn't know it: who waits comes back on its own account."""
+    await desk.provision("a")
+    await desk.claim(DEPROVISIONING, "b")
+    await desk.ledger.put(attrs.evolve(await tenant(desk), waiting=(), asked=None))
+    desk.turn(15)
+    assert isinstance(await desk.claim(DEPROVISIONING, "b", why=Why.SWEEP), Waits)
+    assert await line(desk) == [run_id(DEPROVISIONING, "b")]
+
+
+async def test_a_hundred_may_wait(desk: Desk) -> None:
+    """The next is told to come again, and nothing is kept of it; one that waits may come again."""
+    await desk.provision("a")
+    for number in range(MAX_WAITING):
+        assert isinstance(await desk.claim(DEPROVISIONING, f"w-{number}"), Waits)
+    before = await tenant(desk)
+    answer = await desk.claim(DEPROVISIONING, "late")
+    assert isinstance(answer, Waits)
+    assert answer.run_id is None
+    assert f"As many wait for the tenant as may: {MAX_WAITING}." in answer.reason
+    assert await tenant(desk) == before
+    assert isinstance(await desk.claim(DEPROVISIONING, "w-7"), Waits)
+
+    first = await desk.run(DEPROVISIONING, "w-0")
+    await desk.ledger.put(attrs.evolve(first, status=RunStatus.FAILED, due_at=None))
+    answer = await desk.claim(DEPROVISIONING, "late")
+    assert isinstance(answer, Waits)
+    assert answer.run_id is not None
+    assert (await line(desk))[-1] == answer.run_id
+
+
+async def test_whoever_waits_for_a_job_stands_in_line(desk: Desk) -> None:
+    """A second request whose first has no job yet: who comes after it waits for it, too."""
+    opener = await desk.claimed(PROVISIONING, "a", key="k")
+    await desk.claim(PROVISIONING, "b", key="k")
+    assert await line(desk) == [run_id(PROVISIONING, "b")]
+    await opener.record(Progress(job=desk.job("b-1")))
+    assert isinstance(await desk.claim(PROVISIONING, "b", key="k"), Duplicate)
+    assert await line(desk) == []
+
+
+async def test_force_waits_until_nobody_does(desk: Desk) -> None:
+    """Who was told to wait has his turn before what an operator wants again."""
+    opener = await desk.claimed(PROVISIONING, "a", key="k")
+    await desk.finish(opener, desk.job("b-1"))
+    await desk.claim(DEPLOYMENT, "b")
+    await desk.end(PROVISIONED, "done")
+    before = await tenant(desk)
+    answer = await desk.claim(PROVISIONING, "a", key="k", why=Why.FORCED_REPLAY)
+    assert isinstance(answer, Waits)
+    assert await tenant(desk) == before
+    await desk.fail(await desk.claimed(DEPLOYMENT, "b"))
+    assert isinstance(await desk.claim(PROVISIONING, "a", key="k", why=Why.FORCED_REPLAY), Attempt)
+
+
+async def test_a_deployment_joins_only_its_own_request(desk: Desk) -> None:
+    """Another one is of something else that was provisioned."""
+    opener = await desk.claimed(DEPLOYMENT, "a", key="k")
+    await desk.finish(opener, desk.job("b-1"))
+    assert isinstance(await desk.claim(DEPLOYMENT, "b", key="k"), Duplicate)
+    assert isinstance(await desk.claim(DEPLOYMENT, "c", key="other"), Waits)
+
+
+# --- what would be another thing -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", ["k", None])
+@pytest.mark.parametrize(("tier", "builder"), [("GOLD", None), (None, "JENKINS")])
+async def test_nobody_joins_what_is_done_otherwise(
+    desk: Desk, key: str | None, tier: str | None, builder: str | None
+) -> None:
+    """Before its job is known it waits, since what is under way may be given back; then it is
+    refused, and says what is being done instead."""
+    opener = await desk.claimed(PROVISIONING, "a", key="k", tier="BASIC")
+    other = {"key": key, "tier": tier, "builder": builder}
+    assert isinstance(await desk.claim(PROVISIONING, "b", **other), Waits)
+    await opener.record(Progress(job=desk.job("b-1")))
+    answer = await desk.claim(PROVISIONING, "b", **other)
+    what = f"tier 'BASIC' and this event names {tier!r}"
+    if builder:
+        what = f"builder 'IN_MEMORY' and this event names {builder!r}"
+    said = f"The provisioning under way has the {what}: send it again once that is over."
+    assert answer == Refused(run_id(PROVISIONING, "b"), said)
+    assert (await desk.run(PROVISIONING, "b")).status == "failed"
+    assert await line(desk) == []
+    same = {"key": key, "tier": "BASIC", "builder": "IN_MEMORY"}
+    assert isinstance(await desk.claim(PROVISIONING, "c", **same), Duplicate)
+
+
+async def test_who_waited_for_another_tier_opens_what_was_given_back(desk: Desk) -> None:
+    """What it would have been refused for was never done."""
+    opener = await desk.claimed(PROVISIONING, "a", key="k", tier="BASIC")
+    await desk.claim(PROVISIONING, "b", key="k", tier="GOLD")
+    await desk.fail(opener)
+    again = await desk.claimed(PROVISIONING, "b", key="k", tier="GOLD", why=Why.SWEEP)
+    assert (await desk.operation(of=again)).tier == "GOLD"
+
+
+async def test_the_builder_that_the_first_request_named_is_compared(desk: Desk) -> None:
+    """A handler may have its job made elsewhere; the second request asks for the same still."""
+    opener = await desk.claimed(PROVISIONING, "a", builder="CODE_BUILD")
+    await desk.finish(opener, desk.job("b-1", builder="ARGO"))
+    assert isinstance(await desk.claim(PROVISIONING, "b", builder="CODE_BUILD"), Duplicate)
+
+
+async def test_a_request_that_means_two_tenants_is_refused(desk: Desk) -> None:
+    """Unless an operator insists."""
+    answer = await desk.claim(PROVISIONING, "a", contradiction="Two tenants.")
+    assert answer == Refused(run_id(PROVISIONING, "a"), "Two tenants.")
+    assert await desk.tenant() == (None, None)
+    forced = {"contradiction": "Two tenants.", "why": Why.FORCED_REPLAY}
+    assert isinstance(await desk.claim(PROVISIONING, "a", **forced), Attempt)
+
+
+# --- what comes too late ---------------------------------------------------------------------
+
+
+async def provisioned(desk: Desk, event_id: str, sent_s: float | None, source: str) -> None:
+    opener = await desk.claimed(PROVISIONING, event_id, sent_s=sent_s, source=source)
+    await desk.finish(opener, desk.job(f"job of {event_id}"))
+    await desk.end(PROVISIONED, f"end of {event_id}")
+
+
+@pytest.mark.parametrize(
+    ("sent_s", "source", "is_stale"),
+    [
+        (-1, "control-plane", True),
+        (0, "control-plane", False),
+        (1, "control-plane", False),
+        (None, "control-plane", False),
+        (-1, "another", False),
+    ],
+)
+async def test_what_was_sent_before_the_latest_request_is_stale(
+    desk: Desk, sent_s: float | None, source: str, is_stale: bool
+) -> None:
+    """An archive's replay takes no tenant down; by its source's own times, and no other's."""
+    await provisioned(desk, "a", 0, "control-plane")
+    answer = await desk.claim(DEPROVISIONING, "b", sent_s=sent_s, source=source)
+    if not is_stale:
+        assert isinstance(answer, Attempt)
+        return
+    assert isinstance(answer, Refused)
+    assert answer.reason == "tenant was asked later for provisioning; replay with force"
+    assert await desk.tenant() == (TenantState.PROVISIONED, None)
+    forced = {"sent_s": sent_s, "source": source, "why": Why.FORCED_REPLAY}
+    assert isinstance(await desk.claim(DEPROVISIONING, "b", **forced), Attempt)
+
+
+async def test_who_joins_asks_for_it_at_its_own_time(desk: Desk) -> None:
+    """Provision (0), provision (5) joins, deprovision (3) comes late: the tenant stays."""
+    opener = await desk.claimed(PROVISIONING, "a", sent_s=0)
+    await desk.finish(opener, desk.job("b-1"))
+    assert isinstance(await desk.claim(PROVISIONING, "b", sent_s=5), Duplicate)
+    await desk.end(PROVISIONED, "done")
+    assert isinstance(await desk.claim(DEPROVISIONING, "c", sent_s=3), Refused)
+
+
+async def test_who_joins_late_sets_no_time_back(desk: Desk) -> None:
+    """Provision (5), provision (0) joins, deprovision (3) comes late: the tenant stays."""
+    opener = await desk.claimed(PROVISIONING, "a", sent_s=5)
+    await desk.finish(opener, desk.job("b-1"))
+    assert isinstance(await desk.claim(PROVISIONING, "b", sent_s=0), Duplicate)
+    await desk.end(PROVISIONED, "done")
+    assert isinstance(await desk.claim(DEPROVISIONING, "c", sent_s=3), Refused)
+
+
+async def test_what_was_given_back_was_never_asked(desk: Desk) -> None:
+    """Deprovision (9) finds no job and is given back: deployment (5) is what counts still."""
+    await provisioned(desk, "a", 0, "control-plane")
+    asked = (await tenant(desk)).asked
+    await desk.fail(await desk.claimed(DEPROVISIONING, "b", sent_s=9))
+    assert (await tenant(desk)).asked == asked
+    assert isinstance(await desk.claim(DEPLOYMENT, "c", sent_s=5), Attempt)
+
+
+async def test_each_source_has_its_time_and_the_last_ten_are_kept(desk: Desk) -> None:
+    """The one that was heard longest ago is forgotten first, so that the item can't grow."""
+    opener = await desk.claimed(PROVISIONING, "a", sent_s=0, source="first")
+    await desk.finish(opener, desk.job("b-1"))
+    for number in range(MAX_SOURCES - 1):
+        await desk.claim(PROVISIONING, f"{number}", sent_s=0, source=f"source {number}")
+    asked = (await tenant(desk)).asked
+    assert asked is not None
+    assert list(asked.times) == ["first", *(f"source {n}" for n in range(MAX_SOURCES - 1))]
+    await desk.claim(PROVISIONING, "again", sent_s=1, source="first")
+    await desk.claim(PROVISIONING, "new", sent_s=0, source="new")
+    asked = (await tenant(desk)).asked
+    assert asked is not None
+    assert len(asked.times) == MAX_SOURCES
+    assert list(asked.times)[-2:] == ["first", "new"]
+    assert "source 0" not in asked.times
+
+
+async def test_a_follow_up_asks_for_nothing(desk: Desk) -> None:
+    """Our own deployment comes later than a deprovisioning that was asked for before it."""
+    await provisioned(desk, "a", 0, "control-plane")
+    before = (await tenant(desk)).asked
+    assert before is not None
+    deployment = await desk.claimed(DEPLOYMENT, "d", sent_s=99, follows=before.operation_id)
+    assert (await tenant(desk)).asked == before
+    await desk.finish(deployment, desk.job("b-2"))
+    assert isinstance(
+        await desk.claim(DEPLOYMENT, "e", key="d", sent_s=99, follows=before.operation_id), Waits
+    )
+    assert (await tenant(desk)).asked == before
+
+
+async def test_a_follow_up_of_what_is_wanted_no_longer_is_overtaken(desk: Desk) -> None:
+    """A deprovisioning was asked for first and gets the tenant first: nothing is deployed then."""
+    opener = await desk.claimed(PROVISIONING, "a")
+    await desk.finish(opener, desk.job("b-1"))
+    await desk.claim(DEPROVISIONING, "b")
+    await desk.end(PROVISIONED, "done")
+    follows = opener.run.operation_id
+    assert isinstance(await desk.claim(DEPLOYMENT, "d", follows=follows), Waits)
+    await desk.finish(await desk.claimed(DEPROVISIONING, "b"), desk.job("b-2"))
+    await desk.end(DEPROVISIONED, "gone")
+    answer = await desk.claim(DEPLOYMENT, "d", follows=follows)
+    assert answer == Noted(run_id(DEPLOYMENT, "d"))
+    run = await desk.run(DEPLOYMENT, "d")
+    assert (run.status, run.note) == ("succeeded", "The tenant was asked for something else since.")
+    assert await line(desk) == []
+    assert await desk.tenant() == (TenantState.DEPROVISIONED, None)
+
+
+async def test_a_follow_up_goes_on_if_what_overtook_it_is_given_back(desk: Desk) -> None:
+    """Then the tenant was asked for its provisioning last, as before."""
+    opener = await desk.claimed(PROVISIONING, "a")
+    await desk.finish(opener, desk.job("b-1"))
+    await desk.claim(DEPROVISIONING, "b")
+    await desk.end(PROVISIONED, "done")
+    follows = opener.run.operation_id
+    await desk.claim(DEPLOYMENT, "d", follows=follows)
+    await desk.fail(await desk.claimed(DEPROVISIONING, "b"))
+    assert isinstance(await desk.claim(DEPLOYMENT, "d", follows=follows), Attempt)
+
+
+# --- content ---------------------------------------------------------------------------------
+
+
+async def test_content_is_another_event_once_the_tenant_was_asked_for_something_else(
+    desk: Desk,
+) -> None:
+    """Provision, deprovision, the same provision without an id: three pieces of work."""
+    first = await desk.claimed(PROVISIONING, "a", by_content=True)
+    await desk.finish(first, desk.job("b-1"))
+    await desk.end(PROVISIONED, "done")
+    assert isinstance(await desk.claim(PROVISIONING, "a", by_content=True), Duplicate)
+    removal = await desk.claimed(DEPROVISIONING, "b", by_content=True)
+    await desk.finish(removal, desk.job("b-2"))
+    await desk.end(DEPROVISIONED, "gone")
+    desk.turn(1)
+    again = await desk.claimed(PROVISIONING, "a", by_content=True)
+    assert (again.run.attempt, again.run.steps, again.run.job) == (2, {}, None)
+    assert again.run.first_seen == desk.clock.now()
+    assert again.run.operation_id != first.run.operation_id
+
+
+async def test_content_is_another_event_while_another_kind_waits(desk: Desk) -> None:
+    """It comes after that, and waits in its turn."""
+    first = await desk.claimed(PROVISIONING, "a", by_content=True)
+    await desk.finish(first, desk.job("b-1"))
+    await desk.claim(DEPROVISIONING, "b", by_content=True)
+    desk.turn(1)
+    assert isinstance(await desk.claim(PROVISIONING, "a", by_content=True), Waits)
+    assert await line(desk) == [run_id(DEPROVISIONING, "b"), run_id(PROVISIONING, "a")]
+
+
+async def test_a_clean_up_and_our_deployment_make_no_content_new(desk: Desk) -> None:
+    """Nobody has asked for them."""
+    first = await desk.claimed(PROVISIONING, "a", by_content=True)
+    await desk.finish(first, desk.job("b-1"))
+    await desk.end(PROVISIONED, "done")
+    follows = first.run.operation_id
+    deployment = await desk.claimed(DEPLOYMENT, "d", follows=follows)
+    await desk.finish(deployment, desk.job("b-2"))
+    desk.turn(1)
+    assert isinstance(await desk.claim(PROVISIONING, "a", by_content=True), Duplicate)
+
+
+# --- which operation an outcome means --------------------------------------------------------
+
+
+async def test_an_outcome_of_an_earlier_request_ends_no_later_one(desk: Desk) -> None:
+    """It names its request by the context, and that is over; one that names none means the
+    present operation."""
+    opener = await desk.claimed(PROVISIONING, "a", key="context-1")
+    await desk.finish(opener, desk.job("b-1"))
+    await desk.end(NOT_PROVISIONED, "x", context="context-1")
+    again = await desk.claimed(PROVISIONING, "b", key="context-2")
+    await desk.finish(again, desk.job("b-2"))
+    answer = await desk.claim(NOT_PROVISIONED, "x again", context="context-1")
+    assert answer == Duplicate(run_id(NOT_PROVISIONED, "x"))
+    unknown = await desk.claim(NOT_PROVISIONED, "y", context="context-3")
+    assert isinstance(unknown, Noted)
+    assert (await desk.operation("context-2")).state is OperationState.OPEN
+    await desk.end(PROVISIONED, "z")
+    assert (await desk.operation("context-2")).state is OperationState.OVER
+
+
+async def test_a_deployment_is_named_by_the_context_of_its_provisioning(desk: Desk) -> None:
+    """Whoever reports on it knows no other name for what the control plane has asked for."""
+    opener = await desk.claimed(PROVISIONING, "a", key="context-1")
+    await desk.finish(opener, desk.job("b-1"))
+    await desk.end(PROVISIONED, "x", context="context-1")
+    before = operation_id("context-1")
+    deployment = await desk.claimed(DEPLOYMENT, "d", key=f"{before}-1", follows=before)
+    await desk.finish(deployment, desk.job("b-2"))
+    answer = await desk.claim("TENANT_DEPLOYMENT_SUCCESS", "o", context="context-2")
+    assert isinstance(answer, Noted)
+    await desk.end("TENANT_DEPLOYMENT_SUCCESS", "p", context="context-1")
+    assert await desk.tenant() == (TenantState.ACTIVE, None)
+
+
+async def test_an_outcome_that_names_nothing_is_refused(desk: Desk) -> None:
+    """Nobody can tell what has ended: a failed run says so."""
+    answer = await desk.claim(PROVISIONED, "x", tenant_id=None)
+    assert isinstance(answer, Refused)
+    assert "names neither a tenant" in answer.reason
+    assert (await desk.run(PROVISIONED, "x")).status == "failed"
