@@ -89,12 +89,12 @@ class Enqueuer:
                 return Handled(run_id=event.key, queued=True)
 
     async def _deduplication_id(self, event: Event[Body]) -> str:
-        """A failed event that comes again is a new attempt: no queue may take it for the last."""
+        """What is to be attempted anew is no duplicate to a queue that knows duplicates."""
         if not self.inbox.in_groups:
             return event.key
-        run = await self.orchestrator.services.books.find_run(event.key)
-        has_failed = run is not None and run.status is RunStatus.FAILED
-        return digest(event.key, str(run.attempt)) if run and has_failed else event.key
+        books = self.orchestrator.services.books
+        earlier = await books.decide(lambda view: _count_attempts(view, event, books.terms))
+        return digest(event.key, str(earlier)) if earlier else event.key
 
     async def replay(self, run_id: str, *, force: bool) -> Handled:
         """Have a worker run a kept event again.
@@ -134,6 +134,16 @@ def _group(event: Event[Any]) -> str:
     if tenant_id is None or event.type in ENDS:
         return event.key
     return digest("tenant", tenant_id)
+
+
+def _count_attempts(view: View, event: Event[Body], terms: Terms) -> Move[int]:
+    """The attempts before one that a delivery begins anew: it has failed, or its content counts as
+    another event. 0: it is the same one still."""
+    run = view.run(event.key)
+    if run is None:
+        return Move((), 0)
+    is_anew = run.status is RunStatus.FAILED or is_new_event(view, run, event, terms)
+    return Move((), run.attempt if is_anew else 0)
 
 
 def _queue(

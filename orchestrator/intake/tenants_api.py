@@ -70,9 +70,11 @@ class TimelineEntry:
 
 @attrs.frozen(kw_only=True)
 class TenantView(TenantSummary):
-    """One tenant. The timeline is the latest first; its `cursor` is that of the next page."""
+    """One tenant. `waiting` are the runs that wait for it, in the order of their turns. The timeline
+    is the latest first; its `cursor` is that of the next page."""
 
     operation: OperationView | None
+    waiting: list[str]
     timeline: list[TimelineEntry]
     cursor: str | None
 
@@ -142,6 +144,7 @@ async def get_tenant(request: web.Request) -> web.Response:
     shown = TenantView(
         **attrs.asdict(_summary(tenant), recurse=False),
         operation=_operation(operation),
+        waiting=[waiter.run_id for waiter in tenant.waiting],
         timeline=[_entry(run) for run in page.items],
         cursor=page.cursor,
     )

@@ -277,6 +277,40 @@ async def test_equal_content_is_one_event(
     assert only_build(codebuild)
 
 
+async def test_equal_content_is_another_event_once_something_else_was_asked_for(
+    start_desk: StartDesk, codebuild: CodeBuildStandIn, clock: ManualClock
+) -> None:
+    """Provision, deprovision, the same provision again within minutes: three jobs. A message of
+    the first that the queue delivers once more is no fourth."""
+    desk = await start_desk()
+    body = {"tenantId": "t-1", "tier": "STANDARD"}
+    await accepted(desk, body, PROVISION)
+    (first,) = await desk.inbox.receive(limit=1, wait_s=0)
+    await desk.inbox.hide(first, seconds=0)
+
+    async def has_ended() -> None:
+        await desk.work()
+        codebuild.finish(list(codebuild.builds)[-1], "SUCCEEDED")
+        clock.turn(60)
+        assert (await desk.service.post("/events/RECONCILE", json={})).status == 200
+
+    await has_ended()
+    for path in ("/events/TENANT_DEPROVISIONING", PROVISION):
+        await accepted(desk, body, path)
+        await has_ended()
+    assert len(codebuild.builds) == 3
+
+    clock.turn(5)
+    await accepted(desk, body, "/events/TENANT_DEPROVISIONING")
+    await desk.work()
+    assert len(codebuild.builds) == 4
+    await desk.inbox.send(text=first.text, group="again", deduplication_id="again")
+    await desk.work()
+    assert len(codebuild.builds) == 4
+    tenant = await (await desk.service.get("/tenants/t-1")).json()
+    assert tenant["state"] == "deprovisioning"
+
+
 async def test_a_header_names_the_event(start_desk: StartDesk) -> None:
     """The worker finds the run that the service has shown."""
     desk = await start_desk()

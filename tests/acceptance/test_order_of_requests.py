@@ -1,0 +1,199 @@
+"""Requests for one tenant that come in any order: whose turn it is, and what comes too late."""
+
+from typing import Any
+
+import attrs
+import pytest
+from aiohttp import ClientResponse
+
+from orchestrator import Settings
+from orchestrator.embedded import CodeBuildStandIn
+from orchestrator.settings import Callback
+from orchestrator.testing import ManualClock, envelope
+from tests.acceptance.answers import only_build, read_problem, read_run, read_success
+from tests.acceptance.stories import (
+    DEPLOY,
+    DEPROVISION,
+    PROVISION,
+    TENANT,
+    is_replay,
+    list_runs,
+    read_refusal,
+    read_tenant,
+    read_wait,
+    send,
+    state_of,
+    sweep,
+    with_full_tier,
+)
+from tests.conftest import Client, StartService
+from tests.control_plane.receiver import SECRET, ControlPlane
+
+
+async def send_at(
+    service: Client, event_type: str, event_id: str, time: str, **body: Any
+) -> ClientResponse:
+    """Deliver a request that its sender dates."""
+    detail = {"tenantId": TENANT, "tier": "FULL", **body}
+    sent = envelope(event_type, detail, event_id=event_id, time=f"2026-11-20T{time}Z")
+    answer: ClientResponse = await service.post("/events", json=sent)
+    return answer
+
+
+async def test_each_request_has_its_turn(either: Client, codebuild: CodeBuildStandIn) -> None:
+    """Provision, deprovision, provision: nobody is told of success for what is removed after it."""
+    await read_success(await send(either, PROVISION, "first"))
+    second = await read_wait(await send(either, DEPROVISION, "second"), pause_s=15)
+    third = await read_wait(await send(either, PROVISION, "third"), pause_s=15)
+    waiting = [second.removeprefix("/runs/"), third.removeprefix("/runs/")]
+    assert (await read_tenant(either))["waiting"] == waiting
+
+    for outcome in (f"{PROVISION}_SUCCESS", f"{DEPROVISION}_SUCCESS"):
+        await read_success(await send(either, outcome, outcome))
+        await sweep(either)
+    assert (await read_run(either, third))["status"] == "succeeded"
+    assert await state_of(either) == "provisioning"
+    assert (await read_tenant(either))["waiting"] == []
+    assert len(codebuild.builds) == 3
+
+
+async def test_an_archive_tears_no_tenant_down(
+    either: Client, codebuild: CodeBuildStandIn, clock: ManualClock
+) -> None:
+    """What was sent before the latest request is refused, and an operator may insist."""
+    await read_success(await send_at(either, PROVISION, "new", "08:05:00"))
+    await read_success(await send(either, f"{PROVISION}_SUCCESS", "outcome"))
+    words = "tenant was asked later for provisioning; replay with force"
+    address = await read_refusal(await send_at(either, DEPROVISION, "old", "08:00:00"), words)
+    assert await state_of(either) == "provisioned"
+    answer = await either.post(f"{address}/replay", json={"force": True})
+    assert answer.status == 200
+    assert await state_of(either) == "deprovisioning"
+
+
+async def test_a_date_in_the_future_counts_as_now(either: Client, clock: ManualClock) -> None:
+    """One that is dated 2096 makes no later one stale."""
+    detail = {"tenantId": TENANT, "tier": "FULL"}
+    dated = envelope(PROVISION, detail, event_id="a", time="2096-01-01T00:00:00Z")
+    await read_success(await either.post("/events", json=dated))
+    await read_success(await send(either, f"{PROVISION}_SUCCESS", "outcome"))
+    clock.turn(60)
+    time = clock.now().strftime("%H:%M:%S")
+    await read_success(await send_at(either, DEPROVISION, "b", time))
+
+
+@pytest.mark.parametrize("other", [{"tier": "GOLD"}, {"builderConfig": {"type": "JENKINS"}}])
+async def test_a_request_for_something_else_cannot_join(
+    either: Client, codebuild: CodeBuildStandIn, other: dict[str, Any]
+) -> None:
+    """It is told what is being done instead, and its run is kept as failed."""
+    first = await read_success(await send(either, PROVISION, "first"))
+    answer = await send(either, PROVISION, "second", **other)
+    problem = await read_problem(answer, 422)
+    assert "The provisioning under way has the " in problem["detail"]
+    assert (await read_run(either, problem["instance"]))["status"] == "failed"
+    assert await read_success(await send(either, PROVISION, "third")) == first
+    assert only_build(codebuild)
+
+
+async def test_a_request_that_means_two_tenants_is_refused(
+    either: Client, codebuild: CodeBuildStandIn
+) -> None:
+    """Its job would be given another tenant than the one that it is recorded for."""
+    override = {"tenant": '{"id":"t-2"}'}
+    config = {"type": "CODE_BUILD", "config": {"environmentOverride": override}}
+    answer = await send(either, PROVISION, "first", builderConfig=config)
+    problem = await read_problem(answer, 422)
+    assert "'t-1'" in problem["detail"]
+    assert "'t-2'" in problem["detail"]
+    assert not codebuild.builds
+    assert await state_of(either) == "unseen"
+
+
+@pytest.mark.parametrize("by", ["context", "operationId"])
+async def test_a_repeated_outcome_ends_no_later_request(either: Client, by: str) -> None:
+    """The failure of the first request comes once more, under another event id."""
+    await read_success(await send(either, PROVISION, "first", context="context-1"))
+    (run,) = await list_runs(either, eventType=PROVISION)
+    named = {"context": "context-1", "operationId": run["operationId"]}[by]
+    outcome = f"{PROVISION}_FAILURE"
+    await read_success(await send(either, outcome, "one", **{by: named}))
+    assert await state_of(either) == "provision_failed"
+    await read_success(await send(either, PROVISION, "second", context="context-2"))
+    await read_success(await send(either, outcome, "two", ends=False, **{by: named}))
+    assert await state_of(either) == "provisioning"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"some": "thing"},
+        {"Type": "Notification", "Message": "x"},
+        {"Source": "a", "DetailType": "b", "Detail": "{}"},
+        {"tenant": {}},
+        {"tenantId": ""},
+        {"tenantId": 7},
+    ],
+)
+async def test_an_outcome_that_names_nothing_is_refused(
+    either: Client, body: dict[str, Any]
+) -> None:
+    """A silent 200 would lose it: 422, and a failed run."""
+    sent = {"version": "0", "id": "a", "detail-type": f"{PROVISION}_SUCCESS", "detail": body}
+    problem = await read_problem(await either.post("/events", json={**sent, "source": "s"}), 422)
+    assert (await read_run(either, problem["instance"]))["status"] == "failed"
+
+
+async def test_content_is_another_event_once_something_else_was_asked_for(
+    either: Client, codebuild: CodeBuildStandIn, clock: ManualClock
+) -> None:
+    """Provision, deprovision, the same provision again, all without an id: three jobs."""
+    body = {"tenantId": TENANT, "tier": "FULL"}
+    addresses = []
+    for event_type in (PROVISION, DEPROVISION, PROVISION):
+        clock.turn(60)
+        answer = await either.post(f"/events/{event_type}", json=body)
+        addresses.append(await read_success(answer))
+        again = await either.post(f"/events/{event_type}", json=body)
+        assert await read_success(again) == addresses[-1]
+        assert is_replay(again)
+        await read_success(await send(either, f"{event_type}_SUCCESS", f"o-{len(addresses)}"))
+    assert addresses[0] == addresses[2]
+    assert len(codebuild.builds) == 3
+    run = await read_run(either, addresses[0])
+    assert (run["attempt"], run["status"]) == (2, "succeeded")
+
+
+async def test_what_a_deployment_should_have_reported_is_reported(
+    start_service: StartService,
+    settings: Settings,
+    control_plane: ControlPlane,
+    clock: ManualClock,
+) -> None:
+    """No deployment comes after the provisioning: its success is told when the tenant's next
+    operation opens, and the deployment that comes too late deploys nothing."""
+    callback = Callback(url=control_plane.url, after="deployment")
+    service = await start_service(attrs.evolve(with_full_tier(settings), callback=callback))
+    secret: dict[str, Any] = {"secret": SECRET, "context": "context-1"}
+    await control_plane.expect(TENANT, context="context-1")
+    await read_success(await send(service, PROVISION, "first", **secret))
+    (run,) = await list_runs(service, eventType=PROVISION)
+    await read_success(await send(service, f"{PROVISION}_SUCCESS", "outcome"))
+    clock.turn(600)
+    await control_plane.turn_clock(clock.now())
+    await sweep(service)
+    assert not await control_plane.accepted()
+
+    await read_success(await send(service, DEPROVISION, "second"))
+    await sweep(service)
+    (told,) = await control_plane.accepted()
+    assert told["data"]["status"] == 1
+    await read_success(await send(service, f"{DEPROVISION}_SUCCESS", "gone"))
+    follow_up: dict[str, Any] = {"operationId": run["operationId"]}
+    address = await read_success(await send(service, DEPLOY, "late", **follow_up))
+    late = await read_run(service, address)
+    assert (late["status"], late["job"]) == ("succeeded", None)
+    assert late["note"] == "The tenant was asked for something else since."
+    assert await state_of(service) == "deprovisioned"
+    assert len(await control_plane.accepted()) == 1
