@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from orchestrator.adapters.aws import aws_errors
 from orchestrator.core.builds import PROJECT, describe_build
-from orchestrator.core.errors import PermanentError
+from orchestrator.core.errors import PayloadMismatch, PermanentError
 from orchestrator.core.javascript import to_text
 from orchestrator.core.jobs import JobReport
 from orchestrator.core.ports import Permission
@@ -169,12 +169,16 @@ def _override(name: str, value: Any) -> tuple[str, Any]:
     known = _OPTIONS.get(name)
     if known is None:
         listed = ", ".join(_OPTIONS)
-        raise PermanentError(f"codebuild.{name} is no option of a tier; there is {listed}.")
+        raise _option_error(f"codebuild.{name} is no option of a tier; there is {listed}.")
     parameter, kind = known
     if not isinstance(value, kind) or isinstance(value, bool):
         said = "a whole number" if kind is int else "text"
-        raise PermanentError(f"codebuild.{name} is {value!r}: it must be {said}.")
+        raise _option_error(f"codebuild.{name} is {value!r}: it must be {said}.")
     return parameter, value
+
+
+def _option_error(sentence: str) -> PermanentError:
+    return PermanentError(sentence, errors=[PayloadMismatch("$.planConfig.tier", sentence)])
 
 
 def environment_variables(params: Mapping[str, Any]) -> "list[EnvironmentVariableTypeDef]":

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsBytes
 
 import structlog
 
@@ -27,7 +27,7 @@ class DynamoDBTierCatalog:
         await self.find_tier("orchestrator-check")
 
     async def find_tier(self, tier: str) -> Tier | None:
-        """The tier's item; numbers as int or float, sets as sorted lists."""
+        """The tier's item; numbers as int or float, sets as sorted lists, binary as bytes."""
         from boto3.dynamodb.types import TypeDeserializer
 
         client = await self._client()
@@ -58,6 +58,8 @@ def _is_binary(name: str, value: Any) -> bool:
 
 def _plain(value: Any) -> Any:
     match value:
+        case SupportsBytes():  # boto3's Binary, which has no order in a set
+            return bytes(value)
         case Decimal():
             return int(value) if value == value.to_integral_value() else float(value)
         case dict():

@@ -46,6 +46,8 @@ def stringify(value: object) -> str:
         case float():
             return rfc8785.dumps(value).decode()
         case Decimal():
+            if not value.is_finite():
+                raise ValueError(f"{value} is not representable in JSON")
             whole = value == value.to_integral_value()
             return str(int(value)) if whole else stringify(float(value))
         case Mapping():

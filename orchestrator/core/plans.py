@@ -10,7 +10,7 @@ from orchestrator.core.events import Event
 from orchestrator.core.javascript import stringify
 from orchestrator.core.payloads import TenantRequest, read_object, read_tenant_id
 from orchestrator.core.ports import Tier, TierCatalog
-from orchestrator.core.variables import build_variables
+from orchestrator.core.variables import build_variables, tier_options
 
 #: The tier's attributes that may name a job; the first that is there counts.
 PROVISIONING_JOB = ("jobIdentifier", "jobName")
@@ -57,8 +57,8 @@ def plan_job(event: Event[TenantRequest], tier: Tier, attributes: Sequence[str])
     `attributes` are those of the tier that may name it.
 
     Raises:
-        PermanentError: the tier names no job for it, or one that is no name, or an override has an
-            illegal name.
+        PermanentError: the tier names no job for it, or one that is no name; an override has an
+            illegal name; a variable or an option can't be passed on.
     """
     named = job_identifier(tier, attributes)
     if named is None:
@@ -72,10 +72,11 @@ def plan_job(event: Event[TenantRequest], tier: Tier, attributes: Sequence[str])
             raise _tier_error(
                 f"The tier's {name} is {value!r}: it must be text.", f"the tier's {name} is no text"
             )
-    override = {**event.payload.environment_override, "tenant": _tenant_variable(event)}
+    override = {**event.payload.environment_override, "tenant": _tenant(event)}
+    variables = build_variables(tier, override)
     return JobPlan(
         job_identifier=named,
-        variables=build_variables(tier, override),
+        variables={**variables, "tenant": stringify(variables["tenant"])},
         builder=builder,
         options=_options(tier),
     )
@@ -89,17 +90,17 @@ def _options(tier: Tier) -> Mapping[str, Any]:
             '{"computeType": "BUILD_GENERAL1_LARGE"}.',
             "the tier's codebuild is no map",
         )
-    return options
+    return tier_options(options)
 
 
 def _tier_error(sentence: str, mismatch: str) -> PermanentError:
     return PermanentError(sentence, errors=[PayloadMismatch("$.planConfig.tier", mismatch)])
 
 
-def _tenant_variable(event: Event[TenantRequest]) -> str:
-    """The tenant as JSON text, with the identity provider that its plan chose."""
+def _tenant(event: Event[TenantRequest]) -> Mapping[str, Any]:
+    """The tenant as sent, with the identity provider that its plan chose."""
     sent = event.payload.environment_override.get("tenant", event.body.get("tenant"))
     tenant = read_object(sent) or {"id": read_tenant_id(event.body)}
     identity_provider = event.payload.identity_provider
     chosen = {} if identity_provider is None else {"identityProvider": identity_provider}
-    return stringify({**tenant, **chosen})
+    return {**tenant, **chosen}

@@ -1,12 +1,20 @@
-"""The variables that a job gets: a tier's attributes, overlaid by what the event overrides."""
+"""The variables that a job gets: a tier's attributes, overlaid by what the event overrides.
 
+They are JSON values, which every builder can print, wherever they come from.
+"""
+
+import math
 import re
 from collections.abc import Mapping
+from datetime import date, time
+from decimal import Decimal
 from typing import Any
 
 import structlog
 
-from orchestrator.core.errors import PayloadMismatch, PermanentError
+from orchestrator.core.errors import PayloadMismatch, PermanentError, event_mismatch
+from orchestrator.core.javascript import is_well_formed
+from orchestrator.core.json_text import MAX_DEPTH
 from orchestrator.core.ports import Tier
 
 #: The variable that every job gets: the key of the start that made it.
@@ -24,25 +32,127 @@ log = structlog.get_logger("orchestrator.variables")
 
 
 def build_variables(tier: Tier, override: Mapping[str, Any]) -> dict[str, Any]:
-    """The job's variables by name.
+    """The job's variables by name, as JSON has them.
 
     A tier's attribute with an illegal name is left out with a warning: it was there
     before us and the tier serves other purposes. Attributes that steer the orchestrator
     stay out silently.
 
     Raises:
-        PermanentError: an override has an illegal name.
+        PermanentError: an override has an illegal name, or a value can't be passed to a job.
     """
-    illegal = [name for name in override if not _LEGAL_NAME.fullmatch(name)]
+    illegal = {name: _NAME_RULE for name in override if not _LEGAL_NAME.fullmatch(name)}
     if illegal:
-        raise PermanentError(
-            "Invalid builder config provided.",
-            errors=[
-                PayloadMismatch(f"$.builderConfig.config.environmentOverride.{name}", _NAME_RULE)
-                for name in illegal
-            ],
-        )
-    return {**_tier_variables(tier), **override}
+        raise _override_error(illegal)
+    variables, odd = _split({**_tier_variables(tier), **override})
+    if of_event := {name: why for name, why in odd.items() if name in override}:
+        raise _override_error(of_event)
+    if odd:
+        raise _attribute_error(odd)
+    return variables
+
+
+def as_variables(params: Mapping[str, Any]) -> dict[str, Any]:
+    """What a handler passes to a job, as JSON has it.
+
+    Raises:
+        PermanentError: a value can't be passed to a job.
+    """
+    variables, odd = _split(params)
+    for name, why in odd.items():
+        raise event_mismatch(f"The variable {name} {why}.")
+    return variables
+
+
+def tier_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """A tier's `codebuild`, as JSON has it.
+
+    Raises:
+        PermanentError: a value can't be passed to a builder.
+    """
+    passed, odd = _split({f"codebuild.{name}": value for name, value in options.items()})
+    if odd:
+        raise _attribute_error(odd)
+    return {name.removeprefix("codebuild."): value for name, value in passed.items()}
+
+
+def _attribute_error(odd: Mapping[str, str]) -> PermanentError:
+    mismatches = [f"attribute {name} {why}" for name, why in odd.items()]
+    return PermanentError(
+        f"The tier's {mismatches[0]}.",
+        errors=[PayloadMismatch("$.planConfig.tier", mismatch) for mismatch in mismatches],
+    )
+
+
+def _override_error(odd: Mapping[str, str]) -> PermanentError:
+    return PermanentError(
+        "Invalid builder config provided.",
+        errors=[
+            PayloadMismatch(f"$.builderConfig.config.environmentOverride.{name}", why)
+            for name, why in odd.items()
+        ],
+    )
+
+
+def _split(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The values as JSON has them, and what is wrong with the others."""
+    passed, odd = dict[str, Any](), dict[str, str]()
+    for name, value in values.items():
+        try:
+            passed[name] = as_json(value)
+        except ValueError as error:
+            odd[name] = f"can't be passed to a job: {error}"
+    return passed, odd
+
+
+def as_json(value: Any, *, levels: int = MAX_DEPTH) -> Any:
+    """The value as JSON has it, nested at most so many levels deep.
+
+    A date or a time, which TOML and databases have, is its text in ISO 8601, with Z for UTC.
+
+    Raises:
+        ValueError: JSON has no form for it, or for something in it; the message says why.
+    """
+    match value:
+        case None | bool():
+            return value
+        case str():
+            return _whole(value)
+        case int() | float():
+            return _finite(value)
+        case Decimal():
+            number = _finite(value)
+            return int(number) if number == number.to_integral_value() else float(number)
+        case date() | time():
+            text = value.isoformat()
+            return f"{text[:-6]}Z" if text.endswith("+00:00") else text
+        case Mapping() if levels:
+            return {
+                _whole(str(name)): as_json(item, levels=levels - 1) for name, item in value.items()
+            }
+        case list() | tuple() if levels:
+            return [as_json(item, levels=levels - 1) for item in value]
+        case Mapping() | list() | tuple():
+            raise ValueError("it is nested too deeply")
+    kind = type(value).__name__
+    raise ValueError(f"it holds a value of the type {kind}, which JSON has no form for: use text")
+
+
+def _whole(text: str) -> str:
+    if not is_well_formed(text):
+        raise ValueError("it holds half a character (a lone surrogate)")
+    return text
+
+
+def _finite(number: Any) -> Any:
+    """A number that is one in JavaScript, too (ECMAScript, Number.isFinite)."""
+    try:
+        is_finite = math.isfinite(number)
+    except (ValueError, OverflowError):  # a signalling NaN, or an integer beyond every float
+        is_finite = False
+    if not is_finite:
+        raise ValueError("it holds a number that is none in JSON: infinite, too large, or NaN")
+    return number
 
 
 def _tier_variables(tier: Tier) -> dict[str, Any]:

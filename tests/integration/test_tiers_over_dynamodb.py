@@ -1,5 +1,6 @@
 """Tiers in DynamoDB, from the table to the build, over HTTP."""
 
+import json
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from orchestrator import Settings, create_app
 from orchestrator.embedded import Build, EmbeddedAWS, open_embedded_aws
+from orchestrator.explain import explain_event
 from orchestrator.settings import Tiers
 from orchestrator.testing import ManualClock, provisioning_event
 from tests.conftest import Client
@@ -46,10 +48,10 @@ async def service(
     return client
 
 
-async def prepare(aws: EmbeddedAWS) -> None:
-    """The table with one tier, and the projects of two."""
+async def prepare(aws: EmbeddedAWS, *tiers: Mapping[str, Any]) -> None:
+    """The table with one tier and others, and the projects of two."""
     await aws.prepare(
-        tier_table=TABLE, tiers=[BASIC], bus=None, projects=["basic-tenant", "gold-tenant"]
+        tier_table=TABLE, tiers=[BASIC, *tiers], bus=None, projects=["basic-tenant", "gold-tenant"]
     )
 
 
@@ -73,6 +75,38 @@ async def test_an_item_of_the_table_reaches_the_build(aws: EmbeddedAWS, service:
     values = {variable["name"]: variable["value"] for variable in build.overrides}
     assert values["ACCESS_TOKEN_EXPIRATION"] == "3600"
     assert values["VPC_ID"] == "vpc-1"
+
+
+@pytest.mark.parametrize(
+    "network",
+    [{"key": b"\x00"}, {"keys": {b"\x00", b"\x01"}}, [{"deep": [b"\x00"]}]],
+    ids=["binary", "set of binaries", "deep"],
+)
+async def test_binary_within_an_attribute_is_refused_by_name(
+    aws: EmbeddedAWS, settings: Settings, service: Client, network: Any
+) -> None:
+    """A build has no form for it: 422 that names the attribute, and `explain` says so, too."""
+    await prepare(aws, {**GOLD, "NETWORK": network})
+    event = provisioning_event(tier="GOLD")
+    status, problem = await deliver(service, event)
+    assert status == 422
+    assert "The tier's attribute NETWORK can't be passed to a job" in problem["detail"]
+    (error,) = problem["errors"]
+    assert error["path"] == "$.planConfig.tier"
+    assert "attribute NETWORK" in error["message"]
+    assert not aws.codebuild.builds
+    in_table = attrs.evolve(settings, tiers=Tiers(backend="dynamodb", table=TABLE))
+    explained = await explain_event(in_table, None, json.dumps(event).encode())
+    assert explained.trouble == problem["detail"]
+
+
+async def test_a_set_within_an_attribute_is_a_list(aws: EmbeddedAWS, service: Client) -> None:
+    """At any depth, sorted."""
+    await prepare(aws, {**GOLD, "NETWORK": {"zones": {"b", "a"}, "ports": {443, 80}}})
+    status, _ = await deliver(service, provisioning_event(tier="GOLD"))
+    assert status == 200
+    values = {variable["name"]: variable["value"] for variable in only_build(aws).overrides}
+    assert json.loads(values["NETWORK"]) == {"zones": ["a", "b"], "ports": [80, 443]}
 
 
 async def test_a_tier_that_is_added_mends_the_event(aws: EmbeddedAWS, service: Client) -> None:

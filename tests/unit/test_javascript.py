@@ -131,7 +131,13 @@ def test_what_json_has_no_form_for_is_a_type_error(value: Any) -> None:
         to_text(value)
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), [float("nan")]])
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(float("nan"), float("inf"), -float("inf"), [float("nan")]),
+        *map(Decimal, ("NaN", "sNaN", "Infinity", "-Infinity")),
+    ],
+)
 def test_a_number_that_is_not_finite_is_a_value_error(value: object) -> None:
     """JSON has no such number."""
     with pytest.raises(ValueError, match="not representable"):

@@ -1,12 +1,20 @@
 """The variables of a job: a tier's attributes under what the event overrides."""
 
+import json
+import math
+from datetime import UTC, date, datetime, time, timedelta, timezone
+from decimal import Decimal
 from typing import Any
 
 import pytest
+from boto3.dynamodb.types import Binary
+from hypothesis import given
+from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from orchestrator.core.errors import PermanentError
-from orchestrator.core.variables import build_variables
+from orchestrator.core.javascript import stringify
+from orchestrator.core.variables import as_json, as_variables, build_variables, tier_options
 
 LEGAL = ["A", "_", "a1", "VPC_ID", "_9", "tier", "jobName", "X_CODEBUILD_Y", "codebuild_x"]
 ILLEGAL = ["", "1A", "A-B", "A.B", "A B", "Ä", "A\n", "CODEBUILD_", "CODEBUILD_BUILD_ID", "٣"]
@@ -88,3 +96,122 @@ def test_the_tier_itself_is_not_changed() -> None:
     tier = {"A": 1, "jobIdentifier": "j"}
     build_variables(tier, {"A": 2})
     assert tier == {"A": 1, "jobIdentifier": "j"}
+
+
+# --- as JSON has them ------------------------------------------------------------------------
+
+EAST = timezone(timedelta(hours=5, minutes=30))
+
+
+@pytest.mark.parametrize(
+    ("value", "passed"),
+    [
+        (date(2027, 1, 31), "2027-01-31"),
+        (time(7, 32), "07:32:00"),
+        (datetime(2027, 1, 31, 7, 32), "2027-01-31T07:32:00"),  # noqa: DTZ001 - TOML has such
+        (datetime(2027, 1, 31, 7, 32, tzinfo=UTC), "2027-01-31T07:32:00Z"),
+        (datetime(2027, 1, 31, 7, 32, 0, 500_000, tzinfo=EAST), "2027-01-31T07:32:00.500000+05:30"),
+        ({"a": [date(2027, 1, 31)]}, {"a": ["2027-01-31"]}),
+        (Decimal("3.6E3"), 3600),
+        (Decimal("0.25"), 0.25),
+        ({7: (1, None)}, {"7": [1, None]}),
+        (2**53 + 1, 2**53 + 1),
+    ],
+)
+def test_dates_and_decimals_become_what_json_has(value: Any, passed: Any) -> None:
+    """A date is its text in ISO 8601, at any depth; a Decimal is a number."""
+    assert as_json(value) == passed
+    assert build_variables({"A": value}, {"B": value}) == {"A": passed, "B": passed}
+
+
+def nested(levels: int) -> Any:
+    value: Any = []
+    for _ in range(levels - 1):
+        value = [value]
+    return value
+
+
+ENDLESS: list[Any] = []
+ENDLESS.append(ENDLESS)
+NUMBER, TYPE, HALF, DEEP = "a number", "JSON has no form", "half a character", "nested too deeply"
+ODD = [
+    (b"x", TYPE),
+    (Binary(b"x"), TYPE),
+    ({1, 2}, TYPE),
+    (object(), TYPE),
+    (1j, TYPE),
+    ({"a": [b"x"]}, TYPE),
+    (math.nan, NUMBER),
+    (-math.inf, NUMBER),
+    ([math.inf], NUMBER),
+    (10**400, NUMBER),
+    (10**5000, NUMBER),
+    (Decimal("NaN"), NUMBER),
+    (Decimal("sNaN"), NUMBER),
+    (Decimal("-Infinity"), NUMBER),
+    (Decimal("1E+999999"), NUMBER),
+    ("\ud800", HALF),
+    ({"\udfff": 1}, HALF),
+    ({"a": ["b\udc00c"]}, HALF),
+    (nested(101), DEEP),
+    (ENDLESS, DEEP),
+]
+IDS = [f"{why}-{number}" for number, (_, why) in enumerate(ODD)]
+
+
+@pytest.mark.parametrize(("value", "why"), ODD, ids=IDS)
+def test_what_json_has_no_form_for_is_refused_by_name(value: Any, why: str) -> None:
+    """Each bad value of the event at its own path, and those of the tier by their attributes."""
+    path = "$.builderConfig.config.environmentOverride"
+    with pytest.raises(PermanentError, match=r"^Invalid builder config provided\.$") as refused:
+        build_variables({"C": value}, {"A": value, "OK": 1, "B": [value]})
+    assert [error.path for error in refused.value.errors] == [f"{path}.A", f"{path}.B"]
+    assert why in refused.value.errors[0].message
+
+    with pytest.raises(PermanentError, match=f"The tier's attribute A can't .*{why}") as refused:
+        build_variables({"A": value, "OK": 1, "B": [value]}, {})
+    assert [error.path for error in refused.value.errors] == ["$.planConfig.tier"] * 2
+    assert "attribute B " in refused.value.errors[1].message
+
+    with pytest.raises(PermanentError, match=f"The variable A can't .*{why}"):
+        as_variables({"OK": 1, "A": value})
+
+    with pytest.raises(PermanentError, match=f"attribute codebuild.image can't .*{why}") as refused:
+        tier_options({"image": value})
+    assert "codebuild.image" in refused.value.errors[0].message
+
+
+def test_only_what_is_passed_must_be_printable() -> None:
+    """What an override lies over, what steers us and what has an illegal name is left alone."""
+    tier = {"A": b"x", "cleanupJobIdentifier": b"x", "A-B": b"x"}
+    assert build_variables(tier, {"A": 1}) == {"A": 1}
+
+
+def test_values_may_be_nested_as_deep_as_events() -> None:
+    """What is deeper than that is refused elsewhere."""
+    assert as_json(nested(100)) == nested(100)
+
+
+@given(
+    st.recursive(
+        st.none()
+        | st.booleans()
+        | st.integers()
+        | st.floats()
+        | st.decimals()
+        | st.text()
+        | st.binary()
+        | st.dates()
+        | st.datetimes()
+        | st.sets(st.integers()),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    )
+)
+def test_what_is_passed_can_be_printed(value: Any) -> None:
+    """Either a value is refused in words, or every builder can print it."""
+    try:
+        passed = as_json(value)
+    except ValueError:
+        return
+    json.loads(stringify(passed).encode())
+    json.dumps(passed, allow_nan=False)
