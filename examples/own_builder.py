@@ -34,7 +34,7 @@ class ShellBuilder:
         process = await asyncio.create_subprocess_exec(
             "sh", str(script), env={"PATH": os.defpath, **variables}
         )
-        job = Job(id=str(process.pid), builder="SHELL", job_identifier=job_identifier)
+        job = Job(id=str(process.pid), job_identifier=job_identifier)
         self._started[start_key] = job
         return job
 

@@ -7,8 +7,9 @@ import attrs
 
 from orchestrator.composition import Parts, open_services
 from orchestrator.core import events
+from orchestrator.core.builder_calls import builder_errors, prepare
 from orchestrator.core.envelopes import Delivery, parse_event, read_event_type
-from orchestrator.core.errors import OrchestratorError
+from orchestrator.core.errors import OrchestratorError, PermanentError
 from orchestrator.core.events import Event
 from orchestrator.core.payloads import TenantRequest, read_tenant_id
 from orchestrator.core.plans import (
@@ -21,7 +22,6 @@ from orchestrator.core.plans import (
     job_identifier,
     plan_job,
 )
-from orchestrator.core.ports import Configurable
 from orchestrator.core.secrets import Redactor
 from orchestrator.core.services import Services
 from orchestrator.settings import Settings
@@ -115,7 +115,7 @@ async def explain_event(settings: Settings, event_type: str | None, text: bytes)
             explained = attrs.evolve(explained, tier=tier_name)
             plan = await _plan(attrs.evolve(event, payload=payload), tier_name, services)
     except OrchestratorError as error:
-        return attrs.evolve(explained, trouble=str(error))
+        return attrs.evolve(explained, trouble=_sentence(error))
     if plan is None:
         return explained
     redactor = Redactor(parts.settings.log.redact)
@@ -140,7 +140,10 @@ async def _tier_name(event: Event[Any], payload: TenantRequest, services: Servic
 async def _plan(
     event: Event[TenantRequest], tier_name: str | None, services: Services
 ) -> JobPlan | None:
-    """The job that would be started; None where a deployment needs none."""
+    """The job that would be started; None where a deployment needs none.
+
+    Its request is built as a start builds it.
+    """
     may_be_without = event.type == events.TENANT_DEPLOYMENT
     if may_be_without and tier_name is None:
         return None
@@ -148,7 +151,21 @@ async def _plan(
     if may_be_without and job_identifier(tier, _JOBS[event.type]) is None:
         return None
     plan = plan_job(event, tier, _JOBS[event.type])
-    builder = services.builders[services.builder_name(plan.builder)]
-    if plan.options and isinstance(builder, Configurable):
-        builder.configured(plan.options)
+    name = services.builder_name(plan.builder)
+    with builder_errors(name, "tell what it would start"):
+        prepare(
+            services.builders[name],
+            plan.job_identifier,
+            plan.variables,
+            options=plan.options,
+            start_key=event.key,
+        )
     return plan
+
+
+def _sentence(error: OrchestratorError) -> str:
+    """What the answer would say, and each mismatch that its sentence doesn't name."""
+    said = str(error)
+    errors = error.errors if isinstance(error, PermanentError) else ()
+    more = [f"{one.path} {one.message}" for one in errors if one.message not in said]
+    return " ".join((said, *(f"{line}." for line in more)))

@@ -10,6 +10,7 @@ from typing import Any
 
 import structlog
 
+from orchestrator.core import builder_calls
 from orchestrator.core.errors import OrchestratorError, event_mismatch
 from orchestrator.core.jobs import JobReport, JobStatus
 from orchestrator.core.json_text import kept_size
@@ -50,6 +51,14 @@ class DryRunBuilder:
     async def start_job(
         self, job_identifier: str, params: Mapping[str, Any], *, start_key: str
     ) -> Job:
+        request = self.build_start(job_identifier, params, start_key=start_key)
+        log.info("would have been started", builder=self._name, request=request)
+        return self._job(f"{_PREFIX}{start_key}", job_identifier, request)
+
+    def build_start(
+        self, job_identifier: str, params: Mapping[str, Any], *, start_key: str
+    ) -> Mapping[str, Any]:
+        """The request as it is kept."""
         masked = self._secrets.redact(params)
         shown = {n: v if is_reference(v) else masked[n] for n, v in params.items()}
         request: Mapping[str, Any] = {
@@ -65,8 +74,7 @@ class DryRunBuilder:
                 f"What would be started on {self._name} has {size} bytes, of which a dry run keeps "
                 f"{_LARGEST_BYTES}; no builder takes so much either: pass a reference to it."
             )
-        log.info("would have been started", builder=self._name, request=request)
-        return self._job(f"{_PREFIX}{start_key}", job_identifier, request)
+        return request
 
     async def find_job(
         self, *, start_key: str, job_identifier: str, started_after: datetime
@@ -76,8 +84,12 @@ class DryRunBuilder:
         if not isinstance(self._builder, FindsJobs):
             return None
         try:
-            return await self._builder.find_job(
-                start_key=start_key, job_identifier=job_identifier, started_after=started_after
+            return await builder_calls.find_job(
+                self._name,
+                self._builder,
+                start_key=start_key,
+                job_identifier=job_identifier,
+                started_after=started_after,
             )
         except OrchestratorError as error:
             log.warning("not looked for what was really started", reason=str(error))

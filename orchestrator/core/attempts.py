@@ -29,7 +29,7 @@ from orchestrator.core.run import Run
 from orchestrator.core.services import Services
 from orchestrator.core.settlements import FollowUp, Settlement, Uncertain, Written
 from orchestrator.core.variables import START_KEY
-from orchestrator.core.verdicts import is_final, judge, with_ending
+from orchestrator.core.verdicts import is_final, is_used_up, judge, with_ending
 
 Result = TypeVar("Result")
 
@@ -81,6 +81,8 @@ class Worker:
         if attempt.stop_reason is not None:
             return reached, Cancelled(attempt.stop_reason)
         try:
+            if _opened(event) is not None and is_used_up(attempt, self.max_attempts):
+                await self._find_last_job(run)
             registration = self.registry.resolve(event.type)
             payload = self._structured(event, registration.payload)
             reached = True
@@ -110,6 +112,21 @@ class Worker:
             fitting = {name: value for name, value in event.body.items() if name not in odd}
             return structure({**fitting, "tenantId": read_tenant_id(event.body)}, model)
 
+    async def _find_last_job(self, run: Run) -> None:
+        """Nothing is started after the last attempt, whose job may be there all the same.
+
+        Raises:
+            PermanentError: it isn't.
+            TemporaryError: that isn't certain yet.
+        """
+        found = await run.starter.look_up()
+        if found is None:
+            raise PermanentError(
+                f"{self.max_attempts} attempts (runs.max_attempts) ended by bugs, and none of "
+                "them started a job: mend what the log says of them, then replay the run."
+            )
+        run.found(found)
+
     async def _make_certain(
         self, attempt: Attempt, run: Run, error: BaseException | None
     ) -> BaseException | None:
@@ -119,7 +136,8 @@ class Worker:
         try:
             found = await run.starter.look_up()
         except OrchestratorError as uncertain:
-            return uncertain
+            # A bug is counted all the same: attempts come to an end, and looks go on.
+            return uncertain if error is None or isinstance(error, PermanentError) else error
         except asyncio.CancelledError:
             return HandedBack()
         if found is not None:

@@ -17,8 +17,8 @@ from typing import Any
 import attrs
 import structlog
 
+from orchestrator.core import builder_calls
 from orchestrator.core.books import Books
-from orchestrator.core.builder_errors import builder_errors
 from orchestrator.core.builds import CODE_BUILD
 from orchestrator.core.conditions import is_gone_for_good, is_overdue
 from orchestrator.core.errors import (
@@ -198,8 +198,7 @@ class Overseer:
         job = asked.job
         builder: object = self.builders.get(job.builder)
         if isinstance(builder, StopsJobs):
-            with builder_errors(job.builder, f"stop the job {job.id}"):
-                await builder.stop_job(job_id=job.id)
+            await builder_calls.stop_job(job.builder, builder, job.id)
             log.info("job stopped", job_id=job.id, reason=asked.stop_reason)
         else:
             log.error("a job is to be stopped, and its builder can't", job_id=job.id)
@@ -237,8 +236,7 @@ class Overseer:
         if not isinstance(builder, DescribesJobs):
             return {}
         try:
-            with builder_errors(name, "tell how its jobs stand"):
-                return dict(await builder.describe_jobs(job_ids=job_ids))
+            return await builder_calls.describe_jobs(name, builder, job_ids)
         except PermanentError as error:
             if len(job_ids) == 1:
                 log.warning("job can't be asked about", job_id=job_ids[0], reason=str(error))
@@ -318,8 +316,7 @@ class Overseer:
         # Of a start that a replay has just sent nothing need be recorded yet.
         is_ours = operation is not None and operation.start_number >= named[1]
         if is_ours and not report.is_over and isinstance(builder, StopsJobs):
-            with builder_errors(report.job.builder, f"stop the job {report.job.id}"):
-                await builder.stop_job(job_id=report.job.id)
+            await builder_calls.stop_job(report.job.builder, builder, report.job.id)
             log.warning("stopped a job that ran for nobody", job_id=report.job.id)
         return None
 

@@ -108,8 +108,9 @@ class Builder(Protocol):
     async def start_job(
         self, job_identifier: str, params: Mapping[str, Any], *, start_key: str
     ) -> Job | None:
-        """Start a job with `params` as its variables.
+        """Start a job with `params`, which are JSON values, as its variables.
 
+        None: it has no id, and is known by its start key. Its `builder` may be left out.
         The same `start_key` (at most 64 characters) never starts a second job. A
         TemporaryError says with `nothing_done` that it surely started none.
         """
@@ -170,7 +171,7 @@ class Configurable(Protocol):
 
 @runtime_checkable
 class TellsStarts(Protocol):
-    """A builder that can tell what a start would be, for a dry run."""
+    """A builder that can tell what a start would be: asked before each, and by a dry run."""
 
     def build_start(
         self, job_identifier: str, params: Mapping[str, Any], *, start_key: str

@@ -48,11 +48,13 @@ class OperationState(StrEnum):
 class Job:
     """What a builder started: its id there, and where to watch it.
 
-    Only a dry run's has a `request`: what it would have been started with.
+    `builder` is the name under which its builder is registered. Only a dry run's has a `request`:
+    what it would have been started with.
     """
 
     id: str
-    builder: str
+    #: A builder may leave it out, since `core.builder_calls` sets it.
+    builder: str = ""
     job_identifier: str
     log_url: str | None = None
     request: Mapping[str, Any] | None = None

@@ -1,9 +1,12 @@
 """One start is one job: send it under the lease, or find what an earlier one made.
 
-nothing can be out ──────────────────────────────► send
+nothing can be out ──────────────────────────────► check, send
 a start may be out ──► look it up ── found ───────► it is the job
-                          ├── none, for certain ──► send, with the same start key
+                          ├── none, for certain ──► check, send, with the same start key
                           └── none, perhaps ──────► hand back
+
+The whole request is built and checked before it is sent, so that what can't be sent leaves nothing
+to look up.
 """
 
 import asyncio
@@ -14,8 +17,8 @@ from typing import Any
 
 import structlog
 
+from orchestrator.core import builder_calls
 from orchestrator.core.books import Attempt
-from orchestrator.core.builder_errors import builder_errors
 from orchestrator.core.conditions import Terms, certain_from, is_none_certain
 from orchestrator.core.errors import (
     NotPermitted,
@@ -23,8 +26,9 @@ from orchestrator.core.errors import (
     PermanentError,
     TemporaryError,
 )
-from orchestrator.core.ports import Builder, Clock, Configurable, FindsJobs, StopsJobs
+from orchestrator.core.ports import Builder, Clock, FindsJobs, StopsJobs
 from orchestrator.core.records import Job
+from orchestrator.core.variables import as_variables
 from orchestrator.core.vault import Vault
 
 #: A send is cut off so long before the lease ends.
@@ -69,6 +73,7 @@ class Starter:
         Raises:
             PermanentError: the builder refuses it for good, or the operation is over.
             TemporaryError: it can't be started now, or it isn't certain that it wasn't.
+            Exception: a bug of the builder's, which may have started it.
         """
         attempt, earlier = self._attempt, self._attempt.possible_until
         if attempt.run.attempt > 1 and await attempt.is_over():
@@ -79,8 +84,19 @@ class Starter:
             found = await self.look_up(builder_name, job_identifier)
             if found is not None:
                 return found
+        variables = as_variables(variables)
+        builder = builder_calls.prepare(
+            self._builders[builder_name],
+            job_identifier,
+            variables,
+            options=options,
+            start_key=attempt.start_key,
+        )
+        # Not even a secret is stored beyond the lease: it might come after its own removal.
+        async with self._under_the_lease("The store of secrets"):
+            variables = await self._vault.seal(attempt, variables)
         try:
-            return await self._send(builder_name, job_identifier, variables, options)
+            return await self._send(builder_name, builder, job_identifier, variables)
         except PermanentError as error:
             memory = timedelta(seconds=_TOKEN_MEMORY_S)
             if earlier is None or earlier + memory <= self._clock.now():
@@ -115,12 +131,13 @@ class Starter:
             if not isinstance(builder, FindsJobs):
                 continue
             try:
-                with builder_errors(name, "look for the job of a start"):
-                    found = await builder.find_job(
-                        start_key=attempt.start_key,
-                        job_identifier=job_identifier,
-                        started_after=began - _CLOCKS_APART,
-                    )
+                found = await builder_calls.find_job(
+                    name,
+                    builder,
+                    start_key=attempt.start_key,
+                    job_identifier=job_identifier,
+                    started_after=began - _CLOCKS_APART,
+                )
             except NotPermitted as error:
                 if builder_name in (None, name) or name == attempt.sent_to:
                     raise
@@ -143,24 +160,18 @@ class Starter:
     async def _send(
         self,
         builder_name: str,
+        builder: Builder,
         job_identifier: str,
         variables: Mapping[str, Any],
-        options: Mapping[str, Any],
     ) -> Job:
-        builder = self._builders[builder_name]
-        if options and isinstance(builder, Configurable):
-            builder = builder.configured(options)
         attempt = self._attempt
-        # Not even a secret is stored beyond the lease: it might come after its own removal.
-        async with self._under_the_lease("The store of secrets"):
-            variables = await self._vault.seal(attempt, variables)
         before = attempt.possible_until, attempt.sent_to
         try:
             async with self._under_the_lease(builder_name):
                 # While it is under way, too, one may be out: the handler may end beside it.
                 attempt.possible_until, attempt.sent_to = attempt.run.lease_until, builder_name
-                job = await builder.start_job(
-                    job_identifier, variables, start_key=attempt.start_key
+                job = await builder_calls.start_job(
+                    builder_name, builder, job_identifier, variables, start_key=attempt.start_key
                 )
         except PermanentError:
             attempt.possible_until, attempt.sent_to = before
@@ -174,8 +185,7 @@ class Starter:
             self._may_be_out(builder_name)
             raise
         attempt.possible_until, attempt.sent_to = before
-        # A builder that gives its jobs no id has them known by their start key.
-        return job or Job(id=attempt.start_key, builder=builder_name, job_identifier=job_identifier)
+        return job
 
     @asynccontextmanager
     async def _under_the_lease(self, who: str) -> AsyncIterator[None]:
@@ -200,8 +210,7 @@ class Starter:
             log.error("a job runs for nobody, and its builder can't stop it", job_id=job.id)
             return
         try:
-            with builder_errors(job.builder, f"stop the job {job.id}"):
-                await builder.stop_job(job_id=job.id)
+            await builder_calls.stop_job(job.builder, builder, job.id)
         except OrchestratorError as error:
             log.error("a job runs for nobody", job_id=job.id, reason=str(error))
         else:

@@ -36,6 +36,11 @@ def is_final(error: BaseException | None, attempt: Attempt, max_attempts: int) -
     return attempt.run.bugs + 1 >= max_attempts
 
 
+def is_used_up(attempt: Attempt, max_attempts: int) -> bool:
+    """The last attempt that there may be ended by a bug, and left a start that may be out."""
+    return attempt.possible_until is not None and attempt.run.bugs >= max_attempts
+
+
 def judge(
     event: Event[Mapping[str, Any]],
     attempt: Attempt,
@@ -68,7 +73,9 @@ def judge(
         log.error("handler failed", exc_info=error)
         told = HandlerFailed(event.type, run.run_id)
         told.__cause__ = error
-    if is_final(error, attempt, max_attempts):
+    is_bug = told is not error
+    may_be_out = opens is not None and run.job is None and attempt.possible_until is not None
+    if is_final(error, attempt, max_attempts) and not (is_bug and may_be_out):
         failed = attrs.evolve(common, status=RunStatus.FAILED, lets_go=opens is not None)
         return failed, told
     return _retry(common, doubling_pause_s(TemporaryError.first_pause_s, attempt.run.bugs)), told

@@ -607,16 +607,6 @@ async def test_two_jobs_of_one_queue_id_are_described_each(
         }
 
 
-async def test_half_a_character_is_refused(
-    jenkins: JenkinsStandIn, builder: JenkinsBuilder
-) -> None:
-    """A form can't hold it; nothing is sent."""
-    jenkins.add_job("top", START_KEY, "A")
-    with pytest.raises(PermanentError, match="The variable A holds half a character"):
-        await builder.start_job("top", {"A": "\ud800"}, start_key="op-1")
-    assert posts(jenkins) == []
-
-
 # Stopping
 
 

@@ -108,7 +108,7 @@ class Counter:
 
 @pytest.fixture
 async def counter(clock: ManualClock) -> AsyncIterator[Counter]:
-    counter = Counter(HandlerRegistry(), InMemoryLedger(), InMemoryBuilder(), clock)
+    counter = Counter(HandlerRegistry(), InMemoryLedger(), InMemoryBuilder("CODE_BUILD"), clock)
     counter.registry.register("ORDER", counter.handle, payload=Order)
     async with counter.open() as orchestrator:
         counter.orchestrator = orchestrator
@@ -559,7 +559,7 @@ class SlowToSettle(InMemoryLedger):
 async def test_a_settlement_under_way_is_finished(clock: ManualClock) -> None:
     """Whoever cancels in the middle of it can't leave a started job unknown."""
     ledger = SlowToSettle()
-    counter = Counter(HandlerRegistry(), ledger, InMemoryBuilder(), clock)
+    counter = Counter(HandlerRegistry(), ledger, InMemoryBuilder("CODE_BUILD"), clock)
     counter.registry.register("ORDER", counter.handle, payload=Order)
 
     async def act(event: Event[Any], run: Run) -> None:

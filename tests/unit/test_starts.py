@@ -346,6 +346,67 @@ async def test_a_send_is_cut_off_before_the_lease_ends(desk: Desk) -> None:
     assert scene.attempt.possible_until == desk.clock.now()
 
 
+# --- what is checked before it is sent -------------------------------------------------------
+
+
+@attrs.define
+class BuildsFirst(ScriptedBuilder):
+    """It can tell what a start would be; `refusal` is why there can be none."""
+
+    refusal: Exception | None = None
+    built: list[tuple[str, Mapping[str, Any], str]] = attrs.field(factory=list)
+
+    def build_start(
+        self, job_identifier: str, params: Mapping[str, Any], *, start_key: str
+    ) -> Mapping[str, Any]:
+        self.built.append((job_identifier, params, start_key))
+        if self.refusal is not None:
+            raise self.refusal
+        return params
+
+
+async def test_a_request_is_built_before_it_is_sent(desk: Desk) -> None:
+    """With all that it will be sent with."""
+    builder = BuildsFirst()
+    scene = await fresh(desk, builder)
+    await scene.start()
+    key = scene.attempt.start_key
+    assert builder.built == [("standard", {"A": "1"}, key)]
+    assert builder.sent == [key]
+
+
+@pytest.mark.parametrize("error", [PermanentError("no such machine"), KeyError("a bug")])
+@pytest.mark.parametrize("ago_s", [None, 63])
+async def test_what_cannot_be_built_leaves_nothing_to_look_up(
+    desk: Desk, error: Exception, ago_s: float | None
+) -> None:
+    """It was never sent; nor does it prove that an earlier start is out, as a refusal would."""
+    builder = BuildsFirst(refusal=error)
+    scene = await (fresh(desk, builder) if ago_s is None else possible(desk, builder, ago_s=ago_s))
+    with pytest.raises(type(error)):
+        await scene.start()
+    assert (builder.sent, scene.attempt.possible_until) == ([], None)
+    assert len(builder.looks) == (0 if ago_s is None else 1)
+
+
+async def test_a_job_that_is_out_is_found_whatever_could_be_built_now(desk: Desk) -> None:
+    """The tier may have been broken since."""
+    builder = BuildsFirst(refusal=PermanentError("no such machine"))
+    builder.finds = [builder.job()]
+    scene = await possible(desk, builder, ago_s=3)
+    assert await scene.start() == builder.job()
+
+
+async def test_a_variable_that_cannot_be_printed_is_not_sent(desk: Desk) -> None:
+    """By whatever handler, to whatever builder; dates are text by then."""
+    builder = BareBuilder()
+    scene = await fresh(desk, builder)
+    with pytest.raises(PermanentError, match="The variable KEY can't be passed to a job") as error:
+        await scene.starter.start("FIRST", "standard", {"KEY": {"pem": b"x"}})
+    assert [one.path for one in error.value.errors] == ["$"]
+    assert (builder.sent, scene.attempt.possible_until) == ([], None)
+
+
 # --- refused under our own key ---------------------------------------------------------------
 
 

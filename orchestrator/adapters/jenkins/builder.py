@@ -26,7 +26,7 @@ from orchestrator.adapters.jenkins.builds import (
 from orchestrator.adapters.jenkins.client import Answer, JenkinsClient
 from orchestrator.adapters.jenkins.listings import JenkinsListings
 from orchestrator.core.errors import PermanentError, TemporaryError, event_mismatch
-from orchestrator.core.javascript import is_well_formed, to_text
+from orchestrator.core.javascript import to_text
 from orchestrator.core.jobs import JobReport, JobStatus, SomeNotDescribed
 from orchestrator.core.ports import Permission
 from orchestrator.core.records import Job
@@ -113,9 +113,6 @@ class JenkinsBuilder:
             for name, value in {**params, START_KEY: start_key}.items()
             if value is not None
         }
-        for name, value in values.items():
-            if not is_well_formed(value):
-                raise event_mismatch(f"The variable {name} holds half a character: mend it.")
         return {"job": job_identifier, "parameters": values}
 
     async def find_job(

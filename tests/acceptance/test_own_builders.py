@@ -1,0 +1,259 @@
+"""Builders of users' own that raise what they shouldn't, or answer with what they shouldn't."""
+
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime
+from typing import Any
+
+import attrs
+import pytest
+
+from orchestrator import Extension, Job, JobReport, JobStatus, Settings
+from orchestrator.settings import Runs, Tiers
+from orchestrator.testing import InMemoryBuilder, ManualClock
+from tests.acceptance.answers import read_problem, read_success
+from tests.acceptance.stories import TENANT, list_runs, read_tenant, state_of, sweep
+from tests.conftest import Client, StartService
+
+PROVISION = "/events/TENANT_PROVISIONING"
+BODY = {"tenantId": TENANT, "tier": "FULL"}
+TIER = {"jobIdentifier": "make", "builder": "MINE"}
+ATTEMPTS = 3
+
+
+@pytest.fixture
+def few_attempts(settings: Settings) -> Settings:
+    """A tier for the builder MINE, and few attempts."""
+    return attrs.evolve(
+        settings,
+        runs=Runs(max_attempts=ATTEMPTS),
+        tiers=Tiers(backend="static", static={"FULL": TIER}),
+    )
+
+
+async def start(start_service: StartService, settings: Settings, builder: Any) -> Client:
+    return await start_service(settings, extension=Extension(builders={"MINE": builder}))
+
+
+async def let_time_pass(service: Client, clock: ManualClock, *, sweeps: int = 20) -> None:
+    """Some minutes, with a sweep in each."""
+    for _ in range(sweeps):
+        clock.turn(61)
+        await sweep(service)
+
+
+class OnlyStarts:
+    """All that a builder must have: what it started can't be found again."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    async def start_job(
+        self, job_identifier: str, params: Mapping[str, Any], *, start_key: str
+    ) -> Job:
+        self.calls += 1
+        job: Job = self.answer(job_identifier)
+        return job
+
+    def answer(self, job_identifier: str) -> Any:
+        raise KeyError(job_identifier)
+
+
+class FindsNothing(OnlyStarts):
+    """It can be asked, and knows of no job."""
+
+    async def find_job(
+        self, *, start_key: str, job_identifier: str, started_after: datetime
+    ) -> Job | None:
+        return None
+
+
+class AnswersWith(OnlyStarts):
+    """Whatever it does, what comes back is no job."""
+
+    def __init__(self, answered: Any) -> None:
+        super().__init__()
+        self.answered = answered
+
+    def answer(self, job_identifier: str) -> Any:
+        return self.answered
+
+
+@pytest.mark.parametrize(
+    "builder",
+    [
+        OnlyStarts(),
+        FindsNothing(),
+        AnswersWith({"id": "j-1"}),
+        AnswersWith(Job(id=None, job_identifier="make")),  # type: ignore[arg-type]
+        AnswersWith(Job(id="", job_identifier="make")),
+        AnswersWith(Job(id="\ud800", job_identifier="make")),
+        AnswersWith(Job(id="j" * 3000, job_identifier="make")),
+    ],
+    ids=["raises", "finds nothing", "no job", "no id", "empty id", "half a character", "long id"],
+)
+async def test_a_start_that_raises_each_time_comes_to_an_end(
+    start_service: StartService, few_attempts: Settings, clock: ManualClock, builder: OnlyStarts
+) -> None:
+    """Each attempt counts as a bug; once no start can be out the run fails, and the tenant is
+    given back. A redelivery is a new attempt."""
+    service = await start(start_service, few_attempts, builder)
+    await read_problem(await service.post(PROVISION, json=BODY), 500)
+    await let_time_pass(service, clock)
+    (run,) = await list_runs(service)
+    assert (run["status"], builder.calls) == ("failed", ATTEMPTS)
+    assert "3 attempts (runs.max_attempts) ended by bugs" in run["error"]["message"]
+    assert await state_of(service) == "unseen"
+    await read_problem(await service.post(PROVISION, json=BODY), 500)
+    await let_time_pass(service, clock)
+    (run,) = await list_runs(service)
+    assert (run["status"], builder.calls) == ("failed", ATTEMPTS + 1)
+    assert await state_of(service) == "unseen"
+
+
+class RaisesAfterStarting(InMemoryBuilder):
+    """It starts the job, and then stumbles; `is_blind` it doesn't list that job yet."""
+
+    is_blind = False
+
+    async def start_job(
+        self, job_identifier: str, params: Mapping[str, Any], *, start_key: str
+    ) -> Job:
+        await super().start_job(job_identifier, params, start_key=start_key)
+        raise KeyError("buildUrl")
+
+    async def find_job(self, **asked: Any) -> Job | None:
+        return None if self.is_blind else await super().find_job(**asked)
+
+
+@pytest.mark.parametrize("max_attempts", [1, ATTEMPTS])
+@pytest.mark.parametrize("is_blind", [False, True], ids=["lists at once", "lists late"])
+async def test_a_job_of_a_start_that_raised_is_found(
+    start_service: StartService,
+    few_attempts: Settings,
+    clock: ManualClock,
+    max_attempts: int,
+    is_blind: bool,
+) -> None:
+    """It is the operation's, also when the attempts are used up, and its end is the tenant's."""
+    builder = RaisesAfterStarting("MINE")
+    builder.is_blind = is_blind
+    settings = attrs.evolve(few_attempts, runs=Runs(max_attempts=max_attempts))
+    service = await start(start_service, settings, builder)
+    await read_problem(await service.post(PROVISION, json=BODY), 500)
+    clock.turn(7)
+    builder.is_blind = False
+    await let_time_pass(service, clock, sweeps=3)
+    (started,) = builder.started
+    (run,) = await list_runs(service)
+    at_the_last = max_attempts == 1 and not is_blind
+    assert run["status"] == ("failed" if at_the_last else "succeeded")
+    assert await state_of(service) == "provisioning"
+    builder.finish(started.job.id)
+    await let_time_pass(service, clock, sweeps=3)
+    assert await state_of(service) == "provisioned"
+
+
+@pytest.mark.parametrize("named", ["SOMETHING_ELSE", "", None, 7])
+async def test_a_job_is_its_builders_whatever_it_says(
+    start_service: StartService, few_attempts: Settings, clock: ManualClock, named: Any
+) -> None:
+    """It is watched under the name that the builder is registered under, to its end."""
+    builder = InMemoryBuilder(named)
+    service = await start(start_service, few_attempts, builder)
+    await read_success(await service.post(PROVISION, json=BODY))
+    operation = (await read_tenant(service))["operation"]
+    assert operation["job"]["builder"] == "MINE"
+    builder.finish(builder.started[0].job.id)
+    await let_time_pass(service, clock, sweeps=2)
+    assert await state_of(service) == "provisioned"
+
+
+@attrs.define
+class Tells(InMemoryBuilder):
+    """It describes jobs as the test says."""
+
+    told: Any = None
+
+    async def describe_jobs(self, *, job_ids: Sequence[str]) -> Mapping[str, JobReport]:
+        if self.told is None:
+            return await super().describe_jobs(job_ids=job_ids)
+        told: Mapping[str, JobReport] = self.told(job_ids)
+        return told
+
+
+def report(**told: Any) -> JobReport:
+    job = Job(id="make:1", job_identifier="make", log_url="javascript:alert(1)")
+    return JobReport(**{"job": job, "status": JobStatus.SUCCEEDED, **told})
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        lambda job_ids: 7,
+        lambda job_ids: [report()],
+        lambda job_ids: dict.fromkeys(job_ids, "SUCCEEDED"),
+        lambda job_ids: {job_id: report(job=None) for job_id in job_ids},
+        lambda job_ids: {job_id: report(status="DONE") for job_id in job_ids},
+        lambda job_ids: {job_id: report(status=["SUCCEEDED"]) for job_id in job_ids},
+        lambda job_ids: {job_ids[0]: 7, 7: report(), "x": report(), None: None},
+    ],
+)
+async def test_a_report_that_is_none_leaves_the_job_as_it_was(
+    start_service: StartService, few_attempts: Settings, clock: ManualClock, told: Any
+) -> None:
+    """That is the builder's trouble: the sweep goes on, and asks again until it can be read."""
+    builder = Tells("MINE", told=told)
+    service = await start(start_service, few_attempts, builder)
+    await read_success(await service.post(PROVISION, json=BODY))
+    for _ in range(4):
+        clock.turn(61)
+        assert (await service.post("/events/RECONCILE", json={})).status == 503
+    assert await state_of(service) == "provisioning"
+    builder.told = None
+    builder.finish(builder.started[0].job.id)
+    await let_time_pass(service, clock, sweeps=2)
+    assert await state_of(service) == "provisioned"
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {},
+        {"status": "SUCCEEDED"},
+        {"job": Job(id="another", builder="X", job_identifier=7)},  # type: ignore[arg-type]
+        {"exported": None, "message": 7, "phase": [], "start_key": b"x"},
+        {"exported": {"A": date(2027, 1, 31), 7: "x", "B": "b"}},
+    ],
+)
+async def test_of_a_report_what_can_be_read_counts(
+    start_service: StartService, few_attempts: Settings, clock: ManualClock, odd: dict[str, Any]
+) -> None:
+    """The job that was asked about has ended well, whatever else is said of it."""
+    builder = Tells("MINE", told=lambda job_ids: {one: report(**odd) for one in job_ids})
+    service = await start(start_service, few_attempts, builder)
+    await read_success(await service.post(PROVISION, json=BODY))
+    await let_time_pass(service, clock, sweeps=2)
+    assert await state_of(service) == "provisioned"
+    tenant = await (await service.get(f"/tenants/{TENANT}")).text()
+    assert "javascript" not in tenant
+
+
+async def test_a_link_that_leads_nowhere_is_dropped(
+    start_service: StartService, few_attempts: Settings
+) -> None:
+    """A link is http or https, or there is none."""
+    for number, (link, shown) in enumerate(
+        [
+            ("javascript:alert(1)", None),
+            ("file:///etc/passwd", None),
+            ("http://", None),
+            ("http://[", None),
+            (7, None),
+            ("https://ci.example/7", "https://ci.example/7"),
+        ]
+    ):
+        job = Job(id=f"j-{number}", job_identifier="make", log_url=link)  # type: ignore[arg-type]
+        service = await start(start_service, few_attempts, AnswersWith(job))
+        await read_success(await service.post(PROVISION, json=BODY))
+        operation = (await read_tenant(service))["operation"]
+        assert operation["job"].get("logUrl") == shown
