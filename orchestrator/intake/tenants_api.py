@@ -70,8 +70,10 @@ class TimelineEntry:
 
 @attrs.frozen(kw_only=True)
 class TenantView(TenantSummary):
-    """One tenant. `waiting` are the runs that wait for it, in the order of their turns. The timeline
-    is the latest first; its `cursor` is that of the next page."""
+    """One tenant. `waiting` are the runs that wait for it, in the order of their turns.
+
+    The timeline is the latest first; its `cursor` is that of the next page.
+    """
 
     operation: OperationView | None
     waiting: list[str]
