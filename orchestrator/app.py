@@ -33,11 +33,17 @@ from orchestrator.intake.keys import (
     WIRE,
     WORKLOAD,
 )
+from orchestrator.intake.links import BASE_PATH, below
 from orchestrator.intake.metrics import METRICS, QueueMetrics
 from orchestrator.intake.problems import answer_problems
 from orchestrator.intake.queue import MESSAGES, MessageHandler, QueueWorker
 from orchestrator.intake.workload import Workload
 from orchestrator.settings import Settings, SettingsError
+
+_ROUTES = (
+    *(api.routes for api in (events_api, runs_api, tenants_api, status_api, docs_api)),
+    status_api.health_routes,
+)
 
 
 @asynccontextmanager
@@ -61,12 +67,26 @@ def create_app(
     hands_back: bool = False,
     **parts: Any,
 ) -> web.Application:
-    """The web app, with the arguments of `open_orchestrator`.
+    """The web app, with the arguments of `open_orchestrator`; at `http.base_path` as well.
 
     `hands_back` is for where nothing goes on after an answer (Lambda): an event that is not
     handled by the deadline is handed back instead of being worked on.
+
+    Raises:
+        SettingsError: `http.base_path` can't be told from a route.
     """
     chosen = Parts.choose(settings, extension, **parts)
+    app = _build_app(chosen, hands_back=hands_back)
+    base_path = chosen.settings.http.base_path
+    if base_path:
+        _check_base_path(base_path, app)
+        app[BASE_PATH] = base_path
+        for routes in _ROUTES:
+            app.add_routes(below(base_path, routes))
+    return app
+
+
+def _build_app(chosen: Parts, *, hands_back: bool = False) -> web.Application:
     app = web.Application(middlewares=[answer_problems, *_auth(chosen.settings)])
     app[REGISTRY] = chosen.registry
     app[WIRE] = chosen.wire
@@ -77,9 +97,8 @@ def create_app(
     )
     app[SECURITY] = _security(chosen.settings)
     app[MAX_BODY_BYTES] = chosen.settings.http.max_body_bytes
-    for api in (events_api, runs_api, tenants_api, status_api, docs_api):
-        app.add_routes(api.routes)
-    app.add_routes(status_api.health_routes)
+    for routes in _ROUTES:
+        app.add_routes(routes)
 
     async def keep_orchestrator_open(app: web.Application) -> AsyncIterator[None]:
         async with open_parts(chosen, sweeps=not hands_back) as opened:
@@ -154,8 +173,9 @@ def setup(
 
     Your app then has `app[ORCHESTRATOR]`, from its start on, and `app[REGISTRY]`: of the
     first one, if you mount several. The other arguments are those of `open_orchestrator`.
+    `http.base_path`, like host and port, is for an app of our own.
     """
-    inner = create_app(settings, extension=extension, **parts)
+    inner = _build_app(Parts.choose(settings, extension, **parts))
     app.add_subapp(prefix, inner)
     if REGISTRY in app:
         return
@@ -165,6 +185,16 @@ def setup(
         app[ORCHESTRATOR] = inner[ORCHESTRATOR]
 
     app.on_startup.append(share_orchestrator)
+
+
+def _check_base_path(base_path: str, app: web.Application) -> None:
+    first = base_path.split("/")[1]
+    taken = {resource.canonical.split("/")[1] for resource in app.router.resources()}
+    if first in taken:
+        raise SettingsError(
+            f"The setting http.base_path is {base_path!r}, and the service has routes at /{first}: "
+            "choose another one."
+        )
 
 
 def _auth(settings: Settings) -> list[Middleware]:

@@ -44,6 +44,9 @@ def _masked(value: object) -> str:
 
 _STATE_MACHINE = re.compile(r"arn:[^:]+:states:[^:]*:[^:]*:stateMachine:[^:]+(:[^:]+)?")
 
+#: A path that is the same however it is written, and harmless in HTML and headers.
+PLAIN_PATH = re.compile(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._~-]+)+")
+
 _FINITE = attrs.validators.lt(float("inf"))
 
 
@@ -57,8 +60,16 @@ class Http:
     port: int = attrs.field(
         default=8080, validator=[attrs.validators.ge(0), attrs.validators.le(65535)]
     )
+    base_path: str = ""
     max_body_bytes: int = _positive(1_048_576)
     max_concurrency: int = _positive(200)
+
+    def __attrs_post_init__(self) -> None:
+        if self.base_path and not PLAIN_PATH.fullmatch(self.base_path):
+            raise ValueError(
+                f"http.base_path is {self.base_path!r}: it must be empty or like /orchestrator/v1, "
+                "beginning with a slash and ending without one, of letters, digits and -._~"
+            )
 
 
 @attrs.frozen(kw_only=True)

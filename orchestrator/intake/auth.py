@@ -7,6 +7,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from orchestrator.intake.keys import API_KEYS
+from orchestrator.intake.links import own_path
 
 #: What a load balancer or a person may ask without a key.
 OPEN_ROUTES = ("healthz", "readyz", "ping")
@@ -27,7 +28,7 @@ def require_api_key(*, header: str) -> Middleware:
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
         # By path: a method that isn't allowed leads to no route.
-        if request.path in {str(request.app.router[name].url_for()) for name in OPEN_ROUTES}:
+        if own_path(request) in {str(request.app.router[name].url_for()) for name in OPEN_ROUTES}:
             return await handler(request)
         # A header may hold any bytes; aiohttp gives those that aren't UTF-8 as surrogates.
         sent = request.headers.get(header, "").encode("utf-8", "surrogateescape")

@@ -7,7 +7,7 @@ from typing import Any
 import swagger_ui_bundle
 from aiohttp import web
 
-from orchestrator.intake.links import forwarded_prefix, link
+from orchestrator.intake.links import link, server_path
 from orchestrator.intake.openapi import HTML_PAGE, Answer, build_document, documented
 from orchestrator.intake.problems import REFUSED
 
@@ -26,7 +26,7 @@ async def build_document_once(app: web.Application) -> None:
 @routes.get("/openapi.json", name="openapi")
 @documented("This document", tag="about", answers={200: Answer("OpenAPI 3.1", dict), 401: REFUSED})
 async def get_openapi(request: web.Request) -> web.Response:
-    server = {"url": forwarded_prefix(request) or "/"}
+    server = {"url": server_path(request) or "/"}
     document = request.app[_DOCUMENT]
     return web.json_response({**document, "servers": [server]})
 

@@ -1,21 +1,61 @@
 """Addresses of our own routes, as the sender can reach them."""
 
-import re
+from collections.abc import Iterable
 
 from aiohttp import web
 
+from orchestrator.settings import PLAIN_PATH
+
 #: Set by whatever strips a prefix before us: a reverse proxy, or the Lambda handler for a stage.
 PREFIX_HEADER = "X-Forwarded-Prefix"
+#: The setting `http.base_path`, where the app heeds it.
+BASE_PATH: web.AppKey[str] = web.AppKey("base_path", str)
 
-_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
+
+def below(base_path: str, routes: Iterable[web.AbstractRouteDef]) -> list[web.AbstractRouteDef]:
+    """The same routes below `base_path`, without names: `link` knows them by those without it."""
+    found: list[web.AbstractRouteDef] = []
+    for route in routes:
+        match route:
+            case web.RouteDef(method=method, path="/", handler=handler):
+                found += [web.route(method, base_path + end, handler) for end in ("", "/")]
+            case web.RouteDef(method=method, path=path, handler=handler):
+                found.append(web.route(method, base_path + path, handler))
+            case web.StaticDef(prefix=prefix, path=folder):
+                found.append(web.static(base_path + prefix, folder))
+    return found
 
 
 def link(request: web.Request, route: str, **parts: str) -> str:
     """The path of a named route, with the prefixes that stand before it."""
-    return forwarded_prefix(request) + str(request.app.router[route].url_for(**parts))
+    return server_path(request) + str(request.app.router[route].url_for(**parts))
 
 
-def forwarded_prefix(request: web.Request) -> str:
+def server_path(request: web.Request) -> str:
+    """Where the service's own paths begin; empty: at the root."""
+    base_path = _base_path(request)
+    if own_path(request) != request.path:
+        return _forwarded_prefix(request) + base_path
+    return _forwarded_prefix(request) or base_path
+
+
+def address(request: web.Request) -> str:
+    """The path that the sender asked for."""
+    return server_path(request) + own_path(request)
+
+
+def own_path(request: web.Request) -> str:
+    """The path that was asked for, without `http.base_path`."""
+    base_path = _base_path(request)
+    is_below = request.path == base_path or request.path.startswith(f"{base_path}/")
+    return (request.path.removeprefix(base_path) or "/") if is_below else request.path
+
+
+def _base_path(request: web.Request) -> str:
+    return request.app.get(BASE_PATH, "")
+
+
+def _forwarded_prefix(request: web.Request) -> str:
     """The prefix that was stripped before us; empty without one, or if it is no plain path."""
     prefix = request.headers.get(PREFIX_HEADER, "")
-    return prefix if _PREFIX.fullmatch(prefix) else ""
+    return prefix if PLAIN_PATH.fullmatch(prefix) else ""

@@ -23,6 +23,7 @@ from orchestrator.core.errors import RegistrationError
 from orchestrator.core.registry import HandlerRegistry, Registration
 from orchestrator.intake.examples import EXAMPLES, example_envelope
 from orchestrator.intake.keys import REGISTRY, SECURITY
+from orchestrator.intake.links import BASE_PATH
 from orchestrator.wire import json_schemas
 
 _EVENTS_PATH = "/events/{eventType}"
@@ -79,12 +80,23 @@ def build_document(app: web.Application) -> dict[str, Any]:
     for registration in registry:
         _check_model(registration)
     document = _Document(_models(app, registry), app[SECURITY])
-    for route in app.router.routes():
+    for route in _routes(app):
         if route.method != "HEAD":
             document.add_route(route)
     for registration in registry:
         document.add_event_type(registration)
     return document.to_dict()
+
+
+def _routes(app: web.Application) -> list[web.AbstractRoute]:
+    """Those at the root: the ones below `http.base_path` are the same."""
+    below = f"{app.get(BASE_PATH, '')}/"
+    return [
+        route
+        for resource in app.router.resources()
+        if below == "/" or not f"{resource.canonical}/".startswith(below)
+        for route in resource
+    ]
 
 
 def _check_model(registration: Registration) -> None:

@@ -25,7 +25,7 @@ from orchestrator.core.errors import (
     TemporaryError,
     UnsupportedEventType,
 )
-from orchestrator.intake.links import link
+from orchestrator.intake.links import address, link
 from orchestrator.intake.openapi import Answer
 from orchestrator.wire import encode_json
 
@@ -95,7 +95,7 @@ async def answer_problems(request: web.Request, handler: Handler) -> web.StreamR
         return problem(
             error.status,
             _sentence(request, error),
-            instance=request.path,
+            instance=address(request),
             headers=_own_headers(error),
         )
     except Exception as error:
@@ -103,13 +103,13 @@ async def answer_problems(request: web.Request, handler: Handler) -> web.StreamR
         return problem(
             HTTPStatus.INTERNAL_SERVER_ERROR,
             "The request failed for a reason of our own; the log says which.",
-            instance=request.path,
+            instance=address(request),
         )
 
 
 def _instance(request: web.Request, error: OrchestratorError) -> str:
     if error.run_id is None:
-        return request.path
+        return address(request)
     return link(request, "run", runId=error.run_id)
 
 
@@ -117,10 +117,10 @@ def _sentence(request: web.Request, error: web.HTTPException) -> str:
     match error:
         case web.HTTPMethodNotAllowed():
             allowed = ", ".join(sorted(error.allowed_methods))
-            return f"{request.method} is not allowed at {request.path}; {allowed} is."
+            return f"{request.method} is not allowed at {address(request)}; {allowed} is."
         case web.HTTPNotFound() if error.text == f"{error.status}: {error.reason}":
             listing = link(request, "openapi")
-            return f"There is nothing at {request.path}; {listing} lists what there is."
+            return f"There is nothing at {address(request)}; {listing} lists what there is."
     return error.text or error.reason
 
 

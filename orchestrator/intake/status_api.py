@@ -7,7 +7,7 @@ from aiohttp import web
 
 from orchestrator.core.errors import TemporaryError
 from orchestrator.intake.keys import CHECKS
-from orchestrator.intake.links import link
+from orchestrator.intake.links import address, link
 from orchestrator.intake.openapi import HTML_PAGE, Answer, documented
 from orchestrator.intake.problems import REFUSED, UNAVAILABLE
 
@@ -46,7 +46,7 @@ async def get_home(request: web.Request) -> web.Response:
 @documented("A greeting", tag="about", answers={200: Answer("It is there", Ping)})
 async def get_ping(request: web.Request) -> web.Response:
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
-    ping = Ping(greeting="Hello from the SaaS orchestrator", date=now, url=request.path)
+    ping = Ping(greeting="Hello from the SaaS orchestrator", date=now, url=address(request))
     return web.json_response(attrs.asdict(ping))
 
 

@@ -450,3 +450,34 @@ def test_a_child_is_led_to_one_aws(monkeypatch: pytest.MonkeyPatch) -> None:
     child = child_environment(ours)
     assert {name: url for name, url in child.items() if name.startswith("AWS_END")} == ours
     assert "AWS_ENDPOINT_URL_DYNAMODB" in child_environment({"COLUMNS": "80"})
+
+
+@pytest.mark.parametrize("base_path", ["", "/orchestrator", "/saas/v1.2", "/a-b/c_d/~e"])
+def test_a_base_path_is_a_plain_path(base_path: str) -> None:
+    """Empty, or segments of characters that nothing escapes."""
+    assert load(ORCHESTRATOR_HTTP__BASE_PATH=base_path).http.base_path == base_path
+
+
+@pytest.mark.parametrize(
+    "base_path",
+    [
+        "/",
+        "a",
+        "/a/",
+        "//a",
+        "/a//b",
+        "/a b",
+        "/a?b",
+        "/ä",
+        "/a%20b",
+        "/..",
+        "/a/./b",
+        "/{a}",
+        "/a\n",
+    ],
+)
+def test_another_base_path_is_refused(base_path: str) -> None:
+    """The sentence shows how one is written."""
+    sentence = refusal(ORCHESTRATOR_HTTP__BASE_PATH=base_path)
+    assert f"http.base_path is {base_path!r}" in sentence
+    assert "/orchestrator" in sentence
