@@ -34,7 +34,7 @@ from orchestrator.adapters.tiers import CachedTierCatalog, FunctionTierCatalog, 
 from orchestrator.core.books import Books
 from orchestrator.core.builds import CODE_BUILD
 from orchestrator.core.conditions import Terms
-from orchestrator.core.dispatch import EventOrchestrator, Limits, Orchestrator
+from orchestrator.core.dispatch import SWEEP_SHARE, EventOrchestrator, Limits, Orchestrator
 from orchestrator.core.errors import RegistrationError
 from orchestrator.core.events import AWS_ALIASES
 from orchestrator.core.executions import STEP_FUNCTIONS
@@ -205,8 +205,7 @@ async def open_parts(parts: Parts, *, sweeps: bool = True) -> AsyncIterator[Open
             aliases=parts.aliases,
             limits=Limits(
                 max_attempts=settings.runs.max_attempts,
-                # The answer to whoever asked for the sweep must still be in time.
-                sweep_s=settings.intake.deadline_s * 0.8,
+                sweep_s=settings.intake.deadline_s * SWEEP_SHARE,
                 stops_overdue=settings.operations.stop_overdue,
             ),
         )

@@ -4,36 +4,56 @@ It is invoked with HTTP requests, or with batches of an SQS queue. The app runs 
 inside the function and each HTTP invocation is one request to it, so that a sender meets the very
 routes, statuses and headers of `orchestrator serve`. One event loop and one set of clients
 serve the process for its life; between invocations Lambda freezes both.
+
+begin ──────────────────────────────► deadline ──────────► cut-off ────► killed
+        the work, at most                hand the run back    send the
+        intake.deadline_s                                     answer
 """
 
 import asyncio
 import io
 import tempfile
-from collections.abc import Mapping
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Protocol
 
 import aiohttp
+import structlog
 from aiohttp import web
 from yarl import URL
 
 from orchestrator.app import create_app
-from orchestrator.intake.aws_lambda import (
+from orchestrator.core.dispatch import waiting
+from orchestrator.core.errors import RegistrationError
+from orchestrator.core.secrets import SECRET_NAMES
+from orchestrator.intake.aws_lambda import is_sqs_batch, read_messages, write_failures
+from orchestrator.intake.keys import WORKLOAD
+from orchestrator.intake.lambda_http import (
+    BadRequestError,
     HTTPAnswer,
     HTTPRequest,
-    is_sqs_batch,
-    read_messages,
+    find_format,
+    find_path,
     read_request,
     write_answer,
-    write_failures,
 )
+from orchestrator.intake.problems import DEFAULT_RETRY_AFTER_S, problem
 from orchestrator.intake.queue import MESSAGES, handle_batch
 from orchestrator.logs import configure_logs
-from orchestrator.settings import load_settings
+from orchestrator.settings import SettingsError, load_settings
 
 _ANY_HOST = URL("http://orchestrator")
-#: Handlers that are not done in time need so long (seconds) to hand their runs back.
+#: What isn't done in time needs so long (seconds) to be handed back and answered; where less
+#: than three times as much is left, a third of that.
 _TO_HAND_BACK_S = 3.0
+#: What a load balancer lets through; aiohttp's own limit is below that of API Gateway, too.
+_LONGEST_LINE = 65_536
+
+log = structlog.get_logger("orchestrator.lambda_handler")
+
+
+class NotStartedError(Exception):
+    """The service can't start; the sentence says why. The next invocation tries again."""
 
 
 class LambdaService:
@@ -43,53 +63,110 @@ class LambdaService:
         self._loop = asyncio.new_event_loop()
         self._folder = tempfile.TemporaryDirectory(prefix="orchestrator-")
         self._app = app
-        self._runner = web.AppRunner(app, access_log=None)
-        self._client = self._loop.run_until_complete(self._open())
+        self._runner = web.AppRunner(
+            app,
+            access_log=None,
+            # What was cut off must not go on in the next invocation.
+            handler_cancellation=True,
+            max_line_size=_LONGEST_LINE,
+            max_field_size=_LONGEST_LINE,
+        )
+        self._client: aiohttp.ClientSession | None = None
+        try:
+            self._loop.run_until_complete(self._open())
+        except BaseException:
+            self.close()
+            raise
 
-    def handle(self, event: Mapping[str, Any], *, remaining_s: float) -> dict[str, Any]:
-        """Answer one invocation, which ends in `remaining_s` at the latest."""
+    def handle(self, event: Any, *, remaining_s: float) -> dict[str, Any]:
+        """Answer one invocation, which ends in `remaining_s` at the latest.
+
+        Raises:
+            NotAnHTTPEventError: it is neither a request nor a batch.
+        """
+        to_hand_back_s = max(0.0, min(_TO_HAND_BACK_S, remaining_s / 3))
+        deadline_s = max(0.0, remaining_s - to_hand_back_s)
+        hand_back_s = to_hand_back_s * 2 / 3  # the rest is for the answer
         if is_sqs_batch(event):
             batch = handle_batch(
                 read_messages(event),
                 self._app[MESSAGES].handle,
-                timeout_s=max(0.0, remaining_s - _TO_HAND_BACK_S),
+                timeout_s=deadline_s,
+                hand_back_s=hand_back_s,
             )
-            return write_failures(self._loop.run_until_complete(batch))
-        request = read_request(event)
-        return write_answer(self._loop.run_until_complete(self._ask(request)), request)
+            with waiting(deadline_s):
+                return write_failures(self._loop.run_until_complete(batch))
+        written = find_format(event)
+        try:
+            request = read_request(event, written)
+        except BadRequestError as error:
+            log.info("request not read", reason=str(error))
+            refusal = problem(HTTPStatus.BAD_REQUEST, str(error), instance=find_path(event))
+            return write_answer(_as_answer(refusal), written)
+        self._app[WORKLOAD].shorten(deadline_s)
+        asking = self._ask(request, timeout_s=deadline_s + hand_back_s)
+        answer = self._loop.run_until_complete(asking)
+        return write_answer(answer, written)
 
     def close(self) -> None:
         """End what was opened. Lambda never does; tests do."""
-        self._loop.run_until_complete(self._client.close())
+        if self._client is not None:
+            self._loop.run_until_complete(self._client.close())
         self._loop.run_until_complete(self._runner.cleanup())
         self._loop.close()
         self._folder.cleanup()
 
-    async def _open(self) -> aiohttp.ClientSession:
+    async def _open(self) -> None:
         socket = str(Path(self._folder.name) / "http.sock")
         await self._runner.setup()
         await web.UnixSite(self._runner, socket).start()
-        return aiohttp.ClientSession(
+        self._client = aiohttp.ClientSession(
             # A connection must not outlive an invocation: the next one may be hours away.
             connector=aiohttp.UnixConnector(socket, force_close=True),
+            # One sender's cookies are not the next one's.
+            cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
         )
 
-    async def _ask(self, request: HTTPRequest) -> HTTPAnswer:
+    async def _ask(self, request: HTTPRequest, *, timeout_s: float) -> HTTPAnswer:
+        """The app's answer; a problem, if it isn't there in time."""
+        assert self._client is not None  # noqa: S101 - opened at the start
         query = f"?{request.query}" if request.query else ""
-        async with self._client.request(
-            request.method,
-            URL(f"{_ANY_HOST}{request.path}{query}", encoded=True),
-            headers=request.headers,
-            data=io.BytesIO(request.body) if request.body else None,
-            allow_redirects=False,
-        ) as answer:
-            return HTTPAnswer(
-                status=answer.status,
-                headers=list(answer.headers.items()),
-                body=await answer.read(),
+        try:
+            async with (
+                asyncio.timeout(timeout_s),
+                self._client.request(
+                    request.method,
+                    URL(f"{_ANY_HOST}{request.path}{query}", encoded=True),
+                    headers=request.headers,
+                    data=io.BytesIO(request.body) if request.body else None,
+                    allow_redirects=False,
+                ) as answer,
+            ):
+                return HTTPAnswer(
+                    status=answer.status,
+                    headers=list(answer.headers.items()),
+                    body=await answer.read(),
+                )
+        except TimeoutError:
+            log.warning("not answered in time", path=request.path, waited_s=timeout_s)
+            return _as_answer(
+                problem(
+                    HTTPStatus.SERVICE_UNAVAILABLE,
+                    f"There was no answer after {timeout_s:.3g} s, and the function's time is "
+                    "nearly over: send the request again.",
+                    instance=request.path,
+                    headers={"Retry-After": f"{DEFAULT_RETRY_AFTER_S:.0f}"},
+                )
             )
+
+
+def _as_answer(response: web.Response) -> HTTPAnswer:
+    assert isinstance(response.body, bytes)  # noqa: S101 - a problem's is
+    return HTTPAnswer(
+        status=response.status, headers=list(response.headers.items()), body=response.body
+    )
 
 
 _service: LambdaService | None = None
@@ -101,14 +178,34 @@ class Context(Protocol):
     def get_remaining_time_in_millis(self) -> int: ...
 
 
-def handler(event: Mapping[str, Any], context: Context) -> dict[str, Any]:
-    """What Lambda calls. The first invocation opens the service, from ORCHESTRATOR_CONFIG."""
+def handler(event: Any, context: Context) -> dict[str, Any]:
+    """What Lambda calls. The first invocation opens the service, from ORCHESTRATOR_CONFIG.
+
+    Raises:
+        NotStartedError: the service can't start.
+        NotAnHTTPEventError: the event is neither a request nor a batch.
+    """
     global _service  # Lambda keeps the process, and with it this module
     if _service is None:
+        _service = _start()
+    remaining_s = context.get_remaining_time_in_millis() / 1000
+    return _service.handle(event, remaining_s=remaining_s)
+
+
+def _start() -> LambdaService:
+    # What loading the settings has to say must be in the same form as the rest.
+    configure_logs(level="info", layout="json", redact=SECRET_NAMES)
+    try:
         settings = load_settings()
         configure_logs(
             level=settings.log.level, layout=settings.log.format, redact=settings.log.redact
         )
-        _service = LambdaService(create_app(settings, hands_back=True))
-    remaining_s = context.get_remaining_time_in_millis() / 1000
-    return _service.handle(event, remaining_s=remaining_s)
+        return LambdaService(create_app(settings, hands_back=True))
+    except (SettingsError, RegistrationError) as error:
+        log.error("the service can't start", reason=str(error))
+        raise NotStartedError(f"The service can't start: {error}") from None
+    except Exception as error:
+        # A bug, of ours or of the extension's: where it is must be found.
+        log.error("the service can't start", exc_info=error)
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise NotStartedError(f"The service can't start: {reason}") from None

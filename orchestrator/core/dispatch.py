@@ -4,7 +4,8 @@ Whatever brings an event (HTTP, a queue, a library call, the sweep, a replay) co
 here; nothing else runs a handler.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
 from typing import Any, Protocol
@@ -44,7 +45,23 @@ from orchestrator.core.sweep import Swept, sweep
 #: so that wrapping the orchestrator can't cost anybody the recognition of duplicates.
 delivery: ContextVar[Delivery] = ContextVar("delivery", default=Delivery())  # noqa: B039 - frozen
 
+#: How long (seconds) the sender of the event waits for its answer; None: it has no deadline.
+_waiting_s: ContextVar[float | None] = ContextVar("waiting_s", default=None)
+
+#: A sweep that was asked for ends after this share of the time: its answer must be in time.
+SWEEP_SHARE = 0.8
+
 log = structlog.get_logger("orchestrator.dispatch")
+
+
+@contextmanager
+def waiting(deadline_s: float) -> Iterator[None]:
+    """What is begun in this context has a sender that waits so long (seconds)."""
+    token = _waiting_s.set(deadline_s)
+    try:
+        yield
+    finally:
+        _waiting_s.reset(token)
 
 
 @attrs.frozen(kw_only=True)
@@ -111,7 +128,7 @@ class Orchestrator:
         token = delivery.set(Delivery())
         try:
             if event.type == RECONCILE:
-                await self.reconcile(timeout_s=self.limits.sweep_s)
+                await self.reconcile(timeout_s=self._sweep_s())
                 return Handled(run_id=None)
             if event.type == BUILD_STATE_CHANGE:
                 return await self._handle_state_change(event)
@@ -168,6 +185,12 @@ class Orchestrator:
             await self._rerun(run_id, Why.DELIVERY)
 
         return await cancel(self.overseer, resume, tenant_id, reason)
+
+    def _sweep_s(self) -> float:
+        waiting_s = _waiting_s.get()
+        if waiting_s is None:
+            return self.limits.sweep_s
+        return min(self.limits.sweep_s, waiting_s * SWEEP_SHARE)
 
     @property
     def overseer(self) -> Overseer:

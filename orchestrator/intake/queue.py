@@ -77,11 +77,13 @@ async def handle_batch(
     handle: Callable[[Message], Awaitable[bool]],
     *,
     timeout_s: float,
+    hand_back_s: float = _CANCEL_S,
 ) -> list[str]:
     """Handle messages that were taken off the queue together; the ids of those that must stay.
 
     Those of one group are handled in turn, and once one must stay the rest of its group does
-    (Lambda developer guide, partial batch responses). What isn't done in time stays, too.
+    (Lambda developer guide, partial batch responses). What isn't done in `timeout_s` stays, too,
+    and has `hand_back_s` to hand its run back.
     """
     groups: dict[str, list[Message]] = {}
     for message in messages:
@@ -98,7 +100,9 @@ async def handle_batch(
     await asyncio.wait(tasks, timeout=timeout_s)
     for task in tasks:
         task.cancel()
-    await asyncio.wait(tasks)
+    _, stubborn = await asyncio.wait(tasks, timeout=hand_back_s)
+    if stubborn:
+        log.error("handlers did not stop when they were cancelled", messages=len(stubborn))
     return [message.id for message in messages if message.id not in done]
 
 

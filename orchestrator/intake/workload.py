@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import structlog
 
+from orchestrator.core.dispatch import waiting
 from orchestrator.core.errors import OrchestratorError, Overloaded, TemporaryError
 
 #: How long a handler may take to stop; one that swallows its cancellation is left behind.
@@ -29,10 +30,14 @@ class Workload:
 
     def __init__(self, *, max_concurrency: int, deadline_s: float, hands_back: bool) -> None:
         self._max_concurrency = max_concurrency
-        self._deadline_s = deadline_s
+        self._deadline_s = self._configured_s = deadline_s
         self._hands_back = hands_back
         self._tasks: set[asyncio.Task[Any]] = set()
         self._draining = False
+
+    def shorten(self, deadline_s: float) -> None:
+        """Keep senders waiting for at most so long from now on, or as long as is configured."""
+        self._deadline_s = min(self._configured_s, deadline_s)
 
     async def handle(self, work: Coroutine[Any, Any, Outcome]) -> Outcome:
         """The outcome of `work`, or what it raised.
@@ -48,15 +53,17 @@ class Workload:
         except TemporaryError:
             work.close()
             raise
-        task = asyncio.create_task(work)
+        deadline_s = self._deadline_s
+        with waiting(deadline_s):
+            task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._forget)
-        await asyncio.wait({task}, timeout=self._deadline_s)
+        await asyncio.wait({task}, timeout=deadline_s)
         if not task.done() and self._hands_back:
             await _cancel({task})
         if not task.done() or (self._hands_back and task.cancelled()):
             raise TemporaryError(
-                f"The event is still being handled after {self._deadline_s:g} s: send it again."
+                f"The event is still being handled after {deadline_s:.3g} s: send it again."
             )
         if task.cancelled():
             raise TemporaryError("The service is shutting down; the event is handed back.")

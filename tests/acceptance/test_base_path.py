@@ -1,5 +1,6 @@
 """`http.base_path`: the service under a prefix, behind a proxy that strips it or does not."""
 
+import json
 import re
 from typing import Any
 
@@ -8,13 +9,17 @@ import pytest
 
 from orchestrator import Extension, Settings, SettingsError, create_app, setup
 from orchestrator.intake.openapi import build_document
+from orchestrator.lambda_handler import LambdaService
 from orchestrator.settings import ApiKey, Auth, Http
 from orchestrator.testing import envelope, provisioning_event
 from tests.acceptance.answers import read_problem
 from tests.acceptance.test_about import assert_served, references
+from tests.acceptance.ways import MakeEvent, read_lambda_answer
 from tests.conftest import Client, StartService
+from tests.lambda_events import FORMATS
 
 BASE = "/saas/orchestrator"
+JSON = {"Content-Type": "application/json"}
 #: How the proxy asks: with the prefix; without it; without it and saying so.
 PROXIES: dict[str, tuple[str, dict[str, str]]] = {
     "not stripped": (BASE, {}),
@@ -148,3 +153,18 @@ async def test_a_mounted_service_has_its_prefix_alone(aiohttp_client: Any, based
     assert answer.status == 200
     nothing = await read_problem(await client.get("/mine/nowhere"), 404)
     assert nothing["instance"] == "/mine/nowhere"
+
+
+@pytest.mark.parametrize("before", ["", BASE], ids=["stripped", "not stripped"])
+@pytest.mark.parametrize("make_event", FORMATS.values(), ids=FORMATS)
+def test_it_holds_on_lambda_too(based: Settings, make_event: MakeEvent, before: str) -> None:
+    """Where a gateway doesn't say what stands before the path, such as a load balancer."""
+    service = LambdaService(create_app(based, hands_back=True))
+    body = json.dumps(envelope("TENANT_PARTY", {})).encode()
+    event = make_event("POST", f"{before}/events", headers=JSON, body=body)
+    try:
+        answer = read_lambda_answer(service.handle(event, remaining_s=30), event)
+    finally:
+        service.close()
+    assert answer.status == 400
+    assert answer.json()["instance"].startswith(f"{BASE}/runs/")

@@ -9,30 +9,39 @@ import base64
 import json
 import re
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import attrs
+import hypothesis
 import pytest
 import swagger_ui_bundle
 from aiohttp import web
 
 from orchestrator import Event, Extension, HandlerRegistry, Run, Settings, create_app
-from orchestrator.intake.aws_lambda import NotAnHTTPEventError
+from orchestrator.adapters.memory import InMemoryLedger
+from orchestrator.intake.aws_lambda import is_sqs_batch
+from orchestrator.intake.keys import WORKLOAD
+from orchestrator.intake.lambda_http import NotAnHTTPEventError
+from orchestrator.intake.workload import Workload
 from orchestrator.lambda_handler import LambdaService
-from orchestrator.settings import child_environment
+from orchestrator.settings import ApiKey, Auth, child_environment
 from orchestrator.testing import envelope
 from tests.acceptance.ways import (
     Answer,
     Document,
     MakeEvent,
+    alb_event,
     function_url_event,
     http_api_event,
     read_lambda_answer,
     rest_api_event,
 )
+from tests.lambda_events import HEALTH_CHECK, mutated
 
 JSON = {"Content-Type": "application/json"}
 MINE = json.dumps(envelope("MY_EVENT", {"a": 1})).encode()
@@ -44,6 +53,8 @@ any_format = pytest.mark.parametrize(
         pytest.param(rest_api_event, id="REST API"),
         pytest.param(http_api_event, id="HTTP API"),
         pytest.param(function_url_event, id="function URL"),
+        pytest.param(alb_event, id="ALB"),
+        pytest.param(partial(alb_event, multi_value=True), id="ALB, multi-value headers"),
     ],
 )
 with_stages = pytest.mark.parametrize(
@@ -108,6 +119,7 @@ def echo() -> Iterator[LambdaService]:
         )
 
     app = web.Application()
+    app[WORKLOAD] = Workload(max_concurrency=1, deadline_s=60, hands_back=True)
     app.router.add_route("*", "/{path:.*}", answer)
     service = LambdaService(app)
     yield service
@@ -199,14 +211,17 @@ def test_a_path_is_encoded_once(echo: LambdaService, make_event: MakeEvent, path
 
 @any_format
 def test_a_query_arrives_whole(echo: LambdaService, make_event: MakeEvent) -> None:
-    """Repeated names, empty values and encoded characters are what they were."""
-    seen = ask(echo, make_event("GET", "/a?tag=1&tag=2&name=a%26b%20%C3%B6&empty="))
-    assert seen.json()["query"] == [
-        ["tag", "1"],
-        ["tag", "2"],
-        ["name", "a&b ö"],
-        ["empty", ""],
-    ]
+    """Empty values and encoded characters are what they were."""
+    seen = ask(echo, make_event("GET", "/a?name=a%26b%20%C3%B6%2B&empty="))
+    assert seen.json()["query"] == [["name", "a&b ö+"], ["empty", ""]]
+
+
+@any_format
+def test_a_parameter_may_come_twice(echo: LambdaService, make_event: MakeEvent) -> None:
+    """A load balancer without multi-value headers alone tells the last of them only."""
+    seen = ask(echo, make_event("GET", "/a?tag=1&tag=2"))
+    expected = [["tag", "2"]] if make_event is alb_event else [["tag", "1"], ["tag", "2"]]
+    assert seen.json()["query"] == expected
 
 
 def test_an_event_with_single_values_alone_is_read_as_well(echo: LambdaService) -> None:
@@ -235,7 +250,9 @@ def test_cookies_of_format_2_are_a_cookie_header(echo: LambdaService) -> None:
 def test_the_senders_host_is_kept(echo: LambdaService, make_event: MakeEvent) -> None:
     """The app sees the name under which it was asked for, not the socket's."""
     event = make_event("GET", "/a")
-    assert ask(echo, event).json()["host"] == event["requestContext"]["domainName"]
+    headers = event.get("headers") or event["multiValueHeaders"]
+    (host,) = [value for name, value in headers.items() if name.lower() == "host"]
+    assert ask(echo, event).json()["host"] == (host[0] if isinstance(host, list) else host)
 
 
 # The stage
@@ -357,25 +374,195 @@ def test_an_answer_has_the_form_of_its_format(service: LambdaService) -> None:
         assert not {name.lower() for name in names} & {"connection", "content-length"}
 
 
-# What is no request
+# What can't be read, or is no request
+
+
+@any_format
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        pytest.param({"body": "e30", "isBase64Encoded": True}, "base64", id="wrong base64"),
+        pytest.param(
+            {"path": "/\ud800", "rawPath": "/\ud800", "body": 5},
+            "body has a number where text must be",
+            id="a path that isn't Unicode besides",
+        ),
+        pytest.param({"body": {"a": 1}}, "body has an object where text must be", id="no text"),
+        pytest.param(
+            {"headers": {"x-tag": 5}, "multiValueHeaders": {"x-tag": [5]}},
+            "headers has a number where text must be",
+            id="numbers in headers",
+        ),
+    ],
+)
+def test_what_cannot_be_read_is_a_problem(
+    service: LambdaService, make_event: MakeEvent, parts: Document, said: str
+) -> None:
+    """400 with a sentence, in the form that the sender reads; no event of it is handled."""
+    event = post(make_event)
+    event |= {name: part for name, part in parts.items() if name in event}
+    answer = ask(service, event)
+    problem = answer.json()
+    assert (answer.status, answer.media_type) == (400, "application/problem+json")
+    assert said in problem["detail"]
+    assert problem["instance"] == ("/%3F" if "path" in parts else "/events")
 
 
 @pytest.mark.parametrize(
-    ("event", "keys"),
+    ("event", "said"),
     [
         pytest.param({}, "none", id="nothing"),
+        pytest.param(None, "null", id="null"),
+        pytest.param([{"a": 1}], "a list", id="list"),
+        pytest.param(5, "a number", id="number"),
         pytest.param({"Records": [{"eventSource": "aws:s3", "s3": {}}]}, "Records", id="S3"),
         pytest.param(envelope("MY_EVENT", {}), "detail-type", id="EventBridge itself"),
     ],
 )
 def test_what_is_no_request_is_refused_by_its_keys(
-    service: LambdaService, event: Document, keys: str
+    service: LambdaService, event: Any, said: str
 ) -> None:
     """The error says what is understood and what came; the function goes on living."""
     with pytest.raises(NotAnHTTPEventError, match=r"API Gateway.*1\.0 or 2\.0.*") as refused:
         service.handle(event, remaining_s=30)
-    assert keys in str(refused.value)
+    assert said in str(refused.value)
     assert ask(service, http_api_event("GET", "/healthz")).status == 200
+
+
+def test_any_mutated_event_is_answered_or_refused(service: LambdaService) -> None:
+    """What is read can also be sent to the app; nothing is a bug, and the function goes on."""
+
+    @hypothesis.settings(max_examples=150)
+    @hypothesis.given(event=mutated())
+    def answered(event: Any) -> None:
+        if is_sqs_batch(event):
+            return
+        try:
+            answer = service.handle(event, remaining_s=30)
+        except NotAnHTTPEventError:
+            return
+        assert answer["statusCode"] < 500, answer
+
+    answered()
+
+
+def test_a_load_balancer_asks_for_health_without_a_key(settings: Settings) -> None:
+    """Its check has neither a host nor a key."""
+    auth = Auth(methods=("api_key",), api_key=ApiKey(keys=("key-1",)))
+    service = LambdaService(create_app(attrs.evolve(settings, auth=auth), hands_back=True))
+    try:
+        answers = [ask(service, HEALTH_CHECK | {"path": path}) for path in ("/healthz", "/")]
+    finally:
+        service.close()
+    assert [answer.status for answer in answers] == [200, 401]
+
+
+def test_one_senders_cookies_are_not_the_next_ones(settings: Settings) -> None:
+    """What an answer sets is not sent along with somebody else's request."""
+
+    async def answer(request: web.Request) -> web.Response:
+        response = web.json_response(dict(request.cookies))
+        response.set_cookie("session", "abc")
+        return response
+
+    app = create_app(settings)
+    app.router.add_get("/mine", answer)
+    service = LambdaService(app)
+    try:
+        first, second = (ask(service, http_api_event("GET", "/mine")) for _ in range(2))
+        told = service.handle(http_api_event("GET", "/mine"), remaining_s=30)
+    finally:
+        service.close()
+    assert (first.json(), second.json()) == ({}, {})
+    assert told["cookies"] == ["session=abc; Path=/"]
+
+
+# The time that is left
+
+
+class Hanging(InMemoryLedger):
+    """A ledger that doesn't answer some questions."""
+
+    async def find_due(self, *, before: datetime, limit: int) -> Sequence[str]:
+        await asyncio.get_running_loop().create_future()
+        return ()
+
+    async def check(self) -> None:
+        await asyncio.get_running_loop().create_future()
+
+
+@pytest.fixture
+def hanging(settings: Settings) -> Iterator[LambdaService]:
+    """A function with a handler that never ends, over a ledger that hangs."""
+    registry = HandlerRegistry()
+
+    @registry.on("MY_EVENT")
+    async def hang(event: Event[dict[str, Any]], run: Run) -> None:
+        if run.attempt == 1:
+            await asyncio.get_running_loop().create_future()
+
+    extension = Extension(registry=registry)
+    service = LambdaService(
+        create_app(settings, extension=extension, hands_back=True, ledger=Hanging())
+    )
+    yield service
+    service.close()
+
+
+@any_format
+def test_a_short_time_left_shortens_the_deadline(
+    hanging: LambdaService, make_event: MakeEvent
+) -> None:
+    """503 before the function is killed, though `intake.deadline_s` is a minute; the run is
+    handed back, and the redelivery, with more time, goes on with it."""
+    answer = read_lambda_answer(hanging.handle(post(make_event), remaining_s=0.9), post(make_event))
+    assert answer.status == 503, answer.text
+    assert "still being handled after 0.6 s" in answer.json()["detail"]
+    assert int(answer.headers["Retry-After"]) >= 1
+    (run,) = ask(hanging, make_event("GET", "/runs")).json()["items"]
+    assert (run["status"], run["attempt"]) == ("retry", 1)
+    assert ask(hanging, post(make_event)).status == 200
+    (run,) = ask(hanging, make_event("GET", "/runs")).json()["items"]
+    assert (run["status"], run["attempt"]) == ("succeeded", 2)
+
+
+def test_no_time_left_is_a_try_again(hanging: LambdaService) -> None:
+    """The answer leaves at once, and nothing is begun."""
+    event = post(http_api_event)
+    assert read_lambda_answer(hanging.handle(event, remaining_s=0), event).status == 503
+
+
+def test_a_sender_can_not_say_how_much_time_is_left(service: LambdaService) -> None:
+    """No header has anything to do with it."""
+    headers = {"X-Orchestrator-Deadline": "0", "Retry-After": "0", "X-Remaining-Time": "0"}
+    assert ask(service, post(http_api_event, headers=headers)).status == 200
+
+
+@any_format
+def test_a_sweep_ends_before_the_function_does(
+    hanging: LambdaService, make_event: MakeEvent
+) -> None:
+    """It is answered 200, and what it didn't get to stays due."""
+    event = make_event("POST", "/events/RECONCILE", headers=JSON, body=b"{}")
+    answer = read_lambda_answer(hanging.handle(event, remaining_s=0.3), event)
+    assert answer.status == 200, answer.text
+
+
+def test_a_sweep_by_way_of_a_queue_ends_before_the_function_does(hanging: LambdaService) -> None:
+    """The message is done with: it would hang as long when it comes again."""
+    body = json.dumps(envelope("RECONCILE", {}))
+    message = {"messageId": "1", "body": body, "receiptHandle": "r", "eventSource": "aws:sqs"}
+    assert hanging.handle({"Records": [message]}, remaining_s=0.3) == {"batchItemFailures": []}
+
+
+@any_format
+def test_whatever_hangs_is_answered_in_time(hanging: LambdaService, make_event: MakeEvent) -> None:
+    """A route that waits for something that never answers is 503 as well."""
+    event = make_event("GET", "/readyz")
+    answer = read_lambda_answer(hanging.handle(event, remaining_s=0.3), event)
+    assert (answer.status, answer.media_type) == (503, "application/problem+json")
+    assert answer.json()["instance"] == "/readyz"
+    assert int(answer.headers["Retry-After"]) >= 1
 
 
 # The life of the process
@@ -416,19 +603,24 @@ extension = Extension(registry=registry, lifespan=lifespan)
 
 INVOKE = """
 import json, sys
-from orchestrator.lambda_handler import handler
+from orchestrator.lambda_handler import NotStartedError, handler
 
 class Context:
     def get_remaining_time_in_millis(self):
         return 30_000
 
-answers = [handler(event, Context()) for event in json.load(sys.stdin)]
-print("\\n" + json.dumps(answers))
+def invoke(event):
+    try:
+        return handler(event, Context())
+    except NotStartedError as error:
+        return {"errorMessage": str(error)}
+
+print("\\n" + json.dumps([invoke(event) for event in json.load(sys.stdin)]))
 """
 
 
-async def invoke(folder: Path, *events: Document, **environment: str) -> list[Answer]:
-    """The module's own handler in a process of its own, as Lambda keeps one."""
+async def invoke(folder: Path, *events: Document, **environment: str) -> tuple[list[Any], str]:
+    """What the module's own handler says in a process of its own, as Lambda keeps one; its log."""
     (folder / "my_extension.py").write_text(EXTENSION)
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -441,36 +633,87 @@ async def invoke(folder: Path, *events: Document, **environment: str) -> list[An
     )
     out, err = await process.communicate(json.dumps(events).encode())
     assert process.returncode == 0, err.decode()
-    answers = json.loads(out.splitlines()[-1])
-    return [read_lambda_answer(*pair) for pair in zip(answers, events, strict=True)]
+    return json.loads(out.splitlines()[-1]), err.decode()
 
 
 async def test_the_functions_handler_is_set_up_by_the_environment(tmp_path: Path) -> None:
     """The extension and the settings of ORCHESTRATOR_… serve every invocation of the process."""
     key = {"x-api-key": "key-1"}
-    refused, first, again, unhandled, too_large = await invoke(
-        tmp_path,
+    events = (
         post(http_api_event, headers={"x-api-key": "key-2"}),
         post(http_api_event, headers=key),
         post(rest_api_event, headers=key),
         post(http_api_event, "/events/TENANT_PARTY", b"{}", headers=key),
         post(http_api_event, body=MINE.ljust(2001), headers=key),
+    )
+    said, _ = await invoke(
+        tmp_path,
+        *events,
         ORCHESTRATOR_LEDGER__BACKEND="memory",
         ORCHESTRATOR__EXTENSION="my_extension:extension",
         ORCHESTRATOR_AUTH__METHODS='["api_key"]',
         ORCHESTRATOR_AUTH__API_KEY__KEYS='["key-1"]',
         ORCHESTRATOR_HTTP__MAX_BODY_BYTES="2000",
     )
+    answers = [read_lambda_answer(*pair) for pair in zip(said, events, strict=True)]
+    refused, first, again, unhandled, too_large = answers
     statuses = [answer.status for answer in (refused, first, again, unhandled, too_large)]
     assert statuses == [401, 200, 200, 400, 413]
     assert again.headers["Idempotent-Replayed"] == "true"
     assert again.headers["Location"] == first.headers["Location"]
 
 
-async def test_the_functions_handler_refuses_to_start_open_in_production(tmp_path: Path) -> None:
-    """Without credentials configured there is an error instead of an answer."""
-    with pytest.raises(AssertionError, match=r"SettingsError.*auth\.methods"):
-        await invoke(tmp_path, post(http_api_event), ORCHESTRATOR_CONFIG="production.toml")
+@pytest.mark.parametrize(
+    ("environment", "sentence"),
+    [
+        pytest.param({"ORCHESTRATOR_CONFIG": "production.toml"}, r"auth\.methods", id="open"),
+        pytest.param({"ORCHESTRATOR_HTTP__PORT": "many"}, r"http\.port", id="wrong setting"),
+        pytest.param({"ORCHESTRATOR_HTTP__BASE_PATH": "/events"}, "base_path", id="base path"),
+        pytest.param({"ORCHESTRATOR__EXTENSION": "nowhere:it"}, "nowhere:it", id="extension"),
+    ],
+)
+async def test_a_function_that_cannot_start_says_why(
+    tmp_path: Path, environment: dict[str, str], sentence: str
+) -> None:
+    """One sentence in the log and as the error, each time: the next invocation tries again."""
+    event = post(http_api_event)
+    said, log = await invoke(
+        tmp_path, event, event, **{"ORCHESTRATOR_LEDGER__BACKEND": "memory", **environment}
+    )
+    assert len(said) == 2
+    for one in said:
+        assert re.search(f"^The service can't start: .*{sentence}", one["errorMessage"])
+        assert "\n" not in one["errorMessage"]
+    lines = [json.loads(line) for line in log.splitlines()]
+    assert [line["event"] for line in lines] == ["the service can't start"] * 2
+    assert all(re.search(sentence, line["reason"]) for line in lines)
+
+
+def test_a_start_that_fails_leaves_nothing_open(settings: Settings) -> None:
+    """What was opened before is closed, and the next try may succeed."""
+    opened, closed = list[int](), list[int]()
+
+    @asynccontextmanager
+    async def lifespan() -> AsyncIterator[None]:
+        opened.append(1)
+        yield
+        closed.append(1)
+
+    async def fail(_: web.Application) -> None:
+        if len(opened) == 1:
+            raise ValueError("a bad start")
+
+    def build() -> web.Application:
+        app = create_app(settings, extension=Extension(lifespan=lifespan), hands_back=True)
+        app.on_startup.append(fail)
+        return app
+
+    with pytest.raises(ValueError, match="a bad start"):
+        LambdaService(build())
+    assert (opened, closed) == ([1], [1])
+    service = LambdaService(build())
+    assert ask(service, http_api_event("GET", "/healthz")).status == 200
+    service.close()
 
 
 def test_an_http_api_that_speaks_format_1_leaves_the_stage_in_the_path(

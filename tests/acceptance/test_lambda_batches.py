@@ -33,6 +33,8 @@ class Calls:
         self.numbers: list[int] = []
         self.errors: dict[int, BaseException] = {}
         self.hangs: set[int] = set()
+        self.stubborn: set[int] = set()
+        self.let_go = asyncio.Event()
 
 
 @pytest.fixture
@@ -48,8 +50,12 @@ def service(settings: Settings, calls: Calls) -> Iterator[LambdaService]:
     async def order(event: Event[dict[str, Any]], run: Run) -> None:
         number = event.body["number"]
         calls.numbers.append(number)
-        if number in calls.hangs:
-            await asyncio.get_running_loop().create_future()
+        while number in calls.hangs:
+            try:
+                await calls.let_go.wait()
+            except asyncio.CancelledError:
+                if number not in calls.stubborn:
+                    raise
         if number in calls.errors:
             raise calls.errors[number]
 
@@ -155,10 +161,21 @@ def test_a_group_is_handled_in_turn(service: LambdaService, calls: Calls) -> Non
 def test_what_is_not_done_in_time_stays(service: LambdaService, calls: Calls) -> None:
     """It is handed back before the function is frozen, and goes on when it comes again."""
     calls.hangs.add(2)
-    assert failed(service, record(1), record(2), record(3), remaining_s=3.3) == [2]
+    assert failed(service, record(1), record(2), record(3), remaining_s=0.6) == [2]
     calls.hangs.clear()
     assert failed(service, record(2)) == []
     assert calls.numbers.count(2) == 2
+
+
+def test_a_handler_that_does_not_stop_keeps_no_answer_back(
+    service: LambdaService, calls: Calls
+) -> None:
+    """Its message stays, the others are done with, and the function answers in time."""
+    calls.hangs.add(2)
+    calls.stubborn.add(2)
+    assert failed(service, record(1), record(2), record(3), remaining_s=0.6) == [2]
+    calls.hangs.clear()
+    calls.let_go.set()
 
 
 def test_a_schedule_may_come_by_the_queue(service: LambdaService) -> None:

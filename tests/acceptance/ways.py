@@ -1,7 +1,8 @@
-"""The ways in: one and the same request over HTTP, and through the Lambda handler in both formats.
+"""The ways in: one and the same request over HTTP, and through the Lambda handler in each format.
 
 The events are built after AWS's documentation: REST APIs send format 1.0, HTTP APIs and
-function URLs 2.0. `LambdaService` owns its event loop, so here it lives in a thread of its own.
+function URLs 2.0, Application Load Balancers one of their own. `LambdaService` owns its event
+loop, so here it lives in a thread of its own.
 """
 
 import asyncio
@@ -25,11 +26,21 @@ from orchestrator.lambda_handler import LambdaService
 
 Document = dict[str, Any]
 
+#: A domain of one's own, and API Gateway's, whose addresses have the stage.
 _DOMAIN = "api.saas.example"
-#: What API Gateway takes from a function, by format; an answer with anything else is a 502.
+_EXECUTE_API = "70ixmpl4fl.execute-api.us-east-2.amazonaws.com"
+#: What is taken from a function, by format; an answer of API Gateway with anything else is a 502.
 _KEYS = {
     "1.0": {"statusCode", "headers", "multiValueHeaders", "body", "isBase64Encoded"},
     "2.0": {"statusCode", "headers", "cookies", "body", "isBase64Encoded"},
+    "ALB": {"statusCode", "statusDescription", "headers", "body", "isBase64Encoded"},
+    "ALB, multi-value headers": {
+        "statusCode",
+        "statusDescription",
+        "multiValueHeaders",
+        "body",
+        "isBase64Encoded",
+    },
 }
 
 
@@ -130,8 +141,12 @@ async def open_lambda(app: web.Application, make_event: MakeEvent) -> AsyncItera
 
 
 def read_lambda_answer(answer: Document, event: Document) -> Answer:
-    """What API Gateway makes of a function's answer; the answer must have its form."""
+    """What a gateway makes of a function's answer; the answer must have its form."""
     kind = event.get("version", "1.0")
+    if "elb" in event["requestContext"]:
+        kind = "ALB, multi-value headers" if "multiValueHeaders" in event else "ALB"
+        assert answer.keys() == _KEYS[kind], answer
+        assert answer["statusDescription"].startswith(f"{answer['statusCode']} ")
     assert answer.keys() <= _KEYS[kind], answer
     assert isinstance(answer["body"], str)
     headers: CIMultiDict[str] = CIMultiDict(answer.get("headers", {}))
@@ -160,7 +175,8 @@ def rest_api_event(
     stage; only the request context shows it.
     """
     path, _, query = path.partition("?")
-    sent = {"Host": _DOMAIN, "X-Forwarded-Proto": "https", **(headers or {})}
+    domain = _EXECUTE_API if stage else _DOMAIN
+    sent = {"Host": domain, "X-Forwarded-Proto": "https", **(headers or {})}
     queries = parse_qs(query, keep_blank_values=True)
     return {
         "resource": "/{proxy+}",
@@ -182,11 +198,11 @@ def rest_api_event(
             "accountId": "123456789012",
             "protocol": "HTTP/1.1",
             "stage": stage or "prod",
-            "domainPrefix": "api",
+            "domainPrefix": domain.partition(".")[0],
             "requestTimeEpoch": 1795166043000,
             "requestId": "77375676-xmpl-4b79-853a-f982474efe18",
             "identity": {"sourceIp": "203.0.113.7", "userAgent": "Amazon/EventBridge"},
-            "domainName": _DOMAIN,
+            "domainName": domain,
             "apiId": "70ixmpl4fl",
         },
         **_encoded(body, absent={"body": None, "isBase64Encoded": False}),
@@ -206,7 +222,8 @@ def http_api_event(
     path, _, query = path.partition("?")
     raw_path = path if stage == "$default" else f"/{stage}{path}"
     queries = parse_qs(query, keep_blank_values=True)
-    sent = {"Host": _DOMAIN, "X-Forwarded-Proto": "https", **(headers or {})}
+    domain = _DOMAIN if stage == "$default" else _EXECUTE_API
+    sent = {"Host": domain, "X-Forwarded-Proto": "https", **(headers or {})}
     return {
         "version": "2.0",
         "routeKey": "ANY /{proxy+}",
@@ -221,9 +238,9 @@ def http_api_event(
         ),
         "requestContext": {
             "accountId": "123456789012",
-            "apiId": "api-id",
-            "domainName": _DOMAIN,
-            "domainPrefix": "api",
+            "apiId": "70ixmpl4fl",
+            "domainName": domain,
+            "domainPrefix": domain.partition(".")[0],
             "http": {
                 "method": method,
                 "path": raw_path,
@@ -262,6 +279,46 @@ def function_url_event(
     }
     del event["pathParameters"]
     return event | {"routeKey": "$default"}
+
+
+def alb_event(
+    method: str,
+    path: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    body: bytes = b"",
+    multi_value: bool = False,
+) -> Document:
+    """From an Application Load Balancer, which hands a query on as it came: encoded.
+
+    `multi_value` says whether the target group has multi-value headers on.
+    """
+    path, _, query = path.partition("?")
+    sent = {"host": _DOMAIN, "x-forwarded-proto": "https", **(headers or {})}
+    sent = {name.lower(): value for name, value in sent.items()}
+    queries: dict[str, list[str]] = {}
+    for part in filter(None, query.split("&")):
+        name, _, value = part.partition("=")
+        queries.setdefault(name, []).append(value)
+    arn = (
+        "arn:aws:elasticloadbalancing:us-east-2:123456789012:targetgroup/orchestrator/6d0ecf831eec"
+    )
+    parts: Document = {
+        "headers": sent,
+        "queryStringParameters": {name: values[-1] for name, values in queries.items()},
+    }
+    if multi_value:
+        parts = {
+            "multiValueHeaders": {name: [value] for name, value in sent.items()},
+            "multiValueQueryStringParameters": queries,
+        }
+    return {
+        "requestContext": {"elb": {"targetGroupArn": arn}},
+        "httpMethod": method,
+        "path": path,
+        **parts,
+        **_encoded(body, absent={"body": "", "isBase64Encoded": False}),
+    }
 
 
 def _encoded(body: bytes, *, absent: Document) -> Document:
