@@ -23,6 +23,7 @@ from orchestrator.intake.keys import (
     BOOKS,
     CHECKS,
     DRAINS,
+    ID_HEADERS,
     INTAKE,
     MAX_BODY_BYTES,
     ORCHESTRATOR,
@@ -96,6 +97,7 @@ def _build_app(chosen: Parts, *, hands_back: bool = False) -> web.Application:
         hands_back=hands_back,
     )
     app[SECURITY] = _security(chosen.settings)
+    app[ID_HEADERS] = chosen.settings.events.id_headers
     app[MAX_BODY_BYTES] = chosen.settings.http.max_body_bytes
     for routes in _ROUTES:
         app.add_routes(routes)

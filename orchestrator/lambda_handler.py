@@ -1,8 +1,8 @@
 """The service as an AWS Lambda function: `orchestrator.lambda_handler.handler`.
 
-It is invoked with HTTP requests, or with batches of an SQS queue. The app runs on a Unix socket
-inside the function and each HTTP invocation is one request to it, so that a sender meets the very
-routes, statuses and headers of `orchestrator serve`. One event loop and one set of clients
+It is invoked with HTTP requests, with batches of an SQS queue, or to sweep. The app runs on a Unix
+socket inside the function and each HTTP invocation is one request to it, so that a sender meets the
+very routes, statuses and headers of `orchestrator serve`. One event loop and one set of clients
 serve the process for its life; between invocations Lambda freezes both.
 
 begin ──────────────────────────────► deadline ──────────► cut-off ────► killed
@@ -12,12 +12,15 @@ begin ────────────────────────�
 
 import asyncio
 import io
+import json
 import tempfile
+from collections.abc import Sequence
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Protocol
 
 import aiohttp
+import attrs
 import structlog
 from aiohttp import web
 from yarl import URL
@@ -25,9 +28,16 @@ from yarl import URL
 from orchestrator.app import create_app
 from orchestrator.core.dispatch import waiting
 from orchestrator.core.errors import RegistrationError
+from orchestrator.core.events import RECONCILE
+from orchestrator.core.ports import Message
 from orchestrator.core.secrets import SECRET_NAMES
-from orchestrator.intake.aws_lambda import is_sqs_batch, read_messages, write_failures
-from orchestrator.intake.keys import WORKLOAD
+from orchestrator.intake.aws_lambda import (
+    is_sqs_batch,
+    read_invoked_type,
+    read_messages,
+    write_failures,
+)
+from orchestrator.intake.keys import OWN_ORCHESTRATOR, WORKLOAD
 from orchestrator.intake.lambda_http import (
     BadRequestError,
     HTTPAnswer,
@@ -56,6 +66,24 @@ class NotStartedError(Exception):
     """The service can't start; the sentence says why. The next invocation tries again."""
 
 
+class SweepFailedError(Exception):
+    """The ledger or a builder can't be reached."""
+
+
+@attrs.frozen
+class _TimeLeft:
+    """How long (seconds) the work of an invocation may take, and handing it back after that."""
+
+    deadline_s: float
+    hand_back_s: float
+
+    @classmethod
+    def of(cls, remaining_s: float) -> "_TimeLeft":
+        to_hand_back_s = max(0.0, min(_TO_HAND_BACK_S, remaining_s / 3))
+        # The last third of that is for the answer.
+        return cls(max(0.0, remaining_s - to_hand_back_s), to_hand_back_s * 2 / 3)
+
+
 class LambdaService:
     """The running app, and the client that hands requests to it."""
 
@@ -82,20 +110,15 @@ class LambdaService:
         """Answer one invocation, which ends in `remaining_s` at the latest.
 
         Raises:
-            NotAnHTTPEventError: it is neither a request nor a batch.
+            NotAnHTTPEventError: it is none that is understood.
+            SweepFailedError: Lambda may try again.
         """
-        to_hand_back_s = max(0.0, min(_TO_HAND_BACK_S, remaining_s / 3))
-        deadline_s = max(0.0, remaining_s - to_hand_back_s)
-        hand_back_s = to_hand_back_s * 2 / 3  # the rest is for the answer
+        time = _TimeLeft.of(remaining_s)
         if is_sqs_batch(event):
-            batch = handle_batch(
-                read_messages(event),
-                self._app[MESSAGES].handle,
-                timeout_s=deadline_s,
-                hand_back_s=hand_back_s,
-            )
-            with waiting(deadline_s):
-                return write_failures(self._loop.run_until_complete(batch))
+            return write_failures(self._handle_messages(read_messages(event), time))
+        if (event_type := read_invoked_type(event)) and self._is_sweep(event_type):
+            self._sweep(event, time)
+            return {"success": True}
         written = find_format(event)
         try:
             request = read_request(event, written)
@@ -103,10 +126,32 @@ class LambdaService:
             log.info("request not read", reason=str(error))
             refusal = problem(HTTPStatus.BAD_REQUEST, str(error), instance=find_path(event))
             return write_answer(_as_answer(refusal), written)
-        self._app[WORKLOAD].shorten(deadline_s)
-        asking = self._ask(request, timeout_s=deadline_s + hand_back_s)
+        self._app[WORKLOAD].shorten(time.deadline_s)
+        asking = self._ask(request, timeout_s=time.deadline_s + time.hand_back_s)
         answer = self._loop.run_until_complete(asking)
         return write_answer(answer, written)
+
+    def _is_sweep(self, event_type: str) -> bool:
+        aliases = self._app[OWN_ORCHESTRATOR].aliases
+        return aliases.get(event_type, event_type) == RECONCILE
+
+    def _sweep(self, event: object, time: "_TimeLeft") -> None:
+        """Alone of all events a sweep needs no queue before it: if one is lost, the next makes up
+        for it."""
+        message = Message(id="sweep", text=json.dumps(event), receipt="")
+        if self._handle_messages([message], time):
+            raise SweepFailedError("The sweep was not done; the log says why.")
+
+    def _handle_messages(self, messages: Sequence[Message], time: "_TimeLeft") -> list[str]:
+        """The ids of those that are not done with."""
+        batch = handle_batch(
+            messages,
+            self._app[MESSAGES].handle,
+            timeout_s=time.deadline_s,
+            hand_back_s=time.hand_back_s,
+        )
+        with waiting(time.deadline_s):
+            return self._loop.run_until_complete(batch)
 
     def close(self) -> None:
         """End what was opened. Lambda never does; tests do."""
@@ -183,7 +228,8 @@ def handler(event: Any, context: Context) -> dict[str, Any]:
 
     Raises:
         NotStartedError: the service can't start.
-        NotAnHTTPEventError: the event is neither a request nor a batch.
+        NotAnHTTPEventError: the event is none that is understood.
+        SweepFailedError: it asks for a sweep, which was not done.
     """
     global _service  # Lambda keeps the process, and with it this module
     if _service is None:

@@ -46,6 +46,8 @@ _STATE_MACHINE = re.compile(r"arn:[^:]+:states:[^:]*:[^:]*:stateMachine:[^:]+(:[
 
 #: A path that is the same however it is written, and harmless in HTML and headers.
 PLAIN_PATH = re.compile(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._~-]+)+")
+#: RFC 9110, section 5.6.2.
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 _FINITE = attrs.validators.lt(float("inf"))
 
@@ -94,6 +96,12 @@ class Events:
     region: str | None = None
     source: str = "saas.orchestrator"
     dedupe_window_s: float = _positive(90_000.0)
+    id_headers: tuple[str, ...] = ("Idempotency-Key", "webhook-id")
+
+    def __attrs_post_init__(self) -> None:
+        for name in self.id_headers:
+            if not _HEADER_NAME.fullmatch(name):
+                raise ValueError(f"events.id_headers has {name!r}, which is no name of a header")
 
 
 @attrs.frozen(kw_only=True)

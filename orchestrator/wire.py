@@ -4,6 +4,7 @@ Strict means that nothing is coerced: `1` is no string and `"1"` no number. All
 mismatches of a body are found at once, each with the path that the sender wrote.
 """
 
+import codecs
 import contextlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -33,6 +34,7 @@ from cattrs.preconf.json import make_converter
 from orchestrator.core.errors import BadEvent, InvalidPayload, PayloadMismatch
 from orchestrator.core.payloads import Tenant, read_object
 from orchestrator.core.secrets import Redactor
+from orchestrator.core.timestamps import parse_time
 
 Model = TypeVar("Model")
 StructureHook = Callable[[Any, Any], Any]
@@ -44,6 +46,7 @@ def decode_json(text: bytes) -> Any:
     Raises:
         BadEvent: it isn't JSON, or not in UTF-8, or nested too deeply.
     """
+    text = text.removeprefix(codecs.BOM_UTF8)
     if not text.strip():
         raise BadEvent("The body is empty: send a JSON object.")
     try:
@@ -166,7 +169,8 @@ def _build_converter() -> Converter:
     for primitive, name in ((str, "a string"), (int, "an integer"), (bool, "true or false")):
         converter.register_structure_hook(primitive, _exactly(primitive, name))
     converter.register_structure_hook(float, _number)
-    converter.register_structure_hook(datetime, _datetime)
+    rfc3339 = "a time as in RFC 3339, such as 2026-11-20T09:14:03Z"
+    converter.register_structure_hook(datetime, _from_text(parse_time, rfc3339))
     for kind, name in (
         (bytes, "bytes in Base64"),
         (time, "a time such as 09:14:03"),
@@ -234,13 +238,6 @@ def _one_of(allowed: tuple[Any, ...]) -> StructureHook:
         return value
 
     return checked
-
-
-def _datetime(value: Any, _: Any) -> datetime:
-    try:
-        return datetime.fromisoformat(value)
-    except (TypeError, ValueError):
-        raise TypeError("must be a time as in RFC 3339, such as 2026-11-20T09:14:03Z") from None
 
 
 def _from_text(kind: Callable[[str], Any], name: str) -> StructureHook:

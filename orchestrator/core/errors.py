@@ -2,6 +2,7 @@
 
     OrchestratorError
     ├── BadEvent                never became an event; no run is kept
+    │   └── UnconfirmedSubscription  SNS asks for what only an operator can do
     ├── EventTooLarge           too large to be kept; no run is
     ├── RunNotFound             asked for by its id, and not there
     ├── TenantNotFound          asked for by its id, and never seen
@@ -54,6 +55,10 @@ class OrchestratorError(Exception):
 
 class BadEvent(OrchestratorError):
     """The body can't be read as an event: not an object, a broken envelope, two types."""
+
+
+class UnconfirmedSubscription(BadEvent):
+    """No event: a message of SNS about the subscription itself, and what to do about it."""
 
 
 class EventTooLarge(OrchestratorError):

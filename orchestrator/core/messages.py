@@ -59,7 +59,7 @@ def pack_message(queued: QueuedEvent | QueuedReplay) -> str:
 
 
 def read_message(text: str, *, message_id: str) -> QueuedEvent | QueuedReplay:
-    """What a message asks for: ours, or an envelope or CloudEvent that somebody else put there.
+    """What a message asks for: ours, or an event in a wrapper of `core.wrappers`.
 
     One that gives itself no id is known by the message's.
 
@@ -67,7 +67,7 @@ def read_message(text: str, *, message_id: str) -> QueuedEvent | QueuedReplay:
         BadEvent: it is no event.
     """
     try:
-        parsed = parse_json(text, max_depth=MAX_DEPTH + _WRAPPED)
+        parsed = parse_json(text.removeprefix("\ufeff"), max_depth=MAX_DEPTH + _WRAPPED)
     except ValueError as error:
         raise BadEvent(f"The message {message_id} is not JSON: {error}.") from None
     told = parsed.get(_MARK) if isinstance(parsed, dict) else None

@@ -1,29 +1,30 @@
 """What Lambda is invoked with by queues, and the answers that it wants. Pure.
 
-SQS gives batches (https://docs.aws.amazon.com/lambda/latest/dg/with-sqs.html). `lambda_http.py`
-reads HTTP requests.
+SQS gives batches (https://docs.aws.amazon.com/lambda/latest/dg/with-sqs.html), and so do Pipes.
+`lambda_http.py` reads HTTP requests.
 """
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from orchestrator.core.ports import Message
+from orchestrator.core.wrappers import is_sqs_record
 
 
 def is_sqs_batch(event: object) -> bool:
     """Whether the invocation brings messages of an SQS queue."""
-    records = event.get("Records") if isinstance(event, Mapping) else None
-    return (
-        isinstance(records, list)
-        and bool(records)
-        and all(
-            isinstance(record, Mapping) and record.get("eventSource") == "aws:sqs"
-            for record in records
-        )
-    )
+    records = _records(event)
+    return bool(records) and all(map(is_sqs_record, records))
 
 
-def read_messages(event: Mapping[str, Any]) -> list[Message]:
+def _records(event: object) -> list[Any]:
+    """The records of a batch: Lambda's poller puts them into an object, Pipes sends the bare list
+    (EventBridge user guide, Pipes batching and concurrency)."""
+    records = event.get("Records") if isinstance(event, Mapping) else event
+    return records if isinstance(records, list) else []
+
+
+def read_messages(event: object) -> list[Message]:
     """The messages of a batch; those of a FIFO queue have a group."""
     return [
         Message(
@@ -33,8 +34,15 @@ def read_messages(event: Mapping[str, Any]) -> list[Message]:
             group=record.get("attributes", {}).get("MessageGroupId"),
             receives=int(record.get("attributes", {}).get("ApproximateReceiveCount", 1)),
         )
-        for record in event["Records"]
+        for record in _records(event)
     ]
+
+
+def read_invoked_type(event: object) -> str | None:
+    """The type of the event that EventBridge, or its Scheduler, invokes the function with; None
+    for any other invocation."""
+    named = event.get("detail-type") if isinstance(event, Mapping) else None
+    return named if isinstance(named, str) else None
 
 
 def write_failures(message_ids: Iterable[str]) -> dict[str, Any]:

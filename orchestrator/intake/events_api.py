@@ -4,6 +4,7 @@ What each answer means to EventBridge stands in `problems.py`. The route rejects
 type: whether one is supported is for the orchestrator to say.
 """
 
+import unicodedata
 from typing import Any, TypeVar
 
 import aiohttp
@@ -11,8 +12,14 @@ import attrs
 from aiohttp import web
 
 from orchestrator.core.dispatch import Handled, delivery
-from orchestrator.core.envelopes import Delivery, read_event_type, structured_cloudevent
-from orchestrator.intake.keys import INTAKE, MAX_BODY_BYTES, WIRE, WORKLOAD
+from orchestrator.core.envelopes import (
+    MAX_NAME_BYTES,
+    Delivery,
+    read_event_type,
+    structured_cloudevent,
+)
+from orchestrator.core.errors import BadEvent
+from orchestrator.intake.keys import ID_HEADERS, INTAKE, MAX_BODY_BYTES, WIRE, WORKLOAD
 from orchestrator.intake.links import link
 from orchestrator.intake.openapi import Answer, documented
 from orchestrator.intake.problems import EVENT_PROBLEMS
@@ -20,8 +27,12 @@ from orchestrator.wire import decode_json
 
 Model = TypeVar("Model")
 
-IDEMPOTENCY_KEY = "Idempotency-Key"
 _CLOUDEVENT_PREFIX = "ce-"
+_STRUCTURED = "application/cloudevents+json"
+_BATCH = "application/cloudevents-batch+json"
+#: SNS says so of each request, and calls the JSON in it text/plain (SNS developer guide,
+#: HTTP/HTTPS headers).
+_SNS_HEADER = "x-amz-sns-message-type"
 
 
 @attrs.frozen(kw_only=True)
@@ -43,14 +54,6 @@ EVENT_ANSWERS = {
     ),
     **EVENT_PROBLEMS,
 }
-_PARAMETERS = [
-    {
-        "in": "header",
-        "name": IDEMPOTENCY_KEY,
-        "description": "The event's id, over any that the body has",
-        "schema": {"type": "string"},
-    }
-]
 
 routes = web.RouteTableDef()
 
@@ -60,7 +63,6 @@ routes = web.RouteTableDef()
     "Handle one event of the type in the path",
     tag="events",
     answers=EVENT_ANSWERS,
-    parameters=_PARAMETERS,
 )
 async def post_typed_event(request: web.Request) -> web.Response:
     return await _handle(request, request.match_info["eventType"], await _read_event(request))
@@ -71,7 +73,6 @@ async def post_typed_event(request: web.Request) -> web.Response:
     "Handle one event that names its type",
     tag="events",
     answers=EVENT_ANSWERS,
-    parameters=_PARAMETERS,
 )
 async def post_event(request: web.Request) -> web.Response:
     body = await _read_event(request)
@@ -79,7 +80,7 @@ async def post_event(request: web.Request) -> web.Response:
 
 
 async def _handle(request: web.Request, event_type: str, body: Any) -> web.Response:
-    how = Delivery(event_id=request.headers.get(IDEMPOTENCY_KEY), same_content_same_event=True)
+    how = Delivery(event_id=_read_id(request), same_content_same_event=True)
     token = delivery.set(how)
     try:
         work = request.app[INTAKE].handle_event(event_type, body)
@@ -105,10 +106,40 @@ def _headers(request: web.Request, outcome: object) -> dict[str, str]:
     return {"Location": link(request, "run", runId=outcome.run_id), **replayed}
 
 
+def _read_id(request: web.Request) -> str | None:
+    """The id in the first header of `events.id_headers` that isn't blank.
+
+    Raises:
+        BadEvent: it is too long, or no text.
+    """
+    for name in request.app[ID_HEADERS]:
+        value = request.headers.get(name, "").strip()
+        if value:
+            _check_id(value, name)
+            return value
+    return None
+
+
+def _check_id(value: str, header: str) -> None:
+    size = len(value.encode(errors="surrogateescape"))
+    if size > MAX_NAME_BYTES:
+        raise BadEvent(
+            f"The header {header} is {size} bytes long; at most {MAX_NAME_BYTES} are allowed."
+        )
+    # aiohttp decodes what isn't UTF-8 to surrogates.
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in value):
+        raise BadEvent(f"The header {header} has control characters, or isn't UTF-8.")
+
+
 async def _read_event(request: web.Request) -> Any:
-    """The parsed JSON body; a binary CloudEvent in its structured form."""
+    """The parsed JSON body; a binary CloudEvent in its structured form.
+
+    Which of the two a CloudEvent is says its Content-Type (HTTP binding 1.0.2, section 3).
+    """
     _check_media_type(request)
     data = decode_json(await read_body(request))
+    if request.content_type == _STRUCTURED:
+        return data
     attributes = {
         name.lower().removeprefix(_CLOUDEVENT_PREFIX): value
         for name, value in request.headers.items()
@@ -122,7 +153,12 @@ def _check_media_type(request: web.Request) -> None:
     if aiohttp.hdrs.CONTENT_TYPE not in request.headers:
         return
     media_type = request.content_type
-    if media_type != "application/json" and not media_type.endswith("+json"):
+    if media_type == _BATCH:
+        raise web.HTTPUnsupportedMediaType(
+            text=f"The body is {media_type}: send each event by itself, as {_STRUCTURED}."
+        )
+    is_json = media_type == "application/json" or media_type.endswith("+json")
+    if not is_json and not (media_type == "text/plain" and _SNS_HEADER in request.headers):
         raise web.HTTPUnsupportedMediaType(
             text=f"The body is {media_type}: send JSON with the header "
             "Content-Type: application/json."

@@ -32,6 +32,8 @@ REPLAY: web.AppKey[Callable[..., Coroutine[Any, Any, Handled]]] = web.AppKey("re
 BOOKS: web.AppKey[Books] = web.AppKey("books", Books)
 #: What must be reachable for `/readyz` to say yes, by name.
 CHECKS: web.AppKey[Mapping[str, Check]] = web.AppKey("checks")
+#: The headers that name an event (`events.id_headers`), the first of them first.
+ID_HEADERS: web.AppKey[Sequence[str]] = web.AppKey("id_headers")
 MAX_BODY_BYTES: web.AppKey[int] = web.AppKey("max_body_bytes", int)
 #: The OpenAPI security schemes of the methods that are asked for, by name; empty: open.
 SECURITY: web.AppKey[Mapping[str, Any]] = web.AppKey("security")

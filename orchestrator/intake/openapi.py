@@ -22,7 +22,7 @@ from apispec import APISpec
 from orchestrator.core.errors import RegistrationError
 from orchestrator.core.registry import HandlerRegistry, Registration
 from orchestrator.intake.examples import EXAMPLES, example_envelope
-from orchestrator.intake.keys import REGISTRY, SECURITY
+from orchestrator.intake.keys import ID_HEADERS, REGISTRY, SECURITY
 from orchestrator.intake.links import BASE_PATH
 from orchestrator.wire import json_schemas
 
@@ -79,7 +79,7 @@ def build_document(app: web.Application) -> dict[str, Any]:
     registry = app[REGISTRY]
     for registration in registry:
         _check_model(registration)
-    document = _Document(_models(app, registry), app[SECURITY])
+    document = _Document(_models(app, registry), app[SECURITY], app[ID_HEADERS])
     for route in _routes(app):
         if route.method != "HEAD":
             document.add_route(route)
@@ -130,7 +130,9 @@ def _models(app: web.Application, registry: HandlerRegistry) -> list[Any]:
 class _Document(AiohttpApiSpec):  # type: ignore[misc]
     """aiohttp-apispec's walk from a route to an operation, ending in OpenAPI 3.1."""
 
-    def __init__(self, models: Sequence[Any], security: Mapping[str, Any]) -> None:
+    def __init__(
+        self, models: Sequence[Any], security: Mapping[str, Any], id_headers: Sequence[str]
+    ) -> None:
         about = {
             "title": "SaaS orchestrator",
             "version": importlib.metadata.version("saas-orchestrator"),
@@ -139,6 +141,7 @@ class _Document(AiohttpApiSpec):  # type: ignore[misc]
         schemas, components = json_schemas(models, ref_template="#/components/schemas/{name}")
         self._schemas = dict(zip(models, schemas, strict=True))
         self._security = security
+        self._id_parameters = [_id_parameter(name) for name in id_headers]
         self.spec = APISpec(
             **about,
             openapi_version="3.1.0",
@@ -190,6 +193,7 @@ class _Document(AiohttpApiSpec):  # type: ignore[misc]
             operation["requestBody"] = {"required": False, "content": content}
         if method == "post" and "/events" in url_path:
             operation["requestBody"] = _event_body({"type": "object"}, "")
+            operation["parameters"] = [*self._id_parameters, *operation["parameters"]]
         if url_path.endswith(_EVENTS_PATH):
             self._event_path, self._event_operation = url_path, operation
         self.spec.path(path=url_path, operations={method: operation})
@@ -216,6 +220,15 @@ def _event_body(payload: Mapping[str, Any], event_type: str) -> dict[str, Any]:
             "envelope": {"summary": "From EventBridge", "value": example_envelope(event_type)},
         }
     return {"required": True, "content": {"application/json": content}}
+
+
+def _id_parameter(header: str) -> dict[str, Any]:
+    return {
+        "in": "header",
+        "name": header,
+        "description": "The event's id, over any that the body has; at most 512 bytes",
+        "schema": {"type": "string"},
+    }
 
 
 def _path_parameters(url_path: str) -> list[dict[str, Any]]:
@@ -258,7 +271,10 @@ _ENVELOPES: Mapping[str, Any] = {
             "detail-type": {"type": "string", "minLength": 1, "maxLength": 128},
             "source": {"type": "string"},
             "time": {"type": "string", "format": "date-time"},
-            "detail": {"type": "object"},
+            "detail": {
+                "description": "The business body, or the JSON text of it.",
+                "type": ["object", "string"],
+            },
         },
     },
     "CloudEvent": {

@@ -23,6 +23,7 @@ from orchestrator.core.errors import (
     PermanentError,
     RunNotFound,
     TemporaryError,
+    UnconfirmedSubscription,
     UnsupportedEventType,
 )
 from orchestrator.intake.links import address, link
@@ -33,6 +34,7 @@ DEFAULT_RETRY_AFTER_S = 5.0
 
 #: The first match counts, so a class stands before its base.
 STATUSES: tuple[tuple[type[OrchestratorError], HTTPStatus], ...] = (
+    (UnconfirmedSubscription, HTTPStatus.UNPROCESSABLE_ENTITY),
     (BadEvent, HTTPStatus.BAD_REQUEST),
     (EventTooLarge, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
     (UnsupportedEventType, HTTPStatus.BAD_REQUEST),

@@ -222,6 +222,10 @@ def test_the_source_comes_from_the_envelope(raw: dict[str, Any], source: str) ->
         ("2026-03-02T16:45:10+02:00", datetime(2026, 3, 2, 14, 45, 10, tzinfo=UTC)),
         ("2026-03-02T16:45:10.250Z", datetime(2026, 3, 2, 16, 45, 10, 250_000, tzinfo=UTC)),
         ("2026-03-02T16:45:10", datetime(2026, 3, 2, 16, 45, 10, tzinfo=UTC)),
+        ("2026-03-02t16:45:10z", datetime(2026, 3, 2, 16, 45, 10, tzinfo=UTC)),
+        ("2026-03-02t16:45:10.5+02:00", datetime(2026, 3, 2, 14, 45, 10, 500_000, tzinfo=UTC)),
+        ("2026-06-30T23:59:60Z", datetime(2026, 6, 30, 23, 59, 59, 999_999, tzinfo=UTC)),
+        ("2026-06-30T15:59:60.7-08:00", datetime(2026, 6, 30, 23, 59, 59, 999_999, tzinfo=UTC)),
     ],
 )
 @pytest.mark.parametrize("shape", [envelope, cloudevent])
@@ -285,6 +289,8 @@ def test_a_cloudevents_own_extensions_are_kept_in_raw() -> None:
         (cloudevent(data=[1]), '"data" of the CloudEvent must be a JSON object, not a list'),
         (cloudevent(data=None), '"data" of the CloudEvent must be a JSON object, not nothing'),
         (cloudevent(time="12:00"), "which is not RFC 3339"),
+        (cloudevent(time="2026-06-30T23:59:61Z"), "which is not RFC 3339"),
+        (cloudevent(time="2026-06-30T23:60:00Z"), "which is not RFC 3339"),
     ],
 )
 def test_a_broken_body_is_refused_with_what_is_wrong(raw: object, sentence: str) -> None:
@@ -380,6 +386,28 @@ def test_a_time_before_all_times_is_refused() -> None:
 def test_a_header_is_unquoted_and_then_decoded_once(header: str, value: str) -> None:
     """HTTP binding, section 3.1.3.2."""
     assert structured_cloudevent({"subject": header}, {})["subject"] == value
+
+
+@pytest.mark.parametrize("value", ["x%FF", "%C3", '"%80"', "x\udcff", "%ED%A0%80"])
+@pytest.mark.parametrize("name", ["id", "subject"])
+def test_a_header_that_is_not_utf_8_is_refused_by_its_name(name: str, value: str) -> None:
+    """Two ids that differ in such a byte alone must not become one."""
+    with pytest.raises(BadEvent, match=f"The header ce-{name} isn't percent-encoded UTF-8"):
+        structured_cloudevent({"specversion": "1.0", name: value}, {})
+
+
+def test_the_schedulers_default_message_is_an_event() -> None:
+    """Its detail is the text of an object, and counts as that object."""
+    raw = sample("scheduler_default")
+    event = parse(raw, "Scheduled Event")
+    assert (event.source, event.body, event.raw) == ("aws.scheduler", {}, raw)
+
+
+def test_a_detail_as_text_is_the_same_content() -> None:
+    """What is compared is the object, however it came."""
+    as_object, as_text = parse(envelope()), parse(envelope(detail='{ "n": 1 }'))
+    assert as_text.body == {"n": 1}
+    assert (as_text.key, as_text.body_digest) == (as_object.key, as_object.body_digest)
 
 
 def example(**fields: Any) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Settings: defaults, under a file, under the environment; and what is refused."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -481,3 +482,10 @@ def test_another_base_path_is_refused(base_path: str) -> None:
     sentence = refusal(ORCHESTRATOR_HTTP__BASE_PATH=base_path)
     assert f"http.base_path is {base_path!r}" in sentence
     assert "/orchestrator" in sentence
+
+
+@pytest.mark.parametrize("name", ["", "web hook", "id:", "Ïd"])
+def test_an_id_header_has_the_name_of_a_header(name: str) -> None:
+    """RFC 9110, section 5.6.2; the refusal quotes it."""
+    with pytest.raises(SettingsError, match=r"events\.id_headers has .* no name of a header"):
+        load_settings(environ={"ORCHESTRATOR_EVENTS__ID_HEADERS": json.dumps([name])})

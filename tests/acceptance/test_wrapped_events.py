@@ -1,0 +1,528 @@
+"""One event in all that may lie around it, by every way in: it is handled once, as that event."""
+
+import asyncio
+import json
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+import attrs
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+
+from orchestrator import (
+    Event,
+    Extension,
+    HandlerRegistry,
+    Run,
+    Settings,
+    TemporaryError,
+    create_app,
+    open_orchestrator,
+)
+from orchestrator.adapters.memory import InMemoryInbox, InMemoryLedger
+from orchestrator.app import create_worker_app
+from orchestrator.explain import explain_event
+from orchestrator.intake.lambda_http import NotAnHTTPEventError
+from orchestrator.lambda_handler import LambdaService, SweepFailedError
+from orchestrator.settings import Events, Intake
+from orchestrator.testing import ManualClock, envelope
+from tests.acceptance.answers import read_problem, read_success
+from tests.conftest import Client, StartService
+from tests.unit.test_envelopes import sample
+from tests.wrapped import (
+    SUBSCRIBE_URL,
+    put_events_entry,
+    sns_confirmation,
+    sns_notification,
+    sqs_record,
+)
+
+DETAIL = {"number": 1, "secret": "s3cret"}
+EVENT = envelope("ORDER", DETAIL, event_id="event-1", source="shop")
+CLOUDEVENT = {
+    "specversion": "1.0",
+    "type": "ORDER",
+    "source": "shop",
+    "id": "event-1",
+    "time": EVENT["time"],
+    "data": DETAIL,
+}
+#: What names the event `event-1` of `shop`, in however many layers.
+WRAPPED: dict[str, dict[str, Any]] = {
+    "nothing around it": EVENT,
+    "detail as text": {**EVENT, "detail": json.dumps(DETAIL)},
+    "CloudEvent": CLOUDEVENT,
+    "SNS": sns_notification(EVENT),
+    "SNS with a CloudEvent": sns_notification(CLOUDEVENT),
+    "Pipes record": sqs_record(EVENT),
+    "Pipes record of SNS": sqs_record(sns_notification(EVENT)),
+    "envelope in an envelope": {**EVENT, "id": "outer", "source": "relay", "detail": EVENT},
+    "PutEvents entry of it": put_events_entry("ORDER", EVENT, Source="relay"),
+    "Entries": {"Entries": [put_events_entry("ORDER", EVENT, Source="relay")]},
+}
+wrapped = pytest.mark.parametrize("raw", WRAPPED.values(), ids=WRAPPED.keys())
+
+Seen = list[Event[dict[str, Any]]]
+
+
+@pytest.fixture
+def seen() -> Seen:
+    """The events as the handler met them."""
+    return []
+
+
+@pytest.fixture
+def extension(seen: Seen) -> Extension:
+    registry = HandlerRegistry()
+
+    @registry.on("ORDER")
+    async def order(event: Event[dict[str, Any]], run: Run) -> None:
+        seen.append(event)
+
+    @registry.on("WAITING")
+    async def wait(event: Event[dict[str, Any]], run: Run) -> None:
+        seen.append(event)
+        if run.attempt == 1:
+            raise TemporaryError("later", retry_after_s=5)
+
+    return Extension(registry=registry)
+
+
+@pytest.fixture
+async def shop(start_service: StartService, extension: Extension) -> Client:
+    """The service with a handler for orders."""
+    return await start_service(extension=extension)
+
+
+def check_seen(seen: Seen, raw: dict[str, Any]) -> None:
+    """It was handled once, as the event that its sender wrote, and kept as it came."""
+    (event,) = seen
+    assert (event.type, event.source, event.id) == ("ORDER", "shop", "event-1")
+    assert event.body == event.payload == DETAIL
+    assert event.raw == raw
+
+
+# Over HTTP
+
+
+@wrapped
+@pytest.mark.parametrize("path", ["/events", "/events/ORDER"])
+async def test_it_is_handled_over_http(
+    shop: Client, seen: Seen, raw: dict[str, Any], path: str
+) -> None:
+    """The inner type agrees with the path, or names the event where the path doesn't."""
+    await read_success(await shop.post(path, json=raw))
+    check_seen(seen, raw)
+
+
+@wrapped
+async def test_it_is_the_same_event_in_any_wrapper(
+    shop: Client, seen: Seen, raw: dict[str, Any]
+) -> None:
+    """A sender that changes its way is recognised by the event's own id."""
+    first = await read_success(await shop.post("/events", json=EVENT))
+    async with shop.post("/events", json=raw) as answer:
+        assert answer.status == 200, await answer.text()
+        assert answer.headers["Idempotent-Replayed"] == "true"
+        assert answer.headers["Location"] == first
+    assert len(seen) == 1
+
+
+@wrapped
+async def test_a_replay_is_of_the_same_body(shop: Client, seen: Seen, raw: dict[str, Any]) -> None:
+    """What is kept is opened as what was received."""
+    location = await read_success(await shop.post("/events", json=raw))
+    await read_success(await shop.post(f"{location}/replay", json={"force": True}))
+    first, second = seen
+    assert (second.body, second.raw, second.key) == (first.body, first.raw, first.key)
+
+
+SNS_HEADERS = {
+    "Content-Type": "text/plain; charset=UTF-8",
+    "x-amz-sns-message-type": "Notification",
+    "x-amz-sns-message-id": "22b80b92-fdea-4c2c-8f9d-bdfb0c7bf324",
+    "x-amz-sns-topic-arn": "arn:aws:sns:us-west-2:123456789012:tenant-events",
+    "User-Agent": "Amazon Simple Notification Service Agent",
+}
+
+
+@pytest.mark.parametrize(
+    ("raw", "headers"),
+    [
+        (sns_notification(EVENT), SNS_HEADERS),
+        (EVENT, {**SNS_HEADERS, "x-amz-sns-rawdelivery": "true"}),
+    ],
+    ids=["wrapped", "raw message delivery"],
+)
+async def test_sns_posts_its_json_as_plain_text(
+    shop: Client, seen: Seen, raw: dict[str, Any], headers: dict[str, str]
+) -> None:
+    """Its header says who it is; with raw message delivery there is nothing to take off."""
+    await read_success(await shop.post("/events", data=json.dumps(raw), headers=headers))
+    check_seen(seen, raw)
+
+
+async def test_a_message_without_an_id_has_that_of_sns(shop: Client, seen: Seen) -> None:
+    """So that a retry is the same event, and equal content sent twice is two."""
+    for message_id in ("m-1", "m-1", "m-2"):
+        raw = sns_notification(DETAIL, MessageId=message_id)
+        await read_success(await shop.post("/events/ORDER", json=raw))
+    assert [event.id for event in seen] == ["m-1", "m-2"]
+
+
+@pytest.mark.parametrize("kind", ["SubscriptionConfirmation", "UnsubscribeConfirmation"])
+@pytest.mark.parametrize("path", ["/events", "/events/ORDER"])
+async def test_a_subscription_is_confirmed_by_a_person(shop: Client, kind: str, path: str) -> None:
+    """422 that says what to open; no run is kept, and nothing is fetched."""
+    headers = {**SNS_HEADERS, "x-amz-sns-message-type": kind}
+    body = json.dumps(sns_confirmation(kind))
+    problem = await read_problem(await shop.post(path, data=body, headers=headers), 422)
+    assert SUBSCRIBE_URL in problem["detail"]
+    assert problem["instance"] == path
+    async with shop.get("/runs") as answer:
+        assert (await answer.json())["items"] == []
+
+
+@pytest.mark.parametrize(
+    ("raw", "sentence"),
+    [
+        (sns_notification("Budget exceeded"), '"Message" of the SNS notification'),
+        (sqs_record("hello"), '"body" of the SQS record'),
+        (sqs_record(sqs_record(sqs_record(sqs_record(sqs_record(EVENT))))), "more than 4 wrappers"),
+        ({"Entries": [put_events_entry("ORDER", {})] * 2}, "send each by itself"),
+        ({**EVENT, "detail": "{"}, '"detail" of the envelope'),
+        ([sqs_record(EVENT)], "The body must be a JSON object, not a list"),
+    ],
+)
+async def test_what_holds_no_event_is_refused(shop: Client, raw: object, sentence: str) -> None:
+    """400 that names the wrapper."""
+    problem = await read_problem(await shop.post("/events/ORDER", json=raw), 400)
+    assert sentence in problem["detail"]
+
+
+async def test_another_type_inside_is_content(shop: Client, seen: Seen) -> None:
+    """An event that quotes another one is not that other one."""
+    quoted = envelope("TENANT_PROVISIONING", {"tenantId": "t-1", "tier": "BASIC"})
+    await read_success(await shop.post("/events", json=envelope("ORDER", quoted)))
+    assert seen[0].body == quoted
+    async with shop.get("/tenants") as answer:
+        assert (await answer.json())["items"] == []
+
+
+# Structured and binary CloudEvents, ids in headers, marks before the body
+
+
+async def test_the_content_type_says_that_a_cloudevent_is_structured(
+    shop: Client, seen: Seen
+) -> None:
+    """Whatever `ce-*` headers a proxy has put there besides."""
+    headers = {
+        "Content-Type": "application/cloudevents+json; charset=utf-8",
+        "ce-specversion": "1.0",
+        "ce-type": "INVOICE",
+        "ce-source": "/proxy",
+        "ce-id": "x%FF",
+    }
+    await read_success(await shop.post("/events", data=json.dumps(CLOUDEVENT), headers=headers))
+    check_seen(seen, CLOUDEVENT)
+
+
+async def test_a_binary_cloudevent_is_its_headers(shop: Client, seen: Seen) -> None:
+    """With any other media type of JSON."""
+    headers = {f"ce-{name}": str(value) for name, value in CLOUDEVENT.items() if name != "data"}
+    await read_success(await shop.post("/events", json=DETAIL, headers=headers))
+    check_seen(seen, CLOUDEVENT)
+
+
+@pytest.mark.parametrize("name", ["ce-id", "ce-source", "ce-subject"])
+async def test_a_header_that_is_no_text_is_refused(shop: Client, name: str) -> None:
+    """400 that names it."""
+    headers = {"ce-specversion": "1.0", "ce-type": "ORDER", "ce-source": "/s", "ce-id": "1"}
+    answer = await shop.post("/events", json=DETAIL, headers={**headers, name: "x%FF"})
+    assert f"The header {name} isn't" in (await read_problem(answer, 400))["detail"]
+
+
+async def test_a_batch_of_cloudevents_is_refused(shop: Client) -> None:
+    """415: half of it could be handled, and no answer could say which."""
+    headers = {"Content-Type": "application/cloudevents-batch+json"}
+    answer = await shop.post("/events", data=json.dumps([CLOUDEVENT]), headers=headers)
+    assert "send each event by itself" in (await read_problem(answer, 415))["detail"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "event_id"),
+    [
+        ({"Idempotency-Key": "a"}, "a"),
+        ({"webhook-id": "msg_2KWPBgLlAfxdpx2AI54pPJ85f4W"}, "msg_2KWPBgLlAfxdpx2AI54pPJ85f4W"),
+        ({"Webhook-Id": "b", "Idempotency-Key": "a"}, "a"),
+        ({"Webhook-Id": "b", "Idempotency-Key": " "}, "b"),
+        ({"Webhook-Id": "", "Idempotency-Key": ""}, "event-1"),
+        ({"X-Request-Id": "c"}, "event-1"),
+        ({"Idempotency-Key": "k" * 512}, "k" * 512),
+    ],
+)
+async def test_a_header_names_the_event(
+    shop: Client, seen: Seen, headers: dict[str, str], event_id: str
+) -> None:
+    """The first of `events.id_headers` that isn't blank, over what the body says."""
+    await read_success(await shop.post("/events", json=EVENT, headers=headers))
+    assert seen[0].id == event_id
+
+
+async def test_which_headers_name_an_event_is_a_setting(
+    start_service: StartService, settings: Settings, extension: Extension, seen: Seen
+) -> None:
+    """The list is the whole of it, in its order, and OpenAPI shows it."""
+    events = Events(id_headers=("X-Event", "webhook-id"))
+    service = await start_service(attrs.evolve(settings, events=events), extension=extension)
+    headers = {"Idempotency-Key": "a", "x-event": "b", "webhook-id": "c"}
+    await read_success(await service.post("/events", json=EVENT, headers=headers))
+    assert seen[0].id == "b"
+    async with service.get("/openapi.json") as answer:
+        paths = (await answer.json())["paths"]
+    for path in ("/events", "/events/{eventType}", "/events/ORDER"):
+        parameters = paths[path]["post"]["parameters"]
+        assert [p["name"] for p in parameters if p["in"] == "header"] == ["X-Event", "webhook-id"]
+
+
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [("k" * 513, "513 bytes long; at most 512"), ("a\tb", "control characters")],
+)
+@pytest.mark.parametrize("name", ["Idempotency-Key", "webhook-id"])
+async def test_a_header_that_can_be_no_id_is_refused(
+    shop: Client, name: str, value: str, sentence: str
+) -> None:
+    """400 that names the header; the next one is no way out."""
+    answer = await shop.post("/events", json=EVENT, headers={name: value})
+    problem = await read_problem(answer, 400)
+    assert f"The header {name} " in problem["detail"]
+    assert sentence in problem["detail"]
+
+
+async def test_a_byte_order_mark_is_skipped(shop: Client, seen: Seen) -> None:
+    """Editors and .NET put it before JSON (RFC 8259, section 8.1, lets a reader ignore it)."""
+    body = b"\xef\xbb\xbf" + json.dumps(EVENT).encode()
+    headers = {"Content-Type": "application/json"}
+    await read_success(await shop.post("/events", data=body, headers=headers))
+    check_seen(seen, EVENT)
+    answer = await shop.post("/events", data=b"\xef\xbb\xbf", headers=headers)
+    assert "body is empty" in (await read_problem(answer, 400))["detail"]
+
+
+async def test_no_secret_of_a_report_is_kept_in_a_wrapper(
+    start_service: StartService,
+) -> None:
+    """A build's own report is its whole environment: what is hidden there is hidden in a text."""
+    ledger = InMemoryLedger()
+    service = await start_service(ledger=ledger)
+    told = {"tenantId": "t-1", "DB_PASSWORD": "hush-hush", "APP_PLANE_URL": "https://t-1.example"}
+    report = envelope("TENANT_PROVISIONING_SUCCESS", told)
+    await read_success(await service.post("/events", json=sns_notification(report)))
+    payloads = [getattr(item, "data", b"") for item in ledger._items.values()]
+    kept = "".join(zlib.decompress(payload).decode() for payload in payloads if payload)
+    assert "https://t-1.example" in kept
+    assert "hush-hush" not in kept
+
+
+@wrapped
+async def test_it_is_explained_as_it_would_be_handled(
+    settings: Settings, raw: dict[str, Any]
+) -> None:
+    """From a file, with a mark before it, too."""
+    text = b"\xef\xbb\xbf" + json.dumps(raw).encode()
+    explained = await explain_event(settings, None, text)
+    known = (explained.event_type, explained.source, explained.event_id)
+    assert known == ("ORDER", "shop", "event-1")
+
+
+@wrapped
+async def test_a_library_call_handles_it(
+    settings: Settings, extension: Extension, seen: Seen, raw: dict[str, Any]
+) -> None:
+    """With the parsed JSON as it was received."""
+    async with open_orchestrator(settings, extension=extension) as orchestrator:
+        await orchestrator.handle_event("ORDER", raw)
+    check_seen(seen, raw)
+
+
+# By a queue
+
+
+QUEUE = "https://sqs.eu-west-1.amazonaws.com/123456789012/events"
+
+
+async def work_off(settings: Settings, inbox: InMemoryInbox, **parts: Any) -> None:
+    """A worker does all that lies in the queue."""
+    app = create_worker_app(
+        attrs.evolve(settings, intake=Intake(queue_url=QUEUE)), inbox=inbox, **parts
+    )
+    async with TestClient(TestServer(app, host="127.0.0.1")), asyncio.timeout(30):
+        while len(inbox):  # noqa: ASYNC110 - what it waits for tells nobody
+            await asyncio.sleep(0.001)
+
+
+@wrapped
+async def test_a_worker_handles_it(
+    settings: Settings,
+    extension: Extension,
+    clock: ManualClock,
+    seen: Seen,
+    raw: dict[str, Any],
+) -> None:
+    """Whoever put it into the queue."""
+    inbox = InMemoryInbox(clock)
+    await inbox.send(text=json.dumps(raw), group="g", deduplication_id="d")
+    await work_off(settings, inbox, extension=extension)
+    check_seen(seen, raw)
+
+
+async def test_queue_mode_hands_a_wrapped_event_on(
+    start_service: StartService,
+    settings: Settings,
+    extension: Extension,
+    clock: ManualClock,
+    seen: Seen,
+) -> None:
+    """It is told apart at the way in, and opened again by the worker."""
+    inbox, raw = InMemoryInbox(clock), sns_notification(EVENT)
+    queued = attrs.evolve(settings, intake=Intake(mode="queue", queue_url=QUEUE))
+    service = await start_service(queued, extension=extension, inbox=inbox)
+    async with service.post("/events", json=raw) as answer:
+        assert answer.status == 202, await answer.text()
+    await work_off(settings, inbox, extension=extension)
+    check_seen(seen, raw)
+
+
+# On Lambda
+
+
+@pytest.fixture
+def function(
+    settings: Settings, extension: Extension, clock: ManualClock
+) -> Iterator[LambdaService]:
+    app = create_app(settings, extension=extension, clock=clock, hands_back=True)
+    service = LambdaService(app)
+    yield service
+    service.close()
+
+
+@wrapped
+@pytest.mark.parametrize("by_pipe", [False, True], ids=["event source", "Pipes"])
+def test_a_function_handles_it(
+    function: LambdaService, seen: Seen, raw: dict[str, Any], by_pipe: bool
+) -> None:
+    """Pipes sends the bare list of what Lambda's own poller puts into an object."""
+    records = [sqs_record(raw)]
+    answer = function.handle(records if by_pipe else {"Records": records}, remaining_s=30)
+    assert answer == {"batchItemFailures": []}
+    check_seen(seen, raw)
+
+
+def test_what_pipes_must_keep_is_named(function: LambdaService, seen: Seen) -> None:
+    """As a poller's batch: the rest is not sent again (EventBridge user guide, Pipes batching)."""
+    records = [
+        sqs_record(EVENT, messageId="m-1"),
+        sqs_record("hello", messageId="m-2"),
+        sqs_record(sns_confirmation(), messageId="m-3"),
+    ]
+    answer = function.handle(records, remaining_s=30)
+    failures = [{"itemIdentifier": "m-2"}, {"itemIdentifier": "m-3"}]
+    assert answer == {"batchItemFailures": failures}
+    assert len(seen) == 1
+
+
+# The sweep by a schedule
+
+SCHEDULES = {
+    "Scheduler": sample("scheduler_default"),
+    "rule": envelope("Scheduled Event", {}, source="aws.events"),
+    "by name": {"detail-type": "RECONCILE", "detail": {}},
+}
+scheduled = pytest.mark.parametrize("raw", SCHEDULES.values(), ids=SCHEDULES.keys())
+
+
+@scheduled
+@pytest.mark.parametrize("path", ["/events", "/events/RECONCILE", "/events/Scheduled%20Event"])
+async def test_a_schedule_sweeps_over_http(
+    start_service: StartService,
+    extension: Extension,
+    clock: ManualClock,
+    seen: Seen,
+    raw: dict[str, Any],
+    path: str,
+) -> None:
+    """It resumes what is due; no run is kept of it, and it is never a duplicate."""
+    service = await start_service(extension=extension)
+    await read_problem(await service.post("/events/WAITING", json={}), 503)
+    for attempts in (1, 2):
+        async with service.post(path, json=raw) as answer:
+            assert answer.status == 200, await answer.text()
+            assert not {"Location", "Idempotent-Replayed"} & answer.headers.keys()
+        assert len(seen) == attempts
+        clock.turn(60)
+
+
+@scheduled
+@pytest.mark.parametrize("way", ["direct", "event source", "Pipes"])
+def test_a_schedule_sweeps_on_lambda(
+    function: LambdaService,
+    clock: ManualClock,
+    seen: Seen,
+    raw: dict[str, Any],
+    way: str,
+) -> None:
+    """By way of a queue, or as the function's target itself."""
+    records = [sqs_record(raw)]
+    ways: dict[str, Any] = {"direct": raw, "event source": {"Records": records}, "Pipes": records}
+    function.handle({"Records": [sqs_record(envelope("WAITING", {}))]}, remaining_s=30)
+    clock.turn(60)
+    answer: dict[str, Any] = function.handle(ways[way], remaining_s=30)
+    assert answer in ({"success": True}, {"batchItemFailures": []})
+    assert len(seen) == 2
+
+
+@scheduled
+async def test_a_schedule_sweeps_by_a_worker(
+    settings: Settings,
+    extension: Extension,
+    clock: ManualClock,
+    seen: Seen,
+    raw: dict[str, Any],
+) -> None:
+    """Of a queue that the schedule has as its target."""
+    inbox, ledger = InMemoryInbox(clock), InMemoryLedger()
+    parts: dict[str, Any] = {"extension": extension, "clock": clock, "ledger": ledger}
+    for event in (envelope("WAITING", {}), raw):
+        await inbox.send(text=json.dumps(event), group="g", deduplication_id=str(event))
+        await work_off(settings, inbox, **parts)
+        clock.turn(60)
+    assert len(seen) == 2
+
+
+class DownLedger(InMemoryLedger):
+    """Can't be reached."""
+
+    async def load(self, keys: Any) -> Any:
+        raise TemporaryError("no ledger")
+
+    async def find_due(self, *args: Any, **options: Any) -> Any:
+        raise TemporaryError("no ledger")
+
+
+def test_a_sweep_that_fails_is_an_error_of_the_function(settings: Settings) -> None:
+    """So that it shows among Lambda's errors, and may be tried again."""
+    service = LambdaService(create_app(settings, ledger=DownLedger(), hands_back=True))
+    try:
+        with pytest.raises(SweepFailedError, match="the log says why"):
+            service.handle(SCHEDULES["Scheduler"], remaining_s=30)
+    finally:
+        service.close()
+
+
+def test_no_other_event_invokes_the_function_itself(function: LambdaService, seen: Seen) -> None:
+    """EventBridge would try twice, and give up: it is refused with the way that keeps it."""
+    with pytest.raises(NotAnHTTPEventError, match="by way of SQS"):
+        function.handle(EVENT, remaining_s=30)
+    assert not seen
