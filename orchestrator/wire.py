@@ -32,7 +32,7 @@ from cattrs.gen import (
 from cattrs.preconf.json import make_converter
 
 from orchestrator.core.errors import BadEvent, InvalidPayload, PayloadMismatch
-from orchestrator.core.payloads import Tenant, read_object
+from orchestrator.core.payloads import Tenant, dispensable, read_object
 from orchestrator.core.secrets import Redactor
 from orchestrator.core.timestamps import parse_time
 
@@ -137,7 +137,7 @@ def _build_converter() -> Converter:
         with contextlib.suppress(NameError):  # one of a function is known by itself alone
             attrs.resolve_types(get_origin(model) or model)  # such as list["Node"]
         structure: StructureHook = make_dict_structure_fn(model, converter, **_overrides(model))
-        return _only(Mapping, "an object", structure)
+        return _only(Mapping, "an object", _passing_over(structure, model))
 
     @converter.register_unstructure_hook_factory(attrs.has)
     def unstructure_model(model: Any) -> Any:
@@ -205,6 +205,29 @@ def _origin(kind: Any) -> Any:
 
 def _overrides(model: Any) -> dict[str, Any]:
     return {name: override(rename=renamed) for name, renamed in _names_in_json(model).items()}
+
+
+def _passing_over(structure: StructureHook, model: Any) -> StructureHook:
+    """`structure` for a model that has several fields for one fact: it does without those that
+    don't fit and that the fact doesn't rest on."""
+    fields = attrs.fields(get_origin(model) or model)
+    facts = {field.name: field.metadata["spells"] for field in fields if "spells" in field.metadata}
+    if not facts:
+        return structure
+    names = _names_in_json(model)
+
+    def structured(value: Any, kind: Any) -> Any:
+        try:
+            return structure(value, kind)
+        except ClassValidationError as error:
+            odd = {note.name for _, note in error.group_exceptions()[0]}
+            misfits = {names[name]: fact for name, fact in facts.items() if name in odd}
+            left_out = dispensable(model, value, misfits)
+            if not left_out:
+                raise
+        return structure({name: value[name] for name in value if name not in left_out}, kind)
+
+    return structured
 
 
 def _only(kind: type, name: str, structure: StructureHook) -> StructureHook:

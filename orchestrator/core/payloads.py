@@ -1,11 +1,12 @@
 """The built-in payloads, and the facts about a tenant that any payload may carry.
 
 Producers spell the same fact in several ways; a model has a field for each spelling, so
-that a mismatch is reported where the sender wrote it, and a property for the fact.
+that a mismatch is reported where the sender wrote it, and a property for the fact. A spelling
+that isn't of our shape is passed over where the fact is known without it.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import attrs
 
@@ -74,19 +75,29 @@ class BuilderConfig:
     config: BuilderOptions | None = None
 
 
+def spells(fact: str) -> dict[str, str]:
+    """Field metadata for one of several spellings of a fact of `_FACTS`."""
+    return {"spells": fact}
+
+
 @attrs.frozen(kw_only=True)
 class TenantEvent:
     """What all events about a tenant may carry; the base of the seven built-in types."""
 
-    tenant: Tenant | None = None
-    tenant_id: str | None = None
-    tenant_id_variable: str | None = attrs.field(default=None, metadata=json_name("TENANT_ID"))
-    tenant_registration_id: str | None = None
-    plan_config: Plan | None = None
-    subscription: Subscription | None = None
-    plan: Plan | None = None
-    tenant_data: Plan | None = None
-    tier: str | None = None
+    #: The facts that such an event must state in some spelling.
+    needs: ClassVar[frozenset[str]] = frozenset()
+
+    tenant: Tenant | None = attrs.field(default=None, metadata=spells("tenant"))
+    tenant_id: str | None = attrs.field(default=None, metadata=spells("tenant"))
+    tenant_id_variable: str | None = attrs.field(
+        default=None, metadata=spells("tenant") | json_name("TENANT_ID")
+    )
+    tenant_registration_id: str | None = attrs.field(default=None, metadata=spells("tenant"))
+    plan_config: Plan | None = attrs.field(default=None, metadata=spells("tier"))
+    subscription: Subscription | None = attrs.field(default=None, metadata=spells("tier"))
+    plan: Plan | None = attrs.field(default=None, metadata=spells("tier"))
+    tenant_data: Plan | None = attrs.field(default=None, metadata=spells("tier"))
+    tier: str | None = attrs.field(default=None, metadata=spells("tier"))
     builder_config: BuilderConfig | None = None
 
     @property
@@ -120,6 +131,8 @@ class TenantEvent:
 class TenantRequest(TenantEvent):
     """A request to do something to one tenant, which it must name."""
 
+    needs: ClassVar[frozenset[str]] = frozenset({"tenant"})
+
     def __attrs_post_init__(self) -> None:
         names = (self.tenant, self.tenant_id, self.tenant_id_variable, self.tenant_registration_id)
         if not any(names):
@@ -128,7 +141,9 @@ class TenantRequest(TenantEvent):
 
 @attrs.frozen(kw_only=True)
 class TenantProvisioning(TenantRequest):
-    """TENANT_PROVISIONING."""
+    """TENANT_PROVISIONING. Of a tenant that is there already the tier is known."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({"tenant", "tier"})
 
 
 @attrs.frozen(kw_only=True)
@@ -204,6 +219,29 @@ def read_tier(body: Mapping[str, Any]) -> str | None:
     chosen, plan, data = (read_object(body.get(name)) for name in named)
     tiers = (place.get("tier") for place in (chosen, subscribed, plan, body, data))
     return next((tier for tier in tiers if isinstance(tier, str) and tier), None)
+
+
+_FACTS: Mapping[str, Callable[[Mapping[str, Any]], str | None]] = {
+    "tenant": read_tenant_id,
+    "tier": read_tier,
+}
+
+
+def dispensable(model: type, body: Mapping[str, Any], misfits: Mapping[str, str]) -> set[str]:
+    """Which of the fields of `body` that don't fit `model` are passed over.
+
+    `misfits` has the fact that each is a spelling of. One is passed over if what the body says of
+    that fact is the same without it; where it says nothing then, if the model can do without.
+    """
+    rest = {name: value for name, value in body.items() if name not in misfits}
+    needs: frozenset[str] = getattr(model, "needs", frozenset())
+    known = {
+        fact
+        for fact in set(misfits.values())
+        if (said := _FACTS[fact](rest)) == _FACTS[fact](body)
+        and (said is not None or fact not in needs)
+    }
+    return {name for name, fact in misfits.items() if fact in known}
 
 
 def read_request_key(body: Mapping[str, Any]) -> str | None:

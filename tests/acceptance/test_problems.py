@@ -273,9 +273,9 @@ def override(**values: Any) -> dict[str, Any]:
         pytest.param(unfit(tenant={"id": 7}), "tenant", ["$.tenant.id"], id="id is a number"),
         pytest.param(unfit(tenant={"id": ""}), "tenant", ["$.tenant.id"], id="id is empty"),
         pytest.param(
-            unfit(planConfig={"tier": 1}, builderConfig="CODE_BUILD", tenantId=7),
+            unfit(planConfig={"tier": 1}, builderConfig="CODE_BUILD", tenant=[], tenantId=7),
             "does not fit",
-            ["$.planConfig.tier", "$.builderConfig", "$.tenantId"],
+            ["$.planConfig.tier", "$.builderConfig", "$.tenant", "$.tenantId"],
             id="every mismatch at once",
         ),
     ],

@@ -22,12 +22,13 @@ from orchestrator import (
 )
 from orchestrator.adapters.memory import InMemoryInbox, InMemoryLedger
 from orchestrator.app import create_worker_app
+from orchestrator.embedded import CodeBuildStandIn
 from orchestrator.explain import explain_event
 from orchestrator.intake.lambda_http import NotAnHTTPEventError
 from orchestrator.lambda_handler import LambdaService, SweepFailedError
 from orchestrator.settings import Events, Intake
 from orchestrator.testing import ManualClock, envelope
-from tests.acceptance.answers import read_problem, read_success
+from tests.acceptance.answers import only_build, read_problem, read_success
 from tests.conftest import Client, StartService
 from tests.unit.test_envelopes import sample
 from tests.wrapped import (
@@ -345,6 +346,34 @@ async def test_a_library_call_handles_it(
     async with open_orchestrator(settings, extension=extension) as orchestrator:
         await orchestrator.handle_event("ORDER", raw)
     check_seen(seen, raw)
+
+
+@pytest.mark.parametrize(
+    ("odd", "named"),
+    [
+        ({"plan": "monthly"}, {"tenantId": "t-1", "tier": "BASIC"}),
+        ({"subscription": "sub_1", "planConfig": "x"}, {"tenantId": "t-1", "tier": "BASIC"}),
+        ({"tenant": "acme"}, {"tenantId": "t-1", "tier": "BASIC"}),
+        ({"tenant": "", "secret": 123}, {"TENANT_ID": "t-1", "planConfig": {"tier": "BASIC"}}),
+        ({"tenantId": 7}, {"tenant": {"id": "t-1"}, "tier": "BASIC"}),
+    ],
+)
+async def test_an_odd_spelling_spoils_no_request(
+    service: Client, codebuild: CodeBuildStandIn, odd: dict[str, Any], named: dict[str, Any]
+) -> None:
+    """Where another one says of which tenant and tier it is."""
+    await read_success(await service.post("/events/TENANT_PROVISIONING", json={**odd, **named}))
+    assert only_build(codebuild).project == "basic-tenant"
+    async with service.get("/tenants") as answer:
+        assert [tenant["tenantId"] for tenant in (await answer.json())["items"]] == ["t-1"]
+
+
+async def test_an_odd_spelling_that_is_missed_is_named(service: Client) -> None:
+    """422 with its path: nothing else says of which tier the tenant is to be."""
+    body = {"tenantId": "t-1", "plan": "monthly"}
+    answer = await service.post("/events/TENANT_PROVISIONING", json=body)
+    errors = (await read_problem(answer, 422))["errors"]
+    assert [error["path"] for error in errors] == ["$.plan"]
 
 
 # By a queue

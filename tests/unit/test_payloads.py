@@ -15,7 +15,9 @@ from orchestrator.core.payloads import (
     TenantProvisioning,
     read_object,
     read_request_key,
+    read_secret,
     read_tenant_id,
+    read_tier,
     without_context,
 )
 from orchestrator.core.secrets import Redactor
@@ -85,7 +87,129 @@ def test_a_tenant_that_is_neither_is_a_mismatch(tenant: object) -> None:
 @pytest.mark.parametrize("tenant", [{"name": "Harbour"}, '{"name": "Harbour"}'])
 def test_a_tenant_needs_an_id(tenant: object) -> None:
     """A tenant without an id is refused where the id should be."""
-    assert mismatches({"tenant": tenant, "tenantId": "t-1"}) == {"$.tenant.id": "is required"}
+    assert mismatches({"tenant": tenant}) == {"$.tenant.id": "is required"}
+
+
+def beside(
+    odd_fields: list[tuple[str, object]], *named: dict[str, Any]
+) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Each odd field with each of the spellings that are another field."""
+    return [({name: odd}, good) for name, odd in odd_fields for good in named if name not in good]
+
+
+TENANT_FIELDS: list[tuple[str, object]] = [
+    ("tenant", ""),
+    ("tenant", "acme"),
+    ("tenant", "[1]"),
+    ("tenant", 7),
+    ("tenant", []),
+    ("tenant", {"name": "Harbour"}),
+    ("tenant", {"id": 7}),
+    ("tenantId", 7),
+    ("TENANT_ID", {}),
+    ("tenantRegistrationId", 7),
+]
+
+
+@pytest.mark.parametrize("model", [*REQUESTS, TenantOutcome])
+@pytest.mark.parametrize(
+    ("odd", "named"),
+    beside(TENANT_FIELDS, {"tenantId": "t-1"}, {"TENANT_ID": "t-1"}, {"tenant": {"id": "t-1"}}),
+)
+def test_an_odd_spelling_of_the_tenant_is_passed_over(
+    model: Any, odd: dict[str, Any], named: dict[str, Any]
+) -> None:
+    """Another one names it, and every other field of the payload is as it was."""
+    body = {"tier": "a", **odd, **named}
+    assert read_tenant_id(body) == "t-1"
+    assert WIRE.structure(body, model) == WIRE.structure({"tier": "a", **named}, model)
+
+
+TIER_FIELDS: list[tuple[str, object]] = [
+    ("plan", "monthly"),
+    ("plan", 7),
+    ("plan", []),
+    ("plan", {"tier": 7}),
+    ("plan", {"features": "all"}),
+    ("planConfig", "x"),
+    ("planConfig", {"features": ["sso"]}),
+    ("subscription", "sub_1"),
+    ("subscription", {"plan": "monthly"}),
+    ("subscription", {"plan": {"tier": []}}),
+    ("tenantData", "x"),
+    ("tier", {"name": "a"}),
+]
+
+
+@pytest.mark.parametrize(
+    ("odd", "named"),
+    beside(TIER_FIELDS, {"tier": "a"}, {"plan": {"tier": "a"}}, {"tenantData": {"tier": "a"}}),
+)
+def test_an_odd_spelling_of_the_tier_is_passed_over(
+    odd: dict[str, Any], named: dict[str, Any]
+) -> None:
+    """Another one names it."""
+    assert read_tier({**odd, **named}) == "a"
+    assert provisioning(**odd, **named) == provisioning(**named)
+
+
+@pytest.mark.parametrize(("name", "odd"), TIER_FIELDS)
+def test_an_odd_spelling_that_would_be_missed_is_a_mismatch(name: str, odd: object) -> None:
+    """Nothing else says of which tier the tenant is to be: the sender hears of that field."""
+    (path,) = mismatches({"tenantId": "t-1", name: odd})
+    assert path.startswith(f"$.{name}")
+
+
+@pytest.mark.parametrize(("name", "odd"), TIER_FIELDS)
+@pytest.mark.parametrize("model", [TenantDeprovisioning, TenantDeployment, TenantOutcome])
+def test_an_odd_spelling_of_what_is_not_needed_is_passed_over(
+    model: Any, name: str, odd: object
+) -> None:
+    """The tenant's tier is known where it isn't about to be made."""
+    payload = WIRE.structure({"tenantId": "t-1", name: odd}, model)
+    assert payload == WIRE.structure({"tenantId": "t-1"}, model)
+
+
+@pytest.mark.parametrize(
+    ("body", "path"),
+    [
+        ({"plan": {"tier": "c", "features": "x"}, "tier": "d"}, "$.plan.features"),
+        ({"planConfig": '{"tier": "c"}', "tier": "d"}, "$.planConfig"),
+        ({"tenant": {"id": "t-0", "name": 7}}, "$.tenant.name"),
+        ({"planConfig": {"tier": "c", "features": "x"}}, "$.planConfig.features"),
+    ],
+)
+def test_a_spelling_that_says_something_else_is_not_passed_over(
+    body: dict[str, Any], path: str
+) -> None:
+    """Else what the claim reads from the body and what the handler gets would differ."""
+    assert list(mismatches({"tenantId": "t-1", **body})) == [path]
+
+
+def test_what_is_passed_over_is_not_among_the_mismatches() -> None:
+    """The sender hears of what to mend alone."""
+    body = {"tenantId": "t-1", "tenant": "", "tier": "a", "plan": "x", "builderConfig": []}
+    assert mismatches(body) == {"$.builderConfig": "must be an object"}
+
+
+@pytest.mark.parametrize("model", [*REQUESTS, TenantOutcome])
+@pytest.mark.parametrize("odd", [[], "x", 7])
+def test_an_odd_builder_config_is_a_mismatch(model: Any, odd: object) -> None:
+    """Nothing else could say what it says."""
+    body = {"tenantId": "t-1", "tier": "a", "builderConfig": odd}
+    assert mismatches(body, model) == {"$.builderConfig": "must be an object"}
+
+
+@pytest.mark.parametrize("odd", [123, None, {}, ""])
+def test_an_odd_secret_is_passed_over(odd: object) -> None:
+    """The other place counts."""
+
+    def body(top: object, override: object) -> dict[str, Any]:
+        config = {"config": {"environmentOverride": {"secret": override}}}
+        return {"secret": top, "context": "c", "builderConfig": config}
+
+    assert read_secret(body(odd, "s")) == read_secret(body("s", odd)) == ("s", "c")
+    assert read_secret({"secret": odd, "context": "c"}) is None
 
 
 @pytest.mark.parametrize("model", REQUESTS)
