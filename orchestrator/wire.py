@@ -346,7 +346,7 @@ def _in_json_names(component: dict[str, Any], model: type) -> dict[str, Any]:
         **component,
         **about,
         "properties": {
-            names[name]: {**schema, **_bounds(fields[name])}
+            names[name]: _or_passed_over(schema, fields[name]) | _bounds(fields[name])
             for name, schema in component["properties"].items()
         },
         "required": [names[name] for name in component["required"]],
@@ -366,6 +366,19 @@ def _attrs_models(models: Iterable[Any]) -> list[Any]:
             found.append(kind)
             waiting.extend(get_type_hints(origin).values())
     return found
+
+
+def _or_passed_over(schema: dict[str, Any], field: "attrs.Attribute[Any]") -> dict[str, Any]:
+    """A field's schema; one of several spellings of a fact may be anything else, too."""
+    if "spells" not in field.metadata:
+        return schema
+    anything = {
+        "description": "Any other value is passed over where the event doesn't need it, or says "
+        f"the same of its {field.metadata['spells']} without it; else it is a mismatch."
+    }
+    default = {name: schema[name] for name in schema if name == "default"}
+    shape = {name: schema[name] for name in schema if name != "default"}
+    return {"anyOf": [*shape.get("anyOf", [shape]), anything], **default}
 
 
 _BOUNDS = {">=": "minimum", ">": "exclusiveMinimum", "<=": "maximum", "<": "exclusiveMaximum"}

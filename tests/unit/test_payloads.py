@@ -21,7 +21,7 @@ from orchestrator.core.payloads import (
     without_context,
 )
 from orchestrator.core.secrets import Redactor
-from orchestrator.wire import Wire
+from orchestrator.wire import Wire, json_schemas
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 WIRE = Wire(Redactor())
@@ -184,6 +184,17 @@ def test_a_spelling_that_says_something_else_is_not_passed_over(
 ) -> None:
     """Else what the claim reads from the body and what the handler gets would differ."""
     assert list(mismatches({"tenantId": "t-1", **body})) == [path]
+
+
+def test_the_document_says_what_is_passed_over() -> None:
+    """A spelling of tenant or tier may be of any shape, a builder config of its own alone."""
+    _, components = json_schemas([TenantProvisioning], ref_template="{name}")
+    fields = components["TenantProvisioning"]["properties"]
+    for name in ("tenant", "tenantId", "TENANT_ID", "plan", "planConfig", "subscription", "tier"):
+        *shapes, anything = fields[name]["anyOf"]
+        assert shapes
+        assert list(anything) == ["description"]
+    assert fields["builderConfig"]["anyOf"] == [{"$ref": "BuilderConfig"}, {"type": "null"}]
 
 
 def test_what_is_passed_over_is_not_among_the_mismatches() -> None:
