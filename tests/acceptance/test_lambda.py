@@ -551,7 +551,13 @@ def test_a_sweep_ends_before_the_function_does(
 def test_a_sweep_by_way_of_a_queue_ends_before_the_function_does(hanging: LambdaService) -> None:
     """The message is done with: it would hang as long when it comes again."""
     body = json.dumps(envelope("RECONCILE", {}))
-    message = {"messageId": "1", "body": body, "receiptHandle": "r", "eventSource": "aws:sqs"}
+    message = {
+        "messageId": "1",
+        "body": body,
+        "receiptHandle": "r",
+        "eventSource": "aws:sqs",
+        "attributes": {"ApproximateReceiveCount": "1"},
+    }
     assert hanging.handle({"Records": [message]}, remaining_s=0.3) == {"batchItemFailures": []}
 
 

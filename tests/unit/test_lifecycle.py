@@ -351,7 +351,7 @@ async def test_the_report_of_a_strangers_job_ends_nothing_that_has_no_job(desk: 
 
 async def test_an_outcome_without_a_tenant_is_worked_on_alone(desk: Desk) -> None:
     """It moves nobody."""
-    attempt = await desk.claimed(PROVISIONED, "done", tenant_id=None)
+    attempt = await desk.claimed(PROVISIONED, "done", tenant_id=None, job="a-stranger's")
     await desk.finish(attempt, ending=ENDED)
     assert (await desk.run(PROVISIONED, "done")).status == "succeeded"
     assert await desk.tenant() == (None, None)

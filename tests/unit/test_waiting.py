@@ -13,8 +13,10 @@ from orchestrator.core.records import (
     RunStatus,
     TenantRecord,
     Waiter,
+    run_key,
     tenant_key,
 )
+from orchestrator.core.views import UnreadItem, View
 from orchestrator.core.waiting import MAX_WAITING
 from tests.desk import (
     DEPLOYMENT,
@@ -110,6 +112,17 @@ async def test_a_hundred_entries_that_count_for_nothing_cost_one_more_read(desk:
     assert isinstance(await desk.claim(DEPLOYMENT, "c"), Attempt)
     assert desk.ledger.requests.count("load") == 2
     assert await line(desk) == []
+
+
+def test_a_look_at_who_waits_is_of_this_moment(desk: Desk) -> None:
+    """After a conflict what was seen before may have changed: nobody is passed by then."""
+    view = View(desk.clock.now())
+    view.learn({run_key("a"): None})
+    assert view.look_at_runs(["a"]) == [None]
+    view.turn_to(desk.clock.now())
+    with pytest.raises(UnreadItem) as unread:
+        view.look_at_runs(["a", "b"])
+    assert unread.value.keys == (run_key("a"), run_key("b"))
 
 
 async def test_who_fails_loses_his_place(desk: Desk) -> None:
@@ -368,13 +381,21 @@ async def test_a_follow_up_asks_for_nothing(desk: Desk) -> None:
     await provisioned(desk, "a", 0, "control-plane")
     before = (await tenant(desk)).asked
     assert before is not None
-    deployment = await desk.claimed(DEPLOYMENT, "d", sent_s=99, follows=before.operation_id)
+    named = {"key": "d", "sent_s": 99, "follows": before.operation_id}
+    await desk.finish(await desk.claimed(DEPLOYMENT, "d", **named), desk.job("b-2"))
     assert (await tenant(desk)).asked == before
-    await desk.finish(deployment, desk.job("b-2"))
-    assert isinstance(
-        await desk.claim(DEPLOYMENT, "e", key="d", sent_s=99, follows=before.operation_id), Waits
-    )
+    assert isinstance(await desk.claim(DEPLOYMENT, "e", **named), Duplicate)
     assert (await tenant(desk)).asked == before
+
+
+async def test_a_follow_up_is_never_stale(desk: Desk) -> None:
+    """It has the time of whatever it follows, and comes after all that was asked before."""
+    opener = await desk.claimed(PROVISIONING, "a", sent_s=0)
+    await desk.finish(opener, desk.job("b-1"))
+    assert isinstance(await desk.claim(PROVISIONING, "b", sent_s=9), Duplicate)
+    await desk.end(PROVISIONED, "done")
+    follows = opener.run.operation_id
+    assert isinstance(await desk.claim(DEPLOYMENT, "d", sent_s=0, follows=follows), Attempt)
 
 
 async def test_a_follow_up_of_what_is_wanted_no_longer_is_overtaken(desk: Desk) -> None:
