@@ -134,6 +134,7 @@ async def open_services(parts: Parts) -> AsyncIterator[Services]:
             dedupe_window_s=settings.events.dedupe_window_s,
             look_after_s=settings.operations.reconcile_every_s,
             deadline_s=settings.operations.deadline_s,
+            max_takeovers=settings.runs.max_takeovers,
         )
         stores = _secret_stores(settings, aws)
         credentials = StoredCredentials(stores, parts.clock)

@@ -144,6 +144,7 @@ class Callback:
 @attrs.frozen(kw_only=True)
 class Runs:
     max_attempts: int = _positive(5)
+    max_takeovers: int = _positive(20)
 
 
 @attrs.frozen(kw_only=True)

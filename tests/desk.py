@@ -28,6 +28,7 @@ from orchestrator.core.records import (
     Failure,
     Job,
     OperationRecord,
+    PayloadRecord,
     Progress,
     Record,
     RunRecord,
@@ -65,11 +66,15 @@ class DeskLedger(InMemoryLedger):
         #: Raised by the next commits, after they have written if `answer_lost`.
         self.failures: list[Exception] = []
         self.answer_lost = False
+        #: Writing such an item raises what is no error of ours.
+        self.breaks_on: Callable[[Record], bool] = lambda record: False
 
     async def commit(self, records: Sequence[Record], *, unchanged: Mapping[str, int]) -> None:
         if self.before_commit:
             await self.before_commit.pop(0)()
         self.requests.append("commit")
+        if any(map(self.breaks_on, records)):
+            raise RuntimeError("hunter2 is no number")
         failure = self.failures.pop(0) if self.failures else None
         if failure is None or self.answer_lost:
             await super().commit(records, unchanged=unchanged)
@@ -86,6 +91,12 @@ class DeskLedger(InMemoryLedger):
             earlier = self._items.get(record.key)
             version = earlier.version + 1 if earlier else 1
             self._items[record.key] = attrs.evolve(record, version=version)
+
+    def damage_payloads(self) -> None:
+        """No kept event can be unpacked any more."""
+        for key, record in self._items.items():
+            if isinstance(record, PayloadRecord):
+                self._items[key] = attrs.evolve(record, data=b"damaged")
 
 
 @attrs.define(kw_only=True)

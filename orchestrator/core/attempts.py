@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine, Iterator
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import attrs
 import structlog
@@ -19,6 +19,7 @@ from orchestrator.core.errors import (
     TemporaryError,
 )
 from orchestrator.core.events import Event
+from orchestrator.core.last_resort import LastResort
 from orchestrator.core.lifecycle import ENDS, OPENS, Ending, Kind
 from orchestrator.core.operations import Orphaned
 from orchestrator.core.payloads import read_tenant_id
@@ -43,6 +44,7 @@ class Worker:
     registry: HandlerRegistry
     services: Services
     reporter: Reporter
+    last_resort: LastResort
     max_attempts: int
 
     async def work(self, event: Event[Body], attempt: Attempt) -> tuple[FollowUp, ...]:
@@ -52,8 +54,28 @@ class Worker:
         Raises:
             PermanentError, TemporaryError, HandlerFailed: what whoever sent the event is told.
         """
-        services, opens = self.services, _opened(event)
-        run = Run(attempt, services, opens)
+        opens = OPENS.get(event.type) if attempt.run.tenant_id else None
+        run = Run(attempt, self.services, opens)
+        try:
+            told, follow_ups = await self._attempt(event, attempt, run, opens)
+        except TemporaryError:
+            raise
+        except Exception as bug:  # noqa: BLE001 - a run whose attempts only raise must end, too
+            await _to_its_end(self._count(event, attempt, run, bug))
+        if run.reports is not None and attempt.run.outcome_of is not None:
+            await self.reporter.send(attempt.run.outcome_of)
+        if isinstance(told, HandedBack):
+            raise asyncio.CancelledError
+        if told is not None:
+            raise told
+        return follow_ups
+
+    async def _attempt(
+        self, event: Event[Body], attempt: Attempt, run: Run, opens: Kind | None
+    ) -> tuple[BaseException | None, tuple[FollowUp, ...]]:
+        """From the handler to the settlement; what whoever sent the event is told, and what was
+        kept with it."""
+        services = self.services
         log.info("started", attempt=run.attempt)
         async with held(run.renew, services.clock, lease_s=services.books.terms.lease_s):
             reached, error = await self._run_handler(event, attempt, run)
@@ -62,37 +84,49 @@ class Worker:
         # That a job is over holds whether the user's model of the event fits or not.
         is_certain = reached or event.ends_start is not None
         ending = ENDS.get(event.type) if is_certain else None
-        error, follow_ups = await _to_its_end(
-            self._settle(event, attempt, run, opens, error, ending)
-        )
-        if run.reports is not None and attempt.run.outcome_of is not None:
-            await self.reporter.send(attempt.run.outcome_of)
-        if isinstance(error, HandedBack):
-            raise asyncio.CancelledError
-        if error is not None:
-            raise error
-        return follow_ups
+        return await _to_its_end(self._settle(event, attempt, run, opens, error, ending))
+
+    async def _count(
+        self, event: Event[Body], attempt: Attempt, run: Run, bug: Exception
+    ) -> NoReturn:
+        """The attempt broke down outside of its handler.
+
+        Raises:
+            OrchestratorError: what whoever sent the event is told.
+        """
+        try:
+            # What was done must not be done again because of what broke down after it.
+            await run.record_progress()
+        except Exception as error:  # noqa: BLE001 - then a look-up finds the job
+            log.warning("progress not recorded", error=type(error).__name__)
+        held_by = attempt.run.attempt
+        try:
+            await self.last_resort.broke_down(bug, event.type, attempt.run.run_id, attempt=held_by)
+        except TakenOver:
+            await self._leave_behind(attempt, run)
+            raise
 
     async def _run_handler(
         self, event: Event[Body], attempt: Attempt, run: Run
     ) -> tuple[bool, BaseException | None]:
         """Whether the handler was called at all, and what it raised."""
-        reached = False
         if attempt.stop_reason is not None:
-            return reached, Cancelled(attempt.stop_reason)
+            return False, Cancelled(attempt.stop_reason)
         try:
             if _opened(event) is not None and is_used_up(attempt, self.max_attempts):
                 await self._find_last_job(run)
             registration = self.registry.resolve(event.type)
             payload = self._structured(event, registration.payload)
-            reached = True
-            if event.type in ENDS and attempt.run.outcome_of is None:
-                run.note("It names no tenant, and no job of ours.")
-                return reached, None
+        except OrchestratorError as error:
+            return False, error
+        if event.type in ENDS and attempt.run.outcome_of is None:
+            run.note("It names no tenant, and no job of ours.")
+            return True, None
+        try:
             await registration.handler(attrs.evolve(event, payload=payload), run)
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - settled as a bug
-            return reached, HandedBack() if _is_asked_to_stop(error) else _only(error)
-        return reached, None
+            return True, HandedBack() if _is_asked_to_stop(error) else _only(error)
+        return True, None
 
     def _structured(self, event: Event[Body], model: Any) -> Any:
         """The body as the handler's model.
@@ -225,11 +259,6 @@ class Worker:
         )
         if isinstance(outcome, Orphaned):
             await run.starter.stop(job)
-
-
-def _opened(event: Event[Body]) -> Kind | None:
-    """The kind of operation that the event's run works on."""
-    return OPENS.get(event.type) if read_tenant_id(event.body) else None
 
 
 def _only(error: BaseException) -> BaseException:

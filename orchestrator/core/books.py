@@ -16,7 +16,7 @@ from typing import Any, TypeVar, cast
 import attrs
 import structlog
 
-from orchestrator.core import answers, keeping, operations, settlements
+from orchestrator.core import answers, breakdowns, keeping, operations, settlements
 from orchestrator.core.claims import claim
 from orchestrator.core.conditions import Terms
 from orchestrator.core.errors import EventTooLarge, OrchestratorError, TakenOver, TemporaryError
@@ -24,6 +24,7 @@ from orchestrator.core.keeping import Elsewhere
 from orchestrator.core.operations import Adopted, Orphaned
 from orchestrator.core.ports import Clock, Conflict, Ledger
 from orchestrator.core.records import (
+    Failure,
     Job,
     JobRecord,
     OperationRecord,
@@ -71,6 +72,18 @@ class Books:
         if isinstance(outcome, answers.Claimed):
             return Attempt(self, view, outcome.run, stop_reason=outcome.stop_reason)
         return outcome
+
+    async def claim_by_records(self, run_id: str) -> "Attempt | None":
+        """The next attempt at a run that ends by its records; None: it is not to be ended now.
+
+        Raises:
+            TemporaryError: the ledger can't be reached.
+        """
+        view = View(self.clock.now())
+        run = await self.carry_out(
+            view, lambda view: breakdowns.claim_by_records(view, run_id, self.terms)
+        )
+        return None if run is None else Attempt(self, view, run)
 
     def check_size(self, payload: PayloadRecord) -> None:
         """Raises EventTooLarge if the ledger can't keep the payload."""
@@ -220,6 +233,14 @@ class Attempt:
             lambda view: settlements.settle(view, *self._held, settlement, self._books.terms)
         )
         return outcome
+
+    async def go_on_by_records(self) -> None:
+        """Find the operation that the run opened or ends by the ledger's items alone."""
+        await self._write(lambda view: breakdowns.go_on_by_records(view, *self._held))
+
+    async def fail_alone(self, error: Failure, note: str) -> None:
+        """End the run, and nothing with it."""
+        await self._write(lambda view: breakdowns.fail_alone(view, *self._held, error, note))
 
     @property
     def _held(self) -> tuple[str, int]:

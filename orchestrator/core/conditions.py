@@ -29,7 +29,8 @@ class Terms:
     `skew_s` is how far two clocks may be apart. `listing_lag_s` is after how long a builder
     that lists no job of a start never made one. `dedupe_window_s` is how long equal content
     is one event. `look_after_s` is the pause between two looks at one job, `deadline_s` how
-    long a job may take from when it became known.
+    long a job may take from when it became known. `max_takeovers` is how often in a row a run's
+    holder may die.
     """
 
     lease_s: float = 60.0
@@ -38,6 +39,7 @@ class Terms:
     dedupe_window_s: float = 90_000.0
     look_after_s: float = 60.0
     deadline_s: float = 7200.0
+    max_takeovers: int = 20
 
 
 def is_mine(run: RunRecord, attempt: int) -> bool:

@@ -14,21 +14,24 @@ import attrs
 import structlog
 
 from orchestrator.core import answers
-from orchestrator.core.answers import Why
+from orchestrator.core.answers import ClaimRequest, Why
 from orchestrator.core.attempts import Worker
 from orchestrator.core.books import Attempt
 from orchestrator.core.cancelling import cancel
 from orchestrator.core.envelopes import Body, Delivery, parse_event
 from orchestrator.core.errors import (
+    AttemptFailed,
     BeingHandled,
     EventKeyReused,
     NotAllowed,
     OrchestratorError,
     RunNotFound,
+    TemporaryError,
     Waiting,
 )
 from orchestrator.core.events import BUILD_STATE_CHANGE, RECONCILE, Event
 from orchestrator.core.handlers import build_state_change
+from orchestrator.core.last_resort import LastResort
 from orchestrator.core.oversight import Overseer
 from orchestrator.core.parcels import rewritten, unpack_event
 from orchestrator.core.ports import Ids
@@ -113,7 +116,7 @@ class Orchestrator:
             BadEvent: it can't be read as an event.
             PermanentError: it will never work as it is; a failed run says why.
             TemporaryError: try again later.
-            HandlerFailed: the handler has a bug.
+            HandlerFailed: the handler has a bug, or what surrounds it.
         """
         how = delivery.get()
         event = parse_event(
@@ -212,19 +215,37 @@ class Orchestrator:
         return Reporter(books=services.books, webhook=services.webhook, is_silent=services.dry_run)
 
     @property
-    def worker(self) -> Worker:
-        return Worker(
-            registry=self.registry,
+    def last_resort(self) -> LastResort:
+        return LastResort(
             services=self.services,
             reporter=self.reporter,
             max_attempts=self.limits.max_attempts,
         )
 
+    @property
+    def worker(self) -> Worker:
+        return Worker(
+            registry=self.registry,
+            services=self.services,
+            reporter=self.reporter,
+            last_resort=self.last_resort,
+            max_attempts=self.limits.max_attempts,
+        )
+
     async def _rerun(self, run_id: str, why: Why) -> Handled:
         run, payload = await self.services.books.find_kept(run_id)
-        if run is None or payload is None:
+        if run is None:
             raise RunNotFound(run_id)
-        return await self._handle(unpack_event(run, payload), why, payload=payload)
+        if run.ends_by_records and why is Why.SWEEP:
+            await self.last_resort.end(run_id)
+            return Handled(run_id=run_id)
+        try:
+            if payload is None:
+                raise RunNotFound(run_id)
+            event = unpack_event(run, payload)
+        except Exception as bug:  # noqa: BLE001 - what can't be read must end, too
+            await self.last_resort.broke_down(bug, run.event_type, run_id, why=why)
+        return await self._handle(event, why, payload=payload)
 
     async def _handle_state_change(self, event: Event[Body]) -> Handled:
         """A job of ours that is over ends its operation; a stranger's is nobody's business here.
@@ -249,15 +270,15 @@ class Orchestrator:
         self, event: Event[Body], why: Why, *, payload: PayloadRecord | None = None
     ) -> Handled:
         """Handle an event; `payload` None: it isn't kept yet."""
-        request = await build_request(
-            event, why, payload, overseer=self.overseer, secrets=self.services.secrets
-        )
+        request, claim = await self._claim(event, why, payload)
         event = request.event
         with structlog.contextvars.bound_contextvars(
             run_id=event.key, event_type=event.type, tenant_id=request.tenant_id
         ):
-            claim = await self.services.books.claim(request)
             match claim:
+                case Attempt() if claim.run.ends_by_records:
+                    await self.last_resort.finish(claim)
+                    raise AttemptFailed(event.type, event.key)
                 case Attempt():
                     for follow_up in await self.worker.work(event, claim):
                         await self._follow(follow_up)
@@ -284,6 +305,26 @@ class Orchestrator:
                     raise EventKeyReused(event.id, run.run_id)
                 case answers.NeedsForce(run):
                     raise NotAllowed(f"run is {run.status} already; replay with force", run.run_id)
+
+    async def _claim(
+        self, event: Event[Body], why: Why, payload: PayloadRecord | None
+    ) -> tuple[ClaimRequest, Attempt | answers.Unclaimed]:
+        """What the event asks of the claim, and what that comes to."""
+        try:
+            request = await build_request(
+                event, why, payload, overseer=self.overseer, secrets=self.services.secrets
+            )
+            payload = request.payload
+            claim = await self.services.books.claim(request)
+            if why is Why.SWEEP and isinstance(claim, answers.BodyDiffers):
+                raise ValueError("what is kept of the run is another event")
+        except TemporaryError:
+            raise
+        except Exception as bug:  # noqa: BLE001 - a run whose claim only raises must end, too
+            await self.last_resort.broke_down(
+                bug, event.type, event.key, why=why, event=event, payload=payload
+            )
+        return request, claim
 
     async def _follow(self, follow_up: FollowUp) -> None:
         """Handle what a settled run amounts to; it is kept and due, whatever comes of it now."""

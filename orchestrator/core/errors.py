@@ -23,6 +23,7 @@
     │   ├── SomeNotDescribed    a builder could tell of some jobs only (`core.jobs`)
     │   └── Overloaded          as many events are in hand as there may be
     └── HandlerFailed           a bug in a handler; the cause is chained
+        └── AttemptFailed       a bug beside the handler: in the claim, the model, the settle
     RegistrationError           a handler that can't be registered; raised at start
 
 A handler says what it wants by raising `PermanentError` or `TemporaryError`;
@@ -222,6 +223,18 @@ class HandlerFailed(OrchestratorError):
 
     def __init__(self, event_type: str, run_id: str) -> None:
         super().__init__(f"The handler of {event_type} failed; run {run_id} keeps the cause.")
+        self.run_id = run_id
+
+
+class AttemptFailed(HandlerFailed):
+    """What surrounds the handler raised something that is neither permanent nor temporary.
+
+    `run_id` None: the event was not kept, so that nobody but its sender has it.
+    """
+
+    def __init__(self, event_type: str, run_id: str | None) -> None:
+        kept = f"run {run_id} keeps what is known" if run_id else "send it again"
+        OrchestratorError.__init__(self, f"The attempt at {event_type} broke down; {kept}.")
         self.run_id = run_id
 
 

@@ -81,13 +81,18 @@ class Event(Generic[Payload]):
         That of an event of our own is one that nobody else's can have.
         """
         if self.ends_start is not None:
-            return digest("ends", self.type, self.ends_start)
+            return own_outcome_key(self.type, self.ends_start)
         return digest(self.type, self.source, self.id)
 
     @cached_property
     def body_digest(self) -> str:
         """What the bodies of two deliveries are compared by."""
         return digest(self.body) if self.ends_start is None else digest(self.ends_start)
+
+
+def own_outcome_key(event_type: str, start_key: str) -> str:
+    """The event key of an outcome of our own, which is known by the start that it ends."""
+    return digest("ends", event_type, start_key)
 
 
 def digest(*parts: object) -> str:

@@ -128,6 +128,9 @@ class Overseer:
                     left_over.append(operation_id)
                 case TemporaryError():
                     trouble = look
+                case Exception():
+                    # What can't be read of one operation keeps nobody from the others.
+                    log.error("job not looked after", operation_id=operation_id, exc_info=look)
                 case _:
                     raise look
         found = await asyncio.gather(
@@ -328,7 +331,12 @@ class Overseer:
         if operation.told_by is None:
             return {}
         run, payload = await self.books.find_kept(operation.told_by)
-        return unpack_event(run, payload).body if run and payload else {}
+        try:
+            return unpack_event(run, payload).body if run and payload else {}
+        except Exception as error:
+            # That it is over counts for more than what the job had to tell.
+            log.error("what a job told can't be read", run_id=operation.told_by, exc_info=error)
+            return {}
 
     def _outcome(
         self,

@@ -102,8 +102,10 @@ class RunRecord:
     nobody knows; None: no such start is out. `sent_to` is the builder that it was sent to; None:
     whoever sent it has died without saying so. `operation_id` and `start_number` are what its
     starts are known by; `outcome_of` is the operation that it ends. `waits` counts pauses in a
-    row, `bugs` attempts that a bug ended. `sent_at` is the event's own time, at the latest that of
-    its receipt. `note` says what came of it, `link` where to look.
+    row, `bugs` attempts that a bug ended, `takeovers` attempts in a row whose holder died.
+    `ends_by_records`: no attempt is left, and what it does to operation and tenant is decided by
+    items of the ledger alone. `sent_at` is the event's own time, at the latest that of its receipt.
+    `note` says what came of it, `link` where to look.
     """
 
     run_id: str
@@ -126,6 +128,8 @@ class RunRecord:
     sent_to: str | None = None
     waits: int = 0
     bugs: int = 0
+    takeovers: int = 0
+    ends_by_records: bool = False
     operation_id: str
     start_number: int = 1
     outcome_of: str | None = None

@@ -78,6 +78,9 @@ class Reporter:
             await self._send(operation_id)
         except TemporaryError as error:
             log.warning("not reported yet", operation_id=operation_id, reason=str(error))
+        except Exception as error:
+            # It is one operation's of many that a sweep looks after.
+            log.error("not reported", operation_id=operation_id, exc_info=error)
 
     async def _send(self, operation_id: str) -> None:
         posting = await self.books.decide(lambda view: begin_report(view, operation_id))

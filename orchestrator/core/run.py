@@ -300,7 +300,7 @@ class Run:
                 event_type=event_type, detail=self._services.structure.unstructure(published)
             )
 
-        await self.step(name or f"publish {event_type}", put)
+        await self.step(name or publish_step(event_type), put)
 
     def _take(self, name: str) -> None:
         if name in self._taken:
@@ -339,6 +339,11 @@ class Run:
         self.job = None
         self.unrecorded = attrs.evolve(self.unrecorded, job=None)
         await self.starter.stop(job)
+
+
+def publish_step(event_type: str) -> str:
+    """The name of the step that publishes an event of the type."""
+    return f"publish {event_type}"
 
 
 def _traceparent(start_key: str) -> str:

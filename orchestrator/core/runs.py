@@ -55,22 +55,39 @@ def leased(run: RunRecord, view: View, terms: Terms) -> RunRecord:
 
 def ended(run: RunRecord, status: RunStatus, view: View) -> RunRecord:
     """The run after its attempt, with nothing due."""
-    return attrs.evolve(run, status=status, ended_at=view.now, lease_until=None, due_at=None)
+    return attrs.evolve(
+        run,
+        status=status,
+        ended_at=view.now,
+        lease_until=None,
+        due_at=None,
+        takeovers=0,
+        ends_by_records=run.ends_by_records and not status.is_finished,
+    )
 
 
 def next_attempt(run: RunRecord, view: View, terms: Terms) -> RunRecord:
-    """The run in hand once more; what an attempt before may have sent is not forgotten."""
+    """The run in hand once more; what an attempt before may have sent is not forgotten.
+
+    One that ends by its records sends nothing any more, whoever worked on it: what it may have
+    sent grows no younger, and what broke down stays the reason.
+    """
+    is_taken_over = run.status is RunStatus.RUNNING
+    takeovers = run.takeovers + is_taken_over
+    possible_until = run.possible_until if run.ends_by_records else last_possible_send(run)
     return attrs.evolve(
         leased(run, view, terms),
         status=RunStatus.RUNNING,
         attempt=run.attempt + 1,
         started_at=view.now,
         ended_at=None,
-        possible_until=None if run.job else last_possible_send(run),
-        sent_to=None if run.status is RunStatus.RUNNING else run.sent_to,
+        possible_until=None if run.job else possible_until,
+        sent_to=None if is_taken_over and not run.ends_by_records else run.sent_to,
+        takeovers=takeovers,
+        ends_by_records=run.ends_by_records or takeovers >= terms.max_takeovers,
         duplicate_of=None,
         note=None,
-        error=None,
+        error=run.error if run.ends_by_records else None,
     )
 
 

@@ -1,0 +1,244 @@
+"""Attempts that break down around their handler: counted, and at the last ended by the ledger."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import attrs
+import pytest
+
+from orchestrator import Settings
+from orchestrator.adapters.memory import InMemoryLedger
+from orchestrator.core.breakdowns import BROKE_DOWN, USED_UP
+from orchestrator.core.records import Record, RunRecord
+from orchestrator.embedded import CodeBuildStandIn, Fault
+from orchestrator.settings import Callback, Runs, Tiers
+from orchestrator.testing import ManualClock, envelope
+from tests.acceptance.answers import only_build, read_problem, read_run, read_success
+from tests.acceptance.stories import (
+    FULL,
+    PROVISION,
+    TENANT,
+    list_runs,
+    patient,
+    read_tenant,
+    read_wait,
+    send,
+    state_of,
+    sweep,
+    with_full_tier,
+)
+from tests.conftest import Client, StartService
+from tests.control_plane.receiver import SECRET, ControlPlane
+from tests.desk import DeskLedger
+
+MAX_ATTEMPTS = 3
+PROVISIONED = f"{PROVISION}_SUCCESS"
+NOT_PROVISIONED = f"{PROVISION}_FAILURE"
+
+
+def settles_well(event_type: str) -> Callable[[Record], bool]:
+    """What is written when a run of the type has succeeded."""
+
+    def breaks_on(record: Record) -> bool:
+        if not isinstance(record, RunRecord) or record.event_type != event_type:
+            return False
+        return record.status == "succeeded"
+
+    return breaks_on
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """A job for everything, and patience."""
+    full = with_full_tier(patient(settings))
+    return attrs.evolve(full, runs=Runs(max_attempts=MAX_ATTEMPTS))
+
+
+@pytest.fixture
+def ledger() -> DeskLedger:
+    return DeskLedger()
+
+
+async def let_time_pass(service: Client, clock: ManualClock, *, times: int = MAX_ATTEMPTS) -> None:
+    """Sweep as often, each time after the longest pause."""
+    for _ in range(times):
+        clock.turn(305)
+        await sweep(service)
+
+
+async def nothing_is_due(ledger: InMemoryLedger, clock: ManualClock) -> bool:
+    return not await ledger.find_due(before=clock.now() + timedelta(days=30), limit=10)
+
+
+async def test_a_settle_that_raises_ends_by_the_records(
+    start_service: StartService,
+    settings: Settings,
+    ledger: DeskLedger,
+    codebuild: CodeBuildStandIn,
+    clock: ManualClock,
+) -> None:
+    """Of an outcome: the tenant goes where its type says, the run fails with a fixed sentence."""
+    service = await start_service(settings, ledger=ledger)
+    await read_success(await send(service, PROVISION, "request"))
+    ledger.breaks_on = settles_well(PROVISIONED)
+    codebuild.finish(only_build(codebuild).id, "SUCCEEDED")
+    await let_time_pass(service, clock)
+    assert await state_of(service) == "provisioned"
+    assert (await read_tenant(service))["operation"] is None
+    (run,) = await list_runs(service, eventType=PROVISIONED)
+    assert (run["status"], run["error"]["message"]) == ("failed", USED_UP)
+    assert run["error"]["type"] == "RuntimeError"
+    assert await nothing_is_due(ledger, clock)
+
+
+async def test_a_failure_that_cannot_be_settled_is_not_cleaned_up(
+    start_service: StartService,
+    settings: Settings,
+    ledger: DeskLedger,
+    codebuild: CodeBuildStandIn,
+    clock: ManualClock,
+    control_plane: ControlPlane,
+) -> None:
+    """The control plane hears the bare status, and the tenant is free to be asked for again."""
+    tiers = Tiers(backend="static", static={"FULL": {**FULL, "cleanupJobIdentifier": "clean"}})
+    callback = Callback(url=control_plane.url, timeout_s=30)
+    service = await start_service(
+        attrs.evolve(settings, callback=callback, tiers=tiers), ledger=ledger
+    )
+    await control_plane.expect(TENANT, context="context")
+    await read_success(await send(service, PROVISION, "request", secret=SECRET, context="context"))
+    ledger.breaks_on = settles_well(NOT_PROVISIONED)
+    codebuild.finish(only_build(codebuild).id, "FAILED")
+    for _ in range(MAX_ATTEMPTS):
+        await control_plane.turn_clock(clock.now() + timedelta(seconds=305))
+        await let_time_pass(service, clock, times=1)
+    assert await state_of(service) == "provision_failed"
+    (accepted,) = await control_plane.accepted()
+    assert accepted["data"] == {"status": 0, "resources": []}
+    (run,) = await list_runs(service, eventType=NOT_PROVISIONED)
+    assert run["status"] == "failed"
+    assert "no clean-up" in run["note"]
+    assert await nothing_is_due(ledger, clock)
+
+
+async def test_an_odd_report_of_an_end_freezes_no_tenant(
+    start_service: StartService,
+    settings: Settings,
+    ledger: DeskLedger,
+    clock: ManualClock,
+) -> None:
+    """Whatever a sender puts into it: the tenant is where the event's type says, and free."""
+    service = await start_service(settings, ledger=ledger)
+    odd = {"tenantId": TENANT, "ORCHESTRATOR_RUN_ID": "x", "endedJob": {"a": 1}}
+    answer = await service.post("/events", json=envelope(PROVISIONED, odd))
+    if answer.status != 200:
+        assert "KeyError" not in (await read_problem(answer, 500))["detail"]
+    await let_time_pass(service, clock)
+    tenant = await read_tenant(service)
+    assert (tenant["state"], tenant["operation"]) == ("provisioned", None)
+    assert await nothing_is_due(ledger, clock)
+
+
+async def test_a_request_whose_settle_raises_keeps_its_job(
+    start_service: StartService,
+    settings: Settings,
+    ledger: DeskLedger,
+    codebuild: CodeBuildStandIn,
+    clock: ManualClock,
+) -> None:
+    """The run fails, the operation goes on by the job, of which there is one."""
+    service = await start_service(settings, ledger=ledger)
+    ledger.breaks_on = settles_well(PROVISION)
+    problem = await read_problem(await send(service, PROVISION, "request"), 500)
+    assert "hunter2" not in problem["detail"]
+    run = await read_run(service, problem["instance"])
+    assert (run["status"], run["attempt"]) == ("retry", 1)
+    assert run["error"] == {"type": "RuntimeError", "message": BROKE_DOWN, "errors": []}
+    await let_time_pass(service, clock)
+    run = await read_run(service, problem["instance"])
+    assert (run["status"], run["error"]["message"]) == ("failed", USED_UP)
+    codebuild.finish(only_build(codebuild).id, "SUCCEEDED")
+    await let_time_pass(service, clock, times=1)
+    assert await state_of(service) == "provisioned"
+
+
+async def test_a_kept_event_that_cannot_be_unpacked_ends(
+    start_service: StartService,
+    settings: Settings,
+    ledger: DeskLedger,
+    codebuild: CodeBuildStandIn,
+    clock: ManualClock,
+) -> None:
+    """The operation that its run had opened is given back, and the tenant as it was before."""
+    codebuild.inject("StartBuild", Fault.error("AccountLimitExceededException", "too many"))
+    service = await start_service(settings, ledger=ledger)
+    address = await read_wait(await send(service, PROVISION, "request"))
+    ledger.damage_payloads()
+    await let_time_pass(service, clock, times=MAX_ATTEMPTS - 1)
+    assert (await read_run(service, address))["status"] == "retry"
+    assert await state_of(service) == "provisioning"
+    await let_time_pass(service, clock)
+    run = await read_run(service, address)
+    assert (run["status"], run["error"]["message"]) == ("failed", USED_UP)
+    assert await state_of(service) == "unseen"
+    assert await nothing_is_due(ledger, clock)
+    await read_problem(await service.post(f"{address}/replay", json={}), 500)
+    await read_success(await send(service, PROVISION, "another"))
+
+
+async def test_an_event_whose_claim_raises_is_kept_by_its_sender(
+    start_service: StartService, settings: Settings, ledger: DeskLedger
+) -> None:
+    """500, and no run: once it can be claimed it is handled as if nothing had been."""
+    service = await start_service(settings, ledger=ledger)
+    ledger.breaks_on = lambda record: True
+    problem = await read_problem(await send(service, PROVISION, "request"), 500)
+    assert problem["instance"] == "/events"
+    assert await list_runs(service) == []
+    ledger.breaks_on = lambda record: False
+    run = await read_run(service, await read_success(await send(service, PROVISION, "request")))
+    assert run["attempt"] == 1
+
+
+async def test_an_end_that_cannot_be_claimed_ends(
+    start_service: StartService,
+    settings: Settings,
+    ledger: DeskLedger,
+    codebuild: CodeBuildStandIn,
+    clock: ManualClock,
+) -> None:
+    """What we say ourselves of a job's end has no sender that could say it again."""
+    service = await start_service(settings, ledger=ledger)
+    await read_success(await send(service, PROVISION, "request"))
+
+    def claims_the_end(record: Record) -> bool:
+        if not isinstance(record, RunRecord) or record.event_type != PROVISIONED:
+            return False
+        return record.status == "running" and not record.ends_by_records
+
+    ledger.breaks_on = claims_the_end
+    codebuild.finish(only_build(codebuild).id, "SUCCEEDED")
+    await let_time_pass(service, clock)
+    assert await state_of(service) == "provisioned"
+    (run,) = await list_runs(service, eventType=PROVISIONED)
+    assert (run["status"], run["error"]["message"]) == ("failed", USED_UP)
+    assert await nothing_is_due(ledger, clock)
+
+
+async def test_what_a_job_told_may_be_unreadable(
+    start_service: StartService,
+    settings: Settings,
+    ledger: DeskLedger,
+    codebuild: CodeBuildStandIn,
+    clock: ManualClock,
+) -> None:
+    """That it is over counts without it."""
+    service = await start_service(settings, ledger=ledger)
+    await read_success(await send(service, PROVISION, "request"))
+    build = only_build(codebuild)
+    told = {"CODEBUILD_BUILD_ID": build.id, "APP_PLANE_URL": "https://app.example"}
+    await read_success(await send(service, PROVISIONED, "told", ends=False, **told))
+    ledger.damage_payloads()
+    codebuild.finish(build.id, "SUCCEEDED")
+    await let_time_pass(service, clock, times=1)
+    assert await state_of(service) == "provisioned"

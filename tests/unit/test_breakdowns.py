@@ -1,0 +1,246 @@
+"""Breakdowns: what is counted, which run ends by its records, and what that does to a tenant."""
+
+from typing import Any
+
+import attrs
+import pytest
+
+from orchestrator.core.answers import Waits, Why
+from orchestrator.core.breakdowns import BROKE_DOWN, USED_UP, Breakdown, count
+from orchestrator.core.events import OWN_SOURCE
+from orchestrator.core.lifecycle import ENDS
+from orchestrator.core.records import Failure, RunRecord, RunStatus, payload_key
+from tests.desk import (
+    DEPROVISIONING,
+    ORDER,
+    PROVISIONED,
+    PROVISIONING,
+    TERMS,
+    Desk,
+    event,
+    follow_up,
+    run_id,
+)
+
+MAX_ATTEMPTS = 3
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk()
+
+
+async def break_down(
+    desk: Desk, event_type: str = PROVISIONING, event_id: str = "a", **options: Any
+) -> RunRecord | None:
+    """An attempt at the run raised; as it then stands, if that counts."""
+    options = {"run_id": run_id(event_type, event_id), "cause": "KeyError", **options}
+    breakdown = Breakdown(**options)
+    return await desk.books.decide(lambda view: count(view, breakdown, MAX_ATTEMPTS, desk.terms))
+
+
+async def test_a_breakdown_of_an_attempt_is_a_bug_of_its_run(desk: Desk) -> None:
+    """It is tried again after a pause that doubles; the cause is kept by its class alone."""
+    await desk.claimed(ORDER, "a")
+    run = await break_down(desk, ORDER, attempt=1)
+    assert run is not None
+    assert (run.status, run.attempt, run.bugs, run.ends_by_records) == ("retry", 1, 1, False)
+    assert run.error == Failure(type="KeyError", message=BROKE_DOWN)
+    assert run.due_at == desk.later(5)
+    desk.turn(5)
+    await desk.claimed(ORDER, "a", why=Why.SWEEP)
+    run = await break_down(desk, ORDER, attempt=2)
+    assert run is not None
+    assert run.due_at == desk.later(10)
+
+
+async def test_a_breakdown_counts_as_a_take_over(desk: Desk) -> None:
+    """A start may have been sent up to the lease's end, to any builder."""
+    await desk.claimed(PROVISIONING, "a")
+    lease_until = desk.later(TERMS.lease_s)
+    run = await break_down(desk, attempt=1)
+    assert run is not None
+    assert (run.possible_until, run.sent_to) == (lease_until, None)
+
+
+async def test_only_the_attempt_that_broke_down_is_counted(desk: Desk) -> None:
+    """Whoever lost the run counts nothing, and whoever settled it neither."""
+    await desk.claimed(ORDER, "a")
+    second = await desk.taken_over(ORDER, "a")
+    assert await break_down(desk, ORDER, attempt=1) is None
+    await desk.finish(second)
+    assert await break_down(desk, ORDER, attempt=2) is None
+    assert (await desk.run(ORDER, "a")).bugs == 0
+
+
+async def test_a_claim_that_broke_down_is_counted_where_nobody_is_at_work(desk: Desk) -> None:
+    """Not under a live lease, and for the sweep only once the run is due."""
+    attempt = await desk.claimed(ORDER, "a")
+    assert await break_down(desk, ORDER) is None
+    await desk.hand_back(attempt, pause_s=20)
+    assert await break_down(desk, ORDER, why=Why.SWEEP) is None
+    desk.turn(20)
+    run = await break_down(desk, ORDER, why=Why.SWEEP)
+    assert run is not None
+    assert (run.status, run.attempt, run.bugs) == ("retry", 1, 1)
+    assert await break_down(desk, ORDER, why=Why.SWEEP) is None
+
+
+async def test_a_claim_that_broke_down_forgets_no_start(desk: Desk) -> None:
+    """Of an attempt whose holder died: what it may have sent is still possible."""
+    attempt = await desk.claimed(PROVISIONING, "a")
+    desk.turn(TERMS.lease_s + TERMS.skew_s)
+    run = await break_down(desk)
+    assert run is not None
+    assert run.possible_until == attempt.run.lease_until
+
+
+@pytest.mark.parametrize(
+    ("status", "why", "counts"),
+    [
+        (RunStatus.SUCCEEDED, Why.DELIVERY, False),
+        (RunStatus.FAILED, Why.DELIVERY, True),
+        (RunStatus.FAILED, Why.REPLAY, False),
+        (RunStatus.QUEUED, Why.DELIVERY, True),
+        (RunStatus.RETRY, Why.REPLAY, True),
+    ],
+)
+async def test_what_is_over_stays_so(desk: Desk, status: RunStatus, why: Why, counts: bool) -> None:
+    """But a failed event that comes again is a new attempt."""
+    attempt = await desk.claimed(ORDER, "a")
+    await desk.ledger.put(attrs.evolve(attempt.run, status=status, lease_until=None, due_at=None))
+    assert (await break_down(desk, ORDER, why=why) is not None) is counts
+
+
+async def test_an_operators_cancel_is_not_taken_back_by_a_breakdown(desk: Desk) -> None:
+    """Nobody but an operator may have a cancelled run tried again."""
+    attempt = await desk.claimed(PROVISIONING, "a")
+    await desk.fail(attempt, error=Failure(type="Cancelled", message="Cancelled."))
+    assert await break_down(desk) is None
+
+
+async def test_of_an_unknown_event_nothing_is_kept(desk: Desk) -> None:
+    """Its sender has it; what can't be claimed must not be due."""
+    assert await break_down(desk, ORDER, outcome=event(ORDER, "a")) is None
+    assert desk.ledger._items == {}
+
+
+async def test_an_outcome_of_our_own_is_kept_by_its_first_breakdown(desk: Desk) -> None:
+    """Nobody would send it again; once its start is over nothing is kept."""
+    opener = await desk.provision()
+    ours = attrs.evolve(
+        event(PROVISIONED, opener.start_key), source=OWN_SOURCE, ends_start=opener.start_key
+    )
+    run = await break_down(desk, run_id=ours.key, outcome=ours)
+    assert run is not None
+    assert (run.status, run.bugs, run.tenant_id) == ("retry", 1, "t-1")
+    assert (await desk.ledger.load([payload_key(ours.key)])) == {payload_key(ours.key): None}
+    late = attrs.evolve(ours, id="x-9", ends_start=f"{opener.run.operation_id}-9")
+    assert await break_down(desk, run_id=late.key, outcome=late) is None
+
+
+async def use_up(desk: Desk, event_type: str, event_id: str) -> RunRecord:
+    """Break the claim down until no attempt is left."""
+    for _ in range(MAX_ATTEMPTS):
+        run = await break_down(desk, event_type, event_id)
+    assert run is not None
+    return run
+
+
+async def test_the_last_breakdown_leaves_a_run_to_its_records(desk: Desk) -> None:
+    """It is due at once, for an attempt that only ends it."""
+    attempt = await desk.claimed(ORDER, "a")
+    await desk.hand_back(attempt)
+    run = await use_up(desk, ORDER, "a")
+    assert (run.ends_by_records, run.due_at) == (True, desk.clock.now())
+    assert run.error == Failure(type="KeyError", message=USED_UP)
+    last = await desk.books.claim_by_records(run.run_id)
+    assert last is not None
+    assert (last.run.attempt, last.run.error) == (2, run.error)
+    assert await desk.books.claim_by_records(run.run_id) is None
+
+
+async def test_a_failed_run_that_comes_again_is_attempted_again(desk: Desk) -> None:
+    """Once it has ended by its records: a mended cause may let it succeed."""
+    await desk.hand_back(await desk.claimed(ORDER, "a"))
+    await use_up(desk, ORDER, "a")
+    last = await desk.books.claim_by_records(run_id(ORDER, "a"))
+    assert last is not None
+    await desk.fail(last)
+    again = await desk.claimed(ORDER, "a")
+    assert (again.run.attempt, again.run.ends_by_records) == (3, False)
+
+
+async def test_what_ends_by_its_records_sends_nothing_any_more(desk: Desk) -> None:
+    """However often its end is taken over: the last possible send grows no younger."""
+    await desk.claimed(PROVISIONING, "a")
+    desk.turn(TERMS.lease_s + TERMS.skew_s)
+    run = await use_up(desk, PROVISIONING, "a")
+    await desk.books.claim_by_records(run.run_id)
+    desk.turn(TERMS.lease_s + TERMS.skew_s)
+    last = await desk.books.claim_by_records(run.run_id)
+    assert last is not None
+    assert last.possible_until == run.possible_until
+
+
+@pytest.mark.parametrize("died", [TERMS.max_takeovers - 1, TERMS.max_takeovers])
+async def test_a_run_whose_holders_die_ends_by_its_records(desk: Desk, died: int) -> None:
+    """After `runs.max_takeovers` in a row: what kills a process must not kill each in turn."""
+    await desk.claimed(ORDER, "a")
+    for _ in range(died):
+        attempt = await desk.taken_over(ORDER, "a")
+    assert attempt.run.ends_by_records is (died == TERMS.max_takeovers)
+
+
+async def test_a_word_of_a_holder_ends_the_row_of_deaths(desk: Desk) -> None:
+    """A run that is handed back was worked on, however long that takes."""
+    await desk.claimed(ORDER, "a")
+    for _ in range(TERMS.max_takeovers - 1):
+        attempt = await desk.taken_over(ORDER, "a")
+    await desk.hand_back(attempt)
+    attempt = await desk.claimed(ORDER, "a")
+    assert attempt.run.takeovers == 0
+    assert not (await desk.taken_over(ORDER, "a")).run.ends_by_records
+
+
+async def test_a_clean_up_that_never_began_is_known_by_its_records(desk: Desk) -> None:
+    """Its operation was opened with the failure's end, which its own run doesn't know yet."""
+    await desk.provision()
+    outcome = await desk.claimed("TENANT_PROVISIONING_FAILURE", "failed", job="b-1")
+    clean_up = follow_up("TENANT_CLEAN_UP", "clean", outcome.run.operation_id)
+    await desk.finish(outcome, ending=ENDS["TENANT_PROVISIONING_FAILURE"], clean_up=clean_up)
+    assert (await desk.tenant())[0] == "cleaning_up"
+    await use_up(desk, "TENANT_CLEAN_UP", "clean")
+    last = await desk.books.claim_by_records(clean_up.event.key)
+    assert last is not None
+    await last.go_on_by_records()
+    await desk.fail(last)
+    assert await desk.tenant() == ("provision_failed", None)
+
+
+async def test_a_run_that_waits_for_a_tenant_ends_alone(desk: Desk) -> None:
+    """What holds the tenant isn't its own."""
+    opener = await desk.claimed(PROVISIONING, "a")
+    assert isinstance(await desk.claim(DEPROVISIONING, "b"), Waits)
+    await use_up(desk, DEPROVISIONING, "b")
+    last = await desk.books.claim_by_records(run_id(DEPROVISIONING, "b"))
+    assert last is not None
+    await last.go_on_by_records()
+    await desk.fail(last)
+    assert await desk.tenant() == ("provisioning", opener.run.operation_id)
+
+
+async def test_an_end_is_left_to_whoever_was_claimed_for_it(desk: Desk) -> None:
+    """An outcome of our own ends nothing beside another one that is at work."""
+    opener = await desk.provision()
+    other = await desk.claimed(PROVISIONED, "other", job="b-1")
+    ours = attrs.evolve(
+        event(PROVISIONED, opener.start_key), source=OWN_SOURCE, ends_start=opener.start_key
+    )
+    for _ in range(MAX_ATTEMPTS):
+        await break_down(desk, run_id=ours.key, outcome=ours)
+    last = await desk.books.claim_by_records(ours.key)
+    assert last is not None
+    await last.go_on_by_records()
+    assert last.run.outcome_of is None
+    assert (await desk.operation(of=opener)).outcome == other.run.run_id
