@@ -203,7 +203,8 @@ class Scene:
         """No more faults: jobs end, senders insist, sweeps run; then nothing may be left."""
         world = self.world
         world.tell("no more faults")
-        world.catalog, world.lag_s, world.after_start = CATALOGS["sound"], 0.0, None
+        world.catalog, world.lag_s = CATALOGS["sound"], 0.0
+        world.after_start = world.breaks = None
         for number in range(_SWEEPS_TO_THE_END):
             self.let_through(None, 300)
             for build in world.builds:

@@ -93,6 +93,10 @@ class Watch:
         assert found is None or isinstance(found, OperationRecord)
         return found
 
+    def is_recorded(self, job_id: str) -> bool:
+        """An operation has the job."""
+        return any(one.job is not None and one.job.id == job_id for one in self.operations())
+
     def is_open(self, start_key: str) -> bool:
         """The operation is open at this very start."""
         operation = self.operation(start_key.rpartition("-")[0])
@@ -199,7 +203,13 @@ class Watch:
         is_woken = is_woken and old is not None and new == attrs.evolve(old, due_at=new.due_at)
         if is_told_of or is_woken:
             return
-        if old is not None and new.attempt == old.attempt:
+        is_counted = old is not None and new.bugs == old.bugs + 1 and new.status is RunStatus.RETRY
+        if old is not None and is_counted and not self._is_at_work(old, me):
+            # The claim broke down: nobody may be at work.
+            self._look_at_take_over(old)
+            open_again = old.status is not RunStatus.SUCCEEDED and new.attempt == old.attempt
+            self._claim_that(open_again, "a breakdown was counted that is none of the run's")
+        elif old is not None and new.attempt == old.attempt:
             self._claim_that(
                 old.status is RunStatus.RUNNING and self._is_held(old, me),
                 f"attempt {new.attempt} was written by one who doesn't hold it",
@@ -358,6 +368,9 @@ class Watch:
     def _holds(self, operation: OperationRecord) -> bool:
         tenant = self.items.get(tenant_key(operation.tenant_id or ""))
         return isinstance(tenant, TenantRecord) and tenant.operation_id == operation.operation_id
+
+    def _is_at_work(self, run: RunRecord, by: int) -> bool:
+        return run.status is RunStatus.RUNNING and self._is_held(run, by)
 
     def _is_held(self, run: RunRecord, by: int) -> bool:
         return self._holders[run.run_id, run.attempt][0] == by

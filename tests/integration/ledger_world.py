@@ -27,7 +27,14 @@ from orchestrator.core.lifecycle import TenantState
 from orchestrator.core.pages import Page
 from orchestrator.core.payloads import TenantProvisioning
 from orchestrator.core.ports import Clock, Conflict, Ledger, Tier
-from orchestrator.core.records import Job, Record, RunRecord, RunStatus, TenantRecord
+from orchestrator.core.records import (
+    Job,
+    PayloadRecord,
+    Record,
+    RunRecord,
+    RunStatus,
+    TenantRecord,
+)
 from orchestrator.core.registry import HandlerRegistry
 from orchestrator.core.reporting import CallbackTerms
 from orchestrator.core.secrets import Redactor
@@ -43,7 +50,7 @@ ORDER = "ORDER"
 COMMIT = "commit"
 REPORT = "report"
 TIERS = ("JOBS", "BARE")
-TERMS = Terms(deadline_s=900)
+TERMS = Terms(deadline_s=900, max_takeovers=3)
 CONTROL_PLANE = "https://control.example/webhook"
 #: CodeBuild holds a start's token for 5 minutes (API reference, StartBuild).
 TOKEN_S = 300.0
@@ -74,6 +81,20 @@ class Fate(StrEnum):
     REFUSED = auto()  # surely not done
     FORBIDDEN = auto()  # refused for good, where the other side can
     BUG = auto()  # done, and what comes back is no error of ours
+
+
+class Part(StrEnum):
+    """What may break down around a handler."""
+
+    MODEL = auto()  # the attempt, before its handler
+    PAYLOADS = auto()  # the claim, for the sweep and for replays: no kept event can be unpacked
+
+
+class Unprintable(Exception):
+    """A handler's error that breaks the settle: nobody can say what it is."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("What is it?")
 
 
 class TurnedLoop(asyncio.SelectorEventLoop):
@@ -135,6 +156,7 @@ class World:
         self.catalog = CATALOGS["sound"]
         self.lag_s = TERMS.listing_lag_s
         self.after_start: type[Exception] | None = None
+        self.breaks: Part | None = None
         #: What the store keeps, and names that it can't be given again for days.
         self.secrets: dict[str, str] = {}
         self.removed: set[str] = set()
@@ -179,6 +201,11 @@ class World:
     def turn(self, seconds: float) -> None:
         self.loop.turned_s += seconds
         self.clock.turn(seconds)
+        # What nobody has found by the deadline runs no more: that is assumed.
+        begun = self.clock.now() - timedelta(seconds=TERMS.deadline_s)
+        for build in self.builds:
+            if build.made_at <= begun and not self.watch.is_recorded(build.job.id):
+                self.end(build, JobStatus.TIMED_OUT)
 
     def make_build(
         self, worker: "Worker", identifier: str, params: Mapping[str, Any], start_key: str
@@ -304,7 +331,7 @@ class Worker:
                 builders={"CODE_BUILD": _GatedBuilder(self)},
                 default_builder="CODE_BUILD",
                 publisher=NoPublisher(),
-                structure=_WIRE,
+                structure=_Structure(self.world),
                 webhook=_GatedWebhook(self),
                 credentials=StoredCredentials({}, clock),
                 vault=Vault(store=_GatedStore(self), secrets=Redactor(), prefix="/secrets"),
@@ -347,6 +374,21 @@ def _registry() -> HandlerRegistry:
 
 _REGISTRY = _registry()
 _WIRE = Wire(Redactor(()))
+
+
+@attrs.frozen
+class _Structure:
+    """Models, as long as they don't break down."""
+
+    world: World
+
+    def structure(self, value: object, model: Any) -> Any:
+        if self.world.breaks is Part.MODEL:
+            raise RuntimeError("What is that?")
+        return _WIRE.structure(value, model)
+
+    def unstructure(self, value: object) -> Any:
+        return _WIRE.unstructure(value)
 
 
 @attrs.frozen
@@ -432,7 +474,13 @@ class _GatedLedger:
         await self._worker.effect(COMMIT, act)
 
     async def load(self, keys: Collection[str]) -> Mapping[str, Record | None]:
-        return await self._world.call(self._world.ledger.load(keys))
+        found = await self._world.call(self._world.ledger.load(keys))
+        if self._world.breaks is not Part.PAYLOADS:
+            return found
+        return {
+            key: attrs.evolve(item, data=b"") if isinstance(item, PayloadRecord) else item
+            for key, item in found.items()
+        }
 
     async def find_due(self, *, before: datetime, limit: int) -> Sequence[str]:
         return await self._world.call(self._world.ledger.find_due(before=before, limit=limit))

@@ -37,7 +37,15 @@ from orchestrator.embedded import open_embedded_aws
 from orchestrator.testing import ManualClock
 from tests.integration.ledger_scene import Edge, Scene
 from tests.integration.ledger_watch import Names
-from tests.integration.ledger_world import CATALOGS, ORDER, TIERS, Fate, TurnedLoop
+from tests.integration.ledger_world import (
+    CATALOGS,
+    ORDER,
+    TIERS,
+    Fate,
+    Part,
+    TurnedLoop,
+    Unprintable,
+)
 
 Disturbance = str | tuple[str, Any]
 MakeLedger = Callable[[ManualClock], Awaitable[Ledger]]
@@ -49,6 +57,7 @@ class Opening(StrEnum):
     SENT = auto()  # the request came in
     LEASE_ENDS = auto()  # it was claimed, the lease is about to end, and it comes in again
     ANSWER_LOST = auto()  # its start was made, nobody heard of it, and the tier is gone
+    BREAKS = auto()  # its start was made, and what the handler raises breaks the settle
     FAILS = auto()  # its start was made, and the handler fails before that is recorded
     TAKEN_OVER = auto()  # whoever started the job sleeps, and another one has finished the run
     REOPENED = auto()  # after that the job reported, and an operator insisted on a second one
@@ -71,8 +80,10 @@ _DISTURBING: st.SearchStrategy[Disturbance] = st.one_of(
     st.tuples(st.just("tiers"), st.sampled_from(sorted(CATALOGS))),
     st.tuples(st.just("lag"), st.sampled_from([30.0, 0.0, 60.0])),
     st.tuples(
-        st.just("handler"), st.sampled_from([None, PermanentError, TemporaryError, RuntimeError])
+        st.just("handler"),
+        st.sampled_from([None, PermanentError, TemporaryError, RuntimeError, Unprintable]),
     ),
+    st.tuples(st.just("breaks"), st.sampled_from([None, *Part])),
 )
 #: So many of each in one timeline: more of them only keep it from getting anywhere.
 _REQUESTS, _REPORTS, _REPETITIONS, _DISTURBANCES = 4, 4, 6, 8
@@ -125,8 +136,9 @@ class LedgerMachine(RuleBasedStateMachine):
                 scene.decide(scene.gates()[0], Fate.LOST_DONE)
                 scene.let_through(first, 3)
                 scene.world.catalog = CATALOGS["gone"]
-            case Opening.FAILS:
-                scene.world.after_start = PermanentError
+            case Opening.FAILS | Opening.BREAKS:
+                fails = opening is Opening.FAILS
+                scene.world.after_start = PermanentError if fails else Unprintable
                 scene.let_through(first, 2)
             case Opening.TAKEN_OVER | Opening.REOPENED:
                 scene.let_through(first, 2)
@@ -275,6 +287,8 @@ class LedgerMachine(RuleBasedStateMachine):
                 world.lag_s = lag_s
             case ("handler", fault):
                 world.after_start = fault
+            case ("breaks", part):
+                world.breaks = part
         self.scene.go_on()
 
     # What must hold.
