@@ -1,10 +1,11 @@
 """Attempts that break down around their handler: counted, and at the last ended by the ledger."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 
 import attrs
 import pytest
+from structlog.testing import capture_logs
 
 from orchestrator import Settings
 from orchestrator.adapters.memory import InMemoryLedger
@@ -45,6 +46,13 @@ def settles_well(event_type: str) -> Callable[[Record], bool]:
         return record.status == "succeeded"
 
     return breaks_on
+
+
+@pytest.fixture(autouse=True)
+def no_tracebacks() -> Iterator[None]:
+    """Each attempt that breaks down is logged with one, which takes longer than all the rest."""
+    with capture_logs():
+        yield
 
 
 @pytest.fixture

@@ -1,11 +1,13 @@
 """Runs that end by their records, whatever it is that raises around their handler."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
 import attrs
+import pytest
+from structlog.testing import capture_logs
 
 from orchestrator import (
     Event,
@@ -85,6 +87,13 @@ class Scene:
 
     def _all(self, kind: type) -> list[Any]:
         return [record for record in self.ledger._items.values() if isinstance(record, kind)]
+
+
+@pytest.fixture(autouse=True)
+def no_tracebacks() -> Iterator[None]:
+    """Each attempt that breaks down is logged with one, which takes longer than all the rest."""
+    with capture_logs():
+        yield
 
 
 async def start(event: Event[Any], run: Run) -> None:
