@@ -134,7 +134,7 @@ async def test_an_outcome_of_our_own_is_kept_by_its_first_breakdown(desk: Desk) 
     run = await break_down(desk, run_id=ours.key, outcome=ours)
     assert run is not None
     assert (run.status, run.bugs, run.tenant_id) == ("retry", 1, "t-1")
-    assert (await desk.ledger.load([payload_key(ours.key)])) == {payload_key(ours.key): None}
+    assert await desk.ledger.load([payload_key(ours.key)]) == {payload_key(ours.key): None}
     late = attrs.evolve(ours, id="x-9", ends_start=f"{opener.run.operation_id}-9")
     assert await break_down(desk, run_id=late.key, outcome=late) is None
 
@@ -244,3 +244,22 @@ async def test_an_end_is_left_to_whoever_was_claimed_for_it(desk: Desk) -> None:
     await last.go_on_by_records()
     assert last.run.outcome_of is None
     assert (await desk.operation(of=opener)).outcome == other.run.run_id
+
+
+async def test_an_end_of_an_earlier_start_ends_no_later_one(desk: Desk) -> None:
+    """Its operation was ended by others meanwhile, and opened again under the next number."""
+    opener = await desk.provision()
+    ours = attrs.evolve(
+        event(PROVISIONED, opener.start_key), source=OWN_SOURCE, ends_start=opener.start_key
+    )
+    await break_down(desk, run_id=ours.key, outcome=ours)
+    await desk.end(PROVISIONED, "other", job="b-1")
+    again = await desk.claimed(PROVISIONING, "opener", why=Why.FORCED_REPLAY)
+    await desk.finish(again, desk.job("b-2"))
+    for _ in range(MAX_ATTEMPTS - 1):
+        await break_down(desk, run_id=ours.key, outcome=ours)
+    last = await desk.books.claim_by_records(ours.key)
+    assert last is not None
+    await last.go_on_by_records()
+    operation = await desk.operation(of=opener)
+    assert (operation.start_number, operation.outcome, last.run.outcome_of) == (2, None, None)
