@@ -78,7 +78,7 @@ class Worker:
         services = self.services
         log.info("started", attempt=run.attempt)
         async with held(run.renew, services.clock, lease_s=services.books.terms.lease_s):
-            reached, error = await self._run_handler(event, attempt, run)
+            reached, error = await self._run_handler(event, attempt, run, opens)
             if opens is not None and is_final(error, attempt, self.max_attempts):
                 error = await self._make_certain(attempt, run, error)
         # That a job is over holds whether the user's model of the event fits or not.
@@ -107,13 +107,13 @@ class Worker:
             raise
 
     async def _run_handler(
-        self, event: Event[Body], attempt: Attempt, run: Run
+        self, event: Event[Body], attempt: Attempt, run: Run, opens: Kind | None
     ) -> tuple[bool, BaseException | None]:
         """Whether the handler was called at all, and what it raised."""
         if attempt.stop_reason is not None:
             return False, Cancelled(attempt.stop_reason)
         try:
-            if _opened(event) is not None and is_used_up(attempt, self.max_attempts):
+            if opens is not None and is_used_up(attempt, self.max_attempts):
                 await self._find_last_job(run)
             registration = self.registry.resolve(event.type)
             payload = self._structured(event, registration.payload)

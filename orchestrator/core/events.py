@@ -24,6 +24,9 @@ TENANT_CLEAN_UP_FAILURE = "TENANT_CLEAN_UP_FAILURE"
 BUILD_STATE_CHANGE = "BUILD_STATE_CHANGE"
 RECONCILE = "RECONCILE"
 
+#: What sets the keys of our own outcomes apart from those of all other events.
+_ENDS = "ends"
+
 #: The source of the events that we make ourselves.
 OWN_SOURCE = "orchestrator"
 
@@ -82,7 +85,9 @@ class Event(Generic[Payload]):
         """
         if self.ends_start is not None:
             return own_outcome_key(self.type, self.ends_start)
-        return digest(self.type, self.source, self.id)
+        # An event of a type by this name would have the key of what it says that it ends.
+        apart = ("event",) if self.type == _ENDS else ()
+        return digest(*apart, self.type, self.source, self.id)
 
     @cached_property
     def body_digest(self) -> str:
@@ -92,7 +97,7 @@ class Event(Generic[Payload]):
 
 def own_outcome_key(event_type: str, start_key: str) -> str:
     """The event key of an outcome of our own, which is known by the start that it ends."""
-    return digest("ends", event_type, start_key)
+    return digest(_ENDS, event_type, start_key)
 
 
 def digest(*parts: object) -> str:

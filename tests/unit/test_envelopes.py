@@ -16,7 +16,7 @@ from orchestrator.core.envelopes import (
     structured_cloudevent,
 )
 from orchestrator.core.errors import BadEvent
-from orchestrator.core.events import Event
+from orchestrator.core.events import Event, own_outcome_key
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
@@ -473,3 +473,27 @@ def test_what_breaks_the_rules_is_no_event(fields: dict[str, Any]) -> None:
     """Required attributes are there and not empty; data is one object that can be read."""
     with pytest.raises(BadEvent):
         parse(example(**fields), "com.example.someevent")
+
+
+def test_no_event_has_the_key_of_an_outcome_of_ours() -> None:
+    """Somebody who knows a start key could otherwise have its end taken for a duplicate."""
+    forged = {"detail-type": "ends", "source": "TENANT_PROVISIONING_SUCCESS", "detail": {}}
+    event = parse({**forged, "id": "start-1"}, event_type="ends")
+    assert event.key != own_outcome_key("TENANT_PROVISIONING_SUCCESS", "start-1")
+
+
+@pytest.mark.parametrize(
+    ("time", "sent_at"),
+    [
+        ("2026-03-02T08:00:00Z", "2026-03-02T08:00:00+00:00"),
+        ("2096-01-01T00:00:00Z", NOW.isoformat()),
+        (None, None),
+    ],
+)
+def test_an_event_was_sent_at_the_latest_when_it_came(
+    time: str | None, sent_at: str | None
+) -> None:
+    """A time in the future counts as that of the receipt; none is none."""
+    event = parse(envelope(time=time) if time else envelope())
+    assert (event.sent_at.isoformat() if event.sent_at else None) == sent_at
+    assert event.received_at == NOW
