@@ -14,17 +14,17 @@ from orchestrator.core.secrets import Redactor
 
 @attrs.frozen
 class _Patient:
-    """A stream that may be gone or full, such as a pipe that nobody reads any more: what it can't
-    take is lost, and nobody's work with it."""
+    """A stream that may be gone, closed or full, such as a pipe that nobody reads any more: what it
+    can't take is lost, and nobody's work with it."""
 
     stream: TextIO
 
     def write(self, text: str) -> None:
-        with suppress(OSError):
-            self.stream.write(text)
+        with suppress(OSError, ValueError):
+            self.stream.write(text.encode(errors="backslashreplace").decode())
 
     def flush(self) -> None:
-        with suppress(OSError):
+        with suppress(OSError, ValueError):
             self.stream.flush()
 
 
@@ -38,8 +38,12 @@ def configure_logs(
     redactor = Redactor(redact)
 
     def mask(_: Any, __: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
-        masked: Mapping[str, Any] = redactor.redact(event)
-        return masked
+        # An exception keeps its type, and with it its traceback.
+        shown = [
+            {name: value} if name == "exc_info" else redactor.redact({name: value})
+            for name, value in event.items()
+        ]
+        return {name: value for entry in shown for name, value in entry.items()}
 
     render = (
         structlog.processors.JSONRenderer()
@@ -57,8 +61,7 @@ def configure_logs(
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             mask,
-            *tracebacks,
-            render,
+            _always_rendered([*tracebacks, render]),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(
             logging.getLevelNamesMapping()[level.upper()]
@@ -66,3 +69,24 @@ def configure_logs(
         logger_factory=structlog.PrintLoggerFactory(_Patient(sys.stderr)),  # type: ignore[arg-type]
         cache_logger_on_first_use=False,
     )
+
+
+def _always_rendered(processors: Sequence[Any]) -> Any:
+    """The processors as one, of which the last renders. What can't be rendered becomes a line that
+    says so, with the texts that are in it: nobody's work may fail for what the log can't show."""
+
+    def render(logger: Any, method: str, event: MutableMapping[str, Any]) -> Any:
+        texts = {name: value for name, value in event.items() if type(value) is str}
+        try:
+            return _run(processors, logger, method, event)
+        except Exception as error:  # noqa: BLE001 - the repr of any object may raise anything
+            line = {"event": "(no text)", **texts, "not_rendered": type(error).__name__}
+            return _run(processors[-1:], logger, method, line)
+
+    return render
+
+
+def _run(processors: Sequence[Any], logger: Any, method: str, event: Any) -> Any:
+    for process in processors:
+        event = process(logger, method, event)
+    return event

@@ -4,7 +4,6 @@ Every key is documented in `config/default.toml`. A wrong key or value is a
 `SettingsError`, one sentence that names it and what is allowed.
 """
 
-import json
 import os
 import re
 import tomllib
@@ -18,6 +17,7 @@ import msgspec
 import structlog
 from yarl import URL
 
+from orchestrator.core.json_text import parse_json
 from orchestrator.core.secrets import SECRET_NAMES
 
 _PREFIX = "ORCHESTRATOR_"
@@ -410,8 +410,8 @@ def _overlay(values: dict[str, Any], variable: str, text: str) -> None:
 
 def _parse(variable: str, text: str) -> Any:
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
+        return parse_json(text)
+    except ValueError:
         # Not the text itself: it may be a key.
         raise SettingsError(
             f'The variable {variable} must be JSON, such as ["one", "two"], and isn\'t.'

@@ -32,6 +32,7 @@ from cattrs.gen import (
 from cattrs.preconf.json import make_converter
 
 from orchestrator.core.errors import BadEvent, InvalidPayload, PayloadMismatch
+from orchestrator.core.json_text import parse_json
 from orchestrator.core.payloads import Tenant, dispensable, read_object
 from orchestrator.core.secrets import Redactor
 from orchestrator.core.timestamps import parse_time
@@ -44,17 +45,15 @@ def decode_json(text: bytes) -> Any:
     """The value of a JSON text (RFC 8259).
 
     Raises:
-        BadEvent: it isn't JSON, or not in UTF-8, or nested too deeply.
+        BadEvent: it isn't JSON, or refused by the one reader of all texts (`core.json_text`).
     """
     text = text.removeprefix(codecs.BOM_UTF8)
     if not text.strip():
         raise BadEvent("The body is empty: send a JSON object.")
     try:
-        return msgspec.json.decode(text)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        return parse_json(text)
+    except ValueError as error:
         raise BadEvent(f"The body is not JSON: {error}.") from None
-    except RecursionError:
-        raise BadEvent("The body is nested too deeply.") from None
 
 
 def encode_json(value: object) -> bytes:

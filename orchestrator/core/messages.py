@@ -6,7 +6,9 @@ way in has worked out (a header, equal content) isn't lost.
 
 import json
 import re
-from datetime import datetime
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from types import NoneType
 from typing import Any
 
 import attrs
@@ -20,6 +22,16 @@ _MARK = "saas-orchestrator"
 _WRAPPED = 2
 #: What a message of SQS may consist of (API reference, SendMessage).
 _LEGAL = re.compile("[\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]*")
+#: What JSON's kinds of values are called in a sentence.
+_KINDS = {
+    NoneType: "null",
+    bool: "a boolean",
+    int: "a number",
+    float: "a number",
+    str: "a text",
+    list: "a list",
+    dict: "an object",
+}
 
 
 @attrs.frozen(kw_only=True)
@@ -75,20 +87,41 @@ def read_message(text: str, *, message_id: str) -> QueuedEvent | QueuedReplay:
         delivery = Delivery(fallback_id=message_id)
         return QueuedEvent(event_type=read_event_type(parsed), body=parsed, delivery=delivery)
     try:
-        if "replay" in told:
-            return QueuedReplay(run_id=str(told["replay"]), force=bool(told["force"]))
-        received_at = told["receivedAt"]
-        return QueuedEvent(
-            event_type=str(told["type"]),
-            body=told["body"],
-            delivery=Delivery(
-                event_id=told["eventId"],
-                same_content_same_event=bool(told["sameContent"]),
-                received_at=datetime.fromisoformat(received_at) if received_at else None,
-                fallback_id=message_id,
-            ),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise BadEvent(
-            f"The message {message_id} isn't one of this version's: {error!r}."
-        ) from None
+        return _read_own(told, message_id)
+    except ValueError as error:
+        raise BadEvent(f"The message {message_id} isn't one of this version's: {error}.") from None
+
+
+def _read_own(told: Mapping[str, Any], message_id: str) -> QueuedEvent | QueuedReplay:
+    """Raises ValueError for what `pack_message` never writes."""
+    if "replay" in told:
+        return QueuedReplay(run_id=_field(told, "replay", str), force=_field(told, "force", bool))
+    received_at = _field(told, "receivedAt", str, NoneType)
+    return QueuedEvent(
+        event_type=_field(told, "type", str),
+        body=_field(told, "body", object),
+        delivery=Delivery(
+            event_id=_field(told, "eventId", str, NoneType),
+            same_content_same_event=_field(told, "sameContent", bool),
+            received_at=None if received_at is None else _read_time(received_at),
+            fallback_id=message_id,
+        ),
+    )
+
+
+def _field(told: Mapping[str, Any], name: str, *kinds: type) -> Any:
+    if name not in told:
+        raise ValueError(f"{name!r} is missing")
+    if not isinstance(told[name], kinds):
+        raise ValueError(f"{name!r} is {_KINDS[type(told[name])]}")  # noqa: TRY004 - of a text
+    return told[name]
+
+
+def _read_time(text: str) -> datetime:
+    try:
+        time = datetime.fromisoformat(text)
+        if time.tzinfo is not None:
+            return time.astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    raise ValueError(f"'receivedAt' is {text[:50]!r}, which is no time with an offset")

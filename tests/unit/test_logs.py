@@ -1,11 +1,18 @@
 """The log is there for the service, not the service for the log."""
 
 import io
+import json
 from collections.abc import Iterator
+from contextlib import redirect_stderr
+from typing import Any, Literal
 
+import attrs
 import pytest
 import structlog
+from hypothesis import given
+from hypothesis import strategies as st
 
+from orchestrator.core.secrets import SECRET_NAMES
 from orchestrator.logs import configure_logs
 
 
@@ -25,10 +32,124 @@ class Gone(io.StringIO):
         raise BrokenPipeError
 
 
-def test_a_log_that_can_not_be_written_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+class Closed(io.StringIO):
+    def __init__(self) -> None:
+        super().__init__()
+        self.close()
+
+
+def test_a_log_that_can_not_be_written_stops_nobody() -> None:
     """Whoever logs goes on, and is heard again where there is somebody to hear."""
-    for stream in (Gone(), heard := io.StringIO()):
-        monkeypatch.setattr("sys.stderr", stream)
-        configure_logs(level="info", layout="json", redact=())
-        structlog.get_logger("test").info("said")
+    for stream in (Gone(), Closed(), heard := io.StringIO()):
+        with redirect_stderr(stream):
+            configure_logs(level="info", layout="json", redact=())
+            structlog.get_logger("test").info("said")
     assert '"said"' in heard.getvalue()
+
+
+class Odd:
+    """An object that nobody can show."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError("repr")
+
+    __str__ = __repr__
+
+
+class OddError(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("str")
+
+
+@attrs.define
+class ModelError(Exception):
+    """An exception that is a model, too."""
+
+    password: str = "hunter2"
+
+
+def failed(error: Exception) -> Exception:
+    """With a traceback."""
+    with pytest.raises(type(error)) as raised:
+        raise error
+    return raised.value
+
+
+def cyclic() -> list[Any]:
+    value: list[Any] = []
+    value.append({"a": value})
+    return value
+
+
+THINGS = {
+    "an object": {"a": Odd()},
+    "a cycle": {"a": cyclic()},
+    "a deep one": {"a": json.loads("[" * 900 + "]" * 900)},
+    "names": {"a": {(1, 2): 3, Odd(): 4}},
+    "a set": {"a": {1, "b", frozenset()}},
+    "bytes": {"a": b"\xff"},
+    "halves": {"a": "\ud800", "\udc00": 1},
+    "numbers": {"a": float("nan"), "b": 10**5000, "c": 10**400},
+    "a text too deep": {"a": "[" * 600 + "]" * 600},
+    "an exception": {"exc_info": failed(OddError())},
+    "a model": {"exc_info": failed(ModelError())},
+    "no exception": {"exc_info": (1, 2, 3)},
+    "an exception as a value": {"a": failed(OddError())},
+    "itself as its cause": {"exc_info": failed(ValueError(Odd()))},
+}
+
+
+@pytest.mark.parametrize("layout", ["json", "console"])
+@pytest.mark.parametrize("things", THINGS.values(), ids=THINGS)
+def test_whoever_logs_does_not_fail(
+    capsys: pytest.CaptureFixture[str], layout: Literal["json", "console"], things: dict[str, Any]
+) -> None:
+    """Whatever is logged: there is one line for it, with what can be shown."""
+    configure_logs(level="info", layout=layout, redact=SECRET_NAMES)
+    structlog.get_logger("test").info("said", tenant_id="t-1", **things)
+    said = capsys.readouterr().err
+    assert "said" in said
+    assert "t-1" in said
+    assert "hunter2" not in said or "exc_info" in things
+    if layout == "json":
+        assert len(said.splitlines()) == 1
+        assert json.loads(said)["level"] == "info"
+
+
+def test_a_line_says_that_it_could_not_be_rendered(capsys: pytest.CaptureFixture[str]) -> None:
+    """With its texts, and why."""
+    configure_logs(level="info", layout="json", redact=SECRET_NAMES)
+    structlog.get_logger("test").info("said", tenant_id="t-1", a=Odd(), password="hunter2")
+    line = json.loads(capsys.readouterr().err)
+    assert (line["event"], line["tenant_id"], line["password"]) == ("said", "t-1", "***")
+    assert line["not_rendered"] == "RuntimeError"
+
+
+def test_an_exception_that_is_a_model_has_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    """It is not shown field by field."""
+    configure_logs(level="info", layout="json", redact=SECRET_NAMES)
+    structlog.get_logger("test").error("said", exc_info=failed(ModelError()))
+    assert "Traceback" in json.loads(capsys.readouterr().err)["exception"]
+
+
+THING = st.none() | st.text(max_size=5) | st.binary() | st.floats() | st.integers() | st.builds(Odd)
+NAMES = st.text(max_size=5) | st.integers() | st.tuples(st.integers())
+
+
+@given(
+    st.dictionaries(
+        st.text(max_size=5),
+        st.recursive(
+            THING, lambda inner: st.lists(inner) | st.dictionaries(NAMES, inner), max_leaves=5
+        ),
+        max_size=5,
+    ),
+    st.sampled_from(["json", "console"]),
+)
+def test_anything_may_be_logged(things: dict[str, Any], layout: Literal["json", "console"]) -> None:
+    """One line for each, never an exception."""
+    stream = io.StringIO()
+    with redirect_stderr(stream):
+        configure_logs(level="info", layout=layout, redact=SECRET_NAMES)
+        structlog.get_logger("test").bind(**things).info("said")
+    assert stream.getvalue().endswith("\n")

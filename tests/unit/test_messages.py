@@ -1,14 +1,17 @@
 """What travels on the queue comes out as it went in, and takes no more room than it must."""
 
 import json
+import re
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from orchestrator.core.envelopes import Delivery
 from orchestrator.core.errors import BadEvent
-from orchestrator.core.messages import QueuedEvent, pack_message, read_message
+from orchestrator.core.messages import QueuedEvent, QueuedReplay, pack_message, read_message
 from tests.wrapped import put_events_entry, sns_confirmation, sns_notification, sqs_record
 
 
@@ -63,3 +66,98 @@ def test_what_is_no_json_is_no_event(text: str) -> None:
     """NaN is Python's, not JSON's."""
     with pytest.raises(BadEvent, match="The message m is not JSON"):
         read_message(text, message_id="m")
+
+
+FIELDS: dict[str, Any] = {
+    "type": "NEWS",
+    "body": {},
+    "eventId": None,
+    "sameContent": True,
+    "receivedAt": None,
+}
+
+
+def packed(told: Any) -> str:
+    return json.dumps({"saas-orchestrator": told})
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"eventId": {}}, "'eventId' is an object"),
+        ({"eventId": 5}, "'eventId' is a number"),
+        ({"receivedAt": 5}, "'receivedAt' is a number"),
+        ({"receivedAt": "soon"}, "'receivedAt' is 'soon', which is no time with an offset"),
+        ({"receivedAt": ""}, "'receivedAt' is ''"),
+        ({"receivedAt": "2026-01-01T00:00:00"}, "which is no time with an offset"),
+        ({"receivedAt": "0001-01-01T00:00:00+14:00"}, "which is no time with an offset"),
+        ({"type": None}, "'type' is null"),
+        ({"type": ["NEWS"]}, "'type' is a list"),
+        ({"sameContent": "x"}, "'sameContent' is a text"),
+        ({"sameContent": 1}, "'sameContent' is a number"),
+        ({"replay": {}, "force": True}, "'replay' is an object"),
+        ({"replay": None, "force": True}, "'replay' is null"),
+        ({"replay": "r", "force": "no"}, "'force' is a text"),
+        ({"replay": "r"}, "'force' is missing"),
+    ],
+)
+def test_a_message_of_another_shape_is_no_event(changes: dict[str, Any], reason: str) -> None:
+    """It says so in a sentence, and nothing of it is taken for something else."""
+    with pytest.raises(BadEvent, match=re.escape(reason)):
+        read_message(packed({**FIELDS, **changes}), message_id="m")
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_a_message_without_a_field_is_no_event(name: str) -> None:
+    """Each is always written."""
+    told = {field: value for field, value in FIELDS.items() if field != name}
+    with pytest.raises(
+        BadEvent, match=f"The message m isn't one of this version's: '{name}' is mi"
+    ):
+        read_message(packed(told), message_id="m")
+
+
+@pytest.mark.parametrize("told", [None, 5, "x", [], [FIELDS]])
+def test_a_mark_without_fields_is_none_of_ours(told: Any) -> None:
+    """And it names no type."""
+    with pytest.raises(BadEvent, match="The event has no type"):
+        read_message(packed(told), message_id="m")
+
+
+def test_a_time_is_in_utc() -> None:
+    """Whatever its offset was."""
+    read = read_message(
+        packed({**FIELDS, "receivedAt": "2026-01-01T02:00:00+02:00"}), message_id="m"
+    )
+    assert isinstance(read, QueuedEvent)
+    assert read.delivery.received_at == datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def test_a_replay_comes_out_as_it_went_in() -> None:
+    """Of any run."""
+    wish = QueuedReplay(run_id="r", force=False)
+    assert read_message(pack_message(wish), message_id="m") == wish
+
+
+MARKED: st.SearchStrategy[dict[str, Any]] = st.dictionaries(
+    st.sampled_from([*FIELDS, "replay", "force"]),
+    st.none() | st.booleans() | st.integers() | st.text() | st.just([]) | st.just({}),
+)
+
+
+@given(MARKED.map(packed) | st.text())
+def test_any_message_is_read_or_no_event(text: str) -> None:
+    """What is read has fields of their kinds."""
+    try:
+        read = read_message(text, message_id="m")
+    except BadEvent:
+        return
+    match read:
+        case QueuedReplay(run_id=str(), force=bool()):
+            pass
+        case QueuedEvent(event_type=str(), delivery=delivery):
+            assert isinstance(delivery.event_id, str | None)
+            assert isinstance(delivery.same_content_same_event, bool)
+            assert delivery.received_at is None or delivery.received_at.tzinfo
+        case _:
+            raise AssertionError(read)

@@ -1,9 +1,13 @@
 """Which names bear secrets, and how values are masked."""
 
+import dataclasses
+import json
 from typing import Any
 
 import attrs
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from orchestrator.core.secrets import MASK, Redactor
 
@@ -128,3 +132,237 @@ def test_what_holds_no_secret_hides_none(value: object) -> None:
     """Of whatever type it is."""
     assert not Redactor().hides("ZONES", value)
     assert Redactor().hides("ZONES", (value, {"password": "x"}))
+
+
+#: What begins like JSON, names a secret and can't be read.
+UNREADABLE = {
+    "cut short": '{"id": "t", "secret": "hunter2',
+    "too deep": "[" * 200 + '{"secret": "hunter2"}' + "]" * 200,
+    "too deep to be parsed": '{"secret": "hunter2", "a": ' + "[" * 100_000,
+    "a name twice": '{"secret": "hunter2", "secret": 1}',
+    "a number that is none": '{"secret": "hunter2", "n": 1e400}',
+    "half a character": '{"secret": "hunter2", "n": "\\ud800"}',
+    "of another language": "{'secret': 'hunter2'}",
+    "without quotes": "{secret=hunter2}",
+    "with a name of two words": '{"the secret": "hunter2',
+    "escaped once": '["{\\"secret\\": \\"hunter2\\"}',
+    "escaped thrice": '["{\\\\\\\\\\\\\\"secret\\\\\\\\\\\\\\" : \\"hunter2',
+    "with a line break, escaped": '["{\\"secret\\"\\n:\\"hunter2\\"}',
+    "with a name in escapes": '{"\\u0073ecret": "hunter2',
+    "with escapes in escapes": '["{\\"\\\\u005cu0073ecret\\": \\"hunter2',
+    "text": '"{\\"secret\\": \\"hunter2\\"',
+}
+
+
+@pytest.mark.parametrize("text", UNREADABLE.values(), ids=UNREADABLE)
+@pytest.mark.parametrize("encode", [str, str.encode])
+def test_what_can_not_be_read_is_masked_if_it_names_a_secret(text: str, encode: Any) -> None:
+    """All of it, since nobody can say where the secret ends."""
+    assert Redactor().redact({"a": [encode(text)], "b": 1}) == {"a": [MASK], "b": 1}
+    assert Redactor().leave_out({"a": [encode(text)], "b": 1}) == {"a": [], "b": 1}
+    assert Redactor().hides("a", encode(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[Errno 111] Connect call failed: no token, no secret",
+        '{"id": "t", "access_token_expiration": 7200, ',
+        '{"a": "the secret of success"',
+        '"a" is no secret',
+        "secret: x",
+    ],
+)
+def test_what_only_speaks_of_secrets_stays(text: str) -> None:
+    """A word is a name where `:` or `=` follows, and only in what begins like JSON."""
+    assert Redactor().redact(text) == text
+
+
+def within(text: str, times: int) -> str:
+    for _ in range(times):
+        text = json.dumps([text])
+    return text
+
+
+@pytest.mark.parametrize("times", range(12))
+def test_a_text_within_texts_keeps_no_secret(times: int) -> None:
+    """However often it was put into another one."""
+    text = within('{"id": "t-1", "secret": "hunter2"}', times)
+    assert "hunter2" not in Redactor().redact(text)
+    assert Redactor().redact(within('{"id": "t-1"}', times)) == within('{"id": "t-1"}', times)
+
+
+def test_texts_within_texts_are_read_a_few_times() -> None:
+    """A large one in many others isn't read anew in each; nesting adds up over them."""
+    reads = []
+
+    class Counted(Redactor):
+        def may_name_secret(self, text: str) -> bool:
+            reads.append(len(text))
+            return super().may_name_secret(text)
+
+    assert Counted().redact(within("[" + "1," * 1000 + "1]", 12))
+    assert len(reads) == 1
+    deep = '{"secret": "hunter2"}'
+    for _ in range(4):
+        deep = "[" * 90 + json.dumps(deep) + "]" * 90
+    assert "hunter2" not in str(Redactor().redact(deep))
+
+
+def test_a_json_text_as_a_text_is_looked_into() -> None:
+    """Printed twice, it is JSON still."""
+    text = json.dumps(json.dumps({"secret": "hunter2"}))
+    assert "hunter2" not in Redactor().redact(text)
+    assert Redactor().redact('"plain"') == '"plain"'
+
+
+class Odd:
+    """Raises whatever it is asked for."""
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "__class__":
+            return object.__getattribute__(self, name)
+        raise RuntimeError(name)
+
+    def __str__(self) -> str:
+        raise RuntimeError("str")
+
+    __repr__ = __str__
+
+    def __eq__(self, other: object) -> bool:
+        raise RuntimeError("eq")
+
+    def __hash__(self) -> int:
+        return 4711
+
+
+class OddMapping(dict[str, Any]):
+    def items(self) -> Any:
+        raise RuntimeError("items")
+
+
+class EndlessMapping(dict[str, Any]):
+    def items(self) -> Any:
+        while True:
+            yield "a", "b"
+
+
+@attrs.define
+class OddModel:
+    password: str
+    name: str = "x"
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "name":
+            raise RuntimeError(name)
+        return object.__getattribute__(self, name)
+
+
+@dataclasses.dataclass
+class Pair:
+    user: str
+    password: str
+
+
+def cyclic() -> list[Any]:
+    value: list[Any] = [1]
+    value += [value, {"a": value}, value]
+    return value
+
+
+def tangled(size: int) -> list[Any]:
+    """So many lists that hold each other: there are more ways through them than atoms."""
+    lists: list[list[Any]] = [[] for _ in range(size)]
+    for one in lists:
+        one.extend(lists)
+    return lists
+
+
+def doubled(times: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(times):
+        value = [value, value]
+    return value
+
+
+ODD = {
+    "itself": cyclic(),
+    "each other": tangled(30),
+    "twice itself": doubled(90),
+    "an object": Odd(),
+    "a mapping": OddMapping(a=1),
+    "a model": OddModel("hunter2"),
+    "names": {Odd(): "hunter2", 1: 2, (1, 2): 3, None: 4},
+    "a number": 10**5000,
+    "a deep one": json.loads("[" * 500 + "]" * 500),
+    "halves": {"\ud800": "\udc00"},
+    "a pair": Pair("ada", "hunter2"),
+    "a class": Pair,
+    "a set": {"a", '{"secret": "hunter2"}'},
+    "bytes": b'\xff{"secret"',
+}
+
+
+@pytest.mark.parametrize("value", ODD.values(), ids=ODD)
+def test_nothing_makes_it_raise(value: Any) -> None:
+    """Nor leak, nor go on without end: what can't be looked into is masked."""
+    redactor = Redactor(max_values=10_000)
+    for shown in (redactor.redact({"a": value}), redactor.leave_out({"a": value})):
+        assert set(shown) <= {"a"}
+    assert isinstance(redactor.hides("a", value), bool)
+
+
+def test_what_has_no_end_is_cut() -> None:
+    """There is a limit on how much is looked into."""
+    shown = Redactor(max_values=1000).redact({"a": EndlessMapping(), "b": "c"})
+    assert shown["a"] == {"a": "b"}
+
+
+def test_a_dataclass_and_a_set_are_masked_like_others() -> None:
+    """Field by field, item by item."""
+    redact = Redactor().redact
+    assert redact(Pair("ada", "hunter2")) == {"user": "ada", "password": MASK}
+    assert redact({'{"secret": "hunter2"}'}) == ['{"secret": "***"}']
+    assert redact(frozenset({1})) == [1]
+
+
+ANYTHING = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.binary()
+    | st.builds(Odd)
+    | st.builds(OddMapping)
+    | st.builds(OddModel, st.just("hunter2"))
+    | st.sampled_from(list(UNREADABLE.values())),
+    lambda inner: (
+        st.lists(inner)
+        | st.dictionaries(st.text() | st.integers() | st.sampled_from(["secret", "a"]), inner)
+        | st.tuples(inner, inner)
+        | st.builds(
+            lambda value: json.dumps({"a": value}, default=lambda _: "odd", skipkeys=True), inner
+        )
+    ),
+    max_leaves=20,
+)
+
+
+@given(ANYTHING)
+def test_whatever_is_given_is_masked(value: Any) -> None:
+    """And what was masked needs no mask."""
+    redact = Redactor().redact
+    shown = redact({"value": value})
+    assert "hunter2" not in json.dumps(shown, default=lambda _: "odd", skipkeys=True)
+    assert Redactor().leave_out({"value": value}) is not None
+
+
+PIECES = [*"{}[]\"'\\:,=nrt u\n", "secret", "token", "\\u0073", "hunter2"]
+
+
+@given(st.lists(st.sampled_from(PIECES)).map("".join))
+def test_any_text_is_masked_or_stays(text: str) -> None:
+    """It never becomes something else than JSON text or the mask."""
+    shown = Redactor().redact(text)
+    assert shown in (text, MASK) or json.loads(shown) is not None

@@ -1,0 +1,143 @@
+"""The one reader of JSON texts: what it reads, and what it refuses wherever a text comes from."""
+
+import base64
+import json
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.core.envelopes import Delivery, parse_event
+from orchestrator.core.errors import BadEvent
+from orchestrator.core.json_text import MAX_DEPTH, is_deeper, parse_json
+from orchestrator.core.messages import read_message
+from orchestrator.core.payloads import read_object
+from orchestrator.core.secrets import Redactor
+from orchestrator.wire import decode_json
+
+#: Objects that no reader may open, by what is wrong with them.
+REFUSED = {
+    "NaN": '{"a": NaN}',
+    "Infinity": '{"a": [-Infinity]}',
+    "a float beyond a double": '{"a": 1e400}',
+    "a negative one": '{"a": -1.5E309}',
+    "an integer beyond a double": '{"a": ' + "9" * 309 + "}",
+    "an integer of 10,000 digits": '{"a": ' + "1" * 10_000 + "}",
+    "an integer of 1,000,000 digits": '{"a": -' + "1" * 1_000_000 + "}",
+    "half a surrogate pair": '{"a": "\\ud83d"}',
+    "its other half, as a name": '{"\\uDE00": 1}',
+    "a name twice": '{"a": 1, "b": {"c": 1, "c": 2}}',
+    "600 lists": '{"a": ' + "[" * 600 + "]" * 600 + "}",
+    "600 objects": '{"a":' * 600 + "1" + "}" * 600,
+    "100,000 lists": '{"a": ' + "[" * 100_000 + "]" * 100_000 + "}",
+    "100,000 objects": '{"a":' * 100_000 + "1" + "}" * 100_000,
+    "101 levels": '{"a":' * (MAX_DEPTH + 1) + "1" + "}" * (MAX_DEPTH + 1),
+    "cut short": '{"a": "b',
+    "more than one": '{"a": 1} {}',
+    "a comment": '{"a": 1} // b',
+    "an escape that is none": '{"a": "\\x41"}',
+    "a line break within a text": '{"a": "\n"}',
+}
+
+
+def read_as_body(text: str) -> Any:
+    return decode_json(text.encode())
+
+
+def read_as_message(text: str) -> Any:
+    wrapper = (
+        '{"saas-orchestrator": {"type": "NEWS", "body": %s, "eventId": null, "sameContent": false, '
+        '"receivedAt": null}}'
+    )
+    return read_message(wrapper % text, message_id="m")
+
+
+def read_as_data(text: str) -> Any:
+    event = {
+        "specversion": "1.0",
+        "type": "NEWS",
+        "source": "s",
+        "id": "1",
+        "data_base64": base64.b64encode(text.encode()).decode(),
+    }
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    return parse_event("NEWS", event, delivery=Delivery(), aliases={}, now=now, fresh_id="x")
+
+
+@pytest.mark.parametrize("text", REFUSED.values(), ids=REFUSED)
+@pytest.mark.parametrize("read", [read_as_body, read_as_message, read_as_data])
+def test_what_one_reader_refuses_each_does(read: Any, text: str) -> None:
+    """As a body, in the queue and in Base64: no event, with a sentence that isn't as long as it."""
+    with pytest.raises(BadEvent) as refused:
+        read(text)
+    assert len(str(refused.value)) < 300
+
+
+@pytest.mark.parametrize("text", REFUSED.values(), ids=REFUSED)
+def test_a_field_that_can_not_be_read_is_text(text: str) -> None:
+    """It is no object, and nothing is masked in it unless it names a secret."""
+    assert read_object(text) == {}
+    assert Redactor().redact(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e308", 1e308),
+        ("1" * 308, int("1" * 308)),
+        ("-0", 0),
+        ('"\\ud83d\\ude00"', "😀"),
+        ('"\\\\ud83d"', "\\ud83d"),
+        ('\ufeff{"a": 1}', {"a": 1}),
+        ('{"a": {"a": 1}}', {"a": {"a": 1}}),
+        ("[" * MAX_DEPTH + "]" * MAX_DEPTH, json.loads("[" * MAX_DEPTH + "]" * MAX_DEPTH)),
+    ],
+)
+def test_what_is_json_is_read(text: str, value: object) -> None:
+    """As text and as bytes; a byte order mark before it is skipped."""
+    assert parse_json(text) == value
+    assert parse_json(text.encode()) == value
+
+
+@pytest.mark.parametrize("text", [b'"\xff"', b'"\xed\xa0\x80"', '"x"'.encode("utf-16"), '"\ud83d"'])
+def test_what_is_not_utf_8_is_no_json(text: str | bytes) -> None:
+    """RFC 8259, section 8.1."""
+    with pytest.raises(ValueError, match=r"UTF-8|surrogate"):
+        parse_json(text)
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_categories=["Cs"])),
+    lambda inner: (
+        st.lists(inner) | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), inner)
+    ),
+)
+
+
+@given(JSON)
+def test_what_was_printed_is_read(value: object) -> None:
+    """Whatever it is."""
+    assert parse_json(json.dumps(value)) == value
+    assert decode_json(json.dumps(value, ensure_ascii=False).encode()) == value
+
+
+@given(st.text() | st.binary())
+def test_any_text_is_read_or_refused(text: str | bytes) -> None:
+    """With one kind of error."""
+    with suppress(ValueError):
+        parse_json(text)
+
+
+def test_depth_counts_containers() -> None:
+    """Of lists and objects; a value without any is at level 0."""
+    assert not is_deeper("x", 0)
+    assert is_deeper([], 0)
+    assert not is_deeper([1, {}], 2)
+    assert is_deeper([1, {"a": []}], 2)
