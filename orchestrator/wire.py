@@ -1,13 +1,15 @@
 """JSON to models and back: the one strict converter, and the only importer of cattrs.
 
-Strict means that nothing is coerced: `1` is no string and `"1"` no number. All
-mismatches of a body are found at once, each with the path that the sender wrote.
+Strict means that nothing is coerced: `1` is no string and `"1"` no number. The
+mismatches of a body are found at once, each with the path that the sender wrote; one
+beyond those that are named ends the search, since a body may hold half a million.
 """
 
 import codecs
 import contextlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from datetime import datetime, time, timedelta
 from decimal import Decimal
 from functools import partial
@@ -17,13 +19,14 @@ from uuid import UUID
 
 import attrs
 import msgspec
-from cattrs import BaseValidationError, ClassValidationError, Converter, IterableValidationError
-from cattrs.cols import (
-    homogenous_tuple_structure_factory,
-    is_mapping,
-    list_structure_factory,
-    mapping_structure_factory,
+from cattrs import (
+    BaseValidationError,
+    ClassValidationError,
+    Converter,
+    IterableValidationError,
+    IterableValidationNote,
 )
+from cattrs.cols import is_mapping
 from cattrs.gen import (
     make_dict_structure_fn,
     make_dict_unstructure_fn,
@@ -31,7 +34,7 @@ from cattrs.gen import (
 )
 from cattrs.preconf.json import make_converter
 
-from orchestrator.core.errors import BadEvent, InvalidPayload, PayloadMismatch
+from orchestrator.core.errors import MOST_ERRORS, BadEvent, InvalidPayload, PayloadMismatch
 from orchestrator.core.json_text import parse_json
 from orchestrator.core.payloads import Tenant, dispensable, read_object
 from orchestrator.core.secrets import Redactor
@@ -47,8 +50,7 @@ def decode_json(text: bytes) -> Any:
     Raises:
         BadEvent: it isn't JSON, or refused by the one reader of all texts (`core.json_text`).
     """
-    text = text.removeprefix(codecs.BOM_UTF8)
-    if not text.strip():
+    if not text.removeprefix(codecs.BOM_UTF8).strip():
         raise BadEvent("The body is empty: send a JSON object.")
     try:
         return parse_json(text)
@@ -98,16 +100,20 @@ class Wire:
         """`value`, parsed JSON, as a `model`; None for `model` leaves it as it is.
 
         Raises:
-            InvalidPayload: it doesn't fit; `errors` has the mismatches, up to 100.
+            InvalidPayload: it doesn't fit; `errors` has the first 100 mismatches, and whether
+                there are more.
         """
         if model is None:
             return value
+        token = _search.set(_Search())
         try:
             return self._converter.structure(value, model)
         except BaseValidationError as error:
             mismatches = tuple(map(self._redacted, _mismatches(error, "$")))
         except (ValueError, TypeError, OverflowError) as error:
             mismatches = (PayloadMismatch("$", _sentence(error)),)
+        finally:
+            _search.reset(token)
         raise InvalidPayload(mismatches)
 
     def _redacted(self, mismatch: PayloadMismatch) -> PayloadMismatch:
@@ -136,7 +142,7 @@ def _build_converter() -> Converter:
         with contextlib.suppress(NameError):  # one of a function is known by itself alone
             attrs.resolve_types(get_origin(model) or model)  # such as list["Node"]
         structure: StructureHook = make_dict_structure_fn(model, converter, **_overrides(model))
-        return _only(Mapping, "an object", _passing_over(structure, model))
+        return _only(Mapping, "an object", _counted(_passing_over(structure, model)))
 
     @converter.register_unstructure_hook_factory(attrs.has)
     def unstructure_model(model: Any) -> Any:
@@ -144,22 +150,21 @@ def _build_converter() -> Converter:
 
     @converter.register_structure_hook_factory(is_mapping)
     def structure_mapping(kind: Any) -> StructureHook:
-        return _only(Mapping, "an object", mapping_structure_factory(kind, converter))
+        return _only(Mapping, "an object", _mapping(converter, *get_args(kind)))
 
     @converter.register_structure_hook_factory(lambda kind: _origin(kind) in (list, Sequence))
     def structure_list(kind: Any) -> StructureHook:
-        return _only(list, "a list", list_structure_factory(kind, converter))
+        return _only(list, "a list", _collection(converter, get_args(kind)[0], list))
 
     @converter.register_structure_hook_factory(lambda kind: _origin(kind) in (set, frozenset))
     def structure_set(kind: Any) -> StructureHook:
-        items = list_structure_factory(_list_of(get_args(kind)[0]), converter)
-        return _only(list, "a list", lambda value, _: _origin(kind)(items(value, kind)))
+        return _only(list, "a list", _collection(converter, get_args(kind)[0], _origin(kind)))
 
     converter.register_structure_hook(list, _only(list, "a list", lambda value, _: value))
 
     @converter.register_structure_hook_factory(lambda kind: get_args(kind)[1:] == (...,))
     def structure_tuple(kind: Any) -> StructureHook:
-        return _only(list, "a list", homogenous_tuple_structure_factory(kind, converter))
+        return _only(list, "a list", _collection(converter, get_args(kind)[0], tuple))
 
     @converter.register_structure_hook_factory(lambda kind: _origin(kind) is Literal)
     def structure_literal(kind: Any) -> StructureHook:
@@ -194,8 +199,114 @@ def _build_converter() -> Converter:
     return converter
 
 
-def _list_of(item: Any) -> Any:
-    return list[item]
+class _Enough(Exception):
+    """Nothing more is structured: more mismatches were found than are named."""
+
+
+@attrs.define
+class _Search:
+    """How many mismatches of one value were found."""
+
+    found: int = 0
+
+    @property
+    def is_over(self) -> bool:
+        return self.found > MOST_ERRORS
+
+    def count(self, error: Exception) -> None:
+        """An error of a field or an item. Those within a group were counted one by one."""
+        self.found += not isinstance(error, BaseValidationError | _Enough)
+
+
+_search: ContextVar[_Search] = ContextVar("search")
+
+
+def _counted(structure: StructureHook) -> StructureHook:
+    """A model's hook, which tries each of its fields, with its mismatches counted."""
+
+    def checked(value: Any, model: Any) -> Any:
+        search = _begin()
+        try:
+            return structure(value, model)
+        except ClassValidationError as error:
+            for exception in error.exceptions:
+                search.count(exception)
+            raise
+
+    return checked
+
+
+def _collection(
+    converter: Converter, kind: Any, build: Callable[[Iterable[Any]], Any]
+) -> StructureHook:
+    """The hook of a list, or of what is built of one, with items of a `kind`."""
+    if kind is Any:
+        return lambda value, _: build(value)
+    item_hook = _find_hook(converter, kind)
+
+    def structure(value: Any, whole: Any) -> Any:
+        search = _begin()
+        found: list[Any] = []
+        errors: list[Exception] = []
+        for index, item in enumerate(value):
+            try:
+                found.append(item_hook(item, kind))
+            except Exception as error:  # noqa: BLE001 - of any hook or validator
+                search.count(error)
+                errors.append(_at(index, error))
+                if search.is_over:
+                    break
+        if errors:
+            raise IterableValidationError("items that don't fit", errors, whole)
+        return build(found)
+
+    return structure
+
+
+def _mapping(converter: Converter, key_kind: Any = Any, kind: Any = Any) -> StructureHook:
+    """The hook of an object with names and values of these kinds."""
+    if key_kind is Any and kind is Any:
+        return lambda value, _: dict(value)
+    key_hook, item_hook = _find_hook(converter, key_kind), _find_hook(converter, kind)
+
+    def structure(value: Any, whole: Any) -> Any:
+        search = _begin()
+        found: dict[Any, Any] = {}
+        errors: list[Exception] = []
+        for name, item in value.items():
+            try:
+                structured = item_hook(item, kind)
+                found[key_hook(name, key_kind)] = structured
+            except Exception as error:  # noqa: BLE001 - of any hook or validator
+                search.count(error)
+                errors.append(_at(name, error))
+                if search.is_over:
+                    break
+        if errors:
+            raise IterableValidationError("values that don't fit", errors, whole)
+        return found
+
+    return structure
+
+
+def _begin() -> _Search:
+    """The search under way. Raises _Enough if it is over."""
+    search = _search.get()
+    if search.is_over:
+        raise _Enough
+    return search
+
+
+def _at(place: int | str, error: Exception) -> Exception:
+    error.__notes__ = [*getattr(error, "__notes__", []), IterableValidationNote("", place, Any)]
+    return error
+
+
+def _find_hook(converter: Converter, kind: Any) -> StructureHook:
+    try:
+        return converter.get_structure_hook(kind)
+    except RecursionError:  # a model that holds its own kind: its hook is there later
+        return converter.structure
 
 
 def _origin(kind: Any) -> Any:
@@ -216,6 +327,8 @@ def _passing_over(structure: StructureHook, model: Any) -> StructureHook:
     names = _names_in_json(model)
 
     def structured(value: Any, kind: Any) -> Any:
+        search = _begin()
+        found_before = search.found
         try:
             return structure(value, kind)
         except ClassValidationError as error:
@@ -224,6 +337,8 @@ def _passing_over(structure: StructureHook, model: Any) -> StructureHook:
             left_out = dispensable(model, value, misfits)
             if not left_out:
                 raise
+        # What is left out has no mismatches.
+        search.found = found_before
         return structure({name: value[name] for name in value if name not in left_out}, kind)
 
     return structured
@@ -274,6 +389,8 @@ def _from_text(kind: Callable[[str], Any], name: str) -> StructureHook:
 
 def _mismatches(error: BaseException, path: str) -> Iterator[PayloadMismatch]:
     match error:
+        case _Enough():
+            return
         case ClassValidationError():
             inner, own = error.group_exceptions()
             names = _names_in_json(error.cl)

@@ -37,7 +37,7 @@ from collections.abc import Sequence
 import attrs
 
 #: So many mismatches of one event are named.
-_MOST_ERRORS = 100
+MOST_ERRORS = 100
 
 
 @attrs.frozen
@@ -89,14 +89,13 @@ class TenantNotFound(OrchestratorError):
 class PermanentError(OrchestratorError):
     """Trying again won't help until somebody changes the event or the configuration.
 
-    Of many `errors` the first are kept, and how many more there are.
+    Of many `errors` the first are kept, and that there are more.
     """
 
     def __init__(self, message: str, *, errors: Sequence[PayloadMismatch] = ()) -> None:
         super().__init__(message)
-        more = len(errors) - _MOST_ERRORS
-        rest = (PayloadMismatch("$", f"and {more} more"),) if more > 0 else ()
-        self.errors = (*errors[:_MOST_ERRORS], *rest)
+        rest = (PayloadMismatch("$", "and more"),) if len(errors) > MOST_ERRORS else ()
+        self.errors = (*errors[:MOST_ERRORS], *rest)
 
 
 def event_mismatch(message: str) -> PermanentError:

@@ -91,12 +91,24 @@ async def test_an_error_that_quotes_without_end_is_kept_in_part(
 
 
 async def test_of_many_mismatches_the_first_are_named(service: Client) -> None:
-    """And how many more there are."""
+    """And that there are more."""
     answer = await service.post("/events/MISFIT", json={"numbers": ["none"] * 1000})
     errors = (await read_problem(answer, 422))["errors"]
     assert len(errors) == 101
     assert errors[99]["path"] == "$.numbers[99]"
-    assert errors[100] == {"path": "$", "message": "and 900 more"}
+    assert errors[100] == {"path": "$", "message": "and more"}
+
+
+async def test_a_body_full_of_mismatches_is_refused_in_time(service: Client) -> None:
+    """As large as it may be, and none of it fits: the first hundred are named."""
+    features = "[" + ",".join("1" * 500_000) + "]"
+    body = f'{{"tenantId": "t-1", "planConfig": {{"features": {features}}}}}'
+    answer = await service.post(
+        "/events/TENANT_PROVISIONING", data=body, headers={"Content-Type": "application/json"}
+    )
+    errors = (await read_problem(answer, 422))["errors"]
+    assert errors[99] == {"path": "$.planConfig.features[99]", "message": "must be an object"}
+    assert errors[100:] == [{"path": "$", "message": "and more"}]
 
 
 def overridden(**override: str) -> dict[str, Any]:

@@ -1,11 +1,11 @@
 """JSON to models and back, strictly, for models of anybody's."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import Enum
-from typing import Annotated, Any, Generic, Literal, NewType, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, Literal, NewType, TypeVar
 from uuid import UUID
 
 import attrs
@@ -19,7 +19,7 @@ from orchestrator.wire import Wire, decode_json, encode_json, json_field_name, j
 WIRE = Wire(Redactor())
 A_TIME = datetime(2026, 3, 2, 16, 45, 10, tzinfo=UTC)
 Email = NewType("Email", str)
-Item = TypeVar("Item")
+Held = TypeVar("Held")
 
 
 class Size(Enum):
@@ -51,8 +51,8 @@ class Signup:
 
 
 @attrs.frozen
-class Page(Generic[Item]):
-    all_items: list[Item]
+class Page(Generic[Held]):
+    all_items: list[Held]
 
 
 @attrs.define
@@ -548,3 +548,113 @@ def test_what_is_none_of_that_is_named(changes: dict[str, Any], path: str) -> No
         WIRE.structure(body, Appointment)
     assert [error.path for error in misfit.value.errors] == [path]
     assert "must be" in misfit.value.errors[0].message
+
+
+@attrs.frozen
+class Item:
+    """Counts how often its validator was asked."""
+
+    asked: ClassVar[list[int]] = []
+    number: int = attrs.field()
+    more: "list[Item]" = attrs.field(factory=list)
+    others: "list[Item]" = attrs.field(factory=list)
+
+    @number.validator
+    def _check(self, _: Any, value: int) -> None:
+        self.asked.append(value)
+        if value < 0:
+            raise ValueError(f"is {value}")
+
+
+@pytest.fixture
+def asked() -> Iterator[list[int]]:
+    Item.asked.clear()
+    yield Item.asked
+    Item.asked.clear()
+
+
+BAD, GOOD = {"number": -1}, {"number": 1}
+MORE = ("$", "and more")
+
+
+@pytest.mark.parametrize(
+    ("value", "model"),
+    [
+        ([BAD] * 5000, list[Item]),
+        ([BAD] * 5000, tuple[Item, ...]),
+        ([BAD] * 5000, Sequence[Item]),
+        ([BAD] * 5000, set[Item]),
+        ({f"a{number}": BAD for number in range(5000)}, dict[str, Item]),
+        ([[BAD] * 7] * 700, list[list[Item]]),
+        ({"a": [BAD] * 70, "b": [BAD] * 5000}, dict[str, list[Item]]),
+        ([{"number": 1, "more": [BAD] * 60, "others": [BAD] * 60}] * 100, list[Item]),
+        ({"number": 1, "more": [BAD] * 5000, "others": [BAD] * 5000}, Item),
+    ],
+)
+def test_the_search_ends_with_one_mismatch_more_than_are_named(
+    value: Any, model: Any, asked: list[int]
+) -> None:
+    """However many a body has, and wherever they are."""
+    found = mismatches(value, model)
+    assert len(found) == 101
+    assert found[100] == MORE
+    assert asked.count(-1) == 101
+
+
+def test_whether_there_are_more_is_known() -> None:
+    """A hundred are not more than are named, whatever comes after them."""
+    exactly = [*["x"] * 100, *[1] * 1000]
+    assert mismatches(exactly, list[int]) == [
+        (f"$[{index}]", "must be an integer") for index in range(100)
+    ]
+    assert mismatches([*exactly, "x"], list[int])[100:] == [MORE]
+    assert mismatches({"a": exactly, "b": "x"}, dict[str, list[int]])[100:] == [MORE]
+
+
+def test_where_the_search_has_ended_nothing_else_is_blamed(asked: list[int]) -> None:
+    """A field that wasn't looked at any more has no mismatch, and each search begins anew."""
+    body = {"emailAddress": 1, "limits": {f"a{n}": "x" for n in range(500)}, "labels": ["x"]}
+    found = mismatches(body, Signup)
+    assert found[0] == ("$.emailAddress", "must be a string")
+    assert found[1:] == [*((f"$.limits.a{n}", "must be an integer") for n in range(99)), MORE]
+    assert WIRE.structure([GOOD], list[Item]) == [Item(1)]
+
+
+def test_a_deep_body_is_searched_once(asked: list[int]) -> None:
+    """Models in models: what one level has found counts for all."""
+    body: dict[str, Any] = GOOD
+    for _ in range(50):
+        body = {"number": 1, "more": [body, *[BAD] * 30], "others": [BAD] * 30}
+    assert len(mismatches(body, Item)) == 101
+    assert asked.count(-1) == 101
+
+
+@pytest.mark.parametrize(
+    ("value", "model", "expected"),
+    [
+        ({"a": 1}, dict, {"a": 1}),
+        ({"a": "x"}, dict[str, Any], {"a": "x"}),
+        ([1, 1], frozenset[int], frozenset({1})),
+        ([1, "x"], tuple[Any, ...], (1, "x")),
+        ({"S": "x"}, dict[Size, str], {Size.SMALL: "x"}),
+        ([[[1]]], list[list[list[int]]], [[[1]]]),
+    ],
+)
+def test_collections_of_any_kind_are_built(value: Any, model: Any, expected: Any) -> None:
+    """Bare, of anything, of models and of each other."""
+    assert WIRE.structure(value, model) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "model", "path"),
+    [
+        ({"M": "x"}, dict[Size, str], "$.M"),
+        ({"S": 1}, dict[Size, str], "$.S"),
+        ([[1], ["x"]], list[list[int]], "$[1][0]"),
+        ([{"a": []}], list[dict[str, int]], "$[0].a"),
+    ],
+)
+def test_a_mismatch_in_a_collection_has_its_place(value: Any, model: Any, path: str) -> None:
+    """By index and by name; a name may not fit, too."""
+    ((found, _),) = mismatches(value, model)
+    assert found == path
