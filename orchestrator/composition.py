@@ -161,7 +161,7 @@ async def open_services(parts: Parts) -> AsyncIterator[Services]:
                 allowed_hosts=frozenset(settings.callback.allowed_hosts),
             ),
             secrets=parts.secrets,
-            vault=_vault(settings, stores, parts.secrets),
+            vault=_vault(settings, stores, parts),
             credentials=credentials,
             inbox=_inbox(settings, aws) if parts.inbox is None else parts.inbox,
             resources=resources,
@@ -329,11 +329,12 @@ def _secret_stores(settings: Settings, aws: AWS) -> Mapping[str, SecretStore]:
     }
 
 
-def _vault(settings: Settings, stores: Mapping[str, SecretStore], secrets: Redactor) -> Vault:
+def _vault(settings: Settings, stores: Mapping[str, SecretStore], parts: Parts) -> Vault:
     chosen = None if settings.builders.dry_run else settings.secrets.store
     return Vault(
         store=stores[chosen] if chosen else None,
-        secrets=secrets,
+        ids=parts.ids,
+        secrets=parts.secrets,
         prefix=settings.secrets.prefix,
         others=list(stores.values()),
     )

@@ -210,15 +210,17 @@ class Attempt:
         return outcome if isinstance(outcome, Orphaned) else None
 
     async def note_secrets(
-        self, kind: str, prefix: str, variables: Sequence[str]
+        self, kind: str, prefix: str, random: str, variables: Sequence[str]
     ) -> Mapping[str, str]:
         """The names, noted by now, under which a store of that kind may keep the start's variables.
+
+        A new one begins with `prefix` and has `random` in it.
 
         Raises:
             TemporaryError: a store of another kind has some still.
         """
         names: Mapping[str, str] | Elsewhere = await self._write(
-            lambda view: keeping.note(view, *self._held, kind, prefix, variables)
+            lambda view: keeping.note(view, *self._held, kind, prefix, random, variables)
         )
         if isinstance(names, Elsewhere):
             raise TemporaryError(

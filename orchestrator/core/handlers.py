@@ -210,7 +210,7 @@ def _host(url: str) -> str | None:
 
 
 async def _start(event: Event[Any], run: Run, tier: Tier, attributes: Sequence[str]) -> None:
-    plan = plan_job(event, tier, attributes)
+    plan = plan_job(event, tier, attributes, check_override=run.check_override)
     await run.start_job(
         plan.job_identifier, plan.variables, builder=plan.builder, options=plan.options
     )

@@ -27,12 +27,20 @@ class Elsewhere:
 
 
 def note(
-    view: View, run_id: str, attempt: int, kind: str, prefix: str, variables: Sequence[str]
+    view: View,
+    run_id: str,
+    attempt: int,
+    kind: str,
+    prefix: str,
+    random: str,
+    variables: Sequence[str],
 ) -> Move[Mapping[str, str] | Fenced | Elsewhere]:
     """The names under which the run's start may store its variables, by variable.
 
-    They are all in one store, since they are removed together. Each attempt notes them anew: the
-    job that it starts may take as long as any.
+    A new one has `random` in it, so that nobody who may send events can name another's secret; an
+    attempt finds what an earlier one has noted, since a repeated start must be given the same
+    references. They are all in one store, since they are removed together. Each attempt notes them
+    anew: the job that it starts may take as long as any.
     """
     run = view.run(run_id)
     if run is None or not is_mine(run, attempt):
@@ -43,7 +51,12 @@ def note(
     if kept.names and kept.kind != kind:
         return Move((), Elsewhere(kept.kind))
     batch = kept.batch + 1 if kept.is_closed else kept.batch
-    names = {variable: f"{prefix}/{key}/{batch}/{variable}" for variable in variables}
+    noted_before = {_within_start(name, prefix, key): name for name in kept.names}
+    own = {variable: f"{key}/{batch}/{variable}" for variable in variables}
+    names = {
+        variable: noted_before.get(name, f"{prefix}/{random}/{name}")
+        for variable, name in own.items()
+    }
     added = [name for name in names.values() if name not in kept.names]
     noted = attrs.evolve(
         kept,
@@ -77,6 +90,12 @@ def end_removal(view: View, removed: SecretsRecord) -> Move[None]:
         return Move((), None)
     left = tuple(name for name in kept.names if name not in removed.names)
     return Move((attrs.evolve(kept, names=left, due_at=kept.due_at if left else None),), None)
+
+
+def _within_start(name: str, prefix: str, key: str) -> str | None:
+    """A name from the start key on: an earlier release put nothing between that and the prefix."""
+    place = name.find(f"/{key}/") if name.startswith(f"{prefix}/") else -1
+    return None if place < 0 else name[place + 1 :]
 
 
 def _nothing_kept(view: View, run: RunRecord, key: str, kind: str) -> SecretsRecord:

@@ -1,6 +1,6 @@
 """What an event asks of a builder, worked out without doing it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -51,10 +51,17 @@ def job_identifier(tier: Tier, attributes: Sequence[str]) -> str | None:
     return next((tier[name] for name in attributes if tier.get(name)), None)
 
 
-def plan_job(event: Event[TenantRequest], tier: Tier, attributes: Sequence[str]) -> JobPlan:
+def plan_job(
+    event: Event[TenantRequest],
+    tier: Tier,
+    attributes: Sequence[str],
+    *,
+    check_override: Callable[[Mapping[str, Any]], None],
+) -> JobPlan:
     """The job that a request means for a tenant of the tier.
 
-    `attributes` are those of the tier that may name it.
+    `attributes` are those of the tier that may name it; `check_override` raises for what an event
+    must not set (`Vault.check_override`).
 
     Raises:
         PermanentError: the tier names no job for it, or one that is no name; an override has an
@@ -73,6 +80,7 @@ def plan_job(event: Event[TenantRequest], tier: Tier, attributes: Sequence[str])
                 f"The tier's {name} is {value!r}: it must be text.", f"the tier's {name} is no text"
             )
     override = {**event.payload.environment_override, "tenant": _tenant(event)}
+    check_override(override)
     variables = build_variables(tier, override)
     return JobPlan(
         job_identifier=named,

@@ -214,6 +214,10 @@ class Run:
         assert self.job is not None  # noqa: S101
         return self.job
 
+    def check_override(self, override: Mapping[str, Any]) -> None:
+        """Raises PermanentError if an event's variables refer to what the service keeps."""
+        self._services.vault.check_override(override)
+
     def found(self, job: Job) -> None:
         """The run's job is known, and recorded with the next write."""
         self.job = job

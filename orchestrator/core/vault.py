@@ -5,6 +5,7 @@ sweep ──► is the start over, and reported? ──► remove them ──►
 """
 
 import asyncio
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,11 +13,16 @@ import attrs
 import structlog
 
 from orchestrator.core.books import Attempt, Books
-from orchestrator.core.errors import OrchestratorError, TemporaryError
+from orchestrator.core.errors import (
+    OrchestratorError,
+    PayloadMismatch,
+    PermanentError,
+    TemporaryError,
+)
 from orchestrator.core.gathering import gather_or_cancel
 from orchestrator.core.javascript import to_text
 from orchestrator.core.keeping import begin_removal, end_removal
-from orchestrator.core.ports import SecretStore
+from orchestrator.core.ports import Ids, SecretStore
 from orchestrator.core.secrets import Redactor
 from orchestrator.core.variables import START_KEY, TRACEPARENT, is_reference
 
@@ -28,16 +34,22 @@ _NEVER_SEALED = frozenset({START_KEY, TRACEPARENT})
 
 @attrs.frozen(kw_only=True)
 class Vault:
-    """Keeps in `store` what `secrets` takes for a secret; names begin with `prefix`.
+    """Keeps in `store` what `secrets` takes for a secret; names begin with `prefix` and have an id
+    of `ids` in them, since whoever may send an event may refer to any name that he can guess.
 
-    `store` None keeps nothing. `others` are stores of which the settings may have named one
-    before, so that what was kept there is removed from there.
+    `store` None keeps nothing, and needs no ids. `others` are stores of which the settings may
+    have named one before, so that what was kept there is removed from there.
     """
 
     store: SecretStore | None = None
+    ids: Ids | None = None
     secrets: Redactor = attrs.field(factory=Redactor)
     prefix: str = ""
     others: Sequence[SecretStore] = ()
+
+    def __attrs_post_init__(self) -> None:
+        if self.store is not None and self.ids is None:
+            raise ValueError("a vault with a store needs ids")
 
     async def seal(self, attempt: Attempt, variables: Mapping[str, Any]) -> Mapping[str, Any]:
         """The variables with references in place of secrets, which are stored by now.
@@ -55,8 +67,9 @@ class Vault:
         }
         if not hidden:
             return variables
+        assert self.ids is not None  # noqa: S101 - they come with a store
         kind = self.store.reference_type
-        names = await attempt.note_secrets(kind, self.prefix, sorted(hidden))
+        names = await attempt.note_secrets(kind, self.prefix, self.ids.fresh_id(), sorted(hidden))
         # None goes on by itself if another fails: it might come after its own removal.
         await gather_or_cancel(
             self.store.put(name=names[name], value=value) for name, value in hidden.items()
@@ -76,6 +89,31 @@ class Vault:
             log.warning("secrets not removed yet", start_key=start_key, reason=str(error))
         else:
             log.info("secrets removed", start_key=start_key)
+
+    def check_override(self, override: Mapping[str, Any]) -> None:
+        """Raises PermanentError if an event refers to a secret that is kept here. What a tier
+        refers to its operator has chosen."""
+        refused = [name for name, value in override.items() if self._is_kept_here(value)]
+        if refused:
+            raise PermanentError(
+                "Invalid builder config provided.",
+                errors=[
+                    PayloadMismatch(
+                        f"$.builderConfig.config.environmentOverride.{name}",
+                        f"refers to a secret under {self.prefix}, which is the service's own place",
+                    )
+                    for name in refused
+                ],
+            )
+
+    def _is_kept_here(self, value: Any) -> bool:
+        """By name or by ARN; Parameter Store takes a name with or without its first slash (Systems
+        Manager user guide, Working with parameter ARNs)."""
+        match value:
+            case {"type": "SECRETS_MANAGER" | "PARAMETER_STORE", "value": str(name)}:
+                place = rf"\s*(arn:.*[:/]|/*){re.escape(self.prefix.strip('/'))}(/|\s*$)"
+                return bool(self.prefix) and bool(re.match(place, name, re.DOTALL))
+        return False
 
     def _must_be_kept(self, name: str, value: object) -> bool:
         return not is_reference(value) and self.secrets.hides(name, value)

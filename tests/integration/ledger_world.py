@@ -334,7 +334,12 @@ class Worker:
                 structure=_Structure(self.world),
                 webhook=_GatedWebhook(self),
                 credentials=StoredCredentials({}, clock),
-                vault=Vault(store=_GatedStore(self), secrets=Redactor(), prefix="/secrets"),
+                vault=Vault(
+                    store=_GatedStore(self),
+                    ids=SequentialIds(),
+                    secrets=Redactor(),
+                    prefix="/secrets",
+                ),
                 clock=clock,
                 callback=CallbackTerms(url=CONTROL_PLANE),
                 resources=self.world,

@@ -8,11 +8,13 @@ import pytest
 
 from orchestrator.adapters.codebuild import environment_variables
 from orchestrator.adapters.memory import InMemorySecretStore
+from orchestrator.adapters.system import RandomIds
 from orchestrator.core.answers import Why
 from orchestrator.core.books import Attempt
-from orchestrator.core.errors import TemporaryError
+from orchestrator.core.errors import PermanentError, TemporaryError
 from orchestrator.core.secrets import SECRET_NAMES, Redactor
 from orchestrator.core.vault import Vault
+from orchestrator.testing import SequentialIds
 from tests.desk import ORDER, PROVISIONED, PROVISIONING, Desk
 
 SECRET = {"DB_PASSWORD": "hush-hush"}
@@ -30,7 +32,7 @@ def store() -> InMemorySecretStore:
 
 def vault(store: InMemorySecretStore | None, *patterns: str, others: Any = ()) -> Vault:
     secrets = Redactor(patterns or SECRET_NAMES)
-    return Vault(store=store, secrets=secrets, prefix="/p", others=others)
+    return Vault(store=store, ids=RandomIds(), secrets=secrets, prefix="/p", others=others)
 
 
 async def sweep(desk: Desk, vault: Vault, attempt: Attempt) -> None:
@@ -178,3 +180,67 @@ async def test_what_can_not_be_removed_stays_due(desk: Desk) -> None:
     store.is_down = False
     await sweep(desk, vault(store), attempt)
     assert store.kept == {}
+
+
+async def test_no_name_can_be_guessed(desk: Desk, store: InMemorySecretStore) -> None:
+    """Nothing that a sender knows says what an other's secret is called."""
+    attempt = await desk.claimed(PROVISIONING, "a")
+    ids = SequentialIds()
+    keeping = Vault(store=store, ids=ids, prefix="/p")
+    sealed = await keeping.seal(attempt, SECRET)
+    assert sealed["DB_PASSWORD"]["value"] == f"/p/id-1/{attempt.start_key}/1/DB_PASSWORD"
+    assert await keeping.seal(attempt, SECRET) == sealed
+    assert len(store.kept) == 1
+
+
+def test_a_store_needs_ids(store: InMemorySecretStore) -> None:
+    """Else its names could be guessed."""
+    with pytest.raises(ValueError, match="needs ids"):
+        Vault(store=store, prefix="/p")
+
+
+SECRETS_ARN = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:"
+PARAMETER_ARN = "arn:aws:ssm:eu-west-1:123456789012:parameter"
+
+
+@pytest.mark.parametrize(
+    ("value", "refused"),
+    [
+        ("/p/o/x/op-1/1/secret", True),
+        ("p/o/x", True),
+        ("//p/o", True),
+        (" /p/o/x", True),
+        ("/p/o", True),
+        ("/p/o:json-key:AWSCURRENT", False),
+        ("/p/o/x:json-key:AWSCURRENT", True),
+        (f"{SECRETS_ARN}/p/o/x-AbCdEf", True),
+        (f"{SECRETS_ARN}p/o/x", True),
+        (f"{PARAMETER_ARN}/p/o/x", True),
+        (f"{PARAMETER_ARN}//p/o/x", True),
+        ("/p/other", False),
+        ("/theirs/p/o/x", False),
+        (f"{SECRETS_ARN}/p/other/x", False),
+        ("", False),
+    ],
+)
+@pytest.mark.parametrize("kind", ["SECRETS_MANAGER", "PARAMETER_STORE"])
+def test_an_event_may_not_refer_to_what_is_kept(kind: str, value: str, refused: bool) -> None:
+    """By any name that leads below the prefix; other names are its own business."""
+    override = {"PLAIN": value, "MINE": {"type": kind, "value": value}}
+    check = Vault(prefix="/p/o").check_override
+    if not refused:
+        check(override)
+        return
+    with pytest.raises(PermanentError) as error:
+        check(override)
+    (mismatch,) = error.value.errors
+    assert mismatch.path == "$.builderConfig.config.environmentOverride.MINE"
+    assert "/p/o" in mismatch.message
+
+
+@pytest.mark.parametrize("value", [5, None, ["/p/x"], {"type": "PLAINTEXT", "value": "/p/x"}])
+def test_what_is_no_reference_may_be_set(value: Any) -> None:
+    """Whatever it looks like."""
+    Vault(prefix="/p").check_override(
+        {"A": value, "B": {"type": "SECRETS_MANAGER", "value": value}}
+    )
