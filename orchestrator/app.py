@@ -206,7 +206,7 @@ def _auth(settings: Settings) -> list[Middleware]:
 
 
 def _api_keys(settings: Settings, services: Services) -> Sequence[Callable[[], Awaitable[str]]]:
-    return [partial(services.credentials.resolve, key) for key in settings.auth.api_key.keys if key]
+    return [partial(services.credentials.resolve, key) for key in settings.auth.api_key.keys]
 
 
 def _security(settings: Settings) -> dict[str, Any]:

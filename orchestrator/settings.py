@@ -249,6 +249,11 @@ class ApiKey:
     def __attrs_post_init__(self) -> None:
         if any(_NAMELESS.fullmatch(key) for key in self.keys):
             raise ValueError("auth.api_key.keys has a reference without a name, such as ssm:NAME")
+        if not all(key.strip() for key in self.keys):
+            raise ValueError(
+                "auth.api_key.keys has a key that is empty or blank, which would let in whoever "
+                "sends none: leave it out"
+            )
 
 
 @attrs.frozen(kw_only=True)
@@ -258,7 +263,7 @@ class Auth:
     api_key: ApiKey = ApiKey()
 
     def __attrs_post_init__(self) -> None:
-        if "api_key" in self.methods and not any(self.api_key.keys):
+        if "api_key" in self.methods and not self.api_key.keys:
             raise ValueError("auth.methods has api_key, so auth.api_key.keys needs a key")
 
 

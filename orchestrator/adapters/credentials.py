@@ -1,7 +1,8 @@
 """The service's own credentials: as the settings have them, or kept in a store.
 
 `secretsmanager:NAME` and `ssm:NAME` are references. What they lead to is read anew each minute, so
-that a rotated secret is in use soon and nothing has to be restarted.
+that a rotated secret is in use soon and nothing has to be restarted. White space around it isn't
+part of it: many tools that store a secret end it with a line break.
 """
 
 import asyncio
@@ -12,7 +13,7 @@ from datetime import datetime, timedelta
 import attrs
 import structlog
 
-from orchestrator.core.errors import OrchestratorError, SecretNotFound, TemporaryError
+from orchestrator.core.errors import OrchestratorError, SecretBlank, SecretNotFound, TemporaryError
 from orchestrator.core.ports import Clock, Permission, ReadableBy, SecretStore
 
 _KEEP = timedelta(seconds=60)
@@ -27,6 +28,7 @@ class _Known:
     """What was read last, if anything (`trouble`: why not), and until when that counts."""
 
     value: str | None = None
+    is_blank: bool = False
     trouble: str | None = None
     until: datetime | None = None
     reading: asyncio.Lock = attrs.field(factory=asyncio.Lock)
@@ -50,6 +52,8 @@ class StoredCredentials:
             now = self._clock.now()
             if known.until is None or known.until <= now:
                 await self._read(known, place, name)
+        if known.is_blank:
+            raise SecretBlank(f"The credential {value} is empty: store it there.")
         if known.value is None:
             raise TemporaryError(f"The credential {value} can't be read: {known.trouble}")
         return known.value
@@ -57,12 +61,16 @@ class StoredCredentials:
     async def _read(self, known: _Known, place: SecretStore, name: str) -> None:
         known.trouble = None
         try:
-            known.value = await place.read(name=name)
+            value = (await place.read(name=name)).strip()
         except OrchestratorError as error:
             known.trouble = str(error)
             log.warning("credential not read", name=name, reason=known.trouble)
             if isinstance(error, SecretNotFound):
-                known.value = None  # who has deleted it wants it not to be valid
+                known.value, known.is_blank = None, False  # who has deleted it wants it not valid
+        else:
+            if not value and not known.is_blank:
+                log.error("credential is empty", name=name)
+            known.value, known.is_blank = value, not value
         known.until = self._clock.now() + (_KEEP if known.trouble is None else _RETRY)
 
     def permission(self, value: str) -> Permission | None:

@@ -20,6 +20,7 @@
     │   ├── QuotaReached        refused, and nobody gains from asking soon
     │   ├── NotPermitted        the other side doesn't let us
     │   ├── SecretNotFound      somebody has yet to store it
+    │   ├── SecretBlank         what is stored is empty
     │   ├── SomeNotDescribed    a builder could tell of some jobs only (`core.jobs`)
     │   └── Overloaded          as many events are in hand as there may be
     └── HandlerFailed           a bug in a handler; the cause is chained
@@ -166,6 +167,10 @@ class SecretNotFound(TemporaryError):
 
     def __init__(self, name: str, place: str) -> None:
         super().__init__(f"There is no secret {name!r} in {place}: store it there.")
+
+
+class SecretBlank(TemporaryError):
+    """A secret that is there, with nothing but white space in it."""
 
 
 class BeingHandled(TemporaryError):

@@ -256,10 +256,10 @@ class Credentials(Protocol):
     """The service's own credentials."""
 
     async def resolve(self, value: str) -> str:
-        """A value of the settings, or what is kept where it refers to.
+        """A value of the settings, or what is kept where it refers to, without white space around.
 
         Raises:
-            TemporaryError: it can't be read.
+            TemporaryError: it can't be read; SecretBlank: nothing is kept there but white space.
         """
 
     def permission(self, value: str) -> "Permission | None":

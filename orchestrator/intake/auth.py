@@ -6,6 +6,7 @@ import hmac
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from orchestrator.core.errors import SecretBlank
 from orchestrator.intake.keys import API_KEYS
 from orchestrator.intake.links import own_path
 
@@ -21,8 +22,10 @@ def api_key_scheme(header: str) -> dict[str, str]:
 def require_api_key(*, header: str) -> Middleware:
     """Refuse, with 401, whoever doesn't send one of the app's API keys in `header`.
 
-    All keys are compared, each in constant time: how long an answer takes tells nothing. While
-    one of them can't be read, and none of the others was sent, the answer is 503.
+    All keys are compared, each in constant time: how long an answer takes tells nothing. White
+    space around a key isn't part of it, as it isn't of a header (RFC 9110, section 5.5), and one
+    that is blank is none. While one of them can't be read, and none of the others was sent, the
+    answer is 503.
     """
 
     @web.middleware
@@ -35,10 +38,11 @@ def require_api_key(*, header: str) -> Middleware:
         found = await asyncio.gather(
             *(key() for key in request.app[API_KEYS]), return_exceptions=True
         )
-        known = [key.encode() for key in found if isinstance(key, str)]
+        keys = [key.strip() for key in found if isinstance(key, str)]
+        known = [key.encode() for key in keys if key]
         if not any([hmac.compare_digest(sent, key) for key in known]):  # noqa: C419 - compare all
             for unknown in found:
-                if isinstance(unknown, BaseException):
+                if isinstance(unknown, BaseException) and not isinstance(unknown, SecretBlank):
                     raise unknown
             raise web.HTTPUnauthorized(
                 text=f"The header {header} has no valid key: send one of the service's API keys.",

@@ -2,15 +2,21 @@
 
 import asyncio
 import json
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, cast
 
 import attrs
 import pytest
 import structlog
+from aiohttp import web
 
 from orchestrator import Event, Extension, HandlerRegistry, Run, Settings
+from orchestrator.adapters.credentials import StoredCredentials
+from orchestrator.adapters.memory import InMemorySecretStore
 from orchestrator.core.secrets import SECRET_NAMES
+from orchestrator.intake.auth import OPEN_ROUTES, require_api_key
+from orchestrator.intake.keys import API_KEYS
 from orchestrator.logs import configure_logs
 from orchestrator.settings import ApiKey, Auth
 from orchestrator.testing import ManualClock
@@ -110,13 +116,46 @@ async def test_a_wrong_key_is_refused(service: Client, ledger: CountingLedger, s
     assert ledger.commits == 0
 
 
-async def test_an_empty_key_opens_nothing(
-    start_service: StartService, settings: Settings, ledger: CountingLedger
+BLANKS = ("", " ", "\n", "\t \r\n", "\u00a0")
+
+
+@pytest.mark.parametrize("blank", BLANKS)
+async def test_a_blank_key_opens_nothing(
+    aiohttp_client: Any, clock: ManualClock, blank: str
 ) -> None:
-    """An empty string among the keys is none."""
-    service = await start_service(guarded(settings, keys=("", *KEYS)), ledger=ledger)
-    for headers in ({}, {"x-api-key": ""}):
-        assert (await ask(service, "POST", "/events/ORDER", headers))[0] == 401
+    """Where a reference leads to one it is ignored: the other keys are valid, and no key isn't."""
+    store = InMemorySecretStore()
+    credentials = StoredCredentials({"ssm": store}, clock)
+    app = web.Application(middlewares=[require_api_key(header="x-api-key")])
+    keys = [partial(credentials.resolve, key) for key in ("ssm:first", "ssm:second")]
+    app[API_KEYS] = cast("Sequence[Callable[[], Awaitable[str]]]", keys)
+    app.add_routes([web.get(f"/{name}", welcome, name=name) for name in ("runs", *OPEN_ROUTES)])
+    guarded: Client = await aiohttp_client(app)
+
+    async def status(key: str) -> int:
+        return (await ask(guarded, "GET", "/runs", {"x-api-key": key}))[0]
+
+    await store.put(name="first", value=blank)
+    await store.put(name="second", value=KEYS[1])
+    assert [await status(key) for key in ("", "  ", "wrong", KEYS[1])] == [401, 401, 401, 200]
+    assert (await ask(guarded, "GET", "/runs", {}))[0] == 401
+    await store.put(name="second", value=blank)
+    clock.turn(60)
+    assert [await status(key) for key in ("", "  ", "wrong", KEYS[1])] == [401, 401, 401, 401]
+
+
+async def welcome(request: web.Request) -> web.Response:
+    return web.Response()
+
+
+async def test_white_space_around_a_key_is_not_part_of_it(
+    start_service: StartService, settings: Settings
+) -> None:
+    """No header could have it."""
+    service = await start_service(guarded(settings, keys=(f" {KEYS[0]}\n",)), extension=extension())
+    assert (await ask(service, "POST", "/events/ORDER", {"x-api-key": KEYS[0]}))[0] == 200
+    assert (await ask(service, "POST", "/events/ORDER", {"x-api-key": f" {KEYS[0]} "}))[0] == 200
+    assert (await ask(service, "POST", "/events/ORDER", {"x-api-key": ""}))[0] == 401
 
 
 async def test_the_header_may_have_another_name(

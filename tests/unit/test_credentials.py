@@ -3,10 +3,11 @@
 import asyncio
 
 import pytest
+from structlog.testing import capture_logs
 
 from orchestrator.adapters.credentials import StoredCredentials
 from orchestrator.adapters.memory import InMemorySecretStore
-from orchestrator.core.errors import PermanentError, TemporaryError
+from orchestrator.core.errors import PermanentError, SecretBlank, TemporaryError
 from orchestrator.testing import ManualClock
 
 
@@ -120,3 +121,34 @@ async def test_what_the_store_refuses_is_temporary_too(
     store.refusal = PermanentError("no such name can be")
     with pytest.raises(TemporaryError, match="no such name can be"):
         await credentials.resolve("ssm:a")
+
+
+async def test_white_space_around_a_credential_is_not_part_of_it(
+    credentials: StoredCredentials, store: Store
+) -> None:
+    """Many tools end a secret with a line break."""
+    await store.put(name="a", value=" the key\r\n")
+    assert await credentials.resolve("ssm:a") == "the key"
+
+
+async def test_a_blank_credential_is_none(
+    credentials: StoredCredentials, store: Store, clock: ManualClock
+) -> None:
+    """It says so, once in the log, and takes the place of the last one."""
+    await store.put(name="a", value="key")
+    assert await credentials.resolve("ssm:a") == "key"
+    with capture_logs() as logs:
+        for blank in ("", " \n"):
+            await store.put(name="a", value=blank)
+            clock.turn(60)
+            with pytest.raises(SecretBlank, match="The credential ssm:a is empty: store it there"):
+                await credentials.resolve("ssm:a")
+        store.is_down = True
+        clock.turn(60)
+        with pytest.raises(SecretBlank):
+            await credentials.resolve("ssm:a")
+    assert [line["event"] for line in logs] == ["credential is empty", "credential not read"]
+    store.is_down = False
+    await store.put(name="a", value="new")
+    clock.turn(5)
+    assert await credentials.resolve("ssm:a") == "new"

@@ -316,6 +316,14 @@ def test_production_does_not_start_open() -> None:
     assert allowed.environment == "production"
 
 
+@pytest.mark.parametrize("blank", ["", " ", "\\n", "\\u00a0"])
+def test_a_blank_api_key_is_refused(blank: str) -> None:
+    """It would let in whoever sends none; the others aren't shown."""
+    said = refusal(ORCHESTRATOR_AUTH__API_KEY__KEYS=f'["hunter2", "{blank}"]')
+    assert "auth.api_key.keys has a key that is empty or blank" in said
+    assert "hunter2" not in said
+
+
 def test_an_api_key_is_needed_where_keys_are_asked_for() -> None:
     """A method without keys would let nobody in."""
     assert "auth.api_key.keys" in refusal(ORCHESTRATOR_AUTH__METHODS='["api_key"]')
