@@ -4,12 +4,13 @@ Of either only what is ours to know is taken (CodeBuild user guide, Build notifi
 format reference; API reference, Build).
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from orchestrator.core.jobs import JobReport, JobStatus
 from orchestrator.core.payloads import read_object
-from orchestrator.core.records import Job, shorten
+from orchestrator.core.records import Job, shorten, web_address
 from orchestrator.core.variables import START_KEY
 
 #: The name under which CodeBuild is registered as a builder.
@@ -17,6 +18,8 @@ CODE_BUILD = "CODE_BUILD"
 #: The variable of each of our builds that names its project. A build that hands its start key on
 #: to another, so that it can report, doesn't make that one ours.
 PROJECT = "ORCHESTRATOR_PROJECT"
+
+_NO_LOG = re.compile(r"\b(?:group|stream)=null(?![^;&])")
 
 
 def describe_build(build: Mapping[str, Any], *, builder: str = CODE_BUILD) -> JobReport:
@@ -30,7 +33,7 @@ def describe_build(build: Mapping[str, Any], *, builder: str = CODE_BUILD) -> Jo
         build_id=build["id"],
         project=build["projectName"],
         status=build["buildStatus"],
-        log_url=build.get("logs", {}).get("deepLink"),
+        log_url=_log_url(build.get("logs", {}), "deepLink", "s3DeepLink"),
         variables=build.get("environment", {}).get("environmentVariables", ()),
         exported=build.get("exportedEnvironmentVariables", ()),
         phases=phases,
@@ -57,7 +60,7 @@ def read_build(detail: Mapping[str, Any], *, builder: str = CODE_BUILD) -> JobRe
         build_id=build_id,
         project=project if isinstance(project, str) else build_id.partition(":")[0],
         status=status,
-        log_url=read_object(about.get("logs")).get("deep-link"),
+        log_url=_log_url(read_object(about.get("logs")), "deep-link"),
         variables=_objects(read_object(about.get("environment")).get("environment-variables")),
         exported=_objects(about.get("exported-environment-variables")),
         phases=phases,
@@ -70,7 +73,7 @@ def _report(
     build_id: str,
     project: str,
     status: str,
-    log_url: object,
+    log_url: str | None,
     variables: Iterable[Mapping[str, Any]],
     exported: Iterable[Mapping[str, Any]],
     phases: Iterable[tuple[Any, Any, str | None]],
@@ -86,7 +89,7 @@ def _report(
             id=build_id,
             builder=builder,
             job_identifier=project,
-            log_url=log_url if isinstance(log_url, str) and log_url else None,
+            log_url=log_url,
         ),
         status=JobStatus(status),
         start_key=own if isinstance(own, str) else None,
@@ -98,6 +101,16 @@ def _report(
             if isinstance(one.get("name"), str) and isinstance(one.get("value"), str)
         },
     )
+
+
+def _log_url(logs: Mapping[str, Any], *names: str) -> str | None:
+    """The first link that leads anywhere.
+
+    `deepLink` says `group=null;stream=null` until there is a log group, and for good where the
+    logs are written to S3 alone (observed; API reference, LogsLocation).
+    """
+    links = (web_address(logs.get(name)) for name in names)
+    return next((link for link in links if link and not _NO_LOG.search(link)), None)
 
 
 def _api_message(phase: Mapping[str, Any]) -> str | None:

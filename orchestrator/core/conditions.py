@@ -221,6 +221,19 @@ def is_under_way(operation: OperationRecord | None, number: int) -> TypeGuard[Op
     )
 
 
+def is_stray(operation: OperationRecord, number: int, job: Job) -> bool:
+    """A job of that start can't be the operation's any more, now or ever: if it runs, it must stop.
+
+    start 1 ─ job A ─ over ── forced replay: start 2 ─ job B
+    A ───────────────────────────────────────────────────── runs again ✗ beside B
+    """
+    if operation.start_number != number:
+        return operation.start_number > number
+    if operation.state is not OperationState.OPEN or operation.outcome is not None:
+        return True
+    return operation.job is not None and not operation.job.is_same_as(job.builder, job.id)
+
+
 def is_overdue(operation: OperationRecord, now: datetime, terms: Terms) -> bool:
     """Its job has had all the time that there is; without a job there is nothing to wait for."""
     since = operation.job_since

@@ -35,13 +35,18 @@ from orchestrator.core.last_resort import LastResort
 from orchestrator.core.oversight import Overseer
 from orchestrator.core.parcels import rewritten, unpack_event
 from orchestrator.core.ports import Ids
-from orchestrator.core.records import OperationState, PayloadRecord
+from orchestrator.core.records import PayloadRecord
 from orchestrator.core.registry import HandlerRegistry
 from orchestrator.core.reporting import Reporter
 from orchestrator.core.requests import build_request
 from orchestrator.core.services import Services
 from orchestrator.core.settlements import FollowUp
-from orchestrator.core.state_changes import read_state_change, without_environment
+from orchestrator.core.state_changes import (
+    act_on,
+    is_change,
+    read_state_change,
+    without_environment,
+)
 from orchestrator.core.sweep import Swept, sweep
 
 #: Set by the way in. It reaches us through a user's wrapper that passes type and body alone,
@@ -78,6 +83,9 @@ class Handled:
     run_id: str | None
     replayed: bool = False
     queued: bool = False
+
+
+_IGNORED = Handled(run_id=None)
 
 
 class EventOrchestrator(Protocol):
@@ -132,9 +140,11 @@ class Orchestrator:
         try:
             if event.type == RECONCILE:
                 await self.reconcile(timeout_s=self._sweep_s())
-                return Handled(run_id=None)
+                return _IGNORED
             if event.type == BUILD_STATE_CHANGE:
                 return await self._handle_state_change(event)
+            if is_change(event.type):
+                return await self._handle_change(event)
             return await self._handle(event, Why.DELIVERY)
         finally:
             delivery.reset(token)
@@ -248,22 +258,21 @@ class Orchestrator:
         return await self._handle(event, why, payload=payload)
 
     async def _handle_state_change(self, event: Event[Body]) -> Handled:
-        """A job of ours that is over ends its operation; a stranger's is nobody's business here.
+        """The builder is asked; a job of ours that is over ends its operation.
 
-        A handler of the user's gets them all, without the environment that they carry.
+        A user's handler gets all state changes, without the environment that they carry.
         """
-        report = read_state_change(event.body)
-        operation = await self.overseer.find(report) if report else None
-        handled = Handled(run_id=None)
-        if operation and self.overseer.leaves_alone(operation.job):
-            operation = None
-        if report and operation and report.is_over:
-            if operation.state is OperationState.OPEN:
-                handled = Handled(run_id=await self.overseer.end(operation, report))
-            else:
-                handled = Handled(run_id=operation.outcome or operation.opener, replayed=True)
+        told = read_state_change(event.body)
+        ended = await act_on(self.overseer, told, event.source) if told else None
         if self.registry.resolve(event.type).handler is build_state_change:
-            return handled
+            return Handled(run_id=ended.run_id, replayed=ended.replayed) if ended else _IGNORED
+        return await self._handle(rewritten(event, without_environment), Why.DELIVERY)
+
+    async def _handle_change(self, event: Event[Body]) -> Handled:
+        """Another event of AWS's builders ends nothing: it is for a user's handler, if there is
+        one, without the environment that it carries."""
+        if event.type not in self.registry:
+            return _IGNORED
         return await self._handle(rewritten(event, without_environment), Why.DELIVERY)
 
     async def _handle(

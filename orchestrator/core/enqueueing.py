@@ -18,11 +18,13 @@ from orchestrator.core.errors import EventKeyReused, InvalidPayload, RunNotFound
 from orchestrator.core.events import BUILD_STATE_CHANGE, RECONCILE, Event, digest
 from orchestrator.core.lifecycle import ENDS
 from orchestrator.core.messages import QueuedEvent, QueuedReplay, pack_message
-from orchestrator.core.parcels import pack_event, rewritten
+from orchestrator.core.parcels import pack_event
 from orchestrator.core.payloads import read_tenant_id
 from orchestrator.core.ports import Inbox
 from orchestrator.core.records import PayloadRecord, RunStatus, run_key
+from orchestrator.core.requests import as_kept
 from orchestrator.core.runs import is_new_event, kept, new_run
+from orchestrator.core.state_changes import is_change
 from orchestrator.core.views import Move, View
 
 #: A queued run is due after so long (seconds): the sweep takes up what the queue has lost.
@@ -62,12 +64,13 @@ class Enqueuer:
             now=now,
             fresh_id=self.orchestrator.ids.fresh_id(),
         )
-        if event.type in (RECONCILE, BUILD_STATE_CHANGE) or not self._can_be_handled(event):
+        is_inline = event.type in (RECONCILE, BUILD_STATE_CHANGE) or is_change(event.type)
+        if is_inline or not self._can_be_handled(event):
             return await self.orchestrator.handle_event(event_type, body)
         event_id = how.event_id if event.identified_by_content else event.id
         accepted = attrs.evolve(how, event_id=event_id, received_at=now)
-        # As it will be kept: of a build's own report no secret is.
-        shown = rewritten(event, services.secrets.leave_out) if event.type in ENDS else event
+        # Its run shows it as the claim will keep it.
+        shown = as_kept(event, services.secrets)
         payload = pack_event(shown)
         services.books.check_size(payload)
         await self.inbox.send(

@@ -68,15 +68,16 @@ async def tenant_provisioning_success(event: Event[TenantOutcome], run: Run) -> 
     if run.why_silent is not None:
         run.note(f"No TENANT_DEPLOYMENT was published, since {run.why_silent}.")
         return
-    told = {
+    told = await run.told(event)
+    made = {
         "tier": await run.tenant_tier(),
-        "resources": read_resources(event.body) or None,
-        "appPlaneUrl": read_app_plane_url(event.body),
+        "resources": read_resources(told) or None,
+        "appPlaneUrl": read_app_plane_url(told),
         # A start that is made again is deployed again.
-        START_KEY: event.body.get(START_KEY) or await run.ended_start(),
+        START_KEY: await run.ended_start() or event.body.get(START_KEY),
         **run.identity,
     }
-    known = {name: value for name, value in told.items() if value is not None}
+    known = {name: value for name, value in made.items() if value is not None}
     await run.publish(events.TENANT_DEPLOYMENT, {**await run.request_body(), **known})
     run.note("TENANT_DEPLOYMENT was published.")
 
@@ -169,7 +170,7 @@ async def _report(
         run.note(f"The control plane is not told: {url!r} is no web address.")
         return
     # A deployment's request says what the provisioning has made.
-    told = {**await run.request_body(), **event.body}
+    told = {**await run.request_body(), **await run.told(event)}
     try:
         run.report(
             succeeded=succeeded,
@@ -193,7 +194,8 @@ async def _webhook_url(event: Event[TenantOutcome], run: Run) -> str | None:
     tier = await _known_tier(run)
     if isinstance(named := tier.get("API_ENDPOINT"), str) and named:
         return named
-    asked = read_webhook_url(event.body) or read_webhook_url(await run.request_body())
+    told = await run.told(event)
+    asked = read_webhook_url(told) or read_webhook_url(await run.request_body())
     if asked is None:
         return None
     if _host(asked) not in run.callback.allowed_hosts:

@@ -10,9 +10,11 @@ from typing import Any
 
 import attrs
 
+from orchestrator.core.builds import CODE_BUILD
 from orchestrator.core.conditions import Terms, is_due, is_under_way, may_post, may_record
 from orchestrator.core.jobs import JobReport
 from orchestrator.core.lifecycle import Kind
+from orchestrator.core.payloads import read_job_id
 from orchestrator.core.records import (
     Credentials,
     Job,
@@ -27,6 +29,7 @@ from orchestrator.core.records import (
     operation_key,
     read_start_key,
 )
+from orchestrator.core.variables import START_KEY
 from orchestrator.core.views import Move, View
 
 #: How long one attempt at a report may take, in seconds; nobody else tries meanwhile.
@@ -145,6 +148,29 @@ def begin_look(view: View, operation_id: str, terms: Terms) -> Move[OperationRec
         return Move((), None)
     looked_at = attrs.evolve(operation, due_at=_later(view, terms.look_after_s))
     return Move((looked_at,), looked_at)
+
+
+def ask_again(view: View, operation_id: str, number: int, after_s: float) -> Move[bool]:
+    """Have the builder asked about the operation's job in `after_s` seconds; an earlier look stays.
+    False: nothing was written."""
+    operation = view.operation(operation_id)
+    if not is_under_way(operation, number) or operation.job is None:
+        return Move((), False)
+    due_at = _later(view, after_s)
+    if operation.due_at is not None and operation.due_at <= due_at:
+        return Move((), False)
+    return Move((attrs.evolve(operation, due_at=due_at),), True)
+
+
+def is_told_by_job(operation: OperationRecord, body: Mapping[str, Any]) -> bool:
+    """Whether a report carries the id of the operation's job, or the key of its present start.
+
+    Anybody may name a tenant; these two only the job was given.
+    """
+    job_id, job = read_job_id(body), operation.job
+    if job_id is not None and job is not None and job.is_same_as(CODE_BUILD, job_id):
+        return True
+    return body.get(START_KEY) == operation.start_key
 
 
 def ask_to_stop(

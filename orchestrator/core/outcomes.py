@@ -5,7 +5,7 @@ import attrs
 from orchestrator.core.answers import Claim, Claiming, Outcome
 from orchestrator.core.conditions import is_unseen
 from orchestrator.core.lifecycle import Kind
-from orchestrator.core.operations import find_followed
+from orchestrator.core.operations import find_followed, is_told_by_job
 from orchestrator.core.records import (
     OperationRecord,
     OperationState,
@@ -71,13 +71,16 @@ def _hear(
 
     job     ─ "success" ── last command ✗
     builder ────────────────────────────── FAILED
+
+    A report that names no more than the tenant is a reason to ask, and nothing else.
     """
-    heard = attrs.evolve(
-        operation,
-        told_by=run.run_id,
-        due_at=claiming.view.now,
-        credentials=operation.credentials or claiming.request.credentials,
-    )
+    heard = attrs.evolve(operation, due_at=claiming.view.now)
+    if is_told_by_job(operation, claiming.request.event.body):
+        heard = attrs.evolve(
+            heard,
+            told_by=run.run_id,
+            credentials=operation.credentials or claiming.request.credentials,
+        )
     said = "success" if outcome.ending.succeeded else "failure"
     note = f"The job reports {said}; it counts once the builder says that the job is over."
     return claiming.note(run, note, heard)

@@ -1,11 +1,11 @@
 """Jobs are watched to their end, whoever says that it has come.
 
-    state change ──────────────────────────┐
+    state change ─────────────► builder ───┐
     report of the job's own ──► builder ───┼──► one outcome event for each start ──► registry
     sweep: due for a look ────► builder ───┘
     cancel, deadline ─────────► stop ──────┘
 
-The builder's word counts: what a job says of itself only has the builder asked at once. Nothing is
+The builder's answer counts: a message, whoever sends it, is a reason to ask. Nothing is
 settled here. The outcome is an event like any other, with one key for each start, so that
 whoever comes second finds it handled.
 """
@@ -20,7 +20,13 @@ import structlog
 from orchestrator.core import builder_calls
 from orchestrator.core.books import Books
 from orchestrator.core.builds import CODE_BUILD
-from orchestrator.core.conditions import is_gone_for_good, is_overdue
+from orchestrator.core.conditions import (
+    is_gone_for_good,
+    is_overdue,
+    is_stray,
+    is_under_way,
+    may_record,
+)
 from orchestrator.core.errors import (
     EventTooLarge,
     OrchestratorError,
@@ -33,6 +39,7 @@ from orchestrator.core.lifecycle import outcome_type
 from orchestrator.core.operations import (
     Adopted,
     Orphaned,
+    ask_again,
     ask_to_stop,
     begin_look,
     end_alone,
@@ -40,8 +47,18 @@ from orchestrator.core.operations import (
 from orchestrator.core.parcels import unpack_event
 from orchestrator.core.payloads import named_for
 from orchestrator.core.ports import Builder, DescribesJobs, OwnsJobs, StopsJobs
-from orchestrator.core.records import Job, JobRecord, OperationRecord, read_start_key, shorten
+from orchestrator.core.records import (
+    Job,
+    JobRecord,
+    OperationRecord,
+    is_operation_id,
+    read_start_key,
+    shorten,
+)
 from orchestrator.core.variables import START_KEY
+
+#: After so long (seconds) a builder that contradicts a message is asked again.
+_ASK_AGAIN_S = 5.0
 
 #: An operation whose job is due for a look, and the job.
 Watched = tuple[OperationRecord, Job]
@@ -77,33 +94,77 @@ class Overseer:
         )
 
     async def identify(self, job_id: str, start_key: str | None) -> OperationRecord | None:
-        """The operation whose build it is, by its id, else by the start key that it carries.
+        """The operation of the build that reports on itself, by its id, else by its start key.
 
         `start_key` is what the build says of itself: it counts where the builder can't be asked.
 
         Raises:
-            TemporaryError: ledger or builder can't be reached.
+            TemporaryError: ledger or builder can't be reached, or CodeBuild doesn't show the build
+                yet whose start waits for one.
         """
         known = await self.books.find_job(CODE_BUILD, job_id)
         if known is not None:
             return await self._started(known)
-        if CODE_BUILD in self.askable:
-            described = await self._describe(CODE_BUILD, [job_id])
-            report = described.get(job_id)
-            return await self._adopt(report) if report else None
         job = Job(id=job_id, builder=CODE_BUILD, job_identifier=job_id.partition(":")[0])
         named = read_start_key(start_key or "")
-        adopted = await self._tie(job, *named) if named else None
-        return adopted.operation if isinstance(adopted, Adopted) else None
+        if CODE_BUILD not in self.askable:
+            adopted = await self._tie(job, *named) if named else None
+            return adopted.operation if isinstance(adopted, Adopted) else None
+        report = await self.describe(job)
+        if report is None:
+            if named and await self._waits_for_job(*named):
+                raise not_shown_yet(job)
+            return None
+        start = self.start_of(report)
+        operation = await self.books.find_operation(start[0]) if start else None
+        if start is None or operation is None or start[1] > operation.start_number:
+            return None
+        return await self.adopt(report, operation, start[1])
 
-    async def find(self, report: JobReport) -> OperationRecord | None:
-        """The operation whose job it is, which is adopted if it wasn't known yet.
+    def start_of(self, report: JobReport) -> tuple[str, int] | None:
+        """The operation and the number of the start that the job names, if it may be one of ours:
+        others may run something under a start key, too."""
+        named = read_start_key(report.start_key or "")
+        builder: object = self.builders.get(report.job.builder)
+        is_foreign = isinstance(builder, OwnsJobs) and not builder.owns(report.job.id)
+        if named is None or builder is None or is_foreign or not is_operation_id(named[0]):
+            return None
+        return named
+
+    async def adopt(
+        self, report: JobReport, operation: OperationRecord, number: int
+    ) -> OperationRecord | None:
+        """The operation, if the job of its start `number` is its own, now or before; a job that
+        runs though no operation can have it is stopped.
+
+        `report` is the builder's answer, `operation` as it stood before that was asked for.
 
         Raises:
-            TemporaryError: the ledger can't be reached.
+            TemporaryError: the ledger can't be reached, or the job couldn't be stopped.
         """
-        known = await self.books.find_job(report.job.builder, report.job.id)
-        return await self._adopt(report) if known is None else await self._started(known)
+        job = report.job
+        if operation.job is None and may_record(operation, number, job):
+            adopted = await self._tie(job, operation.operation_id, number)
+            found = (
+                adopted.operation
+                if isinstance(adopted, Adopted)
+                else await self.books.find_operation(operation.operation_id)
+            )
+            if found is None:
+                return None
+            operation = found
+        if not report.is_over and is_stray(operation, number, job):
+            await self._stop_stray(job)
+            return None
+        return operation if may_record(operation, number, job) else None
+
+    async def describe(self, job: Job) -> JobReport | None:
+        """What the job's builder answers; None: it doesn't know the job.
+
+        Raises:
+            TemporaryError: the builder can't be reached.
+        """
+        return (await self._describe(job.builder, [job.id])).get(job.id)
 
     async def attend(
         self,
@@ -158,6 +219,11 @@ class Overseer:
                     tasks.create_task(self._safely(operation, job, reports.get(job.id)))
         return trouble
 
+    async def ask_again(self, operation_id: str, number: int) -> None:
+        """A message says that the job of that start is over and its builder doesn't: have it asked
+        again soon."""
+        await self.books.decide(lambda view: ask_again(view, operation_id, number, _ASK_AGAIN_S))
+
     async def end(
         self, operation: OperationRecord, report: JobReport | None, reason: str | None = None
     ) -> str:
@@ -208,7 +274,7 @@ class Overseer:
         if job.builder not in self.askable:
             await self.end(asked, None, asked.stop_reason)
             return
-        report = (await self._describe(job.builder, [job.id])).get(job.id)
+        report = await self.describe(job)
         if report is not None and report.is_over:
             await self.end(asked, report)
 
@@ -305,23 +371,20 @@ class Overseer:
         is_at_it = operation is not None and operation.start_number == job.start_number
         return operation if is_at_it else None
 
-    async def _adopt(self, report: JobReport) -> OperationRecord | None:
-        """The operation whose start made the job; a job that it can't have any more is stopped."""
-        named = read_start_key(report.start_key or "")
-        builder: object = self.builders.get(report.job.builder)
-        is_foreign = isinstance(builder, OwnsJobs) and not builder.owns(report.job.id)
-        if named is None or builder is None or is_foreign:
-            return None
-        adopted = await self._tie(report.job, *named)
-        if isinstance(adopted, Adopted):
-            return adopted.operation
-        operation = await self.books.find_operation(named[0])
-        # Of a start that a replay has just sent nothing need be recorded yet.
-        is_ours = operation is not None and operation.start_number >= named[1]
-        if is_ours and not report.is_over and isinstance(builder, StopsJobs):
-            await builder_calls.stop_job(report.job.builder, builder, report.job.id)
-            log.warning("stopped a job that ran for nobody", job_id=report.job.id)
-        return None
+    async def _waits_for_job(self, operation_id: str, number: int) -> bool:
+        operation = await self.books.find_operation(operation_id)
+        return is_under_way(operation, number) and operation.job is None
+
+    async def _stop_stray(self, job: Job) -> None:
+        builder: object = self.builders.get(job.builder)
+        if not isinstance(builder, StopsJobs):
+            log.error("an orphaned job runs, and its builder can't stop it", job_id=job.id)
+            return
+        try:
+            await builder_calls.stop_job(job.builder, builder, job.id)
+        except PermanentError as error:
+            raise TemporaryError(f"The orphaned job {job.id} can't be stopped: {error}") from error
+        log.warning("stopped an orphaned job: its operation can't have it", job_id=job.id)
 
     async def _tie(self, job: Job, operation_id: str, number: int) -> Adopted | Orphaned:
         return await self.books.adopt(operation_id=operation_id, number=number, job=job)
@@ -367,6 +430,10 @@ class Overseer:
             payload=body,
             ends_start=operation.start_key,
         )
+
+
+def not_shown_yet(job: Job) -> TemporaryError:
+    return TemporaryError(f"{job.builder} doesn't show the job {job.id} yet.")
 
 
 def _ended_job(job: Job | None, report: JobReport | None) -> Mapping[str, Any] | None:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import attrs
 
+from orchestrator.core.events import Event
 from orchestrator.core.javascript import is_well_formed
 from orchestrator.core.json_text import parse_json
 from orchestrator.core.records import read_start_key
@@ -290,22 +291,28 @@ def read_reason(body: Mapping[str, Any]) -> str | None:
 def read_resources(body: Mapping[str, Any]) -> list[Any]:
     """What the tenant consists of now, as the webhook wants it listed.
 
-    A build names the bucket that holds its Terraform state.
+    A build names the bucket that holds its Terraform state; what it exported outranks the rest.
     """
-    listed = body.get("resources")
-    if isinstance(listed, list):
+    exported, listed = _exported(body), body.get("resources")
+    exported_bucket = _text(exported.get("TF_STATE_BUCKET"))
+    if exported_bucket is None and isinstance(listed, list):
         return listed
-    bucket, path = (_of_the_job(body, name) for name in ("TF_STATE_BUCKET", "TF_KEY"))
+    bucket = exported_bucket or _text(body.get("TF_STATE_BUCKET"))
     if bucket is None:
         return []
-    return [{"type": "bucket", "metadata": {"bucket": bucket, "path": path or ""}}]
+    path = _text(exported.get("TF_KEY")) or _text(body.get("TF_KEY")) or ""
+    return [{"type": "bucket", "metadata": {"bucket": bucket, "path": path}}]
 
 
 def read_app_plane_url(body: Mapping[str, Any]) -> str | None:
-    """Where the tenant finds its application."""
-    names = ("APP_PLANE_REDIRECT_URL", "APP_PLANE_URL")
-    told = (_of_the_job(body, name) for name in names)
-    return _text(body.get("appPlaneUrl")) or next(filter(None, told), None)
+    """Where the tenant finds its application; what the job exported outranks the rest."""
+    exported, names = _exported(body), ("APP_PLANE_REDIRECT_URL", "APP_PLANE_URL")
+    named = (
+        *(exported.get(name) for name in names),
+        body.get("appPlaneUrl"),
+        *(body.get(name) for name in names),
+    )
+    return next(filter(None, map(_text, named)), None)
 
 
 def read_webhook_url(body: Mapping[str, Any]) -> str | None:
@@ -313,10 +320,25 @@ def read_webhook_url(body: Mapping[str, Any]) -> str | None:
     return _override(body, "API_ENDPOINT")
 
 
-def _of_the_job(body: Mapping[str, Any], name: str) -> str | None:
-    """A variable that the job exported, or one of the environment that it told us."""
-    exported = read_object(read_object(body.get("endedJob")).get("exportedVariables"))
-    return _text(exported.get(name)) or _text(body.get(name))
+def read_ended_job(event: Event[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The job that an event of our own says has ended; whoever else says so isn't believed."""
+    return read_object(event.body.get("endedJob")) if event.ends_start is not None else {}
+
+
+def without_ended_job(value: Any) -> Any:
+    """A body, or an envelope around one, without what only an event of our own may say."""
+    match value:
+        case Mapping():
+            shown = ((name, item) for name, item in value.items() if name != "endedJob")
+            return {name: without_ended_job(item) for name, item in shown}
+        case list():
+            return [without_ended_job(item) for item in value]
+    return value
+
+
+def _exported(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The variables that the ended job gave to the outside, as its builder told them."""
+    return read_object(read_object(body.get("endedJob")).get("exportedVariables"))
 
 
 def read_job_id(body: Mapping[str, Any]) -> str | None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
+from urllib.parse import urlsplit
 
 import attrs
 
@@ -44,9 +45,20 @@ class OperationState(StrEnum):
     GIVEN_BACK = "given_back"
 
 
+def web_address(value: object) -> str | None:
+    """The value if it is an http(s) URL that a page may link to, whoever wrote it; else None."""
+    if not isinstance(value, str):
+        return None
+    try:
+        parts = urlsplit(value)
+    except ValueError:
+        return None
+    return value if parts.scheme in ("http", "https") and parts.netloc else None
+
+
 @attrs.frozen(kw_only=True)
 class Job:
-    """What a builder started: its id there, and where to watch it.
+    """What a builder started: its id there, and where to watch it (None unless it is http(s)).
 
     `builder` is the name under which its builder is registered. Only a dry run's has a `request`:
     what it would have been started with.
@@ -56,7 +68,7 @@ class Job:
     #: A builder may leave it out, since `core.builder_calls` sets it.
     builder: str = ""
     job_identifier: str
-    log_url: str | None = None
+    log_url: str | None = attrs.field(default=None, converter=web_address)
     request: Mapping[str, Any] | None = None
 
     @property

@@ -11,15 +11,21 @@ from orchestrator.core.payloads import (
     read_builder,
     read_context,
     read_contradiction,
+    read_ended_job,
     read_job_id,
-    read_object,
     read_operation,
     read_request_key,
     read_secret,
     read_tenant_id,
     read_tier,
+    without_ended_job,
 )
-from orchestrator.core.records import Credentials, PayloadRecord, is_operation_id
+from orchestrator.core.records import (
+    Credentials,
+    PayloadRecord,
+    is_operation_id,
+    web_address,
+)
 from orchestrator.core.secrets import Redactor
 from orchestrator.core.variables import START_KEY
 
@@ -44,13 +50,15 @@ async def build_request(
     tenant_id, ending = read_tenant_id(event.body), ENDS.get(event.type)
     named, number = read_operation(event.body)
     outcome = None
+    if payload is None:
+        # What is kept was rewritten by the patterns of its time, and is the same event still.
+        event = as_kept(event, secrets)
     if ending is not None:
-        if payload is None:
-            # What is kept was rewritten by the patterns of its time, and is the same event still.
-            event = rewritten(event, secrets.leave_out)
-        job_id = read_job_id(event.body) if event.ends_start is None else None
-        if tenant_id is None or job_id is not None:
-            tenant_id = await _find_tenant_id(overseer, event, job_id, named) or tenant_id
+        is_own = event.ends_start is not None
+        job_id = None if is_own else read_job_id(event.body)
+        if not is_own or tenant_id is None:
+            started = named if number is not None or tenant_id is None else None
+            tenant_id = await _find_tenant_id(overseer, event, job_id, started) or tenant_id
         outcome = Outcome(
             ending=ending,
             job=(CODE_BUILD, job_id) if job_id else None,
@@ -59,7 +67,6 @@ async def build_request(
             context=read_context(event.body),
             outranked_by=frozenset() if event.ends_start else overseer.askable,
         )
-    ended_job = read_object(event.body.get("endedJob")) if event.ends_start else {}
     return ClaimRequest(
         event=event,
         payload=payload or pack_event(event),
@@ -77,19 +84,30 @@ async def build_request(
         if secret
         else None,
         follows=named if named and is_operation_id(named) else None,
-        link=ended_job.get("logUrl"),
+        link=web_address(read_ended_job(event).get("logUrl")),
     )
+
+
+def as_kept(event: Event[Body], secrets: Redactor) -> Event[Body]:
+    """The event as its run keeps it: a report, which may be a build's whole environment, without
+    its secrets, and without a description of the ended job unless we gave it ourselves."""
+    if event.type not in ENDS:
+        return event
+    event = rewritten(event, secrets.leave_out)
+    return event if event.ends_start is not None else rewritten(event, without_ended_job)
 
 
 async def _find_tenant_id(
     overseer: Overseer, event: Event[Body], job_id: str | None, operation_id: str | None
 ) -> str | None:
-    """The tenant of the operation that a report is about, which it may not name: a build
-    that fails early doesn't know it yet."""
+    """The tenant of the operation that a report is about. The report may not name it, since a
+    build that fails early doesn't know it yet, or name another one: its job counts, then its
+    start key."""
+    operation = None
     if job_id is not None:
         own_key = event.body.get(START_KEY)
         start_key = own_key if isinstance(own_key, str) else None
         operation = await overseer.identify(job_id, start_key)
-    else:
-        operation = await overseer.books.find_operation(operation_id or "")
+    if operation is None and operation_id is not None:
+        operation = await overseer.books.find_operation(operation_id)
     return operation.tenant_id if operation else None

@@ -10,10 +10,11 @@ import structlog
 
 from orchestrator.core.books import Attempt
 from orchestrator.core.errors import TemporaryError
-from orchestrator.core.events import digest
+from orchestrator.core.events import Event, digest
 from orchestrator.core.lifecycle import Kind
+from orchestrator.core.operations import is_told_by_job
 from orchestrator.core.parcels import unpack_event
-from orchestrator.core.payloads import named_for, without_context
+from orchestrator.core.payloads import named_for, without_context, without_ended_job
 from orchestrator.core.plans import find_tier
 from orchestrator.core.ports import Tier
 from orchestrator.core.records import Job, OperationRecord, Progress, Report, Step
@@ -121,7 +122,20 @@ class Run:
         run, payload = await self._services.books.find_kept(operation.opener)
         if run is None or payload is None:
             return {}
-        return without_context(self.without_secrets(unpack_event(run, payload).body))
+        asked = without_ended_job(unpack_event(run, payload).body)
+        return without_context(self.without_secrets(asked))
+
+    async def told(self, event: Event[Any]) -> Mapping[str, Any]:
+        """What an event that ends an operation may say of the tenant, besides that it ended.
+
+        Of a report about a job nothing, unless it carries that job's id or its start key:
+        anybody could name the tenant.
+        """
+        operation = await self._find_operation()
+        body: Mapping[str, Any] = event.body
+        if event.ends_start is not None or operation is None or operation.job is None:
+            return body
+        return body if is_told_by_job(operation, body) else {}
 
     def without_secrets(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
         """What may be passed on: secrets are known by the names in `log.redact`."""

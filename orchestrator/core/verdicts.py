@@ -14,7 +14,12 @@ from orchestrator.core.json_text import kept_size
 from orchestrator.core.lifecycle import Ending, Kind, outcome_type
 from orchestrator.core.parcels import pack_event
 from orchestrator.core.pauses import doubling_pause_s
-from orchestrator.core.payloads import read_object, read_reason, read_tier
+from orchestrator.core.payloads import (
+    read_ended_job,
+    read_reason,
+    read_tier,
+    without_ended_job,
+)
 from orchestrator.core.records import Failure, RunStatus, shorten
 from orchestrator.core.run import OwnEnding, Run
 from orchestrator.core.settlements import FollowUp, Settlement
@@ -126,7 +131,7 @@ def _said_by(event: Event[Mapping[str, Any]]) -> str:
 
 
 def _what_ended(event: Event[Mapping[str, Any]]) -> str | None:
-    job = read_object(event.body.get("endedJob"))
+    job = read_ended_job(event)
     return f"The job {job['id']} succeeded." if job else None
 
 
@@ -157,7 +162,7 @@ def _own_outcome(
     """
     reason = {"reason": shorten(ending.reason)} if ending.reason is not None else {}
     named = {"operationId": attempt.run.operation_id, START_KEY: attempt.start_key}
-    body = {**event.body, **reason, **named}
+    body = {**without_ended_job(event.body), **reason, **named}
     outcome = attrs.evolve(
         event,
         type=outcome_type(kind, succeeded=ending.reason is None),

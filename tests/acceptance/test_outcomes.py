@@ -87,6 +87,7 @@ async def test_a_build_of_ours_is_kept_as_what_it_ended(
     await read_success(await service.post("/events", json=provisioning_event()))
     change = sample("codebuild_build_state_change")
     change["detail"] |= {"build-id": only_build(codebuild).arn}
+    codebuild.finish(only_build(codebuild).id, "FAILED")
     run = await read_run(service, await read_success(await service.post("/events", json=change)))
     assert run["eventType"] == "TENANT_PROVISIONING_FAILURE"
     kept = (await (await service.get("/runs")).json())["items"]

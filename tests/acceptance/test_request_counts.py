@@ -102,15 +102,25 @@ async def test_a_strangers_build_costs_one_read(service: Client, aws: FaultyAWS)
     assert aws.calls == [READ]
 
 
-async def test_a_build_that_ends_costs_six(service: Client, aws: FaultyAWS) -> None:
-    """Whose it is and how that stands, twice; the outcome's claim, and its settle."""
+async def test_a_build_that_ends_costs_seven(service: Client, aws: FaultyAWS) -> None:
+    """Whose it is, how that stands, CodeBuild's answer; how that stands again, claim, settle."""
     await read_success(await send(service, PROVISION, "request"))
     build = list(aws.aws.codebuild.builds.values())[-1]
     aws.aws.codebuild.finish(build.id, "SUCCEEDED")
     aws.calls.clear()
     change = envelope("BUILD_STATE_CHANGE", build.as_state_change())
     await read_success(await service.post("/events", json=change))
-    assert aws.calls == [*[READ] * 4, CLAIM, SETTLE]
+    assert aws.calls == [*[READ] * 2, "BatchGetBuilds", *[READ] * 2, CLAIM, SETTLE]
+
+
+async def test_a_build_that_has_begun_costs_three(service: Client, aws: FaultyAWS) -> None:
+    """Whose it is, how that stands, CodeBuild's answer; nothing is written."""
+    await read_success(await send(service, PROVISION, "request"))
+    build = list(aws.aws.codebuild.builds.values())[-1]
+    aws.calls.clear()
+    change = envelope("BUILD_STATE_CHANGE", build.as_state_change())
+    assert (await service.post("/events", json=change)).status == 200
+    assert aws.calls == [READ, READ, "BatchGetBuilds"]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from orchestrator.core.builds import describe_build
 from orchestrator.core.jobs import JobReport, JobStatus
 from orchestrator.core.records import Job
-from orchestrator.core.state_changes import read_state_change, without_environment
+from orchestrator.core.state_changes import is_change, read_state_change, without_environment
 from orchestrator.embedded import Build
 
 SAMPLES = Path(__file__).parents[1] / "samples"
@@ -164,6 +164,56 @@ def test_a_state_change_is_passed_on_without_its_environment() -> None:
         shown = json.dumps(without_environment(value))
         assert "start-7" not in shown
         assert "APP_PLANE_URL" in shown
+
+
+WEB = "https://console.aws.amazon.com/cloudwatch/home?region=us-east-1#logEvent:"
+NULL = f"{WEB}group=null;stream=null"
+S3 = "https://s3.console.aws.amazon.com/s3/object/bucket/log.gz?region=us-east-1"
+
+
+@pytest.mark.parametrize(
+    ("logs", "link"),
+    [
+        ({"deepLink": f"{WEB}group=g;stream=s", "s3DeepLink": S3}, f"{WEB}group=g;stream=s"),
+        ({"deepLink": NULL, "s3DeepLink": S3}, S3),
+        ({"deepLink": NULL}, None),
+        ({"deepLink": f"{WEB}group=g;stream=null"}, None),
+        ({"deepLink": f"{WEB}group=null;stream=s"}, None),
+        ({"deepLink": f"{WEB}group=nullable;stream=s"}, f"{WEB}group=nullable;stream=s"),
+        ({"deepLink": f"{WEB}group=/a/b;stream=null-1"}, f"{WEB}group=/a/b;stream=null-1"),
+        ({"s3DeepLink": S3}, S3),
+        ({"deepLink": "javascript:alert(1)", "s3DeepLink": S3}, S3),
+        ({"deepLink": "ftp://a.example/1"}, None),
+        ({"deepLink": 7}, None),
+        ({}, None),
+    ],
+)
+def test_a_link_leads_to_a_log(logs: dict[str, Any], link: str | None) -> None:
+    """CodeBuild names a group `null` as long as there is none; S3's log counts then."""
+    document = {**build().as_document(), "logs": logs}
+    assert describe_build(document).job.log_url == link
+    detail = build().as_state_change()
+    detail["additional-information"]["logs"] = {"deep-link": logs.get("deepLink")}
+    report = read_state_change(detail)
+    assert report is not None
+    assert report.job.log_url == (None if link == S3 else link)
+
+
+@pytest.mark.parametrize(
+    ("event_type", "expected"),
+    [
+        ("CodeBuild Build Phase Change", True),
+        ("CodeBuild Fleet State Change", True),
+        ("Step Functions Execution Status Change", True),
+        ("CodeBuild", False),
+        ("My CodeBuild Build Phase Change", False),
+        ("CodeBuild Build Phase Changed", False),
+        ("EC2 Instance State-change Notification", False),
+    ],
+)
+def test_changes_of_awss_builders_are_known_by_their_names(event_type: str, expected: bool) -> None:
+    """All that begin and end as those do that AWS lists."""
+    assert is_change(event_type) is expected
 
 
 def test_a_message_has_its_limits() -> None:

@@ -18,6 +18,7 @@ from orchestrator.core.conditions import (
     is_none_certain,
     is_overdue,
     is_secured,
+    is_stray,
     is_unseen,
     last_possible_send,
     may_let_go,
@@ -293,6 +294,30 @@ def test_a_lease_without_allowance_ends_on_time(
     terms = attrs.evolve(TERMS, skew_s=0)
     assert ask(run(lease_until=at(0.001)), NOW, terms) is False
     assert ask(run(lease_until=NOW), NOW, terms) is True
+
+
+@pytest.mark.parametrize(
+    ("changes", "number", "stray"),
+    [
+        ({}, 3, False),
+        ({"job": JOB}, 3, False),
+        ({"job": OTHER_JOB}, 3, True),
+        ({"job": attrs.evolve(JOB, builder="OTHER")}, 3, True),
+        ({"job": JOB, "state": OperationState.OVER}, 3, True),
+        ({"state": OperationState.OVER}, 3, True),
+        ({"state": OperationState.GIVEN_BACK}, 3, True),
+        ({"job": JOB, "outcome": "run-9"}, 3, True),
+        ({"job": JOB}, 2, True),
+        ({}, 2, True),
+        ({}, 4, False),
+        ({"job": OTHER_JOB, "state": OperationState.OVER}, 4, False),
+    ],
+)
+def test_a_job_is_orphaned_once_its_operation_can_never_have_it(
+    changes: dict[str, Any], number: int, stray: bool
+) -> None:
+    """Of a start that isn't written yet nobody can say so."""
+    assert is_stray(operation(**changes), number, JOB) is stray
 
 
 @pytest.mark.parametrize(

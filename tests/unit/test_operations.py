@@ -1,6 +1,7 @@
 """Operations under way: a job is looked at, told to stop, and ends a run that opened nothing."""
 
 from functools import partial
+from typing import Any
 
 import attrs
 import pytest
@@ -10,6 +11,7 @@ from orchestrator.core.jobs import JobReport, JobStatus
 from orchestrator.core.operations import (
     Adopted,
     Orphaned,
+    ask_again,
     ask_to_stop,
     begin_look,
     end_alone,
@@ -49,6 +51,33 @@ async def test_a_job_is_due_for_a_look_from_when_it_is_known(desk: Desk) -> None
     desk.turn(10)
     operation = await under_way(desk)
     assert (operation.job_since, operation.due_at) == (desk.clock.now(), desk.later(60))
+
+
+@pytest.mark.parametrize(
+    ("due_in_s", "again_in_s"), [(60, 5), (5.5, 5), (5, 5), (2, 2), (-9, -9), (None, 5)]
+)
+async def test_a_job_is_asked_about_again_soon_but_not_later_than_it_was_due(
+    desk: Desk, due_in_s: float | None, again_in_s: float
+) -> None:
+    """A message contradicts its builder; an earlier look stays."""
+    due_at = None if due_in_s is None else desk.later(due_in_s)
+    await desk.ledger.put(attrs.evolve(await under_way(desk), due_at=due_at))
+    written = await desk.books.decide(lambda view: ask_again(view, WANTED, 1, 5))
+    operation = await desk.operation("k")
+    assert (operation.due_at, written) == (desk.later(again_in_s), again_in_s == 5 != due_in_s)
+
+
+@pytest.mark.parametrize(
+    ("changes", "number"), [({}, 2), ({"state": OperationState.OVER}, 1), ({"job": None}, 1)]
+)
+async def test_what_has_no_job_under_way_is_not_asked_about(
+    desk: Desk, changes: dict[str, Any], number: int
+) -> None:
+    """Its report's own time stays, and another start's job is none of the message's."""
+    due_at = desk.later(60)
+    await desk.ledger.put(attrs.evolve(await under_way(desk), due_at=due_at, **changes))
+    assert not await desk.books.decide(lambda view: ask_again(view, WANTED, number, 5))
+    assert (await desk.operation("k")).due_at == due_at
 
 
 async def test_only_one_looks_at_a_time(desk: Desk) -> None:

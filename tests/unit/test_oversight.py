@@ -13,7 +13,8 @@ from orchestrator.core.jobs import JobReport, JobStatus, SomeNotDescribed
 from orchestrator.core.oversight import Overseer
 from orchestrator.core.ports import Builder
 from orchestrator.core.records import Job, OperationRecord, OperationState
-from orchestrator.testing import InMemoryBuilder
+from orchestrator.core.state_changes import act_on
+from orchestrator.testing import InMemoryBuilder, StartedJob
 from tests.desk import PROVISIONING, Desk, operation_id
 
 Concluded = Event[Mapping[str, Any]]
@@ -290,11 +291,13 @@ async def test_what_bears_our_key_elsewhere_is_not_ours(desk: Desk) -> None:
     attempt = await desk.claimed(PROVISIONING, "a")
     overseer = Bench(desk, {"IN_MEMORY": builder}).overseer
     for job_id, expected in (("child", None), ("parent", "parent")):
+        builder.started = [StartedJob(desk.job(job_id), {}, attempt.start_key)]
         report = JobReport(
             job=desk.job(job_id), status=JobStatus.IN_PROGRESS, start_key=attempt.start_key
         )
-        found = await overseer.find(report)
-        assert (found.job.id if found and found.job else None) == expected
+        await act_on(overseer, report, "anything")
+        job = (await desk.operation(of=attempt)).job
+        assert (job.id if job else None) == expected
     assert builder._ended == {}
 
 
@@ -321,12 +324,18 @@ async def test_a_report_about_a_job_that_cannot_be_asked_about_counts_by_its_key
 
 
 async def test_a_job_that_its_builder_refuses_to_know_is_nobodys(desk: Desk) -> None:
-    """Whatever the report says of itself: its key may be anybody's."""
-    await desk.claimed(PROVISIONING, "a", key="k")
+    """Whatever the report says of itself: its key may be anybody's. As long as the start that it
+    names waits for a job, the builder may not show that yet: it comes again."""
+    attempt = await desk.claimed(PROVISIONING, "a", key="k")
     bench = Bench(desk, {"CODE_BUILD": Picky("CODE_BUILD")})
     for job_id in ("bad", "unknown"):
-        assert await bench.overseer.identify(job_id, f"{operation_id('k')}-1") is None
+        for key in (None, "odd", operation_id("other"), f"{operation_id('k')}-2"):
+            assert await bench.overseer.identify(job_id, key) is None
+        with pytest.raises(TemporaryError, match=f"doesn't show the job {job_id} yet"):
+            await bench.overseer.identify(job_id, f"{operation_id('k')}-1")
     assert (await desk.operation("k")).job is None
+    await desk.finish(attempt, desk.job("b-1"))
+    assert await bench.overseer.identify("unknown", f"{operation_id('k')}-1") is None
 
 
 async def test_an_end_counts_for_more_than_all_that_was_told(desk: Desk) -> None:

@@ -1,0 +1,565 @@
+"""Anybody can write an event that looks like AWS's or like a build's own: the builder is asked."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+import attrs
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+
+from orchestrator import Event, Extension, HandlerRegistry, Job, Run, Settings, create_app
+from orchestrator.adapters.memory import InMemoryInbox
+from orchestrator.app import create_worker_app
+from orchestrator.embedded import Build, CodeBuildStandIn, Fault
+from orchestrator.intake.keys import BOOKS, ORCHESTRATOR
+from orchestrator.lambda_handler import LambdaService
+from orchestrator.settings import Builders, Callback, Intake, StepFunctions, Tiers
+from orchestrator.testing import ManualClock, envelope, provisioning_event
+from tests.acceptance.answers import only_build, read_problem, read_success, variables
+from tests.acceptance.stories import (
+    PROVISION,
+    TENANT,
+    list_runs,
+    read_tenant,
+    replay,
+    send,
+    state_of,
+    sweep,
+    with_full_tier,
+)
+from tests.acceptance.test_endings import change_state, read_ledger
+from tests.acceptance.test_lambda_batches import record
+from tests.acceptance.test_queue import URL, until
+from tests.conftest import Client, StartService
+from tests.control_plane.receiver import SECRET, ControlPlane
+from tests.step_functions.stand_in import StepFunctionsStandIn, open_step_functions
+
+CHANGE = "CodeBuild Build State Change"
+STATUS_CHANGE = "Step Functions Execution Status Change"
+ARN = "arn:aws:codebuild:us-east-1:123456789012:build/"
+STARTED, PROJECT = "ORCHESTRATOR_RUN_ID", "ORCHESTRATOR_PROJECT"
+SOURCES = ("anything", "aws.codebuild")
+FORGED_URL = "https://forged.example"
+
+
+@pytest.fixture
+async def service(start_service: StartService, settings: Settings) -> Client:
+    """The service, which has started a build for the tenant."""
+    service = await start_service(with_full_tier(settings))
+    await read_success(await send(service, PROVISION, "request"))
+    return service
+
+
+def forged(
+    build_id: str,
+    status: str,
+    *,
+    source: str = "anything",
+    start_key: str | None = None,
+    about: Mapping[str, Any] = {},
+) -> dict[str, Any]:
+    """A state change as anybody can write it."""
+    project = build_id.partition(":")[0]
+    named = {STARTED: start_key, PROJECT: project} if start_key else {}
+    environment = [{"name": name, "value": value} for name, value in named.items()]
+    detail = {
+        "build-id": f"{ARN}{build_id}",
+        "build-status": status,
+        "project-name": project,
+        "additional-information": {
+            "environment": {"environment-variables": environment},
+            **about,
+        },
+    }
+    return envelope(CHANGE, detail, event_id=f"forged-{build_id}-{status}", source=source)
+
+
+async def post(service: Client, event: Mapping[str, Any]) -> None:
+    """It is answered 200, and names no run."""
+    answer = await service.post("/events", json=event)
+    assert answer.status == 200, await answer.text()
+    assert "Location" not in answer.headers
+
+
+def start_key(build: Build) -> str:
+    return variables(build)[STARTED]
+
+
+def start_of_a_stranger(codebuild: CodeBuildStandIn) -> Build:
+    """A build that isn't ours, and runs."""
+    codebuild.add_project("theirs")
+    request = {"projectName": "theirs", "environmentVariablesOverride": []}
+    return codebuild.builds[codebuild._start_build(request)["build"]["id"]]
+
+
+def actions(codebuild: CodeBuildStandIn) -> list[str]:
+    return [action for action, _ in codebuild.calls]
+
+
+async def over_http(service: Client, settings: Settings, event: dict[str, Any]) -> None:
+    await post(service, event)
+
+
+async def from_a_library(service: Client, settings: Settings, event: dict[str, Any]) -> None:
+    await service.app[ORCHESTRATOR].handle_event(event["detail-type"], event)
+
+
+async def from_the_queue(service: Client, settings: Settings, event: dict[str, Any]) -> None:
+    books = service.app[BOOKS]
+    inbox = InMemoryInbox(ManualClock())
+    await inbox.send(text=json.dumps(event), group="g", deduplication_id="d")
+    intake = Intake(mode="queue", queue_url=URL)
+    worker = create_worker_app(
+        attrs.evolve(with_full_tier(settings), intake=intake),
+        clock=books.clock,
+        ledger=books.ledger,
+        inbox=inbox,
+    )
+    async with TestClient(TestServer(worker, host="127.0.0.1")):
+        await until(lambda: len(inbox) == 0)
+
+
+async def over_lambda(service: Client, settings: Settings, event: dict[str, Any]) -> None:
+    books = service.app[BOOKS]
+    app = create_app(with_full_tier(settings), clock=books.clock, ledger=books.ledger)
+    batch = {"Records": [record(1, body=json.dumps(event))]}
+    loop = asyncio.get_running_loop()
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        function = await loop.run_in_executor(thread, LambdaService, app)
+        handle = partial(function.handle, batch, remaining_s=30)
+        assert await loop.run_in_executor(thread, handle) == {"batchItemFailures": []}
+        await loop.run_in_executor(thread, function.close)
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("status", ["SUCCEEDED", "FAILED", "STOPPED"])
+@pytest.mark.parametrize("way", [over_http, from_a_library, from_the_queue, over_lambda])
+async def test_a_message_ends_no_job_that_runs(
+    service: Client,
+    settings: Settings,
+    codebuild: CodeBuildStandIn,
+    clock: ManualClock,
+    way: Any,
+    status: str,
+    source: str,
+) -> None:
+    """The build runs, so the operation goes on; and the builder is asked again after 5 s."""
+    build = only_build(codebuild)
+    await way(service, settings, forged(build.id, status, source=source))
+    assert await state_of(service) == "provisioning"
+    assert [run["eventType"] for run in await list_runs(service)] == [PROVISION]
+    assert "StopBuild" not in actions(codebuild)
+    codebuild.finish(build.id, "SUCCEEDED")
+    clock.turn(5)
+    await sweep(service)
+    assert await state_of(service) == "provisioned"
+
+
+async def test_a_builder_that_contradicts_a_message_is_asked_again_after_5_s(
+    start_service: StartService, settings: Settings, codebuild: CodeBuildStandIn, clock: ManualClock
+) -> None:
+    """Not before, and however often it is said; a look that is due earlier stays."""
+    every_minute = attrs.evolve(settings.operations, reconcile_every_s=60)
+    service = await start_service(attrs.evolve(with_full_tier(settings), operations=every_minute))
+    await read_success(await send(service, PROVISION, "request"))
+    build = only_build(codebuild)
+    await post(service, forged(build.id, "SUCCEEDED"))
+    clock.turn(4)
+    await post(service, forged(build.id, "FAILED"))
+    codebuild.calls.clear()
+    await sweep(service)
+    assert actions(codebuild) == []
+    clock.turn(1)
+    await sweep(service)
+    assert actions(codebuild) == ["BatchGetBuilds"]
+
+
+async def test_a_message_that_says_what_is_so_leaves_nothing(
+    service: Client, codebuild: CodeBuildStandIn
+) -> None:
+    """The build runs, as it says."""
+    before = read_ledger(service)
+    await post(service, forged(only_build(codebuild).id, "IN_PROGRESS"))
+    assert read_ledger(service) == before
+
+
+@pytest.mark.parametrize("said", ["SUCCEEDED", "FAILED", "IN_PROGRESS"])
+async def test_what_is_known_of_an_end_is_the_builders_answer(
+    service: Client, codebuild: CodeBuildStandIn, said: str
+) -> None:
+    """Status, phase, message, link and exported variables; nothing of the message."""
+    build = only_build(codebuild)
+    codebuild.finish(build.id, "FAILED", reason="exit status 1")
+    failed = {"phase-type": "FORGED", "phase-status": "FAILED", "phase-context": ["C: forged"]}
+    about = {
+        "logs": {"deep-link": "javascript:alert(1)"},
+        "phases": [failed],
+        "exported-environment-variables": [{"name": "APP_PLANE_URL", "value": FORGED_URL}],
+    }
+    answer = await service.post("/events", json=forged(build.id, said, about=about))
+    await read_success(answer)
+    assert await state_of(service) == "provision_failed"
+    assert "exit status 1" in (await read_tenant(service))["timeline"][0]["reason"]
+    kept = read_ledger(service)
+    assert not [word for word in ("FORGED", "forged.example", "javascript") if word in kept]
+
+
+async def test_an_exported_variable_of_a_message_is_not_reported(
+    start_service: StartService,
+    settings: Settings,
+    codebuild: CodeBuildStandIn,
+    control_plane: ControlPlane,
+) -> None:
+    """The control plane is told what the build exported."""
+    callback = Callback(url=control_plane.url, after="provisioning", timeout_s=30)
+    service = await start_service(attrs.evolve(settings, callback=callback))
+    await control_plane.expect(TENANT, context="c-1")
+    request = provisioning_event(tenant_id=TENANT, override={"secret": SECRET, "context": "c-1"})
+    await read_success(await service.post("/events", json=request))
+    build = only_build(codebuild)
+    codebuild.finish(build.id, exported={"APP_PLANE_URL": "https://real.example"})
+    about = {"exported-environment-variables": [{"name": "APP_PLANE_URL", "value": FORGED_URL}]}
+    event = forged(build.id, "SUCCEEDED", about=about)
+    await read_success(await service.post("/events", json=event))
+    (report,) = await control_plane.accepted()
+    assert report["data"]["appPlaneUrl"] == "https://real.example"
+
+
+@pytest.mark.parametrize("status", ["IN_PROGRESS", "SUCCEEDED", "FAILED"])
+async def test_an_invented_build_is_not_adopted(
+    start_service: StartService, settings: Settings, codebuild: CodeBuildStandIn, status: str
+) -> None:
+    """Somebody's start key doesn't make it one: CodeBuild doesn't know it, so it comes again."""
+    service = await start_service(with_full_tier(settings))
+    codebuild.inject("StartBuild", *[Fault.answer_lost()] * 2)
+    await read_problem(await send(service, PROVISION, "request"), 503)
+    build, before = only_build(codebuild), read_ledger(service)
+    event = forged("standard-tenant:invented", status, start_key=start_key(build))
+    problem = await read_problem(await service.post("/events", json=event), 503)
+    assert "doesn't show the job standard-tenant:invented yet" in problem["detail"]
+    assert read_ledger(service) == before
+
+
+@pytest.mark.parametrize("status", ["IN_PROGRESS", "SUCCEEDED"])
+async def test_a_build_that_carries_the_key_is_adopted(
+    start_service: StartService, settings: Settings, codebuild: CodeBuildStandIn, status: str
+) -> None:
+    """The start's answer was lost: CodeBuild's answer about the build says whose it is."""
+    service = await start_service(with_full_tier(settings))
+    codebuild.inject("StartBuild", *[Fault.answer_lost()] * 2)
+    await read_problem(await send(service, PROVISION, "request"), 503)
+    build = only_build(codebuild)
+    if status == "SUCCEEDED":
+        codebuild.finish(build.id)
+    await change_state(service, build)
+    tenant = await read_tenant(service)
+    if status == "SUCCEEDED":
+        assert tenant["state"] == "provisioned"
+    else:
+        assert tenant["operation"]["job"]["id"] == build.id
+
+
+async def test_the_end_of_a_build_that_still_runs_has_it_adopted_and_asked_about(
+    start_service: StartService, settings: Settings, codebuild: CodeBuildStandIn, clock: ManualClock
+) -> None:
+    """It carries our start key, and CodeBuild says that it runs."""
+    every_minute = attrs.evolve(settings.operations, reconcile_every_s=60)
+    service = await start_service(attrs.evolve(with_full_tier(settings), operations=every_minute))
+    codebuild.inject("StartBuild", *[Fault.answer_lost()] * 2)
+    await read_problem(await send(service, PROVISION, "request"), 503)
+    build = only_build(codebuild)
+    await post(service, forged(build.id, "SUCCEEDED", start_key=start_key(build)))
+    assert (await read_tenant(service))["operation"]["job"]["id"] == build.id
+    codebuild.finish(build.id)
+    clock.turn(5)
+    await sweep(service)
+    assert await state_of(service) == "provisioned"
+
+
+@pytest.mark.parametrize("status", ["IN_PROGRESS", "FAILED"])
+async def test_a_strangers_build_is_neither_stopped_nor_adopted(
+    service: Client, codebuild: CodeBuildStandIn, status: str
+) -> None:
+    """A message gives it one of our start keys; CodeBuild's answer has none."""
+    stranger, before = start_of_a_stranger(codebuild), read_ledger(service)
+    key = start_key(next(iter(codebuild.builds.values())))
+    await post(service, forged(stranger.id, status, start_key=key))
+    assert stranger.status == "IN_PROGRESS"
+    assert read_ledger(service) == before
+
+
+async def test_a_build_with_another_key_than_its_message_is_left_alone(
+    service: Client, codebuild: CodeBuildStandIn
+) -> None:
+    """It may be another operation's: its own state change will say so."""
+    first = only_build(codebuild)
+    given = {STARTED: start_key(first)[:-1] + "7", PROJECT: "standard-tenant"}
+    overrides = [{"name": name, "value": value} for name, value in given.items()]
+    request = {"projectName": "standard-tenant", "environmentVariablesOverride": overrides}
+    other = codebuild.builds[codebuild._start_build(request)["build"]["id"]]
+    before = read_ledger(service)
+    await post(service, forged(other.id, "IN_PROGRESS", start_key=start_key(first)))
+    assert (other.status, read_ledger(service)) == ("IN_PROGRESS", before)
+
+
+@pytest.mark.parametrize("status", ["IN_PROGRESS", "SUCCEEDED"])
+async def test_a_start_that_is_not_written_yet_is_left_alone(
+    service: Client, codebuild: CodeBuildStandIn, status: str
+) -> None:
+    """Its number is beyond the operation's: whoever sends it is about to write it."""
+    key = start_key(only_build(codebuild)).rpartition("-")[0] + "-2"
+    before = read_ledger(service)
+    codebuild.calls.clear()
+    await post(service, forged("standard-tenant:next", status, start_key=key))
+    assert (read_ledger(service), codebuild.calls) == (before, [])
+
+
+async def second_build_of_the_start(codebuild: CodeBuildStandIn, first: Build) -> Build:
+    """As "Retry build" in CodeBuild's console makes it: with the same variables."""
+    parameters = {**first.parameters, "idempotencyToken": "retried"}
+    return codebuild.builds[codebuild._start_build(parameters)["build"]["id"]]
+
+
+@pytest.mark.parametrize("is_over", [False, True])
+async def test_an_orphaned_build_is_stopped(
+    service: Client, codebuild: CodeBuildStandIn, is_over: bool
+) -> None:
+    """Its operation has another job, or is over; a stop that fails comes again."""
+    first = only_build(codebuild)
+    if is_over:
+        codebuild.finish(first.id)
+        await change_state(service, first, event_id="over")
+    second = await second_build_of_the_start(codebuild, first)
+    before = read_ledger(service)
+    codebuild.inject("StopBuild", *[Fault.error("InvalidInputException")] * 2)
+    event = envelope(CHANGE, second.as_state_change(), source="aws.codebuild")
+    problem = await read_problem(await service.post("/events", json=event), 503)
+    assert f"The orphaned job {second.id} can't be stopped" in problem["detail"]
+    assert second.ended is None
+    codebuild.faults.clear()
+    await post(service, event)
+    assert (second.status, first.status) == ("STOPPED", "SUCCEEDED" if is_over else "IN_PROGRESS")
+    assert read_ledger(service) == before
+
+
+async def test_a_recorded_build_of_an_earlier_start_is_stopped(
+    service: Client, codebuild: CodeBuildStandIn
+) -> None:
+    """The operation is at its second start by now, and the first one's build runs again."""
+    first = only_build(codebuild)
+    codebuild.finish(first.id)
+    await change_state(service, first, event_id="over")
+    (run,) = await list_runs(service, eventType=PROVISION)
+    await read_success(await replay(service, f"/runs/{run['runId']}", force=True))
+    first.status, first.ended = "IN_PROGRESS", None
+    await post(service, envelope(CHANGE, first.as_state_change(), event_id="again"))
+    assert [build.status for build in codebuild.builds.values()] == ["STOPPED", "IN_PROGRESS"]
+    assert await state_of(service) == "provisioning"
+
+
+@pytest.mark.parametrize("status", ["IN_PROGRESS", "SUCCEEDED"])
+async def test_a_builder_that_is_down_is_asked_again(
+    service: Client, codebuild: CodeBuildStandIn, status: str
+) -> None:
+    """503, and nothing is written."""
+    before = read_ledger(service)
+    codebuild.inject("BatchGetBuilds", *[Fault.error("InternalFailure", http_status=500)] * 9)
+    event = forged(only_build(codebuild).id, status)
+    await read_problem(await service.post("/events", json=event), 503)
+    assert read_ledger(service) == before
+
+
+async def test_a_recorded_build_that_is_unknown_is_ended_by_no_message(
+    service: Client, codebuild: CodeBuildStandIn
+) -> None:
+    """The sweep has its rules for that."""
+    build = only_build(codebuild)
+    codebuild.remove_build(build.id)
+    for status in ("FAILED", "SUCCEEDED"):
+        await post(service, forged(build.id, status))
+    assert await state_of(service) == "provisioning"
+
+
+class OnlyStarts:
+    """A user's builder under CodeBuild's name, which can't be asked."""
+
+    def __init__(self) -> None:
+        self.keys: list[str] = []
+
+    async def start_job(
+        self, job_identifier: str, params: Mapping[str, Any], *, start_key: str
+    ) -> Job:
+        self.keys.append(start_key)
+        return Job(id=f"{job_identifier}:1", builder="CODE_BUILD", job_identifier=job_identifier)
+
+
+@pytest.mark.parametrize(
+    ("source", "state"), [("anything", "provisioning"), ("aws.codebuild", "provisioned")]
+)
+async def test_where_the_builder_cannot_be_asked_only_aws_is_believed(
+    start_service: StartService,
+    settings: Settings,
+    capsys: pytest.CaptureFixture[str],
+    source: str,
+    state: str,
+) -> None:
+    """By the event's source, which on a bus only AWS can give."""
+    extension = Extension(builders={"CODE_BUILD": OnlyStarts()})
+    service = await start_service(with_full_tier(settings), extension=extension)
+    await read_success(await send(service, PROVISION, "request", ends=False))
+    before = read_ledger(service)
+    event = forged("standard-tenant:1", "SUCCEEDED", source=source)
+    assert (await service.post("/events", json=event)).status == 200
+    assert await state_of(service) == state
+    if state == "provisioning":
+        assert read_ledger(service) == before
+        printed = capsys.readouterr()
+        assert (printed.out + printed.err).count("state change ignored") == 1
+
+
+@pytest.mark.parametrize("detail_type", ["BUILD_STATE_CHANGE", CHANGE])
+async def test_a_users_handler_gets_every_message(
+    start_service: StartService, settings: Settings, codebuild: CodeBuildStandIn, detail_type: str
+) -> None:
+    """Whoever sent it and whatever came of it, without the environment."""
+    registry, seen = HandlerRegistry(), []
+
+    @registry.on("BUILD_STATE_CHANGE")
+    async def changed(event: Event[dict[str, Any]], run: Run) -> None:
+        seen.append(event.body)
+
+    service = await start_service(with_full_tier(settings), extension=Extension(registry=registry))
+    await read_success(await send(service, PROVISION, "request"))
+    for build_id in (only_build(codebuild).id, "theirs:1"):
+        event = {**forged(build_id, "SUCCEEDED", start_key="k-1"), "detail-type": detail_type}
+        await read_success(await service.post("/events", json=event))
+    assert [one["build-status"] for one in seen] == ["SUCCEEDED"] * 2
+    assert "environment-variables" not in str(seen)
+    assert await state_of(service) == "provisioning"
+
+
+OTHER_CHANGES = (
+    "CodeBuild Build Phase Change",
+    "CodeBuild Fleet State Change",
+    "CodeBuild Build Batch State Change",
+    "CodeBuild Batch Build State Change",
+    "CodeBuild Batch State Change",
+    "Step Functions Map Run Status Change",
+)
+
+
+@pytest.mark.parametrize("mode", ["inline", "queue"])
+@pytest.mark.parametrize("detail_type", OTHER_CHANGES)
+async def test_other_changes_of_awss_builders_leave_nothing(
+    start_service: StartService, settings: Settings, detail_type: str, mode: Any
+) -> None:
+    """They are nobody's request: no run, nothing of a build's environment, 200."""
+    intake = attrs.evolve(settings.intake, mode=mode, queue_url="https://sqs.example/1/q")
+    parts = {"inbox": InMemoryInbox(ManualClock())} if mode == "queue" else {}
+    service = await start_service(attrs.evolve(settings, intake=intake), **parts)
+    event = {**forged("theirs:1", "SUCCEEDED", start_key="hush-1"), "detail-type": detail_type}
+    for path in ("/events", f"/events/{detail_type}"):
+        answer = await service.post(path, json=event)
+        assert answer.status == 200, await answer.text()
+    assert read_ledger(service) == ""
+
+
+@pytest.mark.parametrize("detail_type", OTHER_CHANGES)
+async def test_other_changes_are_for_a_users_handler(
+    start_service: StartService, settings: Settings, detail_type: str
+) -> None:
+    """Without the environment that they carry, like a state change."""
+    registry, seen = HandlerRegistry(), []
+
+    @registry.on(detail_type)
+    async def changed(event: Event[dict[str, Any]], run: Run) -> None:
+        seen.append(event.body)
+
+    service = await start_service(extension=Extension(registry=registry))
+    event = {**forged("theirs:1", "SUCCEEDED", start_key="hush-1"), "detail-type": detail_type}
+    await read_success(await service.post("/events", json=event))
+    assert seen[0]["build-status"] == "SUCCEEDED"
+    assert "hush-1" not in read_ledger(service)
+
+
+@pytest.fixture
+async def machines(
+    codebuild: CodeBuildStandIn, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[StepFunctionsStandIn]:
+    async with open_step_functions() as machines:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_SFN", machines.url)
+        yield machines
+
+
+@pytest.fixture
+async def over_machines(
+    start_service: StartService, settings: Settings, machines: StepFunctionsStandIn
+) -> Client:
+    """The service, whose jobs are executions."""
+    arns = {"up": machines.add_machine("provision")}
+    tier = {"jobIdentifier": "up", "builder": "STEP_FUNCTIONS"}
+    return await start_service(
+        attrs.evolve(
+            settings,
+            builders=Builders(step_functions=StepFunctions(state_machines=arns)),
+            tiers=Tiers(backend="static", static={"FULL": tier}),
+        )
+    )
+
+
+@pytest.fixture
+async def on_machines(over_machines: Client) -> Client:
+    """It has started one for the tenant."""
+    await read_success(await send(over_machines, PROVISION, "request"))
+    return over_machines
+
+
+def told_of(execution: Mapping[str, Any], **changes: Any) -> dict[str, Any]:
+    detail = {**execution, **changes}
+    return envelope(STATUS_CHANGE, detail, event_id=str(sorted(changes.items())))
+
+
+@pytest.mark.parametrize("status", ["SUCCEEDED", "FAILED", "ABORTED"])
+async def test_a_message_ends_no_execution_that_runs(
+    on_machines: Client, machines: StepFunctionsStandIn, status: str
+) -> None:
+    """DescribeExecution says that it runs."""
+    (execution,) = machines.executions.values()
+    await post(on_machines, told_of(execution, status=status, output='{"APP_PLANE_URL": "x"}'))
+    assert await state_of(on_machines) == "provisioning"
+    assert execution["status"] == "RUNNING"
+
+
+async def test_an_execution_of_our_start_key_that_is_not_there_comes_again(
+    over_machines: Client, machines: StepFunctionsStandIn
+) -> None:
+    """Step Functions doesn't know it: 503. On a machine that isn't ours it is a stranger's."""
+    machines.inject("StartExecution", *[Fault.answer_lost()] * 2)
+    await read_problem(await send(over_machines, PROVISION, "request"), 503)
+    ((arn, _),) = machines.executions.items()
+    machines.executions.clear()
+    before = read_ledger(over_machines)
+    theirs = arn.replace(":provision:", ":theirs:")
+    await post(over_machines, told_of({"executionArn": theirs}, status="RUNNING"))
+    event = told_of({"executionArn": arn}, status="RUNNING")
+    await read_problem(await over_machines.post("/events", json=event), 503)
+    assert read_ledger(over_machines) == before
+
+
+async def test_a_redriven_execution_of_what_is_over_is_stopped(
+    on_machines: Client, machines: StepFunctionsStandIn
+) -> None:
+    """Its operation has ended: it would run beside whatever comes next."""
+    (execution,) = machines.executions.values()
+    machines.finish(execution["executionArn"], "FAILED")
+    await read_success(await on_machines.post("/events", json=told_of(execution)))
+    assert await state_of(on_machines) == "provision_failed"
+    execution["status"] = "RUNNING"
+    before = read_ledger(on_machines)
+    await post(on_machines, told_of(execution, redriveCount=1))
+    assert execution["status"] == "ABORTED"
+    assert read_ledger(on_machines) == before
