@@ -660,3 +660,13 @@ def test_a_web_app_is_what_a_worker_is() -> None:
     assert isinstance(app, web.Application)
     paths = {route.resource.canonical for route in app.router.routes() if route.resource}
     assert paths == {"/healthz", "/readyz", "/metrics"}
+
+
+async def test_a_report_with_what_only_we_may_say_is_handled(start_desk: StartDesk) -> None:
+    """It is queued without its `endedJob`, and is the same event to the worker."""
+    desk = await start_desk()
+    ended = {"id": "b", "builder": "B", "jobIdentifier": "j", "status": "SUCCEEDED"}
+    detail = {"tenantId": "t-1", "endedJob": ended}
+    address = await accepted(desk, envelope("TENANT_PROVISIONING_SUCCESS", detail))
+    await desk.work()
+    assert (await read_run(desk.service, address))["status"] == "succeeded"
