@@ -15,7 +15,7 @@ import structlog
 
 from orchestrator.core.errors import OrchestratorError, TemporaryError
 from orchestrator.core.javascript import is_well_formed
-from orchestrator.core.jobs import JobReport, JobStatus, SomeNotDescribed, is_web_address
+from orchestrator.core.jobs import JobReport, JobStatus, SomeNotDescribed
 from orchestrator.core.ports import (
     Builder,
     Configurable,
@@ -169,7 +169,6 @@ def _read_job(name: str, job: object, job_identifier: str) -> Job:
         job,
         builder=name,
         job_identifier=identifier if isinstance(identifier, str) else job_identifier,
-        log_url=job.log_url if is_web_address(job.log_url) else None,
     )
 
 

@@ -2,8 +2,6 @@
 
 from collections.abc import Collection, Mapping
 from enum import StrEnum
-from typing import TypeGuard
-from urllib.parse import urlsplit
 
 import attrs
 
@@ -61,17 +59,6 @@ class JobReport:
         where = f" in {self.phase}" if self.phase else ""
         why = f": {self.message.rstrip('.')}" if self.message else ""
         return f"The job {self.job.id} {verb}{where}{why}."
-
-
-def is_web_address(value: object) -> TypeGuard[str]:
-    """Whether it may be shown as a link: an absolute URL of http or https."""
-    if not isinstance(value, str):
-        return False
-    try:
-        parts = urlsplit(value)
-    except ValueError:
-        return False
-    return parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
 class SomeNotDescribed(TemporaryError):

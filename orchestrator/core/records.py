@@ -53,7 +53,7 @@ def web_address(value: object) -> str | None:
         parts = urlsplit(value)
     except ValueError:
         return None
-    return value if parts.scheme in ("http", "https") and parts.netloc else None
+    return value if parts.scheme in ("http", "https") and parts.hostname else None
 
 
 @attrs.frozen(kw_only=True)

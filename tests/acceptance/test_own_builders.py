@@ -252,7 +252,7 @@ async def test_a_link_that_leads_nowhere_is_dropped(
             ("https://ci.example/7", "https://ci.example/7"),
         ]
     ):
-        job = Job(id=f"j-{number}", job_identifier="make", log_url=link)  # type: ignore[arg-type]
+        job = Job(id=f"j-{number}", job_identifier="make", log_url=link)
         service = await start(start_service, few_attempts, AnswersWith(job))
         await read_success(await service.post(PROVISION, json=BODY))
         operation = (await read_tenant(service))["operation"]
