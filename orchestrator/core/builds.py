@@ -78,7 +78,9 @@ def _report(
     exported: Iterable[Mapping[str, Any]],
     phases: Iterable[tuple[Any, Any, str | None]],
 ) -> JobReport:
-    given = {one.get("name"): one.get("value") for one in variables}
+    given = {
+        name: one.get("value") for one in variables if isinstance(name := one.get("name"), str)
+    }
     own = given.get(START_KEY) if given.get(PROJECT) == project else None
     failed = next(
         ((phase, message) for phase, how, message in phases if how not in (None, "SUCCEEDED")),

@@ -1,7 +1,11 @@
-"""Whatever bytes and shapes come, a parser reads them or says why not, and nothing else."""
+"""Whatever bytes and shapes come, a parser reads them or says why not, and nothing else.
+
+`SOAK=20` tries 20 times as many.
+"""
 
 import contextlib
 import json
+import os
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,7 +26,7 @@ from orchestrator.wire import decode_json
 from tests.wrapped import put_events_entry, sns_confirmation, sns_notification, sqs_record
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
-few = settings(max_examples=200, deadline=None)
+few = settings(max_examples=200 * int(os.environ.get("SOAK", "1")), deadline=None)
 
 TEXTS = st.text(st.characters(), max_size=12)
 SCALARS = (

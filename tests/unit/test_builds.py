@@ -221,3 +221,13 @@ def test_a_message_has_its_limits() -> None:
     report = describe_build(build(reason="x" * 300_000).as_document())
     assert report.message is not None
     assert len(report.message) == 2001
+
+
+def test_a_variable_without_a_name_is_passed_over() -> None:
+    """Anybody may send what looks like a state change; it must be readable, or none."""
+    variables = [{"name": {"a": 1}, "value": "x"}, {"value": "y"}, {"name": "A", "value": [1]}]
+    about = {"environment": {"environment-variables": variables}}
+    detail = {"build-id": "p:1", "build-status": "FAILED", "additional-information": about}
+    report = read_build(detail)
+    assert report is not None
+    assert (report.job.id, report.start_key) == ("p:1", None)
