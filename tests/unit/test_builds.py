@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.core.builds import describe_build
+from orchestrator.core.builds import describe_build, read_build
 from orchestrator.core.jobs import JobReport, JobStatus
 from orchestrator.core.records import Job
 from orchestrator.core.state_changes import is_change, read_state_change, without_environment
