@@ -464,6 +464,8 @@ def _in_json_names(component: dict[str, Any], model: type) -> dict[str, Any]:
         "properties": {
             names[name]: _or_passed_over(schema, fields[name]) | _bounds(fields[name])
             for name, schema in component["properties"].items()
+            # What only events of our own have is nobody's to send.
+            if fields[name].metadata.get("is_sent", True)
         },
         "required": [names[name] for name in component["required"]],
     }

@@ -17,12 +17,17 @@ from orchestrator.core.errors import BadEvent
 from orchestrator.core.events import Event, digest
 from orchestrator.core.javascript import is_well_formed
 from orchestrator.core.json_text import MAX_DEPTH, is_deeper
-from orchestrator.core.payloads import read_request_key, read_secret, read_tenant_id, read_tier
+from orchestrator.core.payloads import (
+    MAX_NAME_BYTES,
+    read_request_key,
+    read_secret,
+    read_tenant_id,
+    read_tier,
+)
 from orchestrator.core.wrappers import Body as Body
 from orchestrator.core.wrappers import Opened, as_object, open_event
 
 _MAX_TYPE_LENGTH = 128  # EventBridge's limit for a detail-type
-MAX_NAME_BYTES = 512  # DynamoDB's sort keys have at most 1 KB (developer guide, Constraints)
 
 
 @attrs.frozen(kw_only=True)

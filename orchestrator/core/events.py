@@ -75,7 +75,7 @@ class Event(Generic[Payload]):
     identified_by_content: bool = False
     ends_start: str | None = None
     sent_at: datetime | None = None
-    received_at: datetime | None = None
+    received_at: datetime | None = attrs.field(default=None, eq=False)
 
     @cached_property
     def key(self) -> str:

@@ -16,6 +16,9 @@ from orchestrator.core.json_text import parse_json
 from orchestrator.core.records import read_start_key
 from orchestrator.core.variables import START_KEY
 
+#: DynamoDB's sort keys have at most 1 KB (developer guide, Constraints).
+MAX_NAME_BYTES = 512
+
 
 def json_name(name: str) -> dict[str, str]:
     """Field metadata for a name in JSON that isn't the field's name in camelCase."""
@@ -185,14 +188,14 @@ class TenantOutcome(TenantEvent):
     """How an operation ended: the `_SUCCESS` and the `_FAILURE` types.
 
     A build that fails early can't name its tenant yet, so nothing is required. `ended_job` is
-    there where the orchestrator itself saw the end.
+    there where the orchestrator itself saw the end; what others send under that name is ignored.
     """
 
     codebuild_build_id: str | None = attrs.field(
         default=None, metadata=json_name("CODEBUILD_BUILD_ID")
     )
     reason: Any = None
-    ended_job: EndedJob | None = None
+    ended_job: EndedJob | None = attrs.field(default=None, metadata={"is_sent": False})
 
 
 def read_tenant_id(body: Mapping[str, Any]) -> str | None:
@@ -258,8 +261,9 @@ def read_context(body: Mapping[str, Any]) -> str | None:
 
 
 def read_builder(body: Mapping[str, Any]) -> str | None:
-    """The builder that a request names."""
-    return _text(read_object(body.get("builderConfig")).get("type"))
+    """The builder that a request names; what is too long to be kept is no builder's name."""
+    named = _text(read_object(body.get("builderConfig")).get("type"))
+    return named if named and len(named.encode(errors="replace")) <= MAX_NAME_BYTES else None
 
 
 def read_contradiction(body: Mapping[str, Any]) -> str | None:

@@ -13,12 +13,12 @@ from aiohttp import web
 
 from orchestrator.core.dispatch import Handled, delivery
 from orchestrator.core.envelopes import (
-    MAX_NAME_BYTES,
     Delivery,
     read_event_type,
     structured_cloudevent,
 )
 from orchestrator.core.errors import BadEvent
+from orchestrator.core.payloads import MAX_NAME_BYTES
 from orchestrator.intake.keys import ID_HEADERS, INTAKE, MAX_BODY_BYTES, WIRE, WORKLOAD
 from orchestrator.intake.links import link
 from orchestrator.intake.openapi import Answer, documented

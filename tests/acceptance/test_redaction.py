@@ -97,7 +97,7 @@ async def test_a_provisionings_secrets_reach_the_build_alone(
         pytest.param("/events/NEWS", {"tenantId": "t-1", **OVERRIDE}, 400, id="unsupported type"),
         pytest.param(
             "/events/TENANT_PROVISIONING_FAILURE",
-            {"tenant": 7, "planConfig": {"tier": 1}, **SELF_REPORT},
+            {**SELF_REPORT, "tenant": 7, "builderConfig": 1},
             422,
             id="misfit",
         ),

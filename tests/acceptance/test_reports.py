@@ -500,13 +500,22 @@ async def test_the_latest_secret_of_several_requests_counts(
     codebuild: CodeBuildStandIn,
     control_plane: ControlPlane,
     told: Settings,
+    clock: ManualClock,
 ) -> None:
-    """A request that joins brings the one that the control plane expects by now."""
+    """A request that joins brings the one that the control plane expects by now; one that is dated
+    in the future counts as of its receipt."""
     service = await start_service(told)
     await provision(service, control_plane)
+    override = {"secret": "a forged one", "context": "forged"}
+    dated = provisioning_event(tenant_id="t-1", event_id="dated", override=override)
+    dated["time"] = "2096-01-01T00:00:00Z"
+    clock.turn(60)
+    await read_success(await service.post("/events", json=dated))
+    clock.turn(60)
+    await control_plane.turn_clock(clock.now())
     override = {"secret": "the newer one", "context": "newer"}
     later = provisioning_event(tenant_id="t-1", event_id="later", override=override)
-    later["time"] = "2026-11-20T10:00:00Z"
+    later["time"] = clock.now().isoformat()
     await read_success(await service.post("/events", json=later))
     await control_plane.expect("t-1", secret="the newer one", context="newer")
     await end(service, codebuild)

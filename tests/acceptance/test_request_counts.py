@@ -102,15 +102,16 @@ async def test_a_strangers_build_costs_one_read(service: Client, aws: FaultyAWS)
     assert aws.calls == [READ]
 
 
-async def test_a_build_that_ends_costs_seven(service: Client, aws: FaultyAWS) -> None:
-    """Whose it is, how that stands, CodeBuild's answer; how that stands again, claim, settle."""
+async def test_a_build_that_ends_costs_eight(service: Client, aws: FaultyAWS) -> None:
+    """Whose it is, how that stands, CodeBuild's answer; how that stands again, claim, who is told
+    of it, settle."""
     await read_success(await send(service, PROVISION, "request"))
     build = list(aws.aws.codebuild.builds.values())[-1]
     aws.aws.codebuild.finish(build.id, "SUCCEEDED")
     aws.calls.clear()
     change = envelope("BUILD_STATE_CHANGE", build.as_state_change())
     await read_success(await service.post("/events", json=change))
-    assert aws.calls == [*[READ] * 2, "BatchGetBuilds", *[READ] * 2, CLAIM, SETTLE]
+    assert aws.calls == [*[READ] * 2, "BatchGetBuilds", *[READ] * 2, CLAIM, READ, SETTLE]
 
 
 async def test_a_build_that_has_begun_costs_three(service: Client, aws: FaultyAWS) -> None:
@@ -127,10 +128,13 @@ async def test_a_build_that_has_begun_costs_three(service: Client, aws: FaultyAW
     ("is_over", "calls"),
     [
         (False, [*[READ] * 5, NOTE, READ, LOOK, "BatchGetBuilds"]),
-        (True, [*[READ] * 5, NOTE, READ, LOOK, "BatchGetBuilds", *[READ] * 3, CLAIM, SETTLE]),
+        (
+            True,
+            [*[READ] * 5, NOTE, READ, LOOK, "BatchGetBuilds", *[READ] * 3, CLAIM, READ, SETTLE],
+        ),
     ],
 )
-async def test_a_build_that_tells_of_itself_costs_nine_and_its_end_five_more(
+async def test_a_build_that_tells_of_itself_costs_nine_and_its_end_six_more(
     service: Client, aws: FaultyAWS, is_over: bool, calls: list[str]
 ) -> None:
     """Whose it is, a note of it, a look at the operation, CodeBuild's word; then the outcome."""

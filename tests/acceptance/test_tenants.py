@@ -71,6 +71,7 @@ async def test_a_tenant_with_an_operation_under_way(
         "state": "provisioning",
         "changedAt": now,
         "tier": None,
+        "waiting": [],
         "timeline": [
             {
                 "at": now,
@@ -202,14 +203,15 @@ async def test_the_timeline_is_the_latest_first(
         answers.append(await send(either, event_type, f"e-{number}", **body))
         clock.turn(1)
     timeline = (await read_tenant(either))["timeline"]
-    assert [answer.status for answer in answers] == [422, 200, 503, 200, 200, 422]
+    assert [answer.status for answer in answers] == [422, 200, 503, 200, 200, 503]
     told = [(entry["eventType"], entry["status"], entry["reason"]) for entry in timeline]
     job = only_build(codebuild).id
     reported = "The job reports success; it counts once the builder says that the job is over."
     no_bus = "No TENANT_DEPLOYMENT was published, since the setting events.bus is empty."
     unknown = (await answers[0].json(content_type=None))["detail"]
+    waits = (await answers[2].json(content_type=None))["instance"].removeprefix("/runs/")
     assert told[:2] + told[4:] == [
-        (PROVISION, "failed", "tenant is already provisioned; replay with force"),
+        (PROVISION, "retry", f"Run {waits} waits for the tenant {TENANT} before this one."),
         (f"{DEPLOY}_SUCCESS", "succeeded", "It ends no operation of this tenant."),
         (DEPLOY, "retry", f"The tenant {TENANT} is busy with its provisioning."),
         (PROVISION, "succeeded", f"The job {job} was started on CODE_BUILD."),
@@ -251,8 +253,9 @@ async def test_the_timeline_has_pages(either: Client, clock: ManualClock) -> Non
 async def test_one_tenants_timeline_is_not_anothers(either: Client) -> None:
     """Nor is an event that names no tenant."""
     await add(either, "t-1", "t-2")
+    named = {"ORCHESTRATOR_RUN_ID": f"{'0' * 40}-1"}
     await read_success(
-        await either.post("/events", json=envelope(f"{PROVISION}_FAILURE", {}, event_id="x"))
+        await either.post("/events", json=envelope(f"{PROVISION}_FAILURE", named, event_id="x"))
     )
     for tenant_id in ("t-1", "t-2"):
         assert len((await read_tenant(either, tenant_id))["timeline"]) == 1

@@ -8,6 +8,7 @@ import attrs
 from orchestrator.core.errors import PayloadMismatch
 from orchestrator.core.lifecycle import Kind, TenantState
 from orchestrator.core.records import (
+    Asked,
     Credentials,
     Failure,
     Job,
@@ -22,6 +23,7 @@ from orchestrator.core.records import (
     SecretsRecord,
     Step,
     TenantRecord,
+    Waiter,
 )
 
 Kept = TypeVar("Kept", bound=Record)
@@ -104,6 +106,11 @@ def secrets(start_key: str = "operation-1-1", **fields: Any) -> SecretsRecord:
     return SecretsRecord(start_key=start_key, **(required | fields))
 
 
+ASKED = Asked(
+    operation_id="operation-0",
+    kind=Kind.DEPROVISIONING,
+    times={TEXT: later(-3), "shop": later(-1.000001)},
+)
 FULL: tuple[Record, ...] = (
     run(
         "full",
@@ -121,6 +128,9 @@ FULL: tuple[Record, ...] = (
         sent_to=TEXT,
         waits=3,
         bugs=2,
+        takeovers=5,
+        ends_by_records=True,
+        sent_at=later(-7),
         start_number=4,
         outcome_of="operation-2",
         duplicate_of="run-0",
@@ -140,7 +150,9 @@ FULL: tuple[Record, ...] = (
         state=OperationState.OVER,
         start_number=3,
         former_state=TenantState.PROVISIONED,
+        former_asked=ASKED,
         tier="PREMIUM",
+        builder=TEXT,
         job=JOB,
         job_since=later(0.5),
         due_at=later(4.000001),
@@ -159,8 +171,16 @@ FULL: tuple[Record, ...] = (
             done_at=later(5),
             trouble=TEXT,
         ),
+        owed=Report(url=TEXT, body={"data": DEEP}),
     ),
-    tenant(TEXT, operation_id="operation-1", tier=TEXT),
+    tenant(
+        TEXT,
+        operation_id="operation-1",
+        tier=TEXT,
+        waiting=(Waiter(run_id=TEXT, kind=Kind.DEPLOYMENT), Waiter(run_id="2", kind=Kind.CLEAN_UP)),
+        asked=ASKED,
+        owes="operation-2",
+    ),
     job(TEXT, start_number=3),
     PayloadRecord(run_id="full", data=bytes(range(256))),
     secrets(TEXT, batch=3, names=(TEXT, "/p/a"), is_closed=True, due_at=later(6)),
