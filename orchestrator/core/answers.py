@@ -31,7 +31,7 @@ from orchestrator.core.records import (
 )
 from orchestrator.core.runs import ended, kept
 from orchestrator.core.views import Move, View
-from orchestrator.core.waiting import is_full, is_in_list, with_waiter, without
+from orchestrator.core.waiting import is_full, is_in_list, wake_next, with_waiter, without
 
 #: How long a run that waits for another one's work is left alone at first, in seconds.
 BUSY_PAUSE_S = 15.0
@@ -44,6 +44,8 @@ class Why(Enum):
     SWEEP = auto()
     REPLAY = auto()
     FORCED_REPLAY = auto()
+    #: An unfinished run is resumed at once, to see that it is cancelled.
+    CANCEL = auto()
 
 
 @attrs.frozen(kw_only=True)
@@ -189,6 +191,12 @@ class Claiming:
         return self.earlier is not None and is_due(self.earlier, self.view.now)
 
     @property
+    def place(self) -> str | None:
+        """The run, if it may have a place among those who wait; who has failed has lost his."""
+        has_waited = self.earlier is not None and self.earlier.status is RunStatus.RETRY
+        return self.run.run_id if has_waited else None
+
+    @property
     def insists(self) -> bool:
         """An operator does."""
         return self.request.why is Why.FORCED_REPLAY
@@ -224,9 +232,8 @@ class Claiming:
         waits = self.wait(run, reason)
         if not waits.writes:
             return waits
-        has_waited = self.earlier is not None and self.earlier.status is RunStatus.RETRY
         waiter = Waiter(run_id=run.run_id, kind=kind)
-        waited_for = with_waiter(self.view, tenant, waiter, last=not has_waited)
+        waited_for = with_waiter(self.view, tenant, waiter, last=self.place is None)
         return Move((*waits.writes, *changed(waited_for, tenant)), waits.result)
 
     def refuse(self, run: RunRecord, reason: str) -> Move[Claim]:
@@ -248,12 +255,12 @@ class Claiming:
     def _ends_waiting(self, run: RunRecord, result: Claim, *others: Record) -> Move[Claim]:
         """The run is over, and waits for its tenant no longer."""
         writes: list[Record] = [run, *self._payload, *others]
-        may_wait = self.earlier is not None and self.earlier.status is RunStatus.RETRY
         is_written = any(isinstance(other, TenantRecord) for other in others)
-        if may_wait and run.tenant_id is not None and not is_written:
+        if self.place is not None and run.tenant_id is not None and not is_written:
             tenant = self.view.tenant(run.tenant_id)
             if tenant is not None and is_in_list(tenant, run.run_id):
-                writes.append(without(self.view, tenant, run.run_id))
+                left = without(self.view, tenant, run.run_id)
+                writes += [left, *wake_next(self.view, left)]
         return Move(tuple(writes), result)
 
     def opened(

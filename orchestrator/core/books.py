@@ -123,6 +123,8 @@ class Books:
                     continue
                 return move.result
             written = {record.key for record in move.writes}
+            # DynamoDB refuses a transaction with two writes of one item (TransactWriteItems).
+            assert len(written) == len(move.writes), written  # noqa: S101
             unchanged = {
                 key: version for key, version in view.versions_used().items() if key not in written
             }

@@ -60,7 +60,8 @@ class Breakdown:
 
     `attempt` is the one that had been claimed; None: the claim itself raised, and `why` brought
     it about. `outcome` is an event of our own that nothing may be kept of yet, with its payload
-    if that could be packed: no sender would bring it again.
+    if that could be packed: no sender would bring it again. `body_digest` is that of an event that
+    was delivered: one with another body has nothing to do with the run of its key.
     """
 
     run_id: str
@@ -69,6 +70,7 @@ class Breakdown:
     why: Why = Why.DELIVERY
     outcome: Event[Mapping[str, Any]] | None = None
     payload: PayloadRecord | None = None
+    body_digest: str | None = None
 
 
 def count(
@@ -112,6 +114,8 @@ def may_count(run: RunRecord, breakdown: Breakdown, view: View, terms: Terms) ->
     """
     if breakdown.attempt is not None:
         return is_mine(run, breakdown.attempt)
+    if breakdown.body_digest not in (None, run.body_digest):
+        return False
     is_open = not run.status.is_finished
     # A failed run that is delivered again is a new attempt; only a cancel forbids that.
     is_delivered_again = (

@@ -56,7 +56,7 @@ async def cancel(
     if operation is not None and operation.job is None:
         opener = await books.find_run(operation.opener)
         if opener is not None and not opener.status.is_finished:
-            with contextlib.suppress(Cancelled):
+            with contextlib.suppress(Cancelled, HandlerFailed):
                 await resume(opener.run_id)
             operation = await books.find_operation(wanted)
     if operation is not None and _is_open(operation):

@@ -62,6 +62,8 @@ def claim(view: View, request: ClaimRequest, terms: Terms) -> Move[Claim]:
             return Move((), InOtherHands(earlier))
         if request.why is Why.SWEEP and not is_due(earlier, view.now):
             return Move((), NotDue())
+        if request.why is Why.CANCEL and earlier.status.is_finished:
+            return Move((), Duplicate(earlier.run_id))
         is_done = earlier.status in (RunStatus.SUCCEEDED, RunStatus.DUPLICATE)
         is_delivered = request.why is Why.DELIVERY
         is_new = is_delivered and is_new_event(view, earlier, event, terms)
@@ -116,7 +118,7 @@ def _ask_tenant(
     holder = view.operation(tenant.operation_id) if tenant and tenant.operation_id else None
     # Each deployment is of something else that was provisioned.
     may_join = holder is not None and holder.kind is kind is not Kind.DEPLOYMENT
-    first = find_first_before(view, tenant, run.run_id, other_than=kind if may_join else None)
+    first = find_first_before(view, tenant, claiming.place, other_than=kind if may_join else None)
     if holder is not None and may_join and first is None:
         return _join(claiming, run, holder, kind)
     if tenant is not None and (tenant.operation_id is not None or first is not None):
@@ -160,7 +162,7 @@ def _reopen(
     at_rest = opener is None or opener.status.is_finished
     if not at_rest or not is_free(tenant):
         return Move((), Waits(run.run_id, f"The tenant {tenant_id} is not at rest yet."))
-    first = find_first_before(claiming.view, tenant, run.run_id)
+    first = find_first_before(claiming.view, tenant, claiming.place)
     if first is not None:
         return Move((), Waits(run.run_id, f"Run {first.run_id} waits for the tenant {tenant_id}."))
     return _open_operation(claiming, afresh(run), over, tenant, tenant_id, kind, asks=True)
@@ -177,7 +179,7 @@ def _open_operation(
     asks: bool,
 ) -> Move[Claim]:
     opened, held = claiming.opened(run.operation_id, former, tenant, tenant_id, kind, asks=asks)
-    reported = _owed_reports(claiming.view, held) if asks else ()
+    reported = _owed_reports(claiming.view, held, opened) if asks else ()
     held = attrs.evolve(held, owes=None) if asks else held
     run = attrs.evolve(
         run,
@@ -190,9 +192,15 @@ def _open_operation(
     return claiming.hand_out(run, opened, held, *reported)
 
 
-def _owed_reports(view: View, tenant: TenantRecord) -> tuple[OperationRecord, ...]:
-    """The report that a provisioning has left to a deployment, which never came, is due now."""
-    before = view.operation(tenant.owes) if tenant.owes else None
+def _owed_reports(
+    view: View, tenant: TenantRecord, opened: OperationRecord
+) -> tuple[OperationRecord, ...]:
+    """The report that a provisioning has left to a deployment, which never came, is due now.
+
+    One that is opened again is reported when that ends.
+    """
+    is_other = tenant.owes is not None and tenant.owes != opened.operation_id
+    before = view.operation(tenant.owes) if tenant.owes and is_other else None
     if before is None or before.owed is None or before.credentials is None or before.report:
         return ()
     return (attrs.evolve(before, report=before.owed, owed=None, due_at=view.now),)

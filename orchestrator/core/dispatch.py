@@ -23,6 +23,7 @@ from orchestrator.core.errors import (
     AttemptFailed,
     BeingHandled,
     EventKeyReused,
+    EventTooLarge,
     NotAllowed,
     OrchestratorError,
     RunNotFound,
@@ -195,7 +196,7 @@ class Orchestrator:
         """
 
         async def resume(run_id: str) -> None:
-            await self._rerun(run_id, Why.DELIVERY)
+            await self._rerun(run_id, Why.CANCEL)
 
         return await cancel(self.overseer, resume, tenant_id, reason)
 
@@ -327,7 +328,7 @@ class Orchestrator:
             claim = await self.services.books.claim(request)
             if why is Why.SWEEP and isinstance(claim, answers.BodyDiffers):
                 raise ValueError("what is kept of the run is another event")
-        except TemporaryError:
+        except (TemporaryError, EventTooLarge):
             raise
         except Exception as bug:  # noqa: BLE001 - a run whose claim only raises must end, too
             await self.last_resort.broke_down(

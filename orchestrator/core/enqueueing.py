@@ -95,6 +95,9 @@ class Enqueuer:
         """What is to be attempted anew is no duplicate to a queue that knows duplicates."""
         if not self.inbox.in_groups:
             return event.key
+        if event.identified_by_content:
+            # What was accepted in between decides whether the same content is the same event.
+            return digest(event.key, self.orchestrator.ids.fresh_id())
         books = self.orchestrator.services.books
         earlier = await books.decide(lambda view: _count_attempts(view, event, books.terms))
         return digest(event.key, str(earlier)) if earlier else event.key

@@ -25,7 +25,6 @@ from orchestrator.core.records import (
     PayloadRecord,
     Progress,
     Report,
-    RunRecord,
     RunStatus,
 )
 from orchestrator.core.reporting import Reporter, report_body
@@ -78,6 +77,7 @@ class LastResort:
             # What an error of ours refuses is refused again, and its maker knows what else to say.
             outcome=event if is_own and not isinstance(bug, OrchestratorError) else None,
             payload=payload,
+            body_digest=event.body_digest if event is not None and why is Why.DELIVERY else None,
         )
         books = self.services.books
         counted = await books.decide(
@@ -192,24 +192,25 @@ class LastResort:
             operation = await self.services.books.find_operation(run.outcome_of)
         if ending is None or operation is None or operation.outcome != run.run_id:
             return failed
-        report, why_not = self._report(run, operation, ending)
+        report, why_not = self._report(operation, ending)
+        is_followed = publish_step(TENANT_DEPLOYMENT) in run.steps
+        is_told_later = self.services.callback.after is Kind.DEPLOYMENT and is_followed
         said = f"{run.event_type} counts by its type alone: no clean-up follows."
         return attrs.evolve(
             failed,
             ending=ending,
             reason=None if ending.succeeded else f"{run.event_type} was reported.",
-            report=report,
+            report=None if is_told_later else report,
+            owed=report if is_told_later else None,
             note=" ".join(filter(None, (said, why_not))),
         )
 
     def _report(
-        self, run: RunRecord, operation: OperationRecord, ending: Ending
+        self, operation: OperationRecord, ending: Ending
     ) -> tuple[Report | None, str | None]:
         """The bare status, for whoever left credentials; or why it isn't told."""
         callback = self.services.callback
-        is_followed = publish_step(TENANT_DEPLOYMENT) in run.steps
-        is_told_later = callback.after is Kind.DEPLOYMENT and is_followed
-        if operation.credentials is None or is_told_later or operation.tenant_id is None:
+        if operation.credentials is None or operation.tenant_id is None:
             return None, None
         if self.services.dry_run:
             return None, "The control plane is not told, since this is a dry run."

@@ -258,7 +258,13 @@ def erased_before(view: View, operation: OperationRecord) -> tuple[Record, ...]:
     """The operation that a deployment followed, whose credentials nobody needs any more."""
     followed = find_followed(operation)
     before = view.operation(followed) if followed else None
-    if before is None or before.credentials is None or before.report is not None:
+    is_its_own = (
+        before is not None
+        and before.tenant_id == operation.tenant_id
+        and before.kind is Kind.PROVISIONING
+        and before.state is OperationState.OVER
+    )
+    if before is None or not is_its_own or before.credentials is None or before.report is not None:
         return ()
     return (attrs.evolve(before, credentials=None, owed=None),)
 

@@ -111,7 +111,7 @@ def is_new_event(view: View, run: RunRecord, event: Event[Mapping[str, Any]], te
         return False
     tenant = view.tenant(run.tenant_id)
     return not is_what_was_asked(run, tenant) or bool(
-        find_first_before(view, tenant, run.run_id, other_than=kind)
+        find_first_before(view, tenant, None, other_than=kind)
     )
 
 

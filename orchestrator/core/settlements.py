@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 
-from orchestrator.core.conditions import Terms, is_due, is_mine, may_let_go, works_on
+from orchestrator.core.conditions import Terms, is_mine, may_let_go, works_on
 from orchestrator.core.events import Event
 from orchestrator.core.lifecycle import MOVES, Ending, Kind, TenantState
 from orchestrator.core.operations import Orphaned, erased_before, tie
@@ -31,7 +31,7 @@ from orchestrator.core.records import (
 )
 from orchestrator.core.runs import ended, kept, leased, new_run
 from orchestrator.core.views import Move, View
-from orchestrator.core.waiting import find_first
+from orchestrator.core.waiting import wake_next
 
 
 @attrs.frozen
@@ -202,7 +202,7 @@ def _give_back(
         return (given_back,)
     former = _freed(view, tenant, operation.former_state)
     former = attrs.evolve(former, asked=operation.former_asked)
-    return (given_back, former, *_next_in_line(view, former))
+    return (given_back, former, *wake_next(view, former))
 
 
 def _give_back_taken(view: View, run: RunRecord, settlement: Settlement) -> tuple[Record, ...]:
@@ -223,13 +223,6 @@ def _held_tenant(view: View, operation: OperationRecord) -> TenantRecord | None:
 
 def _freed(view: View, tenant: TenantRecord, state: TenantState | None) -> TenantRecord:
     return attrs.evolve(tenant, state=state, operation_id=None, changed_at=view.now)
-
-
-def _next_in_line(view: View, tenant: TenantRecord) -> tuple[RunRecord, ...]:
-    """Whoever waits for the tenant that is free now has its turn at once."""
-    run = find_first(view, tenant)
-    is_asleep = run is not None and run.status is RunStatus.RETRY and not is_due(run, view.now)
-    return (attrs.evolve(run, due_at=view.now),) if run is not None and is_asleep else ()
 
 
 def _end(
@@ -269,7 +262,7 @@ def _end(
     erased = erased_before(view, operation) if report is None else ()
     if freed is None:
         return (over, *erased), ()
-    return (over, freed, *_next_in_line(view, freed), *erased), ()
+    return (over, freed, *wake_next(view, freed), *erased), ()
 
 
 def _clean_up(

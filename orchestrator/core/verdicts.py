@@ -145,6 +145,7 @@ def _clean_up(event: Event[Mapping[str, Any]], run: Run, start: str) -> FollowUp
         type=TENANT_CLEAN_UP,
         source=OWN_SOURCE,
         id=start,
+        ends_start=start,
         time=event.time,
         body=body,
         raw=body,

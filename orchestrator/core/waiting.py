@@ -10,6 +10,7 @@ from itertools import takewhile
 
 import attrs
 
+from orchestrator.core.conditions import is_due
 from orchestrator.core.lifecycle import Kind
 from orchestrator.core.records import RunRecord, RunStatus, TenantRecord, Waiter
 from orchestrator.core.views import View
@@ -19,9 +20,9 @@ MAX_WAITING = 100
 
 
 def find_first_before(
-    view: View, tenant: TenantRecord | None, run_id: str, *, other_than: Kind | None = None
+    view: View, tenant: TenantRecord | None, run_id: str | None, *, other_than: Kind | None = None
 ) -> RunRecord | None:
-    """The first of those who wait for the tenant before the run: all, if it isn't in the list.
+    """The first of those who wait for the tenant before the run: all, if it has no place (None).
 
     `other_than`: those who ask for an operation of that kind don't count.
 
@@ -34,9 +35,11 @@ def find_first_before(
     return _find_first(view, [one for one in before if one.kind is not other_than])
 
 
-def find_first(view: View, tenant: TenantRecord) -> RunRecord | None:
-    """The run whose turn comes next."""
-    return _find_first(view, tenant.waiting)
+def wake_next(view: View, tenant: TenantRecord) -> tuple[RunRecord, ...]:
+    """The run whose turn comes next, due at once if the tenant is free and it isn't due yet."""
+    run = _find_first(view, tenant.waiting) if tenant.operation_id is None else None
+    is_asleep = run is not None and run.status is RunStatus.RETRY and not is_due(run, view.now)
+    return (attrs.evolve(run, due_at=view.now),) if run is not None and is_asleep else ()
 
 
 def is_full(view: View, tenant: TenantRecord, run_id: str) -> bool:

@@ -14,7 +14,7 @@ import structlog
 from aiohttp import web
 
 from orchestrator.core.dispatch import EventOrchestrator, Orchestrator, delivery
-from orchestrator.core.errors import OrchestratorError, TemporaryError, Waiting
+from orchestrator.core.errors import BeingHandled, OrchestratorError, TemporaryError, Waiting
 from orchestrator.core.messages import QueuedReplay, read_message
 from orchestrator.core.ports import Clock, Inbox, Message
 from orchestrator.intake.metrics import QueueMetrics
@@ -57,8 +57,14 @@ class MessageHandler:
             await self._replay(queued)
             return
         token = delivery.set(queued.delivery)
+        how = queued.delivery
         try:
             await self._chosen.handle_event(queued.event_type, queued.body)
+        except BeingHandled as error:
+            if how.same_content_same_event and how.event_id is None:
+                # Whether it is the same event is known once that is handled.
+                raise TemporaryError(str(error), retry_after_s=error.retry_after_s) from error
+            raise
         finally:
             delivery.reset(token)
 

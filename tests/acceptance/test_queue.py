@@ -26,7 +26,7 @@ from orchestrator.adapters.memory import InMemoryInbox, InMemoryLedger
 from orchestrator.app import create_worker_app
 from orchestrator.core.messages import QueuedEvent, read_message
 from orchestrator.core.ports import Message
-from orchestrator.core.records import Record
+from orchestrator.core.records import Record, RunRecord
 from orchestrator.embedded import CodeBuildStandIn, Fault
 from orchestrator.intake.keys import DRAINS
 from orchestrator.settings import Intake
@@ -98,6 +98,12 @@ class Desk:
         """A worker comes, does all that lies there, and goes."""
         async with self.worker():
             await until(lambda: len(self.inbox) == 0)
+
+
+def statuses(desk: Desk) -> set[str]:
+    """Those of all runs."""
+    kept = desk.ledger._items.values()
+    return {one.status.value for one in kept if isinstance(one, RunRecord)}
 
 
 async def until(holds: Callable[[], bool]) -> None:
@@ -309,6 +315,25 @@ async def test_equal_content_is_another_event_once_something_else_was_asked_for(
     assert len(codebuild.builds) == 4
     tenant = await (await desk.service.get("/tenants/t-1")).json()
     assert tenant["state"] == "deprovisioning"
+
+
+async def test_equal_content_that_is_accepted_in_a_row_is_three_pieces_of_work(
+    start_desk: StartDesk, clock: ManualClock
+) -> None:
+    """Provision, deprovision, provision without ids, each answered 202 before a worker comes. One
+    that meets its like at work stays in the queue until it is known whether they are the same."""
+    desk = await start_desk()
+    body = {"tenantId": "t-1", "tier": "STANDARD"}
+    for path in (PROVISION, "/events/TENANT_DEPROVISIONING", PROVISION):
+        await accepted(desk, body, path)
+        clock.turn(1)
+    assert len(desk.inbox) == 3
+    async with desk.worker():
+        await until(lambda: {"succeeded", "retry"} <= statuses(desk) and len(desk.inbox) <= 1)
+        clock.turn(desk.inbox.visibility_s + 1)
+        await until(lambda: len(desk.inbox) == 0)
+    tenant = await (await desk.service.get("/tenants/t-1")).json()
+    assert len(tenant["waiting"]) == 2
 
 
 async def test_a_header_names_the_event(start_desk: StartDesk) -> None:
