@@ -27,6 +27,7 @@ from orchestrator.core.payloads import (
 from orchestrator.core.wrappers import Body as Body
 from orchestrator.core.wrappers import Opened, as_object, open_event
 
+_ATTRIBUTE = re.compile(r"(?!data$)[a-z0-9]+")
 _MAX_TYPE_LENGTH = 128  # EventBridge's limit for a detail-type
 
 
@@ -140,12 +141,14 @@ def structured_cloudevent(attributes: Mapping[str, str], data: object) -> dict[s
 
     `attributes` are the `ce-*` headers by lower-case name without the prefix, as they stand in
     the request: perhaps a quoted string, and percent-encoded then (CloudEvents HTTP binding
-    1.0.2, section 3.1.3.2).
+    1.0.2, section 3.1.3.2). A name that no attribute can have (specification 1.0.2, section 3.1) is
+    passed over, so that no header makes an event of another shape.
 
     Raises:
         BadEvent: a header isn't UTF-8.
     """
-    return {**{name: _decoded(name, value) for name, value in attributes.items()}, "data": data}
+    named = {name: value for name, value in attributes.items() if _ATTRIBUTE.fullmatch(name)}
+    return {**{name: _decoded(name, value) for name, value in named.items()}, "data": data}
 
 
 def _decoded(name: str, header: str) -> str:

@@ -13,7 +13,7 @@ import attrs
 from orchestrator.core.events import Event
 from orchestrator.core.javascript import is_well_formed
 from orchestrator.core.json_text import parse_json
-from orchestrator.core.records import read_start_key
+from orchestrator.core.records import read_start_key, web_address
 from orchestrator.core.variables import START_KEY
 
 #: DynamoDB's sort keys have at most 1 KB (developer guide, Constraints).
@@ -267,17 +267,24 @@ def read_builder(body: Mapping[str, Any]) -> str | None:
 
 
 def read_contradiction(body: Mapping[str, Any]) -> str | None:
-    """In which way a request means two tenants, in a sentence: by its own account, and by the
-    `tenant` that its job is given."""
-    config = read_object(read_object(body.get("builderConfig")).get("config"))
-    passed = read_object(read_object(config.get("environmentOverride")).get("tenant")).get("id")
+    """In which way a request means two tenants, in a sentence: by two of its names for it, or by
+    what its job is given."""
     named = read_tenant_id(body)
-    if not _is_name(passed) or passed == named:
-        return None
-    return (
-        f"The event is about the tenant {named!r}, and its environmentOverride.tenant is "
-        f"{passed!r}: send it with one of them."
-    )
+    config = read_object(read_object(body.get("builderConfig")).get("config"))
+    override = read_object(config.get("environmentOverride"))
+    for place, said in (("", body), ("environmentOverride.", override)):
+        others = {
+            "tenant": read_object(said.get("tenant")).get("id"),
+            "tenantId": said.get("tenantId"),
+            "TENANT_ID": said.get("TENANT_ID"),
+        }
+        for name, other in others.items():
+            if _is_name(other) and other != named:
+                return (
+                    f"The event is about the tenant {named!r}, and its {place}{name} about "
+                    f"{other!r}: send it with one of them."
+                )
+    return None
 
 
 def read_operation(body: Mapping[str, Any]) -> tuple[str | None, int | None]:
@@ -316,7 +323,7 @@ def read_app_plane_url(body: Mapping[str, Any]) -> str | None:
         body.get("appPlaneUrl"),
         *(body.get(name) for name in names),
     )
-    return next(filter(None, map(_text, named)), None)
+    return next(filter(None, map(web_address, named)), None)
 
 
 def read_webhook_url(body: Mapping[str, Any]) -> str | None:

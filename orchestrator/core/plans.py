@@ -106,9 +106,10 @@ def _tier_error(sentence: str, mismatch: str) -> PermanentError:
 
 
 def _tenant(event: Event[TenantRequest]) -> Mapping[str, Any]:
-    """The tenant as sent, with the identity provider that its plan chose."""
+    """The tenant as sent, under the id that the event is claimed for, with the identity provider
+    that its plan chose."""
     sent = event.payload.environment_override.get("tenant", event.body.get("tenant"))
-    tenant = read_object(sent) or {"id": read_tenant_id(event.body)}
+    tenant = {**read_object(sent), "id": read_tenant_id(event.body)}
     identity_provider = event.payload.identity_provider
     chosen = {} if identity_provider is None else {"identityProvider": identity_provider}
     return {**tenant, **chosen}

@@ -159,6 +159,9 @@ class _Walk:
 
     def _show_text(self, text: str) -> Any:
         """JSON text, such as a build's variable `tenant`; other text stays as it is."""
+        # Without either nothing in it has a name.
+        if ":" not in text and "=" not in text:
+            return text
         if text.removeprefix("\ufeff").lstrip()[:1] not in ("{", "[", '"'):
             return text
         try:

@@ -15,8 +15,8 @@ import structlog
 from orchestrator.core.builds import CODE_BUILD, read_build
 from orchestrator.core.executions import STEP_FUNCTIONS, read_cause, read_execution
 from orchestrator.core.jobs import JobReport
+from orchestrator.core.json_text import parse_json
 from orchestrator.core.oversight import Overseer, not_shown_yet
-from orchestrator.core.payloads import read_object
 from orchestrator.core.records import OperationState
 
 #: Where a build's environment stands, and what an execution was given and gave.
@@ -110,8 +110,10 @@ def without_environment(value: Any) -> Any:
             }
         case list():
             return [without_environment(item) for item in value]
-        case str() if value[:1] in ("{", "["):
+        case str() if value.removeprefix("\ufeff").lstrip()[:1] in ("{", "["):
             # Details may come as JSON text; what isn't JSON holds no environment.
-            inner = read_object(value)
-            return json.dumps(without_environment(inner)) if inner else value
+            try:
+                return json.dumps(without_environment(parse_json(value)))
+            except ValueError:
+                return value
     return value

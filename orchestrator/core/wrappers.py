@@ -180,7 +180,8 @@ def _cloudevent_data(event: Body) -> object:
     """Its data; bytes stand in `data_base64` (CloudEvents JSON format 1.0.2, section 3.1)."""
     encoded = event.get("data_base64")
     if encoded is None:
-        return event.get("data")
+        # It is optional (CloudEvents 1.0.2, section 3.1): an event may have nothing to say.
+        return event.get("data", {})
     if event.get("data") is not None:
         raise BadEvent('The CloudEvent has "data" and "data_base64": send one of them.')
     try:

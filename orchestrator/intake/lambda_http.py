@@ -32,7 +32,8 @@ _NOT_FORWARDED = _OF_THE_CONNECTION | {PREFIX_HEADER.lower()}
 _TEXT_TYPES = ("text/", "application/json", "application/problem+json", "application/javascript")
 #: RFC 9110, section 5.6.2: methods and names of headers.
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_FORBIDDEN_IN_HEADERS = re.compile(r"[\0\r\n\ud800-\udfff]")
+#: All control characters but the tab (RFC 9110, section 5.5), and half characters.
+_FORBIDDEN_IN_HEADERS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
 _PARAMETER = re.compile(r"\{([^{}+]+)\+?\}")
 #: A Lambda authorizer is asked about a request, in much the same words, and must not handle it.
 _OF_AUTHORIZERS = ("methodArn", "routeArn")
