@@ -56,8 +56,15 @@ async def cancel(
     if operation is not None and operation.job is None:
         opener = await books.find_run(operation.opener)
         if opener is not None and not opener.status.is_finished:
-            with contextlib.suppress(Cancelled, HandlerFailed):
-                await resume(opener.run_id)
+            try:
+                with contextlib.suppress(Cancelled):
+                    await resume(opener.run_id)
+            except HandlerFailed:
+                # What broke down has ended the operation by its records, or is tried again: then
+                # a job of it may be under way that nobody has recorded yet.
+                operation = await books.find_operation(wanted)
+                if operation is not None and _is_open(operation):
+                    raise
             operation = await books.find_operation(wanted)
     if operation is not None and _is_open(operation):
         try:
