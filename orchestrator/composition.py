@@ -165,6 +165,7 @@ async def open_services(parts: Parts) -> AsyncIterator[Services]:
             credentials=credentials,
             inbox=_inbox(settings, aws) if parts.inbox is None else parts.inbox,
             resources=resources,
+            sbt_source=settings.events.sbt_source,
             dry_run=settings.builders.dry_run,
         )
 

@@ -19,6 +19,7 @@ from yarl import URL
 
 from orchestrator.core.json_text import parse_json
 from orchestrator.core.secrets import SECRET_NAMES
+from orchestrator.core.toolkit import APPLICATION_PLANE
 
 _PREFIX = "ORCHESTRATOR_"
 _CONFIG_VARIABLE = "ORCHESTRATOR_CONFIG"
@@ -95,6 +96,7 @@ class Events:
     bus: str | None = None
     region: str | None = None
     source: str = "saas.orchestrator"
+    sbt_source: str = APPLICATION_PLANE
     dedupe_window_s: float = _positive(90_000.0)
     id_headers: tuple[str, ...] = ("Idempotency-Key", "webhook-id")
 

@@ -141,6 +141,7 @@ class Desk:
         follows: str | None = None,
         context: str | None = None,
         contradiction: str | None = None,
+        registration: str | None = None,
     ) -> ClaimRequest:
         """`key` is the request key that the payload names; `as_of` gives it credentials.
 
@@ -158,6 +159,7 @@ class Desk:
                 operation_id=operation,
                 start_number=start_number,
                 context=context,
+                registration_id=registration,
             )
         return ClaimRequest(
             event=sent,
@@ -169,6 +171,7 @@ class Desk:
             request_key=key,
             tier=tier,
             builder=builder,
+            registration_id=registration if event_type in OPENS else None,
             follows=follows,
             contradiction=contradiction,
             credentials=credentials(event_id, as_of) if as_of else None,

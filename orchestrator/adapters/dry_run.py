@@ -124,6 +124,12 @@ class DryRunPublisher:
     async def check(self) -> None:
         """Nothing is asked, so nothing can be missing."""
 
-    async def publish(self, *, event_type: str, detail: Mapping[str, Any]) -> str:  # noqa: ARG002
+    async def publish(
+        self,
+        *,
+        event_type: str,
+        detail: Mapping[str, Any],  # noqa: ARG002
+        source: str | None = None,  # noqa: ARG002
+    ) -> str:
         log.info("would have been published", event_type=event_type)
         return "dry-run"

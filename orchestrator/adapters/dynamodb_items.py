@@ -27,6 +27,7 @@ from orchestrator.core.records import (
     OperationRecord,
     PayloadRecord,
     Record,
+    RegistrationRecord,
     RunRecord,
     SecretsRecord,
     TenantRecord,
@@ -42,6 +43,7 @@ _MODELS: Mapping[str, type[Record]] = {
     "OP": OperationRecord,
     "TENANT": TenantRecord,
     "JOB": JobRecord,
+    "REGISTRATION": RegistrationRecord,
     "SECRETS": SecretsRecord,
 }
 

@@ -39,7 +39,9 @@ class EventBridgePublisher:
         with aws_errors("EventBridge DescribeEventBus"):
             await client.describe_event_bus(Name=self._bus)
 
-    async def publish(self, *, event_type: str, detail: Mapping[str, Any]) -> str:
+    async def publish(
+        self, *, event_type: str, detail: Mapping[str, Any], source: str | None = None
+    ) -> str:
         """Put one event on the bus; its id there is returned.
 
         PutEvents answers 200 even if it took nothing: the entry's own error code counts. A
@@ -52,7 +54,7 @@ class EventBridgePublisher:
                 answer = await client.put_events(
                     Entries=[
                         {
-                            "Source": self._source,
+                            "Source": source or self._source,
                             "DetailType": event_type,
                             "Detail": json.dumps(detail, ensure_ascii=False),
                             "EventBusName": self._bus,
@@ -78,5 +80,11 @@ class NoPublisher:
     async def check(self) -> None:
         """Nothing is there to be asked."""
 
-    async def publish(self, *, event_type: str, detail: Mapping[str, Any]) -> str:  # noqa: ARG002
+    async def publish(
+        self,
+        *,
+        event_type: str,
+        detail: Mapping[str, Any],  # noqa: ARG002
+        source: str | None = None,  # noqa: ARG002
+    ) -> str:
         raise TemporaryError(f"{event_type} can't be published: {self.why_silent}.")

@@ -26,6 +26,7 @@ from orchestrator.core.records import (
     operation_id,
     operation_key,
     payload_key,
+    registration_key,
     run_key,
     tenant_key,
 )
@@ -53,8 +54,8 @@ class Outcome:
     """What an event reports: how an operation ended, and which; by job, or by operation.
 
     `context` is that of the request, by which the operation is known where its request had no
-    other key. `outranked_by` are the builders whose own word on a job counts instead of what the
-    event says.
+    other key. `registration_id` is the registration by which alone the event names its tenant.
+    `outranked_by` are the builders whose own word on a job counts instead of what the event says.
     """
 
     ending: Ending
@@ -62,6 +63,7 @@ class Outcome:
     operation_id: str | None = None
     start_number: int | None = None
     context: str | None = None
+    registration_id: str | None = None
     outranked_by: frozenset[str] = frozenset()
 
     @property
@@ -88,6 +90,7 @@ class ClaimRequest:
     request_key: str | None = None
     tier: str | None = None
     builder: str | None = None
+    registration_id: str | None = None
     contradiction: str | None = None
     credentials: Credentials | None = None
     follows: str | None = None
@@ -100,6 +103,7 @@ class ClaimRequest:
         if self.opens and self.tenant_id:
             wanted = operation_id(self.tenant_id, self.opens, self.request_key or self.event.key)
             keys += [operation_key(wanted), tenant_key(self.tenant_id)]
+            keys += [registration_key(self.registration_id)] if self.registration_id else []
         return tuple(keys)
 
 
@@ -291,6 +295,7 @@ class Claiming:
             former_asked=tenant.asked if tenant else None,
             tier=request.tier or (tenant.tier if tenant else None),
             builder=request.builder,
+            registration_id=request.registration_id or (tenant.registration_id if tenant else None),
             credentials=request.credentials or self._credentials_before(kind, tenant_id),
             version=former.version if former else 0,
         )

@@ -32,11 +32,13 @@ from orchestrator.core.records import (
     PayloadRecord,
     Progress,
     Record,
+    RegistrationRecord,
     RunRecord,
     TenantRecord,
     job_key,
     operation_key,
     payload_key,
+    registration_key,
     run_key,
     start_key,
     tenant_key,
@@ -160,6 +162,10 @@ class Books:
 
     async def find_job(self, builder: str, job_id: str) -> JobRecord | None:
         return cast("JobRecord | None", await self._find(job_key(builder, job_id)))
+
+    async def find_registration(self, registration_id: str) -> RegistrationRecord | None:
+        found = await self._find(registration_key(registration_id))
+        return cast("RegistrationRecord | None", found)
 
     async def _find(self, key: str) -> Record | None:
         return (await self.ledger.load([key]))[key]

@@ -28,6 +28,7 @@ from orchestrator.core.conditions import (
     is_due,
     is_free,
     is_overtaken,
+    is_registered_elsewhere,
     is_secured,
     is_stale,
     may_open,
@@ -39,6 +40,7 @@ from orchestrator.core.records import (
     OperationRecord,
     OperationState,
     Record,
+    RegistrationRecord,
     RunRecord,
     RunStatus,
     TenantRecord,
@@ -137,6 +139,8 @@ def _ask_tenant(
         if not may_open(kind, tenant):
             state = tenant.state if tenant else None
             return claiming.refuse(run, f"tenant is already {state}; replay with force")
+    if (theft := _find_theft(claiming, tenant_id)) is not None:
+        return claiming.refuse(run, theft)
     return _open_operation(claiming, run, former, tenant, tenant_id, kind, asks=not is_follow_up)
 
 
@@ -189,7 +193,37 @@ def _open_operation(
         possible_until=None,
         waits=0,
     )
-    return claiming.hand_out(run, opened, held, *reported)
+    return claiming.hand_out(run, opened, held, *reported, *_registered(claiming, tenant_id))
+
+
+def _find_theft(claiming: Claiming, tenant_id: str) -> str | None:
+    """Why the request's registration can't be its tenant's, in a sentence, unless an operator
+    insists that it is."""
+    view, registration_id = claiming.view, claiming.request.registration_id
+    if registration_id is None or claiming.insists:
+        return None
+    known = view.registration(registration_id)
+    holder = view.tenant(known.tenant_id) if known else None
+    if not is_registered_elsewhere(known, holder, tenant_id):
+        return None
+    return (
+        f"The registration {registration_id!r} is another tenant's: send the request with the "
+        "tenantRegistrationId of its own tenant, or replay with force."
+    )
+
+
+def _registered(claiming: Claiming, tenant_id: str) -> tuple[RegistrationRecord, ...]:
+    """The request's registration, which leads to its tenant from now on, if it doesn't yet."""
+    registration_id = claiming.request.registration_id
+    if registration_id is None:
+        return ()
+    known = claiming.view.registration(registration_id)
+    if known is not None and known.tenant_id == tenant_id:
+        return ()
+    version = known.version if known else 0
+    return (
+        RegistrationRecord(registration_id=registration_id, tenant_id=tenant_id, version=version),
+    )
 
 
 def _owed_reports(
@@ -238,10 +272,16 @@ def _join(
         return claiming.wait_in_line(run, kind, tenant, reason)
     if (difference := asks_otherwise(request.tier, request.builder, operation)) is not None:
         return claiming.refuse(run, difference)
-    newer = _later(request.credentials, operation.credentials)
-    others: list[Record] = []
-    if newer is not operation.credentials:
-        others.append(attrs.evolve(operation, credentials=newer))
+    if (theft := _find_theft(claiming, tenant_id)) is not None:
+        return claiming.refuse(run, theft)
+    heard = attrs.evolve(
+        operation,
+        credentials=_later(request.credentials, operation.credentials),
+        registration_id=operation.registration_id or request.registration_id,
+    )
+    others: list[Record] = [*_registered(claiming, tenant_id)]
+    if heard != operation:
+        others.append(heard)
     left = without(claiming.view, tenant, run.run_id)
     if not _is_follow_up(claiming, tenant_id, kind):
         left = asked_for(left, operation, run)

@@ -15,6 +15,7 @@ from orchestrator.core.records import (
     Job,
     OperationRecord,
     OperationState,
+    RegistrationRecord,
     RunRecord,
     RunStatus,
     SecretsRecord,
@@ -156,6 +157,17 @@ def is_secured(operation: OperationRecord) -> bool:
     second ────────────── 200 ✗ would be a promise that nobody keeps
     """
     return operation.job is not None or operation.state is OperationState.OVER
+
+
+def is_registered_elsewhere(
+    known: RegistrationRecord | None, holder: TenantRecord | None, tenant_id: str
+) -> bool:
+    """The registration is that of another tenant, the `holder`, to which something was done.
+
+    first  ─ tenant A, registration R ── build
+    second ─ tenant B, registration R ✗ the results of A's jobs end what is done to B
+    """
+    return known is not None and known.tenant_id != tenant_id and not is_unseen(holder)
 
 
 def asks_otherwise(tier: str | None, builder: str | None, operation: OperationRecord) -> str | None:

@@ -75,7 +75,9 @@ class Enqueuer:
         services.books.check_size(payload)
         await self.inbox.send(
             text=pack_message(
-                QueuedEvent(event_type=event.type, body=event.raw, delivery=accepted)
+                QueuedEvent(
+                    event_type=event.sent_as or event.type, body=event.raw, delivery=accepted
+                )
             ),
             group=_group(event),
             deduplication_id=await self._deduplication_id(event),

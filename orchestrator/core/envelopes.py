@@ -19,6 +19,7 @@ from orchestrator.core.javascript import is_well_formed
 from orchestrator.core.json_text import MAX_DEPTH, is_deeper
 from orchestrator.core.payloads import (
     MAX_NAME_BYTES,
+    read_registration_id,
     read_request_key,
     read_secret,
     read_tenant_id,
@@ -94,6 +95,7 @@ def parse_event(
         raw=as_object(raw, "The body"),
         payload=opened.body,
         identified_by_content=by_content,
+        sent_as=enveloped if enveloped != resolved else None,
         sent_at=min(opened.time, received_at) if opened.time else None,
         received_at=received_at,
     )
@@ -106,6 +108,7 @@ def _check_names(event_id: str | None, opened: Opened) -> None:
         "id": event_id,
         "source": opened.source,
         "tenant's id": read_tenant_id(opened.body),
+        "tenantRegistrationId": read_registration_id(opened.body),
         "tier": read_tier(opened.body),
         "operationId or context": read_request_key(opened.body),
         "secret": secret,

@@ -61,7 +61,7 @@ class Event(Generic[Payload]):
     at the latest that of its receipt, and None where the event names none. `received_at` is None
     for an event that was kept, or made here. `ends_start` is the start key of what an event of
     our own ends: there is one such event for each start, whoever noticed the end and whatever he
-    knew of it.
+    knew of it. `sent_as` is what its sender calls the type, where that is an alias of it.
     """
 
     type: str
@@ -74,6 +74,7 @@ class Event(Generic[Payload]):
     #: The id was made from the content, so it holds for `events.dedupe_window_s` alone.
     identified_by_content: bool = False
     ends_start: str | None = None
+    sent_as: str | None = None
     sent_at: datetime | None = None
     received_at: datetime | None = attrs.field(default=None, eq=False)
 

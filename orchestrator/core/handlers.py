@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from orchestrator.core import events
 from orchestrator.core.errors import PermanentError
 from orchestrator.core.events import Event
-from orchestrator.core.lifecycle import Kind
+from orchestrator.core.lifecycle import Ending, Kind
 from orchestrator.core.payloads import (
     TenantCleanUp,
     TenantDeployment,
@@ -19,6 +19,8 @@ from orchestrator.core.payloads import (
     TenantOutcome,
     TenantProvisioning,
     read_app_plane_url,
+    read_ended_job,
+    read_reason,
     read_resources,
     read_webhook_url,
 )
@@ -33,6 +35,7 @@ from orchestrator.core.plans import (
 from orchestrator.core.ports import Tier
 from orchestrator.core.registry import HandlerRegistry
 from orchestrator.core.run import Run
+from orchestrator.core.toolkit import RESULTS, build_job_output
 from orchestrator.core.variables import START_KEY
 
 
@@ -65,6 +68,11 @@ async def tenant_provisioning_success(event: Event[TenantOutcome], run: Run) -> 
     """Have the tenant deployed; the control plane is told now, or once that is done."""
     is_later = run.callback.after is Kind.DEPLOYMENT
     await _report(event, run, succeeded=True, unless_deployed=is_later)
+    await _publish_deployment(event, run)
+    await _answer_toolkit(event, run, Ending(Kind.PROVISIONING, True))
+
+
+async def _publish_deployment(event: Event[TenantOutcome], run: Run) -> None:
     if run.why_silent is not None:
         run.note(f"No TENANT_DEPLOYMENT was published, since {run.why_silent}.")
         return
@@ -89,6 +97,7 @@ async def tenant_provisioning_failure(event: Event[TenantOutcome], run: Run) -> 
     if job_identifier(tier, CLEAN_UP_JOB) is not None:
         run.clean_up({**await run.request_body(), "tier": await run.tenant_tier()})
         run.note("A clean-up follows.")
+    await _answer_toolkit(event, run, Ending(Kind.PROVISIONING, False))
 
 
 async def tenant_deployment_success(event: Event[TenantOutcome], run: Run) -> None:
@@ -105,11 +114,13 @@ async def tenant_deployment_failure(event: Event[TenantOutcome], run: Run) -> No
 async def tenant_deprovisioning_success(event: Event[TenantOutcome], run: Run) -> None:
     """Tell the control plane, if it asked with a secret."""
     await _report(event, run, succeeded=True)
+    await _answer_toolkit(event, run, Ending(Kind.DEPROVISIONING, True))
 
 
 async def tenant_deprovisioning_failure(event: Event[TenantOutcome], run: Run) -> None:
     """Tell the control plane, if it asked with a secret."""
     await _report(event, run, succeeded=False)
+    await _answer_toolkit(event, run, Ending(Kind.DEPROVISIONING, False))
 
 
 async def tenant_clean_up_outcome(event: Event[TenantOutcome], run: Run) -> None:
@@ -182,6 +193,27 @@ async def _report(
     except ValueError as error:
         run.note(f"The control plane is told without resources, since {error}.")
         run.report(succeeded=succeeded, url=url, unless_deployed=unless_deployed)
+
+
+async def _answer_toolkit(event: Event[TenantOutcome], run: Run, ending: Ending) -> None:
+    """Tell the control plane of the SaaS Builder Toolkit, if it knows the tenant. The last thing
+    that a handler does: that the bus refuses this for good stops nothing else."""
+    registration_id, name = await run.registration_id(), RESULTS[ending]
+    if registration_id is None or event.sent_as == name:
+        return  # nobody asked, or the event itself has told it
+    if run.why_silent is not None:
+        run.note(f"No {name} was published, since {run.why_silent}.")
+        return
+    exported = read_ended_job(event).get("exportedVariables") or {}
+    output = build_job_output(ending, exported, read_reason(await run.told(event)))
+    detail = {
+        "tenantRegistrationId": registration_id,
+        "jobOutput": output,
+        # It comes back over the bus, and must end no later start.
+        START_KEY: await run.ended_start(),
+    }
+    await run.publish(name, detail, source=run.sbt_source)
+    run.note(f"{name} was published.")
 
 
 async def _webhook_url(event: Event[TenantOutcome], run: Run) -> str | None:

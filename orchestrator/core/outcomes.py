@@ -30,11 +30,14 @@ def report(claiming: Claiming, outcome: Outcome) -> Move[Claim]:
     if mine is not None and mine.outcome == run.run_id and not is_given_back:
         return claiming.hand_out(run)
     if tenant_id is None and not outcome.is_named:
-        return claiming.refuse(run, _NAMES_NOTHING)
+        unknown = _unknown(outcome.registration_id) if outcome.registration_id else _NAMES_NOTHING
+        return claiming.refuse(run, unknown)
     if tenant_id is None:
         return claiming.hand_out(run)  # it ends nothing, but may still not be what it should be
     tenant = claiming.view.tenant(tenant_id)
     if tenant is None or is_unseen(tenant):
+        if outcome.registration_id is not None:
+            return claiming.refuse(run, _unknown(outcome.registration_id))
         return _take_over(claiming, run, tenant, tenant_id, outcome.ending.kind)
     operation = _reported(claiming, tenant, outcome)
     if operation is None:
@@ -51,6 +54,13 @@ def report(claiming: Claiming, outcome: Outcome) -> Move[Claim]:
     if operation.job is not None and operation.job.builder in outcome.outranked_by:
         return _hear(claiming, run, operation, outcome)
     return claiming.hand_out(run, attrs.evolve(operation, outcome=run.run_id))
+
+
+def _unknown(registration_id: str) -> str:
+    return (
+        f"No tenant with the registration {registration_id!r} is known: name the tenant, or replay "
+        "this once its request was handled."
+    )
 
 
 def _take_over(

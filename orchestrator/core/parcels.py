@@ -19,6 +19,7 @@ def pack_event(event: Event[Mapping[str, Any]]) -> PayloadRecord:
     path = _path_to_body(event)
     parcel: dict[str, Any] = {"raw": event.raw, "by_content": event.identified_by_content}
     parcel |= {"ends_start": event.ends_start} if event.ends_start is not None else {}
+    parcel |= {"sent_as": event.sent_as} if event.sent_as is not None else {}
     parcel |= {"body": event.body} if path is None else {"path": path}
     text = json.dumps(parcel, separators=(",", ":"), ensure_ascii=False)
     return PayloadRecord(
@@ -42,6 +43,7 @@ def unpack_event(run: RunRecord, payload: PayloadRecord) -> Event[Mapping[str, A
         payload=body,
         identified_by_content=parcel["by_content"],
         ends_start=parcel.get("ends_start"),
+        sent_as=parcel.get("sent_as"),
     )
 
 

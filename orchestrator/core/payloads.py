@@ -96,7 +96,7 @@ class TenantEvent:
     tenant_id_variable: str | None = attrs.field(
         default=None, metadata=spells("tenant") | json_name("TENANT_ID")
     )
-    tenant_registration_id: str | None = attrs.field(default=None, metadata=spells("tenant"))
+    tenant_registration_id: str | None = attrs.field(default=None, metadata=spells("registration"))
     plan_config: Plan | None = attrs.field(default=None, metadata=spells("tier"))
     subscription: Subscription | None = attrs.field(default=None, metadata=spells("tier"))
     plan: Plan | None = attrs.field(default=None, metadata=spells("tier"))
@@ -138,9 +138,11 @@ class TenantRequest(TenantEvent):
     needs: ClassVar[frozenset[str]] = frozenset({"tenant"})
 
     def __attrs_post_init__(self) -> None:
-        names = (self.tenant, self.tenant_id, self.tenant_id_variable, self.tenant_registration_id)
-        if not any(names):
-            raise ValueError("must name the tenant: as tenant.id, tenantId or TENANT_ID")
+        if not any((self.tenant, self.tenant_id, self.tenant_id_variable)):
+            raise ValueError(
+                "must name the tenant: as tenant.id, tenantId or TENANT_ID; a tenantRegistrationId "
+                "isn't enough"
+            )
 
 
 @attrs.frozen(kw_only=True)
@@ -206,9 +208,15 @@ def read_tenant_id(body: Mapping[str, Any]) -> str | None:
         body.get("tenantId"),
         body.get("TENANT_ID"),
         read_object(tenant).get("id"),
-        body.get("tenantRegistrationId"),
     )
     return next((found for found in candidates if _is_name(found)), None)
+
+
+def read_registration_id(body: Mapping[str, Any]) -> str | None:
+    """The registration that the control plane of the SaaS Builder Toolkit keeps for a tenant. It
+    leads to the tenant whose request carried it, and is no tenant's id."""
+    named = body.get("tenantRegistrationId")
+    return named if isinstance(named, str) and _is_name(named) else None
 
 
 def _is_name(value: object) -> bool:
@@ -227,6 +235,7 @@ def read_tier(body: Mapping[str, Any]) -> str | None:
 
 _FACTS: Mapping[str, Callable[[Mapping[str, Any]], str | None]] = {
     "tenant": read_tenant_id,
+    "registration": read_registration_id,
     "tier": read_tier,
 }
 
@@ -331,7 +340,7 @@ def read_webhook_url(body: Mapping[str, Any]) -> str | None:
     return _override(body, "API_ENDPOINT")
 
 
-def read_ended_job(event: Event[Mapping[str, Any]]) -> Mapping[str, Any]:
+def read_ended_job(event: Event[Any]) -> Mapping[str, Any]:
     """The job that an event of our own says has ended; whoever else says so isn't believed."""
     return read_object(event.body.get("endedJob")) if event.ends_start is not None else {}
 

@@ -10,7 +10,8 @@ from orchestrator.core.events import Event
 from orchestrator.core.javascript import stringify
 from orchestrator.core.payloads import TenantRequest, read_object, read_tenant_id
 from orchestrator.core.ports import Tier, TierCatalog
-from orchestrator.core.variables import build_variables, tier_options
+from orchestrator.core.toolkit import is_of_toolkit
+from orchestrator.core.variables import build_field_variables, build_variables, tier_options
 
 #: The tier's attributes that may name a job; the first that is there counts.
 PROVISIONING_JOB = ("jobIdentifier", "jobName")
@@ -81,7 +82,8 @@ def plan_job(
             )
     override = {**event.payload.environment_override, "tenant": _tenant(event)}
     check_override(override)
-    variables = build_variables(tier, override)
+    fields = build_field_variables(event.body) if is_of_toolkit(event) else {}
+    variables = build_variables({**tier, **fields}, override)
     return JobPlan(
         job_identifier=named,
         variables={**variables, "tenant": stringify(variables["tenant"])},

@@ -184,8 +184,13 @@ class Publisher(Protocol):
     #: it reaches a bus.
     why_silent: str | None
 
-    async def publish(self, *, event_type: str, detail: Mapping[str, Any]) -> str:
-        """Publish one event for the control plane and whoever listens; its id is returned."""
+    async def publish(
+        self, *, event_type: str, detail: Mapping[str, Any], source: str | None = None
+    ) -> str:
+        """Publish one event for the control plane and whoever listens; its id is returned.
+
+        `source` None is the one of all events of ours.
+        """
 
 
 @attrs.frozen(kw_only=True)

@@ -222,7 +222,8 @@ class OperationRecord:
     `opener` is the run that works on it until its job is known. `start_number` counts its
     openings; a write about one opening never touches the next. `former_state` is what the
     tenant is given back to, and `former_asked` what it was asked for before. `builder` is the one
-    that its request names. `kind` None is a run that is its own operation and holds no tenant.
+    that its request names. `registration_id` is what the SaaS Builder Toolkit's control plane
+    knows the tenant by. `kind` None is a run that is its own operation and holds no tenant.
 
     `job_since` is when its job became known; `due_at` when the builder is next asked about the
     job or, once the operation is over, when its `report` is next sent. `stop_reason` is why
@@ -243,6 +244,7 @@ class OperationRecord:
     former_asked: Asked | None = None
     tier: str | None = None
     builder: str | None = None
+    registration_id: str | None = None
     job: Job | None = None
     job_since: datetime | None = None
     due_at: datetime | None = None
@@ -282,7 +284,8 @@ class TenantRecord:
     `state` None: the ledger has not seen it do anything yet. `waiting` is the order of arrival of
     those who wait for it, and nothing else: each of these runs is due on its own account, and one
     that waits no longer counts for nothing. `asked` None: not known. `owes` is the operation whose
-    report is left to the deployment that follows.
+    report is left to the deployment that follows. `registration_id` is that of the operation which
+    ended last and had one.
     """
 
     tenant_id: str
@@ -290,6 +293,7 @@ class TenantRecord:
     changed_at: datetime
     operation_id: str | None = None
     tier: str | None = None
+    registration_id: str | None = None
     waiting: tuple[Waiter, ...] = ()
     asked: Asked | None = None
     owes: str | None = None
@@ -313,6 +317,19 @@ class JobRecord:
     @property
     def key(self) -> str:
         return job_key(self.builder, self.job_id)
+
+
+@attrs.frozen(kw_only=True)
+class RegistrationRecord:
+    """Which tenant's request carried a registration (`tenantRegistrationId`)."""
+
+    registration_id: str
+    tenant_id: str
+    version: int = 0
+
+    @property
+    def key(self) -> str:
+        return registration_key(self.registration_id)
 
 
 @attrs.frozen(kw_only=True)
@@ -354,7 +371,15 @@ class SecretsRecord:
         return secrets_key(self.start_key)
 
 
-Record = RunRecord | OperationRecord | TenantRecord | JobRecord | PayloadRecord | SecretsRecord
+Record = (
+    RunRecord
+    | OperationRecord
+    | TenantRecord
+    | JobRecord
+    | RegistrationRecord
+    | PayloadRecord
+    | SecretsRecord
+)
 #: What the sweep takes up when its time has come.
 Due = RunRecord | OperationRecord | SecretsRecord
 
@@ -397,6 +422,10 @@ def tenant_key(tenant_id: str) -> str:
 
 def job_key(builder: str, job_id: str) -> str:
     return f"JOB#{builder}#{job_id}"
+
+
+def registration_key(registration_id: str) -> str:
+    return f"REGISTRATION#{registration_id}"
 
 
 def secrets_key(start_key: str) -> str:

@@ -14,6 +14,7 @@ from orchestrator.core.payloads import (
     read_ended_job,
     read_job_id,
     read_operation,
+    read_registration_id,
     read_request_key,
     read_secret,
     read_tenant_id,
@@ -59,12 +60,17 @@ async def build_request(
         if not is_own or tenant_id is None:
             started = named if number is not None or tenant_id is None else None
             tenant_id = await _find_tenant_id(overseer, event, job_id, started) or tenant_id
+        registration_id = None
+        if tenant_id is None and (registration_id := read_registration_id(event.body)) is not None:
+            registered = await overseer.books.find_registration(registration_id)
+            tenant_id = registered.tenant_id if registered else None
         outcome = Outcome(
             ending=ending,
             job=(CODE_BUILD, job_id) if job_id else None,
             operation_id=named,
             start_number=number,
             context=read_context(event.body),
+            registration_id=registration_id,
             outranked_by=frozenset() if event.ends_start else overseer.askable,
         )
     return ClaimRequest(
@@ -77,6 +83,7 @@ async def build_request(
         request_key=read_request_key(event.body),
         tier=read_tier(event.body),
         builder=read_builder(event.body),
+        registration_id=read_registration_id(event.body) if opens else None,
         contradiction=read_contradiction(event.body),
         credentials=Credentials(
             secret=secret[0], context=secret[1], as_of=event.sent_at or event.time

@@ -109,6 +109,16 @@ class Run:
         operation = await self._find_operation()
         return operation.start_key if operation is not None else None
 
+    async def registration_id(self) -> str | None:
+        """What the SaaS Builder Toolkit's control plane knows the tenant by; None: it doesn't."""
+        operation = await self._find_operation()
+        return operation.registration_id if operation is not None else None
+
+    @property
+    def sbt_source(self) -> str:
+        """The source of results for that control plane, by the settings."""
+        return self._services.sbt_source
+
     async def request_body(self) -> Mapping[str, Any]:
         """The business body of the request that began what this event ends.
 
@@ -301,9 +311,16 @@ class Run:
         self.ending = ending
 
     async def publish(
-        self, event_type: str, detail: Mapping[str, Any], *, name: str | None = None
+        self,
+        event_type: str,
+        detail: Mapping[str, Any],
+        *,
+        name: str | None = None,
+        source: str | None = None,
     ) -> None:
         """Publish an event on the bus: a step, called `publish TYPE` unless `name` is given.
+
+        `source` None is the setting `events.source`.
 
         The detail also carries `tenantId`, `operationId` and `runId`, where it doesn't have
         them itself.
@@ -315,7 +332,9 @@ class Run:
 
         async def put() -> str:
             return await self._services.publisher.publish(
-                event_type=event_type, detail=self._services.structure.unstructure(published)
+                event_type=event_type,
+                detail=self._services.structure.unstructure(published),
+                source=source,
             )
 
         await self.step(name or publish_step(event_type), put)

@@ -19,6 +19,7 @@ from orchestrator.core.ports import (
 )
 from orchestrator.core.reporting import CallbackTerms
 from orchestrator.core.secrets import Redactor
+from orchestrator.core.toolkit import APPLICATION_PLANE
 from orchestrator.core.vault import Vault
 
 
@@ -40,6 +41,8 @@ class Services:
     credentials: Credentials
     inbox: Inbox | None = None
     resources: Any = None
+    #: The source of results for the control plane of the SaaS Builder Toolkit.
+    sbt_source: str = APPLICATION_PLANE
     #: Nothing is started and nobody is told.
     dry_run: bool = False
 

@@ -255,7 +255,12 @@ def _end(
     freed = _freed(view, held, state) if held else None
     if freed is not None:
         owes = operation.operation_id if owed is not None else None
-        freed = attrs.evolve(freed, tier=tier or freed.tier, owes=owes)
+        freed = attrs.evolve(
+            freed,
+            tier=tier or freed.tier,
+            owes=owes,
+            registration_id=operation.registration_id or freed.registration_id,
+        )
     if freed is not None and settlement.clean_up is not None:
         cleaned = _clean_up(view, freed, tier, settlement.clean_up)
         return (over, *cleaned), (settlement.clean_up,)

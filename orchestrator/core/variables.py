@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 
 from orchestrator.core.errors import PayloadMismatch, PermanentError, event_mismatch
-from orchestrator.core.javascript import is_well_formed
+from orchestrator.core.javascript import is_well_formed, stringify
 from orchestrator.core.json_text import MAX_DEPTH
 from orchestrator.core.ports import Tier
 
@@ -26,6 +26,8 @@ _LEGAL_NAME = re.compile(r"(?!CODEBUILD_)[A-Za-z_][A-Za-z0-9_]*")
 _NAME_RULE = (
     "is no variable name: letters, digits and _, not a digit first, not starting with CODEBUILD_"
 )
+#: Fields of a body that reach a job in a way of their own.
+_OWN_FIELDS = frozenset({"tenant", "builderConfig"})
 _RESERVED_NAME = re.compile(r"jobIdentifier|.*JobIdentifier|builder|codebuild")
 
 log = structlog.get_logger("orchestrator.variables")
@@ -44,12 +46,35 @@ def build_variables(tier: Tier, override: Mapping[str, Any]) -> dict[str, Any]:
     illegal = {name: _NAME_RULE for name in override if not _LEGAL_NAME.fullmatch(name)}
     if illegal:
         raise _override_error(illegal)
-    variables, odd = _split({**_tier_variables(tier), **override})
+    variables, odd = _split({**_legal(tier, "tier attribute"), **override})
     if of_event := {name: why for name, why in odd.items() if name in override}:
         raise _override_error(of_event)
     if odd:
         raise _attribute_error(odd)
     return variables
+
+
+def build_field_variables(body: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a body as variables, each under its own name; objects and lists as JSON text.
+
+    Fields with an illegal name are left out with a warning, those that have a meaning of their own
+    (`tenant`, `builderConfig`, and what steers the orchestrator in a tier) silently.
+
+    Raises:
+        PermanentError: a value can't be passed to a job.
+    """
+    fields = {name: value for name, value in body.items() if name not in _OWN_FIELDS}
+    passed, odd = _split(_legal(fields, "field"))
+    if odd:
+        raise PermanentError(
+            "A field can't be passed to a job.",
+            errors=[PayloadMismatch(f"$.{name}", why) for name, why in odd.items()],
+        )
+    # As text nothing in it is a reference to a secret.
+    return {
+        name: stringify(value) if isinstance(value, dict | list) else value
+        for name, value in passed.items()
+    }
 
 
 def as_variables(params: Mapping[str, Any]) -> dict[str, Any]:
@@ -155,15 +180,15 @@ def _finite(number: Any) -> Any:
     return number
 
 
-def _tier_variables(tier: Tier) -> dict[str, Any]:
+def _legal(values: Mapping[str, Any], what: str) -> dict[str, Any]:
     passed = {}
-    for name, value in tier.items():
+    for name, value in values.items():
         if _RESERVED_NAME.fullmatch(name):
             continue
         if _LEGAL_NAME.fullmatch(name):
             passed[name] = value
         else:
-            log.warning("tier attribute left out", attribute=name, reason=_NAME_RULE)
+            log.warning(f"{what} left out", attribute=name, reason=_NAME_RULE)
     return passed
 
 

@@ -174,6 +174,7 @@ def _own_outcome(
         payload=body,
         identified_by_content=False,
         ends_start=attempt.start_key,
+        sent_as=None,
     )
     return FollowUp(event=outcome, payload=pack_event(outcome), tenant_id=attempt.run.tenant_id)
 

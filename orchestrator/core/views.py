@@ -17,12 +17,14 @@ from orchestrator.core.records import (
     OperationRecord,
     PayloadRecord,
     Record,
+    RegistrationRecord,
     RunRecord,
     SecretsRecord,
     TenantRecord,
     job_key,
     operation_key,
     payload_key,
+    registration_key,
     run_key,
     secrets_key,
     tenant_key,
@@ -110,6 +112,10 @@ class View:
 
     def job(self, builder: str, job_id: str) -> JobRecord | None:
         return cast("JobRecord | None", self._read(job_key(builder, job_id)))
+
+    def registration(self, registration_id: str) -> RegistrationRecord | None:
+        key = registration_key(registration_id)
+        return cast("RegistrationRecord | None", self._read(key))
 
     def secrets(self, start_key: str) -> SecretsRecord | None:
         return cast("SecretsRecord | None", self._read(secrets_key(start_key)))

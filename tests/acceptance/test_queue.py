@@ -31,7 +31,7 @@ from orchestrator.embedded import CodeBuildStandIn, Fault
 from orchestrator.intake.keys import DRAINS
 from orchestrator.settings import Intake
 from orchestrator.testing import ManualClock, envelope, provisioning_event
-from tests.acceptance.answers import only_build, read_problem, read_run
+from tests.acceptance.answers import only_build, read_problem, read_run, variables
 from tests.conftest import Client, StartService
 
 PROVISION = "/events/TENANT_PROVISIONING"
@@ -157,6 +157,17 @@ async def test_an_event_is_accepted_and_handled_later(
     run = await read_run(desk.service, address)
     assert (run["status"], run["attempt"]) == ("succeeded", 1)
     assert run["job"]["id"] == only_build(codebuild).id
+
+
+async def test_what_a_sender_calls_its_event_goes_through_the_queue(
+    start_desk: StartDesk, codebuild: CodeBuildStandIn
+) -> None:
+    """A bare body that its path names: its build has the variables of the toolkit's."""
+    desk = await start_desk()
+    detail = {"tenantId": "t-1", "tenantName": "Harbour", "tier": "STANDARD"}
+    await accepted(desk, detail, "/events/sbt_aws_onboardingRequest")
+    await desk.work()
+    assert variables(only_build(codebuild))["tenantName"] == "Harbour"
 
 
 async def test_a_queued_event_that_comes_again_is_sent_again(

@@ -7,9 +7,10 @@ import pytest
 
 from orchestrator import Event, Extension, HandlerRegistry, Run, Settings
 from orchestrator.embedded import Fault
+from orchestrator.intake.keys import BOOKS
 from orchestrator.testing import envelope
 from tests.acceptance.answers import read_success
-from tests.acceptance.stories import FULL, PROVISION, is_replay, send, state_of
+from tests.acceptance.stories import FULL, PROVISION, TENANT, is_replay, send, state_of
 from tests.conftest import Client, StartService
 from tests.faulty_aws import TIERS, FaultyAWS
 
@@ -31,6 +32,20 @@ async def test_a_fresh_provisioning_costs_three(service: Client, aws: FaultyAWS)
     """Claim, StartBuild, settle."""
     await read_success(await send(service, PROVISION, "request"))
     assert aws.calls == [CLAIM, "StartBuild", SETTLE]
+
+
+async def test_a_registration_costs_nothing_more(service: Client, aws: FaultyAWS) -> None:
+    """It is written with the claim; a result that names it alone is read once more."""
+    about = {"tenantRegistrationId": "r-1"}
+    await read_success(await send(service, PROVISION, "request", tenantRegistrationId="r-1"))
+    assert aws.calls == [CLAIM, "StartBuild", SETTLE]
+    known = await service.app[BOOKS].find_registration("r-1")
+    assert known is not None
+    assert known.tenant_id == TENANT
+    aws.calls.clear()
+    report = envelope(f"{PROVISION}_SUCCESS", about, event_id="result")
+    await read_success(await service.post("/events", json=report))
+    assert aws.calls == [*[READ] * 3, NOTE, READ, LOOK, "BatchGetBuilds"]
 
 
 async def test_a_duplicate_by_key_costs_one(service: Client, aws: FaultyAWS) -> None:

@@ -1,55 +1,51 @@
-"""Events of the AWS SaaS Builder Toolkit: its names and its shapes, end to end."""
+"""Events of the AWS SaaS Builder Toolkit: its names and its shapes, and whom they are about."""
 
+import json
 from typing import Any
 
+import attrs
 import pytest
 
+from orchestrator import Settings
 from orchestrator.embedded import CodeBuildStandIn
-from orchestrator.testing import envelope
-from tests.acceptance.answers import only_build, read_success
-from tests.conftest import Client
-
-CONTROL_PLANE = "sbt.control.plane"
-APPLICATION_PLANE = "sbt.application.plane"
-REGISTRATION = {"registrationStatus": "In progress"}
-
-
-def toolkit_event(name: str, detail: dict[str, Any], *, source: str) -> dict[str, Any]:
-    return envelope(f"sbt_aws_{name}", detail, event_id=name, source=source)
-
-
-async def post(service: Client, event: dict[str, Any]) -> None:
-    await read_success(await service.post("/events", json=event))
-
-
-async def state(service: Client, tenant_id: str) -> str:
-    found = await (await service.get(f"/tenants/{tenant_id}")).json()
-    return str(found["state"])
-
-
-@pytest.mark.parametrize(
-    "detail",
-    [
-        {"tenantId": "t-1", "tier": "STANDARD", "tenantName": "Harbour", "email": "a@b.example"},
-        {
-            "tenantRegistrationId": "t-1",
-            "tenantRegistrationData": REGISTRATION,
-            "tenantData": {"tenantName": "Harbour", "tier": "STANDARD", "prices": []},
-        },
-    ],
-    ids=["flat", "registration"],
+from orchestrator.settings import Tiers
+from orchestrator.testing import ManualClock, envelope
+from tests.acceptance.answers import only_build, read_problem, read_run, read_success, variables
+from tests.acceptance.stories import is_replay, read_tenant, state_of, sweep
+from tests.acceptance.toolkit import (
+    APPLICATION_PLANE,
+    CONTROL_PLANE,
+    ONBOARDING,
+    REGISTRATION,
+    TENANT,
+    onboarding,
+    post,
+    result,
+    tenants,
+    toolkit_event,
 )
-async def test_an_onboarding_starts_the_tiers_job(
-    service: Client, codebuild: CodeBuildStandIn, detail: dict[str, Any]
+from tests.conftest import Client, StartService
+
+
+async def test_an_onboarding_is_about_the_tenant_not_its_registration(
+    either: Client, codebuild: CodeBuildStandIn
 ) -> None:
-    """Both shapes of the request name tenant and tier."""
-    await post(service, toolkit_event("onboardingRequest", detail, source=CONTROL_PLANE))
+    """`tenantId` is provisioned; there is no other tenant."""
+    await post(either, onboarding())
     assert only_build(codebuild).project == "standard-tenant"
-    assert await state(service, "t-1") == "provisioning"
+    assert await tenants(either) == [TENANT]
+    assert await state_of(either, TENANT) == "provisioning"
+
+
+@pytest.mark.parametrize("registration", [None, TENANT, 17, ""], ids=repr)
+async def test_an_onboarding_needs_no_registration(service: Client, registration: Any) -> None:
+    """The same id twice, none, or what isn't one: the tenant's own counts."""
+    await post(service, onboarding(tier="STANDARD", tenantRegistrationId=registration))
+    assert await tenants(service) == [TENANT]
 
 
 @pytest.mark.parametrize(
-    ("result", "status", "reached"),
+    ("name", "status", "reached"),
     [
         ("provisionSuccess", "SUCCEEDED", "provisioned"),
         ("provisionFailure", "FAILED", "provision_failed"),
@@ -57,21 +53,22 @@ async def test_an_onboarding_starts_the_tiers_job(
         ("onboardingFailure", "FAILED", "provision_failed"),
     ],
 )
-async def test_a_result_of_the_application_plane_ends_the_onboarding(
-    service: Client, codebuild: CodeBuildStandIn, result: str, status: Any, reached: str
+async def test_a_result_ends_the_onboarding_of_its_registration(
+    either: Client, codebuild: CodeBuildStandIn, name: str, status: Any, reached: str
 ) -> None:
-    """With the outputs of its job."""
-    request = {"tenantRegistrationId": "t-1", "tenantData": {"tier": "STANDARD"}}
-    await post(service, toolkit_event("onboardingRequest", request, source=CONTROL_PLANE))
+    """It names no tenant; delivered again it is a duplicate, and there is no phantom tenant."""
+    await post(either, onboarding())
     codebuild.finish(only_build(codebuild).id, status)
-    output = {"tenantData": {"tenantName": "Harbour"}, "tenantRegistrationData": REGISTRATION}
-    told = {"tenantRegistrationId": "t-1", "jobOutput": output}
-    await post(service, toolkit_event(result, told, source=APPLICATION_PLANE))
-    assert await state(service, "t-1") == reached
+    await post(either, result(name))
+    assert await state_of(either, TENANT) == reached
+    assert is_replay(await either.post("/events", json=result(name)))
+    await post(either, result(name, "another delivery"))
+    assert await state_of(either, TENANT) == reached
+    assert await tenants(either) == [TENANT]
 
 
 @pytest.mark.parametrize(
-    ("result", "status", "reached"),
+    ("name", "status", "reached"),
     [
         ("deprovisionSuccess", "SUCCEEDED", "deprovisioned"),
         ("deprovisionFailure", "FAILED", "deprovision_failed"),
@@ -79,15 +76,305 @@ async def test_a_result_of_the_application_plane_ends_the_onboarding(
         ("offboardingFailure", "FAILED", "deprovision_failed"),
     ],
 )
-async def test_an_offboarding_is_a_deprovisioning(
-    service: Client, codebuild: CodeBuildStandIn, result: str, status: Any, reached: str
+async def test_a_result_ends_the_offboarding_of_its_registration(
+    either: Client, codebuild: CodeBuildStandIn, name: str, status: Any, reached: str
 ) -> None:
-    """From its request to its result."""
-    request = {"tenantId": "t-1", "tier": "STANDARD"}
-    await post(service, toolkit_event("offboardingRequest", request, source=CONTROL_PLANE))
+    """From its request, whose registration the ledger learns there, to its result."""
+    detail = {**ONBOARDING["detail"], "tier": "FULL"}
+    await post(either, toolkit_event("offboardingRequest", detail))
     build = only_build(codebuild)
     assert build.project == "standard-tenant-teardown"
     codebuild.finish(build.id, status)
+    await post(either, result(name))
+    assert await state_of(either, TENANT) == reached
+    assert await tenants(either) == [TENANT]
+
+
+async def test_a_result_by_the_tenants_id_is_understood_still(
+    service: Client, codebuild: CodeBuildStandIn
+) -> None:
+    """Releases before registrations name the tenant."""
+    detail = {"tenantId": "t-1", "tier": "STANDARD"}
+    await post(service, toolkit_event("onboardingRequest", detail))
+    codebuild.finish(only_build(codebuild).id)
     told = {"tenantId": "t-1", "jobOutput": {}}
-    await post(service, toolkit_event(result, told, source=APPLICATION_PLANE))
-    assert await state(service, "t-1") == reached
+    await post(service, toolkit_event("provisionSuccess", told, source=APPLICATION_PLANE))
+    assert await state_of(service) == "provisioned"
+
+
+async def test_the_build_is_asked_before_a_result_counts(
+    either: Client, codebuild: CodeBuildStandIn
+) -> None:
+    """A registration is no secret: a result is a reason to ask CodeBuild, and nothing else."""
+    await post(either, onboarding())
+    await post(either, result("provisionSuccess"))
+    assert await state_of(either, TENANT) == "provisioning"
+
+
+async def test_a_result_waits_for_nobody_else(either: Client, codebuild: CodeBuildStandIn) -> None:
+    """Of two tenants each result ends its own."""
+    await post(either, onboarding())
+    await post(either, onboarding("second", tenantId="t-2", tenantRegistrationId="r-2"))
+    for build in list(codebuild.builds.values()):
+        codebuild.finish(build.id)
+    await post(either, result("provisionSuccess", of="r-2"))
+    assert await state_of(either, "t-2") == "provisioned"
+    assert await state_of(either, TENANT) == "provisioning"
+
+
+@pytest.mark.parametrize("name", ["provisionSuccess", "deprovisionFailure", "onboardingSuccess"])
+async def test_a_result_of_an_unknown_registration_is_refused(
+    either: Client, codebuild: CodeBuildStandIn, name: str
+) -> None:
+    """422 and a failed run that say so; it makes no tenant and ends nothing."""
+    await post(either, onboarding())
+    codebuild.finish(only_build(codebuild).id)
+    answer = await either.post("/events", json=result(name, of="r-unknown"))
+    problem = await read_problem(answer, 422)
+    assert "No tenant with the registration 'r-unknown' is known" in problem["detail"]
+    assert (await read_run(either, problem["instance"]))["status"] == "failed"
+    assert await tenants(either) == [TENANT]
+    assert await state_of(either, TENANT) == "provisioning"
+
+
+async def test_a_result_that_was_early_is_replayed(
+    either: Client, codebuild: CodeBuildStandIn
+) -> None:
+    """Once the registration is known it ends what it should."""
+    problem = await read_problem(await either.post("/events", json=result("provisionSuccess")), 422)
+    await post(either, onboarding())
+    codebuild.finish(only_build(codebuild).id)
+    answer = await either.post(f"{problem['instance']}/replay", json={})
+    assert answer.status == 200, await answer.text()
+    assert await state_of(either, TENANT) == "provisioned"
+
+
+@pytest.mark.parametrize("name", ["onboardingRequest", "offboardingRequest"])
+@pytest.mark.parametrize("is_known", [False, True])
+async def test_a_request_names_its_tenant(
+    either: Client, codebuild: CodeBuildStandIn, name: str, is_known: bool
+) -> None:
+    """A registration alone is no tenant: 422 that says how to name one, whether known or not."""
+    if is_known:
+        await post(either, onboarding())
+    started = len(codebuild.builds)
+    detail = {"tenantRegistrationId": REGISTRATION, "tier": "FULL"}
+    answer = await either.post("/events", json=toolkit_event(name, detail, event_id="nameless"))
+    problem = await read_problem(answer, 422)
+    assert "must name the tenant" in problem["detail"]
+    assert "tenantRegistrationId" in problem["detail"]
+    assert (await read_run(either, problem["instance"]))["status"] == "failed"
+    assert len(codebuild.builds) == started
+    assert await tenants(either) == ([TENANT] if is_known else [])
+
+
+async def test_a_registration_cannot_be_stolen(either: Client, codebuild: CodeBuildStandIn) -> None:
+    """A request with another tenant's registration is refused: the first one's results stay its."""
+    await post(either, onboarding())
+    answer = await either.post("/events", json=onboarding("thief", tenantId="t-thief"))
+    problem = await read_problem(answer, 422)
+    assert f"The registration {REGISTRATION!r} is another tenant's" in problem["detail"]
+    assert TENANT not in problem["detail"]
+    assert await tenants(either) == [TENANT]
+    codebuild.finish(only_build(codebuild).id)
+    await post(either, result("provisionSuccess"))
+    assert await state_of(either, TENANT) == "provisioned"
+    again = await either.post(f"{problem['instance']}/replay", json={})
+    assert again.status == 422
+
+
+async def test_a_registration_cannot_be_stolen_by_joining(
+    either: Client, codebuild: CodeBuildStandIn
+) -> None:
+    """Nor by a request for a tenant that is under way."""
+    await post(either, onboarding())
+    await post(either, onboarding("other", tenantId="t-2", tenantRegistrationId="r-2"))
+    answer = await either.post("/events", json=onboarding("thief", tenantId="t-2"))
+    assert "is another tenant's" in (await read_problem(answer, 422))["detail"]
+
+
+async def test_an_operator_may_move_a_registration(
+    either: Client, codebuild: CodeBuildStandIn
+) -> None:
+    """A replay with force gives it to the tenant that was refused: the first one was the thief."""
+    await post(either, onboarding(tenantId="t-thief"))
+    refused = await read_problem(await either.post("/events", json=onboarding("owner")), 422)
+    answer = await either.post(f"{refused['instance']}/replay", json={"force": True})
+    assert answer.status == 200, await answer.text()
+    for build in list(codebuild.builds.values()):
+        codebuild.finish(build.id)
+    await post(either, result("provisionSuccess"))
+    assert await state_of(either, TENANT) == "provisioned"
+    assert await state_of(either, "t-thief") == "provisioning"
+
+
+async def test_what_was_given_back_holds_no_registration(
+    either: Client, codebuild: CodeBuildStandIn
+) -> None:
+    """A request that failed without a job leaves its registration to the tenant that needs it, and
+    a result of it makes no tenant."""
+    refused = await either.post("/events", json=onboarding("typo", tenantId="t-typo", tier="NONE"))
+    assert refused.status == 422
+    early = await either.post("/events", json=result("provisionSuccess", "early"))
+    assert "No tenant with the registration" in (await read_problem(early, 422))["detail"]
+    assert await tenants(either) == []
+    await post(either, onboarding())
+    codebuild.finish(only_build(codebuild).id)
+    await post(either, result("provisionSuccess"))
+    assert await state_of(either, TENANT) == "provisioned"
+
+
+async def test_a_registration_that_joins_is_known(
+    either: Client, codebuild: CodeBuildStandIn
+) -> None:
+    """A request of the toolkit's for what somebody else has asked for already."""
+    plain = envelope("TENANT_PROVISIONING", {"tenantId": TENANT, "tier": "FULL"}, event_id="plain")
+    await post(either, plain)
+    assert is_replay(await either.post("/events", json=onboarding()))
+    codebuild.finish(only_build(codebuild).id)
+    await post(either, result("provisionSuccess"))
+    assert await state_of(either, TENANT) == "provisioned"
+
+
+def in_full(settings: Settings, **attributes: Any) -> Settings:
+    """One tier, with these attributes besides its jobs."""
+    jobs = {
+        "jobIdentifier": "standard-tenant",
+        "deprovisioningJobIdentifier": "standard-tenant-teardown",
+        "cleanupJobIdentifier": "basic-tenant",
+    }
+    tiers = Tiers(backend="static", static={"FULL": {**jobs, **attributes}})
+    return attrs.evolve(settings, tiers=tiers)
+
+
+async def test_a_build_gets_what_the_toolkits_scripts_get(
+    start_service: StartService, settings: Settings, codebuild: CodeBuildStandIn
+) -> None:
+    """Every field of the detail under its own name, objects and lists as compact JSON."""
+    service = await start_service(in_full(settings, VPC_ID="vpc-2", email="of the tier"))
+    await post(service, onboarding(seats=3, isTrial=True, nothing={"a": [1, 2.0]}))
+    passed = dict(variables(only_build(codebuild)))
+    assert passed.pop("ORCHESTRATOR_RUN_ID")
+    assert passed.pop("TRACEPARENT")
+    assert passed.pop("ORCHESTRATOR_PROJECT")
+    assert passed == {
+        "tenantId": TENANT,
+        "tenantRegistrationId": REGISTRATION,
+        "tenantName": "Harbour Books",
+        "email": "owner@harbour.example",
+        "tier": "FULL",
+        "prices": '[{"id":"price_basic","metricName":"users"}]',
+        "registrationStatus": "In progress",
+        "seats": "3",
+        "isTrial": "true",
+        "nothing": '{"a":[1,2]}',
+        "VPC_ID": "vpc-2",
+        "tenant": json.dumps({"id": TENANT}, separators=(",", ":")),
+    }
+
+
+async def test_our_own_variables_stay_ours(
+    start_service: StartService, settings: Settings, codebuild: CodeBuildStandIn
+) -> None:
+    """A field can't choose the job or pass for our key; illegal names are left out; what the event
+    overrides outranks its fields, and no field is a reference to a secret."""
+    service = await start_service(in_full(settings))
+    reference = {"type": "SECRETS_MANAGER", "value": "prod/database"}
+    detail: dict[str, Any] = {
+        "jobIdentifier": "basic-tenant",
+        "builder": "NONE",
+        "codebuild": {"computeType": "HUGE"},
+        "ORCHESTRATOR_RUN_ID": None,
+        "TRACEPARENT": "mine",
+        "CODEBUILD_SRC_DIR": "/",
+        "not-a-name": 1,
+        "password": reference,
+        "builderConfig": {"config": {"environmentOverride": {"email": "overridden"}}},
+    }
+    await post(service, onboarding(**detail))
+    build = only_build(codebuild)
+    passed = variables(build)
+    assert build.project == "standard-tenant"
+    assert passed["email"] == "overridden"
+    assert passed["TRACEPARENT"].startswith("00-")
+    assert passed["password"] == json.dumps(reference, separators=(",", ":"))
+    assert {variable["type"] for variable in build.overrides} == {"PLAINTEXT"}
+    absent = {"jobIdentifier", "builder", "codebuild", "CODEBUILD_SRC_DIR", "not-a-name"}
+    assert not (absent | {"builderConfig"}) & set(passed)
+
+
+async def test_an_offboarding_gets_them_too_and_a_clean_up(
+    start_service: StartService, settings: Settings, codebuild: CodeBuildStandIn, clock: ManualClock
+) -> None:
+    """Whatever is done to a tenant for the toolkit's sake has the same variables."""
+    service = await start_service(in_full(settings))
+    await post(service, onboarding())
+    codebuild.finish(only_build(codebuild).id, "FAILED")
+    await post(service, result("provisionFailure"))
+    cleanup = list(codebuild.builds.values())[-1]
+    assert cleanup.project == "basic-tenant"
+    assert variables(cleanup)["tenantName"] == "Harbour Books"
+    assert variables(cleanup)["tenantRegistrationId"] == REGISTRATION
+    codebuild.finish(cleanup.id)
+    clock.turn(60)
+    await sweep(service)
+    detail = {**ONBOARDING["detail"], "tier": "FULL", "sbtaws_active": False}
+    await post(service, toolkit_event("offboardingRequest", detail))
+    teardown = list(codebuild.builds.values())[-1]
+    assert teardown.project == "standard-tenant-teardown"
+    assert variables(teardown)["tenantId"] == TENANT
+    assert variables(teardown)["sbtaws_active"] == "false"
+
+
+@pytest.mark.parametrize(
+    ("event_type", "source", "is_toolkits"),
+    [
+        ("TENANT_PROVISIONING", "TenantManagementService", False),
+        ("TENANT_PROVISIONING", CONTROL_PLANE, True),
+        ("sbt_aws_onboardingRequest", "my.control.plane", True),
+    ],
+)
+async def test_a_request_is_the_toolkits_by_its_name_or_source(
+    service: Client, codebuild: CodeBuildStandIn, event_type: str, source: str, is_toolkits: bool
+) -> None:
+    """Builds of others keep the variables that they had."""
+    detail = {**ONBOARDING["detail"], "tier": "STANDARD"}
+    await post(service, envelope(event_type, detail, source=source))
+    assert ("tenantName" in variables(only_build(codebuild))) is is_toolkits
+
+
+async def test_a_name_in_the_path_is_as_good(service: Client, codebuild: CodeBuildStandIn) -> None:
+    """A target that posts the bare detail."""
+    detail = {**ONBOARDING["detail"], "tier": "STANDARD"}
+    await read_success(await service.post("/events/sbt_aws_onboardingRequest", json=detail))
+    assert variables(only_build(codebuild))["tenantName"] == "Harbour Books"
+
+
+async def test_a_later_attempt_knows_the_toolkit_still(
+    start_service: StartService, settings: Settings, codebuild: CodeBuildStandIn, clock: ManualClock
+) -> None:
+    """The event's first name is kept with it."""
+    service = await start_service(in_full(settings))
+    await post(service, onboarding("first", tenantId="t-1", tenantRegistrationId="r-1"))
+    other = onboarding("second", tenantRegistrationId="r-1")
+    refused = await read_problem(
+        await service.post("/events", json={**other, "source": "renamed"}), 422
+    )
+    answer = await service.post(f"{refused['instance']}/replay", json={"force": True})
+    assert answer.status == 200, await answer.text()
+    build = list(codebuild.builds.values())[-1]
+    assert variables(build)["tenantName"] == "Harbour Books"
+
+
+async def test_the_registration_is_not_lost_with_its_operation(
+    either: Client, codebuild: CodeBuildStandIn
+) -> None:
+    """A result of the offboarding finds the tenant by what its onboarding said."""
+    await post(either, onboarding())
+    codebuild.finish(only_build(codebuild).id)
+    await post(either, result("provisionSuccess"))
+    plain = {"tenantId": TENANT, "tier": "FULL"}
+    await post(either, envelope("TENANT_DEPROVISIONING", plain, event_id="plain"))
+    codebuild.finish(list(codebuild.builds)[-1])
+    await post(either, result("deprovisionSuccess"))
+    assert (await read_tenant(either, TENANT))["state"] == "deprovisioned"

@@ -17,6 +17,7 @@ from orchestrator.core.records import (
     OperationState,
     PayloadRecord,
     Record,
+    RegistrationRecord,
     Report,
     RunRecord,
     RunStatus,
@@ -95,6 +96,11 @@ def job(job_id: str = "build:1", **fields: Any) -> JobRecord:
     return JobRecord(job_id=job_id, **(required | fields))
 
 
+def registration(registration_id: str = "registration-1", **fields: Any) -> RegistrationRecord:
+    required: dict[str, Any] = {"tenant_id": "tenant-1"}
+    return RegistrationRecord(registration_id=registration_id, **(required | fields))
+
+
 def secrets(start_key: str = "operation-1-1", **fields: Any) -> SecretsRecord:
     required: dict[str, Any] = {
         "operation_id": "operation-1",
@@ -153,6 +159,7 @@ FULL: tuple[Record, ...] = (
         former_asked=ASKED,
         tier="PREMIUM",
         builder=TEXT,
+        registration_id=TEXT,
         job=JOB,
         job_since=later(0.5),
         due_at=later(4.000001),
@@ -177,11 +184,13 @@ FULL: tuple[Record, ...] = (
         TEXT,
         operation_id="operation-1",
         tier=TEXT,
+        registration_id=TEXT,
         waiting=(Waiter(run_id=TEXT, kind=Kind.DEPLOYMENT), Waiter(run_id="2", kind=Kind.CLEAN_UP)),
         asked=ASKED,
         owes="operation-2",
     ),
     job(TEXT, start_number=3),
+    registration(TEXT, tenant_id=TEXT),
     PayloadRecord(run_id="full", data=bytes(range(256))),
     secrets(TEXT, batch=3, names=(TEXT, "/p/a"), is_closed=True, due_at=later(6)),
 )
@@ -194,6 +203,7 @@ BARE: tuple[Record, ...] = (
     operation("bare", tenant_id=None, kind=None),
     tenant("bare", state=None),
     job(""),
+    registration(""),
     PayloadRecord(run_id="bare", data=b""),
     secrets("bare"),
 )

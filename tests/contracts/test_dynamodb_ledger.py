@@ -19,7 +19,7 @@ from orchestrator.core.ports import Conflict
 from orchestrator.core.records import OperationState, PayloadRecord, Record, RunStatus
 from orchestrator.embedded import Fault, open_embedded_aws
 from orchestrator.testing import ManualClock
-from tests.contracts.samples import NOW, job, kept, later, operation, run, tenant
+from tests.contracts.samples import NOW, job, kept, later, operation, registration, run, tenant
 from tests.dynamodb_local.ledgers import RETENTION_DAYS, build_ledger, open_client
 from tests.dynamodb_local.proxy import (
     UNPROCESSED,
@@ -107,6 +107,7 @@ async def table(way: tuple[Proxy, AWS], clock: ManualClock) -> Table:
         # Its report is still to be sent.
         (operation(state=OperationState.OVER, ended_at=later(5), due_at=later(9)), None),
         (tenant(state=None), None),
+        (registration(), None),
         *((tenant(state=state), None) for state in TenantState),
     ],
     ids=lambda value: getattr(value, "status", None) or getattr(value, "state", None),

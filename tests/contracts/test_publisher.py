@@ -85,6 +85,12 @@ async def test_an_event_is_put_on_the_bus(publisher: EventBridgePublisher, bus: 
     }
 
 
+async def test_an_event_may_name_another_source(publisher: EventBridgePublisher, bus: Bus) -> None:
+    """In place of the one of all others."""
+    await publisher.publish(event_type="NEWS", detail={}, source="another")
+    assert [entry["Source"] for entry in bus.taken] == ["another"]
+
+
 @pytest.mark.parametrize("code", ["ThrottlingException", "InternalFailure", "SomethingNew"])
 async def test_an_entry_that_failed_is_sent_once_more(
     publisher: EventBridgePublisher, bus: Bus, code: str

@@ -73,7 +73,9 @@ class Bus:
     published: list[str] = attrs.field(factory=list)
     details: list[Mapping[str, Any]] = attrs.field(factory=list)
 
-    async def publish(self, *, event_type: str, detail: Mapping[str, Any]) -> str:
+    async def publish(
+        self, *, event_type: str, detail: Mapping[str, Any], source: str | None = None
+    ) -> str:
         assert SECRET not in json.dumps(detail)
         self.published.append(event_type)
         self.details.append(detail)

@@ -17,6 +17,7 @@ from orchestrator.core.conditions import (
     is_mine,
     is_none_certain,
     is_overdue,
+    is_registered_elsewhere,
     is_secured,
     is_stray,
     is_unseen,
@@ -32,6 +33,7 @@ from orchestrator.core.records import (
     Job,
     OperationRecord,
     OperationState,
+    RegistrationRecord,
     Report,
     RunRecord,
     RunStatus,
@@ -354,3 +356,27 @@ def test_a_report_is_posted_by_one_at_a_time(
     """While one posts it, it is due only later; what is done is done."""
     due_at = None if due_s is None else NOW + timedelta(seconds=due_s)
     assert may_post(attrs.evolve(OPERATION, report=report, due_at=due_at), NOW) is may
+
+
+@pytest.mark.parametrize(
+    ("registered", "holder", "elsewhere"),
+    [
+        (None, None, False),
+        ("t-1", TenantRecord(tenant_id="t-1", state=TenantState.ACTIVE, changed_at=NOW), False),
+        ("t-2", TenantRecord(tenant_id="t-2", state=TenantState.ACTIVE, changed_at=NOW), True),
+        (
+            "t-2",
+            TenantRecord(tenant_id="t-2", state=TenantState.DEPROVISIONED, changed_at=NOW),
+            True,
+        ),
+        # What it was asked for was given back.
+        ("t-2", TenantRecord(tenant_id="t-2", state=None, changed_at=NOW), False),
+        ("t-2", None, False),
+    ],
+)
+def test_a_registration_is_the_tenants_that_was_first(
+    registered: str | None, holder: TenantRecord | None, elsewhere: bool
+) -> None:
+    """Unless nothing was ever done to that one."""
+    known = RegistrationRecord(registration_id="r", tenant_id=registered) if registered else None
+    assert is_registered_elsewhere(known, holder, "t-1") is elsewhere

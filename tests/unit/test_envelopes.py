@@ -497,3 +497,28 @@ def test_an_event_was_sent_at_the_latest_when_it_came(
     event = parse(envelope(time=time) if time else envelope())
     assert (event.sent_at.isoformat() if event.sent_at else None) == sent_at
     assert event.received_at == NOW
+
+
+@pytest.mark.parametrize(
+    ("event_type", "raw", "sent_as"),
+    [
+        ("Tenant Ordered", {"n": 1}, "Tenant Ordered"),
+        ("ORDER", envelope(**{"detail-type": "Tenant Ordered"}), "Tenant Ordered"),
+        ("Tenant Ordered", envelope(), None),
+        ("Tenant Ordered", {"type": "Tenant Ordered", "data": {"n": 1}}, "Tenant Ordered"),
+        ("ORDER", {"n": 1}, None),
+    ],
+)
+def test_what_the_sender_calls_an_event_is_known(
+    event_type: str, raw: object, sent_as: str | None
+) -> None:
+    """The envelope's name for it, else the path's, where that is an alias."""
+    event = parse(raw, event_type)
+    assert (event.type, event.sent_as) == ("ORDER", sent_as)
+
+
+def test_a_registration_must_fit_into_a_key() -> None:
+    """512 bytes do, 513 don't."""
+    parse({"tenantRegistrationId": "r" * 512})
+    with pytest.raises(BadEvent, match="tenantRegistrationId is 513 bytes long"):
+        parse({"tenantRegistrationId": "r" * 513})

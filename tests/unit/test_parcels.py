@@ -52,9 +52,10 @@ SHAPES: dict[str, Any] = {
 @pytest.mark.parametrize("by_content", [False, True])
 def test_an_event_comes_back_as_it_was(raw: Any, by_content: bool) -> None:
     """Type, source, id, time, body, what was received, and how its id came about."""
-    sent = event(raw, BODY, identified_by_content=by_content)
-    back = kept(sent)
-    assert back == sent
+    for sent_as in (None, "Shop Order"):
+        sent = event(raw, BODY, identified_by_content=by_content, sent_as=sent_as)
+        back = kept(sent)
+        assert back == sent
     assert back.key == sent.key
 
 

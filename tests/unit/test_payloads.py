@@ -14,6 +14,7 @@ from orchestrator.core.payloads import (
     TenantOutcome,
     TenantProvisioning,
     read_object,
+    read_registration_id,
     read_request_key,
     read_secret,
     read_tenant_id,
@@ -227,8 +228,27 @@ def test_an_odd_secret_is_passed_over(odd: object) -> None:
 def test_a_request_must_name_its_tenant(model: Any) -> None:
     """A request without tenant.id, tenantId or TENANT_ID can't be meant for anybody."""
     assert mismatches({"tier": "BASIC"}, model) == {
-        "$": "must name the tenant: as tenant.id, tenantId or TENANT_ID"
+        "$": "must name the tenant: as tenant.id, tenantId or TENANT_ID; a tenantRegistrationId "
+        "isn't enough"
     }
+
+
+@pytest.mark.parametrize("model", REQUESTS)
+def test_a_registration_is_no_tenant(model: Any) -> None:
+    """It leads to one, so that a request must name that itself."""
+    body = {"tenantRegistrationId": "r-1", "tier": "BASIC"}
+    assert read_tenant_id(body) is None
+    assert read_registration_id(body) == "r-1"
+    assert list(mismatches(body, model)) == ["$"]
+
+
+@pytest.mark.parametrize("odd", [7, "", None, [], {"id": "r"}, "half \ud83d"])
+def test_an_odd_registration_is_none(odd: object) -> None:
+    """The event is read without it."""
+    body = {"tenantId": "t-1", "tier": "BASIC", "tenantRegistrationId": odd}
+    assert read_registration_id(body) is None
+    for model in (*REQUESTS, TenantOutcome):
+        WIRE.structure(body, model)
 
 
 @pytest.mark.parametrize("model", REQUESTS)

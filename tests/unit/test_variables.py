@@ -14,7 +14,13 @@ from structlog.testing import capture_logs
 
 from orchestrator.core.errors import PermanentError
 from orchestrator.core.javascript import stringify
-from orchestrator.core.variables import as_json, as_variables, build_variables, tier_options
+from orchestrator.core.variables import (
+    as_json,
+    as_variables,
+    build_field_variables,
+    build_variables,
+    tier_options,
+)
 
 LEGAL = ["A", "_", "a1", "VPC_ID", "_9", "tier", "jobName", "X_CODEBUILD_Y", "codebuild_x"]
 ILLEGAL = ["", "1A", "A-B", "A.B", "A B", "Ä", "A\n", "CODEBUILD_", "CODEBUILD_BUILD_ID", "٣"]
@@ -215,3 +221,34 @@ def test_what_is_passed_can_be_printed(value: Any) -> None:
         return
     json.loads(stringify(passed).encode())
     json.dumps(passed, allow_nan=False)
+
+
+def test_fields_are_variables_under_their_own_names() -> None:
+    """Scalars as they are, objects and lists as compact JSON; ours and illegal names aren't."""
+    reference = {"type": "SECRETS_MANAGER", "value": "prod"}
+    body = {
+        "tenantId": "t-1",
+        "seats": 3,
+        "gone": None,
+        "prices": [{"id": "p", "each": 2.0}],
+        "reference": reference,
+        **dict.fromkeys(ILLEGAL, "x"),
+        **dict.fromkeys(("tenant", "builderConfig", "builder", "codebuild"), "x"),
+        **dict.fromkeys(("jobIdentifier", "cleanupJobIdentifier"), "x"),
+    }
+    with capture_logs() as logs:
+        assert build_field_variables(body) == {
+            "tenantId": "t-1",
+            "seats": 3,
+            "gone": None,
+            "prices": '[{"id":"p","each":2}]',
+            "reference": '{"type":"SECRETS_MANAGER","value":"prod"}',
+        }
+    assert sorted(one["attribute"] for one in logs) == sorted(ILLEGAL)
+
+
+def test_a_field_that_no_job_can_get_is_named() -> None:
+    """Each at its path."""
+    with pytest.raises(PermanentError) as refused:
+        build_field_variables({"a": math.nan, "b": {"c": "half \ud83d"}, "d": 1})
+    assert [error.path for error in refused.value.errors] == ["$.a", "$.b"]

@@ -1,0 +1,331 @@
+"""The SaaS Builder Toolkit's control plane hears on the bus what became of its requests."""
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import attrs
+import pytest
+
+from orchestrator import (
+    Event,
+    Extension,
+    HandlerRegistry,
+    Job,
+    Run,
+    Settings,
+    TemporaryError,
+    handlers,
+    payloads,
+)
+from orchestrator.adapters.dynamodb_items import table_schema
+from orchestrator.embedded import BusQueue, CodeBuildStandIn, open_bus_queue, open_embedded_aws
+from orchestrator.settings import Builders, Events, LedgerSettings
+from orchestrator.testing import ManualClock, envelope
+from tests.acceptance.answers import only_build, read_success, variables
+from tests.acceptance.stories import is_replay, patient, read_tenant, state_of, with_full_tier
+from tests.acceptance.toolkit import (
+    APPLICATION_PLANE,
+    ONBOARDING,
+    REGISTRATION,
+    TENANT,
+    onboarding,
+    post,
+    result,
+    tenants,
+    toolkit_event,
+)
+from tests.conftest import Client, StartService
+
+BUS = "sbt-bus"
+EXPORTED = {
+    "tenantS3Bucket": "bucket-1",
+    "tenantConfig": '{"userPoolId":"us-east-1_abc"}',
+    "registrationStatus": "created",
+    "tenantId": "not the script's to say",
+    "ADMIN_PASSWORD": "hush",
+}
+
+
+@attrs.frozen
+class Plane:
+    """The application plane: the service, its builds, and all that comes over the bus."""
+
+    service: Client
+    codebuild: CodeBuildStandIn
+    queue: BusQueue
+
+    async def end_build(self, status: Any = "SUCCEEDED", **how: Any) -> None:
+        """The one build that runs ends, and CodeBuild says so."""
+        (build,) = (one for one in self.codebuild.builds.values() if one.ended is None)
+        self.codebuild.finish(build.id, status, **how)
+        change = build.as_state_change()
+        await post(
+            self.service,
+            envelope(
+                "CodeBuild Build State Change", change, event_id=build.id, source="aws.codebuild"
+            ),
+        )
+
+    async def heard(self) -> dict[str, dict[str, Any]]:
+        """What came over the bus since, by its name. The bus of moto waits for nothing."""
+        return {event["detail-type"]: event for event in await self.queue.receive(wait_s=0)}
+
+
+@pytest.fixture
+def toolkit(settings: Settings) -> Settings:
+    return attrs.evolve(with_full_tier(patient(settings)), events=Events(bus=BUS))
+
+
+@pytest.fixture
+async def queue(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[BusQueue]:
+    """A bus, and a DynamoDB, to which AWS's own variables lead."""
+    async with open_embedded_aws() as aws:
+        await aws.prepare(
+            tier_table="tier-details",
+            tiers=[],
+            tables=[table_schema(LedgerSettings().table)],
+            bus=BUS,
+            projects=[],
+        )
+        monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", aws.endpoint_url)
+        monkeypatch.setenv("AWS_ENDPOINT_URL_EVENTBRIDGE", aws.endpoint_url)
+        async with open_bus_queue(aws, BUS) as queue:
+            yield queue
+
+
+@pytest.fixture(params=["memory", "dynamodb"])
+async def plane(
+    request: pytest.FixtureRequest,
+    codebuild: CodeBuildStandIn,
+    queue: BusQueue,
+    start_service: StartService,
+    toolkit: Settings,
+) -> Plane:
+    ledger = LedgerSettings(backend=request.param)
+    service = await start_service(attrs.evolve(toolkit, ledger=ledger))
+    return Plane(service, codebuild, queue)
+
+
+async def test_a_tenants_life(plane: Plane) -> None:
+    """Onboarding and offboarding: each build has its variables, each end is told, the service's own
+    results come back over the bus without harm, and there is one tenant in all."""
+    await post(plane.service, onboarding())
+    assert variables(only_build(plane.codebuild))["email"] == "owner@harbour.example"
+    await plane.end_build(exported=EXPORTED)
+    heard = await plane.heard()
+    told = heard["sbt_aws_provisionSuccess"]
+    assert told["source"] == APPLICATION_PLANE
+    assert told["detail"]["tenantRegistrationId"] == REGISTRATION
+    assert told["detail"]["jobOutput"] == {
+        "tenantData": {
+            "tenantS3Bucket": "bucket-1",
+            "tenantConfig": '{"userPoolId":"us-east-1_abc"}',
+        },
+        "tenantRegistrationData": {"registrationStatus": "created"},
+    }
+    assert await state_of(plane.service, TENANT) == "provisioned"
+    assert is_replay(await plane.service.post("/events", json=told))
+    await post(plane.service, heard["TENANT_DEPLOYMENT"])
+    assert variables(list(plane.codebuild.builds.values())[-1])["tenantId"] == TENANT
+    await plane.end_build()
+    assert await state_of(plane.service, TENANT) == "active"
+    assert await plane.heard() == {}
+
+    detail = {**ONBOARDING["detail"], "tier": "FULL"}
+    await post(plane.service, toolkit_event("offboardingRequest", detail))
+    await plane.end_build(exported={"registrationStatus": "deleted"})
+    told = (await plane.heard())["sbt_aws_deprovisionSuccess"]
+    assert told["source"] == APPLICATION_PLANE
+    assert told["detail"]["tenantRegistrationId"] == REGISTRATION
+    assert told["detail"]["jobOutput"] == {
+        "tenantData": {},
+        "tenantRegistrationData": {"registrationStatus": "deleted"},
+    }
+    assert is_replay(await plane.service.post("/events", json=told))
+    assert await state_of(plane.service, TENANT) == "deprovisioned"
+    assert await plane.heard() == {}
+    assert await tenants(plane.service) == [TENANT]
+
+
+async def test_the_toolkits_own_result_is_matched(plane: Plane) -> None:
+    """A script job that publishes its result itself ends the onboarding; before and after."""
+    await post(plane.service, onboarding())
+    build = only_build(plane.codebuild)
+    plane.codebuild.finish(build.id, exported=EXPORTED)
+    await post(plane.service, result("provisionSuccess"))
+    assert await state_of(plane.service, TENANT) == "provisioned"
+    heard = await plane.heard()
+    assert heard.keys() == {"sbt_aws_provisionSuccess", "TENANT_DEPLOYMENT"}
+    await post(plane.service, result("provisionSuccess", "again"))
+    assert await plane.heard() == {}
+    assert await tenants(plane.service) == [TENANT]
+
+
+@pytest.mark.parametrize(
+    ("request_name", "told_name", "sentence", "reached"),
+    [
+        (
+            "onboardingRequest",
+            "sbt_aws_provisionFailure",
+            "Failed to provision tenant.",
+            "provision_failed",
+        ),
+        (
+            "offboardingRequest",
+            "sbt_aws_deprovisionFailure",
+            "Failed to deprovision tenant.",
+            "deprovision_failed",
+        ),
+    ],
+)
+async def test_a_failure_is_told_with_its_cause(
+    plane: Plane, request_name: str, told_name: str, sentence: str, reached: str
+) -> None:
+    """A status that is right, and why; a failed build's variables are not handed on."""
+    detail = {**ONBOARDING["detail"], "tier": "FULL"}
+    await post(plane.service, toolkit_event(request_name, detail))
+    await plane.end_build("FAILED", reason="exit status 7", exported=EXPORTED)
+    told = (await plane.heard())[told_name]
+    output = told["detail"]["jobOutput"]
+    assert output["tenantStatus"] == sentence
+    assert output["tenantData"] == {}
+    assert output["tenantRegistrationData"]["registrationStatus"] == "failed"
+    assert "exit status 7" in output["tenantRegistrationData"]["reason"]
+    assert is_replay(await plane.service.post("/events", json=told))
+    assert await state_of(plane.service, TENANT) == reached
+    assert await tenants(plane.service) == [TENANT]
+
+
+@pytest.mark.parametrize(
+    ("request_name", "told_name", "status"),
+    [
+        ("onboardingRequest", "sbt_aws_provisionSuccess", "created"),
+        ("offboardingRequest", "sbt_aws_deprovisionSuccess", "deleted"),
+    ],
+)
+async def test_a_script_that_exports_nothing_leaves_no_status_in_progress(
+    plane: Plane, request_name: str, told_name: str, status: str
+) -> None:
+    """The toolkit's own words for it."""
+    detail = {**ONBOARDING["detail"], "tier": "FULL"}
+    await post(plane.service, toolkit_event(request_name, detail))
+    await plane.end_build()
+    output = (await plane.heard())[told_name]["detail"]["jobOutput"]
+    data = {"registrationStatus": status}
+    assert output == {"tenantData": {}, "tenantRegistrationData": data}
+
+
+async def test_an_offboarding_of_others_is_told_by_the_tenants_registration(plane: Plane) -> None:
+    """Its request names none: the tenant has it from its onboarding."""
+    await post(plane.service, onboarding())
+    await plane.end_build()
+    await plane.heard()
+    plain = {"tenantId": TENANT, "tier": "FULL"}
+    await post(plane.service, envelope("TENANT_DEPROVISIONING", plain, event_id="plain"))
+    await plane.end_build()
+    told = (await plane.heard())["sbt_aws_deprovisionSuccess"]
+    assert told["detail"]["tenantRegistrationId"] == REGISTRATION
+
+
+async def test_others_tenants_are_not_told_of(plane: Plane) -> None:
+    """Without a registration nobody at the toolkit knows the tenant."""
+    plain = {"tenantId": TENANT, "tier": "FULL"}
+    await post(plane.service, envelope("TENANT_PROVISIONING", plain, event_id="plain"))
+    await plane.end_build()
+    assert (await plane.heard()).keys() == {"TENANT_DEPLOYMENT"}
+
+
+class SilentBuilder:
+    """Starts jobs, and can't be asked how they stand: a message counts."""
+
+    async def start_job(
+        self, job_identifier: str, params: Mapping[str, Any], *, start_key: str
+    ) -> Job:
+        return Job(id=f"job-{start_key}", job_identifier=job_identifier)
+
+
+@pytest.fixture
+async def silent(
+    codebuild: CodeBuildStandIn, queue: BusQueue, start_service: StartService, toolkit: Settings
+) -> Plane:
+    """An application plane whose builder can't be asked."""
+    settings = attrs.evolve(toolkit, builders=Builders(default="SILENT"))
+    extension = Extension(builders={"SILENT": SilentBuilder()})
+    return Plane(await start_service(settings, extension=extension), codebuild, queue)
+
+
+async def test_a_result_that_was_told_is_not_told_again(silent: Plane) -> None:
+    """Whoever has published it has told the control plane."""
+    await post(silent.service, onboarding())
+    await post(silent.service, result("provisionSuccess"))
+    assert await state_of(silent.service, TENANT) == "provisioned"
+    assert (await silent.heard()).keys() == {"TENANT_DEPLOYMENT"}
+
+
+async def test_the_result_of_an_earlier_start_ends_no_later_one(silent: Plane) -> None:
+    """What comes back late, of what is done again since, is noted."""
+    first = await post(silent.service, onboarding())
+    outcome = {"tenantId": TENANT}
+    await post(silent.service, envelope("TENANT_PROVISIONING_SUCCESS", outcome, event_id="end"))
+    told = (await silent.heard())["sbt_aws_provisionSuccess"]
+    answer = await silent.service.post(f"{first}/replay", json={"force": True})
+    assert answer.status == 200, await answer.text()
+    await post(silent.service, told)
+    assert await state_of(silent.service, TENANT) == "provisioning"
+
+
+async def test_it_is_told_once(
+    codebuild: CodeBuildStandIn,
+    queue: BusQueue,
+    start_service: StartService,
+    toolkit: Settings,
+    clock: ManualClock,
+) -> None:
+    """An attempt that finds the step remembered doesn't publish again."""
+    registry = HandlerRegistry()
+
+    @registry.on("TENANT_PROVISIONING_SUCCESS")
+    async def succeed(event: Event[payloads.TenantOutcome], run: Run) -> None:
+        await handlers.tenant_provisioning_success(event, run)
+        if run.attempt == 1:
+            raise TemporaryError("later")
+
+    service = await start_service(toolkit, extension=Extension(registry=registry))
+    plane = Plane(service, codebuild, queue)
+    await post(service, onboarding())
+    codebuild.finish(only_build(codebuild).id)
+    clock.turn(60)
+    for _ in range(2):
+        assert (await service.post("/events/RECONCILE", json={})).status == 200
+        clock.turn(60)
+    assert await state_of(service, TENANT) == "provisioned"
+    names = [event["detail-type"] for event in await plane.queue.receive(wait_s=0)]
+    assert names.count("sbt_aws_provisionSuccess") == 1
+
+
+async def test_a_bus_of_another_source(
+    codebuild: CodeBuildStandIn, queue: BusQueue, start_service: StartService, toolkit: Settings
+) -> None:
+    """The toolkit lets its users choose the application plane's source."""
+    events = attrs.evolve(toolkit.events, sbt_source="my.application.plane")
+    service = await start_service(attrs.evolve(toolkit, events=events))
+    plane = Plane(service, codebuild, queue)
+    await post(service, onboarding())
+    await plane.end_build()
+    heard = await plane.heard()
+    assert heard["sbt_aws_provisionSuccess"]["source"] == "my.application.plane"
+    assert heard["TENANT_DEPLOYMENT"]["source"] == toolkit.events.source
+
+
+async def test_without_a_bus_the_timeline_says_so(
+    start_service: StartService, settings: Settings, codebuild: CodeBuildStandIn
+) -> None:
+    """Nobody hears of it, and the tenant goes on."""
+    service = await start_service(with_full_tier(settings))
+    await read_success(await service.post("/events", json=onboarding()))
+    codebuild.finish(only_build(codebuild).id)
+    await post(service, result("provisionSuccess"))
+    told = str((await read_tenant(service, TENANT))["timeline"])
+    assert (
+        "No sbt_aws_provisionSuccess was published, since the setting events.bus is empty" in told
+    )
