@@ -142,10 +142,12 @@ class Desk:
         context: str | None = None,
         contradiction: str | None = None,
         registration: str | None = None,
+        is_outranked: bool = False,
     ) -> ClaimRequest:
         """`key` is the request key that the payload names; `as_of` gives it credentials.
 
-        `sent_s` is the event's own time, in seconds after SENT_AT.
+        `sent_s` is the event's own time, in seconds after SENT_AT. `is_outranked`: the builder's
+        own word counts, rather than the event's.
         """
         sent = event(
             event_type, event_id, by_content=by_content, body=body, sent_s=sent_s, source=source
@@ -160,6 +162,7 @@ class Desk:
                 start_number=start_number,
                 context=context,
                 registration_id=registration,
+                outranked_by=frozenset({"IN_MEMORY"} if is_outranked else ()),
             )
         return ClaimRequest(
             event=sent,

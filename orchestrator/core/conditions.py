@@ -86,6 +86,15 @@ def is_what_was_asked(run: RunRecord, tenant: TenantRecord | None) -> bool:
     return asked is None or asked.operation_id == run.operation_id
 
 
+def is_opened_since(run: RunRecord, kind: Kind, holder: OperationRecord | None) -> bool:
+    """What holds the tenant is of that kind, and began after the run was first seen.
+
+    provision ─ "success" ─── deprovision ─ "success" ─── provision
+    the same "success", without an id ──────────────────────── a duplicate ✗ it never ends
+    """
+    return holder is not None and holder.kind is kind and holder.opened_at > run.first_seen
+
+
 def is_stale(run: RunRecord, tenant: TenantRecord | None) -> bool:
     """Its sender has asked for something else since, by the times that its requests name.
 

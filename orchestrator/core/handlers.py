@@ -180,8 +180,7 @@ async def _report(
     if not url.startswith(("https://", "http://")):
         run.note(f"The control plane is not told: {url!r} is no web address.")
         return
-    # A deployment's request says what the provisioning has made.
-    told = {**await run.request_body(), **await run.told(event)}
+    told = {**await run.made_before(), **await run.told(event)}
     try:
         run.report(
             succeeded=succeeded,

@@ -83,7 +83,7 @@ def plan_job(
     override = {**event.payload.environment_override, "tenant": _tenant(event)}
     check_override(override)
     fields = build_field_variables(event.body) if is_of_toolkit(event) else {}
-    variables = build_variables({**tier, **fields}, override)
+    variables = build_variables({**fields, **tier}, override)
     return JobPlan(
         job_identifier=named,
         variables={**variables, "tenant": stringify(variables["tenant"])},

@@ -12,7 +12,7 @@ from orchestrator.core.books import Attempt
 from orchestrator.core.errors import TemporaryError
 from orchestrator.core.events import Event, digest
 from orchestrator.core.lifecycle import Kind
-from orchestrator.core.operations import is_told_by_job
+from orchestrator.core.operations import find_followed, is_told_by_job
 from orchestrator.core.parcels import unpack_event
 from orchestrator.core.payloads import named_for, without_context, without_ended_job
 from orchestrator.core.plans import find_tier
@@ -134,6 +134,20 @@ class Run:
             return {}
         asked = without_ended_job(unpack_event(run, payload).body)
         return without_context(self.without_secrets(asked))
+
+    async def made_before(self) -> Mapping[str, Any]:
+        """What is known of the tenant besides what the event tells: what its request says.
+
+        Of a deployment that follows a provisioning it is what the latter has left to be reported:
+        anybody may send a request that names a provisioning.
+        """
+        operation = await self._find_operation()
+        followed = find_followed(operation) if operation is not None else None
+        before = await self._services.books.find_operation(followed) if followed else None
+        if operation is None or before is None or before.tenant_id != operation.tenant_id:
+            return await self.request_body()
+        made: Mapping[str, Any] = before.owed.body["data"] if before.owed else {}
+        return made
 
     async def told(self, event: Event[Any]) -> Mapping[str, Any]:
         """What an event that ends an operation may say of the tenant, besides that it ended.

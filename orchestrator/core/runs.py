@@ -8,12 +8,13 @@ import attrs
 
 from orchestrator.core.conditions import (
     Terms,
+    is_opened_since,
     is_what_was_asked,
     is_window_over,
     last_possible_send,
 )
 from orchestrator.core.events import Event, digest
-from orchestrator.core.lifecycle import OPENS
+from orchestrator.core.lifecycle import ENDS, OPENS
 from orchestrator.core.records import PayloadRecord, RunRecord, RunStatus, own_operation_id
 from orchestrator.core.views import View
 from orchestrator.core.waiting import find_first_before
@@ -96,9 +97,9 @@ def is_new_event(view: View, run: RunRecord, event: Event[Mapping[str, Any]], te
     than what the run has finished.
 
     It is once the window is over. Before, if it asks for something to be done to a tenant, it is
-    as soon as the tenant was asked for something else, or somebody waits who asks for that. What
-    was received before the run was first seen is what the run has finished: a queue may deliver
-    it again.
+    as soon as the tenant was asked for something else, or somebody waits who asks for that; if it
+    says how something ended, as soon as the same is done to the tenant again. What was received
+    before the run was first seen is what the run has finished: a queue may deliver it again.
     """
     if not event.identified_by_content or not run.status.is_finished:
         return False
@@ -106,12 +107,15 @@ def is_new_event(view: View, run: RunRecord, event: Event[Mapping[str, Any]], te
         return False
     if is_window_over(run, view.now, terms):
         return True
-    kind = OPENS.get(event.type)
-    if kind is None or run.tenant_id is None or run.status is RunStatus.FAILED:
+    opens, ends = OPENS.get(event.type), ENDS.get(event.type)
+    if run.tenant_id is None or not (opens or ends) or run.status is RunStatus.FAILED:
         return False
     tenant = view.tenant(run.tenant_id)
+    if ends is not None:
+        held_by = tenant.operation_id if tenant else None
+        return is_opened_since(run, ends.kind, view.operation(held_by) if held_by else None)
     return not is_what_was_asked(run, tenant) or bool(
-        find_first_before(view, tenant, None, other_than=kind)
+        find_first_before(view, tenant, None, other_than=opens)
     )
 
 

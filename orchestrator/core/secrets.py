@@ -24,10 +24,15 @@ _MAX_LEVELS = MAX_DEPTH + 20
 _MAX_TEXTS = 5
 
 _ESCAPE = re.compile(r"(?<!\\)\\+u([0-9a-fA-F]{4})")
-#: What may be a name in text that resembles JSON, and what follows a name: also white space that
-#: was an escape before its backslashes were taken away.
+#: What may be a name in text that resembles JSON, what follows a name, and a name in quotes, which
+#: may have anything in it. White space may have been an escape before its backslashes were taken
+#: away; of a name with brackets each part is one.
 _NAME = re.compile(r"""[^"'{}\[\],:=]+""")
-_AFTER_NAME = re.compile(r"""["']*[\snrt]*[:=]""")
+_AFTER_NAME = re.compile(r"""["'\])}]*[\snrt]*[:=]""")
+_QUOTED_NAME = re.compile(r"""(["'])([^"']*)\1(?=[\snrt]*[:=])""")
+#: Where JSON may begin in a text.
+_BEGINNING = re.compile(r"[{\[]")
+_BLANK = "\ufeff \t\r\n"
 
 
 class Redactor:
@@ -37,11 +42,11 @@ class Redactor:
     the names that it matches.
 
     Nothing that is given can make it raise, or work without end. JSON text is looked into as long
-    as `parse_json` reads it. What begins like JSON and can't be read (it is cut short, or nested
-    too deeply) stays as it is unless a secret name stands in it as a name, followed by `:` or `=`:
-    then all of it is masked. So is what raises when it is looked into, what contains itself, and
-    what is nested deeper than any event. Beyond `max_values`, which is more than a body of 1 MiB
-    has, the rest is left out.
+    as `parse_json` reads it, after a sentence, too. What begins like JSON and can't be read (it is
+    cut short, nested too deeply, or something follows) stays as it is unless a secret name stands
+    in it as a name, followed by `:` or `=`: then all of it is masked. So is what raises when it is
+    looked into, what contains itself, and what is nested deeper than any event. Beyond
+    `max_values`, which is more than a body of 1 MiB has, the rest is left out.
     """
 
     def __init__(
@@ -158,12 +163,22 @@ class _Walk:
         return shown
 
     def _show_text(self, text: str) -> Any:
-        """JSON text, such as a build's variable `tenant`; other text stays as it is."""
+        """JSON text, such as a build's variable `tenant`, also behind other text, which stays."""
         # Without either nothing in it has a name.
         if ":" not in text and "=" not in text:
             return text
-        if text.removeprefix("\ufeff").lstrip()[:1] not in ("{", "[", '"'):
+        if text.lstrip(_BLANK)[:1] == '"':
+            return self._show_json(text)
+        beginning = _BEGINNING.search(text)
+        if beginning is None:
             return text
+        before = text[: beginning.start()]
+        if not before.strip(_BLANK):
+            return self._show_json(text)
+        shown = self._show_json(text[len(before) :])
+        return before + shown if isinstance(shown, str) else shown
+
+    def _show_json(self, text: str) -> Any:
         try:
             value = self._parse(text)
         except ValueError:
@@ -191,6 +206,8 @@ def _names(text: str) -> Iterator[str]:
             name = found[0].strip()
             yield name
             yield from name.split()[-1:]
+    for quoted in _QUOTED_NAME.finditer(text):
+        yield quoted[2]
 
 
 def _fields(model: Any) -> list[str] | None:

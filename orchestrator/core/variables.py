@@ -28,6 +28,9 @@ _NAME_RULE = (
 )
 #: Fields of a body that reach a job in a way of their own.
 _OWN_FIELDS = frozenset({"tenant", "builderConfig"})
+#: What shells and tools go by, which no form's field may set: POSIX keeps names in capitals for
+#: that (XBD 8.1), and some tools go by other names, too.
+_STEERS_TOOLS = re.compile(r"[A-Z0-9_]+|TF_VAR_.*|npm_config_.*|.*_proxy")
 _RESERVED_NAME = re.compile(r"jobIdentifier|.*JobIdentifier|builder|codebuild")
 
 log = structlog.get_logger("orchestrator.variables")
@@ -57,14 +60,18 @@ def build_variables(tier: Tier, override: Mapping[str, Any]) -> dict[str, Any]:
 def build_field_variables(body: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a body as variables, each under its own name; objects and lists as JSON text.
 
-    Fields with an illegal name are left out with a warning, those that have a meaning of their own
-    (`tenant`, `builderConfig`, and what steers the orchestrator in a tier) silently.
+    Fields with an illegal name, or with one that shells and tools go by, are left out with a
+    warning, those that have a meaning of their own (`tenant`, `builderConfig`, and what steers the
+    orchestrator in a tier) silently.
 
     Raises:
         PermanentError: a value can't be passed to a job.
     """
-    fields = {name: value for name, value in body.items() if name not in _OWN_FIELDS}
-    passed, odd = _split(_legal(fields, "field"))
+    fields = _legal({name: body[name] for name in body if name not in _OWN_FIELDS}, "field")
+    for name in filter(_STEERS_TOOLS.fullmatch, fields):
+        log.warning("field left out", attribute=name, reason="shells and tools go by such a name")
+    harmless = {name: fields[name] for name in fields if not _STEERS_TOOLS.fullmatch(name)}
+    passed, odd = _split(harmless)
     if odd:
         raise PermanentError(
             "A field can't be passed to a job.",

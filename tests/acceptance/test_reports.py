@@ -159,13 +159,18 @@ async def test_a_report_waits_for_no_job_that_can_not_be_asked_about(
     assert await control_plane.accepted() == [body(1)]
 
 
-async def test_success_is_told_after_the_deployment(
+@pytest.mark.parametrize("status", ["SUCCEEDED", "FAILED"])
+@pytest.mark.parametrize("url", ["https://bluebird.example", "https://forged.example"])
+async def test_the_tenant_is_told_of_after_the_deployment(
     start_service: StartService,
     codebuild: CodeBuildStandIn,
     control_plane: ControlPlane,
     told: Settings,
+    url: str,
+    status: str,
 ) -> None:
-    """Where the settings say so: with what the provisioning told and exported, under its secret."""
+    """Where the settings say so: with what the provisioning told and exported, under its secret,
+    whatever the deployment's request says: anybody may send one that names the provisioning."""
     callback = attrs.evolve(told.callback, after="deployment")
     service = await start_service(attrs.evolve(told, callback=callback))
     await provision(service, control_plane, tier="PREMIUM")
@@ -187,14 +192,18 @@ async def test_success_is_told_after_the_deployment(
         "tenantId": "t-1",
         "tier": "PREMIUM",
         "operationId": opened.outcome_of or opened.operation_id,
-        "resources": [{"type": "bucket", "metadata": {"bucket": "state"}}],
-        "appPlaneUrl": "https://bluebird.example",
+        "resources": [{"type": "bucket", "metadata": {"bucket": "state-of-the-request"}}],
+        "appPlaneUrl": url,
     }
     await read_success(await service.post("/events", json=envelope("TENANT_DEPLOYMENT", detail)))
-    await end(service, codebuild)
-    resources = [{"type": "bucket", "metadata": {"bucket": "state"}}]
+    await end(service, codebuild, status)
+    bucket = {"bucket": "state", "path": "t-1/terraform.tfstate"}
     assert await control_plane.accepted() == [
-        body(1, resources=resources, appPlaneUrl="https://bluebird.example")
+        body(
+            int(status == "SUCCEEDED"),
+            resources=[{"type": "bucket", "metadata": bucket}],
+            appPlaneUrl="https://bluebird.example",
+        )
     ]
     assert await credentials_kept(service) == 0
 

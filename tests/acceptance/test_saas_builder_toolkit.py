@@ -250,9 +250,10 @@ def in_full(settings: Settings, **attributes: Any) -> Settings:
 async def test_a_build_gets_what_the_toolkits_scripts_get(
     start_service: StartService, settings: Settings, codebuild: CodeBuildStandIn
 ) -> None:
-    """Every field of the detail under its own name, objects and lists as compact JSON."""
+    """Every field of the detail under its own name, objects and lists as compact JSON; the tier's
+    attributes stay what they are."""
     service = await start_service(in_full(settings, VPC_ID="vpc-2", email="of the tier"))
-    await post(service, onboarding(seats=3, isTrial=True, nothing={"a": [1, 2.0]}))
+    await post(service, onboarding(seats=3, isTrial=True, VPC_ID="vpc-1", nothing={"a": [1, 2.0]}))
     passed = dict(variables(only_build(codebuild)))
     assert passed.pop("ORCHESTRATOR_RUN_ID")
     assert passed.pop("TRACEPARENT")
@@ -261,7 +262,7 @@ async def test_a_build_gets_what_the_toolkits_scripts_get(
         "tenantId": TENANT,
         "tenantRegistrationId": REGISTRATION,
         "tenantName": "Harbour Books",
-        "email": "owner@harbour.example",
+        "email": "of the tier",
         "tier": "FULL",
         "prices": '[{"id":"price_basic","metricName":"users"}]',
         "registrationStatus": "In progress",

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from typing import Any
 
 import attrs
@@ -151,6 +152,9 @@ UNREADABLE = {
     "with a name in escapes": '{"\\u0073ecret": "hunter2',
     "with escapes in escapes": '["{\\"\\\\u005cu0073ecret\\": \\"hunter2',
     "text": '"{\\"secret\\": \\"hunter2\\"',
+    "with a name in brackets": '{"login[secret]": "hunter2',
+    "with brackets and no quotes": "[login[secret]=hunter2",
+    "with a name of several parts": '{"secret, the other {one}": "hunter2',
 }
 
 
@@ -161,6 +165,22 @@ def test_what_can_not_be_read_is_masked_if_it_names_a_secret(text: str, encode: 
     assert Redactor().redact({"a": [encode(text)], "b": 1}) == {"a": [MASK], "b": 1}
     assert Redactor().leave_out({"a": [encode(text)], "b": 1}) == {"a": [], "b": 1}
     assert Redactor().hides("a", encode(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ('refused: {"secret":"hunter2"}', 'refused: {"secret": "***"}'),
+        ('refused [1]: {"secret":"hunter2"}', "refused ***"),
+        ('"a" is refused: {"secret":"hunter2"}', MASK),
+        ('refused: {"secret":"hunter2"} at 9:00', "refused: ***"),
+        ('refused: {"id":"t"} at 9:00', 'refused: {"id":"t"} at 9:00'),
+        ("secret: none [9:00]", "secret: none [9:00]"),
+    ],
+)
+def test_what_stands_behind_a_sentence_is_masked(text: str, shown: str) -> None:
+    """The sentence stays, so that a reason is one still."""
+    assert Redactor().redact(text) == shown
 
 
 @pytest.mark.parametrize(
@@ -376,6 +396,9 @@ PIECES = [*"{}[]\"'\\:,=nrt u\n", "secret", "token", "\\u0073", "hunter2"]
 
 @given(st.lists(st.sampled_from(PIECES)).map("".join))
 def test_any_text_is_masked_or_stays(text: str) -> None:
-    """It never becomes something else than JSON text or the mask."""
+    """It never becomes something else than JSON text or the mask, behind what is no JSON."""
     shown = Redactor().redact(text)
-    assert shown in (text, MASK) or json.loads(shown) is not None
+    before = re.split(r"[{\[]", text)[0]
+    assert (
+        shown in (text, MASK, before + MASK) or json.loads(shown.removeprefix(before)) is not None
+    )

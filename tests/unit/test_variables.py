@@ -247,6 +247,18 @@ def test_fields_are_variables_under_their_own_names() -> None:
     assert sorted(one["attribute"] for one in logs) == sorted(ILLEGAL)
 
 
+STEERING = ["PATH", "BASH_ENV", "LD_PRELOAD", "http_proxy", "npm_config_registry", "TF_VAR_role"]
+
+
+def test_no_field_steers_a_tool() -> None:
+    """Whoever fills in a form sets no name that a shell or a tool goes by."""
+    with capture_logs() as logs:
+        assert build_field_variables({**dict.fromkeys(STEERING, "x"), "tenantId": "t"}) == {
+            "tenantId": "t"
+        }
+    assert [one["attribute"] for one in logs] == STEERING
+
+
 def test_a_field_that_no_job_can_get_is_named() -> None:
     """Each at its path."""
     with pytest.raises(PermanentError) as refused:

@@ -471,6 +471,33 @@ async def test_a_clean_up_and_our_deployment_make_no_content_new(desk: Desk) -> 
     assert isinstance(await desk.claim(PROVISIONING, "a", by_content=True), Duplicate)
 
 
+async def test_content_of_an_outcome_is_another_event_once_the_same_is_done_again(
+    desk: Desk,
+) -> None:
+    """Provision and deprovision, twice: each ends by a report without an id, once."""
+    for number in range(2):
+        opener = await desk.provision(f"p-{number}", f"b-{number}")
+        desk.turn(1)
+        await desk.end(PROVISIONED, "done", by_content=True)
+        assert (await desk.operation(of=opener)).state is OperationState.OVER
+        assert isinstance(await desk.claim(PROVISIONED, "done", by_content=True), Duplicate)
+        removal = await desk.claimed(DEPROVISIONING, f"d-{number}")
+        assert isinstance(await desk.claim(PROVISIONED, "done", by_content=True), Duplicate)
+        await desk.finish(removal, desk.job(f"c-{number}"))
+        desk.turn(1)
+        await desk.end(DEPROVISIONED, "gone", by_content=True)
+        desk.turn(1)
+
+
+async def test_content_that_a_job_repeats_is_one_event(desk: Desk) -> None:
+    """Its builder has the last word, and has not spoken yet."""
+    await desk.provision()
+    for _ in range(2):
+        desk.turn(1)
+        again = await desk.claim(PROVISIONED, "done", by_content=True, is_outranked=True)
+    assert again == Duplicate(run_id(PROVISIONED, "done"))
+
+
 # --- which operation an outcome means --------------------------------------------------------
 
 
