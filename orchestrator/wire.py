@@ -7,12 +7,13 @@ beyond those that are named ends the search, since a body may hold half a millio
 
 import codecs
 import contextlib
+import copy
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import datetime, time, timedelta
 from decimal import Decimal
-from functools import partial
+from functools import lru_cache, partial
 from inspect import cleandoc
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 from uuid import UUID
@@ -436,6 +437,14 @@ def json_schemas(
 
     `ref_template` is where the components will stand: `#/components/schemas/{name}`.
     """
+    # Each app of a process describes the same models, and may change what it gets.
+    return copy.deepcopy(_json_schemas(tuple(models), ref_template))
+
+
+@lru_cache(maxsize=256)
+def _json_schemas(
+    models: tuple[Any, ...], ref_template: str
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     schemas, components = msgspec.json.schema_components(models, ref_template=ref_template)
     for model in _attrs_models(models):
         name = _component_name(model, components)
