@@ -135,6 +135,7 @@ async def open_services(parts: Parts) -> AsyncIterator[Services]:
             look_after_s=settings.operations.reconcile_every_s,
             deadline_s=settings.operations.deadline_s,
             max_takeovers=settings.runs.max_takeovers,
+            max_attempts=settings.runs.max_attempts,
         )
         stores = _secret_stores(settings, aws)
         credentials = StoredCredentials(stores, parts.clock)

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 import aiohttp
 import attrs
 
-from orchestrator.core.errors import TemporaryError
+from orchestrator.core.errors import PermanentError, TemporaryError
 
 
 @attrs.frozen
@@ -23,8 +23,10 @@ class HttpWebhook:
                 return answer.status
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise TemporaryError(f"{url}: {error}", nothing_done=True) from error
-        except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as error:
-            raise TemporaryError(f"{url} is no address of a webhook.", nothing_done=True) from error
+        except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError, UnicodeError) as error:
+            # A label of the host that is empty, or longer than 63 bytes, has no form in DNS: the
+            # codec "idna" raises UnicodeError for it (RFC 3490, 4.1).
+            raise PermanentError(f"{url} is no address of a webhook.") from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             said = str(error) or type(error).__name__
             raise TemporaryError(f"{url}: {said}") from error

@@ -135,6 +135,18 @@ def sortable(moment: datetime) -> str:
 
 
 def read_item(item: Mapping[str, Any]) -> Record:
+    """The record that an item holds.
+
+    Raises:
+        ValueError: it holds none that this release knows; the message says where it differs.
+    """
+    try:
+        return _read(item)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"no record: {type(error).__name__} {error}") from error
+
+
+def _read(item: Mapping[str, Any]) -> Record:
     kind, _, name = item["key"]["S"].partition("#")
     version = int(item["version"]["N"])
     if kind == "PAYLOAD":

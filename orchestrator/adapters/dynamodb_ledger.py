@@ -15,6 +15,8 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import structlog
+
 from orchestrator.adapters.aws import aws_errors
 from orchestrator.adapters.dynamodb_items import (
     DUE,
@@ -33,7 +35,7 @@ from orchestrator.core.errors import PermanentError, TemporaryError
 from orchestrator.core.gathering import gather_or_cancel
 from orchestrator.core.lifecycle import TenantState
 from orchestrator.core.pages import Page, decode_cursor, encode_cursor
-from orchestrator.core.ports import Clock, Conflict, Permission
+from orchestrator.core.ports import Clock, Conflict, Permission, UnreadableItems
 from orchestrator.core.records import (
     JobRecord,
     OperationRecord,
@@ -58,6 +60,8 @@ _CONFLICT_PAUSES_S = (0.02, 0.05, 0.1, 0.2)
 _TRANSIENT = frozenset({"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"})
 
 _LONGEST_KEY_BYTES = 2048
+
+log = structlog.get_logger("orchestrator.dynamodb_ledger")
 
 
 class DynamoDBLedger:
@@ -104,13 +108,13 @@ class DynamoDBLedger:
             if cancelled is None:
                 return
             reasons = cancelled.response.get("CancellationReasons", [])
-            conflicts = {
-                key: read_item(reason["Item"]) if reason.get("Item") else None
+            conflicts: dict[str, Any] = {
+                key: reason.get("Item")
                 for key, reason in zip(keys, reasons, strict=True)
                 if reason["Code"] == "ConditionalCheckFailed"
             }
             if conflicts:
-                raise Conflict(conflicts)
+                raise Conflict(_read_items(conflicts))
             codes = {reason["Code"] for reason in reasons} - {"None"}
             if "ValidationError" in codes:
                 said = "; ".join(reason.get("Message", "") for reason in reasons).strip("; ")
@@ -133,7 +137,7 @@ class DynamoDBLedger:
 
     async def load(self, keys: Collection[str]) -> Mapping[str, Record | None]:
         client = await self._client()
-        found: dict[str, Record | None] = dict.fromkeys(keys)
+        found: dict[str, Item | None] = dict.fromkeys(keys)
         waiting = [{"key": {"S": key}} for key in found if _may_be_a_key(key)]
         pauses = iter(_CONFLICT_PAUSES_S)
         while waiting:
@@ -142,7 +146,7 @@ class DynamoDBLedger:
             with aws_errors(f"DynamoDB BatchGetItem {self._table}"):
                 answer = await client.batch_get_item(RequestItems={self._table: request})
             for item in answer["Responses"].get(self._table, []):
-                found[item["key"]["S"]] = read_item(item)
+                found[item["key"]["S"]] = dict(item)
             unprocessed: Any = answer.get("UnprocessedKeys", {})
             if left := unprocessed.get(self._table, {}).get("Keys"):
                 pause_s = next(pauses, None)
@@ -150,7 +154,7 @@ class DynamoDBLedger:
                     raise TemporaryError(f"DynamoDB BatchGetItem {self._table}: keys are left.")
                 await self._pause(pause_s)
                 waiting += left
-        return found
+        return _read_items(found)
 
     async def find_due(self, *, before: datetime, limit: int) -> Sequence[str]:
         # The bound sorts just behind `before` itself.
@@ -265,12 +269,20 @@ class DynamoDBLedger:
             bound = None if position is None else (">" if forward else "<", position)
             proposed = await self._propose(index, partitions, bound, limit + 1, forward=forward)
             more = len(proposed) > limit
-            records = await self.load([key for _, key in proposed])
+            records = await self._load_readable([key for _, key in proposed])
             found |= {key: (at, records[key]) for at, key in proposed if matches(records[key])}
             position = proposed[-1][0] if proposed else position
         listed = list(found.values())
         shown = [record for _, record in listed[:limit]]
         return Page(shown, encode_cursor(listed[limit - 1][0]) if len(listed) > limit else None)
+
+    async def _load_readable(self, keys: Collection[str]) -> Mapping[str, Record | None]:
+        """The items that can be read, and None for each other: a list shows the rest."""
+        try:
+            return await self.load(keys)
+        except UnreadableItems as error:
+            log.error("items left out of a list", reason=str(error))
+            return {**dict.fromkeys(keys), **error.found}
 
     async def _propose(
         self,
@@ -334,6 +346,24 @@ def _stands_at(version: int) -> Item:
             "ExpressionAttributeValues": {":version": {"N": str(version)}},
         }
     return condition | {"ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
+
+
+def _read_items(items: Mapping[str, Item | None]) -> Mapping[str, Record | None]:
+    """The records of items by their keys.
+
+    Raises:
+        UnreadableItems: some hold none that this release knows.
+    """
+    found: dict[str, Record | None] = {}
+    reasons: dict[str, str] = {}
+    for key, item in items.items():
+        try:
+            found[key] = read_item(item) if item else None
+        except ValueError as error:
+            reasons[key] = str(error)
+    if reasons:
+        raise UnreadableItems(reasons, found=found)
+    return found
 
 
 def _may_be_a_key(text: str) -> bool:

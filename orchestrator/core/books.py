@@ -22,7 +22,7 @@ from orchestrator.core.conditions import Terms
 from orchestrator.core.errors import EventTooLarge, OrchestratorError, TakenOver, TemporaryError
 from orchestrator.core.keeping import Elsewhere
 from orchestrator.core.operations import Adopted, Orphaned
-from orchestrator.core.ports import Clock, Conflict, Ledger
+from orchestrator.core.ports import Clock, Conflict, Ledger, UnreadableItems
 from orchestrator.core.records import (
     Failure,
     Job,
@@ -145,11 +145,17 @@ class Books:
         return cast("RunRecord | None", await self._find(run_key(run_id)))
 
     async def find_kept(self, run_id: str) -> tuple[RunRecord | None, PayloadRecord | None]:
-        """A run with its event, read at once."""
-        kept = await self.ledger.load([run_key(run_id), payload_key(run_id)])
+        """A run with its event, read at once; an event that can't be read is as good as none."""
+        try:
+            kept = await self.ledger.load([run_key(run_id), payload_key(run_id)])
+        except UnreadableItems as error:
+            if run_key(run_id) in error.keys:
+                raise
+            log.error("event can't be read", run_id=run_id, reason=str(error))
+            kept = error.found
         return (
             cast("RunRecord | None", kept[run_key(run_id)]),
-            cast("PayloadRecord | None", kept[payload_key(run_id)]),
+            cast("PayloadRecord | None", kept.get(payload_key(run_id))),
         )
 
     async def find_operation(self, operation_id: str) -> OperationRecord | None:

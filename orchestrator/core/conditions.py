@@ -31,7 +31,7 @@ class Terms:
     that lists no job of a start never made one. `dedupe_window_s` is how long equal content
     is one event. `look_after_s` is the pause between two looks at one job, `deadline_s` how
     long a job may take from when it became known. `max_takeovers` is how often in a row a run's
-    holder may die.
+    holder may die, `max_attempts` how often a look or a report may end by a bug.
     """
 
     lease_s: float = 60.0
@@ -41,6 +41,7 @@ class Terms:
     look_after_s: float = 60.0
     deadline_s: float = 7200.0
     max_takeovers: int = 20
+    max_attempts: int = 5
 
 
 def is_mine(run: RunRecord, attempt: int) -> bool:

@@ -4,7 +4,7 @@ Whatever brings an event (HTTP, a queue, a library call, the sweep, a replay) co
 here; nothing else runs a handler.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
@@ -171,17 +171,11 @@ class Orchestrator:
         async def resume(run_id: str) -> None:
             await self._rerun(run_id, Why.SWEEP)
 
-        async def attend(operation_ids: Sequence[str]) -> None:
-            trouble = await self.overseer.attend(operation_ids, others=self.reporter.send)
-            if trouble is not None:
-                raise trouble
-
         books = self.services.books
         return await sweep(
-            books.ledger,
-            books.clock,
+            books,
             resume=resume,
-            attend=attend,
+            attend=partial(self.overseer.attend, others=self.reporter.send),
             clear=partial(self.services.vault.clear, books),
             timeout_s=timeout_s,
         )

@@ -21,6 +21,7 @@
     │   ├── NotPermitted        the other side doesn't let us
     │   ├── SecretNotFound      somebody has yet to store it
     │   ├── SecretBlank         what is stored is empty
+    │   ├── UnreadableItems     another release wrote items of the ledger (`core.ports`)
     │   ├── SomeNotDescribed    a builder could tell of some jobs only (`core.jobs`)
     │   └── Overloaded          as many events are in hand as there may be
     └── HandlerFailed           a bug in a handler; the cause is chained

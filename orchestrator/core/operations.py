@@ -240,18 +240,26 @@ def end_report(view: View, posting: Posting, posted: Posted) -> Move[bool]:
     report = operation.report if operation else None
     if operation is None or report is None or report.tries != posting.tries or report.done_at:
         return Move((), False)
+    return Move(after_report(view, operation, posted), True)
+
+
+def after_report(view: View, operation: OperationRecord, posted: Posted) -> tuple[Record, ...]:
+    """What is written once an attempt at the operation's report has come to that."""
     trouble = posted.note if posted.is_trouble else None
-    ended = attrs.evolve(report, may_have_arrived=posted.may_have_arrived, trouble=trouble)
+    assert operation.report is not None  # noqa: S101 - it was posted
+    ended = attrs.evolve(
+        operation.report, may_have_arrived=posted.may_have_arrived, trouble=trouble
+    )
     if not posted.is_done:
         later = _later(view, posted.pause_s)
-        return Move((attrs.evolve(operation, due_at=later, report=ended),), True)
+        return (attrs.evolve(operation, due_at=later, report=ended),)
     done = attrs.evolve(
         operation,
         due_at=None,
         credentials=None,
         report=attrs.evolve(ended, done_at=view.now),
     )
-    return Move((done, *erased_before(view, operation), *_noted(view, operation, posted)), True)
+    return (done, *erased_before(view, operation), *_noted(view, operation, posted))
 
 
 def erased_before(view: View, operation: OperationRecord) -> tuple[Record, ...]:

@@ -29,11 +29,11 @@ from orchestrator.core.conditions import (
 )
 from orchestrator.core.errors import (
     EventTooLarge,
-    OrchestratorError,
     PermanentError,
     TemporaryError,
 )
 from orchestrator.core.events import OWN_SOURCE, Event
+from orchestrator.core.guarding import guarded
 from orchestrator.core.jobs import JobReport, SomeNotDescribed
 from orchestrator.core.lifecycle import outcome_type
 from orchestrator.core.operations import (
@@ -46,12 +46,19 @@ from orchestrator.core.operations import (
 )
 from orchestrator.core.parcels import unpack_event
 from orchestrator.core.payloads import named_for
-from orchestrator.core.ports import Builder, DescribesJobs, OwnsJobs, StopsJobs
+from orchestrator.core.ports import (
+    Builder,
+    DescribesJobs,
+    OwnsJobs,
+    StopsJobs,
+    UnreadableItems,
+)
 from orchestrator.core.records import (
     Job,
     JobRecord,
     OperationRecord,
     is_operation_id,
+    operation_key,
     read_start_key,
     shorten,
 )
@@ -177,7 +184,12 @@ class Overseer:
         All at once, so that a builder that hangs holds up nothing besides. What comes back is why
         ledger or builder couldn't be reached, if so.
         """
-        looks = await asyncio.gather(*map(self._begin_look, operation_ids), return_exceptions=True)
+        looks = await asyncio.gather(
+            *(
+                guarded(self.books, operation_key(one), self._begin_look(one))
+                for one in operation_ids
+            )
+        )
         trouble: TemporaryError | None = None
         watched: dict[str, list[Watched]] = {}
         left_over: list[str] = []
@@ -187,13 +199,8 @@ class Overseer:
                     watched.setdefault(job.builder, []).append((look, job))
                 case OperationRecord() | None:
                     left_over.append(operation_id)
-                case TemporaryError():
+                case TemporaryError() if not isinstance(look, UnreadableItems):
                     trouble = look
-                case Exception():
-                    # What can't be read of one operation keeps nobody from the others.
-                    log.error("job not looked after", operation_id=operation_id, exc_info=look)
-                case _:
-                    raise look
         found = await asyncio.gather(
             *(self._attend_on(name, some) for name, some in watched.items()),
             *(map(others, left_over) if others else ()),
@@ -334,12 +341,7 @@ class Overseer:
 
     async def _safely(self, operation: OperationRecord, job: Job, report: JobReport | None) -> None:
         """One operation's trouble is kept with its outcome, and is nobody else's."""
-        try:
-            await self._look_at(operation, job, report)
-        except OrchestratorError as error:
-            log.info("not ended yet", operation_id=operation.operation_id, reason=str(error))
-        except Exception as error:
-            log.error("job not looked after", operation_id=operation.operation_id, exc_info=error)
+        await guarded(self.books, operation.key, self._look_at(operation, job, report))
 
     async def _look_at(
         self, operation: OperationRecord, job: Job, report: JobReport | None
@@ -390,8 +392,8 @@ class Overseer:
         return await self.books.adopt(operation_id=operation_id, number=number, job=job)
 
     async def _told(self, operation: OperationRecord) -> Mapping[str, Any]:
-        """What the job told of itself, if it did."""
-        if operation.told_by is None:
+        """What the job told of itself, if it did; nothing of it once each look has broken down."""
+        if operation.told_by is None or operation.bugs >= self.books.terms.max_attempts:
             return {}
         run, payload = await self.books.find_kept(operation.told_by)
         try:

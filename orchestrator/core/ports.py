@@ -10,6 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import attrs
 
+from orchestrator.core.errors import TemporaryError
 from orchestrator.core.jobs import JobReport
 from orchestrator.core.lifecycle import TenantState
 from orchestrator.core.pages import Page
@@ -17,6 +18,10 @@ from orchestrator.core.records import Job, Record, RunRecord, RunStatus, TenantR
 
 Tier = Mapping[str, Any]
 TierFunction = Callable[[str], Awaitable[Tier | None]]
+
+
+#: So many unreadable items are named in a sentence.
+_MOST_NAMED = 5
 
 
 class Clock(Protocol):
@@ -40,6 +45,23 @@ class Conflict(Exception):
         self.items = items
 
 
+class UnreadableItems(TemporaryError):
+    """Items that this release can't read: another one wrote them, or somebody damaged them.
+
+    `found` has the others that were asked for. Temporary, since a release that can read them may
+    be running beside this one.
+    """
+
+    def __init__(self, reasons: Mapping[str, str], *, found: Mapping[str, Record | None]) -> None:
+        """`reasons` says of each unreadable key why."""
+        named = [f"{key} ({reason})" for key, reason in list(reasons.items())[:_MOST_NAMED]]
+        more = [f"{len(reasons) - len(named)} more"] if len(reasons) > len(named) else []
+        described = "; ".join([*named, *more])
+        super().__init__(f"The ledger's items can't be read by this release: {described}.")
+        self.keys = frozenset(reasons)
+        self.found = found
+
+
 class Ledger(Protocol):
     """Where runs, operations, tenants, jobs and payloads are kept; dumb, but atomic.
 
@@ -58,11 +80,16 @@ class Ledger(Protocol):
 
         Raises:
             Conflict: one doesn't; it has all of those that don't.
+            UnreadableItems: the same, and one of those can't be read.
             TemporaryError: it is not known whether it was written.
         """
 
     async def load(self, keys: Collection[str]) -> Mapping[str, Record | None]:
-        """The items as they stand now, after every commit that has returned."""
+        """The items as they stand now, after every commit that has returned.
+
+        Raises:
+            UnreadableItems: some can't be read; it has the others.
+        """
 
     async def find_due(self, *, before: datetime, limit: int) -> Sequence[str]:
         """Keys of items that are due, the longest due first; a proposal, perhaps out of date."""
@@ -78,7 +105,8 @@ class Ledger(Protocol):
     ) -> Page[RunRecord]:
         """Runs that match, the one first seen last first; None matches all.
 
-        A run that is added while pages are read moves none of the others.
+        A run that is added while pages are read moves none of the others; one that can't be read
+        is left out.
 
         Raises:
             ValueError: the cursor is none of ours.
@@ -87,7 +115,7 @@ class Ledger(Protocol):
     async def list_tenants(
         self, *, state: TenantState | None = None, limit: int = 50, cursor: str | None = None
     ) -> Page[TenantRecord]:
-        """Tenants that were seen, in the order of their ids.
+        """Tenants that were seen, in the order of their ids; one that can't be read is left out.
 
         Raises:
             ValueError: as `list_runs` does.
@@ -289,6 +317,7 @@ class Webhook(Protocol):
         """Post the text; the status of the answer, whatever it is. Redirects aren't followed.
 
         Raises:
+            PermanentError: nothing can be posted to that address, however often it is tried.
             TemporaryError: there was no answer; `nothing_done` if it surely didn't arrive.
         """
 

@@ -229,7 +229,8 @@ class OperationRecord:
     job or, once the operation is over, when its `report` is next sent. `stop_reason` is why
     the job is to be stopped. `told_by` is the run of the last report that the job made of
     itself, `outcome` the run that ends the operation. `owed` is the report of a provisioning that
-    is left to its deployment, and sent if that never comes.
+    is left to its deployment, and sent if that never comes. `bugs` counts looks and reports that
+    a bug ended, `trouble` is what the last one was put off for.
     """
 
     operation_id: str
@@ -257,6 +258,8 @@ class OperationRecord:
     reason: str | None = None
     report: Report | None = None
     owed: Report | None = None
+    bugs: int = 0
+    trouble: str | None = None
     version: int = 0
 
     @property

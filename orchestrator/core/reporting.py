@@ -12,12 +12,14 @@ import attrs
 import structlog
 
 from orchestrator.core.books import Books
-from orchestrator.core.errors import TemporaryError
+from orchestrator.core.errors import PermanentError, TemporaryError
+from orchestrator.core.guarding import guarded
 from orchestrator.core.json_text import kept_size
 from orchestrator.core.lifecycle import Kind
 from orchestrator.core.operations import Posted, Posting, begin_report, end_report
 from orchestrator.core.pauses import doubling_pause_s
 from orchestrator.core.ports import Webhook
+from orchestrator.core.records import operation_key
 from orchestrator.core.signing import build_request, signable_text
 
 _FIRST_PAUSE_S = 5.0
@@ -72,15 +74,8 @@ class Reporter:
 
         It is kept and due, whatever comes of it now.
         """
-        if self.is_silent:
-            return
-        try:
-            await self._send(operation_id)
-        except TemporaryError as error:
-            log.warning("not reported yet", operation_id=operation_id, reason=str(error))
-        except Exception as error:
-            # It is one operation's of many that a sweep looks after.
-            log.error("not reported", operation_id=operation_id, exc_info=error)
+        if not self.is_silent:
+            await guarded(self.books, operation_key(operation_id), self._send(operation_id))
 
     async def _send(self, operation_id: str) -> None:
         posting = await self.books.decide(lambda view: begin_report(view, operation_id))
@@ -111,6 +106,9 @@ class Reporter:
             status = await self.webhook.post(
                 url=posting.url, text=request.text, headers=request.headers
             )
+        except PermanentError:
+            where = _shown(posting.url)
+            return _given_up(f"The control plane was not told: {where} is no address of a webhook.")
         except TemporaryError as error:
             arrived = posting.earlier.may_have_arrived or not error.nothing_done
             return _again(posting, str(error), may_have_arrived=arrived)

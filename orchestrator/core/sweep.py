@@ -11,8 +11,10 @@ from contextlib import asynccontextmanager
 import attrs
 import structlog
 
+from orchestrator.core.books import Books
 from orchestrator.core.errors import OrchestratorError, TemporaryError
-from orchestrator.core.ports import Clock, Ledger
+from orchestrator.core.guarding import guarded
+from orchestrator.core.ports import Clock, Ledger, UnreadableItems
 from orchestrator.core.records import operation_key, run_key, secrets_key
 
 #: How many are asked for at once: as many as CodeBuild describes in one request.
@@ -32,43 +34,40 @@ class Swept:
 
 
 async def sweep(
-    ledger: Ledger,
-    clock: Clock,
+    books: Books,
     *,
     resume: Callable[[str], Awaitable[None]],
-    attend: Callable[[Sequence[str]], Awaitable[None]],
+    attend: Callable[[Sequence[str]], Awaitable[TemporaryError | None]],
     clear: Callable[[str], Awaitable[None]],
     timeout_s: float | None,
 ) -> Swept:
     """Take up whatever is due now, for at most `timeout_s` (None: to the end).
 
     `resume` gets the id of a run, `attend` the ids of operations: of jobs to be asked about and
-    of reports to be sent; `clear` gets the key of a start whose secrets may go. What isn't done
-    in time is handed back, and the rest stays due.
+    of reports to be sent, and returns why ledger or builder couldn't be reached, if so; `clear`
+    gets the key of a start whose secrets may go. What isn't done in time is handed back, and the
+    rest stays due. Whatever one of them raises is dealt with there (`core.guarding`).
 
     Raises:
         TemporaryError: ledger or builder can't be reached; what could be done was done.
     """
-    now, seen = clock.now(), set[str]()
+    now, seen = books.clock.now(), set[str]()
     trouble: TemporaryError | None = None
     try:
         async with asyncio.timeout(timeout_s):
             while True:
-                due = await ledger.find_due(before=now, limit=len(seen) + _BATCH)
+                due = await books.ledger.find_due(before=now, limit=len(seen) + _BATCH)
                 fresh = [key for key in due if key not in seen]
                 if not fresh:
                     break
                 seen.update(fresh)
+                readable = await _readable(books.ledger, fresh)
                 _, failure, _ = await asyncio.gather(
-                    _all(resume, _ids(fresh, run_key(""))),
-                    attend(_ids(fresh, operation_key(""))),
-                    _all(clear, _ids(fresh, secrets_key(""))),
-                    return_exceptions=True,
+                    _all(books, resume, readable, run_key("")),
+                    attend(_ids(readable, operation_key(""))),
+                    _all(books, clear, readable, secrets_key("")),
                 )
-                if isinstance(failure, TemporaryError):
-                    trouble = failure
-                elif failure is not None:
-                    raise failure
+                trouble = failure or trouble
     except TimeoutError:
         return Swept(len(seen), timed_out=True)
     if trouble is not None:
@@ -80,21 +79,27 @@ def _ids(keys: Sequence[str], prefix: str) -> list[str]:
     return [key.removeprefix(prefix) for key in keys if key.startswith(prefix)]
 
 
-async def _all(take_up: Callable[[str], Awaitable[None]], ids: Sequence[str]) -> None:
+async def _readable(ledger: Ledger, keys: Sequence[str]) -> Sequence[str]:
+    """The keys without those whose items can't be read: these stay due, for a release that can."""
+    try:
+        await ledger.load(keys)
+    except UnreadableItems as error:
+        log.error("due items can't be read", reason=str(error))
+        return [key for key in keys if key not in error.keys]
+    return keys
+
+
+async def _all(
+    books: Books, take_up: Callable[[str], Awaitable[None]], keys: Sequence[str], prefix: str
+) -> None:
     at_once = asyncio.Semaphore(_AT_ONCE)
 
     async def one(due: str) -> None:
-        """One's trouble is kept with it, and is nobody else's."""
         async with at_once:
-            try:
-                await take_up(due)
-            except OrchestratorError as error:
-                log.info("not done yet", due=due, reason=str(error))
-            except Exception as error:
-                log.error("not taken up", due=due, exc_info=error)
+            await guarded(books, f"{prefix}{due}", take_up(due))
 
     async with asyncio.TaskGroup() as tasks:
-        for due in ids:
+        for due in _ids(keys, prefix):
             tasks.create_task(one(due))
 
 

@@ -13,6 +13,7 @@ from typing import Generic, TypeVar, cast
 import attrs
 
 from orchestrator.core.records import (
+    Due,
     JobRecord,
     OperationRecord,
     PayloadRecord,
@@ -100,6 +101,10 @@ class View:
     def has_seen_run(self, run_id: str) -> bool:
         """Whether `look_at_runs` costs nothing."""
         return run_key(run_id) in self._fresh
+
+    def due_item(self, key: str) -> Due | None:
+        """What the sweep found due under that key."""
+        return cast("Due | None", self._read(key))
 
     def payload(self, run_id: str) -> PayloadRecord | None:
         return cast("PayloadRecord | None", self._read(payload_key(run_id)))

@@ -3,10 +3,13 @@
 from datetime import datetime
 
 import attrs
+import structlog
 from aiohttp import web
 
+from orchestrator.core.books import Books
 from orchestrator.core.errors import TenantNotFound
 from orchestrator.core.lifecycle import Kind, TenantState
+from orchestrator.core.ports import UnreadableItems
 from orchestrator.core.records import (
     Job,
     OperationRecord,
@@ -23,6 +26,7 @@ from orchestrator.intake.problems import BAD_QUERY, NOT_FOUND, REFUSED
 from orchestrator.intake.queries import page_limit, query_parameters, read_page, read_query
 
 routes = web.RouteTableDef()
+log = structlog.get_logger("orchestrator.tenants_api")
 
 
 @attrs.frozen(kw_only=True)
@@ -139,7 +143,7 @@ async def get_tenant(request: web.Request) -> web.Response:
     tenant = await books.find_tenant(tenant_id)
     if tenant is None:
         raise web.HTTPNotFound(text=str(TenantNotFound(tenant_id)))
-    operation = await books.find_operation(tenant.operation_id) if tenant.operation_id else None
+    operation = await _find_operation(books, tenant.operation_id)
     page = await read_page(
         books.ledger.list_runs(tenant_id=tenant_id, limit=query.limit, cursor=query.cursor)
     )
@@ -184,6 +188,15 @@ async def cancel_operation(request: web.Request) -> web.Response:
     )
 
 
+async def _find_operation(books: Books, operation_id: str | None) -> OperationRecord | None:
+    """The operation, if there is one; one that can't be read hides nothing else of the tenant."""
+    try:
+        return await books.find_operation(operation_id) if operation_id else None
+    except UnreadableItems as error:
+        log.error("operation left out", operation_id=operation_id, reason=str(error))
+        return None
+
+
 def _summary(tenant: TenantRecord) -> TenantSummary:
     assert tenant.state is not None  # noqa: S101 - one that was never seen is not to be had
     return TenantSummary(
@@ -205,7 +218,7 @@ def _operation(operation: OperationRecord | None) -> OperationView | None:
         opened_at=operation.opened_at,
         ended_at=operation.ended_at,
         job=operation.job,
-        reason=operation.reason or operation.stop_reason,
+        reason=operation.reason or operation.stop_reason or operation.trouble,
     )
 
 

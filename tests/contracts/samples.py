@@ -179,6 +179,8 @@ FULL: tuple[Record, ...] = (
             trouble=TEXT,
         ),
         owed=Report(url=TEXT, body={"data": DEEP}),
+        bugs=4,
+        trouble=TEXT,
     ),
     tenant(
         TEXT,

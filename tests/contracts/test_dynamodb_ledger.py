@@ -15,7 +15,7 @@ from orchestrator.adapters.dynamodb_items import table_schema
 from orchestrator.adapters.dynamodb_ledger import DynamoDBLedger
 from orchestrator.core.errors import PermanentError, TemporaryError
 from orchestrator.core.lifecycle import TenantState
-from orchestrator.core.ports import Conflict
+from orchestrator.core.ports import Conflict, UnreadableItems
 from orchestrator.core.records import OperationState, PayloadRecord, Record, RunStatus
 from orchestrator.embedded import Fault, open_embedded_aws
 from orchestrator.testing import ManualClock
@@ -289,6 +289,43 @@ async def test_a_list_that_fails_leaves_nothing_behind(table: Table) -> None:
         await table.ledger.list_runs()
     at_work = {getattr(task.get_coro(), "__qualname__", "") for task in asyncio.all_tasks()}
     assert [name for name in at_work if name.startswith("DynamoDBLedger")] == []
+
+
+ODD_ITEMS: dict[str, dict[str, Any]] = {
+    "unknown value": {"data": {"S": '{"status":"parked"}'}},
+    "no JSON": {"data": {"S": "{"}},
+    "no data": {},
+    "no text": {"data": {"N": "1"}},
+}
+
+
+@pytest.mark.parametrize("odd", ODD_ITEMS)
+async def test_what_can_not_be_read_is_named_beside_the_rest(table: Table, odd: str) -> None:
+    """Of a load and of a refused commit: which item it was, and the others."""
+    client = await table.aws.dynamodb()
+    key, version = run("odd").key, {"version": {"N": "3"}}
+    await client.put_item(
+        TableName=table.name, Item={"key": {"S": key}, **version, **ODD_ITEMS[odd]}
+    )
+    await table.ledger.commit([run("good")], unchanged={})
+    rest = {run("good").key: kept(run("good"))}
+    with pytest.raises(UnreadableItems, match=key) as unread:
+        await table.ledger.load([key, run("good").key, "RUN#none"])
+    assert unread.value.keys == frozenset([key])
+    assert unread.value.found == {**rest, "RUN#none": None}
+    with pytest.raises(UnreadableItems, match=key) as refused:
+        await table.ledger.commit([run("odd"), run("good")], unchanged={})
+    assert refused.value.keys == frozenset([key])
+    assert refused.value.found == rest
+
+
+async def test_what_no_release_ever_kept_can_not_be_read(table: Table) -> None:
+    """An item of a kind that only a newer release knows."""
+    client = await table.aws.dynamodb()
+    item = {"key": {"S": "LEASE#1"}, "version": {"N": "1"}, "data": {"S": "{}"}}
+    await client.put_item(TableName=table.name, Item=item)
+    with pytest.raises(UnreadableItems, match="LEASE#1"):
+        await table.ledger.load(["LEASE#1"])
 
 
 async def test_too_large_an_item_is_permanent(table: Table) -> None:

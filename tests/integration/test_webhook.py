@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 
 from orchestrator.adapters.control_plane import open_webhook
-from orchestrator.core.errors import TemporaryError
+from orchestrator.core.errors import PermanentError, TemporaryError
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -87,12 +87,23 @@ async def test_where_nobody_listens_nothing_was_done() -> None:
     assert caught.value.nothing_done
 
 
-@pytest.mark.parametrize("url", ["http://", "http://[::1", "ftp://control.example/", "nonsense"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://",
+        "http://[::1",
+        "ftp://control.example/",
+        "nonsense",
+        "http://control..example/webhook",
+        f"http://{'x' * 64}.example/webhook",
+        "http://\ud800.example/webhook",
+        "http://control.example:99999/webhook",
+    ],
+)
 async def test_what_is_no_address_is_said(url: str) -> None:
-    """Nothing was done, and nothing will be until it is mended."""
-    with pytest.raises(TemporaryError) as caught:
+    """Nothing is ever told there, so nobody tries again."""
+    with pytest.raises(PermanentError):
         await post(url)
-    assert caught.value.nothing_done
 
 
 async def test_a_hang_up_may_mean_anything() -> None:

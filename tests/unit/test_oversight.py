@@ -16,6 +16,7 @@ from orchestrator.core.records import Job, OperationRecord, OperationState
 from orchestrator.core.state_changes import act_on
 from orchestrator.testing import InMemoryBuilder, StartedJob
 from tests.desk import PROVISIONING, Desk, operation_id
+from tests.ledgers import find_operation
 
 Concluded = Event[Mapping[str, Any]]
 
@@ -336,6 +337,36 @@ async def test_a_job_that_its_builder_refuses_to_know_is_nobodys(desk: Desk) -> 
     assert (await desk.operation("k")).job is None
     await desk.finish(attempt, desk.job("b-1"))
     assert await bench.overseer.identify("unknown", f"{operation_id('k')}-1") is None
+
+
+async def test_a_look_that_breaks_down_is_its_own(desk: Desk) -> None:
+    """The others are looked at; it is counted, says why, and is asked about again later."""
+    operations = await watched(desk, "b-1", "b-2", "b-3")
+    bench = Bench(desk, {"IN_MEMORY": OnlyTells()})
+    for one in operations:
+        await desk.ledger.put(attrs.evolve(one, stop_reason="Stop."))
+
+    async def conclude(event: Concluded) -> None:
+        if event.body["endedJob"]["id"] == "b-2":
+            raise UnicodeError("hunter2")
+        bench.concluded.append(event)
+
+    overseer = attrs.evolve(bench.overseer, builders={"IN_MEMORY": OnlyStarts()}, conclude=conclude)
+    assert await overseer.attend([one.operation_id for one in operations]) is None
+    assert len(bench.concluded) == 2
+    odd = await find_operation(desk.ledger, operations[1].operation_id)
+    assert odd is not None
+    assert (odd.bugs, odd.due_at) == (1, desk.later(60))
+    assert odd.trouble == "It broke down with UnicodeError; the log has the cause."
+
+
+async def test_after_many_breakdowns_a_job_ends_without_its_own_words(desk: Desk) -> None:
+    """What it told of itself may be what breaks each look."""
+    (operation,) = await watched(desk, "b-1", told_by="RUN", bugs=desk.terms.max_attempts)
+    bench = Bench(desk, {"IN_MEMORY": OnlyStarts()})
+    desk.ledger.requests.clear()
+    await bench.overseer.end(operation, None, "It ended.")
+    assert (bench.reasons, desk.ledger.requests) == (["It ended."], [])
 
 
 async def test_an_end_counts_for_more_than_all_that_was_told(desk: Desk) -> None:

@@ -10,7 +10,7 @@ import attrs
 import pytest
 
 from orchestrator.core.books import Attempt
-from orchestrator.core.errors import TemporaryError
+from orchestrator.core.errors import PermanentError, TemporaryError
 from orchestrator.core.lifecycle import ENDS, TenantState
 from orchestrator.core.records import Credentials, OperationRecord, Report
 from orchestrator.core.reporting import Reporter, report_body
@@ -19,7 +19,7 @@ from tests.desk import DEPLOYMENT, PROVISIONED, PROVISIONING, SENT_AT, Desk
 URL = "https://control.example/webhook"
 BODY = report_body("t-1", succeeded=True, resources=[], app_plane_url=None)
 DEPLOYED = "TENANT_DEPLOYMENT_SUCCESS"
-Answer = int | TemporaryError
+Answer = int | Exception
 UNKNOWN = TemporaryError("no answer")
 NOT_SENT = TemporaryError("nobody there", nothing_done=True)
 
@@ -37,7 +37,7 @@ class FakeWebhook:
         if self.meanwhile is not None:
             await self.meanwhile()
         answer = self.answers.pop(0)
-        if isinstance(answer, TemporaryError):
+        if isinstance(answer, Exception):
             raise answer
         return answer
 
@@ -245,6 +245,45 @@ async def test_a_report_that_cannot_be_signed_is_given_up(desk: Desk) -> None:
     assert report.done_at is not None
     assert "the secret has half a character" in (report.trouble or "")
     assert "hush" not in (await note(desk) or "")
+
+
+async def test_a_report_to_no_address_is_given_up(desk: Desk) -> None:
+    """It was kept with the operation, so that nobody can mend it; its query stays unsaid."""
+    sender, _ = reporter(desk, PermanentError("no address"))
+    operation_id = await ended(desk)
+    operation, report = await standing(desk)
+    odd = attrs.evolve(report, url="http://control..example/webhook?token=hush")
+    await desk.ledger.put(attrs.evolve(operation, report=odd))
+    await sender.send(operation_id)
+    operation, report = await standing(desk)
+    assert (report.done_at, operation.due_at) == (desk.clock.now(), None)
+    said = "The control plane was not told: http://control..example/webhook is no address"
+    assert said in (report.trouble or "")
+    assert "hush" not in (report.trouble or "")
+
+
+async def test_a_report_that_breaks_down_is_put_off_and_given_up(desk: Desk) -> None:
+    """Each time it is counted and waits longer; whoever waits for the others hears nothing."""
+    attempts = desk.terms.max_attempts
+    sender, webhook = reporter(desk, *[UnicodeError("hunter2")] * attempts)
+    operation_id = await ended(desk)
+    for tries in range(1, attempts):
+        await sender.send(operation_id)
+        operation, report = await standing(desk)
+        assert (operation.bugs, report.done_at) == (tries, None)
+        assert operation.due_at is not None
+        assert operation.due_at >= desk.later(60)
+        desk.turn(300)
+    await sender.send(operation_id)
+    operation, report = await standing(desk)
+    assert (report.tries, report.done_at) == (attempts, desk.clock.now())
+    assert (operation.due_at, operation.credentials) == (None, None)
+    assert "UnicodeError" in (report.trouble or "")
+    assert "UnicodeError" in (await note(desk) or "")
+    assert "hunter2" not in repr(operation)
+    desk.turn(10_000)
+    await sender.send(operation_id)
+    assert len(webhook.posted) == attempts
 
 
 async def test_two_who_send_at_once_send_one(desk: Desk) -> None:

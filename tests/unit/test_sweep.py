@@ -41,15 +41,13 @@ class Hands:
             await self.acts[run]()
         self.done.append(run)
 
-    async def attend(self, operation_ids: Sequence[str]) -> None:
+    async def attend(self, operation_ids: Sequence[str]) -> TemporaryError | None:
         self.attended.extend(operation_ids)
-        if operation_ids and self.trouble is not None:
-            raise self.trouble
+        return self.trouble if operation_ids else None
 
     async def sweep(self, timeout_s: float | None = None) -> Swept:
         return await sweep(
-            self.desk.ledger,
-            self.desk.clock,
+            self.desk.books,
             resume=self.resume,
             attend=self.attend,
             clear=self.clear,

@@ -1,0 +1,146 @@
+"""Due items that raise: put off by a pause of their own, counted, and given up in the end."""
+
+import attrs
+import pytest
+
+from orchestrator.core.answers import Why
+from orchestrator.core.errors import PermanentError, TemporaryError, Waiting
+from orchestrator.core.guarding import guarded
+from orchestrator.core.records import (
+    OperationRecord,
+    SecretsRecord,
+    operation_key,
+    run_key,
+    secrets_key,
+)
+from tests.desk import ORDER, Desk, run_id
+
+DOWN = TemporaryError("down")
+BUG = UnicodeError("hunter2")
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk()
+
+
+async def raising(error: Exception) -> None:
+    raise error
+
+
+async def due_run(desk: Desk) -> str:
+    """The key of a run that is due."""
+    await desk.hand_back(await desk.claimed(ORDER, "a"), pause_s=5)
+    desk.turn(5)
+    return run_key(run_id(ORDER, "a"))
+
+
+async def test_what_raises_nothing_gives_its_result(desk: Desk) -> None:
+    """And costs nothing more."""
+
+    async def work() -> int:
+        return 7
+
+    assert await guarded(desk.books, "RUN#a", work()) == 7
+    assert desk.ledger.requests == []
+
+
+async def test_a_run_that_can_not_be_claimed_waits_longer_each_time(desk: Desk) -> None:
+    """Nothing was written of the claim; its note says why."""
+    key = await due_run(desk)
+    pauses = []
+    for _ in range(8):
+        assert await guarded(desk.books, key, raising(DOWN)) is DOWN
+        run = await desk.run(ORDER, "a")
+        assert run.due_at is not None
+        pauses.append((run.due_at - desk.clock.now()).total_seconds())
+        desk.turn(pauses[-1])
+    assert pauses == [10, 20, 40, 80, 160, 300, 300, 300]
+    assert (run.note, run.bugs, run.attempt) == ("down", 0, 1)
+
+
+async def test_a_run_that_a_bug_keeps_from_its_claim_ends(desk: Desk) -> None:
+    """It is counted as any attempt that breaks down is."""
+    key = await due_run(desk)
+    for bugs in range(1, desk.terms.max_attempts + 1):
+        await guarded(desk.books, key, raising(BUG))
+        run = await desk.run(ORDER, "a")
+        assert (run.bugs, run.ends_by_records) == (bugs, bugs == desk.terms.max_attempts)
+        desk.turn(300)
+    assert "hunter2" not in repr(run)
+
+
+@pytest.mark.parametrize("error", [DOWN, BUG])
+async def test_who_is_at_work_is_left_alone(desk: Desk, error: Exception) -> None:
+    """Another process has claimed the run meanwhile."""
+    key = await due_run(desk)
+    await desk.claimed(ORDER, "a", why=Why.SWEEP)
+    before = await desk.run(ORDER, "a")
+    await guarded(desk.books, key, raising(error))
+    assert await desk.run(ORDER, "a") == before
+
+
+async def test_what_a_run_keeps_is_not_written_again(desk: Desk) -> None:
+    """Its attempt said when it is due."""
+    key = await due_run(desk)
+    desk.ledger.requests.clear()
+    waits = Waiting("busy", run_id(ORDER, "a"), retry_after_s=15)
+    assert await guarded(desk.books, key, raising(waits)) is waits
+    assert desk.ledger.requests == []
+
+
+async def over(desk: Desk) -> OperationRecord:
+    attempt = await desk.provision()
+    operation = attrs.evolve(await desk.operation(of=attempt), due_at=desk.clock.now())
+    await desk.ledger.put(operation)
+    return operation
+
+
+async def test_a_look_that_could_not_begin_is_put_off(desk: Desk) -> None:
+    """For a minute, and its operation says why."""
+    operation = await over(desk)
+    await guarded(desk.books, operation.key, raising(DOWN))
+    (found,) = (await desk.ledger.load([operation.key])).values()
+    assert isinstance(found, OperationRecord)
+    assert (found.due_at, found.trouble, found.bugs) == (desk.later(60), "down", 0)
+
+
+async def test_a_look_that_somebody_else_has_begun_stays_as_it_is(desk: Desk) -> None:
+    """A trouble that passes is none of its own; a bug never makes it due earlier."""
+    operation = attrs.evolve(await over(desk), due_at=desk.later(60))
+    await desk.ledger.put(operation)
+    desk.ledger.requests.clear()
+    await guarded(desk.books, operation.key, raising(DOWN))
+    assert desk.ledger.requests == ["load"]
+    await guarded(desk.books, operation.key, raising(BUG))
+    (found,) = (await desk.ledger.load([operation.key])).values()
+    assert isinstance(found, OperationRecord)
+    assert (found.due_at, found.bugs) == (desk.later(60), 1)
+
+
+async def test_secrets_that_can_not_be_removed_are_put_off(desk: Desk) -> None:
+    """By the pause of all secrets."""
+    kept = SecretsRecord(
+        start_key="s-1",
+        operation_id="s",
+        start_number=1,
+        run_id="r",
+        kind="SECRETS_MANAGER",
+        noted_at=desk.clock.now(),
+        due_at=desk.clock.now(),
+    )
+    await desk.ledger.put(kept)
+    await guarded(desk.books, secrets_key("s-1"), raising(BUG))
+    (found,) = (await desk.ledger.load([kept.key])).values()
+    assert isinstance(found, SecretsRecord)
+    assert found.due_at == desk.later(60)
+
+
+@pytest.mark.parametrize("error", [DOWN, BUG, PermanentError("no")])
+async def test_a_ledger_that_is_down_stops_no_other(desk: Desk, error: Exception) -> None:
+    """What can't be put off either stays due."""
+    operation = await over(desk)
+    for failure in (TemporaryError("no ledger"), PermanentError("no room"), RuntimeError("a bug")):
+        desk.ledger.failures.append(failure)
+        assert await guarded(desk.books, operation.key, raising(error)) is error
+    assert await guarded(desk.books, operation_key("none"), raising(error)) is error
