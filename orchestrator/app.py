@@ -38,6 +38,7 @@ from orchestrator.intake.links import BASE_PATH, below
 from orchestrator.intake.metrics import METRICS, QueueMetrics
 from orchestrator.intake.problems import answer_problems
 from orchestrator.intake.queue import MESSAGES, MessageHandler, QueueWorker
+from orchestrator.intake.refusals import REFUSALS, RefusalLog
 from orchestrator.intake.workload import Workload
 from orchestrator.settings import Settings, SettingsError
 
@@ -89,6 +90,7 @@ def create_app(
 
 def _build_app(chosen: Parts, *, hands_back: bool = False) -> web.Application:
     app = web.Application(middlewares=[answer_problems, *_auth(chosen.settings)])
+    _log_refusals(app, chosen)
     app[REGISTRY] = chosen.registry
     app[WIRE] = chosen.wire
     app[WORKLOAD] = app[DRAINS] = Workload(
@@ -107,7 +109,7 @@ def _build_app(chosen: Parts, *, hands_back: bool = False) -> web.Application:
             app[ORCHESTRATOR] = opened.chosen
             app[OWN_ORCHESTRATOR] = opened.own
             app[BOOKS] = opened.own.services.books
-            app[MESSAGES] = MessageHandler(opened.own, opened.chosen)
+            app[MESSAGES] = MessageHandler(opened.own, opened.chosen, app[REFUSALS])
             app[API_KEYS] = _api_keys(chosen.settings, opened.own.services)
             app[CHECKS] = {"draining": app[WORKLOAD].check, **opened.checks}
             app[INTAKE], app[REPLAY] = opened.chosen, opened.own.replay
@@ -134,15 +136,17 @@ def create_worker_app(
     if settings.intake.queue_url is None:
         raise SettingsError("A worker needs a queue: set intake.queue_url.")
     app = web.Application(middlewares=[answer_problems])
+    _log_refusals(app, chosen)
     app.add_routes([*status_api.health_routes, *metrics.routes])
     app[METRICS] = metrics.build_registry()
 
     async def keep_working(app: web.Application) -> AsyncIterator[None]:
         async with open_parts(chosen) as opened:
             assert opened.inbox is not None  # noqa: S101 - its URL is set
+            app[MESSAGES] = MessageHandler(opened.own, opened.chosen, app[REFUSALS])
             worker = QueueWorker(
                 opened.inbox,
-                MessageHandler(opened.own, opened.chosen).handle,
+                app[MESSAGES].handle,
                 chosen.clock,
                 is_ready=opened.own.services.books.ledger.check,
                 concurrency=settings.intake.concurrency,
@@ -157,6 +161,17 @@ def create_worker_app(
 
     app.cleanup_ctx.append(keep_working)
     return app
+
+
+def _log_refusals(app: web.Application, chosen: Parts) -> None:
+    """First of all that is opened, so that it hears of what goes wrong while the rest is closed."""
+    app[REFUSALS] = RefusalLog(chosen.clock)
+
+    async def keep_writing(app: web.Application) -> AsyncIterator[None]:
+        async with app[REFUSALS].written_regularly():
+            yield
+
+    app.cleanup_ctx.append(keep_writing)
 
 
 async def _drain(app: web.Application) -> None:

@@ -49,6 +49,7 @@ from orchestrator.intake.lambda_http import (
 )
 from orchestrator.intake.problems import DEFAULT_RETRY_AFTER_S, problem
 from orchestrator.intake.queue import MESSAGES, handle_batch
+from orchestrator.intake.refusals import REFUSALS, Refusal, read_trace
 from orchestrator.logs import configure_logs
 from orchestrator.settings import SettingsError, load_settings
 
@@ -113,7 +114,13 @@ class LambdaService:
             NotAnHTTPEventError: it is none that is understood.
             SweepFailedError: Lambda may try again.
         """
-        time = _TimeLeft.of(remaining_s)
+        try:
+            return self._handle(event, _TimeLeft.of(remaining_s))
+        finally:
+            # Lambda freezes the process now, perhaps for good.
+            self._app[REFUSALS].write_held()
+
+    def _handle(self, event: Any, time: "_TimeLeft") -> dict[str, Any]:
         if is_sqs_batch(event):
             return write_failures(self._handle_messages(read_messages(event), time))
         if (event_type := read_invoked_type(event)) and self._is_sweep(event_type):
@@ -123,8 +130,9 @@ class LambdaService:
         try:
             request = read_request(event, written)
         except BadRequestError as error:
-            log.info("request not read", reason=str(error))
-            refusal = problem(HTTPStatus.BAD_REQUEST, str(error), instance=find_path(event))
+            path = find_path(event)
+            self._refuse(HTTPStatus.BAD_REQUEST, error, str(error), request=path)
+            refusal = problem(HTTPStatus.BAD_REQUEST, str(error), instance=path)
             return write_answer(_as_answer(refusal), written)
         self._app[WORKLOAD].shorten(time.deadline_s)
         asking = self._ask(request, timeout_s=time.deadline_s + time.hand_back_s)
@@ -194,17 +202,33 @@ class LambdaService:
                     headers=list(answer.headers.items()),
                     body=await answer.read(),
                 )
-        except TimeoutError:
-            log.warning("not answered in time", path=request.path, waited_s=timeout_s)
+        except TimeoutError as error:
+            reason = (
+                f"There was no answer after {timeout_s:.3g} s, and the function's time is "
+                "nearly over: send the request again."
+            )
+            self._refuse(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                error,
+                reason,
+                request=f"{request.method} {request.path}",
+                trace=read_trace(request.headers),
+            )
             return _as_answer(
                 problem(
                     HTTPStatus.SERVICE_UNAVAILABLE,
-                    f"There was no answer after {timeout_s:.3g} s, and the function's time is "
-                    "nearly over: send the request again.",
+                    reason,
                     instance=request.path,
                     headers={"Retry-After": f"{DEFAULT_RETRY_AFTER_S:.0f}"},
                 )
             )
+
+    def _refuse(self, status: int, error: Exception, reason: str, **about: str | None) -> None:
+        """Log what the app doesn't get to see, or hasn't answered in time."""
+        kind = type(error).__name__
+        self._app[REFUSALS].add(
+            Refusal(what="request", status=status, error=kind, reason=reason, about=about)
+        )
 
 
 def _as_answer(response: web.Response) -> HTTPAnswer:

@@ -69,7 +69,11 @@ class SQSInbox:
                 MaxNumberOfMessages=min(limit, _RECEIVE_LIMIT),
                 WaitTimeSeconds=round(min(wait_s, LONGEST_POLL_S)),
                 VisibilityTimeout=round(self.visibility_s),
-                MessageSystemAttributeNames=["ApproximateReceiveCount", "MessageGroupId"],
+                MessageSystemAttributeNames=[
+                    "ApproximateReceiveCount",
+                    "AWSTraceHeader",
+                    "MessageGroupId",
+                ],
             )
         return [_message(message) for message in answer.get("Messages", [])]
 
@@ -121,4 +125,5 @@ def _message(message: Any) -> Message:
         receipt=message["ReceiptHandle"],
         group=about.get("MessageGroupId"),
         receives=int(about.get("ApproximateReceiveCount", 1)),
+        trace=about.get("AWSTraceHeader"),
     )

@@ -139,6 +139,18 @@ def read_event_id(raw: object) -> str | None:
     return open_event(raw).id
 
 
+def read_names(raw: object) -> tuple[str | None, str | None]:
+    """Type and id of what may be no event at all, as far as they can be read."""
+    try:
+        opened = open_event(raw)
+    except BadEvent:
+        told = raw if isinstance(raw, Mapping) else {}
+        named = (told.get("detail-type", told.get("type")), told.get("id"))
+        event_type, event_id = (name if isinstance(name, str) else None for name in named)
+        return event_type, event_id
+    return opened.type or opened.stated_type, opened.id
+
+
 def structured_cloudevent(attributes: Mapping[str, str], data: object) -> dict[str, Any]:
     """A binary CloudEvent in its structured form.
 

@@ -223,13 +223,15 @@ class Publisher(Protocol):
 
 @attrs.frozen(kw_only=True)
 class Message:
-    """One message of a queue. `receipt` is what it is deleted by; `receives` counts deliveries."""
+    """One message of a queue. `receipt` is what it is deleted by; `receives` counts deliveries.
+    `trace` is where its way is traced, if somebody does."""
 
     id: str
     text: str
     receipt: str
     group: str | None = None
     receives: int = 1
+    trace: str | None = None
 
 
 class Inbox(Protocol):

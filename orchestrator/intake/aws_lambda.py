@@ -33,6 +33,7 @@ def read_messages(event: object) -> list[Message]:
             receipt=record["receiptHandle"],
             group=record.get("attributes", {}).get("MessageGroupId"),
             receives=int(record.get("attributes", {}).get("ApproximateReceiveCount", 1)),
+            trace=record.get("attributes", {}).get("AWSTraceHeader"),
         )
         for record in _records(event)
     ]

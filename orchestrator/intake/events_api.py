@@ -22,7 +22,7 @@ from orchestrator.core.payloads import MAX_NAME_BYTES
 from orchestrator.intake.keys import ID_HEADERS, INTAKE, MAX_BODY_BYTES, WIRE, WORKLOAD
 from orchestrator.intake.links import link
 from orchestrator.intake.openapi import Answer, documented
-from orchestrator.intake.problems import EVENT_PROBLEMS
+from orchestrator.intake.problems import EVENT_PROBLEMS, SENT_BODY, SENT_ID
 from orchestrator.wire import decode_json
 
 Model = TypeVar("Model")
@@ -65,7 +65,7 @@ routes = web.RouteTableDef()
     answers=EVENT_ANSWERS,
 )
 async def post_typed_event(request: web.Request) -> web.Response:
-    return await _handle(request, request.match_info["eventType"], await _read_event(request))
+    return await _handle(request, await _read_event(request), request.match_info["eventType"])
 
 
 @routes.post("/events")
@@ -76,11 +76,11 @@ async def post_typed_event(request: web.Request) -> web.Response:
 )
 async def post_event(request: web.Request) -> web.Response:
     body = await _read_event(request)
-    return await _handle(request, read_event_type(body), body)
+    return await _handle(request, body, read_event_type(body))
 
 
-async def _handle(request: web.Request, event_type: str, body: Any) -> web.Response:
-    how = Delivery(event_id=_read_id(request), same_content_same_event=True)
+async def _handle(request: web.Request, body: Any, event_type: str) -> web.Response:
+    how = Delivery(event_id=request.get(SENT_ID), same_content_same_event=True)
     token = delivery.set(how)
     try:
         work = request.app[INTAKE].handle_event(event_type, body)
@@ -106,8 +106,8 @@ def _headers(request: web.Request, outcome: object) -> dict[str, str]:
     return {"Location": link(request, "run", runId=outcome.run_id), **replayed}
 
 
-def _read_id(request: web.Request) -> str | None:
-    """The id in the first header of `events.id_headers` that isn't blank.
+def _read_id(request: web.Request) -> None:
+    """Keep the id in the first header of `events.id_headers` that isn't blank.
 
     Raises:
         BadEvent: it is too long, or no text.
@@ -115,9 +115,9 @@ def _read_id(request: web.Request) -> str | None:
     for name in request.app[ID_HEADERS]:
         value = request.headers.get(name, "").strip()
         if value:
+            request[SENT_ID] = value
             _check_id(value, name)
-            return value
-    return None
+            return
 
 
 def _check_id(value: str, header: str) -> None:
@@ -136,8 +136,13 @@ async def _read_event(request: web.Request) -> Any:
 
     Which of the two a CloudEvent is says its Content-Type (HTTP binding 1.0.2, section 3).
     """
+    _read_id(request)
     _check_media_type(request)
-    data = decode_json(await read_body(request))
+    request[SENT_BODY] = body = _structured(request, decode_json(await read_body(request)))
+    return body
+
+
+def _structured(request: web.Request, data: Any) -> Any:
     if request.content_type == _STRUCTURED:
         return data
     attributes = {

@@ -23,11 +23,13 @@ from orchestrator.core.errors import (
     PermanentError,
     RunNotFound,
     TemporaryError,
+    TenantNotFound,
     UnconfirmedSubscription,
     UnsupportedEventType,
 )
 from orchestrator.intake.links import address, link
 from orchestrator.intake.openapi import Answer
+from orchestrator.intake.refusals import REFUSALS, Refusal, name_event, read_trace
 from orchestrator.wire import encode_json
 
 DEFAULT_RETRY_AFTER_S = 5.0
@@ -36,6 +38,8 @@ DEFAULT_RETRY_AFTER_S = 5.0
 STATUSES: tuple[tuple[type[OrchestratorError], HTTPStatus], ...] = (
     (UnconfirmedSubscription, HTTPStatus.UNPROCESSABLE_ENTITY),
     (BadEvent, HTTPStatus.BAD_REQUEST),
+    (RunNotFound, HTTPStatus.NOT_FOUND),
+    (TenantNotFound, HTTPStatus.NOT_FOUND),
     (EventTooLarge, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
     (UnsupportedEventType, HTTPStatus.BAD_REQUEST),
     (PermanentError, HTTPStatus.UNPROCESSABLE_ENTITY),
@@ -45,6 +49,10 @@ STATUSES: tuple[tuple[type[OrchestratorError], HTTPStatus], ...] = (
 )
 
 MEDIA_TYPE = "application/problem+json"
+
+#: What an event's request names it by, and its parsed body, once they were read.
+SENT_ID: web.RequestKey[str] = web.RequestKey("sent_id", str)
+SENT_BODY: web.RequestKey[object] = web.RequestKey("sent_body", object)
 
 log = structlog.get_logger("orchestrator.http")
 
@@ -86,27 +94,46 @@ def problem(
 
 @web.middleware
 async def answer_problems(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turn whatever a route raises into a problem; nobody outside sees a traceback."""
+    """Turn whatever a route raises into a problem, and leave a line in the log; nobody outside
+    sees a traceback."""
     try:
         return await handler(request)
     except OrchestratorError as error:
-        return problem_of(error, instance=_instance(request, error))
+        answer = problem_of(error, instance=_instance(request, error))
+        return _logged(request, answer, error, str(error))
     except web.HTTPException as error:
         if error.status < HTTPStatus.BAD_REQUEST:
             raise
-        return problem(
-            error.status,
-            _sentence(request, error),
-            instance=address(request),
-            headers=_own_headers(error),
-        )
+        sentence, headers = _sentence(request, error), _own_headers(error)
+        answer = problem(error.status, sentence, instance=address(request), headers=headers)
+        return _logged(request, answer, error, sentence)
     except Exception as error:
         log.error("request failed", path=request.path, exc_info=error)
-        return problem(
-            HTTPStatus.INTERNAL_SERVER_ERROR,
-            "The request failed for a reason of our own; the log says which.",
-            instance=address(request),
+        sentence = "The request failed for a reason of our own; the log says which."
+        answer = problem(HTTPStatus.INTERNAL_SERVER_ERROR, sentence, instance=address(request))
+        return _logged(request, answer, error, sentence)
+
+
+def _logged(
+    request: web.Request, answer: web.Response, error: Exception, reason: str
+) -> web.Response:
+    """The answer, once the log has it."""
+    path_type = request.match_info.get("eventType")
+    request.app[REFUSALS].add(
+        Refusal(
+            what="request",
+            status=answer.status,
+            error=type(error).__name__,
+            reason=reason,
+            about={
+                "request": f"{request.method} {request.path}",
+                **name_event(path_type, request.get(SENT_ID), request.get(SENT_BODY)),
+                "run_id": error.run_id if isinstance(error, OrchestratorError) else None,
+                "trace": read_trace(request.headers.items()),
+            },
         )
+    )
+    return answer
 
 
 def _instance(request: web.Request, error: OrchestratorError) -> str:
@@ -136,12 +163,16 @@ def _own_headers(error: web.HTTPException) -> dict[str, str]:
 
 def problem_of(error: OrchestratorError, *, instance: str) -> web.Response:
     """The answer to an error."""
-    status = next(status for kind, status in STATUSES if isinstance(error, kind))
     headers = {}
     if isinstance(error, TemporaryError):
         headers["Retry-After"] = str(retry_after_s(error))
     errors = error.errors if isinstance(error, PermanentError) else ()
-    return problem(status, str(error), instance=instance, errors=errors, headers=headers)
+    return problem(status_of(error), str(error), instance=instance, errors=errors, headers=headers)
+
+
+def status_of(error: OrchestratorError) -> HTTPStatus:
+    """What the error means over HTTP."""
+    return next(status for kind, status in STATUSES if isinstance(error, kind))
 
 
 def retry_after_s(error: TemporaryError) -> int:

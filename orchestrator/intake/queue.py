@@ -15,10 +15,11 @@ from aiohttp import web
 
 from orchestrator.core.dispatch import EventOrchestrator, Orchestrator, delivery
 from orchestrator.core.errors import BeingHandled, OrchestratorError, TemporaryError, Waiting
-from orchestrator.core.messages import QueuedReplay, read_message
+from orchestrator.core.messages import QueuedEvent, QueuedReplay, read_message
 from orchestrator.core.ports import Clock, Inbox, Message
 from orchestrator.intake.metrics import QueueMetrics
-from orchestrator.intake.problems import stays_in_queue
+from orchestrator.intake.problems import status_of, stays_in_queue
+from orchestrator.intake.refusals import Refusal, RefusalLog, name_event
 
 _POLL_S = 20.0
 #: After a failed poll the next one waits so long, doubling up to the second.
@@ -33,26 +34,28 @@ log = structlog.get_logger("orchestrator.queue")
 class MessageHandler:
     """Handles what a message asks for; events by the `chosen` orchestrator, replays by our own."""
 
-    def __init__(self, own: Orchestrator, chosen: EventOrchestrator) -> None:
+    def __init__(self, own: Orchestrator, chosen: EventOrchestrator, refusals: RefusalLog) -> None:
         self._own = own
         self._chosen = chosen
+        self._refusals = refusals
 
     async def handle(self, message: Message) -> bool:
         """Handle a message; True if it is done with, False if it must stay in the queue."""
+        queued: QueuedEvent | QueuedReplay | None = None
         with structlog.contextvars.bound_contextvars(message_id=message.id):
             try:
-                await self._handle(message)
+                queued = read_message(message.text, message_id=message.id)
+                await self._handle(queued)
             except OrchestratorError as error:
                 stays = stays_in_queue(error)
-                log.info("message not handled", reason=str(error), stays=stays)
+                self._refuse(message, queued, error, stays=stays)
                 return not stays
             except Exception as error:
                 log.error("message failed", exc_info=error)
                 return False
         return True
 
-    async def _handle(self, message: Message) -> None:
-        queued = read_message(message.text, message_id=message.id)
+    async def _handle(self, queued: QueuedEvent | QueuedReplay) -> None:
         if isinstance(queued, QueuedReplay):
             await self._replay(queued)
             return
@@ -67,6 +70,33 @@ class MessageHandler:
             raise
         finally:
             delivery.reset(token)
+
+    def _refuse(
+        self,
+        message: Message,
+        queued: QueuedEvent | QueuedReplay | None,
+        error: OrchestratorError,
+        *,
+        stays: bool,
+    ) -> None:
+        named: dict[str, str | None] = {}
+        if isinstance(queued, QueuedEvent):
+            named = name_event(queued.event_type, queued.delivery.event_id, queued.body)
+        self._refusals.add(
+            Refusal(
+                what="message",
+                status=status_of(error),
+                error=type(error).__name__,
+                reason=str(error),
+                about={
+                    "message_id": message.id,
+                    "stays": stays,
+                    **named,
+                    "run_id": error.run_id,
+                    "trace": message.trace,
+                },
+            )
+        )
 
     async def _replay(self, wish: QueuedReplay) -> None:
         try:
@@ -104,6 +134,8 @@ async def handle_batch(
 
     tasks = [asyncio.create_task(in_turn(group)) for group in groups.values()]
     await asyncio.wait(tasks, timeout=timeout_s)
+    if late := sum(not task.done() for task in tasks):
+        log.warning("messages not handled in time", at_work=late, waited_s=timeout_s)
     for task in tasks:
         task.cancel()
     _, stubborn = await asyncio.wait(tasks, timeout=hand_back_s)

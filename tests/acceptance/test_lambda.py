@@ -27,10 +27,11 @@ from orchestrator.adapters.memory import InMemoryLedger
 from orchestrator.intake.aws_lambda import is_sqs_batch
 from orchestrator.intake.keys import WORKLOAD
 from orchestrator.intake.lambda_http import NotAnHTTPEventError
+from orchestrator.intake.refusals import REFUSALS, RefusalLog
 from orchestrator.intake.workload import Workload
 from orchestrator.lambda_handler import LambdaService
 from orchestrator.settings import ApiKey, Auth, child_environment
-from orchestrator.testing import envelope
+from orchestrator.testing import ManualClock, envelope
 from tests.acceptance.ways import (
     Answer,
     Document,
@@ -120,6 +121,7 @@ def echo() -> Iterator[LambdaService]:
 
     app = web.Application()
     app[WORKLOAD] = Workload(max_concurrency=1, deadline_s=60, hands_back=True)
+    app[REFUSALS] = RefusalLog(ManualClock())
     app.router.add_route("*", "/{path:.*}", answer)
     service = LambdaService(app)
     yield service

@@ -1,0 +1,135 @@
+"""Refusals in the log: one line for each event that is lost, and one a second for an outage.
+
+    refused ──► a line at once                      (count 1)
+    refused ──► held ┐
+    refused ──► held ┴─ the second is over ──► a line with the last of them  (count 2)
+
+What is refused for its content (400, 422, 500) is told event by event, since its sender won't bring
+it again. All else is told by its kind, which is its status and the class of its error: a storm of
+requests without a key, or an outage's 503s, may have any number of names.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import attrs
+import structlog
+from aiohttp import web
+
+from orchestrator.core.envelopes import read_names
+from orchestrator.core.ports import Clock
+from orchestrator.core.records import shorten
+
+#: How long refusals of one kind are held, in seconds.
+_EVERY_S = 1.0
+#: What is told event by event.
+_FINAL = (400, 422, 500)
+#: From so many kinds within a second on, events are told by their kind alone.
+_MOST_KINDS = 1000
+#: Names and traces are cut off after so many characters: they are whatever a sender likes.
+_LONGEST_NAME = 512
+
+_Kind = tuple[object, ...]
+
+log = structlog.get_logger("orchestrator.refusals")
+
+
+@attrs.frozen(kw_only=True)
+class Refusal:
+    """One answer other than success. `what` is what was refused, `error` the class of the error;
+    `about` is what else there is to say: the request or the message, the event, the trace."""
+
+    what: str
+    status: int
+    error: str
+    reason: str
+    about: Mapping[str, Any]
+
+
+class RefusalLog:
+    """Writes refusals by the clock."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        #: The kinds that were written in this second, and of each what was held since: how many,
+        #: and the last of them.
+        self._seen: dict[_Kind, tuple[int, Refusal | None]] = {}
+
+    def add(self, refusal: Refusal) -> None:
+        """Write it at once, or hold it if one of its kind was written in this second."""
+        kind = self._kind(refusal)
+        if kind not in self._seen:
+            self._seen[kind] = (0, None)
+            _write(refusal, 1)
+        else:
+            held, _ = self._seen[kind]
+            self._seen[kind] = (held + 1, refusal)
+
+    def write_held(self) -> None:
+        """A second is over: write what was held, and go on holding kinds that go on."""
+        held = {kind: last for kind, (_, last) in self._seen.items() if last is not None}
+        counts = {kind: self._seen[kind][0] for kind in held}
+        self._seen = dict.fromkeys(held, (0, None))
+        for kind, refusal in held.items():
+            _write(refusal, counts[kind])
+
+    @asynccontextmanager
+    async def written_regularly(self) -> AsyncIterator[None]:
+        """Have what is held written each second, and at the end."""
+
+        async def keep_writing() -> None:
+            while True:
+                await self._clock.sleep(_EVERY_S)
+                self.write_held()
+
+        task = asyncio.create_task(keep_writing())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.wait({task})
+            self.write_held()
+
+    def _kind(self, refusal: Refusal) -> _Kind:
+        kind: _Kind = (refusal.status, refusal.error)
+        if refusal.status not in _FINAL or len(self._seen) >= _MOST_KINDS:
+            return kind
+        return (*kind, refusal.about.get("event_type"), refusal.about.get("event_id"))
+
+
+REFUSALS = web.AppKey("refusals", RefusalLog)
+
+
+def name_event(event_type: str | None, event_id: str | None, body: object) -> dict[str, str | None]:
+    """The event's type and id as far as they can be read; what the way in knows of them counts."""
+    own_type, own_id = read_names(body)
+    return {"event_type": event_type or own_type, "event_id": event_id or own_id}
+
+
+def read_trace(headers: Iterable[tuple[str, str]]) -> str | None:
+    """Where to trace a request: its `traceparent`, else AWS's `X-Amzn-Trace-Id`.
+
+    W3C Trace Context, section 3.2; Elastic Load Balancing user guide for Application Load
+    Balancers, "Request tracing".
+    """
+    sent = {name.lower(): value for name, value in headers}
+    return sent.get("traceparent") or sent.get("x-amzn-trace-id")
+
+
+def _write(refusal: Refusal, count: int) -> None:
+    about = {name: _cut(value) for name, value in refusal.about.items() if value is not None}
+    log.warning(
+        f"{refusal.what} refused",
+        status=refusal.status,
+        reason=shorten(refusal.reason),
+        error=refusal.error,
+        count=count,
+        **about,
+    )
+
+
+def _cut(value: object) -> object:
+    is_long = isinstance(value, str) and len(value) > _LONGEST_NAME
+    return f"{value[:_LONGEST_NAME]}…" if isinstance(value, str) and is_long else value
