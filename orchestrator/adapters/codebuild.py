@@ -1,6 +1,6 @@
 """Jobs as CodeBuild builds: a job identifier is a project's name, a start one StartBuild."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -34,6 +34,10 @@ _OPTIONS: Mapping[str, tuple[str, type]] = {
     "sourceVersion": ("sourceVersion", str),
     "timeoutInMinutes": ("timeoutInMinutesOverride", int),
 }
+
+
+class _NoSuchProject(Exception):
+    """CodeBuild has no project of that name."""
 
 
 class CodeBuildBuilder:
@@ -106,24 +110,42 @@ class CodeBuildBuilder:
     async def find_job(
         self, *, start_key: str, job_identifier: str, started_after: datetime
     ) -> Job | None:
-        """The build that carries the start key: of the project, else of the account, since by now
-        the tier may name another project.
+        """The build of the project that carries the start key.
 
-        A project's builds are listed the newest first (API reference, ListBuildsForProject); so
-        are the account's, but for that there is no source.
+        A project's builds are listed the newest first (API reference, ListBuildsForProject). Those
+        of a project that isn't there any more are among the account's.
         """
-        for project in (job_identifier, None) if job_identifier else (None,):
-            async for builds in self._pages(project):
-                for build in builds:
-                    report = describe_build(build, builder=self._name)
-                    if report.start_key == start_key:
-                        return report.job
+        if not job_identifier:
+            return None
+        try:
+            async for builds in self._pages(job_identifier):
+                if found := self._pick(builds, start_key):
+                    return found
                 if any(build["startTime"] < started_after for build in builds):
                     break
+        except _NoSuchProject:
+            return await self.find_job_anywhere(start_key=start_key, started_after=started_after)
         return None
 
+    async def find_job_anywhere(
+        self,
+        *,
+        start_key: str,
+        started_after: datetime,  # noqa: ARG002 - the port's
+    ) -> Job | None:
+        """The build of the account that carries the start key: since an account's builds are
+        listed by their ids (API reference, ListBuilds), it may be on any page."""
+        async for builds in self._pages(None):
+            if found := self._pick(builds, start_key):
+                return found
+        return None
+
+    def _pick(self, builds: Iterable["BuildTypeDef"], start_key: str) -> Job | None:
+        reports = (describe_build(build, builder=self._name) for build in builds)
+        return next((report.job for report in reports if report.start_key == start_key), None)
+
     async def _pages(self, project: str | None) -> AsyncIterator[list["BuildTypeDef"]]:
-        """Builds of a project, None: of all, 100 to a page; of a project that isn't there none."""
+        """Builds of a project, None: of all, 100 to a page. Raises _NoSuchProject."""
         client = await self._client()
         call, ask = "ListBuilds", cast("Any", client.list_builds)
         if project is not None:
@@ -134,8 +156,8 @@ class CodeBuildBuilder:
             with aws_errors(f"CodeBuild {call}"):
                 try:
                     page = await ask(**({"nextToken": token} if token else {}))
-                except client.exceptions.ResourceNotFoundException:
-                    return
+                except client.exceptions.ResourceNotFoundException as error:
+                    raise _NoSuchProject from error
             if page["ids"]:
                 with aws_errors("CodeBuild BatchGetBuilds"):
                     answer = await client.batch_get_builds(ids=page["ids"])

@@ -89,6 +89,7 @@ class DryRunBuilder:
                 self._builder,
                 start_key=start_key,
                 job_identifier=job_identifier,
+                is_where_sent=False,
                 started_after=started_after,
             )
         except OrchestratorError as error:

@@ -181,8 +181,8 @@ class Attempt:
     """A run in hand: what its holder may write, one write at a time.
 
     `possible_until` is when a start may last have been sent without our knowing, `sent_to` to
-    which builder (None: to any); with a `stop_reason` nothing more is to be started. Every write
-    raises TakenOver once another attempt has the run.
+    which builder (None: to any), `sent_job` for which job identifier; with a `stop_reason` nothing
+    more is to be started. Every write raises TakenOver once another attempt has the run.
     """
 
     def __init__(
@@ -192,6 +192,7 @@ class Attempt:
         self.stop_reason = stop_reason
         self.possible_until = run.possible_until
         self.sent_to = run.sent_to
+        self.sent_job = run.sent_job
         self._books = books
         self._view = view
         self._one_at_a_time = asyncio.Lock()

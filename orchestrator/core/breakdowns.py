@@ -98,6 +98,7 @@ def count(
         due_at=view.now + timedelta(seconds=pause_s),
         possible_until=None if run.job else last_possible_send(run),
         sent_to=None if was_running else run.sent_to,
+        sent_job=None if was_running else run.sent_job,
         waits=run.waits + 1,
         bugs=bugs,
         ends_by_records=is_last,

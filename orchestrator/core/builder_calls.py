@@ -21,6 +21,7 @@ from orchestrator.core.ports import (
     Configurable,
     DescribesJobs,
     FindsJobs,
+    FindsJobsAnywhere,
     StopsJobs,
     TellsStarts,
 )
@@ -80,9 +81,12 @@ async def find_job(
     *,
     start_key: str,
     job_identifier: str,
+    is_where_sent: bool,
     started_after: datetime,
 ) -> Job | None:
     """The job that a start with this key made, None if none is to be seen.
+
+    `is_where_sent`: the start was sent for `job_identifier`; else its job may be another one's.
 
     Raises:
         OrchestratorError: the builder can't tell.
@@ -91,6 +95,10 @@ async def find_job(
         found = await builder.find_job(
             start_key=start_key, job_identifier=job_identifier, started_after=started_after
         )
+        if found is None and not is_where_sent and isinstance(builder, FindsJobsAnywhere):
+            found = await builder.find_job_anywhere(
+                start_key=start_key, started_after=started_after
+            )
         return None if found is None else _read_job(name, found, job_identifier)
 
 

@@ -169,6 +169,7 @@ class LastResort:
                 pause_s=waits.retry_after_s or pause_s,
                 possible_until=attempt.possible_until,
                 sent_to=attempt.sent_to,
+                sent_job=attempt.sent_job,
                 error=attempt.run.error,
                 note=str(waits),
             )
@@ -185,6 +186,7 @@ class LastResort:
             error=run.error or DIED,
             possible_until=attempt.possible_until,
             sent_to=attempt.sent_to,
+            sent_job=attempt.sent_job,
             lets_go=run.event_type in OPENS,
         )
         operation = None

@@ -153,8 +153,17 @@ class FindsJobs(Protocol):
     ) -> Job | None:
         """The job that a start with this key made, None if none is to be seen.
 
-        `job_identifier` is what would be started now; an earlier start may have had another.
+        `job_identifier` is what was to be started or, where nobody knows that any more, what would
+        be started now; empty: not even that is known.
         """
+
+
+@runtime_checkable
+class FindsJobsAnywhere(Protocol):
+    """A builder that can look for a start's job without being told what was to be started."""
+
+    async def find_job_anywhere(self, *, start_key: str, started_after: datetime) -> Job | None:
+        """As `find_job`, which is asked before: among the jobs of all identifiers."""
 
 
 @runtime_checkable

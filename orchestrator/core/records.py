@@ -111,13 +111,14 @@ class RunRecord:
     `attempt` is the fencing token: whoever writes must hold the attempt that it claimed, and
     nobody takes the run over before `lease_until`. `due_at` is when the sweep takes it up.
     `possible_until` is the last moment at which a start may have been sent whose answer
-    nobody knows; None: no such start is out. `sent_to` is the builder that it was sent to; None:
-    whoever sent it has died without saying so. `operation_id` and `start_number` are what its
-    starts are known by; `outcome_of` is the operation that it ends. `waits` counts pauses in a
-    row, `bugs` attempts that a bug ended, `takeovers` attempts in a row whose holder died.
-    `ends_by_records`: no attempt is left, and what it does to operation and tenant is decided by
-    items of the ledger alone. `sent_at` is the event's own time, at the latest that of its receipt.
-    `note` says what came of it, `link` where to look.
+    nobody knows; None: no such start is out. `sent_to` is the builder that it was sent to,
+    `sent_job` the job identifier; None: whoever sent it has died without saying so.
+    `operation_id` and `start_number` are what its starts are known by; `outcome_of` is the
+    operation that it ends. `waits` counts pauses in a row, `bugs` attempts that a bug ended,
+    `takeovers` attempts in a row whose holder died. `ends_by_records`: no attempt is left, and what
+    it does to operation and tenant is decided by items of the ledger alone. `sent_at` is the
+    event's own time, at the latest that of its receipt. `note` says what came of it, `link` where
+    to look.
     """
 
     run_id: str
@@ -138,6 +139,7 @@ class RunRecord:
     due_at: datetime | None = None
     possible_until: datetime | None = None
     sent_to: str | None = None
+    sent_job: str | None = None
     waits: int = 0
     bugs: int = 0
     takeovers: int = 0

@@ -74,6 +74,7 @@ def next_attempt(run: RunRecord, view: View, terms: Terms) -> RunRecord:
     sent grows no younger, and what broke down stays the reason.
     """
     is_taken_over = run.status is RunStatus.RUNNING
+    is_forgotten = is_taken_over and not run.ends_by_records
     takeovers = run.takeovers + is_taken_over
     possible_until = run.possible_until if run.ends_by_records else last_possible_send(run)
     return attrs.evolve(
@@ -83,7 +84,8 @@ def next_attempt(run: RunRecord, view: View, terms: Terms) -> RunRecord:
         started_at=view.now,
         ended_at=None,
         possible_until=None if run.job else possible_until,
-        sent_to=None if is_taken_over and not run.ends_by_records else run.sent_to,
+        sent_to=None if is_forgotten else run.sent_to,
+        sent_job=None if is_forgotten else run.sent_job,
         takeovers=takeovers,
         ends_by_records=run.ends_by_records or takeovers >= terms.max_takeovers,
         duplicate_of=None,

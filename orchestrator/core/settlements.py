@@ -67,7 +67,7 @@ class Settlement:
 
     `progress` is what it had not recorded yet. A `retry` is due after `pause_s`.
     `possible_until` is when a start of it may last have been sent without our knowing, `sent_to`
-    the builder.
+    the builder, `sent_job` the job identifier.
     `ending`, with its `reason`, is what the event reports of an operation, and `tier` what
     it says of the tenant; `report` is what the control plane shall hear of it, `owed` what it shall
     hear if no deployment follows, `clean_up` the event whose operation holds the tenant next.
@@ -80,6 +80,7 @@ class Settlement:
     pause_s: float = 0.0
     possible_until: datetime | None = None
     sent_to: str | None = None
+    sent_job: str | None = None
     ending: Ending | None = None
     reason: str | None = None
     tier: str | None = None
@@ -167,6 +168,7 @@ def _settled(run: RunRecord, settlement: Settlement, view: View) -> RunRecord:
         due_at=view.now + timedelta(seconds=settlement.pause_s) if is_retry else None,
         possible_until=None if run.job else settlement.possible_until,
         sent_to=settlement.sent_to,
+        sent_job=settlement.sent_job,
         note=settlement.note,
         waits=run.waits + is_retry,
         bugs=run.bugs + (error is not None and error.is_bug),

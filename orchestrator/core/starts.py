@@ -12,7 +12,7 @@ to look up.
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
@@ -114,8 +114,9 @@ class Starter:
     ) -> Job | None:
         """What an earlier start of this attempt's made; None: nothing, for certain.
 
-        Where it isn't known which builder it was sent to, all are asked, since the tier may name
-        another one by now. One that doesn't let us look has most likely never let us start either.
+        Builder and job are those that it was sent to. Where they aren't known, all builders are
+        asked, first about what would be started now, since the tier may name others than it did.
+        One that doesn't let us look has most likely never let us start either.
 
         Raises:
             TemporaryError: none is to be seen, but that is no proof yet.
@@ -126,6 +127,7 @@ class Starter:
         # The answer may take its time: it says what was there when it was asked for.
         asked_at = self._clock.now()
         known = [name for name in self._builders if name == attempt.sent_to]
+        sent_job = attempt.sent_job if known else None
         for name in sorted(known or self._builders, key=lambda name: name != builder_name):
             builder = self._builders[name]
             if not isinstance(builder, FindsJobs):
@@ -135,7 +137,8 @@ class Starter:
                     name,
                     builder,
                     start_key=attempt.start_key,
-                    job_identifier=job_identifier,
+                    job_identifier=job_identifier if sent_job is None else sent_job,
+                    is_where_sent=sent_job is not None,
                     started_after=began - _CLOCKS_APART,
                 )
             except NotPermitted as error:
@@ -165,26 +168,35 @@ class Starter:
         variables: Mapping[str, Any],
     ) -> Job:
         attempt = self._attempt
-        before = attempt.possible_until, attempt.sent_to
+        before = attempt.possible_until, attempt.sent_to, attempt.sent_job
+
+        def may_be_out(until: datetime | None) -> None:
+            """A start was sent, or is, and nobody knows what came of it."""
+            attempt.possible_until = until
+            attempt.sent_to, attempt.sent_job = builder_name, job_identifier
+
+        def is_not_out() -> None:
+            attempt.possible_until, attempt.sent_to, attempt.sent_job = before
+
         try:
             async with self._under_the_lease(builder_name):
                 # While it is under way, too, one may be out: the handler may end beside it.
-                attempt.possible_until, attempt.sent_to = attempt.run.lease_until, builder_name
+                may_be_out(attempt.run.lease_until)
                 job = await builder_calls.start_job(
                     builder_name, builder, job_identifier, variables, start_key=attempt.start_key
                 )
         except PermanentError:
-            attempt.possible_until, attempt.sent_to = before
+            is_not_out()
             raise
         except TemporaryError as error:
-            attempt.possible_until, attempt.sent_to = before
+            is_not_out()
             if not error.nothing_done:
-                self._may_be_out(builder_name)
+                may_be_out(self._clock.now())
             raise
         except BaseException:
-            self._may_be_out(builder_name)
+            may_be_out(self._clock.now())
             raise
-        attempt.possible_until, attempt.sent_to = before
+        is_not_out()
         return job
 
     @asynccontextmanager
@@ -215,8 +227,3 @@ class Starter:
             log.error("a job runs for nobody", job_id=job.id, reason=str(error))
         else:
             log.warning("stopped a job that ran for nobody", job_id=job.id)
-
-    def _may_be_out(self, builder_name: str) -> None:
-        """A start was sent, and nobody knows what came of it."""
-        self._attempt.possible_until = self._clock.now()
-        self._attempt.sent_to = builder_name

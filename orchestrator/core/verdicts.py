@@ -61,6 +61,7 @@ def judge(
         error=_failure(error) if error else None,
         possible_until=attempt.possible_until,
         sent_to=attempt.sent_to,
+        sent_job=attempt.sent_job,
         note=shorten(" ".join(run.notes)) or None,
     )
     if error is None:

@@ -160,8 +160,6 @@ class CodeBuildStandIn:
     page_size: int = _BATCH_LIMIT
     listing_lag: int = 0
     """How many of the newest builds a listing does not show yet."""
-    lists_by_id: bool = False
-    """ListBuilds gives the highest id first (API reference), not the newest build."""
     stops_at_once: bool = True
     """False: StopBuild is heard, and the build goes on until it is finished."""
     builds: dict[str, Build] = attrs.field(init=False, factory=dict)
@@ -269,7 +267,9 @@ class CodeBuildStandIn:
         return self._list_builds(builds, parameters)
 
     def _list_builds(self, builds: list[Build], parameters: Document) -> Document:
-        by_id = self.lists_by_id and "projectName" not in parameters
+        # A project's builds are listed by their numbers, an account's by their ids (API reference,
+        # ListBuildsForProject and ListBuilds, sortOrder).
+        by_id = "projectName" not in parameters
 
         def place(build: Build) -> str:
             return build.id if by_id else f"{build.place:09}"

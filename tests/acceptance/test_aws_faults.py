@@ -7,6 +7,7 @@ tests take.
 import asyncio
 import socket
 from collections.abc import Callable
+from datetime import timedelta
 from functools import partial
 
 import attrs
@@ -151,18 +152,58 @@ async def test_a_refusal_after_a_lost_answer_is_no_proof(
     assert "ListBuildsForProject" in [action for action, _ in codebuild.calls]
 
 
-async def test_a_lost_start_is_found_however_an_accounts_builds_are_listed(
-    service: Client, codebuild: CodeBuildStandIn, clock: ManualClock
+async def test_a_lost_start_is_found_in_the_project_where_it_was_sent(
+    start_service: StartService,
+    settings: Settings,
+    codebuild: CodeBuildStandIn,
+    clock: ManualClock,
 ) -> None:
-    """AWS promises an order for a project's builds alone, and others' builds may be old."""
-    codebuild.lists_by_id, codebuild.page_size = True, 5
+    """Though the tier names another project by then; the account's other builds aren't listed."""
+    ledger = InMemoryLedger()
+    service = await start_service(ledger=ledger)
+    codebuild.inject("StartBuild", *[Fault.answer_lost()] * 2)
+    address = (await read_problem(await service.post("/events", json=provisioning_event()), 503))[
+        "instance"
+    ]
+    tiers = {"STANDARD": {"jobIdentifier": "premium-tenant"}}
+    edited = await start_service(
+        attrs.evolve(settings, tiers=attrs.evolve(settings.tiers, static=tiers)), ledger=ledger
+    )
+    clock.turn(400)
+    codebuild.calls.clear()
+    assert (await edited.post("/events/RECONCILE", json={})).status == 200
+    run = await read_run(edited, address)
+    assert (run["status"], run["job"]["id"]) == ("succeeded", only_build(codebuild).id)
+    assert "ListBuilds" not in [action for action, _ in codebuild.calls]
+
+
+async def test_a_start_of_a_process_that_died_is_found_among_all_builds_of_the_account(
+    start_service: StartService,
+    settings: Settings,
+    codebuild: CodeBuildStandIn,
+    clock: ManualClock,
+) -> None:
+    """Nobody knows where it was sent. They are listed by id, so that old builds come before it."""
+    codebuild.page_size = 5
     codebuild.clock = lambda: clock.now().timestamp()
     codebuild.add_project("zebra")
     for _ in range(10):
         codebuild._start_build({"projectName": "zebra"})
     clock.turn(86_400)
-    codebuild.inject("StartBuild", *[Fault.answer_lost()] * 2)
-    await read_problem(await service.post("/events", json=provisioning_event()), 503)
-    clock.turn(400)
-    assert (await service.post("/events/RECONCILE", json={})).status == 200
-    assert [one.project for one in codebuild.builds.values()].count("standard-tenant") == 1
+    codebuild.inject("StartBuild", held := Fault.slow(), Fault.slow())
+    ledger = InMemoryLedger()
+    dead = await start_service(ledger=ledger)
+    dying = asyncio.ensure_future(dead.post("/events", json=provisioning_event()))
+    await held.reached.wait()
+    tiers = {"STANDARD": {"jobIdentifier": "premium-tenant"}}
+    replica = await start_service(
+        attrs.evolve(settings, tiers=attrs.evolve(settings.tiers, static=tiers)),
+        ledger=ledger,
+        clock=ManualClock(clock.now() + timedelta(seconds=400)),
+    )
+    assert (await replica.post("/events/RECONCILE", json={})).status == 200
+    started = [one for one in codebuild.builds.values() if one.project != "zebra"]
+    assert [one.project for one in started] == ["standard-tenant"]
+    (run,) = (await (await replica.get("/runs")).json())["items"]
+    assert (run["status"], run["job"]["id"]) == ("succeeded", started[0].id)
+    dying.cancel()

@@ -132,6 +132,7 @@ FULL: tuple[Record, ...] = (
         due_at=later(61.000001),
         possible_until=later(62),
         sent_to=TEXT,
+        sent_job=TEXT,
         waits=3,
         bugs=2,
         takeovers=5,

@@ -60,7 +60,7 @@ async def test_a_breakdown_counts_as_a_take_over(desk: Desk) -> None:
     lease_until = desk.later(TERMS.lease_s)
     run = await break_down(desk, attempt=1)
     assert run is not None
-    assert (run.possible_until, run.sent_to) == (lease_until, None)
+    assert (run.possible_until, run.sent_to, run.sent_job) == (lease_until, None, None)
 
 
 async def test_only_the_attempt_that_broke_down_is_counted(desk: Desk) -> None:

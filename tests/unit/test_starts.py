@@ -71,6 +71,18 @@ class ScriptedBuilder(BareBuilder):
 
 
 @attrs.define
+class LooksEverywhere(ScriptedBuilder):
+    """Finds `finds_somewhere` where it is asked about no place."""
+
+    finds_somewhere: Job | None = None
+    looks_everywhere: list[tuple[str, datetime]] = attrs.field(factory=list)
+
+    async def find_job_anywhere(self, *, start_key: str, started_after: datetime) -> Job | None:
+        self.looks_everywhere.append((start_key, started_after))
+        return self.finds_somewhere
+
+
+@attrs.define
 class Scene:
     """An attempt at a provisioning, and builders in the order of their names."""
 
@@ -174,12 +186,54 @@ async def test_the_builder_that_a_start_was_sent_to_is_asked_alone(desk: Desk) -
     assert (len(first.looks), len(second.looks)) == (1, 0)
 
 
+async def test_a_start_is_looked_for_where_it_was_sent(desk: Desk) -> None:
+    """Whatever job the tier names by then, or if it names none; and nowhere else."""
+    builder = LooksEverywhere(error=TemporaryError("the answer was lost"))
+    scene = await fresh(desk, builder)
+    with pytest.raises(TemporaryError):
+        await scene.start()
+    lost = scene.attempt
+    assert (lost.sent_to, lost.sent_job) == ("FIRST", "standard")
+    await desk.hand_back(
+        lost, possible_until=lost.possible_until, sent_to=lost.sent_to, sent_job=lost.sent_job
+    )
+    desk.turn(90)
+    attempt = await desk.claimed(PROVISIONING, "a")
+    for look_up in (
+        Scene(desk, attempt, scene.builders).starter.look_up("FIRST", "premium"),
+        Scene(desk, attempt, scene.builders).starter.look_up(),
+    ):
+        attempt.possible_until = lost.possible_until
+        assert await look_up is None
+    assert [job_identifier for _, job_identifier, _ in builder.looks] == ["standard"] * 2
+    assert builder.looks_everywhere == []
+
+
+async def test_where_nobody_knows_the_place_a_start_is_looked_for_everywhere(desk: Desk) -> None:
+    """Where it would be started now comes first; an item of an older release names no place."""
+    builder = LooksEverywhere()
+    builder.finds_somewhere = builder.job("elsewhere")
+    scene = await possible(desk, builder, ago_s=3)
+    scene.attempt.sent_to = "FIRST"
+    assert await scene.start() == builder.job("elsewhere")
+    (place,), key = builder.looks, scene.attempt.start_key
+    assert place[1] == "standard"
+    assert builder.looks_everywhere == [(key, place[2])]
+    builder.finds = [builder.job()]
+    assert await scene.starter.look_up("FIRST", "standard") == builder.job()
+    assert len(builder.looks_everywhere) == 1
+
+
 async def test_of_an_attempt_that_died_nobody_knows_where_it_has_sent_a_start(desk: Desk) -> None:
     """Whatever the attempt before it had said."""
     first = await desk.claimed(PROVISIONING, "a")
-    await desk.hand_back(first, possible_until=desk.clock.now(), sent_to="FIRST")
-    assert (await desk.claimed(PROVISIONING, "a")).sent_to == "FIRST"
-    assert (await desk.taken_over(PROVISIONING, "a")).sent_to is None
+    await desk.hand_back(
+        first, possible_until=desk.clock.now(), sent_to="FIRST", sent_job="standard"
+    )
+    second = await desk.claimed(PROVISIONING, "a")
+    assert (second.sent_to, second.sent_job) == ("FIRST", "standard")
+    third = await desk.taken_over(PROVISIONING, "a")
+    assert (third.sent_to, third.sent_job) == (None, None)
 
 
 async def test_a_builder_that_lets_nobody_look_is_passed_over(desk: Desk) -> None:
