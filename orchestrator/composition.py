@@ -18,6 +18,7 @@ import structlog
 
 from orchestrator.adapters.aws import AWS, open_aws
 from orchestrator.adapters.codebuild import CodeBuildBuilder
+from orchestrator.adapters.codebuild_listings import BuildListings
 from orchestrator.adapters.control_plane import open_webhook
 from orchestrator.adapters.credentials import StoredCredentials
 from orchestrator.adapters.dry_run import DryRunBuilder, DryRunPublisher
@@ -143,7 +144,7 @@ async def open_services(parts: Parts) -> AsyncIterator[Services]:
         if ledger is None:
             ledger = _ledger(settings, aws, parts.clock)
         builders = await stack.enter_async_context(
-            _open_builders(settings.builders, extension, aws, credentials)
+            _open_builders(settings.builders, extension, aws, credentials, parts.clock)
         )
         if settings.builders.dry_run:
             builders = _dry(builders, parts.secrets)
@@ -286,8 +287,12 @@ async def _open_builders(
     extension: Extension,
     aws: AWS,
     credentials: Credentials,
+    clock: Clock,
 ) -> AsyncIterator[Mapping[str, Builder]]:
-    builders: dict[str, Builder] = {CODE_BUILD: CodeBuildBuilder(aws.codebuild, name=CODE_BUILD)}
+    listings = BuildListings(aws.codebuild, clock, name=CODE_BUILD)
+    builders: dict[str, Builder] = {
+        CODE_BUILD: CodeBuildBuilder(aws.codebuild, listings, name=CODE_BUILD)
+    }
     if machines := settings.step_functions.state_machines:
         builders[STEP_FUNCTIONS] = StepFunctionsBuilder(
             aws.step_functions, name=STEP_FUNCTIONS, state_machines=machines

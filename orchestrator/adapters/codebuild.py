@@ -1,11 +1,11 @@
 """Jobs as CodeBuild builds: a job identifier is a project's name, a start one StartBuild."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
-from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.adapters.aws import aws_errors
+from orchestrator.adapters.codebuild_listings import BuildListings, NoSuchProject
 from orchestrator.core.builds import PROJECT, describe_build
 from orchestrator.core.errors import PayloadMismatch, PermanentError
 from orchestrator.core.javascript import to_text
@@ -17,7 +17,6 @@ from orchestrator.core.variables import is_reference
 if TYPE_CHECKING:
     from types_aiobotocore_codebuild import CodeBuildClient
     from types_aiobotocore_codebuild.type_defs import (
-        BuildTypeDef,
         EnvironmentVariableTypeDef,
         StartBuildInputTypeDef,
     )
@@ -36,14 +35,11 @@ _OPTIONS: Mapping[str, tuple[str, type]] = {
 }
 
 
-class _NoSuchProject(Exception):
-    """CodeBuild has no project of that name."""
-
-
 class CodeBuildBuilder:
     def __init__(
         self,
         client: Callable[[], Awaitable["CodeBuildClient"]],
+        listings: BuildListings,
         *,
         name: str,
         overrides: Mapping[str, Any] = {},
@@ -51,6 +47,7 @@ class CodeBuildBuilder:
         """`client` gives the client that the app keeps open; `overrides` are parameters of each
         StartBuild."""
         self._client = client
+        self._listings = listings
         self._name = name
         self._overrides = overrides
         self.description = "CodeBuild"
@@ -70,7 +67,7 @@ class CodeBuildBuilder:
 
     def configured(self, options: Mapping[str, Any]) -> "CodeBuildBuilder":
         overrides = dict(_override(name, value) for name, value in sorted(options.items()))
-        return CodeBuildBuilder(self._client, name=self._name, overrides=overrides)
+        return CodeBuildBuilder(self._client, self._listings, name=self._name, overrides=overrides)
 
     async def check(self) -> None:
         client = await self._client()
@@ -112,59 +109,20 @@ class CodeBuildBuilder:
     ) -> Job | None:
         """The build of the project that carries the start key.
 
-        A project's builds are listed the newest first (API reference, ListBuildsForProject). Those
-        of a project that isn't there any more are among the account's.
+        Those of a project that isn't there any more are among the account's.
         """
         if not job_identifier:
             return None
         try:
-            async for builds in self._pages(job_identifier):
-                if found := self._pick(builds, start_key):
-                    return found
-                if any(build["startTime"] < started_after for build in builds):
-                    break
-        except _NoSuchProject:
+            return await self._listings.find(
+                job_identifier, start_key=start_key, started_after=started_after
+            )
+        except NoSuchProject:
             return await self.find_job_anywhere(start_key=start_key, started_after=started_after)
-        return None
 
-    async def find_job_anywhere(
-        self,
-        *,
-        start_key: str,
-        started_after: datetime,  # noqa: ARG002 - the port's
-    ) -> Job | None:
-        """The build of the account that carries the start key: since an account's builds are
-        listed by their ids (API reference, ListBuilds), it may be on any page."""
-        async for builds in self._pages(None):
-            if found := self._pick(builds, start_key):
-                return found
-        return None
-
-    def _pick(self, builds: Iterable["BuildTypeDef"], start_key: str) -> Job | None:
-        reports = (describe_build(build, builder=self._name) for build in builds)
-        return next((report.job for report in reports if report.start_key == start_key), None)
-
-    async def _pages(self, project: str | None) -> AsyncIterator[list["BuildTypeDef"]]:
-        """Builds of a project, None: of all, 100 to a page. Raises _NoSuchProject."""
-        client = await self._client()
-        call, ask = "ListBuilds", cast("Any", client.list_builds)
-        if project is not None:
-            call = "ListBuildsForProject"
-            ask = partial(client.list_builds_for_project, projectName=project)
-        token: str | None = None
-        while True:
-            with aws_errors(f"CodeBuild {call}"):
-                try:
-                    page = await ask(**({"nextToken": token} if token else {}))
-                except client.exceptions.ResourceNotFoundException as error:
-                    raise _NoSuchProject from error
-            if page["ids"]:
-                with aws_errors("CodeBuild BatchGetBuilds"):
-                    answer = await client.batch_get_builds(ids=page["ids"])
-                yield answer["builds"]
-            token = page.get("nextToken")
-            if not token:
-                return
+    async def find_job_anywhere(self, *, start_key: str, started_after: datetime) -> Job | None:
+        """The build of the account that carries the start key; it may be on any page."""
+        return await self._listings.find(None, start_key=start_key, started_after=started_after)
 
     async def stop_job(self, *, job_id: str) -> None:
         client = await self._client()

@@ -12,6 +12,7 @@ import attrs
 import pytest
 
 from orchestrator.adapters.codebuild import CodeBuildBuilder
+from orchestrator.adapters.codebuild_listings import BuildListings
 from orchestrator.adapters.jenkins.builder import open_jenkins
 from orchestrator.adapters.step_functions import StepFunctionsBuilder
 from orchestrator.core.builds import PROJECT
@@ -20,7 +21,7 @@ from orchestrator.core.ports import Builder, DescribesJobs, FindsJobs, StopsJobs
 from orchestrator.core.records import Job
 from orchestrator.embedded import open_codebuild
 from orchestrator.embedded.codebuild import Outcome
-from orchestrator.testing import InMemoryBuilder
+from orchestrator.testing import InMemoryBuilder, ManualClock
 from tests.jenkins.stand_in import START_KEY, TOKEN, USER, open_jenkins_stand_in
 from tests.step_functions.stand_in import open_step_functions
 
@@ -86,7 +87,8 @@ async def open_code_build() -> AsyncIterator[Bench]:
         def finish(job_id: str, status: JobStatus, message: str) -> None:
             stand_in.finish(job_id, cast("Outcome", status.value), reason=message)
 
-        builder = CodeBuildBuilder(opened, name="MINE")
+        listings = BuildListings(opened, ManualClock(), name="MINE")
+        builder = CodeBuildBuilder(opened, listings, name="MINE")
         yield Bench(builder, "MINE", started, finish, stand_in.remove_build)
 
 

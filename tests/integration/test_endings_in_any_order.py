@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from orchestrator.adapters.aws import AWS, open_aws
 from orchestrator.adapters.codebuild import CodeBuildBuilder
+from orchestrator.adapters.codebuild_listings import BuildListings
 from orchestrator.adapters.credentials import StoredCredentials
 from orchestrator.adapters.memory import InMemoryLedger
 from orchestrator.core.books import Books
@@ -115,7 +116,8 @@ class StandInBuilder(CodeBuildBuilder):
     """CodeBuild over its stand-in, with the handles of the builder in memory."""
 
     def __init__(self, aws: AWS, stand_in: CodeBuildStandIn) -> None:
-        super().__init__(aws.codebuild, name="CODE_BUILD")
+        listings = BuildListings(aws.codebuild, ManualClock(), name="CODE_BUILD")
+        super().__init__(aws.codebuild, listings, name="CODE_BUILD")
         self.stand_in = stand_in
 
     @property

@@ -1,0 +1,202 @@
+"""What is CodeBuild's own about the builder for it: look-ups that share a listing."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+import aioboto3
+import attrs
+import pytest
+
+from orchestrator.adapters.codebuild import CodeBuildBuilder
+from orchestrator.adapters.codebuild_listings import BuildListings
+from orchestrator.core.errors import NotPermitted
+from orchestrator.core.records import Job
+from orchestrator.embedded import CodeBuildStandIn, Fault, open_codebuild
+from orchestrator.testing import ManualClock
+
+PROJECT = "standard-tenant"
+LIST, DESCRIBE = "ListBuildsForProject", "BatchGetBuilds"
+
+
+@attrs.frozen
+class Bench:
+    aws: CodeBuildStandIn
+    builder: CodeBuildBuilder
+    clock: ManualClock
+
+    async def start(self, start_key: str, project: str = PROJECT) -> Job:
+        params = {"ORCHESTRATOR_RUN_ID": start_key}
+        return await self.builder.start_job(project, params, start_key=start_key)
+
+    async def find(
+        self, start_key: str, *, project: str = PROJECT, since_s: float = 300
+    ) -> Job | None:
+        return await self.builder.find_job(
+            start_key=start_key,
+            job_identifier=project,
+            started_after=self.clock.now() - timedelta(seconds=since_s),
+        )
+
+    def asked(self) -> list[str]:
+        """What CodeBuild was asked since the last time, besides starts."""
+        actions = [action for action, _ in self.aws.calls if action != "StartBuild"]
+        self.aws.calls.clear()
+        return actions
+
+
+@pytest.fixture
+async def bench(clock: ManualClock) -> AsyncIterator[Bench]:
+    session = aioboto3.Session("testing", "testing", region_name="us-east-1")
+    async with (
+        open_codebuild(clock=lambda: clock.now().timestamp(), page_size=2) as aws,
+        session.client("codebuild", endpoint_url=aws.url) as client,
+    ):
+        aws.add_project(PROJECT)
+
+        async def opened() -> Any:
+            return client
+
+        listings = BuildListings(opened, clock, name="MINE")
+        yield Bench(aws, CodeBuildBuilder(opened, listings, name="MINE"), clock)
+
+
+async def hold(bench: Bench, action: str = LIST) -> Fault:
+    """The next listing says what is there now, and says so when it is released."""
+    held = Fault.slow()
+    bench.aws.inject(action, held)
+    return held
+
+
+async def all_have_asked() -> None:
+    """Each task that was made has got as far as it gets by itself."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_none_is_the_word_of_a_listing_that_began_after_the_question(bench: Bench) -> None:
+    """A build that was made while an earlier look-up was under way is found by the later one."""
+    held = await hold(bench)
+    early = asyncio.ensure_future(bench.find("op-1"))
+    await held.reached.wait()
+    job = await bench.start("op-1")
+    late = asyncio.ensure_future(bench.find("op-1"))
+    await all_have_asked()
+    held.release.set()
+    assert await early is None
+    assert await late == job
+    assert bench.asked() == [LIST, LIST, DESCRIBE]
+
+
+async def test_look_ups_that_wait_share_the_next_listing(bench: Bench) -> None:
+    """However many they are, and whatever each finds."""
+    held = await hold(bench)
+    first = asyncio.ensure_future(bench.find("op-0"))
+    await held.reached.wait()
+    jobs = {key: await bench.start(key) for key in ("op-1", "op-3")}
+    later = [asyncio.ensure_future(bench.find(f"op-{number}")) for number in range(1, 5)]
+    await all_have_asked()
+    held.release.set()
+    assert await first is None
+    assert await asyncio.gather(*later) == [jobs["op-1"], None, jobs["op-3"], None]
+    assert bench.asked() == [LIST, LIST, DESCRIBE]
+
+
+async def test_a_walk_goes_as_far_back_as_any_look_up_needs(bench: Bench) -> None:
+    """A project's builds come the newest first: those before the oldest start aren't asked for."""
+    held = await hold(bench)
+    first = asyncio.ensure_future(bench.find("op-0"))
+    await held.reached.wait()
+    older = [await bench.start(f"older-{number}") for number in range(4)]
+    bench.clock.turn(1000)
+    await bench.start("op-1")
+    both = [bench.find("none"), bench.find("older-1", since_s=1000)]
+    later = [asyncio.ensure_future(one) for one in both]
+    await all_have_asked()
+    held.release.set()
+    assert await first is None
+    assert await asyncio.gather(*later) == [None, older[1]]
+    assert bench.asked() == [LIST, *[LIST, DESCRIBE] * 3]
+    assert await bench.find("none") is None
+    assert bench.asked() == [LIST, DESCRIBE]
+
+
+async def test_a_build_that_was_seen_answers_for_a_minute(bench: Bench) -> None:
+    """Without a request; none that wasn't seen does."""
+    jobs = [await bench.start(f"op-{number}") for number in range(2)]
+    assert await bench.find("op-0") == jobs[0]
+    bench.asked()
+    assert await bench.find("op-1") == jobs[1]
+    assert bench.asked() == []
+    assert await bench.find("op-2") is None
+    assert bench.asked() == [LIST, DESCRIBE]
+    bench.clock.turn(60)
+    assert await bench.find("op-1") == jobs[1]
+    assert bench.asked() == [LIST, DESCRIBE]
+
+
+async def test_of_builds_under_one_key_the_newest_is_found(bench: Bench) -> None:
+    """A person may have had CodeBuild build it again."""
+    first = await bench.start("op-1")
+    parameters = bench.aws.builds[first.id].parameters
+    bench.clock.turn(1)
+    again = bench.aws._start_build({**parameters, "idempotencyToken": None})["build"]["id"]
+    found = await bench.find("op-1")
+    assert found is not None
+    assert found.id == again
+
+
+@pytest.mark.parametrize("action", [LIST, DESCRIBE])
+async def test_a_listing_that_fails_is_no_answer_to_any(bench: Bench, action: str) -> None:
+    """Each who waited for it has an error of its own; the next look-up asks anew."""
+    job = await bench.start("op-1")
+    held = await hold(bench)
+    first = asyncio.ensure_future(bench.find("op-0"))
+    await held.reached.wait()
+    bench.aws.faults.inject(
+        action, *[None] * (action == DESCRIBE), Fault.error("AccessDeniedException")
+    )
+    later = [asyncio.ensure_future(bench.find(f"op-{number}")) for number in range(2, 5)]
+    await all_have_asked()
+    held.release.set()
+    assert await first is None
+    errors = await asyncio.gather(*later, return_exceptions=True)
+    assert [type(error) for error in errors] == [NotPermitted] * 3
+    assert len({id(error) for error in errors}) == 3
+    assert await bench.find("op-1") == job
+
+
+async def test_a_look_up_that_is_given_up_leaves_the_others_their_listing(bench: Bench) -> None:
+    """Whichever of them had asked for it."""
+    job = await bench.start("op-1")
+    held = await hold(bench)
+    first = asyncio.ensure_future(bench.find("op-0"))
+    await held.reached.wait()
+    others = [asyncio.ensure_future(bench.find(key)) for key in ("op-1", "op-2")]
+    await all_have_asked()
+    first.cancel()
+    assert await asyncio.gather(*others) == [job, None]
+    assert first.cancelled()
+    held.release.set()
+
+
+async def test_listings_of_projects_do_not_wait_for_each_other(bench: Bench) -> None:
+    """A project that is slow to be listed holds up no other; one that isn't there leads to all."""
+    bench.aws.add_project("other")
+    job = await bench.start("op-1", "other")
+    held = await hold(bench)
+    slow = asyncio.ensure_future(bench.find("op-0"))
+    await held.reached.wait()
+    assert await bench.find("op-1", project="other") == job
+    bench.asked()
+    assert await bench.find("op-1", project="gone") == job
+    assert bench.asked() == [LIST, "ListBuilds", DESCRIBE]
+    held.release.set()
+    assert await slow is None
+
+
+async def test_a_start_in_no_project_is_looked_for_nowhere(bench: Bench) -> None:
+    """Not even CodeBuild is asked: where all are to be looked through, that is another question."""
+    assert await bench.find("op-1", project="") is None
+    assert bench.asked() == []
