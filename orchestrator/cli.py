@@ -59,11 +59,18 @@ def _of_the_service(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _a_page(command: Callable[..., None]) -> Callable[..., None]:
-    """The options of a command that shows a page of a list."""
-    command = click.option("--cursor", help="From there on: what the last page ended with.")(
+    """The options of a command that shows a part of a list."""
+    command = click.option("--cursor", help="From there on: what the last list ended with.")(
         command
     )
-    return click.option("--limit", metavar="N", help="At most so many; 50, at most 100.")(command)
+    return click.option(
+        "--limit",
+        metavar="N",
+        type=click.IntRange(min=1),
+        default=50,
+        show_default=True,
+        help="At most so many.",
+    )(command)
 
 
 def _check_url(_: click.Context, __: click.Parameter, url: str) -> str:
@@ -169,7 +176,7 @@ def send(event_type: str, file: Any, url: str, header: str | None, as_json: bool
 @_a_page
 @_of_the_service
 @_as_json
-def runs(url: str, header: str | None, as_json: bool, **asked: str | None) -> None:
+def runs(url: str, header: str | None, as_json: bool, limit: int, **asked: str | None) -> None:
     """List what became of events, the latest first."""
     from orchestrator.client import describe_runs
 
@@ -177,11 +184,10 @@ def runs(url: str, header: str | None, as_json: bool, **asked: str | None) -> No
         "tenantId": asked["tenant"],
         "eventType": asked["event_type"],
         "status": asked["status"],
-        "limit": asked["limit"],
         "cursor": asked["cursor"],
     }
-    page = _ask(url, header, lambda client: client.get_runs(query))
-    _show(page if as_json else describe_runs(page))
+    page = _ask(url, header, lambda client: client.get_runs(query, limit=limit))
+    _show(page if as_json else describe_runs(page, limit=limit))
 
 
 @commands.command()
@@ -224,12 +230,12 @@ def replay(
 @_a_page
 @_of_the_service
 @_as_json
-def tenants(url: str, header: str | None, as_json: bool, **asked: str | None) -> None:
+def tenants(url: str, header: str | None, as_json: bool, limit: int, **asked: str | None) -> None:
     """List tenants and where they stand."""
     from orchestrator.client import describe_tenants
 
-    page = _ask(url, header, lambda client: client.get_tenants(asked))
-    _show(page if as_json else describe_tenants(page))
+    page = _ask(url, header, lambda client: client.get_tenants(asked, limit=limit))
+    _show(page if as_json else describe_tenants(page, limit=limit))
 
 
 @commands.command()

@@ -16,6 +16,12 @@ from orchestrator.core.envelopes import read_event_id
 from orchestrator.core.errors import BadEvent
 from orchestrator.wire import decode_json
 
+#: What the service takes for the `limit` of one page.
+_LARGEST_PAGE = 100
+#: So many pages in a row without anything that matches, and whoever asks is told how to go on: some
+#: 10,000 items of the ledger.
+_MOST_EMPTY_PAGES = 25
+
 
 class ServiceUnreachableError(Exception):
     """Nobody answers at the URL."""
@@ -104,13 +110,13 @@ class Client:
         """One run. Raises ServiceRefusedError if there is none."""
         return await self._get(self._at("runs", run_id))
 
-    async def get_runs(self, query: Mapping[str, str | None]) -> dict[str, Any]:
-        """A page of runs. Raises ServiceRefusedError for a wrong query."""
-        return await self._list("runs", query)
+    async def get_runs(self, query: Mapping[str, str | None], *, limit: int) -> dict[str, Any]:
+        """Up to `limit` runs, as a page. Raises ServiceRefusedError for a wrong query."""
+        return await self._list("runs", query, limit)
 
-    async def get_tenants(self, query: Mapping[str, str | None]) -> dict[str, Any]:
-        """A page of tenants. Raises ServiceRefusedError for a wrong query."""
-        return await self._list("tenants", query)
+    async def get_tenants(self, query: Mapping[str, str | None], *, limit: int) -> dict[str, Any]:
+        """Up to `limit` tenants, as a page. Raises ServiceRefusedError for a wrong query."""
+        return await self._list("tenants", query, limit)
 
     async def get_tenant(self, tenant_id: str) -> dict[str, Any]:
         """One tenant. Raises ServiceRefusedError if there is none."""
@@ -121,9 +127,21 @@ class Client:
         path = "/".join(quote(segment, safe="") for segment in segments)
         return URL(f"{str(self._base).rstrip('/')}/{path}", encoded=True)
 
-    async def _list(self, items: str, query: Mapping[str, str | None]) -> dict[str, Any]:
+    async def _list(
+        self, items: str, query: Mapping[str, str | None], limit: int
+    ) -> dict[str, Any]:
+        """One page of as many of the service's as it takes, or as may be empty in a row."""
         asked = {name: value for name, value in query.items() if value is not None}
-        return await self._get(self._at(items).with_query(asked))
+        found: list[Any] = []
+        empty = 0
+        while True:
+            asked["limit"] = str(min(limit - len(found), _LARGEST_PAGE))
+            page = await self._get(self._at(items).with_query(asked))
+            found += page["items"]
+            empty = 0 if page["items"] else empty + 1
+            if page["cursor"] is None or len(found) >= limit or empty == _MOST_EMPTY_PAGES:
+                return {"items": found, "cursor": page["cursor"]}
+            asked["cursor"] = page["cursor"]
 
     async def _get(self, address: URL) -> dict[str, Any]:
         sent = await self._ask("GET", address)
@@ -195,29 +213,33 @@ def describe_run(run: Mapping[str, Any]) -> str:
     return "\n".join(_printable(f"{name:<8} {value}") for name, value in rows.items())
 
 
-def describe_runs(page: Mapping[str, Any]) -> str:
-    """A page of runs for a person: a line for each."""
+def describe_runs(page: Mapping[str, Any], *, limit: int) -> str:
+    """A page of runs for a person: a line for each of up to `limit`."""
     lines = [
         f"{run['firstSeen'][:19]}  {run['status']:<9}  {run['eventType']:<28}  "
         f"{run['tenantId'] or '-':<24}  {run['runId']}"
         for run in page["items"]
     ]
-    return _describe_page(lines, page["cursor"], none="no runs")
+    return _describe_page(lines, page["cursor"], "runs", limit)
 
 
-def describe_tenants(page: Mapping[str, Any]) -> str:
-    """A page of tenants for a person: a line for each."""
+def describe_tenants(page: Mapping[str, Any], *, limit: int) -> str:
+    """A page of tenants for a person: a line for each of up to `limit`."""
     lines = [
         f"{tenant['changedAt'][:19]}  {tenant['state']:<18}  {tenant['tier'] or '-':<10}  "
         f"{tenant['tenantId']}"
         for tenant in page["items"]
     ]
-    return _describe_page(lines, page["cursor"], none="no tenants")
+    return _describe_page(lines, page["cursor"], "tenants", limit)
 
 
-def _describe_page(lines: Sequence[str], cursor: str | None, *, none: str) -> str:
-    more = [f"more: --cursor {cursor}"] if cursor else []
-    return "\n".join([*(map(_printable, lines) if lines else [none]), *more])
+def _describe_page(lines: Sequence[str], cursor: str | None, kind: str, limit: int) -> str:
+    shown = list(map(_printable, lines))
+    if cursor is None:
+        return "\n".join(shown or [f"no {kind}"])
+    if len(lines) < limit:
+        shown.append(f"stopped after {_MOST_EMPTY_PAGES} pages without such {kind}")
+    return "\n".join([*shown, f"more: --cursor {cursor}"])
 
 
 def _printable(line: str) -> str:

@@ -34,7 +34,7 @@ from orchestrator.adapters.dynamodb_items import (
 from orchestrator.core.errors import PermanentError, TemporaryError
 from orchestrator.core.gathering import gather_or_cancel
 from orchestrator.core.lifecycle import TenantState
-from orchestrator.core.pages import Page, decode_cursor, encode_cursor
+from orchestrator.core.pages import Page, build_page, decode_cursor, most_candidates
 from orchestrator.core.ports import Clock, Conflict, Permission, UnreadableItems
 from orchestrator.core.records import (
     JobRecord,
@@ -188,7 +188,10 @@ class DynamoDBLedger:
                 and status in (None, run.status)
             )
 
-        return await self._page(index, partitions, matches, limit, cursor, forward=False)
+        narrowed = event_type is not None or None not in (tenant_id, status)
+        return await self._page(
+            index, partitions, matches, limit, cursor, forward=False, narrowed=narrowed
+        )
 
     async def list_tenants(
         self, *, state: TenantState | None = None, limit: int = 50, cursor: str | None = None
@@ -201,7 +204,9 @@ class DynamoDBLedger:
             )
 
         index, partition = (STATUS, f"tenant#{state}") if state else (LIST, "tenant")
-        return await self._page(index, [partition], matches, limit, cursor, forward=True)
+        return await self._page(
+            index, [partition], matches, limit, cursor, forward=True, narrowed=False
+        )
 
     async def check(self) -> None:
         await self._propose(DUE, SHARDS[:1], ("<", "0"), 1, forward=True)
@@ -260,21 +265,24 @@ class DynamoDBLedger:
         cursor: str | None,
         *,
         forward: bool,
+        narrowed: bool,
     ) -> Page[Any]:
-        """The items that come after the cursor, or all of them, as the table has them now."""
-        found: dict[str, tuple[str, Record | None]] = {}
-        position = None if cursor is None else decode_cursor(cursor)
-        more = True
-        while more and len(found) <= limit:
-            bound = None if position is None else (">" if forward else "<", position)
-            proposed = await self._propose(index, partitions, bound, limit + 1, forward=forward)
-            more = len(proposed) > limit
-            records = await self._load_readable([key for _, key in proposed])
-            found |= {key: (at, records[key]) for at, key in proposed if matches(records[key])}
-            position = proposed[-1][0] if proposed else position
-        listed = list(found.values())
-        shown = [record for _, record in listed[:limit]]
-        return Page(shown, encode_cursor(listed[limit - 1][0]) if len(listed) > limit else None)
+        """Items that come after the cursor and match, as the table has them now.
+
+        `narrowed`: not all that the index gives do.
+        """
+        bound = None if cursor is None else (">" if forward else "<", decode_cursor(cursor))
+        most = most_candidates(limit, narrowed=narrowed)
+        proposed = await self._propose(index, partitions, bound, most, forward=forward)
+        found: list[tuple[str, Record | None]] = []
+        for start in range(0, len(proposed), _BATCH_LIMIT):
+            batch = proposed[start : start + _BATCH_LIMIT]
+            records = await self._load_readable([key for _, key in batch])
+            found += [(place, records[key]) for place, key in batch if matches(records[key])]
+            if len(found) > limit:
+                break
+        end = proposed[-1][0] if len(proposed) == most else None
+        return build_page(found, limit=limit, end=end)
 
     async def _load_readable(self, keys: Collection[str]) -> Mapping[str, Record | None]:
         """The items that can be read, and None for each other: a list shows the rest."""

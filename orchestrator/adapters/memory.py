@@ -5,15 +5,16 @@ A process that ends forgets them. They pass the same contract suites as the dura
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
+from operator import itemgetter
 from typing import TypeVar
 
 import attrs
 
 from orchestrator.core.errors import SecretNotFound
 from orchestrator.core.lifecycle import TenantState
-from orchestrator.core.pages import Page, decode_cursor, encode_cursor
+from orchestrator.core.pages import Page, build_page, decode_cursor, most_candidates
 from orchestrator.core.ports import Clock, Conflict, Message, Permission
 from orchestrator.core.records import (
     Due,
@@ -68,42 +69,44 @@ class InMemoryLedger:
         cursor: str | None = None,
     ) -> Page[RunRecord]:
         before = None if cursor is None else decode_cursor(cursor)
-        matching = [
+        # As the indexes of the durable ledger have them: a tenant's, those in a status, or all.
+        listed = [
             run
             for run in self._of(RunRecord)
             if tenant_id in (None, run.tenant_id)
-            and event_type in (None, run.event_type)
-            and status in (None, run.status)
+            and (tenant_id is not None or status in (None, run.status))
             and (before is None or run.position < before)
         ]
-        matching.sort(key=lambda run: run.position, reverse=True)
-        return _page(matching, limit, lambda run: run.position)
+        listed.sort(key=lambda run: run.position, reverse=True)
+        narrowed = event_type is not None or None not in (tenant_id, status)
+        most = most_candidates(limit, narrowed=narrowed)
+        found = [
+            (run.position, run)
+            for run in listed[:most]
+            if event_type in (None, run.event_type) and status in (None, run.status)
+        ]
+        end = listed[most - 1].position if len(listed) >= most else None
+        return build_page(found, limit=limit, end=end)
 
     async def list_tenants(
         self, *, state: TenantState | None = None, limit: int = 50, cursor: str | None = None
     ) -> Page[TenantRecord]:
         after = "" if cursor is None else decode_cursor(cursor)
-        matching = [
-            tenant
+        listed = [
+            (tenant.tenant_id, tenant)
             for tenant in self._of(TenantRecord)
             if tenant.state is not None
             and state in (None, tenant.state)
             and tenant.tenant_id > after
         ]
-        matching.sort(key=lambda tenant: tenant.tenant_id)
-        return _page(matching, limit, lambda tenant: tenant.tenant_id)
+        listed.sort(key=itemgetter(0))
+        return build_page(listed, limit=limit, end=None)
 
     async def check(self) -> None:
         return None
 
     def _of(self, kind: type[Item]) -> list[Item]:
         return [record for record in self._items.values() if isinstance(record, kind)]
-
-
-def _page(items: list[Item], limit: int, position: Callable[[Item], str]) -> Page[Item]:
-    shown = items[:limit]
-    more = len(items) > limit
-    return Page(shown, encode_cursor(position(shown[-1])) if more else None)
 
 
 @attrs.define

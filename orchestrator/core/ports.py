@@ -105,8 +105,9 @@ class Ledger(Protocol):
     ) -> Page[RunRecord]:
         """Runs that match, the one first seen last first; None matches all.
 
-        A run that is added while pages are read moves none of the others; one that can't be read
-        is left out.
+        It looks at no more than `pages.CANDIDATES`, so that a page may be short, or empty, and have
+        a cursor. A run that is added while pages are read moves none of the others; one that can't
+        be read is left out.
 
         Raises:
             ValueError: the cursor is none of ours.

@@ -65,7 +65,11 @@ class RunView(RunSummary):
 
 @attrs.frozen(kw_only=True)
 class RunPage:
-    """Runs, and the cursor of the next page; null: there is none."""
+    """Runs, and the cursor of the next page; null: there is none.
+
+    A page looks at a limited number of runs. So it may have fewer than `limit`, or none, and a
+    cursor: read on until that is null.
+    """
 
     items: list[RunSummary]
     cursor: str | None

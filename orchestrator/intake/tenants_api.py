@@ -76,7 +76,7 @@ class TimelineEntry:
 class TenantView(TenantSummary):
     """One tenant. `waiting` are the runs that wait for it, in the order of their turns.
 
-    The timeline is the latest first; its `cursor` is that of the next page.
+    The timeline is the latest first; its `cursor` is that of the next page, null: there is none.
     """
 
     operation: OperationView | None
@@ -87,7 +87,10 @@ class TenantView(TenantSummary):
 
 @attrs.frozen(kw_only=True)
 class TenantPage:
-    """Tenants, and the cursor of the next page; null: there is none."""
+    """Tenants, and the cursor of the next page; null: there is none.
+
+    It may have fewer than `limit`, or none, and a cursor: read on until that is null.
+    """
 
     items: list[TenantSummary]
     cursor: str | None

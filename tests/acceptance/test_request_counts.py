@@ -1,14 +1,17 @@
 """What an event costs: the requests to AWS, counted (docs/architecture.md has the budget)."""
 
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 from orchestrator import Event, Extension, HandlerRegistry, Run, Settings
+from orchestrator.core.pages import CANDIDATES
 from orchestrator.embedded import Fault
 from orchestrator.intake.keys import BOOKS
-from orchestrator.testing import envelope
+from orchestrator.testing import ManualClock, envelope
 from tests.acceptance.answers import read_success
 from tests.acceptance.stories import FULL, PROVISION, TENANT, is_replay, send, state_of
 from tests.conftest import Client, StartService
@@ -173,6 +176,50 @@ async def test_a_redelivery_while_the_event_is_in_hand_costs_one(
     aws.calls.clear()
     assert (await send(service, PROVISION, "request")).status == 503
     assert aws.calls == [CLAIM]
+
+
+ALL, OF_TENANT, BY_STATUS = (f"Query {index}" for index in ("list", "tenant", "status"))
+
+
+async def test_a_list_costs_the_same_however_long_it_is(
+    service: Client, aws: FaultyAWS, clock: ManualClock
+) -> None:
+    """A page of what isn't there is a fixed number of requests, and says where it goes on."""
+    ledger = service.app[BOOKS].ledger
+    (known,) = (await ledger.list_runs()).items
+    runs = [
+        evolve(known, run_id=f"{n}", first_seen=later(clock, n), tenant_id=TENANT, version=0)
+        for n in range(CANDIDATES + 10)
+    ]
+    for start in range(0, len(runs), 100):
+        await ledger.commit(runs[start : start + 100], unchanged={})
+    for path, calls in (
+        ("/runs?eventType=NONE&limit=1", [*[ALL] * 4, *[READ] * 4]),
+        (f"/runs?tenantId={TENANT}&status=failed", [OF_TENANT, *[READ] * 4]),
+        ("/runs?status=failed", [BY_STATUS] * 4),
+        ("/runs", [*[ALL] * 4, READ]),
+        (f"/runs?tenantId={TENANT}", [OF_TENANT, READ]),
+        ("/tenants", [ALL, READ]),
+        ("/tenants?state=active", [BY_STATUS]),
+        ("/tenants/t-0", [READ, READ, OF_TENANT, READ]),
+    ):
+        aws.calls.clear()
+        answer = await service.get(path)
+        assert answer.status == 200, await answer.text()
+        assert aws.calls == calls, path
+
+    pages, query = 0, {"eventType": "NONE"}
+    while "cursor" not in query or query["cursor"]:
+        aws.calls.clear()
+        page = await (await service.get("/runs", params=query)).json()
+        assert page["items"] == []
+        assert len(aws.calls) <= 8
+        pages, query["cursor"] = pages + 1, page["cursor"]
+    assert pages == 2
+
+
+def later(clock: ManualClock, seconds: int) -> datetime:
+    return clock.now() + timedelta(seconds=seconds)
 
 
 def aws_is_gone() -> list[Fault]:

@@ -15,6 +15,7 @@ from orchestrator.adapters.dynamodb_items import table_schema
 from orchestrator.adapters.dynamodb_ledger import DynamoDBLedger
 from orchestrator.core.errors import PermanentError, TemporaryError
 from orchestrator.core.lifecycle import TenantState
+from orchestrator.core.pages import CANDIDATES
 from orchestrator.core.ports import Conflict, UnreadableItems
 from orchestrator.core.records import OperationState, PayloadRecord, Record, RunStatus
 from orchestrator.embedded import Fault, open_embedded_aws
@@ -195,6 +196,34 @@ async def test_reads_are_consistent(table: Table) -> None:
     await table.ledger.load(["RUN#1"])
     (asked,) = table.requests("BatchGetItem")
     assert asked["RequestItems"][table.name]["ConsistentRead"] is True
+
+
+async def test_a_page_is_a_fixed_number_of_requests(table: Table) -> None:
+    """However many runs and tenants there are, and however few of them match."""
+    runs = [run(f"{n}", first_seen=later(n), tenant_id="big") for n in range(CANDIDATES + 10)]
+    tenants = [tenant(f"{n}") for n in range(90)]
+    records: list[Record] = [*runs, *tenants]
+    for start in range(0, len(records), 100):
+        await table.ledger.commit(records[start : start + 100], unchanged={})
+    for asked, queries, reads in (
+        ({"event_type": "NONE", "limit": 1}, 4, 4),
+        ({"tenant_id": "big", "status": RunStatus.FAILED}, 1, 4),
+        ({"status": RunStatus.RUNNING, "event_type": "NONE"}, 4, 4),
+        # As soon as a page is full, no more is read.
+        ({"event_type": "ORDER", "limit": 99}, 4, 1),
+        ({"limit": 1}, 4, 1),
+        ({"limit": 100}, 4, 2),
+        ({"tenant_id": "big"}, 1, 1),
+        ({"status": RunStatus.RUNNING}, 4, 1),
+    ):
+        table.proxy.calls.clear()
+        await table.ledger.list_runs(**asked)
+        made = [action for action, _ in table.proxy.calls]
+        assert made == ["Query"] * queries + ["BatchGetItem"] * reads, asked
+    for state in (None, TenantState.ACTIVE, TenantState.DEPLOYING):
+        table.proxy.calls.clear()
+        await table.ledger.list_tenants(state=state, limit=50)
+        assert len(table.proxy.calls) <= 2
 
 
 async def test_what_dynamodb_left_unread_is_read(table: Table) -> None:

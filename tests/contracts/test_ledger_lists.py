@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import pytest
 
 from orchestrator.core.lifecycle import TenantState
-from orchestrator.core.pages import Page, encode_cursor
+from orchestrator.core.pages import CANDIDATES, Page, encode_cursor
 from orchestrator.core.ports import Ledger
 from orchestrator.core.records import Record, RunRecord, RunStatus
 from tests.contracts.samples import kept, later, operation, run, tenant
@@ -26,19 +26,25 @@ async def commit(ledger: Ledger, *records: Record) -> None:
         await ledger.commit(records[start : start + 100], unchanged={})
 
 
-async def read_all(list_page: Callable[..., Awaitable[Page[Item]]], *, limit: int) -> list[Item]:
-    """All pages in a row; each but the last is full, and no cursor leads to an empty one."""
-    read: list[Item] = []
+async def read_pages(list_page: Callable[..., Awaitable[Page[Item]]]) -> list[list[Item]]:
+    """The items of all pages in a row."""
+    read: list[list[Item]] = []
     cursor: str | None = None
-    while True:
-        one = await list_page(cursor=cursor)
-        assert one.items or cursor is None
+    while not read or cursor is not None:
         assert len(read) < 100  # whoever reads the first page for ever must not hang here
-        read += one.items
-        if one.cursor is None:
-            return read
-        assert len(one.items) == limit
-        cursor = one.cursor
+        page = await list_page(cursor=cursor)
+        read.append(list(page.items))
+        cursor = page.cursor
+    return read
+
+
+async def read_all(list_page: Callable[..., Awaitable[Page[Item]]], *, limit: int) -> list[Item]:
+    """All pages in a row; of a list that is short, each but the last is full, and no cursor leads
+    to an empty one."""
+    pages = await read_pages(list_page)
+    assert all(len(page) == limit for page in pages[:-1])
+    assert pages[-1] or len(pages) == 1
+    return [item for page in pages for item in page]
 
 
 def ids(page: Page[RunRecord]) -> list[str]:
@@ -130,6 +136,53 @@ async def test_pages_make_the_whole_list(ledger: Ledger) -> None:
         for limit in {number // 3 or 1, number or 1, number + 1}:
             list_runs = partial(ledger.list_runs, **filters, limit=limit)
             assert await read_all(list_runs, limit=limit) == matching
+
+
+#: More runs than one page looks at.
+_MANY = CANDIDATES + 10
+#: Those of the other type: the two at the border of the first page, the first and the last.
+_RARE = (0, 9, 10, _MANY - 1)
+#: Filters that an index doesn't answer by itself, for those runs.
+_SPARSE: list[dict[str, Any]] = [
+    {"event_type": "REFUND"},
+    {"tenant_id": "t-1", "event_type": "REFUND"},
+    {"status": RunStatus.FAILED, "event_type": "REFUND"},
+    {"tenant_id": "t-1", "status": RunStatus.FAILED, "event_type": "REFUND"},
+]
+
+
+async def test_a_page_looks_at_so_many_runs_and_no_more(ledger: Ledger) -> None:
+    """However few match, it ends, short or empty, with the cursor of what comes behind."""
+    runs = [
+        run(
+            f"{n:04}",
+            first_seen=later(n),
+            tenant_id="t-1",
+            event_type="REFUND" if n in _RARE else "ORDER",
+            status=RunStatus.FAILED,
+        )
+        for n in range(_MANY)
+    ]
+    await commit(ledger, *runs)
+    rare = [f"{n:04}" for n in reversed(_RARE)]
+    for filters in _SPARSE:
+        pages = await read_pages(partial(ledger.list_runs, **filters))
+        assert [record.run_id for page in pages for record in page] == rare, filters
+        assert [len(page) for page in pages] == [2, 2]
+    absent: list[dict[str, Any]] = [
+        {"event_type": "NONE"},
+        {"tenant_id": "t-1", "status": RunStatus.QUEUED},
+    ]
+    for filters in absent:
+        pages = await read_pages(partial(ledger.list_runs, **filters, limit=1))
+        assert pages == [[], []]
+    full = await ledger.list_runs(tenant_id="t-1", status=RunStatus.FAILED, limit=3)
+    assert ids(full) == [f"{n:04}" for n in range(_MANY - 1, _MANY - 4, -1)]
+    # What an index answers by itself comes in full pages.
+    assert [len(page) for page in await read_pages(partial(ledger.list_runs, limit=100))] == [
+        *[100] * (_MANY // 100),
+        _MANY % 100,
+    ]
 
 
 async def test_pages_stay_where_they_are(ledger: Ledger) -> None:

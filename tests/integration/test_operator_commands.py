@@ -18,11 +18,15 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from orchestrator import create_app
+from orchestrator.adapters.memory import InMemoryLedger
 from orchestrator.embedded import CodeBuildStandIn, EmbeddedAWS, Fault, open_embedded_aws
 from orchestrator.laptop import open_prepared_aws, open_service
 from orchestrator.settings import Operations, child_environment, load_settings
 from orchestrator.testing import ManualClock, provisioning_event
 from tests.conftest import StartService
+from tests.contracts.samples import later
+from tests.contracts.samples import run as a_run
 
 PATIENCE_S = 30
 
@@ -108,7 +112,44 @@ async def test_tenants_are_listed_and_shown(here: tuple[str, str], tmp_path: Pat
 
     assert_one_line(await run("tenant", "nobody", *here), 1, "'nobody'")
     assert_one_line(await run("tenants", *here, "--state", "lost"), 1, "'lost'")
-    assert_one_line(await run("tenants", *here, "--limit", "0"), 1, "limit")
+    assert_one_line(await run("tenants", *here, "--limit", "0"), 2, "limit")
+
+
+@asynccontextmanager
+async def open_service_over(ledger: InMemoryLedger) -> AsyncIterator[tuple[str, str]]:
+    """The option that leads to a service over that ledger."""
+    settings = attrs.evolve(load_settings("local.toml"), operations=Operations(reconcile_every_s=0))
+    async with TestServer(create_app(settings, ledger=ledger), host="127.0.0.1") as server:
+        yield ("--url", str(server.make_url("/")))
+
+
+async def test_lists_are_followed_to_what_was_asked_for() -> None:
+    """Over pages that are short or empty; after many empty ones it says that it stopped."""
+    ledger = InMemoryLedger()
+    rare = {0, 700, 701, 11_800}
+    runs = [
+        a_run(f"{n:05}", first_seen=later(n), event_type="REFUND" if n in rare else "ORDER")
+        for n in range(12_000)
+    ]
+    await ledger.commit(runs, unchanged={})
+    async with open_service_over(ledger) as here:
+        first = await run("runs", "--type", "REFUND", "--limit", "1", *here)
+        assert (first.code, first.err) == (0, "")
+        line, more = first.out.splitlines()
+        assert line.endswith("11800")
+        stopped = await run("runs", "--type", "REFUND", *here)
+        line, told, more = stopped.out.splitlines()
+        assert line.endswith("11800")
+        assert told == "stopped after 25 pages without such runs"
+        rest = await run("runs", "--type", "REFUND", *more.split()[1:], *here, "--json")
+        page = json.loads(rest.out)
+        assert [one["runId"] for one in page["items"]] == ["00701", "00700", "00000"]
+        assert page["cursor"] is None
+        many = json.loads((await run("runs", "--limit", "250", *here, "--json")).out)
+        assert [one["runId"] for one in many["items"]] == [
+            f"{n:05}" for n in range(11_999, 11_749, -1)
+        ]
+        assert many["cursor"] is not None
 
 
 async def test_runs_are_replayed(here: tuple[str, str], aws: EmbeddedAWS, tmp_path: Path) -> None:
