@@ -18,6 +18,7 @@ from orchestrator.core.extension import Extension
 from orchestrator.core.services import Services
 from orchestrator.intake import docs_api, events_api, metrics, runs_api, status_api, tenants_api
 from orchestrator.intake.auth import api_key_scheme, require_api_key
+from orchestrator.intake.deadlines import answer_reads_by
 from orchestrator.intake.keys import (
     API_KEYS,
     BOOKS,
@@ -89,15 +90,17 @@ def create_app(
 
 
 def _build_app(chosen: Parts, *, hands_back: bool = False) -> web.Application:
-    app = web.Application(middlewares=[answer_problems, *_auth(chosen.settings)])
-    _log_refusals(app, chosen)
-    app[REGISTRY] = chosen.registry
-    app[WIRE] = chosen.wire
-    app[WORKLOAD] = app[DRAINS] = Workload(
+    workload = Workload(
         max_concurrency=chosen.settings.http.max_concurrency,
         deadline_s=chosen.settings.intake.deadline_s,
         hands_back=hands_back,
     )
+    in_time = answer_reads_by(lambda: workload.deadline_s)
+    app = web.Application(middlewares=[answer_problems, in_time, *_auth(chosen.settings)])
+    _log_refusals(app, chosen)
+    app[REGISTRY] = chosen.registry
+    app[WIRE] = chosen.wire
+    app[WORKLOAD] = app[DRAINS] = workload
     app[SECURITY] = _security(chosen.settings)
     app[ID_HEADERS] = chosen.settings.events.id_headers
     app[MAX_BODY_BYTES] = chosen.settings.http.max_body_bytes
@@ -135,7 +138,8 @@ def create_worker_app(
     chosen = Parts.choose(settings, extension, **parts)
     if settings.intake.queue_url is None:
         raise SettingsError("A worker needs a queue: set intake.queue_url.")
-    app = web.Application(middlewares=[answer_problems])
+    in_time = answer_reads_by(lambda: settings.intake.deadline_s)
+    app = web.Application(middlewares=[answer_problems, in_time])
     _log_refusals(app, chosen)
     app.add_routes([*status_api.health_routes, *metrics.routes])
     app[METRICS] = metrics.build_registry()

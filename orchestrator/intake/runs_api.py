@@ -13,7 +13,7 @@ from orchestrator.core.records import Job, RunRecord, RunStatus
 from orchestrator.intake.events_api import EVENT_ANSWERS, read_optional, success
 from orchestrator.intake.keys import BOOKS, REPLAY, WIRE, WORKLOAD
 from orchestrator.intake.openapi import Answer, documented
-from orchestrator.intake.problems import BAD_QUERY, NOT_FOUND, REFUSED
+from orchestrator.intake.problems import BAD_QUERY, NOT_FOUND, REFUSED, UNAVAILABLE
 from orchestrator.intake.queries import page_limit, query_parameters, read_page, read_query
 
 routes = web.RouteTableDef()
@@ -90,7 +90,12 @@ class RunQuery:
 @documented(
     "Runs, the latest first",
     tag="runs",
-    answers={200: Answer("A page of runs", RunPage), 400: BAD_QUERY, 401: REFUSED},
+    answers={
+        200: Answer("A page of runs", RunPage),
+        400: BAD_QUERY,
+        401: REFUSED,
+        503: UNAVAILABLE,
+    },
     parameters=query_parameters(RunQuery),
 )
 async def get_runs(request: web.Request) -> web.Response:
@@ -105,7 +110,12 @@ async def get_runs(request: web.Request) -> web.Response:
 @documented(
     "One run, with its steps, its job and its error",
     tag="runs",
-    answers={200: Answer("The run", RunView), 401: REFUSED, 404: NOT_FOUND},
+    answers={
+        200: Answer("The run", RunView),
+        401: REFUSED,
+        404: NOT_FOUND,
+        503: UNAVAILABLE,
+    },
 )
 async def get_run(request: web.Request) -> web.Response:
     run_id = request.match_info["runId"]

@@ -6,6 +6,7 @@ import attrs
 from aiohttp import web
 
 from orchestrator.core.errors import TemporaryError
+from orchestrator.intake.deadlines import WAITS_FOR
 from orchestrator.intake.keys import CHECKS
 from orchestrator.intake.links import address, link
 from orchestrator.intake.openapi import HTML_PAGE, Answer, documented
@@ -64,6 +65,7 @@ async def get_healthz(_: web.Request) -> web.Response:
 )
 async def get_readyz(request: web.Request) -> web.Response:
     for name, check in request.app[CHECKS].items():
+        request[WAITS_FOR] = f"the check {name!r}"
         try:
             await check()
         except TemporaryError as error:

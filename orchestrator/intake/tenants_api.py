@@ -22,7 +22,7 @@ from orchestrator.intake.events_api import EVENT_ANSWERS, Success, read_optional
 from orchestrator.intake.keys import BOOKS, OWN_ORCHESTRATOR, WIRE, WORKLOAD
 from orchestrator.intake.links import link
 from orchestrator.intake.openapi import Answer, documented
-from orchestrator.intake.problems import BAD_QUERY, NOT_FOUND, REFUSED
+from orchestrator.intake.problems import BAD_QUERY, NOT_FOUND, REFUSED, UNAVAILABLE
 from orchestrator.intake.queries import page_limit, query_parameters, read_page, read_query
 
 routes = web.RouteTableDef()
@@ -117,7 +117,12 @@ class TimelineQuery:
 @documented(
     "Tenants, by their ids",
     tag="tenants",
-    answers={200: Answer("A page of tenants", TenantPage), 400: BAD_QUERY, 401: REFUSED},
+    answers={
+        200: Answer("A page of tenants", TenantPage),
+        400: BAD_QUERY,
+        401: REFUSED,
+        503: UNAVAILABLE,
+    },
     parameters=query_parameters(TenantsQuery),
 )
 async def get_tenants(request: web.Request) -> web.Response:
@@ -137,6 +142,7 @@ async def get_tenants(request: web.Request) -> web.Response:
         400: BAD_QUERY,
         401: REFUSED,
         404: NOT_FOUND,
+        503: UNAVAILABLE,
     },
     parameters=query_parameters(TimelineQuery),
 )

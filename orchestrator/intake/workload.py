@@ -35,6 +35,11 @@ class Workload:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._draining = False
 
+    @property
+    def deadline_s(self) -> float:
+        """How long a sender waits now, in seconds."""
+        return self._deadline_s
+
     def shorten(self, deadline_s: float) -> None:
         """Keep senders waiting for at most so long from now on, or as long as is configured."""
         self._deadline_s = min(self._configured_s, deadline_s)

@@ -434,7 +434,7 @@ def test_what_is_no_request_is_refused_by_its_keys(
 def test_any_mutated_event_is_answered_or_refused(service: LambdaService) -> None:
     """What is read can also be sent to the app; nothing is a bug, and the function goes on."""
 
-    @hypothesis.settings(max_examples=150)
+    @hypothesis.settings(max_examples=150, deadline=None)
     @hypothesis.given(event=mutated())
     def answered(event: Any) -> None:
         if is_sqs_batch(event):
