@@ -255,7 +255,7 @@ def describe_tenant(tenant: Mapping[str, Any]) -> str:
         job = _describe_job(operation["job"]) if operation["job"] else "no job known"
         doing = f"{operation['kind']} since {operation['openedAt'][:19]}: {job}"
     lines = [
-        f"tenant   {tenant['tenantId']}: {tenant['state']} since {tenant['changedAt'][:19]}",
+        f"tenant   {tenant['tenantId']}: {_describe_state(tenant)}",
         f"tier     {tenant['tier'] or '-'}",
         f"doing    {doing}",
         "",
@@ -264,6 +264,12 @@ def describe_tenant(tenant: Mapping[str, Any]) -> str:
         lines.append(f"{entry['at'][:19]}  {entry['status']:<9}  {entry['eventType']}")
         lines += [f"{'':21}{entry[name]}" for name in ("reason", "link") if entry[name]]
     return "\n".join(map(_printable, lines))
+
+
+def _describe_state(tenant: Mapping[str, Any]) -> str:
+    if tenant["state"] is None:
+        return "nothing was done to it yet"
+    return f"{tenant['state']} since {tenant['changedAt'][:19]}"
 
 
 def _describe_job(job: Mapping[str, Any] | None) -> str:

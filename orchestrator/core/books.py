@@ -162,9 +162,30 @@ class Books:
         return cast("OperationRecord | None", await self._find(operation_key(operation_id)))
 
     async def find_tenant(self, tenant_id: str) -> TenantRecord | None:
-        """The tenant, if it was ever seen."""
-        tenant = cast("TenantRecord | None", await self._find(tenant_key(tenant_id)))
-        return None if tenant is None or tenant.state is None else tenant
+        """The tenant, if something was ever asked for it; its state is None until one begins."""
+        return cast("TenantRecord | None", await self._find(tenant_key(tenant_id)))
+
+    async def find_holders(self, tenants: Sequence[TenantRecord]) -> Mapping[str, OperationRecord]:
+        """The operations that hold the tenants, by the ids of those that are held.
+
+        One that can't be read is left out: it hides nothing else of its tenant.
+        """
+        keys = {
+            tenant.tenant_id: operation_key(tenant.operation_id)
+            for tenant in tenants
+            if tenant.operation_id is not None
+        }
+        try:
+            found = await self.ledger.load(keys.values()) if keys else {}
+        except UnreadableItems as error:
+            log.error("operations left out", reason=str(error))
+            found = error.found
+        held = {tenant_id: found.get(key) for tenant_id, key in keys.items()}
+        return {
+            tenant_id: operation
+            for tenant_id, operation in held.items()
+            if isinstance(operation, OperationRecord)
+        }
 
     async def find_job(self, builder: str, job_id: str) -> JobRecord | None:
         return cast("JobRecord | None", await self._find(job_key(builder, job_id)))

@@ -3,13 +3,10 @@
 from datetime import datetime
 
 import attrs
-import structlog
 from aiohttp import web
 
-from orchestrator.core.books import Books
 from orchestrator.core.errors import TenantNotFound
 from orchestrator.core.lifecycle import Kind, TenantState
-from orchestrator.core.ports import UnreadableItems
 from orchestrator.core.records import (
     Job,
     OperationRecord,
@@ -26,15 +23,18 @@ from orchestrator.intake.problems import BAD_QUERY, NOT_FOUND, REFUSED, UNAVAILA
 from orchestrator.intake.queries import page_limit, query_parameters, read_page, read_query
 
 routes = web.RouteTableDef()
-log = structlog.get_logger("orchestrator.tenants_api")
 
 
 @attrs.frozen(kw_only=True)
 class TenantSummary:
-    """A tenant in a list."""
+    """A tenant in a list. `tier` is that of what is being done to it, else the one it has.
+
+    `state` null: whatever was asked for it was refused, or waits; then `changed_at` is when that
+    last came in.
+    """
 
     tenant_id: str
-    state: TenantState
+    state: TenantState | None
     changed_at: datetime
     tier: str | None
 
@@ -127,9 +127,13 @@ class TimelineQuery:
 )
 async def get_tenants(request: web.Request) -> web.Response:
     query: TenantsQuery = read_query(request, TenantsQuery)
-    ledger = request.app[BOOKS].ledger
-    page = await read_page(ledger.list_tenants(**attrs.asdict(query, recurse=False)))
-    shown = TenantPage(items=[_summary(tenant) for tenant in page.items], cursor=page.cursor)
+    books = request.app[BOOKS]
+    page = await read_page(books.ledger.list_tenants(**attrs.asdict(query, recurse=False)))
+    holders = await books.find_holders(page.items)
+    shown = TenantPage(
+        items=[_summary(tenant, holders.get(tenant.tenant_id)) for tenant in page.items],
+        cursor=page.cursor,
+    )
     return web.json_response(request.app[WIRE].unstructure(shown))
 
 
@@ -150,14 +154,18 @@ async def get_tenant(request: web.Request) -> web.Response:
     tenant_id, books = request.match_info["tenantId"], request.app[BOOKS]
     query: TimelineQuery = read_query(request, TimelineQuery)
     tenant = await books.find_tenant(tenant_id)
-    if tenant is None:
-        raise web.HTTPNotFound(text=str(TenantNotFound(tenant_id)))
-    operation = await _find_operation(books, tenant.operation_id)
     page = await read_page(
         books.ledger.list_runs(tenant_id=tenant_id, limit=query.limit, cursor=query.cursor)
     )
+    if tenant is None and page.items:
+        # Nothing that was asked for it has got as far as the tenant.
+        asked_at = page.items[0].first_seen
+        tenant = TenantRecord(tenant_id=tenant_id, state=None, changed_at=asked_at)
+    if tenant is None:
+        raise web.HTTPNotFound(text=str(TenantNotFound(tenant_id)))
+    operation = (await books.find_holders([tenant])).get(tenant_id)
     shown = TenantView(
-        **attrs.asdict(_summary(tenant), recurse=False),
+        **attrs.asdict(_summary(tenant, operation), recurse=False),
         operation=_operation(operation),
         waiting=[waiter.run_id for waiter in tenant.waiting],
         timeline=[_entry(run) for run in page.items],
@@ -197,22 +205,12 @@ async def cancel_operation(request: web.Request) -> web.Response:
     )
 
 
-async def _find_operation(books: Books, operation_id: str | None) -> OperationRecord | None:
-    """The operation, if there is one; one that can't be read hides nothing else of the tenant."""
-    try:
-        return await books.find_operation(operation_id) if operation_id else None
-    except UnreadableItems as error:
-        log.error("operation left out", operation_id=operation_id, reason=str(error))
-        return None
-
-
-def _summary(tenant: TenantRecord) -> TenantSummary:
-    assert tenant.state is not None  # noqa: S101 - one that was never seen is not to be had
+def _summary(tenant: TenantRecord, operation: OperationRecord | None) -> TenantSummary:
     return TenantSummary(
         tenant_id=tenant.tenant_id,
         state=tenant.state,
         changed_at=tenant.changed_at,
-        tier=tenant.tier,
+        tier=(operation.tier if operation else None) or tenant.tier,
     )
 
 

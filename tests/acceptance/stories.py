@@ -125,7 +125,9 @@ async def read_tenant(service: Any, tenant_id: str = TENANT) -> dict[str, Any]:
 async def state_of(service: Any, tenant_id: str = TENANT) -> str:
     """Where a tenant stands; one that the ledger doesn't know is unseen."""
     answer = await service.get(f"/tenants/{tenant_id}")
-    return "unseen" if answer.status == 404 else str((await answer.json())["state"])
+    if answer.status == 404:
+        return "unseen"
+    return str((await answer.json())["state"] or "unseen")
 
 
 async def list_runs(service: Any, **query: str) -> list[dict[str, Any]]:

@@ -70,7 +70,7 @@ async def test_a_tenant_with_an_operation_under_way(
         "tenantId": TENANT,
         "state": "provisioning",
         "changedAt": now,
-        "tier": None,
+        "tier": "FULL",
         "waiting": [],
         "timeline": [
             {
@@ -314,3 +314,39 @@ async def test_a_wrong_query_is_told_so(
     await bring_into(service, "active")
     problem = await read_problem(await service.get(path, params=query), 400)
     assert said in problem["detail"]
+
+
+async def test_a_tenant_whose_only_request_was_refused(either: Client, clock: ManualClock) -> None:
+    """It is there, with the failed run that says why; nothing was done to it."""
+    event = envelope(PROVISION, {"tenantId": TENANT, "tier": "NONE"}, event_id="refused")
+    problem = await read_problem(await either.post("/events", json=event), 422)
+    tenant = await read_tenant(either)
+    (entry,) = tenant.pop("timeline")
+    assert tenant == {
+        "tenantId": TENANT,
+        "state": None,
+        "changedAt": clock.now().isoformat(),
+        "tier": None,
+        "operation": None,
+        "waiting": [],
+        "cursor": None,
+    }
+    assert (entry["status"], entry["reason"]) == ("failed", problem["detail"])
+    assert await page_of(either) == {"items": [], "cursor": None}
+
+
+async def test_a_tenant_whose_request_means_two_is_seen(either: Client) -> None:
+    """Although no item of its own was ever written."""
+    override = {"tenant": '{"id": "t-2"}'}
+    event = provisioning_event(tenant_id=TENANT, tier="FULL", override=override)
+    await read_problem(await either.post("/events", json=event), 422)
+    (entry,) = (await read_tenant(either))["timeline"]
+    assert entry["status"] == "failed"
+    assert (await either.get("/tenants/another")).status == 404
+
+
+async def test_the_tier_is_shown_from_the_first_moment(either: Client) -> None:
+    """That of what is being done to the tenant, in the list, too."""
+    await read_success(await send(either, PROVISION, "request"))
+    assert (await read_tenant(either))["tier"] == "FULL"
+    assert [one["tier"] for one in (await page_of(either))["items"]] == ["FULL"]

@@ -99,7 +99,7 @@ async def test_tenants_are_listed_and_shown(here: tuple[str, str], tmp_path: Pat
         assert (await provision(here, tenant_id, "BASIC", tmp_path)).code == 0
     listed = await run("tenants", *here, "--state", "provisioning", "--limit", "1")
     line, more = listed.out.splitlines()
-    assert line.split()[1:] == ["provisioning", "-", "t-1"]
+    assert line.split()[1:] == ["provisioning", "BASIC", "t-1"]
     cursor = more.removeprefix("more: --cursor ")
     rest = json.loads((await run("tenants", *here, "--cursor", cursor, "--json")).out)
     assert ([tenant["tenantId"] for tenant in rest["items"]], rest["cursor"]) == (["t-2"], None)
@@ -109,6 +109,12 @@ async def test_tenants_are_listed_and_shown(here: tuple[str, str], tmp_path: Pat
     for said in ("t-1: provisioning since", "CODE_BUILD basic-tenant:", "TENANT_PROVISIONING"):
         assert said in shown.out
     assert json.loads((await run("tenant", "t-1", *here, "--json")).out)["state"] == "provisioning"
+
+    assert (await provision(here, "t-3", "NONE", tmp_path)).code == 1
+    refused = await run("tenant", "t-3", *here)
+    assert (refused.code, refused.err) == (0, "")
+    for said in ("t-3: nothing was done to it yet", "failed", "'NONE'"):
+        assert said in refused.out
 
     assert_one_line(await run("tenant", "nobody", *here), 1, "'nobody'")
     assert_one_line(await run("tenants", *here, "--state", "lost"), 1, "'lost'")
