@@ -121,6 +121,7 @@ class Operations:
         default=60.0, validator=[attrs.validators.ge(0), _FINITE]
     )
     stop_overdue: bool = True
+    clean_up_unknown: bool = False
 
 
 @attrs.frozen(kw_only=True)

@@ -271,6 +271,17 @@ def is_gone_for_good(operation: OperationRecord, now: datetime, terms: Terms) ->
     return since is not None and certain_from(since, terms) <= now
 
 
+def ends_unknown(operation: OperationRecord, now: datetime, terms: Terms) -> bool:
+    """The operation ends though its builder doesn't know the job any more: the job has told its
+    end, somebody has asked for a stop, or the deadline is over.
+
+    job ─ succeeded ── its build is discarded ··· asked: "unknown" ✗ a good tenant has failed
+    """
+    has_reason = operation.told_by is not None or operation.stop_reason is not None
+    is_gone = is_gone_for_good(operation, now, terms)
+    return is_gone and (has_reason or is_overdue(operation, now, terms))
+
+
 def may_post(operation: OperationRecord, now: datetime) -> bool:
     """Its report waits to be sent, and nobody is sending it.
 

@@ -99,11 +99,13 @@ class EventOrchestrator(Protocol):
 @attrs.frozen(kw_only=True)
 class Limits:
     """How many attempts may end by a bug; how long a sweep that was asked for lasts (seconds);
-    whether a job beyond its deadline is stopped."""
+    whether a job beyond its deadline is stopped, and whether a clean-up follows a provisioning of
+    which nobody knows how it ended."""
 
     max_attempts: int
     sweep_s: float
     stops_overdue: bool = True
+    cleans_up_unknown: bool = False
 
 
 @attrs.frozen(kw_only=True)
@@ -210,6 +212,7 @@ class Orchestrator:
             books=services.books,
             builders=services.builders,
             stops_overdue=self.limits.stops_overdue,
+            cleans_up_unknown=self.limits.cleans_up_unknown,
             dry_run=services.dry_run,
             conclude=conclude,
         )

@@ -93,11 +93,22 @@ async def _publish_deployment(event: Event[TenantOutcome], run: Run) -> None:
 async def tenant_provisioning_failure(event: Event[TenantOutcome], run: Run) -> None:
     """Tell the control plane, and clean up if the tier has a job for that."""
     await _report(event, run, succeeded=False)
-    tier = await _known_tier(run)
-    if job_identifier(tier, CLEAN_UP_JOB) is not None:
-        run.clean_up({**await run.request_body(), "tier": await run.tenant_tier()})
-        run.note("A clean-up follows.")
+    if job_identifier(await _known_tier(run), CLEAN_UP_JOB) is not None:
+        await _clean_up(event, run)
     await _answer_toolkit(event, run, Ending(Kind.PROVISIONING, False))
+
+
+async def _clean_up(event: Event[TenantOutcome], run: Run) -> None:
+    """Have it clean up, unless nobody knows how the job ended: the tenant may be a good one."""
+    if read_ended_job(event).get("cleansUp") is False:
+        run.note(
+            "No clean-up follows, since nobody knows how the job ended "
+            "(operations.clean_up_unknown): see what it has left, then deprovision the tenant or "
+            "provision it again."
+        )
+        return
+    run.clean_up({**await run.request_body(), "tier": await run.tenant_tier()})
+    run.note("A clean-up follows.")
 
 
 async def tenant_deployment_success(event: Event[TenantOutcome], run: Run) -> None:

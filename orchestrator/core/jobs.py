@@ -1,7 +1,7 @@
 """What a builder says of a job: how it stands, and why it ended so."""
 
 from collections.abc import Collection, Mapping
-from enum import StrEnum
+from enum import Enum, StrEnum, auto
 
 import attrs
 
@@ -59,6 +59,19 @@ class JobReport:
         where = f" in {self.phase}" if self.phase else ""
         why = f": {self.message.rstrip('.')}" if self.message else ""
         return f"The job {self.job.id} {verb}{where}{why}."
+
+
+class Unseen(Enum):
+    """Why a builder that was asked has no report of a job."""
+
+    #: It doesn't know the job: it never did, or the job was deleted or discarded.
+    UNKNOWN = auto()
+    #: It doesn't show the job, which may run all the same.
+    HIDDEN = auto()
+
+
+#: What came of asking about a job; None: its builder can't be asked.
+Answer = JobReport | Unseen | None
 
 
 class SomeNotDescribed(TemporaryError):

@@ -34,8 +34,9 @@ from orchestrator.core.errors import (
 )
 from orchestrator.core.events import OWN_SOURCE, Event
 from orchestrator.core.guarding import guarded
-from orchestrator.core.jobs import JobReport, SomeNotDescribed
-from orchestrator.core.lifecycle import outcome_type
+from orchestrator.core.jobs import Answer, JobReport, SomeNotDescribed, Unseen
+from orchestrator.core.lifecycle import ENDS, Ending, outcome_type
+from orchestrator.core.looks import Next, what_follows
 from orchestrator.core.operations import (
     Adopted,
     Orphaned,
@@ -45,7 +46,7 @@ from orchestrator.core.operations import (
     end_alone,
 )
 from orchestrator.core.parcels import unpack_event
-from orchestrator.core.payloads import named_for
+from orchestrator.core.payloads import named_for, read_reason
 from orchestrator.core.ports import (
     Builder,
     DescribesJobs,
@@ -70,6 +71,18 @@ _ASK_AGAIN_S = 5.0
 #: An operation whose job is due for a look, and the job.
 Watched = tuple[OperationRecord, Job]
 
+
+@attrs.frozen(kw_only=True)
+class _End:
+    """How an operation's start ends; `report` is the builder's, if it has one. `cleans_up` False:
+    nobody knows how the job ended, so that what it has made stays."""
+
+    succeeded: bool
+    reason: str | None
+    report: JobReport | None = None
+    cleans_up: bool = True
+
+
 log = structlog.get_logger("orchestrator.oversight")
 
 
@@ -78,6 +91,7 @@ class Overseer:
     """Knows how jobs stand, and has operations end.
 
     `conclude` handles an outcome event. `stops_overdue`: a job beyond its deadline is stopped.
+    `cleans_up_unknown`: a clean-up follows though nobody knows how the provisioning's job ended.
     `dry_run`: jobs that were really started are left alone, and otherwise those that weren't.
     """
 
@@ -86,6 +100,7 @@ class Overseer:
     stops_overdue: bool
     conclude: Callable[[Event[Mapping[str, Any]]], Awaitable[object]]
     dry_run: bool = False
+    cleans_up_unknown: bool = False
 
     async def ask_about(self, operation_id: str) -> None:
         """A job has told of itself: see what its builder says. It is due, whatever comes of it."""
@@ -209,21 +224,23 @@ class Overseer:
 
     async def _attend_on(self, name: str, watched: Sequence[Watched]) -> TemporaryError | None:
         """Look at the jobs of one builder; why it couldn't tell of all, if so."""
-        left: frozenset[str] = frozenset()
+        failed, hidden = frozenset[str](), frozenset[str]()
         trouble: TemporaryError | None = None
         try:
             reports = await self._describe(name, [job.id for _, job in watched])
         except SomeNotDescribed as error:
             log.warning("some jobs can't be asked about", builder=name, reason=str(error))
-            reports, left = error.reports, error.failed | self._in_time(watched, error.hidden)
-            trouble = error if error.failed else None
+            reports, failed, hidden = error.reports, error.failed, error.hidden
+            trouble = error if failed else None
         except TemporaryError as error:
             log.warning("jobs can't be asked about", builder=name, reason=str(error))
             return error
+        unseen = Unseen.UNKNOWN if name in self.askable else None
         async with asyncio.TaskGroup() as tasks:
             for operation, job in watched:
-                if job.id not in left:
-                    tasks.create_task(self._safely(operation, job, reports.get(job.id)))
+                if job.id not in failed:
+                    answer = Unseen.HIDDEN if job.id in hidden else reports.get(job.id, unseen)
+                    tasks.create_task(self._safely(operation, job, answer))
         return trouble
 
     async def ask_again(self, operation_id: str, number: int) -> None:
@@ -232,29 +249,59 @@ class Overseer:
         await self.books.decide(lambda view: ask_again(view, operation_id, number, _ASK_AGAIN_S))
 
     async def end(
-        self, operation: OperationRecord, report: JobReport | None, reason: str | None = None
+        self, operation: OperationRecord, answer: Answer, reason: str | None = None
     ) -> str:
-        """The operation's job is over, or for `reason` nothing more is to be heard of it; the id
-        of the run that says so.
+        """The operation ends by what its job's builder answers, or for `reason`, where that can't
+        be asked; the id of the run that says so.
 
         Raises:
             OrchestratorError: the outcome couldn't be handled yet; it is kept.
         """
-        succeeded = report is not None and report.succeeded
-        if report is not None and not succeeded:
-            reason = " ".join(filter(None, (operation.stop_reason, report.reason)))
-        reason = shorten(reason) if reason else None
+        ending, told = await self._told(operation)
+        end = self._how_it_ends(operation, answer, reason, ending, told)
         if operation.kind is None:
             own, number = operation.operation_id, operation.start_number
-            await self.books.decide(lambda view: end_alone(view, own, number, report, reason))
+            await self.books.decide(
+                lambda view: end_alone(view, own, number, end.report, end.reason)
+            )
             return operation.opener
-        outcome = self._outcome(operation, report, reason, await self._told(operation))
+        outcome = self._outcome(operation, end, told)
         try:
             await self.conclude(outcome)
         except EventTooLarge:
             # That it is over counts for more than all that it had to tell.
-            await self.conclude(self._outcome(operation, report, reason, {}))
+            await self.conclude(self._outcome(operation, end, {}))
         return outcome.key
+
+    def _how_it_ends(
+        self,
+        operation: OperationRecord,
+        answer: Answer,
+        reason: str | None,
+        ending: Ending | None,
+        told: Mapping[str, Any],
+    ) -> _End:
+        """By the builder's word; else, where the builder has forgotten the job, by its own."""
+        reasons = [operation.stop_reason]
+        report = answer if isinstance(answer, JobReport) else None
+        succeeded, cleans_up = report is not None and report.succeeded, True
+        match answer:
+            case JobReport():
+                reasons.append(answer.reason)
+            case Unseen():
+                succeeded = ending is not None and ending.succeeded
+                reasons.append(_forgotten(operation.job, ending, read_reason(told)))
+                is_only_unknown = ending is None and operation.stop_reason is None
+                cleans_up = self.cleans_up_unknown or not is_only_unknown
+            case None:
+                reasons = [reason]
+        said = None if succeeded else " ".join(filter(None, reasons))
+        return _End(
+            succeeded=succeeded,
+            reason=shorten(said) if said else None,
+            report=report,
+            cleans_up=cleans_up,
+        )
 
     async def stop(self, operation: OperationRecord, reason: str) -> None:
         """Have the operation's job stopped, and the operation ended once the job is, or at once
@@ -281,18 +328,9 @@ class Overseer:
         if job.builder not in self.askable:
             await self.end(asked, None, asked.stop_reason)
             return
-        report = await self.describe(job)
-        if report is not None and report.is_over:
-            await self.end(asked, report)
-
-    def _in_time(self, watched: Sequence[Watched], hidden: Collection[str]) -> frozenset[str]:
-        """Of the hidden jobs those that may be seen again; after its deadline one is gone."""
-        now, terms = self.books.clock.now(), self.books.terms
-        return frozenset(
-            job.id
-            for operation, job in watched
-            if job.id in hidden and not is_overdue(operation, now, terms)
-        )
+        answer = await self.describe(job) or Unseen.UNKNOWN
+        if self._what_follows(asked, answer) is Next.END:
+            await self.end(asked, answer)
 
     def leaves_alone(self, job: Job | None) -> bool:
         """It is no business of this service's: a dry run has seen to it, or is this one."""
@@ -339,33 +377,35 @@ class Overseer:
             return reports
         raise SomeNotDescribed(str(trouble), reports=reports, failed=failed, hidden=hidden)
 
-    async def _safely(self, operation: OperationRecord, job: Job, report: JobReport | None) -> None:
+    async def _safely(self, operation: OperationRecord, job: Job, answer: Answer) -> None:
         """One operation's trouble is kept with its outcome, and is nobody else's."""
-        await guarded(self.books, operation.key, self._look_at(operation, job, report))
+        await guarded(self.books, operation.key, self._look_at(operation, job, answer))
 
-    async def _look_at(
-        self, operation: OperationRecord, job: Job, report: JobReport | None
-    ) -> None:
+    async def _look_at(self, operation: OperationRecord, job: Job, answer: Answer) -> None:
         if self.leaves_alone(job):
             log.error("a job of a dry run and a real one don't go together", job_id=job.id)
             return
-        now, terms = self.books.clock.now(), self.books.terms
-        overdue = is_overdue(operation, now, terms)
-        too_long = f"The job {job.id} took longer than {terms.deadline_s:g} s."
-        if report is not None and report.is_over:
-            await self.end(operation, report)
-        elif job.builder not in self.askable:
-            if overdue or operation.stop_reason:
+        match self._what_follows(operation, answer):
+            case Next.END:
+                await self.end(operation, answer)
+            case Next.STOP:
+                deadline_s = self.books.terms.deadline_s
+                too_long = f"The job {job.id} took longer than {deadline_s:g} s."
                 await self.stop(operation, operation.stop_reason or too_long)
-        elif report is None:
-            if is_gone_for_good(operation, now, terms):
-                gone = f"{job.builder} doesn't know the job {job.id} any more: it was deleted."
-                reasons = (operation.stop_reason, gone)
-                await self.end(operation, None, " ".join(filter(None, reasons)))
-        elif operation.stop_reason or (overdue and self.stops_overdue):
-            await self.stop(operation, operation.stop_reason or too_long)
-        elif overdue:
-            log.warning("job overdue", job_id=job.id, operation_id=operation.operation_id)
+            case Next.WAIT:
+                self._tell_of_waiting(operation, job, answer)
+
+    def _what_follows(self, operation: OperationRecord, answer: Answer) -> Next:
+        now, terms = self.books.clock.now(), self.books.terms
+        return what_follows(operation, answer, now, terms, stops_overdue=self.stops_overdue)
+
+    def _tell_of_waiting(self, operation: OperationRecord, job: Job, answer: Answer) -> None:
+        now, terms = self.books.clock.now(), self.books.terms
+        about = {"job_id": job.id, "operation_id": operation.operation_id}
+        if isinstance(answer, Unseen) and is_gone_for_good(operation, now, terms):
+            log.warning("job unknown to its builder: waiting for its deadline", **about)
+        elif answer is not None and is_overdue(operation, now, terms):
+            log.warning("job overdue", **about)
 
     async def _started(self, job: JobRecord) -> OperationRecord | None:
         """The operation that the job was started for, unless it is at another start by now."""
@@ -391,39 +431,38 @@ class Overseer:
     async def _tie(self, job: Job, operation_id: str, number: int) -> Adopted | Orphaned:
         return await self.books.adopt(operation_id=operation_id, number=number, job=job)
 
-    async def _told(self, operation: OperationRecord) -> Mapping[str, Any]:
-        """What the job told of itself, if it did; nothing of it once each look has broken down."""
+    async def _told(self, operation: OperationRecord) -> tuple[Ending | None, Mapping[str, Any]]:
+        """How the job says that it ended, and what else it told of itself, if it did; nothing of it
+        once each look has broken down."""
         if operation.told_by is None or operation.bugs >= self.books.terms.max_attempts:
-            return {}
+            return None, {}
         run, payload = await self.books.find_kept(operation.told_by)
+        if run is None:
+            return None, {}
+        ending = ENDS.get(run.event_type)
         try:
-            return unpack_event(run, payload).body if run and payload else {}
+            return ending, unpack_event(run, payload).body if payload else {}
         except Exception as error:
             # That it is over counts for more than what the job had to tell.
             log.error("what a job told can't be read", run_id=operation.told_by, exc_info=error)
-            return {}
+            return ending, {}
 
     def _outcome(
-        self,
-        operation: OperationRecord,
-        report: JobReport | None,
-        reason: str | None,
-        told: Mapping[str, Any],
+        self, operation: OperationRecord, end: _End, told: Mapping[str, Any]
     ) -> Event[Mapping[str, Any]]:
         """The event that ends the operation's present start."""
         assert operation.kind is not None  # noqa: S101 - one without holds no tenant
-        succeeded = report is not None and report.succeeded
         known = {
             "tier": operation.tier,
             "operationId": operation.operation_id,
             START_KEY: operation.start_key,
-            "reason": None if succeeded else reason,
-            "endedJob": _ended_job(operation.job, report),
+            "reason": end.reason,
+            "endedJob": _ended_job(operation.job, end),
         }
         about = named_for(told, operation.tenant_id)
         body = {**about, **{name: value for name, value in known.items() if value is not None}}
         return Event(
-            type=outcome_type(operation.kind, succeeded=succeeded),
+            type=outcome_type(operation.kind, succeeded=end.succeeded),
             source=OWN_SOURCE,
             id=operation.start_key,
             time=self.books.clock.now(),
@@ -438,9 +477,20 @@ def not_shown_yet(job: Job) -> TemporaryError:
     return TemporaryError(f"{job.builder} doesn't show the job {job.id} yet.")
 
 
-def _ended_job(job: Job | None, report: JobReport | None) -> Mapping[str, Any] | None:
+def _forgotten(job: Job | None, ending: Ending | None, reason: str | None) -> str:
+    """That a builder has no report of the job any more, and what the job itself has told."""
+    assert job is not None  # noqa: S101 - somebody was asked about it
+    forgotten = f"{job.builder} doesn't know the job {job.id} any more"
+    if ending is None:
+        return f"{forgotten}: it was deleted or discarded, and has reported no end."
+    why = f": {reason.rstrip('.')}" if reason else ""
+    return f"{forgotten}, which reported a failure{why}."
+
+
+def _ended_job(job: Job | None, end: _End) -> Mapping[str, Any] | None:
     if job is None:
         return None
+    report = end.report
     ended = {
         "id": job.id,
         "builder": job.builder,
@@ -450,5 +500,6 @@ def _ended_job(job: Job | None, report: JobReport | None) -> Mapping[str, Any] |
         "phase": report.phase if report else None,
         "message": report.message if report else None,
         "exportedVariables": dict(report.exported) if report else {},
+        "cleansUp": None if end.cleans_up else False,
     }
     return {name: value for name, value in ended.items() if value is not None}

@@ -133,6 +133,8 @@ def _said_by(event: Event[Mapping[str, Any]]) -> str:
 
 def _what_ended(event: Event[Mapping[str, Any]]) -> str | None:
     job = read_ended_job(event)
+    if job.get("status") == "UNKNOWN":
+        return f"The job {job['id']} reported success; {job['builder']} doesn't know it any more."
     return f"The job {job['id']} succeeded." if job else None
 
 

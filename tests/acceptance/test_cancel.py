@@ -309,7 +309,7 @@ async def test_a_build_that_is_gone_is_waited_for_like_any_other(
     assert (await tenant(service))["state"] == "provision_failed"
     reason = await why(service)
     assert reason.startswith("Cancelled by an operator: enough. ")
-    assert reason.endswith("it was deleted.")
+    assert "it was deleted" in reason
 
 
 async def test_an_outcome_that_is_being_handled_is_not_disturbed(

@@ -56,6 +56,8 @@ class Item:
     build: Build | None = None
     #: The queue knows it, waiting or as one that has left.
     in_queue: bool = True
+    #: The job's rotation has discarded its build.
+    is_discarded: bool = False
 
     @property
     def is_waiting(self) -> bool:
@@ -106,6 +108,8 @@ class JenkinsStandIn:
     #: A cancellation is answered as in old versions: with a redirect, whatever came of it.
     is_old: bool = False
     may_cancel: bool = True
+    #: So many builds that are over each job keeps, as its log rotation says; None: all.
+    keeps: int | None = None
     jobs: dict[str, set[str]] = attrs.field(init=False, factory=dict)
     disabled: set[str] = attrs.field(init=False, factory=set)
     #: Parameters whose values Jenkins tells nobody, and those that take some values only.
@@ -155,6 +159,19 @@ class JenkinsStandIn:
         build = self.items[queue_id].build
         assert build is not None
         build.building, build.result, build.description = False, result, description
+        self._rotate(self.items[queue_id].job)
+
+    def _rotate(self, job: str) -> None:
+        """Discard all but the newest builds that are over (Jenkins handbook, Log rotation)."""
+        over = [one for one in self._built(job) if one.build and not one.build.building]
+        for item in over[self.keeps :] if self.keeps is not None else ():
+            item.is_discarded = True
+
+    def _built(self, job: str) -> list[Item]:
+        """What has become a build of the job that is still there, the newest first."""
+        items = [one for one in self.items.values() if one.job == job and one.build]
+        there = [one for one in items if not one.is_discarded]
+        return sorted(there, key=lambda item: -item.build.number if item.build else 0)
 
     def forget_queue_items(self) -> None:
         """Some minutes pass: items that have left the queue are known no longer."""
@@ -279,8 +296,8 @@ class JenkinsStandIn:
         return web.Response(status=404)
 
     def _stop(self, request: web.Request, job: str, number: int) -> web.Response:
-        for item in self.items.values():
-            if item.job == job and item.build and item.build.number == number:
+        for item in self._built(job):
+            if item.build and item.build.number == number:
                 if item.build.building:
                     self.finish(item.id, "ABORTED")
                 return _redirect(f"{_home(request)}/{job_path(job)}{number}/")
@@ -296,8 +313,7 @@ class JenkinsStandIn:
             }
             for name in sorted(self.jobs[job])
         ]
-        builds = [item.as_build() for item in self.items.values() if item.job == job and item.build]
-        builds.sort(key=lambda build: -build["number"])
+        builds = [item.as_build() for item in self._built(job)]
         document: Document = {
             "url": f"{ROOT}/{job_path(job)}",
             "property": [{}, {"parameterDefinitions": definitions}] if definitions else [{}],

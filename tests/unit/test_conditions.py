@@ -9,6 +9,7 @@ import pytest
 
 from orchestrator.core.conditions import (
     Terms,
+    ends_unknown,
     is_claimable,
     is_due,
     is_free,
@@ -338,6 +339,27 @@ def test_a_job_is_gone_once_it_should_long_be_seen(since_s: float | None, gone: 
     since = None if since_s is None else NOW + timedelta(seconds=since_s)
     operation = attrs.evolve(OPERATION, job_since=since)
     assert is_gone_for_good(operation, NOW, TERMS) is gone
+
+
+@pytest.mark.parametrize(
+    ("changes", "since_s", "ends"),
+    [
+        ({}, -62, False),
+        ({}, -7199, False),
+        ({}, -7200, True),
+        ({"told_by": "run"}, -61, False),
+        ({"told_by": "run"}, -62, True),
+        ({"stop_reason": "enough"}, -61, False),
+        ({"stop_reason": "enough"}, -62, True),
+    ],
+)
+def test_an_unknown_job_ends_its_operation_for_a_reason_alone(
+    changes: dict[str, Any], since_s: float, ends: bool
+) -> None:
+    """By what it told, by a stop, or at the deadline; never while it may not be listed yet."""
+    since = NOW + timedelta(seconds=since_s)
+    found = attrs.evolve(OPERATION, job_since=since, **changes)
+    assert ends_unknown(found, NOW, Terms(deadline_s=7200)) is ends
 
 
 @pytest.mark.parametrize(

@@ -226,11 +226,15 @@ async def test_a_refused_job_beside_one_that_can_not_be_told_of_lets_no_tenant_g
     builder = await asyncio.to_thread(running, PickyAndBlind(), "b-1", "b-2", "b-3", "over")
     builder.finish("over")
     operations = await watched(desk, *names, job_since=desk.clock.now())
-    bench = Bench(desk, {"IN_MEMORY": builder})
+    bench = Bench(desk, {"IN_MEMORY": builder}, stops_overdue=False)
     desk.turn(62)
     assert await bench.attend(*(one.operation_id for one in operations)) is not None
     ended = sorted(event.body["endedJob"]["id"] for event in bench.concluded)
-    assert ended == ["bad", "over"]
+    assert ended == ["over"]
+    desk.turn(desk.terms.deadline_s)
+    await bench.attend(*(one.operation_id for one in operations))
+    ended = sorted(event.body["endedJob"]["id"] for event in bench.concluded)
+    assert ended == ["bad", "hidden", "over", "over"]
 
 
 @pytest.mark.parametrize("failing", [Broken("BAD"), Down("BAD")])
@@ -249,7 +253,7 @@ async def test_one_builder_that_fails_hides_no_other(desk: Desk, failing: InMemo
 
 
 async def test_jobs_that_can_not_be_told_of_hide_no_other(desk: Desk) -> None:
-    """What has failed is asked about again; what is hidden counts as gone after its deadline."""
+    """What has failed is asked about again; what is hidden or unknown ends at its deadline."""
     builder = Partial()
     names = ("failed", "hidden", "gone", "over")
     operations = await watched(desk, *names, job_since=desk.clock.now())
@@ -265,7 +269,7 @@ async def test_jobs_that_can_not_be_told_of_hide_no_other(desk: Desk) -> None:
         assert "some" in str(await bench.attend(*map(operation_id, names)))
         ended.append(sorted(one.body["endedJob"]["id"] for one in bench.concluded))
         desk.turn(desk.terms.deadline_s)
-    assert ended == [["gone", "over"], ["gone", "hidden", "over"], ["gone", "hidden", "over"]]
+    assert ended == [["over"], ["gone", "hidden", "over"], ["gone", "hidden", "over"]]
 
 
 @pytest.mark.parametrize("dry_run", [True, False])
