@@ -37,6 +37,15 @@ _CONTEXTS: Mapping[str, tuple[str, str]] = {
 }
 
 
+def _log_link(group: str, stream: str) -> str:
+    console = f"https://console.aws.amazon.com/cloudwatch/home?region={REGION}"
+    return f"{console}#logEvent:group={group};stream={stream}"
+
+
+#: Where a build's log is as long as there is none, and for good where CloudWatch gets none.
+_NO_LOGS: Mapping[str, str] = {"deepLink": _log_link("null", "null")}
+
+
 @attrs.define
 class Build:
     """One build: what it was started with and, once it is over, how it ended."""
@@ -52,6 +61,7 @@ class Build:
     ended: float | None = None
     reason: str | None = None
     exported: Mapping[str, str] = attrs.field(factory=dict)
+    logs_in_s3: bool = False
 
     @property
     def arn(self) -> str:
@@ -65,9 +75,6 @@ class Build:
 
     def as_document(self) -> Document:
         """The build as CodeBuild's API describes it."""
-        group, stream = f"/aws/codebuild/{self.project}", self.id.partition(":")[2]
-        console = f"https://console.aws.amazon.com/cloudwatch/home?region={REGION}"
-        link = f"{console}#logEvent:group={group};stream={stream}"
         exported = [{"name": name, "value": value} for name, value in self.exported.items()]
         document = {
             "id": self.id,
@@ -81,7 +88,7 @@ class Build:
             "phases": self._phases(),
             "environment": {"environmentVariables": self.overrides},
             "exportedEnvironmentVariables": exported,
-            "logs": {"groupName": group, "streamName": stream, "deepLink": link},
+            "logs": self._logs(),
             "initiator": "orchestrator",
         }
         return document if self.ended is None else document | {"endTime": self.ended}
@@ -111,12 +118,28 @@ class Build:
                 "environment": {"environment-variables": self.overrides},
                 "exported-environment-variables": document["exportedEnvironmentVariables"],
                 "logs": {
-                    "group-name": logs["groupName"],
-                    "stream-name": logs["streamName"],
+                    "group-name": logs.get("groupName"),
+                    "stream-name": logs.get("streamName"),
                     "deep-link": logs["deepLink"],
                 },
                 "phases": phases,
             },
+        }
+
+    def _logs(self) -> Document:
+        """API reference, LogsLocation."""
+        group, stream = f"/aws/codebuild/{self.project}", self.id.partition(":")[2]
+        if not self.logs_in_s3:
+            return {
+                "groupName": group,
+                "streamName": stream,
+                "deepLink": _log_link(group, stream),
+            }
+        place = f"{self.project}-logs/{stream}.gz"
+        return {
+            **_NO_LOGS,
+            "s3DeepLink": f"https://s3.console.aws.amazon.com/s3/object/{place}?region={REGION}",
+            "s3LogsArn": f"arn:aws:s3:::{place}",
         }
 
     def _phases(self) -> list[Document]:
@@ -165,12 +188,15 @@ class CodeBuildStandIn:
     builds: dict[str, Build] = attrs.field(init=False, factory=dict)
     calls: list[tuple[str, Document]] = attrs.field(init=False, factory=list)
     _builds_started: dict[str, int] = attrs.field(init=False, factory=dict)
+    _logs_in_s3: set[str] = attrs.field(init=False, factory=set)
     _started: int = attrs.field(init=False, default=0)
     _tokens: dict[str, Build] = attrs.field(init=False, factory=dict)
     faults: Faults = attrs.field(init=False, factory=Faults)
 
-    def add_project(self, name: str) -> None:
+    def add_project(self, name: str, *, logs_in_s3: bool = False) -> None:
+        """Make a project; one that was there stays, but for where its next builds' logs go."""
         self._builds_started.setdefault(name, 0)
+        (self._logs_in_s3.add if logs_in_s3 else self._logs_in_s3.discard)(name)
 
     def remove_build(self, build_id: str) -> None:
         del self.builds[build_id]
@@ -239,6 +265,7 @@ class CodeBuildStandIn:
             build = Build(
                 build_id, project, number, self._started, parameters, started=self.clock()
             )
+            build.logs_in_s3 = project in self._logs_in_s3
             self.builds[build_id] = build
             if token:
                 self._tokens[token] = build
@@ -247,7 +274,7 @@ class CodeBuildStandIn:
                 "InvalidInputException",
                 f"Parameter mismatch: idempotency token {token} was used with other parameters",
             )
-        return {"build": build.as_document()}
+        return {"build": {**build.as_document(), "logs": _NO_LOGS}}
 
     def _stop_build(self, build_id: str) -> Document:
         if build_id not in self.builds:

@@ -19,6 +19,7 @@ from tests.acceptance.answers import only_build, read_problem, read_run, read_su
 from tests.acceptance.stories import (
     DEPLOY,
     DEPROVISION,
+    FULL,
     PROVISION,
     TENANT,
     list_runs,
@@ -112,6 +113,20 @@ async def test_every_end_is_noticed_by_every_way(
     assert STATUSES[status] in entry["reason"]
     assert succeeded or "exit status 1" in entry["reason"]
     assert entry["link"] == build.as_document()["logs"]["deepLink"]
+
+
+@pytest.mark.parametrize("way", ["state change", "sweep"])
+async def test_logs_in_s3_alone_are_linked(
+    start_service: StartService, settings: Settings, codebuild: CodeBuildStandIn, way: str
+) -> None:
+    """A link that leads to no log group is none."""
+    codebuild.add_project(FULL["jobIdentifier"], logs_in_s3=True)
+    service = await start_service(with_full_tier(settings))
+    await read_success(await send(service, PROVISION, "request"))
+    build = only_build(codebuild)
+    codebuild.finish(build.id, "FAILED")
+    await (change_state(service, build, event_id="c") if way == "state change" else sweep(service))
+    assert (await outcome(service))["link"] == build.as_document()["logs"]["s3DeepLink"]
 
 
 @pytest.mark.parametrize("event_type", list(ENDS))

@@ -235,9 +235,14 @@ async def test_a_job_may_have_no_parameters(bench: Bench) -> None:
     assert bench.started() == {job.id: ("basic-tenant", set())}
 
 
+def without_log(job: Job | None) -> Job | None:
+    """Where to watch it may only be known once it has begun."""
+    return None if job is None else attrs.evolve(job, log_url=None)
+
+
 async def started(bench: Bench, start_key: str = "op-1") -> Job:
     """A job that carries its start key, as each of ours does."""
-    job = await bench.start(start_key, ORCHESTRATOR_RUN_ID=start_key)
+    job = without_log(await bench.start(start_key, ORCHESTRATOR_RUN_ID=start_key))
     assert job is not None
     return job
 
@@ -247,9 +252,10 @@ async def test_a_job_is_found_by_its_start_key(bench: Bench) -> None:
     job = await started(bench)
     long_ago = datetime(2000, 1, 1, tzinfo=UTC)
     for start_key, found in (("op-1", job), ("op-2", None)):
-        assert found == await bench.builder.find_job(
+        seen = await bench.builder.find_job(
             start_key=start_key, job_identifier="basic-tenant", started_after=long_ago
         )
+        assert without_log(seen) == found
 
 
 async def test_jobs_are_described_together(bench: Bench) -> None:
@@ -260,7 +266,7 @@ async def test_jobs_are_described_together(bench: Bench) -> None:
     assert set(described) == {jobs[0].id, jobs[2].id}
     for number, job in ((0, jobs[0]), (2, jobs[2])):
         report = described[job.id]
-        assert (report.job, report.start_key) == (job, f"op-{number}")
+        assert (without_log(report.job), report.start_key) == (job, f"op-{number}")
         assert (report.status, report.is_over, report.reason) == ("IN_PROGRESS", False, None)
 
 

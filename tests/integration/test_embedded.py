@@ -137,13 +137,28 @@ async def test_a_started_build_looks_like_codebuilds(
     assert build["environment"]["environmentVariables"] == []
     assert build["exportedEnvironmentVariables"] == []
     assert build["initiator"] == "orchestrator"
-    assert build["logs"] == {
+    console = "https://console.aws.amazon.com/cloudwatch/home?region=us-east-1"
+    logs = {
         "groupName": f"/aws/codebuild/{PROJECT}",
         "streamName": uuid,
-        "deepLink": "https://console.aws.amazon.com/cloudwatch/home?region=us-east-1"
-        f"#logEvent:group=/aws/codebuild/{PROJECT};stream={uuid}",
+        "deepLink": f"{console}#logEvent:group=/aws/codebuild/{PROJECT};stream={uuid}",
     }
-    assert await describe(codebuild, build["id"]) == build
+    # There is no log group yet.
+    assert build["logs"] == {"deepLink": f"{console}#logEvent:group=null;stream=null"}
+    assert await describe(codebuild, build["id"]) == {**build, "logs": logs}
+
+
+async def test_a_project_may_have_its_logs_in_s3_alone(
+    stand_in: CodeBuildStandIn, codebuild: Any
+) -> None:
+    """There its builds' link to CloudWatch never leads anywhere."""
+    stand_in.add_project("quiet", logs_in_s3=True)
+    build = (await codebuild.start_build(projectName="quiet"))["build"]
+    logs = (await describe(codebuild, build["id"]))["logs"]
+    assert logs["deepLink"].endswith("#logEvent:group=null;stream=null")
+    assert logs["s3DeepLink"].startswith("https://s3.console.aws.amazon.com/s3/object/")
+    assert build["id"].partition(":")[2] in logs["s3DeepLink"]
+    assert set(logs) == {"deepLink", "s3DeepLink", "s3LogsArn"}
 
 
 async def test_an_unknown_project_is_refused(stand_in: CodeBuildStandIn, codebuild: Any) -> None:
