@@ -5,10 +5,11 @@ import, so it is imported when the first client is opened.
 """
 
 import asyncio
+import copy
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from orchestrator.core.errors import (
     NotPermitted,
@@ -74,6 +75,8 @@ class AWS:
         self._session: aioboto3.Session | None = None
         self._clients: dict[tuple[str, float], Any] = {}
         self._opening = asyncio.Lock()
+        self._openings = 0
+        self._troubles: dict[tuple[str, float], tuple[int, TemporaryError]] = {}
 
     async def codebuild(self) -> "CodeBuildClient":
         client: CodeBuildClient = await self._open("codebuild", None)
@@ -109,15 +112,31 @@ class AWS:
         return client
 
     async def _open(self, service: str, region: str | None, *, patience_s: float = 0.0) -> Any:
+        name, begun_before = (service, patience_s), self._openings
+        if name in self._clients:
+            return self._clients[name]
         async with self._opening:
-            name = (service, patience_s)
-            if name not in self._clients:
+            if name in self._clients:
+                return self._clients[name]
+            # To find no credentials takes seconds: a crowd that waits doesn't look one by one.
+            failed, trouble = self._troubles.get(name, (0, None))
+            if trouble is not None and failed > begun_before:
+                raise copy.copy(trouble)
+            self._openings += 1
+            number = self._openings
+            try:
                 self._clients[name] = await self._enter(service, region, patience_s)
+            except TemporaryError as error:
+                error.nothing_done = True
+                self._troubles[name] = (number, error)
+                raise copy.copy(error) from error
             return self._clients[name]
 
     async def _enter(self, service: str, region: str | None, patience_s: float) -> Any:
+        """Raises TemporaryError: there can be no client now."""
         import aioboto3
         from aiobotocore.config import AioConfig
+        from botocore.exceptions import NoCredentialsError
 
         config = AioConfig(
             connect_timeout=self._connect_timeout_s,
@@ -130,6 +149,10 @@ class AWS:
         with aws_errors(f"Opening AWS {service}"):
             try:
                 self._session = self._session or aioboto3.Session(botocore_session=_new_session())
+                # A client that is opened without any never looks for them again, and those of a
+                # role may come late (EC2 user guide, Retrieve security credentials).
+                if await cast("Any", self._session.get_credentials()) is None:
+                    raise NoCredentialsError
                 return await self._stack.enter_async_context(
                     self._session.client(service, region_name=region, config=config)
                 )
