@@ -286,8 +286,8 @@ def reconcile(config: str | None) -> None:
 @commands.command()
 @_config
 def init(config: str | None) -> None:
-    """Make the ledger's table, and the queue if there is to be one. For production a template
-    makes them."""
+    """Make the ledger's table, or what is missing of it, and the queue if there is to be one. For
+    production a template makes them."""
     from orchestrator.composition import make_ends
 
     made = asyncio.run(make_ends(_load_settings(config)))

@@ -229,12 +229,16 @@ async def sweep_once(settings: Settings) -> int:
 
 
 async def make_ends(settings: Settings) -> Mapping[str, bool]:
-    """Make the ledger's table and the queue, where the settings name them; False: it was there."""
+    """Make the ledger's table, or what is missing of it, and the queue, where the settings name
+    them; False: it was there."""
     made = {}
     async with _open_aws(settings) as aws:
         ledger = _ledger(settings, aws, SystemClock())
         if isinstance(ledger, DynamoDBLedger):
-            made[f"ledger table {settings.ledger.table}"] = await ledger.create()
+            name = f"ledger table {settings.ledger.table}"
+            parts = await ledger.create()
+            made[name] = "table" in parts
+            made |= {f"{part} of the {name}": True for part in parts if part != "table"}
         inbox = _inbox(settings, aws)
         if inbox is not None:
             made[f"queue {settings.intake.queue_url}"] = await inbox.create()

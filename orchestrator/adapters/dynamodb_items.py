@@ -35,6 +35,8 @@ from orchestrator.core.records import (
 
 Item = dict[str, Any]
 
+#: The attribute that DynamoDB's time to live goes by.
+EXPIRY = "expires_at"
 #: Partitions of an index take 1000 writes a second each.
 SHARDS = tuple("0123")
 
@@ -70,12 +72,12 @@ DUE = Index("due", "due_shard", "due_at")
 LIST = Index("list", "list", "position")
 STATUS = Index("status", "status", "position")
 TENANT = Index("tenant", "tenant_id", "position")
-_INDEXES = (DUE, LIST, STATUS, TENANT)
+INDEXES = (DUE, LIST, STATUS, TENANT)
 
 
 def table_schema(table: str) -> dict[str, Any]:
     """The parameters of CreateTable."""
-    names = {"key"} | {name for index in _INDEXES for name in (index.partition, index.sort)}
+    names = {"key"} | {name for index in INDEXES for name in (index.partition, index.sort)}
     return {
         "TableName": table,
         "BillingMode": "PAY_PER_REQUEST",
@@ -83,7 +85,7 @@ def table_schema(table: str) -> dict[str, Any]:
         "AttributeDefinitions": [
             {"AttributeName": name, "AttributeType": "S"} for name in sorted(names)
         ],
-        "GlobalSecondaryIndexes": [index.schema for index in _INDEXES],
+        "GlobalSecondaryIndexes": [index.schema for index in INDEXES],
     }
 
 
@@ -98,7 +100,7 @@ def build_item(record: Record, *, expires_at: datetime | None) -> Item:
         item["data"] = {"S": json.dumps(msgspec.to_builtins(kept), separators=(",", ":"))}
     item |= {name: {"S": value} for name, value in _indexed(kept).items()}
     if expires_at is not None:
-        item["expires_at"] = {"N": str(int(expires_at.timestamp()))}
+        item[EXPIRY] = {"N": str(int(expires_at.timestamp()))}
     return item
 
 

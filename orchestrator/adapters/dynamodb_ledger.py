@@ -29,8 +29,8 @@ from orchestrator.adapters.dynamodb_items import (
     build_item,
     read_item,
     sortable,
-    table_schema,
 )
+from orchestrator.adapters.dynamodb_table import complete_table
 from orchestrator.core.errors import PermanentError, TemporaryError
 from orchestrator.core.gathering import gather_or_cancel
 from orchestrator.core.lifecycle import TenantState
@@ -211,26 +211,9 @@ class DynamoDBLedger:
     async def check(self) -> None:
         await self._propose(DUE, SHARDS[:1], ("<", "0"), 1, forward=True)
 
-    async def create(self) -> bool:
-        """Make the table, with its indexes and its expiry; False if it was there.
-
-        Raises:
-            TemporaryError, PermanentError: it can't be made.
-        """
-        client = await self._client()
-        with aws_errors(f"DynamoDB CreateTable {self._table}"):
-            try:
-                await client.create_table(**table_schema(self._table))
-            except client.exceptions.ResourceInUseException:
-                return False
-            await client.get_waiter("table_exists").wait(
-                TableName=self._table, WaiterConfig={"Delay": 1, "MaxAttempts": 120}
-            )
-            await client.update_time_to_live(
-                TableName=self._table,
-                TimeToLiveSpecification={"Enabled": True, "AttributeName": "expires_at"},
-            )
-        return True
+    async def create(self) -> Sequence[str]:
+        """Make the table, or what it lacks; raises what `complete_table` does."""
+        return await complete_table(await self._client(), self._table, self._pause)
 
     def _at(self, key: str) -> Item:
         return {"TableName": self._table, "Key": {"key": {"S": key}}}

@@ -161,6 +161,80 @@ async def test_the_table_is_what_the_ledger_needs(table: Table) -> None:
     }
 
 
+@pytest.mark.parametrize("kept", [("due", "list"), ()], ids=["some indexes", "no index"])
+async def test_a_table_that_was_there_is_completed(
+    way: tuple[Proxy, AWS], clock: ManualClock, kept: tuple[str, ...]
+) -> None:
+    """Made by hand or for an older release: the indexes and the expiry that it lacks are added."""
+    ledger, name = build_ledger(way[1], clock, pause=asyncio.sleep)
+    client = await way[1].dynamodb()
+    wanted = table_schema(name)
+    indexes = [one for one in wanted["GlobalSecondaryIndexes"] if one["IndexName"] in kept]
+    keys = [key for one in (wanted, *indexes) for key in one["KeySchema"]]
+    names = {key["AttributeName"] for key in keys}
+    given: Any = {
+        **wanted,
+        "AttributeDefinitions": [
+            one for one in wanted["AttributeDefinitions"] if one["AttributeName"] in names
+        ],
+        "GlobalSecondaryIndexes": indexes,
+    }
+    if not indexes:
+        del given["GlobalSecondaryIndexes"]
+    await client.create_table(**given)
+    await ledger.commit([run(), tenant()], unchanged={})
+    missing = [f"index {one}" for one in ("due", "list", "status", "tenant") if one not in kept]
+    assert await ledger.create() == [*missing, "expiry"]
+    made: Any = (await client.describe_table(TableName=name))["Table"]
+    by_name = {one["IndexName"]: one for one in made["GlobalSecondaryIndexes"]}
+    for index in wanted["GlobalSecondaryIndexes"]:
+        found = by_name[index["IndexName"]]
+        assert {key: found[key] for key in index} == index
+    # What was there before the indexes is in them.
+    assert [one.run_id for one in (await ledger.list_runs()).items] == [run().run_id]
+    assert len((await ledger.list_tenants()).items) == 1
+    assert await ledger.create() == []
+
+
+async def test_expiry_that_was_disabled_is_enabled(table: Table) -> None:
+    """The table is the ledger's all the same."""
+    client = await table.aws.dynamodb()
+    await client.update_time_to_live(
+        TableName=table.name,
+        TimeToLiveSpecification={"Enabled": False, "AttributeName": "expires_at"},
+    )
+    assert await table.ledger.create() == ["expiry"]
+    expiry = await client.describe_time_to_live(TableName=table.name)
+    assert expiry["TimeToLiveDescription"]["TimeToLiveStatus"] == "ENABLED"
+    assert await table.ledger.create() == []
+
+
+async def test_what_cannot_be_the_ledgers_table_is_named(
+    way: tuple[Proxy, AWS], clock: ManualClock
+) -> None:
+    """Other keys, or an expiry of its own: nothing of it is changed."""
+    client = await way[1].dynamodb()
+    ledger, name = build_ledger(way[1], clock)
+    await client.create_table(
+        TableName=name,
+        BillingMode="PAY_PER_REQUEST",
+        KeySchema=[{"AttributeName": "tier", "KeyType": "HASH"}],
+        AttributeDefinitions=[{"AttributeName": "tier", "AttributeType": "S"}],
+    )
+    with pytest.raises(PermanentError, match=f"The table {name} has other keys"):
+        await ledger.create()
+    made: Any = (await client.describe_table(TableName=name))["Table"]
+    assert not made.get("GlobalSecondaryIndexes")
+
+    ledger, name = build_ledger(way[1], clock)
+    await client.create_table(**table_schema(name))
+    await client.update_time_to_live(
+        TableName=name, TimeToLiveSpecification={"Enabled": True, "AttributeName": "ttl"}
+    )
+    with pytest.raises(PermanentError, match="'ttl', the ledger by 'expires_at'"):
+        await ledger.create()
+
+
 @pytest.mark.parametrize("call", CALLS)
 async def test_a_missing_table_is_temporary(table: Table, clock: ManualClock, call: str) -> None:
     """Somebody will make it: no event is given up for it."""

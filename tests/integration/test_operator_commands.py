@@ -19,6 +19,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from orchestrator import create_app
+from orchestrator.adapters.dynamodb_items import table_schema
 from orchestrator.adapters.memory import InMemoryLedger
 from orchestrator.embedded import CodeBuildStandIn, EmbeddedAWS, Fault, open_embedded_aws
 from orchestrator.laptop import open_prepared_aws, open_service
@@ -241,6 +242,26 @@ async def test_init_makes_the_table_once(monkeypatch: pytest.MonkeyPatch) -> Non
         )
         swept = await run("reconcile", **there)
         assert (swept.code, swept.out) == (0, "0 taken up\n"), swept
+
+
+async def test_init_completes_a_table_that_was_there() -> None:
+    """It says what it has added, and has nothing to add the next time."""
+    async with open_embedded_aws() as aws:
+        await aws.prepare(
+            tier_table="tier-details",
+            tiers=[],
+            tables=[table_schema("orchestrator-ledger")],
+            bus=None,
+            projects=[],
+        )
+        there = "the ledger table orchestrator-ledger is there already\n"
+        completed = await run("init", **aws.environment())
+        assert (completed.code, completed.out) == (
+            0,
+            f"{there}made the expiry of the ledger table orchestrator-ledger\n",
+        )
+        again = await run("init", **aws.environment())
+        assert (again.code, again.out) == (0, there)
 
 
 async def test_init_says_of_no_table_that_it_is_there() -> None:
