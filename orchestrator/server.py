@@ -2,6 +2,7 @@
 
 import asyncio
 import multiprocessing
+import os
 import signal
 import socket
 import sys
@@ -46,11 +47,16 @@ def run_workers(
 
 
 class _Workers:
-    """Forked before there is an event loop, so that all of them accept from one socket."""
+    """Forked before there is an event loop, so that all of them accept from one socket.
+
+    The parent alone holds the writing end of a pipe: however it dies, the workers read the end of
+    it, and drain.
+    """
 
     def __init__(self, build_app: Callable[[], web.Application], listener: socket.socket) -> None:
         self._build_app = build_app
         self._listener = listener
+        self._parent_ends, self._parent_lives = os.pipe()
         self._fork = multiprocessing.get_context("fork")
         self._children: dict[ForkProcess, Event] = {}
         self._is_stopping = False
@@ -86,8 +92,16 @@ class _Workers:
     def _work(self, serves: Event) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
+        os.close(self._parent_lives)
         try:
-            asyncio.run(run_server(self._build_app(), self._listener, on_listening=serves.set))
+            asyncio.run(
+                run_server(
+                    self._build_app(),
+                    self._listener,
+                    on_listening=serves.set,
+                    parent_ends=self._parent_ends,
+                )
+            )
         except Exception as error:  # noqa: BLE001 - its sentence is what there is to say
             # With one worker the command line says so; here nobody is above us.
             log.error("worker ended", reason=str(error))
@@ -109,12 +123,25 @@ async def run_server(
     listener: socket.socket,
     *,
     on_listening: Callable[[], None] = lambda: None,
+    parent_ends: int | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then drain: readiness says no while work is finished."""
+    """Serve until SIGTERM or SIGINT, then drain: readiness says no while work is finished.
+
+    `parent_ends` is a file descriptor that can be read once the parent process has ended, which
+    counts as SIGTERM.
+    """
     asked_to_stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked_to_stop.set)
+    if parent_ends is not None:
+
+        def stop_alone() -> None:
+            loop.remove_reader(parent_ends)
+            log.warning("the parent process has ended")
+            asked_to_stop.set()
+
+        loop.add_reader(parent_ends, stop_alone)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=_CLOSE_S)
     try:
         await runner.setup()

@@ -17,6 +17,7 @@ import attrs
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from yarl import URL
 
 from orchestrator import create_app
 from orchestrator.adapters.dynamodb_items import table_schema
@@ -317,6 +318,12 @@ class Workers:
                 assert more, "it ended"
                 self._log += more
 
+    async def rest_of_log(self) -> str:
+        """What is written until nobody can write any more."""
+        assert self.process.stderr is not None
+        async with asyncio.timeout(PATIENCE_S):
+            return (self._log + await self.process.stderr.read()).decode()
+
     async def answers(self) -> bool:
         async with (
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(PATIENCE_S)) as http,
@@ -379,6 +386,28 @@ async def test_workers_share_a_port(aws: EmbeddedAWS) -> None:
         for pid in replaced:
             with pytest.raises(ProcessLookupError):
                 os.kill(pid, 0)
+
+
+async def test_no_worker_outlives_its_parent(aws: EmbeddedAWS) -> None:
+    """One that was killed can't tell them: they drain by themselves, and let the port go."""
+    async with open_workers() as workers:
+        await workers.listening(2)
+        pids = workers.pids
+        assert len(pids) == 2
+        os.kill(workers.process.pid, signal.SIGKILL)
+        try:
+            # Theirs is the other end of the log: it ends with the last of them.
+            log = await workers.rest_of_log()
+        finally:
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        assert await workers.wait() == -signal.SIGKILL
+        assert log.count("the parent process has ended") == 2
+        assert log.count("stopped") == 2
+        port = URL(workers.url).port
+        with socket.create_server(("127.0.0.1", port or 0)):
+            pass  # nobody else has it
 
 
 async def test_workers_that_cant_begin_end_the_service(aws: EmbeddedAWS) -> None:
