@@ -55,6 +55,7 @@ class Outcome:
 
     `context` is that of the request, by which the operation is known where its request had no
     other key. `registration_id` is the registration by which alone the event names its tenant.
+    `rebuilds` is of an event of our own: how often the job that has ended was built again before.
     `outranked_by` are the builders whose own word on a job counts instead of what the event says.
     """
 
@@ -64,6 +65,7 @@ class Outcome:
     start_number: int | None = None
     context: str | None = None
     registration_id: str | None = None
+    rebuilds: int | None = None
     outranked_by: frozenset[str] = frozenset()
 
     @property

@@ -35,7 +35,7 @@ from orchestrator.core.records import (
     RunRecord,
     RunStatus,
     operation_id,
-    read_start_key,
+    read_outcome_id,
     shorten,
 )
 from orchestrator.core.runs import ended, kept, new_run, next_attempt
@@ -129,13 +129,13 @@ def may_count(run: RunRecord, breakdown: Breakdown, view: View, terms: Terms) ->
 
 def _begun(view: View, outcome: Event[Mapping[str, Any]] | None) -> RunRecord | None:
     """The run of an outcome of our own, if the start that it ends is under way still."""
-    start = read_start_key(outcome.ends_start or "") if outcome else None
+    start = read_outcome_id(outcome.id) if outcome else None
     if outcome is None or start is None:
         return None
     operation = view.operation(start[0])
-    return (
-        new_run(outcome, operation.tenant_id, view) if is_under_way(operation, start[1]) else None
-    )
+    if not is_under_way(operation, start[1]) or operation.rebuilds != start[2]:
+        return None
+    return new_run(outcome, operation.tenant_id, view)
 
 
 def claim_by_records(view: View, run_id: str, terms: Terms) -> Move[RunRecord | None]:
@@ -195,12 +195,14 @@ def _with_its_operation(view: View, run: RunRecord, opens: Kind) -> RunRecord:
 
 def _to_be_ended(view: View, run: RunRecord) -> OperationRecord | None:
     """What an outcome of our own ends, if neither it nor anybody else was claimed for that."""
-    ending, start = ENDS.get(run.event_type), read_start_key(run.event_id)
+    ending, start = ENDS.get(run.event_type), read_outcome_id(run.event_id)
     is_own = run.run_id == own_outcome_key(run.event_type, run.event_id)
     if ending is None or start is None or not is_own:
         return None
     operation = view.operation(start[0])
     if not is_under_way(operation, start[1]) or operation.kind is not ending.kind:
+        return None
+    if operation.rebuilds != start[2]:
         return None
     for other_id in (operation.outcome, None if operation.job else operation.opener):
         other = view.run(other_id) if other_id else None

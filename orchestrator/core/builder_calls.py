@@ -191,9 +191,12 @@ def _read_report(name: str, job_id: str, report: object) -> JobReport:
             f"The builder {name} described the job {job_id} by {type(report).__name__}: "
             "it must be a JobReport with a Job."
         )
+    is_newer = report.replaces == job_id
+    job = report.job if is_newer else attrs.evolve(report.job, id=job_id)
     return attrs.evolve(
         report,
-        job=_read_job(name, attrs.evolve(report.job, id=job_id), ""),
+        job=_read_job(name, job, ""),
+        replaces=job_id if is_newer and job.id != job_id else None,
         status=JobStatus(report.status),
         start_key=_text(report.start_key),
         phase=_text(report.phase),

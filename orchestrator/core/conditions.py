@@ -212,6 +212,19 @@ def may_record(operation: OperationRecord, number: int, job: Job) -> bool:
     return operation.state is OperationState.OPEN
 
 
+def may_replace(
+    operation: OperationRecord | None, number: int, former: Job
+) -> TypeGuard[OperationRecord]:
+    """A newer job under the same start key may take the place of the operation's `former` one.
+
+    job A ─ over ── its end is claimed ── settled: the tenant is free
+    job B ───────────────────────────────────────── recorded ✗ nobody looks after it
+    """
+    if not is_under_way(operation, number) or operation.outcome is not None:
+        return False
+    return operation.job is not None and operation.job.is_same_as(former.builder, former.id)
+
+
 def works_on(operation: OperationRecord, run: RunRecord) -> bool:
     """The operation is open, by this run and under the start that it works on."""
     return (

@@ -60,8 +60,9 @@ class Event(Generic[Payload]):
     was received. `time` is the event's own, or that of its receipt; `sent_at` is the event's own,
     at the latest that of its receipt, and None where the event names none. `received_at` is None
     for an event that was kept, or made here. `ends_start` is the start key of what an event of
-    our own ends: there is one such event for each start, whoever noticed the end and whatever he
-    knew of it. `sent_as` is what its sender calls the type, where that is an alias of it.
+    our own ends. There is one such event for each start, or for each job where that was built
+    again, whoever noticed the end and whatever he knew of it: by its `id`. `sent_as` is what its
+    sender calls the type, where that is an alias of it.
     """
 
     type: str
@@ -85,7 +86,7 @@ class Event(Generic[Payload]):
         That of an event of our own is one that nobody else's can have.
         """
         if self.ends_start is not None:
-            return own_outcome_key(self.type, self.ends_start)
+            return own_outcome_key(self.type, self.id)
         # An event of a type by this name would have the key of what it says that it ends.
         apart = ("event",) if self.type == _ENDS else ()
         return digest(*apart, self.type, self.source, self.id)
@@ -96,9 +97,10 @@ class Event(Generic[Payload]):
         return digest(self.body) if self.ends_start is None else digest(self.ends_start)
 
 
-def own_outcome_key(event_type: str, start_key: str) -> str:
-    """The event key of an outcome of our own, which is known by the start that it ends."""
-    return digest(_ENDS, event_type, start_key)
+def own_outcome_key(event_type: str, outcome_id: str) -> str:
+    """The event key of an outcome of our own, which is known by the start that it ends, and by
+    how often its job was built again."""
+    return digest(_ENDS, event_type, outcome_id)
 
 
 def digest(*parts: object) -> str:

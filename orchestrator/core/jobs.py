@@ -32,7 +32,8 @@ class JobReport:
 
     `start_key` is the one that the job carries, None if it can't be told. `phase` is the one
     that the job failed in, `message` what the builder says of that; `exported` are the
-    variables that the job gives to the outside.
+    variables that the job gives to the outside. `replaces` is the id of the job that was asked
+    about, where that is over or gone and this is the newest one under the same start key.
     """
 
     job: Job
@@ -41,6 +42,7 @@ class JobReport:
     phase: str | None = None
     message: str | None = None
     exported: Mapping[str, str] = attrs.field(factory=dict)
+    replaces: str | None = None
 
     @property
     def is_over(self) -> bool:

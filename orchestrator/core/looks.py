@@ -3,6 +3,7 @@
 | the builder says of it | meanwhile | a stop is asked for | at the deadline |
 | --- | --- | --- | --- |
 | over | ends | ends | ends |
+| over or unknown, and a newer one has its start key | has that one | has that one | has that one |
 | runs | waits | is stopped | is stopped, if overdue jobs are |
 | unknown, soon after the start | waits | waits | waits |
 | unknown | ends if the job has told its end, else waits | ends | ends |
@@ -22,6 +23,7 @@ class Next(Enum):
     """What becomes of the operation."""
 
     WAIT = auto()
+    REPLACE = auto()
     STOP = auto()
     END = auto()
 
@@ -39,6 +41,8 @@ def what_follows(
     is_to_stop = operation.stop_reason is not None
     match answer:
         case JobReport():
+            if answer.replaces is not None:
+                return Next.REPLACE
             if answer.is_over:
                 return Next.END
             return Next.STOP if is_to_stop or (overdue and stops_overdue) else Next.WAIT

@@ -11,7 +11,14 @@ from typing import Any
 import attrs
 
 from orchestrator.core.builds import CODE_BUILD
-from orchestrator.core.conditions import Terms, is_due, is_under_way, may_post, may_record
+from orchestrator.core.conditions import (
+    Terms,
+    is_due,
+    is_under_way,
+    may_post,
+    may_record,
+    may_replace,
+)
 from orchestrator.core.jobs import JobReport
 from orchestrator.core.lifecycle import Kind
 from orchestrator.core.payloads import read_job_id
@@ -92,6 +99,21 @@ def adopt(
         return Move((), Adopted(operation))
     tied, *others = _tie_to(view, operation, job, terms)
     return Move((tied, *others), Adopted(tied))
+
+
+def replace(
+    view: View, operation_id: str, number: int, former: Job, job: Job, terms: Terms
+) -> Move[OperationRecord | None]:
+    """A job that was built again has the newer one in its place, about which its builder is asked
+    at once: of that nothing is heard yet. None: the end of the former one is claimed, or it is
+    the operation's no more."""
+    operation = view.operation(operation_id)
+    if not may_replace(operation, number, former):
+        return Move((), None)
+    built_again = attrs.evolve(operation, told_by=None, rebuilds=operation.rebuilds + 1)
+    tied, *others = _tie_to(view, built_again, job, terms)
+    due = attrs.evolve(tied, due_at=view.now)
+    return Move((due, *others), due)
 
 
 def tie(view: View, run: RunRecord, job: Job | None, terms: Terms) -> tuple[Record, ...] | Orphaned:
@@ -187,11 +209,14 @@ def ask_to_stop(
 
 
 def end_alone(
-    view: View, operation_id: str, number: int, report: JobReport | None, reason: str | None
+    view: View, asked: OperationRecord, report: JobReport | None, reason: str | None
 ) -> Move[bool]:
-    """The job of a run that opened nothing is over: the run shows it. False: it was before."""
-    operation = view.operation(operation_id)
-    if not is_under_way(operation, number) or operation.kind is not None:
+    """The job of a run that opened nothing is over: the run shows it. `asked` is the operation
+    whose job that is. False: it was over before, or has another one by now."""
+    operation = view.operation(asked.operation_id)
+    if not is_under_way(operation, asked.start_number) or operation.kind is not None:
+        return Move((), False)
+    if operation.rebuilds != asked.rebuilds:
         return Move((), False)
     over = attrs.evolve(
         operation,

@@ -113,7 +113,10 @@ def _reported(claiming: Claiming, tenant: TenantRecord, outcome: Outcome) -> Ope
     is_anothers = outcome.job and found.job and not found.job.is_same_as(*outcome.job)
     number = job.start_number if job else outcome.start_number
     is_of_another_start = number not in (None, found.start_number)
-    if is_anothers or is_of_another_start or found.tenant_id != tenant.tenant_id:
+    is_of_another_build = outcome.rebuilds not in (None, found.rebuilds)
+    if is_anothers or is_of_another_start or is_of_another_build:
+        return None
+    if found.tenant_id != tenant.tenant_id:
         return None
     return found
 

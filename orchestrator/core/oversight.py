@@ -44,6 +44,7 @@ from orchestrator.core.operations import (
     ask_to_stop,
     begin_look,
     end_alone,
+    replace,
 )
 from orchestrator.core.parcels import unpack_event
 from orchestrator.core.payloads import named_for, read_reason
@@ -164,7 +165,10 @@ class Overseer:
         Raises:
             TemporaryError: the ledger can't be reached, or the job couldn't be stopped.
         """
-        job = report.job
+        job, former = report.job, operation.job
+        if former is not None and report.replaces == former.id:
+            await self._replace(operation, former, job)
+            return None
         if operation.job is None and may_record(operation, number, job):
             adopted = await self._tie(job, operation.operation_id, number)
             found = (
@@ -260,10 +264,7 @@ class Overseer:
         ending, told = await self._told(operation)
         end = self._how_it_ends(operation, answer, reason, ending, told)
         if operation.kind is None:
-            own, number = operation.operation_id, operation.start_number
-            await self.books.decide(
-                lambda view: end_alone(view, own, number, end.report, end.reason)
-            )
+            await self.books.decide(lambda view: end_alone(view, operation, end.report, end.reason))
             return operation.opener
         outcome = self._outcome(operation, end, told)
         try:
@@ -329,8 +330,13 @@ class Overseer:
             await self.end(asked, None, asked.stop_reason)
             return
         answer = await self.describe(job) or Unseen.UNKNOWN
-        if self._what_follows(asked, answer) is Next.END:
-            await self.end(asked, answer)
+        match self._what_follows(asked, answer):
+            case Next.END:
+                await self.end(asked, answer)
+            case Next.REPLACE if isinstance(answer, JobReport):
+                await self._replace(asked, job, answer.job)
+            case _:
+                pass
 
     def leaves_alone(self, job: Job | None) -> bool:
         """It is no business of this service's: a dry run has seen to it, or is this one."""
@@ -392,8 +398,20 @@ class Overseer:
                 deadline_s = self.books.terms.deadline_s
                 too_long = f"The job {job.id} took longer than {deadline_s:g} s."
                 await self.stop(operation, operation.stop_reason or too_long)
+            case Next.REPLACE:
+                assert isinstance(answer, JobReport)  # noqa: S101 - which names the newer one
+                await self._replace(operation, job, answer.job)
             case Next.WAIT:
                 self._tell_of_waiting(operation, job, answer)
+
+    async def _replace(self, operation: OperationRecord, former: Job, newer: Job) -> None:
+        """The builder has built the job again: the next look is at the newer one."""
+        own, number, terms = operation.operation_id, operation.start_number, self.books.terms
+        replaced = await self.books.decide(
+            lambda view: replace(view, own, number, former, newer, terms)
+        )
+        if replaced is not None:
+            log.info("job was built again", job_id=newer.id, former_job_id=former.id)
 
     def _what_follows(self, operation: OperationRecord, answer: Answer) -> Next:
         now, terms = self.books.clock.now(), self.books.terms
@@ -464,7 +482,7 @@ class Overseer:
         return Event(
             type=outcome_type(operation.kind, succeeded=end.succeeded),
             source=OWN_SOURCE,
-            id=operation.start_key,
+            id=operation.outcome_id,
             time=self.books.clock.now(),
             body=body,
             raw=body,

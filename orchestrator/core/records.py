@@ -227,9 +227,10 @@ class OperationRecord:
     that its request names. `registration_id` is what the SaaS Builder Toolkit's control plane
     knows the tenant by. `kind` None is a run that is its own operation and holds no tenant.
 
-    `job_since` is when its job became known; `due_at` when the builder is next asked about the
-    job or, once the operation is over, when its `report` is next sent. `stop_reason` is why
-    the job is to be stopped. `told_by` is the run of the last report that the job made of
+    `rebuilds` counts how often a newer job under the present start key took the place of the
+    recorded one. `job_since` is when its job became known; `due_at` when the builder is next asked
+    about the job or, once the operation is over, when its `report` is next sent. `stop_reason` is
+    why the job is to be stopped. `told_by` is the run of the last report that the job made of
     itself, `outcome` the run that ends the operation. `owed` is the report of a provisioning that
     is left to its deployment, and sent if that never comes. `bugs` counts looks and reports that
     a bug ended, `trouble` is what the last one was put off for.
@@ -249,6 +250,7 @@ class OperationRecord:
     builder: str | None = None
     registration_id: str | None = None
     job: Job | None = None
+    rebuilds: int = 0
     job_since: datetime | None = None
     due_at: datetime | None = None
     stop_reason: str | None = None
@@ -272,6 +274,11 @@ class OperationRecord:
     def start_key(self) -> str:
         """What the builder knows its present start by: at most 64 characters."""
         return start_key(self.operation_id, self.start_number)
+
+    @property
+    def outcome_id(self) -> str:
+        """The id of the event that ends its present start by its present job."""
+        return f"{self.start_key}/{self.rebuilds}" if self.rebuilds else self.start_key
 
 
 @attrs.frozen(kw_only=True)
@@ -446,6 +453,16 @@ def read_start_key(text: str) -> tuple[str, int] | None:
     operation_id, _, number = text.rpartition("-")
     is_number = number.isascii() and number.isdecimal()
     return (operation_id, int(number)) if operation_id and is_number else None
+
+
+def read_outcome_id(text: str) -> tuple[str, int, int] | None:
+    """The operation, the start number and the count of rebuilds of an `outcome_id`."""
+    start, slash, rebuilds = text.partition("/")
+    named = read_start_key(start)
+    is_number = rebuilds.isascii() and rebuilds.isdecimal()
+    if named is None or (slash and not is_number):
+        return None
+    return (*named, int(rebuilds) if slash else 0)
 
 
 @attrs.frozen(kw_only=True)

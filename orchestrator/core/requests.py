@@ -25,6 +25,7 @@ from orchestrator.core.records import (
     Credentials,
     PayloadRecord,
     is_operation_id,
+    read_outcome_id,
     web_address,
 )
 from orchestrator.core.secrets import Redactor
@@ -56,6 +57,7 @@ async def build_request(
         event = as_kept(event, secrets)
     if ending is not None:
         is_own = event.ends_start is not None
+        ended = read_outcome_id(event.id) if is_own else None
         job_id = None if is_own else read_job_id(event.body)
         if not is_own or tenant_id is None:
             started = named if number is not None or tenant_id is None else None
@@ -71,6 +73,7 @@ async def build_request(
             start_number=number,
             context=read_context(event.body),
             registration_id=registration_id,
+            rebuilds=ended[2] if ended else None,
             outranked_by=frozenset() if event.ends_start else overseer.askable,
         )
     return ClaimRequest(

@@ -19,14 +19,14 @@ import structlog
 
 from orchestrator.core import builder_calls
 from orchestrator.core.books import Attempt
-from orchestrator.core.conditions import Terms, certain_from, is_none_certain
+from orchestrator.core.conditions import Terms, certain_from, is_none_certain, may_replace
 from orchestrator.core.errors import (
     NotPermitted,
     OrchestratorError,
     PermanentError,
     TemporaryError,
 )
-from orchestrator.core.ports import Builder, Clock, FindsJobs, StopsJobs
+from orchestrator.core.ports import Builder, Clock, DescribesJobs, FindsJobs, StopsJobs
 from orchestrator.core.records import Job
 from orchestrator.core.variables import as_variables
 from orchestrator.core.vault import Vault
@@ -218,6 +218,9 @@ class Starter:
     async def stop(self, job: Job) -> None:
         """End a job that no operation can have, so that it does its work for nobody."""
         builder: object = self._builders.get(job.builder)
+        if await self._was_built_again(job, builder):
+            log.info("left to the next look: the operation's job was built again", job_id=job.id)
+            return
         if not isinstance(builder, StopsJobs):
             log.error("a job runs for nobody, and its builder can't stop it", job_id=job.id)
             return
@@ -227,3 +230,25 @@ class Starter:
             log.error("a job runs for nobody", job_id=job.id, reason=str(error))
         else:
             log.warning("stopped a job that ran for nobody", job_id=job.id)
+
+    async def _was_built_again(self, job: Job, builder: object) -> bool:
+        """It is the newest of the start, whose recorded job is over: the next look has it.
+
+        first  ─ StartBuild: A ✗ paused ······················ looks up: B, which isn't recorded ✗
+        second ─ finds A, records it ── A fails ── B: A again
+        """
+        try:
+            operation = await self._attempt.find_operation()
+            known = operation.job if operation else None
+            if known is None or not isinstance(builder, DescribesJobs):
+                return False
+            if not may_replace(operation, self._attempt.run.start_number, known):
+                return False
+            report = (await builder_calls.describe_jobs(job.builder, builder, [known.id])).get(
+                known.id
+            )
+        except OrchestratorError as error:
+            log.warning("a job can't be asked about", job_id=job.id, reason=str(error))
+            return False
+        is_newer = report is not None and report.replaces == known.id
+        return report is not None and is_newer and report.job.id == job.id

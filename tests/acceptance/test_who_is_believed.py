@@ -553,13 +553,76 @@ async def test_an_execution_of_our_start_key_that_is_not_there_comes_again(
 async def test_a_redriven_execution_of_what_is_over_is_stopped(
     on_machines: Client, machines: StepFunctionsStandIn
 ) -> None:
-    """Its operation has ended: it would run beside whatever comes next."""
+    """Its operation has ended: it would run beside whatever comes next. 503 until Step Functions
+    has answered the stop; each time that it runs again, however late."""
     (execution,) = machines.executions.values()
     machines.finish(execution["executionArn"], "FAILED")
     await read_success(await on_machines.post("/events", json=told_of(execution)))
     assert await state_of(on_machines) == "provision_failed"
-    execution["status"] = "RUNNING"
     before = read_ledger(on_machines)
-    await post(on_machines, told_of(execution, redriveCount=1))
-    assert execution["status"] == "ABORTED"
+    for count in (1, 2):
+        machines.redrive(execution["executionArn"])
+        machines.inject("StopExecution", *[Fault.error("ThrottlingException")] * 2)
+        event = told_of(execution)
+        await read_problem(await on_machines.post("/events", json=event), 503)
+        assert (execution["status"], execution["redriveCount"]) == ("RUNNING", count)
+        await post(on_machines, event)
+        assert execution["status"] == "ABORTED"
     assert read_ledger(on_machines) == before
+
+
+async def test_an_execution_that_was_redriven_before_its_end_was_claimed_runs(
+    on_machines: Client, machines: StepFunctionsStandIn, clock: ManualClock
+) -> None:
+    """The event of its failure comes late, and Step Functions says that it runs: its end is yet
+    to come."""
+    (execution,) = machines.executions.values()
+    arn = execution["executionArn"]
+    machines.finish(arn, "FAILED")
+    failed = told_of(execution)
+    machines.redrive(arn)
+    for event in (failed, told_of(execution)):
+        await post(on_machines, event)
+    clock.turn(62)
+    await sweep(on_machines)
+    assert execution["status"] == "RUNNING"
+    assert await state_of(on_machines) == "provisioning"
+    machines.finish(arn, "SUCCEEDED")
+    for event in (told_of(execution), failed):
+        await read_success(await on_machines.post("/events", json=event))
+    assert await state_of(on_machines) == "provisioned"
+
+
+async def test_an_execution_that_is_redriven_while_its_end_is_handled_is_stopped(
+    start_service: StartService, settings: Settings, machines: StepFunctionsStandIn
+) -> None:
+    """Its end is claimed, and not settled yet: it can't be undone."""
+    registry = HandlerRegistry()
+    reached, release = asyncio.Event(), asyncio.Event()
+
+    @registry.on(f"{PROVISION}_FAILURE")
+    async def failed(event: Event[dict[str, Any]], run: Run) -> None:
+        reached.set()
+        await release.wait()
+
+    arns = {"up": machines.add_machine("provision")}
+    tier = {"jobIdentifier": "up", "builder": "STEP_FUNCTIONS"}
+    service = await start_service(
+        attrs.evolve(
+            settings,
+            builders=Builders(step_functions=StepFunctions(state_machines=arns)),
+            tiers=Tiers(backend="static", static={"FULL": tier}),
+        ),
+        extension=Extension(registry=registry),
+    )
+    await read_success(await send(service, PROVISION, "request"))
+    (execution,) = machines.executions.values()
+    machines.finish(execution["executionArn"], "FAILED")
+    ending = asyncio.create_task(service.post("/events", json=told_of(execution)))
+    await reached.wait()
+    machines.redrive(execution["executionArn"])
+    await post(service, told_of(execution))
+    assert execution["status"] == "ABORTED"
+    release.set()
+    assert (await ending).status == 200
+    assert await state_of(service) == "provision_failed"

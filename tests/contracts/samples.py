@@ -167,6 +167,7 @@ FULL: tuple[Record, ...] = (
         stop_reason=TEXT,
         credentials=Credentials(secret=TEXT, context=TEXT, as_of=later(1)),
         told_by="run-3",
+        rebuilds=1,
         outcome="run-2",
         ended_at=later(3),
         succeeded=False,

@@ -607,6 +607,85 @@ async def test_two_jobs_of_one_queue_id_are_described_each(
         }
 
 
+# Building again
+
+
+async def described(builder: JenkinsBuilder, job: Job) -> tuple[str, bool] | None:
+    """Which job the answer is about, by the number of its queue item, and whether it is over."""
+    report = (await builder.describe_jobs(job_ids=[job.id])).get(job.id)
+    if report is None:
+        return None
+    assert report.replaces == (None if report.job.id == job.id else job.id)
+    assert report.start_key == "op-1"
+    return report.job.id.partition("#")[2].partition(":")[0], report.is_over
+
+
+async def test_the_newest_build_of_a_start_key_is_the_job(
+    jenkins: JenkinsStandIn, builder: JenkinsBuilder
+) -> None:
+    """Once the older one is over: as a queue item, which Naginator has wait, and as a build."""
+    job = await start(builder)
+    jenkins.run_queue()
+    jenkins.build_again(1)
+    assert await described(builder, job) == ("1", False)
+    jenkins.finish(1, "FAILURE")
+    jenkins.forget_queue_items()
+    assert await described(builder, job) == ("2", False)
+    jenkins.run_queue()
+    assert await described(builder, job) == ("2", False)
+    jenkins.build_again(2)
+    jenkins.finish(2, "FAILURE")
+    assert await described(builder, job) == ("3", False)
+    jenkins.finish(3, "SUCCESS")
+    assert await described(builder, job) == ("3", True)
+
+
+async def test_a_discarded_build_was_built_again(
+    jenkins: JenkinsStandIn, builder: JenkinsBuilder
+) -> None:
+    """The rotation keeps one build; the newest stands for the job."""
+    jenkins.keeps = 1
+    job = await start(builder)
+    jenkins.finish(1, "FAILURE")
+    jenkins.build_again(1)
+    jenkins.finish(2, "SUCCESS")
+    jenkins.forget_queue_items()
+    assert await described(builder, job) == ("2", True)
+
+
+@pytest.mark.parametrize("forgets", [True, False])
+async def test_a_discarded_build_is_unknown(
+    jenkins: JenkinsStandIn, builder: JenkinsBuilder, forgets: bool
+) -> None:
+    """Also while its queue item still says that it has become a build."""
+    jenkins.keeps = 0
+    job = await start(builder)
+    jenkins.finish(1, "SUCCESS")
+    if forgets:
+        jenkins.forget_queue_items()
+    assert await described(builder, job) is None
+
+
+@pytest.mark.parametrize("step", ["/basic/api/json", "/queue/api/json"])
+async def test_a_build_that_is_queued_again_meanwhile_is_seen(
+    jenkins: JenkinsStandIn, builder: JenkinsBuilder, step: str
+) -> None:
+    """Naginator queues the next one before the last one is over; it may leave the queue at once."""
+    job = await start(builder)
+    jenkins.run_queue()
+
+    def fail() -> None:
+        jenkins.build_again(1)
+        jenkins.finish(1, "FAILURE")
+
+    if step.startswith("/queue"):
+        fail()
+        jenkins.meanwhile(step, jenkins.run_queue)
+    else:
+        jenkins.meanwhile(step, fail)
+    assert await described(builder, job) == ("2", False)
+
+
 # Stopping
 
 

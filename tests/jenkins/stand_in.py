@@ -145,6 +145,10 @@ class JenkinsStandIn:
         self._queued += 1
         return self.items.setdefault(self._queued, Item(self._queued, job, kept))
 
+    def build_again(self, queue_id: int) -> Item:
+        """What the plugins Naginator and Rebuild do: a new item with the same parameters."""
+        return self.queue(self.items[queue_id].job, self.items[queue_id].parameters)
+
     def run_queue(self, *ids: int) -> None:
         """Have these items, or all, leave the queue as builds, in this order."""
         for queue_id in ids or tuple(self.items):

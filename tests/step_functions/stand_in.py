@@ -62,6 +62,17 @@ class StepFunctionsStandIn:
         ended |= {k: v for k, v in (("error", error), ("cause", cause)) if v is not None}
         self.executions[arn] |= ended
 
+    def redrive(self, arn: str) -> Document:
+        """What RedriveExecution does: it runs again under the same ARN (developer guide, Redriving
+        executions); it is returned."""
+        execution = self.executions[arn]
+        assert execution["status"] in ("FAILED", "TIMED_OUT", "ABORTED"), execution["status"]
+        for gone in ("stopDate", "output", "error", "cause"):
+            execution.pop(gone, None)
+        count = execution.get("redriveCount", 0) + 1
+        execution |= {"status": "RUNNING", "redriveCount": count, "redriveDate": time.time()}
+        return execution
+
     def inject(self, action: str, *faults: Fault) -> None:
         """Let the next requests of an action go wrong, one fault each."""
         self.faults.inject(action, *faults)

@@ -9,9 +9,11 @@ from orchestrator.core.answers import Waits, Why
 from orchestrator.core.breakdowns import BROKE_DOWN, USED_UP, Breakdown, count
 from orchestrator.core.events import OWN_SOURCE
 from orchestrator.core.lifecycle import ENDS
+from orchestrator.core.operations import replace
 from orchestrator.core.records import Failure, RunRecord, RunStatus, payload_key
 from tests.desk import (
     DEPROVISIONING,
+    NOT_PROVISIONED,
     ORDER,
     PROVISIONED,
     PROVISIONING,
@@ -263,3 +265,29 @@ async def test_an_end_of_an_earlier_start_ends_no_later_one(desk: Desk) -> None:
     await last.go_on_by_records()
     operation = await desk.operation(of=opener)
     assert (operation.start_number, operation.outcome, last.run.outcome_of) == (2, None, None)
+
+
+async def test_an_end_of_a_job_that_was_built_again_ends_no_newer_one(desk: Desk) -> None:
+    """The builder has built the job again since: its end by the records ends nothing, and one that
+    breaks down only now isn't kept."""
+    opener = await desk.provision()
+    ours = attrs.evolve(
+        event(PROVISIONED, opener.start_key), source=OWN_SOURCE, ends_start=opener.start_key
+    )
+    for _ in range(MAX_ATTEMPTS):
+        await break_down(desk, run_id=ours.key, outcome=ours)
+    operation, newer = await desk.operation(of=opener), desk.job("b-2")
+    assert operation.job is not None
+    former = operation.job
+    replaced = await desk.books.decide(
+        lambda view: replace(view, operation.operation_id, 1, former, newer, desk.terms)
+    )
+    assert replaced is not None
+    last = await desk.books.claim_by_records(ours.key)
+    assert last is not None
+    await last.go_on_by_records()
+    assert (last.run.outcome_of, (await desk.operation(of=opener)).outcome) == (None, None)
+    late = attrs.evolve(ours, type=NOT_PROVISIONED)
+    assert await break_down(desk, run_id=late.key, outcome=late) is None
+    present = attrs.evolve(late, id=replaced.outcome_id)
+    assert await break_down(desk, run_id=present.key, outcome=present) is not None

@@ -15,8 +15,9 @@ from orchestrator.core.operations import (
     ask_to_stop,
     begin_look,
     end_alone,
+    replace,
 )
-from orchestrator.core.records import OperationRecord, OperationState
+from orchestrator.core.records import Job, OperationRecord, OperationState
 from orchestrator.core.views import Move, View
 from tests.desk import ORDER, PROVISIONED, PROVISIONING, SENT_AT, TENANT, Desk, operation_id
 
@@ -226,11 +227,11 @@ async def test_the_job_of_a_run_of_its_own_ends_on_the_run(
     attempt = await desk.claimed(ORDER, "a")
     job = attrs.evolve(desk.job("b-1"), log_url="https://log")
     await desk.finish(attempt, job)
-    own = attempt.run.operation_id
+    own = await desk.operation(of=attempt)
     status = JobStatus.FAILED if reason else JobStatus.SUCCEEDED
     report = JobReport(job=job, status=status)
     for first in (True, False):
-        ended = await desk.books.decide(lambda view: end_alone(view, own, 1, report, reason))
+        ended = await desk.books.decide(lambda view: end_alone(view, own, report, reason))
         assert ended is first
     operation, run = await desk.operation(of=attempt), await desk.run(ORDER, "a")
     assert (operation.state, operation.succeeded) == (OperationState.OVER, reason is None)
@@ -242,22 +243,69 @@ async def test_a_tenants_operation_does_not_end_like_that(desk: Desk) -> None:
     """Its end is an event."""
     operation = await under_way(desk)
     assert operation.tenant_id == TENANT
-    assert await desk.books.decide(lambda view: end_alone(view, WANTED, 1, None, "no")) is False
+    assert await desk.books.decide(lambda view: end_alone(view, operation, None, "no")) is False
 
 
 async def test_the_job_of_an_earlier_start_ends_nothing(desk: Desk) -> None:
-    """The run was replayed by force, and its next job goes on."""
+    """The run was replayed by force, and its next job goes on; or the job was built again."""
     attempt = await desk.claimed(ORDER, "a")
     await desk.finish(attempt, desk.job("b-1"))
     again = await desk.claimed(ORDER, "a", why=Why.FORCED_REPLAY)
     await desk.finish(again, desk.job("b-2"))
-    own = attempt.run.operation_id
-    assert again.run.operation_id == own
-    for number in (0, 1, 3):
-        ended = await desk.books.decide(partial(_end_alone, own, number))
+    own = await desk.operation(of=again)
+    assert again.run.operation_id == attempt.run.operation_id
+    others: list[dict[str, Any]] = [{"start_number": 0}, {"start_number": 1}, {"rebuilds": 1}]
+    for other in others:
+        ended = await desk.books.decide(partial(_end_alone, attrs.evolve(own, **other)))
         assert not ended
     assert (await desk.operation(of=again)).state is OperationState.OPEN
 
 
-def _end_alone(own: str, number: int, view: View) -> Move[bool]:
-    return end_alone(view, own, number, None, None)
+def _end_alone(asked: OperationRecord, view: View) -> Move[bool]:
+    return end_alone(view, asked, None, None)
+
+
+async def build_again(desk: Desk, newer: str, *, number: int = 1) -> OperationRecord | None:
+    """The builder says that b-1 is over, and that the newer one carries its start key."""
+    former, job = desk.job("b-1"), desk.job(newer)
+    return await desk.books.decide(
+        lambda view: replace(view, WANTED, number, former, job, desk.terms)
+    )
+
+
+async def test_a_job_that_was_built_again_has_the_newer_one_in_its_place(desk: Desk) -> None:
+    """About which the builder is asked at once; what the older one told isn't the newer one's."""
+    operation = await under_way(desk)
+    await desk.ledger.put(attrs.evolve(operation, told_by="run", stop_reason="enough"))
+    desk.turn(30)
+    replaced = await build_again(desk, "b-2")
+    assert replaced is not None
+    replaced = await desk.operation("k")
+    assert replaced.job == desk.job("b-2")
+    assert (replaced.rebuilds, replaced.told_by, replaced.stop_reason) == (1, None, "enough")
+    assert replaced.job_since == replaced.due_at == desk.clock.now()
+    assert replaced.outcome_id == f"{operation.start_key}/1"
+    known = await desk.books.find_job("IN_MEMORY", "b-2")
+    assert known is not None
+    assert known.operation_id == WANTED
+
+
+@pytest.mark.parametrize(
+    ("changes", "number"),
+    [
+        ({}, 2),
+        ({"outcome": "run"}, 1),
+        ({"state": OperationState.OVER}, 1),
+        ({"job": None}, 1),
+        ({"rebuilds": 1, "job": Job(id="b-9", builder="IN_MEMORY", job_identifier="up")}, 1),
+    ],
+)
+async def test_no_job_takes_the_place_of_one_whose_end_is_claimed(
+    desk: Desk, changes: dict[str, Any], number: int
+) -> None:
+    """Nor of one of another start, or of one that isn't the operation's any more."""
+    operation = attrs.evolve(await under_way(desk), **changes)
+    await desk.ledger.put(operation)
+    before = await desk.operation("k")
+    assert await build_again(desk, "b-2", number=number) is None
+    assert await desk.operation("k") == before

@@ -7,12 +7,16 @@ from typing import Any
 import attrs
 import pytest
 
+from orchestrator.core.answers import Why
+from orchestrator.core.books import Attempt
 from orchestrator.core.errors import EventTooLarge, PermanentError, TemporaryError
 from orchestrator.core.events import Event
 from orchestrator.core.jobs import JobReport, JobStatus, SomeNotDescribed
 from orchestrator.core.oversight import Overseer
 from orchestrator.core.ports import Builder
 from orchestrator.core.records import Job, OperationRecord, OperationState
+from orchestrator.core.requests import build_request
+from orchestrator.core.secrets import Redactor
 from orchestrator.core.state_changes import act_on
 from orchestrator.testing import InMemoryBuilder, StartedJob
 from tests.desk import PROVISIONING, Desk, operation_id
@@ -388,3 +392,30 @@ async def test_an_end_counts_for_more_than_all_that_was_told(desk: Desk) -> None
     await attrs.evolve(overseer, conclude=conclude).end(operation, None, "y" * 5000)
     assert len(tried) == 2
     assert len(tried[1].body["reason"]) == 2001
+
+
+async def test_an_end_of_a_job_that_was_built_again_meanwhile_ends_nothing(desk: Desk) -> None:
+    """One process saw that the older job was over, before the newer one took its place: only
+    the end of the newer one is the operation's, and it is another event.
+
+    first  ─ asks: A is over ················ claim: the end of A ✗ while B runs
+    second ─────────────── asks: A is over, B is newer ─ replace ─────── asks: B is over
+    """
+    await desk.finish(await desk.claimed(PROVISIONING, "a", key="k"), desk.job("a"))
+    operation = await desk.operation("k")
+    bench = Bench(desk, {"IN_MEMORY": InMemoryBuilder()})
+    newest = JobReport(job=desk.job("b"), status=JobStatus.FAILED, replaces="a")
+    await bench.overseer.end(operation, JobReport(job=desk.job("a"), status=JobStatus.FAILED))
+    await bench.overseer.adopt(newest, operation, 1)
+    present = await desk.operation("k")
+    assert present.job == desk.job("b")
+    await bench.overseer.end(present, attrs.evolve(newest, replaces=None))
+    ended = []
+    for outcome in bench.concluded:
+        request = await build_request(
+            outcome, Why.DELIVERY, None, overseer=bench.overseer, secrets=Redactor()
+        )
+        claim = await desk.books.claim(request)
+        ended.append(isinstance(claim, Attempt))
+        assert (await desk.operation("k")).outcome == (outcome.key if ended[-1] else None)
+    assert ended == [False, True]

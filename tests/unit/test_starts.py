@@ -1,7 +1,7 @@
 """A start: sent under the lease, or looked up where an earlier one may have made its job."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from orchestrator.core.books import Attempt
 from orchestrator.core.errors import NotPermitted, PermanentError, TemporaryError
+from orchestrator.core.jobs import JobReport, JobStatus
 from orchestrator.core.ports import Builder
 from orchestrator.core.records import Job
 from orchestrator.core.starts import CUT_OFF_S, Starter
@@ -574,3 +575,52 @@ async def test_a_job_that_nobody_can_have_is_stopped(
     assert getattr(builder, "stopped", None) == stopped
     (entry,) = logs
     assert (entry["log_level"], entry["event"], entry["job_id"]) == (*said, "FIRST-job")
+
+
+@attrs.define
+class Rebuilding(ScriptedBuilder):
+    """It has built the job A again, as B, which is the newest of the start."""
+
+    newest: str = "B"
+    trouble: Exception | None = None
+
+    async def describe_jobs(self, *, job_ids: Sequence[str]) -> Mapping[str, JobReport]:
+        if self.trouble is not None:
+            raise self.trouble
+        newest = attrs.evolve(self.job(), id=self.newest)
+        report = JobReport(job=newest, status=JobStatus.IN_PROGRESS, replaces="A")
+        return {"A": report} if self.newest != "A" else {}
+
+
+@pytest.mark.parametrize(
+    ("builder", "found", "stopped"),
+    [
+        (Rebuilding(), "B", False),
+        (Rebuilding(), "C", True),
+        (Rebuilding(newest="A"), "B", True),
+        (Rebuilding(trouble=TemporaryError("down")), "B", True),
+        (ScriptedBuilder(), "B", True),
+    ],
+)
+async def test_a_newer_build_of_the_operations_job_is_no_orphan(
+    desk: Desk, builder: ScriptedBuilder, found: str, stopped: bool
+) -> None:
+    """Whoever lost the run looks up what it may have sent, and finds the rebuild of what its
+    successor has recorded: the next look has that take its place."""
+    scene = await fresh(desk, builder)
+    recorded = attrs.evolve(builder.job(), id="A")
+    await desk.finish(scene.attempt, recorded)
+    with capture_logs():
+        await scene.starter.stop(attrs.evolve(builder.job(), id=found))
+    assert builder.stopped == ([found] if stopped else [])
+
+
+async def test_a_newer_build_is_an_orphan_once_the_end_is_claimed(desk: Desk) -> None:
+    """Nobody looks any more."""
+    builder = Rebuilding()
+    scene = await fresh(desk, builder)
+    await desk.finish(scene.attempt, attrs.evolve(builder.job(), id="A"))
+    await desk.claimed(PROVISIONED, "b")
+    with capture_logs():
+        await scene.starter.stop(attrs.evolve(builder.job(), id="B"))
+    assert builder.stopped == ["B"]

@@ -24,7 +24,7 @@ from orchestrator.adapters.jenkins.builds import (
     read_job_id,
 )
 from orchestrator.adapters.jenkins.client import Answer, JenkinsClient
-from orchestrator.adapters.jenkins.listings import JenkinsListings
+from orchestrator.adapters.jenkins.listings import Built, JenkinsListings
 from orchestrator.core.errors import PermanentError, TemporaryError, event_mismatch
 from orchestrator.core.javascript import to_text
 from orchestrator.core.jobs import JobReport, JobStatus, SomeNotDescribed
@@ -154,7 +154,7 @@ class JenkinsBuilder:
             if found is None:
                 hidden |= places.keys()
             else:
-                reports |= {report.job.id: report for report in found}
+                reports |= {report.replaces or report.job.id: report for report in found}
         if trouble is not None and len(failed) == len(job_ids):
             raise trouble
         if failed or hidden:
@@ -167,24 +167,39 @@ class JenkinsBuilder:
     ) -> list[JobReport] | None:
         """What there is of one Jenkins job; None: there is no such job.
 
-        An item that is gone may have become a build since the builds were listed, so that for
-        such items all of them are listed again: a job that lives is in one of the two.
+        What doesn't run may have left the queue since the builds were listed, or may be built again
+        (Naginator, Rebuild): whoever does that queues the next build before the last one is over.
+        So of such jobs the queue is looked through, and after that the builds once more; what lives
+        is in one of the two.
         """
-        builds = await self._listings.builds(job_identifier, wanted)
-        if builds is None:
+        first = await self._listings.builds(job_identifier, wanted)
+        if first is None:
             return None
-        reports, gone = list[JobReport](), list[Place]()
-        for place in wanted:
-            if place in builds:
+        running = {place: build for place, build in first.found.items() if not build.is_over}
+        reports = [self._report(build, job_identifier) for build in running.values()]
+        cancelled, rest = dict[Place, QueueItem](), list[Place]()
+        for place in (place for place in wanted if place not in running):
+            waiting = await queue.find(job_identifier, place.start_key)
+            if waiting is not None:
+                reports.append(_instead_of(place, waiting.report(job_identifier, self._name)))
                 continue
-            item = await queue.find(place.queue_id) or await self._listings.item(place.queue_id)
-            if item is None or item.start_key != place.start_key:
-                gone.append(place)
-            else:
-                reports.append(item.report(job_identifier, self._name))
-        if gone:
-            builds |= await self._listings.builds(job_identifier, gone, to_the_end=True) or {}
-        return [*reports, *(self._report(build, job_identifier) for build in builds.values())]
+            rest.append(place)
+            item = None if place in first.found else await self._find_item(place)
+            if item is not None and item.cancelled:
+                cancelled[place] = item
+        if not rest:
+            return reports
+        to_the_end = any(place not in first.found for place in rest)
+        last = await self._listings.builds(job_identifier, rest, to_the_end=to_the_end) or Built()
+        for place in rest:
+            build, newest = last.found.get(place), last.newest.get(place.start_key)
+            if newest is not None and (build is None or build.is_over):
+                reports.append(_instead_of(place, self._report(newest, job_identifier)))
+            elif build is not None:
+                reports.append(self._report(build, job_identifier))
+            elif place in cancelled:
+                reports.append(cancelled[place].report(job_identifier, self._name))
+        return reports
 
     async def stop_job(self, *, job_id: str) -> None:
         place = read_job_id(job_id)
@@ -193,14 +208,14 @@ class JenkinsBuilder:
         builds = await self._listings.builds(place.job_identifier, [place])
         if builds is None:
             return
-        if not builds:
+        if not builds.found:
             item = await self._cancel(place)
             if item is not None:
                 if item.executable is not None:
                     await self._stop(place.job_identifier, item.executable.number)
                 return
             builds = await self._listings.builds(place.job_identifier, [place], to_the_end=True)
-        for build in (builds or {}).values():
+        for build in (builds or Built()).found.values():
             if not build.is_over:
                 await self._stop(place.job_identifier, build.number)
 
@@ -260,12 +275,14 @@ class _Once:
     """The queue, listed when it is first asked for."""
 
     _list: Callable[[], Awaitable[Sequence[QueueItem]]]
-    _listed: Mapping[int, QueueItem] | None = None
+    _listed: Sequence[QueueItem] | None = None
 
-    async def find(self, queue_id: int) -> QueueItem | None:
+    async def find(self, job_identifier: str, start_key: str) -> QueueItem | None:
+        """What waits to be built as that job and carries the key; the newest, if several do."""
         if self._listed is None:
-            self._listed = {item.id: item for item in await self._list()}
-        return self._listed.get(queue_id)
+            self._listed = sorted(await self._list(), key=lambda item: -item.id)
+        carriers = (item for item in self._listed if item.start_key == start_key)
+        return next((item for item in carriers if item.job_identifier == job_identifier), None)
 
 
 @asynccontextmanager
@@ -303,6 +320,12 @@ def _queued(answer: Answer, job_identifier: str) -> int:
     if 400 <= answer.status < 500 and answer.status not in _MENDABLE:
         raise PermanentError(str(error))
     raise error
+
+
+def _instead_of(place: Place, report: JobReport) -> JobReport:
+    """The report on what carries the start key now, as an answer about the job at that place."""
+    job_id = place.job_id
+    return report if report.job.id == job_id else attrs.evolve(report, replaces=job_id)
 
 
 def _missing(job_identifier: str) -> PermanentError:

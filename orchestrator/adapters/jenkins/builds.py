@@ -37,6 +37,11 @@ class Place:
     queue_id: int
     start_key: str
 
+    @property
+    def job_id(self) -> str:
+        """The job's id, which it keeps as a build."""
+        return f"{self.job_identifier}#{self.queue_id}:{self.start_key}"
+
 
 class Action(msgspec.Struct):
     #: A list of names and values in what starts with parameters; a plugin's may be anything.
@@ -192,7 +197,7 @@ def read_job_id(job_id: str) -> Place | None:
 def identified_job(place: Place, builder: str, url: str) -> Job:
     """The job that is there, by the id that it keeps as a build."""
     return Job(
-        id=f"{place.job_identifier}#{place.queue_id}:{place.start_key}",
+        id=place.job_id,
         builder=builder,
         job_identifier=place.job_identifier,
         log_url=url or None,

@@ -2,6 +2,8 @@
 
 from collections.abc import AsyncIterator, Collection
 
+import attrs
+
 from orchestrator.adapters.jenkins.builds import (
     BUILD,
     QUEUE_ITEM,
@@ -18,6 +20,14 @@ from orchestrator.core.errors import TemporaryError
 
 _PAGE = 100
 _DEFINITIONS = "url,property[parameterDefinitions[name,type,choices]]"
+
+
+@attrs.frozen
+class Built:
+    """Builds of a job: those that were asked for, and the newest of each start key of theirs."""
+
+    found: dict[Place, Build] = attrs.field(factory=dict)
+    newest: dict[str, Build] = attrs.field(factory=dict)
 
 
 class JenkinsListings:
@@ -46,24 +56,29 @@ class JenkinsListings:
 
     async def builds(
         self, job_identifier: str, wanted: Collection[Place], *, to_the_end: bool = False
-    ) -> dict[Place, Build] | None:
-        """Those of the job's builds that there are; None: there is no such job.
+    ) -> Built | None:
+        """Those of the job's builds that there are, and whatever newer ones carry their start keys;
+        None: there is no such job.
 
         A page whose ids are all older says that none follows, as long as no item has overtaken
         that many others; `to_the_end` doesn't take its word.
         """
-        found: dict[Place, Build] | None = None
+        keys = {one.start_key for one in wanted}
+        built: Built | None = None
         async for page in self.pages(job_identifier):
-            found = found or {}
+            built = built or Built()
             for build in page:
                 if (place := build.place(job_identifier)) in wanted:
-                    found.setdefault(place, build)
-            oldest = min((one.queue_id for one in wanted if one not in found), default=None)
+                    built.found.setdefault(place, build)
+                if place.start_key in keys:
+                    built.newest.setdefault(place.start_key, build)
+            missing = (one.queue_id for one in wanted if one not in built.found)
+            oldest = min(missing, default=None)
             if oldest is None:
                 break
             if not to_the_end and all(build.queue_id < oldest for build in page):
                 break
-        return found
+        return built
 
     async def queue(self) -> list[QueueItem]:
         queue = await self._client.find("queue/", Queue, tree=f"items[{QUEUE_ITEM}]")
