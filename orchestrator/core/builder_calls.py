@@ -22,6 +22,7 @@ from orchestrator.core.ports import (
     DescribesJobs,
     FindsJobs,
     FindsJobsAnywhere,
+    StopsHarder,
     StopsJobs,
     TellsStarts,
 )
@@ -132,14 +133,17 @@ async def describe_jobs(
     return reports
 
 
-async def stop_job(name: str, builder: StopsJobs, job_id: str) -> None:
-    """Have a job stopped.
+async def stop_job(name: str, builder: StopsJobs, job_id: str, *, way: str | None = None) -> None:
+    """Have a job stopped; `way` is one of a builder that `StopsHarder`.
 
     Raises:
         OrchestratorError: the builder can't stop it.
     """
     with builder_errors(name, f"stop the job {job_id}"):
-        await builder.stop_job(job_id=job_id)
+        if way is not None and isinstance(builder, StopsHarder):
+            await builder.stop_job(job_id=job_id, way=way)
+        else:
+            await builder.stop_job(job_id=job_id)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ Plain functions of a view, like the claim; whoever finds a job, looks after it o
 carries them out.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -41,6 +41,8 @@ from orchestrator.core.views import Move, View
 
 #: How long one attempt at a report may take, in seconds; nobody else tries meanwhile.
 POSTING_S = 60.0
+#: How long a job has to heed a stop, in seconds, before a harder one is tried.
+_HEED_S = 30.0
 
 
 @attrs.frozen
@@ -110,7 +112,9 @@ def replace(
     operation = view.operation(operation_id)
     if not may_replace(operation, number, former):
         return Move((), None)
-    built_again = attrs.evolve(operation, told_by=None, rebuilds=operation.rebuilds + 1)
+    built_again = attrs.evolve(
+        operation, told_by=None, rebuilds=operation.rebuilds + 1, stops=0, stopped_at=None
+    )
     tied, *others = _tie_to(view, built_again, job, terms)
     due = attrs.evolve(tied, due_at=view.now)
     return Move((due, *others), due)
@@ -206,6 +210,35 @@ def ask_to_stop(
         return Move((), operation)
     asked = attrs.evolve(operation, stop_reason=reason)
     return Move((asked,), asked)
+
+
+def count_stops(operation: OperationRecord, ways: Sequence[str], now: datetime) -> int:
+    """Which stop is due: 1 is the first of the ways, one more than there are says that none was
+    heeded. A job has its time to heed one before the next."""
+    is_heard = (
+        operation.stopped_at is None or operation.stopped_at + timedelta(seconds=_HEED_S) <= now
+    )
+    return min(operation.stops + is_heard, len(ways) + 1)
+
+
+def note_stop(
+    view: View, asked: OperationRecord, number: int, ways: Sequence[str]
+) -> Move[OperationRecord | None]:
+    """That stop of the job was answered; after the last of the ways the operation's reason says
+    so. None: there is nothing to write."""
+    operation = view.operation(asked.operation_id)
+    if not is_under_way(operation, asked.start_number) or operation.job is None:
+        return Move((), None)
+    if operation.rebuilds != asked.rebuilds or number <= operation.stops:
+        return Move((), None)
+    reason = operation.stop_reason or ""
+    if number > len(ways):
+        job = operation.job
+        reason += (
+            f" The job {job.id} heeded none of {', '.join(ways)}: end it on {job.builder} by hand."
+        )
+    noted = attrs.evolve(operation, stops=number, stopped_at=view.now, stop_reason=reason)
+    return Move((noted,), noted)
 
 
 def end_alone(

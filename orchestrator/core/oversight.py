@@ -43,7 +43,9 @@ from orchestrator.core.operations import (
     ask_again,
     ask_to_stop,
     begin_look,
+    count_stops,
     end_alone,
+    note_stop,
     replace,
 )
 from orchestrator.core.parcels import unpack_event
@@ -52,6 +54,7 @@ from orchestrator.core.ports import (
     Builder,
     DescribesJobs,
     OwnsJobs,
+    StopsHarder,
     StopsJobs,
     UnreadableItems,
 )
@@ -322,8 +325,7 @@ class Overseer:
         job = asked.job
         builder: object = self.builders.get(job.builder)
         if isinstance(builder, StopsJobs):
-            await builder_calls.stop_job(job.builder, builder, job.id)
-            log.info("job stopped", job_id=job.id, reason=asked.stop_reason)
+            await self._stop(asked, job, builder)
         else:
             log.error("a job is to be stopped, and its builder can't", job_id=job.id)
         if job.builder not in self.askable:
@@ -337,6 +339,22 @@ class Overseer:
                 await self._replace(asked, job, answer.job)
             case _:
                 pass
+
+    async def _stop(self, asked: OperationRecord, job: Job, builder: StopsJobs) -> None:
+        """Have the job stopped; harder, if it had its time to heed an earlier stop and didn't."""
+        if not isinstance(builder, StopsHarder):
+            await builder_calls.stop_job(job.builder, builder, job.id)
+            log.info("job stopped", job_id=job.id, reason=asked.stop_reason)
+            return
+        ways = builder.stop_ways
+        number = count_stops(asked, ways, self.books.clock.now())
+        way = ways[min(number, len(ways)) - 1]
+        await builder_calls.stop_job(job.builder, builder, job.id, way=way)
+        log.info("job stopped", job_id=job.id, way=way, reason=asked.stop_reason)
+        if number > asked.stops:
+            await self.books.decide(lambda view: note_stop(view, asked, number, ways))
+        if number > len(ways):
+            log.error("a job heeds no stop: end it by hand", job_id=job.id, builder=job.builder)
 
     def leaves_alone(self, job: Job | None) -> bool:
         """It is no business of this service's: a dry run has seen to it, or is this one."""

@@ -196,6 +196,17 @@ class StopsJobs(Protocol):
 
 
 @runtime_checkable
+class StopsHarder(StopsJobs, Protocol):
+    """A builder that has harder ways to end a job, for one that doesn't heed the first."""
+
+    #: Their names, the mildest first.
+    stop_ways: Sequence[str]
+
+    async def stop_job(self, *, job_id: str, way: str = "") -> None:
+        """Have the job stopped that way; by the mildest, unless one is named."""
+
+
+@runtime_checkable
 class Configurable(Protocol):
     """A builder that can be told how to run a job, besides its variables."""
 

@@ -230,10 +230,11 @@ class OperationRecord:
     `rebuilds` counts how often a newer job under the present start key took the place of the
     recorded one. `job_since` is when its job became known; `due_at` when the builder is next asked
     about the job or, once the operation is over, when its `report` is next sent. `stop_reason` is
-    why the job is to be stopped. `told_by` is the run of the last report that the job made of
-    itself, `outcome` the run that ends the operation. `owed` is the report of a provisioning that
-    is left to its deployment, and sent if that never comes. `bugs` counts looks and reports that
-    a bug ended, `trouble` is what the last one was put off for.
+    why the job is to be stopped, `stops` how many ways of that were answered, each harder than
+    the one before, and `stopped_at` when the last of them was. `told_by` is the run of the last
+    report that the job made of itself, `outcome` the run that ends the operation. `owed` is the
+    report of a provisioning that is left to its deployment, and sent if that never comes. `bugs`
+    counts looks and reports that a bug ended, `trouble` is what the last one was put off for.
     """
 
     operation_id: str
@@ -254,6 +255,8 @@ class OperationRecord:
     job_since: datetime | None = None
     due_at: datetime | None = None
     stop_reason: str | None = None
+    stops: int = 0
+    stopped_at: datetime | None = None
     credentials: Credentials | None = None
     told_by: str | None = None
     outcome: str | None = None

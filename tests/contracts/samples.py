@@ -168,6 +168,8 @@ FULL: tuple[Record, ...] = (
         credentials=Credentials(secret=TEXT, context=TEXT, as_of=later(1)),
         told_by="run-3",
         rebuilds=1,
+        stops=2,
+        stopped_at=later(2),
         outcome="run-2",
         ended_at=later(3),
         succeeded=False,

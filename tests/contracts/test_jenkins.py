@@ -290,6 +290,39 @@ async def test_equal_starts_that_wait_are_merged(
     assert (job.id, len(jenkins.items)) == ("tenants/basic#1:op-1", 1)
 
 
+async def test_a_start_may_be_answered_with_its_build(
+    jenkins: JenkinsStandIn, builder: JenkinsBuilder
+) -> None:
+    """303, and a build in place of a queue item: its id is that of its item all the same."""
+    jenkins.answers_with_build = True
+    job = await start(builder)
+    assert job.id == f"{JOB}#1:op-1"
+    report = await describe(builder, job)
+    assert report is not None
+    assert not report.is_over
+
+
+@pytest.mark.parametrize("trouble", ["another's", "down", "gone"])
+async def test_a_build_that_may_not_be_the_starts_is_looked_up(
+    jenkins: JenkinsStandIn, builder: JenkinsBuilder, trouble: str
+) -> None:
+    """The start may have made a job all the same, so that nobody may make another one yet."""
+    jenkins.answers_with_build = True
+
+    def befall() -> None:
+        if trouble == "another's":
+            jenkins.items[1].parameters = {START_KEY: "op-9"}
+        elif trouble == "gone":
+            jenkins.forget(1)
+
+    jenkins.meanwhile("/1/api/json", befall)
+    if trouble == "down":
+        jenkins.inject("/1/api/json", Fault.error("", http_status=500))
+    with pytest.raises(TemporaryError) as raised:
+        await start(builder)
+    assert not raised.value.nothing_done
+
+
 async def test_a_disabled_job_waits_to_be_enabled(
     jenkins: JenkinsStandIn, builder: JenkinsBuilder
 ) -> None:
@@ -748,6 +781,24 @@ async def test_a_job_that_can_not_be_stopped_is_no_success(
     jenkins.inject("stop", Fault.error("", http_status=403))
     with pytest.raises(TemporaryError, match=r"403.*permission"):
         await builder.stop_job(job_id=job.id)
+
+
+@pytest.mark.parametrize("is_pipeline", [True, False])
+@pytest.mark.parametrize("way", ["term", "kill"])
+async def test_a_build_is_stopped_harder_where_it_can_be(
+    jenkins: JenkinsStandIn, builder: JenkinsBuilder, way: str, is_pipeline: bool
+) -> None:
+    """A pipeline's has harder ways; any other one is asked to stop once more."""
+    if is_pipeline:
+        jenkins.pipelines.add(JOB)
+    job = await start(builder)
+    jenkins.run_queue()
+    await builder.stop_job(job_id=job.id, way=way)
+    ways = [path.rpartition("/")[2] for path in posts(jenkins)[1:]]
+    assert ways == [way] if is_pipeline else [way, "stop"]
+    report = await describe(builder, job)
+    assert report is not None
+    assert report.status == "STOPPED"
 
 
 async def test_a_login_page_stops_nothing(jenkins: JenkinsStandIn, builder: JenkinsBuilder) -> None:

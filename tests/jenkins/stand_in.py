@@ -110,6 +110,12 @@ class JenkinsStandIn:
     may_cancel: bool = True
     #: So many builds that are over each job keeps, as its log rotation says; None: all.
     keeps: int | None = None
+    #: A start is answered with its build, which runs already, in place of its queue item.
+    answers_with_build: bool = False
+    #: Jobs that are pipelines, whose builds can be stopped in three ways, and the ways that no
+    #: build heeds.
+    pipelines: set[str] = attrs.field(init=False, factory=set)
+    unheeded: set[str] = attrs.field(init=False, factory=set)
     jobs: dict[str, set[str]] = attrs.field(init=False, factory=dict)
     disabled: set[str] = attrs.field(init=False, factory=set)
     #: Parameters whose values Jenkins tells nobody, and those that take some values only.
@@ -291,18 +297,28 @@ class JenkinsStandIn:
                 return web.Response(status=409, text=f"{job} is not buildable")
             if any(form.get(name, one[0]) not in one for name, one in self.choices.items()):
                 return web.Response(status=500, text="Illegal choice for parameter")
+            queued = self._queued
             item = self.queue(job, form)
             location = f"{_home(request)}/queue/item/{item.id}/"
-            return web.Response(status=201, headers={"Location": location})
-        stop = re.fullmatch(r"(\d+)/stop", path)
-        if stop and request.method == "POST":
-            return self._stop(request, job, int(stop[1]))
+            if self.answers_with_build:
+                self.run_queue(item.id)
+                assert item.build is not None
+                location = f"{_home(request)}/{job_path(job)}{item.build.number}/"
+            is_new = self._queued > queued and not self.answers_with_build
+            return web.Response(status=201 if is_new else 303, headers={"Location": location})
+        build = re.fullmatch(r"(\d+)/api/json", path)
+        for one in self._built(job) if build else ():
+            if build and one.build and one.build.number == int(build[1]):
+                return web.json_response(one.as_build())
+        stop = re.fullmatch(r"(\d+)/(stop|term|kill)", path)
+        if stop and request.method == "POST" and (stop[2] == "stop" or job in self.pipelines):
+            return self._stop(request, job, int(stop[1]), stop[2])
         return web.Response(status=404)
 
-    def _stop(self, request: web.Request, job: str, number: int) -> web.Response:
+    def _stop(self, request: web.Request, job: str, number: int, way: str) -> web.Response:
         for item in self._built(job):
             if item.build and item.build.number == number:
-                if item.build.building:
+                if item.build.building and way not in self.unheeded:
                     self.finish(item.id, "ABORTED")
                 return _redirect(f"{_home(request)}/{job_path(job)}{number}/")
         return web.Response(status=404)

@@ -14,7 +14,9 @@ from orchestrator.core.operations import (
     ask_again,
     ask_to_stop,
     begin_look,
+    count_stops,
     end_alone,
+    note_stop,
     replace,
 )
 from orchestrator.core.records import Job, OperationRecord, OperationState
@@ -309,3 +311,53 @@ async def test_no_job_takes_the_place_of_one_whose_end_is_claimed(
     before = await desk.operation("k")
     assert await build_again(desk, "b-2", number=number) is None
     assert await desk.operation("k") == before
+
+
+WAYS = ("stop", "kill")
+
+
+@pytest.mark.parametrize(
+    ("stops", "ago_s", "due"),
+    [(0, None, 1), (1, 29, 1), (1, 30, 2), (2, 29, 2), (2, 30, 3), (3, 99, 3)],
+)
+async def test_a_harder_stop_is_due_once_the_last_one_was_not_heeded(
+    desk: Desk, stops: int, ago_s: float | None, due: int
+) -> None:
+    """One way after the other; the last one for ever."""
+    at = None if ago_s is None else desk.later(-ago_s)
+    operation = attrs.evolve(await under_way(desk), stops=stops, stopped_at=at)
+    assert count_stops(operation, WAYS, desk.clock.now()) == due
+
+
+async def note(desk: Desk, asked: OperationRecord, number: int) -> OperationRecord | None:
+    return await desk.books.decide(lambda view: note_stop(view, asked, number, WAYS))
+
+
+async def test_a_stop_that_was_answered_is_kept(desk: Desk) -> None:
+    """Once; that the last one wasn't heeded becomes part of the reason."""
+    await under_way(desk)
+    asked = await stop(desk)
+    assert asked is not None
+    for number in (1, 2, 3):
+        desk.turn(40)
+        noted = await note(desk, asked, number)
+        assert noted is not None
+        assert (noted.stops, noted.stopped_at) == (number, desk.clock.now())
+        assert await note(desk, asked, number) is None
+    reason = (await desk.operation("k")).stop_reason
+    assert reason == "enough The job b-1 heeded none of stop, kill: end it on IN_MEMORY by hand."
+
+
+async def test_a_stop_of_an_earlier_job_is_not_the_present_ones(desk: Desk) -> None:
+    """The job was built again, or started again, or is over: its own stops count from the first."""
+    await under_way(desk)
+    asked = await stop(desk)
+    assert asked is not None
+    assert await note(desk, asked, 1) is not None
+    replaced = await build_again(desk, "b-2")
+    assert replaced is not None
+    assert (replaced.stops, replaced.stopped_at) == (0, None)
+    for other in (asked, attrs.evolve(asked, start_number=2)):
+        assert await note(desk, other, 2) is None
+    await desk.ledger.put(attrs.evolve(replaced, state=OperationState.OVER))
+    assert await note(desk, replaced, 2) is None

@@ -21,11 +21,17 @@ from orchestrator.adapters.jenkins.builds import (
     QueueItem,
     identified_job,
     job_path,
+    read_build_url,
     read_job_id,
 )
 from orchestrator.adapters.jenkins.client import Answer, JenkinsClient
 from orchestrator.adapters.jenkins.listings import Built, JenkinsListings
-from orchestrator.core.errors import PermanentError, TemporaryError, event_mismatch
+from orchestrator.core.errors import (
+    OrchestratorError,
+    PermanentError,
+    TemporaryError,
+    event_mismatch,
+)
 from orchestrator.core.javascript import to_text
 from orchestrator.core.jobs import JobReport, JobStatus, SomeNotDescribed
 from orchestrator.core.ports import Permission
@@ -41,6 +47,8 @@ log = structlog.get_logger("orchestrator.jenkins")
 
 class JenkinsBuilder:
     permissions: tuple[Permission, ...] = ()
+    #: The harder ways are those of pipelines (Jenkins handbook, Aborting a build).
+    stop_ways: Sequence[str] = ("stop", "term", "kill")
 
     def __init__(
         self,
@@ -101,8 +109,27 @@ class JenkinsBuilder:
         answer = await self._client.post(
             f"{job_path(job_identifier)}buildWithParameters", form=form
         )
-        place = Place(job_identifier, _queued(answer, job_identifier), start_key)
+        place = await self._started(answer, job_identifier, start_key)
         return identified_job(place, self._name, job.url)
+
+    async def _started(self, answer: Answer, job_identifier: str, start_key: str) -> Place:
+        """What a start led to: a queue item, new (201) or joined (303), or its build."""
+        is_taken = answer.status in (201, 303)
+        if is_taken and (item := _QUEUE_ITEM_URL.search(answer.target)):
+            return Place(job_identifier, int(item[1]), start_key)
+        if is_taken and (number := read_build_url(answer.target, job_identifier)) is not None:
+            try:
+                build = await self._listings.build(job_identifier, number)
+            except TemporaryError as error:
+                error.nothing_done = False
+                raise
+            if build is not None and build.start_key == start_key:
+                return build.place(job_identifier)
+            raise TemporaryError(
+                f"{answer.call} was answered with the build {number}, which doesn't carry the "
+                "start key: the start is looked up."
+            )
+        raise _refused(answer, job_identifier)
 
     def build_start(
         self, job_identifier: str, params: Mapping[str, Any], *, start_key: str
@@ -201,7 +228,7 @@ class JenkinsBuilder:
                 reports.append(cancelled[place].report(job_identifier, self._name))
         return reports
 
-    async def stop_job(self, *, job_id: str) -> None:
+    async def stop_job(self, *, job_id: str, way: str = "stop") -> None:
         place = read_job_id(job_id)
         if place is None:
             return
@@ -212,12 +239,12 @@ class JenkinsBuilder:
             item = await self._cancel(place)
             if item is not None:
                 if item.executable is not None:
-                    await self._stop(place.job_identifier, item.executable.number)
+                    await self._stop(place.job_identifier, item.executable.number, way)
                 return
             builds = await self._listings.builds(place.job_identifier, [place], to_the_end=True)
         for build in (builds or Built()).found.values():
             if not build.is_over:
-                await self._stop(place.job_identifier, build.number)
+                await self._stop(place.job_identifier, build.number, way)
 
     async def _cancel(self, place: Place) -> QueueItem | None:
         """What has become of the item once it doesn't wait any more; None: Jenkins forgot it."""
@@ -238,9 +265,12 @@ class JenkinsBuilder:
         item = await self._listings.item(place.queue_id)
         return item if item is not None and item.start_key == place.start_key else None
 
-    async def _stop(self, job_identifier: str, number: int) -> None:
+    async def _stop(self, job_identifier: str, number: int, way: str) -> None:
         """A stopped build is answered with a redirect to where a browser came from."""
-        answer = await self._client.post(f"{job_path(job_identifier)}{number}/stop")
+        answer = await self._client.post(f"{job_path(job_identifier)}{number}/{way}")
+        if answer.status == 404 and way != "stop":
+            # No pipeline, or gone by now.
+            answer = await self._client.post(f"{job_path(job_identifier)}{number}/stop")
         if answer.is_login or (answer.status >= 400 and answer.status != 404):
             raise answer.refusal()
 
@@ -309,17 +339,14 @@ async def open_jenkins(
         yield JenkinsBuilder(client, url=url, name=name, unstable_is_success=unstable_is_success)
 
 
-def _queued(answer: Answer, job_identifier: str) -> int:
-    """The id of the queue item that a start has made."""
-    item = _QUEUE_ITEM_URL.search(answer.location)
-    if answer.status == 201 and item:
-        return int(item[1])
+def _refused(answer: Answer, job_identifier: str) -> OrchestratorError:
+    """What it comes to that a start was not taken."""
     if answer.status == 404:
-        raise _missing(job_identifier)
+        return _missing(job_identifier)
     error = answer.refusal()
     if 400 <= answer.status < 500 and answer.status not in _MENDABLE:
-        raise PermanentError(str(error))
-    raise error
+        return PermanentError(str(error))
+    return error
 
 
 def _instead_of(place: Place, report: JobReport) -> JobReport:

@@ -27,6 +27,7 @@ _STATUSES = {
 }
 _JOB_ID = re.compile(r"(.*)#(\d+):(.+)")
 _JOB_PATH = re.compile(r"(?:/job/[^/?#]+)+/?$")
+_BUILD_PATH = re.compile(r"((?:/job/[^/?#]+)+)/(\d+)/?$")
 
 
 @attrs.frozen
@@ -124,7 +125,7 @@ class QueueItem(Carrier, kw_only=True, rename="camel"):
     def job_identifier(self) -> str:
         """The job that is to be built, empty if the task is none of a job."""
         path = _JOB_PATH.search(self.task.url)
-        return "/".join(map(unquote, path[0].rstrip("/").split("/job/")[1:])) if path else ""
+        return _identifier(path[0]) if path else ""
 
     def place(self, job_identifier: str) -> Place:
         return Place(job_identifier, self.id, self.start_key or "")
@@ -186,6 +187,17 @@ def job_path(job_identifier: str) -> str | None:
     if any(part in ("", ".", "..") for part in parts):
         return None
     return "".join(f"job/{quote(part)}/" for part in parts)
+
+
+def read_build_url(url: str, job_identifier: str) -> int | None:
+    """The number of the build of that job which the address is of; None: it is another page's."""
+    build = _BUILD_PATH.search(url)
+    return int(build[2]) if build and _identifier(build[1]) == job_identifier else None
+
+
+def _identifier(path: str) -> str:
+    """`/job/a/job/b/` as `a/b`."""
+    return "/".join(map(unquote, path.rstrip("/").split("/job/")[1:]))
 
 
 def read_job_id(job_id: str) -> Place | None:

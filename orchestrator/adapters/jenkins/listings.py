@@ -80,6 +80,9 @@ class JenkinsListings:
                 break
         return built
 
+    async def build(self, job_identifier: str, number: int) -> Build | None:
+        return await self._client.find(f"{job_path(job_identifier)}{number}/", Build, tree=BUILD)
+
     async def queue(self) -> list[QueueItem]:
         queue = await self._client.find("queue/", Queue, tree=f"items[{QUEUE_ITEM}]")
         if queue is None:
