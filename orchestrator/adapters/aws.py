@@ -6,6 +6,7 @@ import, so it is imported when the first client is opened.
 
 import asyncio
 import copy
+import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import cache
@@ -48,6 +49,15 @@ _REFUSED_FOR_GOOD = frozenset(
         "ParamValidationError",
         "ValidationException",
     }
+)
+#: How CodeBuild says that its role, or ours, lacks a permission, by an InvalidInputException.
+_NOT_AUTHORIZED = re.compile("not authorized to perform", re.IGNORECASE)
+#: DynamoDB's sentences about keys and indexes that a table doesn't have, or has of another type
+#: (observed; all are ValidationExceptions).
+_OF_THE_SCHEMA = re.compile(
+    "does not have the specified index|[Kk]ey schema|does not match the schema"
+    "|Type mismatch for (?:[Ii]ndex )?[Kk]ey|conditions on the keys|required keys was not given"
+    "|Missing the key|non-existent table|does not match schema type"
 )
 
 
@@ -200,6 +210,7 @@ async def open_aws(
 @contextmanager
 def aws_errors(call: str, *, missing: str | None = None) -> Iterator[None]:
     """Turn what botocore raises inside into our errors. `call` names it: "CodeBuild StartBuild".
+    The answer is read inside, too, so that one which isn't what the API says is no bug of ours.
 
     `missing` is the sentence for a thing that the event asked for and AWS doesn't have.
 
@@ -208,26 +219,37 @@ def aws_errors(call: str, *, missing: str | None = None) -> Iterator[None]:
     that never came may belong to a call that had its effect; a refusal surely had none.
     """
     from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
+    from botocore.parsers import ResponseParserError
 
     try:
         yield
     except ClientError as error:
         code = error.response.get("Error", {}).get("Code", "")
-        sentence = f"{call}: {code}: {error.response.get('Error', {}).get('Message', '')}"
+        message = error.response.get("Error", {}).get("Message", "")
+        sentence = f"{call}: {code}: {message}"
         if missing and code in _MISSING_CODES:
             raise event_mismatch(missing) from error
-        if code in _REFUSED_FOR_GOOD:
+        is_denied = code in _DENIALS or bool(_NOT_AUTHORIZED.search(message))
+        if code in _REFUSED_FOR_GOOD and not is_denied and not is_about_schema(message):
             raise PermanentError(sentence) from error
         kind: type[TemporaryError] = TemporaryError
         if code in _QUOTA_CODES:
             kind = QuotaReached
-        elif code in _DENIALS:
+        elif is_denied:
             kind = NotPermitted
         raise kind(sentence, nothing_done=_is_refusal(error)) from error
     except ParamValidationError as error:
         raise PermanentError(f"{call}: {error}") from error
     except (BotoCoreError, TimeoutError) as error:
         raise TemporaryError(f"{call}: {error}") from error
+    except (ResponseParserError, LookupError, TypeError, ValueError, AttributeError) as error:
+        said = f"{type(error).__name__}: {error}"
+        raise TemporaryError(f"{call}: the answer isn't what the API says: {said}") from error
+
+
+def is_about_schema(message: str) -> bool:
+    """Whether DynamoDB refuses how a table or an index of ours is made, rather than an item."""
+    return bool(_OF_THE_SCHEMA.search(message))
 
 
 def _is_refusal(error: "ClientError") -> bool:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.adapters.aws import aws_errors
 from orchestrator.adapters.codebuild_listings import BuildListings, NoSuchProject
 from orchestrator.core.builds import PROJECT, describe_build
-from orchestrator.core.errors import PayloadMismatch, PermanentError
+from orchestrator.core.errors import PayloadMismatch, PermanentError, TemporaryError
 from orchestrator.core.javascript import to_text
-from orchestrator.core.jobs import JobReport
+from orchestrator.core.jobs import JobReport, SomeNotDescribed
 from orchestrator.core.ports import Permission
 from orchestrator.core.records import Job
 from orchestrator.core.variables import is_reference
@@ -86,7 +86,7 @@ class CodeBuildBuilder:
             "tier's job identifier.",
         ):
             answer = await client.start_build(**request)
-        return describe_build(answer["build"], builder=self._name).job
+            return describe_build(answer["build"], builder=self._name).job
 
     def build_start(
         self, job_identifier: str, params: Mapping[str, Any], *, start_key: str
@@ -135,13 +135,21 @@ class CodeBuildBuilder:
     async def describe_jobs(self, *, job_ids: Sequence[str]) -> Mapping[str, JobReport]:
         """How builds stand, asked for 100 at once (API reference, BatchGetBuilds)."""
         client = await self._client()
-        found: dict[str, JobReport] = {}
+        found, failed = dict[str, JobReport](), set[str]()
         for start in range(0, len(job_ids), _BATCH_LIMIT):
             batch = list(job_ids[start : start + _BATCH_LIMIT])
             with aws_errors("CodeBuild BatchGetBuilds"):
                 answer = await client.batch_get_builds(ids=batch)
-            for build in answer["builds"]:
-                found[build["id"]] = describe_build(build, builder=self._name)
+                builds = {build["id"]: build for build in answer["builds"]}
+            for build_id, build in builds.items():
+                try:
+                    with aws_errors(f"CodeBuild BatchGetBuilds {build_id}"):
+                        found[build_id] = describe_build(build, builder=self._name)
+                except TemporaryError as error:
+                    failed.add(build_id)
+                    trouble = str(error)
+        if failed:
+            raise SomeNotDescribed(trouble, reports=found, failed=failed)
         return found
 
 

@@ -20,12 +20,12 @@ import attrs
 from orchestrator.adapters.aws import aws_errors
 from orchestrator.core.builds import describe_build
 from orchestrator.core.errors import OrchestratorError
+from orchestrator.core.jobs import JobReport
 from orchestrator.core.ports import Clock
 from orchestrator.core.records import Job
 
 if TYPE_CHECKING:
     from types_aiobotocore_codebuild import CodeBuildClient
-    from types_aiobotocore_codebuild.type_defs import BuildTypeDef
 
 _KEEP = timedelta(seconds=60)
 
@@ -138,24 +138,23 @@ class BuildListings:
         trouble: OrchestratorError | NoSuchProject | None = None
         try:
             async for builds in self._pages(project):
-                for build in builds:
-                    report = describe_build(build, builder=self._name)
+                for report, started in builds:
                     if report.start_key is not None:
-                        found = _Found(report.job, build["startTime"], seen_at)
-                        listing.note(report.start_key, found)
+                        listing.note(report.start_key, _Found(report.job, started, seen_at))
                 if wanted <= listing.found.keys():
                     break
                 # A project's builds are listed the newest first, an account's by their ids (API
                 # reference, ListBuildsForProject and ListBuilds, sortOrder).
-                if project is not None and any(one["startTime"] < oldest for one in builds):
+                if project is not None and any(started < oldest for _, started in builds):
                     break
         except (OrchestratorError, NoSuchProject) as error:
             trouble = error
         listing.last = _Walk(number, trouble)
         return listing.last
 
-    async def _pages(self, project: str | None) -> AsyncIterator[list["BuildTypeDef"]]:
-        """Builds of a project, None: of all, 100 to a page. Raises NoSuchProject."""
+    async def _pages(self, project: str | None) -> AsyncIterator[list[tuple[JobReport, datetime]]]:
+        """Builds of a project, None: of all, 100 to a page, and when they were started. Raises
+        NoSuchProject."""
         client = await self._client()
         call, ask = "ListBuilds", cast("Any", client.list_builds)
         if project is not None:
@@ -168,10 +167,15 @@ class BuildListings:
                     page = await ask(**({"nextToken": token} if token else {}))
                 except client.exceptions.ResourceNotFoundException as error:
                     raise NoSuchProject from error
-            if page["ids"]:
+                ids = list(page["ids"])
+            if ids:
                 with aws_errors("CodeBuild BatchGetBuilds"):
-                    answer = await client.batch_get_builds(ids=page["ids"])
-                yield answer["builds"]
+                    answer = await client.batch_get_builds(ids=ids)
+                    builds = [
+                        (describe_build(build, builder=self._name), build["startTime"])
+                        for build in answer["builds"]
+                    ]
+                yield builds
             token = page.get("nextToken")
             if not token:
                 return

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from orchestrator.adapters.aws import aws_errors
+from orchestrator.adapters.aws import aws_errors, is_about_schema
 from orchestrator.adapters.dynamodb_items import (
     DUE,
     LIST,
@@ -107,18 +107,20 @@ class DynamoDBLedger:
             cancelled = await self._transact(items)
             if cancelled is None:
                 return
-            reasons = cancelled.response.get("CancellationReasons", [])
-            conflicts: dict[str, Any] = {
-                key: reason.get("Item")
-                for key, reason in zip(keys, reasons, strict=True)
-                if reason["Code"] == "ConditionalCheckFailed"
-            }
-            if conflicts:
-                raise Conflict(_read_items(conflicts))
-            codes = {reason["Code"] for reason in reasons} - {"None"}
+            with aws_errors(f"DynamoDB TransactWriteItems {self._table}"):
+                reasons = cancelled.response.get("CancellationReasons", [])
+                standing: dict[str, Any] = {
+                    key: reason.get("Item")
+                    for key, reason in zip(keys, reasons, strict=True)
+                    if reason["Code"] == "ConditionalCheckFailed"
+                }
+                codes = {reason["Code"] for reason in reasons} - {"None"}
+                said = "; ".join(reason.get("Message") or "" for reason in reasons).strip("; ")
+            if standing:
+                raise Conflict(_read_items(standing))
             if "ValidationError" in codes:
-                said = "; ".join(reason.get("Message", "") for reason in reasons).strip("; ")
-                raise PermanentError(f"DynamoDB TransactWriteItems {self._table}: {said}")
+                kind = TemporaryError if is_about_schema(said) else PermanentError
+                raise kind(f"DynamoDB TransactWriteItems {self._table}: {said}")
             if pause_s is None or not codes <= _TRANSIENT:
                 with aws_errors(f"DynamoDB TransactWriteItems {self._table}"):
                     raise cancelled
@@ -145,10 +147,14 @@ class DynamoDBLedger:
             request: Any = {"Keys": batch, "ConsistentRead": True}
             with aws_errors(f"DynamoDB BatchGetItem {self._table}"):
                 answer = await client.batch_get_item(RequestItems={self._table: request})
-            for item in answer["Responses"].get(self._table, []):
-                found[item["key"]["S"]] = dict(item)
-            unprocessed: Any = answer.get("UnprocessedKeys", {})
-            if left := unprocessed.get(self._table, {}).get("Keys"):
+                items = {
+                    item["key"]["S"]: dict(item)
+                    for item in answer["Responses"].get(self._table, [])
+                }
+                unprocessed: Any = answer.get("UnprocessedKeys", {})
+                left = unprocessed.get(self._table, {}).get("Keys")
+            found |= items
+            if left:
                 pause_s = next(pauses, None)
                 if pause_s is None:
                     raise TemporaryError(f"DynamoDB BatchGetItem {self._table}: keys are left.")
@@ -315,7 +321,7 @@ class DynamoDBLedger:
                 ScanIndexForward=forward,
                 Limit=limit,
             )
-        return [(item[index.sort]["S"], item["key"]["S"]) for item in answer["Items"]]
+            return [(item[index.sort]["S"], item["key"]["S"]) for item in answer["Items"]]
 
 
 async def _pause(seconds: float) -> None:

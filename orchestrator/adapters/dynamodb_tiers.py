@@ -39,14 +39,14 @@ class DynamoDBTierCatalog:
                 ExpressionAttributeValues={":tier": {"S": tier}},
                 Limit=1,
             )
-        if not answer["Items"]:
-            return None
-        deserialize = TypeDeserializer().deserialize
-        return {
-            name: _plain(deserialize(value))
-            for name, value in answer["Items"][0].items()
-            if not _is_binary(name, value)
-        }
+            if not answer["Items"]:
+                return None
+            deserialize = TypeDeserializer().deserialize
+            return {
+                name: _plain(deserialize(value))
+                for name, value in answer["Items"][0].items()
+                if not _is_binary(name, value)
+            }
 
 
 def _is_binary(name: str, value: Any) -> bool:

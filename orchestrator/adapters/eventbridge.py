@@ -61,10 +61,10 @@ class EventBridgePublisher:
                         }
                     ]
                 )
-            (entry,) = answer["Entries"]
-            if not answer["FailedEntryCount"]:
-                return entry["EventId"]
-            code, message = entry.get("ErrorCode"), entry.get("ErrorMessage")
+                (entry,) = answer["Entries"]
+                if not answer["FailedEntryCount"]:
+                    return entry["EventId"]
+                code, message = entry.get("ErrorCode"), entry.get("ErrorMessage")
             if code in _REFUSED_FOR_GOOD:
                 raise PermanentError(f"EventBridge refused {event_type}: {code}: {message}")
         raise TemporaryError(f"EventBridge did not take {event_type}: {code}: {message}")

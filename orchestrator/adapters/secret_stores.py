@@ -125,7 +125,7 @@ class ParameterStore:
                 answer = await client.get_parameter(Name=name, WithDecryption=True)
             except client.exceptions.ParameterNotFound as error:
                 raise SecretNotFound(name, "the Parameter Store") from error
-        return answer["Parameter"]["Value"]
+            return answer["Parameter"]["Value"]
 
     async def remove(self, *, name: str) -> None:
         client = await self._client()

@@ -75,7 +75,7 @@ class SQSInbox:
                     "MessageGroupId",
                 ],
             )
-        return [_message(message) for message in answer.get("Messages", [])]
+            return [_message(message) for message in answer.get("Messages", [])]
 
     async def hide(self, message: Message, *, seconds: float) -> None:
         client = await self._client()

@@ -154,8 +154,8 @@ class StepFunctionsBuilder:
                     told = await client.describe_execution(executionArn=job_id)
                 except client.exceptions.ExecutionDoesNotExist:
                     return None
-        identifier = self._identifier(job_id)
-        return read_execution(told, builder=self._name, job_identifier=identifier)
+                identifier = self._identifier(job_id)
+                return read_execution(told, builder=self._name, job_identifier=identifier)
 
     def _identifier(self, job_id: str) -> str | None:
         """By which the settings know the state machine of an execution, None if they don't."""
@@ -181,10 +181,10 @@ class StepFunctionsBuilder:
         with aws_errors(
             "Step Functions DescribeStateMachine", missing=_missing(job_identifier, arn)
         ):
-            machine = await client.describe_state_machine(stateMachineArn=arn)
-        if machine["type"] != "STANDARD":
+            machine_type = (await client.describe_state_machine(stateMachineArn=arn))["type"]
+        if machine_type != "STANDARD":
             raise PermanentError(
-                f"The state machine {arn} is of the type {machine['type']}, which can start twice "
+                f"The state machine {arn} is of the type {machine_type}, which can start twice "
                 "and can't be watched: make it STANDARD."
             )
         self._standard.add(arn)

@@ -11,9 +11,9 @@ from aiohttp import web
 
 @attrs.frozen(eq=False)
 class Fault:
-    """One thing that goes wrong with one request, made by one of the four constructors."""
+    """One thing that goes wrong with one request, made by one of the constructors."""
 
-    kind: Literal["error", "reset", "answer_lost", "slow"]
+    kind: Literal["error", "reset", "answer_lost", "garbled", "slow"]
     code: str = ""
     message: str = ""
     http_status: int = 400
@@ -34,6 +34,11 @@ class Fault:
     def answer_lost(cls) -> "Fault":
         """The work is done, then the connection is closed without an answer."""
         return cls("answer_lost")
+
+    @classmethod
+    def garbled(cls, body: str) -> "Fault":
+        """The work is done, and a 200 with this body is the answer."""
+        return cls("garbled", message=body, http_status=200)
 
     @classmethod
     def slow(cls) -> "Fault":
@@ -79,6 +84,8 @@ class Faults:
         response = await respond()
         if fault and fault.kind == "answer_lost":
             return hang_up(request)
+        if fault and fault.kind == "garbled":
+            return web.Response(text=fault.message, content_type="application/x-amz-json-1.1")
         if fault and fault.kind == "slow":
             self._slow.append(fault)
             fault.reached.set()

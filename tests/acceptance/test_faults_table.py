@@ -195,6 +195,89 @@ async def test_the_look_up_of_a_lost_start_goes_wrong(
     assert aws.calls.count("StartBuild") == 2
 
 
+@pytest.mark.parametrize("body", ["{}", "[]", "not json", '{"build": 7, "Items": 7, "ids": 7}'])
+@pytest.mark.parametrize(
+    "call", [f"Query {TIERS}", "StartBuild", "BatchGetItem", "ListBuildsForProject"]
+)
+async def test_a_200_is_not_what_the_api_says(
+    start_service: StartService,
+    in_dynamodb: Settings,
+    aws: FaultyAWS,
+    clock: ManualClock,
+    call: str,
+    body: str,
+) -> None:
+    """Something between us and AWS may answer: that is no bug of the event's, and it may pass.
+
+    What was asked for may have been done all the same.
+    """
+    replica = await start_service(in_dynamodb)
+    is_later = call in ("BatchGetItem", "ListBuildsForProject")
+    if is_later:
+        aws.inject("StartBuild", Fault.answer_lost(), Fault.answer_lost())
+        await read_wait(await send(replica, PROVISION, "request"))
+    aws.inject(call, Fault.garbled(body))
+    address = await read_wait(await send(replica, PROVISION, "request"))
+    run = await read_run(replica, address)
+    assert (run["status"], run["attempt"], run["job"]) == ("retry", 1 + is_later, None)
+    assert "the answer isn't what the API says" in run["error"]["message"]
+    clock.turn(LONG_S)
+    await sweep(replica)
+    await assert_healed(replica, aws)
+
+
+@pytest.mark.parametrize(
+    ("call", "code", "message"),
+    [
+        (
+            "StartBuild",
+            "InvalidInputException",
+            (
+                "User: arn:aws:sts::1:assumed-role/a is not authorized to perform: "
+                "codebuild:StartBuild on resource: arn:aws:codebuild:eu-west-1:1:project/a"
+            ),
+        ),
+        (
+            "StartBuild",
+            "InvalidInputException",
+            "CodeBuild is not authorized to perform: sts:AssumeRole on service role. Please verify",
+        ),
+        (
+            f"Query {TIERS}",
+            "ValidationException",
+            "Query condition missed key schema element: name",
+        ),
+        (
+            f"Query {TIERS}",
+            "ValidationException",
+            "Condition parameter type does not match schema type",
+        ),
+        (
+            "TransactWriteItems",
+            "ValidationException",
+            "The provided key element does not match the schema",
+        ),
+    ],
+)
+async def test_what_operators_mend_is_not_the_events_fault(
+    start_service: StartService,
+    in_dynamodb: Settings,
+    aws: FaultyAWS,
+    clock: ManualClock,
+    call: str,
+    code: str,
+    message: str,
+) -> None:
+    """A permission, a table: 503, and once that is mended the run goes on or the sender comes."""
+    replica = await start_service(in_dynamodb)
+    aws.inject(call, Fault.error(code, message))
+    problem = await read_problem(await send(replica, PROVISION, "request"), 503)
+    assert call == "TransactWriteItems" or message in problem["detail"]
+    clock.turn(LONG_S)
+    await (send(replica, PROVISION, "request") if "Transact" in call else sweep(replica))
+    await assert_healed(replica, aws)
+
+
 @pytest.mark.parametrize(
     "trouble", [pytest.param(TROUBLES[name], id=name) for name in ("reset", "held", "denied")]
 )

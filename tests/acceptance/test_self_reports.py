@@ -135,8 +135,8 @@ async def test_a_report_that_names_the_tenant_brings_no_secret(
 ) -> None:
     """What the control plane is answered with is of the request, or of the job."""
     await read_success(await service.post("/events", json=provisioning_event(tenant_id=TENANT)))
-    await report(service, "forged", TENANT_ID=TENANT, secret="forged-secret", context="forged-context")
-    assert "forged-context" not in read_ledger(service).split("OperationRecord(", 1)[1].split("\n")[0]
+    await report(service, "forged", TENANT_ID=TENANT, secret="forged-secret", context="forged-id")
+    assert "forged-id" not in read_ledger(service).split("OperationRecord(", 1)[1].split("\n")[0]
     await report(
         service, "told", **naming("job", only_build(codebuild)), secret=SECRET, context="c-1"
     )

@@ -12,6 +12,7 @@ import pytest
 from orchestrator.adapters.codebuild import CodeBuildBuilder
 from orchestrator.adapters.codebuild_listings import BuildListings
 from orchestrator.core.errors import NotPermitted
+from orchestrator.core.jobs import SomeNotDescribed
 from orchestrator.embedded import CodeBuildStandIn, Fault, open_codebuild
 from orchestrator.testing import ManualClock
 
@@ -200,3 +201,12 @@ async def test_a_start_in_no_project_is_looked_for_nowhere(bench: Bench) -> None
     """Not even CodeBuild is asked: where all are to be looked through, that is another question."""
     assert await bench.find("op-1", project="") is None
     assert bench.asked() == []
+
+
+async def test_a_build_that_cannot_be_read_is_no_others_trouble(bench: Bench) -> None:
+    """CodeBuild may learn new words; the others are described."""
+    jobs = [await bench.start(f"op-{number}") for number in range(2)]
+    bench.aws.builds[jobs[0]].status = "PAUSED"  # type: ignore[assignment]
+    with pytest.raises(SomeNotDescribed, match="PAUSED") as raised:
+        await bench.builder.describe_jobs(job_ids=jobs)
+    assert (list(raised.value.reports), list(raised.value.failed)) == ([jobs[1]], [jobs[0]])
