@@ -7,6 +7,7 @@ sweep ──► is the start over, and reported? ──► remove them ──►
 import asyncio
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import attrs
@@ -14,9 +15,11 @@ import structlog
 
 from orchestrator.core.books import Attempt, Books
 from orchestrator.core.errors import (
+    NotPermitted,
     OrchestratorError,
     PayloadMismatch,
     PermanentError,
+    SecretNotFound,
     TemporaryError,
 )
 from orchestrator.core.gathering import gather_or_cancel
@@ -70,11 +73,21 @@ class Vault:
         assert self.ids is not None  # noqa: S101 - they come with a store
         kind = self.store.reference_type
         names = await attempt.note_secrets(kind, self.prefix, self.ids.fresh_id(), sorted(hidden))
+        keep = self.store.put if attempt.run.attempt == 1 else self._put_unless_kept
         # None goes on by itself if another fails: it might come after its own removal.
         await gather_or_cancel(
-            self.store.put(name=names[name], value=value) for name, value in hidden.items()
+            keep(name=names[name], value=value) for name, value in hidden.items()
         )
         return {**variables, **{name: {"type": kind, "value": names[name]} for name in hidden}}
+
+    async def _put_unless_kept(self, *, name: str, value: str) -> None:
+        """What an earlier attempt has put isn't put again: a store takes few puts a second, and
+        keeps each as a version."""
+        assert self.store is not None  # noqa: S101 - else nothing is kept
+        with suppress(SecretNotFound, NotPermitted):
+            if await self.store.read(name=name) == value:
+                return
+        await self.store.put(name=name, value=value)
 
     async def clear(self, books: Books, start_key: str) -> None:
         """Remove a start's secrets if it needs them no more. What can't be removed stays due."""
