@@ -263,7 +263,7 @@ def cancel(tenant_id: str, reason: str | None, url: str, header: str | None, as_
     elif has_ended:
         click.echo(f"stopped; `orchestrator tenant {tenant_id}` says how the tenant stands")
     else:
-        click.echo("its job was told to stop; it ends once the builder says that the job has")
+        click.echo("it is to be stopped; it ends once the builder says that its job has")
 
 
 @commands.command()

@@ -85,7 +85,7 @@ class Client:
         return await self._post(self._at("runs", run_id, "replay"), body, headers)
 
     async def cancel(self, tenant_id: str, *, reason: str | None) -> bool:
-        """Stop what is being done to a tenant; False: it was told to stop, and goes on until then.
+        """Stop what is being done to a tenant; False: it is to be stopped, and goes on until then.
 
         Raises:
             ServiceRefusedError: nothing is being done, or it can't be stopped now.

@@ -14,7 +14,7 @@ from orchestrator.core.errors import (
 )
 from orchestrator.core.operations import ask_to_stop
 from orchestrator.core.oversight import Overseer
-from orchestrator.core.records import OperationRecord, OperationState, shorten
+from orchestrator.core.records import OperationRecord, OperationState, RunStatus, shorten
 
 log = structlog.get_logger("orchestrator.cancelling")
 
@@ -24,11 +24,14 @@ async def cancel(
     resume: Callable[[str], Awaitable[object]],
     tenant_id: str,
     reason: str | None,
+    *,
+    on_certain: Callable[[], None],
 ) -> bool:
     """Stop the tenant's operation, which ends as failed; False: it has not ended yet.
 
     A run that is still opening it is resumed, and fails: it holds the operation, so it is the
-    one that can end it without a job.
+    one that can end it without a job. `on_certain` is called once the cancel has taken effect: the
+    sweep finds it written and carries it out, whatever this call still meets.
 
     Raises:
         TenantNotFound: there is no such tenant.
@@ -53,8 +56,13 @@ async def cancel(
     given = f": {reason.rstrip('.')}" if reason else ""
     why = shorten(f"Cancelled by an operator{given}.")
     operation = await books.decide(lambda view: ask_to_stop(view, wanted, number, why))
-    if operation is not None and operation.job is None:
+    if operation is not None and operation.job is not None:
+        on_certain()
+    elif operation is not None:
         opener = await books.find_run(operation.opener)
+        if opener is not None and opener.status is RunStatus.RETRY:
+            # It is due by itself, and its next claim finds the reason; one that is at work may not.
+            on_certain()
         if opener is not None and not opener.status.is_finished:
             try:
                 with contextlib.suppress(Cancelled):
@@ -65,6 +73,8 @@ async def cancel(
                 operation = await books.find_operation(wanted)
                 if operation is not None and _is_open(operation):
                     raise
+            else:
+                on_certain()
             operation = await books.find_operation(wanted)
     if operation is not None and _is_open(operation):
         try:
@@ -72,6 +82,7 @@ async def cancel(
         except (PermanentError, HandlerFailed) as error:
             # It is kept with the outcome's run, and no business of whoever cancels.
             log.warning("the outcome's handler failed", reason=str(error))
+        on_certain()
         operation = await books.find_operation(wanted)
     return operation is None or not _is_open(operation)
 

@@ -4,7 +4,7 @@ Whatever brings an event (HTTP, a queue, a library call, the sweep, a replay) co
 here; nothing else runs a handler.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
@@ -182,8 +182,16 @@ class Orchestrator:
             timeout_s=timeout_s,
         )
 
-    async def cancel(self, tenant_id: str, *, reason: str | None = None) -> bool:
+    async def cancel(
+        self,
+        tenant_id: str,
+        *,
+        reason: str | None = None,
+        on_certain: Callable[[], None] = lambda: None,
+    ) -> bool:
         """Stop what is being done to the tenant; it ends as failed. False: it has not ended yet.
+
+        `on_certain` is called once it will be stopped, even if this then raises a TemporaryError.
 
         Raises:
             TenantNotFound: there is no such tenant.
@@ -194,7 +202,7 @@ class Orchestrator:
         async def resume(run_id: str) -> None:
             await self._rerun(run_id, Why.CANCEL)
 
-        return await cancel(self.overseer, resume, tenant_id, reason)
+        return await cancel(self.overseer, resume, tenant_id, reason, on_certain=on_certain)
 
     def _sweep_s(self) -> float:
         waiting_s = _waiting_s.get()

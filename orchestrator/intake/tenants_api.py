@@ -1,11 +1,13 @@
 """Where each tenant stands: its state, what is being done to it, and how it came there."""
 
+import asyncio
 from datetime import datetime
 
 import attrs
+import structlog
 from aiohttp import web
 
-from orchestrator.core.errors import TenantNotFound
+from orchestrator.core.errors import TemporaryError, TenantNotFound
 from orchestrator.core.lifecycle import Kind, TenantState
 from orchestrator.core.records import (
     Job,
@@ -23,6 +25,7 @@ from orchestrator.intake.problems import BAD_QUERY, NOT_FOUND, REFUSED, UNAVAILA
 from orchestrator.intake.queries import page_limit, query_parameters, read_page, read_query
 
 routes = web.RouteTableDef()
+log = structlog.get_logger("orchestrator.http")
 
 
 @attrs.frozen(kw_only=True)
@@ -182,7 +185,8 @@ async def get_tenant(request: web.Request) -> web.Response:
         **EVENT_ANSWERS,
         200: Answer("It has ended, as failed", Success, headers={"Location": "The tenant"}),
         202: Answer(
-            "Its job was told to stop; it ends once the builder says that the job has",
+            "It is to be stopped, now or by the sweep; it ends once the builder says that its job "
+            "has",
             Success,
             headers={"Location": "The tenant"},
         ),
@@ -193,11 +197,19 @@ async def get_tenant(request: web.Request) -> web.Response:
 async def cancel_operation(request: web.Request) -> web.Response:
     tenant_id = request.match_info["tenantId"]
     asked = await read_optional(request, CancelRequest)
-    work = request.app[OWN_ORCHESTRATOR].cancel(tenant_id, reason=asked.reason)
+    certain = asyncio.Event()
+    work = request.app[OWN_ORCHESTRATOR].cancel(
+        tenant_id, reason=asked.reason, on_certain=certain.set
+    )
     try:
         has_ended = await request.app[WORKLOAD].handle(work)
     except TenantNotFound as error:
         raise web.HTTPNotFound(text=str(error)) from None
+    except TemporaryError as error:
+        if not certain.is_set():
+            raise
+        log.warning("cancelled, and not stopped yet", tenant_id=tenant_id, reason=str(error))
+        has_ended = False
     return web.json_response(
         {"success": True},
         status=200 if has_ended else 202,

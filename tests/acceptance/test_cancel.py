@@ -1,13 +1,18 @@
 """An operator stops what is being done to a tenant."""
 
 import asyncio
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import pytest
 from attrs import evolve
 
 from orchestrator import Event, Extension, HandlerRegistry, Run, Settings
+from orchestrator.adapters.memory import InMemoryLedger
+from orchestrator.core.errors import TemporaryError
+from orchestrator.core.records import Record
 from orchestrator.embedded import CodeBuildStandIn, Fault
+from orchestrator.settings import Intake
 from orchestrator.testing import ManualClock, envelope, provisioning_event
 from tests.acceptance.answers import only_build, read_problem, read_success
 from tests.acceptance.stories import bring_into, send
@@ -283,11 +288,10 @@ async def test_cancelling_twice_while_the_job_stops_keeps_the_first_reason(
 async def test_a_builder_that_cannot_be_reached_is_told_by_the_next_sweep(
     service: Client, codebuild: CodeBuildStandIn, action: str
 ) -> None:
-    """503, and what is wanted is kept."""
+    """202: it took effect, since what is wanted is kept."""
     await provision(service)
     codebuild.inject(action, *[Fault.error("ThrottlingException")] * 2)
-    asked = service.post("/tenants/t-1/cancel", json={"reason": "enough"})
-    await read_problem(await asked, 503)
+    await cancel(service, status=202, reason="enough")
     found = await tenant(service)
     assert found["state"] == "provisioning"
     assert found["operation"]["reason"] == "Cancelled by an operator: enough."
@@ -295,6 +299,70 @@ async def test_a_builder_that_cannot_be_reached_is_told_by_the_next_sweep(
     assert only_build(codebuild).status == "STOPPED"
     assert (await tenant(service))["state"] == "provision_failed"
     assert "Cancelled by an operator: enough." in await why(service)
+
+
+async def test_a_builder_that_hangs_is_not_waited_for(
+    start_service: StartService, codebuild: CodeBuildStandIn, settings: Settings
+) -> None:
+    """202 at the deadline: the cancel is written, and goes on behind the answer."""
+    patient = evolve(settings, aws=evolve(settings.aws, read_timeout_s=60))
+    service = await start_service(evolve(patient, intake=Intake(deadline_s=2)))
+    await provision(service)
+    slow = Fault.slow()
+    codebuild.inject("StopBuild", slow)
+    await cancel(service, status=202, reason="enough")
+    assert slow.reached.is_set()
+    slow.release.set()
+    while (await tenant(service))["state"] == "provisioning":
+        assert (await service.post("/events/RECONCILE", json={})).status == 200
+    assert (await why(service)).startswith("Cancelled by an operator: enough. ")
+
+
+async def test_a_start_that_cannot_be_looked_up_is_looked_up_later(
+    service: Client, codebuild: CodeBuildStandIn, clock: ManualClock
+) -> None:
+    """202: its run is due by itself, and whoever takes it up finds that it was cancelled."""
+    codebuild.inject("StartBuild", Fault.answer_lost(), Fault.answer_lost())
+    event = provisioning_event(tenant_id="t-1")
+    await read_problem(await service.post(PROVISION, json=event), 503)
+    codebuild.inject("ListBuilds", *[Fault.error("ThrottlingException")] * 2)
+    await cancel(service, status=202, reason="enough")
+    clock.turn(400)
+    assert (await service.post("/events/RECONCILE", json={})).status == 200
+    assert only_build(codebuild).status == "STOPPED"
+    assert (await tenant(service))["state"] == "provision_failed"
+
+
+class FailingReads(InMemoryLedger):
+    """Can't be read once `fails` is set, though it can be written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fails_after: int | None = None
+
+    async def load(self, keys: Collection[str]) -> Mapping[str, Record | None]:
+        if self.fails_after is not None:
+            self.fails_after -= 1
+            if self.fails_after < 0:
+                raise TemporaryError("It can't be read.")
+        return await super().load(keys)
+
+
+@pytest.mark.parametrize("reads", range(12))
+async def test_a_cancel_that_is_written_is_not_told_as_a_failure(
+    start_service: StartService, codebuild: CodeBuildStandIn, reads: int
+) -> None:
+    """Whatever read fails: 503 if nothing was written, else 202 or, if all was read, 200."""
+    ledger = FailingReads()
+    service = await start_service(ledger=ledger)
+    await provision(service)
+    ledger.fails_after = reads
+    answer = await service.post("/tenants/t-1/cancel", json={"reason": "enough"})
+    ledger.fails_after = None
+    operation = (await tenant(service))["operation"]
+    is_written = operation is None or operation["reason"] is not None
+    assert (answer.status in (200, 202)) is is_written
+    assert operation is None or answer.status != 200
 
 
 async def test_a_build_that_is_gone_is_waited_for_like_any_other(
@@ -315,7 +383,7 @@ async def test_a_build_that_is_gone_is_waited_for_like_any_other(
 async def test_an_outcome_that_is_being_handled_is_not_disturbed(
     start_service: StartService, codebuild: CodeBuildStandIn
 ) -> None:
-    """503 while its handler works; once it has ended there is nothing to stop."""
+    """202 while its handler works, since it ends; once it has ended there is nothing to stop."""
     registry = HandlerRegistry()
     reached, release = asyncio.Event(), asyncio.Event()
 
@@ -331,7 +399,7 @@ async def test_an_outcome_that_is_being_handled_is_not_disturbed(
     change = envelope("BUILD_STATE_CHANGE", build.as_state_change())
     ending = asyncio.create_task(service.post("/events", json=change))
     await reached.wait()
-    await read_problem(await service.post("/tenants/t-1/cancel"), 503)
+    await cancel(service, status=202)
     release.set()
     await read_success(await ending)
     await read_problem(await service.post("/tenants/t-1/cancel"), 422)
