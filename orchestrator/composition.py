@@ -161,6 +161,7 @@ async def open_services(parts: Parts) -> AsyncIterator[Services]:
                 url=settings.callback.url,
                 after=Kind(settings.callback.after),
                 allowed_hosts=frozenset(settings.callback.allowed_hosts),
+                refusals=settings.callback.refusals,
             ),
             secrets=parts.secrets,
             vault=_vault(settings, stores, parts),

@@ -132,6 +132,7 @@ class Callback:
         default=3.0, validator=[attrs.validators.gt(0), attrs.validators.le(30)]
     )
     allowed_hosts: tuple[str, ...] = ()
+    refusals: bool = True
 
     def __attrs_post_init__(self) -> None:
         if self.url is None:

@@ -10,6 +10,7 @@ import attrs
 from orchestrator.core.conditions import is_due
 from orchestrator.core.events import Event
 from orchestrator.core.lifecycle import MOVES, Ending, Kind
+from orchestrator.core.operations import kept_report
 from orchestrator.core.pauses import doubling_pause_s
 from orchestrator.core.records import (
     Asked,
@@ -299,6 +300,7 @@ class Claiming:
             builder=request.builder,
             registration_id=request.registration_id or (tenant.registration_id if tenant else None),
             credentials=request.credentials or self._credentials_before(kind, tenant_id),
+            report=kept_report(former),
             version=former.version if former else 0,
         )
         held = attrs.evolve(

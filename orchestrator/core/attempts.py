@@ -19,6 +19,7 @@ from orchestrator.core.errors import (
     TemporaryError,
 )
 from orchestrator.core.events import Event
+from orchestrator.core.handlers import report_refusal
 from orchestrator.core.last_resort import LastResort
 from orchestrator.core.lifecycle import ENDS, OPENS, Ending, Kind
 from orchestrator.core.operations import Orphaned
@@ -62,8 +63,8 @@ class Worker:
             raise
         except Exception as bug:  # noqa: BLE001 - a run whose attempts only raise must end, too
             await _to_its_end(self._count(event, attempt, run, bug))
-        if run.reports is not None and attempt.run.outcome_of is not None:
-            await self.reporter.send(attempt.run.outcome_of)
+        if run.reports is not None:
+            await self.reporter.send(attempt.run.outcome_of or attempt.run.operation_id)
         if isinstance(told, HandedBack):
             raise asyncio.CancelledError
         if told is not None:
@@ -81,6 +82,7 @@ class Worker:
             reached, error = await self._run_handler(event, attempt, run, opens)
             if opens is not None and is_final(error, attempt, self.max_attempts):
                 error = await self._make_certain(attempt, run, error)
+                error = await self._refuse(event, attempt, run, error)
         # That a job is over holds whether the user's model of the event fits or not.
         is_certain = reached or event.ends_start is not None
         ending = ENDS.get(event.type) if is_certain else None
@@ -178,6 +180,21 @@ class Worker:
             run.found(found)
         return error
 
+    async def _refuse(
+        self, event: Event[Body], attempt: Attempt, run: Run, error: BaseException | None
+    ) -> BaseException | None:
+        """What ends without having begun is told to the control plane, once it is known where."""
+        if error is None or run.job is not None or not is_final(error, attempt, self.max_attempts):
+            return error
+        try:
+            await report_refusal(event, run)
+        except TemporaryError as unknown:
+            if isinstance(error, PermanentError):
+                return unknown
+            # A bug is counted all the same: attempts come to an end.
+            run.note(f"The control plane is not told: where it is can't be found out: {unknown}")
+        return error
+
     async def _settle(
         self,
         event: Event[Body],
@@ -204,6 +221,7 @@ class Worker:
             final: BaseException | None = refusal
             if opens is not None:
                 final = await self._make_certain(attempt, run, refusal)
+                final = await self._refuse(event, attempt, run, final)
             return await self._settle(event, attempt, run, opens, final, ending)
         if isinstance(outcome, Orphaned):
             await run.disown(outcome.job)

@@ -16,6 +16,7 @@ from orchestrator.core.records import (
     OperationRecord,
     OperationState,
     RegistrationRecord,
+    Report,
     RunRecord,
     RunStatus,
     SecretsRecord,
@@ -296,13 +297,26 @@ def ends_unknown(operation: OperationRecord, now: datetime, terms: Terms) -> boo
 
 
 def may_post(operation: OperationRecord, now: datetime) -> bool:
-    """Its report waits to be sent, and nobody is sending it.
+    """Its report waits to be sent, nobody is sending it, and no new attempt is at work.
 
     first  ─ begin: due after the answer ── post ── 204 ── done
     second ──────── begin ✗ a second report
+
+    given back ─ refusal noted ── opened again ── StartBuild ── job
+    sweep ───────────────────────────────────────── refusal ✗ and then a success
     """
     report = operation.report
-    return report is not None and report.done_at is None and is_due(operation, now)
+    is_told = report is None or report.done_at is not None
+    return not is_told and operation.state is not OperationState.OPEN and is_due(operation, now)
+
+
+def may_refuse(earlier: Report | None) -> bool:
+    """The control plane has accepted no report of the operation, as far as is known.
+
+    refused ── report ── 204      the same request comes again ── refused
+    the tenant's request is over there ────────────────────────────────── report ✗
+    """
+    return earlier is None or not earlier.was_accepted
 
 
 def is_needed(

@@ -188,9 +188,6 @@ async def _report(
     url = await _webhook_url(event, run)
     if url is None:
         return
-    if not url.startswith(("https://", "http://")):
-        run.note(f"The control plane is not told: {url!r} is no web address.")
-        return
     told = {**await run.made_before(), **await run.told(event)}
     try:
         run.report(
@@ -203,6 +200,27 @@ async def _report(
     except ValueError as error:
         run.note(f"The control plane is told without resources, since {error}.")
         run.report(succeeded=succeeded, url=url, unless_deployed=unless_deployed)
+
+
+async def report_refusal(event: Event[Any], run: Run) -> None:
+    """Have the control plane told that what the event asked for could not begin, if it wants to be
+    and is to be found.
+
+    Raises:
+        TemporaryError: ledger or tier catalog can't be asked where it is.
+    """
+    if not run.callback.refusals or not await run.has_credentials():
+        return
+    if run.is_dry:
+        run.note("The control plane is not told, since this is a dry run.")
+        return
+    url = await _webhook_url(event, run)
+    if url is None:
+        return
+    try:
+        run.report_refusal(url)
+    except ValueError as error:
+        run.note(f"The control plane is not told, since {error}.")
 
 
 async def _answer_toolkit(event: Event[TenantOutcome], run: Run, ending: Ending) -> None:
@@ -226,7 +244,16 @@ async def _answer_toolkit(event: Event[TenantOutcome], run: Run, ending: Ending)
     run.note(f"{name} was published.")
 
 
-async def _webhook_url(event: Event[TenantOutcome], run: Run) -> str | None:
+async def _webhook_url(event: Event[Any], run: Run) -> str | None:
+    """The control plane's webhook, if there is one."""
+    url = await _find_webhook_url(event, run)
+    if url is not None and not url.startswith(("https://", "http://")):
+        run.note(f"The control plane is not told: {url!r} is no web address.")
+        return None
+    return url
+
+
+async def _find_webhook_url(event: Event[Any], run: Run) -> str | None:
     """The webhook of the settings, else of the tier, else of the event if its host is trusted.
 
     A build could name any address, so that we would call it from inside the network.

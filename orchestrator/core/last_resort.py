@@ -25,6 +25,7 @@ from orchestrator.core.records import (
     PayloadRecord,
     Progress,
     Report,
+    RunRecord,
     RunStatus,
 )
 from orchestrator.core.reporting import Reporter, report_body
@@ -136,8 +137,8 @@ class LastResort:
             await starter.stop(outcome.job)
             outcome = await attempt.settle(attrs.evolve(settlement, progress=Progress()))
         log.warning("ended by its records", run_id=attempt.run.run_id, note=settlement.note)
-        if settlement.report is not None and attempt.run.outcome_of is not None:
-            await self.reporter.send(attempt.run.outcome_of)
+        if settlement.report is not None:
+            await self.reporter.send(attempt.run.outcome_of or attempt.run.operation_id)
 
     async def _look_up(self, attempt: Attempt, starter: Starter) -> Job | None:
         """The job of a start that may be out; None: there is none, or time enough was given."""
@@ -190,6 +191,9 @@ class LastResort:
             lets_go=run.event_type in OPENS,
         )
         operation = None
+        is_begun = job is not None or run.job is not None
+        if run.event_type in OPENS and not is_begun and self.services.callback.refusals:
+            return await self._refused(failed, run)
         if ending is not None and run.outcome_of is not None:
             operation = await self.services.books.find_operation(run.outcome_of)
         if ending is None or operation is None or operation.outcome != run.run_id:
@@ -206,6 +210,14 @@ class LastResort:
             owed=report if is_told_later else None,
             note=" ".join(filter(None, (said, why_not))),
         )
+
+    async def _refused(self, failed: Settlement, run: RunRecord) -> Settlement:
+        """Who asked for what never began is told so."""
+        operation = await self.services.books.find_operation(run.operation_id)
+        if operation is None:
+            return failed
+        report, why_not = self._report(operation, Ending(OPENS[run.event_type], False))
+        return attrs.evolve(failed, report=report, note=why_not)
 
     def _report(
         self, operation: OperationRecord, ending: Ending

@@ -17,6 +17,7 @@ from orchestrator.core.conditions import (
     is_under_way,
     may_post,
     may_record,
+    may_refuse,
     may_replace,
 )
 from orchestrator.core.jobs import JobReport
@@ -61,9 +62,11 @@ class Adopted:
 
 @attrs.frozen(kw_only=True)
 class Posting:
-    """One attempt at a report, ours alone. `earlier` is the report as it stood before."""
+    """One attempt at a report, ours alone until it is over. `earlier` is the report as it stood
+    before."""
 
     operation_id: str
+    until: datetime
     tries: int
     url: str
     body: Mapping[str, Any]
@@ -275,14 +278,18 @@ def begin_report(view: View, operation_id: str) -> Move[Posting | None]:
     report, credentials = operation.report, operation.credentials
     assert report is not None  # noqa: S101 - else nothing may be posted
     assert credentials is not None  # noqa: S101 - they are kept as long as there is a report
+    until = _later(view, POSTING_S)
     begun = attrs.evolve(
         operation,
-        due_at=_later(view, POSTING_S),
+        due_at=until,
         # Whoever finds this again must think that it was sent: we may die before the answer.
-        report=attrs.evolve(report, tries=report.tries + 1, may_have_arrived=True),
+        report=attrs.evolve(
+            report, tries=report.tries + 1, may_have_arrived=True, posting_until=until
+        ),
     )
     posting = Posting(
         operation_id=operation_id,
+        until=until,
         tries=report.tries + 1,
         url=report.url,
         body=report.body,
@@ -296,28 +303,69 @@ def end_report(view: View, posting: Posting, posted: Posted) -> Move[bool]:
     """What came of the attempt; once it is done the credentials are erased. False: too late."""
     operation = view.operation(posting.operation_id)
     report = operation.report if operation else None
-    if operation is None or report is None or report.tries != posting.tries or report.done_at:
+    if operation is None or report is None or report.posting_until != posting.until:
         return Move((), False)
     return Move(after_report(view, operation, posted), True)
 
 
 def after_report(view: View, operation: OperationRecord, posted: Posted) -> tuple[Record, ...]:
     """What is written once an attempt at the operation's report has come to that."""
-    trouble = posted.note if posted.is_trouble else None
     assert operation.report is not None  # noqa: S101 - it was posted
     ended = attrs.evolve(
-        operation.report, may_have_arrived=posted.may_have_arrived, trouble=trouble
+        operation.report,
+        may_have_arrived=posted.may_have_arrived,
+        posting_until=None,
+        trouble=posted.note if posted.is_trouble else None,
+        done_at=view.now if posted.is_done else None,
     )
+    if operation.state is OperationState.OPEN:
+        # A refusal, of what was opened again meanwhile: credentials and time are the new attempt's.
+        return (attrs.evolve(operation, report=ended),)
     if not posted.is_done:
         later = _later(view, posted.pause_s)
         return (attrs.evolve(operation, due_at=later, report=ended),)
-    done = attrs.evolve(
-        operation,
-        due_at=None,
-        credentials=None,
-        report=attrs.evolve(ended, done_at=view.now),
-    )
+    done = attrs.evolve(operation, due_at=None, credentials=None, report=ended)
     return (done, *erased_before(view, operation), *_noted(view, operation, posted))
+
+
+def noted(operation: OperationRecord, report: Report | None, now: datetime) -> OperationRecord:
+    """The operation, of which that is to be reported: at once, but not before an attempt at an
+    earlier report may be over.
+
+    refusal: begin ── post ·················· 204    60 s
+    opened again ── a job ── over: report ✗ beside it ··· report
+    """
+    if report is None:
+        return attrs.evolve(operation, report=None, due_at=None)
+    until = operation.report.posting_until if operation.report else None
+    return attrs.evolve(operation, report=report, due_at=max(now, until) if until else now)
+
+
+def refused(operation: OperationRecord, refusal: Report | None, now: datetime) -> OperationRecord:
+    """The operation, given back, of which its request's sender is told unless he was before.
+
+    refusal: begin ── post ··· opened again ··· given back ── the same refusal, after 60 s
+    """
+    earlier = operation.report
+    if refusal is None or operation.credentials is None or not may_refuse(earlier):
+        accepted = earlier if earlier is not None and earlier.was_accepted else None
+        return attrs.evolve(operation, credentials=None, report=accepted, due_at=None)
+    if earlier is not None and earlier.done_at is None:
+        refusal = attrs.evolve(
+            refusal,
+            tries=earlier.tries,
+            may_have_arrived=earlier.may_have_arrived,
+            posting_until=earlier.posting_until,
+        )
+    return noted(operation, refusal, now)
+
+
+def kept_report(former: OperationRecord | None) -> Report | None:
+    """What an operation that is opened again keeps of its earlier report: that it was told, or may
+    have been. One that was surely never told is dropped."""
+    report = former.report if former else None
+    is_unsent = report is None or (report.done_at is None and not report.may_have_arrived)
+    return None if is_unsent else report
 
 
 def erased_before(view: View, operation: OperationRecord) -> tuple[Record, ...]:
@@ -345,7 +393,9 @@ def find_followed(operation: OperationRecord) -> str | None:
 
 
 def _noted(view: View, operation: OperationRecord, posted: Posted) -> tuple[Record, ...]:
-    run = view.run(operation.outcome) if operation.outcome else None
+    is_refusal = operation.state is OperationState.GIVEN_BACK
+    told_of = operation.opener if is_refusal else operation.outcome
+    run = view.run(told_of) if told_of else None
     if run is None:
         return ()
     note = f"{run.note} {posted.note}" if run.note else posted.note

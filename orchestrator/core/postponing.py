@@ -15,7 +15,13 @@ from orchestrator.core.conditions import Terms, is_claimable, is_due
 from orchestrator.core.errors import TemporaryError
 from orchestrator.core.operations import Posted, after_report
 from orchestrator.core.pauses import doubling_pause_s
-from orchestrator.core.records import OperationRecord, RunRecord, SecretsRecord, shorten
+from orchestrator.core.records import (
+    OperationRecord,
+    OperationState,
+    RunRecord,
+    SecretsRecord,
+    shorten,
+)
 from orchestrator.core.views import Move, View
 
 #: The pause of what doesn't count its troubles, in seconds.
@@ -73,7 +79,8 @@ def _postpone_operation(
         trouble=shorten(reason),
         due_at=max(due_at, _later(view, pause_s)),
     )
-    is_report = operation.report is not None and operation.report.done_at is None
+    report = operation.report if operation.state is not OperationState.OPEN else None
+    is_report = report is not None and report.done_at is None
     if bug is None or bugs < terms.max_attempts or not is_report:
         return Move((troubled,), Postponed.PUT_OFF)
     note = f"The control plane was not told: {reason}"

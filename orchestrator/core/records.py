@@ -184,15 +184,21 @@ class Report:
     """What the control plane is to hear of an operation's end, and how far that has come.
 
     `tries` counts attempts, `may_have_arrived` says that one of them had an answer that nobody
-    knows. `done_at` is when it was accepted, or given up for `trouble`.
+    knows. `posting_until` is when the attempt that is under way is over at the latest, and no other
+    one has the same. `done_at` is when it was accepted, or given up for `trouble`.
     """
 
     url: str
     body: Mapping[str, Any]
     tries: int = 0
     may_have_arrived: bool = False
+    posting_until: datetime | None = None
     done_at: datetime | None = None
     trouble: str | None = None
+
+    @property
+    def was_accepted(self) -> bool:
+        return self.done_at is not None and self.trouble is None
 
 
 @attrs.frozen(kw_only=True)
@@ -233,8 +239,10 @@ class OperationRecord:
     why the job is to be stopped, `stops` how many ways of that were answered, each harder than
     the one before, and `stopped_at` when the last of them was. `told_by` is the run of the last
     report that the job made of itself, `outcome` the run that ends the operation. `owed` is the
-    report of a provisioning that is left to its deployment, and sent if that never comes. `bugs`
-    counts looks and reports that a bug ended, `trouble` is what the last one was put off for.
+    report of a provisioning that is left to its deployment, and sent if that never comes. The
+    `report` of what was given back is its refusal; it is never sent while the operation is open
+    again. `bugs` counts looks and reports that a bug ended, `trouble` is what the last one was put
+    off for.
     """
 
     operation_id: str

@@ -34,11 +34,13 @@ class CallbackTerms:
     """Where the control plane's webhook is, and after which operation it is told of success.
 
     `url` None leaves it to the tier and, where its host is among `allowed_hosts`, to the event.
+    `refusals`: it is told, too, of a request that could not begin.
     """
 
     url: str | None = None
     after: Kind = Kind.DEPLOYMENT
     allowed_hosts: frozenset[str] = frozenset()
+    refusals: bool = True
 
 
 def report_body(

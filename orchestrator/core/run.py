@@ -89,6 +89,11 @@ class Run:
         return self._services.callback
 
     @property
+    def is_dry(self) -> bool:
+        """Nobody is told of anything."""
+        return self._services.dry_run
+
+    @property
     def why_silent(self) -> str | None:
         """Why nobody hears of what is published; None: it reaches a bus."""
         return self._services.publisher.why_silent
@@ -306,6 +311,16 @@ class Run:
         )
         report = Report(url=url, body=body)
         self.reports, self.owes = (None, report) if unless_deployed else (report, None)
+
+    def report_refusal(self, url: str) -> None:
+        """Have the control plane told that what it asked for could not begin.
+
+        Raises:
+            ValueError: the tenant's id can't be signed.
+        """
+        assert self.tenant_id is not None  # noqa: S101 - what the event opened is a tenant's
+        body = report_body(self.tenant_id, succeeded=False, resources=(), app_plane_url=None)
+        self.reports = Report(url=url, body=body)
 
     def clean_up(self, body: Mapping[str, Any]) -> None:
         """Have a TENANT_CLEAN_UP with this body follow the failure, before anything else may.

@@ -12,7 +12,7 @@ import attrs
 from orchestrator.core.conditions import Terms, is_mine, may_let_go, works_on
 from orchestrator.core.events import Event
 from orchestrator.core.lifecycle import MOVES, Ending, Kind, TenantState
-from orchestrator.core.operations import Orphaned, erased_before, tie
+from orchestrator.core.operations import Orphaned, erased_before, noted, refused, tie
 from orchestrator.core.records import (
     Failure,
     OperationRecord,
@@ -69,7 +69,8 @@ class Settlement:
     `possible_until` is when a start of it may last have been sent without our knowing, `sent_to`
     the builder, `sent_job` the job identifier.
     `ending`, with its `reason`, is what the event reports of an operation, and `tier` what
-    it says of the tenant; `report` is what the control plane shall hear of it, `owed` what it shall
+    it says of the tenant; `report` is what the control plane shall hear of it, or of what ends
+    without having begun, `owed` what it shall
     hear if no deployment follows, `clean_up` the event whose operation holds the tenant next.
     `lets_go`: the operation that the run opened ends without a job. `note` says what came of it.
     """
@@ -197,8 +198,8 @@ def _give_back(
         state=OperationState.GIVEN_BACK,
         ended_at=view.now,
         reason=settlement.error.message if settlement.error else None,
-        credentials=None,
     )
+    given_back = refused(given_back, settlement.report, view.now)
     tenant = _held_tenant(view, operation)
     if tenant is None:
         return (given_back,)
@@ -244,13 +245,12 @@ def _end(
         operation,
         state=OperationState.OVER,
         ended_at=view.now,
-        due_at=view.now if report else None,
         succeeded=ending.succeeded,
         reason=settlement.reason,
         credentials=operation.credentials if is_kept else None,
-        report=report,
         owed=owed,
     )
+    over = noted(over, report, view.now)
     moves, tier = MOVES[ending.kind], operation.tier or settlement.tier
     state = moves.succeeded if ending.succeeded else moves.failed
     held = _held_tenant(view, operation)

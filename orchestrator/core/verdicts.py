@@ -82,7 +82,9 @@ def judge(
     is_bug = told is not error
     may_be_out = opens is not None and run.job is None and attempt.possible_until is not None
     if is_final(error, attempt, max_attempts) and not (is_bug and may_be_out):
-        failed = attrs.evolve(common, status=RunStatus.FAILED, lets_go=opens is not None)
+        lets_go = opens is not None
+        report = run.reports if lets_go else None
+        failed = attrs.evolve(common, status=RunStatus.FAILED, lets_go=lets_go, report=report)
         return failed, told
     return _retry(common, doubling_pause_s(TemporaryError.first_pause_s, attempt.run.bugs)), told
 

@@ -78,6 +78,8 @@ class Scene:
         self.sent: list[Sent] = []
         self.deeds: list[Deed] = []
         self.requests = self.reports = 0
+        #: The runs of requests that brought a secret.
+        self.with_secret: set[str] = set()
         self._answered: set[int] = set()
         self._number = 0
 
@@ -96,6 +98,8 @@ class Scene:
         self.requests += 1
         run_id = events.digest(event_type, SOURCE, f"event-{len(self.sent) + 1}")
         self.watch.asked[run_id] = key or run_id
+        if key is not None:
+            self.with_secret.add(run_id)
         self._send(by, event_type, detail, sent_s)
 
     def deliver(self, by: int, sent: Sent) -> None:
@@ -255,6 +259,13 @@ class Scene:
             f"the report of {one.start_key} was not accepted: {one.report.trouble}"
             for one in watch.operations()
             if one.report is not None and (one.report.done_at is None or one.report.trouble)
+        ]
+        left += [
+            f"{one.start_key} was refused, and its sender waits"
+            for one in watch.operations()
+            if one.state is OperationState.GIVEN_BACK
+            and one.opener in self.with_secret
+            and one.operation_id not in watch.refused
         ]
         left += [f"the store keeps {name}" for name in self.world.secrets]
         left += [

@@ -28,6 +28,9 @@ from orchestrator.core.records import (
     tenant_key,
 )
 
+#: The operation whose refusal this task posts; None: it posts another report.
+_refusal: ContextVar[str | None] = ContextVar("refusal", default=None)
+
 
 class Names(StrEnum):
     """What a report says that it is about, besides the tenant."""
@@ -69,6 +72,11 @@ class Watch:
         self._holders: dict[tuple[str, int], tuple[int, SomeWorker]] = {}
         #: Starts whose end the control plane has accepted.
         self._told: set[str] = set()
+        #: Operations whose refusal the control plane has accepted, and those that know it.
+        self.refused: set[str] = set()
+        self._known_refused: set[str] = set()
+        #: When the last attempt at a report of an operation is over, if nobody heard its answer.
+        self._posting_until: dict[str, datetime] = {}
         self.items: dict[str, Record] = {}
         self.commits = 0
         self.reports: dict[str, Report] = {}
@@ -105,6 +113,11 @@ class Watch:
 
     def heard(self, start_key: str | None, *, succeeded: bool) -> int:
         """A report reaches the control plane; its answer. One that names no start had no job."""
+        refused = _refusal.get()
+        if refused is not None:
+            answer = 401 if refused in self.refused else 204
+            self.refused.add(refused)
+            return answer
         if start_key is None:
             return 204
         if start_key in self._told:
@@ -150,6 +163,7 @@ class Watch:
             if isinstance(record, OperationRecord):
                 assert old is None or isinstance(old, OperationRecord)
                 self._operation_written(old, record)
+                self._look_at_report(old, record, worker)
                 lines.append(_told(record))
             if isinstance(record, TenantRecord):
                 assert old is None or isinstance(old, TenantRecord)
@@ -321,13 +335,43 @@ class Watch:
             is_so = new.succeeded is (build.status is JobStatus.SUCCEEDED)
             self._claim_that(is_so, f"{build.job.id} is {build.status}, and its end says otherwise")
         is_done = new.report is not None and new.report.done_at is not None
-        self._claim_that(not (is_done and new.credentials), "a secret outlived its report")
+        is_kept = new.credentials is not None and new.state is not OperationState.OPEN
+        self._claim_that(not (is_done and is_kept), "a secret outlived its report")
         if old.state is OperationState.OVER and new.state is OperationState.OPEN:
             opener = self.items.get(run_key(old.opener))
             at_rest = isinstance(opener, RunRecord) and (
                 opener.status.is_finished or new.opener == old.opener
             )
             self._claim_that(at_rest, "re-opened while its opener is at work")
+
+    def _look_at_report(
+        self, old: OperationRecord | None, new: OperationRecord, worker: SomeWorker
+    ) -> None:
+        """Reports are posted one after the other, and none while a new attempt is at work."""
+        before, report = old.report if old else None, new.report
+        if new.state is OperationState.GIVEN_BACK and report is not None and report.was_accepted:
+            self._known_refused.add(new.operation_id)
+        begun = report.posting_until if report else None
+        if before is not None and report is not None and begun is None:
+            is_heard = report.tries == before.tries and before.posting_until is not None
+            if is_heard:
+                self._posting_until.pop(new.operation_id, None)
+        if old is None or report is None or begun is None:
+            return
+        if before is not None and before.posting_until == begun:
+            return
+        start_key, is_refusal = _start_key(new), new.state is OperationState.GIVEN_BACK
+        _refusal.set(new.operation_id if is_refusal else None)
+        is_told_of_end = is_refusal or new.state is OperationState.OVER
+        self._claim_that(is_told_of_end, f"{start_key} is reported while it is at work")
+        told, is_so = report.body["data"]["status"], int(new.succeeded or False)
+        self._claim_that(told == is_so, f"{start_key} is reported as {told}")
+        is_new = not is_refusal or new.operation_id not in self._known_refused
+        self._claim_that(is_new, f"{start_key} was refused, and its sender knows")
+        under_way = self._posting_until.get(new.operation_id)
+        is_alone = under_way is None or under_way <= worker.now()
+        self._claim_that(is_alone, f"two reports of {start_key} are posted at once")
+        self._posting_until[new.operation_id] = begun
 
     def _tenant_written(
         self, old: TenantRecord | None, new: TenantRecord, line: Sequence[str]

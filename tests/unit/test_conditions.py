@@ -377,7 +377,9 @@ def test_a_report_is_posted_by_one_at_a_time(
 ) -> None:
     """While one posts it, it is due only later; what is done is done."""
     due_at = None if due_s is None else NOW + timedelta(seconds=due_s)
-    assert may_post(attrs.evolve(OPERATION, report=report, due_at=due_at), NOW) is may
+    over = attrs.evolve(OPERATION, state=OperationState.OVER, report=report, due_at=due_at)
+    assert may_post(over, NOW) is may
+    assert not may_post(attrs.evolve(over, state=OperationState.OPEN), NOW)
 
 
 @pytest.mark.parametrize(

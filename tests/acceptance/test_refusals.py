@@ -1,0 +1,325 @@
+"""A request that could never begin is reported to the control plane, where it is waited for."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import attrs
+import pytest
+
+from orchestrator import Event, Extension, HandlerRegistry, PermanentError, Run, Settings
+from orchestrator.core.errors import TemporaryError
+from orchestrator.embedded import CodeBuildStandIn, Fault
+from orchestrator.settings import Runs, Tiers
+from orchestrator.testing import ManualClock, envelope, provisioning_event
+from tests.acceptance.answers import read_problem, read_success
+from tests.acceptance.test_reports import (
+    CONTEXT,
+    body,
+    credentials_kept,
+    end,
+    provision,
+    running,
+    sweep,
+    tenant,
+    told,
+)
+from tests.conftest import TIERS, Client, StartService
+from tests.control_plane.receiver import SECRET, ControlPlane
+
+__all__ = ["told"]
+
+REQUEST = {"secret": SECRET, "context": CONTEXT}
+
+
+def request(
+    *, tier: str = "STANDARD", event_id: str = "refused", **override: Any
+) -> dict[str, Any]:
+    """A request that the control plane waits to hear of."""
+    override = {**REQUEST, **override}
+    return provisioning_event(tenant_id="t-1", tier=tier, event_id=event_id, override=override)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        pytest.param(request(tier="NONE"), id="unknown tier"),
+        pytest.param(request(tier="EMPTY"), id="no job"),
+        pytest.param(request(CODEBUILD_SRC_DIR="/"), id="bad variable"),
+        pytest.param(
+            envelope("TENANT_PROVISIONING", {"tenantId": "t-1", **REQUEST, "builderConfig": 7}),
+            id="misfit payload",
+        ),
+        pytest.param(
+            envelope("TENANT_DEPROVISIONING", {"tenantId": "t-1", "tier": "PREMIUM", **REQUEST}),
+            id="deprovisioning",
+        ),
+    ],
+)
+async def test_what_could_never_begin_is_told(
+    start_service: StartService,
+    codebuild: CodeBuildStandIn,
+    control_plane: ControlPlane,
+    told: Settings,
+    event: dict[str, Any],
+) -> None:
+    """At once, as a failure; the reason is with the tenant, and the secret is erased."""
+    service = await start_service(told)
+    await control_plane.expect("t-1", context=CONTEXT)
+    problem = await read_problem(await service.post("/events", json=event), 422)
+    assert await control_plane.accepted() == [body(0)]
+    (entry,) = (await tenant(service))["timeline"]
+    assert (entry["status"], entry["reason"]) == ("failed", problem["detail"])
+    run = await (await service.get(problem["instance"])).json()
+    assert run["note"].endswith("The control plane was told.")
+    assert await credentials_kept(service) == 0
+    assert codebuild.builds == {}
+
+
+async def test_a_sender_that_insists_is_told_once(
+    start_service: StartService,
+    control_plane: ControlPlane,
+    told: Settings,
+    clock: ManualClock,
+) -> None:
+    """However often its request comes again and is refused again."""
+    service = await start_service(told)
+    await control_plane.expect("t-1", context=CONTEXT)
+    for _ in range(3):
+        await read_problem(await service.post("/events", json=request(tier="NONE")), 422)
+        clock.turn(60)
+        await sweep(service)
+    assert await control_plane.accepted() == [body(0)]
+    assert await control_plane.refused() == []
+
+
+async def test_a_control_plane_that_is_down_is_told_later(
+    start_service: StartService,
+    codebuild: CodeBuildStandIn,
+    control_plane: ControlPlane,
+    told: Settings,
+    clock: ManualClock,
+) -> None:
+    """By the sweep; unless the cause is mended before, and then of that attempt's success."""
+    down = 503
+    for is_mended in (False, True):
+        tiers = dict(TIERS)
+
+        async def find_tier(name: str, tiers: dict[str, Any] = tiers) -> Any:
+            return tiers.get(name)
+
+        service = await start_service(told, extension=Extension(tiers=find_tier))
+        await control_plane.expect("t-1", context=CONTEXT)
+        await control_plane.fail(down)
+        await read_problem(await service.post("/events", json=request(tier="NEW")), 422)
+        if is_mended:
+            tiers["NEW"] = TIERS["STANDARD"]
+            await read_success(await service.post("/events", json=request(tier="NEW")))
+            clock.turn(5)
+            await control_plane.turn_clock(clock.now())
+            await sweep(service)
+            await end(service, codebuild)
+        else:
+            clock.turn(5)
+            await control_plane.turn_clock(clock.now())
+            await sweep(service)
+        assert (await control_plane.accepted())[is_mended:] == [body(int(is_mended))]
+        assert await control_plane.refused() == []
+
+
+async def stands(service: Client, codebuild: CodeBuildStandIn, control_plane: ControlPlane) -> None:
+    await provision(service, control_plane)
+
+
+async def is_provisioned(
+    service: Client, codebuild: CodeBuildStandIn, control_plane: ControlPlane
+) -> None:
+    await provision(service, control_plane)
+    await end(service, codebuild)
+
+
+@pytest.mark.parametrize(
+    ("before", "event", "status"),
+    [
+        pytest.param(is_provisioned, request(context="other"), 422, id="already provisioned"),
+        pytest.param(
+            is_provisioned,
+            {**request(context="other"), "time": "2020-01-01T00:00:00Z"},
+            422,
+            id="already provisioned, stale",
+        ),
+        pytest.param(stands, request(tier="PREMIUM"), 422, id="another tier"),
+        pytest.param(
+            stands,
+            envelope("TENANT_DEPROVISIONING", {"tenantId": "t-1", "tier": "STANDARD", **REQUEST}),
+            503,
+            id="busy",
+        ),
+    ],
+)
+async def test_a_refusal_for_where_the_tenant_stands_is_not_told(
+    start_service: StartService,
+    codebuild: CodeBuildStandIn,
+    control_plane: ControlPlane,
+    told: Settings,
+    clock: ManualClock,
+    before: Callable[[Client, CodeBuildStandIn, ControlPlane], Awaitable[None]],
+    event: dict[str, Any],
+    status: int,
+) -> None:
+    """Over there the tenant is what it is, and another request is waited for."""
+    service = await start_service(told)
+    await before(service, codebuild, control_plane)
+    heard = await control_plane.accepted()
+    await control_plane.expect("t-1", context=CONTEXT)
+    await read_problem(await service.post("/events", json=event), status)
+    clock.turn(10)
+    await sweep(service)
+    assert await control_plane.accepted() == heard
+    assert await control_plane.refused() == []
+
+
+async def test_a_request_that_was_cancelled_before_it_began_is_told(
+    start_service: StartService,
+    codebuild: CodeBuildStandIn,
+    control_plane: ControlPlane,
+    told: Settings,
+) -> None:
+    """By an operator: nothing comes of it any more."""
+    service = await start_service(told)
+    codebuild.inject("StartBuild", Fault.error("AccountLimitExceededException"))
+    await control_plane.expect("t-1", context=CONTEXT)
+    await read_problem(await service.post("/events", json=request()), 503)
+    assert await control_plane.accepted() == []
+    assert (await service.post("/tenants/t-1/cancel")).status == 200
+    assert await control_plane.accepted() == [body(0)]
+
+
+@pytest.mark.parametrize("outside", [False, True], ids=["in the handler", "around the handler"])
+async def test_a_request_that_only_breaks_down_is_told(
+    start_service: StartService,
+    control_plane: ControlPlane,
+    told: Settings,
+    clock: ManualClock,
+    outside: bool,
+) -> None:
+    """Once no attempt is left."""
+
+    class UnprintableError(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("what is it?")
+
+    registry = HandlerRegistry()
+
+    @registry.on("TENANT_PROVISIONING")
+    async def broken(event: Event[dict[str, Any]], run: Run) -> None:
+        raise UnprintableError if outside else ValueError("no")
+
+    service = await start_service(
+        attrs.evolve(told, runs=Runs(max_attempts=1)), extension=Extension(registry=registry)
+    )
+    await control_plane.expect("t-1", context=CONTEXT)
+    await read_problem(await service.post("/events", json=request()), 503 if outside else 500)
+    # A start may be out for so long.
+    for _ in range(2):
+        clock.turn(70)
+        await control_plane.turn_clock(clock.now())
+        await sweep(service)
+    assert await control_plane.accepted() == [body(0)]
+    assert (await tenant(service))["state"] is None
+
+
+async def test_the_settings_may_say_no(
+    start_service: StartService, control_plane: ControlPlane, told: Settings
+) -> None:
+    """`callback.refusals`; then no secret is kept for it."""
+    callback = attrs.evolve(told.callback, refusals=False)
+    service = await start_service(attrs.evolve(told, callback=callback))
+    await control_plane.expect("t-1", context=CONTEXT)
+    await read_problem(await service.post("/events", json=request(tier="NONE")), 422)
+    await sweep(service)
+    assert await control_plane.accepted() == []
+    assert await credentials_kept(service) == 0
+
+
+@pytest.mark.parametrize("where", ["tier", "event", "another host"])
+async def test_the_webhook_of_a_refusal_is_found(
+    start_service: StartService,
+    control_plane: ControlPlane,
+    told: Settings,
+    where: str,
+) -> None:
+    """Where that of any report is: in the tier, else in the event, if its host is trusted."""
+    endpoint = {"API_ENDPOINT": control_plane.url}
+    empty = {**TIERS["EMPTY"], **(endpoint if where == "tier" else {})}
+    hosts = ("127.0.0.1",) if where == "event" else ("control.example",)
+    service = await start_service(
+        attrs.evolve(
+            told,
+            callback=attrs.evolve(told.callback, url=None, allowed_hosts=hosts),
+            tiers=Tiers(backend="static", static={"EMPTY": empty}),
+        )
+    )
+    await control_plane.expect("t-1", context=CONTEXT)
+    event = request(tier="EMPTY", **({} if where == "tier" else endpoint))
+    problem = await read_problem(await service.post("/events", json=event), 422)
+    is_told = where != "another host"
+    assert await control_plane.accepted() == [body(0)] * is_told
+    run = await (await service.get(problem["instance"])).json()
+    assert ("callback.allowed_hosts" in (run["note"] or "")) is not is_told
+
+
+async def test_a_tier_that_can_not_be_read_now_puts_the_end_off(
+    start_service: StartService, control_plane: ControlPlane, told: Settings, clock: ManualClock
+) -> None:
+    """Its webhook may stand there: the request is refused once it is known who to tell."""
+    is_down = True
+    registry = HandlerRegistry()
+
+    @registry.on("TENANT_PROVISIONING")
+    async def refuse(event: Event[dict[str, Any]], run: Run) -> None:
+        raise PermanentError("Never.")
+
+    async def find_tier(name: str) -> dict[str, Any]:
+        if is_down:
+            raise TemporaryError("The catalog can't be reached.")
+        return {"API_ENDPOINT": control_plane.url}
+
+    callback = attrs.evolve(told.callback, url=None)
+    service = await start_service(
+        attrs.evolve(told, callback=callback),
+        extension=Extension(registry=registry, tiers=find_tier),
+    )
+    await control_plane.expect("t-1", context=CONTEXT)
+    await read_problem(await service.post("/events", json=request()), 503)
+    is_down = False
+    await read_problem(await service.post("/events", json=request()), 422)
+    assert await control_plane.accepted() == [body(0)]
+
+
+async def test_a_deployment_that_could_not_begin_is_told(
+    start_service: StartService,
+    codebuild: CodeBuildStandIn,
+    control_plane: ControlPlane,
+    told: Settings,
+) -> None:
+    """With the secret of the provisioning before it, of whose success nobody was told yet."""
+    callback = attrs.evolve(told.callback, after="deployment")
+    registry = HandlerRegistry()
+
+    @registry.on("TENANT_DEPLOYMENT")
+    async def refuse(event: Event[dict[str, Any]], run: Run) -> None:
+        raise PermanentError("Never.")
+
+    service = await start_service(
+        attrs.evolve(told, callback=callback), extension=Extension(registry=registry)
+    )
+    await provision(service, control_plane)
+    key = next(
+        one["value"] for one in running(codebuild).overrides if one["name"] == "ORCHESTRATOR_RUN_ID"
+    )
+    await end(service, codebuild)
+    detail = {"tenantId": "t-1", "operationId": key.rpartition("-")[0], "ORCHESTRATOR_RUN_ID": key}
+    deployment = envelope("TENANT_DEPLOYMENT", detail)
+    await read_problem(await service.post("/events", json=deployment), 422)
+    assert await control_plane.accepted() == [body(0)]
+    assert await credentials_kept(service) == 0
