@@ -7,10 +7,13 @@ import attrs
 import pytest
 
 from orchestrator.core.books import Attempt
+from orchestrator.core.errors import TemporaryError
+from orchestrator.core.guarding import guarded
 from orchestrator.core.lifecycle import ENDS
 from orchestrator.core.records import OperationRecord, OperationState, Report, RunStatus
 from orchestrator.core.reporting import Reporter, report_body
 from tests.desk import PROVISIONED, PROVISIONING, SENT_AT, Desk
+from tests.unit.test_postponing import raising
 from tests.unit.test_reporting import FakeWebhook
 
 URL = "https://control.example/webhook"
@@ -222,3 +225,18 @@ async def test_a_late_answer_to_a_refusal_says_nothing_of_the_report_after_it(to
     report = (await told.operation()).report
     assert report is not None
     assert (report.done_at, report.tries, report.body) == (None, 1, SUCCESS.body)
+
+
+async def test_a_look_that_breaks_down_gives_up_no_refusal(told: Told) -> None:
+    """A refusal that may have arrived is kept beside the new attempt, whose looks are no report."""
+    await told.refuse()
+    lost = TemporaryError("no answer")
+    await told.send(lost)
+    await told.desk.finish(await told.open(), told.desk.job("b-1"))
+    operation = await told.operation()
+    assert operation.report is not None
+    for _ in range(told.desk.terms.max_attempts):
+        told.desk.turn(600)
+        await guarded(told.desk.books, operation.key, raising(UnicodeError("hunter2")))
+    operation = await told.operation()
+    assert (operation.state, operation.report.done_at) == (OperationState.OPEN, None)
