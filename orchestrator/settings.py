@@ -452,6 +452,7 @@ def child_environment(extra: Mapping[str, str]) -> dict[str, str]:
     """The environment for a process that we start: our own, with `extra` over it.
 
     Where `extra` says where AWS is, a service's own endpoint in ours, of another emulator, is out.
+    What either one reaches without a proxy, the process does.
     """
     is_led = "AWS_ENDPOINT_URL" in extra
     own = {
@@ -459,4 +460,10 @@ def child_environment(extra: Mapping[str, str]) -> dict[str, str]:
         for name, value in os.environ.items()
         if not (is_led and name.startswith("AWS_ENDPOINT_URL_"))
     }
-    return {**own, **extra}
+    direct = ",".join(filter(None, [_direct(own), _direct(extra)]))
+    return {**own, **extra, **({"NO_PROXY": direct, "no_proxy": direct} if direct else {})}
+
+
+def _direct(environment: Mapping[str, str]) -> str | None:
+    """NO_PROXY; of its two spellings the small one counts (urllib.request, getproxies)."""
+    return environment.get("no_proxy", environment.get("NO_PROXY"))

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 import aiohttp
 import attrs
 
+from orchestrator.adapters.proxies import find_proxy
 from orchestrator.core.errors import PermanentError, TemporaryError
 
 
@@ -18,7 +19,11 @@ class HttpWebhook:
         led elsewhere."""
         try:
             async with self._http.post(
-                url, data=text.encode(), headers=headers, allow_redirects=False
+                url,
+                data=text.encode(),
+                headers=headers,
+                allow_redirects=False,
+                proxy=find_proxy(url),
             ) as answer:
                 return answer.status
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:

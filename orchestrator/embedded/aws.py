@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import aioboto3
 import aiohttp
 import attrs
+from aiobotocore.config import AioConfig
 
 from orchestrator.embedded.codebuild import HOST, REGION, CodeBuildStandIn, open_codebuild
 
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 _KEY = "testing"
+#: No proxy that the environment names leads here.
+_DIRECT = AioConfig(proxies={})
 
 
 def _sample_tier(tier: str, job_attribute: str) -> Mapping[str, object]:
@@ -75,6 +78,9 @@ class EmbeddedAWS:
             "AWS_SECRET_ACCESS_KEY": _KEY,
             "AWS_DEFAULT_REGION": REGION,
             "AWS_EC2_METADATA_DISABLED": "true",
+            # No proxy of the machine's leads to a server of ours (both spellings are read).
+            "NO_PROXY": HOST,
+            "no_proxy": HOST,
         }
 
     async def prepare(
@@ -92,7 +98,9 @@ class EmbeddedAWS:
         for project in projects:
             self.codebuild.add_project(project)
         session = aioboto3.Session(_KEY, _KEY, region_name=REGION)
-        async with session.resource("dynamodb", endpoint_url=self.endpoint_url) as dynamodb:
+        async with session.resource(
+            "dynamodb", endpoint_url=self.endpoint_url, config=_DIRECT
+        ) as dynamodb:
             table = await dynamodb.create_table(
                 TableName=tier_table,
                 AttributeDefinitions=[{"AttributeName": "tier", "AttributeType": "S"}],
@@ -104,10 +112,12 @@ class EmbeddedAWS:
             for parameters in tables:
                 await dynamodb.create_table(**parameters)
         if bus and bus != "default":  # every account has the default bus
-            async with session.client("events", endpoint_url=self.endpoint_url) as events:
+            async with session.client(
+                "events", endpoint_url=self.endpoint_url, config=_DIRECT
+            ) as events:
                 await events.create_event_bus(Name=bus)
         if queue:
-            async with session.client("sqs", endpoint_url=self.endpoint_url) as sqs:
+            async with session.client("sqs", endpoint_url=self.endpoint_url, config=_DIRECT) as sqs:
                 await sqs.create_queue(QueueName=queue)
 
     def queue_url(self, queue: str) -> str:
@@ -140,8 +150,8 @@ async def open_bus_queue(aws: EmbeddedAWS, bus: str) -> AsyncIterator[BusQueue]:
     """A queue that gets every event of the bus from now on."""
     session = aioboto3.Session(_KEY, _KEY, region_name=REGION)
     async with (
-        session.client("events", endpoint_url=aws.endpoint_url) as events,
-        session.client("sqs", endpoint_url=aws.endpoint_url) as sqs,
+        session.client("events", endpoint_url=aws.endpoint_url, config=_DIRECT) as events,
+        session.client("sqs", endpoint_url=aws.endpoint_url, config=_DIRECT) as sqs,
     ):
         url = (await sqs.create_queue(QueueName=f"{bus}-events"))["QueueUrl"]
         described = await sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])

@@ -239,4 +239,5 @@ async def test_a_look_that_breaks_down_gives_up_no_refusal(told: Told) -> None:
         told.desk.turn(600)
         await guarded(told.desk.books, operation.key, raising(UnicodeError("hunter2")))
     operation = await told.operation()
+    assert operation.report is not None
     assert (operation.state, operation.report.done_at) == (OperationState.OPEN, None)

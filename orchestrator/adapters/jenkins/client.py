@@ -14,6 +14,7 @@ import attrs
 import msgspec
 from yarl import URL
 
+from orchestrator.adapters.proxies import find_proxy
 from orchestrator.core.errors import NotPermitted, TemporaryError
 
 Document = TypeVar("Document", bound=msgspec.Struct)
@@ -180,6 +181,7 @@ class JenkinsClient:
                 data=form,
                 headers={**headers, "Authorization": credentials},
                 allow_redirects=False,
+                proxy=find_proxy(str(url)),
             ) as answer:
                 location = answer.headers.get("Location", "")
                 return Answer(call, answer.status, location, await answer.read())
