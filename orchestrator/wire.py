@@ -315,7 +315,17 @@ def _origin(kind: Any) -> Any:
 
 
 def _overrides(model: Any) -> dict[str, Any]:
-    return {name: override(rename=renamed) for name, renamed in _names_in_json(model).items()}
+    return {
+        name: override(rename=renamed, omit=name in _hidden(model))
+        for name, renamed in _names_in_json(model).items()
+    }
+
+
+def _hidden(model: Any) -> set[str]:
+    """The fields that are the ledger's alone: neither read from JSON nor shown in it."""
+    origin = get_origin(model) or model
+    fields = attrs.fields(origin) if attrs.has(origin) else ()
+    return {field.name for field in fields if not field.metadata.get("is_shown", True)}
 
 
 def _passing_over(structure: StructureHook, model: Any) -> StructureHook:
@@ -464,7 +474,7 @@ def _component_name(model: Any, components: Mapping[str, Any]) -> str:
 
 def _in_json_names(component: dict[str, Any], model: type) -> dict[str, Any]:
     fields = {field.name: field for field in attrs.fields(model)}
-    names = _names_in_json(model)
+    names, hidden = _names_in_json(model), _hidden(model)
     # Python 3.13 keeps a docstring's indentation out of it, earlier versions don't.
     about = {"description": cleandoc(model.__doc__)} if model.__doc__ else {}
     return {
@@ -474,7 +484,7 @@ def _in_json_names(component: dict[str, Any], model: type) -> dict[str, Any]:
             names[name]: _or_passed_over(schema, fields[name]) | _bounds(fields[name])
             for name, schema in component["properties"].items()
             # What only events of our own have is nobody's to send.
-            if fields[name].metadata.get("is_sent", True)
+            if fields[name].metadata.get("is_sent", True) and name not in hidden
         },
         "required": [names[name] for name in component["required"]],
     }

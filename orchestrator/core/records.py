@@ -2,7 +2,7 @@
 
 Each is one item under one `key`. `version` is how often it was written; 0 is an item that
 isn't there yet. A write names the version that it was decided on, so nobody overwrites
-what he hasn't seen.
+what he hasn't seen; and what it was read with is written back, also what a newer release put there.
 """
 
 from collections.abc import Mapping
@@ -57,7 +57,17 @@ def web_address(value: object) -> str | None:
 
 
 @attrs.frozen(kw_only=True)
-class Job:
+class Stored:
+    """A part of an item. `unknown` are the fields that another release wrote and this one doesn't
+    know, as the ledger has them: `attrs.evolve` keeps them, a new value has none."""
+
+    unknown: Mapping[str, Any] = attrs.field(
+        factory=dict, eq=False, repr=False, metadata={"is_shown": False}
+    )
+
+
+@attrs.frozen(kw_only=True)
+class Job(Stored):
     """What a builder started: its id there, and where to watch it (None unless it is http(s)).
 
     `builder` is the name under which its builder is registered. Only a dry run's has a `request`:
@@ -82,7 +92,7 @@ class Job:
 
 
 @attrs.frozen(kw_only=True)
-class Step:
+class Step(Stored):
     """A remembered step; `result` is JSON."""
 
     name: str
@@ -91,7 +101,7 @@ class Step:
 
 
 @attrs.frozen(kw_only=True)
-class Failure:
+class Failure(Stored):
     """Why a run did not succeed. `traceback` is kept for bugs and shown to nobody over HTTP."""
 
     type: str
@@ -105,7 +115,7 @@ class Failure:
 
 
 @attrs.frozen(kw_only=True)
-class RunRecord:
+class RunRecord(Stored):
     """The durable record of one event being handled.
 
     `attempt` is the fencing token: whoever writes must hold the attempt that it claimed, and
@@ -171,7 +181,7 @@ class RunRecord:
 
 
 @attrs.frozen(kw_only=True)
-class Credentials:
+class Credentials(Stored):
     """What the control plane's webhook is answered with; of the latest request of several."""
 
     secret: str = attrs.field(repr=False)
@@ -180,7 +190,7 @@ class Credentials:
 
 
 @attrs.frozen(kw_only=True)
-class Report:
+class Report(Stored):
     """What the control plane is to hear of an operation's end, and how far that has come.
 
     `tries` counts attempts, `may_have_arrived` says that one of them had an answer that nobody
@@ -202,7 +212,7 @@ class Report:
 
 
 @attrs.frozen(kw_only=True)
-class Asked:
+class Asked(Stored):
     """What a tenant was last asked for: the operation that the latest request opened or joined.
 
     `times` has, for each source of such requests, the latest time that one of them named; the
@@ -224,7 +234,7 @@ class Asked:
 
 
 @attrs.frozen(kw_only=True)
-class OperationRecord:
+class OperationRecord(Stored):
     """One thing that is being done to one tenant, from its request to its end.
 
     `opener` is the run that works on it until its job is known. `start_number` counts its
@@ -293,7 +303,7 @@ class OperationRecord:
 
 
 @attrs.frozen(kw_only=True)
-class Waiter:
+class Waiter(Stored):
     """A run that waits for a tenant, and the kind of operation that it asks for."""
 
     run_id: str
@@ -301,7 +311,7 @@ class Waiter:
 
 
 @attrs.frozen(kw_only=True)
-class TenantRecord:
+class TenantRecord(Stored):
     """Where a tenant stands, and the operation that holds it.
 
     `state` None: the ledger has not seen it do anything yet. `waiting` is the order of arrival of
@@ -328,7 +338,7 @@ class TenantRecord:
 
 
 @attrs.frozen(kw_only=True)
-class JobRecord:
+class JobRecord(Stored):
     """Which operation a builder's job belongs to, and which of its starts."""
 
     builder: str
@@ -343,7 +353,7 @@ class JobRecord:
 
 
 @attrs.frozen(kw_only=True)
-class RegistrationRecord:
+class RegistrationRecord(Stored):
     """Which tenant's request carried a registration (`tenantRegistrationId`)."""
 
     registration_id: str
@@ -356,7 +366,7 @@ class RegistrationRecord:
 
 
 @attrs.frozen(kw_only=True)
-class PayloadRecord:
+class PayloadRecord(Stored):
     """The event as received, packed by `core.parcels`; written once, with the claim."""
 
     run_id: str
@@ -369,7 +379,7 @@ class PayloadRecord:
 
 
 @attrs.frozen(kw_only=True)
-class SecretsRecord:
+class SecretsRecord(Stored):
     """What a store of a `kind` keeps for one start, since `noted_at`; `names` are those of all
     batches.
 

@@ -1,6 +1,7 @@
 """What only a ledger in DynamoDB does: expiry, its table, and patience with the service."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import datetime, timedelta
@@ -14,13 +15,33 @@ from orchestrator.adapters.aws import AWS
 from orchestrator.adapters.dynamodb_items import table_schema
 from orchestrator.adapters.dynamodb_ledger import DynamoDBLedger
 from orchestrator.core.errors import PermanentError, TemporaryError
-from orchestrator.core.lifecycle import TenantState
+from orchestrator.core.lifecycle import Kind, TenantState
 from orchestrator.core.pages import CANDIDATES
 from orchestrator.core.ports import Conflict, UnreadableItems
-from orchestrator.core.records import OperationState, PayloadRecord, Record, RunStatus
+from orchestrator.core.records import (
+    Job,
+    OperationState,
+    PayloadRecord,
+    Record,
+    Report,
+    RunStatus,
+    Step,
+    Waiter,
+)
 from orchestrator.embedded import Fault, open_embedded_aws
 from orchestrator.testing import ManualClock
-from tests.contracts.samples import NOW, job, kept, later, operation, registration, run, tenant
+from tests.contracts.samples import (
+    ASKED,
+    JOB,
+    NOW,
+    job,
+    kept,
+    later,
+    operation,
+    registration,
+    run,
+    tenant,
+)
 from tests.dynamodb_local.ledgers import RETENTION_DAYS, build_ledger, open_client
 from tests.dynamodb_local.proxy import (
     UNPROCESSED,
@@ -255,6 +276,65 @@ async def test_the_permissions_are_those_needed(table: Table) -> None:
     }
     done = {f"{right}" for action, _ in table.proxy.calls for right in needed[action]}
     assert done == {right for one in table.ledger.permissions for right in one.actions}
+
+
+async def test_what_a_newer_release_wrote_stays(table: Table) -> None:
+    """Fields of a record, of what lies in it, and attributes beside it, whichever of them changes;
+    what is replaced takes its own along."""
+    client = await table.aws.dynamodb()
+    records: list[Record] = [
+        run(job=JOB, steps={"s": Step(name="s", result={"unknown": 1}, recorded_at=NOW)}),
+        operation(report=Report(url="u", body={"a": {}}), job=JOB),
+        tenant(asked=ASKED, waiting=[Waiter(run_id=f"{n}", kind=Kind.DEPLOYMENT) for n in (1, 2)]),
+    ]
+    await table.ledger.commit(records, unchanged={})
+
+    def add(value: Any) -> Any:
+        """The same, as a release would write it that has more fields everywhere."""
+        match value:
+            case dict() if value.keys() & {"version", "job_identifier", "recorded_at", "tries"}:
+                return {name: add(one) for name, one in value.items()} | {"newer": {"n": [None]}}
+            case dict() if value.keys() & {"times", "run_id"}:
+                return {name: add(one) for name, one in value.items()} | {"newer": 2}
+            case dict():
+                return {name: add(one) for name, one in value.items()}
+            case list():
+                return [add(one) for one in value]
+        return value
+
+    for record in records:
+        item = await table.item(record.key)
+        item["data"] = {"S": json.dumps(add(json.loads(item["data"]["S"])))}
+        item |= {"newer": {"B": b"\x00"}, "list": {"S": "another"}}
+        await client.put_item(TableName=table.name, Item=item)
+    found: Any = await table.ledger.load([record.key for record in records])
+    one, other, third = (found[record.key] for record in records)
+    assert (one.job, one.steps["s"].result) == (JOB, {"unknown": 1})
+    await table.ledger.commit(
+        [
+            attrs.evolve(one, status=RunStatus.SUCCEEDED),
+            attrs.evolve(other, report=attrs.evolve(other.report, tries=3), job=job_of("b-2")),
+            attrs.evolve(third, asked=third.asked.with_time("x", NOW), waiting=third.waiting[1:]),
+        ],
+        unchanged={},
+    )
+    first, second, last = [await table.item(record.key) for record in records]
+    assert first["newer"] == second["newer"] == last["newer"] == {"B": b"\x00"}
+    assert first["list"]["S"].startswith("run#")
+    assert "list" not in second  # this release knows it, and has it nowhere
+    data, ended, held = (json.loads(item["data"]["S"]) for item in (first, second, last))
+    newer = {"n": [None]}
+    assert (data["status"], data["newer"], data["job"]["newer"]) == ("succeeded", newer, newer)
+    assert data["steps"]["s"]["newer"] == newer
+    assert (ended["newer"], ended["report"]["newer"], ended["report"]["tries"]) == (newer, newer, 3)
+    assert "newer" not in ended["job"]
+    assert (held["newer"], held["asked"]["newer"]) == (newer, 2)
+    assert held["waiting"] == [{"run_id": "2", "kind": "deployment", "newer": 2}]
+    assert "unknown" not in data | ended | held | data["job"]
+
+
+def job_of(job_id: str) -> Job:
+    return Job(id=job_id, builder="CODE_BUILD", job_identifier="build")
 
 
 async def test_a_commit_and_a_load_are_one_request_each(table: Table) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import attrs
 import pytest
@@ -97,6 +98,23 @@ async def test_versions_count_the_writes(ledger: Ledger) -> None:
         record = kept(record)
         assert await find(ledger, record.key) == record
     assert record.version == 3
+
+
+@pytest.mark.parametrize("record", FULL, ids=lambda record: record.key.partition("#")[0])
+async def test_fields_of_another_release_are_kept(ledger: Ledger, record: Record) -> None:
+    """Each write of the record has them, and so has whoever is refused one."""
+    newer: dict[str, Any] = {"#": {"newer": {"S": "beside"}}}
+    if not isinstance(record, PayloadRecord):
+        newer |= {"newer": [1, {"deep": None}], "later": "é"}
+    await commit(ledger, attrs.evolve(record, unknown=newer))
+    for version in (1, 2):
+        found = await find(ledger, record.key)
+        assert found is not None
+        assert (found.version, found.unknown) == (version, newer)
+        await commit(ledger, attrs.evolve(found))
+    refused = (await refusal(ledger, [record]))[record.key]
+    assert refused is not None
+    assert refused.unknown == newer
 
 
 @pytest.mark.parametrize("version", [0, 1, 3])

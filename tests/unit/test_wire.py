@@ -13,6 +13,7 @@ import pytest
 
 from orchestrator.core.errors import BadEvent, InvalidPayload, PayloadMismatch
 from orchestrator.core.payloads import TenantProvisioning, json_name
+from orchestrator.core.records import Job
 from orchestrator.core.secrets import Redactor
 from orchestrator.wire import Wire, decode_json, encode_json, json_field_name, json_schemas
 
@@ -658,3 +659,13 @@ def test_a_mismatch_in_a_collection_has_its_place(value: Any, model: Any, path: 
     """By index and by name; a name may not fit, too."""
     ((found, _),) = mismatches(value, model)
     assert found == path
+
+
+def test_what_another_release_keeps_is_shown_to_nobody() -> None:
+    """It is carried along with the ledger's items alone: not in JSON, not in its schema."""
+    job = Job(id="b-1", builder="X", job_identifier="build", unknown={"newer": "secret"})
+    shown = WIRE.unstructure(job)
+    assert set(shown) == {"id", "builder", "jobIdentifier", "logUrl", "request"}
+    assert WIRE.structure({**shown, "unknown": {"a": 1}}, Job).unknown == {}
+    _, components = json_schemas([Job], ref_template="{name}")
+    assert set(components["Job"]["properties"]) == set(shown)
