@@ -7,7 +7,7 @@ import asyncio
 import json
 import sys
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -77,6 +77,31 @@ def _check_url(_: click.Context, __: click.Parameter, url: str) -> str:
     if not url.startswith(("http://", "https://")):
         raise click.BadParameter(f"{url!r} must begin with http:// or https://.")
     return url
+
+
+def _one_of(
+    load: Callable[[], Iterable[str]],
+) -> Callable[[click.Context, click.Parameter, str | None], str | None]:
+    """Checks that an option is one of the names that `load` gives."""
+
+    def check(_: click.Context, __: click.Parameter, name: str | None) -> str | None:
+        if name is not None and name not in (names := list(load())):
+            raise click.BadParameter(f"{name!r} is not one of {', '.join(names)}.")
+        return name
+
+    return check
+
+
+def _run_statuses() -> Iterable[str]:
+    from orchestrator.core.records import RunStatus
+
+    return RunStatus
+
+
+def _tenant_states() -> Iterable[str]:
+    from orchestrator.core.lifecycle import TenantState
+
+    return TenantState
 
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
@@ -172,7 +197,12 @@ def send(event_type: str, file: Any, url: str, header: str | None, as_json: bool
 @commands.command()
 @click.option("--tenant", metavar="ID", help="Of this tenant alone.")
 @click.option("--type", "event_type", metavar="TYPE", help="Of this event type.")
-@click.option("--status", metavar="STATUS", help="In this status: running, failed, ...")
+@click.option(
+    "--status",
+    metavar="STATUS",
+    callback=_one_of(_run_statuses),
+    help="In this status: running, failed, ...",
+)
 @_a_page
 @_of_the_service
 @_as_json
@@ -226,7 +256,12 @@ def replay(
 
 
 @commands.command()
-@click.option("--state", metavar="STATE", help="In this state: active, provision_failed, ...")
+@click.option(
+    "--state",
+    metavar="STATE",
+    callback=_one_of(_tenant_states),
+    help="In this state: active, provision_failed, ...",
+)
 @_a_page
 @_of_the_service
 @_as_json
