@@ -288,17 +288,28 @@ def tenant(tenant_id: str, url: str, header: str | None, as_json: bool) -> None:
 @commands.command()
 @click.argument("tenant_id", metavar="TENANT")
 @click.option("--reason", help="Why; it is kept as the reason of the end.")
+@click.option("--clean-up", is_flag=True, help="Even if that is a clean-up.")
 @_of_the_service
 @_as_json
-def cancel(tenant_id: str, reason: str | None, url: str, header: str | None, as_json: bool) -> None:
+def cancel(
+    tenant_id: str,
+    reason: str | None,
+    clean_up: bool,
+    url: str,
+    header: str | None,
+    as_json: bool,
+) -> None:
     """Stop what is being done to a tenant: its job is stopped, its operation ends as failed."""
-    has_ended = _ask(url, header, lambda client: client.cancel(tenant_id, reason=reason))
+    cancelled = _ask(
+        url, header, lambda client: client.cancel(tenant_id, reason=reason, clean_up=clean_up)
+    )
+    what = f"the {cancelled['stopped']['kind']} {cancelled['stopped']['operationId']}"
     if as_json:
-        _show({"ended": has_ended})
-    elif has_ended:
-        click.echo(f"stopped; `orchestrator tenant {tenant_id}` says how the tenant stands")
+        _show(cancelled)
+    elif cancelled["ended"]:
+        click.echo(f"stopped {what}; `orchestrator tenant {tenant_id}` says how the tenant stands")
     else:
-        click.echo("it is to be stopped; it ends once the builder says that its job has")
+        click.echo(f"{what} is to be stopped; it ends once the builder says that its job has")
 
 
 @commands.command()

@@ -84,17 +84,19 @@ class Client:
         headers = {"Content-Type": "application/json"}
         return await self._post(self._at("runs", run_id, "replay"), body, headers)
 
-    async def cancel(self, tenant_id: str, *, reason: str | None) -> bool:
-        """Stop what is being done to a tenant; False: it is to be stopped, and goes on until then.
+    async def cancel(self, tenant_id: str, *, reason: str | None, clean_up: bool) -> dict[str, Any]:
+        """Stop what is being done to a tenant: `stopped` says what that was; without `ended` it is
+        to be stopped, and goes on until then.
 
         Raises:
             ServiceRefusedError: nothing is being done, or it can't be stopped now.
         """
         address = self._at("tenants", tenant_id, "cancel")
-        sent = await self._ask("POST", address, json={"reason": reason})
+        asked = {"reason": reason, "cleanUp": clean_up}
+        sent = await self._ask("POST", address, json=asked)
         if not sent.succeeded:
             raise _refusal(sent)
-        return sent.status == 200
+        return {"ended": sent.status == 200, "stopped": sent.answer["stopped"]}
 
     async def _post(self, address: URL, text: bytes, headers: Mapping[str, str]) -> Sent:
         sent = await self._ask("POST", address, data=text, headers=headers)

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Awaitable, Callable
 
+import attrs
 import structlog
 
 from orchestrator.core.errors import (
@@ -12,11 +13,21 @@ from orchestrator.core.errors import (
     PermanentError,
     TenantNotFound,
 )
+from orchestrator.core.lifecycle import Kind
 from orchestrator.core.operations import ask_to_stop
 from orchestrator.core.oversight import Overseer
 from orchestrator.core.records import OperationRecord, OperationState, RunStatus, shorten
 
 log = structlog.get_logger("orchestrator.cancelling")
+
+
+@attrs.frozen(kw_only=True)
+class Stopped:
+    """What a cancel stops; not `has_ended`: it goes on until its job is told to stop, and has."""
+
+    kind: Kind
+    operation_id: str
+    has_ended: bool
 
 
 async def cancel(
@@ -25,17 +36,19 @@ async def cancel(
     tenant_id: str,
     reason: str | None,
     *,
-    on_certain: Callable[[], None],
-) -> bool:
-    """Stop the tenant's operation, which ends as failed; False: it has not ended yet.
+    clean_up: bool,
+    on_certain: Callable[[Stopped], None],
+) -> Stopped:
+    """Stop the tenant's operation, which ends as failed; a clean-up only if that is what is meant.
 
     A run that is still opening it is resumed, and fails: it holds the operation, so it is the
-    one that can end it without a job. `on_certain` is called once the cancel has taken effect: the
-    sweep finds it written and carries it out, whatever this call still meets.
+    one that can end it without a job. `on_certain` is called with what is stopped once the cancel
+    has taken effect: the sweep finds it written and carries it out, whatever this call still meets.
 
     Raises:
         TenantNotFound: there is no such tenant.
-        NotAllowed: nothing is being done to it, or by a dry run, or this is one and that isn't.
+        NotAllowed: nothing is being done to it, or by a dry run, or this is one and that isn't; or
+            it is being cleaned up, and that isn't what is meant.
         TemporaryError: a run is at work on it right now, or a builder can't be reached.
     """
     books = overseer.books
@@ -43,8 +56,14 @@ async def cancel(
     if tenant is None:
         raise TenantNotFound(tenant_id)
     found = await books.find_operation(tenant.operation_id) if tenant.operation_id else None
-    if found is None:
+    if found is None or found.kind is None:
         raise NotAllowed(f"nothing is being done to the tenant {tenant_id}")
+    if found.kind is Kind.CLEAN_UP and not clean_up:
+        # Whoever stops a provisioning twice doesn't mean what follows from it.
+        raise NotAllowed(
+            f"the tenant {tenant_id} is being cleaned up: to stop that as well, and leave what its "
+            'provisioning has made, send {"cleanUp": true}'
+        )
     if found.job is not None and overseer.leaves_alone(found.job):
         raise NotAllowed(
             f"the job {found.job.id} is a dry run's, whose next sweep ends it: have one over this "
@@ -55,14 +74,15 @@ async def cancel(
     wanted, number = found.operation_id, found.start_number
     given = f": {reason.rstrip('.')}" if reason else ""
     why = shorten(f"Cancelled by an operator{given}.")
+    pending = Stopped(kind=found.kind, operation_id=wanted, has_ended=False)
     operation = await books.decide(lambda view: ask_to_stop(view, wanted, number, why))
     if operation is not None and operation.job is not None:
-        on_certain()
+        on_certain(pending)
     elif operation is not None:
         opener = await books.find_run(operation.opener)
         if opener is not None and opener.status is RunStatus.RETRY:
             # It is due by itself, and its next claim finds the reason; one that is at work may not.
-            on_certain()
+            on_certain(pending)
         if opener is not None and not opener.status.is_finished:
             try:
                 with contextlib.suppress(Cancelled):
@@ -74,7 +94,7 @@ async def cancel(
                 if operation is not None and _is_open(operation):
                     raise
             else:
-                on_certain()
+                on_certain(pending)
             operation = await books.find_operation(wanted)
     if operation is not None and _is_open(operation):
         try:
@@ -82,9 +102,10 @@ async def cancel(
         except (PermanentError, HandlerFailed) as error:
             # It is kept with the outcome's run, and no business of whoever cancels.
             log.warning("the outcome's handler failed", reason=str(error))
-        on_certain()
+        on_certain(pending)
         operation = await books.find_operation(wanted)
-    return operation is None or not _is_open(operation)
+    has_ended = operation is None or not _is_open(operation)
+    return attrs.evolve(pending, has_ended=has_ended)
 
 
 def _is_open(operation: OperationRecord) -> bool:

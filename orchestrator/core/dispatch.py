@@ -17,7 +17,7 @@ from orchestrator.core import answers
 from orchestrator.core.answers import ClaimRequest, Why
 from orchestrator.core.attempts import Worker
 from orchestrator.core.books import Attempt
-from orchestrator.core.cancelling import cancel
+from orchestrator.core.cancelling import Stopped, cancel
 from orchestrator.core.envelopes import Body, Delivery, parse_event
 from orchestrator.core.errors import (
     AttemptFailed,
@@ -187,22 +187,26 @@ class Orchestrator:
         tenant_id: str,
         *,
         reason: str | None = None,
-        on_certain: Callable[[], None] = lambda: None,
-    ) -> bool:
-        """Stop what is being done to the tenant; it ends as failed. False: it has not ended yet.
+        clean_up: bool = False,
+        on_certain: Callable[[Stopped], None] = lambda _: None,
+    ) -> Stopped:
+        """Stop what is being done to the tenant; it ends as failed. A clean-up is stopped only by
+        `clean_up`.
 
         `on_certain` is called once it will be stopped, even if this then raises a TemporaryError.
 
         Raises:
             TenantNotFound: there is no such tenant.
-            NotAllowed: nothing is being done to it.
+            NotAllowed: nothing is being done to it, or a clean-up without `clean_up`.
             TemporaryError: a run is at work on it right now, or a builder can't be reached.
         """
 
         async def resume(run_id: str) -> None:
             await self._rerun(run_id, Why.CANCEL)
 
-        return await cancel(self.overseer, resume, tenant_id, reason, on_certain=on_certain)
+        return await cancel(
+            self.overseer, resume, tenant_id, reason, clean_up=clean_up, on_certain=on_certain
+        )
 
     def _sweep_s(self) -> float:
         waiting_s = _waiting_s.get()

@@ -1,12 +1,12 @@
 """Where each tenant stands: its state, what is being done to it, and how it came there."""
 
-import asyncio
 from datetime import datetime
 
 import attrs
 import structlog
 from aiohttp import web
 
+from orchestrator.core.cancelling import Stopped
 from orchestrator.core.errors import TemporaryError, TenantNotFound
 from orchestrator.core.lifecycle import Kind, TenantState
 from orchestrator.core.records import (
@@ -58,9 +58,24 @@ class OperationView:
 
 @attrs.frozen(kw_only=True)
 class CancelRequest:
-    """Why; the operation ends with it as its reason."""
+    """Why; the operation ends with it as its reason. `cleanUp`: a clean-up is to be stopped, too,
+    if that is what is being done."""
 
     reason: str | None = None
+    clean_up: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class StoppedOperation:
+    """What was stopped."""
+
+    kind: Kind
+    operation_id: str
+
+
+@attrs.frozen(kw_only=True)
+class CancelAnswer(Success):
+    stopped: StoppedOperation
 
 
 @attrs.frozen(kw_only=True)
@@ -183,11 +198,11 @@ async def get_tenant(request: web.Request) -> web.Response:
     tag="tenants",
     answers={
         **EVENT_ANSWERS,
-        200: Answer("It has ended, as failed", Success, headers={"Location": "The tenant"}),
+        200: Answer("It has ended, as failed", CancelAnswer, headers={"Location": "The tenant"}),
         202: Answer(
             "It is to be stopped, now or by the sweep; it ends once the builder says that its job "
             "has",
-            Success,
+            CancelAnswer,
             headers={"Location": "The tenant"},
         ),
         404: NOT_FOUND,
@@ -197,22 +212,23 @@ async def get_tenant(request: web.Request) -> web.Response:
 async def cancel_operation(request: web.Request) -> web.Response:
     tenant_id = request.match_info["tenantId"]
     asked = await read_optional(request, CancelRequest)
-    certain = asyncio.Event()
+    certain: list[Stopped] = []
     work = request.app[OWN_ORCHESTRATOR].cancel(
-        tenant_id, reason=asked.reason, on_certain=certain.set
+        tenant_id, reason=asked.reason, clean_up=asked.clean_up, on_certain=certain.append
     )
     try:
-        has_ended = await request.app[WORKLOAD].handle(work)
+        stopped = await request.app[WORKLOAD].handle(work)
     except TenantNotFound as error:
         raise web.HTTPNotFound(text=str(error)) from None
     except TemporaryError as error:
-        if not certain.is_set():
+        if not certain:
             raise
         log.warning("cancelled, and not stopped yet", tenant_id=tenant_id, reason=str(error))
-        has_ended = False
+        (stopped, *_) = certain
+    named = StoppedOperation(kind=stopped.kind, operation_id=stopped.operation_id)
     return web.json_response(
-        {"success": True},
-        status=200 if has_ended else 202,
+        request.app[WIRE].unstructure(CancelAnswer(success=True, stopped=named)),
+        status=200 if stopped.has_ended else 202,
         headers={"Location": link(request, "tenant", tenantId=tenant_id)},
     )
 

@@ -26,11 +26,15 @@ async def provision(service: Client, *, event_id: str = "event-1") -> str:
     return await read_success(await service.post(PROVISION, json=event))
 
 
-async def cancel(service: Client, *, status: int = 200, **body: Any) -> None:
+async def cancel(service: Client, *, status: int = 200, **body: Any) -> dict[str, Any]:
+    """What was stopped: what was being done to the tenant before."""
+    doing = (await tenant(service))["operation"]
     answer = await service.post("/tenants/t-1/cancel", json=body)
     assert answer.status == status, await answer.text()
-    assert await answer.json() == {"success": True}
+    stopped = {"kind": doing["kind"], "operationId": doing["operationId"]}
+    assert await answer.json() == {"success": True, "stopped": stopped}
     assert answer.headers["Location"] == "/tenants/t-1"
+    return stopped
 
 
 async def tenant(service: Client) -> dict[str, Any]:
@@ -250,7 +254,14 @@ async def test_a_clean_up_can_be_cancelled(
     codebuild.finish(only_build(codebuild).id, "FAILED")
     await service.post("/events/RECONCILE", json={})
     assert (await tenant(service))["state"] == "cleaning_up"
-    await cancel(service, reason="by hand instead")
+    for body in ({}, {"reason": "again"}, {"cleanUp": False}):
+        refused = await service.post("/tenants/t-1/cancel", json=body)
+        problem = await read_problem(refused, 422)
+        assert '{"cleanUp": true}' in problem["detail"]
+    assert list(codebuild.builds.values())[-1].status == "IN_PROGRESS"
+    assert (await tenant(service))["operation"]["reason"] is None
+    stopped = await cancel(service, reason="by hand instead", cleanUp=True)
+    assert stopped["kind"] == "clean_up"
     assert (await tenant(service))["state"] == "provision_failed"
     assert list(codebuild.builds.values())[-1].status == "STOPPED"
 
@@ -325,7 +336,7 @@ async def test_a_start_that_cannot_be_looked_up_is_looked_up_later(
     codebuild.inject("StartBuild", Fault.answer_lost(), Fault.answer_lost())
     event = provisioning_event(tenant_id="t-1")
     await read_problem(await service.post(PROVISION, json=event), 503)
-    codebuild.inject("ListBuilds", *[Fault.error("ThrottlingException")] * 2)
+    codebuild.inject("ListBuildsForProject", *[Fault.error("ThrottlingException")] * 2)
     await cancel(service, status=202, reason="enough")
     clock.turn(400)
     assert (await service.post("/events/RECONCILE", json={})).status == 200
@@ -422,7 +433,7 @@ async def test_a_clean_up_that_waits_to_be_started_is_never_started(
     codebuild.inject("StartBuild", Fault.error("AccountLimitExceededException"))
     assert (await service.post("/events/RECONCILE", json={})).status == 200
     assert (await tenant(service))["state"] == "cleaning_up"
-    await cancel(service, reason="by hand")
+    await cancel(service, reason="by hand", cleanUp=True)
     found = await tenant(service)
     assert (found["state"], found["operation"]) == ("provision_failed", None)
     (run,) = (one for one in found["timeline"] if one["eventType"] == "TENANT_CLEAN_UP")

@@ -122,7 +122,7 @@ class Scene:
     def cancel(self, by: int) -> None:
         worker, orchestrator = self.workers[by]
         self.world.tell(f"{worker.name}: cancel")
-        self._do(worker, orchestrator.cancel(TENANT))
+        self._do(worker, orchestrator.cancel(TENANT, clean_up=True))
 
     def end(self, by: int, build: Build, status: JobStatus, *, tells: bool) -> None:
         """A build ends, and CodeBuild tells so, or nobody does."""

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import sys
@@ -189,14 +190,24 @@ async def test_what_is_under_way_is_cancelled(
     await provision(here, "t-1", "BASIC", tmp_path)
     cancelled = await run("cancel", "t-1", *here, "--reason", "not wanted any more")
     assert (cancelled.code, cancelled.err) == (0, "")
-    assert cancelled.out == "stopped; `orchestrator tenant t-1` says how the tenant stands\n"
+    assert re.fullmatch(
+        "stopped the provisioning [0-9a-f]{40}; `orchestrator tenant t-1` says how the tenant "
+        "stands\n",
+        cancelled.out,
+    )
     told = await run("tenant", "t-1", *here)
     assert "cleaning_up" in told.out
     assert "Cancelled by an operator: not wanted any more." in told.out
 
     aws.codebuild.stops_at_once = False
-    slow = await run("cancel", "t-1", *here, "--json")
-    assert (slow.code, json.loads(slow.out)) == (0, {"ended": False})
+    assert_one_line(await run("cancel", "t-1", *here), 1, "being cleaned up")
+    slow = await run("cancel", "t-1", *here, "--clean-up", "--json")
+    stopped = json.loads(slow.out)
+    assert (slow.code, stopped["ended"], stopped["stopped"]["kind"]) == (0, False, "clean_up")
+    again = await run("cancel", "t-1", *here, "--clean-up")
+    what = f"clean_up {stopped['stopped']['operationId']}"
+    later = "was told to stop; it ends once the builder says so"
+    assert again.out == f"the job of the {what} {later}\n"
     unknown = await run("cancel", "t-9", *here)
     assert_one_line(unknown, 1, "There is no tenant 't-9'.")
     await provision(here, "t-2", "GOLD", tmp_path)
@@ -288,7 +299,10 @@ async def test_init_says_of_no_table_that_it_is_there() -> None:
             ["runs", "--status", "bogus"],
             "running, succeeded, failed, retry, duplicate, queued",
         ),
-        (["tenants", "--state", "lost"], "'lost' is not one of provisioning, provisioned, provision_failed"),
+        (
+            ["tenants", "--state", "lost"],
+            "'lost' is not one of provisioning, provisioned, provision_failed",
+        ),
         (["init", "--force"], "--force"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,

@@ -127,7 +127,7 @@ async def test_a_cancel_of_what_ends_by_its_records_is_no_error(clock: ManualClo
         assert scene.run().ends_by_records
         builder.hidden = False
         clock.turn(70)
-        assert await scene.orchestrator.cancel("t-1")
+        assert (await scene.orchestrator.cancel("t-1")).has_ended
 
 
 async def test_a_cancel_makes_no_new_request_of_equal_content(clock: ManualClock) -> None:
