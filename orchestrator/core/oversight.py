@@ -26,6 +26,7 @@ from orchestrator.core.conditions import (
     is_stray,
     is_under_way,
     may_record,
+    may_replace,
 )
 from orchestrator.core.errors import (
     EventTooLarge,
@@ -172,6 +173,11 @@ class Overseer:
         if former is not None and report.replaces == former.id:
             await self._replace(operation, former, job)
             return None
+        is_other = former is not None and not former.is_same_as(job.builder, job.id)
+        if former is not None and is_other and may_replace(operation, number, former):
+            newest = await self.describe(former)
+            if newest is not None and newest.replaces == former.id and newest.job.id == job.id:
+                operation = await self._replace(operation, former, job) or operation
         if operation.job is None and may_record(operation, number, job):
             adopted = await self._tie(job, operation.operation_id, number)
             found = (
@@ -422,14 +428,18 @@ class Overseer:
             case Next.WAIT:
                 self._tell_of_waiting(operation, job, answer)
 
-    async def _replace(self, operation: OperationRecord, former: Job, newer: Job) -> None:
-        """The builder has built the job again: the next look is at the newer one."""
+    async def _replace(
+        self, operation: OperationRecord, former: Job, newer: Job
+    ) -> OperationRecord | None:
+        """The builder has built the job again: the next look is at the newer one. None: the end of
+        the former one is claimed."""
         own, number, terms = operation.operation_id, operation.start_number, self.books.terms
         replaced = await self.books.decide(
             lambda view: replace(view, own, number, former, newer, terms)
         )
         if replaced is not None:
             log.info("job was built again", job_id=newer.id, former_job_id=former.id)
+        return replaced
 
     def _what_follows(self, operation: OperationRecord, answer: Answer) -> Next:
         now, terms = self.books.clock.now(), self.books.terms

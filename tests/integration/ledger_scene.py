@@ -17,7 +17,7 @@ from orchestrator.core.conditions import last_possible_send
 from orchestrator.core.dispatch import Handled, Orchestrator
 from orchestrator.core.errors import OrchestratorError, PermanentError
 from orchestrator.core.jobs import JobStatus
-from orchestrator.core.lifecycle import outcome_type
+from orchestrator.core.lifecycle import ENDS, outcome_type
 from orchestrator.core.ports import Ledger
 from orchestrator.core.records import Due, OperationState, RunRecord, SecretsRecord
 from orchestrator.testing import ManualClock, envelope
@@ -129,6 +129,26 @@ class Scene:
         self.world.end(build, status)
         if tells:
             self._send(by, events.BUILD_STATE_CHANGE, _state_change(build))
+
+    def is_quiet(self) -> bool:
+        """Nobody is at work, and no end that was seen waits to be claimed."""
+        waiting = [run for run in self.watch.runs() if run.event_type in ENDS]
+        at_work = any(deed.worker.is_alive for deed in self.deeds)
+        return not at_work and all(run.status.is_finished for run in waiting)
+
+    def forget(self, build: Build) -> None:
+        """The builder discards it."""
+        self.world.forget(build)
+
+    def run_again(self, by: int, build: Build) -> None:
+        """A redrive; its state change is the only witness."""
+        self.world.run_again(build)
+        self._send(by, events.BUILD_STATE_CHANGE, _state_change(build))
+
+    def build_again(self, build: Build) -> None:
+        """The build fails, and the builder has made the next one of it by then."""
+        self.world.end(build, JobStatus.FAILED)
+        self.world.build_again(build)
 
     def reportable(self) -> list[Build]:
         """Builds of operations; an order's belongs to nobody who would listen."""

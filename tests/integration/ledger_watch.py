@@ -5,7 +5,7 @@ It knows what the builder really has and who really holds which run, as no worke
 
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum, auto
 from typing import Any, Protocol, cast
 
@@ -54,6 +54,9 @@ class SomeBuild(Protocol):
     job: Job
     start_key: str
     status: JobStatus
+    is_forgotten: bool
+    is_rebuild: bool
+    is_stray: bool
 
     @property
     def is_running(self) -> bool: ...
@@ -66,9 +69,11 @@ class SomeWorker(Protocol):
 class Watch:
     """All items as they stand, and what was wrong with how they came about (`broken`)."""
 
-    def __init__(self, builds: Sequence[Any], clock: Clock, sender: ContextVar[int]) -> None:
+    def __init__(
+        self, builds: Sequence[Any], clock: Clock, sender: ContextVar[int], *, deadline_s: float
+    ) -> None:
         self._builds: Sequence[SomeBuild] = builds
-        self._clock, self._sender = clock, sender
+        self._clock, self._sender, self._deadline_s = clock, sender, deadline_s
         self._holders: dict[tuple[str, int], tuple[int, SomeWorker]] = {}
         #: Starts whose end the control plane has accepted.
         self._told: set[str] = set()
@@ -111,6 +116,17 @@ class Watch:
         is_open = operation is not None and operation.state is OperationState.OPEN
         return operation is not None and is_open and _start_key(operation) == start_key
 
+    def is_unclaimed(self, start_key: str) -> bool:
+        """The operation is open at this very start, and nobody has claimed its end."""
+        operation = self.operation(start_key.rpartition("-")[0])
+        return self.is_open(start_key) and operation is not None and operation.outcome is None
+
+    def newest(self, start_key: str) -> SomeBuild:
+        """The newest build of the start that its builder knows, if it knows any."""
+        same = [one for one in self._builds if one.start_key == start_key]
+        known = [one for one in same if not one.is_forgotten]
+        return (known or same)[-1]
+
     def heard(self, start_key: str | None, *, succeeded: bool) -> int:
         """A report reaches the control plane; its answer. One that names no start had no job."""
         refused = _refusal.get()
@@ -132,8 +148,11 @@ class Watch:
         """A state change was answered 200: what it says has come true."""
         job_id = detail["build-id"].rpartition("/")[2]
         (build,) = (one for one in self._builds if one.job.id == job_id)
+        self._claim_that(not build.is_stray, f"{job_id} runs again, and nobody stops it")
+        is_over = not build.is_running and self.newest(build.start_key) is build
         goes_on = self.is_open(build.start_key) and detail["build-status"] != "IN_PROGRESS"
-        self._claim_that(not goes_on, f"{job_id} is over, and its operation goes on")
+        is_heard = is_over and not build.is_forgotten
+        self._claim_that(not (goes_on and is_heard), f"{job_id} is over, and its operation goes on")
 
     def starts(self, start_key: str) -> None:
         """A start takes effect: whoever sent it must hold a run at this very start."""
@@ -173,7 +192,7 @@ class Watch:
 
     def look(self) -> None:
         """What must hold at any time."""
-        running = [build for build in self._builds if build.is_running]
+        running = [build for build in self._builds if build.is_running and not build.is_stray]
         for start_key in {build.start_key for build in running}:
             jobs = [build.job.id for build in running if build.start_key == start_key]
             self._claim_that(len(jobs) == 1, f"{jobs} run for one start")
@@ -262,7 +281,9 @@ class Watch:
             self._claim_that(ended.state is OperationState.OVER, "an outcome got lost")
         report = self.reports.get(run.run_id)
         if report is not None and report.names in (Names.JOB, Names.START):
-            goes_on = self.is_open(report.start_key)
+            # Of one that was built again nothing is heard any more.
+            is_newest = self.newest(report.start_key).job.id == report.job_id
+            goes_on = self.is_open(report.start_key) and (is_newest or report.names is Names.START)
             told = self.operation(report.start_key.rpartition("-")[0])
             is_heard = told is not None and told.told_by == run.run_id
             self._claim_that(
@@ -328,11 +349,15 @@ class Watch:
             self._claim_that(is_its_own, f"{new.job.id} is recorded for another start")
         if old is None:
             return
-        if old.start_number == new.start_number and old.job is not None:
-            self._claim_that(new.job == old.job, "a recorded job was replaced")
+        is_same_start = old.start_number == new.start_number
+        if is_same_start and old.job is not None and new.job != old.job:
+            self._look_at_rebuild(old, new)
+        if old.outcome is None and new.outcome is not None and is_same_start and new.job:
+            self._look_at_claim(new, new.job)
         if old.state is OperationState.OPEN and new.state is OperationState.OVER and new.job:
             (build,) = (one for one in self._builds if one.job.id == new.job.id)
             is_so = new.succeeded is (build.status is JobStatus.SUCCEEDED)
+            is_so = is_so or build.is_forgotten or build.is_stray
             self._claim_that(is_so, f"{build.job.id} is {build.status}, and its end says otherwise")
         is_done = new.report is not None and new.report.done_at is not None
         is_kept = new.credentials is not None and new.state is not OperationState.OPEN
@@ -372,6 +397,27 @@ class Watch:
         is_alone = under_way is None or under_way <= worker.now()
         self._claim_that(is_alone, f"two reports of {start_key} are posted at once")
         self._posting_until[new.operation_id] = begun
+
+    def _look_at_rebuild(self, old: OperationRecord, new: OperationRecord) -> None:
+        """A newer build takes the place of one that is over, before the end of that is claimed."""
+        assert old.job is not None
+        (former,) = (one for one in self._builds if one.job.id == old.job.id)
+        newer = [one for one in self._builds if new.job and one.job.id == new.job.id]
+        may = old.outcome is None and not former.is_running and new.rebuilds == old.rebuilds + 1
+        is_newer = bool(newer) and newer[0].is_rebuild
+        self._claim_that(may and is_newer, "a recorded job was replaced")
+
+    def _look_at_claim(self, new: OperationRecord, job: Job) -> None:
+        """The end is claimed of the newest build, which is over. That of an unknown one has a
+        reason of its own: what it told, a stop, its deadline."""
+        (build,) = (one for one in self._builds if one.job.id == job.id)
+        self._claim_that(not build.is_running, f"{job.id} runs, and its end is claimed")
+        is_newest = self.newest(build.start_key) is build
+        self._claim_that(is_newest, f"the end of {job.id} is claimed, which was built again")
+        until = (new.job_since or new.opened_at) + timedelta(seconds=self._deadline_s - 3)
+        has_reason = bool(new.told_by or new.stop_reason) or until <= self._clock.now()
+        if build.is_forgotten and not has_reason:
+            self.broken.append(f"{job.id} is only unknown, and its end is claimed")
 
     def _tenant_written(
         self, old: TenantRecord | None, new: TenantRecord, line: Sequence[str]

@@ -134,6 +134,13 @@ class Build:
     made_at: datetime
     listed_at: datetime
     status: JobStatus = JobStatus.IN_PROGRESS
+    #: Its builder doesn't know it any more.
+    is_forgotten: bool = False
+    #: It was made of an older one, whose start key it carries.
+    is_rebuild: bool = False
+    #: It runs again, after its end was claimed: nobody knows before its state change is handled.
+    is_stray: bool = False
+    runs: int = 1
 
     @property
     def is_running(self) -> bool:
@@ -160,7 +167,7 @@ class World:
         #: What the store keeps, and names that it can't be given again for days.
         self.secrets: dict[str, str] = {}
         self.removed: set[str] = set()
-        self.watch = Watch(self.builds, clock, sender)
+        self.watch = Watch(self.builds, clock, sender, deadline_s=TERMS.deadline_s)
 
     def tell(self, line: str) -> None:
         self.story.append(f"{self.clock.now():%H:%M:%S.%f}"[:10] + f"  {line}")
@@ -214,7 +221,7 @@ class World:
         self.watch.starts(start_key)
         if any(name not in self.secrets for name in _references(params)):
             self.watch.broken.append(f"{start_key} is started, and its secrets aren't there")
-        for build in reversed(self.builds):
+        for build in reversed([one for one in self.builds if not one.is_rebuild]):
             is_held = build.made_at + timedelta(seconds=TOKEN_S) > now
             if build.start_key == start_key and is_held:
                 if build.asked != asked:
@@ -235,7 +242,8 @@ class World:
     def remove(self, worker: "Worker", name: str) -> None:
         self.tell(f"{worker.name}: removes {name}")
         long_ago = self.clock.now() - timedelta(seconds=TERMS.deadline_s)
-        running = (one for one in self.builds if one.is_running and one.made_at > long_ago)
+        running = [one for one in self.builds if one.is_running and not one.is_stray]
+        running = [one for one in running if one.made_at > long_ago]
         if any(name in _references(build.asked[1]) for build in running):
             self.watch.broken.append(f"{name} is removed, and a build that needs it runs")
         self.secrets.pop(name, None)
@@ -243,7 +251,11 @@ class World:
 
     def listed(self, start_key: str) -> Job | None:
         now = self.clock.now()
-        shown = (one for one in self.builds if one.start_key == start_key and one.listed_at <= now)
+        shown = (
+            one
+            for one in reversed(self.builds)
+            if one.start_key == start_key and one.listed_at <= now and not one.is_forgotten
+        )
         return next((build.job for build in shown), None)
 
     def stop(self, worker: "Worker", job_id: str) -> None:
@@ -253,23 +265,53 @@ class World:
                 self.end(build, JobStatus.STOPPED)
 
     def end(self, build: Build, status: JobStatus) -> None:
-        """A build ends once, and stays as it ended."""
+        """A build ends, and stays as it ended unless it runs again."""
         if build.is_running:
             self.tell(f"{build.job.id} ends: {status}")
-            build.status = status
+            build.status, build.is_stray = status, False
+
+    def forget(self, build: Build) -> None:
+        """The builder discards a build that is over."""
+        self.tell(f"{build.job.id} is discarded")
+        build.is_forgotten = True
+
+    def run_again(self, build: Build) -> None:
+        """A redrive, of a job that is over."""
+        build.status, build.runs = JobStatus.IN_PROGRESS, build.runs + 1
+        build.is_stray = not self.watch.is_unclaimed(build.start_key)
+        self.tell(f"{build.job.id} runs again; its end was claimed: {build.is_stray}")
+
+    def build_again(self, build: Build) -> None:
+        """A newer build under the same start key, made when the older one was over."""
+        job = attrs.evolve(build.job, id=f"b{len(self.builds) + 1}")
+        now = self.clock.now()
+        self.builds.append(Build(job, build.start_key, build.asked, now, now, is_rebuild=True))
+        self.tell(f"{job.id} is made of {build.job.id} again")
 
     def describe(self, job_ids: Sequence[str]) -> Mapping[str, JobReport]:
-        """Its exported URL tells which start a report is about."""
-        return {
-            build.job.id: JobReport(
+        """Of a job that is over or gone, the newest one under its start key. Its exported URL tells
+        which start a report is about."""
+        reports = dict[str, JobReport]()
+        for asked in (one for one in self.builds if one.job.id in job_ids):
+            same = [
+                one
+                for one in self.builds
+                if one.start_key == asked.start_key and not one.is_forgotten
+            ]
+            newest = next((one for one in reversed(same) if one.is_rebuild), None)
+            is_newer = newest is not None and newest.made_at >= asked.made_at
+            is_replaced = not asked.is_running and newest is not None and newest is not asked
+            build = newest if newest is not None and is_newer and is_replaced else asked
+            if build.is_forgotten:
+                continue
+            reports[asked.job.id] = JobReport(
                 job=build.job,
                 status=build.status,
                 start_key=build.start_key,
                 exported={"APP_PLANE_URL": build.start_key},
+                replaces=asked.job.id if build is not asked else None,
             )
-            for build in self.builds
-            if build.job.id in job_ids
-        }
+        return reports
 
     def hear(self, worker: "Worker", text: str) -> int:
         """The control plane accepts one report of each start, as one of each tenant's request."""

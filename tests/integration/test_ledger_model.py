@@ -86,7 +86,7 @@ _DISTURBING: st.SearchStrategy[Disturbance] = st.one_of(
     st.tuples(st.just("breaks"), st.sampled_from([None, *Part])),
 )
 #: So many of each in one timeline: more of them only keep it from getting anywhere.
-_REQUESTS, _REPORTS, _REPETITIONS, _DISTURBANCES = 4, 4, 6, 8
+_REQUESTS, _REPORTS, _REPETITIONS, _DISTURBANCES, _REBUILDS = 4, 4, 6, 8, 2
 _EVENT_TYPES = {kind: event_type for event_type, kind in OPENS.items()}
 
 
@@ -104,7 +104,7 @@ class LedgerMachine(RuleBasedStateMachine):
             return await make_ledger(clock)
 
         self.scene = Scene(self.loop, self.loop.run_until_complete(make()), clock)
-        self.repetitions = self.disturbances = 0
+        self.repetitions = self.disturbances = self.rebuilds = 0
 
     @initialize(
         skews=st.sampled_from([(0.0, 0.0, 0.0), (-1.0, 1.0, 0.0), (1.0, -1.0, 0.0)]),
@@ -224,6 +224,46 @@ class LedgerMachine(RuleBasedStateMachine):
         build = builds[which % len(builds)]
         if build.is_running:
             self.scene.end(by, build, status, tells=tells)
+
+    @precondition(lambda self: self.scene.is_quiet() and self.disturbances < _DISTURBANCES)
+    @rule(which=_PICK)
+    def forget(self, which: int) -> None:
+        """The builder discards what is over; that is known by then, or nobody ever asks."""
+        self.disturbances += 1
+        scene = self.scene
+        over = [one for one in scene.world.builds if not one.is_running]
+        known = [one for one in over if scene.watch.is_recorded(one.job.id)]
+        if known:
+            scene.forget(known[which % len(known)])
+
+    @precondition(lambda self: self.scene.world.builds and self.disturbances < _DISTURBANCES)
+    @rule(by=_WORKERS, which=_PICK)
+    def run_again(self, by: int, which: int) -> None:
+        """What is over runs again under its id: its end is claimed, or nobody is about to."""
+        self.disturbances += 1
+        scene = self.scene
+        keys = [one.start_key for one in scene.world.builds]
+        able = [
+            one
+            for one in scene.world.builds
+            if not one.is_running
+            and not one.is_forgotten
+            and one.runs == 1
+            and keys.count(one.start_key) == 1
+            and scene.watch.is_recorded(one.job.id)
+            and (scene.is_quiet() or not scene.watch.is_unclaimed(one.start_key))
+        ]
+        if able:
+            scene.run_again(by, able[which % len(able)])
+
+    @precondition(lambda self: self.scene.world.builds and self.rebuilds < _REBUILDS)
+    @rule(which=_PICK)
+    def build_again(self, which: int) -> None:
+        """A build fails, and the next one is there under its start key."""
+        self.rebuilds += 1
+        running = [one for one in self.scene.world.builds if one.is_running and not one.is_stray]
+        if running:
+            self.scene.build_again(running[which % len(running)])
 
     @precondition(lambda self: self.scene.watch.operations() and self.repetitions < _REPETITIONS)
     @rule(by=_WORKERS)

@@ -419,3 +419,28 @@ async def test_an_end_of_a_job_that_was_built_again_meanwhile_ends_nothing(desk:
         ended.append(isinstance(claim, Attempt))
         assert (await desk.operation("k")).outcome == (outcome.key if ended[-1] else None)
     assert ended == [False, True]
+
+
+@pytest.mark.parametrize("is_over", [True, False])
+async def test_a_newer_build_that_tells_of_itself_is_no_orphan(desk: Desk, is_over: bool) -> None:
+    """Its operation has the older one, of which it was built: it takes that one's place. A build
+    that its builder doesn't call the newest is stopped."""
+
+    class Rebuilds(InMemoryBuilder):
+        async def describe_jobs(self, *, job_ids: Sequence[str]) -> Mapping[str, JobReport]:
+            newest = JobReport(job=desk.job("b"), status=JobStatus.IN_PROGRESS, replaces="a")
+            return {"a": newest} if "a" in job_ids else {}
+
+    attempt = await desk.claimed(PROVISIONING, "a", key="k")
+    await desk.finish(attempt, desk.job("a"))
+    builder = Rebuilds()
+    builder.started = [StartedJob(desk.job(one), {}, attempt.start_key) for one in ("b", "c")]
+    overseer = Bench(desk, {"IN_MEMORY": builder}).overseer
+    operation = await desk.operation("k")
+    status = JobStatus.SUCCEEDED if is_over else JobStatus.IN_PROGRESS
+    for job_id, is_adopted in (("c", False), ("b", True)):
+        report = JobReport(job=desk.job(job_id), status=status)
+        adopted = await overseer.adopt(report, operation, 1)
+        assert (adopted is not None) is is_adopted
+    assert (await desk.operation("k")).job == desk.job("b")
+    assert set(builder._ended) == (set() if is_over else {"c"})
