@@ -17,12 +17,12 @@ dev: .venv/ready  ## run the service with an embedded AWS on http://127.0.0.1:80
 test: .venv/ready  ## run the tests
 	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
-soak: .venv/ready  ## races, the ledger's model, workers, look-ups, simulated days and fuzzers, in large counts
+soak: .venv/ready  ## races, the model, workers, look-ups, sweeps, simulated days and fuzzers, in large counts
 	SOAK=20 SOAK_OPERATIONS=400 SOAK_MESSAGES=10000 SOAK_TENANTS=1500 $(BIN)/python -m pytest \
 	  tests/integration/test_races.py tests/integration/test_ledger_model.py \
 	  tests/integration/test_worker.py tests/integration/test_simulated_days.py \
-	  tests/acceptance/test_any_events.py tests/acceptance/test_shared_look_ups.py \
-	  tests/unit/test_any_bytes.py
+	  tests/integration/test_sweeps_under_load.py tests/acceptance/test_any_events.py \
+	  tests/acceptance/test_shared_look_ups.py tests/unit/test_any_bytes.py
 
 lint: .venv/ready  ## ruff and hadolint
 	$(BIN)/ruff check .

@@ -57,7 +57,7 @@ async def open_orchestrator(
 
     `settings` None: the defaults, with the ledger in memory, and the environment. `extension`
     None: the one that the settings name. `parts` are ports in place of the real ones:
-    `clock`, `ids`, `ledger`, `inbox`.
+    `clock`, `ids`, `dice`, `ledger`, `inbox`.
     """
     async with open_parts(Parts.choose(settings, extension, **parts)) as opened:
         yield opened.chosen

@@ -30,7 +30,7 @@ from orchestrator.adapters.memory import InMemoryLedger
 from orchestrator.adapters.secret_stores import ParameterStore, SecretsManagerStore
 from orchestrator.adapters.sqs_inbox import SQSInbox
 from orchestrator.adapters.step_functions import StepFunctionsBuilder
-from orchestrator.adapters.system import RandomIds, SystemClock
+from orchestrator.adapters.system import RandomDice, RandomIds, SystemClock
 from orchestrator.adapters.tiers import CachedTierCatalog, FunctionTierCatalog, StaticTierCatalog
 from orchestrator.core.books import Books
 from orchestrator.core.builds import CODE_BUILD
@@ -46,6 +46,7 @@ from orchestrator.core.ports import (
     Builder,
     Clock,
     Credentials,
+    Dice,
     Ids,
     Inbox,
     Ledger,
@@ -82,6 +83,7 @@ class Parts:
     secrets: Redactor
     clock: Clock
     ids: Ids
+    dice: Dice
     ledger: Ledger | None
     inbox: Inbox | None
 
@@ -98,6 +100,7 @@ class Parts:
         *,
         clock: Clock | None = None,
         ids: Ids | None = None,
+        dice: Dice | None = None,
         ledger: Ledger | None = None,
         inbox: Inbox | None = None,
     ) -> "Parts":
@@ -114,6 +117,7 @@ class Parts:
             secrets=secrets,
             clock=clock or SystemClock(),
             ids=ids or RandomIds(),
+            dice=dice or RandomDice(),
             ledger=ledger,
             inbox=inbox,
         )
@@ -207,6 +211,7 @@ async def open_parts(parts: Parts, *, sweeps: bool = True) -> AsyncIterator[Open
             registry=parts.registry,
             services=services,
             ids=parts.ids,
+            dice=parts.dice,
             aliases=parts.aliases,
             limits=Limits(
                 max_attempts=settings.runs.max_attempts,
@@ -226,7 +231,7 @@ async def open_parts(parts: Parts, *, sweeps: bool = True) -> AsyncIterator[Open
 async def sweep_once(settings: Settings) -> int:
     """Take up whatever is due; how many runs and operations that were."""
     async with open_parts(Parts.choose(settings, None), sweeps=False) as opened:
-        return (await opened.own.reconcile()).taken_up
+        return (await opened.own.reconcile()).begun
 
 
 async def make_ends(settings: Settings) -> Mapping[str, bool]:

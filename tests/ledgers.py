@@ -1,6 +1,7 @@
 """Ledgers for tests: short ways to look into one, and one that counts."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 from orchestrator.adapters.memory import InMemoryLedger
 from orchestrator.core.ports import Ledger
@@ -36,6 +37,18 @@ async def find_tenant(ledger: Ledger, tenant_id: str) -> TenantRecord | None:
     record = (await ledger.load([tenant_key(tenant_id)]))[tenant_key(tenant_id)]
     assert record is None or isinstance(record, TenantRecord)
     return None if record is None or record.state is None else record
+
+
+async def find_due(
+    ledger: Ledger, *, before: datetime, limit: int = 50, start: int = 0
+) -> list[str]:
+    """The keys of all that is due, page by page."""
+    page = await ledger.find_due(before=before, limit=limit, start=start)
+    keys = list(page.items)
+    while page.cursor is not None:
+        page = await ledger.find_due(before=before, limit=limit, start=start, cursor=page.cursor)
+        keys += page.items
+    return keys
 
 
 class CountingLedger(InMemoryLedger):

@@ -31,6 +31,7 @@ from orchestrator.adapters.dynamodb_items import (
     sortable,
 )
 from orchestrator.adapters.dynamodb_table import complete_table
+from orchestrator.core.bulkheads import Bulkheads
 from orchestrator.core.errors import PermanentError, TemporaryError
 from orchestrator.core.gathering import gather_or_cancel
 from orchestrator.core.lifecycle import TenantState
@@ -76,7 +77,9 @@ class DynamoDBLedger:
         retention_days: float,
         pause: Callable[[float], Awaitable[None]] | None = None,
     ) -> None:
-        """`client` gives the client that the app keeps open; `pause` waits about that long."""
+        """`client` gives the client that the app keeps open; `pause` waits about that long. How
+        many requests there are at once, `core.bulkheads` bounds."""
+        self._bulkheads = Bulkheads()
         self._client = client
         self._clock = clock
         self._table = table
@@ -131,8 +134,9 @@ class DynamoDBLedger:
         client = await self._client()
         with aws_errors(f"DynamoDB TransactWriteItems {self._table}"):
             try:
-                # The SDK adds a ClientRequestToken, so a try whose answer was lost is the same.
-                await client.transact_write_items(TransactItems=items)
+                async with self._bulkheads.room():
+                    # The SDK adds a ClientRequestToken: a try whose answer was lost is the same.
+                    await client.transact_write_items(TransactItems=items)
             except client.exceptions.TransactionCanceledException as error:
                 return error
         return None
@@ -146,7 +150,8 @@ class DynamoDBLedger:
             batch, waiting = waiting[:_BATCH_LIMIT], waiting[_BATCH_LIMIT:]
             request: Any = {"Keys": batch, "ConsistentRead": True}
             with aws_errors(f"DynamoDB BatchGetItem {self._table}"):
-                answer = await client.batch_get_item(RequestItems={self._table: request})
+                async with self._bulkheads.room():
+                    answer = await client.batch_get_item(RequestItems={self._table: request})
                 items = {
                     item["key"]["S"]: dict(item)
                     for item in answer["Responses"].get(self._table, [])
@@ -162,11 +167,20 @@ class DynamoDBLedger:
                 waiting += left
         return _read_items(found)
 
-    async def find_due(self, *, before: datetime, limit: int) -> Sequence[str]:
+    async def find_due(
+        self, *, before: datetime, limit: int, start: int = 0, cursor: str | None = None
+    ) -> Page[str]:
+        # A cursor is how many shards are behind it, then the place in the present one.
+        behind, _, place = (cursor or "0").partition(" ")
+        shard = SHARDS[(start + int(behind)) % len(SHARDS)]
         # The bound sorts just behind `before` itself.
         bound = ("<", f"{sortable(before)}~")
-        proposed = await self._propose(DUE, SHARDS, bound, limit, forward=True)
-        return [key for _, key in proposed]
+        after = _place_in_due(shard, place) if place else None
+        found = await self._query(DUE, shard, bound, limit, forward=True, after=after)
+        further = f"{int(behind) + 1}" if int(behind) + 1 < len(SHARDS) else None
+        if len(found) == limit:
+            further = " ".join((behind, *found[-1]))
+        return Page([key for _, key in found], further)
 
     async def list_runs(
         self,
@@ -303,8 +317,10 @@ class DynamoDBLedger:
         limit: int,
         *,
         forward: bool,
+        after: Item | None = None,
     ) -> list[tuple[str, str]]:
         client = await self._client()
+        further: Any = {"ExclusiveStartKey": after} if after else {}
         condition, names = "#partition = :partition", {"#partition": index.partition}
         values = {":partition": {"S": partition}}
         if bound is not None:
@@ -312,15 +328,17 @@ class DynamoDBLedger:
             condition += f" AND #sort {side} :bound"
             names["#sort"], values[":bound"] = index.sort, {"S": value}
         with aws_errors(f"DynamoDB Query {self._table} {index.name}"):
-            answer = await client.query(
-                TableName=self._table,
-                IndexName=index.name,
-                KeyConditionExpression=condition,
-                ExpressionAttributeNames=names,
-                ExpressionAttributeValues=values,
-                ScanIndexForward=forward,
-                Limit=limit,
-            )
+            async with self._bulkheads.room():
+                answer = await client.query(
+                    TableName=self._table,
+                    IndexName=index.name,
+                    KeyConditionExpression=condition,
+                    ExpressionAttributeNames=names,
+                    ExpressionAttributeValues=values,
+                    ScanIndexForward=forward,
+                    Limit=limit,
+                    **further,
+                )
             return [(item[index.sort]["S"], item["key"]["S"]) for item in answer["Items"]]
 
 
@@ -343,6 +361,13 @@ def _stands_at(version: int) -> Item:
             "ExpressionAttributeValues": {":version": {"N": str(version)}},
         }
     return condition | {"ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
+
+
+def _place_in_due(shard: str, place: str) -> Item:
+    """A place in the index of what is due, of which a query may begin after it, whether the item
+    is still there or not (API reference, Query, ExclusiveStartKey)."""
+    due_at, _, key = place.partition(" ")
+    return {DUE.partition: {"S": shard}, DUE.sort: {"S": due_at}, "key": {"S": key}}
 
 
 def _read_items(items: Mapping[str, Item | None]) -> Mapping[str, Record | None]:

@@ -6,7 +6,7 @@ A process that ends forgets them. They pass the same contract suites as the dura
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from operator import itemgetter
 from typing import TypeVar
 
@@ -51,13 +51,22 @@ class InMemoryLedger:
     async def load(self, keys: Collection[str]) -> Mapping[str, Record | None]:
         return {key: self._items.get(key) for key in keys}
 
-    async def find_due(self, *, before: datetime, limit: int) -> Sequence[str]:
-        due = [
-            (record.due_at, record.key)
+    async def find_due(
+        self,
+        *,
+        before: datetime,
+        limit: int,
+        start: int = 0,  # noqa: ARG002 - it has one shard
+        cursor: str | None = None,
+    ) -> Page[str]:
+        due = sorted(
+            (f"{record.due_at.astimezone(UTC).isoformat(timespec='microseconds')} {record.key}")
             for record in self._items.values()
             if isinstance(record, Due) and record.due_at is not None and record.due_at <= before
-        ]
-        return [key for _, key in sorted(due)[:limit]]
+        )
+        left = [place for place in due if cursor is None or place > cursor]
+        keys = [place.partition(" ")[2] for place in left[:limit]]
+        return Page(keys, left[limit - 1] if len(left) > limit else None)
 
     async def list_runs(
         self,

@@ -1,6 +1,7 @@
-"""The machine's own clock and random ids."""
+"""The machine's own clock, random ids and random numbers."""
 
 import asyncio
+import random
 import uuid
 from datetime import UTC, datetime
 
@@ -11,6 +12,11 @@ class SystemClock:
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
+
+
+class RandomDice:
+    def pick(self, count: int) -> int:
+        return random.randrange(count)  # noqa: S311 - no secret
 
 
 class RandomIds:

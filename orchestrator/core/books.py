@@ -17,6 +17,7 @@ import attrs
 import structlog
 
 from orchestrator.core import answers, breakdowns, keeping, operations, settlements
+from orchestrator.core.bulkheads import Duty, on_duty
 from orchestrator.core.claims import claim
 from orchestrator.core.conditions import Terms
 from orchestrator.core.errors import EventTooLarge, OrchestratorError, TakenOver, TemporaryError
@@ -303,7 +304,8 @@ async def held(renew: Callable[[], Any], clock: Clock, *, lease_s: float) -> Asy
         while True:
             await clock.sleep(lease_s / 3)
             try:
-                await renew()
+                with on_duty(Duty.RENEWAL):
+                    await renew()
             except TakenOver as error:
                 log.warning("lease lost", reason=str(error))
                 return

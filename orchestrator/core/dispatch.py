@@ -18,6 +18,7 @@ from orchestrator.core.answers import ClaimRequest, Why
 from orchestrator.core.attempts import Worker
 from orchestrator.core.books import Attempt
 from orchestrator.core.cancelling import Stopped, cancel
+from orchestrator.core.conditions import is_due
 from orchestrator.core.envelopes import Body, Delivery, parse_event
 from orchestrator.core.errors import (
     AttemptFailed,
@@ -35,7 +36,7 @@ from orchestrator.core.handlers import build_state_change
 from orchestrator.core.last_resort import LastResort
 from orchestrator.core.oversight import Overseer
 from orchestrator.core.parcels import rewritten, unpack_event
-from orchestrator.core.ports import Ids
+from orchestrator.core.ports import Dice, Ids
 from orchestrator.core.records import PayloadRecord
 from orchestrator.core.registry import HandlerRegistry
 from orchestrator.core.reporting import Reporter
@@ -48,7 +49,7 @@ from orchestrator.core.state_changes import (
     read_state_change,
     without_environment,
 )
-from orchestrator.core.sweep import Swept, sweep
+from orchestrator.core.sweep import Sweeper, Swept
 
 #: Set by the way in. It reaches us through a user's wrapper that passes type and body alone,
 #: so that wrapping the orchestrator can't cost anybody the recognition of duplicates.
@@ -117,6 +118,20 @@ class Orchestrator:
     ids: Ids
     aliases: Mapping[str, str]
     limits: Limits
+    dice: Dice
+    sweeper: Sweeper = attrs.field(init=False)
+
+    @sweeper.default
+    def _build_sweeper(self) -> Sweeper:
+        books = self.services.books
+        return Sweeper(
+            books=books,
+            dice=self.dice,
+            resume=partial(self._rerun, why=Why.SWEEP),
+            look=self.overseer.attend,
+            report=self.reporter.send,
+            clear=partial(self.services.vault.clear, books),
+        )
 
     async def handle_event(
         self, event_type: str, body: object, *, event_id: str | None = None
@@ -164,23 +179,12 @@ class Orchestrator:
     async def reconcile(self, *, timeout_s: float | None = None) -> Swept:
         """One sweep: runs that are due are run again, jobs asked about, reports sent.
 
-        What isn't done in time is handed back.
+        One that is under way is joined. What isn't done in time is handed back.
 
         Raises:
             TemporaryError: ledger or builder can't be reached.
         """
-
-        async def resume(run_id: str) -> None:
-            await self._rerun(run_id, Why.SWEEP)
-
-        books = self.services.books
-        return await sweep(
-            books,
-            resume=resume,
-            attend=partial(self.overseer.attend, others=self.reporter.send),
-            clear=partial(self.services.vault.clear, books),
-            timeout_s=timeout_s,
-        )
+        return await self.sweeper.sweep(timeout_s=timeout_s)
 
     async def cancel(
         self,
@@ -256,6 +260,8 @@ class Orchestrator:
         run, payload = await self.services.books.find_kept(run_id)
         if run is None:
             raise RunNotFound(run_id)
+        if why is Why.SWEEP and not is_due(run, self.services.clock.now()):
+            return Handled(run_id=run_id, replayed=True)
         if run.ends_by_records and why is Why.SWEEP:
             await self.last_resort.end(run_id)
             return Handled(run_id=run_id)

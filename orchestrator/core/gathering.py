@@ -1,8 +1,10 @@
-"""Several things at once, of which none goes on once one has failed."""
+"""Several things at once, of which none goes on once one has failed; one thing, in time."""
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections.abc import Awaitable, Coroutine, Iterable
 from typing import Any, TypeVar
+
+from orchestrator.core.ports import Clock
 
 T = TypeVar("T")
 
@@ -21,3 +23,27 @@ async def gather_or_cancel(coroutines: Iterable[Coroutine[Any, Any, T]]) -> list
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+
+
+async def finish_within(clock: Clock, seconds: float | None, work: Awaitable[T]) -> T:
+    """The result of the work; None: however long it takes.
+
+    Raises:
+        TimeoutError: the time was over, by the clock; the work was cancelled and has ended.
+    """
+    if seconds is None:
+        return await work
+    task = asyncio.ensure_future(work)
+    alarm = asyncio.ensure_future(clock.sleep(seconds))
+    try:
+        await asyncio.wait({task, alarm}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+    finally:
+        for one in (task, alarm):
+            one.cancel()
+        await asyncio.wait({task, alarm})
+    # Cut off it may have raised something else, which is nobody's by now.
+    if not task.cancelled():
+        task.exception()
+    raise TimeoutError

@@ -4,7 +4,7 @@ The one place that deals with it, for each look at a job, each run that is resum
 each removal of secrets. Nothing that one of them raises reaches the others.
 """
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import structlog
@@ -18,14 +18,16 @@ Result = TypeVar("Result")
 log = structlog.get_logger("orchestrator.guarding")
 
 
-async def guarded(books: Books, key: str, work: Awaitable[Result]) -> Result | Exception:
+async def guarded(
+    books: Books, key: str, work: Callable[[], Awaitable[Result]]
+) -> Result | Exception:
     """What the work on the item of that key results in, or raises.
 
     What is raised is a bug of the item unless it is an error of ours that is temporary, or that a
     run keeps already. After `runs.max_attempts` bugs the item is given up, with a reason.
     """
     try:
-        return await work
+        return await work()
     except OrchestratorError as error:
         log.info("not done yet", due=key, reason=str(error))
         raised: Exception = error

@@ -12,6 +12,7 @@ whoever comes second finds it handled.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import attrs
@@ -201,39 +202,30 @@ class Overseer:
         """
         return (await self._describe(job.builder, [job.id])).get(job.id)
 
-    async def attend(
-        self,
-        operation_ids: Collection[str],
-        *,
-        others: Callable[[str], Awaitable[object]] | None = None,
-    ) -> TemporaryError | None:
-        """Look at the jobs of those operations that are due for it, and see to the `others`.
+    async def attend(self, operation_ids: Collection[str]) -> TemporaryError | None:
+        """Look at the jobs of those operations that are due for it.
 
         All at once, so that a builder that hangs holds up nothing besides. What comes back is why
         ledger or builder couldn't be reached, if so.
         """
         looks = await asyncio.gather(
             *(
-                guarded(self.books, operation_key(one), self._begin_look(one))
+                guarded(self.books, operation_key(one), partial(self._begin_look, one))
                 for one in operation_ids
             )
         )
         trouble: TemporaryError | None = None
         watched: dict[str, list[Watched]] = {}
-        left_over: list[str] = []
-        for operation_id, look in zip(operation_ids, looks, strict=True):
+        for look in looks:
             match look:
                 case OperationRecord(job=Job() as job):
                     watched.setdefault(job.builder, []).append((look, job))
-                case OperationRecord() | None:
-                    left_over.append(operation_id)
                 case TemporaryError() if not isinstance(look, UnreadableItems):
                     trouble = look
         found = await asyncio.gather(
-            *(self._attend_on(name, some) for name, some in watched.items()),
-            *(map(others, left_over) if others else ()),
+            *(self._attend_on(name, some) for name, some in watched.items())
         )
-        return next((one for one in found if isinstance(one, TemporaryError)), trouble)
+        return next(filter(None, found), trouble)
 
     async def _attend_on(self, name: str, watched: Sequence[Watched]) -> TemporaryError | None:
         """Look at the jobs of one builder; why it couldn't tell of all, if so."""
@@ -409,7 +401,7 @@ class Overseer:
 
     async def _safely(self, operation: OperationRecord, job: Job, answer: Answer) -> None:
         """One operation's trouble is kept with its outcome, and is nobody else's."""
-        await guarded(self.books, operation.key, self._look_at(operation, job, answer))
+        await guarded(self.books, operation.key, partial(self._look_at, operation, job, answer))
 
     async def _look_at(self, operation: OperationRecord, job: Job, answer: Answer) -> None:
         if self.leaves_alone(job):

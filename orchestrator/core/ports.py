@@ -37,6 +37,11 @@ class Ids(Protocol):
         """An id that nobody has seen before."""
 
 
+class Dice(Protocol):
+    def pick(self, count: int) -> int:
+        """A number from 0 to `count` - 1, each as likely as the others."""
+
+
 class Conflict(Exception):
     """A commit was refused: these items don't stand as was thought. None: it isn't there."""
 
@@ -91,8 +96,14 @@ class Ledger(Protocol):
             UnreadableItems: some can't be read; it has the others.
         """
 
-    async def find_due(self, *, before: datetime, limit: int) -> Sequence[str]:
-        """Keys of items that are due, the longest due first; a proposal, perhaps out of date."""
+    async def find_due(
+        self, *, before: datetime, limit: int, start: int = 0, cursor: str | None = None
+    ) -> Page[str]:
+        """Keys of items that are due, a page at a time; a proposal, perhaps out of date.
+
+        They lie in shards, the longest due first in each. `start`, any number, says with which the
+        first page begins; the cursor leads through the others in turn, and past what stays due.
+        """
 
     async def list_runs(
         self,

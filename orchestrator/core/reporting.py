@@ -5,6 +5,7 @@ report or refused it for good. Each attempt is one of its own: claimed before, s
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -77,7 +78,9 @@ class Reporter:
         It is kept and due, whatever comes of it now.
         """
         if not self.is_silent:
-            await guarded(self.books, operation_key(operation_id), self._send(operation_id))
+            await guarded(
+                self.books, operation_key(operation_id), partial(self._send, operation_id)
+            )
 
     async def _send(self, operation_id: str) -> None:
         posting = await self.books.decide(lambda view: begin_report(view, operation_id))

@@ -28,6 +28,7 @@ __all__ = [
     "Deliveries",
     "EventBridgeSimulator",
     "InMemoryBuilder",
+    "LoadedDice",
     "ManualClock",
     "RetryPolicy",
     "SequentialIds",
@@ -64,6 +65,14 @@ class ManualClock:
         for until, woken in self._sleepers:
             if until <= self.time and not woken.done():
                 woken.set_result(None)
+
+
+@attrs.define
+class LoadedDice:
+    """They always fall on the first."""
+
+    def pick(self, count: int) -> int:  # noqa: ARG002 - the port's
+        return 0
 
 
 @attrs.define

@@ -9,9 +9,8 @@ import base64
 import json
 import re
 import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from aiohttp import web
 
 from orchestrator import Event, Extension, HandlerRegistry, Run, Settings, create_app
 from orchestrator.adapters.memory import InMemoryLedger
+from orchestrator.core.pages import Page
 from orchestrator.intake.aws_lambda import is_sqs_batch
 from orchestrator.intake.keys import WORKLOAD
 from orchestrator.intake.lambda_http import NotAnHTTPEventError
@@ -485,9 +485,9 @@ def test_one_senders_cookies_are_not_the_next_ones(settings: Settings) -> None:
 class Hanging(InMemoryLedger):
     """A ledger that doesn't answer some questions."""
 
-    async def find_due(self, *, before: datetime, limit: int) -> Sequence[str]:
+    async def find_due(self, **asked: Any) -> Page[str]:
         await asyncio.get_running_loop().create_future()
-        return ()
+        raise AssertionError
 
     async def check(self) -> None:
         await asyncio.get_running_loop().create_future()

@@ -24,6 +24,7 @@ from orchestrator.core.books import Attempt, Books
 from orchestrator.core.conditions import Terms
 from orchestrator.core.envelopes import Delivery, parse_event
 from orchestrator.core.errors import QuotaReached
+from orchestrator.core.pages import Page
 from orchestrator.core.parcels import pack_event
 from orchestrator.core.records import run_key
 from orchestrator.embedded import CodeBuildStandIn, Fault
@@ -41,6 +42,7 @@ from tests.acceptance.stories import (
     sweep,
 )
 from tests.conftest import Client, StartService
+from tests.desk import let_others_work
 
 EVENT = envelope("MY_EVENT", {"a": 1})
 LEASE_S = 60
@@ -313,8 +315,8 @@ async def test_a_run_whose_process_died_is_taken_over_when_its_lease_is_over(
 class OldIndex(InMemoryLedger):
     """A ledger whose index of what is due is out of date: all that ever was."""
 
-    async def find_due(self, *, before: datetime, limit: int) -> Sequence[str]:
-        return [key for key in self._items if key.startswith(run_key(""))][:limit]
+    async def find_due(self, **asked: Any) -> Page[str]:
+        return Page([key for key in self._items if key.startswith(run_key(""))], None)
 
 
 async def test_what_an_old_index_proposes_is_looked_at_again(
@@ -437,6 +439,7 @@ async def test_a_handler_that_takes_its_time_holds_up_no_later_sweep(
         clock.turn(60)
         async with asyncio.timeout(5):
             assert await swept.get() == event_id
+        await let_others_work()
     release.set()
 
     async def are_done() -> bool:
@@ -462,14 +465,22 @@ async def test_a_sweep_that_was_asked_for_ends_before_its_deadline(
         finished.append(event.id)
 
     service = await start_service(
-        attrs.evolve(settings, intake=Intake(deadline_s=0.5)), extension=my_event(handle)
+        attrs.evolve(settings, intake=Intake(deadline_s=30)), extension=my_event(handle)
     )
     for event_id in ("slow", "quick"):
         await read_wait(
             await service.post("/events", json=envelope("MY_EVENT", {}, event_id=event_id))
         )
     clock.turn(5)
-    await sweep(service)
+    sweeping = asyncio.ensure_future(sweep(service))
+
+    async def is_slow_alone_at_work() -> bool:
+        at_work = await list_runs(service, status="running")
+        return finished == ["quick"] and len(at_work) == 1
+
+    await until(is_slow_alone_at_work)
+    clock.turn(24)
+    await sweeping
     assert finished == ["quick"]
     (run,) = await list_runs(service, status="retry")
     assert run["attempt"] == 2

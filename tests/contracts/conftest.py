@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import datetime
 from random import Random
 from typing import Any
 
@@ -40,9 +39,9 @@ class SlowLedger(InMemoryLedger):
         await self._wait()
         return found
 
-    async def find_due(self, *, before: datetime, limit: int) -> Sequence[str]:
+    async def find_due(self, **asked: Any) -> Page[str]:
         await self._wait()
-        return await super().find_due(before=before, limit=limit)
+        return await super().find_due(**asked)
 
     async def list_runs(self, **filters: Any) -> Page[RunRecord]:
         await self._wait()

@@ -31,6 +31,7 @@ from tests.contracts.samples import (
     secrets,
     tenant,
 )
+from tests.ledgers import find_due
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -286,8 +287,8 @@ async def test_a_key_asked_for_twice_is_answered(ledger: Ledger) -> None:
     assert await ledger.load([tenant().key] * 2) == {tenant().key: kept(tenant())}
 
 
-async def test_due_items_come_the_longest_due_first(ledger: Ledger) -> None:
-    """What is due until the moment, that one included, by its time and not by its key."""
+async def test_due_items_are_found_page_by_page(ledger: Ledger) -> None:
+    """What is due until the moment, that one included; wherever it starts, all once."""
     moments = [later(n * 10 + n / 1e6) for n in range(12)]
     due = [
         (run if n % 3 else operation)(f"{(n * 7) % 12:02}", due_at=moment)
@@ -295,20 +296,48 @@ async def test_due_items_come_the_longest_due_first(ledger: Ledger) -> None:
     ]
     await commit(ledger, *reversed(due), run("never"), tenant(), operation())
     keys = [record.key for record in due]
-    assert list(await ledger.find_due(before=moments[-1], limit=50)) == keys
-    assert list(await ledger.find_due(before=moments[7], limit=50)) == keys[:8]
     just_before = later(70 + 6 / 1e6)
-    assert list(await ledger.find_due(before=just_before, limit=50)) == keys[:7]
-    assert list(await ledger.find_due(before=moments[7], limit=3)) == keys[:3]
-    assert list(await ledger.find_due(before=later(-1), limit=50)) == []
+    for limit in (1, 3, 50):
+        assert set(await find_due(ledger, before=moments[-1], limit=limit)) == set(keys)
+        assert set(await find_due(ledger, before=moments[7], limit=limit)) == set(keys[:8])
+        assert set(await find_due(ledger, before=just_before, limit=limit)) == set(keys[:7])
+        assert await find_due(ledger, before=later(-1), limit=limit) == []
+        for start in range(5):
+            found = await find_due(ledger, before=moments[-1], limit=limit, start=start)
+            assert sorted(found) == sorted(keys)
+
+
+async def test_the_longest_due_come_first_in_a_page(ledger: Ledger) -> None:
+    """By their time and not by their key."""
+    runs = [run(f"{(n * 7) % 12:02}", due_at=later(n)) for n in range(12)]
+    await commit(ledger, *reversed(runs))
+    order = [record.key for record in runs]
+    page = await ledger.find_due(before=later(60), limit=50)
+    assert page.items
+    assert list(page.items) == sorted(page.items, key=order.index)
+
+
+async def test_a_page_goes_on_past_what_is_due_no_more(ledger: Ledger) -> None:
+    """The item that the cursor names may be settled meanwhile; what stays due isn't found again."""
+    await commit(ledger, *(run(f"{n}", due_at=NOW) for n in range(12)))
+    page = await ledger.find_due(before=NOW, limit=2)
+    found = list(page.items)
+    while page.cursor is not None:
+        if page.items:
+            last = page.items[-1].removeprefix("RUN#")
+            await commit(ledger, run(last, version=1, status=RunStatus.SUCCEEDED))
+        page = await ledger.find_due(before=NOW, limit=2, cursor=page.cursor)
+        found += page.items
+    assert sorted(found) == sorted(run(f"{n}").key for n in range(12))
 
 
 async def test_all_of_one_moment_are_due(ledger: Ledger) -> None:
     """Runs that are due at the same time don't hide each other."""
     runs = [run(f"{n}", due_at=NOW) for n in range(9)]
     await commit(ledger, *runs)
-    assert set(await ledger.find_due(before=NOW, limit=9)) == {record.key for record in runs}
-    assert len(await ledger.find_due(before=NOW, limit=4)) == 4
+    for limit in (1, 4, 9):
+        found = await find_due(ledger, before=NOW, limit=limit)
+        assert sorted(found) == sorted(record.key for record in runs)
 
 
 async def test_what_is_settled_is_due_no_more(ledger: Ledger) -> None:
@@ -322,17 +351,17 @@ async def test_what_is_settled_is_due_no_more(ledger: Ledger) -> None:
         run("b", version=1, due_at=later(5)),
         run("c", version=1, due_at=later(3)),
     )
-    assert list(await ledger.find_due(before=later(4), limit=9)) == ["RUN#c"]
-    assert list(await ledger.find_due(before=later(5), limit=9)) == ["RUN#c", "RUN#b"]
+    assert sorted(await find_due(ledger, before=later(4), limit=9)) == ["RUN#c"]
+    assert sorted(await find_due(ledger, before=later(5), limit=9)) == ["RUN#b", "RUN#c"]
 
 
 async def test_secrets_to_look_after_are_due_as_well(ledger: Ledger) -> None:
     """Until there are none left."""
     await commit(ledger, secrets("a", due_at=NOW), run("b", due_at=later(1)), secrets("c"))
-    found = await ledger.find_due(before=later(1), limit=9)
-    assert list(found) == ["SECRETS#a", "RUN#b"]
+    found = await find_due(ledger, before=later(1), limit=9)
+    assert sorted(found) == ["RUN#b", "SECRETS#a"]
     await commit(ledger, secrets("a", version=1))
-    assert list(await ledger.find_due(before=later(1), limit=9)) == ["RUN#b"]
+    assert sorted(await find_due(ledger, before=later(1), limit=9)) == ["RUN#b"]
 
 
 async def test_a_ledger_that_is_there_passes_its_check(ledger: Ledger) -> None:
@@ -344,7 +373,7 @@ async def test_a_refused_commit_leaves_what_is_due(ledger: Ledger) -> None:
     """The index follows the item alone."""
     await commit(ledger, run(due_at=NOW))
     await refusal(ledger, [run(version=5), run("other", due_at=NOW)])
-    assert list(await ledger.find_due(before=NOW, limit=9)) == [run().key]
+    assert sorted(await find_due(ledger, before=NOW, limit=9)) == [run().key]
 
 
 async def test_the_samples_fill_every_field() -> None:

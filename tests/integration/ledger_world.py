@@ -40,7 +40,7 @@ from orchestrator.core.reporting import CallbackTerms
 from orchestrator.core.secrets import Redactor
 from orchestrator.core.services import Services
 from orchestrator.core.vault import Vault
-from orchestrator.testing import ManualClock, SequentialIds
+from orchestrator.testing import LoadedDice, ManualClock, SequentialIds
 from orchestrator.wire import Wire
 from tests.integration.ledger_watch import Watch
 
@@ -387,6 +387,7 @@ class Worker:
                 resources=self.world,
             ),
             ids=SequentialIds(),
+            dice=LoadedDice(),
             aliases={},
             limits=Limits(max_attempts=2, sweep_s=1e6),
         )
@@ -529,8 +530,8 @@ class _GatedLedger:
             for key, item in found.items()
         }
 
-    async def find_due(self, *, before: datetime, limit: int) -> Sequence[str]:
-        return await self._world.call(self._world.ledger.find_due(before=before, limit=limit))
+    async def find_due(self, **asked: Any) -> Page[str]:
+        return await self._world.call(self._world.ledger.find_due(**asked))
 
     async def list_runs(
         self,

@@ -36,6 +36,7 @@ from orchestrator.core.services import Services
 from orchestrator.embedded import CodeBuildStandIn, EmbeddedAWS, open_codebuild
 from orchestrator.testing import (
     InMemoryBuilder,
+    LoadedDice,
     ManualClock,
     SequentialIds,
     StartedJob,
@@ -162,6 +163,7 @@ class Story:
                 callback=CallbackTerms(url="https://control.example", after=Kind.PROVISIONING),
             ),
             ids=SequentialIds(),
+            dice=LoadedDice(),
             aliases={},
             limits=Limits(max_attempts=3, sweep_s=1e6),
         )

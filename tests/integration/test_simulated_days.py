@@ -19,6 +19,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from orchestrator import Extension, JobReport, JobStatus, Settings, TemporaryError, create_app
 from orchestrator.adapters.memory import InMemoryLedger
+from orchestrator.core.pages import Page
 from orchestrator.core.ports import Tier
 from orchestrator.core.records import Job, OperationRecord, OperationState, Record, RunRecord
 from orchestrator.settings import Intake, LedgerSettings, Operations
@@ -167,9 +168,9 @@ class ReplicaLedger(InMemoryLedger):
         await self._pass()
         return await super().load(keys)
 
-    async def find_due(self, *, before: datetime, limit: int) -> Sequence[str]:
+    async def find_due(self, **asked: Any) -> Page[str]:
         await self._pass()
-        return await super().find_due(before=before, limit=limit)
+        return await super().find_due(**asked)
 
     async def _pass(self) -> None:
         await asyncio.sleep(0)

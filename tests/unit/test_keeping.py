@@ -20,8 +20,8 @@ from orchestrator.core.records import (
     SecretsRecord,
     secrets_key,
 )
-from orchestrator.core.sweep import _ids
 from tests.desk import ORDER, PROVISIONED, PROVISIONING, TERMS, Desk, event
+from tests.ledgers import find_due
 
 KIND, PREFIX = "SECRETS_MANAGER", "/orchestrator"
 
@@ -226,9 +226,9 @@ async def test_they_are_due_like_all_that_waits(desk: Desk) -> None:
     """The sweep finds them by their key."""
     attempt = await desk.claimed(ORDER, "a")
     await attempt.note_secrets(KIND, PREFIX, "x", ["secret"])
-    assert await desk.ledger.find_due(before=desk.later(59), limit=10) == []
-    due = await desk.ledger.find_due(before=desk.later(60), limit=10)
-    assert _ids(due, secrets_key("")) == [attempt.start_key]
+    assert await find_due(desk.ledger, before=desk.later(59)) == []
+    due = await find_due(desk.ledger, before=desk.later(60))
+    assert due == [secrets_key(attempt.start_key)]
 
 
 NOW = Desk().clock.now()

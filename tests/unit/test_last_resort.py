@@ -28,7 +28,7 @@ from orchestrator.core.secrets import Redactor
 from orchestrator.settings import Callback, Operations, Runs
 from orchestrator.testing import InMemoryBuilder, ManualClock, SequentialIds, envelope
 from tests.desk import DeskLedger
-from tests.ledgers import find_tenant
+from tests.ledgers import find_due, find_tenant
 
 MAX_ATTEMPTS, MAX_TAKEOVERS, DEADLINE_S = 3, 4, 3600.0
 REQUEST = envelope("TENANT_PROVISIONING", {"tenantId": "t-1", "secret": "s", "context": "c"})
@@ -81,9 +81,7 @@ class Scene:
 
     async def is_at_rest(self) -> bool:
         """Nothing is due, now or ever."""
-        return not await self.ledger.find_due(
-            before=self.clock.now() + timedelta(days=30), limit=10
-        )
+        return not await find_due(self.ledger, before=self.clock.now() + timedelta(days=30))
 
     def _all(self, kind: type) -> list[Any]:
         return [record for record in self.ledger._items.values() if isinstance(record, kind)]

@@ -99,7 +99,6 @@ class Bench:
     stops_overdue: bool = True
     dry_run: bool = False
     concluded: list[Concluded] = attrs.field(factory=list)
-    left_over: list[str] = attrs.field(factory=list)
 
     @property
     def overseer(self) -> Overseer:
@@ -115,10 +114,7 @@ class Bench:
         )
 
     async def attend(self, *operation_ids: str) -> TemporaryError | None:
-        async def leave(operation_id: str) -> None:
-            self.left_over.append(operation_id)
-
-        return await self.overseer.attend(operation_ids, others=leave)
+        return await self.overseer.attend(operation_ids)
 
     @property
     def reasons(self) -> list[str | None]:
@@ -310,14 +306,15 @@ async def test_what_bears_our_key_elsewhere_is_not_ours(desk: Desk) -> None:
     assert builder._ended == {}
 
 
-async def test_what_is_not_due_for_a_look_is_left_over(desk: Desk) -> None:
-    """It may be one whose report is due."""
+async def test_what_is_not_due_for_a_look_is_left_alone(desk: Desk) -> None:
+    """It may be over by now, or gone."""
     (operation,) = await watched(desk, "b-1")
     over = attrs.evolve(operation, operation_id="over", state=OperationState.OVER, version=0)
     await desk.ledger.put(over)
     bench = Bench(desk, {"IN_MEMORY": OnlyStarts()})
-    assert await bench.attend(operation.operation_id, "over", "none") is None
-    assert bench.left_over == ["over", "none"]
+    desk.ledger.requests.clear()
+    assert await bench.attend("over", "none") is None
+    assert desk.ledger.requests == ["load", "load"]
 
 
 async def test_a_report_about_a_job_that_cannot_be_asked_about_counts_by_its_key(

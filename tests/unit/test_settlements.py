@@ -31,6 +31,7 @@ from tests.desk import (
     follow_up,
     operation_id,
 )
+from tests.ledgers import find_due
 
 DEPLOYED = "TENANT_DEPLOYMENT_SUCCESS"
 BUG = Failure(type="ValueError", message="no", traceback="…")
@@ -218,7 +219,7 @@ async def test_follow_ups_are_written_due_at_once(desk: Desk) -> None:
     assert run is not None
     assert (run.status, run.attempt, run.due_at) == ("retry", 0, desk.clock.now())
     assert (run.event_type, run.tenant_id) == (DEPLOYMENT, TENANT)
-    assert await desk.ledger.find_due(before=desk.clock.now(), limit=9) == [run_key(key)]
+    assert await find_due(desk.ledger, before=desk.clock.now()) == [run_key(key)]
     assert (await desk.books.find_kept(key))[1] == attrs.evolve(after.payload, version=1)
     await desk.finish(await desk.claimed(ORDER, "b"), follow_ups=(after,))
     assert await desk.books.find_run(key) == run

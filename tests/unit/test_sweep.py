@@ -1,18 +1,25 @@
 """The sweep: what is due is taken up, each for itself; nothing else is touched."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import attrs
 import pytest
 from structlog.testing import capture_logs
 
+from orchestrator.adapters.memory import InMemoryLedger
 from orchestrator.core.answers import Why
 from orchestrator.core.books import Attempt
 from orchestrator.core.errors import TemporaryError
-from orchestrator.core.sweep import Swept, sweep, swept_regularly
-from tests.desk import ORDER, Desk, let_others_work, run_id
+from orchestrator.core.pages import Page
+from orchestrator.core.ports import UnreadableItems
+from orchestrator.core.records import OperationState, Record
+from orchestrator.core.sweep import Sweeper, Swept, swept_regularly
+from orchestrator.testing import LoadedDice
+from tests.desk import ORDER, Desk, DeskLedger, let_others_work, run_id
+from tests.ledgers import find_due
 
 
 @pytest.fixture
@@ -30,7 +37,20 @@ class Hands:
     done: list[str] = attrs.field(factory=list)
     attended: list[str] = attrs.field(factory=list)
     cleared: list[str] = attrs.field(factory=list)
+    reported: list[str] = attrs.field(factory=list)
     trouble: TemporaryError | None = None
+    sweeper: Sweeper = attrs.field(init=False)
+
+    @sweeper.default
+    def _build(self) -> Sweeper:
+        return Sweeper(
+            books=self.desk.books,
+            dice=LoadedDice(),
+            resume=self.resume,
+            look=self.look,
+            report=self.report,
+            clear=self.clear,
+        )
 
     async def clear(self, start_key: str) -> None:
         self.cleared.append(start_key)
@@ -41,18 +61,15 @@ class Hands:
             await self.acts[run]()
         self.done.append(run)
 
-    async def attend(self, operation_ids: Sequence[str]) -> TemporaryError | None:
+    async def look(self, operation_ids: Sequence[str]) -> TemporaryError | None:
         self.attended.extend(operation_ids)
-        return self.trouble if operation_ids else None
+        return self.trouble
+
+    async def report(self, operation_id: str) -> None:
+        self.reported.append(operation_id)
 
     async def sweep(self, timeout_s: float | None = None) -> Swept:
-        return await sweep(
-            self.desk.books,
-            resume=self.resume,
-            attend=self.attend,
-            clear=self.clear,
-            timeout_s=timeout_s,
-        )
+        return await self.sweeper.sweep(timeout_s=timeout_s)
 
 
 async def waiting(desk: Desk, *event_ids: str, pause_s: float = 5) -> list[str]:
@@ -160,8 +177,11 @@ async def test_what_is_not_done_in_time_is_handed_back(desk: Desk) -> None:
     for run in ids:
         hands.acts[run] = slow
     desk.turn(5)
-    swept = await hands.sweep(timeout_s=0.2)
-    assert swept.timed_out
+    sweeping = asyncio.ensure_future(hands.sweep(timeout_s=3))
+    await pass_time(desk, 2.9)
+    assert not sweeping.done()
+    await pass_time(desk, 0.1)
+    assert await sweeping == Swept(20, timed_out=True)
     assert len(handed_back) == len(hands.taken) == 20
     assert hands.done == []
     hands.acts.clear()
@@ -171,14 +191,16 @@ async def test_what_is_not_done_in_time_is_handed_back(desk: Desk) -> None:
 async def test_operations_are_attended_to_together(desk: Desk) -> None:
     """Those whose job is to be asked about, and those that are to be reported, as they are due."""
     attempt = await desk.provision()
-    over = attrs.evolve(await desk.operation(of=attempt), operation_id="over", due_at=desk.later(0))
-    await desk.ledger.put(over)
+    operation = await desk.operation(of=attempt)
+    due = attrs.evolve(operation, operation_id="due", due_at=desk.later(0))
+    over = attrs.evolve(due, operation_id="over", state=OperationState.OVER)
+    await desk.ledger.put(due, over)
     hands = Hands(desk)
-    assert await hands.sweep() == Swept(1)
-    assert hands.attended == ["over"]
+    assert await hands.sweep() == Swept(2)
+    assert (hands.attended, hands.reported) == (["due"], ["over"])
     desk.turn(60)
     await hands.sweep()
-    assert sorted(hands.attended[1:]) == sorted(["over", attempt.run.operation_id])
+    assert sorted(hands.attended[1:]) == sorted(["due", operation.operation_id])
 
 
 async def test_a_builder_that_is_down_is_said_after_the_rest(desk: Desk) -> None:
@@ -192,19 +214,32 @@ async def test_a_builder_that_is_down_is_said_after_the_rest(desk: Desk) -> None
     assert len(hands.done) == 120
 
 
+class DownLedger(InMemoryLedger):
+    """Can't say what is due, or not any more `after` so many questions."""
+
+    def __init__(self, after: int = 0) -> None:
+        super().__init__()
+        self.asked = 0
+        self.after = after
+
+    async def find_due(self, **asked: Any) -> Page[str]:
+        await asyncio.sleep(0)
+        self.asked += 1
+        if self.asked > self.after:
+            raise TemporaryError("no ledger")
+        return await super().find_due(**asked)
+
+
 async def test_a_ledger_that_is_down_is_said(desk: Desk) -> None:
     """A sweep that can't ask has not swept."""
-
-    async def find_due(**options: Any) -> list[str]:
-        raise TemporaryError("no ledger")
-
-    desk.ledger.find_due = find_due  # type: ignore[method-assign]
+    hands = Hands(desk)
+    hands.sweeper.books = attrs.evolve(desk.books, ledger=DownLedger())
     with pytest.raises(TemporaryError, match="no ledger"):
-        await Hands(desk).sweep()
+        await hands.sweep()
 
 
-async def test_two_sweeps_at_once_do_the_work_once(desk: Desk) -> None:
-    """Both are told of it; the claim decides."""
+async def test_two_processes_at_once_do_the_work_once(desk: Desk) -> None:
+    """Both find it; the claim decides."""
     (a,) = await waiting(desk, "a")
     desk.turn(5)
     answers: list[object] = []
@@ -216,6 +251,185 @@ async def test_two_sweeps_at_once_do_the_work_once(desk: Desk) -> None:
     assert await asyncio.gather(*sweeps) == [Swept(1), Swept(1)]
     assert [isinstance(answer, Attempt) for answer in answers].count(True) == 1
     assert (await desk.run(ORDER, "a")).attempt == 2
+
+
+async def test_who_asks_while_another_sweep_finds_what_is_due_joins_it(desk: Desk) -> None:
+    """In one process nothing is asked for twice at once; both are told what it came to."""
+    ids = await waiting(desk, *(f"e-{number}" for number in range(30)))
+    hands = Hands(desk, dict.fromkeys(ids, let_others_work))
+    desk.turn(5)
+    first, second = await asyncio.gather(hands.sweep(), hands.sweep(timeout_s=5))
+    assert (first, second) == (Swept(30), Swept(30, joined=True))
+    assert sorted(hands.taken) == sorted(ids)
+
+
+async def test_who_joins_waits_no_longer_than_he_said(desk: Desk) -> None:
+    """The other sweep goes on without him."""
+    ids = await waiting(desk, *(f"e-{number}" for number in range(21)))
+    hands = Hands(desk, {run: partial(desk.clock.sleep, 20) for run in ids})
+    desk.turn(5)
+    sweeping = asyncio.ensure_future(hands.sweep())
+    await let_others_work()
+    joining = asyncio.ensure_future(hands.sweep(timeout_s=3))
+    await pass_time(desk, 3)
+    assert await joining == Swept(0, timed_out=True, joined=True)
+    await pass_time(desk, 17, 20)
+    assert await sweeping == Swept(21)
+
+
+async def test_who_joins_hears_of_the_trouble(desk: Desk) -> None:
+    """A sweep that couldn't ask is none, whoever asked for it."""
+    hands = Hands(desk)
+    down = DownLedger()
+    hands.sweeper.books = attrs.evolve(desk.books, ledger=down)
+    told = await asyncio.gather(hands.sweep(), hands.sweep(), return_exceptions=True)
+    assert [str(one) for one in told] == ["no ledger"] * 2
+    assert down.asked == 1
+
+
+async def test_a_run_that_takes_its_time_holds_up_no_later_sweep(desk: Desk) -> None:
+    """What is due by then is begun, while the first is still at work."""
+    hands = Hands(desk)
+    (slow,) = await waiting(desk, "slow")
+    hands.acts[slow] = partial(desk.clock.sleep, 600)
+    desk.turn(5)
+    first = asyncio.ensure_future(hands.sweep())
+    await let_others_work()
+    (quick,) = await waiting(desk, "quick", pause_s=0)
+    hands.acts[slow] = let_others_work
+    assert (await hands.sweep()).begun == 2
+    assert quick in hands.done
+    await pass_time(desk, 600)
+    assert await first == Swept(1)
+
+
+async def test_runs_that_hang_hold_up_nothing_else(desk: Desk) -> None:
+    """They take all the room of runs; jobs are asked about, and the rest stays due."""
+    ids = await waiting(desk, *(f"e-{number}" for number in range(30)))
+    hands = Hands(desk, {run: asyncio.Event().wait for run in ids})
+    attempt = await desk.provision()
+    desk.turn(60)
+    with capture_logs() as logs:
+        sweeping = asyncio.ensure_future(hands.sweep())
+        await pass_time(desk, 30)
+        assert hands.attended == [attempt.run.operation_id]
+        desk.turn(60)
+        again = asyncio.ensure_future(hands.sweep())
+        await pass_time(desk, 30)
+        assert len(hands.attended) == 2
+    assert [entry["left"] for entry in logs if entry["event"].startswith("no room")] == [10, 30]
+    assert len(hands.taken) == 20
+    assert await again == Swept(1)
+    sweeping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await sweeping
+
+
+async def due_jobs(desk: Desk, **counts: int) -> None:
+    """Operations whose jobs are to be asked about: of each builder so many."""
+    attempt = await desk.provision()
+    first = attrs.evolve(await desk.operation(of=attempt), due_at=desk.clock.now())
+    await desk.ledger.put(
+        *(
+            attrs.evolve(
+                first,
+                operation_id=f"{builder}-{number}",
+                job=desk.job(f"{number}", builder=builder),
+            )
+            for builder, count in counts.items()
+            for number in range(count)
+        )
+    )
+
+
+async def test_a_builder_that_hangs_is_asked_again_in_the_end(desk: Desk) -> None:
+    """Others are asked meanwhile; its wave is cut off after two minutes, and its jobs stay due."""
+    await due_jobs(desk, SILENT=30, OTHER=30)
+    hands = Hands(desk)
+    asked: list[str] = []
+
+    async def look(operation_ids: Sequence[str]) -> TemporaryError | None:
+        asked.extend(one.partition("-")[0] for one in operation_ids)
+        if operation_ids[0].startswith("SILENT"):
+            await asyncio.Event().wait()
+        return None
+
+    hands.sweeper.look = look
+    with capture_logs() as logs:
+        sweeping = asyncio.ensure_future(hands.sweep())
+        await pass_time(desk, 30)
+        assert (asked.count("SILENT"), asked.count("OTHER")) == (20, 30)
+        await pass_time(desk, 90)
+        await sweeping
+        again = asyncio.ensure_future(hands.sweep())
+        await let_others_work()
+        assert asked.count("SILENT") == 40
+    assert [entry["event"] for entry in logs] == ["no room: the rest stays due", "cut off"]
+    again.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await again
+
+
+@attrs.define
+class Dice:
+    """They fall as the test says, and then on the first."""
+
+    falls: list[int]
+
+    def pick(self, count: int) -> int:
+        return self.falls.pop(0) % count if self.falls else 0
+
+
+@pytest.mark.parametrize("fall", [0, 1, 7, 19])
+async def test_replicas_start_in_different_places(desk: Desk, fall: int) -> None:
+    """So that they don't get in each other's way; all that is due comes in its turn."""
+    ids = await waiting(desk, *(f"e-{number}" for number in range(20)))
+    hands = Hands(desk)
+    hands.sweeper.dice = Dice([0, fall])
+    desk.turn(5)
+    order = [key.removeprefix("RUN#") for key in await find_due(desk.ledger, before=desk.later(0))]
+    await hands.sweep()
+    assert hands.taken == [*order[fall:], *order[:fall]]
+    assert sorted(hands.taken) == sorted(ids)
+
+
+class HalfUnreadable(DeskLedger):
+    """Some of its items were written by another release."""
+
+    async def load(self, keys: Collection[str]) -> Mapping[str, Record | None]:
+        found = await super().load(keys)
+        odd = sorted(keys)[::2]
+        rest = {key: item for key, item in found.items() if key not in odd}
+        raise UnreadableItems(dict.fromkeys(odd, "odd"), found=rest)
+
+
+async def test_what_can_not_be_read_stays_due(desk: Desk) -> None:
+    """The log names it, and the others are begun."""
+    ids = await waiting(desk, *(f"e-{number}" for number in range(20)))
+    hands = Hands(desk)
+    ledger = HalfUnreadable()
+    ledger._items = desk.ledger._items
+    hands.sweeper.books = attrs.evolve(desk.books, ledger=ledger)
+    desk.turn(5)
+    with capture_logs() as logs:
+        assert await hands.sweep() == Swept(10)
+    assert sorted(hands.taken) == sorted(ids)[1::2]
+    (entry,) = logs
+    assert f"RUN#{min(ids)} (odd)" in entry["reason"]
+    assert "5 more" in entry["reason"]
+
+
+async def test_a_ledger_that_fails_in_the_middle_is_said_after_the_rest(desk: Desk) -> None:
+    """What was begun is finished."""
+    ids = await waiting(desk, *(f"e-{number}" for number in range(70)))
+    hands = Hands(desk, dict.fromkeys(ids, let_others_work))
+    ledger = DownLedger(after=1)
+    ledger._items = desk.ledger._items
+    hands.sweeper.books = attrs.evolve(desk.books, ledger=ledger)
+    desk.turn(5)
+    with pytest.raises(TemporaryError, match="no ledger"):
+        await hands.sweep()
+    assert len(hands.done) == 50
 
 
 # --- regularly -------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from tests.desk import (
     Desk,
     run_id,
 )
+from tests.ledgers import find_due
 
 OWED = Report(url="https://cp.example/webhook", body={"x": 1})
 
@@ -108,7 +109,7 @@ async def test_the_next_is_due_at_once_when_the_first_is_refused(desk: Desk, wai
     # The others are refused, one after the other, by sweeps as the service makes them.
     waited = 0
     while (await desk.run(DEPROVISIONING, "last")).status is RunStatus.RETRY and waited < 3600:
-        for key in await desk.ledger.find_due(before=desk.clock.now(), limit=100):
+        for key in await find_due(desk.ledger, before=desk.clock.now()):
             for one in same:
                 if key == f"RUN#{run_id(PROVISIONING, one)}":
                     await desk.claim(PROVISIONING, one, why=Why.SWEEP)

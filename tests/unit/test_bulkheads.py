@@ -1,0 +1,120 @@
+"""Requests to the ledger, bounded by their duty: none waits behind those of another."""
+
+import asyncio
+from typing import Any
+
+import attrs
+import pytest
+
+from orchestrator.adapters.dynamodb_ledger import DynamoDBLedger
+from orchestrator.core.books import Books, held
+from orchestrator.core.bulkheads import REQUESTS_AT_ONCE, Duty, on_duty
+from orchestrator.core.conditions import Terms
+from orchestrator.core.sweep import Sweeper
+from orchestrator.testing import LoadedDice, ManualClock
+from tests.desk import let_others_work
+
+
+@attrs.define
+class SilentDynamoDB:
+    """It never answers; counts who waits for it."""
+
+    waiting: int = 0
+
+    async def query(self, **asked: Any) -> Any:
+        self.waiting += 1
+        await asyncio.Event().wait()
+
+    batch_get_item = transact_write_items = query
+
+
+async def ask(ledger: DynamoDBLedger, duty: Duty) -> None:
+    with on_duty(duty):
+        await ledger.load(["RUN#1"])
+
+
+def silent_ledger() -> tuple[DynamoDBLedger, SilentDynamoDB]:
+    silent = SilentDynamoDB()
+
+    async def client() -> Any:
+        return silent
+
+    return DynamoDBLedger(client, ManualClock(), table="t", retention_days=1), silent
+
+
+@pytest.mark.parametrize("crowd", Duty)
+async def test_a_crowd_leaves_room_for_every_other_duty(crowd: Duty) -> None:
+    """However many wait in one, the others are asked at once."""
+    ledger, silent = silent_ledger()
+    tasks = [asyncio.create_task(ask(ledger, crowd)) for _ in range(200)]
+    await let_others_work()
+    assert silent.waiting == REQUESTS_AT_ONCE[crowd]
+    for duty in Duty:
+        if duty is not crowd:
+            before = silent.waiting
+            tasks.append(asyncio.create_task(ask(ledger, duty)))
+            await let_others_work()
+            assert silent.waiting == before + 1
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_each_request_counts() -> None:
+    """A list asks the shards of an index, each by a request of its own."""
+    ledger, silent = silent_ledger()
+    tasks = [asyncio.create_task(ledger.list_runs()) for _ in range(50)]
+    await let_others_work()
+    assert silent.waiting == REQUESTS_AT_ONCE[Duty.INTAKE]
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_a_lease_is_renewed_whoever_holds_it() -> None:
+    """Its renewal waits behind no sweep, of which the run may be a part."""
+    clock = ManualClock()
+    ledger, silent = silent_ledger()
+
+    async def renew() -> None:
+        await ledger.load(["RUN#1"])
+
+    with on_duty(Duty.SWEEP):
+        crowd = [asyncio.create_task(ask(ledger, Duty.SWEEP)) for _ in range(100)]
+        async with held(renew, clock, lease_s=60):
+            await let_others_work()
+            waiting = silent.waiting
+            clock.turn(20)
+            await let_others_work()
+            assert silent.waiting == waiting + 1
+    for task in crowd:
+        task.cancel()
+    await asyncio.gather(*crowd, return_exceptions=True)
+
+
+async def test_a_sweep_is_on_its_own_duty() -> None:
+    """All that it asks for, and all that it begins, waits among sweeps."""
+    ledger, silent = silent_ledger()
+    books = Books(ledger=ledger, clock=ManualClock(), terms=Terms())
+
+    async def nothing(_: object) -> None:
+        raise AssertionError
+
+    tasks = [
+        asyncio.create_task(
+            Sweeper(
+                books=books,
+                dice=LoadedDice(),
+                resume=nothing,
+                look=nothing,
+                report=nothing,
+                clear=nothing,
+            ).sweep()
+        )
+        for _ in range(40)
+    ]
+    await let_others_work()
+    assert silent.waiting == REQUESTS_AT_ONCE[Duty.SWEEP]
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
