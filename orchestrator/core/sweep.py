@@ -13,6 +13,7 @@ there is to do, the longer a sweep takes, and the fewer there are.
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
 from functools import partial
 
 import attrs
@@ -24,7 +25,7 @@ from orchestrator.core.conditions import is_due
 from orchestrator.core.errors import OrchestratorError, TemporaryError
 from orchestrator.core.gathering import finish_within, gather_or_cancel
 from orchestrator.core.guarding import guarded
-from orchestrator.core.lanes import Lane, Work
+from orchestrator.core.lanes import Lane, Pace, Work
 from orchestrator.core.ports import Clock, Dice, UnreadableItems
 from orchestrator.core.records import (
     Due,
@@ -99,7 +100,8 @@ class Sweeper:
         clock, other = self.books.clock, self._finding
         if other is not None:
             return await other.join(clock, timeout_s)
-        one = self._finding = _Sweep(self)
+        until = None if timeout_s is None else clock.now() + timedelta(seconds=timeout_s)
+        one = self._finding = _Sweep(self, until)
         try:
             with on_duty(Duty.SWEEP):
                 await finish_within(clock, timeout_s, one.run())
@@ -140,14 +142,16 @@ class Sweeper:
 
 @attrs.define(eq=False)
 class _Sweep:
-    """One sweep."""
+    """One sweep, until a moment or to the end."""
 
     sweeper: Sweeper
+    until: datetime | None
     begun: int = 0
     lacks_time: bool = False
     trouble: TemporaryError | None = None
     is_over: asyncio.Event = attrs.field(factory=asyncio.Event)
     _seen: set[str] = attrs.field(factory=set)
+    _paces: dict[str, Pace] = attrs.field(factory=dict)
     _full: set[str] = attrs.field(factory=set)
     _waves: set[asyncio.Task[None]] = attrs.field(factory=set)
 
@@ -220,14 +224,20 @@ class _Sweep:
 
     async def _begin(self, lane: Lane, names: list[str]) -> None:
         """Begin with these in their lane, as soon as there is room and while there is time."""
+        pace = self._paces.setdefault(lane.name, Pace())
         while names:
             if lane.name in self._full or not await self._has_room(lane):
                 self._full.add(lane.name)
                 log.warning("no room: the rest stays due", lane=lane.name, left=len(names))
                 return
-            wave, names = names[: lane.size], names[lane.size :]
+            size = pace.size(lane.size, self._left_s())
+            if not size:
+                lane.room.release()
+                self.lacks_time = True
+                return
+            wave, names = names[:size], names[size:]
             self.begun += len(wave)
-            task = asyncio.create_task(self._deal_with(lane, wave))
+            task = asyncio.create_task(self._deal_with(lane, wave, pace))
             self._waves.add(task)
             task.add_done_callback(partial(self._has_ended, lane))
 
@@ -240,8 +250,9 @@ class _Sweep:
         except TimeoutError:
             return False
 
-    async def _deal_with(self, lane: Lane, wave: Sequence[str]) -> None:
+    async def _deal_with(self, lane: Lane, wave: Sequence[str], pace: Pace) -> None:
         clock = self.sweeper.books.clock
+        began = clock.now()
         try:
             trouble = await finish_within(clock, lane.limit_s, lane.work(wave))
         except TimeoutError:
@@ -251,10 +262,16 @@ class _Sweep:
             log.error("wave broke down", lane=lane.name, items=wave, exc_info=bug)
         else:
             self.trouble = trouble or self.trouble
+        pace.note(len(wave), (clock.now() - began).total_seconds())
 
     def _has_ended(self, lane: Lane, wave: asyncio.Task[None]) -> None:
         lane.room.release()
         self._waves.discard(wave)
+
+    def _left_s(self) -> float | None:
+        if self.until is None:
+            return None
+        return (self.until - self.sweeper.books.clock.now()).total_seconds()
 
 
 @asynccontextmanager

@@ -15,7 +15,7 @@ from orchestrator.core.books import Attempt
 from orchestrator.core.errors import TemporaryError
 from orchestrator.core.pages import Page
 from orchestrator.core.ports import UnreadableItems
-from orchestrator.core.records import OperationState, Record
+from orchestrator.core.records import OperationRecord, OperationState, Record, operation_key
 from orchestrator.core.sweep import Sweeper, Swept, swept_regularly
 from orchestrator.testing import LoadedDice
 from tests.desk import ORDER, Desk, DeskLedger, let_others_work, run_id
@@ -325,6 +325,29 @@ async def test_runs_that_hang_hold_up_nothing_else(desk: Desk) -> None:
         await sweeping
 
 
+@attrs.define
+class Looks:
+    """Looks at jobs: each wave takes so long (seconds), and ends them."""
+
+    hands: Hands
+    each_s: float
+    waves: list[int] = attrs.field(factory=list)
+    cut_off: int = 0
+
+    async def look(self, operation_ids: Sequence[str]) -> TemporaryError | None:
+        self.waves.append(len(operation_ids))
+        try:
+            await self.hands.desk.clock.sleep(self.each_s * len(operation_ids))
+        except asyncio.CancelledError:
+            self.cut_off += 1
+            raise
+        ledger = self.hands.desk.ledger
+        for one in (await ledger.load([operation_key(each) for each in operation_ids])).values():
+            assert isinstance(one, OperationRecord)
+            await ledger.put(attrs.evolve(one, due_at=None))
+        return None
+
+
 async def due_jobs(desk: Desk, **counts: int) -> None:
     """Operations whose jobs are to be asked about: of each builder so many."""
     attempt = await desk.provision()
@@ -340,6 +363,27 @@ async def due_jobs(desk: Desk, **counts: int) -> None:
             for number in range(count)
         )
     )
+
+
+@pytest.mark.parametrize(("each_s", "ended"), [(0.001, 300), (0.01, 200), (0.1, 15), (0.4, 5)])
+async def test_looks_go_in_waves_that_can_be_finished(
+    desk: Desk, each_s: float, ended: int
+) -> None:
+    """Each sweep ends about as many as there is time for, the first one too, and cuts none off."""
+    await due_jobs(desk, IN_MEMORY=300)
+    hands = Hands(desk)
+    looks = Looks(hands, each_s)
+    hands.sweeper.look = looks.look
+    for _ in range(3):
+        looks.waves.clear()
+        sweeping = asyncio.ensure_future(hands.sweep(timeout_s=2.4))
+        while not sweeping.done():
+            await pass_time(desk, each_s)
+        await sweeping
+        left = await find_due(desk.ledger, before=desk.clock.now())
+        assert sum(looks.waves) >= min(ended, len(left))
+    assert looks.cut_off == 0
+    assert max(looks.waves, default=0) <= 25
 
 
 async def test_a_builder_that_hangs_is_asked_again_in_the_end(desk: Desk) -> None:
