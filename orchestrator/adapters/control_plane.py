@@ -2,19 +2,22 @@
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 
 import aiohttp
 import attrs
 
 from orchestrator.adapters.proxies import find_proxy
 from orchestrator.core.errors import PermanentError, TemporaryError
+from orchestrator.core.ports import WebhookAnswer
 
 
 @attrs.frozen
 class HttpWebhook:
     _http: aiohttp.ClientSession
 
-    async def post(self, *, url: str, text: str, headers: Mapping[str, str]) -> int:
+    async def post(self, *, url: str, text: str, headers: Mapping[str, str]) -> WebhookAnswer:
         """Post the text; a redirect is an answer like any other, since a signed body must not be
         led elsewhere."""
         try:
@@ -25,7 +28,7 @@ class HttpWebhook:
                 allow_redirects=False,
                 proxy=find_proxy(url),
             ) as answer:
-                return answer.status
+                return WebhookAnswer(status=answer.status, date=_read_date(answer))
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise TemporaryError(f"{url}: {error}", nothing_done=True) from error
         except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError, UnicodeError) as error:
@@ -35,6 +38,18 @@ class HttpWebhook:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             said = str(error) or type(error).__name__
             raise TemporaryError(f"{url}: {said}") from error
+
+
+def _read_date(answer: aiohttp.ClientResponse) -> datetime | None:
+    """When it was answered by the other side's clock, in UTC; None if it doesn't say so.
+
+    RFC 9110, sections 5.6.7 and 6.6.1.
+    """
+    try:
+        date = parsedate_to_datetime(answer.headers.get("Date", ""))
+        return date.astimezone(UTC) if date.tzinfo else date.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        return None
 
 
 @asynccontextmanager

@@ -344,11 +344,19 @@ class ReadableBy(Protocol):
         """What reading the one of that name takes."""
 
 
+@attrs.frozen(kw_only=True)
+class WebhookAnswer:
+    """What a webhook answered, and when by its own clock; None: it doesn't say."""
+
+    status: int
+    date: datetime | None = None
+
+
 class Webhook(Protocol):
     """The control plane's ear."""
 
-    async def post(self, *, url: str, text: str, headers: Mapping[str, str]) -> int:
-        """Post the text; the status of the answer, whatever it is. Redirects aren't followed.
+    async def post(self, *, url: str, text: str, headers: Mapping[str, str]) -> WebhookAnswer:
+        """Post the text; the answer, whatever it is. Redirects aren't followed.
 
         Raises:
             PermanentError: nothing can be posted to that address, however often it is tried.

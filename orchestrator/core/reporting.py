@@ -5,6 +5,7 @@ report or refused it for good. Each attempt is one of its own: claimed before, s
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,11 +20,15 @@ from orchestrator.core.json_text import kept_size
 from orchestrator.core.lifecycle import Kind
 from orchestrator.core.operations import Posted, Posting, begin_report, end_report
 from orchestrator.core.pauses import doubling_pause_s
-from orchestrator.core.ports import Webhook
+from orchestrator.core.ports import Webhook, WebhookAnswer
 from orchestrator.core.records import operation_key
 from orchestrator.core.signing import build_request, signable_text
 
 _FIRST_PAUSE_S = 5.0
+#: Clocks that are so close (seconds) are no reason for a 401: the other side allows 20 s.
+_CLOCKS_AGREE_S = 5.0
+#: So much of its time (seconds) an attempt needs to be signed again: an answer may take 30 s.
+_TO_SIGN_AGAIN_S = 40.0
 #: It is kept in the operation's item, which DynamoDB takes up to 400 KB of.
 _LARGEST_BODY_BYTES = 200_000
 
@@ -97,27 +102,40 @@ class Reporter:
         await self.books.decide(lambda view: end_report(view, posting, posted))
 
     async def _post(self, posting: Posting) -> Posted:
-        credentials = posting.credentials
+        """One attempt; it is signed once more where a 401 may be but a matter of clocks."""
+        clock = self.books.clock
         try:
-            request = build_request(
-                posting.body,
-                secret=credentials.secret,
-                context=credentials.context,
-                now=self.books.clock.now(),
-            )
-        except ValueError as error:
-            return _given_up(f"The control plane was not told: it can't be signed, since {error}.")
-        try:
-            status = await self.webhook.post(
-                url=posting.url, text=request.text, headers=request.headers
-            )
-        except PermanentError:
-            where = _shown(posting.url)
-            return _given_up(f"The control plane was not told: {where} is no address of a webhook.")
+            answer = await self._post_signed(posting, clock.now())
+            behind_s = _behind_s(answer, clock.now())
+            is_in_time = posting.until - clock.now() >= timedelta(seconds=_TO_SIGN_AGAIN_S)
+            if answer.date is not None and behind_s and is_in_time:
+                log.warning("signed by the other side's clock", behind_s=behind_s)
+                answer = await self._post_signed(posting, answer.date)
+        except PermanentError as error:
+            return _given_up(f"The control plane was not told: {error}")
         except TemporaryError as error:
             arrived = posting.earlier.may_have_arrived or not error.nothing_done
             return _again(posting, str(error), may_have_arrived=arrived)
-        return _judge(posting, status)
+        return _judge(posting, answer.status, behind_s)
+
+    async def _post_signed(self, posting: Posting, now: datetime) -> WebhookAnswer:
+        """The answer to the report, signed as of `now`.
+
+        Raises:
+            PermanentError: it can't be signed, or its address is none.
+            TemporaryError: there was no answer.
+        """
+        credentials, url = posting.credentials, posting.url
+        try:
+            request = build_request(
+                posting.body, secret=credentials.secret, context=credentials.context, now=now
+            )
+        except ValueError as error:
+            raise PermanentError(f"it can't be signed, since {error}.") from error
+        try:
+            return await self.webhook.post(url=url, text=request.text, headers=request.headers)
+        except PermanentError as error:
+            raise PermanentError(f"{_shown(url)} is no address of a webhook.") from error
 
 
 def _shown(url: str) -> str:
@@ -129,16 +147,30 @@ def _shown(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
-def _judge(posting: Posting, status: int) -> Posted:
-    """What an answer means. The other side refuses as 401 what it has accepted before, too."""
+def _behind_s(answer: WebhookAnswer, now: datetime) -> float:
+    """By how many seconds a server that answers 401 is behind us, if its clock may be why; 0: it
+    isn't."""
+    if answer.status != 401 or answer.date is None:
+        return 0.0
+    behind_s = (now - answer.date).total_seconds()
+    return behind_s if abs(behind_s) > _CLOCKS_AGREE_S else 0.0
+
+
+def _judge(posting: Posting, status: int, behind_s: float) -> Posted:
+    """What an answer means. The other side refuses as 401 what it has accepted before, too.
+
+    `behind_s` is how far its clock is behind ours, if that may be why.
+    """
     if 200 <= status < 300:
         return _done("The control plane was told.")
     if status == 401 and posting.earlier.may_have_arrived:
         return _done("The control plane was told, by an attempt whose answer was lost.")
     if status == 401:
+        how = "behind" if behind_s > 0 else "ahead of"
+        clocks = f" Besides, its clock is {abs(behind_s):.0f} s {how} ours." if behind_s else ""
         return _given_up(
             "The control plane was not told: it answered 401. The secret has most likely expired "
-            "there, or the tenant isn't being provisioned there any more."
+            f"there, or the tenant isn't being provisioned there any more.{clocks}"
         )
     if status == 422:
         return _given_up("The control plane was not told: it answered 422, and will do so again.")

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from datetime import timedelta
 from typing import Any
 
 import attrs
@@ -367,6 +368,25 @@ async def test_a_secret_that_has_expired_is_an_alarm(
     await sweep(service)
     assert [one["reason"] for one in await control_plane.refused()] == ["bad signature"]
     assert (await tenant(service))["state"] == "provisioned"
+
+
+@pytest.mark.parametrize("ahead_s", [40, -3600])
+async def test_clocks_that_differ_are_made_up_for(
+    start_service: StartService,
+    codebuild: CodeBuildStandIn,
+    control_plane: ControlPlane,
+    told: Settings,
+    clock: ManualClock,
+    ahead_s: float,
+) -> None:
+    """The other side allows 20 s: the report is signed once more by its own clock."""
+    service = await start_service(told)
+    await provision(service, control_plane)
+    await control_plane.turn_clock(clock.now() + timedelta(seconds=ahead_s))
+    await end(service, codebuild)
+    assert await control_plane.accepted() == [body(1)]
+    assert [one["reason"] for one in await control_plane.refused()] == ["clock"]
+    assert (await why(service)).endswith("The control plane was told.")
 
 
 async def test_two_replicas_settle_and_report_each_job_once(

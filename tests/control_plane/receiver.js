@@ -46,6 +46,8 @@ function verify(text, headers) {
 }
 
 function receive(text, request, response) {
+  // Its answers say its time, as any server's with a clock do (RFC 9110, 6.6.1).
+  response.setHeader("Date", new Date(nowMs ?? Date.now()).toUTCString());
   const fault = faults.shift();
   if (fault === "reset") return request.socket.destroy();
   if (typeof fault === "number") return response.writeHead(fault).end();

@@ -26,7 +26,7 @@ from orchestrator.core.handlers import built_in_handlers
 from orchestrator.core.lifecycle import TenantState
 from orchestrator.core.pages import Page
 from orchestrator.core.payloads import TenantProvisioning
-from orchestrator.core.ports import Clock, Conflict, Ledger, Tier
+from orchestrator.core.ports import Clock, Conflict, Ledger, Tier, WebhookAnswer
 from orchestrator.core.records import (
     Job,
     PayloadRecord,
@@ -498,9 +498,9 @@ def _references(params: Mapping[str, Any]) -> list[str]:
 class _GatedWebhook:
     worker: Worker
 
-    async def post(self, *, url: str, text: str, headers: Mapping[str, str]) -> int:
-        async def act() -> int:
-            return self.worker.world.hear(self.worker, text)
+    async def post(self, *, url: str, text: str, headers: Mapping[str, str]) -> WebhookAnswer:
+        async def act() -> WebhookAnswer:
+            return WebhookAnswer(status=self.worker.world.hear(self.worker, text))
 
         return await self.worker.effect(REPORT, act)
 

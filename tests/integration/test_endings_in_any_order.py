@@ -29,6 +29,7 @@ from orchestrator.core.errors import OrchestratorError
 from orchestrator.core.handlers import built_in_handlers
 from orchestrator.core.jobs import JobStatus
 from orchestrator.core.lifecycle import Kind
+from orchestrator.core.ports import WebhookAnswer
 from orchestrator.core.records import Job, RunRecord
 from orchestrator.core.reporting import CallbackTerms
 from orchestrator.core.secrets import Redactor
@@ -91,12 +92,12 @@ class ControlPlane:
     accepted: list[int] = attrs.field(factory=list)
     refused: int = 0
 
-    async def post(self, *, url: str, text: str, headers: Mapping[str, str]) -> int:
+    async def post(self, *, url: str, text: str, headers: Mapping[str, str]) -> WebhookAnswer:
         if self.accepted:
             self.refused += 1
-            return 401
+            return WebhookAnswer(status=401)
         self.accepted.append(json.loads(text)["data"]["status"])
-        return 204
+        return WebhookAnswer(status=204)
 
 
 class LoggingBuilder(InMemoryBuilder):

@@ -40,7 +40,7 @@ async def proxy() -> AsyncIterator[tuple[str, list[str]]]:
 
 async def post(url: str) -> int:
     async with open_webhook(timeout_s=30) as webhook:
-        return await webhook.post(url=url, text="{}", headers={})
+        return (await webhook.post(url=url, text="{}", headers={})).status
 
 
 async def ask_jenkins(url: str) -> None:

@@ -3,12 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 
 import pytest
 from aiohttp import web
 
 from orchestrator.adapters.control_plane import open_webhook
 from orchestrator.core.errors import PermanentError, TemporaryError
+from orchestrator.core.ports import WebhookAnswer
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -30,6 +32,10 @@ async def serving(handler: Handler) -> AsyncIterator[str]:
 
 
 async def post(url: str, *, timeout_s: float = 30) -> int:
+    return (await ask(url, timeout_s=timeout_s)).status
+
+
+async def ask(url: str, *, timeout_s: float = 30) -> WebhookAnswer:
     async with open_webhook(timeout_s=timeout_s) as webhook:
         return await webhook.post(url=url, text='{"a":"é"}', headers={"x-signature": "s"})
 
@@ -47,6 +53,32 @@ async def test_what_is_posted_arrives_as_it_is() -> None:
     ((method, path, body, headers),) = seen
     assert (method, path, body) == ("POST", "/webhook", '{"a":"é"}'.encode())
     assert headers["x-signature"] == "s"
+
+
+@pytest.mark.parametrize(
+    ("said", "time"),
+    [
+        ("Fri, 20 Nov 2026 09:00:07 GMT", datetime(2026, 11, 20, 9, 0, 7, tzinfo=UTC)),
+        ("Friday, 20-Nov-26 09:00:07 GMT", datetime(2026, 11, 20, 9, 0, 7, tzinfo=UTC)),
+        ("Fri, 20 Nov 2026 10:00:07 +0100", datetime(2026, 11, 20, 9, 0, 7, tzinfo=UTC)),
+        ("Fri, 20 Nov 2026 09:00:07 -0000", datetime(2026, 11, 20, 9, 0, 7, tzinfo=UTC)),
+        ("yesterday", None),
+        ("", None),
+        ("Fri, 32 Nov 2026 09:00:07 GMT", None),
+        ("Fri, 20 Nov 99999999999 09:00:07 GMT", None),
+        ("Fri, 20 Nov 2026 09:00:07 +9999999999", None),
+    ],
+)
+async def test_the_time_of_an_answer_is_what_its_server_says(
+    said: str, time: datetime | None
+) -> None:
+    """None where it isn't one (RFC 9110, section 5.6.7)."""
+
+    async def handler(request: web.Request) -> web.Response:
+        return web.Response(status=401, headers={"Date": said})
+
+    async with serving(handler) as url:
+        assert await ask(url) == WebhookAnswer(status=401, date=time)
 
 
 @pytest.mark.parametrize("status", [200, 400, 401, 422, 500, 503])
