@@ -236,6 +236,10 @@ class Watch:
         is_woken = is_woken and old is not None and new == attrs.evolve(old, due_at=new.due_at)
         if is_told_of or is_woken:
             return
+        if old is not None and new.waits == old.waits + 1 and _is_only_put_off(old, new):
+            # What the sweep couldn't claim for now: nobody may be at work.
+            self._look_at_take_over(old)
+            return
         is_counted = old is not None and new.bugs == old.bugs + 1 and new.status is RunStatus.RETRY
         if old is not None and is_counted and not self._is_at_work(old, me):
             # The claim broke down: nobody may be at work.
@@ -468,6 +472,12 @@ class Watch:
     def _claim_that(self, holds: bool, otherwise: str) -> None:
         if not holds:
             self.broken.append(otherwise)
+
+
+def _is_only_put_off(old: RunRecord, new: RunRecord) -> bool:
+    """It is due later, and says why; nothing else of it has changed."""
+    is_later = new.due_at is not None and old.due_at is not None and new.due_at > old.due_at
+    return is_later and new == attrs.evolve(old, due_at=new.due_at, waits=new.waits, note=new.note)
 
 
 def _is_secured(operation: OperationRecord | None) -> bool:
