@@ -13,7 +13,13 @@ from orchestrator import Event, Extension, HandlerRegistry, PermanentError, Run,
 from orchestrator.settings import Callback
 from orchestrator.testing import InMemoryBuilder, ManualClock, envelope, provisioning_event
 from tests.acceptance.answers import read_problem
-from tests.acceptance.stories import list_runs, open_ledger_table, over_dynamodb, with_full_tier
+from tests.acceptance.stories import (
+    list_runs,
+    open_ledger_table,
+    over_dynamodb,
+    state_of,
+    with_full_tier,
+)
 from tests.acceptance.witness import Witness
 from tests.conftest import Client, StartService
 
@@ -87,7 +93,7 @@ async def test_an_error_that_quotes_without_end_is_kept_in_part(
     (run,) = await list_runs(service)
     assert run["status"] == "failed"
     assert len(str(run["error"])) < 100_000
-    assert (await (await service.get("/tenants/t-1")).json())["state"] is None
+    assert await state_of(service, "t-1") == "unseen"
 
 
 async def test_of_many_mismatches_the_first_are_named(service: Client) -> None:
@@ -163,7 +169,7 @@ async def test_mismatches_in_other_letters_have_room(service: Client, letter: st
     await read_problem(await post(service, event), 422)
     (run,) = await list_runs(service)
     assert run["status"] == "failed"
-    assert (await (await service.get("/tenants/t-1")).json())["state"] is None
+    assert await state_of(service, "t-1") == "unseen"
 
 
 @pytest.mark.parametrize("letter", ["x", "я"])
