@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 from aiohttp import TraceConfig, web
 from aiohttp.test_utils import TestClient
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 from orchestrator import Settings, create_app
 from orchestrator.embedded import CodeBuildStandIn, EmbeddedAWS, open_codebuild
@@ -13,6 +15,12 @@ from orchestrator.settings import Aws, Intake, LedgerSettings, Operations, Tiers
 from orchestrator.testing import ManualClock
 from tests.dynamodb_local.fixtures import dynamodb_local as dynamodb_local
 from tests.ministack.fixtures import ministack as ministack
+
+# How long an example takes is the machine's business.
+hypothesis_settings.register_profile(
+    "patient", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+hypothesis_settings.load_profile("patient")
 
 #: The stand-in that the service's builds run on.
 CODEBUILD = web.AppKey("codebuild", CodeBuildStandIn)
@@ -58,16 +66,13 @@ async def codebuild(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[CodeBuildS
 
 @pytest.fixture
 def settings() -> Settings:
-    """Ledger and tiers in memory, no sweep by itself, and no patience with AWS.
-
-    The deadline is no slow machine's business.
-    """
+    """Ledger and tiers in memory, no sweep by itself, and patience with a slow machine."""
     return Settings(
         intake=Intake(deadline_s=60),
         ledger=LedgerSettings(backend="memory"),
         operations=Operations(reconcile_every_s=0),
         tiers=Tiers(backend="static", static=TIERS),
-        aws=Aws(connect_timeout_s=1.0, read_timeout_s=0.2),
+        aws=Aws(connect_timeout_s=10.0, read_timeout_s=30.0),
     )
 
 

@@ -14,7 +14,6 @@ from tests.acceptance.stories import (
     FULL,
     open_ledger_table,
     over_dynamodb,
-    patient,
     with_full_tier,
 )
 from tests.acceptance.witness import Witness, open_witness
@@ -75,7 +74,7 @@ async def control_plane(clock: ManualClock) -> AsyncIterator[ControlPlane]:
 def in_dynamodb(settings: Settings) -> Settings:
     """Ledger and tiers in DynamoDB, and time enough for moto: a second try would count."""
     return attrs.evolve(
-        patient(settings),
+        settings,
         ledger=LedgerSettings(backend="dynamodb", table=LEDGER),
         tiers=Tiers(backend="dynamodb", table=TIERS),
     )

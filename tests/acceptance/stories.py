@@ -13,7 +13,7 @@ from aiohttp import ClientResponse
 from orchestrator import Settings
 from orchestrator.adapters.dynamodb_items import table_schema
 from orchestrator.embedded import EmbeddedAWS, open_embedded_aws
-from orchestrator.settings import Intake, LedgerSettings, Tiers
+from orchestrator.settings import LedgerSettings, Tiers
 from orchestrator.testing import ManualClock, envelope
 from tests.acceptance.answers import read_problem, read_success
 from tests.conftest import CODEBUILD
@@ -44,15 +44,6 @@ WAYS_INTO: Mapping[str, tuple[str, ...]] = {
     "deprovisioned": (DEPROVISION, f"{DEPROVISION}_SUCCESS"),
     "deprovision_failed": (DEPROVISION, f"{DEPROVISION}_FAILURE"),
 }
-
-
-def patient(settings: Settings) -> Settings:
-    """The settings for a slow machine: no answer comes too late."""
-    return attrs.evolve(
-        settings,
-        intake=Intake(deadline_s=30.0),
-        aws=attrs.evolve(settings.aws, read_timeout_s=10.0),
-    )
 
 
 def with_full_tier(settings: Settings) -> Settings:
@@ -189,4 +180,4 @@ async def open_ledger_table(
 
 def over_dynamodb(settings: Settings) -> Settings:
     """The settings with the ledger in DynamoDB, and patience: moto can't tell a second try."""
-    return attrs.evolve(patient(settings), ledger=LedgerSettings(backend="dynamodb"))
+    return attrs.evolve(settings, ledger=LedgerSettings(backend="dynamodb"))

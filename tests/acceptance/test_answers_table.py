@@ -33,7 +33,7 @@ from orchestrator.core.conditions import Terms
 from orchestrator.core.envelopes import Delivery, parse_event
 from orchestrator.core.parcels import pack_event
 from orchestrator.embedded import CodeBuildStandIn, Fault
-from orchestrator.settings import ApiKey, Auth, Runs, Tiers
+from orchestrator.settings import ApiKey, Auth, Aws, Runs, Tiers
 from orchestrator.testing import ManualClock, envelope, provisioning_event
 from tests.acceptance.ways import (
     Answer,
@@ -240,7 +240,9 @@ TABLE: dict[str, Row] = {
         detail="The table of tier STANDARD", extension={"tiers": tier_table_is_missing}
     ),
     "temporary: refused connection": temporary(before=nobody_listens),
-    "temporary: time-out": temporary(before=codebuild_fails(Fault.slow, times=2)),
+    "temporary: time-out": temporary(
+        before=codebuild_fails(Fault.slow, times=2), settings={"aws": Aws(read_timeout_s=0.2)}
+    ),
     "temporary: a handler says so": temporary(
         body=text(envelope("BANK_CLOSED", {})), detail="closed until nine", least_pause_s=42
     ),

@@ -36,6 +36,12 @@ DENIED = error("AccessDeniedException", "not authorized to perform codebuild:Sta
 BROKEN = error("InternalFailure", "The service failed", 500)
 
 
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """No patience with an answer that is held back."""
+    return attrs.evolve(settings, aws=attrs.evolve(settings.aws, read_timeout_s=0.2))
+
+
 @pytest.mark.parametrize(
     ("faults", "least_pause_s"),
     [

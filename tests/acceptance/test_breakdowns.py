@@ -20,7 +20,6 @@ from tests.acceptance.stories import (
     PROVISION,
     TENANT,
     list_runs,
-    patient,
     read_tenant,
     read_wait,
     send,
@@ -59,7 +58,7 @@ def no_tracebacks() -> Iterator[None]:
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
     """A job for everything, and patience."""
-    full = with_full_tier(patient(settings))
+    full = with_full_tier(settings)
     return attrs.evolve(full, runs=Runs(max_attempts=MAX_ATTEMPTS))
 
 

@@ -9,7 +9,6 @@ from orchestrator import Settings
 from orchestrator.embedded import CodeBuildStandIn
 from orchestrator.testing import ManualClock, provisioning_event
 from tests.acceptance.answers import only_build, read_problem, read_run, read_success
-from tests.acceptance.stories import patient
 from tests.conftest import StartService
 from tests.metadata_service import MetadataService, open_metadata_service
 
@@ -41,7 +40,7 @@ async def test_credentials_that_come_late_are_used(
     variables = metadata.instance() if where == "instance" else metadata.container()
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    service = await start_service(patient(settings))
+    service = await start_service(settings)
     problem = await read_problem(await service.post("/events", json=provisioning_event()), 503)
     assert "credentials" in problem["detail"]
     run = await read_run(service, problem["instance"])
@@ -67,7 +66,7 @@ async def test_a_crowd_does_not_look_for_credentials_one_by_one(
     """Each of its looks may take seconds: whoever waits meanwhile shares what the next one says."""
     for name, value in metadata.instance().items():
         monkeypatch.setenv(name, value)
-    service = await start_service(patient(settings))
+    service = await start_service(settings)
     events = [
         provisioning_event(tenant_id=f"t-{number}", event_id=f"e-{number}") for number in range(20)
     ]

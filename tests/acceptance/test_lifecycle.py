@@ -30,7 +30,6 @@ from tests.acceptance.stories import (
     is_replay,
     later,
     list_runs,
-    patient,
     read_refusal,
     read_tenant,
     read_wait,
@@ -67,12 +66,6 @@ CASES = [
     for state, answers in TABLE.items()
     for event_type, answer in zip(OPENING, answers, strict=True)
 ]
-
-
-@pytest.fixture
-def settings(settings: Settings) -> Settings:
-    """Those of the other tests, with patience."""
-    return patient(settings)
 
 
 @pytest.fixture

@@ -23,7 +23,6 @@ from tests.acceptance.stories import (
     PROVISION,
     bring_into,
     is_replay,
-    patient,
     read_tenant,
     read_wait,
     send,
@@ -37,12 +36,6 @@ Handler = Callable[[Any, Run], Awaitable[None]]
 
 FAILED = {PROVISION: "provision_failed", DEPROVISION: "deprovision_failed"}
 DURING = {PROVISION: "provisioning", DEPLOY: "deploying", DEPROVISION: "deprovisioning"}
-
-
-@pytest.fixture
-def settings(settings: Settings) -> Settings:
-    """Those of the other tests, with patience."""
-    return patient(settings)
 
 
 # Handlers of a user's

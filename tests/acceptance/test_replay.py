@@ -29,7 +29,6 @@ from tests.acceptance.stories import (
     bring_into,
     is_replay,
     list_runs,
-    patient,
     read_refusal,
     read_tenant,
     read_wait,
@@ -44,12 +43,6 @@ from tests.conftest import Client, StartService
 EVENT = envelope("MY_EVENT", {"a": 1})
 SAYS_TO_FORCE = "run is succeeded already; replay with force"
 QUOTA = Fault.error("AccountLimitExceededException", "Cannot have more than 60 builds in queue")
-
-
-@pytest.fixture
-def settings(settings: Settings) -> Settings:
-    """Those of the other tests, with patience."""
-    return patient(settings)
 
 
 class Scripted:

@@ -14,7 +14,6 @@ from orchestrator import Settings
 from orchestrator.embedded import CodeBuildStandIn, Fault
 from orchestrator.settings import Intake
 from orchestrator.testing import ManualClock, provisioning_event
-from tests.acceptance.stories import patient
 from tests.conftest import Client, StartService
 
 IN_LARGE = int(os.environ.get("SOAK", "1")) > 1
@@ -50,7 +49,7 @@ async def test_look_ups_of_one_sweep_share_their_listings(
 ) -> None:
     """Fewer than two requests for each run, whether the builds were made or not; in the end each
     run has one."""
-    settings = attrs.evolve(patient(settings), intake=Intake(deadline_s=600))
+    settings = attrs.evolve(settings, intake=Intake(deadline_s=600))
     service = await start_service(settings)
     codebuild.page_size, codebuild.clock = PAGE, lambda: clock.now().timestamp()
     fault = Fault.answer_lost if is_made else Fault.reset

@@ -35,7 +35,6 @@ from tests.acceptance.stories import (
     PROVISION,
     later,
     list_runs,
-    patient,
     read_wait,
     send,
     state_of,
@@ -48,12 +47,6 @@ EVENT = envelope("MY_EVENT", {"a": 1})
 LEASE_S = 60
 SKEW_S = 2
 QUOTA = Fault.error("AccountLimitExceededException", "Cannot have more than 60 builds in queue")
-
-
-@pytest.fixture
-def settings(settings: Settings) -> Settings:
-    """Those of the other tests, with patience."""
-    return patient(settings)
 
 
 def my_event(handle: Callable[[Event[dict[str, Any]], Run], Awaitable[None]]) -> Extension:

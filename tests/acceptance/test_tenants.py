@@ -18,7 +18,6 @@ from tests.acceptance.stories import (
     TENANT,
     WAYS_INTO,
     bring_into,
-    patient,
     read_tenant,
     send,
     with_full_tier,
@@ -26,12 +25,6 @@ from tests.acceptance.stories import (
 from tests.conftest import Client, StartService
 
 SECRET, CONTEXT = "the-secret-8d1f", "the-context-77aa"
-
-
-@pytest.fixture
-def settings(settings: Settings) -> Settings:
-    """Those of the other tests, with patience."""
-    return patient(settings)
 
 
 async def page_of(service: Client, path: str = "/tenants", **query: Any) -> dict[str, Any]:

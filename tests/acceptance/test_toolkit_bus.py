@@ -22,7 +22,7 @@ from orchestrator.embedded import BusQueue, CodeBuildStandIn, open_bus_queue, op
 from orchestrator.settings import Builders, Events, LedgerSettings
 from orchestrator.testing import ManualClock, envelope
 from tests.acceptance.answers import only_build, read_success, variables
-from tests.acceptance.stories import is_replay, patient, read_tenant, state_of, with_full_tier
+from tests.acceptance.stories import is_replay, read_tenant, state_of, with_full_tier
 from tests.acceptance.toolkit import (
     APPLICATION_PLANE,
     ONBOARDING,
@@ -73,7 +73,7 @@ class Plane:
 
 @pytest.fixture
 def toolkit(settings: Settings) -> Settings:
-    return attrs.evolve(with_full_tier(patient(settings)), events=Events(bus=BUS))
+    return attrs.evolve(with_full_tier(settings), events=Events(bus=BUS))
 
 
 @pytest.fixture
