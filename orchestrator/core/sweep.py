@@ -203,14 +203,17 @@ class _Sweep:
             self.trouble = error
 
     async def _read(self, keys: Sequence[str]) -> list[Due]:
-        """The items that are due indeed. One that can't be read stays due, for a release that
-        can."""
+        """The items that are due indeed. What can't be read stays due: for a release that can, or
+        until the ledger answers."""
         books = self.sweeper.books
         try:
             found = await books.ledger.load(keys)
         except UnreadableItems as error:
             log.error("due items can't be read", reason=str(error))
             found = error.found
+        except TemporaryError as error:
+            log.warning("due items not read", reason=str(error))
+            return []
         now = books.clock.now()
         items = (found.get(key) for key in keys)
         return [item for item in items if isinstance(item, Due) and is_due(item, now)]

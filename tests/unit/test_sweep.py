@@ -463,6 +463,30 @@ async def test_what_can_not_be_read_stays_due(desk: Desk) -> None:
     assert "5 more" in entry["reason"]
 
 
+class ForgetfulLedger(DeskLedger):
+    """It can't be read a few times."""
+
+    failures_left = 1
+
+    async def load(self, keys: Collection[str]) -> Mapping[str, Record | None]:
+        if self.failures_left:
+            self.failures_left -= 1
+            raise TemporaryError("no ledger")
+        return await super().load(keys)
+
+
+async def test_a_page_that_can_not_be_read_stays_due(desk: Desk) -> None:
+    """What is due was said; the next page is begun all the same."""
+    await waiting(desk, *(f"e-{number}" for number in range(70)))
+    hands = Hands(desk)
+    ledger = ForgetfulLedger()
+    ledger._items = desk.ledger._items
+    hands.sweeper.books = attrs.evolve(desk.books, ledger=ledger)
+    desk.turn(5)
+    assert await hands.sweep() == Swept(20)
+    assert await hands.sweep() == Swept(70)
+
+
 async def test_a_ledger_that_fails_in_the_middle_is_said_after_the_rest(desk: Desk) -> None:
     """What was begun is finished."""
     ids = await waiting(desk, *(f"e-{number}" for number in range(70)))
