@@ -22,6 +22,7 @@ from orchestrator.core import events, handlers
 from orchestrator.core.books import Books
 from orchestrator.core.conditions import Terms
 from orchestrator.core.dispatch import Limits, Orchestrator
+from orchestrator.core.errors import SecretNotFound
 from orchestrator.core.handlers import built_in_handlers
 from orchestrator.core.lifecycle import TenantState
 from orchestrator.core.pages import Page
@@ -481,7 +482,12 @@ class _GatedStore:
         await self.worker.effect("store", act)
 
     async def read(self, *, name: str) -> str:
-        raise AssertionError
+        async def act() -> str:
+            if name not in self.worker.world.secrets:
+                raise SecretNotFound(name, "store")
+            return self.worker.world.secrets[name]
+
+        return await self.worker.effect("read", act)
 
     async def remove(self, *, name: str) -> None:
         async def act() -> None:
