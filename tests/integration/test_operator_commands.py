@@ -206,8 +206,8 @@ async def test_what_is_under_way_is_cancelled(
     assert (slow.code, stopped["ended"], stopped["stopped"]["kind"]) == (0, False, "clean_up")
     again = await run("cancel", "t-1", *here, "--clean-up")
     what = f"clean_up {stopped['stopped']['operationId']}"
-    later = "was told to stop; it ends once the builder says so"
-    assert again.out == f"the job of the {what} {later}\n"
+    later = "is to be stopped; it ends once the builder says that its job has"
+    assert again.out == f"the {what} {later}\n"
     unknown = await run("cancel", "t-9", *here)
     assert_one_line(unknown, 1, "There is no tenant 't-9'.")
     await provision(here, "t-2", "GOLD", tmp_path)
