@@ -182,7 +182,16 @@ async def test_the_table_is_what_the_ledger_needs(table: Table) -> None:
     }
 
 
-@pytest.mark.parametrize("kept", [("due", "list"), ()], ids=["some indexes", "no index"])
+@pytest.mark.parametrize(
+    ("way", "kept"),
+    [
+        pytest.param("moto", (), id="moto-no index"),
+        pytest.param("moto", ("due", "list"), id="moto-some indexes"),
+        # It takes half a minute to build one.
+        pytest.param("DynamoDB Local", ("due", "list", "status"), id="DynamoDB Local-most indexes"),
+    ],
+    indirect=["way"],
+)
 async def test_a_table_that_was_there_is_completed(
     way: tuple[Proxy, AWS], clock: ManualClock, kept: tuple[str, ...]
 ) -> None:

@@ -377,8 +377,9 @@ async def test_a_refused_commit_leaves_what_is_due(ledger: Ledger) -> None:
 
 
 async def test_the_samples_fill_every_field() -> None:
-    """A field that is added to a record is tried, too."""
+    """A field that is added to a record is tried, too; `unknown` ones of other releases have tests
+    of their own."""
     for full, bare in zip(FULL, BARE, strict=True):
         for field in attrs.fields(type(full)):
-            if field.default is not attrs.NOTHING and field.name != "version":
+            if field.default is not attrs.NOTHING and field.name not in ("version", "unknown"):
                 assert getattr(full, field.name) != getattr(bare, field.name), field.name
