@@ -3,7 +3,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test soak lint types imports openapi docker check bench lock clean
+.PHONY: help demo dev test soak lint types imports openapi docker check bench walk lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -43,6 +43,9 @@ check: lint types imports  ## all that needs no test run: lint, types, imports, 
 
 bench: .venv/ready  ## measure the main paths, in ratios
 	$(BIN)/python benchmarks/bench.py
+
+walk: .venv/ready  ## count the files that an event's way leads a reader through
+	$(BIN)/python benchmarks/walk.py --ways
 
 lock: .venv/ready  ## resolve requirements/*.txt anew from pyproject.toml
 	$(PYTHON) -m venv .venv/uv && .venv/uv/bin/pip install -q uv
