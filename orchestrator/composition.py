@@ -27,6 +27,7 @@ from orchestrator.adapters.dynamodb_tiers import DynamoDBTierCatalog
 from orchestrator.adapters.eventbridge import EventBridgePublisher, NoPublisher
 from orchestrator.adapters.jenkins.builder import open_jenkins
 from orchestrator.adapters.memory import InMemoryLedger
+from orchestrator.adapters.notifications import BUILT_IN_NOTIFICATIONS
 from orchestrator.adapters.secret_stores import ParameterStore, SecretsManagerStore
 from orchestrator.adapters.sqs_inbox import SQSInbox
 from orchestrator.adapters.step_functions import StepFunctionsBuilder
@@ -89,8 +90,8 @@ class Parts:
 
     @property
     def aliases(self) -> Mapping[str, str]:
-        """Foreign names of event types: AWS's, and those of the settings."""
-        return {**AWS_ALIASES, **self.settings.events.aliases}
+        """Foreign names of event types: those that are known, and those of the settings."""
+        return {**AWS_ALIASES, **BUILT_IN_NOTIFICATIONS.aliases, **self.settings.events.aliases}
 
     @classmethod
     def choose(
@@ -160,6 +161,7 @@ async def open_services(parts: Parts) -> AsyncIterator[Services]:
             publisher=_publisher(settings, aws),
             structure=parts.wire,
             webhook=webhook,
+            notifications=BUILT_IN_NOTIFICATIONS,
             clock=parts.clock,
             callback=CallbackTerms(
                 url=settings.callback.url,

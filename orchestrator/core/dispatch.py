@@ -43,12 +43,7 @@ from orchestrator.core.reporting import Reporter
 from orchestrator.core.requests import build_request
 from orchestrator.core.services import Services
 from orchestrator.core.settlements import FollowUp
-from orchestrator.core.state_changes import (
-    act_on,
-    is_change,
-    read_state_change,
-    without_environment,
-)
+from orchestrator.core.state_changes import act_on
 from orchestrator.core.sweep import Sweeper, Swept
 
 #: Set by the way in. It reaches us through a user's wrapper that passes type and body alone,
@@ -161,7 +156,7 @@ class Orchestrator:
                 return _IGNORED
             if event.type == BUILD_STATE_CHANGE:
                 return await self._handle_state_change(event)
-            if is_change(event.type):
+            if self.services.notifications.sends(event.type):
                 return await self._handle_change(event)
             return await self._handle(event, Why.DELIVERY)
         finally:
@@ -278,18 +273,20 @@ class Orchestrator:
 
         A user's handler gets all state changes, without the environment that they carry.
         """
-        told = read_state_change(event.body)
-        ended = await act_on(self.overseer, told, event.source) if told else None
+        notifications = self.services.notifications
+        told = notifications.read_state_change(event.body)
+        ended = await act_on(self.overseer, notifications, told, event.source) if told else None
         if self.registry.resolve(event.type).handler is build_state_change:
             return Handled(run_id=ended.run_id, replayed=ended.replayed) if ended else _IGNORED
-        return await self._handle(rewritten(event, without_environment), Why.DELIVERY)
+        return await self._handle(rewritten(event, notifications.without_inputs), Why.DELIVERY)
 
     async def _handle_change(self, event: Event[Body]) -> Handled:
-        """Another event of AWS's builders ends nothing: it is for a user's handler, if there is
+        """Another event of a builder's cloud ends nothing: it is for a user's handler, if there is
         one, without the environment that it carries."""
         if event.type not in self.registry:
             return _IGNORED
-        return await self._handle(rewritten(event, without_environment), Why.DELIVERY)
+        shown = rewritten(event, self.services.notifications.without_inputs)
+        return await self._handle(shown, Why.DELIVERY)
 
     async def _handle(
         self, event: Event[Body], why: Why, *, payload: PayloadRecord | None = None
@@ -337,7 +334,12 @@ class Orchestrator:
         """What the event asks of the claim, and what that comes to."""
         try:
             request = await build_request(
-                event, why, payload, overseer=self.overseer, secrets=self.services.secrets
+                event,
+                why,
+                payload,
+                overseer=self.overseer,
+                notifications=self.services.notifications,
+                secrets=self.services.secrets,
             )
             payload = request.payload
             claim = await self.services.books.claim(request)

@@ -24,7 +24,6 @@ from orchestrator.core.ports import Inbox
 from orchestrator.core.records import PayloadRecord, RunStatus, run_key
 from orchestrator.core.requests import as_kept
 from orchestrator.core.runs import is_new_event, kept, new_run
-from orchestrator.core.state_changes import is_change
 from orchestrator.core.views import Move, View
 
 #: A queued run is due after so long (seconds): the sweep takes up what the queue has lost.
@@ -64,7 +63,8 @@ class Enqueuer:
             now=now,
             fresh_id=self.orchestrator.ids.fresh_id(),
         )
-        is_inline = event.type in (RECONCILE, BUILD_STATE_CHANGE) or is_change(event.type)
+        is_notification = services.notifications.sends(event.type)
+        is_inline = event.type in (RECONCILE, BUILD_STATE_CHANGE) or is_notification
         if is_inline or not self._can_be_handled(event):
             return await self.orchestrator.handle_event(event_type, body)
         event_id = how.event_id if event.identified_by_content else event.id

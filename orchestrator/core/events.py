@@ -30,11 +30,9 @@ _ENDS = "ends"
 #: The source of the events that we make ourselves.
 OWN_SOURCE = "orchestrator"
 
-#: What AWS calls the events that we know by another name: its builders and EventBridge, and the
-#: control and application planes of the SaaS Builder Toolkit (github.com/awslabs/sbt-aws).
+#: What others call the events that we know by another name: EventBridge, and the control and
+#: application planes of the SaaS Builder Toolkit (github.com/awslabs/sbt-aws).
 AWS_ALIASES: Mapping[str, str] = {
-    "CodeBuild Build State Change": BUILD_STATE_CHANGE,
-    "Step Functions Execution Status Change": BUILD_STATE_CHANGE,
     "Scheduled Event": RECONCILE,
     "sbt_aws_onboardingRequest": TENANT_PROVISIONING,
     "sbt_aws_onboardingSuccess": TENANT_PROVISIONING_SUCCESS,

@@ -10,7 +10,6 @@ from typing import Any
 
 import attrs
 
-from orchestrator.core.builds import CODE_BUILD
 from orchestrator.core.conditions import (
     Terms,
     is_due,
@@ -20,9 +19,7 @@ from orchestrator.core.conditions import (
     may_refuse,
     may_replace,
 )
-from orchestrator.core.jobs import JobReport
 from orchestrator.core.lifecycle import Kind
-from orchestrator.core.payloads import read_job_id
 from orchestrator.core.records import (
     Credentials,
     Job,
@@ -37,7 +34,6 @@ from orchestrator.core.records import (
     operation_key,
     read_start_key,
 )
-from orchestrator.core.variables import START_KEY
 from orchestrator.core.views import Move, View
 
 #: How long one attempt at a report may take, in seconds; nobody else tries meanwhile.
@@ -191,15 +187,18 @@ def ask_again(view: View, operation_id: str, number: int, after_s: float) -> Mov
     return Move((attrs.evolve(operation, due_at=due_at),), True)
 
 
-def is_told_by_job(operation: OperationRecord, body: Mapping[str, Any]) -> bool:
-    """Whether a report carries the id of the operation's job, or the key of its present start.
+def is_told_by_job(
+    operation: OperationRecord, reported: tuple[str, str] | None, start_key: object
+) -> bool:
+    """Whether a report carries the builder and id of the operation's job (`reported`), or the key
+    of its present start.
 
     Anybody may name a tenant; these two only the job was given.
     """
-    job_id, job = read_job_id(body), operation.job
-    if job_id is not None and job is not None and job.is_same_as(CODE_BUILD, job_id):
+    job = operation.job
+    if reported is not None and job is not None and job.is_same_as(*reported):
         return True
-    return body.get(START_KEY) == operation.start_key
+    return start_key == operation.start_key
 
 
 def ask_to_stop(
@@ -245,10 +244,11 @@ def note_stop(
 
 
 def end_alone(
-    view: View, asked: OperationRecord, report: JobReport | None, reason: str | None
+    view: View, asked: OperationRecord, reason: str | None, link: str | None
 ) -> Move[bool]:
     """The job of a run that opened nothing is over: the run shows it. `asked` is the operation
-    whose job that is. False: it was over before, or has another one by now."""
+    whose job that is, `link` where that is watched. False: it was over before, or has another job
+    by now."""
     operation = view.operation(asked.operation_id)
     if not is_under_way(operation, asked.start_number) or operation.kind is not None:
         return Move((), False)
@@ -266,7 +266,6 @@ def end_alone(
     if run is None or operation.job is None:
         return Move((over,), True)
     note = reason or f"The job {operation.job.id} succeeded."
-    link = report.job.log_url if report else None
     return Move((over, attrs.evolve(run, note=note, link=link or run.link)), True)
 
 

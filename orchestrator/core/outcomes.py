@@ -13,6 +13,7 @@ from orchestrator.core.records import (
     TenantRecord,
     operation_id,
 )
+from orchestrator.core.variables import START_KEY
 from orchestrator.core.views import Move
 
 #: What is wrong with an outcome that could be anybody's.
@@ -85,7 +86,7 @@ def _hear(
     A report that names no more than the tenant is a reason to ask, and nothing else.
     """
     heard = attrs.evolve(operation, due_at=claiming.view.now)
-    if is_told_by_job(operation, claiming.request.event.body):
+    if is_told_by_job(operation, outcome.job, claiming.request.event.body.get(START_KEY)):
         heard = attrs.evolve(
             heard,
             told_by=run.run_id,

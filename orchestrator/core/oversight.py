@@ -20,7 +20,6 @@ import structlog
 
 from orchestrator.core import builder_calls
 from orchestrator.core.books import Books
-from orchestrator.core.builds import CODE_BUILD
 from orchestrator.core.conditions import (
     is_gone_for_good,
     is_overdue,
@@ -88,6 +87,11 @@ class _End:
     report: JobReport | None = None
     cleans_up: bool = True
 
+    @property
+    def link(self) -> str | None:
+        """Where the job is watched, as its builder says."""
+        return self.report.job.log_url if self.report else None
+
 
 log = structlog.get_logger("orchestrator.oversight")
 
@@ -121,21 +125,20 @@ class Overseer:
             name for name, builder in self.builders.items() if isinstance(builder, DescribesJobs)
         )
 
-    async def identify(self, job_id: str, start_key: str | None) -> OperationRecord | None:
-        """The operation of the build that reports on itself, by its id, else by its start key.
+    async def identify(self, job: Job, start_key: str | None) -> OperationRecord | None:
+        """The operation of the job that reports on itself, by its id, else by its start key.
 
-        `start_key` is what the build says of itself: it counts where the builder can't be asked.
+        `start_key` is what the job says of itself: it counts where the builder can't be asked.
 
         Raises:
-            TemporaryError: ledger or builder can't be reached, or CodeBuild doesn't show the build
+            TemporaryError: ledger or builder can't be reached, or the builder doesn't show the job
                 yet whose start waits for one.
         """
-        known = await self.books.find_job(CODE_BUILD, job_id)
+        known = await self.books.find_job(job.builder, job.id)
         if known is not None:
             return await self._started(known)
-        job = Job(id=job_id, builder=CODE_BUILD, job_identifier=job_id.partition(":")[0])
         named = read_start_key(start_key or "")
-        if CODE_BUILD not in self.askable:
+        if job.builder not in self.askable:
             adopted = await self._tie(job, *named) if named else None
             return adopted.operation if isinstance(adopted, Adopted) else None
         report = await self.describe(job)
@@ -265,7 +268,7 @@ class Overseer:
         ending, told = await self._told(operation)
         end = self._how_it_ends(operation, answer, reason, ending, told)
         if operation.kind is None:
-            await self.books.decide(lambda view: end_alone(view, operation, end.report, end.reason))
+            await self.books.decide(lambda view: end_alone(view, operation, end.reason, end.link))
             return operation.opener
         outcome = self._outcome(operation, end, told)
         try:

@@ -361,11 +361,6 @@ def _exported(body: Mapping[str, Any]) -> Mapping[str, Any]:
     return read_object(read_object(body.get("endedJob")).get("exportedVariables"))
 
 
-def read_job_id(body: Mapping[str, Any]) -> str | None:
-    """The build that reports on itself."""
-    return _text(body.get("CODEBUILD_BUILD_ID"))
-
-
 def read_secret(body: Mapping[str, Any]) -> tuple[str, str] | None:
     """The webhook's secret and context, where a body has both."""
     secret, context = _override(body, "secret"), _override(body, "context")

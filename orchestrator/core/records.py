@@ -422,8 +422,8 @@ def shorten(text: str) -> str:
     return text if len(text) <= _LONGEST_SENTENCE else f"{text[:_LONGEST_SENTENCE]}…"
 
 
-def operation_id(tenant_id: str, kind: Kind, request_key: str) -> str:
-    """40 hexadecimal characters: the same for each request of the same thing."""
+def operation_id(tenant_id: str, kind: str, request_key: str) -> str:
+    """40 hexadecimal characters: the same for each request of the same kind of thing."""
     return digest(tenant_id, kind, request_key)
 
 

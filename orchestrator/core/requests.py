@@ -1,10 +1,10 @@
 """What an event asks of the claim: read from its body, and, for an outcome, from its job."""
 
 from orchestrator.core.answers import ClaimRequest, Outcome, Why
-from orchestrator.core.builds import CODE_BUILD
 from orchestrator.core.envelopes import Body
 from orchestrator.core.events import Event
 from orchestrator.core.lifecycle import ENDS, OPENS
+from orchestrator.core.notifications import Notifications
 from orchestrator.core.oversight import Overseer
 from orchestrator.core.parcels import pack_event, rewritten
 from orchestrator.core.payloads import (
@@ -12,7 +12,6 @@ from orchestrator.core.payloads import (
     read_context,
     read_contradiction,
     read_ended_job,
-    read_job_id,
     read_operation,
     read_registration_id,
     read_request_key,
@@ -23,6 +22,7 @@ from orchestrator.core.payloads import (
 )
 from orchestrator.core.records import (
     Credentials,
+    Job,
     PayloadRecord,
     is_operation_id,
     read_outcome_id,
@@ -38,6 +38,7 @@ async def build_request(
     payload: PayloadRecord | None,
     *,
     overseer: Overseer,
+    notifications: Notifications,
     secrets: Redactor,
 ) -> ClaimRequest:
     """What the claim needs to know; `payload` None: the event isn't kept yet.
@@ -58,17 +59,17 @@ async def build_request(
     if ending is not None:
         is_own = event.ends_start is not None
         ended = read_outcome_id(event.id) if is_own else None
-        job_id = None if is_own else read_job_id(event.body)
+        job = None if is_own else notifications.read_self_report(event.body)
         if not is_own or tenant_id is None:
             started = named if number is not None or tenant_id is None else None
-            tenant_id = await _find_tenant_id(overseer, event, job_id, started) or tenant_id
+            tenant_id = await _find_tenant_id(overseer, event, job, started) or tenant_id
         registration_id = None
         if tenant_id is None and (registration_id := read_registration_id(event.body)) is not None:
             registered = await overseer.books.find_registration(registration_id)
             tenant_id = registered.tenant_id if registered else None
         outcome = Outcome(
             ending=ending,
-            job=(CODE_BUILD, job_id) if job_id else None,
+            job=(job.builder, job.id) if job else None,
             operation_id=named,
             start_number=number,
             context=read_context(event.body),
@@ -108,16 +109,16 @@ def as_kept(event: Event[Body], secrets: Redactor) -> Event[Body]:
 
 
 async def _find_tenant_id(
-    overseer: Overseer, event: Event[Body], job_id: str | None, operation_id: str | None
+    overseer: Overseer, event: Event[Body], job: Job | None, operation_id: str | None
 ) -> str | None:
     """The tenant of the operation that a report is about. The report may not name it, since a
     build that fails early doesn't know it yet, or name another one: its job counts, then its
     start key."""
     operation = None
-    if job_id is not None:
+    if job is not None:
         own_key = event.body.get(START_KEY)
         start_key = own_key if isinstance(own_key, str) else None
-        operation = await overseer.identify(job_id, start_key)
+        operation = await overseer.identify(job, start_key)
     if operation is None and operation_id is not None:
         operation = await overseer.books.find_operation(operation_id)
     return operation.tenant_id if operation else None

@@ -164,7 +164,9 @@ class Run:
         body: Mapping[str, Any] = event.body
         if event.ends_start is not None or operation is None or operation.job is None:
             return body
-        return body if is_told_by_job(operation, body) else {}
+        job = self._services.notifications.read_self_report(body)
+        reported = (job.builder, job.id) if job else None
+        return body if is_told_by_job(operation, reported, body.get(START_KEY)) else {}
 
     def without_secrets(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
         """What may be passed on: secrets are known by the names in `log.redact`."""

@@ -7,6 +7,7 @@ import attrs
 
 from orchestrator.core.books import Books
 from orchestrator.core.errors import PayloadMismatch, PermanentError
+from orchestrator.core.notifications import Notifications
 from orchestrator.core.ports import (
     Builder,
     Clock,
@@ -34,6 +35,7 @@ class Services:
     publisher: Publisher
     structure: Structure
     webhook: Webhook
+    notifications: Notifications
     clock: Clock
     callback: CallbackTerms = attrs.field(factory=CallbackTerms)
     secrets: Redactor = attrs.field(factory=Redactor)

@@ -18,6 +18,7 @@ import attrs
 from orchestrator import Event, JobReport, JobStatus, PermanentError, Run, TemporaryError
 from orchestrator.adapters.credentials import StoredCredentials
 from orchestrator.adapters.eventbridge import NoPublisher
+from orchestrator.adapters.notifications import BUILT_IN_NOTIFICATIONS
 from orchestrator.core import events, handlers
 from orchestrator.core.books import Books
 from orchestrator.core.conditions import Terms
@@ -383,6 +384,7 @@ class Worker:
                     secrets=Redactor(),
                     prefix="/secrets",
                 ),
+                notifications=BUILT_IN_NOTIFICATIONS,
                 clock=clock,
                 callback=CallbackTerms(url=CONTROL_PLANE),
                 resources=self.world,

@@ -21,6 +21,7 @@ from orchestrator.adapters.codebuild import CodeBuildBuilder
 from orchestrator.adapters.codebuild_listings import BuildListings
 from orchestrator.adapters.credentials import StoredCredentials
 from orchestrator.adapters.memory import InMemoryLedger
+from orchestrator.adapters.notifications import BUILT_IN_NOTIFICATIONS
 from orchestrator.core.books import Books
 from orchestrator.core.builds import describe_build
 from orchestrator.core.conditions import Terms
@@ -164,6 +165,7 @@ class Story:
                 structure=Wire(Redactor()),
                 webhook=self.control_plane,
                 credentials=StoredCredentials({}, self.clock),
+                notifications=BUILT_IN_NOTIFICATIONS,
                 clock=self.clock,
                 callback=CallbackTerms(url="https://control.example", after=Kind.PROVISIONING),
             ),

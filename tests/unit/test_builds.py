@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from orchestrator.adapters.notifications import BUILT_IN_NOTIFICATIONS
 from orchestrator.core.builds import describe_build, read_build
 from orchestrator.core.jobs import JobReport, JobStatus
 from orchestrator.core.records import Job
-from orchestrator.core.state_changes import is_change, read_state_change, without_environment
 from orchestrator.embedded import Build
 
 SAMPLES = Path(__file__).parents[1] / "samples"
@@ -40,7 +40,7 @@ def build(status: str = "FAILED", **changes: Any) -> Build:
 
 def test_the_sample_is_read() -> None:
     """The build's id is the one that StartBuild gave, not the ARN."""
-    report = read_state_change(sample()["detail"])
+    report = BUILT_IN_NOTIFICATIONS.read_state_change(sample()["detail"])
     assert report == JobReport(
         job=Job(
             id="premium-tenant:5d2c9f60-7b31-4e8a-a1d4-93f0c6b7e812",
@@ -60,7 +60,7 @@ def test_the_sample_is_read() -> None:
 def test_both_ways_say_the_same(status: JobStatus) -> None:
     """What the API answers, and what its event tells."""
     made = build(status.value, reason="exit status 1", exported={"URL": "https://a.example"})
-    told = read_state_change(made.as_state_change())
+    told = BUILT_IN_NOTIFICATIONS.read_state_change(made.as_state_change())
     assert told == describe_build(made.as_document())
     assert told is not None
     assert (told.status, told.start_key) == (status, "op-1")
@@ -91,7 +91,7 @@ def test_a_start_key_is_a_builds_own_where_it_names_its_project(named: str | Non
     made.overrides[0]["value"] = str(named)
     if named is None:
         del made.overrides[0]
-    told = read_state_change(made.as_state_change())
+    told = BUILT_IN_NOTIFICATIONS.read_state_change(made.as_state_change())
     assert told is not None
     assert told.start_key is describe_build(made.as_document()).start_key is None
 
@@ -120,7 +120,7 @@ def test_a_phases_context_is_text(contexts: Any, message: str | None) -> None:
     detail["additional-information"]["phases"] = [
         {"phase-type": "BUILD", "phase-status": "FAILED", "phase-context": contexts}
     ]
-    report = read_state_change(detail)
+    report = BUILT_IN_NOTIFICATIONS.read_state_change(detail)
     assert report is not None
     assert (report.message or "")[: len(message or "")] == (message or "")
     assert (report.message is None) == (message is None)
@@ -139,7 +139,9 @@ def test_a_phases_context_is_text(contexts: Any, message: str | None) -> None:
 )
 def test_what_names_no_build_is_none(changes: dict[str, Any]) -> None:
     """Nobody's business, and no error."""
-    assert read_state_change({**build().as_state_change(), **changes}) is None
+    assert (
+        BUILT_IN_NOTIFICATIONS.read_state_change({**build().as_state_change(), **changes}) is None
+    )
 
 
 @pytest.mark.parametrize("odd", [None, "text", 7, [], [None, "a", 1], {"a": 1}])
@@ -153,7 +155,7 @@ def test_odd_details_are_read_past(field: str, odd: Any) -> None:
         detail["additional-information"] = odd
     else:
         detail["additional-information"][field] = odd
-    report = read_state_change(detail)
+    report = BUILT_IN_NOTIFICATIONS.read_state_change(detail)
     assert report is not None
     assert report.succeeded
 
@@ -161,7 +163,7 @@ def test_odd_details_are_read_past(field: str, odd: Any) -> None:
 def test_a_state_change_is_passed_on_without_its_environment() -> None:
     """In an envelope or without one."""
     for value in (sample(), sample()["detail"]):
-        shown = json.dumps(without_environment(value))
+        shown = json.dumps(BUILT_IN_NOTIFICATIONS.without_inputs(value))
         assert "start-7" not in shown
         assert "APP_PLANE_URL" in shown
 
@@ -194,7 +196,7 @@ def test_a_link_leads_to_a_log(logs: dict[str, Any], link: str | None) -> None:
     assert describe_build(document).job.log_url == link
     detail = build().as_state_change()
     detail["additional-information"]["logs"] = {"deep-link": logs.get("deepLink")}
-    report = read_state_change(detail)
+    report = BUILT_IN_NOTIFICATIONS.read_state_change(detail)
     assert report is not None
     assert report.job.log_url == (None if link == S3 else link)
 
@@ -213,7 +215,7 @@ def test_a_link_leads_to_a_log(logs: dict[str, Any], link: str | None) -> None:
 )
 def test_changes_of_awss_builders_are_known_by_their_names(event_type: str, expected: bool) -> None:
     """All that begin and end as those do that AWS lists."""
-    assert is_change(event_type) is expected
+    assert BUILT_IN_NOTIFICATIONS.sends(event_type) is expected
 
 
 def test_a_message_has_its_limits() -> None:

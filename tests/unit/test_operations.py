@@ -7,7 +7,6 @@ import attrs
 import pytest
 
 from orchestrator.core.answers import Why
-from orchestrator.core.jobs import JobReport, JobStatus
 from orchestrator.core.operations import (
     Adopted,
     Orphaned,
@@ -230,10 +229,8 @@ async def test_the_job_of_a_run_of_its_own_ends_on_the_run(
     job = attrs.evolve(desk.job("b-1"), log_url="https://log")
     await desk.finish(attempt, job)
     own = await desk.operation(of=attempt)
-    status = JobStatus.FAILED if reason else JobStatus.SUCCEEDED
-    report = JobReport(job=job, status=status)
     for first in (True, False):
-        ended = await desk.books.decide(lambda view: end_alone(view, own, report, reason))
+        ended = await desk.books.decide(lambda view: end_alone(view, own, reason, job.log_url))
         assert ended is first
     operation, run = await desk.operation(of=attempt), await desk.run(ORDER, "a")
     assert (operation.state, operation.succeeded) == (OperationState.OVER, reason is None)
@@ -245,7 +242,7 @@ async def test_a_tenants_operation_does_not_end_like_that(desk: Desk) -> None:
     """Its end is an event."""
     operation = await under_way(desk)
     assert operation.tenant_id == TENANT
-    assert await desk.books.decide(lambda view: end_alone(view, operation, None, "no")) is False
+    assert await desk.books.decide(lambda view: end_alone(view, operation, "no", None)) is False
 
 
 async def test_the_job_of_an_earlier_start_ends_nothing(desk: Desk) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import attrs
 import pytest
 
+from orchestrator.adapters.notifications import BUILT_IN_NOTIFICATIONS
 from orchestrator.core.answers import Why
 from orchestrator.core.books import Attempt
 from orchestrator.core.errors import EventTooLarge, PermanentError, TemporaryError
@@ -88,6 +89,13 @@ class Partial(InMemoryBuilder):
         raise SomeNotDescribed(
             "some can't be told of", reports=self.known, failed=self.failed, hidden=self.hidden
         )
+
+
+def code_build_job(job_id: str) -> Job:
+    """What a build says of itself."""
+    job = BUILT_IN_NOTIFICATIONS.read_self_report({"CODEBUILD_BUILD_ID": job_id})
+    assert job is not None
+    return job
 
 
 @attrs.define
@@ -300,7 +308,7 @@ async def test_what_bears_our_key_elsewhere_is_not_ours(desk: Desk) -> None:
         report = JobReport(
             job=desk.job(job_id), status=JobStatus.IN_PROGRESS, start_key=attempt.start_key
         )
-        await act_on(overseer, report, "anything")
+        await act_on(overseer, BUILT_IN_NOTIFICATIONS, report, "anything")
         job = (await desk.operation(of=attempt)).job
         assert (job.id if job else None) == expected
     assert builder._ended == {}
@@ -323,8 +331,8 @@ async def test_a_report_about_a_job_that_cannot_be_asked_about_counts_by_its_key
     """The builder of CodeBuild's name is the user's own, and tells nothing."""
     await desk.claimed(PROVISIONING, "a", key="k")
     bench = Bench(desk, {"CODE_BUILD": OnlyStarts()})
-    assert await bench.overseer.identify("b:1", "odd") is None
-    operation = await bench.overseer.identify("b:1", f"{operation_id('k')}-1")
+    assert await bench.overseer.identify(code_build_job("b:1"), "odd") is None
+    operation = await bench.overseer.identify(code_build_job("b:1"), f"{operation_id('k')}-1")
     assert operation is not None
     assert operation.job == Job(id="b:1", builder="CODE_BUILD", job_identifier="b")
 
@@ -336,12 +344,14 @@ async def test_a_job_that_its_builder_refuses_to_know_is_nobodys(desk: Desk) -> 
     bench = Bench(desk, {"CODE_BUILD": Picky("CODE_BUILD")})
     for job_id in ("bad", "unknown"):
         for key in (None, "odd", operation_id("other"), f"{operation_id('k')}-2"):
-            assert await bench.overseer.identify(job_id, key) is None
+            assert await bench.overseer.identify(code_build_job(job_id), key) is None
         with pytest.raises(TemporaryError, match=f"doesn't show the job {job_id} yet"):
-            await bench.overseer.identify(job_id, f"{operation_id('k')}-1")
+            await bench.overseer.identify(code_build_job(job_id), f"{operation_id('k')}-1")
     assert (await desk.operation("k")).job is None
     await desk.finish(attempt, desk.job("b-1"))
-    assert await bench.overseer.identify("unknown", f"{operation_id('k')}-1") is None
+    assert (
+        await bench.overseer.identify(code_build_job("unknown"), f"{operation_id('k')}-1") is None
+    )
 
 
 async def test_a_look_that_breaks_down_is_its_own(desk: Desk) -> None:
@@ -410,7 +420,12 @@ async def test_an_end_of_a_job_that_was_built_again_meanwhile_ends_nothing(desk:
     ended = []
     for outcome in bench.concluded:
         request = await build_request(
-            outcome, Why.DELIVERY, None, overseer=bench.overseer, secrets=Redactor()
+            outcome,
+            Why.DELIVERY,
+            None,
+            overseer=bench.overseer,
+            notifications=BUILT_IN_NOTIFICATIONS,
+            secrets=Redactor(),
         )
         claim = await desk.books.claim(request)
         ended.append(isinstance(claim, Attempt))
