@@ -11,11 +11,10 @@ from typing import Any
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from orchestrator.composition import Parts, open_parts
 from orchestrator.core.dispatch import EventOrchestrator
 from orchestrator.core.enqueueing import Enqueuer
 from orchestrator.core.extension import Extension
-from orchestrator.core.services import Services
+from orchestrator.core.ports import Credentials
 from orchestrator.intake import docs_api, events_api, metrics, runs_api, status_api, tenants_api
 from orchestrator.intake.auth import api_key_scheme, require_api_key
 from orchestrator.intake.deadlines import answer_reads_by
@@ -41,6 +40,7 @@ from orchestrator.intake.problems import answer_problems
 from orchestrator.intake.queue import MESSAGES, MessageHandler, QueueWorker
 from orchestrator.intake.refusals import REFUSALS, RefusalLog
 from orchestrator.intake.workload import Workload
+from orchestrator.service import Parts, open_parts
 from orchestrator.settings import Settings, SettingsError
 
 _ROUTES = (
@@ -113,7 +113,7 @@ def _build_app(chosen: Parts, *, hands_back: bool = False) -> web.Application:
             app[OWN_ORCHESTRATOR] = opened.own
             app[BOOKS] = opened.own.services.books
             app[MESSAGES] = MessageHandler(opened.own, opened.chosen, app[REFUSALS])
-            app[API_KEYS] = _api_keys(chosen.settings, opened.own.services)
+            app[API_KEYS] = _api_keys(chosen.settings, opened.ports.credentials)
             app[CHECKS] = {"draining": app[WORKLOAD].check, **opened.checks}
             app[INTAKE], app[REPLAY] = opened.chosen, opened.own.replay
             if chosen.settings.intake.mode == "queue" and opened.inbox is not None:
@@ -224,8 +224,10 @@ def _auth(settings: Settings) -> list[Middleware]:
     return [require_api_key(header=settings.auth.api_key.header)]
 
 
-def _api_keys(settings: Settings, services: Services) -> Sequence[Callable[[], Awaitable[str]]]:
-    return [partial(services.credentials.resolve, key) for key in settings.auth.api_key.keys]
+def _api_keys(
+    settings: Settings, credentials: Credentials
+) -> Sequence[Callable[[], Awaitable[str]]]:
+    return [partial(credentials.resolve, key) for key in settings.auth.api_key.keys]
 
 
 def _security(settings: Settings) -> dict[str, Any]:

@@ -5,10 +5,11 @@ from typing import Any
 
 import attrs
 
-from orchestrator.composition import Parts, open_services
+from orchestrator.composition import Ports
 from orchestrator.core.errors import OrchestratorError
 from orchestrator.core.ports import Checkable, Permission, ReadableBy
 from orchestrator.core.services import Services
+from orchestrator.service import Parts
 from orchestrator.settings import Settings
 
 
@@ -67,14 +68,15 @@ async def check_setup(settings: Settings) -> Checkup:
         RegistrationError: the extension can't be used.
     """
     parts = Parts.choose(settings, None)
-    async with open_services(parts) as services:
-        ends = _ends(services)
+    async with parts.open_ports() as ports:
+        ends = _ends(ports)
         found = [await _ask(*end) for end in ends]
-        kept = [await _secrets(services), *await _own_credentials(settings, services)]
+        kept = [await _secrets(ports.services), *await _own_credentials(settings, ports)]
         return Checkup([_front(settings), _handlers(parts), *found, *kept, _callback(settings)])
 
 
-def _ends(services: Services) -> list[tuple[str, object]]:
+def _ends(ports: Ports) -> list[tuple[str, object]]:
+    services = ports.services
     tiers = getattr(services.tiers, "catalog", services.tiers)
     builders = [(f"builder {name}", builder) for name, builder in services.builders.items()]
     return [
@@ -82,7 +84,7 @@ def _ends(services: Services) -> list[tuple[str, object]]:
         ("tiers", tiers),
         *builders,
         ("events.bus", services.publisher),
-        *([] if services.inbox is None else [("queue", services.inbox)]),
+        *([] if ports.inbox is None else [("queue", ports.inbox)]),
     ]
 
 
@@ -114,16 +116,16 @@ def _callback(settings: Settings) -> Finding:
     )
 
 
-async def _own_credentials(settings: Settings, services: Services) -> list[Finding]:
+async def _own_credentials(settings: Settings, ports: Ports) -> list[Finding]:
     """Each that is kept elsewhere: whether it is there. What it is nobody is told."""
     findings = []
     for value in (*settings.auth.api_key.keys, settings.builders.jenkins.token):
-        permission = services.credentials.permission(value)
+        permission = ports.credentials.permission(value)
         if permission is None:
             continue
         finding = Finding(name="credential", uses=value, permissions=(permission,))
         try:
-            await services.credentials.resolve(value)
+            await ports.credentials.resolve(value)
         except OrchestratorError as error:
             finding = attrs.evolve(finding, trouble=str(error))
         findings.append(finding)

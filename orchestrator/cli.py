@@ -317,7 +317,7 @@ def cancel(
 @_app_dir
 def reconcile(config: str | None) -> None:
     """Take up whatever is due, once: what `serve` does by itself every minute."""
-    from orchestrator.composition import sweep_once
+    from orchestrator.service import sweep_once
 
     settings = _load_settings(config)
     if settings.ledger.backend == "memory":
@@ -334,7 +334,7 @@ def reconcile(config: str | None) -> None:
 def init(config: str | None) -> None:
     """Make the ledger's table, or what is missing of it, and the queue if there is to be one. For
     production a template makes them."""
-    from orchestrator.composition import make_ends
+    from orchestrator.service import make_ends
 
     made = asyncio.run(make_ends(_load_settings(config)))
     if not made:

@@ -5,7 +5,6 @@ from typing import Any
 
 import attrs
 
-from orchestrator.composition import Parts, open_services
 from orchestrator.core import events
 from orchestrator.core.builder_calls import builder_errors, prepare
 from orchestrator.core.envelopes import Delivery, parse_event, read_event_type
@@ -24,6 +23,7 @@ from orchestrator.core.plans import (
 )
 from orchestrator.core.secrets import Redactor
 from orchestrator.core.services import Services
+from orchestrator.service import Parts
 from orchestrator.settings import Settings
 from orchestrator.wire import decode_json, json_field_name
 
@@ -110,10 +110,10 @@ async def explain_event(settings: Settings, event_type: str | None, text: bytes)
         payload = parts.wire.structure(event.body, parts.registry.resolve(event.type).payload)
         if not isinstance(payload, TenantRequest) or event.type not in _JOBS:
             return explained
-        async with open_services(parts) as services:
-            tier_name = await _tier_name(event, payload, services)
+        async with parts.open_ports() as ports:
+            tier_name = await _tier_name(event, payload, ports.services)
             explained = attrs.evolve(explained, tier=tier_name)
-            plan = await _plan(attrs.evolve(event, payload=payload), tier_name, services)
+            plan = await _plan(attrs.evolve(event, payload=payload), tier_name, ports.services)
     except OrchestratorError as error:
         return attrs.evolve(explained, trouble=_sentence(error))
     if plan is None:

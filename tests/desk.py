@@ -17,11 +17,11 @@ import attrs
 
 from orchestrator.adapters.memory import InMemoryLedger
 from orchestrator.core.answers import Claim, ClaimRequest, Outcome, Why
-from orchestrator.core.books import Attempt, Books
+from orchestrator.core.books import Attempt, Books, claim_run
 from orchestrator.core.conditions import Terms
 from orchestrator.core.events import Event
 from orchestrator.core.lifecycle import ENDS, OPENS, Kind, TenantState
-from orchestrator.core.operations import Orphaned
+from orchestrator.core.operations import Adopted, Orphaned, adopt
 from orchestrator.core.parcels import pack_event
 from orchestrator.core.records import (
     Credentials,
@@ -97,6 +97,15 @@ class DeskLedger(InMemoryLedger):
         for key, record in self._items.items():
             if isinstance(record, PayloadRecord):
                 self._items[key] = attrs.evolve(record, data=b"damaged")
+
+
+async def adopt_job(
+    books: Books, *, operation_id: str, number: int, job: Job, run_id: str | None = None
+) -> Adopted | Orphaned:
+    """Tie a job to the operation whose start made it, if it can still be."""
+    return await books.decide(
+        lambda view: adopt(view, operation_id, number, job, run_id, books.terms)
+    )
 
 
 @attrs.define(kw_only=True)
@@ -181,7 +190,7 @@ class Desk:
         )
 
     async def claim(self, event_type: str, event_id: str, **options: Any) -> Answer:
-        return await self.books.claim(self.request(event_type, event_id, **options))
+        return await claim_run(self.books, self.request(event_type, event_id, **options))
 
     async def claimed(self, event_type: str, event_id: str, **options: Any) -> Attempt:
         answer = await self.claim(event_type, event_id, **options)

@@ -92,7 +92,8 @@ class SecretsManagerStore:
                 return
 
     async def check(self) -> None:
-        await _ask(self, f"{self._prefix}/check")
+        with suppress(SecretNotFound):
+            await self.read(name=f"{self._prefix}/check")
 
 
 class ParameterStore:
@@ -173,12 +174,5 @@ class ParameterStore:
                 await self._pause(pause_s)
 
     async def check(self) -> None:
-        await _ask(self, f"{self._prefix}/check")
-
-
-async def _ask(store: SecretsManagerStore | ParameterStore, name: str) -> None:
-    """Whether it answers at all, and about that name."""
-    try:
-        await store.read(name=name)
-    except SecretNotFound:
-        return
+        with suppress(SecretNotFound):
+            await self.read(name=f"{self._prefix}/check")

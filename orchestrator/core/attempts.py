@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine, Iterator
+from functools import partial
 from typing import Any, NoReturn, TypeVar
 
 import attrs
@@ -22,9 +23,9 @@ from orchestrator.core.events import Event
 from orchestrator.core.handlers import report_refusal
 from orchestrator.core.last_resort import LastResort
 from orchestrator.core.lifecycle import ENDS, OPENS, Ending, Kind
-from orchestrator.core.operations import Orphaned
+from orchestrator.core.operations import Adopted, Orphaned, adopt
 from orchestrator.core.payloads import read_tenant_id
-from orchestrator.core.records import Failure, RunStatus
+from orchestrator.core.records import Failure, Job, RunRecord, RunStatus
 from orchestrator.core.registry import HandlerRegistry
 from orchestrator.core.reporting import Reporter
 from orchestrator.core.run import Run
@@ -32,6 +33,7 @@ from orchestrator.core.services import Services
 from orchestrator.core.settlements import FollowUp, Settlement, Uncertain, Written
 from orchestrator.core.variables import START_KEY
 from orchestrator.core.verdicts import is_final, is_used_up, judge, with_ending
+from orchestrator.core.views import Move, View
 
 Result = TypeVar("Result")
 
@@ -269,14 +271,13 @@ class Worker:
                 log.warning("a start may be out that nobody looks after", reason=str(error))
         if job is None:
             return
-        outcome = await self.services.books.adopt(
-            operation_id=attempt.run.operation_id,
-            number=attempt.run.start_number,
-            job=job,
-            run_id=attempt.run.run_id,
-        )
+        outcome = await self.services.books.decide(partial(self._adopt, attempt.run, job))
         if isinstance(outcome, Orphaned):
             await run.starter.stop(job)
+
+    def _adopt(self, run: RunRecord, job: Job, view: View) -> Move[Adopted | Orphaned]:
+        terms = self.services.books.terms
+        return adopt(view, run.operation_id, run.start_number, job, run.run_id, terms)
 
 
 def _only(error: BaseException) -> BaseException:

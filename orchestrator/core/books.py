@@ -16,17 +16,15 @@ from typing import Any, TypeVar, cast
 import attrs
 import structlog
 
-from orchestrator.core import answers, breakdowns, keeping, operations, settlements
+from orchestrator.core import answers, breakdowns, settlements
 from orchestrator.core.bulkheads import Duty, on_duty
 from orchestrator.core.claims import claim
 from orchestrator.core.conditions import Terms
-from orchestrator.core.errors import EventTooLarge, OrchestratorError, TakenOver, TemporaryError
-from orchestrator.core.keeping import Elsewhere
-from orchestrator.core.operations import Adopted, Orphaned
-from orchestrator.core.ports import Clock, Conflict, Ledger, UnreadableItems
+from orchestrator.core.errors import OrchestratorError, TakenOver, TemporaryError
+from orchestrator.core.operations import Orphaned
+from orchestrator.core.ports import Clock, Conflict, Ledger, UnreadableItems, check_size
 from orchestrator.core.records import (
     Failure,
-    Job,
     JobRecord,
     OperationRecord,
     OperationState,
@@ -61,46 +59,6 @@ class Books:
     ledger: Ledger
     clock: Clock
     terms: Terms
-
-    async def claim(self, request: answers.ClaimRequest) -> "Attempt | answers.Unclaimed":
-        """Take the event's run in hand, or say why it isn't ours.
-
-        Raises:
-            EventTooLarge: the ledger can't keep it.
-            TemporaryError: the ledger can't be reached.
-        """
-        self.check_size(request.payload)
-        view = View(self.clock.now(), guessed_absent=request.likely_absent)
-        outcome = await self.carry_out(view, lambda view: claim(view, request, self.terms))
-        if isinstance(outcome, answers.Claimed):
-            return Attempt(self, view, outcome.run, stop_reason=outcome.stop_reason)
-        return outcome
-
-    async def claim_by_records(self, run_id: str) -> "Attempt | None":
-        """The next attempt at a run that ends by its records; None: it is not to be ended now.
-
-        Raises:
-            TemporaryError: the ledger can't be reached.
-        """
-        view = View(self.clock.now())
-        run = await self.carry_out(
-            view, lambda view: breakdowns.claim_by_records(view, run_id, self.terms)
-        )
-        return None if run is None else Attempt(self, view, run)
-
-    def check_size(self, payload: PayloadRecord) -> None:
-        """Raises EventTooLarge if the ledger can't keep the payload."""
-        limit = self.ledger.max_payload_bytes
-        if limit is not None and len(payload.data) > limit:
-            raise EventTooLarge(len(payload.data), limit)
-
-    async def adopt(
-        self, *, operation_id: str, number: int, job: Job, run_id: str | None = None
-    ) -> Adopted | Orphaned:
-        """Tie a job to the operation whose start made it, if it can still be."""
-        return await self.decide(
-            lambda view: operations.adopt(view, operation_id, number, job, run_id, self.terms)
-        )
 
     async def decide(self, decide: Decision[Result]) -> Result:
         """Carry out a decision that stands for itself. Raises what `carry_out` does."""
@@ -199,6 +157,34 @@ class Books:
         return (await self.ledger.load([key]))[key]
 
 
+async def claim_run(books: Books, request: answers.ClaimRequest) -> "Attempt | answers.Unclaimed":
+    """Take the event's run in hand, or say why it isn't ours.
+
+    Raises:
+        EventTooLarge: the ledger can't keep it.
+        TemporaryError: the ledger can't be reached.
+    """
+    check_size(books.ledger, request.payload)
+    view = View(books.clock.now(), guessed_absent=request.likely_absent)
+    outcome = await books.carry_out(view, lambda view: claim(view, request, books.terms))
+    if isinstance(outcome, answers.Claimed):
+        return Attempt(books, view, outcome.run, stop_reason=outcome.stop_reason)
+    return outcome
+
+
+async def claim_by_records(books: Books, run_id: str) -> "Attempt | None":
+    """The next attempt at a run that ends by its records; None: it is not to be ended now.
+
+    Raises:
+        TemporaryError: the ledger can't be reached.
+    """
+    view = View(books.clock.now())
+    run = await books.carry_out(
+        view, lambda view: breakdowns.claim_by_records(view, run_id, books.terms)
+    )
+    return None if run is None else Attempt(books, view, run)
+
+
 class Attempt:
     """A run in hand: what its holder may write, one write at a time.
 
@@ -237,55 +223,42 @@ class Attempt:
 
     async def renew(self) -> None:
         """Hold the run for another lease."""
-        await self._write(lambda view: settlements.renew(view, *self._held, self._books.terms))
+        await self.write(lambda view: settlements.renew(view, *self.fence, self._books.terms))
 
     async def record(self, progress: Progress) -> Orphaned | None:
         """Remember what was done; a job that can't be the operation's is given back."""
-        outcome = await self._write(
-            lambda view: settlements.record(view, *self._held, progress, self._books.terms)
+        outcome = await self.write(
+            lambda view: settlements.record(view, *self.fence, progress, self._books.terms)
         )
         return outcome if isinstance(outcome, Orphaned) else None
 
-    async def note_secrets(
-        self, kind: str, prefix: str, random: str, variables: Sequence[str]
-    ) -> Mapping[str, str]:
-        """The names, noted by now, under which a store of that kind may keep the start's variables.
-
-        A new one begins with `prefix` and has `random` in it.
-
-        Raises:
-            TemporaryError: a store of another kind has some still.
-        """
-        names: Mapping[str, str] | Elsewhere = await self._write(
-            lambda view: keeping.note(view, *self._held, kind, prefix, random, variables)
-        )
-        if isinstance(names, Elsewhere):
-            raise TemporaryError(
-                f"Secrets of this start are in the {names.kind}: set secrets.store back until it "
-                "is over."
-            )
-        return names
-
     async def settle(self, settlement: Settlement) -> Written | Orphaned | Uncertain:
         """End the attempt; or say why it can't end like that."""
-        outcome: Written | Orphaned | Uncertain = await self._write(
-            lambda view: settlements.settle(view, *self._held, settlement, self._books.terms)
+        outcome: Written | Orphaned | Uncertain = await self.write(
+            lambda view: settlements.settle(view, *self.fence, settlement, self._books.terms)
         )
         return outcome
 
     async def go_on_by_records(self) -> None:
         """Find the operation that the run opened or ends by the ledger's items alone."""
-        await self._write(lambda view: breakdowns.go_on_by_records(view, *self._held))
+        await self.write(lambda view: breakdowns.go_on_by_records(view, *self.fence))
 
     async def fail_alone(self, error: Failure, note: str) -> None:
         """End the run, and nothing with it."""
-        await self._write(lambda view: breakdowns.fail_alone(view, *self._held, error, note))
+        await self.write(lambda view: breakdowns.fail_alone(view, *self.fence, error, note))
 
     @property
-    def _held(self) -> tuple[str, int]:
+    def fence(self) -> tuple[str, int]:
+        """The run's id and the attempt's number, by which a decision tells whether it may write."""
         return self.run.run_id, self.run.attempt
 
-    async def _write(self, decide: Decision[Any]) -> Any:
+    async def write(self, decide: Decision[Any]) -> Any:
+        """Carry out a decision that gives `Fenced` where it isn't allowed; what else it gives.
+
+        Raises:
+            TakenOver: another attempt has the run by now.
+            TemporaryError: the ledger can't be reached.
+        """
         async with self._one_at_a_time:
             self._view.turn_to(self._books.clock.now())
             outcome = await self._books.carry_out(self._view, decide)

@@ -16,7 +16,7 @@ import structlog
 from orchestrator.core import answers
 from orchestrator.core.answers import ClaimRequest, Why
 from orchestrator.core.attempts import Worker
-from orchestrator.core.books import Attempt
+from orchestrator.core.books import Attempt, claim_run
 from orchestrator.core.cancelling import Stopped, cancel
 from orchestrator.core.conditions import is_due
 from orchestrator.core.envelopes import Body, Delivery, parse_event
@@ -342,7 +342,7 @@ class Orchestrator:
                 secrets=self.services.secrets,
             )
             payload = request.payload
-            claim = await self.services.books.claim(request)
+            claim = await claim_run(self.services.books, request)
             if why is Why.SWEEP and isinstance(claim, answers.BodyDiffers):
                 raise ValueError("what is kept of the run is another event")
         except (TemporaryError, EventTooLarge):

@@ -20,7 +20,7 @@ from orchestrator.core.lifecycle import ENDS
 from orchestrator.core.messages import QueuedEvent, QueuedReplay, pack_message
 from orchestrator.core.parcels import pack_event
 from orchestrator.core.payloads import read_tenant_id
-from orchestrator.core.ports import Inbox
+from orchestrator.core.ports import Inbox, check_size
 from orchestrator.core.records import PayloadRecord, RunStatus, run_key
 from orchestrator.core.requests import as_kept
 from orchestrator.core.runs import is_new_event, kept, new_run
@@ -72,7 +72,7 @@ class Enqueuer:
         # Its run shows it as the claim will keep it.
         shown = as_kept(event, services.secrets)
         payload = pack_event(shown)
-        services.books.check_size(payload)
+        check_size(services.books.ledger, payload)
         await self.inbox.send(
             text=pack_message(
                 QueuedEvent(

@@ -12,7 +12,7 @@ import attrs
 import structlog
 
 from orchestrator.core.answers import Why
-from orchestrator.core.books import Attempt, held
+from orchestrator.core.books import Attempt, claim_by_records, held
 from orchestrator.core.breakdowns import DIED, Breakdown, count
 from orchestrator.core.errors import AttemptFailed, OrchestratorError, TakenOver, TemporaryError
 from orchestrator.core.events import TENANT_DEPLOYMENT, Event
@@ -99,7 +99,7 @@ class LastResort:
         Raises:
             TemporaryError: it can't be ended yet.
         """
-        attempt = await self.services.books.claim_by_records(run_id)
+        attempt = await claim_by_records(self.services.books, run_id)
         if attempt is not None:
             await self.finish(attempt)
 

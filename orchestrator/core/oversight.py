@@ -41,6 +41,7 @@ from orchestrator.core.looks import Next, what_follows
 from orchestrator.core.operations import (
     Adopted,
     Orphaned,
+    adopt,
     ask_again,
     ask_to_stop,
     begin_look,
@@ -470,7 +471,10 @@ class Overseer:
         log.warning("stopped an orphaned job: its operation can't have it", job_id=job.id)
 
     async def _tie(self, job: Job, operation_id: str, number: int) -> Adopted | Orphaned:
-        return await self.books.adopt(operation_id=operation_id, number=number, job=job)
+        terms = self.books.terms
+        return await self.books.decide(
+            lambda view: adopt(view, operation_id, number, job, None, terms)
+        )
 
     async def _told(self, operation: OperationRecord) -> tuple[Ending | None, Mapping[str, Any]]:
         """How the job says that it ended, and what else it told of itself, if it did; nothing of it

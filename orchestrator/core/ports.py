@@ -10,11 +10,11 @@ from typing import Any, Protocol, runtime_checkable
 
 import attrs
 
-from orchestrator.core.errors import TemporaryError
+from orchestrator.core.errors import EventTooLarge, TemporaryError
 from orchestrator.core.jobs import JobReport
 from orchestrator.core.lifecycle import TenantState
 from orchestrator.core.pages import Page
-from orchestrator.core.records import Job, Record, RunRecord, RunStatus, TenantRecord
+from orchestrator.core.records import Job, PayloadRecord, Record, RunRecord, RunStatus, TenantRecord
 
 Tier = Mapping[str, Any]
 TierFunction = Callable[[str], Awaitable[Tier | None]]
@@ -135,6 +135,13 @@ class Ledger(Protocol):
 
     async def check(self) -> None:
         """Raises TemporaryError if the ledger can't be reached."""
+
+
+def check_size(ledger: Ledger, payload: PayloadRecord) -> None:
+    """Raises EventTooLarge if the ledger can't keep the payload."""
+    limit = ledger.max_payload_bytes
+    if limit is not None and len(payload.data) > limit:
+        raise EventTooLarge(len(payload.data), limit)
 
 
 class TierCatalog(Protocol):

@@ -11,8 +11,6 @@ from orchestrator.core.notifications import Notifications
 from orchestrator.core.ports import (
     Builder,
     Clock,
-    Credentials,
-    Inbox,
     Publisher,
     Structure,
     TierCatalog,
@@ -40,8 +38,6 @@ class Services:
     callback: CallbackTerms = attrs.field(factory=CallbackTerms)
     secrets: Redactor = attrs.field(factory=Redactor)
     vault: Vault = attrs.field(factory=Vault)
-    credentials: Credentials
-    inbox: Inbox | None = None
     resources: Any = None
     #: The source of results for the control plane of the SaaS Builder Toolkit.
     sbt_source: str = APPLICATION_PLANE

@@ -13,6 +13,7 @@ from typing import Any
 import attrs
 import structlog
 
+from orchestrator.core import keeping
 from orchestrator.core.books import Attempt, Books
 from orchestrator.core.errors import (
     NotPermitted,
@@ -24,7 +25,7 @@ from orchestrator.core.errors import (
 )
 from orchestrator.core.gathering import gather_or_cancel
 from orchestrator.core.javascript import to_text
-from orchestrator.core.keeping import begin_removal, end_removal
+from orchestrator.core.keeping import Elsewhere, begin_removal, end_removal
 from orchestrator.core.ports import Ids, SecretStore
 from orchestrator.core.secrets import Redactor
 from orchestrator.core.variables import START_KEY, TRACEPARENT, is_reference
@@ -33,6 +34,27 @@ log = structlog.get_logger("orchestrator.vault")
 
 #: How a job is told from others must stay readable, whatever a pattern takes for a secret.
 _NEVER_SEALED = frozenset({START_KEY, TRACEPARENT})
+
+
+async def note_secrets(
+    attempt: Attempt, kind: str, prefix: str, random: str, variables: Sequence[str]
+) -> Mapping[str, str]:
+    """The names, noted by now, under which a store of that kind may keep the start's variables.
+
+    A new one begins with `prefix` and has `random` in it.
+
+    Raises:
+        TemporaryError: a store of another kind has some still; the ledger can't be reached.
+    """
+    names: Mapping[str, str] | Elsewhere = await attempt.write(
+        lambda view: keeping.note(view, *attempt.fence, kind, prefix, random, variables)
+    )
+    if isinstance(names, Elsewhere):
+        raise TemporaryError(
+            f"Secrets of this start are in the {names.kind}: set secrets.store back until it "
+            "is over."
+        )
+    return names
 
 
 @attrs.frozen(kw_only=True)
@@ -72,7 +94,7 @@ class Vault:
             return variables
         assert self.ids is not None  # noqa: S101 - they come with a store
         kind = self.store.reference_type
-        names = await attempt.note_secrets(kind, self.prefix, self.ids.fresh_id(), sorted(hidden))
+        names = await note_secrets(attempt, kind, self.prefix, self.ids.fresh_id(), sorted(hidden))
         keep = self.store.put if attempt.run.attempt == 1 else self._put_unless_kept
         # None goes on by itself if another fails: it might come after its own removal.
         await gather_or_cancel(

@@ -28,7 +28,7 @@ from orchestrator import (
     create_app,
 )
 from orchestrator.core.answers import ClaimRequest
-from orchestrator.core.books import Attempt, Books
+from orchestrator.core.books import Attempt, Books, claim_run
 from orchestrator.core.conditions import Terms
 from orchestrator.core.envelopes import Delivery, parse_event
 from orchestrator.core.parcels import pack_event
@@ -112,7 +112,7 @@ def in_hand(event: dict[str, Any]) -> Before:
         )
         books = Books(ledger=scene.ledger, clock=ManualClock(), terms=Terms())
         request = ClaimRequest(event=claimed, payload=pack_event(claimed), tenant_id=None)
-        assert isinstance(await books.claim(request), Attempt)
+        assert isinstance(await claim_run(books, request), Attempt)
 
     return before
 

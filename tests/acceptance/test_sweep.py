@@ -20,7 +20,7 @@ from orchestrator import (
 )
 from orchestrator.adapters.memory import InMemoryLedger
 from orchestrator.core.answers import ClaimRequest
-from orchestrator.core.books import Attempt, Books
+from orchestrator.core.books import Attempt, Books, claim_run
 from orchestrator.core.conditions import Terms
 from orchestrator.core.envelopes import Delivery, parse_event
 from orchestrator.core.errors import QuotaReached
@@ -275,8 +275,8 @@ async def in_hand(ledger: InMemoryLedger, clock: ManualClock) -> str:
         fresh_id="",
     )
     books = Books(ledger=ledger, clock=clock, terms=Terms())
-    claimed = await books.claim(
-        ClaimRequest(event=event, payload=pack_event(event), tenant_id=None)
+    claimed = await claim_run(
+        books, ClaimRequest(event=event, payload=pack_event(event), tenant_id=None)
     )
     assert isinstance(claimed, Attempt)
     return f"/runs/{claimed.run.run_id}"

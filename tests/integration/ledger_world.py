@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 import attrs
 
 from orchestrator import Event, JobReport, JobStatus, PermanentError, Run, TemporaryError
-from orchestrator.adapters.credentials import StoredCredentials
 from orchestrator.adapters.eventbridge import NoPublisher
 from orchestrator.adapters.notifications import BUILT_IN_NOTIFICATIONS
 from orchestrator.core import events, handlers
@@ -377,7 +376,6 @@ class Worker:
                 publisher=NoPublisher(),
                 structure=_Structure(self.world),
                 webhook=_GatedWebhook(self),
-                credentials=StoredCredentials({}, clock),
                 vault=Vault(
                     store=_GatedStore(self),
                     ids=SequentialIds(),

@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 from orchestrator.adapters.aws import AWS, open_aws
 from orchestrator.adapters.codebuild import CodeBuildBuilder
 from orchestrator.adapters.codebuild_listings import BuildListings
-from orchestrator.adapters.credentials import StoredCredentials
 from orchestrator.adapters.memory import InMemoryLedger
 from orchestrator.adapters.notifications import BUILT_IN_NOTIFICATIONS
 from orchestrator.core.books import Books
@@ -164,7 +163,6 @@ class Story:
                 publisher=self.bus,
                 structure=Wire(Redactor()),
                 webhook=self.control_plane,
-                credentials=StoredCredentials({}, self.clock),
                 notifications=BUILT_IN_NOTIFICATIONS,
                 clock=self.clock,
                 callback=CallbackTerms(url="https://control.example", after=Kind.PROVISIONING),

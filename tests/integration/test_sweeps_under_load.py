@@ -16,11 +16,11 @@ from structlog.testing import capture_logs
 
 from orchestrator import Extension, Settings, TemporaryError
 from orchestrator.adapters.memory import InMemoryLedger
-from orchestrator.composition import Opened, Parts, open_parts
 from orchestrator.core.bulkheads import Bulkheads
 from orchestrator.core.pages import Page
 from orchestrator.core.records import Job, OperationRecord, OperationState, Record, RunRecord
 from orchestrator.core.sweep import Swept
+from orchestrator.service import Opened, Parts, open_parts
 from orchestrator.settings import LedgerSettings, Operations, Tiers
 from orchestrator.testing import InMemoryBuilder, ManualClock, envelope
 

@@ -23,7 +23,7 @@ from orchestrator import (
 from orchestrator.core.records import OperationRecord, Record, RunRecord
 from orchestrator.settings import Operations
 from orchestrator.testing import InMemoryBuilder, ManualClock, SequentialIds, envelope
-from tests.desk import DeskLedger, let_others_work
+from tests.desk import DeskLedger, adopt_job, let_others_work
 from tests.ledgers import find_tenant
 
 REQUEST = envelope("TENANT_PROVISIONING", {"tenantId": "t-1"})
@@ -99,8 +99,8 @@ async def test_an_ending_that_was_dropped_is_not_followed(open_with: Open) -> No
 
         async def adopt() -> None:
             (operation,) = records(ledger, OperationRecord)
-            await orchestrator.services.books.adopt(
-                operation_id=operation.operation_id, number=1, job=job
+            await adopt_job(
+                orchestrator.services.books, operation_id=operation.operation_id, number=1, job=job
             )
 
         ledger.before_commit.append(adopt)

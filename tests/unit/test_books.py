@@ -23,6 +23,7 @@ from tests.desk import (
     SENT_AT,
     TENANT,
     Desk,
+    adopt_job,
     follow_up,
     let_others_work,
     operation_id,
@@ -382,7 +383,9 @@ async def test_an_operation_that_ended_without_its_opener_is_over(desk: Desk) ->
     """The attempt can tell."""
     attempt = await desk.claimed(PROVISIONING, "a")
     assert await attempt.is_over() is False
-    await desk.books.adopt(operation_id=attempt.run.operation_id, number=1, job=desk.job("b-1"))
+    await adopt_job(
+        desk.books, operation_id=attempt.run.operation_id, number=1, job=desk.job("b-1")
+    )
     await desk.end(PROVISIONED, "done", job="b-1")
     assert await attempt.is_over() is True
     alone = await desk.claimed(ORDER, "a")

@@ -6,6 +6,7 @@ import attrs
 import pytest
 
 from orchestrator.core.answers import Waits, Why
+from orchestrator.core.books import claim_by_records
 from orchestrator.core.breakdowns import BROKE_DOWN, USED_UP, Breakdown, count
 from orchestrator.core.events import OWN_SOURCE
 from orchestrator.core.lifecycle import ENDS
@@ -156,17 +157,17 @@ async def test_the_last_breakdown_leaves_a_run_to_its_records(desk: Desk) -> Non
     run = await use_up(desk, ORDER, "a")
     assert (run.ends_by_records, run.due_at) == (True, desk.clock.now())
     assert run.error == Failure(type="KeyError", message=USED_UP)
-    last = await desk.books.claim_by_records(run.run_id)
+    last = await claim_by_records(desk.books, run.run_id)
     assert last is not None
     assert (last.run.attempt, last.run.error) == (2, run.error)
-    assert await desk.books.claim_by_records(run.run_id) is None
+    assert await claim_by_records(desk.books, run.run_id) is None
 
 
 async def test_a_failed_run_that_comes_again_is_attempted_again(desk: Desk) -> None:
     """Once it has ended by its records: a mended cause may let it succeed."""
     await desk.hand_back(await desk.claimed(ORDER, "a"))
     await use_up(desk, ORDER, "a")
-    last = await desk.books.claim_by_records(run_id(ORDER, "a"))
+    last = await claim_by_records(desk.books, run_id(ORDER, "a"))
     assert last is not None
     await desk.fail(last)
     again = await desk.claimed(ORDER, "a")
@@ -178,9 +179,9 @@ async def test_what_ends_by_its_records_sends_nothing_any_more(desk: Desk) -> No
     await desk.claimed(PROVISIONING, "a")
     desk.turn(TERMS.lease_s + TERMS.skew_s)
     run = await use_up(desk, PROVISIONING, "a")
-    await desk.books.claim_by_records(run.run_id)
+    await claim_by_records(desk.books, run.run_id)
     desk.turn(TERMS.lease_s + TERMS.skew_s)
-    last = await desk.books.claim_by_records(run.run_id)
+    last = await claim_by_records(desk.books, run.run_id)
     assert last is not None
     assert last.possible_until == run.possible_until
 
@@ -213,7 +214,7 @@ async def test_a_clean_up_that_never_began_is_known_by_its_records(desk: Desk) -
     await desk.finish(outcome, ending=ENDS["TENANT_PROVISIONING_FAILURE"], clean_up=clean_up)
     assert (await desk.tenant())[0] == "cleaning_up"
     await use_up(desk, "TENANT_CLEAN_UP", "clean")
-    last = await desk.books.claim_by_records(clean_up.event.key)
+    last = await claim_by_records(desk.books, clean_up.event.key)
     assert last is not None
     await last.go_on_by_records()
     await desk.fail(last)
@@ -225,7 +226,7 @@ async def test_a_run_that_waits_for_a_tenant_ends_alone(desk: Desk) -> None:
     opener = await desk.claimed(PROVISIONING, "a")
     assert isinstance(await desk.claim(DEPROVISIONING, "b"), Waits)
     await use_up(desk, DEPROVISIONING, "b")
-    last = await desk.books.claim_by_records(run_id(DEPROVISIONING, "b"))
+    last = await claim_by_records(desk.books, run_id(DEPROVISIONING, "b"))
     assert last is not None
     await last.go_on_by_records()
     await desk.fail(last)
@@ -241,7 +242,7 @@ async def test_an_end_is_left_to_whoever_was_claimed_for_it(desk: Desk) -> None:
     )
     for _ in range(MAX_ATTEMPTS):
         await break_down(desk, run_id=ours.key, outcome=ours)
-    last = await desk.books.claim_by_records(ours.key)
+    last = await claim_by_records(desk.books, ours.key)
     assert last is not None
     await last.go_on_by_records()
     assert last.run.outcome_of is None
@@ -260,7 +261,7 @@ async def test_an_end_of_an_earlier_start_ends_no_later_one(desk: Desk) -> None:
     await desk.finish(again, desk.job("b-2"))
     for _ in range(MAX_ATTEMPTS - 1):
         await break_down(desk, run_id=ours.key, outcome=ours)
-    last = await desk.books.claim_by_records(ours.key)
+    last = await claim_by_records(desk.books, ours.key)
     assert last is not None
     await last.go_on_by_records()
     operation = await desk.operation(of=opener)
@@ -283,7 +284,7 @@ async def test_an_end_of_a_job_that_was_built_again_ends_no_newer_one(desk: Desk
         lambda view: replace(view, operation.operation_id, 1, former, newer, desk.terms)
     )
     assert replaced is not None
-    last = await desk.books.claim_by_records(ours.key)
+    last = await claim_by_records(desk.books, ours.key)
     assert last is not None
     await last.go_on_by_records()
     assert (last.run.outcome_of, (await desk.operation(of=opener)).outcome) == (None, None)

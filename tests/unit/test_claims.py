@@ -18,6 +18,7 @@ from tests.desk import (
     TENANT,
     TERMS,
     Desk,
+    adopt_job,
     credentials,
     operation_id,
     run_id,
@@ -234,7 +235,7 @@ async def test_the_opener_goes_on_with_the_same_start(desk: Desk) -> None:
 async def test_the_opener_finds_the_job_that_somebody_adopted(desk: Desk) -> None:
     """Then no start can be out."""
     first = await desk.claimed(PROVISIONING, "a", key="k")
-    await desk.books.adopt(operation_id=operation_id("k"), number=1, job=desk.job("b-1"))
+    await adopt_job(desk.books, operation_id=operation_id("k"), number=1, job=desk.job("b-1"))
     second = await desk.taken_over(PROVISIONING, "a", key="k")
     assert (second.run.job, second.possible_until) == (desk.job("b-1"), None)
     assert second.start_key == first.start_key
@@ -418,7 +419,7 @@ async def test_force_waits_for_what_goes_on(desk: Desk, who: str) -> None:
 async def test_force_waits_until_the_opener_is_at_rest(desk: Desk, is_swept: bool) -> None:
     """Its job was adopted and is over, but it still works: it may yet send a start."""
     await desk.claimed(PROVISIONING, "a", key="k")
-    await desk.books.adopt(operation_id=operation_id("k"), number=1, job=desk.job("b-1"))
+    await adopt_job(desk.books, operation_id=operation_id("k"), number=1, job=desk.job("b-1"))
     await desk.claim(PROVISIONING, "b", key="k")
     await desk.end(PROVISIONED, "done")
     desk.turn(62 if is_swept else 0)

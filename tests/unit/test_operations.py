@@ -20,7 +20,16 @@ from orchestrator.core.operations import (
 )
 from orchestrator.core.records import Job, OperationRecord, OperationState
 from orchestrator.core.views import Move, View
-from tests.desk import ORDER, PROVISIONED, PROVISIONING, SENT_AT, TENANT, Desk, operation_id
+from tests.desk import (
+    ORDER,
+    PROVISIONED,
+    PROVISIONING,
+    SENT_AT,
+    TENANT,
+    Desk,
+    adopt_job,
+    operation_id,
+)
 
 WANTED = operation_id("k")
 
@@ -45,7 +54,7 @@ async def stop(desk: Desk, reason: str = "enough", *, number: int = 1) -> Operat
 
 async def adopt(desk: Desk, job_id: str = "b-1", *, number: int = 1) -> Adopted | Orphaned:
     job = desk.job(job_id)
-    return await desk.books.adopt(operation_id=WANTED, number=number, job=job)
+    return await adopt_job(desk.books, operation_id=WANTED, number=number, job=job)
 
 
 async def test_a_job_is_due_for_a_look_from_when_it_is_known(desk: Desk) -> None:
@@ -208,7 +217,8 @@ async def test_a_start_that_is_not_recorded_is_known_by_its_run(desk: Desk, forc
     await desk.taken_over(ORDER, "a")
     run = attempt.run
     for _ in range(2):
-        outcome = await desk.books.adopt(
+        outcome = await adopt_job(
+            desk.books,
             operation_id=run.operation_id,
             number=run.start_number,
             job=desk.job("b-2"),

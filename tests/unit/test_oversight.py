@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.adapters.notifications import BUILT_IN_NOTIFICATIONS
 from orchestrator.core.answers import Why
-from orchestrator.core.books import Attempt
+from orchestrator.core.books import Attempt, claim_run
 from orchestrator.core.errors import EventTooLarge, PermanentError, TemporaryError
 from orchestrator.core.events import Event
 from orchestrator.core.jobs import JobReport, JobStatus, SomeNotDescribed
@@ -427,7 +427,7 @@ async def test_an_end_of_a_job_that_was_built_again_meanwhile_ends_nothing(desk:
             notifications=BUILT_IN_NOTIFICATIONS,
             secrets=Redactor(),
         )
-        claim = await desk.books.claim(request)
+        claim = await claim_run(desk.books, request)
         ended.append(isinstance(claim, Attempt))
         assert (await desk.operation("k")).outcome == (outcome.key if ended[-1] else None)
     assert ended == [False, True]

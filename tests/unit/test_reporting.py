@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 import pytest
 
-from orchestrator.core.books import Attempt
+from orchestrator.core.books import Attempt, claim_run
 from orchestrator.core.errors import PermanentError, TemporaryError
 from orchestrator.core.lifecycle import ENDS, TenantState
 from orchestrator.core.ports import WebhookAnswer
@@ -421,7 +421,7 @@ async def deployed(desk: Desk, report: Report | None) -> str:
     request = attrs.evolve(
         desk.request(DEPLOYMENT, "d", key=f"{before}-1"), follows=before, credentials=None
     )
-    attempt = await desk.books.claim(request)
+    attempt = await claim_run(desk.books, request)
     assert isinstance(attempt, Attempt)
     held = await desk.operation(of=attempt)
     assert held.credentials == (await desk.operation("k")).credentials

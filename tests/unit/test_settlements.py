@@ -7,7 +7,7 @@ import attrs
 import pytest
 
 from orchestrator.core.answers import Why
-from orchestrator.core.books import Attempt
+from orchestrator.core.books import Attempt, claim_run
 from orchestrator.core.lifecycle import ENDS, TenantState
 from orchestrator.core.operations import Adopted, Orphaned
 from orchestrator.core.records import (
@@ -28,6 +28,7 @@ from tests.desk import (
     SENT_AT,
     TENANT,
     Desk,
+    adopt_job,
     follow_up,
     operation_id,
 )
@@ -49,8 +50,8 @@ async def opened(desk: Desk) -> Attempt:
 
 
 async def adopt(desk: Desk, job_id: str = "b-1", *, number: int = 1) -> Adopted | Orphaned:
-    return await desk.books.adopt(
-        operation_id=operation_id("k"), number=number, job=desk.job(job_id)
+    return await adopt_job(
+        desk.books, operation_id=operation_id("k"), number=number, job=desk.job(job_id)
     )
 
 
@@ -324,7 +325,7 @@ async def test_an_end_without_a_job_is_made_by_its_outcome(desk: Desk) -> None:
     assert await desk.tenant() == HELD
     body = {"tenantId": TENANT, "operationId": operation_id("k")}
     request = desk.request(PROVISIONED, "own", body=body, operation=operation_id("k"))
-    answer = await desk.books.claim(attrs.evolve(request, why=Why.SWEEP))
+    answer = await claim_run(desk.books, attrs.evolve(request, why=Why.SWEEP))
     assert isinstance(answer, Attempt)
     await desk.finish(answer, ending=ENDS[PROVISIONED])
     assert await desk.tenant() == (TenantState.PROVISIONED, None)

@@ -17,7 +17,7 @@ from orchestrator.core.records import Job
 from orchestrator.core.starts import CUT_OFF_S, Starter
 from orchestrator.core.vault import Vault
 from orchestrator.testing import ManualClock
-from tests.desk import PROVISIONED, PROVISIONING, Desk, event
+from tests.desk import PROVISIONED, PROVISIONING, Desk, adopt_job, event
 
 #: What `possible_until` becomes: None, what it was, or the moment of the send.
 NOTHING, AS_BEFORE, NOW = "nothing", "as before", "now"
@@ -514,7 +514,7 @@ async def test_nothing_is_started_for_an_operation_that_is_over(desk: Desk) -> N
     first = await desk.claimed(PROVISIONING, "a")
     await desk.hand_back(first)
     attempt = await desk.claimed(PROVISIONING, "a")
-    await desk.books.adopt(operation_id=attempt.run.operation_id, number=1, job=builder.job())
+    await adopt_job(desk.books, operation_id=attempt.run.operation_id, number=1, job=builder.job())
     await desk.end(PROVISIONED, "done")
     with pytest.raises(PermanentError, match="is over: replay with force"):
         await Scene(desk, attempt, {"FIRST": builder}).start()

@@ -3,7 +3,7 @@
 import pytest
 
 from orchestrator.core.answers import Waits, Why
-from orchestrator.core.books import Attempt
+from orchestrator.core.books import Attempt, claim_by_records
 from orchestrator.core.breakdowns import Breakdown, count
 from orchestrator.core.lifecycle import ENDS
 from orchestrator.core.records import OperationState, Report, RunStatus, TenantRecord, tenant_key
@@ -45,7 +45,7 @@ async def provisioned_owing(desk: Desk) -> Attempt:
 async def ended_by_records(desk: Desk, event_type: str, event_id: str) -> None:
     breakdown = Breakdown(run_id=run_id(event_type, event_id), cause="KeyError")
     await desk.books.decide(lambda view: count(view, breakdown, 1, desk.terms))
-    attempt = await desk.books.claim_by_records(run_id(event_type, event_id))
+    attempt = await claim_by_records(desk.books, run_id(event_type, event_id))
     assert attempt is not None
     await attempt.settle(Settlement(status=RunStatus.FAILED, lets_go=True))
 

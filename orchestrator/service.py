@@ -1,0 +1,189 @@
+"""The service, put together and opened: what an app, a worker and the command line run."""
+
+import inspect
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+
+import attrs
+import structlog
+
+from orchestrator.adapters.dynamodb_ledger import DynamoDBLedger
+from orchestrator.adapters.memory import InMemoryLedger
+from orchestrator.adapters.notifications import BUILT_IN_NOTIFICATIONS
+from orchestrator.adapters.system import RandomDice, RandomIds, SystemClock
+from orchestrator.composition import (
+    Ports,
+    choose_inbox,
+    choose_ledger,
+    open_configured_aws,
+    open_ports,
+)
+from orchestrator.core.dispatch import SWEEP_SHARE, EventOrchestrator, Limits, Orchestrator
+from orchestrator.core.errors import RegistrationError
+from orchestrator.core.events import AWS_ALIASES
+from orchestrator.core.extension import Extension, load_extension
+from orchestrator.core.handlers import built_in_handlers
+from orchestrator.core.ports import Clock, Dice, Ids, Inbox, Ledger
+from orchestrator.core.registry import HandlerRegistry
+from orchestrator.core.secrets import Redactor
+from orchestrator.core.sweep import swept_regularly
+from orchestrator.intake.keys import Check
+from orchestrator.settings import Settings, load_settings
+from orchestrator.wire import Wire
+
+log = structlog.get_logger("orchestrator.service")
+
+
+@attrs.frozen(kw_only=True)
+class Parts:
+    """What an app is made of. A port that is left out is the real thing."""
+
+    settings: Settings
+    extension: Extension
+    registry: HandlerRegistry
+    wire: Wire
+    secrets: Redactor
+    clock: Clock
+    ids: Ids
+    dice: Dice
+    ledger: Ledger | None
+    inbox: Inbox | None
+
+    @property
+    def aliases(self) -> Mapping[str, str]:
+        """Foreign names of event types: those that are known, and those of the settings."""
+        return {**AWS_ALIASES, **BUILT_IN_NOTIFICATIONS.aliases, **self.settings.events.aliases}
+
+    @classmethod
+    def choose(
+        cls,
+        settings: Settings | None,
+        extension: Extension | None,
+        *,
+        clock: Clock | None = None,
+        ids: Ids | None = None,
+        dice: Dice | None = None,
+        ledger: Ledger | None = None,
+        inbox: Inbox | None = None,
+    ) -> "Parts":
+        settings = settings or load_settings(ledger_backend="memory")
+        if extension is None and settings.extension is not None:
+            extension = load_extension(settings.extension)
+        extension = extension or Extension()
+        secrets = Redactor(settings.log.redact)
+        return cls(
+            settings=settings,
+            extension=extension,
+            registry=extension.registry.over(built_in_handlers()),
+            wire=Wire(secrets),
+            secrets=secrets,
+            clock=clock or SystemClock(),
+            ids=ids or RandomIds(),
+            dice=dice or RandomDice(),
+            ledger=ledger,
+            inbox=inbox,
+        )
+
+    def open_ports(self) -> AbstractAsyncContextManager[Ports]:
+        """The ports' ends, as the settings and the extension have them."""
+        return open_ports(
+            self.settings,
+            self.extension,
+            structure=self.wire,
+            secrets=self.secrets,
+            clock=self.clock,
+            ids=self.ids,
+            ledger=self.ledger,
+            inbox=self.inbox,
+        )
+
+
+@attrs.frozen
+class Opened:
+    """Our own orchestrator, and the one that events go to: ours, or the extension's."""
+
+    own: Orchestrator
+    chosen: EventOrchestrator
+    ports: Ports
+
+    @property
+    def inbox(self) -> Inbox | None:
+        return self.ports.inbox
+
+    @property
+    def checks(self) -> Mapping[str, Check]:
+        """What must be reachable, by name."""
+        queue = {} if self.inbox is None else {"queue": self.inbox.check}
+        return {"ledger": self.own.services.books.ledger.check, **queue}
+
+
+@asynccontextmanager
+async def open_parts(parts: Parts, *, sweeps: bool = True) -> AsyncIterator[Opened]:
+    """The orchestrator at work; with `sweeps` it takes up by itself what is due."""
+    settings = parts.settings
+    async with AsyncExitStack() as stack:
+        ports = await stack.enter_async_context(parts.open_ports())
+        services = ports.services
+        if isinstance(services.books.ledger, InMemoryLedger):
+            log.warning("the ledger is in memory: what it knows is gone when the process ends")
+        if trouble := settings.callback_trouble:
+            log.warning(trouble)
+        if services.dry_run:
+            log.warning("a dry run: nothing is started, published or reported")
+        own = Orchestrator(
+            registry=parts.registry,
+            services=services,
+            ids=parts.ids,
+            dice=parts.dice,
+            aliases=parts.aliases,
+            limits=Limits(
+                max_attempts=settings.runs.max_attempts,
+                sweep_s=settings.intake.deadline_s * SWEEP_SHARE,
+                stops_overdue=settings.operations.stop_overdue,
+                cleans_up_unknown=settings.operations.clean_up_unknown,
+            ),
+        )
+        every_s = settings.operations.reconcile_every_s
+        if sweeps and every_s:
+            await stack.enter_async_context(
+                swept_regularly(own.reconcile, parts.clock, every_s=every_s)
+            )
+        yield Opened(own, _chosen_orchestrator(parts.extension, own), ports)
+
+
+async def sweep_once(settings: Settings) -> int:
+    """Take up whatever is due; how many runs and operations that were."""
+    async with open_parts(Parts.choose(settings, None), sweeps=False) as opened:
+        return (await opened.own.reconcile()).begun
+
+
+async def make_ends(settings: Settings) -> Mapping[str, bool]:
+    """Make the ledger's table, or what is missing of it, and the queue, where the settings name
+    them; False: it was there."""
+    made = {}
+    async with open_configured_aws(settings) as aws:
+        ledger = choose_ledger(settings, aws, SystemClock())
+        if isinstance(ledger, DynamoDBLedger):
+            name = f"ledger table {settings.ledger.table}"
+            parts = await ledger.create()
+            made[name] = "table" in parts
+            made |= {f"{part} of the {name}": True for part in parts if part != "table"}
+        inbox = choose_inbox(settings, aws)
+        if inbox is not None:
+            made[f"queue {settings.intake.queue_url}"] = await inbox.create()
+    return made
+
+
+def _chosen_orchestrator(extension: Extension, default: Orchestrator) -> EventOrchestrator:
+    """Ours, or the user's: an object in its place, or what a function or class makes around it."""
+    given = extension.orchestrator
+    if given is None:
+        return default
+    is_object = hasattr(given, "handle_event") and not inspect.isclass(given)
+    chosen: EventOrchestrator = given if is_object else given(default)
+    if not callable(getattr(chosen, "handle_event", None)):
+        raise RegistrationError(
+            f"The extension's orchestrator is {type(chosen).__name__}: it needs "
+            "async handle_event(event_type, body)."
+        )
+    return chosen
