@@ -1,4 +1,4 @@
-"""An operator stops what is being done to a tenant."""
+"""Jobs are stopped: by an operator who stops what is done to a tenant, and by their deadline."""
 
 import contextlib
 from collections.abc import Awaitable, Callable
@@ -6,6 +6,10 @@ from collections.abc import Awaitable, Callable
 import attrs
 import structlog
 
+from orchestrator.core import builder_calls
+from orchestrator.core.adopt import JobAdopter
+from orchestrator.core.books import Books
+from orchestrator.core.describe import JobDescriber
 from orchestrator.core.errors import (
     Cancelled,
     HandlerFailed,
@@ -13,12 +17,102 @@ from orchestrator.core.errors import (
     PermanentError,
     TenantNotFound,
 )
+from orchestrator.core.jobs import Answer, JobReport, Unseen
 from orchestrator.core.lifecycle import Kind
-from orchestrator.core.operations import ask_to_stop
-from orchestrator.core.oversight import Overseer
-from orchestrator.core.records import OperationRecord, OperationState, RunStatus, shorten
+from orchestrator.core.looks import Next, what_follows
+from orchestrator.core.operations import (
+    ask_to_stop,
+    count_stops,
+    note_stop,
+)
+from orchestrator.core.outcome import OutcomeMaker
+from orchestrator.core.ports import (
+    StopsHarder,
+    StopsJobs,
+)
+from orchestrator.core.records import (
+    Job,
+    OperationRecord,
+    OperationState,
+    RunStatus,
+    shorten,
+)
 
-log = structlog.get_logger("orchestrator.cancelling")
+log = structlog.get_logger("orchestrator.cancel")
+
+
+@attrs.frozen(kw_only=True)
+class JobStopper:
+    """Has jobs stopped, and their operations ended.
+
+    `stops_overdue`: a job beyond its deadline is stopped. `dry_run`: jobs that were really started
+    are left alone, and otherwise those that weren't.
+    """
+
+    books: Books
+    describer: JobDescriber
+    adopter: JobAdopter
+    outcomes: OutcomeMaker
+    stops_overdue: bool
+    dry_run: bool = False
+
+    async def stop(self, operation: OperationRecord, reason: str) -> None:
+        """Have the operation's job stopped, and the operation ended once the job is, or at once
+        without a job.
+
+        Raises:
+            OrchestratorError: the builder can't be reached, or the outcome couldn't be handled yet.
+        """
+        asked = await self.books.decide(
+            lambda view: ask_to_stop(view, operation.operation_id, operation.start_number, reason)
+        )
+        if asked is None:
+            return
+        if asked.job is None:
+            await self.outcomes.end(asked, None, asked.stop_reason)
+            return
+        job = asked.job
+        builder: object = self.describer.builders.get(job.builder)
+        if isinstance(builder, StopsJobs):
+            await self._stop(asked, job, builder)
+        else:
+            log.error("a job is to be stopped, and its builder can't", job_id=job.id)
+        if job.builder not in self.describer.askable:
+            await self.outcomes.end(asked, None, asked.stop_reason)
+            return
+        answer = await self.describer.describe(job) or Unseen.UNKNOWN
+        match self.what_follows(asked, answer):
+            case Next.END:
+                await self.outcomes.end(asked, answer)
+            case Next.REPLACE if isinstance(answer, JobReport):
+                await self.adopter.replace(asked, job, answer.job)
+            case _:
+                pass
+
+    async def _stop(self, asked: OperationRecord, job: Job, builder: StopsJobs) -> None:
+        """Have the job stopped; harder, if it had its time to heed an earlier stop and didn't."""
+        if not isinstance(builder, StopsHarder):
+            await builder_calls.stop_job(job.builder, builder, job.id)
+            log.info("job stopped", job_id=job.id, reason=asked.stop_reason)
+            return
+        ways = builder.stop_ways
+        number = count_stops(asked, ways, self.books.clock.now())
+        way = ways[min(number, len(ways)) - 1]
+        await builder_calls.stop_job(job.builder, builder, job.id, way=way)
+        log.info("job stopped", job_id=job.id, way=way, reason=asked.stop_reason)
+        if number > asked.stops:
+            await self.books.decide(lambda view: note_stop(view, asked, number, ways))
+        if number > len(ways):
+            log.error("a job heeds no stop: end it by hand", job_id=job.id, builder=job.builder)
+
+    def leaves_alone(self, job: Job | None) -> bool:
+        """It is no business of this service's: a dry run has seen to it, or is this one."""
+        return job is not None and job.is_dry is not self.dry_run
+
+    def what_follows(self, operation: OperationRecord, answer: Answer) -> Next:
+        """What is to be done after the builder's answer of the operation's job."""
+        now, terms = self.books.clock.now(), self.books.terms
+        return what_follows(operation, answer, now, terms, stops_overdue=self.stops_overdue)
 
 
 @attrs.frozen(kw_only=True)
@@ -31,7 +125,7 @@ class Stopped:
 
 
 async def cancel(
-    overseer: Overseer,
+    stopper: JobStopper,
     resume: Callable[[str], Awaitable[object]],
     tenant_id: str,
     reason: str | None,
@@ -51,7 +145,7 @@ async def cancel(
             it is being cleaned up, and that isn't what is meant.
         TemporaryError: a run is at work on it right now, or a builder can't be reached.
     """
-    books = overseer.books
+    books = stopper.books
     tenant = await books.find_tenant(tenant_id)
     if tenant is None:
         raise TenantNotFound(tenant_id)
@@ -64,7 +158,7 @@ async def cancel(
             f"the tenant {tenant_id} is being cleaned up: to stop that as well, and leave what its "
             'provisioning has made, send {"cleanUp": true}'
         )
-    if found.job is not None and overseer.leaves_alone(found.job):
+    if found.job is not None and stopper.leaves_alone(found.job):
         raise NotAllowed(
             f"the job {found.job.id} is a dry run's, whose next sweep ends it: have one over this "
             "ledger, with builders.dry_run, or go on with an empty one"
@@ -98,7 +192,7 @@ async def cancel(
             operation = await books.find_operation(wanted)
     if operation is not None and _is_open(operation):
         try:
-            await overseer.stop(operation, why)
+            await stopper.stop(operation, why)
         except (PermanentError, HandlerFailed) as error:
             # It is kept with the outcome's run, and no business of whoever cancels.
             log.warning("the outcome's handler failed", reason=str(error))

@@ -34,7 +34,6 @@ from orchestrator.core.errors import (
 from orchestrator.core.events import BUILD_STATE_CHANGE, RECONCILE, Event
 from orchestrator.core.handlers import build_state_change
 from orchestrator.core.last_resort import LastResort
-from orchestrator.core.oversight import Overseer
 from orchestrator.core.parcels import rewritten, unpack_event
 from orchestrator.core.ports import Dice, Ids
 from orchestrator.core.records import PayloadRecord
@@ -45,6 +44,7 @@ from orchestrator.core.services import Services
 from orchestrator.core.settlements import FollowUp
 from orchestrator.core.state_changes import act_on
 from orchestrator.core.sweep import Sweeper, Swept
+from orchestrator.core.watch import Overseer
 
 #: Set by the way in. It reaches us through a user's wrapper that passes type and body alone,
 #: so that wrapping the orchestrator can't cost anybody the recognition of duplicates.
@@ -204,7 +204,12 @@ class Orchestrator:
             await self._rerun(run_id, Why.CANCEL)
 
         return await cancel(
-            self.overseer, resume, tenant_id, reason, clean_up=clean_up, on_certain=on_certain
+            self.overseer.stopper,
+            resume,
+            tenant_id,
+            reason,
+            clean_up=clean_up,
+            on_certain=on_certain,
         )
 
     def _sweep_s(self) -> float:
@@ -219,9 +224,9 @@ class Orchestrator:
             await self._handle(event, Why.DELIVERY)
 
         services = self.services
-        return Overseer(
-            books=services.books,
-            builders=services.builders,
+        return Overseer.over(
+            services.books,
+            services.builders,
             stops_overdue=self.limits.stops_overdue,
             cleans_up_unknown=self.limits.cleans_up_unknown,
             dry_run=services.dry_run,

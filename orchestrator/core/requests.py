@@ -5,7 +5,6 @@ from orchestrator.core.envelopes import Body
 from orchestrator.core.events import Event
 from orchestrator.core.lifecycle import ENDS, OPENS
 from orchestrator.core.notifications import Notifications
-from orchestrator.core.oversight import Overseer
 from orchestrator.core.parcels import pack_event, rewritten
 from orchestrator.core.payloads import (
     read_builder,
@@ -30,6 +29,7 @@ from orchestrator.core.records import (
 )
 from orchestrator.core.secrets import Redactor
 from orchestrator.core.variables import START_KEY
+from orchestrator.core.watch import Overseer
 
 
 async def build_request(
@@ -75,7 +75,7 @@ async def build_request(
             context=read_context(event.body),
             registration_id=registration_id,
             rebuilds=ended[2] if ended else None,
-            outranked_by=frozenset() if event.ends_start else overseer.askable,
+            outranked_by=frozenset() if event.ends_start else overseer.describer.askable,
         )
     return ClaimRequest(
         event=event,
@@ -118,7 +118,7 @@ async def _find_tenant_id(
     if job is not None:
         own_key = event.body.get(START_KEY)
         start_key = own_key if isinstance(own_key, str) else None
-        operation = await overseer.identify(job, start_key)
+        operation = await overseer.adopter.identify(job, start_key)
     if operation is None and operation_id is not None:
         operation = await overseer.books.find_operation(operation_id)
     return operation.tenant_id if operation else None

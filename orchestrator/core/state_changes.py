@@ -3,10 +3,11 @@
 import attrs
 import structlog
 
+from orchestrator.core.describe import not_shown_yet
 from orchestrator.core.jobs import JobReport
 from orchestrator.core.notifications import Notifications
-from orchestrator.core.oversight import Overseer, not_shown_yet
 from orchestrator.core.records import OperationState
+from orchestrator.core.watch import Overseer
 
 log = structlog.get_logger("orchestrator.state_changes")
 
@@ -33,8 +34,8 @@ async def act_on(
         OrchestratorError: the outcome couldn't be handled yet; it is kept.
     """
     job, books = told.job, overseer.books
-    is_askable = job.builder in overseer.askable
-    if overseer.leaves_alone(job):
+    is_askable = job.builder in overseer.describer.askable
+    if overseer.stopper.leaves_alone(job):
         return None
     if not is_askable and not notifications.is_source(source, job.builder):
         log.warning(
@@ -45,21 +46,21 @@ async def act_on(
         )
         return None
     known = await books.find_job(job.builder, job.id)
-    start = (known.operation_id, known.start_number) if known else overseer.start_of(told)
+    start = (known.operation_id, known.start_number) if known else overseer.describer.start_of(told)
     operation = await books.find_operation(start[0]) if start else None
     # Of a start that was just sent nothing need be recorded yet: it is left alone.
     if start is None or operation is None or start[1] > operation.start_number:
         return None
-    if overseer.leaves_alone(operation.job):
+    if overseer.stopper.leaves_alone(operation.job):
         return None
-    report = await overseer.describe(job) if is_askable else told
+    report = await overseer.describer.describe(job) if is_askable else told
     if report is None and known is None:
         raise not_shown_yet(job)
     if report is not None:
-        if known is None and overseer.start_of(report) != start:
+        if known is None and overseer.describer.start_of(report) != start:
             log.info("state change ignored: the job wasn't started for this", job_id=job.id)
             return None
-        operation = await overseer.adopt(report, operation, start[1])
+        operation = await overseer.adopter.adopt(report, operation, start[1])
         if operation is None:
             return None
     if report is None or not report.is_over:
@@ -68,4 +69,4 @@ async def act_on(
         return None
     if operation.state is not OperationState.OPEN:
         return Ended(operation.outcome or operation.opener, replayed=True)
-    return Ended(await overseer.end(operation, report))
+    return Ended(await overseer.outcomes.end(operation, report))

@@ -8,17 +8,18 @@ import attrs
 import pytest
 
 from orchestrator.adapters.notifications import BUILT_IN_NOTIFICATIONS
+from orchestrator.core.adopt import JobAdopter
 from orchestrator.core.answers import Why
 from orchestrator.core.books import Attempt, claim_run
 from orchestrator.core.errors import EventTooLarge, PermanentError, TemporaryError
 from orchestrator.core.events import Event
-from orchestrator.core.jobs import JobReport, JobStatus, SomeNotDescribed
-from orchestrator.core.oversight import Overseer
+from orchestrator.core.jobs import Answer, JobReport, JobStatus, SomeNotDescribed
 from orchestrator.core.ports import Builder
 from orchestrator.core.records import Job, OperationRecord, OperationState
 from orchestrator.core.requests import build_request
 from orchestrator.core.secrets import Redactor
 from orchestrator.core.state_changes import act_on
+from orchestrator.core.watch import Overseer
 from orchestrator.testing import InMemoryBuilder, StartedJob
 from tests.desk import PROVISIONING, Desk, operation_id
 from tests.ledgers import find_operation
@@ -113,13 +114,22 @@ class Bench:
         async def conclude(event: Concluded) -> None:
             self.concluded.append(event)
 
-        return Overseer(
-            books=self.desk.books,
-            builders=self.builders,
+        return Overseer.over(
+            self.desk.books,
+            self.builders,
             stops_overdue=self.stops_overdue,
             conclude=conclude,
             dry_run=self.dry_run,
         )
+
+    @property
+    def adopter(self) -> JobAdopter:
+        return self.overseer.adopter
+
+    async def end(
+        self, operation: OperationRecord, answer: Answer, reason: str | None = None
+    ) -> str:
+        return await self.overseer.outcomes.end(operation, answer, reason)
 
     async def attend(self, *operation_ids: str) -> TemporaryError | None:
         return await self.overseer.attend(operation_ids)
@@ -331,8 +341,8 @@ async def test_a_report_about_a_job_that_cannot_be_asked_about_counts_by_its_key
     """The builder of CodeBuild's name is the user's own, and tells nothing."""
     await desk.claimed(PROVISIONING, "a", key="k")
     bench = Bench(desk, {"CODE_BUILD": OnlyStarts()})
-    assert await bench.overseer.identify(code_build_job("b:1"), "odd") is None
-    operation = await bench.overseer.identify(code_build_job("b:1"), f"{operation_id('k')}-1")
+    assert await bench.adopter.identify(code_build_job("b:1"), "odd") is None
+    operation = await bench.adopter.identify(code_build_job("b:1"), f"{operation_id('k')}-1")
     assert operation is not None
     assert operation.job == Job(id="b:1", builder="CODE_BUILD", job_identifier="b")
 
@@ -344,14 +354,12 @@ async def test_a_job_that_its_builder_refuses_to_know_is_nobodys(desk: Desk) -> 
     bench = Bench(desk, {"CODE_BUILD": Picky("CODE_BUILD")})
     for job_id in ("bad", "unknown"):
         for key in (None, "odd", operation_id("other"), f"{operation_id('k')}-2"):
-            assert await bench.overseer.identify(code_build_job(job_id), key) is None
+            assert await bench.adopter.identify(code_build_job(job_id), key) is None
         with pytest.raises(TemporaryError, match=f"doesn't show the job {job_id} yet"):
-            await bench.overseer.identify(code_build_job(job_id), f"{operation_id('k')}-1")
+            await bench.adopter.identify(code_build_job(job_id), f"{operation_id('k')}-1")
     assert (await desk.operation("k")).job is None
     await desk.finish(attempt, desk.job("b-1"))
-    assert (
-        await bench.overseer.identify(code_build_job("unknown"), f"{operation_id('k')}-1") is None
-    )
+    assert await bench.adopter.identify(code_build_job("unknown"), f"{operation_id('k')}-1") is None
 
 
 async def test_a_look_that_breaks_down_is_its_own(desk: Desk) -> None:
@@ -366,7 +374,9 @@ async def test_a_look_that_breaks_down_is_its_own(desk: Desk) -> None:
             raise UnicodeError("hunter2")
         bench.concluded.append(event)
 
-    overseer = attrs.evolve(bench.overseer, builders={"IN_MEMORY": OnlyStarts()}, conclude=conclude)
+    overseer = Overseer.over(
+        desk.books, {"IN_MEMORY": OnlyStarts()}, stops_overdue=True, conclude=conclude
+    )
     assert await overseer.attend([one.operation_id for one in operations]) is None
     assert len(bench.concluded) == 2
     odd = await find_operation(desk.ledger, operations[1].operation_id)
@@ -380,7 +390,7 @@ async def test_after_many_breakdowns_a_job_ends_without_its_own_words(desk: Desk
     (operation,) = await watched(desk, "b-1", told_by="RUN", bugs=desk.terms.max_attempts)
     bench = Bench(desk, {"IN_MEMORY": OnlyStarts()})
     desk.ledger.requests.clear()
-    await bench.overseer.end(operation, None, "It ended.")
+    await bench.end(operation, None, "It ended.")
     assert (bench.reasons, desk.ledger.requests) == (["It ended."], [])
 
 
@@ -388,7 +398,7 @@ async def test_an_end_counts_for_more_than_all_that_was_told(desk: Desk) -> None
     """What the ledger can't keep of a job's own words is left out."""
     (operation,) = await watched(desk, "b-1")
     bench = Bench(desk, {"IN_MEMORY": OnlyStarts()})
-    overseer = bench.overseer
+    outcomes = bench.overseer.outcomes
     tried: list[Concluded] = []
 
     async def conclude(event: Concluded) -> None:
@@ -396,7 +406,7 @@ async def test_an_end_counts_for_more_than_all_that_was_told(desk: Desk) -> None
         if len(tried) == 1:
             raise EventTooLarge(500_000, 390_000)
 
-    await attrs.evolve(overseer, conclude=conclude).end(operation, None, "y" * 5000)
+    await attrs.evolve(outcomes, conclude=conclude).end(operation, None, "y" * 5000)
     assert len(tried) == 2
     assert len(tried[1].body["reason"]) == 2001
 
@@ -412,11 +422,11 @@ async def test_an_end_of_a_job_that_was_built_again_meanwhile_ends_nothing(desk:
     operation = await desk.operation("k")
     bench = Bench(desk, {"IN_MEMORY": InMemoryBuilder()})
     newest = JobReport(job=desk.job("b"), status=JobStatus.FAILED, replaces="a")
-    await bench.overseer.end(operation, JobReport(job=desk.job("a"), status=JobStatus.FAILED))
-    await bench.overseer.adopt(newest, operation, 1)
+    await bench.end(operation, JobReport(job=desk.job("a"), status=JobStatus.FAILED))
+    await bench.adopter.adopt(newest, operation, 1)
     present = await desk.operation("k")
     assert present.job == desk.job("b")
-    await bench.overseer.end(present, attrs.evolve(newest, replaces=None))
+    await bench.end(present, attrs.evolve(newest, replaces=None))
     ended = []
     for outcome in bench.concluded:
         request = await build_request(
@@ -452,7 +462,7 @@ async def test_a_newer_build_that_tells_of_itself_is_no_orphan(desk: Desk, is_ov
     status = JobStatus.SUCCEEDED if is_over else JobStatus.IN_PROGRESS
     for job_id, is_adopted in (("c", False), ("b", True)):
         report = JobReport(job=desk.job(job_id), status=status)
-        adopted = await overseer.adopt(report, operation, 1)
+        adopted = await overseer.adopter.adopt(report, operation, 1)
         assert (adopted is not None) is is_adopted
     assert (await desk.operation("k")).job == desk.job("b")
     assert set(builder._ended) == (set() if is_over else {"c"})
