@@ -20,7 +20,7 @@ from orchestrator.wire import decode_json
 _LARGEST_PAGE = 100
 #: So many pages in a row without anything that matches, and whoever asks is told how to go on: some
 #: 10,000 items of the ledger.
-_MOST_EMPTY_PAGES = 25
+MOST_EMPTY_PAGES = 25
 
 
 class ServiceUnreachableError(Exception):
@@ -141,7 +141,7 @@ class Client:
             page = await self._get(self._at(items).with_query(asked))
             found += page["items"]
             empty = 0 if page["items"] else empty + 1
-            if page["cursor"] is None or len(found) >= limit or empty == _MOST_EMPTY_PAGES:
+            if page["cursor"] is None or len(found) >= limit or empty == MOST_EMPTY_PAGES:
                 return {"items": found, "cursor": page["cursor"]}
             asked["cursor"] = page["cursor"]
 
@@ -240,7 +240,7 @@ def _describe_page(lines: Sequence[str], cursor: str | None, kind: str, limit: i
     if cursor is None:
         return "\n".join(shown or [f"no {kind}"])
     if len(lines) < limit:
-        shown.append(f"stopped after {_MOST_EMPTY_PAGES} pages without such {kind}")
+        shown.append(f"stopped after {MOST_EMPTY_PAGES} pages without such {kind}")
     return "\n".join([*shown, f"more: --cursor {cursor}"])
 
 

@@ -316,12 +316,12 @@ def _origin(kind: Any) -> Any:
 
 def _overrides(model: Any) -> dict[str, Any]:
     return {
-        name: override(rename=renamed, omit=name in _hidden(model))
-        for name, renamed in _names_in_json(model).items()
+        name: override(rename=renamed, omit=name in hidden_fields(model))
+        for name, renamed in names_in_json(model).items()
     }
 
 
-def _hidden(model: Any) -> set[str]:
+def hidden_fields(model: Any) -> set[str]:
     """The fields that are the ledger's alone: neither read from JSON nor shown in it."""
     origin = get_origin(model) or model
     fields = attrs.fields(origin) if attrs.has(origin) else ()
@@ -335,7 +335,7 @@ def _passing_over(structure: StructureHook, model: Any) -> StructureHook:
     facts = {field.name: field.metadata["spells"] for field in fields if "spells" in field.metadata}
     if not facts:
         return structure
-    names = _names_in_json(model)
+    names = names_in_json(model)
 
     def structured(value: Any, kind: Any) -> Any:
         search = _begin()
@@ -404,7 +404,7 @@ def _mismatches(error: BaseException, path: str) -> Iterator[PayloadMismatch]:
             return
         case ClassValidationError():
             inner, own = error.group_exceptions()
-            names = _names_in_json(error.cl)
+            names = names_in_json(error.cl)
             for exception, note in inner:
                 yield from _mismatches(exception, f"{path}.{names.get(note.name, note.name)}")
             for exception in own:
@@ -423,7 +423,7 @@ def _mismatches(error: BaseException, path: str) -> Iterator[PayloadMismatch]:
             yield PayloadMismatch(path, _sentence(error))
 
 
-def _names_in_json(model: Any) -> dict[str, str]:
+def names_in_json(model: Any) -> dict[str, str]:
     """The names of a model's fields in JSON; a dataclass's are as they are."""
     origin = get_origin(model) or model
     fields = attrs.fields(origin) if attrs.has(origin) else ()
@@ -474,7 +474,7 @@ def _component_name(model: Any, components: Mapping[str, Any]) -> str:
 
 def _in_json_names(component: dict[str, Any], model: type) -> dict[str, Any]:
     fields = {field.name: field for field in attrs.fields(model)}
-    names, hidden = _names_in_json(model), _hidden(model)
+    names, hidden = names_in_json(model), hidden_fields(model)
     # Python 3.13 keeps a docstring's indentation out of it, earlier versions don't.
     about = {"description": cleandoc(model.__doc__)} if model.__doc__ else {}
     return {

@@ -1,9 +1,8 @@
 """One attempt at a run: its handler, its settlement, and the report of what it ended."""
 
 import asyncio
-from collections.abc import Coroutine, Iterator
 from functools import partial
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 import attrs
 import structlog
@@ -20,6 +19,7 @@ from orchestrator.core.errors import (
     TemporaryError,
 )
 from orchestrator.core.events import Event
+from orchestrator.core.gathering import is_cancelled, run_to_its_end, sole_error
 from orchestrator.core.handlers import report_refusal
 from orchestrator.core.last_resort import LastResort
 from orchestrator.core.lifecycle import ENDS, OPENS, Ending, Kind
@@ -34,8 +34,6 @@ from orchestrator.core.settlements import FollowUp, Settlement, Uncertain, Writt
 from orchestrator.core.variables import START_KEY
 from orchestrator.core.verdicts import is_final, is_used_up, judge, with_ending
 from orchestrator.core.views import Move, View
-
-Result = TypeVar("Result")
 
 log = structlog.get_logger("orchestrator.attempts")
 
@@ -64,7 +62,7 @@ class Worker:
         except TemporaryError:
             raise
         except Exception as bug:  # noqa: BLE001 - a run whose attempts only raise must end, too
-            await _to_its_end(self._count(event, attempt, run, bug))
+            await run_to_its_end(self._count(event, attempt, run, bug))
         if run.reports is not None:
             await self.reporter.send(attempt.run.outcome_of or attempt.run.operation_id)
         if isinstance(told, HandedBack):
@@ -88,7 +86,7 @@ class Worker:
         # That a job is over holds whether the user's model of the event fits or not.
         is_certain = reached or event.ends_start is not None
         ending = ENDS.get(event.type) if is_certain else None
-        return await _to_its_end(self._settle(event, attempt, run, opens, error, ending))
+        return await run_to_its_end(self._settle(event, attempt, run, opens, error, ending))
 
     async def _count(
         self, event: Event[Body], attempt: Attempt, run: Run, bug: Exception
@@ -129,7 +127,7 @@ class Worker:
         try:
             await registration.handler(attrs.evolve(event, payload=payload), run)
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - settled as a bug
-            return True, HandedBack() if _is_asked_to_stop(error) else _only(error)
+            return True, HandedBack() if is_cancelled(error) else sole_error(error)
         return True, None
 
     def _structured(self, event: Event[Body], model: Any) -> Any:
@@ -278,41 +276,3 @@ class Worker:
     def _adopt(self, run: RunRecord, job: Job, view: View) -> Move[Adopted | Orphaned]:
         terms = self.services.books.terms
         return adopt(view, run.operation_id, run.start_number, job, run.run_id, terms)
-
-
-def _only(error: BaseException) -> BaseException:
-    """What tasks of a group have raised, if it is ours: one that may pass counts before others."""
-    leaves = list(_leaves(error))
-    if not all(isinstance(leaf, OrchestratorError) for leaf in leaves):
-        return error
-    return next((leaf for leaf in leaves if isinstance(leaf, TemporaryError)), leaves[0])
-
-
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    if not isinstance(error, BaseExceptionGroup):
-        yield error
-        return
-    for one in error.exceptions:
-        yield from _leaves(one)
-
-
-def _is_asked_to_stop(error: BaseException) -> bool:
-    """Whether this task is, and not just something that a handler awaited."""
-    task = asyncio.current_task()
-    is_asked = task is not None and task.cancelling() > 0
-    return isinstance(error, asyncio.CancelledError) and is_asked
-
-
-async def _to_its_end(write: Coroutine[Any, Any, Result]) -> Result:
-    """A write that is under way is finished, whoever cancels us: half of it is worse than none."""
-    task = asyncio.ensure_future(write)
-    cancelled = None
-    while not task.done():
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError as error:
-            cancelled = error
-    result = task.result()
-    if cancelled is not None:
-        raise cancelled
-    return result

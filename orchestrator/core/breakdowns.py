@@ -8,7 +8,6 @@ it: what broke down on its content must not break down on it here.
 """
 
 from collections.abc import Mapping
-from datetime import timedelta
 from typing import Any
 
 import attrs
@@ -95,7 +94,7 @@ def count(
     was_running = run.status is RunStatus.RUNNING
     counted = attrs.evolve(
         ended(run, RunStatus.RETRY, view),
-        due_at=view.now + timedelta(seconds=pause_s),
+        due_at=view.later(pause_s),
         possible_until=None if run.job else last_possible_send(run),
         sent_to=None if was_running else run.sent_to,
         sent_job=None if was_running else run.sent_job,

@@ -4,7 +4,6 @@ What can't be handled at all is answered at once; the rest goes into the queue f
 shows as a `queued` run, unless a worker was quicker.
 """
 
-from datetime import timedelta
 from typing import Any
 
 import attrs
@@ -164,7 +163,7 @@ def _queue(
         queued = attrs.evolve(
             new_run(event, read_tenant_id(event.body), view),
             status=RunStatus.QUEUED,
-            due_at=view.now + timedelta(seconds=_LOST_AFTER_S),
+            due_at=view.later(_LOST_AFTER_S),
         )
         return Move((queued, kept(view, payload)), Queued())
     if run.body_digest != event.body_digest:

@@ -1,9 +1,10 @@
-"""Several things at once, of which none goes on once one has failed; one thing, in time."""
+"""Tasks: several of which none goes on once one has failed; one in time, or to its end."""
 
 import asyncio
-from collections.abc import Awaitable, Coroutine, Iterable
+from collections.abc import Awaitable, Coroutine, Iterable, Iterator
 from typing import Any, TypeVar
 
+from orchestrator.core.errors import OrchestratorError, TemporaryError
 from orchestrator.core.ports import Clock
 
 T = TypeVar("T")
@@ -47,3 +48,41 @@ async def finish_within(clock: Clock, seconds: float | None, work: Awaitable[T])
     if not task.cancelled():
         task.exception()
     raise TimeoutError
+
+
+def sole_error(error: BaseException) -> BaseException:
+    """What tasks of a group have raised, if it is ours: one that may pass counts before others."""
+    leaves = list(_leaves(error))
+    if not all(isinstance(leaf, OrchestratorError) for leaf in leaves):
+        return error
+    return next((leaf for leaf in leaves if isinstance(leaf, TemporaryError)), leaves[0])
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if not isinstance(error, BaseExceptionGroup):
+        yield error
+        return
+    for one in error.exceptions:
+        yield from _leaves(one)
+
+
+def is_cancelled(error: BaseException) -> bool:
+    """Whether this task is, and not just something that a handler awaited."""
+    task = asyncio.current_task()
+    is_asked = task is not None and task.cancelling() > 0
+    return isinstance(error, asyncio.CancelledError) and is_asked
+
+
+async def run_to_its_end(write: Coroutine[Any, Any, T]) -> T:
+    """A write that is under way is finished, whoever cancels us: half of it is worse than none."""
+    task = asyncio.ensure_future(write)
+    cancelled = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    result = task.result()
+    if cancelled is not None:
+        raise cancelled
+    return result

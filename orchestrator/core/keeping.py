@@ -6,7 +6,6 @@ for days (Secrets Manager user guide, Delete a secret): the start's next batch h
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 
 import attrs
 
@@ -65,7 +64,7 @@ def note(
         names=(*kept.names, *added),
         is_closed=False,
         noted_at=view.now,
-        due_at=view.now + timedelta(seconds=_PAUSE_S),
+        due_at=view.later(_PAUSE_S),
     )
     return Move((noted,), names)
 
@@ -75,7 +74,7 @@ def begin_removal(view: View, key: str, terms: Terms) -> Move[SecretsRecord | No
     kept = view.secrets(key)
     if kept is None or not is_due(kept, view.now):
         return Move((), None)
-    due_at = view.now + timedelta(seconds=_PAUSE_S)
+    due_at = view.later(_PAUSE_S)
     operation, run = view.operation(kept.operation_id), view.run(kept.run_id)
     if is_needed(kept, operation, run, view.now, terms):
         return Move((attrs.evolve(kept, due_at=due_at),), None)

@@ -136,7 +136,7 @@ def _tie_to(
     view: View, operation: OperationRecord, job: Job, terms: Terms
 ) -> "tuple[OperationRecord, *tuple[JobRecord, ...]]":
     pause_s = 0.0 if operation.stop_reason else terms.look_after_s
-    due_at = view.now + timedelta(seconds=pause_s)
+    due_at = view.later(pause_s)
     tied = attrs.evolve(operation, job=job, job_since=view.now, due_at=due_at)
     view.guess_absent(job_key(job.builder, job.id))
     if view.job(job.builder, job.id) is not None:
@@ -171,7 +171,7 @@ def begin_look(view: View, operation_id: str, terms: Terms) -> Move[OperationRec
     is_open = operation is not None and operation.state is OperationState.OPEN
     if operation is None or not is_open or operation.job is None or not is_due(operation, view.now):
         return Move((), None)
-    looked_at = attrs.evolve(operation, due_at=_later(view, terms.look_after_s))
+    looked_at = attrs.evolve(operation, due_at=view.later(terms.look_after_s))
     return Move((looked_at,), looked_at)
 
 
@@ -181,7 +181,7 @@ def ask_again(view: View, operation_id: str, number: int, after_s: float) -> Mov
     operation = view.operation(operation_id)
     if not is_under_way(operation, number) or operation.job is None:
         return Move((), False)
-    due_at = _later(view, after_s)
+    due_at = view.later(after_s)
     if operation.due_at is not None and operation.due_at <= due_at:
         return Move((), False)
     return Move((attrs.evolve(operation, due_at=due_at),), True)
@@ -277,7 +277,7 @@ def begin_report(view: View, operation_id: str) -> Move[Posting | None]:
     report, credentials = operation.report, operation.credentials
     assert report is not None  # noqa: S101 - else nothing may be posted
     assert credentials is not None  # noqa: S101 - they are kept as long as there is a report
-    until = _later(view, POSTING_S)
+    until = view.later(POSTING_S)
     begun = attrs.evolve(
         operation,
         due_at=until,
@@ -321,7 +321,7 @@ def after_report(view: View, operation: OperationRecord, posted: Posted) -> tupl
         # A refusal, of what was opened again meanwhile: credentials and time are the new attempt's.
         return (attrs.evolve(operation, report=ended),)
     if not posted.is_done:
-        later = _later(view, posted.pause_s)
+        later = view.later(posted.pause_s)
         return (attrs.evolve(operation, due_at=later, report=ended),)
     done = attrs.evolve(operation, due_at=None, credentials=None, report=ended)
     return (done, *erased_before(view, operation), *_noted(view, operation, posted))
@@ -399,7 +399,3 @@ def _noted(view: View, operation: OperationRecord, posted: Posted) -> tuple[Reco
         return ()
     note = f"{run.note} {posted.note}" if run.note else posted.note
     return (attrs.evolve(run, note=note),)
-
-
-def _later(view: View, seconds: float) -> datetime:
-    return view.now + timedelta(seconds=seconds)

@@ -16,7 +16,7 @@ _PATHS: tuple[tuple[str, ...], ...] = ((), ("detail",), ("detail", "data"), ("da
 
 def pack_event(event: Event[Mapping[str, Any]]) -> PayloadRecord:
     """The payload of the event's run."""
-    path = _path_to_body(event)
+    path = path_to_body(event)
     parcel: dict[str, Any] = {"raw": event.raw, "by_content": event.identified_by_content}
     parcel |= {"ends_start": event.ends_start} if event.ends_start is not None else {}
     parcel |= {"sent_as": event.sent_as} if event.sent_as is not None else {}
@@ -31,7 +31,7 @@ def unpack_event(run: RunRecord, payload: PayloadRecord) -> Event[Mapping[str, A
     """The event of a run."""
     parcel = json.loads(zlib.decompress(payload.data).decode("utf-8", "surrogatepass"))
     raw = parcel["raw"]
-    body = parcel["body"] if "body" in parcel else _at(raw, tuple(parcel["path"]))
+    body = parcel["body"] if "body" in parcel else value_at(raw, tuple(parcel["path"]))
     return Event(
         type=run.event_type,
         source=run.source,
@@ -51,16 +51,18 @@ def rewritten(
     event: Event[Mapping[str, Any]], change: Callable[[Any], Any]
 ) -> Event[Mapping[str, Any]]:
     """The event with `change` made to what was received, and so to its body."""
-    path, raw = _path_to_body(event), change(event.raw)
-    body = change(event.body) if path is None else _at(raw, path)
+    path, raw = path_to_body(event), change(event.raw)
+    body = change(event.body) if path is None else value_at(raw, path)
     return attrs.evolve(event, raw=raw, body=body, payload=body)
 
 
-def _path_to_body(event: Event[Mapping[str, Any]]) -> tuple[str, ...] | None:
-    return next((path for path in _PATHS if _at(event.raw, path) is event.body), None)
+def path_to_body(event: Event[Mapping[str, Any]]) -> tuple[str, ...] | None:
+    """Where in what was received the body lies; None: it is no part of that."""
+    return next((path for path in _PATHS if value_at(event.raw, path) is event.body), None)
 
 
-def _at(value: Any, path: tuple[str, ...]) -> Any:
+def value_at(value: Any, path: tuple[str, ...]) -> Any:
+    """What lies at the path of names; None: nothing does."""
     for name in path:
         value = value.get(name) if isinstance(value, Mapping) else None
     return value

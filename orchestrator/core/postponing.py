@@ -4,7 +4,7 @@ A plain function of a view. It writes `due_at`, how often that was so, and why; 
 as `core.breakdowns` says.
 """
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import Enum, auto
 
 import attrs
@@ -50,13 +50,13 @@ def postpone(
         case RunRecord() as run if is_due(run, view.now) and is_claimable(run, view.now, terms):
             pause_s = doubling_pause_s(TemporaryError.first_pause_s, run.waits)
             later = attrs.evolve(
-                run, due_at=_later(view, pause_s), waits=run.waits + 1, note=shorten(reason)
+                run, due_at=view.later(pause_s), waits=run.waits + 1, note=shorten(reason)
             )
             return Move((later,), Postponed.PUT_OFF)
         case OperationRecord(due_at=datetime() as due_at) as operation:
             return _postpone_operation(view, operation, due_at, reason, bug, terms)
         case SecretsRecord() as kept if is_due(kept, view.now):
-            return Move((attrs.evolve(kept, due_at=_later(view, _PAUSE_S)),), Postponed.PUT_OFF)
+            return Move((attrs.evolve(kept, due_at=view.later(_PAUSE_S)),), Postponed.PUT_OFF)
     return Move((), None)
 
 
@@ -77,7 +77,7 @@ def _postpone_operation(
         operation,
         bugs=bugs,
         trouble=shorten(reason),
-        due_at=max(due_at, _later(view, pause_s)),
+        due_at=max(due_at, view.later(pause_s)),
     )
     report = operation.report if operation.state is not OperationState.OPEN else None
     is_report = report is not None and report.done_at is None
@@ -86,7 +86,3 @@ def _postpone_operation(
     note = f"The control plane was not told: {reason}"
     given_up = Posted(note=note, is_done=True, is_trouble=True)
     return Move(after_report(view, troubled, given_up), Postponed.GIVEN_UP)
-
-
-def _later(view: View, seconds: float) -> datetime:
-    return view.now + timedelta(seconds=seconds)

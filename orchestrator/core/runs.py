@@ -50,7 +50,7 @@ def kept(view: View, payload: PayloadRecord) -> PayloadRecord:
 
 def leased(run: RunRecord, view: View, terms: Terms) -> RunRecord:
     """The run, held from now on for one lease; due when the lease is over."""
-    until = view.now + timedelta(seconds=terms.lease_s)
+    until = view.later(terms.lease_s)
     return attrs.evolve(run, lease_until=until, due_at=until + timedelta(seconds=terms.skew_s))
 
 

@@ -4,7 +4,7 @@ Plain functions of a view, like the claim. Each is refused to whoever lost the r
 """
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import attrs
@@ -166,7 +166,7 @@ def _settled(run: RunRecord, settlement: Settlement, view: View) -> RunRecord:
     error = settlement.error
     return attrs.evolve(
         ended(run, settlement.status, view),
-        due_at=view.now + timedelta(seconds=settlement.pause_s) if is_retry else None,
+        due_at=view.later(settlement.pause_s) if is_retry else None,
         possible_until=None if run.job else settlement.possible_until,
         sent_to=settlement.sent_to,
         sent_job=settlement.sent_job,

@@ -7,7 +7,7 @@ be guessed: the commit finds out in the same request.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Generic, TypeVar, cast
 
 import attrs
@@ -58,6 +58,10 @@ class View:
         self._items: dict[str, Record | None] = dict.fromkeys(guessed_absent)
         self._fresh: set[str] = set()
         self._used: set[str] = set()
+
+    def later(self, seconds: float) -> datetime:
+        """The time in so many seconds."""
+        return self.now + timedelta(seconds=seconds)
 
     def turn_to(self, now: datetime) -> None:
         """Time has passed: what was seen until now may have changed."""
