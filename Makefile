@@ -3,6 +3,8 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 .DEFAULT_GOAL := help
+# What is imported is compiled once, where the environment says otherwise, too.
+export PYTHONDONTWRITEBYTECODE :=
 .PHONY: help demo dev test soak lint types imports openapi docker check bench walk lock clean
 
 help:  ## list the targets

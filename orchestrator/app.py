@@ -123,7 +123,7 @@ def _build_app(chosen: Parts, *, hands_back: bool = False) -> web.Application:
 
     app.cleanup_ctx.append(keep_orchestrator_open)
     app.on_shutdown.append(_drain)
-    app.on_startup.append(docs_api.build_document_once)
+    app.on_startup.append(docs_api.prepare_document)
     return app
 
 

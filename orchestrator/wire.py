@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import datetime, time, timedelta
 from decimal import Decimal
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from inspect import cleandoc
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 from uuid import UUID
@@ -135,7 +135,9 @@ class Wire:
         return msgspec.json.decode(msgspec.json.encode(self._converter.unstructure(value)))
 
 
+@cache
 def _build_converter() -> Converter:
+    """Once a process: its hooks are compiled, and each takes as long as a hundred events."""
     converter = make_converter(detailed_validation=True)
 
     @converter.register_structure_hook_factory(attrs.has)
@@ -449,6 +451,11 @@ def json_schemas(
     """
     # Each app of a process describes the same models, and may change what it gets.
     return copy.deepcopy(_json_schemas(tuple(models), ref_template))
+
+
+def check_schema(model: Any) -> None:
+    """Raises TypeError: the model has fields of a kind that JSON has no form for."""
+    _json_schemas((model,), "{name}")
 
 
 @lru_cache(maxsize=256)

@@ -1,6 +1,7 @@
 """The API's own description: the OpenAPI document, and a page to read it and try it out."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -8,26 +9,33 @@ import swagger_ui_bundle
 from aiohttp import web
 
 from orchestrator.intake.links import link, server_path
-from orchestrator.intake.openapi import HTML_PAGE, Answer, build_document, documented
+from orchestrator.intake.openapi import HTML_PAGE, Answer, build_document, check_models, documented
 from orchestrator.intake.problems import REFUSED
 
-_DOCUMENT: web.AppKey[Mapping[str, Any]] = web.AppKey("openapi_document")
+_BUILD: web.AppKey[Callable[[], Mapping[str, Any]]] = web.AppKey("build_openapi_document")
 _ASSETS = Path(str(swagger_ui_bundle.swagger_ui_path))
 
 routes = web.RouteTableDef()
 routes.static("/docs/assets", _ASSETS, name="docs-assets")
 
 
-async def build_document_once(app: web.Application) -> None:
-    """On startup, when every route stands and a prefix is known."""
-    app[_DOCUMENT] = build_document(app)
+async def prepare_document(app: web.Application) -> None:
+    """On startup, when every route stands and a prefix is known. The document is built for the
+    first who asks: it takes longer than the rest of a start.
+
+    Raises:
+        RegistrationError: it couldn't be built.
+    """
+    check_models(app)
+    build: Callable[[], Mapping[str, Any]] = cache(partial(build_document, app))
+    app[_BUILD] = build
 
 
 @routes.get("/openapi.json", name="openapi")
 @documented("This document", tag="about", answers={200: Answer("OpenAPI 3.1", dict), 401: REFUSED})
 async def get_openapi(request: web.Request) -> web.Response:
     server = {"url": server_path(request) or "/"}
-    document = request.app[_DOCUMENT]
+    document = request.app[_BUILD]()
     return web.json_response({**document, "servers": [server]})
 
 

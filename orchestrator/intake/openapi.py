@@ -24,7 +24,7 @@ from orchestrator.core.registry import HandlerRegistry, Registration
 from orchestrator.intake.examples import EXAMPLES, example_envelope
 from orchestrator.intake.keys import ID_HEADERS, REGISTRY, SECURITY
 from orchestrator.intake.links import BASE_PATH
-from orchestrator.wire import json_schemas
+from orchestrator.wire import check_schema, json_schemas
 
 _EVENTS_PATH = "/events/{eventType}"
 
@@ -77,8 +77,7 @@ def build_document(app: web.Application) -> dict[str, Any]:
         RegistrationError: a handler's model has fields of a kind that JSON has no form for.
     """
     registry = app[REGISTRY]
-    for registration in registry:
-        _check_model(registration)
+    check_models(app)
     document = _Document(_models(app, registry), app[SECURITY], app[ID_HEADERS])
     for route in _routes(app):
         if route.method != "HEAD":
@@ -86,6 +85,13 @@ def build_document(app: web.Application) -> dict[str, Any]:
     for registration in registry:
         document.add_event_type(registration)
     return document.to_dict()
+
+
+def check_models(app: web.Application) -> None:
+    """Raises RegistrationError: a handler's model has fields of a kind that JSON has no form
+    for."""
+    for registration in app[REGISTRY]:
+        _check_model(registration)
 
 
 def _routes(app: web.Application) -> list[web.AbstractRoute]:
@@ -103,7 +109,7 @@ def _check_model(registration: Registration) -> None:
     if registration.payload is None:
         return
     try:
-        json_schemas([registration.payload], ref_template="{name}")
+        check_schema(registration.payload)
     except TypeError as error:
         reason = str(error).partition("\n")[0].rstrip(":")
         raise RegistrationError(
