@@ -9,6 +9,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
+from functools import cache
 from io import BytesIO
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ import aioboto3
 import aiohttp
 import attrs
 from aiobotocore.config import AioConfig
+from boto3.dynamodb.types import TypeSerializer
 
 from orchestrator.embedded.codebuild import HOST, REGION, CodeBuildStandIn, open_codebuild
 
@@ -62,6 +64,17 @@ SAMPLE_TIERS = (
 )
 
 
+@cache
+def _session() -> aioboto3.Session:
+    """One a process, which parses the descriptions of AWS's services once."""
+    return aioboto3.Session(_KEY, _KEY, region_name=REGION)
+
+
+def _open_client(service: str, url: str) -> Any:
+    # Without the authorities, which take longer to read than all that is asked: there is no TLS.
+    return _session().client(service, endpoint_url=url, config=_DIRECT, verify=False)
+
+
 @attrs.frozen
 class EmbeddedAWS:
     """An open embedded AWS: where it is reached, and how it is filled."""
@@ -97,27 +110,24 @@ class EmbeddedAWS:
         CreateTable, the event bus and the queue if they are named, and the projects."""
         for project in projects:
             self.codebuild.add_project(project)
-        session = aioboto3.Session(_KEY, _KEY, region_name=REGION)
-        async with session.resource(
-            "dynamodb", endpoint_url=self.endpoint_url, config=_DIRECT
-        ) as dynamodb:
-            table = await dynamodb.create_table(
+        async with _open_client("dynamodb", self.endpoint_url) as dynamodb:
+            await dynamodb.create_table(
                 TableName=tier_table,
                 AttributeDefinitions=[{"AttributeName": "tier", "AttributeType": "S"}],
                 KeySchema=[{"AttributeName": "tier", "KeyType": "HASH"}],
                 BillingMode="PAY_PER_REQUEST",
             )
+            serializer = TypeSerializer()
             for tier in tiers:
-                await table.put_item(Item=dict(tier))
+                item = {name: serializer.serialize(value) for name, value in tier.items()}
+                await dynamodb.put_item(TableName=tier_table, Item=item)
             for parameters in tables:
                 await dynamodb.create_table(**parameters)
         if bus and bus != "default":  # every account has the default bus
-            async with session.client(
-                "events", endpoint_url=self.endpoint_url, config=_DIRECT
-            ) as events:
+            async with _open_client("events", self.endpoint_url) as events:
                 await events.create_event_bus(Name=bus)
         if queue:
-            async with session.client("sqs", endpoint_url=self.endpoint_url, config=_DIRECT) as sqs:
+            async with _open_client("sqs", self.endpoint_url) as sqs:
                 await sqs.create_queue(QueueName=queue)
 
     def queue_url(self, queue: str) -> str:
@@ -148,10 +158,9 @@ class BusQueue:
 @asynccontextmanager
 async def open_bus_queue(aws: EmbeddedAWS, bus: str) -> AsyncIterator[BusQueue]:
     """A queue that gets every event of the bus from now on."""
-    session = aioboto3.Session(_KEY, _KEY, region_name=REGION)
     async with (
-        session.client("events", endpoint_url=aws.endpoint_url, config=_DIRECT) as events,
-        session.client("sqs", endpoint_url=aws.endpoint_url, config=_DIRECT) as sqs,
+        _open_client("events", aws.endpoint_url) as events,
+        _open_client("sqs", aws.endpoint_url) as sqs,
     ):
         url = (await sqs.create_queue(QueueName=f"{bus}-events"))["QueueUrl"]
         described = await sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
@@ -176,9 +185,9 @@ async def open_embedded_aws(
 @asynccontextmanager
 async def _open_moto() -> AsyncIterator[str]:
     # Not ThreadedMotoServer: it makes its application itself, and ours is wrapped.
-    application = _as_dynamodb(DomainDispatcherApplication(create_backend_app))
+    application = _as_dynamodb(_moto())
     server = make_server(HOST, 0, application, threaded=True, request_handler=_QuietHandler)
-    poll_interval_s = 0.05  # how long closing takes at most
+    poll_interval_s = 0.01  # how long closing takes at most
     thread = Thread(target=server.serve_forever, args=(poll_interval_s,), name="moto", daemon=True)
     thread.start()
     url = f"http://{HOST}:{server.port}"
@@ -192,6 +201,13 @@ async def _open_moto() -> AsyncIterator[str]:
     finally:
         await asyncio.to_thread(server.shutdown)
         await asyncio.to_thread(thread.join)
+
+
+@cache
+def _moto() -> "WSGIApplication":
+    """One a process, as moto's state is: its routes take longer to build than to serve."""
+    application: WSGIApplication = DomainDispatcherApplication(create_backend_app)
+    return application
 
 
 def _as_dynamodb(application: "WSGIApplication") -> "WSGIApplication":

@@ -4,7 +4,6 @@ import json
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Literal
 
-import aioboto3
 import attrs
 import pytest
 from aiohttp import TraceConfig
@@ -15,6 +14,7 @@ from orchestrator.settings import ApiKey, Auth, Callback, Secrets
 from orchestrator.testing import InMemoryBuilder, ManualClock, provisioning_event
 from tests.acceptance.answers import only_build
 from tests.acceptance.witness import Witness
+from tests.aws import aws_session
 from tests.conftest import Client, StartService
 from tests.control_plane.receiver import SECRET, ControlPlane
 
@@ -82,7 +82,7 @@ async def store(
 ) -> AsyncIterator[Store]:
     monkeypatch.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", ministack)
     monkeypatch.setenv("AWS_ENDPOINT_URL_SSM", ministack)
-    session = aioboto3.Session("testing", "testing", region_name="us-east-1")
+    session = aws_session()
     async with session.client(request.param, endpoint_url=ministack) as client:
         store = Store(request.param, client)
         yield store

@@ -7,7 +7,6 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, Protocol, cast
 
-import aioboto3
 import attrs
 import pytest
 
@@ -22,6 +21,7 @@ from orchestrator.core.records import Job
 from orchestrator.embedded import open_codebuild
 from orchestrator.embedded.codebuild import Outcome
 from orchestrator.testing import InMemoryBuilder, ManualClock
+from tests.aws import aws_session
 from tests.jenkins.stand_in import START_KEY, TOKEN, USER, open_jenkins_stand_in
 from tests.step_functions.stand_in import open_step_functions
 
@@ -66,7 +66,7 @@ async def open_in_memory() -> AsyncIterator[Bench]:
 
 @asynccontextmanager
 async def open_code_build() -> AsyncIterator[Bench]:
-    session = aioboto3.Session("testing", "testing", region_name="us-east-1")
+    session = aws_session()
     async with (
         open_codebuild() as stand_in,
         session.client("codebuild", endpoint_url=stand_in.url) as client,
@@ -102,7 +102,7 @@ _EXECUTION_STATUSES = {
 
 @asynccontextmanager
 async def open_step_functions_builder() -> AsyncIterator[Bench]:
-    session = aioboto3.Session("testing", "testing", region_name="us-east-1")
+    session = aws_session()
     async with (
         open_step_functions() as stand_in,
         session.client("stepfunctions", endpoint_url=stand_in.url) as client,

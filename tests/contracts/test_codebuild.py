@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
-import aioboto3
 import attrs
 import pytest
 
@@ -15,6 +14,7 @@ from orchestrator.core.errors import NotPermitted
 from orchestrator.core.jobs import SomeNotDescribed
 from orchestrator.embedded import CodeBuildStandIn, Fault, open_codebuild
 from orchestrator.testing import ManualClock
+from tests.aws import aws_session
 
 PROJECT = "standard-tenant"
 LIST, DESCRIBE = "ListBuildsForProject", "BatchGetBuilds"
@@ -51,7 +51,7 @@ class Bench:
 
 @pytest.fixture
 async def bench(clock: ManualClock) -> AsyncIterator[Bench]:
-    session = aioboto3.Session("testing", "testing", region_name="us-east-1")
+    session = aws_session()
     async with (
         open_codebuild(clock=lambda: clock.now().timestamp(), page_size=2) as aws,
         session.client("codebuild", endpoint_url=aws.url) as client,

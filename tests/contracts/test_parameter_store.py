@@ -5,7 +5,6 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
-import aioboto3
 import attrs
 import pytest
 from aiobotocore.config import AioConfig
@@ -18,6 +17,7 @@ from orchestrator.adapters.system import RandomIds
 from orchestrator.core.secrets import SECRET_NAMES, Redactor
 from orchestrator.core.vault import Vault
 from orchestrator.testing import ManualClock
+from tests.aws import aws_session
 from tests.desk import PROVISIONING, Desk
 
 PUT, GET, DELETE = "PutParameter", "GetParameter", "DeleteParameter"
@@ -93,7 +93,7 @@ async def bench(clock: ManualClock) -> AsyncIterator[Bench]:
         pauses.append(seconds)
         clock.turn(seconds)
 
-    session = aioboto3.Session("testing", "testing", region_name="us-east-1")
+    session = aws_session()
     once = AioConfig(retries={"mode": "standard", "total_max_attempts": 1})
     async with (
         TestServer(app, host="127.0.0.1") as server,

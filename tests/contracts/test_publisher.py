@@ -5,7 +5,6 @@ from collections import deque
 from collections.abc import AsyncIterator
 from typing import Any
 
-import aioboto3
 import attrs
 import pytest
 from aiobotocore.config import AioConfig
@@ -14,6 +13,7 @@ from aiohttp.test_utils import TestServer
 
 from orchestrator import PermanentError, TemporaryError
 from orchestrator.adapters.eventbridge import EventBridgePublisher, NoPublisher
+from tests.aws import aws_session
 
 Entry = dict[str, Any]
 
@@ -58,7 +58,7 @@ async def bus() -> Bus:
 async def publisher(bus: Bus) -> AsyncIterator[EventBridgePublisher]:
     app = web.Application()
     app.router.add_post("/", bus.handle_request)
-    session = aioboto3.Session("testing", "testing", region_name="us-east-1")
+    session = aws_session()
     async with TestServer(app) as server:
         url, once = str(server.make_url("/")), AioConfig(retries={"total_max_attempts": 1})
         async with session.client("events", endpoint_url=url, config=once) as client:

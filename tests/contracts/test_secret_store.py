@@ -5,7 +5,6 @@ from contextlib import asynccontextmanager
 from typing import Any
 from uuid import uuid4
 
-import aioboto3
 import attrs
 import pytest
 
@@ -14,6 +13,7 @@ from orchestrator.adapters.memory import InMemorySecretStore
 from orchestrator.adapters.secret_stores import ParameterStore, SecretsManagerStore
 from orchestrator.core.errors import SecretNotFound
 from orchestrator.core.ports import Checkable, ReadableBy, SecretStore
+from tests.aws import aws_session
 
 _AWS = {
     "SECRETS_MANAGER": ("secretsmanager", SecretsManagerStore),
@@ -40,7 +40,7 @@ class Client:
 
 @asynccontextmanager
 async def open_client(url: str, service: str = "secretsmanager") -> AsyncIterator[Client]:
-    session = aioboto3.Session("testing", "testing", region_name="us-east-1")
+    session = aws_session()
     async with session.client(service, endpoint_url=url) as client:
         yield Client(client)
 
@@ -96,7 +96,7 @@ async def test_it_can_be_asked_whether_it_is_there(bench: Bench) -> None:
 @pytest.mark.parametrize("kind", _AWS)
 async def test_a_store_out_of_reach_is_temporary(kind: str) -> None:
     """And no value is in what is said of it."""
-    session = aioboto3.Session("testing", "testing", region_name="us-east-1")
+    session = aws_session()
     service, store_of = _AWS[kind]
     async with session.client(service, endpoint_url="http://127.0.0.1:9") as client:
 
@@ -111,7 +111,7 @@ async def test_a_store_out_of_reach_is_temporary(kind: str) -> None:
 
 async def test_a_binary_secret_is_no_bug(ministack: str) -> None:
     """Somebody has stored it otherwise than it is needed; he is told so."""
-    session = aioboto3.Session("testing", "testing", region_name="us-east-1")
+    session = aws_session()
     async with session.client("secretsmanager", endpoint_url=ministack) as client:
         await client.create_secret(Name="/tests/binary", SecretBinary=b"x")
 

@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
-import aioboto3
 import attrs
 import pytest
 
@@ -15,6 +14,7 @@ from orchestrator.core.jobs import SomeNotDescribed
 from orchestrator.core.ports import Checkable
 from orchestrator.core.records import Job
 from orchestrator.embedded import Fault
+from tests.aws import aws_session
 from tests.step_functions.stand_in import StepFunctionsStandIn, open_step_functions
 
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
@@ -33,7 +33,7 @@ class Bench:
 
 @pytest.fixture
 async def bench() -> AsyncIterator[Bench]:
-    session = aioboto3.Session("testing", "testing", region_name="us-east-1")
+    session = aws_session()
     async with (
         open_step_functions() as aws,
         session.client("stepfunctions", endpoint_url=aws.url) as client,

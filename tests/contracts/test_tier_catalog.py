@@ -5,13 +5,13 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from decimal import Decimal
 from typing import Any
 
-import aioboto3
 import pytest
 
 from orchestrator.adapters.dynamodb_tiers import DynamoDBTierCatalog
 from orchestrator.adapters.tiers import StaticTierCatalog
 from orchestrator.core.ports import TierCatalog
 from orchestrator.embedded import EmbeddedAWS, open_embedded_aws
+from tests.aws import aws_session
 
 TABLE = "tier-details"
 TIERS: dict[str, dict[str, Any]] = {
@@ -60,7 +60,7 @@ async def open_dynamodb(tiers: Mapping[str, Mapping[str, Any]]) -> AsyncIterator
 @asynccontextmanager
 async def dynamodb_catalog(aws: EmbeddedAWS) -> AsyncIterator[TierCatalog]:
     async with AsyncExitStack() as stack:
-        session = aioboto3.Session("testing", "testing", region_name="us-east-1")
+        session = aws_session()
         client = await stack.enter_async_context(
             session.client("dynamodb", endpoint_url=aws.endpoint_url)
         )

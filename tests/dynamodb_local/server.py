@@ -19,6 +19,8 @@ _SHA256 = "3503ffac19f183407909fecdacf4db51ab1fdad1da7b2f177016670b2d80e4b9"
 _JAVA = 17
 _FETCH_TIMEOUT_S = 300
 _STOP_TIMEOUT_S = 10
+#: What is compiled well, and collected by several threads, pays in servers that run for hours.
+_SHORT_LIFE = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
 
 
 #: Python 3.11 has it from 3.11.4 on; what is unpacked is known by its hash anyway.
@@ -38,6 +40,7 @@ def running_dynamodb_local() -> Iterator[str]:
     process = subprocess.Popen(  # noqa: S603
         [
             java,
+            *_SHORT_LIFE,
             f"-Djava.library.path={library}",
             "-Dorg.eclipse.jetty.util.log.announce=false",
             "-Dorg.eclipse.jetty.LEVEL=WARN",

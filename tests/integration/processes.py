@@ -22,7 +22,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-import aioboto3
 import aiohttp
 import attrs
 from aiohttp import web
@@ -34,6 +33,7 @@ from orchestrator.embedded import SAMPLE_TIERS, Build, EmbeddedAWS, hang_up, ope
 from orchestrator.logs import configure_logs
 from orchestrator.server import run_workers
 from orchestrator.settings import child_environment, load_settings
+from tests.aws import aws_session
 
 HOST = "127.0.0.1"
 TIER_TABLE = "tier-details"
@@ -332,7 +332,7 @@ class World:
 
     async def ledger(self) -> dict[str, Any]:
         """Everything that the ledger has, as it stands in the table."""
-        session = aioboto3.Session("testing", "testing", region_name="us-east-1")
+        session = aws_session()
         async with session.client("dynamodb", endpoint_url=self.aws.endpoint_url) as client:
             pages = client.get_paginator("scan").paginate(TableName=LEDGER_TABLE)
             return {item["key"]["S"]: item async for page in pages for item in page["Items"]}

@@ -22,6 +22,7 @@ from orchestrator.embedded import (
     open_codebuild,
     open_embedded_aws,
 )
+from tests.aws import aws_session
 
 NO_RETRIES = AioConfig(retries={"total_max_attempts": 1})
 PROJECT = "standard-tenant"
@@ -49,7 +50,7 @@ async def stand_in(clock: Clock) -> AsyncIterator[CodeBuildStandIn]:
 
 @pytest.fixture
 async def codebuild(stand_in: CodeBuildStandIn) -> AsyncIterator[Any]:
-    session = aioboto3.Session("testing", "testing", region_name="us-east-1")
+    session = aws_session()
     async with session.client(
         "codebuild", endpoint_url=stand_in.url, config=NO_RETRIES
     ) as codebuild:
@@ -472,7 +473,7 @@ async def test_a_client_may_give_up_on_a_slow_answer(
 async def test_closing_does_not_wait_for_slow_answers(clients: AsyncExitStack) -> None:
     """The end of the server releases an answer that nobody released."""
     slow = Fault.slow()
-    session = aioboto3.Session("testing", "testing", region_name="us-east-1")
+    session = aws_session()
     async with asyncio.timeout(5):
         async with open_codebuild() as stand_in:
             stand_in.inject("BatchGetProjects", slow)
@@ -528,7 +529,7 @@ async def test_a_bus_is_made_only_when_needed(bus: str | None) -> None:
     """Without a bus of its own, the embedded AWS has the default one."""
     async with open_embedded_aws() as aws:
         await aws.prepare(tier_table="tiers", tiers=[], bus=bus, projects=[])
-        session = aioboto3.Session("testing", "testing", region_name="us-east-1")
+        session = aws_session()
         async with session.client("events", endpoint_url=aws.endpoint_url) as events:
             buses = (await events.list_event_buses())["EventBuses"]
     assert [bus["Name"] for bus in buses] == ["default"]
@@ -599,7 +600,7 @@ def test_a_missing_moto_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_a_transaction_that_comes_again_is_the_same() -> None:
     """By its token: the SDK sends it twice when an answer is late. Another one is refused."""
-    session = aioboto3.Session("testing", "testing", region_name="us-east-1")
+    session = aws_session()
     async with open_embedded_aws() as aws:
         await aws.prepare(tier_table="tiers", tiers=[], bus=None, projects=[])
         async with session.client("dynamodb", endpoint_url=aws.endpoint_url) as dynamodb:

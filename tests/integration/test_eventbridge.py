@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
 
-import aioboto3
 import attrs
 import pytest
 from aiohttp import ClientSession
@@ -19,6 +18,7 @@ from orchestrator.embedded import CodeBuildStandIn
 from orchestrator.settings import ApiKey, Auth, Builders, Intake, StepFunctions, Tiers
 from orchestrator.testing import envelope, provisioning_event
 from tests.acceptance.answers import only_build, variables
+from tests.aws import aws_session
 from tests.integration.processes import until
 
 KEY = "key-1"
@@ -81,7 +81,7 @@ async def bus(
     ministack: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Bus]:
     monkeypatch.setenv("AWS_ENDPOINT_URL", ministack)
-    session = aioboto3.Session("testing", "testing", region_name="us-east-1")
+    session = aws_session()
     async with (
         session.client("events", endpoint_url=ministack) as events,
         session.client("sqs", endpoint_url=ministack) as sqs,
@@ -138,7 +138,7 @@ async def test_an_execution_s_end_comes_by_itself(
 ) -> None:
     """A state machine is started by an event, and its status change ends the tenant's operation,
     with error and cause where it failed; no sweep has to ask."""
-    session = aioboto3.Session("testing", "testing", region_name="us-east-1")
+    session = aws_session()
     async with session.client("stepfunctions", endpoint_url=os.environ["AWS_ENDPOINT_URL"]) as sfn:
         succeeds = {"Type": "Pass", "Parameters": {"APP_PLANE_URL": "https://x"}, "End": True}
         fails = {"Type": "Fail", "Error": "Terraform", "Cause": "No more addresses."}

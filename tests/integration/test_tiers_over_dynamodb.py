@@ -4,7 +4,6 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-import aioboto3
 import attrs
 import pytest
 
@@ -13,6 +12,7 @@ from orchestrator.embedded import Build, EmbeddedAWS, open_embedded_aws
 from orchestrator.explain import explain_event
 from orchestrator.settings import Tiers
 from orchestrator.testing import ManualClock, provisioning_event
+from tests.aws import aws_session
 from tests.conftest import Client
 
 TABLE = "the-tiers"
@@ -117,7 +117,7 @@ async def test_a_tier_that_is_added_mends_the_event(aws: EmbeddedAWS, service: C
     assert (status, problem["status"]) == (422, 422)
     assert "GOLD" in problem["detail"]
 
-    session = aioboto3.Session("testing", "testing", region_name="us-east-1")
+    session = aws_session()
     async with session.resource("dynamodb", endpoint_url=aws.endpoint_url) as dynamodb:
         table = await dynamodb.Table(TABLE)
         await table.put_item(Item=GOLD)

@@ -10,10 +10,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import aioboto3
 import pytest
 
 from orchestrator.testing import envelope
+from tests.aws import aws_session
 from tests.integration.processes import Process, World, open_world, start_of, until
 
 #: `make soak` sends them by the thousand.
@@ -51,7 +51,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 @asynccontextmanager
 async def open_queue(world: World) -> AsyncIterator[Queue]:
-    session = aioboto3.Session("testing", "testing", region_name="us-east-1")
+    session = aws_session()
     async with session.client("sqs", endpoint_url=world.aws.endpoint_url) as client:
         made = await client.create_queue(QueueName="events")
         yield Queue(client, made["QueueUrl"])
