@@ -19,6 +19,8 @@ from orchestrator.settings import Aws, Intake, LedgerSettings, Operations, Tiers
 from orchestrator.testing import ManualClock
 from tests.dynamodb_local.fixtures import dynamodb_local as dynamodb_local
 from tests.ministack.fixtures import ministack as ministack
+from tests.time_limit import pytest_runtest_teardown as pytest_runtest_teardown
+from tests.time_limit import pytest_timeout_set_timer as pytest_timeout_set_timer
 
 # How long an example takes is the machine's business.
 hypothesis_settings.register_profile(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from orchestrator import (
@@ -134,6 +135,7 @@ async def schemathesis(url: str, document: bytes, folder: Path) -> tuple[int | N
     return process.returncode, out.decode()
 
 
+@pytest.mark.timeout(600)
 async def test_the_service_does_what_its_document_says(settings: Settings, tmp_path: Path) -> None:
     """No undocumented answer, no 5xx but the documented 503, no key that is not asked for."""
     app = create_app(

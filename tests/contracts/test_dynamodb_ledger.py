@@ -188,7 +188,12 @@ async def test_the_table_is_what_the_ledger_needs(table: Table) -> None:
         pytest.param("moto", (), id="moto-no index"),
         pytest.param("moto", ("due", "list"), id="moto-some indexes"),
         # It takes half a minute to build one.
-        pytest.param("DynamoDB Local", ("due", "list", "status"), id="DynamoDB Local-most indexes"),
+        pytest.param(
+            "DynamoDB Local",
+            ("due", "list", "status"),
+            id="DynamoDB Local-most indexes",
+            marks=pytest.mark.timeout(600),
+        ),
     ],
     indirect=["way"],
 )

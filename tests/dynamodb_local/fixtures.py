@@ -7,6 +7,7 @@ from contextlib import ExitStack
 import pytest
 
 from tests.dynamodb_local.server import MissingTool, running_dynamodb_local
+from tests.time_limit import time_limit_paused
 
 #: Set to 1 where nothing may be left out: then what is missing fails the tests.
 REQUIRE_ALL = "ORCHESTRATOR_TESTS_REQUIRE_ALL"
@@ -17,7 +18,8 @@ def dynamodb_local() -> Iterator[str]:
     """The URL of an empty DynamoDB Local; each test makes tables of its own."""
     with ExitStack() as stack:
         try:
-            url = stack.enter_context(running_dynamodb_local())
+            with time_limit_paused():  # the fetch has one of its own
+                url = stack.enter_context(running_dynamodb_local())
         except MissingTool as missing:
             reason = str(missing)
         else:

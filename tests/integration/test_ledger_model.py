@@ -384,6 +384,7 @@ def loop() -> Iterator[TurnedLoop]:
     loop.close()
 
 
+@pytest.mark.timeout(600)
 def test_no_timeline_breaks_a_promise_in_memory(loop: TurnedLoop) -> None:
     """Whatever happens in whatever order, no tenant is lost, served twice or let go too early."""
 
@@ -393,6 +394,7 @@ def test_no_timeline_breaks_a_promise_in_memory(loop: TurnedLoop) -> None:
     search(loop, make_ledger, timelines=300)
 
 
+@pytest.mark.timeout(600)
 def test_no_timeline_breaks_a_promise_over_dynamodb(
     loop: TurnedLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -105,6 +105,7 @@ class Crowd:
         assert (run["job"] or {}).get("id") == build.id, run
 
 
+@pytest.mark.timeout(600)
 async def test_a_crowd_gets_one_build_for_each_operation(world: World) -> None:
     """Every event comes 50 times at once, to three processes, until all senders hear 200.
 

@@ -233,6 +233,7 @@ def life(number: int) -> list[dict[str, Any]]:
     return events
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("target", "policy", "seed"),
     [
