@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from orchestrator.app import create_app, open_orchestrator, setup
-    from orchestrator.core import handlers, payloads
-    from orchestrator.core.dispatch import Handled, Orchestrator
+    from orchestrator.core.dispatch.orchestrator import Handled, Orchestrator
     from orchestrator.core.errors import (
         BadEvent,
         HandlerFailed,
@@ -22,13 +21,15 @@ if TYPE_CHECKING:
         TemporaryError,
         UnsupportedEventType,
     )
-    from orchestrator.core.events import Event
-    from orchestrator.core.extension import Extension
-    from orchestrator.core.jobs import JobReport, JobStatus, SomeNotDescribed
-    from orchestrator.core.records import Job
-    from orchestrator.core.registry import HandlerRegistry
-    from orchestrator.core.run import Run
-    from orchestrator.intake.keys import ORCHESTRATOR, REGISTRY
+    from orchestrator.core.events import payloads
+    from orchestrator.core.events.event import Event
+    from orchestrator.core.handlers import builtin as handlers
+    from orchestrator.core.handlers.extension import Extension
+    from orchestrator.core.handlers.registry import HandlerRegistry
+    from orchestrator.core.handlers.run import Run
+    from orchestrator.core.jobs.job_report import JobReport, JobStatus, SomeNotDescribed
+    from orchestrator.core.ledger.records import Job
+    from orchestrator.intake.app_keys import ORCHESTRATOR, REGISTRY
     from orchestrator.settings import Settings, SettingsError, load_settings
 
 __all__ = [
@@ -65,7 +66,7 @@ __all__ = [
 
 _HOMES = {
     "app": ("create_app", "open_orchestrator", "setup"),
-    "core.dispatch": ("Handled", "Orchestrator"),
+    "core.dispatch.orchestrator": ("Handled", "Orchestrator"),
     "core.errors": (
         "BadEvent",
         "HandlerFailed",
@@ -77,20 +78,22 @@ _HOMES = {
         "TemporaryError",
         "UnsupportedEventType",
     ),
-    "core.events": ("Event",),
-    "core.extension": ("Extension",),
-    "core.jobs": ("JobReport", "JobStatus", "SomeNotDescribed"),
-    "core.records": ("Job",),
-    "core.registry": ("HandlerRegistry",),
-    "core.run": ("Run",),
-    "intake.keys": ("ORCHESTRATOR", "REGISTRY"),
+    "core.events.event": ("Event",),
+    "core.handlers.extension": ("Extension",),
+    "core.jobs.job_report": ("JobReport", "JobStatus", "SomeNotDescribed"),
+    "core.ledger.records": ("Job",),
+    "core.handlers.registry": ("HandlerRegistry",),
+    "core.handlers.run": ("Run",),
+    "intake.app_keys": ("ORCHESTRATOR", "REGISTRY"),
     "settings": ("Settings", "SettingsError", "load_settings"),
 }
+#: Those that are modules.
+_MODULES = {"handlers": "core.handlers.builtin", "payloads": "core.events.payloads"}
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("handlers", "payloads"):
-        return importlib.import_module(f"orchestrator.core.{name}")
+    if name in _MODULES:
+        return importlib.import_module(f"orchestrator.{_MODULES[name]}")
     for home, names in _HOMES.items():
         if name in names:
             return getattr(importlib.import_module(f"orchestrator.{home}"), name)

@@ -11,14 +11,12 @@ from typing import Any
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from orchestrator.core.dispatch import EventOrchestrator
-from orchestrator.core.enqueueing import Enqueuer
-from orchestrator.core.extension import Extension
-from orchestrator.core.ports import Credentials
+from orchestrator.core.dispatch.orchestrator import EventOrchestrator
+from orchestrator.core.handlers.extension import Extension
+from orchestrator.core.queue.enqueue import Enqueuer
+from orchestrator.core.secrets.secret_resolver import Credentials
 from orchestrator.intake import docs_api, events_api, metrics, runs_api, status_api, tenants_api
-from orchestrator.intake.auth import api_key_scheme, require_api_key
-from orchestrator.intake.deadlines import answer_reads_by
-from orchestrator.intake.keys import (
+from orchestrator.intake.app_keys import (
     API_KEYS,
     BOOKS,
     CHECKS,
@@ -34,10 +32,12 @@ from orchestrator.intake.keys import (
     WIRE,
     WORKLOAD,
 )
+from orchestrator.intake.auth import api_key_scheme, require_api_key
+from orchestrator.intake.deadlines import answer_reads_by
 from orchestrator.intake.links import BASE_PATH, below
 from orchestrator.intake.metrics import METRICS, QueueMetrics
 from orchestrator.intake.problems import answer_problems
-from orchestrator.intake.queue import MESSAGES, MessageHandler, QueueWorker
+from orchestrator.intake.queue_worker import MESSAGES, MessageHandler, QueueWorker
 from orchestrator.intake.refusals import REFUSALS, RefusalLog
 from orchestrator.intake.workload import Workload
 from orchestrator.service import Parts, open_parts

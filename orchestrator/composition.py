@@ -16,43 +16,42 @@ import attrs
 import structlog
 
 from orchestrator.adapters.aws import AWS, open_aws
-from orchestrator.adapters.codebuild import CodeBuildBuilder
-from orchestrator.adapters.codebuild_listings import BuildListings
-from orchestrator.adapters.control_plane import open_webhook
-from orchestrator.adapters.credentials import StoredCredentials
+from orchestrator.adapters.codebuild.builder import CodeBuildBuilder
+from orchestrator.adapters.codebuild.builds import CODE_BUILD
+from orchestrator.adapters.codebuild.listings import BuildListings
 from orchestrator.adapters.dry_run import DryRunBuilder, DryRunPublisher
-from orchestrator.adapters.dynamodb_ledger import DynamoDBLedger
-from orchestrator.adapters.dynamodb_tiers import DynamoDBTierCatalog
-from orchestrator.adapters.eventbridge import EventBridgePublisher, NoPublisher
+from orchestrator.adapters.dynamodb.ledger import DynamoDBLedger
+from orchestrator.adapters.dynamodb.tier_catalog import DynamoDBTierCatalog
+from orchestrator.adapters.eventbridge.publisher import EventBridgePublisher, NoPublisher
 from orchestrator.adapters.jenkins.builder import open_jenkins
-from orchestrator.adapters.memory import InMemoryLedger
+from orchestrator.adapters.memory.ledger import InMemoryLedger
 from orchestrator.adapters.notifications import BUILT_IN_NOTIFICATIONS
-from orchestrator.adapters.secret_stores import ParameterStore, SecretsManagerStore
-from orchestrator.adapters.sqs_inbox import SQSInbox
-from orchestrator.adapters.step_functions import StepFunctionsBuilder
-from orchestrator.adapters.tiers import CachedTierCatalog, FunctionTierCatalog, StaticTierCatalog
-from orchestrator.core.books import Books
-from orchestrator.core.builds import CODE_BUILD
-from orchestrator.core.conditions import Terms
-from orchestrator.core.executions import STEP_FUNCTIONS
-from orchestrator.core.extension import Extension
-from orchestrator.core.lifecycle import Kind
-from orchestrator.core.ports import (
-    Builder,
-    Clock,
-    Credentials,
-    Ids,
-    Inbox,
-    Ledger,
-    Publisher,
-    SecretStore,
-    Structure,
-    TierCatalog,
-)
-from orchestrator.core.reporting import CallbackTerms
-from orchestrator.core.secrets import Redactor
-from orchestrator.core.services import Services
-from orchestrator.core.vault import Vault
+from orchestrator.adapters.parameter_store.secret_store import ParameterStore
+from orchestrator.adapters.secret_resolver import StoredCredentials
+from orchestrator.adapters.secrets_manager.secret_store import SecretsManagerStore
+from orchestrator.adapters.sqs.inbox import SQSInbox
+from orchestrator.adapters.step_functions.builder import StepFunctionsBuilder
+from orchestrator.adapters.step_functions.executions import STEP_FUNCTIONS
+from orchestrator.adapters.tier_cache import CachedTierCatalog
+from orchestrator.adapters.tier_catalog import FunctionTierCatalog, StaticTierCatalog
+from orchestrator.adapters.webhook import open_webhook
+from orchestrator.core.callback.report import CallbackTerms
+from orchestrator.core.clock import Clock, Ids
+from orchestrator.core.events.event_types import Kind
+from orchestrator.core.events.publisher import Publisher
+from orchestrator.core.events.structure import Structure
+from orchestrator.core.handlers.extension import Extension
+from orchestrator.core.handlers.services import Services
+from orchestrator.core.jobs.builder import Builder
+from orchestrator.core.jobs.tier_catalog import TierCatalog
+from orchestrator.core.ledger.guards import Terms
+from orchestrator.core.ledger.ledger import Ledger
+from orchestrator.core.ledger.transactions import Books
+from orchestrator.core.queue.inbox import Inbox
+from orchestrator.core.secrets.redaction import Redactor
+from orchestrator.core.secrets.references import Vault
+from orchestrator.core.secrets.secret_resolver import Credentials
+from orchestrator.core.secrets.secret_store import SecretStore
 from orchestrator.settings import Builders, Settings, SettingsError
 
 #: The name under which Jenkins is registered as a builder.

@@ -26,18 +26,18 @@ from aiohttp import web
 from yarl import URL
 
 from orchestrator.app import create_app
-from orchestrator.core.dispatch import waiting
+from orchestrator.core.dispatch.orchestrator import waiting
 from orchestrator.core.errors import RegistrationError
-from orchestrator.core.events import RECONCILE
-from orchestrator.core.ports import Message
-from orchestrator.core.secrets import SECRET_NAMES
+from orchestrator.core.events.event_types import RECONCILE
+from orchestrator.core.queue.inbox import Message
+from orchestrator.core.secrets.redaction import SECRET_NAMES
+from orchestrator.intake.app_keys import OWN_ORCHESTRATOR, WORKLOAD
 from orchestrator.intake.aws_lambda import (
     is_sqs_batch,
     read_invoked_type,
     read_messages,
     write_failures,
 )
-from orchestrator.intake.keys import OWN_ORCHESTRATOR, WORKLOAD
 from orchestrator.intake.lambda_http import (
     BadRequestError,
     HTTPAnswer,
@@ -48,7 +48,7 @@ from orchestrator.intake.lambda_http import (
     write_answer,
 )
 from orchestrator.intake.problems import DEFAULT_RETRY_AFTER_S, problem
-from orchestrator.intake.queue import MESSAGES, handle_batch
+from orchestrator.intake.queue_worker import MESSAGES, handle_batch
 from orchestrator.intake.refusals import REFUSALS, Refusal, read_trace
 from orchestrator.logs import configure_logs
 from orchestrator.settings import SettingsError, load_settings

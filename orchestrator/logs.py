@@ -9,7 +9,7 @@ from typing import Any, Literal, TextIO
 import attrs
 import structlog
 
-from orchestrator.core.secrets import Redactor
+from orchestrator.core.secrets.redaction import Redactor
 
 
 @attrs.frozen

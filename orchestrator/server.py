@@ -15,7 +15,7 @@ from types import FrameType
 import structlog
 from aiohttp import web
 
-from orchestrator.intake.keys import DRAINS
+from orchestrator.intake.app_keys import DRAINS
 
 #: Fargate kills 30 s after SIGTERM; both together stay below 25.
 _DRAIN_S = 20.0

@@ -7,10 +7,10 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 import attrs
 import structlog
 
-from orchestrator.adapters.dynamodb_ledger import DynamoDBLedger
-from orchestrator.adapters.memory import InMemoryLedger
+from orchestrator.adapters.clock import RandomDice, RandomIds, SystemClock
+from orchestrator.adapters.dynamodb.ledger import DynamoDBLedger
+from orchestrator.adapters.memory.ledger import InMemoryLedger
 from orchestrator.adapters.notifications import BUILT_IN_NOTIFICATIONS
-from orchestrator.adapters.system import RandomDice, RandomIds, SystemClock
 from orchestrator.composition import (
     Ports,
     choose_inbox,
@@ -18,18 +18,25 @@ from orchestrator.composition import (
     open_configured_aws,
     open_ports,
 )
-from orchestrator.core.dispatch import SWEEP_SHARE, EventOrchestrator, Limits, Orchestrator
+from orchestrator.core.clock import Clock, Dice, Ids
+from orchestrator.core.dispatch.orchestrator import (
+    SWEEP_SHARE,
+    EventOrchestrator,
+    Limits,
+    Orchestrator,
+)
+from orchestrator.core.dispatch.sweep import swept_regularly
 from orchestrator.core.errors import RegistrationError
-from orchestrator.core.events import AWS_ALIASES
-from orchestrator.core.extension import Extension, load_extension
-from orchestrator.core.handlers import built_in_handlers
-from orchestrator.core.ports import Clock, Dice, Ids, Inbox, Ledger
-from orchestrator.core.registry import HandlerRegistry
-from orchestrator.core.secrets import Redactor
-from orchestrator.core.sweep import swept_regularly
-from orchestrator.intake.keys import Check
+from orchestrator.core.events.event_types import AWS_ALIASES
+from orchestrator.core.handlers.builtin import built_in_handlers
+from orchestrator.core.handlers.extension import Extension, load_extension
+from orchestrator.core.handlers.registry import HandlerRegistry
+from orchestrator.core.ledger.ledger import Ledger
+from orchestrator.core.queue.inbox import Inbox
+from orchestrator.core.secrets.redaction import Redactor
+from orchestrator.intake.app_keys import Check
 from orchestrator.settings import Settings, load_settings
-from orchestrator.wire import Wire
+from orchestrator.wire.converter import Wire
 
 log = structlog.get_logger("orchestrator.service")
 

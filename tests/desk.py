@@ -15,15 +15,18 @@ from typing import Any
 
 import attrs
 
-from orchestrator.adapters.memory import InMemoryLedger
-from orchestrator.core.answers import Claim, ClaimRequest, Outcome, Why
-from orchestrator.core.books import Attempt, Books, claim_run
-from orchestrator.core.conditions import Terms
-from orchestrator.core.events import Event
-from orchestrator.core.lifecycle import ENDS, OPENS, Kind, TenantState
-from orchestrator.core.operations import Adopted, Orphaned, adopt
-from orchestrator.core.parcels import pack_event
-from orchestrator.core.records import (
+from orchestrator.adapters.memory.ledger import InMemoryLedger
+from orchestrator.core.events.event import Event
+from orchestrator.core.events.event_types import ENDS, OPENS, Kind
+from orchestrator.core.identifiers import operation_id as operation_id_of
+from orchestrator.core.ledger.claim_request import ClaimRequest, Outcome, Why
+from orchestrator.core.ledger.claim_result import Claim
+from orchestrator.core.ledger.event_codec import pack_event
+from orchestrator.core.ledger.guards import Terms
+from orchestrator.core.ledger.lease import Attempt, claim_run
+from orchestrator.core.ledger.lifecycle import TenantState
+from orchestrator.core.ledger.operations import Adopted, Orphaned, adopt
+from orchestrator.core.ledger.records import (
     Credentials,
     Failure,
     Job,
@@ -35,8 +38,8 @@ from orchestrator.core.records import (
     RunStatus,
     TenantRecord,
 )
-from orchestrator.core.records import operation_id as operation_id_of
-from orchestrator.core.settlements import FollowUp, Settlement, Uncertain, Written
+from orchestrator.core.ledger.settle import FollowUp, Settlement, Uncertain, Written
+from orchestrator.core.ledger.transactions import Books
 from orchestrator.testing import ManualClock
 from tests.ledgers import find_operation, find_run
 

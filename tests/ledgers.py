@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from orchestrator.adapters.memory import InMemoryLedger
-from orchestrator.core.ports import Ledger
-from orchestrator.core.records import (
+from orchestrator.adapters.memory.ledger import InMemoryLedger
+from orchestrator.core.ledger.ledger import Ledger
+from orchestrator.core.ledger.records import (
     OperationRecord,
     Record,
     RunRecord,

@@ -154,7 +154,7 @@ class AWS:
             read_timeout=self._read_timeout_s + patience_s,
             # Two tries fit into EventBridge's 5 s; more patience is the sweep's.
             retries={"mode": "standard", "total_max_attempts": 2},
-            # More than `core.bulkheads` lets the ledger use, since tiers are read here, too.
+            # More than `core.ledger.bulkheads` lets the ledger use, since tiers are read here, too.
             max_pool_connections=64,
             tcp_keepalive=True,
         )

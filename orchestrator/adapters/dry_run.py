@@ -10,14 +10,15 @@ from typing import Any
 
 import structlog
 
-from orchestrator.core import builder_calls
+from orchestrator.core.checkable import Permission
 from orchestrator.core.errors import OrchestratorError, event_mismatch
-from orchestrator.core.jobs import JobReport, JobStatus
-from orchestrator.core.json_text import kept_size
-from orchestrator.core.ports import Builder, Configurable, FindsJobs, Permission, TellsStarts
-from orchestrator.core.records import Job
-from orchestrator.core.secrets import Redactor
-from orchestrator.core.variables import is_reference
+from orchestrator.core.events.json_text import kept_size
+from orchestrator.core.jobs import builder_calls
+from orchestrator.core.jobs.builder import Builder, Configurable, FindsJobs, TellsStarts
+from orchestrator.core.jobs.job_report import JobReport, JobStatus
+from orchestrator.core.ledger.records import Job
+from orchestrator.core.secrets.redaction import Redactor
+from orchestrator.core.secrets.references import is_reference
 
 _PREFIX = "dry-run:"
 #: It is kept in items of the ledger, which DynamoDB takes up to 400 KB of. Step Functions' input

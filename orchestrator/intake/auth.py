@@ -7,7 +7,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from orchestrator.core.errors import SecretBlank
-from orchestrator.intake.keys import API_KEYS
+from orchestrator.intake.app_keys import API_KEYS
 from orchestrator.intake.links import own_path
 
 #: What a load balancer or a person may ask without a key.

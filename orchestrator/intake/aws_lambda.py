@@ -7,8 +7,8 @@ SQS gives batches (https://docs.aws.amazon.com/lambda/latest/dg/with-sqs.html), 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from orchestrator.core.ports import Message
-from orchestrator.core.wrappers import is_sqs_record
+from orchestrator.core.events.wrappers import is_sqs_record
+from orchestrator.core.queue.inbox import Message
 
 
 def is_sqs_batch(event: object) -> bool:

@@ -11,19 +11,15 @@ import aiohttp
 import attrs
 from aiohttp import web
 
-from orchestrator.core.dispatch import Handled, delivery
-from orchestrator.core.envelopes import (
-    Delivery,
-    read_event_type,
-    structured_cloudevent,
-)
+from orchestrator.core.dispatch.orchestrator import Handled, delivery
 from orchestrator.core.errors import BadEvent
-from orchestrator.core.payloads import MAX_NAME_BYTES
-from orchestrator.intake.keys import ID_HEADERS, INTAKE, MAX_BODY_BYTES, WIRE, WORKLOAD
+from orchestrator.core.events.body import MAX_NAME_BYTES
+from orchestrator.core.events.envelope import Delivery, read_event_type, structured_cloudevent
+from orchestrator.intake.app_keys import ID_HEADERS, INTAKE, MAX_BODY_BYTES, WIRE, WORKLOAD
 from orchestrator.intake.links import link
 from orchestrator.intake.openapi import Answer, documented
 from orchestrator.intake.problems import EVENT_PROBLEMS, SENT_BODY, SENT_ID
-from orchestrator.wire import decode_json
+from orchestrator.wire.codec import decode_json
 
 Model = TypeVar("Model")
 

@@ -20,11 +20,11 @@ from aiohttp_apispec.utils import get_path_keys
 from apispec import APISpec
 
 from orchestrator.core.errors import RegistrationError
-from orchestrator.core.registry import HandlerRegistry, Registration
+from orchestrator.core.handlers.registry import HandlerRegistry, Registration
+from orchestrator.intake.app_keys import ID_HEADERS, REGISTRY, SECURITY
 from orchestrator.intake.examples import EXAMPLES, example_envelope
-from orchestrator.intake.keys import ID_HEADERS, REGISTRY, SECURITY
 from orchestrator.intake.links import BASE_PATH
-from orchestrator.wire import check_schema, json_schemas
+from orchestrator.wire.json_schema import check_schema, json_schemas
 
 _EVENTS_PATH = "/events/{eventType}"
 

@@ -7,8 +7,10 @@ import attrs
 from aiohttp import web
 from attrs.validators import ge, le
 
-from orchestrator.core.pages import Page
-from orchestrator.wire import json_field_name, json_schemas, structure_texts
+from orchestrator.core.ledger.pages import Page
+from orchestrator.wire.codec import structure_texts
+from orchestrator.wire.fields import json_field_name
+from orchestrator.wire.json_schema import json_schemas
 
 Query = TypeVar("Query")
 Item = TypeVar("Item")

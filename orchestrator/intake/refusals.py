@@ -18,9 +18,9 @@ import attrs
 import structlog
 from aiohttp import web
 
-from orchestrator.core.envelopes import read_names
-from orchestrator.core.ports import Clock
-from orchestrator.core.records import shorten
+from orchestrator.core.clock import Clock
+from orchestrator.core.events.envelope import read_names
+from orchestrator.core.texts import shorten
 
 #: How long refusals of one kind are held, in seconds.
 _EVERY_S = 1.0

@@ -9,9 +9,9 @@ import attrs
 from aiohttp import web
 
 from orchestrator.core.errors import PayloadMismatch, RunNotFound
-from orchestrator.core.records import Job, RunRecord, RunStatus
+from orchestrator.core.ledger.records import Job, RunRecord, RunStatus
+from orchestrator.intake.app_keys import BOOKS, REPLAY, WIRE, WORKLOAD
 from orchestrator.intake.events_api import EVENT_ANSWERS, read_optional, success
-from orchestrator.intake.keys import BOOKS, REPLAY, WIRE, WORKLOAD
 from orchestrator.intake.openapi import Answer, documented
 from orchestrator.intake.problems import BAD_QUERY, NOT_FOUND, REFUSED, UNAVAILABLE
 from orchestrator.intake.queries import page_limit, query_parameters, read_page, read_query

@@ -6,8 +6,8 @@ import attrs
 from aiohttp import web
 
 from orchestrator.core.errors import TemporaryError
+from orchestrator.intake.app_keys import CHECKS
 from orchestrator.intake.deadlines import WAITS_FOR
-from orchestrator.intake.keys import CHECKS
 from orchestrator.intake.links import address, link
 from orchestrator.intake.openapi import HTML_PAGE, Answer, documented
 from orchestrator.intake.problems import REFUSED, UNAVAILABLE

@@ -6,10 +6,11 @@ import attrs
 import structlog
 from aiohttp import web
 
-from orchestrator.core.cancelling import Stopped
 from orchestrator.core.errors import TemporaryError, TenantNotFound
-from orchestrator.core.lifecycle import Kind, TenantState
-from orchestrator.core.records import (
+from orchestrator.core.events.event_types import Kind
+from orchestrator.core.jobs.cancel import Stopped
+from orchestrator.core.ledger.lifecycle import TenantState
+from orchestrator.core.ledger.records import (
     Job,
     OperationRecord,
     OperationState,
@@ -17,8 +18,8 @@ from orchestrator.core.records import (
     RunStatus,
     TenantRecord,
 )
+from orchestrator.intake.app_keys import BOOKS, OWN_ORCHESTRATOR, WIRE, WORKLOAD
 from orchestrator.intake.events_api import EVENT_ANSWERS, Success, read_optional
-from orchestrator.intake.keys import BOOKS, OWN_ORCHESTRATOR, WIRE, WORKLOAD
 from orchestrator.intake.links import link
 from orchestrator.intake.openapi import Answer, documented
 from orchestrator.intake.problems import BAD_QUERY, NOT_FOUND, REFUSED, UNAVAILABLE

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from orchestrator.core.dispatch import waiting
+from orchestrator.core.dispatch.orchestrator import waiting
 from orchestrator.core.errors import OrchestratorError, Overloaded, TemporaryError
 
 #: How long a handler may take to stop; one that swallows its cancellation is left behind.

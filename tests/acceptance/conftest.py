@@ -6,7 +6,7 @@ import attrs
 import pytest
 
 from orchestrator import Settings
-from orchestrator.adapters.dynamodb_items import table_schema
+from orchestrator.adapters.dynamodb.items import table_schema
 from orchestrator.embedded import open_embedded_aws
 from orchestrator.settings import LedgerSettings, Tiers
 from orchestrator.testing import ManualClock

@@ -11,7 +11,7 @@ import pytest
 from aiohttp import ClientResponse
 
 from orchestrator import Settings
-from orchestrator.adapters.dynamodb_items import table_schema
+from orchestrator.adapters.dynamodb.items import table_schema
 from orchestrator.embedded import EmbeddedAWS, open_embedded_aws
 from orchestrator.settings import LedgerSettings, Tiers
 from orchestrator.testing import ManualClock, envelope

@@ -7,7 +7,7 @@ from urllib.parse import urljoin
 import pytest
 
 from orchestrator import TemporaryError
-from orchestrator.adapters.memory import InMemoryLedger
+from orchestrator.adapters.memory.ledger import InMemoryLedger
 from orchestrator.testing import ManualClock
 from tests.acceptance.answers import read_problem, read_success
 from tests.conftest import Client, StartService

@@ -27,11 +27,12 @@ from orchestrator import (
     TemporaryError,
     create_app,
 )
-from orchestrator.core.answers import ClaimRequest
-from orchestrator.core.books import Attempt, Books, claim_run
-from orchestrator.core.conditions import Terms
-from orchestrator.core.envelopes import Delivery, parse_event
-from orchestrator.core.parcels import pack_event
+from orchestrator.core.events.envelope import Delivery, parse_event
+from orchestrator.core.ledger.claim_request import ClaimRequest
+from orchestrator.core.ledger.event_codec import pack_event
+from orchestrator.core.ledger.guards import Terms
+from orchestrator.core.ledger.lease import Attempt, claim_run
+from orchestrator.core.ledger.transactions import Books
 from orchestrator.embedded import CodeBuildStandIn, Fault
 from orchestrator.settings import ApiKey, Auth, Aws, Runs, Tiers
 from orchestrator.testing import ManualClock, envelope, provisioning_event

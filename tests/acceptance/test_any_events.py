@@ -14,8 +14,8 @@ import attrs
 import pytest
 
 from orchestrator import Settings
-from orchestrator.adapters.memory import InMemoryLedger
-from orchestrator.core.records import (
+from orchestrator.adapters.memory.ledger import InMemoryLedger
+from orchestrator.core.ledger.records import (
     OperationRecord,
     OperationState,
     RunRecord,

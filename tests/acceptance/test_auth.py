@@ -12,11 +12,11 @@ import structlog
 from aiohttp import web
 
 from orchestrator import Event, Extension, HandlerRegistry, Run, Settings
-from orchestrator.adapters.credentials import StoredCredentials
-from orchestrator.adapters.memory import InMemorySecretStore
-from orchestrator.core.secrets import SECRET_NAMES
+from orchestrator.adapters.memory.secret_store import InMemorySecretStore
+from orchestrator.adapters.secret_resolver import StoredCredentials
+from orchestrator.core.secrets.redaction import SECRET_NAMES
+from orchestrator.intake.app_keys import API_KEYS
 from orchestrator.intake.auth import OPEN_ROUTES, require_api_key
-from orchestrator.intake.keys import API_KEYS
 from orchestrator.logs import configure_logs
 from orchestrator.settings import ApiKey, Auth
 from orchestrator.testing import ManualClock

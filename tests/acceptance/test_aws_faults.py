@@ -14,7 +14,7 @@ import attrs
 import pytest
 
 from orchestrator import Settings
-from orchestrator.adapters.memory import InMemoryLedger
+from orchestrator.adapters.memory.ledger import InMemoryLedger
 from orchestrator.embedded import CodeBuildStandIn, Fault
 from orchestrator.testing import ManualClock, provisioning_event
 from tests.acceptance.answers import only_build, read_problem, read_run, read_success

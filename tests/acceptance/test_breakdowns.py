@@ -8,9 +8,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from orchestrator import Settings
-from orchestrator.adapters.memory import InMemoryLedger
-from orchestrator.core.breakdowns import BROKE_DOWN, USED_UP
-from orchestrator.core.records import Record, RunRecord
+from orchestrator.adapters.memory.ledger import InMemoryLedger
+from orchestrator.core.ledger.breakdowns import BROKE_DOWN, USED_UP
+from orchestrator.core.ledger.records import Record, RunRecord
 from orchestrator.embedded import CodeBuildStandIn, Fault
 from orchestrator.settings import Callback, Runs, Tiers
 from orchestrator.testing import ManualClock, envelope

@@ -8,9 +8,9 @@ import pytest
 from attrs import evolve
 
 from orchestrator import Event, Extension, HandlerRegistry, Run, Settings
-from orchestrator.adapters.memory import InMemoryLedger
+from orchestrator.adapters.memory.ledger import InMemoryLedger
 from orchestrator.core.errors import TemporaryError
-from orchestrator.core.records import Record
+from orchestrator.core.ledger.records import Record
 from orchestrator.embedded import CodeBuildStandIn, Fault
 from orchestrator.settings import Intake
 from orchestrator.testing import ManualClock, envelope, provisioning_event

@@ -8,9 +8,9 @@ import attrs
 import pytest
 
 from orchestrator import Settings
-from orchestrator.adapters.memory import InMemoryLedger
-from orchestrator.core.records import Record
-from orchestrator.intake.keys import WORKLOAD
+from orchestrator.adapters.memory.ledger import InMemoryLedger
+from orchestrator.core.ledger.records import Record
+from orchestrator.intake.app_keys import WORKLOAD
 from orchestrator.settings import Intake
 from tests.acceptance.answers import read_problem
 from tests.conftest import Client, StartService

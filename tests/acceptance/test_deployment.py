@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from orchestrator import Event, Extension, HandlerRegistry, Run, TemporaryError, handlers
-from orchestrator.core.payloads import TenantOutcome
+from orchestrator.core.events.payloads import TenantOutcome
 from orchestrator.embedded import CodeBuildStandIn
-from orchestrator.intake.keys import BOOKS
+from orchestrator.intake.app_keys import BOOKS
 from orchestrator.testing import ManualClock, envelope
 from tests.acceptance.answers import only_build, read_success
 from tests.conftest import Client, StartService

@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from orchestrator import Event, Extension, HandlerRegistry, Run, Settings, handlers, payloads
-from orchestrator.adapters.memory import InMemoryLedger
+from orchestrator.adapters.memory.ledger import InMemoryLedger
 from orchestrator.embedded import CodeBuildStandIn, Fault
 from orchestrator.settings import Builders, Callback, Events, Tiers
 from orchestrator.testing import InMemoryBuilder, ManualClock, envelope, provisioning_event

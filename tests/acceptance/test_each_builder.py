@@ -10,8 +10,8 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from orchestrator import Extension, JobStatus, Settings, TemporaryError, create_app
-from orchestrator.adapters.memory import InMemoryLedger
-from orchestrator.core.records import Job, Record
+from orchestrator.adapters.memory.ledger import InMemoryLedger
+from orchestrator.core.ledger.records import Job, Record
 from orchestrator.embedded import CodeBuildStandIn, Fault
 from orchestrator.settings import (
     Builders,

@@ -9,10 +9,10 @@ import attrs
 import pytest
 
 from orchestrator import Event, Extension, HandlerRegistry, Run, Settings, TemporaryError
-from orchestrator.adapters.memory import InMemoryLedger
-from orchestrator.core.records import PayloadRecord, RunRecord
+from orchestrator.adapters.memory.ledger import InMemoryLedger
+from orchestrator.core.ledger.records import PayloadRecord, RunRecord
 from orchestrator.embedded import Build, CodeBuildStandIn, Fault
-from orchestrator.intake.keys import BOOKS
+from orchestrator.intake.app_keys import BOOKS
 from orchestrator.settings import Operations, Tiers
 from orchestrator.testing import ManualClock, envelope
 from tests.acceptance.answers import only_build, read_problem, read_run, read_success

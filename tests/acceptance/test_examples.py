@@ -17,10 +17,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from orchestrator import Extension, HandlerRegistry, Settings
-from orchestrator.cli import commands
+from orchestrator.cli.dev import open_service
+from orchestrator.cli.main import commands
 from orchestrator.embedded import CodeBuildStandIn
 from orchestrator.intake.problems import EVENT_PROBLEMS, STATUSES
-from orchestrator.laptop import open_service
 from orchestrator.settings import Tiers
 from tests.acceptance.answers import only_build, read_problem, read_success, variables
 from tests.conftest import TIERS, Client, StartService

@@ -29,8 +29,8 @@ from orchestrator import (
     lambda_handler,
     open_orchestrator,
 )
-from orchestrator.adapters.memory import InMemoryLedger
-from orchestrator.core.extension import load_extension
+from orchestrator.adapters.memory.ledger import InMemoryLedger
+from orchestrator.core.handlers.extension import load_extension
 from orchestrator.embedded import CodeBuildStandIn
 from orchestrator.settings import Builders, child_environment
 from orchestrator.testing import ManualClock, envelope, provisioning_event

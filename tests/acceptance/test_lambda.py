@@ -22,10 +22,10 @@ import swagger_ui_bundle
 from aiohttp import web
 
 from orchestrator import Event, Extension, HandlerRegistry, Run, Settings, create_app
-from orchestrator.adapters.memory import InMemoryLedger
-from orchestrator.core.pages import Page
+from orchestrator.adapters.memory.ledger import InMemoryLedger
+from orchestrator.core.ledger.pages import Page
+from orchestrator.intake.app_keys import WORKLOAD
 from orchestrator.intake.aws_lambda import is_sqs_batch
-from orchestrator.intake.keys import WORKLOAD
 from orchestrator.intake.lambda_http import NotAnHTTPEventError
 from orchestrator.intake.refusals import REFUSALS, RefusalLog
 from orchestrator.intake.workload import Workload

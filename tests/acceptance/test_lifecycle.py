@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from orchestrator import Run, Settings
-from orchestrator.adapters.memory import InMemoryLedger
-from orchestrator.core.lifecycle import Kind, TenantState
-from orchestrator.core.records import Job, OperationRecord, OperationState, TenantRecord
+from orchestrator.adapters.memory.ledger import InMemoryLedger
+from orchestrator.core.events.event_types import Kind
+from orchestrator.core.ledger.lifecycle import TenantState
+from orchestrator.core.ledger.records import Job, OperationRecord, OperationState, TenantRecord
 from orchestrator.embedded import CodeBuildStandIn, Fault
 from orchestrator.testing import ManualClock
 from tests.acceptance.answers import (

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from orchestrator import Event, Extension, HandlerRegistry, Run, Settings, handlers
-from orchestrator.core.payloads import TenantProvisioning
+from orchestrator.core.events.payloads import TenantProvisioning
 from orchestrator.embedded import CodeBuildStandIn, Fault
 from orchestrator.testing import ManualClock
 from tests.acceptance.answers import (

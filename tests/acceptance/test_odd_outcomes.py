@@ -8,7 +8,7 @@ import attrs
 import pytest
 
 from orchestrator import Event, Extension, HandlerRegistry, Job, Run, Settings, TemporaryError
-from orchestrator.adapters.memory import InMemoryLedger
+from orchestrator.adapters.memory.ledger import InMemoryLedger
 from orchestrator.embedded import CodeBuildStandIn, Fault
 from orchestrator.settings import Aws, Callback, Events, Tiers
 from orchestrator.testing import InMemoryBuilder, ManualClock, envelope, provisioning_event

@@ -8,7 +8,7 @@ import pytest
 import structlog
 
 from orchestrator import Event, Extension, HandlerRegistry, Run, Settings
-from orchestrator.core.secrets import SECRET_NAMES
+from orchestrator.core.secrets.redaction import SECRET_NAMES
 from orchestrator.embedded import CodeBuildStandIn
 from orchestrator.logs import configure_logs
 from orchestrator.testing import ManualClock, envelope, provisioning_event

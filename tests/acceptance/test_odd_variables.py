@@ -8,8 +8,8 @@ import attrs
 import pytest
 
 from orchestrator import Extension, Settings
+from orchestrator.cli.explain import explain_event
 from orchestrator.embedded import CodeBuildStandIn
-from orchestrator.explain import explain_event
 from orchestrator.settings import Builders, StepFunctions, Tiers, load_settings
 from orchestrator.testing import InMemoryBuilder
 from tests.acceptance.answers import only_build, read_problem, read_success, variables

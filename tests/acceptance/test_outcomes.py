@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator import Event, Extension, HandlerRegistry, Run, Settings, handlers
 from orchestrator.embedded import CodeBuildStandIn
-from orchestrator.intake.keys import BOOKS
+from orchestrator.intake.app_keys import BOOKS
 from orchestrator.testing import envelope, provisioning_event
 from tests.acceptance.answers import only_build, read_run, read_success
 from tests.conftest import Client, StartService

@@ -6,7 +6,7 @@ import attrs
 import pytest
 
 from orchestrator import Event, Extension, HandlerRegistry, Run
-from orchestrator.core.dispatch import EventOrchestrator
+from orchestrator.core.dispatch.orchestrator import EventOrchestrator
 from orchestrator.testing import envelope
 from tests.acceptance.answers import read_run, read_success
 from tests.conftest import StartService

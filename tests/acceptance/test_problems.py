@@ -18,7 +18,7 @@ from orchestrator import (
     Settings,
     TemporaryError,
 )
-from orchestrator.adapters.memory import InMemoryLedger
+from orchestrator.adapters.memory.ledger import InMemoryLedger
 from orchestrator.embedded import CodeBuildStandIn
 from orchestrator.settings import Runs
 from orchestrator.testing import ManualClock, envelope, provisioning_event

@@ -22,13 +22,14 @@ from orchestrator import (
     Settings,
     TemporaryError,
 )
-from orchestrator.adapters.memory import InMemoryInbox, InMemoryLedger
+from orchestrator.adapters.memory.inbox import InMemoryInbox
+from orchestrator.adapters.memory.ledger import InMemoryLedger
 from orchestrator.app import create_worker_app
-from orchestrator.core.messages import QueuedEvent, read_message
-from orchestrator.core.ports import Message
-from orchestrator.core.records import Record, RunRecord
+from orchestrator.core.ledger.records import Record, RunRecord
+from orchestrator.core.queue.inbox import Message
+from orchestrator.core.queue.message_codec import QueuedEvent, read_message
 from orchestrator.embedded import CodeBuildStandIn, Fault
-from orchestrator.intake.keys import DRAINS
+from orchestrator.intake.app_keys import DRAINS
 from orchestrator.settings import Intake
 from orchestrator.testing import ManualClock, envelope, provisioning_event
 from tests.acceptance.answers import only_build, read_problem, read_run, variables

@@ -7,8 +7,13 @@ import attrs
 import pytest
 
 from orchestrator import Extension, JobStatus, Settings
-from orchestrator.adapters.memory import InMemoryLedger
-from orchestrator.core.records import OperationRecord, OperationState, RunRecord, TenantRecord
+from orchestrator.adapters.memory.ledger import InMemoryLedger
+from orchestrator.core.ledger.records import (
+    OperationRecord,
+    OperationState,
+    RunRecord,
+    TenantRecord,
+)
 from orchestrator.settings import Tiers
 from orchestrator.testing import InMemoryBuilder, ManualClock, envelope
 from tests.acceptance.stories import list_runs

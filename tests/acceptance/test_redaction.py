@@ -11,7 +11,7 @@ import structlog
 from attrs.validators import matches_re
 
 from orchestrator import Event, Extension, HandlerRegistry, Run, Settings
-from orchestrator.core.secrets import SECRET_NAMES
+from orchestrator.core.secrets.redaction import SECRET_NAMES
 from orchestrator.embedded import CodeBuildStandIn, Fault
 from orchestrator.logs import configure_logs
 from orchestrator.settings import Log

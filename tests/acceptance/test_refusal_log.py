@@ -7,10 +7,11 @@ import attrs
 import pytest
 
 from orchestrator import Extension, HandlerRegistry, PermanentError, Settings, TemporaryError
-from orchestrator.adapters.memory import InMemoryInbox, InMemoryLedger
+from orchestrator.adapters.memory.inbox import InMemoryInbox
+from orchestrator.adapters.memory.ledger import InMemoryLedger
 from orchestrator.app import create_app, create_worker_app
-from orchestrator.core.ports import Message
-from orchestrator.intake.queue import MESSAGES
+from orchestrator.core.queue.inbox import Message
+from orchestrator.intake.queue_worker import MESSAGES
 from orchestrator.lambda_handler import LambdaService
 from orchestrator.settings import ApiKey, Auth, Http, Intake
 from orchestrator.testing import ManualClock, envelope

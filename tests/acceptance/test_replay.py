@@ -16,7 +16,7 @@ from orchestrator import (
     Settings,
     TemporaryError,
 )
-from orchestrator.adapters.memory import InMemoryLedger
+from orchestrator.adapters.memory.ledger import InMemoryLedger
 from orchestrator.embedded import CodeBuildStandIn, Fault
 from orchestrator.settings import Runs
 from orchestrator.testing import InMemoryBuilder, ManualClock, envelope

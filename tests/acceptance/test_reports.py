@@ -18,9 +18,9 @@ from orchestrator import (
     handlers,
     payloads,
 )
-from orchestrator.adapters.memory import InMemoryLedger
+from orchestrator.adapters.memory.ledger import InMemoryLedger
 from orchestrator.embedded import Build, CodeBuildStandIn, Fault
-from orchestrator.intake.keys import BOOKS
+from orchestrator.intake.app_keys import BOOKS
 from orchestrator.settings import Callback, Tiers
 from orchestrator.testing import ManualClock, envelope, provisioning_event
 from tests.acceptance.answers import read_success

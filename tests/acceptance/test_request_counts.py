@@ -8,9 +8,9 @@ import pytest
 from attrs import evolve
 
 from orchestrator import Event, Extension, HandlerRegistry, Run, Settings
-from orchestrator.core.pages import CANDIDATES
+from orchestrator.core.ledger.pages import CANDIDATES
 from orchestrator.embedded import Fault
-from orchestrator.intake.keys import BOOKS
+from orchestrator.intake.app_keys import BOOKS
 from orchestrator.testing import ManualClock, envelope
 from tests.acceptance.answers import read_success
 from tests.acceptance.stories import FULL, PROVISION, TENANT, is_replay, send, state_of

@@ -18,15 +18,16 @@ from orchestrator import (
     Settings,
     TemporaryError,
 )
-from orchestrator.adapters.memory import InMemoryLedger
-from orchestrator.core.answers import ClaimRequest
-from orchestrator.core.books import Attempt, Books, claim_run
-from orchestrator.core.conditions import Terms
-from orchestrator.core.envelopes import Delivery, parse_event
+from orchestrator.adapters.memory.ledger import InMemoryLedger
 from orchestrator.core.errors import QuotaReached
-from orchestrator.core.pages import Page
-from orchestrator.core.parcels import pack_event
-from orchestrator.core.records import run_key
+from orchestrator.core.events.envelope import Delivery, parse_event
+from orchestrator.core.ledger.claim_request import ClaimRequest
+from orchestrator.core.ledger.event_codec import pack_event
+from orchestrator.core.ledger.guards import Terms
+from orchestrator.core.ledger.lease import Attempt, claim_run
+from orchestrator.core.ledger.pages import Page
+from orchestrator.core.ledger.records import run_key
+from orchestrator.core.ledger.transactions import Books
 from orchestrator.embedded import CodeBuildStandIn, Fault
 from orchestrator.settings import Intake, LedgerSettings, Operations, Runs, Tiers
 from orchestrator.testing import InMemoryBuilder, ManualClock, envelope, provisioning_event

@@ -17,7 +17,7 @@ from orchestrator import (
     handlers,
     payloads,
 )
-from orchestrator.adapters.dynamodb_items import table_schema
+from orchestrator.adapters.dynamodb.items import table_schema
 from orchestrator.embedded import BusQueue, CodeBuildStandIn, open_bus_queue, open_embedded_aws
 from orchestrator.settings import Builders, Events, LedgerSettings
 from orchestrator.testing import ManualClock, envelope

@@ -12,10 +12,10 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from orchestrator import Event, Extension, HandlerRegistry, Job, Run, Settings, create_app
-from orchestrator.adapters.memory import InMemoryInbox
+from orchestrator.adapters.memory.inbox import InMemoryInbox
 from orchestrator.app import create_worker_app
 from orchestrator.embedded import Build, CodeBuildStandIn, Fault
-from orchestrator.intake.keys import BOOKS, ORCHESTRATOR
+from orchestrator.intake.app_keys import BOOKS, ORCHESTRATOR
 from orchestrator.lambda_handler import LambdaService
 from orchestrator.settings import Builders, Callback, Intake, StepFunctions, Tiers
 from orchestrator.testing import ManualClock, envelope, provisioning_event

@@ -7,8 +7,8 @@ import attrs
 import pytest
 
 from orchestrator import Event, Extension, HandlerRegistry, Run, Settings
-from orchestrator.core.events import digest
-from orchestrator.intake.keys import WORKLOAD
+from orchestrator.core.identifiers import digest
+from orchestrator.intake.app_keys import WORKLOAD
 from orchestrator.settings import Http, Intake
 from tests.acceptance.answers import read_problem, read_run, read_success
 from tests.conftest import Client, StartService

@@ -20,10 +20,11 @@ from orchestrator import (
     create_app,
     open_orchestrator,
 )
-from orchestrator.adapters.memory import InMemoryInbox, InMemoryLedger
+from orchestrator.adapters.memory.inbox import InMemoryInbox
+from orchestrator.adapters.memory.ledger import InMemoryLedger
 from orchestrator.app import create_worker_app
+from orchestrator.cli.explain import explain_event
 from orchestrator.embedded import CodeBuildStandIn
-from orchestrator.explain import explain_event
 from orchestrator.intake.lambda_http import NotAnHTTPEventError
 from orchestrator.lambda_handler import LambdaService, SweepFailedError
 from orchestrator.settings import Events, Intake

@@ -9,7 +9,7 @@ import aiohttp
 import attrs
 import structlog
 
-from orchestrator.core.secrets import SECRET_NAMES
+from orchestrator.core.secrets.redaction import SECRET_NAMES
 from orchestrator.logs import configure_logs
 
 

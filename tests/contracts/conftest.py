@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from orchestrator.adapters.memory import InMemoryLedger
-from orchestrator.core.pages import Page
-from orchestrator.core.ports import Clock, Ledger
-from orchestrator.core.records import Record, RunRecord, TenantRecord
+from orchestrator.adapters.memory.ledger import InMemoryLedger
+from orchestrator.core.clock import Clock
+from orchestrator.core.ledger.ledger import Ledger
+from orchestrator.core.ledger.pages import Page
+from orchestrator.core.ledger.records import Record, RunRecord, TenantRecord
 from orchestrator.embedded import Fault, open_embedded_aws
 from orchestrator.testing import ManualClock
 from tests.dynamodb_local.ledgers import build_ledger, open_client

@@ -6,8 +6,9 @@ from typing import Any, TypeVar
 import attrs
 
 from orchestrator.core.errors import PayloadMismatch
-from orchestrator.core.lifecycle import Kind, TenantState
-from orchestrator.core.records import (
+from orchestrator.core.events.event_types import Kind
+from orchestrator.core.ledger.lifecycle import TenantState
+from orchestrator.core.ledger.records import (
     Asked,
     Credentials,
     Failure,

@@ -10,14 +10,14 @@ from typing import Any, Protocol, cast
 import attrs
 import pytest
 
-from orchestrator.adapters.codebuild import CodeBuildBuilder
-from orchestrator.adapters.codebuild_listings import BuildListings
+from orchestrator.adapters.codebuild.builder import CodeBuildBuilder
+from orchestrator.adapters.codebuild.builds import PROJECT
+from orchestrator.adapters.codebuild.listings import BuildListings
 from orchestrator.adapters.jenkins.builder import open_jenkins
-from orchestrator.adapters.step_functions import StepFunctionsBuilder
-from orchestrator.core.builds import PROJECT
-from orchestrator.core.jobs import JobStatus
-from orchestrator.core.ports import Builder, DescribesJobs, FindsJobs, StopsJobs
-from orchestrator.core.records import Job
+from orchestrator.adapters.step_functions.builder import StepFunctionsBuilder
+from orchestrator.core.jobs.builder import Builder, DescribesJobs, FindsJobs, StopsJobs
+from orchestrator.core.jobs.job_report import JobStatus
+from orchestrator.core.ledger.records import Job
 from orchestrator.embedded import open_codebuild
 from orchestrator.embedded.codebuild import Outcome
 from orchestrator.testing import InMemoryBuilder, ManualClock

@@ -12,13 +12,14 @@ import pytest
 import pytest_asyncio
 
 from orchestrator.adapters.aws import AWS
-from orchestrator.adapters.dynamodb_items import table_schema
-from orchestrator.adapters.dynamodb_ledger import DynamoDBLedger
+from orchestrator.adapters.dynamodb.items import table_schema
+from orchestrator.adapters.dynamodb.ledger import DynamoDBLedger
 from orchestrator.core.errors import PermanentError, TemporaryError
-from orchestrator.core.lifecycle import Kind, TenantState
-from orchestrator.core.pages import CANDIDATES
-from orchestrator.core.ports import Conflict, UnreadableItems
-from orchestrator.core.records import (
+from orchestrator.core.events.event_types import Kind
+from orchestrator.core.ledger.ledger import Conflict, UnreadableItems
+from orchestrator.core.ledger.lifecycle import TenantState
+from orchestrator.core.ledger.pages import CANDIDATES
+from orchestrator.core.ledger.records import (
     Job,
     OperationState,
     PayloadRecord,

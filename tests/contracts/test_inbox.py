@@ -8,11 +8,11 @@ import attrs
 import pytest
 
 from orchestrator.adapters.aws import AWS, open_aws
-from orchestrator.adapters.memory import InMemoryInbox
-from orchestrator.adapters.sqs_inbox import SQSInbox
-from orchestrator.adapters.system import SystemClock
+from orchestrator.adapters.clock import SystemClock
+from orchestrator.adapters.memory.inbox import InMemoryInbox
+from orchestrator.adapters.sqs.inbox import SQSInbox
 from orchestrator.core.errors import EventTooLarge, TemporaryError
-from orchestrator.core.ports import Inbox, Message
+from orchestrator.core.queue.inbox import Inbox, Message
 from orchestrator.embedded import EmbeddedAWS, open_embedded_aws
 
 KINDS = ("memory", "memory in groups", "SQS", "SQS FIFO")

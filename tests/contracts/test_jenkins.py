@@ -22,8 +22,8 @@ from structlog.testing import capture_logs
 from orchestrator.adapters.jenkins.builder import JenkinsBuilder, open_jenkins
 from orchestrator.adapters.jenkins.client import JenkinsClient
 from orchestrator.core.errors import NotPermitted, OrchestratorError, PermanentError, TemporaryError
-from orchestrator.core.jobs import JobReport, SomeNotDescribed
-from orchestrator.core.records import Job
+from orchestrator.core.jobs.job_report import JobReport, SomeNotDescribed
+from orchestrator.core.ledger.records import Job
 from orchestrator.embedded import Fault
 from tests.jenkins.stand_in import (
     HOST,

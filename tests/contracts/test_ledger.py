@@ -8,8 +8,8 @@ from typing import Any
 import attrs
 import pytest
 
-from orchestrator.core.ports import Conflict, Ledger
-from orchestrator.core.records import (
+from orchestrator.core.ledger.ledger import Conflict, Ledger
+from orchestrator.core.ledger.records import (
     Failure,
     OperationState,
     PayloadRecord,

@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 
 import pytest
 
-from orchestrator.core.lifecycle import TenantState
-from orchestrator.core.pages import CANDIDATES, Page, encode_cursor
-from orchestrator.core.ports import Ledger
-from orchestrator.core.records import Record, RunRecord, RunStatus
+from orchestrator.core.ledger.ledger import Ledger
+from orchestrator.core.ledger.lifecycle import TenantState
+from orchestrator.core.ledger.pages import CANDIDATES, Page, encode_cursor
+from orchestrator.core.ledger.records import Record, RunRecord, RunStatus
 from tests.contracts.samples import kept, later, operation, run, tenant
 
 Item = TypeVar("Item")

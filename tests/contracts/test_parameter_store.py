@@ -12,10 +12,10 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from orchestrator import TemporaryError
-from orchestrator.adapters.secret_stores import ParameterStore
-from orchestrator.adapters.system import RandomIds
-from orchestrator.core.secrets import SECRET_NAMES, Redactor
-from orchestrator.core.vault import Vault
+from orchestrator.adapters.clock import RandomIds
+from orchestrator.adapters.parameter_store.secret_store import ParameterStore
+from orchestrator.core.secrets.redaction import SECRET_NAMES, Redactor
+from orchestrator.core.secrets.references import Vault
 from orchestrator.testing import ManualClock
 from tests.aws import aws_session
 from tests.desk import PROVISIONING, Desk

@@ -12,7 +12,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from orchestrator import PermanentError, TemporaryError
-from orchestrator.adapters.eventbridge import EventBridgePublisher, NoPublisher
+from orchestrator.adapters.eventbridge.publisher import EventBridgePublisher, NoPublisher
 from tests.aws import aws_session
 
 Entry = dict[str, Any]

@@ -9,10 +9,12 @@ import attrs
 import pytest
 
 from orchestrator import TemporaryError
-from orchestrator.adapters.memory import InMemorySecretStore
-from orchestrator.adapters.secret_stores import ParameterStore, SecretsManagerStore
+from orchestrator.adapters.memory.secret_store import InMemorySecretStore
+from orchestrator.adapters.parameter_store.secret_store import ParameterStore
+from orchestrator.adapters.secrets_manager.secret_store import SecretsManagerStore
+from orchestrator.core.checkable import Checkable, ReadableBy
 from orchestrator.core.errors import SecretNotFound
-from orchestrator.core.ports import Checkable, ReadableBy, SecretStore
+from orchestrator.core.secrets.secret_store import SecretStore
 from tests.aws import aws_session
 
 _AWS = {

@@ -8,11 +8,11 @@ import attrs
 import pytest
 
 from orchestrator import PermanentError, TemporaryError
-from orchestrator.adapters.step_functions import StepFunctionsBuilder, execution_arn
+from orchestrator.adapters.step_functions.builder import StepFunctionsBuilder, execution_arn
+from orchestrator.core.checkable import Checkable
 from orchestrator.core.errors import NotPermitted, QuotaReached
-from orchestrator.core.jobs import SomeNotDescribed
-from orchestrator.core.ports import Checkable
-from orchestrator.core.records import Job
+from orchestrator.core.jobs.job_report import SomeNotDescribed
+from orchestrator.core.ledger.records import Job
 from orchestrator.embedded import Fault
 from tests.aws import aws_session
 from tests.step_functions.stand_in import StepFunctionsStandIn, open_step_functions

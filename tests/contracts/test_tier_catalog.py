@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from orchestrator.adapters.dynamodb_tiers import DynamoDBTierCatalog
-from orchestrator.adapters.tiers import StaticTierCatalog
-from orchestrator.core.ports import TierCatalog
+from orchestrator.adapters.dynamodb.tier_catalog import DynamoDBTierCatalog
+from orchestrator.adapters.tier_catalog import StaticTierCatalog
+from orchestrator.core.jobs.tier_catalog import TierCatalog
 from orchestrator.embedded import EmbeddedAWS, open_embedded_aws
 from tests.aws import aws_session
 

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from orchestrator.adapters.aws import AWS, open_aws
-from orchestrator.adapters.dynamodb_ledger import DynamoDBLedger
-from orchestrator.core.ports import Clock
+from orchestrator.adapters.dynamodb.ledger import DynamoDBLedger
+from orchestrator.core.clock import Clock
 from orchestrator.embedded.codebuild import REGION
 
 RETENTION_DAYS = 90.0

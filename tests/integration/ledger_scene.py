@@ -12,14 +12,14 @@ from typing import Any
 import attrs
 from hypothesis import note
 
-from orchestrator.core import events
-from orchestrator.core.conditions import last_possible_send
-from orchestrator.core.dispatch import Handled, Orchestrator
+from orchestrator.core.dispatch.orchestrator import Handled, Orchestrator
 from orchestrator.core.errors import OrchestratorError, PermanentError
-from orchestrator.core.jobs import JobStatus
-from orchestrator.core.lifecycle import ENDS, outcome_type
-from orchestrator.core.ports import Ledger
-from orchestrator.core.records import Due, OperationState, RunRecord, SecretsRecord
+from orchestrator.core.events.event_types import BUILD_STATE_CHANGE, ENDS, outcome_type
+from orchestrator.core.identifiers import digest
+from orchestrator.core.jobs.job_report import JobStatus
+from orchestrator.core.ledger.guards import last_possible_send
+from orchestrator.core.ledger.ledger import Ledger
+from orchestrator.core.ledger.records import Due, OperationState, RunRecord, SecretsRecord
 from orchestrator.testing import ManualClock, envelope
 from tests.integration.ledger_watch import Names, Report
 from tests.integration.ledger_world import (
@@ -96,7 +96,7 @@ class Scene:
     ) -> None:
         """A request with that key; its sender says that it was sent so long after now."""
         self.requests += 1
-        run_id = events.digest(event_type, SOURCE, f"event-{len(self.sent) + 1}")
+        run_id = digest(event_type, SOURCE, f"event-{len(self.sent) + 1}")
         self.watch.asked[run_id] = key or run_id
         if key is not None:
             self.with_secret.add(run_id)
@@ -128,7 +128,7 @@ class Scene:
         """A build ends, and CodeBuild tells so, or nobody does."""
         self.world.end(build, status)
         if tells:
-            self._send(by, events.BUILD_STATE_CHANGE, _state_change(build))
+            self._send(by, BUILD_STATE_CHANGE, _state_change(build))
 
     def is_quiet(self) -> bool:
         """Nobody is at work, and no end that was seen waits to be claimed."""
@@ -143,7 +143,7 @@ class Scene:
     def run_again(self, by: int, build: Build) -> None:
         """A redrive; its state change is the only witness."""
         self.world.run_again(build)
-        self._send(by, events.BUILD_STATE_CHANGE, _state_change(build))
+        self._send(by, BUILD_STATE_CHANGE, _state_change(build))
 
     def build_again(self, build: Build) -> None:
         """The build fails, and the builder has made the next one of it by then."""
@@ -176,7 +176,7 @@ class Scene:
             self.world.end(build, JobStatus.SUCCEEDED if succeeded else JobStatus.FAILED)
         event_type = outcome_type(operation.kind, succeeded=succeeded)
         self.world.tell(f"{build.job.id} reports, naming {names}; over: {is_over}")
-        key = events.digest(event_type, SOURCE, f"event-{len(self.sent) + 1}")
+        key = digest(event_type, SOURCE, f"event-{len(self.sent) + 1}")
         self.watch.reports[key] = Report(names, build.job.id, build.start_key)
         self._send(by, event_type, {"tenantId": operation.tenant_id, **named})
 
@@ -350,10 +350,10 @@ class Scene:
     def _look_at_answer(self, deed: Deed, answer: Handled) -> None:
         watch = self.watch
         assert deed.sent is not None
-        if deed.sent.event_type == events.BUILD_STATE_CHANGE:
+        if deed.sent.event_type == BUILD_STATE_CHANGE:
             watch.state_change_is_done(deed.sent.body["detail"])
             return
-        own = events.digest(deed.sent.event_type, deed.sent.body["source"], deed.sent.body["id"])
+        own = digest(deed.sent.event_type, deed.sent.body["source"], deed.sent.body["id"])
         done_at = watch.done.get(own, -1)
         if done_at < (0 if answer.replayed else deed.begun_at):
             watch.broken.append(f"{deed.sent.event_type} was answered 200, and it isn't done")

@@ -11,10 +11,12 @@ from typing import Any, Protocol, cast
 
 import attrs
 
-from orchestrator.core.jobs import JobStatus
-from orchestrator.core.lifecycle import ENDS, MOVES, OPENS, Kind
-from orchestrator.core.ports import Clock
-from orchestrator.core.records import (
+from orchestrator.core.clock import Clock
+from orchestrator.core.events.event_types import ENDS, OPENS, Kind
+from orchestrator.core.identifiers import operation_id
+from orchestrator.core.jobs.job_report import JobStatus
+from orchestrator.core.ledger.lifecycle import MOVES
+from orchestrator.core.ledger.records import (
     Job,
     OperationRecord,
     OperationState,
@@ -22,7 +24,6 @@ from orchestrator.core.records import (
     RunRecord,
     RunStatus,
     TenantRecord,
-    operation_id,
     operation_key,
     run_key,
     tenant_key,

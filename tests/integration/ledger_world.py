@@ -16,19 +16,25 @@ from typing import Any, TypeVar
 import attrs
 
 from orchestrator import Event, JobReport, JobStatus, PermanentError, Run, TemporaryError
-from orchestrator.adapters.eventbridge import NoPublisher
+from orchestrator.adapters.eventbridge.publisher import NoPublisher
 from orchestrator.adapters.notifications import BUILT_IN_NOTIFICATIONS
-from orchestrator.core import events, handlers
-from orchestrator.core.books import Books
-from orchestrator.core.conditions import Terms
-from orchestrator.core.dispatch import Limits, Orchestrator
+from orchestrator.core.callback.report import CallbackTerms
+from orchestrator.core.callback.webhook import WebhookAnswer
+from orchestrator.core.clock import Clock
+from orchestrator.core.dispatch.orchestrator import Limits, Orchestrator
 from orchestrator.core.errors import SecretNotFound
-from orchestrator.core.handlers import built_in_handlers
-from orchestrator.core.lifecycle import TenantState
-from orchestrator.core.pages import Page
-from orchestrator.core.payloads import TenantProvisioning
-from orchestrator.core.ports import Clock, Conflict, Ledger, Tier, WebhookAnswer
-from orchestrator.core.records import (
+from orchestrator.core.events.event_types import TENANT_PROVISIONING
+from orchestrator.core.events.payloads import TenantProvisioning
+from orchestrator.core.handlers import builtin
+from orchestrator.core.handlers.builtin import built_in_handlers
+from orchestrator.core.handlers.registry import HandlerRegistry
+from orchestrator.core.handlers.services import Services
+from orchestrator.core.jobs.tier_catalog import Tier
+from orchestrator.core.ledger.guards import Terms
+from orchestrator.core.ledger.ledger import Conflict, Ledger
+from orchestrator.core.ledger.lifecycle import TenantState
+from orchestrator.core.ledger.pages import Page
+from orchestrator.core.ledger.records import (
     Job,
     PayloadRecord,
     Record,
@@ -36,13 +42,11 @@ from orchestrator.core.records import (
     RunStatus,
     TenantRecord,
 )
-from orchestrator.core.registry import HandlerRegistry
-from orchestrator.core.reporting import CallbackTerms
-from orchestrator.core.secrets import Redactor
-from orchestrator.core.services import Services
-from orchestrator.core.vault import Vault
+from orchestrator.core.ledger.transactions import Books
+from orchestrator.core.secrets.redaction import Redactor
+from orchestrator.core.secrets.references import Vault
 from orchestrator.testing import LoadedDice, ManualClock, SequentialIds
-from orchestrator.wire import Wire
+from orchestrator.wire.converter import Wire
 from tests.integration.ledger_watch import Watch
 
 Result = TypeVar("Result")
@@ -397,7 +401,7 @@ class Worker:
 async def _provision(event: Event[TenantProvisioning], run: Run) -> None:
     """The built-in handler, with a step behind it and whatever the test has happen then."""
     world: World = run.resources
-    await handlers.tenant_provisioning(event, run)
+    await builtin.tenant_provisioning(event, run)
     if world.after_start is not None:
         raise world.after_start("after the start")
     if event.body.get("welcomes"):
@@ -416,7 +420,7 @@ async def _nothing() -> None:
 
 def _registry() -> HandlerRegistry:
     registry = HandlerRegistry()
-    registry.register(events.TENANT_PROVISIONING, _provision)
+    registry.register(TENANT_PROVISIONING, _provision)
     registry.register(ORDER, _order)
     return registry.over(built_in_handlers())
 

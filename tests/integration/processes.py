@@ -27,8 +27,8 @@ import attrs
 from aiohttp import web
 
 from orchestrator import create_app
-from orchestrator.adapters.dynamodb_items import table_schema
-from orchestrator.adapters.system import SystemClock
+from orchestrator.adapters.clock import SystemClock
+from orchestrator.adapters.dynamodb.items import table_schema
 from orchestrator.embedded import SAMPLE_TIERS, Build, EmbeddedAWS, hang_up, open_embedded_aws
 from orchestrator.logs import configure_logs
 from orchestrator.server import run_workers

@@ -12,7 +12,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from orchestrator.laptop import Service, open_prepared_aws, open_service
+from orchestrator.cli.dev import Service, open_prepared_aws, open_service
 from orchestrator.settings import child_environment, load_settings
 
 BASIC = {"tenant": {"id": "t-1"}, "planConfig": {"tier": "BASIC"}}

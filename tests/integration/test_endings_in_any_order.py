@@ -17,23 +17,23 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.adapters.aws import AWS, open_aws
-from orchestrator.adapters.codebuild import CodeBuildBuilder
-from orchestrator.adapters.codebuild_listings import BuildListings
-from orchestrator.adapters.memory import InMemoryLedger
+from orchestrator.adapters.codebuild.builder import CodeBuildBuilder
+from orchestrator.adapters.codebuild.builds import describe_build
+from orchestrator.adapters.codebuild.listings import BuildListings
+from orchestrator.adapters.memory.ledger import InMemoryLedger
 from orchestrator.adapters.notifications import BUILT_IN_NOTIFICATIONS
-from orchestrator.core.books import Books
-from orchestrator.core.builds import describe_build
-from orchestrator.core.conditions import Terms
-from orchestrator.core.dispatch import Limits, Orchestrator
+from orchestrator.core.callback.report import CallbackTerms
+from orchestrator.core.callback.webhook import WebhookAnswer
+from orchestrator.core.dispatch.orchestrator import Limits, Orchestrator
 from orchestrator.core.errors import OrchestratorError
-from orchestrator.core.handlers import built_in_handlers
-from orchestrator.core.jobs import JobStatus
-from orchestrator.core.lifecycle import Kind
-from orchestrator.core.ports import WebhookAnswer
-from orchestrator.core.records import Job, RunRecord
-from orchestrator.core.reporting import CallbackTerms
-from orchestrator.core.secrets import Redactor
-from orchestrator.core.services import Services
+from orchestrator.core.events.event_types import Kind
+from orchestrator.core.handlers.builtin import built_in_handlers
+from orchestrator.core.handlers.services import Services
+from orchestrator.core.jobs.job_report import JobStatus
+from orchestrator.core.ledger.guards import Terms
+from orchestrator.core.ledger.records import Job, RunRecord
+from orchestrator.core.ledger.transactions import Books
+from orchestrator.core.secrets.redaction import Redactor
 from orchestrator.embedded import CodeBuildStandIn, EmbeddedAWS, open_codebuild
 from orchestrator.testing import (
     InMemoryBuilder,
@@ -44,7 +44,7 @@ from orchestrator.testing import (
     envelope,
     provisioning_event,
 )
-from orchestrator.wire import Wire
+from orchestrator.wire.converter import Wire
 from tests.ledgers import find_tenant
 
 DEADLINE_S = 1800.0

@@ -12,7 +12,7 @@ from aiohttp import ClientSession
 from aiohttp.test_utils import TestServer
 
 from orchestrator import Settings, create_app
-from orchestrator.adapters.memory import InMemoryLedger
+from orchestrator.adapters.memory.ledger import InMemoryLedger
 from orchestrator.app import create_worker_app
 from orchestrator.embedded import CodeBuildStandIn
 from orchestrator.settings import ApiKey, Auth, Builders, Intake, StepFunctions, Tiers

@@ -17,11 +17,11 @@ from aiohttp.test_utils import TestServer
 from click.testing import CliRunner, Result
 
 from orchestrator import BadEvent, Event, Extension, HandlerRegistry, Run, Settings, create_app
-from orchestrator.adapters.dynamodb_items import table_schema
-from orchestrator.checkup import Checkup, check_setup
-from orchestrator.cli import commands
+from orchestrator.adapters.dynamodb.items import table_schema
+from orchestrator.cli.check import Checkup, check_setup
+from orchestrator.cli.explain import explain_event
+from orchestrator.cli.main import commands
 from orchestrator.embedded import SAMPLE_TIERS, CodeBuildStandIn, EmbeddedAWS, open_embedded_aws
-from orchestrator.explain import explain_event
 from orchestrator.settings import (
     ApiKey,
     Auth,

@@ -27,12 +27,12 @@ from hypothesis.stateful import (
 )
 
 from orchestrator.adapters.aws import AWS, open_aws
-from orchestrator.adapters.dynamodb_ledger import DynamoDBLedger
-from orchestrator.adapters.memory import InMemoryLedger
+from orchestrator.adapters.dynamodb.ledger import DynamoDBLedger
+from orchestrator.adapters.memory.ledger import InMemoryLedger
 from orchestrator.core.errors import PermanentError, TemporaryError
-from orchestrator.core.jobs import JobStatus
-from orchestrator.core.lifecycle import OPENS, Kind
-from orchestrator.core.ports import Ledger
+from orchestrator.core.events.event_types import OPENS, Kind
+from orchestrator.core.jobs.job_report import JobStatus
+from orchestrator.core.ledger.ledger import Ledger
 from orchestrator.embedded import open_embedded_aws
 from orchestrator.testing import ManualClock
 from tests.integration.ledger_scene import Edge, Scene

@@ -21,10 +21,10 @@ from aiohttp.test_utils import TestServer
 from yarl import URL
 
 from orchestrator import create_app
-from orchestrator.adapters.dynamodb_items import table_schema
-from orchestrator.adapters.memory import InMemoryLedger
+from orchestrator.adapters.dynamodb.items import table_schema
+from orchestrator.adapters.memory.ledger import InMemoryLedger
+from orchestrator.cli.dev import open_prepared_aws, open_service
 from orchestrator.embedded import CodeBuildStandIn, EmbeddedAWS, Fault, open_embedded_aws
-from orchestrator.laptop import open_prepared_aws, open_service
 from orchestrator.settings import Operations, child_environment, load_settings
 from orchestrator.testing import ManualClock, provisioning_event
 from tests.conftest import StartService

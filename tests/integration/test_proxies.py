@@ -7,9 +7,9 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from orchestrator.adapters.control_plane import open_webhook
 from orchestrator.adapters.jenkins.builder import open_jenkins
 from orchestrator.adapters.proxies import find_proxy
+from orchestrator.adapters.webhook import open_webhook
 from orchestrator.settings import child_environment
 
 BEHIND = "http://control.example:8081/webhook"

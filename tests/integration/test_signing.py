@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from orchestrator.adapters.control_plane import open_webhook
-from orchestrator.core.signing import SignedRequest, build_request, signable_text
+from orchestrator.adapters.webhook import open_webhook
+from orchestrator.core.callback.signature import SignedRequest, build_request, signable_text
 from orchestrator.testing import ManualClock
 from tests.control_plane.receiver import SECRET, ControlPlane, open_control_plane
 

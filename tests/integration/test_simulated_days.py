@@ -18,10 +18,10 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from orchestrator import Extension, JobReport, JobStatus, Settings, TemporaryError, create_app
-from orchestrator.adapters.memory import InMemoryLedger
-from orchestrator.core.pages import Page
-from orchestrator.core.ports import Tier
-from orchestrator.core.records import Job, OperationRecord, OperationState, Record, RunRecord
+from orchestrator.adapters.memory.ledger import InMemoryLedger
+from orchestrator.core.jobs.tier_catalog import Tier
+from orchestrator.core.ledger.pages import Page
+from orchestrator.core.ledger.records import Job, OperationRecord, OperationState, Record, RunRecord
 from orchestrator.settings import Intake, LedgerSettings, Operations
 from orchestrator.testing import (
     SHORT_LIVED_BUS,

@@ -15,11 +15,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from orchestrator import Extension, Settings, TemporaryError
-from orchestrator.adapters.memory import InMemoryLedger
-from orchestrator.core.bulkheads import Bulkheads
-from orchestrator.core.pages import Page
-from orchestrator.core.records import Job, OperationRecord, OperationState, Record, RunRecord
-from orchestrator.core.sweep import Swept
+from orchestrator.adapters.memory.ledger import InMemoryLedger
+from orchestrator.core.dispatch.sweep import Swept
+from orchestrator.core.ledger.bulkheads import Bulkheads
+from orchestrator.core.ledger.pages import Page
+from orchestrator.core.ledger.records import Job, OperationRecord, OperationState, Record, RunRecord
 from orchestrator.service import Opened, Parts, open_parts
 from orchestrator.settings import LedgerSettings, Operations, Tiers
 from orchestrator.testing import InMemoryBuilder, ManualClock, envelope

@@ -8,8 +8,8 @@ import attrs
 import pytest
 
 from orchestrator import Settings, create_app
+from orchestrator.cli.explain import explain_event
 from orchestrator.embedded import Build, EmbeddedAWS, open_embedded_aws
-from orchestrator.explain import explain_event
 from orchestrator.settings import Tiers
 from orchestrator.testing import ManualClock, provisioning_event
 from tests.aws import aws_session

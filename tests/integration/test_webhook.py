@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 import pytest
 from aiohttp import web
 
-from orchestrator.adapters.control_plane import open_webhook
+from orchestrator.adapters.webhook import open_webhook
+from orchestrator.core.callback.webhook import WebhookAnswer
 from orchestrator.core.errors import PermanentError, TemporaryError
-from orchestrator.core.ports import WebhookAnswer
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.core import conditions
+from orchestrator.core.ledger import guards
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "delivery.md").read_text()
@@ -17,8 +17,8 @@ TESTS = {
 }
 GUARDS = [
     name
-    for name, function in inspect.getmembers(conditions, inspect.isfunction)
-    if function.__module__ == conditions.__name__
+    for name, function in inspect.getmembers(guards, inspect.isfunction)
+    if function.__module__ == guards.__name__
 ]
 
 

@@ -12,17 +12,17 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.core.envelopes import (
+from orchestrator.core.errors import BadEvent
+from orchestrator.core.events.envelope import (
     Delivery,
     parse_event,
     read_event_id,
     read_event_type,
     structured_cloudevent,
 )
-from orchestrator.core.errors import BadEvent
-from orchestrator.core.messages import read_message
-from orchestrator.core.wrappers import MAX_WRAPPERS, open_event
-from orchestrator.wire import decode_json
+from orchestrator.core.events.wrappers import MAX_WRAPPERS, open_event
+from orchestrator.core.queue.message_codec import read_message
+from orchestrator.wire.codec import decode_json
 from tests.wrapped import put_events_entry, sns_confirmation, sns_notification, sqs_record
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)

@@ -20,7 +20,7 @@ from orchestrator import (
     TemporaryError,
     open_orchestrator,
 )
-from orchestrator.core.records import OperationRecord, Record, RunRecord
+from orchestrator.core.ledger.records import OperationRecord, Record, RunRecord
 from orchestrator.settings import Operations
 from orchestrator.testing import InMemoryBuilder, ManualClock, SequentialIds, envelope
 from tests.desk import DeskLedger, adopt_job, let_others_work

@@ -7,14 +7,21 @@ import attrs
 import pytest
 from structlog.testing import capture_logs
 
-from orchestrator.core.answers import BodyDiffers, Duplicate, InOtherHands, NeedsForce, NotDue, Why
-from orchestrator.core.books import Attempt, held
 from orchestrator.core.errors import EventTooLarge, TakenOver, TemporaryError
-from orchestrator.core.lifecycle import TenantState
-from orchestrator.core.ports import Conflict
-from orchestrator.core.records import Failure, Progress, RunStatus, Step, run_key
-from orchestrator.core.settlements import Settlement, Written
-from orchestrator.core.views import Move, View
+from orchestrator.core.ledger.claim_request import Why
+from orchestrator.core.ledger.claim_result import (
+    BodyDiffers,
+    Duplicate,
+    InOtherHands,
+    NeedsForce,
+    NotDue,
+)
+from orchestrator.core.ledger.lease import Attempt, held
+from orchestrator.core.ledger.ledger import Conflict
+from orchestrator.core.ledger.lifecycle import TenantState
+from orchestrator.core.ledger.records import Failure, Progress, RunStatus, Step, run_key
+from orchestrator.core.ledger.settle import Settlement, Written
+from orchestrator.core.ledger.snapshot import Move, View
 from tests.desk import (
     DEPLOYMENT,
     ORDER,

@@ -5,13 +5,14 @@ from typing import Any
 import attrs
 import pytest
 
-from orchestrator.core.answers import Waits, Why
-from orchestrator.core.books import claim_by_records
-from orchestrator.core.breakdowns import BROKE_DOWN, USED_UP, Breakdown, count
-from orchestrator.core.events import OWN_SOURCE
-from orchestrator.core.lifecycle import ENDS
-from orchestrator.core.operations import replace
-from orchestrator.core.records import Failure, RunRecord, RunStatus, payload_key
+from orchestrator.core.events.event import OWN_SOURCE
+from orchestrator.core.events.event_types import ENDS
+from orchestrator.core.ledger.breakdowns import BROKE_DOWN, USED_UP, Breakdown, count
+from orchestrator.core.ledger.claim_request import Why
+from orchestrator.core.ledger.claim_result import Waits
+from orchestrator.core.ledger.lease import claim_by_records
+from orchestrator.core.ledger.operations import replace
+from orchestrator.core.ledger.records import Failure, RunRecord, RunStatus, payload_key
 from tests.desk import (
     DEPROVISIONING,
     NOT_PROVISIONED,

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from orchestrator.adapters.codebuild.builds import describe_build, read_build
 from orchestrator.adapters.notifications import BUILT_IN_NOTIFICATIONS
-from orchestrator.core.builds import describe_build, read_build
-from orchestrator.core.jobs import JobReport, JobStatus
-from orchestrator.core.records import Job
+from orchestrator.core.jobs.job_report import JobReport, JobStatus
+from orchestrator.core.ledger.records import Job
 from orchestrator.embedded import Build
 
 SAMPLES = Path(__file__).parents[1] / "samples"

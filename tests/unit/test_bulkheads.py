@@ -6,11 +6,12 @@ from typing import Any
 import attrs
 import pytest
 
-from orchestrator.adapters.dynamodb_ledger import DynamoDBLedger
-from orchestrator.core.books import Books, held
-from orchestrator.core.bulkheads import REQUESTS_AT_ONCE, Duty, on_duty
-from orchestrator.core.conditions import Terms
-from orchestrator.core.sweep import Sweeper
+from orchestrator.adapters.dynamodb.ledger import DynamoDBLedger
+from orchestrator.core.dispatch.sweep import Sweeper
+from orchestrator.core.ledger.bulkheads import REQUESTS_AT_ONCE, Duty, on_duty
+from orchestrator.core.ledger.guards import Terms
+from orchestrator.core.ledger.lease import held
+from orchestrator.core.ledger.transactions import Books
 from orchestrator.testing import LoadedDice, ManualClock
 from tests.desk import let_others_work
 

@@ -3,10 +3,12 @@
 import attrs
 import pytest
 
-from orchestrator.core.answers import Duplicate, NeedsForce, Refused, Waits, Why
-from orchestrator.core.books import Attempt
-from orchestrator.core.lifecycle import MOVES, Kind, TenantState
-from orchestrator.core.records import Failure, OperationState, Progress, RunStatus, Step
+from orchestrator.core.events.event_types import Kind
+from orchestrator.core.ledger.claim_request import Why
+from orchestrator.core.ledger.claim_result import Duplicate, NeedsForce, Refused, Waits
+from orchestrator.core.ledger.lease import Attempt
+from orchestrator.core.ledger.lifecycle import MOVES, TenantState
+from orchestrator.core.ledger.records import Failure, OperationState, Progress, RunStatus, Step
 from tests.desk import (
     DEPLOYMENT,
     DEPROVISIONING,

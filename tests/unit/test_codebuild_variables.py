@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.adapters.codebuild import environment_variables
+from orchestrator.adapters.codebuild.builder import environment_variables
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ from typing import Any
 import attrs
 import pytest
 
-from orchestrator.core.conditions import (
+from orchestrator.core.events.event_types import Kind
+from orchestrator.core.ledger.guards import (
     Terms,
     ends_unknown,
     is_claimable,
@@ -29,8 +30,8 @@ from orchestrator.core.conditions import (
     may_record,
     works_on,
 )
-from orchestrator.core.lifecycle import Kind, TenantState
-from orchestrator.core.records import (
+from orchestrator.core.ledger.lifecycle import TenantState
+from orchestrator.core.ledger.records import (
     Job,
     OperationRecord,
     OperationState,

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 from structlog.testing import capture_logs
 
-from orchestrator.adapters.credentials import StoredCredentials
-from orchestrator.adapters.memory import InMemorySecretStore
+from orchestrator.adapters.memory.secret_store import InMemorySecretStore
+from orchestrator.adapters.secret_resolver import StoredCredentials
 from orchestrator.core.errors import PermanentError, SecretBlank, TemporaryError
 from orchestrator.testing import ManualClock
 

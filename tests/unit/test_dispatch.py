@@ -25,11 +25,11 @@ from orchestrator import (
     UnsupportedEventType,
     open_orchestrator,
 )
-from orchestrator.adapters.memory import InMemoryLedger
-from orchestrator.core.dispatch import delivery
-from orchestrator.core.envelopes import Delivery
+from orchestrator.adapters.memory.ledger import InMemoryLedger
+from orchestrator.core.dispatch.orchestrator import delivery
 from orchestrator.core.errors import BeingHandled, EventKeyReused
-from orchestrator.core.records import Record, RunRecord
+from orchestrator.core.events.envelope import Delivery
+from orchestrator.core.ledger.records import Record, RunRecord
 from orchestrator.settings import Builders, Events, Operations, Runs, Tiers
 from orchestrator.testing import (
     InMemoryBuilder,

@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from orchestrator.core.envelopes import (
+from orchestrator.core.errors import BadEvent
+from orchestrator.core.events.envelope import (
     Body,
     Delivery,
     parse_event,
     read_event_type,
     structured_cloudevent,
 )
-from orchestrator.core.errors import BadEvent
-from orchestrator.core.events import Event, own_outcome_key
+from orchestrator.core.events.event import Event, own_outcome_key
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)

@@ -10,11 +10,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from orchestrator import Event, PermanentError, Run, TemporaryError
-from orchestrator.core.dispatch import delivery
-from orchestrator.core.envelopes import Delivery
+from orchestrator.core.dispatch.orchestrator import delivery
 from orchestrator.core.errors import EventTooLarge
-from orchestrator.core.events import own_outcome_key
-from orchestrator.core.records import OperationRecord, own_operation_id, start_key
+from orchestrator.core.events.envelope import Delivery
+from orchestrator.core.events.event import own_outcome_key
+from orchestrator.core.identifiers import own_operation_id, start_key
+from orchestrator.core.ledger.records import OperationRecord
 from orchestrator.settings import Callback, Tiers
 from orchestrator.testing import InMemoryBuilder, ManualClock, envelope
 from tests.ledgers import find_tenant

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.core.javascript import stringify, to_text
+from orchestrator.core.events.javascript import stringify, to_text
 
 PRINT_EACH_LINE = """
 require("readline").createInterface({ input: process.stdin })

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.core.envelopes import Delivery, parse_event
 from orchestrator.core.errors import BadEvent
-from orchestrator.core.json_text import MAX_DEPTH, is_deeper, parse_json
-from orchestrator.core.messages import read_message
-from orchestrator.core.payloads import read_object
-from orchestrator.core.secrets import Redactor
-from orchestrator.wire import decode_json
+from orchestrator.core.events.body import read_object
+from orchestrator.core.events.envelope import Delivery, parse_event
+from orchestrator.core.events.json_text import MAX_DEPTH, is_deeper, parse_json
+from orchestrator.core.queue.message_codec import read_message
+from orchestrator.core.secrets.redaction import Redactor
+from orchestrator.wire.codec import decode_json
 
 #: Objects that no reader may open, by what is wrong with them.
 REFUSED = {

@@ -6,12 +6,11 @@ from typing import Any
 import attrs
 import pytest
 
-from orchestrator.core.answers import Why
-from orchestrator.core.conditions import is_needed
 from orchestrator.core.errors import TakenOver
-from orchestrator.core.keeping import begin_removal, end_removal
-from orchestrator.core.lifecycle import Kind
-from orchestrator.core.records import (
+from orchestrator.core.events.event_types import Kind
+from orchestrator.core.ledger.claim_request import Why
+from orchestrator.core.ledger.guards import is_needed
+from orchestrator.core.ledger.records import (
     OperationRecord,
     OperationState,
     Report,
@@ -20,7 +19,8 @@ from orchestrator.core.records import (
     SecretsRecord,
     secrets_key,
 )
-from orchestrator.core.vault import note_secrets
+from orchestrator.core.secrets.references import note_secrets
+from orchestrator.core.secrets.secret_names import begin_removal, end_removal
 from tests.desk import ORDER, PROVISIONED, PROVISIONING, TERMS, Desk, event
 from tests.ledgers import find_due
 

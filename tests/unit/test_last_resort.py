@@ -21,10 +21,10 @@ from orchestrator import (
     TemporaryError,
     open_orchestrator,
 )
-from orchestrator.core.breakdowns import BROKE_DOWN, DIED, USED_UP
 from orchestrator.core.errors import AttemptFailed
-from orchestrator.core.records import OperationRecord, Record, RunRecord, RunStatus
-from orchestrator.core.secrets import Redactor
+from orchestrator.core.ledger.breakdowns import BROKE_DOWN, DIED, USED_UP
+from orchestrator.core.ledger.records import OperationRecord, Record, RunRecord, RunStatus
+from orchestrator.core.secrets.redaction import Redactor
 from orchestrator.settings import Callback, Operations, Runs
 from orchestrator.testing import InMemoryBuilder, ManualClock, SequentialIds, envelope
 from tests.desk import DeskLedger

@@ -6,10 +6,12 @@ from typing import Any
 import attrs
 import pytest
 
-from orchestrator.core.answers import Duplicate, Noted, Waits, Why
-from orchestrator.core.books import Attempt
-from orchestrator.core.lifecycle import ENDS, MOVES, OPENS, Ending, Kind, TenantState, outcome_type
-from orchestrator.core.records import OperationRecord, OperationState, Progress
+from orchestrator.core.events.event_types import ENDS, OPENS, Ending, Kind, outcome_type
+from orchestrator.core.ledger.claim_request import Why
+from orchestrator.core.ledger.claim_result import Duplicate, Noted, Waits
+from orchestrator.core.ledger.lease import Attempt
+from orchestrator.core.ledger.lifecycle import MOVES, TenantState
+from orchestrator.core.ledger.records import OperationRecord, OperationState, Progress
 from tests.desk import (
     DEPLOYMENT,
     NOT_PROVISIONED,

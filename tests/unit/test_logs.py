@@ -12,7 +12,7 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.core.secrets import SECRET_NAMES
+from orchestrator.core.secrets.redaction import SECRET_NAMES
 from orchestrator.logs import configure_logs
 
 

@@ -9,9 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.core.envelopes import Delivery
 from orchestrator.core.errors import BadEvent
-from orchestrator.core.messages import QueuedEvent, QueuedReplay, pack_message, read_message
+from orchestrator.core.events.envelope import Delivery
+from orchestrator.core.queue.message_codec import (
+    QueuedEvent,
+    QueuedReplay,
+    pack_message,
+    read_message,
+)
 from tests.wrapped import put_events_entry, sns_confirmation, sns_notification, sqs_record
 
 

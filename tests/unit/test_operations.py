@@ -6,8 +6,8 @@ from typing import Any
 import attrs
 import pytest
 
-from orchestrator.core.answers import Why
-from orchestrator.core.operations import (
+from orchestrator.core.ledger.claim_request import Why
+from orchestrator.core.ledger.operations import (
     Adopted,
     Orphaned,
     ask_again,
@@ -18,8 +18,8 @@ from orchestrator.core.operations import (
     note_stop,
     replace,
 )
-from orchestrator.core.records import Job, OperationRecord, OperationState
-from orchestrator.core.views import Move, View
+from orchestrator.core.ledger.records import Job, OperationRecord, OperationState
+from orchestrator.core.ledger.snapshot import Move, View
 from tests.desk import (
     ORDER,
     PROVISIONED,

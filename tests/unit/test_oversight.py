@@ -8,18 +8,18 @@ import attrs
 import pytest
 
 from orchestrator.adapters.notifications import BUILT_IN_NOTIFICATIONS
-from orchestrator.core.adopt import JobAdopter
-from orchestrator.core.answers import Why
-from orchestrator.core.books import Attempt, claim_run
+from orchestrator.core.dispatch.correlate import build_request
 from orchestrator.core.errors import EventTooLarge, PermanentError, TemporaryError
-from orchestrator.core.events import Event
-from orchestrator.core.jobs import Answer, JobReport, JobStatus, SomeNotDescribed
-from orchestrator.core.ports import Builder
-from orchestrator.core.records import Job, OperationRecord, OperationState
-from orchestrator.core.requests import build_request
-from orchestrator.core.secrets import Redactor
-from orchestrator.core.state_changes import act_on
-from orchestrator.core.watch import Overseer
+from orchestrator.core.events.event import Event
+from orchestrator.core.jobs.adopt import JobAdopter
+from orchestrator.core.jobs.builder import Builder
+from orchestrator.core.jobs.job_report import Answer, JobReport, JobStatus, SomeNotDescribed
+from orchestrator.core.jobs.state_changes import act_on
+from orchestrator.core.jobs.watch import Overseer
+from orchestrator.core.ledger.claim_request import Why
+from orchestrator.core.ledger.lease import Attempt, claim_run
+from orchestrator.core.ledger.records import Job, OperationRecord, OperationState
+from orchestrator.core.secrets.redaction import Redactor
 from orchestrator.testing import InMemoryBuilder, StartedJob
 from tests.desk import PROVISIONING, Desk, operation_id
 from tests.ledgers import find_operation

@@ -8,11 +8,11 @@ from typing import Any
 import attrs
 import pytest
 
-from orchestrator.core.events import Event
-from orchestrator.core.parcels import pack_event, unpack_event
-from orchestrator.core.records import PayloadRecord
-from orchestrator.core.runs import new_run
-from orchestrator.core.views import View
+from orchestrator.core.events.event import Event
+from orchestrator.core.ledger.event_codec import pack_event, unpack_event
+from orchestrator.core.ledger.records import PayloadRecord
+from orchestrator.core.ledger.snapshot import View
+from orchestrator.core.ledger.transitions import new_run
 
 BODY = {"tenantId": "t-1", "note": "Grüße ☃ \ud83d", "count": 3, "price": 1.5, "list": [None, True]}
 

@@ -8,11 +8,7 @@ import attrs
 import pytest
 
 from orchestrator.core.errors import InvalidPayload
-from orchestrator.core.payloads import (
-    TenantDeployment,
-    TenantDeprovisioning,
-    TenantOutcome,
-    TenantProvisioning,
+from orchestrator.core.events.body import (
     read_object,
     read_registration_id,
     read_request_key,
@@ -21,8 +17,15 @@ from orchestrator.core.payloads import (
     read_tier,
     without_context,
 )
-from orchestrator.core.secrets import Redactor
-from orchestrator.wire import Wire, json_schemas
+from orchestrator.core.events.payloads import (
+    TenantDeployment,
+    TenantDeprovisioning,
+    TenantOutcome,
+    TenantProvisioning,
+)
+from orchestrator.core.secrets.redaction import Redactor
+from orchestrator.wire.converter import Wire
+from orchestrator.wire.json_schema import json_schemas
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 WIRE = Wire(Redactor())

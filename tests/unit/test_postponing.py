@@ -5,10 +5,10 @@ from collections.abc import Awaitable, Callable
 import attrs
 import pytest
 
-from orchestrator.core.answers import Why
 from orchestrator.core.errors import PermanentError, TemporaryError, Waiting
-from orchestrator.core.guarding import guarded
-from orchestrator.core.records import (
+from orchestrator.core.ledger.claim_request import Why
+from orchestrator.core.ledger.guarding import guarded
+from orchestrator.core.ledger.records import (
     OperationRecord,
     SecretsRecord,
     operation_key,

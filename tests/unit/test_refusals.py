@@ -6,12 +6,12 @@ from typing import Any
 import attrs
 import pytest
 
-from orchestrator.core.books import Attempt
+from orchestrator.core.callback.report import Reporter, report_body
 from orchestrator.core.errors import TemporaryError
-from orchestrator.core.guarding import guarded
-from orchestrator.core.lifecycle import ENDS
-from orchestrator.core.records import OperationRecord, OperationState, Report, RunStatus
-from orchestrator.core.reporting import Reporter, report_body
+from orchestrator.core.events.event_types import ENDS
+from orchestrator.core.ledger.guarding import guarded
+from orchestrator.core.ledger.lease import Attempt
+from orchestrator.core.ledger.records import OperationRecord, OperationState, Report, RunStatus
 from tests.desk import PROVISIONED, PROVISIONING, SENT_AT, Desk
 from tests.unit.test_postponing import raising
 from tests.unit.test_reporting import FakeWebhook

@@ -8,7 +8,7 @@ import attrs
 import pytest
 
 from orchestrator import Event, HandlerRegistry, RegistrationError, Run, UnsupportedEventType
-from orchestrator.core.handlers import built_in_handlers
+from orchestrator.core.handlers.builtin import built_in_handlers
 
 Anything = TypeVar("Anything")
 

@@ -9,12 +9,13 @@ from typing import Any
 import attrs
 import pytest
 
-from orchestrator.core.books import Attempt, claim_run
+from orchestrator.core.callback.report import Reporter, report_body
+from orchestrator.core.callback.webhook import WebhookAnswer
 from orchestrator.core.errors import PermanentError, TemporaryError
-from orchestrator.core.lifecycle import ENDS, TenantState
-from orchestrator.core.ports import WebhookAnswer
-from orchestrator.core.records import Credentials, OperationRecord, Report
-from orchestrator.core.reporting import Reporter, report_body
+from orchestrator.core.events.event_types import ENDS
+from orchestrator.core.ledger.lease import Attempt, claim_run
+from orchestrator.core.ledger.lifecycle import TenantState
+from orchestrator.core.ledger.records import Credentials, OperationRecord, Report
 from tests.desk import DEPLOYMENT, PROVISIONED, PROVISIONING, SENT_AT, Desk
 
 URL = "https://control.example/webhook"
@@ -476,6 +477,6 @@ def test_a_body_that_cannot_be_signed_is_refused() -> None:
 
 def test_the_pause_of_an_attempt_outlasts_its_answer() -> None:
     """`callback.timeout_s` is at most 30 s, and nobody else tries for 60 s."""
-    from orchestrator.core.operations import POSTING_S
+    from orchestrator.core.ledger.report_attempt import POSTING_S
 
     assert timedelta(seconds=POSTING_S) > timedelta(seconds=30)

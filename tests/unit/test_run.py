@@ -21,9 +21,9 @@ from orchestrator import (
     TemporaryError,
     open_orchestrator,
 )
-from orchestrator.adapters.memory import InMemoryLedger
-from orchestrator.core.dispatch import EventOrchestrator
-from orchestrator.core.records import Record, RunRecord, RunStatus
+from orchestrator.adapters.memory.ledger import InMemoryLedger
+from orchestrator.core.dispatch.orchestrator import EventOrchestrator
+from orchestrator.core.ledger.records import Record, RunRecord, RunStatus
 from orchestrator.settings import Builders, Operations, Tiers
 from orchestrator.testing import InMemoryBuilder, ManualClock, SequentialIds, envelope
 from tests.ledgers import find_run

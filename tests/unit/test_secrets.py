@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.core.secrets import MASK, Redactor
+from orchestrator.core.secrets.redaction import MASK, Redactor
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,12 @@ from typing import Any
 import attrs
 import pytest
 
-from orchestrator.core.answers import Why
-from orchestrator.core.books import Attempt, claim_run
-from orchestrator.core.lifecycle import ENDS, TenantState
-from orchestrator.core.operations import Adopted, Orphaned
-from orchestrator.core.records import (
+from orchestrator.core.events.event_types import ENDS
+from orchestrator.core.ledger.claim_request import Why
+from orchestrator.core.ledger.lease import Attempt, claim_run
+from orchestrator.core.ledger.lifecycle import TenantState
+from orchestrator.core.ledger.operations import Adopted, Orphaned
+from orchestrator.core.ledger.records import (
     Failure,
     JobRecord,
     OperationState,
@@ -19,7 +20,7 @@ from orchestrator.core.records import (
     Step,
     run_key,
 )
-from orchestrator.core.settlements import Settlement, Uncertain, Written
+from orchestrator.core.ledger.settle import Settlement, Uncertain, Written
 from tests.desk import (
     DEPLOYMENT,
     ORDER,

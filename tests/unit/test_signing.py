@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.core.signing import build_request, signable_text
+from orchestrator.core.callback.signature import build_request, signable_text
 
 NOW = datetime(2026, 11, 20, 9, 31, 44, 123000, tzinfo=UTC)
 BODY = {"initiatorId": "t-1", "type": 0, "data": {"status": 1, "resources": [], "name": "Zoë"}}

@@ -9,13 +9,13 @@ import attrs
 import pytest
 from structlog.testing import capture_logs
 
-from orchestrator.core.books import Attempt
 from orchestrator.core.errors import NotPermitted, PermanentError, TemporaryError
-from orchestrator.core.jobs import JobReport, JobStatus
-from orchestrator.core.ports import Builder
-from orchestrator.core.records import Job
-from orchestrator.core.starts import CUT_OFF_S, Starter
-from orchestrator.core.vault import Vault
+from orchestrator.core.jobs.builder import Builder
+from orchestrator.core.jobs.job_report import JobReport, JobStatus
+from orchestrator.core.jobs.start import CUT_OFF_S, Starter
+from orchestrator.core.ledger.lease import Attempt
+from orchestrator.core.ledger.records import Job
+from orchestrator.core.secrets.references import Vault
 from orchestrator.testing import ManualClock
 from tests.desk import PROVISIONED, PROVISIONING, Desk, adopt_job, event
 

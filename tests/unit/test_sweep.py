@@ -9,14 +9,14 @@ import attrs
 import pytest
 from structlog.testing import capture_logs
 
-from orchestrator.adapters.memory import InMemoryLedger
-from orchestrator.core.answers import Why
-from orchestrator.core.books import Attempt
+from orchestrator.adapters.memory.ledger import InMemoryLedger
+from orchestrator.core.dispatch.sweep import Sweeper, Swept, swept_regularly
 from orchestrator.core.errors import TemporaryError
-from orchestrator.core.pages import Page
-from orchestrator.core.ports import UnreadableItems
-from orchestrator.core.records import OperationRecord, OperationState, Record, operation_key
-from orchestrator.core.sweep import Sweeper, Swept, swept_regularly
+from orchestrator.core.ledger.claim_request import Why
+from orchestrator.core.ledger.lease import Attempt
+from orchestrator.core.ledger.ledger import UnreadableItems
+from orchestrator.core.ledger.pages import Page
+from orchestrator.core.ledger.records import OperationRecord, OperationState, Record, operation_key
 from orchestrator.testing import LoadedDice
 from tests.desk import ORDER, Desk, DeskLedger, let_others_work, run_id
 from tests.ledgers import find_due

@@ -7,7 +7,8 @@ from typing import Any
 import attrs
 import pytest
 
-from orchestrator.adapters.tiers import CachedTierCatalog, FunctionTierCatalog, StaticTierCatalog
+from orchestrator.adapters.tier_cache import CachedTierCatalog
+from orchestrator.adapters.tier_catalog import FunctionTierCatalog, StaticTierCatalog
 from orchestrator.core.errors import TemporaryError
 from orchestrator.testing import ManualClock
 

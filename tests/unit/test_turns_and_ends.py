@@ -2,12 +2,19 @@
 
 import pytest
 
-from orchestrator.core.answers import Waits, Why
-from orchestrator.core.books import Attempt, claim_by_records
-from orchestrator.core.breakdowns import Breakdown, count
-from orchestrator.core.lifecycle import ENDS
-from orchestrator.core.records import OperationState, Report, RunStatus, TenantRecord, tenant_key
-from orchestrator.core.settlements import Settlement
+from orchestrator.core.events.event_types import ENDS
+from orchestrator.core.ledger.breakdowns import Breakdown, count
+from orchestrator.core.ledger.claim_request import Why
+from orchestrator.core.ledger.claim_result import Waits
+from orchestrator.core.ledger.lease import Attempt, claim_by_records
+from orchestrator.core.ledger.records import (
+    OperationState,
+    Report,
+    RunStatus,
+    TenantRecord,
+    tenant_key,
+)
+from orchestrator.core.ledger.settle import Settlement
 from tests.desk import (
     DEPLOYMENT,
     DEPROVISIONED,

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from orchestrator.core.errors import PermanentError
-from orchestrator.core.javascript import stringify
-from orchestrator.core.variables import (
+from orchestrator.core.events.javascript import stringify
+from orchestrator.core.jobs.variables import (
     as_json,
     as_variables,
     build_field_variables,

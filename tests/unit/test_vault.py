@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from orchestrator.adapters.codebuild import environment_variables
-from orchestrator.adapters.memory import InMemorySecretStore
-from orchestrator.adapters.system import RandomIds
-from orchestrator.core.answers import Why
-from orchestrator.core.books import Attempt
+from orchestrator.adapters.clock import RandomIds
+from orchestrator.adapters.codebuild.builder import environment_variables
+from orchestrator.adapters.memory.secret_store import InMemorySecretStore
 from orchestrator.core.errors import PermanentError, TemporaryError
-from orchestrator.core.secrets import SECRET_NAMES, Redactor
-from orchestrator.core.vault import Vault
+from orchestrator.core.ledger.claim_request import Why
+from orchestrator.core.ledger.lease import Attempt
+from orchestrator.core.secrets.redaction import SECRET_NAMES, Redactor
+from orchestrator.core.secrets.references import Vault
 from orchestrator.testing import SequentialIds
 from tests.desk import ORDER, PROVISIONED, PROVISIONING, Desk
 

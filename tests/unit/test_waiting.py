@@ -3,10 +3,12 @@
 import attrs
 import pytest
 
-from orchestrator.core.answers import Duplicate, Noted, Refused, Waits, Why
-from orchestrator.core.books import Attempt
-from orchestrator.core.lifecycle import Kind, TenantState
-from orchestrator.core.records import (
+from orchestrator.core.events.event_types import Kind
+from orchestrator.core.ledger.claim_request import Why
+from orchestrator.core.ledger.claim_result import Duplicate, Noted, Refused, Waits
+from orchestrator.core.ledger.lease import Attempt
+from orchestrator.core.ledger.lifecycle import TenantState
+from orchestrator.core.ledger.records import (
     MAX_SOURCES,
     OperationState,
     Progress,
@@ -16,8 +18,8 @@ from orchestrator.core.records import (
     run_key,
     tenant_key,
 )
-from orchestrator.core.views import UnreadItem, View
-from orchestrator.core.waiting import MAX_WAITING
+from orchestrator.core.ledger.snapshot import UnreadItem, View
+from orchestrator.core.ledger.waiting import MAX_WAITING
 from tests.desk import (
     DEPLOYMENT,
     DEPROVISIONED,

@@ -12,10 +12,13 @@ import attrs
 import pytest
 
 from orchestrator.core.errors import BadEvent, InvalidPayload, PayloadMismatch
-from orchestrator.core.payloads import TenantProvisioning, json_name
-from orchestrator.core.records import Job
-from orchestrator.core.secrets import Redactor
-from orchestrator.wire import Wire, decode_json, encode_json, json_field_name, json_schemas
+from orchestrator.core.events.payloads import TenantProvisioning, json_name
+from orchestrator.core.ledger.records import Job
+from orchestrator.core.secrets.redaction import Redactor
+from orchestrator.wire.codec import decode_json, encode_json
+from orchestrator.wire.converter import Wire
+from orchestrator.wire.fields import json_field_name
+from orchestrator.wire.json_schema import json_schemas
 
 WIRE = Wire(Redactor())
 A_TIME = datetime(2026, 3, 2, 16, 45, 10, tzinfo=UTC)

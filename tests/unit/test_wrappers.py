@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from orchestrator.core.errors import BadEvent, UnconfirmedSubscription
-from orchestrator.core.wrappers import Opened, is_sqs_record, open_event
+from orchestrator.core.events.wrappers import Opened, is_sqs_record, open_event
 from tests.wrapped import (
     SUBSCRIBE_URL,
     put_events_entry,

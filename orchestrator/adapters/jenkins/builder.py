@@ -26,17 +26,17 @@ from orchestrator.adapters.jenkins.builds import (
 )
 from orchestrator.adapters.jenkins.client import Answer, JenkinsClient
 from orchestrator.adapters.jenkins.listings import Built, JenkinsListings
+from orchestrator.core.checkable import Permission
 from orchestrator.core.errors import (
     OrchestratorError,
     PermanentError,
     TemporaryError,
     event_mismatch,
 )
-from orchestrator.core.javascript import to_text
-from orchestrator.core.jobs import JobReport, JobStatus, SomeNotDescribed
-from orchestrator.core.ports import Permission
-from orchestrator.core.records import Job
-from orchestrator.core.variables import START_KEY, TRACEPARENT
+from orchestrator.core.events.javascript import to_text
+from orchestrator.core.identifiers import START_KEY, TRACEPARENT
+from orchestrator.core.jobs.job_report import JobReport, JobStatus, SomeNotDescribed
+from orchestrator.core.ledger.records import Job
 
 _QUEUE_ITEM_URL = re.compile(r"/queue/item/(\d+)/?$")
 #: These may be mended while the event waits; what else is refused is refused for its content.

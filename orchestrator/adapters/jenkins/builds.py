@@ -12,9 +12,10 @@ from urllib.parse import quote, unquote
 import attrs
 import msgspec
 
-from orchestrator.core.jobs import JobReport, JobStatus
-from orchestrator.core.records import Job, shorten
-from orchestrator.core.variables import START_KEY
+from orchestrator.core.identifiers import START_KEY
+from orchestrator.core.jobs.job_report import JobReport, JobStatus
+from orchestrator.core.ledger.records import Job
+from orchestrator.core.texts import shorten
 
 PARAMETERS = "actions[parameters[name,value]]"
 BUILD = f"number,url,queueId,timestamp,building,result,description,{PARAMETERS}"

@@ -1,7 +1,7 @@
 """A user's module: a registry and nothing else; a built-in handler is wrapped."""
 
 from orchestrator import Event, HandlerRegistry, PermanentError, Run, handlers
-from orchestrator.core.payloads import TenantProvisioning
+from orchestrator.core.events.payloads import TenantProvisioning
 
 registry = HandlerRegistry()
 

@@ -1,0 +1,1 @@
+"""AWS CodeBuild: builds are started, found by their start key, described, stopped, and told of."""

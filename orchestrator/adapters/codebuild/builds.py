@@ -1,0 +1,138 @@
+"""CodeBuild's two ways to tell of a build: what its API answers, and its state changes.
+
+Of either only what is ours to know is taken (CodeBuild user guide, Build notifications input
+format reference; API reference, Build).
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from orchestrator.core.events.body import read_object
+from orchestrator.core.identifiers import START_KEY
+from orchestrator.core.jobs.job_report import JobReport, JobStatus
+from orchestrator.core.ledger.records import Job
+from orchestrator.core.texts import shorten, web_address
+
+#: The name under which CodeBuild is registered as a builder.
+CODE_BUILD = "CODE_BUILD"
+#: The variable of each of our builds that names its project. A build that hands its start key on
+#: to another, so that it can report, doesn't make that one ours.
+PROJECT = "ORCHESTRATOR_PROJECT"
+
+_NO_LOG = re.compile(r"\b(?:group|stream)=null(?![^;&])")
+
+
+def describe_build(build: Mapping[str, Any], *, builder: str = CODE_BUILD) -> JobReport:
+    """A build as BatchGetBuilds gives it."""
+    phases = [
+        (phase["phaseType"], phase.get("phaseStatus"), _api_message(phase))
+        for phase in build.get("phases", ())
+    ]
+    return _report(
+        builder=builder,
+        build_id=build["id"],
+        project=build["projectName"],
+        status=build["buildStatus"],
+        log_url=_log_url(build.get("logs", {}), "deepLink", "s3DeepLink"),
+        variables=build.get("environment", {}).get("environmentVariables", ()),
+        exported=build.get("exportedEnvironmentVariables", ()),
+        phases=phases,
+    )
+
+
+def read_build(detail: Mapping[str, Any], *, builder: str = CODE_BUILD) -> JobReport | None:
+    """The build that a "CodeBuild Build State Change" is about; None if it can't be read.
+
+    There `build-id` is the build's ARN, `arn:aws:codebuild:…:build/project:uuid`.
+    """
+    build_id, status = detail.get("build-id"), detail.get("build-status")
+    if not isinstance(build_id, str) or not build_id or status not in list(JobStatus):
+        return None
+    build_id = build_id.rpartition("build/")[2]
+    about = read_object(detail.get("additional-information"))
+    phases = [
+        (phase.get("phase-type"), phase.get("phase-status"), _event_message(phase))
+        for phase in _objects(about.get("phases"))
+    ]
+    project = detail.get("project-name")
+    return _report(
+        builder=builder,
+        build_id=build_id,
+        project=project if isinstance(project, str) else build_id.partition(":")[0],
+        status=status,
+        log_url=_log_url(read_object(about.get("logs")), "deep-link"),
+        variables=_objects(read_object(about.get("environment")).get("environment-variables")),
+        exported=_objects(about.get("exported-environment-variables")),
+        phases=phases,
+    )
+
+
+def _report(
+    *,
+    builder: str,
+    build_id: str,
+    project: str,
+    status: str,
+    log_url: str | None,
+    variables: Iterable[Mapping[str, Any]],
+    exported: Iterable[Mapping[str, Any]],
+    phases: Iterable[tuple[Any, Any, str | None]],
+) -> JobReport:
+    given = {
+        name: one.get("value") for one in variables if isinstance(name := one.get("name"), str)
+    }
+    own = given.get(START_KEY) if given.get(PROJECT) == project else None
+    failed = next(
+        ((phase, message) for phase, how, message in phases if how not in (None, "SUCCEEDED")),
+        (None, None),
+    )
+    return JobReport(
+        job=Job(
+            id=build_id,
+            builder=builder,
+            job_identifier=project,
+            log_url=log_url,
+        ),
+        status=JobStatus(status),
+        start_key=own if isinstance(own, str) else None,
+        phase=failed[0] if isinstance(failed[0], str) else None,
+        message=shorten(failed[1]) if failed[1] else None,
+        exported={
+            one["name"]: one["value"]
+            for one in exported
+            if isinstance(one.get("name"), str) and isinstance(one.get("value"), str)
+        },
+    )
+
+
+def _log_url(logs: Mapping[str, Any], *names: str) -> str | None:
+    """The first link that leads anywhere.
+
+    `deepLink` says `group=null;stream=null` until there is a log group, and for good where the
+    logs are written to S3 alone (observed; API reference, LogsLocation).
+    """
+    links = (web_address(logs.get(name)) for name in names)
+    return next((link for link in links if link and not _NO_LOG.search(link)), None)
+
+
+def _api_message(phase: Mapping[str, Any]) -> str | None:
+    """The first context that says anything: most are empty."""
+    messages = (context.get("message") for context in phase.get("contexts", ()))
+    return next((message.strip() for message in messages if message and message.strip()), None)
+
+
+def _event_message(phase: Mapping[str, Any]) -> str | None:
+    """The same as text: "COMMAND_EXECUTION_ERROR: Error while …"; an empty context is ": "."""
+    contexts = phase.get("phase-context")
+    for context in contexts if isinstance(contexts, list) else ():
+        if isinstance(context, str):
+            code, colon, message = context.partition(": ")
+            text = message if (colon and code.isupper()) or not code else context
+            if text.strip(" :"):
+                return text.strip()
+    return None
+
+
+def _objects(value: object) -> list[Mapping[str, Any]]:
+    return [one for one in value if isinstance(one, Mapping)] if isinstance(value, list) else []

@@ -1,0 +1,35 @@
+"""What CodeBuild tells of builds unasked, and what a build tells of itself."""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from orchestrator.adapters.codebuild.builds import CODE_BUILD, read_build
+from orchestrator.core.jobs.job_report import JobReport
+from orchestrator.core.ledger.records import Job
+
+#: "CodeBuild Build Phase Change", "CodeBuild Fleet State Change" (EventBridge events reference)
+#: and whatever else of the kind there is, such as what batches of builds send.
+_CHANGE = re.compile(r"CodeBuild .*Change")
+
+
+class CodeBuildNotifications:
+    builder = CODE_BUILD
+    #: Only AWS can put it on a bus (EventBridge events reference, AWS CodeBuild events; PutEvents).
+    source = "aws.codebuild"
+    state_changes = frozenset({"CodeBuild Build State Change"})
+    inputs = frozenset({"environment-variables"})
+    excerpts: Mapping[str, Callable[[object], object]] = {}
+
+    def sends(self, event_type: str) -> bool:
+        return _CHANGE.fullmatch(event_type) is not None
+
+    def read_state_change(self, detail: Mapping[str, Any]) -> JobReport | None:
+        return read_build(detail)
+
+    def read_self_report(self, body: Mapping[str, Any]) -> Job | None:
+        """Build ids are `project:uuid` (API reference, Build)."""
+        build_id = body.get("CODEBUILD_BUILD_ID")
+        if not isinstance(build_id, str) or not build_id:
+            return None
+        return Job(id=build_id, builder=CODE_BUILD, job_identifier=build_id.partition(":")[0])

@@ -1,0 +1,1 @@
+"""Amazon DynamoDB: the ledger's table, and tiers."""

@@ -1,0 +1,226 @@
+"""Records as items of the ledger's table, and what its indexes know of them.
+
+Each is an item: its `key`, its `version`, itself as JSON in `data`, and whatever the indexes need
+of it.
+
+| index | partition, sort | for |
+| --- | --- | --- |
+| due | `due_shard`, `due_at` | the sweep: runs, jobs, reports and secrets to look after |
+| list | `list`, `position` | all runs; all tenants. An item never moves in it, so none is missed |
+| status | `status`, `position` | runs by status, tenants by state |
+| tenant | `tenant_id`, `position` | a tenant's runs |
+
+What a newer release wrote besides, within `data` or beside it, is carried along with the record
+(`Stored.unknown`) and written back: a replica of this one takes nothing away from it.
+"""
+
+import json
+import zlib
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from functools import cache
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
+
+import attrs
+import msgspec
+
+from orchestrator.core.ledger.lifecycle import TenantState
+from orchestrator.core.ledger.records import (
+    Due,
+    JobRecord,
+    OperationRecord,
+    PayloadRecord,
+    Record,
+    RegistrationRecord,
+    RunRecord,
+    SecretsRecord,
+    Stored,
+    TenantRecord,
+)
+
+Item = dict[str, Any]
+
+#: The attribute that DynamoDB's time to live goes by.
+EXPIRY = "expires_at"
+#: Partitions of an index take 1000 writes a second each.
+SHARDS = tuple("0123")
+
+_MODELS: Mapping[str, type[Record]] = {
+    "RUN": RunRecord,
+    "OP": OperationRecord,
+    "TENANT": TenantRecord,
+    "JOB": JobRecord,
+    "REGISTRATION": RegistrationRecord,
+    "SECRETS": SecretsRecord,
+}
+
+
+@attrs.frozen
+class Index:
+    name: str
+    partition: str
+    sort: str
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        return {
+            "IndexName": self.name,
+            "KeySchema": [
+                {"AttributeName": self.partition, "KeyType": "HASH"},
+                {"AttributeName": self.sort, "KeyType": "RANGE"},
+            ],
+            "Projection": {"ProjectionType": "KEYS_ONLY"},
+        }
+
+
+DUE = Index("due", "due_shard", "due_at")
+LIST = Index("list", "list", "position")
+STATUS = Index("status", "status", "position")
+TENANT = Index("tenant", "tenant_id", "position")
+INDEXES = (DUE, LIST, STATUS, TENANT)
+
+#: Where a record's `unknown` has the attributes beside `data`; no field has such a name.
+_BESIDE = "#"
+#: The attributes that this release writes, each as the record has it, or not at all.
+_KNOWN = frozenset(
+    {"key", "version", "data", EXPIRY}
+    | {name for index in INDEXES for name in (index.partition, index.sort)}
+)
+
+
+def table_schema(table: str) -> dict[str, Any]:
+    """The parameters of CreateTable."""
+    names = {"key"} | {name for index in INDEXES for name in (index.partition, index.sort)}
+    return {
+        "TableName": table,
+        "BillingMode": "PAY_PER_REQUEST",
+        "KeySchema": [{"AttributeName": "key", "KeyType": "HASH"}],
+        "AttributeDefinitions": [
+            {"AttributeName": name, "AttributeType": "S"} for name in sorted(names)
+        ],
+        "GlobalSecondaryIndexes": [index.schema for index in INDEXES],
+    }
+
+
+def build_item(record: Record, *, expires_at: datetime | None) -> Item:
+    """The record at its next version; `expires_at` is when it may be cleared away."""
+    inside = {name: value for name, value in record.unknown.items() if name != _BESIDE}
+    kept = attrs.evolve(record, version=record.version + 1, unknown=inside)
+    item: Item = {
+        **record.unknown.get(_BESIDE, {}),
+        "key": {"S": kept.key},
+        "version": {"N": str(kept.version)},
+    }
+    if isinstance(kept, PayloadRecord):
+        item["data"] = {"B": kept.data}
+    else:
+        document = _each_object(msgspec.to_builtins(kept), type(kept), _with_unknown_spread)
+        # Half a character, which a message may have, is no UTF-8; escaped it is ASCII.
+        item["data"] = {"S": json.dumps(document, separators=(",", ":"))}
+    item |= {name: {"S": value} for name, value in _indexed(kept).items()}
+    if expires_at is not None:
+        item[EXPIRY] = {"N": str(int(expires_at.timestamp()))}
+    return item
+
+
+def _indexed(record: Record) -> dict[str, str]:
+    """What the indexes know of a record; what isn't there keeps it out of them."""
+    shard = SHARDS[zlib.crc32(record.key.encode()) % len(SHARDS)]
+    match record:
+        case RunRecord():
+            known = {
+                "list": f"run#{shard}",
+                "status": f"run#{record.status}#{shard}",
+                "position": record.position,
+            }
+            if record.tenant_id is not None:
+                known["tenant_id"] = record.tenant_id
+            return known | _when_due(record, shard)
+        case OperationRecord() | SecretsRecord():
+            return _when_due(record, shard)
+        case TenantRecord(state=TenantState() as state):
+            position = record.tenant_id
+            return {"list": "tenant", "status": f"tenant#{state}", "position": position}
+    return {}
+
+
+def _when_due(item: Due, shard: str) -> dict[str, str]:
+    if item.due_at is None:
+        return {}
+    return {"due_shard": shard, "due_at": sortable(item.due_at)}
+
+
+def sortable(moment: datetime) -> str:
+    """A time as text that sorts like it."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def read_item(item: Mapping[str, Any]) -> Record:
+    """The record that an item holds.
+
+    Raises:
+        ValueError: it holds none that this release knows; the message says where it differs.
+    """
+    try:
+        return _read(item)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"no record: {type(error).__name__} {error}") from error
+
+
+def _read(item: Mapping[str, Any]) -> Record:
+    kind, _, name = item["key"]["S"].partition("#")
+    beside = {name: value for name, value in item.items() if name not in _KNOWN}
+    if kind == "PAYLOAD":
+        return PayloadRecord(
+            run_id=name,
+            data=bytes(item["data"]["B"]),
+            version=int(item["version"]["N"]),
+            unknown={_BESIDE: beside} if beside else {},
+        )
+    model = _MODELS[kind]
+    document = _each_object(json.loads(item["data"]["S"]), model, _with_unknown_gathered)
+    record: Record = msgspec.convert(document, type=model)
+    return attrs.evolve(record, unknown={**record.unknown, _BESIDE: beside}) if beside else record
+
+
+Document = dict[str, Any]
+
+
+def _with_unknown_gathered(document: Document, model: type) -> Document:
+    """The object as `model` has it: fields that it doesn't know are under `unknown`."""
+    names = _kinds(model)
+    unknown = {name: document[name] for name in document if name not in names}
+    known = {name: document[name] for name in document if name in names}
+    return {**known, "unknown": unknown} if unknown else known
+
+
+def _with_unknown_spread(document: Document, _: type) -> Document:
+    """The same as it is stored: they are fields like any other."""
+    known = {name: document[name] for name in document if name != "unknown"}
+    return {**document["unknown"], **known}
+
+
+def _each_object(value: Any, kind: Any, change: Callable[[Document, type], Document]) -> Any:
+    """`value`, JSON of a `kind`, with each object in it changed that is a model's."""
+    origin, inner = get_origin(kind), get_args(kind)
+    match value:
+        case dict() if Stored in getattr(kind, "__mro__", ()):
+            kinds = _kinds(kind)
+            walked = {
+                name: _each_object(one, kinds.get(name), change) for name, one in value.items()
+            }
+            return change(walked, kind)
+        case dict() if origin is Mapping:
+            return {name: _each_object(one, inner[1], change) for name, one in value.items()}
+        case list() | tuple() if origin is tuple:
+            return [_each_object(one, inner[0], change) for one in value]
+        case dict() if origin is UnionType:  # such as Job | None
+            return _each_object(value, inner[0], change)
+    return value
+
+
+@cache
+def _kinds(model: Any) -> Mapping[str, Any]:
+    """The fields of a model, and what each is."""
+    return get_type_hints(model)

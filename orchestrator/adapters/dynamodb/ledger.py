@@ -1,0 +1,395 @@
+"""The ledger as one DynamoDB table, on demand, with string keys.
+
+Every write is a transaction in which each item must still stand at the version that was decided
+on; a loser gets the items back in the same answer (ReturnValuesOnConditionCheckFailure, DynamoDB
+API reference, TransactWriteItems). The indexes hold keys only: they propose, and what they propose
+is then read from the table.
+
+Expiry is judged by the core, by comparison; `expires_at` only has DynamoDB clear away, in its
+own time, what has been over for long (its TTL lags by up to two days).
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from orchestrator.adapters.aws import aws_errors, is_about_schema
+from orchestrator.adapters.dynamodb.items import (
+    DUE,
+    LIST,
+    SHARDS,
+    STATUS,
+    TENANT,
+    Index,
+    Item,
+    build_item,
+    read_item,
+    sortable,
+)
+from orchestrator.adapters.dynamodb.table import complete_table
+from orchestrator.core.checkable import Permission
+from orchestrator.core.clock import Clock
+from orchestrator.core.errors import PermanentError, TemporaryError
+from orchestrator.core.ledger.bulkheads import Bulkheads
+from orchestrator.core.ledger.ledger import Conflict, UnreadableItems
+from orchestrator.core.ledger.lifecycle import TenantState
+from orchestrator.core.ledger.pages import Page, build_page, decode_cursor, most_candidates
+from orchestrator.core.ledger.records import (
+    JobRecord,
+    OperationRecord,
+    OperationState,
+    PayloadRecord,
+    Record,
+    RunRecord,
+    RunStatus,
+    SecretsRecord,
+    TenantRecord,
+)
+from orchestrator.core.tasks import gather_or_cancel
+
+if TYPE_CHECKING:
+    from botocore.exceptions import ClientError
+    from types_aiobotocore_dynamodb import DynamoDBClient
+
+#: An item holds 400 KB; its keys and names need some.
+_MAX_PAYLOAD_BYTES = 390_000
+_BATCH_LIMIT = 100
+#: A transaction that met another one is tried again so often, with a longer pause each time.
+_CONFLICT_PAUSES_S = (0.02, 0.05, 0.1, 0.2)
+_TRANSIENT = frozenset({"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"})
+
+_LONGEST_KEY_BYTES = 2048
+
+log = structlog.get_logger("orchestrator.dynamodb_ledger")
+
+
+class DynamoDBLedger:
+    max_payload_bytes: int | None = _MAX_PAYLOAD_BYTES
+
+    def __init__(
+        self,
+        client: Callable[[], Awaitable["DynamoDBClient"]],
+        clock: Clock,
+        *,
+        table: str,
+        retention_days: float,
+        pause: Callable[[float], Awaitable[None]] | None = None,
+    ) -> None:
+        """`client` gives the client that the app keeps open; `pause` waits about that long. How
+        many requests there are at once, `core.ledger.bulkheads` bounds."""
+        self._bulkheads = Bulkheads()
+        self._client = client
+        self._clock = clock
+        self._table = table
+        self._retention = timedelta(days=retention_days)
+        self._pause = pause or _pause
+        self.description = f"the DynamoDB table {table}"
+        arn = f"arn:aws:dynamodb:*:*:table/{table}"
+        self.permissions = (
+            Permission(
+                (
+                    "dynamodb:BatchGetItem",
+                    "dynamodb:ConditionCheckItem",
+                    "dynamodb:PutItem",
+                ),
+                arn,
+            ),
+            Permission(("dynamodb:Query",), f"{arn}/index/*"),
+        )
+
+    async def commit(self, records: Sequence[Record], *, unchanged: Mapping[str, int]) -> None:
+        keys = [*(record.key for record in records), *unchanged]
+        items: list[Any] = [{"Put": self._put(record)} for record in records]
+        items += [
+            {"ConditionCheck": {**self._at(key), **_stands_at(version)}}
+            for key, version in unchanged.items()
+        ]
+        for pause_s in (*_CONFLICT_PAUSES_S, None):
+            cancelled = await self._transact(items)
+            if cancelled is None:
+                return
+            with aws_errors(f"DynamoDB TransactWriteItems {self._table}"):
+                reasons = cancelled.response.get("CancellationReasons", [])
+                standing: dict[str, Any] = {
+                    key: reason.get("Item")
+                    for key, reason in zip(keys, reasons, strict=True)
+                    if reason["Code"] == "ConditionalCheckFailed"
+                }
+                codes = {reason["Code"] for reason in reasons} - {"None"}
+                said = "; ".join(reason.get("Message") or "" for reason in reasons).strip("; ")
+            if standing:
+                raise Conflict(_read_items(standing))
+            if "ValidationError" in codes:
+                kind = TemporaryError if is_about_schema(said) else PermanentError
+                raise kind(f"DynamoDB TransactWriteItems {self._table}: {said}")
+            if pause_s is None or not codes <= _TRANSIENT:
+                with aws_errors(f"DynamoDB TransactWriteItems {self._table}"):
+                    raise cancelled
+            await self._pause(pause_s)
+
+    async def _transact(self, items: list[Any]) -> "ClientError | None":
+        """Write them; the error if DynamoDB cancelled it, and so wrote nothing."""
+        client = await self._client()
+        with aws_errors(f"DynamoDB TransactWriteItems {self._table}"):
+            try:
+                async with self._bulkheads.room():
+                    # The SDK adds a ClientRequestToken: a try whose answer was lost is the same.
+                    await client.transact_write_items(TransactItems=items)
+            except client.exceptions.TransactionCanceledException as error:
+                return error
+        return None
+
+    async def load(self, keys: Collection[str]) -> Mapping[str, Record | None]:
+        client = await self._client()
+        found: dict[str, Item | None] = dict.fromkeys(keys)
+        waiting = [{"key": {"S": key}} for key in found if _may_be_a_key(key)]
+        pauses = iter(_CONFLICT_PAUSES_S)
+        while waiting:
+            batch, waiting = waiting[:_BATCH_LIMIT], waiting[_BATCH_LIMIT:]
+            request: Any = {"Keys": batch, "ConsistentRead": True}
+            with aws_errors(f"DynamoDB BatchGetItem {self._table}"):
+                async with self._bulkheads.room():
+                    answer = await client.batch_get_item(RequestItems={self._table: request})
+                items = {
+                    item["key"]["S"]: dict(item)
+                    for item in answer["Responses"].get(self._table, [])
+                }
+                unprocessed: Any = answer.get("UnprocessedKeys", {})
+                left = unprocessed.get(self._table, {}).get("Keys")
+            found |= items
+            if left:
+                pause_s = next(pauses, None)
+                if pause_s is None:
+                    raise TemporaryError(f"DynamoDB BatchGetItem {self._table}: keys are left.")
+                await self._pause(pause_s)
+                waiting += left
+        return _read_items(found)
+
+    async def find_due(
+        self, *, before: datetime, limit: int, start: int = 0, cursor: str | None = None
+    ) -> Page[str]:
+        # A cursor is how many shards are behind it, then the place in the present one.
+        behind, _, place = (cursor or "0").partition(" ")
+        shard = SHARDS[(start + int(behind)) % len(SHARDS)]
+        # The bound sorts just behind `before` itself.
+        bound = ("<", f"{sortable(before)}~")
+        after = _place_in_due(shard, place) if place else None
+        found = await self._query(DUE, shard, bound, limit, forward=True, after=after)
+        further = f"{int(behind) + 1}" if int(behind) + 1 < len(SHARDS) else None
+        if len(found) == limit:
+            further = " ".join((behind, *found[-1]))
+        return Page([key for _, key in found], further)
+
+    async def list_runs(
+        self,
+        *,
+        tenant_id: str | None = None,
+        event_type: str | None = None,
+        status: RunStatus | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> Page[RunRecord]:
+        if tenant_id is not None:
+            if not _may_be_a_key(tenant_id):
+                return Page([], None)
+            index, partitions = TENANT, [tenant_id]
+        elif status is not None:
+            index, partitions = STATUS, [f"run#{status}#{shard}" for shard in SHARDS]
+        else:
+            index, partitions = LIST, [f"run#{shard}" for shard in SHARDS]
+
+        def matches(run: Record | None) -> bool:
+            return (
+                isinstance(run, RunRecord)
+                and tenant_id in (None, run.tenant_id)
+                and event_type in (None, run.event_type)
+                and status in (None, run.status)
+            )
+
+        narrowed = event_type is not None or None not in (tenant_id, status)
+        return await self._page(
+            index, partitions, matches, limit, cursor, forward=False, narrowed=narrowed
+        )
+
+    async def list_tenants(
+        self, *, state: TenantState | None = None, limit: int = 50, cursor: str | None = None
+    ) -> Page[TenantRecord]:
+        def matches(tenant: Record | None) -> bool:
+            return (
+                isinstance(tenant, TenantRecord)
+                and tenant.state is not None
+                and state in (None, tenant.state)
+            )
+
+        index, partition = (STATUS, f"tenant#{state}") if state else (LIST, "tenant")
+        return await self._page(
+            index, [partition], matches, limit, cursor, forward=True, narrowed=False
+        )
+
+    async def check(self) -> None:
+        await self._propose(DUE, SHARDS[:1], ("<", "0"), 1, forward=True)
+
+    async def create(self) -> Sequence[str]:
+        """Make the table, or what it lacks; raises what `complete_table` does."""
+        return await complete_table(await self._client(), self._table, self._pause)
+
+    def _at(self, key: str) -> Item:
+        return {"TableName": self._table, "Key": {"key": {"S": key}}}
+
+    def _put(self, record: Record) -> Item:
+        return {
+            "TableName": self._table,
+            "Item": build_item(record, expires_at=self._expires_at(record)),
+            **_stands_at(record.version),
+        }
+
+    def _expires_at(self, record: Record) -> datetime | None:
+        """When it may be cleared away; None: not before it is over."""
+        match record:
+            case RunRecord(ended_at=datetime() as ended) if record.status.is_finished:
+                return ended + self._retention
+            case OperationRecord(ended_at=datetime() as ended, due_at=None):
+                return None if record.state is OperationState.OPEN else ended + self._retention
+            case SecretsRecord(due_at=None):
+                return self._clock.now() + self._retention
+            case PayloadRecord() | JobRecord():
+                # Written once, so longer than the run or operation that it belongs to.
+                return self._clock.now() + 2 * self._retention
+        return None
+
+    async def _page(
+        self,
+        index: Index,
+        partitions: Sequence[str],
+        matches: Callable[[Record | None], bool],
+        limit: int,
+        cursor: str | None,
+        *,
+        forward: bool,
+        narrowed: bool,
+    ) -> Page[Any]:
+        """Items that come after the cursor and match, as the table has them now.
+
+        `narrowed`: not all that the index gives do.
+        """
+        bound = None if cursor is None else (">" if forward else "<", decode_cursor(cursor))
+        most = most_candidates(limit, narrowed=narrowed)
+        proposed = await self._propose(index, partitions, bound, most, forward=forward)
+        found: list[tuple[str, Record | None]] = []
+        for start in range(0, len(proposed), _BATCH_LIMIT):
+            batch = proposed[start : start + _BATCH_LIMIT]
+            records = await self._load_readable([key for _, key in batch])
+            found += [(place, records[key]) for place, key in batch if matches(records[key])]
+            if len(found) > limit:
+                break
+        end = proposed[-1][0] if len(proposed) == most else None
+        return build_page(found, limit=limit, end=end)
+
+    async def _load_readable(self, keys: Collection[str]) -> Mapping[str, Record | None]:
+        """The items that can be read, and None for each other: a list shows the rest."""
+        try:
+            return await self.load(keys)
+        except UnreadableItems as error:
+            log.error("items left out of a list", reason=str(error))
+            return {**dict.fromkeys(keys), **error.found}
+
+    async def _propose(
+        self,
+        index: Index,
+        partitions: Sequence[str],
+        bound: tuple[str, str] | None,
+        limit: int,
+        *,
+        forward: bool,
+    ) -> list[tuple[str, str]]:
+        """Sort values and keys of the first `limit` items, of those that are `<` or `>` a bound."""
+        asked = (self._query(index, one, bound, limit, forward=forward) for one in partitions)
+        found = {pair for pairs in await gather_or_cancel(asked) for pair in pairs}
+        return sorted(found, reverse=not forward)[:limit]
+
+    async def _query(
+        self,
+        index: Index,
+        partition: str,
+        bound: tuple[str, str] | None,
+        limit: int,
+        *,
+        forward: bool,
+        after: Item | None = None,
+    ) -> list[tuple[str, str]]:
+        client = await self._client()
+        further: Any = {"ExclusiveStartKey": after} if after else {}
+        condition, names = "#partition = :partition", {"#partition": index.partition}
+        values = {":partition": {"S": partition}}
+        if bound is not None:
+            side, value = bound
+            condition += f" AND #sort {side} :bound"
+            names["#sort"], values[":bound"] = index.sort, {"S": value}
+        with aws_errors(f"DynamoDB Query {self._table} {index.name}"):
+            async with self._bulkheads.room():
+                answer = await client.query(
+                    TableName=self._table,
+                    IndexName=index.name,
+                    KeyConditionExpression=condition,
+                    ExpressionAttributeNames=names,
+                    ExpressionAttributeValues=values,
+                    ScanIndexForward=forward,
+                    Limit=limit,
+                    **further,
+                )
+            return [(item[index.sort]["S"], item["key"]["S"]) for item in answer["Items"]]
+
+
+async def _pause(seconds: float) -> None:
+    """About so long, so that those who met don't meet again."""
+    await asyncio.sleep(seconds * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
+
+
+def _stands_at(version: int) -> Item:
+    """The item is as it was decided on: at that version, or not there at all."""
+    if version == 0:
+        condition: Item = {
+            "ConditionExpression": "attribute_not_exists(#key)",
+            "ExpressionAttributeNames": {"#key": "key"},
+        }
+    else:
+        condition = {
+            "ConditionExpression": "#version = :version",
+            "ExpressionAttributeNames": {"#version": "version"},
+            "ExpressionAttributeValues": {":version": {"N": str(version)}},
+        }
+    return condition | {"ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
+
+
+def _place_in_due(shard: str, place: str) -> Item:
+    """A place in the index of what is due, of which a query may begin after it, whether the item
+    is still there or not (API reference, Query, ExclusiveStartKey)."""
+    due_at, _, key = place.partition(" ")
+    return {DUE.partition: {"S": shard}, DUE.sort: {"S": due_at}, "key": {"S": key}}
+
+
+def _read_items(items: Mapping[str, Item | None]) -> Mapping[str, Record | None]:
+    """The records of items by their keys.
+
+    Raises:
+        UnreadableItems: some hold none that this release knows.
+    """
+    found: dict[str, Record | None] = {}
+    reasons: dict[str, str] = {}
+    for key, item in items.items():
+        try:
+            found[key] = read_item(item) if item else None
+        except ValueError as error:
+            reasons[key] = str(error)
+    if reasons:
+        raise UnreadableItems(reasons, found=found)
+    return found
+
+
+def _may_be_a_key(text: str) -> bool:
+    """What is longer isn't there: so much DynamoDB takes (developer guide, Constraints)."""
+    return 0 < len(text.encode(errors="replace")) <= _LONGEST_KEY_BYTES

@@ -1,0 +1,90 @@
+"""Events of ours on an EventBridge bus."""
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.adapters.aws import aws_errors
+from orchestrator.core.checkable import Permission
+from orchestrator.core.errors import PermanentError, TemporaryError
+
+if TYPE_CHECKING:
+    from types_aiobotocore_events import EventBridgeClient
+
+_TRIES = 2
+#: Codes of an entry that is refused for what it is (API reference, PutEventsResultEntry).
+_REFUSED_FOR_GOOD = frozenset({"MalformedDetail", "InvalidArgument"})
+
+
+class EventBridgePublisher:
+    why_silent: str | None = None
+
+    def __init__(
+        self, client: Callable[[], Awaitable["EventBridgeClient"]], *, bus: str, source: str
+    ) -> None:
+        """`client` gives the client that the app keeps open."""
+        self._client = client
+        self._bus = bus
+        self._source = source
+        self.description = f"the EventBridge bus {bus}"
+        self.permissions = (
+            Permission(
+                ("events:PutEvents", "events:DescribeEventBus"),
+                f"arn:aws:events:*:*:event-bus/{bus}",
+            ),
+        )
+
+    async def check(self) -> None:
+        client = await self._client()
+        with aws_errors("EventBridge DescribeEventBus"):
+            await client.describe_event_bus(Name=self._bus)
+
+    async def publish(
+        self, *, event_type: str, detail: Mapping[str, Any], source: str | None = None
+    ) -> str:
+        """Put one event on the bus; its id there is returned.
+
+        PutEvents answers 200 even if it took nothing: the entry's own error code counts. A
+        failed entry is sent once more before it is left to the next attempt of the run.
+        """
+        client = await self._client()
+        code = message = None
+        for _ in range(_TRIES):
+            with aws_errors("EventBridge PutEvents"):
+                answer = await client.put_events(
+                    Entries=[
+                        {
+                            "Source": source or self._source,
+                            "DetailType": event_type,
+                            "Detail": json.dumps(detail, ensure_ascii=False),
+                            "EventBusName": self._bus,
+                        }
+                    ]
+                )
+                (entry,) = answer["Entries"]
+                if not answer["FailedEntryCount"]:
+                    return entry["EventId"]
+                code, message = entry.get("ErrorCode"), entry.get("ErrorMessage")
+            if code in _REFUSED_FOR_GOOD:
+                raise PermanentError(f"EventBridge refused {event_type}: {code}: {message}")
+        raise TemporaryError(f"EventBridge did not take {event_type}: {code}: {message}")
+
+
+class NoPublisher:
+    """In place of a bus where none is configured: publishing waits until there is one."""
+
+    why_silent: str | None = "the setting events.bus is empty"
+    description = "none: the setting is empty, so nothing is published"
+    permissions: tuple[Permission, ...] = ()
+
+    async def check(self) -> None:
+        """Nothing is there to be asked."""
+
+    async def publish(
+        self,
+        *,
+        event_type: str,
+        detail: Mapping[str, Any],  # noqa: ARG002
+        source: str | None = None,  # noqa: ARG002
+    ) -> str:
+        raise TemporaryError(f"{event_type} can't be published: {self.why_silent}.")

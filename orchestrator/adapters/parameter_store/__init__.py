@@ -1,0 +1,1 @@
+"""The Parameter Store of AWS Systems Manager."""

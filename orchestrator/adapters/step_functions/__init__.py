@@ -1,0 +1,1 @@
+"""AWS Step Functions: executions are started, described, stopped, and told of."""

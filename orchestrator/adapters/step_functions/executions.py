@@ -1,0 +1,85 @@
+"""Step Functions' two ways to tell of an execution, which are one shape: what DescribeExecution
+answers, and the detail of its status changes (API reference, DescribeExecution; EventBridge
+events reference, AWS Step Functions).
+
+Its input, secrets included, goes no further; of its output the texts are what it exports.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from orchestrator.core.events.body import read_object
+from orchestrator.core.jobs.job_report import JobReport, JobStatus
+from orchestrator.core.ledger.records import Job
+from orchestrator.core.texts import shorten
+
+#: The name under which Step Functions is registered as a builder.
+STEP_FUNCTIONS = "STEP_FUNCTIONS"
+
+_STATUSES: Mapping[str, JobStatus] = {
+    "RUNNING": JobStatus.IN_PROGRESS,
+    "PENDING_REDRIVE": JobStatus.IN_PROGRESS,
+    "SUCCEEDED": JobStatus.SUCCEEDED,
+    "FAILED": JobStatus.FAILED,
+    "TIMED_OUT": JobStatus.TIMED_OUT,
+    "ABORTED": JobStatus.STOPPED,
+}
+
+
+_DATA = re.compile(r"""[{\[]|(?<=\binput)\s+['"]|==""")
+
+
+def read_execution(
+    told: Mapping[str, Any], *, builder: str = STEP_FUNCTIONS, job_identifier: str | None = None
+) -> JobReport | None:
+    """The execution that is told of; None if it can't be read.
+
+    `job_identifier` None is the state machine's name. The execution's name is its start key.
+    """
+    arn, status = told.get("executionArn"), _STATUSES.get(str(told.get("status")))
+    if not isinstance(arn, str) or arn.count(":") != 7 or status is None:
+        return None
+    *_, machine, name = arn.split(":")
+    why = [text for text in (told.get("error"), read_cause(told.get("cause"))) if text]
+    return JobReport(
+        job=Job(
+            id=arn,
+            builder=builder,
+            job_identifier=job_identifier or machine,
+            log_url=execution_url(arn),
+        ),
+        status=status,
+        start_key=name,
+        message=shorten(": ".join(map(str, why))) if why else None,
+        exported={
+            key: value
+            for key, value in read_object(told.get("output")).items()
+            if isinstance(value, str)
+        },
+    )
+
+
+def read_cause(cause: object) -> str | None:
+    """The cause in words. What a nested task failed with is its whole description, input and all
+    (Step Functions developer guide, Run a job): only its own cause is taken of that."""
+    if not isinstance(cause, str):
+        return None
+    told = read_object(cause)
+    inner = (told.get(name) for name in ("Cause", "StoppedReason", "StatusReason", "errorMessage"))
+    found = (_words(one) for one in (cause, *inner) if isinstance(one, str))
+    return next(filter(None, found), None)
+
+
+def _words(text: str) -> str:
+    """What comes before data: a state's own error ends in the input that it could not read."""
+    return _DATA.split(text, maxsplit=1)[0].strip()
+
+
+def execution_url(arn: str) -> str | None:
+    """The console's page of an execution, in AWS's public partition."""
+    _, partition, _, region, *_ = arn.split(":")
+    if partition != "aws":
+        return None
+    console = f"https://{region}.console.aws.amazon.com/states/home?region={region}"
+    return f"{console}#/v2/executions/details/{arn}"

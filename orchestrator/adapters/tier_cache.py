@@ -1,0 +1,43 @@
+"""A tier catalog whose answers are kept for a while."""
+
+import asyncio
+import copy
+from datetime import datetime, timedelta
+
+from orchestrator.core.clock import Clock
+from orchestrator.core.jobs.tier_catalog import Tier, TierCatalog
+
+
+class CachedTierCatalog:
+    """Remembers found tiers for `keep_s` seconds; many askers at once cost one question.
+
+    Each gets a copy: what a handler does to its tier is nobody else's business.
+
+    A tier that isn't there is asked for again each time: whoever adds it is waiting.
+    """
+
+    def __init__(self, catalog: TierCatalog, clock: Clock, *, keep_s: float) -> None:
+        self.catalog = catalog
+        self._clock = clock
+        self._keep = timedelta(seconds=keep_s)
+        self._found: dict[str, tuple[datetime, Tier]] = {}
+        self._asked: dict[str, asyncio.Task[Tier | None]] = {}
+
+    async def find_tier(self, tier: str) -> Tier | None:
+        known = self._found.get(tier)
+        if known is not None and self._clock.now() < known[0]:
+            return copy.deepcopy(known[1])
+        asking = self._asked.get(tier)
+        if asking is None:
+            asking = self._asked[tier] = asyncio.create_task(self._ask(tier))
+        # Shielded: an asker that gives up must not fail the others.
+        return copy.deepcopy(await asyncio.shield(asking))
+
+    async def _ask(self, tier: str) -> Tier | None:
+        try:
+            found = await self.catalog.find_tier(tier)
+        finally:
+            del self._asked[tier]
+        if found is not None:
+            self._found[tier] = (self._clock.now() + self._keep, found)
+        return found

@@ -1,0 +1,155 @@
+"""What the settings come to: the ends in use, whether each is reached, what IAM must allow."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+
+from orchestrator.composition import Ports
+from orchestrator.core.checkable import Checkable, Permission, ReadableBy
+from orchestrator.core.errors import OrchestratorError
+from orchestrator.core.handlers.services import Services
+from orchestrator.service import Parts
+from orchestrator.settings import Settings
+
+
+@attrs.frozen(kw_only=True)
+class Finding:
+    """One end: what is used, why it can't be (`trouble` None: it can), what is odd about it."""
+
+    name: str
+    uses: str
+    trouble: str | None = None
+    warning: str | None = None
+    permissions: tuple[Permission, ...] = ()
+
+
+@attrs.frozen
+class Checkup:
+    """All the findings."""
+
+    findings: Sequence[Finding]
+
+    @property
+    def healthy(self) -> bool:
+        return all(finding.trouble is None for finding in self.findings)
+
+    @property
+    def policy(self) -> dict[str, Any]:
+        """The least IAM policy of the service's role."""
+        statements = [
+            {"Effect": "Allow", "Action": list(p.actions), "Resource": p.resource}
+            for finding in self.findings
+            for p in finding.permissions
+        ]
+        return {"Version": "2012-10-17", "Statement": statements}
+
+    def as_text(self) -> str:
+        """For a person."""
+        lines = []
+        for finding in self.findings:
+            mark = "FAIL" if finding.trouble else "warn" if finding.warning else "ok  "
+            lines.append(f"{mark} {finding.name:<22} {finding.uses}")
+            lines += [f"     {said}" for said in (finding.trouble, finding.warning) if said]
+        return "\n".join(lines)
+
+    def as_json(self) -> dict[str, Any]:
+        findings = [
+            {"name": f.name, "uses": f.uses, "trouble": f.trouble, "warning": f.warning}
+            for f in self.findings
+        ]
+        return {"healthy": self.healthy, "findings": findings, "policy": self.policy}
+
+
+async def check_setup(settings: Settings) -> Checkup:
+    """Ask each end whether it is there. Nothing is written or started.
+
+    Raises:
+        RegistrationError: the extension can't be used.
+    """
+    parts = Parts.choose(settings, None)
+    async with parts.open_ports() as ports:
+        ends = _ends(ports)
+        found = [await _ask(*end) for end in ends]
+        kept = [await _secrets(ports.services), *await _own_credentials(settings, ports)]
+        return Checkup([_front(settings), _handlers(parts), *found, *kept, _callback(settings)])
+
+
+def _ends(ports: Ports) -> list[tuple[str, object]]:
+    services = ports.services
+    tiers = getattr(services.tiers, "catalog", services.tiers)
+    builders = [(f"builder {name}", builder) for name, builder in services.builders.items()]
+    return [
+        ("ledger", services.books.ledger),
+        ("tiers", tiers),
+        *builders,
+        ("events.bus", services.publisher),
+        *([] if ports.inbox is None else [("queue", ports.inbox)]),
+    ]
+
+
+async def _ask(name: str, end: object) -> Finding:
+    if not isinstance(end, Checkable):
+        return Finding(name=name, uses=f"{type(end).__name__}, which can't be asked")
+    known = Finding(name=name, uses=end.description, permissions=end.permissions)
+    try:
+        await end.check()
+    except OrchestratorError as error:
+        return attrs.evolve(known, trouble=str(error))
+    return known
+
+
+def _front(settings: Settings) -> Finding:
+    address = f"{settings.http.host}:{settings.http.port}"
+    who = "with an API key" if settings.auth.methods else "open to everybody"
+    return Finding(name="http", uses=f"{address}, {who}, environment {settings.environment}")
+
+
+def _callback(settings: Settings) -> Finding:
+    """Where the control plane is told; it isn't asked, since it would take that for a report."""
+    callback = settings.callback
+    where = callback.url or "the tier's API_ENDPOINT, where there is one"
+    return Finding(
+        name="callback",
+        uses=f"{where}, after the {callback.after}",
+        warning=settings.callback_trouble,
+    )
+
+
+async def _own_credentials(settings: Settings, ports: Ports) -> list[Finding]:
+    """Each that is kept elsewhere: whether it is there. What it is nobody is told."""
+    findings = []
+    for value in (*settings.auth.api_key.keys, settings.builders.jenkins.token):
+        permission = ports.credentials.permission(value)
+        if permission is None:
+            continue
+        finding = Finding(name="credential", uses=value, permissions=(permission,))
+        try:
+            await ports.credentials.resolve(value)
+        except OrchestratorError as error:
+            finding = attrs.evolve(finding, trouble=str(error))
+        findings.append(finding)
+    return findings
+
+
+async def _secrets(services: Services) -> Finding:
+    """Where secret variables of jobs are kept, and what that means for those who run jobs."""
+    store = services.vault.store
+    if store is None:
+        return Finding(
+            name="secrets",
+            uses="passed on as they are",
+            warning="secrets.store is empty, so whoever may see a build sees the secrets among its "
+            "variables. With secretsmanager or ssm each build's role must be allowed to read them",
+        )
+    found = await _ask("secrets", store)
+    if not isinstance(store, ReadableBy):
+        return found
+    warning = f"each build's role needs {store.reader_action} on {store.resource}"
+    return attrs.evolve(found, warning=warning)
+
+
+def _handlers(parts: Parts) -> Finding:
+    own = [registration.event_type for registration in parts.extension.registry]
+    listed = f"; yours: {', '.join(sorted(own))}" if own else ""
+    return Finding(name="handlers", uses=f"{len(list(parts.registry))} event types{listed}")

@@ -1,0 +1,196 @@
+"""A client of the service over HTTP."""
+
+import contextlib
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import quote
+
+import aiohttp
+import attrs
+from yarl import URL
+
+from orchestrator.adapters.clock import RandomIds
+from orchestrator.cli.tables import MOST_EMPTY_PAGES, describe_run
+from orchestrator.core.errors import BadEvent
+from orchestrator.core.events.envelope import read_event_id
+from orchestrator.wire.codec import decode_json
+
+#: What the service takes for the `limit` of one page.
+_LARGEST_PAGE = 100
+
+
+class ServiceUnreachableError(Exception):
+    """Nobody answers at the URL."""
+
+
+class ServiceRefusedError(Exception):
+    """The service answered, but not with what was asked for."""
+
+
+@attrs.frozen
+class Sent:
+    """An answer to an event, and the run that it led to."""
+
+    status: int
+    headers: dict[str, str]
+    answer: Any
+    run: dict[str, Any] | None = None
+
+    @property
+    def succeeded(self) -> bool:
+        return self.status < 300
+
+    def as_json(self) -> dict[str, Any]:
+        return {"status": self.status, "answer": self.answer, "run": self.run}
+
+    def as_text(self) -> str:
+        """What came of it, for a person."""
+        lines = [f"{self.status} {json.dumps(self.answer)}"]
+        if "Retry-After" in self.headers:
+            lines.append(f"try again in {self.headers['Retry-After']} s")
+        if "Idempotent-Replayed" in self.headers:
+            lines.append("handled by an earlier delivery")
+        if self.run:
+            lines.append(describe_run(self.run))
+        return "\n".join(lines)
+
+
+class Client:
+    """One conversation with the service; made by `open_client`."""
+
+    def __init__(self, http: aiohttp.ClientSession, base: URL) -> None:
+        self._http = http
+        self._base = base
+
+    async def send_event(self, event_type: str, text: bytes) -> Sent:
+        """Post an event; a body that names no id gets a fresh one, so it counts as a new event.
+
+        Raises:
+            BadEvent: the text is no event.
+        """
+        headers = {"Content-Type": "application/json"}
+        if read_event_id(decode_json(text)) is None:
+            headers["Idempotency-Key"] = RandomIds().fresh_id()
+        address = self._at("events", event_type)
+        return await self._post(address, text, headers)
+
+    async def replay_run(self, run_id: str, *, force: bool) -> Sent:
+        """Run a kept event again."""
+        body = json.dumps({"force": force}).encode()
+        headers = {"Content-Type": "application/json"}
+        return await self._post(self._at("runs", run_id, "replay"), body, headers)
+
+    async def cancel(self, tenant_id: str, *, reason: str | None, clean_up: bool) -> dict[str, Any]:
+        """Stop what is being done to a tenant: `stopped` says what that was; without `ended` it is
+        to be stopped, and goes on until then.
+
+        Raises:
+            ServiceRefusedError: nothing is being done, or it can't be stopped now.
+        """
+        address = self._at("tenants", tenant_id, "cancel")
+        asked = {"reason": reason, "cleanUp": clean_up}
+        sent = await self._ask("POST", address, json=asked)
+        if not sent.succeeded:
+            raise _refusal(sent)
+        return {"ended": sent.status == 200, "stopped": sent.answer["stopped"]}
+
+    async def _post(self, address: URL, text: bytes, headers: Mapping[str, str]) -> Sent:
+        sent = await self._ask("POST", address, data=text, headers=headers)
+        location = sent.headers.get("Location") or sent.answer.get("instance", "")
+        # An instance that is the request itself leads to no run.
+        if "/runs/" in location and location != address.path:
+            # What came of the event counts, whether its run can be shown just now or not.
+            with contextlib.suppress(ServiceRefusedError):
+                sent = attrs.evolve(sent, run=await self._get(self._base.join(URL(location))))
+        return sent
+
+    async def get_run(self, run_id: str) -> dict[str, Any]:
+        """One run. Raises ServiceRefusedError if there is none."""
+        return await self._get(self._at("runs", run_id))
+
+    async def get_runs(self, query: Mapping[str, str | None], *, limit: int) -> dict[str, Any]:
+        """Up to `limit` runs, as a page. Raises ServiceRefusedError for a wrong query."""
+        return await self._list("runs", query, limit)
+
+    async def get_tenants(self, query: Mapping[str, str | None], *, limit: int) -> dict[str, Any]:
+        """Up to `limit` tenants, as a page. Raises ServiceRefusedError for a wrong query."""
+        return await self._list("tenants", query, limit)
+
+    async def get_tenant(self, tenant_id: str) -> dict[str, Any]:
+        """One tenant. Raises ServiceRefusedError if there is none."""
+        return await self._get(self._at("tenants", tenant_id))
+
+    def _at(self, *segments: str) -> URL:
+        """An address below the service's, which may itself lie under a prefix."""
+        path = "/".join(quote(segment, safe="") for segment in segments)
+        return URL(f"{str(self._base).rstrip('/')}/{path}", encoded=True)
+
+    async def _list(
+        self, items: str, query: Mapping[str, str | None], limit: int
+    ) -> dict[str, Any]:
+        """One page of as many of the service's as it takes, or as may be empty in a row."""
+        asked = {name: value for name, value in query.items() if value is not None}
+        found: list[Any] = []
+        empty = 0
+        while True:
+            asked["limit"] = str(min(limit - len(found), _LARGEST_PAGE))
+            page = await self._get(self._at(items).with_query(asked))
+            found += page["items"]
+            empty = 0 if page["items"] else empty + 1
+            if page["cursor"] is None or len(found) >= limit or empty == MOST_EMPTY_PAGES:
+                return {"items": found, "cursor": page["cursor"]}
+            asked["cursor"] = page["cursor"]
+
+    async def _get(self, address: URL) -> dict[str, Any]:
+        sent = await self._ask("GET", address)
+        if sent.status != 200:
+            raise _refusal(sent)
+        found: dict[str, Any] = sent.answer
+        return found
+
+    async def _ask(self, method: str, address: URL, **options: Any) -> Sent:
+        """The answer, from here alone: the credentials are for no other service.
+
+        Raises:
+            ServiceRefusedError: no orchestrator answers so.
+        """
+        async with self._http.request(method, address, allow_redirects=False, **options) as answer:
+            return Sent(answer.status, dict(answer.headers), await _read(answer))
+
+
+def _refusal(sent: Sent) -> ServiceRefusedError:
+    return ServiceRefusedError(sent.answer.get("detail") or f"The answer is {sent.status}.")
+
+
+async def _read(answer: aiohttp.ClientResponse) -> dict[str, Any]:
+    """The JSON object that it is. Raises ServiceRefusedError if it is none, or leads elsewhere."""
+    location = answer.headers.get("Location")
+    if location and 300 <= answer.status < 400:
+        raise ServiceRefusedError(f"{answer.url} leads to {location}: name that with --url.")
+    try:
+        body = decode_json(await answer.read())
+    except BadEvent:
+        body = None
+    if not isinstance(body, dict):
+        raise ServiceRefusedError(
+            f"{answer.url} answers {answer.status}, but not as an orchestrator does: check --url."
+        )
+    return body
+
+
+@asynccontextmanager
+async def open_client(url: str, *, headers: Mapping[str, str]) -> AsyncIterator[Client]:
+    """A client of the service at `url`, which sends `headers` along.
+
+    Raises:
+        ServiceUnreachableError: nobody answers, or nobody that speaks our language.
+    """
+    try:
+        async with aiohttp.ClientSession(headers=headers) as http:
+            yield Client(http, URL(url))
+    except (aiohttp.ClientError, TimeoutError) as error:
+        raise ServiceUnreachableError(
+            f"Nothing answers at {url} ({error}): start the service, or name another --url."
+        ) from error

@@ -1,0 +1,402 @@
+"""A tenant's life, told on the terminal: real events into the real service on an embedded AWS.
+
+Each sentence with a mark is a check: it looks at the answer, into the ledger or into AWS,
+and one that is untrue makes the demo fail.
+"""
+
+import asyncio
+import json
+import signal
+import tempfile
+import uuid
+from datetime import UTC, datetime
+from textwrap import indent
+from typing import Any
+
+import aiohttp
+import attrs
+from rich.console import Console
+from rich.table import Table
+
+from orchestrator.cli.dev import ServiceDidNotStartError, open_prepared_aws, open_service
+from orchestrator.cli.tables import describe_tenant
+from orchestrator.embedded import (
+    Build,
+    BusQueue,
+    CodeBuildStandIn,
+    ControlPlaneStandIn,
+    Fault,
+    open_bus_queue,
+    open_control_plane,
+)
+from orchestrator.embedded.codebuild import Outcome
+from orchestrator.settings import Settings
+
+_SECRET = "00112233445566778899aabbccddeeff"  # noqa: S105 - of the sample tenant, for show
+
+
+#: The timer is off, so that each sweep is one that the story tells of.
+_NO_TIMER = {"ORCHESTRATOR_OPERATIONS__RECONCILE_EVERY_S": "0"}
+
+
+async def run_demo(settings: Settings, *, config: str) -> int:
+    """Tell the story; the exit code is 0 if all of it was true."""
+    console = Console(highlight=False)
+    telling = asyncio.current_task()
+    assert telling is not None  # noqa: S101 - we are one
+    # A job that is timed out is terminated: the service that we started must not outlive us.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, telling.cancel)
+    bus = settings.events.bus or "default"
+    with tempfile.TemporaryFile("w+") as log:
+        try:
+            async with (
+                open_prepared_aws(settings) as aws,
+                open_bus_queue(aws, bus) as published,
+                open_control_plane() as control_plane,
+                open_service(
+                    config=config,
+                    environment={
+                        **aws.environment(),
+                        **_NO_TIMER,
+                        "ORCHESTRATOR_CALLBACK__URL": control_plane.url,
+                    },
+                    log=log,
+                ) as service,
+                aiohttp.ClientSession(service.url) as http,
+            ):
+                story = _Story(console, http, aws.codebuild, published, control_plane)
+                console.print(
+                    f"\n[bold]The service[/] at {service.url}, [bold]AWS[/] at "
+                    f"{aws.endpoint_url}, [bold]the control plane[/] at {control_plane.url}"
+                )
+                await _tell(story)
+        except ServiceDidNotStartError as error:
+            console.print(f"[red]{error}[/]")
+            story = None
+        except asyncio.CancelledError:
+            console.print("[red]It was stopped.[/]")
+            return 128 + signal.SIGTERM
+        if story is not None and not story.untrue:
+            console.print("\n[bold green]All of it was seen to happen.[/]\n")
+            return 0
+        log.seek(0)
+        console.print("\n[bold red]Not all of it was true.[/] What the service logged:\n")
+        console.print(log.read()[-4000:], markup=False)
+        return 1
+
+
+async def _tell(story: "_Story") -> None:
+    bluebird = await _provision(story)
+    await _deliver_again(story, bluebird)
+    await _end_well(story, bluebird)
+    await _deprovision(story, bluebird)
+    await _fail(story)
+    await _never_report(story)
+    await _refuse(story)
+    story.chapter(f"What {bluebird.name}'s timeline tells, the latest first")
+    story.show_timeline(await story.tenant(bluebird))
+
+
+async def _provision(story: "_Story") -> "_Tenant":
+    story.chapter("A tenant is to be provisioned")
+    tenant = story.new_tenant("Bluebird Logistics", tier="STANDARD")
+    story.say(f"EventBridge delivers TENANT_PROVISIONING for {tenant.name}, tier STANDARD.")
+    answer = await story.post("/events/TENANT_PROVISIONING", tenant.request)
+    story.check(
+        'answered 200 {"success": true}', answer.status == 200 and answer.body == {"success": True}
+    )
+    story.check("one build was started in CodeBuild", len(story.codebuild.builds) == 1)
+    build = story.latest_build()
+    variables = {variable["name"]: variable["value"] for variable in build.overrides}
+    story.check("of the project that the tier names", build.project == "standard-tenant")
+    story.check("its variables are sorted by name", list(variables) == sorted(variables))
+    story.check(
+        "a number of the tier arrived as text", variables.get("ACCESS_TOKEN_EXPIRATION") == "3600"
+    )
+    story.check(
+        "the event's override outranks the tier", variables.get("AWS_REGION") == "eu-west-1"
+    )
+    passed = json.loads(variables.get("tenant", "{}"))
+    story.check(
+        "the tenant is JSON, with the identity provider of its plan",
+        passed.get("id") == tenant.id and passed.get("identityProvider") == "auth0",
+    )
+    story.show_variables(variables)
+    run = await story.get(answer.location)
+    story.check(
+        f"the ledger knows the run as succeeded, with build {build.id[:24]}…",
+        run["status"] == "succeeded" and run["job"]["id"] == build.id,
+    )
+    return tenant
+
+
+async def _deliver_again(story: "_Story", tenant: "_Tenant") -> None:
+    story.chapter("EventBridge delivers it once more")
+    again = await story.post("/events/TENANT_PROVISIONING", tenant.request)
+    story.check(
+        "answered 200, as a duplicate",
+        again.status == 200 and again.headers.get("Idempotent-Replayed") == "true",
+    )
+    story.check("no second build", len(story.codebuild.builds) == 1)
+
+
+async def _end_well(story: "_Story", tenant: "_Tenant") -> None:
+    build = story.latest_build()
+    story.chapter("The build's script reports success, before its last command")
+    environment = {one["name"]: one["value"] for one in build.overrides}
+    told = {
+        **environment,
+        "CODEBUILD_BUILD_ID": build.id,
+        "TENANT_ID": tenant.id,
+        "TF_STATE_BUCKET": "tf-state-bluebird",
+        "TF_KEY": "silo/terraform.tfstate",
+    }
+    report = _envelope("TENANT_PROVISIONING_SUCCESS", told)
+    answer = await story.post("/events/TENANT_PROVISIONING_SUCCESS", report)
+    story.check("answered 200", answer.status == 200)
+    state = (await story.tenant(tenant))["state"]
+    story.check(
+        f"the tenant is {state} still: CodeBuild has not said that the build is over",
+        state == "provisioning",
+    )
+
+    story.chapter("CodeBuild says that the build succeeded")
+    await story.end_build(
+        build, "SUCCEEDED", exported={"APP_PLANE_URL": "https://bluebird.example"}
+    )
+    state = (await story.tenant(tenant))["state"]
+    story.check(f"the tenant is {state}", state == "provisioned")
+    (deployment,) = await story.published.receive() or [{}]
+    story.check(
+        "TENANT_DEPLOYMENT was published on the bus, without a secret in it",
+        deployment.get("detail-type") == "TENANT_DEPLOYMENT" and _SECRET not in str(deployment),
+    )
+    await story.post("/events/TENANT_DEPLOYMENT", deployment)
+    state = (await story.tenant(tenant))["state"]
+    story.check(f"its tier has no deployment job, so the tenant is {state}", state == "active")
+    story.check_report("a report of success", tenant, status=1)
+    (resource,) = story.control_plane.accepted[-1]["data"]["resources"] or [None]
+    story.check(f"with what the build told: {resource}", resource is not None)
+
+
+async def _deprovision(story: "_Story", tenant: "_Tenant") -> None:
+    story.chapter("The tenant leaves")
+    leaving = _envelope("TENANT_DEPROVISIONING", {"tenantId": tenant.id})
+    answer = await story.post("/events/TENANT_DEPROVISIONING", leaving)
+    build = story.latest_build()
+    story.check(
+        "a teardown was started, of the tier that it was provisioned with",
+        answer.status == 200 and build.project == "standard-tenant-teardown",
+    )
+    await story.end_build(build, "SUCCEEDED")
+    state = (await story.tenant(tenant))["state"]
+    story.check(f"the tenant is {state}", state == "deprovisioned")
+
+
+async def _fail(story: "_Story") -> None:
+    story.chapter("CodeBuild is at its quota, and then a build fails")
+    tenant = story.new_tenant("Kestrel Foods", tier="PREMIUM")
+    quota = Fault.error("AccountLimitExceededException", "Too many builds")
+    story.codebuild.inject("StartBuild", quota)
+    refused = await story.post("/events/TENANT_PROVISIONING", tenant.request)
+    pause_s = int(refused.headers.get("Retry-After", "0"))
+    story.check(
+        f"answered 503, to be tried again after {pause_s} s",
+        refused.status == 503 and pause_s >= 30,
+    )
+    retried = await story.post("/events/TENANT_PROVISIONING", tenant.request)
+    build = story.latest_build()
+    story.check(
+        "the next delivery starts the build",
+        retried.status == 200 and build.project == "premium-tenant",
+    )
+    await story.end_build(build, "FAILED", reason="terraform apply: exit status 1")
+    found = await story.tenant(tenant)
+    story.check(
+        f"the tenant is {found['state']}, held by its clean-up", found["state"] == "cleaning_up"
+    )
+    failure = next(one for one in found["timeline"] if one["eventType"].endswith("_FAILURE"))
+    story.check(f"why: {failure['reason']}", "terraform apply: exit status 1" in failure["reason"])
+    story.check(f"the log: {failure['link']}", bool(failure["link"]))
+    story.check_report("a report of failure", tenant, status=0)
+    clean_up = story.latest_build()
+    story.check("the clean-up's build runs", clean_up.project == "premium-tenant-cleanup")
+    await story.end_build(clean_up, "SUCCEEDED")
+    state = (await story.tenant(tenant))["state"]
+    story.check(f"and once it is over the tenant is {state}", state == "provision_failed")
+
+
+async def _never_report(story: "_Story") -> None:
+    story.chapter("A build times out, and nobody says so")
+    tenant = story.new_tenant("Heron Travel", tier="BASIC")
+    await story.post("/events/TENANT_PROVISIONING", tenant.request)
+    story.codebuild.finish(story.latest_build().id, "TIMED_OUT")
+    answer = await story.post("/events/RECONCILE", {})
+    story.check("a sweep asks CodeBuild about every open job", answer.status == 200)
+    found = await story.tenant(tenant)
+    failure = next(one for one in found["timeline"] if one["eventType"].endswith("_FAILURE"))
+    story.check(f"the operation has ended: {failure['reason']}", "timed out" in failure["reason"])
+    story.check_report("a report of failure", tenant, status=0)
+
+
+async def _refuse(story: "_Story") -> None:
+    story.chapter("Events that can't work")
+    before = len(story.codebuild.builds)
+    for what, path, body, status, detail in (
+        (
+            "an unknown tier",
+            "/events/TENANT_PROVISIONING",
+            story.new_tenant("Osprey", tier="GOLD").request,
+            422,
+            "GOLD",
+        ),
+        (
+            "no tenant",
+            "/events/TENANT_PROVISIONING",
+            {"planConfig": {"tier": "BASIC"}},
+            422,
+            "tenant",
+        ),
+        (
+            "a type that nobody handles",
+            "/events/TENANT_PARTY",
+            {},
+            400,
+            "Unsupported event type: TENANT_PARTY",
+        ),
+        ("broken JSON", "/events", b'{"detail-type": "TENANT', 400, "not JSON"),
+    ):
+        bad = await story.post(path, body)
+        story.check(
+            f"{what}: {bad.status} {bad.body.get('detail', '')}",
+            bad.status == status and detail in bad.body.get("detail", ""),
+        )
+    story.check("none of them started a build", len(story.codebuild.builds) == before)
+
+
+@attrs.frozen
+class _Tenant:
+    """A tenant of the story, and the event that asks for it."""
+
+    id: str
+    name: str
+    request: dict[str, Any]
+
+
+@attrs.frozen
+class _Answer:
+    status: int
+    headers: dict[str, str]
+    body: dict[str, Any]
+
+    @property
+    def location(self) -> str:
+        return self.headers.get("Location", "")
+
+
+@attrs.define
+class _Story:
+    console: Console
+    http: aiohttp.ClientSession
+    codebuild: CodeBuildStandIn
+    published: BusQueue
+    control_plane: ControlPlaneStandIn
+    untrue: list[str] = attrs.field(factory=list)
+
+    def new_tenant(self, name: str, *, tier: str) -> _Tenant:
+        """A tenant that the control plane waits to hear of."""
+        tenant_id, context = str(uuid.uuid4()), str(uuid.uuid4())
+        self.control_plane.expect(tenant_id, secret=_SECRET, context=context)
+        return _Tenant(tenant_id, name, _provisioning_event(tenant_id, name, tier, context))
+
+    def latest_build(self) -> Build:
+        return list(self.codebuild.builds.values())[-1]
+
+    async def end_build(self, build: Build, status: Outcome, **how: Any) -> None:
+        """CodeBuild ends the build, and EventBridge delivers the state change."""
+        self.codebuild.finish(build.id, status, **how)
+        self.say(f"EventBridge delivers the state change: {build.project} {status}.")
+        change = _envelope(
+            "CodeBuild Build State Change", build.as_state_change(), source="aws.codebuild"
+        )
+        answer = await self.post("/events", change)
+        self.check("answered 200", answer.status == 200)
+
+    def check_report(self, what: str, tenant: _Tenant, *, status: int) -> None:
+        told = [one for one in self.control_plane.accepted if one["initiatorId"] == tenant.id]
+        self.check(
+            f"the control plane has verified and accepted {what}: {json.dumps(told[-1:])}",
+            len(told) == 1
+            and told[0]["data"]["status"] == status
+            and not self.control_plane.refused,
+        )
+
+    async def tenant(self, tenant: _Tenant) -> dict[str, Any]:
+        return await self.get(f"/tenants/{tenant.id}")
+
+    def show_timeline(self, tenant: dict[str, Any]) -> None:
+        self.console.print(indent(describe_tenant(tenant), "    "), markup=False, soft_wrap=True)
+
+    def chapter(self, title: str) -> None:
+        self.console.print(f"\n[bold cyan]{title}[/]")
+
+    def say(self, sentence: str) -> None:
+        self.console.print(f"  {sentence}", soft_wrap=True)
+
+    def check(self, sentence: str, true: bool) -> None:
+        mark = "[green]✓[/]" if true else "[red]✗[/]"
+        self.console.print(f"  {mark} ", end="")
+        self.console.print(sentence, markup=False, soft_wrap=True)
+        if not true:
+            self.untrue.append(sentence)
+
+    def show_variables(self, variables: dict[str, str]) -> None:
+        table = Table(box=None, padding=(0, 2), show_header=False)
+        for name, value in variables.items():
+            table.add_row(f"    {name}", "••••••" if name == "secret" else value)
+        self.console.print(table)
+
+    async def post(self, path: str, body: object) -> _Answer:
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        headers = {"Content-Type": "application/json; charset=utf-8"}
+        async with self.http.post(path, data=data, headers=headers) as answer:
+            return _Answer(
+                answer.status, dict(answer.headers), await answer.json(content_type=None)
+            )
+
+    async def get(self, path: str) -> dict[str, Any]:
+        async with self.http.get(path) as answer:
+            found: dict[str, Any] = await answer.json()
+            return found
+
+
+def _envelope(
+    detail_type: str, detail: dict[str, Any], *, source: str = "TenantManagementService"
+) -> dict[str, Any]:
+    """An event as EventBridge delivers it."""
+    return {
+        "version": "0",
+        "id": str(uuid.uuid4()),
+        "detail-type": detail_type,
+        "source": source,
+        "time": datetime.now(UTC).isoformat(),
+        "detail": detail,
+    }
+
+
+def _provisioning_event(tenant_id: str, name: str, tier: str, context: str) -> dict[str, Any]:
+    """TENANT_PROVISIONING as a control plane puts it on the bus."""
+    tenant = {"id": tenant_id, "name": name, "key": name.split()[0].lower()}
+    features = [{"key": "IdP", "defaultValue": "cognito", "value": {"value": "auth0"}}]
+    override = {
+        "AWS_REGION": "eu-west-1",
+        "tenant": json.dumps(tenant),
+        "secret": _SECRET,
+        "context": context,
+    }
+    detail = {
+        "tenant": tenant,
+        "planConfig": {"tier": tier, "features": features},
+        "builderConfig": {"type": "CODE_BUILD", "config": {"environmentOverride": override}},
+    }
+    return _envelope("TENANT_PROVISIONING", detail)

@@ -1,0 +1,179 @@
+"""How an event would be read, and what would be started for it. Nothing is written or started."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from orchestrator.core.errors import OrchestratorError, PermanentError
+from orchestrator.core.events.body import read_tenant_id
+from orchestrator.core.events.envelope import Delivery, parse_event, read_event_type
+from orchestrator.core.events.event import Event
+from orchestrator.core.events.event_types import (
+    RECONCILE,
+    TENANT_CLEAN_UP,
+    TENANT_DEPLOYMENT,
+    TENANT_DEPROVISIONING,
+    TENANT_PROVISIONING,
+)
+from orchestrator.core.events.payloads import TenantRequest
+from orchestrator.core.handlers.services import Services
+from orchestrator.core.jobs.builder_calls import builder_errors, prepare
+from orchestrator.core.jobs.plan import (
+    CLEAN_UP_JOB,
+    DEPLOYMENT_JOB,
+    DEPROVISIONING_JOB,
+    PROVISIONING_JOB,
+    JobPlan,
+    find_tier,
+    job_identifier,
+    plan_job,
+)
+from orchestrator.core.secrets.redaction import Redactor
+from orchestrator.service import Parts
+from orchestrator.settings import Settings
+from orchestrator.wire.codec import decode_json
+from orchestrator.wire.fields import json_field_name
+
+#: The attributes that name the job of each type that has one.
+_JOBS: Mapping[str, Sequence[str]] = {
+    TENANT_PROVISIONING: PROVISIONING_JOB,
+    TENANT_DEPROVISIONING: DEPROVISIONING_JOB,
+    TENANT_DEPLOYMENT: DEPLOYMENT_JOB,
+    TENANT_CLEAN_UP: CLEAN_UP_JOB,
+}
+
+
+@attrs.frozen(kw_only=True)
+class Explanation:
+    """What an event is taken for. `trouble` is why it would not work, None if it would."""
+
+    event_type: str
+    handler: str | None
+    source: str
+    event_id: str
+    key: str
+    tenant_id: str | None
+    tier: str | None = None
+    builder: str | None = None
+    job_identifier: str | None = None
+    options: Mapping[str, Any] = attrs.field(factory=dict)
+    variables: Mapping[str, Any] = attrs.field(factory=dict)
+    trouble: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """For a machine: camelCase, as everything outside."""
+        return {
+            json_field_name(field): getattr(self, field.name) for field in attrs.fields(type(self))
+        }
+
+    def as_text(self) -> str:
+        """For a person."""
+        rows = {
+            "type": self.event_type,
+            "handler": self.handler,
+            "source": self.source or None,
+            "id": self.event_id,
+            "key": self.key,
+            "tenant": self.tenant_id,
+            "tier": self.tier,
+            "builder": self.builder,
+            "job": self.job_identifier,
+        }
+        lines = [f"{name:<9} {value or '-'}" for name, value in rows.items()]
+        lines += [f"  codebuild.{name} = {value}" for name, value in sorted(self.options.items())]
+        lines += [f"  {name} = {value}" for name, value in sorted(self.variables.items())]
+        if self.trouble:
+            lines.append(f"trouble   {self.trouble}")
+        return "\n".join(lines)
+
+
+async def explain_event(settings: Settings, event_type: str | None, text: bytes) -> Explanation:
+    """Explain the event in a JSON text; `event_type` None takes the one that it names.
+
+    Raises:
+        BadEvent: it can't be read as an event at all.
+    """
+    parts = Parts.choose(settings, None)
+    body = decode_json(text)
+    event: Event[Any] = parse_event(
+        event_type or read_event_type(body),
+        body,
+        delivery=Delivery(same_content_same_event=True),
+        aliases=parts.aliases,
+        now=parts.clock.now(),
+        fresh_id=parts.ids.fresh_id(),
+    )
+    explained = Explanation(
+        event_type=event.type,
+        handler=parts.registry.resolve(event.type).place if event.type in parts.registry else None,
+        source=event.source,
+        event_id=event.id,
+        key=event.key,
+        tenant_id=read_tenant_id(event.body),
+    )
+    if event.type == RECONCILE:
+        return attrs.evolve(explained, handler="a sweep: whatever is due is taken up")
+    try:
+        payload = parts.wire.structure(event.body, parts.registry.resolve(event.type).payload)
+        if not isinstance(payload, TenantRequest) or event.type not in _JOBS:
+            return explained
+        async with parts.open_ports() as ports:
+            tier_name = await _tier_name(event, payload, ports.services)
+            explained = attrs.evolve(explained, tier=tier_name)
+            plan = await _plan(attrs.evolve(event, payload=payload), tier_name, ports.services)
+    except OrchestratorError as error:
+        return attrs.evolve(explained, trouble=_sentence(error))
+    if plan is None:
+        return explained
+    redactor = Redactor(parts.settings.log.redact)
+    return attrs.evolve(
+        explained,
+        builder=plan.builder or parts.settings.builders.default,
+        job_identifier=plan.job_identifier,
+        options=plan.options,
+        variables=redactor.redact(plan.variables),
+    )
+
+
+async def _tier_name(event: Event[Any], payload: TenantRequest, services: Services) -> str | None:
+    """The tier that the event names, else that of the tenant as the ledger knows it."""
+    tenant_id = read_tenant_id(event.body)
+    if payload.named_tier or tenant_id is None:
+        return payload.named_tier
+    tenant = await services.books.find_tenant(tenant_id)
+    return tenant.tier if tenant else None
+
+
+async def _plan(
+    event: Event[TenantRequest], tier_name: str | None, services: Services
+) -> JobPlan | None:
+    """The job that would be started; None where a deployment needs none.
+
+    Its request is built as a start builds it.
+    """
+    may_be_without = event.type == TENANT_DEPLOYMENT
+    if may_be_without and tier_name is None:
+        return None
+    tier = await find_tier(tier_name, services.tiers)
+    if may_be_without and job_identifier(tier, _JOBS[event.type]) is None:
+        return None
+    plan = plan_job(event, tier, _JOBS[event.type], check_override=services.vault.check_override)
+    name = services.builder_name(plan.builder)
+    with builder_errors(name, "tell what it would start"):
+        prepare(
+            services.builders[name],
+            plan.job_identifier,
+            plan.variables,
+            options=plan.options,
+            start_key=event.key,
+        )
+    return plan
+
+
+def _sentence(error: OrchestratorError) -> str:
+    """What the answer would say, and each mismatch that its sentence doesn't name."""
+    said = str(error)
+    errors = error.errors if isinstance(error, PermanentError) else ()
+    more = [f"{one.path} {one.message}" for one in errors if one.message not in said]
+    return " ".join((said, *(f"{line}." for line in more)))

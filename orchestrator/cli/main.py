@@ -1,0 +1,462 @@
+"""The command line. Commands parse, call and print; what they do is written elsewhere.
+
+Heavy modules are imported within the commands, so that `--help` answers at once.
+"""
+
+import asyncio
+import json
+import sys
+import traceback
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from orchestrator.cli.client import Client
+    from orchestrator.settings import Settings
+
+Answer = TypeVar("Answer")
+
+_config = click.option(
+    "--config",
+    metavar="FILE",
+    help="A TOML file, or the name of one that ships with the package: local.toml.",
+)
+
+
+def _use_app_dir(_: click.Context, __: click.Parameter, folder: str | None) -> None:
+    if folder is not None:
+        sys.path.insert(0, folder)
+
+
+_app_dir = click.option(
+    "--app-dir",
+    metavar="DIR",
+    type=click.Path(exists=True, file_okay=False),
+    callback=_use_app_dir,
+    expose_value=False,
+    help="Where your extension's module lies, if it isn't installed.",
+)
+
+
+def _of_the_service(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of a command that asks a running service."""
+    command = click.option(
+        "--header",
+        metavar="NAME:VALUE",
+        envvar="ORCHESTRATOR_HEADER",
+        help="Sent along, such as an API key; or in the variable ORCHESTRATOR_HEADER.",
+    )(command)
+    return click.option(
+        "--url",
+        default="http://127.0.0.1:8080",
+        show_default=True,
+        callback=_check_url,
+        help="Where the service is.",
+    )(command)
+
+
+def _a_page(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of a command that shows a part of a list."""
+    command = click.option("--cursor", help="From there on: what the last list ended with.")(
+        command
+    )
+    return click.option(
+        "--limit",
+        metavar="N",
+        type=click.IntRange(min=1),
+        default=50,
+        show_default=True,
+        help="At most so many.",
+    )(command)
+
+
+def _check_url(_: click.Context, __: click.Parameter, url: str) -> str:
+    if not url.startswith(("http://", "https://")):
+        raise click.BadParameter(f"{url!r} must begin with http:// or https://.")
+    return url
+
+
+def _one_of(
+    load: Callable[[], Iterable[str]],
+) -> Callable[[click.Context, click.Parameter, str | None], str | None]:
+    """Checks that an option is one of the names that `load` gives."""
+
+    def check(_: click.Context, __: click.Parameter, name: str | None) -> str | None:
+        if name is not None and name not in (names := list(load())):
+            raise click.BadParameter(f"{name!r} is not one of {', '.join(names)}.")
+        return name
+
+    return check
+
+
+def _run_statuses() -> Iterable[str]:
+    from orchestrator.core.ledger.records import RunStatus
+
+    return RunStatus
+
+
+def _tenant_states() -> Iterable[str]:
+    from orchestrator.core.ledger.lifecycle import TenantState
+
+    return TenantState
+
+
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--debug", is_flag=True, help="Show the traceback of a failure.")
+@click.version_option(package_name="saas-orchestrator")
+def commands(debug: bool) -> None:
+    """Turns a SaaS control plane's events into jobs, once each."""
+
+
+@commands.command()
+@_config
+@_app_dir
+@click.option("--host", help="Where to listen; by default the setting http.host.")
+@click.option("--port", type=click.IntRange(0, 65535), help="By default the setting http.port.")
+@click.option("--workers", type=click.IntRange(1, 64), default=1, help="Processes; by default 1.")
+def serve(config: str | None, host: str | None, port: int | None, workers: int) -> None:
+    """Run the HTTP service."""
+    from orchestrator.app import create_app
+    from orchestrator.server import run_workers
+
+    settings = _load_settings(config)
+    if workers > 1 and settings.ledger.backend == "memory":
+        raise click.UsageError(
+            "--workers must be 1 with ledger.backend = memory: each process would have a ledger "
+            "of its own."
+        )
+    run_workers(
+        lambda: create_app(settings),
+        host=host or settings.http.host,
+        port=settings.http.port if port is None else port,
+        workers=workers,
+    )
+
+
+@commands.command()
+@_config
+@_app_dir
+@click.option("--host", help="Where its health is asked for; by default the setting http.host.")
+@click.option("--port", type=click.IntRange(0, 65535), help="By default the setting http.port.")
+def worker(config: str | None, host: str | None, port: int | None) -> None:
+    """Take events off the SQS queue and handle them; `/healthz` and `/readyz` tell how it does."""
+    from orchestrator.app import create_worker_app
+    from orchestrator.server import run_workers
+
+    settings = _load_settings(config)
+    if settings.ledger.backend == "memory":
+        raise click.UsageError(
+            "A worker needs ledger.backend = dynamodb: nobody else would know what it did."
+        )
+    run_workers(
+        lambda: create_worker_app(settings),
+        host=host or settings.http.host,
+        port=settings.http.port if port is None else port,
+        workers=1,
+    )
+
+
+@commands.command()
+@_config
+@click.option("--port", type=click.IntRange(1, 65535), help="By default the setting http.port.")
+def dev(config: str | None, port: int | None) -> None:
+    """Run the service with an embedded AWS that has everything it needs."""
+    from orchestrator.cli.dev import run_dev
+
+    settings = _load_settings(config or "local.toml")
+    asyncio.run(run_dev(settings, config=config or "local.toml", port=port, echo=click.echo))
+
+
+@commands.command()
+def demo() -> None:
+    """Show a tenant's life on an embedded AWS; exits 0 only if all of it was seen to happen."""
+    from orchestrator.cli.demo import run_demo
+
+    sys.exit(asyncio.run(run_demo(_load_settings("local.toml"), config="local.toml")))
+
+
+@commands.command()
+@click.argument("event_type", metavar="TYPE")
+@click.argument("file", type=click.File("rb"), default="-")
+@_of_the_service
+@_as_json
+def send(event_type: str, file: Any, url: str, header: str | None, as_json: bool) -> None:
+    """Send an event of TYPE with the body in FILE (-: standard input) and show what came of it."""
+    sent = _ask(url, header, lambda client: client.send_event(event_type, file.read()))
+    _show(sent.as_json() if as_json else sent.as_text())
+    if not sent.succeeded:
+        sys.exit(1)
+
+
+@commands.command()
+@click.option("--tenant", metavar="ID", help="Of this tenant alone.")
+@click.option("--type", "event_type", metavar="TYPE", help="Of this event type.")
+@click.option(
+    "--status",
+    metavar="STATUS",
+    callback=_one_of(_run_statuses),
+    help="In this status: running, failed, ...",
+)
+@_a_page
+@_of_the_service
+@_as_json
+def runs(url: str, header: str | None, as_json: bool, limit: int, **asked: str | None) -> None:
+    """List what became of events, the latest first."""
+    from orchestrator.cli.tables import describe_runs
+
+    query = {
+        "tenantId": asked["tenant"],
+        "eventType": asked["event_type"],
+        "status": asked["status"],
+        "cursor": asked["cursor"],
+    }
+    page = _ask(url, header, lambda client: client.get_runs(query, limit=limit))
+    _show(page if as_json else describe_runs(page, limit=limit))
+
+
+@commands.command()
+@click.argument("run_id", metavar="ID")
+@_of_the_service
+@_as_json
+def run(run_id: str, url: str, header: str | None, as_json: bool) -> None:
+    """Show one run: its steps, its job, its error."""
+    from orchestrator.cli.tables import describe_run
+
+    found = _ask(url, header, lambda client: client.get_run(run_id))
+    _show(found if as_json else describe_run(found))
+
+
+@commands.command()
+@click.argument("run_ids", metavar="ID...", nargs=-1, required=True)
+@click.option("--force", is_flag=True, help="Even if it succeeded, or isn't allowed any more.")
+@_of_the_service
+@_as_json
+def replay(
+    run_ids: tuple[str, ...], force: bool, url: str, header: str | None, as_json: bool
+) -> None:
+    """Run kept events again: what failed, or (--force) what is over."""
+    from orchestrator.cli.client import Sent
+
+    async def replay_all(client: "Client") -> list[Sent]:
+        return [await client.replay_run(run_id, force=force) for run_id in run_ids]
+
+    replayed = _ask(url, header, replay_all)
+    if as_json:
+        _show([sent.as_json() for sent in replayed])
+    else:
+        _show("\n\n".join(sent.as_text() for sent in replayed))
+    if not all(sent.succeeded for sent in replayed):
+        sys.exit(1)
+
+
+@commands.command()
+@click.option(
+    "--state",
+    metavar="STATE",
+    callback=_one_of(_tenant_states),
+    help="In this state: active, provision_failed, ...",
+)
+@_a_page
+@_of_the_service
+@_as_json
+def tenants(url: str, header: str | None, as_json: bool, limit: int, **asked: str | None) -> None:
+    """List tenants and where they stand."""
+    from orchestrator.cli.tables import describe_tenants
+
+    page = _ask(url, header, lambda client: client.get_tenants(asked, limit=limit))
+    _show(page if as_json else describe_tenants(page, limit=limit))
+
+
+@commands.command()
+@click.argument("tenant_id", metavar="ID")
+@_of_the_service
+@_as_json
+def tenant(tenant_id: str, url: str, header: str | None, as_json: bool) -> None:
+    """Show one tenant: where it stands and how it came there."""
+    from orchestrator.cli.tables import describe_tenant
+
+    found = _ask(url, header, lambda client: client.get_tenant(tenant_id))
+    _show(found if as_json else describe_tenant(found))
+
+
+@commands.command()
+@click.argument("tenant_id", metavar="TENANT")
+@click.option("--reason", help="Why; it is kept as the reason of the end.")
+@click.option("--clean-up", is_flag=True, help="Even if that is a clean-up.")
+@_of_the_service
+@_as_json
+def cancel(
+    tenant_id: str,
+    reason: str | None,
+    clean_up: bool,
+    url: str,
+    header: str | None,
+    as_json: bool,
+) -> None:
+    """Stop what is being done to a tenant: its job is stopped, its operation ends as failed."""
+    cancelled = _ask(
+        url, header, lambda client: client.cancel(tenant_id, reason=reason, clean_up=clean_up)
+    )
+    what = f"the {cancelled['stopped']['kind']} {cancelled['stopped']['operationId']}"
+    if as_json:
+        _show(cancelled)
+    elif cancelled["ended"]:
+        click.echo(f"stopped {what}; `orchestrator tenant {tenant_id}` says how the tenant stands")
+    else:
+        click.echo(f"{what} is to be stopped; it ends once the builder says that its job has")
+
+
+@commands.command()
+@_config
+@_app_dir
+def reconcile(config: str | None) -> None:
+    """Take up whatever is due, once: what `serve` does by itself every minute."""
+    from orchestrator.service import sweep_once
+
+    settings = _load_settings(config)
+    if settings.ledger.backend == "memory":
+        raise click.UsageError(
+            "With ledger.backend = memory only the service knows what is due: "
+            "`echo {} | orchestrator send RECONCILE`."
+        )
+    taken_up = asyncio.run(sweep_once(settings))
+    click.echo(f"{taken_up} taken up")
+
+
+@commands.command()
+@_config
+def init(config: str | None) -> None:
+    """Make the ledger's table, or what is missing of it, and the queue if there is to be one. For
+    production a template makes them."""
+    from orchestrator.service import make_ends
+
+    made = asyncio.run(make_ends(_load_settings(config)))
+    if not made:
+        raise click.UsageError("There is nothing to make: ledger.backend is memory.")
+    for name, is_new in made.items():
+        click.echo(f"made the {name}" if is_new else f"the {name} is there already")
+
+
+@commands.command()
+@_config
+@_app_dir
+@click.argument("file", type=click.File("rb"), default="-")
+@click.option("--type", "event_type", metavar="TYPE", help="For a body that doesn't name its type.")
+@_as_json
+def explain(config: str | None, file: Any, event_type: str | None, as_json: bool) -> None:
+    """Say how the event in FILE would be read, and what it would start. Nothing is done."""
+    from orchestrator.cli.explain import explain_event
+
+    explained = asyncio.run(explain_event(_load_settings(config), event_type, file.read()))
+    _show(explained.as_json() if as_json else explained.as_text())
+    if explained.trouble:
+        sys.exit(1)
+
+
+@commands.command()
+@_config
+@_app_dir
+@_as_json
+def check(config: str | None, as_json: bool) -> None:
+    """Say what the settings come to, what can be reached, and the least IAM policy."""
+    from orchestrator.cli.check import check_setup
+
+    checkup = asyncio.run(check_setup(_load_settings(config)))
+    if as_json:
+        _show(checkup.as_json())
+    else:
+        click.echo(checkup.as_text())
+        click.echo("\nThe least IAM policy for the service's role:")
+        _show(checkup.policy)
+    if not checkup.healthy:
+        sys.exit(1)
+
+
+@commands.command()
+@_config
+@_app_dir
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Write it there.")
+@click.option("--check", is_flag=True, help="Fail if the file at --output is out of date.")
+def openapi(config: str | None, output: Path | None, check: bool) -> None:
+    """Print the OpenAPI document of the service, handlers of yours included."""
+    from orchestrator.app import create_app
+    from orchestrator.intake.openapi import build_document
+
+    if check and output is None:
+        raise click.UsageError("--check needs --output FILE, the file to compare with.")
+    document = build_document(create_app(_load_settings(config)))
+    text = json.dumps(document, indent=2, sort_keys=True) + "\n"
+    if output is None:
+        click.echo(text, nl=False)
+    elif not check:
+        output.write_text(text)
+    elif not output.exists() or output.read_text() != text:
+        raise click.ClickException(
+            f"{output} is out of date: run `orchestrator openapi --output {output}`."
+        )
+
+
+def main() -> None:
+    """The entry point: one line for a failure, exit code 2 for bad usage and 1 for the rest."""
+    arguments = sys.argv[1:]
+    try:
+        commands.main(arguments, prog_name="orchestrator", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        sys.exit(2)
+    except click.UsageError as error:
+        path = error.ctx.command_path if error.ctx else "orchestrator"
+        _exit(2, f"{path}: {error.format_message()} Try `{path} --help`.")
+    except click.ClickException as error:
+        _exit(1, error.format_message())
+    except (click.Abort, KeyboardInterrupt):
+        _exit(130, "interrupted")
+    except Exception as error:  # noqa: BLE001 - a user gets a sentence; --debug shows the rest
+        if "--debug" in arguments:
+            traceback.print_exc()
+        _exit(1, str(error) or type(error).__name__)
+
+
+def _exit(code: int, message: str) -> None:
+    click.echo(f"Error: {message}", err=True)
+    sys.exit(code)
+
+
+def _ask(
+    url: str, header: str | None, question: "Callable[[Client], Awaitable[Answer]]"
+) -> "Answer":
+    """The service's answer to one question."""
+    from orchestrator.cli.client import open_client
+
+    name, colon, value = (header or "").partition(":")
+    if header and not colon:
+        raise click.UsageError("--header must be NAME:VALUE, such as x-api-key:the-key.")
+    headers = {name.strip(): value.strip()} if colon else {}
+
+    async def ask() -> "Answer":
+        async with open_client(url, headers=headers) as client:
+            return await question(client)
+
+    return asyncio.run(ask())
+
+
+def _show(shown: object) -> None:
+    click.echo(shown if isinstance(shown, str) else json.dumps(shown, indent=2, default=str))
+
+
+def _load_settings(config: str | None) -> "Settings":
+    from orchestrator.core.secrets.redaction import SECRET_NAMES
+    from orchestrator.logs import configure_logs
+    from orchestrator.settings import load_settings
+
+    # What loading itself has to say must not end up on standard output.
+    configure_logs(level="info", layout="console", redact=SECRET_NAMES)
+    settings = load_settings(config)
+    configure_logs(level=settings.log.level, layout=settings.log.format, redact=settings.log.redact)
+    return settings

@@ -1,0 +1,91 @@
+"""Runs and tenants as text, for a person."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+#: So many pages in a row without anything that matches, and whoever asks is told how to go on: some
+#: 10,000 items of the ledger.
+MOST_EMPTY_PAGES = 25
+
+
+def describe_run(run: Mapping[str, Any]) -> str:
+    """A run for a person: a line for each thing there is to say."""
+    rows = {
+        "run": f"{run['runId']}: {run['status']}",
+        "type": run["eventType"],
+        "tenant": run["tenantId"] or "-",
+        "attempt": run["attempt"],
+        "seen": run["firstSeen"],
+        "steps": ", ".join(step["name"] for step in run.get("steps", ())) or "-",
+        "job": _describe_job(run["job"]),
+        "note": run["note"] or "-",
+        "due": run["dueAt"] or "-",
+        "error": run["error"]["message"] if run["error"] else "-",
+    }
+    return "\n".join(_printable(f"{name:<8} {value}") for name, value in rows.items())
+
+
+def describe_runs(page: Mapping[str, Any], *, limit: int) -> str:
+    """A page of runs for a person: a line for each of up to `limit`."""
+    lines = [
+        f"{run['firstSeen'][:19]}  {run['status']:<9}  {run['eventType']:<28}  "
+        f"{run['tenantId'] or '-':<24}  {run['runId']}"
+        for run in page["items"]
+    ]
+    return _describe_page(lines, page["cursor"], "runs", limit)
+
+
+def describe_tenants(page: Mapping[str, Any], *, limit: int) -> str:
+    """A page of tenants for a person: a line for each of up to `limit`."""
+    lines = [
+        f"{tenant['changedAt'][:19]}  {tenant['state']:<18}  {tenant['tier'] or '-':<10}  "
+        f"{tenant['tenantId']}"
+        for tenant in page["items"]
+    ]
+    return _describe_page(lines, page["cursor"], "tenants", limit)
+
+
+def _describe_page(lines: Sequence[str], cursor: str | None, kind: str, limit: int) -> str:
+    shown = list(map(_printable, lines))
+    if cursor is None:
+        return "\n".join(shown or [f"no {kind}"])
+    if len(lines) < limit:
+        shown.append(f"stopped after {MOST_EMPTY_PAGES} pages without such {kind}")
+    return "\n".join([*shown, f"more: --cursor {cursor}"])
+
+
+def _printable(line: str) -> str:
+    """Names are whatever senders choose: one must not make lines of its own, or move the cursor."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in line)
+
+
+def describe_tenant(tenant: Mapping[str, Any]) -> str:
+    """A tenant for a person: where it stands, and its life, the latest first."""
+    operation = tenant["operation"]
+    doing = "-"
+    if operation:
+        job = _describe_job(operation["job"]) if operation["job"] else "no job known"
+        doing = f"{operation['kind']} since {operation['openedAt'][:19]}: {job}"
+    lines = [
+        f"tenant   {tenant['tenantId']}: {_describe_state(tenant)}",
+        f"tier     {tenant['tier'] or '-'}",
+        f"doing    {doing}",
+        "",
+    ]
+    for entry in tenant["timeline"]:
+        lines.append(f"{entry['at'][:19]}  {entry['status']:<9}  {entry['eventType']}")
+        lines += [f"{'':21}{entry[name]}" for name in ("reason", "link") if entry[name]]
+    return "\n".join(map(_printable, lines))
+
+
+def _describe_state(tenant: Mapping[str, Any]) -> str:
+    if tenant["state"] is None:
+        return "nothing was done to it yet"
+    return f"{tenant['state']} since {tenant['changedAt'][:19]}"
+
+
+def _describe_job(job: Mapping[str, Any] | None) -> str:
+    if job is None:
+        return "-"
+    link = f"  {job['logUrl']}" if job["logUrl"] else ""
+    return f"{job['builder']} {job['id']}{link}"

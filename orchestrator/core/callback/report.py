@@ -1,0 +1,197 @@
+"""The report of an operation's end: one function sends what a settle has noted.
+
+It is called right after the settle and by the sweep, until the control plane has accepted the
+report or refused it for good. Each attempt is one of its own: claimed before, signed anew.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+from urllib.parse import urlsplit
+
+import attrs
+import structlog
+
+from orchestrator.core.backoff import doubling_pause_s
+from orchestrator.core.callback.signature import build_request, signable_text
+from orchestrator.core.callback.webhook import Webhook, WebhookAnswer
+from orchestrator.core.errors import PermanentError, TemporaryError
+from orchestrator.core.events.event_types import Kind
+from orchestrator.core.events.json_text import kept_size
+from orchestrator.core.ledger.guarding import guarded
+from orchestrator.core.ledger.records import operation_key
+from orchestrator.core.ledger.report_attempt import Posted, Posting, begin_report, end_report
+from orchestrator.core.ledger.transactions import Books
+
+_FIRST_PAUSE_S = 5.0
+#: Clocks that are so close (seconds) are no reason for a 401: the other side allows 20 s.
+_CLOCKS_AGREE_S = 5.0
+#: So much of its time (seconds) an attempt needs to be signed again: an answer may take 30 s.
+_TO_SIGN_AGAIN_S = 40.0
+#: It is kept in the operation's item, which DynamoDB takes up to 400 KB of.
+_LARGEST_BODY_BYTES = 200_000
+
+log = structlog.get_logger("orchestrator.reporting")
+
+
+@attrs.frozen(kw_only=True)
+class CallbackTerms:
+    """Where the control plane's webhook is, and after which operation it is told of success.
+
+    `url` None leaves it to the tier and, where its host is among `allowed_hosts`, to the event.
+    `refusals`: it is told, too, of a request that could not begin.
+    """
+
+    url: str | None = None
+    after: Kind = Kind.DEPLOYMENT
+    allowed_hosts: frozenset[str] = frozenset()
+    refusals: bool = True
+
+
+def report_body(
+    tenant_id: str, *, succeeded: bool, resources: Sequence[Any], app_plane_url: str | None
+) -> Mapping[str, Any]:
+    """What the webhook is told (arc-saas tenant-management, `POST /webhook`).
+
+    Raises:
+        ValueError: a resource can't be signed, since JavaScript might print it otherwise, or they
+            are too large to be kept with the operation.
+    """
+    data: dict[str, Any] = {"status": int(succeeded), "resources": list(resources)}
+    if app_plane_url is not None:
+        data["appPlaneUrl"] = app_plane_url
+    body = {"initiatorId": tenant_id, "type": 0, "data": data}
+    signable_text(body)
+    size = kept_size(body)
+    if size > _LARGEST_BODY_BYTES:
+        raise ValueError(f"they have {size} bytes, and {_LARGEST_BODY_BYTES} can be kept")
+    return body
+
+
+@attrs.frozen(kw_only=True)
+class Reporter:
+    """Tells the control plane how operations ended; if it `is_silent`, reports stay due."""
+
+    books: Books
+    webhook: Webhook
+    is_silent: bool = False
+
+    async def send(self, operation_id: str) -> None:
+        """Send the operation's report, if there is one that waits and nobody else sends it.
+
+        It is kept and due, whatever comes of it now.
+        """
+        if not self.is_silent:
+            await guarded(
+                self.books, operation_key(operation_id), partial(self._send, operation_id)
+            )
+
+    async def _send(self, operation_id: str) -> None:
+        posting = await self.books.decide(lambda view: begin_report(view, operation_id))
+        if posting is None:
+            return
+        posted = await self._post(posting)
+        about = {"operation_id": operation_id, "url": _shown(posting.url), "tries": posting.tries}
+        if posted.is_trouble and posted.is_done:
+            log.error("report given up", reason=posted.note, **about)
+        elif posted.is_trouble:
+            log.warning("report not accepted yet", reason=posted.note, **about)
+        else:
+            log.info("reported", **about)
+        await self.books.decide(lambda view: end_report(view, posting, posted))
+
+    async def _post(self, posting: Posting) -> Posted:
+        """One attempt; it is signed once more where a 401 may be but a matter of clocks."""
+        clock = self.books.clock
+        try:
+            answer = await self._post_signed(posting, clock.now())
+            behind_s = _behind_s(answer, clock.now())
+            is_in_time = posting.until - clock.now() >= timedelta(seconds=_TO_SIGN_AGAIN_S)
+            if answer.date is not None and behind_s and is_in_time:
+                log.warning("signed by the other side's clock", behind_s=behind_s)
+                answer = await self._post_signed(posting, answer.date)
+        except PermanentError as error:
+            return _given_up(f"The control plane was not told: {error}")
+        except TemporaryError as error:
+            arrived = posting.earlier.may_have_arrived or not error.nothing_done
+            return _again(posting, str(error), may_have_arrived=arrived)
+        return _judge(posting, answer.status, behind_s)
+
+    async def _post_signed(self, posting: Posting, now: datetime) -> WebhookAnswer:
+        """The answer to the report, signed as of `now`.
+
+        Raises:
+            PermanentError: it can't be signed, or its address is none.
+            TemporaryError: there was no answer.
+        """
+        credentials, url = posting.credentials, posting.url
+        try:
+            request = build_request(
+                posting.body, secret=credentials.secret, context=credentials.context, now=now
+            )
+        except ValueError as error:
+            raise PermanentError(f"it can't be signed, since {error}.") from error
+        try:
+            return await self.webhook.post(url=url, text=request.text, headers=request.headers)
+        except PermanentError as error:
+            raise PermanentError(f"{_shown(url)} is no address of a webhook.") from error
+
+
+def _shown(url: str) -> str:
+    """Without what may be secret in it: user, password and query."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "no web address"
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def _behind_s(answer: WebhookAnswer, now: datetime) -> float:
+    """By how many seconds a server that answers 401 is behind us, if its clock may be why; 0: it
+    isn't."""
+    if answer.status != 401 or answer.date is None:
+        return 0.0
+    behind_s = (now - answer.date).total_seconds()
+    return behind_s if abs(behind_s) > _CLOCKS_AGREE_S else 0.0
+
+
+def _judge(posting: Posting, status: int, behind_s: float) -> Posted:
+    """What an answer means. The other side refuses as 401 what it has accepted before, too.
+
+    `behind_s` is how far its clock is behind ours, if that may be why.
+    """
+    if 200 <= status < 300:
+        return _done("The control plane was told.")
+    if status == 401 and posting.earlier.may_have_arrived:
+        return _done("The control plane was told, by an attempt whose answer was lost.")
+    if status == 401:
+        how = "behind" if behind_s > 0 else "ahead of"
+        clocks = f" Besides, its clock is {abs(behind_s):.0f} s {how} ours." if behind_s else ""
+        return _given_up(
+            "The control plane was not told: it answered 401. The secret has most likely expired "
+            f"there, or the tenant isn't being provisioned there any more.{clocks}"
+        )
+    if status == 422:
+        return _given_up("The control plane was not told: it answered 422, and will do so again.")
+    # What broke over there may have broken after the work was done; 503 says that it wasn't begun.
+    arrived = posting.earlier.may_have_arrived or status in (500, 502, 504)
+    return _again(posting, f"it answered {status}.", may_have_arrived=arrived)
+
+
+def _done(note: str) -> Posted:
+    return Posted(note=note, is_done=True, is_trouble=False)
+
+
+def _given_up(note: str) -> Posted:
+    return Posted(note=note, is_done=True, is_trouble=True)
+
+
+def _again(posting: Posting, reason: str, *, may_have_arrived: bool) -> Posted:
+    return Posted(
+        note=f"The control plane was not told yet: {reason}",
+        is_done=False,
+        is_trouble=True,
+        may_have_arrived=may_have_arrived,
+        pause_s=doubling_pause_s(_FIRST_PAUSE_S, posting.tries - 1),
+    )

@@ -1,0 +1,278 @@
+"""One attempt at a run: its handler, its settlement, and the report of what it ended."""
+
+import asyncio
+from functools import partial
+from typing import Any, NoReturn
+
+import attrs
+import structlog
+
+from orchestrator.core.callback.report import Reporter
+from orchestrator.core.dispatch.last_resort import LastResort
+from orchestrator.core.dispatch.settlement import is_final, is_used_up, judge, with_ending
+from orchestrator.core.errors import (
+    Cancelled,
+    HandedBack,
+    InvalidPayload,
+    OrchestratorError,
+    PermanentError,
+    TakenOver,
+    TemporaryError,
+)
+from orchestrator.core.events.body import read_tenant_id
+from orchestrator.core.events.envelope import Body
+from orchestrator.core.events.event import Event
+from orchestrator.core.events.event_types import ENDS, OPENS, Ending, Kind
+from orchestrator.core.handlers.builtin import report_refusal
+from orchestrator.core.handlers.registry import HandlerRegistry
+from orchestrator.core.handlers.run import Run
+from orchestrator.core.handlers.services import Services
+from orchestrator.core.identifiers import START_KEY
+from orchestrator.core.ledger.lease import Attempt, held
+from orchestrator.core.ledger.operations import Adopted, Orphaned, adopt
+from orchestrator.core.ledger.records import Failure, Job, RunRecord, RunStatus
+from orchestrator.core.ledger.settle import FollowUp, Settlement, Uncertain, Written
+from orchestrator.core.ledger.snapshot import Move, View
+from orchestrator.core.tasks import is_cancelled, run_to_its_end, sole_error
+
+log = structlog.get_logger("orchestrator.attempts")
+
+
+@attrs.frozen(kw_only=True)
+class Worker:
+    """Works on claimed runs; `max_attempts` may end by a bug."""
+
+    registry: HandlerRegistry
+    services: Services
+    reporter: Reporter
+    last_resort: LastResort
+    max_attempts: int
+
+    async def work(self, event: Event[Body], attempt: Attempt) -> tuple[FollowUp, ...]:
+        """One attempt at a claimed run, from its handler to its settlement, and to the report of
+        what it ended; the events that it amounts to.
+
+        Raises:
+            PermanentError, TemporaryError, HandlerFailed: what whoever sent the event is told.
+        """
+        opens = OPENS.get(event.type) if attempt.run.tenant_id else None
+        run = Run(attempt, self.services, opens)
+        try:
+            told, follow_ups = await self._attempt(event, attempt, run, opens)
+        except TemporaryError:
+            raise
+        except Exception as bug:  # noqa: BLE001 - a run whose attempts only raise must end, too
+            await run_to_its_end(self._count(event, attempt, run, bug))
+        if run.reports is not None:
+            await self.reporter.send(attempt.run.outcome_of or attempt.run.operation_id)
+        if isinstance(told, HandedBack):
+            raise asyncio.CancelledError
+        if told is not None:
+            raise told
+        return follow_ups
+
+    async def _attempt(
+        self, event: Event[Body], attempt: Attempt, run: Run, opens: Kind | None
+    ) -> tuple[BaseException | None, tuple[FollowUp, ...]]:
+        """From the handler to the settlement; what whoever sent the event is told, and what was
+        kept with it."""
+        services = self.services
+        log.info("started", attempt=run.attempt)
+        async with held(run.renew, services.clock, lease_s=services.books.terms.lease_s):
+            reached, error = await self._run_handler(event, attempt, run, opens)
+            if opens is not None and is_final(error, attempt, self.max_attempts):
+                error = await self._make_certain(attempt, run, error)
+                error = await self._refuse(event, attempt, run, error)
+        # That a job is over holds whether the user's model of the event fits or not.
+        is_certain = reached or event.ends_start is not None
+        ending = ENDS.get(event.type) if is_certain else None
+        return await run_to_its_end(self._settle(event, attempt, run, opens, error, ending))
+
+    async def _count(
+        self, event: Event[Body], attempt: Attempt, run: Run, bug: Exception
+    ) -> NoReturn:
+        """The attempt broke down outside of its handler.
+
+        Raises:
+            OrchestratorError: what whoever sent the event is told.
+        """
+        try:
+            # What was done must not be done again because of what broke down after it.
+            await run.record_progress()
+        except Exception as error:  # noqa: BLE001 - then a look-up finds the job
+            log.warning("progress not recorded", error=type(error).__name__)
+        held_by = attempt.run.attempt
+        try:
+            await self.last_resort.broke_down(bug, event.type, attempt.run.run_id, attempt=held_by)
+        except TakenOver:
+            await self._leave_behind(attempt, run)
+            raise
+
+    async def _run_handler(
+        self, event: Event[Body], attempt: Attempt, run: Run, opens: Kind | None
+    ) -> tuple[bool, BaseException | None]:
+        """Whether the handler was called at all, and what it raised."""
+        if attempt.stop_reason is not None:
+            return False, Cancelled(attempt.stop_reason)
+        try:
+            if opens is not None and is_used_up(attempt, self.max_attempts):
+                await self._find_last_job(run)
+            registration = self.registry.resolve(event.type)
+            payload = self._structured(event, registration.payload)
+        except OrchestratorError as error:
+            return False, error
+        if event.type in ENDS and attempt.run.outcome_of is None:
+            run.note("It names no tenant, and no job of ours.")
+            return True, None
+        try:
+            await registration.handler(attrs.evolve(event, payload=payload), run)
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - settled as a bug
+            return True, HandedBack() if is_cancelled(error) else sole_error(error)
+        return True, None
+
+    def _structured(self, event: Event[Body], model: Any) -> Any:
+        """The body as the handler's model.
+
+        What follows one of our starts is made of what others have said besides: a build with its
+        whole environment, a request of a shape of its own. Of that the fields that don't fit are
+        left out, since whether a tenant goes on mustn't depend on them.
+        """
+        structure = self.services.structure.structure
+        try:
+            return structure(event.body, model)
+        except InvalidPayload as misfit:
+            if event.ends_start is None and START_KEY not in event.body:
+                raise
+            paths = [error.path.removeprefix("$.") for error in misfit.errors]
+            odd = {path.partition(".")[0].partition("[")[0] for path in paths}
+            fitting = {name: value for name, value in event.body.items() if name not in odd}
+            return structure({**fitting, "tenantId": read_tenant_id(event.body)}, model)
+
+    async def _find_last_job(self, run: Run) -> None:
+        """Nothing is started after the last attempt, whose job may be there all the same.
+
+        Raises:
+            PermanentError: it isn't.
+            TemporaryError: that isn't certain yet.
+        """
+        found = await run.starter.look_up()
+        if found is None:
+            raise PermanentError(
+                f"{self.max_attempts} attempts (runs.max_attempts) ended by bugs, and none of "
+                "them started a job: mend what the log says of them, then replay the run."
+            )
+        run.found(found)
+
+    async def _make_certain(
+        self, attempt: Attempt, run: Run, error: BaseException | None
+    ) -> BaseException | None:
+        """Before an operation ends without a job: nothing may be out that an attempt started."""
+        if attempt.possible_until is None or run.job is not None:
+            return error
+        try:
+            found = await run.starter.look_up()
+        except OrchestratorError as uncertain:
+            # A bug is counted all the same: attempts come to an end, and looks go on.
+            return uncertain if error is None or isinstance(error, PermanentError) else error
+        except asyncio.CancelledError:
+            return HandedBack()
+        if found is not None:
+            run.found(found)
+        return error
+
+    async def _refuse(
+        self, event: Event[Body], attempt: Attempt, run: Run, error: BaseException | None
+    ) -> BaseException | None:
+        """What ends without having begun is told to the control plane, once it is known where."""
+        if error is None or run.job is not None or not is_final(error, attempt, self.max_attempts):
+            return error
+        try:
+            await report_refusal(event, run)
+        except TemporaryError as unknown:
+            if isinstance(error, PermanentError):
+                return unknown
+            # A bug is counted all the same: attempts come to an end.
+            run.note(f"The control plane is not told: where it is can't be found out: {unknown}")
+        return error
+
+    async def _settle(
+        self,
+        event: Event[Body],
+        attempt: Attempt,
+        run: Run,
+        opens: Kind | None,
+        error: BaseException | None,
+        ending: Ending | None,
+    ) -> tuple[BaseException | None, tuple[FollowUp, ...]]:
+        """End the attempt; what whoever sent the event is told, and what was kept with it."""
+        settlement, told = judge(event, attempt, run, opens, error, self.max_attempts)
+        if ending is not None:
+            settlement = with_ending(settlement, event, run, ending, attempt.start_key)
+        try:
+            outcome = await attempt.settle(settlement)
+        except TakenOver:
+            await self._leave_behind(attempt, run)
+            raise
+        except PermanentError as refusal:
+            if not settlement.progress.steps:
+                return await self._give_up(attempt, settlement, opens, refusal)
+            # The ledger can't keep what a step gave, however often it is tried.
+            run.forget_steps()
+            final: BaseException | None = refusal
+            if opens is not None:
+                final = await self._make_certain(attempt, run, refusal)
+                final = await self._refuse(event, attempt, run, final)
+            return await self._settle(event, attempt, run, opens, final, ending)
+        if isinstance(outcome, Orphaned):
+            await run.disown(outcome.job)
+            reason = TemporaryError("The operation has another job by now.")
+            return await self._settle(event, attempt, run, opens, reason, ending)
+        if isinstance(outcome, Uncertain):
+            attempt.possible_until = attempt.possible_until or self.services.clock.now()
+            reason = TemporaryError("A start of the operation may be out.")
+            return await self._settle(event, attempt, run, opens, reason, ending)
+        log.info("settled", status=settlement.status, **({"reason": str(told)} if told else {}))
+        return told, outcome.follow_ups
+
+    async def _give_up(
+        self, attempt: Attempt, settlement: Settlement, opens: Kind | None, refusal: PermanentError
+    ) -> tuple[BaseException, tuple[FollowUp, ...]]:
+        """The ledger has no room for how the attempt ended, but for the bare fact that it failed.
+
+        Raises:
+            PermanentError: it doesn't even have that.
+        """
+        bare = attrs.evolve(
+            settlement,
+            status=RunStatus.FAILED,
+            error=Failure(type="PermanentError", message="The ledger has no room for more."),
+            note=None,
+            follow_ups=(),
+            lets_go=opens is not None,
+        )
+        outcome = await attempt.settle(bare)
+        if not isinstance(outcome, Written):
+            raise refusal
+        log.error("settled without its reason", reason=str(refusal))
+        return refusal, outcome.follow_ups
+
+    async def _leave_behind(self, attempt: Attempt, run: Run) -> None:
+        """The run is another's by now: its operation may still want the job that we started.
+
+        A send whose answer came too late is looked up: what it made may run beside another's.
+        """
+        job = run.unrecorded.job
+        if job is None and attempt.possible_until is not None:
+            try:
+                job = await run.starter.look_up()
+            except OrchestratorError as error:
+                log.warning("a start may be out that nobody looks after", reason=str(error))
+        if job is None:
+            return
+        outcome = await self.services.books.decide(partial(self._adopt, attempt.run, job))
+        if isinstance(outcome, Orphaned):
+            await run.starter.stop(job)
+
+    def _adopt(self, run: RunRecord, job: Job, view: View) -> Move[Adopted | Orphaned]:
+        terms = self.services.books.terms
+        return adopt(view, run.operation_id, run.start_number, job, run.run_id, terms)

@@ -1,0 +1,118 @@
+"""What an event asks of the claim: read from its body, and, for an outcome, from its job."""
+
+from orchestrator.core.events.body import (
+    read_builder,
+    read_context,
+    read_contradiction,
+    read_ended_job,
+    read_operation,
+    read_registration_id,
+    read_request_key,
+    read_secret,
+    read_tenant_id,
+    read_tier,
+    without_ended_job,
+)
+from orchestrator.core.events.envelope import Body
+from orchestrator.core.events.event import Event, rewritten
+from orchestrator.core.events.event_types import ENDS, OPENS
+from orchestrator.core.identifiers import START_KEY, is_operation_id, read_outcome_id
+from orchestrator.core.jobs.notifications import Notifications
+from orchestrator.core.jobs.watch import Overseer
+from orchestrator.core.ledger.claim_request import ClaimRequest, Outcome, Why
+from orchestrator.core.ledger.event_codec import pack_event
+from orchestrator.core.ledger.records import Credentials, Job, PayloadRecord
+from orchestrator.core.secrets.redaction import Redactor
+from orchestrator.core.texts import web_address
+
+
+async def build_request(
+    event: Event[Body],
+    why: Why,
+    payload: PayloadRecord | None,
+    *,
+    overseer: Overseer,
+    notifications: Notifications,
+    secrets: Redactor,
+) -> ClaimRequest:
+    """What the claim needs to know; `payload` None: the event isn't kept yet.
+
+    An outcome is matched by its job before it is claimed. What a build tells of itself is its
+    whole environment: its secrets go no further than here.
+
+    Raises:
+        TemporaryError: ledger or builder can't be asked whose job it is.
+    """
+    secret, opens = read_secret(event.body), OPENS.get(event.type)
+    tenant_id, ending = read_tenant_id(event.body), ENDS.get(event.type)
+    named, number = read_operation(event.body)
+    outcome = None
+    if payload is None:
+        # What is kept was rewritten by the patterns of its time, and is the same event still.
+        event = as_kept(event, secrets)
+    if ending is not None:
+        is_own = event.ends_start is not None
+        ended = read_outcome_id(event.id) if is_own else None
+        job = None if is_own else notifications.read_self_report(event.body)
+        if not is_own or tenant_id is None:
+            started = named if number is not None or tenant_id is None else None
+            tenant_id = await _find_tenant_id(overseer, event, job, started) or tenant_id
+        registration_id = None
+        if tenant_id is None and (registration_id := read_registration_id(event.body)) is not None:
+            registered = await overseer.books.find_registration(registration_id)
+            tenant_id = registered.tenant_id if registered else None
+        outcome = Outcome(
+            ending=ending,
+            job=(job.builder, job.id) if job else None,
+            operation_id=named,
+            start_number=number,
+            context=read_context(event.body),
+            registration_id=registration_id,
+            rebuilds=ended[2] if ended else None,
+            outranked_by=frozenset() if event.ends_start else overseer.describer.askable,
+        )
+    return ClaimRequest(
+        event=event,
+        payload=payload or pack_event(event),
+        tenant_id=tenant_id,
+        why=why,
+        opens=opens,
+        reports=outcome,
+        request_key=read_request_key(event.body),
+        tier=read_tier(event.body),
+        builder=read_builder(event.body),
+        registration_id=read_registration_id(event.body) if opens else None,
+        contradiction=read_contradiction(event.body),
+        credentials=Credentials(
+            secret=secret[0], context=secret[1], as_of=event.sent_at or event.time
+        )
+        if secret
+        else None,
+        follows=named if named and is_operation_id(named) else None,
+        link=web_address(read_ended_job(event).get("logUrl")),
+    )
+
+
+def as_kept(event: Event[Body], secrets: Redactor) -> Event[Body]:
+    """The event as its run keeps it: a report, which may be a build's whole environment, without
+    its secrets, and without a description of the ended job unless we gave it ourselves."""
+    if event.type not in ENDS:
+        return event
+    event = rewritten(event, secrets.leave_out)
+    return event if event.ends_start is not None else rewritten(event, without_ended_job)
+
+
+async def _find_tenant_id(
+    overseer: Overseer, event: Event[Body], job: Job | None, operation_id: str | None
+) -> str | None:
+    """The tenant of the operation that a report is about. The report may not name it, since a
+    build that fails early doesn't know it yet, or name another one: its job counts, then its
+    start key."""
+    operation = None
+    if job is not None:
+        own_key = event.body.get(START_KEY)
+        start_key = own_key if isinstance(own_key, str) else None
+        operation = await overseer.adopter.identify(job, start_key)
+    if operation is None and operation_id is not None:
+        operation = await overseer.books.find_operation(operation_id)
+    return operation.tenant_id if operation else None

@@ -1,0 +1,239 @@
+"""What is left for a run whose attempts break down: a count, and at the last an end.
+
+Whatever raises, here nothing of the event, of a handler or of redaction is asked any more: a run's
+last attempt goes by the items of the ledger, and by what a builder says of its start.
+"""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any, NoReturn
+
+import attrs
+import structlog
+
+from orchestrator.core.backoff import doubling_pause_s
+from orchestrator.core.callback.report import Reporter, report_body
+from orchestrator.core.errors import AttemptFailed, OrchestratorError, TakenOver, TemporaryError
+from orchestrator.core.events.event import Event
+from orchestrator.core.events.event_types import ENDS, OPENS, TENANT_DEPLOYMENT, Ending, Kind
+from orchestrator.core.handlers.run import publish_step
+from orchestrator.core.handlers.services import Services
+from orchestrator.core.jobs.start import Starter
+from orchestrator.core.ledger.breakdowns import DIED, Breakdown, count
+from orchestrator.core.ledger.claim_request import Why
+from orchestrator.core.ledger.lease import Attempt, claim_by_records, held
+from orchestrator.core.ledger.operations import Orphaned
+from orchestrator.core.ledger.records import (
+    Job,
+    OperationRecord,
+    PayloadRecord,
+    Progress,
+    Report,
+    RunRecord,
+    RunStatus,
+)
+from orchestrator.core.ledger.settle import Settlement
+
+#: However long a builder asks to be left alone, in seconds.
+_LONGEST_PAUSE_S = 300.0
+
+log = structlog.get_logger("orchestrator.last_resort")
+
+
+@attrs.frozen(kw_only=True)
+class LastResort:
+    """Counts attempts that broke down, and ends the runs that have no other attempt left."""
+
+    services: Services
+    reporter: Reporter
+    max_attempts: int
+
+    async def broke_down(
+        self,
+        bug: Exception,
+        event_type: str,
+        run_id: str,
+        *,
+        attempt: int | None = None,
+        why: Why = Why.DELIVERY,
+        event: Event[Mapping[str, Any]] | None = None,
+        payload: PayloadRecord | None = None,
+    ) -> NoReturn:
+        """An attempt at the run raised `bug` and settled nothing: count that.
+
+        `attempt` is the one that was claimed; None: `why` brought about a claim of `event`, which
+        raised.
+
+        Raises:
+            AttemptFailed, or `bug` where it is an error of ours: what whoever sent it is told.
+            TakenOver: the attempt was lost before.
+            TemporaryError: the ledger can't be reached, or the run can't be ended yet.
+        """
+        is_own = event is not None and event.ends_start is not None
+        breakdown = Breakdown(
+            run_id=run_id,
+            cause=type(bug).__name__,
+            attempt=attempt,
+            why=why,
+            # What an error of ours refuses is refused again, and its maker knows what else to say.
+            outcome=event if is_own and not isinstance(bug, OrchestratorError) else None,
+            payload=payload,
+            body_digest=event.body_digest if event is not None and why is Why.DELIVERY else None,
+        )
+        books = self.services.books
+        counted = await books.decide(
+            lambda view: count(view, breakdown, self.max_attempts, books.terms)
+        )
+        log.error("attempt broke down", run_id=run_id, exc_info=bug)
+        if counted is None and attempt is not None:
+            raise TakenOver(run_id)
+        if counted is not None and counted.ends_by_records:
+            await self.end(run_id)
+        if isinstance(bug, OrchestratorError):
+            raise bug
+        raise AttemptFailed(event_type, run_id if counted is not None else None) from bug
+
+    async def end(self, run_id: str) -> None:
+        """End a run by its records, if that is due.
+
+        Raises:
+            TemporaryError: it can't be ended yet.
+        """
+        attempt = await claim_by_records(self.services.books, run_id)
+        if attempt is not None:
+            await self.finish(attempt)
+
+    async def finish(self, attempt: Attempt) -> None:
+        """End a claimed run by its records, and with it what it opened or was to end.
+
+        Raises:
+            TemporaryError: the ledger can't be reached, or a start of the run may be out.
+        """
+        try:
+            await self._finish(attempt)
+        except TemporaryError:
+            raise
+        except Exception as bug:
+            # Not even the items can be gone by: then at least nobody tries again for ever.
+            run = attempt.run
+            note = (
+                "What it should have ended could not be: see the log, and the items "
+                f"{run.outcome_of or run.operation_id} and {run.tenant_id} of the ledger."
+            )
+            await attempt.fail_alone(run.error or DIED, note)
+            log.error("a run was ended without its operation", run_id=run.run_id, exc_info=bug)
+
+    async def _finish(self, attempt: Attempt) -> None:
+        services = self.services
+        starter = Starter(
+            attempt, services.builders, services.clock, services.books.terms, services.vault
+        )
+        async with held(attempt.renew, services.clock, lease_s=services.books.terms.lease_s):
+            await attempt.go_on_by_records()
+            job = await self._look_up(attempt, starter)
+        settlement = await self._settlement(attempt, job)
+        outcome = await attempt.settle(settlement)
+        if isinstance(outcome, Orphaned):
+            await starter.stop(outcome.job)
+            outcome = await attempt.settle(attrs.evolve(settlement, progress=Progress()))
+        log.warning("ended by its records", run_id=attempt.run.run_id, note=settlement.note)
+        if settlement.report is not None:
+            await self.reporter.send(attempt.run.outcome_of or attempt.run.operation_id)
+
+    async def _look_up(self, attempt: Attempt, starter: Starter) -> Job | None:
+        """The job of a start that may be out; None: there is none, or time enough was given."""
+        run, until = attempt.run, attempt.possible_until
+        if until is None or run.job is not None or run.event_type not in OPENS:
+            return None
+        asked_at = self.services.clock.now()
+        try:
+            return await starter.look_up()
+        except Exception as error:
+            if until + timedelta(seconds=self.services.books.terms.deadline_s) > asked_at:
+                raise await self._hand_back(attempt, error) from error
+            log.error("a start may be out that nobody looks after", run_id=run.run_id)
+            attempt.possible_until = None
+            return None
+
+    async def _hand_back(self, attempt: Attempt, error: Exception) -> TemporaryError:
+        """The run is ended later, once the look-up succeeds; what its sender is told."""
+        asked_s = error.retry_after_s if isinstance(error, TemporaryError) else None
+        pause_s = doubling_pause_s(TemporaryError.first_pause_s, attempt.run.waits)
+        waits = TemporaryError(
+            "A start may be out that no look-up has found or ruled out.",
+            retry_after_s=pause_s if asked_s is None else min(asked_s, _LONGEST_PAUSE_S),
+        )
+        waits.run_id = attempt.run.run_id
+        await attempt.settle(
+            Settlement(
+                status=RunStatus.RETRY,
+                pause_s=waits.retry_after_s or pause_s,
+                possible_until=attempt.possible_until,
+                sent_to=attempt.sent_to,
+                sent_job=attempt.sent_job,
+                error=attempt.run.error,
+                note=str(waits),
+            )
+        )
+        return waits
+
+    async def _settlement(self, attempt: Attempt, job: Job | None) -> Settlement:
+        """How the run ends: as failed, and what it opened or ends as its type says."""
+        run = attempt.run
+        ending = ENDS.get(run.event_type)
+        failed = Settlement(
+            status=RunStatus.FAILED,
+            progress=Progress(job=job),
+            error=run.error or DIED,
+            possible_until=attempt.possible_until,
+            sent_to=attempt.sent_to,
+            sent_job=attempt.sent_job,
+            lets_go=run.event_type in OPENS,
+        )
+        operation = None
+        is_begun = job is not None or run.job is not None
+        if run.event_type in OPENS and not is_begun and self.services.callback.refusals:
+            return await self._refused(failed, run)
+        if ending is not None and run.outcome_of is not None:
+            operation = await self.services.books.find_operation(run.outcome_of)
+        if ending is None or operation is None or operation.outcome != run.run_id:
+            return failed
+        report, why_not = self._report(operation, ending)
+        is_followed = publish_step(TENANT_DEPLOYMENT) in run.steps
+        is_told_later = self.services.callback.after is Kind.DEPLOYMENT and is_followed
+        said = f"{run.event_type} counts by its type alone: no clean-up follows."
+        return attrs.evolve(
+            failed,
+            ending=ending,
+            reason=None if ending.succeeded else f"{run.event_type} was reported.",
+            report=None if is_told_later else report,
+            owed=report if is_told_later else None,
+            note=" ".join(filter(None, (said, why_not))),
+        )
+
+    async def _refused(self, failed: Settlement, run: RunRecord) -> Settlement:
+        """Who asked for what never began is told so."""
+        operation = await self.services.books.find_operation(run.operation_id)
+        if operation is None:
+            return failed
+        report, why_not = self._report(operation, Ending(OPENS[run.event_type], False))
+        return attrs.evolve(failed, report=report, note=why_not)
+
+    def _report(
+        self, operation: OperationRecord, ending: Ending
+    ) -> tuple[Report | None, str | None]:
+        """The bare status, for whoever left credentials; or why it isn't told."""
+        callback = self.services.callback
+        if operation.credentials is None or operation.tenant_id is None:
+            return None, None
+        if self.services.dry_run:
+            return None, "The control plane is not told, since this is a dry run."
+        if callback.url is None:
+            return None, "The control plane is not told: callback.url is not set."
+        try:
+            body = report_body(
+                operation.tenant_id, succeeded=ending.succeeded, resources=(), app_plane_url=None
+            )
+        except ValueError as error:
+            return None, f"The control plane is not told, since {error}."
+        return Report(url=callback.url, body=body), None

@@ -1,0 +1,377 @@
+"""The orchestrator: parse, claim, structure, handle, settle.
+
+Whatever brings an event (HTTP, a queue, a library call, the sweep, a replay) comes through
+here; nothing else runs a handler.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import partial
+from typing import Any, Protocol
+
+import attrs
+import structlog
+
+from orchestrator.core.callback.report import Reporter
+from orchestrator.core.clock import Dice, Ids
+from orchestrator.core.dispatch.attempt import Worker
+from orchestrator.core.dispatch.correlate import build_request
+from orchestrator.core.dispatch.last_resort import LastResort
+from orchestrator.core.dispatch.sweep import Sweeper, Swept
+from orchestrator.core.errors import (
+    AttemptFailed,
+    BeingHandled,
+    EventKeyReused,
+    EventTooLarge,
+    NotAllowed,
+    OrchestratorError,
+    RunNotFound,
+    TemporaryError,
+    Waiting,
+)
+from orchestrator.core.events.envelope import Body, Delivery, parse_event
+from orchestrator.core.events.event import Event, rewritten
+from orchestrator.core.events.event_types import BUILD_STATE_CHANGE, RECONCILE
+from orchestrator.core.handlers.builtin import build_state_change
+from orchestrator.core.handlers.registry import HandlerRegistry
+from orchestrator.core.handlers.services import Services
+from orchestrator.core.jobs.cancel import Stopped, cancel
+from orchestrator.core.jobs.state_changes import act_on
+from orchestrator.core.jobs.watch import Overseer
+from orchestrator.core.ledger.claim_request import ClaimRequest, Why
+from orchestrator.core.ledger.claim_result import (
+    BodyDiffers,
+    Duplicate,
+    InOtherHands,
+    NeedsForce,
+    NotDue,
+    Noted,
+    Refused,
+    Unclaimed,
+    Waits,
+)
+from orchestrator.core.ledger.event_codec import unpack_event
+from orchestrator.core.ledger.guards import is_due
+from orchestrator.core.ledger.lease import Attempt, claim_run
+from orchestrator.core.ledger.records import PayloadRecord
+from orchestrator.core.ledger.settle import FollowUp
+
+#: Set by the way in. It reaches us through a user's wrapper that passes type and body alone,
+#: so that wrapping the orchestrator can't cost anybody the recognition of duplicates.
+delivery: ContextVar[Delivery] = ContextVar("delivery", default=Delivery())  # noqa: B039 - frozen
+
+#: How long (seconds) the sender of the event waits for its answer; None: it has no deadline.
+_waiting_s: ContextVar[float | None] = ContextVar("waiting_s", default=None)
+
+#: A sweep that was asked for ends after this share of the time: its answer must be in time.
+SWEEP_SHARE = 0.8
+
+log = structlog.get_logger("orchestrator.dispatch")
+
+
+@contextmanager
+def waiting(deadline_s: float) -> Iterator[None]:
+    """What is begun in this context has a sender that waits so long (seconds)."""
+    token = _waiting_s.set(deadline_s)
+    try:
+        yield
+    finally:
+        _waiting_s.reset(token)
+
+
+@attrs.frozen(kw_only=True)
+class Handled:
+    """The event is handled: just now, or (`replayed`) by an earlier delivery of it; or it lies in
+    the queue (`queued`) and will be.
+
+    `run_id` is None where no run is kept of it: a stranger's build, a sweep.
+    """
+
+    run_id: str | None
+    replayed: bool = False
+    queued: bool = False
+
+
+_IGNORED = Handled(run_id=None)
+
+
+class EventOrchestrator(Protocol):
+    """What the ways in call; a user's own may take its place."""
+
+    async def handle_event(self, event_type: str, body: Any) -> object:
+        """Handle an event; `body` is the parsed JSON, as received."""
+
+
+@attrs.frozen(kw_only=True)
+class Limits:
+    """How many attempts may end by a bug; how long a sweep that was asked for lasts (seconds);
+    whether a job beyond its deadline is stopped, and whether a clean-up follows a provisioning of
+    which nobody knows how it ended."""
+
+    max_attempts: int
+    sweep_s: float
+    stops_overdue: bool = True
+    cleans_up_unknown: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class Orchestrator:
+    """Finds the handler of an event, claims the event, runs it and settles it."""
+
+    registry: HandlerRegistry
+    services: Services
+    ids: Ids
+    aliases: Mapping[str, str]
+    limits: Limits
+    dice: Dice
+    sweeper: Sweeper = attrs.field(init=False)
+
+    @sweeper.default
+    def _build_sweeper(self) -> Sweeper:
+        books = self.services.books
+        return Sweeper(
+            books=books,
+            dice=self.dice,
+            resume=partial(self._rerun, why=Why.SWEEP),
+            look=self.overseer.attend,
+            report=self.reporter.send,
+            clear=partial(self.services.vault.clear, books),
+        )
+
+    async def handle_event(
+        self, event_type: str, body: object, *, event_id: str | None = None
+    ) -> Handled:
+        """Handle one event: `body` is parsed JSON in any of the shapes of `core.events.envelope`.
+
+        Raises:
+            BadEvent: it can't be read as an event.
+            PermanentError: it will never work as it is; a failed run says why.
+            TemporaryError: try again later.
+            HandlerFailed: the handler has a bug, or what surrounds it.
+        """
+        how = delivery.get()
+        event = parse_event(
+            event_type,
+            body,
+            delivery=attrs.evolve(how, event_id=event_id) if event_id else how,
+            aliases=self.aliases,
+            now=self.services.clock.now(),
+            fresh_id=self.ids.fresh_id(),
+        )
+        # What a handler calls in its turn is no delivery of the way in.
+        token = delivery.set(Delivery())
+        try:
+            if event.type == RECONCILE:
+                await self.reconcile(timeout_s=self._sweep_s())
+                return _IGNORED
+            if event.type == BUILD_STATE_CHANGE:
+                return await self._handle_state_change(event)
+            if self.services.notifications.sends(event.type):
+                return await self._handle_change(event)
+            return await self._handle(event, Why.DELIVERY)
+        finally:
+            delivery.reset(token)
+
+    async def replay(self, run_id: str, *, force: bool = False) -> Handled:
+        """Run a kept event again; `force` does so even with what is over or not allowed.
+
+        Raises:
+            RunNotFound: there is no such run.
+            PermanentError, TemporaryError, HandlerFailed: as `handle_event` does.
+        """
+        return await self._rerun(run_id, Why.FORCED_REPLAY if force else Why.REPLAY)
+
+    async def reconcile(self, *, timeout_s: float | None = None) -> Swept:
+        """One sweep: runs that are due are run again, jobs asked about, reports sent.
+
+        One that is under way is joined. What isn't done in time is handed back.
+
+        Raises:
+            TemporaryError: ledger or builder can't be reached.
+        """
+        return await self.sweeper.sweep(timeout_s=timeout_s)
+
+    async def cancel(
+        self,
+        tenant_id: str,
+        *,
+        reason: str | None = None,
+        clean_up: bool = False,
+        on_certain: Callable[[Stopped], None] = lambda _: None,
+    ) -> Stopped:
+        """Stop what is being done to the tenant; it ends as failed. A clean-up is stopped only by
+        `clean_up`.
+
+        `on_certain` is called once it will be stopped, even if this then raises a TemporaryError.
+
+        Raises:
+            TenantNotFound: there is no such tenant.
+            NotAllowed: nothing is being done to it, or a clean-up without `clean_up`.
+            TemporaryError: a run is at work on it right now, or a builder can't be reached.
+        """
+
+        async def resume(run_id: str) -> None:
+            await self._rerun(run_id, Why.CANCEL)
+
+        return await cancel(
+            self.overseer.stopper,
+            resume,
+            tenant_id,
+            reason,
+            clean_up=clean_up,
+            on_certain=on_certain,
+        )
+
+    def _sweep_s(self) -> float:
+        waiting_s = _waiting_s.get()
+        if waiting_s is None:
+            return self.limits.sweep_s
+        return min(self.limits.sweep_s, waiting_s * SWEEP_SHARE)
+
+    @property
+    def overseer(self) -> Overseer:
+        async def conclude(event: Event[Body]) -> None:
+            await self._handle(event, Why.DELIVERY)
+
+        services = self.services
+        return Overseer.over(
+            services.books,
+            services.builders,
+            stops_overdue=self.limits.stops_overdue,
+            cleans_up_unknown=self.limits.cleans_up_unknown,
+            dry_run=services.dry_run,
+            conclude=conclude,
+        )
+
+    @property
+    def reporter(self) -> Reporter:
+        services = self.services
+        return Reporter(books=services.books, webhook=services.webhook, is_silent=services.dry_run)
+
+    @property
+    def last_resort(self) -> LastResort:
+        return LastResort(
+            services=self.services,
+            reporter=self.reporter,
+            max_attempts=self.limits.max_attempts,
+        )
+
+    @property
+    def worker(self) -> Worker:
+        return Worker(
+            registry=self.registry,
+            services=self.services,
+            reporter=self.reporter,
+            last_resort=self.last_resort,
+            max_attempts=self.limits.max_attempts,
+        )
+
+    async def _rerun(self, run_id: str, why: Why) -> Handled:
+        run, payload = await self.services.books.find_kept(run_id)
+        if run is None:
+            raise RunNotFound(run_id)
+        if why is Why.SWEEP and not is_due(run, self.services.clock.now()):
+            return Handled(run_id=run_id, replayed=True)
+        if run.ends_by_records and why is Why.SWEEP:
+            await self.last_resort.end(run_id)
+            return Handled(run_id=run_id)
+        try:
+            if payload is None:
+                raise RunNotFound(run_id)
+            event = unpack_event(run, payload)
+        except Exception as bug:  # noqa: BLE001 - what can't be read must end, too
+            await self.last_resort.broke_down(bug, run.event_type, run_id, why=why)
+        return await self._handle(event, why, payload=payload)
+
+    async def _handle_state_change(self, event: Event[Body]) -> Handled:
+        """The builder is asked; a job of ours that is over ends its operation.
+
+        A user's handler gets all state changes, without the environment that they carry.
+        """
+        notifications = self.services.notifications
+        told = notifications.read_state_change(event.body)
+        ended = await act_on(self.overseer, notifications, told, event.source) if told else None
+        if self.registry.resolve(event.type).handler is build_state_change:
+            return Handled(run_id=ended.run_id, replayed=ended.replayed) if ended else _IGNORED
+        return await self._handle(rewritten(event, notifications.without_inputs), Why.DELIVERY)
+
+    async def _handle_change(self, event: Event[Body]) -> Handled:
+        """Another event of a builder's cloud ends nothing: it is for a user's handler, if there is
+        one, without the environment that it carries."""
+        if event.type not in self.registry:
+            return _IGNORED
+        shown = rewritten(event, self.services.notifications.without_inputs)
+        return await self._handle(shown, Why.DELIVERY)
+
+    async def _handle(
+        self, event: Event[Body], why: Why, *, payload: PayloadRecord | None = None
+    ) -> Handled:
+        """Handle an event; `payload` None: it isn't kept yet."""
+        request, claim = await self._claim(event, why, payload)
+        event = request.event
+        with structlog.contextvars.bound_contextvars(
+            run_id=event.key, event_type=event.type, tenant_id=request.tenant_id
+        ):
+            match claim:
+                case Attempt() if claim.run.ends_by_records:
+                    await self.last_resort.finish(claim)
+                    raise AttemptFailed(event.type, event.key)
+                case Attempt():
+                    for follow_up in await self.worker.work(event, claim):
+                        await self._follow(follow_up)
+                    return Handled(run_id=event.key)
+                case Duplicate(run_id):
+                    log.info("duplicate", of=run_id)
+                    return Handled(run_id=run_id, replayed=True)
+                case Noted(run_id, operation_id):
+                    log.info("noted")
+                    if operation_id is not None:
+                        await self.overseer.ask_about(operation_id)
+                    return Handled(run_id=run_id)
+                case NotDue():
+                    return Handled(run_id=event.key, replayed=True)
+                case InOtherHands(run):
+                    raise BeingHandled(run.run_id)
+                case Waits(run_id, reason, pause_s):
+                    log.info("waits", reason=reason)
+                    raise Waiting(reason, run_id, retry_after_s=pause_s)
+                case Refused(run_id, reason):
+                    log.info("refused", reason=reason)
+                    raise NotAllowed(reason, run_id)
+                case BodyDiffers(run):
+                    raise EventKeyReused(event.id, run.run_id)
+                case NeedsForce(run):
+                    raise NotAllowed(f"run is {run.status} already; replay with force", run.run_id)
+
+    async def _claim(
+        self, event: Event[Body], why: Why, payload: PayloadRecord | None
+    ) -> tuple[ClaimRequest, Attempt | Unclaimed]:
+        """What the event asks of the claim, and what that comes to."""
+        try:
+            request = await build_request(
+                event,
+                why,
+                payload,
+                overseer=self.overseer,
+                notifications=self.services.notifications,
+                secrets=self.services.secrets,
+            )
+            payload = request.payload
+            claim = await claim_run(self.services.books, request)
+            if why is Why.SWEEP and isinstance(claim, BodyDiffers):
+                raise ValueError("what is kept of the run is another event")
+        except (TemporaryError, EventTooLarge):
+            raise
+        except Exception as bug:  # noqa: BLE001 - a run whose claim only raises must end, too
+            await self.last_resort.broke_down(
+                bug, event.type, event.key, why=why, event=event, payload=payload
+            )
+        return request, claim
+
+    async def _follow(self, follow_up: FollowUp) -> None:
+        """Handle what a settled run amounts to; it is kept and due, whatever comes of it now."""
+        try:
+            await self._handle(follow_up.event, Why.DELIVERY, payload=follow_up.payload)
+        except OrchestratorError as error:
+            log.info("follow-up not handled yet", follow_up=follow_up.event.type, reason=str(error))

@@ -1,0 +1,215 @@
+"""How an attempt ends: what is settled, and what whoever sent the event is told."""
+
+import traceback
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import attrs
+import structlog
+
+from orchestrator.core.backoff import doubling_pause_s
+from orchestrator.core.errors import HandlerFailed, PayloadMismatch, PermanentError, TemporaryError
+from orchestrator.core.events.body import read_ended_job, read_reason, read_tier, without_ended_job
+from orchestrator.core.events.event import OWN_SOURCE, Event
+from orchestrator.core.events.event_types import TENANT_CLEAN_UP, Ending, Kind, outcome_type
+from orchestrator.core.events.json_text import kept_size
+from orchestrator.core.handlers.run import OwnEnding, Run
+from orchestrator.core.identifiers import START_KEY
+from orchestrator.core.ledger.event_codec import pack_event
+from orchestrator.core.ledger.lease import Attempt
+from orchestrator.core.ledger.records import Failure, RunStatus
+from orchestrator.core.ledger.settle import FollowUp, Settlement
+from orchestrator.core.texts import shorten
+
+_KEPT_FRAMES = 50
+_KEPT_BYTES = 100_000
+_LONGEST_PAUSE_S = 86_400.0 * 30
+
+log = structlog.get_logger("orchestrator.attempts")
+
+
+def is_final(error: BaseException | None, attempt: Attempt, max_attempts: int) -> bool:
+    """Nobody will try again by himself; `max_attempts` may end by a bug."""
+    if error is None or isinstance(error, PermanentError):
+        return True
+    if isinstance(error, TemporaryError):
+        return False
+    return attempt.run.bugs + 1 >= max_attempts
+
+
+def is_used_up(attempt: Attempt, max_attempts: int) -> bool:
+    """The last attempt that there may be ended by a bug, and left a start that may be out."""
+    return attempt.possible_until is not None and attempt.run.bugs >= max_attempts
+
+
+def judge(
+    event: Event[Mapping[str, Any]],
+    attempt: Attempt,
+    run: Run,
+    opens: Kind | None,
+    error: BaseException | None,
+    max_attempts: int,
+) -> tuple[Settlement, BaseException | None]:
+    """The settlement of an attempt that returned or raised `error`, and what is raised of it."""
+    common = Settlement(
+        status=RunStatus.SUCCEEDED,
+        progress=run.unrecorded,
+        error=_failure(error) if error else None,
+        possible_until=attempt.possible_until,
+        sent_to=attempt.sent_to,
+        sent_job=attempt.sent_job,
+        note=shorten(" ".join(run.notes)) or None,
+    )
+    if error is None:
+        return _done(event, attempt, run, opens, common), None
+    if isinstance(error, TemporaryError):
+        error.run_id = run.run_id
+        if error.retry_after_s is None:
+            error.retry_after_s = doubling_pause_s(error.first_pause_s, attempt.run.waits)
+        error.retry_after_s = min(error.retry_after_s, _LONGEST_PAUSE_S)
+        return _retry(common, error.retry_after_s), error
+    told: BaseException = error
+    if isinstance(error, PermanentError):
+        error.run_id = run.run_id
+    else:
+        log.error("handler failed", exc_info=error)
+        told = HandlerFailed(event.type, run.run_id)
+        told.__cause__ = error
+    is_bug = told is not error
+    may_be_out = opens is not None and run.job is None and attempt.possible_until is not None
+    if is_final(error, attempt, max_attempts) and not (is_bug and may_be_out):
+        lets_go = opens is not None
+        report = run.reports if lets_go else None
+        failed = attrs.evolve(common, status=RunStatus.FAILED, lets_go=lets_go, report=report)
+        return failed, told
+    return _retry(common, doubling_pause_s(TemporaryError.first_pause_s, attempt.run.bugs)), told
+
+
+def _done(
+    event: Event[Mapping[str, Any]],
+    attempt: Attempt,
+    run: Run,
+    opens: Kind | None,
+    common: Settlement,
+) -> Settlement:
+    """The handler returned: what it opened goes on by its job, or ends here without one."""
+    if run.job is not None:
+        was = "would have been" if run.job.is_dry else "was"
+        started = f"The job {run.job.id} {was} started on {run.job.builder}."
+        common = attrs.evolve(common, note=" ".join(filter(None, (common.note, started))))
+    ending = run.ending
+    if opens is Kind.DEPLOYMENT and run.job is None:
+        ending = ending or OwnEnding(None)  # without a job there is nothing to wait for
+    if opens is None or ending is None or run.job is not None:
+        return common
+    event = attrs.evolve(event, body=run.without_secrets(event.body))
+    follow_up = _own_outcome(event, attempt, opens, ending)
+    return attrs.evolve(common, lets_go=True, follow_ups=(follow_up,))
+
+
+def with_ending(
+    settlement: Settlement, event: Event[Mapping[str, Any]], run: Run, ending: Ending, start: str
+) -> Settlement:
+    """The settlement of an outcome: what its operation comes to, and what follows from that."""
+    reason = None if ending.succeeded else shorten(read_reason(event.body) or _said_by(event))
+    notes = [_what_ended(event) if ending.succeeded else reason, settlement.note]
+    return attrs.evolve(
+        settlement,
+        ending=ending,
+        reason=reason,
+        tier=read_tier(event.body),
+        report=run.reports,
+        owed=run.owes,
+        clean_up=_clean_up(event, run, start),
+        note=" ".join(filter(None, notes)) or None,
+    )
+
+
+def _said_by(event: Event[Mapping[str, Any]]) -> str:
+    return f"{event.type} was reported{f' by {event.source}' if event.source else ''}."
+
+
+def _what_ended(event: Event[Mapping[str, Any]]) -> str | None:
+    job = read_ended_job(event)
+    if job.get("status") == "UNKNOWN":
+        return f"The job {job['id']} reported success; {job['builder']} doesn't know it any more."
+    return f"The job {job['id']} succeeded." if job else None
+
+
+def _clean_up(event: Event[Mapping[str, Any]], run: Run, start: str) -> FollowUp | None:
+    """Its id is made of the failure's start, which is another one each time that the same content
+    counts as new, and the same however often the run comes here."""
+    if run.cleans_up is None:
+        return None
+    body = run.cleans_up
+    clean_up = Event(
+        type=TENANT_CLEAN_UP,
+        source=OWN_SOURCE,
+        id=start,
+        ends_start=start,
+        time=event.time,
+        body=body,
+        raw=body,
+        payload=body,
+    )
+    return FollowUp(event=clean_up, payload=pack_event(clean_up), tenant_id=run.tenant_id)
+
+
+def _own_outcome(
+    event: Event[Mapping[str, Any]], attempt: Attempt, kind: Kind, ending: OwnEnding
+) -> FollowUp:
+    """What a run that ended its operation without a job amounts to, through the registry.
+
+    Its id is made of the start's, so that it is the same however often the run comes here.
+    """
+    reason = {"reason": shorten(ending.reason)} if ending.reason is not None else {}
+    named = {"operationId": attempt.run.operation_id, START_KEY: attempt.start_key}
+    body = {**without_ended_job(event.body), **reason, **named}
+    outcome = attrs.evolve(
+        event,
+        type=outcome_type(kind, succeeded=ending.reason is None),
+        source=OWN_SOURCE,
+        id=attempt.start_key,
+        body=body,
+        raw=body,
+        payload=body,
+        identified_by_content=False,
+        ends_start=attempt.start_key,
+        sent_as=None,
+    )
+    return FollowUp(event=outcome, payload=pack_event(outcome), tenant_id=attempt.run.tenant_id)
+
+
+def _retry(settlement: Settlement, pause_s: float) -> Settlement:
+    return attrs.evolve(settlement, status=RunStatus.RETRY, pause_s=pause_s)
+
+
+def _failure(error: BaseException) -> Failure:
+    """What is kept of an error, whatever it quotes: an item of the ledger must hold it."""
+    is_bug = not isinstance(error, PermanentError | TemporaryError)
+    return Failure(
+        type=type(error).__name__,
+        message=shorten(str(error)),
+        errors=_shortened(error.errors) if isinstance(error, PermanentError) else (),
+        traceback=_last_of(error) if is_bug else None,
+    )
+
+
+def _shortened(errors: Iterable[PayloadMismatch]) -> tuple[PayloadMismatch, ...]:
+    kept, size = list[PayloadMismatch](), 0
+    for one in errors:
+        short = PayloadMismatch(shorten(one.path), shorten(one.message))
+        size += kept_size([short.path, short.message])
+        if size > _KEPT_BYTES:
+            break
+        kept.append(short)
+    return tuple(kept)
+
+
+def _last_of(error: BaseException) -> str:
+    """The traceback's lines, of which the innermost and the error itself come last."""
+    lines = [shorten(line) for line in traceback.format_exception(error)]
+    text = "".join(lines[-_KEPT_FRAMES:])
+    while kept_size(text) > _KEPT_BYTES:
+        text = text[len(text) // 4 :]
+    return text

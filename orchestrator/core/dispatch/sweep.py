@@ -1,0 +1,319 @@
+"""The sweep: asks the ledger what is due, and has each dealt with. Nothing else wakes up by itself.
+
+    find a page ──► read it ──► runs ······ at most 20 at once ····· resume
+         ▲                  ├──► jobs ······ a wave for each builder · ask, end
+         └── the next one   ├──► reports ··· at most 10 at once ····· send
+                            └──► secrets ··· at most 5 at once ······ remove
+
+It writes nothing itself: what it touches is claimed, so it is safe in every replica at once. Each
+replica starts somewhere else in what is due, and a process looks for it once at a time: the more
+there is to do, the longer a sweep takes, and the fewer there are.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from functools import partial
+
+import attrs
+import structlog
+
+from orchestrator.core.clock import Clock, Dice
+from orchestrator.core.dispatch.lanes import Lane, Pace, Work
+from orchestrator.core.errors import OrchestratorError, TemporaryError
+from orchestrator.core.ledger.bulkheads import Duty, on_duty
+from orchestrator.core.ledger.guarding import guarded
+from orchestrator.core.ledger.guards import is_due
+from orchestrator.core.ledger.ledger import UnreadableItems
+from orchestrator.core.ledger.records import (
+    Due,
+    Job,
+    OperationRecord,
+    OperationState,
+    RunRecord,
+    SecretsRecord,
+    operation_key,
+    run_key,
+    secrets_key,
+)
+from orchestrator.core.ledger.transactions import Books
+from orchestrator.core.tasks import finish_within, gather_or_cancel
+
+#: How many due items are found and read at once.
+_PAGE = 50
+#: In how many places a sweep may start.
+_STARTS = 1 << 16
+#: How many jobs of one builder are asked about at once.
+_LOOKS = 25
+#: How long (seconds) a sweep waits for room in a lane; then what is left of that lane stays due.
+_PATIENCE_S = 30.0
+
+log = structlog.get_logger("orchestrator.sweep")
+
+
+@attrs.frozen
+class Swept:
+    """How many items a sweep began to deal with; whether the time ran out before all were, and
+    whether it joined a sweep that was under way."""
+
+    begun: int
+    timed_out: bool = False
+    joined: bool = False
+
+
+@attrs.define(kw_only=True)
+class Sweeper:
+    """The sweeps of one process.
+
+    `resume` gets the id of a run, `look` the ids of operations whose jobs, of one builder, are to
+    be asked about, `report` that of one whose report is to be sent, `clear` the key of a start
+    whose secrets may go.
+    """
+
+    books: Books
+    dice: Dice
+    resume: Callable[[str], Awaitable[object]]
+    look: Work
+    report: Callable[[str], Awaitable[object]]
+    clear: Callable[[str], Awaitable[object]]
+    _runs: Lane = attrs.field(init=False)
+    _reports: Lane = attrs.field(init=False)
+    _secrets: Lane = attrs.field(init=False)
+    _jobs: dict[str, Lane] = attrs.field(init=False, factory=dict)
+    _finding: "_Sweep | None" = attrs.field(init=False, default=None)
+
+    def __attrs_post_init__(self) -> None:
+        # A run has its lease, however long it takes.
+        self._runs = Lane("runs", self._one_by_one(run_key, self.resume), 20, limit_s=None)
+        self._reports = Lane("reports", self._one_by_one(operation_key, self.report), 10)
+        self._secrets = Lane("secrets", self._one_by_one(secrets_key, self.clear), 5)
+
+    async def sweep(self, *, timeout_s: float | None = None) -> Swept:
+        """Deal with whatever is due now, for at most `timeout_s` (None: to the end).
+
+        Whoever asks while another sweep is finding what is due joins that one. What isn't done in
+        time is handed back, and the rest stays due.
+
+        Raises:
+            TemporaryError: ledger or builder can't be reached; what could be done was done.
+        """
+        clock, other = self.books.clock, self._finding
+        if other is not None:
+            return await other.join(clock, timeout_s)
+        until = None if timeout_s is None else clock.now() + timedelta(seconds=timeout_s)
+        one = self._finding = _Sweep(self, until)
+        try:
+            with on_duty(Duty.SWEEP):
+                await finish_within(clock, timeout_s, one.run())
+        except TimeoutError:
+            one.lacks_time = True
+        finally:
+            self.has_found(one)
+            one.is_over.set()
+        return one.swept()
+
+    def has_found(self, one: "_Sweep") -> None:
+        """All that was due has been begun: the next sweep may find more."""
+        if self._finding is one:
+            self._finding = None
+
+    def lane_of(self, item: Due) -> tuple[Lane, str]:
+        """Where it is dealt with, and by which id."""
+        match item:
+            case RunRecord():
+                return self._runs, item.run_id
+            case SecretsRecord():
+                return self._secrets, item.start_key
+            case OperationRecord(state=OperationState.OPEN, job=Job(builder=name)):
+                lane = self._jobs.setdefault(name, Lane(f"jobs of {name}", self.look, 1, _LOOKS))
+                return lane, item.operation_id
+            case OperationRecord():
+                return self._reports, item.operation_id
+
+    def _one_by_one(
+        self, key_of: Callable[[str], str], deal_with: Callable[[str], Awaitable[object]]
+    ) -> Work:
+        async def work(ids: Sequence[str]) -> None:
+            for one in ids:
+                await guarded(self.books, key_of(one), partial(deal_with, one))
+
+        return work
+
+
+@attrs.define(eq=False)
+class _Sweep:
+    """One sweep, until a moment or to the end."""
+
+    sweeper: Sweeper
+    until: datetime | None
+    begun: int = 0
+    lacks_time: bool = False
+    trouble: TemporaryError | None = None
+    is_over: asyncio.Event = attrs.field(factory=asyncio.Event)
+    _seen: set[str] = attrs.field(factory=set)
+    _paces: dict[str, Pace] = attrs.field(factory=dict)
+    _full: set[str] = attrs.field(factory=set)
+    _waves: set[asyncio.Task[None]] = attrs.field(factory=set)
+
+    async def run(self) -> None:
+        try:
+            await self._find()
+            self.sweeper.has_found(self)
+            while self._waves:
+                await asyncio.wait(self._waves)
+        finally:
+            for wave in self._waves:
+                wave.cancel()
+            while self._waves:
+                await asyncio.wait(self._waves)
+
+    async def join(self, clock: Clock, timeout_s: float | None) -> Swept:
+        """What it comes to, for somebody else who asked for a sweep."""
+        try:
+            await finish_within(clock, timeout_s, self.is_over.wait())
+        except TimeoutError:
+            return Swept(0, timed_out=True, joined=True)
+        return attrs.evolve(self.swept(), joined=True)
+
+    def swept(self) -> Swept:
+        """Raises TemporaryError if ledger or builder couldn't be reached in time."""
+        if self.trouble is not None and not self.lacks_time:
+            raise self.trouble
+        return Swept(self.begun, timed_out=self.lacks_time)
+
+    async def _find(self) -> None:
+        """Begin with all that is due, page by page."""
+        books, dice = self.sweeper.books, self.sweeper.dice
+        before, start = books.clock.now(), dice.pick(_STARTS)
+        cursor: str | None = None
+        try:
+            while True:
+                page = await books.ledger.find_due(
+                    before=before, limit=_PAGE, start=start, cursor=cursor
+                )
+                fresh = [key for key in page.items if key not in self._seen]
+                self._seen.update(fresh)
+                if fresh:
+                    first = dice.pick(len(fresh))
+                    await self._begin_all(await self._read([*fresh[first:], *fresh[:first]]))
+                cursor = page.cursor
+                if cursor is None:
+                    return
+        except TemporaryError as error:
+            self.trouble = error
+
+    async def _read(self, keys: Sequence[str]) -> list[Due]:
+        """The items that are due indeed. What can't be read stays due: for a release that can, or
+        until the ledger answers."""
+        books = self.sweeper.books
+        try:
+            found = await books.ledger.load(keys)
+        except UnreadableItems as error:
+            log.error("due items can't be read", reason=str(error))
+            found = error.found
+        except TemporaryError as error:
+            log.warning("due items not read", reason=str(error))
+            return []
+        now = books.clock.now()
+        items = (found.get(key) for key in keys)
+        return [item for item in items if isinstance(item, Due) and is_due(item, now)]
+
+    async def _begin_all(self, items: Sequence[Due]) -> None:
+        lanes: dict[Lane, list[str]] = {}
+        for item in items:
+            lane, name = self.sweeper.lane_of(item)
+            lanes.setdefault(lane, []).append(name)
+        await gather_or_cancel(self._begin(lane, names) for lane, names in lanes.items())
+
+    async def _begin(self, lane: Lane, names: list[str]) -> None:
+        """Begin with these in their lane, as soon as there is room and while there is time."""
+        pace = self._paces.setdefault(lane.name, Pace())
+        while names:
+            if lane.name in self._full or not await self._has_room(lane):
+                self._full.add(lane.name)
+                log.warning("no room: the rest stays due", lane=lane.name, left=len(names))
+                return
+            size = pace.size(lane.size, self._left_s())
+            if not size:
+                lane.room.release()
+                self.lacks_time = True
+                return
+            wave, names = names[:size], names[size:]
+            self.begun += len(wave)
+            task = asyncio.create_task(self._deal_with(lane, wave, pace))
+            self._waves.add(task)
+            task.add_done_callback(partial(self._has_ended, lane))
+
+    async def _has_room(self, lane: Lane) -> bool:
+        """Whether room was taken in the lane. A builder that hangs gives none for a while."""
+        if not lane.room.locked():
+            return await lane.room.acquire()
+        try:
+            return await finish_within(self.sweeper.books.clock, _PATIENCE_S, lane.room.acquire())
+        except TimeoutError:
+            return False
+
+    async def _deal_with(self, lane: Lane, wave: Sequence[str], pace: Pace) -> None:
+        clock = self.sweeper.books.clock
+        began = clock.now()
+        try:
+            trouble = await finish_within(clock, lane.limit_s, lane.work(wave))
+        except TimeoutError:
+            log.error("cut off", lane=lane.name, after_s=lane.limit_s, items=wave)
+        except Exception as bug:
+            # Items keep what they raise; this is of the wave itself, and no other's.
+            log.error("wave broke down", lane=lane.name, items=wave, exc_info=bug)
+        else:
+            self.trouble = trouble or self.trouble
+        pace.note(len(wave), (clock.now() - began).total_seconds())
+
+    def _has_ended(self, lane: Lane, wave: asyncio.Task[None]) -> None:
+        lane.room.release()
+        self._waves.discard(wave)
+
+    def _left_s(self) -> float | None:
+        if self.until is None:
+            return None
+        return (self.until - self.sweeper.books.clock.now()).total_seconds()
+
+
+@asynccontextmanager
+async def swept_regularly(
+    reconcile: Callable[[], Awaitable[Swept]], clock: Clock, *, every_s: float
+) -> AsyncIterator[None]:
+    """Have a sweep begin every `every_s`, as long as the context lasts.
+
+    It doesn't wait for what the one before has begun: a handler that takes its time holds up
+    nobody. One that is still finding what is due is left to it.
+    """
+    sweeps: set[asyncio.Task[None]] = set()
+
+    async def sweep_once() -> None:
+        try:
+            swept = await reconcile()
+        except OrchestratorError as error:
+            log.warning("sweep failed", reason=str(error))
+        except Exception as error:
+            # The next one comes, whatever this one raised.
+            log.error("sweep failed", exc_info=error)
+        else:
+            if swept.begun and not swept.joined:
+                log.info("swept", begun=swept.begun)
+
+    async def keep_sweeping() -> None:
+        while True:
+            await clock.sleep(every_s)
+            task = asyncio.create_task(sweep_once())
+            sweeps.add(task)
+            task.add_done_callback(sweeps.discard)
+
+    timer = asyncio.create_task(keep_sweeping())
+    try:
+        yield
+    finally:
+        timer.cancel()
+        under_way = set(sweeps)
+        for task in under_way:
+            task.cancel()
+        await asyncio.gather(timer, *under_way, return_exceptions=True)

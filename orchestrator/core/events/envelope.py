@@ -1,0 +1,180 @@
+"""From a JSON body to an `Event`, whatever it is wrapped in (`core.events.wrappers`). Pure.
+
+Binary CloudEvents become structured ones first (`structured_cloudevent`), so that
+there is one way through. An envelope that contradicts itself is a `BadEvent`: nothing
+of it is kept, since nobody could say which event it is.
+"""
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+from urllib.parse import unquote
+
+import attrs
+
+from orchestrator.core.errors import BadEvent
+from orchestrator.core.events.body import (
+    MAX_NAME_BYTES,
+    read_registration_id,
+    read_request_key,
+    read_secret,
+    read_tenant_id,
+    read_tier,
+)
+from orchestrator.core.events.event import Event
+from orchestrator.core.events.javascript import is_well_formed
+from orchestrator.core.events.json_text import MAX_DEPTH, is_deeper
+from orchestrator.core.events.wrappers import Body as Body
+from orchestrator.core.events.wrappers import Opened, as_object, open_event
+from orchestrator.core.identifiers import digest
+
+_ATTRIBUTE = re.compile(r"(?!data$)[a-z0-9]+")
+_MAX_TYPE_LENGTH = 128  # EventBridge's limit for a detail-type
+
+
+@attrs.frozen(kw_only=True)
+class Delivery:
+    """What the way in knows about an event besides its body.
+
+    `event_id` outranks every id in the body (a header of `events.id_headers`).
+    `same_content_same_event` makes a body without any id its own identity: right over
+    HTTP, where a sender repeats what got no answer, wrong for a library call.
+    `fallback_id` is the id of a body that has none otherwise. `received_at` is when it came
+    in, where that was earlier than it is read.
+    """
+
+    event_id: str | None = None
+    same_content_same_event: bool = False
+    fallback_id: str | None = None
+    received_at: datetime | None = None
+
+
+def parse_event(
+    event_type: str,
+    raw: object,
+    *,
+    delivery: Delivery,
+    aliases: Mapping[str, str],
+    now: datetime,
+    fresh_id: str,
+) -> Event[Body]:
+    """Read `raw`, a parsed JSON value, as an event; its payload is the business body still.
+
+    `event_type` is what the path or the caller said.
+
+    Raises:
+        BadEvent: not an object, a broken envelope, a type that isn't the envelope's, or a name
+            that is too long.
+    """
+    if is_deeper(raw, MAX_DEPTH):
+        raise BadEvent(f"The body is nested more than {MAX_DEPTH} levels deep: send it flatter.")
+    opened = open_event(raw)
+    resolved = aliases.get(event_type, event_type)
+    enveloped = opened.type or event_type
+    if aliases.get(enveloped, enveloped) != resolved:
+        raise BadEvent(
+            f"The path says {event_type!r} and the envelope says {enveloped!r}: "
+            "send one event under one type."
+        )
+    if len(resolved) > _MAX_TYPE_LENGTH:
+        raise BadEvent(
+            f"The event type is {len(resolved)} characters long; at most {_MAX_TYPE_LENGTH} "
+            "are allowed."
+        )
+    named_id = delivery.event_id or opened.id
+    _check_names(named_id, opened)
+    by_content = named_id is None and delivery.same_content_same_event
+    other_id = digest(resolved, opened.body) if by_content else delivery.fallback_id or fresh_id
+    received_at = delivery.received_at or now
+    return Event(
+        type=resolved,
+        source=opened.source,
+        id=named_id or other_id,
+        time=opened.time or received_at,
+        body=opened.body,
+        raw=as_object(raw, "The body"),
+        payload=opened.body,
+        identified_by_content=by_content,
+        sent_as=enveloped if enveloped != resolved else None,
+        sent_at=min(opened.time, received_at) if opened.time else None,
+        received_at=received_at,
+    )
+
+
+def _check_names(event_id: str | None, opened: Opened) -> None:
+    """What the ledger keeps by itself, beside the payload and in keys, must fit there."""
+    secret, context = read_secret(opened.body) or (None, None)
+    names = {
+        "id": event_id,
+        "source": opened.source,
+        "tenant's id": read_tenant_id(opened.body),
+        "tenantRegistrationId": read_registration_id(opened.body),
+        "tier": read_tier(opened.body),
+        "operationId or context": read_request_key(opened.body),
+        "secret": secret,
+        "context": context,
+    }
+    for name, text in names.items():
+        size = len((text or "").encode(errors="replace"))
+        if size > MAX_NAME_BYTES:
+            raise BadEvent(
+                f"The event's {name} is {size} bytes long; at most {MAX_NAME_BYTES} are allowed."
+            )
+
+
+def read_event_type(raw: object) -> str:
+    """The type that a body names by itself. Raises BadEvent if it names none."""
+    opened = open_event(raw)
+    named = opened.type or opened.stated_type
+    if named is None:
+        raise BadEvent(
+            "The event has no type: post to /events/{eventType}, or send an envelope "
+            'with "detail-type" or a CloudEvent with "type".'
+        )
+    return named
+
+
+def read_event_id(raw: object) -> str | None:
+    """The id that a body gives itself, None without one. Raises BadEvent for a broken envelope."""
+    return open_event(raw).id
+
+
+def read_names(raw: object) -> tuple[str | None, str | None]:
+    """Type and id of what may be no event at all, as far as they can be read."""
+    try:
+        opened = open_event(raw)
+    except BadEvent:
+        told = raw if isinstance(raw, Mapping) else {}
+        named = (told.get("detail-type", told.get("type")), told.get("id"))
+        event_type, event_id = (name if isinstance(name, str) else None for name in named)
+        return event_type, event_id
+    return opened.type or opened.stated_type, opened.id
+
+
+def structured_cloudevent(attributes: Mapping[str, str], data: object) -> dict[str, Any]:
+    """A binary CloudEvent in its structured form.
+
+    `attributes` are the `ce-*` headers by lower-case name without the prefix, as they stand in
+    the request: perhaps a quoted string, and percent-encoded then (CloudEvents HTTP binding
+    1.0.2, section 3.1.3.2). A name that no attribute can have (specification 1.0.2, section 3.1) is
+    passed over, so that no header makes an event of another shape.
+
+    Raises:
+        BadEvent: a header isn't UTF-8.
+    """
+    named = {name: value for name, value in attributes.items() if _ATTRIBUTE.fullmatch(name)}
+    return {**{name: _decoded(name, value) for name, value in named.items()}, "data": data}
+
+
+def _decoded(name: str, header: str) -> str:
+    """A header's value: out of its quotes first, where it has some (RFC 9110, section 5.6.4)."""
+    if len(header) >= 2 and header[0] == header[-1] == '"':
+        header = re.sub(r"\\(.)", r"\1", header[1:-1])
+    try:
+        decoded = unquote(header, errors="strict")
+    except UnicodeDecodeError:
+        decoded = None
+    if decoded is None or not is_well_formed(decoded):
+        raise BadEvent(f"The header ce-{name} isn't percent-encoded UTF-8.")
+    return decoded

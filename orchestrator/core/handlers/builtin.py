@@ -1,0 +1,304 @@
+"""The built-in handlers: one plain async function for each event type.
+
+They are defaults of every registry. Whoever replaces one may still call it:
+`await handlers.tenant_provisioning(event, run)`.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from orchestrator.core.errors import PermanentError
+from orchestrator.core.events.body import (
+    read_app_plane_url,
+    read_ended_job,
+    read_reason,
+    read_resources,
+    read_webhook_url,
+)
+from orchestrator.core.events.event import Event
+from orchestrator.core.events.event_types import (
+    BUILD_STATE_CHANGE,
+    TENANT_CLEAN_UP,
+    TENANT_CLEAN_UP_FAILURE,
+    TENANT_CLEAN_UP_SUCCESS,
+    TENANT_DEPLOYMENT,
+    TENANT_DEPLOYMENT_FAILURE,
+    TENANT_DEPLOYMENT_SUCCESS,
+    TENANT_DEPROVISIONING,
+    TENANT_DEPROVISIONING_FAILURE,
+    TENANT_DEPROVISIONING_SUCCESS,
+    TENANT_PROVISIONING,
+    TENANT_PROVISIONING_FAILURE,
+    TENANT_PROVISIONING_SUCCESS,
+    Ending,
+    Kind,
+)
+from orchestrator.core.events.payloads import (
+    TenantCleanUp,
+    TenantDeployment,
+    TenantDeprovisioning,
+    TenantOutcome,
+    TenantProvisioning,
+)
+from orchestrator.core.events.toolkit import RESULTS, build_job_output
+from orchestrator.core.handlers.registry import HandlerRegistry
+from orchestrator.core.handlers.run import Run
+from orchestrator.core.identifiers import START_KEY
+from orchestrator.core.jobs.plan import (
+    CLEAN_UP_JOB,
+    DEPLOYMENT_JOB,
+    DEPROVISIONING_JOB,
+    PROVISIONING_JOB,
+    job_identifier,
+    plan_job,
+)
+from orchestrator.core.jobs.tier_catalog import Tier
+
+
+async def tenant_provisioning(event: Event[TenantProvisioning], run: Run) -> None:
+    """Start the job that the tenant's tier names."""
+    await _start(event, run, await _tier(event, run), PROVISIONING_JOB)
+
+
+async def tenant_deprovisioning(event: Event[TenantDeprovisioning], run: Run) -> None:
+    """Start the job that takes the tenant down again."""
+    await _start(event, run, await _tier(event, run), DEPROVISIONING_JOB)
+
+
+async def tenant_deployment(event: Event[TenantDeployment], run: Run) -> None:
+    """Start the tier's deployment job; a deployment without one is over when this returns."""
+    named = event.payload.named_tier or await run.tenant_tier()
+    tier = await run.tier_details(named) if named else {}
+    if job_identifier(tier, DEPLOYMENT_JOB) is None:
+        run.note("The tier has no deployment job: there is nothing more to do.")
+    else:
+        await _start(event, run, tier, DEPLOYMENT_JOB)
+
+
+async def tenant_clean_up(event: Event[TenantCleanUp], run: Run) -> None:
+    """Start the job that takes away what a failed provisioning left behind."""
+    await _start(event, run, await _tier(event, run), CLEAN_UP_JOB)
+
+
+async def tenant_provisioning_success(event: Event[TenantOutcome], run: Run) -> None:
+    """Have the tenant deployed; the control plane is told now, or once that is done."""
+    is_later = run.callback.after is Kind.DEPLOYMENT
+    await _report(event, run, succeeded=True, unless_deployed=is_later)
+    await _publish_deployment(event, run)
+    await _answer_toolkit(event, run, Ending(Kind.PROVISIONING, True))
+
+
+async def _publish_deployment(event: Event[TenantOutcome], run: Run) -> None:
+    if run.why_silent is not None:
+        run.note(f"No TENANT_DEPLOYMENT was published, since {run.why_silent}.")
+        return
+    told = await run.told(event)
+    made = {
+        "tier": await run.tenant_tier(),
+        "resources": read_resources(told) or None,
+        "appPlaneUrl": read_app_plane_url(told),
+        # A start that is made again is deployed again.
+        START_KEY: await run.ended_start() or event.body.get(START_KEY),
+        **run.identity,
+    }
+    known = {name: value for name, value in made.items() if value is not None}
+    await run.publish(TENANT_DEPLOYMENT, {**await run.request_body(), **known})
+    run.note("TENANT_DEPLOYMENT was published.")
+
+
+async def tenant_provisioning_failure(event: Event[TenantOutcome], run: Run) -> None:
+    """Tell the control plane, and clean up if the tier has a job for that."""
+    await _report(event, run, succeeded=False)
+    if job_identifier(await _known_tier(run), CLEAN_UP_JOB) is not None:
+        await _clean_up(event, run)
+    await _answer_toolkit(event, run, Ending(Kind.PROVISIONING, False))
+
+
+async def _clean_up(event: Event[TenantOutcome], run: Run) -> None:
+    """Have it clean up, unless nobody knows how the job ended: the tenant may be a good one."""
+    if read_ended_job(event).get("cleansUp") is False:
+        run.note(
+            "No clean-up follows, since nobody knows how the job ended "
+            "(operations.clean_up_unknown): see what it has left, then deprovision the tenant or "
+            "provision it again."
+        )
+        return
+    run.clean_up({**await run.request_body(), "tier": await run.tenant_tier()})
+    run.note("A clean-up follows.")
+
+
+async def tenant_deployment_success(event: Event[TenantOutcome], run: Run) -> None:
+    """Tell the control plane, unless it was told after the provisioning."""
+    if run.callback.after is Kind.DEPLOYMENT:
+        await _report(event, run, succeeded=True)
+
+
+async def tenant_deployment_failure(event: Event[TenantOutcome], run: Run) -> None:
+    """Tell the control plane."""
+    await _report(event, run, succeeded=False)
+
+
+async def tenant_deprovisioning_success(event: Event[TenantOutcome], run: Run) -> None:
+    """Tell the control plane, if it asked with a secret."""
+    await _report(event, run, succeeded=True)
+    await _answer_toolkit(event, run, Ending(Kind.DEPROVISIONING, True))
+
+
+async def tenant_deprovisioning_failure(event: Event[TenantOutcome], run: Run) -> None:
+    """Tell the control plane, if it asked with a secret."""
+    await _report(event, run, succeeded=False)
+    await _answer_toolkit(event, run, Ending(Kind.DEPROVISIONING, False))
+
+
+async def tenant_clean_up_outcome(event: Event[TenantOutcome], run: Run) -> None:
+    """The control plane has heard of the failure before: there is nothing to add."""
+
+
+async def build_state_change(event: Event[dict[str, Any]], run: Run) -> None:
+    """A build of ours is over: the operation's outcome says it, so there is nothing left to do."""
+
+
+def built_in_handlers() -> HandlerRegistry:
+    """A registry of the built-in handlers, to be the default of a user's own."""
+    registry = HandlerRegistry()
+    registry.register(TENANT_PROVISIONING, tenant_provisioning)
+    registry.register(TENANT_DEPROVISIONING, tenant_deprovisioning)
+    registry.register(TENANT_DEPLOYMENT, tenant_deployment)
+    registry.register(TENANT_CLEAN_UP, tenant_clean_up)
+    registry.register(TENANT_PROVISIONING_SUCCESS, tenant_provisioning_success)
+    registry.register(TENANT_PROVISIONING_FAILURE, tenant_provisioning_failure)
+    registry.register(TENANT_DEPLOYMENT_SUCCESS, tenant_deployment_success)
+    registry.register(TENANT_DEPLOYMENT_FAILURE, tenant_deployment_failure)
+    registry.register(TENANT_DEPROVISIONING_SUCCESS, tenant_deprovisioning_success)
+    registry.register(TENANT_DEPROVISIONING_FAILURE, tenant_deprovisioning_failure)
+    registry.register(TENANT_CLEAN_UP_SUCCESS, tenant_clean_up_outcome)
+    registry.register(TENANT_CLEAN_UP_FAILURE, tenant_clean_up_outcome)
+    registry.register(BUILD_STATE_CHANGE, build_state_change)
+    return registry
+
+
+async def _tier(event: Event[Any], run: Run) -> Tier:
+    """The tier that the event names, else the one that the tenant was provisioned with."""
+    return await run.tier_details(event.payload.named_tier or await run.tenant_tier())
+
+
+async def _known_tier(run: Run) -> Tier:
+    """The tier of what the event ends; without attributes where it isn't to be had any more.
+
+    That an operation ended must not depend on what has become of its tier.
+    """
+    name = await run.tenant_tier()
+    try:
+        return await run.tier_details(name) if name else {}
+    except PermanentError as error:
+        run.note(f"The tier is not known: {error}")
+        return {}
+
+
+async def _report(
+    event: Event[TenantOutcome], run: Run, *, succeeded: bool, unless_deployed: bool = False
+) -> None:
+    """Have the control plane told, if it wants to be and is to be found."""
+    if not await run.has_credentials():
+        return
+    url = await _webhook_url(event, run)
+    if url is None:
+        return
+    told = {**await run.made_before(), **await run.told(event)}
+    try:
+        run.report(
+            succeeded=succeeded,
+            url=url,
+            resources=read_resources(told),
+            app_plane_url=read_app_plane_url(told),
+            unless_deployed=unless_deployed,
+        )
+    except ValueError as error:
+        run.note(f"The control plane is told without resources, since {error}.")
+        run.report(succeeded=succeeded, url=url, unless_deployed=unless_deployed)
+
+
+async def report_refusal(event: Event[Any], run: Run) -> None:
+    """Have the control plane told that what the event asked for could not begin, if it wants to be
+    and is to be found.
+
+    Raises:
+        TemporaryError: ledger or tier catalog can't be asked where it is.
+    """
+    if not run.callback.refusals or not await run.has_credentials():
+        return
+    if run.is_dry:
+        run.note("The control plane is not told, since this is a dry run.")
+        return
+    url = await _webhook_url(event, run)
+    if url is None:
+        return
+    try:
+        run.report_refusal(url)
+    except ValueError as error:
+        run.note(f"The control plane is not told, since {error}.")
+
+
+async def _answer_toolkit(event: Event[TenantOutcome], run: Run, ending: Ending) -> None:
+    """Tell the control plane of the SaaS Builder Toolkit, if it knows the tenant. The last thing
+    that a handler does: that the bus refuses this for good stops nothing else."""
+    registration_id, name = await run.registration_id(), RESULTS[ending]
+    if registration_id is None or event.sent_as == name:
+        return  # nobody asked, or the event itself has told it
+    if run.why_silent is not None:
+        run.note(f"No {name} was published, since {run.why_silent}.")
+        return
+    exported = read_ended_job(event).get("exportedVariables") or {}
+    output = build_job_output(ending, exported, read_reason(await run.told(event)))
+    detail = {
+        "tenantRegistrationId": registration_id,
+        "jobOutput": output,
+        # It comes back over the bus, and must end no later start.
+        START_KEY: await run.ended_start(),
+    }
+    await run.publish(name, detail, source=run.sbt_source)
+    run.note(f"{name} was published.")
+
+
+async def _webhook_url(event: Event[Any], run: Run) -> str | None:
+    """The control plane's webhook, if there is one."""
+    url = await _find_webhook_url(event, run)
+    if url is not None and not url.startswith(("https://", "http://")):
+        run.note(f"The control plane is not told: {url!r} is no web address.")
+        return None
+    return url
+
+
+async def _find_webhook_url(event: Event[Any], run: Run) -> str | None:
+    """The webhook of the settings, else of the tier, else of the event if its host is trusted.
+
+    A build could name any address, so that we would call it from inside the network.
+    """
+    if run.callback.url is not None:
+        return run.callback.url
+    tier = await _known_tier(run)
+    if isinstance(named := tier.get("API_ENDPOINT"), str) and named:
+        return named
+    told = await run.told(event)
+    asked = read_webhook_url(told) or read_webhook_url(await run.request_body())
+    if asked is None:
+        return None
+    if _host(asked) not in run.callback.allowed_hosts:
+        run.note("The control plane is not told: its host is not in callback.allowed_hosts.")
+        return None
+    return asked
+
+
+def _host(url: str) -> str | None:
+    try:
+        return urlsplit(url).hostname
+    except ValueError:
+        return None
+
+
+async def _start(event: Event[Any], run: Run, tier: Tier, attributes: Sequence[str]) -> None:
+    plan = plan_job(event, tier, attributes, check_override=run.check_override)
+    await run.start_job(
+        plan.job_identifier, plan.variables, builder=plan.builder, options=plan.options
+    )

@@ -1,0 +1,418 @@
+"""The run, as its handler sees it: what it may do, and what is remembered of it."""
+
+import asyncio
+import copy
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+import attrs
+import structlog
+
+from orchestrator.core.callback.report import CallbackTerms, report_body
+from orchestrator.core.errors import TemporaryError
+from orchestrator.core.events.body import named_for, without_context, without_ended_job
+from orchestrator.core.events.event import Event
+from orchestrator.core.events.event_types import Kind
+from orchestrator.core.handlers.services import Services
+from orchestrator.core.identifiers import START_KEY, TRACEPARENT, digest
+from orchestrator.core.jobs.plan import find_tier
+from orchestrator.core.jobs.start import Starter
+from orchestrator.core.jobs.tier_catalog import Tier
+from orchestrator.core.ledger.event_codec import unpack_event
+from orchestrator.core.ledger.lease import Attempt
+from orchestrator.core.ledger.operations import find_followed, is_told_by_job
+from orchestrator.core.ledger.records import Job, OperationRecord, Progress, Report, Step
+
+
+@attrs.frozen
+class OwnEnding:
+    """How a handler says that the operation ends without a job; `reason` None: well."""
+
+    reason: str | None
+
+
+class Run:
+    """The second argument of every handler."""
+
+    def __init__(self, attempt: Attempt, services: Services, opens: Kind | None = None) -> None:
+        self._attempt = attempt
+        self._services = services
+        self._opens = opens
+        self._steps = dict(attempt.run.steps)
+        self._taken: set[str] = set()
+        self._recording = asyncio.Lock()
+        self.job = attempt.run.job
+        self.starter = Starter(
+            attempt, services.builders, services.clock, services.books.terms, services.vault
+        )
+        self.unrecorded = Progress()
+        self.ending: OwnEnding | None = None
+        self.notes: list[str] = []
+        self.reports: Report | None = None
+        self.owes: Report | None = None
+        self.cleans_up: Mapping[str, Any] | None = None
+        self._operation: OperationRecord | None = None
+        self.log: structlog.stdlib.BoundLogger = structlog.get_logger("orchestrator.run")
+
+    @property
+    def run_id(self) -> str:
+        return self._attempt.run.run_id
+
+    @property
+    def attempt(self) -> int:
+        """1 on the first try."""
+        return self._attempt.run.attempt
+
+    @property
+    def tenant_id(self) -> str | None:
+        return self._attempt.run.tenant_id
+
+    @property
+    def resources(self) -> Any:
+        """What the extension's `lifespan` gave."""
+        return self._services.resources
+
+    @property
+    def identity(self) -> Mapping[str, str]:
+        """`tenantId`, `operationId` and `runId`, where there are such."""
+        run = self._attempt.run
+        own = {
+            "tenantId": run.tenant_id,
+            "operationId": run.outcome_of or run.operation_id,
+            "runId": run.run_id,
+        }
+        return {name: value for name, value in own.items() if value}
+
+    @property
+    def callback(self) -> CallbackTerms:
+        """When and where the control plane is told of an operation's end, by the settings."""
+        return self._services.callback
+
+    @property
+    def is_dry(self) -> bool:
+        """Nobody is told of anything."""
+        return self._services.dry_run
+
+    @property
+    def why_silent(self) -> str | None:
+        """Why nobody hears of what is published; None: it reaches a bus."""
+        return self._services.publisher.why_silent
+
+    async def tenant_tier(self) -> str | None:
+        """The tier of the operation that the event opens or ends, else the one that the tenant
+        was provisioned with; None if nobody knows."""
+        operation = await self._find_operation()
+        if operation is not None and operation.tier is not None:
+            return operation.tier
+        if self.tenant_id is None:
+            return None
+        tenant = await self._services.books.find_tenant(self.tenant_id)
+        return tenant.tier if tenant else None
+
+    async def ended_start(self) -> str | None:
+        """The start key of what the event ends, whoever reports it."""
+        operation = await self._find_operation()
+        return operation.start_key if operation is not None else None
+
+    async def registration_id(self) -> str | None:
+        """What the SaaS Builder Toolkit's control plane knows the tenant by; None: it doesn't."""
+        operation = await self._find_operation()
+        return operation.registration_id if operation is not None else None
+
+    @property
+    def sbt_source(self) -> str:
+        """The source of results for that control plane, by the settings."""
+        return self._services.sbt_source
+
+    async def request_body(self) -> Mapping[str, Any]:
+        """The business body of the request that began what this event ends.
+
+        Without its secrets, and without the webhook's `context`, which would make what is
+        asked for with it the same request. Empty where it isn't known: the tenant existed
+        before the ledger, or it has expired.
+        """
+        operation = await self._find_operation()
+        if operation is None or operation.opener == self.run_id:
+            return {}
+        run, payload = await self._services.books.find_kept(operation.opener)
+        if run is None or payload is None:
+            return {}
+        asked = without_ended_job(unpack_event(run, payload).body)
+        return without_context(self.without_secrets(asked))
+
+    async def made_before(self) -> Mapping[str, Any]:
+        """What is known of the tenant besides what the event tells: what its request says.
+
+        Of a deployment that follows a provisioning it is what the latter has left to be reported:
+        anybody may send a request that names a provisioning.
+        """
+        operation = await self._find_operation()
+        followed = find_followed(operation) if operation is not None else None
+        before = await self._services.books.find_operation(followed) if followed else None
+        if operation is None or before is None or before.tenant_id != operation.tenant_id:
+            return await self.request_body()
+        made: Mapping[str, Any] = before.owed.body["data"] if before.owed else {}
+        return made
+
+    async def told(self, event: Event[Any]) -> Mapping[str, Any]:
+        """What an event that ends an operation may say of the tenant, besides that it ended.
+
+        Of a report about a job nothing, unless it carries that job's id or its start key:
+        anybody could name the tenant.
+        """
+        operation = await self._find_operation()
+        body: Mapping[str, Any] = event.body
+        if event.ends_start is not None or operation is None or operation.job is None:
+            return body
+        job = self._services.notifications.read_self_report(body)
+        reported = (job.builder, job.id) if job else None
+        return body if is_told_by_job(operation, reported, body.get(START_KEY)) else {}
+
+    def without_secrets(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What may be passed on: secrets are known by the names in `log.redact`."""
+        shown: Mapping[str, Any] = self._services.secrets.leave_out(body)
+        return shown
+
+    async def has_credentials(self) -> bool:
+        """Whether whoever asked for what the event ends left a secret to answer with."""
+        operation = await self._find_operation()
+        return operation is not None and operation.credentials is not None
+
+    async def _find_operation(self) -> OperationRecord | None:
+        """What the event ends, or the one that its starts belong to."""
+        if self._operation is None:
+            run = self._attempt.run
+            wanted = run.outcome_of or (run.operation_id if self._opens else None)
+            self._operation = await self._services.books.find_operation(wanted) if wanted else None
+        return self._operation
+
+    async def tier_details(self, tier: str | None) -> Tier:
+        """The attributes of a tier.
+
+        Raises:
+            PermanentError: the catalog doesn't have it, or `tier` is None: none is named.
+        """
+        return await find_tier(tier, self._services.tiers)
+
+    async def step(
+        self, name: str, action: Callable[[], Awaitable[Any]], returns: Any = None
+    ) -> Any:
+        """What `action` returns, or what it returned in an earlier attempt of this run.
+
+        The result takes the way through JSON on the first run too, so that both times it
+        is the same; `returns` is the model that it becomes again. A process that dies
+        after the action and before the result is remembered runs the action again: hand
+        `step_key(name)` on as idempotency key.
+
+        Raises:
+            ValueError: the name was taken in this run before.
+            TypeError: the result has no JSON form.
+        """
+        self._take(name)
+        remembered = self._steps.get(name)
+        if remembered is None:
+            await self.record_progress()
+            result = self._services.structure.unstructure(await action())
+            remembered = Step(name=name, result=result, recorded_at=self._services.clock.now())
+            self._steps[name] = remembered
+            self.unrecorded = attrs.evolve(
+                self.unrecorded, steps=(*self.unrecorded.steps, remembered)
+            )
+        # A copy: what a handler does to it must not change what is remembered.
+        return self._services.structure.structure(copy.deepcopy(remembered.result), returns)
+
+    def step_key(self, name: str) -> str:
+        """The idempotency key of a step: the same in every attempt at the same event."""
+        return digest(self._attempt.run.request_key, name)
+
+    async def start_job(
+        self,
+        job_identifier: str,
+        params: Mapping[str, Any],
+        builder: str | None = None,
+        *,
+        options: Mapping[str, Any] | None = None,
+    ) -> Job:
+        """Start a job on a builder (None: the default one): a step that is never done twice.
+
+        `params` become the job's variables, together with ORCHESTRATOR_RUN_ID (the start
+        key) and TRACEPARENT (https://www.w3.org/TR/trace-context/). `options` say how the
+        builder runs the job, for one that can be told; CodeBuild's are those of a tier's
+        `codebuild`. The job is that of the operation that the event opens, or, where it opens
+        none, of the run itself.
+
+        Raises:
+            PermanentError: no such builder or option, or the builder refuses the job for good.
+            TemporaryError: the builder can't take it now.
+        """
+        self._take("start_job")
+        if self.job is None:
+            chosen = self._services.builder_name(builder)
+            await self.record_progress()
+            start_key = self._attempt.start_key
+            variables = {
+                **params,
+                START_KEY: start_key,
+                TRACEPARENT: _traceparent(start_key),
+            }
+            self.found(await self.starter.start(chosen, job_identifier, variables, options or {}))
+        assert self.job is not None  # noqa: S101
+        return self.job
+
+    def check_override(self, override: Mapping[str, Any]) -> None:
+        """Raises PermanentError if an event's variables refer to what the service keeps."""
+        self._services.vault.check_override(override)
+
+    def found(self, job: Job) -> None:
+        """The run's job is known, and recorded with the next write."""
+        self.job = job
+        self.unrecorded = attrs.evolve(self.unrecorded, job=job)
+        self.log.info("job started", job_id=job.id, builder=job.builder)
+
+    def complete(self) -> None:
+        """The operation that the event opened is done, without a job: it ends well."""
+        self._end(OwnEnding(None))
+
+    def fail(self, reason: str) -> None:
+        """The operation that the event opened ends as failed, without a job."""
+        self._end(OwnEnding(reason))
+
+    def note(self, sentence: str) -> None:
+        """Say in the tenant's timeline what came of the event."""
+        self.notes.append(sentence)
+
+    def report(
+        self,
+        *,
+        succeeded: bool,
+        url: str,
+        resources: Sequence[Any] = (),
+        app_plane_url: str | None = None,
+        unless_deployed: bool = False,
+    ) -> None:
+        """Have the control plane told how the operation ended that this event ends.
+
+        It is sent once the run has settled, to the webhook at `url`, signed with the secret
+        of the operation's request, and again until it is accepted. `resources` are objects
+        `{"type", "metadata"}`. `unless_deployed`: it is left to the deployment that follows, and
+        sent when the tenant's next operation is opened if none has ended by then.
+
+        Raises:
+            ValueError: the event ends nothing, or a resource can't be signed.
+        """
+        if self.tenant_id is None or self._attempt.run.outcome_of is None:
+            raise ValueError("This event ends no operation that could be reported.")
+        if self._services.dry_run:
+            self.note("The control plane is not told, since this is a dry run.")
+            return
+        body = report_body(
+            self.tenant_id,
+            succeeded=succeeded,
+            resources=resources,
+            app_plane_url=app_plane_url,
+        )
+        report = Report(url=url, body=body)
+        self.reports, self.owes = (None, report) if unless_deployed else (report, None)
+
+    def report_refusal(self, url: str) -> None:
+        """Have the control plane told that what it asked for could not begin.
+
+        Raises:
+            ValueError: the tenant's id can't be signed.
+        """
+        assert self.tenant_id is not None  # noqa: S101 - what the event opened is a tenant's
+        body = report_body(self.tenant_id, succeeded=False, resources=(), app_plane_url=None)
+        self.reports = Report(url=url, body=body)
+
+    def clean_up(self, body: Mapping[str, Any]) -> None:
+        """Have a TENANT_CLEAN_UP with this body follow the failure, before anything else may.
+
+        Raises:
+            ValueError: the event ends no operation.
+        """
+        if self.tenant_id is None or self._attempt.run.outcome_of is None:
+            raise ValueError("This event ends no operation that could be cleaned up.")
+        self.cleans_up = named_for(without_context(body), self.tenant_id)
+
+    def _end(self, ending: OwnEnding) -> None:
+        if self._opens is None:
+            raise ValueError("This event opened no operation that could end.")
+        if self.job is not None:
+            raise ValueError("This run has a job: its end is the operation's.")
+        self.ending = ending
+
+    async def publish(
+        self,
+        event_type: str,
+        detail: Mapping[str, Any],
+        *,
+        name: str | None = None,
+        source: str | None = None,
+    ) -> None:
+        """Publish an event on the bus: a step, called `publish TYPE` unless `name` is given.
+
+        `source` None is the setting `events.source`.
+
+        The detail also carries `tenantId`, `operationId` and `runId`, where it doesn't have
+        them itself.
+
+        Raises:
+            TemporaryError: the bus doesn't take it now, or the setting `events.bus` is empty.
+        """
+        published = {**self.identity, **detail}
+
+        async def put() -> str:
+            return await self._services.publisher.publish(
+                event_type=event_type,
+                detail=self._services.structure.unstructure(published),
+                source=source,
+            )
+
+        await self.step(name or publish_step(event_type), put)
+
+    def _take(self, name: str) -> None:
+        if name in self._taken:
+            raise ValueError(f"The step {name!r} is taken twice in one run: give each its name.")
+        self._taken.add(name)
+
+    async def record_progress(self) -> None:
+        # One at a time: what is being written counts as recorded only once it is.
+        async with self._recording:
+            if not self.unrecorded:
+                return
+            # Taken off before it is written: a step that runs beside this may add to it meanwhile.
+            progress, self.unrecorded = self.unrecorded, Progress()
+            try:
+                orphaned = await self._attempt.record(progress)
+            except BaseException:
+                self.unrecorded = progress.followed_by(self.unrecorded)
+                raise
+        if orphaned is not None:
+            await self.disown(orphaned.job)
+            raise TemporaryError("The operation has another job by now.")
+
+    async def renew(self) -> None:
+        """Hold the run for another lease; what was done since is remembered with it."""
+        if self.unrecorded:
+            await self.record_progress()
+        else:
+            await self._attempt.renew()
+
+    def forget_steps(self) -> None:
+        """What the ledger can't keep is not remembered; the job is."""
+        self.unrecorded = Progress(job=self.unrecorded.job)
+
+    async def disown(self, job: Job) -> None:
+        """Stop a job that the operation can't have."""
+        self.job = None
+        self.unrecorded = attrs.evolve(self.unrecorded, job=None)
+        await self.starter.stop(job)
+
+
+def publish_step(event_type: str) -> str:
+    """The name of the step that publishes an event of the type."""
+    return f"publish {event_type}"
+
+
+def _traceparent(start_key: str) -> str:
+    return f"00-{digest('trace', start_key)[:32]}-{digest('span', start_key)[:16]}-01"

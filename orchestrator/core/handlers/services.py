@@ -1,0 +1,62 @@
+"""What every run of one orchestrator works with: the ports, and what the settings say of them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from orchestrator.core.callback.report import CallbackTerms
+from orchestrator.core.callback.webhook import Webhook
+from orchestrator.core.clock import Clock
+from orchestrator.core.errors import PayloadMismatch, PermanentError
+from orchestrator.core.events.publisher import Publisher
+from orchestrator.core.events.structure import Structure
+from orchestrator.core.events.toolkit import APPLICATION_PLANE
+from orchestrator.core.jobs.builder import Builder
+from orchestrator.core.jobs.notifications import Notifications
+from orchestrator.core.jobs.tier_catalog import TierCatalog
+from orchestrator.core.ledger.transactions import Books
+from orchestrator.core.secrets.redaction import Redactor
+from orchestrator.core.secrets.references import Vault
+
+
+@attrs.frozen(kw_only=True)
+class Services:
+    """What every run of one orchestrator works with."""
+
+    books: Books
+    tiers: TierCatalog
+    builders: Mapping[str, Builder]
+    default_builder: str
+    publisher: Publisher
+    structure: Structure
+    webhook: Webhook
+    notifications: Notifications
+    clock: Clock
+    callback: CallbackTerms = attrs.field(factory=CallbackTerms)
+    secrets: Redactor = attrs.field(factory=Redactor)
+    vault: Vault = attrs.field(factory=Vault)
+    resources: Any = None
+    #: The source of results for the control plane of the SaaS Builder Toolkit.
+    sbt_source: str = APPLICATION_PLANE
+    #: Nothing is started and nobody is told.
+    dry_run: bool = False
+
+    def builder_name(self, name: str | None) -> str:
+        """The name of a builder that there is, the default one for None.
+
+        Raises:
+            PermanentError: there is none of that name.
+        """
+        chosen = name or self.default_builder
+        if chosen not in self.builders:
+            there = ", ".join(sorted(self.builders))
+            raise PermanentError(
+                "Invalid builder config provided.",
+                errors=[
+                    PayloadMismatch(
+                        "$.builderConfig.type", f"{chosen!r} is no builder here; there is {there}"
+                    )
+                ],
+            )
+        return chosen

@@ -1,0 +1,54 @@
+"""What operations, runs and starts are known by: digests of what they are about, and start keys.
+
+The words inside the digests are stored with every item; a change of one is a change of format.
+"""
+
+import hashlib
+import json
+
+#: The variable that every job gets: the key of the start that made it.
+START_KEY = "ORCHESTRATOR_RUN_ID"
+#: The variable with the trace that the job belongs to (https://www.w3.org/TR/trace-context/).
+TRACEPARENT = "TRACEPARENT"
+
+
+def operation_id(tenant_id: str, kind: str, request_key: str) -> str:
+    """40 hexadecimal characters: the same for each request of the same kind of thing."""
+    return digest(tenant_id, kind, request_key)
+
+
+def is_operation_id(text: str) -> bool:
+    """Whether `operation_id` may have made it."""
+    return len(text) == 40 and text.isalnum() and text.isascii()
+
+
+def own_operation_id(request_key: str) -> str:
+    """What the starts of a run are known by that opens no operation."""
+    return digest("run", request_key)
+
+
+def start_key(operation_id: str, start_number: int) -> str:
+    return f"{operation_id}-{start_number}"
+
+
+def read_start_key(text: str) -> tuple[str, int] | None:
+    """The operation and the start number that a start key was made of."""
+    operation_id, _, number = text.rpartition("-")
+    is_number = number.isascii() and number.isdecimal()
+    return (operation_id, int(number)) if operation_id and is_number else None
+
+
+def read_outcome_id(text: str) -> tuple[str, int, int] | None:
+    """The operation, the start number and the count of rebuilds of an `outcome_id`."""
+    start, slash, rebuilds = text.partition("/")
+    named = read_start_key(start)
+    is_number = rebuilds.isascii() and rebuilds.isdecimal()
+    if named is None or (slash and not is_number):
+        return None
+    return (*named, int(rebuilds) if slash else 0)
+
+
+def digest(*parts: object) -> str:
+    """40 hexadecimal characters (160 bits of SHA-256) over JSON values, unambiguously joined."""
+    canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:40]

@@ -1,0 +1,130 @@
+"""Which operation a job belongs to that somebody tells of; one that none can have is stopped."""
+
+import attrs
+import structlog
+
+from orchestrator.core.errors import (
+    PermanentError,
+    TemporaryError,
+)
+from orchestrator.core.identifiers import read_start_key
+from orchestrator.core.jobs import builder_calls
+from orchestrator.core.jobs.builder import StopsJobs
+from orchestrator.core.jobs.describe import JobDescriber, not_shown_yet
+from orchestrator.core.jobs.job_report import JobReport
+from orchestrator.core.ledger.guards import is_stray, is_under_way, may_record, may_replace
+from orchestrator.core.ledger.operations import Adopted, Orphaned, adopt, replace
+from orchestrator.core.ledger.records import Job, JobRecord, OperationRecord
+from orchestrator.core.ledger.transactions import Books
+
+log = structlog.get_logger("orchestrator.adopt")
+
+
+@attrs.frozen(kw_only=True)
+class JobAdopter:
+    """Ties jobs to the operations whose starts made them."""
+
+    books: Books
+    describer: JobDescriber
+
+    async def identify(self, job: Job, start_key: str | None) -> OperationRecord | None:
+        """The operation of the job that reports on itself, by its id, else by its start key.
+
+        `start_key` is what the job says of itself: it counts where the builder can't be asked.
+
+        Raises:
+            TemporaryError: ledger or builder can't be reached, or the builder doesn't show the job
+                yet whose start waits for one.
+        """
+        known = await self.books.find_job(job.builder, job.id)
+        if known is not None:
+            return await self._started(known)
+        named = read_start_key(start_key or "")
+        if job.builder not in self.describer.askable:
+            adopted = await self._tie(job, *named) if named else None
+            return adopted.operation if isinstance(adopted, Adopted) else None
+        report = await self.describer.describe(job)
+        if report is None:
+            if named and await self._waits_for_job(*named):
+                raise not_shown_yet(job)
+            return None
+        start = self.describer.start_of(report)
+        operation = await self.books.find_operation(start[0]) if start else None
+        if start is None or operation is None or start[1] > operation.start_number:
+            return None
+        return await self.adopt(report, operation, start[1])
+
+    async def adopt(
+        self, report: JobReport, operation: OperationRecord, number: int
+    ) -> OperationRecord | None:
+        """The operation, if the job of its start `number` is its own, now or before; a job that
+        runs though no operation can have it is stopped.
+
+        `report` is the builder's answer, `operation` as it stood before that was asked for.
+
+        Raises:
+            TemporaryError: the ledger can't be reached, or the job couldn't be stopped.
+        """
+        job, former = report.job, operation.job
+        if former is not None and report.replaces == former.id:
+            await self.replace(operation, former, job)
+            return None
+        is_other = former is not None and not former.is_same_as(job.builder, job.id)
+        if former is not None and is_other and may_replace(operation, number, former):
+            newest = await self.describer.describe(former)
+            if newest is not None and newest.replaces == former.id and newest.job.id == job.id:
+                operation = await self.replace(operation, former, job) or operation
+        if operation.job is None and may_record(operation, number, job):
+            adopted = await self._tie(job, operation.operation_id, number)
+            found = (
+                adopted.operation
+                if isinstance(adopted, Adopted)
+                else await self.books.find_operation(operation.operation_id)
+            )
+            if found is None:
+                return None
+            operation = found
+        if not report.is_over and is_stray(operation, number, job):
+            await self._stop_stray(job)
+            return None
+        return operation if may_record(operation, number, job) else None
+
+    async def replace(
+        self, operation: OperationRecord, former: Job, newer: Job
+    ) -> OperationRecord | None:
+        """The builder has built the job again: the next look is at the newer one. None: the end of
+        the former one is claimed."""
+        own, number, terms = operation.operation_id, operation.start_number, self.books.terms
+        replaced = await self.books.decide(
+            lambda view: replace(view, own, number, former, newer, terms)
+        )
+        if replaced is not None:
+            log.info("job was built again", job_id=newer.id, former_job_id=former.id)
+        return replaced
+
+    async def _started(self, job: JobRecord) -> OperationRecord | None:
+        """The operation that the job was started for, unless it is at another start by now."""
+        operation = await self.books.find_operation(job.operation_id)
+        is_at_it = operation is not None and operation.start_number == job.start_number
+        return operation if is_at_it else None
+
+    async def _waits_for_job(self, operation_id: str, number: int) -> bool:
+        operation = await self.books.find_operation(operation_id)
+        return is_under_way(operation, number) and operation.job is None
+
+    async def _stop_stray(self, job: Job) -> None:
+        builder: object = self.describer.builders.get(job.builder)
+        if not isinstance(builder, StopsJobs):
+            log.error("an orphaned job runs, and its builder can't stop it", job_id=job.id)
+            return
+        try:
+            await builder_calls.stop_job(job.builder, builder, job.id)
+        except PermanentError as error:
+            raise TemporaryError(f"The orphaned job {job.id} can't be stopped: {error}") from error
+        log.warning("stopped an orphaned job: its operation can't have it", job_id=job.id)
+
+    async def _tie(self, job: Job, operation_id: str, number: int) -> Adopted | Orphaned:
+        terms = self.books.terms
+        return await self.books.decide(
+            lambda view: adopt(view, operation_id, number, job, None, terms)
+        )

@@ -1,0 +1,223 @@
+"""Every call of a builder. What comes back is checked, and each job named after its builder.
+
+A builder may be a user's own. Whatever it raises besides our errors when it is asked or told to
+stop is trouble of its own; only a start that raises so counts as a bug of the attempt, since a job
+may have been started. A job is its builder's, whatever that calls itself.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any, cast
+
+import attrs
+import structlog
+
+from orchestrator.core.errors import OrchestratorError, TemporaryError
+from orchestrator.core.events.javascript import is_well_formed
+from orchestrator.core.jobs.builder import (
+    Builder,
+    Configurable,
+    DescribesJobs,
+    FindsJobs,
+    FindsJobsAnywhere,
+    StopsHarder,
+    StopsJobs,
+    TellsStarts,
+)
+from orchestrator.core.jobs.job_report import JobReport, JobStatus, SomeNotDescribed
+from orchestrator.core.ledger.records import Job
+
+#: Bytes of a job's id: it is part of a key in the ledger, and DynamoDB takes keys of 2048 bytes
+#: (developer guide, Constraints).
+_LONGEST_ID = 1500
+
+log = structlog.get_logger("orchestrator.builder_calls")
+
+
+def prepare(
+    builder: Builder,
+    job_identifier: str,
+    params: Mapping[str, Any],
+    *,
+    options: Mapping[str, Any],
+    start_key: str,
+) -> Builder:
+    """The builder for a start with these options, if it takes any; its request can be built.
+
+    Raises:
+        PermanentError: there can be no such start.
+        Exception: whatever the builder raises.
+    """
+    if options and isinstance(builder, Configurable):
+        builder = builder.configured(options)
+    if isinstance(builder, TellsStarts):
+        builder.build_start(job_identifier, params, start_key=start_key)
+    return builder
+
+
+async def start_job(
+    name: str,
+    builder: Builder,
+    job_identifier: str,
+    params: Mapping[str, Any],
+    *,
+    start_key: str,
+) -> Job:
+    """Start a job. One that the builder gives no id is known by its start key.
+
+    Raises:
+        TypeError: what the builder returned is no job, though it may have started one.
+        Exception: whatever the builder raises.
+    """
+    started = await builder.start_job(job_identifier, params, start_key=start_key)
+    if started is None:
+        started = Job(id=start_key, job_identifier=job_identifier)
+    return _read_job(name, started, job_identifier)
+
+
+async def find_job(
+    name: str,
+    builder: FindsJobs,
+    *,
+    start_key: str,
+    job_identifier: str,
+    is_where_sent: bool,
+    started_after: datetime,
+) -> Job | None:
+    """The job that a start with this key made, None if none is to be seen.
+
+    `is_where_sent`: the start was sent for `job_identifier`; else its job may be another one's.
+
+    Raises:
+        OrchestratorError: the builder can't tell.
+    """
+    with builder_errors(name, "look for the job of a start"):
+        found = await builder.find_job(
+            start_key=start_key, job_identifier=job_identifier, started_after=started_after
+        )
+        if found is None and not is_where_sent and isinstance(builder, FindsJobsAnywhere):
+            found = await builder.find_job_anywhere(
+                start_key=start_key, started_after=started_after
+            )
+        return None if found is None else _read_job(name, found, job_identifier)
+
+
+async def describe_jobs(
+    name: str, builder: DescribesJobs, job_ids: Sequence[str]
+) -> Mapping[str, JobReport]:
+    """How the jobs stand, by their ids; one that is left out the builder doesn't know.
+
+    Raises:
+        SomeNotDescribed: it could tell of some only, or a report can't be read.
+        OrchestratorError: it can't tell of any, or refuses the question.
+    """
+    failed, hidden = frozenset[str](), frozenset[str]()
+    trouble: str | None = None
+    with builder_errors(name, "tell how its jobs stand"):
+        try:
+            told = dict(await builder.describe_jobs(job_ids=job_ids))
+        except SomeNotDescribed as some:
+            told, failed, hidden, trouble = dict(some.reports), some.failed, some.hidden, str(some)
+    reports = dict[str, JobReport]()
+    for job_id in job_ids:
+        if job_id not in told:
+            continue
+        try:
+            reports[job_id] = _read_report(name, job_id, told[job_id])
+        except (TypeError, ValueError) as error:
+            log.error("a builder's report can't be read", job_id=job_id, reason=str(error))
+            failed, trouble = failed | {job_id}, str(error)
+    if trouble is not None:
+        raise SomeNotDescribed(trouble, reports=reports, failed=failed, hidden=hidden)
+    return reports
+
+
+async def stop_job(name: str, builder: StopsJobs, job_id: str, *, way: str | None = None) -> None:
+    """Have a job stopped; `way` is one of a builder that `StopsHarder`.
+
+    Raises:
+        OrchestratorError: the builder can't stop it.
+    """
+    with builder_errors(name, f"stop the job {job_id}"):
+        if way is not None and isinstance(builder, StopsHarder):
+            await builder.stop_job(job_id=job_id, way=way)
+        else:
+            await builder.stop_job(job_id=job_id)
+
+
+@contextmanager
+def builder_errors(name: str, cannot: str) -> Iterator[None]:
+    """Raises TemporaryError for any other error: the builder `name` can't do what it was asked."""
+    try:
+        yield
+    except OrchestratorError:
+        raise
+    except Exception as error:
+        # A user's builder may raise anything, and what is known of its jobs stays as it is.
+        log.error("a builder broke down", builder=name, exc_info=error)
+        raise TemporaryError(f"The builder {name} broke down: it can't {cannot}.") from error
+
+
+def _read_job(name: str, job: object, job_identifier: str) -> Job:
+    """A job as the builder of that name gave it; `job_identifier` is what it was asked for.
+
+    Raises:
+        TypeError: it is no job, or has no id by which it could be known.
+    """
+    if not isinstance(job, Job):
+        raise TypeError(
+            f"The builder {name} returned {type(job).__name__}: it must return a Job, or None."
+        )
+    job_id: object = job.id
+    if not isinstance(job_id, str) or not job_id or not is_well_formed(job_id):
+        raise TypeError(f"The builder {name} returned a Job whose id is {job_id!r}: give it text.")
+    if len(job_id.encode()) > _LONGEST_ID:
+        raise TypeError(
+            f"The builder {name} returned a Job whose id is longer than {_LONGEST_ID} bytes."
+        )
+    identifier: object = job.job_identifier
+    return attrs.evolve(
+        job,
+        builder=name,
+        job_identifier=identifier if isinstance(identifier, str) else job_identifier,
+    )
+
+
+def _read_report(name: str, job_id: str, report: object) -> JobReport:
+    """What the builder of that name says of the job that it was asked about.
+
+    Raises:
+        TypeError, ValueError: it is no report.
+    """
+    if not isinstance(report, JobReport) or not isinstance(cast("object", report.job), Job):
+        raise TypeError(
+            f"The builder {name} described the job {job_id} by {type(report).__name__}: "
+            "it must be a JobReport with a Job."
+        )
+    is_newer = report.replaces == job_id
+    job = report.job if is_newer else attrs.evolve(report.job, id=job_id)
+    return attrs.evolve(
+        report,
+        job=_read_job(name, job, ""),
+        replaces=job_id if is_newer and job.id != job_id else None,
+        status=JobStatus(report.status),
+        start_key=_text(report.start_key),
+        phase=_text(report.phase),
+        message=_text(report.message),
+        exported=_texts(report.exported),
+    )
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _texts(value: object) -> Mapping[str, str]:
+    if not isinstance(value, Mapping):
+        return {}
+    return {
+        name: text
+        for name, text in value.items()
+        if isinstance(name, str) and isinstance(text, str)
+    }

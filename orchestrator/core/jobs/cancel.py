@@ -1,0 +1,194 @@
+"""Jobs are stopped: by an operator who stops what is done to a tenant, and by their deadline."""
+
+import contextlib
+from collections.abc import Awaitable, Callable
+
+import attrs
+import structlog
+
+from orchestrator.core.errors import (
+    Cancelled,
+    HandlerFailed,
+    NotAllowed,
+    PermanentError,
+    TenantNotFound,
+)
+from orchestrator.core.events.event_types import Kind
+from orchestrator.core.jobs import builder_calls
+from orchestrator.core.jobs.adopt import JobAdopter
+from orchestrator.core.jobs.builder import StopsHarder, StopsJobs
+from orchestrator.core.jobs.describe import JobDescriber
+from orchestrator.core.jobs.job_report import Answer, JobReport, Unseen
+from orchestrator.core.jobs.looks import Next, what_follows
+from orchestrator.core.jobs.outcome import OutcomeMaker
+from orchestrator.core.ledger.operations import ask_to_stop, count_stops, note_stop
+from orchestrator.core.ledger.records import Job, OperationRecord, OperationState, RunStatus
+from orchestrator.core.ledger.transactions import Books
+from orchestrator.core.texts import shorten
+
+log = structlog.get_logger("orchestrator.cancel")
+
+
+@attrs.frozen(kw_only=True)
+class JobStopper:
+    """Has jobs stopped, and their operations ended.
+
+    `stops_overdue`: a job beyond its deadline is stopped. `dry_run`: jobs that were really started
+    are left alone, and otherwise those that weren't.
+    """
+
+    books: Books
+    describer: JobDescriber
+    adopter: JobAdopter
+    outcomes: OutcomeMaker
+    stops_overdue: bool
+    dry_run: bool = False
+
+    async def stop(self, operation: OperationRecord, reason: str) -> None:
+        """Have the operation's job stopped, and the operation ended once the job is, or at once
+        without a job.
+
+        Raises:
+            OrchestratorError: the builder can't be reached, or the outcome couldn't be handled yet.
+        """
+        asked = await self.books.decide(
+            lambda view: ask_to_stop(view, operation.operation_id, operation.start_number, reason)
+        )
+        if asked is None:
+            return
+        if asked.job is None:
+            await self.outcomes.end(asked, None, asked.stop_reason)
+            return
+        job = asked.job
+        builder: object = self.describer.builders.get(job.builder)
+        if isinstance(builder, StopsJobs):
+            await self._stop(asked, job, builder)
+        else:
+            log.error("a job is to be stopped, and its builder can't", job_id=job.id)
+        if job.builder not in self.describer.askable:
+            await self.outcomes.end(asked, None, asked.stop_reason)
+            return
+        answer = await self.describer.describe(job) or Unseen.UNKNOWN
+        match self.what_follows(asked, answer):
+            case Next.END:
+                await self.outcomes.end(asked, answer)
+            case Next.REPLACE if isinstance(answer, JobReport):
+                await self.adopter.replace(asked, job, answer.job)
+            case _:
+                pass
+
+    async def _stop(self, asked: OperationRecord, job: Job, builder: StopsJobs) -> None:
+        """Have the job stopped; harder, if it had its time to heed an earlier stop and didn't."""
+        if not isinstance(builder, StopsHarder):
+            await builder_calls.stop_job(job.builder, builder, job.id)
+            log.info("job stopped", job_id=job.id, reason=asked.stop_reason)
+            return
+        ways = builder.stop_ways
+        number = count_stops(asked, ways, self.books.clock.now())
+        way = ways[min(number, len(ways)) - 1]
+        await builder_calls.stop_job(job.builder, builder, job.id, way=way)
+        log.info("job stopped", job_id=job.id, way=way, reason=asked.stop_reason)
+        if number > asked.stops:
+            await self.books.decide(lambda view: note_stop(view, asked, number, ways))
+        if number > len(ways):
+            log.error("a job heeds no stop: end it by hand", job_id=job.id, builder=job.builder)
+
+    def leaves_alone(self, job: Job | None) -> bool:
+        """It is no business of this service's: a dry run has seen to it, or is this one."""
+        return job is not None and job.is_dry is not self.dry_run
+
+    def what_follows(self, operation: OperationRecord, answer: Answer) -> Next:
+        """What is to be done after the builder's answer of the operation's job."""
+        now, terms = self.books.clock.now(), self.books.terms
+        return what_follows(operation, answer, now, terms, stops_overdue=self.stops_overdue)
+
+
+@attrs.frozen(kw_only=True)
+class Stopped:
+    """What a cancel stops; not `has_ended`: it goes on until its job is told to stop, and has."""
+
+    kind: Kind
+    operation_id: str
+    has_ended: bool
+
+
+async def cancel(
+    stopper: JobStopper,
+    resume: Callable[[str], Awaitable[object]],
+    tenant_id: str,
+    reason: str | None,
+    *,
+    clean_up: bool,
+    on_certain: Callable[[Stopped], None],
+) -> Stopped:
+    """Stop the tenant's operation, which ends as failed; a clean-up only if that is what is meant.
+
+    A run that is still opening it is resumed, and fails: it holds the operation, so it is the
+    one that can end it without a job. `on_certain` is called with what is stopped once the cancel
+    has taken effect: the sweep finds it written and carries it out, whatever this call still meets.
+
+    Raises:
+        TenantNotFound: there is no such tenant.
+        NotAllowed: nothing is being done to it, or by a dry run, or this is one and that isn't; or
+            it is being cleaned up, and that isn't what is meant.
+        TemporaryError: a run is at work on it right now, or a builder can't be reached.
+    """
+    books = stopper.books
+    tenant = await books.find_tenant(tenant_id)
+    if tenant is None:
+        raise TenantNotFound(tenant_id)
+    found = await books.find_operation(tenant.operation_id) if tenant.operation_id else None
+    if found is None or found.kind is None:
+        raise NotAllowed(f"nothing is being done to the tenant {tenant_id}")
+    if found.kind is Kind.CLEAN_UP and not clean_up:
+        # Whoever stops a provisioning twice doesn't mean what follows from it.
+        raise NotAllowed(
+            f"the tenant {tenant_id} is being cleaned up: to stop that as well, and leave what its "
+            'provisioning has made, send {"cleanUp": true}'
+        )
+    if found.job is not None and stopper.leaves_alone(found.job):
+        raise NotAllowed(
+            f"the job {found.job.id} is a dry run's, whose next sweep ends it: have one over this "
+            "ledger, with builders.dry_run, or go on with an empty one"
+            if found.job.is_dry
+            else f"the job {found.job.id} was started for real, and this is a dry run"
+        )
+    wanted, number = found.operation_id, found.start_number
+    given = f": {reason.rstrip('.')}" if reason else ""
+    why = shorten(f"Cancelled by an operator{given}.")
+    pending = Stopped(kind=found.kind, operation_id=wanted, has_ended=False)
+    operation = await books.decide(lambda view: ask_to_stop(view, wanted, number, why))
+    if operation is not None and operation.job is not None:
+        on_certain(pending)
+    elif operation is not None:
+        opener = await books.find_run(operation.opener)
+        if opener is not None and opener.status is RunStatus.RETRY:
+            # It is due by itself, and its next claim finds the reason; one that is at work may not.
+            on_certain(pending)
+        if opener is not None and not opener.status.is_finished:
+            try:
+                with contextlib.suppress(Cancelled):
+                    await resume(opener.run_id)
+            except HandlerFailed:
+                # What broke down has ended the operation by its records, or is tried again: then
+                # a job of it may be under way that nobody has recorded yet.
+                operation = await books.find_operation(wanted)
+                if operation is not None and _is_open(operation):
+                    raise
+            else:
+                on_certain(pending)
+            operation = await books.find_operation(wanted)
+    if operation is not None and _is_open(operation):
+        try:
+            await stopper.stop(operation, why)
+        except (PermanentError, HandlerFailed) as error:
+            # It is kept with the outcome's run, and no business of whoever cancels.
+            log.warning("the outcome's handler failed", reason=str(error))
+        on_certain(pending)
+        operation = await books.find_operation(wanted)
+    has_ended = operation is None or not _is_open(operation)
+    return attrs.evolve(pending, has_ended=has_ended)
+
+
+def _is_open(operation: OperationRecord) -> bool:
+    return operation.state is OperationState.OPEN

@@ -1,0 +1,90 @@
+"""How jobs stand, as their builders tell it."""
+
+from collections.abc import Mapping, Sequence
+
+import attrs
+import structlog
+
+from orchestrator.core.errors import (
+    PermanentError,
+    TemporaryError,
+)
+from orchestrator.core.identifiers import is_operation_id, read_start_key
+from orchestrator.core.jobs import builder_calls
+from orchestrator.core.jobs.builder import Builder, DescribesJobs, OwnsJobs
+from orchestrator.core.jobs.job_report import JobReport, SomeNotDescribed
+from orchestrator.core.ledger.records import Job
+
+log = structlog.get_logger("orchestrator.describe")
+
+
+@attrs.frozen
+class JobDescriber:
+    """Asks the builders, by their names, about their jobs."""
+
+    builders: Mapping[str, Builder]
+
+    @property
+    def askable(self) -> frozenset[str]:
+        """The builders that can be asked how a job stands."""
+        return frozenset(
+            name for name, builder in self.builders.items() if isinstance(builder, DescribesJobs)
+        )
+
+    async def describe(self, job: Job) -> JobReport | None:
+        """What the job's builder answers; None: it doesn't know the job.
+
+        Raises:
+            TemporaryError: the builder can't be reached.
+        """
+        return (await self.describe_some(job.builder, [job.id])).get(job.id)
+
+    async def describe_some(self, name: str, job_ids: Sequence[str]) -> Mapping[str, JobReport]:
+        """How the jobs stand; one that the builder refuses to hear of is left out.
+
+        A refusal doesn't say which of them it means, so the others are asked about without it.
+        """
+        builder: object = self.builders.get(name)
+        if not isinstance(builder, DescribesJobs):
+            return {}
+        try:
+            return await builder_calls.describe_jobs(name, builder, job_ids)
+        except PermanentError as error:
+            if len(job_ids) == 1:
+                log.warning("job can't be asked about", job_id=job_ids[0], reason=str(error))
+                return {}
+            half = len(job_ids) // 2
+            return await self._describe_parts(name, job_ids[:half], job_ids[half:])
+
+    async def _describe_parts(self, name: str, *parts: Sequence[str]) -> Mapping[str, JobReport]:
+        """What there is to tell of all parts; trouble with one says nothing of another's jobs."""
+        reports, failed, hidden = dict[str, JobReport](), set[str](), set[str]()
+        trouble: TemporaryError | None = None
+        for part in parts:
+            try:
+                reports |= await self.describe_some(name, part)
+            except SomeNotDescribed as error:
+                trouble = error
+                reports |= error.reports
+                failed |= error.failed
+                hidden |= error.hidden
+            except TemporaryError as error:
+                trouble = error
+                failed |= set(part)
+        if trouble is None:
+            return reports
+        raise SomeNotDescribed(str(trouble), reports=reports, failed=failed, hidden=hidden)
+
+    def start_of(self, report: JobReport) -> tuple[str, int] | None:
+        """The operation and the number of the start that the job names, if it may be one of ours:
+        others may run something under a start key, too."""
+        named = read_start_key(report.start_key or "")
+        builder: object = self.builders.get(report.job.builder)
+        is_foreign = isinstance(builder, OwnsJobs) and not builder.owns(report.job.id)
+        if named is None or builder is None or is_foreign or not is_operation_id(named[0]):
+            return None
+        return named
+
+
+def not_shown_yet(job: Job) -> TemporaryError:
+    return TemporaryError(f"{job.builder} doesn't show the job {job.id} yet.")

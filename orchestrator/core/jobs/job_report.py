@@ -1,0 +1,97 @@
+"""What a builder says of a job: how it stands, and why it ended so."""
+
+from collections.abc import Collection, Mapping
+from enum import Enum, StrEnum, auto
+
+import attrs
+
+from orchestrator.core.errors import TemporaryError
+from orchestrator.core.ledger.records import Job
+
+
+class JobStatus(StrEnum):
+    IN_PROGRESS = "IN_PROGRESS"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    FAULT = "FAULT"
+    TIMED_OUT = "TIMED_OUT"
+    STOPPED = "STOPPED"
+
+
+_SENTENCES: Mapping[JobStatus, str] = {
+    JobStatus.FAILED: "failed",
+    JobStatus.FAULT: "broke down",
+    JobStatus.TIMED_OUT: "timed out",
+    JobStatus.STOPPED: "was stopped",
+}
+
+
+@attrs.frozen(kw_only=True)
+class JobReport:
+    """A job as its builder describes it.
+
+    `start_key` is the one that the job carries, None if it can't be told. `phase` is the one
+    that the job failed in, `message` what the builder says of that; `exported` are the
+    variables that the job gives to the outside. `replaces` is the id of the job that was asked
+    about, where that is over or gone and this is the newest one under the same start key.
+    """
+
+    job: Job
+    status: JobStatus
+    start_key: str | None = None
+    phase: str | None = None
+    message: str | None = None
+    exported: Mapping[str, str] = attrs.field(factory=dict)
+    replaces: str | None = None
+
+    @property
+    def is_over(self) -> bool:
+        return self.status is not JobStatus.IN_PROGRESS
+
+    @property
+    def succeeded(self) -> bool:
+        return self.status is JobStatus.SUCCEEDED
+
+    @property
+    def reason(self) -> str | None:
+        """Why it didn't succeed, as a sentence; None if it did, or isn't over."""
+        verb = _SENTENCES.get(self.status)
+        if verb is None:
+            return None
+        where = f" in {self.phase}" if self.phase else ""
+        why = f": {self.message.rstrip('.')}" if self.message else ""
+        return f"The job {self.job.id} {verb}{where}{why}."
+
+
+class Unseen(Enum):
+    """Why a builder that was asked has no report of a job."""
+
+    #: It doesn't know the job: it never did, or the job was deleted or discarded.
+    UNKNOWN = auto()
+    #: It doesn't show the job, which may run all the same.
+    HIDDEN = auto()
+
+
+#: What came of asking about a job; None: its builder can't be asked.
+Answer = JobReport | Unseen | None
+
+
+class SomeNotDescribed(TemporaryError):
+    """A builder could tell of some jobs only: `reports`, by their ids.
+
+    How the `failed` stand it can't say now. The `hidden` it doesn't show, which need not mean that
+    they are gone. Of whatever else was asked for it knows nothing.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reports: Mapping[str, JobReport],
+        failed: Collection[str] = (),
+        hidden: Collection[str] = (),
+    ) -> None:
+        super().__init__(message)
+        self.reports = reports
+        self.failed = frozenset(failed)
+        self.hidden = frozenset(hidden)

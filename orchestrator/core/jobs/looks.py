@@ -1,0 +1,55 @@
+"""What follows from what a builder answers of an operation's job.
+
+| the builder says of it | meanwhile | a stop is asked for | at the deadline |
+| --- | --- | --- | --- |
+| over | ends | ends | ends |
+| over or unknown, and a newer one has its start key | has that one | has that one | has that one |
+| runs | waits | is stopped | is stopped, if overdue jobs are |
+| unknown, soon after the start | waits | waits | waits |
+| unknown | ends if the job has told its end, else waits | ends | ends |
+| hidden: it may run where the builder can't see it | waits | waits | ends |
+| nothing: it can't be asked | waits | is stopped, and ends | is stopped, and ends |
+"""
+
+from datetime import datetime
+from enum import Enum, auto
+
+from orchestrator.core.jobs.job_report import Answer, JobReport, Unseen
+from orchestrator.core.ledger.guards import Terms, ends_unknown, is_gone_for_good, is_overdue
+from orchestrator.core.ledger.records import OperationRecord
+
+
+class Next(Enum):
+    """What becomes of the operation."""
+
+    WAIT = auto()
+    REPLACE = auto()
+    STOP = auto()
+    END = auto()
+
+
+def what_follows(
+    operation: OperationRecord,
+    answer: Answer,
+    now: datetime,
+    terms: Terms,
+    *,
+    stops_overdue: bool,
+) -> Next:
+    """The table above. An operation whose builder can't be asked ends with its stop."""
+    overdue = is_overdue(operation, now, terms)
+    is_to_stop = operation.stop_reason is not None
+    match answer:
+        case JobReport():
+            if answer.replaces is not None:
+                return Next.REPLACE
+            if answer.is_over:
+                return Next.END
+            return Next.STOP if is_to_stop or (overdue and stops_overdue) else Next.WAIT
+        case Unseen.UNKNOWN:
+            return Next.END if ends_unknown(operation, now, terms) else Next.WAIT
+        case Unseen.HIDDEN:
+            is_gone = is_gone_for_good(operation, now, terms)
+            return Next.END if is_gone and overdue else Next.WAIT
+        case None:
+            return Next.STOP if is_to_stop or overdue else Next.WAIT

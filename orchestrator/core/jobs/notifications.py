@@ -1,0 +1,103 @@
+"""What is told of jobs unasked: by events of a builder's cloud, and by a job of itself.
+
+Anybody can send what looks like either, so it is a reason to ask the builder, and no more. Events
+carry all that a job was started with, secrets included; none of that goes further.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import attrs
+
+from orchestrator.core.events.event_types import BUILD_STATE_CHANGE
+from orchestrator.core.events.json_text import parse_json
+from orchestrator.core.jobs.job_report import JobReport
+from orchestrator.core.ledger.records import Job
+
+
+class JobNotifications(Protocol):
+    """How one builder's jobs are told of."""
+
+    @property
+    def builder(self) -> str:
+        """The name under which the builder is registered."""
+
+    @property
+    def source(self) -> str:
+        """The source of its cloud's events, which nobody else can put on a bus."""
+
+    @property
+    def state_changes(self) -> frozenset[str]:
+        """What its cloud calls the events that say how a job stands."""
+
+    @property
+    def inputs(self) -> frozenset[str]:
+        """The fields of its events that hold what a job was given or gave; they go no further."""
+
+    @property
+    def excerpts(self) -> Mapping[str, Callable[[object], object]]:
+        """The fields of its events of which only a part goes further, and how that is had."""
+
+    def sends(self, event_type: str) -> bool:
+        """Whether its cloud sends events of that type, the `state_changes` among them."""
+
+    def read_state_change(self, detail: Mapping[str, Any]) -> JobReport | None:
+        """The job that a state change is about; None if it is none of the builder's."""
+
+    def read_self_report(self, body: Mapping[str, Any]) -> Job | None:
+        """The job that reports on itself; None if it is none of the builder's."""
+
+
+@attrs.frozen
+class Notifications:
+    """Those of all builders that there may be, whether or not they are configured: what one that
+    isn't sends may hold secrets, too."""
+
+    of_builders: Sequence[JobNotifications]
+
+    @property
+    def aliases(self) -> Mapping[str, str]:
+        """Event types by the names that the builders' clouds have for them."""
+        return {name: BUILD_STATE_CHANGE for one in self.of_builders for name in one.state_changes}
+
+    def sends(self, event_type: str) -> bool:
+        """Whether a builder's cloud sends events of that type."""
+        return any(one.sends(event_type) for one in self.of_builders)
+
+    def is_source(self, source: str, builder: str) -> bool:
+        """Whether the source is that of the cloud of the builder that is registered so."""
+        return any(one.builder == builder and one.source == source for one in self.of_builders)
+
+    def read_state_change(self, detail: Mapping[str, Any]) -> JobReport | None:
+        """The job that a state change is about; None if it can't be read."""
+        read = (one.read_state_change(detail) for one in self.of_builders)
+        return next((report for report in read if report is not None), None)
+
+    def read_self_report(self, body: Mapping[str, Any]) -> Job | None:
+        """The job that reports on itself, None if the body names none."""
+        read = (one.read_self_report(body) for one in self.of_builders)
+        return next((job for job in read if job is not None), None)
+
+    def without_inputs(self, value: Any) -> Any:
+        """A state change, or an envelope around one, without what the job was started with."""
+        match value:
+            case Mapping():
+                shown = ((name, item) for name, item in value.items() if not self._hides(name))
+                return {name: self._excerpt(name, item) for name, item in shown}
+            case list():
+                return [self.without_inputs(item) for item in value]
+            case str() if value.removeprefix("\ufeff").lstrip()[:1] in ("{", "["):
+                # Details may come as JSON text; what isn't JSON holds no inputs.
+                try:
+                    return json.dumps(self.without_inputs(parse_json(value)))
+                except ValueError:
+                    return value
+        return value
+
+    def _hides(self, name: str) -> bool:
+        return any(name in one.inputs for one in self.of_builders)
+
+    def _excerpt(self, name: str, value: object) -> Any:
+        excerpts = (one.excerpts[name] for one in self.of_builders if name in one.excerpts)
+        return next(excerpts, self.without_inputs)(value)

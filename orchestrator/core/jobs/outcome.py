@@ -1,0 +1,176 @@
+"""The end of an operation by its job: what became of it, told as an event like any other.
+
+There is one such event for each start, with one key, so that whoever comes second finds it handled.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import attrs
+import structlog
+
+from orchestrator.core.errors import (
+    EventTooLarge,
+)
+from orchestrator.core.events.body import named_for, read_reason
+from orchestrator.core.events.event import OWN_SOURCE, Event
+from orchestrator.core.events.event_types import ENDS, Ending, outcome_type
+from orchestrator.core.identifiers import START_KEY
+from orchestrator.core.jobs.job_report import Answer, JobReport, Unseen
+from orchestrator.core.ledger.event_codec import unpack_event
+from orchestrator.core.ledger.operations import end_alone
+from orchestrator.core.ledger.records import Job, OperationRecord
+from orchestrator.core.ledger.transactions import Books
+from orchestrator.core.texts import shorten
+
+log = structlog.get_logger("orchestrator.outcome")
+
+
+@attrs.frozen(kw_only=True)
+class _End:
+    """How an operation's start ends; `report` is the builder's, if it has one. `cleans_up` False:
+    nobody knows how the job ended, so that what it has made stays."""
+
+    succeeded: bool
+    reason: str | None
+    report: JobReport | None = None
+    cleans_up: bool = True
+
+    @property
+    def link(self) -> str | None:
+        """Where the job is watched, as its builder says."""
+        return self.report.job.log_url if self.report else None
+
+
+@attrs.frozen(kw_only=True)
+class OutcomeMaker:
+    """Has operations end.
+
+    `conclude` handles an outcome event. `cleans_up_unknown`: a clean-up follows though nobody knows
+    how the provisioning's job ended.
+    """
+
+    books: Books
+    conclude: Callable[[Event[Mapping[str, Any]]], Awaitable[object]]
+    cleans_up_unknown: bool = False
+
+    async def end(
+        self, operation: OperationRecord, answer: Answer, reason: str | None = None
+    ) -> str:
+        """The operation ends by what its job's builder answers, or for `reason`, where that can't
+        be asked; the id of the run that says so.
+
+        Raises:
+            OrchestratorError: the outcome couldn't be handled yet; it is kept.
+        """
+        ending, told = await self._told(operation)
+        end = self._how_it_ends(operation, answer, reason, ending, told)
+        if operation.kind is None:
+            await self.books.decide(lambda view: end_alone(view, operation, end.reason, end.link))
+            return operation.opener
+        outcome = self._outcome(operation, end, told)
+        try:
+            await self.conclude(outcome)
+        except EventTooLarge:
+            # That it is over counts for more than all that it had to tell.
+            await self.conclude(self._outcome(operation, end, {}))
+        return outcome.key
+
+    def _how_it_ends(
+        self,
+        operation: OperationRecord,
+        answer: Answer,
+        reason: str | None,
+        ending: Ending | None,
+        told: Mapping[str, Any],
+    ) -> _End:
+        """By the builder's word; else, where the builder has forgotten the job, by its own."""
+        reasons = [operation.stop_reason]
+        report = answer if isinstance(answer, JobReport) else None
+        succeeded, cleans_up = report is not None and report.succeeded, True
+        match answer:
+            case JobReport():
+                reasons.append(answer.reason)
+            case Unseen():
+                succeeded = ending is not None and ending.succeeded
+                reasons.append(_forgotten(operation.job, ending, read_reason(told)))
+                is_only_unknown = ending is None and operation.stop_reason is None
+                cleans_up = self.cleans_up_unknown or not is_only_unknown
+            case None:
+                reasons = [reason]
+        said = None if succeeded else " ".join(filter(None, reasons))
+        return _End(
+            succeeded=succeeded,
+            reason=shorten(said) if said else None,
+            report=report,
+            cleans_up=cleans_up,
+        )
+
+    async def _told(self, operation: OperationRecord) -> tuple[Ending | None, Mapping[str, Any]]:
+        """How the job says that it ended, and what else it told of itself, if it did; nothing of it
+        once each look has broken down."""
+        if operation.told_by is None or operation.bugs >= self.books.terms.max_attempts:
+            return None, {}
+        run, payload = await self.books.find_kept(operation.told_by)
+        if run is None:
+            return None, {}
+        ending = ENDS.get(run.event_type)
+        try:
+            return ending, unpack_event(run, payload).body if payload else {}
+        except Exception as error:
+            # That it is over counts for more than what the job had to tell.
+            log.error("what a job told can't be read", run_id=operation.told_by, exc_info=error)
+            return ending, {}
+
+    def _outcome(
+        self, operation: OperationRecord, end: _End, told: Mapping[str, Any]
+    ) -> Event[Mapping[str, Any]]:
+        """The event that ends the operation's present start."""
+        assert operation.kind is not None  # noqa: S101 - one without holds no tenant
+        known = {
+            "tier": operation.tier,
+            "operationId": operation.operation_id,
+            START_KEY: operation.start_key,
+            "reason": end.reason,
+            "endedJob": _ended_job(operation.job, end),
+        }
+        about = named_for(told, operation.tenant_id)
+        body = {**about, **{name: value for name, value in known.items() if value is not None}}
+        return Event(
+            type=outcome_type(operation.kind, succeeded=end.succeeded),
+            source=OWN_SOURCE,
+            id=operation.outcome_id,
+            time=self.books.clock.now(),
+            body=body,
+            raw=body,
+            payload=body,
+            ends_start=operation.start_key,
+        )
+
+
+def _forgotten(job: Job | None, ending: Ending | None, reason: str | None) -> str:
+    """That a builder has no report of the job any more, and what the job itself has told."""
+    assert job is not None  # noqa: S101 - somebody was asked about it
+    forgotten = f"{job.builder} doesn't know the job {job.id} any more"
+    if ending is None:
+        return f"{forgotten}: it was deleted or discarded, and has reported no end."
+    why = f": {reason.rstrip('.')}" if reason else ""
+    return f"{forgotten}, which reported a failure{why}."
+
+
+def _ended_job(job: Job | None, end: _End) -> Mapping[str, Any] | None:
+    if job is None:
+        return None
+    report = end.report
+    ended = {
+        "id": job.id,
+        "builder": job.builder,
+        "jobIdentifier": job.job_identifier,
+        "status": report.status.value if report else "UNKNOWN",
+        "logUrl": (report.job.log_url if report else None) or job.log_url,
+        "phase": report.phase if report else None,
+        "message": report.message if report else None,
+        "exportedVariables": dict(report.exported) if report else {},
+        "cleansUp": None if end.cleans_up else False,
+    }
+    return {name: value for name, value in ended.items() if value is not None}

@@ -1,0 +1,255 @@
+"""One start is one job: send it under the lease, or find what an earlier one made.
+
+nothing can be out ──────────────────────────────► check, send
+a start may be out ──► look it up ── found ───────► it is the job
+                          ├── none, for certain ──► check, send, with the same start key
+                          └── none, perhaps ──────► hand back
+
+The whole request is built and checked before it is sent, so that what can't be sent leaves nothing
+to look up.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from typing import Any
+
+import structlog
+
+from orchestrator.core.clock import Clock
+from orchestrator.core.errors import (
+    NotPermitted,
+    OrchestratorError,
+    PermanentError,
+    TemporaryError,
+)
+from orchestrator.core.jobs import builder_calls
+from orchestrator.core.jobs.builder import Builder, DescribesJobs, FindsJobs, StopsJobs
+from orchestrator.core.jobs.variables import as_variables
+from orchestrator.core.ledger.guards import Terms, certain_from, is_none_certain, may_replace
+from orchestrator.core.ledger.lease import Attempt
+from orchestrator.core.ledger.records import Job
+from orchestrator.core.secrets.references import Vault
+
+#: A send is cut off so long before the lease ends.
+CUT_OFF_S = 1.0
+#: How long a builder may hold other parameters under the same start key against us; CodeBuild's
+#: token is valid for 5 minutes (API reference, StartBuild).
+_TOKEN_MEMORY_S = 360.0
+#: Clocks of ours and of a builder's may be so far apart.
+_CLOCKS_APART = timedelta(minutes=5)
+
+log = structlog.get_logger("orchestrator.starts")
+
+
+class Starter:
+    """Starts the job of one attempt."""
+
+    def __init__(
+        self,
+        attempt: Attempt,
+        builders: Mapping[str, Builder],
+        clock: Clock,
+        terms: Terms,
+        vault: Vault,
+    ) -> None:
+        self._attempt = attempt
+        self._builders = builders
+        self._clock = clock
+        self._terms = terms
+        self._vault = vault
+
+    async def start(
+        self,
+        builder_name: str,
+        job_identifier: str,
+        variables: Mapping[str, Any],
+        options: Mapping[str, Any] = {},
+    ) -> Job:
+        """The job: found, where an earlier start made it, or started now.
+
+        `options` are for a builder that is `Configurable`.
+
+        Raises:
+            PermanentError: the builder refuses it for good, or the operation is over.
+            TemporaryError: it can't be started now, or it isn't certain that it wasn't.
+            Exception: a bug of the builder's, which may have started it.
+        """
+        attempt, earlier = self._attempt, self._attempt.possible_until
+        if attempt.run.attempt > 1 and await attempt.is_over():
+            raise PermanentError(
+                "The operation that this event asked for is over: replay with force to start again."
+            )
+        if earlier is not None:
+            found = await self.look_up(builder_name, job_identifier)
+            if found is not None:
+                return found
+        variables = as_variables(variables)
+        builder = builder_calls.prepare(
+            self._builders[builder_name],
+            job_identifier,
+            variables,
+            options=options,
+            start_key=attempt.start_key,
+        )
+        # Not even a secret is stored beyond the lease: it might come after its own removal.
+        async with self._under_the_lease("The store of secrets"):
+            variables = await self._vault.seal(attempt, variables)
+        try:
+            return await self._send(builder_name, builder, job_identifier, variables)
+        except PermanentError as error:
+            memory = timedelta(seconds=_TOKEN_MEMORY_S)
+            if earlier is None or earlier + memory <= self._clock.now():
+                raise
+            # Other parameters under our own key: that a start is refused proves one is out.
+            attempt.possible_until = earlier
+            found = await self.look_up(builder_name, job_identifier)
+            if found is not None:
+                return found
+            attempt.possible_until = earlier
+            raise TemporaryError(f"An earlier start may be out: {error}") from error
+
+    async def look_up(
+        self, builder_name: str | None = None, job_identifier: str = ""
+    ) -> Job | None:
+        """What an earlier start of this attempt's made; None: nothing, for certain.
+
+        Builder and job are those that it was sent to. Where they aren't known, all builders are
+        asked, first about what would be started now, since the tier may name others than it did.
+        One that doesn't let us look has most likely never let us start either.
+
+        Raises:
+            TemporaryError: none is to be seen, but that is no proof yet.
+        """
+        attempt = self._attempt
+        operation = await attempt.find_operation()
+        began = operation.opened_at if operation else attempt.run.first_seen
+        # The answer may take its time: it says what was there when it was asked for.
+        asked_at = self._clock.now()
+        known = [name for name in self._builders if name == attempt.sent_to]
+        sent_job = attempt.sent_job if known else None
+        for name in sorted(known or self._builders, key=lambda name: name != builder_name):
+            builder = self._builders[name]
+            if not isinstance(builder, FindsJobs):
+                continue
+            try:
+                found = await builder_calls.find_job(
+                    name,
+                    builder,
+                    start_key=attempt.start_key,
+                    job_identifier=job_identifier if sent_job is None else sent_job,
+                    is_where_sent=sent_job is not None,
+                    started_after=began - _CLOCKS_APART,
+                )
+            except NotPermitted as error:
+                if builder_name in (None, name) or name == attempt.sent_to:
+                    raise
+                log.warning("a builder doesn't let us look", builder=name, reason=str(error))
+                continue
+            if found is not None:
+                log.info("job found by its start key", job_id=found.id, builder=found.builder)
+                return found
+        if not is_none_certain(attempt.possible_until, asked_at, self._terms):
+            assert attempt.possible_until is not None  # noqa: S101 - else none is certain
+            certain_at = certain_from(attempt.possible_until, self._terms)
+            wait_s = (certain_at - self._clock.now()).total_seconds()
+            raise TemporaryError(
+                "A start may be out that the builder doesn't list yet.",
+                retry_after_s=max(1.0, wait_s),
+            )
+        attempt.possible_until = None
+        return None
+
+    async def _send(
+        self,
+        builder_name: str,
+        builder: Builder,
+        job_identifier: str,
+        variables: Mapping[str, Any],
+    ) -> Job:
+        attempt = self._attempt
+        before = attempt.possible_until, attempt.sent_to, attempt.sent_job
+
+        def may_be_out(until: datetime | None) -> None:
+            """A start was sent, or is, and nobody knows what came of it."""
+            attempt.possible_until = until
+            attempt.sent_to, attempt.sent_job = builder_name, job_identifier
+
+        def is_not_out() -> None:
+            attempt.possible_until, attempt.sent_to, attempt.sent_job = before
+
+        try:
+            async with self._under_the_lease(builder_name):
+                # While it is under way, too, one may be out: the handler may end beside it.
+                may_be_out(attempt.run.lease_until)
+                job = await builder_calls.start_job(
+                    builder_name, builder, job_identifier, variables, start_key=attempt.start_key
+                )
+        except PermanentError:
+            is_not_out()
+            raise
+        except TemporaryError as error:
+            is_not_out()
+            if not error.nothing_done:
+                may_be_out(self._clock.now())
+            raise
+        except BaseException:
+            may_be_out(self._clock.now())
+            raise
+        is_not_out()
+        return job
+
+    @asynccontextmanager
+    async def _under_the_lease(self, who: str) -> AsyncIterator[None]:
+        """Cut off before the lease ends. Raises TemporaryError, if it is over with nothing done."""
+        attempt, now = self._attempt, self._clock.now()
+        assert attempt.run.lease_until is not None  # noqa: S101 - it is ours
+        remaining_s = (attempt.run.lease_until - now).total_seconds() - CUT_OFF_S
+        if remaining_s <= 0:
+            raise TemporaryError(
+                "The lease is over: nothing is started any more.", nothing_done=True
+            )
+        try:
+            async with asyncio.timeout(remaining_s):
+                yield
+        except TimeoutError as error:
+            raise TemporaryError(f"{who} did not answer before the lease was over.") from error
+
+    async def stop(self, job: Job) -> None:
+        """End a job that no operation can have, so that it does its work for nobody."""
+        builder: object = self._builders.get(job.builder)
+        if await self._was_built_again(job, builder):
+            log.info("left to the next look: the operation's job was built again", job_id=job.id)
+            return
+        if not isinstance(builder, StopsJobs):
+            log.error("a job runs for nobody, and its builder can't stop it", job_id=job.id)
+            return
+        try:
+            await builder_calls.stop_job(job.builder, builder, job.id)
+        except OrchestratorError as error:
+            log.error("a job runs for nobody", job_id=job.id, reason=str(error))
+        else:
+            log.warning("stopped a job that ran for nobody", job_id=job.id)
+
+    async def _was_built_again(self, job: Job, builder: object) -> bool:
+        """It is the newest of the start, whose recorded job is over: the next look has it.
+
+        first  ─ StartBuild: A ✗ paused ······················ looks up: B, which isn't recorded ✗
+        second ─ finds A, records it ── A fails ── B: A again
+        """
+        try:
+            operation = await self._attempt.find_operation()
+            known = operation.job if operation else None
+            if known is None or not isinstance(builder, DescribesJobs):
+                return False
+            if not may_replace(operation, self._attempt.run.start_number, known):
+                return False
+            report = (await builder_calls.describe_jobs(job.builder, builder, [known.id])).get(
+                known.id
+            )
+        except OrchestratorError as error:
+            log.warning("a job can't be asked about", job_id=job.id, reason=str(error))
+            return False
+        is_newer = report is not None and report.replaces == known.id
+        return report is not None and is_newer and report.job.id == job.id

@@ -1,0 +1,12 @@
+"""What a tier means, as a port."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol
+
+Tier = Mapping[str, Any]
+TierFunction = Callable[[str], Awaitable[Tier | None]]
+
+
+class TierCatalog(Protocol):
+    async def find_tier(self, tier: str) -> Tier | None:
+        """The tier's attributes as they stand in the catalog, None if there is no such tier."""

@@ -1,0 +1,176 @@
+"""Jobs are watched to their end, whoever says that it has come.
+
+    state change ─────────────► builder ───┐
+    report of the job's own ──► builder ───┼──► one outcome event for each start ──► registry
+    sweep: due for a look ────► builder ───┘
+    cancel, deadline ─────────► stop ──────┘
+
+The builder's answer counts: a message, whoever sends it, is a reason to ask. Nothing is
+settled here.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import attrs
+import structlog
+
+from orchestrator.core.errors import (
+    TemporaryError,
+)
+from orchestrator.core.events.event import Event
+from orchestrator.core.jobs.adopt import JobAdopter
+from orchestrator.core.jobs.builder import Builder
+from orchestrator.core.jobs.cancel import JobStopper
+from orchestrator.core.jobs.describe import JobDescriber
+from orchestrator.core.jobs.job_report import Answer, JobReport, SomeNotDescribed, Unseen
+from orchestrator.core.jobs.looks import Next
+from orchestrator.core.jobs.outcome import OutcomeMaker
+from orchestrator.core.ledger.guarding import guarded
+from orchestrator.core.ledger.guards import is_gone_for_good, is_overdue
+from orchestrator.core.ledger.ledger import UnreadableItems
+from orchestrator.core.ledger.operations import ask_again, begin_look
+from orchestrator.core.ledger.records import Job, OperationRecord, operation_key
+from orchestrator.core.ledger.transactions import Books
+
+#: After so long (seconds) a builder that contradicts a message is asked again.
+_ASK_AGAIN_S = 5.0
+
+#: An operation whose job is due for a look, and the job.
+Watched = tuple[OperationRecord, Job]
+
+log = structlog.get_logger("orchestrator.watch")
+
+
+@attrs.frozen(kw_only=True)
+class Overseer:
+    """Looks at jobs, and does what follows from how they stand."""
+
+    books: Books
+    describer: JobDescriber
+    adopter: JobAdopter
+    outcomes: OutcomeMaker
+    stopper: JobStopper
+
+    @classmethod
+    def over(
+        cls,
+        books: Books,
+        builders: Mapping[str, Builder],
+        *,
+        conclude: Callable[[Event[Mapping[str, Any]]], Awaitable[object]],
+        stops_overdue: bool,
+        cleans_up_unknown: bool = False,
+        dry_run: bool = False,
+    ) -> "Overseer":
+        describer = JobDescriber(builders)
+        adopter = JobAdopter(books=books, describer=describer)
+        outcomes = OutcomeMaker(books=books, conclude=conclude, cleans_up_unknown=cleans_up_unknown)
+        stopper = JobStopper(
+            books=books,
+            describer=describer,
+            adopter=adopter,
+            outcomes=outcomes,
+            stops_overdue=stops_overdue,
+            dry_run=dry_run,
+        )
+        return cls(
+            books=books,
+            describer=describer,
+            adopter=adopter,
+            outcomes=outcomes,
+            stopper=stopper,
+        )
+
+    async def ask_about(self, operation_id: str) -> None:
+        """A job has told of itself: see what its builder says. It is due, whatever comes of it."""
+        trouble = await self.attend([operation_id])
+        if trouble is not None:
+            log.info("not asked about yet", operation_id=operation_id, reason=str(trouble))
+
+    async def attend(self, operation_ids: Collection[str]) -> TemporaryError | None:
+        """Look at the jobs of those operations that are due for it.
+
+        All at once, so that a builder that hangs holds up nothing besides. What comes back is why
+        ledger or builder couldn't be reached, if so.
+        """
+        looks = await asyncio.gather(
+            *(
+                guarded(self.books, operation_key(one), partial(self._begin_look, one))
+                for one in operation_ids
+            )
+        )
+        trouble: TemporaryError | None = None
+        watched: dict[str, list[Watched]] = {}
+        for look in looks:
+            match look:
+                case OperationRecord(job=Job() as job):
+                    watched.setdefault(job.builder, []).append((look, job))
+                case TemporaryError() if not isinstance(look, UnreadableItems):
+                    trouble = look
+        found = await asyncio.gather(
+            *(self._attend_on(name, some) for name, some in watched.items())
+        )
+        return next(filter(None, found), trouble)
+
+    async def _attend_on(self, name: str, watched: Sequence[Watched]) -> TemporaryError | None:
+        """Look at the jobs of one builder; why it couldn't tell of all, if so."""
+        failed, hidden = frozenset[str](), frozenset[str]()
+        trouble: TemporaryError | None = None
+        try:
+            reports = await self.describer.describe_some(name, [job.id for _, job in watched])
+        except SomeNotDescribed as error:
+            log.warning("some jobs can't be asked about", builder=name, reason=str(error))
+            reports, failed, hidden = error.reports, error.failed, error.hidden
+            trouble = error if failed else None
+        except TemporaryError as error:
+            log.warning("jobs can't be asked about", builder=name, reason=str(error))
+            return error
+        unseen = Unseen.UNKNOWN if name in self.describer.askable else None
+        async with asyncio.TaskGroup() as tasks:
+            for operation, job in watched:
+                if job.id not in failed:
+                    answer = Unseen.HIDDEN if job.id in hidden else reports.get(job.id, unseen)
+                    tasks.create_task(self._safely(operation, job, answer))
+        return trouble
+
+    async def ask_again(self, operation_id: str, number: int) -> None:
+        """A message says that the job of that start is over and its builder doesn't: have it asked
+        again soon."""
+        await self.books.decide(lambda view: ask_again(view, operation_id, number, _ASK_AGAIN_S))
+
+    async def _begin_look(self, operation_id: str) -> OperationRecord | None:
+        return await self.books.decide(
+            lambda view: begin_look(view, operation_id, self.books.terms)
+        )
+
+    async def _safely(self, operation: OperationRecord, job: Job, answer: Answer) -> None:
+        """One operation's trouble is kept with its outcome, and is nobody else's."""
+        await guarded(self.books, operation.key, partial(self._look_at, operation, job, answer))
+
+    async def _look_at(self, operation: OperationRecord, job: Job, answer: Answer) -> None:
+        if self.stopper.leaves_alone(job):
+            log.error("a job of a dry run and a real one don't go together", job_id=job.id)
+            return
+        match self.stopper.what_follows(operation, answer):
+            case Next.END:
+                await self.outcomes.end(operation, answer)
+            case Next.STOP:
+                deadline_s = self.books.terms.deadline_s
+                too_long = f"The job {job.id} took longer than {deadline_s:g} s."
+                await self.stopper.stop(operation, operation.stop_reason or too_long)
+            case Next.REPLACE:
+                assert isinstance(answer, JobReport)  # noqa: S101 - which names the newer one
+                await self.adopter.replace(operation, job, answer.job)
+            case Next.WAIT:
+                self._tell_of_waiting(operation, job, answer)
+
+    def _tell_of_waiting(self, operation: OperationRecord, job: Job, answer: Answer) -> None:
+        now, terms = self.books.clock.now(), self.books.terms
+        about = {"job_id": job.id, "operation_id": operation.operation_id}
+        if isinstance(answer, Unseen) and is_gone_for_good(operation, now, terms):
+            log.warning("job unknown to its builder: waiting for its deadline", **about)
+        elif answer is not None and is_overdue(operation, now, terms):
+            log.warning("job overdue", **about)

@@ -1,0 +1,209 @@
+"""Attempts that broke down: counted against their run, which at the last ends by its records.
+
+    claim, attempt or settle raises ──► count: `retry`, after a pause ──► the next attempt
+                                          └── the last ──► claim by the records ──► settle
+
+Plain functions of a view, like the claim. Of the event they read what the ledger's items have of
+it: what broke down on its content must not break down on it here.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from orchestrator.core.backoff import doubling_pause_s
+from orchestrator.core.errors import TemporaryError
+from orchestrator.core.events.event import Event, own_outcome_key
+from orchestrator.core.events.event_types import ENDS, OPENS, Kind
+from orchestrator.core.identifiers import operation_id, read_outcome_id
+from orchestrator.core.ledger.claim_request import Why
+from orchestrator.core.ledger.guards import (
+    Terms,
+    is_claimable,
+    is_due,
+    is_mine,
+    is_under_way,
+    last_possible_send,
+)
+from orchestrator.core.ledger.records import (
+    Failure,
+    OperationRecord,
+    OperationState,
+    PayloadRecord,
+    Record,
+    RunRecord,
+    RunStatus,
+)
+from orchestrator.core.ledger.settle import Fenced, Written
+from orchestrator.core.ledger.snapshot import Move, View
+from orchestrator.core.ledger.transitions import ended, kept, new_run, next_attempt
+from orchestrator.core.texts import shorten
+
+BROKE_DOWN = "The attempt broke down outside of the handler; the log has the cause."
+USED_UP = (
+    "The attempts broke down outside of the handler until none was left, so the run was ended by "
+    "what the ledger knows of it; the log has the causes."
+)
+DIED = Failure(
+    type="LeaseExpired",
+    message="The processes that worked on the run died one after the other, so it was ended by "
+    "what the ledger knows of it.",
+)
+
+
+@attrs.frozen(kw_only=True)
+class Breakdown:
+    """What an attempt at a run raised; `cause` is the name of the exception's class.
+
+    `attempt` is the one that had been claimed; None: the claim itself raised, and `why` brought
+    it about. `outcome` is an event of our own that nothing may be kept of yet, with its payload
+    if that could be packed: no sender would bring it again. `body_digest` is that of an event that
+    was delivered: one with another body has nothing to do with the run of its key.
+    """
+
+    run_id: str
+    cause: str
+    attempt: int | None = None
+    why: Why = Why.DELIVERY
+    outcome: Event[Mapping[str, Any]] | None = None
+    payload: PayloadRecord | None = None
+    body_digest: str | None = None
+
+
+def count(
+    view: View, breakdown: Breakdown, max_attempts: int, terms: Terms
+) -> Move[RunRecord | None]:
+    """One bug more; the run as it then stands, None: nothing of it may be counted.
+
+    The last of `max_attempts` leaves it to be ended by its records.
+    """
+    run = view.run(breakdown.run_id)
+    begun: tuple[Record, ...] = ()
+    if run is None:
+        run = _begun(view, breakdown.outcome)
+        if run is None:
+            return Move((), None)
+        begun = () if breakdown.payload is None else (kept(view, breakdown.payload),)
+    elif not may_count(run, breakdown, view, terms):
+        return Move((), None)
+    bugs = run.bugs + 1
+    is_last = bugs >= max_attempts or run.ends_by_records
+    pause_s = 0.0 if is_last else doubling_pause_s(TemporaryError.first_pause_s, run.bugs)
+    was_running = run.status is RunStatus.RUNNING
+    counted = attrs.evolve(
+        ended(run, RunStatus.RETRY, view),
+        due_at=view.later(pause_s),
+        possible_until=None if run.job else last_possible_send(run),
+        sent_to=None if was_running else run.sent_to,
+        sent_job=None if was_running else run.sent_job,
+        waits=run.waits + 1,
+        bugs=bugs,
+        ends_by_records=is_last,
+        error=Failure(type=shorten(breakdown.cause), message=USED_UP if is_last else BROKE_DOWN),
+    )
+    return Move((counted, *begun), counted)
+
+
+def may_count(run: RunRecord, breakdown: Breakdown, view: View, terms: Terms) -> bool:
+    """The run is still at the attempt that broke down, or free for the claim that did.
+
+    first  ─ claim ✗ raises ·························· count ✗ what the second does would be undone
+    second ─────────────────── claim ── StartBuild ─────────── settle
+    """
+    if breakdown.attempt is not None:
+        return is_mine(run, breakdown.attempt)
+    if breakdown.body_digest not in (None, run.body_digest):
+        return False
+    is_open = not run.status.is_finished
+    # A failed run that is delivered again is a new attempt; only a cancel forbids that.
+    is_delivered_again = (
+        breakdown.why is Why.DELIVERY and run.status is RunStatus.FAILED and not run.was_cancelled
+    )
+    is_asked_for = breakdown.why is not Why.SWEEP or is_due(run, view.now)
+    is_at_rest = is_claimable(run, view.now, terms)
+    return (is_open or is_delivered_again) and is_asked_for and is_at_rest
+
+
+def _begun(view: View, outcome: Event[Mapping[str, Any]] | None) -> RunRecord | None:
+    """The run of an outcome of our own, if the start that it ends is under way still."""
+    start = read_outcome_id(outcome.id) if outcome else None
+    if outcome is None or start is None:
+        return None
+    operation = view.operation(start[0])
+    if not is_under_way(operation, start[1]) or operation.rebuilds != start[2]:
+        return None
+    return new_run(outcome, operation.tenant_id, view)
+
+
+def claim_by_records(view: View, run_id: str, terms: Terms) -> Move[RunRecord | None]:
+    """The next attempt at a run, which only ends it. None: it's not its time, or it is over."""
+    run = view.run(run_id)
+    if run is None or run.status.is_finished or not run.ends_by_records:
+        return Move((), None)
+    if not is_claimable(run, view.now, terms) or not is_due(run, view.now):
+        return Move((), None)
+    claimed = next_attempt(run, view, terms)
+    return Move((claimed,), claimed)
+
+
+def go_on_by_records(view: View, run_id: str, attempt: int) -> Move[Written | Fenced]:
+    """Tie the run to the operation that it opened or shall end, which no claim has done yet."""
+    run = view.run(run_id)
+    if run is None or not is_mine(run, attempt):
+        return Move((), Fenced())
+    opens = OPENS.get(run.event_type)
+    if opens is not None:
+        going_on = _with_its_operation(view, run, opens)
+        return Move(() if going_on == run else (going_on,), Written(going_on))
+    ends = _to_be_ended(view, run)
+    if ends is None:
+        return Move((), Written(run))
+    ending = attrs.evolve(run, outcome_of=ends.operation_id)
+    return Move((ending, attrs.evolve(ends, outcome=run_id)), Written(ending))
+
+
+def fail_alone(
+    view: View, run_id: str, attempt: int, error: Failure, note: str
+) -> Move[Written | Fenced]:
+    """The run is over, whatever else it should have ended."""
+    run = view.run(run_id)
+    if run is None or not is_mine(run, attempt):
+        return Move((), Fenced())
+    failed = attrs.evolve(ended(run, RunStatus.FAILED, view), error=error, note=note)
+    return Move((failed,), Written(failed))
+
+
+def _with_its_operation(view: View, run: RunRecord, opens: Kind) -> RunRecord:
+    """The run under the open operation that is its own; a clean-up's is opened before it begins."""
+    if run.tenant_id is None:
+        return run
+    for wanted in (run.operation_id, operation_id(run.tenant_id, opens, run.request_key)):
+        operation = view.operation(wanted)
+        is_open = operation is not None and operation.state is OperationState.OPEN
+        if operation is not None and is_open and operation.opener == run.run_id:
+            return attrs.evolve(
+                run,
+                operation_id=wanted,
+                start_number=operation.start_number,
+                job=operation.job or run.job,
+            )
+    return run
+
+
+def _to_be_ended(view: View, run: RunRecord) -> OperationRecord | None:
+    """What an outcome of our own ends, if neither it nor anybody else was claimed for that."""
+    ending, start = ENDS.get(run.event_type), read_outcome_id(run.event_id)
+    is_own = run.run_id == own_outcome_key(run.event_type, run.event_id)
+    if ending is None or start is None or not is_own:
+        return None
+    operation = view.operation(start[0])
+    if not is_under_way(operation, start[1]) or operation.kind is not ending.kind:
+        return None
+    if operation.rebuilds != start[2]:
+        return None
+    for other_id in (operation.outcome, None if operation.job else operation.opener):
+        other = view.run(other_id) if other_id else None
+        if other is not None and not other.status.is_finished:
+            return None  # it ends the operation; ours if it is claimed already
+    return operation

@@ -1,0 +1,195 @@
+"""A claim in the making, and the ways in which it can end."""
+
+from datetime import timedelta
+
+import attrs
+
+from orchestrator.core.backoff import doubling_pause_s
+from orchestrator.core.events.event_types import Kind
+from orchestrator.core.ledger.claim_request import ClaimRequest, Why
+from orchestrator.core.ledger.claim_result import (
+    BUSY_PAUSE_S,
+    Claim,
+    Claimed,
+    Duplicate,
+    Noted,
+    Refused,
+    Waits,
+)
+from orchestrator.core.ledger.guards import is_due
+from orchestrator.core.ledger.lifecycle import MOVES
+from orchestrator.core.ledger.operations import kept_report
+from orchestrator.core.ledger.records import (
+    Asked,
+    Credentials,
+    Failure,
+    OperationRecord,
+    OperationState,
+    Record,
+    RunRecord,
+    RunStatus,
+    TenantRecord,
+    Waiter,
+)
+from orchestrator.core.ledger.snapshot import Move, View
+from orchestrator.core.ledger.transitions import ended, kept
+from orchestrator.core.ledger.waiting import is_full, is_in_list, wake_next, with_waiter, without
+
+
+@attrs.frozen
+class Claiming:
+    """One claim in the making: of its run everything is settled but its operation."""
+
+    view: View
+    request: ClaimRequest
+    earlier: RunRecord | None
+    run: RunRecord
+    forced: bool = attrs.field(kw_only=True)
+    is_new: bool = attrs.field(kw_only=True)
+
+    @property
+    def is_due(self) -> bool:
+        return self.earlier is not None and is_due(self.earlier, self.view.now)
+
+    @property
+    def place(self) -> str | None:
+        """The run, if it may have a place among those who wait; who has failed has lost his."""
+        has_waited = self.earlier is not None and self.earlier.status is RunStatus.RETRY
+        return self.run.run_id if has_waited else None
+
+    @property
+    def insists(self) -> bool:
+        """An operator does."""
+        return self.request.why is Why.FORCED_REPLAY
+
+    def hand_out(
+        self, run: RunRecord, *others: Record, stop_reason: str | None = None
+    ) -> Move[Claim]:
+        return Move((run, *self._payload, *others), Claimed(run, stop_reason))
+
+    def wait(self, run: RunRecord, reason: str) -> Move[Claim]:
+        """It waits for another run; the longer it does, the longer are the pauses."""
+        if self.insists:
+            # Kept, it would be tried again without the force that it needs.
+            return Move((), Waits(run.run_id, reason))
+        now, earlier, waits = self.view.now, self.earlier, run.waits + 1
+        due_at = now + timedelta(seconds=doubling_pause_s(BUSY_PAUSE_S, run.waits))
+        if earlier and earlier.status is RunStatus.RETRY and earlier.due_at and not self.is_due:
+            # A delivery in between must not put its turn off.
+            due_at, waits = earlier.due_at, earlier.waits
+        waiting = attrs.evolve(
+            ended(run, RunStatus.RETRY, self.view), due_at=due_at, note=reason, waits=waits
+        )
+        pause_s = (due_at - now).total_seconds()
+        return Move((waiting, *self._payload), Waits(run.run_id, reason, pause_s))
+
+    def wait_in_line(
+        self, run: RunRecord, kind: Kind, tenant: TenantRecord, reason: str
+    ) -> Move[Claim]:
+        """It waits for the tenant, in its place: the last, unless it waits already."""
+        if is_full(self.view, tenant, run.run_id):
+            full = f"{reason} As many wait for the tenant as may: {len(tenant.waiting)}."
+            return Move((), Waits(None, full))
+        waits = self.wait(run, reason)
+        if not waits.writes:
+            return waits
+        waiter = Waiter(run_id=run.run_id, kind=kind)
+        waited_for = with_waiter(self.view, tenant, waiter, last=self.place is None)
+        return Move((*waits.writes, *changed(waited_for, tenant)), waits.result)
+
+    def refuse(self, run: RunRecord, reason: str) -> Move[Claim]:
+        refused = attrs.evolve(
+            ended(run, RunStatus.FAILED, self.view),
+            error=Failure(type="NotAllowed", message=reason),
+        )
+        return self._ends_waiting(refused, Refused(run.run_id, reason))
+
+    def note(self, run: RunRecord, note: str, *others: OperationRecord) -> Move[Claim]:
+        noted = attrs.evolve(ended(run, RunStatus.SUCCEEDED, self.view), note=note)
+        look_at = others[0].operation_id if others else None
+        return self._ends_waiting(noted, Noted(run.run_id, look_at), *others)
+
+    def duplicate(self, run: RunRecord, of: str, *others: Record) -> Move[Claim]:
+        duplicate = attrs.evolve(ended(run, RunStatus.DUPLICATE, self.view), duplicate_of=of)
+        return self._ends_waiting(duplicate, Duplicate(of), *others)
+
+    def _ends_waiting(self, run: RunRecord, result: Claim, *others: Record) -> Move[Claim]:
+        """The run is over, and waits for its tenant no longer."""
+        writes: list[Record] = [run, *self._payload, *others]
+        is_written = any(isinstance(other, TenantRecord) for other in others)
+        if self.place is not None and run.tenant_id is not None and not is_written:
+            tenant = self.view.tenant(run.tenant_id)
+            if tenant is not None and is_in_list(tenant, run.run_id):
+                left = without(self.view, tenant, run.run_id)
+                writes += [left, *wake_next(self.view, left)]
+        return Move(tuple(writes), result)
+
+    def opened(
+        self,
+        operation_id: str,
+        former: OperationRecord | None,
+        tenant: TenantRecord | None,
+        tenant_id: str,
+        kind: Kind,
+        *,
+        asks: bool,
+    ) -> tuple[OperationRecord, TenantRecord]:
+        """The operation under its next start number, and the tenant, held by it.
+
+        `asks`: it is a request's, so it is what the tenant was last asked for.
+        """
+        run, request = self.run, self.request
+        opened = OperationRecord(
+            operation_id=operation_id,
+            tenant_id=tenant_id,
+            kind=kind,
+            request_key=request.request_key or run.request_key,
+            opener=run.run_id,
+            state=OperationState.OPEN,
+            start_number=former.start_number + 1 if former else 1,
+            opened_at=self.view.now,
+            former_state=tenant.state if tenant else None,
+            former_asked=tenant.asked if tenant else None,
+            tier=request.tier or (tenant.tier if tenant else None),
+            builder=request.builder,
+            registration_id=request.registration_id or (tenant.registration_id if tenant else None),
+            credentials=request.credentials or self._credentials_before(kind, tenant_id),
+            report=kept_report(former),
+            version=former.version if former else 0,
+        )
+        held = attrs.evolve(
+            without(self.view, tenant, run.run_id) if tenant else _unseen(tenant_id, self.view),
+            state=MOVES[kind].during,
+            changed_at=self.view.now,
+            operation_id=operation_id,
+        )
+        return opened, asked_for(held, opened, run) if asks else held
+
+    def _credentials_before(self, kind: Kind, tenant_id: str) -> Credentials | None:
+        """What a deployment is reported with: it's the end of what the control plane asked for."""
+        if kind is not Kind.DEPLOYMENT or self.request.follows is None:
+            return None
+        before = self.view.operation(self.request.follows)
+        return before.credentials if before and before.tenant_id == tenant_id else None
+
+    @property
+    def _payload(self) -> tuple[Record, ...]:
+        """It is written once, with the run's first claim."""
+        return () if self.earlier else (kept(self.view, self.request.payload),)
+
+
+def changed(tenant: TenantRecord, former: TenantRecord) -> tuple[TenantRecord, ...]:
+    """The tenant, if there is anything to write."""
+    return () if tenant == former else (tenant,)
+
+
+def asked_for(tenant: TenantRecord, operation: OperationRecord, run: RunRecord) -> TenantRecord:
+    """The tenant, of which the run's request wants that operation."""
+    assert operation.kind is not None  # noqa: S101 - one without has no tenant
+    times = tenant.asked.times if tenant.asked else {}
+    asked = Asked(operation_id=operation.operation_id, kind=operation.kind, times=times)
+    return attrs.evolve(tenant, asked=asked.with_time(run.source, run.sent_at))
+
+
+def _unseen(tenant_id: str, view: View) -> TenantRecord:
+    return TenantRecord(tenant_id=tenant_id, state=None, changed_at=view.now)

@@ -1,0 +1,91 @@
+"""What an event asks of its claim."""
+
+from collections.abc import Mapping
+from enum import Enum, auto
+from typing import Any
+
+import attrs
+
+from orchestrator.core.events.event import Event
+from orchestrator.core.events.event_types import Ending, Kind
+from orchestrator.core.identifiers import operation_id
+from orchestrator.core.ledger.records import (
+    Credentials,
+    PayloadRecord,
+    operation_key,
+    payload_key,
+    registration_key,
+    run_key,
+    tenant_key,
+)
+
+
+class Why(Enum):
+    """What brings a run to be claimed."""
+
+    DELIVERY = auto()
+    SWEEP = auto()
+    REPLAY = auto()
+    FORCED_REPLAY = auto()
+    #: An unfinished run is resumed at once, to see that it is cancelled.
+    CANCEL = auto()
+
+
+@attrs.frozen(kw_only=True)
+class Outcome:
+    """What an event reports: how an operation ended, and which; by job, or by operation.
+
+    `context` is that of the request, by which the operation is known where its request had no
+    other key. `registration_id` is the registration by which alone the event names its tenant.
+    `rebuilds` is of an event of our own: how often the job that has ended was built again before.
+    `outranked_by` are the builders whose own word on a job counts instead of what the event says.
+    """
+
+    ending: Ending
+    job: tuple[str, str] | None = None
+    operation_id: str | None = None
+    start_number: int | None = None
+    context: str | None = None
+    registration_id: str | None = None
+    rebuilds: int | None = None
+    outranked_by: frozenset[str] = frozenset()
+
+    @property
+    def is_named(self) -> bool:
+        """The event says which operation it means, besides the tenant."""
+        return bool(self.job or self.operation_id)
+
+
+@attrs.frozen(kw_only=True)
+class ClaimRequest:
+    """An event that wants to be handled, and what the claim needs to know of it.
+
+    `request_key` is the one that the payload names, None for the event's own. `follows` is
+    the operation that the event names as the one before; `link` is where its cause is seen.
+    `contradiction` says in a sentence why the event can't mean one tenant.
+    """
+
+    event: Event[Mapping[str, Any]]
+    payload: PayloadRecord
+    tenant_id: str | None
+    why: Why = Why.DELIVERY
+    opens: Kind | None = None
+    reports: Outcome | None = None
+    request_key: str | None = None
+    tier: str | None = None
+    builder: str | None = None
+    registration_id: str | None = None
+    contradiction: str | None = None
+    credentials: Credentials | None = None
+    follows: str | None = None
+    link: str | None = None
+
+    @property
+    def likely_absent(self) -> tuple[str, ...]:
+        """What isn't there when the event is new: guessed, its claim costs one request."""
+        keys = [run_key(self.event.key), payload_key(self.event.key)]
+        if self.opens and self.tenant_id:
+            wanted = operation_id(self.tenant_id, self.opens, self.request_key or self.event.key)
+            keys += [operation_key(wanted), tenant_key(self.tenant_id)]
+            keys += [registration_key(self.registration_id)] if self.registration_id else []
+        return tuple(keys)

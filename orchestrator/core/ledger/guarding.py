@@ -1,0 +1,56 @@
+"""What one due item raises is its own: logged, counted, noted, and put off by its own pause.
+
+The one place that deals with it, for each look at a job, each run that is resumed, each report and
+each removal of secrets. Nothing that one of them raises reaches the others.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import structlog
+
+from orchestrator.core.errors import OrchestratorError, TemporaryError
+from orchestrator.core.ledger.postponing import Postponed, postpone
+from orchestrator.core.ledger.transactions import Books
+
+Result = TypeVar("Result")
+
+log = structlog.get_logger("orchestrator.guarding")
+
+
+async def guarded(
+    books: Books, key: str, work: Callable[[], Awaitable[Result]]
+) -> Result | Exception:
+    """What the work on the item of that key results in, or raises.
+
+    What is raised is a bug of the item unless it is an error of ours that is temporary, or that a
+    run keeps already. After `runs.max_attempts` bugs the item is given up, with a reason.
+    """
+    try:
+        return await work()
+    except OrchestratorError as error:
+        log.info("not done yet", due=key, reason=str(error))
+        raised: Exception = error
+        is_kept = error.run_id is not None
+    except Exception as bug:
+        # Whatever one item raises, the others go on.
+        log.error("due item broke down", due=key, exc_info=bug)
+        raised, is_kept = bug, False
+    if not is_kept:
+        await _put_off(books, key, raised)
+    return raised
+
+
+async def _put_off(books: Books, key: str, raised: Exception) -> None:
+    bug = None if isinstance(raised, TemporaryError) else type(raised).__name__
+    reason = str(raised) if bug is None else f"It broke down with {bug}; the log has the cause."
+    try:
+        postponed = await books.decide(lambda view: postpone(view, key, reason, bug, books.terms))
+    except OrchestratorError as error:
+        log.info("not put off", due=key, reason=str(error))
+    except Exception as error:
+        # Then it stays due, and the others go on.
+        log.error("not put off", due=key, exc_info=error)
+    else:
+        if postponed is Postponed.GIVEN_UP:
+            log.error("given up", due=key, reason=reason)

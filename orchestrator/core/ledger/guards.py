@@ -1,0 +1,346 @@
+"""The conditions that keep a tenant from being lost or served twice, by name.
+
+The decisions of `core.ledger.claim` and `core.ledger.settle` ask them; each has the timeline that
+it is there for. `docs/delivery.md` says which test fails without which.
+"""
+
+from datetime import datetime, timedelta
+from typing import TypeGuard
+
+import attrs
+
+from orchestrator.core.events.event_types import Kind
+from orchestrator.core.ledger.lifecycle import MOVES
+from orchestrator.core.ledger.records import (
+    Due,
+    Job,
+    OperationRecord,
+    OperationState,
+    RegistrationRecord,
+    Report,
+    RunRecord,
+    RunStatus,
+    SecretsRecord,
+    TenantRecord,
+)
+
+
+@attrs.frozen(kw_only=True)
+class Terms:
+    """How long things hold, in seconds.
+
+    `skew_s` is how far two clocks may be apart. `listing_lag_s` is after how long a builder
+    that lists no job of a start never made one. `dedupe_window_s` is how long equal content
+    is one event. `look_after_s` is the pause between two looks at one job, `deadline_s` how
+    long a job may take from when it became known. `max_takeovers` is how often in a row a run's
+    holder may die, `max_attempts` how often a look or a report may end by a bug.
+    """
+
+    lease_s: float = 60.0
+    skew_s: float = 2.0
+    listing_lag_s: float = 60.0
+    dedupe_window_s: float = 90_000.0
+    look_after_s: float = 60.0
+    deadline_s: float = 7200.0
+    max_takeovers: int = 20
+    max_attempts: int = 5
+
+
+def is_mine(run: RunRecord, attempt: int) -> bool:
+    """The run is running under the attempt that I claimed.
+
+    first  ─ claim ──(paused beyond its lease)────────────── settle ✗
+    second ─────────────────────────── claim: attempt 2 ──────────────── settle
+    """
+    return run.status is RunStatus.RUNNING and run.attempt == attempt
+
+
+def is_lease_over(run: RunRecord, now: datetime, terms: Terms) -> bool:
+    """Its holder must have noticed by now, even by a clock that is `skew_s` behind ours.
+
+    first  ─ claim ──────────────── lease ends ┐ no send from here on
+    second ──────────────────────────────── claim ✗ ── skew ── claim
+    """
+    return run.lease_until is None or run.lease_until + timedelta(seconds=terms.skew_s) <= now
+
+
+def is_claimable(run: RunRecord, now: datetime, terms: Terms) -> bool:
+    """Nobody works on it: it was handed back, or whoever did let its lease run out."""
+    return run.status is not RunStatus.RUNNING or is_lease_over(run, now, terms)
+
+
+def is_due(item: Due, now: datetime) -> bool:
+    """The sweep may take it up."""
+    return item.due_at is not None and item.due_at <= now
+
+
+def is_window_over(run: RunRecord, now: datetime, terms: Terms) -> bool:
+    """Its content was first seen so long ago that the same content is another event."""
+    return run.first_seen + timedelta(seconds=terms.dedupe_window_s) <= now
+
+
+def is_what_was_asked(run: RunRecord, tenant: TenantRecord | None) -> bool:
+    """What the run has opened or joined is what its tenant was last asked for, as far as is known.
+
+    provision ─ done      deprovision ─ done
+    the same provision, without an id ──────────── a duplicate ✗ nobody has the tenant then
+    """
+    asked = tenant.asked if tenant else None
+    return asked is None or asked.operation_id == run.operation_id
+
+
+def is_opened_since(run: RunRecord, kind: Kind, holder: OperationRecord | None) -> bool:
+    """What holds the tenant is of that kind, and began after the run was first seen.
+
+    provision ─ "success" ─── deprovision ─ "success" ─── provision
+    the same "success", without an id ──────────────────────── a duplicate ✗ it never ends
+    """
+    return holder is not None and holder.kind is kind and holder.opened_at > run.first_seen
+
+
+def is_stale(run: RunRecord, tenant: TenantRecord | None) -> bool:
+    """Its sender has asked for something else since, by the times that its requests name.
+
+    sender: 9:00 deprovision, 9:05 provision
+    ledger: provision (9:05) ─ done ── deprovision (9:00) ✗ takes a new tenant down
+    """
+    asked = tenant.asked if tenant else None
+    latest = asked.times.get(run.source) if asked else None
+    return latest is not None and run.sent_at is not None and run.sent_at < latest
+
+
+def is_overtaken(follows: str | None, tenant: TenantRecord | None) -> bool:
+    """A follow-up of an operation that isn't what its tenant was last asked for any more.
+
+    provisioned ─ deployment waits ··· deprovisioned ··· deployed ✗ of what isn't there
+    """
+    asked = tenant.asked if tenant else None
+    return follows is not None and asked is not None and asked.operation_id != follows
+
+
+def last_possible_send(run: RunRecord) -> datetime | None:
+    """When a start of the run may last have been sent without our knowing; None: never.
+
+    An attempt that is taken over while it runs may have sent one up to its lease's end:
+
+    first  ─ claim ── StartBuild ✗ crash
+    second ──────────────────────────── claim: a build may be running
+    """
+    if run.status is not RunStatus.RUNNING:
+        return run.possible_until
+    return max(filter(None, (run.lease_until, run.possible_until)), default=None)
+
+
+def is_none_certain(possible_until: datetime | None, now: datetime, terms: Terms) -> bool:
+    """A look-up that began `now` and finds no job proves that there is none.
+
+    send ── the build is made ····· the listing shows it within `listing_lag_s`
+    look-up ────────────── "none" ✗ ────────────────────── "none"
+
+    The send was dated by another's clock, so the skew counts, too.
+    """
+    return possible_until is None or certain_from(possible_until, terms) <= now
+
+
+def certain_from(possible_until: datetime, terms: Terms) -> datetime:
+    """From when on a look-up's "none" is certain."""
+    return possible_until + timedelta(seconds=terms.listing_lag_s + terms.skew_s)
+
+
+def may_open(kind: Kind, tenant: TenantRecord | None) -> bool:
+    """The table of legal moves lets the operation begin where the tenant stands."""
+    return (tenant.state if tenant else None) in MOVES[kind].opens_from
+
+
+def is_free(tenant: TenantRecord | None) -> bool:
+    """No operation holds the tenant."""
+    return tenant is None or tenant.operation_id is None
+
+
+def is_unseen(tenant: TenantRecord | None) -> bool:
+    """The ledger knows of nothing that was ever done to it."""
+    return tenant is None or (tenant.state is None and tenant.operation_id is None)
+
+
+def is_secured(operation: OperationRecord) -> bool:
+    """Its job is known, or it has ended: whoever asks for the same may be told that it's done.
+
+    first  ─ claim ── StartBuild …… refused ── give back
+    second ────────────── 200 ✗ would be a promise that nobody keeps
+    """
+    return operation.job is not None or operation.state is OperationState.OVER
+
+
+def is_registered_elsewhere(
+    known: RegistrationRecord | None, holder: TenantRecord | None, tenant_id: str
+) -> bool:
+    """The registration is that of another tenant, the `holder`, to which something was done.
+
+    first  ─ tenant A, registration R ── build
+    second ─ tenant B, registration R ✗ the results of A's jobs end what is done to B
+    """
+    return known is not None and known.tenant_id != tenant_id and not is_unseen(holder)
+
+
+def asks_otherwise(tier: str | None, builder: str | None, operation: OperationRecord) -> str | None:
+    """Why a request that names this tier and builder doesn't mean the operation under way, in a
+    sentence; None: it does, as far as it says.
+
+    first  ─ BASIC ── job recorded ─────────────── provisioned as BASIC
+    second ────────────── PREMIUM ── joins ✗ is told that it got what it asked for
+    """
+    started = operation.builder or (operation.job.builder if operation.job else None)
+    for what, named, used in (("tier", tier, operation.tier), ("builder", builder, started)):
+        if named is not None and used is not None and named != used:
+            return (
+                f"The {operation.kind} under way has the {what} {used!r} and this event names "
+                f"{named!r}: send it again once that is over."
+            )
+    return None
+
+
+def may_record(operation: OperationRecord, number: int, job: Job) -> bool:
+    """The operation is at the start that made the job, and has no other.
+
+    first  ─ StartBuild: A ──(paused)─────────────────── record A ✗ stop it
+    second ─────────────────── StartBuild: B ── record B
+
+    That it has this very job already is no harm, even if that has ended since.
+    """
+    if operation.start_number != number:
+        return False
+    if operation.job is not None:
+        return operation.job.is_same_as(job.builder, job.id)
+    return operation.state is OperationState.OPEN
+
+
+def may_replace(
+    operation: OperationRecord | None, number: int, former: Job
+) -> TypeGuard[OperationRecord]:
+    """A newer job under the same start key may take the place of the operation's `former` one.
+
+    job A ─ over ── its end is claimed ── settled: the tenant is free
+    job B ───────────────────────────────────────── recorded ✗ nobody looks after it
+    """
+    if not is_under_way(operation, number) or operation.outcome is not None:
+        return False
+    return operation.job is not None and operation.job.is_same_as(former.builder, former.id)
+
+
+def works_on(operation: OperationRecord, run: RunRecord) -> bool:
+    """The operation is open, by this run and under the start that it works on."""
+    return (
+        operation.state is OperationState.OPEN
+        and operation.opener == run.run_id
+        and operation.start_number == run.start_number
+    )
+
+
+def may_let_go(operation: OperationRecord, run: RunRecord, possible_until: datetime | None) -> bool:
+    """The operation may end without a job: it is this run's, and no start can be out.
+
+    first  ─ StartBuild, its answer lost ── hand back
+    second ── the tier is gone: failed ── let go ✗ the tenant's build may be running
+    """
+    return works_on(operation, run) and operation.job is None and possible_until is None
+
+
+def is_under_way(operation: OperationRecord | None, number: int) -> TypeGuard[OperationRecord]:
+    """The operation is open, and at that start.
+
+    start 1 ─ job A ──── over ── forced replay: start 2 ─ job B
+    report of A ─────────────────────────────────────────────── ✗ says nothing of B
+    """
+    return (
+        operation is not None
+        and operation.state is OperationState.OPEN
+        and operation.start_number == number
+    )
+
+
+def is_stray(operation: OperationRecord, number: int, job: Job) -> bool:
+    """A job of that start can't be the operation's any more, now or ever: if it runs, it must stop.
+
+    start 1 ─ job A ─ over ── forced replay: start 2 ─ job B
+    A ───────────────────────────────────────────────────── runs again ✗ beside B
+    """
+    if operation.start_number != number:
+        return operation.start_number > number
+    if operation.state is not OperationState.OPEN or operation.outcome is not None:
+        return True
+    return operation.job is not None and not operation.job.is_same_as(job.builder, job.id)
+
+
+def is_overdue(operation: OperationRecord, now: datetime, terms: Terms) -> bool:
+    """Its job has had all the time that there is; without a job there is nothing to wait for."""
+    since = operation.job_since
+    return since is not None and since + timedelta(seconds=terms.deadline_s) <= now
+
+
+def is_gone_for_good(operation: OperationRecord, now: datetime, terms: Terms) -> bool:
+    """A builder that doesn't know the operation's job has lost it, rather than not seen it yet.
+
+    start ── recorded ··· asked: "unknown" ✗ the build is running ··· asked: "unknown"
+    """
+    since = operation.job_since
+    return since is not None and certain_from(since, terms) <= now
+
+
+def ends_unknown(operation: OperationRecord, now: datetime, terms: Terms) -> bool:
+    """The operation ends though its builder doesn't know the job any more: the job has told its
+    end, somebody has asked for a stop, or the deadline is over.
+
+    job ─ succeeded ── its build is discarded ··· asked: "unknown" ✗ a good tenant has failed
+    """
+    has_reason = operation.told_by is not None or operation.stop_reason is not None
+    is_gone = is_gone_for_good(operation, now, terms)
+    return is_gone and (has_reason or is_overdue(operation, now, terms))
+
+
+def may_post(operation: OperationRecord, now: datetime) -> bool:
+    """Its report waits to be sent, nobody is sending it, and no new attempt is at work.
+
+    first  ─ begin: due after the answer ── post ── 204 ── done
+    second ──────── begin ✗ a second report
+
+    given back ─ refusal noted ── opened again ── StartBuild ── job
+    sweep ───────────────────────────────────────── refusal ✗ and then a success
+    """
+    report = operation.report
+    is_told = report is None or report.done_at is not None
+    return not is_told and operation.state is not OperationState.OPEN and is_due(operation, now)
+
+
+def may_refuse(earlier: Report | None) -> bool:
+    """The control plane has accepted no report of the operation, as far as is known.
+
+    refused ── report ── 204      the same request comes again ── refused
+    the tenant's request is over there ────────────────────────────────── report ✗
+    """
+    return earlier is None or not earlier.was_accepted
+
+
+def is_needed(
+    kept: SecretsRecord,
+    operation: OperationRecord | None,
+    run: RunRecord | None,
+    now: datetime,
+    terms: Terms,
+) -> bool:
+    """A job of the start may still ask for its secrets, or the start may yet be made.
+
+    start ── refused for now: `retry` ─────────── start, with the same references
+    sweep ─────────────────────────── remove ✗ the build finds no secret
+
+    A job that holds no tenant may be overtaken by a replay's, or its start may be out when its
+    run has failed: nobody watches it, so it is given as long as a job may take.
+    """
+    may_run = now < kept.noted_at + timedelta(seconds=terms.deadline_s)
+    if operation is None or operation.start_number < kept.start_number:
+        # Nothing was recorded of the start: it is its run's affair.
+        is_at_rest = run is None or run.status.is_finished
+        return not is_at_rest or (run is not None and bool(run.possible_until) and may_run)
+    if operation.start_number > kept.start_number:
+        return operation.kind is None and may_run
+    report = operation.report
+    return operation.state is OperationState.OPEN or (report is not None and not report.done_at)

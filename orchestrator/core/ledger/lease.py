@@ -1,0 +1,171 @@
+"""The lease of a run: claimed, renewed in time, and fenced.
+
+Whoever holds it may write; each of its writes is refused once another attempt has the run.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import structlog
+
+from orchestrator.core.clock import Clock
+from orchestrator.core.errors import OrchestratorError, TakenOver
+from orchestrator.core.identifiers import start_key
+from orchestrator.core.ledger import breakdowns, settle
+from orchestrator.core.ledger.bulkheads import Duty, on_duty
+from orchestrator.core.ledger.claim import claim
+from orchestrator.core.ledger.claim_request import ClaimRequest
+from orchestrator.core.ledger.claim_result import Claimed, Unclaimed
+from orchestrator.core.ledger.ledger import check_size
+from orchestrator.core.ledger.operations import Orphaned
+from orchestrator.core.ledger.records import (
+    Failure,
+    OperationRecord,
+    OperationState,
+    Progress,
+    RunRecord,
+)
+from orchestrator.core.ledger.settle import Fenced, Settlement, Uncertain, Written
+from orchestrator.core.ledger.snapshot import View
+from orchestrator.core.ledger.transactions import Books, Decision
+
+log = structlog.get_logger("orchestrator.lease")
+
+
+async def claim_run(books: Books, request: ClaimRequest) -> "Attempt | Unclaimed":
+    """Take the event's run in hand, or say why it isn't ours.
+
+    Raises:
+        EventTooLarge: the ledger can't keep it.
+        TemporaryError: the ledger can't be reached.
+    """
+    check_size(books.ledger, request.payload)
+    view = View(books.clock.now(), guessed_absent=request.likely_absent)
+    outcome = await books.carry_out(view, lambda view: claim(view, request, books.terms))
+    if isinstance(outcome, Claimed):
+        return Attempt(books, view, outcome.run, stop_reason=outcome.stop_reason)
+    return outcome
+
+
+async def claim_by_records(books: Books, run_id: str) -> "Attempt | None":
+    """The next attempt at a run that ends by its records; None: it is not to be ended now.
+
+    Raises:
+        TemporaryError: the ledger can't be reached.
+    """
+    view = View(books.clock.now())
+    run = await books.carry_out(
+        view, lambda view: breakdowns.claim_by_records(view, run_id, books.terms)
+    )
+    return None if run is None else Attempt(books, view, run)
+
+
+class Attempt:
+    """A run in hand: what its holder may write, one write at a time.
+
+    `possible_until` is when a start may last have been sent without our knowing, `sent_to` to
+    which builder (None: to any), `sent_job` for which job identifier; with a `stop_reason` nothing
+    more is to be started. Every write raises TakenOver once another attempt has the run.
+    """
+
+    def __init__(
+        self, books: Books, view: View, run: RunRecord, *, stop_reason: str | None = None
+    ) -> None:
+        self.run = run
+        self.stop_reason = stop_reason
+        self.possible_until = run.possible_until
+        self.sent_to = run.sent_to
+        self.sent_job = run.sent_job
+        self._books = books
+        self._view = view
+        self._one_at_a_time = asyncio.Lock()
+
+    @property
+    def start_key(self) -> str:
+        """What the builder knows the run's start by: at most 64 characters."""
+        return start_key(self.run.operation_id, self.run.start_number)
+
+    async def find_operation(self) -> OperationRecord | None:
+        """The operation of its starts, as it stands now."""
+        return await self._books.find_operation(self.run.operation_id)
+
+    async def is_over(self) -> bool:
+        """The operation that the run opened has ended, without it or after it."""
+        operation = await self.find_operation()
+        if operation is None or operation.start_number < self.run.start_number:
+            return False
+        return operation.state is OperationState.OVER
+
+    async def renew(self) -> None:
+        """Hold the run for another lease."""
+        await self.write(lambda view: settle.renew(view, *self.fence, self._books.terms))
+
+    async def record(self, progress: Progress) -> Orphaned | None:
+        """Remember what was done; a job that can't be the operation's is given back."""
+        outcome = await self.write(
+            lambda view: settle.record(view, *self.fence, progress, self._books.terms)
+        )
+        return outcome if isinstance(outcome, Orphaned) else None
+
+    async def settle(self, settlement: Settlement) -> Written | Orphaned | Uncertain:
+        """End the attempt; or say why it can't end like that."""
+        outcome: Written | Orphaned | Uncertain = await self.write(
+            lambda view: settle.settle(view, *self.fence, settlement, self._books.terms)
+        )
+        return outcome
+
+    async def go_on_by_records(self) -> None:
+        """Find the operation that the run opened or ends by the ledger's items alone."""
+        await self.write(lambda view: breakdowns.go_on_by_records(view, *self.fence))
+
+    async def fail_alone(self, error: Failure, note: str) -> None:
+        """End the run, and nothing with it."""
+        await self.write(lambda view: breakdowns.fail_alone(view, *self.fence, error, note))
+
+    @property
+    def fence(self) -> tuple[str, int]:
+        """The run's id and the attempt's number, by which a decision tells whether it may write."""
+        return self.run.run_id, self.run.attempt
+
+    async def write(self, decide: Decision[Any]) -> Any:
+        """Carry out a decision that gives `Fenced` where it isn't allowed; what else it gives.
+
+        Raises:
+            TakenOver: another attempt has the run by now.
+            TemporaryError: the ledger can't be reached.
+        """
+        async with self._one_at_a_time:
+            self._view.turn_to(self._books.clock.now())
+            outcome = await self._books.carry_out(self._view, decide)
+        if isinstance(outcome, Fenced):
+            raise TakenOver(self.run.run_id)
+        if isinstance(outcome, Written):
+            self.run = outcome.run
+        return outcome
+
+
+@asynccontextmanager
+async def held(renew: Callable[[], Any], clock: Clock, *, lease_s: float) -> AsyncIterator[None]:
+    """Have the lease renewed in time, as long as the context lasts."""
+
+    async def keep() -> None:
+        while True:
+            await clock.sleep(lease_s / 3)
+            try:
+                with on_duty(Duty.RENEWAL):
+                    await renew()
+            except TakenOver as error:
+                log.warning("lease lost", reason=str(error))
+                return
+            except OrchestratorError as error:
+                log.warning("lease not renewed", reason=str(error))
+
+    task = asyncio.create_task(keep())
+    try:
+        yield
+    finally:
+        task.cancel()
+        # Until it is gone it may hold what a settlement has to take along.
+        await asyncio.wait({task})

@@ -1,0 +1,302 @@
+"""Operations under way: their jobs, and what is to be heard of their end.
+
+Plain functions of a view, like the claim; whoever finds a job, looks after it or settles a run
+carries them out.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import attrs
+
+from orchestrator.core.events.event_types import Kind
+from orchestrator.core.identifiers import is_operation_id, read_start_key
+from orchestrator.core.ledger.guards import (
+    Terms,
+    is_due,
+    is_under_way,
+    may_record,
+    may_refuse,
+    may_replace,
+)
+from orchestrator.core.ledger.records import (
+    Job,
+    JobRecord,
+    OperationRecord,
+    OperationState,
+    Record,
+    Report,
+    RunRecord,
+    job_key,
+    operation_key,
+)
+from orchestrator.core.ledger.snapshot import Move, View
+
+#: How long a job has to heed a stop, in seconds, before a harder one is tried.
+_HEED_S = 30.0
+
+
+@attrs.frozen
+class Orphaned:
+    """The job can't be the operation's; nothing was written. Whoever sees this stops it."""
+
+    job: Job
+
+
+@attrs.frozen
+class Adopted:
+    """The job is the operation's, now or before."""
+
+    operation: OperationRecord
+
+
+def adopt(
+    view: View, operation_id: str, number: int, job: Job, run_id: str | None, terms: Terms
+) -> Move[Adopted | Orphaned]:
+    """Tie a job to the operation whose start made it, whoever has found it.
+
+    `run_id` is the run that started it, where that is known: as long as nothing is recorded
+    of it, its own operation isn't even there, or is at the start before.
+    """
+    operation = view.operation(operation_id)
+    is_behind = operation is None or (operation.kind is None and operation.start_number < number)
+    run = view.run(run_id) if is_behind and run_id is not None else None
+    if run is not None and run.operation_id == operation_id:
+        operation = _own_operation(run, version=operation.version if operation else 0)
+    if operation is None or not may_record(operation, number, job):
+        return Move((), Orphaned(job))
+    if operation.job is not None:
+        return Move((), Adopted(operation))
+    tied, *others = _tie_to(view, operation, job, terms)
+    return Move((tied, *others), Adopted(tied))
+
+
+def replace(
+    view: View, operation_id: str, number: int, former: Job, job: Job, terms: Terms
+) -> Move[OperationRecord | None]:
+    """A job that was built again has the newer one in its place, about which its builder is asked
+    at once: of that nothing is heard yet. None: the end of the former one is claimed, or it is
+    the operation's no more."""
+    operation = view.operation(operation_id)
+    if not may_replace(operation, number, former):
+        return Move((), None)
+    built_again = attrs.evolve(
+        operation, told_by=None, rebuilds=operation.rebuilds + 1, stops=0, stopped_at=None
+    )
+    tied, *others = _tie_to(view, built_again, job, terms)
+    due = attrs.evolve(tied, due_at=view.now)
+    return Move((due, *others), due)
+
+
+def tie(view: View, run: RunRecord, job: Job | None, terms: Terms) -> tuple[Record, ...] | Orphaned:
+    """What the run's new job is written into besides the run."""
+    if job is None:
+        return ()
+    view.guess_absent(operation_key(run.operation_id))
+    operation = view.operation(run.operation_id)
+    if operation is None or (operation.kind is None and operation.start_number < run.start_number):
+        operation = _own_operation(run, version=operation.version if operation else 0)
+    if not may_record(operation, run.start_number, job):
+        return Orphaned(job)
+    return () if operation.job is not None else _tie_to(view, operation, job, terms)
+
+
+def _tie_to(
+    view: View, operation: OperationRecord, job: Job, terms: Terms
+) -> "tuple[OperationRecord, *tuple[JobRecord, ...]]":
+    pause_s = 0.0 if operation.stop_reason else terms.look_after_s
+    due_at = view.later(pause_s)
+    tied = attrs.evolve(operation, job=job, job_since=view.now, due_at=due_at)
+    view.guess_absent(job_key(job.builder, job.id))
+    if view.job(job.builder, job.id) is not None:
+        return (tied,)
+    known = JobRecord(
+        builder=job.builder,
+        job_id=job.id,
+        operation_id=operation.operation_id,
+        start_number=operation.start_number,
+    )
+    return (tied, known)
+
+
+def _own_operation(run: RunRecord, *, version: int) -> OperationRecord:
+    """The operation of a run that opens none: it holds no tenant."""
+    return OperationRecord(
+        operation_id=run.operation_id,
+        tenant_id=run.tenant_id,
+        kind=None,
+        request_key=run.request_key,
+        opener=run.run_id,
+        state=OperationState.OPEN,
+        start_number=run.start_number,
+        opened_at=run.started_at,
+        version=version,
+    )
+
+
+def begin_look(view: View, operation_id: str, terms: Terms) -> Move[OperationRecord | None]:
+    """The operation, if its job is due to be asked about; nobody else asks until the next time."""
+    operation = view.operation(operation_id)
+    is_open = operation is not None and operation.state is OperationState.OPEN
+    if operation is None or not is_open or operation.job is None or not is_due(operation, view.now):
+        return Move((), None)
+    looked_at = attrs.evolve(operation, due_at=view.later(terms.look_after_s))
+    return Move((looked_at,), looked_at)
+
+
+def ask_again(view: View, operation_id: str, number: int, after_s: float) -> Move[bool]:
+    """Have the builder asked about the operation's job in `after_s` seconds; an earlier look stays.
+    False: nothing was written."""
+    operation = view.operation(operation_id)
+    if not is_under_way(operation, number) or operation.job is None:
+        return Move((), False)
+    due_at = view.later(after_s)
+    if operation.due_at is not None and operation.due_at <= due_at:
+        return Move((), False)
+    return Move((attrs.evolve(operation, due_at=due_at),), True)
+
+
+def is_told_by_job(
+    operation: OperationRecord, reported: tuple[str, str] | None, start_key: object
+) -> bool:
+    """Whether a report carries the builder and id of the operation's job (`reported`), or the key
+    of its present start.
+
+    Anybody may name a tenant; these two only the job was given.
+    """
+    job = operation.job
+    if reported is not None and job is not None and job.is_same_as(*reported):
+        return True
+    return start_key == operation.start_key
+
+
+def ask_to_stop(
+    view: View, operation_id: str, number: int, reason: str
+) -> Move[OperationRecord | None]:
+    """The operation's job is to be stopped; the first reason counts. None: it is over."""
+    operation = view.operation(operation_id)
+    if not is_under_way(operation, number):
+        return Move((), None)
+    if operation.stop_reason is not None:
+        return Move((), operation)
+    asked = attrs.evolve(operation, stop_reason=reason)
+    return Move((asked,), asked)
+
+
+def count_stops(operation: OperationRecord, ways: Sequence[str], now: datetime) -> int:
+    """Which stop is due: 1 is the first of the ways, one more than there are says that none was
+    heeded. A job has its time to heed one before the next."""
+    is_heard = (
+        operation.stopped_at is None or operation.stopped_at + timedelta(seconds=_HEED_S) <= now
+    )
+    return min(operation.stops + is_heard, len(ways) + 1)
+
+
+def note_stop(
+    view: View, asked: OperationRecord, number: int, ways: Sequence[str]
+) -> Move[OperationRecord | None]:
+    """That stop of the job was answered; after the last of the ways the operation's reason says
+    so. None: there is nothing to write."""
+    operation = view.operation(asked.operation_id)
+    if not is_under_way(operation, asked.start_number) or operation.job is None:
+        return Move((), None)
+    if operation.rebuilds != asked.rebuilds or number <= operation.stops:
+        return Move((), None)
+    reason = operation.stop_reason or ""
+    if number > len(ways):
+        job = operation.job
+        reason += (
+            f" The job {job.id} heeded none of {', '.join(ways)}: end it on {job.builder} by hand."
+        )
+    noted = attrs.evolve(operation, stops=number, stopped_at=view.now, stop_reason=reason)
+    return Move((noted,), noted)
+
+
+def end_alone(
+    view: View, asked: OperationRecord, reason: str | None, link: str | None
+) -> Move[bool]:
+    """The job of a run that opened nothing is over: the run shows it. `asked` is the operation
+    whose job that is, `link` where that is watched. False: it was over before, or has another job
+    by now."""
+    operation = view.operation(asked.operation_id)
+    if not is_under_way(operation, asked.start_number) or operation.kind is not None:
+        return Move((), False)
+    if operation.rebuilds != asked.rebuilds:
+        return Move((), False)
+    over = attrs.evolve(
+        operation,
+        state=OperationState.OVER,
+        ended_at=view.now,
+        due_at=None,
+        succeeded=reason is None,
+        reason=reason,
+    )
+    run = view.run(operation.opener)
+    if run is None or operation.job is None:
+        return Move((over,), True)
+    note = reason or f"The job {operation.job.id} succeeded."
+    return Move((over, attrs.evolve(run, note=note, link=link or run.link)), True)
+
+
+def noted(operation: OperationRecord, report: Report | None, now: datetime) -> OperationRecord:
+    """The operation, of which that is to be reported: at once, but not before an attempt at an
+    earlier report may be over.
+
+    refusal: begin ── post ·················· 204    60 s
+    opened again ── a job ── over: report ✗ beside it ··· report
+    """
+    if report is None:
+        return attrs.evolve(operation, report=None, due_at=None)
+    until = operation.report.posting_until if operation.report else None
+    return attrs.evolve(operation, report=report, due_at=max(now, until) if until else now)
+
+
+def refused(operation: OperationRecord, refusal: Report | None, now: datetime) -> OperationRecord:
+    """The operation, given back, of which its request's sender is told unless he was before.
+
+    refusal: begin ── post ··· opened again ··· given back ── the same refusal, after 60 s
+    """
+    earlier = operation.report
+    if refusal is None or operation.credentials is None or not may_refuse(earlier):
+        accepted = earlier if earlier is not None and earlier.was_accepted else None
+        return attrs.evolve(operation, credentials=None, report=accepted, due_at=None)
+    if earlier is not None and earlier.done_at is None:
+        refusal = attrs.evolve(
+            refusal,
+            tries=earlier.tries,
+            may_have_arrived=earlier.may_have_arrived,
+            posting_until=earlier.posting_until,
+        )
+    return noted(operation, refusal, now)
+
+
+def kept_report(former: OperationRecord | None) -> Report | None:
+    """What an operation that is opened again keeps of its earlier report: that it was told, or may
+    have been. One that was surely never told is dropped."""
+    report = former.report if former else None
+    is_unsent = report is None or (report.done_at is None and not report.may_have_arrived)
+    return None if is_unsent else report
+
+
+def erased_before(view: View, operation: OperationRecord) -> tuple[Record, ...]:
+    """The operation that a deployment followed, whose credentials nobody needs any more."""
+    followed = find_followed(operation)
+    before = view.operation(followed) if followed else None
+    is_its_own = (
+        before is not None
+        and before.tenant_id == operation.tenant_id
+        and before.kind is Kind.PROVISIONING
+        and before.state is OperationState.OVER
+    )
+    if before is None or not is_its_own or before.credentials is None or before.report is not None:
+        return ()
+    return (attrs.evolve(before, credentials=None, owed=None),)
+
+
+def find_followed(operation: OperationRecord) -> str | None:
+    """The operation that a deployment of ours follows, by the key of its request."""
+    if operation.kind is not Kind.DEPLOYMENT:
+        return None
+    started = read_start_key(operation.request_key)
+    named = started[0] if started else operation.request_key
+    return named if is_operation_id(named) else None

@@ -1,0 +1,449 @@
+"""What the ledger keeps, as plain values: runs, operations, tenants, jobs, payloads.
+
+Each is one item under one `key`. `version` is how often it was written; 0 is an item that
+isn't there yet. A write names the version that it was decided on, so nobody overwrites
+what he hasn't seen; and what it was read with is written back, also what a newer release put there.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+import attrs
+
+from orchestrator.core.errors import Cancelled, PayloadMismatch
+from orchestrator.core.events.event_types import Kind
+from orchestrator.core.identifiers import start_key
+from orchestrator.core.ledger.lifecycle import TenantState
+from orchestrator.core.texts import web_address
+
+#: Sources of requests whose latest time is kept with a tenant.
+MAX_SOURCES = 10
+
+
+class RunStatus(StrEnum):
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    RETRY = "retry"
+    DUPLICATE = "duplicate"
+    #: It lies in the queue: nobody has tried it yet.
+    QUEUED = "queued"
+
+    @property
+    def is_finished(self) -> bool:
+        """Nobody works on it and nobody will by himself."""
+        return self not in (RunStatus.RUNNING, RunStatus.RETRY, RunStatus.QUEUED)
+
+
+class OperationState(StrEnum):
+    OPEN = "open"
+    OVER = "over"
+    #: Ended without a job: as if it had never been opened.
+    GIVEN_BACK = "given_back"
+
+
+@attrs.frozen(kw_only=True)
+class Stored:
+    """A part of an item. `unknown` are the fields that another release wrote and this one doesn't
+    know, as the ledger has them: `attrs.evolve` keeps them, a new value has none."""
+
+    unknown: Mapping[str, Any] = attrs.field(
+        factory=dict, eq=False, repr=False, metadata={"is_shown": False}
+    )
+
+
+@attrs.frozen(kw_only=True)
+class Job(Stored):
+    """What a builder started: its id there, and where to watch it (None unless it is http(s)).
+
+    `builder` is the name under which its builder is registered. Only a dry run's has a `request`:
+    what it would have been started with.
+    """
+
+    id: str
+    #: A builder may leave it out, since `core.jobs.builder_calls` sets it.
+    builder: str = ""
+    job_identifier: str
+    log_url: str | None = attrs.field(default=None, converter=web_address)
+    request: Mapping[str, Any] | None = None
+
+    @property
+    def is_dry(self) -> bool:
+        """It was never started."""
+        return self.request is not None
+
+    def is_same_as(self, builder: str, job_id: str) -> bool:
+        """Ids are a builder's own: another one may use the same."""
+        return self.builder == builder and self.id == job_id
+
+
+@attrs.frozen(kw_only=True)
+class Step(Stored):
+    """A remembered step; `result` is JSON."""
+
+    name: str
+    result: Any
+    recorded_at: datetime
+
+
+@attrs.frozen(kw_only=True)
+class Failure(Stored):
+    """Why a run did not succeed. `traceback` is kept for bugs and shown to nobody over HTTP."""
+
+    type: str
+    message: str
+    errors: tuple[PayloadMismatch, ...] = ()
+    traceback: str | None = None
+
+    @property
+    def is_bug(self) -> bool:
+        return self.traceback is not None
+
+
+@attrs.frozen(kw_only=True)
+class RunRecord(Stored):
+    """The durable record of one event being handled.
+
+    `attempt` is the fencing token: whoever writes must hold the attempt that it claimed, and
+    nobody takes the run over before `lease_until`. `due_at` is when the sweep takes it up.
+    `possible_until` is the last moment at which a start may have been sent whose answer
+    nobody knows; None: no such start is out. `sent_to` is the builder that it was sent to,
+    `sent_job` the job identifier; None: whoever sent it has died without saying so.
+    `operation_id` and `start_number` are what its starts are known by; `outcome_of` is the
+    operation that it ends. `waits` counts pauses in a row, `bugs` attempts that a bug ended,
+    `takeovers` attempts in a row whose holder died. `ends_by_records`: no attempt is left, and what
+    it does to operation and tenant is decided by items of the ledger alone. `sent_at` is the
+    event's own time, at the latest that of its receipt. `note` says what came of it, `link` where
+    to look.
+    """
+
+    run_id: str
+    request_key: str
+    event_type: str
+    source: str
+    event_id: str
+    event_time: datetime
+    sent_at: datetime | None = None
+    body_digest: str
+    tenant_id: str | None
+    status: RunStatus
+    attempt: int
+    first_seen: datetime
+    started_at: datetime
+    ended_at: datetime | None = None
+    lease_until: datetime | None = None
+    due_at: datetime | None = None
+    possible_until: datetime | None = None
+    sent_to: str | None = None
+    sent_job: str | None = None
+    waits: int = 0
+    bugs: int = 0
+    takeovers: int = 0
+    ends_by_records: bool = False
+    operation_id: str
+    start_number: int = 1
+    outcome_of: str | None = None
+    duplicate_of: str | None = None
+    steps: Mapping[str, Step] = attrs.field(factory=dict)
+    job: Job | None = None
+    note: str | None = None
+    link: str | None = None
+    error: Failure | None = None
+    version: int = 0
+
+    @property
+    def key(self) -> str:
+        return run_key(self.run_id)
+
+    @property
+    def was_cancelled(self) -> bool:
+        """An operator stopped what it asks for before it was begun."""
+        return self.error is not None and self.error.type == Cancelled.__name__
+
+    @property
+    def position(self) -> str:
+        """Its place in the order of runs; the id tells those of one moment apart."""
+        return f"{self.first_seen.isoformat(timespec='microseconds')} {self.run_id}"
+
+
+@attrs.frozen(kw_only=True)
+class Credentials(Stored):
+    """What the control plane's webhook is answered with; of the latest request of several."""
+
+    secret: str = attrs.field(repr=False)
+    context: str
+    as_of: datetime
+
+
+@attrs.frozen(kw_only=True)
+class Report(Stored):
+    """What the control plane is to hear of an operation's end, and how far that has come.
+
+    `tries` counts attempts, `may_have_arrived` says that one of them had an answer that nobody
+    knows. `posting_until` is when the attempt that is under way is over at the latest, and no other
+    one has the same. `done_at` is when it was accepted, or given up for `trouble`.
+    """
+
+    url: str
+    body: Mapping[str, Any]
+    tries: int = 0
+    may_have_arrived: bool = False
+    posting_until: datetime | None = None
+    done_at: datetime | None = None
+    trouble: str | None = None
+
+    @property
+    def was_accepted(self) -> bool:
+        return self.done_at is not None and self.trouble is None
+
+
+@attrs.frozen(kw_only=True)
+class Asked(Stored):
+    """What a tenant was last asked for: the operation that the latest request opened or joined.
+
+    `times` has, for each source of such requests, the latest time that one of them named; the
+    source that was heard last is the last.
+    """
+
+    operation_id: str
+    kind: Kind
+    times: Mapping[str, datetime] = attrs.field(factory=dict)
+
+    def with_time(self, source: str, sent_at: datetime | None) -> "Asked":
+        """The same, after a request of that source and time; None: it names no time."""
+        if sent_at is None:
+            return self
+        latest = max(sent_at, self.times.get(source, sent_at))
+        others = {name: time for name, time in self.times.items() if name != source}
+        kept = list(others.items())[-(MAX_SOURCES - 1) :]
+        return attrs.evolve(self, times=dict([*kept, (source, latest)]))
+
+
+@attrs.frozen(kw_only=True)
+class OperationRecord(Stored):
+    """One thing that is being done to one tenant, from its request to its end.
+
+    `opener` is the run that works on it until its job is known. `start_number` counts its
+    openings; a write about one opening never touches the next. `former_state` is what the
+    tenant is given back to, and `former_asked` what it was asked for before. `builder` is the one
+    that its request names. `registration_id` is what the SaaS Builder Toolkit's control plane
+    knows the tenant by. `kind` None is a run that is its own operation and holds no tenant.
+
+    `rebuilds` counts how often a newer job under the present start key took the place of the
+    recorded one. `job_since` is when its job became known; `due_at` when the builder is next asked
+    about the job or, once the operation is over, when its `report` is next sent. `stop_reason` is
+    why the job is to be stopped, `stops` how many ways of that were answered, each harder than
+    the one before, and `stopped_at` when the last of them was. `told_by` is the run of the last
+    report that the job made of itself, `outcome` the run that ends the operation. `owed` is the
+    report of a provisioning that is left to its deployment, and sent if that never comes. The
+    `report` of what was given back is its refusal; it is never sent while the operation is open
+    again. `bugs` counts looks and reports that a bug ended, `trouble` is what the last one was put
+    off for.
+    """
+
+    operation_id: str
+    tenant_id: str | None
+    kind: Kind | None
+    request_key: str
+    opener: str
+    state: OperationState
+    start_number: int
+    opened_at: datetime
+    former_state: TenantState | None = None
+    former_asked: Asked | None = None
+    tier: str | None = None
+    builder: str | None = None
+    registration_id: str | None = None
+    job: Job | None = None
+    rebuilds: int = 0
+    job_since: datetime | None = None
+    due_at: datetime | None = None
+    stop_reason: str | None = None
+    stops: int = 0
+    stopped_at: datetime | None = None
+    credentials: Credentials | None = None
+    told_by: str | None = None
+    outcome: str | None = None
+    ended_at: datetime | None = None
+    succeeded: bool | None = None
+    reason: str | None = None
+    report: Report | None = None
+    owed: Report | None = None
+    bugs: int = 0
+    trouble: str | None = None
+    version: int = 0
+
+    @property
+    def key(self) -> str:
+        return operation_key(self.operation_id)
+
+    @property
+    def start_key(self) -> str:
+        """What the builder knows its present start by: at most 64 characters."""
+        return start_key(self.operation_id, self.start_number)
+
+    @property
+    def outcome_id(self) -> str:
+        """The id of the event that ends its present start by its present job."""
+        return f"{self.start_key}/{self.rebuilds}" if self.rebuilds else self.start_key
+
+
+@attrs.frozen(kw_only=True)
+class Waiter(Stored):
+    """A run that waits for a tenant, and the kind of operation that it asks for."""
+
+    run_id: str
+    kind: Kind
+
+
+@attrs.frozen(kw_only=True)
+class TenantRecord(Stored):
+    """Where a tenant stands, and the operation that holds it.
+
+    `state` None: the ledger has not seen it do anything yet. `waiting` is the order of arrival of
+    those who wait for it, and nothing else: each of these runs is due on its own account, and one
+    that waits no longer counts for nothing. `asked` None: not known. `owes` is the operation whose
+    report is left to the deployment that follows. `registration_id` is that of the operation which
+    ended last and had one.
+    """
+
+    tenant_id: str
+    state: TenantState | None
+    changed_at: datetime
+    operation_id: str | None = None
+    tier: str | None = None
+    registration_id: str | None = None
+    waiting: tuple[Waiter, ...] = ()
+    asked: Asked | None = None
+    owes: str | None = None
+    version: int = 0
+
+    @property
+    def key(self) -> str:
+        return tenant_key(self.tenant_id)
+
+
+@attrs.frozen(kw_only=True)
+class JobRecord(Stored):
+    """Which operation a builder's job belongs to, and which of its starts."""
+
+    builder: str
+    job_id: str
+    operation_id: str
+    start_number: int = 1
+    version: int = 0
+
+    @property
+    def key(self) -> str:
+        return job_key(self.builder, self.job_id)
+
+
+@attrs.frozen(kw_only=True)
+class RegistrationRecord(Stored):
+    """Which tenant's request carried a registration (`tenantRegistrationId`)."""
+
+    registration_id: str
+    tenant_id: str
+    version: int = 0
+
+    @property
+    def key(self) -> str:
+        return registration_key(self.registration_id)
+
+
+@attrs.frozen(kw_only=True)
+class PayloadRecord(Stored):
+    """The event as received, packed by `core.ledger.event_codec`; written once, with the claim."""
+
+    run_id: str
+    data: bytes
+    version: int = 0
+
+    @property
+    def key(self) -> str:
+        return payload_key(self.run_id)
+
+
+@attrs.frozen(kw_only=True)
+class SecretsRecord(Stored):
+    """What a store of a `kind` keeps for one start, since `noted_at`; `names` are those of all
+    batches.
+
+    `is_closed`: they are being removed, so that the next secret needs a name of another batch.
+    `due_at` is when somebody looks next whether they are needed; None: nothing is kept.
+    """
+
+    start_key: str
+    operation_id: str
+    start_number: int
+    run_id: str
+    kind: str
+    noted_at: datetime
+    batch: int = 1
+    names: tuple[str, ...] = ()
+    is_closed: bool = False
+    due_at: datetime | None = None
+    version: int = 0
+
+    @property
+    def key(self) -> str:
+        return secrets_key(self.start_key)
+
+
+Record = (
+    RunRecord
+    | OperationRecord
+    | TenantRecord
+    | JobRecord
+    | RegistrationRecord
+    | PayloadRecord
+    | SecretsRecord
+)
+
+#: What the sweep takes up when its time has come.
+Due = RunRecord | OperationRecord | SecretsRecord
+
+
+def run_key(run_id: str) -> str:
+    return f"RUN#{run_id}"
+
+
+def payload_key(run_id: str) -> str:
+    return f"PAYLOAD#{run_id}"
+
+
+def operation_key(operation_id: str) -> str:
+    return f"OP#{operation_id}"
+
+
+def tenant_key(tenant_id: str) -> str:
+    return f"TENANT#{tenant_id}"
+
+
+def job_key(builder: str, job_id: str) -> str:
+    return f"JOB#{builder}#{job_id}"
+
+
+def registration_key(registration_id: str) -> str:
+    return f"REGISTRATION#{registration_id}"
+
+
+def secrets_key(start_key: str) -> str:
+    return f"SECRETS#{start_key}"
+
+
+@attrs.frozen(kw_only=True)
+class Progress:
+    """What an attempt did and must remember: steps taken, the job started."""
+
+    steps: tuple[Step, ...] = ()
+    job: Job | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.steps or self.job)
+
+    def followed_by(self, later: "Progress") -> "Progress":
+        """This and what came after it."""
+        return Progress(steps=(*self.steps, *later.steps), job=later.job or self.job)

@@ -1,0 +1,117 @@
+"""One attempt to report an operation's end: begun before it is sent, ended by its answer.
+
+Plain functions of a view; whoever sends a report carries them out.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import attrs
+
+from orchestrator.core.ledger.guards import may_post
+from orchestrator.core.ledger.operations import erased_before
+from orchestrator.core.ledger.records import (
+    Credentials,
+    OperationRecord,
+    OperationState,
+    Record,
+    Report,
+)
+from orchestrator.core.ledger.snapshot import Move, View
+
+#: How long one attempt at a report may take, in seconds; nobody else tries meanwhile.
+POSTING_S = 60.0
+
+
+@attrs.frozen(kw_only=True)
+class Posting:
+    """One attempt at a report, ours alone until it is over. `earlier` is the report as it stood
+    before."""
+
+    operation_id: str
+    until: datetime
+    tries: int
+    url: str
+    body: Mapping[str, Any]
+    credentials: Credentials
+    earlier: Report
+
+
+@attrs.frozen(kw_only=True)
+class Posted:
+    """What came of an attempt: it is done (`note` says how), or tried again after the pause."""
+
+    note: str
+    is_done: bool
+    is_trouble: bool
+    may_have_arrived: bool = False
+    pause_s: float = 0.0
+
+
+def begin_report(view: View, operation_id: str) -> Move[Posting | None]:
+    """The operation's report, to be sent by us alone; None: there is nothing to send now."""
+    operation = view.operation(operation_id)
+    if operation is None or not may_post(operation, view.now):
+        return Move((), None)
+    report, credentials = operation.report, operation.credentials
+    assert report is not None  # noqa: S101 - else nothing may be posted
+    assert credentials is not None  # noqa: S101 - they are kept as long as there is a report
+    until = view.later(POSTING_S)
+    begun = attrs.evolve(
+        operation,
+        due_at=until,
+        # Whoever finds this again must think that it was sent: we may die before the answer.
+        report=attrs.evolve(
+            report, tries=report.tries + 1, may_have_arrived=True, posting_until=until
+        ),
+    )
+    posting = Posting(
+        operation_id=operation_id,
+        until=until,
+        tries=report.tries + 1,
+        url=report.url,
+        body=report.body,
+        credentials=credentials,
+        earlier=report,
+    )
+    return Move((begun,), posting)
+
+
+def end_report(view: View, posting: Posting, posted: Posted) -> Move[bool]:
+    """What came of the attempt; once it is done the credentials are erased. False: too late."""
+    operation = view.operation(posting.operation_id)
+    report = operation.report if operation else None
+    if operation is None or report is None or report.posting_until != posting.until:
+        return Move((), False)
+    return Move(after_report(view, operation, posted), True)
+
+
+def after_report(view: View, operation: OperationRecord, posted: Posted) -> tuple[Record, ...]:
+    """What is written once an attempt at the operation's report has come to that."""
+    assert operation.report is not None  # noqa: S101 - it was posted
+    ended = attrs.evolve(
+        operation.report,
+        may_have_arrived=posted.may_have_arrived,
+        posting_until=None,
+        trouble=posted.note if posted.is_trouble else None,
+        done_at=view.now if posted.is_done else None,
+    )
+    if operation.state is OperationState.OPEN:
+        # A refusal, of what was opened again meanwhile: credentials and time are the new attempt's.
+        return (attrs.evolve(operation, report=ended),)
+    if not posted.is_done:
+        later = view.later(posted.pause_s)
+        return (attrs.evolve(operation, due_at=later, report=ended),)
+    done = attrs.evolve(operation, due_at=None, credentials=None, report=ended)
+    return (done, *erased_before(view, operation), *_noted(view, operation, posted))
+
+
+def _noted(view: View, operation: OperationRecord, posted: Posted) -> tuple[Record, ...]:
+    is_refusal = operation.state is OperationState.GIVEN_BACK
+    told_of = operation.opener if is_refusal else operation.outcome
+    run = view.run(told_of) if told_of else None
+    if run is None:
+        return ()
+    note = f"{run.note} {posted.note}" if run.note else posted.note
+    return (attrs.evolve(run, note=note),)

@@ -1,0 +1,309 @@
+"""Work under way and its end: remember, hold on, tie a job to its operation, settle.
+
+Plain functions of a view, like the claim. Each is refused to whoever lost the run.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import attrs
+
+from orchestrator.core.events.event import Event
+from orchestrator.core.events.event_types import Ending, Kind
+from orchestrator.core.identifiers import operation_id, own_operation_id
+from orchestrator.core.ledger.guards import Terms, is_mine, may_let_go, works_on
+from orchestrator.core.ledger.lifecycle import MOVES, TenantState
+from orchestrator.core.ledger.operations import Orphaned, erased_before, noted, refused, tie
+from orchestrator.core.ledger.records import (
+    Failure,
+    OperationRecord,
+    OperationState,
+    PayloadRecord,
+    Progress,
+    Record,
+    Report,
+    RunRecord,
+    RunStatus,
+    TenantRecord,
+    operation_key,
+    run_key,
+)
+from orchestrator.core.ledger.snapshot import Move, View
+from orchestrator.core.ledger.transitions import ended, kept, leased, new_run
+from orchestrator.core.ledger.waiting import wake_next
+
+
+@attrs.frozen
+class Written:
+    """It was written; the run now stands so, and these events are kept as runs of their own."""
+
+    run: RunRecord
+    follow_ups: "tuple[FollowUp, ...]" = ()
+
+
+@attrs.frozen
+class Fenced:
+    """The run is in other hands; nothing was written."""
+
+
+@attrs.frozen
+class Uncertain:
+    """A start may be out, so the operation can't end without a job; nothing was written."""
+
+
+@attrs.frozen(kw_only=True)
+class FollowUp:
+    """An event that a run amounts to: a run of its own, due at once."""
+
+    event: Event[Mapping[str, Any]]
+    payload: PayloadRecord
+    tenant_id: str | None
+
+
+@attrs.frozen(kw_only=True)
+class Settlement:
+    """How an attempt ended.
+
+    `progress` is what it had not recorded yet. A `retry` is due after `pause_s`.
+    `possible_until` is when a start of it may last have been sent without our knowing, `sent_to`
+    the builder, `sent_job` the job identifier.
+    `ending`, with its `reason`, is what the event reports of an operation, and `tier` what
+    it says of the tenant; `report` is what the control plane shall hear of it, or of what ends
+    without having begun, `owed` what it shall
+    hear if no deployment follows, `clean_up` the event whose operation holds the tenant next.
+    `lets_go`: the operation that the run opened ends without a job. `note` says what came of it.
+    """
+
+    status: RunStatus
+    progress: Progress = attrs.field(factory=Progress)
+    error: Failure | None = None
+    pause_s: float = 0.0
+    possible_until: datetime | None = None
+    sent_to: str | None = None
+    sent_job: str | None = None
+    ending: Ending | None = None
+    reason: str | None = None
+    tier: str | None = None
+    report: Report | None = None
+    owed: Report | None = None
+    clean_up: FollowUp | None = None
+    lets_go: bool = False
+    note: str | None = None
+    follow_ups: tuple[FollowUp, ...] = ()
+
+
+def renew(view: View, run_id: str, attempt: int, terms: Terms) -> Move[Written | Fenced]:
+    """Hold the run for another lease."""
+    run = _mine(view, run_id, attempt)
+    if run is None:
+        return Move((), Fenced())
+    renewed = leased(run, view, terms)
+    return Move((renewed,), Written(renewed))
+
+
+def record(
+    view: View, run_id: str, attempt: int, progress: Progress, terms: Terms
+) -> Move[Written | Fenced | Orphaned]:
+    """Remember what was done while the work goes on; it holds the run for another lease."""
+    run = _mine(view, run_id, attempt)
+    if run is None:
+        return Move((), Fenced())
+    run = _remember(leased(run, view, terms), progress)
+    tied = tie(view, run, progress.job, terms)
+    if isinstance(tied, Orphaned):
+        return Move((), tied)
+    return Move((run, *tied), Written(run))
+
+
+def settle(
+    view: View, run_id: str, attempt: int, settlement: Settlement, terms: Terms
+) -> Move[Written | Fenced | Orphaned | Uncertain]:
+    """End the attempt, and with it what it does to operation and tenant."""
+    run = _mine(view, run_id, attempt)
+    if run is None:
+        return Move((), Fenced())
+    settled = _settled(_remember(run, settlement.progress), settlement, view)
+    tied = tie(view, settled, settlement.progress.job, terms)
+    if isinstance(tied, Orphaned):
+        return Move((), tied)
+    settled = _with_the_end(view, settled)
+    others: tuple[Record, ...] = ()
+    follow_ups = settlement.follow_ups
+    if settlement.status.is_finished and settlement.ending is not None:
+        others, cleans_up = _end(view, settled, settlement, settlement.ending)
+        follow_ups = (*follow_ups, *cleans_up)
+    elif settlement.status is RunStatus.FAILED and settled.outcome_of is not None:
+        others = _give_back_taken(view, settled, settlement)
+    elif settlement.status.is_finished and settlement.lets_go and settled.job is None:
+        operation = view.operation(settled.operation_id)
+        if operation is None or not works_on(operation, settled):
+            follow_ups = ()  # it was ended by others: there is nothing to let go of
+        elif operation.job is not None:
+            # Somebody found it meanwhile: its end is the operation's, not ours.
+            settled, follow_ups = attrs.evolve(settled, job=operation.job), ()
+        elif not may_let_go(operation, settled, settlement.possible_until):
+            return Move((), Uncertain())
+        elif settlement.status is RunStatus.FAILED:
+            others = _give_back(view, operation, settlement)
+    due = [record for follow_up in follow_ups for record in _due_at_once(view, follow_up)]
+    return Move((settled, *tied, *others, *due), Written(settled, follow_ups))
+
+
+def _mine(view: View, run_id: str, attempt: int) -> RunRecord | None:
+    """The run, if whoever claimed that attempt still has it."""
+    run = view.run(run_id)
+    return run if run is not None and is_mine(run, attempt) else None
+
+
+def _remember(run: RunRecord, progress: Progress) -> RunRecord:
+    steps = {**run.steps, **{step.name: step for step in progress.steps}}
+    return attrs.evolve(run, steps=steps, job=progress.job or run.job)
+
+
+def _settled(run: RunRecord, settlement: Settlement, view: View) -> RunRecord:
+    is_retry = settlement.status is RunStatus.RETRY
+    error = settlement.error
+    return attrs.evolve(
+        ended(run, settlement.status, view),
+        due_at=view.later(settlement.pause_s) if is_retry else None,
+        possible_until=None if run.job else settlement.possible_until,
+        sent_to=settlement.sent_to,
+        sent_job=settlement.sent_job,
+        note=settlement.note,
+        waits=run.waits + is_retry,
+        bugs=run.bugs + (error is not None and error.is_bug),
+        error=error,
+    )
+
+
+def _with_the_end(view: View, run: RunRecord) -> RunRecord:
+    """The job of a run that opens nothing may be over by now: the run goes on to show it."""
+    if run.job is None or run.operation_id != own_operation_id(run.request_key):
+        return run
+    view.guess_absent(operation_key(run.operation_id))
+    own = view.operation(run.operation_id)
+    if own is None or own.state is not OperationState.OVER or own.start_number != run.start_number:
+        return run
+    end = own.reason or f"The job {run.job.id} succeeded."
+    return attrs.evolve(run, note=" ".join(filter(None, (run.note, end))))
+
+
+def _give_back(
+    view: View, operation: OperationRecord, settlement: Settlement
+) -> tuple[Record, ...]:
+    """A run that failed without a job leaves its tenant as it found it."""
+    given_back = attrs.evolve(
+        operation,
+        state=OperationState.GIVEN_BACK,
+        ended_at=view.now,
+        reason=settlement.error.message if settlement.error else None,
+    )
+    given_back = refused(given_back, settlement.report, view.now)
+    tenant = _held_tenant(view, operation)
+    if tenant is None:
+        return (given_back,)
+    former = _freed(view, tenant, operation.former_state)
+    former = attrs.evolve(former, asked=operation.former_asked)
+    return (given_back, former, *wake_next(view, former))
+
+
+def _give_back_taken(view: View, run: RunRecord, settlement: Settlement) -> tuple[Record, ...]:
+    """An outcome of an unseen tenant that couldn't be handled at all leaves no trace on it."""
+    operation = view.operation(run.outcome_of or "")
+    if operation is None or operation.state is not OperationState.OPEN:
+        return ()
+    is_taken_by_it = operation.opener == operation.outcome == run.run_id
+    return _give_back(view, operation, settlement) if is_taken_by_it else ()
+
+
+def _held_tenant(view: View, operation: OperationRecord) -> TenantRecord | None:
+    """The tenant that the operation holds."""
+    tenant = view.tenant(operation.tenant_id) if operation.tenant_id else None
+    is_held = tenant is not None and tenant.operation_id == operation.operation_id
+    return tenant if is_held else None
+
+
+def _freed(view: View, tenant: TenantRecord, state: TenantState | None) -> TenantRecord:
+    return attrs.evolve(tenant, state=state, operation_id=None, changed_at=view.now)
+
+
+def _end(
+    view: View, run: RunRecord, settlement: Settlement, ending: Ending
+) -> tuple[tuple[Record, ...], tuple[FollowUp, ...]]:
+    """An outcome ends its operation and moves the tenant, or has it cleaned up at once."""
+    operation = view.operation(run.outcome_of) if run.outcome_of else None
+    if operation is None or operation.state is not OperationState.OPEN:
+        return (), ()
+    if operation.outcome != run.run_id:
+        return (), ()
+    report = settlement.report if operation.credentials else None
+    owed = settlement.owed if operation.credentials and report is None else None
+    # The deployment that follows is reported with them.
+    is_kept = report is not None or ending == Ending(Kind.PROVISIONING, True)
+    over = attrs.evolve(
+        operation,
+        state=OperationState.OVER,
+        ended_at=view.now,
+        succeeded=ending.succeeded,
+        reason=settlement.reason,
+        credentials=operation.credentials if is_kept else None,
+        owed=owed,
+    )
+    over = noted(over, report, view.now)
+    moves, tier = MOVES[ending.kind], operation.tier or settlement.tier
+    state = moves.succeeded if ending.succeeded else moves.failed
+    held = _held_tenant(view, operation)
+    freed = _freed(view, held, state) if held else None
+    if freed is not None:
+        owes = operation.operation_id if owed is not None else None
+        freed = attrs.evolve(
+            freed,
+            tier=tier or freed.tier,
+            owes=owes,
+            registration_id=operation.registration_id or freed.registration_id,
+        )
+    if freed is not None and settlement.clean_up is not None:
+        cleaned = _clean_up(view, freed, tier, settlement.clean_up)
+        return (over, *cleaned), (settlement.clean_up,)
+    erased = erased_before(view, operation) if report is None else ()
+    if freed is None:
+        return (over, *erased), ()
+    return (over, freed, *wake_next(view, freed), *erased), ()
+
+
+def _clean_up(
+    view: View, tenant: TenantRecord, tier: str | None, follow_up: FollowUp
+) -> tuple[Record, ...]:
+    """The clean-up holds the tenant from the moment that the failed operation doesn't.
+
+    failure settled ── crash ✗ ── another request: the half-made tenant is free
+    """
+    run_id = follow_up.event.key
+    wanted = operation_id(tenant.tenant_id, Kind.CLEAN_UP, run_id)
+    view.guess_absent(operation_key(wanted))
+    former = view.operation(wanted)
+    opened = OperationRecord(
+        operation_id=wanted,
+        tenant_id=tenant.tenant_id,
+        kind=Kind.CLEAN_UP,
+        request_key=run_id,
+        opener=run_id,
+        state=OperationState.OPEN,
+        start_number=former.start_number + 1 if former else 1,
+        opened_at=view.now,
+        former_state=tenant.state,
+        former_asked=tenant.asked,
+        tier=tier,
+        version=former.version if former else 0,
+    )
+    held = attrs.evolve(tenant, state=MOVES[Kind.CLEAN_UP].during, operation_id=wanted)
+    return (opened, held)
+
+
+def _due_at_once(view: View, follow_up: FollowUp) -> tuple[Record, ...]:
+    view.guess_absent(run_key(follow_up.event.key))
+    if view.run(follow_up.event.key) is not None:
+        return ()
+    run = new_run(follow_up.event, follow_up.tenant_id, view)
+    return (run, kept(view, follow_up.payload))

@@ -1,0 +1,136 @@
+"""What a decision knows of the ledger, and what it used of it.
+
+A decision (`core.ledger.claim`, `core.ledger.settle`) is a plain function of a view: it reads items
+through it and says what to write. The commit then checks that everything that was read
+still stands, so no decision rests on another one's past. What is most likely not there may
+be guessed: the commit finds out in the same request.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Generic, TypeVar, cast
+
+import attrs
+
+from orchestrator.core.ledger.records import (
+    Due,
+    JobRecord,
+    OperationRecord,
+    PayloadRecord,
+    Record,
+    RegistrationRecord,
+    RunRecord,
+    SecretsRecord,
+    TenantRecord,
+    job_key,
+    operation_key,
+    payload_key,
+    registration_key,
+    run_key,
+    secrets_key,
+    tenant_key,
+)
+
+Result = TypeVar("Result", covariant=True)
+
+
+@attrs.frozen
+class Move(Generic[Result]):
+    """What a decision comes to: the items to write, all or none, and what is then true."""
+
+    writes: tuple[Record, ...]
+    result: Result
+
+
+class UnreadItem(Exception):
+    """The decision needs items that the view doesn't have."""
+
+    def __init__(self, *keys: str) -> None:
+        super().__init__(*keys)
+        self.keys = keys
+
+
+class View:
+    """Items by key as they were last seen, at the time `now`; None: there is none."""
+
+    def __init__(self, now: datetime, *, guessed_absent: Iterable[str] = ()) -> None:
+        self.now = now
+        self._items: dict[str, Record | None] = dict.fromkeys(guessed_absent)
+        self._fresh: set[str] = set()
+        self._used: set[str] = set()
+
+    def later(self, seconds: float) -> datetime:
+        """The time in so many seconds."""
+        return self.now + timedelta(seconds=seconds)
+
+    def turn_to(self, now: datetime) -> None:
+        """Time has passed: what was seen until now may have changed."""
+        self.now = now
+        self._fresh = set()
+
+    def learn(self, items: Mapping[str, Record | None]) -> None:
+        """Take note of how items stand in fact."""
+        self._items |= items
+        self._fresh |= set(items)
+
+    def begin(self) -> None:
+        """A new decision begins: it has used nothing yet."""
+        self._used = set()
+
+    @property
+    def unsure(self) -> frozenset[str]:
+        """What the decision used without knowing how it stands now."""
+        return frozenset(self._used - self._fresh)
+
+    def versions_used(self) -> dict[str, int]:
+        """The version of each item that the decision used; 0: it isn't there."""
+        used = {key: self._items[key] for key in self._used}
+        return {key: record.version if record else 0 for key, record in used.items()}
+
+    def guess_absent(self, key: str) -> None:
+        """It is most likely not there: let the commit find out."""
+        self._items.setdefault(key, None)
+
+    def run(self, run_id: str) -> RunRecord | None:
+        return cast("RunRecord | None", self._read(run_key(run_id)))
+
+    def look_at_runs(self, run_ids: Sequence[str]) -> list[RunRecord | None]:
+        """Runs as they stand now, which the commit doesn't check again: they may have changed by
+        then."""
+        keys = [run_key(run_id) for run_id in run_ids]
+        if unread := [key for key in keys if key not in self._fresh]:
+            raise UnreadItem(*unread)
+        return [cast("RunRecord | None", self._items[key]) for key in keys]
+
+    def has_seen_run(self, run_id: str) -> bool:
+        """Whether `look_at_runs` costs nothing."""
+        return run_key(run_id) in self._fresh
+
+    def due_item(self, key: str) -> Due | None:
+        """What the sweep found due under that key."""
+        return cast("Due | None", self._read(key))
+
+    def payload(self, run_id: str) -> PayloadRecord | None:
+        return cast("PayloadRecord | None", self._read(payload_key(run_id)))
+
+    def operation(self, operation_id: str) -> OperationRecord | None:
+        return cast("OperationRecord | None", self._read(operation_key(operation_id)))
+
+    def tenant(self, tenant_id: str) -> TenantRecord | None:
+        return cast("TenantRecord | None", self._read(tenant_key(tenant_id)))
+
+    def job(self, builder: str, job_id: str) -> JobRecord | None:
+        return cast("JobRecord | None", self._read(job_key(builder, job_id)))
+
+    def registration(self, registration_id: str) -> RegistrationRecord | None:
+        key = registration_key(registration_id)
+        return cast("RegistrationRecord | None", self._read(key))
+
+    def secrets(self, start_key: str) -> SecretsRecord | None:
+        return cast("SecretsRecord | None", self._read(secrets_key(start_key)))
+
+    def _read(self, key: str) -> Record | None:
+        if key not in self._items:
+            raise UnreadItem(key)
+        self._used.add(key)
+        return self._items[key]

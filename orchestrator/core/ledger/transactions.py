@@ -1,0 +1,149 @@
+"""Transactions: a decision is carried out on the ledger, again and again until one of them holds.
+
+    decide on what is known ──► commit ──► written
+             ▲                    │
+             └── learn what is ◄──┘ something stands otherwise
+
+Nothing is decided here (`claim`, `settle`, `operations`) and nothing is stored (`ledger`).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar, cast
+
+import attrs
+import structlog
+
+from orchestrator.core.clock import Clock
+from orchestrator.core.errors import TemporaryError
+from orchestrator.core.ledger.guards import Terms
+from orchestrator.core.ledger.ledger import Conflict, Ledger, UnreadableItems
+from orchestrator.core.ledger.records import (
+    JobRecord,
+    OperationRecord,
+    PayloadRecord,
+    Record,
+    RegistrationRecord,
+    RunRecord,
+    TenantRecord,
+    job_key,
+    operation_key,
+    payload_key,
+    registration_key,
+    run_key,
+    tenant_key,
+)
+from orchestrator.core.ledger.snapshot import Move, UnreadItem, View
+
+#: Decisions that in a row rested on what was out of date: then somebody else may try.
+_TRIES = 20
+Result = TypeVar("Result")
+Decision = Callable[[View], Move[Result]]
+
+log = structlog.get_logger("orchestrator.transactions")
+
+
+@attrs.frozen(kw_only=True)
+class Books:
+    ledger: Ledger
+    clock: Clock
+    terms: Terms
+
+    async def decide(self, decide: Decision[Result]) -> Result:
+        """Carry out a decision that stands for itself. Raises what `carry_out` does."""
+        return await self.carry_out(View(self.clock.now()), decide)
+
+    async def carry_out(self, view: View, decide: Decision[Result]) -> Result:
+        """Commit what `decide` says, on facts that hold at that moment; its result.
+
+        Raises:
+            TemporaryError: the ledger can't be reached, or everybody writes at once.
+        """
+        for _ in range(_TRIES):
+            view.begin()
+            try:
+                move = decide(view)
+            except UnreadItem as unread:
+                view.learn(await self.ledger.load(unread.keys))
+                continue
+            if not move.writes:
+                # No commit will check what this rests on.
+                if unsure := view.unsure:
+                    view.learn(await self.ledger.load(unsure))
+                    continue
+                return move.result
+            written = {record.key for record in move.writes}
+            # DynamoDB refuses a transaction with two writes of one item (TransactWriteItems).
+            assert len(written) == len(move.writes), written  # noqa: S101
+            unchanged = {
+                key: version for key, version in view.versions_used().items() if key not in written
+            }
+            try:
+                await self.ledger.commit(move.writes, unchanged=unchanged)
+            except Conflict as conflict:
+                # What was learned before is as old as the try that just failed.
+                view.turn_to(view.now)
+                view.learn(conflict.items)
+                continue
+            view.learn({record.key: _written(record) for record in move.writes})
+            return move.result
+        raise TemporaryError("Too many write the same items of the ledger at once.")
+
+    async def find_run(self, run_id: str) -> RunRecord | None:
+        return cast("RunRecord | None", await self._find(run_key(run_id)))
+
+    async def find_kept(self, run_id: str) -> tuple[RunRecord | None, PayloadRecord | None]:
+        """A run with its event, read at once; an event that can't be read is as good as none."""
+        try:
+            kept = await self.ledger.load([run_key(run_id), payload_key(run_id)])
+        except UnreadableItems as error:
+            if run_key(run_id) in error.keys:
+                raise
+            log.error("event can't be read", run_id=run_id, reason=str(error))
+            kept = error.found
+        return (
+            cast("RunRecord | None", kept[run_key(run_id)]),
+            cast("PayloadRecord | None", kept.get(payload_key(run_id))),
+        )
+
+    async def find_operation(self, operation_id: str) -> OperationRecord | None:
+        return cast("OperationRecord | None", await self._find(operation_key(operation_id)))
+
+    async def find_tenant(self, tenant_id: str) -> TenantRecord | None:
+        """The tenant, if something was ever asked for it; its state is None until one begins."""
+        return cast("TenantRecord | None", await self._find(tenant_key(tenant_id)))
+
+    async def find_holders(self, tenants: Sequence[TenantRecord]) -> Mapping[str, OperationRecord]:
+        """The operations that hold the tenants, by the ids of those that are held.
+
+        One that can't be read is left out: it hides nothing else of its tenant.
+        """
+        keys = {
+            tenant.tenant_id: operation_key(tenant.operation_id)
+            for tenant in tenants
+            if tenant.operation_id is not None
+        }
+        try:
+            found = await self.ledger.load(keys.values()) if keys else {}
+        except UnreadableItems as error:
+            log.error("operations left out", reason=str(error))
+            found = error.found
+        held = {tenant_id: found.get(key) for tenant_id, key in keys.items()}
+        return {
+            tenant_id: operation
+            for tenant_id, operation in held.items()
+            if isinstance(operation, OperationRecord)
+        }
+
+    async def find_job(self, builder: str, job_id: str) -> JobRecord | None:
+        return cast("JobRecord | None", await self._find(job_key(builder, job_id)))
+
+    async def find_registration(self, registration_id: str) -> RegistrationRecord | None:
+        found = await self._find(registration_key(registration_id))
+        return cast("RegistrationRecord | None", found)
+
+    async def _find(self, key: str) -> Record | None:
+        return (await self.ledger.load([key]))[key]
+
+
+def _written(record: Record) -> Record:
+    return attrs.evolve(record, version=record.version + 1)

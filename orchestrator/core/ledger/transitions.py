@@ -1,0 +1,150 @@
+"""A run from one attempt to the next: plain steps that the decisions are made of."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+import attrs
+
+from orchestrator.core.events.event import Event
+from orchestrator.core.events.event_types import ENDS, OPENS
+from orchestrator.core.identifiers import digest, own_operation_id
+from orchestrator.core.ledger.guards import (
+    Terms,
+    is_opened_since,
+    is_what_was_asked,
+    is_window_over,
+    last_possible_send,
+)
+from orchestrator.core.ledger.records import PayloadRecord, RunRecord, RunStatus
+from orchestrator.core.ledger.snapshot import View
+from orchestrator.core.ledger.waiting import find_first_before
+
+
+def new_run(event: Event[Mapping[str, Any]], tenant_id: str | None, view: View) -> RunRecord:
+    """The run of an event that was never seen: nobody has tried it, and it is due at once."""
+    return RunRecord(
+        run_id=event.key,
+        request_key=event.key,
+        event_type=event.type,
+        source=event.source,
+        event_id=event.id,
+        event_time=event.time,
+        sent_at=event.sent_at,
+        body_digest=event.body_digest,
+        tenant_id=tenant_id,
+        status=RunStatus.RETRY,
+        attempt=0,
+        first_seen=view.now,
+        started_at=view.now,
+        due_at=view.now,
+        operation_id=own_operation_id(event.key),
+    )
+
+
+def kept(view: View, payload: PayloadRecord) -> PayloadRecord:
+    """The payload of a new run; one of a run that has expired before it is written over."""
+    view.guess_absent(payload.key)
+    former = view.payload(payload.run_id)
+    return attrs.evolve(payload, version=former.version if former else 0)
+
+
+def leased(run: RunRecord, view: View, terms: Terms) -> RunRecord:
+    """The run, held from now on for one lease; due when the lease is over."""
+    until = view.later(terms.lease_s)
+    return attrs.evolve(run, lease_until=until, due_at=until + timedelta(seconds=terms.skew_s))
+
+
+def ended(run: RunRecord, status: RunStatus, view: View) -> RunRecord:
+    """The run after its attempt, with nothing due."""
+    return attrs.evolve(
+        run,
+        status=status,
+        ended_at=view.now,
+        lease_until=None,
+        due_at=None,
+        takeovers=0,
+        ends_by_records=run.ends_by_records and not status.is_finished,
+    )
+
+
+def next_attempt(run: RunRecord, view: View, terms: Terms) -> RunRecord:
+    """The run in hand once more; what an attempt before may have sent is not forgotten.
+
+    One that ends by its records sends nothing any more, whoever worked on it: what it may have
+    sent grows no younger, and what broke down stays the reason.
+    """
+    is_taken_over = run.status is RunStatus.RUNNING
+    is_forgotten = is_taken_over and not run.ends_by_records
+    takeovers = run.takeovers + is_taken_over
+    possible_until = run.possible_until if run.ends_by_records else last_possible_send(run)
+    return attrs.evolve(
+        leased(run, view, terms),
+        status=RunStatus.RUNNING,
+        attempt=run.attempt + 1,
+        started_at=view.now,
+        ended_at=None,
+        possible_until=None if run.job else possible_until,
+        sent_to=None if is_forgotten else run.sent_to,
+        sent_job=None if is_forgotten else run.sent_job,
+        takeovers=takeovers,
+        ends_by_records=run.ends_by_records or takeovers >= terms.max_takeovers,
+        duplicate_of=None,
+        note=None,
+        error=run.error if run.ends_by_records else None,
+    )
+
+
+def is_new_event(view: View, run: RunRecord, event: Event[Mapping[str, Any]], terms: Terms) -> bool:
+    """Whether an event that was delivered, and that its content alone identifies, is another one
+    than what the run has finished.
+
+    It is once the window is over. Before, if it asks for something to be done to a tenant, it is
+    as soon as the tenant was asked for something else, or somebody waits who asks for that; if it
+    says how something ended, as soon as the same is done to the tenant again. What was received
+    before the run was first seen is what the run has finished: a queue may deliver it again.
+    """
+    if not event.identified_by_content or not run.status.is_finished:
+        return False
+    if event.received_at is not None and event.received_at <= run.first_seen:
+        return False
+    if is_window_over(run, view.now, terms):
+        return True
+    opens, ends = OPENS.get(event.type), ENDS.get(event.type)
+    if run.tenant_id is None or not (opens or ends) or run.status is RunStatus.FAILED:
+        return False
+    tenant = view.tenant(run.tenant_id)
+    if ends is not None:
+        held_by = tenant.operation_id if tenant else None
+        return is_opened_since(run, ends.kind, view.operation(held_by) if held_by else None)
+    return not is_what_was_asked(run, tenant) or bool(
+        find_first_before(view, tenant, None, other_than=opens)
+    )
+
+
+def as_new_event(run: RunRecord, event: Event[Mapping[str, Any]], view: View) -> RunRecord:
+    """The run of content that counts as a new event: nothing that it asks for is the same."""
+    request_key = digest(run.run_id, view.now.isoformat())
+    return attrs.evolve(
+        afresh(run),
+        request_key=request_key,
+        first_seen=view.now,
+        event_time=event.time,
+        sent_at=event.sent_at,
+        operation_id=own_operation_id(request_key),
+        start_number=1,
+        outcome_of=None,
+    )
+
+
+def afresh(run: RunRecord) -> RunRecord:
+    """Nothing is remembered of what it did; the next start is another one."""
+    return attrs.evolve(
+        run,
+        steps={},
+        job=None,
+        possible_until=None,
+        waits=0,
+        bugs=0,
+        start_number=run.start_number + 1,
+    )

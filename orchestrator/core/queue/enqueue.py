@@ -1,0 +1,176 @@
+"""Queue mode: an event is accepted durably, and handled by a worker.
+
+What can't be handled at all is answered at once; the rest goes into the queue first and then
+shows as a `queued` run, unless a worker was quicker.
+"""
+
+from typing import Any
+
+import attrs
+import structlog
+
+from orchestrator.core.dispatch.correlate import as_kept
+from orchestrator.core.dispatch.orchestrator import Handled, Orchestrator, delivery
+from orchestrator.core.errors import EventKeyReused, InvalidPayload, RunNotFound
+from orchestrator.core.events.body import read_tenant_id
+from orchestrator.core.events.envelope import Body, parse_event
+from orchestrator.core.events.event import Event
+from orchestrator.core.events.event_types import BUILD_STATE_CHANGE, ENDS, RECONCILE
+from orchestrator.core.identifiers import digest
+from orchestrator.core.ledger.claim_result import BodyDiffers, Duplicate
+from orchestrator.core.ledger.event_codec import pack_event
+from orchestrator.core.ledger.guards import Terms
+from orchestrator.core.ledger.ledger import check_size
+from orchestrator.core.ledger.records import PayloadRecord, RunStatus, run_key
+from orchestrator.core.ledger.snapshot import Move, View
+from orchestrator.core.ledger.transitions import is_new_event, kept, new_run
+from orchestrator.core.queue.inbox import Inbox
+from orchestrator.core.queue.message_codec import QueuedEvent, QueuedReplay, pack_message
+
+#: A queued run is due after so long (seconds): the sweep takes up what the queue has lost.
+_LOST_AFTER_S = 900.0
+
+log = structlog.get_logger("orchestrator.enqueueing")
+
+
+@attrs.frozen
+class Queued:
+    """The run shows that the event lies in the queue."""
+
+
+@attrs.frozen(kw_only=True)
+class Enqueuer:
+    """Takes the orchestrator's place at the way in, and puts events into the inbox."""
+
+    orchestrator: Orchestrator
+    inbox: Inbox
+
+    async def handle_event(self, event_type: str, body: object) -> Handled:
+        """Accept one event, as `Orchestrator.handle_event` would handle it.
+
+        Raises:
+            BadEvent: it can't be read as an event.
+            PermanentError: it will never work as it is; a failed run says why.
+            EventTooLarge: queue or ledger can't keep it.
+            TemporaryError: try again later.
+        """
+        services, how = self.orchestrator.services, delivery.get()
+        now = services.clock.now()
+        event = parse_event(
+            event_type,
+            body,
+            delivery=how,
+            aliases=self.orchestrator.aliases,
+            now=now,
+            fresh_id=self.orchestrator.ids.fresh_id(),
+        )
+        is_notification = services.notifications.sends(event.type)
+        is_inline = event.type in (RECONCILE, BUILD_STATE_CHANGE) or is_notification
+        if is_inline or not self._can_be_handled(event):
+            return await self.orchestrator.handle_event(event_type, body)
+        event_id = how.event_id if event.identified_by_content else event.id
+        accepted = attrs.evolve(how, event_id=event_id, received_at=now)
+        # Its run shows it as the claim will keep it.
+        shown = as_kept(event, services.secrets)
+        payload = pack_event(shown)
+        check_size(services.books.ledger, payload)
+        await self.inbox.send(
+            text=pack_message(
+                QueuedEvent(
+                    event_type=event.sent_as or event.type, body=event.raw, delivery=accepted
+                )
+            ),
+            group=_group(event),
+            deduplication_id=await self._deduplication_id(event),
+        )
+        log.info("queued", run_id=event.key, event_type=event.type)
+        terms = services.books.terms
+        answer = await services.books.decide(lambda view: _queue(view, shown, payload, terms))
+        match answer:
+            case Duplicate(run_id):
+                return Handled(run_id=run_id, replayed=True)
+            case BodyDiffers(run):
+                raise EventKeyReused(event.id, run.run_id)
+            case _:
+                return Handled(run_id=event.key, queued=True)
+
+    async def _deduplication_id(self, event: Event[Body]) -> str:
+        """What is to be attempted anew is no duplicate to a queue that knows duplicates."""
+        if not self.inbox.in_groups:
+            return event.key
+        if event.identified_by_content:
+            # What was accepted in between decides whether the same content is the same event.
+            return digest(event.key, self.orchestrator.ids.fresh_id())
+        books = self.orchestrator.services.books
+        earlier = await books.decide(lambda view: _count_attempts(view, event, books.terms))
+        return digest(event.key, str(earlier)) if earlier else event.key
+
+    async def replay(self, run_id: str, *, force: bool) -> Handled:
+        """Have a worker run a kept event again.
+
+        Raises:
+            RunNotFound: there is no such run.
+            TemporaryError: try again later.
+        """
+        run = await self.orchestrator.services.books.find_run(run_id)
+        if run is None:
+            raise RunNotFound(run_id)
+        # Each wish is one of its own: a queue that knows duplicates must not take it for the last.
+        wish = self.orchestrator.ids.fresh_id()
+        text = pack_message(QueuedReplay(run_id=run_id, force=force))
+        await self.inbox.send(
+            text=text, group=digest("replay", run.run_id), deduplication_id=digest(wish)
+        )
+        return Handled(run_id=run_id, queued=True)
+
+    def _can_be_handled(self, event: Event[Body]) -> bool:
+        """There is a handler, and its model fits."""
+        registry = self.orchestrator.registry
+        if event.type not in registry:
+            return False
+        model = registry.resolve(event.type).payload
+        try:
+            self.orchestrator.services.structure.structure(event.body, model)
+        except InvalidPayload:
+            return False
+        return True
+
+
+def _group(event: Event[Any]) -> str:
+    """Requests of a tenant follow each other. An outcome must not wait behind the request that
+    waits for it, so it is a group by itself."""
+    tenant_id = read_tenant_id(event.body)
+    if tenant_id is None or event.type in ENDS:
+        return event.key
+    return digest("tenant", tenant_id)
+
+
+def _count_attempts(view: View, event: Event[Body], terms: Terms) -> Move[int]:
+    """The attempts before one that a delivery begins anew: it has failed, or its content counts as
+    another event. 0: it is the same one still."""
+    run = view.run(event.key)
+    if run is None:
+        return Move((), 0)
+    is_anew = run.status is RunStatus.FAILED or is_new_event(view, run, event, terms)
+    return Move((), run.attempt if is_anew else 0)
+
+
+def _queue(
+    view: View, event: Event[Body], payload: PayloadRecord, terms: Terms
+) -> Move[Queued | Duplicate | BodyDiffers]:
+    """Show the event as queued, unless somebody has taken it up, now or before."""
+    view.guess_absent(run_key(event.key))
+    run = view.run(event.key)
+    if run is None:
+        queued = attrs.evolve(
+            new_run(event, read_tenant_id(event.body), view),
+            status=RunStatus.QUEUED,
+            due_at=view.later(_LOST_AFTER_S),
+        )
+        return Move((queued, kept(view, payload)), Queued())
+    if run.body_digest != event.body_digest:
+        return Move((), BodyDiffers(run))
+    is_done = run.status in (RunStatus.SUCCEEDED, RunStatus.DUPLICATE)
+    if is_done and not is_new_event(view, run, event, terms):
+        return Move((), Duplicate(run.duplicate_of or run.run_id))
+    return Move((), Queued())

@@ -1,0 +1,127 @@
+"""What travels on the queue: an event as it was received, and how it was told apart.
+
+EventBridge may put envelopes there itself; ours are wrapped, so that the identity that the
+way in has worked out (a header, equal content) isn't lost.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from types import NoneType
+from typing import Any
+
+import attrs
+
+from orchestrator.core.errors import BadEvent
+from orchestrator.core.events.envelope import Delivery, read_event_type
+from orchestrator.core.events.json_text import MAX_DEPTH, parse_json
+
+_MARK = "saas-orchestrator"
+#: How many levels our wrapper adds.
+_WRAPPED = 2
+#: What a message of SQS may consist of (API reference, SendMessage).
+_LEGAL = re.compile("[\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]*")
+#: What JSON's kinds of values are called in a sentence.
+_KINDS = {
+    NoneType: "null",
+    bool: "a boolean",
+    int: "a number",
+    float: "a number",
+    str: "a text",
+    list: "a list",
+    dict: "an object",
+}
+
+
+@attrs.frozen(kw_only=True)
+class QueuedEvent:
+    """An event that was accepted, to be handled by whoever takes it off the queue."""
+
+    event_type: str
+    body: Any
+    delivery: Delivery
+
+
+@attrs.frozen(kw_only=True)
+class QueuedReplay:
+    """An operator's wish to have a run handled again."""
+
+    run_id: str
+    force: bool
+
+
+def pack_message(queued: QueuedEvent | QueuedReplay) -> str:
+    """The message's text."""
+    match queued:
+        case QueuedEvent(event_type=event_type, body=body, delivery=delivery):
+            received_at = delivery.received_at
+            told: dict[str, Any] = {
+                "type": event_type,
+                "body": body,
+                "eventId": delivery.event_id,
+                "sameContent": delivery.same_content_same_event,
+                "receivedAt": received_at.isoformat() if received_at else None,
+            }
+        case QueuedReplay(run_id=run_id, force=force):
+            told = {"replay": run_id, "force": force}
+    text = json.dumps({_MARK: told}, separators=(",", ":"), ensure_ascii=False)
+    # As an escape a letter may take three times its room; what a message can't have is one.
+    return text if _LEGAL.fullmatch(text) else json.dumps({_MARK: told}, separators=(",", ":"))
+
+
+def read_message(text: str, *, message_id: str) -> QueuedEvent | QueuedReplay:
+    """What a message asks for: ours, or an event in a wrapper of `core.events.wrappers`.
+
+    One that gives itself no id is known by the message's.
+
+    Raises:
+        BadEvent: it is no event.
+    """
+    try:
+        parsed = parse_json(text.removeprefix("\ufeff"), max_depth=MAX_DEPTH + _WRAPPED)
+    except ValueError as error:
+        raise BadEvent(f"The message {message_id} is not JSON: {error}.") from None
+    told = parsed.get(_MARK) if isinstance(parsed, dict) else None
+    if not isinstance(told, dict):
+        delivery = Delivery(fallback_id=message_id)
+        return QueuedEvent(event_type=read_event_type(parsed), body=parsed, delivery=delivery)
+    try:
+        return _read_own(told, message_id)
+    except ValueError as error:
+        raise BadEvent(f"The message {message_id} isn't one of this version's: {error}.") from None
+
+
+def _read_own(told: Mapping[str, Any], message_id: str) -> QueuedEvent | QueuedReplay:
+    """Raises ValueError for what `pack_message` never writes."""
+    if "replay" in told:
+        return QueuedReplay(run_id=_field(told, "replay", str), force=_field(told, "force", bool))
+    received_at = _field(told, "receivedAt", str, NoneType)
+    return QueuedEvent(
+        event_type=_field(told, "type", str),
+        body=_field(told, "body", object),
+        delivery=Delivery(
+            event_id=_field(told, "eventId", str, NoneType),
+            same_content_same_event=_field(told, "sameContent", bool),
+            received_at=None if received_at is None else _read_time(received_at),
+            fallback_id=message_id,
+        ),
+    )
+
+
+def _field(told: Mapping[str, Any], name: str, *kinds: type) -> Any:
+    if name not in told:
+        raise ValueError(f"{name!r} is missing")
+    if not isinstance(told[name], kinds):
+        raise ValueError(f"{name!r} is {_KINDS[type(told[name])]}")  # noqa: TRY004 - of a text
+    return told[name]
+
+
+def _read_time(text: str) -> datetime:
+    try:
+        time = datetime.fromisoformat(text)
+        if time.tzinfo is not None:
+            return time.astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    raise ValueError(f"'receivedAt' is {text[:50]!r}, which is no time with an offset")

@@ -1,0 +1,225 @@
+"""Which names bear secrets, and values with those masked."""
+
+import dataclasses
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from fnmatch import translate
+from typing import Any
+
+import attrs
+
+from orchestrator.core.events.json_text import MAX_DEPTH, parse_json
+
+#: The default of `log.redact`.
+SECRET_NAMES = ("secret", "*secret*", "*password*", "*token*", "!*_expiration")
+
+MASK = "***"
+
+#: Levels that are looked into, those of JSON in texts included: all of an event's, and some more
+#: for what is logged around it.
+_MAX_LEVELS = MAX_DEPTH + 20
+#: Texts within texts that are looked into; each is read anew, however large it is.
+_MAX_TEXTS = 5
+
+_ESCAPE = re.compile(r"(?<!\\)\\+u([0-9a-fA-F]{4})")
+#: What may be a name in text that resembles JSON, what follows a name, and a name in quotes, which
+#: may have anything in it. White space may have been an escape before its backslashes were taken
+#: away; of a name with brackets each part is one.
+_NAME = re.compile(r"""[^"'{}\[\],:=]+""")
+_AFTER_NAME = re.compile(r"""["'\])}]*[\snrt]*[:=]""")
+_QUOTED_NAME = re.compile(r"""(["'])([^"']*)\1(?=[\snrt]*[:=])""")
+#: Where JSON may begin in a text.
+_BEGINNING = re.compile(r"[{\[]")
+_BLANK = "\ufeff \t\r\n"
+
+
+class Redactor:
+    """Masks the values of secret names.
+
+    `patterns` are shell patterns for names, in any case; one that begins with `!` excepts
+    the names that it matches.
+
+    Nothing that is given can make it raise, or work without end. JSON text is looked into as long
+    as `parse_json` reads it, after a sentence, too. What begins like JSON and can't be read (it is
+    cut short, nested too deeply, or something follows) stays as it is unless a secret name stands
+    in it as a name, followed by `:` or `=`: then all of it is masked. So is what raises when it is
+    looked into, what contains itself, and what is nested deeper than any event. Beyond
+    `max_values`, which is more than a body of 1 MiB has, the rest is left out.
+    """
+
+    def __init__(
+        self, patterns: Sequence[str] = SECRET_NAMES, *, max_values: int = 1_000_000
+    ) -> None:
+        self.max_values = max_values
+        self._secret = _matcher([pattern for pattern in patterns if not pattern.startswith("!")])
+        self._excepted = _matcher([pattern[1:] for pattern in patterns if pattern.startswith("!")])
+
+    def is_secret(self, name: str) -> bool:
+        return bool(self._secret.fullmatch(name)) and not self._excepted.fullmatch(name)
+
+    def hides(self, name: str, value: Any) -> bool:
+        """Whether anything of a value of that name would be masked."""
+        walk = _Walk(self, MASK)
+        walk.show({name: value})
+        return walk.has_hidden
+
+    def redact(self, value: Any) -> Any:
+        """`value` with masks in place of secrets, at any depth. Numbers are never masked."""
+        return _Walk(self, MASK).show(value)
+
+    def leave_out(self, value: Any) -> Any:
+        """`value` without what `redact` would mask."""
+        return _Walk(self, _NOTHING).show(value)
+
+    def may_name_secret(self, text: str) -> bool:
+        """Whether a secret name stands in text that resembles JSON, at any level of escaping."""
+        plain = _ESCAPE.sub(lambda escape: chr(int(escape[1], 16)), text)
+        if _ESCAPE.search(plain):
+            return True  # an escape made of escapes: whoever writes so has something to hide
+        return any(map(self.is_secret, set(_names(plain.replace("\\", "")))))
+
+
+#: In place of a mask where something is left out.
+_NOTHING = object()
+
+
+class _Walk:
+    """One look into a value, which puts `mask` where a secret stands."""
+
+    def __init__(self, redactor: Redactor, mask: object) -> None:
+        self.has_hidden = False
+        self._redactor = redactor
+        self._mask = mask
+        self._values_left = redactor.max_values
+        self._levels_left = _MAX_LEVELS
+        self._texts_left = _MAX_TEXTS
+        self._within: set[int] = set()
+
+    def show(self, value: Any) -> Any:
+        shown = self._show(value)
+        return None if shown is _NOTHING else shown
+
+    def _show(self, value: Any) -> Any:
+        self._values_left -= 1
+        if value is None or type(value) in (int, float, bool):
+            return value
+        if not self._levels_left or id(value) in self._within:
+            return self._hide()
+        self._within.add(id(value))
+        self._levels_left -= 1
+        try:
+            return self._show_within(value)
+        except Exception:  # noqa: BLE001 - anything is logged: any property, any iterator may raise
+            return self._hide()
+        finally:
+            self._levels_left += 1
+            self._within.discard(id(value))
+
+    def _show_within(self, value: Any) -> Any:
+        match value:
+            case str():
+                return self._show_text(value)
+            case list():
+                return self._show_items(value)
+            case dict() | Mapping():
+                return self._show_members(value.items())
+            case tuple():
+                return tuple(self._show_items(value))
+            case AbstractSet():
+                return self._show_items(value)
+            case bytes() | bytearray():
+                text = value.decode(errors="replace")
+                shown = self._show_text(text)
+                return value if shown is text else shown
+        fields = _fields(type(value))
+        if fields is None:
+            return value
+        return self._show_members((name, getattr(value, name)) for name in fields)
+
+    def _show_members(self, members: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
+        shown = {}
+        for name, item in members:
+            if self._values_left <= 0:
+                self._hide()
+                break
+            is_number = isinstance(item, int | float | None)
+            is_secret = not is_number and self._redactor.is_secret(str(name))
+            one = self._hide() if is_secret else self._show(item)
+            if one is not _NOTHING:
+                shown[name] = one
+        return shown
+
+    def _show_items(self, items: Iterable[Any]) -> list[Any]:
+        shown = []
+        for item in items:
+            if self._values_left <= 0:
+                self._hide()
+                break
+            one = self._show(item)
+            if one is not _NOTHING:
+                shown.append(one)
+        return shown
+
+    def _show_text(self, text: str) -> Any:
+        """JSON text, such as a build's variable `tenant`, also behind other text, which stays."""
+        # Without either nothing in it has a name.
+        if ":" not in text and "=" not in text:
+            return text
+        if text.lstrip(_BLANK)[:1] == '"':
+            return self._show_json(text)
+        beginning = _BEGINNING.search(text)
+        if beginning is None:
+            return text
+        before = text[: beginning.start()]
+        if not before.strip(_BLANK):
+            return self._show_json(text)
+        shown = self._show_json(text[len(before) :])
+        return before + shown if isinstance(shown, str) else shown
+
+    def _show_json(self, text: str) -> Any:
+        try:
+            value = self._parse(text)
+        except ValueError:
+            return self._hide() if self._redactor.may_name_secret(text) else text
+        had_hidden, self.has_hidden = self.has_hidden, False
+        self._texts_left -= 1
+        shown = self.show(value)
+        self._texts_left += 1
+        is_same, self.has_hidden = not self.has_hidden, self.has_hidden or had_hidden
+        return text if is_same else json.dumps(shown)
+
+    def _parse(self, text: str) -> Any:
+        if not self._texts_left:
+            raise ValueError("it is a text within too many texts")
+        return parse_json(text)
+
+    def _hide(self) -> object:
+        self.has_hidden = True
+        return self._mask
+
+
+def _names(text: str) -> Iterator[str]:
+    for found in _NAME.finditer(text):
+        if _AFTER_NAME.match(text, found.end()):
+            name = found[0].strip()
+            yield name
+            yield from name.split()[-1:]
+    for quoted in _QUOTED_NAME.finditer(text):
+        yield quoted[2]
+
+
+def _fields(model: Any) -> list[str] | None:
+    """The names of the fields of a class of attrs or a dataclass; None: it is neither."""
+    if attrs.has(model):
+        return [field.name for field in attrs.fields(model)]
+    if dataclasses.is_dataclass(model):
+        return [field.name for field in dataclasses.fields(model)]
+    return None
+
+
+def _matcher(patterns: Sequence[str]) -> re.Pattern[str]:
+    """One expression for all; without any it matches nothing."""
+    joined = "|".join(map(translate, patterns)) or r"(?!)"
+    return re.compile(joined, re.IGNORECASE)

@@ -1,0 +1,174 @@
+"""Secret variables of jobs: kept in a store while their start needs them, passed as references.
+
+start ──► note their names ──► store them ──► the builder is given references
+sweep ──► is the start over, and reported? ──► remove them ──► forget their names
+"""
+
+import asyncio
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+import attrs
+import structlog
+
+from orchestrator.core.clock import Ids
+from orchestrator.core.errors import (
+    NotPermitted,
+    OrchestratorError,
+    PayloadMismatch,
+    PermanentError,
+    SecretNotFound,
+    TemporaryError,
+)
+from orchestrator.core.events.javascript import to_text
+from orchestrator.core.identifiers import START_KEY, TRACEPARENT
+from orchestrator.core.ledger.lease import Attempt
+from orchestrator.core.ledger.transactions import Books
+from orchestrator.core.secrets import secret_names
+from orchestrator.core.secrets.redaction import Redactor
+from orchestrator.core.secrets.secret_names import Elsewhere, begin_removal, end_removal
+from orchestrator.core.secrets.secret_store import SecretStore
+from orchestrator.core.tasks import gather_or_cancel
+
+#: How a job is told from others must stay readable, whatever a pattern takes for a secret.
+_NEVER_SEALED = frozenset({START_KEY, TRACEPARENT})
+
+log = structlog.get_logger("orchestrator.references")
+
+
+async def note_secrets(
+    attempt: Attempt, kind: str, prefix: str, random: str, variables: Sequence[str]
+) -> Mapping[str, str]:
+    """The names, noted by now, under which a store of that kind may keep the start's variables.
+
+    A new one begins with `prefix` and has `random` in it.
+
+    Raises:
+        TemporaryError: a store of another kind has some still; the ledger can't be reached.
+    """
+    names: Mapping[str, str] | Elsewhere = await attempt.write(
+        lambda view: secret_names.note(view, *attempt.fence, kind, prefix, random, variables)
+    )
+    if isinstance(names, Elsewhere):
+        raise TemporaryError(
+            f"Secrets of this start are in the {names.kind}: set secrets.store back until it "
+            "is over."
+        )
+    return names
+
+
+@attrs.frozen(kw_only=True)
+class Vault:
+    """Keeps in `store` what `secrets` takes for a secret; names begin with `prefix` and have an id
+    of `ids` in them, since whoever may send an event may refer to any name that he can guess.
+
+    `store` None keeps nothing, and needs no ids. `others` are stores of which the settings may
+    have named one before, so that what was kept there is removed from there.
+    """
+
+    store: SecretStore | None = None
+    ids: Ids | None = None
+    secrets: Redactor = attrs.field(factory=Redactor)
+    prefix: str = ""
+    others: Sequence[SecretStore] = ()
+
+    def __attrs_post_init__(self) -> None:
+        if self.store is not None and self.ids is None:
+            raise ValueError("a vault with a store needs ids")
+
+    async def seal(self, attempt: Attempt, variables: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The variables with references in place of secrets, which are stored by now.
+
+        Raises:
+            PermanentError: the store doesn't take a value.
+            TemporaryError: ledger or store can't be reached, or the run is in other hands.
+        """
+        if self.store is None:
+            return variables
+        hidden = {
+            name: to_text(value)
+            for name, value in variables.items()
+            if value and name not in _NEVER_SEALED and self._must_be_kept(name, value)
+        }
+        if not hidden:
+            return variables
+        assert self.ids is not None  # noqa: S101 - they come with a store
+        kind = self.store.reference_type
+        names = await note_secrets(attempt, kind, self.prefix, self.ids.fresh_id(), sorted(hidden))
+        keep = self.store.put if attempt.run.attempt == 1 else self._put_unless_kept
+        # None goes on by itself if another fails: it might come after its own removal.
+        await gather_or_cancel(
+            keep(name=names[name], value=value) for name, value in hidden.items()
+        )
+        return {**variables, **{name: {"type": kind, "value": names[name]} for name in hidden}}
+
+    async def _put_unless_kept(self, *, name: str, value: str) -> None:
+        """What an earlier attempt has put isn't put again: a store takes few puts a second, and
+        keeps each as a version."""
+        assert self.store is not None  # noqa: S101 - else nothing is kept
+        with suppress(SecretNotFound, NotPermitted):
+            if await self.store.read(name=name) == value:
+                return
+        await self.store.put(name=name, value=value)
+
+    async def clear(self, books: Books, start_key: str) -> None:
+        """Remove a start's secrets if it needs them no more. What can't be removed stays due."""
+        try:
+            removing = await books.decide(lambda view: begin_removal(view, start_key, books.terms))
+            if removing is None:
+                return
+            store = self._find_store(removing.kind)
+            await asyncio.gather(*(store.remove(name=name) for name in removing.names))
+            await books.decide(lambda view: end_removal(view, removing))
+        except OrchestratorError as error:
+            log.warning("secrets not removed yet", start_key=start_key, reason=str(error))
+        else:
+            log.info("secrets removed", start_key=start_key)
+
+    def check_override(self, override: Mapping[str, Any]) -> None:
+        """Raises PermanentError if an event refers to a secret that is kept here. What a tier
+        refers to its operator has chosen."""
+        refused = [name for name, value in override.items() if self._is_kept_here(value)]
+        if refused:
+            raise PermanentError(
+                "Invalid builder config provided.",
+                errors=[
+                    PayloadMismatch(
+                        f"$.builderConfig.config.environmentOverride.{name}",
+                        f"refers to a secret under {self.prefix}, which is the service's own place",
+                    )
+                    for name in refused
+                ],
+            )
+
+    def _is_kept_here(self, value: Any) -> bool:
+        """By name or by ARN; Parameter Store takes a name with or without its first slash (Systems
+        Manager user guide, Working with parameter ARNs)."""
+        match value:
+            case {"type": "SECRETS_MANAGER" | "PARAMETER_STORE", "value": str(name)}:
+                place = rf"\s*(arn:.*[:/]|/*){re.escape(self.prefix.strip('/'))}(/|\s*$)"
+                return bool(self.prefix) and bool(re.match(place, name, re.DOTALL))
+        return False
+
+    def _must_be_kept(self, name: str, value: object) -> bool:
+        return not is_reference(value) and self.secrets.hides(name, value)
+
+    def _find_store(self, kind: str) -> SecretStore:
+        stores = [*self.others, *([] if self.store is None else [self.store])]
+        for store in stores:
+            if store.reference_type == kind:
+                return store
+        raise TemporaryError(
+            f"There is no {kind} here any more: remove what is kept there by hand."
+        )
+
+
+def is_reference(value: Any) -> bool:
+    """What a builder resolves by itself: `{"type": "SECRETS_MANAGER" | "PARAMETER_STORE", "value"}`
+    and nothing besides."""
+    match value:
+        case {"type": "SECRETS_MANAGER" | "PARAMETER_STORE", "value": str()}:
+            return bool(len(value) == 2)
+    return False

@@ -1,0 +1,109 @@
+"""Which secrets a store keeps for a start, and when they go: plain functions of a view.
+
+Names are noted before anything is stored, so that whoever dies in between leaves nothing that
+nobody knows of. A name whose removal has begun is never used again, since a store may remember it
+for days (Secrets Manager user guide, Delete a secret): the start's next batch has other names.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import attrs
+
+from orchestrator.core.identifiers import start_key
+from orchestrator.core.ledger.guards import Terms, is_due, is_mine, is_needed
+from orchestrator.core.ledger.records import RunRecord, SecretsRecord, secrets_key
+from orchestrator.core.ledger.settle import Fenced
+from orchestrator.core.ledger.snapshot import Move, View
+
+#: Between two looks at whether a start still needs its secrets, and two tries to remove them.
+_PAUSE_S = 60.0
+
+
+@attrs.frozen
+class Elsewhere:
+    """Another store, of that kind, keeps secrets of the start; nothing was written."""
+
+    kind: str
+
+
+def note(
+    view: View,
+    run_id: str,
+    attempt: int,
+    kind: str,
+    prefix: str,
+    random: str,
+    variables: Sequence[str],
+) -> Move[Mapping[str, str] | Fenced | Elsewhere]:
+    """The names under which the run's start may store its variables, by variable.
+
+    A new one has `random` in it, so that nobody who may send events can name another's secret; an
+    attempt finds what an earlier one has noted, since a repeated start must be given the same
+    references. They are all in one store, since they are removed together. Each attempt notes them
+    anew: the job that it starts may take as long as any.
+    """
+    run = view.run(run_id)
+    if run is None or not is_mine(run, attempt):
+        return Move((), Fenced())
+    key = start_key(run.operation_id, run.start_number)
+    view.guess_absent(secrets_key(key))
+    kept = view.secrets(key) or _nothing_kept(view, run, key, kind)
+    if kept.names and kept.kind != kind:
+        return Move((), Elsewhere(kept.kind))
+    batch = kept.batch + 1 if kept.is_closed else kept.batch
+    noted_before = {_within_start(name, prefix, key): name for name in kept.names}
+    own = {variable: f"{key}/{batch}/{variable}" for variable in variables}
+    names = {
+        variable: noted_before.get(name, f"{prefix}/{random}/{name}")
+        for variable, name in own.items()
+    }
+    added = [name for name in names.values() if name not in kept.names]
+    noted = attrs.evolve(
+        kept,
+        kind=kind,
+        batch=batch,
+        names=(*kept.names, *added),
+        is_closed=False,
+        noted_at=view.now,
+        due_at=view.later(_PAUSE_S),
+    )
+    return Move((noted,), names)
+
+
+def begin_removal(view: View, key: str, terms: Terms) -> Move[SecretsRecord | None]:
+    """The start's secrets, to be removed now; None: it needs them, or somebody is at it."""
+    kept = view.secrets(key)
+    if kept is None or not is_due(kept, view.now):
+        return Move((), None)
+    due_at = view.later(_PAUSE_S)
+    operation, run = view.operation(kept.operation_id), view.run(kept.run_id)
+    if is_needed(kept, operation, run, view.now, terms):
+        return Move((attrs.evolve(kept, due_at=due_at),), None)
+    closed = attrs.evolve(kept, is_closed=True, due_at=due_at)
+    return Move((closed,), closed)
+
+
+def end_removal(view: View, removed: SecretsRecord) -> Move[None]:
+    """They are gone; a batch that was begun meanwhile stays."""
+    kept = view.secrets(removed.start_key)
+    if kept is None:
+        return Move((), None)
+    left = tuple(name for name in kept.names if name not in removed.names)
+    return Move((attrs.evolve(kept, names=left, due_at=kept.due_at if left else None),), None)
+
+
+def _within_start(name: str, prefix: str, key: str) -> str | None:
+    """A name from the start key on: an earlier release put nothing between that and the prefix."""
+    place = name.find(f"/{key}/") if name.startswith(f"{prefix}/") else -1
+    return None if place < 0 else name[place + 1 :]
+
+
+def _nothing_kept(view: View, run: RunRecord, key: str, kind: str) -> SecretsRecord:
+    return SecretsRecord(
+        start_key=key,
+        kind=kind,
+        noted_at=view.now,
+        operation_id=run.operation_id,
+        start_number=run.start_number,
+        run_id=run.run_id,
+    )

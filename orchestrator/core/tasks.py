@@ -1,0 +1,88 @@
+"""Tasks: several of which none goes on once one has failed; one in time, or to its end."""
+
+import asyncio
+from collections.abc import Awaitable, Coroutine, Iterable, Iterator
+from typing import Any, TypeVar
+
+from orchestrator.core.clock import Clock
+from orchestrator.core.errors import OrchestratorError, TemporaryError
+
+T = TypeVar("T")
+
+
+async def gather_or_cancel(coroutines: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Their results. When one raises, or when we are cancelled, it is raised once all have ended.
+
+    A TaskGroup won't do: before Python 3.13 one that fails leaves `Task.cancelling()` at 1, which
+    a later `asyncio.timeout` in the same task takes for a cancellation from outside.
+    """
+    tasks = [asyncio.ensure_future(one) for one in coroutines]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+
+async def finish_within(clock: Clock, seconds: float | None, work: Awaitable[T]) -> T:
+    """The result of the work; None: however long it takes.
+
+    Raises:
+        TimeoutError: the time was over, by the clock; the work was cancelled and has ended.
+    """
+    if seconds is None:
+        return await work
+    task = asyncio.ensure_future(work)
+    alarm = asyncio.ensure_future(clock.sleep(seconds))
+    try:
+        await asyncio.wait({task, alarm}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+    finally:
+        for one in (task, alarm):
+            one.cancel()
+        await asyncio.wait({task, alarm})
+    # Cut off it may have raised something else, which is nobody's by now.
+    if not task.cancelled():
+        task.exception()
+    raise TimeoutError
+
+
+def sole_error(error: BaseException) -> BaseException:
+    """What tasks of a group have raised, if it is ours: one that may pass counts before others."""
+    leaves = list(_leaves(error))
+    if not all(isinstance(leaf, OrchestratorError) for leaf in leaves):
+        return error
+    return next((leaf for leaf in leaves if isinstance(leaf, TemporaryError)), leaves[0])
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if not isinstance(error, BaseExceptionGroup):
+        yield error
+        return
+    for one in error.exceptions:
+        yield from _leaves(one)
+
+
+def is_cancelled(error: BaseException) -> bool:
+    """Whether this task is, and not just something that a handler awaited."""
+    task = asyncio.current_task()
+    is_asked = task is not None and task.cancelling() > 0
+    return isinstance(error, asyncio.CancelledError) and is_asked
+
+
+async def run_to_its_end(write: Coroutine[Any, Any, T]) -> T:
+    """A write that is under way is finished, whoever cancels us: half of it is worse than none."""
+    task = asyncio.ensure_future(write)
+    cancelled = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    result = task.result()
+    if cancelled is not None:
+        raise cancelled
+    return result

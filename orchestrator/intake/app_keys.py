@@ -1,0 +1,45 @@
+"""Where the web app keeps what its routes work with; `ORCHESTRATOR` and `REGISTRY` are public."""
+
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from typing import Any, Protocol
+
+from aiohttp import web
+
+from orchestrator.core.dispatch.orchestrator import EventOrchestrator, Handled, Orchestrator
+from orchestrator.core.handlers.registry import HandlerRegistry
+from orchestrator.core.ledger.transactions import Books
+from orchestrator.intake.workload import Workload
+from orchestrator.wire.converter import Wire
+
+Check = Callable[[], Awaitable[None]]
+
+
+class Drains(Protocol):
+    """Work that can be brought to an end."""
+
+    async def drain(self, *, timeout_s: float) -> None:
+        """Take no new work, let what is in hand finish, hand back what has not by then."""
+
+
+ORCHESTRATOR: web.AppKey[EventOrchestrator] = web.AppKey("orchestrator")
+REGISTRY: web.AppKey[HandlerRegistry] = web.AppKey("registry", HandlerRegistry)
+#: Ours, whatever the extension has put in its place: it alone can replay what is kept.
+OWN_ORCHESTRATOR: web.AppKey[Orchestrator] = web.AppKey("own_orchestrator", Orchestrator)
+#: What the events of the routes go to: the orchestrator, or in queue mode what fills the queue.
+INTAKE: web.AppKey[EventOrchestrator] = web.AppKey("intake")
+#: Runs a kept run again, or has that done; with the arguments of `Orchestrator.replay`.
+REPLAY: web.AppKey[Callable[..., Coroutine[Any, Any, Handled]]] = web.AppKey("replay")
+BOOKS: web.AppKey[Books] = web.AppKey("books", Books)
+#: What must be reachable for `/readyz` to say yes, by name.
+CHECKS: web.AppKey[Mapping[str, Check]] = web.AppKey("checks")
+#: The headers that name an event (`events.id_headers`), the first of them first.
+ID_HEADERS: web.AppKey[Sequence[str]] = web.AppKey("id_headers")
+MAX_BODY_BYTES: web.AppKey[int] = web.AppKey("max_body_bytes", int)
+#: The OpenAPI security schemes of the methods that are asked for, by name; empty: open.
+SECURITY: web.AppKey[Mapping[str, Any]] = web.AppKey("security")
+#: Each gives an API key that is valid now; it may have to be read from where it is kept.
+API_KEYS: web.AppKey[Sequence[Callable[[], Awaitable[str]]]] = web.AppKey("api_keys")
+#: What is asked to end in good order before the app is closed.
+DRAINS: web.AppKey[Drains] = web.AppKey("drains")
+WORKLOAD: web.AppKey[Workload] = web.AppKey("workload", Workload)
+WIRE: web.AppKey[Wire] = web.AppKey("wire", Wire)

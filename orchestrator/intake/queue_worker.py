@@ -1,0 +1,288 @@
+"""Messages of a queue, handled: what becomes of each, and the worker that goes on doing it.
+
+A queue counts deliveries and gives up; the ledger doesn't. So a message is deleted once the
+ledger has its event, whatever became of that: what failed or waits is resumed from there.
+Only what the ledger could not take stays in the queue.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+
+import structlog
+from aiohttp import web
+
+from orchestrator.core.clock import Clock
+from orchestrator.core.dispatch.orchestrator import EventOrchestrator, Orchestrator, delivery
+from orchestrator.core.errors import BeingHandled, OrchestratorError, TemporaryError, Waiting
+from orchestrator.core.queue.inbox import Inbox, Message
+from orchestrator.core.queue.message_codec import QueuedEvent, QueuedReplay, read_message
+from orchestrator.intake.metrics import QueueMetrics
+from orchestrator.intake.problems import status_of, stays_in_queue
+from orchestrator.intake.refusals import Refusal, RefusalLog, name_event
+
+_POLL_S = 20.0
+#: After a failed poll the next one waits so long, doubling up to the second.
+_FIRST_PAUSE_S = 1.0
+_LONGEST_PAUSE_S = 30.0
+#: How long handlers may take to hand back, once they are told to.
+_CANCEL_S = 2.0
+
+log = structlog.get_logger("orchestrator.queue")
+
+
+class MessageHandler:
+    """Handles what a message asks for; events by the `chosen` orchestrator, replays by our own."""
+
+    def __init__(self, own: Orchestrator, chosen: EventOrchestrator, refusals: RefusalLog) -> None:
+        self._own = own
+        self._chosen = chosen
+        self._refusals = refusals
+
+    async def handle(self, message: Message) -> bool:
+        """Handle a message; True if it is done with, False if it must stay in the queue."""
+        queued: QueuedEvent | QueuedReplay | None = None
+        with structlog.contextvars.bound_contextvars(message_id=message.id):
+            try:
+                queued = read_message(message.text, message_id=message.id)
+                await self._handle(queued)
+            except OrchestratorError as error:
+                stays = stays_in_queue(error)
+                self._refuse(message, queued, error, stays=stays)
+                return not stays
+            except Exception as error:
+                log.error("message failed", exc_info=error)
+                return False
+        return True
+
+    async def _handle(self, queued: QueuedEvent | QueuedReplay) -> None:
+        if isinstance(queued, QueuedReplay):
+            await self._replay(queued)
+            return
+        token = delivery.set(queued.delivery)
+        how = queued.delivery
+        try:
+            await self._chosen.handle_event(queued.event_type, queued.body)
+        except BeingHandled as error:
+            if how.same_content_same_event and how.event_id is None:
+                # Whether it is the same event is known once that is handled.
+                raise TemporaryError(str(error), retry_after_s=error.retry_after_s) from error
+            raise
+        finally:
+            delivery.reset(token)
+
+    def _refuse(
+        self,
+        message: Message,
+        queued: QueuedEvent | QueuedReplay | None,
+        error: OrchestratorError,
+        *,
+        stays: bool,
+    ) -> None:
+        named: dict[str, str | None] = {}
+        if isinstance(queued, QueuedEvent):
+            named = name_event(queued.event_type, queued.delivery.event_id, queued.body)
+        self._refusals.add(
+            Refusal(
+                what="message",
+                status=status_of(error),
+                error=type(error).__name__,
+                reason=str(error),
+                about={
+                    "message_id": message.id,
+                    "stays": stays,
+                    **named,
+                    "run_id": error.run_id,
+                    "trace": message.trace,
+                },
+            )
+        )
+
+    async def _replay(self, wish: QueuedReplay) -> None:
+        try:
+            await self._own.replay(wish.run_id, force=wish.force)
+        except Waiting as error:
+            if not wish.force:
+                raise
+            # Its run is as it was: only the message knows of the wish.
+            raise TemporaryError(str(error), retry_after_s=error.retry_after_s) from error
+
+
+async def handle_batch(
+    messages: Sequence[Message],
+    handle: Callable[[Message], Awaitable[bool]],
+    *,
+    timeout_s: float,
+    hand_back_s: float = _CANCEL_S,
+) -> list[str]:
+    """Handle messages that were taken off the queue together; the ids of those that must stay.
+
+    Those of one group are handled in turn, and once one must stay the rest of its group does
+    (Lambda developer guide, partial batch responses). What isn't done in `timeout_s` stays, too,
+    and has `hand_back_s` to hand its run back.
+    """
+    groups: dict[str, list[Message]] = {}
+    for message in messages:
+        groups.setdefault(message.group or message.id, []).append(message)
+    done: set[str] = set()
+
+    async def in_turn(group: Sequence[Message]) -> None:
+        for message in group:
+            if not await handle(message):
+                return
+            done.add(message.id)
+
+    tasks = [asyncio.create_task(in_turn(group)) for group in groups.values()]
+    await asyncio.wait(tasks, timeout=timeout_s)
+    if late := sum(not task.done() for task in tasks):
+        log.warning("messages not handled in time", at_work=late, waited_s=timeout_s)
+    for task in tasks:
+        task.cancel()
+    _, stubborn = await asyncio.wait(tasks, timeout=hand_back_s)
+    if stubborn:
+        log.error("handlers did not stop when they were cancelled", messages=len(stubborn))
+    return [message.id for message in messages if message.id not in done]
+
+
+#: What messages go to where something else takes them off the queue (Lambda).
+MESSAGES = web.AppKey("messages", MessageHandler)
+
+
+class QueueWorker:
+    """Takes messages off the queue, at most `concurrency` at a time, until it is drained."""
+
+    def __init__(
+        self,
+        inbox: Inbox,
+        handle: Callable[[Message], Awaitable[bool]],
+        clock: Clock,
+        *,
+        is_ready: Callable[[], Awaitable[None]],
+        concurrency: int,
+        metrics: QueueMetrics,
+    ) -> None:
+        """`is_ready` raises TemporaryError while the ledger can't be reached: messages that are
+        received in vain would only be counted."""
+        self._inbox = inbox
+        self._handle = handle
+        self._clock = clock
+        self._is_ready = is_ready
+        self._slots = asyncio.Semaphore(concurrency)
+        self._concurrency = concurrency
+        self._metrics = metrics
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._draining = asyncio.Event()
+        self._must_check = False
+
+    async def run(self) -> None:
+        """Go on until `drain`; no message and no outage ends it."""
+        pause_s = _FIRST_PAUSE_S
+        while not self._draining.is_set():
+            try:
+                if self._must_check:
+                    await self._is_ready()
+                    self._must_check = False
+                messages = await self._receive()
+            except TemporaryError as error:
+                self._metrics.failed_polls.inc()
+                log.warning("nothing is taken off the queue", reason=str(error), pause_s=pause_s)
+                await self._unless_draining(self._clock.sleep(pause_s))
+                pause_s = min(_LONGEST_PAUSE_S, 2 * pause_s)
+                continue
+            except Exception as error:
+                self._metrics.failed_polls.inc()
+                log.error("the queue can't be read", exc_info=error)
+                await self._unless_draining(self._clock.sleep(pause_s))
+                continue
+            pause_s = _FIRST_PAUSE_S
+            for message in messages:
+                await self._slots.acquire()
+                task = asyncio.create_task(self._process(message))
+                self._tasks.add(task)
+                task.add_done_callback(self._forget)
+
+    async def check(self) -> None:
+        """Raises TemporaryError if no more messages are taken: the readiness check."""
+        if self._draining.is_set():
+            raise TemporaryError("The worker is shutting down.", retry_after_s=1)
+
+    async def drain(self, *, timeout_s: float) -> None:
+        """Take no more messages, let those in hand finish, hand back what has not by then."""
+        self._draining.set()
+        if self._tasks:
+            log.info("draining", messages=len(self._tasks))
+            await asyncio.wait(self._tasks, timeout=timeout_s)
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=_CANCEL_S)
+
+    async def _receive(self) -> Sequence[Message]:
+        """The next messages; none if the worker is asked to end meanwhile."""
+        async with self._slots:
+            free = self._concurrency - len(self._tasks)
+            polled = await self._unless_draining(
+                self._inbox.receive(limit=max(1, min(10, free)), wait_s=_POLL_S)
+            )
+            return polled or ()
+
+    async def _unless_draining(
+        self, waiting: Awaitable[Sequence[Message] | None]
+    ) -> Sequence[Message] | None:
+        """What is waited for; None if the worker is asked to end before that."""
+        work = asyncio.ensure_future(waiting)
+        ending = asyncio.create_task(self._draining.wait())
+        try:
+            await asyncio.wait({work, ending}, return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                # Messages that come in this very moment are hidden for a while, and come again.
+                work.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await work
+                return None
+            return work.result()
+        finally:
+            ending.cancel()
+
+    async def _process(self, message: Message) -> None:
+        received_at = self._clock.now()
+        with self._metrics.in_hand.track_inprogress():
+            async with self._hidden(message):
+                is_done = await self._handle(message)
+        self._metrics.seconds.observe((self._clock.now() - received_at).total_seconds())
+        if not is_done:
+            self._metrics.kept.inc()
+            self._must_check = True
+            return
+        self._metrics.handled.inc()
+        try:
+            await self._inbox.delete(message)
+        except OrchestratorError as error:
+            # It comes again, and is found handled.
+            self._metrics.not_deleted.inc()
+            log.warning("message not deleted", message_id=message.id, reason=str(error))
+
+    @asynccontextmanager
+    async def _hidden(self, message: Message) -> AsyncIterator[None]:
+        """Keep the message from others as long as the context lasts."""
+
+        async def keep() -> None:
+            while True:
+                await self._clock.sleep(self._inbox.visibility_s / 2)
+                try:
+                    await self._inbox.hide(message, seconds=self._inbox.visibility_s)
+                except OrchestratorError as error:
+                    log.warning("message not hidden", message_id=message.id, reason=str(error))
+
+        heartbeat = asyncio.create_task(keep())
+        try:
+            yield
+        finally:
+            heartbeat.cancel()
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._slots.release()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("message failed", exc_info=error)

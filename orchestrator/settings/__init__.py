@@ -1,0 +1,47 @@
+"""The settings: their sections, and how they are read."""
+
+from orchestrator.settings.loader import SettingsError, child_environment, load_settings
+from orchestrator.settings.models import (
+    PLAIN_PATH,
+    ApiKey,
+    Auth,
+    Aws,
+    Builders,
+    Callback,
+    Events,
+    Http,
+    Intake,
+    Jenkins,
+    LedgerSettings,
+    Log,
+    Operations,
+    Runs,
+    Secrets,
+    Settings,
+    StepFunctions,
+    Tiers,
+)
+
+__all__ = [
+    "PLAIN_PATH",
+    "ApiKey",
+    "Auth",
+    "Aws",
+    "Builders",
+    "Callback",
+    "Events",
+    "Http",
+    "Intake",
+    "Jenkins",
+    "LedgerSettings",
+    "Log",
+    "Operations",
+    "Runs",
+    "Secrets",
+    "Settings",
+    "SettingsError",
+    "StepFunctions",
+    "Tiers",
+    "child_environment",
+    "load_settings",
+]

@@ -1,0 +1,186 @@
+"""Settings are read: defaults, file, environment, in this order.
+
+The only reader of `os.environ`. A wrong key or value is a `SettingsError`, one sentence that
+names it and what is allowed.
+"""
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import attrs
+import msgspec
+import structlog
+
+from orchestrator.core.events.json_text import parse_json
+from orchestrator.settings.models import Settings
+
+_PREFIX = "ORCHESTRATOR_"
+_CONFIG_VARIABLE = "ORCHESTRATOR_CONFIG"
+
+#: What the ancestor's deployments set.
+_ALIASES: Mapping[str, str] = {
+    "TIER_DETAILS_TABLE": "ORCHESTRATOR_TIERS__TABLE",
+    "EVENT_BUS_NAME": "ORCHESTRATOR_EVENTS__BUS",
+    "EVENT_BUS_AWS_REGION": "ORCHESTRATOR_EVENTS__REGION",
+    "DYNAMO_DB_REGION": "ORCHESTRATOR_AWS__DYNAMODB_REGION",
+}
+
+log = structlog.get_logger("orchestrator.loader")
+
+
+class SettingsError(Exception):
+    """Settings that can't be used."""
+
+
+def load_settings(
+    config: str | Path | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    ledger_backend: str | None = None,
+) -> Settings:
+    """The settings from a TOML file (None: the one in ORCHESTRATOR_CONFIG, or none at all).
+
+    `config` may also be the name of a file that ships with the package: `local.toml`.
+    `ledger_backend` is the one to have where neither file nor environment names one.
+
+    Raises:
+        SettingsError: the file can't be read, or a key or a value is wrong.
+    """
+    environ = os.environ if environ is None else environ
+    chosen = config or environ.get(_CONFIG_VARIABLE)
+    values = _read_file(chosen) if chosen else {}
+    _refuse_unknown(values, Settings, "")
+    if ledger_backend is not None:
+        values.setdefault("ledger", {}).setdefault("backend", ledger_backend)
+    for variable, text in sorted(_variables(environ).items()):
+        _overlay(values, variable, text)
+    return _settings(values)
+
+
+def _variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables that are settings; the ancestor's names count where ours are not set."""
+    if "DATA_STORE_TABLE" in environ:
+        log.info("DATA_STORE_TABLE is ignored: the ledger takes its place")
+    aliased = {ours: environ[theirs] for theirs, ours in _ALIASES.items() if theirs in environ}
+    if level := environ.get("LOG_LEVEL"):
+        aliased["ORCHESTRATOR_LOG__LEVEL"] = {"warn": "warning"}.get(level.lower(), level.lower())
+    own = {
+        variable: text
+        for variable, text in environ.items()
+        if variable.startswith(_PREFIX) and "__" in variable
+    }
+    return {**aliased, **own}
+
+
+def _read_file(path: str | Path) -> dict[str, Any]:
+    found = _shipped(str(path)) or Path(path)
+    try:
+        return tomllib.loads(found.read_text())
+    except OSError as error:
+        raise SettingsError(f"The settings file {path} can't be read: {error.strerror}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"The settings file {path} is not TOML: {error}.") from None
+
+
+def _shipped(path: str) -> Path | None:
+    """The file that ships with the package, if `path` is the bare name of one.
+
+    It outranks one of that name in the working directory, from which nothing is picked up
+    unasked: write `./local.toml` for that. In a checkout it lies beside the package.
+    """
+    package = Path(str(files("orchestrator")))
+    places = (package / "config" / path, package.parent / "config" / path)
+    is_bare = path == Path(path).name
+    return next((place for place in places if is_bare and place.exists()), None)
+
+
+def _refuse_unknown(values: Mapping[str, Any], section: type, path: str) -> None:
+    known = _fields(section)
+    for key, value in values.items():
+        if key not in known:
+            raise SettingsError(
+                f"Unknown setting {path}{key}; here there is {', '.join(sorted(known))}."
+            )
+        if attrs.has(known[key]) and isinstance(value, dict):
+            _refuse_unknown(value, known[key], f"{path}{key}.")
+
+
+def _overlay(values: dict[str, Any], variable: str, text: str) -> None:
+    """Put the variable ORCHESTRATOR_SECTION__KEY over `values`; lists and maps are JSON.
+
+    A key without a section has nothing before its two underscores: ORCHESTRATOR__EXTENSION.
+    """
+    *sections, key = variable.removeprefix(_PREFIX).removeprefix("_").lower().split("__")
+    kind: Any = Settings
+    for name in (*sections, key):
+        kind = _fields(kind).get(name) if attrs.has(kind) else None
+        if kind is None:
+            raise SettingsError(
+                f"The variable {variable} names no setting: there is no {name!r} in it."
+            )
+    for name in sections:
+        values = values.setdefault(name, {})
+        if not isinstance(values, dict):
+            raise SettingsError(f"The setting {name} must be a table of keys and values.")
+    if get_origin(kind) in (dict, list, tuple):
+        values[key] = _parse(variable, text)
+    else:
+        # Nothing can't be written otherwise in an environment.
+        values[key] = None if text == "" and type(None) in get_args(kind) else text
+
+
+def _parse(variable: str, text: str) -> Any:
+    try:
+        return parse_json(text)
+    except ValueError:
+        # Not the text itself: it may be a key.
+        raise SettingsError(
+            f'The variable {variable} must be JSON, such as ["one", "two"], and isn\'t.'
+        ) from None
+
+
+def _settings(values: dict[str, Any]) -> Settings:
+    try:
+        return msgspec.convert(values, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"Wrong setting: {error}{_allowed(str(error))}.") from None
+
+
+def _allowed(message: str) -> str:
+    """The values that the setting in msgspec's message may have, where they can be listed."""
+    place = re.search(r"`\$\.([\w.]+)", message)
+    kind: Any = Settings
+    for name in place[1].split(".") if place else ():
+        kind = _fields(kind).get(name) if attrs.has(kind) else None
+    listed = next((k for k in (kind, *get_args(kind)) if get_origin(k) is Literal), None)
+    return f"; allowed: {', '.join(map(repr, get_args(listed)))}" if listed else ""
+
+
+def _fields(section: Any) -> dict[str, Any]:
+    return {field.name: field.type for field in attrs.fields(section)}
+
+
+def child_environment(extra: Mapping[str, str]) -> dict[str, str]:
+    """The environment for a process that we start: our own, with `extra` over it.
+
+    Where `extra` says where AWS is, a service's own endpoint in ours, of another emulator, is out.
+    What either one reaches without a proxy, the process does.
+    """
+    is_led = "AWS_ENDPOINT_URL" in extra
+    own = {
+        name: value
+        for name, value in os.environ.items()
+        if not (is_led and name.startswith("AWS_ENDPOINT_URL_"))
+    }
+    direct = ",".join(filter(None, [_direct(own), _direct(extra)]))
+    return {**own, **extra, **({"NO_PROXY": direct, "no_proxy": direct} if direct else {})}
+
+
+def _direct(environment: Mapping[str, str]) -> str | None:
+    """NO_PROXY; of its two spellings the small one counts (urllib.request, getproxies)."""
+    return environment.get("no_proxy", environment.get("NO_PROXY"))

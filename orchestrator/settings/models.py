@@ -1,0 +1,295 @@
+"""The settings: each section with its keys, their defaults and what they must be.
+
+Every key is documented in `config/default.toml`.
+"""
+
+import re
+from typing import Any, Literal
+
+import attrs
+import structlog
+from yarl import URL
+
+from orchestrator.core.events.toolkit import APPLICATION_PLANE
+from orchestrator.core.secrets.redaction import SECRET_NAMES
+
+log = structlog.get_logger("orchestrator.models")
+
+
+def _masked(value: object) -> str:
+    return "***" if value else repr(value)
+
+
+_STATE_MACHINE = re.compile(r"arn:[^:]+:states:[^:]*:[^:]*:stateMachine:[^:]+(:[^:]+)?")
+#: A path that is the same however it is written, and harmless in HTML and headers.
+PLAIN_PATH = re.compile(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._~-]+)+")
+#: RFC 9110, section 5.6.2.
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_FINITE = attrs.validators.lt(float("inf"))
+
+
+def _positive(default: float) -> Any:
+    return attrs.field(default=default, validator=[attrs.validators.gt(0), _FINITE])
+
+
+@attrs.frozen(kw_only=True)
+class Http:
+    host: str = "127.0.0.1"
+    port: int = attrs.field(
+        default=8080, validator=[attrs.validators.ge(0), attrs.validators.le(65535)]
+    )
+    base_path: str = ""
+    max_body_bytes: int = _positive(1_048_576)
+    max_concurrency: int = _positive(200)
+
+    def __attrs_post_init__(self) -> None:
+        if self.base_path and not PLAIN_PATH.fullmatch(self.base_path):
+            raise ValueError(
+                f"http.base_path is {self.base_path!r}: it must be empty or like /orchestrator/v1, "
+                "beginning with a slash and ending without one, of letters, digits and -._~"
+            )
+
+
+@attrs.frozen(kw_only=True)
+class Intake:
+    mode: Literal["inline", "queue"] = "inline"
+    deadline_s: float = _positive(4.0)
+    queue_url: str | None = None
+    visibility_s: float = attrs.field(
+        default=60.0, validator=[attrs.validators.ge(1), attrs.validators.le(43_200)]
+    )
+    concurrency: int = _positive(10)
+
+    def __attrs_post_init__(self) -> None:
+        if self.mode == "queue" and not self.queue_url:
+            raise ValueError("intake.mode is queue, so intake.queue_url needs the URL of a queue")
+
+
+@attrs.frozen(kw_only=True)
+class Events:
+    aliases: dict[str, str] = attrs.field(factory=dict)
+    bus: str | None = None
+    region: str | None = None
+    source: str = "saas.orchestrator"
+    sbt_source: str = APPLICATION_PLANE
+    dedupe_window_s: float = _positive(90_000.0)
+    id_headers: tuple[str, ...] = ("Idempotency-Key", "webhook-id")
+
+    def __attrs_post_init__(self) -> None:
+        for name in self.id_headers:
+            if not _HEADER_NAME.fullmatch(name):
+                raise ValueError(f"events.id_headers has {name!r}, which is no name of a header")
+
+
+@attrs.frozen(kw_only=True)
+class LedgerSettings:
+    backend: Literal["dynamodb", "memory"] = "dynamodb"
+    table: str = "orchestrator-ledger"
+    lease_s: float = attrs.field(default=60.0, validator=[attrs.validators.ge(5), _FINITE])
+    retention_days: float = _positive(90.0)
+
+
+@attrs.frozen(kw_only=True)
+class Operations:
+    deadline_s: float = _positive(7200.0)
+    reconcile_every_s: float = attrs.field(
+        default=60.0, validator=[attrs.validators.ge(0), _FINITE]
+    )
+    stop_overdue: bool = True
+    clean_up_unknown: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class Callback:
+    url: str | None = None
+    after: Literal["provisioning", "deployment"] = "deployment"
+    timeout_s: float = attrs.field(
+        default=3.0, validator=[attrs.validators.gt(0), attrs.validators.le(30)]
+    )
+    allowed_hosts: tuple[str, ...] = ()
+    refusals: bool = True
+
+    def __attrs_post_init__(self) -> None:
+        if self.url is None:
+            return
+        url = _read_web_address(self.url)
+        if url is None or url.user or url.password:
+            raise ValueError(
+                "callback.url must be like https://control-plane.example/webhook, without user and "
+                "password, since reports are signed"
+            )
+
+
+@attrs.frozen(kw_only=True)
+class Runs:
+    max_attempts: int = _positive(5)
+    max_takeovers: int = _positive(20)
+
+
+@attrs.frozen(kw_only=True)
+class Tiers:
+    backend: Literal["dynamodb", "static"] = "dynamodb"
+    table: str = "tier-details"
+    cache_s: float = attrs.field(default=60.0, validator=[attrs.validators.ge(0), _FINITE])
+    static: dict[str, dict[str, Any]] = attrs.field(factory=dict)
+
+
+@attrs.frozen(kw_only=True)
+class Jenkins:
+    url: str | None = None
+    user: str = ""
+    token: str = attrs.field(default="", repr=_masked)
+    unstable_is_success: bool = False
+    connect_timeout_s: float = _positive(1.0)
+    timeout_s: float = _positive(3.0)
+
+    def __attrs_post_init__(self) -> None:
+        if self.url is None:
+            return
+        if not _is_plain_url(self.url):
+            raise ValueError(
+                "builders.jenkins.url must be like https://jenkins.example/, without user and "
+                "password, which have settings of their own"
+            )
+        if _NAMELESS.fullmatch(self.token):
+            raise ValueError("builders.jenkins.token refers to no name: write it as ssm:NAME")
+        if not self.user or ":" in self.user or not self.token:
+            raise ValueError(
+                "builders.jenkins.url is set, so builders.jenkins.user (without a colon) and "
+                "builders.jenkins.token are needed"
+            )
+
+
+def _is_plain_url(text: str) -> bool:
+    """The address of a web server, and nothing besides."""
+    url = _read_web_address(text)
+    return url is not None and not (url.user or url.password or url.query_string or url.fragment)
+
+
+def _read_web_address(text: str) -> URL | None:
+    try:
+        url = URL(text)
+    except ValueError:
+        return None
+    return url if url.scheme in ("http", "https") and url.host and " " not in text else None
+
+
+@attrs.frozen(kw_only=True)
+class StepFunctions:
+    state_machines: dict[str, str] = attrs.field(factory=dict)
+
+    def __attrs_post_init__(self) -> None:
+        for name, arn in self.state_machines.items():
+            if not _STATE_MACHINE.fullmatch(arn):
+                raise ValueError(
+                    f"builders.step_functions.state_machines: {name} is {arn!r}, which is no ARN "
+                    "of a state machine (arn:aws:states:REGION:ACCOUNT:stateMachine:NAME)"
+                )
+
+
+@attrs.frozen(kw_only=True)
+class Builders:
+    default: str = "CODE_BUILD"
+    dry_run: bool = False
+    jenkins: Jenkins = Jenkins()
+    step_functions: StepFunctions = StepFunctions()
+
+
+#: What both stores take: Parameter Store keeps names that begin with aws or ssm to itself.
+_PREFIX_RULE = re.compile(r"(?!/(aws|ssm))(/[A-Za-z0-9_.-]{1,60}){1,5}", re.IGNORECASE)
+_NAMELESS = re.compile(r"(secretsmanager|ssm):\s*")
+
+
+@attrs.frozen(kw_only=True)
+class Secrets:
+    store: Literal["secretsmanager", "ssm"] | None = None
+    prefix: str = "/orchestrator"
+
+    def __attrs_post_init__(self) -> None:
+        if not _PREFIX_RULE.fullmatch(self.prefix):
+            raise ValueError(
+                f"secrets.prefix is {self.prefix!r}: it must be like /orchestrator/builds, with at "
+                "most 5 parts, and not begin with /aws or /ssm"
+            )
+
+
+@attrs.frozen(kw_only=True)
+class Aws:
+    dynamodb_region: str | None = None
+    connect_timeout_s: float = _positive(1.0)
+    read_timeout_s: float = _positive(2.0)
+
+
+@attrs.frozen(kw_only=True)
+class ApiKey:
+    header: str = "x-api-key"
+    keys: tuple[str, ...] = attrs.field(default=(), repr=_masked)
+
+    def __attrs_post_init__(self) -> None:
+        if any(_NAMELESS.fullmatch(key) for key in self.keys):
+            raise ValueError("auth.api_key.keys has a reference without a name, such as ssm:NAME")
+        if not all(key.strip() for key in self.keys):
+            raise ValueError(
+                "auth.api_key.keys has a key that is empty or blank, which would let in whoever "
+                "sends none: leave it out"
+            )
+
+
+@attrs.frozen(kw_only=True)
+class Auth:
+    methods: tuple[Literal["api_key"], ...] = ()
+    allow_open: bool = False
+    api_key: ApiKey = ApiKey()
+
+    def __attrs_post_init__(self) -> None:
+        if "api_key" in self.methods and not self.api_key.keys:
+            raise ValueError("auth.methods has api_key, so auth.api_key.keys needs a key")
+
+
+@attrs.frozen(kw_only=True)
+class Log:
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["json", "console"] = "json"
+    redact: tuple[str, ...] = SECRET_NAMES
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    environment: Literal["local", "production"] = "local"
+    extension: str | None = None
+    http: Http = Http()
+    events: Events = Events()
+    intake: Intake = Intake()
+    ledger: LedgerSettings = LedgerSettings()
+    operations: Operations = Operations()
+    callback: Callback = Callback()
+    runs: Runs = Runs()
+    tiers: Tiers = Tiers()
+    builders: Builders = Builders()
+    secrets: Secrets = Secrets()
+    aws: Aws = Aws()
+    auth: Auth = Auth()
+    log: Log = Log()
+
+    def __attrs_post_init__(self) -> None:
+        if self.environment == "production" and not (self.auth.methods or self.auth.allow_open):
+            raise ValueError(
+                "environment is production and the service is open: set auth.methods, or "
+                "auth.allow_open = true where something before it lets only the right ones in"
+            )
+        if self.environment == "production" and self.ledger.backend == "memory":
+            raise ValueError(
+                "environment is production and ledger.backend is memory, which forgets every "
+                "tenant when the process ends: set it to dynamodb"
+            )
+
+    @property
+    def callback_trouble(self) -> str | None:
+        """Why nobody would ever be told of a success; None: somebody is, or nobody shall be."""
+        is_lost = self.callback.url and self.callback.after == "deployment" and not self.events.bus
+        return (
+            "callback.after is deployment and events.bus is empty: no TENANT_DEPLOYMENT follows a "
+            "provisioning, so its success is never reported. Set events.bus, or callback.after"
+            if is_lost
+            else None
+        )

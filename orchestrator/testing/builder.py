@@ -1,0 +1,77 @@
+"""A builder in memory, whose jobs a test ends."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import attrs
+
+from orchestrator.core.jobs.job_report import JobReport, JobStatus
+from orchestrator.core.ledger.records import Job
+
+
+@attrs.frozen
+class StartedJob:
+    """What an `InMemoryBuilder` was asked to start."""
+
+    job: Job
+    params: Mapping[str, Any]
+    start_key: str
+
+
+@attrs.define
+class InMemoryBuilder:
+    """A builder that remembers what it started; the same start key never starts twice.
+
+    Its jobs run until `finish` ends them, or `forget` has them never have been.
+    """
+
+    name: str = "IN_MEMORY"
+    started: list[StartedJob] = attrs.field(factory=list)
+    _ended: dict[str, tuple[JobStatus, str | None]] = attrs.field(init=False, factory=dict)
+
+    async def start_job(
+        self, job_identifier: str, params: Mapping[str, Any], *, start_key: str
+    ) -> Job:
+        for earlier in self.started:
+            if earlier.start_key == start_key:
+                return earlier.job
+        job = Job(
+            id=f"{job_identifier}:{len(self.started) + 1}",
+            builder=self.name,
+            job_identifier=job_identifier,
+        )
+        self.started.append(StartedJob(job, dict(params), start_key))
+        return job
+
+    async def find_job(
+        self,
+        *,
+        start_key: str,
+        job_identifier: str,  # noqa: ARG002 - the port's
+        started_after: datetime,  # noqa: ARG002 - the port's
+    ) -> Job | None:
+        return next((one.job for one in self.started if one.start_key == start_key), None)
+
+    async def describe_jobs(self, *, job_ids: Sequence[str]) -> Mapping[str, JobReport]:
+        return {one.job.id: self._report(one) for one in self.started if one.job.id in job_ids}
+
+    async def stop_job(self, *, job_id: str) -> None:
+        if any(one.job.id == job_id for one in self.started):
+            self._ended.setdefault(job_id, (JobStatus.STOPPED, None))
+
+    def finish(
+        self, job_id: str, status: JobStatus = JobStatus.SUCCEEDED, *, message: str | None = None
+    ) -> None:
+        """End a job; `message` is why."""
+        self._ended[job_id] = (status, message)
+
+    def forget(self, job_id: str) -> None:
+        """Have the builder not know the job any more."""
+        self.started = [one for one in self.started if one.job.id != job_id]
+
+    def _report(self, started: StartedJob) -> JobReport:
+        status, message = self._ended.get(started.job.id, (JobStatus.IN_PROGRESS, None))
+        return JobReport(
+            job=started.job, status=status, start_key=started.start_key, message=message
+        )

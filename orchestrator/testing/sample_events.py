@@ -1,0 +1,77 @@
+"""Events as a control plane sends them."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from orchestrator.testing.builder import InMemoryBuilder, StartedJob
+from orchestrator.testing.clock import LoadedDice, ManualClock, SequentialIds
+from orchestrator.testing.event_bridge import (
+    SHORT_LIVED_BUS,
+    STANDARD_BUS,
+    Delivered,
+    Deliveries,
+    EventBridgeSimulator,
+    RetryPolicy,
+    Try,
+)
+
+__all__ = [
+    "SHORT_LIVED_BUS",
+    "STANDARD_BUS",
+    "Delivered",
+    "Deliveries",
+    "EventBridgeSimulator",
+    "InMemoryBuilder",
+    "LoadedDice",
+    "ManualClock",
+    "RetryPolicy",
+    "SequentialIds",
+    "StartedJob",
+    "Try",
+    "envelope",
+    "provisioning_event",
+]
+
+
+def provisioning_event(
+    *,
+    tenant_id: str = "tenant-1",
+    tier: str = "STANDARD",
+    event_id: str = "event-1",
+    override: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """TENANT_PROVISIONING in an EventBridge envelope, as a control plane sends it."""
+    tenant = {"id": tenant_id, "name": "Bluebird Logistics", "key": "bluebird"}
+    environment = {"tenant": json.dumps(tenant), **(override or {})}
+    detail = {
+        "tenant": tenant,
+        "planConfig": {"tier": tier},
+        "builderConfig": {
+            "type": "CODE_BUILD",
+            "config": {"environmentOverride": environment},
+        },
+    }
+    return envelope("TENANT_PROVISIONING", detail, event_id=event_id)
+
+
+def envelope(
+    event_type: str,
+    detail: Mapping[str, Any],
+    *,
+    event_id: str = "event-1",
+    source: str = "TenantManagementService",
+    time: str = "2026-11-20T09:14:03Z",
+) -> dict[str, Any]:
+    """An EventBridge envelope around a detail; `time` is when its sender says that it was sent."""
+    return {
+        "version": "0",
+        "id": event_id,
+        "detail-type": event_type,
+        "source": source,
+        "account": "123456789012",
+        "time": time,
+        "region": "us-east-1",
+        "resources": [],
+        "detail": dict(detail),
+    }

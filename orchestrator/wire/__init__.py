@@ -1,0 +1,1 @@
+"""JSON: read and written strictly, to models and back, and described by its schema."""

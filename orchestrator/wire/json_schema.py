@@ -1,0 +1,108 @@
+"""The JSON Schema of models, as the converter reads them."""
+
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from inspect import cleandoc
+from typing import Any, get_args, get_origin, get_type_hints
+
+import attrs
+import msgspec
+
+from orchestrator.wire.fields import hidden_fields, names_in_json
+
+
+def json_schemas(
+    models: Sequence[Any], *, ref_template: str
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """JSON Schema (2020-12) of models: a schema or reference for each, and the components.
+
+    `ref_template` is where the components will stand: `#/components/schemas/{name}`.
+    """
+    # Each app of a process describes the same models, and may change what it gets.
+    return copy.deepcopy(_json_schemas(tuple(models), ref_template))
+
+
+def check_schema(model: Any) -> None:
+    """Raises TypeError: the model has fields of a kind that JSON has no form for."""
+    _json_schemas((model,), "{name}")
+
+
+@lru_cache(maxsize=256)
+def _json_schemas(
+    models: tuple[Any, ...], ref_template: str
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    schemas, components = msgspec.json.schema_components(models, ref_template=ref_template)
+    for model in _attrs_models(models):
+        name = _component_name(model, components)
+        components[name] = _in_json_names(components[name], get_origin(model) or model)
+    return list(schemas), components
+
+
+def _component_name(model: Any, components: Mapping[str, Any]) -> str:
+    """Where msgspec put a model: under its name, or under a longer one if two share it."""
+    qualified = f"{model.__module__}.{model.__qualname__}"
+    if qualified in components:
+        return qualified
+    (alone,), _ = msgspec.json.schema_components([model], ref_template="{name}")
+    name: str = alone["$ref"]
+    return name
+
+
+def _in_json_names(component: dict[str, Any], model: type) -> dict[str, Any]:
+    fields = {field.name: field for field in attrs.fields(model)}
+    names, hidden = names_in_json(model), hidden_fields(model)
+    # Python 3.13 keeps a docstring's indentation out of it, earlier versions don't.
+    about = {"description": cleandoc(model.__doc__)} if model.__doc__ else {}
+    return {
+        **component,
+        **about,
+        "properties": {
+            names[name]: _or_passed_over(schema, fields[name]) | _bounds(fields[name])
+            for name, schema in component["properties"].items()
+            # What only events of our own have is nobody's to send.
+            if fields[name].metadata.get("is_sent", True) and name not in hidden
+        },
+        "required": [names[name] for name in component["required"]],
+    }
+
+
+def _attrs_models(models: Iterable[Any]) -> list[Any]:
+    """The attrs classes among `models`, generic ones with their arguments, and those that
+    their fields lead to."""
+    found: list[Any] = []
+    waiting = list(models)
+    while waiting:
+        kind = waiting.pop()
+        origin = get_origin(kind) or kind
+        waiting.extend(get_args(kind))
+        if isinstance(origin, type) and attrs.has(origin) and kind not in found:
+            found.append(kind)
+            waiting.extend(get_type_hints(origin).values())
+    return found
+
+
+def _or_passed_over(schema: dict[str, Any], field: "attrs.Attribute[Any]") -> dict[str, Any]:
+    """A field's schema; one of several spellings of a fact may be anything else, too."""
+    if "spells" not in field.metadata:
+        return schema
+    anything = {
+        "description": "Any other value is passed over where the event doesn't need it, or says "
+        f"the same of its {field.metadata['spells']} without it; else it is a mismatch."
+    }
+    default = {name: schema[name] for name in schema if name == "default"}
+    shape = {name: schema[name] for name in schema if name != "default"}
+    return {"anyOf": [*shape.get("anyOf", [shape]), anything], **default}
+
+
+_BOUNDS = {">=": "minimum", ">": "exclusiveMinimum", "<=": "maximum", "<": "exclusiveMaximum"}
+
+
+def _bounds(field: "attrs.Attribute[Any]") -> dict[str, Any]:
+    """What the attrs validators of a number say, in JSON Schema's words."""
+    validators: Iterable[Any] = getattr(field.validator, "_validators", (field.validator,))
+    return {
+        _BOUNDS[validator.compare_op]: validator.bound
+        for validator in validators
+        if getattr(validator, "compare_op", None) in _BOUNDS
+    }
