@@ -22,7 +22,7 @@ _KEEP = timedelta(seconds=60)
 #: A store that doesn't answer holds nobody up more often than that.
 _RETRY = timedelta(seconds=5)
 
-log = structlog.get_logger("orchestrator.credentials")
+log = structlog.get_logger("orchestrator.secret_resolver")
 
 
 @attrs.define

@@ -30,7 +30,7 @@ _ALIASES: Mapping[str, str] = {
     "DYNAMO_DB_REGION": "ORCHESTRATOR_AWS__DYNAMODB_REGION",
 }
 
-log = structlog.get_logger("orchestrator.loader")
+log = structlog.get_logger("orchestrator.settings")
 
 
 class SettingsError(Exception):

@@ -13,7 +13,7 @@ from yarl import URL
 from orchestrator.core.events.toolkit import APPLICATION_PLANE
 from orchestrator.core.secrets.redaction import SECRET_NAMES
 
-log = structlog.get_logger("orchestrator.models")
+log = structlog.get_logger("orchestrator.settings")
 
 
 def _masked(value: object) -> str:

@@ -32,7 +32,7 @@ _TO_SIGN_AGAIN_S = 40.0
 #: It is kept in the operation's item, which DynamoDB takes up to 400 KB of.
 _LARGEST_BODY_BYTES = 200_000
 
-log = structlog.get_logger("orchestrator.reporting")
+log = structlog.get_logger("orchestrator.report")
 
 
 @attrs.frozen(kw_only=True)

@@ -35,7 +35,7 @@ from orchestrator.core.ledger.settle import FollowUp, Settlement, Uncertain, Wri
 from orchestrator.core.ledger.snapshot import Move, View
 from orchestrator.core.tasks import is_cancelled, run_to_its_end, sole_error
 
-log = structlog.get_logger("orchestrator.attempts")
+log = structlog.get_logger("orchestrator.attempt")
 
 
 @attrs.frozen(kw_only=True)

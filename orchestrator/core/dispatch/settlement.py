@@ -25,7 +25,7 @@ _KEPT_FRAMES = 50
 _KEPT_BYTES = 100_000
 _LONGEST_PAUSE_S = 86_400.0 * 30
 
-log = structlog.get_logger("orchestrator.attempts")
+log = structlog.get_logger("orchestrator.attempt")
 
 
 def is_final(error: BaseException | None, attempt: Attempt, max_attempts: int) -> bool:

@@ -237,7 +237,7 @@ class Run:
 
         `params` become the job's variables, together with ORCHESTRATOR_RUN_ID (the start
         key) and TRACEPARENT (https://www.w3.org/TR/trace-context/). `options` say how the
-        builder runs the job, for one that can be told; CodeBuild's are those of a tier's
+        builder runs the job, for one that can be told; they are those of the tier's attribute
         `codebuild`. The job is that of the operation that the event opens, or, where it opens
         none, of the run itself.
 

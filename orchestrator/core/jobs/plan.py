@@ -23,7 +23,7 @@ CLEAN_UP_JOB = ("cleanupJobIdentifier",)
 
 @attrs.frozen(kw_only=True)
 class JobPlan:
-    """A job to start; `builder` None is the default one, `options` are how CodeBuild runs it."""
+    """A job to start; `builder` None is the default one, `options` are how that one runs it."""
 
     job_identifier: str
     variables: Mapping[str, Any]

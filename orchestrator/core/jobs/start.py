@@ -34,13 +34,13 @@ from orchestrator.core.secrets.references import Vault
 
 #: A send is cut off so long before the lease ends.
 CUT_OFF_S = 1.0
-#: How long a builder may hold other parameters under the same start key against us; CodeBuild's
-#: token is valid for 5 minutes (API reference, StartBuild).
+#: How long a builder may hold other parameters under the same start key against us: the longest
+#: that one is known to remember a token, 5 minutes, and a margin.
 _TOKEN_MEMORY_S = 360.0
 #: Clocks of ours and of a builder's may be so far apart.
 _CLOCKS_APART = timedelta(minutes=5)
 
-log = structlog.get_logger("orchestrator.starts")
+log = structlog.get_logger("orchestrator.start")
 
 
 class Starter:

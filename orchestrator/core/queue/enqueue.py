@@ -30,7 +30,7 @@ from orchestrator.core.queue.message_codec import QueuedEvent, QueuedReplay, pac
 #: A queued run is due after so long (seconds): the sweep takes up what the queue has lost.
 _LOST_AFTER_S = 900.0
 
-log = structlog.get_logger("orchestrator.enqueueing")
+log = structlog.get_logger("orchestrator.enqueue")
 
 
 @attrs.frozen

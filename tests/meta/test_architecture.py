@@ -1,0 +1,78 @@
+"""docs/architecture.md shows the tree as it is, and the core names no builder."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "orchestrator"
+PAGE = (ROOT / "docs" / "architecture.md").read_text()
+#: The first column of each row, and the second.
+ROWS = re.findall(r"^\| (.*?) \| (.*) \|$", PAGE, re.MULTILINE)
+FOLDERS = re.compile(r"`([a-z_]+)/`")
+MODULES = re.compile(r"`([a-z_]+\.py)`")
+
+BUILDERS = re.compile(r"code_?build|step.?functions|jenkins", re.IGNORECASE)
+#: What the contract fixes: the name of a build's id, the prefix of variables that no job may be
+#: given, and a tier's attribute.
+FIXED = {
+    "events/payloads.py": r"CODEBUILD_BUILD_ID|codebuild_build_id",
+    "jobs/variables.py": r"\(\?!CODEBUILD_\)|starting with CODEBUILD_|\bcodebuild\b",
+    "jobs/plan.py": r"\bcodebuild\b",
+    "handlers/run.py": r"`codebuild`",
+}
+
+
+def tables() -> Iterator[tuple[Path, str, str]]:
+    """The rows with the folder that their table is about, which its head names."""
+    folder = PACKAGE
+    for first, second in ROWS:
+        head = re.fullmatch(r"`(\w+)/`", first)
+        if head and second.startswith("what it"):
+            folder = PACKAGE / head[1]
+        elif first == "room":
+            folder = PACKAGE
+        yield folder, first, second
+
+
+def named() -> set[str]:
+    """The modules that the tables name, from the package on."""
+    found = set[str]()
+    for folder, first, second in tables():
+        rooms = [folder / name for name in FOLDERS.findall(first)]
+        found |= {str((folder / name).relative_to(PACKAGE)) for name in MODULES.findall(first)}
+        for name in MODULES.findall(second):
+            there = [room / name for room in rooms if (room / name).exists()]
+            found |= {str(path.relative_to(PACKAGE)) for path in there or [folder / name]}
+    return found
+
+
+def test_the_page_names_every_module_and_no_other() -> None:
+    """A new module gets a place on the page, and one that is gone leaves it."""
+    there = {
+        str(path.relative_to(PACKAGE))
+        for path in PACKAGE.rglob("*.py")
+        if path.name != "__init__.py"
+    }
+    assert named() == there
+
+
+@pytest.mark.parametrize(
+    "room", sorted((PACKAGE / "core").glob("*/__init__.py")), ids=lambda room: room.parent.name
+)
+def test_a_room_says_what_is_in_it(room: Path) -> None:
+    """In a few sentences, and it hands on nothing."""
+    text = room.read_text()
+    assert text.startswith('"""')
+    assert "import" not in text
+
+
+def test_the_core_names_no_builder() -> None:
+    """But in the three spellings that the contract fixes, each in its place."""
+    core = PACKAGE / "core"
+    for path in core.rglob("*.py"):
+        fixed = FIXED.get(str(path.relative_to(core)))
+        text = re.sub(fixed, "", path.read_text()) if fixed else path.read_text()
+        assert BUILDERS.findall(text) == [], path
