@@ -238,3 +238,114 @@ async def test_a_predecessor_leaves_the_job_to_its_successor(
         assert isinstance(first.exception(), TemporaryError)
     (run,) = records(ledger, RunRecord)
     assert (run.status, run.job, builder.stopped) == ("succeeded", builder.started[0].job, [])
+
+
+@attrs.define
+class Stoppable(InMemoryBuilder):
+    """Its jobs can be stopped, and a start may last until the test says so."""
+
+    may_start: asyncio.Event = attrs.field(factory=asyncio.Event)
+    stopped: list[str] = attrs.field(factory=list)
+    lost: bool = False
+
+    async def start_job(
+        self, job_identifier: str, params: Mapping[str, Any], *, start_key: str
+    ) -> Job:
+        await self.may_start.wait()
+        if self.lost:
+            raise TemporaryError("answer lost")
+        return await super().start_job(job_identifier, params, start_key=start_key)
+
+    async def stop_job(self, *, job_id: str) -> None:
+        self.stopped.append(job_id)
+
+
+OTHER = Job(id="b-other", builder="CODE_BUILD", job_identifier="build")
+
+
+@pytest.mark.parametrize("is_taken_over", [False, True], ids=["still ours", "taken over"])
+async def test_a_job_of_an_operation_that_has_another_is_stopped(
+    open_with: Open, is_taken_over: bool
+) -> None:
+    """It is another's by the time that the attempt is settled; the run comes again."""
+    ledger, builder = DeskLedger(), Stoppable("CODE_BUILD")
+    builder.may_start.set()
+
+    async def handler(event: Event[dict[str, Any]], run: Run) -> None:
+        await run.start_job("build", {})
+        ledger.before_commit.append(be_quicker)
+
+    async def be_quicker() -> None:
+        (operation,) = records(ledger, OperationRecord)
+        await adopt_job(
+            orchestrator.services.books, operation_id=operation.operation_id, number=1, job=OTHER
+        )
+        if is_taken_over:
+            (run,) = records(ledger, RunRecord)
+            await ledger.put(attrs.evolve(run, attempt=run.attempt + 1))
+
+    async with open_with(ledger, builder, TENANT_PROVISIONING=handler) as orchestrator:
+        reason = "hands" if is_taken_over else "The operation has another job by now"
+        with pytest.raises(TemporaryError, match=reason):
+            await orchestrator.handle_event("TENANT_PROVISIONING", REQUEST)
+    (run,) = records(ledger, RunRecord)
+    (operation,) = records(ledger, OperationRecord)
+    assert builder.stopped == [builder.started[0].job.id]
+    assert (operation.state, operation.job) == ("open", OTHER)
+    assert (run.status, run.job) == ("running" if is_taken_over else "retry", None)
+    assert run.due_at is not None
+
+
+@pytest.mark.parametrize("is_lost", [False, True], ids=["a job", "none"])
+async def test_an_operation_is_not_ended_beside_a_start(
+    open_with: Open, clock: ManualClock, is_lost: bool
+) -> None:
+    """A handler leaves a start behind: nothing ends until a later attempt has looked it up."""
+    ledger, builder = DeskLedger(), Stoppable("CODE_BUILD", lost=is_lost)
+    starts = list[asyncio.Task[Job]]()
+
+    async def handler(event: Event[dict[str, Any]], run: Run) -> None:
+        if not starts:
+            starts.append(asyncio.create_task(run.start_job("build", {})))
+        run.complete()
+
+    async def done(event: Event[dict[str, Any]], run: Run) -> None:
+        pass
+
+    handlers = {"TENANT_PROVISIONING": handler, "TENANT_PROVISIONING_SUCCESS": done}
+    async with open_with(ledger, builder, **handlers) as orchestrator:
+        with pytest.raises(TemporaryError, match="A start of the operation may be out"):
+            await orchestrator.handle_event("TENANT_PROVISIONING", REQUEST)
+        (run,) = records(ledger, RunRecord)
+        (operation,) = records(ledger, OperationRecord)
+        assert (run.status, operation.state, operation.job) == ("retry", "open", None)
+        assert run.due_at is not None
+        assert run.possible_until is not None
+        builder.may_start.set()
+        await asyncio.wait(starts)
+        assert isinstance(starts[0].exception(), TemporaryError) is is_lost
+        clock.turn(3600)
+        await orchestrator.handle_event("TENANT_PROVISIONING", REQUEST)
+    (operation,) = records(ledger, OperationRecord)
+    job = None if is_lost else builder.started[0].job
+    assert (operation.state, operation.job) == ("over" if is_lost else "open", job)
+
+
+async def test_a_step_that_cannot_be_kept_forgets_no_job(open_with: Open) -> None:
+    """The run fails by its step, and the operation goes on with the job."""
+    ledger, builder = SmallLedger(), InMemoryBuilder("CODE_BUILD")
+
+    async def handler(event: Event[dict[str, Any]], run: Run) -> None:
+        async def action() -> str:
+            await run.start_job("build", {})
+            return "more than fits"
+
+        await run.step("large", action)
+
+    async with open_with(ledger, builder, TENANT_PROVISIONING=handler) as orchestrator:
+        with pytest.raises(PermanentError, match="too large"):
+            await orchestrator.handle_event("TENANT_PROVISIONING", REQUEST)
+    (run,) = records(ledger, RunRecord)
+    (operation,) = records(ledger, OperationRecord)
+    job = builder.started[0].job
+    assert (run.status, run.job, operation.state, operation.job) == ("failed", job, "open", job)
