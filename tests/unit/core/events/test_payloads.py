@@ -27,7 +27,7 @@ from orchestrator.core.secrets.redaction import Redactor
 from orchestrator.wire.converter import Wire
 from orchestrator.wire.json_schema import json_schemas
 
-SAMPLES = Path(__file__).parents[1] / "samples"
+SAMPLES = Path(__file__).parents[3] / "samples"
 WIRE = Wire(Redactor())
 REQUESTS = [TenantProvisioning, TenantDeprovisioning, TenantDeployment]
 

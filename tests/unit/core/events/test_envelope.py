@@ -18,7 +18,7 @@ from orchestrator.core.events.envelope import (
 )
 from orchestrator.core.events.event import Event, own_outcome_key
 
-SAMPLES = Path(__file__).parents[1] / "samples"
+SAMPLES = Path(__file__).parents[3] / "samples"
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 OVER_HTTP = Delivery(same_content_same_event=True)
 ALIASES = {"Tenant Ordered": "ORDER", "CodeBuild Build State Change": "BUILD_STATE_CHANGE"}

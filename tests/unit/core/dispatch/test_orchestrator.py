@@ -281,7 +281,7 @@ async def test_a_bug_is_tried_again_until_the_last_attempt(counter: Counter) -> 
         assert record.error is not None
         assert (record.error.type, record.error.message) == ("ZeroDivisionError", "by zero")
         assert record.error.traceback is not None
-        assert "test_dispatch.py" in record.error.traceback
+        assert "test_orchestrator.py" in record.error.traceback
     assert statuses == ["retry", "retry", "failed"]
 
 

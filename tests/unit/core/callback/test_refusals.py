@@ -13,8 +13,8 @@ from orchestrator.core.ledger.guarding import guarded
 from orchestrator.core.ledger.lease import Attempt
 from orchestrator.core.ledger.records import OperationRecord, OperationState, Report, RunStatus
 from tests.desk import PROVISIONED, PROVISIONING, SENT_AT, Desk
-from tests.unit.test_postponing import raising
-from tests.unit.test_reporting import FakeWebhook
+from tests.unit.core.callback.test_report import FakeWebhook
+from tests.unit.core.ledger.test_postponing import raising
 
 URL = "https://control.example/webhook"
 REFUSAL = Report(

@@ -12,7 +12,7 @@ from orchestrator.core.jobs.job_report import JobReport, JobStatus
 from orchestrator.core.ledger.records import Job
 from orchestrator.embedded import Build
 
-SAMPLES = Path(__file__).parents[1] / "samples"
+SAMPLES = Path(__file__).parents[3] / "samples"
 
 
 def sample() -> dict[str, Any]:

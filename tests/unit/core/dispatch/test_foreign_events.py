@@ -19,7 +19,13 @@ from orchestrator.core.ledger.records import OperationRecord
 from orchestrator.settings import Callback, Tiers
 from orchestrator.testing import InMemoryBuilder, ManualClock, envelope
 from tests.ledgers import find_tenant
-from tests.unit.test_last_resort import MAX_ATTEMPTS, REQUEST, URL, BrokenStructure, open_scene
+from tests.unit.core.dispatch.test_last_resort import (
+    MAX_ATTEMPTS,
+    REQUEST,
+    URL,
+    BrokenStructure,
+    open_scene,
+)
 
 P, D = "TENANT_PROVISIONING", "TENANT_DEPROVISIONING"
 
