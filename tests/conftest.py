@@ -28,8 +28,12 @@ hypothesis_settings.register_profile(
 )
 hypothesis_settings.load_profile("patient")
 
-# Each client of AWS reads all authorities, and nothing here has TLS: one is enough.
-os.environ["AWS_CA_BUNDLE"] = str(Path(__file__).with_name("authority.pem"))
+# Each client of AWS and each process reads all authorities, which takes longer than the rest of
+# its start. Nothing here has TLS: one is enough.
+os.environ |= dict.fromkeys(
+    ("AWS_CA_BUNDLE", "SSL_CERT_FILE"), str(Path(__file__).with_name("authority.pem"))
+)
+os.environ.pop("NODE_EXTRA_CA_CERTS", None)
 
 #: The stand-in that the service's builds run on.
 CODEBUILD = web.AppKey("codebuild", CodeBuildStandIn)
