@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from orchestrator.adapters.codebuild.builds import CODE_BUILD, read_build
+from orchestrator.core.events.payloads import read_job_id
 from orchestrator.core.jobs.job_report import JobReport
 from orchestrator.core.ledger.records import Job
 
@@ -29,7 +30,7 @@ class CodeBuildNotifications:
 
     def read_self_report(self, body: Mapping[str, Any]) -> Job | None:
         """Build ids are `project:uuid` (API reference, Build)."""
-        build_id = body.get("CODEBUILD_BUILD_ID")
-        if not isinstance(build_id, str) or not build_id:
+        build_id = read_job_id(body)
+        if build_id is None:
             return None
         return Job(id=build_id, builder=CODE_BUILD, job_identifier=build_id.partition(":")[0])

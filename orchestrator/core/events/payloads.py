@@ -235,3 +235,9 @@ class TenantOutcome(TenantEvent):
     )
     reason: Any = None
     ended_job: EndedJob | None = attrs.field(default=None, metadata={"is_sent": False})
+
+
+def read_job_id(body: Mapping[str, Any]) -> str | None:
+    """The build that reports on itself."""
+    named = body.get("CODEBUILD_BUILD_ID")
+    return named if isinstance(named, str) and named else None
