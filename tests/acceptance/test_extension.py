@@ -7,7 +7,6 @@ so each of them meets one long story.
 import asyncio
 import importlib
 import json
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -34,6 +33,7 @@ from orchestrator.core.handlers.extension import load_extension
 from orchestrator.embedded import CodeBuildStandIn
 from orchestrator.settings import Builders, child_environment
 from orchestrator.testing import ManualClock, envelope, provisioning_event
+from tests import zygote
 from tests.acceptance.answers import only_build
 from tests.conftest import StartService
 from tests.ledgers import IN_MEMORY, PATIENT, find_run
@@ -129,7 +129,7 @@ def enter(
     return ways[request.param]
 
 
-async def start_serve(extension: str) -> asyncio.subprocess.Process:
+async def start_serve(extension: str) -> zygote.Child:
     """`orchestrator serve` with the user's folder as `--app-dir`, as a child process."""
     named = {
         "ORCHESTRATOR__EXTENSION": extension,
@@ -137,16 +137,16 @@ async def start_serve(extension: str) -> asyncio.subprocess.Process:
         "ORCHESTRATOR_INTAKE__DEADLINE_S": "60",
         "ORCHESTRATOR_LOG__FORMAT": "json",
     }
-    return await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", "orchestrator", "serve", "--port", "0", "--app-dir", str(FOLDER)),
+    return await zygote.start(
+        "orchestrator",
+        *("serve", "--port", "0", "--app-dir", str(FOLDER)),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         env=child_environment(named),
     )
 
 
-async def listening(process: asyncio.subprocess.Process) -> str:
+async def listening(process: zygote.Child) -> str:
     """The address in the service's log, once it listens."""
     assert process.stderr is not None
     said = []

@@ -15,7 +15,6 @@ import signal
 import socket
 import sys
 import time
-from asyncio.subprocess import Process as Child
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import datetime, timedelta
@@ -33,6 +32,7 @@ from orchestrator.embedded import SAMPLE_TIERS, Build, EmbeddedAWS, hang_up, ope
 from orchestrator.logs import configure_logs
 from orchestrator.server import run_workers
 from orchestrator.settings import child_environment, load_settings
+from tests import zygote
 from tests.aws import aws_session
 
 HOST = "127.0.0.1"
@@ -222,7 +222,7 @@ class Process:
     """A service process."""
 
     url: str
-    child: Child
+    child: zygote.Child
 
     async def kill(self) -> None:
         """kill -9: it is gone between two instructions."""
@@ -282,17 +282,17 @@ class World:
     async def serve(self, **settings: Any) -> Process:
         """A process of `orchestrator serve`, ready; the settings are `section_key` names."""
         config = self._write_config(settings)
-        return await self._start("-m", "orchestrator", "serve", "--config", config, "--port")
+        return await self._start("orchestrator", "serve", "--config", config, "--port")
 
     async def work(self, **settings: Any) -> Process:
         """A process of `orchestrator worker`, ready."""
         config = self._write_config(settings)
-        return await self._start("-m", "orchestrator", "worker", "--config", config, "--port")
+        return await self._start("orchestrator", "worker", "--config", config, "--port")
 
     async def serve_later(self, ahead_s: float, **settings: Any) -> Process:
         """The same by a clock that is ahead."""
         config = self._write_config(settings)
-        return await self._start("-m", "tests.integration.processes", config, str(ahead_s))
+        return await self._start("tests.integration.processes", config, str(ahead_s))
 
     async def send(
         self, process: Process, event_type: str, body: object, event_id: str | None = None
@@ -354,12 +354,12 @@ class World:
         path.write_text("\n".join(lines))
         return str(path)
 
-    async def _start(self, *arguments: str) -> Process:
+    async def _start(self, module: str, *arguments: str) -> Process:
         with socket.socket() as probe:
             probe.bind((HOST, 0))
             port = probe.getsockname()[1]
-        child = await asyncio.create_subprocess_exec(
-            sys.executable,
+        child = await zygote.start(
+            module,
             *(*arguments, str(port)),
             env=child_environment(self.environment),
             cwd=Path(__file__).parents[2],

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import re
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -35,6 +34,7 @@ from orchestrator.settings import (
     child_environment,
 )
 from orchestrator.testing import provisioning_event
+from tests import zygote
 from tests.acceptance.stories import open_ledger_table, over_dynamodb
 from tests.conftest import TIERS
 
@@ -51,9 +51,9 @@ async def run(
     *arguments: str, stdin: bytes = b"", environment: Mapping[str, str]
 ) -> tuple[int | None, str, str]:
     """Run `orchestrator`: its exit code, standard output and standard error."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", "orchestrator", *arguments),
+    process = await zygote.start(
+        "orchestrator",
+        *arguments,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

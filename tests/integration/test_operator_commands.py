@@ -27,6 +27,7 @@ from orchestrator.cli.dev import open_prepared_aws, open_service
 from orchestrator.embedded import CodeBuildStandIn, EmbeddedAWS, Fault, open_embedded_aws
 from orchestrator.settings import Operations, child_environment, load_settings
 from orchestrator.testing import ManualClock, provisioning_event
+from tests import zygote
 from tests.conftest import StartService
 from tests.contracts.samples import later
 from tests.contracts.samples import run as a_run
@@ -45,9 +46,7 @@ class Ended:
 
 async def run(*arguments: str, **environment: str) -> Ended:
     """Run `orchestrator` with arguments, and variables over our own."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
+    process = await zygote.start(
         "orchestrator",
         *arguments,
         stdin=asyncio.subprocess.DEVNULL,
