@@ -18,7 +18,6 @@ from orchestrator.core.secrets.secret_resolver import Credentials
 from orchestrator.intake import docs_api, events_api, metrics, runs_api, status_api, tenants_api
 from orchestrator.intake.app_keys import (
     API_KEYS,
-    BOOKS,
     CHECKS,
     DRAINS,
     ID_HEADERS,
@@ -29,6 +28,7 @@ from orchestrator.intake.app_keys import (
     REGISTRY,
     REPLAY,
     SECURITY,
+    TRANSACTIONS,
     WIRE,
     WORKLOAD,
 )
@@ -111,7 +111,7 @@ def _build_app(chosen: Parts, *, hands_back: bool = False) -> web.Application:
         async with open_parts(chosen, sweeps=not hands_back) as opened:
             app[ORCHESTRATOR] = opened.chosen
             app[OWN_ORCHESTRATOR] = opened.own
-            app[BOOKS] = opened.own.services.books
+            app[TRANSACTIONS] = opened.own.services.transactions
             app[MESSAGES] = MessageHandler(opened.own, opened.chosen, app[REFUSALS])
             app[API_KEYS] = _api_keys(chosen.settings, opened.ports.credentials)
             app[CHECKS] = {"draining": app[WORKLOAD].check, **opened.checks}
@@ -152,7 +152,7 @@ def create_worker_app(
                 opened.inbox,
                 app[MESSAGES].handle,
                 chosen.clock,
-                is_ready=opened.own.services.books.ledger.check,
+                is_ready=opened.own.services.transactions.ledger.check,
                 concurrency=settings.intake.concurrency,
                 metrics=QueueMetrics.of(app[METRICS]),
             )

@@ -46,7 +46,7 @@ from orchestrator.core.jobs.builder import Builder
 from orchestrator.core.jobs.tier_catalog import TierCatalog
 from orchestrator.core.ledger.guards import Terms
 from orchestrator.core.ledger.ledger import Ledger
-from orchestrator.core.ledger.transactions import Books
+from orchestrator.core.ledger.transactions import Transactions
 from orchestrator.core.queue.inbox import Inbox
 from orchestrator.core.secrets.redaction import Redactor
 from orchestrator.core.secrets.references import Vault
@@ -106,7 +106,7 @@ async def open_ports(
         if settings.builders.dry_run:
             builders = _dry(builders, secrets)
         services = Services(
-            books=Books(
+            transactions=Transactions(
                 ledger=ledger or choose_ledger(settings, aws, clock), clock=clock, terms=terms
             ),
             tiers=_tiers(settings, extension, aws, clock),

@@ -121,7 +121,7 @@ class Opened:
     def checks(self) -> Mapping[str, Check]:
         """What must be reachable, by name."""
         queue = {} if self.inbox is None else {"queue": self.inbox.check}
-        return {"ledger": self.own.services.books.ledger.check, **queue}
+        return {"ledger": self.own.services.transactions.ledger.check, **queue}
 
 
 @asynccontextmanager
@@ -131,7 +131,7 @@ async def open_parts(parts: Parts, *, sweeps: bool = True) -> AsyncIterator[Open
     async with AsyncExitStack() as stack:
         ports = await stack.enter_async_context(parts.open_ports())
         services = ports.services
-        if isinstance(services.books.ledger, InMemoryLedger):
+        if isinstance(services.transactions.ledger, InMemoryLedger):
             log.warning("the ledger is in memory: what it knows is gone when the process ends")
         if trouble := settings.callback_trouble:
             log.warning(trouble)

@@ -1,4 +1,4 @@
-"""A desk for tests of what is decided: books over a ledger in memory, and events in a word.
+"""A desk for tests of what is decided: transactions over a ledger in memory, and events in a word.
 
     desk = Desk()
     attempt = await desk.claimed("TENANT_PROVISIONING", "a")
@@ -39,7 +39,7 @@ from orchestrator.core.ledger.records import (
     TenantRecord,
 )
 from orchestrator.core.ledger.settle import FollowUp, Settlement, Uncertain, Written
-from orchestrator.core.ledger.transactions import Books
+from orchestrator.core.ledger.transactions import Transactions
 from orchestrator.testing import ManualClock
 from tests.ledgers import find_operation, find_run
 
@@ -103,11 +103,16 @@ class DeskLedger(InMemoryLedger):
 
 
 async def adopt_job(
-    books: Books, *, operation_id: str, number: int, job: Job, run_id: str | None = None
+    transactions: Transactions,
+    *,
+    operation_id: str,
+    number: int,
+    job: Job,
+    run_id: str | None = None,
 ) -> Adopted | Orphaned:
     """Tie a job to the operation whose start made it, if it can still be."""
-    return await books.decide(
-        lambda view: adopt(view, operation_id, number, job, run_id, books.terms)
+    return await transactions.run(
+        lambda view: adopt(view, operation_id, number, job, run_id, transactions.terms)
     )
 
 
@@ -118,8 +123,8 @@ class Desk:
     terms: Terms = TERMS
 
     @property
-    def books(self) -> Books:
-        return Books(ledger=self.ledger, clock=self.clock, terms=self.terms)
+    def transactions(self) -> Transactions:
+        return Transactions(ledger=self.ledger, clock=self.clock, terms=self.terms)
 
     def beside(self, *, clock_behind_s: float = 0.0) -> "Desk":
         """Another process at the same ledger."""
@@ -193,7 +198,7 @@ class Desk:
         )
 
     async def claim(self, event_type: str, event_id: str, **options: Any) -> Answer:
-        return await claim_run(self.books, self.request(event_type, event_id, **options))
+        return await claim_run(self.transactions, self.request(event_type, event_id, **options))
 
     async def claimed(self, event_type: str, event_id: str, **options: Any) -> Attempt:
         answer = await self.claim(event_type, event_id, **options)

@@ -80,7 +80,7 @@ def _ends(ports: Ports) -> list[tuple[str, object]]:
     tiers = getattr(services.tiers, "catalog", services.tiers)
     builders = [(f"builder {name}", builder) for name, builder in services.builders.items()]
     return [
-        ("ledger", services.books.ledger),
+        ("ledger", services.transactions.ledger),
         ("tiers", tiers),
         *builders,
         ("events.bus", services.publisher),

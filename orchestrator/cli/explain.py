@@ -141,7 +141,7 @@ async def _tier_name(event: Event[Any], payload: TenantRequest, services: Servic
     tenant_id = read_tenant_id(event.body)
     if payload.named_tier or tenant_id is None:
         return payload.named_tier
-    tenant = await services.books.find_tenant(tenant_id)
+    tenant = await services.transactions.find_tenant(tenant_id)
     return tenant.tier if tenant else None
 
 

@@ -7,7 +7,7 @@ from aiohttp import web
 
 from orchestrator.core.dispatch.orchestrator import EventOrchestrator, Handled, Orchestrator
 from orchestrator.core.handlers.registry import HandlerRegistry
-from orchestrator.core.ledger.transactions import Books
+from orchestrator.core.ledger.transactions import Transactions
 from orchestrator.intake.workload import Workload
 from orchestrator.wire.converter import Wire
 
@@ -29,7 +29,7 @@ OWN_ORCHESTRATOR: web.AppKey[Orchestrator] = web.AppKey("own_orchestrator", Orch
 INTAKE: web.AppKey[EventOrchestrator] = web.AppKey("intake")
 #: Runs a kept run again, or has that done; with the arguments of `Orchestrator.replay`.
 REPLAY: web.AppKey[Callable[..., Coroutine[Any, Any, Handled]]] = web.AppKey("replay")
-BOOKS: web.AppKey[Books] = web.AppKey("books", Books)
+TRANSACTIONS: web.AppKey[Transactions] = web.AppKey("transactions", Transactions)
 #: What must be reachable for `/readyz` to say yes, by name.
 CHECKS: web.AppKey[Mapping[str, Check]] = web.AppKey("checks")
 #: The headers that name an event (`events.id_headers`), the first of them first.

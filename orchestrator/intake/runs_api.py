@@ -10,7 +10,7 @@ from aiohttp import web
 
 from orchestrator.core.errors import PayloadMismatch, RunNotFound
 from orchestrator.core.ledger.records import Job, RunRecord, RunStatus
-from orchestrator.intake.app_keys import BOOKS, REPLAY, WIRE, WORKLOAD
+from orchestrator.intake.app_keys import REPLAY, TRANSACTIONS, WIRE, WORKLOAD
 from orchestrator.intake.events_api import EVENT_ANSWERS, read_optional, success
 from orchestrator.intake.openapi import Answer, documented
 from orchestrator.intake.problems import BAD_QUERY, NOT_FOUND, REFUSED, UNAVAILABLE
@@ -100,7 +100,7 @@ class RunQuery:
 )
 async def get_runs(request: web.Request) -> web.Response:
     query: RunQuery = read_query(request, RunQuery)
-    ledger = request.app[BOOKS].ledger
+    ledger = request.app[TRANSACTIONS].ledger
     page = await read_page(ledger.list_runs(**attrs.asdict(query, recurse=False)))
     shown = RunPage(items=[_summary(run) for run in page.items], cursor=page.cursor)
     return web.json_response(request.app[WIRE].unstructure(shown))
@@ -119,7 +119,7 @@ async def get_runs(request: web.Request) -> web.Response:
 )
 async def get_run(request: web.Request) -> web.Response:
     run_id = request.match_info["runId"]
-    run = await request.app[BOOKS].find_run(run_id)
+    run = await request.app[TRANSACTIONS].find_run(run_id)
     if run is None:
         raise web.HTTPNotFound(text=str(RunNotFound(run_id)))
     return web.json_response(request.app[WIRE].unstructure(_view(run)))

@@ -18,7 +18,7 @@ from orchestrator.core.ledger.records import (
     RunStatus,
     TenantRecord,
 )
-from orchestrator.intake.app_keys import BOOKS, OWN_ORCHESTRATOR, WIRE, WORKLOAD
+from orchestrator.intake.app_keys import OWN_ORCHESTRATOR, TRANSACTIONS, WIRE, WORKLOAD
 from orchestrator.intake.events_api import EVENT_ANSWERS, Success, read_optional
 from orchestrator.intake.links import link
 from orchestrator.intake.openapi import Answer, documented
@@ -146,9 +146,9 @@ class TimelineQuery:
 )
 async def get_tenants(request: web.Request) -> web.Response:
     query: TenantsQuery = read_query(request, TenantsQuery)
-    books = request.app[BOOKS]
-    page = await read_page(books.ledger.list_tenants(**attrs.asdict(query, recurse=False)))
-    holders = await books.find_holders(page.items)
+    transactions = request.app[TRANSACTIONS]
+    page = await read_page(transactions.ledger.list_tenants(**attrs.asdict(query, recurse=False)))
+    holders = await transactions.find_holders(page.items)
     shown = TenantPage(
         items=[_summary(tenant, holders.get(tenant.tenant_id)) for tenant in page.items],
         cursor=page.cursor,
@@ -170,11 +170,11 @@ async def get_tenants(request: web.Request) -> web.Response:
     parameters=query_parameters(TimelineQuery),
 )
 async def get_tenant(request: web.Request) -> web.Response:
-    tenant_id, books = request.match_info["tenantId"], request.app[BOOKS]
+    tenant_id, transactions = request.match_info["tenantId"], request.app[TRANSACTIONS]
     query: TimelineQuery = read_query(request, TimelineQuery)
-    tenant = await books.find_tenant(tenant_id)
+    tenant = await transactions.find_tenant(tenant_id)
     page = await read_page(
-        books.ledger.list_runs(tenant_id=tenant_id, limit=query.limit, cursor=query.cursor)
+        transactions.ledger.list_runs(tenant_id=tenant_id, limit=query.limit, cursor=query.cursor)
     )
     if tenant is None and page.items:
         # Nothing that was asked for it has got as far as the tenant.
@@ -182,7 +182,7 @@ async def get_tenant(request: web.Request) -> web.Response:
         tenant = TenantRecord(tenant_id=tenant_id, state=None, changed_at=asked_at)
     if tenant is None:
         raise web.HTTPNotFound(text=str(TenantNotFound(tenant_id)))
-    operation = (await books.find_holders([tenant])).get(tenant_id)
+    operation = (await transactions.find_holders([tenant])).get(tenant_id)
     shown = TenantView(
         **attrs.asdict(_summary(tenant, operation), recurse=False),
         operation=_operation(operation),

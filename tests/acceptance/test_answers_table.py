@@ -32,7 +32,7 @@ from orchestrator.core.ledger.claim_request import ClaimRequest
 from orchestrator.core.ledger.event_codec import pack_event
 from orchestrator.core.ledger.guards import Terms
 from orchestrator.core.ledger.lease import Attempt, claim_run
-from orchestrator.core.ledger.transactions import Books
+from orchestrator.core.ledger.transactions import Transactions
 from orchestrator.embedded import CodeBuildStandIn, Fault
 from orchestrator.settings import ApiKey, Auth, Aws, Runs, Tiers
 from orchestrator.testing import ManualClock, envelope, provisioning_event
@@ -111,9 +111,9 @@ def in_hand(event: dict[str, Any]) -> Before:
             now=datetime(2026, 11, 20, 9, 14, 3, tzinfo=UTC),
             fresh_id="",
         )
-        books = Books(ledger=scene.ledger, clock=ManualClock(), terms=Terms())
+        transactions = Transactions(ledger=scene.ledger, clock=ManualClock(), terms=Terms())
         request = ClaimRequest(event=claimed, payload=pack_event(claimed), tenant_id=None)
-        assert isinstance(await claim_run(books, request), Attempt)
+        assert isinstance(await claim_run(transactions, request), Attempt)
 
     return before
 

@@ -7,7 +7,7 @@ import pytest
 from orchestrator import Event, Extension, HandlerRegistry, Run, TemporaryError, handlers
 from orchestrator.core.events.payloads import TenantOutcome
 from orchestrator.embedded import CodeBuildStandIn
-from orchestrator.intake.app_keys import BOOKS
+from orchestrator.intake.app_keys import TRANSACTIONS
 from orchestrator.testing import ManualClock, envelope
 from tests.acceptance.answers import only_build, read_success
 from tests.conftest import Client, StartService
@@ -101,7 +101,7 @@ async def test_the_success_event_is_handled_once(start_service: StartService) ->
 
 
 async def tenant_state(service: Client) -> str | None:
-    tenant = await service.app[BOOKS].find_tenant("t-1")
+    tenant = await service.app[TRANSACTIONS].find_tenant("t-1")
     return tenant.state if tenant else None
 
 

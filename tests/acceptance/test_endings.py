@@ -12,7 +12,7 @@ from orchestrator import Event, Extension, HandlerRegistry, Run, Settings, Tempo
 from orchestrator.adapters.memory.ledger import InMemoryLedger
 from orchestrator.core.ledger.records import PayloadRecord, RunRecord
 from orchestrator.embedded import Build, CodeBuildStandIn, Fault
-from orchestrator.intake.app_keys import BOOKS
+from orchestrator.intake.app_keys import TRANSACTIONS
 from orchestrator.settings import Operations, Tiers
 from orchestrator.testing import ManualClock, envelope
 from tests.acceptance.answers import only_build, read_problem, read_run, read_success
@@ -365,7 +365,7 @@ async def test_no_secret_of_a_builds_environment_is_kept(
     exported = {"APP_PLANE_URL": "https://a.example", "ADMIN_TOKEN": "hush-hush"}
     codebuild.finish(build.id, "SUCCEEDED", exported=exported)
     await change_state(service, build)
-    ledger = service.app[BOOKS].ledger
+    ledger = service.app[TRANSACTIONS].ledger
     assert isinstance(ledger, InMemoryLedger)
     kept = [
         zlib.decompress(item.data).decode() if isinstance(item, PayloadRecord) else repr(item)
@@ -429,7 +429,7 @@ async def test_the_job_of_a_users_own_type_ends_on_its_run(
     run = await read_run(service, address)
     assert run["status"] == "succeeded"
     assert said in run["note"]
-    ledger = service.app[BOOKS].ledger
+    ledger = service.app[TRANSACTIONS].ledger
     record = (await ledger.load([f"RUN#{run['runId']}"]))[f"RUN#{run['runId']}"]
     assert isinstance(record, RunRecord)
     assert record.link == build.as_document()["logs"]["deepLink"]
@@ -633,7 +633,7 @@ async def test_a_state_change_that_ends_nothing_leaves_nothing(
 
 def read_ledger(service: Client) -> str:
     """All that the ledger keeps, with what is packed unpacked."""
-    ledger = service.app[BOOKS].ledger
+    ledger = service.app[TRANSACTIONS].ledger
     assert isinstance(ledger, InMemoryLedger)
     return "\n".join(
         zlib.decompress(item.data).decode() if isinstance(item, PayloadRecord) else repr(item)

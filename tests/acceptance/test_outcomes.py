@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator import Event, Extension, HandlerRegistry, Run, Settings, handlers
 from orchestrator.embedded import CodeBuildStandIn
-from orchestrator.intake.app_keys import BOOKS
+from orchestrator.intake.app_keys import TRANSACTIONS
 from orchestrator.testing import envelope, provisioning_event
 from tests.acceptance.answers import only_build, read_run, read_success
 from tests.conftest import Client, StartService
@@ -98,7 +98,7 @@ async def test_a_build_of_ours_is_kept_as_what_it_ended(
 
 
 async def tenant_state(service: Client) -> str | None:
-    tenant = await service.app[BOOKS].find_tenant("t-1")
+    tenant = await service.app[TRANSACTIONS].find_tenant("t-1")
     return tenant.state if tenant else None
 
 

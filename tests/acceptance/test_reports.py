@@ -20,7 +20,7 @@ from orchestrator import (
 )
 from orchestrator.adapters.memory.ledger import InMemoryLedger
 from orchestrator.embedded import Build, CodeBuildStandIn, Fault
-from orchestrator.intake.app_keys import BOOKS
+from orchestrator.intake.app_keys import TRANSACTIONS
 from orchestrator.settings import Callback, Tiers
 from orchestrator.testing import ManualClock, envelope, provisioning_event
 from tests.acceptance.answers import read_success
@@ -104,7 +104,7 @@ def body(status: int, *, resources: list[Any] | None = None, **data: Any) -> dic
 
 
 async def credentials_kept(service: Client) -> int:
-    ledger = service.app[BOOKS].ledger
+    ledger = service.app[TRANSACTIONS].ledger
     assert isinstance(ledger, InMemoryLedger)
     return sum(getattr(item, "credentials", None) is not None for item in ledger._items.values())
 
@@ -187,7 +187,7 @@ async def test_the_tenant_is_told_of_after_the_deployment(
     assert await control_plane.accepted() == []
     # As it would have been published: what follows names what it follows.
     runs = (await tenant(service))["timeline"]
-    opened = await service.app[BOOKS].find_run(runs[0]["runId"])
+    opened = await service.app[TRANSACTIONS].find_run(runs[0]["runId"])
     assert opened is not None
     detail = {
         "tenantId": "t-1",

@@ -10,7 +10,7 @@ from attrs import evolve
 from orchestrator import Event, Extension, HandlerRegistry, Run, Settings
 from orchestrator.core.ledger.pages import CANDIDATES
 from orchestrator.embedded import Fault
-from orchestrator.intake.app_keys import BOOKS
+from orchestrator.intake.app_keys import TRANSACTIONS
 from orchestrator.testing import ManualClock, envelope
 from tests.acceptance.answers import read_success
 from tests.acceptance.stories import FULL, PROVISION, TENANT, is_replay, send, state_of
@@ -42,7 +42,7 @@ async def test_a_registration_costs_nothing_more(service: Client, aws: FaultyAWS
     about = {"tenantRegistrationId": "r-1"}
     await read_success(await send(service, PROVISION, "request", tenantRegistrationId="r-1"))
     assert aws.calls == [CLAIM, "StartBuild", SETTLE]
-    known = await service.app[BOOKS].find_registration("r-1")
+    known = await service.app[TRANSACTIONS].find_registration("r-1")
     assert known is not None
     assert known.tenant_id == TENANT
     aws.calls.clear()
@@ -185,7 +185,7 @@ async def test_a_list_costs_the_same_however_long_it_is(
     service: Client, aws: FaultyAWS, clock: ManualClock
 ) -> None:
     """A page of what isn't there is a fixed number of requests, and says where it goes on."""
-    ledger = service.app[BOOKS].ledger
+    ledger = service.app[TRANSACTIONS].ledger
     (known,) = (await ledger.list_runs()).items
     runs = [
         evolve(known, run_id=f"{n}", first_seen=later(clock, n), tenant_id=TENANT, version=0)

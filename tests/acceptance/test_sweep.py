@@ -27,7 +27,7 @@ from orchestrator.core.ledger.guards import Terms
 from orchestrator.core.ledger.lease import Attempt, claim_run
 from orchestrator.core.ledger.pages import Page
 from orchestrator.core.ledger.records import run_key
-from orchestrator.core.ledger.transactions import Books
+from orchestrator.core.ledger.transactions import Transactions
 from orchestrator.embedded import CodeBuildStandIn, Fault
 from orchestrator.settings import Intake, LedgerSettings, Operations, Runs, Tiers
 from orchestrator.testing import InMemoryBuilder, ManualClock, envelope, provisioning_event
@@ -275,9 +275,9 @@ async def in_hand(ledger: InMemoryLedger, clock: ManualClock) -> str:
         now=datetime(2026, 11, 20, tzinfo=UTC),
         fresh_id="",
     )
-    books = Books(ledger=ledger, clock=clock, terms=Terms())
+    transactions = Transactions(ledger=ledger, clock=clock, terms=Terms())
     claimed = await claim_run(
-        books, ClaimRequest(event=event, payload=pack_event(event), tenant_id=None)
+        transactions, ClaimRequest(event=event, payload=pack_event(event), tenant_id=None)
     )
     assert isinstance(claimed, Attempt)
     return f"/runs/{claimed.run.run_id}"

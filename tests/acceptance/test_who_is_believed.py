@@ -15,7 +15,7 @@ from orchestrator import Event, Extension, HandlerRegistry, Job, Run, Settings, 
 from orchestrator.adapters.memory.inbox import InMemoryInbox
 from orchestrator.app import create_worker_app
 from orchestrator.embedded import Build, CodeBuildStandIn, Fault
-from orchestrator.intake.app_keys import BOOKS, ORCHESTRATOR
+from orchestrator.intake.app_keys import ORCHESTRATOR, TRANSACTIONS
 from orchestrator.lambda_handler import LambdaService
 from orchestrator.settings import Builders, Callback, Intake, StepFunctions, Tiers
 from orchestrator.testing import ManualClock, envelope, provisioning_event
@@ -109,14 +109,14 @@ async def from_a_library(service: Client, settings: Settings, event: dict[str, A
 
 
 async def from_the_queue(service: Client, settings: Settings, event: dict[str, Any]) -> None:
-    books = service.app[BOOKS]
+    transactions = service.app[TRANSACTIONS]
     inbox = InMemoryInbox(ManualClock())
     await inbox.send(text=json.dumps(event), group="g", deduplication_id="d")
     intake = Intake(mode="queue", queue_url=URL)
     worker = create_worker_app(
         attrs.evolve(with_full_tier(settings), intake=intake),
-        clock=books.clock,
-        ledger=books.ledger,
+        clock=transactions.clock,
+        ledger=transactions.ledger,
         inbox=inbox,
     )
     async with TestClient(TestServer(worker, host="127.0.0.1")):
@@ -124,8 +124,8 @@ async def from_the_queue(service: Client, settings: Settings, event: dict[str, A
 
 
 async def over_lambda(service: Client, settings: Settings, event: dict[str, Any]) -> None:
-    books = service.app[BOOKS]
-    app = create_app(with_full_tier(settings), clock=books.clock, ledger=books.ledger)
+    transactions = service.app[TRANSACTIONS]
+    app = create_app(with_full_tier(settings), clock=transactions.clock, ledger=transactions.ledger)
     batch = {"Records": [record(1, body=json.dumps(event))]}
     loop = asyncio.get_running_loop()
     with ThreadPoolExecutor(max_workers=1) as thread:

@@ -42,7 +42,7 @@ from orchestrator.core.ledger.records import (
     RunStatus,
     TenantRecord,
 )
-from orchestrator.core.ledger.transactions import Books
+from orchestrator.core.ledger.transactions import Transactions
 from orchestrator.core.secrets.redaction import Redactor
 from orchestrator.core.secrets.references import Vault
 from orchestrator.testing import LoadedDice, ManualClock, SequentialIds
@@ -373,7 +373,7 @@ class Worker:
         return Orchestrator(
             registry=_REGISTRY,
             services=Services(
-                books=Books(ledger=ledger, clock=clock, terms=TERMS),
+                transactions=Transactions(ledger=ledger, clock=clock, terms=TERMS),
                 tiers=self.world,
                 builders={"CODE_BUILD": _GatedBuilder(self)},
                 default_builder="CODE_BUILD",

@@ -32,7 +32,7 @@ from orchestrator.core.handlers.services import Services
 from orchestrator.core.jobs.job_report import JobStatus
 from orchestrator.core.ledger.guards import Terms
 from orchestrator.core.ledger.records import Job, RunRecord
-from orchestrator.core.ledger.transactions import Books
+from orchestrator.core.ledger.transactions import Transactions
 from orchestrator.core.secrets.redaction import Redactor
 from orchestrator.embedded import CodeBuildStandIn, EmbeddedAWS, open_codebuild
 from orchestrator.testing import (
@@ -156,7 +156,7 @@ class Story:
         self.orchestrator = Orchestrator(
             registry=built_in_handlers(),
             services=Services(
-                books=Books(ledger=self.ledger, clock=self.clock, terms=terms),
+                transactions=Transactions(ledger=self.ledger, clock=self.clock, terms=terms),
                 tiers=self,
                 builders={"CODE_BUILD": self.builder},
                 default_builder="CODE_BUILD",

@@ -22,7 +22,7 @@ from orchestrator.core.events.json_text import kept_size
 from orchestrator.core.ledger.guarding import guarded
 from orchestrator.core.ledger.records import operation_key
 from orchestrator.core.ledger.report_attempt import Posted, Posting, begin_report, end_report
-from orchestrator.core.ledger.transactions import Books
+from orchestrator.core.ledger.transactions import Transactions
 
 _FIRST_PAUSE_S = 5.0
 #: Clocks that are so close (seconds) are no reason for a 401: the other side allows 20 s.
@@ -73,7 +73,7 @@ def report_body(
 class Reporter:
     """Tells the control plane how operations ended; if it `is_silent`, reports stay due."""
 
-    books: Books
+    transactions: Transactions
     webhook: Webhook
     is_silent: bool = False
 
@@ -84,11 +84,11 @@ class Reporter:
         """
         if not self.is_silent:
             await guarded(
-                self.books, operation_key(operation_id), partial(self._send, operation_id)
+                self.transactions, operation_key(operation_id), partial(self._send, operation_id)
             )
 
     async def _send(self, operation_id: str) -> None:
-        posting = await self.books.decide(lambda view: begin_report(view, operation_id))
+        posting = await self.transactions.run(lambda view: begin_report(view, operation_id))
         if posting is None:
             return
         posted = await self._post(posting)
@@ -99,11 +99,11 @@ class Reporter:
             log.warning("report not accepted yet", reason=posted.note, **about)
         else:
             log.info("reported", **about)
-        await self.books.decide(lambda view: end_report(view, posting, posted))
+        await self.transactions.run(lambda view: end_report(view, posting, posted))
 
     async def _post(self, posting: Posting) -> Posted:
         """One attempt; it is signed once more where a 401 may be but a matter of clocks."""
-        clock = self.books.clock
+        clock = self.transactions.clock
         try:
             answer = await self._post_signed(posting, clock.now())
             behind_s = _behind_s(answer, clock.now())

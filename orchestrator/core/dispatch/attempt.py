@@ -78,7 +78,7 @@ class Worker:
         kept with it."""
         services = self.services
         log.info("started", attempt=run.attempt)
-        async with held(run.renew, services.clock, lease_s=services.books.terms.lease_s):
+        async with held(run.renew, services.clock, lease_s=services.transactions.terms.lease_s):
             reached, error = await self._run_handler(event, attempt, run, opens)
             if opens is not None and is_final(error, attempt, self.max_attempts):
                 error = await self._make_certain(attempt, run, error)
@@ -269,10 +269,10 @@ class Worker:
                 log.warning("a start may be out that nobody looks after", reason=str(error))
         if job is None:
             return
-        outcome = await self.services.books.decide(partial(self._adopt, attempt.run, job))
+        outcome = await self.services.transactions.run(partial(self._adopt, attempt.run, job))
         if isinstance(outcome, Orphaned):
             await run.starter.stop(job)
 
     def _adopt(self, run: RunRecord, job: Job, view: View) -> Move[Adopted | Orphaned]:
-        terms = self.services.books.terms
+        terms = self.services.transactions.terms
         return adopt(view, run.operation_id, run.start_number, job, run.run_id, terms)

@@ -59,7 +59,7 @@ async def build_request(
             tenant_id = await _find_tenant_id(overseer, event, job, started) or tenant_id
         registration_id = None
         if tenant_id is None and (registration_id := read_registration_id(event.body)) is not None:
-            registered = await overseer.books.find_registration(registration_id)
+            registered = await overseer.transactions.find_registration(registration_id)
             tenant_id = registered.tenant_id if registered else None
         outcome = Outcome(
             ending=ending,
@@ -114,5 +114,5 @@ async def _find_tenant_id(
         start_key = own_key if isinstance(own_key, str) else None
         operation = await overseer.adopter.identify(job, start_key)
     if operation is None and operation_id is not None:
-        operation = await overseer.books.find_operation(operation_id)
+        operation = await overseer.transactions.find_operation(operation_id)
     return operation.tenant_id if operation else None

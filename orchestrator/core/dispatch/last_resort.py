@@ -80,9 +80,9 @@ class LastResort:
             payload=payload,
             body_digest=event.body_digest if event is not None and why is Why.DELIVERY else None,
         )
-        books = self.services.books
-        counted = await books.decide(
-            lambda view: count(view, breakdown, self.max_attempts, books.terms)
+        transactions = self.services.transactions
+        counted = await transactions.run(
+            lambda view: count(view, breakdown, self.max_attempts, transactions.terms)
         )
         log.error("attempt broke down", run_id=run_id, exc_info=bug)
         if counted is None and attempt is not None:
@@ -99,7 +99,7 @@ class LastResort:
         Raises:
             TemporaryError: it can't be ended yet.
         """
-        attempt = await claim_by_records(self.services.books, run_id)
+        attempt = await claim_by_records(self.services.transactions, run_id)
         if attempt is not None:
             await self.finish(attempt)
 
@@ -126,9 +126,9 @@ class LastResort:
     async def _finish(self, attempt: Attempt) -> None:
         services = self.services
         starter = Starter(
-            attempt, services.builders, services.clock, services.books.terms, services.vault
+            attempt, services.builders, services.clock, services.transactions.terms, services.vault
         )
-        async with held(attempt.renew, services.clock, lease_s=services.books.terms.lease_s):
+        async with held(attempt.renew, services.clock, lease_s=services.transactions.terms.lease_s):
             await attempt.go_on_by_records()
             job = await self._look_up(attempt, starter)
         settlement = await self._settlement(attempt, job)
@@ -149,7 +149,7 @@ class LastResort:
         try:
             return await starter.look_up()
         except Exception as error:
-            if until + timedelta(seconds=self.services.books.terms.deadline_s) > asked_at:
+            if until + timedelta(seconds=self.services.transactions.terms.deadline_s) > asked_at:
                 raise await self._hand_back(attempt, error) from error
             log.error("a start may be out that nobody looks after", run_id=run.run_id)
             attempt.possible_until = None
@@ -195,7 +195,7 @@ class LastResort:
         if run.event_type in OPENS and not is_begun and self.services.callback.refusals:
             return await self._refused(failed, run)
         if ending is not None and run.outcome_of is not None:
-            operation = await self.services.books.find_operation(run.outcome_of)
+            operation = await self.services.transactions.find_operation(run.outcome_of)
         if ending is None or operation is None or operation.outcome != run.run_id:
             return failed
         report, why_not = self._report(operation, ending)
@@ -213,7 +213,7 @@ class LastResort:
 
     async def _refused(self, failed: Settlement, run: RunRecord) -> Settlement:
         """Who asked for what never began is told so."""
-        operation = await self.services.books.find_operation(run.operation_id)
+        operation = await self.services.transactions.find_operation(run.operation_id)
         if operation is None:
             return failed
         report, why_not = self._report(operation, Ending(OPENS[run.event_type], False))

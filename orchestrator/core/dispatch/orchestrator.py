@@ -129,14 +129,14 @@ class Orchestrator:
 
     @sweeper.default
     def _build_sweeper(self) -> Sweeper:
-        books = self.services.books
+        transactions = self.services.transactions
         return Sweeper(
-            books=books,
+            transactions=transactions,
             dice=self.dice,
             resume=partial(self._rerun, why=Why.SWEEP),
             look=self.overseer.attend,
             report=self.reporter.send,
-            clear=partial(self.services.vault.clear, books),
+            clear=partial(self.services.vault.clear, transactions),
         )
 
     async def handle_event(
@@ -236,7 +236,7 @@ class Orchestrator:
 
         services = self.services
         return Overseer.over(
-            services.books,
+            services.transactions,
             services.builders,
             stops_overdue=self.limits.stops_overdue,
             cleans_up_unknown=self.limits.cleans_up_unknown,
@@ -247,7 +247,9 @@ class Orchestrator:
     @property
     def reporter(self) -> Reporter:
         services = self.services
-        return Reporter(books=services.books, webhook=services.webhook, is_silent=services.dry_run)
+        return Reporter(
+            transactions=services.transactions, webhook=services.webhook, is_silent=services.dry_run
+        )
 
     @property
     def last_resort(self) -> LastResort:
@@ -268,7 +270,7 @@ class Orchestrator:
         )
 
     async def _rerun(self, run_id: str, why: Why) -> Handled:
-        run, payload = await self.services.books.find_kept(run_id)
+        run, payload = await self.services.transactions.find_kept(run_id)
         if run is None:
             raise RunNotFound(run_id)
         if why is Why.SWEEP and not is_due(run, self.services.clock.now()):
@@ -358,7 +360,7 @@ class Orchestrator:
                 secrets=self.services.secrets,
             )
             payload = request.payload
-            claim = await claim_run(self.services.books, request)
+            claim = await claim_run(self.services.transactions, request)
             if why is Why.SWEEP and isinstance(claim, BodyDiffers):
                 raise ValueError("what is kept of the run is another event")
         except (TemporaryError, EventTooLarge):

@@ -37,7 +37,7 @@ from orchestrator.core.ledger.records import (
     run_key,
     secrets_key,
 )
-from orchestrator.core.ledger.transactions import Books
+from orchestrator.core.ledger.transactions import Transactions
 from orchestrator.core.tasks import finish_within, gather_or_cancel
 
 #: How many due items are found and read at once.
@@ -71,7 +71,7 @@ class Sweeper:
     whose secrets may go.
     """
 
-    books: Books
+    transactions: Transactions
     dice: Dice
     resume: Callable[[str], Awaitable[object]]
     look: Work
@@ -98,7 +98,7 @@ class Sweeper:
         Raises:
             TemporaryError: ledger or builder can't be reached; what could be done was done.
         """
-        clock, other = self.books.clock, self._finding
+        clock, other = self.transactions.clock, self._finding
         if other is not None:
             return await other.join(clock, timeout_s)
         until = None if timeout_s is None else clock.now() + timedelta(seconds=timeout_s)
@@ -136,7 +136,7 @@ class Sweeper:
     ) -> Work:
         async def work(ids: Sequence[str]) -> None:
             for one in ids:
-                await guarded(self.books, key_of(one), partial(deal_with, one))
+                await guarded(self.transactions, key_of(one), partial(deal_with, one))
 
         return work
 
@@ -184,12 +184,12 @@ class _Sweep:
 
     async def _find(self) -> None:
         """Begin with all that is due, page by page."""
-        books, dice = self.sweeper.books, self.sweeper.dice
-        before, start = books.clock.now(), dice.pick(_STARTS)
+        transactions, dice = self.sweeper.transactions, self.sweeper.dice
+        before, start = transactions.clock.now(), dice.pick(_STARTS)
         cursor: str | None = None
         try:
             while True:
-                page = await books.ledger.find_due(
+                page = await transactions.ledger.find_due(
                     before=before, limit=_PAGE, start=start, cursor=cursor
                 )
                 fresh = [key for key in page.items if key not in self._seen]
@@ -206,16 +206,16 @@ class _Sweep:
     async def _read(self, keys: Sequence[str]) -> list[Due]:
         """The items that are due indeed. What can't be read stays due: for a release that can, or
         until the ledger answers."""
-        books = self.sweeper.books
+        transactions = self.sweeper.transactions
         try:
-            found = await books.ledger.load(keys)
+            found = await transactions.ledger.load(keys)
         except UnreadableItems as error:
             log.error("due items can't be read", reason=str(error))
             found = error.found
         except TemporaryError as error:
             log.warning("due items not read", reason=str(error))
             return []
-        now = books.clock.now()
+        now = transactions.clock.now()
         items = (found.get(key) for key in keys)
         return [item for item in items if isinstance(item, Due) and is_due(item, now)]
 
@@ -250,12 +250,14 @@ class _Sweep:
         if not lane.room.locked():
             return await lane.room.acquire()
         try:
-            return await finish_within(self.sweeper.books.clock, _PATIENCE_S, lane.room.acquire())
+            return await finish_within(
+                self.sweeper.transactions.clock, _PATIENCE_S, lane.room.acquire()
+            )
         except TimeoutError:
             return False
 
     async def _deal_with(self, lane: Lane, wave: Sequence[str], pace: Pace) -> None:
-        clock = self.sweeper.books.clock
+        clock = self.sweeper.transactions.clock
         began = clock.now()
         try:
             trouble = await finish_within(clock, lane.limit_s, lane.work(wave))
@@ -275,7 +277,7 @@ class _Sweep:
     def _left_s(self) -> float | None:
         if self.until is None:
             return None
-        return (self.until - self.sweeper.books.clock.now()).total_seconds()
+        return (self.until - self.sweeper.transactions.clock.now()).total_seconds()
 
 
 @asynccontextmanager

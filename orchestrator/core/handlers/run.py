@@ -43,7 +43,7 @@ class Run:
         self._recording = asyncio.Lock()
         self.job = attempt.run.job
         self.starter = Starter(
-            attempt, services.builders, services.clock, services.books.terms, services.vault
+            attempt, services.builders, services.clock, services.transactions.terms, services.vault
         )
         self.unrecorded = Progress()
         self.ending: OwnEnding | None = None
@@ -106,7 +106,7 @@ class Run:
             return operation.tier
         if self.tenant_id is None:
             return None
-        tenant = await self._services.books.find_tenant(self.tenant_id)
+        tenant = await self._services.transactions.find_tenant(self.tenant_id)
         return tenant.tier if tenant else None
 
     async def ended_start(self) -> str | None:
@@ -134,7 +134,7 @@ class Run:
         operation = await self._find_operation()
         if operation is None or operation.opener == self.run_id:
             return {}
-        run, payload = await self._services.books.find_kept(operation.opener)
+        run, payload = await self._services.transactions.find_kept(operation.opener)
         if run is None or payload is None:
             return {}
         asked = without_ended_job(unpack_event(run, payload).body)
@@ -148,7 +148,7 @@ class Run:
         """
         operation = await self._find_operation()
         followed = find_followed(operation) if operation is not None else None
-        before = await self._services.books.find_operation(followed) if followed else None
+        before = await self._services.transactions.find_operation(followed) if followed else None
         if operation is None or before is None or before.tenant_id != operation.tenant_id:
             return await self.request_body()
         made: Mapping[str, Any] = before.owed.body["data"] if before.owed else {}
@@ -183,7 +183,9 @@ class Run:
         if self._operation is None:
             run = self._attempt.run
             wanted = run.outcome_of or (run.operation_id if self._opens else None)
-            self._operation = await self._services.books.find_operation(wanted) if wanted else None
+            self._operation = (
+                await self._services.transactions.find_operation(wanted) if wanted else None
+            )
         return self._operation
 
     async def tier_details(self, tier: str | None) -> Tier:

@@ -15,7 +15,7 @@ from orchestrator.core.events.toolkit import APPLICATION_PLANE
 from orchestrator.core.jobs.builder import Builder
 from orchestrator.core.jobs.notifications import Notifications
 from orchestrator.core.jobs.tier_catalog import TierCatalog
-from orchestrator.core.ledger.transactions import Books
+from orchestrator.core.ledger.transactions import Transactions
 from orchestrator.core.secrets.redaction import Redactor
 from orchestrator.core.secrets.references import Vault
 
@@ -24,7 +24,7 @@ from orchestrator.core.secrets.references import Vault
 class Services:
     """What every run of one orchestrator works with."""
 
-    books: Books
+    transactions: Transactions
     tiers: TierCatalog
     builders: Mapping[str, Builder]
     default_builder: str

@@ -15,7 +15,7 @@ from orchestrator.core.jobs.job_report import JobReport
 from orchestrator.core.ledger.guards import is_stray, is_under_way, may_record, may_replace
 from orchestrator.core.ledger.operations import Adopted, Orphaned, adopt, replace
 from orchestrator.core.ledger.records import Job, JobRecord, OperationRecord
-from orchestrator.core.ledger.transactions import Books
+from orchestrator.core.ledger.transactions import Transactions
 
 log = structlog.get_logger("orchestrator.adopt")
 
@@ -24,7 +24,7 @@ log = structlog.get_logger("orchestrator.adopt")
 class JobAdopter:
     """Ties jobs to the operations whose starts made them."""
 
-    books: Books
+    transactions: Transactions
     describer: JobDescriber
 
     async def identify(self, job: Job, start_key: str | None) -> OperationRecord | None:
@@ -36,7 +36,7 @@ class JobAdopter:
             TemporaryError: ledger or builder can't be reached, or the builder doesn't show the job
                 yet whose start waits for one.
         """
-        known = await self.books.find_job(job.builder, job.id)
+        known = await self.transactions.find_job(job.builder, job.id)
         if known is not None:
             return await self._started(known)
         named = read_start_key(start_key or "")
@@ -49,7 +49,7 @@ class JobAdopter:
                 raise not_shown_yet(job)
             return None
         start = self.describer.start_of(report)
-        operation = await self.books.find_operation(start[0]) if start else None
+        operation = await self.transactions.find_operation(start[0]) if start else None
         if start is None or operation is None or start[1] > operation.start_number:
             return None
         return await self.adopt(report, operation, start[1])
@@ -79,7 +79,7 @@ class JobAdopter:
             found = (
                 adopted.operation
                 if isinstance(adopted, Adopted)
-                else await self.books.find_operation(operation.operation_id)
+                else await self.transactions.find_operation(operation.operation_id)
             )
             if found is None:
                 return None
@@ -94,8 +94,8 @@ class JobAdopter:
     ) -> OperationRecord | None:
         """The builder has built the job again: the next look is at the newer one. None: the end of
         the former one is claimed."""
-        own, number, terms = operation.operation_id, operation.start_number, self.books.terms
-        replaced = await self.books.decide(
+        own, number, terms = operation.operation_id, operation.start_number, self.transactions.terms
+        replaced = await self.transactions.run(
             lambda view: replace(view, own, number, former, newer, terms)
         )
         if replaced is not None:
@@ -104,12 +104,12 @@ class JobAdopter:
 
     async def _started(self, job: JobRecord) -> OperationRecord | None:
         """The operation that the job was started for, unless it is at another start by now."""
-        operation = await self.books.find_operation(job.operation_id)
+        operation = await self.transactions.find_operation(job.operation_id)
         is_at_it = operation is not None and operation.start_number == job.start_number
         return operation if is_at_it else None
 
     async def _waits_for_job(self, operation_id: str, number: int) -> bool:
-        operation = await self.books.find_operation(operation_id)
+        operation = await self.transactions.find_operation(operation_id)
         return is_under_way(operation, number) and operation.job is None
 
     async def _stop_stray(self, job: Job) -> None:
@@ -124,7 +124,7 @@ class JobAdopter:
         log.warning("stopped an orphaned job: its operation can't have it", job_id=job.id)
 
     async def _tie(self, job: Job, operation_id: str, number: int) -> Adopted | Orphaned:
-        terms = self.books.terms
-        return await self.books.decide(
+        terms = self.transactions.terms
+        return await self.transactions.run(
             lambda view: adopt(view, operation_id, number, job, None, terms)
         )

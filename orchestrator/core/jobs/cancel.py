@@ -23,7 +23,7 @@ from orchestrator.core.jobs.looks import Next, what_follows
 from orchestrator.core.jobs.outcome import OutcomeMaker
 from orchestrator.core.ledger.operations import ask_to_stop, count_stops, note_stop
 from orchestrator.core.ledger.records import Job, OperationRecord, OperationState, RunStatus
-from orchestrator.core.ledger.transactions import Books
+from orchestrator.core.ledger.transactions import Transactions
 from orchestrator.core.texts import shorten
 
 log = structlog.get_logger("orchestrator.cancel")
@@ -37,7 +37,7 @@ class JobStopper:
     are left alone, and otherwise those that weren't.
     """
 
-    books: Books
+    transactions: Transactions
     describer: JobDescriber
     adopter: JobAdopter
     outcomes: OutcomeMaker
@@ -51,7 +51,7 @@ class JobStopper:
         Raises:
             OrchestratorError: the builder can't be reached, or the outcome couldn't be handled yet.
         """
-        asked = await self.books.decide(
+        asked = await self.transactions.run(
             lambda view: ask_to_stop(view, operation.operation_id, operation.start_number, reason)
         )
         if asked is None:
@@ -84,12 +84,12 @@ class JobStopper:
             log.info("job stopped", job_id=job.id, reason=asked.stop_reason)
             return
         ways = builder.stop_ways
-        number = count_stops(asked, ways, self.books.clock.now())
+        number = count_stops(asked, ways, self.transactions.clock.now())
         way = ways[min(number, len(ways)) - 1]
         await builder_calls.stop_job(job.builder, builder, job.id, way=way)
         log.info("job stopped", job_id=job.id, way=way, reason=asked.stop_reason)
         if number > asked.stops:
-            await self.books.decide(lambda view: note_stop(view, asked, number, ways))
+            await self.transactions.run(lambda view: note_stop(view, asked, number, ways))
         if number > len(ways):
             log.error("a job heeds no stop: end it by hand", job_id=job.id, builder=job.builder)
 
@@ -99,7 +99,7 @@ class JobStopper:
 
     def what_follows(self, operation: OperationRecord, answer: Answer) -> Next:
         """What is to be done after the builder's answer of the operation's job."""
-        now, terms = self.books.clock.now(), self.books.terms
+        now, terms = self.transactions.clock.now(), self.transactions.terms
         return what_follows(operation, answer, now, terms, stops_overdue=self.stops_overdue)
 
 
@@ -133,11 +133,11 @@ async def cancel(
             it is being cleaned up, and that isn't what is meant.
         TemporaryError: a run is at work on it right now, or a builder can't be reached.
     """
-    books = stopper.books
-    tenant = await books.find_tenant(tenant_id)
+    transactions = stopper.transactions
+    tenant = await transactions.find_tenant(tenant_id)
     if tenant is None:
         raise TenantNotFound(tenant_id)
-    found = await books.find_operation(tenant.operation_id) if tenant.operation_id else None
+    found = await transactions.find_operation(tenant.operation_id) if tenant.operation_id else None
     if found is None or found.kind is None:
         raise NotAllowed(f"nothing is being done to the tenant {tenant_id}")
     if found.kind is Kind.CLEAN_UP and not clean_up:
@@ -157,11 +157,11 @@ async def cancel(
     given = f": {reason.rstrip('.')}" if reason else ""
     why = shorten(f"Cancelled by an operator{given}.")
     pending = Stopped(kind=found.kind, operation_id=wanted, has_ended=False)
-    operation = await books.decide(lambda view: ask_to_stop(view, wanted, number, why))
+    operation = await transactions.run(lambda view: ask_to_stop(view, wanted, number, why))
     if operation is not None and operation.job is not None:
         on_certain(pending)
     elif operation is not None:
-        opener = await books.find_run(operation.opener)
+        opener = await transactions.find_run(operation.opener)
         if opener is not None and opener.status is RunStatus.RETRY:
             # It is due by itself, and its next claim finds the reason; one that is at work may not.
             on_certain(pending)
@@ -172,12 +172,12 @@ async def cancel(
             except HandlerFailed:
                 # What broke down has ended the operation by its records, or is tried again: then
                 # a job of it may be under way that nobody has recorded yet.
-                operation = await books.find_operation(wanted)
+                operation = await transactions.find_operation(wanted)
                 if operation is not None and _is_open(operation):
                     raise
             else:
                 on_certain(pending)
-            operation = await books.find_operation(wanted)
+            operation = await transactions.find_operation(wanted)
     if operation is not None and _is_open(operation):
         try:
             await stopper.stop(operation, why)
@@ -185,7 +185,7 @@ async def cancel(
             # It is kept with the outcome's run, and no business of whoever cancels.
             log.warning("the outcome's handler failed", reason=str(error))
         on_certain(pending)
-        operation = await books.find_operation(wanted)
+        operation = await transactions.find_operation(wanted)
     has_ended = operation is None or not _is_open(operation)
     return attrs.evolve(pending, has_ended=has_ended)
 

@@ -20,7 +20,7 @@ from orchestrator.core.jobs.job_report import Answer, JobReport, Unseen
 from orchestrator.core.ledger.event_codec import unpack_event
 from orchestrator.core.ledger.operations import end_alone
 from orchestrator.core.ledger.records import Job, OperationRecord
-from orchestrator.core.ledger.transactions import Books
+from orchestrator.core.ledger.transactions import Transactions
 from orchestrator.core.texts import shorten
 
 log = structlog.get_logger("orchestrator.outcome")
@@ -50,7 +50,7 @@ class OutcomeMaker:
     how the provisioning's job ended.
     """
 
-    books: Books
+    transactions: Transactions
     conclude: Callable[[Event[Mapping[str, Any]]], Awaitable[object]]
     cleans_up_unknown: bool = False
 
@@ -66,7 +66,9 @@ class OutcomeMaker:
         ending, told = await self._told(operation)
         end = self._how_it_ends(operation, answer, reason, ending, told)
         if operation.kind is None:
-            await self.books.decide(lambda view: end_alone(view, operation, end.reason, end.link))
+            await self.transactions.run(
+                lambda view: end_alone(view, operation, end.reason, end.link)
+            )
             return operation.opener
         outcome = self._outcome(operation, end, told)
         try:
@@ -109,9 +111,9 @@ class OutcomeMaker:
     async def _told(self, operation: OperationRecord) -> tuple[Ending | None, Mapping[str, Any]]:
         """How the job says that it ended, and what else it told of itself, if it did; nothing of it
         once each look has broken down."""
-        if operation.told_by is None or operation.bugs >= self.books.terms.max_attempts:
+        if operation.told_by is None or operation.bugs >= self.transactions.terms.max_attempts:
             return None, {}
-        run, payload = await self.books.find_kept(operation.told_by)
+        run, payload = await self.transactions.find_kept(operation.told_by)
         if run is None:
             return None, {}
         ending = ENDS.get(run.event_type)
@@ -140,7 +142,7 @@ class OutcomeMaker:
             type=outcome_type(operation.kind, succeeded=end.succeeded),
             source=OWN_SOURCE,
             id=operation.outcome_id,
-            time=self.books.clock.now(),
+            time=self.transactions.clock.now(),
             body=body,
             raw=body,
             payload=body,

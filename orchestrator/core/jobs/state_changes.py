@@ -33,7 +33,7 @@ async def act_on(
             or an orphaned job couldn't be stopped.
         OrchestratorError: the outcome couldn't be handled yet; it is kept.
     """
-    job, books = told.job, overseer.books
+    job, transactions = told.job, overseer.transactions
     is_askable = job.builder in overseer.describer.askable
     if overseer.stopper.leaves_alone(job):
         return None
@@ -45,9 +45,9 @@ async def act_on(
             source=source,
         )
         return None
-    known = await books.find_job(job.builder, job.id)
+    known = await transactions.find_job(job.builder, job.id)
     start = (known.operation_id, known.start_number) if known else overseer.describer.start_of(told)
-    operation = await books.find_operation(start[0]) if start else None
+    operation = await transactions.find_operation(start[0]) if start else None
     # Of a start that was just sent nothing need be recorded yet: it is left alone.
     if start is None or operation is None or start[1] > operation.start_number:
         return None

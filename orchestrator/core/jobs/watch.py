@@ -33,7 +33,7 @@ from orchestrator.core.ledger.guards import is_gone_for_good, is_overdue
 from orchestrator.core.ledger.ledger import UnreadableItems
 from orchestrator.core.ledger.operations import ask_again, begin_look
 from orchestrator.core.ledger.records import Job, OperationRecord, operation_key
-from orchestrator.core.ledger.transactions import Books
+from orchestrator.core.ledger.transactions import Transactions
 
 #: After so long (seconds) a builder that contradicts a message is asked again.
 _ASK_AGAIN_S = 5.0
@@ -48,7 +48,7 @@ log = structlog.get_logger("orchestrator.watch")
 class Overseer:
     """Looks at jobs, and does what follows from how they stand."""
 
-    books: Books
+    transactions: Transactions
     describer: JobDescriber
     adopter: JobAdopter
     outcomes: OutcomeMaker
@@ -57,7 +57,7 @@ class Overseer:
     @classmethod
     def over(
         cls,
-        books: Books,
+        transactions: Transactions,
         builders: Mapping[str, Builder],
         *,
         conclude: Callable[[Event[Mapping[str, Any]]], Awaitable[object]],
@@ -66,10 +66,12 @@ class Overseer:
         dry_run: bool = False,
     ) -> "Overseer":
         describer = JobDescriber(builders)
-        adopter = JobAdopter(books=books, describer=describer)
-        outcomes = OutcomeMaker(books=books, conclude=conclude, cleans_up_unknown=cleans_up_unknown)
+        adopter = JobAdopter(transactions=transactions, describer=describer)
+        outcomes = OutcomeMaker(
+            transactions=transactions, conclude=conclude, cleans_up_unknown=cleans_up_unknown
+        )
         stopper = JobStopper(
-            books=books,
+            transactions=transactions,
             describer=describer,
             adopter=adopter,
             outcomes=outcomes,
@@ -77,7 +79,7 @@ class Overseer:
             dry_run=dry_run,
         )
         return cls(
-            books=books,
+            transactions=transactions,
             describer=describer,
             adopter=adopter,
             outcomes=outcomes,
@@ -98,7 +100,7 @@ class Overseer:
         """
         looks = await asyncio.gather(
             *(
-                guarded(self.books, operation_key(one), partial(self._begin_look, one))
+                guarded(self.transactions, operation_key(one), partial(self._begin_look, one))
                 for one in operation_ids
             )
         )
@@ -139,16 +141,20 @@ class Overseer:
     async def ask_again(self, operation_id: str, number: int) -> None:
         """A message says that the job of that start is over and its builder doesn't: have it asked
         again soon."""
-        await self.books.decide(lambda view: ask_again(view, operation_id, number, _ASK_AGAIN_S))
+        await self.transactions.run(
+            lambda view: ask_again(view, operation_id, number, _ASK_AGAIN_S)
+        )
 
     async def _begin_look(self, operation_id: str) -> OperationRecord | None:
-        return await self.books.decide(
-            lambda view: begin_look(view, operation_id, self.books.terms)
+        return await self.transactions.run(
+            lambda view: begin_look(view, operation_id, self.transactions.terms)
         )
 
     async def _safely(self, operation: OperationRecord, job: Job, answer: Answer) -> None:
         """One operation's trouble is kept with its outcome, and is nobody else's."""
-        await guarded(self.books, operation.key, partial(self._look_at, operation, job, answer))
+        await guarded(
+            self.transactions, operation.key, partial(self._look_at, operation, job, answer)
+        )
 
     async def _look_at(self, operation: OperationRecord, job: Job, answer: Answer) -> None:
         if self.stopper.leaves_alone(job):
@@ -158,7 +164,7 @@ class Overseer:
             case Next.END:
                 await self.outcomes.end(operation, answer)
             case Next.STOP:
-                deadline_s = self.books.terms.deadline_s
+                deadline_s = self.transactions.terms.deadline_s
                 too_long = f"The job {job.id} took longer than {deadline_s:g} s."
                 await self.stopper.stop(operation, operation.stop_reason or too_long)
             case Next.REPLACE:
@@ -168,7 +174,7 @@ class Overseer:
                 self._tell_of_waiting(operation, job, answer)
 
     def _tell_of_waiting(self, operation: OperationRecord, job: Job, answer: Answer) -> None:
-        now, terms = self.books.clock.now(), self.books.terms
+        now, terms = self.transactions.clock.now(), self.transactions.terms
         about = {"job_id": job.id, "operation_id": operation.operation_id}
         if isinstance(answer, Unseen) and is_gone_for_good(operation, now, terms):
             log.warning("job unknown to its builder: waiting for its deadline", **about)

@@ -11,7 +11,7 @@ import structlog
 
 from orchestrator.core.errors import OrchestratorError, TemporaryError
 from orchestrator.core.ledger.postponing import Postponed, postpone
-from orchestrator.core.ledger.transactions import Books
+from orchestrator.core.ledger.transactions import Transactions
 
 Result = TypeVar("Result")
 
@@ -19,7 +19,7 @@ log = structlog.get_logger("orchestrator.guarding")
 
 
 async def guarded(
-    books: Books, key: str, work: Callable[[], Awaitable[Result]]
+    transactions: Transactions, key: str, work: Callable[[], Awaitable[Result]]
 ) -> Result | Exception:
     """What the work on the item of that key results in, or raises.
 
@@ -37,15 +37,17 @@ async def guarded(
         log.error("due item broke down", due=key, exc_info=bug)
         raised, is_kept = bug, False
     if not is_kept:
-        await _put_off(books, key, raised)
+        await _put_off(transactions, key, raised)
     return raised
 
 
-async def _put_off(books: Books, key: str, raised: Exception) -> None:
+async def _put_off(transactions: Transactions, key: str, raised: Exception) -> None:
     bug = None if isinstance(raised, TemporaryError) else type(raised).__name__
     reason = str(raised) if bug is None else f"It broke down with {bug}; the log has the cause."
     try:
-        postponed = await books.decide(lambda view: postpone(view, key, reason, bug, books.terms))
+        postponed = await transactions.run(
+            lambda view: postpone(view, key, reason, bug, transactions.terms)
+        )
     except OrchestratorError as error:
         log.info("not put off", due=key, reason=str(error))
     except Exception as error:

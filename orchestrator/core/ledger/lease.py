@@ -29,37 +29,37 @@ from orchestrator.core.ledger.records import (
 )
 from orchestrator.core.ledger.settle import Fenced, Settlement, Uncertain, Written
 from orchestrator.core.ledger.snapshot import View
-from orchestrator.core.ledger.transactions import Books, Decision
+from orchestrator.core.ledger.transactions import Decision, Transactions
 
 log = structlog.get_logger("orchestrator.lease")
 
 
-async def claim_run(books: Books, request: ClaimRequest) -> "Attempt | Unclaimed":
+async def claim_run(transactions: Transactions, request: ClaimRequest) -> "Attempt | Unclaimed":
     """Take the event's run in hand, or say why it isn't ours.
 
     Raises:
         EventTooLarge: the ledger can't keep it.
         TemporaryError: the ledger can't be reached.
     """
-    check_size(books.ledger, request.payload)
-    view = View(books.clock.now(), guessed_absent=request.likely_absent)
-    outcome = await books.carry_out(view, lambda view: claim(view, request, books.terms))
+    check_size(transactions.ledger, request.payload)
+    view = View(transactions.clock.now(), guessed_absent=request.likely_absent)
+    outcome = await transactions.run_on(view, lambda view: claim(view, request, transactions.terms))
     if isinstance(outcome, Claimed):
-        return Attempt(books, view, outcome.run, stop_reason=outcome.stop_reason)
+        return Attempt(transactions, view, outcome.run, stop_reason=outcome.stop_reason)
     return outcome
 
 
-async def claim_by_records(books: Books, run_id: str) -> "Attempt | None":
+async def claim_by_records(transactions: Transactions, run_id: str) -> "Attempt | None":
     """The next attempt at a run that ends by its records; None: it is not to be ended now.
 
     Raises:
         TemporaryError: the ledger can't be reached.
     """
-    view = View(books.clock.now())
-    run = await books.carry_out(
-        view, lambda view: breakdowns.claim_by_records(view, run_id, books.terms)
+    view = View(transactions.clock.now())
+    run = await transactions.run_on(
+        view, lambda view: breakdowns.claim_by_records(view, run_id, transactions.terms)
     )
-    return None if run is None else Attempt(books, view, run)
+    return None if run is None else Attempt(transactions, view, run)
 
 
 class Attempt:
@@ -71,14 +71,19 @@ class Attempt:
     """
 
     def __init__(
-        self, books: Books, view: View, run: RunRecord, *, stop_reason: str | None = None
+        self,
+        transactions: Transactions,
+        view: View,
+        run: RunRecord,
+        *,
+        stop_reason: str | None = None,
     ) -> None:
         self.run = run
         self.stop_reason = stop_reason
         self.possible_until = run.possible_until
         self.sent_to = run.sent_to
         self.sent_job = run.sent_job
-        self._books = books
+        self._books = transactions
         self._view = view
         self._one_at_a_time = asyncio.Lock()
 
@@ -138,7 +143,7 @@ class Attempt:
         """
         async with self._one_at_a_time:
             self._view.turn_to(self._books.clock.now())
-            outcome = await self._books.carry_out(self._view, decide)
+            outcome = await self._books.run_on(self._view, decide)
         if isinstance(outcome, Fenced):
             raise TakenOver(self.run.run_id)
         if isinstance(outcome, Written):

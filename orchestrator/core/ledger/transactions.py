@@ -43,17 +43,17 @@ log = structlog.get_logger("orchestrator.transactions")
 
 
 @attrs.frozen(kw_only=True)
-class Books:
+class Transactions:
     ledger: Ledger
     clock: Clock
     terms: Terms
 
-    async def decide(self, decide: Decision[Result]) -> Result:
-        """Carry out a decision that stands for itself. Raises what `carry_out` does."""
-        return await self.carry_out(View(self.clock.now()), decide)
+    async def run(self, decide: Decision[Result]) -> Result:
+        """Carry out a decision that stands for itself. Raises what `run_on` does."""
+        return await self.run_on(View(self.clock.now()), decide)
 
-    async def carry_out(self, view: View, decide: Decision[Result]) -> Result:
-        """Commit what `decide` says, on facts that hold at that moment; its result.
+    async def run_on(self, view: View, decide: Decision[Result]) -> Result:
+        """Commit what `run` says, on facts that hold at that moment; its result.
 
         Raises:
             TemporaryError: the ledger can't be reached, or everybody writes at once.

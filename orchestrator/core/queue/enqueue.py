@@ -73,7 +73,7 @@ class Enqueuer:
         # Its run shows it as the claim will keep it.
         shown = as_kept(event, services.secrets)
         payload = pack_event(shown)
-        check_size(services.books.ledger, payload)
+        check_size(services.transactions.ledger, payload)
         await self.inbox.send(
             text=pack_message(
                 QueuedEvent(
@@ -84,8 +84,8 @@ class Enqueuer:
             deduplication_id=await self._deduplication_id(event),
         )
         log.info("queued", run_id=event.key, event_type=event.type)
-        terms = services.books.terms
-        answer = await services.books.decide(lambda view: _queue(view, shown, payload, terms))
+        terms = services.transactions.terms
+        answer = await services.transactions.run(lambda view: _queue(view, shown, payload, terms))
         match answer:
             case Duplicate(run_id):
                 return Handled(run_id=run_id, replayed=True)
@@ -101,8 +101,10 @@ class Enqueuer:
         if event.identified_by_content:
             # What was accepted in between decides whether the same content is the same event.
             return digest(event.key, self.orchestrator.ids.fresh_id())
-        books = self.orchestrator.services.books
-        earlier = await books.decide(lambda view: _count_attempts(view, event, books.terms))
+        transactions = self.orchestrator.services.transactions
+        earlier = await transactions.run(
+            lambda view: _count_attempts(view, event, transactions.terms)
+        )
         return digest(event.key, str(earlier)) if earlier else event.key
 
     async def replay(self, run_id: str, *, force: bool) -> Handled:
@@ -112,7 +114,7 @@ class Enqueuer:
             RunNotFound: there is no such run.
             TemporaryError: try again later.
         """
-        run = await self.orchestrator.services.books.find_run(run_id)
+        run = await self.orchestrator.services.transactions.find_run(run_id)
         if run is None:
             raise RunNotFound(run_id)
         # Each wish is one of its own: a queue that knows duplicates must not take it for the last.

@@ -25,7 +25,7 @@ from orchestrator.core.errors import (
 from orchestrator.core.events.javascript import to_text
 from orchestrator.core.identifiers import START_KEY, TRACEPARENT
 from orchestrator.core.ledger.lease import Attempt
-from orchestrator.core.ledger.transactions import Books
+from orchestrator.core.ledger.transactions import Transactions
 from orchestrator.core.secrets import secret_names
 from orchestrator.core.secrets.redaction import Redactor
 from orchestrator.core.secrets.secret_names import Elsewhere, begin_removal, end_removal
@@ -113,15 +113,17 @@ class Vault:
                 return
         await self.store.put(name=name, value=value)
 
-    async def clear(self, books: Books, start_key: str) -> None:
+    async def clear(self, transactions: Transactions, start_key: str) -> None:
         """Remove a start's secrets if it needs them no more. What can't be removed stays due."""
         try:
-            removing = await books.decide(lambda view: begin_removal(view, start_key, books.terms))
+            removing = await transactions.run(
+                lambda view: begin_removal(view, start_key, transactions.terms)
+            )
             if removing is None:
                 return
             store = self._find_store(removing.kind)
             await asyncio.gather(*(store.remove(name=name) for name in removing.names))
-            await books.decide(lambda view: end_removal(view, removing))
+            await transactions.run(lambda view: end_removal(view, removing))
         except OrchestratorError as error:
             log.warning("secrets not removed yet", start_key=start_key, reason=str(error))
         else:

@@ -52,7 +52,7 @@ class Told:
         webhook = webhook or FakeWebhook(list(answers))
         operation_id = (await self.operation()).operation_id
         try:
-            await Reporter(books=self.desk.books, webhook=webhook).send(operation_id)
+            await Reporter(transactions=self.desk.transactions, webhook=webhook).send(operation_id)
         finally:
             self.got += [int('"status":1' in text) for _, text, _ in webhook.posted]
 
@@ -237,7 +237,7 @@ async def test_a_look_that_breaks_down_gives_up_no_refusal(told: Told) -> None:
     assert operation.report is not None
     for _ in range(told.desk.terms.max_attempts):
         told.desk.turn(600)
-        await guarded(told.desk.books, operation.key, raising(UnicodeError("hunter2")))
+        await guarded(told.desk.transactions, operation.key, raising(UnicodeError("hunter2")))
     operation = await told.operation()
     assert operation.report is not None
     assert (operation.state, operation.report.done_at) == (OperationState.OPEN, None)

@@ -71,7 +71,7 @@ async def note(desk: Desk) -> str | None:
 
 def reporter(desk: Desk, *answers: Answer) -> tuple[Reporter, FakeWebhook]:
     webhook = FakeWebhook(list(answers))
-    return Reporter(books=desk.books, webhook=webhook), webhook
+    return Reporter(transactions=desk.transactions, webhook=webhook), webhook
 
 
 async def test_an_accepted_report_is_done(desk: Desk) -> None:
@@ -223,7 +223,7 @@ async def test_a_process_that_dies_while_it_posts_may_have_told(desk: Desk) -> N
 
     dying.meanwhile = die
     with pytest.raises(asyncio.CancelledError):
-        await Reporter(books=desk.books, webhook=dying).send(operation_id)
+        await Reporter(transactions=desk.transactions, webhook=dying).send(operation_id)
     desk.turn(59)
     await sender.send(operation_id)
     assert (await standing(desk))[1].done_at is None
@@ -422,7 +422,7 @@ async def deployed(desk: Desk, report: Report | None) -> str:
     request = attrs.evolve(
         desk.request(DEPLOYMENT, "d", key=f"{before}-1"), follows=before, credentials=None
     )
-    attempt = await claim_run(desk.books, request)
+    attempt = await claim_run(desk.transactions, request)
     assert isinstance(attempt, Attempt)
     held = await desk.operation(of=attempt)
     assert held.credentials == (await desk.operation("k")).credentials
@@ -435,7 +435,7 @@ async def deployed(desk: Desk, report: Report | None) -> str:
 
 
 async def secrets_kept(desk: Desk, *operation_ids: str) -> int:
-    found = [await desk.books.find_operation(one) for one in operation_ids]
+    found = [await desk.transactions.find_operation(one) for one in operation_ids]
     return sum(one is not None and one.credentials is not None for one in found)
 
 

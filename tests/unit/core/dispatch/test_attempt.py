@@ -100,7 +100,10 @@ async def test_an_ending_that_was_dropped_is_not_followed(open_with: Open) -> No
         async def adopt() -> None:
             (operation,) = records(ledger, OperationRecord)
             await adopt_job(
-                orchestrator.services.books, operation_id=operation.operation_id, number=1, job=job
+                orchestrator.services.transactions,
+                operation_id=operation.operation_id,
+                number=1,
+                job=job,
             )
 
         ledger.before_commit.append(adopt)
@@ -278,7 +281,10 @@ async def test_a_job_of_an_operation_that_has_another_is_stopped(
     async def be_quicker() -> None:
         (operation,) = records(ledger, OperationRecord)
         await adopt_job(
-            orchestrator.services.books, operation_id=operation.operation_id, number=1, job=OTHER
+            orchestrator.services.transactions,
+            operation_id=operation.operation_id,
+            number=1,
+            job=OTHER,
         )
         if is_taken_over:
             (run,) = records(ledger, RunRecord)

@@ -44,7 +44,7 @@ class Hands:
     @sweeper.default
     def _build(self) -> Sweeper:
         return Sweeper(
-            books=self.desk.books,
+            transactions=self.desk.transactions,
             dice=LoadedDice(),
             resume=self.resume,
             look=self.look,
@@ -233,7 +233,7 @@ class DownLedger(InMemoryLedger):
 async def test_a_ledger_that_is_down_is_said(desk: Desk) -> None:
     """A sweep that can't ask has not swept."""
     hands = Hands(desk)
-    hands.sweeper.books = attrs.evolve(desk.books, ledger=DownLedger())
+    hands.sweeper.transactions = attrs.evolve(desk.transactions, ledger=DownLedger())
     with pytest.raises(TemporaryError, match="no ledger"):
         await hands.sweep()
 
@@ -281,7 +281,7 @@ async def test_who_joins_hears_of_the_trouble(desk: Desk) -> None:
     """A sweep that couldn't ask is none, whoever asked for it."""
     hands = Hands(desk)
     down = DownLedger()
-    hands.sweeper.books = attrs.evolve(desk.books, ledger=down)
+    hands.sweeper.transactions = attrs.evolve(desk.transactions, ledger=down)
     told = await asyncio.gather(hands.sweep(), hands.sweep(), return_exceptions=True)
     assert [str(one) for one in told] == ["no ledger"] * 2
     assert down.asked == 1
@@ -453,7 +453,7 @@ async def test_what_can_not_be_read_stays_due(desk: Desk) -> None:
     hands = Hands(desk)
     ledger = HalfUnreadable()
     ledger._items = desk.ledger._items
-    hands.sweeper.books = attrs.evolve(desk.books, ledger=ledger)
+    hands.sweeper.transactions = attrs.evolve(desk.transactions, ledger=ledger)
     desk.turn(5)
     with capture_logs() as logs:
         assert await hands.sweep() == Swept(10)
@@ -481,7 +481,7 @@ async def test_a_page_that_can_not_be_read_stays_due(desk: Desk) -> None:
     hands = Hands(desk)
     ledger = ForgetfulLedger()
     ledger._items = desk.ledger._items
-    hands.sweeper.books = attrs.evolve(desk.books, ledger=ledger)
+    hands.sweeper.transactions = attrs.evolve(desk.transactions, ledger=ledger)
     desk.turn(5)
     assert await hands.sweep() == Swept(20)
     assert await hands.sweep() == Swept(70)
@@ -493,7 +493,7 @@ async def test_a_ledger_that_fails_in_the_middle_is_said_after_the_rest(desk: De
     hands = Hands(desk, dict.fromkeys(ids, let_others_work))
     ledger = DownLedger(after=1)
     ledger._items = desk.ledger._items
-    hands.sweeper.books = attrs.evolve(desk.books, ledger=ledger)
+    hands.sweeper.transactions = attrs.evolve(desk.transactions, ledger=ledger)
     desk.turn(5)
     with pytest.raises(TemporaryError, match="no ledger"):
         await hands.sweep()

@@ -514,7 +514,9 @@ async def test_nothing_is_started_for_an_operation_that_is_over(desk: Desk) -> N
     first = await desk.claimed(PROVISIONING, "a")
     await desk.hand_back(first)
     attempt = await desk.claimed(PROVISIONING, "a")
-    await adopt_job(desk.books, operation_id=attempt.run.operation_id, number=1, job=builder.job())
+    await adopt_job(
+        desk.transactions, operation_id=attempt.run.operation_id, number=1, job=builder.job()
+    )
     await desk.end(PROVISIONED, "done")
     with pytest.raises(PermanentError, match="is over: replay with force"):
         await Scene(desk, attempt, {"FIRST": builder}).start()

@@ -115,7 +115,7 @@ class Bench:
             self.concluded.append(event)
 
         return Overseer.over(
-            self.desk.books,
+            self.desk.transactions,
             self.builders,
             stops_overdue=self.stops_overdue,
             conclude=conclude,
@@ -375,7 +375,7 @@ async def test_a_look_that_breaks_down_is_its_own(desk: Desk) -> None:
         bench.concluded.append(event)
 
     overseer = Overseer.over(
-        desk.books, {"IN_MEMORY": OnlyStarts()}, stops_overdue=True, conclude=conclude
+        desk.transactions, {"IN_MEMORY": OnlyStarts()}, stops_overdue=True, conclude=conclude
     )
     assert await overseer.attend([one.operation_id for one in operations]) is None
     assert len(bench.concluded) == 2
@@ -437,7 +437,7 @@ async def test_an_end_of_a_job_that_was_built_again_meanwhile_ends_nothing(desk:
             notifications=BUILT_IN_NOTIFICATIONS,
             secrets=Redactor(),
         )
-        claim = await claim_run(desk.books, request)
+        claim = await claim_run(desk.transactions, request)
         ended.append(isinstance(claim, Attempt))
         assert (await desk.operation("k")).outcome == (outcome.key if ended[-1] else None)
     assert ended == [False, True]

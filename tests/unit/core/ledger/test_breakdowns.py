@@ -40,7 +40,9 @@ async def break_down(
     """An attempt at the run raised; as it then stands, if that counts."""
     options = {"run_id": run_id(event_type, event_id), "cause": "KeyError", **options}
     breakdown = Breakdown(**options)
-    return await desk.books.decide(lambda view: count(view, breakdown, MAX_ATTEMPTS, desk.terms))
+    return await desk.transactions.run(
+        lambda view: count(view, breakdown, MAX_ATTEMPTS, desk.terms)
+    )
 
 
 async def test_a_breakdown_of_an_attempt_is_a_bug_of_its_run(desk: Desk) -> None:
@@ -158,17 +160,17 @@ async def test_the_last_breakdown_leaves_a_run_to_its_records(desk: Desk) -> Non
     run = await use_up(desk, ORDER, "a")
     assert (run.ends_by_records, run.due_at) == (True, desk.clock.now())
     assert run.error == Failure(type="KeyError", message=USED_UP)
-    last = await claim_by_records(desk.books, run.run_id)
+    last = await claim_by_records(desk.transactions, run.run_id)
     assert last is not None
     assert (last.run.attempt, last.run.error) == (2, run.error)
-    assert await claim_by_records(desk.books, run.run_id) is None
+    assert await claim_by_records(desk.transactions, run.run_id) is None
 
 
 async def test_a_failed_run_that_comes_again_is_attempted_again(desk: Desk) -> None:
     """Once it has ended by its records: a mended cause may let it succeed."""
     await desk.hand_back(await desk.claimed(ORDER, "a"))
     await use_up(desk, ORDER, "a")
-    last = await claim_by_records(desk.books, run_id(ORDER, "a"))
+    last = await claim_by_records(desk.transactions, run_id(ORDER, "a"))
     assert last is not None
     await desk.fail(last)
     again = await desk.claimed(ORDER, "a")
@@ -180,9 +182,9 @@ async def test_what_ends_by_its_records_sends_nothing_any_more(desk: Desk) -> No
     await desk.claimed(PROVISIONING, "a")
     desk.turn(TERMS.lease_s + TERMS.skew_s)
     run = await use_up(desk, PROVISIONING, "a")
-    await claim_by_records(desk.books, run.run_id)
+    await claim_by_records(desk.transactions, run.run_id)
     desk.turn(TERMS.lease_s + TERMS.skew_s)
-    last = await claim_by_records(desk.books, run.run_id)
+    last = await claim_by_records(desk.transactions, run.run_id)
     assert last is not None
     assert last.possible_until == run.possible_until
 
@@ -215,7 +217,7 @@ async def test_a_clean_up_that_never_began_is_known_by_its_records(desk: Desk) -
     await desk.finish(outcome, ending=ENDS["TENANT_PROVISIONING_FAILURE"], clean_up=clean_up)
     assert (await desk.tenant())[0] == "cleaning_up"
     await use_up(desk, "TENANT_CLEAN_UP", "clean")
-    last = await claim_by_records(desk.books, clean_up.event.key)
+    last = await claim_by_records(desk.transactions, clean_up.event.key)
     assert last is not None
     await last.go_on_by_records()
     await desk.fail(last)
@@ -227,7 +229,7 @@ async def test_a_run_that_waits_for_a_tenant_ends_alone(desk: Desk) -> None:
     opener = await desk.claimed(PROVISIONING, "a")
     assert isinstance(await desk.claim(DEPROVISIONING, "b"), Waits)
     await use_up(desk, DEPROVISIONING, "b")
-    last = await claim_by_records(desk.books, run_id(DEPROVISIONING, "b"))
+    last = await claim_by_records(desk.transactions, run_id(DEPROVISIONING, "b"))
     assert last is not None
     await last.go_on_by_records()
     await desk.fail(last)
@@ -243,7 +245,7 @@ async def test_an_end_is_left_to_whoever_was_claimed_for_it(desk: Desk) -> None:
     )
     for _ in range(MAX_ATTEMPTS):
         await break_down(desk, run_id=ours.key, outcome=ours)
-    last = await claim_by_records(desk.books, ours.key)
+    last = await claim_by_records(desk.transactions, ours.key)
     assert last is not None
     await last.go_on_by_records()
     assert last.run.outcome_of is None
@@ -262,7 +264,7 @@ async def test_an_end_of_an_earlier_start_ends_no_later_one(desk: Desk) -> None:
     await desk.finish(again, desk.job("b-2"))
     for _ in range(MAX_ATTEMPTS - 1):
         await break_down(desk, run_id=ours.key, outcome=ours)
-    last = await claim_by_records(desk.books, ours.key)
+    last = await claim_by_records(desk.transactions, ours.key)
     assert last is not None
     await last.go_on_by_records()
     operation = await desk.operation(of=opener)
@@ -281,11 +283,11 @@ async def test_an_end_of_a_job_that_was_built_again_ends_no_newer_one(desk: Desk
     operation, newer = await desk.operation(of=opener), desk.job("b-2")
     assert operation.job is not None
     former = operation.job
-    replaced = await desk.books.decide(
+    replaced = await desk.transactions.run(
         lambda view: replace(view, operation.operation_id, 1, former, newer, desk.terms)
     )
     assert replaced is not None
-    last = await claim_by_records(desk.books, ours.key)
+    last = await claim_by_records(desk.transactions, ours.key)
     assert last is not None
     await last.go_on_by_records()
     assert (last.run.outcome_of, (await desk.operation(of=opener)).outcome) == (None, None)

@@ -11,7 +11,7 @@ from orchestrator.core.dispatch.sweep import Sweeper
 from orchestrator.core.ledger.bulkheads import REQUESTS_AT_ONCE, Duty, on_duty
 from orchestrator.core.ledger.guards import Terms
 from orchestrator.core.ledger.lease import held
-from orchestrator.core.ledger.transactions import Books
+from orchestrator.core.ledger.transactions import Transactions
 from orchestrator.testing import LoadedDice, ManualClock
 from tests.desk import let_others_work
 
@@ -96,7 +96,7 @@ async def test_a_lease_is_renewed_whoever_holds_it() -> None:
 async def test_a_sweep_is_on_its_own_duty() -> None:
     """All that it asks for, and all that it begins, waits among sweeps."""
     ledger, silent = silent_ledger()
-    books = Books(ledger=ledger, clock=ManualClock(), terms=Terms())
+    transactions = Transactions(ledger=ledger, clock=ManualClock(), terms=Terms())
 
     async def nothing(_: object) -> None:
         raise AssertionError
@@ -104,7 +104,7 @@ async def test_a_sweep_is_on_its_own_duty() -> None:
     tasks = [
         asyncio.create_task(
             Sweeper(
-                books=books,
+                transactions=transactions,
                 dice=LoadedDice(),
                 resume=nothing,
                 look=nothing,

@@ -182,7 +182,7 @@ async def test_the_tenants_tier_counts_where_the_event_names_none(desk: Desk) ->
     await desk.stand(TenantState.PROVISIONED, tier="BASIC")
     attempt = await desk.claimed(DEPLOYMENT, "a")
     assert (await desk.operation(of=attempt)).tier == "BASIC"
-    tenant = await desk.books.find_tenant(TENANT)
+    tenant = await desk.transactions.find_tenant(TENANT)
     assert tenant is not None
     assert tenant.tier == "BASIC"
 
@@ -237,7 +237,9 @@ async def test_the_opener_goes_on_with_the_same_start(desk: Desk) -> None:
 async def test_the_opener_finds_the_job_that_somebody_adopted(desk: Desk) -> None:
     """Then no start can be out."""
     first = await desk.claimed(PROVISIONING, "a", key="k")
-    await adopt_job(desk.books, operation_id=operation_id("k"), number=1, job=desk.job("b-1"))
+    await adopt_job(
+        desk.transactions, operation_id=operation_id("k"), number=1, job=desk.job("b-1")
+    )
     second = await desk.taken_over(PROVISIONING, "a", key="k")
     assert (second.run.job, second.possible_until) == (desk.job("b-1"), None)
     assert second.start_key == first.start_key
@@ -421,7 +423,9 @@ async def test_force_waits_for_what_goes_on(desk: Desk, who: str) -> None:
 async def test_force_waits_until_the_opener_is_at_rest(desk: Desk, is_swept: bool) -> None:
     """Its job was adopted and is over, but it still works: it may yet send a start."""
     await desk.claimed(PROVISIONING, "a", key="k")
-    await adopt_job(desk.books, operation_id=operation_id("k"), number=1, job=desk.job("b-1"))
+    await adopt_job(
+        desk.transactions, operation_id=operation_id("k"), number=1, job=desk.job("b-1")
+    )
     await desk.claim(PROVISIONING, "b", key="k")
     await desk.end(PROVISIONED, "done")
     desk.turn(62 if is_swept else 0)
@@ -470,7 +474,7 @@ async def test_a_plain_replay_of_an_unfinished_opener_goes_on(desk: Desk) -> Non
 
 
 async def registered(desk: Desk, registration_id: str = "r") -> str | None:
-    known = await desk.books.find_registration(registration_id)
+    known = await desk.transactions.find_registration(registration_id)
     return known.tenant_id if known else None
 
 

@@ -137,7 +137,7 @@ async def test_an_outcome_ends_the_operation_and_moves_the_tenant(
     assert await desk.tenant() == (MOVES[kind].during, wanted)
     desk.turn(1)
     await desk.finish(attempt, ending=ENDS[event_type], reason="because")
-    operation, tenant = await desk.operation(of=opener), await desk.books.find_tenant(TENANT)
+    operation, tenant = await desk.operation(of=opener), await desk.transactions.find_tenant(TENANT)
     assert (operation.state, operation.succeeded) == (OperationState.OVER, succeeded)
     assert (operation.ended_at, operation.reason) == (desk.clock.now(), "because")
     assert tenant is not None
@@ -317,7 +317,7 @@ async def test_an_outcome_says_all_of_an_unseen_tenant(
     assert await desk.tenant() == (moves.during, attempt.run.outcome_of)
     await desk.finish(attempt, ending=ENDS[event_type], tier="BASIC")
     state = moves.succeeded if ENDS[event_type].succeeded else moves.failed
-    tenant = await desk.books.find_tenant(TENANT)
+    tenant = await desk.transactions.find_tenant(TENANT)
     assert tenant is not None
     assert (tenant.state, tenant.operation_id, tenant.tier) == (state, None, "BASIC")
 
@@ -379,7 +379,7 @@ async def test_an_outcome_moves_only_a_tenant_that_its_operation_holds(desk: Des
     """The operation ends; the tenant is another one's."""
     await under_way(desk)
     attempt = await desk.claimed(PROVISIONED, "done")
-    tenant = await desk.books.find_tenant(TENANT)
+    tenant = await desk.transactions.find_tenant(TENANT)
     assert tenant is not None
     await desk.ledger.put(attrs.evolve(tenant, operation_id="another"))
     await desk.finish(attempt, ending=ENDED)
@@ -400,6 +400,6 @@ async def test_the_tenants_tier_is_that_of_its_operation(
     operation = await desk.operation(of=opener)
     await desk.ledger.put(attrs.evolve(operation, tier=of_operation, job=desk.job("b-1")))
     await desk.finish(await desk.claimed(DEPLOYED, "done"), ending=ENDS[DEPLOYED], tier=of_event)
-    tenant = await desk.books.find_tenant(TENANT)
+    tenant = await desk.transactions.find_tenant(TENANT)
     assert tenant is not None
     assert tenant.tier == kept

@@ -45,16 +45,16 @@ async def under_way(desk: Desk) -> OperationRecord:
 
 
 async def look(desk: Desk, wanted: str = WANTED) -> OperationRecord | None:
-    return await desk.books.decide(lambda view: begin_look(view, wanted, desk.terms))
+    return await desk.transactions.run(lambda view: begin_look(view, wanted, desk.terms))
 
 
 async def stop(desk: Desk, reason: str = "enough", *, number: int = 1) -> OperationRecord | None:
-    return await desk.books.decide(lambda view: ask_to_stop(view, WANTED, number, reason))
+    return await desk.transactions.run(lambda view: ask_to_stop(view, WANTED, number, reason))
 
 
 async def adopt(desk: Desk, job_id: str = "b-1", *, number: int = 1) -> Adopted | Orphaned:
     job = desk.job(job_id)
-    return await adopt_job(desk.books, operation_id=WANTED, number=number, job=job)
+    return await adopt_job(desk.transactions, operation_id=WANTED, number=number, job=job)
 
 
 async def test_a_job_is_due_for_a_look_from_when_it_is_known(desk: Desk) -> None:
@@ -73,7 +73,7 @@ async def test_a_job_is_asked_about_again_soon_but_not_later_than_it_was_due(
     """A message contradicts its builder; an earlier look stays."""
     due_at = None if due_in_s is None else desk.later(due_in_s)
     await desk.ledger.put(attrs.evolve(await under_way(desk), due_at=due_at))
-    written = await desk.books.decide(lambda view: ask_again(view, WANTED, 1, 5))
+    written = await desk.transactions.run(lambda view: ask_again(view, WANTED, 1, 5))
     operation = await desk.operation("k")
     assert (operation.due_at, written) == (desk.later(again_in_s), again_in_s == 5 != due_in_s)
 
@@ -87,7 +87,7 @@ async def test_what_has_no_job_under_way_is_not_asked_about(
     """Its report's own time stays, and another start's job is none of the message's."""
     due_at = desk.later(60)
     await desk.ledger.put(attrs.evolve(await under_way(desk), due_at=due_at, **changes))
-    assert not await desk.books.decide(lambda view: ask_again(view, WANTED, number, 5))
+    assert not await desk.transactions.run(lambda view: ask_again(view, WANTED, number, 5))
     assert (await desk.operation("k")).due_at == due_at
 
 
@@ -193,7 +193,7 @@ async def test_a_job_is_adopted_by_the_start_that_made_it(desk: Desk) -> None:
     assert isinstance(await adopt(desk), Adopted)
     operation = await desk.operation("k")
     assert (operation.job, operation.due_at) == (desk.job("b-1"), desk.later(60))
-    assert (await desk.books.find_job("IN_MEMORY", "b-1")) is not None
+    assert (await desk.transactions.find_job("IN_MEMORY", "b-1")) is not None
     assert isinstance(await adopt(desk), Adopted)
     assert isinstance(await adopt(desk, "b-2"), Orphaned)
     await desk.finish(attempt, desk.job("b-1"))
@@ -218,7 +218,7 @@ async def test_a_start_that_is_not_recorded_is_known_by_its_run(desk: Desk, forc
     run = attempt.run
     for _ in range(2):
         outcome = await adopt_job(
-            desk.books,
+            desk.transactions,
             operation_id=run.operation_id,
             number=run.start_number,
             job=desk.job("b-2"),
@@ -240,7 +240,7 @@ async def test_the_job_of_a_run_of_its_own_ends_on_the_run(
     await desk.finish(attempt, job)
     own = await desk.operation(of=attempt)
     for first in (True, False):
-        ended = await desk.books.decide(lambda view: end_alone(view, own, reason, job.log_url))
+        ended = await desk.transactions.run(lambda view: end_alone(view, own, reason, job.log_url))
         assert ended is first
     operation, run = await desk.operation(of=attempt), await desk.run(ORDER, "a")
     assert (operation.state, operation.succeeded) == (OperationState.OVER, reason is None)
@@ -252,7 +252,7 @@ async def test_a_tenants_operation_does_not_end_like_that(desk: Desk) -> None:
     """Its end is an event."""
     operation = await under_way(desk)
     assert operation.tenant_id == TENANT
-    assert await desk.books.decide(lambda view: end_alone(view, operation, "no", None)) is False
+    assert await desk.transactions.run(lambda view: end_alone(view, operation, "no", None)) is False
 
 
 async def test_the_job_of_an_earlier_start_ends_nothing(desk: Desk) -> None:
@@ -265,7 +265,7 @@ async def test_the_job_of_an_earlier_start_ends_nothing(desk: Desk) -> None:
     assert again.run.operation_id == attempt.run.operation_id
     others: list[dict[str, Any]] = [{"start_number": 0}, {"start_number": 1}, {"rebuilds": 1}]
     for other in others:
-        ended = await desk.books.decide(partial(_end_alone, attrs.evolve(own, **other)))
+        ended = await desk.transactions.run(partial(_end_alone, attrs.evolve(own, **other)))
         assert not ended
     assert (await desk.operation(of=again)).state is OperationState.OPEN
 
@@ -277,7 +277,7 @@ def _end_alone(asked: OperationRecord, view: View) -> Move[bool]:
 async def build_again(desk: Desk, newer: str, *, number: int = 1) -> OperationRecord | None:
     """The builder says that b-1 is over, and that the newer one carries its start key."""
     former, job = desk.job("b-1"), desk.job(newer)
-    return await desk.books.decide(
+    return await desk.transactions.run(
         lambda view: replace(view, WANTED, number, former, job, desk.terms)
     )
 
@@ -294,7 +294,7 @@ async def test_a_job_that_was_built_again_has_the_newer_one_in_its_place(desk: D
     assert (replaced.rebuilds, replaced.told_by, replaced.stop_reason) == (1, None, "enough")
     assert replaced.job_since == replaced.due_at == desk.clock.now()
     assert replaced.outcome_id == f"{operation.start_key}/1"
-    known = await desk.books.find_job("IN_MEMORY", "b-2")
+    known = await desk.transactions.find_job("IN_MEMORY", "b-2")
     assert known is not None
     assert known.operation_id == WANTED
 
@@ -337,7 +337,7 @@ async def test_a_harder_stop_is_due_once_the_last_one_was_not_heeded(
 
 
 async def note(desk: Desk, asked: OperationRecord, number: int) -> OperationRecord | None:
-    return await desk.books.decide(lambda view: note_stop(view, asked, number, WAYS))
+    return await desk.transactions.run(lambda view: note_stop(view, asked, number, WAYS))
 
 
 async def test_a_stop_that_was_answered_is_kept(desk: Desk) -> None:

@@ -46,7 +46,7 @@ async def test_what_raises_nothing_gives_its_result(desk: Desk) -> None:
     async def work() -> int:
         return 7
 
-    result: object = await guarded(desk.books, "RUN#a", work)
+    result: object = await guarded(desk.transactions, "RUN#a", work)
     assert result == 7
     assert desk.ledger.requests == []
 
@@ -56,7 +56,7 @@ async def test_a_run_that_can_not_be_claimed_waits_longer_each_time(desk: Desk) 
     key = await due_run(desk)
     pauses = []
     for _ in range(8):
-        assert await guarded(desk.books, key, raising(DOWN)) is DOWN
+        assert await guarded(desk.transactions, key, raising(DOWN)) is DOWN
         run = await desk.run(ORDER, "a")
         assert run.due_at is not None
         pauses.append((run.due_at - desk.clock.now()).total_seconds())
@@ -69,7 +69,7 @@ async def test_a_run_that_a_bug_keeps_from_its_claim_ends(desk: Desk) -> None:
     """It is counted as any attempt that breaks down is."""
     key = await due_run(desk)
     for bugs in range(1, desk.terms.max_attempts + 1):
-        await guarded(desk.books, key, raising(BUG))
+        await guarded(desk.transactions, key, raising(BUG))
         run = await desk.run(ORDER, "a")
         assert (run.bugs, run.ends_by_records) == (bugs, bugs == desk.terms.max_attempts)
         desk.turn(300)
@@ -82,7 +82,7 @@ async def test_who_is_at_work_is_left_alone(desk: Desk, error: Exception) -> Non
     key = await due_run(desk)
     await desk.claimed(ORDER, "a", why=Why.SWEEP)
     before = await desk.run(ORDER, "a")
-    await guarded(desk.books, key, raising(error))
+    await guarded(desk.transactions, key, raising(error))
     assert await desk.run(ORDER, "a") == before
 
 
@@ -91,7 +91,7 @@ async def test_what_a_run_keeps_is_not_written_again(desk: Desk) -> None:
     key = await due_run(desk)
     desk.ledger.requests.clear()
     waits = Waiting("busy", run_id(ORDER, "a"), retry_after_s=15)
-    assert await guarded(desk.books, key, raising(waits)) is waits
+    assert await guarded(desk.transactions, key, raising(waits)) is waits
     assert desk.ledger.requests == []
 
 
@@ -105,7 +105,7 @@ async def over(desk: Desk) -> OperationRecord:
 async def test_a_look_that_could_not_begin_is_put_off(desk: Desk) -> None:
     """For a minute, and its operation says why."""
     operation = await over(desk)
-    await guarded(desk.books, operation.key, raising(DOWN))
+    await guarded(desk.transactions, operation.key, raising(DOWN))
     (found,) = (await desk.ledger.load([operation.key])).values()
     assert isinstance(found, OperationRecord)
     assert (found.due_at, found.trouble, found.bugs) == (desk.later(60), "down", 0)
@@ -116,9 +116,9 @@ async def test_a_look_that_somebody_else_has_begun_stays_as_it_is(desk: Desk) ->
     operation = attrs.evolve(await over(desk), due_at=desk.later(60))
     await desk.ledger.put(operation)
     desk.ledger.requests.clear()
-    await guarded(desk.books, operation.key, raising(DOWN))
+    await guarded(desk.transactions, operation.key, raising(DOWN))
     assert desk.ledger.requests == ["load"]
-    await guarded(desk.books, operation.key, raising(BUG))
+    await guarded(desk.transactions, operation.key, raising(BUG))
     (found,) = (await desk.ledger.load([operation.key])).values()
     assert isinstance(found, OperationRecord)
     assert (found.due_at, found.bugs) == (desk.later(60), 1)
@@ -136,7 +136,7 @@ async def test_secrets_that_can_not_be_removed_are_put_off(desk: Desk) -> None:
         due_at=desk.clock.now(),
     )
     await desk.ledger.put(kept)
-    await guarded(desk.books, secrets_key("s-1"), raising(BUG))
+    await guarded(desk.transactions, secrets_key("s-1"), raising(BUG))
     (found,) = (await desk.ledger.load([kept.key])).values()
     assert isinstance(found, SecretsRecord)
     assert found.due_at == desk.later(60)
@@ -148,5 +148,5 @@ async def test_a_ledger_that_is_down_stops_no_other(desk: Desk, error: Exception
     operation = await over(desk)
     for failure in (TemporaryError("no ledger"), PermanentError("no room"), RuntimeError("a bug")):
         desk.ledger.failures.append(failure)
-        assert await guarded(desk.books, operation.key, raising(error)) is error
-    assert await guarded(desk.books, operation_key("none"), raising(error)) is error
+        assert await guarded(desk.transactions, operation.key, raising(error)) is error
+    assert await guarded(desk.transactions, operation_key("none"), raising(error)) is error

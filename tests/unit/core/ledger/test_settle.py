@@ -52,7 +52,7 @@ async def opened(desk: Desk) -> Attempt:
 
 async def adopt(desk: Desk, job_id: str = "b-1", *, number: int = 1) -> Adopted | Orphaned:
     return await adopt_job(
-        desk.books, operation_id=operation_id("k"), number=number, job=desk.job(job_id)
+        desk.transactions, operation_id=operation_id("k"), number=number, job=desk.job(job_id)
     )
 
 
@@ -75,7 +75,7 @@ async def test_what_is_recorded_is_remembered_under_another_lease(desk: Desk) ->
     assert (list(run.steps), run.job, run.status) == (["one", "two"], desk.job("b-1"), "running")
     assert (run.lease_until, run.due_at) == (desk.later(60), desk.later(62))
     assert (await desk.operation("k")).job == desk.job("b-1")
-    known = await desk.books.find_job("IN_MEMORY", "b-1")
+    known = await desk.transactions.find_job("IN_MEMORY", "b-1")
     assert known == JobRecord(
         builder="IN_MEMORY", job_id="b-1", operation_id=operation_id("k"), version=1
     )
@@ -100,7 +100,7 @@ async def test_a_settlement_takes_the_job_along(desk: Desk, status: RunStatus) -
     assert run.possible_until is None
     assert (operation.state, operation.job) == (OperationState.OPEN, desk.job("b-1"))
     assert await desk.tenant() == HELD
-    assert await desk.books.find_job("IN_MEMORY", "b-1") is not None
+    assert await desk.transactions.find_job("IN_MEMORY", "b-1") is not None
 
 
 async def test_a_job_that_somebody_recorded_already_is_ours(desk: Desk) -> None:
@@ -128,7 +128,7 @@ async def test_a_job_that_cannot_be_the_operations_is_an_orphan(desk: Desk, writ
     assert await writes[write]() == Orphaned(desk.job("b-2"))
     assert await desk.run(PROVISIONING, "a") == before
     assert (await desk.operation("k")).job == desk.job("b-1")
-    assert await desk.books.find_job("IN_MEMORY", "b-2") is None
+    assert await desk.transactions.find_job("IN_MEMORY", "b-2") is None
 
 
 async def test_an_open_operation_adopts_the_job_of_its_start(desk: Desk) -> None:
@@ -137,7 +137,7 @@ async def test_an_open_operation_adopts_the_job_of_its_start(desk: Desk) -> None
     first = await adopt(desk)
     assert isinstance(first, Adopted)
     assert first.operation.job == desk.job("b-1")
-    assert await desk.books.find_job("IN_MEMORY", "b-1") is not None
+    assert await desk.transactions.find_job("IN_MEMORY", "b-1") is not None
     before = await desk.operation("k")
     assert isinstance(await adopt(desk), Adopted)
     assert await adopt(desk, "b-2") == Orphaned(desk.job("b-2"))
@@ -157,7 +157,7 @@ async def test_no_other_operation_adopts_it(desk: Desk, state: str) -> None:
         if state == "at its next start":
             await opened(desk)
     assert await adopt(desk) == Orphaned(desk.job("b-1"))
-    assert await desk.books.find_job("IN_MEMORY", "b-1") is None
+    assert await desk.transactions.find_job("IN_MEMORY", "b-1") is None
 
 
 async def test_who_adopts_between_a_look_and_a_record_is_seen(desk: Desk) -> None:
@@ -215,16 +215,16 @@ async def test_follow_ups_are_written_due_at_once(desk: Desk) -> None:
     desk.ledger.failures = [ValueError("down")]
     with pytest.raises(ValueError, match="down"):
         await desk.finish(attempt, follow_ups=(after,))
-    assert await desk.books.find_run(key) is None
+    assert await desk.transactions.find_run(key) is None
     await desk.finish(attempt, follow_ups=(after,))
-    run = await desk.books.find_run(key)
+    run = await desk.transactions.find_run(key)
     assert run is not None
     assert (run.status, run.attempt, run.due_at) == ("retry", 0, desk.clock.now())
     assert (run.event_type, run.tenant_id) == (DEPLOYMENT, TENANT)
     assert await find_due(desk.ledger, before=desk.clock.now()) == [run_key(key)]
-    assert (await desk.books.find_kept(key))[1] == attrs.evolve(after.payload, version=1)
+    assert (await desk.transactions.find_kept(key))[1] == attrs.evolve(after.payload, version=1)
     await desk.finish(await desk.claimed(ORDER, "b"), follow_ups=(after,))
-    assert await desk.books.find_run(key) == run
+    assert await desk.transactions.find_run(key) == run
 
 
 # --- without a job ---------------------------------------------------------------------------
@@ -244,7 +244,7 @@ async def test_a_failed_opener_gives_its_operation_back(
     assert (operation.ended_at, operation.reason) == (desk.clock.now(), "no")
     assert operation.credentials is None
     assert await desk.tenant() == (former, None)
-    tenant = await desk.books.find_tenant(TENANT)
+    tenant = await desk.transactions.find_tenant(TENANT)
     assert former is None or (tenant is not None and tenant.tier == "BASIC")
 
 
@@ -270,7 +270,7 @@ async def test_nothing_is_let_go_while_a_start_may_be_out(desk: Desk, ends: str)
     assert answer == Uncertain()
     assert await desk.run(PROVISIONING, "a") == before
     assert await desk.tenant() == HELD
-    assert await desk.books.find_run(after.event.key) is None
+    assert await desk.transactions.find_run(after.event.key) is None
 
 
 @pytest.mark.parametrize("ends", ["fail", "finish"])
@@ -289,7 +289,7 @@ async def test_nothing_is_let_go_that_got_its_job_meanwhile(
     assert (await desk.run(PROVISIONING, "a")).job == desk.job("b-1")
     assert (await desk.operation("k")).state is OperationState.OPEN
     assert await desk.tenant() == HELD
-    assert await desk.books.find_run(after.event.key) is None
+    assert await desk.transactions.find_run(after.event.key) is None
 
 
 @pytest.mark.parametrize("ends", ["fail", "finish"])
@@ -314,7 +314,7 @@ async def test_what_was_ended_by_others_is_not_let_go_of_again(
     assert (await desk.run(PROVISIONING, "a")).status.is_finished
     assert attrs.evolve(await desk.operation("k"), version=1) == changed
     assert await desk.tenant() == HELD
-    assert await desk.books.find_run(after.event.key) is None
+    assert await desk.transactions.find_run(after.event.key) is None
 
 
 async def test_an_end_without_a_job_is_made_by_its_outcome(desk: Desk) -> None:
@@ -326,7 +326,7 @@ async def test_an_end_without_a_job_is_made_by_its_outcome(desk: Desk) -> None:
     assert await desk.tenant() == HELD
     body = {"tenantId": TENANT, "operationId": operation_id("k")}
     request = desk.request(PROVISIONED, "own", body=body, operation=operation_id("k"))
-    answer = await claim_run(desk.books, attrs.evolve(request, why=Why.SWEEP))
+    answer = await claim_run(desk.transactions, attrs.evolve(request, why=Why.SWEEP))
     assert isinstance(answer, Attempt)
     await desk.finish(answer, ending=ENDS[PROVISIONED])
     assert await desk.tenant() == (TenantState.PROVISIONED, None)
@@ -335,7 +335,7 @@ async def test_an_end_without_a_job_is_made_by_its_outcome(desk: Desk) -> None:
 async def test_only_its_own_hold_on_the_tenant_is_given_back(desk: Desk) -> None:
     """A tenant that something else holds is left as it is."""
     attempt = await opened(desk)
-    tenant = await desk.books.find_tenant(TENANT)
+    tenant = await desk.transactions.find_tenant(TENANT)
     assert tenant is not None
     await desk.ledger.put(attrs.evolve(tenant, operation_id="another"))
     await desk.fail(attempt)

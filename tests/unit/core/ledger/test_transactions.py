@@ -1,4 +1,4 @@
-"""The books: a run has one holder, and what is decided rests on what stands."""
+"""Transactions: a run has one holder, and what is decided rests on what stands."""
 
 import asyncio
 from typing import Any
@@ -63,7 +63,7 @@ async def test_a_new_event_gets_a_run_under_a_lease(desk: Desk) -> None:
     assert (run.possible_until, run.outcome_of, run.steps) == (None, None, {})
     kept = await desk.run(ORDER, "a")
     assert attrs.evolve(run, version=1) == kept
-    payload = (await desk.books.find_kept(run.run_id))[1]
+    payload = (await desk.transactions.find_kept(run.run_id))[1]
     assert payload is not None
     assert payload.data == desk.request(ORDER, "a", body={"x": 1}).payload.data
 
@@ -256,12 +256,12 @@ async def test_a_payload_that_outlived_its_run_is_no_hindrance(desk: Desk) -> No
     await desk.ledger.put(attrs.evolve(payload, data=b"of old"))
     attempt = await desk.claimed(ORDER, "a")
     assert attempt.run.attempt == 1
-    kept = (await desk.books.find_kept(attempt.run.run_id))[1]
+    kept = (await desk.transactions.find_kept(attempt.run.run_id))[1]
     assert kept == attrs.evolve(payload, version=2)
     again = follow_up(PROVISIONED, "own", "op")
     await desk.ledger.put(attrs.evolve(again.payload, data=b"of old"))
     await desk.finish(attempt, follow_ups=(again,))
-    assert (await desk.books.find_kept(again.event.key))[1] == attrs.evolve(
+    assert (await desk.transactions.find_kept(again.event.key))[1] == attrs.evolve(
         again.payload, version=2
     )
 
@@ -284,7 +284,7 @@ async def test_a_refusal_rests_on_what_stands_now(desk: Desk) -> None:
     def is_there(view: View) -> Move[bool]:
         return Move((), view.run(attempt.run.run_id) is not None)
 
-    assert await desk.books.carry_out(view, is_there) is True
+    assert await desk.transactions.run_on(view, is_there) is True
     await desk.finish(attempt)
     view.turn_to(desk.later(1))
 
@@ -292,7 +292,7 @@ async def test_a_refusal_rests_on_what_stands_now(desk: Desk) -> None:
         run = view.run(attempt.run.run_id)
         return Move((), run.status if run else "none")
 
-    assert await desk.books.carry_out(view, status) == "succeeded"
+    assert await desk.transactions.run_on(view, status) == "succeeded"
 
 
 async def test_what_was_read_must_still_stand(desk: Desk) -> None:
@@ -391,7 +391,7 @@ async def test_an_operation_that_ended_without_its_opener_is_over(desk: Desk) ->
     attempt = await desk.claimed(PROVISIONING, "a")
     assert await attempt.is_over() is False
     await adopt_job(
-        desk.books, operation_id=attempt.run.operation_id, number=1, job=desk.job("b-1")
+        desk.transactions, operation_id=attempt.run.operation_id, number=1, job=desk.job("b-1")
     )
     await desk.end(PROVISIONED, "done", job="b-1")
     assert await attempt.is_over() is True

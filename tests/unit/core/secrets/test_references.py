@@ -38,7 +38,7 @@ def vault(store: InMemorySecretStore | None, *patterns: str, others: Any = ()) -
 async def sweep(desk: Desk, vault: Vault, attempt: Attempt) -> None:
     for _ in range(2):
         desk.turn(60)
-        await vault.clear(desk.books, attempt.start_key)
+        await vault.clear(desk.transactions, attempt.start_key)
 
 
 @pytest.mark.parametrize("name", ["ORCHESTRATOR_RUN_ID", "TRACEPARENT"])
