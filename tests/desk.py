@@ -112,7 +112,7 @@ async def adopt_job(
 ) -> Adopted | Orphaned:
     """Tie a job to the operation whose start made it, if it can still be."""
     return await transactions.run(
-        lambda view: adopt(view, operation_id, number, job, run_id, transactions.terms)
+        lambda snapshot: adopt(snapshot, operation_id, number, job, run_id, transactions.terms)
     )
 
 

@@ -88,7 +88,7 @@ class Reporter:
             )
 
     async def _send(self, operation_id: str) -> None:
-        posting = await self.transactions.run(lambda view: begin_report(view, operation_id))
+        posting = await self.transactions.run(lambda snapshot: begin_report(snapshot, operation_id))
         if posting is None:
             return
         posted = await self._post(posting)
@@ -99,7 +99,7 @@ class Reporter:
             log.warning("report not accepted yet", reason=posted.note, **about)
         else:
             log.info("reported", **about)
-        await self.transactions.run(lambda view: end_report(view, posting, posted))
+        await self.transactions.run(lambda snapshot: end_report(snapshot, posting, posted))
 
     async def _post(self, posting: Posting) -> Posted:
         """One attempt; it is signed once more where a 401 may be but a matter of clocks."""

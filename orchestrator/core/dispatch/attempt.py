@@ -32,7 +32,7 @@ from orchestrator.core.ledger.lease import Attempt, held
 from orchestrator.core.ledger.operations import Adopted, Orphaned, adopt
 from orchestrator.core.ledger.records import Failure, Job, RunRecord, RunStatus
 from orchestrator.core.ledger.settle import FollowUp, Settlement, Uncertain, Written
-from orchestrator.core.ledger.snapshot import Move, View
+from orchestrator.core.ledger.snapshot import Move, Snapshot
 from orchestrator.core.tasks import is_cancelled, run_to_its_end, sole_error
 
 log = structlog.get_logger("orchestrator.attempt")
@@ -273,6 +273,6 @@ class Worker:
         if isinstance(outcome, Orphaned):
             await run.starter.stop(job)
 
-    def _adopt(self, run: RunRecord, job: Job, view: View) -> Move[Adopted | Orphaned]:
+    def _adopt(self, run: RunRecord, job: Job, snapshot: Snapshot) -> Move[Adopted | Orphaned]:
         terms = self.services.transactions.terms
-        return adopt(view, run.operation_id, run.start_number, job, run.run_id, terms)
+        return adopt(snapshot, run.operation_id, run.start_number, job, run.run_id, terms)

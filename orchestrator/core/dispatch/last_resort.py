@@ -82,7 +82,7 @@ class LastResort:
         )
         transactions = self.services.transactions
         counted = await transactions.run(
-            lambda view: count(view, breakdown, self.max_attempts, transactions.terms)
+            lambda snapshot: count(snapshot, breakdown, self.max_attempts, transactions.terms)
         )
         log.error("attempt broke down", run_id=run_id, exc_info=bug)
         if counted is None and attempt is not None:

@@ -96,7 +96,7 @@ class JobAdopter:
         the former one is claimed."""
         own, number, terms = operation.operation_id, operation.start_number, self.transactions.terms
         replaced = await self.transactions.run(
-            lambda view: replace(view, own, number, former, newer, terms)
+            lambda snapshot: replace(snapshot, own, number, former, newer, terms)
         )
         if replaced is not None:
             log.info("job was built again", job_id=newer.id, former_job_id=former.id)
@@ -126,5 +126,5 @@ class JobAdopter:
     async def _tie(self, job: Job, operation_id: str, number: int) -> Adopted | Orphaned:
         terms = self.transactions.terms
         return await self.transactions.run(
-            lambda view: adopt(view, operation_id, number, job, None, terms)
+            lambda snapshot: adopt(snapshot, operation_id, number, job, None, terms)
         )

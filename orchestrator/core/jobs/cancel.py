@@ -52,7 +52,9 @@ class JobStopper:
             OrchestratorError: the builder can't be reached, or the outcome couldn't be handled yet.
         """
         asked = await self.transactions.run(
-            lambda view: ask_to_stop(view, operation.operation_id, operation.start_number, reason)
+            lambda snapshot: ask_to_stop(
+                snapshot, operation.operation_id, operation.start_number, reason
+            )
         )
         if asked is None:
             return
@@ -89,7 +91,7 @@ class JobStopper:
         await builder_calls.stop_job(job.builder, builder, job.id, way=way)
         log.info("job stopped", job_id=job.id, way=way, reason=asked.stop_reason)
         if number > asked.stops:
-            await self.transactions.run(lambda view: note_stop(view, asked, number, ways))
+            await self.transactions.run(lambda snapshot: note_stop(snapshot, asked, number, ways))
         if number > len(ways):
             log.error("a job heeds no stop: end it by hand", job_id=job.id, builder=job.builder)
 
@@ -157,7 +159,7 @@ async def cancel(
     given = f": {reason.rstrip('.')}" if reason else ""
     why = shorten(f"Cancelled by an operator{given}.")
     pending = Stopped(kind=found.kind, operation_id=wanted, has_ended=False)
-    operation = await transactions.run(lambda view: ask_to_stop(view, wanted, number, why))
+    operation = await transactions.run(lambda snapshot: ask_to_stop(snapshot, wanted, number, why))
     if operation is not None and operation.job is not None:
         on_certain(pending)
     elif operation is not None:

@@ -67,7 +67,7 @@ class OutcomeMaker:
         end = self._how_it_ends(operation, answer, reason, ending, told)
         if operation.kind is None:
             await self.transactions.run(
-                lambda view: end_alone(view, operation, end.reason, end.link)
+                lambda snapshot: end_alone(snapshot, operation, end.reason, end.link)
             )
             return operation.opener
         outcome = self._outcome(operation, end, told)

@@ -142,12 +142,12 @@ class Overseer:
         """A message says that the job of that start is over and its builder doesn't: have it asked
         again soon."""
         await self.transactions.run(
-            lambda view: ask_again(view, operation_id, number, _ASK_AGAIN_S)
+            lambda snapshot: ask_again(snapshot, operation_id, number, _ASK_AGAIN_S)
         )
 
     async def _begin_look(self, operation_id: str) -> OperationRecord | None:
         return await self.transactions.run(
-            lambda view: begin_look(view, operation_id, self.transactions.terms)
+            lambda snapshot: begin_look(snapshot, operation_id, self.transactions.terms)
         )
 
     async def _safely(self, operation: OperationRecord, job: Job, answer: Answer) -> None:

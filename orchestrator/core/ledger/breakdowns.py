@@ -3,7 +3,7 @@
     claim, attempt or settle raises ──► count: `retry`, after a pause ──► the next attempt
                                           └── the last ──► claim by the records ──► settle
 
-Plain functions of a view, like the claim. Of the event they read what the ledger's items have of
+Plain functions of a snapshot, like the claim. Of the event they read what the ledger's items have of
 it: what broke down on its content must not break down on it here.
 """
 
@@ -36,7 +36,7 @@ from orchestrator.core.ledger.records import (
     RunStatus,
 )
 from orchestrator.core.ledger.settle import Fenced, Written
-from orchestrator.core.ledger.snapshot import Move, View
+from orchestrator.core.ledger.snapshot import Move, Snapshot
 from orchestrator.core.ledger.transitions import ended, kept, new_run, next_attempt
 from orchestrator.core.texts import shorten
 
@@ -72,28 +72,28 @@ class Breakdown:
 
 
 def count(
-    view: View, breakdown: Breakdown, max_attempts: int, terms: Terms
+    snapshot: Snapshot, breakdown: Breakdown, max_attempts: int, terms: Terms
 ) -> Move[RunRecord | None]:
     """One bug more; the run as it then stands, None: nothing of it may be counted.
 
     The last of `max_attempts` leaves it to be ended by its records.
     """
-    run = view.run(breakdown.run_id)
+    run = snapshot.run(breakdown.run_id)
     begun: tuple[Record, ...] = ()
     if run is None:
-        run = _begun(view, breakdown.outcome)
+        run = _begun(snapshot, breakdown.outcome)
         if run is None:
             return Move((), None)
-        begun = () if breakdown.payload is None else (kept(view, breakdown.payload),)
-    elif not may_count(run, breakdown, view, terms):
+        begun = () if breakdown.payload is None else (kept(snapshot, breakdown.payload),)
+    elif not may_count(run, breakdown, snapshot, terms):
         return Move((), None)
     bugs = run.bugs + 1
     is_last = bugs >= max_attempts or run.ends_by_records
     pause_s = 0.0 if is_last else doubling_pause_s(TemporaryError.first_pause_s, run.bugs)
     was_running = run.status is RunStatus.RUNNING
     counted = attrs.evolve(
-        ended(run, RunStatus.RETRY, view),
-        due_at=view.later(pause_s),
+        ended(run, RunStatus.RETRY, snapshot),
+        due_at=snapshot.later(pause_s),
         possible_until=None if run.job else last_possible_send(run),
         sent_to=None if was_running else run.sent_to,
         sent_job=None if was_running else run.sent_job,
@@ -105,7 +105,7 @@ def count(
     return Move((counted, *begun), counted)
 
 
-def may_count(run: RunRecord, breakdown: Breakdown, view: View, terms: Terms) -> bool:
+def may_count(run: RunRecord, breakdown: Breakdown, snapshot: Snapshot, terms: Terms) -> bool:
     """The run is still at the attempt that broke down, or free for the claim that did.
 
     first  ─ claim ✗ raises ·························· count ✗ what the second does would be undone
@@ -120,43 +120,43 @@ def may_count(run: RunRecord, breakdown: Breakdown, view: View, terms: Terms) ->
     is_delivered_again = (
         breakdown.why is Why.DELIVERY and run.status is RunStatus.FAILED and not run.was_cancelled
     )
-    is_asked_for = breakdown.why is not Why.SWEEP or is_due(run, view.now)
-    is_at_rest = is_claimable(run, view.now, terms)
+    is_asked_for = breakdown.why is not Why.SWEEP or is_due(run, snapshot.now)
+    is_at_rest = is_claimable(run, snapshot.now, terms)
     return (is_open or is_delivered_again) and is_asked_for and is_at_rest
 
 
-def _begun(view: View, outcome: Event[Mapping[str, Any]] | None) -> RunRecord | None:
+def _begun(snapshot: Snapshot, outcome: Event[Mapping[str, Any]] | None) -> RunRecord | None:
     """The run of an outcome of our own, if the start that it ends is under way still."""
     start = read_outcome_id(outcome.id) if outcome else None
     if outcome is None or start is None:
         return None
-    operation = view.operation(start[0])
+    operation = snapshot.operation(start[0])
     if not is_under_way(operation, start[1]) or operation.rebuilds != start[2]:
         return None
-    return new_run(outcome, operation.tenant_id, view)
+    return new_run(outcome, operation.tenant_id, snapshot)
 
 
-def claim_by_records(view: View, run_id: str, terms: Terms) -> Move[RunRecord | None]:
+def claim_by_records(snapshot: Snapshot, run_id: str, terms: Terms) -> Move[RunRecord | None]:
     """The next attempt at a run, which only ends it. None: it's not its time, or it is over."""
-    run = view.run(run_id)
+    run = snapshot.run(run_id)
     if run is None or run.status.is_finished or not run.ends_by_records:
         return Move((), None)
-    if not is_claimable(run, view.now, terms) or not is_due(run, view.now):
+    if not is_claimable(run, snapshot.now, terms) or not is_due(run, snapshot.now):
         return Move((), None)
-    claimed = next_attempt(run, view, terms)
+    claimed = next_attempt(run, snapshot, terms)
     return Move((claimed,), claimed)
 
 
-def go_on_by_records(view: View, run_id: str, attempt: int) -> Move[Written | Fenced]:
+def go_on_by_records(snapshot: Snapshot, run_id: str, attempt: int) -> Move[Written | Fenced]:
     """Tie the run to the operation that it opened or shall end, which no claim has done yet."""
-    run = view.run(run_id)
+    run = snapshot.run(run_id)
     if run is None or not is_mine(run, attempt):
         return Move((), Fenced())
     opens = OPENS.get(run.event_type)
     if opens is not None:
-        going_on = _with_its_operation(view, run, opens)
+        going_on = _with_its_operation(snapshot, run, opens)
         return Move(() if going_on == run else (going_on,), Written(going_on))
-    ends = _to_be_ended(view, run)
+    ends = _to_be_ended(snapshot, run)
     if ends is None:
         return Move((), Written(run))
     ending = attrs.evolve(run, outcome_of=ends.operation_id)
@@ -164,22 +164,22 @@ def go_on_by_records(view: View, run_id: str, attempt: int) -> Move[Written | Fe
 
 
 def fail_alone(
-    view: View, run_id: str, attempt: int, error: Failure, note: str
+    snapshot: Snapshot, run_id: str, attempt: int, error: Failure, note: str
 ) -> Move[Written | Fenced]:
     """The run is over, whatever else it should have ended."""
-    run = view.run(run_id)
+    run = snapshot.run(run_id)
     if run is None or not is_mine(run, attempt):
         return Move((), Fenced())
-    failed = attrs.evolve(ended(run, RunStatus.FAILED, view), error=error, note=note)
+    failed = attrs.evolve(ended(run, RunStatus.FAILED, snapshot), error=error, note=note)
     return Move((failed,), Written(failed))
 
 
-def _with_its_operation(view: View, run: RunRecord, opens: Kind) -> RunRecord:
+def _with_its_operation(snapshot: Snapshot, run: RunRecord, opens: Kind) -> RunRecord:
     """The run under the open operation that is its own; a clean-up's is opened before it begins."""
     if run.tenant_id is None:
         return run
     for wanted in (run.operation_id, operation_id(run.tenant_id, opens, run.request_key)):
-        operation = view.operation(wanted)
+        operation = snapshot.operation(wanted)
         is_open = operation is not None and operation.state is OperationState.OPEN
         if operation is not None and is_open and operation.opener == run.run_id:
             return attrs.evolve(
@@ -191,19 +191,19 @@ def _with_its_operation(view: View, run: RunRecord, opens: Kind) -> RunRecord:
     return run
 
 
-def _to_be_ended(view: View, run: RunRecord) -> OperationRecord | None:
+def _to_be_ended(snapshot: Snapshot, run: RunRecord) -> OperationRecord | None:
     """What an outcome of our own ends, if neither it nor anybody else was claimed for that."""
     ending, start = ENDS.get(run.event_type), read_outcome_id(run.event_id)
     is_own = run.run_id == own_outcome_key(run.event_type, run.event_id)
     if ending is None or start is None or not is_own:
         return None
-    operation = view.operation(start[0])
+    operation = snapshot.operation(start[0])
     if not is_under_way(operation, start[1]) or operation.kind is not ending.kind:
         return None
     if operation.rebuilds != start[2]:
         return None
     for other_id in (operation.outcome, None if operation.job else operation.opener):
-        other = view.run(other_id) if other_id else None
+        other = snapshot.run(other_id) if other_id else None
         if other is not None and not other.status.is_finished:
             return None  # it ends the operation; ours if it is claimed already
     return operation

@@ -1,6 +1,6 @@
 """The claim: an event's run is taken in hand, with what it opens or ends, in one write.
 
-Plain functions of a view: they say what to write and what is then true. `transactions` carries it
+Plain functions of a snapshot: they say what to write and what is then true. `transactions` carries it
 out. They never wait, and never look at how an event came.
 """
 
@@ -43,7 +43,7 @@ from orchestrator.core.ledger.records import (
     RunStatus,
     TenantRecord,
 )
-from orchestrator.core.ledger.snapshot import Move, View
+from orchestrator.core.ledger.snapshot import Move, Snapshot
 from orchestrator.core.ledger.transitions import (
     afresh,
     as_new_event,
@@ -54,24 +54,24 @@ from orchestrator.core.ledger.transitions import (
 from orchestrator.core.ledger.waiting import find_first_before, without
 
 
-def claim(view: View, request: ClaimRequest, terms: Terms) -> Move[Claim]:
+def claim(snapshot: Snapshot, request: ClaimRequest, terms: Terms) -> Move[Claim]:
     """Take an event's run in hand, or say why not."""
-    event, earlier = request.event, view.run(request.event.key)
+    event, earlier = request.event, snapshot.run(request.event.key)
     forced = is_new = False
     if earlier is None:
-        run = new_run(event, request.tenant_id, view)
+        run = new_run(event, request.tenant_id, snapshot)
     else:
         if earlier.body_digest != event.body_digest:
             return Move((), BodyDiffers(earlier))
-        if not is_claimable(earlier, view.now, terms):
+        if not is_claimable(earlier, snapshot.now, terms):
             return Move((), InOtherHands(earlier))
-        if request.why is Why.SWEEP and not is_due(earlier, view.now):
+        if request.why is Why.SWEEP and not is_due(earlier, snapshot.now):
             return Move((), NotDue())
         if request.why is Why.CANCEL and earlier.status.is_finished:
             return Move((), Duplicate(earlier.run_id))
         is_done = earlier.status in (RunStatus.SUCCEEDED, RunStatus.DUPLICATE)
         is_delivered = request.why is Why.DELIVERY
-        is_new = is_delivered and is_new_event(view, earlier, event, terms)
+        is_new = is_delivered and is_new_event(snapshot, earlier, event, terms)
         if is_done and request.why is Why.REPLAY:
             return Move((), NeedsForce(earlier))
         if is_delivered and not is_new and earlier.was_cancelled and earlier.error:
@@ -80,14 +80,14 @@ def claim(view: View, request: ClaimRequest, terms: Terms) -> Move[Claim]:
         if is_done and is_delivered and not is_new:
             return Move((), Duplicate(earlier.duplicate_of or earlier.run_id))
         forced = is_done and request.why is Why.FORCED_REPLAY
-        run = as_new_event(earlier, event, view) if is_new else earlier
+        run = as_new_event(earlier, event, snapshot) if is_new else earlier
         run = afresh(run) if forced else run
     run = attrs.evolve(
-        next_attempt(run, view, terms),
+        next_attempt(run, snapshot, terms),
         tenant_id=request.tenant_id or run.tenant_id,
         link=request.link or run.link,
     )
-    claiming = Claiming(view, request, earlier, run, forced=forced, is_new=is_new)
+    claiming = Claiming(snapshot, request, earlier, run, forced=forced, is_new=is_new)
     if request.reports:
         return report(claiming, request.reports)
     if request.tenant_id and request.opens:
@@ -102,7 +102,7 @@ def _open(claiming: Claiming, tenant_id: str, kind: Kind) -> Move[Claim]:
         return claiming.refuse(claiming.run, request.contradiction)
     wanted = operation_id(tenant_id, kind, request.request_key or claiming.run.request_key)
     run = attrs.evolve(claiming.run, operation_id=wanted)
-    operation = claiming.view.operation(wanted)
+    operation = claiming.snapshot.operation(wanted)
     if operation is None or operation.state is OperationState.GIVEN_BACK:
         return _ask_tenant(claiming, run, operation, tenant_id, kind)
     if operation.state is OperationState.OVER and claiming.insists:
@@ -118,12 +118,14 @@ def _ask_tenant(
     claiming: Claiming, run: RunRecord, former: OperationRecord | None, tenant_id: str, kind: Kind
 ) -> Move[Claim]:
     """The tenant's next operation, once the tenant is free and it is this run's turn."""
-    view, request = claiming.view, claiming.request
-    tenant = view.tenant(tenant_id)
-    holder = view.operation(tenant.operation_id) if tenant and tenant.operation_id else None
+    snapshot, request = claiming.snapshot, claiming.request
+    tenant = snapshot.tenant(tenant_id)
+    holder = snapshot.operation(tenant.operation_id) if tenant and tenant.operation_id else None
     # Each deployment is of something else that was provisioned.
     may_join = holder is not None and holder.kind is kind is not Kind.DEPLOYMENT
-    first = find_first_before(view, tenant, claiming.place, other_than=kind if may_join else None)
+    first = find_first_before(
+        snapshot, tenant, claiming.place, other_than=kind if may_join else None
+    )
     if holder is not None and may_join and first is None:
         return _join(claiming, run, holder, kind)
     if tenant is not None and (tenant.operation_id is not None or first is not None):
@@ -151,7 +153,7 @@ def _is_follow_up(claiming: Claiming, tenant_id: str, kind: Kind) -> bool:
     """The event continues an operation of this tenant, and asks for nothing new."""
     if kind is not Kind.DEPLOYMENT or claiming.request.follows is None:
         return kind is Kind.CLEAN_UP
-    before = claiming.view.operation(claiming.request.follows)
+    before = claiming.snapshot.operation(claiming.request.follows)
     return before is not None and before.tenant_id == tenant_id
 
 
@@ -164,12 +166,12 @@ def _reopen(
     opener ─ running, its send under way ········ build
     replay ───────────────── next start ✗ a second build beside it
     """
-    tenant = claiming.view.tenant(tenant_id)
-    opener = claiming.earlier if over.opener == run.run_id else claiming.view.run(over.opener)
+    tenant = claiming.snapshot.tenant(tenant_id)
+    opener = claiming.earlier if over.opener == run.run_id else claiming.snapshot.run(over.opener)
     at_rest = opener is None or opener.status.is_finished
     if not at_rest or not is_free(tenant):
         return Move((), Waits(run.run_id, f"The tenant {tenant_id} is not at rest yet."))
-    first = find_first_before(claiming.view, tenant, claiming.place)
+    first = find_first_before(claiming.snapshot, tenant, claiming.place)
     if first is not None:
         return Move((), Waits(run.run_id, f"Run {first.run_id} waits for the tenant {tenant_id}."))
     return _open_operation(claiming, afresh(run), over, tenant, tenant_id, kind, asks=True)
@@ -186,7 +188,7 @@ def _open_operation(
     asks: bool,
 ) -> Move[Claim]:
     opened, held = claiming.opened(run.operation_id, former, tenant, tenant_id, kind, asks=asks)
-    reported = _owed_reports(claiming.view, held, opened) if asks else ()
+    reported = _owed_reports(claiming.snapshot, held, opened) if asks else ()
     held = attrs.evolve(held, owes=None) if asks else held
     run = attrs.evolve(
         run,
@@ -202,11 +204,11 @@ def _open_operation(
 def _find_theft(claiming: Claiming, tenant_id: str) -> str | None:
     """Why the request's registration can't be its tenant's, in a sentence, unless an operator
     insists that it is."""
-    view, registration_id = claiming.view, claiming.request.registration_id
+    snapshot, registration_id = claiming.snapshot, claiming.request.registration_id
     if registration_id is None or claiming.insists:
         return None
-    known = view.registration(registration_id)
-    holder = view.tenant(known.tenant_id) if known else None
+    known = snapshot.registration(registration_id)
+    holder = snapshot.tenant(known.tenant_id) if known else None
     if not is_registered_elsewhere(known, holder, tenant_id):
         return None
     return (
@@ -220,7 +222,7 @@ def _registered(claiming: Claiming, tenant_id: str) -> tuple[RegistrationRecord,
     registration_id = claiming.request.registration_id
     if registration_id is None:
         return ()
-    known = claiming.view.registration(registration_id)
+    known = claiming.snapshot.registration(registration_id)
     if known is not None and known.tenant_id == tenant_id:
         return ()
     version = known.version if known else 0
@@ -230,17 +232,17 @@ def _registered(claiming: Claiming, tenant_id: str) -> tuple[RegistrationRecord,
 
 
 def _owed_reports(
-    view: View, tenant: TenantRecord, opened: OperationRecord
+    snapshot: Snapshot, tenant: TenantRecord, opened: OperationRecord
 ) -> tuple[OperationRecord, ...]:
     """The report that a provisioning has left to a deployment, which never came, is due now.
 
     One that is opened again is reported when that ends.
     """
     is_other = tenant.owes is not None and tenant.owes != opened.operation_id
-    before = view.operation(tenant.owes) if tenant.owes and is_other else None
+    before = snapshot.operation(tenant.owes) if tenant.owes and is_other else None
     if before is None or before.owed is None or before.credentials is None or before.report:
         return ()
-    return (attrs.evolve(before, report=before.owed, owed=None, due_at=view.now),)
+    return (attrs.evolve(before, report=before.owed, owed=None, due_at=snapshot.now),)
 
 
 def _go_on(claiming: Claiming, run: RunRecord, operation: OperationRecord) -> Move[Claim]:
@@ -267,7 +269,7 @@ def _join(
     if operation.state is not OperationState.OPEN:
         return claiming.duplicate(joined, operation.opener)
     tenant_id, request = operation.tenant_id, claiming.request
-    tenant = claiming.view.tenant(tenant_id) if tenant_id else None
+    tenant = claiming.snapshot.tenant(tenant_id) if tenant_id else None
     assert tenant_id is not None  # noqa: S101 - what is open holds its tenant
     assert tenant is not None  # noqa: S101
     if not is_secured(operation):
@@ -285,7 +287,7 @@ def _join(
     others: list[Record] = [*_registered(claiming, tenant_id)]
     if heard != operation:
         others.append(heard)
-    left = without(claiming.view, tenant, run.run_id)
+    left = without(claiming.snapshot, tenant, run.run_id)
     if not _is_follow_up(claiming, tenant_id, kind):
         left = asked_for(left, operation, run)
     return claiming.duplicate(joined, operation.opener, *others, *changed(left, tenant))

@@ -31,7 +31,7 @@ from orchestrator.core.ledger.records import (
     TenantRecord,
     Waiter,
 )
-from orchestrator.core.ledger.snapshot import Move, View
+from orchestrator.core.ledger.snapshot import Move, Snapshot
 from orchestrator.core.ledger.transitions import ended, kept
 from orchestrator.core.ledger.waiting import is_full, is_in_list, wake_next, with_waiter, without
 
@@ -40,7 +40,7 @@ from orchestrator.core.ledger.waiting import is_full, is_in_list, wake_next, wit
 class Claiming:
     """One claim in the making: of its run everything is settled but its operation."""
 
-    view: View
+    snapshot: Snapshot
     request: ClaimRequest
     earlier: RunRecord | None
     run: RunRecord
@@ -49,7 +49,7 @@ class Claiming:
 
     @property
     def is_due(self) -> bool:
-        return self.earlier is not None and is_due(self.earlier, self.view.now)
+        return self.earlier is not None and is_due(self.earlier, self.snapshot.now)
 
     @property
     def place(self) -> str | None:
@@ -72,13 +72,13 @@ class Claiming:
         if self.insists:
             # Kept, it would be tried again without the force that it needs.
             return Move((), Waits(run.run_id, reason))
-        now, earlier, waits = self.view.now, self.earlier, run.waits + 1
+        now, earlier, waits = self.snapshot.now, self.earlier, run.waits + 1
         due_at = now + timedelta(seconds=doubling_pause_s(BUSY_PAUSE_S, run.waits))
         if earlier and earlier.status is RunStatus.RETRY and earlier.due_at and not self.is_due:
             # A delivery in between must not put its turn off.
             due_at, waits = earlier.due_at, earlier.waits
         waiting = attrs.evolve(
-            ended(run, RunStatus.RETRY, self.view), due_at=due_at, note=reason, waits=waits
+            ended(run, RunStatus.RETRY, self.snapshot), due_at=due_at, note=reason, waits=waits
         )
         pause_s = (due_at - now).total_seconds()
         return Move((waiting, *self._payload), Waits(run.run_id, reason, pause_s))
@@ -87,30 +87,30 @@ class Claiming:
         self, run: RunRecord, kind: Kind, tenant: TenantRecord, reason: str
     ) -> Move[Claim]:
         """It waits for the tenant, in its place: the last, unless it waits already."""
-        if is_full(self.view, tenant, run.run_id):
+        if is_full(self.snapshot, tenant, run.run_id):
             full = f"{reason} As many wait for the tenant as may: {len(tenant.waiting)}."
             return Move((), Waits(None, full))
         waits = self.wait(run, reason)
         if not waits.writes:
             return waits
         waiter = Waiter(run_id=run.run_id, kind=kind)
-        waited_for = with_waiter(self.view, tenant, waiter, last=self.place is None)
+        waited_for = with_waiter(self.snapshot, tenant, waiter, last=self.place is None)
         return Move((*waits.writes, *changed(waited_for, tenant)), waits.result)
 
     def refuse(self, run: RunRecord, reason: str) -> Move[Claim]:
         refused = attrs.evolve(
-            ended(run, RunStatus.FAILED, self.view),
+            ended(run, RunStatus.FAILED, self.snapshot),
             error=Failure(type="NotAllowed", message=reason),
         )
         return self._ends_waiting(refused, Refused(run.run_id, reason))
 
     def note(self, run: RunRecord, note: str, *others: OperationRecord) -> Move[Claim]:
-        noted = attrs.evolve(ended(run, RunStatus.SUCCEEDED, self.view), note=note)
+        noted = attrs.evolve(ended(run, RunStatus.SUCCEEDED, self.snapshot), note=note)
         look_at = others[0].operation_id if others else None
         return self._ends_waiting(noted, Noted(run.run_id, look_at), *others)
 
     def duplicate(self, run: RunRecord, of: str, *others: Record) -> Move[Claim]:
-        duplicate = attrs.evolve(ended(run, RunStatus.DUPLICATE, self.view), duplicate_of=of)
+        duplicate = attrs.evolve(ended(run, RunStatus.DUPLICATE, self.snapshot), duplicate_of=of)
         return self._ends_waiting(duplicate, Duplicate(of), *others)
 
     def _ends_waiting(self, run: RunRecord, result: Claim, *others: Record) -> Move[Claim]:
@@ -118,10 +118,10 @@ class Claiming:
         writes: list[Record] = [run, *self._payload, *others]
         is_written = any(isinstance(other, TenantRecord) for other in others)
         if self.place is not None and run.tenant_id is not None and not is_written:
-            tenant = self.view.tenant(run.tenant_id)
+            tenant = self.snapshot.tenant(run.tenant_id)
             if tenant is not None and is_in_list(tenant, run.run_id):
-                left = without(self.view, tenant, run.run_id)
-                writes += [left, *wake_next(self.view, left)]
+                left = without(self.snapshot, tenant, run.run_id)
+                writes += [left, *wake_next(self.snapshot, left)]
         return Move(tuple(writes), result)
 
     def opened(
@@ -147,7 +147,7 @@ class Claiming:
             opener=run.run_id,
             state=OperationState.OPEN,
             start_number=former.start_number + 1 if former else 1,
-            opened_at=self.view.now,
+            opened_at=self.snapshot.now,
             former_state=tenant.state if tenant else None,
             former_asked=tenant.asked if tenant else None,
             tier=request.tier or (tenant.tier if tenant else None),
@@ -158,9 +158,11 @@ class Claiming:
             version=former.version if former else 0,
         )
         held = attrs.evolve(
-            without(self.view, tenant, run.run_id) if tenant else _unseen(tenant_id, self.view),
+            without(self.snapshot, tenant, run.run_id)
+            if tenant
+            else _unseen(tenant_id, self.snapshot),
             state=MOVES[kind].during,
-            changed_at=self.view.now,
+            changed_at=self.snapshot.now,
             operation_id=operation_id,
         )
         return opened, asked_for(held, opened, run) if asks else held
@@ -169,13 +171,13 @@ class Claiming:
         """What a deployment is reported with: it's the end of what the control plane asked for."""
         if kind is not Kind.DEPLOYMENT or self.request.follows is None:
             return None
-        before = self.view.operation(self.request.follows)
+        before = self.snapshot.operation(self.request.follows)
         return before.credentials if before and before.tenant_id == tenant_id else None
 
     @property
     def _payload(self) -> tuple[Record, ...]:
         """It is written once, with the run's first claim."""
-        return () if self.earlier else (kept(self.view, self.request.payload),)
+        return () if self.earlier else (kept(self.snapshot, self.request.payload),)
 
 
 def changed(tenant: TenantRecord, former: TenantRecord) -> tuple[TenantRecord, ...]:
@@ -191,5 +193,5 @@ def asked_for(tenant: TenantRecord, operation: OperationRecord, run: RunRecord) 
     return attrs.evolve(tenant, asked=asked.with_time(run.source, run.sent_at))
 
 
-def _unseen(tenant_id: str, view: View) -> TenantRecord:
-    return TenantRecord(tenant_id=tenant_id, state=None, changed_at=view.now)
+def _unseen(tenant_id: str, snapshot: Snapshot) -> TenantRecord:
+    return TenantRecord(tenant_id=tenant_id, state=None, changed_at=snapshot.now)

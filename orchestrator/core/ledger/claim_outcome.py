@@ -27,7 +27,7 @@ _NAMES_NOTHING = (
 def report(claiming: Claiming, outcome: Outcome) -> Move[Claim]:
     """The event says that an operation ended; the tenant stays held until it is settled."""
     run, tenant_id = claiming.run, claiming.run.tenant_id
-    mine = claiming.view.operation(run.outcome_of) if run.outcome_of else None
+    mine = claiming.snapshot.operation(run.outcome_of) if run.outcome_of else None
     is_given_back = mine is not None and mine.state is OperationState.GIVEN_BACK
     if mine is not None and mine.outcome == run.run_id and not is_given_back:
         return claiming.hand_out(run)
@@ -36,7 +36,7 @@ def report(claiming: Claiming, outcome: Outcome) -> Move[Claim]:
         return claiming.refuse(run, unknown)
     if tenant_id is None:
         return claiming.hand_out(run)  # it ends nothing, but may still not be what it should be
-    tenant = claiming.view.tenant(tenant_id)
+    tenant = claiming.snapshot.tenant(tenant_id)
     if tenant is None or is_unseen(tenant):
         if outcome.registration_id is not None:
             return claiming.refuse(run, _unknown(outcome.registration_id))
@@ -50,7 +50,7 @@ def report(claiming: Claiming, outcome: Outcome) -> Move[Claim]:
             return claiming.note(run, "The operation was over already.")
         return claiming.duplicate(run, operation.outcome)
     for other_id in (operation.outcome, None if operation.job else operation.opener):
-        other = claiming.view.run(other_id) if other_id else None
+        other = claiming.snapshot.run(other_id) if other_id else None
         if other is not None and not other.status.is_finished:
             return claiming.wait(run, f"Run {other.run_id} is at work on the operation.")
     if operation.job is not None and operation.job.builder in outcome.outranked_by:
@@ -70,7 +70,7 @@ def _take_over(
 ) -> Move[Claim]:
     """The tenant existed before the ledger did: what the event says is all there is."""
     wanted = operation_id(tenant_id, kind, claiming.request.request_key or run.request_key)
-    former = claiming.view.operation(wanted)
+    former = claiming.snapshot.operation(wanted)
     opened, held = claiming.opened(wanted, former, tenant, tenant_id, kind, asks=False)
     run = attrs.evolve(run, outcome_of=wanted)
     return claiming.hand_out(run, attrs.evolve(opened, outcome=run.run_id), held)
@@ -86,7 +86,7 @@ def _hear(
 
     A report that names no more than the tenant is a reason to ask, and nothing else.
     """
-    heard = attrs.evolve(operation, due_at=claiming.view.now)
+    heard = attrs.evolve(operation, due_at=claiming.snapshot.now)
     if is_told_by_job(operation, outcome.job, claiming.request.event.body.get(START_KEY)):
         heard = attrs.evolve(
             heard,
@@ -100,16 +100,16 @@ def _hear(
 
 def _reported(claiming: Claiming, tenant: TenantRecord, outcome: Outcome) -> OperationRecord | None:
     """The operation that the event names; one that names none means the one under way."""
-    job = claiming.view.job(*outcome.job) if outcome.job else None
+    job = claiming.snapshot.job(*outcome.job) if outcome.job else None
     named = job.operation_id if job else outcome.operation_id
     if outcome.job and named is None:
         return None  # the job isn't of any operation here
-    found = claiming.view.operation(named) if named else None
+    found = claiming.snapshot.operation(named) if named else None
     request_key = None if job else outcome.operation_id or outcome.context
     if found is None and request_key is not None:
         found = _requested(claiming, tenant, outcome.ending.kind, request_key)
     elif found is None and tenant.operation_id is not None:
-        found = claiming.view.operation(tenant.operation_id)
+        found = claiming.snapshot.operation(tenant.operation_id)
     if found is None or found.kind is not outcome.ending.kind:
         return None
     is_anothers = outcome.job and found.job and not found.job.is_same_as(*outcome.job)
@@ -133,9 +133,9 @@ def _requested(
     provision (context 1) ─ failed ── provision (context 2) ──────── job
     failure (context 1), delivered again ─────────────────── ✗ ends the second one
     """
-    found = claiming.view.operation(operation_id(tenant.tenant_id, kind, request_key))
+    found = claiming.snapshot.operation(operation_id(tenant.tenant_id, kind, request_key))
     if found is not None or kind is not Kind.DEPLOYMENT or tenant.operation_id is None:
         return found
-    held = claiming.view.operation(tenant.operation_id)
+    held = claiming.snapshot.operation(tenant.operation_id)
     before = operation_id(tenant.tenant_id, Kind.PROVISIONING, request_key)
     return held if held is not None and find_followed(held) == before else None

@@ -28,7 +28,7 @@ from orchestrator.core.ledger.records import (
     RunRecord,
 )
 from orchestrator.core.ledger.settle import Fenced, Settlement, Uncertain, Written
-from orchestrator.core.ledger.snapshot import View
+from orchestrator.core.ledger.snapshot import Snapshot
 from orchestrator.core.ledger.transactions import Decision, Transactions
 
 log = structlog.get_logger("orchestrator.lease")
@@ -42,10 +42,12 @@ async def claim_run(transactions: Transactions, request: ClaimRequest) -> "Attem
         TemporaryError: the ledger can't be reached.
     """
     check_size(transactions.ledger, request.payload)
-    view = View(transactions.clock.now(), guessed_absent=request.likely_absent)
-    outcome = await transactions.run_on(view, lambda view: claim(view, request, transactions.terms))
+    snapshot = Snapshot(transactions.clock.now(), expected_absent=request.likely_absent)
+    outcome = await transactions.run_on(
+        snapshot, lambda snapshot: claim(snapshot, request, transactions.terms)
+    )
     if isinstance(outcome, Claimed):
-        return Attempt(transactions, view, outcome.run, stop_reason=outcome.stop_reason)
+        return Attempt(transactions, snapshot, outcome.run, stop_reason=outcome.stop_reason)
     return outcome
 
 
@@ -55,11 +57,11 @@ async def claim_by_records(transactions: Transactions, run_id: str) -> "Attempt 
     Raises:
         TemporaryError: the ledger can't be reached.
     """
-    view = View(transactions.clock.now())
+    snapshot = Snapshot(transactions.clock.now())
     run = await transactions.run_on(
-        view, lambda view: breakdowns.claim_by_records(view, run_id, transactions.terms)
+        snapshot, lambda snapshot: breakdowns.claim_by_records(snapshot, run_id, transactions.terms)
     )
-    return None if run is None else Attempt(transactions, view, run)
+    return None if run is None else Attempt(transactions, snapshot, run)
 
 
 class Attempt:
@@ -73,7 +75,7 @@ class Attempt:
     def __init__(
         self,
         transactions: Transactions,
-        view: View,
+        snapshot: Snapshot,
         run: RunRecord,
         *,
         stop_reason: str | None = None,
@@ -84,7 +86,7 @@ class Attempt:
         self.sent_to = run.sent_to
         self.sent_job = run.sent_job
         self._books = transactions
-        self._view = view
+        self._view = snapshot
         self._one_at_a_time = asyncio.Lock()
 
     @property
@@ -105,29 +107,29 @@ class Attempt:
 
     async def renew(self) -> None:
         """Hold the run for another lease."""
-        await self.write(lambda view: settle.renew(view, *self.fence, self._books.terms))
+        await self.write(lambda snapshot: settle.renew(snapshot, *self.fence, self._books.terms))
 
     async def record(self, progress: Progress) -> Orphaned | None:
         """Remember what was done; a job that can't be the operation's is given back."""
         outcome = await self.write(
-            lambda view: settle.record(view, *self.fence, progress, self._books.terms)
+            lambda snapshot: settle.record(snapshot, *self.fence, progress, self._books.terms)
         )
         return outcome if isinstance(outcome, Orphaned) else None
 
     async def settle(self, settlement: Settlement) -> Written | Orphaned | Uncertain:
         """End the attempt; or say why it can't end like that."""
         outcome: Written | Orphaned | Uncertain = await self.write(
-            lambda view: settle.settle(view, *self.fence, settlement, self._books.terms)
+            lambda snapshot: settle.settle(snapshot, *self.fence, settlement, self._books.terms)
         )
         return outcome
 
     async def go_on_by_records(self) -> None:
         """Find the operation that the run opened or ends by the ledger's items alone."""
-        await self.write(lambda view: breakdowns.go_on_by_records(view, *self.fence))
+        await self.write(lambda snapshot: breakdowns.go_on_by_records(snapshot, *self.fence))
 
     async def fail_alone(self, error: Failure, note: str) -> None:
         """End the run, and nothing with it."""
-        await self.write(lambda view: breakdowns.fail_alone(view, *self.fence, error, note))
+        await self.write(lambda snapshot: breakdowns.fail_alone(snapshot, *self.fence, error, note))
 
     @property
     def fence(self) -> tuple[str, int]:

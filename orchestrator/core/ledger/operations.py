@@ -1,6 +1,6 @@
 """Operations under way: their jobs, and what is to be heard of their end.
 
-Plain functions of a view, like the claim; whoever finds a job, looks after it or settles a run
+Plain functions of a snapshot, like the claim; whoever finds a job, looks after it or settles a run
 carries them out.
 """
 
@@ -30,7 +30,7 @@ from orchestrator.core.ledger.records import (
     job_key,
     operation_key,
 )
-from orchestrator.core.ledger.snapshot import Move, View
+from orchestrator.core.ledger.snapshot import Move, Snapshot
 
 #: How long a job has to heed a stop, in seconds, before a harder one is tried.
 _HEED_S = 30.0
@@ -51,64 +51,66 @@ class Adopted:
 
 
 def adopt(
-    view: View, operation_id: str, number: int, job: Job, run_id: str | None, terms: Terms
+    snapshot: Snapshot, operation_id: str, number: int, job: Job, run_id: str | None, terms: Terms
 ) -> Move[Adopted | Orphaned]:
     """Tie a job to the operation whose start made it, whoever has found it.
 
     `run_id` is the run that started it, where that is known: as long as nothing is recorded
     of it, its own operation isn't even there, or is at the start before.
     """
-    operation = view.operation(operation_id)
+    operation = snapshot.operation(operation_id)
     is_behind = operation is None or (operation.kind is None and operation.start_number < number)
-    run = view.run(run_id) if is_behind and run_id is not None else None
+    run = snapshot.run(run_id) if is_behind and run_id is not None else None
     if run is not None and run.operation_id == operation_id:
         operation = _own_operation(run, version=operation.version if operation else 0)
     if operation is None or not may_record(operation, number, job):
         return Move((), Orphaned(job))
     if operation.job is not None:
         return Move((), Adopted(operation))
-    tied, *others = _tie_to(view, operation, job, terms)
+    tied, *others = _tie_to(snapshot, operation, job, terms)
     return Move((tied, *others), Adopted(tied))
 
 
 def replace(
-    view: View, operation_id: str, number: int, former: Job, job: Job, terms: Terms
+    snapshot: Snapshot, operation_id: str, number: int, former: Job, job: Job, terms: Terms
 ) -> Move[OperationRecord | None]:
     """A job that was built again has the newer one in its place, about which its builder is asked
     at once: of that nothing is heard yet. None: the end of the former one is claimed, or it is
     the operation's no more."""
-    operation = view.operation(operation_id)
+    operation = snapshot.operation(operation_id)
     if not may_replace(operation, number, former):
         return Move((), None)
     built_again = attrs.evolve(
         operation, told_by=None, rebuilds=operation.rebuilds + 1, stops=0, stopped_at=None
     )
-    tied, *others = _tie_to(view, built_again, job, terms)
-    due = attrs.evolve(tied, due_at=view.now)
+    tied, *others = _tie_to(snapshot, built_again, job, terms)
+    due = attrs.evolve(tied, due_at=snapshot.now)
     return Move((due, *others), due)
 
 
-def tie(view: View, run: RunRecord, job: Job | None, terms: Terms) -> tuple[Record, ...] | Orphaned:
+def tie(
+    snapshot: Snapshot, run: RunRecord, job: Job | None, terms: Terms
+) -> tuple[Record, ...] | Orphaned:
     """What the run's new job is written into besides the run."""
     if job is None:
         return ()
-    view.guess_absent(operation_key(run.operation_id))
-    operation = view.operation(run.operation_id)
+    snapshot.expect_absent(operation_key(run.operation_id))
+    operation = snapshot.operation(run.operation_id)
     if operation is None or (operation.kind is None and operation.start_number < run.start_number):
         operation = _own_operation(run, version=operation.version if operation else 0)
     if not may_record(operation, run.start_number, job):
         return Orphaned(job)
-    return () if operation.job is not None else _tie_to(view, operation, job, terms)
+    return () if operation.job is not None else _tie_to(snapshot, operation, job, terms)
 
 
 def _tie_to(
-    view: View, operation: OperationRecord, job: Job, terms: Terms
+    snapshot: Snapshot, operation: OperationRecord, job: Job, terms: Terms
 ) -> "tuple[OperationRecord, *tuple[JobRecord, ...]]":
     pause_s = 0.0 if operation.stop_reason else terms.look_after_s
-    due_at = view.later(pause_s)
-    tied = attrs.evolve(operation, job=job, job_since=view.now, due_at=due_at)
-    view.guess_absent(job_key(job.builder, job.id))
-    if view.job(job.builder, job.id) is not None:
+    due_at = snapshot.later(pause_s)
+    tied = attrs.evolve(operation, job=job, job_since=snapshot.now, due_at=due_at)
+    snapshot.expect_absent(job_key(job.builder, job.id))
+    if snapshot.job(job.builder, job.id) is not None:
         return (tied,)
     known = JobRecord(
         builder=job.builder,
@@ -134,23 +136,28 @@ def _own_operation(run: RunRecord, *, version: int) -> OperationRecord:
     )
 
 
-def begin_look(view: View, operation_id: str, terms: Terms) -> Move[OperationRecord | None]:
+def begin_look(snapshot: Snapshot, operation_id: str, terms: Terms) -> Move[OperationRecord | None]:
     """The operation, if its job is due to be asked about; nobody else asks until the next time."""
-    operation = view.operation(operation_id)
+    operation = snapshot.operation(operation_id)
     is_open = operation is not None and operation.state is OperationState.OPEN
-    if operation is None or not is_open or operation.job is None or not is_due(operation, view.now):
+    if (
+        operation is None
+        or not is_open
+        or operation.job is None
+        or not is_due(operation, snapshot.now)
+    ):
         return Move((), None)
-    looked_at = attrs.evolve(operation, due_at=view.later(terms.look_after_s))
+    looked_at = attrs.evolve(operation, due_at=snapshot.later(terms.look_after_s))
     return Move((looked_at,), looked_at)
 
 
-def ask_again(view: View, operation_id: str, number: int, after_s: float) -> Move[bool]:
+def ask_again(snapshot: Snapshot, operation_id: str, number: int, after_s: float) -> Move[bool]:
     """Have the builder asked about the operation's job in `after_s` seconds; an earlier look stays.
     False: nothing was written."""
-    operation = view.operation(operation_id)
+    operation = snapshot.operation(operation_id)
     if not is_under_way(operation, number) or operation.job is None:
         return Move((), False)
-    due_at = view.later(after_s)
+    due_at = snapshot.later(after_s)
     if operation.due_at is not None and operation.due_at <= due_at:
         return Move((), False)
     return Move((attrs.evolve(operation, due_at=due_at),), True)
@@ -171,10 +178,10 @@ def is_told_by_job(
 
 
 def ask_to_stop(
-    view: View, operation_id: str, number: int, reason: str
+    snapshot: Snapshot, operation_id: str, number: int, reason: str
 ) -> Move[OperationRecord | None]:
     """The operation's job is to be stopped; the first reason counts. None: it is over."""
-    operation = view.operation(operation_id)
+    operation = snapshot.operation(operation_id)
     if not is_under_way(operation, number):
         return Move((), None)
     if operation.stop_reason is not None:
@@ -193,11 +200,11 @@ def count_stops(operation: OperationRecord, ways: Sequence[str], now: datetime) 
 
 
 def note_stop(
-    view: View, asked: OperationRecord, number: int, ways: Sequence[str]
+    snapshot: Snapshot, asked: OperationRecord, number: int, ways: Sequence[str]
 ) -> Move[OperationRecord | None]:
     """That stop of the job was answered; after the last of the ways the operation's reason says
     so. None: there is nothing to write."""
-    operation = view.operation(asked.operation_id)
+    operation = snapshot.operation(asked.operation_id)
     if not is_under_way(operation, asked.start_number) or operation.job is None:
         return Move((), None)
     if operation.rebuilds != asked.rebuilds or number <= operation.stops:
@@ -208,17 +215,17 @@ def note_stop(
         reason += (
             f" The job {job.id} heeded none of {', '.join(ways)}: end it on {job.builder} by hand."
         )
-    noted = attrs.evolve(operation, stops=number, stopped_at=view.now, stop_reason=reason)
+    noted = attrs.evolve(operation, stops=number, stopped_at=snapshot.now, stop_reason=reason)
     return Move((noted,), noted)
 
 
 def end_alone(
-    view: View, asked: OperationRecord, reason: str | None, link: str | None
+    snapshot: Snapshot, asked: OperationRecord, reason: str | None, link: str | None
 ) -> Move[bool]:
     """The job of a run that opened nothing is over: the run shows it. `asked` is the operation
     whose job that is, `link` where that is watched. False: it was over before, or has another job
     by now."""
-    operation = view.operation(asked.operation_id)
+    operation = snapshot.operation(asked.operation_id)
     if not is_under_way(operation, asked.start_number) or operation.kind is not None:
         return Move((), False)
     if operation.rebuilds != asked.rebuilds:
@@ -226,12 +233,12 @@ def end_alone(
     over = attrs.evolve(
         operation,
         state=OperationState.OVER,
-        ended_at=view.now,
+        ended_at=snapshot.now,
         due_at=None,
         succeeded=reason is None,
         reason=reason,
     )
-    run = view.run(operation.opener)
+    run = snapshot.run(operation.opener)
     if run is None or operation.job is None:
         return Move((over,), True)
     note = reason or f"The job {operation.job.id} succeeded."
@@ -278,10 +285,10 @@ def kept_report(former: OperationRecord | None) -> Report | None:
     return None if is_unsent else report
 
 
-def erased_before(view: View, operation: OperationRecord) -> tuple[Record, ...]:
+def erased_before(snapshot: Snapshot, operation: OperationRecord) -> tuple[Record, ...]:
     """The operation that a deployment followed, whose credentials nobody needs any more."""
     followed = find_followed(operation)
-    before = view.operation(followed) if followed else None
+    before = snapshot.operation(followed) if followed else None
     is_its_own = (
         before is not None
         and before.tenant_id == operation.tenant_id

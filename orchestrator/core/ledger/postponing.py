@@ -1,6 +1,6 @@
 """Due items that the sweep couldn't deal with: put off by a pause, and given up in the end.
 
-A plain function of a view. It writes `due_at`, how often that was so, and why; a run is counted
+A plain function of a snapshot. It writes `due_at`, how often that was so, and why; a run is counted
 as `core.ledger.breakdowns` says.
 """
 
@@ -21,7 +21,7 @@ from orchestrator.core.ledger.records import (
     SecretsRecord,
 )
 from orchestrator.core.ledger.report_attempt import Posted, after_report
-from orchestrator.core.ledger.snapshot import Move, View
+from orchestrator.core.ledger.snapshot import Move, Snapshot
 from orchestrator.core.texts import shorten
 
 #: The pause of what doesn't count its troubles, in seconds.
@@ -36,32 +36,34 @@ class Postponed(Enum):
 
 
 def postpone(
-    view: View, key: str, reason: str, bug: str | None, terms: Terms
+    snapshot: Snapshot, key: str, reason: str, bug: str | None, terms: Terms
 ) -> Move[Postponed | None]:
     """Put off what raised for that reason; `bug` is the name of the exception's class if it is one.
 
     None: it is done with, or in other hands, and nothing is written.
     """
-    match view.due_item(key):
+    match snapshot.due_item(key):
         case RunRecord() as run if bug is not None:
             breakdown = Breakdown(run_id=run.run_id, cause=bug, why=Why.SWEEP)
-            counted = count(view, breakdown, terms.max_attempts, terms)
+            counted = count(snapshot, breakdown, terms.max_attempts, terms)
             return Move(counted.writes, Postponed.PUT_OFF if counted.result else None)
-        case RunRecord() as run if is_due(run, view.now) and is_claimable(run, view.now, terms):
+        case RunRecord() as run if is_due(run, snapshot.now) and is_claimable(
+            run, snapshot.now, terms
+        ):
             pause_s = doubling_pause_s(TemporaryError.first_pause_s, run.waits)
             later = attrs.evolve(
-                run, due_at=view.later(pause_s), waits=run.waits + 1, note=shorten(reason)
+                run, due_at=snapshot.later(pause_s), waits=run.waits + 1, note=shorten(reason)
             )
             return Move((later,), Postponed.PUT_OFF)
         case OperationRecord(due_at=datetime() as due_at) as operation:
-            return _postpone_operation(view, operation, due_at, reason, bug, terms)
-        case SecretsRecord() as kept if is_due(kept, view.now):
-            return Move((attrs.evolve(kept, due_at=view.later(_PAUSE_S)),), Postponed.PUT_OFF)
+            return _postpone_operation(snapshot, operation, due_at, reason, bug, terms)
+        case SecretsRecord() as kept if is_due(kept, snapshot.now):
+            return Move((attrs.evolve(kept, due_at=snapshot.later(_PAUSE_S)),), Postponed.PUT_OFF)
     return Move((), None)
 
 
 def _postpone_operation(
-    view: View,
+    snapshot: Snapshot,
     operation: OperationRecord,
     due_at: datetime,
     reason: str,
@@ -69,7 +71,7 @@ def _postpone_operation(
     terms: Terms,
 ) -> Move[Postponed | None]:
     """A look or a report; one that somebody else has begun is never due before that one is over."""
-    if bug is None and due_at > view.now:
+    if bug is None and due_at > snapshot.now:
         return Move((), None)
     bugs = operation.bugs + (bug is not None)
     pause_s = doubling_pause_s(TemporaryError.first_pause_s, bugs - 1) if bug else _PAUSE_S
@@ -77,7 +79,7 @@ def _postpone_operation(
         operation,
         bugs=bugs,
         trouble=shorten(reason),
-        due_at=max(due_at, view.later(pause_s)),
+        due_at=max(due_at, snapshot.later(pause_s)),
     )
     report = operation.report if operation.state is not OperationState.OPEN else None
     is_report = report is not None and report.done_at is None
@@ -85,4 +87,4 @@ def _postpone_operation(
         return Move((troubled,), Postponed.PUT_OFF)
     note = f"The control plane was not told: {reason}"
     given_up = Posted(note=note, is_done=True, is_trouble=True)
-    return Move(after_report(view, troubled, given_up), Postponed.GIVEN_UP)
+    return Move(after_report(snapshot, troubled, given_up), Postponed.GIVEN_UP)

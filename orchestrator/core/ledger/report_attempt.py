@@ -1,6 +1,6 @@
 """One attempt to report an operation's end: begun before it is sent, ended by its answer.
 
-Plain functions of a view; whoever sends a report carries them out.
+Plain functions of a snapshot; whoever sends a report carries them out.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from orchestrator.core.ledger.records import (
     Record,
     Report,
 )
-from orchestrator.core.ledger.snapshot import Move, View
+from orchestrator.core.ledger.snapshot import Move, Snapshot
 
 #: How long one attempt at a report may take, in seconds; nobody else tries meanwhile.
 POSTING_S = 60.0
@@ -49,15 +49,15 @@ class Posted:
     pause_s: float = 0.0
 
 
-def begin_report(view: View, operation_id: str) -> Move[Posting | None]:
+def begin_report(snapshot: Snapshot, operation_id: str) -> Move[Posting | None]:
     """The operation's report, to be sent by us alone; None: there is nothing to send now."""
-    operation = view.operation(operation_id)
-    if operation is None or not may_post(operation, view.now):
+    operation = snapshot.operation(operation_id)
+    if operation is None or not may_post(operation, snapshot.now):
         return Move((), None)
     report, credentials = operation.report, operation.credentials
     assert report is not None  # noqa: S101 - else nothing may be posted
     assert credentials is not None  # noqa: S101 - they are kept as long as there is a report
-    until = view.later(POSTING_S)
+    until = snapshot.later(POSTING_S)
     begun = attrs.evolve(
         operation,
         due_at=until,
@@ -78,16 +78,18 @@ def begin_report(view: View, operation_id: str) -> Move[Posting | None]:
     return Move((begun,), posting)
 
 
-def end_report(view: View, posting: Posting, posted: Posted) -> Move[bool]:
+def end_report(snapshot: Snapshot, posting: Posting, posted: Posted) -> Move[bool]:
     """What came of the attempt; once it is done the credentials are erased. False: too late."""
-    operation = view.operation(posting.operation_id)
+    operation = snapshot.operation(posting.operation_id)
     report = operation.report if operation else None
     if operation is None or report is None or report.posting_until != posting.until:
         return Move((), False)
-    return Move(after_report(view, operation, posted), True)
+    return Move(after_report(snapshot, operation, posted), True)
 
 
-def after_report(view: View, operation: OperationRecord, posted: Posted) -> tuple[Record, ...]:
+def after_report(
+    snapshot: Snapshot, operation: OperationRecord, posted: Posted
+) -> tuple[Record, ...]:
     """What is written once an attempt at the operation's report has come to that."""
     assert operation.report is not None  # noqa: S101 - it was posted
     ended = attrs.evolve(
@@ -95,22 +97,22 @@ def after_report(view: View, operation: OperationRecord, posted: Posted) -> tupl
         may_have_arrived=posted.may_have_arrived,
         posting_until=None,
         trouble=posted.note if posted.is_trouble else None,
-        done_at=view.now if posted.is_done else None,
+        done_at=snapshot.now if posted.is_done else None,
     )
     if operation.state is OperationState.OPEN:
         # A refusal, of what was opened again meanwhile: credentials and time are the new attempt's.
         return (attrs.evolve(operation, report=ended),)
     if not posted.is_done:
-        later = view.later(posted.pause_s)
+        later = snapshot.later(posted.pause_s)
         return (attrs.evolve(operation, due_at=later, report=ended),)
     done = attrs.evolve(operation, due_at=None, credentials=None, report=ended)
-    return (done, *erased_before(view, operation), *_noted(view, operation, posted))
+    return (done, *erased_before(snapshot, operation), *_noted(snapshot, operation, posted))
 
 
-def _noted(view: View, operation: OperationRecord, posted: Posted) -> tuple[Record, ...]:
+def _noted(snapshot: Snapshot, operation: OperationRecord, posted: Posted) -> tuple[Record, ...]:
     is_refusal = operation.state is OperationState.GIVEN_BACK
     told_of = operation.opener if is_refusal else operation.outcome
-    run = view.run(told_of) if told_of else None
+    run = snapshot.run(told_of) if told_of else None
     if run is None:
         return ()
     note = f"{run.note} {posted.note}" if run.note else posted.note

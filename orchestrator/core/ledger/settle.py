@@ -1,6 +1,6 @@
 """Work under way and its end: remember, hold on, tie a job to its operation, settle.
 
-Plain functions of a view, like the claim. Each is refused to whoever lost the run.
+Plain functions of a snapshot, like the claim. Each is refused to whoever lost the run.
 """
 
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ from orchestrator.core.ledger.records import (
     operation_key,
     run_key,
 )
-from orchestrator.core.ledger.snapshot import Move, View
+from orchestrator.core.ledger.snapshot import Move, Snapshot
 from orchestrator.core.ledger.transitions import ended, kept, leased, new_run
 from orchestrator.core.ledger.waiting import wake_next
 
@@ -93,50 +93,50 @@ class Settlement:
     follow_ups: tuple[FollowUp, ...] = ()
 
 
-def renew(view: View, run_id: str, attempt: int, terms: Terms) -> Move[Written | Fenced]:
+def renew(snapshot: Snapshot, run_id: str, attempt: int, terms: Terms) -> Move[Written | Fenced]:
     """Hold the run for another lease."""
-    run = _mine(view, run_id, attempt)
+    run = _mine(snapshot, run_id, attempt)
     if run is None:
         return Move((), Fenced())
-    renewed = leased(run, view, terms)
+    renewed = leased(run, snapshot, terms)
     return Move((renewed,), Written(renewed))
 
 
 def record(
-    view: View, run_id: str, attempt: int, progress: Progress, terms: Terms
+    snapshot: Snapshot, run_id: str, attempt: int, progress: Progress, terms: Terms
 ) -> Move[Written | Fenced | Orphaned]:
     """Remember what was done while the work goes on; it holds the run for another lease."""
-    run = _mine(view, run_id, attempt)
+    run = _mine(snapshot, run_id, attempt)
     if run is None:
         return Move((), Fenced())
-    run = _remember(leased(run, view, terms), progress)
-    tied = tie(view, run, progress.job, terms)
+    run = _remember(leased(run, snapshot, terms), progress)
+    tied = tie(snapshot, run, progress.job, terms)
     if isinstance(tied, Orphaned):
         return Move((), tied)
     return Move((run, *tied), Written(run))
 
 
 def settle(
-    view: View, run_id: str, attempt: int, settlement: Settlement, terms: Terms
+    snapshot: Snapshot, run_id: str, attempt: int, settlement: Settlement, terms: Terms
 ) -> Move[Written | Fenced | Orphaned | Uncertain]:
     """End the attempt, and with it what it does to operation and tenant."""
-    run = _mine(view, run_id, attempt)
+    run = _mine(snapshot, run_id, attempt)
     if run is None:
         return Move((), Fenced())
-    settled = _settled(_remember(run, settlement.progress), settlement, view)
-    tied = tie(view, settled, settlement.progress.job, terms)
+    settled = _settled(_remember(run, settlement.progress), settlement, snapshot)
+    tied = tie(snapshot, settled, settlement.progress.job, terms)
     if isinstance(tied, Orphaned):
         return Move((), tied)
-    settled = _with_the_end(view, settled)
+    settled = _with_the_end(snapshot, settled)
     others: tuple[Record, ...] = ()
     follow_ups = settlement.follow_ups
     if settlement.status.is_finished and settlement.ending is not None:
-        others, cleans_up = _end(view, settled, settlement, settlement.ending)
+        others, cleans_up = _end(snapshot, settled, settlement, settlement.ending)
         follow_ups = (*follow_ups, *cleans_up)
     elif settlement.status is RunStatus.FAILED and settled.outcome_of is not None:
-        others = _give_back_taken(view, settled, settlement)
+        others = _give_back_taken(snapshot, settled, settlement)
     elif settlement.status.is_finished and settlement.lets_go and settled.job is None:
-        operation = view.operation(settled.operation_id)
+        operation = snapshot.operation(settled.operation_id)
         if operation is None or not works_on(operation, settled):
             follow_ups = ()  # it was ended by others: there is nothing to let go of
         elif operation.job is not None:
@@ -145,14 +145,14 @@ def settle(
         elif not may_let_go(operation, settled, settlement.possible_until):
             return Move((), Uncertain())
         elif settlement.status is RunStatus.FAILED:
-            others = _give_back(view, operation, settlement)
-    due = [record for follow_up in follow_ups for record in _due_at_once(view, follow_up)]
+            others = _give_back(snapshot, operation, settlement)
+    due = [record for follow_up in follow_ups for record in _due_at_once(snapshot, follow_up)]
     return Move((settled, *tied, *others, *due), Written(settled, follow_ups))
 
 
-def _mine(view: View, run_id: str, attempt: int) -> RunRecord | None:
+def _mine(snapshot: Snapshot, run_id: str, attempt: int) -> RunRecord | None:
     """The run, if whoever claimed that attempt still has it."""
-    run = view.run(run_id)
+    run = snapshot.run(run_id)
     return run if run is not None and is_mine(run, attempt) else None
 
 
@@ -161,12 +161,12 @@ def _remember(run: RunRecord, progress: Progress) -> RunRecord:
     return attrs.evolve(run, steps=steps, job=progress.job or run.job)
 
 
-def _settled(run: RunRecord, settlement: Settlement, view: View) -> RunRecord:
+def _settled(run: RunRecord, settlement: Settlement, snapshot: Snapshot) -> RunRecord:
     is_retry = settlement.status is RunStatus.RETRY
     error = settlement.error
     return attrs.evolve(
-        ended(run, settlement.status, view),
-        due_at=view.later(settlement.pause_s) if is_retry else None,
+        ended(run, settlement.status, snapshot),
+        due_at=snapshot.later(settlement.pause_s) if is_retry else None,
         possible_until=None if run.job else settlement.possible_until,
         sent_to=settlement.sent_to,
         sent_job=settlement.sent_job,
@@ -177,12 +177,12 @@ def _settled(run: RunRecord, settlement: Settlement, view: View) -> RunRecord:
     )
 
 
-def _with_the_end(view: View, run: RunRecord) -> RunRecord:
+def _with_the_end(snapshot: Snapshot, run: RunRecord) -> RunRecord:
     """The job of a run that opens nothing may be over by now: the run goes on to show it."""
     if run.job is None or run.operation_id != own_operation_id(run.request_key):
         return run
-    view.guess_absent(operation_key(run.operation_id))
-    own = view.operation(run.operation_id)
+    snapshot.expect_absent(operation_key(run.operation_id))
+    own = snapshot.operation(run.operation_id)
     if own is None or own.state is not OperationState.OVER or own.start_number != run.start_number:
         return run
     end = own.reason or f"The job {run.job.id} succeeded."
@@ -190,49 +190,51 @@ def _with_the_end(view: View, run: RunRecord) -> RunRecord:
 
 
 def _give_back(
-    view: View, operation: OperationRecord, settlement: Settlement
+    snapshot: Snapshot, operation: OperationRecord, settlement: Settlement
 ) -> tuple[Record, ...]:
     """A run that failed without a job leaves its tenant as it found it."""
     given_back = attrs.evolve(
         operation,
         state=OperationState.GIVEN_BACK,
-        ended_at=view.now,
+        ended_at=snapshot.now,
         reason=settlement.error.message if settlement.error else None,
     )
-    given_back = refused(given_back, settlement.report, view.now)
-    tenant = _held_tenant(view, operation)
+    given_back = refused(given_back, settlement.report, snapshot.now)
+    tenant = _held_tenant(snapshot, operation)
     if tenant is None:
         return (given_back,)
-    former = _freed(view, tenant, operation.former_state)
+    former = _freed(snapshot, tenant, operation.former_state)
     former = attrs.evolve(former, asked=operation.former_asked)
-    return (given_back, former, *wake_next(view, former))
+    return (given_back, former, *wake_next(snapshot, former))
 
 
-def _give_back_taken(view: View, run: RunRecord, settlement: Settlement) -> tuple[Record, ...]:
+def _give_back_taken(
+    snapshot: Snapshot, run: RunRecord, settlement: Settlement
+) -> tuple[Record, ...]:
     """An outcome of an unseen tenant that couldn't be handled at all leaves no trace on it."""
-    operation = view.operation(run.outcome_of or "")
+    operation = snapshot.operation(run.outcome_of or "")
     if operation is None or operation.state is not OperationState.OPEN:
         return ()
     is_taken_by_it = operation.opener == operation.outcome == run.run_id
-    return _give_back(view, operation, settlement) if is_taken_by_it else ()
+    return _give_back(snapshot, operation, settlement) if is_taken_by_it else ()
 
 
-def _held_tenant(view: View, operation: OperationRecord) -> TenantRecord | None:
+def _held_tenant(snapshot: Snapshot, operation: OperationRecord) -> TenantRecord | None:
     """The tenant that the operation holds."""
-    tenant = view.tenant(operation.tenant_id) if operation.tenant_id else None
+    tenant = snapshot.tenant(operation.tenant_id) if operation.tenant_id else None
     is_held = tenant is not None and tenant.operation_id == operation.operation_id
     return tenant if is_held else None
 
 
-def _freed(view: View, tenant: TenantRecord, state: TenantState | None) -> TenantRecord:
-    return attrs.evolve(tenant, state=state, operation_id=None, changed_at=view.now)
+def _freed(snapshot: Snapshot, tenant: TenantRecord, state: TenantState | None) -> TenantRecord:
+    return attrs.evolve(tenant, state=state, operation_id=None, changed_at=snapshot.now)
 
 
 def _end(
-    view: View, run: RunRecord, settlement: Settlement, ending: Ending
+    snapshot: Snapshot, run: RunRecord, settlement: Settlement, ending: Ending
 ) -> tuple[tuple[Record, ...], tuple[FollowUp, ...]]:
     """An outcome ends its operation and moves the tenant, or has it cleaned up at once."""
-    operation = view.operation(run.outcome_of) if run.outcome_of else None
+    operation = snapshot.operation(run.outcome_of) if run.outcome_of else None
     if operation is None or operation.state is not OperationState.OPEN:
         return (), ()
     if operation.outcome != run.run_id:
@@ -244,17 +246,17 @@ def _end(
     over = attrs.evolve(
         operation,
         state=OperationState.OVER,
-        ended_at=view.now,
+        ended_at=snapshot.now,
         succeeded=ending.succeeded,
         reason=settlement.reason,
         credentials=operation.credentials if is_kept else None,
         owed=owed,
     )
-    over = noted(over, report, view.now)
+    over = noted(over, report, snapshot.now)
     moves, tier = MOVES[ending.kind], operation.tier or settlement.tier
     state = moves.succeeded if ending.succeeded else moves.failed
-    held = _held_tenant(view, operation)
-    freed = _freed(view, held, state) if held else None
+    held = _held_tenant(snapshot, operation)
+    freed = _freed(snapshot, held, state) if held else None
     if freed is not None:
         owes = operation.operation_id if owed is not None else None
         freed = attrs.evolve(
@@ -264,16 +266,16 @@ def _end(
             registration_id=operation.registration_id or freed.registration_id,
         )
     if freed is not None and settlement.clean_up is not None:
-        cleaned = _clean_up(view, freed, tier, settlement.clean_up)
+        cleaned = _clean_up(snapshot, freed, tier, settlement.clean_up)
         return (over, *cleaned), (settlement.clean_up,)
-    erased = erased_before(view, operation) if report is None else ()
+    erased = erased_before(snapshot, operation) if report is None else ()
     if freed is None:
         return (over, *erased), ()
-    return (over, freed, *wake_next(view, freed), *erased), ()
+    return (over, freed, *wake_next(snapshot, freed), *erased), ()
 
 
 def _clean_up(
-    view: View, tenant: TenantRecord, tier: str | None, follow_up: FollowUp
+    snapshot: Snapshot, tenant: TenantRecord, tier: str | None, follow_up: FollowUp
 ) -> tuple[Record, ...]:
     """The clean-up holds the tenant from the moment that the failed operation doesn't.
 
@@ -281,8 +283,8 @@ def _clean_up(
     """
     run_id = follow_up.event.key
     wanted = operation_id(tenant.tenant_id, Kind.CLEAN_UP, run_id)
-    view.guess_absent(operation_key(wanted))
-    former = view.operation(wanted)
+    snapshot.expect_absent(operation_key(wanted))
+    former = snapshot.operation(wanted)
     opened = OperationRecord(
         operation_id=wanted,
         tenant_id=tenant.tenant_id,
@@ -291,7 +293,7 @@ def _clean_up(
         opener=run_id,
         state=OperationState.OPEN,
         start_number=former.start_number + 1 if former else 1,
-        opened_at=view.now,
+        opened_at=snapshot.now,
         former_state=tenant.state,
         former_asked=tenant.asked,
         tier=tier,
@@ -301,9 +303,9 @@ def _clean_up(
     return (opened, held)
 
 
-def _due_at_once(view: View, follow_up: FollowUp) -> tuple[Record, ...]:
-    view.guess_absent(run_key(follow_up.event.key))
-    if view.run(follow_up.event.key) is not None:
+def _due_at_once(snapshot: Snapshot, follow_up: FollowUp) -> tuple[Record, ...]:
+    snapshot.expect_absent(run_key(follow_up.event.key))
+    if snapshot.run(follow_up.event.key) is not None:
         return ()
-    run = new_run(follow_up.event, follow_up.tenant_id, view)
-    return (run, kept(view, follow_up.payload))
+    run = new_run(follow_up.event, follow_up.tenant_id, snapshot)
+    return (run, kept(snapshot, follow_up.payload))

@@ -1,6 +1,6 @@
 """What a decision knows of the ledger, and what it used of it.
 
-A decision (`core.ledger.claim`, `core.ledger.settle`) is a plain function of a view: it reads items
+A decision (`core.ledger.claim`, `core.ledger.settle`) is a plain function of a snapshot: it reads items
 through it and says what to write. The commit then checks that everything that was read
 still stands, so no decision rests on another one's past. What is most likely not there may
 be guessed: the commit finds out in the same request.
@@ -43,19 +43,19 @@ class Move(Generic[Result]):
 
 
 class UnreadItem(Exception):
-    """The decision needs items that the view doesn't have."""
+    """The decision needs items that the snapshot doesn't have."""
 
     def __init__(self, *keys: str) -> None:
         super().__init__(*keys)
         self.keys = keys
 
 
-class View:
+class Snapshot:
     """Items by key as they were last seen, at the time `now`; None: there is none."""
 
-    def __init__(self, now: datetime, *, guessed_absent: Iterable[str] = ()) -> None:
+    def __init__(self, now: datetime, *, expected_absent: Iterable[str] = ()) -> None:
         self.now = now
-        self._items: dict[str, Record | None] = dict.fromkeys(guessed_absent)
+        self._items: dict[str, Record | None] = dict.fromkeys(expected_absent)
         self._fresh: set[str] = set()
         self._used: set[str] = set()
 
@@ -78,7 +78,7 @@ class View:
         self._used = set()
 
     @property
-    def unsure(self) -> frozenset[str]:
+    def unconfirmed(self) -> frozenset[str]:
         """What the decision used without knowing how it stands now."""
         return frozenset(self._used - self._fresh)
 
@@ -87,7 +87,7 @@ class View:
         used = {key: self._items[key] for key in self._used}
         return {key: record.version if record else 0 for key, record in used.items()}
 
-    def guess_absent(self, key: str) -> None:
+    def expect_absent(self, key: str) -> None:
         """It is most likely not there: let the commit find out."""
         self._items.setdefault(key, None)
 

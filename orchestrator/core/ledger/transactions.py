@@ -32,12 +32,12 @@ from orchestrator.core.ledger.records import (
     run_key,
     tenant_key,
 )
-from orchestrator.core.ledger.snapshot import Move, UnreadItem, View
+from orchestrator.core.ledger.snapshot import Move, Snapshot, UnreadItem
 
 #: Decisions that in a row rested on what was out of date: then somebody else may try.
 _TRIES = 20
 Result = TypeVar("Result")
-Decision = Callable[[View], Move[Result]]
+Decision = Callable[[Snapshot], Move[Result]]
 
 log = structlog.get_logger("orchestrator.transactions")
 
@@ -50,41 +50,43 @@ class Transactions:
 
     async def run(self, decide: Decision[Result]) -> Result:
         """Carry out a decision that stands for itself. Raises what `run_on` does."""
-        return await self.run_on(View(self.clock.now()), decide)
+        return await self.run_on(Snapshot(self.clock.now()), decide)
 
-    async def run_on(self, view: View, decide: Decision[Result]) -> Result:
+    async def run_on(self, snapshot: Snapshot, decide: Decision[Result]) -> Result:
         """Commit what `run` says, on facts that hold at that moment; its result.
 
         Raises:
             TemporaryError: the ledger can't be reached, or everybody writes at once.
         """
         for _ in range(_TRIES):
-            view.begin()
+            snapshot.begin()
             try:
-                move = decide(view)
+                move = decide(snapshot)
             except UnreadItem as unread:
-                view.learn(await self.ledger.load(unread.keys))
+                snapshot.learn(await self.ledger.load(unread.keys))
                 continue
             if not move.writes:
                 # No commit will check what this rests on.
-                if unsure := view.unsure:
-                    view.learn(await self.ledger.load(unsure))
+                if unconfirmed := snapshot.unconfirmed:
+                    snapshot.learn(await self.ledger.load(unconfirmed))
                     continue
                 return move.result
             written = {record.key for record in move.writes}
             # DynamoDB refuses a transaction with two writes of one item (TransactWriteItems).
             assert len(written) == len(move.writes), written  # noqa: S101
             unchanged = {
-                key: version for key, version in view.versions_used().items() if key not in written
+                key: version
+                for key, version in snapshot.versions_used().items()
+                if key not in written
             }
             try:
                 await self.ledger.commit(move.writes, unchanged=unchanged)
             except Conflict as conflict:
                 # What was learned before is as old as the try that just failed.
-                view.turn_to(view.now)
-                view.learn(conflict.items)
+                snapshot.turn_to(snapshot.now)
+                snapshot.learn(conflict.items)
                 continue
-            view.learn({record.key: _written(record) for record in move.writes})
+            snapshot.learn({record.key: _written(record) for record in move.writes})
             return move.result
         raise TemporaryError("Too many write the same items of the ledger at once.")
 

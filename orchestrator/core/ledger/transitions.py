@@ -17,11 +17,13 @@ from orchestrator.core.ledger.guards import (
     last_possible_send,
 )
 from orchestrator.core.ledger.records import PayloadRecord, RunRecord, RunStatus
-from orchestrator.core.ledger.snapshot import View
+from orchestrator.core.ledger.snapshot import Snapshot
 from orchestrator.core.ledger.waiting import find_first_before
 
 
-def new_run(event: Event[Mapping[str, Any]], tenant_id: str | None, view: View) -> RunRecord:
+def new_run(
+    event: Event[Mapping[str, Any]], tenant_id: str | None, snapshot: Snapshot
+) -> RunRecord:
     """The run of an event that was never seen: nobody has tried it, and it is due at once."""
     return RunRecord(
         run_id=event.key,
@@ -35,32 +37,32 @@ def new_run(event: Event[Mapping[str, Any]], tenant_id: str | None, view: View) 
         tenant_id=tenant_id,
         status=RunStatus.RETRY,
         attempt=0,
-        first_seen=view.now,
-        started_at=view.now,
-        due_at=view.now,
+        first_seen=snapshot.now,
+        started_at=snapshot.now,
+        due_at=snapshot.now,
         operation_id=own_operation_id(event.key),
     )
 
 
-def kept(view: View, payload: PayloadRecord) -> PayloadRecord:
+def kept(snapshot: Snapshot, payload: PayloadRecord) -> PayloadRecord:
     """The payload of a new run; one of a run that has expired before it is written over."""
-    view.guess_absent(payload.key)
-    former = view.payload(payload.run_id)
+    snapshot.expect_absent(payload.key)
+    former = snapshot.payload(payload.run_id)
     return attrs.evolve(payload, version=former.version if former else 0)
 
 
-def leased(run: RunRecord, view: View, terms: Terms) -> RunRecord:
+def leased(run: RunRecord, snapshot: Snapshot, terms: Terms) -> RunRecord:
     """The run, held from now on for one lease; due when the lease is over."""
-    until = view.later(terms.lease_s)
+    until = snapshot.later(terms.lease_s)
     return attrs.evolve(run, lease_until=until, due_at=until + timedelta(seconds=terms.skew_s))
 
 
-def ended(run: RunRecord, status: RunStatus, view: View) -> RunRecord:
+def ended(run: RunRecord, status: RunStatus, snapshot: Snapshot) -> RunRecord:
     """The run after its attempt, with nothing due."""
     return attrs.evolve(
         run,
         status=status,
-        ended_at=view.now,
+        ended_at=snapshot.now,
         lease_until=None,
         due_at=None,
         takeovers=0,
@@ -68,7 +70,7 @@ def ended(run: RunRecord, status: RunStatus, view: View) -> RunRecord:
     )
 
 
-def next_attempt(run: RunRecord, view: View, terms: Terms) -> RunRecord:
+def next_attempt(run: RunRecord, snapshot: Snapshot, terms: Terms) -> RunRecord:
     """The run in hand once more; what an attempt before may have sent is not forgotten.
 
     One that ends by its records sends nothing any more, whoever worked on it: what it may have
@@ -79,10 +81,10 @@ def next_attempt(run: RunRecord, view: View, terms: Terms) -> RunRecord:
     takeovers = run.takeovers + is_taken_over
     possible_until = run.possible_until if run.ends_by_records else last_possible_send(run)
     return attrs.evolve(
-        leased(run, view, terms),
+        leased(run, snapshot, terms),
         status=RunStatus.RUNNING,
         attempt=run.attempt + 1,
-        started_at=view.now,
+        started_at=snapshot.now,
         ended_at=None,
         possible_until=None if run.job else possible_until,
         sent_to=None if is_forgotten else run.sent_to,
@@ -95,7 +97,9 @@ def next_attempt(run: RunRecord, view: View, terms: Terms) -> RunRecord:
     )
 
 
-def is_new_event(view: View, run: RunRecord, event: Event[Mapping[str, Any]], terms: Terms) -> bool:
+def is_new_event(
+    snapshot: Snapshot, run: RunRecord, event: Event[Mapping[str, Any]], terms: Terms
+) -> bool:
     """Whether an event that was delivered, and that its content alone identifies, is another one
     than what the run has finished.
 
@@ -108,27 +112,27 @@ def is_new_event(view: View, run: RunRecord, event: Event[Mapping[str, Any]], te
         return False
     if event.received_at is not None and event.received_at <= run.first_seen:
         return False
-    if is_window_over(run, view.now, terms):
+    if is_window_over(run, snapshot.now, terms):
         return True
     opens, ends = OPENS.get(event.type), ENDS.get(event.type)
     if run.tenant_id is None or not (opens or ends) or run.status is RunStatus.FAILED:
         return False
-    tenant = view.tenant(run.tenant_id)
+    tenant = snapshot.tenant(run.tenant_id)
     if ends is not None:
         held_by = tenant.operation_id if tenant else None
-        return is_opened_since(run, ends.kind, view.operation(held_by) if held_by else None)
+        return is_opened_since(run, ends.kind, snapshot.operation(held_by) if held_by else None)
     return not is_what_was_asked(run, tenant) or bool(
-        find_first_before(view, tenant, None, other_than=opens)
+        find_first_before(snapshot, tenant, None, other_than=opens)
     )
 
 
-def as_new_event(run: RunRecord, event: Event[Mapping[str, Any]], view: View) -> RunRecord:
+def as_new_event(run: RunRecord, event: Event[Mapping[str, Any]], snapshot: Snapshot) -> RunRecord:
     """The run of content that counts as a new event: nothing that it asks for is the same."""
-    request_key = digest(run.run_id, view.now.isoformat())
+    request_key = digest(run.run_id, snapshot.now.isoformat())
     return attrs.evolve(
         afresh(run),
         request_key=request_key,
-        first_seen=view.now,
+        first_seen=snapshot.now,
         event_time=event.time,
         sent_at=event.sent_at,
         operation_id=own_operation_id(request_key),

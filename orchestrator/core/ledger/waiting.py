@@ -1,6 +1,6 @@
 """Who waits for a tenant: the order in which requests have their turn.
 
-Plain functions of a view. A tenant's list gives order and nothing else. Each run in it is due on
+Plain functions of a snapshot. A tenant's list gives order and nothing else. Each run in it is due on
 its own account, so that a list that is lost loses no work; a run in it that waits no longer counts
 for nothing, and leaves the list with the next write that finds it so.
 """
@@ -13,14 +13,18 @@ import attrs
 from orchestrator.core.events.event_types import Kind
 from orchestrator.core.ledger.guards import is_due
 from orchestrator.core.ledger.records import RunRecord, RunStatus, TenantRecord, Waiter
-from orchestrator.core.ledger.snapshot import View
+from orchestrator.core.ledger.snapshot import Snapshot
 
 #: How many may wait for one tenant.
 MAX_WAITING = 100
 
 
 def find_first_before(
-    view: View, tenant: TenantRecord | None, run_id: str | None, *, other_than: Kind | None = None
+    snapshot: Snapshot,
+    tenant: TenantRecord | None,
+    run_id: str | None,
+    *,
+    other_than: Kind | None = None,
 ) -> RunRecord | None:
     """The first of those who wait for the tenant before the run: all, if it has no place (None).
 
@@ -32,21 +36,21 @@ def find_first_before(
     """
     waiting = tenant.waiting if tenant else ()
     before = takewhile(lambda waiter: waiter.run_id != run_id, waiting)
-    return _find_first(view, [one for one in before if one.kind is not other_than])
+    return _find_first(snapshot, [one for one in before if one.kind is not other_than])
 
 
-def wake_next(view: View, tenant: TenantRecord) -> tuple[RunRecord, ...]:
+def wake_next(snapshot: Snapshot, tenant: TenantRecord) -> tuple[RunRecord, ...]:
     """The run whose turn comes next, due at once if the tenant is free and it isn't due yet."""
-    run = _find_first(view, tenant.waiting) if tenant.operation_id is None else None
-    is_asleep = run is not None and run.status is RunStatus.RETRY and not is_due(run, view.now)
-    return (attrs.evolve(run, due_at=view.now),) if run is not None and is_asleep else ()
+    run = _find_first(snapshot, tenant.waiting) if tenant.operation_id is None else None
+    is_asleep = run is not None and run.status is RunStatus.RETRY and not is_due(run, snapshot.now)
+    return (attrs.evolve(run, due_at=snapshot.now),) if run is not None and is_asleep else ()
 
 
-def is_full(view: View, tenant: TenantRecord, run_id: str) -> bool:
+def is_full(snapshot: Snapshot, tenant: TenantRecord, run_id: str) -> bool:
     """So many wait for the tenant that the run may not, unless it does already."""
     if len(tenant.waiting) < MAX_WAITING or is_in_list(tenant, run_id):
         return False
-    runs = view.look_at_runs([waiter.run_id for waiter in tenant.waiting])
+    runs = snapshot.look_at_runs([waiter.run_id for waiter in tenant.waiting])
     return sum(map(_waits, runs)) >= MAX_WAITING
 
 
@@ -54,31 +58,35 @@ def is_in_list(tenant: TenantRecord, run_id: str) -> bool:
     return any(waiter.run_id == run_id for waiter in tenant.waiting)
 
 
-def with_waiter(view: View, tenant: TenantRecord, waiter: Waiter, *, last: bool) -> TenantRecord:
+def with_waiter(
+    snapshot: Snapshot, tenant: TenantRecord, waiter: Waiter, *, last: bool
+) -> TenantRecord:
     """The tenant with the run among those who wait: where it is, or at the end if `last`."""
     if is_in_list(tenant, waiter.run_id) and not last:
-        return without(view, tenant)
-    left = without(view, tenant, waiter.run_id)
+        return without(snapshot, tenant)
+    left = without(snapshot, tenant, waiter.run_id)
     return attrs.evolve(left, waiting=(*left.waiting, waiter))
 
 
-def without(view: View, tenant: TenantRecord, run_id: str | None = None) -> TenantRecord:
+def without(snapshot: Snapshot, tenant: TenantRecord, run_id: str | None = None) -> TenantRecord:
     """The tenant without the run in its list, and without those known to wait no longer."""
 
     def stays(waiter: Waiter) -> bool:
         if waiter.run_id == run_id:
             return False
-        return not view.has_seen_run(waiter.run_id) or _waits(*view.look_at_runs([waiter.run_id]))
+        return not snapshot.has_seen_run(waiter.run_id) or _waits(
+            *snapshot.look_at_runs([waiter.run_id])
+        )
 
     kept = tuple(filter(stays, tenant.waiting))
     return tenant if kept == tenant.waiting else attrs.evolve(tenant, waiting=kept)
 
 
-def _find_first(view: View, waiters: Sequence[Waiter]) -> RunRecord | None:
+def _find_first(snapshot: Snapshot, waiters: Sequence[Waiter]) -> RunRecord | None:
     """Mostly the first of them waits still; only if it doesn't are the others looked at."""
     ids = [waiter.run_id for waiter in waiters]
     for some in (ids[:1], ids[1:]):
-        for run in view.look_at_runs(some):
+        for run in snapshot.look_at_runs(some):
             if run is not None and _waits(run):
                 return run
     return None

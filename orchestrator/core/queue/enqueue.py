@@ -22,7 +22,7 @@ from orchestrator.core.ledger.event_codec import pack_event
 from orchestrator.core.ledger.guards import Terms
 from orchestrator.core.ledger.ledger import check_size
 from orchestrator.core.ledger.records import PayloadRecord, RunStatus, run_key
-from orchestrator.core.ledger.snapshot import Move, View
+from orchestrator.core.ledger.snapshot import Move, Snapshot
 from orchestrator.core.ledger.transitions import is_new_event, kept, new_run
 from orchestrator.core.queue.inbox import Inbox
 from orchestrator.core.queue.message_codec import QueuedEvent, QueuedReplay, pack_message
@@ -85,7 +85,9 @@ class Enqueuer:
         )
         log.info("queued", run_id=event.key, event_type=event.type)
         terms = services.transactions.terms
-        answer = await services.transactions.run(lambda view: _queue(view, shown, payload, terms))
+        answer = await services.transactions.run(
+            lambda snapshot: _queue(snapshot, shown, payload, terms)
+        )
         match answer:
             case Duplicate(run_id):
                 return Handled(run_id=run_id, replayed=True)
@@ -103,7 +105,7 @@ class Enqueuer:
             return digest(event.key, self.orchestrator.ids.fresh_id())
         transactions = self.orchestrator.services.transactions
         earlier = await transactions.run(
-            lambda view: _count_attempts(view, event, transactions.terms)
+            lambda snapshot: _count_attempts(snapshot, event, transactions.terms)
         )
         return digest(event.key, str(earlier)) if earlier else event.key
 
@@ -147,32 +149,32 @@ def _group(event: Event[Any]) -> str:
     return digest("tenant", tenant_id)
 
 
-def _count_attempts(view: View, event: Event[Body], terms: Terms) -> Move[int]:
+def _count_attempts(snapshot: Snapshot, event: Event[Body], terms: Terms) -> Move[int]:
     """The attempts before one that a delivery begins anew: it has failed, or its content counts as
     another event. 0: it is the same one still."""
-    run = view.run(event.key)
+    run = snapshot.run(event.key)
     if run is None:
         return Move((), 0)
-    is_anew = run.status is RunStatus.FAILED or is_new_event(view, run, event, terms)
+    is_anew = run.status is RunStatus.FAILED or is_new_event(snapshot, run, event, terms)
     return Move((), run.attempt if is_anew else 0)
 
 
 def _queue(
-    view: View, event: Event[Body], payload: PayloadRecord, terms: Terms
+    snapshot: Snapshot, event: Event[Body], payload: PayloadRecord, terms: Terms
 ) -> Move[Queued | Duplicate | BodyDiffers]:
     """Show the event as queued, unless somebody has taken it up, now or before."""
-    view.guess_absent(run_key(event.key))
-    run = view.run(event.key)
+    snapshot.expect_absent(run_key(event.key))
+    run = snapshot.run(event.key)
     if run is None:
         queued = attrs.evolve(
-            new_run(event, read_tenant_id(event.body), view),
+            new_run(event, read_tenant_id(event.body), snapshot),
             status=RunStatus.QUEUED,
-            due_at=view.later(_LOST_AFTER_S),
+            due_at=snapshot.later(_LOST_AFTER_S),
         )
-        return Move((queued, kept(view, payload)), Queued())
+        return Move((queued, kept(snapshot, payload)), Queued())
     if run.body_digest != event.body_digest:
         return Move((), BodyDiffers(run))
     is_done = run.status in (RunStatus.SUCCEEDED, RunStatus.DUPLICATE)
-    if is_done and not is_new_event(view, run, event, terms):
+    if is_done and not is_new_event(snapshot, run, event, terms):
         return Move((), Duplicate(run.duplicate_of or run.run_id))
     return Move((), Queued())

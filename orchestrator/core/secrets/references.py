@@ -49,7 +49,9 @@ async def note_secrets(
         TemporaryError: a store of another kind has some still; the ledger can't be reached.
     """
     names: Mapping[str, str] | Elsewhere = await attempt.write(
-        lambda view: secret_names.note(view, *attempt.fence, kind, prefix, random, variables)
+        lambda snapshot: secret_names.note(
+            snapshot, *attempt.fence, kind, prefix, random, variables
+        )
     )
     if isinstance(names, Elsewhere):
         raise TemporaryError(
@@ -117,13 +119,13 @@ class Vault:
         """Remove a start's secrets if it needs them no more. What can't be removed stays due."""
         try:
             removing = await transactions.run(
-                lambda view: begin_removal(view, start_key, transactions.terms)
+                lambda snapshot: begin_removal(snapshot, start_key, transactions.terms)
             )
             if removing is None:
                 return
             store = self._find_store(removing.kind)
             await asyncio.gather(*(store.remove(name=name) for name in removing.names))
-            await transactions.run(lambda view: end_removal(view, removing))
+            await transactions.run(lambda snapshot: end_removal(snapshot, removing))
         except OrchestratorError as error:
             log.warning("secrets not removed yet", start_key=start_key, reason=str(error))
         else:

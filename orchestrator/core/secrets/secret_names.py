@@ -1,4 +1,4 @@
-"""Which secrets a store keeps for a start, and when they go: plain functions of a view.
+"""Which secrets a store keeps for a start, and when they go: plain functions of a snapshot.
 
 Names are noted before anything is stored, so that whoever dies in between leaves nothing that
 nobody knows of. A name whose removal has begun is never used again, since a store may remember it
@@ -13,7 +13,7 @@ from orchestrator.core.identifiers import start_key
 from orchestrator.core.ledger.guards import Terms, is_due, is_mine, is_needed
 from orchestrator.core.ledger.records import RunRecord, SecretsRecord, secrets_key
 from orchestrator.core.ledger.settle import Fenced
-from orchestrator.core.ledger.snapshot import Move, View
+from orchestrator.core.ledger.snapshot import Move, Snapshot
 
 #: Between two looks at whether a start still needs its secrets, and two tries to remove them.
 _PAUSE_S = 60.0
@@ -27,7 +27,7 @@ class Elsewhere:
 
 
 def note(
-    view: View,
+    snapshot: Snapshot,
     run_id: str,
     attempt: int,
     kind: str,
@@ -42,12 +42,12 @@ def note(
     references. They are all in one store, since they are removed together. Each attempt notes them
     anew: the job that it starts may take as long as any.
     """
-    run = view.run(run_id)
+    run = snapshot.run(run_id)
     if run is None or not is_mine(run, attempt):
         return Move((), Fenced())
     key = start_key(run.operation_id, run.start_number)
-    view.guess_absent(secrets_key(key))
-    kept = view.secrets(key) or _nothing_kept(view, run, key, kind)
+    snapshot.expect_absent(secrets_key(key))
+    kept = snapshot.secrets(key) or _nothing_kept(snapshot, run, key, kind)
     if kept.names and kept.kind != kind:
         return Move((), Elsewhere(kept.kind))
     batch = kept.batch + 1 if kept.is_closed else kept.batch
@@ -64,28 +64,28 @@ def note(
         batch=batch,
         names=(*kept.names, *added),
         is_closed=False,
-        noted_at=view.now,
-        due_at=view.later(_PAUSE_S),
+        noted_at=snapshot.now,
+        due_at=snapshot.later(_PAUSE_S),
     )
     return Move((noted,), names)
 
 
-def begin_removal(view: View, key: str, terms: Terms) -> Move[SecretsRecord | None]:
+def begin_removal(snapshot: Snapshot, key: str, terms: Terms) -> Move[SecretsRecord | None]:
     """The start's secrets, to be removed now; None: it needs them, or somebody is at it."""
-    kept = view.secrets(key)
-    if kept is None or not is_due(kept, view.now):
+    kept = snapshot.secrets(key)
+    if kept is None or not is_due(kept, snapshot.now):
         return Move((), None)
-    due_at = view.later(_PAUSE_S)
-    operation, run = view.operation(kept.operation_id), view.run(kept.run_id)
-    if is_needed(kept, operation, run, view.now, terms):
+    due_at = snapshot.later(_PAUSE_S)
+    operation, run = snapshot.operation(kept.operation_id), snapshot.run(kept.run_id)
+    if is_needed(kept, operation, run, snapshot.now, terms):
         return Move((attrs.evolve(kept, due_at=due_at),), None)
     closed = attrs.evolve(kept, is_closed=True, due_at=due_at)
     return Move((closed,), closed)
 
 
-def end_removal(view: View, removed: SecretsRecord) -> Move[None]:
+def end_removal(snapshot: Snapshot, removed: SecretsRecord) -> Move[None]:
     """They are gone; a batch that was begun meanwhile stays."""
-    kept = view.secrets(removed.start_key)
+    kept = snapshot.secrets(removed.start_key)
     if kept is None:
         return Move((), None)
     left = tuple(name for name in kept.names if name not in removed.names)
@@ -98,11 +98,11 @@ def _within_start(name: str, prefix: str, key: str) -> str | None:
     return None if place < 0 else name[place + 1 :]
 
 
-def _nothing_kept(view: View, run: RunRecord, key: str, kind: str) -> SecretsRecord:
+def _nothing_kept(snapshot: Snapshot, run: RunRecord, key: str, kind: str) -> SecretsRecord:
     return SecretsRecord(
         start_key=key,
         kind=kind,
-        noted_at=view.now,
+        noted_at=snapshot.now,
         operation_id=run.operation_id,
         start_number=run.start_number,
         run_id=run.run_id,

@@ -41,7 +41,7 @@ async def break_down(
     options = {"run_id": run_id(event_type, event_id), "cause": "KeyError", **options}
     breakdown = Breakdown(**options)
     return await desk.transactions.run(
-        lambda view: count(view, breakdown, MAX_ATTEMPTS, desk.terms)
+        lambda snapshot: count(snapshot, breakdown, MAX_ATTEMPTS, desk.terms)
     )
 
 
@@ -284,7 +284,7 @@ async def test_an_end_of_a_job_that_was_built_again_ends_no_newer_one(desk: Desk
     assert operation.job is not None
     former = operation.job
     replaced = await desk.transactions.run(
-        lambda view: replace(view, operation.operation_id, 1, former, newer, desk.terms)
+        lambda snapshot: replace(snapshot, operation.operation_id, 1, former, newer, desk.terms)
     )
     assert replaced is not None
     last = await claim_by_records(desk.transactions, ours.key)

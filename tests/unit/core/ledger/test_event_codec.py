@@ -11,7 +11,7 @@ import pytest
 from orchestrator.core.events.event import Event
 from orchestrator.core.ledger.event_codec import pack_event, unpack_event
 from orchestrator.core.ledger.records import PayloadRecord
-from orchestrator.core.ledger.snapshot import View
+from orchestrator.core.ledger.snapshot import Snapshot
 from orchestrator.core.ledger.transitions import new_run
 
 BODY = {"tenantId": "t-1", "note": "Grüße ☃ \ud83d", "count": 3, "price": 1.5, "list": [None, True]}
@@ -19,7 +19,7 @@ BODY = {"tenantId": "t-1", "note": "Grüße ☃ \ud83d", "count": 3, "price": 1.
 
 def kept(event: Event[Any]) -> Event[Any]:
     """The event after it was put away and taken out."""
-    run = new_run(event, "t-1", View(datetime(2026, 11, 20, 9, 0, tzinfo=UTC)))
+    run = new_run(event, "t-1", Snapshot(datetime(2026, 11, 20, 9, 0, tzinfo=UTC)))
     return unpack_event(run, pack_event(event))
 
 

@@ -19,7 +19,7 @@ from orchestrator.core.ledger.operations import (
     replace,
 )
 from orchestrator.core.ledger.records import Job, OperationRecord, OperationState
-from orchestrator.core.ledger.snapshot import Move, View
+from orchestrator.core.ledger.snapshot import Move, Snapshot
 from tests.desk import (
     ORDER,
     PROVISIONED,
@@ -45,11 +45,13 @@ async def under_way(desk: Desk) -> OperationRecord:
 
 
 async def look(desk: Desk, wanted: str = WANTED) -> OperationRecord | None:
-    return await desk.transactions.run(lambda view: begin_look(view, wanted, desk.terms))
+    return await desk.transactions.run(lambda snapshot: begin_look(snapshot, wanted, desk.terms))
 
 
 async def stop(desk: Desk, reason: str = "enough", *, number: int = 1) -> OperationRecord | None:
-    return await desk.transactions.run(lambda view: ask_to_stop(view, WANTED, number, reason))
+    return await desk.transactions.run(
+        lambda snapshot: ask_to_stop(snapshot, WANTED, number, reason)
+    )
 
 
 async def adopt(desk: Desk, job_id: str = "b-1", *, number: int = 1) -> Adopted | Orphaned:
@@ -73,7 +75,7 @@ async def test_a_job_is_asked_about_again_soon_but_not_later_than_it_was_due(
     """A message contradicts its builder; an earlier look stays."""
     due_at = None if due_in_s is None else desk.later(due_in_s)
     await desk.ledger.put(attrs.evolve(await under_way(desk), due_at=due_at))
-    written = await desk.transactions.run(lambda view: ask_again(view, WANTED, 1, 5))
+    written = await desk.transactions.run(lambda snapshot: ask_again(snapshot, WANTED, 1, 5))
     operation = await desk.operation("k")
     assert (operation.due_at, written) == (desk.later(again_in_s), again_in_s == 5 != due_in_s)
 
@@ -87,7 +89,7 @@ async def test_what_has_no_job_under_way_is_not_asked_about(
     """Its report's own time stays, and another start's job is none of the message's."""
     due_at = desk.later(60)
     await desk.ledger.put(attrs.evolve(await under_way(desk), due_at=due_at, **changes))
-    assert not await desk.transactions.run(lambda view: ask_again(view, WANTED, number, 5))
+    assert not await desk.transactions.run(lambda snapshot: ask_again(snapshot, WANTED, number, 5))
     assert (await desk.operation("k")).due_at == due_at
 
 
@@ -240,7 +242,9 @@ async def test_the_job_of_a_run_of_its_own_ends_on_the_run(
     await desk.finish(attempt, job)
     own = await desk.operation(of=attempt)
     for first in (True, False):
-        ended = await desk.transactions.run(lambda view: end_alone(view, own, reason, job.log_url))
+        ended = await desk.transactions.run(
+            lambda snapshot: end_alone(snapshot, own, reason, job.log_url)
+        )
         assert ended is first
     operation, run = await desk.operation(of=attempt), await desk.run(ORDER, "a")
     assert (operation.state, operation.succeeded) == (OperationState.OVER, reason is None)
@@ -252,7 +256,10 @@ async def test_a_tenants_operation_does_not_end_like_that(desk: Desk) -> None:
     """Its end is an event."""
     operation = await under_way(desk)
     assert operation.tenant_id == TENANT
-    assert await desk.transactions.run(lambda view: end_alone(view, operation, "no", None)) is False
+    assert (
+        await desk.transactions.run(lambda snapshot: end_alone(snapshot, operation, "no", None))
+        is False
+    )
 
 
 async def test_the_job_of_an_earlier_start_ends_nothing(desk: Desk) -> None:
@@ -270,15 +277,15 @@ async def test_the_job_of_an_earlier_start_ends_nothing(desk: Desk) -> None:
     assert (await desk.operation(of=again)).state is OperationState.OPEN
 
 
-def _end_alone(asked: OperationRecord, view: View) -> Move[bool]:
-    return end_alone(view, asked, None, None)
+def _end_alone(asked: OperationRecord, snapshot: Snapshot) -> Move[bool]:
+    return end_alone(snapshot, asked, None, None)
 
 
 async def build_again(desk: Desk, newer: str, *, number: int = 1) -> OperationRecord | None:
     """The builder says that b-1 is over, and that the newer one carries its start key."""
     former, job = desk.job("b-1"), desk.job(newer)
     return await desk.transactions.run(
-        lambda view: replace(view, WANTED, number, former, job, desk.terms)
+        lambda snapshot: replace(snapshot, WANTED, number, former, job, desk.terms)
     )
 
 
@@ -337,7 +344,7 @@ async def test_a_harder_stop_is_due_once_the_last_one_was_not_heeded(
 
 
 async def note(desk: Desk, asked: OperationRecord, number: int) -> OperationRecord | None:
-    return await desk.transactions.run(lambda view: note_stop(view, asked, number, WAYS))
+    return await desk.transactions.run(lambda snapshot: note_stop(snapshot, asked, number, WAYS))
 
 
 async def test_a_stop_that_was_answered_is_kept(desk: Desk) -> None:

@@ -21,7 +21,7 @@ from orchestrator.core.ledger.ledger import Conflict
 from orchestrator.core.ledger.lifecycle import TenantState
 from orchestrator.core.ledger.records import Failure, Progress, RunStatus, Step, run_key
 from orchestrator.core.ledger.settle import Settlement, Written
-from orchestrator.core.ledger.snapshot import Move, View
+from orchestrator.core.ledger.snapshot import Move, Snapshot
 from tests.desk import (
     DEPLOYMENT,
     ORDER,
@@ -279,20 +279,20 @@ async def test_a_decision_that_others_always_forestall_is_given_up(desk: Desk) -
 async def test_a_refusal_rests_on_what_stands_now(desk: Desk) -> None:
     """A decision to write nothing is no commit, so what it used is looked at again."""
     attempt = await desk.claimed(ORDER, "a")
-    view = View(desk.clock.now(), guessed_absent=[run_key(attempt.run.run_id)])
+    snapshot = Snapshot(desk.clock.now(), expected_absent=[run_key(attempt.run.run_id)])
 
-    def is_there(view: View) -> Move[bool]:
-        return Move((), view.run(attempt.run.run_id) is not None)
+    def is_there(snapshot: Snapshot) -> Move[bool]:
+        return Move((), snapshot.run(attempt.run.run_id) is not None)
 
-    assert await desk.transactions.run_on(view, is_there) is True
+    assert await desk.transactions.run_on(snapshot, is_there) is True
     await desk.finish(attempt)
-    view.turn_to(desk.later(1))
+    snapshot.turn_to(desk.later(1))
 
-    def status(view: View) -> Move[str]:
-        run = view.run(attempt.run.run_id)
+    def status(snapshot: Snapshot) -> Move[str]:
+        run = snapshot.run(attempt.run.run_id)
         return Move((), run.status if run else "none")
 
-    assert await desk.transactions.run_on(view, status) == "succeeded"
+    assert await desk.transactions.run_on(snapshot, status) == "succeeded"
 
 
 async def test_what_was_read_must_still_stand(desk: Desk) -> None:

@@ -51,7 +51,7 @@ async def provisioned_owing(desk: Desk) -> Attempt:
 
 async def ended_by_records(desk: Desk, event_type: str, event_id: str) -> None:
     breakdown = Breakdown(run_id=run_id(event_type, event_id), cause="KeyError")
-    await desk.transactions.run(lambda view: count(view, breakdown, 1, desk.terms))
+    await desk.transactions.run(lambda snapshot: count(snapshot, breakdown, 1, desk.terms))
     attempt = await claim_by_records(desk.transactions, run_id(event_type, event_id))
     assert attempt is not None
     await attempt.settle(Settlement(status=RunStatus.FAILED, lets_go=True))

@@ -18,7 +18,7 @@ from orchestrator.core.ledger.records import (
     run_key,
     tenant_key,
 )
-from orchestrator.core.ledger.snapshot import UnreadItem, View
+from orchestrator.core.ledger.snapshot import Snapshot, UnreadItem
 from orchestrator.core.ledger.waiting import MAX_WAITING
 from tests.desk import (
     DEPLOYMENT,
@@ -118,12 +118,12 @@ async def test_a_hundred_entries_that_count_for_nothing_cost_one_more_read(desk:
 
 def test_a_look_at_who_waits_is_of_this_moment(desk: Desk) -> None:
     """After a conflict what was seen before may have changed: nobody is passed by then."""
-    view = View(desk.clock.now())
-    view.learn({run_key("a"): None})
-    assert view.look_at_runs(["a"]) == [None]
-    view.turn_to(desk.clock.now())
+    snapshot = Snapshot(desk.clock.now())
+    snapshot.learn({run_key("a"): None})
+    assert snapshot.look_at_runs(["a"]) == [None]
+    snapshot.turn_to(desk.clock.now())
     with pytest.raises(UnreadItem) as unread:
-        view.look_at_runs(["a", "b"])
+        snapshot.look_at_runs(["a", "b"])
     assert unread.value.keys == (run_key("a"), run_key("b"))
 
 

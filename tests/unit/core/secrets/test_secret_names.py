@@ -39,7 +39,9 @@ async def kept(desk: Desk, start_key: str) -> SecretsRecord | None:
 
 
 async def begin(desk: Desk, start_key: str) -> SecretsRecord | None:
-    return await desk.transactions.run(lambda view: begin_removal(view, start_key, desk.terms))
+    return await desk.transactions.run(
+        lambda snapshot: begin_removal(snapshot, start_key, desk.terms)
+    )
 
 
 async def clear(desk: Desk, start_key: str) -> bool:
@@ -47,7 +49,7 @@ async def clear(desk: Desk, start_key: str) -> bool:
     desk.turn(60)
     removing = await begin(desk, start_key)
     if removing is not None:
-        await desk.transactions.run(lambda view: end_removal(view, removing))
+        await desk.transactions.run(lambda snapshot: end_removal(snapshot, removing))
     return removing is not None
 
 
@@ -187,7 +189,7 @@ async def test_a_name_is_not_used_again_once_its_removal_has_begun(desk: Desk) -
     assert again.start_key == attempt.start_key
     new = await note_secrets(again, KIND, PREFIX, "x", ["secret"])
     assert new["secret"] == f"{PREFIX}/x/{again.start_key}/2/secret" != old["secret"]
-    await desk.transactions.run(lambda view: end_removal(view, removing))
+    await desk.transactions.run(lambda snapshot: end_removal(snapshot, removing))
     record = await kept(desk, again.start_key)
     assert record is not None
     assert record.names == (new["secret"],)
