@@ -23,7 +23,7 @@ from orchestrator.core.ledger.claim_request import ClaimRequest, Outcome, Why
 from orchestrator.core.ledger.claim_result import Claim
 from orchestrator.core.ledger.event_codec import pack_event
 from orchestrator.core.ledger.guards import Terms
-from orchestrator.core.ledger.lease import Attempt, claim_run
+from orchestrator.core.ledger.lease import RunLease, claim_run
 from orchestrator.core.ledger.lifecycle import TenantState
 from orchestrator.core.ledger.operations import Adopted, Orphaned, adopt
 from orchestrator.core.ledger.records import (
@@ -56,7 +56,7 @@ SOURCE = "control-plane"
 SENT_AT = datetime(2026, 11, 20, 8, 0, tzinfo=UTC)
 TERMS = Terms(lease_s=60, skew_s=2, listing_lag_s=60, dedupe_window_s=3600)
 
-Answer = Claim | Attempt
+Answer = Claim | RunLease
 
 
 class DeskLedger(InMemoryLedger):
@@ -200,50 +200,50 @@ class Desk:
     async def claim(self, event_type: str, event_id: str, **options: Any) -> Answer:
         return await claim_run(self.transactions, self.request(event_type, event_id, **options))
 
-    async def claimed(self, event_type: str, event_id: str, **options: Any) -> Attempt:
+    async def claimed(self, event_type: str, event_id: str, **options: Any) -> RunLease:
         answer = await self.claim(event_type, event_id, **options)
-        assert isinstance(answer, Attempt), answer
+        assert isinstance(answer, RunLease), answer
         return answer
 
-    async def taken_over(self, event_type: str, event_id: str, **options: Any) -> Attempt:
+    async def taken_over(self, event_type: str, event_id: str, **options: Any) -> RunLease:
         """The next attempt, once the lease of the one before is over."""
         self.turn(self.terms.lease_s + self.terms.skew_s)
         return await self.claimed(event_type, event_id, **options)
 
     async def _settle(
-        self, attempt: Attempt, settlement: Settlement
+        self, attempt: RunLease, settlement: Settlement
     ) -> Orphaned | Uncertain | None:
         """Why it can't end like that; None: it was settled."""
         outcome = await attempt.settle(settlement)
         return None if isinstance(outcome, Written) else outcome
 
     async def finish(
-        self, attempt: Attempt, job: Job | None = None, **options: Any
+        self, attempt: RunLease, job: Job | None = None, **options: Any
     ) -> Orphaned | Uncertain | None:
         """Settle it as succeeded."""
         return await self._settle(
             attempt, Settlement(status=RunStatus.SUCCEEDED, progress=Progress(job=job), **options)
         )
 
-    async def fail(self, attempt: Attempt, **options: Any) -> Orphaned | Uncertain | None:
+    async def fail(self, attempt: RunLease, **options: Any) -> Orphaned | Uncertain | None:
         """Settle it as failed; what it opened is given back."""
         options = {"lets_go": True, "error": Failure(type="Oops", message="no"), **options}
         return await self._settle(attempt, Settlement(status=RunStatus.FAILED, **options))
 
     async def hand_back(
-        self, attempt: Attempt, *, pause_s: float = 5.0, **options: Any
+        self, attempt: RunLease, *, pause_s: float = 5.0, **options: Any
     ) -> Orphaned | Uncertain | None:
         return await self._settle(
             attempt, Settlement(status=RunStatus.RETRY, pause_s=pause_s, **options)
         )
 
-    async def provision(self, event_id: str = "opener", job_id: str = "b-1") -> Attempt:
+    async def provision(self, event_id: str = "opener", job_id: str = "b-1") -> RunLease:
         """The tenant is being provisioned by a job that is recorded."""
         attempt = await self.claimed(PROVISIONING, event_id)
         await self.finish(attempt, self.job(job_id))
         return attempt
 
-    async def end(self, event_type: str, event_id: str, **options: Any) -> Attempt:
+    async def end(self, event_type: str, event_id: str, **options: Any) -> RunLease:
         """An outcome is claimed and settled."""
         attempt = await self.claimed(event_type, event_id, **options)
         await self.finish(attempt, ending=ENDS[event_type])
@@ -265,7 +265,7 @@ class Desk:
         return run
 
     async def operation(
-        self, key: str | None = None, *, kind: Kind = Kind.PROVISIONING, of: Attempt | None = None
+        self, key: str | None = None, *, kind: Kind = Kind.PROVISIONING, of: RunLease | None = None
     ) -> OperationRecord:
         """The operation under that request key, or that of an attempt."""
         wanted = of.run.operation_id if of else operation_id(key or "", kind)

@@ -31,7 +31,7 @@ from orchestrator.core.events.envelope import Delivery, parse_event
 from orchestrator.core.ledger.claim_request import ClaimRequest
 from orchestrator.core.ledger.event_codec import pack_event
 from orchestrator.core.ledger.guards import Terms
-from orchestrator.core.ledger.lease import Attempt, claim_run
+from orchestrator.core.ledger.lease import RunLease, claim_run
 from orchestrator.core.ledger.transactions import Transactions
 from orchestrator.embedded import CodeBuildStandIn, Fault
 from orchestrator.settings import ApiKey, Auth, Aws, Runs, Tiers
@@ -113,7 +113,7 @@ def in_hand(event: dict[str, Any]) -> Before:
         )
         transactions = Transactions(ledger=scene.ledger, clock=ManualClock(), terms=Terms())
         request = ClaimRequest(event=claimed, payload=pack_event(claimed), tenant_id=None)
-        assert isinstance(await claim_run(transactions, request), Attempt)
+        assert isinstance(await claim_run(transactions, request), RunLease)
 
     return before
 

@@ -37,7 +37,7 @@ from tests.conftest import Client, StartService
 
 PROVISION = "/events/TENANT_PROVISIONING"
 URL = "https://sqs.eu-west-1.amazonaws.com/123456789012/events"
-Worker = Client
+AttemptRunner = Client
 
 
 class DownLedger(InMemoryLedger):
@@ -84,7 +84,7 @@ class Desk:
     extension: Extension
 
     @contextlib.asynccontextmanager
-    async def worker(self) -> AsyncIterator[Worker]:
+    async def worker(self) -> AsyncIterator[AttemptRunner]:
         app = create_worker_app(
             self.settings,
             extension=self.extension,
@@ -440,7 +440,7 @@ async def test_one_bad_message_stops_nothing(
     assert only_build(codebuild)
 
 
-async def metrics_of(worker: Worker) -> dict[str, float]:
+async def metrics_of(worker: AttemptRunner) -> dict[str, float]:
     """What a worker counts, by the names after `orchestrator_queue_`."""
     answer = await worker.get("/metrics")
     assert answer.content_type == "text/plain"

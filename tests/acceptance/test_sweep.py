@@ -24,7 +24,7 @@ from orchestrator.core.events.envelope import Delivery, parse_event
 from orchestrator.core.ledger.claim_request import ClaimRequest
 from orchestrator.core.ledger.event_codec import pack_event
 from orchestrator.core.ledger.guards import Terms
-from orchestrator.core.ledger.lease import Attempt, claim_run
+from orchestrator.core.ledger.lease import RunLease, claim_run
 from orchestrator.core.ledger.pages import Page
 from orchestrator.core.ledger.records import run_key
 from orchestrator.core.ledger.transactions import Transactions
@@ -279,7 +279,7 @@ async def in_hand(ledger: InMemoryLedger, clock: ManualClock) -> str:
     claimed = await claim_run(
         transactions, ClaimRequest(event=event, payload=pack_event(event), tenant_id=None)
     )
-    assert isinstance(claimed, Attempt)
+    assert isinstance(claimed, RunLease)
     return f"/runs/{claimed.run.run_id}"
 
 

@@ -25,11 +25,11 @@ from tests.integration.ledger_watch import Names, Report
 from tests.integration.ledger_world import (
     CATALOGS,
     TERMS,
+    AttemptRunner,
     Build,
     Fate,
     Gate,
     TurnedLoop,
-    Worker,
     World,
     sender,
 )
@@ -61,7 +61,7 @@ class Sent:
 class Deed:
     """A delivery, a replay or a sweep that somebody waits for."""
 
-    worker: Worker
+    worker: AttemptRunner
     task: asyncio.Task[Any]
     begun_at: int
     sent: Sent | None
@@ -182,7 +182,7 @@ class Scene:
 
     # What becomes of it.
 
-    def gates(self, worker: Worker | None = None) -> list[Gate]:
+    def gates(self, worker: AttemptRunner | None = None) -> list[Gate]:
         gates = [gate for gate in self.world.gates if gate.worker.is_alive]
         return [gate for gate in gates if worker in (None, gate.worker)]
 
@@ -192,7 +192,7 @@ class Scene:
         self.go_on()
         self.watch.look()
 
-    def let_through(self, worker: Worker | None, effects: int) -> None:
+    def let_through(self, worker: AttemptRunner | None, effects: int) -> None:
         for _ in range(effects):
             gates = self.gates(worker)
             if not gates:
@@ -312,11 +312,13 @@ class Scene:
         self.sent.append(Sent(event_type, body))
         self.deliver(by, self.sent[-1])
 
-    def _start(self, index: int, offset_s: float) -> tuple[Worker, Orchestrator]:
-        worker = Worker(f"worker {index}", self.world, offset_s)
+    def _start(self, index: int, offset_s: float) -> tuple[AttemptRunner, Orchestrator]:
+        worker = AttemptRunner(f"worker {index}", self.world, offset_s)
         return worker, worker.open()
 
-    def _do(self, worker: Worker, what: Coroutine[Any, Any, Any], sent: Sent | None = None) -> None:
+    def _do(
+        self, worker: AttemptRunner, what: Coroutine[Any, Any, Any], sent: Sent | None = None
+    ) -> None:
         self._number += 1
         number = self._number
 

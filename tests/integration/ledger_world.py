@@ -124,7 +124,7 @@ sender: ContextVar[int] = ContextVar("sender")
 class Gate:
     """An effect that waits for its fate."""
 
-    worker: "Worker"
+    worker: "AttemptRunner"
     what: str
     opened: asyncio.Future[Fate]
 
@@ -181,7 +181,7 @@ class World:
         found = self.catalog.get(tier)
         return None if found is None else {"tier": tier, **found}
 
-    async def pass_gate(self, worker: "Worker", what: str) -> Fate:
+    async def pass_gate(self, worker: "AttemptRunner", what: str) -> Fate:
         if self.is_closed:
             raise asyncio.CancelledError
         gate = Gate(worker, what, self.loop.create_future())
@@ -220,7 +220,7 @@ class World:
                 self.end(build, JobStatus.TIMED_OUT)
 
     def make_build(
-        self, worker: "Worker", identifier: str, params: Mapping[str, Any], start_key: str
+        self, worker: "AttemptRunner", identifier: str, params: Mapping[str, Any], start_key: str
     ) -> Job:
         now, asked = self.clock.now(), (identifier, dict(params))
         self.watch.starts(start_key)
@@ -238,13 +238,13 @@ class World:
         self.tell(f"{worker.name}: {job.id} is made for {start_key[:4]}{start_key[40:]}")
         return job
 
-    def keep(self, worker: "Worker", name: str, value: str) -> None:
+    def keep(self, worker: "AttemptRunner", name: str, value: str) -> None:
         if name in self.removed:
             self.watch.broken.append(f"{name} is stored again, and the store still forgets it")
         self.tell(f"{worker.name}: stores {name}")
         self.secrets[name] = value
 
-    def remove(self, worker: "Worker", name: str) -> None:
+    def remove(self, worker: "AttemptRunner", name: str) -> None:
         self.tell(f"{worker.name}: removes {name}")
         long_ago = self.clock.now() - timedelta(seconds=TERMS.deadline_s)
         running = [one for one in self.builds if one.is_running and not one.is_stray]
@@ -263,7 +263,7 @@ class World:
         )
         return next((build.job for build in shown), None)
 
-    def stop(self, worker: "Worker", job_id: str) -> None:
+    def stop(self, worker: "AttemptRunner", job_id: str) -> None:
         self.tell(f"{worker.name}: stops {job_id}")
         for build in self.builds:
             if build.job.id == job_id:
@@ -318,7 +318,7 @@ class World:
             )
         return reports
 
-    def hear(self, worker: "Worker", text: str) -> int:
+    def hear(self, worker: "AttemptRunner", text: str) -> int:
         """The control plane accepts one report of each start, as one of each tenant's request."""
         data = json.loads(text)["data"]
         start_key = data.get("appPlaneUrl")
@@ -328,7 +328,7 @@ class World:
 
 
 @attrs.define(eq=False)
-class Worker:
+class AttemptRunner:
     """One process: a clock that is `offset_s` off, and an orchestrator over gated ports."""
 
     name: str
@@ -446,7 +446,7 @@ class _Structure:
 
 @attrs.frozen
 class _GatedBuilder:
-    worker: Worker
+    worker: AttemptRunner
 
     async def start_job(
         self, job_identifier: str, params: Mapping[str, Any], *, start_key: str
@@ -476,7 +476,7 @@ class _GatedBuilder:
 
 @attrs.frozen
 class _GatedStore:
-    worker: Worker
+    worker: AttemptRunner
     reference_type: str = "SECRETS_MANAGER"
 
     async def put(self, *, name: str, value: str) -> None:
@@ -506,7 +506,7 @@ def _references(params: Mapping[str, Any]) -> list[str]:
 
 @attrs.frozen
 class _GatedWebhook:
-    worker: Worker
+    worker: AttemptRunner
 
     async def post(self, *, url: str, text: str, headers: Mapping[str, str]) -> WebhookAnswer:
         async def act() -> WebhookAnswer:
@@ -520,7 +520,7 @@ class _GatedLedger:
 
     max_payload_bytes: int | None = None
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: AttemptRunner) -> None:
         self._worker, self._world = worker, worker.world
 
     async def commit(self, records: Sequence[Record], *, unchanged: Mapping[str, int]) -> None:

@@ -28,18 +28,18 @@ from orchestrator.core.handlers.registry import HandlerRegistry
 from orchestrator.core.handlers.run import Run
 from orchestrator.core.handlers.services import Services
 from orchestrator.core.identifiers import START_KEY
-from orchestrator.core.ledger.lease import Attempt, held
+from orchestrator.core.ledger.lease import RunLease, keep_renewed
 from orchestrator.core.ledger.operations import Adopted, Orphaned, adopt
 from orchestrator.core.ledger.records import Failure, Job, RunRecord, RunStatus
 from orchestrator.core.ledger.settle import FollowUp, Settlement, Uncertain, Written
-from orchestrator.core.ledger.snapshot import Move, Snapshot
+from orchestrator.core.ledger.snapshot import Decision, Snapshot
 from orchestrator.core.tasks import is_cancelled, run_to_its_end, sole_error
 
 log = structlog.get_logger("orchestrator.attempt")
 
 
 @attrs.frozen(kw_only=True)
-class Worker:
+class AttemptRunner:
     """Works on claimed runs; `max_attempts` may end by a bug."""
 
     registry: HandlerRegistry
@@ -48,23 +48,23 @@ class Worker:
     last_resort: LastResort
     max_attempts: int
 
-    async def work(self, event: Event[Body], attempt: Attempt) -> tuple[FollowUp, ...]:
+    async def work(self, event: Event[Body], lease: RunLease) -> tuple[FollowUp, ...]:
         """One attempt at a claimed run, from its handler to its settlement, and to the report of
         what it ended; the events that it amounts to.
 
         Raises:
             PermanentError, TemporaryError, HandlerFailed: what whoever sent the event is told.
         """
-        opens = OPENS.get(event.type) if attempt.run.tenant_id else None
-        run = Run(attempt, self.services, opens)
+        opens = OPENS.get(event.type) if lease.run.tenant_id else None
+        run = Run(lease, self.services, opens)
         try:
-            told, follow_ups = await self._attempt(event, attempt, run, opens)
+            told, follow_ups = await self._attempt(event, lease, run, opens)
         except TemporaryError:
             raise
         except Exception as bug:  # noqa: BLE001 - a run whose attempts only raise must end, too
-            await run_to_its_end(self._count(event, attempt, run, bug))
+            await run_to_its_end(self._count(event, lease, run, bug))
         if run.reports is not None:
-            await self.reporter.send(attempt.run.outcome_of or attempt.run.operation_id)
+            await self.reporter.send(lease.run.outcome_of or lease.run.operation_id)
         if isinstance(told, HandedBack):
             raise asyncio.CancelledError
         if told is not None:
@@ -72,24 +72,26 @@ class Worker:
         return follow_ups
 
     async def _attempt(
-        self, event: Event[Body], attempt: Attempt, run: Run, opens: Kind | None
+        self, event: Event[Body], lease: RunLease, run: Run, opens: Kind | None
     ) -> tuple[BaseException | None, tuple[FollowUp, ...]]:
         """From the handler to the settlement; what whoever sent the event is told, and what was
         kept with it."""
         services = self.services
         log.info("started", attempt=run.attempt)
-        async with held(run.renew, services.clock, lease_s=services.transactions.terms.lease_s):
-            reached, error = await self._run_handler(event, attempt, run, opens)
-            if opens is not None and is_final(error, attempt, self.max_attempts):
-                error = await self._make_certain(attempt, run, error)
-                error = await self._refuse(event, attempt, run, error)
+        async with keep_renewed(
+            run.renew, services.clock, lease_s=services.transactions.terms.lease_s
+        ):
+            reached, error = await self._run_handler(event, lease, run, opens)
+            if opens is not None and is_final(error, lease, self.max_attempts):
+                error = await self._make_certain(lease, run, error)
+                error = await self._refuse(event, lease, run, error)
         # That a job is over holds whether the user's model of the event fits or not.
         is_certain = reached or event.ends_start is not None
         ending = ENDS.get(event.type) if is_certain else None
-        return await run_to_its_end(self._settle(event, attempt, run, opens, error, ending))
+        return await run_to_its_end(self._settle(event, lease, run, opens, error, ending))
 
     async def _count(
-        self, event: Event[Body], attempt: Attempt, run: Run, bug: Exception
+        self, event: Event[Body], lease: RunLease, run: Run, bug: Exception
     ) -> NoReturn:
         """The attempt broke down outside of its handler.
 
@@ -101,27 +103,27 @@ class Worker:
             await run.record_progress()
         except Exception as error:  # noqa: BLE001 - then a look-up finds the job
             log.warning("progress not recorded", error=type(error).__name__)
-        held_by = attempt.run.attempt
+        held_by = lease.run.attempt
         try:
-            await self.last_resort.broke_down(bug, event.type, attempt.run.run_id, attempt=held_by)
+            await self.last_resort.broke_down(bug, event.type, lease.run.run_id, attempt=held_by)
         except TakenOver:
-            await self._leave_behind(attempt, run)
+            await self._leave_behind(lease, run)
             raise
 
     async def _run_handler(
-        self, event: Event[Body], attempt: Attempt, run: Run, opens: Kind | None
+        self, event: Event[Body], lease: RunLease, run: Run, opens: Kind | None
     ) -> tuple[bool, BaseException | None]:
         """Whether the handler was called at all, and what it raised."""
-        if attempt.stop_reason is not None:
-            return False, Cancelled(attempt.stop_reason)
+        if lease.stop_reason is not None:
+            return False, Cancelled(lease.stop_reason)
         try:
-            if opens is not None and is_used_up(attempt, self.max_attempts):
+            if opens is not None and is_used_up(lease, self.max_attempts):
                 await self._find_last_job(run)
             registration = self.registry.resolve(event.type)
             payload = self._structured(event, registration.payload)
         except OrchestratorError as error:
             return False, error
-        if event.type in ENDS and attempt.run.outcome_of is None:
+        if event.type in ENDS and lease.run.outcome_of is None:
             run.note("It names no tenant, and no job of ours.")
             return True, None
         try:
@@ -164,10 +166,10 @@ class Worker:
         run.found(found)
 
     async def _make_certain(
-        self, attempt: Attempt, run: Run, error: BaseException | None
+        self, lease: RunLease, run: Run, error: BaseException | None
     ) -> BaseException | None:
         """Before an operation ends without a job: nothing may be out that an attempt started."""
-        if attempt.possible_until is None or run.job is not None:
+        if lease.possible_until is None or run.job is not None:
             return error
         try:
             found = await run.starter.look_up()
@@ -181,10 +183,10 @@ class Worker:
         return error
 
     async def _refuse(
-        self, event: Event[Body], attempt: Attempt, run: Run, error: BaseException | None
+        self, event: Event[Body], lease: RunLease, run: Run, error: BaseException | None
     ) -> BaseException | None:
         """What ends without having begun is told to the control plane, once it is known where."""
-        if error is None or run.job is not None or not is_final(error, attempt, self.max_attempts):
+        if error is None or run.job is not None or not is_final(error, lease, self.max_attempts):
             return error
         try:
             await report_refusal(event, run)
@@ -198,44 +200,44 @@ class Worker:
     async def _settle(
         self,
         event: Event[Body],
-        attempt: Attempt,
+        lease: RunLease,
         run: Run,
         opens: Kind | None,
         error: BaseException | None,
         ending: Ending | None,
     ) -> tuple[BaseException | None, tuple[FollowUp, ...]]:
         """End the attempt; what whoever sent the event is told, and what was kept with it."""
-        settlement, told = judge(event, attempt, run, opens, error, self.max_attempts)
+        settlement, told = judge(event, lease, run, opens, error, self.max_attempts)
         if ending is not None:
-            settlement = with_ending(settlement, event, run, ending, attempt.start_key)
+            settlement = with_ending(settlement, event, run, ending, lease.start_key)
         try:
-            outcome = await attempt.settle(settlement)
+            outcome = await lease.settle(settlement)
         except TakenOver:
-            await self._leave_behind(attempt, run)
+            await self._leave_behind(lease, run)
             raise
         except PermanentError as refusal:
             if not settlement.progress.steps:
-                return await self._give_up(attempt, settlement, opens, refusal)
+                return await self._give_up(lease, settlement, opens, refusal)
             # The ledger can't keep what a step gave, however often it is tried.
             run.forget_steps()
             final: BaseException | None = refusal
             if opens is not None:
-                final = await self._make_certain(attempt, run, refusal)
-                final = await self._refuse(event, attempt, run, final)
-            return await self._settle(event, attempt, run, opens, final, ending)
+                final = await self._make_certain(lease, run, refusal)
+                final = await self._refuse(event, lease, run, final)
+            return await self._settle(event, lease, run, opens, final, ending)
         if isinstance(outcome, Orphaned):
             await run.disown(outcome.job)
             reason = TemporaryError("The operation has another job by now.")
-            return await self._settle(event, attempt, run, opens, reason, ending)
+            return await self._settle(event, lease, run, opens, reason, ending)
         if isinstance(outcome, Uncertain):
-            attempt.possible_until = attempt.possible_until or self.services.clock.now()
+            lease.possible_until = lease.possible_until or self.services.clock.now()
             reason = TemporaryError("A start of the operation may be out.")
-            return await self._settle(event, attempt, run, opens, reason, ending)
+            return await self._settle(event, lease, run, opens, reason, ending)
         log.info("settled", status=settlement.status, **({"reason": str(told)} if told else {}))
         return told, outcome.follow_ups
 
     async def _give_up(
-        self, attempt: Attempt, settlement: Settlement, opens: Kind | None, refusal: PermanentError
+        self, lease: RunLease, settlement: Settlement, opens: Kind | None, refusal: PermanentError
     ) -> tuple[BaseException, tuple[FollowUp, ...]]:
         """The ledger has no room for how the attempt ended, but for the bare fact that it failed.
 
@@ -250,29 +252,29 @@ class Worker:
             follow_ups=(),
             lets_go=opens is not None,
         )
-        outcome = await attempt.settle(bare)
+        outcome = await lease.settle(bare)
         if not isinstance(outcome, Written):
             raise refusal
         log.error("settled without its reason", reason=str(refusal))
         return refusal, outcome.follow_ups
 
-    async def _leave_behind(self, attempt: Attempt, run: Run) -> None:
+    async def _leave_behind(self, lease: RunLease, run: Run) -> None:
         """The run is another's by now: its operation may still want the job that we started.
 
         A send whose answer came too late is looked up: what it made may run beside another's.
         """
         job = run.unrecorded.job
-        if job is None and attempt.possible_until is not None:
+        if job is None and lease.possible_until is not None:
             try:
                 job = await run.starter.look_up()
             except OrchestratorError as error:
                 log.warning("a start may be out that nobody looks after", reason=str(error))
         if job is None:
             return
-        outcome = await self.services.transactions.run(partial(self._adopt, attempt.run, job))
+        outcome = await self.services.transactions.run(partial(self._adopt, lease.run, job))
         if isinstance(outcome, Orphaned):
             await run.starter.stop(job)
 
-    def _adopt(self, run: RunRecord, job: Job, snapshot: Snapshot) -> Move[Adopted | Orphaned]:
+    def _adopt(self, run: RunRecord, job: Job, snapshot: Snapshot) -> Decision[Adopted | Orphaned]:
         terms = self.services.transactions.terms
         return adopt(snapshot, run.operation_id, run.start_number, job, run.run_id, terms)

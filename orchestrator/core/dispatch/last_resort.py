@@ -21,7 +21,7 @@ from orchestrator.core.handlers.services import Services
 from orchestrator.core.jobs.start import Starter
 from orchestrator.core.ledger.breakdowns import DIED, Breakdown, count
 from orchestrator.core.ledger.claim_request import Why
-from orchestrator.core.ledger.lease import Attempt, claim_by_records, held
+from orchestrator.core.ledger.lease import RunLease, claim_by_records, keep_renewed
 from orchestrator.core.ledger.operations import Orphaned
 from orchestrator.core.ledger.records import (
     Job,
@@ -99,50 +99,52 @@ class LastResort:
         Raises:
             TemporaryError: it can't be ended yet.
         """
-        attempt = await claim_by_records(self.services.transactions, run_id)
-        if attempt is not None:
-            await self.finish(attempt)
+        lease = await claim_by_records(self.services.transactions, run_id)
+        if lease is not None:
+            await self.finish(lease)
 
-    async def finish(self, attempt: Attempt) -> None:
+    async def finish(self, lease: RunLease) -> None:
         """End a claimed run by its records, and with it what it opened or was to end.
 
         Raises:
             TemporaryError: the ledger can't be reached, or a start of the run may be out.
         """
         try:
-            await self._finish(attempt)
+            await self._finish(lease)
         except TemporaryError:
             raise
         except Exception as bug:
             # Not even the items can be gone by: then at least nobody tries again for ever.
-            run = attempt.run
+            run = lease.run
             note = (
                 "What it should have ended could not be: see the log, and the items "
                 f"{run.outcome_of or run.operation_id} and {run.tenant_id} of the ledger."
             )
-            await attempt.fail_alone(run.error or DIED, note)
+            await lease.fail_alone(run.error or DIED, note)
             log.error("a run was ended without its operation", run_id=run.run_id, exc_info=bug)
 
-    async def _finish(self, attempt: Attempt) -> None:
+    async def _finish(self, lease: RunLease) -> None:
         services = self.services
         starter = Starter(
-            attempt, services.builders, services.clock, services.transactions.terms, services.vault
+            lease, services.builders, services.clock, services.transactions.terms, services.vault
         )
-        async with held(attempt.renew, services.clock, lease_s=services.transactions.terms.lease_s):
-            await attempt.go_on_by_records()
-            job = await self._look_up(attempt, starter)
-        settlement = await self._settlement(attempt, job)
-        outcome = await attempt.settle(settlement)
+        async with keep_renewed(
+            lease.renew, services.clock, lease_s=services.transactions.terms.lease_s
+        ):
+            await lease.go_on_by_records()
+            job = await self._look_up(lease, starter)
+        settlement = await self._settlement(lease, job)
+        outcome = await lease.settle(settlement)
         if isinstance(outcome, Orphaned):
             await starter.stop(outcome.job)
-            outcome = await attempt.settle(attrs.evolve(settlement, progress=Progress()))
-        log.warning("ended by its records", run_id=attempt.run.run_id, note=settlement.note)
+            outcome = await lease.settle(attrs.evolve(settlement, progress=Progress()))
+        log.warning("ended by its records", run_id=lease.run.run_id, note=settlement.note)
         if settlement.report is not None:
-            await self.reporter.send(attempt.run.outcome_of or attempt.run.operation_id)
+            await self.reporter.send(lease.run.outcome_of or lease.run.operation_id)
 
-    async def _look_up(self, attempt: Attempt, starter: Starter) -> Job | None:
+    async def _look_up(self, lease: RunLease, starter: Starter) -> Job | None:
         """The job of a start that may be out; None: there is none, or time enough was given."""
-        run, until = attempt.run, attempt.possible_until
+        run, until = lease.run, lease.possible_until
         if until is None or run.job is not None or run.event_type not in OPENS:
             return None
         asked_at = self.services.clock.now()
@@ -150,44 +152,44 @@ class LastResort:
             return await starter.look_up()
         except Exception as error:
             if until + timedelta(seconds=self.services.transactions.terms.deadline_s) > asked_at:
-                raise await self._hand_back(attempt, error) from error
+                raise await self._hand_back(lease, error) from error
             log.error("a start may be out that nobody looks after", run_id=run.run_id)
-            attempt.possible_until = None
+            lease.possible_until = None
             return None
 
-    async def _hand_back(self, attempt: Attempt, error: Exception) -> TemporaryError:
+    async def _hand_back(self, lease: RunLease, error: Exception) -> TemporaryError:
         """The run is ended later, once the look-up succeeds; what its sender is told."""
         asked_s = error.retry_after_s if isinstance(error, TemporaryError) else None
-        pause_s = doubling_pause_s(TemporaryError.first_pause_s, attempt.run.waits)
+        pause_s = doubling_pause_s(TemporaryError.first_pause_s, lease.run.waits)
         waits = TemporaryError(
             "A start may be out that no look-up has found or ruled out.",
             retry_after_s=pause_s if asked_s is None else min(asked_s, _LONGEST_PAUSE_S),
         )
-        waits.run_id = attempt.run.run_id
-        await attempt.settle(
+        waits.run_id = lease.run.run_id
+        await lease.settle(
             Settlement(
                 status=RunStatus.RETRY,
                 pause_s=waits.retry_after_s or pause_s,
-                possible_until=attempt.possible_until,
-                sent_to=attempt.sent_to,
-                sent_job=attempt.sent_job,
-                error=attempt.run.error,
+                possible_until=lease.possible_until,
+                sent_to=lease.sent_to,
+                sent_job=lease.sent_job,
+                error=lease.run.error,
                 note=str(waits),
             )
         )
         return waits
 
-    async def _settlement(self, attempt: Attempt, job: Job | None) -> Settlement:
+    async def _settlement(self, lease: RunLease, job: Job | None) -> Settlement:
         """How the run ends: as failed, and what it opened or ends as its type says."""
-        run = attempt.run
+        run = lease.run
         ending = ENDS.get(run.event_type)
         failed = Settlement(
             status=RunStatus.FAILED,
             progress=Progress(job=job),
             error=run.error or DIED,
-            possible_until=attempt.possible_until,
-            sent_to=attempt.sent_to,
-            sent_job=attempt.sent_job,
+            possible_until=lease.possible_until,
+            sent_to=lease.sent_to,
+            sent_job=lease.sent_job,
             lets_go=run.event_type in OPENS,
         )
         operation = None

@@ -15,7 +15,7 @@ import structlog
 
 from orchestrator.core.callback.report import Reporter
 from orchestrator.core.clock import Dice, Ids
-from orchestrator.core.dispatch.attempt import Worker
+from orchestrator.core.dispatch.attempt import AttemptRunner
 from orchestrator.core.dispatch.correlate import build_request
 from orchestrator.core.dispatch.last_resort import LastResort
 from orchestrator.core.dispatch.sweep import Sweeper, Swept
@@ -53,7 +53,7 @@ from orchestrator.core.ledger.claim_result import (
 )
 from orchestrator.core.ledger.event_codec import unpack_event
 from orchestrator.core.ledger.guards import is_due
-from orchestrator.core.ledger.lease import Attempt, claim_run
+from orchestrator.core.ledger.lease import RunLease, claim_run
 from orchestrator.core.ledger.records import PayloadRecord
 from orchestrator.core.ledger.settle import FollowUp
 
@@ -260,8 +260,8 @@ class Orchestrator:
         )
 
     @property
-    def worker(self) -> Worker:
-        return Worker(
+    def worker(self) -> AttemptRunner:
+        return AttemptRunner(
             registry=self.registry,
             services=self.services,
             reporter=self.reporter,
@@ -316,10 +316,10 @@ class Orchestrator:
             run_id=event.key, event_type=event.type, tenant_id=request.tenant_id
         ):
             match claim:
-                case Attempt() if claim.run.ends_by_records:
+                case RunLease() if claim.run.ends_by_records:
                     await self.last_resort.finish(claim)
                     raise AttemptFailed(event.type, event.key)
-                case Attempt():
+                case RunLease():
                     for follow_up in await self.worker.work(event, claim):
                         await self._follow(follow_up)
                     return Handled(run_id=event.key)
@@ -348,7 +348,7 @@ class Orchestrator:
 
     async def _claim(
         self, event: Event[Body], why: Why, payload: PayloadRecord | None
-    ) -> tuple[ClaimRequest, Attempt | Unclaimed]:
+    ) -> tuple[ClaimRequest, RunLease | Unclaimed]:
         """What the event asks of the claim, and what that comes to."""
         try:
             request = await build_request(

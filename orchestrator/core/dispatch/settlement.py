@@ -16,7 +16,7 @@ from orchestrator.core.events.json_text import kept_size
 from orchestrator.core.handlers.run import OwnEnding, Run
 from orchestrator.core.identifiers import START_KEY
 from orchestrator.core.ledger.event_codec import pack_event
-from orchestrator.core.ledger.lease import Attempt
+from orchestrator.core.ledger.lease import RunLease
 from orchestrator.core.ledger.records import Failure, RunStatus
 from orchestrator.core.ledger.settle import FollowUp, Settlement
 from orchestrator.core.texts import shorten
@@ -28,23 +28,23 @@ _LONGEST_PAUSE_S = 86_400.0 * 30
 log = structlog.get_logger("orchestrator.attempt")
 
 
-def is_final(error: BaseException | None, attempt: Attempt, max_attempts: int) -> bool:
+def is_final(error: BaseException | None, lease: RunLease, max_attempts: int) -> bool:
     """Nobody will try again by himself; `max_attempts` may end by a bug."""
     if error is None or isinstance(error, PermanentError):
         return True
     if isinstance(error, TemporaryError):
         return False
-    return attempt.run.bugs + 1 >= max_attempts
+    return lease.run.bugs + 1 >= max_attempts
 
 
-def is_used_up(attempt: Attempt, max_attempts: int) -> bool:
+def is_used_up(lease: RunLease, max_attempts: int) -> bool:
     """The last attempt that there may be ended by a bug, and left a start that may be out."""
-    return attempt.possible_until is not None and attempt.run.bugs >= max_attempts
+    return lease.possible_until is not None and lease.run.bugs >= max_attempts
 
 
 def judge(
     event: Event[Mapping[str, Any]],
-    attempt: Attempt,
+    lease: RunLease,
     run: Run,
     opens: Kind | None,
     error: BaseException | None,
@@ -55,17 +55,17 @@ def judge(
         status=RunStatus.SUCCEEDED,
         progress=run.unrecorded,
         error=_failure(error) if error else None,
-        possible_until=attempt.possible_until,
-        sent_to=attempt.sent_to,
-        sent_job=attempt.sent_job,
+        possible_until=lease.possible_until,
+        sent_to=lease.sent_to,
+        sent_job=lease.sent_job,
         note=shorten(" ".join(run.notes)) or None,
     )
     if error is None:
-        return _done(event, attempt, run, opens, common), None
+        return _done(event, lease, run, opens, common), None
     if isinstance(error, TemporaryError):
         error.run_id = run.run_id
         if error.retry_after_s is None:
-            error.retry_after_s = doubling_pause_s(error.first_pause_s, attempt.run.waits)
+            error.retry_after_s = doubling_pause_s(error.first_pause_s, lease.run.waits)
         error.retry_after_s = min(error.retry_after_s, _LONGEST_PAUSE_S)
         return _retry(common, error.retry_after_s), error
     told: BaseException = error
@@ -76,18 +76,18 @@ def judge(
         told = HandlerFailed(event.type, run.run_id)
         told.__cause__ = error
     is_bug = told is not error
-    may_be_out = opens is not None and run.job is None and attempt.possible_until is not None
-    if is_final(error, attempt, max_attempts) and not (is_bug and may_be_out):
+    may_be_out = opens is not None and run.job is None and lease.possible_until is not None
+    if is_final(error, lease, max_attempts) and not (is_bug and may_be_out):
         lets_go = opens is not None
         report = run.reports if lets_go else None
         failed = attrs.evolve(common, status=RunStatus.FAILED, lets_go=lets_go, report=report)
         return failed, told
-    return _retry(common, doubling_pause_s(TemporaryError.first_pause_s, attempt.run.bugs)), told
+    return _retry(common, doubling_pause_s(TemporaryError.first_pause_s, lease.run.bugs)), told
 
 
 def _done(
     event: Event[Mapping[str, Any]],
-    attempt: Attempt,
+    lease: RunLease,
     run: Run,
     opens: Kind | None,
     common: Settlement,
@@ -103,7 +103,7 @@ def _done(
     if opens is None or ending is None or run.job is not None:
         return common
     event = attrs.evolve(event, body=run.without_secrets(event.body))
-    follow_up = _own_outcome(event, attempt, opens, ending)
+    follow_up = _own_outcome(event, lease, opens, ending)
     return attrs.evolve(common, lets_go=True, follow_ups=(follow_up,))
 
 
@@ -156,28 +156,28 @@ def _clean_up(event: Event[Mapping[str, Any]], run: Run, start: str) -> FollowUp
 
 
 def _own_outcome(
-    event: Event[Mapping[str, Any]], attempt: Attempt, kind: Kind, ending: OwnEnding
+    event: Event[Mapping[str, Any]], lease: RunLease, kind: Kind, ending: OwnEnding
 ) -> FollowUp:
     """What a run that ended its operation without a job amounts to, through the registry.
 
     Its id is made of the start's, so that it is the same however often the run comes here.
     """
     reason = {"reason": shorten(ending.reason)} if ending.reason is not None else {}
-    named = {"operationId": attempt.run.operation_id, START_KEY: attempt.start_key}
+    named = {"operationId": lease.run.operation_id, START_KEY: lease.start_key}
     body = {**without_ended_job(event.body), **reason, **named}
     outcome = attrs.evolve(
         event,
         type=outcome_type(kind, succeeded=ending.reason is None),
         source=OWN_SOURCE,
-        id=attempt.start_key,
+        id=lease.start_key,
         body=body,
         raw=body,
         payload=body,
         identified_by_content=False,
-        ends_start=attempt.start_key,
+        ends_start=lease.start_key,
         sent_as=None,
     )
-    return FollowUp(event=outcome, payload=pack_event(outcome), tenant_id=attempt.run.tenant_id)
+    return FollowUp(event=outcome, payload=pack_event(outcome), tenant_id=lease.run.tenant_id)
 
 
 def _retry(settlement: Settlement, pause_s: float) -> Settlement:

@@ -19,7 +19,7 @@ from orchestrator.core.jobs.plan import find_tier
 from orchestrator.core.jobs.start import Starter
 from orchestrator.core.jobs.tier_catalog import Tier
 from orchestrator.core.ledger.event_codec import unpack_event
-from orchestrator.core.ledger.lease import Attempt
+from orchestrator.core.ledger.lease import RunLease
 from orchestrator.core.ledger.operations import find_followed, is_told_by_job
 from orchestrator.core.ledger.records import Job, OperationRecord, Progress, Report, Step
 
@@ -34,16 +34,16 @@ class OwnEnding:
 class Run:
     """The second argument of every handler."""
 
-    def __init__(self, attempt: Attempt, services: Services, opens: Kind | None = None) -> None:
-        self._attempt = attempt
+    def __init__(self, lease: RunLease, services: Services, opens: Kind | None = None) -> None:
+        self._lease = lease
         self._services = services
         self._opens = opens
-        self._steps = dict(attempt.run.steps)
+        self._steps = dict(lease.run.steps)
         self._taken: set[str] = set()
         self._recording = asyncio.Lock()
-        self.job = attempt.run.job
+        self.job = lease.run.job
         self.starter = Starter(
-            attempt, services.builders, services.clock, services.transactions.terms, services.vault
+            lease, services.builders, services.clock, services.transactions.terms, services.vault
         )
         self.unrecorded = Progress()
         self.ending: OwnEnding | None = None
@@ -56,16 +56,16 @@ class Run:
 
     @property
     def run_id(self) -> str:
-        return self._attempt.run.run_id
+        return self._lease.run.run_id
 
     @property
     def attempt(self) -> int:
         """1 on the first try."""
-        return self._attempt.run.attempt
+        return self._lease.run.attempt
 
     @property
     def tenant_id(self) -> str | None:
-        return self._attempt.run.tenant_id
+        return self._lease.run.tenant_id
 
     @property
     def resources(self) -> Any:
@@ -75,7 +75,7 @@ class Run:
     @property
     def identity(self) -> Mapping[str, str]:
         """`tenantId`, `operationId` and `runId`, where there are such."""
-        run = self._attempt.run
+        run = self._lease.run
         own = {
             "tenantId": run.tenant_id,
             "operationId": run.outcome_of or run.operation_id,
@@ -181,7 +181,7 @@ class Run:
     async def _find_operation(self) -> OperationRecord | None:
         """What the event ends, or the one that its starts belong to."""
         if self._operation is None:
-            run = self._attempt.run
+            run = self._lease.run
             wanted = run.outcome_of or (run.operation_id if self._opens else None)
             self._operation = (
                 await self._services.transactions.find_operation(wanted) if wanted else None
@@ -225,7 +225,7 @@ class Run:
 
     def step_key(self, name: str) -> str:
         """The idempotency key of a step: the same in every attempt at the same event."""
-        return digest(self._attempt.run.request_key, name)
+        return digest(self._lease.run.request_key, name)
 
     async def start_job(
         self,
@@ -251,7 +251,7 @@ class Run:
         if self.job is None:
             chosen = self._services.builder_name(builder)
             await self.record_progress()
-            start_key = self._attempt.start_key
+            start_key = self._lease.start_key
             variables = {
                 **params,
                 START_KEY: start_key,
@@ -302,7 +302,7 @@ class Run:
         Raises:
             ValueError: the event ends nothing, or a resource can't be signed.
         """
-        if self.tenant_id is None or self._attempt.run.outcome_of is None:
+        if self.tenant_id is None or self._lease.run.outcome_of is None:
             raise ValueError("This event ends no operation that could be reported.")
         if self._services.dry_run:
             self.note("The control plane is not told, since this is a dry run.")
@@ -332,7 +332,7 @@ class Run:
         Raises:
             ValueError: the event ends no operation.
         """
-        if self.tenant_id is None or self._attempt.run.outcome_of is None:
+        if self.tenant_id is None or self._lease.run.outcome_of is None:
             raise ValueError("This event ends no operation that could be cleaned up.")
         self.cleans_up = named_for(without_context(body), self.tenant_id)
 
@@ -385,7 +385,7 @@ class Run:
             # Taken off before it is written: a step that runs beside this may add to it meanwhile.
             progress, self.unrecorded = self.unrecorded, Progress()
             try:
-                orphaned = await self._attempt.record(progress)
+                orphaned = await self._lease.record(progress)
             except BaseException:
                 self.unrecorded = progress.followed_by(self.unrecorded)
                 raise
@@ -398,7 +398,7 @@ class Run:
         if self.unrecorded:
             await self.record_progress()
         else:
-            await self._attempt.renew()
+            await self._lease.renew()
 
     def forget_steps(self) -> None:
         """What the ledger can't keep is not remembered; the job is."""

@@ -28,7 +28,7 @@ from orchestrator.core.jobs import builder_calls
 from orchestrator.core.jobs.builder import Builder, DescribesJobs, FindsJobs, StopsJobs
 from orchestrator.core.jobs.variables import as_variables
 from orchestrator.core.ledger.guards import Terms, certain_from, is_none_certain, may_replace
-from orchestrator.core.ledger.lease import Attempt
+from orchestrator.core.ledger.lease import RunLease
 from orchestrator.core.ledger.records import Job
 from orchestrator.core.secrets.references import Vault
 
@@ -48,13 +48,13 @@ class Starter:
 
     def __init__(
         self,
-        attempt: Attempt,
+        lease: RunLease,
         builders: Mapping[str, Builder],
         clock: Clock,
         terms: Terms,
         vault: Vault,
     ) -> None:
-        self._attempt = attempt
+        self._lease = lease
         self._builders = builders
         self._clock = clock
         self._terms = terms
@@ -76,8 +76,8 @@ class Starter:
             TemporaryError: it can't be started now, or it isn't certain that it wasn't.
             Exception: a bug of the builder's, which may have started it.
         """
-        attempt, earlier = self._attempt, self._attempt.possible_until
-        if attempt.run.attempt > 1 and await attempt.is_over():
+        lease, earlier = self._lease, self._lease.possible_until
+        if lease.run.attempt > 1 and await lease.is_over():
             raise PermanentError(
                 "The operation that this event asked for is over: replay with force to start again."
             )
@@ -91,11 +91,11 @@ class Starter:
             job_identifier,
             variables,
             options=options,
-            start_key=attempt.start_key,
+            start_key=lease.start_key,
         )
         # Not even a secret is stored beyond the lease: it might come after its own removal.
         async with self._under_the_lease("The store of secrets"):
-            variables = await self._vault.seal(attempt, variables)
+            variables = await self._vault.seal(lease, variables)
         try:
             return await self._send(builder_name, builder, job_identifier, variables)
         except PermanentError as error:
@@ -103,11 +103,11 @@ class Starter:
             if earlier is None or earlier + memory <= self._clock.now():
                 raise
             # Other parameters under our own key: that a start is refused proves one is out.
-            attempt.possible_until = earlier
+            lease.possible_until = earlier
             found = await self.look_up(builder_name, job_identifier)
             if found is not None:
                 return found
-            attempt.possible_until = earlier
+            lease.possible_until = earlier
             raise TemporaryError(f"An earlier start may be out: {error}") from error
 
     async def look_up(
@@ -122,13 +122,13 @@ class Starter:
         Raises:
             TemporaryError: none is to be seen, but that is no proof yet.
         """
-        attempt = self._attempt
-        operation = await attempt.find_operation()
-        began = operation.opened_at if operation else attempt.run.first_seen
+        lease = self._lease
+        operation = await lease.find_operation()
+        began = operation.opened_at if operation else lease.run.first_seen
         # The answer may take its time: it says what was there when it was asked for.
         asked_at = self._clock.now()
-        known = [name for name in self._builders if name == attempt.sent_to]
-        sent_job = attempt.sent_job if known else None
+        known = [name for name in self._builders if name == lease.sent_to]
+        sent_job = lease.sent_job if known else None
         for name in sorted(known or self._builders, key=lambda name: name != builder_name):
             builder = self._builders[name]
             if not isinstance(builder, FindsJobs):
@@ -137,28 +137,28 @@ class Starter:
                 found = await builder_calls.find_job(
                     name,
                     builder,
-                    start_key=attempt.start_key,
+                    start_key=lease.start_key,
                     job_identifier=job_identifier if sent_job is None else sent_job,
                     is_where_sent=sent_job is not None,
                     started_after=began - _CLOCKS_APART,
                 )
             except NotPermitted as error:
-                if builder_name in (None, name) or name == attempt.sent_to:
+                if builder_name in (None, name) or name == lease.sent_to:
                     raise
                 log.warning("a builder doesn't let us look", builder=name, reason=str(error))
                 continue
             if found is not None:
                 log.info("job found by its start key", job_id=found.id, builder=found.builder)
                 return found
-        if not is_none_certain(attempt.possible_until, asked_at, self._terms):
-            assert attempt.possible_until is not None  # noqa: S101 - else none is certain
-            certain_at = certain_from(attempt.possible_until, self._terms)
+        if not is_none_certain(lease.possible_until, asked_at, self._terms):
+            assert lease.possible_until is not None  # noqa: S101 - else none is certain
+            certain_at = certain_from(lease.possible_until, self._terms)
             wait_s = (certain_at - self._clock.now()).total_seconds()
             raise TemporaryError(
                 "A start may be out that the builder doesn't list yet.",
                 retry_after_s=max(1.0, wait_s),
             )
-        attempt.possible_until = None
+        lease.possible_until = None
         return None
 
     async def _send(
@@ -168,23 +168,23 @@ class Starter:
         job_identifier: str,
         variables: Mapping[str, Any],
     ) -> Job:
-        attempt = self._attempt
-        before = attempt.possible_until, attempt.sent_to, attempt.sent_job
+        lease = self._lease
+        before = lease.possible_until, lease.sent_to, lease.sent_job
 
         def may_be_out(until: datetime | None) -> None:
             """A start was sent, or is, and nobody knows what came of it."""
-            attempt.possible_until = until
-            attempt.sent_to, attempt.sent_job = builder_name, job_identifier
+            lease.possible_until = until
+            lease.sent_to, lease.sent_job = builder_name, job_identifier
 
         def is_not_out() -> None:
-            attempt.possible_until, attempt.sent_to, attempt.sent_job = before
+            lease.possible_until, lease.sent_to, lease.sent_job = before
 
         try:
             async with self._under_the_lease(builder_name):
                 # While it is under way, too, one may be out: the handler may end beside it.
-                may_be_out(attempt.run.lease_until)
+                may_be_out(lease.run.lease_until)
                 job = await builder_calls.start_job(
-                    builder_name, builder, job_identifier, variables, start_key=attempt.start_key
+                    builder_name, builder, job_identifier, variables, start_key=lease.start_key
                 )
         except PermanentError:
             is_not_out()
@@ -203,9 +203,9 @@ class Starter:
     @asynccontextmanager
     async def _under_the_lease(self, who: str) -> AsyncIterator[None]:
         """Cut off before the lease ends. Raises TemporaryError, if it is over with nothing done."""
-        attempt, now = self._attempt, self._clock.now()
-        assert attempt.run.lease_until is not None  # noqa: S101 - it is ours
-        remaining_s = (attempt.run.lease_until - now).total_seconds() - CUT_OFF_S
+        lease, now = self._lease, self._clock.now()
+        assert lease.run.lease_until is not None  # noqa: S101 - it is ours
+        remaining_s = (lease.run.lease_until - now).total_seconds() - CUT_OFF_S
         if remaining_s <= 0:
             raise TemporaryError(
                 "The lease is over: nothing is started any more.", nothing_done=True
@@ -239,11 +239,11 @@ class Starter:
         second ─ finds A, records it ── A fails ── B: A again
         """
         try:
-            operation = await self._attempt.find_operation()
+            operation = await self._lease.find_operation()
             known = operation.job if operation else None
             if known is None or not isinstance(builder, DescribesJobs):
                 return False
-            if not may_replace(operation, self._attempt.run.start_number, known):
+            if not may_replace(operation, self._lease.run.start_number, known):
                 return False
             report = (await builder_calls.describe_jobs(job.builder, builder, [known.id])).get(
                 known.id

@@ -3,8 +3,8 @@
     claim, attempt or settle raises ──► count: `retry`, after a pause ──► the next attempt
                                           └── the last ──► claim by the records ──► settle
 
-Plain functions of a snapshot, like the claim. Of the event they read what the ledger's items have of
-it: what broke down on its content must not break down on it here.
+Plain functions of a snapshot, like the claim. Of the event they read what the ledger's items have
+of it: what broke down on its content must not break down on it here.
 """
 
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ from orchestrator.core.ledger.records import (
     RunStatus,
 )
 from orchestrator.core.ledger.settle import Fenced, Written
-from orchestrator.core.ledger.snapshot import Move, Snapshot
+from orchestrator.core.ledger.snapshot import Decision, Snapshot
 from orchestrator.core.ledger.transitions import ended, kept, new_run, next_attempt
 from orchestrator.core.texts import shorten
 
@@ -73,7 +73,7 @@ class Breakdown:
 
 def count(
     snapshot: Snapshot, breakdown: Breakdown, max_attempts: int, terms: Terms
-) -> Move[RunRecord | None]:
+) -> Decision[RunRecord | None]:
     """One bug more; the run as it then stands, None: nothing of it may be counted.
 
     The last of `max_attempts` leaves it to be ended by its records.
@@ -83,10 +83,10 @@ def count(
     if run is None:
         run = _begun(snapshot, breakdown.outcome)
         if run is None:
-            return Move((), None)
+            return Decision((), None)
         begun = () if breakdown.payload is None else (kept(snapshot, breakdown.payload),)
     elif not may_count(run, breakdown, snapshot, terms):
-        return Move((), None)
+        return Decision((), None)
     bugs = run.bugs + 1
     is_last = bugs >= max_attempts or run.ends_by_records
     pause_s = 0.0 if is_last else doubling_pause_s(TemporaryError.first_pause_s, run.bugs)
@@ -102,7 +102,7 @@ def count(
         ends_by_records=is_last,
         error=Failure(type=shorten(breakdown.cause), message=USED_UP if is_last else BROKE_DOWN),
     )
-    return Move((counted, *begun), counted)
+    return Decision((counted, *begun), counted)
 
 
 def may_count(run: RunRecord, breakdown: Breakdown, snapshot: Snapshot, terms: Terms) -> bool:
@@ -136,42 +136,42 @@ def _begun(snapshot: Snapshot, outcome: Event[Mapping[str, Any]] | None) -> RunR
     return new_run(outcome, operation.tenant_id, snapshot)
 
 
-def claim_by_records(snapshot: Snapshot, run_id: str, terms: Terms) -> Move[RunRecord | None]:
+def claim_by_records(snapshot: Snapshot, run_id: str, terms: Terms) -> Decision[RunRecord | None]:
     """The next attempt at a run, which only ends it. None: it's not its time, or it is over."""
     run = snapshot.run(run_id)
     if run is None or run.status.is_finished or not run.ends_by_records:
-        return Move((), None)
+        return Decision((), None)
     if not is_claimable(run, snapshot.now, terms) or not is_due(run, snapshot.now):
-        return Move((), None)
+        return Decision((), None)
     claimed = next_attempt(run, snapshot, terms)
-    return Move((claimed,), claimed)
+    return Decision((claimed,), claimed)
 
 
-def go_on_by_records(snapshot: Snapshot, run_id: str, attempt: int) -> Move[Written | Fenced]:
+def go_on_by_records(snapshot: Snapshot, run_id: str, attempt: int) -> Decision[Written | Fenced]:
     """Tie the run to the operation that it opened or shall end, which no claim has done yet."""
     run = snapshot.run(run_id)
     if run is None or not is_mine(run, attempt):
-        return Move((), Fenced())
+        return Decision((), Fenced())
     opens = OPENS.get(run.event_type)
     if opens is not None:
         going_on = _with_its_operation(snapshot, run, opens)
-        return Move(() if going_on == run else (going_on,), Written(going_on))
+        return Decision(() if going_on == run else (going_on,), Written(going_on))
     ends = _to_be_ended(snapshot, run)
     if ends is None:
-        return Move((), Written(run))
+        return Decision((), Written(run))
     ending = attrs.evolve(run, outcome_of=ends.operation_id)
-    return Move((ending, attrs.evolve(ends, outcome=run_id)), Written(ending))
+    return Decision((ending, attrs.evolve(ends, outcome=run_id)), Written(ending))
 
 
 def fail_alone(
     snapshot: Snapshot, run_id: str, attempt: int, error: Failure, note: str
-) -> Move[Written | Fenced]:
+) -> Decision[Written | Fenced]:
     """The run is over, whatever else it should have ended."""
     run = snapshot.run(run_id)
     if run is None or not is_mine(run, attempt):
-        return Move((), Fenced())
+        return Decision((), Fenced())
     failed = attrs.evolve(ended(run, RunStatus.FAILED, snapshot), error=error, note=note)
-    return Move((failed,), Written(failed))
+    return Decision((failed,), Written(failed))
 
 
 def _with_its_operation(snapshot: Snapshot, run: RunRecord, opens: Kind) -> RunRecord:

@@ -1,7 +1,7 @@
 """The claim: an event's run is taken in hand, with what it opens or ends, in one write.
 
-Plain functions of a snapshot: they say what to write and what is then true. `transactions` carries it
-out. They never wait, and never look at how an event came.
+Plain functions of a snapshot: they say what to write and what is then true. `transactions`
+carries it out. They never wait, and never look at how an event came.
 """
 
 import attrs
@@ -43,7 +43,7 @@ from orchestrator.core.ledger.records import (
     RunStatus,
     TenantRecord,
 )
-from orchestrator.core.ledger.snapshot import Move, Snapshot
+from orchestrator.core.ledger.snapshot import Decision, Snapshot
 from orchestrator.core.ledger.transitions import (
     afresh,
     as_new_event,
@@ -54,7 +54,7 @@ from orchestrator.core.ledger.transitions import (
 from orchestrator.core.ledger.waiting import find_first_before, without
 
 
-def claim(snapshot: Snapshot, request: ClaimRequest, terms: Terms) -> Move[Claim]:
+def claim(snapshot: Snapshot, request: ClaimRequest, terms: Terms) -> Decision[Claim]:
     """Take an event's run in hand, or say why not."""
     event, earlier = request.event, snapshot.run(request.event.key)
     forced = is_new = False
@@ -62,23 +62,23 @@ def claim(snapshot: Snapshot, request: ClaimRequest, terms: Terms) -> Move[Claim
         run = new_run(event, request.tenant_id, snapshot)
     else:
         if earlier.body_digest != event.body_digest:
-            return Move((), BodyDiffers(earlier))
+            return Decision((), BodyDiffers(earlier))
         if not is_claimable(earlier, snapshot.now, terms):
-            return Move((), InOtherHands(earlier))
+            return Decision((), InOtherHands(earlier))
         if request.why is Why.SWEEP and not is_due(earlier, snapshot.now):
-            return Move((), NotDue())
+            return Decision((), NotDue())
         if request.why is Why.CANCEL and earlier.status.is_finished:
-            return Move((), Duplicate(earlier.run_id))
+            return Decision((), Duplicate(earlier.run_id))
         is_done = earlier.status in (RunStatus.SUCCEEDED, RunStatus.DUPLICATE)
         is_delivered = request.why is Why.DELIVERY
         is_new = is_delivered and is_new_event(snapshot, earlier, event, terms)
         if is_done and request.why is Why.REPLAY:
-            return Move((), NeedsForce(earlier))
+            return Decision((), NeedsForce(earlier))
         if is_delivered and not is_new and earlier.was_cancelled and earlier.error:
             # Its sender may not know; only an operator takes a cancel back.
-            return Move((), Refused(earlier.run_id, earlier.error.message))
+            return Decision((), Refused(earlier.run_id, earlier.error.message))
         if is_done and is_delivered and not is_new:
-            return Move((), Duplicate(earlier.duplicate_of or earlier.run_id))
+            return Decision((), Duplicate(earlier.duplicate_of or earlier.run_id))
         forced = is_done and request.why is Why.FORCED_REPLAY
         run = as_new_event(earlier, event, snapshot) if is_new else earlier
         run = afresh(run) if forced else run
@@ -95,7 +95,7 @@ def claim(snapshot: Snapshot, request: ClaimRequest, terms: Terms) -> Move[Claim
     return claiming.hand_out(run)
 
 
-def _open(claiming: Claiming, tenant_id: str, kind: Kind) -> Move[Claim]:
+def _open(claiming: Claiming, tenant_id: str, kind: Kind) -> Decision[Claim]:
     """The event asks for an operation: go on with it, join it, wait for it, or open it."""
     request = claiming.request
     if request.contradiction is not None and not claiming.insists:
@@ -108,7 +108,7 @@ def _open(claiming: Claiming, tenant_id: str, kind: Kind) -> Move[Claim]:
     if operation.state is OperationState.OVER and claiming.insists:
         return _reopen(claiming, run, operation, tenant_id, kind)
     if claiming.forced:
-        return Move((), Waits(run.run_id, f"The {kind} of run {operation.opener} goes on."))
+        return Decision((), Waits(run.run_id, f"The {kind} of run {operation.opener} goes on."))
     if operation.opener != run.run_id or claiming.is_new:
         return _join(claiming, run, operation, kind)
     return _go_on(claiming, run, operation)
@@ -116,7 +116,7 @@ def _open(claiming: Claiming, tenant_id: str, kind: Kind) -> Move[Claim]:
 
 def _ask_tenant(
     claiming: Claiming, run: RunRecord, former: OperationRecord | None, tenant_id: str, kind: Kind
-) -> Move[Claim]:
+) -> Decision[Claim]:
     """The tenant's next operation, once the tenant is free and it is this run's turn."""
     snapshot, request = claiming.snapshot, claiming.request
     tenant = snapshot.tenant(tenant_id)
@@ -159,7 +159,7 @@ def _is_follow_up(claiming: Claiming, tenant_id: str, kind: Kind) -> bool:
 
 def _reopen(
     claiming: Claiming, run: RunRecord, over: OperationRecord, tenant_id: str, kind: Kind
-) -> Move[Claim]:
+) -> Decision[Claim]:
     """An operator insists on what is over: its next start, once its opener is at rest and nobody
     waits.
 
@@ -170,10 +170,12 @@ def _reopen(
     opener = claiming.earlier if over.opener == run.run_id else claiming.snapshot.run(over.opener)
     at_rest = opener is None or opener.status.is_finished
     if not at_rest or not is_free(tenant):
-        return Move((), Waits(run.run_id, f"The tenant {tenant_id} is not at rest yet."))
+        return Decision((), Waits(run.run_id, f"The tenant {tenant_id} is not at rest yet."))
     first = find_first_before(claiming.snapshot, tenant, claiming.place)
     if first is not None:
-        return Move((), Waits(run.run_id, f"Run {first.run_id} waits for the tenant {tenant_id}."))
+        return Decision(
+            (), Waits(run.run_id, f"Run {first.run_id} waits for the tenant {tenant_id}.")
+        )
     return _open_operation(claiming, afresh(run), over, tenant, tenant_id, kind, asks=True)
 
 
@@ -186,7 +188,7 @@ def _open_operation(
     kind: Kind,
     *,
     asks: bool,
-) -> Move[Claim]:
+) -> Decision[Claim]:
     opened, held = claiming.opened(run.operation_id, former, tenant, tenant_id, kind, asks=asks)
     reported = _owed_reports(claiming.snapshot, held, opened) if asks else ()
     held = attrs.evolve(held, owes=None) if asks else held
@@ -245,7 +247,7 @@ def _owed_reports(
     return (attrs.evolve(before, report=before.owed, owed=None, due_at=snapshot.now),)
 
 
-def _go_on(claiming: Claiming, run: RunRecord, operation: OperationRecord) -> Move[Claim]:
+def _go_on(claiming: Claiming, run: RunRecord, operation: OperationRecord) -> Decision[Claim]:
     """The run that opened it comes again."""
     if operation.state is OperationState.OVER and operation.job is None:
         return claiming.duplicate(run, operation.outcome or run.run_id)
@@ -260,11 +262,11 @@ def _go_on(claiming: Claiming, run: RunRecord, operation: OperationRecord) -> Mo
 
 def _join(
     claiming: Claiming, run: RunRecord, operation: OperationRecord, kind: Kind
-) -> Move[Claim]:
+) -> Decision[Claim]:
     """A request for what another run has opened, and may give back until the job is known."""
     if operation.opener == run.run_id:
         # Its content counts as new, but what it asked for then isn't over: nothing is new.
-        return Move((), Duplicate(run.run_id))
+        return Decision((), Duplicate(run.run_id))
     joined = attrs.evolve(run, operation_id=operation.operation_id)
     if operation.state is not OperationState.OPEN:
         return claiming.duplicate(joined, operation.opener)

@@ -31,7 +31,7 @@ from orchestrator.core.ledger.records import (
     TenantRecord,
     Waiter,
 )
-from orchestrator.core.ledger.snapshot import Move, Snapshot
+from orchestrator.core.ledger.snapshot import Decision, Snapshot
 from orchestrator.core.ledger.transitions import ended, kept
 from orchestrator.core.ledger.waiting import is_full, is_in_list, wake_next, with_waiter, without
 
@@ -64,14 +64,14 @@ class Claiming:
 
     def hand_out(
         self, run: RunRecord, *others: Record, stop_reason: str | None = None
-    ) -> Move[Claim]:
-        return Move((run, *self._payload, *others), Claimed(run, stop_reason))
+    ) -> Decision[Claim]:
+        return Decision((run, *self._payload, *others), Claimed(run, stop_reason))
 
-    def wait(self, run: RunRecord, reason: str) -> Move[Claim]:
+    def wait(self, run: RunRecord, reason: str) -> Decision[Claim]:
         """It waits for another run; the longer it does, the longer are the pauses."""
         if self.insists:
             # Kept, it would be tried again without the force that it needs.
-            return Move((), Waits(run.run_id, reason))
+            return Decision((), Waits(run.run_id, reason))
         now, earlier, waits = self.snapshot.now, self.earlier, run.waits + 1
         due_at = now + timedelta(seconds=doubling_pause_s(BUSY_PAUSE_S, run.waits))
         if earlier and earlier.status is RunStatus.RETRY and earlier.due_at and not self.is_due:
@@ -81,39 +81,39 @@ class Claiming:
             ended(run, RunStatus.RETRY, self.snapshot), due_at=due_at, note=reason, waits=waits
         )
         pause_s = (due_at - now).total_seconds()
-        return Move((waiting, *self._payload), Waits(run.run_id, reason, pause_s))
+        return Decision((waiting, *self._payload), Waits(run.run_id, reason, pause_s))
 
     def wait_in_line(
         self, run: RunRecord, kind: Kind, tenant: TenantRecord, reason: str
-    ) -> Move[Claim]:
+    ) -> Decision[Claim]:
         """It waits for the tenant, in its place: the last, unless it waits already."""
         if is_full(self.snapshot, tenant, run.run_id):
             full = f"{reason} As many wait for the tenant as may: {len(tenant.waiting)}."
-            return Move((), Waits(None, full))
+            return Decision((), Waits(None, full))
         waits = self.wait(run, reason)
         if not waits.writes:
             return waits
         waiter = Waiter(run_id=run.run_id, kind=kind)
         waited_for = with_waiter(self.snapshot, tenant, waiter, last=self.place is None)
-        return Move((*waits.writes, *changed(waited_for, tenant)), waits.result)
+        return Decision((*waits.writes, *changed(waited_for, tenant)), waits.result)
 
-    def refuse(self, run: RunRecord, reason: str) -> Move[Claim]:
+    def refuse(self, run: RunRecord, reason: str) -> Decision[Claim]:
         refused = attrs.evolve(
             ended(run, RunStatus.FAILED, self.snapshot),
             error=Failure(type="NotAllowed", message=reason),
         )
         return self._ends_waiting(refused, Refused(run.run_id, reason))
 
-    def note(self, run: RunRecord, note: str, *others: OperationRecord) -> Move[Claim]:
+    def note(self, run: RunRecord, note: str, *others: OperationRecord) -> Decision[Claim]:
         noted = attrs.evolve(ended(run, RunStatus.SUCCEEDED, self.snapshot), note=note)
         look_at = others[0].operation_id if others else None
         return self._ends_waiting(noted, Noted(run.run_id, look_at), *others)
 
-    def duplicate(self, run: RunRecord, of: str, *others: Record) -> Move[Claim]:
+    def duplicate(self, run: RunRecord, of: str, *others: Record) -> Decision[Claim]:
         duplicate = attrs.evolve(ended(run, RunStatus.DUPLICATE, self.snapshot), duplicate_of=of)
         return self._ends_waiting(duplicate, Duplicate(of), *others)
 
-    def _ends_waiting(self, run: RunRecord, result: Claim, *others: Record) -> Move[Claim]:
+    def _ends_waiting(self, run: RunRecord, result: Claim, *others: Record) -> Decision[Claim]:
         """The run is over, and waits for its tenant no longer."""
         writes: list[Record] = [run, *self._payload, *others]
         is_written = any(isinstance(other, TenantRecord) for other in others)
@@ -122,7 +122,7 @@ class Claiming:
             if tenant is not None and is_in_list(tenant, run.run_id):
                 left = without(self.snapshot, tenant, run.run_id)
                 writes += [left, *wake_next(self.snapshot, left)]
-        return Move(tuple(writes), result)
+        return Decision(tuple(writes), result)
 
     def opened(
         self,

@@ -15,7 +15,7 @@ from orchestrator.core.ledger.records import (
     RunRecord,
     TenantRecord,
 )
-from orchestrator.core.ledger.snapshot import Move
+from orchestrator.core.ledger.snapshot import Decision
 
 #: What is wrong with an outcome that could be anybody's.
 _NAMES_NOTHING = (
@@ -24,7 +24,7 @@ _NAMES_NOTHING = (
 )
 
 
-def report(claiming: Claiming, outcome: Outcome) -> Move[Claim]:
+def report(claiming: Claiming, outcome: Outcome) -> Decision[Claim]:
     """The event says that an operation ended; the tenant stays held until it is settled."""
     run, tenant_id = claiming.run, claiming.run.tenant_id
     mine = claiming.snapshot.operation(run.outcome_of) if run.outcome_of else None
@@ -67,7 +67,7 @@ def _unknown(registration_id: str) -> str:
 
 def _take_over(
     claiming: Claiming, run: RunRecord, tenant: TenantRecord | None, tenant_id: str, kind: Kind
-) -> Move[Claim]:
+) -> Decision[Claim]:
     """The tenant existed before the ledger did: what the event says is all there is."""
     wanted = operation_id(tenant_id, kind, claiming.request.request_key or run.request_key)
     former = claiming.snapshot.operation(wanted)
@@ -78,7 +78,7 @@ def _take_over(
 
 def _hear(
     claiming: Claiming, run: RunRecord, operation: OperationRecord, outcome: Outcome
-) -> Move[Claim]:
+) -> Decision[Claim]:
     """What a job says of itself is kept; its builder is asked at once, and has the last word.
 
     job     ─ "success" ── last command ✗

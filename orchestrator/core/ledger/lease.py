@@ -29,12 +29,12 @@ from orchestrator.core.ledger.records import (
 )
 from orchestrator.core.ledger.settle import Fenced, Settlement, Uncertain, Written
 from orchestrator.core.ledger.snapshot import Snapshot
-from orchestrator.core.ledger.transactions import Decision, Transactions
+from orchestrator.core.ledger.transactions import Decide, Transactions
 
 log = structlog.get_logger("orchestrator.lease")
 
 
-async def claim_run(transactions: Transactions, request: ClaimRequest) -> "Attempt | Unclaimed":
+async def claim_run(transactions: Transactions, request: ClaimRequest) -> "RunLease | Unclaimed":
     """Take the event's run in hand, or say why it isn't ours.
 
     Raises:
@@ -47,11 +47,11 @@ async def claim_run(transactions: Transactions, request: ClaimRequest) -> "Attem
         snapshot, lambda snapshot: claim(snapshot, request, transactions.terms)
     )
     if isinstance(outcome, Claimed):
-        return Attempt(transactions, snapshot, outcome.run, stop_reason=outcome.stop_reason)
+        return RunLease(transactions, snapshot, outcome.run, stop_reason=outcome.stop_reason)
     return outcome
 
 
-async def claim_by_records(transactions: Transactions, run_id: str) -> "Attempt | None":
+async def claim_by_records(transactions: Transactions, run_id: str) -> "RunLease | None":
     """The next attempt at a run that ends by its records; None: it is not to be ended now.
 
     Raises:
@@ -61,10 +61,10 @@ async def claim_by_records(transactions: Transactions, run_id: str) -> "Attempt 
     run = await transactions.run_on(
         snapshot, lambda snapshot: breakdowns.claim_by_records(snapshot, run_id, transactions.terms)
     )
-    return None if run is None else Attempt(transactions, snapshot, run)
+    return None if run is None else RunLease(transactions, snapshot, run)
 
 
-class Attempt:
+class RunLease:
     """A run in hand: what its holder may write, one write at a time.
 
     `possible_until` is when a start may last have been sent without our knowing, `sent_to` to
@@ -136,7 +136,7 @@ class Attempt:
         """The run's id and the attempt's number, by which a decision tells whether it may write."""
         return self.run.run_id, self.run.attempt
 
-    async def write(self, decide: Decision[Any]) -> Any:
+    async def write(self, decide: Decide[Any]) -> Any:
         """Carry out a decision that gives `Fenced` where it isn't allowed; what else it gives.
 
         Raises:
@@ -154,7 +154,9 @@ class Attempt:
 
 
 @asynccontextmanager
-async def held(renew: Callable[[], Any], clock: Clock, *, lease_s: float) -> AsyncIterator[None]:
+async def keep_renewed(
+    renew: Callable[[], Any], clock: Clock, *, lease_s: float
+) -> AsyncIterator[None]:
     """Have the lease renewed in time, as long as the context lasts."""
 
     async def keep() -> None:

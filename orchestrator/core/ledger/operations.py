@@ -30,7 +30,7 @@ from orchestrator.core.ledger.records import (
     job_key,
     operation_key,
 )
-from orchestrator.core.ledger.snapshot import Move, Snapshot
+from orchestrator.core.ledger.snapshot import Decision, Snapshot
 
 #: How long a job has to heed a stop, in seconds, before a harder one is tried.
 _HEED_S = 30.0
@@ -52,7 +52,7 @@ class Adopted:
 
 def adopt(
     snapshot: Snapshot, operation_id: str, number: int, job: Job, run_id: str | None, terms: Terms
-) -> Move[Adopted | Orphaned]:
+) -> Decision[Adopted | Orphaned]:
     """Tie a job to the operation whose start made it, whoever has found it.
 
     `run_id` is the run that started it, where that is known: as long as nothing is recorded
@@ -64,28 +64,28 @@ def adopt(
     if run is not None and run.operation_id == operation_id:
         operation = _own_operation(run, version=operation.version if operation else 0)
     if operation is None or not may_record(operation, number, job):
-        return Move((), Orphaned(job))
+        return Decision((), Orphaned(job))
     if operation.job is not None:
-        return Move((), Adopted(operation))
+        return Decision((), Adopted(operation))
     tied, *others = _tie_to(snapshot, operation, job, terms)
-    return Move((tied, *others), Adopted(tied))
+    return Decision((tied, *others), Adopted(tied))
 
 
 def replace(
     snapshot: Snapshot, operation_id: str, number: int, former: Job, job: Job, terms: Terms
-) -> Move[OperationRecord | None]:
+) -> Decision[OperationRecord | None]:
     """A job that was built again has the newer one in its place, about which its builder is asked
     at once: of that nothing is heard yet. None: the end of the former one is claimed, or it is
     the operation's no more."""
     operation = snapshot.operation(operation_id)
     if not may_replace(operation, number, former):
-        return Move((), None)
+        return Decision((), None)
     built_again = attrs.evolve(
         operation, told_by=None, rebuilds=operation.rebuilds + 1, stops=0, stopped_at=None
     )
     tied, *others = _tie_to(snapshot, built_again, job, terms)
     due = attrs.evolve(tied, due_at=snapshot.now)
-    return Move((due, *others), due)
+    return Decision((due, *others), due)
 
 
 def tie(
@@ -136,7 +136,9 @@ def _own_operation(run: RunRecord, *, version: int) -> OperationRecord:
     )
 
 
-def begin_look(snapshot: Snapshot, operation_id: str, terms: Terms) -> Move[OperationRecord | None]:
+def begin_look(
+    snapshot: Snapshot, operation_id: str, terms: Terms
+) -> Decision[OperationRecord | None]:
     """The operation, if its job is due to be asked about; nobody else asks until the next time."""
     operation = snapshot.operation(operation_id)
     is_open = operation is not None and operation.state is OperationState.OPEN
@@ -146,21 +148,21 @@ def begin_look(snapshot: Snapshot, operation_id: str, terms: Terms) -> Move[Oper
         or operation.job is None
         or not is_due(operation, snapshot.now)
     ):
-        return Move((), None)
+        return Decision((), None)
     looked_at = attrs.evolve(operation, due_at=snapshot.later(terms.look_after_s))
-    return Move((looked_at,), looked_at)
+    return Decision((looked_at,), looked_at)
 
 
-def ask_again(snapshot: Snapshot, operation_id: str, number: int, after_s: float) -> Move[bool]:
+def ask_again(snapshot: Snapshot, operation_id: str, number: int, after_s: float) -> Decision[bool]:
     """Have the builder asked about the operation's job in `after_s` seconds; an earlier look stays.
     False: nothing was written."""
     operation = snapshot.operation(operation_id)
     if not is_under_way(operation, number) or operation.job is None:
-        return Move((), False)
+        return Decision((), False)
     due_at = snapshot.later(after_s)
     if operation.due_at is not None and operation.due_at <= due_at:
-        return Move((), False)
-    return Move((attrs.evolve(operation, due_at=due_at),), True)
+        return Decision((), False)
+    return Decision((attrs.evolve(operation, due_at=due_at),), True)
 
 
 def is_told_by_job(
@@ -179,15 +181,15 @@ def is_told_by_job(
 
 def ask_to_stop(
     snapshot: Snapshot, operation_id: str, number: int, reason: str
-) -> Move[OperationRecord | None]:
+) -> Decision[OperationRecord | None]:
     """The operation's job is to be stopped; the first reason counts. None: it is over."""
     operation = snapshot.operation(operation_id)
     if not is_under_way(operation, number):
-        return Move((), None)
+        return Decision((), None)
     if operation.stop_reason is not None:
-        return Move((), operation)
+        return Decision((), operation)
     asked = attrs.evolve(operation, stop_reason=reason)
-    return Move((asked,), asked)
+    return Decision((asked,), asked)
 
 
 def count_stops(operation: OperationRecord, ways: Sequence[str], now: datetime) -> int:
@@ -201,14 +203,14 @@ def count_stops(operation: OperationRecord, ways: Sequence[str], now: datetime) 
 
 def note_stop(
     snapshot: Snapshot, asked: OperationRecord, number: int, ways: Sequence[str]
-) -> Move[OperationRecord | None]:
+) -> Decision[OperationRecord | None]:
     """That stop of the job was answered; after the last of the ways the operation's reason says
     so. None: there is nothing to write."""
     operation = snapshot.operation(asked.operation_id)
     if not is_under_way(operation, asked.start_number) or operation.job is None:
-        return Move((), None)
+        return Decision((), None)
     if operation.rebuilds != asked.rebuilds or number <= operation.stops:
-        return Move((), None)
+        return Decision((), None)
     reason = operation.stop_reason or ""
     if number > len(ways):
         job = operation.job
@@ -216,20 +218,20 @@ def note_stop(
             f" The job {job.id} heeded none of {', '.join(ways)}: end it on {job.builder} by hand."
         )
     noted = attrs.evolve(operation, stops=number, stopped_at=snapshot.now, stop_reason=reason)
-    return Move((noted,), noted)
+    return Decision((noted,), noted)
 
 
 def end_alone(
     snapshot: Snapshot, asked: OperationRecord, reason: str | None, link: str | None
-) -> Move[bool]:
+) -> Decision[bool]:
     """The job of a run that opened nothing is over: the run shows it. `asked` is the operation
     whose job that is, `link` where that is watched. False: it was over before, or has another job
     by now."""
     operation = snapshot.operation(asked.operation_id)
     if not is_under_way(operation, asked.start_number) or operation.kind is not None:
-        return Move((), False)
+        return Decision((), False)
     if operation.rebuilds != asked.rebuilds:
-        return Move((), False)
+        return Decision((), False)
     over = attrs.evolve(
         operation,
         state=OperationState.OVER,
@@ -240,9 +242,9 @@ def end_alone(
     )
     run = snapshot.run(operation.opener)
     if run is None or operation.job is None:
-        return Move((over,), True)
+        return Decision((over,), True)
     note = reason or f"The job {operation.job.id} succeeded."
-    return Move((over, attrs.evolve(run, note=note, link=link or run.link)), True)
+    return Decision((over, attrs.evolve(run, note=note, link=link or run.link)), True)
 
 
 def noted(operation: OperationRecord, report: Report | None, now: datetime) -> OperationRecord:

@@ -21,7 +21,7 @@ from orchestrator.core.ledger.records import (
     SecretsRecord,
 )
 from orchestrator.core.ledger.report_attempt import Posted, after_report
-from orchestrator.core.ledger.snapshot import Move, Snapshot
+from orchestrator.core.ledger.snapshot import Decision, Snapshot
 from orchestrator.core.texts import shorten
 
 #: The pause of what doesn't count its troubles, in seconds.
@@ -37,7 +37,7 @@ class Postponed(Enum):
 
 def postpone(
     snapshot: Snapshot, key: str, reason: str, bug: str | None, terms: Terms
-) -> Move[Postponed | None]:
+) -> Decision[Postponed | None]:
     """Put off what raised for that reason; `bug` is the name of the exception's class if it is one.
 
     None: it is done with, or in other hands, and nothing is written.
@@ -46,7 +46,7 @@ def postpone(
         case RunRecord() as run if bug is not None:
             breakdown = Breakdown(run_id=run.run_id, cause=bug, why=Why.SWEEP)
             counted = count(snapshot, breakdown, terms.max_attempts, terms)
-            return Move(counted.writes, Postponed.PUT_OFF if counted.result else None)
+            return Decision(counted.writes, Postponed.PUT_OFF if counted.result else None)
         case RunRecord() as run if is_due(run, snapshot.now) and is_claimable(
             run, snapshot.now, terms
         ):
@@ -54,12 +54,14 @@ def postpone(
             later = attrs.evolve(
                 run, due_at=snapshot.later(pause_s), waits=run.waits + 1, note=shorten(reason)
             )
-            return Move((later,), Postponed.PUT_OFF)
+            return Decision((later,), Postponed.PUT_OFF)
         case OperationRecord(due_at=datetime() as due_at) as operation:
             return _postpone_operation(snapshot, operation, due_at, reason, bug, terms)
         case SecretsRecord() as kept if is_due(kept, snapshot.now):
-            return Move((attrs.evolve(kept, due_at=snapshot.later(_PAUSE_S)),), Postponed.PUT_OFF)
-    return Move((), None)
+            return Decision(
+                (attrs.evolve(kept, due_at=snapshot.later(_PAUSE_S)),), Postponed.PUT_OFF
+            )
+    return Decision((), None)
 
 
 def _postpone_operation(
@@ -69,10 +71,10 @@ def _postpone_operation(
     reason: str,
     bug: str | None,
     terms: Terms,
-) -> Move[Postponed | None]:
+) -> Decision[Postponed | None]:
     """A look or a report; one that somebody else has begun is never due before that one is over."""
     if bug is None and due_at > snapshot.now:
-        return Move((), None)
+        return Decision((), None)
     bugs = operation.bugs + (bug is not None)
     pause_s = doubling_pause_s(TemporaryError.first_pause_s, bugs - 1) if bug else _PAUSE_S
     troubled = attrs.evolve(
@@ -84,7 +86,7 @@ def _postpone_operation(
     report = operation.report if operation.state is not OperationState.OPEN else None
     is_report = report is not None and report.done_at is None
     if bug is None or bugs < terms.max_attempts or not is_report:
-        return Move((troubled,), Postponed.PUT_OFF)
+        return Decision((troubled,), Postponed.PUT_OFF)
     note = f"The control plane was not told: {reason}"
     given_up = Posted(note=note, is_done=True, is_trouble=True)
-    return Move(after_report(snapshot, troubled, given_up), Postponed.GIVEN_UP)
+    return Decision(after_report(snapshot, troubled, given_up), Postponed.GIVEN_UP)

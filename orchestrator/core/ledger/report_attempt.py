@@ -18,7 +18,7 @@ from orchestrator.core.ledger.records import (
     Record,
     Report,
 )
-from orchestrator.core.ledger.snapshot import Move, Snapshot
+from orchestrator.core.ledger.snapshot import Decision, Snapshot
 
 #: How long one attempt at a report may take, in seconds; nobody else tries meanwhile.
 POSTING_S = 60.0
@@ -49,11 +49,11 @@ class Posted:
     pause_s: float = 0.0
 
 
-def begin_report(snapshot: Snapshot, operation_id: str) -> Move[Posting | None]:
+def begin_report(snapshot: Snapshot, operation_id: str) -> Decision[Posting | None]:
     """The operation's report, to be sent by us alone; None: there is nothing to send now."""
     operation = snapshot.operation(operation_id)
     if operation is None or not may_post(operation, snapshot.now):
-        return Move((), None)
+        return Decision((), None)
     report, credentials = operation.report, operation.credentials
     assert report is not None  # noqa: S101 - else nothing may be posted
     assert credentials is not None  # noqa: S101 - they are kept as long as there is a report
@@ -75,16 +75,16 @@ def begin_report(snapshot: Snapshot, operation_id: str) -> Move[Posting | None]:
         credentials=credentials,
         earlier=report,
     )
-    return Move((begun,), posting)
+    return Decision((begun,), posting)
 
 
-def end_report(snapshot: Snapshot, posting: Posting, posted: Posted) -> Move[bool]:
+def end_report(snapshot: Snapshot, posting: Posting, posted: Posted) -> Decision[bool]:
     """What came of the attempt; once it is done the credentials are erased. False: too late."""
     operation = snapshot.operation(posting.operation_id)
     report = operation.report if operation else None
     if operation is None or report is None or report.posting_until != posting.until:
-        return Move((), False)
-    return Move(after_report(snapshot, operation, posted), True)
+        return Decision((), False)
+    return Decision(after_report(snapshot, operation, posted), True)
 
 
 def after_report(

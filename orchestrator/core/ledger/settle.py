@@ -29,7 +29,7 @@ from orchestrator.core.ledger.records import (
     operation_key,
     run_key,
 )
-from orchestrator.core.ledger.snapshot import Move, Snapshot
+from orchestrator.core.ledger.snapshot import Decision, Snapshot
 from orchestrator.core.ledger.transitions import ended, kept, leased, new_run
 from orchestrator.core.ledger.waiting import wake_next
 
@@ -93,40 +93,42 @@ class Settlement:
     follow_ups: tuple[FollowUp, ...] = ()
 
 
-def renew(snapshot: Snapshot, run_id: str, attempt: int, terms: Terms) -> Move[Written | Fenced]:
+def renew(
+    snapshot: Snapshot, run_id: str, attempt: int, terms: Terms
+) -> Decision[Written | Fenced]:
     """Hold the run for another lease."""
     run = _mine(snapshot, run_id, attempt)
     if run is None:
-        return Move((), Fenced())
+        return Decision((), Fenced())
     renewed = leased(run, snapshot, terms)
-    return Move((renewed,), Written(renewed))
+    return Decision((renewed,), Written(renewed))
 
 
 def record(
     snapshot: Snapshot, run_id: str, attempt: int, progress: Progress, terms: Terms
-) -> Move[Written | Fenced | Orphaned]:
+) -> Decision[Written | Fenced | Orphaned]:
     """Remember what was done while the work goes on; it holds the run for another lease."""
     run = _mine(snapshot, run_id, attempt)
     if run is None:
-        return Move((), Fenced())
+        return Decision((), Fenced())
     run = _remember(leased(run, snapshot, terms), progress)
     tied = tie(snapshot, run, progress.job, terms)
     if isinstance(tied, Orphaned):
-        return Move((), tied)
-    return Move((run, *tied), Written(run))
+        return Decision((), tied)
+    return Decision((run, *tied), Written(run))
 
 
 def settle(
     snapshot: Snapshot, run_id: str, attempt: int, settlement: Settlement, terms: Terms
-) -> Move[Written | Fenced | Orphaned | Uncertain]:
+) -> Decision[Written | Fenced | Orphaned | Uncertain]:
     """End the attempt, and with it what it does to operation and tenant."""
     run = _mine(snapshot, run_id, attempt)
     if run is None:
-        return Move((), Fenced())
+        return Decision((), Fenced())
     settled = _settled(_remember(run, settlement.progress), settlement, snapshot)
     tied = tie(snapshot, settled, settlement.progress.job, terms)
     if isinstance(tied, Orphaned):
-        return Move((), tied)
+        return Decision((), tied)
     settled = _with_the_end(snapshot, settled)
     others: tuple[Record, ...] = ()
     follow_ups = settlement.follow_ups
@@ -143,11 +145,11 @@ def settle(
             # Somebody found it meanwhile: its end is the operation's, not ours.
             settled, follow_ups = attrs.evolve(settled, job=operation.job), ()
         elif not may_let_go(operation, settled, settlement.possible_until):
-            return Move((), Uncertain())
+            return Decision((), Uncertain())
         elif settlement.status is RunStatus.FAILED:
             others = _give_back(snapshot, operation, settlement)
     due = [record for follow_up in follow_ups for record in _due_at_once(snapshot, follow_up)]
-    return Move((settled, *tied, *others, *due), Written(settled, follow_ups))
+    return Decision((settled, *tied, *others, *due), Written(settled, follow_ups))
 
 
 def _mine(snapshot: Snapshot, run_id: str, attempt: int) -> RunRecord | None:

@@ -1,6 +1,6 @@
 """What a decision knows of the ledger, and what it used of it.
 
-A decision (`core.ledger.claim`, `core.ledger.settle`) is a plain function of a snapshot: it reads items
+A decision (`claim`, `settle`) is a plain function of a snapshot: it reads items
 through it and says what to write. The commit then checks that everything that was read
 still stands, so no decision rests on another one's past. What is most likely not there may
 be guessed: the commit finds out in the same request.
@@ -35,14 +35,14 @@ Result = TypeVar("Result", covariant=True)
 
 
 @attrs.frozen
-class Move(Generic[Result]):
+class Decision(Generic[Result]):
     """What a decision comes to: the items to write, all or none, and what is then true."""
 
     writes: tuple[Record, ...]
     result: Result
 
 
-class UnreadItem(Exception):
+class NotLoaded(Exception):
     """The decision needs items that the snapshot doesn't have."""
 
     def __init__(self, *keys: str) -> None:
@@ -99,7 +99,7 @@ class Snapshot:
         then."""
         keys = [run_key(run_id) for run_id in run_ids]
         if unread := [key for key in keys if key not in self._fresh]:
-            raise UnreadItem(*unread)
+            raise NotLoaded(*unread)
         return [cast("RunRecord | None", self._items[key]) for key in keys]
 
     def has_seen_run(self, run_id: str) -> bool:
@@ -131,6 +131,6 @@ class Snapshot:
 
     def _read(self, key: str) -> Record | None:
         if key not in self._items:
-            raise UnreadItem(key)
+            raise NotLoaded(key)
         self._used.add(key)
         return self._items[key]

@@ -32,12 +32,12 @@ from orchestrator.core.ledger.records import (
     run_key,
     tenant_key,
 )
-from orchestrator.core.ledger.snapshot import Move, Snapshot, UnreadItem
+from orchestrator.core.ledger.snapshot import Decision, NotLoaded, Snapshot
 
 #: Decisions that in a row rested on what was out of date: then somebody else may try.
 _TRIES = 20
 Result = TypeVar("Result")
-Decision = Callable[[Snapshot], Move[Result]]
+Decide = Callable[[Snapshot], Decision[Result]]
 
 log = structlog.get_logger("orchestrator.transactions")
 
@@ -48,11 +48,11 @@ class Transactions:
     clock: Clock
     terms: Terms
 
-    async def run(self, decide: Decision[Result]) -> Result:
+    async def run(self, decide: Decide[Result]) -> Result:
         """Carry out a decision that stands for itself. Raises what `run_on` does."""
         return await self.run_on(Snapshot(self.clock.now()), decide)
 
-    async def run_on(self, snapshot: Snapshot, decide: Decision[Result]) -> Result:
+    async def run_on(self, snapshot: Snapshot, decide: Decide[Result]) -> Result:
         """Commit what `run` says, on facts that hold at that moment; its result.
 
         Raises:
@@ -61,33 +61,33 @@ class Transactions:
         for _ in range(_TRIES):
             snapshot.begin()
             try:
-                move = decide(snapshot)
-            except UnreadItem as unread:
+                decision = decide(snapshot)
+            except NotLoaded as unread:
                 snapshot.learn(await self.ledger.load(unread.keys))
                 continue
-            if not move.writes:
+            if not decision.writes:
                 # No commit will check what this rests on.
                 if unconfirmed := snapshot.unconfirmed:
                     snapshot.learn(await self.ledger.load(unconfirmed))
                     continue
-                return move.result
-            written = {record.key for record in move.writes}
+                return decision.result
+            written = {record.key for record in decision.writes}
             # DynamoDB refuses a transaction with two writes of one item (TransactWriteItems).
-            assert len(written) == len(move.writes), written  # noqa: S101
+            assert len(written) == len(decision.writes), written  # noqa: S101
             unchanged = {
                 key: version
                 for key, version in snapshot.versions_used().items()
                 if key not in written
             }
             try:
-                await self.ledger.commit(move.writes, unchanged=unchanged)
+                await self.ledger.commit(decision.writes, unchanged=unchanged)
             except Conflict as conflict:
                 # What was learned before is as old as the try that just failed.
                 snapshot.turn_to(snapshot.now)
                 snapshot.learn(conflict.items)
                 continue
-            snapshot.learn({record.key: _written(record) for record in move.writes})
-            return move.result
+            snapshot.learn({record.key: _written(record) for record in decision.writes})
+            return decision.result
         raise TemporaryError("Too many write the same items of the ledger at once.")
 
     async def find_run(self, run_id: str) -> RunRecord | None:

@@ -1,8 +1,8 @@
 """Who waits for a tenant: the order in which requests have their turn.
 
-Plain functions of a snapshot. A tenant's list gives order and nothing else. Each run in it is due on
-its own account, so that a list that is lost loses no work; a run in it that waits no longer counts
-for nothing, and leaves the list with the next write that finds it so.
+Plain functions of a snapshot. A tenant's list gives order and nothing else. Each run in it is due
+on its own account, so that a list that is lost loses no work; a run in it that waits no longer
+counts for nothing, and leaves the list with the next write that finds it so.
 """
 
 from collections.abc import Sequence

@@ -22,7 +22,7 @@ from orchestrator.core.ledger.event_codec import pack_event
 from orchestrator.core.ledger.guards import Terms
 from orchestrator.core.ledger.ledger import check_size
 from orchestrator.core.ledger.records import PayloadRecord, RunStatus, run_key
-from orchestrator.core.ledger.snapshot import Move, Snapshot
+from orchestrator.core.ledger.snapshot import Decision, Snapshot
 from orchestrator.core.ledger.transitions import is_new_event, kept, new_run
 from orchestrator.core.queue.inbox import Inbox
 from orchestrator.core.queue.message_codec import QueuedEvent, QueuedReplay, pack_message
@@ -149,19 +149,19 @@ def _group(event: Event[Any]) -> str:
     return digest("tenant", tenant_id)
 
 
-def _count_attempts(snapshot: Snapshot, event: Event[Body], terms: Terms) -> Move[int]:
+def _count_attempts(snapshot: Snapshot, event: Event[Body], terms: Terms) -> Decision[int]:
     """The attempts before one that a delivery begins anew: it has failed, or its content counts as
     another event. 0: it is the same one still."""
     run = snapshot.run(event.key)
     if run is None:
-        return Move((), 0)
+        return Decision((), 0)
     is_anew = run.status is RunStatus.FAILED or is_new_event(snapshot, run, event, terms)
-    return Move((), run.attempt if is_anew else 0)
+    return Decision((), run.attempt if is_anew else 0)
 
 
 def _queue(
     snapshot: Snapshot, event: Event[Body], payload: PayloadRecord, terms: Terms
-) -> Move[Queued | Duplicate | BodyDiffers]:
+) -> Decision[Queued | Duplicate | BodyDiffers]:
     """Show the event as queued, unless somebody has taken it up, now or before."""
     snapshot.expect_absent(run_key(event.key))
     run = snapshot.run(event.key)
@@ -171,10 +171,10 @@ def _queue(
             status=RunStatus.QUEUED,
             due_at=snapshot.later(_LOST_AFTER_S),
         )
-        return Move((queued, kept(snapshot, payload)), Queued())
+        return Decision((queued, kept(snapshot, payload)), Queued())
     if run.body_digest != event.body_digest:
-        return Move((), BodyDiffers(run))
+        return Decision((), BodyDiffers(run))
     is_done = run.status in (RunStatus.SUCCEEDED, RunStatus.DUPLICATE)
     if is_done and not is_new_event(snapshot, run, event, terms):
-        return Move((), Duplicate(run.duplicate_of or run.run_id))
-    return Move((), Queued())
+        return Decision((), Duplicate(run.duplicate_of or run.run_id))
+    return Decision((), Queued())

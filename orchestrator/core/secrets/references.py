@@ -24,7 +24,7 @@ from orchestrator.core.errors import (
 )
 from orchestrator.core.events.javascript import to_text
 from orchestrator.core.identifiers import START_KEY, TRACEPARENT
-from orchestrator.core.ledger.lease import Attempt
+from orchestrator.core.ledger.lease import RunLease
 from orchestrator.core.ledger.transactions import Transactions
 from orchestrator.core.secrets import secret_names
 from orchestrator.core.secrets.redaction import Redactor
@@ -39,7 +39,7 @@ log = structlog.get_logger("orchestrator.references")
 
 
 async def note_secrets(
-    attempt: Attempt, kind: str, prefix: str, random: str, variables: Sequence[str]
+    lease: RunLease, kind: str, prefix: str, random: str, variables: Sequence[str]
 ) -> Mapping[str, str]:
     """The names, noted by now, under which a store of that kind may keep the start's variables.
 
@@ -48,10 +48,8 @@ async def note_secrets(
     Raises:
         TemporaryError: a store of another kind has some still; the ledger can't be reached.
     """
-    names: Mapping[str, str] | Elsewhere = await attempt.write(
-        lambda snapshot: secret_names.note(
-            snapshot, *attempt.fence, kind, prefix, random, variables
-        )
+    names: Mapping[str, str] | Elsewhere = await lease.write(
+        lambda snapshot: secret_names.note(snapshot, *lease.fence, kind, prefix, random, variables)
     )
     if isinstance(names, Elsewhere):
         raise TemporaryError(
@@ -80,7 +78,7 @@ class Vault:
         if self.store is not None and self.ids is None:
             raise ValueError("a vault with a store needs ids")
 
-    async def seal(self, attempt: Attempt, variables: Mapping[str, Any]) -> Mapping[str, Any]:
+    async def seal(self, lease: RunLease, variables: Mapping[str, Any]) -> Mapping[str, Any]:
         """The variables with references in place of secrets, which are stored by now.
 
         Raises:
@@ -98,8 +96,8 @@ class Vault:
             return variables
         assert self.ids is not None  # noqa: S101 - they come with a store
         kind = self.store.reference_type
-        names = await note_secrets(attempt, kind, self.prefix, self.ids.fresh_id(), sorted(hidden))
-        keep = self.store.put if attempt.run.attempt == 1 else self._put_unless_kept
+        names = await note_secrets(lease, kind, self.prefix, self.ids.fresh_id(), sorted(hidden))
+        keep = self.store.put if lease.run.attempt == 1 else self._put_unless_kept
         # None goes on by itself if another fails: it might come after its own removal.
         await gather_or_cancel(
             keep(name=names[name], value=value) for name, value in hidden.items()

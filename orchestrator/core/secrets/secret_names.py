@@ -13,7 +13,7 @@ from orchestrator.core.identifiers import start_key
 from orchestrator.core.ledger.guards import Terms, is_due, is_mine, is_needed
 from orchestrator.core.ledger.records import RunRecord, SecretsRecord, secrets_key
 from orchestrator.core.ledger.settle import Fenced
-from orchestrator.core.ledger.snapshot import Move, Snapshot
+from orchestrator.core.ledger.snapshot import Decision, Snapshot
 
 #: Between two looks at whether a start still needs its secrets, and two tries to remove them.
 _PAUSE_S = 60.0
@@ -34,7 +34,7 @@ def note(
     prefix: str,
     random: str,
     variables: Sequence[str],
-) -> Move[Mapping[str, str] | Fenced | Elsewhere]:
+) -> Decision[Mapping[str, str] | Fenced | Elsewhere]:
     """The names under which the run's start may store its variables, by variable.
 
     A new one has `random` in it, so that nobody who may send events can name another's secret; an
@@ -44,12 +44,12 @@ def note(
     """
     run = snapshot.run(run_id)
     if run is None or not is_mine(run, attempt):
-        return Move((), Fenced())
+        return Decision((), Fenced())
     key = start_key(run.operation_id, run.start_number)
     snapshot.expect_absent(secrets_key(key))
     kept = snapshot.secrets(key) or _nothing_kept(snapshot, run, key, kind)
     if kept.names and kept.kind != kind:
-        return Move((), Elsewhere(kept.kind))
+        return Decision((), Elsewhere(kept.kind))
     batch = kept.batch + 1 if kept.is_closed else kept.batch
     noted_before = {_within_start(name, prefix, key): name for name in kept.names}
     own = {variable: f"{key}/{batch}/{variable}" for variable in variables}
@@ -67,29 +67,29 @@ def note(
         noted_at=snapshot.now,
         due_at=snapshot.later(_PAUSE_S),
     )
-    return Move((noted,), names)
+    return Decision((noted,), names)
 
 
-def begin_removal(snapshot: Snapshot, key: str, terms: Terms) -> Move[SecretsRecord | None]:
+def begin_removal(snapshot: Snapshot, key: str, terms: Terms) -> Decision[SecretsRecord | None]:
     """The start's secrets, to be removed now; None: it needs them, or somebody is at it."""
     kept = snapshot.secrets(key)
     if kept is None or not is_due(kept, snapshot.now):
-        return Move((), None)
+        return Decision((), None)
     due_at = snapshot.later(_PAUSE_S)
     operation, run = snapshot.operation(kept.operation_id), snapshot.run(kept.run_id)
     if is_needed(kept, operation, run, snapshot.now, terms):
-        return Move((attrs.evolve(kept, due_at=due_at),), None)
+        return Decision((attrs.evolve(kept, due_at=due_at),), None)
     closed = attrs.evolve(kept, is_closed=True, due_at=due_at)
-    return Move((closed,), closed)
+    return Decision((closed,), closed)
 
 
-def end_removal(snapshot: Snapshot, removed: SecretsRecord) -> Move[None]:
+def end_removal(snapshot: Snapshot, removed: SecretsRecord) -> Decision[None]:
     """They are gone; a batch that was begun meanwhile stays."""
     kept = snapshot.secrets(removed.start_key)
     if kept is None:
-        return Move((), None)
+        return Decision((), None)
     left = tuple(name for name in kept.names if name not in removed.names)
-    return Move((attrs.evolve(kept, names=left, due_at=kept.due_at if left else None),), None)
+    return Decision((attrs.evolve(kept, names=left, due_at=kept.due_at if left else None),), None)
 
 
 def _within_start(name: str, prefix: str, key: str) -> str | None:

@@ -10,7 +10,7 @@ from orchestrator.core.callback.report import Reporter, report_body
 from orchestrator.core.errors import TemporaryError
 from orchestrator.core.events.event_types import ENDS
 from orchestrator.core.ledger.guarding import guarded
-from orchestrator.core.ledger.lease import Attempt
+from orchestrator.core.ledger.lease import RunLease
 from orchestrator.core.ledger.records import OperationRecord, OperationState, Report, RunStatus
 from tests.desk import PROVISIONED, PROVISIONING, SENT_AT, Desk
 from tests.unit.core.callback.test_report import FakeWebhook
@@ -30,7 +30,7 @@ class Told:
     desk: Desk = attrs.field(factory=Desk)
     got: list[int] = attrs.field(factory=list)
 
-    async def open(self) -> Attempt:
+    async def open(self) -> RunLease:
         """The request comes in, for the first time or again."""
         return await self.desk.claimed(PROVISIONING, "a", key="k", as_of=SENT_AT)
 
@@ -38,7 +38,7 @@ class Told:
         """It comes in, and can't begin."""
         await self.desk.fail(await self.open(), **{"report": REFUSAL, **options})
 
-    async def succeed(self, attempt: Attempt) -> None:
+    async def succeed(self, attempt: RunLease) -> None:
         """It has a job, which is over."""
         await self.desk.finish(attempt, self.desk.job("b-1"))
         outcome = await self.desk.claimed(PROVISIONED, "done")
@@ -150,7 +150,7 @@ async def test_an_opening_lets_a_refusal_sleep_that_is_being_posted(told: Told) 
     """Its answer counts, and touches neither the credentials nor the time of the new attempt."""
     await told.refuse()
     posting = FakeWebhook([204])
-    attempts: list[Attempt] = []
+    attempts: list[RunLease] = []
 
     async def come_again() -> None:
         attempts.append(await told.open())

@@ -13,7 +13,7 @@ from orchestrator.core.callback.report import Reporter, report_body
 from orchestrator.core.callback.webhook import WebhookAnswer
 from orchestrator.core.errors import PermanentError, TemporaryError
 from orchestrator.core.events.event_types import ENDS
-from orchestrator.core.ledger.lease import Attempt, claim_run
+from orchestrator.core.ledger.lease import RunLease, claim_run
 from orchestrator.core.ledger.lifecycle import TenantState
 from orchestrator.core.ledger.records import Credentials, OperationRecord, Report
 from tests.desk import DEPLOYMENT, PROVISIONED, PROVISIONING, SENT_AT, Desk
@@ -423,7 +423,7 @@ async def deployed(desk: Desk, report: Report | None) -> str:
         desk.request(DEPLOYMENT, "d", key=f"{before}-1"), follows=before, credentials=None
     )
     attempt = await claim_run(desk.transactions, request)
-    assert isinstance(attempt, Attempt)
+    assert isinstance(attempt, RunLease)
     held = await desk.operation(of=attempt)
     assert held.credentials == (await desk.operation("k")).credentials
     assert held.credentials is not None

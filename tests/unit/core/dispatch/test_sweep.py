@@ -13,7 +13,7 @@ from orchestrator.adapters.memory.ledger import InMemoryLedger
 from orchestrator.core.dispatch.sweep import Sweeper, Swept, swept_regularly
 from orchestrator.core.errors import TemporaryError
 from orchestrator.core.ledger.claim_request import Why
-from orchestrator.core.ledger.lease import Attempt
+from orchestrator.core.ledger.lease import RunLease
 from orchestrator.core.ledger.ledger import UnreadableItems
 from orchestrator.core.ledger.pages import Page
 from orchestrator.core.ledger.records import OperationRecord, OperationState, Record, operation_key
@@ -249,7 +249,7 @@ async def test_two_processes_at_once_do_the_work_once(desk: Desk) -> None:
 
     sweeps = [Hands(desk, {a: claim}).sweep() for _ in range(2)]
     assert await asyncio.gather(*sweeps) == [Swept(1), Swept(1)]
-    assert [isinstance(answer, Attempt) for answer in answers].count(True) == 1
+    assert [isinstance(answer, RunLease) for answer in answers].count(True) == 1
     assert (await desk.run(ORDER, "a")).attempt == 2
 
 

@@ -13,7 +13,7 @@ from orchestrator.core.errors import NotPermitted, PermanentError, TemporaryErro
 from orchestrator.core.jobs.builder import Builder
 from orchestrator.core.jobs.job_report import JobReport, JobStatus
 from orchestrator.core.jobs.start import CUT_OFF_S, Starter
-from orchestrator.core.ledger.lease import Attempt
+from orchestrator.core.ledger.lease import RunLease
 from orchestrator.core.ledger.records import Job
 from orchestrator.core.secrets.references import Vault
 from orchestrator.testing import ManualClock
@@ -88,7 +88,7 @@ class Scene:
     """An attempt at a provisioning, and builders in the order of their names."""
 
     desk: Desk
-    attempt: Attempt
+    attempt: RunLease
     builders: dict[str, Builder]
 
     @property

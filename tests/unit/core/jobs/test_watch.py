@@ -17,7 +17,7 @@ from orchestrator.core.jobs.job_report import Answer, JobReport, JobStatus, Some
 from orchestrator.core.jobs.state_changes import act_on
 from orchestrator.core.jobs.watch import Overseer
 from orchestrator.core.ledger.claim_request import Why
-from orchestrator.core.ledger.lease import Attempt, claim_run
+from orchestrator.core.ledger.lease import RunLease, claim_run
 from orchestrator.core.ledger.records import Job, OperationRecord, OperationState
 from orchestrator.core.secrets.redaction import Redactor
 from orchestrator.testing import InMemoryBuilder, StartedJob
@@ -438,7 +438,7 @@ async def test_an_end_of_a_job_that_was_built_again_meanwhile_ends_nothing(desk:
             secrets=Redactor(),
         )
         claim = await claim_run(desk.transactions, request)
-        ended.append(isinstance(claim, Attempt))
+        ended.append(isinstance(claim, RunLease))
         assert (await desk.operation("k")).outcome == (outcome.key if ended[-1] else None)
     assert ended == [False, True]
 

@@ -10,7 +10,7 @@ from orchestrator.adapters.dynamodb.ledger import DynamoDBLedger
 from orchestrator.core.dispatch.sweep import Sweeper
 from orchestrator.core.ledger.bulkheads import REQUESTS_AT_ONCE, Duty, on_duty
 from orchestrator.core.ledger.guards import Terms
-from orchestrator.core.ledger.lease import held
+from orchestrator.core.ledger.lease import keep_renewed
 from orchestrator.core.ledger.transactions import Transactions
 from orchestrator.testing import LoadedDice, ManualClock
 from tests.desk import let_others_work
@@ -82,7 +82,7 @@ async def test_a_lease_is_renewed_whoever_holds_it() -> None:
 
     with on_duty(Duty.SWEEP):
         crowd = [asyncio.create_task(ask(ledger, Duty.SWEEP)) for _ in range(100)]
-        async with held(renew, clock, lease_s=60):
+        async with keep_renewed(renew, clock, lease_s=60):
             await let_others_work()
             waiting = silent.waiting
             clock.turn(20)

@@ -6,7 +6,7 @@ import pytest
 from orchestrator.core.events.event_types import Kind
 from orchestrator.core.ledger.claim_request import Why
 from orchestrator.core.ledger.claim_result import Duplicate, NeedsForce, Refused, Waits
-from orchestrator.core.ledger.lease import Attempt
+from orchestrator.core.ledger.lease import RunLease
 from orchestrator.core.ledger.lifecycle import MOVES, TenantState
 from orchestrator.core.ledger.records import Failure, OperationState, Progress, RunStatus, Step
 from tests.desk import (
@@ -54,8 +54,8 @@ async def test_equal_content_is_one_event_for_a_while(
     await desk.finish(first, desk.job("b-1"))
     desk.turn(passed_s)
     answer = await desk.claim(ORDER, "a", by_content=by_content, why=why)
-    assert isinstance(answer, Attempt) is is_new
-    if isinstance(answer, Attempt):
+    assert isinstance(answer, RunLease) is is_new
+    if isinstance(answer, RunLease):
         run = answer.run
         assert (run.attempt, run.steps, run.job, run.first_seen) == (2, {}, None, desk.clock.now())
         assert run.request_key != first.run.request_key
@@ -115,7 +115,7 @@ async def test_old_content_does_not_wait_for_itself(desk: Desk) -> None:
     await desk.finish(await desk.claimed(PROVISIONING, "a", by_content=True))
     desk.turn(WINDOW_S)
     answer = await desk.claim(PROVISIONING, "a", by_content=True)
-    if isinstance(answer, Attempt):
+    if isinstance(answer, RunLease):
         await desk.finish(answer)
     await desk.end(PROVISIONED, "done")
     assert await desk.tenant() == (TenantState.PROVISIONED, None)
@@ -147,7 +147,7 @@ async def test_an_operation_opens_where_it_may(
     event_type = f"TENANT_{kind.upper()}"
     answer = await desk.claim(event_type, "a")
     if state in MOVES[kind].opens_from:
-        assert isinstance(answer, Attempt)
+        assert isinstance(answer, RunLease)
     else:
         reason = f"tenant is already {state}; replay with force"
         assert answer == Refused(run_id(event_type, "a"), reason)

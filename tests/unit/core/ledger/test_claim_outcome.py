@@ -9,7 +9,7 @@ import pytest
 from orchestrator.core.events.event_types import ENDS, OPENS, Ending, Kind, outcome_type
 from orchestrator.core.ledger.claim_request import Why
 from orchestrator.core.ledger.claim_result import Duplicate, Noted, Waits
-from orchestrator.core.ledger.lease import Attempt
+from orchestrator.core.ledger.lease import RunLease
 from orchestrator.core.ledger.lifecycle import MOVES, TenantState
 from orchestrator.core.ledger.records import OperationRecord, OperationState, Progress
 from tests.desk import (
@@ -104,7 +104,7 @@ def test_an_outcome_has_its_event(event_type: str, ending: Ending) -> None:
 # --- outcomes --------------------------------------------------------------------------------
 
 
-async def opened(desk: Desk, event_id: str = "a") -> Attempt:
+async def opened(desk: Desk, event_id: str = "a") -> RunLease:
     return await desk.claimed(PROVISIONING, event_id, key="k", tier="PREMIUM")
 
 
@@ -279,7 +279,7 @@ async def test_the_outcome_of_an_earlier_start_ends_nothing(desk: Desk) -> None:
     await desk.end(PROVISIONED, "done")
     forced = await desk.claimed(PROVISIONING, "a", key="k", why=Why.FORCED_REPLAY)
     await desk.finish(forced)
-    assert not isinstance(await desk.claim(PROVISIONED, "late", job="b-1"), Attempt)
+    assert not isinstance(await desk.claim(PROVISIONED, "late", job="b-1"), RunLease)
     assert await desk.tenant() == HELD
 
 
@@ -291,7 +291,7 @@ async def test_an_outcome_that_names_its_start_ends_no_other(
     await desk.fail(await opened(desk))
     await desk.finish(await opened(desk))
     answer = await desk.claim(PROVISIONED, "done", operation=operation_id("k"), start_number=number)
-    assert isinstance(answer, Attempt if is_taken else Noted)
+    assert isinstance(answer, RunLease if is_taken else Noted)
 
 
 async def test_what_was_given_back_has_no_outcome(desk: Desk) -> None:

@@ -19,7 +19,7 @@ from orchestrator.core.ledger.operations import (
     replace,
 )
 from orchestrator.core.ledger.records import Job, OperationRecord, OperationState
-from orchestrator.core.ledger.snapshot import Move, Snapshot
+from orchestrator.core.ledger.snapshot import Decision, Snapshot
 from tests.desk import (
     ORDER,
     PROVISIONED,
@@ -277,7 +277,7 @@ async def test_the_job_of_an_earlier_start_ends_nothing(desk: Desk) -> None:
     assert (await desk.operation(of=again)).state is OperationState.OPEN
 
 
-def _end_alone(asked: OperationRecord, snapshot: Snapshot) -> Move[bool]:
+def _end_alone(asked: OperationRecord, snapshot: Snapshot) -> Decision[bool]:
     return end_alone(snapshot, asked, None, None)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.core.events.event_types import ENDS
 from orchestrator.core.ledger.claim_request import Why
-from orchestrator.core.ledger.lease import Attempt, claim_run
+from orchestrator.core.ledger.lease import RunLease, claim_run
 from orchestrator.core.ledger.lifecycle import TenantState
 from orchestrator.core.ledger.operations import Adopted, Orphaned
 from orchestrator.core.ledger.records import (
@@ -46,7 +46,7 @@ def desk() -> Desk:
     return Desk()
 
 
-async def opened(desk: Desk) -> Attempt:
+async def opened(desk: Desk) -> RunLease:
     return await desk.claimed(PROVISIONING, "a", key="k", as_of=SENT_AT)
 
 
@@ -327,7 +327,7 @@ async def test_an_end_without_a_job_is_made_by_its_outcome(desk: Desk) -> None:
     body = {"tenantId": TENANT, "operationId": operation_id("k")}
     request = desk.request(PROVISIONED, "own", body=body, operation=operation_id("k"))
     answer = await claim_run(desk.transactions, attrs.evolve(request, why=Why.SWEEP))
-    assert isinstance(answer, Attempt)
+    assert isinstance(answer, RunLease)
     await desk.finish(answer, ending=ENDS[PROVISIONED])
     assert await desk.tenant() == (TenantState.PROVISIONED, None)
 

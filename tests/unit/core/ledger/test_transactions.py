@@ -16,12 +16,12 @@ from orchestrator.core.ledger.claim_result import (
     NeedsForce,
     NotDue,
 )
-from orchestrator.core.ledger.lease import Attempt, held
+from orchestrator.core.ledger.lease import RunLease, keep_renewed
 from orchestrator.core.ledger.ledger import Conflict
 from orchestrator.core.ledger.lifecycle import TenantState
 from orchestrator.core.ledger.records import Failure, Progress, RunStatus, Step, run_key
 from orchestrator.core.ledger.settle import Settlement, Written
-from orchestrator.core.ledger.snapshot import Move, Snapshot
+from orchestrator.core.ledger.snapshot import Decision, Snapshot
 from tests.desk import (
     DEPLOYMENT,
     ORDER,
@@ -93,7 +93,7 @@ async def test_a_run_under_its_lease_is_in_other_hands(
     desk.turn(passed_s)
     answer = await desk.beside(clock_behind_s=behind_s).claim(ORDER, "a")
     if free:
-        assert isinstance(answer, Attempt)
+        assert isinstance(answer, RunLease)
         assert answer.run.attempt == 2
     else:
         assert answer == InOtherHands(before)
@@ -181,7 +181,7 @@ async def test_the_sweep_alone_waits_until_a_run_is_due(
     await desk.hand_back(await desk.claimed(ORDER, "a"), pause_s=5)
     desk.turn(passed_s)
     answer = await desk.claim(ORDER, "a", why=why)
-    assert isinstance(answer, Attempt if is_taken else NotDue)
+    assert isinstance(answer, RunLease if is_taken else NotDue)
 
 
 async def test_the_sweep_has_no_business_with_what_is_over(desk: Desk) -> None:
@@ -281,16 +281,16 @@ async def test_a_refusal_rests_on_what_stands_now(desk: Desk) -> None:
     attempt = await desk.claimed(ORDER, "a")
     snapshot = Snapshot(desk.clock.now(), expected_absent=[run_key(attempt.run.run_id)])
 
-    def is_there(snapshot: Snapshot) -> Move[bool]:
-        return Move((), snapshot.run(attempt.run.run_id) is not None)
+    def is_there(snapshot: Snapshot) -> Decision[bool]:
+        return Decision((), snapshot.run(attempt.run.run_id) is not None)
 
     assert await desk.transactions.run_on(snapshot, is_there) is True
     await desk.finish(attempt)
     snapshot.turn_to(desk.later(1))
 
-    def status(snapshot: Snapshot) -> Move[str]:
+    def status(snapshot: Snapshot) -> Decision[str]:
         run = snapshot.run(attempt.run.run_id)
-        return Move((), run.status if run else "none")
+        return Decision((), run.status if run else "none")
 
     assert await desk.transactions.run_on(snapshot, status) == "succeeded"
 
@@ -305,7 +305,7 @@ async def test_what_was_read_must_still_stand(desk: Desk) -> None:
         desk.ledger.before_commit.append(lambda: other.end(PROVISIONED, "done"))
 
     desk.ledger.before_commit.append(meanwhile)
-    assert isinstance(await looked, Attempt)
+    assert isinstance(await looked, RunLease)
     assert (await desk.tenant())[0] is TenantState.DEPLOYING
 
 
@@ -409,7 +409,7 @@ async def test_an_operation_that_was_given_back_is_not_over(desk: Desk) -> None:
 async def test_a_lease_is_renewed_as_long_as_the_work_lasts(desk: Desk) -> None:
     """Each third of a lease; not any more once it is done."""
     attempt = await desk.claimed(ORDER, "a")
-    async with held(attempt.renew, desk.clock, lease_s=60):
+    async with keep_renewed(attempt.renew, desk.clock, lease_s=60):
         for _ in range(5):
             await let_others_work()
             desk.turn(20)
@@ -425,7 +425,7 @@ async def test_a_renewal_that_fails_is_tried_again(desk: Desk) -> None:
     """The lease is still ours until it ends."""
     attempt = await desk.claimed(ORDER, "a")
     with capture_logs() as logs:
-        async with held(attempt.renew, desk.clock, lease_s=60):
+        async with keep_renewed(attempt.renew, desk.clock, lease_s=60):
             desk.ledger.failures = [TemporaryError("no ledger")]
             for _ in range(2):
                 await let_others_work()
@@ -439,7 +439,7 @@ async def test_who_lost_the_lease_renews_no_more(desk: Desk) -> None:
     """He is told once."""
     attempt = await desk.claimed(ORDER, "a")
     with capture_logs() as logs:
-        async with held(attempt.renew, desk.clock, lease_s=60):
+        async with keep_renewed(attempt.renew, desk.clock, lease_s=60):
             await let_others_work()
             await desk.ledger.put(attrs.evolve(await desk.run(ORDER, "a"), attempt=2))
             for _ in range(3):

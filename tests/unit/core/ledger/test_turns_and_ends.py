@@ -6,7 +6,7 @@ from orchestrator.core.events.event_types import ENDS
 from orchestrator.core.ledger.breakdowns import Breakdown, count
 from orchestrator.core.ledger.claim_request import Why
 from orchestrator.core.ledger.claim_result import Waits
-from orchestrator.core.ledger.lease import Attempt, claim_by_records
+from orchestrator.core.ledger.lease import RunLease, claim_by_records
 from orchestrator.core.ledger.records import (
     OperationState,
     Report,
@@ -41,7 +41,7 @@ async def tenant(desk: Desk, tenant_id: str = TENANT) -> TenantRecord:
     return found
 
 
-async def provisioned_owing(desk: Desk) -> Attempt:
+async def provisioned_owing(desk: Desk) -> RunLease:
     opener = await desk.claimed(PROVISIONING, "a", as_of=desk.clock.now())
     await desk.finish(opener, desk.job("b-1"))
     outcome = await desk.claimed(PROVISIONED, "done")
@@ -62,7 +62,7 @@ async def test_forced_replay_of_a_provisioning_that_owes_its_report(desk: Desk) 
     opener = await provisioned_owing(desk)
     assert (await tenant(desk)).owes == opener.run.operation_id
     again = await desk.claim(PROVISIONING, "a", why=Why.FORCED_REPLAY, as_of=desk.clock.now())
-    assert isinstance(again, Attempt)
+    assert isinstance(again, RunLease)
     operation = await desk.operation(of=again)
     assert (await tenant(desk)).operation_id == operation.operation_id
     assert (operation.state, operation.start_number) == (OperationState.OPEN, 2)

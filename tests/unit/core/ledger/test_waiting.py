@@ -6,7 +6,7 @@ import pytest
 from orchestrator.core.events.event_types import Kind
 from orchestrator.core.ledger.claim_request import Why
 from orchestrator.core.ledger.claim_result import Duplicate, Noted, Refused, Waits
-from orchestrator.core.ledger.lease import Attempt
+from orchestrator.core.ledger.lease import RunLease
 from orchestrator.core.ledger.lifecycle import TenantState
 from orchestrator.core.ledger.records import (
     MAX_SOURCES,
@@ -18,7 +18,7 @@ from orchestrator.core.ledger.records import (
     run_key,
     tenant_key,
 )
-from orchestrator.core.ledger.snapshot import Snapshot, UnreadItem
+from orchestrator.core.ledger.snapshot import NotLoaded, Snapshot
 from orchestrator.core.ledger.waiting import MAX_WAITING
 from tests.desk import (
     DEPLOYMENT,
@@ -86,7 +86,7 @@ async def test_a_free_tenant_is_his_who_waits_first(desk: Desk) -> None:
     await desk.claim(DEPROVISIONING, "b")
     await desk.end(PROVISIONED, "done")
     assert isinstance(await desk.claim(DEPLOYMENT, "c"), Waits)
-    assert isinstance(await desk.claim(DEPROVISIONING, "b", why=Why.SWEEP), Attempt)
+    assert isinstance(await desk.claim(DEPROVISIONING, "b", why=Why.SWEEP), RunLease)
 
 
 @pytest.mark.parametrize("status", [RunStatus.FAILED, RunStatus.SUCCEEDED, None])
@@ -101,7 +101,7 @@ async def test_who_waits_no_longer_counts_for_nothing(desk: Desk, status: RunSta
     else:
         waiting = await desk.run(DEPROVISIONING, "b")
         await desk.ledger.put(attrs.evolve(waiting, status=status, due_at=None))
-    assert isinstance(await desk.claim(DEPLOYMENT, "c"), Attempt)
+    assert isinstance(await desk.claim(DEPLOYMENT, "c"), RunLease)
     assert await line(desk) == []
 
 
@@ -111,7 +111,7 @@ async def test_a_hundred_entries_that_count_for_nothing_cost_one_more_read(desk:
     ghosts = [Waiter(run_id=f"gone-{n}", kind=Kind.DEPROVISIONING) for n in range(MAX_WAITING)]
     await desk.ledger.put(attrs.evolve(await tenant(desk), waiting=tuple(ghosts)))
     desk.ledger.requests.clear()
-    assert isinstance(await desk.claim(DEPLOYMENT, "c"), Attempt)
+    assert isinstance(await desk.claim(DEPLOYMENT, "c"), RunLease)
     assert desk.ledger.requests.count("load") == 2
     assert await line(desk) == []
 
@@ -122,7 +122,7 @@ def test_a_look_at_who_waits_is_of_this_moment(desk: Desk) -> None:
     snapshot.learn({run_key("a"): None})
     assert snapshot.look_at_runs(["a"]) == [None]
     snapshot.turn_to(desk.clock.now())
-    with pytest.raises(UnreadItem) as unread:
+    with pytest.raises(NotLoaded) as unread:
         snapshot.look_at_runs(["a", "b"])
     assert unread.value.keys == (run_key("a"), run_key("b"))
 
@@ -236,7 +236,7 @@ async def test_force_waits_until_nobody_does(desk: Desk) -> None:
     assert isinstance(answer, Waits)
     assert await tenant(desk) == before
     await desk.fail(await desk.claimed(DEPLOYMENT, "b"))
-    assert isinstance(await desk.claim(PROVISIONING, "a", key="k", why=Why.FORCED_REPLAY), Attempt)
+    assert isinstance(await desk.claim(PROVISIONING, "a", key="k", why=Why.FORCED_REPLAY), RunLease)
 
 
 async def test_a_deployment_joins_only_its_own_request(desk: Desk) -> None:
@@ -295,7 +295,7 @@ async def test_a_request_that_means_two_tenants_is_refused(desk: Desk) -> None:
     assert answer == Refused(run_id(PROVISIONING, "a"), "Two tenants.")
     assert await desk.tenant() == (None, None)
     forced = {"contradiction": "Two tenants.", "why": Why.FORCED_REPLAY}
-    assert isinstance(await desk.claim(PROVISIONING, "a", **forced), Attempt)
+    assert isinstance(await desk.claim(PROVISIONING, "a", **forced), RunLease)
 
 
 # --- what comes too late ---------------------------------------------------------------------
@@ -324,13 +324,13 @@ async def test_what_was_sent_before_the_latest_request_is_stale(
     await provisioned(desk, "a", 0, "control-plane")
     answer = await desk.claim(DEPROVISIONING, "b", sent_s=sent_s, source=source)
     if not is_stale:
-        assert isinstance(answer, Attempt)
+        assert isinstance(answer, RunLease)
         return
     assert isinstance(answer, Refused)
     assert answer.reason == "tenant was asked later for provisioning; replay with force"
     assert await desk.tenant() == (TenantState.PROVISIONED, None)
     forced = {"sent_s": sent_s, "source": source, "why": Why.FORCED_REPLAY}
-    assert isinstance(await desk.claim(DEPROVISIONING, "b", **forced), Attempt)
+    assert isinstance(await desk.claim(DEPROVISIONING, "b", **forced), RunLease)
 
 
 async def test_who_joins_asks_for_it_at_its_own_time(desk: Desk) -> None:
@@ -357,7 +357,7 @@ async def test_what_was_given_back_was_never_asked(desk: Desk) -> None:
     asked = (await tenant(desk)).asked
     await desk.fail(await desk.claimed(DEPROVISIONING, "b", sent_s=9))
     assert (await tenant(desk)).asked == asked
-    assert isinstance(await desk.claim(DEPLOYMENT, "c", sent_s=5), Attempt)
+    assert isinstance(await desk.claim(DEPLOYMENT, "c", sent_s=5), RunLease)
 
 
 async def test_each_source_has_its_time_and_the_last_ten_are_kept(desk: Desk) -> None:
@@ -397,7 +397,7 @@ async def test_a_follow_up_is_never_stale(desk: Desk) -> None:
     assert isinstance(await desk.claim(PROVISIONING, "b", sent_s=9), Duplicate)
     await desk.end(PROVISIONED, "done")
     follows = opener.run.operation_id
-    assert isinstance(await desk.claim(DEPLOYMENT, "d", sent_s=0, follows=follows), Attempt)
+    assert isinstance(await desk.claim(DEPLOYMENT, "d", sent_s=0, follows=follows), RunLease)
 
 
 async def test_a_follow_up_of_what_is_wanted_no_longer_is_overtaken(desk: Desk) -> None:
@@ -427,7 +427,7 @@ async def test_a_follow_up_goes_on_if_what_overtook_it_is_given_back(desk: Desk)
     follows = opener.run.operation_id
     await desk.claim(DEPLOYMENT, "d", follows=follows)
     await desk.fail(await desk.claimed(DEPROVISIONING, "b"))
-    assert isinstance(await desk.claim(DEPLOYMENT, "d", follows=follows), Attempt)
+    assert isinstance(await desk.claim(DEPLOYMENT, "d", follows=follows), RunLease)
 
 
 # --- content ---------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from orchestrator.adapters.codebuild.builder import environment_variables
 from orchestrator.adapters.memory.secret_store import InMemorySecretStore
 from orchestrator.core.errors import PermanentError, TemporaryError
 from orchestrator.core.ledger.claim_request import Why
-from orchestrator.core.ledger.lease import Attempt
+from orchestrator.core.ledger.lease import RunLease
 from orchestrator.core.secrets.redaction import SECRET_NAMES, Redactor
 from orchestrator.core.secrets.references import Vault
 from orchestrator.testing import SequentialIds
@@ -35,7 +35,7 @@ def vault(store: InMemorySecretStore | None, *patterns: str, others: Any = ()) -
     return Vault(store=store, ids=RandomIds(), secrets=secrets, prefix="/p", others=others)
 
 
-async def sweep(desk: Desk, vault: Vault, attempt: Attempt) -> None:
+async def sweep(desk: Desk, vault: Vault, attempt: RunLease) -> None:
     for _ in range(2):
         desk.turn(60)
         await vault.clear(desk.transactions, attempt.start_key)
