@@ -44,7 +44,7 @@ from orchestrator.core.handlers.extension import Extension
 from orchestrator.core.handlers.services import Services
 from orchestrator.core.jobs.builder import Builder
 from orchestrator.core.jobs.tier_catalog import TierCatalog
-from orchestrator.core.ledger.guards import Terms
+from orchestrator.core.ledger.guards import Timings
 from orchestrator.core.ledger.ledger import Ledger
 from orchestrator.core.ledger.transactions import Transactions
 from orchestrator.core.queue.inbox import Inbox
@@ -89,7 +89,7 @@ async def open_ports(
         lifespan() as resources,
         AsyncExitStack() as stack,
     ):
-        terms = Terms(
+        timings = Timings(
             lease_s=settings.ledger.lease_s,
             dedupe_window_s=settings.events.dedupe_window_s,
             look_after_s=settings.operations.reconcile_every_s,
@@ -107,7 +107,7 @@ async def open_ports(
             builders = _dry(builders, secrets)
         services = Services(
             transactions=Transactions(
-                ledger=ledger or choose_ledger(settings, aws, clock), clock=clock, terms=terms
+                ledger=ledger or choose_ledger(settings, aws, clock), clock=clock, timings=timings
             ),
             tiers=_tiers(settings, extension, aws, clock),
             builders=builders,

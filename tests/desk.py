@@ -19,13 +19,13 @@ from orchestrator.adapters.memory.ledger import InMemoryLedger
 from orchestrator.core.events.event import Event
 from orchestrator.core.events.event_types import ENDS, OPENS, Kind
 from orchestrator.core.identifiers import operation_id as operation_id_of
-from orchestrator.core.ledger.claim_request import ClaimRequest, Outcome, Why
-from orchestrator.core.ledger.claim_result import Claim
+from orchestrator.core.ledger.claim_request import ClaimRequest, Outcome, Trigger
+from orchestrator.core.ledger.claim_result import ClaimResult
 from orchestrator.core.ledger.event_codec import pack_event
-from orchestrator.core.ledger.guards import Terms
+from orchestrator.core.ledger.guards import Timings
 from orchestrator.core.ledger.lease import RunLease, claim_run
 from orchestrator.core.ledger.lifecycle import TenantState
-from orchestrator.core.ledger.operations import Adopted, Orphaned, adopt
+from orchestrator.core.ledger.operations import Adopted, OrphanedJob, adopt
 from orchestrator.core.ledger.records import (
     Credentials,
     Failure,
@@ -38,7 +38,7 @@ from orchestrator.core.ledger.records import (
     RunStatus,
     TenantRecord,
 )
-from orchestrator.core.ledger.settle import FollowUp, Settlement, Uncertain, Written
+from orchestrator.core.ledger.settle import FollowUp, Saved, Settlement, StartUnresolved
 from orchestrator.core.ledger.transactions import Transactions
 from orchestrator.testing import ManualClock
 from tests.ledgers import find_operation, find_run
@@ -54,9 +54,9 @@ DEPROVISIONED = "TENANT_DEPROVISIONING_SUCCESS"
 ORDER = "ORDER"
 SOURCE = "control-plane"
 SENT_AT = datetime(2026, 11, 20, 8, 0, tzinfo=UTC)
-TERMS = Terms(lease_s=60, skew_s=2, listing_lag_s=60, dedupe_window_s=3600)
+TIMINGS = Timings(lease_s=60, skew_s=2, listing_lag_s=60, dedupe_window_s=3600)
 
-Answer = Claim | RunLease
+Answer = ClaimResult | RunLease
 
 
 class DeskLedger(InMemoryLedger):
@@ -109,10 +109,10 @@ async def adopt_job(
     number: int,
     job: Job,
     run_id: str | None = None,
-) -> Adopted | Orphaned:
+) -> Adopted | OrphanedJob:
     """Tie a job to the operation whose start made it, if it can still be."""
     return await transactions.run(
-        lambda snapshot: adopt(snapshot, operation_id, number, job, run_id, transactions.terms)
+        lambda snapshot: adopt(snapshot, operation_id, number, job, run_id, transactions.timings)
     )
 
 
@@ -120,16 +120,16 @@ async def adopt_job(
 class Desk:
     clock: ManualClock = attrs.field(factory=ManualClock)
     ledger: DeskLedger = attrs.field(factory=DeskLedger)
-    terms: Terms = TERMS
+    timings: Timings = TIMINGS
 
     @property
     def transactions(self) -> Transactions:
-        return Transactions(ledger=self.ledger, clock=self.clock, terms=self.terms)
+        return Transactions(ledger=self.ledger, clock=self.clock, timings=self.timings)
 
     def beside(self, *, clock_behind_s: float = 0.0) -> "Desk":
         """Another process at the same ledger."""
         time = self.clock.now() - timedelta(seconds=clock_behind_s)
-        return Desk(clock=ManualClock(time), ledger=self.ledger, terms=self.terms)
+        return Desk(clock=ManualClock(time), ledger=self.ledger, timings=self.timings)
 
     def turn(self, seconds: float) -> None:
         self.clock.turn(seconds)
@@ -143,7 +143,7 @@ class Desk:
         event_id: str,
         *,
         tenant_id: str | None = TENANT,
-        why: Why = Why.DELIVERY,
+        trigger: Trigger = Trigger.DELIVERY,
         key: str | None = None,
         as_of: datetime | None = None,
         tier: str | None = None,
@@ -185,7 +185,7 @@ class Desk:
             event=sent,
             payload=pack_event(sent),
             tenant_id=tenant_id,
-            why=why,
+            trigger=trigger,
             opens=OPENS.get(event_type),
             reports=outcome,
             request_key=key,
@@ -207,32 +207,32 @@ class Desk:
 
     async def taken_over(self, event_type: str, event_id: str, **options: Any) -> RunLease:
         """The next attempt, once the lease of the one before is over."""
-        self.turn(self.terms.lease_s + self.terms.skew_s)
+        self.turn(self.timings.lease_s + self.timings.skew_s)
         return await self.claimed(event_type, event_id, **options)
 
     async def _settle(
         self, attempt: RunLease, settlement: Settlement
-    ) -> Orphaned | Uncertain | None:
+    ) -> OrphanedJob | StartUnresolved | None:
         """Why it can't end like that; None: it was settled."""
         outcome = await attempt.settle(settlement)
-        return None if isinstance(outcome, Written) else outcome
+        return None if isinstance(outcome, Saved) else outcome
 
     async def finish(
         self, attempt: RunLease, job: Job | None = None, **options: Any
-    ) -> Orphaned | Uncertain | None:
+    ) -> OrphanedJob | StartUnresolved | None:
         """Settle it as succeeded."""
         return await self._settle(
             attempt, Settlement(status=RunStatus.SUCCEEDED, progress=Progress(job=job), **options)
         )
 
-    async def fail(self, attempt: RunLease, **options: Any) -> Orphaned | Uncertain | None:
+    async def fail(self, attempt: RunLease, **options: Any) -> OrphanedJob | StartUnresolved | None:
         """Settle it as failed; what it opened is given back."""
-        options = {"lets_go": True, "error": Failure(type="Oops", message="no"), **options}
+        options = {"ends_without_job": True, "error": Failure(type="Oops", message="no"), **options}
         return await self._settle(attempt, Settlement(status=RunStatus.FAILED, **options))
 
     async def hand_back(
         self, attempt: RunLease, *, pause_s: float = 5.0, **options: Any
-    ) -> Orphaned | Uncertain | None:
+    ) -> OrphanedJob | StartUnresolved | None:
         return await self._settle(
             attempt, Settlement(status=RunStatus.RETRY, pause_s=pause_s, **options)
         )

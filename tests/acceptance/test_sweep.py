@@ -23,7 +23,7 @@ from orchestrator.core.errors import QuotaReached
 from orchestrator.core.events.envelope import Delivery, parse_event
 from orchestrator.core.ledger.claim_request import ClaimRequest
 from orchestrator.core.ledger.event_codec import pack_event
-from orchestrator.core.ledger.guards import Terms
+from orchestrator.core.ledger.guards import Timings
 from orchestrator.core.ledger.lease import RunLease, claim_run
 from orchestrator.core.ledger.pages import Page
 from orchestrator.core.ledger.records import run_key
@@ -275,7 +275,7 @@ async def in_hand(ledger: InMemoryLedger, clock: ManualClock) -> str:
         now=datetime(2026, 11, 20, tzinfo=UTC),
         fresh_id="",
     )
-    transactions = Transactions(ledger=ledger, clock=clock, terms=Terms())
+    transactions = Transactions(ledger=ledger, clock=clock, timings=Timings())
     claimed = await claim_run(
         transactions, ClaimRequest(event=event, payload=pack_event(event), tenant_id=None)
     )

@@ -24,7 +24,7 @@ from orchestrator.testing import ManualClock, envelope
 from tests.integration.ledger_watch import Names, Report
 from tests.integration.ledger_world import (
     CATALOGS,
-    TERMS,
+    TIMINGS,
     AttemptRunner,
     Build,
     Fate,
@@ -263,7 +263,7 @@ class Scene:
             case Edge.LEASE:
                 return [run.lease_until for run in runs if run.lease_until]
             case Edge.LISTING:
-                lag = timedelta(seconds=TERMS.listing_lag_s)
+                lag = timedelta(seconds=TIMINGS.listing_lag_s)
                 possible = (last_possible_send(run) for run in runs if not run.status.is_finished)
                 return [until + lag - second for until in possible if until]
 

@@ -30,7 +30,7 @@ from orchestrator.core.handlers.builtin import built_in_handlers
 from orchestrator.core.handlers.registry import HandlerRegistry
 from orchestrator.core.handlers.services import Services
 from orchestrator.core.jobs.tier_catalog import Tier
-from orchestrator.core.ledger.guards import Terms
+from orchestrator.core.ledger.guards import Timings
 from orchestrator.core.ledger.ledger import Conflict, Ledger
 from orchestrator.core.ledger.lifecycle import TenantState
 from orchestrator.core.ledger.pages import Page
@@ -55,7 +55,7 @@ ORDER = "ORDER"
 COMMIT = "commit"
 REPORT = "report"
 TIERS = ("JOBS", "BARE")
-TERMS = Terms(deadline_s=900, max_takeovers=3)
+TIMINGS = Timings(deadline_s=900, max_takeovers=3)
 CONTROL_PLANE = "https://control.example/webhook"
 #: CodeBuild holds a start's token for 5 minutes (API reference, StartBuild).
 TOKEN_S = 300.0
@@ -166,13 +166,13 @@ class World:
         self.all_back.set()
         self.is_closed = False
         self.catalog = CATALOGS["sound"]
-        self.lag_s = TERMS.listing_lag_s
+        self.lag_s = TIMINGS.listing_lag_s
         self.after_start: type[Exception] | None = None
         self.breaks: Part | None = None
         #: What the store keeps, and names that it can't be given again for days.
         self.secrets: dict[str, str] = {}
         self.removed: set[str] = set()
-        self.watch = Watch(self.builds, clock, sender, deadline_s=TERMS.deadline_s)
+        self.watch = Watch(self.builds, clock, sender, deadline_s=TIMINGS.deadline_s)
 
     def tell(self, line: str) -> None:
         self.story.append(f"{self.clock.now():%H:%M:%S.%f}"[:10] + f"  {line}")
@@ -214,7 +214,7 @@ class World:
         self.loop.turned_s += seconds
         self.clock.turn(seconds)
         # What nobody has found by the deadline runs no more: that is assumed.
-        begun = self.clock.now() - timedelta(seconds=TERMS.deadline_s)
+        begun = self.clock.now() - timedelta(seconds=TIMINGS.deadline_s)
         for build in self.builds:
             if build.made_at <= begun and not self.watch.is_recorded(build.job.id):
                 self.end(build, JobStatus.TIMED_OUT)
@@ -246,7 +246,7 @@ class World:
 
     def remove(self, worker: "AttemptRunner", name: str) -> None:
         self.tell(f"{worker.name}: removes {name}")
-        long_ago = self.clock.now() - timedelta(seconds=TERMS.deadline_s)
+        long_ago = self.clock.now() - timedelta(seconds=TIMINGS.deadline_s)
         running = [one for one in self.builds if one.is_running and not one.is_stray]
         running = [one for one in running if one.made_at > long_ago]
         if any(name in _references(build.asked[1]) for build in running):
@@ -373,7 +373,7 @@ class AttemptRunner:
         return Orchestrator(
             registry=_REGISTRY,
             services=Services(
-                transactions=Transactions(ledger=ledger, clock=clock, terms=TERMS),
+                transactions=Transactions(ledger=ledger, clock=clock, timings=TIMINGS),
                 tiers=self.world,
                 builders={"CODE_BUILD": _GatedBuilder(self)},
                 default_builder="CODE_BUILD",

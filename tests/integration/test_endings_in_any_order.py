@@ -30,7 +30,7 @@ from orchestrator.core.events.event_types import Kind
 from orchestrator.core.handlers.builtin import built_in_handlers
 from orchestrator.core.handlers.services import Services
 from orchestrator.core.jobs.job_report import JobStatus
-from orchestrator.core.ledger.guards import Terms
+from orchestrator.core.ledger.guards import Timings
 from orchestrator.core.ledger.records import Job, RunRecord
 from orchestrator.core.ledger.transactions import Transactions
 from orchestrator.core.secrets.redaction import Redactor
@@ -152,11 +152,11 @@ class Story:
         #: What the build has told of its end.
         self.told: list[str] = []
         self.bus, self.control_plane = Bus(), ControlPlane()
-        terms = Terms(deadline_s=DEADLINE_S)
+        timings = Timings(deadline_s=DEADLINE_S)
         self.orchestrator = Orchestrator(
             registry=built_in_handlers(),
             services=Services(
-                transactions=Transactions(ledger=self.ledger, clock=self.clock, terms=terms),
+                transactions=Transactions(ledger=self.ledger, clock=self.clock, timings=timings),
                 tiers=self,
                 builders={"CODE_BUILD": self.builder},
                 default_builder="CODE_BUILD",

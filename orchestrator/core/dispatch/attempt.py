@@ -9,7 +9,7 @@ import structlog
 
 from orchestrator.core.callback.report import Reporter
 from orchestrator.core.dispatch.last_resort import LastResort
-from orchestrator.core.dispatch.settlement import is_final, is_used_up, judge, with_ending
+from orchestrator.core.dispatch.settlement import is_final, is_used_up, settlement_of, with_outcome
 from orchestrator.core.errors import (
     Cancelled,
     HandedBack,
@@ -29,9 +29,9 @@ from orchestrator.core.handlers.run import Run
 from orchestrator.core.handlers.services import Services
 from orchestrator.core.identifiers import START_KEY
 from orchestrator.core.ledger.lease import RunLease, keep_renewed
-from orchestrator.core.ledger.operations import Adopted, Orphaned, adopt
+from orchestrator.core.ledger.operations import Adopted, OrphanedJob, adopt
 from orchestrator.core.ledger.records import Failure, Job, RunRecord, RunStatus
-from orchestrator.core.ledger.settle import FollowUp, Settlement, Uncertain, Written
+from orchestrator.core.ledger.settle import FollowUp, Saved, Settlement, StartUnresolved
 from orchestrator.core.ledger.snapshot import Decision, Snapshot
 from orchestrator.core.tasks import is_cancelled, run_to_its_end, sole_error
 
@@ -79,7 +79,7 @@ class AttemptRunner:
         services = self.services
         log.info("started", attempt=run.attempt)
         async with keep_renewed(
-            run.renew, services.clock, lease_s=services.transactions.terms.lease_s
+            run.renew, services.clock, lease_s=services.transactions.timings.lease_s
         ):
             reached, error = await self._run_handler(event, lease, run, opens)
             if opens is not None and is_final(error, lease, self.max_attempts):
@@ -207,9 +207,9 @@ class AttemptRunner:
         ending: Ending | None,
     ) -> tuple[BaseException | None, tuple[FollowUp, ...]]:
         """End the attempt; what whoever sent the event is told, and what was kept with it."""
-        settlement, told = judge(event, lease, run, opens, error, self.max_attempts)
+        settlement, told = settlement_of(event, lease, run, opens, error, self.max_attempts)
         if ending is not None:
-            settlement = with_ending(settlement, event, run, ending, lease.start_key)
+            settlement = with_outcome(settlement, event, run, ending, lease.start_key)
         try:
             outcome = await lease.settle(settlement)
         except TakenOver:
@@ -225,11 +225,11 @@ class AttemptRunner:
                 final = await self._make_certain(lease, run, refusal)
                 final = await self._refuse(event, lease, run, final)
             return await self._settle(event, lease, run, opens, final, ending)
-        if isinstance(outcome, Orphaned):
+        if isinstance(outcome, OrphanedJob):
             await run.disown(outcome.job)
             reason = TemporaryError("The operation has another job by now.")
             return await self._settle(event, lease, run, opens, reason, ending)
-        if isinstance(outcome, Uncertain):
+        if isinstance(outcome, StartUnresolved):
             lease.possible_until = lease.possible_until or self.services.clock.now()
             reason = TemporaryError("A start of the operation may be out.")
             return await self._settle(event, lease, run, opens, reason, ending)
@@ -250,10 +250,10 @@ class AttemptRunner:
             error=Failure(type="PermanentError", message="The ledger has no room for more."),
             note=None,
             follow_ups=(),
-            lets_go=opens is not None,
+            ends_without_job=opens is not None,
         )
         outcome = await lease.settle(bare)
-        if not isinstance(outcome, Written):
+        if not isinstance(outcome, Saved):
             raise refusal
         log.error("settled without its reason", reason=str(refusal))
         return refusal, outcome.follow_ups
@@ -272,9 +272,11 @@ class AttemptRunner:
         if job is None:
             return
         outcome = await self.services.transactions.run(partial(self._adopt, lease.run, job))
-        if isinstance(outcome, Orphaned):
+        if isinstance(outcome, OrphanedJob):
             await run.starter.stop(job)
 
-    def _adopt(self, run: RunRecord, job: Job, snapshot: Snapshot) -> Decision[Adopted | Orphaned]:
-        terms = self.services.transactions.terms
-        return adopt(snapshot, run.operation_id, run.start_number, job, run.run_id, terms)
+    def _adopt(
+        self, run: RunRecord, job: Job, snapshot: Snapshot
+    ) -> Decision[Adopted | OrphanedJob]:
+        timings = self.services.transactions.timings
+        return adopt(snapshot, run.operation_id, run.start_number, job, run.run_id, timings)

@@ -18,8 +18,8 @@ from orchestrator.core.events.event import Event, rewritten
 from orchestrator.core.events.event_types import ENDS, OPENS
 from orchestrator.core.identifiers import START_KEY, is_operation_id, read_outcome_id
 from orchestrator.core.jobs.notifications import Notifications
-from orchestrator.core.jobs.watch import Overseer
-from orchestrator.core.ledger.claim_request import ClaimRequest, Outcome, Why
+from orchestrator.core.jobs.watch import JobWatcher
+from orchestrator.core.ledger.claim_request import ClaimRequest, Outcome, Trigger
 from orchestrator.core.ledger.event_codec import pack_event
 from orchestrator.core.ledger.records import Credentials, Job, PayloadRecord
 from orchestrator.core.secrets.redaction import Redactor
@@ -28,10 +28,10 @@ from orchestrator.core.texts import web_address
 
 async def build_request(
     event: Event[Body],
-    why: Why,
+    trigger: Trigger,
     payload: PayloadRecord | None,
     *,
-    overseer: Overseer,
+    watcher: JobWatcher,
     notifications: Notifications,
     secrets: Redactor,
 ) -> ClaimRequest:
@@ -56,10 +56,10 @@ async def build_request(
         job = None if is_own else notifications.read_self_report(event.body)
         if not is_own or tenant_id is None:
             started = named if number is not None or tenant_id is None else None
-            tenant_id = await _find_tenant_id(overseer, event, job, started) or tenant_id
+            tenant_id = await _find_tenant_id(watcher, event, job, started) or tenant_id
         registration_id = None
         if tenant_id is None and (registration_id := read_registration_id(event.body)) is not None:
-            registered = await overseer.transactions.find_registration(registration_id)
+            registered = await watcher.transactions.find_registration(registration_id)
             tenant_id = registered.tenant_id if registered else None
         outcome = Outcome(
             ending=ending,
@@ -69,13 +69,13 @@ async def build_request(
             context=read_context(event.body),
             registration_id=registration_id,
             rebuilds=ended[2] if ended else None,
-            outranked_by=frozenset() if event.ends_start else overseer.describer.askable,
+            outranked_by=frozenset() if event.ends_start else watcher.describer.describable,
         )
     return ClaimRequest(
         event=event,
         payload=payload or pack_event(event),
         tenant_id=tenant_id,
-        why=why,
+        trigger=trigger,
         opens=opens,
         reports=outcome,
         request_key=read_request_key(event.body),
@@ -103,7 +103,7 @@ def as_kept(event: Event[Body], secrets: Redactor) -> Event[Body]:
 
 
 async def _find_tenant_id(
-    overseer: Overseer, event: Event[Body], job: Job | None, operation_id: str | None
+    watcher: JobWatcher, event: Event[Body], job: Job | None, operation_id: str | None
 ) -> str | None:
     """The tenant of the operation that a report is about. The report may not name it, since a
     build that fails early doesn't know it yet, or name another one: its job counts, then its
@@ -112,7 +112,7 @@ async def _find_tenant_id(
     if job is not None:
         own_key = event.body.get(START_KEY)
         start_key = own_key if isinstance(own_key, str) else None
-        operation = await overseer.adopter.identify(job, start_key)
+        operation = await watcher.adopter.identify(job, start_key)
     if operation is None and operation_id is not None:
-        operation = await overseer.transactions.find_operation(operation_id)
+        operation = await watcher.transactions.find_operation(operation_id)
     return operation.tenant_id if operation else None

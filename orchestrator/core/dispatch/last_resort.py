@@ -18,11 +18,11 @@ from orchestrator.core.events.event import Event
 from orchestrator.core.events.event_types import ENDS, OPENS, TENANT_DEPLOYMENT, Ending, Kind
 from orchestrator.core.handlers.run import publish_step
 from orchestrator.core.handlers.services import Services
-from orchestrator.core.jobs.start import Starter
+from orchestrator.core.jobs.start import JobStarter
 from orchestrator.core.ledger.breakdowns import DIED, Breakdown, count
-from orchestrator.core.ledger.claim_request import Why
+from orchestrator.core.ledger.claim_request import Trigger
 from orchestrator.core.ledger.lease import RunLease, claim_by_records, keep_renewed
-from orchestrator.core.ledger.operations import Orphaned
+from orchestrator.core.ledger.operations import OrphanedJob
 from orchestrator.core.ledger.records import (
     Job,
     OperationRecord,
@@ -55,14 +55,14 @@ class LastResort:
         run_id: str,
         *,
         attempt: int | None = None,
-        why: Why = Why.DELIVERY,
+        trigger: Trigger = Trigger.DELIVERY,
         event: Event[Mapping[str, Any]] | None = None,
         payload: PayloadRecord | None = None,
     ) -> NoReturn:
         """An attempt at the run raised `bug` and settled nothing: count that.
 
-        `attempt` is the one that was claimed; None: `why` brought about a claim of `event`, which
-        raised.
+        `attempt` is the one that was claimed; None: `trigger` brought about a claim of `event`,
+        which raised.
 
         Raises:
             AttemptFailed, or `bug` where it is an error of ours: what whoever sent it is told.
@@ -74,15 +74,17 @@ class LastResort:
             run_id=run_id,
             cause=type(bug).__name__,
             attempt=attempt,
-            why=why,
+            trigger=trigger,
             # What an error of ours refuses is refused again, and its maker knows what else to say.
             outcome=event if is_own and not isinstance(bug, OrchestratorError) else None,
             payload=payload,
-            body_digest=event.body_digest if event is not None and why is Why.DELIVERY else None,
+            body_digest=event.body_digest
+            if event is not None and trigger is Trigger.DELIVERY
+            else None,
         )
         transactions = self.services.transactions
         counted = await transactions.run(
-            lambda snapshot: count(snapshot, breakdown, self.max_attempts, transactions.terms)
+            lambda snapshot: count(snapshot, breakdown, self.max_attempts, transactions.timings)
         )
         log.error("attempt broke down", run_id=run_id, exc_info=bug)
         if counted is None and attempt is not None:
@@ -125,24 +127,24 @@ class LastResort:
 
     async def _finish(self, lease: RunLease) -> None:
         services = self.services
-        starter = Starter(
-            lease, services.builders, services.clock, services.transactions.terms, services.vault
+        starter = JobStarter(
+            lease, services.builders, services.clock, services.transactions.timings, services.vault
         )
         async with keep_renewed(
-            lease.renew, services.clock, lease_s=services.transactions.terms.lease_s
+            lease.renew, services.clock, lease_s=services.transactions.timings.lease_s
         ):
             await lease.go_on_by_records()
             job = await self._look_up(lease, starter)
         settlement = await self._settlement(lease, job)
         outcome = await lease.settle(settlement)
-        if isinstance(outcome, Orphaned):
+        if isinstance(outcome, OrphanedJob):
             await starter.stop(outcome.job)
             outcome = await lease.settle(attrs.evolve(settlement, progress=Progress()))
         log.warning("ended by its records", run_id=lease.run.run_id, note=settlement.note)
         if settlement.report is not None:
             await self.reporter.send(lease.run.outcome_of or lease.run.operation_id)
 
-    async def _look_up(self, lease: RunLease, starter: Starter) -> Job | None:
+    async def _look_up(self, lease: RunLease, starter: JobStarter) -> Job | None:
         """The job of a start that may be out; None: there is none, or time enough was given."""
         run, until = lease.run, lease.possible_until
         if until is None or run.job is not None or run.event_type not in OPENS:
@@ -151,7 +153,7 @@ class LastResort:
         try:
             return await starter.look_up()
         except Exception as error:
-            if until + timedelta(seconds=self.services.transactions.terms.deadline_s) > asked_at:
+            if until + timedelta(seconds=self.services.transactions.timings.deadline_s) > asked_at:
                 raise await self._hand_back(lease, error) from error
             log.error("a start may be out that nobody looks after", run_id=run.run_id)
             lease.possible_until = None
@@ -190,7 +192,7 @@ class LastResort:
             possible_until=lease.possible_until,
             sent_to=lease.sent_to,
             sent_job=lease.sent_job,
-            lets_go=run.event_type in OPENS,
+            ends_without_job=run.event_type in OPENS,
         )
         operation = None
         is_begun = job is not None or run.job is not None

@@ -38,18 +38,18 @@ from orchestrator.core.handlers.registry import HandlerRegistry
 from orchestrator.core.handlers.services import Services
 from orchestrator.core.jobs.cancel import Stopped, cancel
 from orchestrator.core.jobs.state_changes import act_on
-from orchestrator.core.jobs.watch import Overseer
-from orchestrator.core.ledger.claim_request import ClaimRequest, Why
+from orchestrator.core.jobs.watch import JobWatcher
+from orchestrator.core.ledger.claim_request import ClaimRequest, Trigger
 from orchestrator.core.ledger.claim_result import (
     BodyDiffers,
+    Deferred,
     Duplicate,
-    InOtherHands,
+    InProgress,
     NeedsForce,
+    NotClaimed,
     NotDue,
-    Noted,
+    NothingToDo,
     Refused,
-    Unclaimed,
-    Waits,
 )
 from orchestrator.core.ledger.event_codec import unpack_event
 from orchestrator.core.ledger.guards import is_due
@@ -133,8 +133,8 @@ class Orchestrator:
         return Sweeper(
             transactions=transactions,
             dice=self.dice,
-            resume=partial(self._rerun, why=Why.SWEEP),
-            look=self.overseer.attend,
+            resume=partial(self._rerun, trigger=Trigger.SWEEP),
+            look=self.watcher.check_due,
             report=self.reporter.send,
             clear=partial(self.services.vault.clear, transactions),
         )
@@ -169,7 +169,7 @@ class Orchestrator:
                 return await self._handle_state_change(event)
             if self.services.notifications.sends(event.type):
                 return await self._handle_change(event)
-            return await self._handle(event, Why.DELIVERY)
+            return await self._handle(event, Trigger.DELIVERY)
         finally:
             delivery.reset(token)
 
@@ -180,7 +180,7 @@ class Orchestrator:
             RunNotFound: there is no such run.
             PermanentError, TemporaryError, HandlerFailed: as `handle_event` does.
         """
-        return await self._rerun(run_id, Why.FORCED_REPLAY if force else Why.REPLAY)
+        return await self._rerun(run_id, Trigger.FORCED_REPLAY if force else Trigger.REPLAY)
 
     async def reconcile(self, *, timeout_s: float | None = None) -> Swept:
         """One sweep: runs that are due are run again, jobs asked about, reports sent.
@@ -212,10 +212,10 @@ class Orchestrator:
         """
 
         async def resume(run_id: str) -> None:
-            await self._rerun(run_id, Why.CANCEL)
+            await self._rerun(run_id, Trigger.CANCEL)
 
         return await cancel(
-            self.overseer.stopper,
+            self.watcher.stopper,
             resume,
             tenant_id,
             reason,
@@ -230,18 +230,18 @@ class Orchestrator:
         return min(self.limits.sweep_s, waiting_s * SWEEP_SHARE)
 
     @property
-    def overseer(self) -> Overseer:
-        async def conclude(event: Event[Body]) -> None:
-            await self._handle(event, Why.DELIVERY)
+    def watcher(self) -> JobWatcher:
+        async def handle_outcome(event: Event[Body]) -> None:
+            await self._handle(event, Trigger.DELIVERY)
 
         services = self.services
-        return Overseer.over(
+        return JobWatcher.over(
             services.transactions,
             services.builders,
             stops_overdue=self.limits.stops_overdue,
             cleans_up_unknown=self.limits.cleans_up_unknown,
             dry_run=services.dry_run,
-            conclude=conclude,
+            handle_outcome=handle_outcome,
         )
 
     @property
@@ -269,13 +269,13 @@ class Orchestrator:
             max_attempts=self.limits.max_attempts,
         )
 
-    async def _rerun(self, run_id: str, why: Why) -> Handled:
+    async def _rerun(self, run_id: str, trigger: Trigger) -> Handled:
         run, payload = await self.services.transactions.find_kept(run_id)
         if run is None:
             raise RunNotFound(run_id)
-        if why is Why.SWEEP and not is_due(run, self.services.clock.now()):
+        if trigger is Trigger.SWEEP and not is_due(run, self.services.clock.now()):
             return Handled(run_id=run_id, replayed=True)
-        if run.ends_by_records and why is Why.SWEEP:
+        if run.ends_by_records and trigger is Trigger.SWEEP:
             await self.last_resort.end(run_id)
             return Handled(run_id=run_id)
         try:
@@ -283,8 +283,8 @@ class Orchestrator:
                 raise RunNotFound(run_id)
             event = unpack_event(run, payload)
         except Exception as bug:  # noqa: BLE001 - what can't be read must end, too
-            await self.last_resort.broke_down(bug, run.event_type, run_id, why=why)
-        return await self._handle(event, why, payload=payload)
+            await self.last_resort.broke_down(bug, run.event_type, run_id, trigger=trigger)
+        return await self._handle(event, trigger, payload=payload)
 
     async def _handle_state_change(self, event: Event[Body]) -> Handled:
         """The builder is asked; a job of ours that is over ends its operation.
@@ -293,10 +293,10 @@ class Orchestrator:
         """
         notifications = self.services.notifications
         told = notifications.read_state_change(event.body)
-        ended = await act_on(self.overseer, notifications, told, event.source) if told else None
+        ended = await act_on(self.watcher, notifications, told, event.source) if told else None
         if self.registry.resolve(event.type).handler is build_state_change:
             return Handled(run_id=ended.run_id, replayed=ended.replayed) if ended else _IGNORED
-        return await self._handle(rewritten(event, notifications.without_inputs), Why.DELIVERY)
+        return await self._handle(rewritten(event, notifications.without_inputs), Trigger.DELIVERY)
 
     async def _handle_change(self, event: Event[Body]) -> Handled:
         """Another event of a builder's cloud ends nothing: it is for a user's handler, if there is
@@ -304,13 +304,13 @@ class Orchestrator:
         if event.type not in self.registry:
             return _IGNORED
         shown = rewritten(event, self.services.notifications.without_inputs)
-        return await self._handle(shown, Why.DELIVERY)
+        return await self._handle(shown, Trigger.DELIVERY)
 
     async def _handle(
-        self, event: Event[Body], why: Why, *, payload: PayloadRecord | None = None
+        self, event: Event[Body], trigger: Trigger, *, payload: PayloadRecord | None = None
     ) -> Handled:
         """Handle an event; `payload` None: it isn't kept yet."""
-        request, claim = await self._claim(event, why, payload)
+        request, claim = await self._claim(event, trigger, payload)
         event = request.event
         with structlog.contextvars.bound_contextvars(
             run_id=event.key, event_type=event.type, tenant_id=request.tenant_id
@@ -326,16 +326,16 @@ class Orchestrator:
                 case Duplicate(run_id):
                     log.info("duplicate", of=run_id)
                     return Handled(run_id=run_id, replayed=True)
-                case Noted(run_id, operation_id):
+                case NothingToDo(run_id, operation_id):
                     log.info("noted")
                     if operation_id is not None:
-                        await self.overseer.ask_about(operation_id)
+                        await self.watcher.ask_about(operation_id)
                     return Handled(run_id=run_id)
                 case NotDue():
                     return Handled(run_id=event.key, replayed=True)
-                case InOtherHands(run):
+                case InProgress(run):
                     raise BeingHandled(run.run_id)
-                case Waits(run_id, reason, pause_s):
+                case Deferred(run_id, reason, pause_s):
                     log.info("waits", reason=reason)
                     raise Waiting(reason, run_id, retry_after_s=pause_s)
                 case Refused(run_id, reason):
@@ -347,33 +347,33 @@ class Orchestrator:
                     raise NotAllowed(f"run is {run.status} already; replay with force", run.run_id)
 
     async def _claim(
-        self, event: Event[Body], why: Why, payload: PayloadRecord | None
-    ) -> tuple[ClaimRequest, RunLease | Unclaimed]:
+        self, event: Event[Body], trigger: Trigger, payload: PayloadRecord | None
+    ) -> tuple[ClaimRequest, RunLease | NotClaimed]:
         """What the event asks of the claim, and what that comes to."""
         try:
             request = await build_request(
                 event,
-                why,
+                trigger,
                 payload,
-                overseer=self.overseer,
+                watcher=self.watcher,
                 notifications=self.services.notifications,
                 secrets=self.services.secrets,
             )
             payload = request.payload
             claim = await claim_run(self.services.transactions, request)
-            if why is Why.SWEEP and isinstance(claim, BodyDiffers):
+            if trigger is Trigger.SWEEP and isinstance(claim, BodyDiffers):
                 raise ValueError("what is kept of the run is another event")
         except (TemporaryError, EventTooLarge):
             raise
         except Exception as bug:  # noqa: BLE001 - a run whose claim only raises must end, too
             await self.last_resort.broke_down(
-                bug, event.type, event.key, why=why, event=event, payload=payload
+                bug, event.type, event.key, trigger=trigger, event=event, payload=payload
             )
         return request, claim
 
     async def _follow(self, follow_up: FollowUp) -> None:
         """Handle what a settled run amounts to; it is kept and due, whatever comes of it now."""
         try:
-            await self._handle(follow_up.event, Why.DELIVERY, payload=follow_up.payload)
+            await self._handle(follow_up.event, Trigger.DELIVERY, payload=follow_up.payload)
         except OrchestratorError as error:
             log.info("follow-up not handled yet", follow_up=follow_up.event.type, reason=str(error))

@@ -13,7 +13,7 @@ from orchestrator.core.events.body import read_ended_job, read_reason, read_tier
 from orchestrator.core.events.event import OWN_SOURCE, Event
 from orchestrator.core.events.event_types import TENANT_CLEAN_UP, Ending, Kind, outcome_type
 from orchestrator.core.events.json_text import kept_size
-from orchestrator.core.handlers.run import OwnEnding, Run
+from orchestrator.core.handlers.run import EndWithoutJob, Run
 from orchestrator.core.identifiers import START_KEY
 from orchestrator.core.ledger.event_codec import pack_event
 from orchestrator.core.ledger.lease import RunLease
@@ -42,7 +42,7 @@ def is_used_up(lease: RunLease, max_attempts: int) -> bool:
     return lease.possible_until is not None and lease.run.bugs >= max_attempts
 
 
-def judge(
+def settlement_of(
     event: Event[Mapping[str, Any]],
     lease: RunLease,
     run: Run,
@@ -78,9 +78,11 @@ def judge(
     is_bug = told is not error
     may_be_out = opens is not None and run.job is None and lease.possible_until is not None
     if is_final(error, lease, max_attempts) and not (is_bug and may_be_out):
-        lets_go = opens is not None
-        report = run.reports if lets_go else None
-        failed = attrs.evolve(common, status=RunStatus.FAILED, lets_go=lets_go, report=report)
+        ends_without_job = opens is not None
+        report = run.reports if ends_without_job else None
+        failed = attrs.evolve(
+            common, status=RunStatus.FAILED, ends_without_job=ends_without_job, report=report
+        )
         return failed, told
     return _retry(common, doubling_pause_s(TemporaryError.first_pause_s, lease.run.bugs)), told
 
@@ -99,15 +101,15 @@ def _done(
         common = attrs.evolve(common, note=" ".join(filter(None, (common.note, started))))
     ending = run.ending
     if opens is Kind.DEPLOYMENT and run.job is None:
-        ending = ending or OwnEnding(None)  # without a job there is nothing to wait for
+        ending = ending or EndWithoutJob(None)  # without a job there is nothing to wait for
     if opens is None or ending is None or run.job is not None:
         return common
     event = attrs.evolve(event, body=run.without_secrets(event.body))
     follow_up = _own_outcome(event, lease, opens, ending)
-    return attrs.evolve(common, lets_go=True, follow_ups=(follow_up,))
+    return attrs.evolve(common, ends_without_job=True, follow_ups=(follow_up,))
 
 
-def with_ending(
+def with_outcome(
     settlement: Settlement, event: Event[Mapping[str, Any]], run: Run, ending: Ending, start: str
 ) -> Settlement:
     """The settlement of an outcome: what its operation comes to, and what follows from that."""
@@ -156,7 +158,7 @@ def _clean_up(event: Event[Mapping[str, Any]], run: Run, start: str) -> FollowUp
 
 
 def _own_outcome(
-    event: Event[Mapping[str, Any]], lease: RunLease, kind: Kind, ending: OwnEnding
+    event: Event[Mapping[str, Any]], lease: RunLease, kind: Kind, ending: EndWithoutJob
 ) -> FollowUp:
     """What a run that ended its operation without a job amounts to, through the registry.
 

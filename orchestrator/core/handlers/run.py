@@ -16,7 +16,7 @@ from orchestrator.core.events.event_types import Kind
 from orchestrator.core.handlers.services import Services
 from orchestrator.core.identifiers import START_KEY, TRACEPARENT, digest
 from orchestrator.core.jobs.plan import find_tier
-from orchestrator.core.jobs.start import Starter
+from orchestrator.core.jobs.start import JobStarter
 from orchestrator.core.jobs.tier_catalog import Tier
 from orchestrator.core.ledger.event_codec import unpack_event
 from orchestrator.core.ledger.lease import RunLease
@@ -25,7 +25,7 @@ from orchestrator.core.ledger.records import Job, OperationRecord, Progress, Rep
 
 
 @attrs.frozen
-class OwnEnding:
+class EndWithoutJob:
     """How a handler says that the operation ends without a job; `reason` None: well."""
 
     reason: str | None
@@ -42,11 +42,11 @@ class Run:
         self._taken: set[str] = set()
         self._recording = asyncio.Lock()
         self.job = lease.run.job
-        self.starter = Starter(
-            lease, services.builders, services.clock, services.transactions.terms, services.vault
+        self.starter = JobStarter(
+            lease, services.builders, services.clock, services.transactions.timings, services.vault
         )
         self.unrecorded = Progress()
-        self.ending: OwnEnding | None = None
+        self.ending: EndWithoutJob | None = None
         self.notes: list[str] = []
         self.reports: Report | None = None
         self.owes: Report | None = None
@@ -273,11 +273,11 @@ class Run:
 
     def complete(self) -> None:
         """The operation that the event opened is done, without a job: it ends well."""
-        self._end(OwnEnding(None))
+        self._end(EndWithoutJob(None))
 
     def fail(self, reason: str) -> None:
         """The operation that the event opened ends as failed, without a job."""
-        self._end(OwnEnding(reason))
+        self._end(EndWithoutJob(reason))
 
     def note(self, sentence: str) -> None:
         """Say in the tenant's timeline what came of the event."""
@@ -336,7 +336,7 @@ class Run:
             raise ValueError("This event ends no operation that could be cleaned up.")
         self.cleans_up = named_for(without_context(body), self.tenant_id)
 
-    def _end(self, ending: OwnEnding) -> None:
+    def _end(self, ending: EndWithoutJob) -> None:
         if self._opens is None:
             raise ValueError("This event opened no operation that could end.")
         if self.job is not None:

@@ -13,7 +13,7 @@ from orchestrator.core.jobs.builder import StopsJobs
 from orchestrator.core.jobs.describe import JobDescriber, not_shown_yet
 from orchestrator.core.jobs.job_report import JobReport
 from orchestrator.core.ledger.guards import is_stray, is_under_way, may_record, may_replace
-from orchestrator.core.ledger.operations import Adopted, Orphaned, adopt, replace
+from orchestrator.core.ledger.operations import Adopted, OrphanedJob, adopt, replace
 from orchestrator.core.ledger.records import Job, JobRecord, OperationRecord
 from orchestrator.core.ledger.transactions import Transactions
 
@@ -40,7 +40,7 @@ class JobAdopter:
         if known is not None:
             return await self._started(known)
         named = read_start_key(start_key or "")
-        if job.builder not in self.describer.askable:
+        if job.builder not in self.describer.describable:
             adopted = await self._tie(job, *named) if named else None
             return adopted.operation if isinstance(adopted, Adopted) else None
         report = await self.describer.describe(job)
@@ -94,9 +94,13 @@ class JobAdopter:
     ) -> OperationRecord | None:
         """The builder has built the job again: the next look is at the newer one. None: the end of
         the former one is claimed."""
-        own, number, terms = operation.operation_id, operation.start_number, self.transactions.terms
+        own, number, timings = (
+            operation.operation_id,
+            operation.start_number,
+            self.transactions.timings,
+        )
         replaced = await self.transactions.run(
-            lambda snapshot: replace(snapshot, own, number, former, newer, terms)
+            lambda snapshot: replace(snapshot, own, number, former, newer, timings)
         )
         if replaced is not None:
             log.info("job was built again", job_id=newer.id, former_job_id=former.id)
@@ -123,8 +127,8 @@ class JobAdopter:
             raise TemporaryError(f"The orphaned job {job.id} can't be stopped: {error}") from error
         log.warning("stopped an orphaned job: its operation can't have it", job_id=job.id)
 
-    async def _tie(self, job: Job, operation_id: str, number: int) -> Adopted | Orphaned:
-        terms = self.transactions.terms
+    async def _tie(self, job: Job, operation_id: str, number: int) -> Adopted | OrphanedJob:
+        timings = self.transactions.timings
         return await self.transactions.run(
-            lambda snapshot: adopt(snapshot, operation_id, number, job, None, terms)
+            lambda snapshot: adopt(snapshot, operation_id, number, job, None, timings)
         )

@@ -67,7 +67,7 @@ class JobStopper:
             await self._stop(asked, job, builder)
         else:
             log.error("a job is to be stopped, and its builder can't", job_id=job.id)
-        if job.builder not in self.describer.askable:
+        if job.builder not in self.describer.describable:
             await self.outcomes.end(asked, None, asked.stop_reason)
             return
         answer = await self.describer.describe(job) or Unseen.UNKNOWN
@@ -101,8 +101,8 @@ class JobStopper:
 
     def what_follows(self, operation: OperationRecord, answer: Answer) -> Next:
         """What is to be done after the builder's answer of the operation's job."""
-        now, terms = self.transactions.clock.now(), self.transactions.terms
-        return what_follows(operation, answer, now, terms, stops_overdue=self.stops_overdue)
+        now, timings = self.transactions.clock.now(), self.transactions.timings
+        return what_follows(operation, answer, now, timings, stops_overdue=self.stops_overdue)
 
 
 @attrs.frozen(kw_only=True)

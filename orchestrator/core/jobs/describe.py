@@ -25,7 +25,7 @@ class JobDescriber:
     builders: Mapping[str, Builder]
 
     @property
-    def askable(self) -> frozenset[str]:
+    def describable(self) -> frozenset[str]:
         """The builders that can be asked how a job stands."""
         return frozenset(
             name for name, builder in self.builders.items() if isinstance(builder, DescribesJobs)

@@ -15,7 +15,7 @@ from datetime import datetime
 from enum import Enum, auto
 
 from orchestrator.core.jobs.job_report import Answer, JobReport, Unseen
-from orchestrator.core.ledger.guards import Terms, ends_unknown, is_gone_for_good, is_overdue
+from orchestrator.core.ledger.guards import Timings, ends_unknown, is_gone_for_good, is_overdue
 from orchestrator.core.ledger.records import OperationRecord
 
 
@@ -32,12 +32,12 @@ def what_follows(
     operation: OperationRecord,
     answer: Answer,
     now: datetime,
-    terms: Terms,
+    timings: Timings,
     *,
     stops_overdue: bool,
 ) -> Next:
     """The table above. An operation whose builder can't be asked ends with its stop."""
-    overdue = is_overdue(operation, now, terms)
+    overdue = is_overdue(operation, now, timings)
     is_to_stop = operation.stop_reason is not None
     match answer:
         case JobReport():
@@ -47,9 +47,9 @@ def what_follows(
                 return Next.END
             return Next.STOP if is_to_stop or (overdue and stops_overdue) else Next.WAIT
         case Unseen.UNKNOWN:
-            return Next.END if ends_unknown(operation, now, terms) else Next.WAIT
+            return Next.END if ends_unknown(operation, now, timings) else Next.WAIT
         case Unseen.HIDDEN:
-            is_gone = is_gone_for_good(operation, now, terms)
+            is_gone = is_gone_for_good(operation, now, timings)
             return Next.END if is_gone and overdue else Next.WAIT
         case None:
             return Next.STOP if is_to_stop or overdue else Next.WAIT

@@ -46,12 +46,12 @@ class _End:
 class OutcomeMaker:
     """Has operations end.
 
-    `conclude` handles an outcome event. `cleans_up_unknown`: a clean-up follows though nobody knows
-    how the provisioning's job ended.
+    `handle_outcome` handles an outcome event. `cleans_up_unknown`: a clean-up follows though nobody
+    knows how the provisioning's job ended.
     """
 
     transactions: Transactions
-    conclude: Callable[[Event[Mapping[str, Any]]], Awaitable[object]]
+    handle_outcome: Callable[[Event[Mapping[str, Any]]], Awaitable[object]]
     cleans_up_unknown: bool = False
 
     async def end(
@@ -72,10 +72,10 @@ class OutcomeMaker:
             return operation.opener
         outcome = self._outcome(operation, end, told)
         try:
-            await self.conclude(outcome)
+            await self.handle_outcome(outcome)
         except EventTooLarge:
             # That it is over counts for more than all that it had to tell.
-            await self.conclude(self._outcome(operation, end, {}))
+            await self.handle_outcome(self._outcome(operation, end, {}))
         return outcome.key
 
     def _how_it_ends(
@@ -111,7 +111,7 @@ class OutcomeMaker:
     async def _told(self, operation: OperationRecord) -> tuple[Ending | None, Mapping[str, Any]]:
         """How the job says that it ended, and what else it told of itself, if it did; nothing of it
         once each look has broken down."""
-        if operation.told_by is None or operation.bugs >= self.transactions.terms.max_attempts:
+        if operation.told_by is None or operation.bugs >= self.transactions.timings.max_attempts:
             return None, {}
         run, payload = await self.transactions.find_kept(operation.told_by)
         if run is None:

@@ -27,7 +27,7 @@ from orchestrator.core.errors import (
 from orchestrator.core.jobs import builder_calls
 from orchestrator.core.jobs.builder import Builder, DescribesJobs, FindsJobs, StopsJobs
 from orchestrator.core.jobs.variables import as_variables
-from orchestrator.core.ledger.guards import Terms, certain_from, is_none_certain, may_replace
+from orchestrator.core.ledger.guards import Timings, certain_from, is_none_certain, may_replace
 from orchestrator.core.ledger.lease import RunLease
 from orchestrator.core.ledger.records import Job
 from orchestrator.core.secrets.references import Vault
@@ -43,7 +43,7 @@ _CLOCKS_APART = timedelta(minutes=5)
 log = structlog.get_logger("orchestrator.start")
 
 
-class Starter:
+class JobStarter:
     """Starts the job of one attempt."""
 
     def __init__(
@@ -51,13 +51,13 @@ class Starter:
         lease: RunLease,
         builders: Mapping[str, Builder],
         clock: Clock,
-        terms: Terms,
+        timings: Timings,
         vault: Vault,
     ) -> None:
         self._lease = lease
         self._builders = builders
         self._clock = clock
-        self._terms = terms
+        self._terms = timings
         self._vault = vault
 
     async def start(

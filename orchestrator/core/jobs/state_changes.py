@@ -6,7 +6,7 @@ import structlog
 from orchestrator.core.jobs.describe import not_shown_yet
 from orchestrator.core.jobs.job_report import JobReport
 from orchestrator.core.jobs.notifications import Notifications
-from orchestrator.core.jobs.watch import Overseer
+from orchestrator.core.jobs.watch import JobWatcher
 from orchestrator.core.ledger.records import OperationState
 
 log = structlog.get_logger("orchestrator.state_changes")
@@ -21,7 +21,7 @@ class Ended:
 
 
 async def act_on(
-    overseer: Overseer, notifications: Notifications, told: JobReport, source: str
+    watcher: JobWatcher, notifications: Notifications, told: JobReport, source: str
 ) -> Ended | None:
     """Ask the builder of a job that a state change tells of, and act on its answer alone.
 
@@ -33,9 +33,9 @@ async def act_on(
             or an orphaned job couldn't be stopped.
         OrchestratorError: the outcome couldn't be handled yet; it is kept.
     """
-    job, transactions = told.job, overseer.transactions
-    is_askable = job.builder in overseer.describer.askable
-    if overseer.stopper.leaves_alone(job):
+    job, transactions = told.job, watcher.transactions
+    is_askable = job.builder in watcher.describer.describable
+    if watcher.stopper.leaves_alone(job):
         return None
     if not is_askable and not notifications.is_source(source, job.builder):
         log.warning(
@@ -46,27 +46,27 @@ async def act_on(
         )
         return None
     known = await transactions.find_job(job.builder, job.id)
-    start = (known.operation_id, known.start_number) if known else overseer.describer.start_of(told)
+    start = (known.operation_id, known.start_number) if known else watcher.describer.start_of(told)
     operation = await transactions.find_operation(start[0]) if start else None
     # Of a start that was just sent nothing need be recorded yet: it is left alone.
     if start is None or operation is None or start[1] > operation.start_number:
         return None
-    if overseer.stopper.leaves_alone(operation.job):
+    if watcher.stopper.leaves_alone(operation.job):
         return None
-    report = await overseer.describer.describe(job) if is_askable else told
+    report = await watcher.describer.describe(job) if is_askable else told
     if report is None and known is None:
         raise not_shown_yet(job)
     if report is not None:
-        if known is None and overseer.describer.start_of(report) != start:
+        if known is None and watcher.describer.start_of(report) != start:
             log.info("state change ignored: the job wasn't started for this", job_id=job.id)
             return None
-        operation = await overseer.adopter.adopt(report, operation, start[1])
+        operation = await watcher.adopter.adopt(report, operation, start[1])
         if operation is None:
             return None
     if report is None or not report.is_over:
         if told.is_over:
-            await overseer.ask_again(*start)
+            await watcher.ask_again(*start)
         return None
     if operation.state is not OperationState.OPEN:
         return Ended(operation.outcome or operation.opener, replayed=True)
-    return Ended(await overseer.outcomes.end(operation, report))
+    return Ended(await watcher.outcomes.end(operation, report))

@@ -45,7 +45,7 @@ log = structlog.get_logger("orchestrator.watch")
 
 
 @attrs.frozen(kw_only=True)
-class Overseer:
+class JobWatcher:
     """Looks at jobs, and does what follows from how they stand."""
 
     transactions: Transactions
@@ -60,15 +60,17 @@ class Overseer:
         transactions: Transactions,
         builders: Mapping[str, Builder],
         *,
-        conclude: Callable[[Event[Mapping[str, Any]]], Awaitable[object]],
+        handle_outcome: Callable[[Event[Mapping[str, Any]]], Awaitable[object]],
         stops_overdue: bool,
         cleans_up_unknown: bool = False,
         dry_run: bool = False,
-    ) -> "Overseer":
+    ) -> "JobWatcher":
         describer = JobDescriber(builders)
         adopter = JobAdopter(transactions=transactions, describer=describer)
         outcomes = OutcomeMaker(
-            transactions=transactions, conclude=conclude, cleans_up_unknown=cleans_up_unknown
+            transactions=transactions,
+            handle_outcome=handle_outcome,
+            cleans_up_unknown=cleans_up_unknown,
         )
         stopper = JobStopper(
             transactions=transactions,
@@ -88,11 +90,11 @@ class Overseer:
 
     async def ask_about(self, operation_id: str) -> None:
         """A job has told of itself: see what its builder says. It is due, whatever comes of it."""
-        trouble = await self.attend([operation_id])
+        trouble = await self.check_due([operation_id])
         if trouble is not None:
             log.info("not asked about yet", operation_id=operation_id, reason=str(trouble))
 
-    async def attend(self, operation_ids: Collection[str]) -> TemporaryError | None:
+    async def check_due(self, operation_ids: Collection[str]) -> TemporaryError | None:
         """Look at the jobs of those operations that are due for it.
 
         All at once, so that a builder that hangs holds up nothing besides. What comes back is why
@@ -113,11 +115,11 @@ class Overseer:
                 case TemporaryError() if not isinstance(look, UnreadableItems):
                     trouble = look
         found = await asyncio.gather(
-            *(self._attend_on(name, some) for name, some in watched.items())
+            *(self._check_builder(name, some) for name, some in watched.items())
         )
         return next(filter(None, found), trouble)
 
-    async def _attend_on(self, name: str, watched: Sequence[Watched]) -> TemporaryError | None:
+    async def _check_builder(self, name: str, watched: Sequence[Watched]) -> TemporaryError | None:
         """Look at the jobs of one builder; why it couldn't tell of all, if so."""
         failed, hidden = frozenset[str](), frozenset[str]()
         trouble: TemporaryError | None = None
@@ -130,7 +132,7 @@ class Overseer:
         except TemporaryError as error:
             log.warning("jobs can't be asked about", builder=name, reason=str(error))
             return error
-        unseen = Unseen.UNKNOWN if name in self.describer.askable else None
+        unseen = Unseen.UNKNOWN if name in self.describer.describable else None
         async with asyncio.TaskGroup() as tasks:
             for operation, job in watched:
                 if job.id not in failed:
@@ -147,16 +149,16 @@ class Overseer:
 
     async def _begin_look(self, operation_id: str) -> OperationRecord | None:
         return await self.transactions.run(
-            lambda snapshot: begin_look(snapshot, operation_id, self.transactions.terms)
+            lambda snapshot: begin_look(snapshot, operation_id, self.transactions.timings)
         )
 
     async def _safely(self, operation: OperationRecord, job: Job, answer: Answer) -> None:
         """One operation's trouble is kept with its outcome, and is nobody else's."""
         await guarded(
-            self.transactions, operation.key, partial(self._look_at, operation, job, answer)
+            self.transactions, operation.key, partial(self._act_on, operation, job, answer)
         )
 
-    async def _look_at(self, operation: OperationRecord, job: Job, answer: Answer) -> None:
+    async def _act_on(self, operation: OperationRecord, job: Job, answer: Answer) -> None:
         if self.stopper.leaves_alone(job):
             log.error("a job of a dry run and a real one don't go together", job_id=job.id)
             return
@@ -164,7 +166,7 @@ class Overseer:
             case Next.END:
                 await self.outcomes.end(operation, answer)
             case Next.STOP:
-                deadline_s = self.transactions.terms.deadline_s
+                deadline_s = self.transactions.timings.deadline_s
                 too_long = f"The job {job.id} took longer than {deadline_s:g} s."
                 await self.stopper.stop(operation, operation.stop_reason or too_long)
             case Next.REPLACE:
@@ -174,9 +176,9 @@ class Overseer:
                 self._tell_of_waiting(operation, job, answer)
 
     def _tell_of_waiting(self, operation: OperationRecord, job: Job, answer: Answer) -> None:
-        now, terms = self.transactions.clock.now(), self.transactions.terms
+        now, timings = self.transactions.clock.now(), self.transactions.timings
         about = {"job_id": job.id, "operation_id": operation.operation_id}
-        if isinstance(answer, Unseen) and is_gone_for_good(operation, now, terms):
+        if isinstance(answer, Unseen) and is_gone_for_good(operation, now, timings):
             log.warning("job unknown to its builder: waiting for its deadline", **about)
-        elif answer is not None and is_overdue(operation, now, terms):
+        elif answer is not None and is_overdue(operation, now, timings):
             log.warning("job overdue", **about)

@@ -17,9 +17,9 @@ from orchestrator.core.errors import TemporaryError
 from orchestrator.core.events.event import Event, own_outcome_key
 from orchestrator.core.events.event_types import ENDS, OPENS, Kind
 from orchestrator.core.identifiers import operation_id, read_outcome_id
-from orchestrator.core.ledger.claim_request import Why
+from orchestrator.core.ledger.claim_request import Trigger
 from orchestrator.core.ledger.guards import (
-    Terms,
+    Timings,
     is_claimable,
     is_due,
     is_mine,
@@ -35,7 +35,7 @@ from orchestrator.core.ledger.records import (
     RunRecord,
     RunStatus,
 )
-from orchestrator.core.ledger.settle import Fenced, Written
+from orchestrator.core.ledger.settle import Fenced, Saved
 from orchestrator.core.ledger.snapshot import Decision, Snapshot
 from orchestrator.core.ledger.transitions import ended, kept, new_run, next_attempt
 from orchestrator.core.texts import shorten
@@ -56,7 +56,7 @@ DIED = Failure(
 class Breakdown:
     """What an attempt at a run raised; `cause` is the name of the exception's class.
 
-    `attempt` is the one that had been claimed; None: the claim itself raised, and `why` brought
+    `attempt` is the one that had been claimed; None: the claim itself raised, and `trigger` brought
     it about. `outcome` is an event of our own that nothing may be kept of yet, with its payload
     if that could be packed: no sender would bring it again. `body_digest` is that of an event that
     was delivered: one with another body has nothing to do with the run of its key.
@@ -65,14 +65,14 @@ class Breakdown:
     run_id: str
     cause: str
     attempt: int | None = None
-    why: Why = Why.DELIVERY
+    trigger: Trigger = Trigger.DELIVERY
     outcome: Event[Mapping[str, Any]] | None = None
     payload: PayloadRecord | None = None
     body_digest: str | None = None
 
 
 def count(
-    snapshot: Snapshot, breakdown: Breakdown, max_attempts: int, terms: Terms
+    snapshot: Snapshot, breakdown: Breakdown, max_attempts: int, timings: Timings
 ) -> Decision[RunRecord | None]:
     """One bug more; the run as it then stands, None: nothing of it may be counted.
 
@@ -85,7 +85,7 @@ def count(
         if run is None:
             return Decision((), None)
         begun = () if breakdown.payload is None else (kept(snapshot, breakdown.payload),)
-    elif not may_count(run, breakdown, snapshot, terms):
+    elif not may_count(run, breakdown, snapshot, timings):
         return Decision((), None)
     bugs = run.bugs + 1
     is_last = bugs >= max_attempts or run.ends_by_records
@@ -105,7 +105,7 @@ def count(
     return Decision((counted, *begun), counted)
 
 
-def may_count(run: RunRecord, breakdown: Breakdown, snapshot: Snapshot, terms: Terms) -> bool:
+def may_count(run: RunRecord, breakdown: Breakdown, snapshot: Snapshot, timings: Timings) -> bool:
     """The run is still at the attempt that broke down, or free for the claim that did.
 
     first  ─ claim ✗ raises ·························· count ✗ what the second does would be undone
@@ -118,10 +118,12 @@ def may_count(run: RunRecord, breakdown: Breakdown, snapshot: Snapshot, terms: T
     is_open = not run.status.is_finished
     # A failed run that is delivered again is a new attempt; only a cancel forbids that.
     is_delivered_again = (
-        breakdown.why is Why.DELIVERY and run.status is RunStatus.FAILED and not run.was_cancelled
+        breakdown.trigger is Trigger.DELIVERY
+        and run.status is RunStatus.FAILED
+        and not run.was_cancelled
     )
-    is_asked_for = breakdown.why is not Why.SWEEP or is_due(run, snapshot.now)
-    is_at_rest = is_claimable(run, snapshot.now, terms)
+    is_asked_for = breakdown.trigger is not Trigger.SWEEP or is_due(run, snapshot.now)
+    is_at_rest = is_claimable(run, snapshot.now, timings)
     return (is_open or is_delivered_again) and is_asked_for and is_at_rest
 
 
@@ -136,18 +138,20 @@ def _begun(snapshot: Snapshot, outcome: Event[Mapping[str, Any]] | None) -> RunR
     return new_run(outcome, operation.tenant_id, snapshot)
 
 
-def claim_by_records(snapshot: Snapshot, run_id: str, terms: Terms) -> Decision[RunRecord | None]:
+def claim_by_records(
+    snapshot: Snapshot, run_id: str, timings: Timings
+) -> Decision[RunRecord | None]:
     """The next attempt at a run, which only ends it. None: it's not its time, or it is over."""
     run = snapshot.run(run_id)
     if run is None or run.status.is_finished or not run.ends_by_records:
         return Decision((), None)
-    if not is_claimable(run, snapshot.now, terms) or not is_due(run, snapshot.now):
+    if not is_claimable(run, snapshot.now, timings) or not is_due(run, snapshot.now):
         return Decision((), None)
-    claimed = next_attempt(run, snapshot, terms)
+    claimed = next_attempt(run, snapshot, timings)
     return Decision((claimed,), claimed)
 
 
-def go_on_by_records(snapshot: Snapshot, run_id: str, attempt: int) -> Decision[Written | Fenced]:
+def go_on_by_records(snapshot: Snapshot, run_id: str, attempt: int) -> Decision[Saved | Fenced]:
     """Tie the run to the operation that it opened or shall end, which no claim has done yet."""
     run = snapshot.run(run_id)
     if run is None or not is_mine(run, attempt):
@@ -155,23 +159,23 @@ def go_on_by_records(snapshot: Snapshot, run_id: str, attempt: int) -> Decision[
     opens = OPENS.get(run.event_type)
     if opens is not None:
         going_on = _with_its_operation(snapshot, run, opens)
-        return Decision(() if going_on == run else (going_on,), Written(going_on))
+        return Decision(() if going_on == run else (going_on,), Saved(going_on))
     ends = _to_be_ended(snapshot, run)
     if ends is None:
-        return Decision((), Written(run))
+        return Decision((), Saved(run))
     ending = attrs.evolve(run, outcome_of=ends.operation_id)
-    return Decision((ending, attrs.evolve(ends, outcome=run_id)), Written(ending))
+    return Decision((ending, attrs.evolve(ends, outcome=run_id)), Saved(ending))
 
 
 def fail_alone(
     snapshot: Snapshot, run_id: str, attempt: int, error: Failure, note: str
-) -> Decision[Written | Fenced]:
+) -> Decision[Saved | Fenced]:
     """The run is over, whatever else it should have ended."""
     run = snapshot.run(run_id)
     if run is None or not is_mine(run, attempt):
         return Decision((), Fenced())
     failed = attrs.evolve(ended(run, RunStatus.FAILED, snapshot), error=error, note=note)
-    return Decision((failed,), Written(failed))
+    return Decision((failed,), Saved(failed))
 
 
 def _with_its_operation(snapshot: Snapshot, run: RunRecord, opens: Kind) -> RunRecord:

@@ -6,15 +6,15 @@ import attrs
 
 from orchestrator.core.backoff import doubling_pause_s
 from orchestrator.core.events.event_types import Kind
-from orchestrator.core.ledger.claim_request import ClaimRequest, Why
+from orchestrator.core.ledger.claim_request import ClaimRequest, Trigger
 from orchestrator.core.ledger.claim_result import (
     BUSY_PAUSE_S,
-    Claim,
     Claimed,
+    ClaimResult,
+    Deferred,
     Duplicate,
-    Noted,
+    NothingToDo,
     Refused,
-    Waits,
 )
 from orchestrator.core.ledger.guards import is_due
 from orchestrator.core.ledger.lifecycle import MOVES
@@ -37,7 +37,7 @@ from orchestrator.core.ledger.waiting import is_full, is_in_list, wake_next, wit
 
 
 @attrs.frozen
-class Claiming:
+class ClaimDraft:
     """One claim in the making: of its run everything is settled but its operation."""
 
     snapshot: Snapshot
@@ -60,18 +60,18 @@ class Claiming:
     @property
     def insists(self) -> bool:
         """An operator does."""
-        return self.request.why is Why.FORCED_REPLAY
+        return self.request.trigger is Trigger.FORCED_REPLAY
 
     def hand_out(
         self, run: RunRecord, *others: Record, stop_reason: str | None = None
-    ) -> Decision[Claim]:
+    ) -> Decision[ClaimResult]:
         return Decision((run, *self._payload, *others), Claimed(run, stop_reason))
 
-    def wait(self, run: RunRecord, reason: str) -> Decision[Claim]:
+    def wait(self, run: RunRecord, reason: str) -> Decision[ClaimResult]:
         """It waits for another run; the longer it does, the longer are the pauses."""
         if self.insists:
             # Kept, it would be tried again without the force that it needs.
-            return Decision((), Waits(run.run_id, reason))
+            return Decision((), Deferred(run.run_id, reason))
         now, earlier, waits = self.snapshot.now, self.earlier, run.waits + 1
         due_at = now + timedelta(seconds=doubling_pause_s(BUSY_PAUSE_S, run.waits))
         if earlier and earlier.status is RunStatus.RETRY and earlier.due_at and not self.is_due:
@@ -81,15 +81,15 @@ class Claiming:
             ended(run, RunStatus.RETRY, self.snapshot), due_at=due_at, note=reason, waits=waits
         )
         pause_s = (due_at - now).total_seconds()
-        return Decision((waiting, *self._payload), Waits(run.run_id, reason, pause_s))
+        return Decision((waiting, *self._payload), Deferred(run.run_id, reason, pause_s))
 
     def wait_in_line(
         self, run: RunRecord, kind: Kind, tenant: TenantRecord, reason: str
-    ) -> Decision[Claim]:
+    ) -> Decision[ClaimResult]:
         """It waits for the tenant, in its place: the last, unless it waits already."""
         if is_full(self.snapshot, tenant, run.run_id):
             full = f"{reason} As many wait for the tenant as may: {len(tenant.waiting)}."
-            return Decision((), Waits(None, full))
+            return Decision((), Deferred(None, full))
         waits = self.wait(run, reason)
         if not waits.writes:
             return waits
@@ -97,23 +97,25 @@ class Claiming:
         waited_for = with_waiter(self.snapshot, tenant, waiter, last=self.place is None)
         return Decision((*waits.writes, *changed(waited_for, tenant)), waits.result)
 
-    def refuse(self, run: RunRecord, reason: str) -> Decision[Claim]:
+    def refuse(self, run: RunRecord, reason: str) -> Decision[ClaimResult]:
         refused = attrs.evolve(
             ended(run, RunStatus.FAILED, self.snapshot),
             error=Failure(type="NotAllowed", message=reason),
         )
         return self._ends_waiting(refused, Refused(run.run_id, reason))
 
-    def note(self, run: RunRecord, note: str, *others: OperationRecord) -> Decision[Claim]:
+    def note(self, run: RunRecord, note: str, *others: OperationRecord) -> Decision[ClaimResult]:
         noted = attrs.evolve(ended(run, RunStatus.SUCCEEDED, self.snapshot), note=note)
         look_at = others[0].operation_id if others else None
-        return self._ends_waiting(noted, Noted(run.run_id, look_at), *others)
+        return self._ends_waiting(noted, NothingToDo(run.run_id, look_at), *others)
 
-    def duplicate(self, run: RunRecord, of: str, *others: Record) -> Decision[Claim]:
+    def duplicate(self, run: RunRecord, of: str, *others: Record) -> Decision[ClaimResult]:
         duplicate = attrs.evolve(ended(run, RunStatus.DUPLICATE, self.snapshot), duplicate_of=of)
         return self._ends_waiting(duplicate, Duplicate(of), *others)
 
-    def _ends_waiting(self, run: RunRecord, result: Claim, *others: Record) -> Decision[Claim]:
+    def _ends_waiting(
+        self, run: RunRecord, result: ClaimResult, *others: Record
+    ) -> Decision[ClaimResult]:
         """The run is over, and waits for its tenant no longer."""
         writes: list[Record] = [run, *self._payload, *others]
         is_written = any(isinstance(other, TenantRecord) for other in others)

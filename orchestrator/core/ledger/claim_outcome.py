@@ -4,9 +4,9 @@ import attrs
 
 from orchestrator.core.events.event_types import Kind
 from orchestrator.core.identifiers import START_KEY, operation_id
-from orchestrator.core.ledger.claim_draft import Claiming
+from orchestrator.core.ledger.claim_draft import ClaimDraft
 from orchestrator.core.ledger.claim_request import Outcome
-from orchestrator.core.ledger.claim_result import Claim
+from orchestrator.core.ledger.claim_result import ClaimResult
 from orchestrator.core.ledger.guards import is_unseen
 from orchestrator.core.ledger.operations import find_followed, is_told_by_job
 from orchestrator.core.ledger.records import (
@@ -24,38 +24,38 @@ _NAMES_NOTHING = (
 )
 
 
-def report(claiming: Claiming, outcome: Outcome) -> Decision[Claim]:
+def report(draft: ClaimDraft, outcome: Outcome) -> Decision[ClaimResult]:
     """The event says that an operation ended; the tenant stays held until it is settled."""
-    run, tenant_id = claiming.run, claiming.run.tenant_id
-    mine = claiming.snapshot.operation(run.outcome_of) if run.outcome_of else None
+    run, tenant_id = draft.run, draft.run.tenant_id
+    mine = draft.snapshot.operation(run.outcome_of) if run.outcome_of else None
     is_given_back = mine is not None and mine.state is OperationState.GIVEN_BACK
     if mine is not None and mine.outcome == run.run_id and not is_given_back:
-        return claiming.hand_out(run)
+        return draft.hand_out(run)
     if tenant_id is None and not outcome.is_named:
         unknown = _unknown(outcome.registration_id) if outcome.registration_id else _NAMES_NOTHING
-        return claiming.refuse(run, unknown)
+        return draft.refuse(run, unknown)
     if tenant_id is None:
-        return claiming.hand_out(run)  # it ends nothing, but may still not be what it should be
-    tenant = claiming.snapshot.tenant(tenant_id)
+        return draft.hand_out(run)  # it ends nothing, but may still not be what it should be
+    tenant = draft.snapshot.tenant(tenant_id)
     if tenant is None or is_unseen(tenant):
         if outcome.registration_id is not None:
-            return claiming.refuse(run, _unknown(outcome.registration_id))
-        return _take_over(claiming, run, tenant, tenant_id, outcome.ending.kind)
-    operation = _reported(claiming, tenant, outcome)
+            return draft.refuse(run, _unknown(outcome.registration_id))
+        return _take_over(draft, run, tenant, tenant_id, outcome.ending.kind)
+    operation = _reported(draft, tenant, outcome)
     if operation is None:
-        return claiming.note(run, "It ends no operation of this tenant.")
+        return draft.note(run, "It ends no operation of this tenant.")
     run = attrs.evolve(run, outcome_of=operation.operation_id)
     if operation.state is not OperationState.OPEN:
         if operation.outcome is None:
-            return claiming.note(run, "The operation was over already.")
-        return claiming.duplicate(run, operation.outcome)
+            return draft.note(run, "The operation was over already.")
+        return draft.duplicate(run, operation.outcome)
     for other_id in (operation.outcome, None if operation.job else operation.opener):
-        other = claiming.snapshot.run(other_id) if other_id else None
+        other = draft.snapshot.run(other_id) if other_id else None
         if other is not None and not other.status.is_finished:
-            return claiming.wait(run, f"Run {other.run_id} is at work on the operation.")
+            return draft.wait(run, f"Run {other.run_id} is at work on the operation.")
     if operation.job is not None and operation.job.builder in outcome.outranked_by:
-        return _hear(claiming, run, operation, outcome)
-    return claiming.hand_out(run, attrs.evolve(operation, outcome=run.run_id))
+        return _hear(draft, run, operation, outcome)
+    return draft.hand_out(run, attrs.evolve(operation, outcome=run.run_id))
 
 
 def _unknown(registration_id: str) -> str:
@@ -66,19 +66,19 @@ def _unknown(registration_id: str) -> str:
 
 
 def _take_over(
-    claiming: Claiming, run: RunRecord, tenant: TenantRecord | None, tenant_id: str, kind: Kind
-) -> Decision[Claim]:
+    draft: ClaimDraft, run: RunRecord, tenant: TenantRecord | None, tenant_id: str, kind: Kind
+) -> Decision[ClaimResult]:
     """The tenant existed before the ledger did: what the event says is all there is."""
-    wanted = operation_id(tenant_id, kind, claiming.request.request_key or run.request_key)
-    former = claiming.snapshot.operation(wanted)
-    opened, held = claiming.opened(wanted, former, tenant, tenant_id, kind, asks=False)
+    wanted = operation_id(tenant_id, kind, draft.request.request_key or run.request_key)
+    former = draft.snapshot.operation(wanted)
+    opened, held = draft.opened(wanted, former, tenant, tenant_id, kind, asks=False)
     run = attrs.evolve(run, outcome_of=wanted)
-    return claiming.hand_out(run, attrs.evolve(opened, outcome=run.run_id), held)
+    return draft.hand_out(run, attrs.evolve(opened, outcome=run.run_id), held)
 
 
 def _hear(
-    claiming: Claiming, run: RunRecord, operation: OperationRecord, outcome: Outcome
-) -> Decision[Claim]:
+    draft: ClaimDraft, run: RunRecord, operation: OperationRecord, outcome: Outcome
+) -> Decision[ClaimResult]:
     """What a job says of itself is kept; its builder is asked at once, and has the last word.
 
     job     ─ "success" ── last command ✗
@@ -86,30 +86,30 @@ def _hear(
 
     A report that names no more than the tenant is a reason to ask, and nothing else.
     """
-    heard = attrs.evolve(operation, due_at=claiming.snapshot.now)
-    if is_told_by_job(operation, outcome.job, claiming.request.event.body.get(START_KEY)):
+    heard = attrs.evolve(operation, due_at=draft.snapshot.now)
+    if is_told_by_job(operation, outcome.job, draft.request.event.body.get(START_KEY)):
         heard = attrs.evolve(
             heard,
             told_by=run.run_id,
-            credentials=operation.credentials or claiming.request.credentials,
+            credentials=operation.credentials or draft.request.credentials,
         )
     said = "success" if outcome.ending.succeeded else "failure"
     note = f"The job reports {said}; it counts once the builder says that the job is over."
-    return claiming.note(run, note, heard)
+    return draft.note(run, note, heard)
 
 
-def _reported(claiming: Claiming, tenant: TenantRecord, outcome: Outcome) -> OperationRecord | None:
+def _reported(draft: ClaimDraft, tenant: TenantRecord, outcome: Outcome) -> OperationRecord | None:
     """The operation that the event names; one that names none means the one under way."""
-    job = claiming.snapshot.job(*outcome.job) if outcome.job else None
+    job = draft.snapshot.job(*outcome.job) if outcome.job else None
     named = job.operation_id if job else outcome.operation_id
     if outcome.job and named is None:
         return None  # the job isn't of any operation here
-    found = claiming.snapshot.operation(named) if named else None
+    found = draft.snapshot.operation(named) if named else None
     request_key = None if job else outcome.operation_id or outcome.context
     if found is None and request_key is not None:
-        found = _requested(claiming, tenant, outcome.ending.kind, request_key)
+        found = _requested(draft, tenant, outcome.ending.kind, request_key)
     elif found is None and tenant.operation_id is not None:
-        found = claiming.snapshot.operation(tenant.operation_id)
+        found = draft.snapshot.operation(tenant.operation_id)
     if found is None or found.kind is not outcome.ending.kind:
         return None
     is_anothers = outcome.job and found.job and not found.job.is_same_as(*outcome.job)
@@ -124,7 +124,7 @@ def _reported(claiming: Claiming, tenant: TenantRecord, outcome: Outcome) -> Ope
 
 
 def _requested(
-    claiming: Claiming, tenant: TenantRecord, kind: Kind, request_key: str
+    draft: ClaimDraft, tenant: TenantRecord, kind: Kind, request_key: str
 ) -> OperationRecord | None:
     """The operation whose request was known by that key, as its `context` say.
 
@@ -133,9 +133,9 @@ def _requested(
     provision (context 1) ─ failed ── provision (context 2) ──────── job
     failure (context 1), delivered again ─────────────────── ✗ ends the second one
     """
-    found = claiming.snapshot.operation(operation_id(tenant.tenant_id, kind, request_key))
+    found = draft.snapshot.operation(operation_id(tenant.tenant_id, kind, request_key))
     if found is not None or kind is not Kind.DEPLOYMENT or tenant.operation_id is None:
         return found
-    held = claiming.snapshot.operation(tenant.operation_id)
+    held = draft.snapshot.operation(tenant.operation_id)
     before = operation_id(tenant.tenant_id, Kind.PROVISIONING, request_key)
     return held if held is not None and find_followed(held) == before else None

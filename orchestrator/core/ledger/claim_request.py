@@ -20,7 +20,7 @@ from orchestrator.core.ledger.records import (
 )
 
 
-class Why(Enum):
+class Trigger(Enum):
     """What brings a run to be claimed."""
 
     DELIVERY = auto()
@@ -68,7 +68,7 @@ class ClaimRequest:
     event: Event[Mapping[str, Any]]
     payload: PayloadRecord
     tenant_id: str | None
-    why: Why = Why.DELIVERY
+    trigger: Trigger = Trigger.DELIVERY
     opens: Kind | None = None
     reports: Outcome | None = None
     request_key: str | None = None

@@ -24,14 +24,14 @@ class Duplicate:
 
 
 @attrs.frozen
-class InOtherHands:
+class InProgress:
     """The event is being handled right now."""
 
     run: RunRecord
 
 
 @attrs.frozen
-class Waits:
+class Deferred:
     """The run is kept, to be tried again after the pause; `run_id` None: nothing is kept of it."""
 
     run_id: str | None
@@ -48,7 +48,7 @@ class Refused:
 
 
 @attrs.frozen
-class Noted:
+class NothingToDo:
     """The run is kept as succeeded: there was nothing to do, or, with an `operation_id`,
     nothing but to ask its builder how the job stands."""
 
@@ -76,5 +76,7 @@ class NeedsForce:
 
 
 #: Why the run isn't ours to work on.
-Unclaimed = Duplicate | InOtherHands | Waits | Refused | Noted | BodyDiffers | NotDue | NeedsForce
-Claim = Claimed | Unclaimed
+NotClaimed = (
+    Duplicate | InProgress | Deferred | Refused | NothingToDo | BodyDiffers | NotDue | NeedsForce
+)
+ClaimResult = Claimed | NotClaimed

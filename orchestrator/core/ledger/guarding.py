@@ -46,7 +46,7 @@ async def _put_off(transactions: Transactions, key: str, raised: Exception) -> N
     reason = str(raised) if bug is None else f"It broke down with {bug}; the log has the cause."
     try:
         postponed = await transactions.run(
-            lambda snapshot: postpone(snapshot, key, reason, bug, transactions.terms)
+            lambda snapshot: postpone(snapshot, key, reason, bug, transactions.timings)
         )
     except OrchestratorError as error:
         log.info("not put off", due=key, reason=str(error))

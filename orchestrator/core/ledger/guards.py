@@ -26,7 +26,7 @@ from orchestrator.core.ledger.records import (
 
 
 @attrs.frozen(kw_only=True)
-class Terms:
+class Timings:
     """How long things hold, in seconds.
 
     `skew_s` is how far two clocks may be apart. `listing_lag_s` is after how long a builder
@@ -55,18 +55,18 @@ def is_mine(run: RunRecord, attempt: int) -> bool:
     return run.status is RunStatus.RUNNING and run.attempt == attempt
 
 
-def is_lease_over(run: RunRecord, now: datetime, terms: Terms) -> bool:
+def is_lease_over(run: RunRecord, now: datetime, timings: Timings) -> bool:
     """Its holder must have noticed by now, even by a clock that is `skew_s` behind ours.
 
     first  ─ claim ──────────────── lease ends ┐ no send from here on
     second ──────────────────────────────── claim ✗ ── skew ── claim
     """
-    return run.lease_until is None or run.lease_until + timedelta(seconds=terms.skew_s) <= now
+    return run.lease_until is None or run.lease_until + timedelta(seconds=timings.skew_s) <= now
 
 
-def is_claimable(run: RunRecord, now: datetime, terms: Terms) -> bool:
+def is_claimable(run: RunRecord, now: datetime, timings: Timings) -> bool:
     """Nobody works on it: it was handed back, or whoever did let its lease run out."""
-    return run.status is not RunStatus.RUNNING or is_lease_over(run, now, terms)
+    return run.status is not RunStatus.RUNNING or is_lease_over(run, now, timings)
 
 
 def is_due(item: Due, now: datetime) -> bool:
@@ -74,9 +74,9 @@ def is_due(item: Due, now: datetime) -> bool:
     return item.due_at is not None and item.due_at <= now
 
 
-def is_window_over(run: RunRecord, now: datetime, terms: Terms) -> bool:
+def is_window_over(run: RunRecord, now: datetime, timings: Timings) -> bool:
     """Its content was first seen so long ago that the same content is another event."""
-    return run.first_seen + timedelta(seconds=terms.dedupe_window_s) <= now
+    return run.first_seen + timedelta(seconds=timings.dedupe_window_s) <= now
 
 
 def is_what_was_asked(run: RunRecord, tenant: TenantRecord | None) -> bool:
@@ -131,7 +131,7 @@ def last_possible_send(run: RunRecord) -> datetime | None:
     return max(filter(None, (run.lease_until, run.possible_until)), default=None)
 
 
-def is_none_certain(possible_until: datetime | None, now: datetime, terms: Terms) -> bool:
+def is_none_certain(possible_until: datetime | None, now: datetime, timings: Timings) -> bool:
     """A look-up that began `now` and finds no job proves that there is none.
 
     send ── the build is made ····· the listing shows it within `listing_lag_s`
@@ -139,12 +139,12 @@ def is_none_certain(possible_until: datetime | None, now: datetime, terms: Terms
 
     The send was dated by another's clock, so the skew counts, too.
     """
-    return possible_until is None or certain_from(possible_until, terms) <= now
+    return possible_until is None or certain_from(possible_until, timings) <= now
 
 
-def certain_from(possible_until: datetime, terms: Terms) -> datetime:
+def certain_from(possible_until: datetime, timings: Timings) -> datetime:
     """From when on a look-up's "none" is certain."""
-    return possible_until + timedelta(seconds=terms.listing_lag_s + terms.skew_s)
+    return possible_until + timedelta(seconds=timings.listing_lag_s + timings.skew_s)
 
 
 def may_open(kind: Kind, tenant: TenantRecord | None) -> bool:
@@ -236,7 +236,9 @@ def works_on(operation: OperationRecord, run: RunRecord) -> bool:
     )
 
 
-def may_let_go(operation: OperationRecord, run: RunRecord, possible_until: datetime | None) -> bool:
+def may_end_without_job(
+    operation: OperationRecord, run: RunRecord, possible_until: datetime | None
+) -> bool:
     """The operation may end without a job: it is this run's, and no start can be out.
 
     first  ─ StartBuild, its answer lost ── hand back
@@ -271,30 +273,30 @@ def is_stray(operation: OperationRecord, number: int, job: Job) -> bool:
     return operation.job is not None and not operation.job.is_same_as(job.builder, job.id)
 
 
-def is_overdue(operation: OperationRecord, now: datetime, terms: Terms) -> bool:
+def is_overdue(operation: OperationRecord, now: datetime, timings: Timings) -> bool:
     """Its job has had all the time that there is; without a job there is nothing to wait for."""
     since = operation.job_since
-    return since is not None and since + timedelta(seconds=terms.deadline_s) <= now
+    return since is not None and since + timedelta(seconds=timings.deadline_s) <= now
 
 
-def is_gone_for_good(operation: OperationRecord, now: datetime, terms: Terms) -> bool:
+def is_gone_for_good(operation: OperationRecord, now: datetime, timings: Timings) -> bool:
     """A builder that doesn't know the operation's job has lost it, rather than not seen it yet.
 
     start ── recorded ··· asked: "unknown" ✗ the build is running ··· asked: "unknown"
     """
     since = operation.job_since
-    return since is not None and certain_from(since, terms) <= now
+    return since is not None and certain_from(since, timings) <= now
 
 
-def ends_unknown(operation: OperationRecord, now: datetime, terms: Terms) -> bool:
+def ends_unknown(operation: OperationRecord, now: datetime, timings: Timings) -> bool:
     """The operation ends though its builder doesn't know the job any more: the job has told its
     end, somebody has asked for a stop, or the deadline is over.
 
     job ─ succeeded ── its build is discarded ··· asked: "unknown" ✗ a good tenant has failed
     """
     has_reason = operation.told_by is not None or operation.stop_reason is not None
-    is_gone = is_gone_for_good(operation, now, terms)
-    return is_gone and (has_reason or is_overdue(operation, now, terms))
+    is_gone = is_gone_for_good(operation, now, timings)
+    return is_gone and (has_reason or is_overdue(operation, now, timings))
 
 
 def may_post(operation: OperationRecord, now: datetime) -> bool:
@@ -325,7 +327,7 @@ def is_needed(
     operation: OperationRecord | None,
     run: RunRecord | None,
     now: datetime,
-    terms: Terms,
+    timings: Timings,
 ) -> bool:
     """A job of the start may still ask for its secrets, or the start may yet be made.
 
@@ -335,7 +337,7 @@ def is_needed(
     A job that holds no tenant may be overtaken by a replay's, or its start may be out when its
     run has failed: nobody watches it, so it is given as long as a job may take.
     """
-    may_run = now < kept.noted_at + timedelta(seconds=terms.deadline_s)
+    may_run = now < kept.noted_at + timedelta(seconds=timings.deadline_s)
     if operation is None or operation.start_number < kept.start_number:
         # Nothing was recorded of the start: it is its run's affair.
         is_at_rest = run is None or run.status.is_finished

@@ -17,9 +17,9 @@ from orchestrator.core.ledger import breakdowns, settle
 from orchestrator.core.ledger.bulkheads import Duty, on_duty
 from orchestrator.core.ledger.claim import claim
 from orchestrator.core.ledger.claim_request import ClaimRequest
-from orchestrator.core.ledger.claim_result import Claimed, Unclaimed
+from orchestrator.core.ledger.claim_result import Claimed, NotClaimed
 from orchestrator.core.ledger.ledger import check_size
-from orchestrator.core.ledger.operations import Orphaned
+from orchestrator.core.ledger.operations import OrphanedJob
 from orchestrator.core.ledger.records import (
     Failure,
     OperationRecord,
@@ -27,14 +27,14 @@ from orchestrator.core.ledger.records import (
     Progress,
     RunRecord,
 )
-from orchestrator.core.ledger.settle import Fenced, Settlement, Uncertain, Written
+from orchestrator.core.ledger.settle import Fenced, Saved, Settlement, StartUnresolved
 from orchestrator.core.ledger.snapshot import Snapshot
 from orchestrator.core.ledger.transactions import Decide, Transactions
 
 log = structlog.get_logger("orchestrator.lease")
 
 
-async def claim_run(transactions: Transactions, request: ClaimRequest) -> "RunLease | Unclaimed":
+async def claim_run(transactions: Transactions, request: ClaimRequest) -> "RunLease | NotClaimed":
     """Take the event's run in hand, or say why it isn't ours.
 
     Raises:
@@ -44,7 +44,7 @@ async def claim_run(transactions: Transactions, request: ClaimRequest) -> "RunLe
     check_size(transactions.ledger, request.payload)
     snapshot = Snapshot(transactions.clock.now(), expected_absent=request.likely_absent)
     outcome = await transactions.run_on(
-        snapshot, lambda snapshot: claim(snapshot, request, transactions.terms)
+        snapshot, lambda snapshot: claim(snapshot, request, transactions.timings)
     )
     if isinstance(outcome, Claimed):
         return RunLease(transactions, snapshot, outcome.run, stop_reason=outcome.stop_reason)
@@ -59,7 +59,8 @@ async def claim_by_records(transactions: Transactions, run_id: str) -> "RunLease
     """
     snapshot = Snapshot(transactions.clock.now())
     run = await transactions.run_on(
-        snapshot, lambda snapshot: breakdowns.claim_by_records(snapshot, run_id, transactions.terms)
+        snapshot,
+        lambda snapshot: breakdowns.claim_by_records(snapshot, run_id, transactions.timings),
     )
     return None if run is None else RunLease(transactions, snapshot, run)
 
@@ -107,19 +108,19 @@ class RunLease:
 
     async def renew(self) -> None:
         """Hold the run for another lease."""
-        await self.write(lambda snapshot: settle.renew(snapshot, *self.fence, self._books.terms))
+        await self.write(lambda snapshot: settle.renew(snapshot, *self.fence, self._books.timings))
 
-    async def record(self, progress: Progress) -> Orphaned | None:
+    async def record(self, progress: Progress) -> OrphanedJob | None:
         """Remember what was done; a job that can't be the operation's is given back."""
         outcome = await self.write(
-            lambda snapshot: settle.record(snapshot, *self.fence, progress, self._books.terms)
+            lambda snapshot: settle.record(snapshot, *self.fence, progress, self._books.timings)
         )
-        return outcome if isinstance(outcome, Orphaned) else None
+        return outcome if isinstance(outcome, OrphanedJob) else None
 
-    async def settle(self, settlement: Settlement) -> Written | Orphaned | Uncertain:
+    async def settle(self, settlement: Settlement) -> Saved | OrphanedJob | StartUnresolved:
         """End the attempt; or say why it can't end like that."""
-        outcome: Written | Orphaned | Uncertain = await self.write(
-            lambda snapshot: settle.settle(snapshot, *self.fence, settlement, self._books.terms)
+        outcome: Saved | OrphanedJob | StartUnresolved = await self.write(
+            lambda snapshot: settle.settle(snapshot, *self.fence, settlement, self._books.timings)
         )
         return outcome
 
@@ -148,7 +149,7 @@ class RunLease:
             outcome = await self._books.run_on(self._view, decide)
         if isinstance(outcome, Fenced):
             raise TakenOver(self.run.run_id)
-        if isinstance(outcome, Written):
+        if isinstance(outcome, Saved):
             self.run = outcome.run
         return outcome
 

@@ -12,7 +12,7 @@ import attrs
 from orchestrator.core.events.event_types import Kind
 from orchestrator.core.identifiers import is_operation_id, read_start_key
 from orchestrator.core.ledger.guards import (
-    Terms,
+    Timings,
     is_due,
     is_under_way,
     may_record,
@@ -37,7 +37,7 @@ _HEED_S = 30.0
 
 
 @attrs.frozen
-class Orphaned:
+class OrphanedJob:
     """The job can't be the operation's; nothing was written. Whoever sees this stops it."""
 
     job: Job
@@ -51,8 +51,13 @@ class Adopted:
 
 
 def adopt(
-    snapshot: Snapshot, operation_id: str, number: int, job: Job, run_id: str | None, terms: Terms
-) -> Decision[Adopted | Orphaned]:
+    snapshot: Snapshot,
+    operation_id: str,
+    number: int,
+    job: Job,
+    run_id: str | None,
+    timings: Timings,
+) -> Decision[Adopted | OrphanedJob]:
     """Tie a job to the operation whose start made it, whoever has found it.
 
     `run_id` is the run that started it, where that is known: as long as nothing is recorded
@@ -64,15 +69,15 @@ def adopt(
     if run is not None and run.operation_id == operation_id:
         operation = _own_operation(run, version=operation.version if operation else 0)
     if operation is None or not may_record(operation, number, job):
-        return Decision((), Orphaned(job))
+        return Decision((), OrphanedJob(job))
     if operation.job is not None:
         return Decision((), Adopted(operation))
-    tied, *others = _tie_to(snapshot, operation, job, terms)
+    tied, *others = _tie_to(snapshot, operation, job, timings)
     return Decision((tied, *others), Adopted(tied))
 
 
 def replace(
-    snapshot: Snapshot, operation_id: str, number: int, former: Job, job: Job, terms: Terms
+    snapshot: Snapshot, operation_id: str, number: int, former: Job, job: Job, timings: Timings
 ) -> Decision[OperationRecord | None]:
     """A job that was built again has the newer one in its place, about which its builder is asked
     at once: of that nothing is heard yet. None: the end of the former one is claimed, or it is
@@ -83,14 +88,14 @@ def replace(
     built_again = attrs.evolve(
         operation, told_by=None, rebuilds=operation.rebuilds + 1, stops=0, stopped_at=None
     )
-    tied, *others = _tie_to(snapshot, built_again, job, terms)
+    tied, *others = _tie_to(snapshot, built_again, job, timings)
     due = attrs.evolve(tied, due_at=snapshot.now)
     return Decision((due, *others), due)
 
 
 def tie(
-    snapshot: Snapshot, run: RunRecord, job: Job | None, terms: Terms
-) -> tuple[Record, ...] | Orphaned:
+    snapshot: Snapshot, run: RunRecord, job: Job | None, timings: Timings
+) -> tuple[Record, ...] | OrphanedJob:
     """What the run's new job is written into besides the run."""
     if job is None:
         return ()
@@ -99,14 +104,14 @@ def tie(
     if operation is None or (operation.kind is None and operation.start_number < run.start_number):
         operation = _own_operation(run, version=operation.version if operation else 0)
     if not may_record(operation, run.start_number, job):
-        return Orphaned(job)
-    return () if operation.job is not None else _tie_to(snapshot, operation, job, terms)
+        return OrphanedJob(job)
+    return () if operation.job is not None else _tie_to(snapshot, operation, job, timings)
 
 
 def _tie_to(
-    snapshot: Snapshot, operation: OperationRecord, job: Job, terms: Terms
+    snapshot: Snapshot, operation: OperationRecord, job: Job, timings: Timings
 ) -> "tuple[OperationRecord, *tuple[JobRecord, ...]]":
-    pause_s = 0.0 if operation.stop_reason else terms.look_after_s
+    pause_s = 0.0 if operation.stop_reason else timings.look_after_s
     due_at = snapshot.later(pause_s)
     tied = attrs.evolve(operation, job=job, job_since=snapshot.now, due_at=due_at)
     snapshot.expect_absent(job_key(job.builder, job.id))
@@ -137,7 +142,7 @@ def _own_operation(run: RunRecord, *, version: int) -> OperationRecord:
 
 
 def begin_look(
-    snapshot: Snapshot, operation_id: str, terms: Terms
+    snapshot: Snapshot, operation_id: str, timings: Timings
 ) -> Decision[OperationRecord | None]:
     """The operation, if its job is due to be asked about; nobody else asks until the next time."""
     operation = snapshot.operation(operation_id)
@@ -149,7 +154,7 @@ def begin_look(
         or not is_due(operation, snapshot.now)
     ):
         return Decision((), None)
-    looked_at = attrs.evolve(operation, due_at=snapshot.later(terms.look_after_s))
+    looked_at = attrs.evolve(operation, due_at=snapshot.later(timings.look_after_s))
     return Decision((looked_at,), looked_at)
 
 

@@ -12,8 +12,8 @@ import attrs
 from orchestrator.core.backoff import doubling_pause_s
 from orchestrator.core.errors import TemporaryError
 from orchestrator.core.ledger.breakdowns import Breakdown, count
-from orchestrator.core.ledger.claim_request import Why
-from orchestrator.core.ledger.guards import Terms, is_claimable, is_due
+from orchestrator.core.ledger.claim_request import Trigger
+from orchestrator.core.ledger.guards import Timings, is_claimable, is_due
 from orchestrator.core.ledger.records import (
     OperationRecord,
     OperationState,
@@ -36,7 +36,7 @@ class Postponed(Enum):
 
 
 def postpone(
-    snapshot: Snapshot, key: str, reason: str, bug: str | None, terms: Terms
+    snapshot: Snapshot, key: str, reason: str, bug: str | None, timings: Timings
 ) -> Decision[Postponed | None]:
     """Put off what raised for that reason; `bug` is the name of the exception's class if it is one.
 
@@ -44,11 +44,11 @@ def postpone(
     """
     match snapshot.due_item(key):
         case RunRecord() as run if bug is not None:
-            breakdown = Breakdown(run_id=run.run_id, cause=bug, why=Why.SWEEP)
-            counted = count(snapshot, breakdown, terms.max_attempts, terms)
+            breakdown = Breakdown(run_id=run.run_id, cause=bug, trigger=Trigger.SWEEP)
+            counted = count(snapshot, breakdown, timings.max_attempts, timings)
             return Decision(counted.writes, Postponed.PUT_OFF if counted.result else None)
         case RunRecord() as run if is_due(run, snapshot.now) and is_claimable(
-            run, snapshot.now, terms
+            run, snapshot.now, timings
         ):
             pause_s = doubling_pause_s(TemporaryError.first_pause_s, run.waits)
             later = attrs.evolve(
@@ -56,7 +56,7 @@ def postpone(
             )
             return Decision((later,), Postponed.PUT_OFF)
         case OperationRecord(due_at=datetime() as due_at) as operation:
-            return _postpone_operation(snapshot, operation, due_at, reason, bug, terms)
+            return _postpone_operation(snapshot, operation, due_at, reason, bug, timings)
         case SecretsRecord() as kept if is_due(kept, snapshot.now):
             return Decision(
                 (attrs.evolve(kept, due_at=snapshot.later(_PAUSE_S)),), Postponed.PUT_OFF
@@ -70,7 +70,7 @@ def _postpone_operation(
     due_at: datetime,
     reason: str,
     bug: str | None,
-    terms: Terms,
+    timings: Timings,
 ) -> Decision[Postponed | None]:
     """A look or a report; one that somebody else has begun is never due before that one is over."""
     if bug is None and due_at > snapshot.now:
@@ -85,7 +85,7 @@ def _postpone_operation(
     )
     report = operation.report if operation.state is not OperationState.OPEN else None
     is_report = report is not None and report.done_at is None
-    if bug is None or bugs < terms.max_attempts or not is_report:
+    if bug is None or bugs < timings.max_attempts or not is_report:
         return Decision((troubled,), Postponed.PUT_OFF)
     note = f"The control plane was not told: {reason}"
     given_up = Posted(note=note, is_done=True, is_trouble=True)

@@ -12,9 +12,9 @@ import attrs
 from orchestrator.core.events.event import Event
 from orchestrator.core.events.event_types import Ending, Kind
 from orchestrator.core.identifiers import operation_id, own_operation_id
-from orchestrator.core.ledger.guards import Terms, is_mine, may_let_go, works_on
+from orchestrator.core.ledger.guards import Timings, is_mine, may_end_without_job, works_on
 from orchestrator.core.ledger.lifecycle import MOVES, TenantState
-from orchestrator.core.ledger.operations import Orphaned, erased_before, noted, refused, tie
+from orchestrator.core.ledger.operations import OrphanedJob, erased_before, noted, refused, tie
 from orchestrator.core.ledger.records import (
     Failure,
     OperationRecord,
@@ -35,7 +35,7 @@ from orchestrator.core.ledger.waiting import wake_next
 
 
 @attrs.frozen
-class Written:
+class Saved:
     """It was written; the run now stands so, and these events are kept as runs of their own."""
 
     run: RunRecord
@@ -48,7 +48,7 @@ class Fenced:
 
 
 @attrs.frozen
-class Uncertain:
+class StartUnresolved:
     """A start may be out, so the operation can't end without a job; nothing was written."""
 
 
@@ -70,9 +70,9 @@ class Settlement:
     the builder, `sent_job` the job identifier.
     `ending`, with its `reason`, is what the event reports of an operation, and `tier` what
     it says of the tenant; `report` is what the control plane shall hear of it, or of what ends
-    without having begun, `owed` what it shall
-    hear if no deployment follows, `clean_up` the event whose operation holds the tenant next.
-    `lets_go`: the operation that the run opened ends without a job. `note` says what came of it.
+    without having begun, `owed` what it shall hear if no deployment follows, `clean_up` the event
+    whose operation holds the tenant next. `ends_without_job`: the operation that the run opened
+    ends without a job. `note` says what came of it.
     """
 
     status: RunStatus
@@ -88,46 +88,46 @@ class Settlement:
     report: Report | None = None
     owed: Report | None = None
     clean_up: FollowUp | None = None
-    lets_go: bool = False
+    ends_without_job: bool = False
     note: str | None = None
     follow_ups: tuple[FollowUp, ...] = ()
 
 
 def renew(
-    snapshot: Snapshot, run_id: str, attempt: int, terms: Terms
-) -> Decision[Written | Fenced]:
+    snapshot: Snapshot, run_id: str, attempt: int, timings: Timings
+) -> Decision[Saved | Fenced]:
     """Hold the run for another lease."""
     run = _mine(snapshot, run_id, attempt)
     if run is None:
         return Decision((), Fenced())
-    renewed = leased(run, snapshot, terms)
-    return Decision((renewed,), Written(renewed))
+    renewed = leased(run, snapshot, timings)
+    return Decision((renewed,), Saved(renewed))
 
 
 def record(
-    snapshot: Snapshot, run_id: str, attempt: int, progress: Progress, terms: Terms
-) -> Decision[Written | Fenced | Orphaned]:
+    snapshot: Snapshot, run_id: str, attempt: int, progress: Progress, timings: Timings
+) -> Decision[Saved | Fenced | OrphanedJob]:
     """Remember what was done while the work goes on; it holds the run for another lease."""
     run = _mine(snapshot, run_id, attempt)
     if run is None:
         return Decision((), Fenced())
-    run = _remember(leased(run, snapshot, terms), progress)
-    tied = tie(snapshot, run, progress.job, terms)
-    if isinstance(tied, Orphaned):
+    run = _remember(leased(run, snapshot, timings), progress)
+    tied = tie(snapshot, run, progress.job, timings)
+    if isinstance(tied, OrphanedJob):
         return Decision((), tied)
-    return Decision((run, *tied), Written(run))
+    return Decision((run, *tied), Saved(run))
 
 
 def settle(
-    snapshot: Snapshot, run_id: str, attempt: int, settlement: Settlement, terms: Terms
-) -> Decision[Written | Fenced | Orphaned | Uncertain]:
+    snapshot: Snapshot, run_id: str, attempt: int, settlement: Settlement, timings: Timings
+) -> Decision[Saved | Fenced | OrphanedJob | StartUnresolved]:
     """End the attempt, and with it what it does to operation and tenant."""
     run = _mine(snapshot, run_id, attempt)
     if run is None:
         return Decision((), Fenced())
     settled = _settled(_remember(run, settlement.progress), settlement, snapshot)
-    tied = tie(snapshot, settled, settlement.progress.job, terms)
-    if isinstance(tied, Orphaned):
+    tied = tie(snapshot, settled, settlement.progress.job, timings)
+    if isinstance(tied, OrphanedJob):
         return Decision((), tied)
     settled = _with_the_end(snapshot, settled)
     others: tuple[Record, ...] = ()
@@ -137,19 +137,19 @@ def settle(
         follow_ups = (*follow_ups, *cleans_up)
     elif settlement.status is RunStatus.FAILED and settled.outcome_of is not None:
         others = _give_back_taken(snapshot, settled, settlement)
-    elif settlement.status.is_finished and settlement.lets_go and settled.job is None:
+    elif settlement.status.is_finished and settlement.ends_without_job and settled.job is None:
         operation = snapshot.operation(settled.operation_id)
         if operation is None or not works_on(operation, settled):
             follow_ups = ()  # it was ended by others: there is nothing to let go of
         elif operation.job is not None:
             # Somebody found it meanwhile: its end is the operation's, not ours.
             settled, follow_ups = attrs.evolve(settled, job=operation.job), ()
-        elif not may_let_go(operation, settled, settlement.possible_until):
-            return Decision((), Uncertain())
+        elif not may_end_without_job(operation, settled, settlement.possible_until):
+            return Decision((), StartUnresolved())
         elif settlement.status is RunStatus.FAILED:
             others = _give_back(snapshot, operation, settlement)
     due = [record for follow_up in follow_ups for record in _due_at_once(snapshot, follow_up)]
-    return Decision((settled, *tied, *others, *due), Written(settled, follow_ups))
+    return Decision((settled, *tied, *others, *due), Saved(settled, follow_ups))
 
 
 def _mine(snapshot: Snapshot, run_id: str, attempt: int) -> RunRecord | None:

@@ -15,7 +15,7 @@ import structlog
 
 from orchestrator.core.clock import Clock
 from orchestrator.core.errors import TemporaryError
-from orchestrator.core.ledger.guards import Terms
+from orchestrator.core.ledger.guards import Timings
 from orchestrator.core.ledger.ledger import Conflict, Ledger, UnreadableItems
 from orchestrator.core.ledger.records import (
     JobRecord,
@@ -46,7 +46,7 @@ log = structlog.get_logger("orchestrator.transactions")
 class Transactions:
     ledger: Ledger
     clock: Clock
-    terms: Terms
+    timings: Timings
 
     async def run(self, decide: Decide[Result]) -> Result:
         """Carry out a decision that stands for itself. Raises what `run_on` does."""

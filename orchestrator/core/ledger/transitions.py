@@ -10,7 +10,7 @@ from orchestrator.core.events.event import Event
 from orchestrator.core.events.event_types import ENDS, OPENS
 from orchestrator.core.identifiers import digest, own_operation_id
 from orchestrator.core.ledger.guards import (
-    Terms,
+    Timings,
     is_opened_since,
     is_what_was_asked,
     is_window_over,
@@ -51,10 +51,10 @@ def kept(snapshot: Snapshot, payload: PayloadRecord) -> PayloadRecord:
     return attrs.evolve(payload, version=former.version if former else 0)
 
 
-def leased(run: RunRecord, snapshot: Snapshot, terms: Terms) -> RunRecord:
+def leased(run: RunRecord, snapshot: Snapshot, timings: Timings) -> RunRecord:
     """The run, held from now on for one lease; due when the lease is over."""
-    until = snapshot.later(terms.lease_s)
-    return attrs.evolve(run, lease_until=until, due_at=until + timedelta(seconds=terms.skew_s))
+    until = snapshot.later(timings.lease_s)
+    return attrs.evolve(run, lease_until=until, due_at=until + timedelta(seconds=timings.skew_s))
 
 
 def ended(run: RunRecord, status: RunStatus, snapshot: Snapshot) -> RunRecord:
@@ -70,7 +70,7 @@ def ended(run: RunRecord, status: RunStatus, snapshot: Snapshot) -> RunRecord:
     )
 
 
-def next_attempt(run: RunRecord, snapshot: Snapshot, terms: Terms) -> RunRecord:
+def next_attempt(run: RunRecord, snapshot: Snapshot, timings: Timings) -> RunRecord:
     """The run in hand once more; what an attempt before may have sent is not forgotten.
 
     One that ends by its records sends nothing any more, whoever worked on it: what it may have
@@ -81,7 +81,7 @@ def next_attempt(run: RunRecord, snapshot: Snapshot, terms: Terms) -> RunRecord:
     takeovers = run.takeovers + is_taken_over
     possible_until = run.possible_until if run.ends_by_records else last_possible_send(run)
     return attrs.evolve(
-        leased(run, snapshot, terms),
+        leased(run, snapshot, timings),
         status=RunStatus.RUNNING,
         attempt=run.attempt + 1,
         started_at=snapshot.now,
@@ -90,7 +90,7 @@ def next_attempt(run: RunRecord, snapshot: Snapshot, terms: Terms) -> RunRecord:
         sent_to=None if is_forgotten else run.sent_to,
         sent_job=None if is_forgotten else run.sent_job,
         takeovers=takeovers,
-        ends_by_records=run.ends_by_records or takeovers >= terms.max_takeovers,
+        ends_by_records=run.ends_by_records or takeovers >= timings.max_takeovers,
         duplicate_of=None,
         note=None,
         error=run.error if run.ends_by_records else None,
@@ -98,7 +98,7 @@ def next_attempt(run: RunRecord, snapshot: Snapshot, terms: Terms) -> RunRecord:
 
 
 def is_new_event(
-    snapshot: Snapshot, run: RunRecord, event: Event[Mapping[str, Any]], terms: Terms
+    snapshot: Snapshot, run: RunRecord, event: Event[Mapping[str, Any]], timings: Timings
 ) -> bool:
     """Whether an event that was delivered, and that its content alone identifies, is another one
     than what the run has finished.
@@ -112,7 +112,7 @@ def is_new_event(
         return False
     if event.received_at is not None and event.received_at <= run.first_seen:
         return False
-    if is_window_over(run, snapshot.now, terms):
+    if is_window_over(run, snapshot.now, timings):
         return True
     opens, ends = OPENS.get(event.type), ENDS.get(event.type)
     if run.tenant_id is None or not (opens or ends) or run.status is RunStatus.FAILED:
@@ -130,7 +130,7 @@ def as_new_event(run: RunRecord, event: Event[Mapping[str, Any]], snapshot: Snap
     """The run of content that counts as a new event: nothing that it asks for is the same."""
     request_key = digest(run.run_id, snapshot.now.isoformat())
     return attrs.evolve(
-        afresh(run),
+        restarted(run),
         request_key=request_key,
         first_seen=snapshot.now,
         event_time=event.time,
@@ -141,7 +141,7 @@ def as_new_event(run: RunRecord, event: Event[Mapping[str, Any]], snapshot: Snap
     )
 
 
-def afresh(run: RunRecord) -> RunRecord:
+def restarted(run: RunRecord) -> RunRecord:
     """Nothing is remembered of what it did; the next start is another one."""
     return attrs.evolve(
         run,

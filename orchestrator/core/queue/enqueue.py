@@ -19,7 +19,7 @@ from orchestrator.core.events.event_types import BUILD_STATE_CHANGE, ENDS, RECON
 from orchestrator.core.identifiers import digest
 from orchestrator.core.ledger.claim_result import BodyDiffers, Duplicate
 from orchestrator.core.ledger.event_codec import pack_event
-from orchestrator.core.ledger.guards import Terms
+from orchestrator.core.ledger.guards import Timings
 from orchestrator.core.ledger.ledger import check_size
 from orchestrator.core.ledger.records import PayloadRecord, RunStatus, run_key
 from orchestrator.core.ledger.snapshot import Decision, Snapshot
@@ -84,9 +84,9 @@ class Enqueuer:
             deduplication_id=await self._deduplication_id(event),
         )
         log.info("queued", run_id=event.key, event_type=event.type)
-        terms = services.transactions.terms
+        timings = services.transactions.timings
         answer = await services.transactions.run(
-            lambda snapshot: _queue(snapshot, shown, payload, terms)
+            lambda snapshot: _queue(snapshot, shown, payload, timings)
         )
         match answer:
             case Duplicate(run_id):
@@ -105,7 +105,7 @@ class Enqueuer:
             return digest(event.key, self.orchestrator.ids.fresh_id())
         transactions = self.orchestrator.services.transactions
         earlier = await transactions.run(
-            lambda snapshot: _count_attempts(snapshot, event, transactions.terms)
+            lambda snapshot: _count_attempts(snapshot, event, transactions.timings)
         )
         return digest(event.key, str(earlier)) if earlier else event.key
 
@@ -149,18 +149,18 @@ def _group(event: Event[Any]) -> str:
     return digest("tenant", tenant_id)
 
 
-def _count_attempts(snapshot: Snapshot, event: Event[Body], terms: Terms) -> Decision[int]:
+def _count_attempts(snapshot: Snapshot, event: Event[Body], timings: Timings) -> Decision[int]:
     """The attempts before one that a delivery begins anew: it has failed, or its content counts as
     another event. 0: it is the same one still."""
     run = snapshot.run(event.key)
     if run is None:
         return Decision((), 0)
-    is_anew = run.status is RunStatus.FAILED or is_new_event(snapshot, run, event, terms)
+    is_anew = run.status is RunStatus.FAILED or is_new_event(snapshot, run, event, timings)
     return Decision((), run.attempt if is_anew else 0)
 
 
 def _queue(
-    snapshot: Snapshot, event: Event[Body], payload: PayloadRecord, terms: Terms
+    snapshot: Snapshot, event: Event[Body], payload: PayloadRecord, timings: Timings
 ) -> Decision[Queued | Duplicate | BodyDiffers]:
     """Show the event as queued, unless somebody has taken it up, now or before."""
     snapshot.expect_absent(run_key(event.key))
@@ -175,6 +175,6 @@ def _queue(
     if run.body_digest != event.body_digest:
         return Decision((), BodyDiffers(run))
     is_done = run.status in (RunStatus.SUCCEEDED, RunStatus.DUPLICATE)
-    if is_done and not is_new_event(snapshot, run, event, terms):
+    if is_done and not is_new_event(snapshot, run, event, timings):
         return Decision((), Duplicate(run.duplicate_of or run.run_id))
     return Decision((), Queued())

@@ -28,7 +28,7 @@ from orchestrator.core.ledger.lease import RunLease
 from orchestrator.core.ledger.transactions import Transactions
 from orchestrator.core.secrets import secret_names
 from orchestrator.core.secrets.redaction import Redactor
-from orchestrator.core.secrets.secret_names import Elsewhere, begin_removal, end_removal
+from orchestrator.core.secrets.secret_names import OtherStore, begin_removal, end_removal
 from orchestrator.core.secrets.secret_store import SecretStore
 from orchestrator.core.tasks import gather_or_cancel
 
@@ -48,10 +48,10 @@ async def note_secrets(
     Raises:
         TemporaryError: a store of another kind has some still; the ledger can't be reached.
     """
-    names: Mapping[str, str] | Elsewhere = await lease.write(
+    names: Mapping[str, str] | OtherStore = await lease.write(
         lambda snapshot: secret_names.note(snapshot, *lease.fence, kind, prefix, random, variables)
     )
-    if isinstance(names, Elsewhere):
+    if isinstance(names, OtherStore):
         raise TemporaryError(
             f"Secrets of this start are in the {names.kind}: set secrets.store back until it "
             "is over."
@@ -117,7 +117,7 @@ class Vault:
         """Remove a start's secrets if it needs them no more. What can't be removed stays due."""
         try:
             removing = await transactions.run(
-                lambda snapshot: begin_removal(snapshot, start_key, transactions.terms)
+                lambda snapshot: begin_removal(snapshot, start_key, transactions.timings)
             )
             if removing is None:
                 return

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import attrs
 
 from orchestrator.core.identifiers import start_key
-from orchestrator.core.ledger.guards import Terms, is_due, is_mine, is_needed
+from orchestrator.core.ledger.guards import Timings, is_due, is_mine, is_needed
 from orchestrator.core.ledger.records import RunRecord, SecretsRecord, secrets_key
 from orchestrator.core.ledger.settle import Fenced
 from orchestrator.core.ledger.snapshot import Decision, Snapshot
@@ -20,7 +20,7 @@ _PAUSE_S = 60.0
 
 
 @attrs.frozen
-class Elsewhere:
+class OtherStore:
     """Another store, of that kind, keeps secrets of the start; nothing was written."""
 
     kind: str
@@ -34,7 +34,7 @@ def note(
     prefix: str,
     random: str,
     variables: Sequence[str],
-) -> Decision[Mapping[str, str] | Fenced | Elsewhere]:
+) -> Decision[Mapping[str, str] | Fenced | OtherStore]:
     """The names under which the run's start may store its variables, by variable.
 
     A new one has `random` in it, so that nobody who may send events can name another's secret; an
@@ -49,7 +49,7 @@ def note(
     snapshot.expect_absent(secrets_key(key))
     kept = snapshot.secrets(key) or _nothing_kept(snapshot, run, key, kind)
     if kept.names and kept.kind != kind:
-        return Decision((), Elsewhere(kept.kind))
+        return Decision((), OtherStore(kept.kind))
     batch = kept.batch + 1 if kept.is_closed else kept.batch
     noted_before = {_within_start(name, prefix, key): name for name in kept.names}
     own = {variable: f"{key}/{batch}/{variable}" for variable in variables}
@@ -70,14 +70,14 @@ def note(
     return Decision((noted,), names)
 
 
-def begin_removal(snapshot: Snapshot, key: str, terms: Terms) -> Decision[SecretsRecord | None]:
+def begin_removal(snapshot: Snapshot, key: str, timings: Timings) -> Decision[SecretsRecord | None]:
     """The start's secrets, to be removed now; None: it needs them, or somebody is at it."""
     kept = snapshot.secrets(key)
     if kept is None or not is_due(kept, snapshot.now):
         return Decision((), None)
     due_at = snapshot.later(_PAUSE_S)
     operation, run = snapshot.operation(kept.operation_id), snapshot.run(kept.run_id)
-    if is_needed(kept, operation, run, snapshot.now, terms):
+    if is_needed(kept, operation, run, snapshot.now, timings):
         return Decision((attrs.evolve(kept, due_at=due_at),), None)
     closed = attrs.evolve(kept, is_closed=True, due_at=due_at)
     return Decision((closed,), closed)

@@ -235,7 +235,7 @@ async def test_a_look_that_breaks_down_gives_up_no_refusal(told: Told) -> None:
     await told.desk.finish(await told.open(), told.desk.job("b-1"))
     operation = await told.operation()
     assert operation.report is not None
-    for _ in range(told.desk.terms.max_attempts):
+    for _ in range(told.desk.timings.max_attempts):
         told.desk.turn(600)
         await guarded(told.desk.transactions, operation.key, raising(UnicodeError("hunter2")))
     operation = await told.operation()

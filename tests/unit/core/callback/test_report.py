@@ -266,7 +266,7 @@ async def test_a_report_to_no_address_is_given_up(desk: Desk) -> None:
 
 async def test_a_report_that_breaks_down_is_put_off_and_given_up(desk: Desk) -> None:
     """Each time it is counted and waits longer; whoever waits for the others hears nothing."""
-    attempts = desk.terms.max_attempts
+    attempts = desk.timings.max_attempts
     sender, webhook = reporter(desk, *[UnicodeError("hunter2")] * attempts)
     operation_id = await ended(desk)
     for tries in range(1, attempts):

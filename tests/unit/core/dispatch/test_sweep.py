@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from orchestrator.adapters.memory.ledger import InMemoryLedger
 from orchestrator.core.dispatch.sweep import Sweeper, Swept, swept_regularly
 from orchestrator.core.errors import TemporaryError
-from orchestrator.core.ledger.claim_request import Why
+from orchestrator.core.ledger.claim_request import Trigger
 from orchestrator.core.ledger.lease import RunLease
 from orchestrator.core.ledger.ledger import UnreadableItems
 from orchestrator.core.ledger.pages import Page
@@ -93,7 +93,7 @@ async def test_only_what_is_due_is_taken_up(desk: Desk) -> None:
     await waiting(desk, "later", pause_s=90)
     await desk.claimed(ORDER, "in hand")
     await desk.finish(await desk.claimed(ORDER, "over"))
-    await desk.fail(await desk.claimed(ORDER, "failed"), lets_go=False)
+    await desk.fail(await desk.claimed(ORDER, "failed"), ends_without_job=False)
     assert await hands.sweep() == Swept(0)
     desk.turn(5)
     assert await hands.sweep() == Swept(1)
@@ -125,7 +125,7 @@ async def test_it_goes_on_until_nothing_is_left(desk: Desk) -> None:
 
 def claim_and_finish(desk: Desk, run: str, ids: list[str]) -> Callable[[], Awaitable[object]]:
     async def act() -> None:
-        attempt = await desk.claimed(ORDER, f"e-{ids.index(run)}", why=Why.SWEEP)
+        attempt = await desk.claimed(ORDER, f"e-{ids.index(run)}", trigger=Trigger.SWEEP)
         await desk.finish(attempt)
 
     return act
@@ -137,7 +137,7 @@ async def test_what_becomes_due_meanwhile_is_the_next_ones(desk: Desk) -> None:
     (run,) = await waiting(desk, "again")
 
     async def hand_back_at_once() -> None:
-        attempt = await desk.claimed(ORDER, "again", why=Why.SWEEP)
+        attempt = await desk.claimed(ORDER, "again", trigger=Trigger.SWEEP)
         await desk.hand_back(attempt, pause_s=0)
         desk.turn(1)
         await waiting(desk, "new", pause_s=0)
@@ -245,7 +245,7 @@ async def test_two_processes_at_once_do_the_work_once(desk: Desk) -> None:
     answers: list[object] = []
 
     async def claim() -> None:
-        answers.append(await desk.claim(ORDER, "a", why=Why.SWEEP))
+        answers.append(await desk.claim(ORDER, "a", trigger=Trigger.SWEEP))
 
     sweeps = [Hands(desk, {a: claim}).sweep() for _ in range(2)]
     assert await asyncio.gather(*sweeps) == [Swept(1), Swept(1)]

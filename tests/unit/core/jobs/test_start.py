@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from orchestrator.core.errors import NotPermitted, PermanentError, TemporaryError
 from orchestrator.core.jobs.builder import Builder
 from orchestrator.core.jobs.job_report import JobReport, JobStatus
-from orchestrator.core.jobs.start import CUT_OFF_S, Starter
+from orchestrator.core.jobs.start import CUT_OFF_S, JobStarter
 from orchestrator.core.ledger.lease import RunLease
 from orchestrator.core.ledger.records import Job
 from orchestrator.core.secrets.references import Vault
@@ -92,8 +92,8 @@ class Scene:
     builders: dict[str, Builder]
 
     @property
-    def starter(self) -> Starter:
-        return Starter(self.attempt, self.builders, self.desk.clock, self.desk.terms, Vault())
+    def starter(self) -> JobStarter:
+        return JobStarter(self.attempt, self.builders, self.desk.clock, self.desk.timings, Vault())
 
     async def start(self, builder: str = "FIRST") -> Job:
         return await self.starter.start(builder, "standard", {"A": "1"})

@@ -15,8 +15,8 @@ from orchestrator.core.jobs.adopt import JobAdopter
 from orchestrator.core.jobs.builder import Builder
 from orchestrator.core.jobs.job_report import Answer, JobReport, JobStatus, SomeNotDescribed
 from orchestrator.core.jobs.state_changes import act_on
-from orchestrator.core.jobs.watch import Overseer
-from orchestrator.core.ledger.claim_request import Why
+from orchestrator.core.jobs.watch import JobWatcher
+from orchestrator.core.ledger.claim_request import Trigger
 from orchestrator.core.ledger.lease import RunLease, claim_run
 from orchestrator.core.ledger.records import Job, OperationRecord, OperationState
 from orchestrator.core.secrets.redaction import Redactor
@@ -110,29 +110,29 @@ class Bench:
     concluded: list[Concluded] = attrs.field(factory=list)
 
     @property
-    def overseer(self) -> Overseer:
-        async def conclude(event: Concluded) -> None:
+    def watcher(self) -> JobWatcher:
+        async def handle_outcome(event: Concluded) -> None:
             self.concluded.append(event)
 
-        return Overseer.over(
+        return JobWatcher.over(
             self.desk.transactions,
             self.builders,
             stops_overdue=self.stops_overdue,
-            conclude=conclude,
+            handle_outcome=handle_outcome,
             dry_run=self.dry_run,
         )
 
     @property
     def adopter(self) -> JobAdopter:
-        return self.overseer.adopter
+        return self.watcher.adopter
 
     async def end(
         self, operation: OperationRecord, answer: Answer, reason: str | None = None
     ) -> str:
-        return await self.overseer.outcomes.end(operation, answer, reason)
+        return await self.watcher.outcomes.end(operation, answer, reason)
 
-    async def attend(self, *operation_ids: str) -> TemporaryError | None:
-        return await self.overseer.attend(operation_ids)
+    async def check_due(self, *operation_ids: str) -> TemporaryError | None:
+        return await self.watcher.check_due(operation_ids)
 
     @property
     def reasons(self) -> list[str | None]:
@@ -175,10 +175,10 @@ async def test_a_builder_that_cannot_be_asked_has_its_deadline(desk: Desk) -> No
     """Until then its job may go on; then the operation fails, and the job can't even be stopped."""
     (operation,) = await watched(desk, "b-1")
     bench = Bench(desk, {"IN_MEMORY": OnlyStarts()})
-    await bench.attend(operation.operation_id)
+    await bench.check_due(operation.operation_id)
     assert bench.concluded == []
     desk.turn(7200)
-    await bench.attend(operation.operation_id)
+    await bench.check_due(operation.operation_id)
     assert bench.reasons == ["The job b-1 took longer than 7200 s."]
     assert bench.concluded[0].body["endedJob"]["status"] == "UNKNOWN"
 
@@ -188,7 +188,7 @@ async def test_a_builder_that_is_no_more_has_its_deadline_too(desk: Desk) -> Non
     (operation,) = await watched(desk, "b-1", builder="GONE")
     bench = Bench(desk, {})
     desk.turn(7200)
-    await bench.attend(operation.operation_id)
+    await bench.check_due(operation.operation_id)
     assert bench.reasons == ["The job b-1 took longer than 7200 s."]
 
 
@@ -201,10 +201,10 @@ async def test_a_job_beyond_its_deadline_is_stopped_where_it_may_be(
     (operation,) = await watched(desk, "b-1")
     bench = Bench(desk, {"IN_MEMORY": builder}, stops_overdue=stops_overdue)
     desk.turn(7199)
-    await bench.attend(operation.operation_id)
+    await bench.check_due(operation.operation_id)
     assert bench.concluded == []
     desk.turn(60)
-    await bench.attend(operation.operation_id)
+    await bench.check_due(operation.operation_id)
     stopped = ["The job b-1 took longer than 7200 s. The job b-1 was stopped."]
     assert bench.reasons == (stopped if stops_overdue else [])
 
@@ -215,11 +215,11 @@ async def test_a_job_that_cannot_be_stopped_holds_its_tenant(desk: Desk) -> None
     (operation,) = await watched(desk, "b-1")
     bench = Bench(desk, {"IN_MEMORY": builder})
     desk.turn(7200)
-    await bench.attend(operation.operation_id)
+    await bench.check_due(operation.operation_id)
     assert bench.concluded == []
     builder.finish("b-1", JobStatus.FAILED, message="at last")
     desk.turn(60)
-    await bench.attend(operation.operation_id)
+    await bench.check_due(operation.operation_id)
     assert bench.reasons == ["The job b-1 took longer than 7200 s. The job b-1 failed: at last."]
 
 
@@ -231,7 +231,7 @@ async def test_one_job_that_is_refused_hides_no_other(desk: Desk) -> None:
         builder.finish(job_id)
     operations = await watched(desk, *jobs)
     bench = Bench(desk, {"IN_MEMORY": builder})
-    await bench.attend(*(one.operation_id for one in operations))
+    await bench.check_due(*(one.operation_id for one in operations))
     ended = sorted(event.body["endedJob"]["id"] for event in bench.concluded)
     assert ended == ["b-1", "b-2", "b-3"]
 
@@ -246,11 +246,11 @@ async def test_a_refused_job_beside_one_that_can_not_be_told_of_lets_no_tenant_g
     operations = await watched(desk, *names, job_since=desk.clock.now())
     bench = Bench(desk, {"IN_MEMORY": builder}, stops_overdue=False)
     desk.turn(62)
-    assert await bench.attend(*(one.operation_id for one in operations)) is not None
+    assert await bench.check_due(*(one.operation_id for one in operations)) is not None
     ended = sorted(event.body["endedJob"]["id"] for event in bench.concluded)
     assert ended == ["over"]
-    desk.turn(desk.terms.deadline_s)
-    await bench.attend(*(one.operation_id for one in operations))
+    desk.turn(desk.timings.deadline_s)
+    await bench.check_due(*(one.operation_id for one in operations))
     ended = sorted(event.body["endedJob"]["id"] for event in bench.concluded)
     assert ended == ["bad", "hidden", "over", "over"]
 
@@ -266,7 +266,7 @@ async def test_one_builder_that_fails_hides_no_other(desk: Desk, failing: InMemo
     )
     await desk.ledger.put(bad)
     bench = Bench(desk, {"BAD": failing, "IN_MEMORY": builder})
-    assert await bench.attend(bad.operation_id, good.operation_id) is not None
+    assert await bench.check_due(bad.operation_id, good.operation_id) is not None
     assert [event.body["endedJob"]["id"] for event in bench.concluded] == ["b-1"]
 
 
@@ -284,9 +284,9 @@ async def test_jobs_that_can_not_be_told_of_hide_no_other(desk: Desk) -> None:
     for _ in range(3):
         desk.turn(62)
         bench.concluded.clear()
-        assert "some" in str(await bench.attend(*map(operation_id, names)))
+        assert "some" in str(await bench.check_due(*map(operation_id, names)))
         ended.append(sorted(one.body["endedJob"]["id"] for one in bench.concluded))
-        desk.turn(desk.terms.deadline_s)
+        desk.turn(desk.timings.deadline_s)
     assert ended == [["over"], ["gone", "hidden", "over"], ["gone", "hidden", "over"]]
 
 
@@ -297,8 +297,8 @@ async def test_a_dry_run_and_real_jobs_leave_each_other_alone(desk: Desk, dry_ru
     assert dry.job is not None
     await desk.ledger.put(attrs.evolve(dry, job=attrs.evolve(dry.job, request={"job": "up"})))
     bench = Bench(desk, {"IN_MEMORY": InMemoryBuilder()}, dry_run=dry_run)
-    desk.turn(desk.terms.deadline_s)
-    await bench.attend(real.operation_id, dry.operation_id)
+    desk.turn(desk.timings.deadline_s)
+    await bench.check_due(real.operation_id, dry.operation_id)
     (concluded,) = bench.concluded
     assert concluded.body["endedJob"]["id"] == ("dry" if dry_run else "real")
 
@@ -312,13 +312,13 @@ async def test_what_bears_our_key_elsewhere_is_not_ours(desk: Desk) -> None:
 
     builder = Owner()
     attempt = await desk.claimed(PROVISIONING, "a")
-    overseer = Bench(desk, {"IN_MEMORY": builder}).overseer
+    watcher = Bench(desk, {"IN_MEMORY": builder}).watcher
     for job_id, expected in (("child", None), ("parent", "parent")):
         builder.started = [StartedJob(desk.job(job_id), {}, attempt.start_key)]
         report = JobReport(
             job=desk.job(job_id), status=JobStatus.IN_PROGRESS, start_key=attempt.start_key
         )
-        await act_on(overseer, BUILT_IN_NOTIFICATIONS, report, "anything")
+        await act_on(watcher, BUILT_IN_NOTIFICATIONS, report, "anything")
         job = (await desk.operation(of=attempt)).job
         assert (job.id if job else None) == expected
     assert builder._ended == {}
@@ -331,7 +331,7 @@ async def test_what_is_not_due_for_a_look_is_left_alone(desk: Desk) -> None:
     await desk.ledger.put(over)
     bench = Bench(desk, {"IN_MEMORY": OnlyStarts()})
     desk.ledger.requests.clear()
-    assert await bench.attend("over", "none") is None
+    assert await bench.check_due("over", "none") is None
     assert desk.ledger.requests == ["load", "load"]
 
 
@@ -369,15 +369,18 @@ async def test_a_look_that_breaks_down_is_its_own(desk: Desk) -> None:
     for one in operations:
         await desk.ledger.put(attrs.evolve(one, stop_reason="Stop."))
 
-    async def conclude(event: Concluded) -> None:
+    async def handle_outcome(event: Concluded) -> None:
         if event.body["endedJob"]["id"] == "b-2":
             raise UnicodeError("hunter2")
         bench.concluded.append(event)
 
-    overseer = Overseer.over(
-        desk.transactions, {"IN_MEMORY": OnlyStarts()}, stops_overdue=True, conclude=conclude
+    watcher = JobWatcher.over(
+        desk.transactions,
+        {"IN_MEMORY": OnlyStarts()},
+        stops_overdue=True,
+        handle_outcome=handle_outcome,
     )
-    assert await overseer.attend([one.operation_id for one in operations]) is None
+    assert await watcher.check_due([one.operation_id for one in operations]) is None
     assert len(bench.concluded) == 2
     odd = await find_operation(desk.ledger, operations[1].operation_id)
     assert odd is not None
@@ -387,7 +390,7 @@ async def test_a_look_that_breaks_down_is_its_own(desk: Desk) -> None:
 
 async def test_after_many_breakdowns_a_job_ends_without_its_own_words(desk: Desk) -> None:
     """What it told of itself may be what breaks each look."""
-    (operation,) = await watched(desk, "b-1", told_by="RUN", bugs=desk.terms.max_attempts)
+    (operation,) = await watched(desk, "b-1", told_by="RUN", bugs=desk.timings.max_attempts)
     bench = Bench(desk, {"IN_MEMORY": OnlyStarts()})
     desk.ledger.requests.clear()
     await bench.end(operation, None, "It ended.")
@@ -398,15 +401,15 @@ async def test_an_end_counts_for_more_than_all_that_was_told(desk: Desk) -> None
     """What the ledger can't keep of a job's own words is left out."""
     (operation,) = await watched(desk, "b-1")
     bench = Bench(desk, {"IN_MEMORY": OnlyStarts()})
-    outcomes = bench.overseer.outcomes
+    outcomes = bench.watcher.outcomes
     tried: list[Concluded] = []
 
-    async def conclude(event: Concluded) -> None:
+    async def handle_outcome(event: Concluded) -> None:
         tried.append(event)
         if len(tried) == 1:
             raise EventTooLarge(500_000, 390_000)
 
-    await attrs.evolve(outcomes, conclude=conclude).end(operation, None, "y" * 5000)
+    await attrs.evolve(outcomes, handle_outcome=handle_outcome).end(operation, None, "y" * 5000)
     assert len(tried) == 2
     assert len(tried[1].body["reason"]) == 2001
 
@@ -431,9 +434,9 @@ async def test_an_end_of_a_job_that_was_built_again_meanwhile_ends_nothing(desk:
     for outcome in bench.concluded:
         request = await build_request(
             outcome,
-            Why.DELIVERY,
+            Trigger.DELIVERY,
             None,
-            overseer=bench.overseer,
+            watcher=bench.watcher,
             notifications=BUILT_IN_NOTIFICATIONS,
             secrets=Redactor(),
         )
@@ -457,12 +460,12 @@ async def test_a_newer_build_that_tells_of_itself_is_no_orphan(desk: Desk, is_ov
     await desk.finish(attempt, desk.job("a"))
     builder = Rebuilds()
     builder.started = [StartedJob(desk.job(one), {}, attempt.start_key) for one in ("b", "c")]
-    overseer = Bench(desk, {"IN_MEMORY": builder}).overseer
+    watcher = Bench(desk, {"IN_MEMORY": builder}).watcher
     operation = await desk.operation("k")
     status = JobStatus.SUCCEEDED if is_over else JobStatus.IN_PROGRESS
     for job_id, is_adopted in (("c", False), ("b", True)):
         report = JobReport(job=desk.job(job_id), status=status)
-        adopted = await overseer.adopter.adopt(report, operation, 1)
+        adopted = await watcher.adopter.adopt(report, operation, 1)
         assert (adopted is not None) is is_adopted
     assert (await desk.operation("k")).job == desk.job("b")
     assert set(builder._ended) == (set() if is_over else {"c"})

@@ -8,8 +8,8 @@ import pytest
 from orchestrator.core.events.event import OWN_SOURCE
 from orchestrator.core.events.event_types import ENDS
 from orchestrator.core.ledger.breakdowns import BROKE_DOWN, USED_UP, Breakdown, count
-from orchestrator.core.ledger.claim_request import Why
-from orchestrator.core.ledger.claim_result import Waits
+from orchestrator.core.ledger.claim_request import Trigger
+from orchestrator.core.ledger.claim_result import Deferred
 from orchestrator.core.ledger.lease import claim_by_records
 from orchestrator.core.ledger.operations import replace
 from orchestrator.core.ledger.records import Failure, RunRecord, RunStatus, payload_key
@@ -19,7 +19,7 @@ from tests.desk import (
     ORDER,
     PROVISIONED,
     PROVISIONING,
-    TERMS,
+    TIMINGS,
     Desk,
     event,
     follow_up,
@@ -41,7 +41,7 @@ async def break_down(
     options = {"run_id": run_id(event_type, event_id), "cause": "KeyError", **options}
     breakdown = Breakdown(**options)
     return await desk.transactions.run(
-        lambda snapshot: count(snapshot, breakdown, MAX_ATTEMPTS, desk.terms)
+        lambda snapshot: count(snapshot, breakdown, MAX_ATTEMPTS, desk.timings)
     )
 
 
@@ -54,7 +54,7 @@ async def test_a_breakdown_of_an_attempt_is_a_bug_of_its_run(desk: Desk) -> None
     assert run.error == Failure(type="KeyError", message=BROKE_DOWN)
     assert run.due_at == desk.later(5)
     desk.turn(5)
-    await desk.claimed(ORDER, "a", why=Why.SWEEP)
+    await desk.claimed(ORDER, "a", trigger=Trigger.SWEEP)
     run = await break_down(desk, ORDER, attempt=2)
     assert run is not None
     assert run.due_at == desk.later(10)
@@ -63,7 +63,7 @@ async def test_a_breakdown_of_an_attempt_is_a_bug_of_its_run(desk: Desk) -> None
 async def test_a_breakdown_counts_as_a_take_over(desk: Desk) -> None:
     """A start may have been sent up to the lease's end, to any builder."""
     await desk.claimed(PROVISIONING, "a")
-    lease_until = desk.later(TERMS.lease_s)
+    lease_until = desk.later(TIMINGS.lease_s)
     run = await break_down(desk, attempt=1)
     assert run is not None
     assert (run.possible_until, run.sent_to, run.sent_job) == (lease_until, None, None)
@@ -84,38 +84,40 @@ async def test_a_claim_that_broke_down_is_counted_where_nobody_is_at_work(desk: 
     attempt = await desk.claimed(ORDER, "a")
     assert await break_down(desk, ORDER) is None
     await desk.hand_back(attempt, pause_s=20)
-    assert await break_down(desk, ORDER, why=Why.SWEEP) is None
+    assert await break_down(desk, ORDER, trigger=Trigger.SWEEP) is None
     desk.turn(20)
-    run = await break_down(desk, ORDER, why=Why.SWEEP)
+    run = await break_down(desk, ORDER, trigger=Trigger.SWEEP)
     assert run is not None
     assert (run.status, run.attempt, run.bugs) == ("retry", 1, 1)
-    assert await break_down(desk, ORDER, why=Why.SWEEP) is None
+    assert await break_down(desk, ORDER, trigger=Trigger.SWEEP) is None
 
 
 async def test_a_claim_that_broke_down_forgets_no_start(desk: Desk) -> None:
     """Of an attempt whose holder died: what it may have sent is still possible."""
     attempt = await desk.claimed(PROVISIONING, "a")
-    desk.turn(TERMS.lease_s + TERMS.skew_s)
+    desk.turn(TIMINGS.lease_s + TIMINGS.skew_s)
     run = await break_down(desk)
     assert run is not None
     assert run.possible_until == attempt.run.lease_until
 
 
 @pytest.mark.parametrize(
-    ("status", "why", "counts"),
+    ("status", "trigger", "counts"),
     [
-        (RunStatus.SUCCEEDED, Why.DELIVERY, False),
-        (RunStatus.FAILED, Why.DELIVERY, True),
-        (RunStatus.FAILED, Why.REPLAY, False),
-        (RunStatus.QUEUED, Why.DELIVERY, True),
-        (RunStatus.RETRY, Why.REPLAY, True),
+        (RunStatus.SUCCEEDED, Trigger.DELIVERY, False),
+        (RunStatus.FAILED, Trigger.DELIVERY, True),
+        (RunStatus.FAILED, Trigger.REPLAY, False),
+        (RunStatus.QUEUED, Trigger.DELIVERY, True),
+        (RunStatus.RETRY, Trigger.REPLAY, True),
     ],
 )
-async def test_what_is_over_stays_so(desk: Desk, status: RunStatus, why: Why, counts: bool) -> None:
+async def test_what_is_over_stays_so(
+    desk: Desk, status: RunStatus, trigger: Trigger, counts: bool
+) -> None:
     """But a failed event that comes again is a new attempt."""
     attempt = await desk.claimed(ORDER, "a")
     await desk.ledger.put(attrs.evolve(attempt.run, status=status, lease_until=None, due_at=None))
-    assert (await break_down(desk, ORDER, why=why) is not None) is counts
+    assert (await break_down(desk, ORDER, trigger=trigger) is not None) is counts
 
 
 async def test_an_operators_cancel_is_not_taken_back_by_a_breakdown(desk: Desk) -> None:
@@ -180,28 +182,28 @@ async def test_a_failed_run_that_comes_again_is_attempted_again(desk: Desk) -> N
 async def test_what_ends_by_its_records_sends_nothing_any_more(desk: Desk) -> None:
     """However often its end is taken over: the last possible send grows no younger."""
     await desk.claimed(PROVISIONING, "a")
-    desk.turn(TERMS.lease_s + TERMS.skew_s)
+    desk.turn(TIMINGS.lease_s + TIMINGS.skew_s)
     run = await use_up(desk, PROVISIONING, "a")
     await claim_by_records(desk.transactions, run.run_id)
-    desk.turn(TERMS.lease_s + TERMS.skew_s)
+    desk.turn(TIMINGS.lease_s + TIMINGS.skew_s)
     last = await claim_by_records(desk.transactions, run.run_id)
     assert last is not None
     assert last.possible_until == run.possible_until
 
 
-@pytest.mark.parametrize("died", [TERMS.max_takeovers - 1, TERMS.max_takeovers])
+@pytest.mark.parametrize("died", [TIMINGS.max_takeovers - 1, TIMINGS.max_takeovers])
 async def test_a_run_whose_holders_die_ends_by_its_records(desk: Desk, died: int) -> None:
     """After `runs.max_takeovers` in a row: what kills a process must not kill each in turn."""
     await desk.claimed(ORDER, "a")
     for _ in range(died):
         attempt = await desk.taken_over(ORDER, "a")
-    assert attempt.run.ends_by_records is (died == TERMS.max_takeovers)
+    assert attempt.run.ends_by_records is (died == TIMINGS.max_takeovers)
 
 
 async def test_a_word_of_a_holder_ends_the_row_of_deaths(desk: Desk) -> None:
     """A run that is handed back was worked on, however long that takes."""
     await desk.claimed(ORDER, "a")
-    for _ in range(TERMS.max_takeovers - 1):
+    for _ in range(TIMINGS.max_takeovers - 1):
         attempt = await desk.taken_over(ORDER, "a")
     await desk.hand_back(attempt)
     attempt = await desk.claimed(ORDER, "a")
@@ -227,7 +229,7 @@ async def test_a_clean_up_that_never_began_is_known_by_its_records(desk: Desk) -
 async def test_a_run_that_waits_for_a_tenant_ends_alone(desk: Desk) -> None:
     """What holds the tenant isn't its own."""
     opener = await desk.claimed(PROVISIONING, "a")
-    assert isinstance(await desk.claim(DEPROVISIONING, "b"), Waits)
+    assert isinstance(await desk.claim(DEPROVISIONING, "b"), Deferred)
     await use_up(desk, DEPROVISIONING, "b")
     last = await claim_by_records(desk.transactions, run_id(DEPROVISIONING, "b"))
     assert last is not None
@@ -260,7 +262,7 @@ async def test_an_end_of_an_earlier_start_ends_no_later_one(desk: Desk) -> None:
     )
     await break_down(desk, run_id=ours.key, outcome=ours)
     await desk.end(PROVISIONED, "other", job="b-1")
-    again = await desk.claimed(PROVISIONING, "opener", why=Why.FORCED_REPLAY)
+    again = await desk.claimed(PROVISIONING, "opener", trigger=Trigger.FORCED_REPLAY)
     await desk.finish(again, desk.job("b-2"))
     for _ in range(MAX_ATTEMPTS - 1):
         await break_down(desk, run_id=ours.key, outcome=ours)
@@ -284,7 +286,7 @@ async def test_an_end_of_a_job_that_was_built_again_ends_no_newer_one(desk: Desk
     assert operation.job is not None
     former = operation.job
     replaced = await desk.transactions.run(
-        lambda snapshot: replace(snapshot, operation.operation_id, 1, former, newer, desk.terms)
+        lambda snapshot: replace(snapshot, operation.operation_id, 1, former, newer, desk.timings)
     )
     assert replaced is not None
     last = await claim_by_records(desk.transactions, ours.key)

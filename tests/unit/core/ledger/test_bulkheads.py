@@ -9,7 +9,7 @@ import pytest
 from orchestrator.adapters.dynamodb.ledger import DynamoDBLedger
 from orchestrator.core.dispatch.sweep import Sweeper
 from orchestrator.core.ledger.bulkheads import REQUESTS_AT_ONCE, Duty, on_duty
-from orchestrator.core.ledger.guards import Terms
+from orchestrator.core.ledger.guards import Timings
 from orchestrator.core.ledger.lease import keep_renewed
 from orchestrator.core.ledger.transactions import Transactions
 from orchestrator.testing import LoadedDice, ManualClock
@@ -96,7 +96,7 @@ async def test_a_lease_is_renewed_whoever_holds_it() -> None:
 async def test_a_sweep_is_on_its_own_duty() -> None:
     """All that it asks for, and all that it begins, waits among sweeps."""
     ledger, silent = silent_ledger()
-    transactions = Transactions(ledger=ledger, clock=ManualClock(), terms=Terms())
+    transactions = Transactions(ledger=ledger, clock=ManualClock(), timings=Timings())
 
     async def nothing(_: object) -> None:
         raise AssertionError

@@ -4,8 +4,8 @@ import attrs
 import pytest
 
 from orchestrator.core.events.event_types import Kind
-from orchestrator.core.ledger.claim_request import Why
-from orchestrator.core.ledger.claim_result import Duplicate, NeedsForce, Refused, Waits
+from orchestrator.core.ledger.claim_request import Trigger
+from orchestrator.core.ledger.claim_result import Deferred, Duplicate, NeedsForce, Refused
 from orchestrator.core.ledger.lease import RunLease
 from orchestrator.core.ledger.lifecycle import MOVES, TenantState
 from orchestrator.core.ledger.records import Failure, OperationState, Progress, RunStatus, Step
@@ -18,7 +18,7 @@ from tests.desk import (
     PROVISIONING,
     SENT_AT,
     TENANT,
-    TERMS,
+    TIMINGS,
     Desk,
     adopt_job,
     credentials,
@@ -26,7 +26,7 @@ from tests.desk import (
     run_id,
 )
 
-WINDOW_S = TERMS.dedupe_window_s
+WINDOW_S = TIMINGS.dedupe_window_s
 
 
 @pytest.fixture
@@ -38,22 +38,22 @@ def desk() -> Desk:
 
 
 @pytest.mark.parametrize(
-    ("passed_s", "by_content", "why", "is_new"),
+    ("passed_s", "by_content", "trigger", "is_new"),
     [
-        (WINDOW_S, True, Why.DELIVERY, True),
-        (WINDOW_S - 0.001, True, Why.DELIVERY, False),
-        (WINDOW_S, False, Why.DELIVERY, False),
-        (WINDOW_S, True, Why.REPLAY, False),
+        (WINDOW_S, True, Trigger.DELIVERY, True),
+        (WINDOW_S - 0.001, True, Trigger.DELIVERY, False),
+        (WINDOW_S, False, Trigger.DELIVERY, False),
+        (WINDOW_S, True, Trigger.REPLAY, False),
     ],
 )
 async def test_equal_content_is_one_event_for_a_while(
-    desk: Desk, passed_s: float, by_content: bool, why: Why, is_new: bool
+    desk: Desk, passed_s: float, by_content: bool, trigger: Trigger, is_new: bool
 ) -> None:
     """From then on it is another one: steps emptied, first seen now, its attempts count on."""
     first = await desk.claimed(ORDER, "a", by_content=by_content)
     await desk.finish(first, desk.job("b-1"))
     desk.turn(passed_s)
-    answer = await desk.claim(ORDER, "a", by_content=by_content, why=why)
+    answer = await desk.claim(ORDER, "a", by_content=by_content, trigger=trigger)
     assert isinstance(answer, RunLease) is is_new
     if isinstance(answer, RunLease):
         run = answer.run
@@ -77,20 +77,22 @@ async def test_unfinished_content_goes_on(desk: Desk, status: RunStatus) -> None
     assert again.run.first_seen == first.run.first_seen
 
 
-@pytest.mark.parametrize("why", [Why.REPLAY, Why.FORCED_REPLAY])
-async def test_only_a_delivery_makes_old_content_new(desk: Desk, why: Why) -> None:
+@pytest.mark.parametrize("trigger", [Trigger.REPLAY, Trigger.FORCED_REPLAY])
+async def test_only_a_delivery_makes_old_content_new(desk: Desk, trigger: Trigger) -> None:
     """An operator means the run that he names."""
     first = await desk.claimed(ORDER, "a", by_content=True)
-    await desk.fail(first, lets_go=False)
+    await desk.fail(first, ends_without_job=False)
     desk.turn(WINDOW_S)
-    again = await desk.claimed(ORDER, "a", by_content=True, why=why)
+    again = await desk.claimed(ORDER, "a", by_content=True, trigger=trigger)
     assert again.start_key == first.start_key
 
 
 async def test_new_content_counts_its_starts_from_the_beginning(desk: Desk) -> None:
     """And it has ended nothing yet."""
     await desk.finish(await desk.claimed(ORDER, "a", by_content=True))
-    await desk.finish(await desk.claimed(ORDER, "a", by_content=True, why=Why.FORCED_REPLAY))
+    await desk.finish(
+        await desk.claimed(ORDER, "a", by_content=True, trigger=Trigger.FORCED_REPLAY)
+    )
     await desk.provision()
     await desk.end(PROVISIONED, "done", by_content=True)
     desk.turn(WINDOW_S)
@@ -155,9 +157,9 @@ async def test_an_operation_opens_where_it_may(
         assert (run.status, run.due_at, run.lease_until) == ("failed", None, None)
         assert run.error == Failure(type="NotAllowed", message=reason)
         assert await desk.tenant() == (state, None)
-        again = await desk.claim(event_type, "a", why=Why.REPLAY)
+        again = await desk.claim(event_type, "a", trigger=Trigger.REPLAY)
         assert isinstance(again, Refused)
-        answer = await desk.claimed(event_type, "a", why=Why.FORCED_REPLAY)
+        answer = await desk.claimed(event_type, "a", trigger=Trigger.FORCED_REPLAY)
     operation = await desk.operation(of=answer)
     assert operation.former_state is state
     assert await desk.tenant() == (MOVES[kind].during, operation.operation_id)
@@ -192,7 +194,7 @@ async def test_two_who_open_at_once_open_one(desk: Desk) -> None:
     other = desk.beside()
     desk.ledger.before_commit.append(lambda: other.claimed(PROVISIONING, "b"))
     answer = await desk.claim(PROVISIONING, "a")
-    assert isinstance(answer, Waits)
+    assert isinstance(answer, Deferred)
     opener = run_id(PROVISIONING, "b")
     assert (await desk.operation(opener)).opener == opener
     assert await desk.tenant() == (TenantState.PROVISIONING, operation_id(opener))
@@ -208,15 +210,15 @@ async def test_another_kind_waits_until_the_tenant_is_free(
     await desk.finish(first, desk.job(job) if job else None)
     answer = await desk.claim(event_type, "b")
     reason = f"The tenant {TENANT} is busy with its provisioning."
-    assert answer == Waits(run_id(event_type, "b"), reason, 15.0)
+    assert answer == Deferred(run_id(event_type, "b"), reason, 15.0)
     run = await desk.run(event_type, "b")
     assert (run.status, run.due_at, run.note) == ("retry", desk.later(15), reason)
     assert run.lease_until is None
     desk.turn(15)
-    assert isinstance(await desk.claim(event_type, "b", why=Why.SWEEP), Waits)
+    assert isinstance(await desk.claim(event_type, "b", trigger=Trigger.SWEEP), Deferred)
     await desk.end(PROVISIONED, "done")
     desk.turn(15)
-    opened = await desk.claimed(event_type, "b", why=Why.SWEEP)
+    opened = await desk.claimed(event_type, "b", trigger=Trigger.SWEEP)
     assert (opened.run.attempt, opened.possible_until, opened.run.note) == (3, None, None)
     assert (await desk.operation(of=opened)).former_state is TenantState.PROVISIONED
 
@@ -250,7 +252,7 @@ async def test_what_was_given_back_is_opened_by_the_next(desk: Desk, who: str) -
     """With the next start number, by whoever comes; what was possible before is past."""
     first = await desk.claimed(PROVISIONING, "a", key="k")
     if who == "b":
-        assert isinstance(await desk.claim(PROVISIONING, "b", key="k"), Waits)
+        assert isinstance(await desk.claim(PROVISIONING, "b", key="k"), Deferred)
     await desk.fail(first)
     assert (await desk.operation("k")).state is OperationState.GIVEN_BACK
     again = await desk.claimed(PROVISIONING, who, key="k")
@@ -265,7 +267,7 @@ async def test_who_gave_back_waits_for_who_opened_it_then(desk: Desk) -> None:
     """The first opener is no opener any more."""
     await desk.fail(await desk.claimed(PROVISIONING, "a", key="k"))
     await desk.claimed(PROVISIONING, "b", key="k")
-    assert isinstance(await desk.claim(PROVISIONING, "a", key="k"), Waits)
+    assert isinstance(await desk.claim(PROVISIONING, "a", key="k"), Deferred)
     assert (await desk.operation("k")).opener == run_id(PROVISIONING, "b")
 
 
@@ -292,7 +294,7 @@ async def test_a_second_request_joins_once_the_job_is_recorded(desk: Desk, key: 
     opener = await desk.claimed(PROVISIONING, "a", key="k")
     answer = await desk.claim(PROVISIONING, "b", key=key)
     reason = f"Run {opener.run.run_id} is opening the same operation."
-    assert answer == Waits(run_id(PROVISIONING, "b"), reason, 15.0)
+    assert answer == Deferred(run_id(PROVISIONING, "b"), reason, 15.0)
     waiting = await desk.run(PROVISIONING, "b")
     assert (waiting.status, waiting.due_at) == ("retry", desk.later(15))
     await opener.record(Progress(job=desk.job("b-1")))
@@ -308,8 +310,8 @@ async def test_who_waits_for_an_opener_that_crashed_goes_on_waiting(desk: Desk) 
     """Only the run that opened it works on it: its sweep, not the one who waits."""
     await desk.claimed(PROVISIONING, "a", key="k")
     desk.turn(500)
-    assert isinstance(await desk.claim(PROVISIONING, "b", key="k"), Waits)
-    assert (await desk.claimed(PROVISIONING, "a", key="k", why=Why.SWEEP)).run.attempt == 2
+    assert isinstance(await desk.claim(PROVISIONING, "b", key="k"), Deferred)
+    assert (await desk.claimed(PROVISIONING, "a", key="k", trigger=Trigger.SWEEP)).run.attempt == 2
 
 
 @pytest.mark.parametrize(
@@ -382,9 +384,9 @@ async def test_force_reopens_what_is_over(desk: Desk, who: str) -> None:
     """Under the next start number, with fresh steps, for whoever insists; nothing is inherited."""
     await ended(desk)
     before = await desk.run(PROVISIONING, who)
-    answer = await desk.claim(PROVISIONING, who, key="k", why=Why.REPLAY)
+    answer = await desk.claim(PROVISIONING, who, key="k", trigger=Trigger.REPLAY)
     assert answer == NeedsForce(before)
-    forced = await desk.claimed(PROVISIONING, who, key="k", why=Why.FORCED_REPLAY)
+    forced = await desk.claimed(PROVISIONING, who, key="k", trigger=Trigger.FORCED_REPLAY)
     operation = await desk.operation("k")
     assert (operation.state, operation.start_number) == (OperationState.OPEN, 2)
     assert operation.opener == run_id(PROVISIONING, who)
@@ -402,7 +404,7 @@ async def test_force_has_a_failed_opener_start_afresh(desk: Desk) -> None:
     step = Step(name="take", result=1, recorded_at=desk.clock.now())
     await desk.fail(opener, progress=Progress(steps=(step,), job=desk.job("b-1")))
     await desk.end(PROVISIONED, "done")
-    forced = await desk.claimed(PROVISIONING, "a", why=Why.FORCED_REPLAY)
+    forced = await desk.claimed(PROVISIONING, "a", trigger=Trigger.FORCED_REPLAY)
     assert (forced.run.steps, forced.run.job, forced.run.start_number) == ({}, None, 2)
 
 
@@ -413,9 +415,9 @@ async def test_force_waits_for_what_goes_on(desk: Desk, who: str) -> None:
     await desk.finish(opener, desk.job("b-1"))
     await desk.claim(PROVISIONING, "b", key="k")
     before = await desk.run(PROVISIONING, who)
-    answer = await desk.claim(PROVISIONING, who, key="k", why=Why.FORCED_REPLAY)
+    answer = await desk.claim(PROVISIONING, who, key="k", trigger=Trigger.FORCED_REPLAY)
     reason = f"The provisioning of run {opener.run.run_id} goes on."
-    assert answer == Waits(before.run_id, reason)
+    assert answer == Deferred(before.run_id, reason)
     assert await desk.run(PROVISIONING, who) == before
 
 
@@ -430,12 +432,12 @@ async def test_force_waits_until_the_opener_is_at_rest(desk: Desk, is_swept: boo
     await desk.end(PROVISIONED, "done")
     desk.turn(62 if is_swept else 0)
     who = "a" if is_swept else "b"
-    answer = await desk.claim(PROVISIONING, who, key="k", why=Why.FORCED_REPLAY)
-    assert answer == Waits(run_id(PROVISIONING, who), f"The tenant {TENANT} is not at rest yet.")
+    answer = await desk.claim(PROVISIONING, who, key="k", trigger=Trigger.FORCED_REPLAY)
+    assert answer == Deferred(run_id(PROVISIONING, who), f"The tenant {TENANT} is not at rest yet.")
     assert (await desk.operation("k")).start_number == 1
     desk.turn(62)
-    await desk.finish(await desk.claimed(PROVISIONING, "a", key="k", why=Why.SWEEP))
-    await desk.claimed(PROVISIONING, "b", key="k", why=Why.FORCED_REPLAY)
+    await desk.finish(await desk.claimed(PROVISIONING, "a", key="k", trigger=Trigger.SWEEP))
+    await desk.claimed(PROVISIONING, "b", key="k", trigger=Trigger.FORCED_REPLAY)
     assert (await desk.operation("k")).start_number == 2
 
 
@@ -444,8 +446,8 @@ async def test_force_waits_until_the_tenant_is_free(desk: Desk) -> None:
     await ended(desk)
     deploying = await desk.claimed(DEPLOYMENT, "d")
     before = await desk.run(PROVISIONING, "a")
-    answer = await desk.claim(PROVISIONING, "a", key="k", why=Why.FORCED_REPLAY)
-    assert isinstance(answer, Waits)
+    answer = await desk.claim(PROVISIONING, "a", key="k", trigger=Trigger.FORCED_REPLAY)
+    assert isinstance(answer, Deferred)
     assert await desk.run(PROVISIONING, "a") == before
     assert await desk.tenant() == (TenantState.DEPLOYING, deploying.run.operation_id)
 
@@ -455,7 +457,7 @@ async def test_force_reopens_also_for_an_opener_that_is_forgotten(desk: Desk) ->
     await ended(desk)
     over = await desk.operation("k")
     await desk.ledger.put(attrs.evolve(over, opener="long gone"))
-    await desk.claimed(PROVISIONING, "a", key="k", why=Why.FORCED_REPLAY)
+    await desk.claimed(PROVISIONING, "a", key="k", trigger=Trigger.FORCED_REPLAY)
     assert (await desk.operation("k")).start_number == 2
 
 
@@ -463,10 +465,10 @@ async def test_a_plain_replay_of_an_unfinished_opener_goes_on(desk: Desk) -> Non
     """Force changes nothing for it: the same start."""
     opener = await desk.claimed(PROVISIONING, "a", key="k")
     await desk.hand_back(opener)
-    again = await desk.claimed(PROVISIONING, "a", key="k", why=Why.REPLAY)
+    again = await desk.claimed(PROVISIONING, "a", key="k", trigger=Trigger.REPLAY)
     assert again.start_key == opener.start_key
     await desk.hand_back(again)
-    forced = await desk.claimed(PROVISIONING, "a", key="k", why=Why.FORCED_REPLAY)
+    forced = await desk.claimed(PROVISIONING, "a", key="k", trigger=Trigger.FORCED_REPLAY)
     assert forced.start_key == opener.start_key
 
 
@@ -507,9 +509,9 @@ async def test_an_operator_may_insist_on_a_registration(desk: Desk) -> None:
     """It leads to the tenant of the replayed request from then on."""
     await desk.claimed(PROVISIONING, "b", tenant_id="t-2", registration="r")
     assert isinstance(await desk.claim(PROVISIONING, "a", registration="r"), Refused)
-    plain = await desk.claim(PROVISIONING, "a", registration="r", why=Why.REPLAY)
+    plain = await desk.claim(PROVISIONING, "a", registration="r", trigger=Trigger.REPLAY)
     assert isinstance(plain, Refused)
-    await desk.claimed(PROVISIONING, "a", registration="r", why=Why.FORCED_REPLAY)
+    await desk.claimed(PROVISIONING, "a", registration="r", trigger=Trigger.FORCED_REPLAY)
     assert await registered(desk) == TENANT
 
 

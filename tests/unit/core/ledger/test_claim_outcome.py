@@ -7,8 +7,8 @@ import attrs
 import pytest
 
 from orchestrator.core.events.event_types import ENDS, OPENS, Ending, Kind, outcome_type
-from orchestrator.core.ledger.claim_request import Why
-from orchestrator.core.ledger.claim_result import Duplicate, Noted, Waits
+from orchestrator.core.ledger.claim_request import Trigger
+from orchestrator.core.ledger.claim_result import Deferred, Duplicate, NothingToDo
 from orchestrator.core.ledger.lease import RunLease
 from orchestrator.core.ledger.lifecycle import MOVES, TenantState
 from orchestrator.core.ledger.records import OperationRecord, OperationState, Progress
@@ -156,7 +156,7 @@ async def test_an_outcome_ends_the_operation_also_if_its_handler_failed(
     await desk.hand_back(attempt, ending=ENDED)
     assert await desk.tenant() == HELD
     assert (await desk.operation("k")).state is OperationState.OPEN
-    again = await desk.claimed(PROVISIONED, "done", why=Why.REPLAY)
+    again = await desk.claimed(PROVISIONED, "done", trigger=Trigger.REPLAY)
     await getattr(desk, ends)(again, ending=ENDED)
     assert await desk.tenant() == (TenantState.PROVISIONED, None)
 
@@ -169,13 +169,13 @@ async def test_an_outcome_waits_for_the_opener(desk: Desk, is_handed_back: bool)
         await desk.hand_back(opener)
     answer = await desk.claim(PROVISIONED, "done")
     reason = f"Run {opener.run.run_id} is at work on the operation."
-    assert answer == Waits(run_id(PROVISIONED, "done"), reason)
+    assert answer == Deferred(run_id(PROVISIONED, "done"), reason)
     run = await desk.run(PROVISIONED, "done")
     assert (run.status, run.due_at) == ("retry", desk.later(15))
     assert (await desk.operation("k")).outcome is None
     await desk.finish(await opened(desk) if is_handed_back else opener)
     desk.turn(15)
-    await desk.finish(await desk.claimed(PROVISIONED, "done", why=Why.SWEEP), ending=ENDED)
+    await desk.finish(await desk.claimed(PROVISIONED, "done", trigger=Trigger.SWEEP), ending=ENDED)
     assert await desk.tenant() == (TenantState.PROVISIONED, None)
 
 
@@ -194,7 +194,7 @@ async def test_only_one_outcome_works_at_a_time(desk: Desk) -> None:
     """Another one waits for it, and is its duplicate once it is done, whatever it says."""
     await under_way(desk)
     first = await desk.claimed(PROVISIONED, "one")
-    assert isinstance(await desk.claim(NOT_PROVISIONED, "two"), Waits)
+    assert isinstance(await desk.claim(NOT_PROVISIONED, "two"), Deferred)
     assert (await desk.operation("k")).outcome == first.run.run_id
     await desk.finish(first, ending=ENDED)
     assert await desk.claim(NOT_PROVISIONED, "two", operation=operation_id("k")) == Duplicate(
@@ -208,14 +208,14 @@ async def test_two_outcomes_at_once_are_one(desk: Desk) -> None:
     await under_way(desk)
     other = desk.beside()
     desk.ledger.before_commit.append(lambda: other.claimed(PROVISIONED, "two"))
-    assert isinstance(await desk.claim(NOT_PROVISIONED, "one"), Waits)
+    assert isinstance(await desk.claim(NOT_PROVISIONED, "one"), Deferred)
     assert (await desk.operation("k")).outcome == run_id(PROVISIONED, "two")
 
 
 async def test_an_outcome_that_came_to_nothing_leaves_room_for_another(desk: Desk) -> None:
     """It failed before its handler was reached: the tenant must not wait for it."""
     await under_way(desk)
-    await desk.fail(await desk.claimed(PROVISIONED, "one"), lets_go=False)
+    await desk.fail(await desk.claimed(PROVISIONED, "one"), ends_without_job=False)
     assert await desk.tenant() == HELD
     await desk.end(NOT_PROVISIONED, "two")
     assert await desk.tenant() == (TenantState.PROVISION_FAILED, None)
@@ -237,7 +237,7 @@ async def test_an_outcome_that_is_replayed_with_force_moves_nothing(desk: Desk) 
     await desk.end(PROVISIONED, "done")
     over = await desk.operation("k")
     await desk.stand(TenantState.ACTIVE)
-    await desk.end(PROVISIONED, "done", why=Why.FORCED_REPLAY, operation=operation_id("k"))
+    await desk.end(PROVISIONED, "done", trigger=Trigger.FORCED_REPLAY, operation=operation_id("k"))
     assert await desk.operation("k") == over
     assert await desk.tenant() == (TenantState.ACTIVE, None)
 
@@ -247,7 +247,7 @@ async def test_an_outcome_of_something_else_ends_nothing(desk: Desk, named: dict
     """A job that the operation doesn't have, an operation that nobody knows."""
     await under_way(desk)
     answer = await desk.claim(PROVISIONED, "done", **named)
-    assert answer == Noted(run_id(PROVISIONED, "done"))
+    assert answer == NothingToDo(run_id(PROVISIONED, "done"))
     run = await desk.run(PROVISIONED, "done")
     assert (run.status, run.note) == ("succeeded", "It ends no operation of this tenant.")
     assert (run.due_at, run.outcome_of) == (None, None)
@@ -258,11 +258,11 @@ async def test_an_outcome_of_something_else_ends_nothing(desk: Desk, named: dict
 async def test_an_outcome_of_another_kind_ends_nothing(desk: Desk, event_type: str) -> None:
     """Nor does one for a tenant that nothing is done to, or for another tenant's operation."""
     await under_way(desk)
-    assert isinstance(await desk.claim(event_type, "done"), Noted)
+    assert isinstance(await desk.claim(event_type, "done"), NothingToDo)
     await change(desk, tenant_id="t-2")
-    assert isinstance(await desk.claim(PROVISIONED, "others"), Noted)
+    assert isinstance(await desk.claim(PROVISIONED, "others"), NothingToDo)
     await desk.stand(TenantState.ACTIVE)
-    assert isinstance(await desk.claim(event_type, "idle"), Noted)
+    assert isinstance(await desk.claim(event_type, "idle"), NothingToDo)
     assert await desk.tenant() == (TenantState.ACTIVE, None)
 
 
@@ -277,7 +277,7 @@ async def test_the_outcome_of_an_earlier_start_ends_nothing(desk: Desk) -> None:
     """The operation was reopened and has no job yet: the old one's report is none of its own."""
     await under_way(desk)
     await desk.end(PROVISIONED, "done")
-    forced = await desk.claimed(PROVISIONING, "a", key="k", why=Why.FORCED_REPLAY)
+    forced = await desk.claimed(PROVISIONING, "a", key="k", trigger=Trigger.FORCED_REPLAY)
     await desk.finish(forced)
     assert not isinstance(await desk.claim(PROVISIONED, "late", job="b-1"), RunLease)
     assert await desk.tenant() == HELD
@@ -291,7 +291,7 @@ async def test_an_outcome_that_names_its_start_ends_no_other(
     await desk.fail(await opened(desk))
     await desk.finish(await opened(desk))
     answer = await desk.claim(PROVISIONED, "done", operation=operation_id("k"), start_number=number)
-    assert isinstance(answer, RunLease if is_taken else Noted)
+    assert isinstance(answer, RunLease if is_taken else NothingToDo)
 
 
 async def test_what_was_given_back_has_no_outcome(desk: Desk) -> None:
@@ -299,7 +299,7 @@ async def test_what_was_given_back_has_no_outcome(desk: Desk) -> None:
     await desk.stand(TenantState.PROVISION_FAILED)
     await desk.fail(await opened(desk))
     answer = await desk.claim(PROVISIONED, "done", operation=operation_id("k"))
-    assert answer == Noted(run_id(PROVISIONED, "done"))
+    assert answer == NothingToDo(run_id(PROVISIONED, "done"))
     assert (await desk.run(PROVISIONED, "done")).note == "The operation was over already."
     assert await desk.tenant() == (TenantState.PROVISION_FAILED, None)
 
@@ -326,7 +326,7 @@ async def test_an_unseen_tenant_is_held_until_its_outcome_is_settled(desk: Desk)
     """Nothing else begins meanwhile; the next attempt goes on with it."""
     attempt = await desk.claimed(PROVISIONED, "done", job="a-stranger's")
     await desk.hand_back(attempt, ending=ENDED)
-    assert isinstance(await desk.claim(DEPLOYMENT, "a"), Waits)
+    assert isinstance(await desk.claim(DEPLOYMENT, "a"), Deferred)
     again = await desk.claimed(PROVISIONED, "done", job="a-stranger's")
     assert again.run.outcome_of == attempt.run.outcome_of
     await desk.finish(again, ending=ENDED)
@@ -336,7 +336,7 @@ async def test_an_unseen_tenant_is_held_until_its_outcome_is_settled(desk: Desk)
 async def test_an_unseen_tenant_is_let_go_if_its_outcome_could_not_be_handled(desk: Desk) -> None:
     """As if it had never been heard of; a later attempt begins anew."""
     attempt = await desk.claimed(PROVISIONED, "done")
-    await desk.fail(attempt, lets_go=False)
+    await desk.fail(attempt, ends_without_job=False)
     assert await desk.tenant() == (None, None)
     again = await desk.claimed(PROVISIONED, "done")
     await desk.finish(again, ending=ENDED)
@@ -347,7 +347,7 @@ async def test_the_report_of_a_strangers_job_ends_nothing_that_has_no_job(desk: 
     """A handler of the user's has begun what nobody sees; whose job this is nobody knows."""
     await desk.finish(await opened(desk))
     answer = await desk.claim(PROVISIONED, "done", job="a-stranger's")
-    assert isinstance(answer, Noted)
+    assert isinstance(answer, NothingToDo)
     assert await desk.tenant() == HELD
 
 

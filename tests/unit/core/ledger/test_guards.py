@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.core.events.event_types import Kind
 from orchestrator.core.ledger.guards import (
-    Terms,
+    Timings,
     ends_unknown,
     is_claimable,
     is_due,
@@ -24,7 +24,7 @@ from orchestrator.core.ledger.guards import (
     is_stray,
     is_unseen,
     last_possible_send,
-    may_let_go,
+    may_end_without_job,
     may_open,
     may_post,
     may_record,
@@ -43,7 +43,7 @@ from orchestrator.core.ledger.records import (
 )
 
 NOW = datetime(2026, 11, 20, 9, 0, tzinfo=UTC)
-TERMS = Terms(lease_s=60, skew_s=2, listing_lag_s=60)
+TIMINGS = Timings(lease_s=60, skew_s=2, listing_lag_s=60)
 JOB = Job(id="b-1", builder="IN_MEMORY", job_identifier="standard")
 OTHER_JOB = attrs.evolve(JOB, id="b-2")
 RUN = RunRecord(
@@ -113,7 +113,7 @@ def test_a_lease_is_over_only_by_the_slowest_clock(
     lease_until: datetime | None, over: bool
 ) -> None:
     """Two clocks may be `skew_s` apart; a run without a lease is in nobody's hands."""
-    assert is_lease_over(run(lease_until=lease_until), NOW, TERMS) is over
+    assert is_lease_over(run(lease_until=lease_until), NOW, TIMINGS) is over
 
 
 @pytest.mark.parametrize("status", list(RunStatus))
@@ -123,7 +123,7 @@ def test_only_a_running_run_under_its_lease_is_in_other_hands(
 ) -> None:
     """Whatever has ended or waits may be claimed, and so may what was let go of."""
     is_held = status is RunStatus.RUNNING and lease_until > NOW
-    claimable = is_claimable(run(status=status, lease_until=lease_until), NOW, TERMS)
+    claimable = is_claimable(run(status=status, lease_until=lease_until), NOW, TIMINGS)
     assert claimable is not is_held
 
 
@@ -168,7 +168,7 @@ def test_none_is_certain_once_a_listing_would_show_it(
     possible_until: datetime | None, certain: bool
 ) -> None:
     """A builder lists what it made within `listing_lag_s`, and clocks differ by `skew_s`."""
-    assert is_none_certain(possible_until, NOW, TERMS) is certain
+    assert is_none_certain(possible_until, NOW, TIMINGS) is certain
 
 
 @pytest.mark.parametrize(
@@ -287,17 +287,17 @@ def test_an_operation_is_let_go_by_its_opener_when_nothing_is_out(
     may: bool,
 ) -> None:
     """Open, this run's, at this start, without a job, and none possible."""
-    assert may_let_go(operation(**of_operation), run(**of_run), possible_until) is may
+    assert may_end_without_job(operation(**of_operation), run(**of_run), possible_until) is may
 
 
 @pytest.mark.parametrize("ask", [is_claimable, is_lease_over])
 def test_a_lease_without_allowance_ends_on_time(
-    ask: Callable[[RunRecord, datetime, Terms], bool],
+    ask: Callable[[RunRecord, datetime, Timings], bool],
 ) -> None:
     """The allowance is that of the terms and no other."""
-    terms = attrs.evolve(TERMS, skew_s=0)
-    assert ask(run(lease_until=at(0.001)), NOW, terms) is False
-    assert ask(run(lease_until=NOW), NOW, terms) is True
+    timings = attrs.evolve(TIMINGS, skew_s=0)
+    assert ask(run(lease_until=at(0.001)), NOW, timings) is False
+    assert ask(run(lease_until=NOW), NOW, timings) is True
 
 
 @pytest.mark.parametrize(
@@ -331,7 +331,7 @@ def test_a_job_is_overdue_after_its_deadline(since_s: float | None, overdue: boo
     """It counts from when the job became known; without one there is nothing to wait for."""
     since = None if since_s is None else NOW + timedelta(seconds=since_s)
     operation = attrs.evolve(OPERATION, job_since=since)
-    assert is_overdue(operation, NOW, Terms(deadline_s=7200)) is overdue
+    assert is_overdue(operation, NOW, Timings(deadline_s=7200)) is overdue
 
 
 @pytest.mark.parametrize(("since_s", "gone"), [(None, False), (-61, False), (-62, True)])
@@ -339,7 +339,7 @@ def test_a_job_is_gone_once_it_should_long_be_seen(since_s: float | None, gone: 
     """A builder that has just started it may not show it yet, by a clock that may be off."""
     since = None if since_s is None else NOW + timedelta(seconds=since_s)
     operation = attrs.evolve(OPERATION, job_since=since)
-    assert is_gone_for_good(operation, NOW, TERMS) is gone
+    assert is_gone_for_good(operation, NOW, TIMINGS) is gone
 
 
 @pytest.mark.parametrize(
@@ -360,7 +360,7 @@ def test_an_unknown_job_ends_its_operation_for_a_reason_alone(
     """By what it told, by a stop, or at the deadline; never while it may not be listed yet."""
     since = NOW + timedelta(seconds=since_s)
     found = attrs.evolve(OPERATION, job_since=since, **changes)
-    assert ends_unknown(found, NOW, Terms(deadline_s=7200)) is ends
+    assert ends_unknown(found, NOW, Timings(deadline_s=7200)) is ends
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,10 @@ from typing import Any
 import attrs
 import pytest
 
-from orchestrator.core.ledger.claim_request import Why
+from orchestrator.core.ledger.claim_request import Trigger
 from orchestrator.core.ledger.operations import (
     Adopted,
-    Orphaned,
+    OrphanedJob,
     ask_again,
     ask_to_stop,
     begin_look,
@@ -45,7 +45,7 @@ async def under_way(desk: Desk) -> OperationRecord:
 
 
 async def look(desk: Desk, wanted: str = WANTED) -> OperationRecord | None:
-    return await desk.transactions.run(lambda snapshot: begin_look(snapshot, wanted, desk.terms))
+    return await desk.transactions.run(lambda snapshot: begin_look(snapshot, wanted, desk.timings))
 
 
 async def stop(desk: Desk, reason: str = "enough", *, number: int = 1) -> OperationRecord | None:
@@ -54,7 +54,7 @@ async def stop(desk: Desk, reason: str = "enough", *, number: int = 1) -> Operat
     )
 
 
-async def adopt(desk: Desk, job_id: str = "b-1", *, number: int = 1) -> Adopted | Orphaned:
+async def adopt(desk: Desk, job_id: str = "b-1", *, number: int = 1) -> Adopted | OrphanedJob:
     job = desk.job(job_id)
     return await adopt_job(desk.transactions, operation_id=WANTED, number=number, job=job)
 
@@ -197,7 +197,7 @@ async def test_a_job_is_adopted_by_the_start_that_made_it(desk: Desk) -> None:
     assert (operation.job, operation.due_at) == (desk.job("b-1"), desk.later(60))
     assert (await desk.transactions.find_job("IN_MEMORY", "b-1")) is not None
     assert isinstance(await adopt(desk), Adopted)
-    assert isinstance(await adopt(desk, "b-2"), Orphaned)
+    assert isinstance(await adopt(desk, "b-2"), OrphanedJob)
     await desk.finish(attempt, desk.job("b-1"))
     assert (await desk.operation("k")).job == desk.job("b-1")
 
@@ -206,7 +206,7 @@ async def test_a_job_is_adopted_by_the_start_that_made_it(desk: Desk) -> None:
 async def test_a_job_of_another_start_is_an_orphan(desk: Desk, number: int) -> None:
     """The operation may have been opened again since."""
     await desk.claimed(PROVISIONING, "a", key="k")
-    assert isinstance(await adopt(desk, number=number), Orphaned)
+    assert isinstance(await adopt(desk, number=number), OrphanedJob)
 
 
 @pytest.mark.parametrize("forced", [False, True])
@@ -215,7 +215,7 @@ async def test_a_start_that_is_not_recorded_is_known_by_its_run(desk: Desk, forc
     attempt = await desk.claimed(ORDER, "a")
     if forced:
         await desk.finish(attempt, desk.job("b-1"))
-        attempt = await desk.claimed(ORDER, "a", why=Why.FORCED_REPLAY)
+        attempt = await desk.claimed(ORDER, "a", trigger=Trigger.FORCED_REPLAY)
     await desk.taken_over(ORDER, "a")
     run = attempt.run
     for _ in range(2):
@@ -266,7 +266,7 @@ async def test_the_job_of_an_earlier_start_ends_nothing(desk: Desk) -> None:
     """The run was replayed by force, and its next job goes on; or the job was built again."""
     attempt = await desk.claimed(ORDER, "a")
     await desk.finish(attempt, desk.job("b-1"))
-    again = await desk.claimed(ORDER, "a", why=Why.FORCED_REPLAY)
+    again = await desk.claimed(ORDER, "a", trigger=Trigger.FORCED_REPLAY)
     await desk.finish(again, desk.job("b-2"))
     own = await desk.operation(of=again)
     assert again.run.operation_id == attempt.run.operation_id
@@ -285,7 +285,7 @@ async def build_again(desk: Desk, newer: str, *, number: int = 1) -> OperationRe
     """The builder says that b-1 is over, and that the newer one carries its start key."""
     former, job = desk.job("b-1"), desk.job(newer)
     return await desk.transactions.run(
-        lambda snapshot: replace(snapshot, WANTED, number, former, job, desk.terms)
+        lambda snapshot: replace(snapshot, WANTED, number, former, job, desk.timings)
     )
 
 

@@ -6,7 +6,7 @@ import attrs
 import pytest
 
 from orchestrator.core.errors import PermanentError, TemporaryError, Waiting
-from orchestrator.core.ledger.claim_request import Why
+from orchestrator.core.ledger.claim_request import Trigger
 from orchestrator.core.ledger.guarding import guarded
 from orchestrator.core.ledger.records import (
     OperationRecord,
@@ -68,10 +68,10 @@ async def test_a_run_that_can_not_be_claimed_waits_longer_each_time(desk: Desk) 
 async def test_a_run_that_a_bug_keeps_from_its_claim_ends(desk: Desk) -> None:
     """It is counted as any attempt that breaks down is."""
     key = await due_run(desk)
-    for bugs in range(1, desk.terms.max_attempts + 1):
+    for bugs in range(1, desk.timings.max_attempts + 1):
         await guarded(desk.transactions, key, raising(BUG))
         run = await desk.run(ORDER, "a")
-        assert (run.bugs, run.ends_by_records) == (bugs, bugs == desk.terms.max_attempts)
+        assert (run.bugs, run.ends_by_records) == (bugs, bugs == desk.timings.max_attempts)
         desk.turn(300)
     assert "hunter2" not in repr(run)
 
@@ -80,7 +80,7 @@ async def test_a_run_that_a_bug_keeps_from_its_claim_ends(desk: Desk) -> None:
 async def test_who_is_at_work_is_left_alone(desk: Desk, error: Exception) -> None:
     """Another process has claimed the run meanwhile."""
     key = await due_run(desk)
-    await desk.claimed(ORDER, "a", why=Why.SWEEP)
+    await desk.claimed(ORDER, "a", trigger=Trigger.SWEEP)
     before = await desk.run(ORDER, "a")
     await guarded(desk.transactions, key, raising(error))
     assert await desk.run(ORDER, "a") == before

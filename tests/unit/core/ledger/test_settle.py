@@ -7,10 +7,10 @@ import attrs
 import pytest
 
 from orchestrator.core.events.event_types import ENDS
-from orchestrator.core.ledger.claim_request import Why
+from orchestrator.core.ledger.claim_request import Trigger
 from orchestrator.core.ledger.lease import RunLease, claim_run
 from orchestrator.core.ledger.lifecycle import TenantState
-from orchestrator.core.ledger.operations import Adopted, Orphaned
+from orchestrator.core.ledger.operations import Adopted, OrphanedJob
 from orchestrator.core.ledger.records import (
     Failure,
     JobRecord,
@@ -20,7 +20,7 @@ from orchestrator.core.ledger.records import (
     Step,
     run_key,
 )
-from orchestrator.core.ledger.settle import Settlement, Uncertain, Written
+from orchestrator.core.ledger.settle import Saved, Settlement, StartUnresolved
 from tests.desk import (
     DEPLOYMENT,
     ORDER,
@@ -50,7 +50,7 @@ async def opened(desk: Desk) -> RunLease:
     return await desk.claimed(PROVISIONING, "a", key="k", as_of=SENT_AT)
 
 
-async def adopt(desk: Desk, job_id: str = "b-1", *, number: int = 1) -> Adopted | Orphaned:
+async def adopt(desk: Desk, job_id: str = "b-1", *, number: int = 1) -> Adopted | OrphanedJob:
     return await adopt_job(
         desk.transactions, operation_id=operation_id("k"), number=number, job=desk.job(job_id)
     )
@@ -92,9 +92,9 @@ async def test_a_settlement_takes_the_job_along(desk: Desk, status: RunStatus) -
         progress=progress(desk, "one", job="b-1"),
         error=NO,
         possible_until=desk.clock.now(),
-        lets_go=True,
+        ends_without_job=True,
     )
-    assert isinstance(await attempt.settle(settlement), Written)
+    assert isinstance(await attempt.settle(settlement), Saved)
     run, operation = await desk.run(PROVISIONING, "a"), await desk.operation("k")
     assert (run.status, run.job, list(run.steps)) == (status, desk.job("b-1"), ["one"])
     assert run.possible_until is None
@@ -125,7 +125,7 @@ async def test_a_job_that_cannot_be_the_operations_is_an_orphan(desk: Desk, writ
         "fail": lambda: desk.fail(attempt, progress=done),
         "hand_back": lambda: desk.hand_back(attempt, progress=done),
     }
-    assert await writes[write]() == Orphaned(desk.job("b-2"))
+    assert await writes[write]() == OrphanedJob(desk.job("b-2"))
     assert await desk.run(PROVISIONING, "a") == before
     assert (await desk.operation("k")).job == desk.job("b-1")
     assert await desk.transactions.find_job("IN_MEMORY", "b-2") is None
@@ -140,7 +140,7 @@ async def test_an_open_operation_adopts_the_job_of_its_start(desk: Desk) -> None
     assert await desk.transactions.find_job("IN_MEMORY", "b-1") is not None
     before = await desk.operation("k")
     assert isinstance(await adopt(desk), Adopted)
-    assert await adopt(desk, "b-2") == Orphaned(desk.job("b-2"))
+    assert await adopt(desk, "b-2") == OrphanedJob(desk.job("b-2"))
     assert await desk.operation("k") == before
 
 
@@ -156,7 +156,7 @@ async def test_no_other_operation_adopts_it(desk: Desk, state: str) -> None:
             await desk.fail(attempt)
         if state == "at its next start":
             await opened(desk)
-    assert await adopt(desk) == Orphaned(desk.job("b-1"))
+    assert await adopt(desk) == OrphanedJob(desk.job("b-1"))
     assert await desk.transactions.find_job("IN_MEMORY", "b-1") is None
 
 
@@ -164,7 +164,7 @@ async def test_who_adopts_between_a_look_and_a_record_is_seen(desk: Desk) -> Non
     """The slower of two jobs is the orphan."""
     attempt = await opened(desk)
     desk.ledger.before_commit.append(lambda: adopt(desk.beside(), "b-2"))
-    assert await desk.finish(attempt, desk.job("b-1")) == Orphaned(desk.job("b-1"))
+    assert await desk.finish(attempt, desk.job("b-1")) == OrphanedJob(desk.job("b-1"))
 
 
 # --- a run's end -----------------------------------------------------------------------------
@@ -200,9 +200,9 @@ async def test_a_run_is_its_own_operation_where_it_opens_none(desk: Desk) -> Non
     assert (own.kind, own.tenant_id, own.opener) == (None, TENANT, attempt.run.run_id)
     assert (own.job, own.start_number, own.state) == (desk.job("b-1"), 1, OperationState.OPEN)
     assert await desk.tenant() == (None, None)
-    forced = await desk.claimed(ORDER, "a", why=Why.FORCED_REPLAY)
+    forced = await desk.claimed(ORDER, "a", trigger=Trigger.FORCED_REPLAY)
     assert await forced.record(progress(desk, job="b-2")) is None
-    assert await forced.record(progress(desk, job="b-3")) == Orphaned(desk.job("b-3"))
+    assert await forced.record(progress(desk, job="b-3")) == OrphanedJob(desk.job("b-3"))
     own = await desk.operation(of=attempt)
     assert (own.job, own.start_number) == (desk.job("b-2"), 2)
 
@@ -251,9 +251,9 @@ async def test_a_failed_opener_gives_its_operation_back(
 async def test_a_failure_that_lets_nothing_go_keeps_the_tenant(desk: Desk) -> None:
     """Nor does an attempt that is handed back."""
     attempt = await opened(desk)
-    assert await desk.hand_back(attempt, lets_go=True, possible_until=SENT_AT) is None
+    assert await desk.hand_back(attempt, ends_without_job=True, possible_until=SENT_AT) is None
     assert await desk.tenant() == HELD
-    await desk.fail(await opened(desk), lets_go=False)
+    await desk.fail(await opened(desk), ends_without_job=False)
     assert await desk.tenant() == HELD
     assert (await desk.operation("k")).state is OperationState.OPEN
 
@@ -266,8 +266,8 @@ async def test_nothing_is_let_go_while_a_start_may_be_out(desk: Desk, ends: str)
     after = follow_up(PROVISIONED, "own", operation_id("k"))
     possible = desk.later(-1000)
     end = getattr(desk, ends)
-    answer = await end(attempt, lets_go=True, possible_until=possible, follow_ups=(after,))
-    assert answer == Uncertain()
+    answer = await end(attempt, ends_without_job=True, possible_until=possible, follow_ups=(after,))
+    assert answer == StartUnresolved()
     assert await desk.run(PROVISIONING, "a") == before
     assert await desk.tenant() == HELD
     assert await desk.transactions.find_run(after.event.key) is None
@@ -285,7 +285,7 @@ async def test_nothing_is_let_go_that_got_its_job_meanwhile(
         desk.ledger.before_commit.append(lambda: adopt(desk.beside()))
     else:
         await adopt(desk)
-    assert await getattr(desk, ends)(attempt, lets_go=True, follow_ups=(after,)) is None
+    assert await getattr(desk, ends)(attempt, ends_without_job=True, follow_ups=(after,)) is None
     assert (await desk.run(PROVISIONING, "a")).job == desk.job("b-1")
     assert (await desk.operation("k")).state is OperationState.OPEN
     assert await desk.tenant() == HELD
@@ -310,7 +310,7 @@ async def test_what_was_ended_by_others_is_not_let_go_of_again(
     changed = attrs.evolve(await desk.operation("k"), **changes)
     await desk.ledger.put(changed)
     after = follow_up(PROVISIONED, "own", operation_id("k"))
-    assert await getattr(desk, ends)(attempt, lets_go=True, follow_ups=(after,)) is None
+    assert await getattr(desk, ends)(attempt, ends_without_job=True, follow_ups=(after,)) is None
     assert (await desk.run(PROVISIONING, "a")).status.is_finished
     assert attrs.evolve(await desk.operation("k"), version=1) == changed
     assert await desk.tenant() == HELD
@@ -321,12 +321,12 @@ async def test_an_end_without_a_job_is_made_by_its_outcome(desk: Desk) -> None:
     """The outcome is written with the settlement; the tenant is held until it is handled."""
     attempt = await opened(desk)
     after = follow_up(PROVISIONED, "own", operation_id("k"))
-    assert await desk.finish(attempt, lets_go=True, follow_ups=(after,)) is None
+    assert await desk.finish(attempt, ends_without_job=True, follow_ups=(after,)) is None
     assert (await desk.run(PROVISIONING, "a")).status == "succeeded"
     assert await desk.tenant() == HELD
     body = {"tenantId": TENANT, "operationId": operation_id("k")}
     request = desk.request(PROVISIONED, "own", body=body, operation=operation_id("k"))
-    answer = await claim_run(desk.transactions, attrs.evolve(request, why=Why.SWEEP))
+    answer = await claim_run(desk.transactions, attrs.evolve(request, trigger=Trigger.SWEEP))
     assert isinstance(answer, RunLease)
     await desk.finish(answer, ending=ENDS[PROVISIONED])
     assert await desk.tenant() == (TenantState.PROVISIONED, None)

@@ -8,11 +8,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from orchestrator.core.errors import EventTooLarge, TakenOver, TemporaryError
-from orchestrator.core.ledger.claim_request import Why
+from orchestrator.core.ledger.claim_request import Trigger
 from orchestrator.core.ledger.claim_result import (
     BodyDiffers,
     Duplicate,
-    InOtherHands,
+    InProgress,
     NeedsForce,
     NotDue,
 )
@@ -20,7 +20,7 @@ from orchestrator.core.ledger.lease import RunLease, keep_renewed
 from orchestrator.core.ledger.ledger import Conflict
 from orchestrator.core.ledger.lifecycle import TenantState
 from orchestrator.core.ledger.records import Failure, Progress, RunStatus, Step, run_key
-from orchestrator.core.ledger.settle import Settlement, Written
+from orchestrator.core.ledger.settle import Saved, Settlement
 from orchestrator.core.ledger.snapshot import Decision, Snapshot
 from tests.desk import (
     DEPLOYMENT,
@@ -96,7 +96,7 @@ async def test_a_run_under_its_lease_is_in_other_hands(
         assert isinstance(answer, RunLease)
         assert answer.run.attempt == 2
     else:
-        assert answer == InOtherHands(before)
+        assert answer == InProgress(before)
         assert await desk.run(ORDER, "a") == before
 
 
@@ -105,7 +105,7 @@ async def test_only_one_of_two_gets_a_new_event(desk: Desk) -> None:
     other = desk.beside()
     desk.ledger.before_commit.append(lambda: other.claimed(PROVISIONING, "a"))
     answer = await desk.claim(PROVISIONING, "a")
-    assert isinstance(answer, InOtherHands)
+    assert isinstance(answer, InProgress)
     assert answer.run.attempt == 1
 
 
@@ -115,7 +115,7 @@ async def test_only_one_of_two_takes_a_run_over(desk: Desk) -> None:
     desk.turn(62)
     other = desk.beside()
     desk.ledger.before_commit.append(lambda: other.claimed(ORDER, "a"))
-    assert isinstance(await desk.claim(ORDER, "a"), InOtherHands)
+    assert isinstance(await desk.claim(ORDER, "a"), InProgress)
     assert (await desk.run(ORDER, "a")).attempt == 2
 
 
@@ -125,7 +125,7 @@ async def test_the_next_attempt_forgets_how_the_last_one_ended(desk: Desk) -> No
     bug = Failure(type="ValueError", message="no", traceback="…")
     await desk.hand_back(first, progress=Progress(steps=(step(desk),)), error=bug)
     desk.turn(5)
-    again = await desk.claimed(ORDER, "a", why=Why.SWEEP)
+    again = await desk.claimed(ORDER, "a", trigger=Trigger.SWEEP)
     run = again.run
     assert (run.attempt, run.status, run.waits, run.bugs) == (2, "running", 1, 1)
     assert (run.error, run.note, run.ended_at) == (None, None, None)
@@ -154,48 +154,48 @@ async def test_a_run_with_a_job_has_no_start_out(desk: Desk) -> None:
     assert (second.run.job, second.possible_until) == (desk.job("b-1"), None)
 
 
-@pytest.mark.parametrize("why", list(Why))
-async def test_another_body_under_the_same_key_is_refused(desk: Desk, why: Why) -> None:
+@pytest.mark.parametrize("trigger", list(Trigger))
+async def test_another_body_under_the_same_key_is_refused(desk: Desk, trigger: Trigger) -> None:
     """Before anything else is asked, and nothing is written."""
     await desk.claimed(ORDER, "a")
     before = await desk.run(ORDER, "a")
     desk.turn(100)
-    assert await desk.claim(ORDER, "a", body={"x": 2}, why=why) == BodyDiffers(before)
+    assert await desk.claim(ORDER, "a", body={"x": 2}, trigger=trigger) == BodyDiffers(before)
     assert await desk.run(ORDER, "a") == before
 
 
 @pytest.mark.parametrize(
-    ("passed_s", "why", "is_taken"),
+    ("passed_s", "trigger", "is_taken"),
     [
-        (4.999, Why.SWEEP, False),
-        (5, Why.SWEEP, True),
-        (0, Why.DELIVERY, True),
-        (0, Why.REPLAY, True),
-        (0, Why.FORCED_REPLAY, True),
+        (4.999, Trigger.SWEEP, False),
+        (5, Trigger.SWEEP, True),
+        (0, Trigger.DELIVERY, True),
+        (0, Trigger.REPLAY, True),
+        (0, Trigger.FORCED_REPLAY, True),
     ],
 )
 async def test_the_sweep_alone_waits_until_a_run_is_due(
-    desk: Desk, passed_s: float, why: Why, is_taken: bool
+    desk: Desk, passed_s: float, trigger: Trigger, is_taken: bool
 ) -> None:
     """Who brings the event again, or asks for it, is served at once."""
     await desk.hand_back(await desk.claimed(ORDER, "a"), pause_s=5)
     desk.turn(passed_s)
-    answer = await desk.claim(ORDER, "a", why=why)
+    answer = await desk.claim(ORDER, "a", trigger=trigger)
     assert isinstance(answer, RunLease if is_taken else NotDue)
 
 
 async def test_the_sweep_has_no_business_with_what_is_over(desk: Desk) -> None:
     """It was proposed, and somebody has finished it since."""
     await desk.finish(await desk.claimed(ORDER, "a"))
-    assert isinstance(await desk.claim(ORDER, "a", why=Why.SWEEP), NotDue)
+    assert isinstance(await desk.claim(ORDER, "a", trigger=Trigger.SWEEP), NotDue)
 
 
-@pytest.mark.parametrize("why", [Why.DELIVERY, Why.REPLAY, Why.FORCED_REPLAY])
-async def test_a_failed_run_gets_a_new_attempt(desk: Desk, why: Why) -> None:
+@pytest.mark.parametrize("trigger", [Trigger.DELIVERY, Trigger.REPLAY, Trigger.FORCED_REPLAY])
+async def test_a_failed_run_gets_a_new_attempt(desk: Desk, trigger: Trigger) -> None:
     """However it is asked for; remembered steps are kept, also with force."""
     first = await desk.claimed(ORDER, "a")
-    await desk.fail(first, lets_go=False, progress=Progress(steps=(step(desk),)))
-    again = await desk.claimed(ORDER, "a", why=why)
+    await desk.fail(first, ends_without_job=False, progress=Progress(steps=(step(desk),)))
+    again = await desk.claimed(ORDER, "a", trigger=trigger)
     assert (again.run.attempt, list(again.run.steps)) == (2, ["take"])
     assert again.start_key == first.start_key
 
@@ -206,7 +206,7 @@ async def test_a_finished_event_is_a_duplicate_and_needs_force(desk: Desk) -> No
     await desk.finish(first)
     before = await desk.run(ORDER, "a")
     assert await desk.claim(ORDER, "a") == Duplicate(first.run.run_id)
-    assert await desk.claim(ORDER, "a", why=Why.REPLAY) == NeedsForce(before)
+    assert await desk.claim(ORDER, "a", trigger=Trigger.REPLAY) == NeedsForce(before)
     assert await desk.run(ORDER, "a") == before
 
 
@@ -218,7 +218,7 @@ async def test_force_has_a_finished_run_start_afresh(desk: Desk, job: str | None
     second = await desk.claimed(ORDER, "a")
     await second.record(Progress(steps=(step(desk),)))
     await desk.finish(second, desk.job(job) if job else None, possible_until=desk.clock.now())
-    run = (await desk.claimed(ORDER, "a", why=Why.FORCED_REPLAY)).run
+    run = (await desk.claimed(ORDER, "a", trigger=Trigger.FORCED_REPLAY)).run
     assert (run.attempt, run.steps, run.job) == (3, {}, None)
     assert (run.start_number, run.possible_until) == (2, None)
     assert (run.waits, run.bugs) == (0, 0)
@@ -452,5 +452,5 @@ async def test_a_settlement_after_a_late_renewal_stands(desk: Desk) -> None:
     """A lease that ended without anybody noticing is still the holder's."""
     attempt = await desk.claimed(ORDER, "a")
     desk.turn(500)
-    assert isinstance(await attempt.settle(Settlement(status=RunStatus.SUCCEEDED)), Written)
+    assert isinstance(await attempt.settle(Settlement(status=RunStatus.SUCCEEDED)), Saved)
     assert (await desk.run(ORDER, "a")).status == "succeeded"

@@ -4,8 +4,8 @@ import pytest
 
 from orchestrator.core.events.event_types import ENDS
 from orchestrator.core.ledger.breakdowns import Breakdown, count
-from orchestrator.core.ledger.claim_request import Why
-from orchestrator.core.ledger.claim_result import Waits
+from orchestrator.core.ledger.claim_request import Trigger
+from orchestrator.core.ledger.claim_result import Deferred
 from orchestrator.core.ledger.lease import RunLease, claim_by_records
 from orchestrator.core.ledger.records import (
     OperationState,
@@ -51,17 +51,19 @@ async def provisioned_owing(desk: Desk) -> RunLease:
 
 async def ended_by_records(desk: Desk, event_type: str, event_id: str) -> None:
     breakdown = Breakdown(run_id=run_id(event_type, event_id), cause="KeyError")
-    await desk.transactions.run(lambda snapshot: count(snapshot, breakdown, 1, desk.terms))
+    await desk.transactions.run(lambda snapshot: count(snapshot, breakdown, 1, desk.timings))
     attempt = await claim_by_records(desk.transactions, run_id(event_type, event_id))
     assert attempt is not None
-    await attempt.settle(Settlement(status=RunStatus.FAILED, lets_go=True))
+    await attempt.settle(Settlement(status=RunStatus.FAILED, ends_without_job=True))
 
 
 async def test_forced_replay_of_a_provisioning_that_owes_its_report(desk: Desk) -> None:
     """A forced replay of it opens it again: the operation that holds the tenant is open."""
     opener = await provisioned_owing(desk)
     assert (await tenant(desk)).owes == opener.run.operation_id
-    again = await desk.claim(PROVISIONING, "a", why=Why.FORCED_REPLAY, as_of=desk.clock.now())
+    again = await desk.claim(
+        PROVISIONING, "a", trigger=Trigger.FORCED_REPLAY, as_of=desk.clock.now()
+    )
     assert isinstance(again, RunLease)
     operation = await desk.operation(of=again)
     assert (await tenant(desk)).operation_id == operation.operation_id
@@ -71,25 +73,25 @@ async def test_forced_replay_of_a_provisioning_that_owes_its_report(desk: Desk) 
 async def test_who_was_ended_by_the_records_joins_past_nobody(desk: Desk) -> None:
     """It failed while it waited: delivered again it is the last, behind the deprovisioning."""
     opener = await desk.claimed(PROVISIONING, "a")
-    assert isinstance(await desk.claim(PROVISIONING, "b"), Waits)
-    assert isinstance(await desk.claim(DEPROVISIONING, "c"), Waits)
+    assert isinstance(await desk.claim(PROVISIONING, "b"), Deferred)
+    assert isinstance(await desk.claim(DEPROVISIONING, "c"), Deferred)
     await ended_by_records(desk, PROVISIONING, "b")
     await desk.finish(opener, desk.job("b-1"))
     # A run that isn't in the list and asks for the same has to wait:
-    assert isinstance(await desk.claim(PROVISIONING, "d"), Waits)
+    assert isinstance(await desk.claim(PROVISIONING, "d"), Deferred)
     answer = await desk.claim(PROVISIONING, "b")
-    assert isinstance(answer, Waits), answer
+    assert isinstance(answer, Deferred), answer
 
 
 async def test_who_was_ended_by_the_records_does_not_open_before_those_behind(desk: Desk) -> None:
     """The tenant is free and c waits for it: b, delivered again, is the last."""
     await desk.provision("a")
-    assert isinstance(await desk.claim(DEPROVISIONING, "b"), Waits)
-    assert isinstance(await desk.claim(DEPLOYMENT, "c"), Waits)
+    assert isinstance(await desk.claim(DEPROVISIONING, "b"), Deferred)
+    assert isinstance(await desk.claim(DEPLOYMENT, "c"), Deferred)
     await desk.end(PROVISIONED, "done")
     await ended_by_records(desk, DEPROVISIONING, "b")
     answer = await desk.claim(DEPROVISIONING, "b")
-    assert isinstance(answer, Waits), "b had the tenant before c"
+    assert isinstance(answer, Deferred), "b had the tenant before c"
 
 
 @pytest.mark.parametrize("waiting", [1, 5])
@@ -102,15 +104,15 @@ async def test_the_next_is_due_at_once_when_the_first_is_refused(desk: Desk, wai
         await desk.claim(PROVISIONING if one != "last" else DEPROVISIONING, one)
     for _ in range(7):  # they wait for hours
         desk.turn(300)
-        await desk.claim(DEPROVISIONING, "b", why=Why.SWEEP)
+        await desk.claim(DEPROVISIONING, "b", trigger=Trigger.SWEEP)
         for one in same:
-            await desk.claim(PROVISIONING, one, why=Why.SWEEP)
-        await desk.claim(DEPROVISIONING, "last", why=Why.SWEEP)
+            await desk.claim(PROVISIONING, one, trigger=Trigger.SWEEP)
+        await desk.claim(DEPROVISIONING, "last", trigger=Trigger.SWEEP)
     await desk.end(PROVISIONED, "done")
-    b = await desk.claimed(DEPROVISIONING, "b", why=Why.SWEEP)
+    b = await desk.claimed(DEPROVISIONING, "b", trigger=Trigger.SWEEP)
     await desk.finish(b, desk.job("b-2"))
     await desk.end(DEPROVISIONED, "gone")
-    c0 = await desk.claimed(PROVISIONING, "c0", why=Why.SWEEP)
+    c0 = await desk.claimed(PROVISIONING, "c0", trigger=Trigger.SWEEP)
     await desk.finish(c0, desk.job("b-3"))
     await desk.end(PROVISIONED, "done2")
     # The others are refused, one after the other, by sweeps as the service makes them.
@@ -119,9 +121,9 @@ async def test_the_next_is_due_at_once_when_the_first_is_refused(desk: Desk, wai
         for key in await find_due(desk.ledger, before=desk.clock.now()):
             for one in same:
                 if key == f"RUN#{run_id(PROVISIONING, one)}":
-                    await desk.claim(PROVISIONING, one, why=Why.SWEEP)
+                    await desk.claim(PROVISIONING, one, trigger=Trigger.SWEEP)
             if key == f"RUN#{run_id(DEPROVISIONING, 'last')}":
-                await desk.claim(DEPROVISIONING, "last", why=Why.SWEEP)
+                await desk.claim(DEPROVISIONING, "last", trigger=Trigger.SWEEP)
         desk.turn(1)
         waited += 1
     assert waited <= 60, f"the tenant stood free for {waited} s"

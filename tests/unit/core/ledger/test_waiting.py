@@ -4,8 +4,8 @@ import attrs
 import pytest
 
 from orchestrator.core.events.event_types import Kind
-from orchestrator.core.ledger.claim_request import Why
-from orchestrator.core.ledger.claim_result import Duplicate, Noted, Refused, Waits
+from orchestrator.core.ledger.claim_request import Trigger
+from orchestrator.core.ledger.claim_result import Deferred, Duplicate, NothingToDo, Refused
 from orchestrator.core.ledger.lease import RunLease
 from orchestrator.core.ledger.lifecycle import TenantState
 from orchestrator.core.ledger.records import (
@@ -56,19 +56,19 @@ async def test_nobody_joins_past_one_who_waits_for_something_else(desk: Desk) ->
     """Provision, deprovision, provision again: the third waits behind the second, and both have
     their turn; else its sender is told of success, and then the tenant is removed."""
     await desk.provision("a")
-    assert isinstance(await desk.claim(DEPROVISIONING, "b"), Waits)
+    assert isinstance(await desk.claim(DEPROVISIONING, "b"), Deferred)
     answer = await desk.claim(PROVISIONING, "c")
     second = run_id(DEPROVISIONING, "b")
     reason = f"Run {second} waits for the tenant {TENANT} before this one."
-    assert answer == Waits(run_id(PROVISIONING, "c"), reason, 15.0)
+    assert answer == Deferred(run_id(PROVISIONING, "c"), reason, 15.0)
     assert await line(desk) == [second, run_id(PROVISIONING, "c")]
 
     await desk.end(PROVISIONED, "done")
-    removal = await desk.claimed(DEPROVISIONING, "b", why=Why.SWEEP)
+    removal = await desk.claimed(DEPROVISIONING, "b", trigger=Trigger.SWEEP)
     await desk.finish(removal, desk.job("b-2"))
     await desk.end(DEPROVISIONED, "gone")
     desk.turn(15)
-    assert (await desk.claimed(PROVISIONING, "c", why=Why.SWEEP)).run.attempt == 2
+    assert (await desk.claimed(PROVISIONING, "c", trigger=Trigger.SWEEP)).run.attempt == 2
     assert await line(desk) == []
 
 
@@ -85,8 +85,8 @@ async def test_a_free_tenant_is_his_who_waits_first(desk: Desk) -> None:
     await desk.provision("a")
     await desk.claim(DEPROVISIONING, "b")
     await desk.end(PROVISIONED, "done")
-    assert isinstance(await desk.claim(DEPLOYMENT, "c"), Waits)
-    assert isinstance(await desk.claim(DEPROVISIONING, "b", why=Why.SWEEP), RunLease)
+    assert isinstance(await desk.claim(DEPLOYMENT, "c"), Deferred)
+    assert isinstance(await desk.claim(DEPROVISIONING, "b", trigger=Trigger.SWEEP), RunLease)
 
 
 @pytest.mark.parametrize("status", [RunStatus.FAILED, RunStatus.SUCCEEDED, None])
@@ -134,7 +134,7 @@ async def test_who_fails_loses_his_place(desk: Desk) -> None:
     await desk.claim(DEPLOYMENT, "c")
     waiting = await desk.run(DEPROVISIONING, "b")
     await desk.ledger.put(attrs.evolve(waiting, status=RunStatus.FAILED, due_at=None))
-    assert isinstance(await desk.claim(DEPROVISIONING, "b"), Waits)
+    assert isinstance(await desk.claim(DEPROVISIONING, "b"), Deferred)
     assert await line(desk) == [run_id(DEPLOYMENT, "c"), run_id(DEPROVISIONING, "b")]
 
 
@@ -146,7 +146,7 @@ async def test_a_delivery_keeps_the_place_and_the_time_of_who_waits(desk: Desk) 
     due_at = (await desk.run(DEPROVISIONING, "b")).due_at
     desk.turn(5)
     answer = await desk.claim(DEPROVISIONING, "b")
-    assert isinstance(answer, Waits)
+    assert isinstance(answer, Deferred)
     assert answer.pause_s == 10.0
     run = await desk.run(DEPROVISIONING, "b")
     assert (run.due_at, run.waits) == (due_at, 1)
@@ -159,13 +159,13 @@ async def test_pauses_double_up_to_five_minutes_and_end_with_the_wait(desk: Desk
     answer = await desk.claim(DEPROVISIONING, "b")
     pauses = []
     for _ in range(7):
-        assert isinstance(answer, Waits)
+        assert isinstance(answer, Deferred)
         pauses.append(answer.pause_s)
         desk.turn(answer.pause_s)
-        answer = await desk.claim(DEPROVISIONING, "b", why=Why.SWEEP)
+        answer = await desk.claim(DEPROVISIONING, "b", trigger=Trigger.SWEEP)
     assert pauses == [15, 30, 60, 120, 240, 300, 300]
     await desk.end(PROVISIONED, "done")
-    assert (await desk.claimed(DEPROVISIONING, "b", why=Why.SWEEP)).run.waits == 0
+    assert (await desk.claimed(DEPROVISIONING, "b", trigger=Trigger.SWEEP)).run.waits == 0
 
 
 @pytest.mark.parametrize("ended", ["settled", "given back"])
@@ -190,7 +190,7 @@ async def test_a_list_that_is_lost_loses_no_work(desk: Desk) -> None:
     await desk.claim(DEPROVISIONING, "b")
     await desk.ledger.put(attrs.evolve(await tenant(desk), waiting=(), asked=None))
     desk.turn(15)
-    assert isinstance(await desk.claim(DEPROVISIONING, "b", why=Why.SWEEP), Waits)
+    assert isinstance(await desk.claim(DEPROVISIONING, "b", trigger=Trigger.SWEEP), Deferred)
     assert await line(desk) == [run_id(DEPROVISIONING, "b")]
 
 
@@ -198,19 +198,19 @@ async def test_a_hundred_may_wait(desk: Desk) -> None:
     """The next is told to come again, and nothing is kept of it; one that waits may come again."""
     await desk.provision("a")
     for number in range(MAX_WAITING):
-        assert isinstance(await desk.claim(DEPROVISIONING, f"w-{number}"), Waits)
+        assert isinstance(await desk.claim(DEPROVISIONING, f"w-{number}"), Deferred)
     before = await tenant(desk)
     answer = await desk.claim(DEPROVISIONING, "late")
-    assert isinstance(answer, Waits)
+    assert isinstance(answer, Deferred)
     assert answer.run_id is None
     assert f"As many wait for the tenant as may: {MAX_WAITING}." in answer.reason
     assert await tenant(desk) == before
-    assert isinstance(await desk.claim(DEPROVISIONING, "w-7"), Waits)
+    assert isinstance(await desk.claim(DEPROVISIONING, "w-7"), Deferred)
 
     first = await desk.run(DEPROVISIONING, "w-0")
     await desk.ledger.put(attrs.evolve(first, status=RunStatus.FAILED, due_at=None))
     answer = await desk.claim(DEPROVISIONING, "late")
-    assert isinstance(answer, Waits)
+    assert isinstance(answer, Deferred)
     assert answer.run_id is not None
     assert (await line(desk))[-1] == answer.run_id
 
@@ -232,11 +232,13 @@ async def test_force_waits_until_nobody_does(desk: Desk) -> None:
     await desk.claim(DEPLOYMENT, "b")
     await desk.end(PROVISIONED, "done")
     before = await tenant(desk)
-    answer = await desk.claim(PROVISIONING, "a", key="k", why=Why.FORCED_REPLAY)
-    assert isinstance(answer, Waits)
+    answer = await desk.claim(PROVISIONING, "a", key="k", trigger=Trigger.FORCED_REPLAY)
+    assert isinstance(answer, Deferred)
     assert await tenant(desk) == before
     await desk.fail(await desk.claimed(DEPLOYMENT, "b"))
-    assert isinstance(await desk.claim(PROVISIONING, "a", key="k", why=Why.FORCED_REPLAY), RunLease)
+    assert isinstance(
+        await desk.claim(PROVISIONING, "a", key="k", trigger=Trigger.FORCED_REPLAY), RunLease
+    )
 
 
 async def test_a_deployment_joins_only_its_own_request(desk: Desk) -> None:
@@ -244,7 +246,7 @@ async def test_a_deployment_joins_only_its_own_request(desk: Desk) -> None:
     opener = await desk.claimed(DEPLOYMENT, "a", key="k")
     await desk.finish(opener, desk.job("b-1"))
     assert isinstance(await desk.claim(DEPLOYMENT, "b", key="k"), Duplicate)
-    assert isinstance(await desk.claim(DEPLOYMENT, "c", key="other"), Waits)
+    assert isinstance(await desk.claim(DEPLOYMENT, "c", key="other"), Deferred)
 
 
 # --- what would be another thing -------------------------------------------------------------
@@ -259,7 +261,7 @@ async def test_nobody_joins_what_is_done_otherwise(
     refused, and says what is being done instead."""
     opener = await desk.claimed(PROVISIONING, "a", key="k", tier="BASIC")
     other = {"key": key, "tier": tier, "builder": builder}
-    assert isinstance(await desk.claim(PROVISIONING, "b", **other), Waits)
+    assert isinstance(await desk.claim(PROVISIONING, "b", **other), Deferred)
     await opener.record(Progress(job=desk.job("b-1")))
     answer = await desk.claim(PROVISIONING, "b", **other)
     what = f"tier 'BASIC' and this event names {tier!r}"
@@ -278,7 +280,7 @@ async def test_who_waited_for_another_tier_opens_what_was_given_back(desk: Desk)
     opener = await desk.claimed(PROVISIONING, "a", key="k", tier="BASIC")
     await desk.claim(PROVISIONING, "b", key="k", tier="GOLD")
     await desk.fail(opener)
-    again = await desk.claimed(PROVISIONING, "b", key="k", tier="GOLD", why=Why.SWEEP)
+    again = await desk.claimed(PROVISIONING, "b", key="k", tier="GOLD", trigger=Trigger.SWEEP)
     assert (await desk.operation(of=again)).tier == "GOLD"
 
 
@@ -294,7 +296,7 @@ async def test_a_request_that_means_two_tenants_is_refused(desk: Desk) -> None:
     answer = await desk.claim(PROVISIONING, "a", contradiction="Two tenants.")
     assert answer == Refused(run_id(PROVISIONING, "a"), "Two tenants.")
     assert await desk.tenant() == (None, None)
-    forced = {"contradiction": "Two tenants.", "why": Why.FORCED_REPLAY}
+    forced = {"contradiction": "Two tenants.", "trigger": Trigger.FORCED_REPLAY}
     assert isinstance(await desk.claim(PROVISIONING, "a", **forced), RunLease)
 
 
@@ -329,7 +331,7 @@ async def test_what_was_sent_before_the_latest_request_is_stale(
     assert isinstance(answer, Refused)
     assert answer.reason == "tenant was asked later for provisioning; replay with force"
     assert await desk.tenant() == (TenantState.PROVISIONED, None)
-    forced = {"sent_s": sent_s, "source": source, "why": Why.FORCED_REPLAY}
+    forced = {"sent_s": sent_s, "source": source, "trigger": Trigger.FORCED_REPLAY}
     assert isinstance(await desk.claim(DEPROVISIONING, "b", **forced), RunLease)
 
 
@@ -407,11 +409,11 @@ async def test_a_follow_up_of_what_is_wanted_no_longer_is_overtaken(desk: Desk) 
     await desk.claim(DEPROVISIONING, "b")
     await desk.end(PROVISIONED, "done")
     follows = opener.run.operation_id
-    assert isinstance(await desk.claim(DEPLOYMENT, "d", follows=follows), Waits)
+    assert isinstance(await desk.claim(DEPLOYMENT, "d", follows=follows), Deferred)
     await desk.finish(await desk.claimed(DEPROVISIONING, "b"), desk.job("b-2"))
     await desk.end(DEPROVISIONED, "gone")
     answer = await desk.claim(DEPLOYMENT, "d", follows=follows)
-    assert answer == Noted(run_id(DEPLOYMENT, "d"))
+    assert answer == NothingToDo(run_id(DEPLOYMENT, "d"))
     run = await desk.run(DEPLOYMENT, "d")
     assert (run.status, run.note) == ("succeeded", "The tenant was asked for something else since.")
     assert await line(desk) == []
@@ -457,7 +459,7 @@ async def test_content_is_another_event_while_another_kind_waits(desk: Desk) -> 
     await desk.finish(first, desk.job("b-1"))
     await desk.claim(DEPROVISIONING, "b", by_content=True)
     desk.turn(1)
-    assert isinstance(await desk.claim(PROVISIONING, "a", by_content=True), Waits)
+    assert isinstance(await desk.claim(PROVISIONING, "a", by_content=True), Deferred)
     assert await line(desk) == [run_id(DEPROVISIONING, "b"), run_id(PROVISIONING, "a")]
 
 
@@ -514,7 +516,7 @@ async def test_an_outcome_of_an_earlier_request_ends_no_later_one(desk: Desk) ->
     answer = await desk.claim(NOT_PROVISIONED, "x again", context="context-1")
     assert answer == Duplicate(run_id(NOT_PROVISIONED, "x"))
     unknown = await desk.claim(NOT_PROVISIONED, "y", context="context-3")
-    assert isinstance(unknown, Noted)
+    assert isinstance(unknown, NothingToDo)
     assert (await desk.operation("context-2")).state is OperationState.OPEN
     await desk.end(PROVISIONED, "z")
     assert (await desk.operation("context-2")).state is OperationState.OVER
@@ -529,7 +531,7 @@ async def test_a_deployment_is_named_by_the_context_of_its_provisioning(desk: De
     deployment = await desk.claimed(DEPLOYMENT, "d", key=f"{before}-1", follows=before)
     await desk.finish(deployment, desk.job("b-2"))
     answer = await desk.claim("TENANT_DEPLOYMENT_SUCCESS", "o", context="context-2")
-    assert isinstance(answer, Noted)
+    assert isinstance(answer, NothingToDo)
     await desk.end("TENANT_DEPLOYMENT_SUCCESS", "p", context="context-1")
     assert await desk.tenant() == (TenantState.ACTIVE, None)
 

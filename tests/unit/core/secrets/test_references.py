@@ -10,7 +10,7 @@ from orchestrator.adapters.clock import RandomIds
 from orchestrator.adapters.codebuild.builder import environment_variables
 from orchestrator.adapters.memory.secret_store import InMemorySecretStore
 from orchestrator.core.errors import PermanentError, TemporaryError
-from orchestrator.core.ledger.claim_request import Why
+from orchestrator.core.ledger.claim_request import Trigger
 from orchestrator.core.ledger.lease import RunLease
 from orchestrator.core.secrets.redaction import SECRET_NAMES, Redactor
 from orchestrator.core.secrets.references import Vault
@@ -109,12 +109,12 @@ async def test_a_replay_leaves_the_job_before_its_secrets(
     attempt = await desk.claimed(ORDER, "a")
     await vault(store).seal(attempt, SECRET)
     await desk.finish(attempt, desk.job("b-1"))
-    again = await desk.claimed(ORDER, "a", why=Why.FORCED_REPLAY)
+    again = await desk.claimed(ORDER, "a", trigger=Trigger.FORCED_REPLAY)
     await vault(store).seal(again, SECRET)
     await desk.finish(again, desk.job("b-2"))
     await sweep(desk, vault(store), attempt)
     assert len(store.kept) == 2
-    desk.turn(desk.terms.deadline_s)
+    desk.turn(desk.timings.deadline_s)
     await sweep(desk, vault(store), attempt)
     assert len(store.kept) == 1
 
@@ -123,10 +123,10 @@ async def test_a_start_that_may_be_out_keeps_them(desk: Desk, store: InMemorySec
     """Its run has failed, and its job may run all the same: as long as a job may take."""
     attempt = await desk.claimed(ORDER, "a")
     await vault(store).seal(attempt, SECRET)
-    await desk.fail(attempt, lets_go=False, possible_until=desk.clock.now())
+    await desk.fail(attempt, ends_without_job=False, possible_until=desk.clock.now())
     await sweep(desk, vault(store), attempt)
     assert store.kept
-    desk.turn(desk.terms.deadline_s)
+    desk.turn(desk.timings.deadline_s)
     await sweep(desk, vault(store), attempt)
     assert store.kept == {}
 

@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.core.errors import TakenOver
 from orchestrator.core.events.event_types import Kind
-from orchestrator.core.ledger.claim_request import Why
+from orchestrator.core.ledger.claim_request import Trigger
 from orchestrator.core.ledger.guards import is_needed
 from orchestrator.core.ledger.records import (
     OperationRecord,
@@ -21,7 +21,7 @@ from orchestrator.core.ledger.records import (
 )
 from orchestrator.core.secrets.references import note_secrets
 from orchestrator.core.secrets.secret_names import begin_removal, end_removal
-from tests.desk import ORDER, PROVISIONED, PROVISIONING, TERMS, Desk, event
+from tests.desk import ORDER, PROVISIONED, PROVISIONING, TIMINGS, Desk, event
 from tests.ledgers import find_due
 
 KIND, PREFIX = "SECRETS_MANAGER", "/orchestrator"
@@ -40,7 +40,7 @@ async def kept(desk: Desk, start_key: str) -> SecretsRecord | None:
 
 async def begin(desk: Desk, start_key: str) -> SecretsRecord | None:
     return await desk.transactions.run(
-        lambda snapshot: begin_removal(snapshot, start_key, desk.terms)
+        lambda snapshot: begin_removal(snapshot, start_key, desk.timings)
     )
 
 
@@ -114,12 +114,12 @@ async def test_a_late_start_has_as_much_time_as_an_early_one(desk: Desk) -> None
     first = await desk.claimed(ORDER, "a")
     await note_secrets(first, KIND, PREFIX, "x", ["secret"])
     await desk.hand_back(first)
-    desk.turn(desk.terms.deadline_s)
+    desk.turn(desk.timings.deadline_s)
     attempt = await desk.claimed(ORDER, "a")
     await note_secrets(attempt, KIND, PREFIX, "x", ["secret"])
-    await desk.fail(attempt, lets_go=False, possible_until=desk.clock.now())
+    await desk.fail(attempt, ends_without_job=False, possible_until=desk.clock.now())
     assert not await clear(desk, attempt.start_key)
-    desk.turn(desk.terms.deadline_s)
+    desk.turn(desk.timings.deadline_s)
     assert await clear(desk, attempt.start_key)
 
 
@@ -168,7 +168,7 @@ async def test_a_run_that_opens_nothing_needs_them_until_it_is_finished(desk: De
     attempt = await desk.claimed(ORDER, "a")
     await note_secrets(attempt, KIND, PREFIX, "x", ["secret"])
     assert not await clear(desk, attempt.start_key)
-    await desk.fail(attempt, lets_go=False)
+    await desk.fail(attempt, ends_without_job=False)
     assert await clear(desk, attempt.start_key)
     attempt = await desk.claimed(ORDER, "b")
     await note_secrets(attempt, KIND, PREFIX, "x", ["secret"])
@@ -180,7 +180,7 @@ async def test_a_name_is_not_used_again_once_its_removal_has_begun(desk: Desk) -
     """The store may still be forgetting it; and what is new is not removed with the old."""
     attempt = await desk.claimed(ORDER, "a")
     old = await note_secrets(attempt, KIND, PREFIX, "x", ["secret"])
-    await desk.fail(attempt, lets_go=False)
+    await desk.fail(attempt, ends_without_job=False)
     desk.turn(60)
     removing = await begin(desk, attempt.start_key)
     assert removing is not None
@@ -200,7 +200,7 @@ async def test_a_removal_that_meets_a_new_attempt_gives_way(desk: Desk) -> None:
     """The run is claimed in the very moment in which its secrets are to go."""
     attempt = await desk.claimed(ORDER, "a")
     await note_secrets(attempt, KIND, PREFIX, "x", ["secret"])
-    await desk.fail(attempt, lets_go=False)
+    await desk.fail(attempt, ends_without_job=False)
     desk.turn(60)
 
     async def claim() -> None:
@@ -217,7 +217,7 @@ async def test_one_removes_at_a_time(desk: Desk) -> None:
     """Who dies at it is followed by another, a minute later."""
     attempt = await desk.claimed(ORDER, "a")
     await note_secrets(attempt, KIND, PREFIX, "x", ["secret"])
-    await desk.fail(attempt, lets_go=False)
+    await desk.fail(attempt, ends_without_job=False)
     desk.turn(60)
     assert await begin(desk, attempt.start_key) is not None
     assert await begin(desk, attempt.start_key) is None
@@ -293,11 +293,11 @@ def test_secrets_are_needed_until_their_start_is_over_and_reported(
             started_at=now,
             operation_id="op",
         )
-    assert is_needed(KEPT, record, run, now, TERMS) is needed
+    assert is_needed(KEPT, record, run, now, TIMINGS) is needed
 
 
 @pytest.mark.parametrize(
-    ("after_s", "needed"), [(TERMS.deadline_s - 1, True), (TERMS.deadline_s, False)]
+    ("after_s", "needed"), [(TIMINGS.deadline_s - 1, True), (TIMINGS.deadline_s, False)]
 )
 async def test_a_job_that_a_replay_has_overtaken_keeps_its_secrets_for_a_while(
     desk: Desk, after_s: float, needed: bool
@@ -306,7 +306,7 @@ async def test_a_job_that_a_replay_has_overtaken_keeps_its_secrets_for_a_while(
     attempt = await desk.claimed(ORDER, "a")
     await note_secrets(attempt, KIND, PREFIX, "x", ["secret"])
     await desk.finish(attempt, desk.job("b-1"))
-    again = await desk.claimed(ORDER, "a", why=Why.FORCED_REPLAY)
+    again = await desk.claimed(ORDER, "a", trigger=Trigger.FORCED_REPLAY)
     assert again.start_key != attempt.start_key
     await desk.finish(again, desk.job("b-2"))
     desk.turn(after_s)
