@@ -63,6 +63,12 @@ TIERS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are processors: some tests wait for a lease, a retry or an index."""
+    return (os.cpu_count() or 1) + 1
+
+
 def pytest_collection_finish() -> None:
     """What was imported and collected stays: the garbage collector needn't look at it each time."""
     gc.collect()
