@@ -27,7 +27,7 @@ from orchestrator.adapters.jenkins.builder import open_jenkins
 from orchestrator.adapters.memory.ledger import InMemoryLedger
 from orchestrator.adapters.notifications import BUILT_IN_NOTIFICATIONS
 from orchestrator.adapters.parameter_store.secret_store import ParameterStore
-from orchestrator.adapters.secret_resolver import StoredCredentials
+from orchestrator.adapters.secret_resolver import StoredSecretResolver
 from orchestrator.adapters.secrets_manager.secret_store import SecretsManagerStore
 from orchestrator.adapters.sqs.inbox import SQSInbox
 from orchestrator.adapters.step_functions.builder import StepFunctionsBuilder
@@ -35,7 +35,7 @@ from orchestrator.adapters.step_functions.executions import STEP_FUNCTIONS
 from orchestrator.adapters.tier_cache import CachedTierCatalog
 from orchestrator.adapters.tier_catalog import FunctionTierCatalog, StaticTierCatalog
 from orchestrator.adapters.webhook import open_webhook
-from orchestrator.core.callback.report import CallbackTerms
+from orchestrator.core.callback.report import CallbackPolicy
 from orchestrator.core.clock import Clock, Ids
 from orchestrator.core.events.event_types import Kind
 from orchestrator.core.events.publisher import Publisher
@@ -49,7 +49,7 @@ from orchestrator.core.ledger.ledger import Ledger
 from orchestrator.core.ledger.transactions import Transactions
 from orchestrator.core.queue.inbox import Inbox
 from orchestrator.core.secrets.redaction import Redactor
-from orchestrator.core.secrets.references import Vault
+from orchestrator.core.secrets.references import SecretReferences
 from orchestrator.core.secrets.secret_resolver import Credentials
 from orchestrator.core.secrets.secret_store import SecretStore
 from orchestrator.settings import Builders, Settings, SettingsError
@@ -98,7 +98,7 @@ async def open_ports(
             max_attempts=settings.runs.max_attempts,
         )
         stores = _secret_stores(settings, aws)
-        credentials = StoredCredentials(stores, clock)
+        credentials = StoredSecretResolver(stores, clock)
         ledger = choose_ledger(settings, aws, clock) if ledger is None else ledger
         builders = await stack.enter_async_context(
             _open_builders(settings.builders, extension, aws, credentials, clock)
@@ -117,14 +117,14 @@ async def open_ports(
             webhook=webhook,
             notifications=BUILT_IN_NOTIFICATIONS,
             clock=clock,
-            callback=CallbackTerms(
+            callback=CallbackPolicy(
                 url=settings.callback.url,
                 after=Kind(settings.callback.after),
                 allowed_hosts=frozenset(settings.callback.allowed_hosts),
                 refusals=settings.callback.refusals,
             ),
             secrets=secrets,
-            vault=_vault(settings, stores, secrets, ids),
+            secret_references=_vault(settings, stores, secrets, ids),
             resources=resources,
             sbt_source=settings.events.sbt_source,
             dry_run=settings.builders.dry_run,
@@ -234,9 +234,9 @@ def _secret_stores(settings: Settings, aws: AWS) -> Mapping[str, SecretStore]:
 
 def _vault(
     settings: Settings, stores: Mapping[str, SecretStore], secrets: Redactor, ids: Ids
-) -> Vault:
+) -> SecretReferences:
     chosen = None if settings.builders.dry_run else settings.secrets.store
-    return Vault(
+    return SecretReferences(
         store=stores[chosen] if chosen else None,
         ids=ids,
         secrets=secrets,

@@ -36,7 +36,7 @@ from orchestrator.core.queue.inbox import Inbox
 from orchestrator.core.secrets.redaction import Redactor
 from orchestrator.intake.app_keys import Check
 from orchestrator.settings import Settings, load_settings
-from orchestrator.wire.converter import Wire
+from orchestrator.wire.converter import JsonConverter
 
 log = structlog.get_logger("orchestrator.service")
 
@@ -48,7 +48,7 @@ class Parts:
     settings: Settings
     extension: Extension
     registry: HandlerRegistry
-    wire: Wire
+    wire: JsonConverter
     secrets: Redactor
     clock: Clock
     ids: Ids
@@ -82,7 +82,7 @@ class Parts:
             settings=settings,
             extension=extension,
             registry=extension.registry.over(built_in_handlers()),
-            wire=Wire(secrets),
+            wire=JsonConverter(secrets),
             secrets=secrets,
             clock=clock or SystemClock(),
             ids=ids or RandomIds(),

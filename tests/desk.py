@@ -21,7 +21,7 @@ from orchestrator.core.events.event_types import ENDS, OPENS, Kind
 from orchestrator.core.identifiers import operation_id as operation_id_of
 from orchestrator.core.ledger.claim_request import ClaimRequest, Outcome, Trigger
 from orchestrator.core.ledger.claim_result import ClaimResult
-from orchestrator.core.ledger.event_codec import pack_event
+from orchestrator.core.ledger.event_codec import encode_event
 from orchestrator.core.ledger.guards import Timings
 from orchestrator.core.ledger.lease import RunLease, claim_run
 from orchestrator.core.ledger.lifecycle import TenantState
@@ -183,7 +183,7 @@ class Desk:
             )
         return ClaimRequest(
             event=sent,
-            payload=pack_event(sent),
+            payload=encode_event(sent),
             tenant_id=tenant_id,
             trigger=trigger,
             opens=OPENS.get(event_type),
@@ -317,7 +317,7 @@ def credentials(event_id: str, as_of: datetime) -> Credentials:
 
 def follow_up(event_type: str, event_id: str, operation: str) -> FollowUp:
     sent = event(event_type, event_id, body={"tenantId": TENANT, "operationId": operation})
-    return FollowUp(event=sent, payload=pack_event(sent), tenant_id=TENANT)
+    return FollowUp(event=sent, payload=encode_event(sent), tenant_id=TENANT)
 
 
 async def let_others_work() -> None:

@@ -36,7 +36,7 @@ class _Known:
     reading: asyncio.Lock = attrs.field(factory=asyncio.Lock)
 
 
-class StoredCredentials:
+class StoredSecretResolver:
     def __init__(self, stores: Mapping[str, SecretStore], clock: Clock) -> None:
         """`stores` are by the first part of a reference."""
         self._stores = stores

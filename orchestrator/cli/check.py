@@ -134,7 +134,7 @@ async def _own_credentials(settings: Settings, ports: Ports) -> list[Finding]:
 
 async def _secrets(services: Services) -> Finding:
     """Where secret variables of jobs are kept, and what that means for those who run jobs."""
-    store = services.vault.store
+    store = services.secret_references.store
     if store is None:
         return Finding(
             name="secrets",

@@ -158,7 +158,9 @@ async def _plan(
     tier = await find_tier(tier_name, services.tiers)
     if may_be_without and job_identifier(tier, _JOBS[event.type]) is None:
         return None
-    plan = plan_job(event, tier, _JOBS[event.type], check_override=services.vault.check_override)
+    plan = plan_job(
+        event, tier, _JOBS[event.type], check_override=services.secret_references.check_override
+    )
     name = services.builder_name(plan.builder)
     with builder_errors(name, "tell what it would start"):
         prepare(

@@ -9,7 +9,7 @@ from orchestrator.core.dispatch.orchestrator import EventOrchestrator, Handled, 
 from orchestrator.core.handlers.registry import HandlerRegistry
 from orchestrator.core.ledger.transactions import Transactions
 from orchestrator.intake.workload import Workload
-from orchestrator.wire.converter import Wire
+from orchestrator.wire.converter import JsonConverter
 
 Check = Callable[[], Awaitable[None]]
 
@@ -42,4 +42,4 @@ API_KEYS: web.AppKey[Sequence[Callable[[], Awaitable[str]]]] = web.AppKey("api_k
 #: What is asked to end in good order before the app is closed.
 DRAINS: web.AppKey[Drains] = web.AppKey("drains")
 WORKLOAD: web.AppKey[Workload] = web.AppKey("workload", Workload)
-WIRE: web.AppKey[Wire] = web.AppKey("wire", Wire)
+WIRE: web.AppKey[JsonConverter] = web.AppKey("wire", JsonConverter)

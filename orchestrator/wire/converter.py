@@ -43,7 +43,7 @@ Model = TypeVar("Model")
 StructureHook = Callable[[Any, Any], Any]
 
 
-class Wire:
+class JsonConverter:
     """The `Structure` port over cattrs; it says nothing of a secret's value."""
 
     def __init__(self, redactor: Redactor) -> None:

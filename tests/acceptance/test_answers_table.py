@@ -29,7 +29,7 @@ from orchestrator import (
 )
 from orchestrator.core.events.envelope import Delivery, parse_event
 from orchestrator.core.ledger.claim_request import ClaimRequest
-from orchestrator.core.ledger.event_codec import pack_event
+from orchestrator.core.ledger.event_codec import encode_event
 from orchestrator.core.ledger.guards import Timings
 from orchestrator.core.ledger.lease import RunLease, claim_run
 from orchestrator.core.ledger.transactions import Transactions
@@ -112,7 +112,7 @@ def in_hand(event: dict[str, Any]) -> Before:
             fresh_id="",
         )
         transactions = Transactions(ledger=scene.ledger, clock=ManualClock(), timings=Timings())
-        request = ClaimRequest(event=claimed, payload=pack_event(claimed), tenant_id=None)
+        request = ClaimRequest(event=claimed, payload=encode_event(claimed), tenant_id=None)
         assert isinstance(await claim_run(transactions, request), RunLease)
 
     return before

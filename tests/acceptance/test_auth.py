@@ -13,7 +13,7 @@ from aiohttp import web
 
 from orchestrator import Event, Extension, HandlerRegistry, Run, Settings
 from orchestrator.adapters.memory.secret_store import InMemorySecretStore
-from orchestrator.adapters.secret_resolver import StoredCredentials
+from orchestrator.adapters.secret_resolver import StoredSecretResolver
 from orchestrator.core.secrets.redaction import SECRET_NAMES
 from orchestrator.intake.app_keys import API_KEYS
 from orchestrator.intake.auth import OPEN_ROUTES, require_api_key
@@ -125,7 +125,7 @@ async def test_a_blank_key_opens_nothing(
 ) -> None:
     """Where a reference leads to one it is ignored: the other keys are valid, and no key isn't."""
     store = InMemorySecretStore()
-    credentials = StoredCredentials({"ssm": store}, clock)
+    credentials = StoredSecretResolver({"ssm": store}, clock)
     app = web.Application(middlewares=[require_api_key(header="x-api-key")])
     keys = [partial(credentials.resolve, key) for key in ("ssm:first", "ssm:second")]
     app[API_KEYS] = cast("Sequence[Callable[[], Awaitable[str]]]", keys)

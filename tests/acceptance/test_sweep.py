@@ -22,7 +22,7 @@ from orchestrator.adapters.memory.ledger import InMemoryLedger
 from orchestrator.core.errors import QuotaReached
 from orchestrator.core.events.envelope import Delivery, parse_event
 from orchestrator.core.ledger.claim_request import ClaimRequest
-from orchestrator.core.ledger.event_codec import pack_event
+from orchestrator.core.ledger.event_codec import encode_event
 from orchestrator.core.ledger.guards import Timings
 from orchestrator.core.ledger.lease import RunLease, claim_run
 from orchestrator.core.ledger.pages import Page
@@ -277,7 +277,7 @@ async def in_hand(ledger: InMemoryLedger, clock: ManualClock) -> str:
     )
     transactions = Transactions(ledger=ledger, clock=clock, timings=Timings())
     claimed = await claim_run(
-        transactions, ClaimRequest(event=event, payload=pack_event(event), tenant_id=None)
+        transactions, ClaimRequest(event=event, payload=encode_event(event), tenant_id=None)
     )
     assert isinstance(claimed, RunLease)
     return f"/runs/{claimed.run.run_id}"

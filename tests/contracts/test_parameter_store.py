@@ -15,7 +15,7 @@ from orchestrator import TemporaryError
 from orchestrator.adapters.clock import RandomIds
 from orchestrator.adapters.parameter_store.secret_store import ParameterStore
 from orchestrator.core.secrets.redaction import SECRET_NAMES, Redactor
-from orchestrator.core.secrets.references import Vault
+from orchestrator.core.secrets.references import SecretReferences
 from orchestrator.testing import ManualClock
 from tests.aws import aws_session
 from tests.desk import PROVISIONING, Desk
@@ -131,18 +131,23 @@ async def test_what_an_earlier_attempt_has_put_is_not_put_again(
 ) -> None:
     """A start with many secrets comes to its end, however often it is tried."""
     desk = Desk()
-    vault = Vault(store=bench.store, ids=RandomIds(), secrets=Redactor(SECRET_NAMES), prefix="/p")
+    secret_references = SecretReferences(
+        store=bench.store, ids=RandomIds(), secrets=Redactor(SECRET_NAMES), prefix="/p"
+    )
     variables = {f"PASSWORD_{number}": f"hush-{number}" for number in range(10)}
     first = await desk.claimed(PROVISIONING, "a")
-    sealed = await vault.seal(first, variables)
+    sealed = await secret_references.replace_secrets(first, variables)
     assert bench.aws.calls == [PUT] * 10
     await desk.hand_back(first)
     lost = sealed["PASSWORD_3"]["value"]
     del bench.aws.kept[lost]
     bench.aws.calls.clear()
-    assert await vault.seal(await desk.claimed(PROVISIONING, "a"), variables) == sealed
+    assert (
+        await secret_references.replace_secrets(await desk.claimed(PROVISIONING, "a"), variables)
+        == sealed
+    )
     assert (bench.aws.calls.count(GET), bench.aws.calls.count(PUT)) == (10, 1)
     changed = {**variables, "PASSWORD_5": "other"}
-    await vault.seal(await desk.taken_over(PROVISIONING, "a"), changed)
+    await secret_references.replace_secrets(await desk.taken_over(PROVISIONING, "a"), changed)
     assert bench.aws.kept[sealed["PASSWORD_5"]["value"]] == "other"
     assert bench.aws.calls.count(PUT) == 2

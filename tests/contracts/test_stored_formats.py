@@ -23,7 +23,7 @@ from orchestrator.core.events.event import Event
 from orchestrator.core.events.event_types import Kind
 from orchestrator.core.handlers.run import _traceparent
 from orchestrator.core.identifiers import digest, operation_id, own_operation_id, start_key
-from orchestrator.core.ledger.event_codec import pack_event, unpack_event
+from orchestrator.core.ledger.event_codec import decode_event, encode_event
 from orchestrator.core.ledger.lifecycle import TenantState
 from orchestrator.core.ledger.records import (
     Asked,
@@ -320,13 +320,13 @@ def test_a_packed_event_is_read(name: str) -> None:
     )
     stored = read(name)
     payload = PayloadRecord(run_id=stored["run_id"], data=base64.b64decode(stored["data"]))
-    assert unpack_event(run, payload) == event
+    assert decode_event(run, payload) == event
 
 
 @pytest.mark.parametrize("name", EVENTS)
 def test_an_event_is_packed_as_it_was(name: str) -> None:
     """Under the same key; how well it is compressed is the library's affair."""
-    stored, payload = read(name), pack_event(EVENTS[name])
+    stored, payload = read(name), encode_event(EVENTS[name])
     before, now = (
         json.loads(zlib.decompress(data))
         for data in (base64.b64decode(stored["data"]), payload.data)

@@ -18,7 +18,7 @@ import attrs
 from orchestrator import Event, JobReport, JobStatus, PermanentError, Run, TemporaryError
 from orchestrator.adapters.eventbridge.publisher import NoPublisher
 from orchestrator.adapters.notifications import BUILT_IN_NOTIFICATIONS
-from orchestrator.core.callback.report import CallbackTerms
+from orchestrator.core.callback.report import CallbackPolicy
 from orchestrator.core.callback.webhook import WebhookAnswer
 from orchestrator.core.clock import Clock
 from orchestrator.core.dispatch.orchestrator import Limits, Orchestrator
@@ -44,9 +44,9 @@ from orchestrator.core.ledger.records import (
 )
 from orchestrator.core.ledger.transactions import Transactions
 from orchestrator.core.secrets.redaction import Redactor
-from orchestrator.core.secrets.references import Vault
+from orchestrator.core.secrets.references import SecretReferences
 from orchestrator.testing import LoadedDice, ManualClock, SequentialIds
-from orchestrator.wire.converter import Wire
+from orchestrator.wire.converter import JsonConverter
 from tests.integration.ledger_watch import Watch
 
 Result = TypeVar("Result")
@@ -380,7 +380,7 @@ class AttemptRunner:
                 publisher=NoPublisher(),
                 structure=_Structure(self.world),
                 webhook=_GatedWebhook(self),
-                vault=Vault(
+                secret_references=SecretReferences(
                     store=_GatedStore(self),
                     ids=SequentialIds(),
                     secrets=Redactor(),
@@ -388,7 +388,7 @@ class AttemptRunner:
                 ),
                 notifications=BUILT_IN_NOTIFICATIONS,
                 clock=clock,
-                callback=CallbackTerms(url=CONTROL_PLANE),
+                callback=CallbackPolicy(url=CONTROL_PLANE),
                 resources=self.world,
             ),
             ids=SequentialIds(),
@@ -426,7 +426,7 @@ def _registry() -> HandlerRegistry:
 
 
 _REGISTRY = _registry()
-_WIRE = Wire(Redactor(()))
+_WIRE = JsonConverter(Redactor(()))
 
 
 @attrs.frozen

@@ -22,7 +22,7 @@ from orchestrator.adapters.codebuild.builds import describe_build
 from orchestrator.adapters.codebuild.listings import BuildListings
 from orchestrator.adapters.memory.ledger import InMemoryLedger
 from orchestrator.adapters.notifications import BUILT_IN_NOTIFICATIONS
-from orchestrator.core.callback.report import CallbackTerms
+from orchestrator.core.callback.report import CallbackPolicy
 from orchestrator.core.callback.webhook import WebhookAnswer
 from orchestrator.core.dispatch.orchestrator import Limits, Orchestrator
 from orchestrator.core.errors import OrchestratorError
@@ -44,7 +44,7 @@ from orchestrator.testing import (
     envelope,
     provisioning_event,
 )
-from orchestrator.wire.converter import Wire
+from orchestrator.wire.converter import JsonConverter
 from tests.ledgers import find_tenant
 
 DEADLINE_S = 1800.0
@@ -161,11 +161,11 @@ class Story:
                 builders={"CODE_BUILD": self.builder},
                 default_builder="CODE_BUILD",
                 publisher=self.bus,
-                structure=Wire(Redactor()),
+                structure=JsonConverter(Redactor()),
                 webhook=self.control_plane,
                 notifications=BUILT_IN_NOTIFICATIONS,
                 clock=self.clock,
-                callback=CallbackTerms(url="https://control.example", after=Kind.PROVISIONING),
+                callback=CallbackPolicy(url="https://control.example", after=Kind.PROVISIONING),
             ),
             ids=SequentialIds(),
             dice=LoadedDice(),

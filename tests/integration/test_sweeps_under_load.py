@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 
 from orchestrator import Extension, Settings, TemporaryError
 from orchestrator.adapters.memory.ledger import InMemoryLedger
-from orchestrator.core.dispatch.sweep import Swept
+from orchestrator.core.dispatch.sweep import SweepResult
 from orchestrator.core.ledger.bulkheads import Bulkheads
 from orchestrator.core.ledger.pages import Page
 from orchestrator.core.ledger.records import Job, OperationRecord, OperationState, Record, RunRecord
@@ -230,7 +230,7 @@ async def test_each_short_sweep_makes_progress() -> None:
             own = opened[0].own
             ended = 0
             while ended < 300:
-                swept: Swept = await world.until_done(own.reconcile(timeout_s=0.8 * 3))
+                swept: SweepResult = await world.until_done(own.reconcile(timeout_s=0.8 * 3))
                 open_ones = [
                     one
                     for one in world.records(OperationRecord)

@@ -21,7 +21,12 @@ from orchestrator.core.events.event_types import Kind
 from orchestrator.core.events.json_text import kept_size
 from orchestrator.core.ledger.guarding import guarded
 from orchestrator.core.ledger.records import operation_key
-from orchestrator.core.ledger.report_attempt import Posted, Posting, begin_report, end_report
+from orchestrator.core.ledger.report_attempt import (
+    ReportAttempt,
+    ReportResult,
+    begin_report,
+    end_report,
+)
 from orchestrator.core.ledger.transactions import Transactions
 
 _FIRST_PAUSE_S = 5.0
@@ -36,7 +41,7 @@ log = structlog.get_logger("orchestrator.report")
 
 
 @attrs.frozen(kw_only=True)
-class CallbackTerms:
+class CallbackPolicy:
     """Where the control plane's webhook is, and after which operation it is told of success.
 
     `url` None leaves it to the tier and, where its host is among `allowed_hosts`, to the event.
@@ -70,7 +75,7 @@ def report_body(
 
 
 @attrs.frozen(kw_only=True)
-class Reporter:
+class ReportSender:
     """Tells the control plane how operations ended; if it `is_silent`, reports stay due."""
 
     transactions: Transactions
@@ -101,7 +106,7 @@ class Reporter:
             log.info("reported", **about)
         await self.transactions.run(lambda snapshot: end_report(snapshot, posting, posted))
 
-    async def _post(self, posting: Posting) -> Posted:
+    async def _post(self, posting: ReportAttempt) -> ReportResult:
         """One attempt; it is signed once more where a 401 may be but a matter of clocks."""
         clock = self.transactions.clock
         try:
@@ -118,7 +123,7 @@ class Reporter:
             return _again(posting, str(error), may_have_arrived=arrived)
         return _judge(posting, answer.status, behind_s)
 
-    async def _post_signed(self, posting: Posting, now: datetime) -> WebhookAnswer:
+    async def _post_signed(self, posting: ReportAttempt, now: datetime) -> WebhookAnswer:
         """The answer to the report, signed as of `now`.
 
         Raises:
@@ -156,7 +161,7 @@ def _behind_s(answer: WebhookAnswer, now: datetime) -> float:
     return behind_s if abs(behind_s) > _CLOCKS_AGREE_S else 0.0
 
 
-def _judge(posting: Posting, status: int, behind_s: float) -> Posted:
+def _judge(posting: ReportAttempt, status: int, behind_s: float) -> ReportResult:
     """What an answer means. The other side refuses as 401 what it has accepted before, too.
 
     `behind_s` is how far its clock is behind ours, if that may be why.
@@ -179,16 +184,16 @@ def _judge(posting: Posting, status: int, behind_s: float) -> Posted:
     return _again(posting, f"it answered {status}.", may_have_arrived=arrived)
 
 
-def _done(note: str) -> Posted:
-    return Posted(note=note, is_done=True, is_trouble=False)
+def _done(note: str) -> ReportResult:
+    return ReportResult(note=note, is_done=True, is_trouble=False)
 
 
-def _given_up(note: str) -> Posted:
-    return Posted(note=note, is_done=True, is_trouble=True)
+def _given_up(note: str) -> ReportResult:
+    return ReportResult(note=note, is_done=True, is_trouble=True)
 
 
-def _again(posting: Posting, reason: str, *, may_have_arrived: bool) -> Posted:
-    return Posted(
+def _again(posting: ReportAttempt, reason: str, *, may_have_arrived: bool) -> ReportResult:
+    return ReportResult(
         note=f"The control plane was not told yet: {reason}",
         is_done=False,
         is_trouble=True,

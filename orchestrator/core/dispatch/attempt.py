@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 import attrs
 import structlog
 
-from orchestrator.core.callback.report import Reporter
+from orchestrator.core.callback.report import ReportSender
 from orchestrator.core.dispatch.last_resort import LastResort
 from orchestrator.core.dispatch.settlement import is_final, is_used_up, settlement_of, with_outcome
 from orchestrator.core.errors import (
@@ -44,7 +44,7 @@ class AttemptRunner:
 
     registry: HandlerRegistry
     services: Services
-    reporter: Reporter
+    report_sender: ReportSender
     last_resort: LastResort
     max_attempts: int
 
@@ -64,7 +64,7 @@ class AttemptRunner:
         except Exception as bug:  # noqa: BLE001 - a run whose attempts only raise must end, too
             await run_to_its_end(self._count(event, lease, run, bug))
         if run.reports is not None:
-            await self.reporter.send(lease.run.outcome_of or lease.run.operation_id)
+            await self.report_sender.send(lease.run.outcome_of or lease.run.operation_id)
         if isinstance(told, HandedBack):
             raise asyncio.CancelledError
         if told is not None:

@@ -20,7 +20,7 @@ from orchestrator.core.identifiers import START_KEY, is_operation_id, read_outco
 from orchestrator.core.jobs.notifications import Notifications
 from orchestrator.core.jobs.watch import JobWatcher
 from orchestrator.core.ledger.claim_request import ClaimRequest, Outcome, Trigger
-from orchestrator.core.ledger.event_codec import pack_event
+from orchestrator.core.ledger.event_codec import encode_event
 from orchestrator.core.ledger.records import Credentials, Job, PayloadRecord
 from orchestrator.core.secrets.redaction import Redactor
 from orchestrator.core.texts import web_address
@@ -73,7 +73,7 @@ async def build_request(
         )
     return ClaimRequest(
         event=event,
-        payload=payload or pack_event(event),
+        payload=payload or encode_event(event),
         tenant_id=tenant_id,
         trigger=trigger,
         opens=opens,

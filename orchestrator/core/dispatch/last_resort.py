@@ -12,7 +12,7 @@ import attrs
 import structlog
 
 from orchestrator.core.backoff import doubling_pause_s
-from orchestrator.core.callback.report import Reporter, report_body
+from orchestrator.core.callback.report import ReportSender, report_body
 from orchestrator.core.errors import AttemptFailed, OrchestratorError, TakenOver, TemporaryError
 from orchestrator.core.events.event import Event
 from orchestrator.core.events.event_types import ENDS, OPENS, TENANT_DEPLOYMENT, Ending, Kind
@@ -45,7 +45,7 @@ class LastResort:
     """Counts attempts that broke down, and ends the runs that have no other attempt left."""
 
     services: Services
-    reporter: Reporter
+    report_sender: ReportSender
     max_attempts: int
 
     async def broke_down(
@@ -128,7 +128,11 @@ class LastResort:
     async def _finish(self, lease: RunLease) -> None:
         services = self.services
         starter = JobStarter(
-            lease, services.builders, services.clock, services.transactions.timings, services.vault
+            lease,
+            services.builders,
+            services.clock,
+            services.transactions.timings,
+            services.secret_references,
         )
         async with keep_renewed(
             lease.renew, services.clock, lease_s=services.transactions.timings.lease_s
@@ -142,7 +146,7 @@ class LastResort:
             outcome = await lease.settle(attrs.evolve(settlement, progress=Progress()))
         log.warning("ended by its records", run_id=lease.run.run_id, note=settlement.note)
         if settlement.report is not None:
-            await self.reporter.send(lease.run.outcome_of or lease.run.operation_id)
+            await self.report_sender.send(lease.run.outcome_of or lease.run.operation_id)
 
     async def _look_up(self, lease: RunLease, starter: JobStarter) -> Job | None:
         """The job of a start that may be out; None: there is none, or time enough was given."""

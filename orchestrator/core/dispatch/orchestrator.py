@@ -13,12 +13,12 @@ from typing import Any, Protocol
 import attrs
 import structlog
 
-from orchestrator.core.callback.report import Reporter
+from orchestrator.core.callback.report import ReportSender
 from orchestrator.core.clock import Dice, Ids
 from orchestrator.core.dispatch.attempt import AttemptRunner
 from orchestrator.core.dispatch.correlate import build_request
 from orchestrator.core.dispatch.last_resort import LastResort
-from orchestrator.core.dispatch.sweep import Sweeper, Swept
+from orchestrator.core.dispatch.sweep import Sweeper, SweepResult
 from orchestrator.core.errors import (
     AttemptFailed,
     BeingHandled,
@@ -51,7 +51,7 @@ from orchestrator.core.ledger.claim_result import (
     NothingToDo,
     Refused,
 )
-from orchestrator.core.ledger.event_codec import unpack_event
+from orchestrator.core.ledger.event_codec import decode_event
 from orchestrator.core.ledger.guards import is_due
 from orchestrator.core.ledger.lease import RunLease, claim_run
 from orchestrator.core.ledger.records import PayloadRecord
@@ -135,8 +135,8 @@ class Orchestrator:
             dice=self.dice,
             resume=partial(self._rerun, trigger=Trigger.SWEEP),
             look=self.watcher.check_due,
-            report=self.reporter.send,
-            clear=partial(self.services.vault.clear, transactions),
+            report=self.report_sender.send,
+            clear=partial(self.services.secret_references.clear, transactions),
         )
 
     async def handle_event(
@@ -182,7 +182,7 @@ class Orchestrator:
         """
         return await self._rerun(run_id, Trigger.FORCED_REPLAY if force else Trigger.REPLAY)
 
-    async def reconcile(self, *, timeout_s: float | None = None) -> Swept:
+    async def reconcile(self, *, timeout_s: float | None = None) -> SweepResult:
         """One sweep: runs that are due are run again, jobs asked about, reports sent.
 
         One that is under way is joined. What isn't done in time is handed back.
@@ -245,9 +245,9 @@ class Orchestrator:
         )
 
     @property
-    def reporter(self) -> Reporter:
+    def report_sender(self) -> ReportSender:
         services = self.services
-        return Reporter(
+        return ReportSender(
             transactions=services.transactions, webhook=services.webhook, is_silent=services.dry_run
         )
 
@@ -255,7 +255,7 @@ class Orchestrator:
     def last_resort(self) -> LastResort:
         return LastResort(
             services=self.services,
-            reporter=self.reporter,
+            report_sender=self.report_sender,
             max_attempts=self.limits.max_attempts,
         )
 
@@ -264,7 +264,7 @@ class Orchestrator:
         return AttemptRunner(
             registry=self.registry,
             services=self.services,
-            reporter=self.reporter,
+            report_sender=self.report_sender,
             last_resort=self.last_resort,
             max_attempts=self.limits.max_attempts,
         )
@@ -281,7 +281,7 @@ class Orchestrator:
         try:
             if payload is None:
                 raise RunNotFound(run_id)
-            event = unpack_event(run, payload)
+            event = decode_event(run, payload)
         except Exception as bug:  # noqa: BLE001 - what can't be read must end, too
             await self.last_resort.broke_down(bug, run.event_type, run_id, trigger=trigger)
         return await self._handle(event, trigger, payload=payload)

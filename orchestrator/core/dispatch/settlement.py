@@ -15,7 +15,7 @@ from orchestrator.core.events.event_types import TENANT_CLEAN_UP, Ending, Kind, 
 from orchestrator.core.events.json_text import kept_size
 from orchestrator.core.handlers.run import EndWithoutJob, Run
 from orchestrator.core.identifiers import START_KEY
-from orchestrator.core.ledger.event_codec import pack_event
+from orchestrator.core.ledger.event_codec import encode_event
 from orchestrator.core.ledger.lease import RunLease
 from orchestrator.core.ledger.records import Failure, RunStatus
 from orchestrator.core.ledger.settle import FollowUp, Settlement
@@ -154,7 +154,7 @@ def _clean_up(event: Event[Mapping[str, Any]], run: Run, start: str) -> FollowUp
         raw=body,
         payload=body,
     )
-    return FollowUp(event=clean_up, payload=pack_event(clean_up), tenant_id=run.tenant_id)
+    return FollowUp(event=clean_up, payload=encode_event(clean_up), tenant_id=run.tenant_id)
 
 
 def _own_outcome(
@@ -179,7 +179,7 @@ def _own_outcome(
         ends_start=lease.start_key,
         sent_as=None,
     )
-    return FollowUp(event=outcome, payload=pack_event(outcome), tenant_id=lease.run.tenant_id)
+    return FollowUp(event=outcome, payload=encode_event(outcome), tenant_id=lease.run.tenant_id)
 
 
 def _retry(settlement: Settlement, pause_s: float) -> Settlement:

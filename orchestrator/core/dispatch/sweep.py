@@ -53,7 +53,7 @@ log = structlog.get_logger("orchestrator.sweep")
 
 
 @attrs.frozen
-class Swept:
+class SweepResult:
     """How many items a sweep began to deal with; whether the time ran out before all were, and
     whether it joined a sweep that was under way."""
 
@@ -89,7 +89,7 @@ class Sweeper:
         self._reports = Lane("reports", self._one_by_one(operation_key, self.report), 10)
         self._secrets = Lane("secrets", self._one_by_one(secrets_key, self.clear), 5)
 
-    async def sweep(self, *, timeout_s: float | None = None) -> Swept:
+    async def sweep(self, *, timeout_s: float | None = None) -> SweepResult:
         """Deal with whatever is due now, for at most `timeout_s` (None: to the end).
 
         Whoever asks while another sweep is finding what is due joins that one. What isn't done in
@@ -168,19 +168,19 @@ class _Sweep:
             while self._waves:
                 await asyncio.wait(self._waves)
 
-    async def join(self, clock: Clock, timeout_s: float | None) -> Swept:
+    async def join(self, clock: Clock, timeout_s: float | None) -> SweepResult:
         """What it comes to, for somebody else who asked for a sweep."""
         try:
             await finish_within(clock, timeout_s, self.is_over.wait())
         except TimeoutError:
-            return Swept(0, timed_out=True, joined=True)
+            return SweepResult(0, timed_out=True, joined=True)
         return attrs.evolve(self.swept(), joined=True)
 
-    def swept(self) -> Swept:
+    def swept(self) -> SweepResult:
         """Raises TemporaryError if ledger or builder couldn't be reached in time."""
         if self.trouble is not None and not self.lacks_time:
             raise self.trouble
-        return Swept(self.begun, timed_out=self.lacks_time)
+        return SweepResult(self.begun, timed_out=self.lacks_time)
 
     async def _find(self) -> None:
         """Begin with all that is due, page by page."""
@@ -282,7 +282,7 @@ class _Sweep:
 
 @asynccontextmanager
 async def swept_regularly(
-    reconcile: Callable[[], Awaitable[Swept]], clock: Clock, *, every_s: float
+    reconcile: Callable[[], Awaitable[SweepResult]], clock: Clock, *, every_s: float
 ) -> AsyncIterator[None]:
     """Have a sweep begin every `every_s`, as long as the context lasts.
 

@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 import structlog
 
-from orchestrator.core.callback.report import CallbackTerms, report_body
+from orchestrator.core.callback.report import CallbackPolicy, report_body
 from orchestrator.core.errors import TemporaryError
 from orchestrator.core.events.body import named_for, without_context, without_ended_job
 from orchestrator.core.events.event import Event
@@ -18,7 +18,7 @@ from orchestrator.core.identifiers import START_KEY, TRACEPARENT, digest
 from orchestrator.core.jobs.plan import find_tier
 from orchestrator.core.jobs.start import JobStarter
 from orchestrator.core.jobs.tier_catalog import Tier
-from orchestrator.core.ledger.event_codec import unpack_event
+from orchestrator.core.ledger.event_codec import decode_event
 from orchestrator.core.ledger.lease import RunLease
 from orchestrator.core.ledger.operations import find_followed, is_told_by_job
 from orchestrator.core.ledger.records import Job, OperationRecord, Progress, Report, Step
@@ -43,7 +43,11 @@ class Run:
         self._recording = asyncio.Lock()
         self.job = lease.run.job
         self.starter = JobStarter(
-            lease, services.builders, services.clock, services.transactions.timings, services.vault
+            lease,
+            services.builders,
+            services.clock,
+            services.transactions.timings,
+            services.secret_references,
         )
         self.unrecorded = Progress()
         self.ending: EndWithoutJob | None = None
@@ -84,7 +88,7 @@ class Run:
         return {name: value for name, value in own.items() if value}
 
     @property
-    def callback(self) -> CallbackTerms:
+    def callback(self) -> CallbackPolicy:
         """When and where the control plane is told of an operation's end, by the settings."""
         return self._services.callback
 
@@ -137,7 +141,7 @@ class Run:
         run, payload = await self._services.transactions.find_kept(operation.opener)
         if run is None or payload is None:
             return {}
-        asked = without_ended_job(unpack_event(run, payload).body)
+        asked = without_ended_job(decode_event(run, payload).body)
         return without_context(self.without_secrets(asked))
 
     async def made_before(self) -> Mapping[str, Any]:
@@ -263,7 +267,7 @@ class Run:
 
     def check_override(self, override: Mapping[str, Any]) -> None:
         """Raises PermanentError if an event's variables refer to what the service keeps."""
-        self._services.vault.check_override(override)
+        self._services.secret_references.check_override(override)
 
     def found(self, job: Job) -> None:
         """The run's job is known, and recorded with the next write."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import attrs
 
-from orchestrator.core.callback.report import CallbackTerms
+from orchestrator.core.callback.report import CallbackPolicy
 from orchestrator.core.callback.webhook import Webhook
 from orchestrator.core.clock import Clock
 from orchestrator.core.errors import PayloadMismatch, PermanentError
@@ -17,7 +17,7 @@ from orchestrator.core.jobs.notifications import Notifications
 from orchestrator.core.jobs.tier_catalog import TierCatalog
 from orchestrator.core.ledger.transactions import Transactions
 from orchestrator.core.secrets.redaction import Redactor
-from orchestrator.core.secrets.references import Vault
+from orchestrator.core.secrets.references import SecretReferences
 
 
 @attrs.frozen(kw_only=True)
@@ -33,9 +33,9 @@ class Services:
     webhook: Webhook
     notifications: Notifications
     clock: Clock
-    callback: CallbackTerms = attrs.field(factory=CallbackTerms)
+    callback: CallbackPolicy = attrs.field(factory=CallbackPolicy)
     secrets: Redactor = attrs.field(factory=Redactor)
-    vault: Vault = attrs.field(factory=Vault)
+    secret_references: SecretReferences = attrs.field(factory=SecretReferences)
     resources: Any = None
     #: The source of results for the control plane of the SaaS Builder Toolkit.
     sbt_source: str = APPLICATION_PLANE

@@ -17,7 +17,7 @@ from orchestrator.core.events.event import OWN_SOURCE, Event
 from orchestrator.core.events.event_types import ENDS, Ending, outcome_type
 from orchestrator.core.identifiers import START_KEY
 from orchestrator.core.jobs.job_report import Answer, JobReport, Unseen
-from orchestrator.core.ledger.event_codec import unpack_event
+from orchestrator.core.ledger.event_codec import decode_event
 from orchestrator.core.ledger.operations import end_alone
 from orchestrator.core.ledger.records import Job, OperationRecord
 from orchestrator.core.ledger.transactions import Transactions
@@ -118,7 +118,7 @@ class OutcomeMaker:
             return None, {}
         ending = ENDS.get(run.event_type)
         try:
-            return ending, unpack_event(run, payload).body if payload else {}
+            return ending, decode_event(run, payload).body if payload else {}
         except Exception as error:
             # That it is over counts for more than what the job had to tell.
             log.error("what a job told can't be read", run_id=operation.told_by, exc_info=error)

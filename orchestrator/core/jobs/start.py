@@ -30,7 +30,7 @@ from orchestrator.core.jobs.variables import as_variables
 from orchestrator.core.ledger.guards import Timings, certain_from, is_none_certain, may_replace
 from orchestrator.core.ledger.lease import RunLease
 from orchestrator.core.ledger.records import Job
-from orchestrator.core.secrets.references import Vault
+from orchestrator.core.secrets.references import SecretReferences
 
 #: A send is cut off so long before the lease ends.
 CUT_OFF_S = 1.0
@@ -52,13 +52,13 @@ class JobStarter:
         builders: Mapping[str, Builder],
         clock: Clock,
         timings: Timings,
-        vault: Vault,
+        secret_references: SecretReferences,
     ) -> None:
         self._lease = lease
         self._builders = builders
         self._clock = clock
         self._terms = timings
-        self._vault = vault
+        self._vault = secret_references
 
     async def start(
         self,
@@ -95,7 +95,7 @@ class JobStarter:
         )
         # Not even a secret is stored beyond the lease: it might come after its own removal.
         async with self._under_the_lease("The store of secrets"):
-            variables = await self._vault.seal(lease, variables)
+            variables = await self._vault.replace_secrets(lease, variables)
         try:
             return await self._send(builder_name, builder, job_identifier, variables)
         except PermanentError as error:

@@ -9,7 +9,7 @@ from orchestrator.core.events.event import Event, path_to_body, value_at
 from orchestrator.core.ledger.records import PayloadRecord, RunRecord
 
 
-def pack_event(event: Event[Mapping[str, Any]]) -> PayloadRecord:
+def encode_event(event: Event[Mapping[str, Any]]) -> PayloadRecord:
     """The payload of the event's run."""
     path = path_to_body(event)
     parcel: dict[str, Any] = {"raw": event.raw, "by_content": event.identified_by_content}
@@ -22,7 +22,7 @@ def pack_event(event: Event[Mapping[str, Any]]) -> PayloadRecord:
     )
 
 
-def unpack_event(run: RunRecord, payload: PayloadRecord) -> Event[Mapping[str, Any]]:
+def decode_event(run: RunRecord, payload: PayloadRecord) -> Event[Mapping[str, Any]]:
     """The event of a run."""
     parcel = json.loads(zlib.decompress(payload.data).decode("utf-8", "surrogatepass"))
     raw = parcel["raw"]

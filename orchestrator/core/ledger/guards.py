@@ -299,7 +299,7 @@ def ends_unknown(operation: OperationRecord, now: datetime, timings: Timings) ->
     return is_gone and (has_reason or is_overdue(operation, now, timings))
 
 
-def may_post(operation: OperationRecord, now: datetime) -> bool:
+def may_send_report(operation: OperationRecord, now: datetime) -> bool:
     """Its report waits to be sent, nobody is sending it, and no new attempt is at work.
 
     first  ─ begin: due after the answer ── post ── 204 ── done

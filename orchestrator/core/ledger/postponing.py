@@ -20,7 +20,7 @@ from orchestrator.core.ledger.records import (
     RunRecord,
     SecretsRecord,
 )
-from orchestrator.core.ledger.report_attempt import Posted, after_report
+from orchestrator.core.ledger.report_attempt import ReportResult, after_report
 from orchestrator.core.ledger.snapshot import Decision, Snapshot
 from orchestrator.core.texts import shorten
 
@@ -88,5 +88,5 @@ def _postpone_operation(
     if bug is None or bugs < timings.max_attempts or not is_report:
         return Decision((troubled,), Postponed.PUT_OFF)
     note = f"The control plane was not told: {reason}"
-    given_up = Posted(note=note, is_done=True, is_trouble=True)
+    given_up = ReportResult(note=note, is_done=True, is_trouble=True)
     return Decision(after_report(snapshot, troubled, given_up), Postponed.GIVEN_UP)

@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 
-from orchestrator.core.ledger.guards import may_post
+from orchestrator.core.ledger.guards import may_send_report
 from orchestrator.core.ledger.operations import erased_before
 from orchestrator.core.ledger.records import (
     Credentials,
@@ -25,7 +25,7 @@ POSTING_S = 60.0
 
 
 @attrs.frozen(kw_only=True)
-class Posting:
+class ReportAttempt:
     """One attempt at a report, ours alone until it is over. `earlier` is the report as it stood
     before."""
 
@@ -39,7 +39,7 @@ class Posting:
 
 
 @attrs.frozen(kw_only=True)
-class Posted:
+class ReportResult:
     """What came of an attempt: it is done (`note` says how), or tried again after the pause."""
 
     note: str
@@ -49,10 +49,10 @@ class Posted:
     pause_s: float = 0.0
 
 
-def begin_report(snapshot: Snapshot, operation_id: str) -> Decision[Posting | None]:
+def begin_report(snapshot: Snapshot, operation_id: str) -> Decision[ReportAttempt | None]:
     """The operation's report, to be sent by us alone; None: there is nothing to send now."""
     operation = snapshot.operation(operation_id)
-    if operation is None or not may_post(operation, snapshot.now):
+    if operation is None or not may_send_report(operation, snapshot.now):
         return Decision((), None)
     report, credentials = operation.report, operation.credentials
     assert report is not None  # noqa: S101 - else nothing may be posted
@@ -66,7 +66,7 @@ def begin_report(snapshot: Snapshot, operation_id: str) -> Decision[Posting | No
             report, tries=report.tries + 1, may_have_arrived=True, posting_until=until
         ),
     )
-    posting = Posting(
+    posting = ReportAttempt(
         operation_id=operation_id,
         until=until,
         tries=report.tries + 1,
@@ -78,7 +78,7 @@ def begin_report(snapshot: Snapshot, operation_id: str) -> Decision[Posting | No
     return Decision((begun,), posting)
 
 
-def end_report(snapshot: Snapshot, posting: Posting, posted: Posted) -> Decision[bool]:
+def end_report(snapshot: Snapshot, posting: ReportAttempt, posted: ReportResult) -> Decision[bool]:
     """What came of the attempt; once it is done the credentials are erased. False: too late."""
     operation = snapshot.operation(posting.operation_id)
     report = operation.report if operation else None
@@ -88,7 +88,7 @@ def end_report(snapshot: Snapshot, posting: Posting, posted: Posted) -> Decision
 
 
 def after_report(
-    snapshot: Snapshot, operation: OperationRecord, posted: Posted
+    snapshot: Snapshot, operation: OperationRecord, posted: ReportResult
 ) -> tuple[Record, ...]:
     """What is written once an attempt at the operation's report has come to that."""
     assert operation.report is not None  # noqa: S101 - it was posted
@@ -109,7 +109,9 @@ def after_report(
     return (done, *erased_before(snapshot, operation), *_noted(snapshot, operation, posted))
 
 
-def _noted(snapshot: Snapshot, operation: OperationRecord, posted: Posted) -> tuple[Record, ...]:
+def _noted(
+    snapshot: Snapshot, operation: OperationRecord, posted: ReportResult
+) -> tuple[Record, ...]:
     is_refusal = operation.state is OperationState.GIVEN_BACK
     told_of = operation.opener if is_refusal else operation.outcome
     run = snapshot.run(told_of) if told_of else None

@@ -18,7 +18,7 @@ from orchestrator.core.events.event import Event
 from orchestrator.core.events.event_types import BUILD_STATE_CHANGE, ENDS, RECONCILE
 from orchestrator.core.identifiers import digest
 from orchestrator.core.ledger.claim_result import BodyDiffers, Duplicate
-from orchestrator.core.ledger.event_codec import pack_event
+from orchestrator.core.ledger.event_codec import encode_event
 from orchestrator.core.ledger.guards import Timings
 from orchestrator.core.ledger.ledger import check_size
 from orchestrator.core.ledger.records import PayloadRecord, RunStatus, run_key
@@ -72,7 +72,7 @@ class Enqueuer:
         accepted = attrs.evolve(how, event_id=event_id, received_at=now)
         # Its run shows it as the claim will keep it.
         shown = as_kept(event, services.secrets)
-        payload = pack_event(shown)
+        payload = encode_event(shown)
         check_size(services.transactions.ledger, payload)
         await self.inbox.send(
             text=pack_message(

@@ -38,7 +38,7 @@ _NEVER_SEALED = frozenset({START_KEY, TRACEPARENT})
 log = structlog.get_logger("orchestrator.references")
 
 
-async def note_secrets(
+async def reserve_names(
     lease: RunLease, kind: str, prefix: str, random: str, variables: Sequence[str]
 ) -> Mapping[str, str]:
     """The names, noted by now, under which a store of that kind may keep the start's variables.
@@ -60,7 +60,7 @@ async def note_secrets(
 
 
 @attrs.frozen(kw_only=True)
-class Vault:
+class SecretReferences:
     """Keeps in `store` what `secrets` takes for a secret; names begin with `prefix` and have an id
     of `ids` in them, since whoever may send an event may refer to any name that he can guess.
 
@@ -78,7 +78,9 @@ class Vault:
         if self.store is not None and self.ids is None:
             raise ValueError("a vault with a store needs ids")
 
-    async def seal(self, lease: RunLease, variables: Mapping[str, Any]) -> Mapping[str, Any]:
+    async def replace_secrets(
+        self, lease: RunLease, variables: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
         """The variables with references in place of secrets, which are stored by now.
 
         Raises:
@@ -96,7 +98,7 @@ class Vault:
             return variables
         assert self.ids is not None  # noqa: S101 - they come with a store
         kind = self.store.reference_type
-        names = await note_secrets(lease, kind, self.prefix, self.ids.fresh_id(), sorted(hidden))
+        names = await reserve_names(lease, kind, self.prefix, self.ids.fresh_id(), sorted(hidden))
         keep = self.store.put if lease.run.attempt == 1 else self._put_unless_kept
         # None goes on by itself if another fails: it might come after its own removal.
         await gather_or_cancel(

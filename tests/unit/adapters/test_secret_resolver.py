@@ -6,7 +6,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from orchestrator.adapters.memory.secret_store import InMemorySecretStore
-from orchestrator.adapters.secret_resolver import StoredCredentials
+from orchestrator.adapters.secret_resolver import StoredSecretResolver
 from orchestrator.core.errors import PermanentError, SecretBlank, TemporaryError
 from orchestrator.testing import ManualClock
 
@@ -31,13 +31,13 @@ def store() -> Store:
 
 
 @pytest.fixture
-def credentials(store: Store, clock: ManualClock) -> StoredCredentials:
-    return StoredCredentials({"ssm": store}, clock)
+def credentials(store: Store, clock: ManualClock) -> StoredSecretResolver:
+    return StoredSecretResolver({"ssm": store}, clock)
 
 
 @pytest.mark.parametrize("value", ["", "key-1", "user:password", "secretsmanager", ":a", "SSM:a"])
 async def test_what_is_no_reference_is_the_credential(
-    credentials: StoredCredentials, store: Store, value: str
+    credentials: StoredSecretResolver, store: Store, value: str
 ) -> None:
     """Also with a colon in it."""
     assert await credentials.resolve(value) == value
@@ -45,7 +45,7 @@ async def test_what_is_no_reference_is_the_credential(
 
 
 async def test_a_reference_is_read_anew_each_minute(
-    credentials: StoredCredentials, store: Store, clock: ManualClock
+    credentials: StoredSecretResolver, store: Store, clock: ManualClock
 ) -> None:
     """A rotated secret is in use a minute later, and nobody is asked at each request."""
     await store.put(name="/a/b:c", value="old")
@@ -59,7 +59,7 @@ async def test_a_reference_is_read_anew_each_minute(
 
 
 async def test_the_last_value_counts_while_the_store_is_down(
-    credentials: StoredCredentials, store: Store, clock: ManualClock
+    credentials: StoredSecretResolver, store: Store, clock: ManualClock
 ) -> None:
     """And it isn't asked at each request then, either."""
     await store.put(name="a", value="old")
@@ -71,7 +71,7 @@ async def test_the_last_value_counts_while_the_store_is_down(
 
 
 async def test_what_was_never_read_is_temporary(
-    credentials: StoredCredentials, store: Store, clock: ManualClock
+    credentials: StoredSecretResolver, store: Store, clock: ManualClock
 ) -> None:
     """It says which one, and where; soon after it is there it is used."""
     with pytest.raises(TemporaryError, match="ssm:a can't be read: There is no secret 'a' in memo"):
@@ -82,7 +82,7 @@ async def test_what_was_never_read_is_temporary(
 
 
 async def test_a_store_that_fails_holds_nobody_up(
-    credentials: StoredCredentials, store: Store, clock: ManualClock
+    credentials: StoredSecretResolver, store: Store, clock: ManualClock
 ) -> None:
     """Who asks while another one does, or soon after, is told what that one was."""
     store.is_down = True
@@ -101,7 +101,7 @@ async def test_a_store_that_fails_holds_nobody_up(
 
 
 async def test_what_was_deleted_is_valid_no_more(
-    credentials: StoredCredentials, store: Store, clock: ManualClock
+    credentials: StoredSecretResolver, store: Store, clock: ManualClock
 ) -> None:
     """That is how a key which has become known is revoked."""
     await store.put(name="a", value="known")
@@ -115,7 +115,7 @@ async def test_what_was_deleted_is_valid_no_more(
 
 
 async def test_what_the_store_refuses_is_temporary_too(
-    credentials: StoredCredentials, store: Store
+    credentials: StoredSecretResolver, store: Store
 ) -> None:
     """No request that comes in is to blame for it."""
     store.refusal = PermanentError("no such name can be")
@@ -124,7 +124,7 @@ async def test_what_the_store_refuses_is_temporary_too(
 
 
 async def test_white_space_around_a_credential_is_not_part_of_it(
-    credentials: StoredCredentials, store: Store
+    credentials: StoredSecretResolver, store: Store
 ) -> None:
     """Many tools end a secret with a line break."""
     await store.put(name="a", value=" the key\r\n")
@@ -132,7 +132,7 @@ async def test_white_space_around_a_credential_is_not_part_of_it(
 
 
 async def test_a_blank_credential_is_none(
-    credentials: StoredCredentials, store: Store, clock: ManualClock
+    credentials: StoredSecretResolver, store: Store, clock: ManualClock
 ) -> None:
     """It says so, once in the log, and takes the place of the last one."""
     await store.put(name="a", value="key")

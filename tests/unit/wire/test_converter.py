@@ -16,11 +16,11 @@ from orchestrator.core.events.payloads import TenantProvisioning, json_name
 from orchestrator.core.ledger.records import Job
 from orchestrator.core.secrets.redaction import Redactor
 from orchestrator.wire.codec import decode_json, encode_json
-from orchestrator.wire.converter import Wire
+from orchestrator.wire.converter import JsonConverter
 from orchestrator.wire.fields import json_field_name
 from orchestrator.wire.json_schema import json_schemas
 
-WIRE = Wire(Redactor())
+WIRE = JsonConverter(Redactor())
 A_TIME = datetime(2026, 3, 2, 16, 45, 10, tzinfo=UTC)
 Email = NewType("Email", str)
 Held = TypeVar("Held")
@@ -488,13 +488,13 @@ def test_a_dataclass_keeps_its_names() -> None:
 
 
 @attrs.frozen
-class Vault:
+class SecretReferences:
     kind: Size
 
 
 @attrs.frozen
 class Guarding:
-    secret: Vault
+    secret: SecretReferences
     order_id: UUID | None = None
     price: Decimal | None = None
 
@@ -508,7 +508,7 @@ def test_nothing_below_a_secret_is_quoted() -> None:
 def test_ids_and_amounts_are_read_from_text() -> None:
     """As JSON has neither."""
     body = {"secret": {"kind": "S"}, "orderId": str(UUID(int=1)), "price": "9.90"}
-    guarding = Guarding(Vault(Size.SMALL), UUID(int=1), Decimal("9.90"))
+    guarding = Guarding(SecretReferences(Size.SMALL), UUID(int=1), Decimal("9.90"))
     assert WIRE.structure(body, Guarding) == guarding
     assert WIRE.unstructure(guarding) == body
     assert mismatches({**body, "orderId": "1", "price": 9.9}, Guarding) == [

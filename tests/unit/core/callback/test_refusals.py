@@ -6,7 +6,7 @@ from typing import Any
 import attrs
 import pytest
 
-from orchestrator.core.callback.report import Reporter, report_body
+from orchestrator.core.callback.report import ReportSender, report_body
 from orchestrator.core.errors import TemporaryError
 from orchestrator.core.events.event_types import ENDS
 from orchestrator.core.ledger.guarding import guarded
@@ -52,7 +52,9 @@ class Told:
         webhook = webhook or FakeWebhook(list(answers))
         operation_id = (await self.operation()).operation_id
         try:
-            await Reporter(transactions=self.desk.transactions, webhook=webhook).send(operation_id)
+            await ReportSender(transactions=self.desk.transactions, webhook=webhook).send(
+                operation_id
+            )
         finally:
             self.got += [int('"status":1' in text) for _, text, _ in webhook.posted]
 

@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 import pytest
 
-from orchestrator.core.callback.report import Reporter, report_body
+from orchestrator.core.callback.report import ReportSender, report_body
 from orchestrator.core.callback.webhook import WebhookAnswer
 from orchestrator.core.errors import PermanentError, TemporaryError
 from orchestrator.core.events.event_types import ENDS
@@ -69,14 +69,14 @@ async def note(desk: Desk) -> str | None:
     return (await desk.run(PROVISIONED, "done")).note
 
 
-def reporter(desk: Desk, *answers: Answer) -> tuple[Reporter, FakeWebhook]:
+def report_sender(desk: Desk, *answers: Answer) -> tuple[ReportSender, FakeWebhook]:
     webhook = FakeWebhook(list(answers))
-    return Reporter(transactions=desk.transactions, webhook=webhook), webhook
+    return ReportSender(transactions=desk.transactions, webhook=webhook), webhook
 
 
 async def test_an_accepted_report_is_done(desk: Desk) -> None:
     """Signed with the credentials of the request, which are erased; the timeline says it."""
-    sender, webhook = reporter(desk, 204)
+    sender, webhook = report_sender(desk, 204)
     await sender.send(await ended(desk))
     ((url, text, headers),) = webhook.posted
     assert (url, json.loads(text)) == (URL, BODY)
@@ -89,7 +89,7 @@ async def test_an_accepted_report_is_done(desk: Desk) -> None:
 
 async def test_what_is_done_is_not_sent_again(desk: Desk) -> None:
     """Whoever asks, and whenever."""
-    sender, webhook = reporter(desk, 204)
+    sender, webhook = report_sender(desk, 204)
     operation_id = await ended(desk)
     await sender.send(operation_id)
     desk.turn(10_000)
@@ -99,7 +99,7 @@ async def test_what_is_done_is_not_sent_again(desk: Desk) -> None:
 
 async def test_there_may_be_nothing_to_send(desk: Desk) -> None:
     """No such operation, one that is open, one without a report."""
-    sender, webhook = reporter(desk)
+    sender, webhook = report_sender(desk)
     await sender.send("nobody")
     opener = await desk.provision()
     await sender.send(opener.run.operation_id)
@@ -120,7 +120,7 @@ async def test_without_credentials_nothing_is_noted(desk: Desk) -> None:
 @pytest.mark.parametrize("status", [200, 204, 299])
 async def test_these_answers_are_success(desk: Desk, status: int) -> None:
     """204 is the one that is promised."""
-    sender, _ = reporter(desk, status)
+    sender, _ = report_sender(desk, status)
     await sender.send(await ended(desk))
     assert (await standing(desk))[1].done_at is not None
 
@@ -128,7 +128,7 @@ async def test_these_answers_are_success(desk: Desk, status: int) -> None:
 @pytest.mark.parametrize(("status", "said"), [(401, "expired"), (422, "it answered 422")])
 async def test_these_answers_are_final(desk: Desk, status: int, said: str) -> None:
     """It will be no better another time: given up, for people to see."""
-    sender, webhook = reporter(desk, status)
+    sender, webhook = report_sender(desk, status)
     operation_id = await ended(desk)
     await sender.send(operation_id)
     operation, report = await standing(desk)
@@ -144,7 +144,7 @@ async def test_these_answers_are_final(desk: Desk, status: int, said: str) -> No
 @pytest.mark.parametrize("answer", [300, 302, 400, 403, 404, 408, 429, 500, 502, 503, UNKNOWN])
 async def test_the_rest_is_tried_again(desk: Desk, answer: Answer) -> None:
     """The credentials are kept, and the report is due after a pause."""
-    sender, _ = reporter(desk, answer, 204)
+    sender, _ = report_sender(desk, answer, 204)
     operation_id = await ended(desk)
     await sender.send(operation_id)
     operation, report = await standing(desk)
@@ -159,7 +159,7 @@ async def test_the_rest_is_tried_again(desk: Desk, answer: Answer) -> None:
 
 async def test_pauses_double_up_to_five_minutes(desk: Desk) -> None:
     """A control plane that is down for hours is not asked each 5 s."""
-    sender, _ = reporter(desk, *[503] * 9)
+    sender, _ = report_sender(desk, *[503] * 9)
     operation_id = await ended(desk)
     pauses = []
     for _ in range(9):
@@ -173,7 +173,7 @@ async def test_pauses_double_up_to_five_minutes(desk: Desk) -> None:
 
 async def test_each_attempt_is_signed_anew(desk: Desk) -> None:
     """The other side allows 20 s of difference."""
-    sender, webhook = reporter(desk, 503, 204)
+    sender, webhook = report_sender(desk, 503, 204)
     operation_id = await ended(desk)
     await sender.send(operation_id)
     desk.turn(3600)
@@ -202,7 +202,7 @@ async def test_401_may_mean_that_it_was_told_before(
     desk: Desk, answers: list[Answer], is_told: bool
 ) -> None:
     """After an attempt whose answer nobody knows the other side refuses what it has accepted."""
-    sender, _ = reporter(desk, *answers)
+    sender, _ = report_sender(desk, *answers)
     operation_id = await ended(desk)
     for _ in answers:
         await sender.send(operation_id)
@@ -214,7 +214,7 @@ async def test_401_may_mean_that_it_was_told_before(
 
 async def test_a_process_that_dies_while_it_posts_may_have_told(desk: Desk) -> None:
     """Whoever comes next, a minute later, takes a 401 for that."""
-    sender, _ = reporter(desk, 401)
+    sender, _ = report_sender(desk, 401)
     dying = FakeWebhook([204])
     operation_id = await ended(desk)
 
@@ -223,7 +223,7 @@ async def test_a_process_that_dies_while_it_posts_may_have_told(desk: Desk) -> N
 
     dying.meanwhile = die
     with pytest.raises(asyncio.CancelledError):
-        await Reporter(transactions=desk.transactions, webhook=dying).send(operation_id)
+        await ReportSender(transactions=desk.transactions, webhook=dying).send(operation_id)
     desk.turn(59)
     await sender.send(operation_id)
     assert (await standing(desk))[1].done_at is None
@@ -240,7 +240,7 @@ async def test_a_report_that_cannot_be_signed_is_given_up(desk: Desk) -> None:
     operation = await desk.operation("k")
     odd = Credentials(secret="hush\ud800", context="c", as_of=SENT_AT)
     await desk.ledger.put(attrs.evolve(operation, credentials=odd))
-    sender, webhook = reporter(desk)
+    sender, webhook = report_sender(desk)
     await sender.send(operation_id)
     assert webhook.posted == []
     _, report = await standing(desk)
@@ -251,7 +251,7 @@ async def test_a_report_that_cannot_be_signed_is_given_up(desk: Desk) -> None:
 
 async def test_a_report_to_no_address_is_given_up(desk: Desk) -> None:
     """It was kept with the operation, so that nobody can mend it; its query stays unsaid."""
-    sender, _ = reporter(desk, PermanentError("no address"))
+    sender, _ = report_sender(desk, PermanentError("no address"))
     operation_id = await ended(desk)
     operation, report = await standing(desk)
     odd = attrs.evolve(report, url="http://control..example/webhook?token=hush")
@@ -267,7 +267,7 @@ async def test_a_report_to_no_address_is_given_up(desk: Desk) -> None:
 async def test_a_report_that_breaks_down_is_put_off_and_given_up(desk: Desk) -> None:
     """Each time it is counted and waits longer; whoever waits for the others hears nothing."""
     attempts = desk.timings.max_attempts
-    sender, webhook = reporter(desk, *[UnicodeError("hunter2")] * attempts)
+    sender, webhook = report_sender(desk, *[UnicodeError("hunter2")] * attempts)
     operation_id = await ended(desk)
     for tries in range(1, attempts):
         await sender.send(operation_id)
@@ -298,7 +298,7 @@ async def test_a_report_is_signed_once_more_by_the_other_sides_clock(
     desk: Desk, behind_s: float
 ) -> None:
     """Where that is more than 5 s from ours, and it has answered 401: it may be but the time."""
-    sender, webhook = reporter(desk, by_clock(desk, behind_s), 204)
+    sender, webhook = report_sender(desk, by_clock(desk, behind_s), 204)
     await sender.send(await ended(desk))
     (_, first, before), (_, second, after) = webhook.posted
     assert first == second
@@ -309,7 +309,7 @@ async def test_a_report_is_signed_once_more_by_the_other_sides_clock(
 
 async def test_it_is_signed_by_that_clock_once(desk: Desk) -> None:
     """A second 401 counts, and says what the clocks say."""
-    sender, webhook = reporter(desk, by_clock(desk, 30), by_clock(desk, 30))
+    sender, webhook = report_sender(desk, by_clock(desk, 30), by_clock(desk, 30))
     await sender.send(await ended(desk))
     assert len(webhook.posted) == 2
     report = (await standing(desk))[1]
@@ -325,14 +325,14 @@ async def test_other_answers_are_no_matter_of_clocks(
 ) -> None:
     """Nor is one that doesn't say its time, or that says ours."""
     date = None if behind_s is None else desk.later(-behind_s)
-    sender, webhook = reporter(desk, WebhookAnswer(status=status, date=date))
+    sender, webhook = report_sender(desk, WebhookAnswer(status=status, date=date))
     await sender.send(await ended(desk))
     assert len(webhook.posted) == 1
 
 
 async def test_what_may_have_been_told_is_signed_once_more_before_that_counts(desk: Desk) -> None:
     """Its 401 may say that it came before, or that the clocks differ."""
-    sender, webhook = reporter(desk, UNKNOWN, by_clock(desk, 3600), 204)
+    sender, webhook = report_sender(desk, UNKNOWN, by_clock(desk, 3600), 204)
     operation_id = await ended(desk)
     await sender.send(operation_id)
     desk.turn(5)
@@ -343,7 +343,7 @@ async def test_what_may_have_been_told_is_signed_once_more_before_that_counts(de
 
 async def test_an_answer_that_took_long_is_not_asked_for_again(desk: Desk) -> None:
     """Both attempts must end within the 60 s in which nobody else sends the report."""
-    sender, webhook = reporter(desk, by_clock(desk, 3600))
+    sender, webhook = report_sender(desk, by_clock(desk, 3600))
 
     async def take_long() -> None:
         desk.turn(21)
@@ -356,8 +356,8 @@ async def test_an_answer_that_took_long_is_not_asked_for_again(desk: Desk) -> No
 async def test_two_who_send_at_once_send_one(desk: Desk) -> None:
     """The second finds it begun."""
     operation_id = await ended(desk)
-    second, other = reporter(desk.beside(), 204)
-    first, webhook = reporter(desk, 204)
+    second, other = report_sender(desk.beside(), 204)
+    first, webhook = report_sender(desk, 204)
     webhook.meanwhile = lambda: second.send(operation_id)
     await first.send(operation_id)
     assert (len(webhook.posted), len(other.posted)) == (1, 0)
@@ -366,8 +366,8 @@ async def test_two_who_send_at_once_send_one(desk: Desk) -> None:
 async def test_an_answer_that_comes_too_late_changes_nothing(desk: Desk) -> None:
     """A later attempt was begun meanwhile; its answer counts."""
     operation_id = await ended(desk)
-    first, slow = reporter(desk, 422)
-    second, _ = reporter(desk, 204)
+    first, slow = report_sender(desk, 422)
+    second, _ = report_sender(desk, 204)
 
     async def take_long() -> None:
         desk.turn(61)
@@ -382,8 +382,8 @@ async def test_an_answer_that_comes_too_late_changes_nothing(desk: Desk) -> None
 async def test_a_late_answer_says_nothing_of_the_attempt_after_it(desk: Desk) -> None:
     """That one may arrive yet, and whoever sent it may die before he hears."""
     operation_id = await ended(desk)
-    first, slow = reporter(desk, 503)
-    second, dying = reporter(desk, 204)
+    first, slow = report_sender(desk, 503)
+    second, dying = report_sender(desk, 204)
 
     async def die() -> None:
         raise asyncio.CancelledError
@@ -397,7 +397,7 @@ async def test_a_late_answer_says_nothing_of_the_attempt_after_it(desk: Desk) ->
     slow.meanwhile = take_long
     await first.send(operation_id)
     assert (await standing(desk))[1].may_have_arrived
-    third, _ = reporter(desk, 401)
+    third, _ = report_sender(desk, 401)
     desk.turn(60)
     await third.send(operation_id)
     assert (await standing(desk))[1].trouble is None
@@ -408,7 +408,7 @@ async def test_a_report_of_what_was_begun_again_is_dropped(desk: Desk) -> None:
     operation_id = await ended(desk)
     operation, _ = await standing(desk)
     await desk.ledger.put(attrs.evolve(operation, report=None, due_at=None, start_number=2))
-    sender, webhook = reporter(desk)
+    sender, webhook = report_sender(desk)
     await sender.send(operation_id)
     assert webhook.posted == []
 
@@ -444,7 +444,7 @@ async def test_a_deployments_report_takes_the_provisionings_secret(desk: Desk) -
     deployment = await deployed(desk, Report(url=URL, body=BODY))
     provisioning = (await desk.operation("k")).operation_id
     assert await secrets_kept(desk, provisioning, deployment) == 2
-    sender, _ = reporter(desk, 204)
+    sender, _ = report_sender(desk, 204)
     await sender.send(deployment)
     assert await secrets_kept(desk, provisioning, deployment) == 0
 

@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from orchestrator.adapters.memory.ledger import InMemoryLedger
-from orchestrator.core.dispatch.sweep import Sweeper, Swept, swept_regularly
+from orchestrator.core.dispatch.sweep import Sweeper, SweepResult, swept_regularly
 from orchestrator.core.errors import TemporaryError
 from orchestrator.core.ledger.claim_request import Trigger
 from orchestrator.core.ledger.lease import RunLease
@@ -68,7 +68,7 @@ class Hands:
     async def report(self, operation_id: str) -> None:
         self.reported.append(operation_id)
 
-    async def sweep(self, timeout_s: float | None = None) -> Swept:
+    async def sweep(self, timeout_s: float | None = None) -> SweepResult:
         return await self.sweeper.sweep(timeout_s=timeout_s)
 
 
@@ -94,9 +94,9 @@ async def test_only_what_is_due_is_taken_up(desk: Desk) -> None:
     await desk.claimed(ORDER, "in hand")
     await desk.finish(await desk.claimed(ORDER, "over"))
     await desk.fail(await desk.claimed(ORDER, "failed"), ends_without_job=False)
-    assert await hands.sweep() == Swept(0)
+    assert await hands.sweep() == SweepResult(0)
     desk.turn(5)
-    assert await hands.sweep() == Swept(1)
+    assert await hands.sweep() == SweepResult(1)
     assert hands.taken == [soon]
     desk.turn(56.9)
     assert run_id(ORDER, "in hand") not in await due(desk)
@@ -119,7 +119,7 @@ async def test_it_goes_on_until_nothing_is_left(desk: Desk) -> None:
     for run in ids[25:]:
         hands.acts[run] = claim_and_finish(desk, run, ids)
     desk.turn(5)
-    assert await hands.sweep() == Swept(55)
+    assert await hands.sweep() == SweepResult(55)
     assert sorted(hands.taken) == sorted(ids)
 
 
@@ -144,7 +144,7 @@ async def test_what_becomes_due_meanwhile_is_the_next_ones(desk: Desk) -> None:
 
     hands.acts[run] = hand_back_at_once
     desk.turn(5)
-    assert await hands.sweep() == Swept(1)
+    assert await hands.sweep() == SweepResult(1)
     assert hands.taken == [run]
 
 
@@ -157,7 +157,7 @@ async def test_one_runs_trouble_is_nobody_elses(desk: Desk, error: Exception) ->
         hands.acts[run] = let_others_work
     hands.acts[ids[3]] = raising(error)
     desk.turn(5)
-    assert await hands.sweep() == Swept(30)
+    assert await hands.sweep() == SweepResult(30)
     assert sorted(hands.done) == sorted(set(ids) - {ids[3]})
 
 
@@ -181,11 +181,11 @@ async def test_what_is_not_done_in_time_is_handed_back(desk: Desk) -> None:
     await pass_time(desk, 2.9)
     assert not sweeping.done()
     await pass_time(desk, 0.1)
-    assert await sweeping == Swept(20, timed_out=True)
+    assert await sweeping == SweepResult(20, timed_out=True)
     assert len(handed_back) == len(hands.taken) == 20
     assert hands.done == []
     hands.acts.clear()
-    assert await hands.sweep(timeout_s=60) == Swept(26)
+    assert await hands.sweep(timeout_s=60) == SweepResult(26)
 
 
 async def test_operations_are_attended_to_together(desk: Desk) -> None:
@@ -196,7 +196,7 @@ async def test_operations_are_attended_to_together(desk: Desk) -> None:
     over = attrs.evolve(due, operation_id="over", state=OperationState.OVER)
     await desk.ledger.put(due, over)
     hands = Hands(desk)
-    assert await hands.sweep() == Swept(2)
+    assert await hands.sweep() == SweepResult(2)
     assert (hands.attended, hands.reported) == (["due"], ["over"])
     desk.turn(60)
     await hands.sweep()
@@ -248,7 +248,7 @@ async def test_two_processes_at_once_do_the_work_once(desk: Desk) -> None:
         answers.append(await desk.claim(ORDER, "a", trigger=Trigger.SWEEP))
 
     sweeps = [Hands(desk, {a: claim}).sweep() for _ in range(2)]
-    assert await asyncio.gather(*sweeps) == [Swept(1), Swept(1)]
+    assert await asyncio.gather(*sweeps) == [SweepResult(1), SweepResult(1)]
     assert [isinstance(answer, RunLease) for answer in answers].count(True) == 1
     assert (await desk.run(ORDER, "a")).attempt == 2
 
@@ -259,7 +259,7 @@ async def test_who_asks_while_another_sweep_finds_what_is_due_joins_it(desk: Des
     hands = Hands(desk, dict.fromkeys(ids, let_others_work))
     desk.turn(5)
     first, second = await asyncio.gather(hands.sweep(), hands.sweep(timeout_s=5))
-    assert (first, second) == (Swept(30), Swept(30, joined=True))
+    assert (first, second) == (SweepResult(30), SweepResult(30, joined=True))
     assert sorted(hands.taken) == sorted(ids)
 
 
@@ -272,9 +272,9 @@ async def test_who_joins_waits_no_longer_than_he_said(desk: Desk) -> None:
     await let_others_work()
     joining = asyncio.ensure_future(hands.sweep(timeout_s=3))
     await pass_time(desk, 3)
-    assert await joining == Swept(0, timed_out=True, joined=True)
+    assert await joining == SweepResult(0, timed_out=True, joined=True)
     await pass_time(desk, 17, 20)
-    assert await sweeping == Swept(21)
+    assert await sweeping == SweepResult(21)
 
 
 async def test_who_joins_hears_of_the_trouble(desk: Desk) -> None:
@@ -300,7 +300,7 @@ async def test_a_run_that_takes_its_time_holds_up_no_later_sweep(desk: Desk) -> 
     assert (await hands.sweep()).begun == 2
     assert quick in hands.done
     await pass_time(desk, 600)
-    assert await first == Swept(1)
+    assert await first == SweepResult(1)
 
 
 async def test_runs_that_hang_hold_up_nothing_else(desk: Desk) -> None:
@@ -319,7 +319,7 @@ async def test_runs_that_hang_hold_up_nothing_else(desk: Desk) -> None:
         assert len(hands.attended) == 2
     assert [entry["left"] for entry in logs if entry["event"].startswith("no room")] == [10, 30]
     assert len(hands.taken) == 20
-    assert await again == Swept(1)
+    assert await again == SweepResult(1)
     sweeping.cancel()
     with pytest.raises(asyncio.CancelledError):
         await sweeping
@@ -456,7 +456,7 @@ async def test_what_can_not_be_read_stays_due(desk: Desk) -> None:
     hands.sweeper.transactions = attrs.evolve(desk.transactions, ledger=ledger)
     desk.turn(5)
     with capture_logs() as logs:
-        assert await hands.sweep() == Swept(10)
+        assert await hands.sweep() == SweepResult(10)
     assert sorted(hands.taken) == sorted(ids)[1::2]
     (entry,) = logs
     assert f"RUN#{min(ids)} (odd)" in entry["reason"]
@@ -483,8 +483,8 @@ async def test_a_page_that_can_not_be_read_stays_due(desk: Desk) -> None:
     ledger._items = desk.ledger._items
     hands.sweeper.transactions = attrs.evolve(desk.transactions, ledger=ledger)
     desk.turn(5)
-    assert await hands.sweep() == Swept(20)
-    assert await hands.sweep() == Swept(70)
+    assert await hands.sweep() == SweepResult(20)
+    assert await hands.sweep() == SweepResult(70)
 
 
 async def test_a_ledger_that_fails_in_the_middle_is_said_after_the_rest(desk: Desk) -> None:
@@ -511,12 +511,12 @@ class Sweeps:
     begun: int = 0
     ended: int = 0
 
-    async def __call__(self) -> Swept:
+    async def __call__(self) -> SweepResult:
         self.begun += 1
         if self.act is not None:
             await self.act()
         self.ended += 1
-        return Swept(1)
+        return SweepResult(1)
 
 
 async def pass_time(desk: Desk, *seconds: float) -> None:

@@ -24,11 +24,11 @@ from orchestrator.core.events.payloads import (
     TenantProvisioning,
 )
 from orchestrator.core.secrets.redaction import Redactor
-from orchestrator.wire.converter import Wire
+from orchestrator.wire.converter import JsonConverter
 from orchestrator.wire.json_schema import json_schemas
 
 SAMPLES = Path(__file__).parents[3] / "samples"
-WIRE = Wire(Redactor())
+WIRE = JsonConverter(Redactor())
 REQUESTS = [TenantProvisioning, TenantDeprovisioning, TenantDeployment]
 
 

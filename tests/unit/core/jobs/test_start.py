@@ -15,7 +15,7 @@ from orchestrator.core.jobs.job_report import JobReport, JobStatus
 from orchestrator.core.jobs.start import CUT_OFF_S, JobStarter
 from orchestrator.core.ledger.lease import RunLease
 from orchestrator.core.ledger.records import Job
-from orchestrator.core.secrets.references import Vault
+from orchestrator.core.secrets.references import SecretReferences
 from orchestrator.testing import ManualClock
 from tests.desk import PROVISIONED, PROVISIONING, Desk, adopt_job, event
 
@@ -93,7 +93,9 @@ class Scene:
 
     @property
     def starter(self) -> JobStarter:
-        return JobStarter(self.attempt, self.builders, self.desk.clock, self.desk.timings, Vault())
+        return JobStarter(
+            self.attempt, self.builders, self.desk.clock, self.desk.timings, SecretReferences()
+        )
 
     async def start(self, builder: str = "FIRST") -> Job:
         return await self.starter.start(builder, "standard", {"A": "1"})

@@ -9,7 +9,7 @@ import attrs
 import pytest
 
 from orchestrator.core.events.event import Event
-from orchestrator.core.ledger.event_codec import pack_event, unpack_event
+from orchestrator.core.ledger.event_codec import decode_event, encode_event
 from orchestrator.core.ledger.records import PayloadRecord
 from orchestrator.core.ledger.snapshot import Snapshot
 from orchestrator.core.ledger.transitions import new_run
@@ -20,7 +20,7 @@ BODY = {"tenantId": "t-1", "note": "Grüße ☃ \ud83d", "count": 3, "price": 1.
 def kept(event: Event[Any]) -> Event[Any]:
     """The event after it was put away and taken out."""
     run = new_run(event, "t-1", Snapshot(datetime(2026, 11, 20, 9, 0, tzinfo=UTC)))
-    return unpack_event(run, pack_event(event))
+    return decode_event(run, encode_event(event))
 
 
 def event(raw: Any, body: Any, **changes: Any) -> Event[Any]:
@@ -62,7 +62,7 @@ def test_an_event_comes_back_as_it_was(raw: Any, by_content: bool) -> None:
 @pytest.mark.parametrize("raw", SHAPES.values(), ids=SHAPES.keys())
 def test_the_body_is_not_kept_twice(raw: Any) -> None:
     """It lies in what was received, wherever that was."""
-    packed = text(pack_event(event(raw, BODY)))
+    packed = text(encode_event(event(raw, BODY)))
     assert packed.count("Grüße") == 1
     assert "body" not in json.loads(packed)
 
@@ -78,6 +78,6 @@ def test_a_body_that_was_not_received_is_kept_beside() -> None:
 def test_a_payload_belongs_to_its_run_and_is_small() -> None:
     """It is found under the event's key, and packed."""
     sent = event(BODY, BODY | {"filler": "x" * 10_000})
-    payload = pack_event(sent)
+    payload = encode_event(sent)
     assert payload.run_id == sent.key
     assert len(payload.data) < 1000

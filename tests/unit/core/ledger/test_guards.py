@@ -26,8 +26,8 @@ from orchestrator.core.ledger.guards import (
     last_possible_send,
     may_end_without_job,
     may_open,
-    may_post,
     may_record,
+    may_send_report,
     works_on,
 )
 from orchestrator.core.ledger.lifecycle import TenantState
@@ -379,8 +379,8 @@ def test_a_report_is_posted_by_one_at_a_time(
     """While one posts it, it is due only later; what is done is done."""
     due_at = None if due_s is None else NOW + timedelta(seconds=due_s)
     over = attrs.evolve(OPERATION, state=OperationState.OVER, report=report, due_at=due_at)
-    assert may_post(over, NOW) is may
-    assert not may_post(attrs.evolve(over, state=OperationState.OPEN), NOW)
+    assert may_send_report(over, NOW) is may
+    assert not may_send_report(attrs.evolve(over, state=OperationState.OPEN), NOW)
 
 
 @pytest.mark.parametrize(

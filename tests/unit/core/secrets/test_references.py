@@ -13,7 +13,7 @@ from orchestrator.core.errors import PermanentError, TemporaryError
 from orchestrator.core.ledger.claim_request import Trigger
 from orchestrator.core.ledger.lease import RunLease
 from orchestrator.core.secrets.redaction import SECRET_NAMES, Redactor
-from orchestrator.core.secrets.references import Vault
+from orchestrator.core.secrets.references import SecretReferences
 from orchestrator.testing import SequentialIds
 from tests.desk import ORDER, PROVISIONED, PROVISIONING, Desk
 
@@ -30,15 +30,19 @@ def store() -> InMemorySecretStore:
     return InMemorySecretStore()
 
 
-def vault(store: InMemorySecretStore | None, *patterns: str, others: Any = ()) -> Vault:
+def secret_references(
+    store: InMemorySecretStore | None, *patterns: str, others: Any = ()
+) -> SecretReferences:
     secrets = Redactor(patterns or SECRET_NAMES)
-    return Vault(store=store, ids=RandomIds(), secrets=secrets, prefix="/p", others=others)
+    return SecretReferences(
+        store=store, ids=RandomIds(), secrets=secrets, prefix="/p", others=others
+    )
 
 
-async def sweep(desk: Desk, vault: Vault, attempt: RunLease) -> None:
+async def sweep(desk: Desk, secret_references: SecretReferences, attempt: RunLease) -> None:
     for _ in range(2):
         desk.turn(60)
-        await vault.clear(desk.transactions, attempt.start_key)
+        await secret_references.clear(desk.transactions, attempt.start_key)
 
 
 @pytest.mark.parametrize("name", ["ORCHESTRATOR_RUN_ID", "TRACEPARENT"])
@@ -47,7 +51,7 @@ async def test_what_a_job_is_known_by_stays_readable(
 ) -> None:
     """Whatever pattern matches it: otherwise the job would never be found again."""
     attempt = await desk.claimed(PROVISIONING, "a")
-    sealed = await vault(store, "*").seal(attempt, {name: "op-1", **SECRET})
+    sealed = await secret_references(store, "*").replace_secrets(attempt, {name: "op-1", **SECRET})
     assert sealed[name] == "op-1"
     assert sealed["DB_PASSWORD"] != SECRET["DB_PASSWORD"]
 
@@ -65,7 +69,9 @@ async def test_a_secret_within_a_variable_is_kept_with_it(
 ) -> None:
     """Also in JSON text, and in what only looks like a reference."""
     attempt = await desk.claimed(PROVISIONING, "a")
-    sealed: Mapping[str, Any] = await vault(store).seal(attempt, {"DATABASE": value})
+    sealed: Mapping[str, Any] = await secret_references(store).replace_secrets(
+        attempt, {"DATABASE": value}
+    )
     assert "hush-hush" not in str(environment_variables(sealed))
     assert "hush-hush" in str(store.kept)
 
@@ -74,7 +80,7 @@ async def test_without_a_store_nothing_changes(desk: Desk) -> None:
     """And nothing is noted."""
     attempt = await desk.claimed(PROVISIONING, "a")
     commits = desk.ledger.requests.count("commit")
-    assert await vault(None).seal(attempt, SECRET) == SECRET
+    assert await secret_references(None).replace_secrets(attempt, SECRET) == SECRET
     assert desk.ledger.requests.count("commit") == commits
 
 
@@ -85,10 +91,10 @@ async def test_what_another_store_keeps_is_removed_from_there(
     """The setting has changed while the job was under way."""
     before = InMemorySecretStore("PARAMETER_STORE")
     attempt = await desk.claimed(PROVISIONING, "a")
-    await vault(before).seal(attempt, SECRET)
+    await secret_references(before).replace_secrets(attempt, SECRET)
     await desk.finish(attempt, desk.job("b-1"))
     await desk.end(PROVISIONED, "o", job="b-1")
-    await sweep(desk, vault(chosen, others=[before]), attempt)
+    await sweep(desk, secret_references(chosen, others=[before]), attempt)
     assert before.kept == {}
 
 
@@ -96,9 +102,9 @@ async def test_one_start_has_its_secrets_in_one_store(desk: Desk) -> None:
     """They are removed together; so it waits until the setting is as it was."""
     before, chosen = InMemorySecretStore("PARAMETER_STORE"), InMemorySecretStore()
     attempt = await desk.claimed(PROVISIONING, "a")
-    await vault(before).seal(attempt, SECRET)
+    await secret_references(before).replace_secrets(attempt, SECRET)
     with pytest.raises(TemporaryError, match=r"in the PARAMETER_STORE: set secrets\.store back"):
-        await vault(chosen).seal(attempt, SECRET)
+        await secret_references(chosen).replace_secrets(attempt, SECRET)
     assert chosen.kept == {}
 
 
@@ -107,27 +113,27 @@ async def test_a_replay_leaves_the_job_before_its_secrets(
 ) -> None:
     """One without a tenant may run beside the next."""
     attempt = await desk.claimed(ORDER, "a")
-    await vault(store).seal(attempt, SECRET)
+    await secret_references(store).replace_secrets(attempt, SECRET)
     await desk.finish(attempt, desk.job("b-1"))
     again = await desk.claimed(ORDER, "a", trigger=Trigger.FORCED_REPLAY)
-    await vault(store).seal(again, SECRET)
+    await secret_references(store).replace_secrets(again, SECRET)
     await desk.finish(again, desk.job("b-2"))
-    await sweep(desk, vault(store), attempt)
+    await sweep(desk, secret_references(store), attempt)
     assert len(store.kept) == 2
     desk.turn(desk.timings.deadline_s)
-    await sweep(desk, vault(store), attempt)
+    await sweep(desk, secret_references(store), attempt)
     assert len(store.kept) == 1
 
 
 async def test_a_start_that_may_be_out_keeps_them(desk: Desk, store: InMemorySecretStore) -> None:
     """Its run has failed, and its job may run all the same: as long as a job may take."""
     attempt = await desk.claimed(ORDER, "a")
-    await vault(store).seal(attempt, SECRET)
+    await secret_references(store).replace_secrets(attempt, SECRET)
     await desk.fail(attempt, ends_without_job=False, possible_until=desk.clock.now())
-    await sweep(desk, vault(store), attempt)
+    await sweep(desk, secret_references(store), attempt)
     assert store.kept
     desk.turn(desk.timings.deadline_s)
-    await sweep(desk, vault(store), attempt)
+    await sweep(desk, secret_references(store), attempt)
     assert store.kept == {}
 
 
@@ -150,7 +156,9 @@ async def test_nothing_is_stored_any_more_once_one_has_failed(desk: Desk) -> Non
 
     attempt = await desk.claimed(PROVISIONING, "a")
     with pytest.raises(TemporaryError, match="throttled"):
-        await vault(Store()).seal(attempt, {"A_PASSWORD": "1", "B_PASSWORD": "2"})
+        await secret_references(Store()).replace_secrets(
+            attempt, {"A_PASSWORD": "1", "B_PASSWORD": "2"}
+        )
     assert (stored, ended) == ([], ["2"])
     never.set()
     await asyncio.sleep(0)
@@ -173,12 +181,12 @@ async def test_what_can_not_be_removed_stays_due(desk: Desk) -> None:
 
     store = Store()
     attempt = await desk.claimed(PROVISIONING, "a")
-    await vault(store).seal(attempt, SECRET)
+    await secret_references(store).replace_secrets(attempt, SECRET)
     await desk.fail(attempt)
-    await sweep(desk, vault(store), attempt)
+    await sweep(desk, secret_references(store), attempt)
     assert store.kept
     store.is_down = False
-    await sweep(desk, vault(store), attempt)
+    await sweep(desk, secret_references(store), attempt)
     assert store.kept == {}
 
 
@@ -186,17 +194,17 @@ async def test_no_name_can_be_guessed(desk: Desk, store: InMemorySecretStore) ->
     """Nothing that a sender knows says what an other's secret is called."""
     attempt = await desk.claimed(PROVISIONING, "a")
     ids = SequentialIds()
-    keeping = Vault(store=store, ids=ids, prefix="/p")
-    sealed = await keeping.seal(attempt, SECRET)
+    keeping = SecretReferences(store=store, ids=ids, prefix="/p")
+    sealed = await keeping.replace_secrets(attempt, SECRET)
     assert sealed["DB_PASSWORD"]["value"] == f"/p/id-1/{attempt.start_key}/1/DB_PASSWORD"
-    assert await keeping.seal(attempt, SECRET) == sealed
+    assert await keeping.replace_secrets(attempt, SECRET) == sealed
     assert len(store.kept) == 1
 
 
 def test_a_store_needs_ids(store: InMemorySecretStore) -> None:
     """Else its names could be guessed."""
     with pytest.raises(ValueError, match="needs ids"):
-        Vault(store=store, prefix="/p")
+        SecretReferences(store=store, prefix="/p")
 
 
 SECRETS_ARN = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:"
@@ -227,7 +235,7 @@ PARAMETER_ARN = "arn:aws:ssm:eu-west-1:123456789012:parameter"
 def test_an_event_may_not_refer_to_what_is_kept(kind: str, value: str, refused: bool) -> None:
     """By any name that leads below the prefix; other names are its own business."""
     override = {"PLAIN": value, "MINE": {"type": kind, "value": value}}
-    check = Vault(prefix="/p/o").check_override
+    check = SecretReferences(prefix="/p/o").check_override
     if not refused:
         check(override)
         return
@@ -241,6 +249,6 @@ def test_an_event_may_not_refer_to_what_is_kept(kind: str, value: str, refused: 
 @pytest.mark.parametrize("value", [5, None, ["/p/x"], {"type": "PLAINTEXT", "value": "/p/x"}])
 def test_what_is_no_reference_may_be_set(value: Any) -> None:
     """Whatever it looks like."""
-    Vault(prefix="/p").check_override(
+    SecretReferences(prefix="/p").check_override(
         {"A": value, "B": {"type": "SECRETS_MANAGER", "value": value}}
     )
