@@ -14,7 +14,7 @@ from aiohttp.typedefs import Middleware
 from orchestrator.core.dispatch.orchestrator import EventOrchestrator
 from orchestrator.core.handlers.extension import Extension
 from orchestrator.core.queue.enqueue import Enqueuer
-from orchestrator.core.secrets.secret_resolver import Credentials
+from orchestrator.core.secrets.secret_resolver import SecretResolver
 from orchestrator.intake import docs_api, events_api, metrics, runs_api, status_api, tenants_api
 from orchestrator.intake.app_keys import (
     API_KEYS,
@@ -225,7 +225,7 @@ def _auth(settings: Settings) -> list[Middleware]:
 
 
 def _api_keys(
-    settings: Settings, credentials: Credentials
+    settings: Settings, credentials: SecretResolver
 ) -> Sequence[Callable[[], Awaitable[str]]]:
     return [partial(credentials.resolve, key) for key in settings.auth.api_key.keys]
 

@@ -50,7 +50,7 @@ from orchestrator.core.ledger.transactions import Transactions
 from orchestrator.core.queue.inbox import Inbox
 from orchestrator.core.secrets.redaction import Redactor
 from orchestrator.core.secrets.references import SecretReferences
-from orchestrator.core.secrets.secret_resolver import Credentials
+from orchestrator.core.secrets.secret_resolver import SecretResolver
 from orchestrator.core.secrets.secret_store import SecretStore
 from orchestrator.settings import Builders, Settings, SettingsError
 
@@ -65,7 +65,7 @@ class Ports:
     """The ports' real ends: what runs work with, and what only the ways in need."""
 
     services: Services
-    credentials: Credentials
+    credentials: SecretResolver
     inbox: Inbox | None
 
 
@@ -182,7 +182,7 @@ async def _open_builders(
     settings: Builders,
     extension: Extension,
     aws: AWS,
-    credentials: Credentials,
+    credentials: SecretResolver,
     clock: Clock,
 ) -> AsyncIterator[Mapping[str, Builder]]:
     listings = BuildListings(aws.codebuild, clock, name=CODE_BUILD)

@@ -106,7 +106,7 @@ class Parts:
 
 
 @attrs.frozen
-class Opened:
+class OpenService:
     """Our own orchestrator, and the one that events go to: ours, or the extension's."""
 
     own: Orchestrator
@@ -125,7 +125,7 @@ class Opened:
 
 
 @asynccontextmanager
-async def open_parts(parts: Parts, *, sweeps: bool = True) -> AsyncIterator[Opened]:
+async def open_parts(parts: Parts, *, sweeps: bool = True) -> AsyncIterator[OpenService]:
     """The orchestrator at work; with `sweeps` it takes up by itself what is due."""
     settings = parts.settings
     async with AsyncExitStack() as stack:
@@ -155,7 +155,7 @@ async def open_parts(parts: Parts, *, sweeps: bool = True) -> AsyncIterator[Open
             await stack.enter_async_context(
                 swept_regularly(own.reconcile, parts.clock, every_s=every_s)
             )
-        yield Opened(own, _chosen_orchestrator(parts.extension, own), ports)
+        yield OpenService(own, _chosen_orchestrator(parts.extension, own), ports)
 
 
 async def sweep_once(settings: Settings) -> int:

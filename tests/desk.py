@@ -19,7 +19,7 @@ from orchestrator.adapters.memory.ledger import InMemoryLedger
 from orchestrator.core.events.event import Event
 from orchestrator.core.events.event_types import ENDS, OPENS, Kind
 from orchestrator.core.identifiers import operation_id as operation_id_of
-from orchestrator.core.ledger.claim_request import ClaimRequest, Outcome, Trigger
+from orchestrator.core.ledger.claim_request import ClaimRequest, ReportedOutcome, Trigger
 from orchestrator.core.ledger.claim_result import ClaimResult
 from orchestrator.core.ledger.event_codec import encode_event
 from orchestrator.core.ledger.guards import Timings
@@ -27,7 +27,6 @@ from orchestrator.core.ledger.lease import RunLease, claim_run
 from orchestrator.core.ledger.lifecycle import TenantState
 from orchestrator.core.ledger.operations import Adopted, OrphanedJob, adopt
 from orchestrator.core.ledger.records import (
-    Credentials,
     Failure,
     Job,
     OperationRecord,
@@ -37,6 +36,7 @@ from orchestrator.core.ledger.records import (
     RunRecord,
     RunStatus,
     TenantRecord,
+    WebhookCredentials,
 )
 from orchestrator.core.ledger.settle import FollowUp, Saved, Settlement, StartUnresolved
 from orchestrator.core.ledger.transactions import Transactions
@@ -172,7 +172,7 @@ class Desk:
         ending = ENDS.get(event_type)
         outcome = None
         if ending is not None:
-            outcome = Outcome(
+            outcome = ReportedOutcome(
                 ending=ending,
                 job=("IN_MEMORY", job) if job else None,
                 operation_id=operation,
@@ -187,7 +187,7 @@ class Desk:
             tenant_id=tenant_id,
             trigger=trigger,
             opens=OPENS.get(event_type),
-            reports=outcome,
+            outcome=outcome,
             request_key=key,
             tier=tier,
             builder=builder,
@@ -311,8 +311,8 @@ def operation_id(key: str, kind: Kind = Kind.PROVISIONING) -> str:
     return operation_id_of(TENANT, kind, key)
 
 
-def credentials(event_id: str, as_of: datetime) -> Credentials:
-    return Credentials(secret=f"secret of {event_id}", context="context", as_of=as_of)
+def credentials(event_id: str, as_of: datetime) -> WebhookCredentials:
+    return WebhookCredentials(secret=f"secret of {event_id}", context="context", as_of=as_of)
 
 
 def follow_up(event_type: str, event_id: str, operation: str) -> FollowUp:

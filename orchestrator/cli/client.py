@@ -30,7 +30,7 @@ class ServiceRefusedError(Exception):
 
 
 @attrs.frozen
-class Sent:
+class Reply:
     """An answer to an event, and the run that it led to."""
 
     status: int
@@ -64,7 +64,7 @@ class Client:
         self._http = http
         self._base = base
 
-    async def send_event(self, event_type: str, text: bytes) -> Sent:
+    async def send_event(self, event_type: str, text: bytes) -> Reply:
         """Post an event; a body that names no id gets a fresh one, so it counts as a new event.
 
         Raises:
@@ -76,7 +76,7 @@ class Client:
         address = self._at("events", event_type)
         return await self._post(address, text, headers)
 
-    async def replay_run(self, run_id: str, *, force: bool) -> Sent:
+    async def replay_run(self, run_id: str, *, force: bool) -> Reply:
         """Run a kept event again."""
         body = json.dumps({"force": force}).encode()
         headers = {"Content-Type": "application/json"}
@@ -96,7 +96,7 @@ class Client:
             raise _refusal(sent)
         return {"ended": sent.status == 200, "stopped": sent.answer["stopped"]}
 
-    async def _post(self, address: URL, text: bytes, headers: Mapping[str, str]) -> Sent:
+    async def _post(self, address: URL, text: bytes, headers: Mapping[str, str]) -> Reply:
         sent = await self._ask("POST", address, data=text, headers=headers)
         location = sent.headers.get("Location") or sent.answer.get("instance", "")
         # An instance that is the request itself leads to no run.
@@ -150,17 +150,17 @@ class Client:
         found: dict[str, Any] = sent.answer
         return found
 
-    async def _ask(self, method: str, address: URL, **options: Any) -> Sent:
+    async def _ask(self, method: str, address: URL, **options: Any) -> Reply:
         """The answer, from here alone: the credentials are for no other service.
 
         Raises:
             ServiceRefusedError: no orchestrator answers so.
         """
         async with self._http.request(method, address, allow_redirects=False, **options) as answer:
-            return Sent(answer.status, dict(answer.headers), await _read(answer))
+            return Reply(answer.status, dict(answer.headers), await _read(answer))
 
 
-def _refusal(sent: Sent) -> ServiceRefusedError:
+def _refusal(sent: Reply) -> ServiceRefusedError:
     return ServiceRefusedError(sent.answer.get("detail") or f"The answer is {sent.status}.")
 
 

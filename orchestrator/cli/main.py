@@ -241,9 +241,9 @@ def replay(
     run_ids: tuple[str, ...], force: bool, url: str, header: str | None, as_json: bool
 ) -> None:
     """Run kept events again: what failed, or (--force) what is over."""
-    from orchestrator.cli.client import Sent
+    from orchestrator.cli.client import Reply
 
-    async def replay_all(client: "Client") -> list[Sent]:
+    async def replay_all(client: "Client") -> list[Reply]:
         return [await client.replay_run(run_id, force=force) for run_id in run_ids]
 
     replayed = _ask(url, header, replay_all)

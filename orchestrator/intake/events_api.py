@@ -11,7 +11,7 @@ import aiohttp
 import attrs
 from aiohttp import web
 
-from orchestrator.core.dispatch.orchestrator import Handled, delivery
+from orchestrator.core.dispatch.orchestrator import Handled, current_delivery
 from orchestrator.core.errors import BadEvent
 from orchestrator.core.events.body import MAX_NAME_BYTES
 from orchestrator.core.events.envelope import Delivery, read_event_type, structured_cloudevent
@@ -77,12 +77,12 @@ async def post_event(request: web.Request) -> web.Response:
 
 async def _handle(request: web.Request, body: Any, event_type: str) -> web.Response:
     how = Delivery(event_id=request.get(SENT_ID), same_content_same_event=True)
-    token = delivery.set(how)
+    token = current_delivery.set(how)
     try:
         work = request.app[INTAKE].handle_event(event_type, body)
         outcome = await request.app[WORKLOAD].handle(work)
     finally:
-        delivery.reset(token)
+        current_delivery.reset(token)
     return success(request, outcome)
 
 

@@ -14,7 +14,11 @@ import structlog
 from aiohttp import web
 
 from orchestrator.core.clock import Clock
-from orchestrator.core.dispatch.orchestrator import EventOrchestrator, Orchestrator, delivery
+from orchestrator.core.dispatch.orchestrator import (
+    EventOrchestrator,
+    Orchestrator,
+    current_delivery,
+)
 from orchestrator.core.errors import BeingHandled, OrchestratorError, TemporaryError, Waiting
 from orchestrator.core.queue.inbox import Inbox, Message
 from orchestrator.core.queue.message_codec import QueuedEvent, QueuedReplay, read_message
@@ -60,7 +64,7 @@ class MessageHandler:
         if isinstance(queued, QueuedReplay):
             await self._replay(queued)
             return
-        token = delivery.set(queued.delivery)
+        token = current_delivery.set(queued.delivery)
         how = queued.delivery
         try:
             await self._chosen.handle_event(queued.event_type, queued.body)
@@ -70,7 +74,7 @@ class MessageHandler:
                 raise TemporaryError(str(error), retry_after_s=error.retry_after_s) from error
             raise
         finally:
-            delivery.reset(token)
+            current_delivery.reset(token)
 
     def _refuse(
         self,

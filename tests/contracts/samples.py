@@ -10,7 +10,6 @@ from orchestrator.core.events.event_types import Kind
 from orchestrator.core.ledger.lifecycle import TenantState
 from orchestrator.core.ledger.records import (
     Asked,
-    Credentials,
     Failure,
     Job,
     JobRecord,
@@ -26,6 +25,7 @@ from orchestrator.core.ledger.records import (
     Step,
     TenantRecord,
     Waiter,
+    WebhookCredentials,
 )
 
 Kept = TypeVar("Kept", bound=Record)
@@ -166,7 +166,7 @@ FULL: tuple[Record, ...] = (
         job_since=later(0.5),
         due_at=later(4.000001),
         stop_reason=TEXT,
-        credentials=Credentials(secret=TEXT, context=TEXT, as_of=later(1)),
+        credentials=WebhookCredentials(secret=TEXT, context=TEXT, as_of=later(1)),
         told_by="run-3",
         rebuilds=1,
         stops=2,

@@ -27,7 +27,6 @@ from orchestrator.core.ledger.event_codec import decode_event, encode_event
 from orchestrator.core.ledger.lifecycle import TenantState
 from orchestrator.core.ledger.records import (
     Asked,
-    Credentials,
     Failure,
     Job,
     JobRecord,
@@ -43,6 +42,7 @@ from orchestrator.core.ledger.records import (
     Step,
     TenantRecord,
     Waiter,
+    WebhookCredentials,
 )
 from orchestrator.core.queue.enqueue import _group
 from orchestrator.core.queue.message_codec import (
@@ -141,7 +141,7 @@ RECORDS: Mapping[str, Record] = {
         stop_reason="An operator cancelled it.",
         stops=2,
         stopped_at=at(12),
-        credentials=Credentials(secret="hunter2", context="context-1", as_of=at(13)),
+        credentials=WebhookCredentials(secret="hunter2", context="context-1", as_of=at(13)),
         told_by="run-2",
         outcome="run-3",
         ended_at=at(14),

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.adapters.webhook import open_webhook
-from orchestrator.core.callback.signature import SignedRequest, build_request, signable_text
+from orchestrator.core.callback.signature import SignedRequest, sign_request, signable_text
 from orchestrator.testing import ManualClock
 from tests.control_plane.receiver import SECRET, ControlPlane, open_control_plane
 
@@ -94,7 +94,7 @@ async def test_the_verifier_accepts_what_is_signed(
     """Once: then the tenant isn't being provisioned any more."""
     await control_plane.turn_clock(clock.now())
     await control_plane.expect("t-1", context=CONTEXT)
-    request = build_request(BODY, secret=SECRET, context=CONTEXT, now=clock.now())
+    request = sign_request(BODY, secret=SECRET, context=CONTEXT, now=clock.now())
     assert [await post(control_plane, request) for _ in range(2)] == [204, 401]
     assert await control_plane.accepted() == [BODY]
     assert [one["reason"] for one in await control_plane.refused()] == ["not expected"]
@@ -115,7 +115,7 @@ async def test_the_verifier_accepts_every_body_that_is_signed(
     await control_plane.turn_clock(clock.now())
     await control_plane.expect("t-1", secret=secret, context=context)
     body = {**BODY, "data": {"status": 0, "resources": resources}}
-    request = build_request(body, secret=secret, context=context, now=clock.now())
+    request = sign_request(body, secret=secret, context=context, now=clock.now())
     assert await post(control_plane, request) == 204
 
 
@@ -138,7 +138,7 @@ async def test_the_verifier_refuses_anything_else(
     await control_plane.expect("t-1", context=CONTEXT)
     now = clock.now() - timedelta(seconds=changes.pop("ago_s", 0))
     signed = {"secret": SECRET, "context": CONTEXT, **changes}
-    request = build_request(BODY, now=now, **signed)
+    request = sign_request(BODY, now=now, **signed)
     assert await post(control_plane, request) == (401 if reason else 204)
     assert [one["reason"] for one in await control_plane.refused()] == [reason] * bool(reason)
 
@@ -149,9 +149,9 @@ async def test_a_body_that_was_changed_is_refused(
     """The signature is over the text; a type that nobody knows is 422, if it is signed."""
     await control_plane.turn_clock(clock.now())
     await control_plane.expect("t-1", context=CONTEXT)
-    request = build_request(BODY, secret=SECRET, context=CONTEXT, now=clock.now())
+    request = sign_request(BODY, secret=SECRET, context=CONTEXT, now=clock.now())
     changed = attrs.evolve(request, text=request.text.replace('"status":1', '"status":0'))
-    other = build_request({**BODY, "type": 7}, secret=SECRET, context=CONTEXT, now=clock.now())
+    other = sign_request({**BODY, "type": 7}, secret=SECRET, context=CONTEXT, now=clock.now())
     assert [await post(control_plane, one) for one in (changed, other)] == [401, 422]
 
 
@@ -170,7 +170,7 @@ async def test_no_bit_of_the_text_may_change(
     """Most of such texts aren't JSON any more; the others have another signature."""
     await control_plane.turn_clock(clock.now())
     await control_plane.expect("t-1", context=CONTEXT)
-    request = build_request(BODY, secret=SECRET, context=CONTEXT, now=clock.now())
+    request = sign_request(BODY, secret=SECRET, context=CONTEXT, now=clock.now())
     changed = each_bit_flipped(request.text)
     async with open_webhook(timeout_s=30) as webhook:
         for text in changed:
@@ -188,7 +188,7 @@ async def test_no_bit_of_the_context_may_change(
     await control_plane.turn_clock(clock.now())
     await control_plane.expect("t-1", context=CONTEXT)
     for context in each_bit_flipped(CONTEXT):
-        request = build_request(BODY, secret=SECRET, context=context, now=clock.now())
+        request = sign_request(BODY, secret=SECRET, context=context, now=clock.now())
         assert await post(control_plane, request) == 401, context
     assert {one["reason"] for one in await control_plane.refused()} == {"bad signature"}
 
@@ -199,7 +199,7 @@ async def test_no_millisecond_of_the_time_may_change(
     """A time that the other side's clock would tolerate has another signature."""
     await control_plane.turn_clock(clock.now())
     await control_plane.expect("t-1", context=CONTEXT)
-    request = build_request(BODY, secret=SECRET, context=CONTEXT, now=clock.now())
+    request = sign_request(BODY, secret=SECRET, context=CONTEXT, now=clock.now())
     for milliseconds in (-19_000, -1, 1, 19_000):
         time = str(int(request.headers["x-timestamp"]) + milliseconds)
         changed = attrs.evolve(request, headers={**request.headers, "x-timestamp": time})
@@ -214,7 +214,7 @@ async def test_a_time_is_a_plain_integer(
     """Any other form is refused, though it is signed."""
     await control_plane.turn_clock(clock.now())
     await control_plane.expect("t-1", context=CONTEXT)
-    request = build_request(BODY, secret=SECRET, context=CONTEXT, now=clock.now())
+    request = sign_request(BODY, secret=SECRET, context=CONTEXT, now=clock.now())
     time = form.format(request.headers["x-timestamp"])
     message = f"{request.text}{CONTEXT}{time}".encode()
     signature = hmac.new(SECRET.encode(), message, hashlib.sha256).hexdigest()
@@ -227,7 +227,7 @@ async def test_a_signature_is_in_lowercase(control_plane: ControlPlane, clock: M
     """And there is one."""
     await control_plane.turn_clock(clock.now())
     await control_plane.expect("t-1", context=CONTEXT)
-    request = build_request(BODY, secret=SECRET, context=CONTEXT, now=clock.now())
+    request = sign_request(BODY, secret=SECRET, context=CONTEXT, now=clock.now())
     for signature in (request.headers["x-signature"].upper(), ""):
         headers = {**request.headers, "x-signature": signature}
         assert await post(control_plane, attrs.evolve(request, headers=headers)) == 401
@@ -242,7 +242,7 @@ async def test_the_clock_can_be_the_machines_own(
     await control_plane.turn_clock(None)
     await control_plane.expect("t-1", context=CONTEXT)
     long_ago = clock.now() - timedelta(days=10_000)
-    request = build_request(BODY, secret=SECRET, context=CONTEXT, now=long_ago)
+    request = sign_request(BODY, secret=SECRET, context=CONTEXT, now=long_ago)
     assert await post(control_plane, request) == 401
-    request = build_request(BODY, secret=SECRET, context=CONTEXT, now=datetime.now(UTC))
+    request = sign_request(BODY, secret=SECRET, context=CONTEXT, now=datetime.now(UTC))
     assert await post(control_plane, request) == 204

@@ -20,7 +20,7 @@ from orchestrator.core.dispatch.sweep import SweepResult
 from orchestrator.core.ledger.bulkheads import Bulkheads
 from orchestrator.core.ledger.pages import Page
 from orchestrator.core.ledger.records import Job, OperationRecord, OperationState, Record, RunRecord
-from orchestrator.service import Opened, Parts, open_parts
+from orchestrator.service import OpenService, Parts, open_parts
 from orchestrator.settings import LedgerSettings, Operations, Tiers
 from orchestrator.testing import InMemoryBuilder, ManualClock, envelope
 
@@ -113,7 +113,7 @@ class ReplicaLedger(InMemoryLedger):
 
 
 @asynccontextmanager
-async def replicas(world: World, count: int, *, every_s: float) -> AsyncIterator[list[Opened]]:
+async def replicas(world: World, count: int, *, every_s: float) -> AsyncIterator[list[OpenService]]:
     settings = Settings(
         ledger=LedgerSettings(backend="memory"),
         operations=Operations(reconcile_every_s=every_s),
@@ -133,12 +133,12 @@ async def replicas(world: World, count: int, *, every_s: float) -> AsyncIterator
         yield opened
 
 
-async def provision(replica: Opened, name: str) -> None:
+async def provision(replica: OpenService, name: str) -> None:
     body = envelope("TENANT_PROVISIONING", {"tenantId": name, "tier": "BASIC"}, event_id=name)
     await replica.chosen.handle_event("TENANT_PROVISIONING", body)
 
 
-async def fill(world: World, replica: Opened, count: int, *, is_down: bool) -> None:
+async def fill(world: World, replica: OpenService, count: int, *, is_down: bool) -> None:
     """So many tenants are to be provisioned; `is_down`: the builder has refused that for now."""
     latency_s, world.latency_s = world.latency_s, 0.0
     world.builder.is_down = is_down
@@ -156,12 +156,12 @@ class Intake:
     took_s: list[float] = attrs.field(factory=list)
     _tasks: list[asyncio.Task[None]] = attrs.field(factory=list)
 
-    def take_in(self, replicas: Sequence[Opened]) -> None:
+    def take_in(self, replicas: Sequence[OpenService]) -> None:
         for replica in replicas:
             name = f"new-{len(self._tasks)}"
             self._tasks.append(asyncio.create_task(self._one(replica, name)))
 
-    async def _one(self, replica: Opened, name: str) -> None:
+    async def _one(self, replica: OpenService, name: str) -> None:
         began = self.world.clock.now()
         await provision(replica, name)
         self.took_s.append((self.world.clock.now() - began).total_seconds())

@@ -14,7 +14,7 @@ import attrs
 import structlog
 
 from orchestrator.core.backoff import doubling_pause_s
-from orchestrator.core.callback.signature import build_request, signable_text
+from orchestrator.core.callback.signature import sign_request, signable_text
 from orchestrator.core.callback.webhook import Webhook, WebhookAnswer
 from orchestrator.core.errors import PermanentError, TemporaryError
 from orchestrator.core.events.event_types import Kind
@@ -132,7 +132,7 @@ class ReportSender:
         """
         credentials, url = posting.credentials, posting.url
         try:
-            request = build_request(
+            request = sign_request(
                 posting.body, secret=credentials.secret, context=credentials.context, now=now
             )
         except ValueError as error:

@@ -30,7 +30,7 @@ class SignedRequest:
     headers: Mapping[str, str] = attrs.field(repr=False)
 
 
-def build_request(
+def sign_request(
     body: Mapping[str, Any], *, secret: str, context: str, now: datetime
 ) -> SignedRequest:
     """The body as text, with the headers that prove where it comes from.

@@ -48,7 +48,7 @@ class AttemptRunner:
     last_resort: LastResort
     max_attempts: int
 
-    async def work(self, event: Event[Body], lease: RunLease) -> tuple[FollowUp, ...]:
+    async def run(self, event: Event[Body], lease: RunLease) -> tuple[FollowUp, ...]:
         """One attempt at a claimed run, from its handler to its settlement, and to the report of
         what it ended; the events that it amounts to.
 

@@ -19,14 +19,14 @@ from orchestrator.core.events.event_types import ENDS, OPENS
 from orchestrator.core.identifiers import START_KEY, is_operation_id, read_outcome_id
 from orchestrator.core.jobs.notifications import Notifications
 from orchestrator.core.jobs.watch import JobWatcher
-from orchestrator.core.ledger.claim_request import ClaimRequest, Outcome, Trigger
+from orchestrator.core.ledger.claim_request import ClaimRequest, ReportedOutcome, Trigger
 from orchestrator.core.ledger.event_codec import encode_event
-from orchestrator.core.ledger.records import Credentials, Job, PayloadRecord
+from orchestrator.core.ledger.records import Job, PayloadRecord, WebhookCredentials
 from orchestrator.core.secrets.redaction import Redactor
 from orchestrator.core.texts import web_address
 
 
-async def build_request(
+async def correlate(
     event: Event[Body],
     trigger: Trigger,
     payload: PayloadRecord | None,
@@ -61,7 +61,7 @@ async def build_request(
         if tenant_id is None and (registration_id := read_registration_id(event.body)) is not None:
             registered = await watcher.transactions.find_registration(registration_id)
             tenant_id = registered.tenant_id if registered else None
-        outcome = Outcome(
+        outcome = ReportedOutcome(
             ending=ending,
             job=(job.builder, job.id) if job else None,
             operation_id=named,
@@ -77,13 +77,13 @@ async def build_request(
         tenant_id=tenant_id,
         trigger=trigger,
         opens=opens,
-        reports=outcome,
+        outcome=outcome,
         request_key=read_request_key(event.body),
         tier=read_tier(event.body),
         builder=read_builder(event.body),
         registration_id=read_registration_id(event.body) if opens else None,
         contradiction=read_contradiction(event.body),
-        credentials=Credentials(
+        credentials=WebhookCredentials(
             secret=secret[0], context=secret[1], as_of=event.sent_at or event.time
         )
         if secret

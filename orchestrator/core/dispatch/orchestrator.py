@@ -16,7 +16,7 @@ import structlog
 from orchestrator.core.callback.report import ReportSender
 from orchestrator.core.clock import Dice, Ids
 from orchestrator.core.dispatch.attempt import AttemptRunner
-from orchestrator.core.dispatch.correlate import build_request
+from orchestrator.core.dispatch.correlate import correlate
 from orchestrator.core.dispatch.last_resort import LastResort
 from orchestrator.core.dispatch.sweep import Sweeper, SweepResult
 from orchestrator.core.errors import (
@@ -59,7 +59,7 @@ from orchestrator.core.ledger.settle import FollowUp
 
 #: Set by the way in. It reaches us through a user's wrapper that passes type and body alone,
 #: so that wrapping the orchestrator can't cost anybody the recognition of duplicates.
-delivery: ContextVar[Delivery] = ContextVar("delivery", default=Delivery())  # noqa: B039 - frozen
+current_delivery: ContextVar[Delivery] = ContextVar("delivery", default=Delivery())  # noqa: B039 - frozen
 
 #: How long (seconds) the sender of the event waits for its answer; None: it has no deadline.
 _waiting_s: ContextVar[float | None] = ContextVar("waiting_s", default=None)
@@ -136,7 +136,7 @@ class Orchestrator:
             resume=partial(self._rerun, trigger=Trigger.SWEEP),
             look=self.watcher.check_due,
             report=self.report_sender.send,
-            clear=partial(self.services.secret_references.clear, transactions),
+            clear=partial(self.services.secret_references.remove, transactions),
         )
 
     async def handle_event(
@@ -150,7 +150,7 @@ class Orchestrator:
             TemporaryError: try again later.
             HandlerFailed: the handler has a bug, or what surrounds it.
         """
-        how = delivery.get()
+        how = current_delivery.get()
         event = parse_event(
             event_type,
             body,
@@ -160,7 +160,7 @@ class Orchestrator:
             fresh_id=self.ids.fresh_id(),
         )
         # What a handler calls in its turn is no delivery of the way in.
-        token = delivery.set(Delivery())
+        token = current_delivery.set(Delivery())
         try:
             if event.type == RECONCILE:
                 await self.reconcile(timeout_s=self._sweep_s())
@@ -171,7 +171,7 @@ class Orchestrator:
                 return await self._handle_change(event)
             return await self._handle(event, Trigger.DELIVERY)
         finally:
-            delivery.reset(token)
+            current_delivery.reset(token)
 
     async def replay(self, run_id: str, *, force: bool = False) -> Handled:
         """Run a kept event again; `force` does so even with what is over or not allowed.
@@ -260,7 +260,7 @@ class Orchestrator:
         )
 
     @property
-    def worker(self) -> AttemptRunner:
+    def runner(self) -> AttemptRunner:
         return AttemptRunner(
             registry=self.registry,
             services=self.services,
@@ -320,7 +320,7 @@ class Orchestrator:
                     await self.last_resort.finish(claim)
                     raise AttemptFailed(event.type, event.key)
                 case RunLease():
-                    for follow_up in await self.worker.work(event, claim):
+                    for follow_up in await self.runner.run(event, claim):
                         await self._follow(follow_up)
                     return Handled(run_id=event.key)
                 case Duplicate(run_id):
@@ -351,7 +351,7 @@ class Orchestrator:
     ) -> tuple[ClaimRequest, RunLease | NotClaimed]:
         """What the event asks of the claim, and what that comes to."""
         try:
-            request = await build_request(
+            request = await correlate(
                 event,
                 trigger,
                 payload,

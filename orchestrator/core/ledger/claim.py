@@ -9,7 +9,7 @@ import attrs
 from orchestrator.core.events.event_types import Kind
 from orchestrator.core.identifiers import operation_id
 from orchestrator.core.ledger.claim_draft import ClaimDraft, asked_for, changed
-from orchestrator.core.ledger.claim_outcome import report
+from orchestrator.core.ledger.claim_outcome import claim_outcome
 from orchestrator.core.ledger.claim_request import ClaimRequest, Trigger
 from orchestrator.core.ledger.claim_result import (
     BodyDiffers,
@@ -34,7 +34,6 @@ from orchestrator.core.ledger.guards import (
     may_open,
 )
 from orchestrator.core.ledger.records import (
-    Credentials,
     OperationRecord,
     OperationState,
     Record,
@@ -42,6 +41,7 @@ from orchestrator.core.ledger.records import (
     RunRecord,
     RunStatus,
     TenantRecord,
+    WebhookCredentials,
 )
 from orchestrator.core.ledger.snapshot import Decision, Snapshot
 from orchestrator.core.ledger.transitions import (
@@ -88,8 +88,8 @@ def claim(snapshot: Snapshot, request: ClaimRequest, timings: Timings) -> Decisi
         link=request.link or run.link,
     )
     draft = ClaimDraft(snapshot, request, earlier, run, forced=forced, is_new=is_new)
-    if request.reports:
-        return report(draft, request.reports)
+    if request.outcome:
+        return claim_outcome(draft, request.outcome)
     if request.tenant_id and request.opens:
         return _open(draft, request.tenant_id, request.opens)
     return draft.hand_out(run)
@@ -293,7 +293,9 @@ def _join(
     return draft.duplicate(joined, operation.opener, *others, *changed(left, tenant))
 
 
-def _later(new: Credentials | None, old: Credentials | None) -> Credentials | None:
+def _later(
+    new: WebhookCredentials | None, old: WebhookCredentials | None
+) -> WebhookCredentials | None:
     if new is None or (old is not None and new.as_of <= old.as_of):
         return old
     return new

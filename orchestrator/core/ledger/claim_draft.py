@@ -21,7 +21,6 @@ from orchestrator.core.ledger.lifecycle import MOVES
 from orchestrator.core.ledger.operations import kept_report
 from orchestrator.core.ledger.records import (
     Asked,
-    Credentials,
     Failure,
     OperationRecord,
     OperationState,
@@ -30,6 +29,7 @@ from orchestrator.core.ledger.records import (
     RunStatus,
     TenantRecord,
     Waiter,
+    WebhookCredentials,
 )
 from orchestrator.core.ledger.snapshot import Decision, Snapshot
 from orchestrator.core.ledger.transitions import ended, kept
@@ -169,7 +169,7 @@ class ClaimDraft:
         )
         return opened, asked_for(held, opened, run) if asks else held
 
-    def _credentials_before(self, kind: Kind, tenant_id: str) -> Credentials | None:
+    def _credentials_before(self, kind: Kind, tenant_id: str) -> WebhookCredentials | None:
         """What a deployment is reported with: it's the end of what the control plane asked for."""
         if kind is not Kind.DEPLOYMENT or self.request.follows is None:
             return None

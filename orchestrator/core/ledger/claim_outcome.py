@@ -5,7 +5,7 @@ import attrs
 from orchestrator.core.events.event_types import Kind
 from orchestrator.core.identifiers import START_KEY, operation_id
 from orchestrator.core.ledger.claim_draft import ClaimDraft
-from orchestrator.core.ledger.claim_request import Outcome
+from orchestrator.core.ledger.claim_request import ReportedOutcome
 from orchestrator.core.ledger.claim_result import ClaimResult
 from orchestrator.core.ledger.guards import is_unseen
 from orchestrator.core.ledger.operations import find_followed, is_told_by_job
@@ -24,7 +24,7 @@ _NAMES_NOTHING = (
 )
 
 
-def report(draft: ClaimDraft, outcome: Outcome) -> Decision[ClaimResult]:
+def claim_outcome(draft: ClaimDraft, outcome: ReportedOutcome) -> Decision[ClaimResult]:
     """The event says that an operation ended; the tenant stays held until it is settled."""
     run, tenant_id = draft.run, draft.run.tenant_id
     mine = draft.snapshot.operation(run.outcome_of) if run.outcome_of else None
@@ -77,7 +77,7 @@ def _take_over(
 
 
 def _hear(
-    draft: ClaimDraft, run: RunRecord, operation: OperationRecord, outcome: Outcome
+    draft: ClaimDraft, run: RunRecord, operation: OperationRecord, outcome: ReportedOutcome
 ) -> Decision[ClaimResult]:
     """What a job says of itself is kept; its builder is asked at once, and has the last word.
 
@@ -98,7 +98,9 @@ def _hear(
     return draft.note(run, note, heard)
 
 
-def _reported(draft: ClaimDraft, tenant: TenantRecord, outcome: Outcome) -> OperationRecord | None:
+def _reported(
+    draft: ClaimDraft, tenant: TenantRecord, outcome: ReportedOutcome
+) -> OperationRecord | None:
     """The operation that the event names; one that names none means the one under way."""
     job = draft.snapshot.job(*outcome.job) if outcome.job else None
     named = job.operation_id if job else outcome.operation_id

@@ -10,8 +10,8 @@ from orchestrator.core.events.event import Event
 from orchestrator.core.events.event_types import Ending, Kind
 from orchestrator.core.identifiers import operation_id
 from orchestrator.core.ledger.records import (
-    Credentials,
     PayloadRecord,
+    WebhookCredentials,
     operation_key,
     payload_key,
     registration_key,
@@ -32,7 +32,7 @@ class Trigger(Enum):
 
 
 @attrs.frozen(kw_only=True)
-class Outcome:
+class ReportedOutcome:
     """What an event reports: how an operation ended, and which; by job, or by operation.
 
     `context` is that of the request, by which the operation is known where its request had no
@@ -70,13 +70,13 @@ class ClaimRequest:
     tenant_id: str | None
     trigger: Trigger = Trigger.DELIVERY
     opens: Kind | None = None
-    reports: Outcome | None = None
+    outcome: ReportedOutcome | None = None
     request_key: str | None = None
     tier: str | None = None
     builder: str | None = None
     registration_id: str | None = None
     contradiction: str | None = None
-    credentials: Credentials | None = None
+    credentials: WebhookCredentials | None = None
     follows: str | None = None
     link: str | None = None
 

@@ -12,11 +12,11 @@ from orchestrator.core.ledger.records import PayloadRecord, RunRecord
 def encode_event(event: Event[Mapping[str, Any]]) -> PayloadRecord:
     """The payload of the event's run."""
     path = path_to_body(event)
-    parcel: dict[str, Any] = {"raw": event.raw, "by_content": event.identified_by_content}
-    parcel |= {"ends_start": event.ends_start} if event.ends_start is not None else {}
-    parcel |= {"sent_as": event.sent_as} if event.sent_as is not None else {}
-    parcel |= {"body": event.body} if path is None else {"path": path}
-    text = json.dumps(parcel, separators=(",", ":"), ensure_ascii=False)
+    fields: dict[str, Any] = {"raw": event.raw, "by_content": event.identified_by_content}
+    fields |= {"ends_start": event.ends_start} if event.ends_start is not None else {}
+    fields |= {"sent_as": event.sent_as} if event.sent_as is not None else {}
+    fields |= {"body": event.body} if path is None else {"path": path}
+    text = json.dumps(fields, separators=(",", ":"), ensure_ascii=False)
     return PayloadRecord(
         run_id=event.key, data=zlib.compress(text.encode("utf-8", "surrogatepass"), level=6)
     )
@@ -24,9 +24,9 @@ def encode_event(event: Event[Mapping[str, Any]]) -> PayloadRecord:
 
 def decode_event(run: RunRecord, payload: PayloadRecord) -> Event[Mapping[str, Any]]:
     """The event of a run."""
-    parcel = json.loads(zlib.decompress(payload.data).decode("utf-8", "surrogatepass"))
-    raw = parcel["raw"]
-    body = parcel["body"] if "body" in parcel else value_at(raw, tuple(parcel["path"]))
+    fields = json.loads(zlib.decompress(payload.data).decode("utf-8", "surrogatepass"))
+    raw = fields["raw"]
+    body = fields["body"] if "body" in fields else value_at(raw, tuple(fields["path"]))
     return Event(
         type=run.event_type,
         source=run.source,
@@ -36,7 +36,7 @@ def decode_event(run: RunRecord, payload: PayloadRecord) -> Event[Mapping[str, A
         body=body,
         raw=raw,
         payload=body,
-        identified_by_content=parcel["by_content"],
-        ends_start=parcel.get("ends_start"),
-        sent_as=parcel.get("sent_as"),
+        identified_by_content=fields["by_content"],
+        ends_start=fields.get("ends_start"),
+        sent_as=fields.get("sent_as"),
     )

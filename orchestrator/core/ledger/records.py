@@ -169,7 +169,7 @@ class RunRecord(Stored):
 
 
 @attrs.frozen(kw_only=True)
-class Credentials(Stored):
+class WebhookCredentials(Stored):
     """What the control plane's webhook is answered with; of the latest request of several."""
 
     secret: str = attrs.field(repr=False)
@@ -263,7 +263,7 @@ class OperationRecord(Stored):
     stop_reason: str | None = None
     stops: int = 0
     stopped_at: datetime | None = None
-    credentials: Credentials | None = None
+    credentials: WebhookCredentials | None = None
     told_by: str | None = None
     outcome: str | None = None
     ended_at: datetime | None = None

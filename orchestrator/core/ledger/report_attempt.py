@@ -12,11 +12,11 @@ import attrs
 from orchestrator.core.ledger.guards import may_send_report
 from orchestrator.core.ledger.operations import erased_before
 from orchestrator.core.ledger.records import (
-    Credentials,
     OperationRecord,
     OperationState,
     Record,
     Report,
+    WebhookCredentials,
 )
 from orchestrator.core.ledger.snapshot import Decision, Snapshot
 
@@ -34,7 +34,7 @@ class ReportAttempt:
     tries: int
     url: str
     body: Mapping[str, Any]
-    credentials: Credentials
+    credentials: WebhookCredentials
     earlier: Report
 
 

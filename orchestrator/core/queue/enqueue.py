@@ -10,7 +10,7 @@ import attrs
 import structlog
 
 from orchestrator.core.dispatch.correlate import as_kept
-from orchestrator.core.dispatch.orchestrator import Handled, Orchestrator, delivery
+from orchestrator.core.dispatch.orchestrator import Handled, Orchestrator, current_delivery
 from orchestrator.core.errors import EventKeyReused, InvalidPayload, RunNotFound
 from orchestrator.core.events.body import read_tenant_id
 from orchestrator.core.events.envelope import Body, parse_event
@@ -54,7 +54,7 @@ class Enqueuer:
             EventTooLarge: queue or ledger can't keep it.
             TemporaryError: try again later.
         """
-        services, how = self.orchestrator.services, delivery.get()
+        services, how = self.orchestrator.services, current_delivery.get()
         now = services.clock.now()
         event = parse_event(
             event_type,

@@ -38,7 +38,7 @@ _NEVER_SEALED = frozenset({START_KEY, TRACEPARENT})
 log = structlog.get_logger("orchestrator.references")
 
 
-async def reserve_names(
+async def reserve_secret_names(
     lease: RunLease, kind: str, prefix: str, random: str, variables: Sequence[str]
 ) -> Mapping[str, str]:
     """The names, noted by now, under which a store of that kind may keep the start's variables.
@@ -49,7 +49,9 @@ async def reserve_names(
         TemporaryError: a store of another kind has some still; the ledger can't be reached.
     """
     names: Mapping[str, str] | OtherStore = await lease.write(
-        lambda snapshot: secret_names.note(snapshot, *lease.fence, kind, prefix, random, variables)
+        lambda snapshot: secret_names.reserve_names(
+            snapshot, *lease.fence, kind, prefix, random, variables
+        )
     )
     if isinstance(names, OtherStore):
         raise TemporaryError(
@@ -98,7 +100,9 @@ class SecretReferences:
             return variables
         assert self.ids is not None  # noqa: S101 - they come with a store
         kind = self.store.reference_type
-        names = await reserve_names(lease, kind, self.prefix, self.ids.fresh_id(), sorted(hidden))
+        names = await reserve_secret_names(
+            lease, kind, self.prefix, self.ids.fresh_id(), sorted(hidden)
+        )
         keep = self.store.put if lease.run.attempt == 1 else self._put_unless_kept
         # None goes on by itself if another fails: it might come after its own removal.
         await gather_or_cancel(
@@ -115,7 +119,7 @@ class SecretReferences:
                 return
         await self.store.put(name=name, value=value)
 
-    async def clear(self, transactions: Transactions, start_key: str) -> None:
+    async def remove(self, transactions: Transactions, start_key: str) -> None:
         """Remove a start's secrets if it needs them no more. What can't be removed stays due."""
         try:
             removing = await transactions.run(

@@ -26,7 +26,7 @@ class OtherStore:
     kind: str
 
 
-def note(
+def reserve_names(
     snapshot: Snapshot,
     run_id: str,
     attempt: int,

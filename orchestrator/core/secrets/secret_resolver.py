@@ -5,7 +5,7 @@ from typing import Protocol
 from orchestrator.core.checkable import Permission
 
 
-class Credentials(Protocol):
+class SecretResolver(Protocol):
     """The service's own credentials."""
 
     async def resolve(self, value: str) -> str:

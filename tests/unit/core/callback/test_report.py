@@ -15,7 +15,7 @@ from orchestrator.core.errors import PermanentError, TemporaryError
 from orchestrator.core.events.event_types import ENDS
 from orchestrator.core.ledger.lease import RunLease, claim_run
 from orchestrator.core.ledger.lifecycle import TenantState
-from orchestrator.core.ledger.records import Credentials, OperationRecord, Report
+from orchestrator.core.ledger.records import OperationRecord, Report, WebhookCredentials
 from tests.desk import DEPLOYMENT, PROVISIONED, PROVISIONING, SENT_AT, Desk
 
 URL = "https://control.example/webhook"
@@ -238,7 +238,7 @@ async def test_a_report_that_cannot_be_signed_is_given_up(desk: Desk) -> None:
     """It would be no better another time, and stops no sweep."""
     operation_id = await ended(desk)
     operation = await desk.operation("k")
-    odd = Credentials(secret="hush\ud800", context="c", as_of=SENT_AT)
+    odd = WebhookCredentials(secret="hush\ud800", context="c", as_of=SENT_AT)
     await desk.ledger.put(attrs.evolve(operation, credentials=odd))
     sender, webhook = report_sender(desk)
     await sender.send(operation_id)

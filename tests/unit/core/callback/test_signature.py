@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.core.callback.signature import build_request, signable_text
+from orchestrator.core.callback.signature import sign_request, signable_text
 
 NOW = datetime(2026, 11, 20, 9, 31, 44, 123000, tzinfo=UTC)
 BODY = {"initiatorId": "t-1", "type": 0, "data": {"status": 1, "resources": [], "name": "Zoë"}}
@@ -17,7 +17,7 @@ BODY = {"initiatorId": "t-1", "type": 0, "data": {"status": 1, "resources": [], 
 
 def test_the_signature_is_over_body_context_and_time() -> None:
     """HMAC-SHA256 under the secret's UTF-8 bytes, in lowercase hexadecimal."""
-    request = build_request(BODY, secret="sécret", context="ctx", now=NOW)
+    request = sign_request(BODY, secret="sécret", context="ctx", now=NOW)
     text = json.dumps(BODY, separators=(",", ":"), ensure_ascii=False)
     message = (text + "ctx" + "1795167104123").encode()
     assert request.text == text
@@ -30,7 +30,7 @@ def test_the_signature_is_over_body_context_and_time() -> None:
 
 def test_a_known_answer() -> None:
     """Of `openssl dgst -sha256 -hmac key` over body, context and time."""
-    request = build_request({"a": 1}, secret="key", context="c", now=NOW)
+    request = sign_request({"a": 1}, secret="key", context="c", now=NOW)
     assert request.headers["x-signature"] == (
         "f615585b1f8ac59ca2abcff7260db81000887f4454252545d99a8324a54ef863"
     )
@@ -38,7 +38,7 @@ def test_a_known_answer() -> None:
 
 def test_neither_secret_nor_signature_is_shown() -> None:
     """A request that is logged gives nothing away."""
-    request = build_request(BODY, secret="0123456789abcdef", context="the-context", now=NOW)
+    request = sign_request(BODY, secret="0123456789abcdef", context="the-context", now=NOW)
     for hidden in ("0123456789abcdef", "the-context", request.headers["x-signature"]):
         assert hidden not in repr(request)
 
@@ -95,7 +95,7 @@ def test_what_has_one_form_is_printed(value: Any, text: str) -> None:
 def test_a_body_that_cannot_be_signed_makes_no_request() -> None:
     """The error says why."""
     with pytest.raises(ValueError, match=r"\$.size is 1.5, no integer"):
-        build_request({"size": 1.5}, secret="s", context="c", now=NOW)
+        sign_request({"size": 1.5}, secret="s", context="c", now=NOW)
 
 
 @pytest.mark.parametrize("which", ["secret", "context"])
@@ -103,6 +103,6 @@ def test_half_a_character_is_refused_without_being_shown(which: str) -> None:
     """The error names the place, and neither it nor what it came from has the secret."""
     signed = {"secret": "top", "context": "c", which: "hush-hush\ud800"}
     with pytest.raises(ValueError, match=f"the {which} has half a character") as caught:
-        build_request(BODY, now=NOW, **signed)
+        sign_request(BODY, now=NOW, **signed)
     assert "hush" not in repr(caught.value)
     assert caught.value.__context__ is None

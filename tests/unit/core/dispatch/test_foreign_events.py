@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from orchestrator import Event, PermanentError, Run, TemporaryError
-from orchestrator.core.dispatch.orchestrator import delivery
+from orchestrator.core.dispatch.orchestrator import current_delivery
 from orchestrator.core.errors import EventTooLarge
 from orchestrator.core.events.envelope import Delivery
 from orchestrator.core.events.event import own_outcome_key
@@ -149,7 +149,7 @@ async def test_a_cancel_makes_no_new_request_of_equal_content(clock: ManualClock
     async with open_scene(clock, opening=slow) as scene:
 
         async def provision() -> None:
-            delivery.set(Delivery(same_content_same_event=True))
+            current_delivery.set(Delivery(same_content_same_event=True))
             await scene.orchestrator.handle_event(P, {"tenantId": "t-1"})
 
         opening = asyncio.create_task(provision())

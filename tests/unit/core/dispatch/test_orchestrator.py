@@ -26,7 +26,7 @@ from orchestrator import (
     open_orchestrator,
 )
 from orchestrator.adapters.memory.ledger import InMemoryLedger
-from orchestrator.core.dispatch.orchestrator import delivery
+from orchestrator.core.dispatch.orchestrator import current_delivery
 from orchestrator.core.errors import BeingHandled, EventKeyReused
 from orchestrator.core.events.envelope import Delivery
 from orchestrator.core.ledger.records import Record, RunRecord
@@ -388,11 +388,11 @@ async def test_a_library_call_may_name_its_event(counter: Counter) -> None:
 
 async def over_http(counter: Counter, how: Delivery, body: object) -> Handled:
     """Deliver as a way in does that knows more than the body."""
-    token = delivery.set(how)
+    token = current_delivery.set(how)
     try:
         return await counter.deliver(body)
     finally:
-        delivery.reset(token)
+        current_delivery.reset(token)
 
 
 async def test_what_the_way_in_knows_reaches_the_orchestrator_by_itself(counter: Counter) -> None:
@@ -406,11 +406,11 @@ async def test_what_the_way_in_knows_reaches_the_orchestrator_by_itself(counter:
 
 async def test_an_explicit_id_outranks_the_deliverys(counter: Counter) -> None:
     """`event_id=` is the caller's last word."""
-    token = delivery.set(Delivery(event_id="key-1"))
+    token = current_delivery.set(Delivery(event_id="key-1"))
     try:
         await counter.deliver({"itemCount": 1}, event_id="mine")
     finally:
-        delivery.reset(token)
+        current_delivery.reset(token)
     assert counter.calls[0][0].id == "mine"
 
 

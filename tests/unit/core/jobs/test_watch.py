@@ -8,7 +8,7 @@ import attrs
 import pytest
 
 from orchestrator.adapters.notifications import BUILT_IN_NOTIFICATIONS
-from orchestrator.core.dispatch.correlate import build_request
+from orchestrator.core.dispatch.correlate import correlate
 from orchestrator.core.errors import EventTooLarge, PermanentError, TemporaryError
 from orchestrator.core.events.event import Event
 from orchestrator.core.jobs.adopt import JobAdopter
@@ -432,7 +432,7 @@ async def test_an_end_of_a_job_that_was_built_again_meanwhile_ends_nothing(desk:
     await bench.end(present, attrs.evolve(newest, replaces=None))
     ended = []
     for outcome in bench.concluded:
-        request = await build_request(
+        request = await correlate(
             outcome,
             Trigger.DELIVERY,
             None,

@@ -42,7 +42,7 @@ def secret_references(
 async def sweep(desk: Desk, secret_references: SecretReferences, attempt: RunLease) -> None:
     for _ in range(2):
         desk.turn(60)
-        await secret_references.clear(desk.transactions, attempt.start_key)
+        await secret_references.remove(desk.transactions, attempt.start_key)
 
 
 @pytest.mark.parametrize("name", ["ORCHESTRATOR_RUN_ID", "TRACEPARENT"])

@@ -19,7 +19,7 @@ from orchestrator.core.ledger.records import (
     SecretsRecord,
     secrets_key,
 )
-from orchestrator.core.secrets.references import reserve_names
+from orchestrator.core.secrets.references import reserve_secret_names
 from orchestrator.core.secrets.secret_names import begin_removal, end_removal
 from tests.desk import ORDER, PROVISIONED, PROVISIONING, TIMINGS, Desk, event
 from tests.ledgers import find_due
@@ -56,7 +56,7 @@ async def clear(desk: Desk, start_key: str) -> bool:
 async def test_names_are_noted_before_anything_is_stored(desk: Desk) -> None:
     """They are the start's own, with what nobody can guess in them."""
     attempt = await desk.claimed(PROVISIONING, "a")
-    names = await reserve_names(attempt, KIND, PREFIX, "x", ["DB_PASSWORD", "secret"])
+    names = await reserve_secret_names(attempt, KIND, PREFIX, "x", ["DB_PASSWORD", "secret"])
     assert names == {
         "DB_PASSWORD": f"{PREFIX}/x/{attempt.start_key}/1/DB_PASSWORD",
         "secret": f"{PREFIX}/x/{attempt.start_key}/1/secret",
@@ -69,13 +69,13 @@ async def test_names_are_noted_before_anything_is_stored(desk: Desk) -> None:
 async def test_a_repeated_start_has_the_names_that_were_noted(desk: Desk) -> None:
     """Whatever a later attempt would call them; what is new has a random part of its own."""
     attempt = await desk.claimed(PROVISIONING, "a")
-    names = await reserve_names(attempt, KIND, PREFIX, "x", ["DB_PASSWORD", "secret"])
+    names = await reserve_secret_names(attempt, KIND, PREFIX, "x", ["DB_PASSWORD", "secret"])
     await desk.hand_back(attempt)
     attempt = await desk.claimed(PROVISIONING, "a")
-    assert await reserve_names(attempt, KIND, PREFIX, "y", ["secret"]) == {
+    assert await reserve_secret_names(attempt, KIND, PREFIX, "y", ["secret"]) == {
         "secret": names["secret"]
     }
-    more = await reserve_names(attempt, KIND, PREFIX, "y", ["secret", "token"])
+    more = await reserve_secret_names(attempt, KIND, PREFIX, "y", ["secret", "token"])
     assert more == {
         "secret": names["secret"],
         "token": f"{PREFIX}/y/{attempt.start_key}/1/token",
@@ -88,14 +88,14 @@ async def test_a_repeated_start_has_the_names_that_were_noted(desk: Desk) -> Non
 async def test_names_of_an_earlier_release_are_used_as_they_are(desk: Desk) -> None:
     """They had no random part: the builder may have been given them."""
     attempt = await desk.claimed(PROVISIONING, "a")
-    await reserve_names(attempt, KIND, PREFIX, "x", ["token"])
+    await reserve_secret_names(attempt, KIND, PREFIX, "x", ["token"])
     record = await kept(desk, attempt.start_key)
     assert record is not None
     old = f"{PREFIX}/{attempt.start_key}/1/secret"
     await desk.ledger.put(attrs.evolve(record, names=(old,)))
     await desk.hand_back(attempt)
     attempt = await desk.claimed(PROVISIONING, "a")
-    names = await reserve_names(attempt, KIND, PREFIX, "y", ["secret", "token"])
+    names = await reserve_secret_names(attempt, KIND, PREFIX, "y", ["secret", "token"])
     assert names["secret"] == old
     assert names["token"].startswith(f"{PREFIX}/y/")
 
@@ -103,8 +103,8 @@ async def test_names_of_an_earlier_release_are_used_as_they_are(desk: Desk) -> N
 async def test_names_under_another_prefix_are_left_to_be_removed(desk: Desk) -> None:
     """The setting has changed, and with it perhaps what the service may write."""
     attempt = await desk.claimed(PROVISIONING, "a")
-    (old,) = (await reserve_names(attempt, KIND, "/before", "x", ["secret"])).values()
-    (new,) = (await reserve_names(attempt, KIND, PREFIX, "y", ["secret"])).values()
+    (old,) = (await reserve_secret_names(attempt, KIND, "/before", "x", ["secret"])).values()
+    (new,) = (await reserve_secret_names(attempt, KIND, PREFIX, "y", ["secret"])).values()
     assert new == f"{PREFIX}/y/{attempt.start_key}/1/secret"
     record = await kept(desk, attempt.start_key)
     assert record is not None
@@ -114,11 +114,11 @@ async def test_names_under_another_prefix_are_left_to_be_removed(desk: Desk) -> 
 async def test_a_late_start_has_as_much_time_as_an_early_one(desk: Desk) -> None:
     """It may be out when its run has failed: what counts is when that start was noted."""
     first = await desk.claimed(ORDER, "a")
-    await reserve_names(first, KIND, PREFIX, "x", ["secret"])
+    await reserve_secret_names(first, KIND, PREFIX, "x", ["secret"])
     await desk.hand_back(first)
     desk.turn(desk.timings.deadline_s)
     attempt = await desk.claimed(ORDER, "a")
-    await reserve_names(attempt, KIND, PREFIX, "x", ["secret"])
+    await reserve_secret_names(attempt, KIND, PREFIX, "x", ["secret"])
     await desk.fail(attempt, ends_without_job=False, possible_until=desk.clock.now())
     assert not await clear(desk, attempt.start_key)
     desk.turn(desk.timings.deadline_s)
@@ -130,14 +130,14 @@ async def test_whoever_lost_the_run_notes_nothing(desk: Desk) -> None:
     first = await desk.claimed(PROVISIONING, "a")
     await desk.taken_over(PROVISIONING, "a")
     with pytest.raises(TakenOver):
-        await reserve_names(first, KIND, PREFIX, "x", ["secret"])
+        await reserve_secret_names(first, KIND, PREFIX, "x", ["secret"])
     assert await kept(desk, first.start_key) is None
 
 
 async def test_they_stay_as_long_as_the_start_may_need_them(desk: Desk) -> None:
     """While its run is at work, while it waits, and while the job runs; then they go, once."""
     attempt = await desk.claimed(PROVISIONING, "a")
-    await reserve_names(attempt, KIND, PREFIX, "x", ["secret"])
+    await reserve_secret_names(attempt, KIND, PREFIX, "x", ["secret"])
     assert not await clear(desk, attempt.start_key)
     await desk.hand_back(attempt)
     assert not await clear(desk, attempt.start_key)
@@ -155,11 +155,11 @@ async def test_they_stay_as_long_as_the_start_may_need_them(desk: Desk) -> None:
 async def test_a_start_that_was_refused_needs_none(desk: Desk) -> None:
     """The operation is given back; its next start has a key, and so names, of its own."""
     attempt = await desk.claimed(PROVISIONING, "a")
-    await reserve_names(attempt, KIND, PREFIX, "x", ["secret"])
+    await reserve_secret_names(attempt, KIND, PREFIX, "x", ["secret"])
     await desk.fail(attempt)
     again = await desk.claimed(PROVISIONING, "a")
     assert again.start_key != attempt.start_key
-    names = await reserve_names(again, KIND, PREFIX, "x", ["secret"])
+    names = await reserve_secret_names(again, KIND, PREFIX, "x", ["secret"])
     assert await clear(desk, attempt.start_key)
     assert not await clear(desk, again.start_key)
     assert names["secret"].startswith(f"{PREFIX}/x/{again.start_key}/")
@@ -168,12 +168,12 @@ async def test_a_start_that_was_refused_needs_none(desk: Desk) -> None:
 async def test_a_run_that_opens_nothing_needs_them_until_it_is_finished(desk: Desk) -> None:
     """Nobody else has its start; a job that it has started is waited for."""
     attempt = await desk.claimed(ORDER, "a")
-    await reserve_names(attempt, KIND, PREFIX, "x", ["secret"])
+    await reserve_secret_names(attempt, KIND, PREFIX, "x", ["secret"])
     assert not await clear(desk, attempt.start_key)
     await desk.fail(attempt, ends_without_job=False)
     assert await clear(desk, attempt.start_key)
     attempt = await desk.claimed(ORDER, "b")
-    await reserve_names(attempt, KIND, PREFIX, "x", ["secret"])
+    await reserve_secret_names(attempt, KIND, PREFIX, "x", ["secret"])
     await desk.finish(attempt, desk.job("b-1"))
     assert not await clear(desk, attempt.start_key)
 
@@ -181,7 +181,7 @@ async def test_a_run_that_opens_nothing_needs_them_until_it_is_finished(desk: De
 async def test_a_name_is_not_used_again_once_its_removal_has_begun(desk: Desk) -> None:
     """The store may still be forgetting it; and what is new is not removed with the old."""
     attempt = await desk.claimed(ORDER, "a")
-    old = await reserve_names(attempt, KIND, PREFIX, "x", ["secret"])
+    old = await reserve_secret_names(attempt, KIND, PREFIX, "x", ["secret"])
     await desk.fail(attempt, ends_without_job=False)
     desk.turn(60)
     removing = await begin(desk, attempt.start_key)
@@ -189,7 +189,7 @@ async def test_a_name_is_not_used_again_once_its_removal_has_begun(desk: Desk) -
 
     again = await desk.claimed(ORDER, "a")
     assert again.start_key == attempt.start_key
-    new = await reserve_names(again, KIND, PREFIX, "x", ["secret"])
+    new = await reserve_secret_names(again, KIND, PREFIX, "x", ["secret"])
     assert new["secret"] == f"{PREFIX}/x/{again.start_key}/2/secret" != old["secret"]
     await desk.transactions.run(lambda snapshot: end_removal(snapshot, removing))
     record = await kept(desk, again.start_key)
@@ -201,7 +201,7 @@ async def test_a_name_is_not_used_again_once_its_removal_has_begun(desk: Desk) -
 async def test_a_removal_that_meets_a_new_attempt_gives_way(desk: Desk) -> None:
     """The run is claimed in the very moment in which its secrets are to go."""
     attempt = await desk.claimed(ORDER, "a")
-    await reserve_names(attempt, KIND, PREFIX, "x", ["secret"])
+    await reserve_secret_names(attempt, KIND, PREFIX, "x", ["secret"])
     await desk.fail(attempt, ends_without_job=False)
     desk.turn(60)
 
@@ -218,7 +218,7 @@ async def test_a_removal_that_meets_a_new_attempt_gives_way(desk: Desk) -> None:
 async def test_one_removes_at_a_time(desk: Desk) -> None:
     """Who dies at it is followed by another, a minute later."""
     attempt = await desk.claimed(ORDER, "a")
-    await reserve_names(attempt, KIND, PREFIX, "x", ["secret"])
+    await reserve_secret_names(attempt, KIND, PREFIX, "x", ["secret"])
     await desk.fail(attempt, ends_without_job=False)
     desk.turn(60)
     assert await begin(desk, attempt.start_key) is not None
@@ -230,7 +230,7 @@ async def test_one_removes_at_a_time(desk: Desk) -> None:
 async def test_they_are_due_like_all_that_waits(desk: Desk) -> None:
     """The sweep finds them by their key."""
     attempt = await desk.claimed(ORDER, "a")
-    await reserve_names(attempt, KIND, PREFIX, "x", ["secret"])
+    await reserve_secret_names(attempt, KIND, PREFIX, "x", ["secret"])
     assert await find_due(desk.ledger, before=desk.later(59)) == []
     due = await find_due(desk.ledger, before=desk.later(60))
     assert due == [secrets_key(attempt.start_key)]
@@ -306,7 +306,7 @@ async def test_a_job_that_a_replay_has_overtaken_keeps_its_secrets_for_a_while(
 ) -> None:
     """It holds no tenant, so it may still be running, and nobody asks how it stands."""
     attempt = await desk.claimed(ORDER, "a")
-    await reserve_names(attempt, KIND, PREFIX, "x", ["secret"])
+    await reserve_secret_names(attempt, KIND, PREFIX, "x", ["secret"])
     await desk.finish(attempt, desk.job("b-1"))
     again = await desk.claimed(ORDER, "a", trigger=Trigger.FORCED_REPLAY)
     assert again.start_key != attempt.start_key
