@@ -5,6 +5,7 @@ answers at once and importing the package loads neither the web nor AWS.
 """
 
 import importlib
+import warnings
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -27,10 +28,12 @@ if TYPE_CHECKING:
     from orchestrator.core.handlers.extension import Extension
     from orchestrator.core.handlers.registry import HandlerRegistry
     from orchestrator.core.handlers.run import Run
-    from orchestrator.core.jobs.job_report import JobReport, JobStatus, SomeNotDescribed
+    from orchestrator.core.jobs.job_description import JobDescription, JobStatus, SomeNotDescribed
     from orchestrator.core.ledger.records import Job
     from orchestrator.intake.app_keys import ORCHESTRATOR, REGISTRY
     from orchestrator.settings import Settings, SettingsError, load_settings
+
+    JobReport = JobDescription
 
 __all__ = [
     "ORCHESTRATOR",
@@ -43,7 +46,7 @@ __all__ = [
     "HandlerRegistry",
     "InvalidPayload",
     "Job",
-    "JobReport",
+    "JobDescription",
     "JobStatus",
     "Orchestrator",
     "OrchestratorError",
@@ -80,7 +83,7 @@ _HOMES = {
     ),
     "core.events.event": ("Event",),
     "core.handlers.extension": ("Extension",),
-    "core.jobs.job_report": ("JobReport", "JobStatus", "SomeNotDescribed"),
+    "core.jobs.job_description": ("JobDescription", "JobStatus", "SomeNotDescribed"),
     "core.ledger.records": ("Job",),
     "core.handlers.registry": ("HandlerRegistry",),
     "core.handlers.run": ("Run",),
@@ -89,9 +92,19 @@ _HOMES = {
 }
 #: Those that are modules.
 _MODULES = {"handlers": "core.handlers.builtin", "payloads": "core.events.payloads"}
+#: Names of the release before, which go with the next one.
+_FORMER_NAMES = {"JobReport": "JobDescription"}
 
 
 def __getattr__(name: str) -> Any:
+    if name in _FORMER_NAMES:
+        now = _FORMER_NAMES[name]
+        warnings.warn(
+            f"orchestrator.{name} is called orchestrator.{now} now.",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return __getattr__(now)
     if name in _MODULES:
         return importlib.import_module(f"orchestrator.{_MODULES[name]}")
     for home, names in _HOMES.items():

@@ -15,7 +15,7 @@ from orchestrator.core.errors import OrchestratorError, event_mismatch
 from orchestrator.core.events.json_text import kept_size
 from orchestrator.core.jobs import builder_calls
 from orchestrator.core.jobs.builder import Builder, Configurable, FindsJobs, TellsStarts
-from orchestrator.core.jobs.job_report import JobReport, JobStatus
+from orchestrator.core.jobs.job_description import JobDescription, JobStatus
 from orchestrator.core.ledger.records import Job
 from orchestrator.core.secrets.redaction import Redactor
 from orchestrator.core.secrets.references import is_reference
@@ -97,9 +97,9 @@ class DryRunBuilder:
             log.warning("not looked for what was really started", reason=str(error))
             return None
 
-    async def describe_jobs(self, *, job_ids: Sequence[str]) -> Mapping[str, JobReport]:
+    async def describe_jobs(self, *, job_ids: Sequence[str]) -> Mapping[str, JobDescription]:
         return {
-            job_id: JobReport(
+            job_id: JobDescription(
                 job=self._job(job_id, "", None),
                 status=JobStatus.STOPPED if job_id in self._stopped else JobStatus.SUCCEEDED,
                 start_key=job_id.removeprefix(_PREFIX),

@@ -22,7 +22,7 @@
     │   ├── SecretNotFound      somebody has yet to store it
     │   ├── SecretBlank         what is stored is empty
     │   ├── UnreadableItems     another release wrote items of the ledger (`core.ledger.ledger`)
-    │   ├── SomeNotDescribed    a builder could tell of some jobs only (`core.jobs.job_report`)
+    │   ├── SomeNotDescribed    a builder could tell of some jobs only (`core.jobs.job_description`)
     │   └── Overloaded          as many events are in hand as there may be
     └── HandlerFailed           a bug in a handler; the cause is chained
         └── AttemptFailed       a bug beside the handler: in the claim, the model, the settle

@@ -6,7 +6,7 @@ from typing import Any
 
 import attrs
 
-from orchestrator.core.jobs.job_report import JobReport, JobStatus
+from orchestrator.core.jobs.job_description import JobDescription, JobStatus
 from orchestrator.core.ledger.records import Job
 
 
@@ -53,7 +53,7 @@ class InMemoryBuilder:
     ) -> Job | None:
         return next((one.job for one in self.started if one.start_key == start_key), None)
 
-    async def describe_jobs(self, *, job_ids: Sequence[str]) -> Mapping[str, JobReport]:
+    async def describe_jobs(self, *, job_ids: Sequence[str]) -> Mapping[str, JobDescription]:
         return {one.job.id: self._report(one) for one in self.started if one.job.id in job_ids}
 
     async def stop_job(self, *, job_id: str) -> None:
@@ -70,8 +70,8 @@ class InMemoryBuilder:
         """Have the builder not know the job any more."""
         self.started = [one for one in self.started if one.job.id != job_id]
 
-    def _report(self, started: StartedJob) -> JobReport:
+    def _report(self, started: StartedJob) -> JobDescription:
         status, message = self._ended.get(started.job.id, (JobStatus.IN_PROGRESS, None))
-        return JobReport(
+        return JobDescription(
             job=started.job, status=status, start_key=started.start_key, message=message
         )

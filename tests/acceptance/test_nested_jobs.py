@@ -11,7 +11,7 @@ from orchestrator import (
     Extension,
     HandlerRegistry,
     Job,
-    JobReport,
+    JobDescription,
     JobStatus,
     Run,
     Settings,
@@ -146,9 +146,9 @@ class Mine:
             job_id = start_nested(self.codebuild, start_key).id
         return Job(id=job_id, builder="MINE", job_identifier=job_identifier)
 
-    async def describe_jobs(self, *, job_ids: Sequence[str]) -> Mapping[str, JobReport]:
+    async def describe_jobs(self, *, job_ids: Sequence[str]) -> Mapping[str, JobDescription]:
         jobs = [Job(id=one, builder="MINE", job_identifier="up") for one in job_ids]
-        return {job.id: JobReport(job=job, status=JobStatus.IN_PROGRESS) for job in jobs}
+        return {job.id: JobDescription(job=job, status=JobStatus.IN_PROGRESS) for job in jobs}
 
     async def stop_job(self, *, job_id: str) -> None:
         self.stopped.append(job_id)

@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 import pytest
 
-from orchestrator import Extension, Job, JobReport, JobStatus, Settings
+from orchestrator import Extension, Job, JobDescription, JobStatus, Settings
 from orchestrator.settings import Runs, Tiers
 from orchestrator.testing import InMemoryBuilder, ManualClock
 from tests.acceptance.answers import read_problem, read_success
@@ -174,16 +174,16 @@ class Tells(InMemoryBuilder):
 
     told: Any = None
 
-    async def describe_jobs(self, *, job_ids: Sequence[str]) -> Mapping[str, JobReport]:
+    async def describe_jobs(self, *, job_ids: Sequence[str]) -> Mapping[str, JobDescription]:
         if self.told is None:
             return await super().describe_jobs(job_ids=job_ids)
-        told: Mapping[str, JobReport] = self.told(job_ids)
+        told: Mapping[str, JobDescription] = self.told(job_ids)
         return told
 
 
-def report(**told: Any) -> JobReport:
+def report(**told: Any) -> JobDescription:
     job = Job(id="make:1", job_identifier="make", log_url="javascript:alert(1)")
-    return JobReport(**{"job": job, "status": JobStatus.SUCCEEDED, **told})
+    return JobDescription(**{"job": job, "status": JobStatus.SUCCEEDED, **told})
 
 
 @pytest.mark.parametrize(

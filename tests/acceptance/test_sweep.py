@@ -12,7 +12,7 @@ from orchestrator import (
     Event,
     Extension,
     HandlerRegistry,
-    JobReport,
+    JobDescription,
     PermanentError,
     Run,
     Settings,
@@ -487,7 +487,7 @@ async def test_a_sweep_that_was_asked_for_ends_before_its_deadline(
 class Silent(InMemoryBuilder):
     """It takes starts, and never answers a question."""
 
-    async def describe_jobs(self, *, job_ids: Sequence[str]) -> Mapping[str, JobReport]:
+    async def describe_jobs(self, *, job_ids: Sequence[str]) -> Mapping[str, JobDescription]:
         await asyncio.Event().wait()
         raise AssertionError
 

@@ -16,7 +16,7 @@ from orchestrator.adapters.codebuild.listings import BuildListings
 from orchestrator.adapters.jenkins.builder import open_jenkins
 from orchestrator.adapters.step_functions.builder import StepFunctionsBuilder
 from orchestrator.core.jobs.builder import Builder, DescribesJobs, FindsJobs, StopsJobs
-from orchestrator.core.jobs.job_report import JobStatus
+from orchestrator.core.jobs.job_description import JobStatus
 from orchestrator.core.ledger.records import Job
 from orchestrator.embedded import open_codebuild
 from orchestrator.embedded.codebuild import Outcome

@@ -11,7 +11,7 @@ import pytest
 from orchestrator.adapters.codebuild.builder import CodeBuildBuilder
 from orchestrator.adapters.codebuild.listings import BuildListings
 from orchestrator.core.errors import NotPermitted
-from orchestrator.core.jobs.job_report import SomeNotDescribed
+from orchestrator.core.jobs.job_description import SomeNotDescribed
 from orchestrator.embedded import CodeBuildStandIn, Fault, open_codebuild
 from orchestrator.testing import ManualClock
 from tests.aws import aws_session

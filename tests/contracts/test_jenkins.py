@@ -22,7 +22,7 @@ from structlog.testing import capture_logs
 from orchestrator.adapters.jenkins.builder import JenkinsBuilder, open_jenkins
 from orchestrator.adapters.jenkins.client import JenkinsClient
 from orchestrator.core.errors import NotPermitted, OrchestratorError, PermanentError, TemporaryError
-from orchestrator.core.jobs.job_report import JobReport, SomeNotDescribed
+from orchestrator.core.jobs.job_description import JobDescription, SomeNotDescribed
 from orchestrator.core.ledger.records import Job
 from orchestrator.embedded import Fault
 from tests.jenkins.stand_in import (
@@ -85,7 +85,7 @@ async def start(
     return await builder.start_job(job, params, start_key=start_key)
 
 
-async def describe(builder: JenkinsBuilder, job: Job) -> JobReport | None:
+async def describe(builder: JenkinsBuilder, job: Job) -> JobDescription | None:
     return (await builder.describe_jobs(job_ids=[job.id])).get(job.id)
 
 

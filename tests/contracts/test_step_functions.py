@@ -11,7 +11,7 @@ from orchestrator import PermanentError, TemporaryError
 from orchestrator.adapters.step_functions.builder import StepFunctionsBuilder, execution_arn
 from orchestrator.core.checkable import Checkable
 from orchestrator.core.errors import NotPermitted, QuotaReached
-from orchestrator.core.jobs.job_report import SomeNotDescribed
+from orchestrator.core.jobs.job_description import SomeNotDescribed
 from orchestrator.core.ledger.records import Job
 from orchestrator.embedded import Fault
 from tests.aws import aws_session

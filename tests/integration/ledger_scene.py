@@ -16,7 +16,7 @@ from orchestrator.core.dispatch.orchestrator import Handled, Orchestrator
 from orchestrator.core.errors import OrchestratorError, PermanentError
 from orchestrator.core.events.event_types import BUILD_STATE_CHANGE, ENDS, outcome_type
 from orchestrator.core.identifiers import digest
-from orchestrator.core.jobs.job_report import JobStatus
+from orchestrator.core.jobs.job_description import JobStatus
 from orchestrator.core.ledger.guards import last_possible_send
 from orchestrator.core.ledger.ledger import Ledger
 from orchestrator.core.ledger.records import Due, OperationState, RunRecord, SecretsRecord

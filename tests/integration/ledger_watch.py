@@ -14,7 +14,7 @@ import attrs
 from orchestrator.core.clock import Clock
 from orchestrator.core.events.event_types import ENDS, OPENS, Kind
 from orchestrator.core.identifiers import operation_id
-from orchestrator.core.jobs.job_report import JobStatus
+from orchestrator.core.jobs.job_description import JobStatus
 from orchestrator.core.ledger.lifecycle import MOVES
 from orchestrator.core.ledger.records import (
     Job,

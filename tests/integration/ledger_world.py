@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import attrs
 
-from orchestrator import Event, JobReport, JobStatus, PermanentError, Run, TemporaryError
+from orchestrator import Event, JobDescription, JobStatus, PermanentError, Run, TemporaryError
 from orchestrator.adapters.eventbridge.publisher import NoPublisher
 from orchestrator.adapters.notifications import BUILT_IN_NOTIFICATIONS
 from orchestrator.core.callback.report import CallbackPolicy
@@ -293,10 +293,10 @@ class World:
         self.builds.append(Build(job, build.start_key, build.asked, now, now, is_rebuild=True))
         self.tell(f"{job.id} is made of {build.job.id} again")
 
-    def describe(self, job_ids: Sequence[str]) -> Mapping[str, JobReport]:
+    def describe(self, job_ids: Sequence[str]) -> Mapping[str, JobDescription]:
         """Of a job that is over or gone, the newest one under its start key. Its exported URL tells
         which start a report is about."""
-        reports = dict[str, JobReport]()
+        reports = dict[str, JobDescription]()
         for asked in (one for one in self.builds if one.job.id in job_ids):
             same = [
                 one
@@ -309,7 +309,7 @@ class World:
             build = newest if newest is not None and is_newer and is_replaced else asked
             if build.is_forgotten:
                 continue
-            reports[asked.job.id] = JobReport(
+            reports[asked.job.id] = JobDescription(
                 job=build.job,
                 status=build.status,
                 start_key=build.start_key,
@@ -464,7 +464,7 @@ class _GatedBuilder:
 
         return await self.worker.effect(f"look-up {start_key[:4]}{start_key[40:]}", act)
 
-    async def describe_jobs(self, *, job_ids: Sequence[str]) -> Mapping[str, JobReport]:
+    async def describe_jobs(self, *, job_ids: Sequence[str]) -> Mapping[str, JobDescription]:
         return self.worker.world.describe(job_ids)
 
     async def stop_job(self, *, job_id: str) -> None:

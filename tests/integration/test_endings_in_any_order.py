@@ -29,7 +29,7 @@ from orchestrator.core.errors import OrchestratorError
 from orchestrator.core.events.event_types import Kind
 from orchestrator.core.handlers.builtin import built_in_handlers
 from orchestrator.core.handlers.services import Services
-from orchestrator.core.jobs.job_report import JobStatus
+from orchestrator.core.jobs.job_description import JobStatus
 from orchestrator.core.ledger.guards import Timings
 from orchestrator.core.ledger.records import Job, RunRecord
 from orchestrator.core.ledger.transactions import Transactions

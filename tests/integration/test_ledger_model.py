@@ -31,7 +31,7 @@ from orchestrator.adapters.dynamodb.ledger import DynamoDBLedger
 from orchestrator.adapters.memory.ledger import InMemoryLedger
 from orchestrator.core.errors import PermanentError, TemporaryError
 from orchestrator.core.events.event_types import OPENS, Kind
-from orchestrator.core.jobs.job_report import JobStatus
+from orchestrator.core.jobs.job_description import JobStatus
 from orchestrator.core.ledger.ledger import Ledger
 from orchestrator.embedded import open_embedded_aws
 from orchestrator.testing import ManualClock

@@ -17,7 +17,7 @@ import attrs
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from orchestrator import Extension, JobReport, JobStatus, Settings, TemporaryError, create_app
+from orchestrator import Extension, JobDescription, JobStatus, Settings, TemporaryError, create_app
 from orchestrator.adapters.memory.ledger import InMemoryLedger
 from orchestrator.core.jobs.tier_catalog import Tier
 from orchestrator.core.ledger.pages import Page
@@ -141,7 +141,7 @@ class Builder:
         self.world.check("builder")
         return await self.world.builder.find_job(**asked)
 
-    async def describe_jobs(self, *, job_ids: Sequence[str]) -> Mapping[str, JobReport]:
+    async def describe_jobs(self, *, job_ids: Sequence[str]) -> Mapping[str, JobDescription]:
         self.world.check("builder")
         return await self.world.builder.describe_jobs(job_ids=job_ids)
 

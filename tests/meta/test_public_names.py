@@ -40,3 +40,9 @@ def test_importing_the_package_loads_no_aws() -> None:
     loaded = set(child.stdout.split())
     assert "orchestrator" in loaded
     assert not loaded & {"boto3", "botocore", "aioboto3", "aiobotocore", "moto"}
+
+
+def test_a_former_name_still_works_and_says_what_it_is_called_now() -> None:
+    """For one release, so that nobody's extension breaks with an upgrade."""
+    with pytest.warns(DeprecationWarning, match=r"orchestrator\.JobDescription now"):
+        assert orchestrator.JobReport is orchestrator.JobDescription

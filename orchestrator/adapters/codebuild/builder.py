@@ -10,7 +10,7 @@ from orchestrator.adapters.codebuild.listings import BuildListings, NoSuchProjec
 from orchestrator.core.checkable import Permission
 from orchestrator.core.errors import PayloadMismatch, PermanentError, TemporaryError
 from orchestrator.core.events.javascript import to_text
-from orchestrator.core.jobs.job_report import JobReport, SomeNotDescribed
+from orchestrator.core.jobs.job_description import JobDescription, SomeNotDescribed
 from orchestrator.core.ledger.records import Job
 from orchestrator.core.secrets.references import is_reference
 
@@ -132,10 +132,10 @@ class CodeBuildBuilder:
             except client.exceptions.ResourceNotFoundException:
                 return
 
-    async def describe_jobs(self, *, job_ids: Sequence[str]) -> Mapping[str, JobReport]:
+    async def describe_jobs(self, *, job_ids: Sequence[str]) -> Mapping[str, JobDescription]:
         """How builds stand, asked for 100 at once (API reference, BatchGetBuilds)."""
         client = await self._client()
-        found, failed = dict[str, JobReport](), set[str]()
+        found, failed = dict[str, JobDescription](), set[str]()
         for start in range(0, len(job_ids), _BATCH_LIMIT):
             batch = list(job_ids[start : start + _BATCH_LIMIT])
             with aws_errors("CodeBuild BatchGetBuilds"):

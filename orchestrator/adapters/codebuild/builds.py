@@ -10,7 +10,7 @@ from typing import Any
 
 from orchestrator.core.events.body import read_object
 from orchestrator.core.identifiers import START_KEY
-from orchestrator.core.jobs.job_report import JobReport, JobStatus
+from orchestrator.core.jobs.job_description import JobDescription, JobStatus
 from orchestrator.core.ledger.records import Job
 from orchestrator.core.texts import shorten, web_address
 
@@ -23,7 +23,7 @@ PROJECT = "ORCHESTRATOR_PROJECT"
 _NO_LOG = re.compile(r"\b(?:group|stream)=null(?![^;&])")
 
 
-def describe_build(build: Mapping[str, Any], *, builder: str = CODE_BUILD) -> JobReport:
+def describe_build(build: Mapping[str, Any], *, builder: str = CODE_BUILD) -> JobDescription:
     """A build as BatchGetBuilds gives it."""
     phases = [
         (phase["phaseType"], phase.get("phaseStatus"), _api_message(phase))
@@ -41,7 +41,7 @@ def describe_build(build: Mapping[str, Any], *, builder: str = CODE_BUILD) -> Jo
     )
 
 
-def read_build(detail: Mapping[str, Any], *, builder: str = CODE_BUILD) -> JobReport | None:
+def read_build(detail: Mapping[str, Any], *, builder: str = CODE_BUILD) -> JobDescription | None:
     """The build that a "CodeBuild Build State Change" is about; None if it can't be read.
 
     There `build-id` is the build's ARN, `arn:aws:codebuild:…:build/project:uuid`.
@@ -78,7 +78,7 @@ def _report(
     variables: Iterable[Mapping[str, Any]],
     exported: Iterable[Mapping[str, Any]],
     phases: Iterable[tuple[Any, Any, str | None]],
-) -> JobReport:
+) -> JobDescription:
     given = {
         name: one.get("value") for one in variables if isinstance(name := one.get("name"), str)
     }
@@ -87,7 +87,7 @@ def _report(
         ((phase, message) for phase, how, message in phases if how not in (None, "SUCCEEDED")),
         (None, None),
     )
-    return JobReport(
+    return JobDescription(
         job=Job(
             id=build_id,
             builder=builder,

@@ -21,7 +21,7 @@ from orchestrator.adapters.aws import aws_errors
 from orchestrator.adapters.codebuild.builds import describe_build
 from orchestrator.core.clock import Clock
 from orchestrator.core.errors import OrchestratorError
-from orchestrator.core.jobs.job_report import JobReport
+from orchestrator.core.jobs.job_description import JobDescription
 from orchestrator.core.ledger.records import Job
 
 if TYPE_CHECKING:
@@ -152,7 +152,9 @@ class BuildListings:
         listing.last = _Walk(number, trouble)
         return listing.last
 
-    async def _pages(self, project: str | None) -> AsyncIterator[list[tuple[JobReport, datetime]]]:
+    async def _pages(
+        self, project: str | None
+    ) -> AsyncIterator[list[tuple[JobDescription, datetime]]]:
         """Builds of a project, None: of all, 100 to a page, and when they were started. Raises
         NoSuchProject."""
         client = await self._client()

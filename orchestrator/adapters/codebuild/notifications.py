@@ -6,7 +6,7 @@ from typing import Any
 
 from orchestrator.adapters.codebuild.builds import CODE_BUILD, read_build
 from orchestrator.core.events.payloads import read_job_id
-from orchestrator.core.jobs.job_report import JobReport
+from orchestrator.core.jobs.job_description import JobDescription
 from orchestrator.core.ledger.records import Job
 
 #: "CodeBuild Build Phase Change", "CodeBuild Fleet State Change" (EventBridge events reference)
@@ -25,7 +25,7 @@ class CodeBuildNotifications:
     def sends(self, event_type: str) -> bool:
         return _CHANGE.fullmatch(event_type) is not None
 
-    def read_state_change(self, detail: Mapping[str, Any]) -> JobReport | None:
+    def read_state_change(self, detail: Mapping[str, Any]) -> JobDescription | None:
         return read_build(detail)
 
     def read_self_report(self, body: Mapping[str, Any]) -> Job | None:

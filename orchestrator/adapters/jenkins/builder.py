@@ -35,7 +35,7 @@ from orchestrator.core.errors import (
 )
 from orchestrator.core.events.javascript import to_text
 from orchestrator.core.identifiers import START_KEY, TRACEPARENT
-from orchestrator.core.jobs.job_report import JobReport, JobStatus, SomeNotDescribed
+from orchestrator.core.jobs.job_description import JobDescription, JobStatus, SomeNotDescribed
 from orchestrator.core.ledger.records import Job
 
 _QUEUE_ITEM_URL = re.compile(r"/queue/item/(\d+)/?$")
@@ -158,7 +158,7 @@ class JenkinsBuilder:
                 break
         return self._pick(carriers, builds, job_identifier, start_key)
 
-    async def describe_jobs(self, *, job_ids: Sequence[str]) -> Mapping[str, JobReport]:
+    async def describe_jobs(self, *, job_ids: Sequence[str]) -> Mapping[str, JobDescription]:
         """How the jobs stand, by their builds, and those without one by their queue items.
 
         A Jenkins job that isn't there may be one that the user may not see any more, or that has
@@ -168,7 +168,7 @@ class JenkinsBuilder:
         for job_id in job_ids:
             if place := read_job_id(job_id):
                 asked[place.job_identifier][job_id] = place
-        reports: dict[str, JobReport] = {}
+        reports: dict[str, JobDescription] = {}
         failed, hidden = set[str](), set[str]()
         trouble: TemporaryError | None = None
         queue = _Once(self._listings.queue)
@@ -191,7 +191,7 @@ class JenkinsBuilder:
 
     async def _describe(
         self, job_identifier: str, wanted: Collection[Place], queue: "_Once"
-    ) -> list[JobReport] | None:
+    ) -> list[JobDescription] | None:
         """What there is of one Jenkins job; None: there is no such job.
 
         What doesn't run may have left the queue since the builds were listed, or may be built again
@@ -296,7 +296,7 @@ class JenkinsBuilder:
             return item.report(item.job_identifier or job_identifier, self._name).job
         return None
 
-    def _report(self, build: Build, job_identifier: str) -> JobReport:
+    def _report(self, build: Build, job_identifier: str) -> JobDescription:
         return build.report(job_identifier, self._name, unstable=self._unstable)
 
 
@@ -349,7 +349,7 @@ def _refused(answer: Answer, job_identifier: str) -> OrchestratorError:
     return error
 
 
-def _instead_of(place: Place, report: JobReport) -> JobReport:
+def _instead_of(place: Place, report: JobDescription) -> JobDescription:
     """The report on what carries the start key now, as an answer about the job at that place."""
     job_id = place.job_id
     return report if report.job.id == job_id else attrs.evolve(report, replaces=job_id)

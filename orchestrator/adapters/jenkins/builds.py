@@ -13,7 +13,7 @@ import attrs
 import msgspec
 
 from orchestrator.core.identifiers import START_KEY
-from orchestrator.core.jobs.job_report import JobReport, JobStatus
+from orchestrator.core.jobs.job_description import JobDescription, JobStatus
 from orchestrator.core.ledger.records import Job
 from orchestrator.core.texts import shorten
 
@@ -85,7 +85,7 @@ class Build(Carrier, kw_only=True, rename="camel"):
     def place(self, job_identifier: str) -> Place:
         return Place(job_identifier, self.queue_id, self.start_key or "")
 
-    def report(self, job_identifier: str, builder: str, *, unstable: JobStatus) -> JobReport:
+    def report(self, job_identifier: str, builder: str, *, unstable: JobStatus) -> JobDescription:
         """How the build stands; `unstable` is what UNSTABLE amounts to."""
         status, message = JobStatus.IN_PROGRESS, None
         if self.result is not None and self.is_over:
@@ -94,7 +94,7 @@ class Build(Carrier, kw_only=True, rename="camel"):
             # Our status doesn't tell these from others.
             result = None if self.result in _STATUSES else self.result
             message = ": ".join(filter(None, (result, (self.description or "").strip())))
-        return JobReport(
+        return JobDescription(
             job=identified_job(self.place(job_identifier), builder, f"{self.url}console"),
             status=status,
             start_key=self.start_key,
@@ -131,9 +131,9 @@ class QueueItem(Carrier, kw_only=True, rename="camel"):
     def place(self, job_identifier: str) -> Place:
         return Place(job_identifier, self.id, self.start_key or "")
 
-    def report(self, job_identifier: str, builder: str) -> JobReport:
+    def report(self, job_identifier: str, builder: str) -> JobDescription:
         url = f"{self.executable.url}console" if self.executable else self.task.url
-        return JobReport(
+        return JobDescription(
             job=identified_job(self.place(job_identifier), builder, url),
             status=JobStatus.STOPPED if self.cancelled else JobStatus.IN_PROGRESS,
             start_key=self.start_key,

@@ -12,7 +12,7 @@ from orchestrator.adapters.step_functions.executions import execution_url, read_
 from orchestrator.core.checkable import Permission
 from orchestrator.core.errors import NotPermitted, PermanentError, TemporaryError, event_mismatch
 from orchestrator.core.events.javascript import stringify
-from orchestrator.core.jobs.job_report import JobReport, SomeNotDescribed
+from orchestrator.core.jobs.job_description import JobDescription, SomeNotDescribed
 from orchestrator.core.ledger.records import Job
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class StepFunctionsBuilder:
             raise _worst(troubles.values())
         return None
 
-    async def describe_jobs(self, *, job_ids: Sequence[str]) -> Mapping[str, JobReport]:
+    async def describe_jobs(self, *, job_ids: Sequence[str]) -> Mapping[str, JobDescription]:
         asked = [job_id for job_id in job_ids if job_id.startswith("arn:")]
         reports, troubles = await self._ask_about(asked)
         if not troubles:
@@ -132,13 +132,13 @@ class StepFunctionsBuilder:
 
     async def _ask_about(
         self, job_ids: Collection[str]
-    ) -> tuple[Mapping[str, JobReport], Mapping[str, TemporaryError]]:
+    ) -> tuple[Mapping[str, JobDescription], Mapping[str, TemporaryError]]:
         """What there is to tell of the executions, and why there is nothing of others."""
         answers = await asyncio.gather(*map(self._describe, job_ids), return_exceptions=True)
-        reports, troubles = dict[str, JobReport](), dict[str, TemporaryError]()
+        reports, troubles = dict[str, JobDescription](), dict[str, TemporaryError]()
         for job_id, answer in zip(job_ids, answers, strict=True):
             match answer:
-                case JobReport():
+                case JobDescription():
                     reports[answer.job.id] = answer
                 case TemporaryError():
                     troubles[job_id] = answer
@@ -146,7 +146,7 @@ class StepFunctionsBuilder:
                     raise answer
         return reports, troubles
 
-    async def _describe(self, job_id: str) -> JobReport | None:
+    async def _describe(self, job_id: str) -> JobDescription | None:
         client = await self._client()
         async with self._asking:
             with aws_errors("Step Functions DescribeExecution"):

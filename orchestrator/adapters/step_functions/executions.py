@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.core.events.body import read_object
-from orchestrator.core.jobs.job_report import JobReport, JobStatus
+from orchestrator.core.jobs.job_description import JobDescription, JobStatus
 from orchestrator.core.ledger.records import Job
 from orchestrator.core.texts import shorten
 
@@ -32,7 +32,7 @@ _DATA = re.compile(r"""[{\[]|(?<=\binput)\s+['"]|==""")
 
 def read_execution(
     told: Mapping[str, Any], *, builder: str = STEP_FUNCTIONS, job_identifier: str | None = None
-) -> JobReport | None:
+) -> JobDescription | None:
     """The execution that is told of; None if it can't be read.
 
     `job_identifier` None is the state machine's name. The execution's name is its start key.
@@ -42,7 +42,7 @@ def read_execution(
         return None
     *_, machine, name = arn.split(":")
     why = [text for text in (told.get("error"), read_cause(told.get("cause"))) if text]
-    return JobReport(
+    return JobDescription(
         job=Job(
             id=arn,
             builder=builder,

@@ -9,7 +9,7 @@ from orchestrator.adapters.step_functions.executions import (
     read_cause,
     read_execution,
 )
-from orchestrator.core.jobs.job_report import JobReport
+from orchestrator.core.jobs.job_description import JobDescription
 from orchestrator.core.ledger.records import Job
 
 _CHANGE = re.compile(r"Step Functions .*Change")
@@ -27,7 +27,7 @@ class StepFunctionsNotifications:
     def sends(self, event_type: str) -> bool:
         return _CHANGE.fullmatch(event_type) is not None
 
-    def read_state_change(self, detail: Mapping[str, Any]) -> JobReport | None:
+    def read_state_change(self, detail: Mapping[str, Any]) -> JobDescription | None:
         return read_execution(detail)
 
     def read_self_report(self, body: Mapping[str, Any]) -> Job | None:  # noqa: ARG002

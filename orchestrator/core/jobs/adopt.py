@@ -11,7 +11,7 @@ from orchestrator.core.identifiers import read_start_key
 from orchestrator.core.jobs import builder_calls
 from orchestrator.core.jobs.builder import StopsJobs
 from orchestrator.core.jobs.describe import JobDescriber, not_shown_yet
-from orchestrator.core.jobs.job_report import JobReport
+from orchestrator.core.jobs.job_description import JobDescription
 from orchestrator.core.ledger.guards import is_stray, is_under_way, may_record, may_replace
 from orchestrator.core.ledger.operations import Adopted, OrphanedJob, adopt, replace
 from orchestrator.core.ledger.records import Job, JobRecord, OperationRecord
@@ -55,7 +55,7 @@ class JobAdopter:
         return await self.adopt(report, operation, start[1])
 
     async def adopt(
-        self, report: JobReport, operation: OperationRecord, number: int
+        self, report: JobDescription, operation: OperationRecord, number: int
     ) -> OperationRecord | None:
         """The operation, if the job of its start `number` is its own, now or before; a job that
         runs though no operation can have it is stopped.

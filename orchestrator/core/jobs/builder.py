@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol, runtime_checkable
 
-from orchestrator.core.jobs.job_report import JobReport
+from orchestrator.core.jobs.job_description import JobDescription
 from orchestrator.core.ledger.records import Job
 
 
@@ -48,7 +48,7 @@ class FindsJobsAnywhere(Protocol):
 class DescribesJobs(Protocol):
     """A builder that can tell how its jobs stand. Its word outranks a job's own."""
 
-    async def describe_jobs(self, *, job_ids: Sequence[str]) -> Mapping[str, JobReport]:
+    async def describe_jobs(self, *, job_ids: Sequence[str]) -> Mapping[str, JobDescription]:
         """How the jobs stand, by their ids; one that is left out the builder doesn't know.
 
         Raises:

@@ -25,7 +25,7 @@ from orchestrator.core.jobs.builder import (
     StopsJobs,
     TellsStarts,
 )
-from orchestrator.core.jobs.job_report import JobReport, JobStatus, SomeNotDescribed
+from orchestrator.core.jobs.job_description import JobDescription, JobStatus, SomeNotDescribed
 from orchestrator.core.ledger.records import Job
 
 #: Bytes of a job's id: it is part of a key in the ledger, and DynamoDB takes keys of 2048 bytes
@@ -105,7 +105,7 @@ async def find_job(
 
 async def describe_jobs(
     name: str, builder: DescribesJobs, job_ids: Sequence[str]
-) -> Mapping[str, JobReport]:
+) -> Mapping[str, JobDescription]:
     """How the jobs stand, by their ids; one that is left out the builder doesn't know.
 
     Raises:
@@ -119,7 +119,7 @@ async def describe_jobs(
             told = dict(await builder.describe_jobs(job_ids=job_ids))
         except SomeNotDescribed as some:
             told, failed, hidden, trouble = dict(some.reports), some.failed, some.hidden, str(some)
-    reports = dict[str, JobReport]()
+    reports = dict[str, JobDescription]()
     for job_id in job_ids:
         if job_id not in told:
             continue
@@ -184,16 +184,16 @@ def _read_job(name: str, job: object, job_identifier: str) -> Job:
     )
 
 
-def _read_report(name: str, job_id: str, report: object) -> JobReport:
+def _read_report(name: str, job_id: str, report: object) -> JobDescription:
     """What the builder of that name says of the job that it was asked about.
 
     Raises:
         TypeError, ValueError: it is no report.
     """
-    if not isinstance(report, JobReport) or not isinstance(cast("object", report.job), Job):
+    if not isinstance(report, JobDescription) or not isinstance(cast("object", report.job), Job):
         raise TypeError(
             f"The builder {name} described the job {job_id} by {type(report).__name__}: "
-            "it must be a JobReport with a Job."
+            "it must be a JobDescription with a Job."
         )
     is_newer = report.replaces == job_id
     job = report.job if is_newer else attrs.evolve(report.job, id=job_id)

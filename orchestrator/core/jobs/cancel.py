@@ -18,7 +18,7 @@ from orchestrator.core.jobs import builder_calls
 from orchestrator.core.jobs.adopt import JobAdopter
 from orchestrator.core.jobs.builder import StopsHarder, StopsJobs
 from orchestrator.core.jobs.describe import JobDescriber
-from orchestrator.core.jobs.job_report import Answer, JobReport, Unseen
+from orchestrator.core.jobs.job_description import Answer, JobDescription, Unseen
 from orchestrator.core.jobs.looks import Next, what_follows
 from orchestrator.core.jobs.outcome import OutcomeMaker
 from orchestrator.core.ledger.operations import ask_to_stop, count_stops, note_stop
@@ -74,7 +74,7 @@ class JobStopper:
         match self.what_follows(asked, answer):
             case Next.END:
                 await self.outcomes.end(asked, answer)
-            case Next.REPLACE if isinstance(answer, JobReport):
+            case Next.REPLACE if isinstance(answer, JobDescription):
                 await self.adopter.replace(asked, job, answer.job)
             case _:
                 pass

@@ -12,7 +12,7 @@ from orchestrator.core.errors import (
 from orchestrator.core.identifiers import is_operation_id, read_start_key
 from orchestrator.core.jobs import builder_calls
 from orchestrator.core.jobs.builder import Builder, DescribesJobs, OwnsJobs
-from orchestrator.core.jobs.job_report import JobReport, SomeNotDescribed
+from orchestrator.core.jobs.job_description import JobDescription, SomeNotDescribed
 from orchestrator.core.ledger.records import Job
 
 log = structlog.get_logger("orchestrator.describe")
@@ -31,7 +31,7 @@ class JobDescriber:
             name for name, builder in self.builders.items() if isinstance(builder, DescribesJobs)
         )
 
-    async def describe(self, job: Job) -> JobReport | None:
+    async def describe(self, job: Job) -> JobDescription | None:
         """What the job's builder answers; None: it doesn't know the job.
 
         Raises:
@@ -39,7 +39,9 @@ class JobDescriber:
         """
         return (await self.describe_some(job.builder, [job.id])).get(job.id)
 
-    async def describe_some(self, name: str, job_ids: Sequence[str]) -> Mapping[str, JobReport]:
+    async def describe_some(
+        self, name: str, job_ids: Sequence[str]
+    ) -> Mapping[str, JobDescription]:
         """How the jobs stand; one that the builder refuses to hear of is left out.
 
         A refusal doesn't say which of them it means, so the others are asked about without it.
@@ -56,9 +58,11 @@ class JobDescriber:
             half = len(job_ids) // 2
             return await self._describe_parts(name, job_ids[:half], job_ids[half:])
 
-    async def _describe_parts(self, name: str, *parts: Sequence[str]) -> Mapping[str, JobReport]:
+    async def _describe_parts(
+        self, name: str, *parts: Sequence[str]
+    ) -> Mapping[str, JobDescription]:
         """What there is to tell of all parts; trouble with one says nothing of another's jobs."""
-        reports, failed, hidden = dict[str, JobReport](), set[str](), set[str]()
+        reports, failed, hidden = dict[str, JobDescription](), set[str](), set[str]()
         trouble: TemporaryError | None = None
         for part in parts:
             try:
@@ -75,7 +79,7 @@ class JobDescriber:
             return reports
         raise SomeNotDescribed(str(trouble), reports=reports, failed=failed, hidden=hidden)
 
-    def start_of(self, report: JobReport) -> tuple[str, int] | None:
+    def start_of(self, report: JobDescription) -> tuple[str, int] | None:
         """The operation and the number of the start that the job names, if it may be one of ours:
         others may run something under a start key, too."""
         named = read_start_key(report.start_key or "")

@@ -14,7 +14,7 @@
 from datetime import datetime
 from enum import Enum, auto
 
-from orchestrator.core.jobs.job_report import Answer, JobReport, Unseen
+from orchestrator.core.jobs.job_description import Answer, JobDescription, Unseen
 from orchestrator.core.ledger.guards import Timings, ends_unknown, is_gone_for_good, is_overdue
 from orchestrator.core.ledger.records import OperationRecord
 
@@ -40,7 +40,7 @@ def what_follows(
     overdue = is_overdue(operation, now, timings)
     is_to_stop = operation.stop_reason is not None
     match answer:
-        case JobReport():
+        case JobDescription():
             if answer.replaces is not None:
                 return Next.REPLACE
             if answer.is_over:

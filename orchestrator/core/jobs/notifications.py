@@ -12,7 +12,7 @@ import attrs
 
 from orchestrator.core.events.event_types import BUILD_STATE_CHANGE
 from orchestrator.core.events.json_text import parse_json
-from orchestrator.core.jobs.job_report import JobReport
+from orchestrator.core.jobs.job_description import JobDescription
 from orchestrator.core.ledger.records import Job
 
 
@@ -42,7 +42,7 @@ class JobNotifications(Protocol):
     def sends(self, event_type: str) -> bool:
         """Whether its cloud sends events of that type, the `state_changes` among them."""
 
-    def read_state_change(self, detail: Mapping[str, Any]) -> JobReport | None:
+    def read_state_change(self, detail: Mapping[str, Any]) -> JobDescription | None:
         """The job that a state change is about; None if it is none of the builder's."""
 
     def read_self_report(self, body: Mapping[str, Any]) -> Job | None:
@@ -69,7 +69,7 @@ class Notifications:
         """Whether the source is that of the cloud of the builder that is registered so."""
         return any(one.builder == builder and one.source == source for one in self.of_builders)
 
-    def read_state_change(self, detail: Mapping[str, Any]) -> JobReport | None:
+    def read_state_change(self, detail: Mapping[str, Any]) -> JobDescription | None:
         """The job that a state change is about; None if it can't be read."""
         read = (one.read_state_change(detail) for one in self.of_builders)
         return next((report for report in read if report is not None), None)

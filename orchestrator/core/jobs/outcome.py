@@ -16,7 +16,7 @@ from orchestrator.core.events.body import named_for, read_reason
 from orchestrator.core.events.event import OWN_SOURCE, Event
 from orchestrator.core.events.event_types import ENDS, Ending, outcome_type
 from orchestrator.core.identifiers import START_KEY
-from orchestrator.core.jobs.job_report import Answer, JobReport, Unseen
+from orchestrator.core.jobs.job_description import Answer, JobDescription, Unseen
 from orchestrator.core.ledger.event_codec import decode_event
 from orchestrator.core.ledger.operations import end_alone
 from orchestrator.core.ledger.records import Job, OperationRecord
@@ -33,7 +33,7 @@ class _End:
 
     succeeded: bool
     reason: str | None
-    report: JobReport | None = None
+    report: JobDescription | None = None
     cleans_up: bool = True
 
     @property
@@ -88,10 +88,10 @@ class OutcomeMaker:
     ) -> _End:
         """By the builder's word; else, where the builder has forgotten the job, by its own."""
         reasons = [operation.stop_reason]
-        report = answer if isinstance(answer, JobReport) else None
+        report = answer if isinstance(answer, JobDescription) else None
         succeeded, cleans_up = report is not None and report.succeeded, True
         match answer:
-            case JobReport():
+            case JobDescription():
                 reasons.append(answer.reason)
             case Unseen():
                 succeeded = ending is not None and ending.succeeded

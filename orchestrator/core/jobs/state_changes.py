@@ -4,7 +4,7 @@ import attrs
 import structlog
 
 from orchestrator.core.jobs.describe import not_shown_yet
-from orchestrator.core.jobs.job_report import JobReport
+from orchestrator.core.jobs.job_description import JobDescription
 from orchestrator.core.jobs.notifications import Notifications
 from orchestrator.core.jobs.watch import JobWatcher
 from orchestrator.core.ledger.records import OperationState
@@ -21,7 +21,7 @@ class Ended:
 
 
 async def act_on(
-    watcher: JobWatcher, notifications: Notifications, told: JobReport, source: str
+    watcher: JobWatcher, notifications: Notifications, told: JobDescription, source: str
 ) -> Ended | None:
     """Ask the builder of a job that a state change tells of, and act on its answer alone.
 

@@ -25,7 +25,7 @@ from orchestrator.core.jobs.adopt import JobAdopter
 from orchestrator.core.jobs.builder import Builder
 from orchestrator.core.jobs.cancel import JobStopper
 from orchestrator.core.jobs.describe import JobDescriber
-from orchestrator.core.jobs.job_report import Answer, JobReport, SomeNotDescribed, Unseen
+from orchestrator.core.jobs.job_description import Answer, JobDescription, SomeNotDescribed, Unseen
 from orchestrator.core.jobs.looks import Next
 from orchestrator.core.jobs.outcome import OutcomeMaker
 from orchestrator.core.ledger.guarding import guarded
@@ -170,7 +170,7 @@ class JobWatcher:
                 too_long = f"The job {job.id} took longer than {deadline_s:g} s."
                 await self.stopper.stop(operation, operation.stop_reason or too_long)
             case Next.REPLACE:
-                assert isinstance(answer, JobReport)  # noqa: S101 - which names the newer one
+                assert isinstance(answer, JobDescription)  # noqa: S101 - which names the newer one
                 await self.adopter.replace(operation, job, answer.job)
             case Next.WAIT:
                 self._tell_of_waiting(operation, job, answer)

@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.adapters.codebuild.builds import describe_build, read_build
 from orchestrator.adapters.notifications import BUILT_IN_NOTIFICATIONS
-from orchestrator.core.jobs.job_report import JobReport, JobStatus
+from orchestrator.core.jobs.job_description import JobDescription, JobStatus
 from orchestrator.core.ledger.records import Job
 from orchestrator.embedded import Build
 
@@ -41,7 +41,7 @@ def build(status: str = "FAILED", **changes: Any) -> Build:
 def test_the_sample_is_read() -> None:
     """The build's id is the one that StartBuild gave, not the ARN."""
     report = BUILT_IN_NOTIFICATIONS.read_state_change(sample()["detail"])
-    assert report == JobReport(
+    assert report == JobDescription(
         job=Job(
             id="premium-tenant:5d2c9f60-7b31-4e8a-a1d4-93f0c6b7e812",
             builder="CODE_BUILD",

@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from orchestrator.core.errors import NotPermitted, PermanentError, TemporaryError
 from orchestrator.core.jobs.builder import Builder
-from orchestrator.core.jobs.job_report import JobReport, JobStatus
+from orchestrator.core.jobs.job_description import JobDescription, JobStatus
 from orchestrator.core.jobs.start import CUT_OFF_S, JobStarter
 from orchestrator.core.ledger.lease import RunLease
 from orchestrator.core.ledger.records import Job
@@ -588,11 +588,11 @@ class Rebuilding(ScriptedBuilder):
     newest: str = "B"
     trouble: Exception | None = None
 
-    async def describe_jobs(self, *, job_ids: Sequence[str]) -> Mapping[str, JobReport]:
+    async def describe_jobs(self, *, job_ids: Sequence[str]) -> Mapping[str, JobDescription]:
         if self.trouble is not None:
             raise self.trouble
         newest = attrs.evolve(self.job(), id=self.newest)
-        report = JobReport(job=newest, status=JobStatus.IN_PROGRESS, replaces="A")
+        report = JobDescription(job=newest, status=JobStatus.IN_PROGRESS, replaces="A")
         return {"A": report} if self.newest != "A" else {}
 
 

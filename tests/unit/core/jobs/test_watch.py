@@ -13,7 +13,12 @@ from orchestrator.core.errors import EventTooLarge, PermanentError, TemporaryErr
 from orchestrator.core.events.event import Event
 from orchestrator.core.jobs.adopt import JobAdopter
 from orchestrator.core.jobs.builder import Builder
-from orchestrator.core.jobs.job_report import Answer, JobReport, JobStatus, SomeNotDescribed
+from orchestrator.core.jobs.job_description import (
+    Answer,
+    JobDescription,
+    JobStatus,
+    SomeNotDescribed,
+)
 from orchestrator.core.jobs.state_changes import act_on
 from orchestrator.core.jobs.watch import JobWatcher
 from orchestrator.core.ledger.claim_request import Trigger
@@ -50,7 +55,7 @@ class OnlyTells(InMemoryBuilder):
 class Picky(InMemoryBuilder):
     """It refuses a whole question for one job in it."""
 
-    async def describe_jobs(self, *, job_ids: Sequence[str]) -> Mapping[str, JobReport]:
+    async def describe_jobs(self, *, job_ids: Sequence[str]) -> Mapping[str, JobDescription]:
         if "bad" in job_ids:
             raise PermanentError("InvalidInputException")
         return await super().describe_jobs(job_ids=job_ids)
@@ -59,7 +64,7 @@ class Picky(InMemoryBuilder):
 class PickyAndBlind(Picky):
     """Of one job it can't tell, of another it doesn't show whether it is there."""
 
-    async def describe_jobs(self, *, job_ids: Sequence[str]) -> Mapping[str, JobReport]:
+    async def describe_jobs(self, *, job_ids: Sequence[str]) -> Mapping[str, JobDescription]:
         reports = await super().describe_jobs(job_ids=job_ids)
         failed, hidden = {"failed"} & set(job_ids), {"hidden"} & set(job_ids)
         if job_ids == ["failed"]:
@@ -70,23 +75,23 @@ class PickyAndBlind(Picky):
 
 
 class Broken(InMemoryBuilder):
-    async def describe_jobs(self, *, job_ids: Sequence[str]) -> Mapping[str, JobReport]:
+    async def describe_jobs(self, *, job_ids: Sequence[str]) -> Mapping[str, JobDescription]:
         raise KeyError("a bug")
 
 
 class Down(InMemoryBuilder):
-    async def describe_jobs(self, *, job_ids: Sequence[str]) -> Mapping[str, JobReport]:
+    async def describe_jobs(self, *, job_ids: Sequence[str]) -> Mapping[str, JobDescription]:
         raise TemporaryError("down")
 
 
 class Partial(InMemoryBuilder):
     """It can tell of some jobs, and of others not."""
 
-    known: Mapping[str, JobReport]
+    known: Mapping[str, JobDescription]
     failed: Collection[str]
     hidden: Collection[str]
 
-    async def describe_jobs(self, *, job_ids: Sequence[str]) -> Mapping[str, JobReport]:
+    async def describe_jobs(self, *, job_ids: Sequence[str]) -> Mapping[str, JobDescription]:
         raise SomeNotDescribed(
             "some can't be told of", reports=self.known, failed=self.failed, hidden=self.hidden
         )
@@ -278,7 +283,7 @@ async def test_jobs_that_can_not_be_told_of_hide_no_other(desk: Desk) -> None:
     builder.failed, builder.hidden = {"failed"}, {"hidden"}
     over = operations[-1].job
     assert over is not None
-    builder.known = {"over": JobReport(job=over, status=JobStatus.SUCCEEDED)}
+    builder.known = {"over": JobDescription(job=over, status=JobStatus.SUCCEEDED)}
     bench = Bench(desk, {"IN_MEMORY": builder})
     ended: list[list[str]] = []
     for _ in range(3):
@@ -315,7 +320,7 @@ async def test_what_bears_our_key_elsewhere_is_not_ours(desk: Desk) -> None:
     watcher = Bench(desk, {"IN_MEMORY": builder}).watcher
     for job_id, expected in (("child", None), ("parent", "parent")):
         builder.started = [StartedJob(desk.job(job_id), {}, attempt.start_key)]
-        report = JobReport(
+        report = JobDescription(
             job=desk.job(job_id), status=JobStatus.IN_PROGRESS, start_key=attempt.start_key
         )
         await act_on(watcher, BUILT_IN_NOTIFICATIONS, report, "anything")
@@ -424,8 +429,8 @@ async def test_an_end_of_a_job_that_was_built_again_meanwhile_ends_nothing(desk:
     await desk.finish(await desk.claimed(PROVISIONING, "a", key="k"), desk.job("a"))
     operation = await desk.operation("k")
     bench = Bench(desk, {"IN_MEMORY": InMemoryBuilder()})
-    newest = JobReport(job=desk.job("b"), status=JobStatus.FAILED, replaces="a")
-    await bench.end(operation, JobReport(job=desk.job("a"), status=JobStatus.FAILED))
+    newest = JobDescription(job=desk.job("b"), status=JobStatus.FAILED, replaces="a")
+    await bench.end(operation, JobDescription(job=desk.job("a"), status=JobStatus.FAILED))
     await bench.adopter.adopt(newest, operation, 1)
     present = await desk.operation("k")
     assert present.job == desk.job("b")
@@ -452,8 +457,8 @@ async def test_a_newer_build_that_tells_of_itself_is_no_orphan(desk: Desk, is_ov
     that its builder doesn't call the newest is stopped."""
 
     class Rebuilds(InMemoryBuilder):
-        async def describe_jobs(self, *, job_ids: Sequence[str]) -> Mapping[str, JobReport]:
-            newest = JobReport(job=desk.job("b"), status=JobStatus.IN_PROGRESS, replaces="a")
+        async def describe_jobs(self, *, job_ids: Sequence[str]) -> Mapping[str, JobDescription]:
+            newest = JobDescription(job=desk.job("b"), status=JobStatus.IN_PROGRESS, replaces="a")
             return {"a": newest} if "a" in job_ids else {}
 
     attempt = await desk.claimed(PROVISIONING, "a", key="k")
@@ -464,7 +469,7 @@ async def test_a_newer_build_that_tells_of_itself_is_no_orphan(desk: Desk, is_ov
     operation = await desk.operation("k")
     status = JobStatus.SUCCEEDED if is_over else JobStatus.IN_PROGRESS
     for job_id, is_adopted in (("c", False), ("b", True)):
-        report = JobReport(job=desk.job(job_id), status=status)
+        report = JobDescription(job=desk.job(job_id), status=status)
         adopted = await watcher.adopter.adopt(report, operation, 1)
         assert (adopted is not None) is is_adopted
     assert (await desk.operation("k")).job == desk.job("b")

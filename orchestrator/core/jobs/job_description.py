@@ -27,7 +27,7 @@ _SENTENCES: Mapping[JobStatus, str] = {
 
 
 @attrs.frozen(kw_only=True)
-class JobReport:
+class JobDescription:
     """A job as its builder describes it.
 
     `start_key` is the one that the job carries, None if it can't be told. `phase` is the one
@@ -73,7 +73,7 @@ class Unseen(Enum):
 
 
 #: What came of asking about a job; None: its builder can't be asked.
-Answer = JobReport | Unseen | None
+Answer = JobDescription | Unseen | None
 
 
 class SomeNotDescribed(TemporaryError):
@@ -87,7 +87,7 @@ class SomeNotDescribed(TemporaryError):
         self,
         message: str,
         *,
-        reports: Mapping[str, JobReport],
+        reports: Mapping[str, JobDescription],
         failed: Collection[str] = (),
         hidden: Collection[str] = (),
     ) -> None:
