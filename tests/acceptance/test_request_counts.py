@@ -16,6 +16,7 @@ from tests.acceptance.answers import read_success
 from tests.acceptance.stories import FULL, PROVISION, TENANT, is_replay, send, state_of
 from tests.conftest import Client, StartService
 from tests.faulty_aws import TIERS, FaultyAWS
+from tests.ledgers import fill
 
 CLAIM = SETTLE = RECORD = NOTE = LOOK = "TransactWriteItems"
 READ = "BatchGetItem"
@@ -191,8 +192,7 @@ async def test_a_list_costs_the_same_however_long_it_is(
         evolve(known, run_id=f"{n}", first_seen=later(clock, n), tenant_id=TENANT, version=0)
         for n in range(CANDIDATES + 10)
     ]
-    for start in range(0, len(runs), 100):
-        await ledger.commit(runs[start : start + 100], unchanged={})
+    await fill(ledger, runs)
     for path, calls in (
         ("/runs?eventType=NONE&limit=1", [*[ALL] * 4, *[READ] * 4]),
         (f"/runs?tenantId={TENANT}&status=failed", [OF_TENANT, *[READ] * 4]),

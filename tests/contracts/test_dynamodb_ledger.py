@@ -53,6 +53,7 @@ from tests.dynamodb_local.proxy import (
     throttled,
     throttled_transaction,
 )
+from tests.ledgers import fill
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -371,9 +372,7 @@ async def test_a_page_is_a_fixed_number_of_requests(table: Table) -> None:
     """However many runs and tenants there are, and however few of them match."""
     runs = [run(f"{n}", first_seen=later(n), tenant_id="big") for n in range(CANDIDATES + 10)]
     tenants = [tenant(f"{n}") for n in range(90)]
-    records: list[Record] = [*runs, *tenants]
-    for start in range(0, len(records), 100):
-        await table.ledger.commit(records[start : start + 100], unchanged={})
+    await fill(table.ledger, [*runs, *tenants])
     for asked, queries, reads in (
         ({"event_type": "NONE", "limit": 1}, 4, 4),
         ({"tenant_id": "big", "status": RunStatus.FAILED}, 1, 4),

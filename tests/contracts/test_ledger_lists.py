@@ -13,6 +13,7 @@ from orchestrator.core.ledger.lifecycle import TenantState
 from orchestrator.core.ledger.pages import CANDIDATES, Page, encode_cursor
 from orchestrator.core.ledger.records import Record, RunRecord, RunStatus
 from tests.contracts.samples import kept, later, operation, run, tenant
+from tests.ledgers import fill
 
 Item = TypeVar("Item")
 
@@ -22,8 +23,7 @@ WRONG_CURSORS = ["", "A", "~~~~", "a b c", "é", "=", "_w", "gICA", encode_curso
 
 
 async def commit(ledger: Ledger, *records: Record) -> None:
-    for start in range(0, len(records), 100):
-        await ledger.commit(records[start : start + 100], unchanged={})
+    await fill(ledger, records)
 
 
 async def read_pages(list_page: Callable[..., Awaitable[Page[Item]]]) -> list[list[Item]]:
