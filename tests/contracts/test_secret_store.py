@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import attrs
 import pytest
+from aiobotocore.config import AioConfig
 
 from orchestrator import TemporaryError
 from orchestrator.adapters.memory.secret_store import InMemorySecretStore
@@ -100,7 +101,8 @@ async def test_a_store_out_of_reach_is_temporary(kind: str) -> None:
     """And no value is in what is said of it."""
     session = aws_session()
     service, store_of = _AWS[kind]
-    async with session.client(service, endpoint_url="http://127.0.0.1:9") as client:
+    once = AioConfig(retries={"total_max_attempts": 1})
+    async with session.client(service, endpoint_url="http://127.0.0.1:9", config=once) as client:
 
         async def opened() -> Any:
             return client
