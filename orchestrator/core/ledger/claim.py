@@ -56,7 +56,7 @@ from orchestrator.core.ledger.waiting import find_first_before, without
 
 def claim(snapshot: Snapshot, request: ClaimRequest, timings: Timings) -> Decision[ClaimResult]:
     """Take an event's run in hand, or say why not."""
-    event, earlier = request.event, snapshot.run(request.event.key)
+    event, earlier = request.event, snapshot.run(request.event.key, expect_absent=True)
     forced = is_new = False
     if earlier is None:
         run = new_run(event, request.tenant_id, snapshot)
@@ -102,7 +102,7 @@ def _open(draft: ClaimDraft, tenant_id: str, kind: Kind) -> Decision[ClaimResult
         return draft.refuse(draft.run, request.contradiction)
     wanted = operation_id(tenant_id, kind, request.request_key or draft.run.request_key)
     run = attrs.evolve(draft.run, operation_id=wanted)
-    operation = draft.snapshot.operation(wanted)
+    operation = draft.snapshot.operation(wanted, expect_absent=True)
     if operation is None or operation.state is OperationState.GIVEN_BACK:
         return _ask_tenant(draft, run, operation, tenant_id, kind)
     if operation.state is OperationState.OVER and draft.insists:
@@ -119,7 +119,7 @@ def _ask_tenant(
 ) -> Decision[ClaimResult]:
     """The tenant's next operation, once the tenant is free and it is this run's turn."""
     snapshot, request = draft.snapshot, draft.request
-    tenant = snapshot.tenant(tenant_id)
+    tenant = snapshot.tenant(tenant_id, expect_absent=True)
     holder = snapshot.operation(tenant.operation_id) if tenant and tenant.operation_id else None
     # Each deployment is of something else that was provisioned.
     may_join = holder is not None and holder.kind is kind is not Kind.DEPLOYMENT
@@ -207,7 +207,7 @@ def _find_theft(draft: ClaimDraft, tenant_id: str) -> str | None:
     snapshot, registration_id = draft.snapshot, draft.request.registration_id
     if registration_id is None or draft.insists:
         return None
-    known = snapshot.registration(registration_id)
+    known = snapshot.registration(registration_id, expect_absent=True)
     holder = snapshot.tenant(known.tenant_id) if known else None
     if not is_registered_elsewhere(known, holder, tenant_id):
         return None
@@ -222,7 +222,7 @@ def _registered(draft: ClaimDraft, tenant_id: str) -> tuple[RegistrationRecord, 
     registration_id = draft.request.registration_id
     if registration_id is None:
         return ()
-    known = draft.snapshot.registration(registration_id)
+    known = draft.snapshot.registration(registration_id, expect_absent=True)
     if known is not None and known.tenant_id == tenant_id:
         return ()
     version = known.version if known else 0

@@ -8,15 +8,9 @@ import attrs
 
 from orchestrator.core.events.event import Event
 from orchestrator.core.events.event_types import Ending, Kind
-from orchestrator.core.identifiers import operation_id
 from orchestrator.core.ledger.records import (
     PayloadRecord,
     WebhookCredentials,
-    operation_key,
-    payload_key,
-    registration_key,
-    run_key,
-    tenant_key,
 )
 
 
@@ -79,13 +73,3 @@ class ClaimRequest:
     credentials: WebhookCredentials | None = None
     follows: str | None = None
     link: str | None = None
-
-    @property
-    def likely_absent(self) -> tuple[str, ...]:
-        """What isn't there when the event is new: guessed, its claim costs one request."""
-        keys = [run_key(self.event.key), payload_key(self.event.key)]
-        if self.opens and self.tenant_id:
-            wanted = operation_id(self.tenant_id, self.opens, self.request_key or self.event.key)
-            keys += [operation_key(wanted), tenant_key(self.tenant_id)]
-            keys += [registration_key(self.registration_id)] if self.registration_id else []
-        return tuple(keys)

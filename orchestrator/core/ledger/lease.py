@@ -42,9 +42,9 @@ async def claim_run(transactions: Transactions, request: ClaimRequest) -> "RunLe
         TemporaryError: the ledger can't be reached.
     """
     check_size(transactions.ledger, request.payload)
-    snapshot = Snapshot(transactions.clock.now(), expected_absent=request.likely_absent)
-    outcome = await transactions.run_on(
-        snapshot, lambda snapshot: claim(snapshot, request, transactions.timings)
+    snapshot = Snapshot(transactions.clock.now())
+    outcome = await transactions.run(
+        lambda snapshot: claim(snapshot, request, transactions.timings), snapshot
     )
     if isinstance(outcome, Claimed):
         return RunLease(transactions, snapshot, outcome.run, stop_reason=outcome.stop_reason)
@@ -58,9 +58,9 @@ async def claim_by_records(transactions: Transactions, run_id: str) -> "RunLease
         TemporaryError: the ledger can't be reached.
     """
     snapshot = Snapshot(transactions.clock.now())
-    run = await transactions.run_on(
-        snapshot,
+    run = await transactions.run(
         lambda snapshot: breakdowns.claim_by_records(snapshot, run_id, transactions.timings),
+        snapshot,
     )
     return None if run is None else RunLease(transactions, snapshot, run)
 
@@ -86,8 +86,8 @@ class RunLease:
         self.possible_until = run.possible_until
         self.sent_to = run.sent_to
         self.sent_job = run.sent_job
-        self._books = transactions
-        self._view = snapshot
+        self._transactions = transactions
+        self._snapshot = snapshot
         self._one_at_a_time = asyncio.Lock()
 
     @property
@@ -97,7 +97,7 @@ class RunLease:
 
     async def find_operation(self) -> OperationRecord | None:
         """The operation of its starts, as it stands now."""
-        return await self._books.find_operation(self.run.operation_id)
+        return await self._transactions.find_operation(self.run.operation_id)
 
     async def is_over(self) -> bool:
         """The operation that the run opened has ended, without it or after it."""
@@ -108,19 +108,25 @@ class RunLease:
 
     async def renew(self) -> None:
         """Hold the run for another lease."""
-        await self.write(lambda snapshot: settle.renew(snapshot, *self.fence, self._books.timings))
+        await self.write(
+            lambda snapshot: settle.renew(snapshot, *self.fence, self._transactions.timings)
+        )
 
     async def record(self, progress: Progress) -> OrphanedJob | None:
         """Remember what was done; a job that can't be the operation's is given back."""
         outcome = await self.write(
-            lambda snapshot: settle.record(snapshot, *self.fence, progress, self._books.timings)
+            lambda snapshot: settle.record(
+                snapshot, *self.fence, progress, self._transactions.timings
+            )
         )
         return outcome if isinstance(outcome, OrphanedJob) else None
 
     async def settle(self, settlement: Settlement) -> Saved | OrphanedJob | StartUnresolved:
         """End the attempt; or say why it can't end like that."""
         outcome: Saved | OrphanedJob | StartUnresolved = await self.write(
-            lambda snapshot: settle.settle(snapshot, *self.fence, settlement, self._books.timings)
+            lambda snapshot: settle.settle(
+                snapshot, *self.fence, settlement, self._transactions.timings
+            )
         )
         return outcome
 
@@ -145,8 +151,8 @@ class RunLease:
             TemporaryError: the ledger can't be reached.
         """
         async with self._one_at_a_time:
-            self._view.turn_to(self._books.clock.now())
-            outcome = await self._books.run_on(self._view, decide)
+            self._snapshot.turn_to(self._transactions.clock.now())
+            outcome = await self._transactions.run(decide, self._snapshot)
         if isinstance(outcome, Fenced):
             raise TakenOver(self.run.run_id)
         if isinstance(outcome, Saved):

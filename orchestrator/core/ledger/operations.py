@@ -27,8 +27,6 @@ from orchestrator.core.ledger.records import (
     Record,
     Report,
     RunRecord,
-    job_key,
-    operation_key,
 )
 from orchestrator.core.ledger.snapshot import Decision, Snapshot
 
@@ -99,8 +97,7 @@ def tie(
     """What the run's new job is written into besides the run."""
     if job is None:
         return ()
-    snapshot.expect_absent(operation_key(run.operation_id))
-    operation = snapshot.operation(run.operation_id)
+    operation = snapshot.operation(run.operation_id, expect_absent=True)
     if operation is None or (operation.kind is None and operation.start_number < run.start_number):
         operation = _own_operation(run, version=operation.version if operation else 0)
     if not may_record(operation, run.start_number, job):
@@ -114,8 +111,7 @@ def _tie_to(
     pause_s = 0.0 if operation.stop_reason else timings.look_after_s
     due_at = snapshot.later(pause_s)
     tied = attrs.evolve(operation, job=job, job_since=snapshot.now, due_at=due_at)
-    snapshot.expect_absent(job_key(job.builder, job.id))
-    if snapshot.job(job.builder, job.id) is not None:
+    if snapshot.job(job.builder, job.id, expect_absent=True) is not None:
         return (tied,)
     known = JobRecord(
         builder=job.builder,

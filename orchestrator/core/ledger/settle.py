@@ -26,8 +26,6 @@ from orchestrator.core.ledger.records import (
     RunRecord,
     RunStatus,
     TenantRecord,
-    operation_key,
-    run_key,
 )
 from orchestrator.core.ledger.snapshot import Decision, Snapshot
 from orchestrator.core.ledger.transitions import ended, kept, leased, new_run
@@ -183,8 +181,7 @@ def _with_the_end(snapshot: Snapshot, run: RunRecord) -> RunRecord:
     """The job of a run that opens nothing may be over by now: the run goes on to show it."""
     if run.job is None or run.operation_id != own_operation_id(run.request_key):
         return run
-    snapshot.expect_absent(operation_key(run.operation_id))
-    own = snapshot.operation(run.operation_id)
+    own = snapshot.operation(run.operation_id, expect_absent=True)
     if own is None or own.state is not OperationState.OVER or own.start_number != run.start_number:
         return run
     end = own.reason or f"The job {run.job.id} succeeded."
@@ -285,8 +282,7 @@ def _clean_up(
     """
     run_id = follow_up.event.key
     wanted = operation_id(tenant.tenant_id, Kind.CLEAN_UP, run_id)
-    snapshot.expect_absent(operation_key(wanted))
-    former = snapshot.operation(wanted)
+    former = snapshot.operation(wanted, expect_absent=True)
     opened = OperationRecord(
         operation_id=wanted,
         tenant_id=tenant.tenant_id,
@@ -306,8 +302,7 @@ def _clean_up(
 
 
 def _due_at_once(snapshot: Snapshot, follow_up: FollowUp) -> tuple[Record, ...]:
-    snapshot.expect_absent(run_key(follow_up.event.key))
-    if snapshot.run(follow_up.event.key) is not None:
+    if snapshot.run(follow_up.event.key, expect_absent=True) is not None:
         return ()
     run = new_run(follow_up.event, follow_up.tenant_id, snapshot)
     return (run, kept(snapshot, follow_up.payload))

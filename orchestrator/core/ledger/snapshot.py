@@ -2,11 +2,10 @@
 
 A decision (`claim`, `settle`) is a plain function of a snapshot: it reads items
 through it and says what to write. The commit then checks that everything that was read
-still stands, so no decision rests on another one's past. What is most likely not there may
-be guessed: the commit finds out in the same request.
+still stands, so no decision rests on another one's past.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Generic, TypeVar, cast
 
@@ -51,12 +50,16 @@ class NotLoaded(Exception):
 
 
 class Snapshot:
-    """Items by key as they were last seen, at the time `now`; None: there is none."""
+    """Items by key as they were last seen, at the time `now`; None: there is none.
 
-    def __init__(self, now: datetime, *, expected_absent: Iterable[str] = ()) -> None:
+    An item that most likely isn't there may be read with `expect_absent`: nothing is loaded, and
+    the commit finds out.
+    """
+
+    def __init__(self, now: datetime) -> None:
         self.now = now
-        self._items: dict[str, Record | None] = dict.fromkeys(expected_absent)
-        self._fresh: set[str] = set()
+        self._items: dict[str, Record | None] = {}
+        self._confirmed: set[str] = set()
         self._used: set[str] = set()
 
     def later(self, seconds: float) -> datetime:
@@ -66,12 +69,12 @@ class Snapshot:
     def turn_to(self, now: datetime) -> None:
         """Time has passed: what was seen until now may have changed."""
         self.now = now
-        self._fresh = set()
+        self._confirmed = set()
 
     def learn(self, items: Mapping[str, Record | None]) -> None:
         """Take note of how items stand in fact."""
         self._items |= items
-        self._fresh |= set(items)
+        self._confirmed |= set(items)
 
     def begin(self) -> None:
         """A new decision begins: it has used nothing yet."""
@@ -80,56 +83,59 @@ class Snapshot:
     @property
     def unconfirmed(self) -> frozenset[str]:
         """What the decision used without knowing how it stands now."""
-        return frozenset(self._used - self._fresh)
+        return frozenset(self._used - self._confirmed)
 
     def versions_used(self) -> dict[str, int]:
         """The version of each item that the decision used; 0: it isn't there."""
         used = {key: self._items[key] for key in self._used}
         return {key: record.version if record else 0 for key, record in used.items()}
 
-    def expect_absent(self, key: str) -> None:
-        """It is most likely not there: let the commit find out."""
-        self._items.setdefault(key, None)
-
-    def run(self, run_id: str) -> RunRecord | None:
-        return cast("RunRecord | None", self._read(run_key(run_id)))
+    def run(self, run_id: str, *, expect_absent: bool = False) -> RunRecord | None:
+        return cast("RunRecord | None", self._read(run_key(run_id), expect_absent))
 
     def look_at_runs(self, run_ids: Sequence[str]) -> list[RunRecord | None]:
         """Runs as they stand now, which the commit doesn't check again: they may have changed by
         then."""
         keys = [run_key(run_id) for run_id in run_ids]
-        if unread := [key for key in keys if key not in self._fresh]:
+        if unread := [key for key in keys if key not in self._confirmed]:
             raise NotLoaded(*unread)
         return [cast("RunRecord | None", self._items[key]) for key in keys]
 
     def has_seen_run(self, run_id: str) -> bool:
         """Whether `look_at_runs` costs nothing."""
-        return run_key(run_id) in self._fresh
+        return run_key(run_id) in self._confirmed
 
     def due_item(self, key: str) -> Due | None:
         """What the sweep found due under that key."""
         return cast("Due | None", self._read(key))
 
-    def payload(self, run_id: str) -> PayloadRecord | None:
-        return cast("PayloadRecord | None", self._read(payload_key(run_id)))
+    def payload(self, run_id: str, *, expect_absent: bool = False) -> PayloadRecord | None:
+        return cast("PayloadRecord | None", self._read(payload_key(run_id), expect_absent))
 
-    def operation(self, operation_id: str) -> OperationRecord | None:
-        return cast("OperationRecord | None", self._read(operation_key(operation_id)))
+    def operation(
+        self, operation_id: str, *, expect_absent: bool = False
+    ) -> OperationRecord | None:
+        key = operation_key(operation_id)
+        return cast("OperationRecord | None", self._read(key, expect_absent))
 
-    def tenant(self, tenant_id: str) -> TenantRecord | None:
-        return cast("TenantRecord | None", self._read(tenant_key(tenant_id)))
+    def tenant(self, tenant_id: str, *, expect_absent: bool = False) -> TenantRecord | None:
+        return cast("TenantRecord | None", self._read(tenant_key(tenant_id), expect_absent))
 
-    def job(self, builder: str, job_id: str) -> JobRecord | None:
-        return cast("JobRecord | None", self._read(job_key(builder, job_id)))
+    def job(self, builder: str, job_id: str, *, expect_absent: bool = False) -> JobRecord | None:
+        return cast("JobRecord | None", self._read(job_key(builder, job_id), expect_absent))
 
-    def registration(self, registration_id: str) -> RegistrationRecord | None:
+    def registration(
+        self, registration_id: str, *, expect_absent: bool = False
+    ) -> RegistrationRecord | None:
         key = registration_key(registration_id)
-        return cast("RegistrationRecord | None", self._read(key))
+        return cast("RegistrationRecord | None", self._read(key, expect_absent))
 
-    def secrets(self, start_key: str) -> SecretsRecord | None:
-        return cast("SecretsRecord | None", self._read(secrets_key(start_key)))
+    def secrets(self, start_key: str, *, expect_absent: bool = False) -> SecretsRecord | None:
+        return cast("SecretsRecord | None", self._read(secrets_key(start_key), expect_absent))
 
-    def _read(self, key: str) -> Record | None:
+    def _read(self, key: str, expect_absent: bool = False) -> Record | None:
+        if expect_absent:
+            self._items.setdefault(key, None)
         if key not in self._items:
             raise NotLoaded(key)
         self._used.add(key)

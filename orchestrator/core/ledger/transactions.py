@@ -48,47 +48,46 @@ class Transactions:
     clock: Clock
     timings: Timings
 
-    async def run(self, decide: Decide[Result]) -> Result:
-        """Carry out a decision that stands for itself. Raises what `run_on` does."""
-        return await self.run_on(Snapshot(self.clock.now()), decide)
+    async def run(self, decide: Decide[Result], snapshot: Snapshot | None = None) -> Result:
+        """Commit what `decide` says, on facts that hold at that moment; its result.
 
-    async def run_on(self, snapshot: Snapshot, decide: Decide[Result]) -> Result:
-        """Commit what `run` says, on facts that hold at that moment; its result.
+        `snapshot` is what was known before; None: nothing.
 
         Raises:
             TemporaryError: the ledger can't be reached, or everybody writes at once.
         """
+        snapshot = Snapshot(self.clock.now()) if snapshot is None else snapshot
         for _ in range(_TRIES):
             snapshot.begin()
             try:
                 decision = decide(snapshot)
-            except NotLoaded as unread:
-                snapshot.learn(await self.ledger.load(unread.keys))
+            except NotLoaded as missing:
+                snapshot.learn(await self.ledger.load(missing.keys))
                 continue
-            if not decision.writes:
-                # No commit will check what this rests on.
-                if unconfirmed := snapshot.unconfirmed:
-                    snapshot.learn(await self.ledger.load(unconfirmed))
-                    continue
+            # No commit checks what a decision rests on that writes nothing.
+            if not decision.writes and (unconfirmed := snapshot.unconfirmed):
+                snapshot.learn(await self.ledger.load(unconfirmed))
+            elif not decision.writes or await self._commit(decision.writes, snapshot):
                 return decision.result
-            written = {record.key for record in decision.writes}
-            # DynamoDB refuses a transaction with two writes of one item (TransactWriteItems).
-            assert len(written) == len(decision.writes), written  # noqa: S101
-            unchanged = {
-                key: version
-                for key, version in snapshot.versions_used().items()
-                if key not in written
-            }
-            try:
-                await self.ledger.commit(decision.writes, unchanged=unchanged)
-            except Conflict as conflict:
-                # What was learned before is as old as the try that just failed.
-                snapshot.turn_to(snapshot.now)
-                snapshot.learn(conflict.items)
-                continue
-            snapshot.learn({record.key: _written(record) for record in decision.writes})
-            return decision.result
         raise TemporaryError("Too many write the same items of the ledger at once.")
+
+    async def _commit(self, writes: Sequence[Record], snapshot: Snapshot) -> bool:
+        """Write them if all that was read still stands; False: something doesn't."""
+        written = {record.key for record in writes}
+        # DynamoDB refuses a transaction with two writes of one item (TransactWriteItems).
+        assert len(written) == len(writes), written  # noqa: S101
+        unchanged = {
+            key: version for key, version in snapshot.versions_used().items() if key not in written
+        }
+        try:
+            await self.ledger.commit(writes, unchanged=unchanged)
+        except Conflict as conflict:
+            # What was learned before is as old as the try that just failed.
+            snapshot.turn_to(snapshot.now)
+            snapshot.learn(conflict.items)
+            return False
+        snapshot.learn({record.key: _written(record) for record in writes})
+        return True
 
     async def find_run(self, run_id: str) -> RunRecord | None:
         return cast("RunRecord | None", await self._find(run_key(run_id)))

@@ -46,8 +46,7 @@ def new_run(
 
 def kept(snapshot: Snapshot, payload: PayloadRecord) -> PayloadRecord:
     """The payload of a new run; one of a run that has expired before it is written over."""
-    snapshot.expect_absent(payload.key)
-    former = snapshot.payload(payload.run_id)
+    former = snapshot.payload(payload.run_id, expect_absent=True)
     return attrs.evolve(payload, version=former.version if former else 0)
 
 

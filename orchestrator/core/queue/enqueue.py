@@ -21,7 +21,7 @@ from orchestrator.core.ledger.claim_result import BodyDiffers, Duplicate
 from orchestrator.core.ledger.event_codec import encode_event
 from orchestrator.core.ledger.guards import Timings
 from orchestrator.core.ledger.ledger import check_size
-from orchestrator.core.ledger.records import PayloadRecord, RunStatus, run_key
+from orchestrator.core.ledger.records import PayloadRecord, RunStatus
 from orchestrator.core.ledger.snapshot import Decision, Snapshot
 from orchestrator.core.ledger.transitions import is_new_event, kept, new_run
 from orchestrator.core.queue.inbox import Inbox
@@ -163,8 +163,7 @@ def _queue(
     snapshot: Snapshot, event: Event[Body], payload: PayloadRecord, timings: Timings
 ) -> Decision[Queued | Duplicate | BodyDiffers]:
     """Show the event as queued, unless somebody has taken it up, now or before."""
-    snapshot.expect_absent(run_key(event.key))
-    run = snapshot.run(event.key)
+    run = snapshot.run(event.key, expect_absent=True)
     if run is None:
         queued = attrs.evolve(
             new_run(event, read_tenant_id(event.body), snapshot),

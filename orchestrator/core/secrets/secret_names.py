@@ -11,7 +11,7 @@ import attrs
 
 from orchestrator.core.identifiers import start_key
 from orchestrator.core.ledger.guards import Timings, is_due, is_mine, is_needed
-from orchestrator.core.ledger.records import RunRecord, SecretsRecord, secrets_key
+from orchestrator.core.ledger.records import RunRecord, SecretsRecord
 from orchestrator.core.ledger.settle import Fenced
 from orchestrator.core.ledger.snapshot import Decision, Snapshot
 
@@ -46,8 +46,7 @@ def reserve_names(
     if run is None or not is_mine(run, attempt):
         return Decision((), Fenced())
     key = start_key(run.operation_id, run.start_number)
-    snapshot.expect_absent(secrets_key(key))
-    kept = snapshot.secrets(key) or _nothing_kept(snapshot, run, key, kind)
+    kept = snapshot.secrets(key, expect_absent=True) or _nothing_kept(snapshot, run, key, kind)
     if kept.names and kept.kind != kind:
         return Decision((), OtherStore(kept.kind))
     batch = kept.batch + 1 if kept.is_closed else kept.batch

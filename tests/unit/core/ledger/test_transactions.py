@@ -279,12 +279,13 @@ async def test_a_decision_that_others_always_forestall_is_given_up(desk: Desk) -
 async def test_a_refusal_rests_on_what_stands_now(desk: Desk) -> None:
     """A decision to write nothing is no commit, so what it used is looked at again."""
     attempt = await desk.claimed(ORDER, "a")
-    snapshot = Snapshot(desk.clock.now(), expected_absent=[run_key(attempt.run.run_id)])
+    snapshot = Snapshot(desk.clock.now())
 
     def is_there(snapshot: Snapshot) -> Decision[bool]:
-        return Decision((), snapshot.run(attempt.run.run_id) is not None)
+        run = snapshot.run(attempt.run.run_id, expect_absent=True)
+        return Decision((), run is not None)
 
-    assert await desk.transactions.run_on(snapshot, is_there) is True
+    assert await desk.transactions.run(is_there, snapshot) is True
     await desk.finish(attempt)
     snapshot.turn_to(desk.later(1))
 
@@ -292,7 +293,7 @@ async def test_a_refusal_rests_on_what_stands_now(desk: Desk) -> None:
         run = snapshot.run(attempt.run.run_id)
         return Decision((), run.status if run else "none")
 
-    assert await desk.transactions.run_on(snapshot, status) == "succeeded"
+    assert await desk.transactions.run(status, snapshot) == "succeeded"
 
 
 async def test_what_was_read_must_still_stand(desk: Desk) -> None:
