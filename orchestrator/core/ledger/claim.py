@@ -8,9 +8,10 @@ import attrs
 
 from orchestrator.core.events.event_types import Kind
 from orchestrator.core.identifiers import operation_id
+from orchestrator.core.ledger.claim_action import Action, choose_action
 from orchestrator.core.ledger.claim_draft import ClaimDraft, asked_for, changed
 from orchestrator.core.ledger.claim_outcome import claim_outcome
-from orchestrator.core.ledger.claim_request import ClaimRequest, Trigger
+from orchestrator.core.ledger.claim_request import ClaimRequest
 from orchestrator.core.ledger.claim_result import (
     BodyDiffers,
     ClaimResult,
@@ -25,7 +26,6 @@ from orchestrator.core.ledger.guards import (
     Timings,
     asks_otherwise,
     is_claimable,
-    is_due,
     is_free,
     is_overtaken,
     is_registered_elsewhere,
@@ -39,14 +39,12 @@ from orchestrator.core.ledger.records import (
     Record,
     RegistrationRecord,
     RunRecord,
-    RunStatus,
     TenantRecord,
     WebhookCredentials,
 )
 from orchestrator.core.ledger.snapshot import Decision, Snapshot
 from orchestrator.core.ledger.transitions import (
     as_new_event,
-    is_new_event,
     new_run,
     next_attempt,
     restarted,
@@ -57,37 +55,47 @@ from orchestrator.core.ledger.waiting import find_first_before, without
 def claim(snapshot: Snapshot, request: ClaimRequest, timings: Timings) -> Decision[ClaimResult]:
     """Take an event's run in hand, or say why not."""
     event, earlier = request.event, snapshot.run(request.event.key, expect_absent=True)
-    forced = is_new = False
     if earlier is None:
-        run = new_run(event, request.tenant_id, snapshot)
-    else:
-        if earlier.body_digest != event.body_digest:
-            return Decision((), BodyDiffers(earlier))
-        if not is_claimable(earlier, snapshot.now, timings):
-            return Decision((), InProgress(earlier))
-        if request.trigger is Trigger.SWEEP and not is_due(earlier, snapshot.now):
+        new = new_run(event, request.tenant_id, snapshot)
+        return _claim(snapshot, request, Action.BEGIN, None, new, timings)
+    if earlier.body_digest != event.body_digest:
+        return Decision((), BodyDiffers(earlier))
+    if not is_claimable(earlier, snapshot.now, timings):
+        return Decision((), InProgress(earlier))
+    match action := choose_action(snapshot, earlier, event, request.trigger, timings):
+        case Action.LEAVE:
             return Decision((), NotDue())
-        if request.trigger is Trigger.CANCEL and earlier.status.is_finished:
-            return Decision((), Duplicate(earlier.run_id))
-        is_done = earlier.status in (RunStatus.SUCCEEDED, RunStatus.DUPLICATE)
-        is_delivered = request.trigger is Trigger.DELIVERY
-        is_new = is_delivered and is_new_event(snapshot, earlier, event, timings)
-        if is_done and request.trigger is Trigger.REPLAY:
+        case Action.NEED_FORCE:
             return Decision((), NeedsForce(earlier))
-        if is_delivered and not is_new and earlier.was_cancelled and earlier.error:
-            # Its sender may not know; only an operator takes a cancel back.
-            return Decision((), Refused(earlier.run_id, earlier.error.message))
-        if is_done and is_delivered and not is_new:
+        case Action.REFUSE:
+            reason = earlier.error.message if earlier.error else ""
+            return Decision((), Refused(earlier.run_id, reason))
+        case Action.DUPLICATE:
             return Decision((), Duplicate(earlier.duplicate_of or earlier.run_id))
-        forced = is_done and request.trigger is Trigger.FORCED_REPLAY
-        run = as_new_event(earlier, event, snapshot) if is_new else earlier
-        run = restarted(run) if forced else run
+        case Action.RESUME:
+            run = earlier
+        case Action.RESTART:
+            run = restarted(earlier)
+        case Action.BEGIN_ANEW:
+            run = as_new_event(earlier, event, snapshot)
+    return _claim(snapshot, request, action, earlier, run, timings)
+
+
+def _claim(
+    snapshot: Snapshot,
+    request: ClaimRequest,
+    action: Action,
+    earlier: RunRecord | None,
+    run: RunRecord,
+    timings: Timings,
+) -> Decision[ClaimResult]:
+    """The next attempt at the run, with what its event opens or ends."""
     run = attrs.evolve(
         next_attempt(run, snapshot, timings),
         tenant_id=request.tenant_id or run.tenant_id,
         link=request.link or run.link,
     )
-    draft = ClaimDraft(snapshot, request, earlier, run, forced=forced, is_new=is_new)
+    draft = ClaimDraft(snapshot, request, action, earlier, run)
     if request.outcome:
         return claim_outcome(draft, request.outcome)
     if request.tenant_id and request.opens:
@@ -107,9 +115,9 @@ def _open(draft: ClaimDraft, tenant_id: str, kind: Kind) -> Decision[ClaimResult
         return _ask_tenant(draft, run, operation, tenant_id, kind)
     if operation.state is OperationState.OVER and draft.insists:
         return _reopen(draft, run, operation, tenant_id, kind)
-    if draft.forced:
+    if draft.action is Action.RESTART:
         return Decision((), Deferred(run.run_id, f"The {kind} of run {operation.opener} goes on."))
-    if operation.opener != run.run_id or draft.is_new:
+    if operation.opener != run.run_id or draft.action is Action.BEGIN_ANEW:
         return _join(draft, run, operation, kind)
     return _go_on(draft, run, operation)
 

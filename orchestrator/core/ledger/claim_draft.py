@@ -6,6 +6,7 @@ import attrs
 
 from orchestrator.core.backoff import doubling_pause_s
 from orchestrator.core.events.event_types import Kind
+from orchestrator.core.ledger.claim_action import Action
 from orchestrator.core.ledger.claim_request import ClaimRequest, Trigger
 from orchestrator.core.ledger.claim_result import (
     BUSY_PAUSE_S,
@@ -42,10 +43,9 @@ class ClaimDraft:
 
     snapshot: Snapshot
     request: ClaimRequest
+    action: Action
     earlier: RunRecord | None
     run: RunRecord
-    forced: bool = attrs.field(kw_only=True)
-    is_new: bool = attrs.field(kw_only=True)
 
     @property
     def is_due(self) -> bool:
