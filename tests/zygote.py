@@ -30,9 +30,9 @@ _IMPORTED = (
     "aioboto3",
     "orchestrator.app",
     "orchestrator.cli",
-    "orchestrator.client",
-    "orchestrator.explain",
-    "orchestrator.checkup",
+    "orchestrator.cli.client",
+    "orchestrator.cli.explain",
+    "orchestrator.cli.check",
     "orchestrator.server",
     "orchestrator.embedded",
 )
