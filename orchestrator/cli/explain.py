@@ -1,6 +1,6 @@
 """How an event would be read, and what would be started for it. Nothing is written or started."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
@@ -10,38 +10,19 @@ from orchestrator.core.events.body import read_tenant_id
 from orchestrator.core.events.envelope import Delivery, parse_event, read_event_type
 from orchestrator.core.events.event import Event
 from orchestrator.core.events.event_types import (
+    OPENS,
     RECONCILE,
-    TENANT_CLEAN_UP,
     TENANT_DEPLOYMENT,
-    TENANT_DEPROVISIONING,
-    TENANT_PROVISIONING,
 )
 from orchestrator.core.events.payloads import TenantRequest
 from orchestrator.core.handlers.services import Services
 from orchestrator.core.jobs.builder_calls import builder_errors, prepare
-from orchestrator.core.jobs.plan import (
-    CLEAN_UP_JOB,
-    DEPLOYMENT_JOB,
-    DEPROVISIONING_JOB,
-    PROVISIONING_JOB,
-    JobPlan,
-    find_tier,
-    job_identifier,
-    plan_job,
-)
+from orchestrator.core.jobs.plan import JobPlan, find_tier, job_identifier, plan_job
 from orchestrator.core.secrets.redaction import Redactor
 from orchestrator.service import Parts
 from orchestrator.settings import Settings
 from orchestrator.wire.codec import decode_json
 from orchestrator.wire.fields import json_field_name
-
-#: The attributes that name the job of each type that has one.
-_JOBS: Mapping[str, Sequence[str]] = {
-    TENANT_PROVISIONING: PROVISIONING_JOB,
-    TENANT_DEPROVISIONING: DEPROVISIONING_JOB,
-    TENANT_DEPLOYMENT: DEPLOYMENT_JOB,
-    TENANT_CLEAN_UP: CLEAN_UP_JOB,
-}
 
 
 @attrs.frozen(kw_only=True)
@@ -116,7 +97,7 @@ async def explain_event(settings: Settings, event_type: str | None, text: bytes)
         return attrs.evolve(explained, handler="a sweep: whatever is due is taken up")
     try:
         payload = parts.wire.structure(event.body, parts.registry.resolve(event.type).payload)
-        if not isinstance(payload, TenantRequest) or event.type not in _JOBS:
+        if not isinstance(payload, TenantRequest) or event.type not in OPENS:
             return explained
         async with parts.open_ports() as ports:
             tier_name = await _tier_name(event, payload, ports.services)
@@ -156,11 +137,10 @@ async def _plan(
     if may_be_without and tier_name is None:
         return None
     tier = await find_tier(tier_name, services.tiers)
-    if may_be_without and job_identifier(tier, _JOBS[event.type]) is None:
+    kind = OPENS[event.type]
+    if may_be_without and job_identifier(tier, kind) is None:
         return None
-    plan = plan_job(
-        event, tier, _JOBS[event.type], check_override=services.secret_references.check_override
-    )
+    plan = plan_job(event, tier, kind, check_override=services.secret_references.check_override)
     name = services.builder_name(plan.builder)
     with builder_errors(name, "tell what it would start"):
         prepare(

@@ -1,4 +1,9 @@
-"""The event types: their names, their aliases, and what each opens or ends."""
+"""The event types: one table of what each opens or ends, and their aliases.
+
+The table is all that the ledger and the dispatch know of a type. Its handler
+(`core.handlers.builtin`) and its example (`intake.examples`) are bound to it from above, and its
+payload model is that of the handler's annotation.
+"""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -18,6 +23,8 @@ TENANT_CLEAN_UP = "TENANT_CLEAN_UP"
 TENANT_CLEAN_UP_SUCCESS = "TENANT_CLEAN_UP_SUCCESS"
 TENANT_CLEAN_UP_FAILURE = "TENANT_CLEAN_UP_FAILURE"
 BUILD_STATE_CHANGE = "BUILD_STATE_CHANGE"
+#: Asks for a sweep of what is due. No handler is called for it and no run is kept, so it has no
+#: row in the table.
 RECONCILE = "RECONCILE"
 
 #: What others call the events that we know by another name: EventBridge, and the control and
@@ -46,15 +53,6 @@ class Kind(StrEnum):
     CLEAN_UP = "clean_up"
 
 
-#: The operation that an event of the type opens.
-OPENS: Mapping[str, Kind] = {
-    TENANT_PROVISIONING: Kind.PROVISIONING,
-    TENANT_DEPLOYMENT: Kind.DEPLOYMENT,
-    TENANT_DEPROVISIONING: Kind.DEPROVISIONING,
-    TENANT_CLEAN_UP: Kind.CLEAN_UP,
-}
-
-
 @attrs.frozen
 class Ending:
     """How an operation of a kind ends."""
@@ -63,16 +61,62 @@ class Ending:
     succeeded: bool
 
 
+@attrs.frozen
+class EventType:
+    """A type: the operation that an event of it opens, or how it ends one.
+
+    `job_attributes` are the tier's attributes that may name the job of an operation that it opens;
+    the first that is there counts.
+    """
+
+    name: str
+    opens: Kind | None = None
+    ends: Ending | None = None
+    job_attributes: tuple[str, ...] = ()
+
+
+#: Every type that has a handler of ours.
+EVENT_TYPES: tuple[EventType, ...] = (
+    EventType(
+        TENANT_PROVISIONING,
+        opens=Kind.PROVISIONING,
+        job_attributes=("jobIdentifier", "jobName"),
+    ),
+    EventType(TENANT_PROVISIONING_SUCCESS, ends=Ending(Kind.PROVISIONING, True)),
+    EventType(TENANT_PROVISIONING_FAILURE, ends=Ending(Kind.PROVISIONING, False)),
+    EventType(
+        TENANT_DEPLOYMENT,
+        opens=Kind.DEPLOYMENT,
+        job_attributes=("deploymentJobIdentifier",),
+    ),
+    EventType(TENANT_DEPLOYMENT_SUCCESS, ends=Ending(Kind.DEPLOYMENT, True)),
+    EventType(TENANT_DEPLOYMENT_FAILURE, ends=Ending(Kind.DEPLOYMENT, False)),
+    EventType(
+        TENANT_DEPROVISIONING,
+        opens=Kind.DEPROVISIONING,
+        job_attributes=("deprovisioningJobIdentifier",),
+    ),
+    EventType(TENANT_DEPROVISIONING_SUCCESS, ends=Ending(Kind.DEPROVISIONING, True)),
+    EventType(TENANT_DEPROVISIONING_FAILURE, ends=Ending(Kind.DEPROVISIONING, False)),
+    EventType(
+        TENANT_CLEAN_UP,
+        opens=Kind.CLEAN_UP,
+        job_attributes=("cleanupJobIdentifier",),
+    ),
+    EventType(TENANT_CLEAN_UP_SUCCESS, ends=Ending(Kind.CLEAN_UP, True)),
+    EventType(TENANT_CLEAN_UP_FAILURE, ends=Ending(Kind.CLEAN_UP, False)),
+    EventType(BUILD_STATE_CHANGE),
+)
+
+#: The operation that an event of the type opens.
+OPENS: Mapping[str, Kind] = {row.name: row.opens for row in EVENT_TYPES if row.opens}
+
 #: How an event of the type ends an operation.
-ENDS: Mapping[str, Ending] = {
-    TENANT_PROVISIONING_SUCCESS: Ending(Kind.PROVISIONING, True),
-    TENANT_PROVISIONING_FAILURE: Ending(Kind.PROVISIONING, False),
-    TENANT_DEPLOYMENT_SUCCESS: Ending(Kind.DEPLOYMENT, True),
-    TENANT_DEPLOYMENT_FAILURE: Ending(Kind.DEPLOYMENT, False),
-    TENANT_DEPROVISIONING_SUCCESS: Ending(Kind.DEPROVISIONING, True),
-    TENANT_DEPROVISIONING_FAILURE: Ending(Kind.DEPROVISIONING, False),
-    TENANT_CLEAN_UP_SUCCESS: Ending(Kind.CLEAN_UP, True),
-    TENANT_CLEAN_UP_FAILURE: Ending(Kind.CLEAN_UP, False),
+ENDS: Mapping[str, Ending] = {row.name: row.ends for row in EVENT_TYPES if row.ends}
+
+#: The tier's attributes that may name the job of an operation of the kind.
+JOB_ATTRIBUTES: Mapping[Kind, tuple[str, ...]] = {
+    row.opens: row.job_attributes for row in EVENT_TYPES if row.opens
 }
 
 

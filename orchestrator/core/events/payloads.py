@@ -123,7 +123,7 @@ def spells(fact: str) -> dict[str, str]:
 
 @attrs.frozen(kw_only=True)
 class TenantEvent:
-    """What all events about a tenant may carry; the base of the seven built-in types."""
+    """What all events about a tenant may carry; the base of the built-in models."""
 
     #: The facts that such an event must state in some spelling.
     needs: ClassVar[frozenset[str]] = frozenset()

@@ -4,7 +4,6 @@ They are defaults of every registry. Whoever replaces one may still call it:
 `await handlers.tenant_provisioning(event, run)`.
 """
 
-from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -45,40 +44,33 @@ from orchestrator.core.events.toolkit import RESULTS, build_job_output
 from orchestrator.core.handlers.registry import HandlerRegistry
 from orchestrator.core.handlers.run import Run
 from orchestrator.core.identifiers import START_KEY
-from orchestrator.core.jobs.plan import (
-    CLEAN_UP_JOB,
-    DEPLOYMENT_JOB,
-    DEPROVISIONING_JOB,
-    PROVISIONING_JOB,
-    job_identifier,
-    plan_job,
-)
+from orchestrator.core.jobs.plan import job_identifier, plan_job
 from orchestrator.core.jobs.tier_catalog import Tier
 
 
 async def tenant_provisioning(event: Event[TenantProvisioning], run: Run) -> None:
     """Start the job that the tenant's tier names."""
-    await _start(event, run, await _tier(event, run), PROVISIONING_JOB)
+    await _start(event, run, await _tier(event, run), Kind.PROVISIONING)
 
 
 async def tenant_deprovisioning(event: Event[TenantDeprovisioning], run: Run) -> None:
     """Start the job that takes the tenant down again."""
-    await _start(event, run, await _tier(event, run), DEPROVISIONING_JOB)
+    await _start(event, run, await _tier(event, run), Kind.DEPROVISIONING)
 
 
 async def tenant_deployment(event: Event[TenantDeployment], run: Run) -> None:
     """Start the tier's deployment job; a deployment without one is over when this returns."""
     named = event.payload.named_tier or await run.tenant_tier()
     tier = await run.tier_details(named) if named else {}
-    if job_identifier(tier, DEPLOYMENT_JOB) is None:
+    if job_identifier(tier, Kind.DEPLOYMENT) is None:
         run.note("The tier has no deployment job: there is nothing more to do.")
     else:
-        await _start(event, run, tier, DEPLOYMENT_JOB)
+        await _start(event, run, tier, Kind.DEPLOYMENT)
 
 
 async def tenant_clean_up(event: Event[TenantCleanUp], run: Run) -> None:
     """Start the job that takes away what a failed provisioning left behind."""
-    await _start(event, run, await _tier(event, run), CLEAN_UP_JOB)
+    await _start(event, run, await _tier(event, run), Kind.CLEAN_UP)
 
 
 async def tenant_provisioning_success(event: Event[TenantOutcome], run: Run) -> None:
@@ -110,7 +102,7 @@ async def _publish_deployment(event: Event[TenantOutcome], run: Run) -> None:
 async def tenant_provisioning_failure(event: Event[TenantOutcome], run: Run) -> None:
     """Tell the control plane, and clean up if the tier has a job for that."""
     await _report(event, run, succeeded=False)
-    if job_identifier(await _known_tier(run), CLEAN_UP_JOB) is not None:
+    if job_identifier(await _known_tier(run), Kind.CLEAN_UP) is not None:
         await _clean_up(event, run)
     await _answer_toolkit(event, run, Ending(Kind.PROVISIONING, False))
 
@@ -297,8 +289,8 @@ def _host(url: str) -> str | None:
         return None
 
 
-async def _start(event: Event[Any], run: Run, tier: Tier, attributes: Sequence[str]) -> None:
-    plan = plan_job(event, tier, attributes, check_override=run.check_override)
+async def _start(event: Event[Any], run: Run, tier: Tier, kind: Kind) -> None:
+    plan = plan_job(event, tier, kind, check_override=run.check_override)
     await run.start_job(
         plan.job_identifier, plan.variables, builder=plan.builder, options=plan.options
     )

@@ -1,6 +1,6 @@
 """What an event asks of a builder, worked out without doing it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
@@ -8,17 +8,12 @@ import attrs
 from orchestrator.core.errors import PayloadMismatch, PermanentError
 from orchestrator.core.events.body import read_object, read_tenant_id
 from orchestrator.core.events.event import Event
+from orchestrator.core.events.event_types import JOB_ATTRIBUTES, Kind
 from orchestrator.core.events.javascript import stringify
 from orchestrator.core.events.payloads import TenantRequest
 from orchestrator.core.events.toolkit import is_of_toolkit
 from orchestrator.core.jobs.tier_catalog import Tier, TierCatalog
 from orchestrator.core.jobs.variables import build_field_variables, build_variables, tier_options
-
-#: The tier's attributes that may name a job; the first that is there counts.
-PROVISIONING_JOB = ("jobIdentifier", "jobName")
-DEPROVISIONING_JOB = ("deprovisioningJobIdentifier",)
-DEPLOYMENT_JOB = ("deploymentJobIdentifier",)
-CLEAN_UP_JOB = ("cleanupJobIdentifier",)
 
 
 @attrs.frozen(kw_only=True)
@@ -48,32 +43,31 @@ async def find_tier(tier: str | None, tiers: TierCatalog) -> Tier:
     return found
 
 
-def job_identifier(tier: Tier, attributes: Sequence[str]) -> str | None:
-    """The job that a tier names for one of `attributes`; an empty name is none."""
-    return next((tier[name] for name in attributes if tier.get(name)), None)
+def job_identifier(tier: Tier, kind: Kind) -> str | None:
+    """The job that a tier names for operations of the kind; an empty name is none."""
+    return next((tier[name] for name in JOB_ATTRIBUTES[kind] if tier.get(name)), None)
 
 
 def plan_job(
     event: Event[TenantRequest],
     tier: Tier,
-    attributes: Sequence[str],
+    kind: Kind,
     *,
     check_override: Callable[[Mapping[str, Any]], None],
 ) -> JobPlan:
-    """The job that a request means for a tenant of the tier.
+    """The job that a request means for a tenant of the tier, for an operation of the kind.
 
-    `attributes` are those of the tier that may name it; `check_override` raises for what an event
-    must not set (`Vault.check_override`).
+    `check_override` raises for what an event must not set (`SecretReferences.check_override`).
 
     Raises:
         PermanentError: the tier names no job for it, or one that is no name; an override has an
             illegal name; a variable or an option can't be passed on.
     """
-    named = job_identifier(tier, attributes)
+    named = job_identifier(tier, kind)
     if named is None:
         raise _tier_error(
             "Builder Job name not found in plan details",
-            f"the tier has no attribute {' or '.join(attributes)}",
+            f"the tier has no attribute {' or '.join(JOB_ATTRIBUTES[kind])}",
         )
     builder = event.payload.builder or tier.get("builder")
     for name, value in (("job identifier", named), ("builder", builder)):
