@@ -206,35 +206,52 @@ class AttemptRunner:
         error: BaseException | None,
         ending: Ending | None,
     ) -> tuple[BaseException | None, tuple[FollowUp, ...]]:
-        """End the attempt; what whoever sent the event is told, and what was kept with it."""
-        settlement, told = settlement_of(event, lease, run, opens, error, self.max_attempts)
-        if ending is not None:
-            settlement = with_outcome(settlement, event, run, ending, lease.start_key)
-        try:
-            outcome = await lease.settle(settlement)
-        except TakenOver:
-            await self._leave_behind(lease, run)
-            raise
-        except PermanentError as refusal:
-            if not settlement.progress.steps:
-                return await self._give_up(lease, settlement, opens, refusal)
-            # The ledger can't keep what a step gave, however often it is tried.
-            run.forget_steps()
-            final: BaseException | None = refusal
-            if opens is not None:
-                final = await self._make_certain(lease, run, refusal)
-                final = await self._refuse(event, lease, run, final)
-            return await self._settle(event, lease, run, opens, final, ending)
-        if isinstance(outcome, OrphanedJob):
-            await run.disown(outcome.job)
-            reason = TemporaryError("The operation has another job by now.")
-            return await self._settle(event, lease, run, opens, reason, ending)
-        if isinstance(outcome, StartUnresolved):
-            lease.possible_until = lease.possible_until or self.services.clock.now()
-            reason = TemporaryError("A start of the operation may be out.")
-            return await self._settle(event, lease, run, opens, reason, ending)
-        log.info("settled", status=settlement.status, **({"reason": str(told)} if told else {}))
-        return told, outcome.follow_ups
+        """End the attempt; what whoever sent the event is told, and what was kept with it.
+
+        Each try has less in it than the one before, until the ledger takes it: the job that isn't
+        the operation's, the end without a job, the steps, all but the bare failure.
+        """
+        while True:
+            settlement, told = settlement_of(event, lease, run, opens, error, self.max_attempts)
+            if ending is not None:
+                settlement = with_outcome(settlement, event, run, ending, lease.start_key)
+            try:
+                outcome = await lease.settle(settlement)
+            except TakenOver:
+                await self._leave_behind(lease, run)
+                raise
+            except PermanentError as refusal:
+                if not settlement.progress.steps:
+                    return await self._give_up(lease, settlement, opens, refusal)
+                error = await self._drop_steps(event, lease, run, opens, refusal)
+                continue
+            match outcome:
+                case Saved():
+                    reason = {"reason": str(told)} if told else {}
+                    log.info("settled", status=settlement.status, **reason)
+                    return told, outcome.follow_ups
+                case OrphanedJob():
+                    await run.disown(outcome.job)
+                    error = TemporaryError("The operation has another job by now.")
+                case StartUnresolved():
+                    lease.possible_until = lease.possible_until or self.services.clock.now()
+                    error = TemporaryError("A start of the operation may be out.")
+
+    async def _drop_steps(
+        self,
+        event: Event[Body],
+        lease: RunLease,
+        run: Run,
+        opens: Kind | None,
+        refusal: PermanentError,
+    ) -> BaseException | None:
+        """The ledger can't keep what a step gave, however often it is tried: the error that the
+        attempt ends with instead."""
+        run.forget_steps()
+        if opens is None:
+            return refusal
+        error = await self._make_certain(lease, run, refusal)
+        return await self._refuse(event, lease, run, error)
 
     async def _give_up(
         self, lease: RunLease, settlement: Settlement, opens: Kind | None, refusal: PermanentError
