@@ -26,6 +26,7 @@ from orchestrator.core.ledger.guards import Timings
 from orchestrator.core.ledger.lease import RunLease, claim_run
 from orchestrator.core.ledger.lifecycle import TenantState
 from orchestrator.core.ledger.operations import Adopted, OrphanedJob, adopt
+from orchestrator.core.ledger.possible_start import PossibleStart
 from orchestrator.core.ledger.records import (
     Failure,
     Job,
@@ -100,6 +101,20 @@ class DeskLedger(InMemoryLedger):
         for key, record in self._items.items():
             if isinstance(record, PayloadRecord):
                 self._items[key] = attrs.evolve(record, data=b"damaged")
+
+
+def possible_until(attempt: RunLease) -> datetime | None:
+    """By when a start that may be out was sent; None: none can be."""
+    return attempt.possible_start.until if attempt.possible_start else None
+
+
+def settlement(status: RunStatus, options: dict[str, Any]) -> Settlement:
+    """One of these options; what may be out is said in three of them."""
+    until = options.pop("possible_until", None)
+    to, job = options.pop("sent_to", None), options.pop("sent_job", None)
+    if until is not None:
+        options["possible_start"] = PossibleStart(until, to, job)
+    return Settlement(status=status, **options)
 
 
 async def adopt_job(
@@ -222,19 +237,20 @@ class Desk:
     ) -> OrphanedJob | StartUnresolved | None:
         """Settle it as succeeded."""
         return await self._settle(
-            attempt, Settlement(status=RunStatus.SUCCEEDED, progress=Progress(job=job), **options)
+            attempt,
+            settlement(RunStatus.SUCCEEDED, {"progress": Progress(job=job), **options}),
         )
 
     async def fail(self, attempt: RunLease, **options: Any) -> OrphanedJob | StartUnresolved | None:
         """Settle it as failed; what it opened is given back."""
         options = {"ends_without_job": True, "error": Failure(type="Oops", message="no"), **options}
-        return await self._settle(attempt, Settlement(status=RunStatus.FAILED, **options))
+        return await self._settle(attempt, settlement(RunStatus.FAILED, options))
 
     async def hand_back(
         self, attempt: RunLease, *, pause_s: float = 5.0, **options: Any
     ) -> OrphanedJob | StartUnresolved | None:
         return await self._settle(
-            attempt, Settlement(status=RunStatus.RETRY, pause_s=pause_s, **options)
+            attempt, settlement(RunStatus.RETRY, {"pause_s": pause_s, **options})
         )
 
     async def provision(self, event_id: str = "opener", job_id: str = "b-1") -> RunLease:

@@ -30,6 +30,7 @@ from orchestrator.core.handlers.services import Services
 from orchestrator.core.identifiers import START_KEY
 from orchestrator.core.ledger.lease import RunLease, keep_renewed
 from orchestrator.core.ledger.operations import Adopted, OrphanedJob, adopt
+from orchestrator.core.ledger.possible_start import PossibleStart
 from orchestrator.core.ledger.records import Failure, Job, RunRecord, RunStatus
 from orchestrator.core.ledger.settle import FollowUp, Saved, Settlement, StartUnresolved
 from orchestrator.core.ledger.snapshot import Decision, Snapshot
@@ -169,7 +170,7 @@ class AttemptRunner:
         self, lease: RunLease, run: Run, error: BaseException | None
     ) -> BaseException | None:
         """Before an operation ends without a job: nothing may be out that an attempt started."""
-        if lease.possible_until is None or run.job is not None:
+        if lease.possible_start is None or run.job is not None:
             return error
         try:
             found = await run.starter.look_up()
@@ -234,7 +235,8 @@ class AttemptRunner:
                     await run.disown(outcome.job)
                     error = TemporaryError("The operation has another job by now.")
                 case StartUnresolved():
-                    lease.possible_until = lease.possible_until or self.services.clock.now()
+                    now = self.services.clock.now()
+                    lease.possible_start = lease.possible_start or PossibleStart(now)
                     error = TemporaryError("A start of the operation may be out.")
 
     async def _drop_steps(
@@ -281,7 +283,7 @@ class AttemptRunner:
         A send whose answer came too late is looked up: what it made may run beside another's.
         """
         job = run.unrecorded.job
-        if job is None and lease.possible_until is not None:
+        if job is None and lease.possible_start is not None:
             try:
                 job = await run.starter.look_up()
             except OrchestratorError as error:

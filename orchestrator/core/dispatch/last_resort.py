@@ -150,17 +150,18 @@ class LastResort:
 
     async def _look_up(self, lease: RunLease, starter: JobStarter) -> Job | None:
         """The job of a start that may be out; None: there is none, or time enough was given."""
-        run, until = lease.run, lease.possible_until
-        if until is None or run.job is not None or run.event_type not in OPENS:
+        run, start = lease.run, lease.possible_start
+        if start is None or run.job is not None or run.event_type not in OPENS:
             return None
         asked_at = self.services.clock.now()
         try:
             return await starter.look_up()
         except Exception as error:
-            if until + timedelta(seconds=self.services.transactions.timings.deadline_s) > asked_at:
+            deadline_s = self.services.transactions.timings.deadline_s
+            if start.until + timedelta(seconds=deadline_s) > asked_at:
                 raise await self._hand_back(lease, error) from error
             log.error("a start may be out that nobody looks after", run_id=run.run_id)
-            lease.possible_until = None
+            lease.possible_start = None
             return None
 
     async def _hand_back(self, lease: RunLease, error: Exception) -> TemporaryError:
@@ -176,9 +177,7 @@ class LastResort:
             Settlement(
                 status=RunStatus.RETRY,
                 pause_s=waits.retry_after_s or pause_s,
-                possible_until=lease.possible_until,
-                sent_to=lease.sent_to,
-                sent_job=lease.sent_job,
+                possible_start=lease.possible_start,
                 error=lease.run.error,
                 note=str(waits),
             )
@@ -193,9 +192,7 @@ class LastResort:
             status=RunStatus.FAILED,
             progress=Progress(job=job),
             error=run.error or DIED,
-            possible_until=lease.possible_until,
-            sent_to=lease.sent_to,
-            sent_job=lease.sent_job,
+            possible_start=lease.possible_start,
             ends_without_job=run.event_type in OPENS,
         )
         operation = None

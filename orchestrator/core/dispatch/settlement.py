@@ -39,7 +39,7 @@ def is_final(error: BaseException | None, lease: RunLease, max_attempts: int) ->
 
 def is_used_up(lease: RunLease, max_attempts: int) -> bool:
     """The last attempt that there may be ended by a bug, and left a start that may be out."""
-    return lease.possible_until is not None and lease.run.bugs >= max_attempts
+    return lease.possible_start is not None and lease.run.bugs >= max_attempts
 
 
 def settlement_of(
@@ -55,9 +55,7 @@ def settlement_of(
         status=RunStatus.SUCCEEDED,
         progress=run.unrecorded,
         error=_failure(error) if error else None,
-        possible_until=lease.possible_until,
-        sent_to=lease.sent_to,
-        sent_job=lease.sent_job,
+        possible_start=lease.possible_start,
         note=shorten(" ".join(run.notes)) or None,
     )
     if error is None:
@@ -76,7 +74,7 @@ def settlement_of(
         told = HandlerFailed(event.type, run.run_id)
         told.__cause__ = error
     is_bug = told is not error
-    may_be_out = opens is not None and run.job is None and lease.possible_until is not None
+    may_be_out = opens is not None and run.job is None and lease.possible_start is not None
     if is_final(error, lease, max_attempts) and not (is_bug and may_be_out):
         ends_without_job = opens is not None
         report = run.reports if ends_without_job else None

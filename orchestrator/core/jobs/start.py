@@ -10,8 +10,8 @@ to look up.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -29,6 +29,7 @@ from orchestrator.core.jobs.builder import Builder, DescribesJobs, FindsJobs, St
 from orchestrator.core.jobs.variables import as_variables
 from orchestrator.core.ledger.guards import Timings, certain_from, is_none_certain, may_replace
 from orchestrator.core.ledger.lease import RunLease
+from orchestrator.core.ledger.possible_start import PossibleStart
 from orchestrator.core.ledger.records import Job
 from orchestrator.core.secrets.references import SecretReferences
 
@@ -57,8 +58,8 @@ class JobStarter:
         self._lease = lease
         self._builders = builders
         self._clock = clock
-        self._terms = timings
-        self._vault = secret_references
+        self._timings = timings
+        self._secret_references = secret_references
 
     async def start(
         self,
@@ -76,7 +77,7 @@ class JobStarter:
             TemporaryError: it can't be started now, or it isn't certain that it wasn't.
             Exception: a bug of the builder's, which may have started it.
         """
-        lease, earlier = self._lease, self._lease.possible_until
+        lease, earlier = self._lease, self._lease.possible_start
         if lease.run.attempt > 1 and await lease.is_over():
             raise PermanentError(
                 "The operation that this event asked for is over: replay with force to start again."
@@ -95,19 +96,19 @@ class JobStarter:
         )
         # Not even a secret is stored beyond the lease: it might come after its own removal.
         async with self._under_the_lease("The store of secrets"):
-            variables = await self._vault.replace_secrets(lease, variables)
+            variables = await self._secret_references.replace_secrets(lease, variables)
         try:
             return await self._send(builder_name, builder, job_identifier, variables)
         except PermanentError as error:
             memory = timedelta(seconds=_TOKEN_MEMORY_S)
-            if earlier is None or earlier + memory <= self._clock.now():
+            if earlier is None or earlier.until + memory <= self._clock.now():
                 raise
             # Other parameters under our own key: that a start is refused proves one is out.
-            lease.possible_until = earlier
+            lease.possible_start = earlier
             found = await self.look_up(builder_name, job_identifier)
             if found is not None:
                 return found
-            lease.possible_until = earlier
+            lease.possible_start = earlier
             raise TemporaryError(f"An earlier start may be out: {error}") from error
 
     async def look_up(
@@ -127,8 +128,10 @@ class JobStarter:
         began = operation.opened_at if operation else lease.run.first_seen
         # The answer may take its time: it says what was there when it was asked for.
         asked_at = self._clock.now()
-        known = [name for name in self._builders if name == lease.sent_to]
-        sent_job = lease.sent_job if known else None
+        start = lease.possible_start
+        sent_to = start.builder if start else None
+        known = [name for name in self._builders if name == sent_to]
+        sent_job = start.job_identifier if start and known else None
         for name in sorted(known or self._builders, key=lambda name: name != builder_name):
             builder = self._builders[name]
             if not isinstance(builder, FindsJobs):
@@ -143,22 +146,21 @@ class JobStarter:
                     started_after=began - _CLOCKS_APART,
                 )
             except NotPermitted as error:
-                if builder_name in (None, name) or name == lease.sent_to:
+                if builder_name in (None, name) or name == sent_to:
                     raise
                 log.warning("a builder doesn't let us look", builder=name, reason=str(error))
                 continue
             if found is not None:
                 log.info("job found by its start key", job_id=found.id, builder=found.builder)
                 return found
-        if not is_none_certain(lease.possible_until, asked_at, self._terms):
-            assert lease.possible_until is not None  # noqa: S101 - else none is certain
-            certain_at = certain_from(lease.possible_until, self._terms)
+        if start is not None and not is_none_certain(start, asked_at, self._timings):
+            certain_at = certain_from(start.until, self._timings)
             wait_s = (certain_at - self._clock.now()).total_seconds()
             raise TemporaryError(
                 "A start may be out that the builder doesn't list yet.",
                 retry_after_s=max(1.0, wait_s),
             )
-        lease.possible_until = None
+        lease.possible_start = None
         return None
 
     async def _send(
@@ -168,37 +170,39 @@ class JobStarter:
         job_identifier: str,
         variables: Mapping[str, Any],
     ) -> Job:
-        lease = self._lease
-        before = lease.possible_until, lease.sent_to, lease.sent_job
-
-        def may_be_out(until: datetime | None) -> None:
-            """A start was sent, or is, and nobody knows what came of it."""
-            lease.possible_until = until
-            lease.sent_to, lease.sent_job = builder_name, job_identifier
-
-        def is_not_out() -> None:
-            lease.possible_until, lease.sent_to, lease.sent_job = before
-
-        try:
-            async with self._under_the_lease(builder_name):
-                # While it is under way, too, one may be out: the handler may end beside it.
-                may_be_out(lease.run.lease_until)
-                job = await builder_calls.start_job(
-                    builder_name, builder, job_identifier, variables, start_key=lease.start_key
+        async with self._under_the_lease(builder_name):
+            with self._may_be_out(builder_name, job_identifier):
+                return await builder_calls.start_job(
+                    builder_name,
+                    builder,
+                    job_identifier,
+                    variables,
+                    start_key=self._lease.start_key,
                 )
+
+    @contextmanager
+    def _may_be_out(self, builder_name: str, job_identifier: str) -> Iterator[None]:
+        """While a start is sent it may be out, since the handler may end beside it; and so it may
+        afterwards, unless the builder has given a definite answer."""
+        lease, before = self._lease, self._lease.possible_start
+
+        def sent_by(until: datetime) -> PossibleStart:
+            return PossibleStart(until, builder_name, job_identifier)
+
+        assert lease.run.lease_until is not None  # noqa: S101 - it is ours
+        lease.possible_start = sent_by(lease.run.lease_until)
+        try:
+            yield
         except PermanentError:
-            is_not_out()
+            lease.possible_start = before
             raise
         except TemporaryError as error:
-            is_not_out()
-            if not error.nothing_done:
-                may_be_out(self._clock.now())
+            lease.possible_start = before if error.nothing_done else sent_by(self._clock.now())
             raise
         except BaseException:
-            may_be_out(self._clock.now())
+            lease.possible_start = sent_by(self._clock.now())
             raise
-        is_not_out()
-        return job
+        lease.possible_start = before
 
     @asynccontextmanager
     async def _under_the_lease(self, who: str) -> AsyncIterator[None]:

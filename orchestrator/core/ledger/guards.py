@@ -11,6 +11,7 @@ import attrs
 
 from orchestrator.core.events.event_types import Kind
 from orchestrator.core.ledger.lifecycle import MOVES
+from orchestrator.core.ledger.possible_start import PossibleStart
 from orchestrator.core.ledger.records import (
     Due,
     Job,
@@ -131,7 +132,7 @@ def last_possible_send(run: RunRecord) -> datetime | None:
     return max(filter(None, (run.lease_until, run.possible_until)), default=None)
 
 
-def is_none_certain(possible_until: datetime | None, now: datetime, timings: Timings) -> bool:
+def is_none_certain(start: PossibleStart | None, now: datetime, timings: Timings) -> bool:
     """A look-up that began `now` and finds no job proves that there is none.
 
     send ── the build is made ····· the listing shows it within `listing_lag_s`
@@ -139,12 +140,12 @@ def is_none_certain(possible_until: datetime | None, now: datetime, timings: Tim
 
     The send was dated by another's clock, so the skew counts, too.
     """
-    return possible_until is None or certain_from(possible_until, timings) <= now
+    return start is None or certain_from(start.until, timings) <= now
 
 
-def certain_from(possible_until: datetime, timings: Timings) -> datetime:
+def certain_from(moment: datetime, timings: Timings) -> datetime:
     """From when on a look-up's "none" is certain."""
-    return possible_until + timedelta(seconds=timings.listing_lag_s + timings.skew_s)
+    return moment + timedelta(seconds=timings.listing_lag_s + timings.skew_s)
 
 
 def may_open(kind: Kind, tenant: TenantRecord | None) -> bool:
@@ -237,14 +238,14 @@ def works_on(operation: OperationRecord, run: RunRecord) -> bool:
 
 
 def may_end_without_job(
-    operation: OperationRecord, run: RunRecord, possible_until: datetime | None
+    operation: OperationRecord, run: RunRecord, possible_start: PossibleStart | None
 ) -> bool:
     """The operation may end without a job: it is this run's, and no start can be out.
 
     first  ─ StartBuild, its answer lost ── hand back
     second ── the tier is gone: failed ── let go ✗ the tenant's build may be running
     """
-    return works_on(operation, run) and operation.job is None and possible_until is None
+    return works_on(operation, run) and operation.job is None and possible_start is None
 
 
 def is_under_way(operation: OperationRecord | None, number: int) -> TypeGuard[OperationRecord]:

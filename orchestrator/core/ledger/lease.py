@@ -20,6 +20,7 @@ from orchestrator.core.ledger.claim_request import ClaimRequest
 from orchestrator.core.ledger.claim_result import Claimed, NotClaimed
 from orchestrator.core.ledger.ledger import check_size
 from orchestrator.core.ledger.operations import OrphanedJob
+from orchestrator.core.ledger.possible_start import PossibleStart
 from orchestrator.core.ledger.records import (
     Failure,
     OperationRecord,
@@ -68,8 +69,7 @@ async def claim_by_records(transactions: Transactions, run_id: str) -> "RunLease
 class RunLease:
     """A run in hand: what its holder may write, one write at a time.
 
-    `possible_until` is when a start may last have been sent without our knowing, `sent_to` to
-    which builder (None: to any), `sent_job` for which job identifier; with a `stop_reason` nothing
+    `possible_start` is what may have been started without our knowing; with a `stop_reason` nothing
     more is to be started. Every write raises TakenOver once another attempt has the run.
     """
 
@@ -83,9 +83,7 @@ class RunLease:
     ) -> None:
         self.run = run
         self.stop_reason = stop_reason
-        self.possible_until = run.possible_until
-        self.sent_to = run.sent_to
-        self.sent_job = run.sent_job
+        self.possible_start = PossibleStart.of(run)
         self._transactions = transactions
         self._snapshot = snapshot
         self._one_at_a_time = asyncio.Lock()

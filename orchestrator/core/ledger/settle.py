@@ -4,7 +4,6 @@ Plain functions of a snapshot, like the claim. Each is refused to whoever lost t
 """
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
 import attrs
@@ -15,6 +14,7 @@ from orchestrator.core.identifiers import operation_id, own_operation_id
 from orchestrator.core.ledger.guards import Timings, is_mine, may_end_without_job, works_on
 from orchestrator.core.ledger.lifecycle import MOVES, TenantState
 from orchestrator.core.ledger.operations import OrphanedJob, erased_before, noted, refused, tie
+from orchestrator.core.ledger.possible_start import PossibleStart, with_possible_start
 from orchestrator.core.ledger.records import (
     Failure,
     OperationRecord,
@@ -64,8 +64,7 @@ class Settlement:
     """How an attempt ended.
 
     `progress` is what it had not recorded yet. A `retry` is due after `pause_s`.
-    `possible_until` is when a start of it may last have been sent without our knowing, `sent_to`
-    the builder, `sent_job` the job identifier.
+    `possible_start` is what may have been started without our knowing.
     `ending`, with its `reason`, is what the event reports of an operation, and `tier` what
     it says of the tenant; `report` is what the control plane shall hear of it, or of what ends
     without having begun, `owed` what it shall hear if no deployment follows, `clean_up` the event
@@ -77,9 +76,7 @@ class Settlement:
     progress: Progress = attrs.field(factory=Progress)
     error: Failure | None = None
     pause_s: float = 0.0
-    possible_until: datetime | None = None
-    sent_to: str | None = None
-    sent_job: str | None = None
+    possible_start: PossibleStart | None = None
     ending: Ending | None = None
     reason: str | None = None
     tier: str | None = None
@@ -142,7 +139,7 @@ def settle(
         elif operation.job is not None:
             # Somebody found it meanwhile: its end is the operation's, not ours.
             settled, follow_ups = attrs.evolve(settled, job=operation.job), ()
-        elif not may_end_without_job(operation, settled, settlement.possible_until):
+        elif not may_end_without_job(operation, settled, settlement.possible_start):
             return Decision((), StartUnresolved())
         elif settlement.status is RunStatus.FAILED:
             others = _give_back(snapshot, operation, settlement)
@@ -165,11 +162,8 @@ def _settled(run: RunRecord, settlement: Settlement, snapshot: Snapshot) -> RunR
     is_retry = settlement.status is RunStatus.RETRY
     error = settlement.error
     return attrs.evolve(
-        ended(run, settlement.status, snapshot),
+        with_possible_start(ended(run, settlement.status, snapshot), settlement.possible_start),
         due_at=snapshot.later(settlement.pause_s) if is_retry else None,
-        possible_until=None if run.job else settlement.possible_until,
-        sent_to=settlement.sent_to,
-        sent_job=settlement.sent_job,
         note=settlement.note,
         waits=run.waits + is_retry,
         bugs=run.bugs + (error is not None and error.is_bug),

@@ -14,10 +14,11 @@ from orchestrator.core.jobs.builder import Builder
 from orchestrator.core.jobs.job_description import JobDescription, JobStatus
 from orchestrator.core.jobs.start import CUT_OFF_S, JobStarter
 from orchestrator.core.ledger.lease import RunLease
+from orchestrator.core.ledger.possible_start import PossibleStart
 from orchestrator.core.ledger.records import Job
 from orchestrator.core.secrets.references import SecretReferences
 from orchestrator.testing import ManualClock
-from tests.desk import PROVISIONED, PROVISIONING, Desk, adopt_job, event
+from tests.desk import PROVISIONED, PROVISIONING, Desk, adopt_job, event, possible_until
 
 #: What `possible_until` becomes: None, what it was, or the moment of the send.
 NOTHING, AS_BEFORE, NOW = "nothing", "as before", "now"
@@ -106,6 +107,19 @@ def desk() -> Desk:
     return Desk()
 
 
+def place(attempt: RunLease) -> tuple[str | None, str | None]:
+    """Where a start that may be out was sent to."""
+    start = attempt.possible_start
+    assert start is not None
+    return start.builder, start.job_identifier
+
+
+def sent_to_first(attempt: RunLease) -> PossibleStart:
+    until = possible_until(attempt)
+    assert until is not None
+    return PossibleStart(until, "FIRST")
+
+
 async def fresh(desk: Desk, *builders: BareBuilder) -> Scene:
     """Nothing can be out."""
     attempt = await desk.claimed(PROVISIONING, "a")
@@ -119,7 +133,7 @@ async def possible(desk: Desk, *builders: BareBuilder, ago_s: float) -> Scene:
     await desk.hand_back(first, possible_until=sent)
     desk.turn(ago_s)
     attempt = await desk.claimed(PROVISIONING, "a")
-    assert attempt.possible_until == sent
+    assert possible_until(attempt) == sent
     return Scene(desk, attempt, {one.name: one for one in builders})
 
 
@@ -130,7 +144,7 @@ async def test_where_nothing_is_out_the_start_is_sent(desk: Desk) -> None:
     assert await scene.start() == builder.job()
     assert builder.sent == [scene.attempt.start_key]
     assert builder.looks == []
-    assert scene.attempt.possible_until is None
+    assert possible_until(scene.attempt) is None
 
 
 async def test_a_second_attempt_that_left_nothing_out_sends_too(desk: Desk) -> None:
@@ -177,9 +191,9 @@ async def test_the_builder_that_a_start_was_sent_to_is_asked_alone(desk: Desk) -
     scene = await fresh(desk, first, second)
     with pytest.raises(TemporaryError):
         await scene.start("FIRST")
-    assert scene.attempt.sent_to == "FIRST"
+    assert place(scene.attempt) == ("FIRST", "standard")
     await desk.hand_back(
-        scene.attempt, possible_until=scene.attempt.possible_until, sent_to="FIRST"
+        scene.attempt, possible_until=possible_until(scene.attempt), sent_to="FIRST"
     )
     desk.turn(90)
     second.finds = [TemporaryError("down for good")]
@@ -196,17 +210,15 @@ async def test_a_start_is_looked_for_where_it_was_sent(desk: Desk) -> None:
     with pytest.raises(TemporaryError):
         await scene.start()
     lost = scene.attempt
-    assert (lost.sent_to, lost.sent_job) == ("FIRST", "standard")
-    await desk.hand_back(
-        lost, possible_until=lost.possible_until, sent_to=lost.sent_to, sent_job=lost.sent_job
-    )
+    assert place(lost) == ("FIRST", "standard")
+    await desk.hand_back(lost, possible_start=lost.possible_start)
     desk.turn(90)
     attempt = await desk.claimed(PROVISIONING, "a")
     for look_up in (
         Scene(desk, attempt, scene.builders).starter.look_up("FIRST", "premium"),
         Scene(desk, attempt, scene.builders).starter.look_up(),
     ):
-        attempt.possible_until = lost.possible_until
+        attempt.possible_start = lost.possible_start
         assert await look_up is None
     assert [job_identifier for _, job_identifier, _ in builder.looks] == ["standard"] * 2
     assert builder.looks_everywhere == []
@@ -217,7 +229,7 @@ async def test_where_nobody_knows_the_place_a_start_is_looked_for_everywhere(des
     builder = LooksEverywhere()
     builder.finds_somewhere = builder.job("elsewhere")
     scene = await possible(desk, builder, ago_s=3)
-    scene.attempt.sent_to = "FIRST"
+    scene.attempt.possible_start = sent_to_first(scene.attempt)
     assert await scene.start() == builder.job("elsewhere")
     (place,), key = builder.looks, scene.attempt.start_key
     assert place[1] == "standard"
@@ -234,9 +246,9 @@ async def test_of_an_attempt_that_died_nobody_knows_where_it_has_sent_a_start(de
         first, possible_until=desk.clock.now(), sent_to="FIRST", sent_job="standard"
     )
     second = await desk.claimed(PROVISIONING, "a")
-    assert (second.sent_to, second.sent_job) == ("FIRST", "standard")
+    assert place(second) == ("FIRST", "standard")
     third = await desk.taken_over(PROVISIONING, "a")
-    assert (third.sent_to, third.sent_job) == (None, None)
+    assert place(third) == (None, None)
 
 
 async def test_a_builder_that_lets_nobody_look_is_passed_over(desk: Desk) -> None:
@@ -245,7 +257,7 @@ async def test_a_builder_that_lets_nobody_look_is_passed_over(desk: Desk) -> Non
     second.finds = [NotPermitted("not you")]
     scene = await possible(desk, first, second, ago_s=90)
     assert await scene.start("FIRST") == first.job()
-    scene.attempt.possible_until = desk.clock.now()
+    scene.attempt.possible_start = PossibleStart(desk.clock.now())
     for look_up in (scene.starter.look_up("SECOND", "standard"), scene.starter.look_up()):
         with pytest.raises(NotPermitted):
             await look_up
@@ -256,12 +268,12 @@ async def test_none_is_no_proof_for_a_while(desk: Desk, ago_s: float, pause_s: f
     """The attempt is told to come back when it will be; what was possible stays so."""
     builder = ScriptedBuilder()
     scene = await possible(desk, builder, ago_s=ago_s)
-    before = scene.attempt.possible_until
+    before = possible_until(scene.attempt)
     with pytest.raises(TemporaryError, match="doesn't list yet") as refused:
         await scene.start()
     assert refused.value.retry_after_s == pytest.approx(pause_s)
     assert builder.sent == []
-    assert scene.attempt.possible_until == before
+    assert possible_until(scene.attempt) == before
 
 
 @pytest.mark.parametrize("builder", [ScriptedBuilder(), BareBuilder()])
@@ -271,7 +283,7 @@ async def test_a_certain_none_has_it_sent_again(desk: Desk, builder: BareBuilder
     assert await scene.start() == builder.job()
     assert builder.sent == [scene.attempt.start_key]
     assert scene.attempt.start_key.endswith("-1")
-    assert scene.attempt.possible_until is None
+    assert possible_until(scene.attempt) is None
 
 
 async def test_a_builder_that_cannot_find_proves_nothing_either(desk: Desk) -> None:
@@ -288,10 +300,10 @@ async def test_a_look_that_fails_is_no_proof(desk: Desk) -> None:
     first, second = ScriptedBuilder("FIRST"), ScriptedBuilder("SECOND")
     second.finds = [TemporaryError("listing down")]
     scene = await possible(desk, first, second, ago_s=1000)
-    before = scene.attempt.possible_until
+    before = possible_until(scene.attempt)
     with pytest.raises(TemporaryError, match="listing down"):
         await scene.start()
-    assert (first.sent, scene.attempt.possible_until) == ([], before)
+    assert (first.sent, possible_until(scene.attempt)) == ([], before)
 
 
 async def test_a_taken_over_attempt_counts_from_its_leases_end(desk: Desk) -> None:
@@ -351,7 +363,7 @@ async def test_an_answer_says_whether_a_start_may_be_out(
     with pytest.raises(raised):
         await scene.start()
     assert builder.sent == [scene.attempt.start_key]
-    assert scene.attempt.possible_until == (desk.clock.now() if is_out else None)
+    assert possible_until(scene.attempt) == (desk.clock.now() if is_out else None)
 
 
 @pytest.mark.parametrize(("left_s", "is_sent"), [(CUT_OFF_S, False), (CUT_OFF_S + 0.001, True)])
@@ -368,7 +380,7 @@ async def test_nothing_is_sent_once_the_lease_is_all_but_over(
         with pytest.raises(TemporaryError, match="nothing is started any more"):
             await scene.start()
     assert bool(builder.sent) is is_sent
-    assert scene.attempt.possible_until is None
+    assert possible_until(scene.attempt) is None
 
 
 async def test_a_renewed_lease_gives_time_again(desk: Desk) -> None:
@@ -400,7 +412,7 @@ async def test_a_send_is_cut_off_before_the_lease_ends(desk: Desk) -> None:
     with pytest.raises(TemporaryError, match="FIRST did not answer before the lease was over"):
         await scene.start()
     assert len(builder.sent) == 1
-    assert scene.attempt.possible_until == desk.clock.now()
+    assert possible_until(scene.attempt) == desk.clock.now()
 
 
 # --- what is checked before it is sent -------------------------------------------------------
@@ -442,7 +454,7 @@ async def test_what_cannot_be_built_leaves_nothing_to_look_up(
     scene = await (fresh(desk, builder) if ago_s is None else possible(desk, builder, ago_s=ago_s))
     with pytest.raises(type(error)):
         await scene.start()
-    assert (builder.sent, scene.attempt.possible_until) == ([], None)
+    assert (builder.sent, possible_until(scene.attempt)) == ([], None)
     assert len(builder.looks) == (0 if ago_s is None else 1)
 
 
@@ -461,7 +473,7 @@ async def test_a_variable_that_cannot_be_printed_is_not_sent(desk: Desk) -> None
     with pytest.raises(PermanentError, match="The variable KEY can't be passed to a job") as error:
         await scene.starter.start("FIRST", "standard", {"KEY": {"pem": b"x"}})
     assert [one.path for one in error.value.errors] == ["$"]
-    assert (builder.sent, scene.attempt.possible_until) == ([], None)
+    assert (builder.sent, possible_until(scene.attempt)) == ([], None)
 
 
 # --- refused under our own key ---------------------------------------------------------------
@@ -474,11 +486,11 @@ async def test_a_refusal_after_a_possible_start_may_be_its_echo(
     """As long as the builder remembers the token: looked for again, and never final."""
     builder = ScriptedBuilder(error=PermanentError("mismatch"))
     scene = await possible(desk, builder, ago_s=ago_s)
-    before = scene.attempt.possible_until
+    before = possible_until(scene.attempt)
     with pytest.raises(PermanentError if is_final else TemporaryError, match="mismatch"):
         await scene.start()
     assert len(builder.looks) == (1 if is_final else 2)
-    assert scene.attempt.possible_until == (None if is_final else before)
+    assert possible_until(scene.attempt) == (None if is_final else before)
 
 
 async def test_a_refusal_leads_to_the_job_that_it_proves(desk: Desk) -> None:
@@ -494,10 +506,10 @@ async def test_a_refusal_asks_no_builder_that_the_start_was_not_sent_to(desk: De
     first, second = ScriptedBuilder("FIRST", PermanentError("mismatch")), ScriptedBuilder("SECOND")
     second.finds = [TemporaryError("down")]
     scene = await possible(desk, first, second, ago_s=63)
-    scene.attempt.sent_to = "FIRST"
+    scene.attempt.possible_start = sent_to_first(scene.attempt)
     with pytest.raises(TemporaryError, match="mismatch"):
         await scene.start()
-    assert (scene.attempt.sent_to, second.looks) == ("FIRST", [])
+    assert (place(scene.attempt)[0], second.looks) == ("FIRST", [])
 
 
 async def test_a_refusal_of_a_first_start_is_final(desk: Desk) -> None:

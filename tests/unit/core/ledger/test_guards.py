@@ -31,6 +31,7 @@ from orchestrator.core.ledger.guards import (
     works_on,
 )
 from orchestrator.core.ledger.lifecycle import TenantState
+from orchestrator.core.ledger.possible_start import PossibleStart
 from orchestrator.core.ledger.records import (
     Job,
     OperationRecord,
@@ -74,6 +75,10 @@ OPERATION = OperationRecord(
     opened_at=NOW,
 )
 TENANT = TenantRecord(tenant_id="t-1", state=TenantState.PROVISIONED, changed_at=NOW)
+
+
+def possible(until: datetime | None) -> PossibleStart | None:
+    return None if until is None else PossibleStart(until)
 
 
 def at(seconds: float) -> datetime:
@@ -168,7 +173,7 @@ def test_none_is_certain_once_a_listing_would_show_it(
     possible_until: datetime | None, certain: bool
 ) -> None:
     """A builder lists what it made within `listing_lag_s`, and clocks differ by `skew_s`."""
-    assert is_none_certain(possible_until, NOW, TIMINGS) is certain
+    assert is_none_certain(possible(possible_until), NOW, TIMINGS) is certain
 
 
 @pytest.mark.parametrize(
@@ -287,7 +292,10 @@ def test_an_operation_is_let_go_by_its_opener_when_nothing_is_out(
     may: bool,
 ) -> None:
     """Open, this run's, at this start, without a job, and none possible."""
-    assert may_end_without_job(operation(**of_operation), run(**of_run), possible_until) is may
+    assert (
+        may_end_without_job(operation(**of_operation), run(**of_run), possible(possible_until))
+        is may
+    )
 
 
 @pytest.mark.parametrize("ask", [is_claimable, is_lease_over])

@@ -11,6 +11,7 @@ from orchestrator.core.ledger.claim_request import Trigger
 from orchestrator.core.ledger.lease import RunLease, claim_run
 from orchestrator.core.ledger.lifecycle import TenantState
 from orchestrator.core.ledger.operations import Adopted, OrphanedJob
+from orchestrator.core.ledger.possible_start import PossibleStart
 from orchestrator.core.ledger.records import (
     Failure,
     JobRecord,
@@ -91,7 +92,7 @@ async def test_a_settlement_takes_the_job_along(desk: Desk, status: RunStatus) -
         status=status,
         progress=progress(desk, "one", job="b-1"),
         error=NO,
-        possible_until=desk.clock.now(),
+        possible_start=PossibleStart(desk.clock.now()),
         ends_without_job=True,
     )
     assert isinstance(await attempt.settle(settlement), Saved)
@@ -176,7 +177,8 @@ async def test_a_settled_run_says_how_it_ended(desk: Desk, status: RunStatus) ->
     attempt = await desk.claimed(ORDER, "a")
     possible = desk.clock.now()
     desk.turn(3)
-    await attempt.settle(Settlement(status=status, error=NO, pause_s=7, possible_until=possible))
+    start = PossibleStart(possible)
+    await attempt.settle(Settlement(status=status, error=NO, pause_s=7, possible_start=start))
     run, is_retry = await desk.run(ORDER, "a"), status is RunStatus.RETRY
     assert (run.status, run.error, run.ended_at) == (status, NO, desk.clock.now())
     assert (run.lease_until, run.possible_until) == (None, possible)
