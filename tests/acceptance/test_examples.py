@@ -221,7 +221,7 @@ async def test_the_simulation_of_the_docs_gives_up_nothing(
 
 
 def readme_statuses() -> dict[int, str]:
-    """The README's table of answers: what EventBridge makes of each status."""
+    """The README's table of answers: what EventBridge does with each status."""
     table = README.partition("## The answers")[2].partition("\n## ")[0]
     rows = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("| ")]
     return {int(status): row[-1] for row in rows for status in re.findall(r"\b\d{3}\b", row[0])}
@@ -237,10 +237,10 @@ def test_the_readmes_statuses_are_the_services() -> None:
 
 
 def test_the_readme_says_what_eventbridge_does() -> None:
-    """It tries again after 401, 429 and 5xx, and gives up after another 4xx."""
+    """It retries after 401, 429 and 5xx, and gives up after another 4xx."""
     for status, does in readme_statuses().items():
         again = status in (401, 429) or status >= 500
-        expected = "done" if status < 300 else "tries again" if again else "gives up"
+        expected = "done" if status < 300 else "retries" if again else "gives up"
         assert does.startswith(expected), status
 
 
