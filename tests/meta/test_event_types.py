@@ -1,4 +1,8 @@
-"""One list of event types: no row lacks a handler, and no handler a row."""
+"""One list of event types: no row lacks a handler or an example, none of these lacks a row.
+
+A new type is one row of `core.events.event_types`, one handler in `core.handlers.builtin` and one
+example in `intake.examples`; what is left out fails here.
+"""
 
 from collections import Counter
 
@@ -16,6 +20,9 @@ from orchestrator.core.events.event_types import (
 )
 from orchestrator.core.events.payloads import TenantOutcome, TenantRequest
 from orchestrator.core.handlers.builtin import built_in_handlers
+from orchestrator.core.secrets.redaction import SECRET_NAMES, Redactor
+from orchestrator.intake.examples import EXAMPLES
+from orchestrator.wire.converter import JsonConverter
 
 NAMES = [row.name for row in EVENT_TYPES]
 each_row = pytest.mark.parametrize("row", EVENT_TYPES, ids=NAMES)
@@ -31,6 +38,11 @@ def test_each_row_has_a_handler_and_each_handler_a_row() -> None:
     assert {registration.event_type for registration in built_in_handlers()} == set(NAMES)
 
 
+def test_each_row_has_an_example_and_each_example_a_row() -> None:
+    """The OpenAPI document shows a body of every type."""
+    assert set(EXAMPLES) == set(NAMES)
+
+
 @each_row
 def test_a_handler_takes_the_model_that_fits_its_row(row: EventType) -> None:
     """What opens an operation is a request, and what ends one is an outcome."""
@@ -41,6 +53,14 @@ def test_a_handler_takes_the_model_that_fits_its_row(row: EventType) -> None:
         assert model is TenantOutcome
     else:
         assert model is None
+
+
+@each_row
+def test_an_example_is_read_by_its_handlers_model(row: EventType) -> None:
+    """Whoever sends an example as it is shown has sent a valid event."""
+    model = built_in_handlers().resolve(row.name).payload
+    read = JsonConverter(Redactor(SECRET_NAMES)).structure(EXAMPLES[row.name], model)
+    assert model is None or isinstance(read, model)
 
 
 @each_row
