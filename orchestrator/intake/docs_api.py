@@ -13,10 +13,9 @@ from orchestrator.intake.openapi import HTML_PAGE, Answer, build_document, check
 from orchestrator.intake.problems import REFUSED
 
 _BUILD: web.AppKey[Callable[[], Mapping[str, Any]]] = web.AppKey("build_openapi_document")
-_ASSETS = Path(str(swagger_ui_bundle.swagger_ui_path))
+_ASSETS = {path.name: path for path in Path(str(swagger_ui_bundle.swagger_ui_path)).iterdir()}
 
 routes = web.RouteTableDef()
-routes.static("/docs/assets", _ASSETS, name="docs-assets")
 
 
 async def prepare_document(app: web.Application) -> None:
@@ -52,6 +51,14 @@ async def get_docs(request: web.Request) -> web.Response:
     }
     page = _PAGE.format(document=link(request, "openapi"), **assets)
     return web.Response(text=page, content_type="text/html")
+
+
+@routes.get("/docs/assets/{filename}", name="docs-assets")
+async def get_asset(request: web.Request) -> web.FileResponse:
+    asset = _ASSETS.get(request.match_info["filename"])
+    if asset is None:
+        raise web.HTTPNotFound
+    return web.FileResponse(asset)
 
 
 _PAGE = """<!doctype html>

@@ -21,8 +21,6 @@ def below(base_path: str, routes: Iterable[web.AbstractRouteDef]) -> list[web.Ab
                 found += [web.route(method, base_path + end, handler) for end in ("", "/")]
             case web.RouteDef(method=method, path=path, handler=handler):
                 found.append(web.route(method, base_path + path, handler))
-            case web.StaticDef(prefix=prefix, path=folder):
-                found.append(web.static(base_path + prefix, folder))
     return found
 
 

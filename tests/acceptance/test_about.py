@@ -5,6 +5,7 @@ from datetime import datetime
 from urllib.parse import urljoin
 
 import pytest
+from yarl import URL
 
 from orchestrator import TemporaryError
 from orchestrator.adapters.memory.ledger import InMemoryLedger
@@ -111,3 +112,9 @@ async def assert_served(service: Client, paths: list[str]) -> None:
         async with service.get(path) as answer:
             assert answer.status == 200, path
             assert await answer.read(), path
+
+
+@pytest.mark.parametrize("name", ["nothing.css", "", "..%2Fopenapi.json", "%2Fetc%2Fpasswd", "."])
+async def test_no_other_file_is_an_asset_of_the_page(service: Client, name: str) -> None:
+    """Only the files of the page's own bundle are there, by their names."""
+    await read_problem(await service.get(URL(f"/docs/assets/{name}", encoded=True)), 404)
