@@ -23,7 +23,7 @@ from yarl import URL
 from orchestrator import create_app
 from orchestrator.adapters.dynamodb.items import table_schema
 from orchestrator.adapters.memory.ledger import InMemoryLedger
-from orchestrator.cli.dev import open_prepared_aws, open_service
+from orchestrator.cli.dev import open_prepared_aws
 from orchestrator.embedded import CodeBuildStandIn, EmbeddedAWS, Fault, open_embedded_aws
 from orchestrator.settings import Operations, child_environment, load_settings
 from orchestrator.testing import ManualClock, provisioning_event
@@ -84,8 +84,20 @@ async def aws(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[EmbeddedAWS]:
 @pytest.fixture
 async def here(aws: EmbeddedAWS) -> AsyncIterator[tuple[str, str]]:
     """The option that leads to a running service."""
-    async with open_service(config="local.toml", environment={}) as service:
-        yield ("--url", service.url)
+    service = await zygote.start(
+        *("orchestrator", "serve", "--config", "local.toml", "--port", "0"),
+        stderr=asyncio.subprocess.PIPE,
+        env=child_environment({"ORCHESTRATOR_LOG__FORMAT": "json"}),
+    )
+    assert service.stderr is not None
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            while b'"listening"' not in (line := await service.stderr.readline()):
+                assert line, "it ended"
+        yield ("--url", json.loads(line)["url"])
+    finally:
+        service.terminate()
+        await service.communicate()
 
 
 async def provision(here: tuple[str, str], tenant_id: str, tier: str, folder: Path) -> Ended:

@@ -111,7 +111,7 @@ async def test_a_crowd_gets_one_build_for_each_operation(world: World) -> None:
 
     For every other operation the builder is slow: nobody hears 200 before its job is known.
     """
-    settings = {"ledger_lease_s": 4 * PATIENCE_S, "http_max_concurrency": 100}
+    settings = {"ledger_lease_s": 8 * PATIENCE_S, "http_max_concurrency": 100}
     processes = await asyncio.gather(*(world.serve(**settings) for _ in range(3)))
     crowd = Crowd(world, processes)
     operations, slow = range(OPERATIONS), range(0, OPERATIONS, 2)
@@ -124,7 +124,7 @@ async def test_a_crowd_gets_one_build_for_each_operation(world: World) -> None:
         return crowd.told.total() == OPERATIONS * DUPLICATES - len(slow)
 
     # Each that waits writes its tenant, so that a crowd takes turns.
-    await until(only_slow_openers_wait, patience_s=3 * PATIENCE_S)
+    await until(only_slow_openers_wait, patience_s=6 * PATIENCE_S)
     assert crowd.statuses(slow) <= {429, 503}
     for answer in answers:
         await answer.let_go()
