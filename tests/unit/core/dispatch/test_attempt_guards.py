@@ -146,11 +146,13 @@ class Scene:
         return None
 
     def run(self, event_type: str = "TENANT_PROVISIONING") -> RunRecord:
+        run: RunRecord
         (run,) = (one for one in self.all(RunRecord) if one.event_type == event_type)
         return run
 
     @property
     def operation(self) -> OperationRecord:
+        operation: OperationRecord
         (operation,) = self.all(OperationRecord)
         return operation
 
