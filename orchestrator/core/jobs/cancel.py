@@ -18,7 +18,7 @@ from orchestrator.core.jobs import builder_calls
 from orchestrator.core.jobs.adopt import JobAdopter
 from orchestrator.core.jobs.builder import StopsHarder, StopsJobs
 from orchestrator.core.jobs.describe import JobDescriber
-from orchestrator.core.jobs.job_description import Answer, JobDescription, Unseen
+from orchestrator.core.jobs.job_description import Answer, JobDescription, NotDescribed
 from orchestrator.core.jobs.looks import Next, what_follows
 from orchestrator.core.jobs.outcome import OutcomeMaker
 from orchestrator.core.ledger.operations import ask_to_stop, count_stops, note_stop
@@ -59,7 +59,7 @@ class JobStopper:
         if asked is None:
             return
         if asked.job is None:
-            await self.outcomes.end(asked, None, asked.stop_reason)
+            await self.outcomes.end(asked, NotDescribed.NOT_ASKED, asked.stop_reason)
             return
         job = asked.job
         builder: object = self.describer.builders.get(job.builder)
@@ -68,9 +68,9 @@ class JobStopper:
         else:
             log.error("a job is to be stopped, and its builder can't", job_id=job.id)
         if job.builder not in self.describer.describable:
-            await self.outcomes.end(asked, None, asked.stop_reason)
+            await self.outcomes.end(asked, NotDescribed.NOT_ASKED, asked.stop_reason)
             return
-        answer = await self.describer.describe(job) or Unseen.UNKNOWN
+        answer = await self.describer.describe(job) or NotDescribed.UNKNOWN
         match self.what_follows(asked, answer):
             case Next.END:
                 await self.outcomes.end(asked, answer)

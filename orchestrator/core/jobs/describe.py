@@ -12,10 +12,23 @@ from orchestrator.core.errors import (
 from orchestrator.core.identifiers import is_operation_id, read_start_key
 from orchestrator.core.jobs import builder_calls
 from orchestrator.core.jobs.builder import Builder, DescribesJobs, OwnsJobs
-from orchestrator.core.jobs.job_description import JobDescription, SomeNotDescribed
+from orchestrator.core.jobs.job_description import (
+    Answer,
+    JobDescription,
+    NotDescribed,
+    SomeNotDescribed,
+)
 from orchestrator.core.ledger.records import Job
 
 log = structlog.get_logger("orchestrator.describe")
+
+
+@attrs.frozen
+class Answers:
+    """What came of asking about jobs, by their ids; `trouble` is why some couldn't be told of."""
+
+    by_job: Mapping[str, Answer]
+    trouble: TemporaryError | None = None
 
 
 @attrs.frozen
@@ -38,6 +51,26 @@ class JobDescriber:
             TemporaryError: the builder can't be reached.
         """
         return (await self.describe_some(job.builder, [job.id])).get(job.id)
+
+    async def answers(self, name: str, job_ids: Sequence[str]) -> Answers:
+        """An answer for each of the jobs of one builder."""
+        if name not in self.describable:
+            return Answers(dict.fromkeys(job_ids, NotDescribed.NOT_ASKED))
+        try:
+            known = await self.describe_some(name, job_ids)
+        except SomeNotDescribed as error:
+            log.warning("some jobs can't be asked about", builder=name, reason=str(error))
+            answers: dict[str, Answer] = {
+                **dict.fromkeys(job_ids, NotDescribed.UNKNOWN),
+                **error.reports,
+                **dict.fromkeys(error.hidden, NotDescribed.HIDDEN),
+                **dict.fromkeys(error.failed, NotDescribed.FAILED),
+            }
+            return Answers(answers, error if error.failed else None)
+        except TemporaryError as error:
+            log.warning("jobs can't be asked about", builder=name, reason=str(error))
+            return Answers(dict.fromkeys(job_ids, NotDescribed.FAILED), error)
+        return Answers({**dict.fromkeys(job_ids, NotDescribed.UNKNOWN), **known})
 
     async def describe_some(
         self, name: str, job_ids: Sequence[str]

@@ -63,17 +63,21 @@ class JobDescription:
         return f"The job {self.job.id} {verb}{where}{why}."
 
 
-class Unseen(Enum):
-    """Why a builder that was asked has no report of a job."""
+class NotDescribed(Enum):
+    """Why there is no description of a job."""
 
-    #: It doesn't know the job: it never did, or the job was deleted or discarded.
+    #: Its builder can't be asked.
+    NOT_ASKED = auto()
+    #: Its builder couldn't tell just now.
+    FAILED = auto()
+    #: Its builder doesn't know the job: it never did, or the job was deleted or discarded.
     UNKNOWN = auto()
-    #: It doesn't show the job, which may run all the same.
+    #: Its builder doesn't show the job, which may run all the same.
     HIDDEN = auto()
 
 
-#: What came of asking about a job; None: its builder can't be asked.
-Answer = JobDescription | Unseen | None
+#: What came of asking about a job.
+Answer = JobDescription | NotDescribed
 
 
 class SomeNotDescribed(TemporaryError):

@@ -9,12 +9,13 @@
 | unknown | ends if the job has told its end, else waits | ends | ends |
 | hidden: it may run where the builder can't see it | waits | waits | ends |
 | nothing: it can't be asked | waits | is stopped, and ends | is stopped, and ends |
+| nothing: it couldn't tell just now | waits | waits | waits |
 """
 
 from datetime import datetime
 from enum import Enum, auto
 
-from orchestrator.core.jobs.job_description import Answer, JobDescription, Unseen
+from orchestrator.core.jobs.job_description import Answer, JobDescription, NotDescribed
 from orchestrator.core.ledger.guards import Timings, ends_unknown, is_gone_for_good, is_overdue
 from orchestrator.core.ledger.records import OperationRecord
 
@@ -46,10 +47,12 @@ def what_follows(
             if answer.is_over:
                 return Next.END
             return Next.STOP if is_to_stop or (overdue and stops_overdue) else Next.WAIT
-        case Unseen.UNKNOWN:
+        case NotDescribed.UNKNOWN:
             return Next.END if ends_unknown(operation, now, timings) else Next.WAIT
-        case Unseen.HIDDEN:
+        case NotDescribed.HIDDEN:
             is_gone = is_gone_for_good(operation, now, timings)
             return Next.END if is_gone and overdue else Next.WAIT
-        case None:
+        case NotDescribed.NOT_ASKED:
             return Next.STOP if is_to_stop or overdue else Next.WAIT
+        case NotDescribed.FAILED:
+            return Next.WAIT

@@ -16,7 +16,7 @@ from orchestrator.core.events.body import named_for, read_reason
 from orchestrator.core.events.event import OWN_SOURCE, Event
 from orchestrator.core.events.event_types import ENDS, Ending, outcome_type
 from orchestrator.core.identifiers import START_KEY
-from orchestrator.core.jobs.job_description import Answer, JobDescription, Unseen
+from orchestrator.core.jobs.job_description import Answer, JobDescription, NotDescribed
 from orchestrator.core.ledger.event_codec import decode_event
 from orchestrator.core.ledger.operations import end_alone
 from orchestrator.core.ledger.records import Job, OperationRecord
@@ -93,13 +93,13 @@ class OutcomeMaker:
         match answer:
             case JobDescription():
                 reasons.append(answer.reason)
-            case Unseen():
+            case NotDescribed.NOT_ASKED:
+                reasons = [reason]
+            case NotDescribed():
                 succeeded = ending is not None and ending.succeeded
                 reasons.append(_forgotten(operation.job, ending, read_reason(told)))
                 is_only_unknown = ending is None and operation.stop_reason is None
                 cleans_up = self.cleans_up_unknown or not is_only_unknown
-            case None:
-                reasons = [reason]
         said = None if succeeded else " ".join(filter(None, reasons))
         return _End(
             succeeded=succeeded,

@@ -25,7 +25,11 @@ from orchestrator.core.jobs.adopt import JobAdopter
 from orchestrator.core.jobs.builder import Builder
 from orchestrator.core.jobs.cancel import JobStopper
 from orchestrator.core.jobs.describe import JobDescriber
-from orchestrator.core.jobs.job_description import Answer, JobDescription, SomeNotDescribed, Unseen
+from orchestrator.core.jobs.job_description import (
+    Answer,
+    JobDescription,
+    NotDescribed,
+)
 from orchestrator.core.jobs.looks import Next
 from orchestrator.core.jobs.outcome import OutcomeMaker
 from orchestrator.core.ledger.guarding import guarded
@@ -121,24 +125,11 @@ class JobWatcher:
 
     async def _check_builder(self, name: str, watched: Sequence[Watched]) -> TemporaryError | None:
         """Look at the jobs of one builder; why it couldn't tell of all, if so."""
-        failed, hidden = frozenset[str](), frozenset[str]()
-        trouble: TemporaryError | None = None
-        try:
-            reports = await self.describer.describe_some(name, [job.id for _, job in watched])
-        except SomeNotDescribed as error:
-            log.warning("some jobs can't be asked about", builder=name, reason=str(error))
-            reports, failed, hidden = error.reports, error.failed, error.hidden
-            trouble = error if failed else None
-        except TemporaryError as error:
-            log.warning("jobs can't be asked about", builder=name, reason=str(error))
-            return error
-        unseen = Unseen.UNKNOWN if name in self.describer.describable else None
+        answers = await self.describer.answers(name, [job.id for _, job in watched])
         async with asyncio.TaskGroup() as tasks:
             for operation, job in watched:
-                if job.id not in failed:
-                    answer = Unseen.HIDDEN if job.id in hidden else reports.get(job.id, unseen)
-                    tasks.create_task(self._safely(operation, job, answer))
-        return trouble
+                tasks.create_task(self._safely(operation, job, answers.by_job[job.id]))
+        return answers.trouble
 
     async def ask_again(self, operation_id: str, number: int) -> None:
         """A message says that the job of that start is over and its builder doesn't: have it asked
@@ -176,9 +167,12 @@ class JobWatcher:
                 self._tell_of_waiting(operation, job, answer)
 
     def _tell_of_waiting(self, operation: OperationRecord, job: Job, answer: Answer) -> None:
+        """Log that a job doesn't end, if it should have by now."""
         now, timings = self.transactions.clock.now(), self.transactions.timings
         about = {"job_id": job.id, "operation_id": operation.operation_id}
-        if isinstance(answer, Unseen) and is_gone_for_good(operation, now, timings):
+        if answer in (NotDescribed.NOT_ASKED, NotDescribed.FAILED):
+            return
+        if isinstance(answer, NotDescribed) and is_gone_for_good(operation, now, timings):
             log.warning("job unknown to its builder: waiting for its deadline", **about)
-        elif answer is not None and is_overdue(operation, now, timings):
+        elif is_overdue(operation, now, timings):
             log.warning("job overdue", **about)

@@ -17,6 +17,7 @@ from orchestrator.core.jobs.job_description import (
     Answer,
     JobDescription,
     JobStatus,
+    NotDescribed,
     SomeNotDescribed,
 )
 from orchestrator.core.jobs.state_changes import act_on
@@ -398,7 +399,7 @@ async def test_after_many_breakdowns_a_job_ends_without_its_own_words(desk: Desk
     (operation,) = await watched(desk, "b-1", told_by="RUN", bugs=desk.timings.max_attempts)
     bench = Bench(desk, {"IN_MEMORY": OnlyStarts()})
     desk.ledger.requests.clear()
-    await bench.end(operation, None, "It ended.")
+    await bench.end(operation, NotDescribed.NOT_ASKED, "It ended.")
     assert (bench.reasons, desk.ledger.requests) == (["It ended."], [])
 
 
@@ -414,7 +415,9 @@ async def test_an_end_counts_for_more_than_all_that_was_told(desk: Desk) -> None
         if len(tried) == 1:
             raise EventTooLarge(500_000, 390_000)
 
-    await attrs.evolve(outcomes, handle_outcome=handle_outcome).end(operation, None, "y" * 5000)
+    await attrs.evolve(outcomes, handle_outcome=handle_outcome).end(
+        operation, NotDescribed.NOT_ASKED, "y" * 5000
+    )
     assert len(tried) == 2
     assert len(tried[1].body["reason"]) == 2001
 
