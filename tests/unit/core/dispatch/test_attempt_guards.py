@@ -148,12 +148,14 @@ class Scene:
     def run(self, event_type: str = "TENANT_PROVISIONING") -> RunRecord:
         run: RunRecord
         (run,) = (one for one in self.all(RunRecord) if one.event_type == event_type)
+        assert isinstance(run, RunRecord)
         return run
 
     @property
     def operation(self) -> OperationRecord:
         operation: OperationRecord
         (operation,) = self.all(OperationRecord)
+        assert isinstance(operation, OperationRecord)
         return operation
 
     @property

@@ -1,6 +1,7 @@
 """Transactions: a run has one holder, and what is decided rests on what stands."""
 
 import asyncio
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -15,11 +16,23 @@ from orchestrator.core.ledger.claim_result import (
     InProgress,
     NeedsForce,
     NotDue,
+    Refused,
 )
 from orchestrator.core.ledger.lease import RunLease, keep_renewed
-from orchestrator.core.ledger.ledger import Conflict
+from orchestrator.core.ledger.ledger import Conflict, UnreadableItems
 from orchestrator.core.ledger.lifecycle import TenantState
-from orchestrator.core.ledger.records import Failure, Progress, RunStatus, Step, run_key
+from orchestrator.core.ledger.records import (
+    Failure,
+    OperationState,
+    Progress,
+    Record,
+    RunStatus,
+    Step,
+    TenantRecord,
+    operation_key,
+    payload_key,
+    run_key,
+)
 from orchestrator.core.ledger.settle import Saved, Settlement
 from orchestrator.core.ledger.snapshot import Decision, Snapshot
 from tests.desk import (
@@ -30,6 +43,7 @@ from tests.desk import (
     SENT_AT,
     TENANT,
     Desk,
+    DeskLedger,
     adopt_job,
     follow_up,
     let_others_work,
@@ -282,17 +296,17 @@ async def test_a_refusal_rests_on_what_stands_now(desk: Desk) -> None:
     attempt = await desk.claimed(ORDER, "a")
     snapshot = Snapshot(desk.clock.now())
 
-    def is_there(snapshot: Snapshot) -> Decision[bool]:
+    def is_there(snapshot: Snapshot) -> Decide[bool]:
         run = snapshot.run(attempt.run.run_id, expect_absent=True)
-        return Decision((), run is not None)
+        return Decide((), run is not None)
 
     assert await desk.transactions.run(is_there, snapshot) is True
     await desk.finish(attempt)
     snapshot.turn_to(desk.later(1))
 
-    def status(snapshot: Snapshot) -> Decision[str]:
+    def status(snapshot: Snapshot) -> Decide[str]:
         run = snapshot.run(attempt.run.run_id)
-        return Decision((), run.status if run else "none")
+        return Decide((), run.status if run else "none")
 
     assert await desk.transactions.run(status, snapshot) == "succeeded"
 
@@ -456,3 +470,204 @@ async def test_a_settlement_after_a_late_renewal_stands(desk: Desk) -> None:
     desk.turn(500)
     assert isinstance(await attempt.settle(Settlement(status=RunStatus.SUCCEEDED)), Saved)
     assert (await desk.run(ORDER, "a")).status == "succeeded"
+
+
+# --- what a decision rests on ------------------------------------------------------------------
+
+
+async def test_after_a_conflict_what_the_first_load_brought_is_doubtful_too(desk: Desk) -> None:
+    """A decision that then writes nothing rests on what stands now, not on what stood then."""
+    await desk.stand(TenantState.PROVISIONED, tier="BASIC")
+    await desk.finish(await desk.claimed(ORDER, "a"))
+
+    async def meanwhile() -> None:
+        await desk.stand(TenantState.PROVISIONED, tier="PREMIUM")
+        await desk.ledger.put(attrs.evolve(await desk.run(ORDER, "a"), note="newer"))
+
+    def tell_tier(view: Snapshot) -> Decision[str | None]:
+        tenant, run = view.tenant(TENANT), view.run(run_id(ORDER, "a"))
+        assert tenant is not None
+        assert run is not None
+        if run.note is None:
+            return Decision((attrs.evolve(run, note="mine"),), None)
+        return Decision((), tenant.tier)
+
+    class Terse(DeskLedger):
+        """Of what stands otherwise it tells the run alone."""
+
+        async def commit(self, records: Sequence[Record], *, unchanged: Mapping[str, int]) -> None:
+            try:
+                await super().commit(records, unchanged=unchanged)
+            except Conflict as conflict:
+                key = run_key(run_id(ORDER, "a"))
+                raise Conflict({key: conflict.items[key]}) from None
+
+    terse = Terse()
+    terse._items = desk.ledger._items
+    terse.before_commit.append(meanwhile)
+    transactions = attrs.evolve(desk.transactions, ledger=terse)
+    assert await transactions.decide(tell_tier) == "PREMIUM"
+
+
+@pytest.mark.parametrize(("conflicts", "holds"), [(17, True), (19, False)])
+async def test_a_decision_is_tried_twenty_times(desk: Desk, conflicts: int, holds: bool) -> None:
+    """Two tries go into what it has to load; then somebody else may try."""
+    await desk.finish(await desk.claimed(ORDER, "a"))
+    tries = list[int]()
+
+    async def be_quicker() -> None:
+        run = await desk.run(ORDER, "a")
+        await desk.ledger.put(attrs.evolve(run, waits=run.waits + 1))
+
+    def note(view: Snapshot) -> Decision[bool]:
+        tries.append(1)
+        run = view.run(run_id(ORDER, "a"))
+        assert run is not None
+        return Decision((attrs.evolve(run, note="mine"),), True)
+
+    desk.ledger.before_commit = [be_quicker] * (conflicts + 1 if not holds else conflicts)
+    if holds:
+        assert await desk.transactions.decide(note)
+        assert len(tries) == conflicts + 2
+    else:
+        with pytest.raises(TemporaryError, match="Too many write the same items"):
+            await desk.transactions.decide(note)
+        assert len(tries) == 20
+
+
+async def test_what_an_earlier_try_used_is_no_condition(desk: Desk) -> None:
+    """A decision rests on what it used in the end: of nothing else is it checked how it stands."""
+    await desk.finish(await desk.claimed(ORDER, "a"))
+    seen = list[Mapping[str, int]]()
+
+    class Watched(DeskLedger):
+        async def commit(self, records: Sequence[Record], *, unchanged: Mapping[str, int]) -> None:
+            seen.append(unchanged)
+            await super().commit(records, unchanged=unchanged)
+
+    async def be_quicker() -> None:
+        await desk.ledger.put(attrs.evolve(await desk.run(ORDER, "a"), waits=7))
+
+    def note(view: Snapshot) -> Decision[bool]:
+        run = view.run(run_id(ORDER, "a"))
+        assert run is not None
+        if run.waits != 7:
+            view.expect_absent(f"TENANT#{TENANT}")
+            view.tenant(TENANT)
+        return Decision((attrs.evolve(run, note="mine"),), True)
+
+    watched = Watched()
+    watched._items = desk.ledger._items
+    watched.before_commit.append(be_quicker)
+    assert await attrs.evolve(desk.transactions, ledger=watched).decide(note)
+    assert seen == [{f"TENANT#{TENANT}": 0}, {}]
+
+
+async def test_a_run_that_cannot_be_read_is_not_taken_for_none(desk: Desk) -> None:
+    """Its event that can't be read is as good as none."""
+    await desk.finish(await desk.claimed(ORDER, "a"))
+    run = run_id(ORDER, "a")
+
+    class Damaged(DeskLedger):
+        unreadable: str
+
+        async def load(self, keys: Collection[str]) -> Mapping[str, Record | None]:
+            found = dict(await super().load(keys))
+            if found.pop(self.unreadable, None) is not None:
+                raise UnreadableItems({self.unreadable: "newer"}, found=found)
+            return found
+
+    damaged = Damaged()
+    damaged._items = desk.ledger._items
+    transactions = attrs.evolve(desk.transactions, ledger=damaged)
+    damaged.unreadable = payload_key(run)
+    assert await transactions.find_kept(run) == (await desk.run(ORDER, "a"), None)
+    damaged.unreadable = run_key(run)
+    with pytest.raises(UnreadableItems):
+        await transactions.find_kept(run)
+
+
+async def test_holders_are_found_of_those_who_are_held(desk: Desk) -> None:
+    """An operation that can't be read, or is gone, hides no other tenant."""
+    attempt = await desk.claimed(PROVISIONING, "a")
+    held_by = attempt.run.operation_id
+    tenants = [
+        TenantRecord(tenant_id=name, state=None, changed_at=SENT_AT, operation_id=operation)
+        for name, operation in (("t-1", held_by), ("t-2", None), ("t-3", "gone"), ("t-4", "odd"))
+    ]
+
+    class Damaged(DeskLedger):
+        async def load(self, keys: Collection[str]) -> Mapping[str, Record | None]:
+            found = dict(await super().load(keys))
+            assert operation_key("None") not in found
+            found.pop(operation_key("odd"))
+            raise UnreadableItems({operation_key("odd"): "newer"}, found=found)
+
+    damaged = Damaged()
+    damaged._items = desk.ledger._items
+    transactions = attrs.evolve(desk.transactions, ledger=damaged)
+    assert await transactions.find_holders(tenants) == {"t-1": await desk.operation(of=attempt)}
+
+
+async def test_an_end_of_an_earlier_start_is_not_the_runs(desk: Desk) -> None:
+    """Nothing is recorded yet of its own: the operation is over as an earlier start left it."""
+    attempt = await desk.claimed(PROVISIONING, "a")
+    operation = await desk.operation(of=attempt)
+    await desk.ledger.put(attrs.evolve(operation, state=OperationState.OVER))
+    assert await attempt.is_over() is True
+    attempt.run = attrs.evolve(attempt.run, start_number=2)
+    assert await attempt.is_over() is False
+
+
+# --- the order of a claim's questions -------------------------------------------------------------
+
+
+async def test_another_body_is_refused_before_anything_else(desk: Desk) -> None:
+    """Also while the run is in other hands: its sender must not come again and again."""
+    await desk.claimed(ORDER, "a", body={"x": 1})
+    assert isinstance(await desk.claim(ORDER, "a", body={"x": 2}), BodyDiffers)
+    assert isinstance(await desk.claim(ORDER, "a", body={"x": 2}, why=Trigger.SWEEP), BodyDiffers)
+
+
+async def test_who_is_at_work_is_named_before_it_is_asked_what_is_due(desk: Desk) -> None:
+    """A running run is due once its lease is over: until then it's in other hands, not at rest."""
+    await desk.claimed(ORDER, "a")
+    assert isinstance(await desk.claim(ORDER, "a", why=Trigger.SWEEP), InProgress)
+    desk.turn(62)
+    assert isinstance(await desk.claim(ORDER, "a", why=Trigger.SWEEP), RunLease)
+
+
+CANCELLED = Failure(type="Cancelled", message="Cancelled by an operator.")
+
+
+async def test_a_cancel_finds_what_is_over_done(desk: Desk) -> None:
+    """Whatever it came to: it calls no handler."""
+    for event_id, finish in (("a", desk.finish), ("b", desk.fail)):
+        await finish(await desk.claimed(ORDER, event_id))
+        assert await desk.claim(ORDER, event_id, why=Trigger.CANCEL) == Duplicate(
+            run_id(ORDER, event_id)
+        )
+    await desk.hand_back(await desk.claimed(ORDER, "c"))
+    assert isinstance(await desk.claim(ORDER, "c", why=Trigger.CANCEL), RunLease)
+
+
+async def test_what_was_cancelled_is_taken_back_by_an_operator_alone(desk: Desk) -> None:
+    """Its sender is told so; content that counts as new is another event."""
+    for by_content in (False, True):
+        event_id = f"a-{by_content}"
+        attempt = await desk.claimed(ORDER, event_id, by_content=by_content)
+        await desk.fail(attempt, error=CANCELLED)
+        refused = await desk.claim(ORDER, event_id, by_content=by_content)
+        assert refused == Refused(run_id(ORDER, event_id), CANCELLED.message)
+    desk.turn(desk.timings.dedupe_window_s)
+    assert isinstance(await desk.claim(ORDER, "a-True", by_content=True), RunLease)
+    assert isinstance(await desk.claim(ORDER, "a-False", why=Trigger.REPLAY), RunLease)
+
+
+async def test_what_is_known_of_a_run_is_not_forgotten_by_its_next_claim(desk: Desk) -> None:
+    """Its tenant and where its job is watched, though the event doesn't name them."""
+    attempt = await desk.claimed(ORDER, "a")
+    await desk.hand_back(attempt)
+    await desk.ledger.put(attrs.evolve(await desk.run(ORDER, "a"), link="https://logs"))
+    again = await desk.claimed(ORDER, "a", tenant_id=None, body={"tenantId": TENANT})
+    assert (again.run.tenant_id, again.run.link) == (TENANT, "https://logs")
