@@ -1,0 +1,65 @@
+"""What is told of jobs unasked: what a job was started with goes no further."""
+
+import json
+from typing import Any
+
+import pytest
+
+from orchestrator.adapters.notifications import BUILT_IN_NOTIFICATIONS as NOTIFICATIONS
+
+BUILD = {
+    "build-status": "FAILED",
+    "additional-information": {"environment": {"environment-variables": ["hunter2"]}, "phase": 1},
+}
+EXECUTION = {"status": "FAILED", "input": "hunter2", "output": "hunter2", "name": "e-1"}
+
+
+@pytest.mark.parametrize("told", [BUILD, EXECUTION], ids=["CodeBuild", "Step Functions"])
+@pytest.mark.parametrize(
+    "around",
+    [
+        lambda told: told,
+        lambda told: {"detail": told},
+        lambda told: {"detail": json.dumps(told)},
+        lambda told: {"Entries": [{"Detail": "\ufeff \n" + json.dumps(told)}]},
+        lambda told: {"Message": json.dumps({"body": json.dumps({"detail": [told]})})},
+    ],
+    ids=["plain", "envelope", "text", "entries", "nested text"],
+)
+def test_inputs_are_hidden_wherever_they_lie(told: Any, around: Any) -> None:
+    """Of every builder there may be, configured or not; how the job stands is left."""
+    shown = json.dumps(NOTIFICATIONS.without_inputs(around(told)))
+    assert "hunter2" not in shown
+    assert "FAILED" in shown
+
+
+@pytest.mark.parametrize("value", ["{no JSON", "[1, 2", "plain", 7, None])
+def test_what_is_no_notification_stays_as_it_is(value: Any) -> None:
+    """Text that only begins like JSON, too."""
+    assert NOTIFICATIONS.without_inputs({"a": [value]}) == {"a": [value]}
+
+
+@pytest.mark.parametrize(
+    ("source", "builder", "is_its_own"),
+    [
+        ("aws.codebuild", "CODE_BUILD", True),
+        ("aws.states", "STEP_FUNCTIONS", True),
+        ("aws.states", "CODE_BUILD", False),
+        ("aws.codebuild", "STEP_FUNCTIONS", False),
+        ("me", "CODE_BUILD", False),
+        ("aws.codebuild", "JENKINS", False),
+    ],
+)
+def test_a_source_is_that_of_its_builders_cloud(
+    source: str, builder: str, is_its_own: bool
+) -> None:
+    """Nobody else can put an event with it on a bus."""
+    assert NOTIFICATIONS.is_source(source, builder) is is_its_own
+
+
+def test_a_self_report_names_its_builder_by_its_registered_name() -> None:
+    """Whoever has registered a builder of his own as CODE_BUILD is found by it."""
+    job = NOTIFICATIONS.read_self_report({"CODEBUILD_BUILD_ID": "standard:1"})
+    assert job is not None
+    assert (job.builder, job.id) == ("CODE_BUILD", "standard:1")
+    assert NOTIFICATIONS.read_self_report({"tenantId": "t-1"}) is None
