@@ -1,0 +1,170 @@
+"""A state change of a job: its builder is asked, and its answer alone counts."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+import pytest
+
+from orchestrator.adapters.notifications import BUILT_IN_NOTIFICATIONS
+from orchestrator.core.errors import TemporaryError
+from orchestrator.core.events.event import Event
+from orchestrator.core.jobs.builder import Builder
+from orchestrator.core.jobs.job_description import JobDescription, JobStatus
+from orchestrator.core.jobs.state_changes import Ended, act_on
+from orchestrator.core.jobs.watch import JobWatcher
+from orchestrator.core.ledger.records import Job, OperationRecord, OperationState
+from orchestrator.testing import InMemoryBuilder, StartedJob
+from tests.desk import PROVISIONING, Desk
+
+JOB = Job(id="b-1", builder="CODE_BUILD", job_identifier="standard")
+CLOUD = "aws.codebuild"
+
+
+class OnlyStarts:
+    """It can't be asked."""
+
+    async def start_job(
+        self, job_identifier: str, params: Mapping[str, Any], *, start_key: str
+    ) -> Job | None:
+        raise AssertionError
+
+
+@attrs.define
+class Scene:
+    """An operation, its builder, and what was concluded."""
+
+    desk: Desk
+    operation: OperationRecord
+    concluded: list[Event[Mapping[str, Any]]] = attrs.field(factory=list)
+    builder: InMemoryBuilder = attrs.field(factory=lambda: InMemoryBuilder("CODE_BUILD"))
+
+    async def tell(
+        self,
+        status: JobStatus,
+        *,
+        source: str = CLOUD,
+        job: Job = JOB,
+        start_key: str | None = None,
+        builder: Builder | None = None,
+        dry_run: bool = False,
+    ) -> Ended | None:
+        async def handle_outcome(event: Event[Mapping[str, Any]]) -> None:
+            self.concluded.append(event)
+
+        watcher = JobWatcher.over(
+            self.desk.transactions,
+            {"CODE_BUILD": builder or self.builder},
+            stops_overdue=True,
+            handle_outcome=handle_outcome,
+            dry_run=dry_run,
+        )
+        told = JobDescription(job=job, status=status, start_key=start_key)
+        return await act_on(watcher, BUILT_IN_NOTIFICATIONS, told, source)
+
+    def runs(self, start_key: str | None = None) -> None:
+        """The builder knows the job, under that start key."""
+        key = start_key or self.operation.start_key
+        self.builder.started = [StartedJob(JOB, {}, key)]
+
+    async def now(self) -> OperationRecord:
+        found = await self.desk.transactions.find_operation(self.operation.operation_id)
+        assert found is not None
+        return found
+
+
+async def opened(*, job: Job | None = JOB) -> Scene:
+    desk = Desk()
+    attempt = await desk.claimed(PROVISIONING, "a")
+    if job is not None:
+        await desk.finish(attempt, job)
+    return Scene(desk, await desk.operation(of=attempt))
+
+
+async def test_the_builders_word_counts() -> None:
+    """Of a job that runs the end is not believed: it is asked about again soon."""
+    scene = await opened()
+    scene.runs()
+    assert await scene.tell(JobStatus.IN_PROGRESS) is None
+    assert (await scene.now()).due_at == scene.operation.due_at
+    assert await scene.tell(JobStatus.SUCCEEDED) is None
+    assert (await scene.now()).due_at == scene.desk.later(5)
+    scene.builder.finish("b-1", JobStatus.FAILED)
+    ended = await scene.tell(JobStatus.IN_PROGRESS)
+    (outcome,) = scene.concluded
+    assert ended == Ended(outcome.key)
+    assert outcome.type == "TENANT_PROVISIONING_FAILURE"
+
+
+async def test_a_job_that_is_over_already_ends_nothing_again() -> None:
+    """The run that said so is named."""
+    scene = await opened()
+    scene.runs()
+    scene.builder.finish("b-1")
+    over = attrs.evolve(scene.operation, state=OperationState.OVER, outcome="r-1")
+    await scene.desk.ledger.put(over)
+    assert await scene.tell(JobStatus.SUCCEEDED) == Ended("r-1", replayed=True)
+    assert scene.concluded == []
+
+
+async def test_an_unknown_job_of_ours_is_left_to_the_sweep() -> None:
+    """One that isn't recorded yet has it delivered again."""
+    scene = await opened()
+    assert await scene.tell(JobStatus.SUCCEEDED) is None
+    scene = await opened(job=None)
+    with pytest.raises(TemporaryError, match="doesn't show the job"):
+        await scene.tell(JobStatus.SUCCEEDED, start_key=scene.operation.start_key)
+
+
+async def test_a_job_that_is_found_by_its_start_key_is_adopted() -> None:
+    """If the builder says that it carries the same."""
+    scene = await opened(job=None)
+    key = scene.operation.start_key
+    scene.runs("another-1")
+    assert await scene.tell(JobStatus.IN_PROGRESS, start_key=key) is None
+    assert (await scene.now()).job is None
+    scene.runs()
+    assert await scene.tell(JobStatus.IN_PROGRESS, start_key=key) is None
+    assert (await scene.now()).job == JOB
+
+
+async def test_a_recorded_job_needs_no_start_key() -> None:
+    """Its builder may not tell what a job was started with."""
+    scene = await opened()
+    scene.runs("unreadable")
+    scene.builder.finish("b-1")
+    assert await scene.tell(JobStatus.SUCCEEDED) is not None
+
+
+async def test_a_start_that_is_not_written_yet_is_left_alone() -> None:
+    """The operation is at the start before."""
+    scene = await opened(job=None)
+    key = f"{scene.operation.operation_id}-2"
+    scene.runs(key)
+    assert await scene.tell(JobStatus.IN_PROGRESS, start_key=key) is None
+    assert len(scene.builder.started) == 1
+    assert scene.builder._ended == {}
+
+
+@pytest.mark.parametrize(("source", "counts"), [(CLOUD, True), ("anybody", False)])
+async def test_where_nobody_can_be_asked_the_source_counts(source: str, counts: bool) -> None:
+    """Where the builder can be asked, anybody may say it."""
+    scene = await opened()
+    ended = await scene.tell(JobStatus.SUCCEEDED, source=source, builder=OnlyStarts())
+    assert (ended is not None) is counts
+    scene = await opened()
+    scene.runs()
+    scene.builder.finish("b-1")
+    assert await scene.tell(JobStatus.SUCCEEDED, source=source) is not None
+
+
+async def test_a_dry_run_leaves_real_jobs_alone() -> None:
+    """The job that is told of, and the operation's."""
+    scene = await opened()
+    scene.runs()
+    scene.builder.finish("b-1")
+    assert await scene.tell(JobStatus.SUCCEEDED, dry_run=True) is None
+    dry = attrs.evolve(scene.operation, job=attrs.evolve(JOB, request={"job": "up"}))
+    await scene.desk.ledger.put(dry)
+    assert await scene.tell(JobStatus.SUCCEEDED) is None
+    assert scene.concluded == []
