@@ -551,3 +551,31 @@ async def test_a_result_of_a_registration_makes_no_tenant(
     assert isinstance(answer, Refused)
     assert "No tenant with the registration 'r' is known" in answer.reason
     assert await desk.tenant() == (None, None)
+
+
+# --- what waits ------------------------------------------------------------------------------
+
+
+async def test_a_forced_replay_that_must_wait_is_not_kept(desk: Desk) -> None:
+    """It would be tried again without its force: neither run nor place is written."""
+    await desk.fail(await desk.claimed(PROVISIONING, "a"))
+    await desk.stand(TenantState.PROVISIONED)
+    await desk.claimed(DEPROVISIONING, "b")
+    before = dict(desk.ledger._items)
+    assert isinstance(await desk.claim(PROVISIONING, "a", why=Trigger.FORCED_REPLAY), Deferred)
+    assert desk.ledger._items == before
+
+
+@pytest.mark.parametrize("event_id", ["waits", "is refused"])
+async def test_whatever_a_first_claim_comes_to_its_event_is_kept(desk: Desk, event_id: str) -> None:
+    """A run without its event could never be tried again."""
+    await desk.provision("a")
+    if event_id == "waits":
+        answer = await desk.claim(DEPROVISIONING, event_id)
+        assert isinstance(answer, Deferred)
+    else:
+        answer = await desk.claim(PROVISIONING, event_id, contradiction="two tenants")
+        assert isinstance(answer, Refused)
+    event_type = DEPROVISIONING if event_id == "waits" else PROVISIONING
+    run = await desk.run(event_type, event_id)
+    assert (await desk.transactions.find_kept(run.run_id))[1] is not None
