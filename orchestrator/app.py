@@ -1,24 +1,21 @@
 """The service in its three forms: a web app, a worker, a library; and mounted in another app."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator
 from contextlib import (
     asynccontextmanager,
 )
-from functools import partial
 from typing import Any
 
 from aiohttp import web
-from aiohttp.typedefs import Middleware
 
 from orchestrator.core.dispatch.orchestrator import EventOrchestrator
 from orchestrator.core.handlers.extension import Extension
 from orchestrator.core.queue.enqueue import Enqueuer
-from orchestrator.core.secrets.secret_resolver import SecretResolver
 from orchestrator.intake import docs_api, events_api, metrics, runs_api, status_api, tenants_api
 from orchestrator.intake.app_keys import (
-    API_KEYS,
     CHECKS,
+    CREDENTIALS,
     DRAINS,
     ID_HEADERS,
     INTAKE,
@@ -27,12 +24,11 @@ from orchestrator.intake.app_keys import (
     OWN_ORCHESTRATOR,
     REGISTRY,
     REPLAY,
-    SECURITY,
     TRANSACTIONS,
     WIRE,
     WORKLOAD,
 )
-from orchestrator.intake.auth import api_key_scheme, require_api_key
+from orchestrator.intake.auth import AUTH_METHODS, authenticate, choose_methods
 from orchestrator.intake.deadlines import answer_reads_by
 from orchestrator.intake.links import BASE_PATH, below
 from orchestrator.intake.metrics import METRICS, QueueMetrics
@@ -96,12 +92,12 @@ def _build_app(chosen: Parts, *, hands_back: bool = False) -> web.Application:
         hands_back=hands_back,
     )
     in_time = answer_reads_by(lambda: workload.deadline_s)
-    app = web.Application(middlewares=[answer_problems, in_time, *_auth(chosen.settings)])
+    app = web.Application(middlewares=[answer_problems, in_time, authenticate])
     _log_refusals(app, chosen)
     app[REGISTRY] = chosen.registry
     app[WIRE] = chosen.wire
     app[WORKLOAD] = app[DRAINS] = workload
-    app[SECURITY] = _security(chosen.settings)
+    app[AUTH_METHODS] = choose_methods(chosen.settings.auth)
     app[ID_HEADERS] = chosen.settings.events.id_headers
     app[MAX_BODY_BYTES] = chosen.settings.http.max_body_bytes
     for routes in _ROUTES:
@@ -113,7 +109,7 @@ def _build_app(chosen: Parts, *, hands_back: bool = False) -> web.Application:
             app[OWN_ORCHESTRATOR] = opened.own
             app[TRANSACTIONS] = opened.own.services.transactions
             app[MESSAGES] = MessageHandler(opened.own, opened.chosen, app[REFUSALS])
-            app[API_KEYS] = _api_keys(chosen.settings, opened.ports.credentials)
+            app[CREDENTIALS] = opened.ports.credentials
             app[CHECKS] = {"draining": app[WORKLOAD].check, **opened.checks}
             app[INTAKE], app[REPLAY] = opened.chosen, opened.own.replay
             if chosen.settings.intake.mode == "queue" and opened.inbox is not None:
@@ -216,21 +212,3 @@ def _check_base_path(base_path: str, app: web.Application) -> None:
             f"The setting http.base_path is {base_path!r}, and the service has routes at /{first}: "
             "choose another one."
         )
-
-
-def _auth(settings: Settings) -> list[Middleware]:
-    if "api_key" not in settings.auth.methods:
-        return []
-    return [require_api_key(header=settings.auth.api_key.header)]
-
-
-def _api_keys(
-    settings: Settings, credentials: SecretResolver
-) -> Sequence[Callable[[], Awaitable[str]]]:
-    return [partial(credentials.resolve, key) for key in settings.auth.api_key.keys]
-
-
-def _security(settings: Settings) -> dict[str, Any]:
-    if "api_key" not in settings.auth.methods:
-        return {}
-    return {"apiKey": api_key_scheme(settings.auth.api_key.header)}

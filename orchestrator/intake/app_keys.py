@@ -8,6 +8,7 @@ from aiohttp import web
 from orchestrator.core.dispatch.orchestrator import EventOrchestrator, Handled, Orchestrator
 from orchestrator.core.handlers.registry import HandlerRegistry
 from orchestrator.core.ledger.transactions import Transactions
+from orchestrator.core.secrets.secret_resolver import SecretResolver
 from orchestrator.intake.workload import Workload
 from orchestrator.wire.converter import JsonConverter
 
@@ -35,10 +36,8 @@ CHECKS: web.AppKey[Mapping[str, Check]] = web.AppKey("checks")
 #: The headers that name an event (`events.id_headers`), the first of them first.
 ID_HEADERS: web.AppKey[Sequence[str]] = web.AppKey("id_headers")
 MAX_BODY_BYTES: web.AppKey[int] = web.AppKey("max_body_bytes", int)
-#: The OpenAPI security schemes of the methods that are asked for, by name; empty: open.
-SECURITY: web.AppKey[Mapping[str, Any]] = web.AppKey("security")
-#: Each gives an API key that is valid now; it may have to be read from where it is kept.
-API_KEYS: web.AppKey[Sequence[Callable[[], Awaitable[str]]]] = web.AppKey("api_keys")
+#: Resolves the service's own credentials, API keys among them.
+CREDENTIALS: web.AppKey[SecretResolver] = web.AppKey("credentials")
 #: What is asked to end in good order before the app is closed.
 DRAINS: web.AppKey[Drains] = web.AppKey("drains")
 WORKLOAD: web.AppKey[Workload] = web.AppKey("workload", Workload)

@@ -1,53 +1,155 @@
-"""Who may come in: a middleware that lets a request pass if any configured method knows it."""
+"""Who may call which route: a request passes if any of the configured methods knows its sender."""
 
 import asyncio
 import hmac
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
+import attrs
 from aiohttp import web
-from aiohttp.typedefs import Handler, Middleware
+from aiohttp.typedefs import Handler
 
-from orchestrator.core.errors import SecretBlank
-from orchestrator.intake.app_keys import API_KEYS
-from orchestrator.intake.links import own_path
-
-#: What a load balancer or a person may ask without a key.
-OPEN_ROUTES = ("healthz", "readyz", "ping")
+from orchestrator.core.errors import SecretBlank, TemporaryError
+from orchestrator.intake.access import Scope, access_of
+from orchestrator.intake.app_keys import CREDENTIALS
+from orchestrator.settings import ApiKey, Auth
 
 
-def api_key_scheme(header: str) -> dict[str, str]:
-    """The method as an OpenAPI security scheme."""
-    return {"type": "apiKey", "in": "header", "name": header}
+@attrs.frozen(kw_only=True)
+class Sender:
+    """Who sent a request, and what they may do."""
+
+    name: str
+    scopes: frozenset[Scope]
 
 
-def require_api_key(*, header: str) -> Middleware:
-    """Refuse, with 401, whoever doesn't send one of the app's API keys in `header`.
+class AuthMethod(Protocol):
+    """One way to know a sender. A new one is a class like `ApiKeyMethod`, a line in `_METHODS`, and
+    its name among the `auth.methods` of the settings."""
+
+    @property
+    def name(self) -> str:
+        """In the OpenAPI document."""
+
+    @property
+    def scheme(self) -> Mapping[str, Any]:
+        """As a Security Scheme Object (OpenAPI 3.1, section 4.8.27)."""
+
+    @property
+    def challenge(self) -> str:
+        """In `WWW-Authenticate` of a 401 (RFC 9110, section 11.6.1)."""
+
+    @property
+    def refusal(self) -> str:
+        """In a 401: a sentence that says what is missing and what to send."""
+
+    async def authenticate(self, request: web.Request) -> Sender | None:
+        """The sender; None: this method doesn't know them.
+
+        Raises:
+            TemporaryError: it can't be told now whether it does.
+        """
+
+
+#: The methods in the order in which they are asked; empty: the service is open.
+AUTH_METHODS: web.AppKey[Sequence[AuthMethod]] = web.AppKey("auth_methods")
+
+
+@web.middleware
+async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Let a request through if its route is open, or if any of the app's methods knows its sender
+    and the sender has the scope that the route asks for.
+
+    Else the answer is 401, or 403 where only the scope is missing. While a method can't tell, and
+    none of the others knows the sender, it is 503.
+    """
+    methods = request.app[AUTH_METHODS]
+    if methods:
+        access = await access_of(request)
+        if not access.is_open:
+            _check_scope(await _find_sender(request, methods), access.scope)
+    return await handler(request)
+
+
+async def _find_sender(request: web.Request, methods: Sequence[AuthMethod]) -> Sender:
+    undecided: list[TemporaryError] = []
+    for method in methods:
+        try:
+            sender = await method.authenticate(request)
+        except TemporaryError as error:
+            undecided.append(error)
+        else:
+            if sender is not None:
+                return sender
+    if undecided:
+        raise undecided[0]
+    raise web.HTTPUnauthorized(
+        text=" Or: ".join(method.refusal for method in methods),
+        headers={"WWW-Authenticate": ", ".join(method.challenge for method in methods)},
+    )
+
+
+def _check_scope(sender: Sender, scope: Scope | None) -> None:
+    if scope is not None and scope not in sender.scopes:
+        raise web.HTTPForbidden(
+            text=f"The sender {sender.name} lacks the scope {scope}: send credentials that have it."
+        )
+
+
+@attrs.frozen
+class ApiKeyMethod:
+    """Knows whoever sends one of the API keys of the settings in its header.
 
     All keys are compared, each in constant time: how long an answer takes tells nothing. White
     space around a key isn't part of it, as it isn't of a header (RFC 9110, section 5.5), and one
-    that is blank is none. While one of them can't be read, and none of the others was sent, the
-    answer is 503.
+    that is blank is none.
     """
 
-    @web.middleware
-    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
-        # By path: a method that isn't allowed leads to no route.
-        if own_path(request) in {str(request.app.router[name].url_for()) for name in OPEN_ROUTES}:
-            return await handler(request)
+    settings: ApiKey
+
+    @property
+    def name(self) -> str:
+        return "apiKey"
+
+    @property
+    def scheme(self) -> Mapping[str, Any]:
+        return {"type": "apiKey", "in": "header", "name": self.settings.header}
+
+    @property
+    def challenge(self) -> str:
+        return f'ApiKey header="{self.settings.header}"'
+
+    @property
+    def refusal(self) -> str:
+        return (
+            f"The header {self.settings.header} has no valid key: send one of the service's API "
+            "keys."
+        )
+
+    async def authenticate(self, request: web.Request) -> Sender | None:
+        """Raises TemporaryError: a key can't be read, and none of the others was sent."""
         # A header may hold any bytes; aiohttp gives those that aren't UTF-8 as surrogates.
-        sent = request.headers.get(header, "").encode("utf-8", "surrogateescape")
+        sent = request.headers.get(self.settings.header, "").encode("utf-8", "surrogateescape")
+        credentials = request.app[CREDENTIALS]
         found = await asyncio.gather(
-            *(key() for key in request.app[API_KEYS]), return_exceptions=True
+            *(credentials.resolve(key) for key in self.settings.keys), return_exceptions=True
         )
         keys = [key.strip() for key in found if isinstance(key, str)]
         known = [key.encode() for key in keys if key]
-        if not any([hmac.compare_digest(sent, key) for key in known]):  # noqa: C419 - compare all
-            for unknown in found:
-                if isinstance(unknown, BaseException) and not isinstance(unknown, SecretBlank):
-                    raise unknown
-            raise web.HTTPUnauthorized(
-                text=f"The header {header} has no valid key: send one of the service's API keys.",
-                headers={"WWW-Authenticate": f'ApiKey header="{header}"'},
-            )
-        return await handler(request)
+        if any([hmac.compare_digest(sent, key) for key in known]):  # noqa: C419 - compare all
+            return Sender(name="api_key", scopes=frozenset(Scope))
+        for unread in found:
+            if isinstance(unread, BaseException) and not isinstance(unread, SecretBlank):
+                raise unread
+        return None
 
-    return check
+
+#: How each of `auth.methods` is made.
+_METHODS: Mapping[str, Callable[[Auth], AuthMethod]] = {
+    "api_key": lambda auth: ApiKeyMethod(auth.api_key),
+}
+
+
+def choose_methods(auth: Auth) -> Sequence[AuthMethod]:
+    """The methods that the settings name, each once, in the order in which they are asked."""
+    return [_METHODS[name](auth) for name in dict.fromkeys(auth.methods)]

@@ -8,6 +8,7 @@ from typing import Any
 import swagger_ui_bundle
 from aiohttp import web
 
+from orchestrator.intake.access import ANY_SENDER, declare_access
 from orchestrator.intake.links import link, server_path
 from orchestrator.intake.openapi import HTML_PAGE, Answer, build_document, check_models, documented
 from orchestrator.intake.problems import REFUSED
@@ -31,7 +32,12 @@ async def prepare_document(app: web.Application) -> None:
 
 
 @routes.get("/openapi.json", name="openapi")
-@documented("This document", tag="about", answers={200: Answer("OpenAPI 3.1", dict), 401: REFUSED})
+@documented(
+    "This document",
+    tag="about",
+    access=ANY_SENDER,
+    answers={200: Answer("OpenAPI 3.1", dict), 401: REFUSED},
+)
 async def get_openapi(request: web.Request) -> web.Response:
     server = {"url": server_path(request) or "/"}
     document = request.app[_BUILD]()
@@ -39,7 +45,12 @@ async def get_openapi(request: web.Request) -> web.Response:
 
 
 @routes.get("/docs", name="docs")
-@documented("A page to read and try the API", tag="about", answers={200: HTML_PAGE, 401: REFUSED})
+@documented(
+    "A page to read and try the API",
+    tag="about",
+    access=ANY_SENDER,
+    answers={200: HTML_PAGE, 401: REFUSED},
+)
 async def get_docs(request: web.Request) -> web.Response:
     assets = {
         name: link(request, "docs-assets", filename=file)
@@ -54,6 +65,7 @@ async def get_docs(request: web.Request) -> web.Response:
 
 
 @routes.get("/docs/assets/{filename}", name="docs-assets")
+@declare_access(ANY_SENDER)
 async def get_asset(request: web.Request) -> web.FileResponse:
     asset = _ASSETS.get(request.match_info["filename"])
     if asset is None:

@@ -15,6 +15,7 @@ from orchestrator.core.dispatch.orchestrator import Handled, current_delivery
 from orchestrator.core.errors import BadEvent
 from orchestrator.core.events.body import MAX_NAME_BYTES
 from orchestrator.core.events.envelope import Delivery, read_event_type, structured_cloudevent
+from orchestrator.intake.access import Access, Scope
 from orchestrator.intake.app_keys import ID_HEADERS, INTAKE, MAX_BODY_BYTES, WIRE, WORKLOAD
 from orchestrator.intake.links import link
 from orchestrator.intake.openapi import Answer, documented
@@ -58,6 +59,7 @@ routes = web.RouteTableDef()
 @documented(
     "Handle one event of the type in the path",
     tag="events",
+    access=Access(Scope.EVENTS_WRITE),
     answers=EVENT_ANSWERS,
 )
 async def post_typed_event(request: web.Request) -> web.Response:
@@ -68,6 +70,7 @@ async def post_typed_event(request: web.Request) -> web.Response:
 @documented(
     "Handle one event that names its type",
     tag="events",
+    access=Access(Scope.EVENTS_WRITE),
     answers=EVENT_ANSWERS,
 )
 async def post_event(request: web.Request) -> web.Response:

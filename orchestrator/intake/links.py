@@ -32,17 +32,17 @@ def link(request: web.Request, route: str, **parts: str) -> str:
 def server_path(request: web.Request) -> str:
     """Where the service's own paths begin; empty: at the root."""
     base_path = _base_path(request)
-    if own_path(request) != request.path:
+    if _own_path(request) != request.path:
         return _forwarded_prefix(request) + base_path
     return _forwarded_prefix(request) or base_path
 
 
 def address(request: web.Request) -> str:
     """The path that the sender asked for."""
-    return server_path(request) + own_path(request)
+    return server_path(request) + _own_path(request)
 
 
-def own_path(request: web.Request) -> str:
+def _own_path(request: web.Request) -> str:
     """The path that was asked for, without `http.base_path`."""
     base_path = _base_path(request)
     is_below = request.path == base_path or request.path.startswith(f"{base_path}/")

@@ -12,6 +12,7 @@ from prometheus_client import (
     generate_latest,
 )
 
+from orchestrator.intake.access import OPEN
 from orchestrator.intake.openapi import documented
 
 METRICS = web.AppKey("metrics", CollectorRegistry)
@@ -65,7 +66,7 @@ def build_registry() -> CollectorRegistry:
 
 
 @routes.get("/metrics", name="metrics")
-@documented("Metrics, as Prometheus reads them", tag="about", answers={})
+@documented("Metrics, as Prometheus reads them", tag="about", access=OPEN, answers={})
 async def get_metrics(request: web.Request) -> web.Response:
     text = generate_latest(request.app[METRICS])
     return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -8,8 +8,8 @@ afresh, so that two apps in one process don't disturb each other.
 import copy
 import importlib.metadata
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 from urllib.parse import quote
 
 import attrs
@@ -21,7 +21,9 @@ from apispec import APISpec
 
 from orchestrator.core.errors import RegistrationError
 from orchestrator.core.handlers.registry import HandlerRegistry, Registration
-from orchestrator.intake.app_keys import ID_HEADERS, REGISTRY, SECURITY
+from orchestrator.intake.access import Access, Route, declare_access
+from orchestrator.intake.app_keys import ID_HEADERS, REGISTRY
+from orchestrator.intake.auth import AUTH_METHODS
 from orchestrator.intake.examples import EXAMPLES, example_envelope
 from orchestrator.intake.links import BASE_PATH
 from orchestrator.wire.json_schema import check_schema, json_schemas
@@ -29,8 +31,6 @@ from orchestrator.wire.json_schema import check_schema, json_schemas
 _EVENTS_PATH = "/events/{eventType}"
 
 UNAUTHORIZED = "401"
-
-Route = TypeVar("Route", bound=Callable[[web.Request], Awaitable[web.StreamResponse]])
 
 
 @attrs.frozen
@@ -50,24 +50,26 @@ def documented(
     summary: str,
     *,
     tag: str,
+    access: Access,
     answers: Mapping[int, Answer],
     description: str = "",
     parameters: Sequence[Mapping[str, Any]] = (),
     body: Any = None,
 ) -> Callable[[Route], Route]:
-    """Decorate a route's handler with what the document says of it.
+    """Decorate a route's handler with what it asks of its sender, and what the document says of it.
 
     `body` is the model of a body that may be left out.
     """
-    decorate: Callable[[Route], Route] = docs(
+    document: Callable[[Route], Route] = docs(
         tags=[tag],
         summary=summary,
         description=description,
         parameters=list(parameters),
         responses={str(status): answer for status, answer in answers.items()},
         requestBody=body,
+        access=access,
     )
-    return decorate
+    return lambda handler: document(declare_access(access)(handler))
 
 
 def build_document(app: web.Application) -> dict[str, Any]:
@@ -78,7 +80,8 @@ def build_document(app: web.Application) -> dict[str, Any]:
     """
     registry = app[REGISTRY]
     check_models(app)
-    document = _Document(_models(app, registry), app[SECURITY], app[ID_HEADERS])
+    security = {method.name: method.scheme for method in app[AUTH_METHODS]}
+    document = _Document(_models(app, registry), security, app[ID_HEADERS])
     for route in _routes(app):
         if route.method != "HEAD":
             document.add_route(route)
@@ -191,7 +194,7 @@ class _Document(AiohttpApiSpec):  # type: ignore[misc]
                 if status != UNAUTHORIZED or self._security
             },
         }
-        if UNAUTHORIZED in data["responses"]:
+        if not data["access"].is_open:
             operation["security"] = [{name: []} for name in self._security]
         if data.get("requestBody") is not None:
             schema = self._schemas[data["requestBody"]]

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from orchestrator.core.errors import PayloadMismatch, RunNotFound
 from orchestrator.core.ledger.records import Job, RunRecord, RunStatus
+from orchestrator.intake.access import Access, Scope
 from orchestrator.intake.app_keys import REPLAY, TRANSACTIONS, WIRE, WORKLOAD
 from orchestrator.intake.events_api import EVENT_ANSWERS, read_optional, success
 from orchestrator.intake.openapi import Answer, documented
@@ -90,6 +91,7 @@ class RunQuery:
 @documented(
     "Runs, the latest first",
     tag="runs",
+    access=Access(Scope.RUNS_READ),
     answers={
         200: Answer("A page of runs", RunPage),
         400: BAD_QUERY,
@@ -110,6 +112,7 @@ async def get_runs(request: web.Request) -> web.Response:
 @documented(
     "One run, with its steps, its job and its error",
     tag="runs",
+    access=Access(Scope.RUNS_READ),
     answers={
         200: Answer("The run", RunView),
         401: REFUSED,
@@ -136,6 +139,7 @@ class ReplayRequest:
 @documented(
     "Run it again",
     tag="runs",
+    access=Access(Scope.RUNS_WRITE),
     answers={**EVENT_ANSWERS, 404: NOT_FOUND},
     body=ReplayRequest,
 )

@@ -6,6 +6,7 @@ import attrs
 from aiohttp import web
 
 from orchestrator.core.errors import TemporaryError
+from orchestrator.intake.access import ANY_SENDER, OPEN
 from orchestrator.intake.app_keys import CHECKS
 from orchestrator.intake.deadlines import WAITS_FOR
 from orchestrator.intake.links import address, link
@@ -30,7 +31,7 @@ class Health:
 
 
 @routes.get("/")
-@documented("Home", tag="about", answers={200: HTML_PAGE, 401: REFUSED})
+@documented("Home", tag="about", access=ANY_SENDER, answers={200: HTML_PAGE, 401: REFUSED})
 async def get_home(request: web.Request) -> web.Response:
     links = "".join(
         f'<li><a href="{link(request, name)}">{text}</a></li>'
@@ -44,7 +45,7 @@ async def get_home(request: web.Request) -> web.Response:
 
 
 @routes.get("/ping", name="ping")
-@documented("A greeting", tag="about", answers={200: Answer("It is there", Ping)})
+@documented("A greeting", tag="about", access=OPEN, answers={200: Answer("It is there", Ping)})
 async def get_ping(request: web.Request) -> web.Response:
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
     ping = Ping(greeting="Hello from the SaaS orchestrator", date=now, url=address(request))
@@ -52,7 +53,9 @@ async def get_ping(request: web.Request) -> web.Response:
 
 
 @health_routes.get("/healthz", name="healthz")
-@documented("Liveness", tag="about", answers={200: Answer("The process is alive", Health)})
+@documented(
+    "Liveness", tag="about", access=OPEN, answers={200: Answer("The process is alive", Health)}
+)
 async def get_healthz(_: web.Request) -> web.Response:
     return web.json_response(attrs.asdict(Health(status="ok")))
 
@@ -61,6 +64,7 @@ async def get_healthz(_: web.Request) -> web.Response:
 @documented(
     "Readiness",
     tag="about",
+    access=OPEN,
     answers={200: Answer("Ready for events", Health), 503: UNAVAILABLE},
 )
 async def get_readyz(request: web.Request) -> web.Response:

@@ -18,6 +18,7 @@ from orchestrator.core.ledger.records import (
     RunStatus,
     TenantRecord,
 )
+from orchestrator.intake.access import Access, Scope
 from orchestrator.intake.app_keys import OWN_ORCHESTRATOR, TRANSACTIONS, WIRE, WORKLOAD
 from orchestrator.intake.events_api import EVENT_ANSWERS, Success, read_optional
 from orchestrator.intake.links import link
@@ -136,6 +137,7 @@ class TimelineQuery:
 @documented(
     "Tenants, by their ids",
     tag="tenants",
+    access=Access(Scope.RUNS_READ),
     answers={
         200: Answer("A page of tenants", TenantPage),
         400: BAD_QUERY,
@@ -160,6 +162,7 @@ async def get_tenants(request: web.Request) -> web.Response:
 @documented(
     "One tenant: where it stands and how it came there",
     tag="tenants",
+    access=Access(Scope.RUNS_READ),
     answers={
         200: Answer("The tenant", TenantView),
         400: BAD_QUERY,
@@ -197,6 +200,7 @@ async def get_tenant(request: web.Request) -> web.Response:
 @documented(
     "Stop what is being done to a tenant",
     tag="tenants",
+    access=Access(Scope.RUNS_WRITE),
     answers={
         **EVENT_ANSWERS,
         200: Answer("It has ended, as failed", CancelAnswer, headers={"Location": "The tenant"}),

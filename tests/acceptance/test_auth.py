@@ -2,9 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from functools import partial
-from typing import Any, cast
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import attrs
 import pytest
@@ -15,8 +14,8 @@ from orchestrator import Event, Extension, HandlerRegistry, Run, Settings
 from orchestrator.adapters.memory.secret_store import InMemorySecretStore
 from orchestrator.adapters.secret_resolver import StoredSecretResolver
 from orchestrator.core.secrets.redaction import SECRET_NAMES
-from orchestrator.intake.app_keys import API_KEYS
-from orchestrator.intake.auth import OPEN_ROUTES, require_api_key
+from orchestrator.intake.app_keys import CREDENTIALS
+from orchestrator.intake.auth import AUTH_METHODS, ApiKeyMethod, authenticate
 from orchestrator.logs import configure_logs
 from orchestrator.settings import ApiKey, Auth
 from orchestrator.testing import ManualClock
@@ -126,10 +125,10 @@ async def test_a_blank_key_opens_nothing(
     """Where a reference leads to one it is ignored: the other keys are valid, and no key isn't."""
     store = InMemorySecretStore()
     credentials = StoredSecretResolver({"ssm": store}, clock)
-    app = web.Application(middlewares=[require_api_key(header="x-api-key")])
-    keys = [partial(credentials.resolve, key) for key in ("ssm:first", "ssm:second")]
-    app[API_KEYS] = cast("Sequence[Callable[[], Awaitable[str]]]", keys)
-    app.add_routes([web.get(f"/{name}", welcome, name=name) for name in ("runs", *OPEN_ROUTES)])
+    app = web.Application(middlewares=[authenticate])
+    app[AUTH_METHODS] = [ApiKeyMethod(ApiKey(keys=("ssm:first", "ssm:second")))]
+    app[CREDENTIALS] = credentials
+    app.add_routes([web.get("/runs", welcome)])
     guarded: Client = await aiohttp_client(app)
 
     async def status(key: str) -> int:

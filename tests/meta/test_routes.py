@@ -1,0 +1,89 @@
+"""Every route declares what it asks of its sender, and the OpenAPI document says the same."""
+
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from orchestrator import Settings, create_app
+from orchestrator.app import create_worker_app
+from orchestrator.intake.access import ANY_SENDER, OPEN, Access, Scope, declared_access
+from orchestrator.intake.openapi import build_document
+from orchestrator.settings import ApiKey, Auth, Http, Intake, LedgerSettings
+
+GUARDED = Settings(
+    auth=Auth(methods=("api_key",), api_key=ApiKey(keys=("key-1",))),
+    http=Http(base_path="/saas"),
+)
+QUEUED = Settings(
+    ledger=LedgerSettings(backend="dynamodb", table="ledger"),
+    intake=Intake(mode="queue", queue_url="https://sqs.us-east-1.amazonaws.com/1/events"),
+)
+#: What each route of the app asks for, by method and path.
+ASKED = {
+    "POST /events": Access(Scope.EVENTS_WRITE),
+    "POST /events/{eventType}": Access(Scope.EVENTS_WRITE),
+    "GET /runs": Access(Scope.RUNS_READ),
+    "GET /runs/{runId}": Access(Scope.RUNS_READ),
+    "POST /runs/{runId}/replay": Access(Scope.RUNS_WRITE),
+    "GET /tenants": Access(Scope.RUNS_READ),
+    "GET /tenants/{tenantId}": Access(Scope.RUNS_READ),
+    "POST /tenants/{tenantId}/cancel": Access(Scope.RUNS_WRITE),
+    "GET /": ANY_SENDER,
+    "GET /docs": ANY_SENDER,
+    "GET /docs/assets/{filename}": ANY_SENDER,
+    "GET /openapi.json": ANY_SENDER,
+    "GET /ping": OPEN,
+    "GET /healthz": OPEN,
+    "GET /readyz": OPEN,
+}
+
+
+def access_by_route(app: web.Application) -> dict[str, Access | None]:
+    """What each route is declared to ask for; None: nothing is declared."""
+    return {
+        f"{route.method} {route.resource.canonical}": declared_access(route)
+        for route in app.router.routes()
+        if route.resource is not None and route.method != "HEAD"
+    }
+
+
+@pytest.mark.parametrize(
+    "app", [create_app(GUARDED), create_worker_app(QUEUED)], ids=["app", "worker"]
+)
+def test_each_route_declares_what_it_asks_for(app: web.Application) -> None:
+    """One that doesn't would be closed to a sender's scopes, and open to every known sender."""
+    declared = access_by_route(app)
+    assert declared
+    assert [route for route, access in declared.items() if access is None] == []
+
+
+def test_each_route_asks_for_what_is_listed_here() -> None:
+    """At the root and below `http.base_path`; whoever opens a route changes this list."""
+    below = {route.replace(" /", " /saas/", 1): access for route, access in ASKED.items()}
+    home = {"GET /saas": ANY_SENDER}
+    assert access_by_route(create_app(GUARDED)) == {**ASKED, **below, **home}
+
+
+@pytest.mark.parametrize("settings", [GUARDED, Settings()], ids=["guarded", "open"])
+def test_the_document_says_what_a_route_asks_for(settings: Settings) -> None:
+    """The security of each operation, and its 401, where somebody is asked for credentials."""
+    app = create_app(settings)
+    document = build_document(app)
+    schemes = document["components"]["securitySchemes"]
+    assert bool(schemes) == bool(settings.auth.methods)
+    operations: dict[str, dict[str, Any]] = {
+        f"{method.upper()} {path}": operation
+        for path, item in document["paths"].items()
+        for method, operation in item.items()
+    }
+    seen = {route for route in operations if route in ASKED}
+    assert seen == set(ASKED) - {"GET /docs/assets/{filename}"}
+    for route, operation in operations.items():
+        # A path of a type's own is that of any type.
+        asked = ASKED.get(route, Access(Scope.EVENTS_WRITE))
+        assert ("401" in operation["responses"]) == (bool(schemes) and not asked.is_open), route
+        if asked.is_open:
+            assert "security" not in operation, route
+        else:
+            assert operation["security"] == [{name: []} for name in schemes], route

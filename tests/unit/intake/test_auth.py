@@ -1,0 +1,242 @@
+"""The chain of auth methods: any of them may know the sender."""
+
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+import pytest
+from aiohttp import web
+
+from orchestrator.core.errors import TemporaryError
+from orchestrator.intake.access import ANY_SENDER, OPEN, Access, Scope, declare_access
+from orchestrator.intake.auth import (
+    AUTH_METHODS,
+    ApiKeyMethod,
+    AuthMethod,
+    Sender,
+    authenticate,
+    choose_methods,
+)
+from orchestrator.intake.problems import answer_problems
+from orchestrator.intake.refusals import REFUSALS, RefusalLog
+from orchestrator.settings import ApiKey, Auth
+from orchestrator.testing import ManualClock
+from tests.acceptance.answers import read_problem
+from tests.conftest import Client
+
+READER = Sender(name="reader", scopes=frozenset({Scope.RUNS_READ}))
+
+
+@attrs.define
+class TokenMethod:
+    """Knows a sender by a token in a header; `trouble` is why it can't tell."""
+
+    name: str
+    senders: Mapping[str, Sender] = attrs.field(factory=dict)
+    trouble: str | None = None
+    asked: int = 0
+
+    @property
+    def scheme(self) -> Mapping[str, Any]:
+        return {"type": "http", "scheme": self.name}
+
+    @property
+    def challenge(self) -> str:
+        return f'{self.name} realm="events"'
+
+    @property
+    def refusal(self) -> str:
+        return f"The header X-{self.name} has no token: send one."
+
+    async def authenticate(self, request: web.Request) -> Sender | None:
+        self.asked += 1
+        if self.trouble is not None:
+            raise TemporaryError(self.trouble, retry_after_s=7)
+        return self.senders.get(request.headers.get(f"X-{self.name}", ""))
+
+
+@declare_access(ANY_SENDER)
+async def welcome(_: web.Request) -> web.Response:
+    return web.Response()
+
+
+@declare_access(Access(Scope.RUNS_READ))
+async def read(_: web.Request) -> web.Response:
+    return web.Response()
+
+
+@declare_access(Access(Scope.RUNS_WRITE))
+async def write(_: web.Request) -> web.Response:
+    return web.Response()
+
+
+@declare_access(OPEN)
+async def ping(_: web.Request) -> web.Response:
+    return web.Response()
+
+
+async def undeclared(_: web.Request) -> web.Response:
+    return web.Response()
+
+
+def build_app(methods: Sequence[AuthMethod], clock: ManualClock) -> web.Application:
+    app = web.Application(middlewares=[answer_problems, authenticate])
+    app[AUTH_METHODS] = methods
+    app[REFUSALS] = RefusalLog(clock)
+    app.add_routes(
+        [
+            web.get("/welcome", welcome),
+            web.get("/runs", read),
+            web.post("/runs", write),
+            web.get("/ping", ping),
+            web.get("/mixed", ping),
+            web.post("/mixed", welcome),
+            web.get("/undeclared", undeclared),
+        ]
+    )
+    return app
+
+
+@pytest.fixture
+def first() -> TokenMethod:
+    return TokenMethod("First")
+
+
+@pytest.fixture
+def second() -> TokenMethod:
+    return TokenMethod("Second", {"known": READER})
+
+
+@pytest.fixture
+async def service(
+    aiohttp_client: Any, clock: ManualClock, first: TokenMethod, second: TokenMethod
+) -> Client:
+    client: Client = await aiohttp_client(build_app([first, second], clock))
+    return client
+
+
+KNOWN = {"X-Second": "known"}
+
+
+async def test_the_second_method_knows_a_sender_whom_the_first_does_not(service: Client) -> None:
+    """Any of the methods is enough."""
+    assert (await service.get("/welcome", headers=KNOWN)).status == 200
+
+
+async def test_a_later_method_is_not_asked_for_a_known_sender(
+    service: Client, first: TokenMethod, second: TokenMethod
+) -> None:
+    """The methods are asked in their order, and no more of them than it takes."""
+    first.senders = {"known": READER}
+    assert (await service.get("/welcome", headers={"X-First": "known"})).status == 200
+    assert (first.asked, second.asked) == (1, 0)
+
+
+async def test_a_sender_whom_no_method_knows_is_told_what_each_accepts(service: Client) -> None:
+    """401 with the sentence and the challenge of every method, in one header."""
+    answer = await service.get("/welcome", headers={"X-Second": "unknown"})
+    assert (await read_problem(answer, 401))["detail"] == (
+        "The header X-First has no token: send one. Or: The header X-Second has no token: send one."
+    )
+    assert answer.headers.getall("WWW-Authenticate") == [
+        'First realm="events", Second realm="events"'
+    ]
+
+
+@pytest.mark.parametrize("is_first", [True, False], ids=["first", "second"])
+async def test_a_method_that_cannot_tell_now_answers_503(
+    service: Client, first: TokenMethod, second: TokenMethod, is_first: bool
+) -> None:
+    """Whoever isn't known by the others may be known later: 401 would lose an event."""
+    (first if is_first else second).trouble = "The keys can't be read."
+    answer = await service.get("/welcome")
+    assert (await read_problem(answer, 503))["detail"] == "The keys can't be read."
+    assert answer.headers["Retry-After"] == "7"
+
+
+async def test_a_method_that_cannot_tell_now_stops_nobody_whom_another_knows(
+    service: Client, first: TokenMethod
+) -> None:
+    """The sender is let in all the same."""
+    first.trouble = "The keys can't be read."
+    assert (await service.get("/welcome", headers=KNOWN)).status == 200
+
+
+async def test_a_known_sender_without_the_scope_is_403(service: Client) -> None:
+    """Who may read must not write; 401 is for whoever isn't known at all."""
+    assert (await service.get("/runs", headers=KNOWN)).status == 200
+    problem = await read_problem(await service.post("/runs", headers=KNOWN), 403)
+    assert problem["detail"] == (
+        "The sender reader lacks the scope runs:write: send credentials that have it."
+    )
+    await read_problem(await service.post("/runs"), 401)
+
+
+async def test_an_open_route_asks_no_method(
+    service: Client, first: TokenMethod, second: TokenMethod
+) -> None:
+    """A probe is answered while the methods can't tell anything."""
+    first.trouble = second.trouble = "The keys can't be read."
+    assert (await service.get("/ping")).status == 200
+    assert (await service.head("/ping")).status == 200
+    assert first.asked == second.asked == 0
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("TRACE", "/ping", 405),
+        ("TRACE", "/runs", 401),
+        ("GET", "/mixed", 200),
+        ("POST", "/mixed", 401),
+        ("TRACE", "/mixed", 401),
+        ("GET", "/undeclared", 401),
+        ("GET", "/nowhere", 401),
+        ("GET", "/ping/", 401),
+    ],
+)
+async def test_only_what_is_declared_open_is_open(
+    service: Client, method: str, path: str, status: int
+) -> None:
+    """Without credentials; a method that a path doesn't have is refused as its routes are."""
+    assert (await service.request(method, path)).status == status
+
+
+async def test_open_routes_are_open_in_a_mounted_app(
+    aiohttp_client: Any, clock: ManualClock, first: TokenMethod
+) -> None:
+    """Under its prefix, and nothing else is."""
+    parent = web.Application()
+    parent.add_subapp("/ours", build_app([first], clock))
+    client: Client = await aiohttp_client(parent)
+    asked = [("GET", "ping"), ("TRACE", "ping"), ("GET", "runs"), ("TRACE", "runs")]
+    found = [await client.request(method, f"/ours/{path}") for method, path in asked]
+    assert [answer.status for answer in found] == [200, 405, 401, 401]
+
+
+async def test_without_a_method_everything_is_open(aiohttp_client: Any, clock: ManualClock) -> None:
+    """Production refuses to start so, unless it is told to."""
+    client: Client = await aiohttp_client(build_app([], clock))
+    assert (await client.post("/runs")).status == 200
+    assert (await client.get("/undeclared")).status == 200
+
+
+def test_each_method_of_the_settings_can_be_chosen_and_counts_once() -> None:
+    """A name that the settings allow leads to a method, however often it is there."""
+    (names, _) = typing.get_args(typing.get_type_hints(Auth)["methods"])
+    assert typing.get_args(names) == ("api_key",)
+    auth = Auth(methods=("api_key", "api_key"), api_key=ApiKey(keys=("key-1",)))
+    assert choose_methods(auth) == [ApiKeyMethod(auth.api_key)]
+    assert choose_methods(Auth()) == []
+
+
+def test_an_api_key_is_described_by_its_header() -> None:
+    """In the OpenAPI document, in the challenge and in the refusal."""
+    method = ApiKeyMethod(ApiKey(header="X-Our-Key", keys=("key-1",)))
+    assert method.name == "apiKey"
+    assert method.scheme == {"type": "apiKey", "in": "header", "name": "X-Our-Key"}
+    assert method.challenge == 'ApiKey header="X-Our-Key"'
+    assert method.refusal == (
+        "The header X-Our-Key has no valid key: send one of the service's API keys."
+    )
