@@ -6,7 +6,7 @@ import attrs
 import pytest
 
 from orchestrator.core.events.event_types import Kind
-from orchestrator.core.jobs.job_description import Answer, JobDescription, JobStatus, Unseen
+from orchestrator.core.jobs.job_description import Answer, JobDescription, JobStatus, NotDescribed
 from orchestrator.core.jobs.looks import Next, what_follows
 from orchestrator.core.ledger.guards import Timings
 from orchestrator.core.ledger.records import Job, OperationRecord, OperationState
@@ -51,9 +51,10 @@ def after(seconds: float) -> datetime:
         (NEWER, REPLACE, REPLACE, REPLACE),
         (NEWER_OVER, REPLACE, REPLACE, REPLACE),
         (RUNS, WAIT, STOP, STOP),
-        (Unseen.UNKNOWN, WAIT, END, END),
-        (Unseen.HIDDEN, WAIT, WAIT, END),
-        (None, WAIT, STOP, STOP),
+        (NotDescribed.UNKNOWN, WAIT, END, END),
+        (NotDescribed.HIDDEN, WAIT, WAIT, END),
+        (NotDescribed.NOT_ASKED, WAIT, STOP, STOP),
+        (NotDescribed.FAILED, WAIT, WAIT, WAIT),
     ],
 )
 def test_what_follows_from_an_answer(
@@ -67,8 +68,8 @@ def test_what_follows_from_an_answer(
     assert what_follows(operation(), answer, late, TIMINGS, stops_overdue=True) is at_the_deadline
 
 
-@pytest.mark.parametrize("answer", list(Unseen))
-def test_what_is_not_seen_soon_after_its_start_is_waited_for(answer: Unseen) -> None:
+@pytest.mark.parametrize("answer", [NotDescribed.UNKNOWN, NotDescribed.HIDDEN])
+def test_what_is_not_seen_soon_after_its_start_is_waited_for(answer: NotDescribed) -> None:
     """Even if it is to stop, has told its end, or the deadline is that short."""
     asked = operation(is_to_stop=True, is_told=True)
     short = attrs.evolve(TIMINGS, deadline_s=10)
@@ -78,8 +79,12 @@ def test_what_is_not_seen_soon_after_its_start_is_waited_for(answer: Unseen) -> 
 def test_a_job_that_told_its_end_ends_once_it_is_unknown_and_not_while_it_is_hidden() -> None:
     """A builder that doesn't show it may run it all the same."""
     told = operation(is_told=True)
-    assert what_follows(told, Unseen.UNKNOWN, after(LATER_S), TIMINGS, stops_overdue=True) is END
-    assert what_follows(told, Unseen.HIDDEN, after(LATER_S), TIMINGS, stops_overdue=True) is WAIT
+    assert (
+        what_follows(told, NotDescribed.UNKNOWN, after(LATER_S), TIMINGS, stops_overdue=True) is END
+    )
+    assert (
+        what_follows(told, NotDescribed.HIDDEN, after(LATER_S), TIMINGS, stops_overdue=True) is WAIT
+    )
 
 
 def test_an_overdue_job_runs_on_where_it_may_not_be_stopped() -> None:

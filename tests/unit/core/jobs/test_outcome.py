@@ -7,7 +7,7 @@ import attrs
 import pytest
 
 from orchestrator.core.events.event import Event
-from orchestrator.core.jobs.job_description import Answer, JobDescription, JobStatus, Unseen
+from orchestrator.core.jobs.job_description import Answer, JobDescription, JobStatus, NotDescribed
 from orchestrator.core.jobs.outcome import OutcomeMaker
 from orchestrator.core.ledger.records import OperationRecord, OperationState, Progress, RunStatus
 from tests.desk import NOT_PROVISIONED, ORDER, PROVISIONED, PROVISIONING, Desk
@@ -67,16 +67,16 @@ async def test_a_job_that_is_only_unknown_has_failed_without_a_clean_up(desk: De
     """Nobody knows how it ended; the setting says otherwise."""
     reason = f"{GONE}: it was deleted or discarded, and has reported no end."
     operation = await provisioning(desk)
-    for answer in Unseen:
+    for answer in (NotDescribed.UNKNOWN, NotDescribed.HIDDEN):
         assert said(await ended(desk, operation, answer)) == (NOT_PROVISIONED, False, reason)
-    event = await ended(desk, operation, Unseen.UNKNOWN, cleans_up_unknown=True)
+    event = await ended(desk, operation, NotDescribed.UNKNOWN, cleans_up_unknown=True)
     assert said(event) == (NOT_PROVISIONED, True, reason)
 
 
 async def test_an_unknown_job_that_was_to_stop_is_cleaned_up(desk: Desk) -> None:
     """Its operator has said why."""
     operation = await provisioning(desk, stop_reason="Cancelled.")
-    event_type, cleans_up, reason = said(await ended(desk, operation, Unseen.UNKNOWN))
+    event_type, cleans_up, reason = said(await ended(desk, operation, NotDescribed.UNKNOWN))
     assert (event_type, cleans_up) == (NOT_PROVISIONED, True)
     assert str(reason).startswith(f"Cancelled. {GONE}")
 
@@ -85,7 +85,7 @@ async def test_an_unknown_job_ends_as_it_has_told(desk: Desk) -> None:
     """Success or failure; what is known outranks what it tells besides."""
     odd = {"tier": "GOLD", "operationId": "x", "endedJob": {"id": "x"}, "extra": 1}
     operation = await told(desk, PROVISIONED, **odd)
-    event = await ended(desk, attrs.evolve(operation, tier="BASIC"), Unseen.UNKNOWN)
+    event = await ended(desk, attrs.evolve(operation, tier="BASIC"), NotDescribed.UNKNOWN)
     assert said(event) == (PROVISIONED, True, None)
     body = event.body
     assert (body["tier"], body["operationId"]) == ("BASIC", operation.operation_id)
@@ -97,7 +97,7 @@ async def test_an_unknown_job_fails_as_it_has_told(desk: Desk) -> None:
     """With its own reason, and a clean-up."""
     operation = await told(desk, NOT_PROVISIONED, reason="no quota")
     reason = f"{GONE}, which reported a failure: no quota."
-    event = await ended(desk, operation, Unseen.UNKNOWN)
+    event = await ended(desk, operation, NotDescribed.UNKNOWN)
     assert said(event) == (NOT_PROVISIONED, True, reason)
 
 
@@ -105,7 +105,7 @@ async def test_a_job_ends_though_what_it_told_cannot_be_read(desk: Desk) -> None
     """Its type still says how it ended."""
     operation = await told(desk, PROVISIONED, extra=1)
     desk.ledger.damage_payloads()
-    event = await ended(desk, operation, Unseen.UNKNOWN)
+    event = await ended(desk, operation, NotDescribed.UNKNOWN)
     assert said(event) == (PROVISIONED, True, None)
     assert "extra" not in event.body
 

@@ -562,7 +562,7 @@ async def test_a_forced_replay_that_must_wait_is_not_kept(desk: Desk) -> None:
     await desk.stand(TenantState.PROVISIONED)
     await desk.claimed(DEPROVISIONING, "b")
     before = dict(desk.ledger._items)
-    assert isinstance(await desk.claim(PROVISIONING, "a", why=Trigger.FORCED_REPLAY), Deferred)
+    assert isinstance(await desk.claim(PROVISIONING, "a", trigger=Trigger.FORCED_REPLAY), Deferred)
     assert desk.ledger._items == before
 
 

@@ -296,17 +296,17 @@ async def test_a_refusal_rests_on_what_stands_now(desk: Desk) -> None:
     attempt = await desk.claimed(ORDER, "a")
     snapshot = Snapshot(desk.clock.now())
 
-    def is_there(snapshot: Snapshot) -> Decide[bool]:
+    def is_there(snapshot: Snapshot) -> Decision[bool]:
         run = snapshot.run(attempt.run.run_id, expect_absent=True)
-        return Decide((), run is not None)
+        return Decision((), run is not None)
 
     assert await desk.transactions.run(is_there, snapshot) is True
     await desk.finish(attempt)
     snapshot.turn_to(desk.later(1))
 
-    def status(snapshot: Snapshot) -> Decide[str]:
+    def status(snapshot: Snapshot) -> Decision[str]:
         run = snapshot.run(attempt.run.run_id)
-        return Decide((), run.status if run else "none")
+        return Decision((), run.status if run else "none")
 
     assert await desk.transactions.run(status, snapshot) == "succeeded"
 
@@ -506,7 +506,7 @@ async def test_after_a_conflict_what_the_first_load_brought_is_doubtful_too(desk
     terse._items = desk.ledger._items
     terse.before_commit.append(meanwhile)
     transactions = attrs.evolve(desk.transactions, ledger=terse)
-    assert await transactions.decide(tell_tier) == "PREMIUM"
+    assert await transactions.run(tell_tier) == "PREMIUM"
 
 
 @pytest.mark.parametrize(("conflicts", "holds"), [(17, True), (19, False)])
@@ -527,11 +527,11 @@ async def test_a_decision_is_tried_twenty_times(desk: Desk, conflicts: int, hold
 
     desk.ledger.before_commit = [be_quicker] * (conflicts + 1 if not holds else conflicts)
     if holds:
-        assert await desk.transactions.decide(note)
+        assert await desk.transactions.run(note)
         assert len(tries) == conflicts + 2
     else:
         with pytest.raises(TemporaryError, match="Too many write the same items"):
-            await desk.transactions.decide(note)
+            await desk.transactions.run(note)
         assert len(tries) == 20
 
 
@@ -552,14 +552,13 @@ async def test_what_an_earlier_try_used_is_no_condition(desk: Desk) -> None:
         run = view.run(run_id(ORDER, "a"))
         assert run is not None
         if run.waits != 7:
-            view.expect_absent(f"TENANT#{TENANT}")
-            view.tenant(TENANT)
+            view.tenant(TENANT, expect_absent=True)
         return Decision((attrs.evolve(run, note="mine"),), True)
 
     watched = Watched()
     watched._items = desk.ledger._items
     watched.before_commit.append(be_quicker)
-    assert await attrs.evolve(desk.transactions, ledger=watched).decide(note)
+    assert await attrs.evolve(desk.transactions, ledger=watched).run(note)
     assert seen == [{f"TENANT#{TENANT}": 0}, {}]
 
 
@@ -626,15 +625,17 @@ async def test_another_body_is_refused_before_anything_else(desk: Desk) -> None:
     """Also while the run is in other hands: its sender must not come again and again."""
     await desk.claimed(ORDER, "a", body={"x": 1})
     assert isinstance(await desk.claim(ORDER, "a", body={"x": 2}), BodyDiffers)
-    assert isinstance(await desk.claim(ORDER, "a", body={"x": 2}, why=Trigger.SWEEP), BodyDiffers)
+    assert isinstance(
+        await desk.claim(ORDER, "a", body={"x": 2}, trigger=Trigger.SWEEP), BodyDiffers
+    )
 
 
 async def test_who_is_at_work_is_named_before_it_is_asked_what_is_due(desk: Desk) -> None:
     """A running run is due once its lease is over: until then it's in other hands, not at rest."""
     await desk.claimed(ORDER, "a")
-    assert isinstance(await desk.claim(ORDER, "a", why=Trigger.SWEEP), InProgress)
+    assert isinstance(await desk.claim(ORDER, "a", trigger=Trigger.SWEEP), InProgress)
     desk.turn(62)
-    assert isinstance(await desk.claim(ORDER, "a", why=Trigger.SWEEP), RunLease)
+    assert isinstance(await desk.claim(ORDER, "a", trigger=Trigger.SWEEP), RunLease)
 
 
 CANCELLED = Failure(type="Cancelled", message="Cancelled by an operator.")
@@ -644,11 +645,11 @@ async def test_a_cancel_finds_what_is_over_done(desk: Desk) -> None:
     """Whatever it came to: it calls no handler."""
     for event_id, finish in (("a", desk.finish), ("b", desk.fail)):
         await finish(await desk.claimed(ORDER, event_id))
-        assert await desk.claim(ORDER, event_id, why=Trigger.CANCEL) == Duplicate(
+        assert await desk.claim(ORDER, event_id, trigger=Trigger.CANCEL) == Duplicate(
             run_id(ORDER, event_id)
         )
     await desk.hand_back(await desk.claimed(ORDER, "c"))
-    assert isinstance(await desk.claim(ORDER, "c", why=Trigger.CANCEL), RunLease)
+    assert isinstance(await desk.claim(ORDER, "c", trigger=Trigger.CANCEL), RunLease)
 
 
 async def test_what_was_cancelled_is_taken_back_by_an_operator_alone(desk: Desk) -> None:
@@ -661,7 +662,7 @@ async def test_what_was_cancelled_is_taken_back_by_an_operator_alone(desk: Desk)
         assert refused == Refused(run_id(ORDER, event_id), CANCELLED.message)
     desk.turn(desk.timings.dedupe_window_s)
     assert isinstance(await desk.claim(ORDER, "a-True", by_content=True), RunLease)
-    assert isinstance(await desk.claim(ORDER, "a-False", why=Trigger.REPLAY), RunLease)
+    assert isinstance(await desk.claim(ORDER, "a-False", trigger=Trigger.REPLAY), RunLease)
 
 
 async def test_what_is_known_of_a_run_is_not_forgotten_by_its_next_claim(desk: Desk) -> None:
