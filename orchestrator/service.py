@@ -132,7 +132,7 @@ async def open_parts(parts: Parts, *, sweeps: bool = True) -> AsyncIterator[Open
         ports = await stack.enter_async_context(parts.open_ports())
         services = ports.services
         if isinstance(services.transactions.ledger, InMemoryLedger):
-            log.warning("the ledger is in memory: what it knows is gone when the process ends")
+            log.warning("the ledger is in memory: its items are lost when the process ends")
         if trouble := settings.callback_trouble:
             log.warning(trouble)
         if services.dry_run:

@@ -258,7 +258,7 @@ def aws_errors(call: str, *, missing: str | None = None) -> Iterator[None]:
         raise TemporaryError(f"{call}: {error}") from error
     except (ResponseParserError, LookupError, TypeError, ValueError, AttributeError) as error:
         said = f"{type(error).__name__}: {error}"
-        raise TemporaryError(f"{call}: the answer isn't what the API says: {said}") from error
+        raise TemporaryError(f"{call}: the answer doesn't match the API: {said}") from error
 
 
 def is_about_schema(message: str) -> bool:

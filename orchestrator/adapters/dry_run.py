@@ -94,7 +94,7 @@ class DryRunBuilder:
                 started_after=started_after,
             )
         except OrchestratorError as error:
-            log.warning("not looked for what was really started", reason=str(error))
+            log.warning("no lookup of real jobs", reason=str(error))
             return None
 
     async def describe_jobs(self, *, job_ids: Sequence[str]) -> Mapping[str, JobDescription]:

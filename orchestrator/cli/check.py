@@ -1,4 +1,4 @@
-"""What the settings come to: the ends in use, whether each is reached, what IAM must allow."""
+"""The effective settings: the resources in use, whether each is reachable, what IAM must allow."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +15,7 @@ from orchestrator.settings import Settings
 
 @attrs.frozen(kw_only=True)
 class Finding:
-    """One end: what is used, why it can't be (`trouble` None: it can), what is odd about it."""
+    """One resource: what is used, why it can't be reached (`trouble` None: it can), a warning."""
 
     name: str
     uses: str
@@ -45,7 +45,7 @@ class Checkup:
         return {"Version": "2012-10-17", "Statement": statements}
 
     def as_text(self) -> str:
-        """For a person."""
+        """As text."""
         lines = []
         for finding in self.findings:
             mark = "FAIL" if finding.trouble else "warn" if finding.warning else "ok  "
@@ -62,7 +62,7 @@ class Checkup:
 
 
 async def check_setup(settings: Settings) -> Checkup:
-    """Ask each end whether it is there. Nothing is written or started.
+    """Check that each resource exists. Nothing is written or started.
 
     Raises:
         RegistrationError: the extension can't be used.
@@ -90,7 +90,7 @@ def _ends(ports: Ports) -> list[tuple[str, object]]:
 
 async def _ask(name: str, end: object) -> Finding:
     if not isinstance(end, Checkable):
-        return Finding(name=name, uses=f"{type(end).__name__}, which can't be asked")
+        return Finding(name=name, uses=f"{type(end).__name__}, without a check")
     known = Finding(name=name, uses=end.description, permissions=end.permissions)
     try:
         await end.check()
@@ -101,14 +101,14 @@ async def _ask(name: str, end: object) -> Finding:
 
 def _front(settings: Settings) -> Finding:
     address = f"{settings.http.host}:{settings.http.port}"
-    who = "with an API key" if settings.auth.methods else "open to everybody"
+    who = "with an API key" if settings.auth.methods else "open: no authentication"
     return Finding(name="http", uses=f"{address}, {who}, environment {settings.environment}")
 
 
 def _callback(settings: Settings) -> Finding:
-    """Where the control plane is told; it isn't asked, since it would take that for a report."""
+    """The webhook for reports; not called, since the control plane would take that for a report."""
     callback = settings.callback
-    where = callback.url or "the tier's API_ENDPOINT, where there is one"
+    where = callback.url or "the tier's API_ENDPOINT, if it has one"
     return Finding(
         name="callback",
         uses=f"{where}, after the {callback.after}",
@@ -117,7 +117,7 @@ def _callback(settings: Settings) -> Finding:
 
 
 async def _own_credentials(settings: Settings, ports: Ports) -> list[Finding]:
-    """Each that is kept elsewhere: whether it is there. What it is nobody is told."""
+    """Each credential that is a reference: whether it exists. Its value is never shown."""
     findings = []
     for value in (*settings.auth.api_key.keys, settings.builders.jenkins.token):
         permission = ports.credentials.permission(value)
@@ -133,14 +133,15 @@ async def _own_credentials(settings: Settings, ports: Ports) -> list[Finding]:
 
 
 async def _secrets(services: Services) -> Finding:
-    """Where secret variables of jobs are kept, and what that means for those who run jobs."""
+    """Where secret variables of jobs are stored, and what the jobs' roles need."""
     store = services.secret_references.store
     if store is None:
         return Finding(
             name="secrets",
-            uses="passed on as they are",
-            warning="secrets.store is empty, so whoever may see a build sees the secrets among its "
-            "variables. With secretsmanager or ssm each build's role must be allowed to read them",
+            uses="passed on in plain text",
+            warning="secrets.store is empty, so anyone who may see a build sees the secrets among "
+            "its variables. With secretsmanager or ssm each build's role must be allowed to read "
+            "them",
         )
     found = await _ask("secrets", store)
     if not isinstance(store, ReadableBy):

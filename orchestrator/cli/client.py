@@ -22,11 +22,11 @@ _LARGEST_PAGE = 100
 
 
 class ServiceUnreachableError(Exception):
-    """Nobody answers at the URL."""
+    """There is no answer at the URL."""
 
 
 class ServiceRefusedError(Exception):
-    """The service answered, but not with what was asked for."""
+    """The service answered with an error."""
 
 
 @attrs.frozen
@@ -46,10 +46,10 @@ class Reply:
         return {"status": self.status, "answer": self.answer, "run": self.run}
 
     def as_text(self) -> str:
-        """What came of it, for a person."""
+        """The answer and its run as text."""
         lines = [f"{self.status} {json.dumps(self.answer)}"]
         if "Retry-After" in self.headers:
-            lines.append(f"try again in {self.headers['Retry-After']} s")
+            lines.append(f"retry in {self.headers['Retry-After']} s")
         if "Idempotent-Replayed" in self.headers:
             lines.append("handled by an earlier delivery")
         if self.run:
@@ -77,7 +77,7 @@ class Client:
         return await self._post(address, text, headers)
 
     async def replay_run(self, run_id: str, *, force: bool) -> Reply:
-        """Run a kept event again."""
+        """Run a stored event again."""
         body = json.dumps({"force": force}).encode()
         headers = {"Content-Type": "application/json"}
         return await self._post(self._at("runs", run_id, "replay"), body, headers)
@@ -168,7 +168,7 @@ async def _read(answer: aiohttp.ClientResponse) -> dict[str, Any]:
     """The JSON object that it is. Raises ServiceRefusedError if it is none, or leads elsewhere."""
     location = answer.headers.get("Location")
     if location and 300 <= answer.status < 400:
-        raise ServiceRefusedError(f"{answer.url} leads to {location}: name that with --url.")
+        raise ServiceRefusedError(f"{answer.url} redirects to {location}: name that with --url.")
     try:
         body = decode_json(await answer.read())
     except BadEvent:

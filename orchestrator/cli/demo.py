@@ -40,7 +40,7 @@ _NO_TIMER = {"ORCHESTRATOR_OPERATIONS__RECONCILE_EVERY_S": "0"}
 
 
 async def run_demo(settings: Settings, *, config: str) -> int:
-    """Tell the story; the exit code is 0 if all of it was true."""
+    """Run the demo; the exit code is 0 if every step was observed."""
     console = Console(highlight=False)
     telling = asyncio.current_task()
     assert telling is not None  # noqa: S101 - we are one
@@ -74,13 +74,13 @@ async def run_demo(settings: Settings, *, config: str) -> int:
             console.print(f"[red]{error}[/]")
             story = None
         except asyncio.CancelledError:
-            console.print("[red]It was stopped.[/]")
+            console.print("[red]The demo was stopped.[/]")
             return 128 + signal.SIGTERM
         if story is not None and not story.untrue:
-            console.print("\n[bold green]All of it was seen to happen.[/]\n")
+            console.print("\n[bold green]Every step was observed.[/]\n")
             return 0
         log.seek(0)
-        console.print("\n[bold red]Not all of it was true.[/] What the service logged:\n")
+        console.print("\n[bold red]Not every step was observed.[/] The service's log:\n")
         console.print(log.read()[-4000:], markup=False)
         return 1
 
@@ -93,7 +93,7 @@ async def _tell(story: "_Story") -> None:
     await _fail(story)
     await _never_report(story)
     await _refuse(story)
-    story.chapter(f"What {bluebird.name}'s timeline tells, the latest first")
+    story.chapter(f"What {bluebird.name}'s timeline, the latest first")
     story.show_timeline(await story.tenant(bluebird))
 
 
@@ -124,7 +124,7 @@ async def _provision(story: "_Story") -> "_Tenant":
     story.show_variables(variables)
     run = await story.get(answer.location)
     story.check(
-        f"the ledger knows the run as succeeded, with build {build.id[:24]}…",
+        f"the ledger has the run as succeeded, with build {build.id[:24]}…",
         run["status"] == "succeeded" and run["job"]["id"] == build.id,
     )
     return tenant
@@ -176,7 +176,7 @@ async def _end_well(story: "_Story", tenant: "_Tenant") -> None:
     story.check(f"its tier has no deployment job, so the tenant is {state}", state == "active")
     story.check_report("a report of success", tenant, status=1)
     (resource,) = story.control_plane.accepted[-1]["data"]["resources"] or [None]
-    story.check(f"with what the build told: {resource}", resource is not None)
+    story.check(f"with the build's own values: {resource}", resource is not None)
 
 
 async def _deprovision(story: "_Story", tenant: "_Tenant") -> None:
@@ -201,7 +201,7 @@ async def _fail(story: "_Story") -> None:
     refused = await story.post("/events/TENANT_PROVISIONING", tenant.request)
     pause_s = int(refused.headers.get("Retry-After", "0"))
     story.check(
-        f"answered 503, to be tried again after {pause_s} s",
+        f"answered 503, to be retried after {pause_s} s",
         refused.status == 503 and pause_s >= 30,
     )
     retried = await story.post("/events/TENANT_PROVISIONING", tenant.request)
@@ -227,12 +227,12 @@ async def _fail(story: "_Story") -> None:
 
 
 async def _never_report(story: "_Story") -> None:
-    story.chapter("A build times out, and nobody says so")
+    story.chapter("A build times out, and no event says so")
     tenant = story.new_tenant("Heron Travel", tier="BASIC")
     await story.post("/events/TENANT_PROVISIONING", tenant.request)
     story.codebuild.finish(story.latest_build().id, "TIMED_OUT")
     answer = await story.post("/events/RECONCILE", {})
-    story.check("a sweep asks CodeBuild about every open job", answer.status == 200)
+    story.check("a sweep queries CodeBuild for every open job", answer.status == 200)
     found = await story.tenant(tenant)
     failure = next(one for one in found["timeline"] if one["eventType"].endswith("_FAILURE"))
     story.check(f"the operation has ended: {failure['reason']}", "timed out" in failure["reason"])
@@ -258,7 +258,7 @@ async def _refuse(story: "_Story") -> None:
             "tenant",
         ),
         (
-            "a type that nobody handles",
+            "a type without a handler",
             "/events/TENANT_PARTY",
             {},
             400,

@@ -73,7 +73,7 @@ async def run_dev(
         for task in waiting:
             task.cancel()
         if not stopped.is_set():
-            raise ServiceDidNotStartError("The service has ended by itself: its log says why.")
+            raise ServiceDidNotStartError("The service has ended unexpectedly: its log says why.")
 
 
 @asynccontextmanager

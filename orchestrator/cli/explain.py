@@ -94,7 +94,9 @@ async def explain_event(settings: Settings, event_type: str | None, text: bytes)
         tenant_id=read_tenant_id(event.body),
     )
     if event.type == RECONCILE:
-        return attrs.evolve(explained, handler="a sweep: whatever is due is taken up")
+        return attrs.evolve(
+            explained, handler="a sweep: resumes runs, checks jobs and sends reports that are due"
+        )
     try:
         payload = parts.wire.structure(event.body, parts.registry.resolve(event.type).payload)
         if not isinstance(payload, TenantRequest) or event.type not in OPENS:
@@ -142,7 +144,7 @@ async def _plan(
         return None
     plan = plan_job(event, tier, kind, check_override=services.secret_references.check_override)
     name = services.builder_name(plan.builder)
-    with builder_errors(name, "tell what it would start"):
+    with builder_errors(name, "build the request of a start"):
         prepare(
             services.builders[name],
             plan.job_identifier,

@@ -1,4 +1,4 @@
-"""The command line. Commands parse, call and print; what they do is written elsewhere.
+"""The command line. Commands parse, call and print; what they do stands in the other modules.
 
 Heavy modules are imported within the commands, so that `--help` answers at once.
 """
@@ -37,39 +37,39 @@ _app_dir = click.option(
     type=click.Path(exists=True, file_okay=False),
     callback=_use_app_dir,
     expose_value=False,
-    help="Where your extension's module lies, if it isn't installed.",
+    help="The folder of your extension's module, if it isn't installed.",
 )
 
 
 def _of_the_service(command: Callable[..., None]) -> Callable[..., None]:
-    """The options of a command that asks a running service."""
+    """The options of a command that calls a running service."""
     command = click.option(
         "--header",
         metavar="NAME:VALUE",
         envvar="ORCHESTRATOR_HEADER",
-        help="Sent along, such as an API key; or in the variable ORCHESTRATOR_HEADER.",
+        help="A header to send, such as an API key; or in the variable ORCHESTRATOR_HEADER.",
     )(command)
     return click.option(
         "--url",
         default="http://127.0.0.1:8080",
         show_default=True,
         callback=_check_url,
-        help="Where the service is.",
+        help="The service's URL.",
     )(command)
 
 
 def _a_page(command: Callable[..., None]) -> Callable[..., None]:
-    """The options of a command that shows a part of a list."""
-    command = click.option("--cursor", help="From there on: what the last list ended with.")(
-        command
-    )
+    """The options of a command that shows a page of a list."""
+    command = click.option(
+        "--cursor", help="Continue there: the cursor that the last list ended with."
+    )(command)
     return click.option(
         "--limit",
         metavar="N",
         type=click.IntRange(min=1),
         default=50,
         show_default=True,
-        help="At most so many.",
+        help="At most this many.",
     )(command)
 
 
@@ -111,7 +111,7 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for
 @click.option("--debug", is_flag=True, help="Show the traceback of a failure.")
 @click.version_option(package_name="saas-orchestrator")
 def commands(debug: bool) -> None:
-    """Turns a SaaS control plane's events into jobs, once each."""
+    """Turn a SaaS control plane's events into jobs, exactly one for each request."""
 
 
 @commands.command()
@@ -142,17 +142,17 @@ def serve(config: str | None, host: str | None, port: int | None, workers: int) 
 @commands.command()
 @_config
 @_app_dir
-@click.option("--host", help="Where its health is asked for; by default the setting http.host.")
+@click.option("--host", help="Address of its health checks; by default the setting http.host.")
 @click.option("--port", type=click.IntRange(0, 65535), help="By default the setting http.port.")
 def worker(config: str | None, host: str | None, port: int | None) -> None:
-    """Take events off the SQS queue and handle them; `/healthz` and `/readyz` tell how it does."""
+    """Consume events from the SQS queue; `/healthz` and `/readyz` answer for its health."""
     from orchestrator.app import create_worker_app
     from orchestrator.server import run_workers
 
     settings = _load_settings(config)
     if settings.ledger.backend == "memory":
         raise click.UsageError(
-            "A worker needs ledger.backend = dynamodb: nobody else would know what it did."
+            "A worker needs ledger.backend = dynamodb: no other process would see its runs."
         )
     run_workers(
         lambda: create_worker_app(settings),
@@ -175,7 +175,7 @@ def dev(config: str | None, port: int | None) -> None:
 
 @commands.command()
 def demo() -> None:
-    """Show a tenant's life on an embedded AWS; exits 0 only if all of it was seen to happen."""
+    """Show a tenant's lifecycle on an embedded AWS; exits 0 only if every step was observed."""
     from orchestrator.cli.demo import run_demo
 
     sys.exit(asyncio.run(run_demo(_load_settings("local.toml"), config="local.toml")))
@@ -187,7 +187,7 @@ def demo() -> None:
 @_of_the_service
 @_as_json
 def send(event_type: str, file: Any, url: str, header: str | None, as_json: bool) -> None:
-    """Send an event of TYPE with the body in FILE (-: standard input) and show what came of it."""
+    """Send an event of TYPE with the body in FILE (-: standard input) and show its run."""
     sent = _ask(url, header, lambda client: client.send_event(event_type, file.read()))
     _show(sent.as_json() if as_json else sent.as_text())
     if not sent.succeeded:
@@ -195,19 +195,19 @@ def send(event_type: str, file: Any, url: str, header: str | None, as_json: bool
 
 
 @commands.command()
-@click.option("--tenant", metavar="ID", help="Of this tenant alone.")
-@click.option("--type", "event_type", metavar="TYPE", help="Of this event type.")
+@click.option("--tenant", metavar="ID", help="Only of this tenant.")
+@click.option("--type", "event_type", metavar="TYPE", help="Only of this event type.")
 @click.option(
     "--status",
     metavar="STATUS",
     callback=_one_of(_run_statuses),
-    help="In this status: running, failed, ...",
+    help="Only in this status: running, failed, ...",
 )
 @_a_page
 @_of_the_service
 @_as_json
 def runs(url: str, header: str | None, as_json: bool, limit: int, **asked: str | None) -> None:
-    """List what became of events, the latest first."""
+    """List runs, the latest first."""
     from orchestrator.cli.tables import describe_runs
 
     query = {
@@ -234,13 +234,15 @@ def run(run_id: str, url: str, header: str | None, as_json: bool) -> None:
 
 @commands.command()
 @click.argument("run_ids", metavar="ID...", nargs=-1, required=True)
-@click.option("--force", is_flag=True, help="Even if it succeeded, or isn't allowed any more.")
+@click.option(
+    "--force", is_flag=True, help="Even if it succeeded, or the tenant's state refuses it."
+)
 @_of_the_service
 @_as_json
 def replay(
     run_ids: tuple[str, ...], force: bool, url: str, header: str | None, as_json: bool
 ) -> None:
-    """Run kept events again: what failed, or (--force) what is over."""
+    """Run stored events again: failed ones, or (--force) any."""
     from orchestrator.cli.client import Reply
 
     async def replay_all(client: "Client") -> list[Reply]:
@@ -260,13 +262,13 @@ def replay(
     "--state",
     metavar="STATE",
     callback=_one_of(_tenant_states),
-    help="In this state: active, provision_failed, ...",
+    help="Only in this state: active, provision_failed, ...",
 )
 @_a_page
 @_of_the_service
 @_as_json
 def tenants(url: str, header: str | None, as_json: bool, limit: int, **asked: str | None) -> None:
-    """List tenants and where they stand."""
+    """List tenants and their states."""
     from orchestrator.cli.tables import describe_tenants
 
     page = _ask(url, header, lambda client: client.get_tenants(asked, limit=limit))
@@ -278,7 +280,7 @@ def tenants(url: str, header: str | None, as_json: bool, limit: int, **asked: st
 @_of_the_service
 @_as_json
 def tenant(tenant_id: str, url: str, header: str | None, as_json: bool) -> None:
-    """Show one tenant: where it stands and how it came there."""
+    """Show one tenant: its state and its timeline."""
     from orchestrator.cli.tables import describe_tenant
 
     found = _ask(url, header, lambda client: client.get_tenant(tenant_id))
@@ -287,8 +289,8 @@ def tenant(tenant_id: str, url: str, header: str | None, as_json: bool) -> None:
 
 @commands.command()
 @click.argument("tenant_id", metavar="TENANT")
-@click.option("--reason", help="Why; it is kept as the reason of the end.")
-@click.option("--clean-up", is_flag=True, help="Even if that is a clean-up.")
+@click.option("--reason", help="Kept as the reason why the operation ended.")
+@click.option("--clean-up", is_flag=True, help="Even if the operation is a clean-up.")
 @_of_the_service
 @_as_json
 def cancel(
@@ -299,7 +301,7 @@ def cancel(
     header: str | None,
     as_json: bool,
 ) -> None:
-    """Stop what is being done to a tenant: its job is stopped, its operation ends as failed."""
+    """Stop a tenant's operation: its job is stopped, the operation ends as failed."""
     cancelled = _ask(
         url, header, lambda client: client.cancel(tenant_id, reason=reason, clean_up=clean_up)
     )
@@ -307,16 +309,16 @@ def cancel(
     if as_json:
         _show(cancelled)
     elif cancelled["ended"]:
-        click.echo(f"stopped {what}; `orchestrator tenant {tenant_id}` says how the tenant stands")
+        click.echo(f"stopped {what}; `orchestrator tenant {tenant_id}` shows the tenant's state")
     else:
-        click.echo(f"{what} is to be stopped; it ends once the builder says that its job has")
+        click.echo(f"{what} will be stopped; it ends once the builder says that its job is over")
 
 
 @commands.command()
 @_config
 @_app_dir
 def reconcile(config: str | None) -> None:
-    """Take up whatever is due, once: what `serve` does by itself every minute."""
+    """Sweep once: resume runs, check jobs, send reports. `serve` does so every minute."""
     from orchestrator.service import sweep_once
 
     settings = _load_settings(config)
@@ -325,22 +327,22 @@ def reconcile(config: str | None) -> None:
             "With ledger.backend = memory only the service knows what is due: "
             "`echo {} | orchestrator send RECONCILE`."
         )
-    taken_up = asyncio.run(sweep_once(settings))
-    click.echo(f"{taken_up} taken up")
+    resumed = asyncio.run(sweep_once(settings))
+    click.echo(f"{resumed} resumed")
 
 
 @commands.command()
 @_config
 def init(config: str | None) -> None:
-    """Make the ledger's table, or what is missing of it, and the queue if there is to be one. For
-    production a template makes them."""
+    """Create the ledger's table, or missing parts of it, and the queue if one is set. For
+    production use a template."""
     from orchestrator.service import make_ends
 
     made = asyncio.run(make_ends(_load_settings(config)))
     if not made:
-        raise click.UsageError("There is nothing to make: ledger.backend is memory.")
+        raise click.UsageError("There is nothing to create: ledger.backend is memory.")
     for name, is_new in made.items():
-        click.echo(f"made the {name}" if is_new else f"the {name} is there already")
+        click.echo(f"created the {name}" if is_new else f"the {name} exists already")
 
 
 @commands.command()
@@ -350,7 +352,7 @@ def init(config: str | None) -> None:
 @click.option("--type", "event_type", metavar="TYPE", help="For a body that doesn't name its type.")
 @_as_json
 def explain(config: str | None, file: Any, event_type: str | None, as_json: bool) -> None:
-    """Say how the event in FILE would be read, and what it would start. Nothing is done."""
+    """Say how the event in FILE would be read, and what it would start, without any effect."""
     from orchestrator.cli.explain import explain_event
 
     explained = asyncio.run(explain_event(_load_settings(config), event_type, file.read()))
@@ -364,7 +366,7 @@ def explain(config: str | None, file: Any, event_type: str | None, as_json: bool
 @_app_dir
 @_as_json
 def check(config: str | None, as_json: bool) -> None:
-    """Say what the settings come to, what can be reached, and the least IAM policy."""
+    """Show the effective settings, what can be reached, and the least IAM policy."""
     from orchestrator.cli.check import check_setup
 
     checkup = asyncio.run(check_setup(_load_settings(config)))
@@ -381,10 +383,12 @@ def check(config: str | None, as_json: bool) -> None:
 @commands.command()
 @_config
 @_app_dir
-@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Write it there.")
+@click.option(
+    "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write it to this file."
+)
 @click.option("--check", is_flag=True, help="Fail if the file at --output is out of date.")
 def openapi(config: str | None, output: Path | None, check: bool) -> None:
-    """Print the OpenAPI document of the service, handlers of yours included."""
+    """Print the OpenAPI document of the service, your own handlers included."""
     from orchestrator.app import create_app
     from orchestrator.intake.openapi import build_document
 
@@ -431,7 +435,7 @@ def _exit(code: int, message: str) -> None:
 def _ask(
     url: str, header: str | None, question: "Callable[[Client], Awaitable[Answer]]"
 ) -> "Answer":
-    """The service's answer to one question."""
+    """The service's answer to one call."""
     from orchestrator.cli.client import open_client
 
     name, colon, value = (header or "").partition(":")
@@ -455,7 +459,7 @@ def _load_settings(config: str | None) -> "Settings":
     from orchestrator.logs import configure_logs
     from orchestrator.settings import load_settings
 
-    # What loading itself has to say must not end up on standard output.
+    # Logs of the loading itself must not end up on standard output.
     configure_logs(level="info", layout="console", redact=SECRET_NAMES)
     settings = load_settings(config)
     configure_logs(level=settings.log.level, layout=settings.log.format, redact=settings.log.redact)

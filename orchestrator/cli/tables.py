@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-#: So many pages in a row without anything that matches, and whoever asks is told how to go on: some
+#: After so many pages in a row without a match the list ends with how to continue: some
 #: 10,000 items of the ledger.
 MOST_EMPTY_PAGES = 25
 
 
 def describe_run(run: Mapping[str, Any]) -> str:
-    """A run for a person: a line for each thing there is to say."""
+    """A run as text: a line for each field."""
     rows = {
         "run": f"{run['runId']}: {run['status']}",
         "type": run["eventType"],
@@ -26,7 +26,7 @@ def describe_run(run: Mapping[str, Any]) -> str:
 
 
 def describe_runs(page: Mapping[str, Any], *, limit: int) -> str:
-    """A page of runs for a person: a line for each of up to `limit`."""
+    """A page of runs as text: a line for each of up to `limit`."""
     lines = [
         f"{run['firstSeen'][:19]}  {run['status']:<9}  {run['eventType']:<28}  "
         f"{run['tenantId'] or '-':<24}  {run['runId']}"
@@ -36,7 +36,7 @@ def describe_runs(page: Mapping[str, Any], *, limit: int) -> str:
 
 
 def describe_tenants(page: Mapping[str, Any], *, limit: int) -> str:
-    """A page of tenants for a person: a line for each of up to `limit`."""
+    """A page of tenants as text: a line for each of up to `limit`."""
     lines = [
         f"{tenant['changedAt'][:19]}  {tenant['state']:<18}  {tenant['tier'] or '-':<10}  "
         f"{tenant['tenantId']}"
@@ -55,12 +55,13 @@ def _describe_page(lines: Sequence[str], cursor: str | None, kind: str, limit: i
 
 
 def _printable(line: str) -> str:
-    """Names are whatever senders choose: one must not make lines of its own, or move the cursor."""
+    """Escapes control characters: a name that a sender chose must not add lines or move the
+    cursor."""
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in line)
 
 
 def describe_tenant(tenant: Mapping[str, Any]) -> str:
-    """A tenant for a person: where it stands, and its life, the latest first."""
+    """A tenant as text: its state, and its timeline, the latest first."""
     operation = tenant["operation"]
     doing = "-"
     if operation:
@@ -80,7 +81,7 @@ def describe_tenant(tenant: Mapping[str, Any]) -> str:
 
 def _describe_state(tenant: Mapping[str, Any]) -> str:
     if tenant["state"] is None:
-        return "nothing was done to it yet"
+        return "no operation yet"
     return f"{tenant['state']} since {tenant['changedAt'][:19]}"
 
 

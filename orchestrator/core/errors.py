@@ -178,7 +178,7 @@ class BeingHandled(TemporaryError):
     """Another delivery of the same event is being handled right now."""
 
     def __init__(self, run_id: str) -> None:
-        super().__init__("The same event is being handled right now: ask again later.")
+        super().__init__("The same event is being handled right now: retry later.")
         self.run_id = run_id
 
 
@@ -195,7 +195,7 @@ class TakenOver(TemporaryError):
     """The attempt outlived its lease; what it did since doesn't count."""
 
     def __init__(self, run_id: str) -> None:
-        super().__init__(f"The run {run_id} is in other hands.")
+        super().__init__(f"The run {run_id} was taken over by another attempt.")
         self.run_id = run_id
 
 
@@ -217,10 +217,13 @@ class QuotaReached(TemporaryError):
 
 
 class Overloaded(TemporaryError):
-    """As many events are in hand as there may be."""
+    """Too many events at once."""
 
     def __init__(self, limit: int) -> None:
-        super().__init__(f"As many events are in hand as there may be: {limit}.", retry_after_s=1)
+        super().__init__(
+            f"http.max_concurrency events ({limit}) are being handled already: retry later.",
+            retry_after_s=1,
+        )
 
 
 class HandlerFailed(OrchestratorError):
@@ -238,8 +241,10 @@ class AttemptFailed(HandlerFailed):
     """
 
     def __init__(self, event_type: str, run_id: str | None) -> None:
-        kept = f"run {run_id} keeps what is known" if run_id else "send it again"
-        OrchestratorError.__init__(self, f"The attempt at {event_type} broke down; {kept}.")
+        kept = f"run {run_id} records it" if run_id else "send it again"
+        OrchestratorError.__init__(
+            self, f"The attempt at {event_type} failed outside of the handler; {kept}."
+        )
         self.run_id = run_id
 
 

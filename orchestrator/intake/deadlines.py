@@ -32,7 +32,7 @@ def answer_reads_by(deadline_s: Callable[[], float]) -> Middleware:
                 raise
             slow = request.get(WAITS_FOR, "what it reads")
             raise TemporaryError(
-                f"There was no answer within {seconds:.3g} s, since {slow} is slow: ask again."
+                f"There was no answer within {seconds:.3g} s, since {slow} is slow: retry."
             ) from None
 
     return limit

@@ -51,7 +51,7 @@ class QueueMetrics:
             ),
             seconds=Histogram(
                 "orchestrator_queue_message_seconds",
-                "How long a message was in hand",
+                "How long it took to handle a message",
                 registry=registry,
                 buckets=_SECONDS,
             ),

@@ -192,7 +192,7 @@ def stays_in_queue(error: OrchestratorError) -> bool:
 def _documented(description: str, *headers: str) -> Answer:
     texts = {
         "Retry-After": "Seconds to wait, at least 1",
-        "WWW-Authenticate": "What is asked for",
+        "WWW-Authenticate": "The credentials that are accepted",
     }
     return Answer(
         description, Problem, media_type=MEDIA_TYPE, headers={name: texts[name] for name in headers}
@@ -206,12 +206,12 @@ UNAVAILABLE = _documented("Not now: try again after the pause", "Retry-After")
 
 #: The answers to an event that was not handled.
 EVENT_PROBLEMS: Mapping[int, Answer] = {
-    400: _documented("Not an event, or of a type that nobody handles"),
+    400: _documented("Not an event, or of a type without a handler"),
     401: REFUSED,
     413: _documented("The body is too large"),
     415: _documented("The body is not JSON by its own account"),
     422: _documented("It will never work as it is; `errors` has the mismatches"),
-    429: _documented("As many events are in hand as there may be", "Retry-After"),
+    429: _documented("Too many events at once", "Retry-After"),
     500: _documented("A handler has a bug; worth another try"),
     503: UNAVAILABLE,
 }

@@ -190,7 +190,7 @@ class QueueWorker:
                 messages = await self._receive()
             except TemporaryError as error:
                 self._metrics.failed_polls.inc()
-                log.warning("nothing is taken off the queue", reason=str(error), pause_s=pause_s)
+                log.warning("no messages received", reason=str(error), pause_s=pause_s)
                 await self._unless_draining(self._clock.sleep(pause_s))
                 pause_s = min(_LONGEST_PAUSE_S, 2 * pause_s)
                 continue

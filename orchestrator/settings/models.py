@@ -230,8 +230,8 @@ class ApiKey:
             raise ValueError("auth.api_key.keys has a reference without a name, such as ssm:NAME")
         if not all(key.strip() for key in self.keys):
             raise ValueError(
-                "auth.api_key.keys has a key that is empty or blank, which would let in whoever "
-                "sends none: leave it out"
+                "auth.api_key.keys has a key that is empty or blank, which would accept a "
+                "request without a key: leave it out"
             )
 
 

@@ -190,7 +190,7 @@ async def test_a_builder_that_breaks_down_holds_its_own_alone(
         (run,) = (await (await service.get("/runs")).json())["items"]
         assert run["status"] == "retry"
         clock.turn(301)
-    assert "MINE broke down: it can't look for the job" in problem["detail"]
+    assert "MINE raised an exception: it can't look up the job" in problem["detail"]
     builder.is_down = False
     await read_success(await service.post(PROVISION, json=asked("TIER")))
     builder.is_down = True

@@ -94,7 +94,7 @@ async def test_its_operations_succeed_and_nobody_is_told(
     assert tenant["state"] == "provisioned"
     said = json.dumps(tenant["timeline"])
     assert "would have been started on CODE_BUILD." in said
-    assert "The control plane is not told, since this is a dry run." in said
+    assert "No report is sent to the control plane, since this is a dry run." in said
     assert "No TENANT_DEPLOYMENT was published, since this is a dry run." in said
     down = {"tenantId": "tenant-1", "tier": "PREMIUM"}
     deployment = envelope("TENANT_DEPLOYMENT", down, event_id="deploy")

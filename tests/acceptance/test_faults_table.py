@@ -220,7 +220,7 @@ async def test_a_200_is_not_what_the_api_says(
     address = await read_wait(await send(replica, PROVISION, "request"))
     run = await read_run(replica, address)
     assert (run["status"], run["attempt"], run["job"]) == ("retry", 1 + is_later, None)
-    assert "the answer isn't what the API says" in run["error"]["message"]
+    assert "the answer doesn't match the API" in run["error"]["message"]
     clock.turn(LONG_S)
     await sweep(replica)
     await assert_healed(replica, aws)

@@ -283,5 +283,5 @@ async def test_a_builder_that_answers_nothing_breaks_no_sweep(
     assert await post(service, PROVISION, tier="FULL") == 200
     clock.turn(61)
     problem = await read_problem(await service.post("/events/RECONCILE", json={}), 503)
-    assert "B broke down" in problem["detail"]
+    assert "B raised an exception" in problem["detail"]
     assert await state_of(service) == "provisioning"

@@ -173,4 +173,4 @@ async def test_a_bug_in_a_builder_is_no_traceback_of_explain(settings: Settings)
     own = attrs.evolve(settings, extension=f"{EXTENSIONS}.stumbling_builder:extension")
     body = {"tenantId": TENANT, "tier": "STANDARD", "builderConfig": {"type": "MINE"}}
     trouble = await trouble_of(own, body)
-    assert trouble == "The builder MINE broke down: it can't tell what it would start."
+    assert trouble == "The builder MINE raised an exception: it can't build the request of a start."

@@ -70,7 +70,7 @@ async def test_what_could_never_begin_is_told(
     (entry,) = (await tenant(service))["timeline"]
     assert (entry["status"], entry["reason"]) == ("failed", problem["detail"])
     run = await (await service.get(problem["instance"])).json()
-    assert run["note"].endswith("The control plane was told.")
+    assert run["note"].endswith("The control plane accepted the report.")
     assert await credentials_kept(service) == 0
     assert codebuild.builds == {}
 

@@ -135,7 +135,7 @@ async def test_the_verifier_accepts_how_a_provisioning_ended(
     await end(service, codebuild, status)
     assert await control_plane.accepted() == [body(told_status)]
     assert (await tenant(service))["state"] == state
-    assert (await why(service)).endswith("The control plane was told.")
+    assert (await why(service)).endswith("The control plane accepted the report.")
     assert await credentials_kept(service) == 0
 
 
@@ -273,7 +273,7 @@ async def test_resources_that_are_too_large_to_be_kept_are_left_out(
     await read_success(await service.post("/events", json=envelope(PROVISIONED, report)))
     await end(service, codebuild)
     assert await control_plane.accepted() == [body(1)]
-    assert "told without resources, since they have 200" in await why(service)
+    assert "sent without resources, since they have 200" in await why(service)
 
 
 @pytest.mark.parametrize("settled_by", ["event", "sweep", "replay"])
@@ -347,7 +347,7 @@ async def test_a_lost_answer_is_made_up_for(
     await control_plane.turn_clock(clock.now())
     await sweep(service)
     assert await control_plane.accepted() == [body(1)]
-    assert "was told" in await why(service)
+    assert "accepted the report" in await why(service)
     assert await credentials_kept(service) == 0
 
 
@@ -386,7 +386,7 @@ async def test_clocks_that_differ_are_made_up_for(
     await end(service, codebuild)
     assert await control_plane.accepted() == [body(1)]
     assert [one["reason"] for one in await control_plane.refused()] == ["clock"]
-    assert (await why(service)).endswith("The control plane was told.")
+    assert (await why(service)).endswith("The control plane accepted the report.")
 
 
 async def test_two_replicas_settle_and_report_each_job_once(
@@ -485,7 +485,7 @@ async def test_no_address_of_an_event_leads_elsewhere(
     await provision(service, control_plane, API_ENDPOINT=address)
     await end(service, codebuild)
     assert (await tenant(service))["state"] == "provisioned"
-    assert "not told" in await why(service)
+    assert "No report is sent" in await why(service)
 
 
 async def test_a_resource_that_cannot_be_signed_is_left_out(
@@ -589,7 +589,7 @@ async def test_a_users_handler_reports_as_it_likes(
     resources = [{"type": "build", "metadata": {"id": build.id}}]
     assert await control_plane.accepted() == [body(1, resources=resources)]
     reason = await why(service)
-    assert reason.endswith("succeeded. As I like. The control plane was told.")
+    assert reason.endswith("succeeded. As I like. The control plane accepted the report.")
 
 
 async def test_no_secret_is_seen_anywhere(

@@ -71,7 +71,7 @@ expected-statuses = ["2xx", "4xx", "503"]
 [operations.checks.positive_data_acceptance]
 expected-statuses = ["2xx", "404", "422", "503"]
 
-# A cursor is opaque: what is no cursor of ours can't be told by the document.
+# A cursor is opaque: what is no cursor of this service can't be told by the document.
 [[operations]]
 include-path-regex = "^/(runs|tenants|tenants/[^/]*)$"
 [operations.checks.positive_data_acceptance]

@@ -296,7 +296,7 @@ async def test_tenants_of_any_name_are_listed(ledger: Ledger) -> None:
 async def test_a_wrong_cursor_is_told(ledger: Ledger) -> None:
     """A cursor that no list gave is a ValueError, not an empty page and not a failure of ours."""
     for cursor in WRONG_CURSORS:
-        with pytest.raises(ValueError, match="no cursor of ours"):
+        with pytest.raises(ValueError, match="no cursor of this service"):
             await ledger.list_runs(cursor=cursor)
-        with pytest.raises(ValueError, match="no cursor of ours"):
+        with pytest.raises(ValueError, match="no cursor of this service"):
             await ledger.list_tenants(cursor=cursor)

@@ -127,7 +127,7 @@ async def test_tenants_are_listed_and_shown(here: tuple[str, str], tmp_path: Pat
     assert (await provision(here, "t-3", "NONE", tmp_path)).code == 1
     refused = await run("tenant", "t-3", *here)
     assert (refused.code, refused.err) == (0, "")
-    for said in ("t-3: nothing was done to it yet", "failed", "'NONE'"):
+    for said in ("t-3: no operation yet", "failed", "'NONE'"):
         assert said in refused.out
 
     assert_one_line(await run("tenant", "nobody", *here), 1, "'nobody'")
@@ -202,8 +202,8 @@ async def test_what_is_under_way_is_cancelled(
     cancelled = await run("cancel", "t-1", *here, "--reason", "not wanted any more")
     assert (cancelled.code, cancelled.err) == (0, "")
     assert re.fullmatch(
-        "stopped the provisioning [0-9a-f]{40}; `orchestrator tenant t-1` says how the tenant "
-        "stands\n",
+        "stopped the provisioning [0-9a-f]{40}; `orchestrator tenant t-1` shows the tenant's "
+        "state\n",
         cancelled.out,
     )
     told = await run("tenant", "t-1", *here)
@@ -217,7 +217,7 @@ async def test_what_is_under_way_is_cancelled(
     assert (slow.code, stopped["ended"], stopped["stopped"]["kind"]) == (0, False, "clean_up")
     again = await run("cancel", "t-1", *here, "--clean-up")
     what = f"clean_up {stopped['stopped']['operationId']}"
-    later = "is to be stopped; it ends once the builder says that its job has"
+    later = "will be stopped; it ends once the builder says that its job is over"
     assert again.out == f"the {what} {later}\n"
     unknown = await run("cancel", "t-9", *here)
     assert_one_line(unknown, 1, "There is no tenant 't-9'.")
@@ -241,11 +241,11 @@ async def test_reconcile_takes_up_what_is_due(
     assert (await service.post("/events", json=provisioning_event(tier="BASIC"))).status == 503
     assert not aws.codebuild.builds
 
-    taken_up = await run("reconcile", "--config", "local.toml")
-    assert (taken_up.code, taken_up.out) == (0, "1 taken up\n"), taken_up
+    resumed = await run("reconcile", "--config", "local.toml")
+    assert (resumed.code, resumed.out) == (0, "1 resumed\n"), resumed
     assert len(aws.codebuild.builds) == 1
     again = await run("reconcile", "--config", "local.toml")
-    assert (again.code, again.out) == (0, "0 taken up\n")
+    assert (again.code, again.out) == (0, "0 resumed\n")
 
 
 async def test_init_makes_the_table_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -256,14 +256,14 @@ async def test_init_makes_the_table_once(monkeypatch: pytest.MonkeyPatch) -> Non
         assert (ended.code, ended.out, "Traceback" in ended.err) == (1, "", False)
         assert "orchestrator-ledger" in ended.err
         made = await run("init", **there)
-        assert (made.code, made.out) == (0, "made the ledger table orchestrator-ledger\n"), made
+        assert (made.code, made.out) == (0, "created the ledger table orchestrator-ledger\n"), made
         again = await run("init", **there)
         assert (again.code, again.out) == (
             0,
-            "the ledger table orchestrator-ledger is there already\n",
+            "the ledger table orchestrator-ledger exists already\n",
         )
         swept = await run("reconcile", **there)
-        assert (swept.code, swept.out) == (0, "0 taken up\n"), swept
+        assert (swept.code, swept.out) == (0, "0 resumed\n"), swept
 
 
 async def test_init_completes_a_table_that_was_there() -> None:
@@ -276,11 +276,11 @@ async def test_init_completes_a_table_that_was_there() -> None:
             bus=None,
             projects=[],
         )
-        there = "the ledger table orchestrator-ledger is there already\n"
+        there = "the ledger table orchestrator-ledger exists already\n"
         completed = await run("init", **aws.environment())
         assert (completed.code, completed.out) == (
             0,
-            f"{there}made the expiry of the ledger table orchestrator-ledger\n",
+            f"{there}created the expiry of the ledger table orchestrator-ledger\n",
         )
         again = await run("init", **aws.environment())
         assert (again.code, again.out) == (0, there)
@@ -289,7 +289,7 @@ async def test_init_completes_a_table_that_was_there() -> None:
 async def test_init_says_of_no_table_that_it_is_there() -> None:
     """A ledger in memory has none."""
     ended = await run("init", ORCHESTRATOR_LEDGER__BACKEND="memory")
-    assert "is there already" not in ended.out
+    assert "exists already" not in ended.out
 
 
 @pytest.mark.parametrize(
@@ -500,7 +500,7 @@ async def open_strange(status: int, text: str, **headers: str) -> AsyncIterator[
         (502, "<html>Bad Gateway</html>", "answers 502, but not as an orchestrator does"),
         (503, "", "answers 503, but not as an orchestrator does"),
         (200, "[1]", "answers 200, but not as an orchestrator does"),
-        (302, "", "leads to http://127.0.0.1:9/: name that with --url"),
+        (302, "", "redirects to http://127.0.0.1:9/: name that with --url"),
     ],
 )
 @pytest.mark.parametrize("command", [("runs",), ("cancel", "t-1"), ("replay", "a-run")])

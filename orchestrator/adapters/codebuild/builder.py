@@ -82,7 +82,7 @@ class CodeBuildBuilder:
         request = self.build_start(job_identifier, params, start_key=start_key)
         with aws_errors(
             "CodeBuild StartBuild",
-            missing=f"There is no CodeBuild project {job_identifier!r}: create it, or mend the "
+            missing=f"There is no CodeBuild project {job_identifier!r}: create it, or correct the "
             "tier's job identifier.",
         ):
             answer = await client.start_build(**request)

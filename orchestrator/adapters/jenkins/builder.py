@@ -80,8 +80,8 @@ class JenkinsBuilder:
             raise _missing(job_identifier)
         if START_KEY not in job.parameters or job.parameters[START_KEY].is_hidden:
             raise event_mismatch(
-                f"The Jenkins job {job_identifier!r} defines no parameter {START_KEY}, by which "
-                "its builds are known: add it as a string parameter, no password. One that a "
+                f"The Jenkins job {job_identifier!r} defines no parameter {START_KEY}, which "
+                "identifies its builds: add it as a string parameter, no password. One that a "
                 "Jenkinsfile declares is there once the job has run."
             )
         known = self._pick(carriers, job.all_builds, job_identifier, start_key)
@@ -357,6 +357,6 @@ def _instead_of(place: Place, report: JobDescription) -> JobDescription:
 
 def _missing(job_identifier: str) -> PermanentError:
     return event_mismatch(
-        f"There is no Jenkins job {job_identifier!r} that the user may see: create it, or mend "
+        f"There is no Jenkins job {job_identifier!r} that the user may see: create it, or correct "
         "the tier's job identifier."
     )

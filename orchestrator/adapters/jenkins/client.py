@@ -20,7 +20,7 @@ from orchestrator.core.errors import NotPermitted, TemporaryError
 Document = TypeVar("Document", bound=msgspec.Struct)
 
 _WAYS_OUT: Mapping[int, str] = {
-    401: "user and token are refused: mend them",
+    401: "user and token are refused: correct them",
     403: "the user may not do that: give it the permission in Jenkins",
     409: "the job is disabled: enable it in Jenkins",
 }
@@ -195,7 +195,8 @@ class JenkinsClient:
             raise TemporaryError(f"{call}: {error}.", nothing_done=True) from error
         except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as error:
             raise TemporaryError(
-                f"{call}: Jenkins' url is no address of a web server: mend it.", nothing_done=True
+                f"{call}: Jenkins' url is no address of a web server: correct it.",
+                nothing_done=True,
             ) from error
         except TimeoutError as error:
             raise TemporaryError(f"{call} was not answered in time.", nothing_done=asks) from error

@@ -38,7 +38,7 @@ class JenkinsListings:
         """Raises TemporaryError unless it is Jenkins that answers."""
         if await self._client.find("", Server, tree="mode") is None:
             raise TemporaryError(
-                "There is no Jenkins where it was asked: check its url.", nothing_done=True
+                "There is no Jenkins at this address: check its url.", nothing_done=True
             )
 
     async def find_job(self, job_identifier: str) -> JobDocument | None:
@@ -87,7 +87,7 @@ class JenkinsListings:
         queue = await self._client.find("queue/", Queue, tree=f"items[{QUEUE_ITEM}]")
         if queue is None:
             raise TemporaryError(
-                "Jenkins has no queue where it was asked: check its url.", nothing_done=True
+                "Jenkins has no queue at this address: check its url.", nothing_done=True
             )
         return queue.items
 

@@ -203,6 +203,6 @@ def _worst(troubles: Collection[TemporaryError]) -> TemporaryError:
 
 def _missing(job_identifier: str, arn: str) -> str:
     return (
-        f"There is no state machine {arn}: create it, or mend {job_identifier!r} in "
+        f"There is no state machine {arn}: create it, or correct {job_identifier!r} in "
         "builders.step_functions.state_machines."
     )

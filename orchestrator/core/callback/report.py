@@ -114,10 +114,10 @@ class ReportSender:
             behind_s = _behind_s(answer, clock.now())
             is_in_time = posting.until - clock.now() >= timedelta(seconds=_TO_SIGN_AGAIN_S)
             if answer.date is not None and behind_s and is_in_time:
-                log.warning("signed by the other side's clock", behind_s=behind_s)
+                log.warning("signed again by the control plane's clock", behind_s=behind_s)
                 answer = await self._post_signed(posting, answer.date)
         except PermanentError as error:
-            return _given_up(f"The control plane was not told: {error}")
+            return _given_up(f"The report was not delivered: {error}")
         except TemporaryError as error:
             arrived = posting.earlier.may_have_arrived or not error.nothing_done
             return _again(posting, str(error), may_have_arrived=arrived)
@@ -167,18 +167,20 @@ def _judge(posting: ReportAttempt, status: int, behind_s: float) -> ReportResult
     `behind_s` is how far its clock is behind ours, if that may be why.
     """
     if 200 <= status < 300:
-        return _done("The control plane was told.")
+        return _done("The control plane accepted the report.")
     if status == 401 and posting.earlier.may_have_arrived:
-        return _done("The control plane was told, by an attempt whose answer was lost.")
+        return _done("The control plane accepted the report in an attempt whose answer was lost.")
     if status == 401:
         how = "behind" if behind_s > 0 else "ahead of"
         clocks = f" Besides, its clock is {abs(behind_s):.0f} s {how} ours." if behind_s else ""
         return _given_up(
-            "The control plane was not told: it answered 401. The secret has most likely expired "
+            "The report was not delivered: the answer was 401. The secret has most likely expired "
             f"there, or the tenant isn't being provisioned there any more.{clocks}"
         )
     if status == 422:
-        return _given_up("The control plane was not told: it answered 422, and will do so again.")
+        return _given_up(
+            "The report was not delivered: the answer was 422, and a retry would get the same."
+        )
     # What broke over there may have broken after the work was done; 503 says that it wasn't begun.
     arrived = posting.earlier.may_have_arrived or status in (500, 502, 504)
     return _again(posting, f"it answered {status}.", may_have_arrived=arrived)
@@ -194,7 +196,7 @@ def _given_up(note: str) -> ReportResult:
 
 def _again(posting: ReportAttempt, reason: str, *, may_have_arrived: bool) -> ReportResult:
     return ReportResult(
-        note=f"The control plane was not told yet: {reason}",
+        note=f"The report was not delivered yet: {reason}",
         is_done=False,
         is_trouble=True,
         may_have_arrived=may_have_arrived,

@@ -86,7 +86,7 @@ class LastResort:
         counted = await transactions.run(
             lambda snapshot: count(snapshot, breakdown, self.max_attempts, transactions.timings)
         )
-        log.error("attempt broke down", run_id=run_id, exc_info=bug)
+        log.error("attempt failed outside of the handler", run_id=run_id, exc_info=bug)
         if counted is None and attempt is not None:
             raise TakenOver(run_id)
         if counted is not None and counted.ends_by_records:
@@ -160,7 +160,7 @@ class LastResort:
             deadline_s = self.services.transactions.timings.deadline_s
             if start.until + timedelta(seconds=deadline_s) > asked_at:
                 raise await self._hand_back(lease, error) from error
-            log.error("a start may be out that nobody looks after", run_id=run.run_id)
+            log.error("a start may be out that no process watches", run_id=run.run_id)
             lease.possible_start = None
             return None
 
@@ -232,13 +232,13 @@ class LastResort:
         if operation.credentials is None or operation.tenant_id is None:
             return None, None
         if self.services.dry_run:
-            return None, "The control plane is not told, since this is a dry run."
+            return None, "No report is sent to the control plane, since this is a dry run."
         if callback.url is None:
-            return None, "The control plane is not told: callback.url is not set."
+            return None, "No report is sent to the control plane: callback.url is not set."
         try:
             body = report_body(
                 operation.tenant_id, succeeded=ending.succeeded, resources=(), app_plane_url=None
             )
         except ValueError as error:
-            return None, f"The control plane is not told, since {error}."
+            return None, f"No report is sent to the control plane, since {error}."
         return Report(url=callback.url, body=body), None

@@ -362,7 +362,7 @@ class Orchestrator:
             payload = request.payload
             claim = await claim_run(self.services.transactions, request)
             if trigger is Trigger.SWEEP and isinstance(claim, BodyDiffers):
-                raise ValueError("what is kept of the run is another event")
+                raise ValueError("the stored event has another body than the run")
         except (TemporaryError, EventTooLarge):
             raise
         except Exception as bug:  # noqa: BLE001 - a run whose claim only raises must end, too

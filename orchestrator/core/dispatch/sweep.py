@@ -265,7 +265,7 @@ class _Sweep:
             log.error("cut off", lane=lane.name, after_s=lane.limit_s, items=wave)
         except Exception as bug:
             # Items keep what they raise; this is of the wave itself, and no other's.
-            log.error("wave broke down", lane=lane.name, items=wave, exc_info=bug)
+            log.error("wave failed", lane=lane.name, items=wave, exc_info=bug)
         else:
             self.trouble = trouble or self.trouble
         pace.note(len(wave), (clock.now() - began).total_seconds())

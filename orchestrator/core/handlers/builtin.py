@@ -108,10 +108,10 @@ async def tenant_provisioning_failure(event: Event[TenantOutcome], run: Run) -> 
 
 
 async def _clean_up(event: Event[TenantOutcome], run: Run) -> None:
-    """Have it clean up, unless nobody knows how the job ended: the tenant may be a good one."""
+    """Have it clean up, unless it is unknown how the job ended: the tenant may be a good one."""
     if read_ended_job(event).get("cleansUp") is False:
         run.note(
-            "No clean-up follows, since nobody knows how the job ended "
+            "No clean-up follows, since it is unknown how the job ended "
             "(operations.clean_up_unknown): see what it has left, then deprovision the tenant or "
             "provision it again."
         )
@@ -207,7 +207,7 @@ async def _report(
             unless_deployed=unless_deployed,
         )
     except ValueError as error:
-        run.note(f"The control plane is told without resources, since {error}.")
+        run.note(f"The report is sent without resources, since {error}.")
         run.report(succeeded=succeeded, url=url, unless_deployed=unless_deployed)
 
 
@@ -221,7 +221,7 @@ async def report_refusal(event: Event[Any], run: Run) -> None:
     if not run.callback.refusals or not await run.has_credentials():
         return
     if run.is_dry:
-        run.note("The control plane is not told, since this is a dry run.")
+        run.note("No report is sent to the control plane, since this is a dry run.")
         return
     url = await _webhook_url(event, run)
     if url is None:
@@ -229,7 +229,7 @@ async def report_refusal(event: Event[Any], run: Run) -> None:
     try:
         run.report_refusal(url)
     except ValueError as error:
-        run.note(f"The control plane is not told, since {error}.")
+        run.note(f"No report is sent to the control plane, since {error}.")
 
 
 async def _answer_toolkit(event: Event[TenantOutcome], run: Run, ending: Ending) -> None:
@@ -257,7 +257,7 @@ async def _webhook_url(event: Event[Any], run: Run) -> str | None:
     """The control plane's webhook, if there is one."""
     url = await _find_webhook_url(event, run)
     if url is not None and not url.startswith(("https://", "http://")):
-        run.note(f"The control plane is not told: {url!r} is no web address.")
+        run.note(f"No report is sent to the control plane: {url!r} is no web address.")
         return None
     return url
 
@@ -277,7 +277,9 @@ async def _find_webhook_url(event: Event[Any], run: Run) -> str | None:
     if asked is None:
         return None
     if _host(asked) not in run.callback.allowed_hosts:
-        run.note("The control plane is not told: its host is not in callback.allowed_hosts.")
+        run.note(
+            "No report is sent to the control plane: its host is not in callback.allowed_hosts."
+        )
         return None
     return asked
 

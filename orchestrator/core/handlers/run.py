@@ -309,7 +309,7 @@ class Run:
         if self.tenant_id is None or self._lease.run.outcome_of is None:
             raise ValueError("This event ends no operation that could be reported.")
         if self._services.dry_run:
-            self.note("The control plane is not told, since this is a dry run.")
+            self.note("No report is sent to the control plane, since this is a dry run.")
             return
         body = report_body(
             self.tenant_id,

@@ -92,7 +92,7 @@ async def find_job(
     Raises:
         OrchestratorError: the builder can't tell.
     """
-    with builder_errors(name, "look for the job of a start"):
+    with builder_errors(name, "look up the job of a start"):
         found = await builder.find_job(
             start_key=start_key, job_identifier=job_identifier, started_after=started_after
         )
@@ -114,7 +114,7 @@ async def describe_jobs(
     """
     failed, hidden = frozenset[str](), frozenset[str]()
     trouble: str | None = None
-    with builder_errors(name, "tell how its jobs stand"):
+    with builder_errors(name, "describe its jobs"):
         try:
             told = dict(await builder.describe_jobs(job_ids=job_ids))
         except SomeNotDescribed as some:
@@ -126,7 +126,9 @@ async def describe_jobs(
         try:
             reports[job_id] = _read_report(name, job_id, told[job_id])
         except (TypeError, ValueError) as error:
-            log.error("a builder's report can't be read", job_id=job_id, reason=str(error))
+            log.error(
+                "a builder's description of a job can't be read", job_id=job_id, reason=str(error)
+            )
             failed, trouble = failed | {job_id}, str(error)
     if trouble is not None:
         raise SomeNotDescribed(trouble, reports=reports, failed=failed, hidden=hidden)
@@ -155,8 +157,10 @@ def builder_errors(name: str, cannot: str) -> Iterator[None]:
         raise
     except Exception as error:
         # A user's builder may raise anything, and what is known of its jobs stays as it is.
-        log.error("a builder broke down", builder=name, exc_info=error)
-        raise TemporaryError(f"The builder {name} broke down: it can't {cannot}.") from error
+        log.error("builder raised an exception", builder=name, exc_info=error)
+        raise TemporaryError(
+            f"The builder {name} raised an exception: it can't {cannot}."
+        ) from error
 
 
 def _read_job(name: str, job: object, job_identifier: str) -> Job:

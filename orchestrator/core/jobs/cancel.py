@@ -66,7 +66,7 @@ class JobStopper:
         if isinstance(builder, StopsJobs):
             await self._stop(asked, job, builder)
         else:
-            log.error("a job is to be stopped, and its builder can't", job_id=job.id)
+            log.error("a job must be stopped, and its builder can't", job_id=job.id)
         if job.builder not in self.describer.describable:
             await self.outcomes.end(asked, NotDescribed.NOT_ASKED, asked.stop_reason)
             return
@@ -93,7 +93,9 @@ class JobStopper:
         if number > asked.stops:
             await self.transactions.run(lambda snapshot: note_stop(snapshot, asked, number, ways))
         if number > len(ways):
-            log.error("a job heeds no stop: end it by hand", job_id=job.id, builder=job.builder)
+            log.error(
+                "a job doesn't obey a stop: end it by hand", job_id=job.id, builder=job.builder
+            )
 
     def leaves_alone(self, job: Job | None) -> bool:
         """It is no business of this service's: a dry run has seen to it, or is this one."""

@@ -86,7 +86,7 @@ class JobDescriber:
             return await builder_calls.describe_jobs(name, builder, job_ids)
         except PermanentError as error:
             if len(job_ids) == 1:
-                log.warning("job can't be asked about", job_id=job_ids[0], reason=str(error))
+                log.warning("job can't be described", job_id=job_ids[0], reason=str(error))
                 return {}
             half = len(job_ids) // 2
             return await self._describe_parts(name, job_ids[:half], job_ids[half:])

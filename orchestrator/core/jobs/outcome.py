@@ -29,7 +29,7 @@ log = structlog.get_logger("orchestrator.outcome")
 @attrs.frozen(kw_only=True)
 class _End:
     """How an operation's start ends; `report` is the builder's, if it has one. `cleans_up` False:
-    nobody knows how the job ended, so that what it has made stays."""
+    it is unknown how the job ended, so that what it has made stays."""
 
     succeeded: bool
     reason: str | None
@@ -121,7 +121,7 @@ class OutcomeMaker:
             return ending, decode_event(run, payload).body if payload else {}
         except Exception as error:
             # That it is over counts for more than what the job had to tell.
-            log.error("what a job told can't be read", run_id=operation.told_by, exc_info=error)
+            log.error("a job's self-report can't be read", run_id=operation.told_by, exc_info=error)
             return ending, {}
 
     def _outcome(

@@ -39,7 +39,7 @@ async def act_on(
         return None
     if not is_askable and not notifications.is_source(source, job.builder):
         log.warning(
-            "state change ignored: its builder can't be asked, and it isn't from AWS",
+            "state change ignored: its builder can't describe jobs, and its source isn't AWS",
             job_id=job.id,
             builder=job.builder,
             source=source,
@@ -58,7 +58,7 @@ async def act_on(
         raise not_shown_yet(job)
     if report is not None:
         if known is None and watcher.describer.start_of(report) != start:
-            log.info("state change ignored: the job wasn't started for this", job_id=job.id)
+            log.info("state change ignored: the job was not started by this service", job_id=job.id)
             return None
         operation = await watcher.adopter.adopt(report, operation, start[1])
         if operation is None:

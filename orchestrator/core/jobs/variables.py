@@ -66,7 +66,9 @@ def build_field_variables(body: Mapping[str, Any]) -> dict[str, Any]:
     """
     fields = _legal({name: body[name] for name in body if name not in _OWN_FIELDS}, "field")
     for name in filter(_STEERS_TOOLS.fullmatch, fields):
-        log.warning("field left out", attribute=name, reason="shells and tools go by such a name")
+        log.warning(
+            "field left out", attribute=name, reason="shells and tools interpret such a name"
+        )
     harmless = {name: fields[name] for name in fields if not _STEERS_TOOLS.fullmatch(name)}
     passed, odd = _split(harmless)
     if odd:

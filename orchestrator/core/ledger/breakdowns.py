@@ -40,15 +40,15 @@ from orchestrator.core.ledger.snapshot import Decision, Snapshot
 from orchestrator.core.ledger.transitions import ended, kept, new_run, next_attempt
 from orchestrator.core.texts import shorten
 
-BROKE_DOWN = "The attempt broke down outside of the handler; the log has the cause."
+BROKE_DOWN = "The attempt failed outside of the handler; the log has the cause."
 USED_UP = (
-    "The attempts broke down outside of the handler until none was left, so the run was ended by "
-    "what the ledger knows of it; the log has the causes."
+    "All attempts (runs.max_attempts) failed outside of the handler, so the run was ended by its "
+    "records in the ledger; the log has the causes."
 )
 DIED = Failure(
     type="LeaseExpired",
-    message="The processes that worked on the run died one after the other, so it was ended by "
-    "what the ledger knows of it.",
+    message="The processes that held the run's lease crashed (runs.max_takeovers), so it was "
+    "ended by its records in the ledger.",
 )
 
 

@@ -29,12 +29,12 @@ async def guarded(
     try:
         return await work()
     except OrchestratorError as error:
-        log.info("not done yet", due=key, reason=str(error))
+        log.info("due item not done yet", due=key, reason=str(error))
         raised: Exception = error
         is_kept = error.run_id is not None
     except Exception as bug:
         # Whatever one item raises, the others go on.
-        log.error("due item broke down", due=key, exc_info=bug)
+        log.error("due item failed", due=key, exc_info=bug)
         raised, is_kept = bug, False
     if not is_kept:
         await _put_off(transactions, key, raised)
@@ -43,16 +43,16 @@ async def guarded(
 
 async def _put_off(transactions: Transactions, key: str, raised: Exception) -> None:
     bug = None if isinstance(raised, TemporaryError) else type(raised).__name__
-    reason = str(raised) if bug is None else f"It broke down with {bug}; the log has the cause."
+    reason = str(raised) if bug is None else f"It failed with {bug}; the log has the cause."
     try:
         postponed = await transactions.run(
             lambda snapshot: postpone(snapshot, key, reason, bug, transactions.timings)
         )
     except OrchestratorError as error:
-        log.info("not put off", due=key, reason=str(error))
+        log.info("not postponed", due=key, reason=str(error))
     except Exception as error:
         # Then it stays due, and the others go on.
-        log.error("not put off", due=key, exc_info=error)
+        log.error("not postponed", due=key, exc_info=error)
     else:
         if postponed is Postponed.GIVEN_UP:
             log.error("given up", due=key, reason=reason)

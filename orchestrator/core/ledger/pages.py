@@ -62,5 +62,5 @@ def decode_cursor(cursor: str) -> str:
     except ValueError:
         position = ""
     if not 0 < len(position.encode()) <= _LONGEST_POSITION:
-        raise ValueError(f"{cursor!r} is no cursor of ours")
+        raise ValueError(f"{cursor!r} is no cursor of this service")
     return position

@@ -87,6 +87,6 @@ def _postpone_operation(
     is_report = report is not None and report.done_at is None
     if bug is None or bugs < timings.max_attempts or not is_report:
         return Decision((troubled,), Postponed.PUT_OFF)
-    note = f"The control plane was not told: {reason}"
+    note = f"The report was not delivered: {reason}"
     given_up = ReportResult(note=note, is_done=True, is_trouble=True)
     return Decision(after_report(snapshot, troubled, given_up), Postponed.GIVEN_UP)

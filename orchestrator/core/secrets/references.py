@@ -87,7 +87,8 @@ class SecretReferences:
 
         Raises:
             PermanentError: the store doesn't take a value.
-            TemporaryError: ledger or store can't be reached, or the run is in other hands.
+            TemporaryError: ledger or store can't be reached, or another attempt has taken the run
+                over.
         """
         if self.store is None:
             return variables
@@ -168,9 +169,7 @@ class SecretReferences:
         for store in stores:
             if store.reference_type == kind:
                 return store
-        raise TemporaryError(
-            f"There is no {kind} here any more: remove what is kept there by hand."
-        )
+        raise TemporaryError(f"There is no {kind} here any more: remove its secrets by hand.")
 
 
 def is_reference(value: Any) -> bool:

@@ -51,6 +51,9 @@ def test_only_what_is_refused_for_its_content_is_permanent(
 @pytest.mark.parametrize("bug", [KeyError("build"), TypeError("int"), ValueError("7")])
 def test_an_answer_that_cannot_be_read_is_temporary(bug: Exception) -> None:
     """What was asked for may have been done."""
-    with pytest.raises(TemporaryError, match="answer isn't what") as raised, aws_errors("A Call"):
+    with (
+        pytest.raises(TemporaryError, match="answer doesn't match the API") as raised,
+        aws_errors("A Call"),
+    ):
         raise bug
     assert not raised.value.nothing_done

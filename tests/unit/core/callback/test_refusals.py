@@ -77,7 +77,7 @@ async def test_a_refusal_is_due_at_once(told: Told) -> None:
     operation = await told.operation()
     assert (operation.credentials, operation.due_at, told.got) == (None, None, [0])
     run = await told.desk.run(PROVISIONING, "a")
-    assert (run.status, run.note) == (RunStatus.FAILED, "The control plane was told.")
+    assert (run.status, run.note) == (RunStatus.FAILED, "The control plane accepted the report.")
 
 
 async def test_without_a_secret_no_refusal_is_noted(told: Told) -> None:

@@ -84,7 +84,7 @@ async def test_an_accepted_report_is_done(desk: Desk) -> None:
     operation, report = await standing(desk)
     assert (report.done_at, report.trouble, report.tries) == (desk.clock.now(), None, 1)
     assert (operation.credentials, operation.due_at) == (None, None)
-    assert await note(desk) == "Done. The control plane was told."
+    assert await note(desk) == "Done. The control plane accepted the report."
 
 
 async def test_what_is_done_is_not_sent_again(desk: Desk) -> None:
@@ -125,7 +125,7 @@ async def test_these_answers_are_success(desk: Desk, status: int) -> None:
     assert (await standing(desk))[1].done_at is not None
 
 
-@pytest.mark.parametrize(("status", "said"), [(401, "expired"), (422, "it answered 422")])
+@pytest.mark.parametrize(("status", "said"), [(401, "expired"), (422, "the answer was 422")])
 async def test_these_answers_are_final(desk: Desk, status: int, said: str) -> None:
     """It will be no better another time: given up, for people to see."""
     sender, webhook = report_sender(desk, status)
@@ -259,7 +259,7 @@ async def test_a_report_to_no_address_is_given_up(desk: Desk) -> None:
     await sender.send(operation_id)
     operation, report = await standing(desk)
     assert (report.done_at, operation.due_at) == (desk.clock.now(), None)
-    said = "The control plane was not told: http://control..example/webhook is no address"
+    said = "The report was not delivered: http://control..example/webhook is no address"
     assert said in (report.trouble or "")
     assert "hush" not in (report.trouble or "")
 

@@ -291,7 +291,7 @@ async def test_a_job_of_an_operation_that_has_another_is_stopped(
             await ledger.put(attrs.evolve(run, attempt=run.attempt + 1))
 
     async with open_with(ledger, builder, TENANT_PROVISIONING=handler) as orchestrator:
-        reason = "hands" if is_taken_over else "The operation has another job by now"
+        reason = "taken over" if is_taken_over else "The operation has another job by now"
         with pytest.raises(TemporaryError, match=reason):
             await orchestrator.handle_event("TENANT_PROVISIONING", REQUEST)
     (run,) = records(ledger, RunRecord)

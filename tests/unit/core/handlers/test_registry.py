@@ -316,7 +316,7 @@ def test_over_leaves_both_registries_as_they_were() -> None:
 
 
 def test_an_unknown_type_is_unsupported() -> None:
-    """Looking up a type that nobody handles says so in the words of the contract."""
+    """Looking up a type without a handler says so in the words of the contract."""
     registry = HandlerRegistry()
     assert "ORDER" not in registry
     with pytest.raises(UnsupportedEventType, match=r"^Unsupported event type: ORDER$"):

@@ -391,7 +391,7 @@ async def test_a_look_that_breaks_down_is_its_own(desk: Desk) -> None:
     odd = await find_operation(desk.ledger, operations[1].operation_id)
     assert odd is not None
     assert (odd.bugs, odd.due_at) == (1, desk.later(60))
-    assert odd.trouble == "It broke down with UnicodeError; the log has the cause."
+    assert odd.trouble == "It failed with UnicodeError; the log has the cause."
 
 
 async def test_after_many_breakdowns_a_job_ends_without_its_own_words(desk: Desk) -> None:
