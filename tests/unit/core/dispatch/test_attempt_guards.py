@@ -566,7 +566,7 @@ async def test_whoever_lost_the_run_leaves_its_job_to_the_operation(
     async with opened(clock, builder=builder, TENANT_PROVISIONING=handler) as scene:
         told = await scene.send()
         assert isinstance(told, TemporaryError)
-        assert "in other hands" in str(told)
+        assert "was taken over by another attempt" in str(told)
         assert (scene.operation.state, scene.operation.job) == ("open", scene.job)
         assert builder.looks == (1 if answer == "lost" else 0)
         assert scene.run().status == "running"
@@ -585,7 +585,7 @@ async def test_whoever_lost_the_run_is_told_so_whatever_a_look_up_says(
 
     builder = Forgetful("CODE_BUILD", look_error=TemporaryError("down"))
     async with opened(clock, builder=builder, TENANT_PROVISIONING=handler) as scene:
-        assert "in other hands" in str(await scene.send())
+        assert "was taken over by another attempt" in str(await scene.send())
         assert builder.looks == int(starts)
         assert scene.operation.job is None
 
