@@ -11,9 +11,9 @@ from orchestrator.adapters.clock import RandomDice, RandomIds, SystemClock
 from orchestrator.adapters.dynamodb.ledger import DynamoDBLedger
 from orchestrator.adapters.memory.ledger import InMemoryLedger
 from orchestrator.adapters.notifications import BUILT_IN_NOTIFICATIONS
+from orchestrator.adapters.sqs.inbox import open_inbox
 from orchestrator.composition import (
     Ports,
-    choose_inbox,
     choose_ledger,
     open_configured_aws,
     open_ports,
@@ -175,7 +175,7 @@ async def make_ends(settings: Settings) -> Mapping[str, bool]:
             parts = await ledger.create()
             made[name] = "table" in parts
             made |= {f"{part} of the {name}": True for part in parts if part != "table"}
-        inbox = choose_inbox(settings, aws)
+        inbox = open_inbox(settings.intake, aws)
         if inbox is not None:
             made[f"queue {settings.intake.queue_url}"] = await inbox.create()
     return made

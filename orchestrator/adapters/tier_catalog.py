@@ -4,7 +4,12 @@ from collections.abc import Mapping
 
 import attrs
 
-from orchestrator.core.jobs.tier_catalog import Tier, TierFunction
+from orchestrator.adapters.aws import AWS
+from orchestrator.adapters.dynamodb.tier_catalog import DynamoDBTierCatalog
+from orchestrator.adapters.tier_cache import CachedTierCatalog
+from orchestrator.core.clock import Clock
+from orchestrator.core.jobs.tier_catalog import Tier, TierCatalog, TierFunction
+from orchestrator.settings import Tiers
 
 
 @attrs.frozen
@@ -24,3 +29,15 @@ class FunctionTierCatalog:
 
     async def find_tier(self, tier: str) -> Tier | None:
         return await self.find(tier)
+
+
+def open_tiers(
+    settings: Tiers, given: TierCatalog | TierFunction | None, aws: AWS, clock: Clock
+) -> TierCatalog:
+    """The given ones, else those that the settings name."""
+    if given is not None:
+        return given if hasattr(given, "find_tier") else FunctionTierCatalog(given)
+    if settings.backend == "static":
+        return StaticTierCatalog(settings.static)
+    catalog = DynamoDBTierCatalog(aws.dynamodb, table=settings.table)
+    return CachedTierCatalog(catalog, clock, keep_s=settings.cache_s)

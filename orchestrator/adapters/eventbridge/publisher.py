@@ -4,9 +4,12 @@ import json
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.adapters.aws import aws_errors
+from orchestrator.adapters.aws import AWS, aws_errors
+from orchestrator.adapters.dry_run import DryRunPublisher
 from orchestrator.core.checkable import Permission
 from orchestrator.core.errors import PermanentError, TemporaryError
+from orchestrator.core.events.publisher import Publisher
+from orchestrator.settings import Settings
 
 if TYPE_CHECKING:
     from types_aiobotocore_events import EventBridgeClient
@@ -88,3 +91,12 @@ class NoPublisher:
         source: str | None = None,  # noqa: ARG002
     ) -> str:
         raise TemporaryError(f"{event_type} can't be published: {self.why_silent}.")
+
+
+def open_publisher(settings: Settings, aws: AWS) -> Publisher:
+    """The one to the bus that the settings name, or one that nobody hears."""
+    if settings.builders.dry_run:
+        return DryRunPublisher()
+    if not settings.events.bus:
+        return NoPublisher()
+    return EventBridgePublisher(aws.events, bus=settings.events.bus, source=settings.events.source)

@@ -38,6 +38,9 @@ from orchestrator.core.identifiers import START_KEY, TRACEPARENT
 from orchestrator.core.jobs.job_description import JobDescription, JobStatus, SomeNotDescribed
 from orchestrator.core.ledger.records import Job
 
+#: The name under which Jenkins is registered as a builder.
+JENKINS = "JENKINS"
+
 _QUEUE_ITEM_URL = re.compile(r"/queue/item/(\d+)/?$")
 #: These may be mended while the event waits; what else is refused is refused for its content.
 _MENDABLE = frozenset({401, 403, 407, 408, 409, 421, 425, 429})

@@ -4,10 +4,11 @@ import re
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.adapters.aws import LONGEST_POLL_S, aws_errors
+from orchestrator.adapters.aws import AWS, LONGEST_POLL_S, aws_errors
 from orchestrator.core.checkable import Permission
 from orchestrator.core.errors import EventTooLarge
 from orchestrator.core.queue.inbox import Message
+from orchestrator.settings import Intake
 
 if TYPE_CHECKING:
     from types_aiobotocore_sqs import SQSClient
@@ -127,4 +128,16 @@ def _message(message: Any) -> Message:
         group=about.get("MessageGroupId"),
         receives=int(about.get("ApproximateReceiveCount", 1)),
         trace=about.get("AWSTraceHeader"),
+    )
+
+
+def open_inbox(settings: Intake, aws: AWS) -> SQSInbox | None:
+    """The queue that the settings name; None: they name none."""
+    if settings.queue_url is None:
+        return None
+    return SQSInbox(
+        aws.sqs,
+        aws.sqs_polling,
+        url=settings.queue_url,
+        visibility_s=settings.visibility_s,
     )

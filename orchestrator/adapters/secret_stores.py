@@ -1,0 +1,18 @@
+"""The stores for secrets that settings may name."""
+
+from collections.abc import Mapping
+
+from orchestrator.adapters.aws import AWS
+from orchestrator.adapters.parameter_store.secret_store import ParameterStore
+from orchestrator.adapters.secrets_manager.secret_store import SecretsManagerStore
+from orchestrator.core.secrets.secret_store import SecretStore
+from orchestrator.settings import Secrets
+
+
+def open_secret_stores(settings: Secrets, aws: AWS) -> Mapping[str, SecretStore]:
+    """By the names that settings have for them."""
+    prefix = settings.prefix
+    return {
+        "secretsmanager": SecretsManagerStore(aws.secrets_manager, prefix=prefix),
+        "ssm": ParameterStore(aws.ssm, prefix=prefix),
+    }
