@@ -7,7 +7,7 @@ here; nothing else runs a handler.
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Protocol
 
 import attrs
@@ -229,7 +229,7 @@ class Orchestrator:
             return self.limits.sweep_s
         return min(self.limits.sweep_s, waiting_s * SWEEP_SHARE)
 
-    @property
+    @cached_property
     def watcher(self) -> JobWatcher:
         async def handle_outcome(event: Event[Body]) -> None:
             await self._handle(event, Trigger.DELIVERY)
@@ -244,14 +244,14 @@ class Orchestrator:
             handle_outcome=handle_outcome,
         )
 
-    @property
+    @cached_property
     def report_sender(self) -> ReportSender:
         services = self.services
         return ReportSender(
             transactions=services.transactions, webhook=services.webhook, is_silent=services.dry_run
         )
 
-    @property
+    @cached_property
     def last_resort(self) -> LastResort:
         return LastResort(
             services=self.services,
@@ -259,7 +259,7 @@ class Orchestrator:
             max_attempts=self.limits.max_attempts,
         )
 
-    @property
+    @cached_property
     def runner(self) -> AttemptRunner:
         return AttemptRunner(
             registry=self.registry,
