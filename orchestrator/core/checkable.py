@@ -1,4 +1,4 @@
-"""What an adapter tells of its other end: whether it is there, and what IAM must allow."""
+"""What an adapter can check of its resource: whether it exists, and what IAM must allow."""
 
 from typing import Protocol, runtime_checkable
 

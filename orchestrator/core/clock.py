@@ -1,4 +1,4 @@
-"""Time and chance, as ports."""
+"""Time and random ids, as ports."""
 
 from datetime import datetime
 from typing import Protocol

@@ -1,36 +1,36 @@
 """Every error that the orchestrator raises on purpose.
 
     OrchestratorError
-    ├── BadEvent                never became an event; no run is kept
-    │   └── UnconfirmedSubscription  SNS asks for what only an operator can do
-    ├── EventTooLarge           too large to be kept; no run is
-    ├── RunNotFound             asked for by its id, and not there
-    ├── TenantNotFound          asked for by its id, and never seen
-    ├── PermanentError          will fail again however often it is tried
+    ├── BadEvent                no readable event; no run is stored
+    │   └── UnconfirmedSubscription  SNS wants a confirmation that only an operator may give
+    ├── EventTooLarge           too large to be stored; no run is
+    ├── RunNotFound             no run with the id
+    ├── TenantNotFound          no tenant with the id
+    ├── PermanentError          a retry would fail again
     │   ├── UnsupportedEventType
-    │   ├── InvalidPayload        says every mismatch, each with its path
+    │   ├── InvalidPayload        names every mismatch, each with its path
     │   ├── EventKeyReused        same event key, another business body
-    │   ├── NotAllowed            not where the tenant stands; an operator may insist
-    │   └── Cancelled             an operator has stopped what the event asked for
-    ├── TemporaryError          worth another try, after `retry_after_s`
-    │   ├── BeingHandled        the same event is in other hands right now
-    │   ├── Waiting             kept, until another run is done
+    │   ├── NotAllowed            not in the tenant's state; an operator may replay with force
+    │   └── Cancelled             an operator has cancelled the event's operation
+    ├── TemporaryError          worth a retry, after `retry_after_s`
+    │   ├── BeingHandled        another attempt holds the lease of the event's run
+    │   ├── Waiting             stored, until another run is done
     │   ├── TakenOver           this attempt has lost its run to another
-    │   ├── HandedBack          this attempt was asked to stop
-    │   ├── QuotaReached        refused, and nobody gains from asking soon
-    │   ├── NotPermitted        the other side doesn't let us
-    │   ├── SecretNotFound      somebody has yet to store it
-    │   ├── SecretBlank         what is stored is empty
+    │   ├── HandedBack          this attempt was cancelled
+    │   ├── QuotaReached        a quota refuses it; pauses begin at 30 s
+    │   ├── NotPermitted        access denied
+    │   ├── SecretNotFound      not in its store yet
+    │   ├── SecretBlank         the stored value is empty
     │   ├── UnreadableItems     another release wrote items of the ledger (`core.ledger.ledger`)
-    │   ├── SomeNotDescribed    a builder could tell of some jobs only (`core.jobs.job_description`)
-    │   └── Overloaded          as many events are in hand as there may be
+    │   ├── SomeNotDescribed    a builder described some jobs only (`core.jobs.job_description`)
+    │   └── Overloaded          too many events at once
     └── HandlerFailed           a bug in a handler; the cause is chained
-        └── AttemptFailed       a bug beside the handler: in the claim, the model, the settle
+        └── AttemptFailed       a bug outside of the handler: in the claim, the model, the settle
     RegistrationError           a handler that can't be registered; raised at start
 
-A handler says what it wants by raising `PermanentError` or `TemporaryError`;
-whatever else it raises is a bug. Adapters turn foreign errors into these two at the
-edge. What each means over HTTP is decided in `intake/problems.py`.
+A handler chooses by raising `PermanentError` or `TemporaryError`; any other exception is a
+bug. Adapters turn foreign errors into these two at the edge. `intake/problems.py` has the HTTP
+status of each.
 """
 
 import math
@@ -65,7 +65,7 @@ class UnconfirmedSubscription(BadEvent):
 
 
 class EventTooLarge(OrchestratorError):
-    """The ledger can't keep the event."""
+    """The event doesn't fit into the ledger."""
 
     def __init__(self, size: int, limit: int) -> None:
         super().__init__(
@@ -75,7 +75,7 @@ class EventTooLarge(OrchestratorError):
 
 
 class RunNotFound(OrchestratorError):
-    """No run has the id, or its event is kept no longer."""
+    """No run has the id, or its event is no longer stored."""
 
     def __init__(self, run_id: str) -> None:
         super().__init__(f"There is no run {run_id!r}.")
@@ -89,9 +89,9 @@ class TenantNotFound(OrchestratorError):
 
 
 class PermanentError(OrchestratorError):
-    """Trying again won't help until somebody changes the event or the configuration.
+    """A retry won't help until the event or the configuration is changed.
 
-    Of many `errors` the first are kept, and that there are more.
+    Of more than `MOST_ERRORS` mismatches the first are kept, with a note that there are more.
     """
 
     def __init__(self, message: str, *, errors: Sequence[PayloadMismatch] = ()) -> None:
@@ -101,7 +101,7 @@ class PermanentError(OrchestratorError):
 
 
 def event_mismatch(message: str) -> PermanentError:
-    """What the event as a whole asks for is not to be had; the message is its one mismatch."""
+    """The event as a whole can't be handled; the message is its one mismatch."""
     return PermanentError(message, errors=[PayloadMismatch("$", message)])
 
 
@@ -132,7 +132,7 @@ class EventKeyReused(PermanentError):
 
 
 class NotAllowed(PermanentError):
-    """Where the tenant stands, the event is not allowed."""
+    """The event is not allowed in the tenant's state."""
 
     def __init__(self, message: str, run_id: str | None = None) -> None:
         super().__init__(message)
@@ -140,15 +140,14 @@ class NotAllowed(PermanentError):
 
 
 class Cancelled(PermanentError):
-    """What the event asked for is to be stopped: nothing more is done for it."""
+    """The event's operation was cancelled: nothing more is done for it."""
 
 
 class TemporaryError(OrchestratorError):
-    """It may work later.
+    """A retry may succeed.
 
-    `retry_after_s` is the pause in seconds that the cause asks for; None where it doesn't
-    say: then pauses grow from `first_pause_s`. A builder that is sure that it started
-    nothing says so with `nothing_done`.
+    `retry_after_s` is the pause in seconds that the cause names; None: pauses grow from
+    `first_pause_s`. `nothing_done`: it is certain that the call had no effect.
     """
 
     first_pause_s = 5.0
@@ -164,7 +163,7 @@ class TemporaryError(OrchestratorError):
 
 
 class SecretNotFound(TemporaryError):
-    """A secret that somebody has yet to store."""
+    """A secret that is not in its store yet."""
 
     def __init__(self, name: str, place: str) -> None:
         super().__init__(f"There is no secret {name!r} in {place}: store it there.")
@@ -183,8 +182,8 @@ class BeingHandled(TemporaryError):
 
 
 class Waiting(TemporaryError):
-    """The run is kept and tried again: it waits for what another one does. Without a `run_id`
-    nothing is kept, since too many wait already."""
+    """The run is stored and retried: it waits for another run. Without a `run_id` nothing is
+    stored, since too many wait already."""
 
     def __init__(self, message: str, run_id: str | None, *, retry_after_s: float) -> None:
         super().__init__(message, retry_after_s=retry_after_s)
@@ -192,7 +191,7 @@ class Waiting(TemporaryError):
 
 
 class TakenOver(TemporaryError):
-    """The attempt outlived its lease; what it did since doesn't count."""
+    """The attempt outlived its lease; its writes since then are refused."""
 
     def __init__(self, run_id: str) -> None:
         super().__init__(f"The run {run_id} was taken over by another attempt.")
@@ -200,18 +199,18 @@ class TakenOver(TemporaryError):
 
 
 class HandedBack(TemporaryError):
-    """The attempt was asked to stop: at shutdown, or where nothing goes on after the answer."""
+    """The attempt was cancelled: at shutdown, or on Lambda before the function's time is over."""
 
     def __init__(self) -> None:
         super().__init__("The attempt was cancelled and handed back.", retry_after_s=1)
 
 
 class NotPermitted(TemporaryError):
-    """The other side doesn't let us: somebody will mend that."""
+    """Access denied: temporary, since an operator can grant it."""
 
 
 class QuotaReached(TemporaryError):
-    """A quota is lifted by people, or by jobs that end; nobody gains from asking each 5 s."""
+    """A quota: it is raised by people, or freed by jobs that end, so pauses begin at 30 s."""
 
     first_pause_s = 30.0
 
@@ -227,7 +226,7 @@ class Overloaded(TemporaryError):
 
 
 class HandlerFailed(OrchestratorError):
-    """A handler raised something that is neither permanent nor temporary: a bug."""
+    """A handler raised an exception that is neither permanent nor temporary: a bug."""
 
     def __init__(self, event_type: str, run_id: str) -> None:
         super().__init__(f"The handler of {event_type} failed; run {run_id} keeps the cause.")
@@ -235,9 +234,9 @@ class HandlerFailed(OrchestratorError):
 
 
 class AttemptFailed(HandlerFailed):
-    """What surrounds the handler raised something that is neither permanent nor temporary.
+    """Code outside of the handler raised an exception that is neither permanent nor temporary.
 
-    `run_id` None: the event was not kept, so that nobody but its sender has it.
+    `run_id` None: the event was not stored, so only its sender has it.
     """
 
     def __init__(self, event_type: str, run_id: str | None) -> None:
@@ -249,4 +248,4 @@ class AttemptFailed(HandlerFailed):
 
 
 class RegistrationError(Exception):
-    """A handler or an extension that can't be used; the message says where it stands and why."""
+    """A handler or an extension that can't be used; the message says where it is and why."""

@@ -1,4 +1,4 @@
-"""What operations, runs and starts are known by: digests of what they are about, and start keys.
+"""Identifiers of operations, runs and starts: digests of their parts, and start keys.
 
 The words inside the digests are stored with every item; a change of one is a change of format.
 """

@@ -1,4 +1,4 @@
-"""Tasks: several of which none goes on once one has failed; one in time, or to its end."""
+"""Tasks: several of which all are cancelled once one fails; one with a time limit or to its end."""
 
 import asyncio
 from collections.abc import Awaitable, Coroutine, Iterable, Iterator

@@ -1,4 +1,4 @@
-"""Texts that others wrote: links that a page may show, sentences that an item can hold."""
+"""Texts of other sources: links that a page may show, sentences that fit into an item."""
 
 from urllib.parse import urlsplit
 

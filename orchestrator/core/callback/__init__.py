@@ -1,5 +1,5 @@
-"""The control plane is told how an operation ended.
+"""The report to the control plane: how an operation ended.
 
-A report is kept with its operation, signed, sent to the webhook, and sent again until it is
-accepted or given up for a reason.
+A report is stored with its operation, signed, sent to the webhook, and retried until it is
+accepted or given up with a reason.
 """

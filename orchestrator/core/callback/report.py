@@ -1,7 +1,7 @@
-"""The report of an operation's end: one function sends what a settle has noted.
+"""The report of an operation's outcome: one function sends what a settle has stored.
 
 It is called right after the settle and by the sweep, until the control plane has accepted the
-report or refused it for good. Each attempt is one of its own: claimed before, signed anew.
+report or refused it for good. Each attempt is claimed before it is sent, and signed anew.
 """
 
 from collections.abc import Mapping, Sequence

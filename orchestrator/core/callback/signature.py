@@ -1,8 +1,8 @@
 """The signature that the control plane's webhook verifies.
 
-The other side parses the body, prints it again with `JSON.stringify` and signs that text, so
-the body must be the very text that JavaScript would print: what Python and JavaScript could
-print differently is refused instead of being sent to fail there.
+The receiver parses the body, serializes it again with `JSON.stringify` and signs that text, so
+the body must be the exact text that JavaScript would print: a value that Python and JavaScript may
+print differently is refused before it is sent.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""What an event asks of the claim: read from its body, and, for an outcome, from its job."""
+"""The claim's request for an event: read from its body and, for an outcome, from its job."""
 
 from orchestrator.core.events.body import (
     read_builder,

@@ -1,7 +1,7 @@
-"""Lanes of a sweep: each kind of work has room of its own, so that none waits behind another's.
+"""Lanes of a sweep: a bound on concurrency for each kind of work, so that none delays another.
 
-A lane lasts as long as the process, whatever number of sweeps go through it. A wave is what is
-dealt with together in it: one run, one report, or the jobs of one builder.
+A lane lives as long as the process and is shared by all its sweeps. A wave is what is handled
+together in a lane: one run, one report, or the jobs of one builder.
 """
 
 import asyncio

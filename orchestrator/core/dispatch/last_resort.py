@@ -1,7 +1,7 @@
-"""What is left for a run whose attempts break down: a count, and at the last an end.
+"""Attempts that fail outside of the handler: counted, and the last one ends the run.
 
-Whatever raises, here nothing of the event, of a handler or of redaction is asked any more: a run's
-last attempt goes by the items of the ledger, and by what a builder says of its start.
+Nothing in here reads the event, a handler or redaction, since these may be what fails: a run's last
+attempt uses only the items of the ledger, and its builder's answer about a start.
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
 """The orchestrator: parse, claim, structure, handle, settle.
 
-Whatever brings an event (HTTP, a queue, a library call, the sweep, a replay) comes through
-here; nothing else runs a handler.
+Every event (from HTTP, a queue, a library call, the sweep, a replay) comes through here; nothing
+else runs a handler.
 """
 
 from collections.abc import Callable, Iterator, Mapping

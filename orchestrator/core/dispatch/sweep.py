@@ -1,13 +1,13 @@
-"""The sweep: asks the ledger what is due, and has each dealt with. Nothing else wakes up by itself.
+"""The sweep: queries the ledger for due items and handles each. The service has no other timer.
 
     find a page ──► read it ──► runs ······ at most 20 at once ····· resume
-         ▲                  ├──► jobs ······ a wave for each builder · ask, end
+         ▲                  ├──► jobs ······ a wave for each builder · describe, end
          └── the next one   ├──► reports ··· at most 10 at once ····· send
                             └──► secrets ··· at most 5 at once ······ remove
 
-It writes nothing itself: what it touches is claimed, so it is safe in every replica at once. Each
-replica starts somewhere else in what is due, and a process looks for it once at a time: the more
-there is to do, the longer a sweep takes, and the fewer there are.
+It writes nothing itself: each item is claimed, so it is safe in every replica at once. Each
+replica starts at another place of the index, and a process runs one query at a time: the more items
+are due, the longer a sweep takes, and the fewer sweeps there are.
 """
 
 import asyncio

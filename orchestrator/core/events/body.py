@@ -1,6 +1,6 @@
-"""The facts that any business body may carry, whichever of their spellings it uses.
+"""The facts that any business body may carry, in each of their spellings.
 
-A spelling that isn't of our shape is passed over where the fact is known without it.
+A spelling that has another shape is ignored where another field has the fact.
 """
 
 from collections.abc import Callable, Mapping

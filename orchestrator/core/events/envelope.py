@@ -1,8 +1,8 @@
-"""From a JSON body to an `Event`, whatever it is wrapped in (`core.events.wrappers`). Pure.
+"""From a JSON body to an `Event`, in whatever wrapper it comes (`core.events.wrappers`). Pure.
 
 Binary CloudEvents become structured ones first (`structured_cloudevent`), so that
-there is one way through. An envelope that contradicts itself is a `BadEvent`: nothing
-of it is kept, since nobody could say which event it is.
+there is one code path. An envelope that contradicts itself is a `BadEvent`: no run is kept
+of it, since its event key is unknown.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""The event: its key, and what every delivery of it has in common."""
+"""The event: its key, and what all its deliveries have in common."""
 
 from collections.abc import Callable, Mapping
 from datetime import datetime

@@ -1,5 +1,6 @@
-"""JSON that stands in a text: a request's body, a variable `tenant`, a message of a queue, data in
-Base64. There is one reader for all of them, so that what is refused in one place is nowhere read.
+"""JSON inside text: a request's body, a variable `tenant`, a message of a queue, data in Base64.
+
+One parser reads all of them, so that each refuses the same.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""The AWS SaaS Builder Toolkit: which requests are its own, and what its control plane is told.
+"""The AWS SaaS Builder Toolkit: its requests, and the results for its control plane.
 
 Names and shapes are those of github.com/awslabs/sbt-aws (`src/utils/event-manager.ts`,
 `src/core-app-plane/script-job.ts`, `resources/functions/tenant-registrations/index.py`); the names

@@ -1,4 +1,4 @@
-"""Handlers: what is done about an event, the built-in ones and a user's own.
+"""Handlers: the built-in ones and a user's own.
 
-The registry finds the handler of an event type; its `Run` is what it may do.
+The registry finds the handler of an event type; its `Run` is what the handler may do.
 """

@@ -1,6 +1,6 @@
 """The built-in handlers: one plain async function for each event type.
 
-They are defaults of every registry. Whoever replaces one may still call it:
+They are defaults of every registry. A handler that replaces one may still call it:
 `await handlers.tenant_provisioning(event, run)`.
 """
 

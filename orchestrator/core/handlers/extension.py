@@ -1,4 +1,4 @@
-"""What a user brings along, in one value: handlers, and pieces in place of ours."""
+"""A user's own parts in one value: handlers, builders, tiers, an orchestrator, a lifespan."""
 
 import importlib
 import operator

@@ -1,7 +1,7 @@
-"""Which handler an event type has.
+"""The registry: the handler of each event type.
 
 A registry is filled once, at start, and checked while it is filled: a handler that could
-not be called when its event comes is refused with the place where it stands.
+not be called is refused with the place where it is defined.
 """
 
 import functools

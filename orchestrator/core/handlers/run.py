@@ -1,4 +1,4 @@
-"""The run, as its handler sees it: what it may do, and what is remembered of it."""
+"""The run, as its handler sees it: the calls that it may make, and its remembered steps."""
 
 import asyncio
 import copy

@@ -1,4 +1,4 @@
-"""What every run of one orchestrator works with: the ports, and what the settings say of them."""
+"""What all runs of one orchestrator share: the ports, and the settings about them."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,5 +1,5 @@
 """Jobs: planned, started once, watched to their end, stopped.
 
-A builder is a port with abilities; what it answers counts, whoever says that a job is over.
-Nothing in here names one.
+A builder is a port with abilities. Its answer about a job counts, whatever the source of a message.
+Nothing in here names a concrete builder.
 """

@@ -1,4 +1,4 @@
-"""Which operation a job belongs to that somebody tells of; one that none can have is stopped."""
+"""Which operation a job belongs to; an orphaned job, which none can have, is stopped."""
 
 import attrs
 import structlog

@@ -1,4 +1,4 @@
-"""What starts jobs, as a port, and what else a builder may be able to do."""
+"""Builders start jobs: the port, and the optional abilities of a builder."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime

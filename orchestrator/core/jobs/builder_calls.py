@@ -1,8 +1,8 @@
-"""Every call of a builder. What comes back is checked, and each job named after its builder.
+"""Every call of a builder. Results are validated, and each job gets the name of its builder.
 
-A builder may be a user's own. Whatever it raises besides our errors when it is asked or told to
-stop is trouble of its own; only a start that raises so counts as a bug of the attempt, since a job
-may have been started. A job is its builder's, whatever that calls itself.
+A builder may be a user's own. An exception other than our errors from a lookup, a description or a
+stop counts as temporary; only one from a start counts as a bug of the attempt, since a job
+may have been started. A job's `builder` is set here, whatever the builder has set.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Jobs are stopped: by an operator who stops what is done to a tenant, and by their deadline."""
+"""Jobs are stopped: by an operator's cancel of an operation, and at their deadline."""
 
 import contextlib
 from collections.abc import Awaitable, Callable

@@ -1,4 +1,4 @@
-"""How jobs stand, as their builders tell it."""
+"""The descriptions of jobs, queried from their builders."""
 
 from collections.abc import Mapping, Sequence
 

@@ -1,4 +1,4 @@
-"""What a builder says of a job: how it stands, and why it ended so."""
+"""A builder's description of a job: its status, and why it ended so."""
 
 from collections.abc import Collection, Mapping
 from enum import Enum, StrEnum, auto

@@ -1,7 +1,8 @@
-"""What is told of jobs unasked: by events of a builder's cloud, and by a job of itself.
+"""Messages about jobs: state changes of a builder's cloud, and self-reports of a job.
 
-Anybody can send what looks like either, so it is a reason to ask the builder, and no more. Events
-carry all that a job was started with, secrets included; none of that goes further.
+Anybody can send a message that looks like either, so it only makes the service query the builder.
+State changes carry everything that a job was started with, secrets included; none of that is
+passed on.
 """
 
 import json

@@ -1,6 +1,6 @@
-"""The end of an operation by its job: what became of it, told as an event like any other.
+"""The end of an operation by its job, as an event of the service's own.
 
-There is one such event for each start, with one key, so that whoever comes second finds it handled.
+There is one such event for each start, with one key, so that a second one is a duplicate.
 """
 
 from collections.abc import Awaitable, Callable, Mapping

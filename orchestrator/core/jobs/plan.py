@@ -1,4 +1,4 @@
-"""What an event asks of a builder, worked out without doing it."""
+"""The job that an event would start, worked out without any side effect."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

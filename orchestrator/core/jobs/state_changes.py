@@ -1,4 +1,4 @@
-"""A state change, which tells of a job unasked: its builder is asked, and what that says counts."""
+"""State changes: messages that make the service query the builder of a job."""
 
 import attrs
 import structlog

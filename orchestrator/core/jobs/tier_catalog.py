@@ -1,4 +1,4 @@
-"""What a tier means, as a port."""
+"""The tier catalog, as a port: a tier's attributes by its name."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol

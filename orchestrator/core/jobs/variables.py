@@ -1,6 +1,6 @@
-"""The variables that a job gets: a tier's attributes, overlaid by what the event overrides.
+"""The variables of a job: a tier's attributes, overridden by those of the event.
 
-They are JSON values, which every builder can print, wherever they come from.
+They are JSON values, which every builder can print, whatever their source.
 """
 
 import math

@@ -1,5 +1,5 @@
-"""What is kept, and every decision about it.
+"""The ledger's items, and every decision about them.
 
 A decision is a plain function of a snapshot, guarded by the conditions of `guards`; `transactions`
-carries it out on the port `ledger`. What was written once can be read by every later release.
+runs it on the port `ledger`. Every later release can read what an earlier one wrote.
 """

@@ -1,10 +1,10 @@
-"""Attempts that broke down: counted against their run, which at the last ends by its records.
+"""Attempts that failed outside of the handler: counted; the last ends the run by its records.
 
     claim, attempt or settle raises ──► count: `retry`, after a pause ──► the next attempt
                                           └── the last ──► claim by the records ──► settle
 
-Plain functions of a snapshot, like the claim. Of the event they read what the ledger's items have
-of it: what broke down on its content must not break down on it here.
+Plain functions of a snapshot, like the claim. They read the ledger's items and nothing of the
+event: its content may be what made the attempts fail.
 """
 
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
-"""Requests to the ledger have a bound for each duty, so that none waits behind another's.
+"""A bound on concurrent requests to the ledger for each duty, so that none waits behind another.
 
-Leases are renewed whatever else goes on, and however much is due, events are taken in: a sweep
+Lease renewals and incoming events have requests reserved for them, however much is due: a sweep
 over a slow ledger queues behind itself alone. (The pattern is called Bulkhead: Azure
 Architecture Center, Cloud design patterns.)
 """

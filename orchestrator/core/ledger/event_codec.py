@@ -1,4 +1,4 @@
-"""An event as the ledger keeps it: packed small, and unpacked to the very same event."""
+"""An event as the ledger stores it: compressed, and decoded to an equal event."""
 
 import json
 import zlib

@@ -1,7 +1,7 @@
-"""What one due item raises is its own: logged, counted, noted, and put off by its own pause.
+"""Exceptions of one due item: logged, counted, recorded, and the item postponed.
 
-The one place that deals with it, for each look at a job, each run that is resumed, each report and
-each removal of secrets. Nothing that one of them raises reaches the others.
+The one place that handles them, for each check of a job, each resumed run, each report and each
+removal of secrets. An exception of one item never reaches another.
 """
 
 from collections.abc import Awaitable, Callable

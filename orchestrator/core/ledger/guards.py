@@ -1,6 +1,6 @@
-"""The conditions that keep a tenant from being lost or served twice, by name.
+"""The conditions that keep a tenant from being lost or handled twice, by name.
 
-The decisions of `core.ledger.claim` and `core.ledger.settle` ask them; each has the timeline that
+The decisions of `core.ledger.claim` and `core.ledger.settle` call them; each has the timeline that
 it is there for. `docs/delivery.md` says which test fails without which.
 """
 

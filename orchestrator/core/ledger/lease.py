@@ -1,6 +1,6 @@
 """The lease of a run: claimed, renewed in time, and fenced.
 
-Whoever holds it may write; each of its writes is refused once another attempt has the run.
+Its holder may write; each of its writes is refused once another attempt has claimed the run.
 """
 
 import asyncio

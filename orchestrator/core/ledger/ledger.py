@@ -1,4 +1,4 @@
-"""The ledger, as a port: dumb, but atomic."""
+"""The ledger, as a port: it compares versions, and knows no rule of the service."""
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""The states of a tenant, and the moves between them that each kind of operation makes."""
+"""The states of a tenant, and the legal moves between them by kind of operation."""
 
 from collections.abc import Mapping
 from enum import StrEnum

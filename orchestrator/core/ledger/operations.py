@@ -1,7 +1,6 @@
-"""Operations under way: their jobs, and what is to be heard of their end.
+"""Operations under way: their jobs, and the reports of their outcomes.
 
-Plain functions of a snapshot, like the claim; whoever finds a job, looks after it or settles a run
-carries them out.
+Plain functions of a snapshot, like the claim; a start, a check or a settle runs them.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """Pages of a list that grows while it is read: a cursor names a place in it, not a count.
 
-A page looks at a limited number of items, whatever matches: whoever asks for what is rare, or isn't
-there, doesn't make one request walk the ledger. So a page may be short, or empty, and go on.
+A page reads a limited number of items, however few of them match, so that a query for rare items
+doesn't make one request read the whole ledger. So a page may be short, or empty, and have a cursor.
 """
 
 import base64

@@ -1,4 +1,4 @@
-"""That a start may be out: sent without our knowing what came of it."""
+"""A possible start: one that was sent, and whose answer is unknown."""
 
 from datetime import datetime
 

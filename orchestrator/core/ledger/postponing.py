@@ -1,7 +1,7 @@
-"""Due items that the sweep couldn't deal with: put off by a pause, and given up in the end.
+"""Due items that the sweep couldn't handle: postponed by a pause, and given up after the last.
 
-A plain function of a snapshot. It writes `due_at`, how often that was so, and why; a run is counted
-as `core.ledger.breakdowns` says.
+A plain function of a snapshot. It writes `due_at`, the count of bugs, and the reason; a run is
+counted as `core.ledger.breakdowns` says.
 """
 
 from datetime import datetime

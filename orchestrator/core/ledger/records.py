@@ -1,8 +1,8 @@
-"""What the ledger keeps, as plain values: runs, operations, tenants, jobs, payloads.
+"""The ledger's items as plain values: runs, operations, tenants, jobs, payloads.
 
 Each is one item under one `key`. `version` is how often it was written; 0 is an item that
-isn't there yet. A write names the version that it was decided on, so nobody overwrites
-what he hasn't seen; and what it was read with is written back, also what a newer release put there.
+doesn't exist yet. A write names the version that its decision has read, so none overwrites
+an unseen change; and fields that a newer release wrote are written back.
 """
 
 from collections.abc import Mapping
@@ -28,26 +28,26 @@ class RunStatus(StrEnum):
     FAILED = "failed"
     RETRY = "retry"
     DUPLICATE = "duplicate"
-    #: It lies in the queue: nobody has tried it yet.
+    #: Its message is in the queue: no attempt has begun.
     QUEUED = "queued"
 
     @property
     def is_finished(self) -> bool:
-        """Nobody works on it and nobody will by himself."""
+        """No attempt runs, and the sweep begins none."""
         return self not in (RunStatus.RUNNING, RunStatus.RETRY, RunStatus.QUEUED)
 
 
 class OperationState(StrEnum):
     OPEN = "open"
     OVER = "over"
-    #: Ended without a job: as if it had never been opened.
+    #: Ended without a job, as if it had never been opened: the tenant is in its former state.
     GIVEN_BACK = "given_back"
 
 
 @attrs.frozen(kw_only=True)
 class Stored:
-    """A part of an item. `unknown` are the fields that another release wrote and this one doesn't
-    know, as the ledger has them: `attrs.evolve` keeps them, a new value has none."""
+    """A part of an item. `unknown` has the fields that another release wrote and this one doesn't
+    have, as stored: `attrs.evolve` keeps them, a new value has none."""
 
     unknown: Mapping[str, Any] = attrs.field(
         factory=dict, eq=False, repr=False, metadata={"is_shown": False}
@@ -56,10 +56,10 @@ class Stored:
 
 @attrs.frozen(kw_only=True)
 class Job(Stored):
-    """What a builder started: its id there, and where to watch it (None unless it is http(s)).
+    """A started job: its id at its builder, and the link to its log (None unless it is http(s)).
 
-    `builder` is the name under which its builder is registered. Only a dry run's has a `request`:
-    what it would have been started with.
+    `builder` is the name under which its builder is registered. Only a dry run's job has a
+    `request`: the one that would have started it.
     """
 
     id: str
@@ -90,7 +90,7 @@ class Step(Stored):
 
 @attrs.frozen(kw_only=True)
 class Failure(Stored):
-    """Why a run did not succeed. `traceback` is kept for bugs and shown to nobody over HTTP."""
+    """Why a run did not succeed. `traceback` is stored for bugs and never shown over HTTP."""
 
     type: str
     message: str
@@ -106,17 +106,17 @@ class Failure(Stored):
 class RunRecord(Stored):
     """The durable record of one event being handled.
 
-    `attempt` is the fencing token: whoever writes must hold the attempt that it claimed, and
-    nobody takes the run over before `lease_until`. `due_at` is when the sweep takes it up.
+    `attempt` is the fencing token: a write needs the attempt that its process claimed, and
+    no other process takes the run over before `lease_until`. `due_at` is when the sweep resumes it.
     `possible_until` is the last moment at which a start may have been sent whose answer
-    nobody knows; None: no such start is out. `sent_to` is the builder that it was sent to,
-    `sent_job` the job identifier; None: whoever sent it has died without saying so.
-    `operation_id` and `start_number` are what its starts are known by; `outcome_of` is the
+    is unknown; None: no such start is out. `sent_to` is the builder that it was sent to,
+    `sent_job` the job identifier; None: the process crashed before it stored them.
+    `operation_id` and `start_number` make the key of its starts; `outcome_of` is the
     operation that it ends. `waits` counts pauses in a row, `bugs` attempts that a bug ended,
-    `takeovers` attempts in a row whose holder died. `ends_by_records`: no attempt is left, and what
-    it does to operation and tenant is decided by items of the ledger alone. `sent_at` is the
-    event's own time, at the latest that of its receipt. `note` says what came of it, `link` where
-    to look.
+    `takeovers` attempts in a row whose process crashed. `ends_by_records`: no attempt is left, and
+    its effect on operation and tenant is decided by items of the ledger alone. `sent_at` is the
+    event's own time, at the latest that of its receipt. `note` is a sentence about the result,
+    `link` leads to its log.
     """
 
     run_id: str
@@ -159,18 +159,18 @@ class RunRecord(Stored):
 
     @property
     def was_cancelled(self) -> bool:
-        """An operator stopped what it asks for before it was begun."""
+        """An operator cancelled its operation before it was begun."""
         return self.error is not None and self.error.type == Cancelled.__name__
 
     @property
     def position(self) -> str:
-        """Its place in the order of runs; the id tells those of one moment apart."""
+        """Its place in the order of runs; the id orders those of one moment."""
         return f"{self.first_seen.isoformat(timespec='microseconds')} {self.run_id}"
 
 
 @attrs.frozen(kw_only=True)
 class WebhookCredentials(Stored):
-    """What the control plane's webhook is answered with; of the latest request of several."""
+    """Secret and context that sign a report; those of the latest request of several."""
 
     secret: str = attrs.field(repr=False)
     context: str
@@ -179,11 +179,11 @@ class WebhookCredentials(Stored):
 
 @attrs.frozen(kw_only=True)
 class Report(Stored):
-    """What the control plane is to hear of an operation's end, and how far that has come.
+    """The report of an operation's outcome to the control plane, and the state of its delivery.
 
-    `tries` counts attempts, `may_have_arrived` says that one of them had an answer that nobody
-    knows. `posting_until` is when the attempt that is under way is over at the latest, and no other
-    one has the same. `done_at` is when it was accepted, or given up for `trouble`.
+    `tries` counts attempts; `may_have_arrived`: the answer to one of them is unknown.
+    `posting_until` is when the attempt under way is over at the latest, and no other attempt has
+    the same. `done_at` is when it was accepted, or given up for `trouble`.
     """
 
     url: str
@@ -201,10 +201,10 @@ class Report(Stored):
 
 @attrs.frozen(kw_only=True)
 class Asked(Stored):
-    """What a tenant was last asked for: the operation that the latest request opened or joined.
+    """A tenant's latest request: the operation that it opened or joined.
 
     `times` has, for each source of such requests, the latest time that one of them named; the
-    source that was heard last is the last.
+    source of the latest request is the last.
     """
 
     operation_id: str
@@ -223,24 +223,24 @@ class Asked(Stored):
 
 @attrs.frozen(kw_only=True)
 class OperationRecord(Stored):
-    """One thing that is being done to one tenant, from its request to its end.
+    """A provisioning, deployment, deprovisioning or clean-up of a tenant, until its end.
 
     `opener` is the run that works on it until its job is known. `start_number` counts its
-    openings; a write about one opening never touches the next. `former_state` is what the
-    tenant is given back to, and `former_asked` what it was asked for before. `builder` is the one
-    that its request names. `registration_id` is what the SaaS Builder Toolkit's control plane
-    knows the tenant by. `kind` None is a run that is its own operation and holds no tenant.
+    openings; a write about one opening never touches the next. `former_state` is the state that the
+    tenant returns to when it is given back, and `former_asked` its latest request before. `builder`
+    is the one that its request names. `registration_id` is the SaaS Builder Toolkit's id of the
+    tenant. `kind` None is a run that is its own operation and holds no tenant.
 
-    `rebuilds` counts how often a newer job under the present start key took the place of the
-    recorded one. `job_since` is when its job became known; `due_at` when the builder is next asked
-    about the job or, once the operation is over, when its `report` is next sent. `stop_reason` is
-    why the job is to be stopped, `stops` how many ways of that were answered, each harder than
-    the one before, and `stopped_at` when the last of them was. `told_by` is the run of the last
-    report that the job made of itself, `outcome` the run that ends the operation. `owed` is the
+    `rebuilds` counts how often a newer job under the current start key replaced the recorded one.
+    `job_since` is when its job was recorded; `due_at` when the job is next checked
+    or, once the operation is over, when its `report` is next sent. `stop_reason` is
+    why the job must be stopped, `stops` how many ways of that were answered, each harder than
+    the one before, and `stopped_at` when the last of them was. `told_by` is the run of the job's
+    last self-report, `outcome` the run that ends the operation. `owed` is the
     report of a provisioning that is left to its deployment, and sent if that never comes. The
-    `report` of what was given back is its refusal; it is never sent while the operation is open
-    again. `bugs` counts looks and reports that a bug ended, `trouble` is what the last one was put
-    off for.
+    `report` of an operation that was given back is its refusal; it is never sent while the
+    operation is open again. `bugs` counts checks and reports that a bug ended, `trouble` is why the
+    last one was postponed.
     """
 
     operation_id: str
@@ -281,18 +281,18 @@ class OperationRecord(Stored):
 
     @property
     def start_key(self) -> str:
-        """What the builder knows its present start by: at most 64 characters."""
+        """The key of its current start at the builder: at most 64 characters."""
         return start_key(self.operation_id, self.start_number)
 
     @property
     def outcome_id(self) -> str:
-        """The id of the event that ends its present start by its present job."""
+        """The id of the event that ends its current start by its current job."""
         return f"{self.start_key}/{self.rebuilds}" if self.rebuilds else self.start_key
 
 
 @attrs.frozen(kw_only=True)
 class Waiter(Stored):
-    """A run that waits for a tenant, and the kind of operation that it asks for."""
+    """A run that waits for a tenant, and the kind of operation that it requests."""
 
     run_id: str
     kind: Kind
@@ -300,13 +300,12 @@ class Waiter(Stored):
 
 @attrs.frozen(kw_only=True)
 class TenantRecord(Stored):
-    """Where a tenant stands, and the operation that holds it.
+    """A tenant's state, and the operation that holds it.
 
-    `state` None: the ledger has not seen it do anything yet. `waiting` is the order of arrival of
-    those who wait for it, and nothing else: each of these runs is due on its own account, and one
-    that waits no longer counts for nothing. `asked` None: not known. `owes` is the operation whose
-    report is left to the deployment that follows. `registration_id` is that of the operation which
-    ended last and had one.
+    `state` None: it had no operation yet. `waiting` is the order of arrival of the runs that wait
+    for it, and nothing else: each has its own due time, and an entry whose run no longer waits has
+    no effect. `asked` None: unknown. `owes` is the operation whose report is left to the deployment
+    that follows. `registration_id` is that of the last operation that ended and had one.
     """
 
     tenant_id: str
@@ -372,7 +371,7 @@ class SecretsRecord(Stored):
     batches.
 
     `is_closed`: they are being removed, so that the next secret needs a name of another batch.
-    `due_at` is when somebody looks next whether they are needed; None: nothing is kept.
+    `due_at` is when the sweep next checks whether they are needed; None: nothing is stored.
     """
 
     start_key: str
@@ -402,7 +401,7 @@ Record = (
     | SecretsRecord
 )
 
-#: What the sweep takes up when its time has come.
+#: What the sweep handles once it is due.
 Due = RunRecord | OperationRecord | SecretsRecord
 
 

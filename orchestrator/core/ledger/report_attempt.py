@@ -1,6 +1,6 @@
-"""One attempt to report an operation's end: begun before it is sent, ended by its answer.
+"""One attempt to report an operation's outcome: begun before it is sent, ended by its answer.
 
-Plain functions of a snapshot; whoever sends a report carries them out.
+Plain functions of a snapshot; the report sender runs them.
 """
 
 from collections.abc import Mapping

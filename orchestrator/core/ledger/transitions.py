@@ -1,4 +1,4 @@
-"""A run from one attempt to the next: plain steps that the decisions are made of."""
+"""A run from one attempt to the next: plain steps that the decisions consist of."""
 
 from collections.abc import Mapping
 from datetime import timedelta

@@ -1,8 +1,8 @@
-"""Who waits for a tenant: the order in which requests have their turn.
+"""The requests that wait for a tenant, and the order in which they are handled.
 
-Plain functions of a snapshot. A tenant's list gives order and nothing else. Each run in it is due
-on its own account, so that a list that is lost loses no work; a run in it that waits no longer
-counts for nothing, and leaves the list with the next write that finds it so.
+Plain functions of a snapshot. A tenant's list gives only the order. Each run in it has its own due
+time, so that a lost list loses no run; an entry whose run no longer waits has no effect, and the
+next write that finds it removes it.
 """
 
 from collections.abc import Sequence

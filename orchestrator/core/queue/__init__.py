@@ -1,4 +1,4 @@
 """Queue mode: an event is put into a queue, and shown as queued until a worker handles it.
 
-What travels there is written and read by one codec.
+Its messages are written and read by one codec.
 """

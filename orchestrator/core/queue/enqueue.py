@@ -1,7 +1,7 @@
 """Queue mode: an event is accepted durably, and handled by a worker.
 
-What can't be handled at all is answered at once; the rest goes into the queue first and then
-shows as a `queued` run, unless a worker was quicker.
+An event that can't be handled at all is answered at once; any other goes into the queue first and
+then shows as a `queued` run, unless a worker was faster.
 """
 
 from typing import Any

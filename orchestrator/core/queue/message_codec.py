@@ -1,7 +1,7 @@
-"""What travels on the queue: an event as it was received, and how it was told apart.
+"""The messages of the queue: an event as it was received, and its identity.
 
-EventBridge may put envelopes there itself; ours are wrapped, so that the identity that the
-way in has worked out (a header, equal content) isn't lost.
+EventBridge may send envelopes to the queue directly; events that the service accepted are wrapped,
+so that the identity found at intake (a header, equal content) isn't lost.
 """
 
 import json

@@ -1,5 +1,5 @@
-"""Secrets: known by their names, masked, and kept in a store for as long as a start needs them.
+"""Secrets: recognized by name, masked, and stored for as long as a start needs them.
 
-`redaction` leaves them out of what is shown; `references` replaces them in what a job is given.
-Stores and the service's own credentials are ports.
+`redaction` masks them in everything that is shown; `references` replaces them in the variables of
+a job. Stores and the service's own credentials are ports.
 """

@@ -1,4 +1,4 @@
-"""Which names bear secrets, and values with those masked."""
+"""Which names are those of secrets, and values with those masked."""
 
 import dataclasses
 import json

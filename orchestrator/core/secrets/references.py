@@ -1,7 +1,7 @@
-"""Secret variables of jobs: kept in a store while their start needs them, passed as references.
+"""Secret variables of jobs: stored while their start needs them, passed as references.
 
-start ──► note their names ──► store them ──► the builder is given references
-sweep ──► is the start over, and reported? ──► remove them ──► forget their names
+start ──► reserve their names ──► store them ──► the builder gets references
+sweep ──► is the start over, and reported? ──► remove them ──► delete their names
 """
 
 import asyncio

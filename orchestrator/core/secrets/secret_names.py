@@ -1,8 +1,9 @@
-"""Which secrets a store keeps for a start, and when they go: plain functions of a snapshot.
+"""The names of the secrets that are stored for a start, and when they are removed.
 
-Names are noted before anything is stored, so that whoever dies in between leaves nothing that
-nobody knows of. A name whose removal has begun is never used again, since a store may remember it
-for days (Secrets Manager user guide, Delete a secret): the start's next batch has other names.
+Plain functions of a snapshot. Names are reserved before anything is stored, so that after a crash
+the ledger still has each of them. A name whose removal has begun is never used again, since a store
+may remember it for days (Secrets Manager user guide, Delete a secret): the start's next batch has
+other names.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""A place for secrets, as a port."""
+"""A secret store, as a port."""
 
 from typing import Protocol
 
