@@ -87,7 +87,7 @@ class Client:
         to be stopped, and goes on until then.
 
         Raises:
-            ServiceRefusedError: nothing is being done, or it can't be stopped now.
+            ServiceRefusedError: no operation is under way, or it can't be stopped now.
         """
         address = self._at("tenants", tenant_id, "cancel")
         asked = {"reason": reason, "cleanUp": clean_up}

@@ -7,7 +7,7 @@ import attrs
 
 @runtime_checkable
 class ReadableBy(Protocol):
-    """A store in AWS: what the role of whoever follows a reference needs, and on what."""
+    """A store in AWS: the IAM action and resource that reading its references needs."""
 
     reader_action: str
     resource: str
@@ -26,7 +26,7 @@ class Permission:
 
 @runtime_checkable
 class Checkable(Protocol):
-    """An adapter that can tell whether its other end is there, without doing anything to it."""
+    """An adapter that can check whether its resource exists, without any effect on it."""
 
     description: str
     permissions: tuple[Permission, ...]

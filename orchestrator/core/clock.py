@@ -14,7 +14,7 @@ class Clock(Protocol):
 
 class Ids(Protocol):
     def fresh_id(self) -> str:
-        """An id that nobody has seen before."""
+        """An id that was never used before."""
 
 
 class Dice(Protocol):

@@ -44,7 +44,7 @@ async def finish_within(clock: Clock, seconds: float | None, work: Awaitable[T])
         for one in (task, alarm):
             one.cancel()
         await asyncio.wait({task, alarm})
-    # Cut off it may have raised something else, which is nobody's by now.
+    # When cut off it may have raised another error, which no caller waits for.
     if not task.cancelled():
         task.exception()
     raise TimeoutError
@@ -74,7 +74,7 @@ def is_cancelled(error: BaseException) -> bool:
 
 
 async def run_to_its_end(write: Coroutine[Any, Any, T]) -> T:
-    """A write that is under way is finished, whoever cancels us: half of it is worse than none."""
+    """Finish a write that is under way before a cancellation: half of it is worse than none."""
     task = asyncio.ensure_future(write)
     cancelled = None
     while not task.done():

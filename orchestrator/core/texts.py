@@ -7,7 +7,7 @@ _LONGEST_SENTENCE = 2000
 
 
 def web_address(value: object) -> str | None:
-    """The value if it is an http(s) URL that a page may link to, whoever wrote it; else None."""
+    """The value if it is an http(s) URL that a page may link to, whatever its source; else None."""
     if not isinstance(value, str):
         return None
     try:
@@ -18,5 +18,5 @@ def web_address(value: object) -> str | None:
 
 
 def shorten(text: str) -> str:
-    """A sentence as it is kept: whoever wrote it, an item of the ledger must hold it."""
+    """A sentence as it is stored: whatever its source, it must fit into an item of the ledger."""
     return text if len(text) <= _LONGEST_SENTENCE else f"{text[:_LONGEST_SENTENCE]}…"

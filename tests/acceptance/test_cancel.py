@@ -106,7 +106,7 @@ async def test_cancelling_twice_is_refused_once_it_has_ended(
     await provision(service)
     await cancel(service)
     problem = await read_problem(await service.post("/tenants/t-1/cancel"), 422)
-    assert problem["detail"] == "nothing is being done to the tenant t-1"
+    assert problem["detail"] == "the tenant t-1 has no operation under way"
 
 
 async def test_a_tenant_that_nobody_knows(service: Client) -> None:

@@ -81,7 +81,7 @@ async def test_a_job_that_does_not_heed_a_stop_is_stopped_harder(
         for _ in range(2):
             clock.turn(HEEDED_S)
             await sweep(service)
-        said = "heeded none of stop, term, kill: end it on JENKINS by hand."
+        said = "obeyed none of stop, term, kill: end it on JENKINS by hand."
         assert (await reason_of(service)).count(said) == 1
         assert await state_of(service) == "provisioning"
         jenkins.finish(1, "ABORTED")

@@ -34,7 +34,7 @@ _FIRST_PAUSE_S = 5.0
 _CLOCKS_AGREE_S = 5.0
 #: So much of its time (seconds) an attempt needs to be signed again: an answer may take 30 s.
 _TO_SIGN_AGAIN_S = 40.0
-#: It is kept in the operation's item, which DynamoDB takes up to 400 KB of.
+#: It is stored in the operation's item, of at most 400 KB in DynamoDB.
 _LARGEST_BODY_BYTES = 200_000
 
 log = structlog.get_logger("orchestrator.report")
@@ -42,10 +42,10 @@ log = structlog.get_logger("orchestrator.report")
 
 @attrs.frozen(kw_only=True)
 class CallbackPolicy:
-    """Where the control plane's webhook is, and after which operation it is told of success.
+    """The URL of the control plane's webhook, and after which operation success is reported.
 
     `url` None leaves it to the tier and, where its host is among `allowed_hosts`, to the event.
-    `refusals`: it is told, too, of a request that could not begin.
+    `refusals`: a request that could not begin is reported, too.
     """
 
     url: str | None = None
@@ -57,7 +57,7 @@ class CallbackPolicy:
 def report_body(
     tenant_id: str, *, succeeded: bool, resources: Sequence[Any], app_plane_url: str | None
 ) -> Mapping[str, Any]:
-    """What the webhook is told (arc-saas tenant-management, `POST /webhook`).
+    """The body of a report (arc-saas tenant-management, `POST /webhook`).
 
     Raises:
         ValueError: a resource can't be signed, since JavaScript might print it otherwise, or they
@@ -83,7 +83,7 @@ class ReportSender:
     is_silent: bool = False
 
     async def send(self, operation_id: str) -> None:
-        """Send the operation's report, if there is one that waits and nobody else sends it.
+        """Send the operation's report, if one is due and no other attempt is under way.
 
         It is kept and due, whatever comes of it now.
         """

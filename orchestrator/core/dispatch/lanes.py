@@ -13,7 +13,7 @@ from orchestrator.core.errors import TemporaryError
 
 #: How long (seconds) a wave may last that holds no lease.
 _LONGEST_WAVE_S = 120.0
-#: The first wave of a sweep that has a deadline: nobody knows yet how long one takes.
+#: The first wave of a sweep that has a deadline: the duration of one is not known yet.
 _FIRST_WAVE = 5
 
 #: Deals with due items, by their ids; what comes back is why ledger or builder can't be reached.

@@ -34,7 +34,7 @@ from orchestrator.core.ledger.records import (
 )
 from orchestrator.core.ledger.settle import Settlement
 
-#: However long a builder asks to be left alone, in seconds.
+#: The longest pause that a builder's `retry_after_s` can make, in seconds.
 _LONGEST_PAUSE_S = 300.0
 
 log = structlog.get_logger("orchestrator.last_resort")
@@ -42,7 +42,7 @@ log = structlog.get_logger("orchestrator.last_resort")
 
 @attrs.frozen(kw_only=True)
 class LastResort:
-    """Counts attempts that broke down, and ends the runs that have no other attempt left."""
+    """Counts attempts that failed outside of the handler, and ends runs without attempts left."""
 
     services: Services
     report_sender: ReportSender
@@ -65,7 +65,7 @@ class LastResort:
         which raised.
 
         Raises:
-            AttemptFailed, or `bug` where it is an error of ours: what whoever sent it is told.
+            AttemptFailed, or `bug` where it is an error of ours: the sender's answer.
             TakenOver: the attempt was lost before.
             TemporaryError: the ledger can't be reached, or the run can't be ended yet.
         """
@@ -116,7 +116,7 @@ class LastResort:
         except TemporaryError:
             raise
         except Exception as bug:
-            # Not even the items can be gone by: then at least nobody tries again for ever.
+            # Not even the items can be used: then at least it is not retried for ever.
             run = lease.run
             note = (
                 "What it should have ended could not be: see the log, and the items "
@@ -165,7 +165,7 @@ class LastResort:
             return None
 
     async def _hand_back(self, lease: RunLease, error: Exception) -> TemporaryError:
-        """The run is ended later, once the look-up succeeds; what its sender is told."""
+        """The run is ended later, once the lookup succeeds; the error that its sender gets."""
         asked_s = error.retry_after_s if isinstance(error, TemporaryError) else None
         pause_s = doubling_pause_s(TemporaryError.first_pause_s, lease.run.waits)
         waits = TemporaryError(
@@ -217,7 +217,7 @@ class LastResort:
         )
 
     async def _refused(self, failed: Settlement, run: RunRecord) -> Settlement:
-        """Who asked for what never began is told so."""
+        """Report that a request could not begin, if it had credentials."""
         operation = await self.services.transactions.find_operation(run.operation_id)
         if operation is None:
             return failed
@@ -227,7 +227,7 @@ class LastResort:
     def _report(
         self, operation: OperationRecord, ending: Ending
     ) -> tuple[Report | None, str | None]:
-        """The bare status, for whoever left credentials; or why it isn't told."""
+        """A report of the bare status, if there are credentials; or why none is sent."""
         callback = self.services.callback
         if operation.credentials is None or operation.tenant_id is None:
             return None, None

@@ -64,7 +64,7 @@ current_delivery: ContextVar[Delivery] = ContextVar("delivery", default=Delivery
 #: How long (seconds) the sender of the event waits for its answer; None: it has no deadline.
 _waiting_s: ContextVar[float | None] = ContextVar("waiting_s", default=None)
 
-#: A sweep that was asked for ends after this share of the time: its answer must be in time.
+#: A requested sweep ends after this share of the deadline: its answer must be in time.
 SWEEP_SHARE = 0.8
 
 log = structlog.get_logger("orchestrator.dispatch")
@@ -85,7 +85,7 @@ class Handled:
     """The event is handled: just now, or (`replayed`) by an earlier delivery of it; or it lies in
     the queue (`queued`) and will be.
 
-    `run_id` is None where no run is kept of it: a stranger's build, a sweep.
+    `run_id` is None where no run is kept of it: a build of another program, a sweep.
     """
 
     run_id: str | None
@@ -105,7 +105,7 @@ class EventOrchestrator(Protocol):
 
 @attrs.frozen(kw_only=True)
 class Limits:
-    """How many attempts may end by a bug; how long a sweep that was asked for lasts (seconds);
+    """How many attempts may end by a bug; how long a requested sweep lasts (seconds);
     whether a job beyond its deadline is stopped, and whether a clean-up follows a provisioning of
     which nobody knows how it ended."""
 
@@ -174,7 +174,7 @@ class Orchestrator:
             current_delivery.reset(token)
 
     async def replay(self, run_id: str, *, force: bool = False) -> Handled:
-        """Run a kept event again; `force` does so even with what is over or not allowed.
+        """Run a stored event again; `force` does so even if it is over or not allowed.
 
         Raises:
             RunNotFound: there is no such run.
@@ -183,7 +183,7 @@ class Orchestrator:
         return await self._rerun(run_id, Trigger.FORCED_REPLAY if force else Trigger.REPLAY)
 
     async def reconcile(self, *, timeout_s: float | None = None) -> SweepResult:
-        """One sweep: runs that are due are run again, jobs asked about, reports sent.
+        """One sweep: resumes runs, checks jobs and sends reports that are due.
 
         One that is under way is joined. What isn't done in time is handed back.
 
@@ -207,8 +207,8 @@ class Orchestrator:
 
         Raises:
             TenantNotFound: there is no such tenant.
-            NotAllowed: nothing is being done to it, or a clean-up without `clean_up`.
-            TemporaryError: a run is at work on it right now, or a builder can't be reached.
+            NotAllowed: it has no operation under way, or a clean-up without `clean_up`.
+            TemporaryError: a run of it is in progress, or a builder can't be reached.
         """
 
         async def resume(run_id: str) -> None:
@@ -287,7 +287,7 @@ class Orchestrator:
         return await self._handle(event, trigger, payload=payload)
 
     async def _handle_state_change(self, event: Event[Body]) -> Handled:
-        """The builder is asked; a job of ours that is over ends its operation.
+        """Query the builder; a job of ours that is over ends its operation.
 
         A user's handler gets all state changes, without the environment that they carry.
         """
@@ -349,7 +349,7 @@ class Orchestrator:
     async def _claim(
         self, event: Event[Body], trigger: Trigger, payload: PayloadRecord | None
     ) -> tuple[ClaimRequest, RunLease | NotClaimed]:
-        """What the event asks of the claim, and what that comes to."""
+        """Build the claim's request of the event, and claim its run."""
         try:
             request = await correlate(
                 event,

@@ -44,7 +44,7 @@ from orchestrator.core.tasks import finish_within, gather_or_cancel
 _PAGE = 50
 #: In how many places a sweep may start.
 _STARTS = 1 << 16
-#: How many jobs of one builder are asked about at once.
+#: How many jobs of one builder are described in one query.
 _LOOKS = 25
 #: How long (seconds) a sweep waits for room in a lane; then what is left of that lane stays due.
 _PATIENCE_S = 30.0
@@ -119,7 +119,7 @@ class Sweeper:
             self._finding = None
 
     def lane_of(self, item: Due) -> tuple[Lane, str]:
-        """Where it is dealt with, and by which id."""
+        """Its lane, and the id that it has there."""
         match item:
             case RunRecord():
                 return self._runs, item.run_id
@@ -169,7 +169,7 @@ class _Sweep:
                 await asyncio.wait(self._waves)
 
     async def join(self, clock: Clock, timeout_s: float | None) -> SweepResult:
-        """What it comes to, for somebody else who asked for a sweep."""
+        """Its result, for another caller that joined this sweep."""
         try:
             await finish_within(clock, timeout_s, self.is_over.wait())
         except TimeoutError:

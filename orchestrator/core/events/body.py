@@ -120,7 +120,7 @@ def read_operation(body: Mapping[str, Any]) -> tuple[str | None, int | None]:
 
 
 def read_reason(body: Mapping[str, Any]) -> str | None:
-    """Why it ended so, in the words of whoever reports it."""
+    """Why it ended so, in the words of the report."""
     return _text(body.get("reason"))
 
 
@@ -152,12 +152,12 @@ def read_app_plane_url(body: Mapping[str, Any]) -> str | None:
 
 
 def read_webhook_url(body: Mapping[str, Any]) -> str | None:
-    """Where the control plane wants to be told, if the event is to be believed."""
+    """The URL of the control plane's webhook in the event; the caller decides if it is trusted."""
     return _override(body, "API_ENDPOINT")
 
 
 def read_ended_job(event: Event[Any]) -> Mapping[str, Any]:
-    """The job that an event of our own says has ended; whoever else says so isn't believed."""
+    """The ended job in an event of the service's own; in any other event it is ignored."""
     return read_object(event.body.get("endedJob")) if event.ends_start is not None else {}
 
 

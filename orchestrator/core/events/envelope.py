@@ -103,7 +103,7 @@ def parse_event(
 
 
 def _check_names(event_id: str | None, opened: Opened) -> None:
-    """What the ledger keeps by itself, beside the payload and in keys, must fit there."""
+    """Values that are stored beside the payload, some of them in keys, must fit there."""
     secret, context = read_secret(opened.body) or (None, None)
     names = {
         "id": event_id,
@@ -124,7 +124,7 @@ def _check_names(event_id: str | None, opened: Opened) -> None:
 
 
 def read_event_type(raw: object) -> str:
-    """The type that a body names by itself. Raises BadEvent if it names none."""
+    """The type that a body names. Raises BadEvent if it names none."""
     opened = open_event(raw)
     named = opened.type or opened.stated_type
     if named is None:

@@ -48,7 +48,7 @@ class Event(Generic[Payload]):
     def key(self) -> str:
         """The event key: 40 hexadecimal characters, the same for each delivery.
 
-        That of an event of our own is one that nobody else's can have.
+        That of an event of the service's own is one that no other event can have.
         """
         if self.ends_start is not None:
             return own_outcome_key(self.type, self.id)

@@ -5,14 +5,14 @@ from typing import Any, Protocol
 
 
 class Publisher(Protocol):
-    #: Why nobody hears of what is published, such as "the setting events.bus is empty"; None:
+    #: Why events are not published, such as "the setting events.bus is empty"; None:
     #: it reaches a bus.
     why_silent: str | None
 
     async def publish(
         self, *, event_type: str, detail: Mapping[str, Any], source: str | None = None
     ) -> str:
-        """Publish one event for the control plane and whoever listens; its id is returned.
+        """Publish one event for the control plane and other subscribers; its id is returned.
 
         `source` None is the one of all events of ours.
         """

@@ -63,7 +63,7 @@ def open_event(raw: object) -> Opened:
 
     Raises:
         BadEvent: no object, a broken wrapper, or more of them than `MAX_WRAPPERS`.
-        UnconfirmedSubscription: SNS asks for something that only an operator can do.
+        UnconfirmedSubscription: SNS wants a confirmation that only an operator may give.
     """
     opened = Opened(body=as_object(raw, "The body"))
     for _ in range(MAX_WRAPPERS + 1):
@@ -199,7 +199,7 @@ def _open_notification(notification: Body) -> Opened:
 
 
 def _refuse_confirmation(message: Body) -> NoReturn:
-    """Nobody but an operator may say whether a topic is ours: the address is never fetched."""
+    """Only an operator may confirm a topic: the address is never fetched."""
     address, topic = message["SubscribeURL"], shorten(message["TopicArn"])
     place = address if _SNS_ADDRESS.fullmatch(address) else "its SubscribeURL, if you trust it"
     if message["Type"] == "SubscriptionConfirmation":

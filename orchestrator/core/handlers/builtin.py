@@ -74,7 +74,7 @@ async def tenant_clean_up(event: Event[TenantCleanUp], run: Run) -> None:
 
 
 async def tenant_provisioning_success(event: Event[TenantOutcome], run: Run) -> None:
-    """Have the tenant deployed; the control plane is told now, or once that is done."""
+    """Publish the deployment; the report is sent now, or after the deployment."""
     is_later = run.callback.after is Kind.DEPLOYMENT
     await _report(event, run, succeeded=True, unless_deployed=is_later)
     await _publish_deployment(event, run)
@@ -121,7 +121,7 @@ async def _clean_up(event: Event[TenantOutcome], run: Run) -> None:
 
 
 async def tenant_deployment_success(event: Event[TenantOutcome], run: Run) -> None:
-    """Tell the control plane, unless it was told after the provisioning."""
+    """Report to the control plane, unless that was done after the provisioning."""
     if run.callback.after is Kind.DEPLOYMENT:
         await _report(event, run, succeeded=True)
 
@@ -176,9 +176,9 @@ async def _tier(event: Event[Any], run: Run) -> Tier:
 
 
 async def _known_tier(run: Run) -> Tier:
-    """The tier of what the event ends; without attributes where it isn't to be had any more.
+    """The tier of what the event ends; without attributes where it no longer exists.
 
-    That an operation ended must not depend on what has become of its tier.
+    The end of an operation must not depend on its tier.
     """
     name = await run.tenant_tier()
     try:
@@ -191,7 +191,7 @@ async def _known_tier(run: Run) -> Tier:
 async def _report(
     event: Event[TenantOutcome], run: Run, *, succeeded: bool, unless_deployed: bool = False
 ) -> None:
-    """Have the control plane told, if it wants to be and is to be found."""
+    """Request a report to the control plane, if there are credentials and a webhook."""
     if not await run.has_credentials():
         return
     url = await _webhook_url(event, run)
@@ -212,11 +212,11 @@ async def _report(
 
 
 async def report_refusal(event: Event[Any], run: Run) -> None:
-    """Have the control plane told that what the event asked for could not begin, if it wants to be
-    and is to be found.
+    """Request a report that the event's operation could not begin, if there are credentials and a
+    webhook.
 
     Raises:
-        TemporaryError: ledger or tier catalog can't be asked where it is.
+        TemporaryError: ledger or tier catalog can't be reached to find the webhook.
     """
     if not run.callback.refusals or not await run.has_credentials():
         return
@@ -233,11 +233,11 @@ async def report_refusal(event: Event[Any], run: Run) -> None:
 
 
 async def _answer_toolkit(event: Event[TenantOutcome], run: Run, ending: Ending) -> None:
-    """Tell the control plane of the SaaS Builder Toolkit, if it knows the tenant. The last thing
-    that a handler does: that the bus refuses this for good stops nothing else."""
+    """Publish the result for the SaaS Builder Toolkit, if the tenant has a registration. The last
+    step of a handler: if the bus refuses it for good, all others are done."""
     registration_id, name = await run.registration_id(), RESULTS[ending]
     if registration_id is None or event.sent_as == name:
-        return  # nobody asked, or the event itself has told it
+        return  # not from the toolkit, or the event is that result itself
     if run.why_silent is not None:
         run.note(f"No {name} was published, since {run.why_silent}.")
         return

@@ -89,22 +89,22 @@ class Run:
 
     @property
     def callback(self) -> CallbackPolicy:
-        """When and where the control plane is told of an operation's end, by the settings."""
+        """When and where reports are sent, by the settings."""
         return self._services.callback
 
     @property
     def is_dry(self) -> bool:
-        """Nobody is told of anything."""
+        """A dry run: nothing is reported or published."""
         return self._services.dry_run
 
     @property
     def why_silent(self) -> str | None:
-        """Why nobody hears of what is published; None: it reaches a bus."""
+        """Why events can't be published; None: they reach a bus."""
         return self._services.publisher.why_silent
 
     async def tenant_tier(self) -> str | None:
         """The tier of the operation that the event opens or ends, else the one that the tenant
-        was provisioned with; None if nobody knows."""
+        was provisioned with; None if unknown."""
         operation = await self._find_operation()
         if operation is not None and operation.tier is not None:
             return operation.tier
@@ -114,12 +114,12 @@ class Run:
         return tenant.tier if tenant else None
 
     async def ended_start(self) -> str | None:
-        """The start key of what the event ends, whoever reports it."""
+        """The start key of what the event ends, whatever its source."""
         operation = await self._find_operation()
         return operation.start_key if operation is not None else None
 
     async def registration_id(self) -> str | None:
-        """What the SaaS Builder Toolkit's control plane knows the tenant by; None: it doesn't."""
+        """The SaaS Builder Toolkit's id of the tenant; None: it has none."""
         operation = await self._find_operation()
         return operation.registration_id if operation is not None else None
 
@@ -145,7 +145,7 @@ class Run:
         return without_context(self.without_secrets(asked))
 
     async def made_before(self) -> Mapping[str, Any]:
-        """What is known of the tenant besides what the event tells: what its request says.
+        """What is known of the tenant besides the event's content: its request.
 
         Of a deployment that follows a provisioning it is what the latter has left to be reported:
         anybody may send a request that names a provisioning.
@@ -159,7 +159,7 @@ class Run:
         return made
 
     async def told(self, event: Event[Any]) -> Mapping[str, Any]:
-        """What an event that ends an operation may say of the tenant, besides that it ended.
+        """The content of an event that ends an operation, as far as it is trusted.
 
         Of a report about a job nothing, unless it carries that job's id or its start key:
         anybody could name the tenant.
@@ -178,7 +178,7 @@ class Run:
         return shown
 
     async def has_credentials(self) -> bool:
-        """Whether whoever asked for what the event ends left a secret to answer with."""
+        """Whether the request that the event ends had a secret to sign a report with."""
         operation = await self._find_operation()
         return operation is not None and operation.credentials is not None
 
@@ -284,7 +284,7 @@ class Run:
         self._end(EndWithoutJob(reason))
 
     def note(self, sentence: str) -> None:
-        """Say in the tenant's timeline what came of the event."""
+        """Add a sentence to the tenant's timeline."""
         self.notes.append(sentence)
 
     def report(
@@ -321,7 +321,7 @@ class Run:
         self.reports, self.owes = (None, report) if unless_deployed else (report, None)
 
     def report_refusal(self, url: str) -> None:
-        """Have the control plane told that what it asked for could not begin.
+        """Request a report that the event's operation could not begin.
 
         Raises:
             ValueError: the tenant's id can't be signed.

@@ -39,7 +39,7 @@ class Services:
     resources: Any = None
     #: The source of results for the control plane of the SaaS Builder Toolkit.
     sbt_source: str = APPLICATION_PLANE
-    #: Nothing is started and nobody is told.
+    #: Nothing is started, published or reported.
     dry_run: bool = False
 
     def builder_name(self, name: str | None) -> str:

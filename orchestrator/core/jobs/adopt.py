@@ -22,7 +22,7 @@ log = structlog.get_logger("orchestrator.adopt")
 
 @attrs.frozen(kw_only=True)
 class JobAdopter:
-    """Ties jobs to the operations whose starts made them."""
+    """Records jobs with the operations whose starts made them."""
 
     transactions: Transactions
     describer: JobDescriber
@@ -30,7 +30,7 @@ class JobAdopter:
     async def identify(self, job: Job, start_key: str | None) -> OperationRecord | None:
         """The operation of the job that reports on itself, by its id, else by its start key.
 
-        `start_key` is what the job says of itself: it counts where the builder can't be asked.
+        `start_key` is from the job's self-report: it counts where the builder can't describe jobs.
 
         Raises:
             TemporaryError: ledger or builder can't be reached, or the builder doesn't show the job
@@ -60,7 +60,7 @@ class JobAdopter:
         """The operation, if the job of its start `number` is its own, now or before; a job that
         runs though no operation can have it is stopped.
 
-        `report` is the builder's answer, `operation` as it stood before that was asked for.
+        `report` is the builder's answer, `operation` as it was read before that query.
 
         Raises:
             TemporaryError: the ledger can't be reached, or the job couldn't be stopped.

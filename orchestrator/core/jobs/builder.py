@@ -24,41 +24,41 @@ class Builder(Protocol):
 
 @runtime_checkable
 class FindsJobs(Protocol):
-    """A builder that can tell what a start made whose answer was lost."""
+    """A builder with a lookup: it finds the job of a start whose answer was lost."""
 
     async def find_job(
         self, *, start_key: str, job_identifier: str, started_after: datetime
     ) -> Job | None:
-        """The job that a start with this key made, None if none is to be seen.
+        """The job that a start with this key made, None if none is listed.
 
-        `job_identifier` is what was to be started or, where nobody knows that any more, what would
-        be started now; empty: not even that is known.
+        `job_identifier` is that of the start or, after a crash that lost it, the one that would be
+        started now; empty: that is unknown, too.
         """
 
 
 @runtime_checkable
 class FindsJobsAnywhere(Protocol):
-    """A builder that can look for a start's job without being told what was to be started."""
+    """A builder that can look up a start's job without its job identifier."""
 
     async def find_job_anywhere(self, *, start_key: str, started_after: datetime) -> Job | None:
-        """As `find_job`, which is asked before: among the jobs of all identifiers."""
+        """As `find_job`, which is called before: among the jobs of all identifiers."""
 
 
 @runtime_checkable
 class DescribesJobs(Protocol):
-    """A builder that can tell how its jobs stand. Its word outranks a job's own."""
+    """A builder that can describe its jobs. Its answer outranks a job's self-report."""
 
     async def describe_jobs(self, *, job_ids: Sequence[str]) -> Mapping[str, JobDescription]:
-        """How the jobs stand, by their ids; one that is left out the builder doesn't know.
+        """The jobs' descriptions, by their ids; one that is left out is unknown to the builder.
 
         Raises:
-            SomeNotDescribed: it could tell of some only.
+            SomeNotDescribed: some jobs only could be described.
         """
 
 
 @runtime_checkable
 class OwnsJobs(Protocol):
-    """A builder on which others may run something under one of our start keys."""
+    """A builder on which other programs may run jobs under one of our start keys."""
 
     def owns(self, job_id: str) -> bool:
         """Whether a start of ours may have made it."""
@@ -69,23 +69,23 @@ class StopsJobs(Protocol):
     """A builder that can end a job early."""
 
     async def stop_job(self, *, job_id: str) -> None:
-        """Have the job stopped; one that is over or gone is left alone."""
+        """Stop the job; no effect on one that is over or gone."""
 
 
 @runtime_checkable
 class StopsHarder(StopsJobs, Protocol):
-    """A builder that has harder ways to end a job, for one that doesn't heed the first."""
+    """A builder that has harder ways to stop a job, for one that doesn't obey the first."""
 
     #: Their names, the mildest first.
     stop_ways: Sequence[str]
 
     async def stop_job(self, *, job_id: str, way: str = "") -> None:
-        """Have the job stopped that way; by the mildest, unless one is named."""
+        """Stop the job that way; by the mildest, unless one is named."""
 
 
 @runtime_checkable
 class Configurable(Protocol):
-    """A builder that can be told how to run a job, besides its variables."""
+    """A builder whose jobs have options besides their variables."""
 
     def configured(self, options: Mapping[str, Any]) -> Builder:
         """The same builder, whose starts have these options.
@@ -97,7 +97,7 @@ class Configurable(Protocol):
 
 @runtime_checkable
 class TellsStarts(Protocol):
-    """A builder that can tell what a start would be: asked before each, and by a dry run."""
+    """A builder that can build the request of a start: called before each, and by a dry run."""
 
     def build_start(
         self, job_identifier: str, params: Mapping[str, Any], *, start_key: str

@@ -90,7 +90,7 @@ async def find_job(
     `is_where_sent`: the start was sent for `job_identifier`; else its job may be another one's.
 
     Raises:
-        OrchestratorError: the builder can't tell.
+        OrchestratorError: the lookup failed.
     """
     with builder_errors(name, "look up the job of a start"):
         found = await builder.find_job(
@@ -106,11 +106,11 @@ async def find_job(
 async def describe_jobs(
     name: str, builder: DescribesJobs, job_ids: Sequence[str]
 ) -> Mapping[str, JobDescription]:
-    """How the jobs stand, by their ids; one that is left out the builder doesn't know.
+    """The jobs' descriptions, by their ids; one that is left out is unknown to the builder.
 
     Raises:
-        SomeNotDescribed: it could tell of some only, or a report can't be read.
-        OrchestratorError: it can't tell of any, or refuses the question.
+        SomeNotDescribed: some jobs only could be described, or a description can't be read.
+        OrchestratorError: none could be described, or the query was refused.
     """
     failed, hidden = frozenset[str](), frozenset[str]()
     trouble: str | None = None
@@ -150,7 +150,7 @@ async def stop_job(name: str, builder: StopsJobs, job_id: str, *, way: str | Non
 
 @contextmanager
 def builder_errors(name: str, cannot: str) -> Iterator[None]:
-    """Raises TemporaryError for any other error: the builder `name` can't do what it was asked."""
+    """Raises TemporaryError for any other error: the builder `name` can't do what `cannot` says."""
     try:
         yield
     except OrchestratorError:
@@ -164,7 +164,7 @@ def builder_errors(name: str, cannot: str) -> Iterator[None]:
 
 
 def _read_job(name: str, job: object, job_identifier: str) -> Job:
-    """A job as the builder of that name gave it; `job_identifier` is what it was asked for.
+    """A job as the builder of that name returned it; `job_identifier` is that of the start.
 
     Raises:
         TypeError: it is no job, or has no id by which it could be known.
@@ -189,7 +189,7 @@ def _read_job(name: str, job: object, job_identifier: str) -> Job:
 
 
 def _read_report(name: str, job_id: str, report: object) -> JobDescription:
-    """What the builder of that name says of the job that it was asked about.
+    """The description of the job by the builder of that name.
 
     Raises:
         TypeError, ValueError: it is no report.

@@ -80,7 +80,7 @@ class JobStopper:
                 pass
 
     async def _stop(self, asked: OperationRecord, job: Job, builder: StopsJobs) -> None:
-        """Have the job stopped; harder, if it had its time to heed an earlier stop and didn't."""
+        """Stop the job; harder, if it had its time to obey an earlier stop and didn't."""
         if not isinstance(builder, StopsHarder):
             await builder_calls.stop_job(job.builder, builder, job.id)
             log.info("job stopped", job_id=job.id, reason=asked.stop_reason)
@@ -109,7 +109,7 @@ class JobStopper:
 
 @attrs.frozen(kw_only=True)
 class Stopped:
-    """What a cancel stops; not `has_ended`: it goes on until its job is told to stop, and has."""
+    """The operation that a cancel stops; not `has_ended`: its job is not over yet."""
 
     kind: Kind
     operation_id: str
@@ -133,9 +133,9 @@ async def cancel(
 
     Raises:
         TenantNotFound: there is no such tenant.
-        NotAllowed: nothing is being done to it, or by a dry run, or this is one and that isn't; or
-            it is being cleaned up, and that isn't what is meant.
-        TemporaryError: a run is at work on it right now, or a builder can't be reached.
+        NotAllowed: it has no operation under way, or one of a dry run while this is none, or the
+            reverse; or it is being cleaned up, without `clean_up`.
+        TemporaryError: a run of it is in progress, or a builder can't be reached.
     """
     transactions = stopper.transactions
     tenant = await transactions.find_tenant(tenant_id)
@@ -143,9 +143,9 @@ async def cancel(
         raise TenantNotFound(tenant_id)
     found = await transactions.find_operation(tenant.operation_id) if tenant.operation_id else None
     if found is None or found.kind is None:
-        raise NotAllowed(f"nothing is being done to the tenant {tenant_id}")
+        raise NotAllowed(f"the tenant {tenant_id} has no operation under way")
     if found.kind is Kind.CLEAN_UP and not clean_up:
-        # Whoever stops a provisioning twice doesn't mean what follows from it.
+        # A second cancel of a provisioning isn't meant for its clean-up.
         raise NotAllowed(
             f"the tenant {tenant_id} is being cleaned up: to stop that as well, and leave what its "
             'provisioning has made, send {"cleanUp": true}'
@@ -167,15 +167,15 @@ async def cancel(
     elif operation is not None:
         opener = await transactions.find_run(operation.opener)
         if opener is not None and opener.status is RunStatus.RETRY:
-            # It is due by itself, and its next claim finds the reason; one that is at work may not.
+            # It is due, and its next claim finds the reason; a run in progress may not.
             on_certain(pending)
         if opener is not None and not opener.status.is_finished:
             try:
                 with contextlib.suppress(Cancelled):
                     await resume(opener.run_id)
             except HandlerFailed:
-                # What broke down has ended the operation by its records, or is tried again: then
-                # a job of it may be under way that nobody has recorded yet.
+                # The failed attempt has ended the operation by its records, or is retried: then
+                # a job of it may run that is not recorded yet.
                 operation = await transactions.find_operation(wanted)
                 if operation is not None and _is_open(operation):
                     raise
@@ -186,7 +186,7 @@ async def cancel(
         try:
             await stopper.stop(operation, why)
         except (PermanentError, HandlerFailed) as error:
-            # It is kept with the outcome's run, and no business of whoever cancels.
+            # The outcome's run stores it; it is no error of the cancel.
             log.warning("the outcome's handler failed", reason=str(error))
         on_certain(pending)
         operation = await transactions.find_operation(wanted)

@@ -39,7 +39,7 @@ class JobDescriber:
 
     @property
     def describable(self) -> frozenset[str]:
-        """The builders that can be asked how a job stands."""
+        """The builders that can describe jobs."""
         return frozenset(
             name for name, builder in self.builders.items() if isinstance(builder, DescribesJobs)
         )
@@ -75,9 +75,9 @@ class JobDescriber:
     async def describe_some(
         self, name: str, job_ids: Sequence[str]
     ) -> Mapping[str, JobDescription]:
-        """How the jobs stand; one that the builder refuses to hear of is left out.
+        """The jobs' descriptions; one for which the builder refuses the query is left out.
 
-        A refusal doesn't say which of them it means, so the others are asked about without it.
+        A refusal doesn't name the job that it means, so the query is repeated for each half.
         """
         builder: object = self.builders.get(name)
         if not isinstance(builder, DescribesJobs):
@@ -94,7 +94,7 @@ class JobDescriber:
     async def _describe_parts(
         self, name: str, *parts: Sequence[str]
     ) -> Mapping[str, JobDescription]:
-        """What there is to tell of all parts; trouble with one says nothing of another's jobs."""
+        """The descriptions of all parts; an error of one doesn't affect the jobs of another."""
         reports, failed, hidden = dict[str, JobDescription](), set[str](), set[str]()
         trouble: TemporaryError | None = None
         for part in parts:

@@ -66,9 +66,9 @@ class JobDescription:
 class NotDescribed(Enum):
     """Why there is no description of a job."""
 
-    #: Its builder can't be asked.
+    #: Its builder can't describe jobs.
     NOT_ASKED = auto()
-    #: Its builder couldn't tell just now.
+    #: Its builder couldn't describe it just now.
     FAILED = auto()
     #: Its builder doesn't know the job: it never did, or the job was deleted or discarded.
     UNKNOWN = auto()
@@ -76,15 +76,15 @@ class NotDescribed(Enum):
     HIDDEN = auto()
 
 
-#: What came of asking about a job.
+#: The result of describing a job.
 Answer = JobDescription | NotDescribed
 
 
 class SomeNotDescribed(TemporaryError):
-    """A builder could tell of some jobs only: `reports`, by their ids.
+    """A builder described some jobs only: `reports`, by their ids.
 
-    How the `failed` stand it can't say now. The `hidden` it doesn't show, which need not mean that
-    they are gone. Of whatever else was asked for it knows nothing.
+    The `failed` can't be described now. The `hidden` are not shown, which need not mean that
+    they are gone. All others are unknown to the builder.
     """
 
     def __init__(

@@ -18,7 +18,7 @@ from orchestrator.core.ledger.records import Job
 
 
 class JobNotifications(Protocol):
-    """How one builder's jobs are told of."""
+    """The messages about one builder's jobs."""
 
     @property
     def builder(self) -> str:
@@ -26,15 +26,15 @@ class JobNotifications(Protocol):
 
     @property
     def source(self) -> str:
-        """The source of its cloud's events, which nobody else can put on a bus."""
+        """The source of its cloud's events, which no other sender can put on a bus."""
 
     @property
     def state_changes(self) -> frozenset[str]:
-        """What its cloud calls the events that say how a job stands."""
+        """The event types of its cloud that say how a job's state has changed."""
 
     @property
     def inputs(self) -> frozenset[str]:
-        """The fields of its events that hold what a job was given or gave; they go no further."""
+        """The fields of its events with a job's inputs and outputs; they are never passed on."""
 
     @property
     def excerpts(self) -> Mapping[str, Callable[[object], object]]:

@@ -44,10 +44,10 @@ class _End:
 
 @attrs.frozen(kw_only=True)
 class OutcomeMaker:
-    """Has operations end.
+    """Ends operations.
 
-    `handle_outcome` handles an outcome event. `cleans_up_unknown`: a clean-up follows though nobody
-    knows how the provisioning's job ended.
+    `handle_outcome` handles an outcome event. `cleans_up_unknown`: a clean-up follows although it
+    is unknown how the provisioning's job ended.
     """
 
     transactions: Transactions
@@ -57,8 +57,8 @@ class OutcomeMaker:
     async def end(
         self, operation: OperationRecord, answer: Answer, reason: str | None = None
     ) -> str:
-        """The operation ends by what its job's builder answers, or for `reason`, where that can't
-        be asked; the id of the run that says so.
+        """The operation ends by the answer of its job's builder, or for `reason`, where that can't
+        describe jobs; the id of the outcome's run.
 
         Raises:
             OrchestratorError: the outcome couldn't be handled yet; it is kept.
@@ -74,7 +74,7 @@ class OutcomeMaker:
         try:
             await self.handle_outcome(outcome)
         except EventTooLarge:
-            # That it is over counts for more than all that it had to tell.
+            # The end itself matters more than the content of the self-report.
             await self.handle_outcome(self._outcome(operation, end, {}))
         return outcome.key
 
@@ -120,7 +120,7 @@ class OutcomeMaker:
         try:
             return ending, decode_event(run, payload).body if payload else {}
         except Exception as error:
-            # That it is over counts for more than what the job had to tell.
+            # The end itself matters more than the content of the self-report.
             log.error("a job's self-report can't be read", run_id=operation.told_by, exc_info=error)
             return ending, {}
 
@@ -151,8 +151,8 @@ class OutcomeMaker:
 
 
 def _forgotten(job: Job | None, ending: Ending | None, reason: str | None) -> str:
-    """That a builder has no report of the job any more, and what the job itself has told."""
-    assert job is not None  # noqa: S101 - somebody was asked about it
+    """A sentence: the builder doesn't know the job any more, and what its self-report said."""
+    assert job is not None  # noqa: S101 - its description was queried
     forgotten = f"{job.builder} doesn't know the job {job.id} any more"
     if ending is None:
         return f"{forgotten}: it was deleted or discarded, and has reported no end."

@@ -23,10 +23,10 @@ class Ended:
 async def act_on(
     watcher: JobWatcher, notifications: Notifications, told: JobDescription, source: str
 ) -> Ended | None:
-    """Ask the builder of a job that a state change tells of, and act on its answer alone.
+    """Query the builder of the job in a state change, and act on its answer alone.
 
-    None: the operation goes on, or the job isn't one of ours. Where the builder can't be asked,
-    the message of its cloud counts, by its `source`.
+    None: the operation continues, or the job isn't one of ours. Where the builder can't describe
+    jobs, the message of its cloud counts, by its `source`.
 
     Raises:
         TemporaryError: ledger or builder can't be reached, the builder doesn't show the job yet,

@@ -106,7 +106,7 @@ def count(
 
 
 def may_count(run: RunRecord, breakdown: Breakdown, snapshot: Snapshot, timings: Timings) -> bool:
-    """The run is still at the attempt that broke down, or free for the claim that did.
+    """The run is still at the attempt that failed, or free for the claim that did.
 
     first  ─ claim ✗ raises ·························· count ✗ what the second does would be undone
     second ─────────────────── claim ── StartBuild ─────────── settle

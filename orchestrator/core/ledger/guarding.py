@@ -33,7 +33,7 @@ async def guarded(
         raised: Exception = error
         is_kept = error.run_id is not None
     except Exception as bug:
-        # Whatever one item raises, the others go on.
+        # An exception of one item must not stop the others.
         log.error("due item failed", due=key, exc_info=bug)
         raised, is_kept = bug, False
     if not is_kept:
@@ -51,7 +51,7 @@ async def _put_off(transactions: Transactions, key: str, raised: Exception) -> N
     except OrchestratorError as error:
         log.info("not postponed", due=key, reason=str(error))
     except Exception as error:
-        # Then it stays due, and the others go on.
+        # Then it stays due, and the others continue.
         log.error("not postponed", due=key, exc_info=error)
     else:
         if postponed is Postponed.GIVEN_UP:

@@ -28,13 +28,13 @@ from orchestrator.core.ledger.records import (
 
 @attrs.frozen(kw_only=True)
 class Timings:
-    """How long things hold, in seconds.
+    """Durations and limits; those in `_s` are seconds.
 
-    `skew_s` is how far two clocks may be apart. `listing_lag_s` is after how long a builder
-    that lists no job of a start never made one. `dedupe_window_s` is how long equal content
-    is one event. `look_after_s` is the pause between two looks at one job, `deadline_s` how
-    long a job may take from when it became known. `max_takeovers` is how often in a row a run's
-    holder may die, `max_attempts` how often a look or a report may end by a bug.
+    `skew_s` is the largest difference between two clocks. A builder lists a job within
+    `listing_lag_s` of its start. `dedupe_window_s` is how long equal content is one event.
+    `look_after_s` is the pause between two checks of one job, `deadline_s` how long a job may take
+    from when it was recorded. `max_takeovers` is how often in a row a run's process may crash,
+    `max_attempts` how often a check or a report may end by a bug.
     """
 
     lease_s: float = 60.0
@@ -48,7 +48,7 @@ class Timings:
 
 
 def is_mine(run: RunRecord, attempt: int) -> bool:
-    """The run is running under the attempt that I claimed.
+    """The run is running under the attempt that this process claimed.
 
     first  ─ claim ──(paused beyond its lease)────────────── settle ✗
     second ─────────────────────────── claim: attempt 2 ──────────────── settle
@@ -57,21 +57,21 @@ def is_mine(run: RunRecord, attempt: int) -> bool:
 
 
 def is_lease_over(run: RunRecord, now: datetime, timings: Timings) -> bool:
-    """Its holder must have noticed by now, even by a clock that is `skew_s` behind ours.
+    """The lease has expired even by a holder's clock that is `skew_s` behind ours.
 
-    first  ─ claim ──────────────── lease ends ┐ no send from here on
+    first  ─ claim ──────────────── lease ends ┐ no start from here on
     second ──────────────────────────────── claim ✗ ── skew ── claim
     """
     return run.lease_until is None or run.lease_until + timedelta(seconds=timings.skew_s) <= now
 
 
 def is_claimable(run: RunRecord, now: datetime, timings: Timings) -> bool:
-    """Nobody works on it: it was handed back, or whoever did let its lease run out."""
+    """No attempt holds it: it was handed back, or its lease has expired."""
     return run.status is not RunStatus.RUNNING or is_lease_over(run, now, timings)
 
 
 def is_due(item: Due, now: datetime) -> bool:
-    """The sweep may take it up."""
+    """The sweep may handle it."""
     return item.due_at is not None and item.due_at <= now
 
 
@@ -81,17 +81,17 @@ def is_window_over(run: RunRecord, now: datetime, timings: Timings) -> bool:
 
 
 def is_what_was_asked(run: RunRecord, tenant: TenantRecord | None) -> bool:
-    """What the run has opened or joined is what its tenant was last asked for, as far as is known.
+    """The operation that the run opened or joined is its tenant's latest request, as far as known.
 
     provision ─ done      deprovision ─ done
-    the same provision, without an id ──────────── a duplicate ✗ nobody has the tenant then
+    the same provision, without an id ──────────── a duplicate ✗ the tenant stays removed
     """
     asked = tenant.asked if tenant else None
     return asked is None or asked.operation_id == run.operation_id
 
 
 def is_opened_since(run: RunRecord, kind: Kind, holder: OperationRecord | None) -> bool:
-    """What holds the tenant is of that kind, and began after the run was first seen.
+    """The operation that holds the tenant is of that kind, and opened after the run was first seen.
 
     provision ─ "success" ─── deprovision ─ "success" ─── provision
     the same "success", without an id ──────────────────────── a duplicate ✗ it never ends
@@ -100,10 +100,10 @@ def is_opened_since(run: RunRecord, kind: Kind, holder: OperationRecord | None) 
 
 
 def is_stale(run: RunRecord, tenant: TenantRecord | None) -> bool:
-    """Its sender has asked for something else since, by the times that its requests name.
+    """Its sender has dated a later request for the tenant: one of the same source is recorded.
 
     sender: 9:00 deprovision, 9:05 provision
-    ledger: provision (9:05) ─ done ── deprovision (9:00) ✗ takes a new tenant down
+    ledger: provision (9:05) ─ done ── deprovision (9:00) ✗ removes a new tenant
     """
     asked = tenant.asked if tenant else None
     latest = asked.times.get(run.source) if asked else None
@@ -111,16 +111,16 @@ def is_stale(run: RunRecord, tenant: TenantRecord | None) -> bool:
 
 
 def is_overtaken(follows: str | None, tenant: TenantRecord | None) -> bool:
-    """A follow-up of an operation that isn't what its tenant was last asked for any more.
+    """A follow-up of an operation that is no longer its tenant's latest request.
 
-    provisioned ─ deployment waits ··· deprovisioned ··· deployed ✗ of what isn't there
+    provisioned ─ deployment waits ··· deprovisioned ··· deployed ✗ though removed
     """
     asked = tenant.asked if tenant else None
     return follows is not None and asked is not None and asked.operation_id != follows
 
 
 def last_possible_send(run: RunRecord) -> datetime | None:
-    """When a start of the run may last have been sent without our knowing; None: never.
+    """The last moment at which a start of the run may have been sent unrecorded; None: never.
 
     An attempt that is taken over while it runs may have sent one up to its lease's end:
 
@@ -133,23 +133,23 @@ def last_possible_send(run: RunRecord) -> datetime | None:
 
 
 def is_none_certain(start: PossibleStart | None, now: datetime, timings: Timings) -> bool:
-    """A look-up that began `now` and finds no job proves that there is none.
+    """A lookup that began `now` and finds no job proves that there is none.
 
     send ── the build is made ····· the listing shows it within `listing_lag_s`
-    look-up ────────────── "none" ✗ ────────────────────── "none"
+    lookup  ────────────── "none" ✗ ────────────────────── "none"
 
-    The send was dated by another's clock, so the skew counts, too.
+    Another process's clock dated the send, so the skew counts, too.
     """
     return start is None or certain_from(start.until, timings) <= now
 
 
 def certain_from(moment: datetime, timings: Timings) -> datetime:
-    """From when on a look-up's "none" is certain."""
+    """From when on a lookup's "none" is certain."""
     return moment + timedelta(seconds=timings.listing_lag_s + timings.skew_s)
 
 
 def may_open(kind: Kind, tenant: TenantRecord | None) -> bool:
-    """The table of legal moves lets the operation begin where the tenant stands."""
+    """The table of legal moves allows the operation in the tenant's state."""
     return (tenant.state if tenant else None) in MOVES[kind].opens_from
 
 
@@ -159,15 +159,15 @@ def is_free(tenant: TenantRecord | None) -> bool:
 
 
 def is_unseen(tenant: TenantRecord | None) -> bool:
-    """The ledger knows of nothing that was ever done to it."""
+    """The ledger has no operation of the tenant, present or past."""
     return tenant is None or (tenant.state is None and tenant.operation_id is None)
 
 
 def is_secured(operation: OperationRecord) -> bool:
-    """Its job is known, or it has ended: whoever asks for the same may be told that it's done.
+    """Its job is known, or it has ended: a request for the same may be answered 200.
 
     first  ─ claim ── StartBuild …… refused ── give back
-    second ────────────── 200 ✗ would be a promise that nobody keeps
+    second ────────────── 200 ✗ for an operation that never has a job
     """
     return operation.job is not None or operation.state is OperationState.OVER
 
@@ -175,10 +175,10 @@ def is_secured(operation: OperationRecord) -> bool:
 def is_registered_elsewhere(
     known: RegistrationRecord | None, holder: TenantRecord | None, tenant_id: str
 ) -> bool:
-    """The registration is that of another tenant, the `holder`, to which something was done.
+    """The registration is that of another tenant, the `holder`, which has had an operation.
 
     first  ─ tenant A, registration R ── build
-    second ─ tenant B, registration R ✗ the results of A's jobs end what is done to B
+    second ─ tenant B, registration R ✗ the results of A's jobs end B's operation
     """
     return known is not None and known.tenant_id != tenant_id and not is_unseen(holder)
 
@@ -188,7 +188,7 @@ def asks_otherwise(tier: str | None, builder: str | None, operation: OperationRe
     sentence; None: it does, as far as it says.
 
     first  ─ BASIC ── job recorded ─────────────── provisioned as BASIC
-    second ────────────── PREMIUM ── joins ✗ is told that it got what it asked for
+    second ────────────── PREMIUM ── joins ✗ its sender gets a success
     """
     started = operation.builder or (operation.job.builder if operation.job else None)
     for what, named, used in (("tier", tier, operation.tier), ("builder", builder, started)):
@@ -206,7 +206,7 @@ def may_record(operation: OperationRecord, number: int, job: Job) -> bool:
     first  ─ StartBuild: A ──(paused)─────────────────── record A ✗ stop it
     second ─────────────────── StartBuild: B ── record B
 
-    That it has this very job already is no harm, even if that has ended since.
+    It may already have this very job, even if that has ended since.
     """
     if operation.start_number != number:
         return False
@@ -221,7 +221,7 @@ def may_replace(
     """A newer job under the same start key may take the place of the operation's `former` one.
 
     job A ─ over ── its end is claimed ── settled: the tenant is free
-    job B ───────────────────────────────────────── recorded ✗ nobody looks after it
+    job B ───────────────────────────────────────── recorded ✗ and never checked
     """
     if not is_under_way(operation, number) or operation.outcome is not None:
         return False
@@ -243,7 +243,7 @@ def may_end_without_job(
     """The operation may end without a job: it is this run's, and no start can be out.
 
     first  ─ StartBuild, its answer lost ── hand back
-    second ── the tier is gone: failed ── let go ✗ the tenant's build may be running
+    second ── the tier is gone: failed ── freed ✗ the tenant's build may be running
     """
     return works_on(operation, run) and operation.job is None and possible_start is None
 
@@ -262,7 +262,7 @@ def is_under_way(operation: OperationRecord | None, number: int) -> TypeGuard[Op
 
 
 def is_stray(operation: OperationRecord, number: int, job: Job) -> bool:
-    """A job of that start can't be the operation's any more, now or ever: if it runs, it must stop.
+    """A job of that start can never be the operation's any more: if it runs, it must be stopped.
 
     start 1 ─ job A ─ over ── forced replay: start 2 ─ job B
     A ───────────────────────────────────────────────────── runs again ✗ beside B
@@ -275,25 +275,25 @@ def is_stray(operation: OperationRecord, number: int, job: Job) -> bool:
 
 
 def is_overdue(operation: OperationRecord, now: datetime, timings: Timings) -> bool:
-    """Its job has had all the time that there is; without a job there is nothing to wait for."""
+    """Its job has run for longer than `deadline_s`; without a job there is no deadline."""
     since = operation.job_since
     return since is not None and since + timedelta(seconds=timings.deadline_s) <= now
 
 
 def is_gone_for_good(operation: OperationRecord, now: datetime, timings: Timings) -> bool:
-    """A builder that doesn't know the operation's job has lost it, rather than not seen it yet.
+    """A builder that doesn't know the operation's job had time to list it, so it has dropped it.
 
-    start ── recorded ··· asked: "unknown" ✗ the build is running ··· asked: "unknown"
+    start ── recorded ··· check: "unknown" ✗ the build is running ··· check: "unknown"
     """
     since = operation.job_since
     return since is not None and certain_from(since, timings) <= now
 
 
 def ends_unknown(operation: OperationRecord, now: datetime, timings: Timings) -> bool:
-    """The operation ends though its builder doesn't know the job any more: the job has told its
-    end, somebody has asked for a stop, or the deadline is over.
+    """The operation ends although its builder doesn't know the job any more: there is a
+    self-report of its end, a stop was requested, or the deadline is over.
 
-    job ─ succeeded ── its build is discarded ··· asked: "unknown" ✗ a good tenant has failed
+    job ─ succeeded ── its build is discarded ··· check: "unknown" ✗ a good tenant has failed
     """
     has_reason = operation.told_by is not None or operation.stop_reason is not None
     is_gone = is_gone_for_good(operation, now, timings)
@@ -301,7 +301,7 @@ def ends_unknown(operation: OperationRecord, now: datetime, timings: Timings) ->
 
 
 def may_send_report(operation: OperationRecord, now: datetime) -> bool:
-    """Its report waits to be sent, nobody is sending it, and no new attempt is at work.
+    """Its report is due, no attempt to send it is under way, and the operation is not open again.
 
     first  ─ begin: due after the answer ── post ── 204 ── done
     second ──────── begin ✗ a second report
@@ -315,10 +315,10 @@ def may_send_report(operation: OperationRecord, now: datetime) -> bool:
 
 
 def may_refuse(earlier: Report | None) -> bool:
-    """The control plane has accepted no report of the operation, as far as is known.
+    """The control plane has accepted no report of the operation, as far as known.
 
     refused ── report ── 204      the same request comes again ── refused
-    the tenant's request is over there ────────────────────────────────── report ✗
+    the control plane has ended it ────────────────────────────────────── report ✗
     """
     return earlier is None or not earlier.was_accepted
 
@@ -330,17 +330,17 @@ def is_needed(
     now: datetime,
     timings: Timings,
 ) -> bool:
-    """A job of the start may still ask for its secrets, or the start may yet be made.
+    """A job of the start may still read its secrets, or the start may yet be made.
 
     start ── refused for now: `retry` ─────────── start, with the same references
     sweep ─────────────────────────── remove ✗ the build finds no secret
 
     A job that holds no tenant may be overtaken by a replay's, or its start may be out when its
-    run has failed: nobody watches it, so it is given as long as a job may take.
+    run has failed: no process checks it, so it gets as long as a job may take.
     """
     may_run = now < kept.noted_at + timedelta(seconds=timings.deadline_s)
     if operation is None or operation.start_number < kept.start_number:
-        # Nothing was recorded of the start: it is its run's affair.
+        # The start has no record in the operation: its run decides.
         is_at_rest = run is None or run.status.is_finished
         return not is_at_rest or (run is not None and bool(run.possible_until) and may_run)
     if operation.start_number > kept.start_number:

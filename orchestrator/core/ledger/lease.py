@@ -36,7 +36,7 @@ log = structlog.get_logger("orchestrator.lease")
 
 
 async def claim_run(transactions: Transactions, request: ClaimRequest) -> "RunLease | NotClaimed":
-    """Take the event's run in hand, or say why it isn't ours.
+    """Claim the event's run, or say why not.
 
     Raises:
         EventTooLarge: the ledger can't keep it.
@@ -67,7 +67,7 @@ async def claim_by_records(transactions: Transactions, run_id: str) -> "RunLease
 
 
 class RunLease:
-    """A run in hand: what its holder may write, one write at a time.
+    """A claimed run: what its holder may write, one write at a time.
 
     `possible_start` is what may have been started without our knowing; with a `stop_reason` nothing
     more is to be started. Every write raises TakenOver once another attempt has the run.
@@ -138,11 +138,11 @@ class RunLease:
 
     @property
     def fence(self) -> tuple[str, int]:
-        """The run's id and the attempt's number, by which a decision tells whether it may write."""
+        """The run's id and the attempt's number: a decision's fencing token."""
         return self.run.run_id, self.run.attempt
 
     async def write(self, decide: Decide[Any]) -> Any:
-        """Carry out a decision that gives `Fenced` where it isn't allowed; what else it gives.
+        """Run a decision that gives `Fenced` where it isn't allowed; any other result is returned.
 
         Raises:
             TakenOver: another attempt has the run by now.

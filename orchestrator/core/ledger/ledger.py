@@ -28,7 +28,7 @@ class Conflict(Exception):
 
 
 class UnreadableItems(TemporaryError):
-    """Items that this release can't read: another one wrote them, or somebody damaged them.
+    """Items that this release can't read: another one wrote them, or they are damaged.
 
     `found` has the others that were asked for. Temporary, since a release that can read them may
     be running beside this one.

@@ -29,13 +29,13 @@ from orchestrator.core.ledger.records import (
 )
 from orchestrator.core.ledger.snapshot import Decision, Snapshot
 
-#: How long a job has to heed a stop, in seconds, before a harder one is tried.
+#: How long a job has to obey a stop, in seconds, before a harder one is sent.
 _HEED_S = 30.0
 
 
 @attrs.frozen
 class OrphanedJob:
-    """The job can't be the operation's; nothing was written. Whoever sees this stops it."""
+    """The job can't be the operation's; nothing was written. The caller stops it."""
 
     job: Job
 
@@ -55,7 +55,7 @@ def adopt(
     run_id: str | None,
     timings: Timings,
 ) -> Decision[Adopted | OrphanedJob]:
-    """Tie a job to the operation whose start made it, whoever has found it.
+    """Record a job with the operation whose start made it, after a start, a lookup or a message.
 
     `run_id` is the run that started it, where that is known: as long as nothing is recorded
     of it, its own operation isn't even there, or is at the start before.
@@ -76,9 +76,8 @@ def adopt(
 def replace(
     snapshot: Snapshot, operation_id: str, number: int, former: Job, job: Job, timings: Timings
 ) -> Decision[OperationRecord | None]:
-    """A job that was built again has the newer one in its place, about which its builder is asked
-    at once: of that nothing is heard yet. None: the end of the former one is claimed, or it is
-    the operation's no more."""
+    """Replace a job that was built again by the newer one, which is due to be checked at once.
+    None: the end of the former one is claimed, or it is no longer the operation's."""
     operation = snapshot.operation(operation_id)
     if not may_replace(operation, number, former):
         return Decision((), None)
@@ -139,7 +138,7 @@ def _own_operation(run: RunRecord, *, version: int) -> OperationRecord:
 def begin_look(
     snapshot: Snapshot, operation_id: str, timings: Timings
 ) -> Decision[OperationRecord | None]:
-    """The operation, if its job is due to be asked about; nobody else asks until the next time."""
+    """The operation, if its job is due to be checked; no other check begins until the next time."""
     operation = snapshot.operation(operation_id)
     is_open = operation is not None and operation.state is OperationState.OPEN
     if (
@@ -154,7 +153,7 @@ def begin_look(
 
 
 def ask_again(snapshot: Snapshot, operation_id: str, number: int, after_s: float) -> Decision[bool]:
-    """Have the builder asked about the operation's job in `after_s` seconds; an earlier look stays.
+    """Have the operation's job checked in `after_s` seconds; an earlier time stays.
     False: nothing was written."""
     operation = snapshot.operation(operation_id)
     if not is_under_way(operation, number) or operation.job is None:
@@ -193,8 +192,8 @@ def ask_to_stop(
 
 
 def count_stops(operation: OperationRecord, ways: Sequence[str], now: datetime) -> int:
-    """Which stop is due: 1 is the first of the ways, one more than there are says that none was
-    heeded. A job has its time to heed one before the next."""
+    """Which stop is due: 1 is the first of the ways, one more than there are means that none was
+    obeyed. A job has its time to obey one before the next."""
     is_heard = (
         operation.stopped_at is None or operation.stopped_at + timedelta(seconds=_HEED_S) <= now
     )
@@ -204,8 +203,8 @@ def count_stops(operation: OperationRecord, ways: Sequence[str], now: datetime) 
 def note_stop(
     snapshot: Snapshot, asked: OperationRecord, number: int, ways: Sequence[str]
 ) -> Decision[OperationRecord | None]:
-    """That stop of the job was answered; after the last of the ways the operation's reason says
-    so. None: there is nothing to write."""
+    """Record that a stop of the job was answered; after the last of the ways the operation's
+    reason says so. None: there is nothing to write."""
     operation = snapshot.operation(asked.operation_id)
     if not is_under_way(operation, asked.start_number) or operation.job is None:
         return Decision((), None)
@@ -215,7 +214,7 @@ def note_stop(
     if number > len(ways):
         job = operation.job
         reason += (
-            f" The job {job.id} heeded none of {', '.join(ways)}: end it on {job.builder} by hand."
+            f" The job {job.id} obeyed none of {', '.join(ways)}: end it on {job.builder} by hand."
         )
     noted = attrs.evolve(operation, stops=number, stopped_at=snapshot.now, stop_reason=reason)
     return Decision((noted,), noted)
@@ -248,8 +247,8 @@ def end_alone(
 
 
 def noted(operation: OperationRecord, report: Report | None, now: datetime) -> OperationRecord:
-    """The operation, of which that is to be reported: at once, but not before an attempt at an
-    earlier report may be over.
+    """The operation with a report that is due at once, but not before an attempt at an earlier
+    report is over.
 
     refusal: begin ── post ·················· 204    60 s
     opened again ── a job ── over: report ✗ beside it ··· report
@@ -261,7 +260,7 @@ def noted(operation: OperationRecord, report: Report | None, now: datetime) -> O
 
 
 def refused(operation: OperationRecord, refusal: Report | None, now: datetime) -> OperationRecord:
-    """The operation, given back, of which its request's sender is told unless he was before.
+    """The operation, given back; its refusal is due unless an earlier report was accepted.
 
     refusal: begin ── post ··· opened again ··· given back ── the same refusal, after 60 s
     """
@@ -280,15 +279,15 @@ def refused(operation: OperationRecord, refusal: Report | None, now: datetime) -
 
 
 def kept_report(former: OperationRecord | None) -> Report | None:
-    """What an operation that is opened again keeps of its earlier report: that it was told, or may
-    have been. One that was surely never told is dropped."""
+    """The earlier report of an operation that is opened again, if it has arrived or may have. One
+    that certainly did not arrive is dropped."""
     report = former.report if former else None
     is_unsent = report is None or (report.done_at is None and not report.may_have_arrived)
     return None if is_unsent else report
 
 
 def erased_before(snapshot: Snapshot, operation: OperationRecord) -> tuple[Record, ...]:
-    """The operation that a deployment followed, whose credentials nobody needs any more."""
+    """The operation that a deployment followed, whose credentials are no longer needed."""
     followed = find_followed(operation)
     before = snapshot.operation(followed) if followed else None
     is_its_own = (

@@ -12,7 +12,7 @@ import attrs
 
 Item = TypeVar("Item")
 
-#: How many items of its list a page looks at, at most, for those that match. In DynamoDB that is at
+#: How many items of its list a page reads, at most, for those that match. In DynamoDB that is at
 #: most 8 requests: a Query for each partition of an index (4), a BatchGetItem for each hundred.
 CANDIDATES = 400
 
@@ -33,7 +33,7 @@ class Page(Generic[Item]):
 
 
 def most_candidates(limit: int, *, narrowed: bool) -> int:
-    """How many items a page of `limit` looks at: one more than it shows, to know whether there is
+    """How many items a page of `limit` reads: one more than it shows, to know whether there is
     another page; where filters narrow what an index gives (`narrowed`), as many as it may."""
     return CANDIDATES if narrowed else limit + 1
 

@@ -12,7 +12,7 @@ class PossibleStart:
     """A start that was sent by `until` at the latest, and may have made a job.
 
     `builder` is the name of the one that it was sent to, `job_identifier` what it was to start;
-    None: whoever sent it has died without saying so.
+    None: the process crashed before it stored them.
     """
 
     until: datetime

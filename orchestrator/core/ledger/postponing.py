@@ -29,7 +29,7 @@ _PAUSE_S = 60.0
 
 
 class Postponed(Enum):
-    """What became of the item: it is tried again, or never."""
+    """Whether the item is retried, or given up."""
 
     PUT_OFF = auto()
     GIVEN_UP = auto()
@@ -40,7 +40,7 @@ def postpone(
 ) -> Decision[Postponed | None]:
     """Put off what raised for that reason; `bug` is the name of the exception's class if it is one.
 
-    None: it is done with, or in other hands, and nothing is written.
+    None: it is finished, or in progress elsewhere, and nothing is written.
     """
     match snapshot.due_item(key):
         case RunRecord() as run if bug is not None:
@@ -72,7 +72,7 @@ def _postpone_operation(
     bug: str | None,
     timings: Timings,
 ) -> Decision[Postponed | None]:
-    """A look or a report; one that somebody else has begun is never due before that one is over."""
+    """A check or a report; never due before one that is under way elsewhere is over."""
     if bug is None and due_at > snapshot.now:
         return Decision((), None)
     bugs = operation.bugs + (bug is not None)

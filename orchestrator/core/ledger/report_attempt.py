@@ -20,7 +20,7 @@ from orchestrator.core.ledger.records import (
 )
 from orchestrator.core.ledger.snapshot import Decision, Snapshot
 
-#: How long one attempt at a report may take, in seconds; nobody else tries meanwhile.
+#: How long one attempt at a report may take, in seconds; no other attempt begins meanwhile.
 POSTING_S = 60.0
 
 
@@ -40,7 +40,7 @@ class ReportAttempt:
 
 @attrs.frozen(kw_only=True)
 class ReportResult:
-    """What came of an attempt: it is done (`note` says how), or tried again after the pause."""
+    """The result of an attempt: done (`note` says how), or retried after the pause."""
 
     note: str
     is_done: bool
@@ -61,7 +61,7 @@ def begin_report(snapshot: Snapshot, operation_id: str) -> Decision[ReportAttemp
     begun = attrs.evolve(
         operation,
         due_at=until,
-        # Whoever finds this again must think that it was sent: we may die before the answer.
+        # The next attempt must assume that it was sent: the process may crash before the answer.
         report=attrs.evolve(
             report, tries=report.tries + 1, may_have_arrived=True, posting_until=until
         ),
@@ -79,7 +79,7 @@ def begin_report(snapshot: Snapshot, operation_id: str) -> Decision[ReportAttemp
 
 
 def end_report(snapshot: Snapshot, posting: ReportAttempt, posted: ReportResult) -> Decision[bool]:
-    """What came of the attempt; once it is done the credentials are erased. False: too late."""
+    """Store the attempt's result; once it is done the credentials are erased. False: too late."""
     operation = snapshot.operation(posting.operation_id)
     report = operation.report if operation else None
     if operation is None or report is None or report.posting_until != posting.until:

@@ -24,7 +24,7 @@ from orchestrator.core.ledger.waiting import find_first_before
 def new_run(
     event: Event[Mapping[str, Any]], tenant_id: str | None, snapshot: Snapshot
 ) -> RunRecord:
-    """The run of an event that was never seen: nobody has tried it, and it is due at once."""
+    """The run of an event that was never seen: without an attempt yet, and due at once."""
     return RunRecord(
         run_id=event.key,
         request_key=event.key,
@@ -70,10 +70,10 @@ def ended(run: RunRecord, status: RunStatus, snapshot: Snapshot) -> RunRecord:
 
 
 def next_attempt(run: RunRecord, snapshot: Snapshot, timings: Timings) -> RunRecord:
-    """The run in hand once more; what an attempt before may have sent is not forgotten.
+    """The run under its next attempt; a start that an earlier one may have sent stays possible.
 
-    One that ends by its records sends nothing any more, whoever worked on it: what it may have
-    sent grows no younger, and what broke down stays the reason.
+    One that ends by its records sends no start any more: its last possible start stays as
+    recorded, and so does the reason of the failure.
     """
     is_taken_over = run.status is RunStatus.RUNNING
     is_forgotten = is_taken_over and not run.ends_by_records
@@ -102,10 +102,10 @@ def is_new_event(
     """Whether an event that was delivered, and that its content alone identifies, is another one
     than what the run has finished.
 
-    It is once the window is over. Before, if it asks for something to be done to a tenant, it is
-    as soon as the tenant was asked for something else, or somebody waits who asks for that; if it
-    says how something ended, as soon as the same is done to the tenant again. What was received
-    before the run was first seen is what the run has finished: a queue may deliver it again.
+    It is once the window is over. Before that a request is one as soon as the tenant has another
+    latest request, or while one of another kind waits; an outcome is one as soon as the same is
+    done to the tenant again. An event received before the run was first seen is the one that the
+    run has finished: a queue may deliver it again.
     """
     if not event.identified_by_content or not run.status.is_finished:
         return False
@@ -126,7 +126,7 @@ def is_new_event(
 
 
 def as_new_event(run: RunRecord, event: Event[Mapping[str, Any]], snapshot: Snapshot) -> RunRecord:
-    """The run of content that counts as a new event: nothing that it asks for is the same."""
+    """The run of content that counts as a new event, with an operation of its own."""
     request_key = digest(run.run_id, snapshot.now.isoformat())
     return attrs.evolve(
         restarted(run),

@@ -28,11 +28,11 @@ def find_first_before(
 ) -> RunRecord | None:
     """The first of those who wait for the tenant before the run: all, if it has no place (None).
 
-    `other_than`: those who ask for an operation of that kind don't count.
+    `other_than`: those that request an operation of that kind don't count.
 
     provisioning ─ under way ─────────────────────────────────
     deprovisioning ── waits ──────────────────────── its turn
-    provisioning again ── joins ✗ is told of success, and then the tenant is removed
+    provisioning again ── joins ✗ answered 200, and then the tenant is removed
     """
     waiting = tenant.waiting if tenant else ()
     before = takewhile(lambda waiter: waiter.run_id != run_id, waiting)
@@ -83,7 +83,7 @@ def without(snapshot: Snapshot, tenant: TenantRecord, run_id: str | None = None)
 
 
 def _find_first(snapshot: Snapshot, waiters: Sequence[Waiter]) -> RunRecord | None:
-    """Mostly the first of them waits still; only if it doesn't are the others looked at."""
+    """Mostly the first of them still waits; only if it doesn't are the others read."""
     ids = [waiter.run_id for waiter in waiters]
     for some in (ids[:1], ids[1:]):
         for run in snapshot.look_at_runs(some):

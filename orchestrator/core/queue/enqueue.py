@@ -27,7 +27,7 @@ from orchestrator.core.ledger.transitions import is_new_event, kept, new_run
 from orchestrator.core.queue.inbox import Inbox
 from orchestrator.core.queue.message_codec import QueuedEvent, QueuedReplay, pack_message
 
-#: A queued run is due after so long (seconds): the sweep takes up what the queue has lost.
+#: A queued run is due after so long (seconds): the sweep resumes it if its message got lost.
 _LOST_AFTER_S = 900.0
 
 log = structlog.get_logger("orchestrator.enqueue")
@@ -97,7 +97,7 @@ class Enqueuer:
                 return Handled(run_id=event.key, queued=True)
 
     async def _deduplication_id(self, event: Event[Body]) -> str:
-        """What is to be attempted anew is no duplicate to a queue that knows duplicates."""
+        """The deduplication id: a new attempt must be no duplicate in a FIFO queue."""
         if not self.inbox.in_groups:
             return event.key
         if event.identified_by_content:
@@ -162,7 +162,7 @@ def _count_attempts(snapshot: Snapshot, event: Event[Body], timings: Timings) ->
 def _queue(
     snapshot: Snapshot, event: Event[Body], payload: PayloadRecord, timings: Timings
 ) -> Decision[Queued | Duplicate | BodyDiffers]:
-    """Show the event as queued, unless somebody has taken it up, now or before."""
+    """Record the event as queued, unless its run has begun, now or before."""
     run = snapshot.run(event.key, expect_absent=True)
     if run is None:
         queued = attrs.evolve(

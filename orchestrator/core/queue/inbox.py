@@ -9,7 +9,7 @@ import attrs
 @attrs.frozen(kw_only=True)
 class Message:
     """One message of a queue. `receipt` is what it is deleted by; `receives` counts deliveries.
-    `trace` is where its way is traced, if somebody does."""
+    `trace` is its trace header, if there is one."""
 
     id: str
     text: str

@@ -36,7 +36,7 @@ _KINDS = {
 
 @attrs.frozen(kw_only=True)
 class QueuedEvent:
-    """An event that was accepted, to be handled by whoever takes it off the queue."""
+    """An event that was accepted, to be handled by a worker."""
 
     event_type: str
     body: Any
@@ -71,7 +71,7 @@ def pack_message(queued: QueuedEvent | QueuedReplay) -> str:
 
 
 def read_message(text: str, *, message_id: str) -> QueuedEvent | QueuedReplay:
-    """What a message asks for: ours, or an event in a wrapper of `core.events.wrappers`.
+    """The event of a message: one of ours, or one in a wrapper of `core.events.wrappers`.
 
     One that gives itself no id is known by the message's.
 

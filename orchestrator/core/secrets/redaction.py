@@ -20,7 +20,7 @@ MASK = "***"
 #: Levels that are looked into, those of JSON in texts included: all of an event's, and some more
 #: for what is logged around it.
 _MAX_LEVELS = MAX_DEPTH + 20
-#: Texts within texts that are looked into; each is read anew, however large it is.
+#: How many levels of JSON in strings are searched; each is parsed again, however large it is.
 _MAX_TEXTS = 5
 
 _ESCAPE = re.compile(r"(?<!\\)\\+u([0-9a-fA-F]{4})")
@@ -77,7 +77,7 @@ class Redactor:
         """Whether a secret name stands in text that resembles JSON, at any level of escaping."""
         plain = _ESCAPE.sub(lambda escape: chr(int(escape[1], 16)), text)
         if _ESCAPE.search(plain):
-            return True  # an escape made of escapes: whoever writes so has something to hide
+            return True  # an escape made of escapes: likely to hide something
         return any(map(self.is_secret, set(_names(plain.replace("\\", "")))))
 
 

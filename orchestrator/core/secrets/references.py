@@ -32,7 +32,7 @@ from orchestrator.core.secrets.secret_names import OtherStore, begin_removal, en
 from orchestrator.core.secrets.secret_store import SecretStore
 from orchestrator.core.tasks import gather_or_cancel
 
-#: How a job is told from others must stay readable, whatever a pattern takes for a secret.
+#: Variables that identify a job must stay readable, whatever a pattern takes for a secret.
 _NEVER_SEALED = frozenset({START_KEY, TRACEPARENT})
 
 log = structlog.get_logger("orchestrator.references")
@@ -64,7 +64,7 @@ async def reserve_secret_names(
 @attrs.frozen(kw_only=True)
 class SecretReferences:
     """Keeps in `store` what `secrets` takes for a secret; names begin with `prefix` and have an id
-    of `ids` in them, since whoever may send an event may refer to any name that he can guess.
+    of `ids` in them, since any sender of events may refer to a name that can be guessed.
 
     `store` None keeps nothing, and needs no ids. `others` are stores of which the settings may
     have named one before, so that what was kept there is removed from there.
@@ -105,7 +105,7 @@ class SecretReferences:
             lease, kind, self.prefix, self.ids.fresh_id(), sorted(hidden)
         )
         keep = self.store.put if lease.run.attempt == 1 else self._put_unless_kept
-        # None goes on by itself if another fails: it might come after its own removal.
+        # All are cancelled if one fails: a late one might come after its own removal.
         await gather_or_cancel(
             keep(name=names[name], value=value) for name, value in hidden.items()
         )
@@ -173,7 +173,7 @@ class SecretReferences:
 
 
 def is_reference(value: Any) -> bool:
-    """What a builder resolves by itself: `{"type": "SECRETS_MANAGER" | "PARAMETER_STORE", "value"}`
+    """What a builder resolves itself: `{"type": "SECRETS_MANAGER" | "PARAMETER_STORE", "value"}`
     and nothing besides."""
     match value:
         case {"type": "SECRETS_MANAGER" | "PARAMETER_STORE", "value": str()}:

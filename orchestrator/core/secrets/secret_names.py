@@ -16,7 +16,7 @@ from orchestrator.core.ledger.records import RunRecord, SecretsRecord
 from orchestrator.core.ledger.settle import Fenced
 from orchestrator.core.ledger.snapshot import Decision, Snapshot
 
-#: Between two looks at whether a start still needs its secrets, and two tries to remove them.
+#: Between two checks whether a start still needs its secrets, and two attempts to remove them.
 _PAUSE_S = 60.0
 
 
@@ -38,7 +38,7 @@ def reserve_names(
 ) -> Decision[Mapping[str, str] | Fenced | OtherStore]:
     """The names under which the run's start may store its variables, by variable.
 
-    A new one has `random` in it, so that nobody who may send events can name another's secret; an
+    A new one has `random` in it, so that no sender of events can name another tenant's secret; an
     attempt finds what an earlier one has noted, since a repeated start must be given the same
     references. They are all in one store, since they are removed together. Each attempt notes them
     anew: the job that it starts may take as long as any.
@@ -71,7 +71,7 @@ def reserve_names(
 
 
 def begin_removal(snapshot: Snapshot, key: str, timings: Timings) -> Decision[SecretsRecord | None]:
-    """The start's secrets, to be removed now; None: it needs them, or somebody is at it."""
+    """The start's secrets, to be removed now; None: it needs them, or a removal is under way."""
     kept = snapshot.secrets(key)
     if kept is None or not is_due(kept, snapshot.now):
         return Decision((), None)

@@ -359,7 +359,7 @@ async def test_a_stop_that_was_answered_is_kept(desk: Desk) -> None:
         assert (noted.stops, noted.stopped_at) == (number, desk.clock.now())
         assert await note(desk, asked, number) is None
     reason = (await desk.operation("k")).stop_reason
-    assert reason == "enough The job b-1 heeded none of stop, kill: end it on IN_MEMORY by hand."
+    assert reason == "enough The job b-1 obeyed none of stop, kill: end it on IN_MEMORY by hand."
 
 
 async def test_a_stop_of_an_earlier_job_is_not_the_present_ones(desk: Desk) -> None:
