@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[1]
 _IMPORTED = (
     "aioboto3",
     "orchestrator.app",
-    "orchestrator.cli",
+    "orchestrator.cli.main",
     "orchestrator.cli.client",
     "orchestrator.cli.explain",
     "orchestrator.cli.check",
