@@ -194,6 +194,6 @@ async def test_what_a_deployment_should_have_reported_is_reported(
     address = await read_success(await send(service, DEPLOY, "late", **follow_up))
     late = await read_run(service, address)
     assert (late["status"], late["job"]) == ("succeeded", None)
-    assert late["note"] == "The tenant was asked for something else since."
+    assert late["note"] == "Skipped: the tenant has had another request since."
     assert await state_of(service) == "deprovisioned"
     assert len(await control_plane.accepted()) == 1

@@ -101,7 +101,7 @@ async def test_too_many_events_are_asked_to_come_again(
     answer = await service.post("/events/ORDER", json={"n": 2})
     problem = await read_problem(answer, 429)
     assert int(answer.headers["Retry-After"]) >= 1
-    assert "as there may be: 1" in problem["detail"]
+    assert "http.max_concurrency events (1)" in problem["detail"]
     gate.release.set()
     await gate.wait_until_left()
 

@@ -1,4 +1,4 @@
-"""One attempt at a run: its handler, its settlement, and the report of what it ended."""
+"""One attempt of a run: its handler, its settlement, and the report of an outcome."""
 
 import asyncio
 from functools import partial
@@ -54,7 +54,7 @@ class AttemptRunner:
         what it ended; the events that it amounts to.
 
         Raises:
-            PermanentError, TemporaryError, HandlerFailed: what whoever sent the event is told.
+            PermanentError, TemporaryError, HandlerFailed: the error that the sender gets.
         """
         opens = OPENS.get(event.type) if lease.run.tenant_id else None
         run = Run(lease, self.services, opens)
@@ -75,8 +75,8 @@ class AttemptRunner:
     async def _attempt(
         self, event: Event[Body], lease: RunLease, run: Run, opens: Kind | None
     ) -> tuple[BaseException | None, tuple[FollowUp, ...]]:
-        """From the handler to the settlement; what whoever sent the event is told, and what was
-        kept with it."""
+        """From the handler to the settlement; the error that the sender gets, and what was stored
+        with it."""
         services = self.services
         log.info("started", attempt=run.attempt)
         async with keep_renewed(
@@ -94,13 +94,13 @@ class AttemptRunner:
     async def _count(
         self, event: Event[Body], lease: RunLease, run: Run, bug: Exception
     ) -> NoReturn:
-        """The attempt broke down outside of its handler.
+        """The attempt failed outside of its handler.
 
         Raises:
-            OrchestratorError: what whoever sent the event is told.
+            OrchestratorError: the error that the sender gets.
         """
         try:
-            # What was done must not be done again because of what broke down after it.
+            # Finished steps must not be repeated because of a later failure.
             await run.record_progress()
         except Exception as error:  # noqa: BLE001 - then a look-up finds the job
             log.warning("progress not recorded", error=type(error).__name__)
@@ -125,7 +125,7 @@ class AttemptRunner:
         except OrchestratorError as error:
             return False, error
         if event.type in ENDS and lease.run.outcome_of is None:
-            run.note("It names no tenant, and no job of ours.")
+            run.note("It names no tenant, and no job of this service.")
             return True, None
         try:
             await registration.handler(attrs.evolve(event, payload=payload), run)
@@ -162,7 +162,7 @@ class AttemptRunner:
         if found is None:
             raise PermanentError(
                 f"{self.max_attempts} attempts (runs.max_attempts) ended by bugs, and none of "
-                "them started a job: mend what the log says of them, then replay the run."
+                "them started a job: fix the cause that the log shows, then replay the run."
             )
         run.found(found)
 
@@ -175,7 +175,7 @@ class AttemptRunner:
         try:
             found = await run.starter.look_up()
         except OrchestratorError as uncertain:
-            # A bug is counted all the same: attempts come to an end, and looks go on.
+            # A bug is counted all the same: attempts come to an end, and checks continue.
             return uncertain if error is None or isinstance(error, PermanentError) else error
         except asyncio.CancelledError:
             return HandedBack()
@@ -186,7 +186,7 @@ class AttemptRunner:
     async def _refuse(
         self, event: Event[Body], lease: RunLease, run: Run, error: BaseException | None
     ) -> BaseException | None:
-        """What ends without having begun is told to the control plane, once it is known where."""
+        """Report an operation that never began to the control plane, once its webhook is known."""
         if error is None or run.job is not None or not is_final(error, lease, self.max_attempts):
             return error
         try:
@@ -195,7 +195,7 @@ class AttemptRunner:
             if isinstance(error, PermanentError):
                 return unknown
             # A bug is counted all the same: attempts come to an end.
-            run.note(f"The control plane is not told: where it is can't be found out: {unknown}")
+            run.note(f"No report is sent to the control plane: its webhook can't be determined: {unknown}")
         return error
 
     async def _settle(
@@ -207,7 +207,7 @@ class AttemptRunner:
         error: BaseException | None,
         ending: Ending | None,
     ) -> tuple[BaseException | None, tuple[FollowUp, ...]]:
-        """End the attempt; what whoever sent the event is told, and what was kept with it.
+        """End the attempt; the error that the sender gets, and what was stored with it.
 
         Each try has less in it than the one before, until the ledger takes it: the job that isn't
         the operation's, the end without a job, the steps, all but the bare failure.
@@ -247,7 +247,7 @@ class AttemptRunner:
         opens: Kind | None,
         refusal: PermanentError,
     ) -> BaseException | None:
-        """The ledger can't keep what a step gave, however often it is tried: the error that the
+        """The ledger can't store a step's result, however often it is retried: the error that the
         attempt ends with instead."""
         run.forget_steps()
         if opens is None:
@@ -278,16 +278,16 @@ class AttemptRunner:
         return refusal, outcome.follow_ups
 
     async def _leave_behind(self, lease: RunLease, run: Run) -> None:
-        """The run is another's by now: its operation may still want the job that we started.
+        """Another attempt has the run: its operation may still record the job of this one.
 
-        A send whose answer came too late is looked up: what it made may run beside another's.
+        A start whose answer came too late is looked up: its job may run beside another's.
         """
         job = run.unrecorded.job
         if job is None and lease.possible_start is not None:
             try:
                 job = await run.starter.look_up()
             except OrchestratorError as error:
-                log.warning("a start may be out that nobody looks after", reason=str(error))
+                log.warning("a start may be out that no process watches", reason=str(error))
         if job is None:
             return
         outcome = await self.services.transactions.run(partial(self._adopt, lease.run, job))

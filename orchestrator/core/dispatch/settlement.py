@@ -1,4 +1,4 @@
-"""How an attempt ends: what is settled, and what whoever sent the event is told."""
+"""The settlement of an attempt, and the error that its sender gets."""
 
 import traceback
 from collections.abc import Iterable, Mapping
@@ -29,7 +29,7 @@ log = structlog.get_logger("orchestrator.attempt")
 
 
 def is_final(error: BaseException | None, lease: RunLease, max_attempts: int) -> bool:
-    """Nobody will try again by himself; `max_attempts` may end by a bug."""
+    """The error ends the run, without an automatic retry; `max_attempts` may end by a bug."""
     if error is None or isinstance(error, PermanentError):
         return True
     if isinstance(error, TemporaryError):
@@ -38,7 +38,7 @@ def is_final(error: BaseException | None, lease: RunLease, max_attempts: int) ->
 
 
 def is_used_up(lease: RunLease, max_attempts: int) -> bool:
-    """The last attempt that there may be ended by a bug, and left a start that may be out."""
+    """The last attempt (`max_attempts`) ended by a bug, and left a start that may be out."""
     return lease.possible_start is not None and lease.run.bugs >= max_attempts
 
 
@@ -92,7 +92,7 @@ def _done(
     opens: Kind | None,
     common: Settlement,
 ) -> Settlement:
-    """The handler returned: what it opened goes on by its job, or ends here without one."""
+    """The handler returned: its operation continues with its job, or ends here without one."""
     if run.job is not None:
         was = "would have been" if run.job.is_dry else "was"
         started = f"The job {run.job.id} {was} started on {run.job.builder}."
@@ -110,7 +110,7 @@ def _done(
 def with_outcome(
     settlement: Settlement, event: Event[Mapping[str, Any]], run: Run, ending: Ending, start: str
 ) -> Settlement:
-    """The settlement of an outcome: what its operation comes to, and what follows from that."""
+    """The settlement of an outcome: the end of its operation, and the follow-ups."""
     reason = None if ending.succeeded else shorten(read_reason(event.body) or _said_by(event))
     notes = [_what_ended(event) if ending.succeeded else reason, settlement.note]
     return attrs.evolve(
@@ -158,7 +158,7 @@ def _clean_up(event: Event[Mapping[str, Any]], run: Run, start: str) -> FollowUp
 def _own_outcome(
     event: Event[Mapping[str, Any]], lease: RunLease, kind: Kind, ending: EndWithoutJob
 ) -> FollowUp:
-    """What a run that ended its operation without a job amounts to, through the registry.
+    """The outcome's event of a run that ended its operation without a job.
 
     Its id is made of the start's, so that it is the same however often the run comes here.
     """
@@ -185,7 +185,7 @@ def _retry(settlement: Settlement, pause_s: float) -> Settlement:
 
 
 def _failure(error: BaseException) -> Failure:
-    """What is kept of an error, whatever it quotes: an item of the ledger must hold it."""
+    """The error as it is stored: cut to fit into an item of the ledger."""
     is_bug = not isinstance(error, PermanentError | TemporaryError)
     return Failure(
         type=type(error).__name__,

@@ -1,15 +1,15 @@
-"""What follows from what a builder answers of an operation's job.
+"""What follows from a builder's answer about an operation's job.
 
-| the builder says of it | meanwhile | a stop is asked for | at the deadline |
+| the builder's answer | before the deadline | a stop is requested | at the deadline |
 | --- | --- | --- | --- |
 | over | ends | ends | ends |
-| over or unknown, and a newer one has its start key | has that one | has that one | has that one |
+| over or unknown, and a newer job has its key | takes that one | takes that one | takes that one |
 | runs | waits | is stopped | is stopped, if overdue jobs are |
 | unknown, soon after the start | waits | waits | waits |
-| unknown | ends if the job has told its end, else waits | ends | ends |
+| unknown | ends if there is a self-report of the end, else waits | ends | ends |
 | hidden: it may run where the builder can't see it | waits | waits | ends |
-| nothing: it can't be asked | waits | is stopped, and ends | is stopped, and ends |
-| nothing: it couldn't tell just now | waits | waits | waits |
+| none: it can't describe jobs | waits | is stopped, and ends | is stopped, and ends |
+| none: the query failed | waits | waits | waits |
 """
 
 from datetime import datetime
@@ -21,7 +21,7 @@ from orchestrator.core.ledger.records import OperationRecord
 
 
 class Next(Enum):
-    """What becomes of the operation."""
+    """What is done with the operation."""
 
     WAIT = auto()
     REPLACE = auto()
@@ -37,7 +37,7 @@ def what_follows(
     *,
     stops_overdue: bool,
 ) -> Next:
-    """The table above. An operation whose builder can't be asked ends with its stop."""
+    """The table above. An operation whose builder can't describe jobs ends with its stop."""
     overdue = is_overdue(operation, now, timings)
     is_to_stop = operation.stop_reason is not None
     match answer:

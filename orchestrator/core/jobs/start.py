@@ -38,7 +38,7 @@ CUT_OFF_S = 1.0
 #: How long a builder may hold other parameters under the same start key against us: the longest
 #: that one is known to remember a token, 5 minutes, and a margin.
 _TOKEN_MEMORY_S = 360.0
-#: Clocks of ours and of a builder's may be so far apart.
+#: The largest difference between our clock and a builder's.
 _CLOCKS_APART = timedelta(minutes=5)
 
 log = structlog.get_logger("orchestrator.start")
@@ -80,7 +80,7 @@ class JobStarter:
         lease, earlier = self._lease, self._lease.possible_start
         if lease.run.attempt > 1 and await lease.is_over():
             raise PermanentError(
-                "The operation that this event asked for is over: replay with force to start again."
+                "The operation of this event is over: replay with force to start again."
             )
         if earlier is not None:
             found = await self.look_up(builder_name, job_identifier)
@@ -103,7 +103,7 @@ class JobStarter:
             memory = timedelta(seconds=_TOKEN_MEMORY_S)
             if earlier is None or earlier.until + memory <= self._clock.now():
                 raise
-            # Other parameters under our own key: that a start is refused proves one is out.
+            # Other parameters under the same start key: the refusal proves that a start is out.
             lease.possible_start = earlier
             found = await self.look_up(builder_name, job_identifier)
             if found is not None:
@@ -114,19 +114,19 @@ class JobStarter:
     async def look_up(
         self, builder_name: str | None = None, job_identifier: str = ""
     ) -> Job | None:
-        """What an earlier start of this attempt's made; None: nothing, for certain.
+        """The job of an earlier start; None: there is none, for certain.
 
-        Builder and job are those that it was sent to. Where they aren't known, all builders are
-        asked, first about what would be started now, since the tier may name others than it did.
-        One that doesn't let us look has most likely never let us start either.
+        It is looked up on the builder that the start was sent to. Where that is unknown, on all
+        builders, first for the job that would be started now, since the tier may have changed.
+        A builder that denies access to the lookup has most likely denied the start, too.
 
         Raises:
-            TemporaryError: none is to be seen, but that is no proof yet.
+            TemporaryError: none is listed, but that is no proof yet.
         """
         lease = self._lease
         operation = await lease.find_operation()
         began = operation.opened_at if operation else lease.run.first_seen
-        # The answer may take its time: it says what was there when it was asked for.
+        # The answer may be slow: it says what was there when the lookup began.
         asked_at = self._clock.now()
         start = lease.possible_start
         sent_to = start.builder if start else None
@@ -148,7 +148,7 @@ class JobStarter:
             except NotPermitted as error:
                 if builder_name in (None, name) or name == sent_to:
                     raise
-                log.warning("a builder doesn't let us look", builder=name, reason=str(error))
+                log.warning("a builder denies the lookup of a job", builder=name, reason=str(error))
                 continue
             if found is not None:
                 log.info("job found by its start key", job_id=found.id, builder=found.builder)
@@ -221,23 +221,23 @@ class JobStarter:
             raise TemporaryError(f"{who} did not answer before the lease was over.") from error
 
     async def stop(self, job: Job) -> None:
-        """End a job that no operation can have, so that it does its work for nobody."""
+        """Stop an orphaned job, which no operation can have."""
         builder: object = self._builders.get(job.builder)
         if await self._was_built_again(job, builder):
-            log.info("left to the next look: the operation's job was built again", job_id=job.id)
+            log.info("left to the next check: the operation's job was built again", job_id=job.id)
             return
         if not isinstance(builder, StopsJobs):
-            log.error("a job runs for nobody, and its builder can't stop it", job_id=job.id)
+            log.error("an orphaned job runs, and its builder can't stop it", job_id=job.id)
             return
         try:
             await builder_calls.stop_job(job.builder, builder, job.id)
         except OrchestratorError as error:
-            log.error("a job runs for nobody", job_id=job.id, reason=str(error))
+            log.error("an orphaned job was not stopped", job_id=job.id, reason=str(error))
         else:
-            log.warning("stopped a job that ran for nobody", job_id=job.id)
+            log.warning("stopped an orphaned job", job_id=job.id)
 
     async def _was_built_again(self, job: Job, builder: object) -> bool:
-        """It is the newest of the start, whose recorded job is over: the next look has it.
+        """It is the newest of the start, whose recorded job is over: the next check records it.
 
         first  ─ StartBuild: A ✗ paused ······················ looks up: B, which isn't recorded ✗
         second ─ finds A, records it ── A fails ── B: A again
@@ -253,7 +253,7 @@ class JobStarter:
                 known.id
             )
         except OrchestratorError as error:
-            log.warning("a job can't be asked about", job_id=job.id, reason=str(error))
+            log.warning("a job can't be described", job_id=job.id, reason=str(error))
             return False
         is_newer = report is not None and report.replaces == known.id
         return report is not None and is_newer and report.job.id == job.id

@@ -1,12 +1,12 @@
-"""Jobs are watched to their end, whoever says that it has come.
+"""Jobs are watched to their end, whatever reports it.
 
     state change ─────────────► builder ───┐
-    report of the job's own ──► builder ───┼──► one outcome event for each start ──► registry
-    sweep: due for a look ────► builder ───┘
+    self-report of the job ──► builder ───┼──► one outcome event for each start ──► registry
+    sweep: due for a check ───► builder ───┘
     cancel, deadline ─────────► stop ──────┘
 
-The builder's answer counts: a message, whoever sends it, is a reason to ask. Nothing is
-settled here.
+The builder's answer counts: a message, whatever its source, only makes the service query the
+builder. Nothing is settled here.
 """
 
 import asyncio
@@ -39,10 +39,10 @@ from orchestrator.core.ledger.operations import ask_again, begin_look
 from orchestrator.core.ledger.records import Job, OperationRecord, operation_key
 from orchestrator.core.ledger.transactions import Transactions
 
-#: After so long (seconds) a builder that contradicts a message is asked again.
+#: After so long (seconds) a job is checked again whose builder contradicts a message.
 _ASK_AGAIN_S = 5.0
 
-#: An operation whose job is due for a look, and the job.
+#: An operation whose job is due to be checked, and the job.
 Watched = tuple[OperationRecord, Job]
 
 log = structlog.get_logger("orchestrator.watch")
@@ -50,7 +50,7 @@ log = structlog.get_logger("orchestrator.watch")
 
 @attrs.frozen(kw_only=True)
 class JobWatcher:
-    """Looks at jobs, and does what follows from how they stand."""
+    """Checks jobs, and does what follows from their descriptions."""
 
     transactions: Transactions
     describer: JobDescriber
@@ -93,15 +93,15 @@ class JobWatcher:
         )
 
     async def ask_about(self, operation_id: str) -> None:
-        """A job has told of itself: see what its builder says. It is due, whatever comes of it."""
+        """After a self-report: check the job now. If that fails it stays due."""
         trouble = await self.check_due([operation_id])
         if trouble is not None:
-            log.info("not asked about yet", operation_id=operation_id, reason=str(trouble))
+            log.info("job not checked yet", operation_id=operation_id, reason=str(trouble))
 
     async def check_due(self, operation_ids: Collection[str]) -> TemporaryError | None:
-        """Look at the jobs of those operations that are due for it.
+        """Check the jobs of those operations that are due.
 
-        All at once, so that a builder that hangs holds up nothing besides. What comes back is why
+        All at once, so that a builder that hangs delays no other. The result is why
         ledger or builder couldn't be reached, if so.
         """
         looks = await asyncio.gather(
@@ -124,7 +124,7 @@ class JobWatcher:
         return next(filter(None, found), trouble)
 
     async def _check_builder(self, name: str, watched: Sequence[Watched]) -> TemporaryError | None:
-        """Look at the jobs of one builder; why it couldn't tell of all, if so."""
+        """Check the jobs of one builder; why it couldn't describe all, if so."""
         answers = await self.describer.answers(name, [job.id for _, job in watched])
         async with asyncio.TaskGroup() as tasks:
             for operation, job in watched:
@@ -132,8 +132,8 @@ class JobWatcher:
         return answers.trouble
 
     async def ask_again(self, operation_id: str, number: int) -> None:
-        """A message says that the job of that start is over and its builder doesn't: have it asked
-        again soon."""
+        """A message says that the job of that start is over and its builder doesn't: check it again
+        soon."""
         await self.transactions.run(
             lambda snapshot: ask_again(snapshot, operation_id, number, _ASK_AGAIN_S)
         )
@@ -144,7 +144,7 @@ class JobWatcher:
         )
 
     async def _safely(self, operation: OperationRecord, job: Job, answer: Answer) -> None:
-        """One operation's trouble is kept with its outcome, and is nobody else's."""
+        """Act on one operation; an error is stored with its outcome and affects no other one."""
         await guarded(
             self.transactions, operation.key, partial(self._act_on, operation, job, answer)
         )

@@ -1,7 +1,7 @@
-"""The claim: an event's run is taken in hand, with what it opens or ends, in one write.
+"""The claim: a lease on an event's run, with the operation that it opens or ends, in one write.
 
-Plain functions of a snapshot: they say what to write and what is then true. `transactions`
-carries it out. They never wait, and never look at how an event came.
+Plain functions of a snapshot: they say what to write and what to return. `transactions`
+runs them. They never wait, and don't depend on the entry point of an event.
 """
 
 import attrs
@@ -53,7 +53,7 @@ from orchestrator.core.ledger.waiting import find_first_before, without
 
 
 def claim(snapshot: Snapshot, request: ClaimRequest, timings: Timings) -> Decision[ClaimResult]:
-    """Take an event's run in hand, or say why not."""
+    """Claim an event's run, or say why not."""
     event, earlier = request.event, snapshot.run(request.event.key, expect_absent=True)
     if earlier is None:
         new = new_run(event, request.tenant_id, snapshot)
@@ -89,7 +89,7 @@ def _claim(
     run: RunRecord,
     timings: Timings,
 ) -> Decision[ClaimResult]:
-    """The next attempt at the run, with what its event opens or ends."""
+    """The next attempt of the run, with the operation that its event opens or ends."""
     run = attrs.evolve(
         next_attempt(run, snapshot, timings),
         tenant_id=request.tenant_id or run.tenant_id,
@@ -104,7 +104,7 @@ def _claim(
 
 
 def _open(draft: ClaimDraft, tenant_id: str, kind: Kind) -> Decision[ClaimResult]:
-    """The event asks for an operation: go on with it, join it, wait for it, or open it."""
+    """The event requests an operation: continue it, join it, wait for it, or open it."""
     request = draft.request
     if request.contradiction is not None and not draft.insists:
         return draft.refuse(draft.run, request.contradiction)
@@ -129,7 +129,7 @@ def _ask_tenant(
     snapshot, request = draft.snapshot, draft.request
     tenant = snapshot.tenant(tenant_id, expect_absent=True)
     holder = snapshot.operation(tenant.operation_id) if tenant and tenant.operation_id else None
-    # Each deployment is of something else that was provisioned.
+    # Each deployment follows a provisioning of its own.
     may_join = holder is not None and holder.kind is kind is not Kind.DEPLOYMENT
     first = find_first_before(snapshot, tenant, draft.place, other_than=kind if may_join else None)
     if holder is not None and may_join and first is None:
@@ -143,7 +143,7 @@ def _ask_tenant(
     is_follow_up = _is_follow_up(draft, tenant_id, kind)
     if not draft.insists:
         if is_follow_up and is_overtaken(request.follows, tenant):
-            return draft.note(run, "The tenant was asked for something else since.")
+            return draft.note(run, "Skipped: the tenant has had another request since.")
         if not is_follow_up and is_stale(run, tenant):
             asked = tenant.asked.kind if tenant and tenant.asked else None
             return draft.refuse(run, f"tenant was asked later for {asked}; replay with force")
@@ -156,7 +156,7 @@ def _ask_tenant(
 
 
 def _is_follow_up(draft: ClaimDraft, tenant_id: str, kind: Kind) -> bool:
-    """The event continues an operation of this tenant, and asks for nothing new."""
+    """The event continues an operation of this tenant, and requests nothing new."""
     if kind is not Kind.DEPLOYMENT or draft.request.follows is None:
         return kind is Kind.CLEAN_UP
     before = draft.snapshot.operation(draft.request.follows)
@@ -166,8 +166,8 @@ def _is_follow_up(draft: ClaimDraft, tenant_id: str, kind: Kind) -> bool:
 def _reopen(
     draft: ClaimDraft, run: RunRecord, over: OperationRecord, tenant_id: str, kind: Kind
 ) -> Decision[ClaimResult]:
-    """An operator insists on what is over: its next start, once its opener is at rest and nobody
-    waits.
+    """A forced replay of an operation that is over: its next start, once its opener has finished
+    and no run waits.
 
     opener ─ running, its send under way ········ build
     replay ───────────────── next start ✗ a second build beside it
@@ -201,7 +201,7 @@ def _open_operation(
     run = attrs.evolve(
         run,
         start_number=opened.start_number,
-        # What an earlier opening left behind says nothing of this one.
+        # Values of an earlier opening don't apply to this one.
         job=None,
         possible_until=None,
         waits=0,
@@ -210,8 +210,8 @@ def _open_operation(
 
 
 def _find_theft(draft: ClaimDraft, tenant_id: str) -> str | None:
-    """Why the request's registration can't be its tenant's, in a sentence, unless an operator
-    insists that it is."""
+    """Why the request's registration can't be its tenant's, in a sentence, unless it is a forced
+    replay."""
     snapshot, registration_id = draft.snapshot, draft.request.registration_id
     if registration_id is None or draft.insists:
         return None
@@ -226,7 +226,7 @@ def _find_theft(draft: ClaimDraft, tenant_id: str) -> str | None:
 
 
 def _registered(draft: ClaimDraft, tenant_id: str) -> tuple[RegistrationRecord, ...]:
-    """The request's registration, which leads to its tenant from now on, if it doesn't yet."""
+    """The request's registration, which is mapped to its tenant from now on, if it isn't yet."""
     registration_id = draft.request.registration_id
     if registration_id is None:
         return ()
@@ -254,7 +254,7 @@ def _owed_reports(
 
 
 def _go_on(draft: ClaimDraft, run: RunRecord, operation: OperationRecord) -> Decision[ClaimResult]:
-    """The run that opened it comes again."""
+    """The run that opened it is resumed or delivered again."""
     if operation.state is OperationState.OVER and operation.job is None:
         return draft.duplicate(run, operation.outcome or run.run_id)
     run = attrs.evolve(
@@ -269,9 +269,9 @@ def _go_on(draft: ClaimDraft, run: RunRecord, operation: OperationRecord) -> Dec
 def _join(
     draft: ClaimDraft, run: RunRecord, operation: OperationRecord, kind: Kind
 ) -> Decision[ClaimResult]:
-    """A request for what another run has opened, and may give back until the job is known."""
+    """A request for an operation that another run has opened, and may give back without a job."""
     if operation.opener == run.run_id:
-        # Its content counts as new, but what it asked for then isn't over: nothing is new.
+        # Its content counts as new, but its earlier operation isn't over: nothing is new.
         return Decision((), Duplicate(run.run_id))
     joined = attrs.evolve(run, operation_id=operation.operation_id)
     if operation.state is not OperationState.OPEN:

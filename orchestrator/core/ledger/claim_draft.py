@@ -39,7 +39,7 @@ from orchestrator.core.ledger.waiting import is_full, is_in_list, wake_next, wit
 
 @attrs.frozen
 class ClaimDraft:
-    """One claim in the making: of its run everything is settled but its operation."""
+    """One claim in the making: its run is complete but for its operation."""
 
     snapshot: Snapshot
     request: ClaimRequest
@@ -53,13 +53,13 @@ class ClaimDraft:
 
     @property
     def place(self) -> str | None:
-        """The run, if it may have a place among those who wait; who has failed has lost his."""
+        """The run, if it may have a place on the waiting list; a failed run has lost its place."""
         has_waited = self.earlier is not None and self.earlier.status is RunStatus.RETRY
         return self.run.run_id if has_waited else None
 
     @property
     def insists(self) -> bool:
-        """An operator does."""
+        """Whether it is a forced replay."""
         return self.request.trigger is Trigger.FORCED_REPLAY
 
     def hand_out(
@@ -70,12 +70,12 @@ class ClaimDraft:
     def wait(self, run: RunRecord, reason: str) -> Decision[ClaimResult]:
         """It waits for another run; the longer it does, the longer are the pauses."""
         if self.insists:
-            # Kept, it would be tried again without the force that it needs.
+            # If stored, it would be retried without the force that it needs.
             return Decision((), Deferred(run.run_id, reason))
         now, earlier, waits = self.snapshot.now, self.earlier, run.waits + 1
         due_at = now + timedelta(seconds=doubling_pause_s(BUSY_PAUSE_S, run.waits))
         if earlier and earlier.status is RunStatus.RETRY and earlier.due_at and not self.is_due:
-            # A delivery in between must not put its turn off.
+            # A delivery in between must not postpone its turn.
             due_at, waits = earlier.due_at, earlier.waits
         waiting = attrs.evolve(
             ended(run, RunStatus.RETRY, self.snapshot), due_at=due_at, note=reason, waits=waits
@@ -86,9 +86,9 @@ class ClaimDraft:
     def wait_in_line(
         self, run: RunRecord, kind: Kind, tenant: TenantRecord, reason: str
     ) -> Decision[ClaimResult]:
-        """It waits for the tenant, in its place: the last, unless it waits already."""
+        """It waits for the tenant, at the end of the list, unless it is on the list already."""
         if is_full(self.snapshot, tenant, run.run_id):
-            full = f"{reason} As many wait for the tenant as may: {len(tenant.waiting)}."
+            full = f"{reason} The tenant's waiting list is full: {len(tenant.waiting)}."
             return Decision((), Deferred(None, full))
         waits = self.wait(run, reason)
         if not waits.writes:
@@ -116,7 +116,7 @@ class ClaimDraft:
     def _ends_waiting(
         self, run: RunRecord, result: ClaimResult, *others: Record
     ) -> Decision[ClaimResult]:
-        """The run is over, and waits for its tenant no longer."""
+        """The run is over, and no longer waits for its tenant."""
         writes: list[Record] = [run, *self._payload, *others]
         is_written = any(isinstance(other, TenantRecord) for other in others)
         if self.place is not None and run.tenant_id is not None and not is_written:
@@ -138,7 +138,7 @@ class ClaimDraft:
     ) -> tuple[OperationRecord, TenantRecord]:
         """The operation under its next start number, and the tenant, held by it.
 
-        `asks`: it is a request's, so it is what the tenant was last asked for.
+        `asks`: it is a request's, so it is the tenant's latest request.
         """
         run, request = self.run, self.request
         opened = OperationRecord(
@@ -170,7 +170,7 @@ class ClaimDraft:
         return opened, asked_for(held, opened, run) if asks else held
 
     def _credentials_before(self, kind: Kind, tenant_id: str) -> WebhookCredentials | None:
-        """What a deployment is reported with: it's the end of what the control plane asked for."""
+        """The credentials of a deployment's report: those of the provisioning that it completes."""
         if kind is not Kind.DEPLOYMENT or self.request.follows is None:
             return None
         before = self.snapshot.operation(self.request.follows)
@@ -178,7 +178,7 @@ class ClaimDraft:
 
     @property
     def _payload(self) -> tuple[Record, ...]:
-        """It is written once, with the run's first claim."""
+        """The payload is written once, with the run's first claim."""
         return () if self.earlier else (kept(self.snapshot, self.request.payload),)
 
 
@@ -188,7 +188,7 @@ def changed(tenant: TenantRecord, former: TenantRecord) -> tuple[TenantRecord, .
 
 
 def asked_for(tenant: TenantRecord, operation: OperationRecord, run: RunRecord) -> TenantRecord:
-    """The tenant, of which the run's request wants that operation."""
+    """The tenant, whose latest request is that operation."""
     assert operation.kind is not None  # noqa: S101 - one without has no tenant
     times = tenant.asked.times if tenant.asked else {}
     asked = Asked(operation_id=operation.operation_id, kind=operation.kind, times=times)

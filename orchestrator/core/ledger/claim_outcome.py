@@ -17,10 +17,10 @@ from orchestrator.core.ledger.records import (
 )
 from orchestrator.core.ledger.snapshot import Decision
 
-#: What is wrong with an outcome that could be anybody's.
+#: The refusal of an outcome that could be any tenant's.
 _NAMES_NOTHING = (
     "The event names neither a tenant (tenant.id, tenantId or TENANT_ID) nor a job nor a start key "
-    "(ORCHESTRATOR_RUN_ID): nobody can tell what has ended."
+    "(ORCHESTRATOR_RUN_ID), so it is unknown which operation has ended."
 )
 
 
@@ -52,7 +52,7 @@ def claim_outcome(draft: ClaimDraft, outcome: ReportedOutcome) -> Decision[Claim
     for other_id in (operation.outcome, None if operation.job else operation.opener):
         other = draft.snapshot.run(other_id) if other_id else None
         if other is not None and not other.status.is_finished:
-            return draft.wait(run, f"Run {other.run_id} is at work on the operation.")
+            return draft.wait(run, f"Run {other.run_id} of the operation is in progress.")
     if operation.job is not None and operation.job.builder in outcome.outranked_by:
         return _hear(draft, run, operation, outcome)
     return draft.hand_out(run, attrs.evolve(operation, outcome=run.run_id))
@@ -68,7 +68,7 @@ def _unknown(registration_id: str) -> str:
 def _take_over(
     draft: ClaimDraft, run: RunRecord, tenant: TenantRecord | None, tenant_id: str, kind: Kind
 ) -> Decision[ClaimResult]:
-    """The tenant existed before the ledger did: what the event says is all there is."""
+    """The tenant existed before the ledger did: the event is the only source."""
     wanted = operation_id(tenant_id, kind, draft.request.request_key or run.request_key)
     former = draft.snapshot.operation(wanted)
     opened, held = draft.opened(wanted, former, tenant, tenant_id, kind, asks=False)
@@ -79,12 +79,12 @@ def _take_over(
 def _hear(
     draft: ClaimDraft, run: RunRecord, operation: OperationRecord, outcome: ReportedOutcome
 ) -> Decision[ClaimResult]:
-    """What a job says of itself is kept; its builder is asked at once, and has the last word.
+    """A self-report is stored; the job's builder is queried at once, and its answer counts.
 
     job     ─ "success" ── last command ✗
     builder ────────────────────────────── FAILED
 
-    A report that names no more than the tenant is a reason to ask, and nothing else.
+    A report that names only the tenant makes the service query the builder, and nothing else.
     """
     heard = attrs.evolve(operation, due_at=draft.snapshot.now)
     if is_told_by_job(operation, outcome.job, draft.request.event.body.get(START_KEY)):
@@ -128,7 +128,7 @@ def _reported(
 def _requested(
     draft: ClaimDraft, tenant: TenantRecord, kind: Kind, request_key: str
 ) -> OperationRecord | None:
-    """The operation whose request was known by that key, as its `context` say.
+    """The operation whose request had that key, such as its `context`.
 
     A deployment of ours has a key of its own; its provisioning's names it, too.
 

@@ -1,4 +1,4 @@
-"""What an event asks of its claim."""
+"""The request of a claim: an event, and everything that the claim needs to know of it."""
 
 from collections.abc import Mapping
 from enum import Enum, auto
@@ -15,7 +15,7 @@ from orchestrator.core.ledger.records import (
 
 
 class Trigger(Enum):
-    """What brings a run to be claimed."""
+    """What triggers a claim."""
 
     DELIVERY = auto()
     SWEEP = auto()
@@ -32,7 +32,7 @@ class ReportedOutcome:
     `context` is that of the request, by which the operation is known where its request had no
     other key. `registration_id` is the registration by which alone the event names its tenant.
     `rebuilds` is of an event of our own: how often the job that has ended was built again before.
-    `outranked_by` are the builders whose own word on a job counts instead of what the event says.
+    `outranked_by` are the builders whose own description of a job counts instead of the event.
     """
 
     ending: Ending
@@ -52,7 +52,7 @@ class ReportedOutcome:
 
 @attrs.frozen(kw_only=True)
 class ClaimRequest:
-    """An event that wants to be handled, and what the claim needs to know of it.
+    """An event to be handled, and what the claim needs to know of it.
 
     `request_key` is the one that the payload names, None for the event's own. `follows` is
     the operation that the event names as the one before; `link` is where its cause is seen.

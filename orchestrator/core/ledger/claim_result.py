@@ -1,16 +1,16 @@
-"""What a claim comes to."""
+"""The results of a claim."""
 
 import attrs
 
 from orchestrator.core.ledger.records import RunRecord
 
-#: How long a run that waits for another one's work is left alone at first, in seconds.
+#: The first pause of a run that waits for another one, in seconds.
 BUSY_PAUSE_S = 15.0
 
 
 @attrs.frozen
 class Claimed:
-    """The run is ours to work on; with a `stop_reason` only to its end."""
+    """The run is claimed; with a `stop_reason` only to end it."""
 
     run: RunRecord
     stop_reason: str | None = None
@@ -18,7 +18,7 @@ class Claimed:
 
 @attrs.frozen
 class Duplicate:
-    """The event, or what it asks for, was handled by the run `run_id`."""
+    """The event, or its request, was handled by the run `run_id`."""
 
     run_id: str
 
@@ -32,7 +32,7 @@ class InProgress:
 
 @attrs.frozen
 class Deferred:
-    """The run is kept, to be tried again after the pause; `run_id` None: nothing is kept of it."""
+    """The run is stored, and retried after the pause; `run_id` None: it is not stored."""
 
     run_id: str | None
     reason: str
@@ -41,7 +41,7 @@ class Deferred:
 
 @attrs.frozen
 class Refused:
-    """The run is kept as failed: the event is not allowed where the tenant stands."""
+    """The run is stored as failed: the event is not allowed in the tenant's state."""
 
     run_id: str
     reason: str
@@ -49,8 +49,8 @@ class Refused:
 
 @attrs.frozen
 class NothingToDo:
-    """The run is kept as succeeded: there was nothing to do, or, with an `operation_id`,
-    nothing but to ask its builder how the job stands."""
+    """The run is stored as succeeded: there was nothing to do, or, with an `operation_id`,
+    nothing but to check its job."""
 
     run_id: str
     operation_id: str | None = None
@@ -65,17 +65,17 @@ class BodyDiffers:
 
 @attrs.frozen
 class NotDue:
-    """The sweep came too early, or somebody was quicker."""
+    """The run isn't due, or another claim was faster."""
 
 
 @attrs.frozen
 class NeedsForce:
-    """What is over is replayed only if somebody insists."""
+    """A finished run is replayed only with force."""
 
     run: RunRecord
 
 
-#: Why the run isn't ours to work on.
+#: Why the run was not claimed.
 NotClaimed = (
     Duplicate | InProgress | Deferred | Refused | NothingToDo | BodyDiffers | NotDue | NeedsForce
 )

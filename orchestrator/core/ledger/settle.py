@@ -1,6 +1,6 @@
-"""Work under way and its end: remember, hold on, tie a job to its operation, settle.
+"""An attempt's writes: remember steps, renew the lease, record a job, settle.
 
-Plain functions of a snapshot, like the claim. Each is refused to whoever lost the run.
+Plain functions of a snapshot, like the claim. Each is refused to an attempt that lost the run.
 """
 
 from collections.abc import Mapping
@@ -34,7 +34,7 @@ from orchestrator.core.ledger.waiting import wake_next
 
 @attrs.frozen
 class Saved:
-    """It was written; the run now stands so, and these events are kept as runs of their own."""
+    """It was written: the run as it is now, and the follow-ups, stored as runs of their own."""
 
     run: RunRecord
     follow_ups: "tuple[FollowUp, ...]" = ()
@@ -42,7 +42,7 @@ class Saved:
 
 @attrs.frozen
 class Fenced:
-    """The run is in other hands; nothing was written."""
+    """Another attempt has the run; nothing was written."""
 
 
 @attrs.frozen
@@ -52,7 +52,7 @@ class StartUnresolved:
 
 @attrs.frozen(kw_only=True)
 class FollowUp:
-    """An event that a run amounts to: a run of its own, due at once."""
+    """An event that follows from a run: a run of its own, due at once."""
 
     event: Event[Mapping[str, Any]]
     payload: PayloadRecord
@@ -64,12 +64,12 @@ class Settlement:
     """How an attempt ended.
 
     `progress` is what it had not recorded yet. A `retry` is due after `pause_s`.
-    `possible_start` is what may have been started without our knowing.
-    `ending`, with its `reason`, is what the event reports of an operation, and `tier` what
-    it says of the tenant; `report` is what the control plane shall hear of it, or of what ends
-    without having begun, `owed` what it shall hear if no deployment follows, `clean_up` the event
+    `possible_start` is a start whose answer is unknown.
+    `ending`, with its `reason`, is how the reported operation ended, and `tier` that of the
+    tenant; `report` is the one to send to the control plane, or the refusal of an operation that
+    never began, `owed` the one to send if no deployment follows, `clean_up` the event
     whose operation holds the tenant next. `ends_without_job`: the operation that the run opened
-    ends without a job. `note` says what came of it.
+    ends without a job. `note` is a sentence about the result.
     """
 
     status: RunStatus
@@ -102,7 +102,7 @@ def renew(
 def record(
     snapshot: Snapshot, run_id: str, attempt: int, progress: Progress, timings: Timings
 ) -> Decision[Saved | Fenced | OrphanedJob]:
-    """Remember what was done while the work goes on; it holds the run for another lease."""
+    """Remember steps and the job during the attempt; this renews the lease."""
     run = _mine(snapshot, run_id, attempt)
     if run is None:
         return Decision((), Fenced())
@@ -116,7 +116,7 @@ def record(
 def settle(
     snapshot: Snapshot, run_id: str, attempt: int, settlement: Settlement, timings: Timings
 ) -> Decision[Saved | Fenced | OrphanedJob | StartUnresolved]:
-    """End the attempt, and with it what it does to operation and tenant."""
+    """End the attempt, with its effect on operation and tenant."""
     run = _mine(snapshot, run_id, attempt)
     if run is None:
         return Decision((), Fenced())
@@ -135,9 +135,9 @@ def settle(
     elif settlement.status.is_finished and settlement.ends_without_job and settled.job is None:
         operation = snapshot.operation(settled.operation_id)
         if operation is None or not works_on(operation, settled):
-            follow_ups = ()  # it was ended by others: there is nothing to let go of
+            follow_ups = ()  # another run has ended it: there is nothing to give back
         elif operation.job is not None:
-            # Somebody found it meanwhile: its end is the operation's, not ours.
+            # Another process has recorded it meanwhile: the operation goes by its end.
             settled, follow_ups = attrs.evolve(settled, job=operation.job), ()
         elif not may_end_without_job(operation, settled, settlement.possible_start):
             return Decision((), StartUnresolved())
@@ -148,7 +148,7 @@ def settle(
 
 
 def _mine(snapshot: Snapshot, run_id: str, attempt: int) -> RunRecord | None:
-    """The run, if whoever claimed that attempt still has it."""
+    """The run, if it is still at that attempt."""
     run = snapshot.run(run_id)
     return run if run is not None and is_mine(run, attempt) else None
 
@@ -172,7 +172,7 @@ def _settled(run: RunRecord, settlement: Settlement, snapshot: Snapshot) -> RunR
 
 
 def _with_the_end(snapshot: Snapshot, run: RunRecord) -> RunRecord:
-    """The job of a run that opens nothing may be over by now: the run goes on to show it."""
+    """The job of a run that opens nothing may be over by now: the run still shows it."""
     if run.job is None or run.operation_id != own_operation_id(run.request_key):
         return run
     own = snapshot.operation(run.operation_id, expect_absent=True)
@@ -185,7 +185,7 @@ def _with_the_end(snapshot: Snapshot, run: RunRecord) -> RunRecord:
 def _give_back(
     snapshot: Snapshot, operation: OperationRecord, settlement: Settlement
 ) -> tuple[Record, ...]:
-    """A run that failed without a job leaves its tenant as it found it."""
+    """A run that failed without a job gives its operation back, the tenant to its former state."""
     given_back = attrs.evolve(
         operation,
         state=OperationState.GIVEN_BACK,

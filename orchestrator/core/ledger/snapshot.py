@@ -1,8 +1,8 @@
-"""What a decision knows of the ledger, and what it used of it.
+"""Snapshots: the items that a decision reads, and which of them it has read.
 
 A decision (`claim`, `settle`) is a plain function of a snapshot: it reads items
 through it and says what to write. The commit then checks that everything that was read
-still stands, so no decision rests on another one's past.
+is unchanged, so no decision is made on stale items.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,7 +35,7 @@ Result = TypeVar("Result", covariant=True)
 
 @attrs.frozen
 class Decision(Generic[Result]):
-    """What a decision comes to: the items to write, all or none, and what is then true."""
+    """The result of a decision: the items to write, all or none, and the value to return."""
 
     writes: tuple[Record, ...]
     result: Result
@@ -50,10 +50,10 @@ class NotLoaded(Exception):
 
 
 class Snapshot:
-    """Items by key as they were last seen, at the time `now`; None: there is none.
+    """Items by key as last loaded, at the time `now`; None: there is none.
 
-    An item that most likely isn't there may be read with `expect_absent`: nothing is loaded, and
-    the commit finds out.
+    An item that most likely doesn't exist may be read with `expect_absent`: it isn't loaded, and
+    the commit checks that it is absent.
     """
 
     def __init__(self, now: datetime) -> None:
@@ -67,26 +67,26 @@ class Snapshot:
         return self.now + timedelta(seconds=seconds)
 
     def turn_to(self, now: datetime) -> None:
-        """Time has passed: what was seen until now may have changed."""
+        """Start over at a later time: items loaded until now may have changed."""
         self.now = now
         self._confirmed = set()
 
     def learn(self, items: Mapping[str, Record | None]) -> None:
-        """Take note of how items stand in fact."""
+        """Add the current items."""
         self._items |= items
         self._confirmed |= set(items)
 
     def begin(self) -> None:
-        """A new decision begins: it has used nothing yet."""
+        """Begin a new decision, which has read nothing yet."""
         self._used = set()
 
     @property
     def unconfirmed(self) -> frozenset[str]:
-        """What the decision used without knowing how it stands now."""
+        """The keys that the decision has read and that are not confirmed."""
         return frozenset(self._used - self._confirmed)
 
     def versions_used(self) -> dict[str, int]:
-        """The version of each item that the decision used; 0: it isn't there."""
+        """The version of each item that the decision has read; 0: there is none."""
         used = {key: self._items[key] for key in self._used}
         return {key: record.version if record else 0 for key, record in used.items()}
 
@@ -94,7 +94,7 @@ class Snapshot:
         return cast("RunRecord | None", self._read(run_key(run_id), expect_absent))
 
     def look_at_runs(self, run_ids: Sequence[str]) -> list[RunRecord | None]:
-        """Runs as they stand now, which the commit doesn't check again: they may have changed by
+        """Runs as they are now, which the commit doesn't check again: they may have changed by
         then."""
         keys = [run_key(run_id) for run_id in run_ids]
         if unread := [key for key in keys if key not in self._confirmed]:
@@ -106,7 +106,7 @@ class Snapshot:
         return run_key(run_id) in self._confirmed
 
     def due_item(self, key: str) -> Due | None:
-        """What the sweep found due under that key."""
+        """The due item under that key."""
         return cast("Due | None", self._read(key))
 
     def payload(self, run_id: str, *, expect_absent: bool = False) -> PayloadRecord | None:

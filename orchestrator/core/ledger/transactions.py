@@ -1,8 +1,8 @@
-"""Transactions: a decision is carried out on the ledger, again and again until one of them holds.
+"""Transactions: a decision runs on a snapshot, again after each conflict, until its commit holds.
 
-    decide on what is known ──► commit ──► written
-             ▲                    │
-             └── learn what is ◄──┘ something stands otherwise
+    decide on a snapshot ────► commit ──► written
+             ▲                   │
+             └── current items ◄─┘ conflict: an item has another version
 
 Nothing is decided here (`claim`, `settle`, `operations`) and nothing is stored (`ledger`).
 """
@@ -34,7 +34,7 @@ from orchestrator.core.ledger.records import (
 )
 from orchestrator.core.ledger.snapshot import Decision, NotLoaded, Snapshot
 
-#: Decisions that in a row rested on what was out of date: then somebody else may try.
+#: So many conflicts in a row end the transaction as a TemporaryError.
 _TRIES = 20
 Result = TypeVar("Result")
 Decide = Callable[[Snapshot], Decision[Result]]
@@ -49,12 +49,12 @@ class Transactions:
     timings: Timings
 
     async def run(self, decide: Decide[Result], snapshot: Snapshot | None = None) -> Result:
-        """Commit what `decide` says, on facts that hold at that moment; its result.
+        """Commit what `decide` says, on items that are current at that moment; its result.
 
-        `snapshot` is what was known before; None: nothing.
+        `snapshot` has the items loaded before; None: none.
 
         Raises:
-            TemporaryError: the ledger can't be reached, or everybody writes at once.
+            TemporaryError: the ledger can't be reached, or too many conflicts in a row.
         """
         snapshot = Snapshot(self.clock.now()) if snapshot is None else snapshot
         for _ in range(_TRIES):
@@ -64,15 +64,15 @@ class Transactions:
             except NotLoaded as missing:
                 snapshot.learn(await self.ledger.load(missing.keys))
                 continue
-            # No commit checks what a decision rests on that writes nothing.
+            # A decision that writes nothing has no commit that checks the items it read.
             if not decision.writes and (unconfirmed := snapshot.unconfirmed):
                 snapshot.learn(await self.ledger.load(unconfirmed))
             elif not decision.writes or await self._commit(decision.writes, snapshot):
                 return decision.result
-        raise TemporaryError("Too many write the same items of the ledger at once.")
+        raise TemporaryError("Too many processes write the same items of the ledger at once.")
 
     async def _commit(self, writes: Sequence[Record], snapshot: Snapshot) -> bool:
-        """Write them if all that was read still stands; False: something doesn't."""
+        """Write them if all items that were read are unchanged; False: a conflict."""
         written = {record.key for record in writes}
         # DynamoDB refuses a transaction with two writes of one item (TransactWriteItems).
         assert len(written) == len(writes), written  # noqa: S101
@@ -82,7 +82,7 @@ class Transactions:
         try:
             await self.ledger.commit(writes, unchanged=unchanged)
         except Conflict as conflict:
-            # What was learned before is as old as the try that just failed.
+            # Items loaded before are as old as the attempt that just failed.
             snapshot.turn_to(snapshot.now)
             snapshot.learn(conflict.items)
             return False
@@ -110,13 +110,13 @@ class Transactions:
         return cast("OperationRecord | None", await self._find(operation_key(operation_id)))
 
     async def find_tenant(self, tenant_id: str) -> TenantRecord | None:
-        """The tenant, if something was ever asked for it; its state is None until one begins."""
+        """The tenant, if it had a request; its state is None until an operation opens."""
         return cast("TenantRecord | None", await self._find(tenant_key(tenant_id)))
 
     async def find_holders(self, tenants: Sequence[TenantRecord]) -> Mapping[str, OperationRecord]:
         """The operations that hold the tenants, by the ids of those that are held.
 
-        One that can't be read is left out: it hides nothing else of its tenant.
+        One that can't be read is left out; the rest of its tenant is still shown.
         """
         keys = {
             tenant.tenant_id: operation_key(tenant.operation_id)

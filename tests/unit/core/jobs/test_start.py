@@ -567,17 +567,17 @@ async def test_a_run_without_an_operation_looks_from_its_first_sight(desk: Desk)
 @pytest.mark.parametrize(
     ("builder", "stopped", "said"),
     [
-        (ScriptedBuilder(), ["FIRST-job"], ("warning", "stopped a job that ran for nobody")),
+        (ScriptedBuilder(), ["FIRST-job"], ("warning", "stopped an orphaned job")),
         (
             ScriptedBuilder(error=TemporaryError("down")),
             [],
-            ("error", "a job runs for nobody"),
+            ("error", "an orphaned job was not stopped"),
         ),
-        (BareBuilder(), None, ("error", "a job runs for nobody, and its builder can't stop it")),
+        (BareBuilder(), None, ("error", "an orphaned job runs, and its builder can't stop it")),
         (
             ScriptedBuilder("SECOND"),
             [],
-            ("error", "a job runs for nobody, and its builder can't stop it"),
+            ("error", "an orphaned job runs, and its builder can't stop it"),
         ),
     ],
 )

@@ -168,7 +168,7 @@ async def test_an_outcome_waits_for_the_opener(desk: Desk, is_handed_back: bool)
     if is_handed_back:
         await desk.hand_back(opener)
     answer = await desk.claim(PROVISIONED, "done")
-    reason = f"Run {opener.run.run_id} is at work on the operation."
+    reason = f"Run {opener.run.run_id} of the operation is in progress."
     assert answer == Deferred(run_id(PROVISIONED, "done"), reason)
     run = await desk.run(PROVISIONED, "done")
     assert (run.status, run.due_at) == ("retry", desk.later(15))

@@ -203,7 +203,7 @@ async def test_a_hundred_may_wait(desk: Desk) -> None:
     answer = await desk.claim(DEPROVISIONING, "late")
     assert isinstance(answer, Deferred)
     assert answer.run_id is None
-    assert f"As many wait for the tenant as may: {MAX_WAITING}." in answer.reason
+    assert f"The tenant's waiting list is full: {MAX_WAITING}." in answer.reason
     assert await tenant(desk) == before
     assert isinstance(await desk.claim(DEPROVISIONING, "w-7"), Deferred)
 
@@ -415,7 +415,8 @@ async def test_a_follow_up_of_what_is_wanted_no_longer_is_overtaken(desk: Desk) 
     answer = await desk.claim(DEPLOYMENT, "d", follows=follows)
     assert answer == NothingToDo(run_id(DEPLOYMENT, "d"))
     run = await desk.run(DEPLOYMENT, "d")
-    assert (run.status, run.note) == ("succeeded", "The tenant was asked for something else since.")
+    note = "Skipped: the tenant has had another request since."
+    assert (run.status, run.note) == ("succeeded", note)
     assert await line(desk) == []
     assert await desk.tenant() == (TenantState.DEPROVISIONED, None)
 
