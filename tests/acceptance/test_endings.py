@@ -10,15 +10,14 @@ import pytest
 
 from orchestrator import Event, Extension, HandlerRegistry, Run, Settings, TemporaryError
 from orchestrator.adapters.memory.ledger import InMemoryLedger
-from orchestrator.core.ledger.records import PayloadRecord, RunRecord
+from orchestrator.core.ledger.records import PayloadRecord
 from orchestrator.embedded import Build, CodeBuildStandIn, Fault
 from orchestrator.intake.app_keys import TRANSACTIONS
 from orchestrator.settings import Operations, Tiers
 from orchestrator.testing import ManualClock, envelope
 from tests.acceptance.answers import only_build, read_problem, read_run, read_success
+from tests.acceptance.endings import ENDS, STATUSES, change_state, outcome, post, read_ledger, tell
 from tests.acceptance.stories import (
-    DEPLOY,
-    DEPROVISION,
     FULL,
     PROVISION,
     TENANT,
@@ -31,55 +30,6 @@ from tests.acceptance.stories import (
     with_full_tier,
 )
 from tests.conftest import CODEBUILD, Client, StartService
-
-#: What each kind comes to: well, and badly.
-ENDS = {
-    PROVISION: ("provisioned", "provision_failed"),
-    DEPLOY: ("active", "deployment_failed"),
-    DEPROVISION: ("deprovisioned", "deprovision_failed"),
-}
-STATUSES = {
-    "SUCCEEDED": "succeeded",
-    "FAILED": "failed in BUILD",
-    "FAULT": "broke down in BUILD",
-    "TIMED_OUT": "timed out in BUILD",
-    "STOPPED": "was stopped in BUILD",
-}
-
-
-async def post(service: Client, event: dict[str, Any]) -> str:
-    """The address of the run that it led to; of none, "" ."""
-    answer = await service.post("/events", json=event)
-    assert answer.status == 200, await answer.text()
-    return answer.headers.get("Location", "")
-
-
-async def change_state(service: Client, build: Build, *, event_id: str = "change") -> str:
-    change = build.as_state_change()
-    return await post(service, envelope("CodeBuild Build State Change", change, event_id=event_id))
-
-
-async def tell(
-    service: Client, build: Build, event_type: str, *, event_id: str = "told", **more: Any
-) -> str:
-    """The build tells of itself, with its whole environment."""
-    environment = {one["name"]: one["value"] for one in build.overrides}
-    detail = {**environment, "CODEBUILD_BUILD_ID": build.id, **more}
-    return await post(service, envelope(event_type, detail, event_id=event_id))
-
-
-async def outcome(service: Client) -> dict[str, Any]:
-    """The one entry of the timeline that ended something."""
-    entries = [
-        entry
-        for entry in (await read_tenant(service))["timeline"]
-        if entry["eventType"].endswith(("_SUCCESS", "_FAILURE"))
-        and entry["status"] != "duplicate"
-        and not entry["reason"].startswith("The job reports")
-    ]
-    (entry,) = entries
-    found: dict[str, Any] = entry
-    return found
 
 
 @pytest.mark.parametrize("way", ["state change", "own report", "sweep"])
@@ -149,28 +99,6 @@ async def test_a_build_that_was_deleted_is_a_failure(
     await sweep(service)
     assert await state_of(service) == ENDS[event_type][1]
     assert "deleted" in (await outcome(service))["reason"]
-
-
-@pytest.mark.parametrize("event_type", list(ENDS))
-async def test_a_build_that_never_ends_is_stopped(
-    start_service: StartService,
-    settings: Settings,
-    codebuild: CodeBuildStandIn,
-    clock: ManualClock,
-    event_type: str,
-) -> None:
-    """At the deadline, which counts from when its job was known; and fails with that reason."""
-    operations = Operations(reconcile_every_s=0, deadline_s=600)
-    service = await start_service(attrs.evolve(with_full_tier(settings), operations=operations))
-    await read_success(await send(service, event_type, "request"))
-    clock.turn(599)
-    await sweep(service)
-    assert only_build(codebuild).status == "IN_PROGRESS"
-    clock.turn(1)
-    await sweep(service)
-    assert only_build(codebuild).status == "STOPPED"
-    assert await state_of(service) == ENDS[event_type][1]
-    assert "took longer than 600 s" in (await outcome(service))["reason"]
 
 
 async def test_many_jobs_are_asked_about_at_once(
@@ -377,88 +305,6 @@ async def test_no_secret_of_a_builds_environment_is_kept(
     assert "hush-hush" not in "".join([*kept, shown, printed.out, printed.err])
 
 
-async def test_handlers_of_a_users_see_what_was_told_and_what_is_so(
-    start_service: StartService, settings: Settings, codebuild: CodeBuildStandIn
-) -> None:
-    """The build's own variables but its secrets, and how CodeBuild describes its end."""
-    seen: list[Event[Any]] = []
-    changes: list[Event[Any]] = []
-    registry = HandlerRegistry()
-
-    @registry.on(f"{PROVISION}_SUCCESS")
-    async def succeeded(event: Event[dict[str, Any]], run: Run) -> None:
-        seen.append(event)
-
-    @registry.on("BUILD_STATE_CHANGE")
-    async def changed(event: Event[dict[str, Any]], run: Run) -> None:
-        changes.append(event)
-
-    service = await start_service(with_full_tier(settings), extension=Extension(registry=registry))
-    await read_success(await send(service, PROVISION, "request"))
-    build = only_build(codebuild)
-    await tell(service, build, f"{PROVISION}_SUCCESS", CLUSTER="c-1", DB_PASSWORD="hush")
-    codebuild.finish(build.id, "SUCCEEDED", exported={"URL": "https://a.example"})
-    await change_state(service, build)
-    (event,) = seen
-    assert (event.body["CLUSTER"], event.body["tenantId"]) == ("c-1", TENANT)
-    assert "DB_PASSWORD" not in event.body
-    assert event.body["endedJob"]["status"] == "SUCCEEDED"
-    assert event.body["endedJob"]["exportedVariables"] == {"URL": "https://a.example"}
-    (change,) = changes
-    assert change.body["build-status"] == "SUCCEEDED"
-    assert '"environment-variables"' not in json.dumps(change.raw)
-    assert await state_of(service) == "provisioned"
-
-
-@pytest.mark.parametrize(("status", "said"), [("SUCCEEDED", "succeeded"), ("FAILED", "failed")])
-async def test_the_job_of_a_users_own_type_ends_on_its_run(
-    start_service: StartService, codebuild: CodeBuildStandIn, status: Any, said: str
-) -> None:
-    """It holds no tenant: the run shows how it ended, and where to look."""
-    registry = HandlerRegistry()
-
-    @registry.on("ORDER")
-    async def order(event: Event[dict[str, Any]], run: Run) -> None:
-        await run.start_job("standard-tenant", {})
-
-    service = await start_service(extension=Extension(registry=registry))
-    address = await read_success(await service.post("/events/ORDER", json={"a": 1}))
-    build = only_build(codebuild)
-    codebuild.finish(build.id, status)
-    assert await change_state(service, build) == address
-    run = await read_run(service, address)
-    assert run["status"] == "succeeded"
-    assert said in run["note"]
-    ledger = service.app[TRANSACTIONS].ledger
-    record = (await ledger.load([f"RUN#{run['runId']}"]))[f"RUN#{run['runId']}"]
-    assert isinstance(record, RunRecord)
-    assert record.link == build.as_document()["logs"]["deepLink"]
-
-
-async def test_an_outcome_that_does_not_fit_a_users_model_ends_it_all_the_same(
-    start_service: StartService, settings: Settings, codebuild: CodeBuildStandIn
-) -> None:
-    """That the job is over holds whatever a handler expected; its run says what didn't fit."""
-
-    @attrs.frozen
-    class Model:
-        surprise: str
-
-    registry = HandlerRegistry()
-
-    @registry.on(f"{PROVISION}_SUCCESS", payload=Model)
-    async def succeeded(event: Event[Any], run: Run) -> None:
-        raise AssertionError
-
-    service = await start_service(with_full_tier(settings), extension=Extension(registry=registry))
-    await read_success(await send(service, PROVISION, "request"))
-    codebuild.finish(only_build(codebuild).id, "SUCCEEDED")
-    await sweep(service)
-    assert await state_of(service) == "provisioned"
-    (run,) = await list_runs(service, status="failed")
-    assert "surprise" in run["error"]["message"]
-
-
 async def test_whoever_notices_an_end_again_knows_more_and_means_the_same(
     start_service: StartService, settings: Settings, codebuild: CodeBuildStandIn
 ) -> None:
@@ -507,42 +353,6 @@ async def test_an_end_is_kept_in_each_ledger(either: Client, status: Any, way: s
     assert entry["link"] == build.as_document()["logs"]["deepLink"]
     assert ("No TENANT_DEPLOYMENT was published" in entry["reason"]) is succeeded
     assert only_build(codebuild) is build
-
-
-async def test_a_build_may_succeed_while_it_is_being_stopped(
-    start_service: StartService, settings: Settings, codebuild: CodeBuildStandIn, clock: ManualClock
-) -> None:
-    """It holds its tenant until CodeBuild says that it is over, and that it succeeded counts."""
-    operations = Operations(reconcile_every_s=0, deadline_s=600)
-    service = await start_service(attrs.evolve(with_full_tier(settings), operations=operations))
-    codebuild.stops_at_once = False
-    await read_success(await send(service, PROVISION, "request"))
-    clock.turn(600)
-    for _ in range(2):
-        await sweep(service)
-        tenant = await read_tenant(service)
-        assert tenant["state"] == "provisioning"
-        assert "took longer than 600 s" in tenant["operation"]["reason"]
-    codebuild.finish(only_build(codebuild).id, "SUCCEEDED")
-    await sweep(service)
-    assert await state_of(service) == "provisioned"
-    assert "took longer" not in (await outcome(service))["reason"]
-
-
-async def test_a_build_beyond_its_deadline_may_be_let_run(
-    start_service: StartService, settings: Settings, codebuild: CodeBuildStandIn, clock: ManualClock
-) -> None:
-    """Without `operations.stop_overdue` its end is waited for, however late it comes."""
-    operations = Operations(reconcile_every_s=0, deadline_s=600, stop_overdue=False)
-    service = await start_service(attrs.evolve(with_full_tier(settings), operations=operations))
-    await read_success(await send(service, PROVISION, "request"))
-    build = only_build(codebuild)
-    clock.turn(6000)
-    await sweep(service)
-    assert (build.status, await state_of(service)) == ("IN_PROGRESS", "provisioning")
-    codebuild.finish(build.id, "SUCCEEDED")
-    await sweep(service)
-    assert await state_of(service) == "provisioned"
 
 
 @pytest.mark.parametrize("is_over", [True, False])
@@ -631,78 +441,6 @@ async def test_a_state_change_that_ends_nothing_leaves_nothing(
     assert read_ledger(service) == before
 
 
-def read_ledger(service: Client) -> str:
-    """All that the ledger keeps, with what is packed unpacked."""
-    ledger = service.app[TRANSACTIONS].ledger
-    assert isinstance(ledger, InMemoryLedger)
-    return "\n".join(
-        zlib.decompress(item.data).decode() if isinstance(item, PayloadRecord) else repr(item)
-        for item in ledger._items.values()
-    )
-
-
-@pytest.mark.parametrize("as_text", [False, True])
-async def test_a_handler_of_state_changes_never_has_the_environment(
-    start_service: StartService,
-    settings: Settings,
-    codebuild: CodeBuildStandIn,
-    capsys: pytest.CaptureFixture[str],
-    request: pytest.FixtureRequest,
-    as_text: bool,
-) -> None:
-    """Nor the ledger, the log or the answer, not even where that handler has a bug."""
-    registry = HandlerRegistry()
-
-    @registry.on("BUILD_STATE_CHANGE")
-    async def changed(event: Event[dict[str, Any]], run: Run) -> None:
-        run.log.info("it has changed", body=event.body)
-        raise ValueError(str(event.raw))
-
-    service = await start_service(with_full_tier(settings), extension=Extension(registry=registry))
-    await read_success(await send(service, PROVISION, "request"))
-    build = only_build(codebuild)
-    build.overrides.append({"name": "NO_SECRET_BY_NAME", "value": "hush-hush"})
-    codebuild.finish(build.id, "SUCCEEDED")
-    change = build.as_state_change()
-    if as_text:
-        change["additional-information"] = json.dumps(change["additional-information"])
-    answer = await service.post("/events", json=envelope("BUILD_STATE_CHANGE", change))
-    problem = await read_problem(answer, 500)
-    assert await state_of(service) == "provisioned"
-    printed = capsys.readouterr()
-    assert "it has changed" in printed.out + printed.err
-    shown = json.dumps([problem, await list_runs(service)])
-    assert "hush-hush" not in "".join([read_ledger(service), shown, printed.out, printed.err])
-
-
-@pytest.mark.parametrize(
-    "cause",
-    [
-        json.dumps({"ExecutionArn": "arn", "Input": '{"SECRET": "hush-hush"}'}),
-        json.dumps({"Overrides": {"Environment": [{"Name": "SECRET", "Value": "hush-hush"}]}}),
-        "Path '$.x' isn't in the input '{\"SECRET\": \"hush-hush\"}'",
-        "The timestamp does not match the format: $.SECRET == hush-hush",
-    ],
-)
-async def test_a_handler_of_state_changes_has_a_cause_in_words(
-    start_service: StartService, settings: Settings, cause: str
-) -> None:
-    """What an execution failed with may quote what it was given."""
-    registry, bodies = HandlerRegistry(), []
-
-    @registry.on("BUILD_STATE_CHANGE")
-    async def changed(event: Event[dict[str, Any]], run: Run) -> None:
-        bodies.append(str([event.body, event.raw]))
-
-    service = await start_service(with_full_tier(settings), extension=Extension(registry=registry))
-    arn = "arn:aws:states:us-east-1:123456789012:execution:theirs:x"
-    change = {"executionArn": arn, "status": "FAILED", "cause": cause, "error": "States.Runtime"}
-    event = envelope("Step Functions Execution Status Change", change, source="aws.states")
-    await read_success(await service.post("/events", json=event))
-    assert "States.Runtime" in bodies[0]
-    assert "hush-hush" not in bodies[0] + read_ledger(service)
-
-
 async def test_a_report_under_the_id_of_the_outcome_takes_nothing_from_it(
     service: Client, codebuild: CodeBuildStandIn
 ) -> None:
@@ -717,128 +455,3 @@ async def test_a_report_under_the_id_of_the_outcome_takes_nothing_from_it(
     codebuild.finish(build.id, "SUCCEEDED")
     await sweep(service)
     assert await state_of(service) == "provisioned"
-
-
-def with_clean_up(settings: Settings, codebuild: CodeBuildStandIn) -> Settings:
-    """The settings whose one tier has a clean-up's job."""
-    codebuild.add_project("cleanup")
-    tier = {"jobIdentifier": "standard-tenant", "cleanupJobIdentifier": "cleanup"}
-    operations = Operations(reconcile_every_s=0, deadline_s=600)
-    tiers = Tiers(backend="static", static={"FULL": tier})
-    return attrs.evolve(settings, tiers=tiers, operations=operations)
-
-
-async def begin_clean_up(service: Client, codebuild: CodeBuildStandIn) -> Build:
-    """The build that cleans up after a failed provisioning."""
-    await read_success(await send(service, PROVISION, "request"))
-    codebuild.finish(only_build(codebuild).id, "FAILED")
-    await sweep(service)
-    assert await state_of(service) == "cleaning_up"
-    return list(codebuild.builds.values())[-1]
-
-
-async def end_of_clean_up(service: Client) -> dict[str, Any]:
-    """The one entry of the timeline that ended the clean-up, and nothing else did anything."""
-    timeline = (await read_tenant(service))["timeline"]
-    ends = [one for one in timeline if one["eventType"].startswith("TENANT_CLEAN_UP_")]
-    (end,) = (
-        one
-        for one in ends
-        if one["status"] != "duplicate" and not one["reason"].startswith("The job reports")
-    )
-    assert len([one for one in timeline if one["eventType"] == f"{PROVISION}_FAILURE"]) == 1
-    found: dict[str, Any] = end
-    return found
-
-
-@pytest.mark.parametrize("way", ["state change", "own report", "sweep"])
-@pytest.mark.parametrize("status", list(STATUSES))
-async def test_every_end_of_a_clean_up_is_noticed_by_every_way(
-    start_service: StartService,
-    settings: Settings,
-    codebuild: CodeBuildStandIn,
-    status: Any,
-    way: str,
-) -> None:
-    """It says how the clean-up went; not provisioned is the tenant either way."""
-    service = await start_service(with_clean_up(settings, codebuild))
-    build = await begin_clean_up(service, codebuild)
-    codebuild.finish(build.id, status, reason="exit status 2")
-    for number in range(2):
-        match way:
-            case "state change":
-                await change_state(service, build, event_id=f"change-{number}")
-            case "own report":
-                await tell(service, build, "TENANT_CLEAN_UP_SUCCESS", event_id=f"told-{number}")
-            case "sweep":
-                await sweep(service)
-    succeeded = status == "SUCCEEDED"
-    assert await state_of(service) == "provision_failed"
-    entry = await end_of_clean_up(service)
-    assert entry["eventType"] == f"TENANT_CLEAN_UP_{'SUCCESS' if succeeded else 'FAILURE'}"
-    assert STATUSES[status] in entry["reason"]
-    assert succeeded or "exit status 2" in entry["reason"]
-    assert entry["link"] == build.as_document()["logs"]["deepLink"]
-    assert len(codebuild.builds) == 2
-
-
-@pytest.mark.parametrize(
-    ("how", "after_s", "reason"),
-    [("deleted", 600, "it was deleted"), ("never reported", 600, "took longer than 600 s")],
-)
-async def test_a_clean_up_that_nothing_is_heard_of_ends(
-    start_service: StartService,
-    settings: Settings,
-    codebuild: CodeBuildStandIn,
-    clock: ManualClock,
-    how: str,
-    after_s: int,
-    reason: str,
-) -> None:
-    """Its build is gone, or runs beyond the deadline."""
-    service = await start_service(with_clean_up(settings, codebuild))
-    build = await begin_clean_up(service, codebuild)
-    if how == "deleted":
-        codebuild.remove_build(build.id)
-    clock.turn(after_s - 1)
-    await sweep(service)
-    assert await state_of(service) == "cleaning_up"
-    clock.turn(1)
-    await sweep(service)
-    assert await state_of(service) == "provision_failed"
-    assert reason in (await end_of_clean_up(service))["reason"]
-
-
-@pytest.mark.parametrize(
-    ("status", "note"),
-    [("SUCCEEDED", " succeeded."), ("STOPPED", "took longer than 600 s. The job ")],
-)
-async def test_the_job_of_a_users_own_type_has_a_deadline_too(
-    start_service: StartService,
-    settings: Settings,
-    codebuild: CodeBuildStandIn,
-    clock: ManualClock,
-    status: Any,
-    note: str,
-) -> None:
-    """It is told to stop; that it succeeded all the same counts."""
-    registry = HandlerRegistry()
-
-    @registry.on("ORDER")
-    async def order(event: Event[dict[str, Any]], run: Run) -> None:
-        await run.start_job("standard-tenant", {})
-
-    operations = Operations(reconcile_every_s=0, deadline_s=600)
-    service = await start_service(
-        attrs.evolve(settings, operations=operations), extension=Extension(registry=registry)
-    )
-    address = await read_success(await service.post("/events/ORDER", json={"a": 1}))
-    codebuild.stops_at_once = False
-    clock.turn(600)
-    await sweep(service)
-    assert "StopBuild" in [action for action, _ in codebuild.calls]
-    codebuild.finish(only_build(codebuild).id, status)
-    await sweep(service)
-    said = (await read_run(service, address))["note"]
-    assert note in said
-    assert ("took longer" in said) is (status == "STOPPED")

@@ -10,6 +10,7 @@ from orchestrator.embedded import CodeBuildStandIn
 from orchestrator.lambda_handler import LambdaService
 from orchestrator.testing import envelope
 from tests.acceptance.answers import only_build, read_problem, read_success, variables
+from tests.acceptance.endings import read_ledger
 from tests.acceptance.stories import (
     DEPROVISION,
     PROVISION,
@@ -17,7 +18,6 @@ from tests.acceptance.stories import (
     send,
     with_full_tier,
 )
-from tests.acceptance.test_endings import read_ledger
 from tests.conftest import Client, StartService
 
 

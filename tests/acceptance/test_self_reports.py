@@ -11,6 +11,7 @@ from orchestrator.embedded import Build, CodeBuildStandIn
 from orchestrator.settings import Callback
 from orchestrator.testing import InMemoryBuilder, ManualClock, envelope, provisioning_event
 from tests.acceptance.answers import only_build, read_run, read_success, variables
+from tests.acceptance.endings import change_state, read_ledger
 from tests.acceptance.stories import (
     PROVISION,
     TENANT,
@@ -21,7 +22,6 @@ from tests.acceptance.stories import (
     sweep,
     with_full_tier,
 )
-from tests.acceptance.test_endings import change_state, read_ledger
 from tests.conftest import Client, StartService
 from tests.control_plane.receiver import SECRET, ControlPlane
 

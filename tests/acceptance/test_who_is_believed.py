@@ -20,6 +20,7 @@ from orchestrator.lambda_handler import LambdaService
 from orchestrator.settings import Builders, Callback, Intake, StepFunctions, Tiers
 from orchestrator.testing import ManualClock, envelope, provisioning_event
 from tests.acceptance.answers import only_build, read_problem, read_success, variables
+from tests.acceptance.endings import change_state, read_ledger
 from tests.acceptance.stories import (
     PROVISION,
     TENANT,
@@ -31,7 +32,6 @@ from tests.acceptance.stories import (
     sweep,
     with_full_tier,
 )
-from tests.acceptance.test_endings import change_state, read_ledger
 from tests.acceptance.test_lambda_batches import record
 from tests.acceptance.test_queue import URL, until
 from tests.conftest import Client, StartService
