@@ -8,10 +8,8 @@ import asyncio
 import base64
 import json
 import re
-import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,46 +20,24 @@ import swagger_ui_bundle
 from aiohttp import web
 
 from orchestrator import Event, Extension, HandlerRegistry, Run, Settings, create_app
-from orchestrator.adapters.memory.ledger import InMemoryLedger
-from orchestrator.core.ledger.pages import Page
 from orchestrator.intake.app_keys import WORKLOAD
 from orchestrator.intake.aws_lambda import is_sqs_batch
 from orchestrator.intake.lambda_http import NotAnHTTPEventError
 from orchestrator.intake.refusals import REFUSALS, RefusalLog
 from orchestrator.intake.workload import Workload
 from orchestrator.lambda_handler import LambdaService
-from orchestrator.settings import ApiKey, Auth, child_environment
+from orchestrator.settings import ApiKey, Auth
 from orchestrator.testing import ManualClock, envelope
+from tests.acceptance.lambda_functions import JSON, MINE, RUN, any_format, ask, post, with_stages
 from tests.acceptance.ways import (
-    Answer,
     Document,
     MakeEvent,
     alb_event,
     function_url_event,
     http_api_event,
-    read_lambda_answer,
     rest_api_event,
 )
 from tests.lambda_events import HEALTH_CHECK, mutated
-
-JSON = {"Content-Type": "application/json"}
-MINE = json.dumps(envelope("MY_EVENT", {"a": 1})).encode()
-RUN = r"/runs/[0-9a-f]{40}"
-
-any_format = pytest.mark.parametrize(
-    "make_event",
-    [
-        pytest.param(rest_api_event, id="REST API"),
-        pytest.param(http_api_event, id="HTTP API"),
-        pytest.param(function_url_event, id="function URL"),
-        pytest.param(alb_event, id="ALB"),
-        pytest.param(partial(alb_event, multi_value=True), id="ALB, multi-value headers"),
-    ],
-)
-with_stages = pytest.mark.parametrize(
-    "make_event",
-    [pytest.param(rest_api_event, id="REST API"), pytest.param(http_api_event, id="HTTP API")],
-)
 
 
 @attrs.define
@@ -126,16 +102,6 @@ def echo() -> Iterator[LambdaService]:
     service = LambdaService(app)
     yield service
     service.close()
-
-
-def ask(service: LambdaService, event: Document) -> Answer:
-    """Invoke the function."""
-    return read_lambda_answer(service.handle(event, remaining_s=30), event)
-
-
-def post(make_event: MakeEvent, path: str = "/events", body: bytes = MINE, **more: Any) -> Document:
-    headers = {**JSON, **more.pop("headers", {})}
-    return make_event("POST", path, headers=headers, body=body, **more)
 
 
 # The request
@@ -482,95 +448,10 @@ def test_one_senders_cookies_are_not_the_next_ones(settings: Settings) -> None:
 # The time that is left
 
 
-class Hanging(InMemoryLedger):
-    """A ledger that doesn't answer some questions."""
-
-    async def find_due(self, **asked: Any) -> Page[str]:
-        await asyncio.get_running_loop().create_future()
-        raise AssertionError
-
-    async def check(self) -> None:
-        await asyncio.get_running_loop().create_future()
-
-
-@pytest.fixture
-def hanging(settings: Settings) -> Iterator[LambdaService]:
-    """A function with a handler that never ends, over a ledger that hangs."""
-    registry = HandlerRegistry()
-
-    @registry.on("MY_EVENT")
-    async def hang(event: Event[dict[str, Any]], run: Run) -> None:
-        if run.attempt == 1:
-            await asyncio.get_running_loop().create_future()
-
-    extension = Extension(registry=registry)
-    service = LambdaService(
-        create_app(settings, extension=extension, hands_back=True, ledger=Hanging())
-    )
-    yield service
-    service.close()
-
-
-@any_format
-def test_a_short_time_left_shortens_the_deadline(
-    hanging: LambdaService, make_event: MakeEvent
-) -> None:
-    """503 before the function is killed, though `intake.deadline_s` is a minute; the run is
-    handed back, and the redelivery, with more time, goes on with it."""
-    answer = read_lambda_answer(hanging.handle(post(make_event), remaining_s=0.9), post(make_event))
-    assert answer.status == 503, answer.text
-    assert "still being handled after 0.6 s" in answer.json()["detail"]
-    assert int(answer.headers["Retry-After"]) >= 1
-    (run,) = ask(hanging, make_event("GET", "/runs")).json()["items"]
-    assert (run["status"], run["attempt"]) == ("retry", 1)
-    assert ask(hanging, post(make_event)).status == 200
-    (run,) = ask(hanging, make_event("GET", "/runs")).json()["items"]
-    assert (run["status"], run["attempt"]) == ("succeeded", 2)
-
-
-def test_no_time_left_is_a_try_again(hanging: LambdaService) -> None:
-    """The answer leaves at once, and nothing is begun."""
-    event = post(http_api_event)
-    assert read_lambda_answer(hanging.handle(event, remaining_s=0), event).status == 503
-
-
 def test_a_sender_can_not_say_how_much_time_is_left(service: LambdaService) -> None:
     """No header has anything to do with it."""
     headers = {"X-Orchestrator-Deadline": "0", "Retry-After": "0", "X-Remaining-Time": "0"}
     assert ask(service, post(http_api_event, headers=headers)).status == 200
-
-
-@any_format
-def test_a_sweep_ends_before_the_function_does(
-    hanging: LambdaService, make_event: MakeEvent
-) -> None:
-    """It is answered 200, and what it didn't get to stays due."""
-    event = make_event("POST", "/events/RECONCILE", headers=JSON, body=b"{}")
-    answer = read_lambda_answer(hanging.handle(event, remaining_s=0.3), event)
-    assert answer.status == 200, answer.text
-
-
-def test_a_sweep_by_way_of_a_queue_ends_before_the_function_does(hanging: LambdaService) -> None:
-    """The message is done with: it would hang as long when it comes again."""
-    body = json.dumps(envelope("RECONCILE", {}))
-    message = {
-        "messageId": "1",
-        "body": body,
-        "receiptHandle": "r",
-        "eventSource": "aws:sqs",
-        "attributes": {"ApproximateReceiveCount": "1"},
-    }
-    assert hanging.handle({"Records": [message]}, remaining_s=0.3) == {"batchItemFailures": []}
-
-
-@any_format
-def test_whatever_hangs_is_answered_in_time(hanging: LambdaService, make_event: MakeEvent) -> None:
-    """A route that waits for something that never answers is 503 as well."""
-    event = make_event("GET", "/readyz")
-    answer = read_lambda_answer(hanging.handle(event, remaining_s=0.3), event)
-    assert (answer.status, answer.media_type) == (503, "application/problem+json")
-    assert answer.json()["instance"] == "/readyz"
-    assert int(answer.headers["Retry-After"]) >= 1
 
 
 # The life of the process
@@ -587,141 +468,6 @@ def test_one_loop_and_one_set_of_clients_serve_all_invocations(
     assert len(life.loops) == 1
     assert len(life.resources) == 3
     assert len(set(map(id, life.resources))) == 1
-
-
-EXTENSION = """
-from contextlib import asynccontextmanager
-from orchestrator import Extension, HandlerRegistry
-
-registry = HandlerRegistry()
-entered = []
-
-@asynccontextmanager
-async def lifespan():
-    entered.append(1)
-    yield
-
-@registry.on("MY_EVENT")
-async def handle(event, run):
-    if len(entered) != 1:
-        raise ValueError(entered)
-
-extension = Extension(registry=registry, lifespan=lifespan)
-"""
-
-INVOKE = """
-import json, sys
-from orchestrator.lambda_handler import NotStartedError, handler
-
-class Context:
-    def get_remaining_time_in_millis(self):
-        return 30_000
-
-def invoke(event):
-    try:
-        return handler(event, Context())
-    except NotStartedError as error:
-        return {"errorMessage": str(error)}
-
-print("\\n" + json.dumps([invoke(event) for event in json.load(sys.stdin)]))
-"""
-
-
-async def invoke(folder: Path, *events: Document, **environment: str) -> tuple[list[Any], str]:
-    """What the module's own handler says in a process of its own, as Lambda keeps one; its log."""
-    (folder / "my_extension.py").write_text(EXTENSION)
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-c",
-        INVOKE,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env=child_environment({"PYTHONPATH": f"{folder}:{':'.join(sys.path)}", **environment}),
-    )
-    out, err = await process.communicate(json.dumps(events).encode())
-    assert process.returncode == 0, err.decode()
-    return json.loads(out.splitlines()[-1]), err.decode()
-
-
-async def test_the_functions_handler_is_set_up_by_the_environment(tmp_path: Path) -> None:
-    """The extension and the settings of ORCHESTRATOR_… serve every invocation of the process."""
-    key = {"x-api-key": "key-1"}
-    events = (
-        post(http_api_event, headers={"x-api-key": "key-2"}),
-        post(http_api_event, headers=key),
-        post(rest_api_event, headers=key),
-        post(http_api_event, "/events/TENANT_PARTY", b"{}", headers=key),
-        post(http_api_event, body=MINE.ljust(2001), headers=key),
-    )
-    said, _ = await invoke(
-        tmp_path,
-        *events,
-        ORCHESTRATOR_LEDGER__BACKEND="memory",
-        ORCHESTRATOR__EXTENSION="my_extension:extension",
-        ORCHESTRATOR_AUTH__METHODS='["api_key"]',
-        ORCHESTRATOR_AUTH__API_KEY__KEYS='["key-1"]',
-        ORCHESTRATOR_HTTP__MAX_BODY_BYTES="2000",
-    )
-    answers = [read_lambda_answer(*pair) for pair in zip(said, events, strict=True)]
-    refused, first, again, unhandled, too_large = answers
-    statuses = [answer.status for answer in (refused, first, again, unhandled, too_large)]
-    assert statuses == [401, 200, 200, 400, 413]
-    assert again.headers["Idempotent-Replayed"] == "true"
-    assert again.headers["Location"] == first.headers["Location"]
-
-
-@pytest.mark.parametrize(
-    ("environment", "sentence"),
-    [
-        pytest.param({"ORCHESTRATOR_CONFIG": "production.toml"}, r"auth\.methods", id="open"),
-        pytest.param({"ORCHESTRATOR_HTTP__PORT": "many"}, r"http\.port", id="wrong setting"),
-        pytest.param({"ORCHESTRATOR_HTTP__BASE_PATH": "/events"}, "base_path", id="base path"),
-        pytest.param({"ORCHESTRATOR__EXTENSION": "nowhere:it"}, "nowhere:it", id="extension"),
-    ],
-)
-async def test_a_function_that_cannot_start_says_why(
-    tmp_path: Path, environment: dict[str, str], sentence: str
-) -> None:
-    """One sentence in the log and as the error, each time: the next invocation tries again."""
-    event = post(http_api_event)
-    said, log = await invoke(
-        tmp_path, event, event, **{"ORCHESTRATOR_LEDGER__BACKEND": "memory", **environment}
-    )
-    assert len(said) == 2
-    for one in said:
-        assert re.search(f"^The service can't start: .*{sentence}", one["errorMessage"])
-        assert "\n" not in one["errorMessage"]
-    lines = [json.loads(line) for line in log.splitlines()]
-    assert [line["event"] for line in lines] == ["the service can't start"] * 2
-    assert all(re.search(sentence, line["reason"]) for line in lines)
-
-
-def test_a_start_that_fails_leaves_nothing_open(settings: Settings) -> None:
-    """What was opened before is closed, and the next try may succeed."""
-    opened, closed = list[int](), list[int]()
-
-    @asynccontextmanager
-    async def lifespan() -> AsyncIterator[None]:
-        opened.append(1)
-        yield
-        closed.append(1)
-
-    async def fail(_: web.Application) -> None:
-        if len(opened) == 1:
-            raise ValueError("a bad start")
-
-    def build() -> web.Application:
-        app = create_app(settings, extension=Extension(lifespan=lifespan), hands_back=True)
-        app.on_startup.append(fail)
-        return app
-
-    with pytest.raises(ValueError, match="a bad start"):
-        LambdaService(build())
-    assert (opened, closed) == ([1], [1])
-    service = LambdaService(build())
-    assert ask(service, http_api_event("GET", "/healthz")).status == 200
-    service.close()
 
 
 def test_an_http_api_that_speaks_format_1_leaves_the_stage_in_the_path(
@@ -741,12 +487,3 @@ def test_what_is_almost_a_request_is_refused_too(service: LambdaService, event: 
     """Nothing about a missing part is taken for granted."""
     with pytest.raises(NotAnHTTPEventError):
         service.handle(event, remaining_s=30)
-
-
-def test_closing_leaves_nothing_behind(settings: Settings) -> None:
-    """The socket goes with the service."""
-    service = LambdaService(create_app(settings))
-    folder = Path(service._folder.name)
-    assert folder.exists()
-    service.close()
-    assert not folder.exists()

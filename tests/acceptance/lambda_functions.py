@@ -1,0 +1,49 @@
+"""How the stories of the Lambda function invoke it, in each format of an event."""
+
+import json
+from functools import partial
+from typing import Any
+
+import pytest
+
+from orchestrator.lambda_handler import LambdaService
+from orchestrator.testing import envelope
+from tests.acceptance.ways import (
+    Answer,
+    Document,
+    MakeEvent,
+    alb_event,
+    function_url_event,
+    http_api_event,
+    read_lambda_answer,
+    rest_api_event,
+)
+
+JSON = {"Content-Type": "application/json"}
+MINE = json.dumps(envelope("MY_EVENT", {"a": 1})).encode()
+RUN = r"/runs/[0-9a-f]{40}"
+
+any_format = pytest.mark.parametrize(
+    "make_event",
+    [
+        pytest.param(rest_api_event, id="REST API"),
+        pytest.param(http_api_event, id="HTTP API"),
+        pytest.param(function_url_event, id="function URL"),
+        pytest.param(alb_event, id="ALB"),
+        pytest.param(partial(alb_event, multi_value=True), id="ALB, multi-value headers"),
+    ],
+)
+with_stages = pytest.mark.parametrize(
+    "make_event",
+    [pytest.param(rest_api_event, id="REST API"), pytest.param(http_api_event, id="HTTP API")],
+)
+
+
+def ask(service: LambdaService, event: Document) -> Answer:
+    """Invoke the function."""
+    return read_lambda_answer(service.handle(event, remaining_s=30), event)
+
+
+def post(make_event: MakeEvent, path: str = "/events", body: bytes = MINE, **more: Any) -> Document:
+    headers = {**JSON, **more.pop("headers", {})}
+    return make_event("POST", path, headers=headers, body=body, **more)
