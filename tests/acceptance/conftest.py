@@ -1,21 +1,17 @@
-"""What the stories share: the service over each ledger, and over an AWS that can fail."""
+"""What the stories share: the service over each ledger, with a queue, and over a failing AWS."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import attrs
 import pytest
 
-from orchestrator import Settings
+from orchestrator import Extension, HandlerRegistry, Settings
 from orchestrator.adapters.dynamodb.items import table_schema
 from orchestrator.embedded import open_embedded_aws
-from orchestrator.settings import LedgerSettings, Tiers
+from orchestrator.settings import Intake, LedgerSettings, Tiers
 from orchestrator.testing import ManualClock
-from tests.acceptance.stories import (
-    FULL,
-    open_ledger_table,
-    over_dynamodb,
-    with_full_tier,
-)
+from tests.acceptance.queue_desk import URL, BusyInbox, Desk, DownLedger
+from tests.acceptance.stories import FULL, open_ledger_table, over_dynamodb, with_full_tier
 from tests.acceptance.witness import Witness, open_witness
 from tests.conftest import Client, StartService
 from tests.control_plane.receiver import ControlPlane, open_control_plane
@@ -78,3 +74,23 @@ def in_dynamodb(settings: Settings) -> Settings:
         ledger=LedgerSettings(backend="dynamodb", table=LEDGER),
         tiers=Tiers(backend="dynamodb", table=TIERS),
     )
+
+
+@pytest.fixture(params=[False, True], ids=["standard", "FIFO"])
+def in_groups(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
+
+
+@pytest.fixture
+def start_desk(
+    start_service: StartService, settings: Settings, clock: ManualClock, in_groups: bool
+) -> Callable[..., Awaitable[Desk]]:
+    async def start(registry: HandlerRegistry | None = None) -> Desk:
+        intake = Intake(mode="queue", queue_url=URL, deadline_s=60)
+        queued = attrs.evolve(settings, intake=intake)
+        inbox, ledger = BusyInbox(clock, in_groups=in_groups), DownLedger()
+        extension = Extension(registry=registry or HandlerRegistry())
+        service = await start_service(queued, extension=extension, inbox=inbox, ledger=ledger)
+        return Desk(service, inbox, ledger, clock, queued, extension)
+
+    return start

@@ -21,6 +21,7 @@ from orchestrator.settings import Builders, Callback, Intake, StepFunctions, Tie
 from orchestrator.testing import ManualClock, envelope, provisioning_event
 from tests.acceptance.answers import only_build, read_problem, read_success, variables
 from tests.acceptance.endings import change_state, read_ledger
+from tests.acceptance.queue_desk import URL, until
 from tests.acceptance.stories import (
     PROVISION,
     TENANT,
@@ -33,7 +34,6 @@ from tests.acceptance.stories import (
     with_full_tier,
 )
 from tests.acceptance.test_lambda_batches import record
-from tests.acceptance.test_queue import URL, until
 from tests.conftest import Client, StartService
 from tests.control_plane.receiver import SECRET, ControlPlane
 from tests.step_functions.stand_in import StepFunctionsStandIn, open_step_functions
