@@ -8,7 +8,7 @@ import pytest
 from orchestrator import Extension, HandlerRegistry, Settings
 from orchestrator.adapters.dynamodb.items import table_schema
 from orchestrator.embedded import open_embedded_aws
-from orchestrator.settings import Intake, LedgerSettings, Tiers
+from orchestrator.settings import Callback, Intake, LedgerSettings, Tiers
 from orchestrator.testing import ManualClock
 from tests.acceptance.queue_desk import URL, BusyInbox, Desk, DownLedger
 from tests.acceptance.stories import FULL, open_ledger_table, over_dynamodb, with_full_tier
@@ -94,3 +94,10 @@ def start_desk(
         return Desk(service, inbox, ledger, clock, queued, extension)
 
     return start
+
+
+@pytest.fixture
+def told(settings: Settings, control_plane: ControlPlane) -> Settings:
+    """The control plane is told after the provisioning already."""
+    callback = Callback(url=control_plane.url, after="provisioning", timeout_s=30)
+    return attrs.evolve(settings, callback=callback)

@@ -12,7 +12,7 @@ from orchestrator.embedded import CodeBuildStandIn, Fault
 from orchestrator.settings import Runs, Tiers
 from orchestrator.testing import ManualClock, envelope, provisioning_event
 from tests.acceptance.answers import read_problem, read_success
-from tests.acceptance.test_reports import (
+from tests.acceptance.reports import (
     CONTEXT,
     body,
     credentials_kept,
@@ -21,12 +21,9 @@ from tests.acceptance.test_reports import (
     running,
     sweep,
     tenant,
-    told,
 )
 from tests.conftest import TIERS, Client, StartService
 from tests.control_plane.receiver import SECRET, ControlPlane
-
-__all__ = ["told"]
 
 REQUEST = {"secret": SECRET, "context": CONTEXT}
 

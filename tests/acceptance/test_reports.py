@@ -1,112 +1,31 @@
 """The control plane hears how each operation ended: once, signed, and whatever goes wrong."""
 
-import asyncio
 import json
-from datetime import timedelta
 from typing import Any
 
 import attrs
 import pytest
 
-from orchestrator import (
-    Event,
-    Extension,
-    HandlerRegistry,
-    Run,
-    Settings,
-    TemporaryError,
-    handlers,
-    payloads,
-)
-from orchestrator.adapters.memory.ledger import InMemoryLedger
-from orchestrator.embedded import Build, CodeBuildStandIn, Fault
+from orchestrator import Event, Extension, HandlerRegistry, Run, Settings
+from orchestrator.embedded import CodeBuildStandIn, Fault
 from orchestrator.intake.app_keys import TRANSACTIONS
 from orchestrator.settings import Callback, Tiers
 from orchestrator.testing import ManualClock, envelope, provisioning_event
 from tests.acceptance.answers import read_success
+from tests.acceptance.reports import (
+    CONTEXT,
+    PROVISIONED,
+    body,
+    credentials_kept,
+    end,
+    provision,
+    running,
+    tenant,
+    why,
+)
 from tests.acceptance.witness import Witness
-from tests.conftest import TIERS, Client, StartService
+from tests.conftest import TIERS, StartService
 from tests.control_plane.receiver import SECRET, ControlPlane
-
-CONTEXT = "2f7c5d0a-53a1-4c77-9a3e-1d7f5c0b9e42"
-PROVISIONED = "TENANT_PROVISIONING_SUCCESS"
-
-
-@pytest.fixture
-def told(settings: Settings, control_plane: ControlPlane) -> Settings:
-    """The control plane is told after the provisioning already."""
-    callback = Callback(url=control_plane.url, after="provisioning", timeout_s=30)
-    return attrs.evolve(settings, callback=callback)
-
-
-async def provision(
-    service: Client,
-    control_plane: ControlPlane,
-    *,
-    tenant_id: str = "t-1",
-    tier: str = "STANDARD",
-    **override: Any,
-) -> None:
-    """A request that the control plane waits to hear of."""
-    await control_plane.expect(tenant_id, context=CONTEXT)
-    override = {"secret": SECRET, "context": f"{CONTEXT}", **override}
-    event = provisioning_event(
-        tenant_id=tenant_id, tier=tier, event_id=f"p-{tenant_id}", override=override
-    )
-    await read_success(await service.post("/events", json=event))
-
-
-def running(codebuild: CodeBuildStandIn) -> Build:
-    (build,) = (one for one in codebuild.builds.values() if one.ended is None)
-    return build
-
-
-async def end(
-    service: Client, codebuild: CodeBuildStandIn, status: Any = "SUCCEEDED", **how: Any
-) -> None:
-    """The one running build ends, and CodeBuild says so."""
-    build = running(codebuild)
-    codebuild.finish(build.id, status, **how)
-    change = envelope(
-        "CodeBuild Build State Change", build.as_state_change(), source="aws.codebuild"
-    )
-    answer = await service.post("/events", json={**change, "id": build.id})
-    assert answer.status == 200, await answer.text()
-
-
-async def sweep(service: Client) -> None:
-    assert (await service.post("/events/RECONCILE", json={})).status == 200
-
-
-async def tenant(service: Client, tenant_id: str = "t-1") -> dict[str, Any]:
-    found: dict[str, Any] = await (await service.get(f"/tenants/{tenant_id}")).json()
-    return found
-
-
-async def why(service: Client) -> str:
-    """What the timeline says of the end."""
-    outcomes = [
-        run["reason"]
-        for run in (await tenant(service))["timeline"]
-        if run["eventType"].endswith(("_SUCCESS", "_FAILURE"))
-        and not run["reason"].startswith("The job reports")
-    ]
-    (reason,) = outcomes
-    return str(reason)
-
-
-def body(status: int, *, resources: list[Any] | None = None, **data: Any) -> dict[str, Any]:
-    return {
-        "initiatorId": "t-1",
-        "type": 0,
-        "data": {"status": status, "resources": resources or [], **data},
-    }
-
-
-async def credentials_kept(service: Client) -> int:
-    ledger = service.app[TRANSACTIONS].ledger
-    assert isinstance(ledger, InMemoryLedger)
-    return sum(getattr(item, "credentials", None) is not None for item in ledger._items.values())
 
 
 @pytest.mark.parametrize(
@@ -274,154 +193,6 @@ async def test_resources_that_are_too_large_to_be_kept_are_left_out(
     await end(service, codebuild)
     assert await control_plane.accepted() == [body(1)]
     assert "sent without resources, since they have 200" in await why(service)
-
-
-@pytest.mark.parametrize("settled_by", ["event", "sweep", "replay"])
-async def test_a_control_plane_that_was_down_for_an_hour_is_told_once(
-    start_service: StartService,
-    codebuild: CodeBuildStandIn,
-    control_plane: ControlPlane,
-    told: Settings,
-    clock: ManualClock,
-    settled_by: str,
-) -> None:
-    """Whoever settled the operation: the sweep goes on telling, signed anew each time."""
-    registry = HandlerRegistry()
-    broken = settled_by == "replay"
-
-    async def fails_at_first(event: Event[payloads.TenantOutcome], run: Run) -> None:
-        if broken:
-            raise TemporaryError("not yet")
-        await handlers.tenant_provisioning_success(event, run)
-
-    if settled_by == "replay":
-        registry.register(PROVISIONED, fails_at_first)
-    service = await start_service(told, extension=Extension(registry=registry))
-    await provision(service, control_plane)
-    await control_plane.fail(*[503] * 100)
-    match settled_by:
-        case "event":
-            await end(service, codebuild)
-        case "sweep":
-            codebuild.finish(running(codebuild).id, "SUCCEEDED")
-            await sweep(service)
-        case "replay":
-            build = running(codebuild)
-            codebuild.finish(build.id, "SUCCEEDED")
-            await sweep(service)
-            broken = False
-            page = await (await service.get("/runs", params={"status": "retry"})).json()
-            (run_id,) = (run["runId"] for run in page["items"])
-            await read_success(await service.post(f"/runs/{run_id}/replay", json={}))
-    assert (await tenant(service))["state"] == "provisioned"
-    for _ in range(60):
-        clock.turn(60)
-        await control_plane.turn_clock(clock.now())
-        await sweep(service)
-    assert await control_plane.accepted() == []
-    assert await credentials_kept(service) == 1
-    for _ in range(100):
-        clock.turn(301)
-        await control_plane.turn_clock(clock.now())
-        await sweep(service)
-    assert await control_plane.accepted() == [body(1)]
-    assert await control_plane.refused() == []
-    assert await credentials_kept(service) == 0
-
-
-@pytest.mark.parametrize("fault", ["reset", "answerLost"])
-async def test_a_lost_answer_is_made_up_for(
-    start_service: StartService,
-    codebuild: CodeBuildStandIn,
-    control_plane: ControlPlane,
-    told: Settings,
-    clock: ManualClock,
-    fault: str,
-) -> None:
-    """The other side may have accepted it, and then refuses it: that is as good."""
-    service = await start_service(told)
-    await provision(service, control_plane)
-    await control_plane.fail(fault)
-    await end(service, codebuild)
-    clock.turn(5)
-    await control_plane.turn_clock(clock.now())
-    await sweep(service)
-    assert await control_plane.accepted() == [body(1)]
-    assert "accepted the report" in await why(service)
-    assert await credentials_kept(service) == 0
-
-
-async def test_a_secret_that_has_expired_is_an_alarm(
-    start_service: StartService,
-    codebuild: CodeBuildStandIn,
-    control_plane: ControlPlane,
-    told: Settings,
-    clock: ManualClock,
-) -> None:
-    """The timeline says why, and nothing is sent again."""
-    service = await start_service(told)
-    await provision(service, control_plane)
-    await control_plane.expect("t-1", secret="another one by now", context=CONTEXT)
-    await end(service, codebuild)
-    assert "most likely expired" in await why(service)
-    clock.turn(3600)
-    await sweep(service)
-    assert [one["reason"] for one in await control_plane.refused()] == ["bad signature"]
-    assert (await tenant(service))["state"] == "provisioned"
-
-
-@pytest.mark.parametrize("ahead_s", [40, -3600])
-async def test_clocks_that_differ_are_made_up_for(
-    start_service: StartService,
-    codebuild: CodeBuildStandIn,
-    control_plane: ControlPlane,
-    told: Settings,
-    clock: ManualClock,
-    ahead_s: float,
-) -> None:
-    """The other side allows 20 s: the report is signed once more by its own clock."""
-    service = await start_service(told)
-    await provision(service, control_plane)
-    await control_plane.turn_clock(clock.now() + timedelta(seconds=ahead_s))
-    await end(service, codebuild)
-    assert await control_plane.accepted() == [body(1)]
-    assert [one["reason"] for one in await control_plane.refused()] == ["clock"]
-    assert (await why(service)).endswith("The control plane accepted the report.")
-
-
-async def test_two_replicas_settle_and_report_each_job_once(
-    start_service: StartService,
-    codebuild: CodeBuildStandIn,
-    control_plane: ControlPlane,
-    told: Settings,
-    clock: ManualClock,
-) -> None:
-    """However often both sweep at once."""
-    ledger = InMemoryLedger()
-    replicas = [await start_service(told, ledger=ledger) for _ in range(2)]
-    names = [f"t-{number}" for number in range(12)]
-    for number, name in enumerate(names):
-        await control_plane.expect(name, context=f"{CONTEXT}-{name}")
-        await provision(
-            replicas[number % 2], control_plane, tenant_id=name, context=f"{CONTEXT}-{name}"
-        )
-        await control_plane.expect(name, context=f"{CONTEXT}-{name}")
-    statuses = ("SUCCEEDED", "FAILED", "TIMED_OUT")
-    for number, build in enumerate(codebuild.builds.values()):
-        codebuild.finish(build.id, statuses[number % 3])  # type: ignore[arg-type]
-    for _ in range(3):
-        await asyncio.gather(*(sweep(replica) for replica in replicas * 3))
-        clock.turn(60)
-        await control_plane.turn_clock(clock.now())
-    accepted = await control_plane.accepted()
-    assert sorted(one["initiatorId"] for one in accepted) == sorted(names)
-    assert await control_plane.refused() == []
-    for number, name in enumerate(names):
-        found = await tenant(replicas[0], name)
-        outcomes = [one for one in found["timeline"] if "SUCCESS" in one["eventType"]]
-        outcomes += [one for one in found["timeline"] if "FAILURE" in one["eventType"]]
-        assert [one["status"] for one in outcomes] == ["succeeded"], found["timeline"]
-        assert found["state"] == ("provision_failed" if number % 3 else "provisioned")
 
 
 @pytest.mark.parametrize(
