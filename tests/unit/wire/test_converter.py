@@ -1,80 +1,32 @@
 """JSON to models and back, strictly, for models of anybody's."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime, time, timedelta, timezone
+from collections.abc import Mapping, Sequence
+from datetime import datetime, time, timedelta, timezone
 from decimal import Decimal
-from enum import Enum
-from typing import Annotated, Any, ClassVar, Generic, Literal, NewType, TypeVar
+from typing import Any, Literal
 from uuid import UUID
 
 import attrs
 import pytest
 
-from orchestrator.core.errors import BadEvent, InvalidPayload, PayloadMismatch
-from orchestrator.core.events.payloads import TenantProvisioning, json_name
+from orchestrator.core.errors import InvalidPayload
+from orchestrator.core.events.payloads import TenantProvisioning
 from orchestrator.core.ledger.records import Job
-from orchestrator.core.secrets.redaction import Redactor
-from orchestrator.wire.codec import decode_json, encode_json
-from orchestrator.wire.converter import JsonConverter
 from orchestrator.wire.fields import json_field_name
 from orchestrator.wire.json_schema import json_schemas
-
-WIRE = JsonConverter(Redactor())
-A_TIME = datetime(2026, 3, 2, 16, 45, 10, tzinfo=UTC)
-Email = NewType("Email", str)
-Held = TypeVar("Held")
-
-
-class Size(Enum):
-    SMALL = "S"
-    LARGE = "L"
-
-
-@attrs.frozen(kw_only=True)
-class Address:
-    post_code: str
-    country: Literal["NO", "NL"] = "NO"
-
-
-@attrs.frozen(kw_only=True)
-class Signup:
-    """A user's model, with a field of each kind."""
-
-    email_address: Email
-    seats: int = attrs.field(default=1, validator=[attrs.validators.ge(1), attrs.validators.le(9)])
-    price: float = 0.0
-    is_trial: bool = False
-    starts_at: datetime = A_TIME
-    size: Size = Size.SMALL
-    post_address: Address | None = None
-    more_addresses: list[Address] = attrs.field(factory=list)
-    limits: dict[str, int] = attrs.field(factory=dict)
-    labels: tuple[str, ...] = ()
-    api_key: str | None = attrs.field(default=None, metadata=json_name("API-KEY"))
-
-
-@attrs.frozen
-class Page(Generic[Held]):
-    all_items: list[Held]
-
-
-@attrs.define
-class Plain:
-    """A mutable model with positional fields serves as well."""
-
-    first_name: str
-    ratio: Annotated[float, "of something"] = attrs.field(validator=attrs.validators.gt(0))
-
-
-def mismatches(value: object, model: Any) -> list[tuple[str, str]]:
-    with pytest.raises(InvalidPayload) as refused:
-        WIRE.structure(value, model)
-    return [(mismatch.path, mismatch.message) for mismatch in refused.value.errors]
-
-
-def signup_mismatches(**fields: Any) -> list[tuple[str, str]]:
-    return mismatches({"emailAddress": "a@b.example"} | fields, Signup)
+from tests.unit.wire.models import (
+    A_TIME,
+    WIRE,
+    Address,
+    Email,
+    Page,
+    Plain,
+    Signup,
+    Size,
+    mismatches,
+    signup_mismatches,
+)
 
 
 def test_a_users_model_is_filled_from_camel_case() -> None:
@@ -191,52 +143,6 @@ def test_a_validators_sentence_is_the_message() -> None:
     assert message == "'seats' must be <= 9: 10"
 
 
-def test_all_mismatches_are_found_at_once() -> None:
-    """Paths go through fields, maps and lists, in the sender's spelling."""
-    body = {
-        "seats": "1",
-        "API-KEY": 1,
-        "postAddress": {"country": "DE"},
-        "moreAddresses": [{"postCode": "1"}, {"postCode": 2}, 3],
-        "limits": {"cpu": "2", "ram": 1, "disk": None},
-        "labels": ["x", 7],
-    }
-    found = mismatches(body, Signup)
-    assert sorted(found) == sorted(
-        [
-            ("$.emailAddress", "is required"),
-            ("$.seats", "must be an integer"),
-            ("$.API-KEY", "must be a string"),
-            ("$.postAddress.postCode", "is required"),
-            ("$.postAddress.country", "must be one of 'NO', 'NL'"),
-            ("$.moreAddresses[1].postCode", "must be a string"),
-            ("$.moreAddresses[2]", "must be an object"),
-            ("$.limits.cpu", "must be an integer"),
-            ("$.limits.disk", "must be an integer"),
-            ("$.labels[1]", "must be a string"),
-        ]
-    )
-
-
-def test_the_error_itself_lists_the_mismatches() -> None:
-    """Whoever reads only the sentence sees every path."""
-    with pytest.raises(InvalidPayload, match=r"\$\.emailAddress is required; .*\$\.seats must be"):
-        WIRE.structure({"seats": "x"}, Signup)
-
-
-def test_a_mismatch_says_nothing_of_a_secret() -> None:
-    """Where the name bears a secret, neither message nor sentence quotes the value."""
-
-    @attrs.frozen
-    class Login:
-        api_token: Size
-
-    with pytest.raises(InvalidPayload) as refused:
-        WIRE.structure({"apiToken": "hunter2"}, Login)
-    assert refused.value.errors == (PayloadMismatch("$.apiToken", "does not fit"),)
-    assert "hunter2" not in str(refused.value)
-
-
 @pytest.mark.parametrize("name", ["email_address", "EmailAddress", "email-address"])
 def test_only_the_name_in_json_is_read(name: str) -> None:
     """The Python name of a field is no second spelling."""
@@ -339,95 +245,6 @@ def test_what_has_no_json_form_is_a_type_error(value: object) -> None:
     """A value that can't be remembered is refused, wherever it stands."""
     with pytest.raises(TypeError):
         WIRE.unstructure(value)
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        (b'{"a": [1, 1.5, true, null, "\\u00e9\xc3\xa9"]}', {"a": [1, 1.5, True, None, "éé"]}),
-        (b" [] ", []),
-        (b"7", 7),
-    ],
-)
-def test_json_is_decoded(text: bytes, value: object) -> None:
-    """Any JSON value is one, in UTF-8."""
-    assert decode_json(text) == value
-
-
-@pytest.mark.parametrize(
-    ("text", "sentence"),
-    [
-        (b"", "The body is empty"),
-        (b" \r\n", "The body is empty"),
-        (b"{", "The body is not JSON: .+"),
-        (b"{'a': 1}", "The body is not JSON"),
-        (b'{"a": 1} x', "The body is not JSON"),
-        (b'{"a": NaN}', "The body is not JSON"),
-        (b'{"a": 1,}', "The body is not JSON"),
-        (b'{"a": "\xff"}', "The body is not JSON"),
-        (b'{"a": "\n"}', "The body is not JSON"),
-        (b"a=1&b=2", "The body is not JSON"),
-        (b"[" * 100_000, "nested more than 100 levels deep"),
-        (b'{"a":' * 100_000, "nested more than 100 levels deep"),
-    ],
-)
-def test_what_is_not_json_is_a_bad_event(text: bytes, sentence: str) -> None:
-    """The refusal says what is wrong, and nothing that a sender writes breaks the decoder."""
-    with pytest.raises(BadEvent, match=sentence):
-        decode_json(text)
-
-
-def test_json_is_encoded_compactly() -> None:
-    """Text without spaces, in UTF-8, which decodes to the same value."""
-    value = {"a": [1, None], "é": True}
-    assert encode_json(value) == '{"a":[1,null],"é":true}'.encode()
-    assert decode_json(encode_json(value)) == value
-
-
-def schemas(*models: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    return json_schemas(models, ref_template="#/components/schemas/{name}")
-
-
-def test_a_schema_has_the_names_of_json() -> None:
-    """Properties and required fields are named as senders write them."""
-    (reference,), components = schemas(Signup)
-    assert reference == {"$ref": "#/components/schemas/Signup"}
-    properties = components["Signup"]["properties"]
-    assert {"emailAddress", "isTrial", "postAddress", "API-KEY"} <= set(properties)
-    assert not {"email_address", "is_trial", "api_key", "apiKey"} & set(properties)
-    assert components["Signup"]["required"] == ["emailAddress"]
-
-
-def test_a_schema_leads_to_the_models_inside() -> None:
-    """Models in lists and unions are components with the names of JSON too."""
-    _, components = schemas(Signup)
-    assert components["Address"]["required"] == ["postCode"]
-    assert components["Address"]["properties"]["country"]["enum"] == ["NL", "NO"]
-    items = components["Signup"]["properties"]["moreAddresses"]["items"]
-    assert items == {"$ref": "#/components/schemas/Address"}
-
-
-def test_a_schema_has_the_validators_bounds() -> None:
-    """`ge`, `le` and `gt` are the schema's bounds, alone or in a list."""
-    _, components = schemas(Signup, Plain)
-    seats = components["Signup"]["properties"]["seats"]
-    assert (seats["type"], seats["minimum"], seats["maximum"]) == ("integer", 1, 9)
-    assert components["Plain"]["properties"]["ratio"]["exclusiveMinimum"] == 0
-    assert "minimum" not in components["Signup"]["properties"]["price"]
-
-
-def test_the_schemas_of_the_built_in_payloads_name_their_aliases() -> None:
-    """A built-in model's renamed field stands under the sender's name."""
-    _, components = schemas(TenantProvisioning)
-    assert {"TENANT_ID", "planConfig", "builderConfig"} <= set(
-        components["TenantProvisioning"]["properties"]
-    )
-    assert "environmentOverride" in components["BuilderOptions"]["properties"]
-
-
-def test_a_mismatch_is_a_value() -> None:
-    """Two equal mismatches are equal, so that tests of users can compare them."""
-    assert PayloadMismatch("$.a", "is required") == PayloadMismatch("$.a", "is required")
 
 
 def test_a_tenants_id_is_not_coerced() -> None:
@@ -554,85 +371,6 @@ def test_what_is_none_of_that_is_named(changes: dict[str, Any], path: str) -> No
     assert "must be" in misfit.value.errors[0].message
 
 
-@attrs.frozen
-class Item:
-    """Counts how often its validator was asked."""
-
-    asked: ClassVar[list[int]] = []
-    number: int = attrs.field()
-    more: "list[Item]" = attrs.field(factory=list)
-    others: "list[Item]" = attrs.field(factory=list)
-
-    @number.validator
-    def _check(self, _: Any, value: int) -> None:
-        self.asked.append(value)
-        if value < 0:
-            raise ValueError(f"is {value}")
-
-
-@pytest.fixture
-def asked() -> Iterator[list[int]]:
-    Item.asked.clear()
-    yield Item.asked
-    Item.asked.clear()
-
-
-BAD, GOOD = {"number": -1}, {"number": 1}
-MORE = ("$", "and more")
-
-
-@pytest.mark.parametrize(
-    ("value", "model"),
-    [
-        ([BAD] * 5000, list[Item]),
-        ([BAD] * 5000, tuple[Item, ...]),
-        ([BAD] * 5000, Sequence[Item]),
-        ([BAD] * 5000, set[Item]),
-        ({f"a{number}": BAD for number in range(5000)}, dict[str, Item]),
-        ([[BAD] * 7] * 700, list[list[Item]]),
-        ({"a": [BAD] * 70, "b": [BAD] * 5000}, dict[str, list[Item]]),
-        ([{"number": 1, "more": [BAD] * 60, "others": [BAD] * 60}] * 100, list[Item]),
-        ({"number": 1, "more": [BAD] * 5000, "others": [BAD] * 5000}, Item),
-    ],
-)
-def test_the_search_ends_with_one_mismatch_more_than_are_named(
-    value: Any, model: Any, asked: list[int]
-) -> None:
-    """However many a body has, and wherever they are."""
-    found = mismatches(value, model)
-    assert len(found) == 101
-    assert found[100] == MORE
-    assert asked.count(-1) == 101
-
-
-def test_whether_there_are_more_is_known() -> None:
-    """A hundred are not more than are named, whatever comes after them."""
-    exactly = [*["x"] * 100, *[1] * 1000]
-    assert mismatches(exactly, list[int]) == [
-        (f"$[{index}]", "must be an integer") for index in range(100)
-    ]
-    assert mismatches([*exactly, "x"], list[int])[100:] == [MORE]
-    assert mismatches({"a": exactly, "b": "x"}, dict[str, list[int]])[100:] == [MORE]
-
-
-def test_where_the_search_has_ended_nothing_else_is_blamed(asked: list[int]) -> None:
-    """A field that wasn't looked at any more has no mismatch, and each search begins anew."""
-    body = {"emailAddress": 1, "limits": {f"a{n}": "x" for n in range(500)}, "labels": ["x"]}
-    found = mismatches(body, Signup)
-    assert found[0] == ("$.emailAddress", "must be a string")
-    assert found[1:] == [*((f"$.limits.a{n}", "must be an integer") for n in range(99)), MORE]
-    assert WIRE.structure([GOOD], list[Item]) == [Item(1)]
-
-
-def test_a_deep_body_is_searched_once(asked: list[int]) -> None:
-    """Models in models: what one level has found counts for all."""
-    body: dict[str, Any] = GOOD
-    for _ in range(50):
-        body = {"number": 1, "more": [body, *[BAD] * 30], "others": [BAD] * 30}
-    assert len(mismatches(body, Item)) == 101
-    assert asked.count(-1) == 101
-
-
 @pytest.mark.parametrize(
     ("value", "model", "expected"),
     [
@@ -647,21 +385,6 @@ def test_a_deep_body_is_searched_once(asked: list[int]) -> None:
 def test_collections_of_any_kind_are_built(value: Any, model: Any, expected: Any) -> None:
     """Bare, of anything, of models and of each other."""
     assert WIRE.structure(value, model) == expected
-
-
-@pytest.mark.parametrize(
-    ("value", "model", "path"),
-    [
-        ({"M": "x"}, dict[Size, str], "$.M"),
-        ({"S": 1}, dict[Size, str], "$.S"),
-        ([[1], ["x"]], list[list[int]], "$[1][0]"),
-        ([{"a": []}], list[dict[str, int]], "$[0].a"),
-    ],
-)
-def test_a_mismatch_in_a_collection_has_its_place(value: Any, model: Any, path: str) -> None:
-    """By index and by name; a name may not fit, too."""
-    ((found, _),) = mismatches(value, model)
-    assert found == path
 
 
 def test_what_another_release_keeps_is_shown_to_nobody() -> None:
