@@ -36,6 +36,7 @@ from orchestrator.core.ledger.records import (
     Record,
     RunRecord,
     RunStatus,
+    Step,
     TenantRecord,
     WebhookCredentials,
 )
@@ -334,6 +335,10 @@ def credentials(event_id: str, as_of: datetime) -> WebhookCredentials:
 def follow_up(event_type: str, event_id: str, operation: str) -> FollowUp:
     sent = event(event_type, event_id, body={"tenantId": TENANT, "operationId": operation})
     return FollowUp(event=sent, payload=encode_event(sent), tenant_id=TENANT)
+
+
+def step(desk: Desk, name: str = "take") -> Step:
+    return Step(name=name, result=1, recorded_at=desk.clock.now())
 
 
 async def let_others_work() -> None:

@@ -8,17 +8,15 @@ from orchestrator.core.ledger.claim_request import Trigger
 from orchestrator.core.ledger.claim_result import Deferred, Duplicate, NeedsForce, Refused
 from orchestrator.core.ledger.lease import RunLease
 from orchestrator.core.ledger.lifecycle import MOVES, TenantState
-from orchestrator.core.ledger.records import Failure, OperationState, Progress, RunStatus, Step
+from orchestrator.core.ledger.records import Failure, OperationState, Progress, Step
 from tests.desk import (
     DEPLOYMENT,
     DEPROVISIONING,
     NOT_PROVISIONED,
-    ORDER,
     PROVISIONED,
     PROVISIONING,
     SENT_AT,
     TENANT,
-    TIMINGS,
     Desk,
     adopt_job,
     credentials,
@@ -26,116 +24,6 @@ from tests.desk import (
     possible_until,
     run_id,
 )
-
-WINDOW_S = TIMINGS.dedupe_window_s
-
-
-@pytest.fixture
-def desk() -> Desk:
-    return Desk()
-
-
-# --- content ---------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("passed_s", "by_content", "trigger", "is_new"),
-    [
-        (WINDOW_S, True, Trigger.DELIVERY, True),
-        (WINDOW_S - 0.001, True, Trigger.DELIVERY, False),
-        (WINDOW_S, False, Trigger.DELIVERY, False),
-        (WINDOW_S, True, Trigger.REPLAY, False),
-    ],
-)
-async def test_equal_content_is_one_event_for_a_while(
-    desk: Desk, passed_s: float, by_content: bool, trigger: Trigger, is_new: bool
-) -> None:
-    """From then on it is another one: steps emptied, first seen now, its attempts count on."""
-    first = await desk.claimed(ORDER, "a", by_content=by_content)
-    await desk.finish(first, desk.job("b-1"))
-    desk.turn(passed_s)
-    answer = await desk.claim(ORDER, "a", by_content=by_content, trigger=trigger)
-    assert isinstance(answer, RunLease) is is_new
-    if isinstance(answer, RunLease):
-        run = answer.run
-        assert (run.attempt, run.steps, run.job, run.first_seen) == (2, {}, None, desk.clock.now())
-        assert run.request_key != first.run.request_key
-        assert answer.start_key != first.start_key
-
-
-@pytest.mark.parametrize("status", [RunStatus.RETRY, RunStatus.RUNNING])
-async def test_unfinished_content_goes_on(desk: Desk, status: RunStatus) -> None:
-    """However old it is: what waits or was left lying is the same event."""
-    first = await desk.claimed(ORDER, "a", by_content=True)
-    if status is RunStatus.RETRY:
-        await desk.hand_back(
-            first,
-            progress=Progress(steps=(Step(name="take", result=1, recorded_at=desk.clock.now()),)),
-        )
-    desk.turn(WINDOW_S)
-    again = await desk.claimed(ORDER, "a", by_content=True)
-    assert again.start_key == first.start_key
-    assert again.run.first_seen == first.run.first_seen
-
-
-@pytest.mark.parametrize("trigger", [Trigger.REPLAY, Trigger.FORCED_REPLAY])
-async def test_only_a_delivery_makes_old_content_new(desk: Desk, trigger: Trigger) -> None:
-    """An operator means the run that he names."""
-    first = await desk.claimed(ORDER, "a", by_content=True)
-    await desk.fail(first, ends_without_job=False)
-    desk.turn(WINDOW_S)
-    again = await desk.claimed(ORDER, "a", by_content=True, trigger=trigger)
-    assert again.start_key == first.start_key
-
-
-async def test_new_content_counts_its_starts_from_the_beginning(desk: Desk) -> None:
-    """And it has ended nothing yet."""
-    await desk.finish(await desk.claimed(ORDER, "a", by_content=True))
-    await desk.finish(
-        await desk.claimed(ORDER, "a", by_content=True, trigger=Trigger.FORCED_REPLAY)
-    )
-    await desk.provision()
-    await desk.end(PROVISIONED, "done", by_content=True)
-    desk.turn(WINDOW_S)
-    assert (await desk.claimed(ORDER, "a", by_content=True)).start_key.endswith("-1")
-    await desk.claim(PROVISIONED, "done", by_content=True)
-    assert (await desk.run(PROVISIONED, "done")).outcome_of is None
-
-
-async def test_failed_content_is_new_after_the_window(desk: Desk) -> None:
-    """And a new request: its operation is another one."""
-    first = await desk.claimed(PROVISIONING, "a", by_content=True)
-    await desk.fail(first)
-    desk.turn(WINDOW_S)
-    again = await desk.claimed(PROVISIONING, "a", by_content=True)
-    assert again.run.operation_id != first.run.operation_id
-    assert (await desk.operation(of=again)).request_key == again.run.request_key
-    assert again.run.start_number == 1
-
-
-async def test_old_content_does_not_wait_for_itself(desk: Desk) -> None:
-    """Its operation goes on without a job: an outcome must still be able to end it."""
-    await desk.finish(await desk.claimed(PROVISIONING, "a", by_content=True))
-    desk.turn(WINDOW_S)
-    answer = await desk.claim(PROVISIONING, "a", by_content=True)
-    if isinstance(answer, RunLease):
-        await desk.finish(answer)
-    await desk.end(PROVISIONED, "done")
-    assert await desk.tenant() == (TenantState.PROVISIONED, None)
-
-
-@pytest.mark.parametrize("job", [None, "b-1"])
-async def test_old_content_with_the_request_key_of_what_is_over_is_a_duplicate(
-    desk: Desk, job: str | None
-) -> None:
-    """The payload names its request, and that has ended: there is nothing to go on with."""
-    first = await desk.claimed(PROVISIONING, "a", by_content=True, key="k")
-    await desk.finish(first, desk.job(job) if job else None)
-    await desk.end(PROVISIONED, "done")
-    desk.turn(WINDOW_S)
-    answer = await desk.claim(PROVISIONING, "a", by_content=True, key="k")
-    assert answer == Duplicate(first.run.run_id)
-
 
 # --- opening ---------------------------------------------------------------------------------
 

@@ -1,14 +1,11 @@
 """Transactions: a run has one holder, and what is decided rests on what stands."""
 
-import asyncio
-from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import attrs
 import pytest
-from structlog.testing import capture_logs
 
-from orchestrator.core.errors import EventTooLarge, TakenOver, TemporaryError
+from orchestrator.core.errors import EventTooLarge, TemporaryError
 from orchestrator.core.ledger.claim_request import Trigger
 from orchestrator.core.ledger.claim_result import (
     BodyDiffers,
@@ -18,22 +15,14 @@ from orchestrator.core.ledger.claim_result import (
     NotDue,
     Refused,
 )
-from orchestrator.core.ledger.lease import RunLease, keep_renewed
-from orchestrator.core.ledger.ledger import Conflict, UnreadableItems
+from orchestrator.core.ledger.lease import RunLease
+from orchestrator.core.ledger.ledger import Conflict
 from orchestrator.core.ledger.lifecycle import TenantState
 from orchestrator.core.ledger.records import (
     Failure,
-    OperationState,
     Progress,
-    Record,
-    RunStatus,
-    Step,
-    TenantRecord,
-    operation_key,
-    payload_key,
     run_key,
 )
-from orchestrator.core.ledger.settle import Saved, Settlement
 from orchestrator.core.ledger.snapshot import Decision, Snapshot
 from tests.desk import (
     DEPLOYMENT,
@@ -43,24 +32,12 @@ from tests.desk import (
     SENT_AT,
     TENANT,
     Desk,
-    DeskLedger,
-    adopt_job,
     follow_up,
-    let_others_work,
     operation_id,
     possible_until,
     run_id,
+    step,
 )
-
-
-@pytest.fixture
-def desk() -> Desk:
-    return Desk()
-
-
-def step(desk: Desk, name: str = "take") -> Step:
-    return Step(name=name, result=1, recorded_at=desk.clock.now())
-
 
 # --- the run ---------------------------------------------------------------------------------
 
@@ -323,299 +300,6 @@ async def test_what_was_read_must_still_stand(desk: Desk) -> None:
     desk.ledger.before_commit.append(meanwhile)
     assert isinstance(await looked, RunLease)
     assert (await desk.tenant())[0] is TenantState.DEPLOYING
-
-
-# --- an attempt ------------------------------------------------------------------------------
-
-
-async def test_a_start_key_tells_starts_apart(desk: Desk) -> None:
-    """Operation and number, within what builders take."""
-    attempt = await desk.claimed(PROVISIONING, "a", key="k" * 500)
-    assert attempt.start_key == f"{operation_id('k' * 500)}-1"
-    assert len(attempt.start_key) <= 64
-
-
-@pytest.mark.parametrize("write", ["renew", "record", "settle"])
-async def test_whoever_lost_the_run_writes_nothing(desk: Desk, write: str) -> None:
-    """He learns that it is in other hands, and who has it is not disturbed."""
-    first = await desk.claimed(PROVISIONING, "a")
-    await desk.taken_over(PROVISIONING, "a")
-    before = await desk.run(PROVISIONING, "a")
-    writes: dict[str, Any] = {
-        "renew": first.renew,
-        "record": lambda: first.record(Progress(job=desk.job("b-1"))),
-        "settle": lambda: desk.finish(first, desk.job("b-1")),
-    }
-    with pytest.raises(TakenOver):
-        await writes[write]()
-    assert await desk.run(PROVISIONING, "a") == before
-    assert (await desk.operation(of=first)).job is None
-
-
-async def test_a_renewal_is_another_lease_from_now_on(desk: Desk) -> None:
-    """The holder and the ledger both know."""
-    attempt = await desk.claimed(ORDER, "a")
-    desk.turn(40)
-    await attempt.renew()
-    run = await desk.run(ORDER, "a")
-    assert run.lease_until == attempt.run.lease_until == desk.later(60)
-    assert run.due_at == desk.later(62)
-    assert (run.attempt, run.status) == (1, "running")
-
-
-async def test_a_write_whose_answer_was_lost_can_be_repeated(desk: Desk) -> None:
-    """It is found done; a settlement that is found done is nobody's any more."""
-    attempt = await desk.claimed(ORDER, "a")
-    desk.ledger.answer_lost = True
-    desk.ledger.failures = [TemporaryError("no answer")]
-    with pytest.raises(TemporaryError):
-        await attempt.record(Progress(steps=(step(desk),)))
-    await attempt.record(Progress(steps=(step(desk),)))
-    assert list((await desk.run(ORDER, "a")).steps) == ["take"]
-    desk.ledger.failures = [TemporaryError("no answer")]
-    with pytest.raises(TemporaryError):
-        await desk.finish(attempt)
-    with pytest.raises(TakenOver):
-        await desk.finish(attempt)
-    assert (await desk.run(ORDER, "a")).status == "succeeded"
-
-
-async def test_writes_of_an_attempt_come_one_after_the_other(desk: Desk) -> None:
-    """A renewal beside a settlement never sees half of it."""
-    attempt = await desk.claimed(ORDER, "a")
-    desk.ledger.requests.clear()
-    waiting, release = asyncio.Event(), asyncio.Event()
-
-    async def hold() -> None:
-        waiting.set()
-        await release.wait()
-
-    desk.ledger.before_commit.append(hold)
-    recording = asyncio.create_task(attempt.record(Progress(steps=(step(desk),))))
-    await waiting.wait()
-    settling = asyncio.create_task(desk.finish(attempt))
-    await let_others_work()
-    assert not settling.done()
-    release.set()
-    await asyncio.gather(recording, settling)
-    assert desk.ledger.requests == ["commit", "commit"]
-    assert list((await desk.run(ORDER, "a")).steps) == ["take"]
-
-
-async def test_an_operation_that_ended_without_its_opener_is_over(desk: Desk) -> None:
-    """The attempt can tell."""
-    attempt = await desk.claimed(PROVISIONING, "a")
-    assert await attempt.is_over() is False
-    await adopt_job(
-        desk.transactions, operation_id=attempt.run.operation_id, number=1, job=desk.job("b-1")
-    )
-    await desk.end(PROVISIONED, "done", job="b-1")
-    assert await attempt.is_over() is True
-    alone = await desk.claimed(ORDER, "a")
-    assert await alone.is_over() is False
-
-
-async def test_an_operation_that_was_given_back_is_not_over(desk: Desk) -> None:
-    """It is as if it had never been opened."""
-    attempt = await desk.claimed(PROVISIONING, "a")
-    await desk.fail(attempt)
-    assert await attempt.is_over() is False
-
-
-async def test_a_lease_is_renewed_as_long_as_the_work_lasts(desk: Desk) -> None:
-    """Each third of a lease; not any more once it is done."""
-    attempt = await desk.claimed(ORDER, "a")
-    async with keep_renewed(attempt.renew, desk.clock, lease_s=60):
-        for _ in range(5):
-            await let_others_work()
-            desk.turn(20)
-        await let_others_work()
-        assert (await desk.run(ORDER, "a")).lease_until == desk.later(60)
-    await let_others_work()
-    desk.turn(20)
-    await let_others_work()
-    assert (await desk.run(ORDER, "a")).lease_until == desk.later(40)
-
-
-async def test_a_renewal_that_fails_is_tried_again(desk: Desk) -> None:
-    """The lease is still ours until it ends."""
-    attempt = await desk.claimed(ORDER, "a")
-    with capture_logs() as logs:
-        async with keep_renewed(attempt.renew, desk.clock, lease_s=60):
-            desk.ledger.failures = [TemporaryError("no ledger")]
-            for _ in range(2):
-                await let_others_work()
-                desk.turn(20)
-            await let_others_work()
-    assert [entry["event"] for entry in logs] == ["lease not renewed"]
-    assert attempt.run.lease_until == desk.later(60)
-
-
-async def test_who_lost_the_lease_renews_no_more(desk: Desk) -> None:
-    """He is told once."""
-    attempt = await desk.claimed(ORDER, "a")
-    with capture_logs() as logs:
-        async with keep_renewed(attempt.renew, desk.clock, lease_s=60):
-            await let_others_work()
-            await desk.ledger.put(attrs.evolve(await desk.run(ORDER, "a"), attempt=2))
-            for _ in range(3):
-                desk.turn(20)
-                await let_others_work()
-    assert [entry["event"] for entry in logs] == ["lease lost"]
-
-
-async def test_a_settlement_after_a_late_renewal_stands(desk: Desk) -> None:
-    """A lease that ended without anybody noticing is still the holder's."""
-    attempt = await desk.claimed(ORDER, "a")
-    desk.turn(500)
-    assert isinstance(await attempt.settle(Settlement(status=RunStatus.SUCCEEDED)), Saved)
-    assert (await desk.run(ORDER, "a")).status == "succeeded"
-
-
-# --- what a decision rests on ------------------------------------------------------------------
-
-
-async def test_after_a_conflict_what_the_first_load_brought_is_doubtful_too(desk: Desk) -> None:
-    """A decision that then writes nothing rests on what stands now, not on what stood then."""
-    await desk.stand(TenantState.PROVISIONED, tier="BASIC")
-    await desk.finish(await desk.claimed(ORDER, "a"))
-
-    async def meanwhile() -> None:
-        await desk.stand(TenantState.PROVISIONED, tier="PREMIUM")
-        await desk.ledger.put(attrs.evolve(await desk.run(ORDER, "a"), note="newer"))
-
-    def tell_tier(view: Snapshot) -> Decision[str | None]:
-        tenant, run = view.tenant(TENANT), view.run(run_id(ORDER, "a"))
-        assert tenant is not None
-        assert run is not None
-        if run.note is None:
-            return Decision((attrs.evolve(run, note="mine"),), None)
-        return Decision((), tenant.tier)
-
-    class Terse(DeskLedger):
-        """Of what stands otherwise it tells the run alone."""
-
-        async def commit(self, records: Sequence[Record], *, unchanged: Mapping[str, int]) -> None:
-            try:
-                await super().commit(records, unchanged=unchanged)
-            except Conflict as conflict:
-                key = run_key(run_id(ORDER, "a"))
-                raise Conflict({key: conflict.items[key]}) from None
-
-    terse = Terse()
-    terse._items = desk.ledger._items
-    terse.before_commit.append(meanwhile)
-    transactions = attrs.evolve(desk.transactions, ledger=terse)
-    assert await transactions.run(tell_tier) == "PREMIUM"
-
-
-@pytest.mark.parametrize(("conflicts", "holds"), [(17, True), (19, False)])
-async def test_a_decision_is_tried_twenty_times(desk: Desk, conflicts: int, holds: bool) -> None:
-    """Two tries go into what it has to load; then somebody else may try."""
-    await desk.finish(await desk.claimed(ORDER, "a"))
-    tries = list[int]()
-
-    async def be_quicker() -> None:
-        run = await desk.run(ORDER, "a")
-        await desk.ledger.put(attrs.evolve(run, waits=run.waits + 1))
-
-    def note(view: Snapshot) -> Decision[bool]:
-        tries.append(1)
-        run = view.run(run_id(ORDER, "a"))
-        assert run is not None
-        return Decision((attrs.evolve(run, note="mine"),), True)
-
-    desk.ledger.before_commit = [be_quicker] * (conflicts + 1 if not holds else conflicts)
-    if holds:
-        assert await desk.transactions.run(note)
-        assert len(tries) == conflicts + 2
-    else:
-        with pytest.raises(TemporaryError, match="Too many processes write the same items"):
-            await desk.transactions.run(note)
-        assert len(tries) == 20
-
-
-async def test_what_an_earlier_try_used_is_no_condition(desk: Desk) -> None:
-    """A decision rests on what it used in the end: of nothing else is it checked how it stands."""
-    await desk.finish(await desk.claimed(ORDER, "a"))
-    seen = list[Mapping[str, int]]()
-
-    class Watched(DeskLedger):
-        async def commit(self, records: Sequence[Record], *, unchanged: Mapping[str, int]) -> None:
-            seen.append(unchanged)
-            await super().commit(records, unchanged=unchanged)
-
-    async def be_quicker() -> None:
-        await desk.ledger.put(attrs.evolve(await desk.run(ORDER, "a"), waits=7))
-
-    def note(view: Snapshot) -> Decision[bool]:
-        run = view.run(run_id(ORDER, "a"))
-        assert run is not None
-        if run.waits != 7:
-            view.tenant(TENANT, expect_absent=True)
-        return Decision((attrs.evolve(run, note="mine"),), True)
-
-    watched = Watched()
-    watched._items = desk.ledger._items
-    watched.before_commit.append(be_quicker)
-    assert await attrs.evolve(desk.transactions, ledger=watched).run(note)
-    assert seen == [{f"TENANT#{TENANT}": 0}, {}]
-
-
-async def test_a_run_that_cannot_be_read_is_not_taken_for_none(desk: Desk) -> None:
-    """Its event that can't be read is as good as none."""
-    await desk.finish(await desk.claimed(ORDER, "a"))
-    run = run_id(ORDER, "a")
-
-    class Damaged(DeskLedger):
-        unreadable: str
-
-        async def load(self, keys: Collection[str]) -> Mapping[str, Record | None]:
-            found = dict(await super().load(keys))
-            if found.pop(self.unreadable, None) is not None:
-                raise UnreadableItems({self.unreadable: "newer"}, found=found)
-            return found
-
-    damaged = Damaged()
-    damaged._items = desk.ledger._items
-    transactions = attrs.evolve(desk.transactions, ledger=damaged)
-    damaged.unreadable = payload_key(run)
-    assert await transactions.find_kept(run) == (await desk.run(ORDER, "a"), None)
-    damaged.unreadable = run_key(run)
-    with pytest.raises(UnreadableItems):
-        await transactions.find_kept(run)
-
-
-async def test_holders_are_found_of_those_who_are_held(desk: Desk) -> None:
-    """An operation that can't be read, or is gone, hides no other tenant."""
-    attempt = await desk.claimed(PROVISIONING, "a")
-    held_by = attempt.run.operation_id
-    tenants = [
-        TenantRecord(tenant_id=name, state=None, changed_at=SENT_AT, operation_id=operation)
-        for name, operation in (("t-1", held_by), ("t-2", None), ("t-3", "gone"), ("t-4", "odd"))
-    ]
-
-    class Damaged(DeskLedger):
-        async def load(self, keys: Collection[str]) -> Mapping[str, Record | None]:
-            found = dict(await super().load(keys))
-            assert operation_key("None") not in found
-            found.pop(operation_key("odd"))
-            raise UnreadableItems({operation_key("odd"): "newer"}, found=found)
-
-    damaged = Damaged()
-    damaged._items = desk.ledger._items
-    transactions = attrs.evolve(desk.transactions, ledger=damaged)
-    assert await transactions.find_holders(tenants) == {"t-1": await desk.operation(of=attempt)}
-
-
-async def test_an_end_of_an_earlier_start_is_not_the_runs(desk: Desk) -> None:
-    """Nothing is recorded yet of its own: the operation is over as an earlier start left it."""
-    attempt = await desk.claimed(PROVISIONING, "a")
-    operation = await desk.operation(of=attempt)
-    await desk.ledger.put(attrs.evolve(operation, state=OperationState.OVER))
-    assert await attempt.is_over() is True
-    attempt.run = attrs.evolve(attempt.run, start_number=2)
-    assert await attempt.is_over() is False
 
 
 # --- the order of a claim's questions -------------------------------------------------------------

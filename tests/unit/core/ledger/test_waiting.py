@@ -13,10 +13,8 @@ from orchestrator.core.ledger.records import (
     OperationState,
     Progress,
     RunStatus,
-    TenantRecord,
     Waiter,
     run_key,
-    tenant_key,
 )
 from orchestrator.core.ledger.snapshot import NotLoaded, Snapshot
 from orchestrator.core.ledger.waiting import MAX_WAITING
@@ -32,22 +30,7 @@ from tests.desk import (
     operation_id,
     run_id,
 )
-
-
-@pytest.fixture
-def desk() -> Desk:
-    return Desk()
-
-
-async def tenant(desk: Desk) -> TenantRecord:
-    found = (await desk.ledger.load([tenant_key(TENANT)]))[tenant_key(TENANT)]
-    assert isinstance(found, TenantRecord)
-    return found
-
-
-async def line(desk: Desk) -> list[str]:
-    return [waiter.run_id for waiter in (await tenant(desk)).waiting]
-
+from tests.unit.core.ledger.lines import line, tenant
 
 # --- the order of arrival --------------------------------------------------------------------
 
@@ -431,76 +414,6 @@ async def test_a_follow_up_goes_on_if_what_overtook_it_is_given_back(desk: Desk)
     await desk.claim(DEPLOYMENT, "d", follows=follows)
     await desk.fail(await desk.claimed(DEPROVISIONING, "b"))
     assert isinstance(await desk.claim(DEPLOYMENT, "d", follows=follows), RunLease)
-
-
-# --- content ---------------------------------------------------------------------------------
-
-
-async def test_content_is_another_event_once_the_tenant_was_asked_for_something_else(
-    desk: Desk,
-) -> None:
-    """Provision, deprovision, the same provision without an id: three pieces of work."""
-    first = await desk.claimed(PROVISIONING, "a", by_content=True)
-    await desk.finish(first, desk.job("b-1"))
-    await desk.end(PROVISIONED, "done")
-    assert isinstance(await desk.claim(PROVISIONING, "a", by_content=True), Duplicate)
-    removal = await desk.claimed(DEPROVISIONING, "b", by_content=True)
-    await desk.finish(removal, desk.job("b-2"))
-    await desk.end(DEPROVISIONED, "gone")
-    desk.turn(1)
-    again = await desk.claimed(PROVISIONING, "a", by_content=True)
-    assert (again.run.attempt, again.run.steps, again.run.job) == (2, {}, None)
-    assert again.run.first_seen == desk.clock.now()
-    assert again.run.operation_id != first.run.operation_id
-
-
-async def test_content_is_another_event_while_another_kind_waits(desk: Desk) -> None:
-    """It comes after that, and waits in its turn."""
-    first = await desk.claimed(PROVISIONING, "a", by_content=True)
-    await desk.finish(first, desk.job("b-1"))
-    await desk.claim(DEPROVISIONING, "b", by_content=True)
-    desk.turn(1)
-    assert isinstance(await desk.claim(PROVISIONING, "a", by_content=True), Deferred)
-    assert await line(desk) == [run_id(DEPROVISIONING, "b"), run_id(PROVISIONING, "a")]
-
-
-async def test_a_clean_up_and_our_deployment_make_no_content_new(desk: Desk) -> None:
-    """Nobody has asked for them."""
-    first = await desk.claimed(PROVISIONING, "a", by_content=True)
-    await desk.finish(first, desk.job("b-1"))
-    await desk.end(PROVISIONED, "done")
-    follows = first.run.operation_id
-    deployment = await desk.claimed(DEPLOYMENT, "d", follows=follows)
-    await desk.finish(deployment, desk.job("b-2"))
-    desk.turn(1)
-    assert isinstance(await desk.claim(PROVISIONING, "a", by_content=True), Duplicate)
-
-
-async def test_content_of_an_outcome_is_another_event_once_the_same_is_done_again(
-    desk: Desk,
-) -> None:
-    """Provision and deprovision, twice: each ends by a report without an id, once."""
-    for number in range(2):
-        opener = await desk.provision(f"p-{number}", f"b-{number}")
-        desk.turn(1)
-        await desk.end(PROVISIONED, "done", by_content=True)
-        assert (await desk.operation(of=opener)).state is OperationState.OVER
-        assert isinstance(await desk.claim(PROVISIONED, "done", by_content=True), Duplicate)
-        removal = await desk.claimed(DEPROVISIONING, f"d-{number}")
-        assert isinstance(await desk.claim(PROVISIONED, "done", by_content=True), Duplicate)
-        await desk.finish(removal, desk.job(f"c-{number}"))
-        desk.turn(1)
-        await desk.end(DEPROVISIONED, "gone", by_content=True)
-        desk.turn(1)
-
-
-async def test_content_that_a_job_repeats_is_one_event(desk: Desk) -> None:
-    """Its builder has the last word, and has not spoken yet."""
-    await desk.provision()
-    for _ in range(2):
-        desk.turn(1)
-        again = await desk.claim(PROVISIONED, "done", by_content=True, is_outranked=True)
-    assert again == Duplicate(run_id(PROVISIONED, "done"))
 
 
 # --- which operation an outcome means --------------------------------------------------------

@@ -1,0 +1,172 @@
+"""An attempt under its lease: what it writes while it holds the run, and how it is renewed."""
+
+import asyncio
+from typing import Any
+
+import attrs
+import pytest
+from structlog.testing import capture_logs
+
+from orchestrator.core.errors import TakenOver, TemporaryError
+from orchestrator.core.ledger.lease import keep_renewed
+from orchestrator.core.ledger.records import (
+    Progress,
+    RunStatus,
+)
+from orchestrator.core.ledger.settle import Saved, Settlement
+from tests.desk import (
+    ORDER,
+    PROVISIONED,
+    PROVISIONING,
+    Desk,
+    adopt_job,
+    let_others_work,
+    operation_id,
+    step,
+)
+
+# --- an attempt ------------------------------------------------------------------------------
+
+
+async def test_a_start_key_tells_starts_apart(desk: Desk) -> None:
+    """Operation and number, within what builders take."""
+    attempt = await desk.claimed(PROVISIONING, "a", key="k" * 500)
+    assert attempt.start_key == f"{operation_id('k' * 500)}-1"
+    assert len(attempt.start_key) <= 64
+
+
+@pytest.mark.parametrize("write", ["renew", "record", "settle"])
+async def test_whoever_lost_the_run_writes_nothing(desk: Desk, write: str) -> None:
+    """He learns that it is in other hands, and who has it is not disturbed."""
+    first = await desk.claimed(PROVISIONING, "a")
+    await desk.taken_over(PROVISIONING, "a")
+    before = await desk.run(PROVISIONING, "a")
+    writes: dict[str, Any] = {
+        "renew": first.renew,
+        "record": lambda: first.record(Progress(job=desk.job("b-1"))),
+        "settle": lambda: desk.finish(first, desk.job("b-1")),
+    }
+    with pytest.raises(TakenOver):
+        await writes[write]()
+    assert await desk.run(PROVISIONING, "a") == before
+    assert (await desk.operation(of=first)).job is None
+
+
+async def test_a_renewal_is_another_lease_from_now_on(desk: Desk) -> None:
+    """The holder and the ledger both know."""
+    attempt = await desk.claimed(ORDER, "a")
+    desk.turn(40)
+    await attempt.renew()
+    run = await desk.run(ORDER, "a")
+    assert run.lease_until == attempt.run.lease_until == desk.later(60)
+    assert run.due_at == desk.later(62)
+    assert (run.attempt, run.status) == (1, "running")
+
+
+async def test_a_write_whose_answer_was_lost_can_be_repeated(desk: Desk) -> None:
+    """It is found done; a settlement that is found done is nobody's any more."""
+    attempt = await desk.claimed(ORDER, "a")
+    desk.ledger.answer_lost = True
+    desk.ledger.failures = [TemporaryError("no answer")]
+    with pytest.raises(TemporaryError):
+        await attempt.record(Progress(steps=(step(desk),)))
+    await attempt.record(Progress(steps=(step(desk),)))
+    assert list((await desk.run(ORDER, "a")).steps) == ["take"]
+    desk.ledger.failures = [TemporaryError("no answer")]
+    with pytest.raises(TemporaryError):
+        await desk.finish(attempt)
+    with pytest.raises(TakenOver):
+        await desk.finish(attempt)
+    assert (await desk.run(ORDER, "a")).status == "succeeded"
+
+
+async def test_writes_of_an_attempt_come_one_after_the_other(desk: Desk) -> None:
+    """A renewal beside a settlement never sees half of it."""
+    attempt = await desk.claimed(ORDER, "a")
+    desk.ledger.requests.clear()
+    waiting, release = asyncio.Event(), asyncio.Event()
+
+    async def hold() -> None:
+        waiting.set()
+        await release.wait()
+
+    desk.ledger.before_commit.append(hold)
+    recording = asyncio.create_task(attempt.record(Progress(steps=(step(desk),))))
+    await waiting.wait()
+    settling = asyncio.create_task(desk.finish(attempt))
+    await let_others_work()
+    assert not settling.done()
+    release.set()
+    await asyncio.gather(recording, settling)
+    assert desk.ledger.requests == ["commit", "commit"]
+    assert list((await desk.run(ORDER, "a")).steps) == ["take"]
+
+
+async def test_an_operation_that_ended_without_its_opener_is_over(desk: Desk) -> None:
+    """The attempt can tell."""
+    attempt = await desk.claimed(PROVISIONING, "a")
+    assert await attempt.is_over() is False
+    await adopt_job(
+        desk.transactions, operation_id=attempt.run.operation_id, number=1, job=desk.job("b-1")
+    )
+    await desk.end(PROVISIONED, "done", job="b-1")
+    assert await attempt.is_over() is True
+    alone = await desk.claimed(ORDER, "a")
+    assert await alone.is_over() is False
+
+
+async def test_an_operation_that_was_given_back_is_not_over(desk: Desk) -> None:
+    """It is as if it had never been opened."""
+    attempt = await desk.claimed(PROVISIONING, "a")
+    await desk.fail(attempt)
+    assert await attempt.is_over() is False
+
+
+async def test_a_lease_is_renewed_as_long_as_the_work_lasts(desk: Desk) -> None:
+    """Each third of a lease; not any more once it is done."""
+    attempt = await desk.claimed(ORDER, "a")
+    async with keep_renewed(attempt.renew, desk.clock, lease_s=60):
+        for _ in range(5):
+            await let_others_work()
+            desk.turn(20)
+        await let_others_work()
+        assert (await desk.run(ORDER, "a")).lease_until == desk.later(60)
+    await let_others_work()
+    desk.turn(20)
+    await let_others_work()
+    assert (await desk.run(ORDER, "a")).lease_until == desk.later(40)
+
+
+async def test_a_renewal_that_fails_is_tried_again(desk: Desk) -> None:
+    """The lease is still ours until it ends."""
+    attempt = await desk.claimed(ORDER, "a")
+    with capture_logs() as logs:
+        async with keep_renewed(attempt.renew, desk.clock, lease_s=60):
+            desk.ledger.failures = [TemporaryError("no ledger")]
+            for _ in range(2):
+                await let_others_work()
+                desk.turn(20)
+            await let_others_work()
+    assert [entry["event"] for entry in logs] == ["lease not renewed"]
+    assert attempt.run.lease_until == desk.later(60)
+
+
+async def test_who_lost_the_lease_renews_no_more(desk: Desk) -> None:
+    """He is told once."""
+    attempt = await desk.claimed(ORDER, "a")
+    with capture_logs() as logs:
+        async with keep_renewed(attempt.renew, desk.clock, lease_s=60):
+            await let_others_work()
+            await desk.ledger.put(attrs.evolve(await desk.run(ORDER, "a"), attempt=2))
+            for _ in range(3):
+                desk.turn(20)
+                await let_others_work()
+    assert [entry["event"] for entry in logs] == ["lease lost"]
+
+
+async def test_a_settlement_after_a_late_renewal_stands(desk: Desk) -> None:
+    """A lease that ended without anybody noticing is still the holder's."""
+    attempt = await desk.claimed(ORDER, "a")
+    desk.turn(500)
+    assert isinstance(await attempt.settle(Settlement(status=RunStatus.SUCCEEDED)), Saved)
+    assert (await desk.run(ORDER, "a")).status == "succeeded"

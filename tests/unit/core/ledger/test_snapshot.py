@@ -1,0 +1,173 @@
+"""What a decision rests on: what was read, as long as it stands."""
+
+from collections.abc import Collection, Mapping, Sequence
+
+import attrs
+import pytest
+
+from orchestrator.core.errors import TemporaryError
+from orchestrator.core.ledger.ledger import Conflict, UnreadableItems
+from orchestrator.core.ledger.lifecycle import TenantState
+from orchestrator.core.ledger.records import (
+    OperationState,
+    Record,
+    TenantRecord,
+    operation_key,
+    payload_key,
+    run_key,
+)
+from orchestrator.core.ledger.snapshot import Decision, Snapshot
+from tests.desk import (
+    ORDER,
+    PROVISIONING,
+    SENT_AT,
+    TENANT,
+    Desk,
+    DeskLedger,
+    run_id,
+)
+
+# --- what a decision rests on ------------------------------------------------------------------
+
+
+async def test_after_a_conflict_what_the_first_load_brought_is_doubtful_too(desk: Desk) -> None:
+    """A decision that then writes nothing rests on what stands now, not on what stood then."""
+    await desk.stand(TenantState.PROVISIONED, tier="BASIC")
+    await desk.finish(await desk.claimed(ORDER, "a"))
+
+    async def meanwhile() -> None:
+        await desk.stand(TenantState.PROVISIONED, tier="PREMIUM")
+        await desk.ledger.put(attrs.evolve(await desk.run(ORDER, "a"), note="newer"))
+
+    def tell_tier(view: Snapshot) -> Decision[str | None]:
+        tenant, run = view.tenant(TENANT), view.run(run_id(ORDER, "a"))
+        assert tenant is not None
+        assert run is not None
+        if run.note is None:
+            return Decision((attrs.evolve(run, note="mine"),), None)
+        return Decision((), tenant.tier)
+
+    class Terse(DeskLedger):
+        """Of what stands otherwise it tells the run alone."""
+
+        async def commit(self, records: Sequence[Record], *, unchanged: Mapping[str, int]) -> None:
+            try:
+                await super().commit(records, unchanged=unchanged)
+            except Conflict as conflict:
+                key = run_key(run_id(ORDER, "a"))
+                raise Conflict({key: conflict.items[key]}) from None
+
+    terse = Terse()
+    terse._items = desk.ledger._items
+    terse.before_commit.append(meanwhile)
+    transactions = attrs.evolve(desk.transactions, ledger=terse)
+    assert await transactions.run(tell_tier) == "PREMIUM"
+
+
+@pytest.mark.parametrize(("conflicts", "holds"), [(17, True), (19, False)])
+async def test_a_decision_is_tried_twenty_times(desk: Desk, conflicts: int, holds: bool) -> None:
+    """Two tries go into what it has to load; then somebody else may try."""
+    await desk.finish(await desk.claimed(ORDER, "a"))
+    tries = list[int]()
+
+    async def be_quicker() -> None:
+        run = await desk.run(ORDER, "a")
+        await desk.ledger.put(attrs.evolve(run, waits=run.waits + 1))
+
+    def note(view: Snapshot) -> Decision[bool]:
+        tries.append(1)
+        run = view.run(run_id(ORDER, "a"))
+        assert run is not None
+        return Decision((attrs.evolve(run, note="mine"),), True)
+
+    desk.ledger.before_commit = [be_quicker] * (conflicts + 1 if not holds else conflicts)
+    if holds:
+        assert await desk.transactions.run(note)
+        assert len(tries) == conflicts + 2
+    else:
+        with pytest.raises(TemporaryError, match="Too many write the same items"):
+            await desk.transactions.run(note)
+        assert len(tries) == 20
+
+
+async def test_what_an_earlier_try_used_is_no_condition(desk: Desk) -> None:
+    """A decision rests on what it used in the end: of nothing else is it checked how it stands."""
+    await desk.finish(await desk.claimed(ORDER, "a"))
+    seen = list[Mapping[str, int]]()
+
+    class Watched(DeskLedger):
+        async def commit(self, records: Sequence[Record], *, unchanged: Mapping[str, int]) -> None:
+            seen.append(unchanged)
+            await super().commit(records, unchanged=unchanged)
+
+    async def be_quicker() -> None:
+        await desk.ledger.put(attrs.evolve(await desk.run(ORDER, "a"), waits=7))
+
+    def note(view: Snapshot) -> Decision[bool]:
+        run = view.run(run_id(ORDER, "a"))
+        assert run is not None
+        if run.waits != 7:
+            view.tenant(TENANT, expect_absent=True)
+        return Decision((attrs.evolve(run, note="mine"),), True)
+
+    watched = Watched()
+    watched._items = desk.ledger._items
+    watched.before_commit.append(be_quicker)
+    assert await attrs.evolve(desk.transactions, ledger=watched).run(note)
+    assert seen == [{f"TENANT#{TENANT}": 0}, {}]
+
+
+async def test_a_run_that_cannot_be_read_is_not_taken_for_none(desk: Desk) -> None:
+    """Its event that can't be read is as good as none."""
+    await desk.finish(await desk.claimed(ORDER, "a"))
+    run = run_id(ORDER, "a")
+
+    class Damaged(DeskLedger):
+        unreadable: str
+
+        async def load(self, keys: Collection[str]) -> Mapping[str, Record | None]:
+            found = dict(await super().load(keys))
+            if found.pop(self.unreadable, None) is not None:
+                raise UnreadableItems({self.unreadable: "newer"}, found=found)
+            return found
+
+    damaged = Damaged()
+    damaged._items = desk.ledger._items
+    transactions = attrs.evolve(desk.transactions, ledger=damaged)
+    damaged.unreadable = payload_key(run)
+    assert await transactions.find_kept(run) == (await desk.run(ORDER, "a"), None)
+    damaged.unreadable = run_key(run)
+    with pytest.raises(UnreadableItems):
+        await transactions.find_kept(run)
+
+
+async def test_holders_are_found_of_those_who_are_held(desk: Desk) -> None:
+    """An operation that can't be read, or is gone, hides no other tenant."""
+    attempt = await desk.claimed(PROVISIONING, "a")
+    held_by = attempt.run.operation_id
+    tenants = [
+        TenantRecord(tenant_id=name, state=None, changed_at=SENT_AT, operation_id=operation)
+        for name, operation in (("t-1", held_by), ("t-2", None), ("t-3", "gone"), ("t-4", "odd"))
+    ]
+
+    class Damaged(DeskLedger):
+        async def load(self, keys: Collection[str]) -> Mapping[str, Record | None]:
+            found = dict(await super().load(keys))
+            assert operation_key("None") not in found
+            found.pop(operation_key("odd"))
+            raise UnreadableItems({operation_key("odd"): "newer"}, found=found)
+
+    damaged = Damaged()
+    damaged._items = desk.ledger._items
+    transactions = attrs.evolve(desk.transactions, ledger=damaged)
+    assert await transactions.find_holders(tenants) == {"t-1": await desk.operation(of=attempt)}
+
+
+async def test_an_end_of_an_earlier_start_is_not_the_runs(desk: Desk) -> None:
+    """Nothing is recorded yet of its own: the operation is over as an earlier start left it."""
+    attempt = await desk.claimed(PROVISIONING, "a")
+    operation = await desk.operation(of=attempt)
+    await desk.ledger.put(attrs.evolve(operation, state=OperationState.OVER))
+    assert await attempt.is_over() is True
+    attempt.run = attrs.evolve(attempt.run, start_number=2)
+    assert await attempt.is_over() is False
