@@ -1,140 +1,32 @@
 """A start: sent under the lease, or looked up where an earlier one may have made its job."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 import attrs
 import pytest
 from structlog.testing import capture_logs
 
-from orchestrator.core.errors import NotPermitted, PermanentError, TemporaryError
-from orchestrator.core.jobs.builder import Builder
+from orchestrator.core.errors import PermanentError, TemporaryError
 from orchestrator.core.jobs.job_description import JobDescription, JobStatus
-from orchestrator.core.jobs.start import CUT_OFF_S, JobStarter
-from orchestrator.core.ledger.lease import RunLease
-from orchestrator.core.ledger.possible_start import PossibleStart
+from orchestrator.core.jobs.start import CUT_OFF_S
 from orchestrator.core.ledger.records import Job
-from orchestrator.core.secrets.references import SecretReferences
-from orchestrator.testing import ManualClock
 from tests.desk import PROVISIONED, PROVISIONING, Desk, adopt_job, event, possible_until
+from tests.unit.core.jobs.starting import (
+    MEMORY_S,
+    BareBuilder,
+    Scene,
+    ScriptedBuilder,
+    fresh,
+    place,
+    possible,
+    sent_to_first,
+)
 
 #: What `possible_until` becomes: None, what it was, or the moment of the send.
 NOTHING, AS_BEFORE, NOW = "nothing", "as before", "now"
-#: CodeBuild's token and an allowance.
-MEMORY_S = 360.0
-
-
-@attrs.define
-class BareBuilder:
-    """Starts what it is asked for, or raises; it can't find anything again."""
-
-    name: str = "FIRST"
-    error: BaseException | None = None
-    answer: Callable[[Job], Job | None] = attrs.field(default=lambda job: job)
-    sent: list[str] = attrs.field(factory=list)
-
-    async def start_job(
-        self, job_identifier: str, params: Mapping[str, Any], *, start_key: str
-    ) -> Job | None:
-        self.sent.append(start_key)
-        if self.error is not None:
-            raise self.error
-        return self.answer(self.job(job_identifier))
-
-    def job(self, job_identifier: str = "standard") -> Job:
-        return Job(id=f"{self.name}-job", builder=self.name, job_identifier=job_identifier)
-
-
-@attrs.define
-class ScriptedBuilder(BareBuilder):
-    """Finds what the test says, one answer for each look; the last one stays."""
-
-    finds: list[Job | Exception | None] = attrs.field(factory=lambda: [None])
-    looks: list[tuple[str, str, datetime]] = attrs.field(factory=list)
-    stopped: list[str] = attrs.field(factory=list)
-    order: list[str] = attrs.field(factory=list)
-
-    async def find_job(
-        self, *, start_key: str, job_identifier: str, started_after: datetime
-    ) -> Job | None:
-        self.looks.append((start_key, job_identifier, started_after))
-        self.order.append(self.name)
-        found = self.finds.pop(0) if len(self.finds) > 1 else self.finds[0]
-        if isinstance(found, Exception):
-            raise found
-        return found
-
-    async def stop_job(self, *, job_id: str) -> None:
-        if self.error is not None:
-            raise self.error
-        self.stopped.append(job_id)
-
-
-@attrs.define
-class LooksEverywhere(ScriptedBuilder):
-    """Finds `finds_somewhere` where it is asked about no place."""
-
-    finds_somewhere: Job | None = None
-    looks_everywhere: list[tuple[str, datetime]] = attrs.field(factory=list)
-
-    async def find_job_anywhere(self, *, start_key: str, started_after: datetime) -> Job | None:
-        self.looks_everywhere.append((start_key, started_after))
-        return self.finds_somewhere
-
-
-@attrs.define
-class Scene:
-    """An attempt at a provisioning, and builders in the order of their names."""
-
-    desk: Desk
-    attempt: RunLease
-    builders: dict[str, Builder]
-
-    @property
-    def starter(self) -> JobStarter:
-        return JobStarter(
-            self.attempt, self.builders, self.desk.clock, self.desk.timings, SecretReferences()
-        )
-
-    async def start(self, builder: str = "FIRST") -> Job:
-        return await self.starter.start(builder, "standard", {"A": "1"})
-
-
-@pytest.fixture
-def desk() -> Desk:
-    return Desk()
-
-
-def place(attempt: RunLease) -> tuple[str | None, str | None]:
-    """Where a start that may be out was sent to."""
-    start = attempt.possible_start
-    assert start is not None
-    return start.builder, start.job_identifier
-
-
-def sent_to_first(attempt: RunLease) -> PossibleStart:
-    until = possible_until(attempt)
-    assert until is not None
-    return PossibleStart(until, "FIRST")
-
-
-async def fresh(desk: Desk, *builders: BareBuilder) -> Scene:
-    """Nothing can be out."""
-    attempt = await desk.claimed(PROVISIONING, "a")
-    return Scene(desk, attempt, {one.name: one for one in builders})
-
-
-async def possible(desk: Desk, *builders: BareBuilder, ago_s: float) -> Scene:
-    """An earlier attempt handed back a start whose answer it did not get."""
-    first = await desk.claimed(PROVISIONING, "a")
-    sent = desk.clock.now()
-    await desk.hand_back(first, possible_until=sent)
-    desk.turn(ago_s)
-    attempt = await desk.claimed(PROVISIONING, "a")
-    assert possible_until(attempt) == sent
-    return Scene(desk, attempt, {one.name: one for one in builders})
 
 
 async def test_where_nothing_is_out_the_start_is_sent(desk: Desk) -> None:
@@ -155,188 +47,6 @@ async def test_a_second_attempt_that_left_nothing_out_sends_too(desk: Desk) -> N
     scene = Scene(desk, await desk.claimed(PROVISIONING, "a"), {"FIRST": builder})
     await scene.start()
     assert (builder.sent, builder.looks) == ([first.start_key], [])
-
-
-async def test_a_job_that_an_earlier_start_made_is_found(desk: Desk) -> None:
-    """However long ago; nothing is sent."""
-    builder = ScriptedBuilder()
-    builder.finds = [builder.job()]
-    scene = await possible(desk, builder, ago_s=3)
-    assert await scene.start() == builder.job()
-    assert builder.sent == []
-    operation = await desk.operation(of=scene.attempt)
-    began = operation.opened_at - timedelta(minutes=5)
-    assert builder.looks == [(scene.attempt.start_key, "standard", began)]
-
-
-async def test_every_builder_is_asked_the_chosen_one_first(desk: Desk) -> None:
-    """By now the tier may name another one than it did; one that can't find is passed over."""
-    order: list[str] = []
-    builders = [ScriptedBuilder(name, order=order) for name in ("FIRST", "SECOND", "THIRD")]
-    elsewhere = builders[2].job()
-    builders[2].finds = [elsewhere]
-    scene = await possible(desk, BareBuilder("BARE"), *builders, ago_s=3)
-    assert await scene.start("SECOND") == elsewhere
-    assert order == ["SECOND", "FIRST", "THIRD"]
-    assert [builder.sent for builder in builders] == [[], [], []]
-    order.clear()
-    assert await scene.starter.look_up() == elsewhere
-    assert order == ["FIRST", "SECOND", "THIRD"]
-
-
-async def test_the_builder_that_a_start_was_sent_to_is_asked_alone(desk: Desk) -> None:
-    """Where that is known: nobody else's outage holds the tenant up."""
-    first, second = ScriptedBuilder("FIRST"), ScriptedBuilder("SECOND")
-    first.error = TemporaryError("the answer was lost")
-    scene = await fresh(desk, first, second)
-    with pytest.raises(TemporaryError):
-        await scene.start("FIRST")
-    assert place(scene.attempt) == ("FIRST", "standard")
-    await desk.hand_back(
-        scene.attempt, possible_until=possible_until(scene.attempt), sent_to="FIRST"
-    )
-    desk.turn(90)
-    second.finds = [TemporaryError("down for good")]
-    first.error = None
-    again = Scene(desk, await desk.claimed(PROVISIONING, "a"), scene.builders)
-    assert await again.start("SECOND") == second.job()
-    assert (len(first.looks), len(second.looks)) == (1, 0)
-
-
-async def test_a_start_is_looked_for_where_it_was_sent(desk: Desk) -> None:
-    """Whatever job the tier names by then, or if it names none; and nowhere else."""
-    builder = LooksEverywhere(error=TemporaryError("the answer was lost"))
-    scene = await fresh(desk, builder)
-    with pytest.raises(TemporaryError):
-        await scene.start()
-    lost = scene.attempt
-    assert place(lost) == ("FIRST", "standard")
-    await desk.hand_back(lost, possible_start=lost.possible_start)
-    desk.turn(90)
-    attempt = await desk.claimed(PROVISIONING, "a")
-    for look_up in (
-        Scene(desk, attempt, scene.builders).starter.look_up("FIRST", "premium"),
-        Scene(desk, attempt, scene.builders).starter.look_up(),
-    ):
-        attempt.possible_start = lost.possible_start
-        assert await look_up is None
-    assert [job_identifier for _, job_identifier, _ in builder.looks] == ["standard"] * 2
-    assert builder.looks_everywhere == []
-
-
-async def test_where_nobody_knows_the_place_a_start_is_looked_for_everywhere(desk: Desk) -> None:
-    """Where it would be started now comes first; an item of an older release names no place."""
-    builder = LooksEverywhere()
-    builder.finds_somewhere = builder.job("elsewhere")
-    scene = await possible(desk, builder, ago_s=3)
-    scene.attempt.possible_start = sent_to_first(scene.attempt)
-    assert await scene.start() == builder.job("elsewhere")
-    (place,), key = builder.looks, scene.attempt.start_key
-    assert place[1] == "standard"
-    assert builder.looks_everywhere == [(key, place[2])]
-    builder.finds = [builder.job()]
-    assert await scene.starter.look_up("FIRST", "standard") == builder.job()
-    assert len(builder.looks_everywhere) == 1
-
-
-async def test_of_an_attempt_that_died_nobody_knows_where_it_has_sent_a_start(desk: Desk) -> None:
-    """Whatever the attempt before it had said."""
-    first = await desk.claimed(PROVISIONING, "a")
-    await desk.hand_back(
-        first, possible_until=desk.clock.now(), sent_to="FIRST", sent_job="standard"
-    )
-    second = await desk.claimed(PROVISIONING, "a")
-    assert place(second) == ("FIRST", "standard")
-    third = await desk.taken_over(PROVISIONING, "a")
-    assert place(third) == (None, None)
-
-
-async def test_a_builder_that_lets_nobody_look_is_passed_over(desk: Desk) -> None:
-    """It has most likely never let us start either; but the chosen one's word is needed."""
-    first, second = ScriptedBuilder("FIRST"), ScriptedBuilder("SECOND")
-    second.finds = [NotPermitted("not you")]
-    scene = await possible(desk, first, second, ago_s=90)
-    assert await scene.start("FIRST") == first.job()
-    scene.attempt.possible_start = PossibleStart(desk.clock.now())
-    for look_up in (scene.starter.look_up("SECOND", "standard"), scene.starter.look_up()):
-        with pytest.raises(NotPermitted):
-            await look_up
-
-
-@pytest.mark.parametrize(("ago_s", "pause_s"), [(0, 62), (45, 17), (61.9, 1)])
-async def test_none_is_no_proof_for_a_while(desk: Desk, ago_s: float, pause_s: float) -> None:
-    """The attempt is told to come back when it will be; what was possible stays so."""
-    builder = ScriptedBuilder()
-    scene = await possible(desk, builder, ago_s=ago_s)
-    before = possible_until(scene.attempt)
-    with pytest.raises(TemporaryError, match="doesn't list yet") as refused:
-        await scene.start()
-    assert refused.value.retry_after_s == pytest.approx(pause_s)
-    assert builder.sent == []
-    assert possible_until(scene.attempt) == before
-
-
-@pytest.mark.parametrize("builder", [ScriptedBuilder(), BareBuilder()])
-async def test_a_certain_none_has_it_sent_again(desk: Desk, builder: BareBuilder) -> None:
-    """With the same start key; a builder that can't find is waited for just as long."""
-    scene = await possible(desk, builder, ago_s=62)
-    assert await scene.start() == builder.job()
-    assert builder.sent == [scene.attempt.start_key]
-    assert scene.attempt.start_key.endswith("-1")
-    assert possible_until(scene.attempt) is None
-
-
-async def test_a_builder_that_cannot_find_proves_nothing_either(desk: Desk) -> None:
-    """Until the time is over, it is not asked to start again."""
-    builder = BareBuilder()
-    scene = await possible(desk, builder, ago_s=59)
-    with pytest.raises(TemporaryError):
-        await scene.start()
-    assert builder.sent == []
-
-
-async def test_a_look_that_fails_is_no_proof(desk: Desk) -> None:
-    """Of however many builders."""
-    first, second = ScriptedBuilder("FIRST"), ScriptedBuilder("SECOND")
-    second.finds = [TemporaryError("listing down")]
-    scene = await possible(desk, first, second, ago_s=1000)
-    before = possible_until(scene.attempt)
-    with pytest.raises(TemporaryError, match="listing down"):
-        await scene.start()
-    assert (first.sent, possible_until(scene.attempt)) == ([], before)
-
-
-async def test_a_taken_over_attempt_counts_from_its_leases_end(desk: Desk) -> None:
-    """Until then it may have sent one."""
-    builder = ScriptedBuilder()
-    await desk.claimed(PROVISIONING, "a")
-    scene = Scene(desk, await desk.taken_over(PROVISIONING, "a"), {"FIRST": builder})
-    with pytest.raises(TemporaryError) as refused:
-        await scene.start()
-    assert refused.value.retry_after_s == pytest.approx(62 - 2)
-    assert builder.sent == []
-
-
-@attrs.define
-class SlowToAnswer(ScriptedBuilder):
-    """Its listing says what was there when it was asked, and says so late."""
-
-    clock: ManualClock = attrs.field(factory=ManualClock)
-
-    async def find_job(
-        self, *, start_key: str, job_identifier: str, started_after: datetime
-    ) -> Job | None:
-        self.clock.turn(3)
-        return None
-
-
-async def test_none_is_as_old_as_the_question(desk: Desk) -> None:
-    """A listing of the 59th second proves nothing, however late it arrives."""
-    builder = SlowToAnswer(clock=desk.clock)
-    scene = await possible(desk, builder, ago_s=60)
-    with pytest.raises(TemporaryError, match="doesn't list yet"):
-        await scene.start()
-    assert builder.sent == []
 
 
 # --- what a send may come to -----------------------------------------------------------------
