@@ -1,7 +1,7 @@
 """What a handler may do with its run, and what is remembered of it from attempt to attempt."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -14,7 +14,6 @@ from orchestrator import (
     HandlerFailed,
     HandlerRegistry,
     InvalidPayload,
-    Job,
     PermanentError,
     Run,
     Settings,
@@ -22,101 +21,17 @@ from orchestrator import (
     open_orchestrator,
 )
 from orchestrator.adapters.memory.ledger import InMemoryLedger
-from orchestrator.core.dispatch.orchestrator import EventOrchestrator
-from orchestrator.core.ledger.records import Record, RunRecord, RunStatus
-from orchestrator.settings import Builders, Operations, Tiers
-from orchestrator.testing import InMemoryBuilder, ManualClock, SequentialIds, envelope
+from orchestrator.core.ledger.records import Record, RunStatus
+from orchestrator.settings import Tiers
+from orchestrator.testing import ManualClock, envelope
 from tests.ledgers import find_run
-
-Act = Callable[[Run], Awaitable[None]]
+from tests.unit.core.handlers.order_desk import Desk
 
 
 @attrs.frozen
 class Account:
     account_id: str
     opened_at: datetime
-
-
-class NoJobBuilder:
-    """A builder that has nothing to show for a start."""
-
-    async def start_job(
-        self, job_identifier: str, params: Mapping[str, Any], *, start_key: str
-    ) -> Job | None:
-        return None
-
-
-@attrs.define
-class BusyBuilder:
-    """A builder that can never take a job now."""
-
-    asked: list[tuple[str, str, Mapping[str, Any]]] = attrs.field(factory=list)
-
-    async def start_job(
-        self, job_identifier: str, params: Mapping[str, Any], *, start_key: str
-    ) -> Job | None:
-        self.asked.append((job_identifier, start_key, dict(params)))
-        raise TemporaryError("busy", nothing_done=True)
-
-
-@attrs.define
-class Desk:
-    """An orchestrator whose handler of ORDER does what the test says."""
-
-    orchestrator: EventOrchestrator
-    ledger: InMemoryLedger
-    builder: InMemoryBuilder
-    busy: BusyBuilder
-    clock: ManualClock
-    acts: list[Act]
-    runs: list[Run]
-
-    async def deliver(
-        self, act: Act, *, event_id: str = "order-1", fails: type[Exception] | None = None
-    ) -> RunRecord:
-        """Deliver the order once, let `act` handle it, and look at its run."""
-        self.acts.append(act)
-        order = envelope("ORDER", {"tenantId": "t-1"}, event_id=event_id)
-        if fails is None:
-            await self.orchestrator.handle_event("ORDER", order)
-        else:
-            with pytest.raises(fails):
-                await self.orchestrator.handle_event("ORDER", order)
-        record = await find_run(self.ledger, self.runs[-1].run_id)
-        assert record is not None
-        return record
-
-
-@pytest.fixture
-async def desk(clock: ManualClock) -> AsyncIterator[Desk]:
-    ledger, registry = InMemoryLedger(), HandlerRegistry()
-    builder, busy = InMemoryBuilder(), BusyBuilder()
-    acts: list[Act] = []
-    runs: list[Run] = []
-
-    @registry.on("ORDER")
-    async def order(event: Event[dict[str, Any]], run: Run) -> None:
-        runs.append(run)
-        await acts.pop()(run)
-
-    settings = Settings(
-        operations=Operations(reconcile_every_s=0),
-        tiers=Tiers(backend="static", static={"BASIC": {"VPC_ID": "vpc-1"}}),
-        builders=Builders(default="IN_MEMORY"),
-    )
-    extension = Extension(
-        registry=registry,
-        builders={
-            "IN_MEMORY": builder,
-            "OTHER": InMemoryBuilder("OTHER"),
-            "NONE": NoJobBuilder(),
-            "BUSY": busy,
-        },
-    )
-    async with open_orchestrator(
-        settings, extension=extension, clock=clock, ids=SequentialIds(), ledger=ledger
-    ) as orchestrator:
-        yield Desk(orchestrator, ledger, builder, busy, clock, acts, runs)
 
 
 def returning(value: object, calls: list[str] | None = None) -> Callable[[], Awaitable[object]]:
@@ -348,133 +263,6 @@ async def test_an_attempt_that_lost_its_run_takes_no_further_step(desk: Desk) ->
     record = await desk.deliver(act, fails=TemporaryError)
     assert calls == []
     assert (record.status, record.steps) == ("retry", {})
-
-
-async def test_a_job_is_started_with_its_start_key_and_trace(desk: Desk) -> None:
-    """The parameters go along with ORCHESTRATOR_RUN_ID, which is the start key, and TRACEPARENT."""
-
-    async def act(run: Run) -> None:
-        job = await run.start_job("build", {"A": 1})
-        assert job == desk.builder.started[0].job
-
-    record = await desk.deliver(act)
-    (started,) = desk.builder.started
-    assert record.job == started.job
-    assert started.job.job_identifier == "build"
-    assert started.params["A"] == 1
-    assert started.params["ORCHESTRATOR_RUN_ID"] == started.start_key
-    assert 0 < len(started.start_key) <= 64
-    version, trace, span, flags = started.params["TRACEPARENT"].split("-")
-    assert (version, flags) == ("00", "01")
-    assert (len(trace), len(span)) == (32, 16)
-    assert int(trace, 16) > 0
-    assert int(span, 16) > 0
-
-
-async def test_our_own_variables_cannot_be_overridden(desk: Desk) -> None:
-    """An event that sets ORCHESTRATOR_RUN_ID or TRACEPARENT does not break the way back."""
-
-    async def act(run: Run) -> None:
-        await run.start_job("build", {"ORCHESTRATOR_RUN_ID": "mine", "TRACEPARENT": "mine"})
-
-    await desk.deliver(act)
-    (started,) = desk.builder.started
-    assert started.params["ORCHESTRATOR_RUN_ID"] == started.start_key
-    assert started.params["TRACEPARENT"] != "mine"
-
-
-async def test_a_started_job_is_remembered(desk: Desk) -> None:
-    """A later attempt gets the job back, and no second one is started."""
-    jobs: list[Job | None] = []
-
-    async def act(run: Run) -> None:
-        jobs.append(await run.start_job("build", {}))
-        if run.attempt == 1:
-            raise TemporaryError("later")
-
-    record = await desk.deliver(act, fails=TemporaryError)
-    assert record.job == jobs[0]
-    desk.builder.started.clear()  # a builder that has forgotten, as CodeBuild does in 5 minutes
-    record = await desk.deliver(act)
-    assert record.job == jobs[0] == jobs[1] is not None
-    assert desk.builder.started == []
-
-
-async def test_a_run_starts_one_job(desk: Desk) -> None:
-    """A second start in one run is an error, as any step that is taken twice."""
-
-    async def act(run: Run) -> None:
-        await run.start_job("build", {})
-        with pytest.raises(ValueError, match="taken twice"):
-            await run.start_job("other", {})
-
-    await desk.deliver(act)
-    assert [started.job.job_identifier for started in desk.builder.started] == ["build"]
-
-
-async def test_a_start_that_is_tried_again_is_the_same_start(desk: Desk) -> None:
-    """A builder that refused once is asked again with the same key, trace and parameters."""
-
-    async def act(run: Run) -> None:
-        await run.start_job("build", {"A": 1}, builder="BUSY")
-
-    assert (await desk.deliver(act, fails=TemporaryError)).job is None
-    desk.clock.turn(600)
-    await desk.deliver(act, fails=TemporaryError)
-    first, second = desk.busy.asked
-    assert first == second
-
-
-async def test_two_events_are_two_starts(desk: Desk) -> None:
-    """Another event has another start key and trace."""
-
-    async def act(run: Run) -> None:
-        await run.start_job("build", {})
-
-    await desk.deliver(act)
-    await desk.deliver(act, event_id="order-2")
-    first, second = desk.builder.started
-    assert first.start_key != second.start_key
-    assert first.params["TRACEPARENT"] != second.params["TRACEPARENT"]
-
-
-async def test_a_job_goes_to_the_builder_that_is_named(desk: Desk) -> None:
-    """A name picks the builder; without one it is the default."""
-
-    async def act(run: Run) -> None:
-        await run.start_job("build", {}, builder="OTHER")
-
-    record = await desk.deliver(act)
-    assert record.job is not None
-    assert record.job.builder == "OTHER"
-    assert desk.builder.started == []
-
-
-async def test_an_unknown_builder_is_refused_in_the_ancestors_words(desk: Desk) -> None:
-    """The refusal names the field, what it says and which builders there are."""
-
-    async def act(run: Run) -> None:
-        await run.start_job("build", {}, builder="ANVIL")
-
-    record = await desk.deliver(act, fails=PermanentError)
-    assert record.error is not None
-    assert record.error.message == "Invalid builder config provided."
-    (mismatch,) = record.error.errors
-    assert mismatch.path == "$.builderConfig.type"
-    for name in ("'ANVIL'", "CODE_BUILD", "IN_MEMORY", "OTHER"):
-        assert name in mismatch.message
-
-
-async def test_a_builder_may_have_no_job_to_show(desk: Desk) -> None:
-    """A builder that returns None has started something that only its start key names."""
-
-    async def act(run: Run) -> None:
-        job = await run.start_job("build", {}, builder="NONE")
-        assert run.job == job
-
-    job = (await desk.deliver(act)).job
-    assert job is not None
-    assert (job.builder, job.job_identifier, job.log_url) == ("NONE", "build", None)
 
 
 async def test_tier_details_come_from_the_catalog(desk: Desk) -> None:
