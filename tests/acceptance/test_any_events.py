@@ -25,7 +25,7 @@ from orchestrator.embedded import Build, CodeBuildStandIn
 from orchestrator.testing import ManualClock, envelope, provisioning_event
 from tests.acceptance.stories import with_full_tier
 from tests.conftest import Client, StartService
-from tests.unit.core.events.test_envelope import sample
+from tests.unit.core.events.shapes import sample
 from tests.wrapped import put_events_entry, sns_notification, sqs_record
 
 _SEEDS = range(6)

@@ -31,7 +31,7 @@ from orchestrator.settings import Events, Intake
 from orchestrator.testing import ManualClock, envelope
 from tests.acceptance.answers import only_build, read_problem, read_success
 from tests.conftest import Client, StartService
-from tests.unit.core.events.test_envelope import sample
+from tests.unit.core.events.shapes import sample
 from tests.wrapped import (
     SUBSCRIBE_URL,
     put_events_entry,

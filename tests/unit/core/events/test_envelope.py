@@ -1,53 +1,18 @@
 """From a body to an event: every shape that senders use, and every way to get one wrong."""
 
-import base64
-import json
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from orchestrator.core.errors import BadEvent
 from orchestrator.core.events.envelope import (
-    Body,
     Delivery,
     parse_event,
     read_event_type,
-    structured_cloudevent,
 )
-from orchestrator.core.events.event import Event, own_outcome_key
-
-SAMPLES = Path(__file__).parents[3] / "samples"
-NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
-OVER_HTTP = Delivery(same_content_same_event=True)
-ALIASES = {"Tenant Ordered": "ORDER", "CodeBuild Build State Change": "BUILD_STATE_CHANGE"}
-
-
-def sample(name: str) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((SAMPLES / f"{name}.json").read_text())
-    return content
-
-
-def envelope(**fields: Any) -> dict[str, Any]:
-    return {"detail-type": "ORDER", "detail": {"n": 1}} | fields
-
-
-def cloudevent(**fields: Any) -> dict[str, Any]:
-    named = {"specversion": "1.0", "type": "ORDER", "source": "/shop", "id": "ce-1"}
-    return named | {"data": {"n": 1}} | fields
-
-
-def parse(
-    raw: object,
-    event_type: str = "ORDER",
-    *,
-    delivery: Delivery = OVER_HTTP,
-    fresh_id: str = "fresh",
-) -> Event[Body]:
-    return parse_event(
-        event_type, raw, delivery=delivery, aliases=ALIASES, now=NOW, fresh_id=fresh_id
-    )
+from orchestrator.core.events.event import own_outcome_key
+from tests.unit.core.events.shapes import NOW, OVER_HTTP, cloudevent, envelope, parse, sample
 
 
 @pytest.mark.parametrize(
@@ -242,27 +207,6 @@ def test_without_a_time_it_is_now(raw: dict[str, Any]) -> None:
     assert parse(raw).time == NOW
 
 
-def test_a_binary_cloudevent_is_percent_decoded() -> None:
-    """The `ce-` headers, decoded as UTF-8, are the attributes, beside the data."""
-    attributes = {
-        "specversion": "1.0",
-        "type": "ORDER",
-        "source": "/caf%C3%A9%20bar",
-        "id": "50%25%22x%22",
-        "time": "2026-03-02T16:45:10Z",
-    }
-    event = parse(structured_cloudevent(attributes, {"n": 1}))
-    assert (event.type, event.source, event.id) == ("ORDER", "/café bar", '50%"x"')
-    assert event.time == datetime(2026, 3, 2, 16, 45, 10, tzinfo=UTC)
-    assert event.body == {"n": 1}
-
-
-def test_a_cloudevents_own_extensions_are_kept_in_raw() -> None:
-    """What we do not read is still there as it was received."""
-    raw = cloudevent(datacontenttype="application/json", tenantregion="north")
-    assert parse(raw).raw["tenantregion"] == "north"
-
-
 @pytest.mark.parametrize(
     ("raw", "sentence"),
     [
@@ -366,36 +310,6 @@ def test_a_time_before_all_times_is_refused() -> None:
         parse({"detail-type": "ORDER", "detail": {}, "time": "0001-01-01T00:00:00+05:00"})
 
 
-# The CloudEvents specification's own rules (1.0.2)
-
-
-@pytest.mark.parametrize(
-    ("header", "value"),
-    [
-        ("/mycontext/subcontext", "/mycontext/subcontext"),
-        ("Euro%20%E2%82%AC%20%F0%9F%98%80", "Euro € 😀"),
-        ("%22quoted%22", '"quoted"'),
-        ('"a quoted string"', "a quoted string"),
-        (r'"a \"quoted\" \\ string"', 'a "quoted" \\ string'),
-        ('"100%25"', "100%"),
-        ("100%2525", "100%25"),
-        ('"', '"'),
-        ("", ""),
-    ],
-)
-def test_a_header_is_unquoted_and_then_decoded_once(header: str, value: str) -> None:
-    """HTTP binding, section 3.1.3.2."""
-    assert structured_cloudevent({"subject": header}, {})["subject"] == value
-
-
-@pytest.mark.parametrize("value", ["x%FF", "%C3", '"%80"', "x\udcff", "%ED%A0%80"])
-@pytest.mark.parametrize("name", ["id", "subject"])
-def test_a_header_that_is_not_utf_8_is_refused_by_its_name(name: str, value: str) -> None:
-    """Two ids that differ in such a byte alone must not become one."""
-    with pytest.raises(BadEvent, match=f"The header ce-{name} isn't percent-encoded UTF-8"):
-        structured_cloudevent({"specversion": "1.0", name: value}, {})
-
-
 def test_the_schedulers_default_message_is_an_event() -> None:
     """Its detail is the text of an object, and counts as that object."""
     raw = sample("scheduler_default")
@@ -408,71 +322,6 @@ def test_a_detail_as_text_is_the_same_content() -> None:
     as_object, as_text = parse(envelope()), parse(envelope(detail='{ "n": 1 }'))
     assert as_text.body == {"n": 1}
     assert (as_text.key, as_text.body_digest) == (as_object.key, as_object.body_digest)
-
-
-def example(**fields: Any) -> dict[str, Any]:
-    """The JSON format's own example, section 3.2."""
-    event = {
-        "specversion": "1.0",
-        "type": "com.example.someevent",
-        "source": "/mycontext",
-        "subject": None,
-        "id": "C234-1234-1234",
-        "time": "2018-04-05T17:31:00Z",
-        "comexampleextension1": "value",
-        "comexampleothervalue": 5,
-        "datacontenttype": "application/json",
-        "data": {"appinfoA": "abc", "appinfoB": 123, "appinfoC": True},
-    }
-    return {name: value for name, value in {**event, **fields}.items() if value is not ...}
-
-
-def test_the_json_formats_example_is_read() -> None:
-    """Its type, its source and id, its time, its data."""
-    event = parse(example(), "com.example.someevent")
-    assert (event.type, event.source, event.id) == (
-        "com.example.someevent",
-        "/mycontext",
-        "C234-1234-1234",
-    )
-    assert event.time.isoformat() == "2018-04-05T17:31:00+00:00"
-    assert event.body == {"appinfoA": "abc", "appinfoB": 123, "appinfoC": True}
-
-
-def test_data_may_be_bytes() -> None:
-    """In Base64: JSON all the same."""
-    encoded = base64.b64encode(b'{"a": "\xc3\xa9"}').decode()
-    event = parse(example(data=..., data_base64=encoded), "com.example.someevent")
-    assert event.body == {"a": "é"}
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"id": ...},
-        {"id": ""},
-        {"source": ...},
-        {"source": ""},
-        {"type": ...},
-        {"specversion": "0.3"},
-        {"specversion": 1.0},
-        {"time": "yesterday"},
-        {"data": None},
-        {"data": "text"},
-        {"data": [1]},
-        {"data_base64": "e30="},
-        {"data": ..., "data_base64": "not base64!"},
-        {"data": ..., "data_base64": "bm90IGpzb24="},
-        {"data": ..., "data_base64": "WzFd"},
-        {"data": ..., "data_base64": "eyJhIjogIlx1ZDgwMCJ9"},
-        {"data": ..., "data_base64": "eyJhIjogTmFOfQ=="},
-        {"data": ..., "data_base64": base64.b64encode(b'{"a":' * 700 + b"1" + b"}" * 700).decode()},
-    ],
-)
-def test_what_breaks_the_rules_is_no_event(fields: dict[str, Any]) -> None:
-    """Required attributes are there and not empty; data is one object that can be read."""
-    with pytest.raises(BadEvent):
-        parse(example(**fields), "com.example.someevent")
 
 
 def test_no_event_has_the_key_of_an_outcome_of_ours() -> None:
