@@ -341,7 +341,21 @@ def step(desk: Desk, name: str = "take") -> Step:
     return Step(name=name, result=1, recorded_at=desk.clock.now())
 
 
+def raising(error: Exception) -> Callable[[], Awaitable[object]]:
+    async def act() -> None:
+        raise error
+
+    return act
+
+
 async def let_others_work() -> None:
     """Whoever can go on goes on, until all wait for something."""
     for _ in range(50):
         await asyncio.sleep(0)
+
+
+async def pass_time(desk: Desk, *seconds: float) -> None:
+    for some in seconds:
+        await let_others_work()
+        desk.turn(some)
+    await let_others_work()

@@ -1,8 +1,7 @@
 """An event through the orchestrator: claimed, handled once, and settled as its handler ended."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -11,108 +10,22 @@ import pytest
 from orchestrator import (
     BadEvent,
     Event,
-    Extension,
     Handled,
     HandlerFailed,
     HandlerRegistry,
     InvalidPayload,
-    Orchestrator,
     PayloadMismatch,
     PermanentError,
     Run,
-    Settings,
     TemporaryError,
     UnsupportedEventType,
-    open_orchestrator,
 )
 from orchestrator.adapters.memory.ledger import InMemoryLedger
-from orchestrator.core.dispatch.orchestrator import current_delivery
 from orchestrator.core.errors import BeingHandled, EventKeyReused
-from orchestrator.core.events.envelope import Delivery
 from orchestrator.core.ledger.records import Record, RunRecord
-from orchestrator.settings import Builders, Events, Operations, Runs, Tiers
-from orchestrator.testing import (
-    InMemoryBuilder,
-    ManualClock,
-    SequentialIds,
-    envelope,
-    provisioning_event,
-)
+from orchestrator.testing import InMemoryBuilder, ManualClock, envelope, provisioning_event
 from tests.ledgers import find_run, find_tenant
-
-WINDOW_S = 3600.0
-Act = Callable[[Event[Any], Run], Awaitable[None]]
-
-
-@attrs.frozen
-class Order:
-    item_count: int
-
-
-@attrs.define
-class Counter:
-    """A handler that counts its calls and does with each what the test says."""
-
-    registry: HandlerRegistry
-    ledger: InMemoryLedger
-    builder: InMemoryBuilder
-    clock: ManualClock
-    calls: list[tuple[Event[Any], Run]] = attrs.field(factory=list)
-    act: Act | None = None
-    orchestrator: Orchestrator = attrs.field(init=False)
-
-    async def handle(self, event: Event[Any], run: Run) -> None:
-        self.calls.append((event, run))
-        if self.act is not None:
-            await self.act(event, run)
-
-    def fail_with(self, *errors: Exception | None) -> None:
-        """Raise these, one for each call; None is a success, and so is all that follows."""
-        left = list(errors)
-
-        async def act(event: Event[Any], run: Run) -> None:
-            error = left.pop(0) if left else None
-            if error is not None:
-                raise error
-
-        self.act = act
-
-    async def deliver(self, body: object = None, **options: Any) -> Handled:
-        event = envelope("ORDER", {"itemCount": 1}) if body is None else body
-        return await self.orchestrator.handle_event("ORDER", event, **options)
-
-    async def run_of(self, handled: Handled | Exception) -> RunRecord:
-        run_id = getattr(handled, "run_id", None)
-        assert isinstance(run_id, str)
-        record = await find_run(self.ledger, run_id)
-        assert record is not None
-        return record
-
-    def open(self) -> AbstractAsyncContextManager[Any]:
-        return open_orchestrator(
-            Settings(
-                operations=Operations(reconcile_every_s=0),
-                runs=Runs(max_attempts=3),
-                events=Events(aliases={"Tenant Ordered": "ORDER"}, dedupe_window_s=WINDOW_S),
-                tiers=Tiers(
-                    backend="static", static={"STANDARD": {"jobIdentifier": "standard-tenant"}}
-                ),
-                builders=Builders(default="CODE_BUILD"),
-            ),
-            extension=Extension(registry=self.registry, builders={"CODE_BUILD": self.builder}),
-            clock=self.clock,
-            ids=SequentialIds(),
-            ledger=self.ledger,
-        )
-
-
-@pytest.fixture
-async def counter(clock: ManualClock) -> AsyncIterator[Counter]:
-    counter = Counter(HandlerRegistry(), InMemoryLedger(), InMemoryBuilder("CODE_BUILD"), clock)
-    counter.registry.register("ORDER", counter.handle, payload=Order)
-    async with counter.open() as orchestrator:
-        counter.orchestrator = orchestrator
-        yield counter
+from tests.unit.core.dispatch.counter import Counter, Order
 
 
 @attrs.frozen
@@ -281,7 +194,7 @@ async def test_a_bug_is_tried_again_until_the_last_attempt(counter: Counter) -> 
         assert record.error is not None
         assert (record.error.type, record.error.message) == ("ZeroDivisionError", "by zero")
         assert record.error.traceback is not None
-        assert "test_orchestrator.py" in record.error.traceback
+        assert "counter.py" in record.error.traceback
     assert statuses == ["retry", "retry", "failed"]
 
 
@@ -369,104 +282,6 @@ async def test_what_is_no_event_leaves_no_run(counter: Counter, body: object) ->
     assert counter.calls == []
 
 
-async def test_a_library_call_is_an_event_of_its_own(counter: Counter) -> None:
-    """Equal bodies without an id are two events: a caller that means one gives an id."""
-    first = await counter.deliver({"itemCount": 1})
-    second = await counter.deliver({"itemCount": 1})
-    assert first.run_id != second.run_id
-    assert [event.id for event, _ in counter.calls] == ["id-1", "id-2"]
-
-
-async def test_a_library_call_may_name_its_event(counter: Counter) -> None:
-    """`event_id` makes two calls one event, and outranks the id of an envelope."""
-    first = await counter.deliver({"itemCount": 1}, event_id="mine")
-    assert (await counter.deliver({"itemCount": 1}, event_id="mine")).replayed is True
-    assert first.run_id == counter.calls[0][0].key
-    await counter.deliver(event_id="other")
-    assert counter.calls[1][0].id == "other"
-
-
-async def over_http(counter: Counter, how: Delivery, body: object) -> Handled:
-    """Deliver as a way in does that knows more than the body."""
-    token = current_delivery.set(how)
-    try:
-        return await counter.deliver(body)
-    finally:
-        current_delivery.reset(token)
-
-
-async def test_what_the_way_in_knows_reaches_the_orchestrator_by_itself(counter: Counter) -> None:
-    """The idempotency key of a delivery works without being passed as an argument."""
-    how = Delivery(event_id="key-1", same_content_same_event=True)
-    first = await over_http(counter, how, envelope("ORDER", {"itemCount": 1}, event_id="a"))
-    second = await over_http(counter, how, envelope("ORDER", {"itemCount": 1}, event_id="b"))
-    assert second == Handled(run_id=first.run_id, replayed=True)
-    assert counter.calls[0][0].id == "key-1"
-
-
-async def test_an_explicit_id_outranks_the_deliverys(counter: Counter) -> None:
-    """`event_id=` is the caller's last word."""
-    token = current_delivery.set(Delivery(event_id="key-1"))
-    try:
-        await counter.deliver({"itemCount": 1}, event_id="mine")
-    finally:
-        current_delivery.reset(token)
-    assert counter.calls[0][0].id == "mine"
-
-
-BY_CONTENT = Delivery(same_content_same_event=True)
-
-
-async def test_equal_content_is_one_event_within_the_window(counter: Counter) -> None:
-    """A sender that repeats what got no answer does not order twice, not even much later."""
-    first = await over_http(counter, BY_CONTENT, {"itemCount": 1})
-    counter.clock.turn(WINDOW_S - 1)
-    second = await over_http(counter, BY_CONTENT, {"itemCount": 1})
-    assert second == Handled(run_id=first.run_id, replayed=True)
-    assert len(counter.calls) == 1
-    other = await over_http(counter, BY_CONTENT, {"itemCount": 2})
-    assert other.run_id != first.run_id
-
-
-async def test_equal_content_after_the_window_is_claimed_anew(counter: Counter) -> None:
-    """The attempt counts on, the steps are emptied, and the event is seen for the first time."""
-    taken: list[int] = []
-
-    async def act(event: Event[Any], run: Run) -> None:
-        async def take() -> None:
-            taken.append(run.attempt)
-
-        await run.step("take", take)
-
-    counter.act = act
-    first = await over_http(counter, BY_CONTENT, {"itemCount": 1})
-    counter.clock.turn(WINDOW_S)
-    second = await over_http(counter, BY_CONTENT, {"itemCount": 1})
-    assert second == Handled(run_id=first.run_id, replayed=False)
-    assert taken == [1, 2]
-    record = await counter.run_of(second)
-    assert (record.status, record.attempt) == ("succeeded", 2)
-    assert record.first_seen == counter.clock.now()
-    counter.clock.turn(WINDOW_S - 1)
-    assert (await over_http(counter, BY_CONTENT, {"itemCount": 1})).replayed is True
-
-
-async def test_the_window_is_not_prolonged_by_redeliveries(counter: Counter) -> None:
-    """It counts from when the content was first seen, not from its last repetition."""
-    await over_http(counter, BY_CONTENT, {"itemCount": 1})
-    counter.clock.turn(WINDOW_S - 1)
-    assert (await over_http(counter, BY_CONTENT, {"itemCount": 1})).replayed is True
-    counter.clock.turn(1)
-    assert (await over_http(counter, BY_CONTENT, {"itemCount": 1})).replayed is False
-
-
-async def test_an_id_that_was_given_holds_forever(counter: Counter) -> None:
-    """The window is for content alone."""
-    first = await counter.deliver()
-    counter.clock.turn(WINDOW_S * 1000)
-    assert await counter.deliver() == Handled(run_id=first.run_id, replayed=True)
-
-
 async def test_the_built_in_handlers_are_defaults(counter: Counter) -> None:
     """A provisioning request starts its tier's job and moves the tenant, once."""
     request = provisioning_event(override={"SIZE": 5})
@@ -489,32 +304,6 @@ async def test_a_request_that_failed_does_not_move_the_tenant(counter: Counter) 
             "TENANT_PROVISIONING", provisioning_event(tier="GOLD")
         )
     assert await find_tenant(counter.ledger, "tenant-1") is None
-
-
-async def test_equal_content_after_the_window_starts_a_job_of_its_own(counter: Counter) -> None:
-    """A new event by its content is a new start for the builder, too."""
-
-    async def act(event: Event[Any], run: Run) -> None:
-        await run.start_job("job", {})
-
-    counter.act = act
-    await over_http(counter, BY_CONTENT, {"itemCount": 1})
-    counter.clock.turn(WINDOW_S)
-    await over_http(counter, BY_CONTENT, {"itemCount": 1})
-    assert len({started.start_key for started in counter.builder.started}) == 2
-
-
-async def test_what_a_handler_calls_is_no_delivery_of_its_own_event(counter: Counter) -> None:
-    """The Idempotency-Key of the outer event is not that of the events it leads to."""
-
-    async def act(event: Event[Any], run: Run) -> None:
-        if event.payload.item_count == 1:
-            for count in (2, 3):
-                await counter.orchestrator.handle_event("ORDER", {"itemCount": count})
-
-    counter.act = act
-    await over_http(counter, Delivery(event_id="key-1"), {"itemCount": 1})
-    assert [event.payload.item_count for event, _ in counter.calls] == [1, 2, 3]
 
 
 async def test_any_error_that_is_not_the_handlers_to_raise_keeps_its_traceback(

@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from orchestrator.adapters.memory.ledger import InMemoryLedger
-from orchestrator.core.dispatch.sweep import Sweeper, SweepResult, swept_regularly
+from orchestrator.core.dispatch.sweep import Sweeper, SweepResult
 from orchestrator.core.errors import TemporaryError
 from orchestrator.core.ledger.claim_request import Trigger
 from orchestrator.core.ledger.lease import RunLease
@@ -18,13 +18,8 @@ from orchestrator.core.ledger.ledger import UnreadableItems
 from orchestrator.core.ledger.pages import Page
 from orchestrator.core.ledger.records import OperationRecord, OperationState, Record, operation_key
 from orchestrator.testing import LoadedDice
-from tests.desk import ORDER, Desk, DeskLedger, let_others_work, run_id
+from tests.desk import ORDER, Desk, DeskLedger, let_others_work, pass_time, raising, run_id
 from tests.ledgers import find_due
-
-
-@pytest.fixture
-def desk() -> Desk:
-    return Desk()
 
 
 @attrs.define
@@ -77,13 +72,6 @@ async def waiting(desk: Desk, *event_ids: str, pause_s: float = 5) -> list[str]:
     for event_id in event_ids:
         await desk.hand_back(await desk.claimed(ORDER, event_id), pause_s=pause_s)
     return [run_id(ORDER, event_id) for event_id in event_ids]
-
-
-def raising(error: Exception) -> Callable[[], Awaitable[object]]:
-    async def act() -> None:
-        raise error
-
-    return act
 
 
 async def test_only_what_is_due_is_taken_up(desk: Desk) -> None:
@@ -498,81 +486,3 @@ async def test_a_ledger_that_fails_in_the_middle_is_said_after_the_rest(desk: De
     with pytest.raises(TemporaryError, match="no ledger"):
         await hands.sweep()
     assert len(hands.done) == 50
-
-
-# --- regularly -------------------------------------------------------------------------------
-
-
-@attrs.define
-class Sweeps:
-    """Counts sweeps; each does what the test says."""
-
-    act: Callable[[], Awaitable[object]] | None = None
-    begun: int = 0
-    ended: int = 0
-
-    async def __call__(self) -> SweepResult:
-        self.begun += 1
-        if self.act is not None:
-            await self.act()
-        self.ended += 1
-        return SweepResult(1)
-
-
-async def pass_time(desk: Desk, *seconds: float) -> None:
-    for some in seconds:
-        await let_others_work()
-        desk.turn(some)
-    await let_others_work()
-
-
-async def test_a_sweep_begins_each_time_the_pause_is_over(desk: Desk) -> None:
-    """Not before, and not after the context."""
-    sweeps = Sweeps()
-    async with swept_regularly(sweeps, desk.clock, every_s=60):
-        await pass_time(desk, 59)
-        assert sweeps.begun == 0
-        await pass_time(desk, 1)
-        assert sweeps.begun == 1
-        await pass_time(desk, 60, 60)
-        assert sweeps.begun == 3
-    await pass_time(desk, 60)
-    assert sweeps.begun == sweeps.ended == 3
-
-
-@pytest.mark.parametrize(
-    ("error", "level"), [(TemporaryError("no ledger"), "warning"), (ValueError("bug"), "error")]
-)
-async def test_a_sweep_that_fails_does_not_end_the_timer(
-    desk: Desk, error: Exception, level: str
-) -> None:
-    """It is logged, a bug as one; the next one comes."""
-    sweeps = Sweeps(raising(error))
-    with capture_logs() as logs:
-        async with swept_regularly(sweeps, desk.clock, every_s=60):
-            await pass_time(desk, 60, 60)
-            assert sweeps.begun == 2
-            sweeps.act = None
-            await pass_time(desk, 60)
-            assert sweeps.ended == 1
-    assert [entry["event"] for entry in logs] == ["sweep failed", "sweep failed", "swept"]
-    assert [entry["log_level"] for entry in logs] == [level, level, "info"]
-
-
-async def test_a_slow_sweep_holds_up_nobody_and_is_cancelled_at_the_end(desk: Desk) -> None:
-    """The context is not left before what was under way has been handed back."""
-    handed_back = []
-
-    async def slow() -> None:
-        try:
-            await asyncio.get_running_loop().create_future()
-        except asyncio.CancelledError:
-            await let_others_work()
-            handed_back.append(1)
-            raise
-
-    sweeps = Sweeps(slow)
-    async with swept_regularly(sweeps, desk.clock, every_s=60):
-        await pass_time(desk, 60, 60)
-        assert sweeps.begun == 2
-    assert (len(handed_back), sweeps.ended) == (2, 0)
