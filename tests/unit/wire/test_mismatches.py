@@ -7,12 +7,7 @@ import attrs
 import pytest
 
 from orchestrator.core.errors import InvalidPayload, PayloadMismatch
-from tests.unit.wire.models import (
-    WIRE,
-    Signup,
-    Size,
-    mismatches,
-)
+from tests.unit.wire.models import WIRE, Signup, Size, mismatches
 
 
 def test_all_mismatches_are_found_at_once() -> None:

@@ -5,11 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from orchestrator.core.events.envelope import (
-    Body,
-    Delivery,
-    parse_event,
-)
+from orchestrator.core.events.envelope import Body, Delivery, parse_event
 from orchestrator.core.events.event import Event
 
 SAMPLES = Path(__file__).parents[3] / "samples"

@@ -7,13 +7,8 @@ from typing import Any
 import pytest
 
 from orchestrator.core.errors import BadEvent
-from orchestrator.core.events.envelope import (
-    structured_cloudevent,
-)
-from tests.unit.core.events.shapes import (
-    cloudevent,
-    parse,
-)
+from orchestrator.core.events.envelope import structured_cloudevent
+from tests.unit.core.events.shapes import cloudevent, parse
 
 
 def test_a_binary_cloudevent_is_percent_decoded() -> None:

@@ -6,11 +6,7 @@ from typing import Any
 import pytest
 
 from orchestrator.core.errors import BadEvent
-from orchestrator.core.events.envelope import (
-    Delivery,
-    parse_event,
-    read_event_type,
-)
+from orchestrator.core.events.envelope import Delivery, parse_event, read_event_type
 from orchestrator.core.events.event import own_outcome_key
 from tests.unit.core.events.shapes import NOW, OVER_HTTP, cloudevent, envelope, parse, sample
 

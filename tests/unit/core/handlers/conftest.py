@@ -5,14 +5,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator import (
-    Event,
-    Extension,
-    HandlerRegistry,
-    Run,
-    Settings,
-    open_orchestrator,
-)
+from orchestrator import Event, Extension, HandlerRegistry, Run, Settings, open_orchestrator
 from orchestrator.adapters.memory.ledger import InMemoryLedger
 from orchestrator.settings import Builders, Operations, Tiers
 from orchestrator.testing import InMemoryBuilder, ManualClock, SequentialIds

@@ -6,11 +6,7 @@ from typing import Any
 import attrs
 import pytest
 
-from orchestrator import (
-    Job,
-    Run,
-    TemporaryError,
-)
+from orchestrator import Job, Run, TemporaryError
 from orchestrator.adapters.memory.ledger import InMemoryLedger
 from orchestrator.core.dispatch.orchestrator import EventOrchestrator
 from orchestrator.core.ledger.records import RunRecord

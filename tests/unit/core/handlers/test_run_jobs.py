@@ -2,12 +2,7 @@
 
 import pytest
 
-from orchestrator import (
-    Job,
-    PermanentError,
-    Run,
-    TemporaryError,
-)
+from orchestrator import Job, PermanentError, Run, TemporaryError
 from tests.unit.core.handlers.order_desk import Desk
 
 

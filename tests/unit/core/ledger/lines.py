@@ -1,13 +1,7 @@
 """The tenant in the ledger, and who waits for it."""
 
-from orchestrator.core.ledger.records import (
-    TenantRecord,
-    tenant_key,
-)
-from tests.desk import (
-    TENANT,
-    Desk,
-)
+from orchestrator.core.ledger.records import TenantRecord, tenant_key
+from tests.desk import TENANT, Desk
 
 
 async def tenant(desk: Desk) -> TenantRecord:

@@ -9,10 +9,7 @@ from structlog.testing import capture_logs
 
 from orchestrator.core.errors import TakenOver, TemporaryError
 from orchestrator.core.ledger.lease import keep_renewed
-from orchestrator.core.ledger.records import (
-    Progress,
-    RunStatus,
-)
+from orchestrator.core.ledger.records import Progress, RunStatus
 from orchestrator.core.ledger.settle import Saved, Settlement
 from tests.desk import (
     ORDER,

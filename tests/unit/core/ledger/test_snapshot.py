@@ -17,15 +17,7 @@ from orchestrator.core.ledger.records import (
     run_key,
 )
 from orchestrator.core.ledger.snapshot import Decision, Snapshot
-from tests.desk import (
-    ORDER,
-    PROVISIONING,
-    SENT_AT,
-    TENANT,
-    Desk,
-    DeskLedger,
-    run_id,
-)
+from tests.desk import ORDER, PROVISIONING, SENT_AT, TENANT, Desk, DeskLedger, run_id
 
 # --- what a decision rests on ------------------------------------------------------------------
 
