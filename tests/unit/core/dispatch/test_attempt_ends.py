@@ -105,7 +105,7 @@ async def test_an_outcome_that_names_nothing_of_ours_calls_no_handler(clock: Man
     async with opened(clock, TENANT_PROVISIONING_SUCCESS=see) as scene:
         assert await scene.send(stranger) is None
         assert seen == []
-        assert "no job of ours" in (scene.run("TENANT_PROVISIONING_SUCCESS").note or "")
+        assert "no job of this service" in (scene.run("TENANT_PROVISIONING_SUCCESS").note or "")
 
 
 async def test_a_request_without_a_tenant_opens_nothing_that_could_end(clock: ManualClock) -> None:

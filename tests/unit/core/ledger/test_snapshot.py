@@ -77,7 +77,7 @@ async def test_a_decision_is_tried_twenty_times(desk: Desk, conflicts: int, hold
         assert await desk.transactions.run(note)
         assert len(tries) == conflicts + 2
     else:
-        with pytest.raises(TemporaryError, match="Too many write the same items"):
+        with pytest.raises(TemporaryError, match="Too many processes write the same items"):
             await desk.transactions.run(note)
         assert len(tries) == 20
 
