@@ -21,6 +21,7 @@ from tests.acceptance.ways import (
 
 JSON = {"Content-Type": "application/json"}
 MINE = json.dumps(envelope("MY_EVENT", {"a": 1})).encode()
+Record = dict[str, Any]
 RUN = r"/runs/[0-9a-f]{40}"
 
 any_format = pytest.mark.parametrize(
@@ -47,3 +48,32 @@ def ask(service: LambdaService, event: Document) -> Answer:
 def post(make_event: MakeEvent, path: str = "/events", body: bytes = MINE, **more: Any) -> Document:
     headers = {**JSON, **more.pop("headers", {})}
     return make_event("POST", path, headers=headers, body=body, **more)
+
+
+def record(number: int, *, body: str | None = None, group: str | None = None) -> Record:
+    """One message as Lambda gets it; `group` makes it one of a FIFO queue."""
+    event = envelope("ORDER", {"number": number}, event_id=f"event-{number}")
+    attributes = {
+        "ApproximateReceiveCount": "1",
+        "SentTimestamp": "1545082649183",
+        "SenderId": "AIDAIENQZJOLO23YVJ4VO",
+        "ApproximateFirstReceiveTimestamp": "1545082649185",
+    }
+    if group is not None:
+        attributes |= {
+            "SequenceNumber": "18849496460467696128",
+            "MessageGroupId": group,
+            "MessageDeduplicationId": str(number),
+        }
+    suffix = "" if group is None else ".fifo"
+    return {
+        "messageId": f"059f36b4-87a3-44ab-83d2-{number:012}",
+        "receiptHandle": "AQEBwJnKyrHigUMZj6rYigCgxlaS3SLy0a...",
+        "body": json.dumps(event) if body is None else body,
+        "attributes": attributes,
+        "messageAttributes": {},
+        "md5OfBody": "e4e68fb7bd0e697a0ae8f1bb342846b3",
+        "eventSource": "aws:sqs",
+        "eventSourceARN": f"arn:aws:sqs:us-east-2:123456789012:my-queue{suffix}",
+        "awsRegion": "us-east-2",
+    }

@@ -22,8 +22,7 @@ from orchestrator import (
 )
 from orchestrator.lambda_handler import LambdaService
 from orchestrator.testing import envelope
-
-Record = dict[str, Any]
+from tests.acceptance.lambda_functions import Record, record
 
 
 class Calls:
@@ -64,35 +63,6 @@ def service(settings: Settings, calls: Calls) -> Iterator[LambdaService]:
     )
     yield service
     service.close()
-
-
-def record(number: int, *, body: str | None = None, group: str | None = None) -> Record:
-    """One message as Lambda gets it; `group` makes it one of a FIFO queue."""
-    event = envelope("ORDER", {"number": number}, event_id=f"event-{number}")
-    attributes = {
-        "ApproximateReceiveCount": "1",
-        "SentTimestamp": "1545082649183",
-        "SenderId": "AIDAIENQZJOLO23YVJ4VO",
-        "ApproximateFirstReceiveTimestamp": "1545082649185",
-    }
-    if group is not None:
-        attributes |= {
-            "SequenceNumber": "18849496460467696128",
-            "MessageGroupId": group,
-            "MessageDeduplicationId": str(number),
-        }
-    suffix = "" if group is None else ".fifo"
-    return {
-        "messageId": f"059f36b4-87a3-44ab-83d2-{number:012}",
-        "receiptHandle": "AQEBwJnKyrHigUMZj6rYigCgxlaS3SLy0a...",
-        "body": json.dumps(event) if body is None else body,
-        "attributes": attributes,
-        "messageAttributes": {},
-        "md5OfBody": "e4e68fb7bd0e697a0ae8f1bb342846b3",
-        "eventSource": "aws:sqs",
-        "eventSourceARN": f"arn:aws:sqs:us-east-2:123456789012:my-queue{suffix}",
-        "awsRegion": "us-east-2",
-    }
 
 
 def failed(service: LambdaService, *records: Record, remaining_s: float = 30) -> list[int]:

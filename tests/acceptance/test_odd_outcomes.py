@@ -24,12 +24,6 @@ CREDENTIALS = {"secret": SECRET, "context": "c-1"}
 Body = Event[dict[str, Any]]
 
 
-@pytest.fixture
-def told(settings: Settings, control_plane: ControlPlane) -> Settings:
-    callback = Callback(url=control_plane.url, after="provisioning", timeout_s=30)
-    return attrs.evolve(settings, callback=callback)
-
-
 async def post(service: Client, event_type: str, event_id: str = "e-1", **body: Any) -> int:
     event = envelope(event_type, {"tenantId": TENANT, **body}, event_id=event_id)
     return (await service.post("/events", json=event)).status

@@ -8,7 +8,6 @@ import pytest
 
 from orchestrator import Event, Extension, HandlerRegistry, Job, Run, Settings
 from orchestrator.embedded import Build, CodeBuildStandIn
-from orchestrator.settings import Callback
 from orchestrator.testing import InMemoryBuilder, ManualClock, envelope, provisioning_event
 from tests.acceptance.answers import only_build, read_run, read_success, variables
 from tests.acceptance.endings import change_state, read_ledger
@@ -30,13 +29,6 @@ URL, EXPORTED, FORGED = "https://told.example", "https://out.example", "https://
 DISK = [{"type": "disk", "metadata": {}}]
 CREDENTIALS = {"secret": SECRET, "context": "c-1"}
 ENDED = {"id": "b", "builder": "CODE_BUILD", "jobIdentifier": "b", "status": "SUCCEEDED"}
-
-
-@pytest.fixture
-def told(settings: Settings, control_plane: ControlPlane) -> Settings:
-    """The control plane is told after the provisioning already."""
-    callback = Callback(url=control_plane.url, after="provisioning", timeout_s=30)
-    return attrs.evolve(settings, callback=callback)
 
 
 async def provision(

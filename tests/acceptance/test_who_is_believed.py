@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -17,10 +17,21 @@ from orchestrator.app import create_worker_app
 from orchestrator.embedded import Build, CodeBuildStandIn, Fault
 from orchestrator.intake.app_keys import ORCHESTRATOR, TRANSACTIONS
 from orchestrator.lambda_handler import LambdaService
-from orchestrator.settings import Builders, Callback, Intake, StepFunctions, Tiers
+from orchestrator.settings import Callback, Intake
 from orchestrator.testing import ManualClock, envelope, provisioning_event
-from tests.acceptance.answers import only_build, read_problem, read_success, variables
+from tests.acceptance.answers import only_build, read_problem, read_success
 from tests.acceptance.endings import change_state, read_ledger
+from tests.acceptance.forged import (
+    CHANGE,
+    PROJECT,
+    STARTED,
+    actions,
+    forged,
+    post,
+    start_key,
+    start_of_a_stranger,
+)
+from tests.acceptance.lambda_functions import record
 from tests.acceptance.queue_desk import URL, until
 from tests.acceptance.stories import (
     PROVISION,
@@ -33,15 +44,9 @@ from tests.acceptance.stories import (
     sweep,
     with_full_tier,
 )
-from tests.acceptance.test_lambda_batches import record
 from tests.conftest import Client, StartService
 from tests.control_plane.receiver import SECRET, ControlPlane
-from tests.step_functions.stand_in import StepFunctionsStandIn, open_step_functions
 
-CHANGE = "CodeBuild Build State Change"
-STATUS_CHANGE = "Step Functions Execution Status Change"
-ARN = "arn:aws:codebuild:us-east-1:123456789012:build/"
-STARTED, PROJECT = "ORCHESTRATOR_RUN_ID", "ORCHESTRATOR_PROJECT"
 SOURCES = ("anything", "aws.codebuild")
 FORGED_URL = "https://forged.example"
 
@@ -52,52 +57,6 @@ async def service(start_service: StartService, settings: Settings) -> Client:
     service = await start_service(with_full_tier(settings))
     await read_success(await send(service, PROVISION, "request"))
     return service
-
-
-def forged(
-    build_id: str,
-    status: str,
-    *,
-    source: str = "anything",
-    start_key: str | None = None,
-    about: Mapping[str, Any] = {},
-) -> dict[str, Any]:
-    """A state change as anybody can write it."""
-    project = build_id.partition(":")[0]
-    named = {STARTED: start_key, PROJECT: project} if start_key else {}
-    environment = [{"name": name, "value": value} for name, value in named.items()]
-    detail = {
-        "build-id": f"{ARN}{build_id}",
-        "build-status": status,
-        "project-name": project,
-        "additional-information": {
-            "environment": {"environment-variables": environment},
-            **about,
-        },
-    }
-    return envelope(CHANGE, detail, event_id=f"forged-{build_id}-{status}", source=source)
-
-
-async def post(service: Client, event: Mapping[str, Any]) -> None:
-    """It is answered 200, and names no run."""
-    answer = await service.post("/events", json=event)
-    assert answer.status == 200, await answer.text()
-    assert "Location" not in answer.headers
-
-
-def start_key(build: Build) -> str:
-    return variables(build)[STARTED]
-
-
-def start_of_a_stranger(codebuild: CodeBuildStandIn) -> Build:
-    """A build that isn't ours, and runs."""
-    codebuild.add_project("theirs")
-    request = {"projectName": "theirs", "environmentVariablesOverride": []}
-    return codebuild.builds[codebuild._start_build(request)["build"]["id"]]
-
-
-def actions(codebuild: CodeBuildStandIn) -> list[str]:
-    return [action for action, _ in codebuild.calls]
 
 
 async def over_http(service: Client, settings: Settings, event: dict[str, Any]) -> None:
@@ -484,145 +443,3 @@ async def test_other_changes_are_for_a_users_handler(
     await read_success(await service.post("/events", json=event))
     assert seen[0]["build-status"] == "SUCCEEDED"
     assert "hush-1" not in read_ledger(service)
-
-
-@pytest.fixture
-async def machines(
-    codebuild: CodeBuildStandIn, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[StepFunctionsStandIn]:
-    async with open_step_functions() as machines:
-        monkeypatch.setenv("AWS_ENDPOINT_URL_SFN", machines.url)
-        yield machines
-
-
-@pytest.fixture
-async def over_machines(
-    start_service: StartService, settings: Settings, machines: StepFunctionsStandIn
-) -> Client:
-    """The service, whose jobs are executions."""
-    arns = {"up": machines.add_machine("provision")}
-    tier = {"jobIdentifier": "up", "builder": "STEP_FUNCTIONS"}
-    return await start_service(
-        attrs.evolve(
-            settings,
-            builders=Builders(step_functions=StepFunctions(state_machines=arns)),
-            tiers=Tiers(backend="static", static={"FULL": tier}),
-        )
-    )
-
-
-@pytest.fixture
-async def on_machines(over_machines: Client) -> Client:
-    """It has started one for the tenant."""
-    await read_success(await send(over_machines, PROVISION, "request"))
-    return over_machines
-
-
-def told_of(execution: Mapping[str, Any], **changes: Any) -> dict[str, Any]:
-    detail = {**execution, **changes}
-    return envelope(STATUS_CHANGE, detail, event_id=str(sorted(changes.items())))
-
-
-@pytest.mark.parametrize("status", ["SUCCEEDED", "FAILED", "ABORTED"])
-async def test_a_message_ends_no_execution_that_runs(
-    on_machines: Client, machines: StepFunctionsStandIn, status: str
-) -> None:
-    """DescribeExecution says that it runs."""
-    (execution,) = machines.executions.values()
-    await post(on_machines, told_of(execution, status=status, output='{"APP_PLANE_URL": "x"}'))
-    assert await state_of(on_machines) == "provisioning"
-    assert execution["status"] == "RUNNING"
-
-
-async def test_an_execution_of_our_start_key_that_is_not_there_comes_again(
-    over_machines: Client, machines: StepFunctionsStandIn
-) -> None:
-    """Step Functions doesn't know it: 503. On a machine that isn't ours it is a stranger's."""
-    machines.inject("StartExecution", *[Fault.answer_lost()] * 2)
-    await read_problem(await send(over_machines, PROVISION, "request"), 503)
-    ((arn, _),) = machines.executions.items()
-    machines.executions.clear()
-    before = read_ledger(over_machines)
-    theirs = arn.replace(":provision:", ":theirs:")
-    await post(over_machines, told_of({"executionArn": theirs}, status="RUNNING"))
-    event = told_of({"executionArn": arn}, status="RUNNING")
-    await read_problem(await over_machines.post("/events", json=event), 503)
-    assert read_ledger(over_machines) == before
-
-
-async def test_a_redriven_execution_of_what_is_over_is_stopped(
-    on_machines: Client, machines: StepFunctionsStandIn
-) -> None:
-    """Its operation has ended: it would run beside whatever comes next. 503 until Step Functions
-    has answered the stop; each time that it runs again, however late."""
-    (execution,) = machines.executions.values()
-    machines.finish(execution["executionArn"], "FAILED")
-    await read_success(await on_machines.post("/events", json=told_of(execution)))
-    assert await state_of(on_machines) == "provision_failed"
-    before = read_ledger(on_machines)
-    for count in (1, 2):
-        machines.redrive(execution["executionArn"])
-        machines.inject("StopExecution", *[Fault.error("ThrottlingException")] * 2)
-        event = told_of(execution)
-        await read_problem(await on_machines.post("/events", json=event), 503)
-        assert (execution["status"], execution["redriveCount"]) == ("RUNNING", count)
-        await post(on_machines, event)
-        assert execution["status"] == "ABORTED"
-    assert read_ledger(on_machines) == before
-
-
-async def test_an_execution_that_was_redriven_before_its_end_was_claimed_runs(
-    on_machines: Client, machines: StepFunctionsStandIn, clock: ManualClock
-) -> None:
-    """The event of its failure comes late, and Step Functions says that it runs: its end is yet
-    to come."""
-    (execution,) = machines.executions.values()
-    arn = execution["executionArn"]
-    machines.finish(arn, "FAILED")
-    failed = told_of(execution)
-    machines.redrive(arn)
-    for event in (failed, told_of(execution)):
-        await post(on_machines, event)
-    clock.turn(62)
-    await sweep(on_machines)
-    assert execution["status"] == "RUNNING"
-    assert await state_of(on_machines) == "provisioning"
-    machines.finish(arn, "SUCCEEDED")
-    for event in (told_of(execution), failed):
-        await read_success(await on_machines.post("/events", json=event))
-    assert await state_of(on_machines) == "provisioned"
-
-
-async def test_an_execution_that_is_redriven_while_its_end_is_handled_is_stopped(
-    start_service: StartService, settings: Settings, machines: StepFunctionsStandIn
-) -> None:
-    """Its end is claimed, and not settled yet: it can't be undone."""
-    registry = HandlerRegistry()
-    reached, release = asyncio.Event(), asyncio.Event()
-
-    @registry.on(f"{PROVISION}_FAILURE")
-    async def failed(event: Event[dict[str, Any]], run: Run) -> None:
-        reached.set()
-        await release.wait()
-
-    arns = {"up": machines.add_machine("provision")}
-    tier = {"jobIdentifier": "up", "builder": "STEP_FUNCTIONS"}
-    service = await start_service(
-        attrs.evolve(
-            settings,
-            builders=Builders(step_functions=StepFunctions(state_machines=arns)),
-            tiers=Tiers(backend="static", static={"FULL": tier}),
-        ),
-        extension=Extension(registry=registry),
-    )
-    await read_success(await send(service, PROVISION, "request"))
-    (execution,) = machines.executions.values()
-    machines.finish(execution["executionArn"], "FAILED")
-    ending = asyncio.create_task(service.post("/events", json=told_of(execution)))
-    await reached.wait()
-    machines.redrive(execution["executionArn"])
-    await post(service, told_of(execution))
-    assert execution["status"] == "ABORTED"
-    release.set()
-    assert (await ending).status == 200
-    assert await state_of(service) == "provision_failed"

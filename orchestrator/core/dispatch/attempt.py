@@ -195,9 +195,7 @@ class AttemptRunner:
             if isinstance(error, PermanentError):
                 return unknown
             # A bug is counted all the same: attempts come to an end.
-            run.note(
-                f"No report is sent to the control plane: its webhook can't be determined: {unknown}"
-            )
+            run.note(f"No report is sent to the control plane: its webhook is unknown: {unknown}")
         return error
 
     async def _settle(

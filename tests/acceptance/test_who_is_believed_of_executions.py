@@ -1,0 +1,163 @@
+"""A message about a Step Functions execution is believed as far as DescribeExecution says so."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import attrs
+import pytest
+
+from orchestrator import Event, Extension, HandlerRegistry, Run, Settings
+from orchestrator.embedded import CodeBuildStandIn, Fault
+from orchestrator.settings import Builders, StepFunctions, Tiers
+from orchestrator.testing import ManualClock, envelope
+from tests.acceptance.answers import read_problem, read_success
+from tests.acceptance.endings import read_ledger
+from tests.acceptance.forged import post
+from tests.acceptance.stories import PROVISION, send, state_of, sweep
+from tests.conftest import Client, StartService
+from tests.step_functions.stand_in import StepFunctionsStandIn, open_step_functions
+
+STATUS_CHANGE = "Step Functions Execution Status Change"
+
+
+@pytest.fixture
+async def machines(
+    codebuild: CodeBuildStandIn, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[StepFunctionsStandIn]:
+    async with open_step_functions() as machines:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_SFN", machines.url)
+        yield machines
+
+
+@pytest.fixture
+async def over_machines(
+    start_service: StartService, settings: Settings, machines: StepFunctionsStandIn
+) -> Client:
+    """The service, whose jobs are executions."""
+    arns = {"up": machines.add_machine("provision")}
+    tier = {"jobIdentifier": "up", "builder": "STEP_FUNCTIONS"}
+    return await start_service(
+        attrs.evolve(
+            settings,
+            builders=Builders(step_functions=StepFunctions(state_machines=arns)),
+            tiers=Tiers(backend="static", static={"FULL": tier}),
+        )
+    )
+
+
+@pytest.fixture
+async def on_machines(over_machines: Client) -> Client:
+    """It has started one for the tenant."""
+    await read_success(await send(over_machines, PROVISION, "request"))
+    return over_machines
+
+
+def told_of(execution: Mapping[str, Any], **changes: Any) -> dict[str, Any]:
+    detail = {**execution, **changes}
+    return envelope(STATUS_CHANGE, detail, event_id=str(sorted(changes.items())))
+
+
+@pytest.mark.parametrize("status", ["SUCCEEDED", "FAILED", "ABORTED"])
+async def test_a_message_ends_no_execution_that_runs(
+    on_machines: Client, machines: StepFunctionsStandIn, status: str
+) -> None:
+    """DescribeExecution says that it runs."""
+    (execution,) = machines.executions.values()
+    await post(on_machines, told_of(execution, status=status, output='{"APP_PLANE_URL": "x"}'))
+    assert await state_of(on_machines) == "provisioning"
+    assert execution["status"] == "RUNNING"
+
+
+async def test_an_execution_of_our_start_key_that_is_not_there_comes_again(
+    over_machines: Client, machines: StepFunctionsStandIn
+) -> None:
+    """Step Functions doesn't know it: 503. On a machine that isn't ours it is a stranger's."""
+    machines.inject("StartExecution", *[Fault.answer_lost()] * 2)
+    await read_problem(await send(over_machines, PROVISION, "request"), 503)
+    ((arn, _),) = machines.executions.items()
+    machines.executions.clear()
+    before = read_ledger(over_machines)
+    theirs = arn.replace(":provision:", ":theirs:")
+    await post(over_machines, told_of({"executionArn": theirs}, status="RUNNING"))
+    event = told_of({"executionArn": arn}, status="RUNNING")
+    await read_problem(await over_machines.post("/events", json=event), 503)
+    assert read_ledger(over_machines) == before
+
+
+async def test_a_redriven_execution_of_what_is_over_is_stopped(
+    on_machines: Client, machines: StepFunctionsStandIn
+) -> None:
+    """Its operation has ended: it would run beside whatever comes next. 503 until Step Functions
+    has answered the stop; each time that it runs again, however late."""
+    (execution,) = machines.executions.values()
+    machines.finish(execution["executionArn"], "FAILED")
+    await read_success(await on_machines.post("/events", json=told_of(execution)))
+    assert await state_of(on_machines) == "provision_failed"
+    before = read_ledger(on_machines)
+    for count in (1, 2):
+        machines.redrive(execution["executionArn"])
+        machines.inject("StopExecution", *[Fault.error("ThrottlingException")] * 2)
+        event = told_of(execution)
+        await read_problem(await on_machines.post("/events", json=event), 503)
+        assert (execution["status"], execution["redriveCount"]) == ("RUNNING", count)
+        await post(on_machines, event)
+        assert execution["status"] == "ABORTED"
+    assert read_ledger(on_machines) == before
+
+
+async def test_an_execution_that_was_redriven_before_its_end_was_claimed_runs(
+    on_machines: Client, machines: StepFunctionsStandIn, clock: ManualClock
+) -> None:
+    """The event of its failure comes late, and Step Functions says that it runs: its end is yet
+    to come."""
+    (execution,) = machines.executions.values()
+    arn = execution["executionArn"]
+    machines.finish(arn, "FAILED")
+    failed = told_of(execution)
+    machines.redrive(arn)
+    for event in (failed, told_of(execution)):
+        await post(on_machines, event)
+    clock.turn(62)
+    await sweep(on_machines)
+    assert execution["status"] == "RUNNING"
+    assert await state_of(on_machines) == "provisioning"
+    machines.finish(arn, "SUCCEEDED")
+    for event in (told_of(execution), failed):
+        await read_success(await on_machines.post("/events", json=event))
+    assert await state_of(on_machines) == "provisioned"
+
+
+async def test_an_execution_that_is_redriven_while_its_end_is_handled_is_stopped(
+    start_service: StartService, settings: Settings, machines: StepFunctionsStandIn
+) -> None:
+    """Its end is claimed, and not settled yet: it can't be undone."""
+    registry = HandlerRegistry()
+    reached, release = asyncio.Event(), asyncio.Event()
+
+    @registry.on(f"{PROVISION}_FAILURE")
+    async def failed(event: Event[dict[str, Any]], run: Run) -> None:
+        reached.set()
+        await release.wait()
+
+    arns = {"up": machines.add_machine("provision")}
+    tier = {"jobIdentifier": "up", "builder": "STEP_FUNCTIONS"}
+    service = await start_service(
+        attrs.evolve(
+            settings,
+            builders=Builders(step_functions=StepFunctions(state_machines=arns)),
+            tiers=Tiers(backend="static", static={"FULL": tier}),
+        ),
+        extension=Extension(registry=registry),
+    )
+    await read_success(await send(service, PROVISION, "request"))
+    (execution,) = machines.executions.values()
+    machines.finish(execution["executionArn"], "FAILED")
+    ending = asyncio.create_task(service.post("/events", json=told_of(execution)))
+    await reached.wait()
+    machines.redrive(execution["executionArn"])
+    await post(service, told_of(execution))
+    assert execution["status"] == "ABORTED"
+    release.set()
+    assert (await ending).status == 200
+    assert await state_of(service) == "provision_failed"
