@@ -1,23 +1,14 @@
 """The sweep, over HTTP: what is due is taken up again, without its sender."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 import attrs
 import pytest
 
-from orchestrator import (
-    Event,
-    Extension,
-    HandlerRegistry,
-    JobDescription,
-    PermanentError,
-    Run,
-    Settings,
-    TemporaryError,
-)
+from orchestrator import Event, Extension, PermanentError, Run, Settings, TemporaryError
 from orchestrator.adapters.memory.ledger import InMemoryLedger
 from orchestrator.core.errors import QuotaReached
 from orchestrator.core.events.envelope import Delivery, parse_event
@@ -29,32 +20,14 @@ from orchestrator.core.ledger.pages import Page
 from orchestrator.core.ledger.records import run_key
 from orchestrator.core.ledger.transactions import Transactions
 from orchestrator.embedded import CodeBuildStandIn, Fault
-from orchestrator.settings import Intake, LedgerSettings, Operations, Runs, Tiers
-from orchestrator.testing import InMemoryBuilder, ManualClock, envelope, provisioning_event
-from tests.acceptance.answers import only_build, read_problem, read_run, read_success
-from tests.acceptance.stories import (
-    PROVISION,
-    later,
-    list_runs,
-    read_wait,
-    send,
-    state_of,
-    sweep,
-)
+from orchestrator.settings import LedgerSettings, Runs
+from orchestrator.testing import ManualClock, envelope, provisioning_event
+from tests.acceptance.answers import only_build, read_problem, read_run
+from tests.acceptance.stories import PROVISION, later, list_runs, read_wait, send, sweep
+from tests.acceptance.sweeps import EVENT, LEASE_S, SKEW_S, my_event
 from tests.conftest import Client, StartService
-from tests.desk import let_others_work
 
-EVENT = envelope("MY_EVENT", {"a": 1})
-LEASE_S = 60
-SKEW_S = 2
 QUOTA = Fault.error("AccountLimitExceededException", "Cannot have more than 60 builds in queue")
-
-
-def my_event(handle: Callable[[Event[dict[str, Any]], Run], Awaitable[None]]) -> Extension:
-    """An extension whose one handler is that of MY_EVENT."""
-    registry = HandlerRegistry()
-    registry.register("MY_EVENT", handle)
-    return Extension(registry=registry)
 
 
 def raising(make_error: Callable[[], Exception]) -> Extension:
@@ -62,13 +35,6 @@ def raising(make_error: Callable[[], Exception]) -> Extension:
         raise make_error()
 
     return my_event(handle)
-
-
-async def until(is_so: Callable[[], Awaitable[bool]]) -> None:
-    """Ask until it is so; the asking lets the service work."""
-    async with asyncio.timeout(10):
-        while not await is_so():
-            pass
 
 
 # How it is asked for
@@ -372,190 +338,3 @@ async def test_a_sweep_heals_when_the_fault_is_gone(
     run = await read_run(either, address)
     assert (run["status"], run["attempt"]) == ("succeeded", 9)
     assert only_build(codebuild)
-
-
-# The timer
-
-
-async def test_the_timer_sweeps(
-    start_service: StartService, settings: Settings, clock: ManualClock
-) -> None:
-    """Each `operations.reconcile_every_s` the service sweeps by itself."""
-    attempts: asyncio.Queue[int] = asyncio.Queue()
-
-    async def handle(event: Event[dict[str, Any]], run: Run) -> None:
-        attempts.put_nowait(run.attempt)
-        raise TemporaryError("not now", retry_after_s=1)
-
-    service = await start_service(
-        attrs.evolve(settings, operations=Operations(reconcile_every_s=60)),
-        extension=my_event(handle),
-    )
-    address = await read_wait(await service.post("/events", json=EVENT))
-    assert attempts.get_nowait() == 1
-    clock.turn(59)
-    await read_run(service, address)
-    assert attempts.empty()
-
-    for attempt in (2, 3):
-        clock.turn(60)
-        async with asyncio.timeout(5):
-            assert await attempts.get() == attempt
-
-        async def is_kept(attempt: int = attempt) -> bool:
-            run = await read_run(service, address)
-            return (run["status"], run["attempt"]) == ("retry", attempt)
-
-        await until(is_kept)
-
-
-async def test_a_handler_that_takes_its_time_holds_up_no_later_sweep(
-    start_service: StartService, settings: Settings, clock: ManualClock
-) -> None:
-    """The next sweep begins while a run of the one before is still in hand."""
-    swept: asyncio.Queue[str] = asyncio.Queue()
-    release = asyncio.Event()
-
-    async def handle(event: Event[dict[str, Any]], run: Run) -> None:
-        if run.attempt == 1:
-            raise TemporaryError("not now", retry_after_s=event.body["pause"])
-        swept.put_nowait(event.id)
-        await release.wait()
-
-    service = await start_service(
-        attrs.evolve(settings, operations=Operations(reconcile_every_s=60)),
-        extension=my_event(handle),
-    )
-    for event_id, pause in (("first", 60), ("second", 120)):
-        body = envelope("MY_EVENT", {"pause": pause}, event_id=event_id)
-        await read_wait(await service.post("/events", json=body))
-    for event_id in ("first", "second"):
-        clock.turn(60)
-        async with asyncio.timeout(5):
-            assert await swept.get() == event_id
-        await let_others_work()
-    release.set()
-
-    async def are_done() -> bool:
-        return {run["status"] for run in await list_runs(service)} == {"succeeded"}
-
-    await until(are_done)
-
-
-# Slow handlers
-
-
-async def test_a_sweep_that_was_asked_for_ends_before_its_deadline(
-    start_service: StartService, settings: Settings, clock: ManualClock
-) -> None:
-    """200; what was not done by then is handed back and stays due."""
-    finished = []
-
-    async def handle(event: Event[dict[str, Any]], run: Run) -> None:
-        if run.attempt == 1:
-            raise TemporaryError("not now")
-        if run.attempt == 2 and event.id == "slow":
-            await asyncio.Event().wait()
-        finished.append(event.id)
-
-    service = await start_service(
-        attrs.evolve(settings, intake=Intake(deadline_s=30)), extension=my_event(handle)
-    )
-    for event_id in ("slow", "quick"):
-        await read_wait(
-            await service.post("/events", json=envelope("MY_EVENT", {}, event_id=event_id))
-        )
-    clock.turn(5)
-    sweeping = asyncio.ensure_future(sweep(service))
-
-    async def is_slow_alone_at_work() -> bool:
-        at_work = await list_runs(service, status="running")
-        return finished == ["quick"] and len(at_work) == 1
-
-    await until(is_slow_alone_at_work)
-    clock.turn(24)
-    await sweeping
-    assert finished == ["quick"]
-    (run,) = await list_runs(service, status="retry")
-    assert run["attempt"] == 2
-
-    clock.turn(5)
-    await sweep(service)
-    assert finished == ["quick", "slow"]
-
-
-class Silent(InMemoryBuilder):
-    """It takes starts, and never answers a question."""
-
-    async def describe_jobs(self, *, job_ids: Sequence[str]) -> Mapping[str, JobDescription]:
-        await asyncio.Event().wait()
-        raise AssertionError
-
-
-async def test_a_builder_that_hangs_holds_up_no_other(
-    start_service: StartService, settings: Settings, clock: ManualClock
-) -> None:
-    """Each is asked for itself; the sweep's end doesn't wait in vain for the one that hangs."""
-    silent, other = Silent("A_SILENT"), InMemoryBuilder("OTHER")
-    tiers = {name: {"jobIdentifier": "up", "builder": name} for name in ("A_SILENT", "OTHER")}
-    service = await start_service(
-        attrs.evolve(settings, tiers=Tiers(backend="static", static=tiers)),
-        extension=Extension(builders={"A_SILENT": silent, "OTHER": other}),
-    )
-    for name in tiers:
-        body = {"tenantId": name, "tier": name}
-        await read_success(await service.post(f"/events/{PROVISION}", json=body))
-    other.finish(other.started[0].job.id)
-    clock.turn(61)
-    sweeping = asyncio.ensure_future(service.post("/events/RECONCILE", json={}))
-
-    async def is_over() -> bool:
-        return await state_of(service, "OTHER") == "provisioned"
-
-    await until(is_over)
-    assert await state_of(service, "A_SILENT") == "provisioning"
-    sweeping.cancel()
-
-
-async def test_slow_is_not_lost(
-    start_service: StartService, settings: Settings, clock: ManualClock
-) -> None:
-    """Past the deadline the answer is 503 and the run goes on, under a lease that is renewed.
-
-    For ten leases nobody takes it over, no replica's sweep and no redelivery; then it is done.
-    """
-    release, attempts = asyncio.Event(), []
-
-    async def handle(event: Event[dict[str, Any]], run: Run) -> None:
-        attempts.append(run.attempt)
-        await release.wait()
-
-    ledger = InMemoryLedger()
-    impatient = attrs.evolve(settings, intake=Intake(deadline_s=0.1))
-    service = await start_service(impatient, extension=my_event(handle), ledger=ledger)
-    replica = await start_service(impatient, extension=my_event(handle), ledger=ledger)
-    await read_problem(await service.post("/events", json=EVENT), 503)
-    (run,) = await list_runs(service)
-    address = f"/runs/{run['runId']}"
-    for _ in range(30):
-        clock.turn(LEASE_S / 3)
-
-        async def is_renewed() -> bool:
-            due = later(clock, LEASE_S + SKEW_S)
-            return bool((await read_run(replica, address))["dueAt"] == due)
-
-        await until(is_renewed)
-        await sweep(replica)
-    assert await read_wait(await replica.post("/events", json=EVENT)) == address
-    assert (await read_run(replica, address))["status"] == "running"
-
-    release.set()
-
-    async def is_done() -> bool:
-        return bool((await read_run(service, address))["status"] == "succeeded")
-
-    await until(is_done)
-    assert attempts == [1]
-    answer = await replica.post("/events", json=EVENT)
-    assert await read_success(answer) == address
-    assert answer.headers["Idempotent-Replayed"] == "true"
