@@ -1,15 +1,26 @@
 """What the stories share: the service over each ledger, with a queue, and over a failing AWS."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any
 
 import attrs
 import pytest
 
-from orchestrator import Extension, HandlerRegistry, Settings
+from orchestrator import (
+    Event,
+    Extension,
+    HandlerRegistry,
+    Run,
+    Settings,
+    TemporaryError,
+    create_app,
+)
 from orchestrator.adapters.dynamodb.items import table_schema
 from orchestrator.embedded import open_embedded_aws
+from orchestrator.lambda_handler import LambdaService
 from orchestrator.settings import Callback, Intake, LedgerSettings, Tiers
 from orchestrator.testing import ManualClock
+from tests.acceptance.orders import Seen
 from tests.acceptance.queue_desk import URL, BusyInbox, Desk, DownLedger
 from tests.acceptance.stories import FULL, open_ledger_table, over_dynamodb, with_full_tier
 from tests.acceptance.witness import Witness, open_witness
@@ -101,3 +112,36 @@ def told(settings: Settings, control_plane: ControlPlane) -> Settings:
     """The control plane is told after the provisioning already."""
     callback = Callback(url=control_plane.url, after="provisioning", timeout_s=30)
     return attrs.evolve(settings, callback=callback)
+
+
+@pytest.fixture
+def seen() -> Seen:
+    """The events as the handler met them."""
+    return []
+
+
+@pytest.fixture
+def extension(seen: Seen) -> Extension:
+    registry = HandlerRegistry()
+
+    @registry.on("ORDER")
+    async def order(event: Event[dict[str, Any]], run: Run) -> None:
+        seen.append(event)
+
+    @registry.on("WAITING")
+    async def wait(event: Event[dict[str, Any]], run: Run) -> None:
+        seen.append(event)
+        if run.attempt == 1:
+            raise TemporaryError("later", retry_after_s=5)
+
+    return Extension(registry=registry)
+
+
+@pytest.fixture
+def function(
+    settings: Settings, extension: Extension, clock: ManualClock
+) -> Iterator[LambdaService]:
+    app = create_app(settings, extension=extension, clock=clock, hands_back=True)
+    service = LambdaService(app)
+    yield service
+    service.close()

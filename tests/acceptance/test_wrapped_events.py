@@ -1,37 +1,24 @@
 """One event in all that may lie around it, by every way in: it is handled once, as that event."""
 
-import asyncio
 import json
 import zlib
-from collections.abc import Iterator
 from typing import Any
 
 import attrs
 import pytest
-from aiohttp.test_utils import TestClient, TestServer
 
-from orchestrator import (
-    Event,
-    Extension,
-    HandlerRegistry,
-    Run,
-    Settings,
-    TemporaryError,
-    create_app,
-    open_orchestrator,
-)
+from orchestrator import Extension, Settings, open_orchestrator
 from orchestrator.adapters.memory.inbox import InMemoryInbox
 from orchestrator.adapters.memory.ledger import InMemoryLedger
-from orchestrator.app import create_worker_app
 from orchestrator.cli.explain import explain_event
 from orchestrator.embedded import CodeBuildStandIn
 from orchestrator.intake.lambda_http import NotAnHTTPEventError
-from orchestrator.lambda_handler import LambdaService, SweepFailedError
+from orchestrator.lambda_handler import LambdaService
 from orchestrator.settings import Events, Intake
 from orchestrator.testing import ManualClock, envelope
 from tests.acceptance.answers import only_build, read_problem, read_success
+from tests.acceptance.orders import QUEUE, Seen, work_off
 from tests.conftest import Client, StartService
-from tests.unit.core.events.shapes import sample
 from tests.wrapped import (
     SUBSCRIBE_URL,
     put_events_entry,
@@ -64,31 +51,6 @@ WRAPPED: dict[str, dict[str, Any]] = {
     "Entries": {"Entries": [put_events_entry("ORDER", EVENT, Source="relay")]},
 }
 wrapped = pytest.mark.parametrize("raw", WRAPPED.values(), ids=WRAPPED.keys())
-
-Seen = list[Event[dict[str, Any]]]
-
-
-@pytest.fixture
-def seen() -> Seen:
-    """The events as the handler met them."""
-    return []
-
-
-@pytest.fixture
-def extension(seen: Seen) -> Extension:
-    registry = HandlerRegistry()
-
-    @registry.on("ORDER")
-    async def order(event: Event[dict[str, Any]], run: Run) -> None:
-        seen.append(event)
-
-    @registry.on("WAITING")
-    async def wait(event: Event[dict[str, Any]], run: Run) -> None:
-        seen.append(event)
-        if run.attempt == 1:
-            raise TemporaryError("later", retry_after_s=5)
-
-    return Extension(registry=registry)
 
 
 @pytest.fixture
@@ -380,19 +342,6 @@ async def test_an_odd_spelling_that_is_missed_is_named(service: Client) -> None:
 # By a queue
 
 
-QUEUE = "https://sqs.eu-west-1.amazonaws.com/123456789012/events"
-
-
-async def work_off(settings: Settings, inbox: InMemoryInbox, **parts: Any) -> None:
-    """A worker does all that lies in the queue."""
-    app = create_worker_app(
-        attrs.evolve(settings, intake=Intake(queue_url=QUEUE)), inbox=inbox, **parts
-    )
-    async with TestClient(TestServer(app, host="127.0.0.1")), asyncio.timeout(30):
-        while len(inbox):  # noqa: ASYNC110 - what it waits for tells nobody
-            await asyncio.sleep(0.001)
-
-
 @wrapped
 async def test_a_worker_handles_it(
     settings: Settings,
@@ -428,16 +377,6 @@ async def test_queue_mode_hands_a_wrapped_event_on(
 # On Lambda
 
 
-@pytest.fixture
-def function(
-    settings: Settings, extension: Extension, clock: ManualClock
-) -> Iterator[LambdaService]:
-    app = create_app(settings, extension=extension, clock=clock, hands_back=True)
-    service = LambdaService(app)
-    yield service
-    service.close()
-
-
 @wrapped
 @pytest.mark.parametrize("by_pipe", [False, True], ids=["event source", "Pipes"])
 def test_a_function_handles_it(
@@ -461,94 +400,6 @@ def test_what_pipes_must_keep_is_named(function: LambdaService, seen: Seen) -> N
     failures = [{"itemIdentifier": "m-2"}, {"itemIdentifier": "m-3"}]
     assert answer == {"batchItemFailures": failures}
     assert len(seen) == 1
-
-
-# The sweep by a schedule
-
-SCHEDULES = {
-    "Scheduler": sample("scheduler_default"),
-    "rule": envelope("Scheduled Event", {}, source="aws.events"),
-    "by name": {"detail-type": "RECONCILE", "detail": {}},
-}
-scheduled = pytest.mark.parametrize("raw", SCHEDULES.values(), ids=SCHEDULES.keys())
-
-
-@scheduled
-@pytest.mark.parametrize("path", ["/events", "/events/RECONCILE", "/events/Scheduled%20Event"])
-async def test_a_schedule_sweeps_over_http(
-    start_service: StartService,
-    extension: Extension,
-    clock: ManualClock,
-    seen: Seen,
-    raw: dict[str, Any],
-    path: str,
-) -> None:
-    """It resumes what is due; no run is kept of it, and it is never a duplicate."""
-    service = await start_service(extension=extension)
-    await read_problem(await service.post("/events/WAITING", json={}), 503)
-    for attempts in (1, 2):
-        async with service.post(path, json=raw) as answer:
-            assert answer.status == 200, await answer.text()
-            assert not {"Location", "Idempotent-Replayed"} & answer.headers.keys()
-        assert len(seen) == attempts
-        clock.turn(60)
-
-
-@scheduled
-@pytest.mark.parametrize("way", ["direct", "event source", "Pipes"])
-def test_a_schedule_sweeps_on_lambda(
-    function: LambdaService,
-    clock: ManualClock,
-    seen: Seen,
-    raw: dict[str, Any],
-    way: str,
-) -> None:
-    """By way of a queue, or as the function's target itself."""
-    records = [sqs_record(raw)]
-    ways: dict[str, Any] = {"direct": raw, "event source": {"Records": records}, "Pipes": records}
-    function.handle({"Records": [sqs_record(envelope("WAITING", {}))]}, remaining_s=30)
-    clock.turn(60)
-    answer: dict[str, Any] = function.handle(ways[way], remaining_s=30)
-    assert answer in ({"success": True}, {"batchItemFailures": []})
-    assert len(seen) == 2
-
-
-@scheduled
-async def test_a_schedule_sweeps_by_a_worker(
-    settings: Settings,
-    extension: Extension,
-    clock: ManualClock,
-    seen: Seen,
-    raw: dict[str, Any],
-) -> None:
-    """Of a queue that the schedule has as its target."""
-    inbox, ledger = InMemoryInbox(clock), InMemoryLedger()
-    parts: dict[str, Any] = {"extension": extension, "clock": clock, "ledger": ledger}
-    for event in (envelope("WAITING", {}), raw):
-        await inbox.send(text=json.dumps(event), group="g", deduplication_id=str(event))
-        await work_off(settings, inbox, **parts)
-        clock.turn(60)
-    assert len(seen) == 2
-
-
-class DownLedger(InMemoryLedger):
-    """Can't be reached."""
-
-    async def load(self, keys: Any) -> Any:
-        raise TemporaryError("no ledger")
-
-    async def find_due(self, *args: Any, **options: Any) -> Any:
-        raise TemporaryError("no ledger")
-
-
-def test_a_sweep_that_fails_is_an_error_of_the_function(settings: Settings) -> None:
-    """So that it shows among Lambda's errors, and may be tried again."""
-    service = LambdaService(create_app(settings, ledger=DownLedger(), hands_back=True))
-    try:
-        with pytest.raises(SweepFailedError, match="the log says why"):
-            service.handle(SCHEDULES["Scheduler"], remaining_s=30)
-    finally:
-        service.close()
 
 
 def test_no_other_event_invokes_the_function_itself(function: LambdaService, seen: Seen) -> None:
