@@ -1,0 +1,47 @@
+"""Commands in processes of their own: what they print, and how they fail."""
+
+import asyncio
+
+import attrs
+
+from orchestrator.settings import child_environment
+from tests import zygote
+
+PATIENCE_S = 30
+
+
+@attrs.frozen
+class Ended:
+    """A command that has ended: its exit code and what it printed."""
+
+    code: int | None
+    out: str
+    err: str
+
+
+async def run(*arguments: str, **environment: str) -> Ended:
+    """Run `orchestrator` with arguments, and variables over our own."""
+    process = await zygote.start(
+        "orchestrator",
+        *arguments,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=child_environment({"COLUMNS": "100", **environment}),
+    )
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            out, err = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return Ended(process.returncode, out.decode(), err.decode())
+
+
+def assert_one_line(ended: Ended, code: int, named: str) -> None:
+    """A failure is told in one line on standard error, without a traceback."""
+    assert (ended.code, ended.out) == (code, ""), ended
+    assert ended.err.count("\n") == 1, ended.err
+    assert "Traceback" not in ended.err
+    assert named in ended.err
