@@ -1,6 +1,7 @@
-"""What the tests with processes share: an AWS for a service of its own settings."""
+"""What the tests share: an AWS for a service in a process, and clients that are closed."""
 
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 
 import pytest
 
@@ -16,3 +17,9 @@ async def aws(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[EmbeddedAWS]:
         for variable, value in aws.environment().items():
             monkeypatch.setenv(variable, value)
         yield aws
+
+
+@pytest.fixture
+async def clients() -> AsyncIterator[AsyncExitStack]:
+    async with AsyncExitStack() as clients:
+        yield clients
