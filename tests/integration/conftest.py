@@ -1,13 +1,15 @@
-"""What the tests share: an AWS for a service in a process, and clients that are closed."""
+"""What the tests share: worlds of processes, an AWS for a service, clients that are closed."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import pytest
 
 from orchestrator.cli.dev import open_prepared_aws
 from orchestrator.embedded import EmbeddedAWS
 from orchestrator.settings import load_settings
+from tests.integration.processes import World, open_world
 
 
 @pytest.fixture
@@ -23,3 +25,9 @@ async def aws(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[EmbeddedAWS]:
 async def clients() -> AsyncIterator[AsyncExitStack]:
     async with AsyncExitStack() as clients:
         yield clients
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    async with open_world(tmp_path) as opened:
+        yield opened

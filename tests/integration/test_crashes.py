@@ -7,8 +7,7 @@ The world is stopped at a request, never by a pause; `tests/integration/processe
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import attrs
@@ -24,7 +23,6 @@ from tests.integration.processes import (
     World,
     action,
     claim_of,
-    open_world,
     settle_of,
     start_of,
     tier_query,
@@ -38,12 +36,6 @@ SOON_S = LEASE_S + 10
 #: Here it would be.
 LATER_S = SOON_S + 90
 UNCERTAIN = "A start may be out that the builder doesn't list yet."
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with open_world(tmp_path) as opened:
-        yield opened
 
 
 async def reach(*stops: Stop) -> None:

@@ -10,8 +10,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from orchestrator.testing import envelope
 from tests.aws import aws_session
 from tests.integration.processes import Process, World, open_world, start_of, until
@@ -41,12 +39,6 @@ class Queue:
         names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
         answer = await self.client.get_queue_attributes(QueueUrl=self.url, AttributeNames=names)
         return sum(int(answer["Attributes"][name]) for name in names)
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with open_world(tmp_path) as world:
-        yield world
 
 
 @asynccontextmanager
