@@ -1,0 +1,209 @@
+"""`orchestrator explain`: what it says of an event, and that it does nothing."""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import attrs
+import pytest
+import structlog
+from click.testing import CliRunner, Result
+
+from orchestrator import BadEvent, Settings, create_app
+from orchestrator.cli.explain import explain_event
+from orchestrator.cli.main import commands
+from orchestrator.embedded import CodeBuildStandIn
+from orchestrator.settings import Log, Tiers
+from orchestrator.testing import provisioning_event
+from tests.acceptance.stories import open_ledger_table, over_dynamodb
+from tests.conftest import TIERS
+from tests.integration.quiet_commands import SECRET, run
+
+OVERRIDE = {"secret": f"{SECRET}-1", "CLIENT_SECRET": f"{SECRET}-2", "REPLICAS": 3}
+
+
+def text(value: object) -> bytes:
+    return json.dumps(value).encode()
+
+
+async def test_an_event_is_explained(settings: Settings, codebuild: CodeBuildStandIn) -> None:
+    """Type, handler, identity, tenant, tier, builder, job and variables; nothing is started."""
+    event = provisioning_event(override=OVERRIDE)
+    explained = await explain_event(settings, None, text(event))
+    assert (explained.event_type, explained.source, explained.event_id) == (
+        "TENANT_PROVISIONING",
+        "TenantManagementService",
+        "event-1",
+    )
+    assert "tenant_provisioning" in str(explained.handler)
+    assert (explained.tenant_id, explained.tier) == ("tenant-1", "STANDARD")
+    assert (explained.builder, explained.job_identifier) == ("CODE_BUILD", "standard-tenant")
+    assert (explained.variables["VPC_ID"], explained.variables["REPLICAS"]) == ("vpc-2", 3)
+    assert explained.trouble is None
+    assert codebuild.calls == []
+
+
+async def test_the_key_is_that_of_the_run(
+    settings: Settings, codebuild: CodeBuildStandIn, aiohttp_client: Any
+) -> None:
+    """What is explained as one event is one when it is sent: with and without an id of its own."""
+    service = await aiohttp_client(create_app(settings))
+    bare = {"tenantId": "t-2", "tier": "STANDARD"}
+    for event, event_type in ((provisioning_event(), None), (bare, "TENANT_PROVISIONING")):
+        explained = await explain_event(settings, event_type, text(event))
+        path = f"/events/{event_type}" if event_type else "/events"
+        answer = await service.post(path, json=event)
+        assert answer.headers["Location"] == f"/runs/{explained.key}"
+
+
+async def test_secrets_are_masked(settings: Settings, codebuild: CodeBuildStandIn) -> None:
+    """In both forms; other variables and expirations are shown. Patterns of one's own count."""
+    event = text(provisioning_event(override=OVERRIDE))
+    explained = await explain_event(settings, None, event)
+    for shown in (explained.as_text(), json.dumps(attrs.asdict(explained))):
+        assert SECRET not in shown
+        assert "CLIENT_SECRET" in shown
+        assert "3600" in shown
+    own = attrs.evolve(settings, log=Log(redact=("VPC_ID",)))
+    variables = (await explain_event(own, None, event)).variables
+    assert (variables["VPC_ID"], variables["secret"]) == ("***", f"{SECRET}-1")
+
+
+FOR_FOO = {"tenantId": "t-1", "tier": "STANDARD", "builderConfig": {"type": "FOO"}}
+
+
+async def test_a_tenants_own_tier_counts(
+    settings: Settings,
+    codebuild: CodeBuildStandIn,
+    aiohttp_client: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As the ledger knows it, where the event names none."""
+    async with open_ledger_table(monkeypatch):
+        kept = over_dynamodb(settings)
+        service = await aiohttp_client(create_app(kept))
+        done = {"tenantId": "t-1", "tier": "STANDARD"}
+        answer = await service.post("/events/TENANT_PROVISIONING_SUCCESS", json=done)
+        assert answer.status == 200
+        down = text({"tenantId": "t-1"})
+        explained = await explain_event(kept, "TENANT_DEPROVISIONING", down)
+        assert (explained.tier, explained.trouble) == ("STANDARD", None)
+        assert explained.job_identifier == "standard-tenant-teardown"
+
+
+@pytest.mark.parametrize("event_type", ["RECONCILE", "Scheduled Event"])
+async def test_a_sweep_is_no_trouble(settings: Settings, event_type: str) -> None:
+    """It has no handler that could be replaced."""
+    explained = await explain_event(settings, event_type, b"{}")
+    assert (explained.trouble, explained.event_type) == (None, "RECONCILE")
+    assert "sweep" in str(explained.handler)
+
+
+@pytest.mark.parametrize("body", [{"tenantId": "t-1"}, {"tenantId": "t-1", "tier": "STANDARD"}])
+async def test_a_deployment_without_a_job_is_no_trouble(
+    settings: Settings, body: dict[str, Any]
+) -> None:
+    """It would be deployed at once, so there is no job to show and nothing to mend."""
+    explained = await explain_event(settings, "TENANT_DEPLOYMENT", text(body))
+    assert (explained.trouble, explained.job_identifier) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("event_type", "body", "said"),
+    [
+        ("TENANT_PROVISIONING", {"tenantId": "t-1", "tier": "GOLD"}, "GOLD"),
+        ("TENANT_PROVISIONING", {"tenantId": "t-1", "tier": "EMPTY"}, "job name not found"),
+        ("TENANT_PROVISIONING", {"tenantId": "t-1"}, "tier"),
+        ("TENANT_PROVISIONING", {"tenantId": 7, "secret": SECRET}, "$.tenantId"),
+        ("TENANT_PROVISIONING", FOR_FOO, "Invalid builder config provided."),
+        ("TENANT_PARTY", {"tenantId": "t-1"}, "Unsupported event type: TENANT_PARTY"),
+    ],
+)
+async def test_what_would_not_work_is_said(
+    settings: Settings,
+    codebuild: CodeBuildStandIn,
+    event_type: str,
+    body: dict[str, Any],
+    said: str,
+) -> None:
+    """The trouble is what the answer would say; what is known all the same is shown."""
+    explained = await explain_event(settings, event_type, text(body))
+    assert explained.trouble is not None
+    assert said.lower() in explained.trouble.lower()
+    assert explained.trouble in explained.as_text()
+    assert explained.event_type == event_type
+    assert SECRET not in explained.as_text()
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [({"tenantId": "t-1"}, "no type"), ([], "object")],
+)
+async def test_what_is_no_event_is_not_explained(
+    settings: Settings, body: object, said: str
+) -> None:
+    """A bare body doesn't name its type; a list is no event at all."""
+    with pytest.raises(BadEvent, match=said):
+        await explain_event(settings, None, text(body))
+
+
+async def test_an_event_without_a_job_is_explained_too(settings: Settings) -> None:
+    """An outcome has a handler, a tenant and no job."""
+    explained = await explain_event(settings, "TENANT_PROVISIONING_SUCCESS", b'{"TENANT_ID": "t"}')
+    assert (explained.tenant_id, explained.job_identifier, explained.trouble) == ("t", None, None)
+    assert "tenant_provisioning_success" in str(explained.handler)
+
+
+STATIC = {
+    "ORCHESTRATOR_TIERS__BACKEND": "static",
+    "ORCHESTRATOR_TIERS__STATIC": json.dumps(TIERS),
+}
+
+
+async def test_the_command_says_what_would_not_work(codebuild: CodeBuildStandIn) -> None:
+    """An unknown tier exits 1 with the whole explanation as JSON, and starts nothing."""
+    event = text(provisioning_event(tier="GOLD"))
+    code, out, err = await run("explain", "--json", stdin=event, environment=STATIC)
+    assert (code, err) == (1, "")
+    shown = json.loads(out)
+    assert (shown["tier"], shown["tenantId"]) == ("GOLD", "tenant-1")
+    assert "GOLD" in shown["trouble"]
+    assert codebuild.calls == []
+
+
+@pytest.fixture
+def explain() -> Iterator[Callable[..., Result]]:
+    """The command in this process."""
+
+    def invoke(*arguments: str, stdin: bytes) -> Result:
+        return CliRunner(env=STATIC).invoke(commands, ["explain", *arguments], input=stdin)
+
+    yield invoke
+    structlog.reset_defaults()
+
+
+def test_the_command_explains(explain: Callable[..., Result]) -> None:
+    """Exit 0, with secrets masked; a bare body needs `--type`, and then is explained as well."""
+    event = provisioning_event(override=OVERRIDE)
+    whole = explain(stdin=text(event))
+    assert (whole.exit_code, whole.stderr) == (0, "")
+    bare = explain("--type", "TENANT_PROVISIONING", stdin=text(event["detail"]))
+    assert (bare.exit_code, bare.stderr) == (0, "")
+    for said in (whole.stdout, bare.stdout):
+        assert "REPLICAS = 3" in said
+        assert "standard-tenant" in said
+        assert SECRET not in said
+    untyped = explain(stdin=text(event["detail"]))
+    assert (untyped.exit_code, untyped.stdout) == (1, "")
+    assert isinstance(untyped.exception, BadEvent)
+
+
+async def test_a_wrong_option_of_a_tier_is_explained(
+    settings: Settings, codebuild: CodeBuildStandIn
+) -> None:
+    """It would be refused, so it is trouble here."""
+    tier = {"jobIdentifier": "p", "codebuild": {"computType": "BUILD_GENERAL1_LARGE"}}
+    chosen = attrs.evolve(settings, tiers=Tiers(backend="static", static={"A": tier}))
+    body = text({"tenantId": "t-1", "tier": "A"})
+    explained = await explain_event(chosen, "TENANT_PROVISIONING", body)
+    assert "codebuild.computType is no option" in (explained.trouble or "")
