@@ -1,18 +1,14 @@
-"""What only a ledger in DynamoDB does: expiry, its table, and patience with the service."""
+"""What only a ledger in DynamoDB does: expiry, and patience with the service."""
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import Any
 
 import attrs
 import pytest
-import pytest_asyncio
 
-from orchestrator.adapters.aws import AWS
-from orchestrator.adapters.dynamodb.items import table_schema
 from orchestrator.adapters.dynamodb.ledger import DynamoDBLedger
 from orchestrator.core.errors import PermanentError, TemporaryError
 from orchestrator.core.events.event_types import Kind
@@ -29,8 +25,9 @@ from orchestrator.core.ledger.records import (
     Step,
     Waiter,
 )
-from orchestrator.embedded import Fault, open_embedded_aws
+from orchestrator.embedded import Fault
 from orchestrator.testing import ManualClock
+from tests.contracts.dynamodb.table import Table
 from tests.contracts.samples import (
     ASKED,
     JOB,
@@ -43,13 +40,11 @@ from tests.contracts.samples import (
     run,
     tenant,
 )
-from tests.dynamodb_local.ledgers import RETENTION_DAYS, build_ledger, open_client
+from tests.dynamodb_local.ledgers import RETENTION_DAYS, build_ledger
 from tests.dynamodb_local.proxy import (
     UNPROCESSED,
-    Proxy,
     broken,
     conflict,
-    open_proxy,
     throttled,
     throttled_transaction,
 )
@@ -67,54 +62,6 @@ CALLS: dict[str, Callable[[DynamoDBLedger], Awaitable[object]]] = {
     "list_tenants": lambda ledger: ledger.list_tenants(),
     "check": lambda ledger: ledger.check(),
 }
-
-
-@attrs.frozen
-class Table:
-    """A ledger with an empty table behind a proxy; `pauses` are those that it made."""
-
-    ledger: DynamoDBLedger
-    name: str
-    proxy: Proxy
-    aws: AWS
-    pauses: list[float]
-
-    def requests(self, action: str) -> list[Any]:
-        """The parameters of an action's requests to this table."""
-        return [asked for name, asked in self.proxy.calls if name == action]
-
-    async def item(self, key: str) -> dict[str, Any]:
-        """An item as DynamoDB has it."""
-        client = await self.aws.dynamodb()
-        answer = await client.get_item(TableName=self.name, Key={"key": {"S": key}})
-        return dict(answer["Item"])
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module", params=["moto", "DynamoDB Local"])
-async def way(request: pytest.FixtureRequest) -> AsyncIterator[tuple[Proxy, AWS]]:
-    """A way to a DynamoDB, and the SDK on it."""
-    async with AsyncExitStack() as stack:
-        if request.param == "moto":
-            url = (await stack.enter_async_context(open_embedded_aws())).endpoint_url
-        else:
-            url = request.getfixturevalue("dynamodb_local")
-        proxy = await stack.enter_async_context(open_proxy(url))
-        yield proxy, await stack.enter_async_context(open_client(proxy.url))
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def table(way: tuple[Proxy, AWS], clock: ManualClock) -> Table:
-    proxy, aws = way
-    pauses: list[float] = []
-
-    async def pause(seconds: float) -> None:
-        pauses.append(seconds)
-
-    ledger, name = build_ledger(aws, clock, pause=pause)
-    proxy.forget()
-    assert await ledger.create()
-    proxy.calls.clear()
-    return Table(ledger, name, proxy, aws, pauses)
 
 
 @pytest.mark.parametrize(
@@ -158,118 +105,6 @@ async def test_what_goes_on_expires_no_more(table: Table) -> None:
     await table.ledger.commit([run(status=RunStatus.FAILED, ended_at=NOW)], unchanged={})
     await table.ledger.commit([run(version=1, status=RunStatus.RETRY)], unchanged={})
     assert "expires_at" not in await table.item(run().key)
-
-
-async def test_the_table_is_made_once(table: Table) -> None:
-    """A second time says that it was there, and leaves what it holds."""
-    await table.ledger.commit([run()], unchanged={})
-    assert not await table.ledger.create()
-    assert await table.ledger.load([run().key]) == {run().key: kept(run())}
-
-
-async def test_the_table_is_what_the_ledger_needs(table: Table) -> None:
-    """On demand, its indexes hold keys alone, and it clears away by `expires_at`."""
-    client = await table.aws.dynamodb()
-    made: Any = (await client.describe_table(TableName=table.name))["Table"]
-    wanted = table_schema(table.name)
-    assert made["KeySchema"] == wanted["KeySchema"]
-    assert made["BillingModeSummary"]["BillingMode"] == "PAY_PER_REQUEST"
-    indexes = {index["IndexName"]: index for index in made["GlobalSecondaryIndexes"]}
-    assert set(indexes) == {"due", "list", "status", "tenant"}
-    assert all(index["Projection"]["ProjectionType"] == "KEYS_ONLY" for index in indexes.values())
-    expiry = await client.describe_time_to_live(TableName=table.name)
-    assert expiry["TimeToLiveDescription"] == {
-        "TimeToLiveStatus": "ENABLED",
-        "AttributeName": "expires_at",
-    }
-
-
-@pytest.mark.parametrize(
-    ("way", "kept"),
-    [
-        pytest.param("moto", (), id="moto-no index"),
-        pytest.param("moto", ("due", "list"), id="moto-some indexes"),
-        # It takes half a minute to build one.
-        pytest.param(
-            "DynamoDB Local",
-            ("due", "list", "status"),
-            id="DynamoDB Local-most indexes",
-            marks=pytest.mark.timeout(600),
-        ),
-    ],
-    indirect=["way"],
-)
-async def test_a_table_that_was_there_is_completed(
-    way: tuple[Proxy, AWS], clock: ManualClock, kept: tuple[str, ...]
-) -> None:
-    """Made by hand or for an older release: the indexes and the expiry that it lacks are added."""
-    ledger, name = build_ledger(way[1], clock, pause=asyncio.sleep)
-    client = await way[1].dynamodb()
-    wanted = table_schema(name)
-    indexes = [one for one in wanted["GlobalSecondaryIndexes"] if one["IndexName"] in kept]
-    keys = [key for one in (wanted, *indexes) for key in one["KeySchema"]]
-    names = {key["AttributeName"] for key in keys}
-    given: Any = {
-        **wanted,
-        "AttributeDefinitions": [
-            one for one in wanted["AttributeDefinitions"] if one["AttributeName"] in names
-        ],
-        "GlobalSecondaryIndexes": indexes,
-    }
-    if not indexes:
-        del given["GlobalSecondaryIndexes"]
-    await client.create_table(**given)
-    await ledger.commit([run(), tenant()], unchanged={})
-    missing = [f"index {one}" for one in ("due", "list", "status", "tenant") if one not in kept]
-    assert await ledger.create() == [*missing, "expiry"]
-    made: Any = (await client.describe_table(TableName=name))["Table"]
-    by_name = {one["IndexName"]: one for one in made["GlobalSecondaryIndexes"]}
-    for index in wanted["GlobalSecondaryIndexes"]:
-        found = by_name[index["IndexName"]]
-        assert {key: found[key] for key in index} == index
-    # What was there before the indexes is in them.
-    assert [one.run_id for one in (await ledger.list_runs()).items] == [run().run_id]
-    assert len((await ledger.list_tenants()).items) == 1
-    assert await ledger.create() == []
-
-
-async def test_expiry_that_was_disabled_is_enabled(table: Table) -> None:
-    """The table is the ledger's all the same."""
-    client = await table.aws.dynamodb()
-    await client.update_time_to_live(
-        TableName=table.name,
-        TimeToLiveSpecification={"Enabled": False, "AttributeName": "expires_at"},
-    )
-    assert await table.ledger.create() == ["expiry"]
-    expiry = await client.describe_time_to_live(TableName=table.name)
-    assert expiry["TimeToLiveDescription"]["TimeToLiveStatus"] == "ENABLED"
-    assert await table.ledger.create() == []
-
-
-async def test_what_cannot_be_the_ledgers_table_is_named(
-    way: tuple[Proxy, AWS], clock: ManualClock
-) -> None:
-    """Other keys, or an expiry of its own: nothing of it is changed."""
-    client = await way[1].dynamodb()
-    ledger, name = build_ledger(way[1], clock)
-    await client.create_table(
-        TableName=name,
-        BillingMode="PAY_PER_REQUEST",
-        KeySchema=[{"AttributeName": "tier", "KeyType": "HASH"}],
-        AttributeDefinitions=[{"AttributeName": "tier", "AttributeType": "S"}],
-    )
-    with pytest.raises(PermanentError, match=f"The table {name} has other keys"):
-        await ledger.create()
-    made: Any = (await client.describe_table(TableName=name))["Table"]
-    assert not made.get("GlobalSecondaryIndexes")
-
-    ledger, name = build_ledger(way[1], clock)
-    await client.create_table(**table_schema(name))
-    await client.update_time_to_live(
-        TableName=name, TimeToLiveSpecification={"Enabled": True, "AttributeName": "ttl"}
-    )
-    with pytest.raises(PermanentError, match="'ttl', the ledger by 'expires_at'"):
-        await ledger.create()
 
 
 @pytest.mark.parametrize("call", CALLS)
