@@ -44,11 +44,6 @@ class FakeWebhook:
         return WebhookAnswer(status=answer) if isinstance(answer, int) else answer
 
 
-@pytest.fixture
-def desk() -> Desk:
-    return Desk()
-
-
 async def ended(desk: Desk, **settlement: Any) -> str:
     """A provisioning is over and its report noted; the operation's id."""
     opener = await desk.claimed(PROVISIONING, "a", key="k", as_of=SENT_AT)

@@ -15,11 +15,6 @@ from tests.desk import NOT_PROVISIONED, ORDER, PROVISIONED, PROVISIONING, Desk
 Concluded = Event[Mapping[str, Any]]
 
 
-@pytest.fixture
-def desk() -> Desk:
-    return Desk()
-
-
 async def ended(
     desk: Desk,
     operation: OperationRecord,

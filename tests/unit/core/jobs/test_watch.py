@@ -33,11 +33,6 @@ from tests.ledgers import find_operation
 Concluded = Event[Mapping[str, Any]]
 
 
-@pytest.fixture
-def desk() -> Desk:
-    return Desk()
-
-
 class OnlyStarts:
     """All that a builder must be able to do."""
 

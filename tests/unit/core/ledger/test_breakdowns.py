@@ -30,11 +30,6 @@ from tests.desk import (
 MAX_ATTEMPTS = 3
 
 
-@pytest.fixture
-def desk() -> Desk:
-    return Desk()
-
-
 async def break_down(
     desk: Desk, event_type: str = PROVISIONING, event_id: str = "a", **options: Any
 ) -> RunRecord | None:

@@ -54,11 +54,6 @@ WAYS: Mapping[str, tuple[str, str, str]] = {
 }
 
 
-@pytest.fixture
-def desk() -> Desk:
-    return Desk()
-
-
 # --- the table -------------------------------------------------------------------------------
 
 

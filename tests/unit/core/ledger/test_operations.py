@@ -34,11 +34,6 @@ from tests.desk import (
 WANTED = operation_id("k")
 
 
-@pytest.fixture
-def desk() -> Desk:
-    return Desk()
-
-
 async def under_way(desk: Desk) -> OperationRecord:
     await desk.finish(await desk.claimed(PROVISIONING, "a", key="k"), desk.job("b-1"))
     return await desk.operation("k")

@@ -21,11 +21,6 @@ DOWN = TemporaryError("down")
 BUG = UnicodeError("hunter2")
 
 
-@pytest.fixture
-def desk() -> Desk:
-    return Desk()
-
-
 def raising(error: Exception) -> Callable[[], Awaitable[object]]:
     async def work() -> object:
         raise error

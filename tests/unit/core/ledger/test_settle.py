@@ -42,11 +42,6 @@ NO = Failure(type="PermanentError", message="no")
 HELD = (TenantState.PROVISIONING, operation_id("k"))
 
 
-@pytest.fixture
-def desk() -> Desk:
-    return Desk()
-
-
 async def opened(desk: Desk) -> RunLease:
     return await desk.claimed(PROVISIONING, "a", key="k", as_of=SENT_AT)
 

@@ -30,11 +30,6 @@ from tests.ledgers import find_due
 OWED = Report(url="https://cp.example/webhook", body={"x": 1})
 
 
-@pytest.fixture
-def desk() -> Desk:
-    return Desk()
-
-
 async def tenant(desk: Desk, tenant_id: str = TENANT) -> TenantRecord:
     found = (await desk.ledger.load([tenant_key(tenant_id)]))[tenant_key(tenant_id)]
     assert isinstance(found, TenantRecord)

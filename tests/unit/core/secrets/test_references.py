@@ -21,11 +21,6 @@ SECRET = {"DB_PASSWORD": "hush-hush"}
 
 
 @pytest.fixture
-def desk() -> Desk:
-    return Desk()
-
-
-@pytest.fixture
 def store() -> InMemorySecretStore:
     return InMemorySecretStore()
 

@@ -27,11 +27,6 @@ from tests.ledgers import find_due
 KIND, PREFIX = "SECRETS_MANAGER", "/orchestrator"
 
 
-@pytest.fixture
-def desk() -> Desk:
-    return Desk()
-
-
 async def kept(desk: Desk, start_key: str) -> SecretsRecord | None:
     found = (await desk.ledger.load([secrets_key(start_key)]))[secrets_key(start_key)]
     assert found is None or isinstance(found, SecretsRecord)
