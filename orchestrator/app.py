@@ -34,7 +34,7 @@ from orchestrator.intake.links import BASE_PATH, below
 from orchestrator.intake.metrics import METRICS, QueueMetrics
 from orchestrator.intake.problems import answer_problems
 from orchestrator.intake.queue_worker import MESSAGES, MessageHandler, QueueWorker
-from orchestrator.intake.refusals import REFUSALS, RefusalLog
+from orchestrator.intake.refusal_log import REFUSALS, RefusalLog
 from orchestrator.intake.workload import Workload
 from orchestrator.service import Parts, open_parts
 from orchestrator.settings import Settings, SettingsError

@@ -49,7 +49,7 @@ from orchestrator.intake.lambda_http import (
 )
 from orchestrator.intake.problems import DEFAULT_RETRY_AFTER_S, problem
 from orchestrator.intake.queue_worker import MESSAGES, handle_batch
-from orchestrator.intake.refusals import REFUSALS, Refusal, read_trace
+from orchestrator.intake.refusal_log import REFUSALS, Refusal, read_trace
 from orchestrator.logs import configure_logs
 from orchestrator.settings import SettingsError, load_settings
 

@@ -29,7 +29,7 @@ from orchestrator.core.errors import (
 )
 from orchestrator.intake.links import address, link
 from orchestrator.intake.openapi import Answer
-from orchestrator.intake.refusals import REFUSALS, Refusal, name_event, read_trace
+from orchestrator.intake.refusal_log import REFUSALS, Refusal, name_event, read_trace
 from orchestrator.wire.codec import encode_json
 
 DEFAULT_RETRY_AFTER_S = 5.0

@@ -24,7 +24,7 @@ from orchestrator.core.queue.inbox import Inbox, Message
 from orchestrator.core.queue.message_codec import QueuedEvent, QueuedReplay, read_message
 from orchestrator.intake.metrics import QueueMetrics
 from orchestrator.intake.problems import status_of, stays_in_queue
-from orchestrator.intake.refusals import Refusal, RefusalLog, name_event
+from orchestrator.intake.refusal_log import Refusal, RefusalLog, name_event
 
 _POLL_S = 20.0
 #: After a failed poll the next one waits so long, doubling up to the second.

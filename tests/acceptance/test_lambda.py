@@ -23,7 +23,7 @@ from orchestrator import Event, Extension, HandlerRegistry, Run, Settings, creat
 from orchestrator.intake.app_keys import WORKLOAD
 from orchestrator.intake.aws_lambda import is_sqs_batch
 from orchestrator.intake.lambda_http import NotAnHTTPEventError
-from orchestrator.intake.refusals import REFUSALS, RefusalLog
+from orchestrator.intake.refusal_log import REFUSALS, RefusalLog
 from orchestrator.intake.workload import Workload
 from orchestrator.lambda_handler import LambdaService
 from orchestrator.settings import ApiKey, Auth

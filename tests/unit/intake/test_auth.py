@@ -19,7 +19,7 @@ from orchestrator.intake.auth import (
     choose_methods,
 )
 from orchestrator.intake.problems import answer_problems
-from orchestrator.intake.refusals import REFUSALS, RefusalLog
+from orchestrator.intake.refusal_log import REFUSALS, RefusalLog
 from orchestrator.settings import ApiKey, Auth
 from orchestrator.testing import ManualClock
 from tests.acceptance.answers import read_problem
