@@ -5,7 +5,7 @@ BIN := .venv/bin
 .DEFAULT_GOAL := help
 # What is imported is compiled once, where the environment says otherwise, too.
 export PYTHONDONTWRITEBYTECODE :=
-.PHONY: help demo dev test soak lint types imports openapi docker check bench walk lock clean
+.PHONY: help demo dev test search soak lint types imports openapi docker check bench walk lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -18,6 +18,11 @@ dev: .venv/ready  ## run the service with an embedded AWS on http://127.0.0.1:80
 
 test: .venv/ready  ## run the tests
 	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
+
+search: .venv/ready  ## search the model, a crowd and simulated days three times as far as `make test` does
+	SOAK=1 SOAK_OPERATIONS=20 SOAK_TENANTS=120 $(BIN)/python -m pytest -n auto --dist worksteal \
+	  tests/integration/test_ledger_model.py tests/integration/test_races.py \
+	  tests/integration/test_simulated_days.py
 
 soak: .venv/ready  ## races, the model, workers, look-ups, sweeps, simulated days and fuzzers, in large counts
 	SOAK=20 SOAK_OPERATIONS=400 SOAK_MESSAGES=10000 SOAK_TENANTS=1500 $(BIN)/python -m pytest \

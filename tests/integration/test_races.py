@@ -26,7 +26,7 @@ from tests.integration.processes import (
     until,
 )
 
-OPERATIONS = int(os.environ.get("SOAK_OPERATIONS", "20"))
+OPERATIONS = int(os.environ.get("SOAK_OPERATIONS", "10"))
 #: Of the ledger's writes, so many go wrong.
 FAULTS = 0.1
 DUPLICATES = 50

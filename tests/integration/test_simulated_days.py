@@ -35,7 +35,7 @@ from orchestrator.testing import (
 )
 
 #: `make soak` has more.
-TENANTS = int(os.environ.get("SOAK_TENANTS", "120"))
+TENANTS = int(os.environ.get("SOAK_TENANTS", "60"))
 TIER = {
     "jobIdentifier": "up",
     "deploymentJobIdentifier": "deploy",
