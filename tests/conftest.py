@@ -65,8 +65,8 @@ TIERS: dict[str, dict[str, Any]] = {
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are processors: some tests wait for a lease, a retry or an index."""
-    return (os.cpu_count() or 1) + 1
+    """Two more than there are processors: some tests wait for a lease, a retry or an index."""
+    return (os.cpu_count() or 1) + 2
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
