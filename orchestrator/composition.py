@@ -101,7 +101,7 @@ async def open_ports(
                 refusals=settings.callback.refusals,
             ),
             secrets=secrets,
-            secret_references=refer_to_secrets(settings, stores, secrets, ids),
+            secret_references=_refer_to_secrets(settings, stores, secrets, ids),
             resources=resources,
             sbt_source=settings.events.sbt_source,
             dry_run=settings.builders.dry_run,
@@ -133,7 +133,7 @@ def open_configured_aws(settings: Settings) -> AbstractAsyncContextManager[AWS]:
     )
 
 
-def refer_to_secrets(
+def _refer_to_secrets(
     settings: Settings, stores: Mapping[str, SecretStore], secrets: Redactor, ids: Ids
 ) -> SecretReferences:
     chosen = None if settings.builders.dry_run else settings.secrets.store

@@ -4,35 +4,6 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from orchestrator.testing.builder import InMemoryBuilder, StartedJob
-from orchestrator.testing.clock import LoadedDice, ManualClock, SequentialIds
-from orchestrator.testing.event_bridge import (
-    SHORT_LIVED_BUS,
-    STANDARD_BUS,
-    Delivered,
-    Deliveries,
-    EventBridgeSimulator,
-    RetryPolicy,
-    Try,
-)
-
-__all__ = [
-    "SHORT_LIVED_BUS",
-    "STANDARD_BUS",
-    "Delivered",
-    "Deliveries",
-    "EventBridgeSimulator",
-    "InMemoryBuilder",
-    "LoadedDice",
-    "ManualClock",
-    "RetryPolicy",
-    "SequentialIds",
-    "StartedJob",
-    "Try",
-    "envelope",
-    "provisioning_event",
-]
-
 
 def provisioning_event(
     *,

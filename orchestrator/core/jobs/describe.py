@@ -50,14 +50,14 @@ class JobDescriber:
         Raises:
             TemporaryError: the builder can't be reached.
         """
-        return (await self.describe_some(job.builder, [job.id])).get(job.id)
+        return (await self._describe_some(job.builder, [job.id])).get(job.id)
 
     async def answers(self, name: str, job_ids: Sequence[str]) -> Answers:
         """An answer for each of the jobs of one builder."""
         if name not in self.describable:
             return Answers(dict.fromkeys(job_ids, NotDescribed.NOT_ASKED))
         try:
-            known = await self.describe_some(name, job_ids)
+            known = await self._describe_some(name, job_ids)
         except SomeNotDescribed as error:
             log.warning("some jobs can't be asked about", builder=name, reason=str(error))
             answers: dict[str, Answer] = {
@@ -72,7 +72,7 @@ class JobDescriber:
             return Answers(dict.fromkeys(job_ids, NotDescribed.FAILED), error)
         return Answers({**dict.fromkeys(job_ids, NotDescribed.UNKNOWN), **known})
 
-    async def describe_some(
+    async def _describe_some(
         self, name: str, job_ids: Sequence[str]
     ) -> Mapping[str, JobDescription]:
         """The jobs' descriptions; one for which the builder refuses the query is left out.
@@ -99,7 +99,7 @@ class JobDescriber:
         trouble: TemporaryError | None = None
         for part in parts:
             try:
-                reports |= await self.describe_some(name, part)
+                reports |= await self._describe_some(name, part)
             except SomeNotDescribed as error:
                 trouble = error
                 reports |= error.reports
