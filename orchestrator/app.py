@@ -29,13 +29,12 @@ from orchestrator.intake.app_keys import (
     WORKLOAD,
 )
 from orchestrator.intake.auth import AUTH_METHODS, authenticate, choose_methods
-from orchestrator.intake.deadlines import answer_reads_by
 from orchestrator.intake.links import BASE_PATH, below
 from orchestrator.intake.metrics import METRICS, QueueMetrics
 from orchestrator.intake.problems import answer_problems
 from orchestrator.intake.queue_worker import MESSAGES, MessageHandler, QueueWorker
 from orchestrator.intake.refusal_log import REFUSALS, RefusalLog
-from orchestrator.intake.workload import Workload
+from orchestrator.intake.workload import Workload, answer_reads_by
 from orchestrator.service import Parts, open_parts
 from orchestrator.settings import Settings, SettingsError
 

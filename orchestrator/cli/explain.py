@@ -17,7 +17,7 @@ from orchestrator.core.events.event_types import (
 from orchestrator.core.events.payloads import TenantRequest
 from orchestrator.core.handlers.services import Services
 from orchestrator.core.jobs.builder_calls import builder_errors, prepare
-from orchestrator.core.jobs.plan import JobPlan, find_tier, job_identifier, plan_job
+from orchestrator.core.jobs.plan import JobPlan, choose_builder, find_tier, job_identifier, plan_job
 from orchestrator.core.secrets.redaction import Redactor
 from orchestrator.service import Parts
 from orchestrator.settings import Settings
@@ -143,7 +143,7 @@ async def _plan(
     if may_be_without and job_identifier(tier, kind) is None:
         return None
     plan = plan_job(event, tier, kind, check_override=services.secret_references.check_override)
-    name = services.builder_name(plan.builder)
+    name = choose_builder(plan.builder, services.builders, services.default_builder)
     with builder_errors(name, "build the request of a start"):
         prepare(
             services.builders[name],

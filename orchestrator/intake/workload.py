@@ -1,20 +1,26 @@
-"""The events in hand: how many there may be, how long a sender waits, how they end at shutdown.
+"""How many events are handled at once, how long a client waits, how a shutdown ends them.
 
 sender ──► handle ──► task ──┬── done in time ──► its outcome
                              └── deadline ──► 503; the task goes on, the redelivery finds it done
+reader ──► GET ─────────────────── deadline ──► 503; its reads are cancelled
 """
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 import structlog
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler, Middleware
 
 from orchestrator.core.dispatch.orchestrator import waiting
 from orchestrator.core.errors import OrchestratorError, Overloaded, TemporaryError
 
 #: How long a handler may take to stop; one that swallows its cancellation is left behind.
 _CANCEL_S = 2.0
+
+#: What the answer waits for just now, in the words of a problem, such as "the check 'ledger'".
+WAITS_FOR = web.RequestKey("waits_for", str)
 
 Outcome = TypeVar("Outcome")
 
@@ -105,3 +111,29 @@ async def _cancel(tasks: set[asyncio.Task[Any]]) -> None:
     _, stubborn = await asyncio.wait(cancelled, timeout=_CANCEL_S)
     if stubborn:
         log.error("handlers did not stop when they were cancelled", events=len(stubborn))
+
+
+def answer_reads_by(deadline_s: Callable[[], float]) -> Middleware:
+    """Answer each GET and HEAD within so many seconds, as they are when it comes, or with 503.
+
+    What isn't done by then is cancelled: a read leaves nothing behind.
+    """
+
+    @web.middleware
+    async def limit(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.method not in (hdrs.METH_GET, hdrs.METH_HEAD):
+            return await handler(request)
+        seconds = deadline_s()
+        deadline = asyncio.timeout(seconds)
+        try:
+            async with deadline:
+                return await handler(request)
+        except TimeoutError:
+            if not deadline.expired():
+                raise
+            slow = request.get(WAITS_FOR, "what it reads")
+            raise TemporaryError(
+                f"There was no answer within {seconds:.3g} s, since {slow} is slow: retry."
+            ) from None
+
+    return limit

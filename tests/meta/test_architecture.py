@@ -19,8 +19,7 @@ BUILDERS = re.compile(r"code_?build|step.?functions|jenkins", re.IGNORECASE)
 #: given, and a tier's attribute.
 FIXED = {
     "events/payloads.py": r"CODEBUILD_BUILD_ID|codebuild_build_id",
-    "jobs/variables.py": r"\(\?!CODEBUILD_\)|starting with CODEBUILD_|\bcodebuild\b",
-    "jobs/plan.py": r"\bcodebuild\b",
+    "jobs/plan.py": r"\(\?!CODEBUILD_\)|starting with CODEBUILD_|\bcodebuild\b",
     "handlers/run.py": r"`codebuild`",
 }
 

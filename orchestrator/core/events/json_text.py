@@ -8,6 +8,8 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from datetime import date, time
+from decimal import Decimal
 from typing import Any, NoReturn
 
 from orchestrator.core.events.javascript import is_well_formed, stringify
@@ -52,6 +54,56 @@ def parse_json(text: str | bytes, *, max_depth: int = MAX_DEPTH) -> Any:
     ):
         raise ValueError("it has half of a surrogate pair")
     return value
+
+
+def as_json(value: Any, *, levels: int = MAX_DEPTH) -> Any:
+    """The value as JSON has it, nested at most so many levels deep.
+
+    A date or a time, which TOML and databases have, is its text in ISO 8601, with Z for UTC.
+
+    Raises:
+        ValueError: JSON has no form for it, or for something in it; the message says why.
+    """
+    match value:
+        case None | bool():
+            return value
+        case str():
+            return _whole(value)
+        case int() | float():
+            return _finite_number(value)
+        case Decimal():
+            number = _finite_number(value)
+            return int(number) if number == number.to_integral_value() else float(number)
+        case date() | time():
+            text = value.isoformat()
+            return f"{text[:-6]}Z" if text.endswith("+00:00") else text
+        case Mapping() if levels:
+            return {
+                _whole(str(name)): as_json(item, levels=levels - 1) for name, item in value.items()
+            }
+        case list() | tuple() if levels:
+            return [as_json(item, levels=levels - 1) for item in value]
+        case Mapping() | list() | tuple():
+            raise ValueError("it is nested too deeply")
+    kind = type(value).__name__
+    raise ValueError(f"it holds a value of the type {kind}, which JSON has no form for: use text")
+
+
+def _whole(text: str) -> str:
+    if not is_well_formed(text):
+        raise ValueError("it holds half a character (a lone surrogate)")
+    return text
+
+
+def _finite_number(number: Any) -> Any:
+    """A number that is one in JavaScript, too (ECMAScript, Number.isFinite)."""
+    try:
+        is_finite = math.isfinite(number)
+    except (ValueError, OverflowError):  # a signalling NaN, or an integer beyond every float
+        is_finite = False
+    if not is_finite:
+        raise ValueError("it holds a number that is none in JSON: infinite, too large, or NaN")
+    return number
 
 
 def kept_size(value: object) -> int:

@@ -15,7 +15,7 @@ from orchestrator.core.events.event import Event
 from orchestrator.core.events.event_types import Kind
 from orchestrator.core.handlers.services import Services
 from orchestrator.core.identifiers import START_KEY, TRACEPARENT, digest
-from orchestrator.core.jobs.plan import find_tier
+from orchestrator.core.jobs.plan import choose_builder, find_tier
 from orchestrator.core.jobs.start import JobStarter
 from orchestrator.core.jobs.tier_catalog import Tier
 from orchestrator.core.ledger.event_codec import decode_event
@@ -253,7 +253,8 @@ class Run:
         """
         self._take("start_job")
         if self.job is None:
-            chosen = self._services.builder_name(builder)
+            services = self._services
+            chosen = choose_builder(builder, services.builders, services.default_builder)
             await self.record_progress()
             start_key = self._lease.start_key
             variables = {

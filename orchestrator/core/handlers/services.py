@@ -8,7 +8,6 @@ import attrs
 from orchestrator.core.callback.report import CallbackPolicy
 from orchestrator.core.callback.webhook import Webhook
 from orchestrator.core.clock import Clock
-from orchestrator.core.errors import PayloadMismatch, PermanentError
 from orchestrator.core.events.publisher import Publisher
 from orchestrator.core.events.structure import Structure
 from orchestrator.core.events.toolkit import APPLICATION_PLANE
@@ -41,22 +40,3 @@ class Services:
     sbt_source: str = APPLICATION_PLANE
     #: Nothing is started, published or reported.
     dry_run: bool = False
-
-    def builder_name(self, name: str | None) -> str:
-        """The name of a builder that there is, the default one for None.
-
-        Raises:
-            PermanentError: there is none of that name.
-        """
-        chosen = name or self.default_builder
-        if chosen not in self.builders:
-            there = ", ".join(sorted(self.builders))
-            raise PermanentError(
-                "Invalid builder config provided.",
-                errors=[
-                    PayloadMismatch(
-                        "$.builderConfig.type", f"{chosen!r} is no builder here; there is {there}"
-                    )
-                ],
-            )
-        return chosen

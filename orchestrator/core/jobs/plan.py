@@ -1,19 +1,40 @@
-"""The job that an event would start, worked out without any side effect."""
+"""The job that an event would start, without any side effect: which one, on which builder,
+with which variables and options.
 
-from collections.abc import Callable, Mapping
+Variables are JSON values, which every builder can print, whatever their source.
+"""
+
+import re
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import attrs
+import structlog
 
-from orchestrator.core.errors import PayloadMismatch, PermanentError
+from orchestrator.core.errors import PayloadMismatch, PermanentError, event_mismatch
 from orchestrator.core.events.body import read_object, read_tenant_id
 from orchestrator.core.events.event import Event
 from orchestrator.core.events.event_types import JOB_ATTRIBUTES, Kind
 from orchestrator.core.events.javascript import stringify
+from orchestrator.core.events.json_text import as_json
 from orchestrator.core.events.payloads import TenantRequest
 from orchestrator.core.events.toolkit import is_of_toolkit
 from orchestrator.core.jobs.tier_catalog import Tier, TierCatalog
-from orchestrator.core.jobs.variables import build_field_variables, build_variables, tier_options
+
+_LEGAL_NAME = re.compile(r"(?!CODEBUILD_)[A-Za-z_][A-Za-z0-9_]*")
+
+_NAME_RULE = (
+    "is no variable name: letters, digits and _, not a digit first, not starting with CODEBUILD_"
+)
+
+#: Fields of a body that reach a job in a way of their own.
+_OWN_FIELDS = frozenset({"tenant", "builderConfig"})
+#: What shells and tools go by, which no form's field may set: POSIX keeps names in capitals for
+#: that (XBD 8.1), and some tools go by other names, too.
+_STEERS_TOOLS = re.compile(r"[A-Z0-9_]+|TF_VAR_.*|npm_config_.*|.*_proxy")
+_RESERVED_NAME = re.compile(r"jobIdentifier|.*JobIdentifier|builder|codebuild")
+
+log = structlog.get_logger("orchestrator.variables")
 
 
 @attrs.frozen(kw_only=True)
@@ -46,6 +67,26 @@ async def find_tier(tier: str | None, tiers: TierCatalog) -> Tier:
 def job_identifier(tier: Tier, kind: Kind) -> str | None:
     """The job that a tier names for operations of the kind; an empty name is none."""
     return next((tier[name] for name in JOB_ATTRIBUTES[kind] if tier.get(name)), None)
+
+
+def choose_builder(name: str | None, builders: Collection[str], default: str) -> str:
+    """The name of a builder that there is, the default one for None.
+
+    Raises:
+        PermanentError: there is none of that name.
+    """
+    chosen = name or default
+    if chosen not in builders:
+        there = ", ".join(sorted(builders))
+        raise PermanentError(
+            "Invalid builder config provided.",
+            errors=[
+                PayloadMismatch(
+                    "$.builderConfig.type", f"{chosen!r} is no builder here; there is {there}"
+                )
+            ],
+        )
+    return chosen
 
 
 def plan_job(
@@ -110,3 +151,118 @@ def _tenant(event: Event[TenantRequest]) -> Mapping[str, Any]:
     identity_provider = event.payload.identity_provider
     chosen = {} if identity_provider is None else {"identityProvider": identity_provider}
     return {**tenant, **chosen}
+
+
+def build_variables(tier: Tier, override: Mapping[str, Any]) -> dict[str, Any]:
+    """The job's variables by name, as JSON has them.
+
+    A tier's attribute with an illegal name is left out with a warning: it was there
+    before us and the tier serves other purposes. Attributes that steer the orchestrator
+    stay out silently.
+
+    Raises:
+        PermanentError: an override has an illegal name, or a value can't be passed to a job.
+    """
+    illegal = {name: _NAME_RULE for name in override if not _LEGAL_NAME.fullmatch(name)}
+    if illegal:
+        raise _override_error(illegal)
+    variables, odd = _split({**_legal(tier, "tier attribute"), **override})
+    if of_event := {name: why for name, why in odd.items() if name in override}:
+        raise _override_error(of_event)
+    if odd:
+        raise _attribute_error(odd)
+    return variables
+
+
+def build_field_variables(body: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a body as variables, each under its own name; objects and lists as JSON text.
+
+    Fields with an illegal name, or with one that shells and tools go by, are left out with a
+    warning, those that have a meaning of their own (`tenant`, `builderConfig`, and what steers the
+    orchestrator in a tier) silently.
+
+    Raises:
+        PermanentError: a value can't be passed to a job.
+    """
+    fields = _legal({name: body[name] for name in body if name not in _OWN_FIELDS}, "field")
+    for name in filter(_STEERS_TOOLS.fullmatch, fields):
+        log.warning(
+            "field left out", attribute=name, reason="shells and tools interpret such a name"
+        )
+    harmless = {name: fields[name] for name in fields if not _STEERS_TOOLS.fullmatch(name)}
+    passed, odd = _split(harmless)
+    if odd:
+        raise PermanentError(
+            "A field can't be passed to a job.",
+            errors=[PayloadMismatch(f"$.{name}", why) for name, why in odd.items()],
+        )
+    # As text nothing in it is a reference to a secret.
+    return {
+        name: stringify(value) if isinstance(value, dict | list) else value
+        for name, value in passed.items()
+    }
+
+
+def as_variables(params: Mapping[str, Any]) -> dict[str, Any]:
+    """What a handler passes to a job, as JSON has it.
+
+    Raises:
+        PermanentError: a value can't be passed to a job.
+    """
+    variables, odd = _split(params)
+    for name, why in odd.items():
+        raise event_mismatch(f"The variable {name} {why}.")
+    return variables
+
+
+def tier_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """A tier's `codebuild`, as JSON has it.
+
+    Raises:
+        PermanentError: a value can't be passed to a builder.
+    """
+    passed, odd = _split({f"codebuild.{name}": value for name, value in options.items()})
+    if odd:
+        raise _attribute_error(odd)
+    return {name.removeprefix("codebuild."): value for name, value in passed.items()}
+
+
+def _attribute_error(odd: Mapping[str, str]) -> PermanentError:
+    mismatches = [f"attribute {name} {why}" for name, why in odd.items()]
+    return PermanentError(
+        f"The tier's {mismatches[0]}.",
+        errors=[PayloadMismatch("$.planConfig.tier", mismatch) for mismatch in mismatches],
+    )
+
+
+def _override_error(odd: Mapping[str, str]) -> PermanentError:
+    return PermanentError(
+        "Invalid builder config provided.",
+        errors=[
+            PayloadMismatch(f"$.builderConfig.config.environmentOverride.{name}", why)
+            for name, why in odd.items()
+        ],
+    )
+
+
+def _split(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The values as JSON has them, and what is wrong with the others."""
+    passed, odd = dict[str, Any](), dict[str, str]()
+    for name, value in values.items():
+        try:
+            passed[name] = as_json(value)
+        except ValueError as error:
+            odd[name] = f"can't be passed to a job: {error}"
+    return passed, odd
+
+
+def _legal(values: Mapping[str, Any], what: str) -> dict[str, Any]:
+    passed = {}
+    for name, value in values.items():
+        if _RESERVED_NAME.fullmatch(name):
+            continue
+        if _LEGAL_NAME.fullmatch(name):
+            passed[name] = value
+        else:
+            log.warning(f"{what} left out", attribute=name, reason=_NAME_RULE)
+    return passed

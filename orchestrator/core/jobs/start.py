@@ -26,7 +26,7 @@ from orchestrator.core.errors import (
 )
 from orchestrator.core.jobs import builder_calls
 from orchestrator.core.jobs.builder import Builder, DescribesJobs, FindsJobs, StopsJobs
-from orchestrator.core.jobs.variables import as_variables
+from orchestrator.core.jobs.plan import as_variables
 from orchestrator.core.ledger.guards import Timings, certain_from, is_none_certain, may_replace
 from orchestrator.core.ledger.lease import RunLease
 from orchestrator.core.ledger.possible_start import PossibleStart

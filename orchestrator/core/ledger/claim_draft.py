@@ -19,7 +19,6 @@ from orchestrator.core.ledger.claim_result import (
 )
 from orchestrator.core.ledger.guards import is_due
 from orchestrator.core.ledger.lifecycle import MOVES
-from orchestrator.core.ledger.operations import kept_report
 from orchestrator.core.ledger.records import (
     Asked,
     Failure,
@@ -156,7 +155,7 @@ class ClaimDraft:
             builder=request.builder,
             registration_id=request.registration_id or (tenant.registration_id if tenant else None),
             credentials=request.credentials or self._credentials_before(kind, tenant_id),
-            report=kept_report(former),
+            report=former.kept_report if former else None,
             version=former.version if former else 0,
         )
         held = attrs.evolve(

@@ -289,6 +289,14 @@ class OperationRecord(Stored):
         """The id of the event that ends its current start by its current job."""
         return f"{self.start_key}/{self.rebuilds}" if self.rebuilds else self.start_key
 
+    @property
+    def kept_report(self) -> Report | None:
+        """Its report, if it has arrived or may have: that stays when it is opened again. One that
+        certainly did not arrive is dropped."""
+        report = self.report
+        is_unsent = report is None or (report.done_at is None and not report.may_have_arrived)
+        return None if is_unsent else report
+
 
 @attrs.frozen(kw_only=True)
 class Waiter(Stored):

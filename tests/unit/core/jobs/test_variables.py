@@ -14,8 +14,8 @@ from structlog.testing import capture_logs
 
 from orchestrator.core.errors import PermanentError
 from orchestrator.core.events.javascript import stringify
-from orchestrator.core.jobs.variables import (
-    as_json,
+from orchestrator.core.events.json_text import as_json
+from orchestrator.core.jobs.plan import (
     as_variables,
     build_field_variables,
     build_variables,
