@@ -33,6 +33,7 @@ LEAVES = frozenset(
         "core/checkable.py",
         "core/clock.py",
         "core/errors.py",
+        "core/evolve.py",
         "core/events/body.py",
         "core/events/event.py",
         "core/events/event_types.py",

@@ -25,6 +25,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 import attrs
 import msgspec
 
+from orchestrator.core.evolve import evolve
 from orchestrator.core.ledger.lifecycle import TenantState
 from orchestrator.core.ledger.records import (
     Due,
@@ -106,7 +107,7 @@ def table_schema(table: str) -> dict[str, Any]:
 def build_item(record: Record, *, expires_at: datetime | None) -> Item:
     """The record at its next version; `expires_at` is when it may be cleared away."""
     inside = {name: value for name, value in record.unknown.items() if name != _BESIDE}
-    kept = attrs.evolve(record, version=record.version + 1, unknown=inside)
+    kept = evolve(record, version=record.version + 1, unknown=inside)
     item: Item = {
         **record.unknown.get(_BESIDE, {}),
         "key": {"S": kept.key},
@@ -181,7 +182,7 @@ def _read(item: Mapping[str, Any]) -> Record:
     model = _MODELS[kind]
     document = _each_object(json.loads(item["data"]["S"]), model, _with_unknown_gathered)
     record: Record = msgspec.convert(document, type=model)
-    return attrs.evolve(record, unknown={**record.unknown, _BESIDE: beside}) if beside else record
+    return evolve(record, unknown={**record.unknown, _BESIDE: beside}) if beside else record
 
 
 Document = dict[str, Any]

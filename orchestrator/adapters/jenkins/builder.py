@@ -34,6 +34,7 @@ from orchestrator.core.errors import (
     event_mismatch,
 )
 from orchestrator.core.events.javascript import to_text
+from orchestrator.core.evolve import evolve
 from orchestrator.core.identifiers import START_KEY, TRACEPARENT
 from orchestrator.core.jobs.job_description import JobDescription, JobStatus, SomeNotDescribed
 from orchestrator.core.ledger.records import Job
@@ -355,7 +356,7 @@ def _refused(answer: Answer, job_identifier: str) -> OrchestratorError:
 def _instead_of(place: Place, report: JobDescription) -> JobDescription:
     """The report on what carries the start key now, as an answer about the job at that place."""
     job_id = place.job_id
-    return report if report.job.id == job_id else attrs.evolve(report, replaces=job_id)
+    return report if report.job.id == job_id else evolve(report, replaces=job_id)
 
 
 def _missing(job_identifier: str) -> PermanentError:

@@ -8,6 +8,7 @@ import attrs
 
 from orchestrator.core.checkable import Permission
 from orchestrator.core.clock import Clock
+from orchestrator.core.evolve import evolve
 from orchestrator.core.queue.inbox import Message
 
 
@@ -91,7 +92,7 @@ class InMemoryInbox:
                 held.add(group)
             if is_visible and len(taken) < limit:
                 waiting.visible_from = now + timedelta(seconds=self.visibility_s)
-                waiting.message = attrs.evolve(
+                waiting.message = evolve(
                     waiting.message,
                     receives=waiting.message.receives + 1,
                     receipt=f"{waiting.message.id}-{waiting.message.receives + 1}",

@@ -9,9 +9,8 @@ from datetime import UTC, datetime
 from operator import itemgetter
 from typing import TypeVar
 
-import attrs
-
 from orchestrator.core.checkable import Permission
+from orchestrator.core.evolve import evolve
 from orchestrator.core.ledger.ledger import Conflict
 from orchestrator.core.ledger.lifecycle import TenantState
 from orchestrator.core.ledger.pages import Page, build_page, decode_cursor, most_candidates
@@ -39,7 +38,7 @@ class InMemoryLedger:
         if otherwise:
             raise Conflict(otherwise)
         for record in records:
-            self._items[record.key] = attrs.evolve(record, version=record.version + 1)
+            self._items[record.key] = evolve(record, version=record.version + 1)
 
     async def load(self, keys: Collection[str]) -> Mapping[str, Record | None]:
         return {key: self._items.get(key) for key in keys}

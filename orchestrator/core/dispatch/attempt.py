@@ -23,6 +23,7 @@ from orchestrator.core.events.body import read_tenant_id
 from orchestrator.core.events.envelope import Body
 from orchestrator.core.events.event import Event
 from orchestrator.core.events.event_types import ENDS, OPENS, Ending, Kind
+from orchestrator.core.evolve import evolve
 from orchestrator.core.handlers.builtin import report_refusal
 from orchestrator.core.handlers.registry import HandlerRegistry
 from orchestrator.core.handlers.run import Run
@@ -128,7 +129,7 @@ class AttemptRunner:
             run.note("It names no tenant, and no job of this service.")
             return True, None
         try:
-            await registration.handler(attrs.evolve(event, payload=payload), run)
+            await registration.handler(evolve(event, payload=payload), run)
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - settled as a bug
             return True, HandedBack() if is_cancelled(error) else sole_error(error)
         return True, None
@@ -263,7 +264,7 @@ class AttemptRunner:
         Raises:
             PermanentError: it doesn't even have that.
         """
-        bare = attrs.evolve(
+        bare = evolve(
             settlement,
             status=RunStatus.FAILED,
             error=Failure(type="PermanentError", message="The ledger has no room for more."),

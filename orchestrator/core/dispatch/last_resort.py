@@ -16,6 +16,7 @@ from orchestrator.core.callback.report import ReportSender, report_body
 from orchestrator.core.errors import AttemptFailed, OrchestratorError, TakenOver, TemporaryError
 from orchestrator.core.events.event import Event
 from orchestrator.core.events.event_types import ENDS, OPENS, TENANT_DEPLOYMENT, Ending, Kind
+from orchestrator.core.evolve import evolve
 from orchestrator.core.handlers.run import publish_step
 from orchestrator.core.handlers.services import Services
 from orchestrator.core.jobs.start import JobStarter
@@ -143,7 +144,7 @@ class LastResort:
         outcome = await lease.settle(settlement)
         if isinstance(outcome, OrphanedJob):
             await starter.stop(outcome.job)
-            outcome = await lease.settle(attrs.evolve(settlement, progress=Progress()))
+            outcome = await lease.settle(evolve(settlement, progress=Progress()))
         log.warning("ended by its records", run_id=lease.run.run_id, note=settlement.note)
         if settlement.report is not None:
             await self.report_sender.send(lease.run.outcome_of or lease.run.operation_id)
@@ -207,7 +208,7 @@ class LastResort:
         is_followed = publish_step(TENANT_DEPLOYMENT) in run.steps
         is_told_later = self.services.callback.after is Kind.DEPLOYMENT and is_followed
         said = f"{run.event_type} counts by its type alone: no clean-up follows."
-        return attrs.evolve(
+        return evolve(
             failed,
             ending=ending,
             reason=None if ending.succeeded else f"{run.event_type} was reported.",
@@ -222,7 +223,7 @@ class LastResort:
         if operation is None:
             return failed
         report, why_not = self._report(operation, Ending(OPENS[run.event_type], False))
-        return attrs.evolve(failed, report=report, note=why_not)
+        return evolve(failed, report=report, note=why_not)
 
     def _report(
         self, operation: OperationRecord, ending: Ending

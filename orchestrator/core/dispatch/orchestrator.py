@@ -33,6 +33,7 @@ from orchestrator.core.errors import (
 from orchestrator.core.events.envelope import Body, Delivery, parse_event
 from orchestrator.core.events.event import Event, rewritten
 from orchestrator.core.events.event_types import BUILD_STATE_CHANGE, RECONCILE
+from orchestrator.core.evolve import evolve
 from orchestrator.core.handlers.builtin import build_state_change
 from orchestrator.core.handlers.registry import HandlerRegistry
 from orchestrator.core.handlers.services import Services
@@ -154,7 +155,7 @@ class Orchestrator:
         event = parse_event(
             event_type,
             body,
-            delivery=attrs.evolve(how, event_id=event_id) if event_id else how,
+            delivery=evolve(how, event_id=event_id) if event_id else how,
             aliases=self.aliases,
             now=self.services.clock.now(),
             fresh_id=self.ids.fresh_id(),

@@ -4,7 +4,6 @@ import traceback
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import attrs
 import structlog
 
 from orchestrator.core.backoff import doubling_pause_s
@@ -13,6 +12,7 @@ from orchestrator.core.events.body import read_ended_job, read_reason, read_tier
 from orchestrator.core.events.event import OWN_SOURCE, Event
 from orchestrator.core.events.event_types import TENANT_CLEAN_UP, Ending, Kind, outcome_type
 from orchestrator.core.events.json_text import kept_size
+from orchestrator.core.evolve import evolve
 from orchestrator.core.handlers.run import EndWithoutJob, Run
 from orchestrator.core.identifiers import START_KEY
 from orchestrator.core.ledger.event_codec import encode_event
@@ -78,7 +78,7 @@ def settlement_of(
     if is_final(error, lease, max_attempts) and not (is_bug and may_be_out):
         ends_without_job = opens is not None
         report = run.reports if ends_without_job else None
-        failed = attrs.evolve(
+        failed = evolve(
             common, status=RunStatus.FAILED, ends_without_job=ends_without_job, report=report
         )
         return failed, told
@@ -96,15 +96,15 @@ def _done(
     if run.job is not None:
         was = "would have been" if run.job.is_dry else "was"
         started = f"The job {run.job.id} {was} started on {run.job.builder}."
-        common = attrs.evolve(common, note=" ".join(filter(None, (common.note, started))))
+        common = evolve(common, note=" ".join(filter(None, (common.note, started))))
     ending = run.ending
     if opens is Kind.DEPLOYMENT and run.job is None:
         ending = ending or EndWithoutJob(None)  # without a job there is nothing to wait for
     if opens is None or ending is None or run.job is not None:
         return common
-    event = attrs.evolve(event, body=run.without_secrets(event.body))
+    event = evolve(event, body=run.without_secrets(event.body))
     follow_up = _own_outcome(event, lease, opens, ending)
-    return attrs.evolve(common, ends_without_job=True, follow_ups=(follow_up,))
+    return evolve(common, ends_without_job=True, follow_ups=(follow_up,))
 
 
 def with_outcome(
@@ -113,7 +113,7 @@ def with_outcome(
     """The settlement of an outcome: the end of its operation, and the follow-ups."""
     reason = None if ending.succeeded else shorten(read_reason(event.body) or _said_by(event))
     notes = [_what_ended(event) if ending.succeeded else reason, settlement.note]
-    return attrs.evolve(
+    return evolve(
         settlement,
         ending=ending,
         reason=reason,
@@ -165,7 +165,7 @@ def _own_outcome(
     reason = {"reason": shorten(ending.reason)} if ending.reason is not None else {}
     named = {"operationId": lease.run.operation_id, START_KEY: lease.start_key}
     body = {**without_ended_job(event.body), **reason, **named}
-    outcome = attrs.evolve(
+    outcome = evolve(
         event,
         type=outcome_type(kind, succeeded=ending.reason is None),
         source=OWN_SOURCE,
@@ -181,7 +181,7 @@ def _own_outcome(
 
 
 def _retry(settlement: Settlement, pause_s: float) -> Settlement:
-    return attrs.evolve(settlement, status=RunStatus.RETRY, pause_s=pause_s)
+    return evolve(settlement, status=RunStatus.RETRY, pause_s=pause_s)
 
 
 def _failure(error: BaseException) -> Failure:

@@ -22,6 +22,7 @@ import structlog
 from orchestrator.core.clock import Clock, Dice
 from orchestrator.core.dispatch.lanes import Lane, Pace, Work
 from orchestrator.core.errors import OrchestratorError, TemporaryError
+from orchestrator.core.evolve import evolve
 from orchestrator.core.ledger.bulkheads import Duty, on_duty
 from orchestrator.core.ledger.guarding import guarded
 from orchestrator.core.ledger.guards import is_due
@@ -174,7 +175,7 @@ class _Sweep:
             await finish_within(clock, timeout_s, self.is_over.wait())
         except TimeoutError:
             return SweepResult(0, timed_out=True, joined=True)
-        return attrs.evolve(self.swept(), joined=True)
+        return evolve(self.swept(), joined=True)
 
     def swept(self) -> SweepResult:
         """Raises TemporaryError if ledger or builder couldn't be reached in time."""

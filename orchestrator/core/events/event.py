@@ -7,6 +7,7 @@ from typing import Any, Generic, TypeVar
 
 import attrs
 
+from orchestrator.core.evolve import evolve
 from orchestrator.core.identifiers import digest
 
 #: What sets the keys of our own outcomes apart from those of all other events.
@@ -78,7 +79,7 @@ def rewritten(
     """The event with `change` made to what was received, and so to its body."""
     path, raw = path_to_body(event), change(event.raw)
     body = change(event.body) if path is None else value_at(raw, path)
-    return attrs.evolve(event, raw=raw, body=body, payload=body)
+    return evolve(event, raw=raw, body=body, payload=body)
 
 
 def path_to_body(event: Event[Mapping[str, Any]]) -> tuple[str, ...] | None:

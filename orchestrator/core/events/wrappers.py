@@ -23,6 +23,7 @@ import attrs
 from orchestrator.core.errors import BadEvent, UnconfirmedSubscription
 from orchestrator.core.events.json_text import parse_json
 from orchestrator.core.events.timestamps import parse_time
+from orchestrator.core.evolve import evolve
 from orchestrator.core.texts import shorten
 
 Body = Mapping[str, Any]
@@ -94,7 +95,7 @@ def _find_wrapper(opened: Opened) -> _Wrapper | None:
 def _open_typed(opened: Opened) -> Opened:
     if opened.type is not None or not _is_typed(opened.body):
         return opened
-    return attrs.evolve(opened, stated_type=opened.body["type"], body=opened.body["data"])
+    return evolve(opened, stated_type=opened.body["type"], body=opened.body["data"])
 
 
 def is_sqs_record(value: object) -> bool:

@@ -13,6 +13,7 @@ from orchestrator.core.errors import TemporaryError
 from orchestrator.core.events.body import named_for, without_context, without_ended_job
 from orchestrator.core.events.event import Event
 from orchestrator.core.events.event_types import Kind
+from orchestrator.core.evolve import evolve
 from orchestrator.core.handlers.services import Services
 from orchestrator.core.identifiers import START_KEY, TRACEPARENT, digest
 from orchestrator.core.jobs.plan import choose_builder, find_tier
@@ -221,9 +222,7 @@ class Run:
             result = self._services.structure.unstructure(await action())
             remembered = Step(name=name, result=result, recorded_at=self._services.clock.now())
             self._steps[name] = remembered
-            self.unrecorded = attrs.evolve(
-                self.unrecorded, steps=(*self.unrecorded.steps, remembered)
-            )
+            self.unrecorded = evolve(self.unrecorded, steps=(*self.unrecorded.steps, remembered))
         # A copy: what a handler does to it must not change what is remembered.
         return self._services.structure.structure(copy.deepcopy(remembered.result), returns)
 
@@ -273,7 +272,7 @@ class Run:
     def found(self, job: Job) -> None:
         """The run's job is known, and recorded with the next write."""
         self.job = job
-        self.unrecorded = attrs.evolve(self.unrecorded, job=job)
+        self.unrecorded = evolve(self.unrecorded, job=job)
         self.log.info("job started", job_id=job.id, builder=job.builder)
 
     def complete(self) -> None:
@@ -412,7 +411,7 @@ class Run:
     async def disown(self, job: Job) -> None:
         """Stop a job that the operation can't have."""
         self.job = None
-        self.unrecorded = attrs.evolve(self.unrecorded, job=None)
+        self.unrecorded = evolve(self.unrecorded, job=None)
         await self.starter.stop(job)
 
 

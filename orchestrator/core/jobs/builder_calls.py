@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, cast
 
-import attrs
 import structlog
 
 from orchestrator.core.errors import OrchestratorError, TemporaryError
 from orchestrator.core.events.javascript import is_well_formed
+from orchestrator.core.evolve import evolve
 from orchestrator.core.jobs.builder import (
     Builder,
     Configurable,
@@ -181,7 +181,7 @@ def _read_job(name: str, job: object, job_identifier: str) -> Job:
             f"The builder {name} returned a Job whose id is longer than {_LONGEST_ID} bytes."
         )
     identifier: object = job.job_identifier
-    return attrs.evolve(
+    return evolve(
         job,
         builder=name,
         job_identifier=identifier if isinstance(identifier, str) else job_identifier,
@@ -200,8 +200,8 @@ def _read_report(name: str, job_id: str, report: object) -> JobDescription:
             "it must be a JobDescription with a Job."
         )
     is_newer = report.replaces == job_id
-    job = report.job if is_newer else attrs.evolve(report.job, id=job_id)
-    return attrs.evolve(
+    job = report.job if is_newer else evolve(report.job, id=job_id)
+    return evolve(
         report,
         job=_read_job(name, job, ""),
         replaces=job_id if is_newer and job.id != job_id else None,

@@ -14,6 +14,7 @@ from orchestrator.core.errors import (
     TenantNotFound,
 )
 from orchestrator.core.events.event_types import Kind
+from orchestrator.core.evolve import evolve
 from orchestrator.core.jobs import builder_calls
 from orchestrator.core.jobs.adopt import JobAdopter
 from orchestrator.core.jobs.builder import StopsHarder, StopsJobs
@@ -191,7 +192,7 @@ async def cancel(
         on_certain(pending)
         operation = await transactions.find_operation(wanted)
     has_ended = operation is None or not _is_open(operation)
-    return attrs.evolve(pending, has_ended=has_ended)
+    return evolve(pending, has_ended=has_ended)
 
 
 def _is_open(operation: OperationRecord) -> bool:

@@ -16,6 +16,7 @@ from orchestrator.core.backoff import doubling_pause_s
 from orchestrator.core.errors import TemporaryError
 from orchestrator.core.events.event import Event, own_outcome_key
 from orchestrator.core.events.event_types import ENDS, OPENS, Kind
+from orchestrator.core.evolve import evolve
 from orchestrator.core.identifiers import operation_id, read_outcome_id
 from orchestrator.core.ledger.claim_request import Trigger
 from orchestrator.core.ledger.guards import (
@@ -91,7 +92,7 @@ def count(
     is_last = bugs >= max_attempts or run.ends_by_records
     pause_s = 0.0 if is_last else doubling_pause_s(TemporaryError.first_pause_s, run.bugs)
     was_running = run.status is RunStatus.RUNNING
-    counted = attrs.evolve(
+    counted = evolve(
         ended(run, RunStatus.RETRY, snapshot),
         due_at=snapshot.later(pause_s),
         possible_until=None if run.job else last_possible_send(run),
@@ -163,8 +164,8 @@ def go_on_by_records(snapshot: Snapshot, run_id: str, attempt: int) -> Decision[
     ends = _to_be_ended(snapshot, run)
     if ends is None:
         return Decision((), Saved(run))
-    ending = attrs.evolve(run, outcome_of=ends.operation_id)
-    return Decision((ending, attrs.evolve(ends, outcome=run_id)), Saved(ending))
+    ending = evolve(run, outcome_of=ends.operation_id)
+    return Decision((ending, evolve(ends, outcome=run_id)), Saved(ending))
 
 
 def fail_alone(
@@ -174,7 +175,7 @@ def fail_alone(
     run = snapshot.run(run_id)
     if run is None or not is_mine(run, attempt):
         return Decision((), Fenced())
-    failed = attrs.evolve(ended(run, RunStatus.FAILED, snapshot), error=error, note=note)
+    failed = evolve(ended(run, RunStatus.FAILED, snapshot), error=error, note=note)
     return Decision((failed,), Saved(failed))
 
 
@@ -186,7 +187,7 @@ def _with_its_operation(snapshot: Snapshot, run: RunRecord, opens: Kind) -> RunR
         operation = snapshot.operation(wanted)
         is_open = operation is not None and operation.state is OperationState.OPEN
         if operation is not None and is_open and operation.opener == run.run_id:
-            return attrs.evolve(
+            return evolve(
                 run,
                 operation_id=wanted,
                 start_number=operation.start_number,

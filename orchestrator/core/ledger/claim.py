@@ -4,9 +4,8 @@ Plain functions of a snapshot: they say what to write and what to return. `trans
 runs them. They never wait, and don't depend on the entry point of an event.
 """
 
-import attrs
-
 from orchestrator.core.events.event_types import Kind
+from orchestrator.core.evolve import evolve
 from orchestrator.core.identifiers import operation_id
 from orchestrator.core.ledger.claim_action import Action, choose_action
 from orchestrator.core.ledger.claim_draft import ClaimDraft, asked_for, changed
@@ -90,7 +89,7 @@ def _claim(
     timings: Timings,
 ) -> Decision[ClaimResult]:
     """The next attempt of the run, with the operation that its event opens or ends."""
-    run = attrs.evolve(
+    run = evolve(
         next_attempt(run, snapshot, timings),
         tenant_id=request.tenant_id or run.tenant_id,
         link=request.link or run.link,
@@ -109,7 +108,7 @@ def _open(draft: ClaimDraft, tenant_id: str, kind: Kind) -> Decision[ClaimResult
     if request.contradiction is not None and not draft.insists:
         return draft.refuse(draft.run, request.contradiction)
     wanted = operation_id(tenant_id, kind, request.request_key or draft.run.request_key)
-    run = attrs.evolve(draft.run, operation_id=wanted)
+    run = evolve(draft.run, operation_id=wanted)
     operation = draft.snapshot.operation(wanted, expect_absent=True)
     if operation is None or operation.state is OperationState.GIVEN_BACK:
         return _ask_tenant(draft, run, operation, tenant_id, kind)
@@ -197,8 +196,8 @@ def _open_operation(
 ) -> Decision[ClaimResult]:
     opened, held = draft.opened(run.operation_id, former, tenant, tenant_id, kind, asks=asks)
     reported = _owed_reports(draft.snapshot, held, opened) if asks else ()
-    held = attrs.evolve(held, owes=None) if asks else held
-    run = attrs.evolve(
+    held = evolve(held, owes=None) if asks else held
+    run = evolve(
         run,
         start_number=opened.start_number,
         # Values of an earlier opening don't apply to this one.
@@ -250,14 +249,14 @@ def _owed_reports(
     before = snapshot.operation(tenant.owes) if tenant.owes and is_other else None
     if before is None or before.owed is None or before.credentials is None or before.report:
         return ()
-    return (attrs.evolve(before, report=before.owed, owed=None, due_at=snapshot.now),)
+    return (evolve(before, report=before.owed, owed=None, due_at=snapshot.now),)
 
 
 def _go_on(draft: ClaimDraft, run: RunRecord, operation: OperationRecord) -> Decision[ClaimResult]:
     """The run that opened it is resumed or delivered again."""
     if operation.state is OperationState.OVER and operation.job is None:
         return draft.duplicate(run, operation.outcome or run.run_id)
-    run = attrs.evolve(
+    run = evolve(
         run,
         start_number=operation.start_number,
         job=operation.job,
@@ -273,7 +272,7 @@ def _join(
     if operation.opener == run.run_id:
         # Its content counts as new, but its earlier operation isn't over: nothing is new.
         return Decision((), Duplicate(run.run_id))
-    joined = attrs.evolve(run, operation_id=operation.operation_id)
+    joined = evolve(run, operation_id=operation.operation_id)
     if operation.state is not OperationState.OPEN:
         return draft.duplicate(joined, operation.opener)
     tenant_id, request = operation.tenant_id, draft.request
@@ -287,7 +286,7 @@ def _join(
         return draft.refuse(run, difference)
     if (theft := _find_theft(draft, tenant_id)) is not None:
         return draft.refuse(run, theft)
-    heard = attrs.evolve(
+    heard = evolve(
         operation,
         credentials=_later(request.credentials, operation.credentials),
         registration_id=operation.registration_id or request.registration_id,

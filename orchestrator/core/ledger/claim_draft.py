@@ -6,6 +6,7 @@ import attrs
 
 from orchestrator.core.backoff import doubling_pause_s
 from orchestrator.core.events.event_types import Kind
+from orchestrator.core.evolve import evolve
 from orchestrator.core.ledger.claim_action import Action
 from orchestrator.core.ledger.claim_request import ClaimRequest, Trigger
 from orchestrator.core.ledger.claim_result import (
@@ -76,7 +77,7 @@ class ClaimDraft:
         if earlier and earlier.status is RunStatus.RETRY and earlier.due_at and not self.is_due:
             # A delivery in between must not postpone its turn.
             due_at, waits = earlier.due_at, earlier.waits
-        waiting = attrs.evolve(
+        waiting = evolve(
             ended(run, RunStatus.RETRY, self.snapshot), due_at=due_at, note=reason, waits=waits
         )
         pause_s = (due_at - now).total_seconds()
@@ -97,19 +98,19 @@ class ClaimDraft:
         return Decision((*waits.writes, *changed(waited_for, tenant)), waits.result)
 
     def refuse(self, run: RunRecord, reason: str) -> Decision[ClaimResult]:
-        refused = attrs.evolve(
+        refused = evolve(
             ended(run, RunStatus.FAILED, self.snapshot),
             error=Failure(type="NotAllowed", message=reason),
         )
         return self._ends_waiting(refused, Refused(run.run_id, reason))
 
     def note(self, run: RunRecord, note: str, *others: OperationRecord) -> Decision[ClaimResult]:
-        noted = attrs.evolve(ended(run, RunStatus.SUCCEEDED, self.snapshot), note=note)
+        noted = evolve(ended(run, RunStatus.SUCCEEDED, self.snapshot), note=note)
         look_at = others[0].operation_id if others else None
         return self._ends_waiting(noted, NothingToDo(run.run_id, look_at), *others)
 
     def duplicate(self, run: RunRecord, of: str, *others: Record) -> Decision[ClaimResult]:
-        duplicate = attrs.evolve(ended(run, RunStatus.DUPLICATE, self.snapshot), duplicate_of=of)
+        duplicate = evolve(ended(run, RunStatus.DUPLICATE, self.snapshot), duplicate_of=of)
         return self._ends_waiting(duplicate, Duplicate(of), *others)
 
     def _ends_waiting(
@@ -158,7 +159,7 @@ class ClaimDraft:
             report=former.kept_report if former else None,
             version=former.version if former else 0,
         )
-        held = attrs.evolve(
+        held = evolve(
             without(self.snapshot, tenant, run.run_id)
             if tenant
             else _unseen(tenant_id, self.snapshot),
@@ -191,7 +192,7 @@ def asked_for(tenant: TenantRecord, operation: OperationRecord, run: RunRecord) 
     assert operation.kind is not None  # noqa: S101 - one without has no tenant
     times = tenant.asked.times if tenant.asked else {}
     asked = Asked(operation_id=operation.operation_id, kind=operation.kind, times=times)
-    return attrs.evolve(tenant, asked=asked.with_time(run.source, run.sent_at))
+    return evolve(tenant, asked=asked.with_time(run.source, run.sent_at))
 
 
 def _unseen(tenant_id: str, snapshot: Snapshot) -> TenantRecord:

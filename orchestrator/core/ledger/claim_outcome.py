@@ -1,8 +1,7 @@
 """The claim of an event that says how an operation ended."""
 
-import attrs
-
 from orchestrator.core.events.event_types import Kind
+from orchestrator.core.evolve import evolve
 from orchestrator.core.identifiers import START_KEY, operation_id
 from orchestrator.core.ledger.claim_draft import ClaimDraft
 from orchestrator.core.ledger.claim_request import ReportedOutcome
@@ -44,7 +43,7 @@ def claim_outcome(draft: ClaimDraft, outcome: ReportedOutcome) -> Decision[Claim
     operation = _reported(draft, tenant, outcome)
     if operation is None:
         return draft.note(run, "It ends no operation of this tenant.")
-    run = attrs.evolve(run, outcome_of=operation.operation_id)
+    run = evolve(run, outcome_of=operation.operation_id)
     if operation.state is not OperationState.OPEN:
         if operation.outcome is None:
             return draft.note(run, "The operation was over already.")
@@ -55,7 +54,7 @@ def claim_outcome(draft: ClaimDraft, outcome: ReportedOutcome) -> Decision[Claim
             return draft.wait(run, f"Run {other.run_id} of the operation is in progress.")
     if operation.job is not None and operation.job.builder in outcome.outranked_by:
         return _hear(draft, run, operation, outcome)
-    return draft.hand_out(run, attrs.evolve(operation, outcome=run.run_id))
+    return draft.hand_out(run, evolve(operation, outcome=run.run_id))
 
 
 def _unknown(registration_id: str) -> str:
@@ -72,8 +71,8 @@ def _take_over(
     wanted = operation_id(tenant_id, kind, draft.request.request_key or run.request_key)
     former = draft.snapshot.operation(wanted)
     opened, held = draft.opened(wanted, former, tenant, tenant_id, kind, asks=False)
-    run = attrs.evolve(run, outcome_of=wanted)
-    return draft.hand_out(run, attrs.evolve(opened, outcome=run.run_id), held)
+    run = evolve(run, outcome_of=wanted)
+    return draft.hand_out(run, evolve(opened, outcome=run.run_id), held)
 
 
 def _hear(
@@ -86,9 +85,9 @@ def _hear(
 
     A report that names only the tenant makes the service query the builder, and nothing else.
     """
-    heard = attrs.evolve(operation, due_at=draft.snapshot.now)
+    heard = evolve(operation, due_at=draft.snapshot.now)
     if is_told_by_job(operation, outcome.job, draft.request.event.body.get(START_KEY)):
-        heard = attrs.evolve(
+        heard = evolve(
             heard,
             told_by=run.run_id,
             credentials=operation.credentials or draft.request.credentials,

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 import attrs
 
 from orchestrator.core.events.event_types import Kind
+from orchestrator.core.evolve import evolve
 from orchestrator.core.identifiers import is_operation_id, read_start_key
 from orchestrator.core.ledger.guards import (
     Timings,
@@ -81,11 +82,11 @@ def replace(
     operation = snapshot.operation(operation_id)
     if not may_replace(operation, number, former):
         return Decision((), None)
-    built_again = attrs.evolve(
+    built_again = evolve(
         operation, told_by=None, rebuilds=operation.rebuilds + 1, stops=0, stopped_at=None
     )
     tied, *others = _tie_to(snapshot, built_again, job, timings)
-    due = attrs.evolve(tied, due_at=snapshot.now)
+    due = evolve(tied, due_at=snapshot.now)
     return Decision((due, *others), due)
 
 
@@ -108,7 +109,7 @@ def _tie_to(
 ) -> "tuple[OperationRecord, *tuple[JobRecord, ...]]":
     pause_s = 0.0 if operation.stop_reason else timings.look_after_s
     due_at = snapshot.later(pause_s)
-    tied = attrs.evolve(operation, job=job, job_since=snapshot.now, due_at=due_at)
+    tied = evolve(operation, job=job, job_since=snapshot.now, due_at=due_at)
     if snapshot.job(job.builder, job.id, expect_absent=True) is not None:
         return (tied,)
     known = JobRecord(
@@ -148,7 +149,7 @@ def begin_look(
         or not is_due(operation, snapshot.now)
     ):
         return Decision((), None)
-    looked_at = attrs.evolve(operation, due_at=snapshot.later(timings.look_after_s))
+    looked_at = evolve(operation, due_at=snapshot.later(timings.look_after_s))
     return Decision((looked_at,), looked_at)
 
 
@@ -161,7 +162,7 @@ def ask_again(snapshot: Snapshot, operation_id: str, number: int, after_s: float
     due_at = snapshot.later(after_s)
     if operation.due_at is not None and operation.due_at <= due_at:
         return Decision((), False)
-    return Decision((attrs.evolve(operation, due_at=due_at),), True)
+    return Decision((evolve(operation, due_at=due_at),), True)
 
 
 def is_told_by_job(
@@ -187,7 +188,7 @@ def ask_to_stop(
         return Decision((), None)
     if operation.stop_reason is not None:
         return Decision((), operation)
-    asked = attrs.evolve(operation, stop_reason=reason)
+    asked = evolve(operation, stop_reason=reason)
     return Decision((asked,), asked)
 
 
@@ -216,7 +217,7 @@ def note_stop(
         reason += (
             f" The job {job.id} obeyed none of {', '.join(ways)}: end it on {job.builder} by hand."
         )
-    noted = attrs.evolve(operation, stops=number, stopped_at=snapshot.now, stop_reason=reason)
+    noted = evolve(operation, stops=number, stopped_at=snapshot.now, stop_reason=reason)
     return Decision((noted,), noted)
 
 
@@ -231,7 +232,7 @@ def end_alone(
         return Decision((), False)
     if operation.rebuilds != asked.rebuilds:
         return Decision((), False)
-    over = attrs.evolve(
+    over = evolve(
         operation,
         state=OperationState.OVER,
         ended_at=snapshot.now,
@@ -243,7 +244,7 @@ def end_alone(
     if run is None or operation.job is None:
         return Decision((over,), True)
     note = reason or f"The job {operation.job.id} succeeded."
-    return Decision((over, attrs.evolve(run, note=note, link=link or run.link)), True)
+    return Decision((over, evolve(run, note=note, link=link or run.link)), True)
 
 
 def noted(operation: OperationRecord, report: Report | None, now: datetime) -> OperationRecord:
@@ -254,9 +255,9 @@ def noted(operation: OperationRecord, report: Report | None, now: datetime) -> O
     opened again ── a job ── over: report ✗ beside it ··· report
     """
     if report is None:
-        return attrs.evolve(operation, report=None, due_at=None)
+        return evolve(operation, report=None, due_at=None)
     until = operation.report.posting_until if operation.report else None
-    return attrs.evolve(operation, report=report, due_at=max(now, until) if until else now)
+    return evolve(operation, report=report, due_at=max(now, until) if until else now)
 
 
 def refused(operation: OperationRecord, refusal: Report | None, now: datetime) -> OperationRecord:
@@ -267,9 +268,9 @@ def refused(operation: OperationRecord, refusal: Report | None, now: datetime) -
     earlier = operation.report
     if refusal is None or operation.credentials is None or not may_refuse(earlier):
         accepted = earlier if earlier is not None and earlier.was_accepted else None
-        return attrs.evolve(operation, credentials=None, report=accepted, due_at=None)
+        return evolve(operation, credentials=None, report=accepted, due_at=None)
     if earlier is not None and earlier.done_at is None:
-        refusal = attrs.evolve(
+        refusal = evolve(
             refusal,
             tries=earlier.tries,
             may_have_arrived=earlier.may_have_arrived,
@@ -290,7 +291,7 @@ def erased_before(snapshot: Snapshot, operation: OperationRecord) -> tuple[Recor
     )
     if before is None or not is_its_own or before.credentials is None or before.report is not None:
         return ()
-    return (attrs.evolve(before, credentials=None, owed=None),)
+    return (evolve(before, credentials=None, owed=None),)
 
 
 def find_followed(operation: OperationRecord) -> str | None:

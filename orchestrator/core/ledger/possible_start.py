@@ -4,6 +4,7 @@ from datetime import datetime
 
 import attrs
 
+from orchestrator.core.evolve import evolve
 from orchestrator.core.ledger.records import RunRecord
 
 
@@ -30,8 +31,8 @@ class PossibleStart:
 def with_possible_start(run: RunRecord, start: PossibleStart | None) -> RunRecord:
     """The run, whose item says so; while it has a job, no other start is looked for."""
     if start is None or run.job is not None:
-        return attrs.evolve(run, possible_until=None, sent_to=None, sent_job=None)
-    return attrs.evolve(
+        return evolve(run, possible_until=None, sent_to=None, sent_job=None)
+    return evolve(
         run,
         possible_until=start.until,
         sent_to=start.builder,

@@ -7,10 +7,9 @@ counted as `core.ledger.breakdowns` says.
 from datetime import datetime
 from enum import Enum, auto
 
-import attrs
-
 from orchestrator.core.backoff import doubling_pause_s
 from orchestrator.core.errors import TemporaryError
+from orchestrator.core.evolve import evolve
 from orchestrator.core.ledger.breakdowns import Breakdown, count
 from orchestrator.core.ledger.claim_request import Trigger
 from orchestrator.core.ledger.guards import Timings, is_claimable, is_due
@@ -51,16 +50,14 @@ def postpone(
             run, snapshot.now, timings
         ):
             pause_s = doubling_pause_s(TemporaryError.first_pause_s, run.waits)
-            later = attrs.evolve(
+            later = evolve(
                 run, due_at=snapshot.later(pause_s), waits=run.waits + 1, note=shorten(reason)
             )
             return Decision((later,), Postponed.PUT_OFF)
         case OperationRecord(due_at=datetime() as due_at) as operation:
             return _postpone_operation(snapshot, operation, due_at, reason, bug, timings)
         case SecretsRecord() as kept if is_due(kept, snapshot.now):
-            return Decision(
-                (attrs.evolve(kept, due_at=snapshot.later(_PAUSE_S)),), Postponed.PUT_OFF
-            )
+            return Decision((evolve(kept, due_at=snapshot.later(_PAUSE_S)),), Postponed.PUT_OFF)
     return Decision((), None)
 
 
@@ -77,7 +74,7 @@ def _postpone_operation(
         return Decision((), None)
     bugs = operation.bugs + (bug is not None)
     pause_s = doubling_pause_s(TemporaryError.first_pause_s, bugs - 1) if bug else _PAUSE_S
-    troubled = attrs.evolve(
+    troubled = evolve(
         operation,
         bugs=bugs,
         trouble=shorten(reason),

@@ -14,6 +14,7 @@ import attrs
 
 from orchestrator.core.errors import Cancelled, PayloadMismatch
 from orchestrator.core.events.event_types import Kind
+from orchestrator.core.evolve import evolve
 from orchestrator.core.identifiers import start_key
 from orchestrator.core.ledger.lifecycle import TenantState
 from orchestrator.core.texts import web_address
@@ -218,7 +219,7 @@ class Asked(Stored):
         latest = max(sent_at, self.times.get(source, sent_at))
         others = {name: time for name, time in self.times.items() if name != source}
         kept = list(others.items())[-(MAX_SOURCES - 1) :]
-        return attrs.evolve(self, times=dict([*kept, (source, latest)]))
+        return evolve(self, times=dict([*kept, (source, latest)]))
 
 
 @attrs.frozen(kw_only=True)

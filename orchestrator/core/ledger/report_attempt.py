@@ -9,6 +9,7 @@ from typing import Any
 
 import attrs
 
+from orchestrator.core.evolve import evolve
 from orchestrator.core.ledger.guards import may_send_report
 from orchestrator.core.ledger.operations import erased_before
 from orchestrator.core.ledger.records import (
@@ -58,13 +59,11 @@ def begin_report(snapshot: Snapshot, operation_id: str) -> Decision[ReportAttemp
     assert report is not None  # noqa: S101 - else nothing may be posted
     assert credentials is not None  # noqa: S101 - they are kept as long as there is a report
     until = snapshot.later(POSTING_S)
-    begun = attrs.evolve(
+    begun = evolve(
         operation,
         due_at=until,
         # The next attempt must assume that it was sent: the process may crash before the answer.
-        report=attrs.evolve(
-            report, tries=report.tries + 1, may_have_arrived=True, posting_until=until
-        ),
+        report=evolve(report, tries=report.tries + 1, may_have_arrived=True, posting_until=until),
     )
     posting = ReportAttempt(
         operation_id=operation_id,
@@ -92,7 +91,7 @@ def after_report(
 ) -> tuple[Record, ...]:
     """What is written once an attempt at the operation's report has come to that."""
     assert operation.report is not None  # noqa: S101 - it was posted
-    ended = attrs.evolve(
+    ended = evolve(
         operation.report,
         may_have_arrived=posted.may_have_arrived,
         posting_until=None,
@@ -101,11 +100,11 @@ def after_report(
     )
     if operation.state is OperationState.OPEN:
         # A refusal, of what was opened again meanwhile: credentials and time are the new attempt's.
-        return (attrs.evolve(operation, report=ended),)
+        return (evolve(operation, report=ended),)
     if not posted.is_done:
         later = snapshot.later(posted.pause_s)
-        return (attrs.evolve(operation, due_at=later, report=ended),)
-    done = attrs.evolve(operation, due_at=None, credentials=None, report=ended)
+        return (evolve(operation, due_at=later, report=ended),)
+    done = evolve(operation, due_at=None, credentials=None, report=ended)
     return (done, *erased_before(snapshot, operation), *_noted(snapshot, operation, posted))
 
 
@@ -118,4 +117,4 @@ def _noted(
     if run is None:
         return ()
     note = f"{run.note} {posted.note}" if run.note else posted.note
-    return (attrs.evolve(run, note=note),)
+    return (evolve(run, note=note),)

@@ -10,6 +10,7 @@ import attrs
 
 from orchestrator.core.events.event import Event
 from orchestrator.core.events.event_types import Ending, Kind
+from orchestrator.core.evolve import evolve
 from orchestrator.core.identifiers import operation_id, own_operation_id
 from orchestrator.core.ledger.guards import Timings, is_mine, may_end_without_job, works_on
 from orchestrator.core.ledger.lifecycle import MOVES, TenantState
@@ -138,7 +139,7 @@ def settle(
             follow_ups = ()  # another run has ended it: there is nothing to give back
         elif operation.job is not None:
             # Another process has recorded it meanwhile: the operation goes by its end.
-            settled, follow_ups = attrs.evolve(settled, job=operation.job), ()
+            settled, follow_ups = evolve(settled, job=operation.job), ()
         elif not may_end_without_job(operation, settled, settlement.possible_start):
             return Decision((), StartUnresolved())
         elif settlement.status is RunStatus.FAILED:
@@ -155,13 +156,13 @@ def _mine(snapshot: Snapshot, run_id: str, attempt: int) -> RunRecord | None:
 
 def _remember(run: RunRecord, progress: Progress) -> RunRecord:
     steps = {**run.steps, **{step.name: step for step in progress.steps}}
-    return attrs.evolve(run, steps=steps, job=progress.job or run.job)
+    return evolve(run, steps=steps, job=progress.job or run.job)
 
 
 def _settled(run: RunRecord, settlement: Settlement, snapshot: Snapshot) -> RunRecord:
     is_retry = settlement.status is RunStatus.RETRY
     error = settlement.error
-    return attrs.evolve(
+    return evolve(
         with_possible_start(ended(run, settlement.status, snapshot), settlement.possible_start),
         due_at=snapshot.later(settlement.pause_s) if is_retry else None,
         note=settlement.note,
@@ -179,14 +180,14 @@ def _with_the_end(snapshot: Snapshot, run: RunRecord) -> RunRecord:
     if own is None or own.state is not OperationState.OVER or own.start_number != run.start_number:
         return run
     end = own.reason or f"The job {run.job.id} succeeded."
-    return attrs.evolve(run, note=" ".join(filter(None, (run.note, end))))
+    return evolve(run, note=" ".join(filter(None, (run.note, end))))
 
 
 def _give_back(
     snapshot: Snapshot, operation: OperationRecord, settlement: Settlement
 ) -> tuple[Record, ...]:
     """A run that failed without a job gives its operation back, the tenant to its former state."""
-    given_back = attrs.evolve(
+    given_back = evolve(
         operation,
         state=OperationState.GIVEN_BACK,
         ended_at=snapshot.now,
@@ -197,7 +198,7 @@ def _give_back(
     if tenant is None:
         return (given_back,)
     former = _freed(snapshot, tenant, operation.former_state)
-    former = attrs.evolve(former, asked=operation.former_asked)
+    former = evolve(former, asked=operation.former_asked)
     return (given_back, former, *wake_next(snapshot, former))
 
 
@@ -220,7 +221,7 @@ def _held_tenant(snapshot: Snapshot, operation: OperationRecord) -> TenantRecord
 
 
 def _freed(snapshot: Snapshot, tenant: TenantRecord, state: TenantState | None) -> TenantRecord:
-    return attrs.evolve(tenant, state=state, operation_id=None, changed_at=snapshot.now)
+    return evolve(tenant, state=state, operation_id=None, changed_at=snapshot.now)
 
 
 def _end(
@@ -236,7 +237,7 @@ def _end(
     owed = settlement.owed if operation.credentials and report is None else None
     # The deployment that follows is reported with them.
     is_kept = report is not None or ending == Ending(Kind.PROVISIONING, True)
-    over = attrs.evolve(
+    over = evolve(
         operation,
         state=OperationState.OVER,
         ended_at=snapshot.now,
@@ -252,7 +253,7 @@ def _end(
     freed = _freed(snapshot, held, state) if held else None
     if freed is not None:
         owes = operation.operation_id if owed is not None else None
-        freed = attrs.evolve(
+        freed = evolve(
             freed,
             tier=tier or freed.tier,
             owes=owes,
@@ -291,7 +292,7 @@ def _clean_up(
         tier=tier,
         version=former.version if former else 0,
     )
-    held = attrs.evolve(tenant, state=MOVES[Kind.CLEAN_UP].during, operation_id=wanted)
+    held = evolve(tenant, state=MOVES[Kind.CLEAN_UP].during, operation_id=wanted)
     return (opened, held)
 
 

@@ -15,6 +15,7 @@ import structlog
 
 from orchestrator.core.clock import Clock
 from orchestrator.core.errors import TemporaryError
+from orchestrator.core.evolve import evolve
 from orchestrator.core.ledger.guards import Timings
 from orchestrator.core.ledger.ledger import Conflict, Ledger, UnreadableItems
 from orchestrator.core.ledger.records import (
@@ -147,4 +148,4 @@ class Transactions:
 
 
 def _written(record: Record) -> Record:
-    return attrs.evolve(record, version=record.version + 1)
+    return evolve(record, version=record.version + 1)

@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-import attrs
-
 from orchestrator.core.events.event import Event
 from orchestrator.core.events.event_types import ENDS, OPENS
+from orchestrator.core.evolve import evolve
 from orchestrator.core.identifiers import digest, own_operation_id
 from orchestrator.core.ledger.guards import (
     Timings,
@@ -47,18 +46,18 @@ def new_run(
 def kept(snapshot: Snapshot, payload: PayloadRecord) -> PayloadRecord:
     """The payload of a new run; one of a run that has expired before it is written over."""
     former = snapshot.payload(payload.run_id, expect_absent=True)
-    return attrs.evolve(payload, version=former.version if former else 0)
+    return evolve(payload, version=former.version if former else 0)
 
 
 def leased(run: RunRecord, snapshot: Snapshot, timings: Timings) -> RunRecord:
     """The run, held from now on for one lease; due when the lease is over."""
     until = snapshot.later(timings.lease_s)
-    return attrs.evolve(run, lease_until=until, due_at=until + timedelta(seconds=timings.skew_s))
+    return evolve(run, lease_until=until, due_at=until + timedelta(seconds=timings.skew_s))
 
 
 def ended(run: RunRecord, status: RunStatus, snapshot: Snapshot) -> RunRecord:
     """The run after its attempt, with nothing due."""
-    return attrs.evolve(
+    return evolve(
         run,
         status=status,
         ended_at=snapshot.now,
@@ -79,7 +78,7 @@ def next_attempt(run: RunRecord, snapshot: Snapshot, timings: Timings) -> RunRec
     is_forgotten = is_taken_over and not run.ends_by_records
     takeovers = run.takeovers + is_taken_over
     possible_until = run.possible_until if run.ends_by_records else last_possible_send(run)
-    return attrs.evolve(
+    return evolve(
         leased(run, snapshot, timings),
         status=RunStatus.RUNNING,
         attempt=run.attempt + 1,
@@ -128,7 +127,7 @@ def is_new_event(
 def as_new_event(run: RunRecord, event: Event[Mapping[str, Any]], snapshot: Snapshot) -> RunRecord:
     """The run of content that counts as a new event, with an operation of its own."""
     request_key = digest(run.run_id, snapshot.now.isoformat())
-    return attrs.evolve(
+    return evolve(
         restarted(run),
         request_key=request_key,
         first_seen=snapshot.now,
@@ -142,7 +141,7 @@ def as_new_event(run: RunRecord, event: Event[Mapping[str, Any]], snapshot: Snap
 
 def restarted(run: RunRecord) -> RunRecord:
     """Nothing is remembered of what it did; the next start is another one."""
-    return attrs.evolve(
+    return evolve(
         run,
         steps={},
         job=None,

@@ -8,9 +8,8 @@ next write that finds it removes it.
 from collections.abc import Sequence
 from itertools import takewhile
 
-import attrs
-
 from orchestrator.core.events.event_types import Kind
+from orchestrator.core.evolve import evolve
 from orchestrator.core.ledger.guards import is_due
 from orchestrator.core.ledger.records import RunRecord, RunStatus, TenantRecord, Waiter
 from orchestrator.core.ledger.snapshot import Snapshot
@@ -43,7 +42,7 @@ def wake_next(snapshot: Snapshot, tenant: TenantRecord) -> tuple[RunRecord, ...]
     """The run whose turn comes next, due at once if the tenant is free and it isn't due yet."""
     run = _find_first(snapshot, tenant.waiting) if tenant.operation_id is None else None
     is_asleep = run is not None and run.status is RunStatus.RETRY and not is_due(run, snapshot.now)
-    return (attrs.evolve(run, due_at=snapshot.now),) if run is not None and is_asleep else ()
+    return (evolve(run, due_at=snapshot.now),) if run is not None and is_asleep else ()
 
 
 def is_full(snapshot: Snapshot, tenant: TenantRecord, run_id: str) -> bool:
@@ -65,7 +64,7 @@ def with_waiter(
     if is_in_list(tenant, waiter.run_id) and not last:
         return without(snapshot, tenant)
     left = without(snapshot, tenant, waiter.run_id)
-    return attrs.evolve(left, waiting=(*left.waiting, waiter))
+    return evolve(left, waiting=(*left.waiting, waiter))
 
 
 def without(snapshot: Snapshot, tenant: TenantRecord, run_id: str | None = None) -> TenantRecord:
@@ -79,7 +78,7 @@ def without(snapshot: Snapshot, tenant: TenantRecord, run_id: str | None = None)
         )
 
     kept = tuple(filter(stays, tenant.waiting))
-    return tenant if kept == tenant.waiting else attrs.evolve(tenant, waiting=kept)
+    return tenant if kept == tenant.waiting else evolve(tenant, waiting=kept)
 
 
 def _find_first(snapshot: Snapshot, waiters: Sequence[Waiter]) -> RunRecord | None:

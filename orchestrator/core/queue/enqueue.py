@@ -16,6 +16,7 @@ from orchestrator.core.events.body import read_tenant_id
 from orchestrator.core.events.envelope import Body, parse_event
 from orchestrator.core.events.event import Event
 from orchestrator.core.events.event_types import BUILD_STATE_CHANGE, ENDS, RECONCILE
+from orchestrator.core.evolve import evolve
 from orchestrator.core.identifiers import digest
 from orchestrator.core.ledger.claim_result import BodyDiffers, Duplicate
 from orchestrator.core.ledger.event_codec import encode_event
@@ -69,7 +70,7 @@ class Enqueuer:
         if is_inline or not self._can_be_handled(event):
             return await self.orchestrator.handle_event(event_type, body)
         event_id = how.event_id if event.identified_by_content else event.id
-        accepted = attrs.evolve(how, event_id=event_id, received_at=now)
+        accepted = evolve(how, event_id=event_id, received_at=now)
         # Its run shows it as the claim will keep it.
         shown = as_kept(event, services.secrets)
         payload = encode_event(shown)
@@ -165,7 +166,7 @@ def _queue(
     """Record the event as queued, unless its run has begun, now or before."""
     run = snapshot.run(event.key, expect_absent=True)
     if run is None:
-        queued = attrs.evolve(
+        queued = evolve(
             new_run(event, read_tenant_id(event.body), snapshot),
             status=RunStatus.QUEUED,
             due_at=snapshot.later(_LOST_AFTER_S),

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import attrs
 
+from orchestrator.core.evolve import evolve
 from orchestrator.core.identifiers import start_key
 from orchestrator.core.ledger.guards import Timings, is_due, is_mine, is_needed
 from orchestrator.core.ledger.records import RunRecord, SecretsRecord
@@ -58,7 +59,7 @@ def reserve_names(
         for variable, name in own.items()
     }
     added = [name for name in names.values() if name not in kept.names]
-    noted = attrs.evolve(
+    noted = evolve(
         kept,
         kind=kind,
         batch=batch,
@@ -78,8 +79,8 @@ def begin_removal(snapshot: Snapshot, key: str, timings: Timings) -> Decision[Se
     due_at = snapshot.later(_PAUSE_S)
     operation, run = snapshot.operation(kept.operation_id), snapshot.run(kept.run_id)
     if is_needed(kept, operation, run, snapshot.now, timings):
-        return Decision((attrs.evolve(kept, due_at=due_at),), None)
-    closed = attrs.evolve(kept, is_closed=True, due_at=due_at)
+        return Decision((evolve(kept, due_at=due_at),), None)
+    closed = evolve(kept, is_closed=True, due_at=due_at)
     return Decision((closed,), closed)
 
 
@@ -89,7 +90,7 @@ def end_removal(snapshot: Snapshot, removed: SecretsRecord) -> Decision[None]:
     if kept is None:
         return Decision((), None)
     left = tuple(name for name in kept.names if name not in removed.names)
-    return Decision((attrs.evolve(kept, names=left, due_at=kept.due_at if left else None),), None)
+    return Decision((evolve(kept, names=left, due_at=kept.due_at if left else None),), None)
 
 
 def _within_start(name: str, prefix: str, key: str) -> str | None:
