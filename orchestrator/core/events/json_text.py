@@ -17,8 +17,10 @@ from orchestrator.core.events.javascript import is_well_formed, stringify
 #: Levels of nesting; far from Python's recursion limit, whatever is done with a value.
 MAX_DEPTH = 100
 
-#: As many digits as the largest double.
-_LONG_INTEGER = re.compile(r"(?<![0-9])[0-9]{309}")
+#: As many digits as the largest double has, and each digit as 0: to find the first among the second
+#: takes a tenth of the time of an expression.
+_LONG_INTEGER = b"0" * 309
+_DIGITS_AS_0 = bytes.maketrans(b"123456789", b"000000000")
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _SCALARS = (str, int, float, type(None))
 
@@ -34,23 +36,28 @@ def parse_json(text: str | bytes, *, max_depth: int = MAX_DEPTH) -> Any:
         ValueError: it isn't JSON, or refused; the message says why, as the end of a sentence.
     """
     try:
+        octets = text.encode("utf-8", "replace") if isinstance(text, str) else text
         text = text.decode() if isinstance(text, bytes) else text
+        has_long_integer = _LONG_INTEGER in octets.translate(_DIGITS_AS_0)
         value = json.loads(
             text.removeprefix("\ufeff"),
             parse_constant=_refuse,
             parse_float=_finite,
             # int itself is several times as fast as any function in its place.
-            parse_int=_finite_integer if _LONG_INTEGER.search(text) else int,
+            parse_int=_finite_integer if has_long_integer else int,
             object_pairs_hook=_unique,
         )
     except UnicodeDecodeError as error:
         raise ValueError(f"it is not UTF-8 at byte {error.start}") from None
     except RecursionError:
         raise _too_deep(max_depth) from None
-    if is_deeper(value, max_depth):
+    # Where there are fewer brackets than levels there is no need to look.
+    if text.count("{") + text.count("[") > max_depth and is_deeper(value, max_depth):
         raise _too_deep(max_depth)
     if not is_well_formed(text) or (
-        _SURROGATE.search(text) and not is_well_formed(json.dumps(value, ensure_ascii=False))
+        "\\u" in text
+        and _SURROGATE.search(text)
+        and not is_well_formed(json.dumps(value, ensure_ascii=False))
     ):
         raise ValueError("it has half of a surrogate pair")
     return value
@@ -117,19 +124,24 @@ def kept_size(value: object) -> int:
 
 def is_deeper(value: object, levels: int) -> bool:
     """Whether a JSON value is nested deeper than so many levels."""
-    items: Iterable[object]
-    if isinstance(value, dict | Mapping):
-        items = value.values()
-    elif isinstance(value, list):
-        items = value
-    else:
-        return False
-    if levels == 0:
-        return True
-    for item in items:  # noqa: SIM110 - any() takes twice as long for half a million items
-        if not isinstance(item, _SCALARS) and is_deeper(item, levels - 1):
-            return True
-    return False
+    holders = _holders([value])
+    for _ in range(levels):
+        if not holders:
+            break
+        held: list[Any] = []
+        for one in holders:
+            held += _holders(one.values() if isinstance(one, dict | Mapping) else one)
+        holders = held
+    return bool(holders)
+
+
+def _holders(values: Iterable[object]) -> list[Any]:
+    """The objects and lists among the values."""
+    return [
+        value
+        for value in values
+        if not isinstance(value, _SCALARS) and isinstance(value, dict | list | Mapping)
+    ]
 
 
 def _too_deep(levels: int) -> ValueError:
