@@ -1,19 +1,23 @@
 """Breakdowns: what is counted, which run ends by its records, and what that does to a tenant."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
 import pytest
 
-from orchestrator.core.events.event import OWN_SOURCE
+from orchestrator.core.errors import TakenOver
+from orchestrator.core.events.event import OWN_SOURCE, Event
 from orchestrator.core.events.event_types import ENDS
 from orchestrator.core.ledger.breakdowns import BROKE_DOWN, USED_UP, Breakdown, count
 from orchestrator.core.ledger.claim_request import Trigger
 from orchestrator.core.ledger.claim_result import Deferred
-from orchestrator.core.ledger.lease import claim_by_records
-from orchestrator.core.ledger.operations import replace
-from orchestrator.core.ledger.records import Failure, RunRecord, RunStatus, payload_key
+from orchestrator.core.ledger.event_codec import encode_event
+from orchestrator.core.ledger.lease import RunLease, claim_by_records
+from orchestrator.core.ledger.operations import Adopted, replace
+from orchestrator.core.ledger.records import Failure, Progress, RunRecord, RunStatus, payload_key
 from tests.desk import (
+    DEPROVISIONED,
     DEPROVISIONING,
     NOT_PROVISIONED,
     ORDER,
@@ -21,6 +25,7 @@ from tests.desk import (
     PROVISIONING,
     TIMINGS,
     Desk,
+    adopt_job,
     event,
     follow_up,
     possible_until,
@@ -39,6 +44,28 @@ async def break_down(
     return await desk.transactions.run(
         lambda snapshot: count(snapshot, breakdown, MAX_ATTEMPTS, desk.timings)
     )
+
+
+def our_outcome(opener: RunLease, event_type: str = PROVISIONED) -> Event[Mapping[str, Any]]:
+    """The event of our own that ends the present start of what the run has opened."""
+    key = opener.start_key
+    return attrs.evolve(event(event_type, key), source=OWN_SOURCE, ends_start=key)
+
+
+async def use_up(desk: Desk, event_type: str, event_id: str) -> RunRecord:
+    """Break the claim down until no attempt is left."""
+    for _ in range(MAX_ATTEMPTS):
+        run = await break_down(desk, event_type, event_id)
+    assert run is not None
+    return run
+
+
+async def last_attempt(desk: Desk, run: RunRecord) -> RunLease:
+    """The attempt that ends the run by its records; it has found its operation."""
+    last = await claim_by_records(desk.transactions, run.run_id)
+    assert last is not None
+    await last.go_on_by_records()
+    return last
 
 
 async def test_a_breakdown_of_an_attempt_is_a_bug_of_its_run(desk: Desk) -> None:
@@ -132,23 +159,13 @@ async def test_of_an_unknown_event_nothing_is_kept(desk: Desk) -> None:
 async def test_an_outcome_of_our_own_is_kept_by_its_first_breakdown(desk: Desk) -> None:
     """Nobody would send it again; once its start is over nothing is kept."""
     opener = await desk.provision()
-    ours = attrs.evolve(
-        event(PROVISIONED, opener.start_key), source=OWN_SOURCE, ends_start=opener.start_key
-    )
+    ours = our_outcome(opener)
     run = await break_down(desk, run_id=ours.key, outcome=ours)
     assert run is not None
     assert (run.status, run.bugs, run.tenant_id) == ("retry", 1, "t-1")
     assert await desk.ledger.load([payload_key(ours.key)]) == {payload_key(ours.key): None}
     late = attrs.evolve(ours, id="x-9", ends_start=f"{opener.run.operation_id}-9")
     assert await break_down(desk, run_id=late.key, outcome=late) is None
-
-
-async def use_up(desk: Desk, event_type: str, event_id: str) -> RunRecord:
-    """Break the claim down until no attempt is left."""
-    for _ in range(MAX_ATTEMPTS):
-        run = await break_down(desk, event_type, event_id)
-    assert run is not None
-    return run
 
 
 async def test_the_last_breakdown_leaves_a_run_to_its_records(desk: Desk) -> None:
@@ -238,9 +255,7 @@ async def test_an_end_is_left_to_whoever_was_claimed_for_it(desk: Desk) -> None:
     """An outcome of our own ends nothing beside another one that is at work."""
     opener = await desk.provision()
     other = await desk.claimed(PROVISIONED, "other", job="b-1")
-    ours = attrs.evolve(
-        event(PROVISIONED, opener.start_key), source=OWN_SOURCE, ends_start=opener.start_key
-    )
+    ours = our_outcome(opener)
     for _ in range(MAX_ATTEMPTS):
         await break_down(desk, run_id=ours.key, outcome=ours)
     last = await claim_by_records(desk.transactions, ours.key)
@@ -253,9 +268,7 @@ async def test_an_end_is_left_to_whoever_was_claimed_for_it(desk: Desk) -> None:
 async def test_an_end_of_an_earlier_start_ends_no_later_one(desk: Desk) -> None:
     """Its operation was ended by others meanwhile, and opened again under the next number."""
     opener = await desk.provision()
-    ours = attrs.evolve(
-        event(PROVISIONED, opener.start_key), source=OWN_SOURCE, ends_start=opener.start_key
-    )
+    ours = our_outcome(opener)
     await break_down(desk, run_id=ours.key, outcome=ours)
     await desk.end(PROVISIONED, "other", job="b-1")
     again = await desk.claimed(PROVISIONING, "opener", trigger=Trigger.FORCED_REPLAY)
@@ -273,9 +286,7 @@ async def test_an_end_of_a_job_that_was_built_again_ends_no_newer_one(desk: Desk
     """The builder has built the job again since: its end by the records ends nothing, and one that
     breaks down only now isn't kept."""
     opener = await desk.provision()
-    ours = attrs.evolve(
-        event(PROVISIONED, opener.start_key), source=OWN_SOURCE, ends_start=opener.start_key
-    )
+    ours = our_outcome(opener)
     for _ in range(MAX_ATTEMPTS):
         await break_down(desk, run_id=ours.key, outcome=ours)
     operation, newer = await desk.operation(of=opener), desk.job("b-2")
@@ -293,3 +304,177 @@ async def test_an_end_of_a_job_that_was_built_again_ends_no_newer_one(desk: Desk
     assert await break_down(desk, run_id=late.key, outcome=late) is None
     present = attrs.evolve(late, id=replaced.outcome_id)
     assert await break_down(desk, run_id=present.key, outcome=present) is not None
+
+
+# --- what a breakdown leaves of a run ----------------------------------------------------------
+
+
+async def test_a_run_that_ends_by_its_records_does_so_after_one_more_breakdown(desk: Desk) -> None:
+    """However few of its attempts were ended by a bug: it gets no ordinary attempt any more."""
+    attempt = await desk.claimed(ORDER, "a")
+    await desk.ledger.put(attrs.evolve(attempt.run, ends_by_records=True))
+    run = await break_down(desk, ORDER, attempt=1)
+    assert run is not None
+    assert (run.bugs, run.ends_by_records, run.due_at) == (1, True, desk.clock.now())
+
+
+async def test_a_run_with_a_job_has_no_start_out_after_a_breakdown(desk: Desk) -> None:
+    """Its start was answered."""
+    attempt = await desk.claimed(ORDER, "a")
+    await attempt.record(Progress(job=desk.job("b-1")))
+    run = await break_down(desk, ORDER, attempt=1)
+    assert run is not None
+    assert (run.job, run.possible_until) == (desk.job("b-1"), None)
+
+
+@pytest.mark.parametrize(("attempt", "known"), [(None, ("FIRST", "standard")), (2, (None, None))])
+async def test_only_a_run_at_rest_is_known_to_have_sent_nothing_more(
+    desk: Desk, attempt: int | None, known: tuple[str | None, str | None]
+) -> None:
+    """A failed claim leaves the builder and job identifier of the last start as they are; an
+    attempt that broke down may have sent another start, to any builder."""
+    first = await desk.claimed(PROVISIONING, "a")
+    sent = {"possible_until": desk.clock.now(), "sent_to": "FIRST", "sent_job": "standard"}
+    await desk.hand_back(first, **sent)
+    if attempt is not None:
+        await desk.claimed(PROVISIONING, "a")
+    run = await break_down(desk, attempt=attempt)
+    assert run is not None
+    assert (run.sent_to, run.sent_job) == known
+
+
+async def test_an_outcome_of_our_own_is_kept_with_its_payload(desk: Desk) -> None:
+    """Its first breakdown stores both: no sender would deliver it again."""
+    ours = our_outcome(await desk.provision())
+    payload = encode_event(ours)
+    assert await break_down(desk, run_id=ours.key, outcome=ours, payload=payload) is not None
+    kept = (await desk.transactions.find_kept(ours.key))[1]
+    assert kept == attrs.evolve(payload, version=1)
+
+
+@pytest.mark.parametrize("is_its_own", [True, False])
+async def test_a_claim_of_another_body_is_not_counted(desk: Desk, is_its_own: bool) -> None:
+    """An event that only has the run's key has nothing to do with the run."""
+    attempt = await desk.claimed(ORDER, "a")
+    await desk.hand_back(attempt)
+    body_digest = attempt.run.body_digest if is_its_own else "another"
+    counted = await break_down(desk, ORDER, body_digest=body_digest)
+    assert (counted is not None) is is_its_own
+
+
+# --- which run ends by its records ---------------------------------------------------------------
+
+
+async def test_a_run_with_attempts_left_is_not_ended_by_its_records(desk: Desk) -> None:
+    """It is resumed by its event."""
+    await desk.hand_back(await desk.claimed(ORDER, "a"), pause_s=0)
+    assert await claim_by_records(desk.transactions, run_id(ORDER, "a")) is None
+    assert await claim_by_records(desk.transactions, "unknown") is None
+
+
+async def test_an_end_by_the_records_waits_until_it_is_due(desk: Desk) -> None:
+    """Its attempt was handed back for a while."""
+    await desk.hand_back(await desk.claimed(ORDER, "a"))
+    run = await use_up(desk, ORDER, "a")
+    await desk.hand_back(await last_attempt(desk, run), pause_s=5)
+    assert await claim_by_records(desk.transactions, run.run_id) is None
+    desk.turn(5)
+    again = await claim_by_records(desk.transactions, run.run_id)
+    assert again is not None
+    assert again.run.ends_by_records
+
+
+async def test_a_live_lease_outranks_the_time_at_which_a_run_is_due(desk: Desk) -> None:
+    """A process that allows less skew wrote that time: the run is still held by another one."""
+    attempt = await desk.claimed(ORDER, "a")
+    held = attrs.evolve(attempt.run, ends_by_records=True, due_at=attempt.run.lease_until)
+    await desk.ledger.put(held)
+    desk.turn(TIMINGS.lease_s)
+    assert await claim_by_records(desk.transactions, held.run_id) is None
+    desk.turn(TIMINGS.skew_s)
+    assert await claim_by_records(desk.transactions, held.run_id) is not None
+
+
+@pytest.mark.parametrize("write", ["go_on_by_records", "fail_alone"])
+async def test_who_lost_the_run_ends_nothing_by_the_records(desk: Desk, write: str) -> None:
+    """The attempt that has taken it over does."""
+    opener = await desk.claimed(PROVISIONING, "a")
+    await desk.ledger.put(attrs.evolve(opener.run, ends_by_records=True))
+    desk.turn(TIMINGS.lease_s + TIMINGS.skew_s)
+    first = await claim_by_records(desk.transactions, opener.run.run_id)
+    desk.turn(TIMINGS.lease_s + TIMINGS.skew_s)
+    assert first is not None
+    assert await claim_by_records(desk.transactions, opener.run.run_id) is not None
+    await adopt_the_job(desk, opener)
+    before = await desk.run(PROVISIONING, "a")
+    no = Failure(type="PermanentError", message="no")
+    with pytest.raises(TakenOver):
+        await (first.go_on_by_records() if write != "fail_alone" else first.fail_alone(no, "no"))
+    assert await desk.run(PROVISIONING, "a") == before
+
+
+# --- what such a run ends ----------------------------------------------------------------------
+
+
+async def adopt_the_job(desk: Desk, opener: RunLease) -> None:
+    """The builder tells of the opener's job b-1, of which the run knows nothing."""
+    adopted = await adopt_job(
+        desk.transactions,
+        operation_id=opener.run.operation_id,
+        number=opener.run.start_number,
+        job=desk.job("b-1"),
+    )
+    assert isinstance(adopted, Adopted)
+
+
+async def test_an_opener_finds_the_job_that_its_operation_has(desk: Desk) -> None:
+    """A message has told of it: its operation goes on, and the run shows the job."""
+    opener = await desk.claimed(PROVISIONING, "a")
+    await adopt_the_job(desk, opener)
+    desk.turn(TIMINGS.lease_s + TIMINGS.skew_s)
+    last = await last_attempt(desk, await use_up(desk, PROVISIONING, "a"))
+    assert last.run.job == desk.job("b-1")
+    assert (await desk.run(PROVISIONING, "a")).job == desk.job("b-1")
+
+
+async def test_an_opener_takes_nothing_of_an_operation_that_is_over(desk: Desk) -> None:
+    """Its job has ended the operation meanwhile."""
+    opener = await desk.claimed(PROVISIONING, "a")
+    await adopt_the_job(desk, opener)
+    await desk.end(PROVISIONED, "done")
+    desk.turn(TIMINGS.lease_s + TIMINGS.skew_s)
+    last = await last_attempt(desk, await use_up(desk, PROVISIONING, "a"))
+    assert last.run.job is None
+
+
+async def test_a_second_request_takes_nothing_of_the_first_ones_operation(desk: Desk) -> None:
+    """It waited for the operation under its own request key, which another run has opened."""
+    opener = await desk.claimed(PROVISIONING, "a", key="k")
+    assert isinstance(await desk.claim(PROVISIONING, "b", key="k"), Deferred)
+    await opener.record(Progress(job=desk.job("b-1")))
+    last = await last_attempt(desk, await use_up(desk, PROVISIONING, "b"))
+    assert last.run.job is None
+
+
+@pytest.mark.parametrize(
+    ("event_type", "source", "ends"),
+    [
+        (PROVISIONED, OWN_SOURCE, True),
+        (PROVISIONED, "control-plane", False),
+        (DEPROVISIONED, OWN_SOURCE, False),
+    ],
+)
+async def test_only_our_own_outcome_of_its_kind_ends_an_operation_by_the_records(
+    desk: Desk, event_type: str, source: str, ends: bool
+) -> None:
+    """Anybody may send an event under the id of ours; an outcome of another kind ends nothing."""
+    opener = await desk.provision()
+    outcome = attrs.evolve(our_outcome(opener, event_type), source=source)
+    if source != OWN_SOURCE:
+        outcome = attrs.evolve(outcome, ends_start=None)
+    for _ in range(MAX_ATTEMPTS):
+        run = await break_down(desk, run_id=outcome.key, outcome=outcome)
+    assert run is not None
+    last = await last_attempt(desk, run)
+    assert (last.run.outcome_of == opener.run.operation_id) is ends
+    assert (await desk.operation(of=opener)).outcome == (outcome.key if ends else None)
