@@ -1,24 +1,32 @@
 """Turns, debts and ends that meet: what one of them leaves behind for the next."""
 
+from typing import Any
+
+import attrs
 import pytest
 
 from orchestrator.core.events.event_types import ENDS
 from orchestrator.core.ledger.breakdowns import Breakdown, count
 from orchestrator.core.ledger.claim_request import Trigger
-from orchestrator.core.ledger.claim_result import Deferred
+from orchestrator.core.ledger.claim_result import Deferred, Duplicate, NothingToDo, Refused
 from orchestrator.core.ledger.lease import RunLease, claim_by_records
 from orchestrator.core.ledger.records import (
     OperationState,
+    Progress,
     Report,
     RunStatus,
     TenantRecord,
     tenant_key,
 )
+from orchestrator.core.ledger.report_attempt import ReportResult, begin_report, end_report
 from orchestrator.core.ledger.settle import Settlement
+from orchestrator.core.ledger.snapshot import Snapshot
+from orchestrator.core.ledger.transitions import new_run
 from tests.desk import (
     DEPLOYMENT,
     DEPROVISIONED,
     DEPROVISIONING,
+    NOT_PROVISIONED,
     PROVISIONED,
     PROVISIONING,
     TENANT,
@@ -26,7 +34,9 @@ from tests.desk import (
     run_id,
 )
 from tests.ledgers import find_due
+from tests.unit.core.ledger.lines import line
 
+DEPLOYED = "TENANT_DEPLOYMENT_SUCCESS"
 OWED = Report(url="https://cp.example/webhook", body={"x": 1})
 
 
@@ -133,8 +143,8 @@ async def test_a_deployment_that_names_anothers_operation_erases_nothing_of_it(d
         DEPLOYMENT, "evil", tenant_id="t-2", follows=theirs, key=theirs, body=body
     )
     await desk.finish(other, desk.job("b-9"))
-    end = await desk.claimed("TENANT_DEPLOYMENT_SUCCESS", "evil-end", tenant_id="t-2")
-    await desk.finish(end, ending=ENDS["TENANT_DEPLOYMENT_SUCCESS"])
+    end = await desk.claimed(DEPLOYED, "evil-end", tenant_id="t-2")
+    await desk.finish(end, ending=ENDS[DEPLOYED])
     operation = await desk.operation(of=opener)
     assert operation.credentials is not None
     assert operation.owed == OWED
@@ -149,6 +159,195 @@ async def test_an_open_provisioning_keeps_its_secret_whatever_anothers_deploymen
     theirs = opener.run.operation_id
     other = await desk.claimed(DEPLOYMENT, "evil", tenant_id="t-2", follows=theirs, key=theirs)
     await desk.finish(other, desk.job("b-9"))
-    end = await desk.claimed("TENANT_DEPLOYMENT_SUCCESS", "evil-end", tenant_id="t-2")
-    await desk.finish(end, ending=ENDS["TENANT_DEPLOYMENT_SUCCESS"])
+    end = await desk.claimed(DEPLOYED, "evil-end", tenant_id="t-2")
+    await desk.finish(end, ending=ENDS[DEPLOYED])
     assert (await desk.operation(of=opener)).credentials is not None
+
+
+# --- a report that is left to the deployment ---------------------------------------------------
+
+
+async def deployed(desk: Desk, opener: RunLease, **options: Any) -> RunLease:
+    """The deployment that follows the provisioning is over."""
+    follows = opener.run.operation_id
+    deployment = await desk.claimed(DEPLOYMENT, "d", key=follows, follows=follows)
+    await desk.finish(deployment, desk.job("b-2"))
+    end = await desk.claimed(DEPLOYED, "d-end")
+    await desk.finish(end, ending=ENDS[DEPLOYED], **options)
+    return deployment
+
+
+async def test_an_owed_report_is_due_once_another_request_opens(desk: Desk) -> None:
+    """No deployment came: the provisioning is reported with its own credentials, once."""
+    opener = await provisioned_owing(desk)
+    desk.turn(1)
+    await desk.claimed(DEPROVISIONING, "b")
+    operation = await desk.operation(of=opener)
+    assert (operation.report, operation.owed) == (OWED, None)
+    assert (operation.due_at, operation.credentials is None) == (desk.clock.now(), False)
+    assert (await tenant(desk)).owes is None
+
+
+async def test_a_deployment_that_follows_leaves_its_provisioning_owing(desk: Desk) -> None:
+    """It is reported for both once it ends; given back, the report is owed as before."""
+    opener = await provisioned_owing(desk)
+    follows = opener.run.operation_id
+    await desk.fail(await desk.claimed(DEPLOYMENT, "d", key=follows, follows=follows))
+    operation = await desk.operation(of=opener)
+    assert (operation.report, operation.owed) == (None, OWED)
+    assert (await tenant(desk)).owes == follows
+
+
+@pytest.mark.parametrize("changes", [{"owed": None}, {"credentials": None}, {"report": OWED}])
+async def test_what_is_owed_no_more_is_not_due(desk: Desk, changes: dict[str, Any]) -> None:
+    """The debt was erased meanwhile, it can't be signed, or another report is sent instead."""
+    opener = await provisioned_owing(desk)
+    await desk.ledger.put(attrs.evolve(await desk.operation(of=opener), **changes))
+    before = await desk.operation(of=opener)
+    await desk.claimed(DEPROVISIONING, "b")
+    assert await desk.operation(of=opener) == before
+
+
+@pytest.mark.parametrize(("is_signed", "report"), [(False, None), (True, OWED)])
+async def test_nothing_is_owed_without_credentials_or_beside_a_report(
+    desk: Desk, is_signed: bool, report: Report | None
+) -> None:
+    """It could never be sent, or would be sent twice."""
+    opener = await desk.claimed(PROVISIONING, "a", as_of=desk.clock.now() if is_signed else None)
+    await desk.finish(opener, desk.job("b-1"))
+    outcome = await desk.claimed(PROVISIONED, "done")
+    await desk.finish(outcome, ending=ENDS[PROVISIONED], owed=OWED, report=report)
+    operation = await desk.operation(of=opener)
+    assert (operation.owed, operation.report) == (None, report)
+    assert (await tenant(desk)).owes is None
+
+
+async def test_a_deployment_that_ends_erases_the_credentials_it_has_used(desk: Desk) -> None:
+    """Also where another operation holds the tenant by then."""
+    opener = await provisioned_owing(desk)
+    follows = opener.run.operation_id
+    deployment = await desk.claimed(DEPLOYMENT, "d", key=follows, follows=follows)
+    await desk.finish(deployment, desk.job("b-2"))
+    end = await desk.claimed(DEPLOYED, "d-end")
+    await desk.ledger.put(attrs.evolve(await tenant(desk), operation_id="another"))
+    await desk.finish(end, ending=ENDS[DEPLOYED])
+    operation = await desk.operation(of=opener)
+    assert (operation.credentials, operation.owed) == (None, None)
+
+
+async def test_a_report_that_is_due_keeps_its_credentials(desk: Desk) -> None:
+    """A deprovisioning that was given back has made it due; then the deployment came after all."""
+    opener = await provisioned_owing(desk)
+    await desk.fail(await desk.claimed(DEPROVISIONING, "b"))
+    await deployed(desk, opener)
+    operation = await desk.operation(of=opener)
+    assert operation.report == OWED
+    assert operation.credentials is not None
+
+
+async def test_a_provisioning_that_is_opened_again_keeps_its_credentials(desk: Desk) -> None:
+    """The report of the deployment before is accepted only then."""
+    opener = await provisioned_owing(desk)
+    deployment = await deployed(desk, opener, report=OWED)
+    await desk.claimed(PROVISIONING, "a", trigger=Trigger.FORCED_REPLAY, as_of=desk.later(1))
+    wanted = deployment.run.operation_id
+    posting = await desk.transactions.run(lambda snapshot: begin_report(snapshot, wanted))
+    assert posting is not None
+    accepted = ReportResult(note="Reported.", is_done=True, is_trouble=False)
+    assert await desk.transactions.run(lambda snapshot: end_report(snapshot, posting, accepted))
+    assert (await desk.operation(of=deployment)).credentials is None
+    assert (await desk.operation(of=opener)).credentials is not None
+
+
+@pytest.mark.parametrize(
+    ("event_type", "tenant_id"), [(DEPLOYMENT, "t-2"), (DEPROVISIONING, TENANT)]
+)
+async def test_only_a_deployment_of_the_tenant_reports_with_the_provisionings_credentials(
+    desk: Desk, event_type: str, tenant_id: str
+) -> None:
+    """Anybody may name an operation; that is no reason to sign a report with its secret."""
+    follows = (await provisioned_owing(desk)).run.operation_id
+    other = await desk.claimed(event_type, "b", tenant_id=tenant_id, follows=follows)
+    assert (await desk.operation(of=other)).credentials is None
+
+
+# --- whose turn it is, and what is asked for ----------------------------------------------------
+
+
+async def test_equal_requests_join_past_each_other(desk: Desk) -> None:
+    """The job is recorded, and another of them still has its place in the list."""
+    opener = await desk.claimed(PROVISIONING, "a")
+    assert isinstance(await desk.claim(PROVISIONING, "b"), Deferred)
+    await opener.record(Progress(job=desk.job("b-1")))
+    assert await desk.claim(PROVISIONING, "c") == Duplicate(opener.run.run_id)
+    assert await line(desk) == [run_id(PROVISIONING, "b")]
+
+
+@pytest.mark.parametrize("is_over", [False, True])
+async def test_who_becomes_a_duplicate_leaves_the_list(desk: Desk, is_over: bool) -> None:
+    """It joins what is under way, which takes its time; or what it waited for is over."""
+    opener = await desk.claimed(PROVISIONING, "a", key="k", sent_s=0)
+    assert isinstance(await desk.claim(PROVISIONING, "b", key="k", sent_s=1), Deferred)
+    await desk.finish(opener, None if is_over else desk.job("b-1"))
+    if is_over:
+        await desk.end(PROVISIONED, "done")
+    assert isinstance(await desk.claim(PROVISIONING, "b", key="k", sent_s=1), Duplicate)
+    assert await line(desk) == []
+
+
+async def test_a_deployment_that_names_anothers_operation_is_a_request(desk: Desk) -> None:
+    """It follows nothing of its own tenant: it isn't overtaken, and the tenant is asked for it."""
+    theirs = await desk.claimed(PROVISIONING, "x", tenant_id="t-2")
+    await desk.provision("a")
+    await desk.end(PROVISIONED, "done")
+    deployment = await desk.claimed(DEPLOYMENT, "d", follows=theirs.run.operation_id)
+    asked = (await tenant(desk)).asked
+    assert asked is not None
+    assert asked.operation_id == deployment.run.operation_id
+
+
+async def test_a_clean_up_is_no_request(desk: Desk) -> None:
+    """Whoever sends it: the tenant was last asked for its provisioning."""
+    await desk.provision("a")
+    await desk.end(NOT_PROVISIONED, "failed")
+    before = (await tenant(desk)).asked
+    await desk.claimed("TENANT_CLEAN_UP", "c")
+    assert (await tenant(desk)).asked == before is not None
+
+
+async def test_who_waits_again_writes_its_tenant_once(desk: Desk) -> None:
+    """It has its place: a claim that changes nothing of the tenant contends for nothing."""
+    await desk.claimed(PROVISIONING, "a")
+    await desk.claim(DEPROVISIONING, "b")
+    before = await tenant(desk)
+    desk.turn(1)
+    assert isinstance(await desk.claim(DEPROVISIONING, "b"), Deferred)
+    assert (await tenant(desk)).version == before.version
+
+
+async def test_an_outcome_that_waited_ends_without_its_tenants_list(desk: Desk) -> None:
+    """It had no place in it: the tenant isn't written."""
+    opener = await desk.claimed(PROVISIONING, "a")
+    assert isinstance(await desk.claim(PROVISIONED, "b", is_outranked=True), Deferred)
+    await opener.record(Progress(job=desk.job("b-1")))
+    before = await tenant(desk)
+    assert isinstance(await desk.claim(PROVISIONED, "b", is_outranked=True), NothingToDo)
+    assert (await tenant(desk)).version == before.version
+
+
+async def test_a_request_that_was_queued_waits_as_any_other(desk: Desk) -> None:
+    """When its message would count as lost says nothing of its turn."""
+    await desk.claimed(PROVISIONING, "a")
+    request = desk.request(DEPROVISIONING, "b")
+    new = new_run(request.event, TENANT, Snapshot(desk.clock.now()))
+    queued = attrs.evolve(new, status=RunStatus.QUEUED, due_at=desk.later(3600))
+    await desk.ledger.put(queued)
+    answer = await desk.claim(DEPROVISIONING, "b")
+    assert isinstance(answer, Deferred)
+    assert (answer.pause_s, (await desk.run(DEPROVISIONING, "b")).waits) == (15.0, 1)
+
+
+async def test_a_refusal_that_needs_no_tenant_reads_none(desk: Desk) -> None:
+    """A request that contradicts what it says elsewhere costs one request to the ledger."""
+    assert isinstance(await desk.claim(PROVISIONING, "a", contradiction="two tenants"), Refused)
+    assert desk.ledger.requests == ["commit"]
