@@ -29,7 +29,7 @@ from orchestrator.core.ledger.records import (
     TenantRecord,
 )
 from orchestrator.core.ledger.snapshot import Decision, Snapshot
-from orchestrator.core.ledger.transitions import ended, kept, leased, new_run
+from orchestrator.core.ledger.transitions import ended, kept, leased, new_run, restarted
 from orchestrator.core.ledger.waiting import wake_next
 
 
@@ -274,6 +274,9 @@ def _clean_up(
     """The clean-up holds the tenant from the moment that the failed operation doesn't.
 
     failure settled ── crash ✗ ── another request: the half-made tenant is free
+
+    A failure that is delivered again may end a later start, too. Its clean-up is the same event
+    then: the run that has finished is restarted.
     """
     run_id = follow_up.event.key
     wanted = operation_id(tenant.tenant_id, Kind.CLEAN_UP, run_id)
@@ -293,7 +296,11 @@ def _clean_up(
         version=former.version if former else 0,
     )
     held = evolve(tenant, state=MOVES[Kind.CLEAN_UP].during, operation_id=wanted)
-    return (opened, held)
+    opener = snapshot.run(run_id, expect_absent=True)
+    if opener is None or not opener.status.is_finished:
+        return (opened, held)
+    again = evolve(restarted(opener), status=RunStatus.RETRY, due_at=snapshot.now)
+    return (opened, held, again)
 
 
 def _due_at_once(snapshot: Snapshot, follow_up: FollowUp) -> tuple[Record, ...]:

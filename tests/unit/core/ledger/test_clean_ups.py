@@ -1,0 +1,89 @@
+"""Clean-ups: opened by the settlement of a failure, with all that the tenant had before."""
+
+from typing import Any
+
+from orchestrator.core.events.event_types import ENDS
+from orchestrator.core.ledger.claim_request import Trigger
+from orchestrator.core.ledger.lease import RunLease
+from orchestrator.core.ledger.lifecycle import TenantState
+from orchestrator.core.ledger.records import OperationRecord, TenantRecord, run_key
+from tests.desk import NOT_PROVISIONED, PROVISIONING, TENANT, Desk, follow_up
+from tests.ledgers import find_due
+
+#: What the clean-up's event names.
+FAILED = "0"
+CLEAN_UP = "TENANT_CLEAN_UP"
+CLEANED_UP = "TENANT_CLEAN_UP_SUCCESS"
+
+
+async def tenant(desk: Desk) -> TenantRecord:
+    found = await desk.transactions.find_tenant(TENANT)
+    assert found is not None
+    return found
+
+
+async def failed(desk: Desk, event_id: str = "a") -> RunLease:
+    """A provisioning has failed, and its clean-up holds the tenant: the provisioning's lease."""
+    opener = await desk.claimed(PROVISIONING, event_id, tier="PREMIUM", registration="r")
+    await desk.finish(opener, desk.job(f"job of {event_id}"))
+    outcome = await desk.claimed(NOT_PROVISIONED, f"end of {event_id}")
+    clean_up = follow_up(CLEAN_UP, "clean", FAILED)
+    await desk.finish(outcome, ending=ENDS[NOT_PROVISIONED], clean_up=clean_up)
+    return opener
+
+
+async def cleaning_up(desk: Desk, **options: Any) -> RunLease:
+    """The clean-up's run is claimed."""
+    body = {"tenantId": TENANT, "operationId": FAILED}
+    return await desk.claimed(CLEAN_UP, "clean", body=body, **options)
+
+
+async def clean_up_operation(desk: Desk) -> OperationRecord:
+    state, holder = await desk.tenant()
+    assert state is TenantState.CLEANING_UP
+    found = await desk.transactions.find_operation(holder or "")
+    assert found is not None
+    return found
+
+
+async def test_a_clean_up_is_of_the_tenants_tier(desk: Desk) -> None:
+    """Its job is that of the tier that was provisioned."""
+    await failed(desk)
+    operation = await clean_up_operation(desk)
+    assert (operation.kind, operation.tier, operation.start_number) == ("clean_up", "PREMIUM", 1)
+
+
+async def test_a_clean_up_that_is_given_back_leaves_the_latest_request(desk: Desk) -> None:
+    """It found no job to start: the tenant has failed, and was last asked for its provisioning."""
+    opener = await failed(desk)
+    asked = (await tenant(desk)).asked
+    assert asked is not None
+    assert asked.operation_id == opener.run.operation_id
+    await desk.fail(await cleaning_up(desk))
+    assert await desk.tenant() == (TenantState.PROVISION_FAILED, None)
+    assert (await tenant(desk)).asked == asked
+
+
+async def test_a_clean_up_leaves_the_tenants_registration(desk: Desk) -> None:
+    """It has none of its own."""
+    await failed(desk)
+    await desk.finish(await cleaning_up(desk), desk.job("b-2"))
+    await desk.end(CLEANED_UP, "cleaned")
+    assert (await tenant(desk)).registration_id == "r"
+
+
+async def test_a_clean_up_that_was_opened_before_has_its_next_start(desk: Desk) -> None:
+    """The failure was delivered again, and has ended the provisioning's next start, too: its
+    clean-up is due at once, and starts another job."""
+    await failed(desk)
+    former = await cleaning_up(desk)
+    await desk.finish(former, desk.job("b-2"))
+    await desk.end(CLEANED_UP, "cleaned")
+    desk.turn(1)
+    await failed(desk, "b")
+    operation = await clean_up_operation(desk)
+    assert operation.start_number == 2
+    assert run_key(former.run.run_id) in await find_due(desk.ledger, before=desk.clock.now())
+    again = await cleaning_up(desk, trigger=Trigger.SWEEP)
+    assert again.start_key == operation.start_key != former.start_key
+    assert again.run.job is None
