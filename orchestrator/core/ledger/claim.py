@@ -172,7 +172,7 @@ def _reopen(
     replay ───────────────── next start ✗ a second build beside it
     """
     tenant = draft.snapshot.tenant(tenant_id)
-    opener = draft.earlier if over.opener == run.run_id else draft.snapshot.run(over.opener)
+    opener = draft.snapshot.run(over.opener)
     at_rest = opener is None or opener.status.is_finished
     if not at_rest or not is_free(tenant):
         return Decision((), Deferred(run.run_id, f"The tenant {tenant_id} is not at rest yet."))

@@ -334,8 +334,9 @@ async def test_only_a_run_at_rest_is_known_to_have_sent_nothing_more(
     """A failed claim leaves the builder and job identifier of the last start as they are; an
     attempt that broke down may have sent another start, to any builder."""
     first = await desk.claimed(PROVISIONING, "a")
-    sent = {"possible_until": desk.clock.now(), "sent_to": "FIRST", "sent_job": "standard"}
-    await desk.hand_back(first, **sent)
+    await desk.hand_back(
+        first, possible_until=desk.clock.now(), sent_to="FIRST", sent_job="standard"
+    )
     if attempt is not None:
         await desk.claimed(PROVISIONING, "a")
     run = await break_down(desk, attempt=attempt)

@@ -257,6 +257,13 @@ async def test_the_opener_of_what_is_over_is_not_told_to_join_itself(desk: Desk)
     assert again.run.job == desk.job("b-1")
 
 
+async def test_an_opener_whose_operation_is_over_without_a_job_is_a_duplicate(desk: Desk) -> None:
+    """It failed, and an outcome has ended its operation since: there is nothing to go on with."""
+    await desk.fail(await desk.claimed(PROVISIONING, "a"), ends_without_job=False)
+    outcome = await desk.end(PROVISIONED, "done")
+    assert await desk.claim(PROVISIONING, "a") == Duplicate(outcome.run.run_id)
+
+
 # --- force -----------------------------------------------------------------------------------
 
 
@@ -359,86 +366,6 @@ async def test_a_plain_replay_of_an_unfinished_opener_goes_on(desk: Desk) -> Non
     await desk.hand_back(again)
     forced = await desk.claimed(PROVISIONING, "a", key="k", trigger=Trigger.FORCED_REPLAY)
     assert forced.start_key == opener.start_key
-
-
-# --- registrations ---------------------------------------------------------------------------
-
-
-async def registered(desk: Desk, registration_id: str = "r") -> str | None:
-    known = await desk.transactions.find_registration(registration_id)
-    return known.tenant_id if known else None
-
-
-async def test_a_request_registers_its_tenant(desk: Desk) -> None:
-    """In one write with what it opens; the operation has it, and the tenant once that is over."""
-    opener = await desk.claimed(PROVISIONING, "a", registration="r")
-    assert desk.ledger.requests == ["commit"]
-    assert await registered(desk) == TENANT
-    assert (await desk.operation(of=opener)).registration_id == "r"
-    await desk.finish(opener, desk.job("b-1"))
-    await desk.end(PROVISIONED, "done")
-    later = await desk.claimed(DEPROVISIONING, "z")
-    assert (await desk.operation(of=later)).registration_id == "r"
-
-
-async def test_of_two_tenants_with_one_registration_the_first_keeps_it(desk: Desk) -> None:
-    """At once, in two processes: the slower one is refused, and opens nothing."""
-    other = desk.beside()
-    desk.ledger.before_commit.append(
-        lambda: other.claimed(PROVISIONING, "b", tenant_id="t-2", registration="r")
-    )
-    answer = await desk.claim(PROVISIONING, "a", registration="r")
-    assert isinstance(answer, Refused)
-    assert "is another tenant's" in answer.reason
-    assert await registered(desk) == "t-2"
-    assert await desk.tenant() == (None, None)
-
-
-async def test_an_operator_may_insist_on_a_registration(desk: Desk) -> None:
-    """It leads to the tenant of the replayed request from then on."""
-    await desk.claimed(PROVISIONING, "b", tenant_id="t-2", registration="r")
-    assert isinstance(await desk.claim(PROVISIONING, "a", registration="r"), Refused)
-    plain = await desk.claim(PROVISIONING, "a", registration="r", trigger=Trigger.REPLAY)
-    assert isinstance(plain, Refused)
-    await desk.claimed(PROVISIONING, "a", registration="r", trigger=Trigger.FORCED_REPLAY)
-    assert await registered(desk) == TENANT
-
-
-async def test_what_was_given_back_keeps_no_registration(desk: Desk) -> None:
-    """The tenant that has it was never touched: the next one gets it."""
-    await desk.fail(await desk.claimed(PROVISIONING, "b", tenant_id="t-2", registration="r"))
-    await desk.claimed(PROVISIONING, "a", registration="r")
-    assert await registered(desk) == TENANT
-
-
-async def test_who_joins_brings_a_registration(desk: Desk) -> None:
-    """For an operation that has none; one that has keeps its own, and both lead to the tenant."""
-    opener = await desk.provision()
-    for number in "12":
-        answer = await desk.claim(PROVISIONING, f"join {number}", registration=f"r-{number}")
-        assert isinstance(answer, Duplicate)
-        assert await registered(desk, f"r-{number}") == TENANT
-    assert (await desk.operation(of=opener)).registration_id == "r-1"
-
-
-async def test_nobody_joins_with_the_registration_of_another(desk: Desk) -> None:
-    """It is refused, and the operation goes on without it."""
-    await desk.claimed(PROVISIONING, "b", tenant_id="t-2", registration="r")
-    opener = await desk.provision()
-    assert isinstance(await desk.claim(PROVISIONING, "join", registration="r"), Refused)
-    assert (await desk.operation(of=opener)).registration_id is None
-    assert await registered(desk) == "t-2"
-
-
-@pytest.mark.parametrize("tenant_id", [None, TENANT])
-async def test_a_result_of_a_registration_makes_no_tenant(
-    desk: Desk, tenant_id: str | None
-) -> None:
-    """Whether nobody knows the registration, or nothing was ever done to its tenant."""
-    answer = await desk.claim(PROVISIONED, "told", tenant_id=tenant_id, registration="r")
-    assert isinstance(answer, Refused)
-    assert "No tenant with the registration 'r' is known" in answer.reason
-    assert await desk.tenant() == (None, None)
 
 
 # --- what waits ------------------------------------------------------------------------------
