@@ -106,7 +106,9 @@ def _reported(
     if outcome.job and named is None:
         return None  # the job isn't of any operation here
     found = draft.snapshot.operation(named) if named else None
-    request_key = None if job else outcome.operation_id or outcome.context
+    if found is None and job is not None:
+        return None  # its operation has expired
+    request_key = outcome.operation_id or outcome.context
     if found is None and request_key is not None:
         found = _requested(draft, tenant, outcome.ending.kind, request_key)
     elif found is None and tenant.operation_id is not None:

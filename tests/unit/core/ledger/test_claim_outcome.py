@@ -7,24 +7,30 @@ import attrs
 import pytest
 
 from orchestrator.core.events.event_types import ENDS, OPENS, Ending, Kind, outcome_type
+from orchestrator.core.identifiers import START_KEY, start_key
 from orchestrator.core.ledger.claim_request import Trigger
 from orchestrator.core.ledger.claim_result import Deferred, Duplicate, NothingToDo
 from orchestrator.core.ledger.lease import RunLease
 from orchestrator.core.ledger.lifecycle import MOVES, TenantState
-from orchestrator.core.ledger.records import OperationRecord, OperationState, Progress
+from orchestrator.core.ledger.operations import replace
+from orchestrator.core.ledger.records import JobRecord, OperationRecord, OperationState, Progress
 from tests.desk import (
     DEPLOYMENT,
     NOT_PROVISIONED,
     PROVISIONED,
     PROVISIONING,
+    SENT_AT,
     TENANT,
     Desk,
+    credentials,
     operation_id,
     run_id,
 )
 
 DEPLOYED = "TENANT_DEPLOYMENT_SUCCESS"
 ENDED = ENDS[PROVISIONED]
+#: A body that carries the key of the first start of the operation `k`.
+KEYED = {"tenantId": TENANT, START_KEY: start_key(operation_id("k"), 1)}
 HELD = (TenantState.PROVISIONING, operation_id("k"))
 UNSEEN = "unseen"
 #: From where each kind opens (docs/contract, section 3).
@@ -398,3 +404,81 @@ async def test_the_tenants_tier_is_that_of_its_operation(
     tenant = await desk.transactions.find_tenant(TENANT)
     assert tenant is not None
     assert tenant.tier == kept
+
+
+async def test_an_outcome_of_an_unseen_tenant_is_no_request(desk: Desk) -> None:
+    """Nobody has asked for anything yet, as far as known: the next request can't be stale."""
+    await desk.end(PROVISIONED, "done", sent_s=9)
+    tenant = await desk.transactions.find_tenant(TENANT)
+    assert tenant is not None
+    assert tenant.asked is None
+
+
+# --- self-reports of jobs whose builder can be queried -----------------------------------------
+
+
+async def hear(desk: Desk, **options: Any) -> OperationRecord:
+    """A self-report is claimed; the operation `k` as it then stands."""
+    answer = await desk.claim(PROVISIONED, "self", is_outranked=True, **options)
+    assert answer == NothingToDo(run_id(PROVISIONED, "self"), operation_id("k"))
+    return await desk.operation("k")
+
+
+@pytest.mark.parametrize("named", [{"job": "b-1"}, {"body": KEYED}, {}])
+async def test_a_self_report_makes_its_job_due_for_a_check(
+    desk: Desk, named: dict[str, Any]
+) -> None:
+    """At once, whoever has sent it; it counts as the job's only if it names the job or start."""
+    await under_way(desk)
+    desk.turn(1)
+    operation = await hear(desk, **named)
+    assert (operation.due_at, operation.outcome) == (desk.clock.now(), None)
+    assert operation.told_by == (run_id(PROVISIONED, "self") if named else None)
+
+
+@pytest.mark.parametrize("is_named", [False, True])
+async def test_a_self_report_of_the_job_brings_credentials(desk: Desk, is_named: bool) -> None:
+    """Where its request had none: a report that names only the tenant may be anybody's."""
+    await under_way(desk)
+    operation = await hear(desk, as_of=SENT_AT, **({"job": "b-1"} if is_named else {}))
+    assert operation.credentials == (credentials("self", SENT_AT) if is_named else None)
+
+
+async def test_a_self_report_replaces_no_credentials(desk: Desk) -> None:
+    """Those of the request sign the report."""
+    await under_way(desk)
+    given = credentials("a", SENT_AT)
+    await change(desk, credentials=given)
+    assert (await hear(desk, as_of=desk.later(9), job="b-1")).credentials == given
+
+
+# --- jobs that are not the operation's any more -------------------------------------------------
+
+
+async def test_the_outcome_of_a_job_that_was_built_again_ends_nothing(desk: Desk) -> None:
+    """Its operation, at the same start, has the newer job by now."""
+    await under_way(desk)
+    former, newer = desk.job("b-1"), desk.job("b-2")
+    replaced = await desk.transactions.run(
+        lambda snapshot: replace(snapshot, operation_id("k"), 1, former, newer, desk.timings)
+    )
+    assert replaced is not None
+    answer = await desk.claim(PROVISIONED, "late", job="b-1")
+    assert answer == NothingToDo(run_id(PROVISIONED, "late"))
+    await desk.end(PROVISIONED, "done", job="b-2")
+    assert (await desk.operation("k")).state is OperationState.OVER
+
+
+@pytest.mark.parametrize("context", [None, "k"])
+async def test_the_outcome_of_a_job_whose_operation_has_expired_ends_no_other(
+    desk: Desk, context: str | None
+) -> None:
+    """A job's item is kept longer than its operation's. The tenant's present operation has no job
+    yet, and is at its first start, too."""
+    await desk.ledger.put(
+        JobRecord(builder="IN_MEMORY", job_id="old", operation_id=operation_id("expired"))
+    )
+    await desk.finish(await opened(desk))
+    answer = await desk.claim(PROVISIONED, "late", job="old", context=context)
+    assert answer == NothingToDo(run_id(PROVISIONED, "late"))
+    assert await desk.tenant() == HELD
