@@ -18,7 +18,7 @@ from orchestrator.core.ledger.operations import (
     note_stop,
     replace,
 )
-from orchestrator.core.ledger.records import Job, OperationRecord, OperationState
+from orchestrator.core.ledger.records import Job, JobRecord, OperationRecord, OperationState
 from orchestrator.core.ledger.snapshot import Decision, Snapshot
 from tests.desk import (
     ORDER,
@@ -225,6 +225,30 @@ async def test_a_start_that_is_not_recorded_is_known_by_its_run(desk: Desk, forc
         assert outcome.operation.job == desk.job("b-2")
 
 
+async def test_a_job_is_not_adopted_by_the_operation_of_another_run(desk: Desk) -> None:
+    """The run is named that is said to have started it: the operation isn't that one's."""
+    run = (await desk.claimed(ORDER, "a")).run
+    outcome = await adopt_job(
+        desk.transactions,
+        operation_id=WANTED,
+        number=1,
+        job=desk.job("b-1"),
+        run_id=run.run_id,
+    )
+    assert outcome == OrphanedJob(desk.job("b-1"))
+    assert await desk.transactions.find_operation(run.operation_id) is None
+
+
+async def test_a_job_that_was_known_before_is_recorded_again(desk: Desk) -> None:
+    """Its item is left as it is: it may have outlived an operation that was cleared away."""
+    known = JobRecord(builder="IN_MEMORY", job_id="b-1", operation_id=WANTED)
+    await desk.ledger.put(known)
+    await desk.claimed(PROVISIONING, "a", key="k")
+    assert isinstance(await adopt(desk), Adopted)
+    assert (await desk.operation("k")).job == desk.job("b-1")
+    assert await desk.transactions.find_job("IN_MEMORY", "b-1") == attrs.evolve(known, version=1)
+
+
 @pytest.mark.parametrize(
     ("reason", "note"), [(None, "The job b-1 succeeded."), ("It broke.", "It broke.")]
 )
@@ -284,16 +308,19 @@ async def build_again(desk: Desk, newer: str, *, number: int = 1) -> OperationRe
     )
 
 
-async def test_a_job_that_was_built_again_has_the_newer_one_in_its_place(desk: Desk) -> None:
+@pytest.mark.parametrize("stop_reason", [None, "enough"])
+async def test_a_job_that_was_built_again_has_the_newer_one_in_its_place(
+    desk: Desk, stop_reason: str | None
+) -> None:
     """About which the builder is asked at once; what the older one told isn't the newer one's."""
     operation = await under_way(desk)
-    await desk.ledger.put(attrs.evolve(operation, told_by="run", stop_reason="enough"))
+    await desk.ledger.put(attrs.evolve(operation, told_by="run", stop_reason=stop_reason))
     desk.turn(30)
     replaced = await build_again(desk, "b-2")
     assert replaced is not None
     replaced = await desk.operation("k")
     assert replaced.job == desk.job("b-2")
-    assert (replaced.rebuilds, replaced.told_by, replaced.stop_reason) == (1, None, "enough")
+    assert (replaced.rebuilds, replaced.told_by, replaced.stop_reason) == (1, None, stop_reason)
     assert replaced.job_since == replaced.due_at == desk.clock.now()
     assert replaced.outcome_id == f"{operation.start_key}/1"
     known = await desk.transactions.find_job("IN_MEMORY", "b-2")

@@ -338,3 +338,53 @@ async def test_only_its_own_hold_on_the_tenant_is_given_back(desk: Desk) -> None
     await desk.fail(attempt)
     assert (await desk.operation("k")).state is OperationState.GIVEN_BACK
     assert await desk.tenant() == (TenantState.PROVISIONING, "another")
+
+
+@pytest.mark.parametrize(
+    "changes", [{"state": OperationState.OVER}, {"outcome": "another"}, {"opener": "another"}]
+)
+async def test_an_outcome_gives_back_only_what_it_took_itself(
+    desk: Desk, changes: dict[str, Any]
+) -> None:
+    """It took an unseen tenant's operation, which another run has ended or claimed since."""
+    attempt = await desk.claimed(PROVISIONED, "done")
+    operation = await desk.transactions.find_operation(attempt.run.outcome_of or "")
+    assert operation is not None
+    await desk.ledger.put(attrs.evolve(operation, **changes))
+    before = await desk.transactions.find_operation(operation.operation_id)
+    await desk.fail(attempt, ends_without_job=False)
+    assert await desk.transactions.find_operation(operation.operation_id) == before
+    assert await desk.tenant() == (TenantState.PROVISIONING, operation.operation_id)
+
+
+async def test_a_run_without_a_job_shows_no_end_of_one(desk: Desk) -> None:
+    """The job of the attempt before was adopted and is over; this attempt has started none."""
+    first = await desk.claimed(ORDER, "a")
+    second = await desk.taken_over(ORDER, "a")
+    adopted = await adopt_job(
+        desk.transactions,
+        operation_id=first.run.operation_id,
+        number=first.run.start_number,
+        job=desk.job("b-1"),
+        run_id=first.run.run_id,
+    )
+    assert isinstance(adopted, Adopted)
+    await desk.ledger.put(attrs.evolve(adopted.operation, state=OperationState.OVER))
+    await desk.finish(second, note="Nothing to do.")
+    assert (await desk.run(ORDER, "a")).note == "Nothing to do."
+
+
+@pytest.mark.parametrize("is_lost", [True, False])
+async def test_where_a_start_was_sent_is_stored_as_long_as_it_may_be_out(
+    desk: Desk, is_lost: bool
+) -> None:
+    """The next attempt looks it up there; once it is resolved nothing of it is left."""
+    attempt = await opened(desk)
+    sent = {"possible_until": desk.clock.now(), "sent_to": "FIRST", "sent_job": "standard"}
+    await desk.hand_back(attempt, pause_s=5, **sent)
+    again = await opened(desk)
+    assert again.possible_start == PossibleStart(desk.clock.now(), "FIRST", "standard")
+    await desk.hand_back(again, pause_s=5, **(sent if is_lost else {}))
+    run = await desk.run(PROVISIONING, "a")
+    stored = (run.possible_until, run.sent_to, run.sent_job)
+    assert stored == (tuple(sent.values()) if is_lost else (None, None, None))
