@@ -161,6 +161,23 @@ async def test_who_lost_the_lease_renews_no_more(desk: Desk) -> None:
     assert [entry["event"] for entry in logs] == ["lease lost"]
 
 
+async def test_the_work_ends_once_a_renewal_under_way_is_gone(desk: Desk) -> None:
+    """Until then that may hold what the settlement has to take along."""
+    gone = list[bool]()
+
+    async def renew() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            gone.append(True)
+
+    async with keep_renewed(renew, desk.clock, lease_s=60):
+        await let_others_work()
+        desk.turn(20)
+        await let_others_work()
+    assert gone == [True]
+
+
 async def test_a_settlement_after_a_late_renewal_stands(desk: Desk) -> None:
     """A lease that ended without anybody noticing is still the holder's."""
     attempt = await desk.claimed(ORDER, "a")

@@ -4,12 +4,15 @@ from collections.abc import Awaitable, Callable
 
 import attrs
 import pytest
+from structlog.testing import capture_logs
 
 from orchestrator.core.errors import PermanentError, TemporaryError, Waiting
 from orchestrator.core.ledger.claim_request import Trigger
 from orchestrator.core.ledger.guarding import guarded
 from orchestrator.core.ledger.records import (
     OperationRecord,
+    OperationState,
+    Report,
     SecretsRecord,
     operation_key,
     run_key,
@@ -81,6 +84,20 @@ async def test_who_is_at_work_is_left_alone(desk: Desk, error: Exception) -> Non
     assert await desk.run(ORDER, "a") == before
 
 
+@pytest.mark.parametrize("is_held", [False, True])
+async def test_a_run_that_is_resumed_meanwhile_is_left_alone(desk: Desk, is_held: bool) -> None:
+    """It was handed back for later, or is held by a process that allows less skew."""
+    key = await due_run(desk)
+    lease = await desk.claimed(ORDER, "a")
+    if is_held:
+        await desk.ledger.put(attrs.evolve(lease.run, due_at=desk.clock.now()))
+    else:
+        await desk.hand_back(lease, pause_s=5)
+    before = await desk.run(ORDER, "a")
+    await guarded(desk.transactions, key, raising(DOWN))
+    assert await desk.run(ORDER, "a") == before
+
+
 async def test_what_a_run_keeps_is_not_written_again(desk: Desk) -> None:
     """Its attempt said when it is due."""
     key = await due_run(desk)
@@ -119,8 +136,42 @@ async def test_a_look_that_somebody_else_has_begun_stays_as_it_is(desk: Desk) ->
     assert (found.due_at, found.bugs) == (desk.later(60), 1)
 
 
-async def test_secrets_that_can_not_be_removed_are_put_off(desk: Desk) -> None:
-    """By the pause of all secrets."""
+async def test_a_check_that_fails_by_a_bug_waits_longer_each_time(desk: Desk) -> None:
+    """As an attempt of a run does; however often, it is never given up."""
+    operation, pauses = await over(desk), []
+    for _ in range(desk.timings.max_attempts + 2):
+        await guarded(desk.transactions, operation.key, raising(BUG))
+        (found,) = (await desk.ledger.load([operation.key])).values()
+        assert isinstance(found, OperationRecord)
+        assert found.due_at is not None
+        pauses.append((found.due_at - desk.clock.now()).total_seconds())
+        desk.turn(pauses[-1])
+    assert pauses == [5, 10, 20, 40, 80, 160, 300]
+
+
+@pytest.mark.parametrize(("error", "is_given_up"), [(DOWN, False), (BUG, True)])
+async def test_only_a_bug_gives_a_report_up(
+    desk: Desk, error: Exception, is_given_up: bool
+) -> None:
+    """The checks of its job were ended by bugs before; the control plane is only down."""
+    report = Report(url="https://cp.example/webhook", body={"x": 1})
+    reported = attrs.evolve(
+        await over(desk),
+        state=OperationState.OVER,
+        bugs=desk.timings.max_attempts,
+        report=report,
+    )
+    await desk.ledger.put(reported)
+    await guarded(desk.transactions, reported.key, raising(error))
+    (found,) = (await desk.ledger.load([reported.key])).values()
+    assert isinstance(found, OperationRecord)
+    assert found.report is not None
+    assert (found.report.done_at is not None, found.due_at is None) == (is_given_up,) * 2
+
+
+@pytest.mark.parametrize("due_s", [0, 9])
+async def test_secrets_that_can_not_be_removed_are_put_off(desk: Desk, due_s: float) -> None:
+    """By the pause of all secrets; unless another process has put them off since."""
     kept = SecretsRecord(
         start_key="s-1",
         operation_id="s",
@@ -128,20 +179,24 @@ async def test_secrets_that_can_not_be_removed_are_put_off(desk: Desk) -> None:
         run_id="r",
         kind="SECRETS_MANAGER",
         noted_at=desk.clock.now(),
-        due_at=desk.clock.now(),
+        due_at=desk.later(due_s),
     )
     await desk.ledger.put(kept)
     await guarded(desk.transactions, secrets_key("s-1"), raising(BUG))
     (found,) = (await desk.ledger.load([kept.key])).values()
     assert isinstance(found, SecretsRecord)
-    assert found.due_at == desk.later(60)
+    assert found.due_at == desk.later(due_s or 60)
 
 
 @pytest.mark.parametrize("error", [DOWN, BUG, PermanentError("no")])
 async def test_a_ledger_that_is_down_stops_no_other(desk: Desk, error: Exception) -> None:
-    """What can't be put off either stays due."""
+    """What can't be put off either stays due; only a bug is an error in the log."""
     operation = await over(desk)
+    levels = list[str]()
     for failure in (TemporaryError("no ledger"), PermanentError("no room"), RuntimeError("a bug")):
         desk.ledger.failures.append(failure)
-        assert await guarded(desk.transactions, operation.key, raising(error)) is error
+        with capture_logs() as logs:
+            assert await guarded(desk.transactions, operation.key, raising(error)) is error
+        levels += [entry["log_level"] for entry in logs if entry["event"] == "not postponed"]
+    assert levels == ["info", "info", "error"]
     assert await guarded(desk.transactions, operation_key("none"), raising(error)) is error

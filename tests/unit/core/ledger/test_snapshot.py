@@ -109,6 +109,47 @@ async def test_what_an_earlier_try_used_is_no_condition(desk: Desk) -> None:
     assert seen == [{f"TENANT#{TENANT}": 0}, {}]
 
 
+async def test_only_what_a_refusal_has_read_is_loaded_again(desk: Desk) -> None:
+    """What the snapshot has besides says nothing of it."""
+    await desk.finish(await desk.claimed(ORDER, "a"))
+    await desk.finish(await desk.claimed(ORDER, "b"))
+    loaded = list[Collection[str]]()
+
+    class Watched(DeskLedger):
+        async def load(self, keys: Collection[str]) -> Mapping[str, Record | None]:
+            loaded.append(keys)
+            return await super().load(keys)
+
+    watched = Watched()
+    watched._items = desk.ledger._items
+    transactions = attrs.evolve(desk.transactions, ledger=watched)
+    snapshot = Snapshot(desk.clock.now())
+    a, b = run_id(ORDER, "a"), run_id(ORDER, "b")
+    await transactions.run(lambda view: Decision((), [view.run(a), view.run(b)]), snapshot)
+    loaded.clear()
+    snapshot.turn_to(desk.later(1))
+    await transactions.run(lambda view: Decision((), view.run(b)), snapshot)
+    assert [set(keys) for keys in loaded] == [{run_key(b)}]
+
+
+def test_a_run_that_was_seen_at_an_earlier_time_is_not_seen_any_more(desk: Desk) -> None:
+    """To look at it costs a request again."""
+    snapshot = Snapshot(desk.clock.now())
+    snapshot.learn({run_key("r"): None})
+    assert snapshot.has_seen_run("r")
+    snapshot.turn_to(desk.later(1))
+    assert not snapshot.has_seen_run("r")
+
+
+async def test_no_item_is_written_twice_in_a_transaction(desk: Desk) -> None:
+    """DynamoDB would refuse it; a decision that does so is a bug in each ledger."""
+    await desk.finish(await desk.claimed(ORDER, "a"))
+    run = await desk.run(ORDER, "a")
+    with pytest.raises(AssertionError, match="RUN#"):
+        await desk.transactions.run(lambda view: Decision((run, run), None))
+    assert await desk.run(ORDER, "a") == run
+
+
 async def test_a_run_that_cannot_be_read_is_not_taken_for_none(desk: Desk) -> None:
     """Its event that can't be read is as good as none."""
     await desk.finish(await desk.claimed(ORDER, "a"))

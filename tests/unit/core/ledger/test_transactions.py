@@ -227,6 +227,16 @@ async def test_a_fresh_event_costs_two_requests(desk: Desk, event_type: str) -> 
     assert desk.ledger.requests == ["commit", "commit", "commit"]
 
 
+async def test_an_events_payload_is_written_once(desk: Desk) -> None:
+    """With the first claim of its run, and by none of the next."""
+    attempt = await desk.claimed(ORDER, "a")
+    await desk.hand_back(attempt)
+    await desk.claimed(ORDER, "a")
+    kept = (await desk.transactions.find_kept(attempt.run.run_id))[1]
+    assert kept is not None
+    assert kept.version == 1
+
+
 async def test_a_payload_that_does_not_fit_is_refused_before_the_claim(desk: Desk) -> None:
     """Up to the ledger's limit it is kept, beyond it nothing is written."""
     size = len(desk.request(ORDER, "a").payload.data)
