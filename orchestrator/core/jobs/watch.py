@@ -159,7 +159,7 @@ class JobWatcher:
             case Next.STOP:
                 deadline_s = self.transactions.timings.deadline_s
                 too_long = f"The job {job.id} took longer than {deadline_s:g} s."
-                await self.stopper.stop(operation, operation.stop_reason or too_long)
+                await self.stopper.stop(operation, too_long)
             case Next.REPLACE:
                 assert isinstance(answer, JobDescription)  # noqa: S101 - which names the newer one
                 await self.adopter.replace(operation, job, answer.job)

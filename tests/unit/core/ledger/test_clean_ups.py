@@ -2,11 +2,13 @@
 
 from typing import Any
 
+import pytest
+
 from orchestrator.core.events.event_types import ENDS
 from orchestrator.core.ledger.claim_request import Trigger
 from orchestrator.core.ledger.lease import RunLease
 from orchestrator.core.ledger.lifecycle import TenantState
-from orchestrator.core.ledger.records import OperationRecord, TenantRecord, run_key
+from orchestrator.core.ledger.records import OperationRecord, Progress, TenantRecord, run_key
 from tests.desk import NOT_PROVISIONED, PROVISIONING, TENANT, Desk, follow_up
 from tests.ledgers import find_due
 
@@ -72,12 +74,16 @@ async def test_a_clean_up_leaves_the_tenants_registration(desk: Desk) -> None:
     assert (await tenant(desk)).registration_id == "r"
 
 
-async def test_a_clean_up_that_was_opened_before_has_its_next_start(desk: Desk) -> None:
+@pytest.mark.parametrize("is_finished", [True, False])
+async def test_a_clean_up_that_was_opened_before_has_its_next_start(
+    desk: Desk, is_finished: bool
+) -> None:
     """The failure was delivered again, and has ended the provisioning's next start, too: its
     clean-up is due at once, and starts another job."""
     await failed(desk)
     former = await cleaning_up(desk)
-    await desk.finish(former, desk.job("b-2"))
+    await former.record(Progress(job=desk.job("b-2")))
+    await (desk.finish(former) if is_finished else desk.hand_back(former, pause_s=0))
     await desk.end(CLEANED_UP, "cleaned")
     desk.turn(1)
     await failed(desk, "b")

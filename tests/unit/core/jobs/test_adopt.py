@@ -1,0 +1,88 @@
+"""Whose a job is: by its record, else by its start key; what can't be anybody's is stopped."""
+
+import attrs
+import pytest
+
+from orchestrator.core.errors import PermanentError, TemporaryError
+from orchestrator.core.jobs.job_description import JobDescription, JobStatus
+from orchestrator.core.ledger.records import OperationRecord, OperationState
+from orchestrator.testing import InMemoryBuilder, StartedJob
+from tests.desk import PROVISIONING, Desk, operation_id
+from tests.unit.core.jobs.watching import Bench, OnlyStarts, OnlyTells
+
+
+class CannotStop(InMemoryBuilder):
+    """It refuses every stop."""
+
+    async def stop_job(self, *, job_id: str) -> None:
+        raise PermanentError("not allowed")
+
+
+async def under_way(desk: Desk) -> OperationRecord:
+    await desk.finish(await desk.claimed(PROVISIONING, "a", key="k"), desk.job("b-1"))
+    return await desk.operation("k")
+
+
+def runs(desk: Desk, job_id: str) -> JobDescription:
+    return JobDescription(job=desk.job(job_id), status=JobStatus.IN_PROGRESS)
+
+
+async def test_a_recorded_job_is_its_operations_whatever_its_builder_tells(desk: Desk) -> None:
+    """It needs no start key, and no builder that can describe it."""
+    operation = await under_way(desk)
+    for builder in (OnlyStarts(), InMemoryBuilder()):
+        adopter = Bench(desk, {"IN_MEMORY": builder}).adopter
+        assert await adopter.identify(desk.job("b-1"), None) == operation
+
+
+async def test_a_job_of_an_earlier_start_is_nobodys(desk: Desk) -> None:
+    """Its operation is at another start by now."""
+    operation = await under_way(desk)
+    await desk.ledger.put(attrs.evolve(operation, start_number=2, job=None))
+    adopter = Bench(desk, {"IN_MEMORY": InMemoryBuilder()}).adopter
+    assert await adopter.identify(desk.job("b-1"), operation.start_key) is None
+
+
+@pytest.mark.parametrize("job", [None, "b-1"])
+async def test_a_start_that_is_not_written_yet_is_left_alone(desk: Desk, job: str | None) -> None:
+    """Its job is neither adopted by the start before nor stopped."""
+    opener = await desk.claimed(PROVISIONING, "a", key="k")
+    await desk.finish(opener, desk.job(job) if job else None)
+    builder = InMemoryBuilder()
+    builder.started = [StartedJob(desk.job("b-2"), {}, f"{operation_id('k')}-2")]
+    before = await desk.operation("k")
+    assert await Bench(desk, {"IN_MEMORY": builder}).adopter.identify(desk.job("b-2"), None) is None
+    assert await desk.operation("k") == before
+    assert builder._ended == {}
+
+
+async def test_a_job_that_is_recorded_already_costs_no_request(desk: Desk) -> None:
+    """Its operation was read before the builder was asked."""
+    operation = await under_way(desk)
+    adopter = Bench(desk, {"IN_MEMORY": InMemoryBuilder()}).adopter
+    desk.ledger.requests.clear()
+    assert await adopter.adopt(runs(desk, "b-1"), operation, 1) == operation
+    assert desk.ledger.requests == []
+
+
+async def test_a_job_is_adopted_by_the_operation_as_it_is_now(desk: Desk) -> None:
+    """It was read before the builder was asked, and has ended meanwhile: the job is stopped."""
+    await desk.claimed(PROVISIONING, "a", key="k")
+    operation = await desk.operation("k")
+    await desk.ledger.put(attrs.evolve(operation, state=OperationState.OVER))
+    builder = InMemoryBuilder()
+    builder.started = [StartedJob(desk.job("b-1"), {}, operation.start_key)]
+    adopter = Bench(desk, {"IN_MEMORY": builder}).adopter
+    assert await adopter.adopt(runs(desk, "b-1"), operation, 1) is None
+    assert list(builder._ended) == ["b-1"]
+    assert (await desk.operation("k")).job is None
+
+
+async def test_an_orphaned_job_that_is_not_stopped_is_told_of_again(desk: Desk) -> None:
+    """Its message comes again; where its builder can't stop jobs at all, the log has it."""
+    operation = await under_way(desk)
+    adopter = Bench(desk, {"IN_MEMORY": CannotStop()}).adopter
+    with pytest.raises(TemporaryError, match="The orphaned job b-2 can't be stopped: not allowed"):
+        await adopter.adopt(runs(desk, "b-2"), operation, 1)
+    adopter = Bench(desk, {"IN_MEMORY": OnlyTells()}).adopter
+    assert await adopter.adopt(runs(desk, "b-2"), operation, 1) is None
