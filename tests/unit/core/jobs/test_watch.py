@@ -1,14 +1,16 @@
-"""The overseer: builders of every ability, and what becomes of jobs that they can't tell of."""
+"""The watcher: builders of every ability, and what becomes of jobs that they can't describe."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import attrs
 import pytest
+from structlog.testing import capture_logs
 
 from orchestrator.adapters.notifications import BUILT_IN_NOTIFICATIONS
 from orchestrator.core.dispatch.correlate import correlate
 from orchestrator.core.errors import EventTooLarge, TemporaryError
+from orchestrator.core.jobs.builder import Builder
 from orchestrator.core.jobs.job_description import (
     JobDescription,
     JobStatus,
@@ -18,10 +20,11 @@ from orchestrator.core.jobs.state_changes import act_on
 from orchestrator.core.jobs.watch import JobWatcher
 from orchestrator.core.ledger.claim_request import Trigger
 from orchestrator.core.ledger.lease import RunLease, claim_run
-from orchestrator.core.ledger.records import Job, OperationState
+from orchestrator.core.ledger.ledger import UnreadableItems
+from orchestrator.core.ledger.records import Job, OperationState, Record
 from orchestrator.core.secrets.redaction import Redactor
 from orchestrator.testing import InMemoryBuilder, StartedJob
-from tests.desk import PROVISIONING, Desk, operation_id
+from tests.desk import PROVISIONING, Desk, DeskLedger, operation_id
 from tests.ledgers import find_operation
 from tests.unit.core.jobs.watching import (
     Bench,
@@ -260,6 +263,85 @@ async def test_a_look_that_breaks_down_is_its_own(desk: Desk) -> None:
     assert odd is not None
     assert (odd.bugs, odd.due_at) == (1, desk.later(60))
     assert odd.trouble == "It failed with UnicodeError; the log has the cause."
+
+
+class Fails(DeskLedger):
+    """Loading the item of the key raises the error."""
+
+    def __init__(self, desk: Desk, key: str, error: Exception) -> None:
+        super().__init__()
+        self._items = desk.ledger._items
+        self.key, self.error = key, error
+
+    async def load(self, keys: Collection[str]) -> Mapping[str, Record | None]:
+        if self.key in keys:
+            raise self.error
+        return await super().load(keys)
+
+
+@pytest.mark.parametrize(
+    ("error", "is_told"),
+    [
+        (TemporaryError("no ledger"), True),
+        (UnreadableItems({"OP#b-1": "newer"}, found={}), False),
+        (RuntimeError("a bug"), False),
+    ],
+)
+async def test_a_check_that_cannot_begin_holds_up_no_other(
+    desk: Desk, error: Exception, is_told: bool
+) -> None:
+    """The other jobs are checked; only a ledger that is down is told to whoever asked."""
+    builder = await asyncio.to_thread(running, InMemoryBuilder(), "b-1", "b-2")
+    builder.finish("b-2")
+    first, second = await watched(desk, "b-1", "b-2")
+    desk.ledger = Fails(desk, first.key, error)
+    bench = Bench(desk, {"IN_MEMORY": builder})
+    trouble = await bench.check_due(first.operation_id, second.operation_id)
+    assert trouble is (error if is_told else None)
+    assert [event.body["endedJob"]["id"] for event in bench.concluded] == ["b-2"]
+
+
+async def test_a_job_that_was_built_again_is_replaced_by_the_newest(desk: Desk) -> None:
+    """Its builder answers with that one, whether the older one is known still or not."""
+    (operation,) = await watched(desk, "b-1")
+    newest = JobDescription(job=desk.job("b-2"), status=JobStatus.IN_PROGRESS, replaces="b-1")
+    builder = Partial()
+    builder.known, builder.failed, builder.hidden = {"b-1": newest}, (), ()
+    bench = Bench(desk, {"IN_MEMORY": builder})
+    await bench.check_due(operation.operation_id)
+    present = await find_operation(desk.ledger, operation.operation_id)
+    assert present is not None
+    assert (present.job, present.rebuilds, bench.concluded) == (desk.job("b-2"), 1, [])
+
+
+UNKNOWN = "job unknown to its builder: waiting for its deadline"
+
+
+@pytest.mark.parametrize(
+    ("builder", "passed_s", "told"),
+    [
+        (InMemoryBuilder(), 61, []),
+        (InMemoryBuilder(), 62, [UNKNOWN]),
+        (OnlyStarts(), 7199, []),
+        (Down(), 7200, []),
+        ("runs", 7199, []),
+        ("runs", 7200, ["job overdue"]),
+    ],
+    ids=["not listed yet", "unknown", "not asked", "down", "runs", "overdue"],
+)
+async def test_a_job_that_does_not_end_is_logged(
+    desk: Desk, builder: Builder | str, passed_s: float, told: list[str]
+) -> None:
+    """Once its builder should know it, or once it is overdue; not if nothing is known of it."""
+    if isinstance(builder, str):
+        builder = await asyncio.to_thread(running, InMemoryBuilder(), "b-1")
+    (operation,) = await watched(desk, "b-1")
+    bench = Bench(desk, {"IN_MEMORY": builder}, stops_overdue=False)
+    desk.turn(passed_s)
+    with capture_logs() as logs:
+        await bench.check_due(operation.operation_id)
+    assert [entry["event"] for entry in logs if entry["event"] in (UNKNOWN, "job overdue")] == told
+    assert bench.concluded == []
 
 
 async def test_after_many_breakdowns_a_job_ends_without_its_own_words(desk: Desk) -> None:

@@ -10,6 +10,7 @@ from orchestrator.core.errors import PermanentError, TemporaryError
 from orchestrator.core.events.event import Event
 from orchestrator.core.jobs.adopt import JobAdopter
 from orchestrator.core.jobs.builder import Builder
+from orchestrator.core.jobs.cancel import JobStopper
 from orchestrator.core.jobs.job_description import Answer, JobDescription, SomeNotDescribed
 from orchestrator.core.jobs.watch import JobWatcher
 from orchestrator.core.ledger.records import Job, OperationRecord
@@ -81,17 +82,20 @@ class Partial(InMemoryBuilder):
 
 @attrs.define
 class Bench:
-    """An overseer, and the outcomes that it had handled."""
+    """A watcher, and the outcomes that it had handled, or that raised the `outcome_error`."""
 
     desk: Desk
     builders: Mapping[str, Builder]
     stops_overdue: bool = True
     dry_run: bool = False
+    outcome_error: Exception | None = None
     concluded: list[Concluded] = attrs.field(factory=list)
 
     @property
     def watcher(self) -> JobWatcher:
         async def handle_outcome(event: Concluded) -> None:
+            if self.outcome_error is not None:
+                raise self.outcome_error
             self.concluded.append(event)
 
         return JobWatcher.over(
@@ -101,6 +105,10 @@ class Bench:
             handle_outcome=handle_outcome,
             dry_run=self.dry_run,
         )
+
+    @property
+    def stopper(self) -> JobStopper:
+        return self.watcher.stopper
 
     @property
     def adopter(self) -> JobAdopter:
