@@ -33,6 +33,13 @@ def test_inputs_are_hidden_wherever_they_lie(told: Any, around: Any) -> None:
     assert "FAILED" in shown
 
 
+def test_only_an_excerpt_of_a_cause_is_passed_on() -> None:
+    """A nested task fails with its whole description, input and all: only its words are left."""
+    nested = json.dumps({"Cause": "no quota", "Input": "hunter2"})
+    shown = NOTIFICATIONS.without_inputs({"detail": {"status": "FAILED", "cause": nested}})
+    assert shown == {"detail": {"status": "FAILED", "cause": "no quota"}}
+
+
 @pytest.mark.parametrize("value", ["{no JSON", "[1, 2", "plain", 7, None])
 def test_what_is_no_notification_stays_as_it_is(value: Any) -> None:
     """Text that only begins like JSON, too."""

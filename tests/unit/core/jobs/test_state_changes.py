@@ -137,9 +137,10 @@ async def test_a_recorded_job_needs_no_start_key() -> None:
 
 
 async def test_a_start_that_is_not_written_yet_is_left_alone() -> None:
-    """The operation is at the start before."""
+    """The operation is at the start before, whether the builder shows the job or not."""
     scene = await opened(job=None)
     key = f"{scene.operation.operation_id}-2"
+    assert await scene.tell(JobStatus.IN_PROGRESS, start_key=key) is None
     scene.runs(key)
     assert await scene.tell(JobStatus.IN_PROGRESS, start_key=key) is None
     assert len(scene.builder.started) == 1
@@ -168,3 +169,12 @@ async def test_a_dry_run_leaves_real_jobs_alone() -> None:
     await scene.desk.ledger.put(dry)
     assert await scene.tell(JobStatus.SUCCEEDED) is None
     assert scene.concluded == []
+
+
+async def test_a_dry_run_adopts_no_real_job() -> None:
+    """The job carries the start key of what the dry run has opened, and was started by another."""
+    scene = await opened(job=None)
+    key = scene.operation.start_key
+    scene.runs()
+    assert await scene.tell(JobStatus.IN_PROGRESS, start_key=key, dry_run=True) is None
+    assert (await scene.now()).job is None
