@@ -162,6 +162,39 @@ async def test_a_refusal_waits_until_its_address_is_known_and_a_bug_does_not(
         assert is_noted is (act is stumble)
 
 
+@pytest.mark.parametrize(("then", "told"), [(complete, type(None)), (refuse, TemporaryError)])
+async def test_only_a_final_failure_looks_for_the_address_of_its_refusal(
+    clock: ManualClock, then: Act, told: type
+) -> None:
+    """Neither a success without a job nor a refusal beside a start that may be out says of itself
+    that it isn't reported."""
+    builder = Forgetful("CODE_BUILD", made=False)
+    handler = then if then is complete else first_starts(then)
+    async with opened(
+        clock, builder=builder, tiers=DownCatalog(), url=None, TENANT_PROVISIONING=handler
+    ) as scene:
+        if then is refuse:
+            await scene.send()
+            clock.turn(6)
+        assert type(await scene.send()) is told
+        assert scene.run().note is None
+
+
+async def test_a_refusal_beside_its_job_is_not_reported(clock: ManualClock) -> None:
+    """The operation goes on with the job: no address is needed."""
+
+    async def start_and_refuse(event: Event[Any], run: Run) -> None:
+        await run.start_job("build", {})
+        raise PermanentError("no")
+
+    builder = Forgetful("CODE_BUILD", error=None)
+    async with opened(
+        clock, builder=builder, tiers=DownCatalog(), url=None, TENANT_PROVISIONING=start_and_refuse
+    ) as scene:
+        assert type(await scene.send()) is PermanentError
+        assert (scene.run().status, scene.operation.job) == ("failed", scene.job)
+
+
 # --- attempts that are used up ---------------------------------------------------------------
 
 
@@ -188,13 +221,17 @@ async def test_after_the_last_bug_the_job_is_looked_up_and_nothing_is_started(
         if made:
             assert told is None
             assert (scene.run().status, scene.operation.job) == ("succeeded", scene.job)
+            assert builder.looks == 2  # by each attempt: the handler gets the job that was found
         else:
             assert isinstance(told, PermanentError)
             assert scene.run().status == "failed"
             assert await scene.is_free()
 
 
-async def test_an_event_that_opens_nothing_is_tried_after_its_last_bug(clock: ManualClock) -> None:
+@pytest.mark.parametrize("made", [True, False])
+async def test_an_event_that_opens_nothing_is_tried_after_its_last_bug(
+    clock: ManualClock, made: bool
+) -> None:
     """It fails at the last attempt, whatever may be out, and is a new attempt when it comes."""
     calls = list[int]()
 
@@ -202,10 +239,11 @@ async def test_an_event_that_opens_nothing_is_tried_after_its_last_bug(clock: Ma
         calls.append(run.attempt)
         await run.start_job("build", {})
 
-    builder = Forgetful("CODE_BUILD", error=ValueError("a bug of the builder's"))
+    builder = Forgetful("CODE_BUILD", made=made, error=ValueError("a bug of the builder's"))
     async with opened(clock, builder=builder, max_attempts=1, ORDER=handler) as scene:
         assert isinstance(await scene.send(ORDER), HandlerFailed)
         assert (scene.run("ORDER").status, scene.all(OperationRecord)) == ("failed", [])
+        clock.turn(LONG_S)
         await scene.send(ORDER)
         assert calls == [1, 2]
 
@@ -274,10 +312,12 @@ async def test_whoever_lost_the_run_is_told_so_whatever_a_look_up_says(
         assert scene.operation.job is None
 
 
+@pytest.mark.parametrize("is_answered", [True, False])
 async def test_a_start_that_is_answered_beside_the_settle_may_still_be_out(
-    clock: ManualClock,
+    clock: ManualClock, is_answered: bool
 ) -> None:
-    """The operation was not to be let go because of it: then nor is it by the second try."""
+    """The operation was not to be let go because of it: then nor is it by the second try. Where it
+    is under way still, the run knows where and until when it is sent."""
     asked, go_on = asyncio.Event(), asyncio.Event()
     starts = list[asyncio.Task[Job]]()
 
@@ -294,7 +334,7 @@ async def test_a_start_that_is_answered_beside_the_settle_may_still_be_out(
 
         async def load(self, keys: Collection[str]) -> Mapping[str, Record | None]:
             found = await super().load(keys)
-            if asked.is_set() and not starts[0].done():
+            if is_answered and asked.is_set() and not starts[0].done():
                 go_on.set()
                 await asyncio.wait(starts)
                 assert isinstance(starts[0].exception(), PermanentError)
@@ -308,6 +348,11 @@ async def test_a_start_that_is_answered_beside_the_settle_may_still_be_out(
         clock, builder=Deferred("CODE_BUILD"), ledger=Slow(), TENANT_PROVISIONING=handler
     ) as scene:
         assert isinstance(await scene.send(), TemporaryError)
-        assert scene.run().status == "retry"
-        assert scene.run().possible_until == clock.now()
-        assert scene.operation.state == "open"
+        run = scene.run()
+        assert (run.status, scene.operation.state) == ("retry", "open")
+        lease_s = scene.orchestrator.services.transactions.timings.lease_s
+        lease_until = clock.now() + timedelta(seconds=lease_s)
+        sent = (clock.now(), None) if is_answered else (lease_until, "CODE_BUILD")
+        assert (run.possible_until, run.sent_to) == sent
+        go_on.set()
+        await asyncio.gather(*starts, return_exceptions=True)

@@ -81,9 +81,11 @@ async def test_what_opens_nothing_fails_by_steps_that_cannot_be_kept(
     """No look-up of its start holds that up, and nobody is told of success."""
 
     async def handler(event: Event[Any], run: Run) -> None:
-        await take_a_step(event, run)
-        if starts:
-            await run.start_job("build", {})
+        try:
+            if starts:
+                await run.start_job("build", {})
+        finally:
+            await take_a_step(event, run)
 
     builder = Forgetful("CODE_BUILD", made=False)
     ledger = Narrow(refuses=has_steps)

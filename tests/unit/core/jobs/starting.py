@@ -83,11 +83,16 @@ class Scene:
     desk: Desk
     attempt: RunLease
     builders: dict[str, Builder]
+    secret_references: SecretReferences = attrs.field(factory=SecretReferences)
 
     @property
     def starter(self) -> JobStarter:
         return JobStarter(
-            self.attempt, self.builders, self.desk.clock, self.desk.timings, SecretReferences()
+            self.attempt,
+            self.builders,
+            self.desk.clock,
+            self.desk.timings,
+            self.secret_references,
         )
 
     async def start(self, builder: str = "FIRST") -> Job:

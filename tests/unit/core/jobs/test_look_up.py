@@ -128,6 +128,33 @@ async def test_a_builder_that_lets_nobody_look_is_passed_over(desk: Desk) -> Non
             await look_up
 
 
+async def test_a_builder_that_lets_nobody_look_where_it_was_sent_is_not_passed_over(
+    desk: Desk,
+) -> None:
+    """It has taken the start: another one that would be chosen now proves nothing."""
+    first, second = ScriptedBuilder("FIRST"), ScriptedBuilder("SECOND")
+    first.finds = [NotPermitted("not you")]
+    scene = await possible(desk, first, second, ago_s=90)
+    scene.attempt.possible_start = sent_to_first(scene.attempt)
+    with pytest.raises(NotPermitted):
+        await scene.start("SECOND")
+    assert second.sent == []
+
+
+async def test_a_start_that_was_sent_to_a_builder_that_is_gone_is_looked_for_on_all(
+    desk: Desk,
+) -> None:
+    """The job identifier that was sent to that one says nothing to the others."""
+    builder = LooksEverywhere()
+    scene = await possible(desk, builder, ago_s=90)
+    sent = possible_until(scene.attempt)
+    assert sent is not None
+    scene.attempt.possible_start = PossibleStart(sent, "GONE", "premium")
+    assert await scene.starter.look_up("FIRST", "standard") is None
+    assert [job_identifier for _, job_identifier, _ in builder.looks] == ["standard"]
+    assert len(builder.looks_everywhere) == 1
+
+
 @pytest.mark.parametrize(("ago_s", "pause_s"), [(0, 62), (45, 17), (61.9, 1)])
 async def test_none_is_no_proof_for_a_while(desk: Desk, ago_s: float, pause_s: float) -> None:
     """The attempt is told to come back when it will be; what was possible stays so."""

@@ -9,10 +9,13 @@ import attrs
 import pytest
 from structlog.testing import capture_logs
 
+from orchestrator.adapters.memory.secret_store import InMemorySecretStore
 from orchestrator.core.errors import PermanentError, TemporaryError
 from orchestrator.core.jobs.job_description import JobDescription, JobStatus
 from orchestrator.core.jobs.start import CUT_OFF_S
 from orchestrator.core.ledger.records import Job
+from orchestrator.core.secrets.references import SecretReferences
+from orchestrator.testing import SequentialIds
 from tests.desk import PROVISIONED, PROVISIONING, Desk, adopt_job, event, possible_until
 from tests.unit.core.jobs.starting import (
     MEMORY_S,
@@ -91,6 +94,20 @@ async def test_nothing_is_sent_once_the_lease_is_all_but_over(
             await scene.start()
     assert bool(builder.sent) is is_sent
     assert possible_until(scene.attempt) is None
+
+
+async def test_no_secret_is_stored_once_the_lease_is_over(desk: Desk) -> None:
+    """It might be stored after the next attempt has removed all of them."""
+    store = InMemorySecretStore()
+    scene = await fresh(desk, BareBuilder())
+    scene.secret_references = SecretReferences(store=store, ids=SequentialIds())
+    desk.turn(60 - CUT_OFF_S)
+    with pytest.raises(TemporaryError, match="nothing is started any more"):
+        await scene.starter.start("FIRST", "standard", {"DB_PASSWORD": "hush-hush"})
+    assert store.kept == {}
+    await scene.attempt.renew()
+    await scene.starter.start("FIRST", "standard", {"DB_PASSWORD": "hush-hush"})
+    assert list(store.kept.values()) == ["hush-hush"]
 
 
 async def test_a_renewed_lease_gives_time_again(desk: Desk) -> None:
