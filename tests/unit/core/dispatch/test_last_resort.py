@@ -21,7 +21,7 @@ from orchestrator import (
     TemporaryError,
     open_orchestrator,
 )
-from orchestrator.core.errors import AttemptFailed
+from orchestrator.core.errors import AttemptFailed, EventTooLarge
 from orchestrator.core.ledger.breakdowns import BROKE_DOWN, DIED, USED_UP
 from orchestrator.core.ledger.records import OperationRecord, Record, RunRecord, RunStatus
 from orchestrator.core.secrets.redaction import Redactor
@@ -386,3 +386,33 @@ async def test_steps_that_were_taken_are_kept_where_a_settle_raises(clock: Manua
         await broken.send(REQUEST)
         await broken.sweep(times=MAX_ATTEMPTS + 1)
         assert (scene.run().status, taken) == ("failed", [1])
+
+
+async def test_what_ends_by_its_records_waits_for_nothing_any_more(clock: ManualClock) -> None:
+    """Its tenant is busy with another operation: the sweep ends it all the same, without a claim of
+    its event."""
+    async with open_scene(clock, opening=stay) as scene:
+        await scene.send(REQUEST)
+        removal = envelope("TENANT_DEPROVISIONING", {"tenantId": "t-1"})
+        assert isinstance(await scene.send(removal), TemporaryError)
+        waiting = scene.run("TENANT_DEPROVISIONING")
+        assert waiting.status == "retry"
+        await scene.ledger.put(attrs.evolve(waiting, ends_by_records=True, error=DIED))
+        await scene.sweep()
+        assert scene.run("TENANT_DEPROVISIONING").status == "failed"
+        assert scene.run("TENANT_DEPROVISIONING").error == DIED
+        assert scene.operation.state == "open"
+
+
+async def test_an_event_that_is_too_large_by_now_is_no_bug_of_its_run(clock: ManualClock) -> None:
+    """The ledger takes less than it did for the run: its sender is told, and nothing is counted."""
+
+    async def busy(event: Event[Any], run: Run) -> None:
+        raise TemporaryError("throttled")
+
+    async with open_scene(clock, opening=busy) as scene:
+        await scene.send(REQUEST)
+        before = scene.run()
+        scene.ledger.max_payload_bytes = 1
+        assert isinstance(await scene.send(REQUEST), EventTooLarge)
+        assert scene.run() == before
