@@ -1,1 +1,2 @@
-"""From the outside to an event, and from what became of it to an answer. Knows no AWS SDK."""
+"""Entry points: turn HTTP requests, queue messages and Lambda invocations into events, and results
+into responses. Imports no AWS SDK."""

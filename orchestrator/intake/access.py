@@ -1,4 +1,4 @@
-"""What a route asks of its sender: declared where the route is, read by `auth` and `openapi`."""
+"""Access rules of the routes: declared at each route, read by `auth` and `openapi`."""
 
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
@@ -13,7 +13,7 @@ _DECLARED = "__access__"
 
 
 class Scope(StrEnum):
-    """What a sender may do."""
+    """A permission of a sender."""
 
     EVENTS_WRITE = "events:write"
     RUNS_READ = "runs:read"
@@ -22,20 +22,20 @@ class Scope(StrEnum):
 
 @attrs.frozen
 class Access:
-    """What a route asks for: a known sender, who has the scope if it names one; nothing, if it is
-    open."""
+    """What a route requires: an authenticated sender, with the scope if one is given; nothing if
+    it is open."""
 
     scope: Scope | None = None
     is_open: bool = False
 
 
-#: For what a load balancer or a person may ask without credentials.
+#: For routes that need no credentials, such as health checks.
 OPEN = Access(is_open=True)
 ANY_SENDER = Access()
 
 
 def declare_access(access: Access) -> Callable[[Route], Route]:
-    """Decorate a route's handler with what it asks for."""
+    """Decorate a route's handler with the access that it requires."""
 
     def declare(handler: Route) -> Route:
         setattr(handler, _DECLARED, access)
@@ -45,16 +45,16 @@ def declare_access(access: Access) -> Callable[[Route], Route]:
 
 
 def declared_access(route: web.AbstractRoute) -> Access | None:
-    """What the route's handler is declared to ask for; None: nothing is declared."""
+    """The access declared by the route's handler; None if it declares none."""
     declared: Access | None = getattr(route.handler, _DECLARED, None)
     return declared
 
 
 async def access_of(request: web.Request) -> Access:
-    """What the request's route asks for.
+    """The access that the request's route requires.
 
-    Where nothing is declared, or nothing is found (404), that is a known sender. A method that a
-    path doesn't have (405) asks for nothing where all routes of the path are open.
+    A route without a declaration and an unknown path (404) require an authenticated sender. A
+    method that the path doesn't support (405) requires nothing if all routes of the path are open.
     """
     match = request.match_info
     if match.http_exception is None:
@@ -64,7 +64,7 @@ async def access_of(request: web.Request) -> Access:
 
 
 async def _routes_at(request: web.Request) -> list[web.AbstractRoute]:
-    """The routes at the request's path, whatever their methods."""
+    """The routes at the request's path, of all methods."""
     found: list[web.AbstractRoute] = []
     for resource in request.app.router.resources():
         _, methods = await resource.resolve(request)

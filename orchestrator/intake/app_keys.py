@@ -1,4 +1,5 @@
-"""Where the web app keeps what its routes work with; `ORCHESTRATOR` and `REGISTRY` are public."""
+"""The web app's keys for the objects that its routes use; `ORCHESTRATOR` and `REGISTRY` are
+public."""
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Protocol
@@ -16,29 +17,29 @@ Check = Callable[[], Awaitable[None]]
 
 
 class Drains(Protocol):
-    """Work that can be brought to an end."""
+    """Work that supports graceful shutdown."""
 
     async def drain(self, *, timeout_s: float) -> None:
-        """Take no new work, let what is in hand finish, hand back what has not by then."""
+        """Accept no new work, wait for the work in progress, hand back what exceeds the timeout."""
 
 
 ORCHESTRATOR: web.AppKey[EventOrchestrator] = web.AppKey("orchestrator")
 REGISTRY: web.AppKey[HandlerRegistry] = web.AppKey("registry", HandlerRegistry)
-#: Ours, whatever the extension has put in its place: it alone can replay what is kept.
+#: The service's own orchestrator, even if the extension replaces it: only it can replay runs.
 OWN_ORCHESTRATOR: web.AppKey[Orchestrator] = web.AppKey("own_orchestrator", Orchestrator)
-#: What the events of the routes go to: the orchestrator, or in queue mode what fills the queue.
+#: Receives the events of the routes: the orchestrator, or in queue mode the queue's producer.
 INTAKE: web.AppKey[EventOrchestrator] = web.AppKey("intake")
-#: Runs a kept run again, or has that done; with the arguments of `Orchestrator.replay`.
+#: Replays a run, or in queue mode enqueues the replay; has the arguments of `Orchestrator.replay`.
 REPLAY: web.AppKey[Callable[..., Coroutine[Any, Any, Handled]]] = web.AppKey("replay")
 TRANSACTIONS: web.AppKey[Transactions] = web.AppKey("transactions", Transactions)
-#: What must be reachable for `/readyz` to say yes, by name.
+#: The readiness checks of `/readyz`, by name.
 CHECKS: web.AppKey[Mapping[str, Check]] = web.AppKey("checks")
-#: The headers that name an event (`events.id_headers`), the first of them first.
+#: The headers that may hold an event's id (`events.id_headers`), in order of precedence.
 ID_HEADERS: web.AppKey[Sequence[str]] = web.AppKey("id_headers")
 MAX_BODY_BYTES: web.AppKey[int] = web.AppKey("max_body_bytes", int)
-#: Resolves the service's own credentials, API keys among them.
+#: Resolves the service's own credentials, such as API keys.
 CREDENTIALS: web.AppKey[SecretResolver] = web.AppKey("credentials")
-#: What is asked to end in good order before the app is closed.
+#: Drained before the app is closed.
 DRAINS: web.AppKey[Drains] = web.AppKey("drains")
 WORKLOAD: web.AppKey[Workload] = web.AppKey("workload", Workload)
 WIRE: web.AppKey[JsonConverter] = web.AppKey("wire", JsonConverter)

@@ -1,7 +1,7 @@
-"""What Lambda is invoked with by queues, and the answers that it wants. Pure.
+"""Parses Lambda invocations from queues and formats the responses. Pure functions.
 
-SQS gives batches (https://docs.aws.amazon.com/lambda/latest/dg/with-sqs.html), and so do Pipes.
-`lambda_http.py` reads HTTP requests.
+SQS and Pipes send batches (https://docs.aws.amazon.com/lambda/latest/dg/with-sqs.html).
+`lambda_http.py` parses HTTP requests.
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,20 +12,20 @@ from orchestrator.core.queue.inbox import Message
 
 
 def is_sqs_batch(event: object) -> bool:
-    """Whether the invocation brings messages of an SQS queue."""
+    """Whether the invocation is a batch of messages of an SQS queue."""
     records = _records(event)
     return bool(records) and all(map(is_sqs_record, records))
 
 
 def _records(event: object) -> list[Any]:
-    """The records of a batch: Lambda's poller puts them into an object, Pipes sends the bare list
+    """The records of a batch: Lambda's poller wraps them in an object, Pipes sends a bare list
     (EventBridge user guide, Pipes batching and concurrency)."""
     records = event.get("Records") if isinstance(event, Mapping) else event
     return records if isinstance(records, list) else []
 
 
 def read_messages(event: object) -> list[Message]:
-    """The messages of a batch; those of a FIFO queue have a group."""
+    """The messages of a batch; messages of a FIFO queue have a group."""
     return [
         Message(
             id=record["messageId"],
@@ -40,12 +40,12 @@ def read_messages(event: object) -> list[Message]:
 
 
 def read_invoked_type(event: object) -> str | None:
-    """The type of the event that EventBridge, or its Scheduler, invokes the function with; None
-    for any other invocation."""
+    """The type of the event if EventBridge or EventBridge Scheduler invoked the function; None for
+    any other invocation."""
     named = event.get("detail-type") if isinstance(event, Mapping) else None
     return named if isinstance(named, str) else None
 
 
 def write_failures(message_ids: Iterable[str]) -> dict[str, Any]:
-    """The answer to a batch: these messages stay in the queue."""
+    """The partial batch response: these messages stay in the queue."""
     return {"batchItemFailures": [{"itemIdentifier": one} for one in message_ids]}

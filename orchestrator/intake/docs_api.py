@@ -1,4 +1,4 @@
-"""The API's own description: the OpenAPI document, and a page to read it and try it out."""
+"""Routes of the API documentation: the OpenAPI document, and Swagger UI."""
 
 from collections.abc import Callable, Mapping
 from functools import cache, partial
@@ -20,11 +20,11 @@ routes = web.RouteTableDef()
 
 
 async def prepare_document(app: web.Application) -> None:
-    """On startup, when every route stands and a prefix is known. The document is built for the
-    first who asks: it takes longer than the rest of a start.
+    """Prepare the document on startup, when all routes and the prefix are known. It is built by the
+    first request for it, because that takes longer than the rest of a start.
 
     Raises:
-        RegistrationError: it couldn't be built.
+        RegistrationError: the document can't be built.
     """
     check_models(app)
     build: Callable[[], Mapping[str, Any]] = cache(partial(build_document, app))
@@ -33,7 +33,7 @@ async def prepare_document(app: web.Application) -> None:
 
 @routes.get("/openapi.json", name="openapi")
 @documented(
-    "This document",
+    "OpenAPI document",
     tag="about",
     access=ANY_SENDER,
     answers={200: Answer("OpenAPI 3.1", dict), 401: REFUSED},
@@ -46,7 +46,7 @@ async def get_openapi(request: web.Request) -> web.Response:
 
 @routes.get("/docs", name="docs")
 @documented(
-    "A page to read and try the API",
+    "Interactive API documentation",
     tag="about",
     access=ANY_SENDER,
     answers={200: HTML_PAGE, 401: REFUSED},

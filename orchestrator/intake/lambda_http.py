@@ -1,8 +1,8 @@
-"""HTTP requests as a Lambda function gets them, and the answers that their senders want. Pure.
+"""Parses the HTTP requests that a Lambda function is invoked with, and formats the responses. Pure.
 
-| format | comes from |
+| format | sent by |
 | --- | --- |
-| 1.0 | API Gateway: REST APIs, HTTP APIs if told so |
+| 1.0 | API Gateway: REST APIs, HTTP APIs configured for it |
 | 2.0 | API Gateway: HTTP APIs; function URLs |
 | ALB | an Application Load Balancer, with or without multi-value headers |
 
@@ -25,17 +25,17 @@ import attrs
 from orchestrator.intake.links import PREFIX_HEADER
 from orchestrator.settings import PLAIN_PATH
 
-#: They belong to one connection (RFC 9110, section 7.6.1); the length is counted anew.
+#: Hop-by-hop headers (RFC 9110, section 7.6.1); the content length is computed again.
 _OF_THE_CONNECTION = {"connection", "content-length", "keep-alive", "transfer-encoding", "upgrade"}
-#: A prefix is what API Gateway says of itself, never what a sender says.
+#: The prefix is derived from API Gateway's event; a sender's header must not set it.
 _NOT_FORWARDED = _OF_THE_CONNECTION | {PREFIX_HEADER.lower()}
 _TEXT_TYPES = ("text/", "application/json", "application/problem+json", "application/javascript")
 #: RFC 9110, section 5.6.2: methods and names of headers.
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-#: All control characters but the tab (RFC 9110, section 5.5), and half characters.
+#: All control characters except the tab (RFC 9110, section 5.5), and lone surrogates.
 _FORBIDDEN_IN_HEADERS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
 _PARAMETER = re.compile(r"\{([^{}+]+)\+?\}")
-#: A Lambda authorizer is asked about a request, in much the same words, and must not handle it.
+#: Keys of an authorizer request, which resembles an HTTP request and must not be handled as one.
 _OF_AUTHORIZERS = ("methodArn", "routeArn")
 _SHOWN_KEYS, _SHOWN_CHARACTERS = 12, 40
 
@@ -43,15 +43,15 @@ Pairs = list[tuple[str, str]]
 
 
 class NotAnHTTPEventError(Exception):
-    """The function was invoked with something that isn't a request."""
+    """The invocation is not a supported HTTP request."""
 
 
 class BadRequestError(Exception):
-    """The invocation is a request, of which a part can't be read; one sentence says which."""
+    """The invocation is an HTTP request with a part that can't be parsed; the message names it."""
 
 
 class Format(Enum):
-    """How a request is written, and its answer."""
+    """The format of a request and of its response."""
 
     API_GATEWAY_1 = "1.0"
     API_GATEWAY_2 = "2.0"
@@ -78,10 +78,10 @@ class HTTPAnswer:
 
 
 def find_format(event: object) -> Format:
-    """The format of a request, whatever an invocation may bring.
+    """The format of the HTTP request in an invocation.
 
     Raises:
-        NotAnHTTPEventError: it is no request.
+        NotAnHTTPEventError: the invocation is not an HTTP request.
     """
     if isinstance(event, Mapping) and not any(key in event for key in _OF_AUTHORIZERS):
         context = event.get("requestContext")
@@ -94,23 +94,23 @@ def find_format(event: object) -> Format:
             is_multi = event.get("multiValueHeaders") is not None
             return Format.ALB_MULTI_VALUE if is_multi else Format.ALB
     raise NotAnHTTPEventError(
-        "The invocation is no batch of SQS and no HTTP request of API Gateway or a function URL, "
-        "in format 1.0 or 2.0, or of an Application Load Balancer (EventBridge reaches the "
-        f"function by way of SQS or API Gateway): {_described(event)}."
+        "The invocation is neither an SQS batch nor an HTTP request of API Gateway or a function "
+        "URL, in format 1.0 or 2.0, or of an Application Load Balancer (connect EventBridge to the "
+        f"function through SQS or API Gateway): {_described(event)}."
     )
 
 
 def find_path(event: Mapping[str, Any]) -> str:
-    """The path that a request names, percent-encoded; `/` if it names none."""
+    """The percent-encoded path of a request; `/` if it has none."""
     path = event.get("rawPath", event.get("path"))
     return _encoded(path) if isinstance(path, str) else "/"
 
 
 def read_request(event: Mapping[str, Any], written: Format) -> HTTPRequest:
-    """The request in an event of the format `written`.
+    """Parse the request of an invocation in the format `written`.
 
     Raises:
-        BadRequestError: a part of it can't be read.
+        BadRequestError: a part of it can't be parsed.
     """
     context = _mapping(event.get("requestContext"), "requestContext")
     if written is Format.API_GATEWAY_2:
@@ -121,7 +121,7 @@ def read_request(event: Mapping[str, Any], written: Format) -> HTTPRequest:
 
 
 def write_answer(answer: HTTPAnswer, written: Format) -> dict[str, Any]:
-    """The answer, for a request of the format `written`."""
+    """Format the response to a request of the format `written`."""
     headers = _forwarded(answer.headers)
     body, is_encoded = _written_body(answer)
     common = {"statusCode": answer.status, "body": body, "isBase64Encoded": is_encoded}
@@ -146,8 +146,8 @@ def _read_v1(event: Mapping[str, Any], context: Mapping[str, Any]) -> HTTPReques
     path = _path(event["path"])
     address = _path(context.get("path") or path)
     resource = _resource(event.get("resource"), event.get("pathParameters"))
-    # A REST API's path is without the stage, unless a mapping left it in; requestContext's is
-    # what the sender asked for. An HTTP API that speaks format 1.0 leaves the stage in both.
+    # A REST API's path has no stage, unless a mapping left it in; requestContext's path is the
+    # one that the sender requested. An HTTP API in format 1.0 leaves the stage in both.
     before, told = _before(path, resource), _before(address, resource)
     if before is None or told is None:
         told = _stage(context, address)
@@ -156,7 +156,7 @@ def _read_v1(event: Mapping[str, Any], context: Mapping[str, Any]) -> HTTPReques
     return HTTPRequest(
         method=_method(event["httpMethod"]),
         path=_encoded(_without(before, path)),
-        # API Gateway has decoded it.
+        # API Gateway has decoded the query.
         query=urlencode(_pairs(query, "query"), encoding="utf-8", errors="replace"),
         headers=[*_headers(event), *_told(told)],
         body=_body(event),
@@ -169,7 +169,7 @@ def _read_v2(event: Mapping[str, Any], context: Mapping[str, Any]) -> HTTPReques
     prefix = _before(path, _resource(resource, event.get("pathParameters")))
     if prefix is None:
         prefix = _stage(context, path)
-    # Behind a domain of one's own the address has no stage, and rawPath has no mapping's key.
+    # With a custom domain the URL has no stage, and rawPath has no mapping key.
     domain = _optional_text(context.get("domainName"), "domainName")
     told = prefix if ".execute-api." in domain else ""
     cookies = [_text(cookie, "cookies") for cookie in _list(event.get("cookies"), "cookies")]
@@ -196,7 +196,7 @@ def _read_alb(event: Mapping[str, Any]) -> HTTPRequest:
 
 
 def _resource(template: object, parameters: object) -> str | None:
-    """The path below the API's root that was asked for; None: the event doesn't say.
+    """The requested path below the API's root; None if the event doesn't contain it.
 
     `template` is a route such as `/events/{proxy+}`.
     """
@@ -210,9 +210,9 @@ def _resource(template: object, parameters: object) -> str | None:
 
 
 def _before(path: str, resource: str | None) -> str | None:
-    """The stage or the base path that stands before the resource; None: it isn't to be seen.
+    """The stage or base path that precedes the resource; None if it can't be derived.
 
-    Both are compared decoded: API Gateway decodes some, and some not.
+    Both are compared decoded: API Gateway decodes only some of them.
     """
     if resource is None:
         return None
@@ -222,7 +222,7 @@ def _before(path: str, resource: str | None) -> str | None:
 
 
 def _stage(context: Mapping[str, Any], path: str) -> str:
-    """The stage, if the path begins with it; never `$default`."""
+    """The stage if the path begins with it, else empty; never `$default`."""
     prefix = f"/{context.get('stage')}"
     return prefix if path == prefix or path.startswith(f"{prefix}/") else ""
 
@@ -244,12 +244,12 @@ def _path(value: object) -> str:
 
 
 def _encoded(path: str) -> str:
-    """API Gateway hands some paths on decoded; what is encoded already stays as it is."""
+    """Percent-encode a path, which API Gateway may have decoded; encoded parts are unchanged."""
     return quote(path, safe="/%:@!$&'()*+,;=~", errors="replace")
 
 
 def _cleaned_query(query: str) -> str:
-    """An encoded query, in which nothing stands that could not stand in a request's first line."""
+    """An encoded query without characters that are invalid in a request line."""
     return quote(query, safe="/%:@!$&'()*+,;=~?[]|", errors="replace")
 
 
@@ -284,7 +284,7 @@ def _body(event: Mapping[str, Any]) -> bytes:
 
 
 def _pairs(value: object, name: str) -> Pairs:
-    """Names and values of a map whose values are texts, or lists of texts."""
+    """Names and values of a map whose values are strings or lists of strings."""
     return [
         (key, _text(one, name))
         for key, values in _mapping(value, name).items()
@@ -342,7 +342,7 @@ def _kind(value: object) -> str:
 
 
 def _written_body(answer: HTTPAnswer) -> tuple[str, bool]:
-    """The body as text, or in base64 (True) if it is none."""
+    """The body as text, or in base64 (True) if it is not text."""
     named = {name.lower(): value for name, value in answer.headers}
     if named.get("content-type", "").startswith(_TEXT_TYPES) and "content-encoding" not in named:
         try:
@@ -368,7 +368,8 @@ def _gathered(headers: Pairs) -> dict[str, list[str]]:
 
 
 def _joined(headers: Pairs) -> dict[str, str]:
-    """One text for each name; of cookies, which can't be joined (RFC 6265, section 3), the last."""
+    """One value for each name; the last cookie, since cookies can't be joined (RFC 6265, section
+    3)."""
     return {
         name: values[-1] if name.lower() == "set-cookie" else ", ".join(values)
         for name, values in _gathered(headers).items()

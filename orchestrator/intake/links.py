@@ -1,4 +1,4 @@
-"""Addresses of our own routes, as the sender can reach them."""
+"""Builds URLs of the service's routes as the sender can reach them, with path prefixes."""
 
 from collections.abc import Iterable
 
@@ -6,14 +6,14 @@ from aiohttp import web
 
 from orchestrator.settings import PLAIN_PATH
 
-#: Set by whatever strips a prefix before us: a reverse proxy, or the Lambda handler for a stage.
+#: Set by the reverse proxy that strips a prefix, or by the Lambda handler for a stage.
 PREFIX_HEADER = "X-Forwarded-Prefix"
-#: The setting `http.base_path`, where the app heeds it.
+#: The setting `http.base_path`, if the app serves below it.
 BASE_PATH: web.AppKey[str] = web.AppKey("base_path", str)
 
 
 def below(base_path: str, routes: Iterable[web.AbstractRouteDef]) -> list[web.AbstractRouteDef]:
-    """The same routes below `base_path`, without names: `link` knows them by those without it."""
+    """The same routes below `base_path`, without names: `link` uses the names of the others."""
     found: list[web.AbstractRouteDef] = []
     for route in routes:
         match route:
@@ -25,12 +25,12 @@ def below(base_path: str, routes: Iterable[web.AbstractRouteDef]) -> list[web.Ab
 
 
 def link(request: web.Request, route: str, **parts: str) -> str:
-    """The path of a named route, with the prefixes that stand before it."""
+    """The path of a named route, including path prefixes."""
     return server_path(request) + str(request.app.router[route].url_for(**parts))
 
 
 def server_path(request: web.Request) -> str:
-    """Where the service's own paths begin; empty: at the root."""
+    """The prefix of the service's paths; empty at the root."""
     base_path = _base_path(request)
     if _own_path(request) != request.path:
         return _forwarded_prefix(request) + base_path
@@ -38,12 +38,12 @@ def server_path(request: web.Request) -> str:
 
 
 def address(request: web.Request) -> str:
-    """The path that the sender asked for."""
+    """The path that the sender requested."""
     return server_path(request) + _own_path(request)
 
 
 def _own_path(request: web.Request) -> str:
-    """The path that was asked for, without `http.base_path`."""
+    """The requested path without `http.base_path`."""
     base_path = _base_path(request)
     is_below = request.path == base_path or request.path.startswith(f"{base_path}/")
     return (request.path.removeprefix(base_path) or "/") if is_below else request.path
@@ -54,6 +54,6 @@ def _base_path(request: web.Request) -> str:
 
 
 def _forwarded_prefix(request: web.Request) -> str:
-    """The prefix that was stripped before us; empty without one, or if it is no plain path."""
+    """The prefix that a proxy stripped; empty if there is none or it is not a plain path."""
     prefix = request.headers.get(PREFIX_HEADER, "")
     return prefix if PLAIN_PATH.fullmatch(prefix) else ""

@@ -1,4 +1,4 @@
-"""What is counted, as Prometheus reads it. Each app has a registry of its own."""
+"""Prometheus metrics and their route. Each app has its own registry."""
 
 import attrs
 from aiohttp import web
@@ -19,13 +19,13 @@ METRICS = web.AppKey("metrics", CollectorRegistry)
 
 routes = web.RouteTableDef()
 
-#: From a duplicate that is found handled at once to a handler of ten minutes.
+#: From a duplicate, which is answered at once, to a handler of ten minutes.
 _SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 120, 600)
 
 
 @attrs.frozen
 class QueueMetrics:
-    """What a worker does with the messages of its queue."""
+    """Metrics of a queue worker."""
 
     handled: Counter
     kept: Counter
@@ -40,18 +40,18 @@ class QueueMetrics:
             return Counter(f"orchestrator_queue_{name}", text, registry=registry)
 
         return cls(
-            handled=counter("messages_handled", "Messages whose event the ledger has"),
-            kept=counter("messages_kept", "Messages that the ledger could not take, or no event"),
-            not_deleted=counter("messages_not_deleted", "Handled ones that could not be deleted"),
-            failed_polls=counter("failed_polls", "Polls that a queue or ledger out of reach ended"),
+            handled=counter("messages_handled", "Messages whose event is in the ledger"),
+            kept=counter("messages_kept", "Messages left in the queue: not stored, or not events"),
+            not_deleted=counter("messages_not_deleted", "Handled messages that failed to delete"),
+            failed_polls=counter("failed_polls", "Polls that failed: queue or ledger unreachable"),
             in_hand=Gauge(
                 "orchestrator_queue_messages_in_hand",
-                "Messages that are being handled",
+                "Messages in progress",
                 registry=registry,
             ),
             seconds=Histogram(
                 "orchestrator_queue_message_seconds",
-                "How long it took to handle a message",
+                "Time to handle a message",
                 registry=registry,
                 buckets=_SECONDS,
             ),
@@ -59,14 +59,14 @@ class QueueMetrics:
 
 
 def build_registry() -> CollectorRegistry:
-    """A registry that knows the process: memory, processor time, open files."""
+    """A registry with the metrics of the process: memory, CPU time, open files."""
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     return registry
 
 
 @routes.get("/metrics", name="metrics")
-@documented("Metrics, as Prometheus reads them", tag="about", access=OPEN, answers={})
+@documented("Metrics in the Prometheus format", tag="about", access=OPEN, answers={})
 async def get_metrics(request: web.Request) -> web.Response:
     text = generate_latest(request.app[METRICS])
     return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE_LATEST})

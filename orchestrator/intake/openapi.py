@@ -1,8 +1,8 @@
-"""The OpenAPI document, made from the routes and the models. The only user of aiohttp-apispec.
+"""Builds the OpenAPI document from the routes and the models. The only user of aiohttp-apispec.
 
-aiohttp-apispec writes Swagger 2.0 and changes the handlers that it reads; what we take from
-it is its decorator and its way from routes to operations. Each document is built
-afresh, so that two apps in one process don't disturb each other.
+aiohttp-apispec writes Swagger 2.0 and modifies the handlers that it reads, so only its decorator
+and its mapping of routes to operations are used. Each document is built separately, so that two
+apps in one process don't affect each other.
 """
 
 import copy
@@ -35,7 +35,7 @@ UNAUTHORIZED = "401"
 
 @attrs.frozen
 class Answer:
-    """One documented answer: what it means, the model of its body, its headers."""
+    """One documented response: its meaning, the model of its body, its headers."""
 
     description: str
     model: Any = None
@@ -56,9 +56,9 @@ def documented(
     parameters: Sequence[Mapping[str, Any]] = (),
     body: Any = None,
 ) -> Callable[[Route], Route]:
-    """Decorate a route's handler with what it asks of its sender, and what the document says of it.
+    """Decorate a route's handler with the access that it requires and with its documentation.
 
-    `body` is the model of a body that may be left out.
+    `body` is the model of an optional body.
     """
     document: Callable[[Route], Route] = docs(
         tags=[tag],
@@ -76,7 +76,7 @@ def build_document(app: web.Application) -> dict[str, Any]:
     """The OpenAPI 3.1 document of an app: its routes, and a path for each registered event type.
 
     Raises:
-        RegistrationError: a handler's model has fields of a kind that JSON has no form for.
+        RegistrationError: a handler's model has fields that JSON can't represent.
     """
     registry = app[REGISTRY]
     check_models(app)
@@ -91,14 +91,13 @@ def build_document(app: web.Application) -> dict[str, Any]:
 
 
 def check_models(app: web.Application) -> None:
-    """Raises RegistrationError: a handler's model has fields of a kind that JSON has no form
-    for."""
+    """Raises RegistrationError: a handler's model has fields that JSON can't represent."""
     for registration in app[REGISTRY]:
         _check_model(registration)
 
 
 def _routes(app: web.Application) -> list[web.AbstractRoute]:
-    """Those at the root: the ones below `http.base_path` are the same."""
+    """The routes at the root, without their copies below `http.base_path`."""
     below = f"{app.get(BASE_PATH, '')}/"
     return [
         route
@@ -118,7 +117,7 @@ def _check_model(registration: Registration) -> None:
         raise RegistrationError(
             f"{registration.place}: the model of {registration.event_type}, "
             f"{registration.payload!r}, can't be read from JSON ({reason}); give each field a "
-            "type that JSON has a form for."
+            "type that JSON can represent."
         ) from None
 
 
@@ -137,7 +136,7 @@ def _models(app: web.Application, registry: HandlerRegistry) -> list[Any]:
 
 
 class _Document(AiohttpApiSpec):  # type: ignore[misc]
-    """aiohttp-apispec's walk from a route to an operation, ending in OpenAPI 3.1."""
+    """aiohttp-apispec's mapping of routes to operations, with OpenAPI 3.1 as its output."""
 
     def __init__(
         self, models: Sequence[Any], security: Mapping[str, Any], id_headers: Sequence[str]
@@ -165,7 +164,7 @@ class _Document(AiohttpApiSpec):  # type: ignore[misc]
         self._register_route(route, route.method.lower(), route.handler)
 
     def add_event_type(self, registration: Registration) -> None:
-        """A path of its own for a registered type, beside the one for any type."""
+        """Add a path for a registered type, beside the one for any type."""
         operation = copy.deepcopy(self._event_operation)
         operation["summary"] = f"Handle one {registration.event_type}"
         operation["operationId"] = f"handle_{quote(registration.event_type, safe='')}"
@@ -180,7 +179,7 @@ class _Document(AiohttpApiSpec):  # type: ignore[misc]
         return document
 
     def _update_paths(self, data: Mapping[str, Any], method: str, url_path: str) -> None:
-        """Overrides aiohttp-apispec's, which changes `data`, the handler's own."""
+        """Overrides aiohttp-apispec's method, which modifies `data`, the handler's own."""
         operation = {
             "operationId": _operation_id(method, url_path),
             "tags": data["tags"],
@@ -190,7 +189,7 @@ class _Document(AiohttpApiSpec):  # type: ignore[misc]
             "responses": {
                 status: self._response(answer)
                 for status, answer in data["responses"].items()
-                # Who is asked for nothing is never refused.
+                # Without authentication there is no 401.
                 if status != UNAUTHORIZED or self._security
             },
         }
@@ -220,7 +219,7 @@ class _Document(AiohttpApiSpec):  # type: ignore[misc]
 
 
 def _event_body(payload: Mapping[str, Any], event_type: str) -> dict[str, Any]:
-    """A request body: the payload bare, or in an envelope."""
+    """A request body: the bare payload, or an envelope."""
     envelopes = [{"$ref": f"#/components/schemas/{name}"} for name in _ENVELOPES]
     content: dict[str, Any] = {"schema": {"anyOf": [payload, *envelopes]}}
     if event_type in EXAMPLES:
@@ -235,7 +234,7 @@ def _id_parameter(header: str) -> dict[str, Any]:
     return {
         "in": "header",
         "name": header,
-        "description": "The event's id, over any that the body has; at most 512 bytes",
+        "description": "The event's id; overrides an id in the body; at most 512 bytes",
         "schema": {"type": "string"},
     }
 
@@ -258,15 +257,15 @@ def _slug(text: str) -> str:
 _HEADER_SCHEMAS = {"Retry-After": {"type": "integer", "minimum": 1}}
 
 _TAGS = {
-    "events": "Hand an event over",
-    "runs": "See what became of it, and run it again",
-    "tenants": "See where a tenant stands",
-    "about": "The service itself",
+    "events": "Send events",
+    "runs": "List, inspect and replay runs",
+    "tenants": "List and inspect tenants, cancel operations",
+    "about": "Health, metrics and documentation of the service",
 }
 
 _DESCRIPTION = (
     "Turns a SaaS control plane's events into jobs, once each. Statuses are chosen for "
-    "EventBridge: 5xx and 429 are worth another try, other 4xx are not."
+    "EventBridge: retry after 5xx and 429, not after other 4xx."
 )
 
 _ENVELOPES: Mapping[str, Any] = {
@@ -288,7 +287,7 @@ _ENVELOPES: Mapping[str, Any] = {
     },
     "CloudEvent": {
         "title": "CloudEvent",
-        "description": "A CloudEvent 1.0 in its structured form; `data` is the business body.",
+        "description": "A CloudEvent 1.0 in structured mode; `data` is the business body.",
         "type": "object",
         "required": ["specversion", "type", "source", "id", "data"],
         "properties": {

@@ -1,4 +1,4 @@
-"""The query of a request as a model: names in camelCase, values as text."""
+"""Parses query strings into models: names in camelCase, values as text."""
 
 from collections.abc import Awaitable
 from typing import Any, TypeVar
@@ -17,21 +17,21 @@ Item = TypeVar("Item")
 
 
 def page_limit() -> Any:
-    """The field of a query that says how much of a list is asked for."""
+    """The query field for the maximum number of items of a page."""
     return attrs.field(default=50, validator=[ge(1), le(100)])
 
 
 def read_query(request: web.Request, model: type[Query]) -> Query:
-    """The query as a `model`, an attrs class.
+    """Parse the query into `model`, an attrs class.
 
     Raises:
-        web.HTTPBadRequest: an unknown parameter, or one that doesn't fit.
+        web.HTTPBadRequest: a parameter is unknown, repeated or invalid.
     """
     names = {json_field_name(field): field.name for field in attrs.fields(model)}  # type: ignore[arg-type]
     unknown = sorted(set(request.query) - set(names))
     if unknown:
         raise web.HTTPBadRequest(
-            text=f"There is no parameter {unknown[0]!r} here; there is {', '.join(names)}."
+            text=f"Unknown parameter {unknown[0]!r}; known parameters: {', '.join(names)}."
         )
     repeated = [name for name in names if len(request.query.getall(name, [])) > 1]
     if repeated:
@@ -44,7 +44,7 @@ def read_query(request: web.Request, model: type[Query]) -> Query:
 
 
 async def read_page(listing: Awaitable[Page[Item]]) -> Page[Item]:
-    """The page that a ledger lists. Raises web.HTTPBadRequest for a cursor that it didn't give."""
+    """Read a page from the ledger. Raises web.HTTPBadRequest for an invalid cursor."""
     try:
         return await listing
     except ValueError as error:
@@ -52,11 +52,11 @@ async def read_page(listing: Awaitable[Page[Item]]) -> Page[Item]:
 
 
 def _misfit(error: ValueError) -> web.HTTPBadRequest:
-    return web.HTTPBadRequest(text=f"The query does not fit: {error}.")
+    return web.HTTPBadRequest(text=f"The query is invalid: {error}.")
 
 
 def query_parameters(model: type) -> list[dict[str, Any]]:
-    """The parameters of a model in OpenAPI's form; none is required."""
+    """The OpenAPI parameters of a model, all optional."""
     _, components = json_schemas([model], ref_template="#/components/schemas/{name}")
     return [
         {"in": "query", "name": name, "schema": _without_null(schema)}
@@ -65,6 +65,6 @@ def query_parameters(model: type) -> list[dict[str, Any]]:
 
 
 def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
-    """A query has no null: a parameter that is none is left out."""
+    """Remove null from a schema: a query omits a parameter that is None."""
     kinds = [kind for kind in schema.get("anyOf", []) if kind != {"type": "null"}]
     return kinds[0] if len(kinds) == 1 else schema

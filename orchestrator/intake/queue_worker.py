@@ -1,8 +1,8 @@
-"""Messages of a queue, handled: what becomes of each, and the worker that goes on doing it.
+"""Handles the messages of a queue, and polls the queue in a worker.
 
-A queue counts deliveries and gives up; the ledger doesn't. So a message is deleted once the
-ledger has its event, whatever became of that: what failed or waits is resumed from there.
-Only what the ledger could not take stays in the queue.
+A queue limits the receives of a message, the ledger doesn't. So a message is deleted once its event
+is in the ledger, whatever the result: failed and waiting runs are resumed from the ledger. Only a
+message whose event could not be stored stays in the queue.
 """
 
 import asyncio
@@ -27,17 +27,17 @@ from orchestrator.intake.problems import status_of, stays_in_queue
 from orchestrator.intake.refusal_log import Refusal, RefusalLog, name_event
 
 _POLL_S = 20.0
-#: After a failed poll the next one waits so long, doubling up to the second.
+#: Backoff after a failed poll, in seconds: the first pause, doubling up to the longest.
 _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 30.0
-#: How long handlers may take to hand back, once they are told to.
+#: How long (seconds) cancelled handlers may take to hand their runs back.
 _CANCEL_S = 2.0
 
 log = structlog.get_logger("orchestrator.queue")
 
 
 class MessageHandler:
-    """Handles what a message asks for; events by the `chosen` orchestrator, replays by our own."""
+    """Handles a message: events with the `chosen` orchestrator, replays with the service's own."""
 
     def __init__(self, own: Orchestrator, chosen: EventOrchestrator, refusals: RefusalLog) -> None:
         self._own = own
@@ -45,7 +45,7 @@ class MessageHandler:
         self._refusals = refusals
 
     async def handle(self, message: Message) -> bool:
-        """Handle a message; True if it is done with, False if it must stay in the queue."""
+        """Handle a message; True if it can be deleted, False if it must stay in the queue."""
         queued: QueuedEvent | QueuedReplay | None = None
         with structlog.contextvars.bound_contextvars(message_id=message.id):
             try:
@@ -70,7 +70,7 @@ class MessageHandler:
             await self._chosen.handle_event(queued.event_type, queued.body)
         except BeingHandled as error:
             if how.same_content_same_event and how.event_id is None:
-                # Whether it is the same event is known once that is handled.
+                # Whether it is the same event is known only once the other one is handled.
                 raise TemporaryError(str(error), retry_after_s=error.retry_after_s) from error
             raise
         finally:
@@ -109,7 +109,7 @@ class MessageHandler:
         except Waiting as error:
             if not wish.force:
                 raise
-            # Its run is as it was: only the message knows of the wish.
+            # The run is unchanged: the forced replay is recorded only in the message.
             raise TemporaryError(str(error), retry_after_s=error.retry_after_s) from error
 
 
@@ -120,11 +120,11 @@ async def handle_batch(
     timeout_s: float,
     hand_back_s: float = _CANCEL_S,
 ) -> list[str]:
-    """Handle messages that were taken off the queue together; the ids of those that must stay.
+    """Handle a batch of messages; returns the ids of those that must stay in the queue.
 
-    Those of one group are handled in turn, and once one must stay the rest of its group does
-    (Lambda developer guide, partial batch responses). What isn't done in `timeout_s` stays, too,
-    and has `hand_back_s` to hand its run back.
+    Messages of one group are handled in order; once one must stay, so does the rest of its group
+    (Lambda developer guide, partial batch responses). Messages that are not handled within
+    `timeout_s` stay, too, and have `hand_back_s` to hand their runs back.
     """
     groups: dict[str, list[Message]] = {}
     for message in messages:
@@ -149,12 +149,12 @@ async def handle_batch(
     return [message.id for message in messages if message.id not in done]
 
 
-#: What messages go to where something else takes them off the queue (Lambda).
+#: Handles messages that another component receives from the queue (Lambda's poller).
 MESSAGES = web.AppKey("messages", MessageHandler)
 
 
 class QueueWorker:
-    """Takes messages off the queue, at most `concurrency` at a time, until it is drained."""
+    """Receives and handles messages, at most `concurrency` at a time, until it is drained."""
 
     def __init__(
         self,
@@ -166,8 +166,8 @@ class QueueWorker:
         concurrency: int,
         metrics: QueueMetrics,
     ) -> None:
-        """`is_ready` raises TemporaryError while the ledger can't be reached: messages that are
-        received in vain would only be counted."""
+        """`is_ready` raises TemporaryError while the ledger can't be reached: to receive a message
+        then would only increase its receive count."""
         self._inbox = inbox
         self._handle = handle
         self._clock = clock
@@ -180,7 +180,7 @@ class QueueWorker:
         self._must_check = False
 
     async def run(self) -> None:
-        """Go on until `drain`; no message and no outage ends it."""
+        """Poll until `drain` is called; no message and no outage ends the loop."""
         pause_s = _FIRST_PAUSE_S
         while not self._draining.is_set():
             try:
@@ -207,12 +207,13 @@ class QueueWorker:
                 task.add_done_callback(self._forget)
 
     async def check(self) -> None:
-        """Raises TemporaryError if no more messages are taken: the readiness check."""
+        """The readiness check. Raises TemporaryError once no more messages are received."""
         if self._draining.is_set():
             raise TemporaryError("The worker is shutting down.", retry_after_s=1)
 
     async def drain(self, *, timeout_s: float) -> None:
-        """Take no more messages, let those in hand finish, hand back what has not by then."""
+        """Receive no more messages, wait for those in progress, hand back what exceeds the
+        timeout."""
         self._draining.set()
         if self._tasks:
             log.info("draining", messages=len(self._tasks))
@@ -223,7 +224,7 @@ class QueueWorker:
             await asyncio.wait(self._tasks, timeout=_CANCEL_S)
 
     async def _receive(self) -> Sequence[Message]:
-        """The next messages; none if the worker is asked to end meanwhile."""
+        """The next messages; none if the worker begins to drain meanwhile."""
         async with self._slots:
             free = self._concurrency - len(self._tasks)
             polled = await self._unless_draining(
@@ -234,13 +235,13 @@ class QueueWorker:
     async def _unless_draining(
         self, waiting: Awaitable[Sequence[Message] | None]
     ) -> Sequence[Message] | None:
-        """What is waited for; None if the worker is asked to end before that."""
+        """The result of `waiting`; None if the worker begins to drain first."""
         work = asyncio.ensure_future(waiting)
         ending = asyncio.create_task(self._draining.wait())
         try:
             await asyncio.wait({work, ending}, return_when=asyncio.FIRST_COMPLETED)
             if not work.done():
-                # Messages that come in this very moment are hidden for a while, and come again.
+                # Messages received at this moment reappear after their visibility timeout.
                 work.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await work
@@ -263,13 +264,13 @@ class QueueWorker:
         try:
             await self._inbox.delete(message)
         except OrchestratorError as error:
-            # It comes again, and is found handled.
+            # The message is received again, and recognized as a duplicate.
             self._metrics.not_deleted.inc()
             log.warning("message not deleted", message_id=message.id, reason=str(error))
 
     @asynccontextmanager
     async def _hidden(self, message: Message) -> AsyncIterator[None]:
-        """Keep the message from others as long as the context lasts."""
+        """Extend the message's visibility timeout for the life of the context."""
 
         async def keep() -> None:
             while True:

@@ -1,12 +1,12 @@
-"""Refusals in the log: one line for each event that is lost, and one a second for an outage.
+"""Logs refusals: one line for each lost event, and at most one a second during an outage.
 
     refused ──► a line at once                      (count 1)
     refused ──► held ┐
     refused ──► held ┴─ the second is over ──► a line with the last of them  (count 2)
 
-What is refused for its content (400, 422, 500) is told event by event, since its sender won't bring
-it again. All else is told by its kind, which is its status and the class of its error: a storm of
-requests without a key, or an outage's 503s, may have any number of names.
+Refusals for the content (400, 422, 500) are logged for each event, since the sender won't retry it.
+All others are grouped by status and error class: many requests without a key, or an outage's 503s,
+may have any number of event ids.
 """
 
 import asyncio
@@ -22,13 +22,13 @@ from orchestrator.core.clock import Clock
 from orchestrator.core.events.envelope import read_names
 from orchestrator.core.texts import shorten
 
-#: How long refusals of one kind are held, in seconds.
+#: How long refusals of one group are held, in seconds.
 _EVERY_S = 1.0
-#: What is told event by event.
+#: The statuses that are logged for each event.
 _FINAL = (400, 422, 500)
-#: From so many kinds within a second on, events are told by their kind alone.
+#: Beyond this many groups within a second, all refusals are grouped by status and error class.
 _MOST_KINDS = 1000
-#: Names and traces are cut off after so many characters: they are whatever a sender likes.
+#: Names and traces, which the sender chooses, are cut off after this many characters.
 _LONGEST_NAME = 512
 
 _Kind = tuple[object, ...]
@@ -38,8 +38,8 @@ log = structlog.get_logger("orchestrator.refusals")
 
 @attrs.frozen(kw_only=True)
 class Refusal:
-    """One answer other than success. `what` is what was refused, `error` the class of the error;
-    `about` is what else there is to say: the request or the message, the event, the trace."""
+    """One response other than success. `what` was refused ("request", "message"), `error` is the
+    class of the error; `about` has further fields: the request or message, the event, the trace."""
 
     what: str
     status: int
@@ -49,16 +49,16 @@ class Refusal:
 
 
 class RefusalLog:
-    """Writes refusals by the clock."""
+    """Logs refusals, each group at most once a second."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        #: The kinds that were written in this second, and of each what was held since: how many,
-        #: and the last of them.
+        #: The groups that were logged in this second, each with the number and the last of the
+        #: refusals held since.
         self._seen: dict[_Kind, tuple[int, Refusal | None]] = {}
 
     def add(self, refusal: Refusal) -> None:
-        """Write it at once, or hold it if one of its kind was written in this second."""
+        """Log it at once, or hold it if one of its group was logged in this second."""
         kind = self._kind(refusal)
         if kind not in self._seen:
             self._seen[kind] = (0, None)
@@ -68,7 +68,7 @@ class RefusalLog:
             self._seen[kind] = (held + 1, refusal)
 
     def write_held(self) -> None:
-        """A second is over: write what was held, and go on holding kinds that go on."""
+        """Log what was held in the last second; groups that had any are held for another one."""
         held = {kind: last for kind, (_, last) in self._seen.items() if last is not None}
         counts = {kind: self._seen[kind][0] for kind in held}
         self._seen = dict.fromkeys(held, (0, None))
@@ -77,7 +77,7 @@ class RefusalLog:
 
     @asynccontextmanager
     async def written_regularly(self) -> AsyncIterator[None]:
-        """Have what is held written each second, and at the end."""
+        """Log what is held each second, and when the context ends."""
 
         async def keep_writing() -> None:
             while True:
@@ -103,13 +103,13 @@ REFUSALS = web.AppKey("refusals", RefusalLog)
 
 
 def name_event(event_type: str | None, event_id: str | None, body: object) -> dict[str, str | None]:
-    """The event's type and id as far as they can be read; what the way in knows of them counts."""
+    """The event's type and id, where known; the given ones take precedence over the body's."""
     own_type, own_id = read_names(body)
     return {"event_type": event_type or own_type, "event_id": event_id or own_id}
 
 
 def read_trace(headers: Iterable[tuple[str, str]]) -> str | None:
-    """Where to trace a request: its `traceparent`, else AWS's `X-Amzn-Trace-Id`.
+    """The trace id of a request: its `traceparent`, else AWS's `X-Amzn-Trace-Id`.
 
     W3C Trace Context, section 3.2; Elastic Load Balancing user guide for Application Load
     Balancers, "Request tracing".

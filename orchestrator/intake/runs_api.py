@@ -1,7 +1,4 @@
-"""What became of an event: the runs, for operators and for the `Location` of an answer.
-
-An operator who has mended the cause runs one again.
-"""
+"""Routes of runs: list, show and replay. The `Location` of an answer leads to its run."""
 
 from datetime import datetime
 
@@ -22,7 +19,7 @@ routes = web.RouteTableDef()
 
 @attrs.frozen(kw_only=True)
 class StepView:
-    """A step by name; its result stays in the ledger."""
+    """A step's name; its result is not shown."""
 
     name: str
     recorded_at: datetime
@@ -30,7 +27,7 @@ class StepView:
 
 @attrs.frozen(kw_only=True)
 class ErrorView:
-    """Why it failed; a bug's traceback stays in the ledger."""
+    """Why the run failed; a bug's traceback is not shown."""
 
     type: str
     message: str
@@ -39,7 +36,7 @@ class ErrorView:
 
 @attrs.frozen(kw_only=True)
 class RunSummary:
-    """A run in a list. `due_at` is when it is taken up again, if nobody does so before."""
+    """A run in a list. `due_at` is when the sweep resumes it, unless a delivery does so before."""
 
     run_id: str
     event_type: str
@@ -59,17 +56,17 @@ class RunSummary:
 
 @attrs.frozen(kw_only=True)
 class RunView(RunSummary):
-    """One run, with its steps."""
+    """A run with its steps."""
 
     steps: list[StepView]
 
 
 @attrs.frozen(kw_only=True)
 class RunPage:
-    """Runs, and the cursor of the next page; null: there is none.
+    """Runs, and the cursor of the next page; null on the last page.
 
-    A page looks at a limited number of runs. So it may have fewer than `limit`, or none, and a
-    cursor: read on until that is null.
+    A request scans a limited number of runs, so a page with a cursor may have fewer than `limit`
+    runs, or none: continue until the cursor is null.
     """
 
     items: list[RunSummary]
@@ -78,7 +75,7 @@ class RunPage:
 
 @attrs.frozen(kw_only=True)
 class RunQuery:
-    """What a list of runs may be asked for; all of it is optional."""
+    """The optional filters of a list of runs."""
 
     tenant_id: str | None = None
     event_type: str | None = None
@@ -89,7 +86,7 @@ class RunQuery:
 
 @routes.get("/runs")
 @documented(
-    "Runs, the latest first",
+    "List runs, the latest first",
     tag="runs",
     access=Access(Scope.RUNS_READ),
     answers={
@@ -110,7 +107,7 @@ async def get_runs(request: web.Request) -> web.Response:
 
 @routes.get("/runs/{runId}", name="run")
 @documented(
-    "One run, with its steps, its job and its error",
+    "Get a run with its steps, its job and its error",
     tag="runs",
     access=Access(Scope.RUNS_READ),
     answers={
@@ -130,14 +127,14 @@ async def get_run(request: web.Request) -> web.Response:
 
 @attrs.frozen(kw_only=True)
 class ReplayRequest:
-    """`force` runs again even what has succeeded, or is not allowed where the tenant stands."""
+    """`force` replays a run even if it has succeeded, or if the tenant's state doesn't allow it."""
 
     force: bool = False
 
 
 @routes.post("/runs/{runId}/replay")
 @documented(
-    "Run it again",
+    "Replay a run",
     tag="runs",
     access=Access(Scope.RUNS_WRITE),
     answers={**EVENT_ANSWERS, 404: NOT_FOUND},

@@ -1,4 +1,4 @@
-"""Is it there, is it well, where to look: home, ping, liveness, readiness."""
+"""Routes of the service's status: home page, ping, liveness, readiness."""
 
 from datetime import UTC, datetime
 
@@ -14,7 +14,7 @@ from orchestrator.intake.problems import REFUSED, UNAVAILABLE
 from orchestrator.intake.workload import WAITS_FOR
 
 routes = web.RouteTableDef()
-#: Those that a worker has, too, which has no other.
+#: The only routes of a worker.
 health_routes = web.RouteTableDef()
 
 
@@ -31,21 +31,21 @@ class Health:
 
 
 @routes.get("/")
-@documented("Home", tag="about", access=ANY_SENDER, answers={200: HTML_PAGE, 401: REFUSED})
+@documented("Home page", tag="about", access=ANY_SENDER, answers={200: HTML_PAGE, 401: REFUSED})
 async def get_home(request: web.Request) -> web.Response:
     links = "".join(
         f'<li><a href="{link(request, name)}">{text}</a></li>'
         for name, text in (
-            ("docs", "The API, to read and to try"),
-            ("openapi", "Its OpenAPI document"),
-            ("readyz", "Is it ready?"),
+            ("docs", "API documentation"),
+            ("openapi", "OpenAPI document"),
+            ("readyz", "Readiness"),
         )
     )
     return web.Response(text=_HOME.format(links=links), content_type="text/html")
 
 
 @routes.get("/ping", name="ping")
-@documented("A greeting", tag="about", access=OPEN, answers={200: Answer("It is there", Ping)})
+@documented("Ping", tag="about", access=OPEN, answers={200: Answer("The service answers", Ping)})
 async def get_ping(request: web.Request) -> web.Response:
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
     ping = Ping(greeting="Hello from the SaaS orchestrator", date=now, url=address(request))
@@ -91,7 +91,7 @@ a {{ color: #0b5cad; }}
 </head>
 <body>
 <h1>SaaS orchestrator</h1>
-<p>Turns a control plane's events into jobs, once each, and says how every one of them ended.</p>
+<p>Turns a control plane's events into jobs, once each, and reports how each of them ended.</p>
 <ul>{links}</ul>
 </body>
 </html>

@@ -1,4 +1,4 @@
-"""Where each tenant stands: its state, what is being done to it, and how it came there."""
+"""Routes of tenants: list, show with operation and timeline, cancel the operation."""
 
 from datetime import datetime
 
@@ -32,10 +32,10 @@ log = structlog.get_logger("orchestrator.http")
 
 @attrs.frozen(kw_only=True)
 class TenantSummary:
-    """A tenant in a list. `tier` is that of what is being done to it, else the one it has.
+    """A tenant in a list. `tier` is that of the operation under way, else the tenant's own.
 
-    `state` null: whatever was asked for it was refused, or waits; then `changed_at` is when that
-    last came in.
+    `state` is null if all requests for the tenant were refused or wait; then `changed_at` is the
+    time of the latest request.
     """
 
     tenant_id: str
@@ -46,7 +46,7 @@ class TenantSummary:
 
 @attrs.frozen(kw_only=True)
 class OperationView:
-    """What is being done to a tenant; `job` null: no job of it is known."""
+    """The operation that holds a tenant; `job` is null if no job of it is known."""
 
     operation_id: str
     kind: Kind
@@ -60,8 +60,8 @@ class OperationView:
 
 @attrs.frozen(kw_only=True)
 class CancelRequest:
-    """Why; the operation ends with it as its reason. `cleanUp`: a clean-up is to be stopped, too,
-    if that is what is being done."""
+    """`reason` becomes the reason of the operation's end. `cleanUp` allows a clean-up to be
+    stopped, too."""
 
     reason: str | None = None
     clean_up: bool = False
@@ -69,7 +69,7 @@ class CancelRequest:
 
 @attrs.frozen(kw_only=True)
 class StoppedOperation:
-    """What was stopped."""
+    """The operation that was stopped."""
 
     kind: Kind
     operation_id: str
@@ -82,7 +82,7 @@ class CancelAnswer(Success):
 
 @attrs.frozen(kw_only=True)
 class TimelineEntry:
-    """One event of a tenant's life: when, what, what came of it, why, and where to look."""
+    """An event in a tenant's timeline: its time, type, status, reason, run and log link."""
 
     at: datetime
     event_type: str
@@ -94,9 +94,9 @@ class TimelineEntry:
 
 @attrs.frozen(kw_only=True)
 class TenantView(TenantSummary):
-    """One tenant. `waiting` are the runs that wait for it, in the order of their turns.
+    """A tenant. `waiting` has the runs that wait for it, in order.
 
-    The timeline is the latest first; its `cursor` is that of the next page, null: there is none.
+    The timeline has the latest event first; `cursor` is that of its next page, null on the last.
     """
 
     operation: OperationView | None
@@ -107,9 +107,10 @@ class TenantView(TenantSummary):
 
 @attrs.frozen(kw_only=True)
 class TenantPage:
-    """Tenants, and the cursor of the next page; null: there is none.
+    """Tenants, and the cursor of the next page; null on the last page.
 
-    It may have fewer than `limit`, or none, and a cursor: read on until that is null.
+    A page with a cursor may have fewer than `limit` tenants, or none: continue until the cursor is
+    null.
     """
 
     items: list[TenantSummary]
@@ -118,7 +119,7 @@ class TenantPage:
 
 @attrs.frozen(kw_only=True)
 class TenantsQuery:
-    """What a list of tenants may be asked for; all of it is optional."""
+    """The optional filters of a list of tenants."""
 
     state: TenantState | None = None
     limit: int = page_limit()
@@ -127,7 +128,7 @@ class TenantsQuery:
 
 @attrs.frozen(kw_only=True)
 class TimelineQuery:
-    """How much of the timeline is asked for."""
+    """The page of the timeline."""
 
     limit: int = page_limit()
     cursor: str | None = None
@@ -135,7 +136,7 @@ class TimelineQuery:
 
 @routes.get("/tenants")
 @documented(
-    "Tenants, by their ids",
+    "List tenants, ordered by id",
     tag="tenants",
     access=Access(Scope.RUNS_READ),
     answers={
@@ -160,7 +161,7 @@ async def get_tenants(request: web.Request) -> web.Response:
 
 @routes.get("/tenants/{tenantId}", name="tenant")
 @documented(
-    "One tenant: where it stands and how it came there",
+    "Get a tenant: its state, operation and timeline",
     tag="tenants",
     access=Access(Scope.RUNS_READ),
     answers={
@@ -180,7 +181,7 @@ async def get_tenant(request: web.Request) -> web.Response:
         transactions.ledger.list_runs(tenant_id=tenant_id, limit=query.limit, cursor=query.cursor)
     )
     if tenant is None and page.items:
-        # Nothing that was asked for it has got as far as the tenant.
+        # No request for the tenant has opened an operation yet.
         asked_at = page.items[0].first_seen
         tenant = TenantRecord(tenant_id=tenant_id, state=None, changed_at=asked_at)
     if tenant is None:
@@ -198,15 +199,14 @@ async def get_tenant(request: web.Request) -> web.Response:
 
 @routes.post("/tenants/{tenantId}/cancel")
 @documented(
-    "Stop what is being done to a tenant",
+    "Cancel a tenant's operation",
     tag="tenants",
     access=Access(Scope.RUNS_WRITE),
     answers={
         **EVENT_ANSWERS,
-        200: Answer("It has ended, as failed", CancelAnswer, headers={"Location": "The tenant"}),
+        200: Answer("Ended, as failed", CancelAnswer, headers={"Location": "The tenant"}),
         202: Answer(
-            "It is to be stopped, now or by the sweep; it ends once the builder says that its job "
-            "has",
+            "The cancel is recorded; the operation ends once the builder says that its job is over",
             CancelAnswer,
             headers={"Location": "The tenant"},
         ),

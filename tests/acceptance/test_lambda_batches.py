@@ -156,5 +156,5 @@ def test_a_schedule_may_come_by_the_queue(service: LambdaService) -> None:
 
 def test_an_empty_batch_is_no_batch(service: LambdaService) -> None:
     """Lambda never sends one."""
-    with pytest.raises(Exception, match="no batch of SQS"):
+    with pytest.raises(Exception, match="neither an SQS batch"):
         service.handle({"Records": []}, remaining_s=30)

@@ -404,6 +404,6 @@ def test_what_pipes_must_keep_is_named(function: LambdaService, seen: Seen) -> N
 
 def test_no_other_event_invokes_the_function_itself(function: LambdaService, seen: Seen) -> None:
     """EventBridge would try twice, and give up: it is refused with the way that keeps it."""
-    with pytest.raises(NotAnHTTPEventError, match="by way of SQS"):
+    with pytest.raises(NotAnHTTPEventError, match="through SQS"):
         function.handle(EVENT, remaining_s=30)
     assert not seen

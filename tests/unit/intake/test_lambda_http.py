@@ -112,7 +112,7 @@ def test_what_is_no_request_is_refused_by_a_sentence(event: Any, said: str) -> N
         find_format(event)
     sentence = str(refused.value)
     assert said in sentence
-    assert "by way of SQS or API Gateway" in sentence
+    assert "through SQS or API Gateway" in sentence
     assert sentence.endswith(".")
     assert "\n" not in sentence
 
