@@ -1,7 +1,7 @@
-"""A SaaS control plane's events turned into jobs, once each.
+"""Turns a SaaS control plane's events into jobs, once each.
 
-The public names. Each is imported when it is first asked for, so that the command line
-answers at once and importing the package loads neither the web nor AWS.
+The public names. Each is imported on first access, so that the command line starts fast and
+importing the package loads neither aiohttp nor the AWS SDK.
 """
 
 import importlib
@@ -90,9 +90,9 @@ _HOMES = {
     "intake.app_keys": ("ORCHESTRATOR", "REGISTRY"),
     "settings": ("Settings", "SettingsError", "load_settings"),
 }
-#: Those that are modules.
+#: Public names that are modules.
 _MODULES = {"handlers": "core.handlers.builtin", "payloads": "core.events.payloads"}
-#: Names of the release before, which go with the next one.
+#: Deprecated names of the previous release, to be removed in the next.
 _FORMER_NAMES = {"JobReport": "JobDescription"}
 
 
@@ -100,7 +100,7 @@ def __getattr__(name: str) -> Any:
     if name in _FORMER_NAMES:
         now = _FORMER_NAMES[name]
         warnings.warn(
-            f"orchestrator.{name} is called orchestrator.{now} now.",
+            f"orchestrator.{name} was renamed to orchestrator.{now}.",
             DeprecationWarning,
             stacklevel=2,
         )

@@ -1,4 +1,4 @@
-"""The service in its three forms: a web app, a worker, a library; and mounted in another app."""
+"""Builds the service as a web app, a queue worker, a library, or a sub-app of another app."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -50,9 +50,9 @@ async def open_orchestrator(
 ) -> AsyncIterator[EventOrchestrator]:
     """The orchestrator without a web server, for the life of the context.
 
-    `settings` None: the defaults, with the ledger in memory, and the environment. `extension`
-    None: the one that the settings name. `parts` are ports in place of the real ones:
-    `clock`, `ids`, `dice`, `ledger`, `inbox`.
+    `settings` None uses the environment over the defaults, with an in-memory ledger. `extension`
+    None uses the one that the settings name. `parts` replace the default ports: `clock`, `ids`,
+    `dice`, `ledger`, `inbox`.
     """
     async with open_parts(Parts.choose(settings, extension, **parts)) as opened:
         yield opened.chosen
@@ -65,13 +65,13 @@ def create_app(
     hands_back: bool = False,
     **parts: Any,
 ) -> web.Application:
-    """The web app, with the arguments of `open_orchestrator`; at `http.base_path` as well.
+    """The web app, with the arguments of `open_orchestrator`; also served at `http.base_path`.
 
-    `hands_back` is for where nothing goes on after an answer (Lambda): an event that is not
-    handled by the deadline is handed back instead of being worked on.
+    `hands_back` is for platforms where no task continues after an answer (Lambda): a run that
+    exceeds the deadline is handed back instead of continued.
 
     Raises:
-        SettingsError: `http.base_path` can't be told from a route.
+        SettingsError: `http.base_path` begins like a route of the service.
     """
     chosen = Parts.choose(settings, extension, **parts)
     app = _build_app(chosen, hands_back=hands_back)
@@ -125,10 +125,10 @@ def _build_app(chosen: Parts, *, hands_back: bool = False) -> web.Application:
 def create_worker_app(
     settings: Settings, *, extension: Extension | None = None, **parts: Any
 ) -> web.Application:
-    """The worker, which takes events off the queue; its web app tells how it is doing.
+    """The worker, which consumes events from the queue; its web app has health checks and metrics.
 
     Raises:
-        SettingsError: no queue is named, or nobody but this process would know what it did.
+        SettingsError: no queue is configured.
     """
     chosen = Parts.choose(settings, extension, **parts)
     if settings.intake.queue_url is None:
@@ -163,7 +163,7 @@ def create_worker_app(
 
 
 def _log_refusals(app: web.Application, chosen: Parts) -> None:
-    """First of all that is opened, so that it hears of what goes wrong while the rest is closed."""
+    """Opened first and closed last, so that refusals during shutdown are logged, too."""
     app[REFUSALS] = RefusalLog(chosen.clock)
 
     async def keep_writing(app: web.Application) -> AsyncIterator[None]:
@@ -185,11 +185,11 @@ def setup(
     extension: Extension | None = None,
     **parts: Any,
 ) -> None:
-    """Mount the service in an app of yours, its routes under `prefix`.
+    """Mount the service in your own app, with its routes under `prefix`.
 
-    Your app then has `app[ORCHESTRATOR]`, from its start on, and `app[REGISTRY]`: of the
-    first one, if you mount several. The other arguments are those of `open_orchestrator`.
-    `http.base_path`, like host and port, is for an app of our own.
+    Your app then has `app[REGISTRY]` and, once started, `app[ORCHESTRATOR]`; if you mount several,
+    those of the first. The other arguments are those of `open_orchestrator`. The settings of
+    `http.base_path`, host and port are ignored here.
     """
     inner = _build_app(Parts.choose(settings, extension, **parts))
     app.add_subapp(prefix, inner)
@@ -208,6 +208,6 @@ def _check_base_path(base_path: str, app: web.Application) -> None:
     taken = {resource.canonical.split("/")[1] for resource in app.router.resources()}
     if first in taken:
         raise SettingsError(
-            f"The setting http.base_path is {base_path!r}, and the service has routes at /{first}: "
-            "choose another one."
+            f"The setting http.base_path is {base_path!r}, but the service has routes at /{first}: "
+            "choose another base path."
         )

@@ -1,6 +1,6 @@
-"""The composition root: which adapters the settings and the extension come to, opened.
+"""The composition root: chooses and opens the adapters for the settings and the extension.
 
-Each adapter is opened by the module that knows it; nothing is wired at import time.
+Each adapter is opened by its own module; nothing is wired at import time.
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -43,7 +43,7 @@ from orchestrator.settings import Settings
 
 @attrs.frozen(kw_only=True)
 class Ports:
-    """The ports' real ends: what runs work with, and what only the ways in need."""
+    """The opened adapters: the services of runs, and what only the entry points need."""
 
     services: Services
     credentials: SecretResolver
@@ -62,7 +62,7 @@ async def open_ports(
     ledger: Ledger | None = None,
     inbox: Inbox | None = None,
 ) -> AsyncIterator[Ports]:
-    """The ports' ends, opened for the life of the context. One that is left out is the real one."""
+    """Open the adapters for the life of the context; given ones replace the configured ones."""
     lifespan = extension.lifespan or nullcontext
     async with (
         open_configured_aws(settings) as aws,

@@ -1,9 +1,9 @@
-"""The service as an AWS Lambda function: `orchestrator.lambda_handler.handler`.
+"""Runs the service as an AWS Lambda function: `orchestrator.lambda_handler.handler`.
 
-It is invoked with HTTP requests, with batches of an SQS queue, or to sweep. The app runs on a Unix
-socket inside the function and each HTTP invocation is one request to it, so that a sender meets the
-very routes, statuses and headers of `orchestrator serve`. One event loop and one set of clients
-serve the process for its life; between invocations Lambda freezes both.
+It is invoked with HTTP requests, with batches of an SQS queue, or to sweep. The app listens on a
+Unix socket inside the function and each HTTP invocation is one request to it, so that a sender gets
+the routes, statuses and headers of `orchestrator serve`. The process has one event loop and one set
+of clients; between invocations Lambda freezes both.
 
 begin ──────────────────────────────► deadline ──────────► cut-off ────► killed
         the work, at most                hand the run back    send the
@@ -54,26 +54,26 @@ from orchestrator.logs import configure_logs
 from orchestrator.settings import SettingsError, load_settings
 
 _ANY_HOST = URL("http://orchestrator")
-#: What isn't done in time needs so long (seconds) to be handed back and answered; where less
-#: than three times as much is left, a third of that.
+#: Time (seconds) reserved to hand runs back and answer; if less than three times as much is left,
+#: a third of that.
 _TO_HAND_BACK_S = 3.0
-#: What a load balancer lets through; aiohttp's own limit is below that of API Gateway, too.
+#: The limit of a load balancer; aiohttp's default is below that of API Gateway, too.
 _LONGEST_LINE = 65_536
 
 log = structlog.get_logger("orchestrator.lambda_handler")
 
 
 class NotStartedError(Exception):
-    """The service can't start; the sentence says why. The next invocation tries again."""
+    """The service can't start; the message says why. The next invocation tries again."""
 
 
 class SweepFailedError(Exception):
-    """The ledger or a builder can't be reached."""
+    """The sweep failed: the ledger or a builder can't be reached."""
 
 
 @attrs.frozen
 class _TimeLeft:
-    """How long (seconds) the work of an invocation may take, and handing it back after that."""
+    """How long (seconds) an invocation may work, and then take to hand its runs back."""
 
     deadline_s: float
     hand_back_s: float
@@ -81,12 +81,12 @@ class _TimeLeft:
     @classmethod
     def of(cls, remaining_s: float) -> "_TimeLeft":
         to_hand_back_s = max(0.0, min(_TO_HAND_BACK_S, remaining_s / 3))
-        # The last third of that is for the answer.
+        # The last third is reserved for the answer.
         return cls(max(0.0, remaining_s - to_hand_back_s), to_hand_back_s * 2 / 3)
 
 
 class LambdaService:
-    """The running app, and the client that hands requests to it."""
+    """The running app, and the HTTP client that sends requests to it."""
 
     def __init__(self, app: web.Application) -> None:
         self._loop = asyncio.new_event_loop()
@@ -95,7 +95,7 @@ class LambdaService:
         self._runner = web.AppRunner(
             app,
             access_log=None,
-            # What was cut off must not go on in the next invocation.
+            # A request that was cut off must not continue in the next invocation.
             handler_cancellation=True,
             max_line_size=_LONGEST_LINE,
             max_field_size=_LONGEST_LINE,
@@ -108,16 +108,16 @@ class LambdaService:
             raise
 
     def handle(self, event: Any, *, remaining_s: float) -> dict[str, Any]:
-        """Answer one invocation, which ends in `remaining_s` at the latest.
+        """Answer one invocation, which Lambda ends after `remaining_s`.
 
         Raises:
-            NotAnHTTPEventError: it is none that is understood.
-            SweepFailedError: Lambda may try again.
+            NotAnHTTPEventError: the kind of invocation is not supported.
+            SweepFailedError: the sweep failed; Lambda may retry it.
         """
         try:
             return self._handle(event, _TimeLeft.of(remaining_s))
         finally:
-            # Lambda freezes the process now, perhaps for good.
+            # Lambda now freezes the process, perhaps forever.
             self._app[REFUSALS].write_held()
 
     def _handle(self, event: Any, time: "_TimeLeft") -> dict[str, Any]:
@@ -144,14 +144,14 @@ class LambdaService:
         return aliases.get(event_type, event_type) == RECONCILE
 
     def _sweep(self, event: object, time: "_TimeLeft") -> None:
-        """Alone of all events a sweep needs no queue before it: if one is lost, the next makes up
-        for it."""
+        """Sweep. Only a sweep may be invoked directly, without a queue: if one is lost, the next
+        does its work."""
         message = Message(id="sweep", text=json.dumps(event), receipt="")
         if self._handle_messages([message], time):
-            raise SweepFailedError("The sweep was not done; the log says why.")
+            raise SweepFailedError("The sweep failed; the log says why.")
 
     def _handle_messages(self, messages: Sequence[Message], time: "_TimeLeft") -> list[str]:
-        """The ids of those that are not done with."""
+        """Handle messages; returns the ids of those that must stay in the queue."""
         batch = handle_batch(
             messages,
             self._app[MESSAGES].handle,
@@ -162,7 +162,7 @@ class LambdaService:
             return self._loop.run_until_complete(batch)
 
     def close(self) -> None:
-        """End what was opened. Lambda never does; tests do."""
+        """Close the app and the client. Never called on Lambda, only by tests."""
         if self._client is not None:
             self._loop.run_until_complete(self._client.close())
         self._loop.run_until_complete(self._runner.cleanup())
@@ -174,16 +174,16 @@ class LambdaService:
         await self._runner.setup()
         await web.UnixSite(self._runner, socket).start()
         self._client = aiohttp.ClientSession(
-            # A connection must not outlive an invocation: the next one may be hours away.
+            # Connections are not kept between invocations, which may be hours apart.
             connector=aiohttp.UnixConnector(socket, force_close=True),
-            # One sender's cookies are not the next one's.
+            # Cookies of one sender must not be sent for the next.
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
         )
 
     async def _ask(self, request: HTTPRequest, *, timeout_s: float) -> HTTPAnswer:
-        """The app's answer; a problem, if it isn't there in time."""
+        """The app's answer; a problem if it takes too long."""
         assert self._client is not None  # noqa: S101 - opened at the start
         query = f"?{request.query}" if request.query else ""
         try:
@@ -204,8 +204,8 @@ class LambdaService:
                 )
         except TimeoutError as error:
             reason = (
-                f"There was no answer after {timeout_s:.3g} s, and the function's time is "
-                "nearly over: send the request again."
+                f"There was no answer after {timeout_s:.3g} s, and the function is about to time "
+                "out: send the request again."
             )
             self._refuse(
                 HTTPStatus.SERVICE_UNAVAILABLE,
@@ -224,7 +224,7 @@ class LambdaService:
             )
 
     def _refuse(self, status: int, error: Exception, reason: str, **about: str | None) -> None:
-        """Log what the app doesn't get to see, or hasn't answered in time."""
+        """Log a refusal of a request that didn't reach the app, or that timed out."""
         kind = type(error).__name__
         self._app[REFUSALS].add(
             Refusal(what="request", status=status, error=kind, reason=reason, about=about)
@@ -242,20 +242,20 @@ _service: LambdaService | None = None
 
 
 class Context(Protocol):
-    """What Lambda tells of an invocation."""
+    """Lambda's context object of an invocation."""
 
     def get_remaining_time_in_millis(self) -> int: ...
 
 
 def handler(event: Any, context: Context) -> dict[str, Any]:
-    """What Lambda calls. The first invocation opens the service, from ORCHESTRATOR_CONFIG.
+    """The Lambda handler. The first invocation opens the service, from ORCHESTRATOR_CONFIG.
 
     Raises:
         NotStartedError: the service can't start.
-        NotAnHTTPEventError: the event is none that is understood.
-        SweepFailedError: it asks for a sweep, which was not done.
+        NotAnHTTPEventError: the kind of invocation is not supported.
+        SweepFailedError: the sweep failed.
     """
-    global _service  # Lambda keeps the process, and with it this module
+    global _service  # kept between invocations
     if _service is None:
         _service = _start()
     remaining_s = context.get_remaining_time_in_millis() / 1000
@@ -263,7 +263,7 @@ def handler(event: Any, context: Context) -> dict[str, Any]:
 
 
 def _start() -> LambdaService:
-    # What loading the settings has to say must be in the same form as the rest.
+    # Log lines of loading the settings must have the same format as the rest.
     configure_logs(level="info", layout="json", redact=SECRET_NAMES)
     try:
         settings = load_settings()
@@ -275,7 +275,7 @@ def _start() -> LambdaService:
         log.error("the service can't start", reason=str(error))
         raise NotStartedError(f"The service can't start: {error}") from None
     except Exception as error:
-        # A bug, of ours or of the extension's: where it is must be found.
+        # A bug of the service or of the extension: log the traceback.
         log.error("the service can't start", exc_info=error)
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise NotStartedError(f"The service can't start: {reason}") from None

@@ -1,4 +1,4 @@
-"""Logs: one line an occurrence, on standard error, with the run, event and tenant it is about."""
+"""Configures structured, redacted logs on standard error, with run, event and tenant."""
 
 import logging
 import sys
@@ -14,8 +14,8 @@ from orchestrator.core.secrets.redaction import Redactor
 
 @attrs.frozen
 class _Patient:
-    """A stream that may be gone, closed or full, such as a pipe that nobody reads any more: what it
-    can't take is lost, and nobody's work with it."""
+    """A stream that may be closed or full, such as a pipe without a reader: what can't be written
+    is dropped, and no error is raised."""
 
     stream: TextIO
 
@@ -31,14 +31,14 @@ class _Patient:
 def configure_logs(
     *, level: str, layout: Literal["json", "console"], redact: Sequence[str]
 ) -> None:
-    """Set structlog up for the process; an app that we are mounted in has logs of its own.
+    """Configure structlog for the process; not called when the service is mounted in another app.
 
     `redact` are the name patterns of `log.redact`.
     """
     redactor = Redactor(redact)
 
     def mask(_: Any, __: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
-        # An exception keeps its type, and with it its traceback.
+        # An exception must stay one, so that its traceback is logged.
         shown = [
             {name: value} if name == "exc_info" else redactor.redact({name: value})
             for name, value in event.items()
@@ -50,7 +50,7 @@ def configure_logs(
         if layout == "json"
         else structlog.dev.ConsoleRenderer(
             colors=sys.stderr.isatty(),
-            # Not rich's: it prints local variables, and with them any secret at hand.
+            # Not rich's formatter: it prints local variables, which may hold secrets.
             exception_formatter=structlog.dev.plain_traceback,
         )
     )
@@ -72,8 +72,8 @@ def configure_logs(
 
 
 def _always_rendered(processors: Sequence[Any]) -> Any:
-    """The processors as one, of which the last renders. What can't be rendered becomes a line that
-    says so, with the texts that are in it: nobody's work may fail for what the log can't show."""
+    """The processors as one that never raises; the last of them renders. An event that can't be
+    rendered becomes a line with its texts and `not_rendered`, since logging must not fail a run."""
 
     def render(logger: Any, method: str, event: MutableMapping[str, Any]) -> Any:
         texts = {name: value for name, value in event.items() if type(value) is str}

@@ -1,4 +1,4 @@
-"""`orchestrator serve`: the app on a port, until a signal asks it to go."""
+"""Serves the app on a port until SIGTERM or SIGINT, in one or several worker processes."""
 
 import asyncio
 import multiprocessing
@@ -17,7 +17,7 @@ from aiohttp import web
 
 from orchestrator.intake.app_keys import DRAINS
 
-#: Fargate kills 30 s after SIGTERM; both together stay below 25.
+#: Fargate sends SIGKILL 30 s after SIGTERM; both together stay below 25 s.
 _DRAIN_S = 20.0
 _CLOSE_S = 3.0
 
@@ -25,18 +25,18 @@ log = structlog.get_logger("orchestrator.server")
 
 
 class WorkerDidNotStartError(Exception):
-    """A worker ended before it could serve; its log says why."""
+    """A worker process ended during startup; its log says why."""
 
 
 def run_workers(
     build_app: Callable[[], web.Application], *, host: str, port: int, workers: int
 ) -> None:
-    """Serve in so many processes, all on one port; one that ends unasked is replaced.
+    """Serve in `workers` processes on one port; one that ends unexpectedly is replaced.
 
     Raises:
-        OSError: the port can't be had.
-        WorkerDidNotStartError: a worker ended before it could serve.
-        Exception: whatever `build_app` raises.
+        OSError: the port is not available.
+        WorkerDidNotStartError: a worker process ended during startup.
+        Exception: raised by `build_app`.
     """
     app = build_app()
     listener = _listen(host, port)
@@ -47,10 +47,10 @@ def run_workers(
 
 
 class _Workers:
-    """Forked before there is an event loop, so that all of them accept from one socket.
+    """Worker processes, forked before there is an event loop, that accept from one socket.
 
-    The parent alone holds the writing end of a pipe: however it dies, the workers read the end of
-    it, and drain.
+    Only the parent holds the write end of a pipe: however it dies, the workers read end of file,
+    and drain.
     """
 
     def __init__(self, build_app: Callable[[], web.Application], listener: socket.socket) -> None:
@@ -77,8 +77,8 @@ class _Workers:
             return
         if not has_served:
             self._stop()
-            raise WorkerDidNotStartError("A worker ended before it could serve.")
-        log.error("worker ended, another one begins", exit_code=ended.exitcode)
+            raise WorkerDidNotStartError("A worker process ended during startup; its log says why.")
+        log.error("worker ended: starting another one", exit_code=ended.exitcode)
         self._start()
 
     def _start(self) -> None:
@@ -86,7 +86,7 @@ class _Workers:
         child = self._fork.Process(target=self._work, args=(serves,))
         child.start()
         self._children[child] = serves
-        if self._is_stopping:  # it was asked to while this one began
+        if self._is_stopping:  # a signal arrived while the process was started
             child.terminate()
 
     def _work(self, serves: Event) -> None:
@@ -102,8 +102,8 @@ class _Workers:
                     parent_ends=self._parent_ends,
                 )
             )
-        except Exception as error:  # noqa: BLE001 - its sentence is what there is to say
-            # With one worker the command line says so; here nobody is above us.
+        except Exception as error:  # noqa: BLE001 - its message is logged, and the process ends
+            # With one worker the command line prints the error; here there is no caller to do it.
             log.error("worker ended", reason=str(error))
             sys.exit(1)
 
@@ -125,10 +125,10 @@ async def run_server(
     on_listening: Callable[[], None] = lambda: None,
     parent_ends: int | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then drain: readiness says no while work is finished.
+    """Serve until SIGTERM or SIGINT, then drain: not ready, while work in progress finishes.
 
-    `parent_ends` is a file descriptor that can be read once the parent process has ended, which
-    counts as SIGTERM.
+    `parent_ends` is a file descriptor that becomes readable once the parent process has ended,
+    which counts as SIGTERM.
     """
     asked_to_stop = asyncio.Event()
     loop = asyncio.get_running_loop()

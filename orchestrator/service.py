@@ -1,4 +1,4 @@
-"""The service, put together and opened: what an app, a worker and the command line run."""
+"""Assembles and opens the service that the web app, the worker and the command line run."""
 
 import inspect
 from collections.abc import AsyncIterator, Mapping
@@ -43,7 +43,7 @@ log = structlog.get_logger("orchestrator.service")
 
 @attrs.frozen(kw_only=True)
 class Parts:
-    """What an app is made of. A port that is left out is the real thing."""
+    """The parts of the service; `ledger` and `inbox` None use the configured ones."""
 
     settings: Settings
     extension: Extension
@@ -58,7 +58,7 @@ class Parts:
 
     @property
     def aliases(self) -> Mapping[str, str]:
-        """Foreign names of event types: those that are known, and those of the settings."""
+        """Aliases of event types: the built-in ones, and those of the settings."""
         return {**AWS_ALIASES, **BUILT_IN_NOTIFICATIONS.aliases, **self.settings.events.aliases}
 
     @classmethod
@@ -92,7 +92,7 @@ class Parts:
         )
 
     def open_ports(self) -> AbstractAsyncContextManager[Ports]:
-        """The ports' ends, as the settings and the extension have them."""
+        """Open the adapters that the settings and the extension choose."""
         return open_ports(
             self.settings,
             self.extension,
@@ -107,7 +107,7 @@ class Parts:
 
 @attrs.frozen
 class OpenService:
-    """Our own orchestrator, and the one that events go to: ours, or the extension's."""
+    """The service's own orchestrator, and the one that handles events: that or the extension's."""
 
     own: Orchestrator
     chosen: EventOrchestrator
@@ -119,14 +119,14 @@ class OpenService:
 
     @property
     def checks(self) -> Mapping[str, Check]:
-        """What must be reachable, by name."""
+        """The readiness checks, by name."""
         queue = {} if self.inbox is None else {"queue": self.inbox.check}
         return {"ledger": self.own.services.transactions.ledger.check, **queue}
 
 
 @asynccontextmanager
 async def open_parts(parts: Parts, *, sweeps: bool = True) -> AsyncIterator[OpenService]:
-    """The orchestrator at work; with `sweeps` it takes up by itself what is due."""
+    """Open the service for the life of the context; with `sweeps` a timer sweeps regularly."""
     settings = parts.settings
     async with AsyncExitStack() as stack:
         ports = await stack.enter_async_context(parts.open_ports())
@@ -159,14 +159,14 @@ async def open_parts(parts: Parts, *, sweeps: bool = True) -> AsyncIterator[Open
 
 
 async def sweep_once(settings: Settings) -> int:
-    """Take up whatever is due; how many runs and operations that were."""
+    """Sweep once; returns how many runs and operations were resumed."""
     async with open_parts(Parts.choose(settings, None), sweeps=False) as opened:
         return (await opened.own.reconcile()).begun
 
 
 async def make_ends(settings: Settings) -> Mapping[str, bool]:
-    """Make the ledger's table, or what is missing of it, and the queue, where the settings name
-    them; False: it was there."""
+    """Create the configured ledger table, or its missing parts, and the queue: the name of each,
+    and whether it was created (False: it already exists)."""
     made = {}
     async with open_configured_aws(settings) as aws:
         ledger = choose_ledger(settings, aws, SystemClock())
@@ -182,7 +182,8 @@ async def make_ends(settings: Settings) -> Mapping[str, bool]:
 
 
 def _chosen_orchestrator(extension: Extension, default: Orchestrator) -> EventOrchestrator:
-    """Ours, or the user's: an object in its place, or what a function or class makes around it."""
+    """The default orchestrator or the extension's: an object, or one that a function or class
+    creates around the default."""
     given = extension.orchestrator
     if given is None:
         return default

@@ -1,4 +1,4 @@
-"""The effective settings: the resources in use, whether each is reachable, what IAM must allow."""
+"""`orchestrator check`: the resources in use, whether each is reachable, the least IAM policy."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +15,7 @@ from orchestrator.settings import Settings
 
 @attrs.frozen(kw_only=True)
 class Finding:
-    """One resource: what is used, why it can't be reached (`trouble` None: it can), a warning."""
+    """One resource: its address, why it can't be reached (`trouble`; None if it can), a warning."""
 
     name: str
     uses: str
@@ -26,7 +26,7 @@ class Finding:
 
 @attrs.frozen
 class Checkup:
-    """All the findings."""
+    """All findings."""
 
     findings: Sequence[Finding]
 
@@ -45,7 +45,7 @@ class Checkup:
         return {"Version": "2012-10-17", "Statement": statements}
 
     def as_text(self) -> str:
-        """As text."""
+        """The findings as text."""
         lines = []
         for finding in self.findings:
             mark = "FAIL" if finding.trouble else "warn" if finding.warning else "ok  "
@@ -62,7 +62,7 @@ class Checkup:
 
 
 async def check_setup(settings: Settings) -> Checkup:
-    """Check that each resource exists. Nothing is written or started.
+    """Check that each resource exists, without writing or starting anything.
 
     Raises:
         RegistrationError: the extension can't be used.
@@ -106,7 +106,7 @@ def _front(settings: Settings) -> Finding:
 
 
 def _callback(settings: Settings) -> Finding:
-    """The webhook for reports; not called, since the control plane would take that for a report."""
+    """The webhook for reports; not called, since the control plane would count that as a report."""
     callback = settings.callback
     where = callback.url or "the tier's API_ENDPOINT, if it has one"
     return Finding(
@@ -117,7 +117,7 @@ def _callback(settings: Settings) -> Finding:
 
 
 async def _own_credentials(settings: Settings, ports: Ports) -> list[Finding]:
-    """Each credential that is a reference: whether it exists. Its value is never shown."""
+    """Whether each credential that is a reference exists. Its value is never shown."""
     findings = []
     for value in (*settings.auth.api_key.keys, settings.builders.jenkins.token):
         permission = ports.credentials.permission(value)
@@ -139,9 +139,8 @@ async def _secrets(services: Services) -> Finding:
         return Finding(
             name="secrets",
             uses="passed on in plain text",
-            warning="secrets.store is empty, so anyone who may see a build sees the secrets among "
-            "its variables. With secretsmanager or ssm each build's role must be allowed to read "
-            "them",
+            warning="secrets.store is empty, so anyone who can view a build can read its secret "
+            "variables. With secretsmanager or ssm each build's role must be allowed to read them",
         )
     found = await _ask("secrets", store)
     if not isinstance(store, ReadableBy):

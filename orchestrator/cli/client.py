@@ -17,12 +17,12 @@ from orchestrator.core.errors import BadEvent
 from orchestrator.core.events.envelope import read_event_id
 from orchestrator.wire.codec import decode_json
 
-#: What the service takes for the `limit` of one page.
+#: The service's maximum for the `limit` of a page.
 _LARGEST_PAGE = 100
 
 
 class ServiceUnreachableError(Exception):
-    """There is no answer at the URL."""
+    """The service doesn't answer at its URL."""
 
 
 class ServiceRefusedError(Exception):
@@ -31,7 +31,7 @@ class ServiceRefusedError(Exception):
 
 @attrs.frozen
 class Reply:
-    """An answer to an event, and the run that it led to."""
+    """The answer to an event, and its run."""
 
     status: int
     headers: dict[str, str]
@@ -58,17 +58,17 @@ class Reply:
 
 
 class Client:
-    """One conversation with the service; made by `open_client`."""
+    """Calls the service; created by `open_client`."""
 
     def __init__(self, http: aiohttp.ClientSession, base: URL) -> None:
         self._http = http
         self._base = base
 
     async def send_event(self, event_type: str, text: bytes) -> Reply:
-        """Post an event; a body that names no id gets a fresh one, so it counts as a new event.
+        """Post an event; a body without an id gets a new one, so that it counts as a new event.
 
         Raises:
-            BadEvent: the text is no event.
+            BadEvent: the text is not an event.
         """
         headers = {"Content-Type": "application/json"}
         if read_event_id(decode_json(text)) is None:
@@ -77,14 +77,14 @@ class Client:
         return await self._post(address, text, headers)
 
     async def replay_run(self, run_id: str, *, force: bool) -> Reply:
-        """Run a stored event again."""
+        """Replay a run."""
         body = json.dumps({"force": force}).encode()
         headers = {"Content-Type": "application/json"}
         return await self._post(self._at("runs", run_id, "replay"), body, headers)
 
     async def cancel(self, tenant_id: str, *, reason: str | None, clean_up: bool) -> dict[str, Any]:
-        """Stop what is being done to a tenant: `stopped` says what that was; without `ended` it is
-        to be stopped, and goes on until then.
+        """Cancel a tenant's operation: `stopped` names it; `ended` is False while its job still
+        has to be stopped.
 
         Raises:
             ServiceRefusedError: no operation is under way, or it can't be stopped now.
@@ -99,38 +99,39 @@ class Client:
     async def _post(self, address: URL, text: bytes, headers: Mapping[str, str]) -> Reply:
         sent = await self._ask("POST", address, data=text, headers=headers)
         location = sent.headers.get("Location") or sent.answer.get("instance", "")
-        # An instance that is the request itself leads to no run.
+        # An `instance` with the path of the request itself is not a run.
         if "/runs/" in location and location != address.path:
-            # What came of the event counts, whether its run can be shown just now or not.
+            # The answer to the event counts, even if its run can't be read now.
             with contextlib.suppress(ServiceRefusedError):
                 sent = attrs.evolve(sent, run=await self._get(self._base.join(URL(location))))
         return sent
 
     async def get_run(self, run_id: str) -> dict[str, Any]:
-        """One run. Raises ServiceRefusedError if there is none."""
+        """One run. Raises ServiceRefusedError if it doesn't exist."""
         return await self._get(self._at("runs", run_id))
 
     async def get_runs(self, query: Mapping[str, str | None], *, limit: int) -> dict[str, Any]:
-        """Up to `limit` runs, as a page. Raises ServiceRefusedError for a wrong query."""
+        """A page of up to `limit` runs. Raises ServiceRefusedError for an invalid query."""
         return await self._list("runs", query, limit)
 
     async def get_tenants(self, query: Mapping[str, str | None], *, limit: int) -> dict[str, Any]:
-        """Up to `limit` tenants, as a page. Raises ServiceRefusedError for a wrong query."""
+        """A page of up to `limit` tenants. Raises ServiceRefusedError for an invalid query."""
         return await self._list("tenants", query, limit)
 
     async def get_tenant(self, tenant_id: str) -> dict[str, Any]:
-        """One tenant. Raises ServiceRefusedError if there is none."""
+        """One tenant. Raises ServiceRefusedError if it doesn't exist."""
         return await self._get(self._at("tenants", tenant_id))
 
     def _at(self, *segments: str) -> URL:
-        """An address below the service's, which may itself lie under a prefix."""
+        """A URL below the service's, which may have a path prefix."""
         path = "/".join(quote(segment, safe="") for segment in segments)
         return URL(f"{str(self._base).rstrip('/')}/{path}", encoded=True)
 
     async def _list(
         self, items: str, query: Mapping[str, str | None], limit: int
     ) -> dict[str, Any]:
-        """One page of as many of the service's as it takes, or as may be empty in a row."""
+        """One page, read as several pages of the service, up to `MOST_EMPTY_PAGES` empty ones in a
+        row."""
         asked = {name: value for name, value in query.items() if value is not None}
         found: list[Any] = []
         empty = 0
@@ -151,10 +152,10 @@ class Client:
         return found
 
     async def _ask(self, method: str, address: URL, **options: Any) -> Reply:
-        """The answer, from here alone: the credentials are for no other service.
+        """The answer; redirects are not followed, so that no other service gets the credentials.
 
         Raises:
-            ServiceRefusedError: no orchestrator answers so.
+            ServiceRefusedError: the answer is not that of an orchestrator.
         """
         async with self._http.request(method, address, allow_redirects=False, **options) as answer:
             return Reply(answer.status, dict(answer.headers), await _read(answer))
@@ -165,7 +166,7 @@ def _refusal(sent: Reply) -> ServiceRefusedError:
 
 
 async def _read(answer: aiohttp.ClientResponse) -> dict[str, Any]:
-    """The JSON object that it is. Raises ServiceRefusedError if it is none, or leads elsewhere."""
+    """The answer's JSON object. Raises ServiceRefusedError if it is a redirect or has none."""
     location = answer.headers.get("Location")
     if location and 300 <= answer.status < 400:
         raise ServiceRefusedError(f"{answer.url} redirects to {location}: name that with --url.")
@@ -182,15 +183,15 @@ async def _read(answer: aiohttp.ClientResponse) -> dict[str, Any]:
 
 @asynccontextmanager
 async def open_client(url: str, *, headers: Mapping[str, str]) -> AsyncIterator[Client]:
-    """A client of the service at `url`, which sends `headers` along.
+    """A client of the service at `url`, which sends `headers` with each request.
 
     Raises:
-        ServiceUnreachableError: nobody answers, or nobody that speaks our language.
+        ServiceUnreachableError: there is no answer, or it is not HTTP.
     """
     try:
         async with aiohttp.ClientSession(headers=headers) as http:
             yield Client(http, URL(url))
     except (aiohttp.ClientError, TimeoutError) as error:
         raise ServiceUnreachableError(
-            f"Nothing answers at {url} ({error}): start the service, or name another --url."
+            f"Nothing answers at {url} ({error}): start the service, or pass another --url."
         ) from error

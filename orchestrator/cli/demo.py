@@ -1,7 +1,8 @@
-"""A tenant's life, told on the terminal: real events into the real service on an embedded AWS.
+"""`orchestrator demo`: a tenant's lifecycle on the terminal, with the real service on an embedded
+AWS.
 
-Each sentence with a mark is a check: it looks at the answer, into the ledger or into AWS,
-and one that is untrue makes the demo fail.
+Each sentence with a mark is a check of an answer, of the ledger or of AWS; one that is false makes
+the demo fail.
 """
 
 import asyncio
@@ -32,10 +33,10 @@ from orchestrator.embedded import (
 from orchestrator.embedded.codebuild import Outcome
 from orchestrator.settings import Settings
 
-_SECRET = "00112233445566778899aabbccddeeff"  # noqa: S105 - of the sample tenant, for show
+_SECRET = "00112233445566778899aabbccddeeff"  # noqa: S105 - of the sample tenant
 
 
-#: The timer is off, so that each sweep is one that the story tells of.
+#: The timer is off, so that each sweep is one that the demo requests.
 _NO_TIMER = {"ORCHESTRATOR_OPERATIONS__RECONCILE_EVERY_S": "0"}
 
 
@@ -43,8 +44,8 @@ async def run_demo(settings: Settings, *, config: str) -> int:
     """Run the demo; the exit code is 0 if every step was observed."""
     console = Console(highlight=False)
     telling = asyncio.current_task()
-    assert telling is not None  # noqa: S101 - we are one
-    # A job that is timed out is terminated: the service that we started must not outlive us.
+    assert telling is not None  # noqa: S101 - this is a coroutine
+    # A CI job that times out gets SIGTERM: the service that the demo started must end with it.
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, telling.cancel)
     bus = settings.events.bus or "default"
     with tempfile.TemporaryFile("w+") as log:
@@ -93,12 +94,12 @@ async def _tell(story: "_Story") -> None:
     await _fail(story)
     await _never_report(story)
     await _refuse(story)
-    story.chapter(f"What {bluebird.name}'s timeline, the latest first")
+    story.chapter(f"The timeline of {bluebird.name}, the latest first")
     story.show_timeline(await story.tenant(bluebird))
 
 
 async def _provision(story: "_Story") -> "_Tenant":
-    story.chapter("A tenant is to be provisioned")
+    story.chapter("A tenant is provisioned")
     tenant = story.new_tenant("Bluebird Logistics", tier="STANDARD")
     story.say(f"EventBridge delivers TENANT_PROVISIONING for {tenant.name}, tier STANDARD.")
     answer = await story.post("/events/TENANT_PROVISIONING", tenant.request)
@@ -108,13 +109,14 @@ async def _provision(story: "_Story") -> "_Tenant":
     story.check("one build was started in CodeBuild", len(story.codebuild.builds) == 1)
     build = story.latest_build()
     variables = {variable["name"]: variable["value"] for variable in build.overrides}
-    story.check("of the project that the tier names", build.project == "standard-tenant")
+    story.check("its project is the one that the tier names", build.project == "standard-tenant")
     story.check("its variables are sorted by name", list(variables) == sorted(variables))
     story.check(
-        "a number of the tier arrived as text", variables.get("ACCESS_TOKEN_EXPIRATION") == "3600"
+        "a number of the tier is passed as text", variables.get("ACCESS_TOKEN_EXPIRATION") == "3600"
     )
     story.check(
-        "the event's override outranks the tier", variables.get("AWS_REGION") == "eu-west-1"
+        "the event's override takes precedence over the tier",
+        variables.get("AWS_REGION") == "eu-west-1",
     )
     passed = json.loads(variables.get("tenant", "{}"))
     story.check(
@@ -131,7 +133,7 @@ async def _provision(story: "_Story") -> "_Tenant":
 
 
 async def _deliver_again(story: "_Story", tenant: "_Tenant") -> None:
-    story.chapter("EventBridge delivers it once more")
+    story.chapter("EventBridge delivers the event again")
     again = await story.post("/events/TENANT_PROVISIONING", tenant.request)
     story.check(
         "answered 200, as a duplicate",
@@ -156,7 +158,7 @@ async def _end_well(story: "_Story", tenant: "_Tenant") -> None:
     story.check("answered 200", answer.status == 200)
     state = (await story.tenant(tenant))["state"]
     story.check(
-        f"the tenant is {state} still: CodeBuild has not said that the build is over",
+        f"the tenant is still {state}: CodeBuild has not said that the build is over",
         state == "provisioning",
     )
 
@@ -180,12 +182,12 @@ async def _end_well(story: "_Story", tenant: "_Tenant") -> None:
 
 
 async def _deprovision(story: "_Story", tenant: "_Tenant") -> None:
-    story.chapter("The tenant leaves")
+    story.chapter("The tenant is deprovisioned")
     leaving = _envelope("TENANT_DEPROVISIONING", {"tenantId": tenant.id})
     answer = await story.post("/events/TENANT_DEPROVISIONING", leaving)
     build = story.latest_build()
     story.check(
-        "a teardown was started, of the tier that it was provisioned with",
+        "the teardown of the tier that it was provisioned with was started",
         answer.status == 200 and build.project == "standard-tenant-teardown",
     )
     await story.end_build(build, "SUCCEEDED")
@@ -194,7 +196,7 @@ async def _deprovision(story: "_Story", tenant: "_Tenant") -> None:
 
 
 async def _fail(story: "_Story") -> None:
-    story.chapter("CodeBuild is at its quota, and then a build fails")
+    story.chapter("CodeBuild's quota is exceeded, then a build fails")
     tenant = story.new_tenant("Kestrel Foods", tier="PREMIUM")
     quota = Fault.error("AccountLimitExceededException", "Too many builds")
     story.codebuild.inject("StartBuild", quota)
@@ -216,18 +218,20 @@ async def _fail(story: "_Story") -> None:
         f"the tenant is {found['state']}, held by its clean-up", found["state"] == "cleaning_up"
     )
     failure = next(one for one in found["timeline"] if one["eventType"].endswith("_FAILURE"))
-    story.check(f"why: {failure['reason']}", "terraform apply: exit status 1" in failure["reason"])
-    story.check(f"the log: {failure['link']}", bool(failure["link"]))
+    story.check(
+        f"reason: {failure['reason']}", "terraform apply: exit status 1" in failure["reason"]
+    )
+    story.check(f"log: {failure['link']}", bool(failure["link"]))
     story.check_report("a report of failure", tenant, status=0)
     clean_up = story.latest_build()
-    story.check("the clean-up's build runs", clean_up.project == "premium-tenant-cleanup")
+    story.check("the clean-up's build is running", clean_up.project == "premium-tenant-cleanup")
     await story.end_build(clean_up, "SUCCEEDED")
     state = (await story.tenant(tenant))["state"]
-    story.check(f"and once it is over the tenant is {state}", state == "provision_failed")
+    story.check(f"after the clean-up the tenant is {state}", state == "provision_failed")
 
 
 async def _never_report(story: "_Story") -> None:
-    story.chapter("A build times out, and no event says so")
+    story.chapter("A build times out, and no event reports it")
     tenant = story.new_tenant("Heron Travel", tier="BASIC")
     await story.post("/events/TENANT_PROVISIONING", tenant.request)
     story.codebuild.finish(story.latest_build().id, "TIMED_OUT")
@@ -240,7 +244,7 @@ async def _never_report(story: "_Story") -> None:
 
 
 async def _refuse(story: "_Story") -> None:
-    story.chapter("Events that can't work")
+    story.chapter("Invalid events are refused")
     before = len(story.codebuild.builds)
     for what, path, body, status, detail in (
         (
@@ -276,7 +280,7 @@ async def _refuse(story: "_Story") -> None:
 
 @attrs.frozen
 class _Tenant:
-    """A tenant of the story, and the event that asks for it."""
+    """A tenant of the demo, and its provisioning event."""
 
     id: str
     name: str
@@ -304,7 +308,7 @@ class _Story:
     untrue: list[str] = attrs.field(factory=list)
 
     def new_tenant(self, name: str, *, tier: str) -> _Tenant:
-        """A tenant that the control plane waits to hear of."""
+        """A tenant whose report the control plane expects."""
         tenant_id, context = str(uuid.uuid4()), str(uuid.uuid4())
         self.control_plane.expect(tenant_id, secret=_SECRET, context=context)
         return _Tenant(tenant_id, name, _provisioning_event(tenant_id, name, tier, context))
@@ -313,7 +317,7 @@ class _Story:
         return list(self.codebuild.builds.values())[-1]
 
     async def end_build(self, build: Build, status: Outcome, **how: Any) -> None:
-        """CodeBuild ends the build, and EventBridge delivers the state change."""
+        """End the build in CodeBuild and deliver the state change."""
         self.codebuild.finish(build.id, status, **how)
         self.say(f"EventBridge delivers the state change: {build.project} {status}.")
         change = _envelope(
@@ -385,7 +389,7 @@ def _envelope(
 
 
 def _provisioning_event(tenant_id: str, name: str, tier: str, context: str) -> dict[str, Any]:
-    """TENANT_PROVISIONING as a control plane puts it on the bus."""
+    """TENANT_PROVISIONING as a control plane publishes it."""
     tenant = {"id": tenant_id, "name": name, "key": name.split()[0].lower()}
     features = [{"key": "IdP", "defaultValue": "cognito", "value": {"value": "auth0"}}]
     override = {

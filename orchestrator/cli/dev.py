@@ -1,7 +1,7 @@
-"""The service on a laptop: an embedded AWS, and the real `orchestrator serve` as a child process.
+"""`orchestrator dev`: an embedded AWS, with `orchestrator serve` as a child process.
 
-Called by `dev` and `demo`. The service knows nothing of it: it gets endpoints and credentials
-by AWS's own environment variables, as it would anywhere.
+Also used by `demo`. The service gets endpoints and credentials from AWS's own environment
+variables, as in any deployment.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ _QUEUE = "orchestrator-events"
 
 
 class ServiceDidNotStartError(Exception):
-    """The child process ended, or didn't answer in time."""
+    """The child process ended, or was not ready in time."""
 
 
 @attrs.frozen
@@ -41,10 +41,10 @@ class Service:
 async def run_dev(
     settings: Settings, *, config: str, port: int | None, echo: Callable[[str], None]
 ) -> None:
-    """The embedded AWS and the service, until somebody stops them.
+    """Run the embedded AWS and the service until SIGINT or SIGTERM.
 
     Raises:
-        ServiceDidNotStartError: it didn't, or it has ended by itself.
+        ServiceDidNotStartError: the service didn't start, or ended unexpectedly.
     """
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -78,7 +78,8 @@ async def run_dev(
 
 @asynccontextmanager
 async def open_prepared_aws(settings: Settings) -> AsyncIterator[EmbeddedAWS]:
-    """An embedded AWS with the settings' tables and bus, a queue, sample tiers, their projects."""
+    """An embedded AWS with the settings' tables and bus, a queue, sample tiers and their
+    projects."""
     async with open_embedded_aws() as aws:
         await aws.prepare(
             tier_table=settings.tiers.table,
@@ -105,10 +106,10 @@ async def open_service(
     environment: Mapping[str, str],
     log: IO[str] | None = None,
 ) -> AsyncIterator[Service]:
-    """`orchestrator serve`, until the context ends; `port` None takes a free one.
+    """Run `orchestrator serve` for the life of the context; `port` None chooses a free one.
 
     Raises:
-        ServiceDidNotStartError: it ended at once, or doesn't answer.
+        ServiceDidNotStartError: it ended during startup, or is not ready in time.
     """
     port = _usable_port(host, port or 0)
     arguments = ("serve", "--config", config, "--host", host, "--port", str(port))
@@ -143,7 +144,7 @@ async def _wait_until_ready(service: Service) -> None:
             f"The service at {service.url} was not ready within {_START_TIMEOUT_S:.0f} s."
         ) from None
     raise ServiceDidNotStartError(
-        f"The service ended at once, with exit code {service.process.returncode}."
+        f"The service ended during startup with exit code {service.process.returncode}."
     )
 
 
@@ -165,7 +166,7 @@ def _tier_names() -> str:
 
 _WHERE_TO_LOOK = """
   Service     {service}
-  Read, try   {service}/docs
+  API docs    {service}/docs
   AWS         {aws} (DynamoDB, EventBridge, SQS; CodeBuild beside it)
   Tiers       {tiers}
   Queue       {queue}
@@ -174,7 +175,7 @@ _WHERE_TO_LOOK = """
     echo '{{"tenant": {{"id": "t-1"}}, "planConfig": {{"tier": "BASIC"}}}}' \\
       | orchestrator send TENANT_PROVISIONING --url {service}
 
-  Or take events off the queue there:
+  Or consume events from the queue:
     {variables} \\
       ORCHESTRATOR_INTAKE__QUEUE_URL={queue} orchestrator worker --config {config} --port 0
 
@@ -183,12 +184,13 @@ _WHERE_TO_LOOK = """
 
 
 def _usable_port(host: str, port: int) -> int:
-    """The port, or a free one for 0: another's answers there must not be taken for ours."""
+    """The port, or a free one for 0. A port in use is refused: another service's answers there
+    would be mistaken for this one's."""
     try:
         with socket.create_server((host, port)) as probe:
             usable: int = probe.getsockname()[1]
             return usable
     except OSError as error:
         raise ServiceDidNotStartError(
-            f"The port {port} on {host} can't be had ({error.strerror}): name another --port."
+            f"Port {port} on {host} is not available ({error.strerror}): pass another --port."
         ) from error

@@ -1,4 +1,5 @@
-"""How an event would be read, and what would be started for it. Nothing is written or started."""
+"""`orchestrator explain`: how an event would be parsed and which job it would start, without any
+effect."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -27,7 +28,8 @@ from orchestrator.wire.fields import json_field_name
 
 @attrs.frozen(kw_only=True)
 class Explanation:
-    """What an event is taken for. `trouble` is why it would not work, None if it would."""
+    """How an event is parsed, and its job. `trouble` is why it would be refused; None if it
+    wouldn't."""
 
     event_type: str
     handler: str | None
@@ -43,13 +45,13 @@ class Explanation:
     trouble: str | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """For a machine: camelCase, as everything outside."""
+        """As JSON, with names in camelCase as in the API."""
         return {
             json_field_name(field): getattr(self, field.name) for field in attrs.fields(type(self))
         }
 
     def as_text(self) -> str:
-        """For a person."""
+        """As text, a line for each field."""
         rows = {
             "type": self.event_type,
             "handler": self.handler,
@@ -70,10 +72,10 @@ class Explanation:
 
 
 async def explain_event(settings: Settings, event_type: str | None, text: bytes) -> Explanation:
-    """Explain the event in a JSON text; `event_type` None takes the one that it names.
+    """Explain the event in a JSON text; `event_type` None uses the type that it names.
 
     Raises:
-        BadEvent: it can't be read as an event at all.
+        BadEvent: the text is not an event.
     """
     parts = Parts.choose(settings, None)
     body = decode_json(text)
@@ -120,7 +122,7 @@ async def explain_event(settings: Settings, event_type: str | None, text: bytes)
 
 
 async def _tier_name(event: Event[Any], payload: TenantRequest, services: Services) -> str | None:
-    """The tier that the event names, else that of the tenant as the ledger knows it."""
+    """The tier that the event names, else the tenant's tier in the ledger."""
     tenant_id = read_tenant_id(event.body)
     if payload.named_tier or tenant_id is None:
         return payload.named_tier
@@ -131,9 +133,9 @@ async def _tier_name(event: Event[Any], payload: TenantRequest, services: Servic
 async def _plan(
     event: Event[TenantRequest], tier_name: str | None, services: Services
 ) -> JobPlan | None:
-    """The job that would be started; None where a deployment needs none.
+    """The job that would be started; None for a deployment whose tier has no deployment job.
 
-    Its request is built as a start builds it.
+    The start request is built as for a real start, so that its errors are found.
     """
     may_be_without = event.type == TENANT_DEPLOYMENT
     if may_be_without and tier_name is None:
@@ -156,7 +158,7 @@ async def _plan(
 
 
 def _sentence(error: OrchestratorError) -> str:
-    """What the answer would say, and each mismatch that its sentence doesn't name."""
+    """The answer's sentence, and each mismatch that it doesn't name."""
     said = str(error)
     errors = error.errors if isinstance(error, PermanentError) else ()
     more = [f"{one.path} {one.message}" for one in errors if one.message not in said]

@@ -1,6 +1,6 @@
-"""The command line. Commands parse, call and print; what they do stands in the other modules.
+"""The command line: its commands parse, call and print; the other modules do the work.
 
-Heavy modules are imported within the commands, so that `--help` answers at once.
+Slow modules are imported within the commands, so that `--help` is fast.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ Answer = TypeVar("Answer")
 _config = click.option(
     "--config",
     metavar="FILE",
-    help="A TOML file, or the name of one that ships with the package: local.toml.",
+    help="A TOML file, or the name of one shipped with the package: local.toml.",
 )
 
 
@@ -59,9 +59,9 @@ def _of_the_service(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _a_page(command: Callable[..., None]) -> Callable[..., None]:
-    """The options of a command that shows a page of a list."""
+    """The options of a command that lists items."""
     command = click.option(
-        "--cursor", help="Continue there: the cursor that the last list ended with."
+        "--cursor", help="Continue a list: the cursor that its last page ended with."
     )(command)
     return click.option(
         "--limit",
@@ -69,7 +69,7 @@ def _a_page(command: Callable[..., None]) -> Callable[..., None]:
         type=click.IntRange(min=1),
         default=50,
         show_default=True,
-        help="At most this many.",
+        help="Maximum number of items.",
     )(command)
 
 
@@ -82,7 +82,7 @@ def _check_url(_: click.Context, __: click.Parameter, url: str) -> str:
 def _one_of(
     load: Callable[[], Iterable[str]],
 ) -> Callable[[click.Context, click.Parameter, str | None], str | None]:
-    """Checks that an option is one of the names that `load` gives."""
+    """A callback that checks that an option is one of the names that `load` returns."""
 
     def check(_: click.Context, __: click.Parameter, name: str | None) -> str | None:
         if name is not None and name not in (names := list(load())):
@@ -104,7 +104,7 @@ def _tenant_states() -> Iterable[str]:
     return TenantState
 
 
-_as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -117,7 +117,7 @@ def commands(debug: bool) -> None:
 @commands.command()
 @_config
 @_app_dir
-@click.option("--host", help="Where to listen; by default the setting http.host.")
+@click.option("--host", help="Address to listen on; by default the setting http.host.")
 @click.option("--port", type=click.IntRange(0, 65535), help="By default the setting http.port.")
 @click.option("--workers", type=click.IntRange(1, 64), default=1, help="Processes; by default 1.")
 def serve(config: str | None, host: str | None, port: int | None, workers: int) -> None:
@@ -145,7 +145,7 @@ def serve(config: str | None, host: str | None, port: int | None, workers: int) 
 @click.option("--host", help="Address of its health checks; by default the setting http.host.")
 @click.option("--port", type=click.IntRange(0, 65535), help="By default the setting http.port.")
 def worker(config: str | None, host: str | None, port: int | None) -> None:
-    """Consume events from the SQS queue; `/healthz` and `/readyz` answer for its health."""
+    """Consume events from the SQS queue; serves `/healthz`, `/readyz` and `/metrics`."""
     from orchestrator.app import create_worker_app
     from orchestrator.server import run_workers
 
@@ -166,7 +166,7 @@ def worker(config: str | None, host: str | None, port: int | None) -> None:
 @_config
 @click.option("--port", type=click.IntRange(1, 65535), help="By default the setting http.port.")
 def dev(config: str | None, port: int | None) -> None:
-    """Run the service with an embedded AWS that has everything it needs."""
+    """Run the service with an embedded AWS that has all resources it needs."""
     from orchestrator.cli.dev import run_dev
 
     settings = _load_settings(config or "local.toml")
@@ -195,13 +195,13 @@ def send(event_type: str, file: Any, url: str, header: str | None, as_json: bool
 
 
 @commands.command()
-@click.option("--tenant", metavar="ID", help="Only of this tenant.")
-@click.option("--type", "event_type", metavar="TYPE", help="Only of this event type.")
+@click.option("--tenant", metavar="ID", help="Only runs of this tenant.")
+@click.option("--type", "event_type", metavar="TYPE", help="Only runs of this event type.")
 @click.option(
     "--status",
     metavar="STATUS",
     callback=_one_of(_run_statuses),
-    help="Only in this status: running, failed, ...",
+    help="Only runs in this status: running, failed, ...",
 )
 @_a_page
 @_of_the_service
@@ -235,7 +235,7 @@ def run(run_id: str, url: str, header: str | None, as_json: bool) -> None:
 @commands.command()
 @click.argument("run_ids", metavar="ID...", nargs=-1, required=True)
 @click.option(
-    "--force", is_flag=True, help="Even if it succeeded, or the tenant's state refuses it."
+    "--force", is_flag=True, help="Even if it succeeded, or the tenant's state doesn't allow it."
 )
 @_of_the_service
 @_as_json
@@ -262,7 +262,7 @@ def replay(
     "--state",
     metavar="STATE",
     callback=_one_of(_tenant_states),
-    help="Only in this state: active, provision_failed, ...",
+    help="Only tenants in this state: active, provision_failed, ...",
 )
 @_a_page
 @_of_the_service
@@ -289,7 +289,7 @@ def tenant(tenant_id: str, url: str, header: str | None, as_json: bool) -> None:
 
 @commands.command()
 @click.argument("tenant_id", metavar="TENANT")
-@click.option("--reason", help="Kept as the reason why the operation ended.")
+@click.option("--reason", help="Recorded as the reason of the operation's end.")
 @click.option("--clean-up", is_flag=True, help="Even if the operation is a clean-up.")
 @_of_the_service
 @_as_json
@@ -324,7 +324,7 @@ def reconcile(config: str | None) -> None:
     settings = _load_settings(config)
     if settings.ledger.backend == "memory":
         raise click.UsageError(
-            "With ledger.backend = memory only the service knows what is due: "
+            "With ledger.backend = memory only the service's own process can sweep: run "
             "`echo {} | orchestrator send RECONCILE`."
         )
     resumed = asyncio.run(sweep_once(settings))
@@ -334,7 +334,7 @@ def reconcile(config: str | None) -> None:
 @commands.command()
 @_config
 def init(config: str | None) -> None:
-    """Create the ledger's table, or missing parts of it, and the queue if one is set. For
+    """Create the ledger's table, or its missing parts, and the queue if one is configured. For
     production use a template."""
     from orchestrator.service import make_ends
 
@@ -342,7 +342,7 @@ def init(config: str | None) -> None:
     if not made:
         raise click.UsageError("There is nothing to create: ledger.backend is memory.")
     for name, is_new in made.items():
-        click.echo(f"created the {name}" if is_new else f"the {name} exists already")
+        click.echo(f"created the {name}" if is_new else f"the {name} already exists")
 
 
 @commands.command()
@@ -352,7 +352,7 @@ def init(config: str | None) -> None:
 @click.option("--type", "event_type", metavar="TYPE", help="For a body that doesn't name its type.")
 @_as_json
 def explain(config: str | None, file: Any, event_type: str | None, as_json: bool) -> None:
-    """Say how the event in FILE would be read, and what it would start, without any effect."""
+    """Show how the event in FILE would be parsed, and what it would start, without any effect."""
     from orchestrator.cli.explain import explain_event
 
     explained = asyncio.run(explain_event(_load_settings(config), event_type, file.read()))
@@ -366,7 +366,7 @@ def explain(config: str | None, file: Any, event_type: str | None, as_json: bool
 @_app_dir
 @_as_json
 def check(config: str | None, as_json: bool) -> None:
-    """Show the effective settings, what can be reached, and the least IAM policy."""
+    """Check that each resource is reachable; show the settings in use and the least IAM policy."""
     from orchestrator.cli.check import check_setup
 
     checkup = asyncio.run(check_setup(_load_settings(config)))
@@ -407,7 +407,7 @@ def openapi(config: str | None, output: Path | None, check: bool) -> None:
 
 
 def main() -> None:
-    """The entry point: one line for a failure, exit code 2 for bad usage and 1 for the rest."""
+    """The entry point: prints one line for a failure; exit code 2 for wrong usage, else 1."""
     arguments = sys.argv[1:]
     try:
         commands.main(arguments, prog_name="orchestrator", standalone_mode=False)
@@ -459,7 +459,7 @@ def _load_settings(config: str | None) -> "Settings":
     from orchestrator.logs import configure_logs
     from orchestrator.settings import load_settings
 
-    # Logs of the loading itself must not end up on standard output.
+    # Logs written while settings are loaded must not go to standard output.
     configure_logs(level="info", layout="console", redact=SECRET_NAMES)
     settings = load_settings(config)
     configure_logs(level=settings.log.level, layout=settings.log.format, redact=settings.log.redact)

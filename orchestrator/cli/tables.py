@@ -1,10 +1,10 @@
-"""Runs and tenants as text, for a person."""
+"""Formats runs and tenants as text."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-#: After so many pages in a row without a match the list ends with how to continue: some
-#: 10,000 items of the ledger.
+#: After this many pages in a row without a match (some 10,000 items of the ledger) a list ends with
+#: the cursor to continue.
 MOST_EMPTY_PAGES = 25
 
 
@@ -50,13 +50,12 @@ def _describe_page(lines: Sequence[str], cursor: str | None, kind: str, limit: i
     if cursor is None:
         return "\n".join(shown or [f"no {kind}"])
     if len(lines) < limit:
-        shown.append(f"stopped after {MOST_EMPTY_PAGES} pages without such {kind}")
+        shown.append(f"stopped after {MOST_EMPTY_PAGES} pages without matching {kind}")
     return "\n".join([*shown, f"more: --cursor {cursor}"])
 
 
 def _printable(line: str) -> str:
-    """Escapes control characters: a name that a sender chose must not add lines or move the
-    cursor."""
+    """Escape control characters: a name from a sender must not add lines or move the cursor."""
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in line)
 
 
@@ -68,9 +67,9 @@ def describe_tenant(tenant: Mapping[str, Any]) -> str:
         job = _describe_job(operation["job"]) if operation["job"] else "no job known"
         doing = f"{operation['kind']} since {operation['openedAt'][:19]}: {job}"
     lines = [
-        f"tenant   {tenant['tenantId']}: {_describe_state(tenant)}",
-        f"tier     {tenant['tier'] or '-'}",
-        f"doing    {doing}",
+        f"tenant     {tenant['tenantId']}: {_describe_state(tenant)}",
+        f"tier       {tenant['tier'] or '-'}",
+        f"operation  {doing}",
         "",
     ]
     for entry in tenant["timeline"]:

@@ -278,7 +278,11 @@ class QueueWorker:
                 try:
                     await self._inbox.hide(message, seconds=self._inbox.visibility_s)
                 except OrchestratorError as error:
-                    log.warning("message not hidden", message_id=message.id, reason=str(error))
+                    log.warning(
+                        "visibility timeout not extended",
+                        message_id=message.id,
+                        reason=str(error),
+                    )
 
         heartbeat = asyncio.create_task(keep())
         try:

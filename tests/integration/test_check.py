@@ -236,7 +236,7 @@ async def test_secrets_in_plain_text_are_a_warning(
     """It says who sees them, and what a store would take."""
     (finding,) = (one for one in (await check_setup(settings)).findings if one.name == "secrets")
     assert finding.trouble is None
-    assert "anyone who may see a build sees the secrets" in (finding.warning or "")
+    assert "anyone who can view a build can read its secret" in (finding.warning or "")
     assert "role must be allowed to read them" in (finding.warning or "")
 
 

@@ -105,7 +105,7 @@ async def test_lists_are_followed_to_what_was_asked_for() -> None:
         stopped = await run("runs", "--type", "REFUND", *here)
         line, told, more = stopped.out.splitlines()
         assert line.endswith("11800")
-        assert told == "stopped after 25 pages without such runs"
+        assert told == "stopped after 25 pages without matching runs"
         rest = await run("runs", "--type", "REFUND", *more.split()[1:], *here, "--json")
         page = json.loads(rest.out)
         assert [one["runId"] for one in page["items"]] == ["00701", "00700", "00000"]
@@ -206,7 +206,7 @@ async def test_init_makes_the_table_once(monkeypatch: pytest.MonkeyPatch) -> Non
         again = await run("init", **there)
         assert (again.code, again.out) == (
             0,
-            "the ledger table orchestrator-ledger exists already\n",
+            "the ledger table orchestrator-ledger already exists\n",
         )
         swept = await run("reconcile", **there)
         assert (swept.code, swept.out) == (0, "0 resumed\n"), swept
@@ -222,7 +222,7 @@ async def test_init_completes_a_table_that_was_there() -> None:
             bus=None,
             projects=[],
         )
-        there = "the ledger table orchestrator-ledger exists already\n"
+        there = "the ledger table orchestrator-ledger already exists\n"
         completed = await run("init", **aws.environment())
         assert (completed.code, completed.out) == (
             0,
@@ -235,7 +235,7 @@ async def test_init_completes_a_table_that_was_there() -> None:
 async def test_init_says_of_no_table_that_it_is_there() -> None:
     """A ledger in memory has none."""
     ended = await run("init", ORCHESTRATOR_LEDGER__BACKEND="memory")
-    assert "exists already" not in ended.out
+    assert "already exists" not in ended.out
 
 
 @pytest.mark.parametrize(
@@ -273,7 +273,7 @@ async def test_dev_takes_no_other_service_for_its_own() -> None:
     """Somebody answers at its port already."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         ended = await run("dev", "--port", str(taken.getsockname()[1]))
-    assert_one_line(ended, 1, "name another --port")
+    assert_one_line(ended, 1, "pass another --port")
     assert "Service " not in ended.out
 
 

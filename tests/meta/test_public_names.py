@@ -44,5 +44,5 @@ def test_importing_the_package_loads_no_aws() -> None:
 
 def test_a_former_name_still_works_and_says_what_it_is_called_now() -> None:
     """For one release, so that nobody's extension breaks with an upgrade."""
-    with pytest.warns(DeprecationWarning, match=r"orchestrator\.JobDescription now"):
+    with pytest.warns(DeprecationWarning, match=r"renamed to orchestrator\.JobDescription"):
         assert orchestrator.JobReport is orchestrator.JobDescription
