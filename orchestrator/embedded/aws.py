@@ -1,7 +1,8 @@
-"""An AWS on 127.0.0.1: moto for DynamoDB, SQS and EventBridge, and the CodeBuild beside this.
+"""An embedded AWS on 127.0.0.1: moto for DynamoDB, SQS and EventBridge, `codebuild.py` for
+CodeBuild.
 
-It never touches `os.environ`: whoever shall use it gets its variables by `environment()`.
-moto's state belongs to the process: opening an embedded AWS empties any other one.
+It never modifies `os.environ`: its users get its variables from `environment()`. moto has one state
+per process: opening an embedded AWS empties any other one.
 """
 
 import asyncio
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 _KEY = "testing"
-#: No proxy that the environment names leads here.
+#: Ignores proxies of the environment.
 _DIRECT = AioConfig(proxies={})
 
 
@@ -58,7 +59,7 @@ def _sample_tier(tier: str, job_attribute: str) -> Mapping[str, object]:
 
 
 SAMPLE_TIERS = (
-    _sample_tier("BASIC", "jobName"),  # as the ancestor deployed its items
+    _sample_tier("BASIC", "jobName"),  # the attribute's name in arc-saas
     _sample_tier("STANDARD", "jobIdentifier"),
     _sample_tier("PREMIUM", "jobIdentifier"),
 )
@@ -66,24 +67,24 @@ SAMPLE_TIERS = (
 
 @cache
 def _session() -> aioboto3.Session:
-    """One a process, which parses the descriptions of AWS's services once."""
+    """One session for the process, so that AWS's service models are parsed once."""
     return aioboto3.Session(_KEY, _KEY, region_name=REGION)
 
 
 def _open_client(service: str, url: str) -> Any:
-    # Without the authorities, which take longer to read than all that is asked: there is no TLS.
+    # There is no TLS, and loading the certificate authorities would take longer than the requests.
     return _session().client(service, endpoint_url=url, config=_DIRECT, verify=False)
 
 
 @attrs.frozen
 class EmbeddedAWS:
-    """An open embedded AWS: where it is reached, and how it is filled."""
+    """An open embedded AWS: its endpoints, and methods to create resources."""
 
     endpoint_url: str
     codebuild: CodeBuildStandIn
 
     def environment(self) -> dict[str, str]:
-        """The environment variables that lead a child process or a session here."""
+        """The environment variables with which a child process or a session uses it."""
         return {
             "AWS_ENDPOINT_URL": self.endpoint_url,
             "AWS_ENDPOINT_URL_CODEBUILD": self.codebuild.url,
@@ -91,7 +92,7 @@ class EmbeddedAWS:
             "AWS_SECRET_ACCESS_KEY": _KEY,
             "AWS_DEFAULT_REGION": REGION,
             "AWS_EC2_METADATA_DISABLED": "true",
-            # No proxy of the machine's leads to a server of ours (both spellings are read).
+            # Its servers are reached without a proxy (both spellings are read).
             "NO_PROXY": HOST,
             "no_proxy": HOST,
         }
@@ -106,8 +107,8 @@ class EmbeddedAWS:
         projects: Iterable[str],
         queue: str | None = None,
     ) -> None:
-        """Make the tier table with its items, other `tables` by the parameters of their
-        CreateTable, the event bus and the queue if they are named, and the projects."""
+        """Create the tier table with its items, other `tables` by their CreateTable parameters,
+        the event bus and the queue if they are named, and the projects."""
         for project in projects:
             self.codebuild.add_project(project)
         async with _open_client("dynamodb", self.endpoint_url) as dynamodb:
@@ -131,19 +132,19 @@ class EmbeddedAWS:
                 await sqs.create_queue(QueueName=queue)
 
     def queue_url(self, queue: str) -> str:
-        """Where a queue that was made is reached."""
+        """The URL of a queue that was created."""
         return f"{self.endpoint_url}/123456789012/{queue}"
 
 
 @attrs.frozen
 class BusQueue:
-    """What comes over a bus, in the order in which it came: a rule with a queue as its target."""
+    """The events of a bus in their order: a rule with a queue as its target."""
 
     _sqs: Any
     _url: str
 
     async def receive(self, *, wait_s: int = 5) -> list[dict[str, Any]]:
-        """The envelopes that wait, or come within `wait_s`; each is received once."""
+        """The envelopes that are in the queue or arrive within `wait_s`; each is received once."""
         answer = await self._sqs.receive_message(
             QueueUrl=self._url, MaxNumberOfMessages=10, WaitTimeSeconds=wait_s
         )
@@ -184,7 +185,7 @@ async def open_embedded_aws(
 
 @asynccontextmanager
 async def _open_moto() -> AsyncIterator[str]:
-    # Not ThreadedMotoServer: it makes its application itself, and ours is wrapped.
+    # Not ThreadedMotoServer: it creates its application itself, and this one is wrapped.
     application = _as_dynamodb(_moto())
     server = make_server(HOST, 0, application, threaded=True, request_handler=_QuietHandler)
     poll_interval_s = 0.01  # how long closing takes at most
@@ -205,17 +206,16 @@ async def _open_moto() -> AsyncIterator[str]:
 
 @cache
 def _moto() -> "WSGIApplication":
-    """One a process, as moto's state is: its routes take longer to build than to serve."""
+    """One application for the process, as moto's state is: building its routes is slow."""
     application: WSGIApplication = DomainDispatcherApplication(create_backend_app)
     return application
 
 
 def _as_dynamodb(application: "WSGIApplication") -> "WSGIApplication":
-    """Serve DynamoDB's requests as DynamoDB does.
+    """Add what moto's DynamoDB lacks.
 
-    In turn, since moto's conditional writes are not atomic by themselves; and a transaction that
-    comes again is answered as before, which moto doesn't remember (API reference,
-    TransactWriteItems, ClientRequestToken).
+    Requests are serialized, since moto's conditional writes are not atomic. A transaction repeated
+    with the same ClientRequestToken is answered as before (API reference, TransactWriteItems).
     """
     lock, answers = Lock(), dict[str, tuple[str, list[tuple[str, str]], bytes]]()
 
@@ -248,4 +248,4 @@ def _answer(
 
 class _QuietHandler(WSGIRequestHandler):
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        """A request to the embedded AWS is not worth a line."""
+        """Don't log requests to the embedded AWS."""

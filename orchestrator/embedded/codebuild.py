@@ -1,8 +1,8 @@
-"""A CodeBuild of our own, for `dev`, `demo` and the tests.
+"""A CodeBuild stand-in for `dev`, `demo` and the tests.
 
-moto's ignores overrides and idempotency tokens and its builds never fail; this one keeps all
-that it was asked, ends a build when it is told how, and goes wrong on request. It does not
-run builds, send build events or remember anything once closed.
+moto's CodeBuild ignores overrides and idempotency tokens and its builds never fail; this one
+records all parameters, ends a build as the caller says, and injects faults. It does not run builds,
+send build events or persist anything.
 """
 
 import json
@@ -21,7 +21,7 @@ from orchestrator.embedded.faults import Fault, Faults
 Document = dict[str, Any]
 Outcome = Literal["SUCCEEDED", "FAILED", "FAULT", "TIMED_OUT", "STOPPED"]
 
-#: Where all of the embedded AWS is.
+#: The address of the embedded AWS.
 HOST = "127.0.0.1"
 REGION = "us-east-1"
 
@@ -29,7 +29,7 @@ _ARN = f"arn:aws:codebuild:{REGION}:123456789012"
 _TOKEN_VALID_S = 300
 _BATCH_LIMIT = 100
 
-# What CodeBuild writes into the phase that a build ended in: (status code, message).
+# The context that CodeBuild writes into a build's last phase: (status code, message).
 _CONTEXTS: Mapping[str, tuple[str, str]] = {
     "FAILED": ("COMMAND_EXECUTION_ERROR", "Error while executing command. Reason: exit status 1"),
     "FAULT": ("INTERNAL_ERROR", "Internal Service Error: the build host was lost"),
@@ -42,19 +42,19 @@ def _log_link(group: str, stream: str) -> str:
     return f"{console}#logEvent:group={group};stream={stream}"
 
 
-#: Where a build's log is as long as there is none, and for good where CloudWatch gets none.
+#: The log link of a build without a CloudWatch log, yet or at all.
 _NO_LOGS: Mapping[str, str] = {"deepLink": _log_link("null", "null")}
 
 
 @attrs.define
 class Build:
-    """One build: what it was started with and, once it is over, how it ended."""
+    """One build: its StartBuild parameters and, once it is over, how it ended."""
 
     id: str
     project: str
     number: int
     place: int
-    """Among all builds of the account, the first one first."""
+    """The position among all builds of the account, oldest first."""
     parameters: Document
     started: float
     status: Literal["IN_PROGRESS"] | Outcome = "IN_PROGRESS"
@@ -94,7 +94,7 @@ class Build:
         return document if self.ended is None else document | {"endTime": self.ended}
 
     def as_state_change(self) -> Document:
-        """The detail of the "CodeBuild Build State Change" that EventBridge has of it."""
+        """The detail of its "CodeBuild Build State Change" event."""
         document = self.as_document()
         phases = [
             {
@@ -162,7 +162,7 @@ def _phase(name: str, started: float, ended: float) -> Document:
         "startTime": started,
         "endTime": ended,
         "durationInSeconds": int(ended - started),
-        # CodeBuild puts an empty context where it has nothing to say.
+        # CodeBuild writes an empty context where there is no message.
         "contexts": [{"statusCode": "", "message": ""}],
     }
 
@@ -176,15 +176,15 @@ class _RefusedError(Exception):
 
 @attrs.define
 class CodeBuildStandIn:
-    """CodeBuild as its clients see it, and the handles by which a test or the demo moves it."""
+    """CodeBuild's API, and methods with which a test or the demo controls it."""
 
     url: str
     clock: Callable[[], float] = time.time
     page_size: int = _BATCH_LIMIT
     listing_lag: int = 0
-    """How many of the newest builds a listing does not show yet."""
+    """How many of the newest builds a listing doesn't show yet."""
     stops_at_once: bool = True
-    """False: StopBuild is heard, and the build goes on until it is finished."""
+    """False: StopBuild is accepted, but the build runs until it is finished."""
     builds: dict[str, Build] = attrs.field(init=False, factory=dict)
     calls: list[tuple[str, Document]] = attrs.field(init=False, factory=list)
     _builds_started: dict[str, int] = attrs.field(init=False, factory=dict)
@@ -194,7 +194,7 @@ class CodeBuildStandIn:
     faults: Faults = attrs.field(init=False, factory=Faults)
 
     def add_project(self, name: str, *, logs_in_s3: bool = False) -> None:
-        """Make a project; one that was there stays, but for where its next builds' logs go."""
+        """Create a project; of an existing one only the logs of its next builds change."""
         self._builds_started.setdefault(name, 0)
         (self._logs_in_s3.add if logs_in_s3 else self._logs_in_s3.discard)(name)
 
@@ -209,13 +209,13 @@ class CodeBuildStandIn:
         reason: str | None = None,
         exported: Mapping[str, str] = {},
     ) -> None:
-        """End a build; `reason` is the context message of the phase that it ended in."""
+        """End a build; `reason` is the context message of its last phase."""
         build = self.builds[build_id]
         build.status, build.ended = status, self.clock()
         build.reason, build.exported = reason, exported
 
     def inject(self, action: str, *faults: Fault) -> None:
-        """Let the next requests of an action go wrong, one fault each, in this order."""
+        """Inject faults into the next requests of an action, one each, in this order."""
         self.faults.inject(action, *faults)
 
     async def handle_request(self, request: web.Request) -> web.Response:
@@ -287,7 +287,7 @@ class CodeBuildStandIn:
         project = self._known_project(parameters)
         builds = [build for build in self.builds.values() if build.project == project]
         if parameters.get("sortOrder") and len(builds) > _BATCH_LIMIT:
-            # So AWS documents it: in a busy project only the default order can be listed.
+            # As AWS documents: with many builds only the default order can be listed.
             raise _RefusedError(
                 "InvalidInputException", f"sortOrder needs {_BATCH_LIMIT} builds or fewer"
             )
@@ -304,7 +304,7 @@ class CodeBuildStandIn:
         builds = builds[: max(0, len(builds) - self.listing_lag)]
         ascending = parameters.get("sortOrder") == "ASCENDING"
         if token := parameters.get("nextToken"):
-            # A build's place, so that builds started or removed meanwhile do not shift the page.
+            # The token is a build's position: builds started or removed don't shift the page.
             builds = [b for b in builds if (place(b) >= token if ascending else place(b) <= token)]
         builds.sort(key=place, reverse=not ascending)
         page, rest = builds[: self.page_size], builds[self.page_size :]

@@ -1,7 +1,7 @@
-"""A control plane that listens: its webhook verifies each report, for `demo`.
+"""A control plane stand-in for `demo`: its webhook verifies each report.
 
-It checks what tenant-management checks, but for printing the body again as JavaScript would:
-the tests have a verifier in JavaScript for that.
+It checks what arc-saas' tenant-management checks, except that it doesn't serialize the body again
+as JavaScript does: the tests have a verifier in JavaScript for that.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ _TOLERANCE_MS = 20_000
 
 @attrs.define
 class ControlPlaneStandIn:
-    """The webhook at `url`, and what it accepted and refused."""
+    """The webhook at `url`, and the reports that it accepted and refused."""
 
     url: str
     accepted: list[dict[str, Any]] = attrs.field(init=False, factory=list)
@@ -31,7 +31,7 @@ class ControlPlaneStandIn:
     _expected: dict[str, tuple[str, str]] = attrs.field(init=False, factory=dict)
 
     def expect(self, tenant_id: str, *, secret: str, context: str) -> None:
-        """One report of the tenant is waited for."""
+        """Expect one report on the tenant."""
         self._expected[tenant_id] = (secret, context)
 
     async def handle_report(self, request: web.Request) -> web.Response:

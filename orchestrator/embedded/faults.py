@@ -1,4 +1,4 @@
-"""What goes wrong with requests to a server of ours, for who tests how its clients take it."""
+"""Fault injection for the servers of the embedded AWS, to test how clients cope."""
 
 from asyncio import Event
 from collections import defaultdict, deque
@@ -11,7 +11,7 @@ from aiohttp import web
 
 @attrs.frozen(eq=False)
 class Fault:
-    """One thing that goes wrong with one request, made by one of the constructors."""
+    """A fault of one request, created by one of the constructors."""
 
     kind: Literal["error", "reset", "answer_lost", "garbled", "slow"]
     code: str = ""
@@ -22,33 +22,33 @@ class Fault:
 
     @classmethod
     def error(cls, code: str, message: str = "injected", *, http_status: int = 400) -> "Fault":
-        """An AWS error is the answer; nothing is done."""
+        """Answer with an AWS error, without effect."""
         return cls("error", code, message, http_status)
 
     @classmethod
     def reset(cls) -> "Fault":
-        """The connection is closed; nothing is done."""
+        """Close the connection, without effect."""
         return cls("reset")
 
     @classmethod
     def answer_lost(cls) -> "Fault":
-        """The work is done, then the connection is closed without an answer."""
+        """Do the work, then close the connection without an answer."""
         return cls("answer_lost")
 
     @classmethod
     def garbled(cls, body: str) -> "Fault":
-        """The work is done, and a 200 with this body is the answer."""
+        """Do the work, then answer 200 with this body."""
         return cls("garbled", message=body, http_status=200)
 
     @classmethod
     def slow(cls) -> "Fault":
-        """The work is done and `reached` is set; the answer waits for `release`."""
+        """Do the work and set `reached`; the answer waits for `release`."""
         return cls("slow")
 
 
 @attrs.define
 class Faults:
-    """Which of a server's next requests go wrong, by what it calls them."""
+    """The faults of a server's next requests, by the server's names for requests."""
 
     _listed: defaultdict[str, deque[Fault | None]] = attrs.field(
         init=False, factory=lambda: defaultdict(deque)
@@ -56,20 +56,20 @@ class Faults:
     _slow: list[Fault] = attrs.field(init=False, factory=list)
 
     def inject(self, name: str, *faults: Fault | None) -> None:
-        """Let the next requests of a name go wrong, one fault each; None lets one pass."""
+        """Inject faults into the next requests of a name, one each; None lets a request pass."""
         self._listed[name].extend(faults)
 
     def clear(self) -> None:
-        """Nothing goes wrong any more."""
+        """Remove all faults."""
         self._listed.clear()
 
     @property
     def left(self) -> list[str]:
-        """The names of requests that have yet to come, once for each."""
+        """The names of the faults that were not used yet, once for each."""
         return [name for name, listed in self._listed.items() for _ in listed]
 
     def take(self, name: str) -> Fault | None:
-        """What the request that has just come meets."""
+        """The fault of the request that has just arrived, if any; it is used up."""
         return self._listed[name].popleft() if self._listed[name] else None
 
     async def meet(
@@ -78,7 +78,7 @@ class Faults:
         request: web.Request,
         respond: Callable[[], Awaitable[web.Response]],
     ) -> web.Response:
-        """The answer to a request with a fault: `respond` does the work, or refuses to."""
+        """Answer a request with its fault; `respond` does the work, or refuses to."""
         if fault and fault.kind == "reset":
             return hang_up(request)
         response = await respond()
@@ -93,7 +93,7 @@ class Faults:
         return response
 
     async def release_slow(self, _app: web.Application) -> None:
-        """No slow answer holds up the end of the server."""
+        """Release all slow answers, so that the server can stop."""
         for fault in self._slow:
             fault.release.set()
 
@@ -102,4 +102,4 @@ def hang_up(request: web.Request) -> web.Response:
     """Close the connection without an answer."""
     if request.transport is not None:
         request.transport.abort()
-    return web.Response()  # aiohttp wants one; nobody gets it
+    return web.Response()  # aiohttp requires one; it is not sent

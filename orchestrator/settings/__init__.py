@@ -1,4 +1,4 @@
-"""The settings: their sections, and how they are read."""
+"""The settings: models of their sections, and the loader."""
 
 from orchestrator.settings.loader import SettingsError, child_environment, load_settings
 from orchestrator.settings.models import (

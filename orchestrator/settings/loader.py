@@ -1,7 +1,7 @@
-"""Settings are read: defaults, file, environment, in this order.
+"""Loads the settings: defaults, overridden by a TOML file, overridden by environment variables.
 
-The only reader of `os.environ`. A wrong key or value is a `SettingsError`, one sentence that
-names it and what is allowed.
+The only reader of `os.environ`. An unknown key or invalid value is a `SettingsError`, whose message
+names it and the allowed ones.
 """
 
 import os
@@ -22,7 +22,7 @@ from orchestrator.settings.models import Settings
 _PREFIX = "ORCHESTRATOR_"
 _CONFIG_VARIABLE = "ORCHESTRATOR_CONFIG"
 
-#: What the ancestor's deployments set.
+#: Environment variables of arc-saas deployments, and the settings that they stand for.
 _ALIASES: Mapping[str, str] = {
     "TIER_DETAILS_TABLE": "ORCHESTRATOR_TIERS__TABLE",
     "EVENT_BUS_NAME": "ORCHESTRATOR_EVENTS__BUS",
@@ -34,7 +34,7 @@ log = structlog.get_logger("orchestrator.settings")
 
 
 class SettingsError(Exception):
-    """Settings that can't be used."""
+    """The settings are invalid."""
 
 
 def load_settings(
@@ -43,13 +43,13 @@ def load_settings(
     environ: Mapping[str, str] | None = None,
     ledger_backend: str | None = None,
 ) -> Settings:
-    """The settings from a TOML file (None: the one in ORCHESTRATOR_CONFIG, or none at all).
+    """Load the settings from a TOML file (None: the one in ORCHESTRATOR_CONFIG, if set).
 
-    `config` may also be the name of a file that ships with the package: `local.toml`.
-    `ledger_backend` is the one to have where neither file nor environment names one.
+    `config` may also be the name of a file shipped with the package: `local.toml`.
+    `ledger_backend` is the default where neither file nor environment sets one.
 
     Raises:
-        SettingsError: the file can't be read, or a key or a value is wrong.
+        SettingsError: the file can't be read, or a key or value is invalid.
     """
     environ = os.environ if environ is None else environ
     chosen = config or environ.get(_CONFIG_VARIABLE)
@@ -63,7 +63,7 @@ def load_settings(
 
 
 def _variables(environ: Mapping[str, str]) -> dict[str, str]:
-    """The variables that are settings; the ancestor's names count where ours are not set."""
+    """The variables that are settings; those in `_ALIASES` count if the service's own are unset."""
     if "DATA_STORE_TABLE" in environ:
         log.info("DATA_STORE_TABLE is ignored: the ledger takes its place")
     aliased = {ours: environ[theirs] for theirs, ours in _ALIASES.items() if theirs in environ}
@@ -88,10 +88,10 @@ def _read_file(path: str | Path) -> dict[str, Any]:
 
 
 def _shipped(path: str) -> Path | None:
-    """The file that ships with the package, if `path` is the bare name of one.
+    """The file shipped with the package, if `path` is the bare name of one.
 
-    It outranks one of that name in the working directory, from which nothing is picked up
-    unasked: write `./local.toml` for that. In a checkout it lies beside the package.
+    It takes precedence over a file of that name in the working directory: write `./local.toml` for
+    that one. In a checkout the shipped files lie beside the package.
     """
     package = Path(str(files("orchestrator")))
     places = (package / "config" / path, package.parent / "config" / path)
@@ -104,25 +104,23 @@ def _refuse_unknown(values: Mapping[str, Any], section: type, path: str) -> None
     for key, value in values.items():
         if key not in known:
             raise SettingsError(
-                f"Unknown setting {path}{key}; here there is {', '.join(sorted(known))}."
+                f"Unknown setting {path}{key}; known settings: {', '.join(sorted(known))}."
             )
         if attrs.has(known[key]) and isinstance(value, dict):
             _refuse_unknown(value, known[key], f"{path}{key}.")
 
 
 def _overlay(values: dict[str, Any], variable: str, text: str) -> None:
-    """Put the variable ORCHESTRATOR_SECTION__KEY over `values`; lists and maps are JSON.
+    """Override `values` with the variable ORCHESTRATOR_SECTION__KEY; lists and maps are JSON.
 
-    A key without a section has nothing before its two underscores: ORCHESTRATOR__EXTENSION.
+    A key without a section is written with two underscores: ORCHESTRATOR__EXTENSION.
     """
     *sections, key = variable.removeprefix(_PREFIX).removeprefix("_").lower().split("__")
     kind: Any = Settings
     for name in (*sections, key):
         kind = _fields(kind).get(name) if attrs.has(kind) else None
         if kind is None:
-            raise SettingsError(
-                f"The variable {variable} names no setting: there is no {name!r} in it."
-            )
+            raise SettingsError(f"The variable {variable} names no setting: {name!r} is unknown.")
     for name in sections:
         values = values.setdefault(name, {})
         if not isinstance(values, dict):
@@ -130,7 +128,7 @@ def _overlay(values: dict[str, Any], variable: str, text: str) -> None:
     if get_origin(kind) in (dict, list, tuple):
         values[key] = _parse(variable, text)
     else:
-        # Nothing can't be written otherwise in an environment.
+        # An empty variable is the only way to write None in an environment.
         values[key] = None if text == "" and type(None) in get_args(kind) else text
 
 
@@ -138,9 +136,9 @@ def _parse(variable: str, text: str) -> Any:
     try:
         return parse_json(text)
     except ValueError:
-        # Not the text itself: it may be a key.
+        # The text is not quoted, since it may be an API key.
         raise SettingsError(
-            f'The variable {variable} must be JSON, such as ["one", "two"], and isn\'t.'
+            f'The variable {variable} is not JSON: write it like ["one", "two"].'
         ) from None
 
 
@@ -148,11 +146,11 @@ def _settings(values: dict[str, Any]) -> Settings:
     try:
         return msgspec.convert(values, Settings, strict=False)
     except msgspec.ValidationError as error:
-        raise SettingsError(f"Wrong setting: {error}{_allowed(str(error))}.") from None
+        raise SettingsError(f"Invalid setting: {error}{_allowed(str(error))}.") from None
 
 
 def _allowed(message: str) -> str:
-    """The values that the setting in msgspec's message may have, where they can be listed."""
+    """The allowed values of the setting in msgspec's message, if they can be listed."""
     place = re.search(r"`\$\.([\w.]+)", message)
     kind: Any = Settings
     for name in place[1].split(".") if place else ():
@@ -166,10 +164,10 @@ def _fields(section: Any) -> dict[str, Any]:
 
 
 def child_environment(extra: Mapping[str, str]) -> dict[str, str]:
-    """The environment for a process that we start: our own, with `extra` over it.
+    """The environment of a child process: this process's own, overridden by `extra`.
 
-    Where `extra` says where AWS is, a service's own endpoint in ours, of another emulator, is out.
-    What either one reaches without a proxy, the process does.
+    If `extra` sets AWS's endpoint, endpoints of single AWS services in the own environment are
+    removed. NO_PROXY is the union of both.
     """
     is_led = "AWS_ENDPOINT_URL" in extra
     own = {
@@ -182,5 +180,5 @@ def child_environment(extra: Mapping[str, str]) -> dict[str, str]:
 
 
 def _direct(environment: Mapping[str, str]) -> str | None:
-    """NO_PROXY; of its two spellings the small one counts (urllib.request, getproxies)."""
+    """NO_PROXY; its lower-case spelling takes precedence (urllib.request, getproxies)."""
     return environment.get("no_proxy", environment.get("NO_PROXY"))

@@ -1,6 +1,6 @@
-"""The settings: each section with its keys, their defaults and what they must be.
+"""Models of the settings: each section with its keys, defaults and validation.
 
-Every key is documented in `config/default.toml`.
+Each key is documented in `config/default.toml`.
 """
 
 import re
@@ -21,7 +21,7 @@ def _masked(value: object) -> str:
 
 
 _STATE_MACHINE = re.compile(r"arn:[^:]+:states:[^:]*:[^:]*:stateMachine:[^:]+(:[^:]+)?")
-#: A path that is the same however it is written, and harmless in HTML and headers.
+#: A path with one spelling only (nothing to decode or normalize), safe in HTML and headers.
 PLAIN_PATH = re.compile(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._~-]+)+")
 #: RFC 9110, section 5.6.2.
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -78,7 +78,7 @@ class Events:
     def __attrs_post_init__(self) -> None:
         for name in self.id_headers:
             if not _HEADER_NAME.fullmatch(name):
-                raise ValueError(f"events.id_headers has {name!r}, which is no name of a header")
+                raise ValueError(f"events.id_headers has {name!r}, which is not a header name")
 
 
 @attrs.frozen(kw_only=True)
@@ -149,19 +149,19 @@ class Jenkins:
         if not _is_plain_url(self.url):
             raise ValueError(
                 "builders.jenkins.url must be like https://jenkins.example/, without user and "
-                "password, which have settings of their own"
+                "password: set builders.jenkins.user and builders.jenkins.token"
             )
         if _NAMELESS.fullmatch(self.token):
             raise ValueError("builders.jenkins.token refers to no name: write it as ssm:NAME")
         if not self.user or ":" in self.user or not self.token:
             raise ValueError(
                 "builders.jenkins.url is set, so builders.jenkins.user (without a colon) and "
-                "builders.jenkins.token are needed"
+                "builders.jenkins.token are required"
             )
 
 
 def _is_plain_url(text: str) -> bool:
-    """The address of a web server, and nothing besides."""
+    """Whether it is a web address without user, password, query and fragment."""
     url = _read_web_address(text)
     return url is not None and not (url.user or url.password or url.query_string or url.fragment)
 
@@ -182,8 +182,8 @@ class StepFunctions:
         for name, arn in self.state_machines.items():
             if not _STATE_MACHINE.fullmatch(arn):
                 raise ValueError(
-                    f"builders.step_functions.state_machines: {name} is {arn!r}, which is no ARN "
-                    "of a state machine (arn:aws:states:REGION:ACCOUNT:stateMachine:NAME)"
+                    f"builders.step_functions.state_machines: {name} is {arn!r}, which is not the "
+                    "ARN of a state machine (arn:aws:states:REGION:ACCOUNT:stateMachine:NAME)"
                 )
 
 
@@ -195,7 +195,7 @@ class Builders:
     step_functions: StepFunctions = StepFunctions()
 
 
-#: What both stores take: Parameter Store keeps names that begin with aws or ssm to itself.
+#: Valid in both stores; Parameter Store reserves names that begin with aws or ssm.
 _PREFIX_RULE = re.compile(r"(?!/(aws|ssm))(/[A-Za-z0-9_.-]{1,60}){1,5}", re.IGNORECASE)
 _NAMELESS = re.compile(r"(secretsmanager|ssm):\s*")
 
@@ -231,7 +231,7 @@ class ApiKey:
         if not all(key.strip() for key in self.keys):
             raise ValueError(
                 "auth.api_key.keys has a key that is empty or blank, which would accept a "
-                "request without a key: leave it out"
+                "request without a key: remove it"
             )
 
 
@@ -275,17 +275,17 @@ class Settings:
         if self.environment == "production" and not (self.auth.methods or self.auth.allow_open):
             raise ValueError(
                 "environment is production and the service is open: set auth.methods, or "
-                "auth.allow_open = true where something before it lets only the right ones in"
+                "auth.allow_open = true if a gateway in front of the service authenticates senders"
             )
         if self.environment == "production" and self.ledger.backend == "memory":
             raise ValueError(
-                "environment is production and ledger.backend is memory, which forgets every "
-                "tenant when the process ends: set it to dynamodb"
+                "environment is production and ledger.backend is memory, which loses all tenants "
+                "when the process ends: set it to dynamodb"
             )
 
     @property
     def callback_trouble(self) -> str | None:
-        """Why nobody would ever be told of a success; None: somebody is, or nobody shall be."""
+        """Why no success would ever be reported; None if reports are sent or not configured."""
         is_lost = self.callback.url and self.callback.after == "deployment" and not self.events.bus
         return (
             "callback.after is deployment and events.bus is empty: no TENANT_DEPLOYMENT follows a "

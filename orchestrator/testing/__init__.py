@@ -1,5 +1,5 @@
-"""For tests, yours and ours: a clock to turn, ids in order, a builder in memory, sample events,
-and EventBridge's way of delivering them."""
+"""Public test kit: a manual clock, sequential ids, an in-memory builder, sample events, and an
+EventBridge simulator."""
 
 from orchestrator.testing.builder import InMemoryBuilder, StartedJob
 from orchestrator.testing.clock import LoadedDice, ManualClock, SequentialIds

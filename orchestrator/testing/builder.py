@@ -1,4 +1,4 @@
-"""A builder in memory, whose jobs a test ends."""
+"""An in-memory builder whose jobs the test ends."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -12,7 +12,7 @@ from orchestrator.core.ledger.records import Job
 
 @attrs.frozen
 class StartedJob:
-    """What an `InMemoryBuilder` was asked to start."""
+    """A job that an `InMemoryBuilder` has started."""
 
     job: Job
     params: Mapping[str, Any]
@@ -21,9 +21,9 @@ class StartedJob:
 
 @attrs.define
 class InMemoryBuilder:
-    """A builder that remembers what it started; the same start key never starts twice.
+    """A builder that records its jobs; the same start key never starts two.
 
-    Its jobs run until `finish` ends them, or `forget` has them never have been.
+    Jobs run until `finish` ends them or `forget` removes them.
     """
 
     name: str = "IN_MEMORY"
@@ -63,11 +63,11 @@ class InMemoryBuilder:
     def finish(
         self, job_id: str, status: JobStatus = JobStatus.SUCCEEDED, *, message: str | None = None
     ) -> None:
-        """End a job; `message` is why."""
+        """End a job; `message` is the reason."""
         self._ended[job_id] = (status, message)
 
     def forget(self, job_id: str) -> None:
-        """Have the builder not know the job any more."""
+        """Remove the job, which is then unknown to the builder."""
         self.started = [one for one in self.started if one.job.id != job_id]
 
     def _report(self, started: StartedJob) -> JobDescription:

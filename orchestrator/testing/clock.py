@@ -1,4 +1,4 @@
-"""Time, chance and ids that a test has in its hand."""
+"""A clock, random choices and ids that a test controls."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -8,7 +8,7 @@ import attrs
 
 @attrs.define
 class ManualClock:
-    """A clock that moves when it is told to; whoever sleeps by it wakes when it has."""
+    """A clock that a test advances with `turn`, which wakes the sleepers whose time has come."""
 
     time: datetime = datetime(2026, 11, 20, 9, 0, tzinfo=UTC)
     _sleepers: list[tuple[datetime, asyncio.Future[None]]] = attrs.field(init=False, factory=list)
@@ -27,7 +27,7 @@ class ManualClock:
             self._sleepers.remove(sleeper)
 
     def turn(self, seconds: float) -> None:
-        """Let time pass."""
+        """Advance the clock."""
         self.time += timedelta(seconds=seconds)
         for until, woken in self._sleepers:
             if until <= self.time and not woken.done():
@@ -36,7 +36,7 @@ class ManualClock:
 
 @attrs.define
 class LoadedDice:
-    """They always fall on the first."""
+    """Dice that always pick the first."""
 
     def pick(self, count: int) -> int:  # noqa: ARG002 - the port's
         return 0
@@ -44,7 +44,7 @@ class LoadedDice:
 
 @attrs.define
 class SequentialIds:
-    """`id-1`, `id-2`, ..."""
+    """Ids in order: `id-1`, `id-2`, ..."""
 
     given: int = 0
 

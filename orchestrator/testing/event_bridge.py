@@ -1,11 +1,11 @@
-"""EventBridge as a service meets it: tries, pauses, duplicates, disorder, the dead-letter queue.
+"""Simulates EventBridge: retries with backoff, duplicates, reordering, the dead-letter queue.
 
     simulator = EventBridgeSimulator(client, clock)
     deliveries = await simulator.deliver(events)
     assert not deliveries.dead_letters
 
-`client` is whatever posts to the app (aiohttp's `TestClient` or `ClientSession`), `clock` the
-app's own, which is turned from one delivery to the next. Nothing else waits.
+`client` posts to the app (aiohttp's `TestClient` or `ClientSession`); `clock` is the app's own,
+which the simulator turns from one delivery to the next, without waiting.
 """
 
 import asyncio
@@ -22,8 +22,8 @@ import attrs
 
 TargetKind = Literal["api_destination", "api_gateway"]
 
-#: What each kind of target tries again, besides 5xx and silence (EventBridge user guide, API
-#: destinations; event retry policy).
+#: The statuses that each kind of target retries, besides 5xx and time-outs (EventBridge user guide,
+#: API destinations; event retry policy).
 _RETRIED: Mapping[TargetKind, frozenset[int]] = {
     "api_destination": frozenset({401, 407, 409, 429}),
     "api_gateway": frozenset({429}),
@@ -33,27 +33,27 @@ _LONGEST_PAUSE_S = 600.0
 
 @attrs.frozen(kw_only=True)
 class RetryPolicy:
-    """How often and how long an event is tried."""
+    """How often and how long an event is retried."""
 
     max_tries: int
     max_age_s: float
 
 
-#: A bus as it comes: 24 hours and 185 tries.
+#: The default of a bus: 24 hours and 185 tries.
 STANDARD_BUS = RetryPolicy(max_tries=185, max_age_s=24 * 3600)
-#: The newer kind of custom bus, which gives up soon.
+#: The newer kind of custom bus, with a short retry policy.
 SHORT_LIVED_BUS = RetryPolicy(max_tries=5, max_age_s=300)
 
 
 class Ship(Protocol):
-    """What posts events."""
+    """An HTTP client that posts events."""
 
     def post(self, path: str, /, **options: Any) -> Any: ...
 
 
 @attrs.frozen
 class Try:
-    """One delivery of an event; `status` None: there was no answer within the time."""
+    """One delivery of an event; `status` None if the answer timed out."""
 
     at: datetime
     status: int | None
@@ -61,7 +61,7 @@ class Try:
 
 @attrs.define
 class Delivered:
-    """What became of one event: its tries, and why it went to the dead-letter queue, if it did."""
+    """The deliveries of one event, and why it went to the dead-letter queue, if it did."""
 
     event: Mapping[str, Any]
     tries: list[Try] = attrs.field(factory=list)
@@ -69,24 +69,24 @@ class Delivered:
 
     @property
     def status(self) -> int | None:
-        """The answer to its last try."""
+        """The status of its last delivery."""
         return self.tries[-1].status if self.tries else None
 
 
 @attrs.frozen
 class Deliveries:
-    """What became of all events, duplicates that EventBridge made included."""
+    """The deliveries of all events, including EventBridge's duplicates."""
 
     all: Sequence[Delivered]
 
     @property
     def dead_letters(self) -> list[Delivered]:
-        """The events that EventBridge gave up."""
+        """The events that EventBridge sent to the dead-letter queue."""
         return [one for one in self.all if one.dead_letter_reason is not None]
 
 
 class Turned(Protocol):
-    """A clock that moves when it is told to, such as `ManualClock`."""
+    """A clock that can be advanced, such as `ManualClock`."""
 
     def now(self) -> datetime: ...
     def turn(self, seconds: float) -> None: ...
@@ -96,9 +96,9 @@ class Turned(Protocol):
 class EventBridgeSimulator:
     """Delivers events to an app as EventBridge delivers them.
 
-    `target` is the kind of target, `policy` that of the bus. An event comes twice with the
-    probability `duplicates`, and up to `disorder_s` late, by a generator seeded with `seed`. A
-    try has `timeout_s` of real time, as much as EventBridge gives.
+    `target` is the kind of target, `policy` the retry policy of the bus. An event is delivered
+    twice with the probability `duplicates`, and up to `disorder_s` late, by a generator seeded with
+    `seed`. A delivery times out after `timeout_s` of real time, as in EventBridge.
     """
 
     client: Ship = attrs.field(kw_only=False)
@@ -112,11 +112,11 @@ class EventBridgeSimulator:
     seed: int = 0
     timeout_s: float = 5.0
     at_once: int = 20
-    #: Called whenever the clock was turned: what happens in the world meanwhile.
+    #: Called whenever the clock was turned, to simulate other activity.
     meanwhile: Callable[[datetime], Awaitable[None]] | None = None
 
     async def deliver(self, events: Sequence[Mapping[str, Any]]) -> Deliveries:
-        """Deliver the events, until each is accepted or given up."""
+        """Deliver the events until each is accepted or in the dead-letter queue."""
         chance, numbers, start = random.Random(self.seed), count(), self.clock.now()  # noqa: S311
         waiting: list[tuple[datetime, int, Delivered, datetime]] = []
 
@@ -153,7 +153,7 @@ class EventBridgeSimulator:
             await self.meanwhile(self.clock.now())
 
     async def _post(self, event: Mapping[str, Any]) -> tuple[int | None, Mapping[str, str]]:
-        """The status and headers of the answer; none if there was none."""
+        """The status and headers of the answer; None if it timed out."""
         headers = {
             "Content-Type": "application/json; charset=utf-8",
             "User-Agent": "Amazon/EventBridge/ApiDestinations",
@@ -178,13 +178,13 @@ class EventBridgeSimulator:
         since: datetime,
         chance: random.Random,
     ) -> float | None:
-        """How long until the event is tried again; None: it is accepted, or given up."""
+        """The pause before the next delivery; None if the event is accepted or given up."""
         if status is not None and 200 <= status < 300:
             return None
         is_retried = status is None or status >= 500 or status in _RETRIED[self.target]
         asked_s = _retry_after_s(headers, now) if self.target == "api_destination" else None
         if not is_retried or (asked_s is not None and asked_s < 0):
-            delivered.dead_letter_reason = f"answered {status}, which is not tried again"
+            delivered.dead_letter_reason = f"answered {status}, which is not retried"
             return None
         tries = len(delivered.tries)
         pause_s = min(_LONGEST_PAUSE_S, 2.0 ** min(tries, 10)) * chance.uniform(0.5, 1.0)
@@ -199,7 +199,7 @@ class EventBridgeSimulator:
 
 
 def _retry_after_s(headers: Mapping[str, str], now: datetime) -> float | None:
-    """The pause that an answer asks for, in seconds or as a date."""
+    """The pause of a `Retry-After` header, which is in seconds or a date."""
     text = next((value for name, value in headers.items() if name.lower() == "retry-after"), None)
     if text is None:
         return None

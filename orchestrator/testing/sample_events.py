@@ -1,4 +1,4 @@
-"""Events as a control plane sends them."""
+"""Sample events as a control plane sends them."""
 
 import json
 from collections.abc import Mapping
@@ -34,7 +34,7 @@ def envelope(
     source: str = "TenantManagementService",
     time: str = "2026-11-20T09:14:03Z",
 ) -> dict[str, Any]:
-    """An EventBridge envelope around a detail; `time` is when its sender says that it was sent."""
+    """An EventBridge envelope around a detail; `time` is the sender's time."""
     return {
         "version": "0",
         "id": event_id,

@@ -1,1 +1,1 @@
-"""JSON: read and written strictly, to models and back, and described by its schema."""
+"""JSON: strict parsing and serialization, conversion to and from models, JSON Schema."""

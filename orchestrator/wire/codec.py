@@ -1,4 +1,4 @@
-"""JSON text to values and back."""
+"""Decodes and encodes JSON text."""
 
 import codecs
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ def decode_json(text: bytes) -> Any:
     """The value of a JSON text (RFC 8259).
 
     Raises:
-        BadEvent: it isn't JSON, or refused by the one reader of all texts (`core.json_text`).
+        BadEvent: it isn't JSON, or `core.events.json_text` refuses it.
     """
     if not text.removeprefix(codecs.BOM_UTF8).strip():
         raise BadEvent("The body is empty: send a JSON object.")
@@ -27,22 +27,22 @@ def decode_json(text: bytes) -> Any:
 
 
 def encode_json(value: object) -> bytes:
-    """`value`, which is JSON already, as text."""
+    """The JSON text of `value`, which consists of JSON types only."""
     return msgspec.json.encode(value)
 
 
 def structure_texts(texts: Mapping[str, str], model: type[Model]) -> Model:
-    """A `model` of values that are all text, as those of a query: here "5" may be a number.
+    """Structure values that are all text, as in a query, into `model`: "5" may be a number.
 
     Raises:
-        ValueError: one doesn't fit.
+        ValueError: a value doesn't match.
     """
     try:
         structured = msgspec.convert(texts, model, strict=False)
     except msgspec.ValidationError as error:
         raise ValueError(str(error)) from None
     for name in texts:
-        # msgspec takes the text "null" for None.
+        # msgspec reads the text "null" as None.
         if getattr(structured, name) is None:
-            raise ValueError(f"'null' is no value - at `$.{name}`")
+            raise ValueError(f"'null' is not allowed - at `$.{name}`")
     return structured

@@ -1,8 +1,8 @@
-"""JSON values to models and back: the one strict converter, and the only importer of cattrs.
+"""Converts JSON values to models and back, strictly. The only importer of cattrs.
 
-Strict means that nothing is coerced: `1` is no string and `"1"` no number. The mismatches of a body
-are found at once, each with the path that the sender wrote; one beyond those that are named ends
-the search, since a body may hold half a million.
+Strict means that nothing is coerced: `1` is not a string and `"1"` not a number. All mismatches of
+a body are reported together, each with its path; one more than `MOST_ERRORS` ends the search, since
+a body may have half a million.
 """
 
 import contextlib
@@ -44,17 +44,17 @@ StructureHook = Callable[[Any, Any], Any]
 
 
 class JsonConverter:
-    """The `Structure` port over cattrs; it says nothing of a secret's value."""
+    """The `Structure` port over cattrs; its errors never contain the value of a secret."""
 
     def __init__(self, redactor: Redactor) -> None:
         self._converter = _build_converter()
         self._redactor = redactor
 
     def structure(self, value: object, model: Any) -> Any:
-        """`value`, parsed JSON, as a `model`; None for `model` leaves it as it is.
+        """Structure `value`, parsed JSON, into `model`; None for `model` returns it unchanged.
 
         Raises:
-            InvalidPayload: it doesn't fit; `errors` has the first 100 mismatches, and whether
+            InvalidPayload: it doesn't match; `errors` has the first 100 mismatches, and whether
                 there are more.
         """
         if model is None:
@@ -71,7 +71,7 @@ class JsonConverter:
         raise InvalidPayload(mismatches)
 
     def _redacted(self, mismatch: PayloadMismatch) -> PayloadMismatch:
-        """A validator's message may quote the value that it refuses."""
+        """Redact a secret's mismatch, since a validator's message may quote the value."""
         names = re.split(r"[.\[\]]+", mismatch.path)
         return (
             attrs.evolve(mismatch, message="does not fit")
@@ -80,22 +80,22 @@ class JsonConverter:
         )
 
     def unstructure(self, value: object) -> Any:
-        """`value` as JSON, sharing nothing with it; a number that isn't one becomes null.
+        """`value` as JSON, without shared objects; NaN and Infinity become null.
 
         Raises:
-            TypeError: JSON has no form for it.
+            TypeError: JSON can't represent it.
         """
         return msgspec.json.decode(msgspec.json.encode(self._converter.unstructure(value)))
 
 
 @cache
 def _build_converter() -> Converter:
-    """Once a process: its hooks are compiled, and each takes as long as a hundred events."""
+    """Built once a process: compiling a hook takes as long as handling a hundred events."""
     converter = make_converter(detailed_validation=True)
 
     @converter.register_structure_hook_factory(attrs.has)
     def structure_model(model: Any) -> StructureHook:
-        with contextlib.suppress(NameError):  # one of a function is known by itself alone
+        with contextlib.suppress(NameError):  # a class defined in a function can't be resolved
             attrs.resolve_types(get_origin(model) or model)  # such as list["Node"]
         structure: StructureHook = make_dict_structure_fn(model, converter, **_overrides(model))
         return _only(Mapping, "an object", _counted(_passing_over(structure, model)))
@@ -144,7 +144,7 @@ def _build_converter() -> Converter:
     converter.register_unstructure_hook(UUID, str)
     converter.register_unstructure_hook(Decimal, str)
 
-    # Last: the hook that it wraps is made of those above.
+    # Last: the hook that it wraps is built from those above.
     structure_tenant = converter.get_structure_hook(Tenant)
 
     @converter.register_structure_hook
@@ -156,12 +156,12 @@ def _build_converter() -> Converter:
 
 
 class _Enough(Exception):
-    """Nothing more is structured: more mismatches were found than are named."""
+    """Ends the search: more mismatches were found than are reported."""
 
 
 @attrs.define
 class _Search:
-    """How many mismatches of one value were found."""
+    """Counts the mismatches found in one value."""
 
     found: int = 0
 
@@ -170,7 +170,7 @@ class _Search:
         return self.found > MOST_ERRORS
 
     def count(self, error: Exception) -> None:
-        """An error of a field or an item. Those within a group were counted one by one."""
+        """Count the error of a field or item; those within a group have already been counted."""
         self.found += not isinstance(error, BaseValidationError | _Enough)
 
 
@@ -178,7 +178,7 @@ _search: ContextVar[_Search] = ContextVar("search")
 
 
 def _counted(structure: StructureHook) -> StructureHook:
-    """A model's hook, which tries each of its fields, with its mismatches counted."""
+    """A model's hook, with the mismatches of its fields counted."""
 
     def checked(value: Any, model: Any) -> Any:
         search = _begin()
@@ -195,7 +195,7 @@ def _counted(structure: StructureHook) -> StructureHook:
 def _collection(
     converter: Converter, kind: Any, build: Callable[[Iterable[Any]], Any]
 ) -> StructureHook:
-    """The hook of a list, or of what is built of one, with items of a `kind`."""
+    """The hook of a list, or of a collection built from one, with items of a `kind`."""
     if kind is Any:
         return lambda value, _: build(value)
     item_hook = _find_hook(converter, kind)
@@ -220,7 +220,7 @@ def _collection(
 
 
 def _mapping(converter: Converter, key_kind: Any = Any, kind: Any = Any) -> StructureHook:
-    """The hook of an object with names and values of these kinds."""
+    """The hook of an object with keys and values of these kinds."""
     if key_kind is Any and kind is Any:
         return lambda value, _: dict(value)
     key_hook, item_hook = _find_hook(converter, key_kind), _find_hook(converter, kind)
@@ -246,7 +246,7 @@ def _mapping(converter: Converter, key_kind: Any = Any, kind: Any = Any) -> Stru
 
 
 def _begin() -> _Search:
-    """The search under way. Raises _Enough if it is over."""
+    """The current search. Raises _Enough if it is over."""
     search = _search.get()
     if search.is_over:
         raise _Enough
@@ -261,7 +261,7 @@ def _at(place: int | str, error: Exception) -> Exception:
 def _find_hook(converter: Converter, kind: Any) -> StructureHook:
     try:
         return converter.get_structure_hook(kind)
-    except RecursionError:  # a model that holds its own kind: its hook is there later
+    except RecursionError:  # a recursive model: its hook exists later
         return converter.structure
 
 
@@ -277,8 +277,8 @@ def _overrides(model: Any) -> dict[str, Any]:
 
 
 def _passing_over(structure: StructureHook, model: Any) -> StructureHook:
-    """`structure` for a model that has several fields for one fact: it does without those that
-    don't fit and that the fact doesn't rest on."""
+    """`structure` for a model with several fields for one fact: fields that don't match are ignored
+    if another one gives the fact."""
     fields = attrs.fields(get_origin(model) or model)
     facts = {field.name: field.metadata["spells"] for field in fields if "spells" in field.metadata}
     if not facts:
@@ -296,7 +296,7 @@ def _passing_over(structure: StructureHook, model: Any) -> StructureHook:
             left_out = dispensable(model, value, misfits)
             if not left_out:
                 raise
-        # What is left out has no mismatches.
+        # Mismatches of ignored fields don't count.
         search.found = found_before
         return structure({name: value[name] for name in value if name not in left_out}, kind)
 
@@ -372,10 +372,10 @@ def _mismatches(error: BaseException, path: str) -> Iterator[PayloadMismatch]:
 
 
 def _blamed_field(error: BaseException, names: Iterable[str]) -> str | None:
-    """The field whose validator raised: attrs' validators quote its name."""
+    """The field whose validator raised, from the message: attrs' validators quote its name."""
     return next((name for name in names if f"'{name}'" in _sentence(error)), None)
 
 
 def _sentence(error: BaseException) -> str:
-    """attrs' validators raise with a tuple of arguments, of which the first is for people."""
+    """The message of an error; the first argument of attrs' validators' errors."""
     return str(error.args[0]) if error.args else type(error).__name__

@@ -1,4 +1,4 @@
-"""The fields of models as JSON has them: their names, and those that it hasn't."""
+"""Names of models' fields in JSON, and the fields that are hidden there."""
 
 from typing import Any, get_origin
 
@@ -15,14 +15,14 @@ def json_field_name(attribute: "attrs.Attribute[Any]") -> str:
 
 
 def names_in_json(model: Any) -> dict[str, str]:
-    """The names of a model's fields in JSON; a dataclass's are as they are."""
+    """The names of a model's fields in JSON; a dataclass's are unchanged."""
     origin = get_origin(model) or model
     fields = attrs.fields(origin) if attrs.has(origin) else ()
     return {field.name: json_field_name(field) for field in fields}
 
 
 def hidden_fields(model: Any) -> set[str]:
-    """The fields that are the ledger's alone: neither read from JSON nor shown in it."""
+    """The fields that only the ledger stores: neither read from JSON nor written to it."""
     origin = get_origin(model) or model
     fields = attrs.fields(origin) if attrs.has(origin) else ()
     return {field.name for field in fields if not field.metadata.get("is_shown", True)}

@@ -1,4 +1,4 @@
-"""The JSON Schema of models, as the converter reads them."""
+"""Builds the JSON Schema of models, as the converter reads them."""
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,14 +17,14 @@ def json_schemas(
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """JSON Schema (2020-12) of models: a schema or reference for each, and the components.
 
-    `ref_template` is where the components will stand: `#/components/schemas/{name}`.
+    `ref_template` is the reference to a component: `#/components/schemas/{name}`.
     """
-    # Each app of a process describes the same models, and may change what it gets.
+    # All apps of a process share the cached schemas, and may modify their copies.
     return copy.deepcopy(_json_schemas(tuple(models), ref_template))
 
 
 def check_schema(model: Any) -> None:
-    """Raises TypeError: the model has fields of a kind that JSON has no form for."""
+    """Raises TypeError: the model has fields that JSON can't represent."""
     _json_schemas((model,), "{name}")
 
 
@@ -40,7 +40,7 @@ def _json_schemas(
 
 
 def _component_name(model: Any, components: Mapping[str, Any]) -> str:
-    """Where msgspec put a model: under its name, or under a longer one if two share it."""
+    """msgspec's name for a model's component: the model's, or a qualified one if two share it."""
     qualified = f"{model.__module__}.{model.__qualname__}"
     if qualified in components:
         return qualified
@@ -52,7 +52,7 @@ def _component_name(model: Any, components: Mapping[str, Any]) -> str:
 def _in_json_names(component: dict[str, Any], model: type) -> dict[str, Any]:
     fields = {field.name: field for field in attrs.fields(model)}
     names, hidden = names_in_json(model), hidden_fields(model)
-    # Python 3.13 keeps a docstring's indentation out of it, earlier versions don't.
+    # Python 3.13 strips a docstring's indentation, earlier versions don't.
     about = {"description": cleandoc(model.__doc__)} if model.__doc__ else {}
     return {
         **component,
@@ -60,7 +60,7 @@ def _in_json_names(component: dict[str, Any], model: type) -> dict[str, Any]:
         "properties": {
             names[name]: _or_passed_over(schema, fields[name]) | _bounds(fields[name])
             for name, schema in component["properties"].items()
-            # What only events of our own have is nobody's to send.
+            # Fields that only the service's own events have are not documented for senders.
             if fields[name].metadata.get("is_sent", True) and name not in hidden
         },
         "required": [names[name] for name in component["required"]],
@@ -68,8 +68,8 @@ def _in_json_names(component: dict[str, Any], model: type) -> dict[str, Any]:
 
 
 def _attrs_models(models: Iterable[Any]) -> list[Any]:
-    """The attrs classes among `models`, generic ones with their arguments, and those that
-    their fields lead to."""
+    """The attrs classes among `models` and the types of their fields, generic ones with their
+    arguments."""
     found: list[Any] = []
     waiting = list(models)
     while waiting:
@@ -83,12 +83,12 @@ def _attrs_models(models: Iterable[Any]) -> list[Any]:
 
 
 def _or_passed_over(schema: dict[str, Any], field: "attrs.Attribute[Any]") -> dict[str, Any]:
-    """A field's schema; one of several spellings of a fact may be anything else, too."""
+    """A field's schema; one of several spellings of a fact may have any other value, too."""
     if "spells" not in field.metadata:
         return schema
     anything = {
-        "description": "Any other value is passed over where the event doesn't need it, or says "
-        f"the same of its {field.metadata['spells']} without it; else it is a mismatch."
+        "description": "Any other value is ignored if the event doesn't need its "
+        f"{field.metadata['spells']}, or if another field gives it; else it is a mismatch."
     }
     default = {name: schema[name] for name in schema if name == "default"}
     shape = {name: schema[name] for name in schema if name != "default"}
@@ -99,7 +99,7 @@ _BOUNDS = {">=": "minimum", ">": "exclusiveMinimum", "<=": "maximum", "<": "excl
 
 
 def _bounds(field: "attrs.Attribute[Any]") -> dict[str, Any]:
-    """What the attrs validators of a number say, in JSON Schema's words."""
+    """The JSON Schema keywords for the attrs validators of a number."""
     validators: Iterable[Any] = getattr(field.validator, "_validators", (field.validator,))
     return {
         _BOUNDS[validator.compare_op]: validator.bound
