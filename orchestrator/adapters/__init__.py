@@ -1,1 +1,2 @@
-"""The ports' ways to the world; the only place that knows aioboto3 and botocore."""
+"""Adapters: implementations of the core's ports. The only package that imports aioboto3 and
+botocore."""

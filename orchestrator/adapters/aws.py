@@ -1,4 +1,4 @@
-"""AWS: one session, each client opened once for the life of the app, errors turned into ours.
+"""Opens AWS clients, once each for the life of the app, and translates botocore's errors.
 
 A client for each call would cost 60 to 90 ms of CPU. aioboto3 takes more than a second to
 import, so it is imported when the first client is opened.
@@ -51,9 +51,9 @@ _REFUSED_FOR_GOOD = frozenset(
         "ValidationException",
     }
 )
-#: How CodeBuild says that its role, or ours, lacks a permission, by an InvalidInputException.
+#: In CodeBuild's InvalidInputException: its role, or the service's, lacks a permission.
 _NOT_AUTHORIZED = re.compile("not authorized to perform", re.IGNORECASE)
-#: DynamoDB's sentences about keys and indexes that a table doesn't have, or has of another type
+#: DynamoDB's messages about keys and indexes that a table lacks, or that have another type
 #: (observed; all are ValidationExceptions).
 _OF_THE_SCHEMA = re.compile(
     "does not have the specified index|[Kk]ey schema|does not match the schema"
@@ -63,10 +63,10 @@ _OF_THE_SCHEMA = re.compile(
 
 
 class AWS:
-    """The clients, each opened when it is first asked for and closed with the app.
+    """The clients, each opened on first use and closed with the app.
 
-    An adapter holds the way to its client (`aws.codebuild`), so that an app which never
-    uses AWS needs neither a region nor the second that importing the SDK takes.
+    An adapter holds the method that opens its client (`aws.codebuild`), so that an app which never
+    uses AWS needs no region and doesn't import the SDK.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class AWS:
         return client
 
     async def sqs_polling(self) -> "SQSClient":
-        """A client that waits for an answer for as long as a poll of the queue may last."""
+        """A client whose read timeout is long enough for long polling of the queue."""
         client: SQSClient = await self._open("sqs", None, patience_s=LONGEST_POLL_S)
         return client
 
@@ -129,7 +129,7 @@ class AWS:
         async with self._opening:
             if name in self._clients:
                 return self._clients[name]
-            # To find no credentials takes seconds: a crowd that waits doesn't look one by one.
+            # A failed search for credentials takes seconds: its error answers all who waited.
             failed, trouble = self._troubles.get(name, (0, None))
             if trouble is not None and failed > begun_before:
                 raise copy.copy(trouble)
@@ -144,7 +144,7 @@ class AWS:
             return self._clients[name]
 
     async def _enter(self, service: str, region: str | None, patience_s: float) -> Any:
-        """Raises TemporaryError: there can be no client now."""
+        """Open a client. Raises TemporaryError: it can't be opened now."""
         import aioboto3
         from aiobotocore.config import AioConfig
         from botocore.exceptions import NoCredentialsError
@@ -152,7 +152,7 @@ class AWS:
         config = AioConfig(
             connect_timeout=self._connect_timeout_s,
             read_timeout=self._read_timeout_s + patience_s,
-            # Two tries fit into EventBridge's 5 s; more patience is the sweep's.
+            # Two tries fit into EventBridge's 5 s; the sweep does further retries.
             retries={"mode": "standard", "total_max_attempts": 2},
             # More than `core.ledger.bulkheads` lets the ledger use, since tiers are read here, too.
             max_pool_connections=64,
@@ -161,14 +161,14 @@ class AWS:
         with aws_errors(f"Opening AWS {service}"):
             try:
                 self._session = self._session or aioboto3.Session(botocore_session=_new_session())
-                # A client that is opened without any never looks for them again, and those of a
-                # role may come late (EC2 user guide, Retrieve security credentials).
+                # A client opened without credentials never looks for them again, and a role's
+                # may come late (EC2 user guide, Retrieve security credentials).
                 if await cast("Any", self._session.get_credentials()) is None:
                     raise NoCredentialsError
                 return await self._stack.enter_async_context(
                     self._session.client(service, region_name=region, config=config)
                 )
-            except ValueError as error:  # so botocore says that an endpoint is none
+            except ValueError as error:  # botocore's error for an invalid endpoint
                 raise TemporaryError(f"Opening AWS {service}: {error}") from error
 
 
@@ -184,8 +184,8 @@ def _new_session() -> "AioSession":
 
 @cache
 def _handlers() -> "AioHierarchicalEmitter":
-    """botocore's handlers of a session's events, registered once a process: some 20 ms for each
-    app else."""
+    """botocore's handlers of a session's events, registered once a process, which saves some 20 ms
+    for each app."""
     from aiobotocore.hooks import AioHierarchicalEmitter
     from aiobotocore.session import AioSession
 
@@ -196,7 +196,7 @@ def _handlers() -> "AioHierarchicalEmitter":
 
 @cache
 def _service_models(search_path: str | None) -> "Loader":
-    """The descriptions of AWS's services, parsed once a process: some 80 ms for each app else."""
+    """AWS's service models, parsed once a process, which saves some 80 ms for each app."""
     from botocore.loaders import create_loader
 
     return create_loader(search_path)
@@ -210,7 +210,7 @@ async def open_aws(
     connect_timeout_s: float,
     read_timeout_s: float,
 ) -> AsyncIterator[AWS]:
-    """AWS for the life of the app. A region that is None is the standard chain's."""
+    """AWS clients for the life of the app. A region of None uses AWS's own configuration chain."""
     async with AsyncExitStack() as stack:
         yield AWS(
             stack,
@@ -223,14 +223,14 @@ async def open_aws(
 
 @contextmanager
 def aws_errors(call: str, *, missing: str | None = None) -> Iterator[None]:
-    """Turn what botocore raises inside into our errors. `call` names it: "CodeBuild StartBuild".
-    The answer is read inside, too, so that one which isn't what the API says is no bug of ours.
+    """Translate botocore's errors into the core's. `call` is the request: "CodeBuild StartBuild".
+    The answer is parsed inside, too, so that one which doesn't match the API is a TemporaryError.
 
-    `missing` is the sentence for a thing that the event asked for and AWS doesn't have.
+    `missing` is the message if a resource that the event names doesn't exist in AWS.
 
-    Only what AWS refuses for its content is permanent. Access denied, a missing table, a
-    code nobody has heard of: somebody will mend them, and the event must survive. An answer
-    that never came may belong to a call that had its effect; a refusal surely had none.
+    Only a request that AWS refuses for its content is permanent. Access denied, a missing table, an
+    unknown error code: an operator can fix them, and the event must survive. A call whose answer
+    was lost may have had its effect; a refused one certainly had none.
     """
     from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
     from botocore.parsers import ResponseParserError
@@ -262,12 +262,13 @@ def aws_errors(call: str, *, missing: str | None = None) -> Iterator[None]:
 
 
 def is_about_schema(message: str) -> bool:
-    """Whether DynamoDB refuses how a table or an index of ours is made, rather than an item."""
+    """Whether DynamoDB's error is about the schema of a table or index, rather than an item."""
     return bool(_OF_THE_SCHEMA.search(message))
 
 
 def _is_refusal(error: "ClientError") -> bool:
-    """AWS said no to the only try: nothing was done. A try before it may have had its effect."""
+    """Whether AWS refused the only try, so that nothing was done: an earlier try may have had its
+    effect."""
     about = error.response.get("ResponseMetadata", {})
     is_first = about.get("RetryAttempts", 1) == 0
     return is_first and 400 <= about.get("HTTPStatusCode", 500) < 500

@@ -1,4 +1,4 @@
-"""The builders that the settings name, and a user's own."""
+"""Opens the builders that the settings name, and a user's own."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -28,10 +28,10 @@ async def open_builders(
     clock: Clock,
     secrets: Redactor,
 ) -> AsyncIterator[Mapping[str, Builder]]:
-    """By their names, opened for the life of the context; in a dry run none starts anything.
+    """The builders by name, opened for the life of the context; in a dry run none starts anything.
 
     Raises:
-        SettingsError: the default one isn't there.
+        SettingsError: the default builder doesn't exist.
     """
     listings = BuildListings(aws.codebuild, clock, name=CODE_BUILD)
     builders: dict[str, Builder] = {

@@ -1,4 +1,4 @@
-"""The machine's own clock, random ids and random numbers."""
+"""The system clock, random ids and random numbers."""
 
 import asyncio
 import random

@@ -1,7 +1,7 @@
-"""A service that only says what it would do, for running beside an old one.
+"""Dry run: records and logs what the service would do, for running it beside an old one.
 
-Each builder is wrapped: a start is worked out to the last parameter, kept with the run and
-logged, and counts as a job that succeeded. Nothing is published and nobody is told.
+Each builder is wrapped: the request of a start is built completely, recorded with the run and
+logged, and counts as a job that succeeded. Nothing is published or reported.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,15 +21,16 @@ from orchestrator.core.secrets.redaction import Redactor
 from orchestrator.core.secrets.references import is_reference
 
 _PREFIX = "dry-run:"
-#: It is kept in items of the ledger, which DynamoDB takes up to 400 KB of. Step Functions' input
-#: has at most 256 KiB (developer guide, Service quotas), Jenkins' form 200 kB (Jetty's default).
+#: The request is stored in items of the ledger, of at most 400 KB in DynamoDB. Step Functions'
+#: input has at most 256 KiB (developer guide, Service quotas), Jenkins' form 200 kB (Jetty's
+#: default).
 _LARGEST_BYTES = 260_000
 
 log = structlog.get_logger("orchestrator.dry_run")
 
 
 class DryRunBuilder:
-    """In place of a builder: what it would have been asked is `Job.request`, secrets masked."""
+    """Replaces a builder: the request that it would send is `Job.request`, with secrets masked."""
 
     permissions: tuple[Permission, ...] = ()
 
@@ -41,7 +42,7 @@ class DryRunBuilder:
         self.description = "a dry run: nothing is started"
 
     async def check(self) -> None:
-        """Nothing is asked, so nothing can be missing."""
+        """Always passes: nothing is queried."""
 
     def configured(self, options: Mapping[str, Any]) -> "DryRunBuilder":
         if not isinstance(self._builder, Configurable):
@@ -59,7 +60,7 @@ class DryRunBuilder:
     def build_start(
         self, job_identifier: str, params: Mapping[str, Any], *, start_key: str
     ) -> Mapping[str, Any]:
-        """The request as it is kept."""
+        """The request as it is recorded."""
         masked = self._secrets.redact(params)
         shown = {n: v if is_reference(v) else masked[n] for n, v in params.items()}
         request: Mapping[str, Any] = {
@@ -72,16 +73,16 @@ class DryRunBuilder:
         size = kept_size(request)
         if size > _LARGEST_BYTES:
             raise event_mismatch(
-                f"What would be started on {self._name} has {size} bytes, of which a dry run keeps "
-                f"{_LARGEST_BYTES}; no builder takes so much either: pass a reference to it."
+                f"The request to {self._name} has {size} bytes; a dry run records at most "
+                f"{_LARGEST_BYTES}, and no builder accepts more: pass a reference to the data."
             )
         return request
 
     async def find_job(
         self, *, start_key: str, job_identifier: str, started_after: datetime
     ) -> Job | None:
-        """What a service for real has started over the same ledger, if the builder lets us look:
-        over a ledger of its own there is nothing."""
+        """A real job that another service started over the same ledger, if the builder can be
+        queried; with a ledger of its own there is none."""
         if not isinstance(self._builder, FindsJobs):
             return None
         try:
@@ -109,7 +110,7 @@ class DryRunBuilder:
         }
 
     async def stop_job(self, *, job_id: str) -> None:
-        """It ends as one that was stopped."""
+        """The job then ends as stopped."""
         self._stopped.add(job_id)
 
     def _job(self, job_id: str, job_identifier: str, request: Mapping[str, Any] | None) -> Job:
@@ -117,14 +118,14 @@ class DryRunBuilder:
 
 
 class DryRunPublisher:
-    """In place of the bus: an event is logged, and counts as published."""
+    """Replaces the bus: an event is logged, and counts as published."""
 
     why_silent: str | None = "this is a dry run"
     description = "a dry run: nothing is published"
     permissions: tuple[Permission, ...] = ()
 
     async def check(self) -> None:
-        """Nothing is asked, so nothing can be missing."""
+        """Always passes: nothing is queried."""
 
     async def publish(
         self,

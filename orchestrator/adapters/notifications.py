@@ -1,4 +1,4 @@
-"""The built-in builders' notifications, which are known whether or not the builder is in use."""
+"""The built-in builders' notifications, recognized whether or not the builder is in use."""
 
 from orchestrator.adapters.codebuild.notifications import CodeBuildNotifications
 from orchestrator.adapters.step_functions.notifications import StepFunctionsNotifications

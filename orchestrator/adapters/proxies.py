@@ -1,8 +1,7 @@
-"""The proxy on the way to an address, by HTTP_PROXY, HTTPS_PROXY and NO_PROXY as the AWS SDK reads
-them (boto3 guide, Configuration, Using proxies).
+"""Finds the proxy for a URL by HTTP_PROXY, HTTPS_PROXY and NO_PROXY, like the AWS SDK (boto3 guide,
+Configuration, Using proxies).
 
-aiohttp's `trust_env` would read them, too, but also takes credentials for our requests from a
-`.netrc` that happens to lie about.
+aiohttp's `trust_env` would read them, too, but would also send credentials from a `.netrc` file.
 """
 
 from urllib.parse import urlsplit
@@ -10,7 +9,7 @@ from urllib.request import getproxies, proxy_bypass
 
 
 def find_proxy(url: str) -> str | None:
-    """The proxy's address; None: there is none, or the url is none."""
+    """The proxy's URL; None if there is none, or if the URL is invalid."""
     try:
         parts = urlsplit(url)
         if proxy_bypass(parts.netloc.rpartition("@")[2]):

@@ -1,8 +1,8 @@
-"""The service's own credentials: as the settings have them, or kept in a store.
+"""Resolves the service's own credentials: values of the settings, or references to a store.
 
-`secretsmanager:NAME` and `ssm:NAME` are references. What they lead to is read anew each minute, so
-that a rotated secret is in use soon and nothing has to be restarted. White space around it isn't
-part of it: many tools that store a secret end it with a line break.
+`secretsmanager:NAME` and `ssm:NAME` are references. They are read again after a minute, so that a
+rotated secret is used without a restart. White space around a secret is ignored: many tools store
+secrets with a trailing line break.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from orchestrator.core.errors import OrchestratorError, SecretBlank, SecretNotFo
 from orchestrator.core.secrets.secret_store import SecretStore
 
 _KEEP = timedelta(seconds=60)
-#: A store that doesn't answer holds nobody up more often than that.
+#: How long a failed read is remembered, so that a store which doesn't answer delays few requests.
 _RETRY = timedelta(seconds=5)
 
 log = structlog.get_logger("orchestrator.secret_resolver")
@@ -27,7 +27,7 @@ log = structlog.get_logger("orchestrator.secret_resolver")
 
 @attrs.define
 class _Known:
-    """What was read last, if anything (`trouble`: why not), and until when that counts."""
+    """The value that was read last (`trouble`: why the read failed), and until when it is used."""
 
     value: str | None = None
     is_blank: bool = False
@@ -38,18 +38,18 @@ class _Known:
 
 class StoredSecretResolver:
     def __init__(self, stores: Mapping[str, SecretStore], clock: Clock) -> None:
-        """`stores` are by the first part of a reference."""
+        """`stores` has the stores by the prefix of a reference."""
         self._stores = stores
         self._clock = clock
         self._known: dict[str, _Known] = defaultdict(_Known)
 
     async def resolve(self, value: str) -> str:
-        """What a reference leads to; while its store is out of reach, what it led to last."""
+        """The value of a reference; the last one read while the store can't be reached."""
         place, name = self._place(value)
         if place is None:
             return value
         known = self._known[value]
-        # Whoever waits here while another one reads is answered by what that one has found.
+        # Concurrent requests share one read.
         async with known.reading:
             now = self._clock.now()
             if known.until is None or known.until <= now:
@@ -68,7 +68,7 @@ class StoredSecretResolver:
             known.trouble = str(error)
             log.warning("credential not read", name=name, reason=known.trouble)
             if isinstance(error, SecretNotFound):
-                known.value, known.is_blank = None, False  # who has deleted it wants it not valid
+                known.value, known.is_blank = None, False  # a deleted credential is revoked
         else:
             if not value and not known.is_blank:
                 log.error("credential is empty", name=name)

@@ -1,4 +1,4 @@
-"""The stores for secrets that settings may name."""
+"""Opens the secret stores that the settings may name."""
 
 from collections.abc import Mapping
 
@@ -10,7 +10,7 @@ from orchestrator.settings import Secrets
 
 
 def open_secret_stores(settings: Secrets, aws: AWS) -> Mapping[str, SecretStore]:
-    """By the names that settings have for them."""
+    """The stores, by their names in the settings."""
     prefix = settings.prefix
     return {
         "secretsmanager": SecretsManagerStore(aws.secrets_manager, prefix=prefix),

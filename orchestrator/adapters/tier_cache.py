@@ -1,4 +1,4 @@
-"""A tier catalog whose answers are kept for a while."""
+"""Caches the answers of a tier catalog."""
 
 import asyncio
 import copy
@@ -9,11 +9,10 @@ from orchestrator.core.jobs.tier_catalog import Tier, TierCatalog
 
 
 class CachedTierCatalog:
-    """Remembers found tiers for `keep_s` seconds; many askers at once cost one question.
+    """Caches found tiers for `keep_s` seconds; concurrent lookups share one request.
 
-    Each gets a copy: what a handler does to its tier is nobody else's business.
-
-    A tier that isn't there is asked for again each time: whoever adds it is waiting.
+    Each caller gets a copy, which it may modify. A tier that doesn't exist isn't cached, so that it
+    is found as soon as it is added.
     """
 
     def __init__(self, catalog: TierCatalog, clock: Clock, *, keep_s: float) -> None:
@@ -30,7 +29,7 @@ class CachedTierCatalog:
         asking = self._asked.get(tier)
         if asking is None:
             asking = self._asked[tier] = asyncio.create_task(self._ask(tier))
-        # Shielded: an asker that gives up must not fail the others.
+        # Shielded: a caller that is cancelled must not fail the others.
         return copy.deepcopy(await asyncio.shield(asking))
 
     async def _ask(self, tier: str) -> Tier | None:

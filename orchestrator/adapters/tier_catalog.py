@@ -1,4 +1,4 @@
-"""Tiers from the settings, and from a user's own function."""
+"""Opens the tier catalog: DynamoDB, the settings, or a user's own."""
 
 from collections.abc import Mapping
 
@@ -34,7 +34,7 @@ class FunctionTierCatalog:
 def open_tiers(
     settings: Tiers, given: TierCatalog | TierFunction | None, aws: AWS, clock: Clock
 ) -> TierCatalog:
-    """The given ones, else those that the settings name."""
+    """The given catalog, else the configured one."""
     if given is not None:
         return given if hasattr(given, "find_tier") else FunctionTierCatalog(given)
     if settings.backend == "static":

@@ -1,4 +1,4 @@
-"""The control plane's webhook over HTTP."""
+"""Posts reports to the control plane's webhook over HTTP."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -18,8 +18,8 @@ class HttpWebhook:
     _http: aiohttp.ClientSession
 
     async def post(self, *, url: str, text: str, headers: Mapping[str, str]) -> WebhookAnswer:
-        """Post the text; a redirect is an answer like any other, since a signed body must not be
-        led elsewhere."""
+        """Post the text; redirects are not followed, so that a signed body goes to no other
+        address."""
         try:
             async with self._http.post(
                 url,
@@ -32,7 +32,7 @@ class HttpWebhook:
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise TemporaryError(f"{url}: {error}", nothing_done=True) from error
         except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError, UnicodeError) as error:
-            # A label of the host that is empty, or longer than 63 bytes, has no form in DNS: the
+            # A host with a label that is empty or longer than 63 bytes is invalid in DNS: the
             # codec "idna" raises UnicodeError for it (RFC 3490, 4.1).
             raise PermanentError(f"{url} is no address of a webhook.") from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -41,7 +41,7 @@ class HttpWebhook:
 
 
 def _read_date(answer: aiohttp.ClientResponse) -> datetime | None:
-    """When it was answered by the other side's clock, in UTC; None if it doesn't say so.
+    """The time of the answer by the receiver's clock (`Date`), in UTC; None without one.
 
     RFC 9110, sections 5.6.7 and 6.6.1.
     """
@@ -56,8 +56,8 @@ def _read_date(answer: aiohttp.ClientResponse) -> datetime | None:
 async def open_webhook(*, timeout_s: float) -> AsyncIterator[HttpWebhook]:
     """A client for the life of the app; `timeout_s` is for a whole answer."""
     timeout = aiohttp.ClientTimeout(total=timeout_s)
-    # Reports are rare: a connection kept since the last one may be closed over there just as the
-    # next one is written, and then nobody would know whether it arrived.
+    # Reports are rare: the receiver may close a kept connection just as the next report is written,
+    # and then it would be unknown whether it arrived.
     connector = aiohttp.TCPConnector(force_close=True)
     async with aiohttp.ClientSession(timeout=timeout, connector=connector) as http:
         yield HttpWebhook(http)

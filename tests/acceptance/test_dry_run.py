@@ -79,7 +79,7 @@ async def test_what_is_too_large_to_be_kept_is_refused(
             )
             answer = await service.post("/events", json=event)
             assert answer.status == status
-        assert "a dry run keeps 260000" in (await read_problem(answer, 422))["detail"]
+        assert "a dry run records at most 260000" in (await read_problem(answer, 422))["detail"]
         assert await state_of(service, "t-300000") == "unseen"
 
 

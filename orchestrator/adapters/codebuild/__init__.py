@@ -1,1 +1,2 @@
-"""AWS CodeBuild: builds are started, found by their start key, described, stopped, and told of."""
+"""AWS CodeBuild as a builder: starts, finds by start key, describes and stops builds; reads state
+changes."""

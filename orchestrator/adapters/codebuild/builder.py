@@ -1,4 +1,5 @@
-"""Jobs as CodeBuild builds: a job identifier is a project's name, a start one StartBuild."""
+"""Runs jobs as CodeBuild builds: a job identifier is a project's name, a start is one
+StartBuild."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 _BATCH_LIMIT = 100
 
-#: How a build is run: the option, StartBuild's parameter for it (API reference), its type.
+#: The options of a tier: StartBuild's parameter for each (API reference), and its type.
 _OPTIONS: Mapping[str, tuple[str, type]] = {
     "buildspec": ("buildspecOverride", str),
     "computeType": ("computeTypeOverride", str),
@@ -44,8 +45,7 @@ class CodeBuildBuilder:
         name: str,
         overrides: Mapping[str, Any] = {},
     ) -> None:
-        """`client` gives the client that the app keeps open; `overrides` are parameters of each
-        StartBuild."""
+        """`client` returns the app's open client; `overrides` are parameters of each StartBuild."""
         self._client = client
         self._listings = listings
         self._name = name
@@ -61,7 +61,7 @@ class CodeBuildBuilder:
                 ),
                 "arn:aws:codebuild:*:*:project/*",
             ),
-            # It has no resources to narrow it to (Service authorization reference, CodeBuild).
+            # ListBuilds has no resource types (Service authorization reference, CodeBuild).
             Permission(("codebuild:ListBuilds",), "*"),
         )
 
@@ -91,15 +91,15 @@ class CodeBuildBuilder:
     def build_start(
         self, job_identifier: str, params: Mapping[str, Any], *, start_key: str
     ) -> "StartBuildInputTypeDef":
-        """The start key is the idempotency token: for 5 minutes CodeBuild answers a repeated
-        start with the build that it made (API reference, StartBuild)."""
-        # A shared project is named by its ARN, and its builds by the name.
+        """The request of a start. The start key is its idempotency token: for 5 minutes CodeBuild
+        answers a repeated start with the same build (API reference, StartBuild)."""
+        # A shared project is named by its ARN, its builds by the project's name.
         project = job_identifier.rpartition(":project/")[2]
         return {
             "projectName": job_identifier,
             "environmentVariablesOverride": environment_variables({**params, PROJECT: project}),
             "idempotencyToken": start_key,
-            # One start is one build: CodeBuild must not start it again by itself.
+            # One start is one build: CodeBuild must not retry it automatically.
             "autoRetryLimitOverride": 0,
             **self._overrides,  # type: ignore[typeddict-item]
         }
@@ -107,9 +107,9 @@ class CodeBuildBuilder:
     async def find_job(
         self, *, start_key: str, job_identifier: str, started_after: datetime
     ) -> Job | None:
-        """The build of the project that carries the start key.
+        """The build of the project with the start key.
 
-        Those of a project that isn't there any more are among the account's.
+        If the project was deleted, its builds are searched among the account's.
         """
         if not job_identifier:
             return None
@@ -121,7 +121,7 @@ class CodeBuildBuilder:
             return await self.find_job_anywhere(start_key=start_key, started_after=started_after)
 
     async def find_job_anywhere(self, *, start_key: str, started_after: datetime) -> Job | None:
-        """The build of the account that carries the start key; it may be on any page."""
+        """The build with the start key, of any project of the account."""
         return await self._listings.find(None, start_key=start_key, started_after=started_after)
 
     async def stop_job(self, *, job_id: str) -> None:
@@ -133,7 +133,7 @@ class CodeBuildBuilder:
                 return
 
     async def describe_jobs(self, *, job_ids: Sequence[str]) -> Mapping[str, JobDescription]:
-        """How builds stand, asked for 100 at once (API reference, BatchGetBuilds)."""
+        """Describe builds, 100 with one request (API reference, BatchGetBuilds)."""
         client = await self._client()
         found, failed = dict[str, JobDescription](), set[str]()
         for start in range(0, len(job_ids), _BATCH_LIMIT):
@@ -170,9 +170,9 @@ def _option_error(sentence: str) -> PermanentError:
 
 
 def environment_variables(params: Mapping[str, Any]) -> "list[EnvironmentVariableTypeDef]":
-    """The variables in CodeBuild's form, sorted by name so that a repeated start is the same.
+    """The variables in CodeBuild's format, sorted by name so that a repeated start is identical.
 
-    A value is printed as JavaScript prints it and None is left out;
+    Values are converted to text as in JavaScript, None is omitted;
     `{"type": "SECRETS_MANAGER" | "PARAMETER_STORE", "value": reference}` keeps its type.
     """
     return [_variable(name, value) for name, value in sorted(params.items()) if value is not None]

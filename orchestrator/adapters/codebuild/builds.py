@@ -1,6 +1,6 @@
-"""CodeBuild's two ways to tell of a build: what its API answers, and its state changes.
+"""Parses CodeBuild's two descriptions of a build: the API's answer, and state changes.
 
-Of either only what is ours to know is taken (CodeBuild user guide, Build notifications input
+Only the fields that the service needs are read (CodeBuild user guide, Build notifications input
 format reference; API reference, Build).
 """
 
@@ -16,15 +16,15 @@ from orchestrator.core.texts import shorten, web_address
 
 #: The name under which CodeBuild is registered as a builder.
 CODE_BUILD = "CODE_BUILD"
-#: The variable of each of our builds that names its project. A build that hands its start key on
-#: to another, so that it can report, doesn't make that one ours.
+#: The variable with the project's name in each build of the service. A build that receives another
+#: build's start key, so that it can report, is not a job of the service.
 PROJECT = "ORCHESTRATOR_PROJECT"
 
 _NO_LOG = re.compile(r"\b(?:group|stream)=null(?![^;&])")
 
 
 def describe_build(build: Mapping[str, Any], *, builder: str = CODE_BUILD) -> JobDescription:
-    """A build as BatchGetBuilds gives it."""
+    """Parse a build as BatchGetBuilds returns it."""
     phases = [
         (phase["phaseType"], phase.get("phaseStatus"), _api_message(phase))
         for phase in build.get("phases", ())
@@ -42,7 +42,7 @@ def describe_build(build: Mapping[str, Any], *, builder: str = CODE_BUILD) -> Jo
 
 
 def read_build(detail: Mapping[str, Any], *, builder: str = CODE_BUILD) -> JobDescription | None:
-    """The build that a "CodeBuild Build State Change" is about; None if it can't be read.
+    """Parse the build of a "CodeBuild Build State Change"; None if it can't be parsed.
 
     There `build-id` is the build's ARN, `arn:aws:codebuild:…:build/project:uuid`.
     """
@@ -107,23 +107,24 @@ def _report(
 
 
 def _log_url(logs: Mapping[str, Any], *names: str) -> str | None:
-    """The first link that leads anywhere.
+    """The first valid log link.
 
-    `deepLink` says `group=null;stream=null` until there is a log group, and for good where the
-    logs are written to S3 alone (observed; API reference, LogsLocation).
+    `deepLink` has `group=null;stream=null` until there is a log group, and always if the logs are
+    written to S3 only (observed; API reference, LogsLocation).
     """
     links = (web_address(logs.get(name)) for name in names)
     return next((link for link in links if link and not _NO_LOG.search(link)), None)
 
 
 def _api_message(phase: Mapping[str, Any]) -> str | None:
-    """The first context that says anything: most are empty."""
+    """The first context with a message: most are empty."""
     messages = (context.get("message") for context in phase.get("contexts", ()))
     return next((message.strip() for message in messages if message and message.strip()), None)
 
 
 def _event_message(phase: Mapping[str, Any]) -> str | None:
-    """The same as text: "COMMAND_EXECUTION_ERROR: Error while …"; an empty context is ": "."""
+    """The first context in text form: "COMMAND_EXECUTION_ERROR: Error while …"; an empty one is
+    ": "."""
     contexts = phase.get("phase-context")
     for context in contexts if isinstance(contexts, list) else ():
         if isinstance(context, str):

@@ -1,11 +1,11 @@
-"""Builds by their start keys: look-ups that come together share the walks through a listing.
+"""Looks up builds by start key: concurrent lookups share walks through the pages of a listing.
 
-look-up a ─ asks ─ walk 1 begins ···· ends: the answer of a
-look-up b ────────────────── asks ··· walk 2 begins ···· ends: the answer of b and c
-look-up c ───────────────────── asks ·
+lookup a ─ begins ─ walk 1 begins ···· ends: the answer of a
+lookup b ────────────────── begins ··· walk 2 begins ···· ends: the answer of b and c
+lookup c ───────────────────── begins ·
 
-"None" is the word of a walk that began after it was asked for. A build that any walk has come by
-answers whoever asks within a minute, since it carries its start key for ever.
+Only a walk that began after a lookup can answer it with "none". A build that any walk has seen
+answers lookups for a minute, since a build's start key never changes.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ class _LookUp:
 
 @attrs.frozen
 class _Found:
-    """A build of ours: its job, when it was started, and when a walk has come by it."""
+    """A build with a start key: its job, its start time, and when a walk saw it."""
 
     job: Job
     started: datetime
@@ -51,7 +51,7 @@ class _Found:
 
 @attrs.frozen
 class _Walk:
-    """A walk that has ended: the how many-th it was, and why it didn't get through, if so."""
+    """A walk that has ended: its number, and its error if it failed."""
 
     number: int
     trouble: OrchestratorError | NoSuchProject | None
@@ -59,7 +59,7 @@ class _Walk:
 
 @attrs.define
 class _Listing:
-    """A project's builds, or an account's; walked through once at a time."""
+    """The builds of a project or of the account, with one walk at a time."""
 
     turn: asyncio.Lock = attrs.field(factory=asyncio.Lock)
     waiting: list[_LookUp] = attrs.field(factory=list)
@@ -71,7 +71,7 @@ class _Listing:
         self.found = {key: one for key, one in self.found.items() if now < one.seen_at + _KEEP}
 
     def note(self, start_key: str, found: _Found) -> None:
-        """Of several builds that carry the key the last one started counts."""
+        """Record a build; of several with the same key the latest one counts."""
         known = self.found.get(start_key)
         if known is None or known.started <= found.started:
             self.found[start_key] = found
@@ -81,7 +81,7 @@ class BuildListings:
     def __init__(
         self, client: Callable[[], Awaitable["CodeBuildClient"]], clock: Clock, *, name: str
     ) -> None:
-        """`client` gives the client that the app keeps open; `name` is the builder's."""
+        """`client` returns the app's open client; `name` is the builder's."""
         self._client = client
         self._clock = clock
         self._name = name
@@ -90,11 +90,11 @@ class BuildListings:
     async def find(
         self, project: str | None, *, start_key: str, started_after: datetime
     ) -> Job | None:
-        """The job of a project's build, or of any of the account's (None), that carries the key.
+        """The job with the start key among a project's builds, or among the account's (None).
 
         Raises:
-            NoSuchProject: there is none of that name.
-            OrchestratorError: CodeBuild doesn't let us look.
+            NoSuchProject: the project doesn't exist.
+            OrchestratorError: CodeBuild can't be queried.
         """
         listing = self._listing(project)
         if known := listing.found.get(start_key):
@@ -112,12 +112,12 @@ class BuildListings:
         if known := listing.found.get(start_key):
             return known.job
         if walk is not None and walk.trouble is not None:
-            # Each has its own, since whoever handles an error may write into it.
+            # Each lookup raises its own copy, since its handler may modify the error.
             raise copy.copy(walk.trouble) from walk.trouble
         return None
 
     def _listing(self, project: str | None) -> _Listing:
-        """What is known of it; of listings that nobody has used for a while nothing is kept."""
+        """The project's listing; listings that were not used for a while are dropped."""
         now = self._clock.now()
         for listing in self._listings.values():
             listing.forget(now)
@@ -129,8 +129,9 @@ class BuildListings:
         return self._listings.setdefault(project, _Listing())
 
     async def _walk(self, project: str | None, listing: _Listing) -> _Walk:
-        """Walk through the listing for all who wait, until it has found what they look for, or has
-        come to builds that are older than that; one that raises anything else has never been."""
+        """Walk through the listing for all waiting lookups, until all their builds are found or
+        the builds are older than their starts. A walk that raises an unexpected exception is not
+        recorded."""
         listing.begun += 1
         number, seen_at = listing.begun, self._clock.now()
         wanted = {one.start_key for one in listing.waiting}
@@ -155,7 +156,7 @@ class BuildListings:
     async def _pages(
         self, project: str | None
     ) -> AsyncIterator[list[tuple[JobDescription, datetime]]]:
-        """Builds of a project, None: of all, 100 to a page, and when they were started. Raises
+        """The builds of a project (None: of all), 100 to a page, with their start times. Raises
         NoSuchProject."""
         client = await self._client()
         call, ask = "ListBuilds", cast("Any", client.list_builds)

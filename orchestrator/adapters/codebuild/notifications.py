@@ -1,4 +1,4 @@
-"""What CodeBuild tells of builds unasked, and what a build tells of itself."""
+"""Reads CodeBuild's state changes, and self-reports of builds."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -10,13 +10,14 @@ from orchestrator.core.jobs.job_description import JobDescription
 from orchestrator.core.ledger.records import Job
 
 #: "CodeBuild Build Phase Change", "CodeBuild Fleet State Change" (EventBridge events reference)
-#: and whatever else of the kind there is, such as what batches of builds send.
+#: and similar events, such as those of build batches.
 _CHANGE = re.compile(r"CodeBuild .*Change")
 
 
 class CodeBuildNotifications:
     builder = CODE_BUILD
-    #: Only AWS can put it on a bus (EventBridge events reference, AWS CodeBuild events; PutEvents).
+    #: A source that only AWS can publish (EventBridge events reference, AWS CodeBuild events;
+    #: PutEvents).
     source = "aws.codebuild"
     state_changes = frozenset({"CodeBuild Build State Change"})
     inputs = frozenset({"environment-variables"})
@@ -29,7 +30,7 @@ class CodeBuildNotifications:
         return read_build(detail)
 
     def read_self_report(self, body: Mapping[str, Any]) -> Job | None:
-        """Build ids are `project:uuid` (API reference, Build)."""
+        """Read a self-report; build ids are `project:uuid` (API reference, Build)."""
         build_id = read_job_id(body)
         if build_id is None:
             return None

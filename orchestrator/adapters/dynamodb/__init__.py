@@ -1,1 +1,1 @@
-"""Amazon DynamoDB: the ledger's table, and tiers."""
+"""Amazon DynamoDB: the ledger's table, and the tier catalog."""

@@ -1,17 +1,17 @@
-"""Records as items of the ledger's table, and what its indexes know of them.
+"""Converts records to items of the ledger's table and back, with the attributes of its indexes.
 
-Each is an item: its `key`, its `version`, itself as JSON in `data`, and whatever the indexes need
-of it.
+An item has the record's `key` and `version`, the record as JSON in `data`, and the attributes that
+the indexes need.
 
 | index | partition, sort | for |
 | --- | --- | --- |
-| due | `due_shard`, `due_at` | the sweep: runs, jobs, reports and secrets to look after |
-| list | `list`, `position` | all runs; all tenants. An item never moves in it, so none is missed |
+| due | `due_shard`, `due_at` | the sweep: runs, jobs, reports and secrets that are due |
+| list | `list`, `position` | all runs; all tenants. Positions never change, so no item is missed |
 | status | `status`, `position` | runs by status, tenants by state |
 | tenant | `tenant_id`, `position` | a tenant's runs |
 
-What a newer release wrote besides, within `data` or beside it, is carried along with the record
-(`Stored.unknown`) and written back: a replica of this one takes nothing away from it.
+Fields and attributes that a newer release wrote are kept with the record (`Stored.unknown`) and
+written back, so that a replica of this release doesn't delete them.
 """
 
 import json
@@ -42,9 +42,9 @@ from orchestrator.core.ledger.records import (
 
 Item = dict[str, Any]
 
-#: The attribute that DynamoDB's time to live goes by.
+#: The attribute of DynamoDB's time to live.
 EXPIRY = "expires_at"
-#: Partitions of an index take 1000 writes a second each.
+#: The due index is sharded, since a partition accepts 1000 writes a second.
 SHARDS = tuple("0123")
 
 _MODELS: Mapping[str, type[Record]] = {
@@ -81,9 +81,9 @@ STATUS = Index("status", "status", "position")
 TENANT = Index("tenant", "tenant_id", "position")
 INDEXES = (DUE, LIST, STATUS, TENANT)
 
-#: Where a record's `unknown` has the attributes beside `data`; no field has such a name.
+#: The key in a record's `unknown` of unknown attributes beside `data`; no field has that name.
 _BESIDE = "#"
-#: The attributes that this release writes, each as the record has it, or not at all.
+#: The attributes that this release writes; each is set from the record, or removed.
 _KNOWN = frozenset(
     {"key", "version", "data", EXPIRY}
     | {name for index in INDEXES for name in (index.partition, index.sort)}
@@ -105,7 +105,7 @@ def table_schema(table: str) -> dict[str, Any]:
 
 
 def build_item(record: Record, *, expires_at: datetime | None) -> Item:
-    """The record at its next version; `expires_at` is when it may be cleared away."""
+    """The item of the record's next version; `expires_at` is when DynamoDB may delete it."""
     inside = {name: value for name, value in record.unknown.items() if name != _BESIDE}
     kept = evolve(record, version=record.version + 1, unknown=inside)
     item: Item = {
@@ -117,7 +117,7 @@ def build_item(record: Record, *, expires_at: datetime | None) -> Item:
         item["data"] = {"B": kept.data}
     else:
         document = _each_object(msgspec.to_builtins(kept), type(kept), _with_unknown_spread)
-        # Half a character, which a message may have, is no UTF-8; escaped it is ASCII.
+        # A lone surrogate, which a message may have, isn't valid UTF-8; escaped it is ASCII.
         item["data"] = {"S": json.dumps(document, separators=(",", ":"))}
     item |= {name: {"S": value} for name, value in _indexed(kept).items()}
     if expires_at is not None:
@@ -126,7 +126,7 @@ def build_item(record: Record, *, expires_at: datetime | None) -> Item:
 
 
 def _indexed(record: Record) -> dict[str, str]:
-    """What the indexes know of a record; what isn't there keeps it out of them."""
+    """The index attributes of a record; an index leaves out items that lack its attributes."""
     shard = SHARDS[zlib.crc32(record.key.encode()) % len(SHARDS)]
     match record:
         case RunRecord():
@@ -153,15 +153,15 @@ def _when_due(item: Due, shard: str) -> dict[str, str]:
 
 
 def sortable(moment: datetime) -> str:
-    """A time as text that sorts like it."""
+    """A time as text that sorts chronologically."""
     return moment.astimezone(UTC).isoformat(timespec="microseconds")
 
 
 def read_item(item: Mapping[str, Any]) -> Record:
-    """The record that an item holds.
+    """Parse the record of an item.
 
     Raises:
-        ValueError: it holds none that this release knows; the message says where it differs.
+        ValueError: this release can't parse it; the message says where it differs.
     """
     try:
         return _read(item)
@@ -189,7 +189,7 @@ Document = dict[str, Any]
 
 
 def _with_unknown_gathered(document: Document, model: type) -> Document:
-    """The object as `model` has it: fields that it doesn't know are under `unknown`."""
+    """Move fields that `model` doesn't have to `unknown`."""
     names = _kinds(model)
     unknown = {name: document[name] for name in document if name not in names}
     known = {name: document[name] for name in document if name in names}
@@ -197,13 +197,13 @@ def _with_unknown_gathered(document: Document, model: type) -> Document:
 
 
 def _with_unknown_spread(document: Document, _: type) -> Document:
-    """The same as it is stored: they are fields like any other."""
+    """The inverse, for storing: move the fields of `unknown` back to the object."""
     known = {name: document[name] for name in document if name != "unknown"}
     return {**document["unknown"], **known}
 
 
 def _each_object(value: Any, kind: Any, change: Callable[[Document, type], Document]) -> Any:
-    """`value`, JSON of a `kind`, with each object in it changed that is a model's."""
+    """`value`, JSON of type `kind`, with `change` applied to each object in it that has a model."""
     origin, inner = get_origin(kind), get_args(kind)
     match value:
         case dict() if Stored in getattr(kind, "__mro__", ()):
@@ -223,5 +223,5 @@ def _each_object(value: Any, kind: Any, change: Callable[[Document, type], Docum
 
 @cache
 def _kinds(model: Any) -> Mapping[str, Any]:
-    """The fields of a model, and what each is."""
+    """The types of a model's fields."""
     return get_type_hints(model)

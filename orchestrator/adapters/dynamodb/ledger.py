@@ -1,12 +1,12 @@
 """The ledger as one DynamoDB table, on demand, with string keys.
 
-Every write is a transaction in which each item must still stand at the version that was decided
-on; a loser gets the items back in the same answer (ReturnValuesOnConditionCheckFailure, DynamoDB
-API reference, TransactWriteItems). The indexes hold keys only: they propose, and what they propose
-is then read from the table.
+Every write is a transaction on the condition that each item still has the version that the decision
+was made on; if not, the answer contains the current items (ReturnValuesOnConditionCheckFailure,
+DynamoDB API reference, TransactWriteItems). The indexes have keys only: they return candidates,
+which are then read from the table.
 
-Expiry is judged by the core, by comparison; `expires_at` only has DynamoDB clear away, in its
-own time, what has been over for long (its TTL lags by up to two days).
+The core checks expiry by comparing times; `expires_at` only lets DynamoDB delete old items, with a
+delay (its TTL lags by up to two days).
 """
 
 import asyncio
@@ -55,10 +55,10 @@ if TYPE_CHECKING:
     from botocore.exceptions import ClientError
     from types_aiobotocore_dynamodb import DynamoDBClient
 
-#: An item holds 400 KB; its keys and names need some.
+#: An item has at most 400 KB, including its keys and attribute names.
 _MAX_PAYLOAD_BYTES = 390_000
 _BATCH_LIMIT = 100
-#: A transaction that met another one is tried again so often, with a longer pause each time.
+#: The pauses before retries of a transaction that conflicted with another one.
 _CONFLICT_PAUSES_S = (0.02, 0.05, 0.1, 0.2)
 _TRANSIENT = frozenset({"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"})
 
@@ -79,8 +79,8 @@ class DynamoDBLedger:
         retention_days: float,
         pause: Callable[[float], Awaitable[None]] | None = None,
     ) -> None:
-        """`client` gives the client that the app keeps open; `pause` waits about that long. How
-        many requests there are at once, `core.ledger.bulkheads` bounds."""
+        """`client` returns the app's open client; `pause` waits, with jitter. The number of
+        concurrent requests is limited by `core.ledger.bulkheads`."""
         self._bulkheads = Bulkheads()
         self._client = client
         self._clock = clock
@@ -132,12 +132,12 @@ class DynamoDBLedger:
             await self._pause(pause_s)
 
     async def _transact(self, items: list[Any]) -> "ClientError | None":
-        """Write them; the error if DynamoDB cancelled it, and so wrote nothing."""
+        """Write the items; returns the error if DynamoDB cancelled the transaction."""
         client = await self._client()
         with aws_errors(f"DynamoDB TransactWriteItems {self._table}"):
             try:
                 async with self._bulkheads.room():
-                    # The SDK adds a ClientRequestToken: a try whose answer was lost is the same.
+                    # The SDK adds a ClientRequestToken: a retry after a lost answer is idempotent.
                     await client.transact_write_items(TransactItems=items)
             except client.exceptions.TransactionCanceledException as error:
                 return error
@@ -172,10 +172,10 @@ class DynamoDBLedger:
     async def find_due(
         self, *, before: datetime, limit: int, start: int = 0, cursor: str | None = None
     ) -> Page[str]:
-        # A cursor is how many shards are behind it, then the place in the present one.
+        # A cursor is the number of shards already read, then the place in the current one.
         behind, _, place = (cursor or "0").partition(" ")
         shard = SHARDS[(start + int(behind)) % len(SHARDS)]
-        # The bound sorts just behind `before` itself.
+        # The bound sorts just after `before` itself.
         bound = ("<", f"{sortable(before)}~")
         after = _place_in_due(shard, place) if place else None
         found = await self._query(DUE, shard, bound, limit, forward=True, after=after)
@@ -234,7 +234,7 @@ class DynamoDBLedger:
         await self._propose(DUE, SHARDS[:1], ("<", "0"), 1, forward=True)
 
     async def create(self) -> Sequence[str]:
-        """Make the table, or what it lacks; raises what `complete_table` does."""
+        """Create the table or its missing parts; raises the errors of `complete_table`."""
         return await complete_table(await self._client(), self._table, self._pause)
 
     def _at(self, key: str) -> Item:
@@ -248,7 +248,7 @@ class DynamoDBLedger:
         }
 
     def _expires_at(self, record: Record) -> datetime | None:
-        """When it may be cleared away; None: not before it is over."""
+        """When DynamoDB may delete the record; None while it is still in use."""
         match record:
             case RunRecord(ended_at=datetime() as ended) if record.status.is_finished:
                 return ended + self._retention
@@ -257,7 +257,7 @@ class DynamoDBLedger:
             case SecretsRecord(due_at=None):
                 return self._clock.now() + self._retention
             case PayloadRecord() | JobRecord():
-                # Written once, so longer than the run or operation that it belongs to.
+                # Written only once, so it must outlive its run or operation.
                 return self._clock.now() + 2 * self._retention
         return None
 
@@ -272,9 +272,9 @@ class DynamoDBLedger:
         forward: bool,
         narrowed: bool,
     ) -> Page[Any]:
-        """Items that come after the cursor and match, as the table has them now.
+        """A page of the matching items after the cursor, as the table has them now.
 
-        `narrowed`: not all that the index gives do.
+        `narrowed` says that not all candidates of the index match.
         """
         bound = None if cursor is None else (">" if forward else "<", decode_cursor(cursor))
         most = most_candidates(limit, narrowed=narrowed)
@@ -290,7 +290,7 @@ class DynamoDBLedger:
         return build_page(found, limit=limit, end=end)
 
     async def _load_readable(self, keys: Collection[str]) -> Mapping[str, Record | None]:
-        """The items that can be read, and None for each other: a list shows the rest."""
+        """The records, with None for each that can't be parsed, so that a list shows the others."""
         try:
             return await self.load(keys)
         except UnreadableItems as error:
@@ -306,7 +306,7 @@ class DynamoDBLedger:
         *,
         forward: bool,
     ) -> list[tuple[str, str]]:
-        """Sort values and keys of the first `limit` items, of those that are `<` or `>` a bound."""
+        """Sort values and keys of the first `limit` items, of those `<` or `>` a bound."""
         asked = (self._query(index, one, bound, limit, forward=forward) for one in partitions)
         found = {pair for pairs in await gather_or_cancel(asked) for pair in pairs}
         return sorted(found, reverse=not forward)[:limit]
@@ -345,12 +345,12 @@ class DynamoDBLedger:
 
 
 async def _pause(seconds: float) -> None:
-    """About so long, so that those who met don't meet again."""
+    """Wait with jitter, so that conflicting transactions don't conflict again."""
     await asyncio.sleep(seconds * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
 
 
 def _stands_at(version: int) -> Item:
-    """The item is as it was decided on: at that version, or not there at all."""
+    """The condition that the item has this version, or doesn't exist (0)."""
     if version == 0:
         condition: Item = {
             "ConditionExpression": "attribute_not_exists(#key)",
@@ -366,17 +366,17 @@ def _stands_at(version: int) -> Item:
 
 
 def _place_in_due(shard: str, place: str) -> Item:
-    """A place in the index of what is due, of which a query may begin after it, whether the item
-    is still there or not (API reference, Query, ExclusiveStartKey)."""
+    """A place in the due index as the start of a query, whether its item still exists or not (API
+    reference, Query, ExclusiveStartKey)."""
     due_at, _, key = place.partition(" ")
     return {DUE.partition: {"S": shard}, DUE.sort: {"S": due_at}, "key": {"S": key}}
 
 
 def _read_items(items: Mapping[str, Item | None]) -> Mapping[str, Record | None]:
-    """The records of items by their keys.
+    """The records of items, by key.
 
     Raises:
-        UnreadableItems: some hold none that this release knows.
+        UnreadableItems: some can't be parsed by this release.
     """
     found: dict[str, Record | None] = {}
     reasons: dict[str, str] = {}
@@ -391,5 +391,6 @@ def _read_items(items: Mapping[str, Item | None]) -> Mapping[str, Record | None]
 
 
 def _may_be_a_key(text: str) -> bool:
-    """What is longer isn't there: so much DynamoDB takes (developer guide, Constraints)."""
+    """Whether it can be a key: a longer one than DynamoDB allows doesn't exist (developer guide,
+    Constraints)."""
     return 0 < len(text.encode(errors="replace")) <= _LONGEST_KEY_BYTES

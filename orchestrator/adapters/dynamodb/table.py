@@ -1,6 +1,6 @@
-"""The ledger's table: made, or completed if it is there without all that the ledger needs.
+"""Creates the ledger's table, or adds missing indexes and expiry to an existing one.
 
-Called by `orchestrator init`. It deletes and changes nothing that is there.
+Called by `orchestrator init`. It never deletes or changes anything that exists.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -13,18 +13,18 @@ from orchestrator.core.errors import PermanentError, TemporaryError
 if TYPE_CHECKING:
     from types_aiobotocore_dynamodb import DynamoDBClient
 
-#: Looks at an index that is being built, a second apart.
+#: How often an index that is being built is checked, a second apart.
 _LOOKS = 300
 
 
 async def complete_table(
     client: "DynamoDBClient", table: str, pause: Callable[[float], Awaitable[None]]
 ) -> Sequence[str]:
-    """Make the table ("table"), or the indexes and the expiry that it lacks: what was made.
+    """Create the table ("table"), or its missing indexes and expiry; returns what was created.
 
     Raises:
-        TemporaryError: it can't be reached, or an index takes its time.
-        PermanentError: what is there can't be the ledger's table.
+        TemporaryError: DynamoDB can't be reached, or an index is still being built.
+        PermanentError: the existing table can't be the ledger's.
     """
     is_new = await _create(client, table)
     made = []
@@ -47,7 +47,7 @@ async def complete_table(
 
 
 async def _create(client: "DynamoDBClient", table: str) -> bool:
-    """Make the table; False if it was there."""
+    """Create the table; False if it exists."""
     is_new = True
     with aws_errors(f"DynamoDB CreateTable {table}"):
         try:
@@ -106,7 +106,7 @@ async def _wait_for(
 
 
 async def _enable_expiry(client: "DynamoDBClient", table: str) -> bool:
-    """Have DynamoDB clear away what has expired; False if it did so before."""
+    """Enable DynamoDB's time to live; False if it was enabled before."""
     with aws_errors(f"DynamoDB DescribeTimeToLive {table}"):
         answer = await client.describe_time_to_live(TableName=table)
     expiry = answer["TimeToLiveDescription"]

@@ -1,4 +1,4 @@
-"""Tiers as items of a DynamoDB table with the hash key `tier`."""
+"""Reads tiers from a DynamoDB table with the hash key `tier`."""
 
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
@@ -18,7 +18,7 @@ log = structlog.get_logger("orchestrator.tiers")
 
 class DynamoDBTierCatalog:
     def __init__(self, client: Callable[[], Awaitable["DynamoDBClient"]], *, table: str) -> None:
-        """`client` gives the client that the app keeps open."""
+        """`client` returns the app's open client."""
         self._client = client
         self._table = table
         self.description = f"the DynamoDB table {table}"
@@ -59,7 +59,7 @@ def _is_binary(name: str, value: Any) -> bool:
 
 def _plain(value: Any) -> Any:
     match value:
-        case SupportsBytes():  # boto3's Binary, which has no order in a set
+        case SupportsBytes():  # boto3's Binary, which can't be sorted
             return bytes(value)
         case Decimal():
             return int(value) if value == value.to_integral_value() else float(value)

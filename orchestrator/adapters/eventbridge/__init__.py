@@ -1,1 +1,1 @@
-"""Amazon EventBridge: the bus of the control plane."""
+"""Amazon EventBridge: publishes events on the control plane's bus."""

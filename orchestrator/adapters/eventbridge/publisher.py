@@ -1,4 +1,4 @@
-"""Events of ours on an EventBridge bus."""
+"""Publishes the service's events on an EventBridge bus."""
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from types_aiobotocore_events import EventBridgeClient
 
 _TRIES = 2
-#: Codes of an entry that is refused for what it is (API reference, PutEventsResultEntry).
+#: Error codes of an entry that is refused for its content (API reference, PutEventsResultEntry).
 _REFUSED_FOR_GOOD = frozenset({"MalformedDetail", "InvalidArgument"})
 
 
@@ -25,7 +25,7 @@ class EventBridgePublisher:
     def __init__(
         self, client: Callable[[], Awaitable["EventBridgeClient"]], *, bus: str, source: str
     ) -> None:
-        """`client` gives the client that the app keeps open."""
+        """`client` returns the app's open client."""
         self._client = client
         self._bus = bus
         self._source = source
@@ -45,10 +45,10 @@ class EventBridgePublisher:
     async def publish(
         self, *, event_type: str, detail: Mapping[str, Any], source: str | None = None
     ) -> str:
-        """Put one event on the bus; its id there is returned.
+        """Publish one event; returns its id on the bus.
 
-        PutEvents answers 200 even if it took nothing: the entry's own error code counts. A
-        failed entry is sent once more before it is left to the next attempt of the run.
+        PutEvents answers 200 even if it accepted nothing: the entry's error code counts. A failed
+        entry is sent once more; further retries are left to the run's next attempt.
         """
         client = await self._client()
         code = message = None
@@ -74,14 +74,14 @@ class EventBridgePublisher:
 
 
 class NoPublisher:
-    """In place of a bus where none is configured: publishing waits until there is one."""
+    """Used if no bus is configured: publishing raises TemporaryError until there is one."""
 
     why_silent: str | None = "the setting events.bus is empty"
     description = "none: the setting is empty, so nothing is published"
     permissions: tuple[Permission, ...] = ()
 
     async def check(self) -> None:
-        """Nothing is there to be asked."""
+        """Always passes: there is no bus."""
 
     async def publish(
         self,
@@ -94,7 +94,8 @@ class NoPublisher:
 
 
 def open_publisher(settings: Settings, aws: AWS) -> Publisher:
-    """The one to the bus that the settings name, or one that nobody hears."""
+    """The publisher for the configured bus; without a bus, or in a dry run, one that doesn't
+    publish."""
     if settings.builders.dry_run:
         return DryRunPublisher()
     if not settings.events.bus:

@@ -1,1 +1,1 @@
-"""Jenkins as a builder: how it is talked to, what it lists, what that means."""
+"""Jenkins as a builder: client, listings, and their interpretation as jobs."""

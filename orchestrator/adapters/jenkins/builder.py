@@ -1,7 +1,7 @@
-"""Jobs as Jenkins builds: a job identifier is a job's path through its folders, `a/b`.
+"""Runs jobs as Jenkins builds: a job identifier is a Jenkins job's path through its folders, `a/b`.
 
-Jenkins knows no idempotency keys, so that a start is told from others by its parameter
-ORCHESTRATOR_RUN_ID alone (Jenkins handbook, Remote access API).
+Jenkins has no idempotency keys, so a start is identified only by its parameter
+ORCHESTRATOR_RUN_ID (Jenkins handbook, Remote access API).
 """
 
 import re
@@ -43,7 +43,7 @@ from orchestrator.core.ledger.records import Job
 JENKINS = "JENKINS"
 
 _QUEUE_ITEM_URL = re.compile(r"/queue/item/(\d+)/?$")
-#: These may be mended while the event waits; what else is refused is refused for its content.
+#: Client errors that an operator or a retry can fix; any other refuses the request's content.
 _MENDABLE = frozenset({401, 403, 407, 408, 409, 421, 425, 429})
 
 log = structlog.get_logger("orchestrator.jenkins")
@@ -51,7 +51,7 @@ log = structlog.get_logger("orchestrator.jenkins")
 
 class JenkinsBuilder:
     permissions: tuple[Permission, ...] = ()
-    #: The harder ways are those of pipelines (Jenkins handbook, Aborting a build).
+    #: Escalating; only pipelines have the harder ones (Jenkins handbook, Aborting a build).
     stop_ways: Sequence[str] = ("stop", "term", "kill")
 
     def __init__(
@@ -74,9 +74,9 @@ class JenkinsBuilder:
     async def start_job(
         self, job_identifier: str, params: Mapping[str, Any], *, start_key: str
     ) -> Job:
-        """Have the job `job_identifier` built, unless the start key is in its queue or builds.
+        """Build the job `job_identifier`, unless its queue or builds already have the start key.
 
-        Jenkins itself merges equal starts, but only as long as the first one waits.
+        Jenkins itself merges equal starts, but only while the first one is in the queue.
         """
         carriers = await self._carriers(start_key)
         job = await self._listings.find_job(job_identifier)
@@ -85,14 +85,14 @@ class JenkinsBuilder:
         if START_KEY not in job.parameters or job.parameters[START_KEY].is_hidden:
             raise event_mismatch(
                 f"The Jenkins job {job_identifier!r} defines no parameter {START_KEY}, which "
-                "identifies its builds: add it as a string parameter, no password. One that a "
-                "Jenkinsfile declares is there once the job has run."
+                "identifies its builds: add it as a string parameter, not a password. One that a "
+                "Jenkinsfile declares exists once the job has run."
             )
         known = self._pick(carriers, job.all_builds, job_identifier, start_key)
         if known is not None:
             return known
         values = self.build_start(job_identifier, params, start_key=start_key)["parameters"]
-        # Each job is offered a trace; few want it.
+        # The trace is optional: most jobs don't define it.
         unknown = sorted(values.keys() - job.parameters.keys() - {TRACEPARENT})
         if unknown:
             log.warning(
@@ -100,15 +100,15 @@ class JenkinsBuilder:
                 job_identifier=job_identifier,
                 parameters=unknown,
             )
-        # Jenkins would drop the others without a word, and take `delay` or `token` for its own.
+        # Jenkins would silently drop the others, and interpret `delay` or `token` itself.
         form = {name: value for name, value in values.items() if name in job.parameters}
         for name, value in form.items():
             choices = job.parameters[name].choices
             if choices is not None and value not in choices:
-                # Jenkins would answer 500, like one that is out of order.
+                # Jenkins would answer 500, as in an outage.
                 raise event_mismatch(
-                    f"The Jenkins job {job_identifier!r} leaves {name} a choice of "
-                    f"{', '.join(map(str, choices))}, and it is given something else."
+                    f"The Jenkins job {job_identifier!r} allows {name} only the choices "
+                    f"{', '.join(map(str, choices))}, and the value is another one."
                 )
         answer = await self._client.post(
             f"{job_path(job_identifier)}buildWithParameters", form=form
@@ -117,7 +117,7 @@ class JenkinsBuilder:
         return identified_job(place, self._name, job.url)
 
     async def _started(self, answer: Answer, job_identifier: str, start_key: str) -> Place:
-        """What a start led to: a queue item, new (201) or joined (303), or its build."""
+        """The result of a start: a queue item, new (201) or an equal one (303), or its build."""
         is_taken = answer.status in (201, 303)
         if is_taken and (item := _QUEUE_ITEM_URL.search(answer.target)):
             return Place(job_identifier, int(item[1]), start_key)
@@ -138,7 +138,7 @@ class JenkinsBuilder:
     def build_start(
         self, job_identifier: str, params: Mapping[str, Any], *, start_key: str
     ) -> Mapping[str, Any]:
-        """The job and its parameters; of those Jenkins is sent what the job defines."""
+        """The job and its parameters; only those that the Jenkins job defines are sent."""
         values = {
             name: to_text(value)
             for name, value in {**params, START_KEY: start_key}.items()
@@ -149,11 +149,12 @@ class JenkinsBuilder:
     async def find_job(
         self, *, start_key: str, job_identifier: str, started_after: datetime
     ) -> Job | None:
-        """The job that carries the start key: in the queue, or among the builds since.
+        """The job with the start key: in the queue, or among the builds since.
 
-        Of other jobs than `job_identifier` only what waits is seen: Jenkins lists builds by job.
+        For other Jenkins jobs than `job_identifier` only the queue is searched, since Jenkins lists
+        builds by job.
         """
-        # The queue first: what leaves it in between is among the builds.
+        # The queue first: an item that leaves it meanwhile is then among the builds.
         carriers = await self._carriers(start_key)
         builds: list[Build] = []
         async for page in self._listings.pages(job_identifier):
@@ -163,10 +164,10 @@ class JenkinsBuilder:
         return self._pick(carriers, builds, job_identifier, start_key)
 
     async def describe_jobs(self, *, job_ids: Sequence[str]) -> Mapping[str, JobDescription]:
-        """How the jobs stand, by their builds, and those without one by their queue items.
+        """Describe jobs by their builds, those without a build by their queue items.
 
-        A Jenkins job that isn't there may be one that the user may not see any more, or that has
-        another name by now: what runs there is hidden, not gone.
+        A Jenkins job that isn't found may have been renamed, or hidden from the user: its builds
+        are hidden, not gone.
         """
         asked: defaultdict[str, dict[str, Place]] = defaultdict(dict)
         for job_id in job_ids:
@@ -196,12 +197,11 @@ class JenkinsBuilder:
     async def _describe(
         self, job_identifier: str, wanted: Collection[Place], queue: "_Once"
     ) -> list[JobDescription] | None:
-        """What there is of one Jenkins job; None: there is no such job.
+        """Describe the builds of one Jenkins job; None if Jenkins has no such job.
 
-        What doesn't run may have left the queue since the builds were listed, or may be built again
-        (Naginator, Rebuild): whoever does that queues the next build before the last one is over.
-        So of such jobs the queue is looked through, and after that the builds once more; what lives
-        is in one of the two.
+        A job without a running build may have left the queue since the builds were listed, or may
+        be rebuilt (Naginator, Rebuild, which queue the next build before the last one is over). So
+        for such jobs the queue is searched, then the builds again: an active one is in one of them.
         """
         first = await self._listings.builds(job_identifier, wanted)
         if first is None:
@@ -251,17 +251,17 @@ class JenkinsBuilder:
                 await self._stop(place.job_identifier, build.number, way)
 
     async def _cancel(self, place: Place) -> QueueItem | None:
-        """What has become of the item once it doesn't wait any more; None: Jenkins forgot it."""
+        """Cancel a queue item; returns it once it has left the queue, None if it is unknown."""
         item = await self._find_item(place)
         if item is None or not item.is_waiting:
             return item
         answer = await self._client.post("queue/cancelItem", query={"id": str(place.queue_id)})
-        # Versions differ in what they answer, and it may have become a build just now.
+        # The answer depends on Jenkins' version, and the item may just have become a build.
         item = await self._find_item(place)
         if item is not None and item.is_waiting:
             raise TemporaryError(
                 f"{answer.call} was answered with {answer.status}, and the queue item "
-                f"{place.queue_id} still waits: may the user cancel it?"
+                f"{place.queue_id} still waits: check the user's permission to cancel it."
             )
         return item
 
@@ -270,10 +270,10 @@ class JenkinsBuilder:
         return item if item is not None and item.start_key == place.start_key else None
 
     async def _stop(self, job_identifier: str, number: int, way: str) -> None:
-        """A stopped build is answered with a redirect to where a browser came from."""
+        """Stop a build; Jenkins answers with a redirect."""
         answer = await self._client.post(f"{job_path(job_identifier)}{number}/{way}")
         if answer.status == 404 and way != "stop":
-            # No pipeline, or gone by now.
+            # Not a pipeline, or deleted meanwhile.
             answer = await self._client.post(f"{job_path(job_identifier)}{number}/stop")
         if answer.is_login or (answer.status >= 400 and answer.status != 404):
             raise answer.refusal()
@@ -288,8 +288,8 @@ class JenkinsBuilder:
         job_identifier: str,
         start_key: str,
     ) -> Job | None:
-        """What carries the start key; last what waits for another job, which may be a child's
-        that was handed its parent's parameters."""
+        """The item or build with the start key. Queue items of another Jenkins job come last: they
+        may be of a child job with its parent's parameters."""
         for item in carriers:
             if item.job_identifier == job_identifier:
                 return item.report(job_identifier, self._name).job
@@ -306,13 +306,13 @@ class JenkinsBuilder:
 
 @attrs.define
 class _Once:
-    """The queue, listed when it is first asked for."""
+    """The queue, listed on first use."""
 
     _list: Callable[[], Awaitable[Sequence[QueueItem]]]
     _listed: Sequence[QueueItem] | None = None
 
     async def find(self, job_identifier: str, start_key: str) -> QueueItem | None:
-        """What waits to be built as that job and carries the key; the newest, if several do."""
+        """The newest queue item of that Jenkins job with the start key."""
         if self._listed is None:
             self._listed = sorted(await self._list(), key=lambda item: -item.id)
         carriers = (item for item in self._listed if item.start_key == start_key)
@@ -330,13 +330,13 @@ async def open_jenkins(
     connect_timeout_s: float,
     timeout_s: float,
 ) -> AsyncIterator[JenkinsBuilder]:
-    """Jenkins for the life of the app.
+    """The Jenkins builder for the life of the app.
 
-    `token` gives the API token valid now; `timeout_s` is for a whole answer.
+    `token` returns the current API token; `timeout_s` is for a whole answer.
     """
     async with aiohttp.ClientSession(
         timeout=aiohttp.ClientTimeout(total=timeout_s, sock_connect=connect_timeout_s),
-        # A crumb counts with its session's cookie alone, also where the url has an IP address.
+        # A crumb is valid only with its session's cookie, also if the url has an IP address.
         cookie_jar=aiohttp.CookieJar(unsafe=True),
     ) as http:
         client = JenkinsClient(http, url=url, user=user, token=token)
@@ -344,7 +344,7 @@ async def open_jenkins(
 
 
 def _refused(answer: Answer, job_identifier: str) -> OrchestratorError:
-    """What it comes to that a start was not taken."""
+    """The error of a start that Jenkins refused."""
     if answer.status == 404:
         return _missing(job_identifier)
     error = answer.refusal()
@@ -354,7 +354,8 @@ def _refused(answer: Answer, job_identifier: str) -> OrchestratorError:
 
 
 def _instead_of(place: Place, report: JobDescription) -> JobDescription:
-    """The report on what carries the start key now, as an answer about the job at that place."""
+    """The description of the newer build with the start key, as the answer for the job at
+    `place`."""
     job_id = place.job_id
     return report if report.job.id == job_id else evolve(report, replaces=job_id)
 

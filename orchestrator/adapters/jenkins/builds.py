@@ -1,8 +1,8 @@
-"""What Jenkins tells of jobs, of what waits in its queue and of builds, and what that means.
+"""Models of Jenkins' jobs, queue items and builds, and their interpretation as jobs.
 
-A job starts as a queue item and becomes a build, which knows the item by its `queueId`: Jenkins
-forgets the item some minutes after it has left the queue. So a job's id here is made of the
-item's, and of the start key, since a Jenkins that was killed may give the ids of items again.
+A job starts as a queue item and becomes a build with the item's id as `queueId`; Jenkins forgets
+the item some minutes after it has left the queue. So a job's id here consists of the item's id and
+of the start key, since a Jenkins that crashed may reuse item ids.
 """
 
 import re
@@ -33,7 +33,7 @@ _BUILD_PATH = re.compile(r"((?:/job/[^/?#]+)+)/(\d+)/?$")
 
 @attrs.frozen
 class Place:
-    """Where a job of ours is: the Jenkins job, its queue item, and the key that it carries."""
+    """Identifies a job of the service: the Jenkins job, its queue item and its start key."""
 
     job_identifier: str
     queue_id: int
@@ -41,23 +41,23 @@ class Place:
 
     @property
     def job_id(self) -> str:
-        """The job's id, which it keeps as a build."""
+        """The job's id, the same for the queue item and for its build."""
         return f"{self.job_identifier}#{self.queue_id}:{self.start_key}"
 
 
 class Action(msgspec.Struct):
-    #: A list of names and values in what starts with parameters; a plugin's may be anything.
+    #: A list of names and values for builds with parameters; in a plugin's action anything.
     parameters: Any = None
 
 
 class Carrier(msgspec.Struct, rename="camel"):
-    """What may have been started with parameters; most of its actions tell of other things."""
+    """A queue item or build; one of its actions may have the parameters of its start."""
 
     actions: list[Action | None] = []
 
     @property
     def start_key(self) -> str | None:
-        """The key of the start that made it, None if it carries none."""
+        """The start key, None if it has none."""
         for action in self.actions:
             listed = action.parameters if action else None
             for parameter in listed if isinstance(listed, list) else ():
@@ -79,19 +79,19 @@ class Build(Carrier, kw_only=True, rename="camel"):
 
     @property
     def is_over(self) -> bool:
-        """A build may have a result while it is still at work."""
+        """Whether the build is over: one that is still running may have a result already."""
         return not self.building and self.result is not None
 
     def place(self, job_identifier: str) -> Place:
         return Place(job_identifier, self.queue_id, self.start_key or "")
 
     def report(self, job_identifier: str, builder: str, *, unstable: JobStatus) -> JobDescription:
-        """How the build stands; `unstable` is what UNSTABLE amounts to."""
+        """Describe the build; `unstable` is the status for UNSTABLE."""
         status, message = JobStatus.IN_PROGRESS, None
         if self.result is not None and self.is_over:
             statuses = {**_STATUSES, "UNSTABLE": unstable}
             status = statuses.get(self.result, JobStatus.FAILED)
-            # Our status doesn't tell these from others.
+            # Several results share one status, so the message names the result.
             result = None if self.result in _STATUSES else self.result
             message = ": ".join(filter(None, (result, (self.description or "").strip())))
         return JobDescription(
@@ -115,7 +115,7 @@ class QueueItem(Carrier, kw_only=True, rename="camel"):
     id: int
     task: Task = msgspec.field(default_factory=Task)
     cancelled: bool = False
-    #: The build that it has become.
+    #: The item's build, once it has left the queue.
     executable: Executable | None = None
 
     @property
@@ -124,7 +124,7 @@ class QueueItem(Carrier, kw_only=True, rename="camel"):
 
     @property
     def job_identifier(self) -> str:
-        """The job that is to be built, empty if the task is none of a job."""
+        """The job to be built; empty if the task is not a job's."""
         path = _JOB_PATH.search(self.task.url)
         return _identifier(path[0]) if path else ""
 
@@ -146,7 +146,7 @@ class Queue(msgspec.Struct):
 
 
 class Definition(msgspec.Struct):
-    """A parameter that a job defines; `choices` are all that it takes, None: it takes any text."""
+    """A parameter that a job defines; `choices` are its allowed values, None allows any text."""
 
     name: str
     type: str = ""
@@ -154,7 +154,7 @@ class Definition(msgspec.Struct):
 
     @property
     def is_hidden(self) -> bool:
-        """Jenkins shows nobody which value a build was given."""
+        """Whether Jenkins hides a build's value of it."""
         return self.type == "PasswordParameterDefinition"
 
 
@@ -163,7 +163,7 @@ class Property(msgspec.Struct, rename="camel"):
 
 
 class JobDocument(msgspec.Struct, rename="camel"):
-    """A job: what it defines, and some of its builds, the newest first."""
+    """A job: its parameter definitions, and some of its builds, the newest first."""
 
     url: str = ""
     properties: list[Property | None] = msgspec.field(name="property", default_factory=list)
@@ -177,13 +177,13 @@ class JobDocument(msgspec.Struct, rename="camel"):
 
 
 class Server(msgspec.Struct):
-    """Jenkins itself."""
+    """The Jenkins server."""
 
     mode: str
 
 
 def job_path(job_identifier: str) -> str | None:
-    """`a/b` as `job/a/job/b/`, percent-encoded; None: no job can have that name."""
+    """`a/b` as `job/a/job/b/`, percent-encoded; None if it can't be a job's name."""
     parts = job_identifier.split("/")
     if any(part in ("", ".", "..") for part in parts):
         return None
@@ -191,7 +191,7 @@ def job_path(job_identifier: str) -> str | None:
 
 
 def read_build_url(url: str, job_identifier: str) -> int | None:
-    """The number of the build of that job which the address is of; None: it is another page's."""
+    """The number of the job's build at a URL; None if it is another page."""
     build = _BUILD_PATH.search(url)
     return int(build[2]) if build and _identifier(build[1]) == job_identifier else None
 
@@ -202,13 +202,13 @@ def _identifier(path: str) -> str:
 
 
 def read_job_id(job_id: str) -> Place | None:
-    """None if it is no id of ours."""
+    """Parse a job id; None if it is not one of this builder."""
     match = _JOB_ID.fullmatch(job_id)
     return Place(match[1], int(match[2]), match[3]) if match else None
 
 
 def identified_job(place: Place, builder: str, url: str) -> Job:
-    """The job that is there, by the id that it keeps as a build."""
+    """The job at a place, with the id that stays the same for its build."""
     return Job(
         id=place.job_id,
         builder=builder,

@@ -1,7 +1,7 @@
-"""How Jenkins is talked to: who asks, crumbs, and foreign errors turned into ours.
+"""Jenkins' HTTP client: authentication, CSRF crumbs, and translation of errors.
 
-No error says more of a request than its method and path: queries, forms and headers may hold
-secrets, and so may what Jenkins answers.
+Errors contain only the method and path of a request: queries, forms, headers and answers may
+contain secrets.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ class Crumb(msgspec.Struct, rename="camel"):
 
 @attrs.frozen
 class Answer:
-    """`call` names what was asked: "Jenkins GET /job/a/api/json"."""
+    """An answer; `call` names the request: "Jenkins GET /job/a/api/json"."""
 
     call: str
     status: int
@@ -46,7 +46,7 @@ class Answer:
 
     @property
     def target(self) -> str:
-        """Where a redirect leads, without its query, which may hold a ticket."""
+        """The target of a redirect, without its query, which may contain a ticket."""
         return self.location.partition("?")[0]
 
     @property
@@ -55,13 +55,14 @@ class Answer:
 
     @property
     def lacks_crumb(self) -> bool:
-        """Jenkins says: No valid crumb was included in the request. Any page has breadcrumbs."""
+        """Whether Jenkins says "No valid crumb was included in the request". "crumb" alone is on
+        any page, as breadcrumbs."""
         return self.status == 403 and b"no valid crumb" in self.body.lower()
 
     def refusal(self) -> TemporaryError:
-        """What it comes to if it isn't what was hoped for; a 4xx is a no that did nothing."""
+        """The error for an unexpected answer; after a 4xx nothing was done."""
         if self.lacks_crumb:
-            said = "403, and takes no crumb that it has given: use an API token, not a password"
+            said = "403, and refuses its own crumb: use an API token, not a password"
         elif self.is_login:
             said = "a redirect to a login page: check user and token"
         elif self.is_redirect:
@@ -80,11 +81,11 @@ class Answer:
 
 
 class JenkinsClient:
-    """Asks Jenkins with Basic auth.
+    """Sends requests to Jenkins with Basic auth.
 
-    `token` is asked for before each request, so that a rotated one is picked up. With an API
-    token that is all; a password needs crumbs besides, which Jenkins ties to the session that
-    its cookie names (Jenkins handbook, CSRF protection).
+    `token` is called before each request, so that a rotated token is used. An API token needs
+    nothing else; a password also needs a crumb, which Jenkins ties to the session of its cookie
+    (Jenkins handbook, CSRF protection).
     """
 
     def __init__(
@@ -95,7 +96,7 @@ class JenkinsClient:
         user: str,
         token: Callable[[], Awaitable[str]],
     ) -> None:
-        """`http` keeps cookies, of IP addresses too; `token` gives the API token valid now."""
+        """`http` keeps cookies, also of IP addresses; `token` returns the current API token."""
         self._http = http
         self._url = URL(f"{url.rstrip('/')}/")
         self._user = user
@@ -104,10 +105,10 @@ class JenkinsClient:
         self._renewing = asyncio.Lock()
 
     async def find(self, path: str, model: type[Document], *, tree: str) -> Document | None:
-        """What Jenkins tells of the thing at `path`; None: it answers that there is none.
+        """Get the document at `path`; None if Jenkins answers 404.
 
         Raises:
-            TemporaryError: it can't be told, and as with any question nothing was done.
+            TemporaryError: Jenkins can't be queried; `nothing_done` is True.
         """
         answer = await self._send("GET", f"{path}api/json", query={"tree": tree})
         if answer.status == 404:
@@ -131,10 +132,11 @@ class JenkinsClient:
         form: Mapping[str, str] | None = None,
         query: Mapping[str, str] | None = None,
     ) -> Answer:
-        """Whatever Jenkins answers; if it wants a crumb, what it answers with one.
+        """Post; if Jenkins requires a crumb, again with one.
 
         Raises:
-            TemporaryError: there was no answer; `nothing_done` if it surely didn't arrive.
+            TemporaryError: there was no answer; `nothing_done` if the request certainly didn't
+                arrive.
         """
         crumb = self._crumb
         answer = await self._send("POST", path, query=query, form=form, headers=crumb)
@@ -144,13 +146,14 @@ class JenkinsClient:
         return answer
 
     async def _renew(self, refused: Mapping[str, str]) -> Mapping[str, str]:
-        """A crumb in place of the one that was refused, fetched once for all who wait for it."""
+        """Replace a refused crumb; concurrent requests share one new crumb."""
         async with self._renewing:
             if self._crumb is refused:
                 fresh = await self.find("crumbIssuer/", Crumb, tree="crumb,crumbRequestField")
                 if fresh is None:
                     raise TemporaryError(
-                        "Jenkins wants a crumb and issues none: use an API token, not a password.",
+                        "Jenkins requires a crumb but issues none: use an API token, not a "
+                        "password.",
                         nothing_done=True,
                     )
                 self._crumb = {fresh.crumb_request_field: fresh.crumb}
@@ -195,7 +198,7 @@ class JenkinsClient:
             raise TemporaryError(f"{call}: {error}.", nothing_done=True) from error
         except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as error:
             raise TemporaryError(
-                f"{call}: Jenkins' url is no address of a web server: correct it.",
+                f"{call}: Jenkins' url is not a web address: correct it.",
                 nothing_done=True,
             ) from error
         except TimeoutError as error:

@@ -1,4 +1,4 @@
-"""Where Jenkins keeps jobs: what waits in its queue, and each job's builds."""
+"""Lists Jenkins' queue, and the builds of a job."""
 
 from collections.abc import AsyncIterator, Collection
 
@@ -24,7 +24,7 @@ _DEFINITIONS = "url,property[parameterDefinitions[name,type,choices]]"
 
 @attrs.frozen
 class Built:
-    """Builds of a job: those that were asked for, and the newest of each start key of theirs."""
+    """Builds of a job: the requested ones, and the newest build of each of their start keys."""
 
     found: dict[Place, Build] = attrs.field(factory=dict)
     newest: dict[str, Build] = attrs.field(factory=dict)
@@ -35,18 +35,18 @@ class JenkinsListings:
         self._client = client
 
     async def check(self) -> None:
-        """Raises TemporaryError unless it is Jenkins that answers."""
+        """Raises TemporaryError unless Jenkins answers."""
         if await self._client.find("", Server, tree="mode") is None:
             raise TemporaryError(
                 "There is no Jenkins at this address: check its url.", nothing_done=True
             )
 
     async def find_job(self, job_identifier: str) -> JobDocument | None:
-        """What the job defines, and its newest builds."""
+        """The job's parameter definitions, and its newest builds."""
         return await self._find(job_identifier, f"{_DEFINITIONS},{_page(0)}")
 
     async def pages(self, job_identifier: str) -> AsyncIterator[list[Build]]:
-        """The job's builds, the newest first; no page at all if there is no such job."""
+        """The job's builds, the newest first; no page if there is no such job."""
         start = 0
         while job := await self._find(job_identifier, _page(start)):
             yield job.all_builds
@@ -57,11 +57,11 @@ class JenkinsListings:
     async def builds(
         self, job_identifier: str, wanted: Collection[Place], *, to_the_end: bool = False
     ) -> Built | None:
-        """Those of the job's builds that there are, and whatever newer ones carry their start keys;
-        None: there is no such job.
+        """The wanted builds of the job, and newer builds with their start keys; None if there is no
+        such job.
 
-        A page whose ids are all older says that none follows, as long as no item has overtaken
-        that many others; `to_the_end` doesn't take its word.
+        The search ends at a page whose queue ids are all lower than the wanted ones, which is right
+        unless an item overtook a whole page of others; `to_the_end` searches all pages.
         """
         keys = {one.start_key for one in wanted}
         built: Built | None = None
@@ -98,7 +98,7 @@ class JenkinsListings:
         path = job_path(job_identifier)
         job = await self._client.find(path, JobDocument, tree=tree) if path else None
         if job is None:
-            # A wrong address has none of our jobs either, and says nothing of them.
+            # A wrong url answers 404, too, which says nothing about the job.
             await self.check()
         return job
 

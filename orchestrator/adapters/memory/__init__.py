@@ -1,1 +1,1 @@
-"""In this process's memory: the twins of the real ends, for tests and for a look around."""
+"""In-memory adapters, for tests and for trying the service."""

@@ -1,4 +1,4 @@
-"""A queue in memory, which counts deliveries as SQS does."""
+"""An in-memory queue with receive counts like SQS."""
 
 import asyncio
 from collections.abc import Sequence
@@ -20,10 +20,10 @@ class _Waiting:
 
 
 class InMemoryInbox:
-    """A queue in memory, `in_groups` as a FIFO queue of SQS.
+    """An in-memory queue; with `in_groups` like a FIFO queue of SQS.
 
-    There a message follows those of its group, and one whose deduplication id was there within
-    5 minutes is taken for the same (SQS developer guide, FIFO queues).
+    There a group's messages are received in order, and a message with a deduplication id of the
+    last 5 minutes is dropped (SQS developer guide, FIFO queues).
     """
 
     description = "memory: forgotten when the process ends"
@@ -41,7 +41,7 @@ class InMemoryInbox:
         self._changed = asyncio.Event()
 
     def __len__(self) -> int:
-        """How many messages nobody has deleted yet."""
+        """The number of messages that were not deleted yet."""
         return len(self._waiting)
 
     async def send(self, *, text: str, group: str, deduplication_id: str) -> None:
@@ -101,7 +101,7 @@ class InMemoryInbox:
         return taken
 
     async def _change(self, until: datetime) -> None:
-        """Return when something has changed, or becomes visible, or the time is over."""
+        """Return when the queue changes, a message becomes visible, or the time is over."""
         now = self._clock.now()
         moments = [one.visible_from for one in self._waiting if one.visible_from > now]
         pause_s = (min([*moments, until]) - now).total_seconds()

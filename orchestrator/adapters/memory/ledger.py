@@ -1,4 +1,4 @@
-"""A ledger in memory, which a process that ends forgets.
+"""An in-memory ledger, lost when the process ends.
 
 It passes the same contract suite as the durable one (`tests/contracts`). Its methods are atomic
 because they never await.
@@ -70,7 +70,7 @@ class InMemoryLedger:
         cursor: str | None = None,
     ) -> Page[RunRecord]:
         before = None if cursor is None else decode_cursor(cursor)
-        # As the indexes of the durable ledger have them: a tenant's, those in a status, or all.
+        # Like the indexes of the durable ledger: a tenant's runs, those in a status, or all.
         listed = [
             run
             for run in self._of(RunRecord)

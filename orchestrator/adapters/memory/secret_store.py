@@ -1,4 +1,4 @@
-"""A secret store in memory."""
+"""An in-memory secret store."""
 
 import attrs
 

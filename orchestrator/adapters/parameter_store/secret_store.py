@@ -1,4 +1,4 @@
-"""Secrets in the Parameter Store of AWS Systems Manager."""
+"""Stores secrets in the Parameter Store of AWS Systems Manager."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from types_aiobotocore_ssm import SSMClient
 
 
-#: PutParameter's rate is 3 a second unless an account has raised it (General Reference, Systems
-#: Manager endpoints and quotas), with a burst of some 20.
+#: PutParameter's quota is 3 a second unless raised (General Reference, Systems Manager endpoints
+#: and quotas), with a burst of some 20.
 _CHANGES_AT_ONCE = 3
 _THROTTLED_PAUSES_S = (0.5, 1.0, 2.0, 4.0)
 _TOO_FAST = frozenset({"ThrottlingException", "TooManyUpdates"})
@@ -23,7 +23,7 @@ _TOO_FAST = frozenset({"ThrottlingException", "TooManyUpdates"})
 
 class ParameterStore:
     reference_type = "PARAMETER_STORE"
-    #: What whoever is given a reference must be allowed, on this.
+    #: The IAM action that the reader of a reference needs, on `resource`.
     reader_action = "ssm:GetParameters"
 
     def __init__(
@@ -33,7 +33,7 @@ class ParameterStore:
         prefix: str,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """`client` gives the client that the app keeps open; names begin with `prefix`."""
+        """`client` returns the app's open client; names begin with `prefix`."""
         self._client = client
         self._prefix = prefix
         self._pause = pause
@@ -82,7 +82,7 @@ class ParameterStore:
         await self._change("DeleteParameter", delete)
 
     async def _change(self, call: str, change: Callable[[], Awaitable[object]]) -> None:
-        """A few at a time, and again after a pause where that was too fast."""
+        """Make a change, a few at a time; retried after a pause if it was throttled."""
         from botocore.exceptions import ClientError
 
         async with self._changing:

@@ -1,4 +1,4 @@
-"""Secrets in AWS Secrets Manager."""
+"""Stores secrets in AWS Secrets Manager."""
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 class SecretsManagerStore:
     reference_type = "SECRETS_MANAGER"
-    #: What whoever is given a reference must be allowed, on this.
+    #: The IAM action that the reader of a reference needs, on `resource`.
     reader_action = "secretsmanager:GetSecretValue"
 
     def __init__(
         self, client: Callable[[], Awaitable["SecretsManagerClient"]], *, prefix: str
     ) -> None:
-        """`client` gives the client that the app keeps open; names begin with `prefix`."""
+        """`client` returns the app's open client; names begin with `prefix`."""
         self._client = client
         self._prefix = prefix
         self.description = f"Secrets Manager, under {prefix}/"
@@ -38,7 +38,7 @@ class SecretsManagerStore:
         )
 
     def permission(self, name: str) -> Permission:
-        # AWS ends each ARN with six characters of its own.
+        # AWS appends six random characters to each ARN.
         arn = f"arn:aws:secretsmanager:*:*:secret:{name}-??????"
         return Permission((self.reader_action,), name if name.startswith("arn:") else arn)
 
@@ -51,8 +51,8 @@ class SecretsManagerStore:
                 pass
             else:
                 return
-        # A start may be tried again many times, and each new version counts: AWS keeps those of a
-        # day, 100 at most (user guide, Secrets Manager quotas).
+        # An equal value isn't written: a start may be retried often, and AWS keeps a day's
+        # versions, 100 at most (user guide, Secrets Manager quotas).
         if await self.read(name=name) == value:
             return
         with aws_errors("Secrets Manager PutSecretValue"):
@@ -65,7 +65,7 @@ class SecretsManagerStore:
                 answer = await client.get_secret_value(SecretId=name)
             except (
                 client.exceptions.ResourceNotFoundException,
-                # It is marked for deletion (API reference, GetSecretValue).
+                # The secret is marked for deletion (API reference, GetSecretValue).
                 client.exceptions.InvalidRequestException,
             ) as error:
                 raise SecretNotFound(name, "Secrets Manager") from error

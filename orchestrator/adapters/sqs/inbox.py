@@ -1,4 +1,4 @@
-"""The inbox as an SQS queue, standard or FIFO."""
+"""The inbox port over an SQS queue, standard or FIFO."""
 
 import re
 from collections.abc import Awaitable, Callable, Sequence
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 Client = Callable[[], Awaitable["SQSClient"]]
 
-#: How SQS names a queue's own limit, 1 MiB at most (developer guide, Message quotas).
+#: SQS's error message with a queue's limit, 1 MiB at most (developer guide, Message quotas).
 _TOO_LONG = re.compile(r"must be shorter than (\d+) bytes")
-#: SQS gives at most so many messages at once (API reference, ReceiveMessage).
+#: The maximum number of messages of one ReceiveMessage (API reference).
 _RECEIVE_LIMIT = 10
 #: A message is hidden for at most 12 hours in all (API reference, ChangeMessageVisibility).
 _LONGEST_HIDDEN_S = 43_200.0
@@ -25,9 +25,9 @@ _LONGEST_HIDDEN_S = 43_200.0
 
 class SQSInbox:
     def __init__(self, client: Client, polling: Client, *, url: str, visibility_s: float) -> None:
-        """`client` and `polling` give the clients that the app keeps open; the second one waits
-        for an answer as long as a poll may last. What is received is hidden for `visibility_s`,
-        whatever the queue's own setting is."""
+        """`client` and `polling` return the app's open clients; the second one's read timeout is
+        long enough for long polling. `visibility_s` is the visibility timeout of received messages,
+        whatever the queue's own is."""
         self._client = client
         self._polling = polling
         self._url = url
@@ -99,10 +99,10 @@ class SQSInbox:
             await client.get_queue_attributes(QueueUrl=self._url, AttributeNames=["QueueArn"])
 
     async def create(self) -> bool:
-        """Make the queue; False if it was there.
+        """Create the queue; False if it exists.
 
         Raises:
-            TemporaryError, PermanentError: it can't be made.
+            TemporaryError, PermanentError: it can't be created.
         """
         client = await self._client()
         name = self._url.rpartition("/")[2]
@@ -132,7 +132,7 @@ def _message(message: Any) -> Message:
 
 
 def open_inbox(settings: Intake, aws: AWS) -> SQSInbox | None:
-    """The queue that the settings name; None: they name none."""
+    """The configured queue; None if none is."""
     if settings.queue_url is None:
         return None
     return SQSInbox(

@@ -1,1 +1,1 @@
-"""AWS Step Functions: executions are started, described, stopped, and told of."""
+"""AWS Step Functions as a builder: starts, describes and stops executions; reads status changes."""

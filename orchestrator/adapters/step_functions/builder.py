@@ -1,4 +1,4 @@
-"""Jobs as Step Functions executions: a job identifier names a state machine, a start one
+"""Runs jobs as Step Functions executions: a job identifier names a state machine, a start is one
 StartExecution. The execution's name is the start key, so that a start can't happen twice."""
 
 import asyncio
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from types_aiobotocore_stepfunctions import SFNClient
     from types_aiobotocore_stepfunctions.type_defs import StartExecutionInputTypeDef
 
-#: DescribeExecution tells of one at a time; so many are asked about at once.
+#: DescribeExecution describes one execution; so many requests are sent concurrently.
 _AT_ONCE = 10
 
 
@@ -31,8 +31,7 @@ class StepFunctionsBuilder:
         name: str,
         state_machines: Mapping[str, str],
     ) -> None:
-        """`client` gives the client that the app keeps open; `state_machines` are ARNs by job
-        identifier."""
+        """`client` returns the app's open client; `state_machines` are ARNs by job identifier."""
         self._client = client
         self._name = name
         self._machines = state_machines
@@ -41,7 +40,8 @@ class StepFunctionsBuilder:
         self.description = f"Step Functions: {', '.join(sorted(state_machines))}"
         starting = ("states:DescribeStateMachine", "states:StartExecution")
         watching = ("states:DescribeExecution", "states:StopExecution")
-        # A version or an alias is allowed by its machine (developer guide, auth-version-alias).
+        # A permission on the machine covers its versions and aliases (developer guide,
+        # auth-version-alias).
         arns = sorted({":".join(arn.split(":")[:7]) for arn in state_machines.values()})
         self.permissions = (
             *(Permission(starting, arn) for arn in arns),
@@ -57,8 +57,8 @@ class StepFunctionsBuilder:
     ) -> Job:
         """Start an execution with `params` as its input.
 
-        One of that name is the same start's: Step Functions keeps names for 90 days (API
-        reference, StartExecution).
+        An existing execution of that name is this start's: Step Functions keeps names for 90 days
+        (API reference, StartExecution).
         """
         request = self.build_start(job_identifier, params, start_key=start_key)
         arn = request["stateMachineArn"]
@@ -98,8 +98,8 @@ class StepFunctionsBuilder:
         job_identifier: str,  # noqa: ARG002 - the port's
         started_after: datetime,  # noqa: ARG002 - the port's
     ) -> Job | None:
-        """The execution that has the start key as its name, on any of the state machines: by now
-        the tier may name another one."""
+        """The execution with the start key as its name, on any of the state machines: the tier may
+        name another one by now."""
         names = {execution_arn(arn, start_key) for arn in self._machines.values()}
         reports, troubles = await self._ask_about(names)
         for report in reports.values():
@@ -119,7 +119,8 @@ class StepFunctionsBuilder:
         raise SomeNotDescribed(str(worst), reports=reports, failed=troubles.keys())
 
     def owns(self, job_id: str) -> bool:
-        """Names are a state machine's own: one that ours have started may bear theirs."""
+        """Whether the execution is one of a configured state machine: a nested execution of another
+        one may have the same name."""
         return self._identifier(job_id) is not None
 
     async def stop_job(self, *, job_id: str) -> None:
@@ -133,7 +134,7 @@ class StepFunctionsBuilder:
     async def _ask_about(
         self, job_ids: Collection[str]
     ) -> tuple[Mapping[str, JobDescription], Mapping[str, TemporaryError]]:
-        """What there is to tell of the executions, and why there is nothing of others."""
+        """The descriptions of executions, and the errors of those that can't be described."""
         answers = await asyncio.gather(*map(self._describe, job_ids), return_exceptions=True)
         reports, troubles = dict[str, JobDescription](), dict[str, TemporaryError]()
         for job_id, answer in zip(job_ids, answers, strict=True):
@@ -158,7 +159,7 @@ class StepFunctionsBuilder:
                 return read_execution(told, builder=self._name, job_identifier=identifier)
 
     def _identifier(self, job_id: str) -> str | None:
-        """By which the settings know the state machine of an execution, None if they don't."""
+        """The job identifier of an execution's state machine; None if it isn't configured."""
         machines = self._machines.items()
         known = (name for name, arn in machines if job_id.startswith(execution_arn(arn, "")))
         return next(known, None)
@@ -174,7 +175,7 @@ class StepFunctionsBuilder:
         return arn
 
     async def _must_be_standard(self, job_identifier: str, arn: str) -> None:
-        """Express executions have no names that are told apart, and can't be asked about."""
+        """Refuse express machines, whose executions have no unique names and can't be described."""
         if arn in self._standard:
             return
         client = await self._client()
@@ -191,13 +192,14 @@ class StepFunctionsBuilder:
 
 
 def execution_arn(machine_arn: str, name: str) -> str:
-    """The ARN of a state machine's execution; the version or alias that started it is no part."""
+    """The ARN of a state machine's execution, which has no version or alias."""
     *start, _, machine = machine_arn.split(":")[:7]
     return ":".join((*start, "execution", machine, name))
 
 
 def _worst(troubles: Collection[TemporaryError]) -> TemporaryError:
-    """A machine that doesn't let us look matters least: it won't have let us start either."""
+    """The most relevant error. A denied permission is the least: without it no start was possible
+    either."""
     return min(troubles, key=lambda error: isinstance(error, NotPermitted))
 
 

@@ -1,8 +1,7 @@
-"""Step Functions' two ways to tell of an execution, which are one shape: what DescribeExecution
-answers, and the detail of its status changes (API reference, DescribeExecution; EventBridge
-events reference, AWS Step Functions).
+"""Parses executions, which DescribeExecution and status changes describe in the same shape (API
+reference, DescribeExecution; EventBridge events reference, AWS Step Functions).
 
-Its input, secrets included, goes no further; of its output the texts are what it exports.
+The input, which may have secrets, is ignored; the texts of the output are the exported variables.
 """
 
 import re
@@ -33,9 +32,9 @@ _DATA = re.compile(r"""[{\[]|(?<=\binput)\s+['"]|==""")
 def read_execution(
     told: Mapping[str, Any], *, builder: str = STEP_FUNCTIONS, job_identifier: str | None = None
 ) -> JobDescription | None:
-    """The execution that is told of; None if it can't be read.
+    """Parse an execution; None if it can't be parsed.
 
-    `job_identifier` None is the state machine's name. The execution's name is its start key.
+    `job_identifier` None uses the state machine's name. The execution's name is its start key.
     """
     arn, status = told.get("executionArn"), _STATUSES.get(str(told.get("status")))
     if not isinstance(arn, str) or arn.count(":") != 7 or status is None:
@@ -61,8 +60,8 @@ def read_execution(
 
 
 def read_cause(cause: object) -> str | None:
-    """The cause in words. What a nested task failed with is its whole description, input and all
-    (Step Functions developer guide, Run a job): only its own cause is taken of that."""
+    """The cause as text. A nested task's failure is its whole description, input included (Step
+    Functions developer guide, Run a job): only the cause in it is used."""
     if not isinstance(cause, str):
         return None
     told = read_object(cause)
@@ -72,7 +71,7 @@ def read_cause(cause: object) -> str | None:
 
 
 def _words(text: str) -> str:
-    """What comes before data: a state's own error ends in the input that it could not read."""
+    """The text before any data: a state's own error ends with the input that it could not read."""
     return _DATA.split(text, maxsplit=1)[0].strip()
 
 

@@ -1,4 +1,4 @@
-"""What Step Functions tells of executions unasked; an execution tells nothing of itself."""
+"""Reads Step Functions' status changes; executions send no self-reports."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ _CHANGE = re.compile(r"Step Functions .*Change")
 
 class StepFunctionsNotifications:
     builder = STEP_FUNCTIONS
-    #: Only AWS can put it on a bus (EventBridge events reference, AWS Step Functions events;
+    #: A source that only AWS can publish (EventBridge events reference, AWS Step Functions events;
     #: PutEvents).
     source = "aws.states"
     state_changes = frozenset({"Step Functions Execution Status Change"})

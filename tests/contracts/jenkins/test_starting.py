@@ -92,7 +92,7 @@ async def test_a_start_key_that_jenkins_hides_is_none(
 ) -> None:
     """A password's value is told to nobody, so that the build would never be found again."""
     jenkins.passwords.add(START_KEY)
-    with pytest.raises(PermanentError, match="as a string parameter, no password"):
+    with pytest.raises(PermanentError, match="as a string parameter, not a password"):
         await start(builder)
     assert posts(jenkins) == []
 
@@ -102,7 +102,9 @@ async def test_a_value_that_is_no_choice_is_refused(
 ) -> None:
     """By name, without the value; Jenkins itself would answer 500."""
     jenkins.choices["plan"] = ["small", "large"]
-    with pytest.raises(PermanentError, match="leaves plan a choice of small, large") as refused:
+    with pytest.raises(
+        PermanentError, match="allows plan only the choices small, large"
+    ) as refused:
         await start(builder, plan=VALUE)
     assert VALUE not in str(refused.value)
     assert posts(jenkins) == []

@@ -62,7 +62,7 @@ async def test_a_job_that_can_not_be_stopped_is_no_success(
     jenkins.is_old, jenkins.may_cancel = is_old, is_old
     job = await start(builder)
     jenkins.inject("queue/cancelItem", Fault.error("", http_status=302 if is_old else 422))
-    with pytest.raises(TemporaryError, match="item 1 still waits: may the user cancel it"):
+    with pytest.raises(TemporaryError, match="item 1 still waits: check the user"):
         await builder.stop_job(job_id=job.id)
     jenkins.run_queue()
     jenkins.inject("stop", Fault.error("", http_status=403))

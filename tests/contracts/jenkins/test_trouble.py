@@ -116,7 +116,7 @@ async def test_an_address_that_is_none_is_named(
 ) -> None:
     """Instead of a traceback."""
     async with open_builder(jenkins, safe, url=url) as builder:
-        with pytest.raises(TemporaryError, match="no address of a web server"):
+        with pytest.raises(TemporaryError, match="not a web address"):
             await builder.check()
 
 
