@@ -1,7 +1,7 @@
-"""The report of an operation's outcome: one function sends what a settle has stored.
+"""Sends the report of an operation's outcome, as stored by the settle.
 
 It is called right after the settle and by the sweep, until the control plane has accepted the
-report or refused it for good. Each attempt is claimed before it is sent, and signed anew.
+report or refused it permanently. Each attempt is claimed before it is sent, and signed again.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,9 +30,11 @@ from orchestrator.core.ledger.report_attempt import (
 from orchestrator.core.ledger.transactions import Transactions
 
 _FIRST_PAUSE_S = 5.0
-#: Clocks that are so close (seconds) are no reason for a 401: the other side allows 20 s.
+#: A smaller difference of the clocks (seconds) can't be the reason for a 401: the receiver allows
+#: 20 s.
 _CLOCKS_AGREE_S = 5.0
-#: So much of its time (seconds) an attempt needs to be signed again: an answer may take 30 s.
+#: An attempt is signed again only if this much of its time (seconds) is left: an answer may take
+#: 30 s.
 _TO_SIGN_AGAIN_S = 40.0
 #: It is stored in the operation's item, of at most 400 KB in DynamoDB.
 _LARGEST_BODY_BYTES = 200_000
@@ -60,8 +62,8 @@ def report_body(
     """The body of a report (arc-saas tenant-management, `POST /webhook`).
 
     Raises:
-        ValueError: a resource can't be signed, since JavaScript might print it otherwise, or they
-            are too large to be kept with the operation.
+        ValueError: a resource can't be signed, since JavaScript might print it differently, or
+            they are too large to be stored with the operation.
     """
     data: dict[str, Any] = {"status": int(succeeded), "resources": list(resources)}
     if app_plane_url is not None:
@@ -76,7 +78,7 @@ def report_body(
 
 @attrs.frozen(kw_only=True)
 class ReportSender:
-    """Tells the control plane how operations ended; if it `is_silent`, reports stay due."""
+    """Reports to the control plane how operations ended; if it `is_silent`, reports stay due."""
 
     transactions: Transactions
     webhook: Webhook
@@ -85,7 +87,7 @@ class ReportSender:
     async def send(self, operation_id: str) -> None:
         """Send the operation's report, if one is due and no other attempt is under way.
 
-        It is kept and due, whatever comes of it now.
+        The report is stored and stays due if sending it fails.
         """
         if not self.is_silent:
             await guarded(
@@ -107,7 +109,7 @@ class ReportSender:
         await self.transactions.run(lambda snapshot: end_report(snapshot, posting, posted))
 
     async def _post(self, posting: ReportAttempt) -> ReportResult:
-        """One attempt; it is signed once more where a 401 may be but a matter of clocks."""
+        """One attempt; signed once more if clock skew may be the reason for a 401."""
         clock = self.transactions.clock
         try:
             answer = await self._post_signed(posting, clock.now())
@@ -127,7 +129,7 @@ class ReportSender:
         """The answer to the report, signed as of `now`.
 
         Raises:
-            PermanentError: it can't be signed, or its address is none.
+            PermanentError: it can't be signed, or the webhook's URL is invalid.
             TemporaryError: there was no answer.
         """
         credentials, url = posting.credentials, posting.url
@@ -144,7 +146,7 @@ class ReportSender:
 
 
 def _shown(url: str) -> str:
-    """Without what may be secret in it: user, password and query."""
+    """The URL without user, password and query, which may be secret."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -153,8 +155,8 @@ def _shown(url: str) -> str:
 
 
 def _behind_s(answer: WebhookAnswer, now: datetime) -> float:
-    """By how many seconds a server that answers 401 is behind us, if its clock may be why; 0: it
-    isn't."""
+    """By how many seconds the clock of a server that answers 401 is behind, if that may be the
+    reason; else 0."""
     if answer.status != 401 or answer.date is None:
         return 0.0
     behind_s = (now - answer.date).total_seconds()
@@ -162,9 +164,9 @@ def _behind_s(answer: WebhookAnswer, now: datetime) -> float:
 
 
 def _judge(posting: ReportAttempt, status: int, behind_s: float) -> ReportResult:
-    """What an answer means. The other side refuses as 401 what it has accepted before, too.
+    """Interpret an answer. The receiver also answers 401 to a report that it accepted before.
 
-    `behind_s` is how far its clock is behind ours, if that may be why.
+    `behind_s` is how far its clock is behind, if that may be the reason.
     """
     if 200 <= status < 300:
         return _done("The control plane accepted the report.")
@@ -181,7 +183,7 @@ def _judge(posting: ReportAttempt, status: int, behind_s: float) -> ReportResult
         return _given_up(
             "The report was not delivered: the answer was 422, and a retry would get the same."
         )
-    # What broke over there may have broken after the work was done; 503 says that it wasn't begun.
+    # After these errors the receiver may have accepted the report; after a 503 it hasn't.
     arrived = posting.earlier.may_have_arrived or status in (500, 502, 504)
     return _again(posting, f"it answered {status}.", may_have_arrived=arrived)
 

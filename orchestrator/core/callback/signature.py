@@ -1,4 +1,4 @@
-"""The signature that the control plane's webhook verifies.
+"""Signs reports for the control plane's webhook.
 
 The receiver parses the body, serializes it again with `JSON.stringify` and signs that text, so
 the body must be the exact text that JavaScript would print: a value that Python and JavaScript may
@@ -24,7 +24,7 @@ _INTEGER_LIKE = re.compile(r"0|[1-9][0-9]*")
 
 @attrs.frozen
 class SignedRequest:
-    """What is posted; valid for as long as the other side's clock tolerates (20 s)."""
+    """A signed request; valid as long as the receiver's clock tolerates (20 s)."""
 
     text: str
     headers: Mapping[str, str] = attrs.field(repr=False)
@@ -33,14 +33,14 @@ class SignedRequest:
 def sign_request(
     body: Mapping[str, Any], *, secret: str, context: str, now: datetime
 ) -> SignedRequest:
-    """The body as text, with the headers that prove where it comes from.
+    """The body as text, with the headers of its signature.
 
     `x-signature` is the lowercase hexadecimal HMAC-SHA256 of text + context + timestamp under
     the secret's UTF-8 bytes; `x-timestamp` is `now` in milliseconds since 1970.
 
     Raises:
-        ValueError: JavaScript would, or might, print the body otherwise, or secret or context
-            can't be encoded; it says where, and nothing of the secret.
+        ValueError: JavaScript would, or might, print the body differently, or secret or context
+            can't be encoded; the message says where, without the secret.
     """
     text = signable_text(body)
     _check_text(secret, "the secret")
@@ -57,13 +57,13 @@ def sign_request(
 
 
 def signable_text(value: object) -> str:
-    """`JSON.stringify(value)`, for values that JavaScript prints in one way alone.
+    """`JSON.stringify(value)`, for values that JavaScript always prints in the same way.
 
-    Those are text, integers up to 2**53 - 1, true, false, null, lists, and objects none of
-    whose keys looks like an integer.
+    Those are text, integers up to 2**53 - 1, true, false, null, lists, and objects without keys
+    that look like an integer.
 
     Raises:
-        ValueError: there is something else in it.
+        ValueError: it contains anything else.
     """
     _check(value, "$")
     return stringify(value)

@@ -9,19 +9,19 @@ import attrs
 
 @attrs.frozen(kw_only=True)
 class WebhookAnswer:
-    """What a webhook answered, and when by its own clock; None: it doesn't say."""
+    """A webhook's answer, and its time by the receiver's clock (None if it has none)."""
 
     status: int
     date: datetime | None = None
 
 
 class Webhook(Protocol):
-    """The control plane's ear."""
+    """Posts to the control plane's webhook."""
 
     async def post(self, *, url: str, text: str, headers: Mapping[str, str]) -> WebhookAnswer:
-        """Post the text; the answer, whatever it is. Redirects aren't followed.
+        """Post the text; returns the answer, whatever its status. Redirects aren't followed.
 
         Raises:
-            PermanentError: nothing can be posted to that address, however often it is tried.
-            TemporaryError: there was no answer; `nothing_done` if it surely didn't arrive.
+            PermanentError: nothing can be posted to that URL.
+            TemporaryError: there was no answer; `nothing_done` if it certainly didn't arrive.
         """

@@ -1,4 +1,4 @@
 """Handlers: the built-in ones and a user's own.
 
-The registry finds the handler of an event type; its `Run` is what the handler may do.
+The registry finds the handler of an event type; the handler acts through its `Run`.
 """

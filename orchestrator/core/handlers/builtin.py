@@ -54,12 +54,12 @@ async def tenant_provisioning(event: Event[TenantProvisioning], run: Run) -> Non
 
 
 async def tenant_deprovisioning(event: Event[TenantDeprovisioning], run: Run) -> None:
-    """Start the job that takes the tenant down again."""
+    """Start the job that removes the tenant."""
     await _start(event, run, await _tier(event, run), Kind.DEPROVISIONING)
 
 
 async def tenant_deployment(event: Event[TenantDeployment], run: Run) -> None:
-    """Start the tier's deployment job; a deployment without one is over when this returns."""
+    """Start the tier's deployment job; without one the deployment succeeds when this returns."""
     named = event.payload.named_tier or await run.tenant_tier()
     tier = await run.tier_details(named) if named else {}
     if job_identifier(tier, Kind.DEPLOYMENT) is None:
@@ -69,7 +69,7 @@ async def tenant_deployment(event: Event[TenantDeployment], run: Run) -> None:
 
 
 async def tenant_clean_up(event: Event[TenantCleanUp], run: Run) -> None:
-    """Start the job that takes away what a failed provisioning left behind."""
+    """Start the job that removes the rest of a failed provisioning."""
     await _start(event, run, await _tier(event, run), Kind.CLEAN_UP)
 
 
@@ -90,7 +90,7 @@ async def _publish_deployment(event: Event[TenantOutcome], run: Run) -> None:
         "tier": await run.tenant_tier(),
         "resources": read_resources(told) or None,
         "appPlaneUrl": read_app_plane_url(told),
-        # A start that is made again is deployed again.
+        # A provisioning that is started again is deployed again.
         START_KEY: await run.ended_start() or event.body.get(START_KEY),
         **run.identity,
     }
@@ -100,7 +100,7 @@ async def _publish_deployment(event: Event[TenantOutcome], run: Run) -> None:
 
 
 async def tenant_provisioning_failure(event: Event[TenantOutcome], run: Run) -> None:
-    """Tell the control plane, and clean up if the tier has a job for that."""
+    """Report to the control plane, and clean up if the tier has a job for that."""
     await _report(event, run, succeeded=False)
     if job_identifier(await _known_tier(run), Kind.CLEAN_UP) is not None:
         await _clean_up(event, run)
@@ -108,11 +108,11 @@ async def tenant_provisioning_failure(event: Event[TenantOutcome], run: Run) -> 
 
 
 async def _clean_up(event: Event[TenantOutcome], run: Run) -> None:
-    """Have it clean up, unless it is unknown how the job ended: the tenant may be a good one."""
+    """Request a clean-up, unless it is unknown how the job ended: the tenant may work."""
     if read_ended_job(event).get("cleansUp") is False:
         run.note(
             "No clean-up follows, since it is unknown how the job ended "
-            "(operations.clean_up_unknown): see what it has left, then deprovision the tenant or "
+            "(operations.clean_up_unknown): check what it has left, then deprovision the tenant or "
             "provision it again."
         )
         return
@@ -127,32 +127,32 @@ async def tenant_deployment_success(event: Event[TenantOutcome], run: Run) -> No
 
 
 async def tenant_deployment_failure(event: Event[TenantOutcome], run: Run) -> None:
-    """Tell the control plane."""
+    """Report to the control plane."""
     await _report(event, run, succeeded=False)
 
 
 async def tenant_deprovisioning_success(event: Event[TenantOutcome], run: Run) -> None:
-    """Tell the control plane, if it asked with a secret."""
+    """Report to the control plane, if its request had a secret."""
     await _report(event, run, succeeded=True)
     await _answer_toolkit(event, run, Ending(Kind.DEPROVISIONING, True))
 
 
 async def tenant_deprovisioning_failure(event: Event[TenantOutcome], run: Run) -> None:
-    """Tell the control plane, if it asked with a secret."""
+    """Report to the control plane, if its request had a secret."""
     await _report(event, run, succeeded=False)
     await _answer_toolkit(event, run, Ending(Kind.DEPROVISIONING, False))
 
 
 async def tenant_clean_up_outcome(event: Event[TenantOutcome], run: Run) -> None:
-    """The control plane has heard of the failure before: there is nothing to add."""
+    """Do nothing: the failure has been reported before."""
 
 
 async def build_state_change(event: Event[dict[str, Any]], run: Run) -> None:
-    """A build of ours is over: the operation's outcome says it, so there is nothing left to do."""
+    """Do nothing: the outcome event of the job's operation handles its end."""
 
 
 def built_in_handlers() -> HandlerRegistry:
-    """A registry of the built-in handlers, to be the default of a user's own."""
+    """A registry of the built-in handlers, the defaults of a user's own."""
     registry = HandlerRegistry()
     registry.register(TENANT_PROVISIONING, tenant_provisioning)
     registry.register(TENANT_DEPROVISIONING, tenant_deprovisioning)
@@ -176,10 +176,8 @@ async def _tier(event: Event[Any], run: Run) -> Tier:
 
 
 async def _known_tier(run: Run) -> Tier:
-    """The tier of what the event ends; without attributes where it no longer exists.
-
-    The end of an operation must not depend on its tier.
-    """
+    """The tier of the operation that the event ends; without attributes if it no longer exists,
+    since the end of an operation must not depend on it."""
     name = await run.tenant_tier()
     try:
         return await run.tier_details(name) if name else {}
@@ -233,8 +231,8 @@ async def report_refusal(event: Event[Any], run: Run) -> None:
 
 
 async def _answer_toolkit(event: Event[TenantOutcome], run: Run, ending: Ending) -> None:
-    """Publish the result for the SaaS Builder Toolkit, if the tenant has a registration. The last
-    step of a handler: if the bus refuses it for good, all others are done."""
+    """Publish the result for the SaaS Builder Toolkit, if the tenant has a registration. It is the
+    last step of a handler: if the bus refuses it permanently, all others are done."""
     registration_id, name = await run.registration_id(), RESULTS[ending]
     if registration_id is None or event.sent_as == name:
         return  # not from the toolkit, or the event is that result itself
@@ -246,7 +244,7 @@ async def _answer_toolkit(event: Event[TenantOutcome], run: Run, ending: Ending)
     detail = {
         "tenantRegistrationId": registration_id,
         "jobOutput": output,
-        # It comes back over the bus, and must end no later start.
+        # The event comes back over the bus, and must not end a later start.
         START_KEY: await run.ended_start(),
     }
     await run.publish(name, detail, source=run.sbt_source)
@@ -263,9 +261,10 @@ async def _webhook_url(event: Event[Any], run: Run) -> str | None:
 
 
 async def _find_webhook_url(event: Event[Any], run: Run) -> str | None:
-    """The webhook of the settings, else of the tier, else of the event if its host is trusted.
+    """The webhook of the settings, else of the tier, else of the event if its host is allowed.
 
-    A build could name any address, so that we would call it from inside the network.
+    Otherwise a build could name any address, and the service would call it from inside the network
+    (SSRF).
     """
     if run.callback.url is not None:
         return run.callback.url

@@ -1,4 +1,4 @@
-"""A user's own parts in one value: handlers, builders, tiers, an orchestrator, a lifespan."""
+"""The extension: a user's own handlers, builders, tiers, orchestrator and lifespan."""
 
 import importlib
 import operator
@@ -16,16 +16,16 @@ from orchestrator.core.jobs.tier_catalog import TierCatalog, TierFunction
 
 @attrs.frozen(kw_only=True)
 class Extension:
-    """Every piece is optional; what is left out is ours.
+    """A user's own parts; all are optional, with built-in defaults.
 
-    `tiers` is `async (tier) -> Mapping | None` or an object with `find_tier`. `builders`
-    go by name beside the built-in ones, or in their place. `orchestrator` is an object
-    with `async handle_event(event_type, body)`, or a function of ours that returns one.
-    `lifespan` is a function that returns an async context manager, entered at start; its
-    value is every run's `resources`.
+    `tiers` is `async (tier) -> Mapping | None` or an object with `find_tier`. `builders` are added
+    to the built-in ones by name, or replace them. `orchestrator` is an object with
+    `async handle_event(event_type, body)`, or a function that gets the default orchestrator and
+    returns one. `lifespan` is a function that returns an async context manager, entered at start;
+    its value is every run's `resources`.
 
     Raises:
-        RegistrationError: a piece has not the shape that it needs.
+        RegistrationError: a part doesn't have the required methods.
     """
 
     registry: HandlerRegistry = attrs.field(factory=HandlerRegistry)
@@ -50,10 +50,10 @@ class Extension:
 
 
 def load_extension(reference: str) -> Extension:
-    """The `Extension` at `package.module:name`; a `HandlerRegistry` there is one, too.
+    """Import the `Extension`, or `HandlerRegistry`, at `package.module:name`.
 
     Raises:
-        RegistrationError: there is no such module or name, it is neither, or importing it fails.
+        RegistrationError: there is no such module or name, it is neither, or the import fails.
     """
     module_name, _, name = reference.partition(":")
     if not module_name or not name:

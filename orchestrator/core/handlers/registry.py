@@ -1,7 +1,7 @@
 """The registry: the handler of each event type.
 
-A registry is filled once, at start, and checked while it is filled: a handler that could
-not be called is refused with the place where it is defined.
+Handlers are registered at start, and checked then: one that could not be called is refused, with
+the place of its definition.
 """
 
 import functools
@@ -24,7 +24,8 @@ HandlerT = TypeVar("HandlerT", bound=Callable[..., Awaitable[None]])
 
 @attrs.frozen(kw_only=True)
 class Registration:
-    """A handler, the model of its payload (None: the body as it is), and where it was written."""
+    """A handler, the model of its payload (None: the body, not validated), and its definition's
+    place."""
 
     event_type: str
     handler: Handler
@@ -57,11 +58,11 @@ class HandlerRegistry:
         *,
         payload: Any | EllipsisType = ...,
     ) -> None:
-        """Have `handler`, an `async (event, run)`, handle `event_type`.
+        """Register `handler`, an `async (event, run)`, for `event_type`.
 
-        Its model is the `Model` of its annotation `Event[Model]`, or `payload`, which
-        outranks it. Without one, with `Event[dict]`, or with `payload=None` the body is
-        not validated.
+        Its model is the `Model` of its annotation `Event[Model]`, or `payload`, which takes
+        precedence. Without one, with `Event[dict]`, or with `payload=None` the body is not
+        validated.
 
         Raises:
             RegistrationError: not a coroutine function, not callable with two arguments,
@@ -82,7 +83,7 @@ class HandlerRegistry:
         )
 
     def over(self, defaults: "HandlerRegistry") -> "HandlerRegistry":
-        """A new registry: these handlers, and the defaults for the types that have none here."""
+        """A new registry: these handlers, and the defaults for the other types."""
         merged = HandlerRegistry()
         merged._registrations |= {
             registration.event_type: registration for registration in defaults
@@ -127,7 +128,7 @@ def _check_signature(handler: Callable[..., Any], place: str) -> None:
     kinds = [
         parameter.kind
         for parameter in inspect.signature(handler).parameters.values()
-        # What a partial has bound by name stays in its signature, with the bound value.
+        # Arguments that a partial has bound by name stay in its signature, with a default.
         if parameter.kind is not parameter.KEYWORD_ONLY or parameter.default is parameter.empty
     ]
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -164,9 +165,9 @@ def _annotated_payload(handler: Callable[..., Any], place: str) -> Any:
 
 
 class _OneHint:
-    """Just enough of an object for `typing.get_type_hints` to resolve one annotation.
+    """A minimal object for `typing.get_type_hints` to resolve a single annotation.
 
-    The handler's other annotations may stand under TYPE_CHECKING, where they can't be.
+    The handler's other annotations may be imported under TYPE_CHECKING, and can't be resolved.
     """
 
     def __init__(self, name: str, annotation: str) -> None:

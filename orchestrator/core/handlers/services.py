@@ -1,4 +1,4 @@
-"""What all runs of one orchestrator share: the ports, and the settings about them."""
+"""The services of all runs of an orchestrator: ports, and settings of them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -21,7 +21,7 @@ from orchestrator.core.secrets.references import SecretReferences
 
 @attrs.frozen(kw_only=True)
 class Services:
-    """What every run of one orchestrator works with."""
+    """The ports and settings that all runs of an orchestrator share."""
 
     transactions: Transactions
     tiers: TierCatalog
@@ -38,5 +38,24 @@ class Services:
     resources: Any = None
     #: The source of results for the control plane of the SaaS Builder Toolkit.
     sbt_source: str = APPLICATION_PLANE
-    #: Nothing is started, published or reported.
+    #: A dry run: nothing is started, published or reported.
     dry_run: bool = False
+
+    def builder_name(self, name: str | None) -> str:
+        """The name of a configured builder, for None the default one.
+
+        Raises:
+            PermanentError: there is no builder of that name.
+        """
+        chosen = name or self.default_builder
+        if chosen not in self.builders:
+            there = ", ".join(sorted(self.builders))
+            raise PermanentError(
+                "Invalid builder config provided.",
+                errors=[
+                    PayloadMismatch(
+                        "$.builderConfig.type", f"{chosen!r} is no builder here; there is {there}"
+                    )
+                ],
+            )
+        return chosen

@@ -1,4 +1,4 @@
-"""Which operation a job belongs to; an orphaned job, which none can have, is stopped."""
+"""Finds the operation of a job, and stops orphaned jobs, which no operation can have."""
 
 import attrs
 import structlog
@@ -30,11 +30,11 @@ class JobAdopter:
     async def identify(self, job: Job, start_key: str | None) -> OperationRecord | None:
         """The operation of the job that reports on itself, by its id, else by its start key.
 
-        `start_key` is from the job's self-report: it counts where the builder can't describe jobs.
+        `start_key` is the self-report's: it is used only if the builder can't describe jobs.
 
         Raises:
-            TemporaryError: ledger or builder can't be reached, or the builder doesn't show the job
-                yet whose start waits for one.
+            TemporaryError: ledger or builder can't be reached, or the builder doesn't list the job
+                yet, and its start has no job.
         """
         known = await self.transactions.find_job(job.builder, job.id)
         if known is not None:
@@ -92,7 +92,7 @@ class JobAdopter:
     async def replace(
         self, operation: OperationRecord, former: Job, newer: Job
     ) -> OperationRecord | None:
-        """The builder has built the job again: the next look is at the newer one. None: the end of
+        """The builder has rebuilt the job: the newer one is checked from now on. None: the end of
         the former one is claimed."""
         own, number, timings = (
             operation.operation_id,
@@ -107,7 +107,7 @@ class JobAdopter:
         return replaced
 
     async def _started(self, job: JobRecord) -> OperationRecord | None:
-        """The operation that the job was started for, unless it is at another start by now."""
+        """The operation that the job was started for, unless it has another start by now."""
         operation = await self.transactions.find_operation(job.operation_id)
         is_at_it = operation is not None and operation.start_number == job.start_number
         return operation if is_at_it else None

@@ -9,16 +9,16 @@ from orchestrator.core.ledger.records import Job
 
 
 class Builder(Protocol):
-    """Starts jobs. A user's own has `start_job` at least; the rest are protocols below."""
+    """Starts jobs. Only `start_job` is required; the protocols below are optional abilities."""
 
     async def start_job(
         self, job_identifier: str, params: Mapping[str, Any], *, start_key: str
     ) -> Job | None:
         """Start a job with `params`, which are JSON values, as its variables.
 
-        None: it has no id, and is known by its start key. Its `builder` may be left out.
+        None: it has no id, and is identified by its start key. Its `builder` may be omitted.
         The same `start_key` (at most 64 characters) never starts a second job. A
-        TemporaryError says with `nothing_done` that it surely started none.
+        TemporaryError with `nothing_done` says that certainly none was started.
         """
 
 
@@ -31,8 +31,8 @@ class FindsJobs(Protocol):
     ) -> Job | None:
         """The job that a start with this key made, None if none is listed.
 
-        `job_identifier` is that of the start or, after a crash that lost it, the one that would be
-        started now; empty: that is unknown, too.
+        `job_identifier` is the start's or, after a crash that lost it, the one that would be
+        started now; empty if that is unknown, too.
         """
 
 
@@ -41,27 +41,27 @@ class FindsJobsAnywhere(Protocol):
     """A builder that can look up a start's job without its job identifier."""
 
     async def find_job_anywhere(self, *, start_key: str, started_after: datetime) -> Job | None:
-        """As `find_job`, which is called before: among the jobs of all identifiers."""
+        """Like `find_job`, which is called first, but among the jobs of all identifiers."""
 
 
 @runtime_checkable
 class DescribesJobs(Protocol):
-    """A builder that can describe its jobs. Its answer outranks a job's self-report."""
+    """A builder that can describe its jobs. Its answer takes precedence over self-reports."""
 
     async def describe_jobs(self, *, job_ids: Sequence[str]) -> Mapping[str, JobDescription]:
-        """The jobs' descriptions, by their ids; one that is left out is unknown to the builder.
+        """The jobs' descriptions, by id; a job that is left out is unknown to the builder.
 
         Raises:
-            SomeNotDescribed: some jobs only could be described.
+            SomeNotDescribed: only some jobs could be described.
         """
 
 
 @runtime_checkable
 class OwnsJobs(Protocol):
-    """A builder on which other programs may run jobs under one of our start keys."""
+    """A builder on which other programs may run jobs with one of the service's start keys."""
 
     def owns(self, job_id: str) -> bool:
-        """Whether a start of ours may have made it."""
+        """Whether a start of the service may have made the job."""
 
 
 @runtime_checkable
@@ -69,18 +69,18 @@ class StopsJobs(Protocol):
     """A builder that can end a job early."""
 
     async def stop_job(self, *, job_id: str) -> None:
-        """Stop the job; no effect on one that is over or gone."""
+        """Stop the job; no effect if it is over or unknown."""
 
 
 @runtime_checkable
 class StopsHarder(StopsJobs, Protocol):
-    """A builder that has harder ways to stop a job, for one that doesn't obey the first."""
+    """A builder with several ways to stop a job, for jobs that ignore the first."""
 
     #: Their names, the mildest first.
     stop_ways: Sequence[str]
 
     async def stop_job(self, *, job_id: str, way: str = "") -> None:
-        """Stop the job that way; by the mildest, unless one is named."""
+        """Stop the job in this way; by default in the mildest."""
 
 
 @runtime_checkable
@@ -88,10 +88,10 @@ class Configurable(Protocol):
     """A builder whose jobs have options besides their variables."""
 
     def configured(self, options: Mapping[str, Any]) -> Builder:
-        """The same builder, whose starts have these options.
+        """The same builder with these options for its starts.
 
         Raises:
-            PermanentError: there is no such option, or its value is wrong.
+            PermanentError: an option is unknown, or its value is invalid.
         """
 
 
@@ -102,4 +102,4 @@ class TellsStarts(Protocol):
     def build_start(
         self, job_identifier: str, params: Mapping[str, Any], *, start_key: str
     ) -> Mapping[str, Any]:
-        """The request that `start_job` would send. Raises PermanentError as that would."""
+        """The request that `start_job` would send. Raises PermanentError as `start_job` would."""

@@ -1,8 +1,8 @@
-"""Every call of a builder. Results are validated, and each job gets the name of its builder.
+"""Calls builders: all calls are made here, results are validated, jobs get their builder's name.
 
-A builder may be a user's own. An exception other than our errors from a lookup, a description or a
-stop counts as temporary; only one from a start counts as a bug of the attempt, since a job
-may have been started. A job's `builder` is set here, whatever the builder has set.
+A builder may be a user's own. Unexpected exceptions of a lookup, a description or a stop count as
+temporary; only one of a start counts as a bug of the attempt, since a job may have been started. A
+job's `builder` is set here, whatever the builder has set.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,8 +28,8 @@ from orchestrator.core.jobs.builder import (
 from orchestrator.core.jobs.job_description import JobDescription, JobStatus, SomeNotDescribed
 from orchestrator.core.ledger.records import Job
 
-#: Bytes of a job's id: it is part of a key in the ledger, and DynamoDB takes keys of 2048 bytes
-#: (developer guide, Constraints).
+#: Bytes of a job's id: it is part of a key in the ledger, and DynamoDB's keys have at most 2048
+#: bytes (developer guide, Constraints).
 _LONGEST_ID = 1500
 
 log = structlog.get_logger("orchestrator.builder_calls")
@@ -43,11 +43,11 @@ def prepare(
     options: Mapping[str, Any],
     start_key: str,
 ) -> Builder:
-    """The builder for a start with these options, if it takes any; its request can be built.
+    """The builder with these options, if it supports options; checks that the request can be built.
 
     Raises:
-        PermanentError: there can be no such start.
-        Exception: whatever the builder raises.
+        PermanentError: the start is impossible.
+        Exception: raised by the builder.
     """
     if options and isinstance(builder, Configurable):
         builder = builder.configured(options)
@@ -64,11 +64,11 @@ async def start_job(
     *,
     start_key: str,
 ) -> Job:
-    """Start a job. One that the builder gives no id is known by its start key.
+    """Start a job. A job without an id is identified by its start key.
 
     Raises:
-        TypeError: what the builder returned is no job, though it may have started one.
-        Exception: whatever the builder raises.
+        TypeError: the builder didn't return a job, though it may have started one.
+        Exception: raised by the builder.
     """
     started = await builder.start_job(job_identifier, params, start_key=start_key)
     if started is None:
@@ -85,9 +85,9 @@ async def find_job(
     is_where_sent: bool,
     started_after: datetime,
 ) -> Job | None:
-    """The job that a start with this key made, None if none is to be seen.
+    """The job that a start with this key made, None if none is listed.
 
-    `is_where_sent`: the start was sent for `job_identifier`; else its job may be another one's.
+    `is_where_sent`: the start was sent for `job_identifier`; if False, maybe for another one.
 
     Raises:
         OrchestratorError: the lookup failed.
@@ -106,10 +106,10 @@ async def find_job(
 async def describe_jobs(
     name: str, builder: DescribesJobs, job_ids: Sequence[str]
 ) -> Mapping[str, JobDescription]:
-    """The jobs' descriptions, by their ids; one that is left out is unknown to the builder.
+    """The jobs' descriptions, by id; a job that is left out is unknown to the builder.
 
     Raises:
-        SomeNotDescribed: some jobs only could be described, or a description can't be read.
+        SomeNotDescribed: only some jobs could be described, or a description is invalid.
         OrchestratorError: none could be described, or the query was refused.
     """
     failed, hidden = frozenset[str](), frozenset[str]()
@@ -136,7 +136,7 @@ async def describe_jobs(
 
 
 async def stop_job(name: str, builder: StopsJobs, job_id: str, *, way: str | None = None) -> None:
-    """Have a job stopped; `way` is one of a builder that `StopsHarder`.
+    """Stop a job; `way` is one of the ways of a builder that `StopsHarder`.
 
     Raises:
         OrchestratorError: the builder can't stop it.
@@ -150,13 +150,14 @@ async def stop_job(name: str, builder: StopsJobs, job_id: str, *, way: str | Non
 
 @contextmanager
 def builder_errors(name: str, cannot: str) -> Iterator[None]:
-    """Raises TemporaryError for any other error: the builder `name` can't do what `cannot` says."""
+    """Turn unexpected exceptions of the builder `name` into a TemporaryError; `cannot` is the
+    failed action."""
     try:
         yield
     except OrchestratorError:
         raise
     except Exception as error:
-        # A user's builder may raise anything, and what is known of its jobs stays as it is.
+        # A user's builder may raise anything; the recorded state of its jobs is unchanged.
         log.error("builder raised an exception", builder=name, exc_info=error)
         raise TemporaryError(
             f"The builder {name} raised an exception: it can't {cannot}."
@@ -164,10 +165,10 @@ def builder_errors(name: str, cannot: str) -> Iterator[None]:
 
 
 def _read_job(name: str, job: object, job_identifier: str) -> Job:
-    """A job as the builder of that name returned it; `job_identifier` is that of the start.
+    """Validate a job that a builder returned; `job_identifier` is the start's.
 
     Raises:
-        TypeError: it is no job, or has no id by which it could be known.
+        TypeError: it is not a job, or its id is invalid.
     """
     if not isinstance(job, Job):
         raise TypeError(
@@ -189,10 +190,10 @@ def _read_job(name: str, job: object, job_identifier: str) -> Job:
 
 
 def _read_report(name: str, job_id: str, report: object) -> JobDescription:
-    """The description of the job by the builder of that name.
+    """Validate a builder's description of a job.
 
     Raises:
-        TypeError, ValueError: it is no report.
+        TypeError, ValueError: it is not a description.
     """
     if not isinstance(report, JobDescription) or not isinstance(cast("object", report.job), Job):
         raise TypeError(

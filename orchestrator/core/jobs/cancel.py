@@ -1,4 +1,4 @@
-"""Jobs are stopped: by an operator's cancel of an operation, and at their deadline."""
+"""Stops jobs: on an operator's cancel of the operation, and at the deadline."""
 
 import contextlib
 from collections.abc import Awaitable, Callable
@@ -32,10 +32,10 @@ log = structlog.get_logger("orchestrator.cancel")
 
 @attrs.frozen(kw_only=True)
 class JobStopper:
-    """Has jobs stopped, and their operations ended.
+    """Stops jobs, and ends their operations.
 
-    `stops_overdue`: a job beyond its deadline is stopped. `dry_run`: jobs that were really started
-    are left alone, and otherwise those that weren't.
+    `stops_overdue`: a job beyond its deadline is stopped. `dry_run`: real jobs are not touched;
+    without it a dry run's are not.
     """
 
     transactions: Transactions
@@ -46,8 +46,8 @@ class JobStopper:
     dry_run: bool = False
 
     async def stop(self, operation: OperationRecord, reason: str) -> None:
-        """Have the operation's job stopped, and the operation ended once the job is, or at once
-        without a job.
+        """Stop the operation's job; the operation ends once the job is over, at once without a
+        job.
 
         Raises:
             OrchestratorError: the builder can't be reached, or the outcome couldn't be handled yet.
@@ -81,7 +81,7 @@ class JobStopper:
                 pass
 
     async def _stop(self, asked: OperationRecord, job: Job, builder: StopsJobs) -> None:
-        """Stop the job; harder, if it had its time to obey an earlier stop and didn't."""
+        """Stop the job; in a harder way if it ignored an earlier stop for long enough."""
         if not isinstance(builder, StopsHarder):
             await builder_calls.stop_job(job.builder, builder, job.id)
             log.info("job stopped", job_id=job.id, reason=asked.stop_reason)
@@ -98,18 +98,18 @@ class JobStopper:
             )
 
     def leaves_alone(self, job: Job | None) -> bool:
-        """It is no business of this service's: a dry run has seen to it, or is this one."""
+        """Whether this service must not touch the job: a dry run's, or a real one in a dry run."""
         return job is not None and job.is_dry is not self.dry_run
 
     def what_follows(self, operation: OperationRecord, answer: Answer) -> Next:
-        """What is to be done after the builder's answer of the operation's job."""
+        """The next action for the operation, by the builder's answer about its job."""
         now, timings = self.transactions.clock.now(), self.transactions.timings
         return what_follows(operation, answer, now, timings, stops_overdue=self.stops_overdue)
 
 
 @attrs.frozen(kw_only=True)
 class Stopped:
-    """The operation that a cancel stops; not `has_ended`: its job is not over yet."""
+    """The operation that a cancel stops; without `has_ended` its job is not over yet."""
 
     kind: Kind
     operation_id: str
@@ -125,16 +125,16 @@ async def cancel(
     clean_up: bool,
     on_certain: Callable[[Stopped], None],
 ) -> Stopped:
-    """Stop the tenant's operation, which ends as failed; a clean-up only if that is what is meant.
+    """Stop the tenant's operation, which ends as failed; a clean-up only with `clean_up`.
 
-    A run that is still opening it is resumed, and fails: it holds the operation, so it is the
-    one that can end it without a job. `on_certain` is called with what is stopped once the cancel
-    has taken effect: the sweep finds it written and carries it out, whatever this call still meets.
+    A run that is still opening it is resumed, and fails, since only that run can end the operation
+    without a job. `on_certain` is called with the operation once the cancel is recorded: the sweep
+    then completes it, even if this call fails.
 
     Raises:
         TenantNotFound: there is no such tenant.
         NotAllowed: it has no operation under way, or one of a dry run while this is none, or the
-            reverse; or it is being cleaned up, without `clean_up`.
+            reverse; or it is a clean-up, without `clean_up`.
         TemporaryError: a run of it is in progress, or a builder can't be reached.
     """
     transactions = stopper.transactions
@@ -145,15 +145,15 @@ async def cancel(
     if found is None or found.kind is None:
         raise NotAllowed(f"the tenant {tenant_id} has no operation under way")
     if found.kind is Kind.CLEAN_UP and not clean_up:
-        # A second cancel of a provisioning isn't meant for its clean-up.
+        # A second cancel of a provisioning must not stop its clean-up.
         raise NotAllowed(
-            f"the tenant {tenant_id} is being cleaned up: to stop that as well, and leave what its "
-            'provisioning has made, send {"cleanUp": true}'
+            f"the tenant {tenant_id} is being cleaned up: to stop that as well, and leave the rest "
+            'of its provisioning, send {"cleanUp": true}'
         )
     if found.job is not None and stopper.leaves_alone(found.job):
         raise NotAllowed(
-            f"the job {found.job.id} is a dry run's, whose next sweep ends it: have one over this "
-            "ledger, with builders.dry_run, or go on with an empty one"
+            f"the job {found.job.id} is a dry run's, whose next sweep ends it: sweep this ledger "
+            "with builders.dry_run, or use an empty one"
             if found.job.is_dry
             else f"the job {found.job.id} was started for real, and this is a dry run"
         )
@@ -167,7 +167,7 @@ async def cancel(
     elif operation is not None:
         opener = await transactions.find_run(operation.opener)
         if opener is not None and opener.status is RunStatus.RETRY:
-            # It is due, and its next claim finds the reason; a run in progress may not.
+            # The run is due, and its next claim finds the reason; a run in progress might not.
             on_certain(pending)
         if opener is not None and not opener.status.is_finished:
             try:
@@ -175,7 +175,7 @@ async def cancel(
                     await resume(opener.run_id)
             except HandlerFailed:
                 # The failed attempt has ended the operation by its records, or is retried: then
-                # a job of it may run that is not recorded yet.
+                # a job may run that is not recorded yet.
                 operation = await transactions.find_operation(wanted)
                 if operation is not None and _is_open(operation):
                     raise
@@ -186,7 +186,7 @@ async def cancel(
         try:
             await stopper.stop(operation, why)
         except (PermanentError, HandlerFailed) as error:
-            # The outcome's run stores it; it is no error of the cancel.
+            # The outcome's run stores the error; the cancel itself succeeded.
             log.warning("the outcome's handler failed", reason=str(error))
         on_certain(pending)
         operation = await transactions.find_operation(wanted)

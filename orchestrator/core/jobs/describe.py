@@ -1,4 +1,4 @@
-"""The descriptions of jobs, queried from their builders."""
+"""Queries builders for the descriptions of jobs."""
 
 from collections.abc import Mapping, Sequence
 
@@ -25,7 +25,7 @@ log = structlog.get_logger("orchestrator.describe")
 
 @attrs.frozen
 class Answers:
-    """What came of asking about jobs, by their ids; `trouble` is why some couldn't be told of."""
+    """The answers about jobs, by id; `trouble` is why some couldn't be described."""
 
     by_job: Mapping[str, Answer]
     trouble: TemporaryError | None = None
@@ -33,7 +33,7 @@ class Answers:
 
 @attrs.frozen
 class JobDescriber:
-    """Asks the builders, by their names, about their jobs."""
+    """Describes jobs by querying their builders."""
 
     builders: Mapping[str, Builder]
 
@@ -45,7 +45,7 @@ class JobDescriber:
         )
 
     async def describe(self, job: Job) -> JobDescription | None:
-        """What the job's builder answers; None: it doesn't know the job.
+        """The job's description by its builder; None if the builder doesn't know the job.
 
         Raises:
             TemporaryError: the builder can't be reached.
@@ -75,9 +75,9 @@ class JobDescriber:
     async def _describe_some(
         self, name: str, job_ids: Sequence[str]
     ) -> Mapping[str, JobDescription]:
-        """The jobs' descriptions; one for which the builder refuses the query is left out.
+        """The jobs' descriptions, without jobs for which the builder refuses the query.
 
-        A refusal doesn't name the job that it means, so the query is repeated for each half.
+        A refusal doesn't name the job at fault, so the query is repeated for each half.
         """
         builder: object = self.builders.get(name)
         if not isinstance(builder, DescribesJobs):
@@ -113,8 +113,8 @@ class JobDescriber:
         raise SomeNotDescribed(str(trouble), reports=reports, failed=failed, hidden=hidden)
 
     def start_of(self, report: JobDescription) -> tuple[str, int] | None:
-        """The operation and the number of the start that the job names, if it may be one of ours:
-        others may run something under a start key, too."""
+        """The operation and start number in the job's start key, if the service may have started
+        the job: other programs may use a start key, too."""
         named = read_start_key(report.start_key or "")
         builder: object = self.builders.get(report.job.builder)
         is_foreign = isinstance(builder, OwnsJobs) and not builder.owns(report.job.id)

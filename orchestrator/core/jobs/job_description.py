@@ -30,10 +30,9 @@ _SENTENCES: Mapping[JobStatus, str] = {
 class JobDescription:
     """A job as its builder describes it.
 
-    `start_key` is the one that the job carries, None if it can't be told. `phase` is the one
-    that the job failed in, `message` what the builder says of that; `exported` are the
-    variables that the job gives to the outside. `replaces` is the id of the job that was asked
-    about, where that is over or gone and this is the newest one under the same start key.
+    `start_key` is the job's, None if unknown. `phase` is the one that the job failed in, `message`
+    the builder's message about that; `exported` are the job's exported variables. `replaces` is the
+    id of the queried job if that is over or gone, and this is the newest one with its start key.
     """
 
     job: Job
@@ -54,7 +53,7 @@ class JobDescription:
 
     @property
     def reason(self) -> str | None:
-        """Why it didn't succeed, as a sentence; None if it did, or isn't over."""
+        """Why the job didn't succeed, as a sentence; None if it did, or isn't over."""
         verb = _SENTENCES.get(self.status)
         if verb is None:
             return None
@@ -68,11 +67,11 @@ class NotDescribed(Enum):
 
     #: Its builder can't describe jobs.
     NOT_ASKED = auto()
-    #: Its builder couldn't describe it just now.
+    #: Its builder failed to describe it.
     FAILED = auto()
     #: Its builder doesn't know the job: it never did, or the job was deleted or discarded.
     UNKNOWN = auto()
-    #: Its builder doesn't show the job, which may run all the same.
+    #: Its builder doesn't show the job, which may still run.
     HIDDEN = auto()
 
 
@@ -81,10 +80,10 @@ Answer = JobDescription | NotDescribed
 
 
 class SomeNotDescribed(TemporaryError):
-    """A builder described some jobs only: `reports`, by their ids.
+    """A builder described only some jobs: `reports`, by id.
 
-    The `failed` can't be described now. The `hidden` are not shown, which need not mean that
-    they are gone. All others are unknown to the builder.
+    The `failed` can't be described now. The `hidden` are not shown, but may still exist. All others
+    are unknown to the builder.
     """
 
     def __init__(

@@ -1,9 +1,9 @@
-"""What follows from a builder's answer about an operation's job.
+"""Decides what follows from a builder's answer about an operation's job.
 
 | the builder's answer | before the deadline | a stop is requested | at the deadline |
 | --- | --- | --- | --- |
 | over | ends | ends | ends |
-| over or unknown, and a newer job has its key | takes that one | takes that one | takes that one |
+| over or unknown, and a newer job has its key | replaces it | replaces it | replaces it |
 | runs | waits | is stopped | is stopped, if overdue jobs are |
 | unknown, soon after the start | waits | waits | waits |
 | unknown | ends if there is a self-report of the end, else waits | ends | ends |
@@ -21,7 +21,7 @@ from orchestrator.core.ledger.records import OperationRecord
 
 
 class Next(Enum):
-    """What is done with the operation."""
+    """The next action for the operation."""
 
     WAIT = auto()
     REPLACE = auto()

@@ -1,8 +1,7 @@
 """Messages about jobs: state changes of a builder's cloud, and self-reports of a job.
 
-Anybody can send a message that looks like either, so it only makes the service query the builder.
-State changes carry everything that a job was started with, secrets included; none of that is
-passed on.
+Any sender can forge either, so they only make the service query the builder. State changes contain
+all inputs of a job, secrets included; none of them is passed on.
 """
 
 import json
@@ -26,7 +25,7 @@ class JobNotifications(Protocol):
 
     @property
     def source(self) -> str:
-        """The source of its cloud's events, which no other sender can put on a bus."""
+        """The source of its cloud's events, which no other sender can publish on a bus."""
 
     @property
     def state_changes(self) -> frozenset[str]:
@@ -38,28 +37,28 @@ class JobNotifications(Protocol):
 
     @property
     def excerpts(self) -> Mapping[str, Callable[[object], object]]:
-        """The fields of its events of which only a part goes further, and how that is had."""
+        """The fields of its events of which only a part is passed on, and how to extract it."""
 
     def sends(self, event_type: str) -> bool:
         """Whether its cloud sends events of that type, the `state_changes` among them."""
 
     def read_state_change(self, detail: Mapping[str, Any]) -> JobDescription | None:
-        """The job that a state change is about; None if it is none of the builder's."""
+        """The job in a state change; None if it is not one of the builder's."""
 
     def read_self_report(self, body: Mapping[str, Any]) -> Job | None:
-        """The job that reports on itself; None if it is none of the builder's."""
+        """The job in a self-report; None if it is not one of the builder's."""
 
 
 @attrs.frozen
 class Notifications:
-    """Those of all builders that there may be, whether or not they are configured: what one that
-    isn't sends may hold secrets, too."""
+    """The notifications of all known builders, configured or not: those of one that isn't may
+    contain secrets, too."""
 
     of_builders: Sequence[JobNotifications]
 
     @property
     def aliases(self) -> Mapping[str, str]:
-        """Event types by the names that the builders' clouds have for them."""
+        """Event types by their names in the builders' clouds."""
         return {name: BUILD_STATE_CHANGE for one in self.of_builders for name in one.state_changes}
 
     def sends(self, event_type: str) -> bool:
@@ -67,21 +66,21 @@ class Notifications:
         return any(one.sends(event_type) for one in self.of_builders)
 
     def is_source(self, source: str, builder: str) -> bool:
-        """Whether the source is that of the cloud of the builder that is registered so."""
+        """Whether the source is that of the builder's cloud."""
         return any(one.builder == builder and one.source == source for one in self.of_builders)
 
     def read_state_change(self, detail: Mapping[str, Any]) -> JobDescription | None:
-        """The job that a state change is about; None if it can't be read."""
+        """The job in a state change; None if it can't be parsed."""
         read = (one.read_state_change(detail) for one in self.of_builders)
         return next((report for report in read if report is not None), None)
 
     def read_self_report(self, body: Mapping[str, Any]) -> Job | None:
-        """The job that reports on itself, None if the body names none."""
+        """The job in a self-report; None if the body names none."""
         read = (one.read_self_report(body) for one in self.of_builders)
         return next((job for job in read if job is not None), None)
 
     def without_inputs(self, value: Any) -> Any:
-        """A state change, or an envelope around one, without what the job was started with."""
+        """A state change, or an envelope around one, without the job's inputs."""
         match value:
             case Mapping():
                 shown = ((name, item) for name, item in value.items() if not self._hides(name))
@@ -89,7 +88,7 @@ class Notifications:
             case list():
                 return [self.without_inputs(item) for item in value]
             case str() if value.removeprefix("\ufeff").lstrip()[:1] in ("{", "["):
-                # Details may come as JSON text; what isn't JSON holds no inputs.
+                # Details may be JSON text; text that isn't JSON has no inputs.
                 try:
                     return json.dumps(self.without_inputs(parse_json(value)))
                 except ValueError:

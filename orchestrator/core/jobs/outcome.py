@@ -1,4 +1,4 @@
-"""The end of an operation by its job, as an event of the service's own.
+"""Ends operations by their jobs, with outcome events of the service's own.
 
 There is one such event for each start, with one key, so that a second one is a duplicate.
 """
@@ -28,8 +28,8 @@ log = structlog.get_logger("orchestrator.outcome")
 
 @attrs.frozen(kw_only=True)
 class _End:
-    """How an operation's start ends; `report` is the builder's, if it has one. `cleans_up` False:
-    it is unknown how the job ended, so that what it has made stays."""
+    """How an operation's start ends; `report` is the builder's description, if there is one.
+    `cleans_up` False: it is unknown how the job ended, so nothing is cleaned up."""
 
     succeeded: bool
     reason: str | None
@@ -38,7 +38,7 @@ class _End:
 
     @property
     def link(self) -> str | None:
-        """Where the job is watched, as its builder says."""
+        """The link to the job's log, from its builder."""
         return self.report.job.log_url if self.report else None
 
 
@@ -57,8 +57,8 @@ class OutcomeMaker:
     async def end(
         self, operation: OperationRecord, answer: Answer, reason: str | None = None
     ) -> str:
-        """The operation ends by the answer of its job's builder, or for `reason`, where that can't
-        describe jobs; the id of the outcome's run.
+        """End the operation by the builder's answer about its job, or for `reason` if the builder
+        can't describe jobs; returns the id of the outcome's run.
 
         Raises:
             OrchestratorError: the outcome couldn't be handled yet; it is kept.
@@ -74,7 +74,7 @@ class OutcomeMaker:
         try:
             await self.handle_outcome(outcome)
         except EventTooLarge:
-            # The end itself matters more than the content of the self-report.
+            # The outcome is more important than the self-report's content.
             await self.handle_outcome(self._outcome(operation, end, {}))
         return outcome.key
 
@@ -86,7 +86,7 @@ class OutcomeMaker:
         ending: Ending | None,
         told: Mapping[str, Any],
     ) -> _End:
-        """By the builder's word; else, where the builder has forgotten the job, by its own."""
+        """The end by the builder's answer; if the job is unknown to it, by the self-report."""
         reasons = [operation.stop_reason]
         report = answer if isinstance(answer, JobDescription) else None
         succeeded, cleans_up = report is not None and report.succeeded, True
@@ -109,8 +109,8 @@ class OutcomeMaker:
         )
 
     async def _told(self, operation: OperationRecord) -> tuple[Ending | None, Mapping[str, Any]]:
-        """How the job says that it ended, and what else it told of itself, if it did; nothing of it
-        once each look has broken down."""
+        """The end that the self-report names, and its content, if there is one; nothing once
+        `runs.max_attempts` checks ended by a bug."""
         if operation.told_by is None or operation.bugs >= self.transactions.timings.max_attempts:
             return None, {}
         run, payload = await self.transactions.find_kept(operation.told_by)
@@ -120,14 +120,14 @@ class OutcomeMaker:
         try:
             return ending, decode_event(run, payload).body if payload else {}
         except Exception as error:
-            # The end itself matters more than the content of the self-report.
+            # The outcome is more important than the self-report's content.
             log.error("a job's self-report can't be read", run_id=operation.told_by, exc_info=error)
             return ending, {}
 
     def _outcome(
         self, operation: OperationRecord, end: _End, told: Mapping[str, Any]
     ) -> Event[Mapping[str, Any]]:
-        """The event that ends the operation's present start."""
+        """The event that ends the operation's current start."""
         assert operation.kind is not None  # noqa: S101 - one without holds no tenant
         known = {
             "tier": operation.tier,

@@ -1,5 +1,4 @@
-"""The job that an event would start, without any side effect: which one, on which builder,
-with which variables and options.
+"""Plans the job that an event would start, without side effects."""
 
 Variables are JSON values, which every builder can print, whatever their source.
 """
@@ -39,7 +38,7 @@ log = structlog.get_logger("orchestrator.variables")
 
 @attrs.frozen(kw_only=True)
 class JobPlan:
-    """A job to start; `builder` None is the default one, `options` are how that one runs it."""
+    """A job to start; `builder` None is the default one, `options` are for the builder."""
 
     job_identifier: str
     variables: Mapping[str, Any]
@@ -48,7 +47,7 @@ class JobPlan:
 
 
 async def find_tier(tier: str | None, tiers: TierCatalog) -> Tier:
-    """A tier of the catalog. Raises PermanentError if none is named or it isn't there."""
+    """A tier of the catalog. Raises PermanentError if none is named or it doesn't exist."""
     if tier is None:
         raise _tier_error(
             "The event names no tier, and the tenant has none.",
@@ -65,7 +64,7 @@ async def find_tier(tier: str | None, tiers: TierCatalog) -> Tier:
 
 
 def job_identifier(tier: Tier, kind: Kind) -> str | None:
-    """The job that a tier names for operations of the kind; an empty name is none."""
+    """The job that a tier names for operations of the kind; an empty name counts as none."""
     return next((tier[name] for name in JOB_ATTRIBUTES[kind] if tier.get(name)), None)
 
 
@@ -96,13 +95,14 @@ def plan_job(
     *,
     check_override: Callable[[Mapping[str, Any]], None],
 ) -> JobPlan:
-    """The job that a request means for a tenant of the tier, for an operation of the kind.
+    """Plan the job of a request for a tenant of the tier, for an operation of the kind.
 
-    `check_override` raises for what an event must not set (`SecretReferences.check_override`).
+    `check_override` raises for variables that an event must not set
+    (`SecretReferences.check_override`).
 
     Raises:
-        PermanentError: the tier names no job for it, or one that is no name; an override has an
-            illegal name; a variable or an option can't be passed on.
+        PermanentError: the tier names no job for it, or an invalid name; an override has an
+            illegal name; a variable or an option can't be passed to a job.
     """
     named = job_identifier(tier, kind)
     if named is None:
@@ -144,8 +144,8 @@ def _tier_error(sentence: str, mismatch: str) -> PermanentError:
 
 
 def _tenant(event: Event[TenantRequest]) -> Mapping[str, Any]:
-    """The tenant as sent, under the id that the event is claimed for, with the identity provider
-    that its plan chose."""
+    """The tenant as sent, with the id that the event is claimed for, and the plan's identity
+    provider."""
     sent = event.payload.environment_override.get("tenant", event.body.get("tenant"))
     tenant = {**read_object(sent), "id": read_tenant_id(event.body)}
     identity_provider = event.payload.identity_provider

@@ -1,4 +1,4 @@
-"""State changes: messages that make the service query the builder of a job."""
+"""Handles state changes, which make the service query the job's builder."""
 
 import attrs
 import structlog
@@ -14,7 +14,7 @@ log = structlog.get_logger("orchestrator.state_changes")
 
 @attrs.frozen
 class Ended:
-    """The job is over: the run that says so, made just now or (`replayed`) before."""
+    """The job is over: the outcome's run, new or (`replayed`) existing."""
 
     run_id: str
     replayed: bool = False
@@ -23,10 +23,10 @@ class Ended:
 async def act_on(
     watcher: JobWatcher, notifications: Notifications, told: JobDescription, source: str
 ) -> Ended | None:
-    """Query the builder of the job in a state change, and act on its answer alone.
+    """Query the builder of the job in a state change, and act only on its answer.
 
-    None: the operation continues, or the job isn't one of ours. Where the builder can't describe
-    jobs, the message of its cloud counts, by its `source`.
+    None: the operation continues, or the service did not start the job. If the builder can't
+    describe jobs, a message from its cloud (by its `source`) counts.
 
     Raises:
         TemporaryError: ledger or builder can't be reached, the builder doesn't show the job yet,
@@ -48,7 +48,7 @@ async def act_on(
     known = await transactions.find_job(job.builder, job.id)
     start = (known.operation_id, known.start_number) if known else watcher.describer.start_of(told)
     operation = await transactions.find_operation(start[0]) if start else None
-    # Of a start that was just sent nothing need be recorded yet: it is left alone.
+    # A start that was just sent may not be recorded yet: its job is not touched.
     if start is None or operation is None or start[1] > operation.start_number:
         return None
     if watcher.stopper.leaves_alone(operation.job):

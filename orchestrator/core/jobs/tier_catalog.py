@@ -9,4 +9,4 @@ TierFunction = Callable[[str], Awaitable[Tier | None]]
 
 class TierCatalog(Protocol):
     async def find_tier(self, tier: str) -> Tier | None:
-        """The tier's attributes as they stand in the catalog, None if there is no such tier."""
+        """The tier's attributes in the catalog, None if there is no such tier."""

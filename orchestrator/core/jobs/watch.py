@@ -1,4 +1,4 @@
-"""Jobs are watched to their end, whatever reports it.
+"""Watches jobs to their end.
 
     state change ─────────────► builder ───┐
     self-report of the job ──► builder ───┼──► one outcome event for each start ──► registry
@@ -39,7 +39,7 @@ from orchestrator.core.ledger.operations import ask_again, begin_look
 from orchestrator.core.ledger.records import Job, OperationRecord, operation_key
 from orchestrator.core.ledger.transactions import Transactions
 
-#: After so long (seconds) a job is checked again whose builder contradicts a message.
+#: After so long (seconds) a job is checked again if its builder contradicts a message.
 _ASK_AGAIN_S = 5.0
 
 #: An operation whose job is due to be checked, and the job.
@@ -93,7 +93,7 @@ class JobWatcher:
         )
 
     async def ask_about(self, operation_id: str) -> None:
-        """After a self-report: check the job now. If that fails it stays due."""
+        """Check the job now, after a self-report. If that fails, the check stays due."""
         trouble = await self.check_due([operation_id])
         if trouble is not None:
             log.info("job not checked yet", operation_id=operation_id, reason=str(trouble))
@@ -101,8 +101,8 @@ class JobWatcher:
     async def check_due(self, operation_ids: Collection[str]) -> TemporaryError | None:
         """Check the jobs of those operations that are due.
 
-        All at once, so that a builder that hangs delays no other. The result is why
-        ledger or builder couldn't be reached, if so.
+        Concurrently, so that a builder that hangs delays no other. Returns the error if ledger or
+        builder couldn't be reached.
         """
         looks = await asyncio.gather(
             *(
@@ -124,7 +124,7 @@ class JobWatcher:
         return next(filter(None, found), trouble)
 
     async def _check_builder(self, name: str, watched: Sequence[Watched]) -> TemporaryError | None:
-        """Check the jobs of one builder; why it couldn't describe all, if so."""
+        """Check the jobs of one builder; returns the error if it couldn't describe all."""
         answers = await self.describer.answers(name, [job.id for _, job in watched])
         async with asyncio.TaskGroup() as tasks:
             for operation, job in watched:
@@ -132,8 +132,8 @@ class JobWatcher:
         return answers.trouble
 
     async def ask_again(self, operation_id: str, number: int) -> None:
-        """A message says that the job of that start is over and its builder doesn't: check it again
-        soon."""
+        """Schedule another check soon, when a message says that the job is over and its builder
+        says otherwise."""
         await self.transactions.run(
             lambda snapshot: ask_again(snapshot, operation_id, number, _ASK_AGAIN_S)
         )
@@ -144,7 +144,7 @@ class JobWatcher:
         )
 
     async def _safely(self, operation: OperationRecord, job: Job, answer: Answer) -> None:
-        """Act on one operation; an error is stored with its outcome and affects no other one."""
+        """Act on one operation; its error is stored with it and doesn't affect the others."""
         await guarded(
             self.transactions, operation.key, partial(self._act_on, operation, job, answer)
         )
@@ -167,7 +167,7 @@ class JobWatcher:
                 self._tell_of_waiting(operation, job, answer)
 
     def _tell_of_waiting(self, operation: OperationRecord, job: Job, answer: Answer) -> None:
-        """Log that a job doesn't end, if it should have by now."""
+        """Log that a job is overdue, or unknown to its builder."""
         now, timings = self.transactions.clock.now(), self.transactions.timings
         about = {"job_id": job.id, "operation_id": operation.operation_id}
         if answer in (NotDescribed.NOT_ASKED, NotDescribed.FAILED):

@@ -1,4 +1,4 @@
-"""Queue mode: an event is put into a queue, and shown as queued until a worker handles it.
+"""Queue mode: events are enqueued, and shown as `queued` until a worker handles them.
 
-Its messages are written and read by one codec.
+One codec writes and reads the messages.
 """

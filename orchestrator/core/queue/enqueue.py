@@ -1,7 +1,7 @@
-"""Queue mode: an event is accepted durably, and handled by a worker.
+"""Enqueues events in queue mode: they are accepted durably, and handled by a worker.
 
-An event that can't be handled at all is answered at once; any other goes into the queue first and
-then shows as a `queued` run, unless a worker was faster.
+An event that can't be handled at all is answered at once; any other is put into the queue first and
+then recorded as a `queued` run, unless a worker was faster.
 """
 
 from typing import Any
@@ -28,7 +28,7 @@ from orchestrator.core.ledger.transitions import is_new_event, kept, new_run
 from orchestrator.core.queue.inbox import Inbox
 from orchestrator.core.queue.message_codec import QueuedEvent, QueuedReplay, pack_message
 
-#: A queued run is due after so long (seconds): the sweep resumes it if its message got lost.
+#: A queued run is due after this time (seconds): the sweep resumes it if its message got lost.
 _LOST_AFTER_S = 900.0
 
 log = structlog.get_logger("orchestrator.enqueue")
@@ -36,12 +36,12 @@ log = structlog.get_logger("orchestrator.enqueue")
 
 @attrs.frozen
 class Queued:
-    """The run shows that the event lies in the queue."""
+    """The event's run is recorded as `queued`."""
 
 
 @attrs.frozen(kw_only=True)
 class Enqueuer:
-    """Takes the orchestrator's place at the way in, and puts events into the inbox."""
+    """Replaces the orchestrator at the entry points, and puts events into the inbox."""
 
     orchestrator: Orchestrator
     inbox: Inbox
@@ -52,7 +52,7 @@ class Enqueuer:
         Raises:
             BadEvent: it can't be read as an event.
             PermanentError: it will never work as it is; a failed run says why.
-            EventTooLarge: queue or ledger can't keep it.
+            EventTooLarge: it is too large for the queue or the ledger.
             TemporaryError: try again later.
         """
         services, how = self.orchestrator.services, current_delivery.get()
@@ -71,7 +71,7 @@ class Enqueuer:
             return await self.orchestrator.handle_event(event_type, body)
         event_id = how.event_id if event.identified_by_content else event.id
         accepted = evolve(how, event_id=event_id, received_at=now)
-        # Its run shows it as the claim will keep it.
+        # Its run shows the event as the claim will store it.
         shown = as_kept(event, services.secrets)
         payload = encode_event(shown)
         check_size(services.transactions.ledger, payload)
@@ -102,7 +102,7 @@ class Enqueuer:
         if not self.inbox.in_groups:
             return event.key
         if event.identified_by_content:
-            # What was accepted in between decides whether the same content is the same event.
+            # Events accepted in between decide whether the same content is the same event.
             return digest(event.key, self.orchestrator.ids.fresh_id())
         transactions = self.orchestrator.services.transactions
         earlier = await transactions.run(
@@ -111,7 +111,7 @@ class Enqueuer:
         return digest(event.key, str(earlier)) if earlier else event.key
 
     async def replay(self, run_id: str, *, force: bool) -> Handled:
-        """Have a worker run a kept event again.
+        """Enqueue the replay of a run, for a worker.
 
         Raises:
             RunNotFound: there is no such run.
@@ -120,7 +120,7 @@ class Enqueuer:
         run = await self.orchestrator.services.transactions.find_run(run_id)
         if run is None:
             raise RunNotFound(run_id)
-        # Each wish is one of its own: a queue that knows duplicates must not take it for the last.
+        # Each request is distinct: a queue with deduplication must not drop it.
         wish = self.orchestrator.ids.fresh_id()
         text = pack_message(QueuedReplay(run_id=run_id, force=force))
         await self.inbox.send(
@@ -129,7 +129,7 @@ class Enqueuer:
         return Handled(run_id=run_id, queued=True)
 
     def _can_be_handled(self, event: Event[Body]) -> bool:
-        """There is a handler, and its model fits."""
+        """Check that there is a handler, and that the body matches its model."""
         registry = self.orchestrator.registry
         if event.type not in registry:
             return False
@@ -142,8 +142,8 @@ class Enqueuer:
 
 
 def _group(event: Event[Any]) -> str:
-    """Requests of a tenant follow each other. An outcome must not wait behind the request that
-    waits for it, so it is a group by itself."""
+    """The message group: one for the requests of a tenant. An outcome has a group of its own, since
+    it must not wait behind the request that waits for it."""
     tenant_id = read_tenant_id(event.body)
     if tenant_id is None or event.type in ENDS:
         return event.key
@@ -151,8 +151,8 @@ def _group(event: Event[Any]) -> str:
 
 
 def _count_attempts(snapshot: Snapshot, event: Event[Body], timings: Timings) -> Decision[int]:
-    """The attempts before one that a delivery begins anew: it has failed, or its content counts as
-    another event. 0: it is the same one still."""
+    """The attempts before a new one that a delivery begins, because the run has failed or the
+    content counts as another event. 0: it is the same event."""
     run = snapshot.run(event.key)
     if run is None:
         return Decision((), 0)
@@ -163,7 +163,7 @@ def _count_attempts(snapshot: Snapshot, event: Event[Body], timings: Timings) ->
 def _queue(
     snapshot: Snapshot, event: Event[Body], payload: PayloadRecord, timings: Timings
 ) -> Decision[Queued | Duplicate | BodyDiffers]:
-    """Record the event as queued, unless its run has begun, now or before."""
+    """Record the event as queued, unless its run has already begun."""
     run = snapshot.run(event.key, expect_absent=True)
     if run is None:
         queued = evolve(

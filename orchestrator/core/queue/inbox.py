@@ -8,7 +8,7 @@ import attrs
 
 @attrs.frozen(kw_only=True)
 class Message:
-    """One message of a queue. `receipt` is what it is deleted by; `receives` counts deliveries.
+    """One message of a queue. `receipt` is the handle to delete it; `receives` counts receives.
     `trace` is its trace header, if there is one."""
 
     id: str
@@ -20,31 +20,31 @@ class Message:
 
 
 class Inbox(Protocol):
-    """A queue of events: at least once, in no order or by groups."""
+    """A queue of events: at-least-once delivery, unordered or ordered by group."""
 
-    #: How long a message that was received stays hidden from others, in seconds.
+    #: The visibility timeout of received messages, in seconds.
     visibility_s: float
-    #: Messages of a group follow each other, and a deduplication id that was there minutes ago is
-    #: not taken again.
+    #: Like a FIFO queue: messages of a group are received in order, and one with a deduplication id
+    #: of the last minutes is dropped.
     in_groups: bool
 
     async def send(self, *, text: str, group: str, deduplication_id: str) -> None:
-        """Put a message in the queue; in a queue of groups it follows those of its group.
+        """Put a message in the queue, in a queue `in_groups` after those of its group.
 
         Raises:
-            EventTooLarge: the queue takes no message of that size.
-            PermanentError: the queue takes no such message.
-            TemporaryError: it is not known whether it was taken.
+            EventTooLarge: the message is too large for the queue.
+            PermanentError: the queue refuses the message.
+            TemporaryError: it is unknown whether it was accepted.
         """
 
     async def receive(self, *, limit: int, wait_s: float) -> Sequence[Message]:
-        """Messages that wait, or come within `wait_s`; at most `limit`, at most 10."""
+        """Messages that are in the queue or arrive within `wait_s`; at most `limit`, at most 10."""
 
     async def hide(self, message: Message, *, seconds: float) -> None:
-        """Have the message hidden from others for so long from now on (0: for no longer)."""
+        """Change the message's visibility timeout to so long from now on (0: visible at once)."""
 
     async def delete(self, message: Message) -> None:
-        """The message is done with."""
+        """Delete the message, which has been handled."""
 
     async def check(self) -> None:
         """Raises TemporaryError if the queue can't be reached."""

@@ -1,4 +1,4 @@
-"""The messages of the queue: an event as it was received, and its identity.
+"""Encodes and decodes the messages of the queue: an event as received, and its identity.
 
 EventBridge may send envelopes to the queue directly; events that the service accepted are wrapped,
 so that the identity found at intake (a header, equal content) isn't lost.
@@ -18,11 +18,11 @@ from orchestrator.core.events.envelope import Delivery, read_event_type
 from orchestrator.core.events.json_text import MAX_DEPTH, parse_json
 
 _MARK = "saas-orchestrator"
-#: How many levels our wrapper adds.
+#: How many levels of nesting the service's wrapper adds.
 _WRAPPED = 2
-#: What a message of SQS may consist of (API reference, SendMessage).
+#: The characters that are allowed in a message of SQS (API reference, SendMessage).
 _LEGAL = re.compile("[\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]*")
-#: What JSON's kinds of values are called in a sentence.
+#: JSON's types as named in messages.
 _KINDS = {
     NoneType: "null",
     bool: "a boolean",
@@ -36,7 +36,7 @@ _KINDS = {
 
 @attrs.frozen(kw_only=True)
 class QueuedEvent:
-    """An event that was accepted, to be handled by a worker."""
+    """An accepted event, to be handled by a worker."""
 
     event_type: str
     body: Any
@@ -45,7 +45,7 @@ class QueuedEvent:
 
 @attrs.frozen(kw_only=True)
 class QueuedReplay:
-    """An operator's wish to have a run handled again."""
+    """An operator's request to replay a run."""
 
     run_id: str
     force: bool
@@ -66,17 +66,17 @@ def pack_message(queued: QueuedEvent | QueuedReplay) -> str:
         case QueuedReplay(run_id=run_id, force=force):
             told = {"replay": run_id, "force": force}
     text = json.dumps({_MARK: told}, separators=(",", ":"), ensure_ascii=False)
-    # As an escape a letter may take three times its room; what a message can't have is one.
+    # Escapes may take three times the space, so only messages with illegal characters have them.
     return text if _LEGAL.fullmatch(text) else json.dumps({_MARK: told}, separators=(",", ":"))
 
 
 def read_message(text: str, *, message_id: str) -> QueuedEvent | QueuedReplay:
-    """The event of a message: one of ours, or one in a wrapper of `core.events.wrappers`.
+    """Parse a message: one of the service, or an event in a wrapper of `core.events.wrappers`.
 
-    One that gives itself no id is known by the message's.
+    An event without an id gets the message's.
 
     Raises:
-        BadEvent: it is no event.
+        BadEvent: it is not an event.
     """
     try:
         parsed = parse_json(text.removeprefix("\ufeff"), max_depth=MAX_DEPTH + _WRAPPED)

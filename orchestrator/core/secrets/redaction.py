@@ -1,4 +1,4 @@
-"""Which names are those of secrets, and values with those masked."""
+"""Recognizes secrets by name, and masks their values."""
 
 import dataclasses
 import json
@@ -17,16 +17,16 @@ SECRET_NAMES = ("secret", "*secret*", "*password*", "*token*", "!*_expiration")
 
 MASK = "***"
 
-#: Levels that are looked into, those of JSON in texts included: all of an event's, and some more
-#: for what is logged around it.
+#: Levels that are searched, including those of JSON in texts: all of an event's, and some more for
+#: the log fields around it.
 _MAX_LEVELS = MAX_DEPTH + 20
 #: How many levels of JSON in strings are searched; each is parsed again, however large it is.
 _MAX_TEXTS = 5
 
 _ESCAPE = re.compile(r"(?<!\\)\\+u([0-9a-fA-F]{4})")
-#: What may be a name in text that resembles JSON, what follows a name, and a name in quotes, which
-#: may have anything in it. White space may have been an escape before its backslashes were taken
-#: away; of a name with brackets each part is one.
+#: A possible name in text that resembles JSON, the text that follows a name, and a name in quotes,
+#: which may contain anything. White space may have been an escape before backslashes were removed;
+#: each part of a name with brackets is a name.
 _NAME = re.compile(r"""[^"'{}\[\],:=]+""")
 _AFTER_NAME = re.compile(r"""["'\])}]*[\snrt]*[:=]""")
 _QUOTED_NAME = re.compile(r"""(["'])([^"']*)\1(?=[\snrt]*[:=])""")
@@ -38,15 +38,14 @@ _BLANK = "\ufeff \t\r\n"
 class Redactor:
     """Masks the values of secret names.
 
-    `patterns` are shell patterns for names, in any case; one that begins with `!` excepts
-    the names that it matches.
+    `patterns` are case-insensitive shell patterns for names; one that begins with `!` excludes the
+    names that it matches.
 
-    Nothing that is given can make it raise, or work without end. JSON text is looked into as long
-    as `parse_json` reads it, after a sentence, too. What begins like JSON and can't be read (it is
-    cut short, nested too deeply, or something follows) stays as it is unless a secret name stands
-    in it as a name, followed by `:` or `=`: then all of it is masked. So is what raises when it is
-    looked into, what contains itself, and what is nested deeper than any event. Beyond
-    `max_values`, which is more than a body of 1 MiB has, the rest is left out.
+    It never raises, and always ends. JSON in text is searched if `parse_json` accepts it, also
+    after other text. Text that begins like JSON and can't be parsed (cut off, nested too deeply, or
+    with something after it) is unchanged unless it has a secret name followed by `:` or `=`: then
+    all of it is masked. So is a value that raises when it is read, contains itself, or is nested
+    deeper than any event. Beyond `max_values`, more than a body of 1 MiB has, the rest is left out.
     """
 
     def __init__(
@@ -74,19 +73,19 @@ class Redactor:
         return _Walk(self, _NOTHING).show(value)
 
     def may_name_secret(self, text: str) -> bool:
-        """Whether a secret name stands in text that resembles JSON, at any level of escaping."""
+        """Whether text that resembles JSON has a secret name, at any level of escaping."""
         plain = _ESCAPE.sub(lambda escape: chr(int(escape[1], 16)), text)
         if _ESCAPE.search(plain):
             return True  # an escape made of escapes: likely to hide something
         return any(map(self.is_secret, set(_names(plain.replace("\\", "")))))
 
 
-#: In place of a mask where something is left out.
+#: Used instead of a mask where secrets are left out.
 _NOTHING = object()
 
 
 class _Walk:
-    """One look into a value, which puts `mask` where a secret stands."""
+    """One pass over a value, which replaces secrets by `mask`."""
 
     def __init__(self, redactor: Redactor, mask: object) -> None:
         self.has_hidden = False
@@ -163,8 +162,8 @@ class _Walk:
         return shown
 
     def _show_text(self, text: str) -> Any:
-        """JSON text, such as a build's variable `tenant`, also behind other text, which stays."""
-        # Without either nothing in it has a name.
+        """Mask JSON text, such as a build's variable `tenant`, also behind other text."""
+        # Without either there are no names in it.
         if ":" not in text and "=" not in text:
             return text
         if text.lstrip(_BLANK)[:1] == '"':
@@ -211,7 +210,7 @@ def _names(text: str) -> Iterator[str]:
 
 
 def _fields(model: Any) -> list[str] | None:
-    """The names of the fields of a class of attrs or a dataclass; None: it is neither."""
+    """The names of the fields of an attrs class or a dataclass; None if it is neither."""
     if attrs.has(model):
         return [field.name for field in attrs.fields(model)]
     if dataclasses.is_dataclass(model):
@@ -220,6 +219,6 @@ def _fields(model: Any) -> list[str] | None:
 
 
 def _matcher(patterns: Sequence[str]) -> re.Pattern[str]:
-    """One expression for all; without any it matches nothing."""
+    """One regular expression for all patterns; without any it matches nothing."""
     joined = "|".join(map(translate, patterns)) or r"(?!)"
     return re.compile(joined, re.IGNORECASE)

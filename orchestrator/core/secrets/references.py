@@ -32,7 +32,7 @@ from orchestrator.core.secrets.secret_names import OtherStore, begin_removal, en
 from orchestrator.core.secrets.secret_store import SecretStore
 from orchestrator.core.tasks import gather_or_cancel
 
-#: Variables that identify a job must stay readable, whatever a pattern takes for a secret.
+#: Variables that identify a job stay readable, even if a pattern matches them.
 _NEVER_SEALED = frozenset({START_KEY, TRACEPARENT})
 
 log = structlog.get_logger("orchestrator.references")
@@ -41,12 +41,12 @@ log = structlog.get_logger("orchestrator.references")
 async def reserve_secret_names(
     lease: RunLease, kind: str, prefix: str, random: str, variables: Sequence[str]
 ) -> Mapping[str, str]:
-    """The names, noted by now, under which a store of that kind may keep the start's variables.
+    """Reserve the names under which a store of that kind keeps the start's variables.
 
-    A new one begins with `prefix` and has `random` in it.
+    A new name begins with `prefix` and contains `random`.
 
     Raises:
-        TemporaryError: a store of another kind has some still; the ledger can't be reached.
+        TemporaryError: a store of another kind still has some; the ledger can't be reached.
     """
     names: Mapping[str, str] | OtherStore = await lease.write(
         lambda snapshot: secret_names.reserve_names(
@@ -55,19 +55,19 @@ async def reserve_secret_names(
     )
     if isinstance(names, OtherStore):
         raise TemporaryError(
-            f"Secrets of this start are in the {names.kind}: set secrets.store back until it "
-            "is over."
+            f"Secrets of this start are in the {names.kind}: set secrets.store back until the "
+            "start is over."
         )
     return names
 
 
 @attrs.frozen(kw_only=True)
 class SecretReferences:
-    """Keeps in `store` what `secrets` takes for a secret; names begin with `prefix` and have an id
-    of `ids` in them, since any sender of events may refer to a name that can be guessed.
+    """Stores in `store` what `secrets` recognizes as a secret. Names begin with `prefix` and have
+    an id of `ids`, since any sender of events could refer to a name that can be guessed.
 
-    `store` None keeps nothing, and needs no ids. `others` are stores of which the settings may
-    have named one before, so that what was kept there is removed from there.
+    `store` None stores nothing, and needs no ids. `others` are the stores that the settings may
+    have named before, so that secrets are removed from there, too.
     """
 
     store: SecretStore | None = None
@@ -83,10 +83,10 @@ class SecretReferences:
     async def replace_secrets(
         self, lease: RunLease, variables: Mapping[str, Any]
     ) -> Mapping[str, Any]:
-        """The variables with references in place of secrets, which are stored by now.
+        """Store the secrets among the variables; returns the variables with references to them.
 
         Raises:
-            PermanentError: the store doesn't take a value.
+            PermanentError: the store refuses a value.
             TemporaryError: ledger or store can't be reached, or another attempt has taken the run
                 over.
         """
@@ -105,14 +105,14 @@ class SecretReferences:
             lease, kind, self.prefix, self.ids.fresh_id(), sorted(hidden)
         )
         keep = self.store.put if lease.run.attempt == 1 else self._put_unless_kept
-        # All are cancelled if one fails: a late one might come after its own removal.
+        # All are cancelled if one fails: a late write might come after the secret's removal.
         await gather_or_cancel(
             keep(name=names[name], value=value) for name, value in hidden.items()
         )
         return {**variables, **{name: {"type": kind, "value": names[name]} for name in hidden}}
 
     async def _put_unless_kept(self, *, name: str, value: str) -> None:
-        """What an earlier attempt has put isn't put again: a store takes few puts a second, and
+        """Store a value unless an earlier attempt has: a store accepts few writes a second, and
         keeps each as a version."""
         assert self.store is not None  # noqa: S101 - else nothing is kept
         with suppress(SecretNotFound, NotPermitted):
@@ -121,7 +121,7 @@ class SecretReferences:
         await self.store.put(name=name, value=value)
 
     async def remove(self, transactions: Transactions, start_key: str) -> None:
-        """Remove a start's secrets if it needs them no more. What can't be removed stays due."""
+        """Remove a start's secrets if they are no longer needed; if that fails they stay due."""
         try:
             removing = await transactions.run(
                 lambda snapshot: begin_removal(snapshot, start_key, transactions.timings)
@@ -137,8 +137,8 @@ class SecretReferences:
             log.info("secrets removed", start_key=start_key)
 
     def check_override(self, override: Mapping[str, Any]) -> None:
-        """Raises PermanentError if an event refers to a secret that is kept here. What a tier
-        refers to its operator has chosen."""
+        """Raises PermanentError if an event refers to a secret under the prefix. References of a
+        tier are the operator's, and allowed."""
         refused = [name for name, value in override.items() if self._is_kept_here(value)]
         if refused:
             raise PermanentError(
@@ -146,15 +146,15 @@ class SecretReferences:
                 errors=[
                     PayloadMismatch(
                         f"$.builderConfig.config.environmentOverride.{name}",
-                        f"refers to a secret under {self.prefix}, which is the service's own place",
+                        f"refers to a secret under {self.prefix}, which the service reserves",
                     )
                     for name in refused
                 ],
             )
 
     def _is_kept_here(self, value: Any) -> bool:
-        """By name or by ARN; Parameter Store takes a name with or without its first slash (Systems
-        Manager user guide, Working with parameter ARNs)."""
+        """Whether a name or ARN is under the prefix; Parameter Store accepts a name with or without
+        its first slash (Systems Manager user guide, Working with parameter ARNs)."""
         match value:
             case {"type": "SECRETS_MANAGER" | "PARAMETER_STORE", "value": str(name)}:
                 place = rf"\s*(arn:.*[:/]|/*){re.escape(self.prefix.strip('/'))}(/|\s*$)"
@@ -173,8 +173,8 @@ class SecretReferences:
 
 
 def is_reference(value: Any) -> bool:
-    """What a builder resolves itself: `{"type": "SECRETS_MANAGER" | "PARAMETER_STORE", "value"}`
-    and nothing besides."""
+    """Whether a builder resolves the value itself: exactly
+    `{"type": "SECRETS_MANAGER" | "PARAMETER_STORE", "value"}`."""
     match value:
         case {"type": "SECRETS_MANAGER" | "PARAMETER_STORE", "value": str()}:
             return bool(len(value) == 2)

@@ -1,9 +1,9 @@
-"""The names of the secrets that are stored for a start, and when they are removed.
+"""Decides the names of the secrets that are stored for a start, and when they are removed.
 
 Plain functions of a snapshot. Names are reserved before anything is stored, so that after a crash
 the ledger still has each of them. A name whose removal has begun is never used again, since a store
-may remember it for days (Secrets Manager user guide, Delete a secret): the start's next batch has
-other names.
+may keep it for days (Secrets Manager user guide, Delete a secret): the start's next batch has other
+names.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,13 +17,13 @@ from orchestrator.core.ledger.records import RunRecord, SecretsRecord
 from orchestrator.core.ledger.settle import Fenced
 from orchestrator.core.ledger.snapshot import Decision, Snapshot
 
-#: Between two checks whether a start still needs its secrets, and two attempts to remove them.
+#: The pause (seconds) between two checks whether a start needs its secrets, or two removals.
 _PAUSE_S = 60.0
 
 
 @attrs.frozen
 class OtherStore:
-    """Another store, of that kind, keeps secrets of the start; nothing was written."""
+    """A store of another kind has secrets of the start; nothing was written."""
 
     kind: str
 
@@ -39,10 +39,10 @@ def reserve_names(
 ) -> Decision[Mapping[str, str] | Fenced | OtherStore]:
     """The names under which the run's start may store its variables, by variable.
 
-    A new one has `random` in it, so that no sender of events can name another tenant's secret; an
-    attempt finds what an earlier one has noted, since a repeated start must be given the same
-    references. They are all in one store, since they are removed together. Each attempt notes them
-    anew: the job that it starts may take as long as any.
+    A new name contains `random`, so that no sender of events can name another tenant's secret. An
+    attempt reuses the names of earlier ones, since a repeated start must have the same references.
+    All are in one store, since they are removed together. Each attempt renews `noted_at`, since its
+    job may take as long as the first.
     """
     run = snapshot.run(run_id)
     if run is None or not is_mine(run, attempt):
@@ -72,7 +72,7 @@ def reserve_names(
 
 
 def begin_removal(snapshot: Snapshot, key: str, timings: Timings) -> Decision[SecretsRecord | None]:
-    """The start's secrets, to be removed now; None: it needs them, or a removal is under way."""
+    """The start's secrets if they are to be removed now; None: still needed, or being removed."""
     kept = snapshot.secrets(key)
     if kept is None or not is_due(kept, snapshot.now):
         return Decision((), None)
@@ -85,7 +85,7 @@ def begin_removal(snapshot: Snapshot, key: str, timings: Timings) -> Decision[Se
 
 
 def end_removal(snapshot: Snapshot, removed: SecretsRecord) -> Decision[None]:
-    """They are gone; a batch that was begun meanwhile stays."""
+    """Record that they are removed; a batch that was begun meanwhile stays."""
     kept = snapshot.secrets(removed.start_key)
     if kept is None:
         return Decision((), None)
@@ -94,7 +94,7 @@ def end_removal(snapshot: Snapshot, removed: SecretsRecord) -> Decision[None]:
 
 
 def _within_start(name: str, prefix: str, key: str) -> str | None:
-    """A name from the start key on: an earlier release put nothing between that and the prefix."""
+    """The part of a name from the start key on: in an earlier release it followed the prefix."""
     place = name.find(f"/{key}/") if name.startswith(f"{prefix}/") else -1
     return None if place < 0 else name[place + 1 :]
 

@@ -6,14 +6,15 @@ from orchestrator.core.checkable import Permission
 
 
 class SecretResolver(Protocol):
-    """The service's own credentials."""
+    """Resolves the service's own credentials."""
 
     async def resolve(self, value: str) -> str:
-        """A value of the settings, or what is kept where it refers to, without white space around.
+        """A value of the settings, or the secret that it refers to, stripped of white space.
 
         Raises:
-            TemporaryError: it can't be read; SecretBlank: nothing is kept there but white space.
+            TemporaryError: it can't be read; SecretBlank: the secret is empty or white space.
         """
 
     def permission(self, value: str) -> "Permission | None":
-        """What the service's role needs to resolve it; None: it is no reference."""
+        """The permission that the service's role needs to resolve it; None if it isn't a
+        reference."""

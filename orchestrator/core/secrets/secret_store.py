@@ -4,22 +4,22 @@ from typing import Protocol
 
 
 class SecretStore(Protocol):
-    """A place for secrets, from which a builder can have them by reference."""
+    """A store for secrets, which a builder can resolve by reference."""
 
     @property
     def reference_type(self) -> str:
-        """What such a reference is: SECRETS_MANAGER or PARAMETER_STORE."""
+        """The type of its references: SECRETS_MANAGER or PARAMETER_STORE."""
 
     async def put(self, *, name: str, value: str) -> None:
-        """Keep it, in place of what was kept under that name.
+        """Store a value under a name, replacing any other.
 
         Raises:
-            PermanentError: it takes no such name or value.
-            TemporaryError: it is not known whether it was taken.
+            PermanentError: the store refuses the name or the value.
+            TemporaryError: it is unknown whether it was stored.
         """
 
     async def read(self, *, name: str) -> str:
-        """What is kept. Raises TemporaryError, of which SecretNotFound is one."""
+        """The stored value. Raises TemporaryError; SecretNotFound if there is none."""
 
     async def remove(self, *, name: str) -> None:
-        """Have it gone at once; that it isn't there is no error."""
+        """Delete it immediately; no error if it doesn't exist."""
