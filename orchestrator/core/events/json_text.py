@@ -64,12 +64,12 @@ def parse_json(text: str | bytes, *, max_depth: int = MAX_DEPTH) -> Any:
 
 
 def as_json(value: Any, *, levels: int = MAX_DEPTH) -> Any:
-    """The value as JSON has it, nested at most so many levels deep.
+    """The value as a JSON value, nested at most so many levels deep.
 
-    A date or a time, which TOML and databases have, is its text in ISO 8601, with Z for UTC.
+    A date or a time, which TOML and databases have, becomes text in ISO 8601, with Z for UTC.
 
     Raises:
-        ValueError: JSON has no form for it, or for something in it; the message says why.
+        ValueError: JSON can't represent it, or something in it; the message says why.
     """
     match value:
         case None | bool():
@@ -103,7 +103,7 @@ def _whole(text: str) -> str:
 
 
 def _finite_number(number: Any) -> Any:
-    """A number that is one in JavaScript, too (ECMAScript, Number.isFinite)."""
+    """A number that is finite in JavaScript, too (ECMAScript, Number.isFinite)."""
     try:
         is_finite = math.isfinite(number)
     except (ValueError, OverflowError):  # a signalling NaN, or an integer beyond every float

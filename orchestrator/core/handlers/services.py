@@ -40,22 +40,3 @@ class Services:
     sbt_source: str = APPLICATION_PLANE
     #: A dry run: nothing is started, published or reported.
     dry_run: bool = False
-
-    def builder_name(self, name: str | None) -> str:
-        """The name of a configured builder, for None the default one.
-
-        Raises:
-            PermanentError: there is no builder of that name.
-        """
-        chosen = name or self.default_builder
-        if chosen not in self.builders:
-            there = ", ".join(sorted(self.builders))
-            raise PermanentError(
-                "Invalid builder config provided.",
-                errors=[
-                    PayloadMismatch(
-                        "$.builderConfig.type", f"{chosen!r} is no builder here; there is {there}"
-                    )
-                ],
-            )
-        return chosen

@@ -1,6 +1,7 @@
-"""Plans the job that an event would start, without side effects."""
+"""Plans the job that an event would start, without side effects: which one, on which builder, with
+which variables and options.
 
-Variables are JSON values, which every builder can print, whatever their source.
+Variables are JSON values, which every builder can convert to text.
 """
 
 import re
@@ -26,10 +27,10 @@ _NAME_RULE = (
     "is no variable name: letters, digits and _, not a digit first, not starting with CODEBUILD_"
 )
 
-#: Fields of a body that reach a job in a way of their own.
+#: Fields of a body that are passed to a job in another way.
 _OWN_FIELDS = frozenset({"tenant", "builderConfig"})
-#: What shells and tools go by, which no form's field may set: POSIX keeps names in capitals for
-#: that (XBD 8.1), and some tools go by other names, too.
+#: Names that shells and tools interpret, which a body's fields must not set: POSIX reserves names
+#: in capitals (XBD 8.1), and some tools use others, too.
 _STEERS_TOOLS = re.compile(r"[A-Z0-9_]+|TF_VAR_.*|npm_config_.*|.*_proxy")
 _RESERVED_NAME = re.compile(r"jobIdentifier|.*JobIdentifier|builder|codebuild")
 
@@ -154,11 +155,10 @@ def _tenant(event: Event[TenantRequest]) -> Mapping[str, Any]:
 
 
 def build_variables(tier: Tier, override: Mapping[str, Any]) -> dict[str, Any]:
-    """The job's variables by name, as JSON has them.
+    """The job's variables by name, as JSON values.
 
-    A tier's attribute with an illegal name is left out with a warning: it was there
-    before us and the tier serves other purposes. Attributes that steer the orchestrator
-    stay out silently.
+    A tier's attribute with an illegal name is left out with a warning, since the tier table may
+    serve other purposes, too. Attributes that configure the orchestrator are left out silently.
 
     Raises:
         PermanentError: an override has an illegal name, or a value can't be passed to a job.
@@ -177,9 +177,9 @@ def build_variables(tier: Tier, override: Mapping[str, Any]) -> dict[str, Any]:
 def build_field_variables(body: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a body as variables, each under its own name; objects and lists as JSON text.
 
-    Fields with an illegal name, or with one that shells and tools go by, are left out with a
-    warning, those that have a meaning of their own (`tenant`, `builderConfig`, and what steers the
-    orchestrator in a tier) silently.
+    Fields with an illegal name, or with one that shells and tools interpret, are left out with a
+    warning; those with another meaning (`tenant`, `builderConfig`, and names of tier attributes
+    that configure the orchestrator) silently.
 
     Raises:
         PermanentError: a value can't be passed to a job.
@@ -196,7 +196,7 @@ def build_field_variables(body: Mapping[str, Any]) -> dict[str, Any]:
             "A field can't be passed to a job.",
             errors=[PayloadMismatch(f"$.{name}", why) for name, why in odd.items()],
         )
-    # As text nothing in it is a reference to a secret.
+    # Converted to text, so that no field can be a reference to a secret.
     return {
         name: stringify(value) if isinstance(value, dict | list) else value
         for name, value in passed.items()
@@ -204,7 +204,7 @@ def build_field_variables(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def as_variables(params: Mapping[str, Any]) -> dict[str, Any]:
-    """What a handler passes to a job, as JSON has it.
+    """The variables that a handler passes to a job, as JSON values.
 
     Raises:
         PermanentError: a value can't be passed to a job.
@@ -216,7 +216,7 @@ def as_variables(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def tier_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """A tier's `codebuild`, as JSON has it.
+    """A tier's `codebuild`, as JSON values.
 
     Raises:
         PermanentError: a value can't be passed to a builder.
@@ -246,7 +246,7 @@ def _override_error(odd: Mapping[str, str]) -> PermanentError:
 
 
 def _split(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """The values as JSON has them, and what is wrong with the others."""
+    """The values that are valid, as JSON values, and the errors of the others."""
     passed, odd = dict[str, Any](), dict[str, str]()
     for name, value in values.items():
         try:
