@@ -79,9 +79,7 @@ class LastResort:
             # What an error of ours refuses is refused again, and its maker knows what else to say.
             outcome=event if is_own and not isinstance(bug, OrchestratorError) else None,
             payload=payload,
-            body_digest=event.body_digest
-            if event is not None and trigger is Trigger.DELIVERY
-            else None,
+            delivered=event if trigger is Trigger.DELIVERY else None,
         )
         transactions = self.services.transactions
         counted = await transactions.run(

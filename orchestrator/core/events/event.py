@@ -1,5 +1,6 @@
 """The event: its key, and what all its deliveries have in common."""
 
+import hashlib
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import cached_property
@@ -7,11 +8,14 @@ from typing import Any, Generic, TypeVar
 
 import attrs
 
+from orchestrator.core.events.json_text import to_sorted_json
 from orchestrator.core.evolve import evolve
 from orchestrator.core.identifiers import digest
 
 #: What sets the keys of our own outcomes apart from those of all other events.
 _ENDS = "ends"
+#: How the digest of a body is made; those of earlier releases are hexadecimal throughout.
+_DIGEST_VERSION = "v2"
 #: The source of the events that we make ourselves.
 OWN_SOURCE = "orchestrator"
 Payload = TypeVar("Payload", covariant=True)
@@ -59,8 +63,16 @@ class Event(Generic[Payload]):
 
     @cached_property
     def body_digest(self) -> str:
-        """What the bodies of two deliveries are compared by."""
-        return digest(self.body) if self.ends_start is None else digest(self.ends_start)
+        """What the run stores of the body, to recognize another one under its key."""
+        if self.ends_start is not None:
+            return digest(self.ends_start)
+        return _DIGEST_VERSION + hashlib.sha256(to_sorted_json(self.body)).hexdigest()[:38]
+
+    def has_body_of(self, stored: str) -> bool:
+        """Whether `stored` is the digest of the event's body, by this release or an earlier one."""
+        if self.ends_start is None and not stored.startswith(_DIGEST_VERSION):
+            return stored == digest(self.body)
+        return stored == self.body_digest
 
 
 def own_outcome_key(event_type: str, outcome_id: str) -> str:

@@ -10,7 +10,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import date, time
 from decimal import Decimal
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
+
+import msgspec
 
 from orchestrator.core.events.javascript import is_well_formed, stringify
 
@@ -111,6 +113,33 @@ def _finite_number(number: Any) -> Any:
     if not is_finite:
         raise ValueError("it holds a number that is none in JSON: infinite, too large, or NaN")
     return number
+
+
+def to_json(value: object) -> bytes:
+    """A JSON value as compact JSON, in UTF-8.
+
+    A lone surrogate, which UTF-8 has no form for, is kept as Python's `surrogatepass` writes it.
+
+    Raises:
+        TypeError: JSON can't represent it.
+    """
+    return _encode(value, order=None)
+
+
+def to_sorted_json(value: object) -> bytes:
+    """The same bytes for equal values: names are sorted."""
+    return _encode(value, order="sorted")
+
+
+def _encode(value: object, *, order: Literal["sorted"] | None) -> bytes:
+    try:
+        return msgspec.json.encode(value, order=order)
+    except (UnicodeEncodeError, OverflowError):
+        # Half a surrogate pair, or an integer of more than 64 bits: as rare as slow.
+        text = json.dumps(
+            value, ensure_ascii=False, separators=(",", ":"), sort_keys=order is not None
+        )
+        return text.encode("utf-8", "surrogatepass")
 
 
 def kept_size(value: object) -> int:

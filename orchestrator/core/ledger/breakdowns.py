@@ -59,8 +59,8 @@ class Breakdown:
 
     `attempt` is the one that had been claimed; None: the claim itself raised, and `trigger` brought
     it about. `outcome` is an event of our own that nothing may be kept of yet, with its payload
-    if that could be packed: no sender would bring it again. `body_digest` is that of an event that
-    was delivered: one with another body has nothing to do with the run of its key.
+    if that could be packed: no sender would bring it again. `delivered` is the event of a delivery:
+    one with another body has nothing to do with the run of its key.
     """
 
     run_id: str
@@ -69,7 +69,7 @@ class Breakdown:
     trigger: Trigger = Trigger.DELIVERY
     outcome: Event[Mapping[str, Any]] | None = None
     payload: PayloadRecord | None = None
-    body_digest: str | None = None
+    delivered: Event[Mapping[str, Any]] | None = None
 
 
 def count(
@@ -114,7 +114,8 @@ def may_count(run: RunRecord, breakdown: Breakdown, snapshot: Snapshot, timings:
     """
     if breakdown.attempt is not None:
         return is_mine(run, breakdown.attempt)
-    if breakdown.body_digest not in (None, run.body_digest):
+    delivered = breakdown.delivered
+    if delivered is not None and not delivered.has_body_of(run.body_digest):
         return False
     is_open = not run.status.is_finished
     # A failed run that is delivered again is a new attempt; only a cancel forbids that.

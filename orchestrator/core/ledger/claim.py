@@ -57,7 +57,7 @@ def claim(snapshot: Snapshot, request: ClaimRequest, timings: Timings) -> Decisi
     if earlier is None:
         new = new_run(event, request.tenant_id, snapshot)
         return _claim(snapshot, request, Action.BEGIN, None, new, timings)
-    if earlier.body_digest != event.body_digest:
+    if not event.has_body_of(earlier.body_digest):
         return Decision((), BodyDiffers(earlier))
     if not is_claimable(earlier, snapshot.now, timings):
         return Decision((), InProgress(earlier))

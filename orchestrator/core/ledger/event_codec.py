@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.core.events.event import Event, path_to_body, value_at
+from orchestrator.core.events.json_text import to_json
 from orchestrator.core.ledger.records import PayloadRecord, RunRecord
 
 
@@ -16,10 +17,7 @@ def encode_event(event: Event[Mapping[str, Any]]) -> PayloadRecord:
     fields |= {"ends_start": event.ends_start} if event.ends_start is not None else {}
     fields |= {"sent_as": event.sent_as} if event.sent_as is not None else {}
     fields |= {"body": event.body} if path is None else {"path": path}
-    text = json.dumps(fields, separators=(",", ":"), ensure_ascii=False)
-    return PayloadRecord(
-        run_id=event.key, data=zlib.compress(text.encode("utf-8", "surrogatepass"), level=6)
-    )
+    return PayloadRecord(run_id=event.key, data=zlib.compress(to_json(fields), level=6))
 
 
 def decode_event(run: RunRecord, payload: PayloadRecord) -> Event[Mapping[str, Any]]:

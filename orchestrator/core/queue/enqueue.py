@@ -172,7 +172,7 @@ def _queue(
             due_at=snapshot.later(_LOST_AFTER_S),
         )
         return Decision((queued, kept(snapshot, payload)), Queued())
-    if run.body_digest != event.body_digest:
+    if not event.has_body_of(run.body_digest):
         return Decision((), BodyDiffers(run))
     is_done = run.status in (RunStatus.SUCCEEDED, RunStatus.DUPLICATE)
     if is_done and not is_new_event(snapshot, run, event, timings):
