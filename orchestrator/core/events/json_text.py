@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import date, time
 from decimal import Decimal
 from typing import Any, Literal, NoReturn
@@ -24,7 +24,7 @@ MAX_DEPTH = 100
 _LONG_INTEGER = b"0" * 309
 _DIGITS_AS_0 = bytes.maketrans(b"123456789", b"000000000")
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
-_SCALARS = (str, int, float, type(None))
+_SCALARS = frozenset({str, int, float, bool, type(None)})
 
 
 def parse_json(text: str | bytes, *, max_depth: int = MAX_DEPTH) -> Any:
@@ -153,24 +153,18 @@ def kept_size(value: object) -> int:
 
 def is_deeper(value: object, levels: int) -> bool:
     """Whether a JSON value is nested deeper than so many levels."""
-    holders = _holders([value])
+    holders: list[Any] = [value]
     for _ in range(levels):
-        if not holders:
-            break
-        held: list[Any] = []
+        held = []
         for one in holders:
-            held += _holders(one.values() if isinstance(one, dict | Mapping) else one)
+            if isinstance(one, dict | Mapping):
+                held += [item for item in one.values() if type(item) not in _SCALARS]
+            elif isinstance(one, list):
+                held += [item for item in one if type(item) not in _SCALARS]
+        if not held:
+            return False
         holders = held
-    return bool(holders)
-
-
-def _holders(values: Iterable[object]) -> list[Any]:
-    """The objects and lists among the values."""
-    return [
-        value
-        for value in values
-        if not isinstance(value, _SCALARS) and isinstance(value, dict | list | Mapping)
-    ]
+    return any(isinstance(one, dict | list | Mapping) for one in holders)
 
 
 def _too_deep(levels: int) -> ValueError:
