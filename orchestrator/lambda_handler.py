@@ -268,7 +268,10 @@ def _start() -> LambdaService:
     try:
         settings = load_settings()
         configure_logs(
-            level=settings.log.level, layout=settings.log.format, redact=settings.log.redact
+            level=settings.log.level,
+            layout=settings.log.format,
+            redact=settings.log.redact,
+            is_final=True,
         )
         return LambdaService(create_app(settings, hands_back=True))
     except (SettingsError, RegistrationError) as error:

@@ -1,5 +1,6 @@
 """Configures structured, redacted logs on standard error, with run, event and tenant."""
 
+import json
 import logging
 import sys
 from collections.abc import Mapping, MutableMapping, Sequence
@@ -7,6 +8,7 @@ from contextlib import suppress
 from typing import Any, Literal, TextIO
 
 import attrs
+import msgspec
 import structlog
 
 from orchestrator.core.secrets.redaction import Redactor
@@ -29,24 +31,31 @@ class _Patient:
 
 
 def configure_logs(
-    *, level: str, layout: Literal["json", "console"], redact: Sequence[str]
+    *,
+    level: str,
+    layout: Literal["json", "console"],
+    redact: Sequence[str],
+    is_final: bool = False,
 ) -> None:
     """Configure structlog for the process; not called when the service is mounted in another app.
 
-    `redact` are the name patterns of `log.redact`.
+    `redact` are the name patterns of `log.redact`. `is_final`: it isn't called again, so that each
+    logger may keep this configuration with its first line.
     """
     redactor = Redactor(redact)
 
     def mask(_: Any, __: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
-        # An exception must stay one, so that its traceback is logged.
-        shown = [
-            {name: value} if name == "exc_info" else redactor.redact({name: value})
-            for name, value in event.items()
-        ]
-        return {name: value for entry in shown for name, value in entry.items()}
+        shown: dict[str, Any] = {}
+        for name, value in event.items():
+            # An exception must stay one, so that its traceback is logged.
+            if name == "exc_info" or redactor.is_plain(name, value):
+                shown[name] = value
+            else:
+                shown |= redactor.redact({name: value})
+        return shown
 
     render = (
-        structlog.processors.JSONRenderer()
+        structlog.processors.JSONRenderer(serializer=_to_json)
         if layout == "json"
         else structlog.dev.ConsoleRenderer(
             colors=sys.stderr.isatty(),
@@ -66,9 +75,17 @@ def configure_logs(
         wrapper_class=structlog.make_filtering_bound_logger(
             logging.getLevelNamesMapping()[level.upper()]
         ),
-        logger_factory=structlog.PrintLoggerFactory(_Patient(sys.stderr)),  # type: ignore[arg-type]
-        cache_logger_on_first_use=False,
+        logger_factory=structlog.WriteLoggerFactory(_Patient(sys.stderr)),  # type: ignore[arg-type]
+        cache_logger_on_first_use=is_final,
     )
+
+
+def _to_json(line: Mapping[str, Any], *, default: Any) -> str:
+    """The line as JSON; what msgspec refuses, such as half a surrogate pair, json writes."""
+    try:
+        return msgspec.json.encode(line, enc_hook=default).decode()
+    except Exception:  # noqa: BLE001 - json may fail, too: then the line says so
+        return json.dumps(line, default=default)
 
 
 def _always_rendered(processors: Sequence[Any]) -> Any:

@@ -125,7 +125,7 @@ def serve(config: str | None, host: str | None, port: int | None, workers: int) 
     from orchestrator.app import create_app
     from orchestrator.server import run_workers
 
-    settings = _load_settings(config)
+    settings = _load_settings(config, is_server=True)
     if workers > 1 and settings.ledger.backend == "memory":
         raise click.UsageError(
             "--workers must be 1 with ledger.backend = memory: each process would have a ledger "
@@ -149,7 +149,7 @@ def worker(config: str | None, host: str | None, port: int | None) -> None:
     from orchestrator.app import create_worker_app
     from orchestrator.server import run_workers
 
-    settings = _load_settings(config)
+    settings = _load_settings(config, is_server=True)
     if settings.ledger.backend == "memory":
         raise click.UsageError(
             "A worker needs ledger.backend = dynamodb: no other process would see its runs."
@@ -454,7 +454,7 @@ def _show(shown: object) -> None:
     click.echo(shown if isinstance(shown, str) else json.dumps(shown, indent=2, default=str))
 
 
-def _load_settings(config: str | None) -> "Settings":
+def _load_settings(config: str | None, *, is_server: bool = False) -> "Settings":
     from orchestrator.core.secrets.redaction import SECRET_NAMES
     from orchestrator.logs import configure_logs
     from orchestrator.settings import load_settings
@@ -462,5 +462,10 @@ def _load_settings(config: str | None) -> "Settings":
     # Logs written while settings are loaded must not go to standard output.
     configure_logs(level="info", layout="console", redact=SECRET_NAMES)
     settings = load_settings(config)
-    configure_logs(level=settings.log.level, layout=settings.log.format, redact=settings.log.redact)
+    configure_logs(
+        level=settings.log.level,
+        layout=settings.log.format,
+        redact=settings.log.redact,
+        is_final=is_server,
+    )
     return settings

@@ -79,7 +79,7 @@ class AttemptRunner:
         """From the handler to the settlement; the error that the sender gets, and what was stored
         with it."""
         services = self.services
-        log.info("started", attempt=run.attempt)
+        log.debug("started", attempt=run.attempt)
         async with keep_renewed(
             run.renew, services.clock, lease_s=services.transactions.timings.lease_s
         ):
@@ -230,7 +230,7 @@ class AttemptRunner:
             match outcome:
                 case Saved():
                     reason = {"reason": str(told)} if told else {}
-                    log.info("settled", status=settlement.status, **reason)
+                    log.info("settled", attempt=run.attempt, status=settlement.status, **reason)
                     return told, outcome.follow_ups
                 case OrphanedJob():
                     await run.disown(outcome.job)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from fnmatch import translate
+from functools import lru_cache
 from typing import Any
 
 import attrs
@@ -32,6 +33,9 @@ _AFTER_NAME = re.compile(r"""["'\])}]*[\snrt]*[:=]""")
 _QUOTED_NAME = re.compile(r"""(["'])([^"']*)\1(?=[\snrt]*[:=])""")
 #: Where JSON may begin in a text.
 _BEGINNING = re.compile(r"[{\[]")
+_MAY_BE_JSON = re.compile(r"""[{\["]""")
+#: Up to this length it is remembered whether a name is a secret's.
+_COMMON_NAME = 64
 _BLANK = "\ufeff \t\r\n"
 
 
@@ -52,10 +56,20 @@ class Redactor:
         self, patterns: Sequence[str] = SECRET_NAMES, *, max_values: int = 1_000_000
     ) -> None:
         self.max_values = max_values
+        self._is_known_secret = lru_cache(maxsize=1024)(self._is_secret)
         self._secret = _matcher([pattern for pattern in patterns if not pattern.startswith("!")])
         self._excepted = _matcher([pattern[1:] for pattern in patterns if pattern.startswith("!")])
 
     def is_secret(self, name: str) -> bool:
+        return (self._is_known_secret if len(name) <= _COMMON_NAME else self._is_secret)(name)
+
+    def is_plain(self, name: str, value: Any) -> bool:
+        """Whether it is seen at once that `redact` would leave a value of that name as it is."""
+        if type(value) is str:
+            return _MAY_BE_JSON.search(value) is None and not self.is_secret(name)
+        return value is None or type(value) in (int, float, bool)
+
+    def _is_secret(self, name: str) -> bool:
         return bool(self._secret.fullmatch(name)) and not self._excepted.fullmatch(name)
 
     def hides(self, name: str, value: Any) -> bool:
