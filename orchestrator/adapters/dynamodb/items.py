@@ -41,6 +41,8 @@ from orchestrator.core.ledger.records import (
 )
 
 Item = dict[str, Any]
+#: A record as JSON.
+Document = dict[str, Any]
 
 #: The attribute of DynamoDB's time to live.
 EXPIRY = "expires_at"
@@ -117,12 +119,19 @@ def build_item(record: Record, *, expires_at: datetime | None) -> Item:
         item["data"] = {"B": kept.data}
     else:
         document = _each_object(msgspec.to_builtins(kept), type(kept), _with_unknown_spread)
-        # A lone surrogate, which a message may have, isn't valid UTF-8; escaped it is ASCII.
-        item["data"] = {"S": json.dumps(document, separators=(",", ":"))}
+        item["data"] = {"S": _as_text(document)}
     item |= {name: {"S": value} for name, value in _indexed(kept).items()}
     if expires_at is not None:
         item[EXPIRY] = {"N": str(int(expires_at.timestamp()))}
     return item
+
+
+def _as_text(document: Document) -> str:
+    try:
+        return msgspec.json.encode(document).decode()
+    except UnicodeEncodeError:
+        # Half a surrogate pair, which a message may have, is no UTF-8; escaped it is ASCII.
+        return json.dumps(document, separators=(",", ":"))
 
 
 def _indexed(record: Record) -> dict[str, str]:
@@ -185,33 +194,32 @@ def _read(item: Mapping[str, Any]) -> Record:
     return evolve(record, unknown={**record.unknown, _BESIDE: beside}) if beside else record
 
 
-Document = dict[str, Any]
-
-
 def _with_unknown_gathered(document: Document, model: type) -> Document:
     """Move fields that `model` doesn't have to `unknown`."""
     names = _kinds(model)
+    if document.keys() <= names.keys():
+        return document
     unknown = {name: document[name] for name in document if name not in names}
     known = {name: document[name] for name in document if name in names}
-    return {**known, "unknown": unknown} if unknown else known
+    return {**known, "unknown": unknown}
 
 
 def _with_unknown_spread(document: Document, _: type) -> Document:
     """The inverse, for storing: move the fields of `unknown` back to the object."""
-    known = {name: document[name] for name in document if name != "unknown"}
-    return {**document["unknown"], **known}
+    unknown = document.pop("unknown")
+    return {**unknown, **document} if unknown else document
 
 
 def _each_object(value: Any, kind: Any, change: Callable[[Document, type], Document]) -> Any:
-    """`value`, JSON of type `kind`, with `change` applied to each object in it that has a model."""
+    """`value`, new JSON of type `kind`, with `change` applied to each object in it that has a
+    model."""
     origin, inner = get_origin(kind), get_args(kind)
     match value:
-        case dict() if Stored in getattr(kind, "__mro__", ()):
-            kinds = _kinds(kind)
-            walked = {
-                name: _each_object(one, kinds.get(name), change) for name, one in value.items()
-            }
-            return change(walked, kind)
+        case dict() if _is_model(kind):
+            for name, one in _models_within(kind).items():
+                if value.get(name):
+                    value[name] = _each_object(value[name], one, change)
+            return change(value, kind)
         case dict() if origin is Mapping:
             return {name: _each_object(one, inner[1], change) for name, one in value.items()}
         case list() | tuple() if origin is tuple:
@@ -221,7 +229,21 @@ def _each_object(value: Any, kind: Any, change: Callable[[Document, type], Docum
     return value
 
 
+def _is_model(kind: Any) -> bool:
+    return Stored in getattr(kind, "__mro__", ())
+
+
 @cache
 def _kinds(model: Any) -> Mapping[str, Any]:
     """The types of a model's fields."""
     return get_type_hints(model)
+
+
+@cache
+def _models_within(model: Any) -> Mapping[str, Any]:
+    """The fields of a model that hold models, and their types."""
+    return {name: kind for name, kind in _kinds(model).items() if _holds_models(kind)}
+
+
+def _holds_models(kind: Any) -> bool:
+    return _is_model(kind) or any(map(_holds_models, get_args(kind)))

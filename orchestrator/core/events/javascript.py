@@ -12,6 +12,9 @@ from decimal import Decimal
 
 import rfc8785
 
+#: Made once: json.dumps makes a new encoder for each text.
+_quote = json.JSONEncoder(ensure_ascii=False).encode
+
 
 def to_text(value: object) -> str:
     """`String(value)` for a scalar, `JSON.stringify(value)` for an object or a list."""
@@ -35,12 +38,12 @@ def stringify(value: object) -> str:
         ValueError: a number that is not finite (`rfc8785.FloatDomainError`).
     """
     match value:
+        case str():
+            return _quote(value)
         case None:
             return "null"
         case bool():
             return "true" if value else "false"
-        case str():
-            return json.dumps(value, ensure_ascii=False)
         case int():
             return str(value)
         case float():
