@@ -193,15 +193,17 @@ async def test_a_failed_run_that_comes_again_is_attempted_again(desk: Desk) -> N
 
 
 async def test_what_ends_by_its_records_sends_nothing_any_more(desk: Desk) -> None:
-    """However often its end is taken over: the last possible send grows no younger."""
-    await desk.claimed(PROVISIONING, "a")
-    desk.turn(TIMINGS.lease_s + TIMINGS.skew_s)
+    """However often its end is taken over: the last possible send grows no younger, and was sent
+    where it is known to have been sent."""
+    attempt = await desk.claimed(PROVISIONING, "a")
+    await desk.hand_back(attempt, possible_until=desk.clock.now(), sent_to="FIRST")
     run = await use_up(desk, PROVISIONING, "a")
     await claim_by_records(desk.transactions, run.run_id)
     desk.turn(TIMINGS.lease_s + TIMINGS.skew_s)
     last = await claim_by_records(desk.transactions, run.run_id)
     assert last is not None
-    assert possible_until(last) == run.possible_until
+    assert possible_until(last) == run.possible_until == attempt.run.possible_until
+    assert (last.run.sent_to, run.sent_to) == ("FIRST", "FIRST")
 
 
 @pytest.mark.parametrize("died", [TIMINGS.max_takeovers - 1, TIMINGS.max_takeovers])

@@ -1,10 +1,13 @@
 """An event known by its content: the same one for a while, then another one."""
 
+from datetime import timedelta
+
+import attrs
 import pytest
 
 from orchestrator.core.ledger.claim_request import Trigger
 from orchestrator.core.ledger.claim_result import Deferred, Duplicate
-from orchestrator.core.ledger.lease import RunLease
+from orchestrator.core.ledger.lease import RunLease, claim_run
 from orchestrator.core.ledger.lifecycle import TenantState
 from orchestrator.core.ledger.records import OperationState, Progress, RunStatus, Step
 from tests.desk import (
@@ -14,6 +17,7 @@ from tests.desk import (
     ORDER,
     PROVISIONED,
     PROVISIONING,
+    SENT_AT,
     TIMINGS,
     Desk,
     run_id,
@@ -193,3 +197,58 @@ async def test_content_that_a_job_repeats_is_one_event(desk: Desk) -> None:
         desk.turn(1)
         again = await desk.claim(PROVISIONED, "done", by_content=True, is_outranked=True)
     assert again == Duplicate(run_id(PROVISIONED, "done"))
+
+
+# --- what makes no new event ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("received_s", "is_new"), [(-1, False), (0, False), (1, True), (None, True)]
+)
+async def test_content_that_was_received_before_its_run_is_the_same_event(
+    desk: Desk, received_s: float | None, is_new: bool
+) -> None:
+    """However late a queue delivers it again; an event that is kept doesn't say when it came."""
+    request = desk.request(ORDER, "a", by_content=True)
+    received_at = None if received_s is None else desk.later(received_s)
+    again = attrs.evolve(request, event=attrs.evolve(request.event, received_at=received_at))
+    await desk.finish(await desk.claimed(ORDER, "a", by_content=True))
+    desk.turn(WINDOW_S)
+    answer = await claim_run(desk.transactions, again)
+    assert isinstance(answer, RunLease if is_new else Duplicate)
+
+
+async def test_content_that_has_failed_is_attempted_again(desk: Desk) -> None:
+    """It is the same request within its window, whatever was done to the tenant meanwhile."""
+    first = await desk.claimed(PROVISIONING, "a", by_content=True)
+    await desk.fail(first)
+    removal = await desk.claimed(DEPROVISIONING, "b")
+    await desk.finish(removal, desk.job("b-2"))
+    await desk.end(DEPROVISIONED, "gone")
+    again = await desk.claimed(PROVISIONING, "a", by_content=True)
+    assert (again.run.attempt, again.run.request_key) == (2, first.run.request_key)
+
+
+async def test_content_that_asks_nothing_of_its_tenant_is_one_event(desk: Desk) -> None:
+    """Whatever the tenant is asked for: only the window makes it another one."""
+    first = await desk.claimed(ORDER, "a", by_content=True)
+    await desk.finish(first)
+    await desk.claimed(PROVISIONING, "b")
+    assert await desk.claim(ORDER, "a", by_content=True) == Duplicate(first.run.run_id)
+
+
+async def test_content_is_the_same_event_while_its_own_kind_waits(desk: Desk) -> None:
+    """That asks for nothing else: it joins, or is a duplicate, too."""
+    first = await desk.claimed(PROVISIONING, "a", by_content=True)
+    await desk.finish(first)
+    assert isinstance(await desk.claim(PROVISIONING, "b"), Deferred)
+    await desk.end(PROVISIONED, "done")
+    assert await desk.claim(PROVISIONING, "a", by_content=True) == Duplicate(first.run.run_id)
+
+
+async def test_a_new_event_has_its_own_time(desk: Desk) -> None:
+    """By which it is told whether a request is stale."""
+    await desk.finish(await desk.claimed(ORDER, "a", by_content=True, sent_s=0))
+    desk.turn(WINDOW_S)
+    again = await desk.claimed(ORDER, "a", by_content=True, sent_s=9)
+    assert again.run.sent_at == SENT_AT + timedelta(seconds=9)

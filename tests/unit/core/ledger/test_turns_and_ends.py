@@ -351,3 +351,54 @@ async def test_a_refusal_that_needs_no_tenant_reads_none(desk: Desk) -> None:
     """A request that contradicts what it says elsewhere costs one request to the ledger."""
     assert isinstance(await desk.claim(PROVISIONING, "a", contradiction="two tenants"), Refused)
     assert desk.ledger.requests == ["commit"]
+
+
+# --- who is woken, and who counts ----------------------------------------------------------------
+
+
+async def test_nobody_is_woken_while_the_tenant_is_held(desk: Desk) -> None:
+    """One who waits is refused: the next has its turn no sooner."""
+    opener = await desk.claimed(PROVISIONING, "a", tier="BASIC")
+    await desk.claim(PROVISIONING, "b", tier="PREMIUM")
+    await desk.claim(DEPROVISIONING, "c")
+    await opener.record(Progress(job=desk.job("b-1")))
+    before = await desk.run(DEPROVISIONING, "c")
+    assert isinstance(await desk.claim(PROVISIONING, "b", tier="PREMIUM"), Refused)
+    assert await desk.run(DEPROVISIONING, "c") == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "passed_s"), [({"status": RunStatus.RUNNING}, 0), ({}, 15), ({}, 20)]
+)
+async def test_who_is_due_or_at_work_is_not_woken(
+    desk: Desk, changes: dict[str, Any], passed_s: float
+) -> None:
+    """The sweep finds the one; the other holds its run."""
+    await desk.provision("a")
+    await desk.claim(DEPROVISIONING, "b")
+    await desk.ledger.put(attrs.evolve(await desk.run(DEPROVISIONING, "b"), **changes))
+    desk.turn(passed_s)
+    before = await desk.run(DEPROVISIONING, "b")
+    await desk.end(PROVISIONED, "done")
+    assert await desk.run(DEPROVISIONING, "b") == before
+
+
+async def test_who_is_at_work_keeps_its_place(desk: Desk) -> None:
+    """Its claim may yet be the tenant's next operation: a newcomer waits behind it."""
+    await desk.provision("a")
+    await desk.claim(DEPROVISIONING, "b")
+    running = attrs.evolve(await desk.run(DEPROVISIONING, "b"), status=RunStatus.RUNNING)
+    await desk.ledger.put(running)
+    await desk.end(PROVISIONED, "done")
+    assert isinstance(await desk.claim(DEPLOYMENT, "c"), Deferred)
+
+
+async def test_who_waits_again_drops_those_before_it_that_are_over(desk: Desk) -> None:
+    """It has seen that they wait no longer, and keeps its own place."""
+    await desk.provision("a")
+    for event_id in "bc":
+        await desk.claim(DEPROVISIONING, event_id)
+    over = attrs.evolve(await desk.run(DEPROVISIONING, "b"), status=RunStatus.FAILED, due_at=None)
+    await desk.ledger.put(over)
+    assert isinstance(await desk.claim(DEPROVISIONING, "c"), Deferred)
+    assert await line(desk) == [run_id(DEPROVISIONING, "c")]

@@ -188,8 +188,9 @@ async def test_a_hundred_may_wait(desk: Desk) -> None:
     assert answer.run_id is None
     assert f"The tenant's waiting list is full: {MAX_WAITING}." in answer.reason
     assert await tenant(desk) == before
-    assert isinstance(await desk.claim(DEPROVISIONING, "w-7"), Deferred)
-
+    again = await desk.claim(DEPROVISIONING, "w-7")
+    assert isinstance(again, Deferred)
+    assert again.run_id == run_id(DEPROVISIONING, "w-7")
     first = await desk.run(DEPROVISIONING, "w-0")
     await desk.ledger.put(attrs.evolve(first, status=RunStatus.FAILED, due_at=None))
     answer = await desk.claim(DEPROVISIONING, "late")
