@@ -131,3 +131,14 @@ async def test_what_a_handler_calls_is_no_delivery_of_its_own_event(counter: Cou
     counter.act = act
     await over_http(counter, Delivery(event_id="key-1"), {"itemCount": 1})
     assert [event.payload.item_count for event, _ in counter.calls] == [1, 2, 3]
+
+
+async def test_a_delivery_is_the_same_for_each_call_of_its_way_in(counter: Counter) -> None:
+    """One that hands on several events in one context: the first call leaves that as it was."""
+    token = current_delivery.set(BY_CONTENT)
+    try:
+        first = await counter.deliver({"itemCount": 1})
+        second = await counter.deliver({"itemCount": 1})
+    finally:
+        current_delivery.reset(token)
+    assert second == Handled(run_id=first.run_id, replayed=True)
