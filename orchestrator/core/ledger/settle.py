@@ -276,7 +276,7 @@ def _clean_up(
     failure settled ── crash ✗ ── another request: the half-made tenant is free
 
     A failure that is delivered again may end a later start, too. Its clean-up is the same event
-    then: the run that has finished is restarted.
+    then: its run is restarted, unless an attempt holds it.
     """
     run_id = follow_up.event.key
     wanted = operation_id(tenant.tenant_id, Kind.CLEAN_UP, run_id)
@@ -297,7 +297,7 @@ def _clean_up(
     )
     held = evolve(tenant, state=MOVES[Kind.CLEAN_UP].during, operation_id=wanted)
     opener = snapshot.run(run_id, expect_absent=True)
-    if opener is None or not opener.status.is_finished:
+    if opener is None or opener.status is RunStatus.RUNNING:
         return (opened, held)
     again = evolve(restarted(opener), status=RunStatus.RETRY, due_at=snapshot.now)
     return (opened, held, again)

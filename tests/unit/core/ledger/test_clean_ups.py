@@ -9,7 +9,7 @@ from orchestrator.core.ledger.claim_request import Trigger
 from orchestrator.core.ledger.lease import RunLease
 from orchestrator.core.ledger.lifecycle import TenantState
 from orchestrator.core.ledger.records import OperationRecord, Progress, TenantRecord, run_key
-from tests.desk import NOT_PROVISIONED, PROVISIONING, TENANT, Desk, follow_up
+from tests.desk import NOT_PROVISIONED, PROVISIONING, TENANT, Desk, follow_up, step
 from tests.ledgers import find_due
 
 #: What the clean-up's event names.
@@ -82,7 +82,7 @@ async def test_a_clean_up_that_was_opened_before_has_its_next_start(
     clean-up is due at once, and starts another job."""
     await failed(desk)
     former = await cleaning_up(desk)
-    await former.record(Progress(job=desk.job("b-2")))
+    await former.record(Progress(steps=(step(desk),), job=desk.job("b-2")))
     await (desk.finish(former) if is_finished else desk.hand_back(former, pause_s=0))
     await desk.end(CLEANED_UP, "cleaned")
     desk.turn(1)
@@ -92,4 +92,18 @@ async def test_a_clean_up_that_was_opened_before_has_its_next_start(
     assert run_key(former.run.run_id) in await find_due(desk.ledger, before=desk.clock.now())
     again = await cleaning_up(desk, trigger=Trigger.SWEEP)
     assert again.start_key == operation.start_key != former.start_key
-    assert again.run.job is None
+    assert (again.run.steps, again.run.job) == ({}, None)
+
+
+async def test_a_clean_up_whose_run_is_in_progress_is_left_to_that(desk: Desk) -> None:
+    """Its job has ended before the attempt has: the attempt keeps its lease, and the next one works
+    under the new start number."""
+    await failed(desk)
+    former = await cleaning_up(desk)
+    await former.record(Progress(job=desk.job("b-2")))
+    await desk.end(CLEANED_UP, "cleaned")
+    await failed(desk, "b")
+    await former.renew()
+    await desk.hand_back(former)
+    again = await cleaning_up(desk)
+    assert again.start_key == (await clean_up_operation(desk)).start_key != former.start_key
