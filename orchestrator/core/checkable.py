@@ -1,4 +1,4 @@
-"""What an adapter can check of its resource: whether it exists, and what IAM must allow."""
+"""Checks of an adapter's resource: whether it exists, and the IAM permissions that it needs."""
 
 from typing import Protocol, runtime_checkable
 
@@ -13,12 +13,12 @@ class ReadableBy(Protocol):
     resource: str
 
     def permission(self, name: str) -> "Permission":
-        """What reading the one of that name takes."""
+        """The permission to read the secret of that name."""
 
 
 @attrs.frozen
 class Permission:
-    """What an AWS role must be allowed: IAM actions on an ARN, with `*` for what isn't known."""
+    """A permission of an AWS role: IAM actions on an ARN, with `*` for unknown parts."""
 
     actions: tuple[str, ...]
     resource: str
@@ -32,4 +32,4 @@ class Checkable(Protocol):
     permissions: tuple[Permission, ...]
 
     async def check(self) -> None:
-        """Raises TemporaryError or PermanentError with the reason if it isn't."""
+        """Raises TemporaryError or PermanentError with the reason if it doesn't exist."""

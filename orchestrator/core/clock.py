@@ -9,14 +9,14 @@ class Clock(Protocol):
         """The time, in UTC."""
 
     async def sleep(self, seconds: float) -> None:
-        """Return when so much time has passed."""
+        """Return after `seconds`."""
 
 
 class Ids(Protocol):
     def fresh_id(self) -> str:
-        """An id that was never used before."""
+        """A unique id."""
 
 
 class Dice(Protocol):
     def pick(self, count: int) -> int:
-        """A number from 0 to `count` - 1, each as likely as the others."""
+        """A random number from 0 to `count` - 1, uniformly distributed."""

@@ -2,7 +2,7 @@
 
     OrchestratorError
     ├── BadEvent                no readable event; no run is stored
-    │   └── UnconfirmedSubscription  SNS wants a confirmation that only an operator may give
+    │   └── UnconfirmedSubscription  SNS requests a confirmation that only an operator may give
     ├── EventTooLarge           too large to be stored; no run is
     ├── RunNotFound             no run with the id
     ├── TenantNotFound          no tenant with the id
@@ -15,7 +15,7 @@
     ├── TemporaryError          worth a retry, after `retry_after_s`
     │   ├── BeingHandled        another attempt holds the lease of the event's run
     │   ├── Waiting             stored, until another run is done
-    │   ├── TakenOver           this attempt has lost its run to another
+    │   ├── TakenOver           another attempt has taken the run over
     │   ├── HandedBack          this attempt was cancelled
     │   ├── QuotaReached        a quota refuses it; pauses begin at 30 s
     │   ├── NotPermitted        access denied
@@ -38,20 +38,20 @@ from collections.abc import Sequence
 
 import attrs
 
-#: So many mismatches of one event are named.
+#: The maximum number of mismatches that are reported for an event.
 MOST_ERRORS = 100
 
 
 @attrs.frozen
 class PayloadMismatch:
-    """One place in a body that does not fit: `path` is a JSONPath such as `$.tenant.id`."""
+    """A mismatch in a body; `path` is a JSONPath such as `$.tenant.id`."""
 
     path: str
     message: str
 
 
 class OrchestratorError(Exception):
-    """The root. `run_id` names the run that keeps the failure, where there is one."""
+    """The root. `run_id` is the run that records the failure, if there is one."""
 
     run_id: str | None = None
 
@@ -61,7 +61,7 @@ class BadEvent(OrchestratorError):
 
 
 class UnconfirmedSubscription(BadEvent):
-    """No event: a message of SNS about the subscription itself, and what to do about it."""
+    """Not an event: a message of SNS about the subscription itself; the message says what to do."""
 
 
 class EventTooLarge(OrchestratorError):
@@ -69,8 +69,8 @@ class EventTooLarge(OrchestratorError):
 
     def __init__(self, size: int, limit: int) -> None:
         super().__init__(
-            f"The event is too large to be kept: {size} bytes packed, {limit} fit. Send less, or "
-            "a reference to it."
+            f"The event is too large to be stored: {size} bytes as stored, at most {limit}. Send "
+            "less, or a reference to it."
         )
 
 
@@ -101,7 +101,7 @@ class PermanentError(OrchestratorError):
 
 
 def event_mismatch(message: str) -> PermanentError:
-    """The event as a whole can't be handled; the message is its one mismatch."""
+    """A PermanentError about the event as a whole; the message is its only mismatch."""
     return PermanentError(message, errors=[PayloadMismatch("$", message)])
 
 
@@ -122,7 +122,7 @@ class InvalidPayload(PermanentError):
 
 
 class EventKeyReused(PermanentError):
-    """An event with the same type, source and id came before with another business body."""
+    """An event with the same type, source and id was received with another business body."""
 
     def __init__(self, event_id: str, run_id: str) -> None:
         super().__init__(
@@ -170,11 +170,11 @@ class SecretNotFound(TemporaryError):
 
 
 class SecretBlank(TemporaryError):
-    """A secret that is there, with nothing but white space in it."""
+    """A secret that is empty or white space."""
 
 
 class BeingHandled(TemporaryError):
-    """Another delivery of the same event is being handled right now."""
+    """Another delivery of the same event is in progress."""
 
     def __init__(self, run_id: str) -> None:
         super().__init__("The same event is being handled right now: retry later.")
@@ -210,7 +210,8 @@ class NotPermitted(TemporaryError):
 
 
 class QuotaReached(TemporaryError):
-    """A quota: it is raised by people, or freed by jobs that end, so pauses begin at 30 s."""
+    """A quota is exceeded: an operator raises it, or jobs that end free it, so pauses begin at
+    30 s."""
 
     first_pause_s = 30.0
 

@@ -16,7 +16,7 @@ TRACEPARENT = "TRACEPARENT"
 
 
 def operation_id(tenant_id: str, kind: str, request_key: str) -> str:
-    """40 hexadecimal characters: the same for each request of the same kind of thing."""
+    """40 hexadecimal characters: the same for all requests with the same tenant, kind and key."""
     return digest(tenant_id, kind, request_key)
 
 
@@ -26,7 +26,7 @@ def is_operation_id(text: str) -> bool:
 
 
 def own_operation_id(request_key: str) -> str:
-    """What the starts of a run are known by that opens no operation."""
+    """The operation id in the start keys of a run that opens no operation."""
     return digest("run", request_key)
 
 
@@ -35,7 +35,7 @@ def start_key(operation_id: str, start_number: int) -> str:
 
 
 def read_start_key(text: str) -> tuple[str, int] | None:
-    """The operation and the start number that a start key was made of."""
+    """The operation and the start number in a start key."""
     operation_id, _, number = text.rpartition("-")
     is_number = number.isascii() and number.isdecimal()
     return (operation_id, int(number)) if operation_id and is_number else None

@@ -1,4 +1,4 @@
-"""Tasks: several of which all are cancelled once one fails; one with a time limit or to its end."""
+"""Runs tasks: several that are cancelled once one fails, one with a time limit or to its end."""
 
 import asyncio
 from collections.abc import Awaitable, Coroutine, Iterable, Iterator
@@ -11,10 +11,11 @@ T = TypeVar("T")
 
 
 async def gather_or_cancel(coroutines: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """Their results. When one raises, or when we are cancelled, it is raised once all have ended.
+    """Await all. When one raises, or this task is cancelled, the others are cancelled, and the
+    error is raised once all have ended.
 
-    A TaskGroup won't do: before Python 3.13 one that fails leaves `Task.cancelling()` at 1, which
-    a later `asyncio.timeout` in the same task takes for a cancellation from outside.
+    Not a TaskGroup: before Python 3.13 one that fails leaves `Task.cancelling()` at 1, which a
+    later `asyncio.timeout` in the same task mistakes for a cancellation.
     """
     tasks = [asyncio.ensure_future(one) for one in coroutines]
     try:
@@ -27,7 +28,7 @@ async def gather_or_cancel(coroutines: Iterable[Coroutine[Any, Any, T]]) -> list
 
 
 async def finish_within(clock: Clock, seconds: float | None, work: Awaitable[T]) -> T:
-    """The result of the work; None: however long it takes.
+    """The result of the work; a limit of None waits to its end.
 
     Raises:
         TimeoutError: the time was over, by the clock; the work was cancelled and has ended.
@@ -44,14 +45,14 @@ async def finish_within(clock: Clock, seconds: float | None, work: Awaitable[T])
         for one in (task, alarm):
             one.cancel()
         await asyncio.wait({task, alarm})
-    # When cut off it may have raised another error, which no caller waits for.
+    # After its cancellation it may have raised another error, which no caller awaits.
     if not task.cancelled():
         task.exception()
     raise TimeoutError
 
 
 def sole_error(error: BaseException) -> BaseException:
-    """What tasks of a group have raised, if it is ours: one that may pass counts before others."""
+    """The one error of a group whose errors are all ours, a temporary one first; else the group."""
     leaves = list(_leaves(error))
     if not all(isinstance(leaf, OrchestratorError) for leaf in leaves):
         return error
@@ -67,14 +68,14 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
 
 
 def is_cancelled(error: BaseException) -> bool:
-    """Whether this task is, and not just something that a handler awaited."""
+    """Whether this task is cancelled, rather than something that a handler awaited."""
     task = asyncio.current_task()
     is_asked = task is not None and task.cancelling() > 0
     return isinstance(error, asyncio.CancelledError) and is_asked
 
 
 async def run_to_its_end(write: Coroutine[Any, Any, T]) -> T:
-    """Finish a write that is under way before a cancellation: half of it is worse than none."""
+    """Finish a write before a cancellation takes effect, so that it isn't interrupted halfway."""
     task = asyncio.ensure_future(write)
     cancelled = None
     while not task.done():

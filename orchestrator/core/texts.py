@@ -1,13 +1,14 @@
-"""Texts of other sources: links that a page may show, sentences that fit into an item."""
+"""Sanitizes texts from other sources: links that a page may show, sentences cut to an item's
+size."""
 
 from urllib.parse import urlsplit
 
-#: Characters of a reason or a note.
+#: The maximum number of characters of a reason or a note.
 _LONGEST_SENTENCE = 2000
 
 
 def web_address(value: object) -> str | None:
-    """The value if it is an http(s) URL that a page may link to, whatever its source; else None."""
+    """The value if it is an http(s) URL that a page may safely link to, else None."""
     if not isinstance(value, str):
         return None
     try:
@@ -18,5 +19,5 @@ def web_address(value: object) -> str | None:
 
 
 def shorten(text: str) -> str:
-    """A sentence as it is stored: whatever its source, it must fit into an item of the ledger."""
+    """A sentence cut to the size that is stored in an item of the ledger."""
     return text if len(text) <= _LONGEST_SENTENCE else f"{text[:_LONGEST_SENTENCE]}…"

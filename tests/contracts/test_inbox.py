@@ -175,5 +175,5 @@ async def test_what_is_too_large_says_so(aws: tuple[AWS, EmbeddedAWS]) -> None:
     """By the queue's own limit: it is no outage."""
     inbox = sqs_inbox(aws, "small")
     await inbox.create()
-    with pytest.raises(EventTooLarge, match="1100000 bytes packed, 1048576 fit"):
+    with pytest.raises(EventTooLarge, match="1100000 bytes as stored, at most 1048576"):
         await inbox.send(text="x" * 1_100_000, group="g", deduplication_id="1")

@@ -1,5 +1,5 @@
-"""An event: how it is read, what it is called, what it says.
+"""Events: parsing, types, and the facts of their bodies.
 
-JSON in whatever envelope becomes an `Event`; its body's facts are read in all their spellings.
+JSON in any supported envelope becomes an `Event`; a body's facts are read in all their spellings.
 Nothing in here knows the ledger, a tenant's state or a builder.
 """

@@ -1,6 +1,6 @@
-"""The facts that any business body may carry, in each of their spellings.
+"""Reads the facts of a business body, in each of their spellings.
 
-A spelling that has another shape is ignored where another field has the fact.
+A spelling with an invalid value is ignored if another field has the fact.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ MAX_NAME_BYTES = 512
 
 
 def read_tenant_id(body: Mapping[str, Any]) -> str | None:
-    """The tenant that a business body of any type names, None where it names none."""
+    """The tenant id in a business body of any type; None without one."""
     tenant = body.get("tenant")
     candidates = (
         tenant.get("id") if isinstance(tenant, Mapping) else None,
@@ -29,19 +29,19 @@ def read_tenant_id(body: Mapping[str, Any]) -> str | None:
 
 
 def read_registration_id(body: Mapping[str, Any]) -> str | None:
-    """The registration that the control plane of the SaaS Builder Toolkit keeps for a tenant. It
-    leads to the tenant whose request carried it, and is no tenant's id."""
+    """The id of a tenant's registration in the SaaS Builder Toolkit. It identifies the tenant whose
+    request had it, and is not a tenant id."""
     named = body.get("tenantRegistrationId")
     return named if isinstance(named, str) and _is_name(named) else None
 
 
 def _is_name(value: object) -> bool:
-    """Text that something can be kept under."""
+    """Whether it is text that can be a key in the ledger."""
     return isinstance(value, str) and value != "" and is_well_formed(value)
 
 
 def read_tier(body: Mapping[str, Any]) -> str | None:
-    """The tier that a business body of any type names, None where it names none."""
+    """The tier in a business body of any type; None without one."""
     subscribed = read_object(read_object(body.get("subscription")).get("plan"))
     named = ("planConfig", "plan", "tenantData")
     chosen, plan, data = (read_object(body.get(name)) for name in named)
@@ -57,10 +57,10 @@ _FACTS: Mapping[str, Callable[[Mapping[str, Any]], str | None]] = {
 
 
 def dispensable(model: type, body: Mapping[str, Any], misfits: Mapping[str, str]) -> set[str]:
-    """Which of the fields of `body` that don't fit `model` are passed over.
+    """The fields of `body` that don't match `model` and can be ignored.
 
-    `misfits` has the fact that each is a spelling of. One is passed over if what the body says of
-    that fact is the same without it; where it says nothing then, if the model can do without.
+    `misfits` maps each to the fact that it is a spelling of. One is ignored if the body gives the
+    same fact without it; if it then gives none, the model must not need it.
     """
     rest = {name: value for name, value in body.items() if name not in misfits}
     needs: frozenset[str] = getattr(model, "needs", frozenset())
@@ -74,26 +74,26 @@ def dispensable(model: type, body: Mapping[str, Any], misfits: Mapping[str, str]
 
 
 def read_request_key(body: Mapping[str, Any]) -> str | None:
-    """What makes two requests the same: the start that they follow, or its `operationId`, else
-    the webhook's `context`."""
+    """The request key, the same for equal requests: the start that it follows, or `operationId`,
+    else the webhook's `context`."""
     before = _text(body.get(START_KEY)) or _text(body.get("operationId"))
     return before or _override(body, "context")
 
 
 def read_context(body: Mapping[str, Any]) -> str | None:
-    """What the control plane knows its request by."""
+    """The webhook's `context`, with which the control plane identifies its request."""
     return _override(body, "context")
 
 
 def read_builder(body: Mapping[str, Any]) -> str | None:
-    """The builder that a request names; what is too long to be kept is no builder's name."""
+    """The builder that a request names; None if it is too long to be stored."""
     named = _text(read_object(body.get("builderConfig")).get("type"))
     return named if named and len(named.encode(errors="replace")) <= MAX_NAME_BYTES else None
 
 
 def read_contradiction(body: Mapping[str, Any]) -> str | None:
-    """In which way a request means two tenants, in a sentence: by two of its names for it, or by
-    what its job is given."""
+    """Why a request is about two tenants, as a sentence: two of its fields differ, or a field and
+    a variable of its job; None if it isn't."""
     named = read_tenant_id(body)
     config = read_object(read_object(body.get("builderConfig")).get("config"))
     override = read_object(config.get("environmentOverride"))
@@ -113,21 +113,21 @@ def read_contradiction(body: Mapping[str, Any]) -> str | None:
 
 
 def read_operation(body: Mapping[str, Any]) -> tuple[str | None, int | None]:
-    """The operation that a report is about, and its start: by the start key of its job, else
-    by `operationId`, which says nothing of a start."""
+    """The operation that a report is about, and its start: from the job's start key, else from
+    `operationId`, which has no start number."""
     started = read_start_key(_text(body.get(START_KEY)) or "")
     return started or (_text(body.get("operationId")), None)
 
 
 def read_reason(body: Mapping[str, Any]) -> str | None:
-    """Why it ended so, in the words of the report."""
+    """The reason that the report gives."""
     return _text(body.get("reason"))
 
 
 def read_resources(body: Mapping[str, Any]) -> list[Any]:
-    """What the tenant consists of now, as the webhook wants it listed.
+    """The tenant's resources, in the webhook's format.
 
-    A build names the bucket that holds its Terraform state; what it exported outranks the rest.
+    A build names the bucket of its Terraform state; exported variables take precedence.
     """
     exported, listed = _exported(body), body.get("resources")
     exported_bucket = _text(exported.get("TF_STATE_BUCKET"))
@@ -141,7 +141,7 @@ def read_resources(body: Mapping[str, Any]) -> list[Any]:
 
 
 def read_app_plane_url(body: Mapping[str, Any]) -> str | None:
-    """Where the tenant finds its application; what the job exported outranks the rest."""
+    """The URL of the tenant's application; exported variables take precedence."""
     exported, names = _exported(body), ("APP_PLANE_REDIRECT_URL", "APP_PLANE_URL")
     named = (
         *(exported.get(name) for name in names),
@@ -152,7 +152,7 @@ def read_app_plane_url(body: Mapping[str, Any]) -> str | None:
 
 
 def read_webhook_url(body: Mapping[str, Any]) -> str | None:
-    """The URL of the control plane's webhook in the event; the caller decides if it is trusted."""
+    """The URL of the control plane's webhook in the event; the caller checks if it is allowed."""
     return _override(body, "API_ENDPOINT")
 
 
@@ -162,7 +162,7 @@ def read_ended_job(event: Event[Any]) -> Mapping[str, Any]:
 
 
 def without_ended_job(value: Any) -> Any:
-    """A body, or an envelope around one, without what only an event of our own may say."""
+    """A body, or an envelope around one, without fields that only the service's own events have."""
     match value:
         case Mapping():
             shown = ((name, item) for name, item in value.items() if name != "endedJob")
@@ -173,18 +173,18 @@ def without_ended_job(value: Any) -> Any:
 
 
 def _exported(body: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The variables that the ended job gave to the outside, as its builder told them."""
+    """The exported variables of the ended job, from its builder."""
     return read_object(read_object(body.get("endedJob")).get("exportedVariables"))
 
 
 def read_secret(body: Mapping[str, Any]) -> tuple[str, str] | None:
-    """The webhook's secret and context, where a body has both."""
+    """The webhook's secret and context, if a body has both."""
     secret, context = _override(body, "secret"), _override(body, "context")
     return (secret, context) if secret and context else None
 
 
 def named_for(body: Mapping[str, Any], tenant_id: str | None) -> Mapping[str, Any]:
-    """A body as one about that tenant, however it calls its own; None leaves it as it is."""
+    """A body with that tenant's id in each of its spellings; None leaves it unchanged."""
     if tenant_id is None:
         return body
     tenant = body.get("tenant")
@@ -193,7 +193,7 @@ def named_for(body: Mapping[str, Any], tenant_id: str | None) -> Mapping[str, An
 
 
 def without_context(body: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A body without what makes it the same request: the context, and what it followed."""
+    """A body without its request key: the context, and the start that it followed."""
     naming = ("context", "operationId", START_KEY)
     shown = {name: value for name, value in body.items() if name not in naming}
     config = read_object(body.get("builderConfig"))
@@ -207,7 +207,7 @@ def without_context(body: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _override(body: Mapping[str, Any], name: str) -> str | None:
-    """A variable that the event sets for the build, or that stands at the top of its body."""
+    """A variable that the event sets for the build, or a top-level field of its body."""
     config = read_object(read_object(body.get("builderConfig")).get("config"))
     return _text(read_object(config.get("environmentOverride")).get(name)) or _text(body.get(name))
 
@@ -217,11 +217,7 @@ def _text(value: object) -> str | None:
 
 
 def read_object(value: object) -> Mapping[str, Any]:
-    """An object, or the object in a JSON text; an empty one for anything else."""
-    if value is None:
-        return {}
-    if isinstance(value, dict):
-        return value
+    """An object, or the object in a JSON text; an empty object for anything else."""
     if isinstance(value, str):
         try:
             value = parse_json(value)

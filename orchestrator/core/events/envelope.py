@@ -1,8 +1,8 @@
-"""From a JSON body to an `Event`, in whatever wrapper it comes (`core.events.wrappers`). Pure.
+"""Parses a JSON body, in any wrapper (`core.events.wrappers`), into an `Event`. Pure.
 
-Binary CloudEvents become structured ones first (`structured_cloudevent`), so that
-there is one code path. An envelope that contradicts itself is a `BadEvent`: no run is kept
-of it, since its event key is unknown.
+Binary CloudEvents are converted to structured ones first (`structured_cloudevent`), so that there
+is one code path. An envelope that contradicts itself is a `BadEvent`: no run is stored, since its
+event key is unknown.
 """
 
 import re
@@ -35,13 +35,12 @@ _MAX_TYPE_LENGTH = 128  # EventBridge's limit for a detail-type
 
 @attrs.frozen(kw_only=True)
 class Delivery:
-    """What the way in knows about an event besides its body.
+    """What the entry point knows about an event besides its body.
 
-    `event_id` outranks every id in the body (a header of `events.id_headers`).
-    `same_content_same_event` makes a body without any id its own identity: right over
-    HTTP, where a sender repeats what got no answer, wrong for a library call.
-    `fallback_id` is the id of a body that has none otherwise. `received_at` is when it came
-    in, where that was earlier than it is read.
+    `event_id` (a header of `events.id_headers`) overrides ids in the body.
+    `same_content_same_event` identifies a body without an id by its content: right over HTTP, where
+    senders retry after a lost answer, wrong for a library call. `fallback_id` is the id of a body
+    without one. `received_at` is when the event was received, if that was earlier than now.
     """
 
     event_id: str | None = None
@@ -59,9 +58,9 @@ def parse_event(
     now: datetime,
     fresh_id: str,
 ) -> Event[Body]:
-    """Read `raw`, a parsed JSON value, as an event; its payload is the business body still.
+    """Parse `raw`, a JSON value, into an event; its payload is the business body, not yet a model.
 
-    `event_type` is what the path or the caller said.
+    `event_type` is the type in the path, or the caller's.
 
     Raises:
         BadEvent: not an object, a broken envelope, a type that isn't the envelope's, or a name
@@ -103,7 +102,7 @@ def parse_event(
 
 
 def _check_names(event_id: str | None, opened: Opened) -> None:
-    """Values that are stored beside the payload, some of them in keys, must fit there."""
+    """Check the size of values that are stored beside the payload, some of them in keys."""
     secret, context = read_secret(opened.body) or (None, None)
     names = {
         "id": event_id,
@@ -136,12 +135,12 @@ def read_event_type(raw: object) -> str:
 
 
 def read_event_id(raw: object) -> str | None:
-    """The id that a body gives itself, None without one. Raises BadEvent for a broken envelope."""
+    """The id in a body, None without one. Raises BadEvent for a broken envelope."""
     return open_event(raw).id
 
 
 def read_names(raw: object) -> tuple[str | None, str | None]:
-    """Type and id of what may be no event at all, as far as they can be read."""
+    """Type and id of a value that may not be a valid event, where they can be read."""
     try:
         opened = open_event(raw)
     except BadEvent:
@@ -155,10 +154,10 @@ def read_names(raw: object) -> tuple[str | None, str | None]:
 def structured_cloudevent(attributes: Mapping[str, str], data: object) -> dict[str, Any]:
     """A binary CloudEvent in its structured form.
 
-    `attributes` are the `ce-*` headers by lower-case name without the prefix, as they stand in
-    the request: perhaps a quoted string, and percent-encoded then (CloudEvents HTTP binding
-    1.0.2, section 3.1.3.2). A name that no attribute can have (specification 1.0.2, section 3.1) is
-    passed over, so that no header makes an event of another shape.
+    `attributes` are the `ce-*` headers by lower-case name without the prefix, with undecoded
+    values: quoted strings, percent-encoded (CloudEvents HTTP binding 1.0.2, section 3.1.3.2). A
+    name that no attribute can have (specification 1.0.2, section 3.1) is ignored, so that a header
+    can't change the event's structure.
 
     Raises:
         BadEvent: a header isn't UTF-8.
@@ -168,7 +167,7 @@ def structured_cloudevent(attributes: Mapping[str, str], data: object) -> dict[s
 
 
 def _decoded(name: str, header: str) -> str:
-    """A header's value: out of its quotes first, where it has some (RFC 9110, section 5.6.4)."""
+    """Decode a header's value, after removing its quotes if any (RFC 9110, section 5.6.4)."""
     if len(header) >= 2 and header[0] == header[-1] == '"':
         header = re.sub(r"\\(.)", r"\1", header[1:-1])
     try:

@@ -1,4 +1,4 @@
-"""The event: its key, and what all its deliveries have in common."""
+"""The event and its key, the same for all its deliveries."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -12,11 +12,9 @@ from orchestrator.core.events.json_text import to_sorted_json
 from orchestrator.core.evolve import evolve
 from orchestrator.core.identifiers import digest
 
-#: What sets the keys of our own outcomes apart from those of all other events.
+#: Distinguishes the keys of the service's own outcomes from those of all other events.
 _ENDS = "ends"
-#: How the digest of a body is made; those of earlier releases are hexadecimal throughout.
-_DIGEST_VERSION = "v2"
-#: The source of the events that we make ourselves.
+#: The source of the service's own events.
 OWN_SOURCE = "orchestrator"
 Payload = TypeVar("Payload", covariant=True)
 
@@ -25,14 +23,14 @@ Payload = TypeVar("Payload", covariant=True)
 class Event(Generic[Payload]):
     """One message, as a handler sees it.
 
-    Two deliveries with one `key` (type, source and id) are the same event. `payload` is
-    the handler's model, `body` the business body with every unknown field, `raw` what
-    was received. `time` is the event's own, or that of its receipt; `sent_at` is the event's own,
-    at the latest that of its receipt, and None where the event names none. `received_at` is None
-    for an event that was kept, or made here. `ends_start` is the start key of what an event of
-    our own ends. There is one such event for each start, or for each job where that was built
-    again, whoever noticed the end and whatever he knew of it: by its `id`. `sent_as` is what its
-    sender calls the type, where that is an alias of it.
+    Two deliveries with one `key` (type, source and id) are the same event. `payload` is the
+    handler's model, `body` the business body with all unknown fields, `raw` the JSON as received.
+    `time` is the event's own, or that of its receipt; `sent_at` is the event's own, at the latest
+    that of its receipt, and None if the event has none. `received_at` is None for an event that was
+    stored, or made by the service. `ends_start` is the start key that an event of the service's own
+    ends. By its `id` there is one such event for each start, or for each job of a start that was
+    rebuilt, whatever detected the end. `sent_as` is the sender's name of the type, if that is an
+    alias.
     """
 
     type: str
@@ -42,7 +40,7 @@ class Event(Generic[Payload]):
     body: Mapping[str, Any]
     raw: Mapping[str, Any]
     payload: Payload
-    #: The id was made from the content, so it holds for `events.dedupe_window_s` alone.
+    #: The id is derived from the content, so it is valid for `events.dedupe_window_s` only.
     identified_by_content: bool = False
     ends_start: str | None = None
     sent_as: str | None = None
@@ -53,54 +51,46 @@ class Event(Generic[Payload]):
     def key(self) -> str:
         """The event key: 40 hexadecimal characters, the same for each delivery.
 
-        That of an event of the service's own is one that no other event can have.
+        No other event can have the key of one of the service's own.
         """
         if self.ends_start is not None:
             return own_outcome_key(self.type, self.id)
-        # An event of a type by this name would have the key of what it says that it ends.
+        # An event whose type is this word could otherwise have the key of an own outcome.
         apart = ("event",) if self.type == _ENDS else ()
         return digest(*apart, self.type, self.source, self.id)
 
     @cached_property
     def body_digest(self) -> str:
-        """What the run stores of the body, to recognize another one under its key."""
-        if self.ends_start is not None:
-            return digest(self.ends_start)
-        return _DIGEST_VERSION + hashlib.sha256(to_sorted_json(self.body)).hexdigest()[:38]
-
-    def has_body_of(self, stored: str) -> bool:
-        """Whether `stored` is the digest of the event's body, by this release or an earlier one."""
-        if self.ends_start is None and not stored.startswith(_DIGEST_VERSION):
-            return stored == digest(self.body)
-        return stored == self.body_digest
+        """The digest by which the bodies of two deliveries are compared."""
+        return digest(self.body) if self.ends_start is None else digest(self.ends_start)
 
 
 def own_outcome_key(event_type: str, outcome_id: str) -> str:
-    """The event key of an outcome of our own, which is known by the start that it ends, and by
-    how often its job was built again."""
+    """The event key of an outcome of the service's own: of the start that it ends, and the count of
+    its job's rebuilds."""
     return digest(_ENDS, event_type, outcome_id)
 
 
-#: Where in what was received the business body may lie; it is not kept twice.
+#: The paths of the business body in the received JSON, so that it isn't stored twice.
 _PATHS: tuple[tuple[str, ...], ...] = ((), ("detail",), ("detail", "data"), ("data",))
 
 
 def rewritten(
     event: Event[Mapping[str, Any]], change: Callable[[Any], Any]
 ) -> Event[Mapping[str, Any]]:
-    """The event with `change` made to what was received, and so to its body."""
+    """The event with `change` applied to the received JSON, and so to its body."""
     path, raw = path_to_body(event), change(event.raw)
     body = change(event.body) if path is None else value_at(raw, path)
     return evolve(event, raw=raw, body=body, payload=body)
 
 
 def path_to_body(event: Event[Mapping[str, Any]]) -> tuple[str, ...] | None:
-    """Where in what was received the body lies; None: it is no part of that."""
+    """The path of the body in the received JSON; None if it isn't part of it."""
     return next((path for path in _PATHS if value_at(event.raw, path) is event.body), None)
 
 
 def value_at(value: Any, path: tuple[str, ...]) -> Any:
-    """What lies at the path of names; None: nothing does."""
+    """The value at a path of names; None if there is none."""
     for name in path:
         value = value.get(name) if isinstance(value, Mapping) else None
     return value

@@ -1,8 +1,8 @@
 """The event types: one table of what each opens or ends, and their aliases.
 
-The table is all that the ledger and the dispatch know of a type. Its handler
-(`core.handlers.builtin`) and its example (`intake.examples`) are bound to it from above, and its
-payload model is that of the handler's annotation.
+The ledger and the dispatch know a type only by this table. Its handler (`core.handlers.builtin`)
+and its example (`intake.examples`) refer to it, and its payload model is that of the handler's
+annotation.
 """
 
 from collections.abc import Mapping
@@ -23,11 +23,10 @@ TENANT_CLEAN_UP = "TENANT_CLEAN_UP"
 TENANT_CLEAN_UP_SUCCESS = "TENANT_CLEAN_UP_SUCCESS"
 TENANT_CLEAN_UP_FAILURE = "TENANT_CLEAN_UP_FAILURE"
 BUILD_STATE_CHANGE = "BUILD_STATE_CHANGE"
-#: Asks for a sweep of what is due. No handler is called for it and no run is kept, so it has no
-#: row in the table.
+#: Requests a sweep. It has no handler and no run, and so no row in the table.
 RECONCILE = "RECONCILE"
 
-#: What others call the events that we know by another name: EventBridge, and the control and
+#: Other senders' names for the service's event types: of EventBridge, and of the control and
 #: application planes of the SaaS Builder Toolkit (github.com/awslabs/sbt-aws).
 AWS_ALIASES: Mapping[str, str] = {
     "Scheduled Event": RECONCILE,
@@ -63,10 +62,10 @@ class Ending:
 
 @attrs.frozen
 class EventType:
-    """A type: the operation that an event of it opens, or how it ends one.
+    """A type: the operation that its events open, or how they end one.
 
     `job_attributes` are the tier's attributes that may name the job of an operation that it opens;
-    the first that is there counts.
+    the first that exists counts.
     """
 
     name: str
@@ -75,7 +74,7 @@ class EventType:
     job_attributes: tuple[str, ...] = ()
 
 
-#: Every type that has a handler of ours.
+#: All types with a built-in handler.
 EVENT_TYPES: tuple[EventType, ...] = (
     EventType(
         TENANT_PROVISIONING,

@@ -1,9 +1,8 @@
-"""Values as text, the way that JavaScript prints them.
+"""Converts values to text exactly as JavaScript does.
 
-Builds were written against a service in TypeScript, and the control plane verifies
-signatures over `JSON.stringify`: both must see the very characters that they saw
-before. Numbers follow ECMAScript's Number::toString (by rfc8785, which RFC 8785 bases
-on the same rule).
+Builds were written against a service in TypeScript, and the control plane verifies signatures over
+`JSON.stringify`: both depend on the exact characters. Numbers follow ECMAScript's
+Number::toString (by the library rfc8785; RFC 8785 has the same rule).
 """
 
 import json
@@ -22,7 +21,7 @@ def to_text(value: object) -> str:
 
 
 def is_well_formed(text: str) -> bool:
-    """`text.isWellFormed()`: no half of a surrogate pair, so that UTF-8 can carry it."""
+    """`text.isWellFormed()`: no lone surrogate, so that it can be encoded in UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -34,7 +33,7 @@ def stringify(value: object) -> str:
     """Compact JSON without `\\u` escapes, in the order of the keys.
 
     Raises:
-        TypeError: a value that JSON has no form for.
+        TypeError: a value that JSON can't represent.
         ValueError: a number that is not finite (`rfc8785.FloatDomainError`).
     """
     match value:

@@ -1,6 +1,6 @@
-"""JSON inside text: a request's body, a variable `tenant`, a message of a queue, data in Base64.
+"""Parses JSON text: a request's body, a variable `tenant`, a message of a queue, data in Base64.
 
-One parser reads all of them, so that each refuses the same.
+There is one parser for all of them, so that all refuse the same.
 """
 
 import json
@@ -16,7 +16,7 @@ import msgspec
 
 from orchestrator.core.events.javascript import is_well_formed, stringify
 
-#: Levels of nesting; far from Python's recursion limit, whatever is done with a value.
+#: Maximum nesting; far below Python's recursion limit, also for code that walks a value.
 MAX_DEPTH = 100
 
 #: As many digits as the largest double has, and each digit as 0: to find the first among the second
@@ -28,14 +28,15 @@ _SCALARS = frozenset({str, int, float, bool, type(None)})
 
 
 def parse_json(text: str | bytes, *, max_depth: int = MAX_DEPTH) -> Any:
-    """The value of a JSON text (RFC 8259), as bytes in UTF-8; a byte order mark is skipped.
+    """Parse a JSON text (RFC 8259), as bytes in UTF-8; a byte order mark is skipped.
 
-    Of what RFC 8259 leaves to a reader, this one refuses: more than `max_depth` levels of nesting
-    (section 9), a number beyond the range of a double (section 6), a name twice in one object
-    (section 4) and half a surrogate pair (section 8.2).
+    Where RFC 8259 leaves the choice to a parser, this one refuses: more than `max_depth` levels of
+    nesting (section 9), a number beyond the range of a double (section 6), duplicate names in an
+    object (section 4) and lone surrogates (section 8.2).
 
     Raises:
-        ValueError: it isn't JSON, or refused; the message says why, as the end of a sentence.
+        ValueError: it isn't JSON, or is refused; the message is the reason, as the end of a
+            sentence.
     """
     try:
         octets = text.encode("utf-8", "replace") if isinstance(text, str) else text
@@ -45,8 +46,8 @@ def parse_json(text: str | bytes, *, max_depth: int = MAX_DEPTH) -> Any:
             text.removeprefix("\ufeff"),
             parse_constant=_refuse,
             parse_float=_finite,
-            # int itself is several times as fast as any function in its place.
-            parse_int=_finite_integer if has_long_integer else int,
+            # int itself is several times faster than a Python function.
+            parse_int=_finite_integer if _LONG_INTEGER.search(text) else int,
             object_pairs_hook=_unique,
         )
     except UnicodeDecodeError as error:
@@ -143,10 +144,10 @@ def _encode(value: object, *, order: Literal["sorted"] | None) -> bytes:
 
 
 def kept_size(value: object) -> int:
-    """Bytes of a value as the ledger keeps it: as JSON in ASCII, where a letter may take six.
+    """The size in bytes of a value in the ledger: as ASCII JSON, with up to six for a character.
 
     Raises:
-        TypeError: JSON has no form for it.
+        TypeError: JSON can't represent it.
     """
     return len(json.dumps(value, default=stringify))
 

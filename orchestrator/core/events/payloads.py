@@ -1,7 +1,7 @@
-"""The built-in payloads.
+"""The payload models of the built-in event types.
 
-Producers spell the same fact in several ways; a model has a field for each spelling, so that a
-mismatch is reported where the sender wrote it, and a property for the fact.
+Senders spell the same fact in several ways; a model has a field for each spelling, so that a
+mismatch is reported at the sender's own field, and a property for the fact.
 """
 
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import attrs
 
-# Handlers of users find these as `orchestrator.payloads.read_…`.
+# Public for users' handlers, as `orchestrator.payloads.read_…`.
 from orchestrator.core.events.body import (
     read_app_plane_url as read_app_plane_url,
 )
@@ -64,7 +64,7 @@ def json_name(name: str) -> dict[str, str]:
 
 @attrs.frozen(kw_only=True)
 class Tenant:
-    """The tenant, as an object or as JSON text (so it stands in a build's environment)."""
+    """The tenant, as an object or as JSON text (as in a build's environment)."""
 
     id: str = attrs.field(validator=attrs.validators.min_len(1))
     name: str | None = None
@@ -84,7 +84,7 @@ class Feature:
 
     @property
     def chosen(self) -> Any:
-        """What the tenant chose, else the default."""
+        """The tenant's choice, else the default."""
         if self.value is not None and self.value.value is not None:
             return self.value.value
         return self.default_value
@@ -123,9 +123,9 @@ def spells(fact: str) -> dict[str, str]:
 
 @attrs.frozen(kw_only=True)
 class TenantEvent:
-    """What all events about a tenant may carry; the base of the built-in models."""
+    """The fields of all events about a tenant; the base of the built-in models."""
 
-    #: The facts that such an event must state in some spelling.
+    #: The facts that such an event must have, in any spelling.
     needs: ClassVar[frozenset[str]] = frozenset()
 
     tenant: Tenant | None = attrs.field(default=None, metadata=spells("tenant"))
@@ -143,13 +143,13 @@ class TenantEvent:
 
     @property
     def plans(self) -> tuple[Plan, ...]:
-        """The plans it carries, the most telling first."""
+        """Its plans, in order of precedence."""
         subscribed = self.subscription.plan if self.subscription else None
         return tuple(plan for plan in (self.plan_config, subscribed, self.plan) if plan)
 
     @property
     def named_tier(self) -> str | None:
-        """The tier that the event names; None leaves it to what the tenant has."""
+        """The tier that the event names; with None the tenant's own is used."""
         planned = next((plan.tier for plan in self.plans if plan.tier), None)
         return planned or self.tier or (self.tenant_data.tier if self.tenant_data else None)
 
@@ -170,7 +170,7 @@ class TenantEvent:
 
 @attrs.frozen(kw_only=True)
 class TenantRequest(TenantEvent):
-    """A request to do something to one tenant, which it must name."""
+    """A request for an operation on a tenant, which it must name."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"tenant"})
 
@@ -184,7 +184,7 @@ class TenantRequest(TenantEvent):
 
 @attrs.frozen(kw_only=True)
 class TenantProvisioning(TenantRequest):
-    """TENANT_PROVISIONING. Of a tenant that is there already the tier is known."""
+    """TENANT_PROVISIONING. The tier may be omitted for an existing tenant."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"tenant", "tier"})
 
@@ -201,15 +201,15 @@ class TenantDeployment(TenantRequest):
 
 @attrs.frozen(kw_only=True)
 class TenantCleanUp(TenantRequest):
-    """TENANT_CLEAN_UP: what a failed provisioning left behind is taken away."""
+    """TENANT_CLEAN_UP: removes the rest of a failed provisioning."""
 
 
 @attrs.frozen(kw_only=True)
 class EndedJob:
-    """The job that an operation ended with, as its builder described it at last.
+    """The job that an operation ended with, by its builder's last description.
 
-    `status` is a `JobStatus`, or UNKNOWN where the builder doesn't know the job any more, or
-    can't be asked.
+    `status` is a `JobStatus`, or UNKNOWN if the builder doesn't know the job any more, or can't
+    describe jobs.
     """
 
     id: str
@@ -226,8 +226,8 @@ class EndedJob:
 class TenantOutcome(TenantEvent):
     """How an operation ended: the `_SUCCESS` and the `_FAILURE` types.
 
-    A build that fails early can't name its tenant yet, so nothing is required. `ended_job` is
-    there where the orchestrator itself saw the end; what others send under that name is ignored.
+    A build that fails early can't name its tenant yet, so nothing is required. `ended_job` is set
+    in the service's own events; other senders' values are ignored.
     """
 
     codebuild_build_id: str | None = attrs.field(
@@ -238,6 +238,6 @@ class TenantOutcome(TenantEvent):
 
 
 def read_job_id(body: Mapping[str, Any]) -> str | None:
-    """The build that reports on itself."""
+    """The id of the build that sent a self-report."""
     named = body.get("CODEBUILD_BUILD_ID")
     return named if isinstance(named, str) and named else None

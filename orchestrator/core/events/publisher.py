@@ -5,14 +5,13 @@ from typing import Any, Protocol
 
 
 class Publisher(Protocol):
-    #: Why events are not published, such as "the setting events.bus is empty"; None:
-    #: it reaches a bus.
+    #: Why events are not published, such as "the setting events.bus is empty"; None if they are.
     why_silent: str | None
 
     async def publish(
         self, *, event_type: str, detail: Mapping[str, Any], source: str | None = None
     ) -> str:
-        """Publish one event for the control plane and other subscribers; its id is returned.
+        """Publish one event for the control plane and other subscribers; returns its id.
 
-        `source` None is the one of all events of ours.
+        `source` None uses the service's own source.
         """

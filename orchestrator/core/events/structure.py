@@ -4,10 +4,10 @@ from typing import Any, Protocol
 
 
 class Structure(Protocol):
-    """From JSON values to models and back."""
+    """Converts JSON values to models and back."""
 
     def structure(self, value: object, model: Any) -> Any:
         """`value` as a `model`. Raises InvalidPayload with every mismatch."""
 
     def unstructure(self, value: object) -> Any:
-        """`value` as JSON. Raises TypeError where JSON has no form for it."""
+        """`value` as JSON. Raises TypeError if JSON can't represent it."""

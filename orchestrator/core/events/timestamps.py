@@ -1,4 +1,4 @@
-"""Times as senders write them."""
+"""Parses senders' timestamps."""
 
 import re
 from datetime import datetime
@@ -7,12 +7,12 @@ _LEAP_SECOND = re.compile(r"(:\d\d):60(\.\d+)?(?!\d|:)")
 
 
 def parse_time(text: str) -> datetime:
-    """The time in a text of RFC 3339, or of its wider relative ISO 8601.
+    """Parse a time in RFC 3339, or in the more general ISO 8601.
 
-    `t` and `z` may be small (section 5.6). A leap second (section 5.7), which Python has no time
-    for, counts as the last microsecond before it.
+    `t` and `z` may be lower-case (section 5.6). A leap second (section 5.7), which Python can't
+    represent, counts as the last microsecond before it.
 
     Raises:
-        ValueError: it is no time.
+        ValueError: it is not a time.
     """
     return datetime.fromisoformat(_LEAP_SECOND.sub(r"\1:59.999999", text.upper(), count=1))

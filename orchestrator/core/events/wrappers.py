@@ -1,4 +1,4 @@
-"""What senders and transports put around an event, and how it is taken off. Pure.
+"""Unwraps events from the envelopes of senders and transports. Pure.
 
     EventBridge envelope   {"detail-type", "detail", "source", "id", "time", ...}
     CloudEvent             {"specversion", "type", "source", "id", "data", ...}
@@ -7,9 +7,9 @@
     SQS record             {"messageId", "body", "eventSource": "aws:sqs", ...}, as Pipes sends it
     typed                  {"type", "data"} and nothing else
 
-The first three name the event's type; SNS and SQS only carry it. One inside another is opened in
-its turn, with one exception: once a type is named, what names another type, or none, is business
-content. An audit event that quotes a request must not make that request.
+The first three name the event's type; SNS and SQS only transport it. Nested wrappers are unwrapped
+in turn, with one exception: once a type is known, a wrapper that names another type, or none, is
+business content. An audit event that quotes a request must not make that request.
 """
 
 import base64
@@ -29,16 +29,15 @@ from orchestrator.core.texts import shorten
 Body = Mapping[str, Any]
 
 _SNS_ADDRESS = re.compile(r"https://sns\.[a-z0-9-]+\.amazonaws\.com(\.cn)?/[!-~]{1,1000}")
-#: So many wrappers are opened: a loop of forwarding adds one each time.
+#: The maximum number of nested wrappers: a forwarding loop adds one each time.
 MAX_WRAPPERS = 4
 
 
 @attrs.frozen(kw_only=True)
 class Opened:
-    """An event out of its wrappers: what they say of it, the innermost first, and its body.
+    """An unwrapped event: its attributes, the innermost wrapper's first, and its body.
 
-    `type` is what an envelope names it, `stated_type` what a typed body says of itself: a word
-    that may as well be the sender's own.
+    `type` is an envelope's, `stated_type` a typed body's own, which may be any word of the sender.
     """
 
     type: str | None = None
@@ -51,8 +50,8 @@ class Opened:
 
 @attrs.frozen(kw_only=True)
 class _Wrapper:
-    """One row of the table: how it is recognised and opened, and its field for the event's type;
-    None for what only carries an event."""
+    """A row of the table: how a wrapper is recognized and unwrapped, and its field for the event's
+    type; None for a wrapper that only transports an event."""
 
     fits: Callable[[Body], bool]
     open: Callable[[Body], Opened]
@@ -60,11 +59,11 @@ class _Wrapper:
 
 
 def open_event(raw: object) -> Opened:
-    """Take the wrappers off `raw`, a parsed JSON value.
+    """Unwrap `raw`, a parsed JSON value.
 
     Raises:
-        BadEvent: no object, a broken wrapper, or more of them than `MAX_WRAPPERS`.
-        UnconfirmedSubscription: SNS wants a confirmation that only an operator may give.
+        BadEvent: not an object, a broken wrapper, or more than `MAX_WRAPPERS`.
+        UnconfirmedSubscription: SNS requests a confirmation that only an operator may give.
     """
     opened = Opened(body=as_object(raw, "The body"))
     for _ in range(MAX_WRAPPERS + 1):
@@ -99,8 +98,8 @@ def _open_typed(opened: Opened) -> Opened:
 
 
 def is_sqs_record(value: object) -> bool:
-    """Whether it is a message of SQS, as Lambda's poller and Pipes hand it on (Lambda developer
-    guide, Using Lambda with Amazon SQS; EventBridge user guide, SQS as a source in Pipes)."""
+    """Whether it is a message of SQS, as Lambda's poller and Pipes send it (Lambda developer guide,
+    Using Lambda with Amazon SQS; EventBridge user guide, SQS as a source in Pipes)."""
     return (
         isinstance(value, Mapping)
         and value.get("eventSource") == "aws:sqs"
@@ -110,14 +109,14 @@ def is_sqs_record(value: object) -> bool:
 
 
 def as_object(value: object, what: str) -> Body:
-    """`value` as the object that it must be. Raises BadEvent, which calls it `what`."""
+    """`value` if it is an object; else raises BadEvent, which names it as `what`."""
     if not isinstance(value, Mapping):
         raise BadEvent(f"{what} must be a JSON object, not {_json_name(value)}.")
     return value
 
 
 def _object_or_text(value: object, what: str) -> Body:
-    """An object, or the one that a JSON text holds."""
+    """An object, or the object in a JSON text."""
     if not isinstance(value, str):
         return as_object(value, what)
     try:
@@ -178,10 +177,10 @@ def _open_cloudevent(event: Body) -> Opened:
 
 
 def _cloudevent_data(event: Body) -> object:
-    """Its data; bytes stand in `data_base64` (CloudEvents JSON format 1.0.2, section 3.1)."""
+    """The event's data; bytes are in `data_base64` (CloudEvents JSON format 1.0.2, section 3.1)."""
     encoded = event.get("data_base64")
     if encoded is None:
-        # It is optional (CloudEvents 1.0.2, section 3.1): an event may have nothing to say.
+        # `data` is optional (CloudEvents 1.0.2, section 3.1).
         return event.get("data", {})
     if event.get("data") is not None:
         raise BadEvent('The CloudEvent has "data" and "data_base64": send one of them.')
@@ -192,7 +191,8 @@ def _cloudevent_data(event: Body) -> object:
 
 
 def _open_notification(notification: Body) -> Opened:
-    """Its id is the same in each retry (SNS developer guide, HTTP/HTTPS notification JSON)."""
+    """Unwrap a notification, whose id is the same in each retry (SNS developer guide, HTTP/HTTPS
+    notification JSON)."""
     return Opened(
         id=notification["MessageId"] or None,
         body=_object_or_text(notification["Message"], '"Message" of the SNS notification'),
@@ -200,7 +200,7 @@ def _open_notification(notification: Body) -> Opened:
 
 
 def _refuse_confirmation(message: Body) -> NoReturn:
-    """Only an operator may confirm a topic: the address is never fetched."""
+    """Refuse a confirmation request: only an operator may confirm, the URL is never fetched."""
     address, topic = message["SubscribeURL"], shorten(message["TopicArn"])
     place = address if _SNS_ADDRESS.fullmatch(address) else "its SubscribeURL, if you trust it"
     if message["Type"] == "SubscriptionConfirmation":
@@ -245,7 +245,7 @@ def _are_entries(body: Body) -> bool:
     return isinstance(entries, list) and bool(entries) and all(map(_is_entry, entries))
 
 
-#: The first that fits is taken off.
+#: In order of precedence: the first that matches is unwrapped.
 _WRAPPERS = (
     _Wrapper(
         fits=lambda body: "detail-type" in body and "detail" in body,

@@ -241,7 +241,7 @@ async def test_a_payload_that_does_not_fit_is_refused_before_the_claim(desk: Des
     """Up to the ledger's limit it is kept, beyond it nothing is written."""
     size = len(desk.request(ORDER, "a").payload.data)
     desk.ledger.max_payload_bytes = size - 1
-    with pytest.raises(EventTooLarge, match=f"{size} bytes packed, {size - 1} fit"):
+    with pytest.raises(EventTooLarge, match=f"{size} bytes as stored, at most {size - 1}"):
         await desk.claim(ORDER, "a")
     assert desk.ledger.requests == []
     desk.ledger.max_payload_bytes = size
