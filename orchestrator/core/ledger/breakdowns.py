@@ -55,12 +55,12 @@ DIED = Failure(
 
 @attrs.frozen(kw_only=True)
 class Breakdown:
-    """What an attempt at a run raised; `cause` is the name of the exception's class.
+    """An attempt that raised an unexpected exception; `cause` is the exception's class.
 
-    `attempt` is the one that had been claimed; None: the claim itself raised, and `trigger` brought
-    it about. `outcome` is an event of our own that nothing may be kept of yet, with its payload
-    if that could be packed: no sender would bring it again. `delivered` is the event of a delivery:
-    one with another body has nothing to do with the run of its key.
+    `attempt` is the number of the claimed one; None: the claim itself raised, and `trigger` caused
+    it. `outcome` is an event of the service's own that may not be stored yet, with its payload if
+    it could be encoded: no sender would retry it. `body_digest` is that of a delivered event: one
+    with another body doesn't belong to the run.
     """
 
     run_id: str
@@ -75,9 +75,9 @@ class Breakdown:
 def count(
     snapshot: Snapshot, breakdown: Breakdown, max_attempts: int, timings: Timings
 ) -> Decision[RunRecord | None]:
-    """One bug more; the run as it then stands, None: nothing of it may be counted.
+    """Count a bug; returns the run, or None if it must not be counted.
 
-    The last of `max_attempts` leaves it to be ended by its records.
+    After the last of `max_attempts` the run is to be ended by its records.
     """
     run = snapshot.run(breakdown.run_id)
     begun: tuple[Record, ...] = ()
@@ -107,9 +107,9 @@ def count(
 
 
 def may_count(run: RunRecord, breakdown: Breakdown, snapshot: Snapshot, timings: Timings) -> bool:
-    """The run is still at the attempt that failed, or free for the claim that did.
+    """Whether the run still has the attempt that failed or, if a claim failed, is claimable.
 
-    first  ─ claim ✗ raises ·························· count ✗ what the second does would be undone
+    first  ─ claim ✗ raises ·························· count ✗ would undo the second's writes
     second ─────────────────── claim ── StartBuild ─────────── settle
     """
     if breakdown.attempt is not None:
@@ -130,7 +130,7 @@ def may_count(run: RunRecord, breakdown: Breakdown, snapshot: Snapshot, timings:
 
 
 def _begun(snapshot: Snapshot, outcome: Event[Mapping[str, Any]] | None) -> RunRecord | None:
-    """The run of an outcome of our own, if the start that it ends is under way still."""
+    """The run of an outcome of the service's own, if the start that it ends is still under way."""
     start = read_outcome_id(outcome.id) if outcome else None
     if outcome is None or start is None:
         return None
@@ -143,7 +143,7 @@ def _begun(snapshot: Snapshot, outcome: Event[Mapping[str, Any]] | None) -> RunR
 def claim_by_records(
     snapshot: Snapshot, run_id: str, timings: Timings
 ) -> Decision[RunRecord | None]:
-    """The next attempt at a run, which only ends it. None: it's not its time, or it is over."""
+    """The next attempt at a run, which only ends it; None if the run isn't due, or is over."""
     run = snapshot.run(run_id)
     if run is None or not run.ends_by_records:
         return Decision((), None)
@@ -154,7 +154,7 @@ def claim_by_records(
 
 
 def go_on_by_records(snapshot: Snapshot, run_id: str, attempt: int) -> Decision[Saved | Fenced]:
-    """Tie the run to the operation that it opened or shall end, which no claim has done yet."""
+    """Assign the run to the operation that it opened or is to end, which no claim has done yet."""
     run = snapshot.run(run_id)
     if run is None or not is_mine(run, attempt):
         return Decision((), Fenced())
@@ -172,7 +172,7 @@ def go_on_by_records(snapshot: Snapshot, run_id: str, attempt: int) -> Decision[
 def fail_alone(
     snapshot: Snapshot, run_id: str, attempt: int, error: Failure, note: str
 ) -> Decision[Saved | Fenced]:
-    """The run is over, whatever else it should have ended."""
+    """End the run alone, without the operation that it should have ended."""
     run = snapshot.run(run_id)
     if run is None or not is_mine(run, attempt):
         return Decision((), Fenced())
@@ -181,7 +181,7 @@ def fail_alone(
 
 
 def _with_its_operation(snapshot: Snapshot, run: RunRecord, opens: Kind) -> RunRecord:
-    """The run under the open operation that is its own; a clean-up's is opened before it begins."""
+    """The run with its own open operation; a clean-up's is opened before the run begins."""
     if run.tenant_id is None:
         return run
     for wanted in (run.operation_id, operation_id(run.tenant_id, opens, run.request_key)):
@@ -198,7 +198,7 @@ def _with_its_operation(snapshot: Snapshot, run: RunRecord, opens: Kind) -> RunR
 
 
 def _to_be_ended(snapshot: Snapshot, run: RunRecord) -> OperationRecord | None:
-    """What an outcome of our own ends, if neither it nor anybody else was claimed for that."""
+    """The operation that an outcome of the service's own ends, if no outcome has claimed it."""
     ending, start = ENDS.get(run.event_type), read_outcome_id(run.event_id)
     is_own = run.run_id == own_outcome_key(run.event_type, run.event_id)
     if ending is None or start is None or not is_own:

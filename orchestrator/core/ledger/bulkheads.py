@@ -1,8 +1,7 @@
-"""A bound on concurrent requests to the ledger for each duty, so that none waits behind another.
+"""Bulkheads: a limit on concurrent ledger requests for each duty, so that none delays another.
 
-Lease renewals and incoming events have requests reserved for them, however much is due: a sweep
-over a slow ledger queues behind itself alone. (The pattern is called Bulkhead: Azure
-Architecture Center, Cloud design patterns.)
+Lease renewals and incoming events have reserved requests, however much is due: with a slow ledger a
+sweep delays only itself. (Azure Architecture Center, Cloud design patterns, Bulkhead.)
 """
 
 import asyncio
@@ -14,14 +13,14 @@ from types import MappingProxyType
 
 
 class Duty(Enum):
-    """What a request is for. Tasks inherit that of the task that created them."""
+    """The purpose of a request. Tasks inherit it from the task that created them."""
 
     RENEWAL = auto()
     INTAKE = auto()
     SWEEP = auto()
 
 
-#: How many requests there may be at once: together fewer than a client has connections.
+#: The limits of concurrent requests: together fewer than a client's connections.
 REQUESTS_AT_ONCE: Mapping[Duty, int] = MappingProxyType(
     {Duty.RENEWAL: 8, Duty.INTAKE: 26, Duty.SWEEP: 16}
 )
@@ -31,7 +30,7 @@ _duty: ContextVar[Duty] = ContextVar("duty", default=Duty.INTAKE)
 
 @contextmanager
 def on_duty(duty: Duty) -> Iterator[None]:
-    """What is requested in this context is for that."""
+    """Requests in this context are for this duty."""
     token = _duty.set(duty)
     try:
         yield
@@ -40,11 +39,11 @@ def on_duty(duty: Duty) -> Iterator[None]:
 
 
 class Bulkheads:
-    """The bounds of one process, by the duty that a request is for."""
+    """The limits of one process, by duty."""
 
     def __init__(self, at_once: Mapping[Duty, int] = REQUESTS_AT_ONCE) -> None:
         self._rooms = {duty: asyncio.Semaphore(limit) for duty, limit in at_once.items()}
 
     def room(self) -> asyncio.Semaphore:
-        """To be entered (`async with`) for one request."""
+        """Entered (`async with`) for each request."""
         return self._rooms[_duty.get()]

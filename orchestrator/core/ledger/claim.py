@@ -166,7 +166,7 @@ def _reopen(
     draft: ClaimDraft, run: RunRecord, over: OperationRecord, tenant_id: str, kind: Kind
 ) -> Decision[ClaimResult]:
     """A forced replay of an operation that is over: its next start, once its opener has finished
-    and no run waits.
+    and no other run waits.
 
     opener ─ running, its send under way ········ build
     replay ───────────────── next start ✗ a second build beside it
@@ -209,7 +209,7 @@ def _open_operation(
 
 
 def _find_theft(draft: ClaimDraft, tenant_id: str) -> str | None:
-    """Why the request's registration can't be its tenant's, in a sentence, unless it is a forced
+    """Why the request's registration isn't its tenant's, as a sentence; None for a forced
     replay."""
     snapshot, registration_id = draft.snapshot, draft.request.registration_id
     if registration_id is None or draft.insists:
@@ -225,7 +225,7 @@ def _find_theft(draft: ClaimDraft, tenant_id: str) -> str | None:
 
 
 def _registered(draft: ClaimDraft, tenant_id: str) -> tuple[RegistrationRecord, ...]:
-    """The request's registration, which is mapped to its tenant from now on, if it isn't yet."""
+    """The record that maps the request's registration to its tenant, if it isn't mapped yet."""
     registration_id = draft.request.registration_id
     if registration_id is None:
         return ()
@@ -241,9 +241,9 @@ def _registered(draft: ClaimDraft, tenant_id: str) -> tuple[RegistrationRecord, 
 def _owed_reports(
     snapshot: Snapshot, tenant: TenantRecord, opened: OperationRecord
 ) -> tuple[OperationRecord, ...]:
-    """The report that a provisioning has left to a deployment, which never came, is due now.
+    """Make the report due that a provisioning left to a deployment which never came.
 
-    One that is opened again is reported when that ends.
+    A provisioning that is opened again is reported at its next end.
     """
     is_other = tenant.owes is not None and tenant.owes != opened.operation_id
     before = snapshot.operation(tenant.owes) if tenant.owes and is_other else None
@@ -253,7 +253,7 @@ def _owed_reports(
 
 
 def _go_on(draft: ClaimDraft, run: RunRecord, operation: OperationRecord) -> Decision[ClaimResult]:
-    """The run that opened it is resumed or delivered again."""
+    """Continue the operation: the run that opened it is resumed or delivered again."""
     if operation.state is OperationState.OVER and operation.job is None:
         return draft.duplicate(run, operation.outcome or run.run_id)
     run = evolve(
@@ -268,7 +268,7 @@ def _go_on(draft: ClaimDraft, run: RunRecord, operation: OperationRecord) -> Dec
 def _join(
     draft: ClaimDraft, run: RunRecord, operation: OperationRecord, kind: Kind
 ) -> Decision[ClaimResult]:
-    """A request for an operation that another run has opened, and may give back without a job."""
+    """Join an operation that another run has opened, and may still give back without a job."""
     if operation.opener == run.run_id:
         # Its content counts as new, but its earlier operation isn't over: nothing is new.
         return Decision((), Duplicate(run.run_id))

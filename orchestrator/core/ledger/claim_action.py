@@ -1,4 +1,4 @@
-"""What is done with an event whose run is there already: by how that stands, and what asks for it.
+"""Chooses the action for an event that has a run already, by the run's state and the trigger.
 
 | the run | a delivery | the sweep | a replay | a forced replay | a cancel |
 | --- | --- | --- | --- | --- | --- |
@@ -9,7 +9,7 @@
 | is done | is a duplicate | leaves it | needs force | restarts it | finds it over |
 | is finished, and the content counts as new | begins it anew | | | | |
 
-Before that another body is refused, and a run whose lease isn't over is left alone, whatever asks.
+Another body is refused before, and a run whose lease hasn't expired is never touched.
 """
 
 from collections.abc import Mapping
@@ -25,28 +25,28 @@ from orchestrator.core.ledger.transitions import is_new_event
 
 
 class Found(Enum):
-    """How the event's run stands."""
+    """The state of the event's run."""
 
     DUE = auto()
     NOT_DUE = auto()
     FAILED = auto()
     CANCELLED = auto()
     DONE = auto()
-    #: It is finished, and the event's content is another event by now.
+    #: The run is finished, and the event's content counts as a new event.
     NEW_EVENT = auto()
 
 
 class Action(Enum):
-    """What is done with the event."""
+    """The action for the event."""
 
-    #: Its run isn't there yet.
+    #: There is no run yet.
     BEGIN = auto()
     RESUME = auto()
-    #: Nothing is remembered of what the run did.
+    #: The run starts over, without its steps.
     RESTART = auto()
     BEGIN_ANEW = auto()
     LEAVE = auto()
-    #: Its sender may not know of the cancel, which only an operator takes back.
+    #: The run was cancelled, which only an operator can undo by a replay.
     REFUSE = auto()
     DUPLICATE = auto()
     NEED_FORCE = auto()
@@ -76,7 +76,7 @@ def choose_action(
     trigger: Trigger,
     timings: Timings,
 ) -> Action:
-    """What is done with the event, whose run is `run` and may be claimed."""
+    """The action for the event, whose run `run` may be claimed."""
     return ACTIONS[_find(snapshot, run, event, trigger, timings)][trigger]
 
 
@@ -87,7 +87,7 @@ def _find(
     trigger: Trigger,
     timings: Timings,
 ) -> Found:
-    # A replay of old content is a replay.
+    # Only a delivery can count as a new event, not a replay.
     if trigger is Trigger.DELIVERY and is_new_event(snapshot, run, event, timings):
         return Found.NEW_EVENT
     if run.was_cancelled:

@@ -1,4 +1,4 @@
-"""A claim in the making, and the ways in which it can end."""
+"""The draft of a claim, and its possible results."""
 
 from datetime import timedelta
 
@@ -39,7 +39,7 @@ from orchestrator.core.ledger.waiting import is_full, is_in_list, wake_next, wit
 
 @attrs.frozen
 class ClaimDraft:
-    """One claim in the making: its run is complete but for its operation."""
+    """The draft of a claim: its run is complete except for its operation."""
 
     snapshot: Snapshot
     request: ClaimRequest
@@ -53,7 +53,7 @@ class ClaimDraft:
 
     @property
     def place(self) -> str | None:
-        """The run, if it may have a place on the waiting list; a failed run has lost its place."""
+        """The run, if it may be on the waiting list; a failed run has lost its place."""
         has_waited = self.earlier is not None and self.earlier.status is RunStatus.RETRY
         return self.run.run_id if has_waited else None
 
@@ -68,14 +68,14 @@ class ClaimDraft:
         return Decision((run, *self._payload, *others), Claimed(run, stop_reason))
 
     def wait(self, run: RunRecord, reason: str) -> Decision[ClaimResult]:
-        """It waits for another run; the longer it does, the longer are the pauses."""
+        """The run waits for another one, with backoff."""
         if self.insists:
-            # If stored, it would be retried without the force that it needs.
+            # Not stored, since the run would be retried without the force that it needs.
             return Decision((), Deferred(run.run_id, reason))
         now, earlier, waits = self.snapshot.now, self.earlier, run.waits + 1
         due_at = now + timedelta(seconds=doubling_pause_s(BUSY_PAUSE_S, run.waits))
         if earlier and earlier.status is RunStatus.RETRY and earlier.due_at and not self.is_due:
-            # A delivery in between must not postpone its turn.
+            # A delivery meanwhile must not postpone its turn.
             due_at, waits = earlier.due_at, earlier.waits
         waiting = evolve(
             ended(run, RunStatus.RETRY, self.snapshot), due_at=due_at, note=reason, waits=waits
@@ -86,7 +86,7 @@ class ClaimDraft:
     def wait_in_line(
         self, run: RunRecord, kind: Kind, tenant: TenantRecord, reason: str
     ) -> Decision[ClaimResult]:
-        """It waits for the tenant, at the end of the list, unless it is on the list already."""
+        """The run waits for the tenant: at its place on the list, or at the end."""
         if is_full(self.snapshot, tenant, run.run_id):
             full = f"{reason} The tenant's waiting list is full: {len(tenant.waiting)}."
             return Decision((), Deferred(None, full))
@@ -116,7 +116,7 @@ class ClaimDraft:
     def _ends_waiting(
         self, run: RunRecord, result: ClaimResult, *others: Record
     ) -> Decision[ClaimResult]:
-        """The run is over, and no longer waits for its tenant."""
+        """Remove a run that is over from its tenant's waiting list."""
         writes: list[Record] = [run, *self._payload, *others]
         is_written = any(isinstance(other, TenantRecord) for other in others)
         if self.place is not None and run.tenant_id is not None and not is_written:
@@ -188,7 +188,7 @@ def changed(tenant: TenantRecord, former: TenantRecord) -> tuple[TenantRecord, .
 
 
 def asked_for(tenant: TenantRecord, operation: OperationRecord, run: RunRecord) -> TenantRecord:
-    """The tenant, whose latest request is that operation."""
+    """The tenant, with that operation as its latest request."""
     assert operation.kind is not None  # noqa: S101 - one without has no tenant
     times = tenant.asked.times if tenant.asked else {}
     asked = Asked(operation_id=operation.operation_id, kind=operation.kind, times=times)

@@ -1,4 +1,4 @@
-"""The claim of an event that says how an operation ended."""
+"""The claim of an outcome: an event that says how an operation ended."""
 
 from orchestrator.core.events.event_types import Kind
 from orchestrator.core.evolve import evolve
@@ -16,7 +16,7 @@ from orchestrator.core.ledger.records import (
 )
 from orchestrator.core.ledger.snapshot import Decision
 
-#: The refusal of an outcome that could be any tenant's.
+#: The refusal of an outcome that doesn't identify an operation.
 _NAMES_NOTHING = (
     "The event names neither a tenant (tenant.id, tenantId or TENANT_ID) nor a job nor a start key "
     "(ORCHESTRATOR_RUN_ID), so it is unknown which operation has ended."
@@ -24,7 +24,7 @@ _NAMES_NOTHING = (
 
 
 def claim_outcome(draft: ClaimDraft, outcome: ReportedOutcome) -> Decision[ClaimResult]:
-    """The event says that an operation ended; the tenant stays held until it is settled."""
+    """Claim an outcome; the operation holds the tenant until it is settled."""
     run, tenant_id = draft.run, draft.run.tenant_id
     mine = draft.snapshot.operation(run.outcome_of) if run.outcome_of else None
     is_given_back = mine is not None and mine.state is OperationState.GIVEN_BACK
@@ -34,7 +34,7 @@ def claim_outcome(draft: ClaimDraft, outcome: ReportedOutcome) -> Decision[Claim
         unknown = _unknown(outcome.registration_id) if outcome.registration_id else _NAMES_NOTHING
         return draft.refuse(run, unknown)
     if tenant_id is None:
-        return draft.hand_out(run)  # it ends nothing, but may still not be what it should be
+        return draft.hand_out(run)  # it ends no operation; the handler may still refuse it
     tenant = draft.snapshot.tenant(tenant_id)
     if tenant is None or is_unseen(tenant):
         if outcome.registration_id is not None:
@@ -67,7 +67,7 @@ def _unknown(registration_id: str) -> str:
 def _take_over(
     draft: ClaimDraft, run: RunRecord, tenant: TenantRecord | None, tenant_id: str, kind: Kind
 ) -> Decision[ClaimResult]:
-    """The tenant existed before the ledger did: the event is the only source."""
+    """The tenant is older than the ledger: its state is taken from the event."""
     wanted = operation_id(tenant_id, kind, draft.request.request_key or run.request_key)
     former = draft.snapshot.operation(wanted)
     opened, held = draft.opened(wanted, former, tenant, tenant_id, kind, asks=False)
@@ -78,12 +78,12 @@ def _take_over(
 def _hear(
     draft: ClaimDraft, run: RunRecord, operation: OperationRecord, outcome: ReportedOutcome
 ) -> Decision[ClaimResult]:
-    """A self-report is stored; the job's builder is queried at once, and its answer counts.
+    """Store a self-report; the job's builder is queried at once, and its answer counts.
 
     job     ─ "success" ── last command ✗
     builder ────────────────────────────── FAILED
 
-    A report that names only the tenant makes the service query the builder, and nothing else.
+    A report that names only the tenant has no other effect than that query.
     """
     heard = evolve(operation, due_at=draft.snapshot.now)
     if is_told_by_job(operation, outcome.job, draft.request.event.body.get(START_KEY)):
@@ -100,11 +100,11 @@ def _hear(
 def _reported(
     draft: ClaimDraft, tenant: TenantRecord, outcome: ReportedOutcome
 ) -> OperationRecord | None:
-    """The operation that the event names; one that names none means the one under way."""
+    """The operation that the event names; if it names none, the one under way."""
     job = draft.snapshot.job(*outcome.job) if outcome.job else None
     named = job.operation_id if job else outcome.operation_id
     if outcome.job and named is None:
-        return None  # the job isn't of any operation here
+        return None  # the job belongs to no operation
     found = draft.snapshot.operation(named) if named else None
     if found is None and job is not None:
         return None  # its operation has expired
@@ -131,7 +131,7 @@ def _requested(
 ) -> OperationRecord | None:
     """The operation whose request had that key, such as its `context`.
 
-    A deployment of ours has a key of its own; its provisioning's names it, too.
+    The service's own deployment has another key; its provisioning's key identifies it, too.
 
     provision (context 1) ─ failed ── provision (context 2) ──────── job
     failure (context 1), delivered again ─────────────────── ✗ ends the second one

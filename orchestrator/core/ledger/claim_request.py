@@ -27,12 +27,12 @@ class Trigger(Enum):
 
 @attrs.frozen(kw_only=True)
 class ReportedOutcome:
-    """What an event reports: how an operation ended, and which; by job, or by operation.
+    """The outcome that an event reports: how an operation ended, and which, by job or operation.
 
-    `context` is that of the request, by which the operation is known where its request had no
-    other key. `registration_id` is the registration by which alone the event names its tenant.
-    `rebuilds` is of an event of our own: how often the job that has ended was built again before.
-    `outranked_by` are the builders whose own description of a job counts instead of the event.
+    `context` is the request's, which identifies the operation if its request had no other key.
+    `registration_id` is set if the event names its tenant only by that. `rebuilds`, in an event of
+    the service's own, is how often the job was rebuilt before. `outranked_by` are the builders
+    whose description of a job counts instead of the event.
     """
 
     ending: Ending
@@ -46,7 +46,7 @@ class ReportedOutcome:
 
     @property
     def is_named(self) -> bool:
-        """The event says which operation it means, besides the tenant."""
+        """Whether the event identifies its operation, not only the tenant."""
         return bool(self.job or self.operation_id)
 
 
@@ -54,9 +54,9 @@ class ReportedOutcome:
 class ClaimRequest:
     """An event to be handled, and what the claim needs to know of it.
 
-    `request_key` is the one that the payload names, None for the event's own. `follows` is
-    the operation that the event names as the one before; `link` is where its cause is seen.
-    `contradiction` says in a sentence why the event can't mean one tenant.
+    `request_key` is the payload's, None for the event's own key. `follows` is the operation that
+    the event follows; `link` leads to its cause's log. `contradiction` says in a sentence why the
+    event is about two tenants.
     """
 
     event: Event[Mapping[str, Any]]

@@ -25,7 +25,7 @@ class Duplicate:
 
 @attrs.frozen
 class InProgress:
-    """The event is being handled right now."""
+    """Another attempt at the event is in progress."""
 
     run: RunRecord
 
@@ -49,8 +49,8 @@ class Refused:
 
 @attrs.frozen
 class NothingToDo:
-    """The run is stored as succeeded: there was nothing to do, or, with an `operation_id`,
-    nothing but to check its job."""
+    """The run is stored as succeeded: there was nothing to do or, with an `operation_id`, only to
+    check its job."""
 
     run_id: str
     operation_id: str | None = None

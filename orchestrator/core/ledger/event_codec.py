@@ -1,4 +1,4 @@
-"""An event as the ledger stores it: compressed, and decoded to an equal event."""
+"""Encodes and decodes the event that the ledger stores, compressed."""
 
 import json
 import zlib
@@ -11,7 +11,7 @@ from orchestrator.core.ledger.records import PayloadRecord, RunRecord
 
 
 def encode_event(event: Event[Mapping[str, Any]]) -> PayloadRecord:
-    """The payload of the event's run."""
+    """Encode the event as the payload of its run."""
     path = path_to_body(event)
     fields: dict[str, Any] = {"raw": event.raw, "by_content": event.identified_by_content}
     fields |= {"ends_start": event.ends_start} if event.ends_start is not None else {}
@@ -21,7 +21,7 @@ def encode_event(event: Event[Mapping[str, Any]]) -> PayloadRecord:
 
 
 def decode_event(run: RunRecord, payload: PayloadRecord) -> Event[Mapping[str, Any]]:
-    """The event of a run."""
+    """Decode the event of a run."""
     fields = json.loads(zlib.decompress(payload.data).decode("utf-8", "surrogatepass"))
     raw = fields["raw"]
     body = fields["body"] if "body" in fields else value_at(raw, tuple(fields["path"]))

@@ -1,7 +1,7 @@
-"""Exceptions of one due item: logged, counted, recorded, and the item postponed.
+"""Handles exceptions of a due item: logs, counts and records them, and postpones the item.
 
-The one place that handles them, for each check of a job, each resumed run, each report and each
-removal of secrets. An exception of one item never reaches another.
+Used for each check of a job, each resumed run, each report and each removal of secrets. An
+exception of one item never affects another.
 """
 
 from collections.abc import Awaitable, Callable
@@ -21,10 +21,10 @@ log = structlog.get_logger("orchestrator.guarding")
 async def guarded(
     transactions: Transactions, key: str, work: Callable[[], Awaitable[Result]]
 ) -> Result | Exception:
-    """What the work on the item of that key results in, or raises.
+    """The result of the work on the item, or its error.
 
-    What is raised is a bug of the item unless it is an error of ours that is temporary, or that a
-    run keeps already. After `runs.max_attempts` bugs the item is given up, with a reason.
+    An exception counts as a bug of the item unless it is a TemporaryError, or an OrchestratorError
+    that a run has recorded. After `runs.max_attempts` bugs the item is given up, with a reason.
     """
     try:
         return await work()
@@ -51,7 +51,7 @@ async def _put_off(transactions: Transactions, key: str, raised: Exception) -> N
     except OrchestratorError as error:
         log.info("not postponed", due=key, reason=str(error))
     except Exception as error:
-        # Then it stays due, and the others continue.
+        # The item stays due, and the others continue.
         log.error("not postponed", due=key, exc_info=error)
     else:
         if postponed is Postponed.GIVEN_UP:

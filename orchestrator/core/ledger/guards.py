@@ -1,7 +1,7 @@
 """The conditions that keep a tenant from being lost or handled twice, by name.
 
-The decisions of `core.ledger.claim` and `core.ledger.settle` call them; each has the timeline that
-it is there for. `docs/delivery.md` says which test fails without which.
+The decisions of `core.ledger.claim` and `core.ledger.settle` call them; each shows the timeline
+that it prevents. `docs/delivery.md` lists the test that fails without each.
 """
 
 from datetime import datetime, timedelta
@@ -57,7 +57,7 @@ def is_mine(run: RunRecord, attempt: int) -> bool:
 
 
 def is_lease_over(run: RunRecord, now: datetime, timings: Timings) -> bool:
-    """The lease has expired even by a holder's clock that is `skew_s` behind ours.
+    """The lease has expired, even by the clock of a holder that is `skew_s` behind.
 
     first  ─ claim ──────────────── lease ends ┐ no start from here on
     second ──────────────────────────────── claim ✗ ── skew ── claim
@@ -76,12 +76,12 @@ def is_due(item: Due, now: datetime) -> bool:
 
 
 def is_window_over(run: RunRecord, now: datetime, timings: Timings) -> bool:
-    """Its content was first seen so long ago that the same content is another event."""
+    """The deduplication window has passed: the same content is another event."""
     return run.first_seen + timedelta(seconds=timings.dedupe_window_s) <= now
 
 
 def is_what_was_asked(run: RunRecord, tenant: TenantRecord | None) -> bool:
-    """The operation that the run opened or joined is its tenant's latest request, as far as known.
+    """The operation that the run opened or joined is, as far as known, its tenant's latest request.
 
     provision ─ done      deprovision ─ done
     the same provision, without an id ──────────── a duplicate ✗ the tenant stays removed
@@ -100,7 +100,7 @@ def is_opened_since(run: RunRecord, kind: Kind, holder: OperationRecord | None) 
 
 
 def is_stale(run: RunRecord, tenant: TenantRecord | None) -> bool:
-    """Its sender has dated a later request for the tenant: one of the same source is recorded.
+    """A request of the same source with a later time is recorded for the tenant.
 
     sender: 9:00 deprovision, 9:05 provision
     ledger: provision (9:05) ─ done ── deprovision (9:00) ✗ removes a new tenant
@@ -144,7 +144,7 @@ def is_none_certain(start: PossibleStart | None, now: datetime, timings: Timings
 
 
 def certain_from(moment: datetime, timings: Timings) -> datetime:
-    """From when on a lookup's "none" is certain."""
+    """The time from which a lookup's "none" is certain."""
     return moment + timedelta(seconds=timings.listing_lag_s + timings.skew_s)
 
 
@@ -175,7 +175,7 @@ def is_secured(operation: OperationRecord) -> bool:
 def is_registered_elsewhere(
     known: RegistrationRecord | None, holder: TenantRecord | None, tenant_id: str
 ) -> bool:
-    """The registration is that of another tenant, the `holder`, which has had an operation.
+    """The registration is another tenant's, the `holder`, which has had an operation.
 
     first  ─ tenant A, registration R ── build
     second ─ tenant B, registration R ✗ the results of A's jobs end B's operation
@@ -184,8 +184,8 @@ def is_registered_elsewhere(
 
 
 def asks_otherwise(tier: str | None, builder: str | None, operation: OperationRecord) -> str | None:
-    """Why a request that names this tier and builder doesn't mean the operation under way, in a
-    sentence; None: it does, as far as it says.
+    """Why a request with this tier and builder can't join the operation under way, as a sentence;
+    None if it can.
 
     first  ─ BASIC ── job recorded ─────────────── provisioned as BASIC
     second ────────────── PREMIUM ── joins ✗ its sender gets a success
@@ -240,7 +240,7 @@ def works_on(operation: OperationRecord, run: RunRecord) -> bool:
 def may_end_without_job(
     operation: OperationRecord, run: RunRecord, possible_start: PossibleStart | None
 ) -> bool:
-    """The operation may end without a job: it is this run's, and no start can be out.
+    """The operation may end without a job: it is this run's, and no start may be out.
 
     first  ─ StartBuild, its answer lost ── hand back
     second ── the tier is gone: failed ── freed ✗ the tenant's build may be running
@@ -262,7 +262,7 @@ def is_under_way(operation: OperationRecord | None, number: int) -> TypeGuard[Op
 
 
 def is_stray(operation: OperationRecord, number: int, job: Job) -> bool:
-    """A job of that start can never be the operation's any more: if it runs, it must be stopped.
+    """A job of that start can no longer be the operation's: if it runs, it must be stopped.
 
     start 1 ─ job A ─ over ── forced replay: start 2 ─ job B
     A ───────────────────────────────────────────────────── runs again ✗ beside B
@@ -281,7 +281,7 @@ def is_overdue(operation: OperationRecord, now: datetime, timings: Timings) -> b
 
 
 def is_gone_for_good(operation: OperationRecord, now: datetime, timings: Timings) -> bool:
-    """A builder that doesn't know the operation's job had time to list it, so it has dropped it.
+    """A builder that doesn't know the operation's job had the time to list it: the job is gone.
 
     start ── recorded ··· check: "unknown" ✗ the build is running ··· check: "unknown"
     """
@@ -301,7 +301,7 @@ def ends_unknown(operation: OperationRecord, now: datetime, timings: Timings) ->
 
 
 def may_send_report(operation: OperationRecord, now: datetime) -> bool:
-    """Its report is due, no attempt to send it is under way, and the operation is not open again.
+    """Its report is due, no attempt to send it is under way, and the operation isn't open again.
 
     first  ─ begin: due after the answer ── post ── 204 ── done
     second ──────── begin ✗ a second report
@@ -330,13 +330,13 @@ def is_needed(
     now: datetime,
     timings: Timings,
 ) -> bool:
-    """A job of the start may still read its secrets, or the start may yet be made.
+    """A job of the start may still read its secrets, or the start may still be sent.
 
     start ── refused for now: `retry` ─────────── start, with the same references
     sweep ─────────────────────────── remove ✗ the build finds no secret
 
-    A job that holds no tenant may be overtaken by a replay's, or its start may be out when its
-    run has failed: no process checks it, so it gets as long as a job may take.
+    A job that holds no tenant may be replaced by a replay's, or its start may be out when its run
+    has failed: no process checks it, so its secrets are kept as long as a job may take.
     """
     may_run = now < kept.noted_at + timedelta(seconds=timings.deadline_s)
     if operation is None or operation.start_number < kept.start_number:

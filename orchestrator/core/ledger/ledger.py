@@ -1,4 +1,4 @@
-"""The ledger, as a port: it compares versions, and knows no rule of the service."""
+"""The ledger, as a port: it compares versions, and has no rules of the service."""
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
@@ -15,12 +15,12 @@ from orchestrator.core.ledger.records import (
     TenantRecord,
 )
 
-#: So many unreadable items are named in a sentence.
+#: The maximum number of unreadable items that are named in a message.
 _MOST_NAMED = 5
 
 
 class Conflict(Exception):
-    """A commit was refused: these items don't stand as was thought. None: it isn't there."""
+    """A commit was refused: these items have other versions. None: the item doesn't exist."""
 
     def __init__(self, items: Mapping[str, Record | None]) -> None:
         super().__init__(", ".join(items))
@@ -28,14 +28,14 @@ class Conflict(Exception):
 
 
 class UnreadableItems(TemporaryError):
-    """Items that this release can't read: another one wrote them, or they are damaged.
+    """Items that this release can't parse: another one wrote them, or they are damaged.
 
-    `found` has the others that were asked for. Temporary, since a release that can read them may
-    be running beside this one.
+    `found` has the other requested items. Temporary, since a release that can parse them may be
+    running beside this one.
     """
 
     def __init__(self, reasons: Mapping[str, str], *, found: Mapping[str, Record | None]) -> None:
-        """`reasons` says of each unreadable key why."""
+        """`reasons` has the reason for each unreadable key."""
         named = [f"{key} ({reason})" for key, reason in list(reasons.items())[:_MOST_NAMED]]
         more = [f"{len(reasons) - len(named)} more"] if len(reasons) > len(named) else []
         described = "; ".join([*named, *more])
@@ -45,41 +45,41 @@ class UnreadableItems(TemporaryError):
 
 
 class Ledger(Protocol):
-    """Where runs, operations, tenants, jobs and payloads are kept; dumb, but atomic.
+    """Stores runs, operations, tenants, jobs and payloads, with atomic conditional writes.
 
-    What is written and under which conditions is decided in the core, so that every ledger
-    has the same guards: it compares versions and nothing else.
+    The core decides what is written under which conditions, so that every ledger has the same
+    guards: it only compares versions.
     """
 
-    #: The largest payload that it takes, in bytes; None: any.
+    #: The largest payload in bytes; None: no limit.
     max_payload_bytes: int | None
 
     async def commit(self, records: Sequence[Record], *, unchanged: Mapping[str, int]) -> None:
         """Write all of the records, or none.
 
-        Each must still stand at its `version` (0: not be there) and is kept with the next
-        one; `unchanged` are keys and versions of items that must stand, too.
+        Each item must still have its record's `version` (0: not exist), and gets the next one;
+        `unchanged` are keys and versions of further items that must be unchanged.
 
         Raises:
-            Conflict: one doesn't; it has all of those that don't.
-            UnreadableItems: the same, and one of those can't be read.
-            TemporaryError: it is not known whether it was written.
+            Conflict: an item has another version; it has all of those items.
+            UnreadableItems: the same, and one of those can't be parsed.
+            TemporaryError: it is unknown whether the records were written.
         """
 
     async def load(self, keys: Collection[str]) -> Mapping[str, Record | None]:
-        """The items as they stand now, after every commit that has returned.
+        """Load items with strong consistency: they include every commit that has returned.
 
         Raises:
-            UnreadableItems: some can't be read; it has the others.
+            UnreadableItems: some can't be parsed; it has the others.
         """
 
     async def find_due(
         self, *, before: datetime, limit: int, start: int = 0, cursor: str | None = None
     ) -> Page[str]:
-        """Keys of items that are due, a page at a time; a proposal, perhaps out of date.
+        """Keys of due items, a page at a time; candidates, which may be out of date.
 
-        They lie in shards, the longest due first in each. `start`, any number, says with which the
-        first page begins; the cursor leads through the others in turn, and past what stays due.
+        They are in shards, each ordered by due time. `start`, any number, chooses the first shard;
+        the cursor leads through the others in turn, and past items that stay due.
         """
 
     async def list_runs(
@@ -91,23 +91,23 @@ class Ledger(Protocol):
         limit: int = 50,
         cursor: str | None = None,
     ) -> Page[RunRecord]:
-        """Runs that match, the one first seen last first; None matches all.
+        """Runs that match, the latest `first_seen` first; None matches all.
 
-        It looks at no more than `pages.CANDIDATES`, so that a page may be short, or empty, and have
-        a cursor. A run that is added while pages are read moves none of the others; one that can't
-        be read is left out.
+        It reads at most `pages.CANDIDATES`, so a page with a cursor may be short or empty. A run
+        that is added while pages are read doesn't move the others; one that can't be parsed is left
+        out.
 
         Raises:
-            ValueError: the cursor is none of ours.
+            ValueError: the cursor is invalid.
         """
 
     async def list_tenants(
         self, *, state: TenantState | None = None, limit: int = 50, cursor: str | None = None
     ) -> Page[TenantRecord]:
-        """Tenants that were seen, in the order of their ids; one that can't be read is left out.
+        """Tenants, ordered by id; one that can't be parsed is left out.
 
         Raises:
-            ValueError: as `list_runs` does.
+            ValueError: the cursor is invalid.
         """
 
     async def check(self) -> None:
@@ -115,7 +115,7 @@ class Ledger(Protocol):
 
 
 def check_size(ledger: Ledger, payload: PayloadRecord) -> None:
-    """Raises EventTooLarge if the ledger can't keep the payload."""
+    """Raises EventTooLarge if the payload is too large for the ledger."""
     limit = ledger.max_payload_bytes
     if limit is not None and len(payload.data) > limit:
         raise EventTooLarge(len(payload.data), limit)

@@ -1,4 +1,4 @@
-"""Operations under way: their jobs, and the reports of their outcomes.
+"""Decisions about operations under way: their jobs, and the reports of their outcomes.
 
 Plain functions of a snapshot, like the claim; a start, a check or a settle runs them.
 """
@@ -30,7 +30,7 @@ from orchestrator.core.ledger.records import (
 )
 from orchestrator.core.ledger.snapshot import Decision, Snapshot
 
-#: How long a job has to obey a stop, in seconds, before a harder one is sent.
+#: How long (seconds) a job may take to end after a stop, before a harder one is sent.
 _HEED_S = 30.0
 
 
@@ -58,8 +58,8 @@ def adopt(
 ) -> Decision[Adopted | OrphanedJob]:
     """Record a job with the operation whose start made it, after a start, a lookup or a message.
 
-    `run_id` is the run that started it, where that is known: as long as nothing is recorded
-    of it, its own operation isn't even there, or is at the start before.
+    `run_id` is the run that started it, if known: before the job is recorded, the run's own
+    operation may not exist, or may have the start before.
     """
     operation = snapshot.operation(operation_id)
     is_behind = operation is None or (operation.kind is None and operation.start_number < number)
@@ -93,7 +93,7 @@ def replace(
 def tie(
     snapshot: Snapshot, run: RunRecord, job: Job | None, timings: Timings
 ) -> tuple[Record, ...] | OrphanedJob:
-    """What the run's new job is written into besides the run."""
+    """The items, besides the run, that record its new job."""
     if job is None:
         return ()
     operation = snapshot.operation(run.operation_id, expect_absent=True)
@@ -122,7 +122,7 @@ def _tie_to(
 
 
 def _own_operation(run: RunRecord, *, version: int) -> OperationRecord:
-    """The operation of a run that opens none: it holds no tenant."""
+    """The operation of a run that opens none, which holds no tenant."""
     return OperationRecord(
         operation_id=run.operation_id,
         tenant_id=run.tenant_id,
@@ -139,7 +139,8 @@ def _own_operation(run: RunRecord, *, version: int) -> OperationRecord:
 def begin_look(
     snapshot: Snapshot, operation_id: str, timings: Timings
 ) -> Decision[OperationRecord | None]:
-    """The operation, if its job is due to be checked; no other check begins until the next time."""
+    """Begin a check of the operation's job, if it is due; no other check begins before the next due
+    time."""
     operation = snapshot.operation(operation_id)
     is_open = operation is not None and operation.state is OperationState.OPEN
     if (
@@ -154,7 +155,7 @@ def begin_look(
 
 
 def ask_again(snapshot: Snapshot, operation_id: str, number: int, after_s: float) -> Decision[bool]:
-    """Have the operation's job checked in `after_s` seconds; an earlier time stays.
+    """Make a check of the operation's job due in `after_s` seconds, unless it is due earlier.
     False: nothing was written."""
     operation = snapshot.operation(operation_id)
     if not is_under_way(operation, number) or operation.job is None:
@@ -168,10 +169,10 @@ def ask_again(snapshot: Snapshot, operation_id: str, number: int, after_s: float
 def is_told_by_job(
     operation: OperationRecord, reported: tuple[str, str] | None, start_key: object
 ) -> bool:
-    """Whether a report carries the builder and id of the operation's job (`reported`), or the key
-    of its present start.
+    """Whether a report has the builder and id of the operation's job (`reported`), or the key of
+    its current start.
 
-    Anybody may name a tenant; these two only the job was given.
+    Any sender can name a tenant, but only the job knows these two.
     """
     job = operation.job
     if reported is not None and job is not None and job.is_same_as(*reported):
@@ -182,7 +183,7 @@ def is_told_by_job(
 def ask_to_stop(
     snapshot: Snapshot, operation_id: str, number: int, reason: str
 ) -> Decision[OperationRecord | None]:
-    """The operation's job is to be stopped; the first reason counts. None: it is over."""
+    """Request a stop of the operation's job; the first reason counts. None: it is over."""
     operation = snapshot.operation(operation_id)
     if not is_under_way(operation, number):
         return Decision((), None)
@@ -193,8 +194,8 @@ def ask_to_stop(
 
 
 def count_stops(operation: OperationRecord, ways: Sequence[str], now: datetime) -> int:
-    """Which stop is due: 1 is the first of the ways, one more than there are means that none was
-    obeyed. A job has its time to obey one before the next."""
+    """The number of the stop that is due: 1 is the first way; one more than there are ways means
+    that the job ignored all. Each way gets its time before the next."""
     is_heard = (
         operation.stopped_at is None or operation.stopped_at + timedelta(seconds=_HEED_S) <= now
     )
@@ -204,8 +205,8 @@ def count_stops(operation: OperationRecord, ways: Sequence[str], now: datetime) 
 def note_stop(
     snapshot: Snapshot, asked: OperationRecord, number: int, ways: Sequence[str]
 ) -> Decision[OperationRecord | None]:
-    """Record that a stop of the job was answered; after the last of the ways the operation's
-    reason says so. None: there is nothing to write."""
+    """Record that the builder accepted a stop of the job; after the last way the operation's reason
+    says so. None: there is nothing to write."""
     operation = snapshot.operation(asked.operation_id)
     if not is_under_way(operation, asked.start_number) or operation.job is None:
         return Decision((), None)
@@ -224,9 +225,9 @@ def note_stop(
 def end_alone(
     snapshot: Snapshot, asked: OperationRecord, reason: str | None, link: str | None
 ) -> Decision[bool]:
-    """The job of a run that opened nothing is over: the run shows it. `asked` is the operation
-    whose job that is, `link` where that is watched. False: it was over before, or has another job
-    by now."""
+    """Record that the job of a run without an operation of its own is over, in the run. `asked` is
+    the job's operation, `link` leads to its log. False: it was over before, or has another job by
+    now."""
     operation = snapshot.operation(asked.operation_id)
     if not is_under_way(operation, asked.start_number) or operation.kind is not None:
         return Decision((), False)
@@ -248,8 +249,8 @@ def end_alone(
 
 
 def noted(operation: OperationRecord, report: Report | None, now: datetime) -> OperationRecord:
-    """The operation with a report that is due at once, but not before an attempt at an earlier
-    report is over.
+    """The operation with a report that is due at once, or once an attempt at an earlier report is
+    over.
 
     refusal: begin ── post ·················· 204    60 s
     opened again ── a job ── over: report ✗ beside it ··· report
@@ -279,6 +280,14 @@ def refused(operation: OperationRecord, refusal: Report | None, now: datetime) -
     return noted(operation, refusal, now)
 
 
+def kept_report(former: OperationRecord | None) -> Report | None:
+    """The earlier report of an operation that is opened again, if it arrived or may have arrived;
+    one that certainly did not is dropped."""
+    report = former.report if former else None
+    is_unsent = report is None or (report.done_at is None and not report.may_have_arrived)
+    return None if is_unsent else report
+
+
 def erased_before(snapshot: Snapshot, operation: OperationRecord) -> tuple[Record, ...]:
     """The operation that a deployment followed, whose credentials are no longer needed."""
     followed = find_followed(operation)
@@ -294,7 +303,7 @@ def erased_before(snapshot: Snapshot, operation: OperationRecord) -> tuple[Recor
 
 
 def find_followed(operation: OperationRecord) -> str | None:
-    """The operation that a deployment of ours follows, by the key of its request."""
+    """The operation that the service's own deployment follows, by the key of its request."""
     if operation.kind is not Kind.DEPLOYMENT:
         return None
     started = read_start_key(operation.request_key)

@@ -1,7 +1,8 @@
-"""Pages of a list that grows while it is read: a cursor names a place in it, not a count.
+"""Cursor-based pagination of a list that grows while it is read.
 
-A page reads a limited number of items, however few of them match, so that a query for rare items
-doesn't make one request read the whole ledger. So a page may be short, or empty, and have a cursor.
+A cursor is a position in the list, not a count. A page reads a limited number of items, so that a
+query with few matches doesn't read the whole ledger in one request: a page with a cursor may be
+short or empty.
 """
 
 import base64
@@ -12,7 +13,7 @@ import attrs
 
 Item = TypeVar("Item")
 
-#: How many items of its list a page reads, at most, for those that match. In DynamoDB that is at
+#: The maximum number of items that a page reads to find those that match. In DynamoDB that is at
 #: most 8 requests: a Query for each partition of an index (4), a BatchGetItem for each hundred.
 CANDIDATES = 400
 
@@ -22,10 +23,9 @@ _LONGEST_POSITION = 1024
 
 @attrs.frozen
 class Page(Generic[Item]):
-    """Items, and the cursor of the next page; None: there is none.
+    """Items, and the cursor of the next page; None on the last page.
 
-    One with a cursor may have fewer items than were asked for, or none: it looked at as many as it
-    may, and the next page goes on from there.
+    A page with a cursor may have fewer items than requested, or none: the next one continues.
     """
 
     items: Sequence[Item]
@@ -34,14 +34,14 @@ class Page(Generic[Item]):
 
 def most_candidates(limit: int, *, narrowed: bool) -> int:
     """How many items a page of `limit` reads: one more than it shows, to know whether there is
-    another page; where filters narrow what an index gives (`narrowed`), as many as it may."""
+    another page; if filters apply to the index's items (`narrowed`), the maximum."""
     return CANDIDATES if narrowed else limit + 1
 
 
 def build_page(found: Sequence[tuple[str, Item]], *, limit: int, end: str | None) -> Page[Item]:
-    """A page of what was found, each with its place.
+    """Build a page of the found items, each with its position.
 
-    `end` is the place at which the search ended; None: at the end of the list.
+    `end` is the position where reading stopped; None at the end of the list.
     """
     shown = found[:limit]
     if len(found) > limit:
@@ -50,12 +50,12 @@ def build_page(found: Sequence[tuple[str, Item]], *, limit: int, end: str | None
 
 
 def encode_cursor(position: str) -> str:
-    """An opaque cursor of a place in the order of a list."""
+    """An opaque cursor for a position in a list."""
     return base64.urlsafe_b64encode(position.encode()).decode().rstrip("=")
 
 
 def decode_cursor(cursor: str) -> str:
-    """The place in a cursor. Raises ValueError for what `encode_cursor` did not make."""
+    """The position in a cursor. Raises ValueError unless `encode_cursor` made it."""
     try:
         padded = cursor + "=" * (-len(cursor) % 4)
         position = base64.b64decode(padded, "-_", validate=True).decode()

@@ -1,7 +1,7 @@
-"""Due items that the sweep couldn't handle: postponed by a pause, and given up after the last.
+"""Postpones due items that the sweep couldn't handle, and gives them up after the last attempt.
 
-A plain function of a snapshot. It writes `due_at`, the count of bugs, and the reason; a run is
-counted as `core.ledger.breakdowns` says.
+A plain function of a snapshot. It writes `due_at`, the count of bugs, and the reason; bugs of a run
+are counted by `core.ledger.breakdowns`.
 """
 
 from datetime import datetime
@@ -23,7 +23,7 @@ from orchestrator.core.ledger.report_attempt import ReportResult, after_report
 from orchestrator.core.ledger.snapshot import Decision, Snapshot
 from orchestrator.core.texts import shorten
 
-#: The pause of what doesn't count its troubles, in seconds.
+#: The pause (seconds) of items that don't count their failures.
 _PAUSE_S = 60.0
 
 
@@ -37,9 +37,9 @@ class Postponed(Enum):
 def postpone(
     snapshot: Snapshot, key: str, reason: str, bug: str | None, timings: Timings
 ) -> Decision[Postponed | None]:
-    """Put off what raised for that reason; `bug` is the name of the exception's class if it is one.
+    """Postpone an item that raised; `bug` is the exception's class if it is a bug.
 
-    None: it is finished, or in progress elsewhere, and nothing is written.
+    None: the item is finished, or in progress elsewhere, and nothing is written.
     """
     match snapshot.due_item(key):
         case RunRecord() as run if bug is not None:
@@ -69,7 +69,7 @@ def _postpone_operation(
     bug: str | None,
     timings: Timings,
 ) -> Decision[Postponed | None]:
-    """A check or a report; never due before one that is under way elsewhere is over."""
+    """Postpone a check or a report; never due before one in progress elsewhere is over."""
     if bug is None and due_at > snapshot.now:
         return Decision((), None)
     bugs = operation.bugs + (bug is not None)

@@ -19,7 +19,7 @@ from orchestrator.core.identifiers import start_key
 from orchestrator.core.ledger.lifecycle import TenantState
 from orchestrator.core.texts import web_address
 
-#: Sources of requests whose latest time is kept with a tenant.
+#: The number of sources whose latest request time is stored with a tenant.
 MAX_SOURCES = 10
 
 
@@ -34,7 +34,7 @@ class RunStatus(StrEnum):
 
     @property
     def is_finished(self) -> bool:
-        """No attempt runs, and the sweep begins none."""
+        """Whether no attempt runs, and the sweep begins none."""
         return self not in (RunStatus.RUNNING, RunStatus.RETRY, RunStatus.QUEUED)
 
 
@@ -47,8 +47,8 @@ class OperationState(StrEnum):
 
 @attrs.frozen(kw_only=True)
 class Stored:
-    """A part of an item. `unknown` has the fields that another release wrote and this one doesn't
-    have, as stored: `attrs.evolve` keeps them, a new value has none."""
+    """A part of an item. `unknown` has the fields of another release that this one doesn't have:
+    `attrs.evolve` keeps them, a new value has none."""
 
     unknown: Mapping[str, Any] = attrs.field(
         factory=dict, eq=False, repr=False, metadata={"is_shown": False}
@@ -64,7 +64,7 @@ class Job(Stored):
     """
 
     id: str
-    #: A builder may leave it out, since `core.jobs.builder_calls` sets it.
+    #: A builder may omit it, since `core.jobs.builder_calls` sets it.
     builder: str = ""
     job_identifier: str
     log_url: str | None = attrs.field(default=None, converter=web_address)
@@ -72,11 +72,11 @@ class Job(Stored):
 
     @property
     def is_dry(self) -> bool:
-        """It was never started."""
+        """Whether it is a dry run's, never started."""
         return self.request is not None
 
     def is_same_as(self, builder: str, job_id: str) -> bool:
-        """Ids are a builder's own: another one may use the same."""
+        """Whether it is the same job: ids are unique only within a builder."""
         return self.builder == builder and self.id == job_id
 
 
@@ -160,12 +160,12 @@ class RunRecord(Stored):
 
     @property
     def was_cancelled(self) -> bool:
-        """An operator cancelled its operation before it was begun."""
+        """Whether an operator cancelled its operation before that began."""
         return self.error is not None and self.error.type == Cancelled.__name__
 
     @property
     def position(self) -> str:
-        """Its place in the order of runs; the id orders those of one moment."""
+        """Its position in the order of runs; the id orders those of the same time."""
         return f"{self.first_seen.isoformat(timespec='microseconds')} {self.run_id}"
 
 
@@ -213,7 +213,7 @@ class Asked(Stored):
     times: Mapping[str, datetime] = attrs.field(factory=dict)
 
     def with_time(self, source: str, sent_at: datetime | None) -> "Asked":
-        """The same, after a request of that source and time; None: it names no time."""
+        """The same, after a request of that source and time (None: without a time)."""
         if sent_at is None:
             return self
         latest = max(sent_at, self.times.get(source, sent_at))
@@ -410,7 +410,7 @@ Record = (
     | SecretsRecord
 )
 
-#: What the sweep handles once it is due.
+#: The items that the sweep handles once they are due.
 Due = RunRecord | OperationRecord | SecretsRecord
 
 
@@ -444,7 +444,7 @@ def secrets_key(start_key: str) -> str:
 
 @attrs.frozen(kw_only=True)
 class Progress:
-    """What an attempt did and must remember: steps taken, the job started."""
+    """What an attempt must record: its steps, and the job that it started."""
 
     steps: tuple[Step, ...] = ()
     job: Job | None = None
@@ -453,5 +453,5 @@ class Progress:
         return bool(self.steps or self.job)
 
     def followed_by(self, later: "Progress") -> "Progress":
-        """This and what came after it."""
+        """This progress, followed by later progress."""
         return Progress(steps=(*self.steps, *later.steps), job=later.job or self.job)

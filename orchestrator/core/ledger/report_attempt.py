@@ -1,4 +1,4 @@
-"""One attempt to report an operation's outcome: begun before it is sent, ended by its answer.
+"""Decisions about an attempt to send a report: begun before it is sent, ended by its answer.
 
 Plain functions of a snapshot; the report sender runs them.
 """
@@ -27,8 +27,7 @@ POSTING_S = 60.0
 
 @attrs.frozen(kw_only=True)
 class ReportAttempt:
-    """One attempt at a report, ours alone until it is over. `earlier` is the report as it stood
-    before."""
+    """One attempt at a report, exclusive until it is over. `earlier` is the report before it."""
 
     operation_id: str
     until: datetime
@@ -51,7 +50,7 @@ class ReportResult:
 
 
 def begin_report(snapshot: Snapshot, operation_id: str) -> Decision[ReportAttempt | None]:
-    """The operation's report, to be sent by us alone; None: there is nothing to send now."""
+    """Begin an exclusive attempt to send the operation's report; None if none is to be sent now."""
     operation = snapshot.operation(operation_id)
     if operation is None or not may_send_report(operation, snapshot.now):
         return Decision((), None)
@@ -62,8 +61,10 @@ def begin_report(snapshot: Snapshot, operation_id: str) -> Decision[ReportAttemp
     begun = evolve(
         operation,
         due_at=until,
-        # The next attempt must assume that it was sent: the process may crash before the answer.
-        report=evolve(report, tries=report.tries + 1, may_have_arrived=True, posting_until=until),
+        # The process may crash before the answer: the next attempt must assume that it was sent.
+        report=evolve(
+            report, tries=report.tries + 1, may_have_arrived=True, posting_until=until
+        ),
     )
     posting = ReportAttempt(
         operation_id=operation_id,
@@ -89,7 +90,7 @@ def end_report(snapshot: Snapshot, posting: ReportAttempt, posted: ReportResult)
 def after_report(
     snapshot: Snapshot, operation: OperationRecord, posted: ReportResult
 ) -> tuple[Record, ...]:
-    """What is written once an attempt at the operation's report has come to that."""
+    """The items to write after an attempt at the operation's report."""
     assert operation.report is not None  # noqa: S101 - it was posted
     ended = evolve(
         operation.report,
@@ -99,7 +100,8 @@ def after_report(
         done_at=snapshot.now if posted.is_done else None,
     )
     if operation.state is OperationState.OPEN:
-        # A refusal, of what was opened again meanwhile: credentials and time are the new attempt's.
+        # A refusal of an operation that was opened again: credentials and due time are the new
+        # attempt's.
         return (evolve(operation, report=ended),)
     if not posted.is_done:
         later = snapshot.later(posted.pause_s)

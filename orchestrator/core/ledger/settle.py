@@ -1,4 +1,4 @@
-"""An attempt's writes: remember steps, renew the lease, record a job, settle.
+"""Decisions about an attempt's writes: record steps and a job, renew the lease, settle.
 
 Plain functions of a snapshot, like the claim. Each is refused to an attempt that lost the run.
 """
@@ -35,7 +35,7 @@ from orchestrator.core.ledger.waiting import wake_next
 
 @attrs.frozen
 class Saved:
-    """It was written: the run as it is now, and the follow-ups, stored as runs of their own."""
+    """It was written: the current run, and the follow-ups, stored as runs of their own."""
 
     run: RunRecord
     follow_ups: "tuple[FollowUp, ...]" = ()
@@ -136,7 +136,7 @@ def settle(
     elif settlement.status.is_finished and settlement.ends_without_job and settled.job is None:
         operation = snapshot.operation(settled.operation_id)
         if operation is None or not works_on(operation, settled):
-            follow_ups = ()  # another run has ended it: there is nothing to give back
+            follow_ups = ()  # another run has ended it: nothing to give back
         elif operation.job is not None:
             # Another process has recorded it meanwhile: the operation goes by its end.
             settled, follow_ups = evolve(settled, job=operation.job), ()
@@ -149,7 +149,7 @@ def settle(
 
 
 def _mine(snapshot: Snapshot, run_id: str, attempt: int) -> RunRecord | None:
-    """The run, if it is still at that attempt."""
+    """The run, if that attempt still holds it."""
     run = snapshot.run(run_id)
     return run if run is not None and is_mine(run, attempt) else None
 
@@ -173,7 +173,7 @@ def _settled(run: RunRecord, settlement: Settlement, snapshot: Snapshot) -> RunR
 
 
 def _with_the_end(snapshot: Snapshot, run: RunRecord) -> RunRecord:
-    """The job of a run that opens nothing may be over by now: the run still shows it."""
+    """The run with the end of its job, which may be over by now if the run opened no operation."""
     if run.job is None or run.operation_id != own_operation_id(run.request_key):
         return run
     own = snapshot.operation(run.operation_id, expect_absent=True)
@@ -186,7 +186,8 @@ def _with_the_end(snapshot: Snapshot, run: RunRecord) -> RunRecord:
 def _give_back(
     snapshot: Snapshot, operation: OperationRecord, settlement: Settlement
 ) -> tuple[Record, ...]:
-    """A run that failed without a job gives its operation back, the tenant to its former state."""
+    """Give the operation of a run that failed without a job back: the tenant has its former
+    state."""
     given_back = evolve(
         operation,
         state=OperationState.GIVEN_BACK,
@@ -205,7 +206,7 @@ def _give_back(
 def _give_back_taken(
     snapshot: Snapshot, run: RunRecord, settlement: Settlement
 ) -> tuple[Record, ...]:
-    """An outcome of an unseen tenant that couldn't be handled at all leaves no trace on it."""
+    """Undo the claim of an outcome of an unseen tenant that couldn't be handled at all."""
     operation = snapshot.operation(run.outcome_of or "")
     if operation is None or operation.state is not OperationState.OPEN:
         return ()
@@ -271,7 +272,7 @@ def _end(
 def _clean_up(
     snapshot: Snapshot, tenant: TenantRecord, tier: str | None, follow_up: FollowUp
 ) -> tuple[Record, ...]:
-    """The clean-up holds the tenant from the moment that the failed operation doesn't.
+    """The clean-up holds the tenant as soon as the failed operation releases it.
 
     failure settled ── crash ✗ ── another request: the half-made tenant is free
 

@@ -1,4 +1,4 @@
-"""Snapshots: the items that a decision reads, and which of them it has read.
+"""Snapshots: the items that a decision reads, and a record of which it has read.
 
 A decision (`claim`, `settle`) is a plain function of a snapshot: it reads items
 through it and says what to write. The commit then checks that everything that was read
@@ -63,11 +63,11 @@ class Snapshot:
         self._used: set[str] = set()
 
     def later(self, seconds: float) -> datetime:
-        """The time in so many seconds."""
+        """The time `seconds` from now."""
         return self.now + timedelta(seconds=seconds)
 
     def turn_to(self, now: datetime) -> None:
-        """Start over at a later time: items loaded until now may have changed."""
+        """Move to a later time, at which items loaded before may have changed."""
         self.now = now
         self._confirmed = set()
 
@@ -94,15 +94,14 @@ class Snapshot:
         return cast("RunRecord | None", self._read(run_key(run_id), expect_absent))
 
     def look_at_runs(self, run_ids: Sequence[str]) -> list[RunRecord | None]:
-        """Runs as they are now, which the commit doesn't check again: they may have changed by
-        then."""
+        """Read runs without a check by the commit: they may have changed by then."""
         keys = [run_key(run_id) for run_id in run_ids]
         if unread := [key for key in keys if key not in self._confirmed]:
             raise NotLoaded(*unread)
         return [cast("RunRecord | None", self._items[key]) for key in keys]
 
     def has_seen_run(self, run_id: str) -> bool:
-        """Whether `look_at_runs` costs nothing."""
+        """Whether the run is loaded, so that `look_at_runs` needs no request."""
         return run_key(run_id) in self._confirmed
 
     def due_item(self, key: str) -> Due | None:

@@ -35,7 +35,7 @@ from orchestrator.core.ledger.records import (
 )
 from orchestrator.core.ledger.snapshot import Decision, NotLoaded, Snapshot
 
-#: So many conflicts in a row end the transaction as a TemporaryError.
+#: After so many conflicts in a row the transaction raises a TemporaryError.
 _TRIES = 20
 Result = TypeVar("Result")
 Decide = Callable[[Snapshot], Decision[Result]]
@@ -50,7 +50,8 @@ class Transactions:
     timings: Timings
 
     async def run(self, decide: Decide[Result], snapshot: Snapshot | None = None) -> Result:
-        """Commit what `decide` says, on items that are current at that moment; its result.
+        """Commit the writes of `decide`, on the condition that its items are current; returns its
+        result.
 
         `snapshot` has the items loaded before; None: none.
 
@@ -94,7 +95,7 @@ class Transactions:
         return cast("RunRecord | None", await self._find(run_key(run_id)))
 
     async def find_kept(self, run_id: str) -> tuple[RunRecord | None, PayloadRecord | None]:
-        """A run with its event, read at once; an event that can't be read is as good as none."""
+        """A run with its event, read together; None for an event that can't be read."""
         try:
             kept = await self.ledger.load([run_key(run_id), payload_key(run_id)])
         except UnreadableItems as error:
@@ -115,9 +116,9 @@ class Transactions:
         return cast("TenantRecord | None", await self._find(tenant_key(tenant_id)))
 
     async def find_holders(self, tenants: Sequence[TenantRecord]) -> Mapping[str, OperationRecord]:
-        """The operations that hold the tenants, by the ids of those that are held.
+        """The operations that hold the tenants, by tenant id.
 
-        One that can't be read is left out; the rest of its tenant is still shown.
+        One that can't be parsed is left out; the rest of its tenant is still shown.
         """
         keys = {
             tenant.tenant_id: operation_key(tenant.operation_id)

@@ -1,4 +1,4 @@
-"""A run from one attempt to the next: plain steps that the decisions consist of."""
+"""Transitions of a run from one attempt to the next, used by the decisions."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -23,7 +23,7 @@ from orchestrator.core.ledger.waiting import find_first_before
 def new_run(
     event: Event[Mapping[str, Any]], tenant_id: str | None, snapshot: Snapshot
 ) -> RunRecord:
-    """The run of an event that was never seen: without an attempt yet, and due at once."""
+    """The run of a new event: without an attempt yet, and due at once."""
     return RunRecord(
         run_id=event.key,
         request_key=event.key,
@@ -44,19 +44,19 @@ def new_run(
 
 
 def kept(snapshot: Snapshot, payload: PayloadRecord) -> PayloadRecord:
-    """The payload of a new run; one of a run that has expired before it is written over."""
+    """The payload of a new run; an existing one, of a run that has expired, is overwritten."""
     former = snapshot.payload(payload.run_id, expect_absent=True)
     return evolve(payload, version=former.version if former else 0)
 
 
 def leased(run: RunRecord, snapshot: Snapshot, timings: Timings) -> RunRecord:
-    """The run, held from now on for one lease; due when the lease is over."""
+    """The run with a new lease, due when the lease expires."""
     until = snapshot.later(timings.lease_s)
     return evolve(run, lease_until=until, due_at=until + timedelta(seconds=timings.skew_s))
 
 
 def ended(run: RunRecord, status: RunStatus, snapshot: Snapshot) -> RunRecord:
-    """The run after its attempt, with nothing due."""
+    """The run after its attempt, no longer due."""
     return evolve(
         run,
         status=status,
@@ -98,13 +98,13 @@ def next_attempt(run: RunRecord, snapshot: Snapshot, timings: Timings) -> RunRec
 def is_new_event(
     snapshot: Snapshot, run: RunRecord, event: Event[Mapping[str, Any]], timings: Timings
 ) -> bool:
-    """Whether an event that was delivered, and that its content alone identifies, is another one
-    than what the run has finished.
+    """Whether a delivered event that is identified only by its content is a new event, not the one
+    that the run has finished.
 
-    It is once the window is over. Before that a request is one as soon as the tenant has another
-    latest request, or while one of another kind waits; an outcome is one as soon as the same is
-    done to the tenant again. An event received before the run was first seen is the one that the
-    run has finished: a queue may deliver it again.
+    It is once the deduplication window has passed. Before that a request is new once the tenant has
+    another latest request, or while one of another kind waits; an outcome is new once an operation
+    of its kind has been opened again. An event received before the run was first seen is the
+    finished one: a queue may redeliver it.
     """
     if not event.identified_by_content or not run.status.is_finished:
         return False
@@ -140,7 +140,7 @@ def as_new_event(run: RunRecord, event: Event[Mapping[str, Any]], snapshot: Snap
 
 
 def restarted(run: RunRecord) -> RunRecord:
-    """Nothing is remembered of what it did; the next start is another one."""
+    """The run starts over: without its steps, and with the next start number."""
     return evolve(
         run,
         steps={},

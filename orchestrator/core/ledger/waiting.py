@@ -25,9 +25,9 @@ def find_first_before(
     *,
     other_than: Kind | None = None,
 ) -> RunRecord | None:
-    """The first of those who wait for the tenant before the run: all, if it has no place (None).
+    """The first run that waits for the tenant before this one; a run without a place is last.
 
-    `other_than`: those that request an operation of that kind don't count.
+    `other_than`: runs that request an operation of that kind don't count.
 
     provisioning ─ under way ─────────────────────────────────
     deprovisioning ── waits ──────────────────────── its turn
@@ -46,7 +46,7 @@ def wake_next(snapshot: Snapshot, tenant: TenantRecord) -> tuple[RunRecord, ...]
 
 
 def is_full(snapshot: Snapshot, tenant: TenantRecord, run_id: str) -> bool:
-    """So many wait for the tenant that the run may not, unless it does already."""
+    """The waiting list is full, and the run isn't on it."""
     if len(tenant.waiting) < MAX_WAITING or is_in_list(tenant, run_id):
         return False
     runs = snapshot.look_at_runs([waiter.run_id for waiter in tenant.waiting])
@@ -60,7 +60,7 @@ def is_in_list(tenant: TenantRecord, run_id: str) -> bool:
 def with_waiter(
     snapshot: Snapshot, tenant: TenantRecord, waiter: Waiter, *, last: bool
 ) -> TenantRecord:
-    """The tenant with the run among those who wait: where it is, or at the end if `last`."""
+    """The tenant with the run on its waiting list: at its place, or at the end if `last`."""
     if is_in_list(tenant, waiter.run_id) and not last:
         return without(snapshot, tenant)
     left = without(snapshot, tenant, waiter.run_id)
@@ -68,7 +68,7 @@ def with_waiter(
 
 
 def without(snapshot: Snapshot, tenant: TenantRecord, run_id: str | None = None) -> TenantRecord:
-    """The tenant without the run in its list, and without those known to wait no longer."""
+    """The tenant without the run on its waiting list, and without runs known to wait no longer."""
 
     def stays(waiter: Waiter) -> bool:
         if waiter.run_id == run_id:
@@ -82,7 +82,7 @@ def without(snapshot: Snapshot, tenant: TenantRecord, run_id: str | None = None)
 
 
 def _find_first(snapshot: Snapshot, waiters: Sequence[Waiter]) -> RunRecord | None:
-    """Mostly the first of them still waits; only if it doesn't are the others read."""
+    """The first that still waits: mostly the first entry; only if not are the others read."""
     ids = [waiter.run_id for waiter in waiters]
     for some in (ids[:1], ids[1:]):
         for run in snapshot.look_at_runs(some):
