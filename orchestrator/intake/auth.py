@@ -1,4 +1,4 @@
-"""Who may call which route: a request passes if any of the configured methods knows its sender."""
+"""Authentication: a request passes if any of the configured methods recognizes its sender."""
 
 import asyncio
 import hmac
@@ -17,51 +17,51 @@ from orchestrator.settings import ApiKey, Auth
 
 @attrs.frozen(kw_only=True)
 class Sender:
-    """Who sent a request, and what they may do."""
+    """The sender of a request, and their scopes."""
 
     name: str
     scopes: frozenset[Scope]
 
 
 class AuthMethod(Protocol):
-    """One way to know a sender. A new one is a class like `ApiKeyMethod`, a line in `_METHODS`, and
-    its name among the `auth.methods` of the settings."""
+    """An authentication method. A new one is a class like `ApiKeyMethod`, a line in `_METHODS`, and
+    a name in the setting `auth.methods`."""
 
     @property
     def name(self) -> str:
-        """In the OpenAPI document."""
+        """Its name in the OpenAPI document."""
 
     @property
     def scheme(self) -> Mapping[str, Any]:
-        """As a Security Scheme Object (OpenAPI 3.1, section 4.8.27)."""
+        """Its Security Scheme Object (OpenAPI 3.1, section 4.8.27)."""
 
     @property
     def challenge(self) -> str:
-        """In `WWW-Authenticate` of a 401 (RFC 9110, section 11.6.1)."""
+        """Its challenge in `WWW-Authenticate` of a 401 (RFC 9110, section 11.6.1)."""
 
     @property
     def refusal(self) -> str:
-        """In a 401: a sentence that says what is missing and what to send."""
+        """Its sentence in a 401: what is missing and what to send."""
 
     async def authenticate(self, request: web.Request) -> Sender | None:
-        """The sender; None: this method doesn't know them.
+        """The sender; None if this method doesn't recognize them.
 
         Raises:
-            TemporaryError: it can't be told now whether it does.
+            TemporaryError: it can't be decided now.
         """
 
 
-#: The methods in the order in which they are asked; empty: the service is open.
+#: The methods in the order in which they are tried; empty: no authentication.
 AUTH_METHODS: web.AppKey[Sequence[AuthMethod]] = web.AppKey("auth_methods")
 
 
 @web.middleware
 async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Let a request through if its route is open, or if any of the app's methods knows its sender
-    and the sender has the scope that the route asks for.
+    """Let a request pass if its route is open, or if any of the app's methods recognizes its sender
+    and the sender has the scope that the route requires.
 
-    Else the answer is 401, or 403 where only the scope is missing. While a method can't tell, and
-    none of the others knows the sender, it is 503.
+    Else the answer is 401, or 403 if only the scope is missing. It is 503 if a method can't decide
+    now and no other recognizes the sender.
     """
     methods = request.app[AUTH_METHODS]
     if methods:
@@ -98,11 +98,10 @@ def _check_scope(sender: Sender, scope: Scope | None) -> None:
 
 @attrs.frozen
 class ApiKeyMethod:
-    """Knows whoever sends one of the API keys of the settings in its header.
+    """Recognizes senders by an API key of the settings in a header.
 
-    All keys are compared, each in constant time: how long an answer takes tells nothing. White
-    space around a key isn't part of it, as it isn't of a header (RFC 9110, section 5.5), and one
-    that is blank is none.
+    All keys are compared, each in constant time, against timing attacks. White space around a key
+    is ignored, as in a header (RFC 9110, section 5.5), and a blank key is never accepted.
     """
 
     settings: ApiKey
@@ -127,8 +126,8 @@ class ApiKeyMethod:
         )
 
     async def authenticate(self, request: web.Request) -> Sender | None:
-        """Raises TemporaryError: a key can't be read, and none of the others was sent."""
-        # A header may hold any bytes; aiohttp gives those that aren't UTF-8 as surrogates.
+        """Raises TemporaryError: a key can't be read, and the sent key is none of the others."""
+        # A header may contain any bytes; aiohttp decodes those that aren't UTF-8 as surrogates.
         sent = request.headers.get(self.settings.header, "").encode("utf-8", "surrogateescape")
         credentials = request.app[CREDENTIALS]
         found = await asyncio.gather(
@@ -144,12 +143,12 @@ class ApiKeyMethod:
         return None
 
 
-#: How each of `auth.methods` is made.
+#: The class of each name in `auth.methods`.
 _METHODS: Mapping[str, Callable[[Auth], AuthMethod]] = {
     "api_key": lambda auth: ApiKeyMethod(auth.api_key),
 }
 
 
 def choose_methods(auth: Auth) -> Sequence[AuthMethod]:
-    """The methods that the settings name, each once, in the order in which they are asked."""
+    """The methods that the settings name, each once, in the order in which they are tried."""
     return [_METHODS[name](auth) for name in dict.fromkeys(auth.methods)]

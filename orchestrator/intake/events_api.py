@@ -1,7 +1,7 @@
-"""Events over HTTP: reads a request, has the orchestrator handle it, answers.
+"""Routes of events: parse a request, pass the event to the orchestrator, answer.
 
-What each answer means to EventBridge stands in `problems.py`. The route rejects no event
-type: whether one is supported is for the orchestrator to say.
+`problems.py` has the statuses of errors. The routes accept all event types: the orchestrator
+decides which are supported.
 """
 
 import unicodedata
@@ -27,8 +27,7 @@ Model = TypeVar("Model")
 _CLOUDEVENT_PREFIX = "ce-"
 _STRUCTURED = "application/cloudevents+json"
 _BATCH = "application/cloudevents-batch+json"
-#: SNS says so of each request, and calls the JSON in it text/plain (SNS developer guide,
-#: HTTP/HTTPS headers).
+#: Set by SNS, which sends JSON as text/plain (SNS developer guide, HTTP/HTTPS headers).
 _SNS_HEADER = "x-amz-sns-message-type"
 
 
@@ -43,7 +42,7 @@ EVENT_ANSWERS = {
         Success,
         headers={
             "Location": "The run",
-            "Idempotent-Replayed": "`true` if an earlier delivery was handled",
+            "Idempotent-Replayed": "`true` if an earlier delivery was handled: a duplicate",
         },
     ),
     202: Answer(
@@ -57,7 +56,7 @@ routes = web.RouteTableDef()
 
 @routes.post("/events/{eventType}")
 @documented(
-    "Handle one event of the type in the path",
+    "Handle an event of the type in the path",
     tag="events",
     access=Access(Scope.EVENTS_WRITE),
     answers=EVENT_ANSWERS,
@@ -68,7 +67,7 @@ async def post_typed_event(request: web.Request) -> web.Response:
 
 @routes.post("/events")
 @documented(
-    "Handle one event that names its type",
+    "Handle an event with its type in the body",
     tag="events",
     access=Access(Scope.EVENTS_WRITE),
     answers=EVENT_ANSWERS,
@@ -90,7 +89,7 @@ async def _handle(request: web.Request, body: Any, event_type: str) -> web.Respo
 
 
 def success(request: web.Request, outcome: object) -> web.Response:
-    """The answer to what is handled, or lies in the queue."""
+    """The response for an event that was handled or queued."""
     is_queued = isinstance(outcome, Handled) and outcome.queued
     return web.json_response(
         {"success": True}, status=202 if is_queued else 200, headers=_headers(request, outcome)
@@ -98,7 +97,7 @@ def success(request: web.Request, outcome: object) -> web.Response:
 
 
 def _headers(request: web.Request, outcome: object) -> dict[str, str]:
-    """A user's own orchestrator may return anything; only ours knows of a run."""
+    """The run's headers; a user's own orchestrator may return a value without a run."""
     if not isinstance(outcome, Handled) or outcome.run_id is None:
         return {}
     replayed = {"Idempotent-Replayed": "true"} if outcome.replayed else {}
@@ -106,10 +105,10 @@ def _headers(request: web.Request, outcome: object) -> dict[str, str]:
 
 
 def _read_id(request: web.Request) -> None:
-    """Keep the id in the first header of `events.id_headers` that isn't blank.
+    """Read the event's id from the first header of `events.id_headers` that isn't blank.
 
     Raises:
-        BadEvent: it is too long, or no text.
+        BadEvent: it is too long, or not valid text.
     """
     for name in request.app[ID_HEADERS]:
         value = request.headers.get(name, "").strip()
@@ -131,9 +130,9 @@ def _check_id(value: str, header: str) -> None:
 
 
 async def _read_event(request: web.Request) -> Any:
-    """The parsed JSON body; a binary CloudEvent in its structured form.
+    """The parsed JSON body; a binary CloudEvent is converted to structured mode.
 
-    Which of the two a CloudEvent is says its Content-Type (HTTP binding 1.0.2, section 3).
+    The Content-Type tells the two modes apart (HTTP binding 1.0.2, section 3).
     """
     _read_id(request)
     _check_media_type(request)
@@ -153,7 +152,7 @@ def _structured(request: web.Request, data: Any) -> Any:
 
 
 def _check_media_type(request: web.Request) -> None:
-    """Refuse what says that it isn't JSON; a request that says nothing is given the benefit."""
+    """Refuse a Content-Type that isn't JSON; a request without one is accepted."""
     if aiohttp.hdrs.CONTENT_TYPE not in request.headers:
         return
     media_type = request.content_type
@@ -170,7 +169,7 @@ def _check_media_type(request: web.Request) -> None:
 
 
 async def read_optional(request: web.Request, model: type[Model]) -> Model:
-    """The body as a `model`, all of which is optional: no body is an empty one."""
+    """The optional body as a `model`; without a body, with its defaults."""
     text = await read_body(request)
     structured: Model = request.app[WIRE].structure(
         decode_json(text) if text.strip() else {}, model
@@ -179,7 +178,7 @@ async def read_optional(request: web.Request, model: type[Model]) -> Model:
 
 
 async def read_body(request: web.Request) -> bytes:
-    """The body after decompression; the limit is ours whatever app we are mounted in."""
+    """The decompressed body, up to the service's own limit, also if mounted in another app."""
     limit = request.app[MAX_BODY_BYTES]
     body = bytearray()
     try:

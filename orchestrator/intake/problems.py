@@ -1,7 +1,7 @@
-"""One table: what each error means over HTTP. Answers are RFC 9457 problem details.
+"""Maps errors to HTTP statuses, in one table. Answers are RFC 9457 problem details.
 
-EventBridge decides by the status whether it sends an event again, so nothing here is 3xx or
-409, and a temporary failure is never 4xx (README.md has the table).
+The status decides whether EventBridge retries an event, so none is 3xx or 409, and a temporary
+failure is never 4xx (README.md has the table).
 """
 
 import math
@@ -34,7 +34,7 @@ from orchestrator.wire.codec import encode_json
 
 DEFAULT_RETRY_AFTER_S = 5.0
 
-#: The first match counts, so a class stands before its base.
+#: The first match counts, so a class comes before its base.
 STATUSES: tuple[tuple[type[OrchestratorError], HTTPStatus], ...] = (
     (UnconfirmedSubscription, HTTPStatus.UNPROCESSABLE_ENTITY),
     (BadEvent, HTTPStatus.BAD_REQUEST),
@@ -50,7 +50,7 @@ STATUSES: tuple[tuple[type[OrchestratorError], HTTPStatus], ...] = (
 
 MEDIA_TYPE = "application/problem+json"
 
-#: What an event's request names it by, and its parsed body, once they were read.
+#: The event's id from a header, and the parsed body, once they were read.
 SENT_ID: web.RequestKey[str] = web.RequestKey("sent_id", str)
 SENT_BODY: web.RequestKey[object] = web.RequestKey("sent_body", object)
 
@@ -59,7 +59,7 @@ log = structlog.get_logger("orchestrator.http")
 
 @attrs.frozen(kw_only=True)
 class Problem:
-    """RFC 9457 problem details. The status says what kind it is, so `type` adds nothing."""
+    """RFC 9457 problem details. The status identifies the problem, so `type` is about:blank."""
 
     type: str = "about:blank"
     title: str
@@ -77,11 +77,11 @@ def problem(
     errors: Sequence[PayloadMismatch] = (),
     headers: Mapping[str, str] | None = None,
 ) -> web.Response:
-    """A problem answer. `instance` is the address of the run, or of the request without one."""
+    """A problem response. `instance` is the path of the run, without one that of the request."""
     body = Problem(
         title=HTTPStatus(status).phrase,
         status=int(status),
-        # A lone surrogate, in a message of anybody's, has no place in UTF-8.
+        # A lone surrogate, which any message may contain, can't be encoded in UTF-8.
         detail=detail.encode("utf-8", "replace").decode(),
         instance=instance,
         errors=list(errors) or None,
@@ -94,8 +94,7 @@ def problem(
 
 @web.middleware
 async def answer_problems(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turn whatever a route raises into a problem, and leave a line in the log; nobody outside
-    sees a traceback."""
+    """Turn exceptions of a route into problem responses, without tracebacks, and log them."""
     try:
         return await handler(request)
     except OrchestratorError as error:
@@ -109,7 +108,7 @@ async def answer_problems(request: web.Request, handler: Handler) -> web.StreamR
         return _logged(request, answer, error, sentence)
     except Exception as error:
         log.error("request failed", path=request.path, exc_info=error)
-        sentence = "The request failed for a reason of our own; the log says which."
+        sentence = "The request failed with an internal error; the log has the traceback."
         answer = problem(HTTPStatus.INTERNAL_SERVER_ERROR, sentence, instance=address(request))
         return _logged(request, answer, error, sentence)
 
@@ -117,7 +116,7 @@ async def answer_problems(request: web.Request, handler: Handler) -> web.StreamR
 def _logged(
     request: web.Request, answer: web.Response, error: Exception, reason: str
 ) -> web.Response:
-    """The answer, once the log has it."""
+    """Log the refusal; returns the response."""
     path_type = request.match_info.get("eventType")
     request.app[REFUSALS].add(
         Refusal(
@@ -162,7 +161,7 @@ def _own_headers(error: web.HTTPException) -> dict[str, str]:
 
 
 def problem_of(error: OrchestratorError, *, instance: str) -> web.Response:
-    """The answer to an error."""
+    """The problem response for an error."""
     headers = {}
     if isinstance(error, TemporaryError):
         headers["Retry-After"] = str(retry_after_s(error))
@@ -171,7 +170,7 @@ def problem_of(error: OrchestratorError, *, instance: str) -> web.Response:
 
 
 def status_of(error: OrchestratorError) -> HTTPStatus:
-    """What the error means over HTTP."""
+    """The HTTP status of an error."""
     return next(status for kind, status in STATUSES if isinstance(error, kind))
 
 
@@ -182,9 +181,9 @@ def retry_after_s(error: TemporaryError) -> int:
 
 
 def stays_in_queue(error: OrchestratorError) -> bool:
-    """Whether a message whose event met this must stay in its queue: the ledger doesn't have it.
+    """Whether a message whose event raised this must stay in the queue: it isn't in the ledger.
 
-    What is no event at all stays, too: the queue hands it to its dead-letter queue in the end.
+    A message that is not an event stays, too, and goes to the dead-letter queue in the end.
     """
     return error.run_id is None and not isinstance(error, RunNotFound)
 
@@ -192,26 +191,26 @@ def stays_in_queue(error: OrchestratorError) -> bool:
 def _documented(description: str, *headers: str) -> Answer:
     texts = {
         "Retry-After": "Seconds to wait, at least 1",
-        "WWW-Authenticate": "The credentials that are accepted",
+        "WWW-Authenticate": "The accepted authentication scheme",
     }
     return Answer(
         description, Problem, media_type=MEDIA_TYPE, headers={name: texts[name] for name in headers}
     )
 
 
-NOT_FOUND = _documented("There is no such thing")
-BAD_QUERY = _documented("A parameter of the query is unknown or wrong")
+NOT_FOUND = _documented("Not found")
+BAD_QUERY = _documented("A query parameter is unknown or invalid")
 REFUSED = _documented("No valid credentials", "WWW-Authenticate")
-UNAVAILABLE = _documented("Not now: try again after the pause", "Retry-After")
+UNAVAILABLE = _documented("Temporarily unavailable: retry after the pause", "Retry-After")
 
-#: The answers to an event that was not handled.
+#: The responses to an event that was not handled.
 EVENT_PROBLEMS: Mapping[int, Answer] = {
-    400: _documented("Not an event, or of a type without a handler"),
+    400: _documented("Not an event, or a type without a handler"),
     401: REFUSED,
     413: _documented("The body is too large"),
-    415: _documented("The body is not JSON by its own account"),
-    422: _documented("It will never work as it is; `errors` has the mismatches"),
+    415: _documented("The Content-Type is not JSON"),
+    422: _documented("A retry would fail again; `errors` has the mismatches"),
     429: _documented("Too many events at once", "Retry-After"),
-    500: _documented("A handler has a bug; worth another try"),
+    500: _documented("A handler has a bug; retry"),
     503: UNAVAILABLE,
 }

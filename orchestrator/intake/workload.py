@@ -1,4 +1,4 @@
-"""How many events are handled at once, how long a client waits, how a shutdown ends them.
+"""Runs events in tasks: limits their number and the sender's wait, drains them at shutdown.
 
 sender ──► handle ──► task ──┬── done in time ──► its outcome
                              └── deadline ──► 503; the task goes on, the redelivery finds it done
@@ -16,7 +16,7 @@ from aiohttp.typedefs import Handler, Middleware
 from orchestrator.core.dispatch.orchestrator import waiting
 from orchestrator.core.errors import OrchestratorError, Overloaded, TemporaryError
 
-#: How long a handler may take to stop; one that swallows its cancellation is left behind.
+#: How long (seconds) a cancelled handler may take to stop; then it is abandoned.
 _CANCEL_S = 2.0
 
 #: What the answer waits for just now, in the words of a problem, such as "the check 'ledger'".
@@ -28,10 +28,10 @@ log = structlog.get_logger("orchestrator.workload")
 
 
 class Workload:
-    """Runs each event in a task of its own, which a sender that hangs up can't cancel.
+    """Runs each event in a task of its own, which isn't cancelled when the sender disconnects.
 
-    `deadline_s` is how long the sender waits for an answer. Where nothing goes on after
-    the answer (`hands_back`: Lambda freezes the process), the work is handed back then.
+    `deadline_s` is how long the sender waits for an answer. If tasks can't continue after the
+    answer (`hands_back`: Lambda freezes the process), the run is handed back at the deadline.
     """
 
     def __init__(self, *, max_concurrency: int, deadline_s: float, hands_back: bool) -> None:
@@ -43,18 +43,18 @@ class Workload:
 
     @property
     def deadline_s(self) -> float:
-        """How long a sender waits now, in seconds."""
+        """How long a sender waits at present, in seconds."""
         return self._deadline_s
 
     def shorten(self, deadline_s: float) -> None:
-        """Keep senders waiting for at most so long from now on, or as long as is configured."""
+        """Shorten the deadline from now on, at most to the configured one."""
         self._deadline_s = min(self._configured_s, deadline_s)
 
     async def handle(self, work: Coroutine[Any, Any, Outcome]) -> Outcome:
         """The outcome of `work`, or what it raised.
 
         Raises:
-            Overloaded: as many events are in hand as there may be.
+            Overloaded: `http.max_concurrency` events are in progress.
             TemporaryError: the service is shutting down, or the deadline passed.
         """
         try:
@@ -81,12 +81,12 @@ class Workload:
         return task.result()
 
     async def check(self) -> None:
-        """Raises TemporaryError if no new work is taken: the readiness check."""
+        """The readiness check. Raises TemporaryError once no new work is accepted."""
         if self._draining:
             raise TemporaryError("The service is shutting down.", retry_after_s=1)
 
     async def drain(self, *, timeout_s: float) -> None:
-        """Take no new work, let what is in hand finish, hand back what has not by then."""
+        """Accept no new work, wait for the work in progress, hand back what exceeds the timeout."""
         self._draining = True
         if self._tasks:
             log.info("draining", events=len(self._tasks))
@@ -95,14 +95,14 @@ class Workload:
 
     def _forget(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
-        # Nobody may be waiting any more; what is ours is logged where the run is settled.
+        # The sender may have gone; an OrchestratorError is logged where the run is settled.
         error = None if task.cancelled() else task.exception()
         if error is not None and not isinstance(error, OrchestratorError):
             log.error("event failed", exc_info=error)
 
 
 async def _cancel(tasks: set[asyncio.Task[Any]]) -> None:
-    """Cancel, and wait until each has handed its run back."""
+    """Cancel tasks, and wait until each has handed its run back."""
     cancelled = set(tasks)
     if not cancelled:
         return
