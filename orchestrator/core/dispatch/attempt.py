@@ -42,7 +42,7 @@ log = structlog.get_logger("orchestrator.attempt")
 
 @attrs.frozen(kw_only=True)
 class AttemptRunner:
-    """Works on claimed runs; `max_attempts` may end by a bug."""
+    """Executes attempts of claimed runs; at most `max_attempts` of a run end by a bug."""
 
     registry: HandlerRegistry
     services: Services
@@ -51,8 +51,8 @@ class AttemptRunner:
     max_attempts: int
 
     async def run(self, event: Event[Body], lease: RunLease) -> tuple[FollowUp, ...]:
-        """One attempt at a claimed run, from its handler to its settlement, and to the report of
-        what it ended; the events that it amounts to.
+        """Execute one attempt of a claimed run: its handler, its settlement, and the report of an
+        operation that it ended; returns the follow-ups.
 
         Raises:
             PermanentError, TemporaryError, HandlerFailed: the error that the sender gets.
@@ -76,8 +76,8 @@ class AttemptRunner:
     async def _attempt(
         self, event: Event[Body], lease: RunLease, run: Run, opens: Kind | None
     ) -> tuple[BaseException | None, tuple[FollowUp, ...]]:
-        """From the handler to the settlement; the error that the sender gets, and what was stored
-        with it."""
+        """Run the handler and settle; returns the error that the sender gets, and the
+        follow-ups."""
         services = self.services
         log.debug("started", attempt=run.attempt)
         async with keep_renewed(
@@ -87,7 +87,7 @@ class AttemptRunner:
             if opens is not None and is_final(error, lease, self.max_attempts):
                 error = await self._make_certain(lease, run, error)
                 error = await self._refuse(event, lease, run, error)
-        # That a job is over holds whether the user's model of the event fits or not.
+        # An own outcome ends its operation even if it doesn't match the handler's model.
         is_certain = reached or event.ends_start is not None
         ending = ENDS.get(event.type) if is_certain else None
         return await run_to_its_end(self._settle(event, lease, run, opens, error, ending))
@@ -101,7 +101,7 @@ class AttemptRunner:
             OrchestratorError: the error that the sender gets.
         """
         try:
-            # Finished steps must not be repeated because of a later failure.
+            # Recorded first, so that a later attempt doesn't repeat finished steps.
             await run.record_progress()
         except Exception as error:  # noqa: BLE001 - then a look-up finds the job
             log.warning("progress not recorded", error=type(error).__name__)
@@ -115,7 +115,7 @@ class AttemptRunner:
     async def _run_handler(
         self, event: Event[Body], lease: RunLease, run: Run, opens: Kind | None
     ) -> tuple[bool, BaseException | None]:
-        """Whether the handler was called at all, and what it raised."""
+        """Run the handler; returns whether it was called, and the exception that it raised."""
         if lease.stop_reason is not None:
             return False, Cancelled(lease.stop_reason)
         try:
@@ -137,9 +137,9 @@ class AttemptRunner:
     def _structured(self, event: Event[Body], model: Any) -> Any:
         """The body as the handler's model.
 
-        What follows one of our starts is made of what others have said besides: a build with its
-        whole environment, a request of a shape of its own. Of that the fields that don't fit are
-        left out, since whether a tenant goes on mustn't depend on them.
+        An event that follows one of the service's starts contains other senders' fields: a build's
+        environment, a request. Those that don't match the model are left out, since the operation's
+        end mustn't depend on them.
         """
         structure = self.services.structure.structure
         try:
@@ -153,10 +153,10 @@ class AttemptRunner:
             return structure({**fitting, "tenantId": read_tenant_id(event.body)}, model)
 
     async def _find_last_job(self, run: Run) -> None:
-        """Nothing is started after the last attempt, whose job may be there all the same.
+        """The job that the last attempt may have started; nothing is started any more.
 
         Raises:
-            PermanentError: it isn't.
+            PermanentError: there is none.
             TemporaryError: that isn't certain yet.
         """
         found = await run.starter.look_up()
@@ -170,7 +170,7 @@ class AttemptRunner:
     async def _make_certain(
         self, lease: RunLease, run: Run, error: BaseException | None
     ) -> BaseException | None:
-        """Before an operation ends without a job: nothing may be out that an attempt started."""
+        """Before an operation ends without a job: look up a start that may be out."""
         if lease.possible_start is None or run.job is not None:
             return error
         try:
@@ -208,10 +208,10 @@ class AttemptRunner:
         error: BaseException | None,
         ending: Ending | None,
     ) -> tuple[BaseException | None, tuple[FollowUp, ...]]:
-        """End the attempt; the error that the sender gets, and what was stored with it.
+        """End the attempt; returns the error that the sender gets, and the follow-ups.
 
-        Each try has less in it than the one before, until the ledger takes it: the job that isn't
-        the operation's, the end without a job, the steps, all but the bare failure.
+        If the ledger refuses the settlement, it is retried with less in it: without the job that
+        isn't the operation's, the end without a job, the steps, all except the bare failure.
         """
         while True:
             settlement, told = settlement_of(event, lease, run, opens, error, self.max_attempts)
@@ -248,8 +248,8 @@ class AttemptRunner:
         opens: Kind | None,
         refusal: PermanentError,
     ) -> BaseException | None:
-        """The ledger can't store a step's result, however often it is retried: the error that the
-        attempt ends with instead."""
+        """Drop steps whose results the ledger can never store; returns the error that the attempt
+        ends with instead."""
         run.forget_steps()
         if opens is None:
             return refusal
@@ -259,10 +259,10 @@ class AttemptRunner:
     async def _give_up(
         self, lease: RunLease, settlement: Settlement, opens: Kind | None, refusal: PermanentError
     ) -> tuple[BaseException, tuple[FollowUp, ...]]:
-        """The ledger has no room for how the attempt ended, but for the bare fact that it failed.
+        """Settle with the bare failure, since the items have no room for more.
 
         Raises:
-            PermanentError: it doesn't even have that.
+            PermanentError: there isn't even room for that.
         """
         bare = evolve(
             settlement,
@@ -279,9 +279,10 @@ class AttemptRunner:
         return refusal, outcome.follow_ups
 
     async def _leave_behind(self, lease: RunLease, run: Run) -> None:
-        """Another attempt has the run: its operation may still record the job of this one.
+        """Another attempt has taken the run over: record this one's job with the operation if
+        possible, else stop it.
 
-        A start whose answer came too late is looked up: its job may run beside another's.
+        A start whose answer came too late is looked up: its job may run beside another one.
         """
         job = run.unrecorded.job
         if job is None and lease.possible_start is not None:

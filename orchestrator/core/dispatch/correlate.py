@@ -1,4 +1,4 @@
-"""The claim's request for an event: read from its body and, for an outcome, from its job."""
+"""Builds the claim's request for an event, from its body and, for an outcome, from its job."""
 
 from orchestrator.core.events.body import (
     read_builder,
@@ -35,20 +35,20 @@ async def correlate(
     notifications: Notifications,
     secrets: Redactor,
 ) -> ClaimRequest:
-    """What the claim needs to know; `payload` None: the event isn't kept yet.
+    """Build the claim's request; `payload` None: the event isn't stored yet.
 
-    An outcome is matched by its job before it is claimed. What a build tells of itself is its
-    whole environment: its secrets go no further than here.
+    An outcome is matched by its job before it is claimed. A self-report contains the build's whole
+    environment: its secrets are removed here.
 
     Raises:
-        TemporaryError: ledger or builder can't be asked whose job it is.
+        TemporaryError: ledger or builder can't be reached to find the job's operation.
     """
     secret, opens = read_secret(event.body), OPENS.get(event.type)
     tenant_id, ending = read_tenant_id(event.body), ENDS.get(event.type)
     named, number = read_operation(event.body)
     outcome = None
     if payload is None:
-        # What is kept was rewritten by the patterns of its time, and is the same event still.
+        # A stored event is already redacted, by the patterns of its time.
         event = as_kept(event, secrets)
     if ending is not None:
         is_own = event.ends_start is not None
@@ -94,8 +94,8 @@ async def correlate(
 
 
 def as_kept(event: Event[Body], secrets: Redactor) -> Event[Body]:
-    """The event as its run keeps it: a report, which may be a build's whole environment, without
-    its secrets, and without a description of the ended job unless we gave it ourselves."""
+    """The event as it is stored: a report, which may be a build's whole environment, without
+    secrets, and without `endedJob` unless it is the service's own event."""
     if event.type not in ENDS:
         return event
     event = rewritten(event, secrets.leave_out)
@@ -105,9 +105,8 @@ def as_kept(event: Event[Body], secrets: Redactor) -> Event[Body]:
 async def _find_tenant_id(
     watcher: JobWatcher, event: Event[Body], job: Job | None, operation_id: str | None
 ) -> str | None:
-    """The tenant of the operation that a report is about. The report may not name it, since a
-    build that fails early doesn't know it yet, or name another one: its job counts, then its
-    start key."""
+    """The tenant of the operation that a report is about. A build that fails early doesn't know its
+    tenant, and a report may name a wrong one: the job takes precedence, then the start key."""
     operation = None
     if job is not None:
         own_key = event.body.get(START_KEY)

@@ -1,7 +1,7 @@
-"""Lanes of a sweep: a bound on concurrency for each kind of work, so that none delays another.
+"""Lanes of a sweep: a limit on concurrency for each kind of work, so that none delays another.
 
-A lane lives as long as the process and is shared by all its sweeps. A wave is what is handled
-together in a lane: one run, one report, or the jobs of one builder.
+A lane exists for the life of the process and is shared by its sweeps. A wave is the items that a
+lane handles together: one run, one report, or jobs of one builder.
 """
 
 import asyncio
@@ -11,12 +11,12 @@ import attrs
 
 from orchestrator.core.errors import TemporaryError
 
-#: How long (seconds) a wave may last that holds no lease.
+#: How long (seconds) a wave without a lease may last.
 _LONGEST_WAVE_S = 120.0
-#: The first wave of a sweep that has a deadline: the duration of one is not known yet.
+#: The size of the first wave in a sweep with a deadline, when the duration of a wave is unknown.
 _FIRST_WAVE = 5
 
-#: Deals with due items, by their ids; what comes back is why ledger or builder can't be reached.
+#: Handles due items, by id; returns the error if ledger or builder can't be reached.
 Work = Callable[[Sequence[str]], Awaitable[TemporaryError | None]]
 
 
@@ -47,10 +47,9 @@ class Pace:
         self.items, self.took_s = items, took_s
 
     def size(self, largest: int, left_s: float | None) -> int:
-        """So many items can be finished in the time that is left (None: there is no deadline).
+        """How many items can be finished in the remaining time (None: no deadline).
 
-        It is assumed that a smaller wave takes no less time, and that a larger one takes
-        proportionally more.
+        It assumes that a smaller wave takes no less time, and a larger one proportionally more.
         """
         if left_s is None:
             return largest

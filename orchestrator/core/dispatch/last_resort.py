@@ -1,6 +1,6 @@
-"""Attempts that fail outside of the handler: counted, and the last one ends the run.
+"""Counts attempts that fail outside of the handler, and ends runs after the last one.
 
-Nothing in here reads the event, a handler or redaction, since these may be what fails: a run's last
+Nothing in here uses the event, a handler or redaction, since these may be the cause: a run's last
 attempt uses only the items of the ledger, and its builder's answer about a start.
 """
 
@@ -60,14 +60,13 @@ class LastResort:
         event: Event[Mapping[str, Any]] | None = None,
         payload: PayloadRecord | None = None,
     ) -> NoReturn:
-        """An attempt at the run raised `bug` and settled nothing: count that.
+        """Count an attempt that raised `bug` without a settlement.
 
-        `attempt` is the one that was claimed; None: `trigger` brought about a claim of `event`,
-        which raised.
+        `attempt` is the claimed one; None: the claim of `event`, caused by `trigger`, raised.
 
         Raises:
-            AttemptFailed, or `bug` where it is an error of ours: the sender's answer.
-            TakenOver: the attempt was lost before.
+            AttemptFailed, or `bug` if it is an OrchestratorError: the sender's answer.
+            TakenOver: another attempt had taken the run over before.
             TemporaryError: the ledger can't be reached, or the run can't be ended yet.
         """
         is_own = event is not None and event.ends_start is not None
@@ -76,7 +75,7 @@ class LastResort:
             cause=type(bug).__name__,
             attempt=attempt,
             trigger=trigger,
-            # What an error of ours refuses is refused again, and its maker knows what else to say.
+            # An OrchestratorError would be raised again, and its caller handles it.
             outcome=event if is_own and not isinstance(bug, OrchestratorError) else None,
             payload=payload,
             delivered=event if trigger is Trigger.DELIVERY else None,
@@ -95,7 +94,7 @@ class LastResort:
         raise AttemptFailed(event_type, run_id if counted is not None else None) from bug
 
     async def end(self, run_id: str) -> None:
-        """End a run by its records, if that is due.
+        """End a run by its records, if it is due.
 
         Raises:
             TemporaryError: it can't be ended yet.
@@ -105,7 +104,7 @@ class LastResort:
             await self.finish(lease)
 
     async def finish(self, lease: RunLease) -> None:
-        """End a claimed run by its records, and with it what it opened or was to end.
+        """End a claimed run by its records, with the operation that it opened or was to end.
 
         Raises:
             TemporaryError: the ledger can't be reached, or a start of the run may be out.
@@ -115,7 +114,7 @@ class LastResort:
         except TemporaryError:
             raise
         except Exception as bug:
-            # Not even the items can be used: then at least it is not retried for ever.
+            # Even the items can't be used: at least the run isn't retried forever.
             run = lease.run
             note = (
                 "What it should have ended could not be: see the log, and the items "
@@ -148,7 +147,7 @@ class LastResort:
             await self.report_sender.send(lease.run.outcome_of or lease.run.operation_id)
 
     async def _look_up(self, lease: RunLease, starter: JobStarter) -> Job | None:
-        """The job of a start that may be out; None: there is none, or time enough was given."""
+        """The job of a start that may be out; None if there is none, or the deadline has passed."""
         run, start = lease.run, lease.possible_start
         if start is None or run.job is not None or run.event_type not in OPENS:
             return None
@@ -164,7 +163,7 @@ class LastResort:
             return None
 
     async def _hand_back(self, lease: RunLease, error: Exception) -> TemporaryError:
-        """The run is ended later, once the lookup succeeds; the error that its sender gets."""
+        """Hand the run back until the lookup succeeds; returns the error that its sender gets."""
         asked_s = error.retry_after_s if isinstance(error, TemporaryError) else None
         pause_s = doubling_pause_s(TemporaryError.first_pause_s, lease.run.waits)
         waits = TemporaryError(
@@ -184,7 +183,7 @@ class LastResort:
         return waits
 
     async def _settlement(self, lease: RunLease, job: Job | None) -> Settlement:
-        """How the run ends: as failed, and what it opened or ends as its type says."""
+        """The run's settlement: failed, with its operation's end by the event's type."""
         run = lease.run
         ending = ENDS.get(run.event_type)
         failed = Settlement(

@@ -1,7 +1,7 @@
 """The orchestrator: parse, claim, structure, handle, settle.
 
-Every event (from HTTP, a queue, a library call, the sweep, a replay) comes through here; nothing
-else runs a handler.
+All events (from HTTP, a queue, a library call, the sweep, a replay) are handled here; nothing else
+runs a handler.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -58,8 +58,8 @@ from orchestrator.core.ledger.lease import RunLease, claim_run
 from orchestrator.core.ledger.records import PayloadRecord
 from orchestrator.core.ledger.settle import FollowUp
 
-#: Set by the way in. It reaches us through a user's wrapper that passes type and body alone,
-#: so that wrapping the orchestrator can't cost anybody the recognition of duplicates.
+#: Set by the entry point. As a context variable it survives a user's wrapper that passes on only
+#: type and body, so that duplicates are still recognized.
 current_delivery: ContextVar[Delivery] = ContextVar("delivery", default=Delivery())  # noqa: B039 - frozen
 
 #: How long (seconds) the sender of the event waits for its answer; None: it has no deadline.
@@ -73,7 +73,7 @@ log = structlog.get_logger("orchestrator.dispatch")
 
 @contextmanager
 def waiting(deadline_s: float) -> Iterator[None]:
-    """What is begun in this context has a sender that waits so long (seconds)."""
+    """Work that begins in this context has a sender that waits so long (seconds)."""
     token = _waiting_s.set(deadline_s)
     try:
         yield
@@ -83,10 +83,10 @@ def waiting(deadline_s: float) -> Iterator[None]:
 
 @attrs.frozen(kw_only=True)
 class Handled:
-    """The event is handled: just now, or (`replayed`) by an earlier delivery of it; or it lies in
-    the queue (`queued`) and will be.
+    """The event was handled, now or (`replayed`) by an earlier delivery, or it is in the queue
+    (`queued`).
 
-    `run_id` is None where no run is kept of it: a build of another program, a sweep.
+    `run_id` is None if the event has no run: a build that the service did not start, a sweep.
     """
 
     run_id: str | None
@@ -98,7 +98,7 @@ _IGNORED = Handled(run_id=None)
 
 
 class EventOrchestrator(Protocol):
-    """What the ways in call; a user's own may take its place."""
+    """The interface for the entry points; a user's own orchestrator may replace it."""
 
     async def handle_event(self, event_type: str, body: Any) -> object:
         """Handle an event; `body` is the parsed JSON, as received."""
@@ -106,9 +106,9 @@ class EventOrchestrator(Protocol):
 
 @attrs.frozen(kw_only=True)
 class Limits:
-    """How many attempts may end by a bug; how long a requested sweep lasts (seconds);
-    whether a job beyond its deadline is stopped, and whether a clean-up follows a provisioning of
-    which nobody knows how it ended."""
+    """How many attempts may end by a bug; how long a requested sweep lasts (seconds); whether a job
+    beyond its deadline is stopped; whether a clean-up follows a provisioning whose job ended as
+    unknown."""
 
     max_attempts: int
     sweep_s: float
@@ -146,10 +146,10 @@ class Orchestrator:
         """Handle one event: `body` is parsed JSON in any of the shapes of `core.events.envelope`.
 
         Raises:
-            BadEvent: it can't be read as an event.
-            PermanentError: it will never work as it is; a failed run says why.
-            TemporaryError: try again later.
-            HandlerFailed: the handler has a bug, or what surrounds it.
+            BadEvent: it can't be parsed as an event.
+            PermanentError: a retry would fail again; a failed run has the reason.
+            TemporaryError: a retry may succeed.
+            HandlerFailed: the handler, or the code around it, has a bug.
         """
         how = current_delivery.get()
         event = parse_event(
@@ -160,7 +160,7 @@ class Orchestrator:
             now=self.services.clock.now(),
             fresh_id=self.ids.fresh_id(),
         )
-        # What a handler calls in its turn is no delivery of the way in.
+        # Events that a handler sends itself are not deliveries of the entry point.
         token = current_delivery.set(Delivery())
         try:
             if event.type == RECONCILE:
@@ -175,7 +175,7 @@ class Orchestrator:
             current_delivery.reset(token)
 
     async def replay(self, run_id: str, *, force: bool = False) -> Handled:
-        """Run a stored event again; `force` does so even if it is over or not allowed.
+        """Replay a run; with `force` even if it has succeeded, or isn't allowed.
 
         Raises:
             RunNotFound: there is no such run.
@@ -186,7 +186,7 @@ class Orchestrator:
     async def reconcile(self, *, timeout_s: float | None = None) -> SweepResult:
         """One sweep: resumes runs, checks jobs and sends reports that are due.
 
-        One that is under way is joined. What isn't done in time is handed back.
+        A call joins a sweep that is under way. Runs that exceed the time are handed back.
 
         Raises:
             TemporaryError: ledger or builder can't be reached.
@@ -201,10 +201,10 @@ class Orchestrator:
         clean_up: bool = False,
         on_certain: Callable[[Stopped], None] = lambda _: None,
     ) -> Stopped:
-        """Stop what is being done to the tenant; it ends as failed. A clean-up is stopped only by
-        `clean_up`.
+        """Cancel the tenant's operation, which ends as failed; a clean-up only with `clean_up`.
 
-        `on_certain` is called once it will be stopped, even if this then raises a TemporaryError.
+        `on_certain` is called once the cancel is recorded, even if this then raises a
+        TemporaryError.
 
         Raises:
             TenantNotFound: there is no such tenant.
@@ -288,9 +288,9 @@ class Orchestrator:
         return await self._handle(event, trigger, payload=payload)
 
     async def _handle_state_change(self, event: Event[Body]) -> Handled:
-        """Query the builder; a job of ours that is over ends its operation.
+        """Query the builder; a job of the service that is over ends its operation.
 
-        A user's handler gets all state changes, without the environment that they carry.
+        A user's handler gets all state changes, without the job's environment.
         """
         notifications = self.services.notifications
         told = notifications.read_state_change(event.body)
@@ -300,8 +300,8 @@ class Orchestrator:
         return await self._handle(rewritten(event, notifications.without_inputs), Trigger.DELIVERY)
 
     async def _handle_change(self, event: Event[Body]) -> Handled:
-        """Another event of a builder's cloud ends nothing: it is for a user's handler, if there is
-        one, without the environment that it carries."""
+        """Handle another event of a builder's cloud: a user's handler, if there is one, gets it,
+        without the job's environment."""
         if event.type not in self.registry:
             return _IGNORED
         shown = rewritten(event, self.services.notifications.without_inputs)
@@ -310,7 +310,7 @@ class Orchestrator:
     async def _handle(
         self, event: Event[Body], trigger: Trigger, *, payload: PayloadRecord | None = None
     ) -> Handled:
-        """Handle an event; `payload` None: it isn't kept yet."""
+        """Handle an event; `payload` None: it isn't stored yet."""
         request, claim = await self._claim(event, trigger, payload)
         event = request.event
         with structlog.contextvars.bound_contextvars(
@@ -350,7 +350,7 @@ class Orchestrator:
     async def _claim(
         self, event: Event[Body], trigger: Trigger, payload: PayloadRecord | None
     ) -> tuple[ClaimRequest, RunLease | NotClaimed]:
-        """Build the claim's request of the event, and claim its run."""
+        """Build the claim's request, and claim the event's run."""
         try:
             request = await correlate(
                 event,
@@ -373,7 +373,7 @@ class Orchestrator:
         return request, claim
 
     async def _follow(self, follow_up: FollowUp) -> None:
-        """Handle what a settled run amounts to; it is kept and due, whatever comes of it now."""
+        """Handle the follow-ups of a settled run, which are stored, and stay due if this fails."""
         try:
             await self._handle(follow_up.event, Trigger.DELIVERY, payload=follow_up.payload)
         except OrchestratorError as error:

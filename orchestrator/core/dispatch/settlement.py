@@ -1,4 +1,4 @@
-"""The settlement of an attempt, and the error that its sender gets."""
+"""Decides the settlement of an attempt, and the error that its sender gets."""
 
 import traceback
 from collections.abc import Iterable, Mapping
@@ -50,7 +50,7 @@ def settlement_of(
     error: BaseException | None,
     max_attempts: int,
 ) -> tuple[Settlement, BaseException | None]:
-    """The settlement of an attempt that returned or raised `error`, and what is raised of it."""
+    """The settlement of an attempt that returned or raised `error`, and the error to raise."""
     common = Settlement(
         status=RunStatus.SUCCEEDED,
         progress=run.unrecorded,
@@ -92,7 +92,7 @@ def _done(
     opens: Kind | None,
     common: Settlement,
 ) -> Settlement:
-    """The handler returned: its operation continues with its job, or ends here without one."""
+    """The handler returned: its operation continues with a job, or ends without one."""
     if run.job is not None:
         was = "would have been" if run.job.is_dry else "was"
         started = f"The job {run.job.id} {was} started on {run.job.builder}."
@@ -137,8 +137,8 @@ def _what_ended(event: Event[Mapping[str, Any]]) -> str | None:
 
 
 def _clean_up(event: Event[Mapping[str, Any]], run: Run, start: str) -> FollowUp | None:
-    """Its id is made of the failure's start, which is another one each time that the same content
-    counts as new, and the same however often the run comes here."""
+    """The clean-up's event. Its id is derived from the failed start, so it is the same in each
+    attempt of the run, and another one if the same content counts as a new event."""
     if run.cleans_up is None:
         return None
     body = run.cleans_up
@@ -158,9 +158,9 @@ def _clean_up(event: Event[Mapping[str, Any]], run: Run, start: str) -> FollowUp
 def _own_outcome(
     event: Event[Mapping[str, Any]], lease: RunLease, kind: Kind, ending: EndWithoutJob
 ) -> FollowUp:
-    """The outcome's event of a run that ended its operation without a job.
+    """The outcome event of a run that ended its operation without a job.
 
-    Its id is made of the start's, so that it is the same however often the run comes here.
+    Its id is derived from the start's, so that it is the same in each attempt of the run.
     """
     reason = {"reason": shorten(ending.reason)} if ending.reason is not None else {}
     named = {"operationId": lease.run.operation_id, START_KEY: lease.start_key}
@@ -185,7 +185,7 @@ def _retry(settlement: Settlement, pause_s: float) -> Settlement:
 
 
 def _failure(error: BaseException) -> Failure:
-    """The error as it is stored: cut to fit into an item of the ledger."""
+    """The error as it is stored, cut to fit into an item of the ledger."""
     is_bug = not isinstance(error, PermanentError | TemporaryError)
     return Failure(
         type=type(error).__name__,
@@ -207,7 +207,7 @@ def _shortened(errors: Iterable[PayloadMismatch]) -> tuple[PayloadMismatch, ...]
 
 
 def _last_of(error: BaseException) -> str:
-    """The traceback's lines, of which the innermost and the error itself come last."""
+    """The last lines of the traceback, with the innermost frames and the error itself."""
     lines = [shorten(line) for line in traceback.format_exception(error)]
     text = "".join(lines[-_KEPT_FRAMES:])
     while kept_size(text) > _KEPT_BYTES:

@@ -5,9 +5,9 @@
          └── the next one   ├──► reports ··· at most 10 at once ····· send
                             └──► secrets ··· at most 5 at once ······ remove
 
-It writes nothing itself: each item is claimed, so it is safe in every replica at once. Each
-replica starts at another place of the index, and a process runs one query at a time: the more items
-are due, the longer a sweep takes, and the fewer sweeps there are.
+It writes nothing itself: each item is claimed, so all replicas may sweep concurrently. Each starts
+at another place of the index, and a process runs one query at a time: the more items are due, the
+longer a sweep takes, and the fewer sweeps there are.
 """
 
 import asyncio
@@ -41,13 +41,13 @@ from orchestrator.core.ledger.records import (
 from orchestrator.core.ledger.transactions import Transactions
 from orchestrator.core.tasks import finish_within, gather_or_cancel
 
-#: How many due items are found and read at once.
+#: How many due items are read at once.
 _PAGE = 50
-#: In how many places a sweep may start.
+#: The number of places at which a sweep may start.
 _STARTS = 1 << 16
 #: How many jobs of one builder are described in one query.
 _LOOKS = 25
-#: How long (seconds) a sweep waits for room in a lane; then what is left of that lane stays due.
+#: How long (seconds) a sweep waits for room in a lane; then the lane's other items stay due.
 _PATIENCE_S = 30.0
 
 log = structlog.get_logger("orchestrator.sweep")
@@ -55,8 +55,8 @@ log = structlog.get_logger("orchestrator.sweep")
 
 @attrs.frozen
 class SweepResult:
-    """How many items a sweep began to deal with; whether the time ran out before all were, and
-    whether it joined a sweep that was under way."""
+    """How many items a sweep began to handle; whether the time ran out before all were done; and
+    whether it joined another sweep."""
 
     begun: int
     timed_out: bool = False
@@ -67,9 +67,9 @@ class SweepResult:
 class Sweeper:
     """The sweeps of one process.
 
-    `resume` gets the id of a run, `look` the ids of operations whose jobs, of one builder, are to
-    be asked about, `report` that of one whose report is to be sent, `clear` the key of a start
-    whose secrets may go.
+    `resume` gets the id of a run, `look` the ids of operations whose jobs, of one builder, are due
+    to be checked, `report` that of an operation whose report is due, `clear` the key of a start
+    whose secrets are due to be removed.
     """
 
     transactions: Transactions
@@ -85,19 +85,19 @@ class Sweeper:
     _finding: "_Sweep | None" = attrs.field(init=False, default=None)
 
     def __attrs_post_init__(self) -> None:
-        # A run has its lease, however long it takes.
+        # A run renews its lease, so it has no time limit.
         self._runs = Lane("runs", self._one_by_one(run_key, self.resume), 20, limit_s=None)
         self._reports = Lane("reports", self._one_by_one(operation_key, self.report), 10)
         self._secrets = Lane("secrets", self._one_by_one(secrets_key, self.clear), 5)
 
     async def sweep(self, *, timeout_s: float | None = None) -> SweepResult:
-        """Deal with whatever is due now, for at most `timeout_s` (None: to the end).
+        """Handle the items that are due now, for at most `timeout_s` (None: to the end).
 
-        Whoever asks while another sweep is finding what is due joins that one. What isn't done in
-        time is handed back, and the rest stays due.
+        A call joins a sweep that is still querying for due items. Runs that exceed the time are
+        handed back, and the rest stays due.
 
         Raises:
-            TemporaryError: ledger or builder can't be reached; what could be done was done.
+            TemporaryError: ledger or builder can't be reached; all other items were handled.
         """
         clock, other = self.transactions.clock, self._finding
         if other is not None:
@@ -115,12 +115,12 @@ class Sweeper:
         return one.swept()
 
     def has_found(self, one: "_Sweep") -> None:
-        """All that was due has been begun: the next sweep may find more."""
+        """Whether all due items have been begun, so that the next sweep may begin."""
         if self._finding is one:
             self._finding = None
 
     def lane_of(self, item: Due) -> tuple[Lane, str]:
-        """Its lane, and the id that it has there."""
+        """The lane of an item, and its id there."""
         match item:
             case RunRecord():
                 return self._runs, item.run_id
@@ -144,7 +144,7 @@ class Sweeper:
 
 @attrs.define(eq=False)
 class _Sweep:
-    """One sweep, until a moment or to the end."""
+    """One sweep, with or without a deadline."""
 
     sweeper: Sweeper
     until: datetime | None
@@ -184,7 +184,7 @@ class _Sweep:
         return SweepResult(self.begun, timed_out=self.lacks_time)
 
     async def _find(self) -> None:
-        """Begin with all that is due, page by page."""
+        """Begin all due items, page by page."""
         transactions, dice = self.sweeper.transactions, self.sweeper.dice
         before, start = transactions.clock.now(), dice.pick(_STARTS)
         cursor: str | None = None
@@ -205,8 +205,8 @@ class _Sweep:
             self.trouble = error
 
     async def _read(self, keys: Sequence[str]) -> list[Due]:
-        """The items that are due indeed. What can't be read stays due: for a release that can, or
-        until the ledger answers."""
+        """Read the items, and keep those that are really due. Items that can't be read stay due:
+        for a release that can parse them, or until the ledger answers."""
         transactions = self.sweeper.transactions
         try:
             found = await transactions.ledger.load(keys)
@@ -228,7 +228,7 @@ class _Sweep:
         await gather_or_cancel(self._begin(lane, names) for lane, names in lanes.items())
 
     async def _begin(self, lane: Lane, names: list[str]) -> None:
-        """Begin with these in their lane, as soon as there is room and while there is time."""
+        """Begin items in their lane, as soon as there is room and while there is time."""
         pace = self._paces.setdefault(lane.name, Pace())
         while names:
             if lane.name in self._full or not await self._has_room(lane):
@@ -247,7 +247,7 @@ class _Sweep:
             task.add_done_callback(partial(self._has_ended, lane))
 
     async def _has_room(self, lane: Lane) -> bool:
-        """Whether room was taken in the lane. A builder that hangs gives none for a while."""
+        """Take room in the lane; False if there is none, such as while a builder hangs."""
         if not lane.room.locked():
             return await lane.room.acquire()
         try:
@@ -265,7 +265,7 @@ class _Sweep:
         except TimeoutError:
             log.error("cut off", lane=lane.name, after_s=lane.limit_s, items=wave)
         except Exception as bug:
-            # Items keep what they raise; this is of the wave itself, and no other's.
+            # Errors of items are recorded with them; this is an error of the wave itself.
             log.error("wave failed", lane=lane.name, items=wave, exc_info=bug)
         else:
             self.trouble = trouble or self.trouble
@@ -285,10 +285,10 @@ class _Sweep:
 async def swept_regularly(
     reconcile: Callable[[], Awaitable[SweepResult]], clock: Clock, *, every_s: float
 ) -> AsyncIterator[None]:
-    """Have a sweep begin every `every_s`, as long as the context lasts.
+    """Begin a sweep every `every_s` seconds, for the life of the context.
 
-    It doesn't wait for what the one before has begun: a handler that takes its time holds up
-    nobody. One that is still finding what is due is left to it.
+    It doesn't wait for the items that the last sweep began, so a slow handler doesn't delay it. A
+    sweep that is still querying for due items is joined.
     """
     sweeps: set[asyncio.Task[None]] = set()
 
@@ -298,7 +298,7 @@ async def swept_regularly(
         except OrchestratorError as error:
             log.warning("sweep failed", reason=str(error))
         except Exception as error:
-            # The next one comes, whatever this one raised.
+            # The next sweep begins, whatever this one raised.
             log.error("sweep failed", exc_info=error)
         else:
             if swept.begun and not swept.joined:

@@ -1,4 +1,4 @@
-"""The run, as its handler sees it: the calls that it may make, and its remembered steps."""
+"""The handler's interface to its run: starting jobs, steps, reports, publishing."""
 
 import asyncio
 import copy
@@ -27,7 +27,7 @@ from orchestrator.core.ledger.records import Job, OperationRecord, Progress, Rep
 
 @attrs.frozen
 class EndWithoutJob:
-    """How a handler says that the operation ends without a job; `reason` None: well."""
+    """The end of the operation without a job; `reason` None: succeeded, else why it failed."""
 
     reason: str | None
 
@@ -65,7 +65,7 @@ class Run:
 
     @property
     def attempt(self) -> int:
-        """1 on the first try."""
+        """The number of the attempt, 1 for the first."""
         return self._lease.run.attempt
 
     @property
@@ -74,12 +74,12 @@ class Run:
 
     @property
     def resources(self) -> Any:
-        """What the extension's `lifespan` gave."""
+        """The value of the extension's `lifespan`."""
         return self._services.resources
 
     @property
     def identity(self) -> Mapping[str, str]:
-        """`tenantId`, `operationId` and `runId`, where there are such."""
+        """`tenantId`, `operationId` and `runId`, those that exist."""
         run = self._lease.run
         own = {
             "tenantId": run.tenant_id,
@@ -100,7 +100,7 @@ class Run:
 
     @property
     def why_silent(self) -> str | None:
-        """Why events can't be published; None: they reach a bus."""
+        """Why events can't be published; None if they can."""
         return self._services.publisher.why_silent
 
     async def tenant_tier(self) -> str | None:
@@ -115,26 +115,26 @@ class Run:
         return tenant.tier if tenant else None
 
     async def ended_start(self) -> str | None:
-        """The start key of what the event ends, whatever its source."""
+        """The start key of the operation that the event ends, whatever its source."""
         operation = await self._find_operation()
         return operation.start_key if operation is not None else None
 
     async def registration_id(self) -> str | None:
-        """The SaaS Builder Toolkit's id of the tenant; None: it has none."""
+        """The tenant's registration in the SaaS Builder Toolkit; None without one."""
         operation = await self._find_operation()
         return operation.registration_id if operation is not None else None
 
     @property
     def sbt_source(self) -> str:
-        """The source of results for that control plane, by the settings."""
+        """The source of results for the toolkit's control plane, by the settings."""
         return self._services.sbt_source
 
     async def request_body(self) -> Mapping[str, Any]:
-        """The business body of the request that began what this event ends.
+        """The business body of the request that opened the operation which this event ends.
 
-        Without its secrets, and without the webhook's `context`, which would make what is
-        asked for with it the same request. Empty where it isn't known: the tenant existed
-        before the ledger, or it has expired.
+        Without its secrets, and without the webhook's `context`, which would make a request with
+        it a duplicate. Empty if it is unknown: the tenant is older than the ledger, or the request
+        has expired.
         """
         operation = await self._find_operation()
         if operation is None or operation.opener == self.run_id:
@@ -146,10 +146,10 @@ class Run:
         return without_context(self.without_secrets(asked))
 
     async def made_before(self) -> Mapping[str, Any]:
-        """What is known of the tenant besides the event's content: its request.
+        """The values known of the tenant besides the event's own: those of its request.
 
-        Of a deployment that follows a provisioning it is what the latter has left to be reported:
-        anybody may send a request that names a provisioning.
+        For a deployment that follows a provisioning, those of the report that the provisioning left
+        to it, since any sender may send a deployment that names a provisioning.
         """
         operation = await self._find_operation()
         followed = find_followed(operation) if operation is not None else None
@@ -160,10 +160,10 @@ class Run:
         return made
 
     async def told(self, event: Event[Any]) -> Mapping[str, Any]:
-        """The content of an event that ends an operation, as far as it is trusted.
+        """The trusted content of an event that ends an operation.
 
-        Of a report about a job nothing, unless it carries that job's id or its start key:
-        anybody could name the tenant.
+        A report about a job is trusted only with that job's id or start key: any sender could name
+        the tenant.
         """
         operation = await self._find_operation()
         body: Mapping[str, Any] = event.body
@@ -174,7 +174,7 @@ class Run:
         return body if is_told_by_job(operation, reported, body.get(START_KEY)) else {}
 
     def without_secrets(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
-        """What may be passed on: secrets are known by the names in `log.redact`."""
+        """The body without secrets, which are recognized by the names in `log.redact`."""
         shown: Mapping[str, Any] = self._services.secrets.leave_out(body)
         return shown
 
@@ -184,7 +184,7 @@ class Run:
         return operation is not None and operation.credentials is not None
 
     async def _find_operation(self) -> OperationRecord | None:
-        """What the event ends, or the one that its starts belong to."""
+        """The operation that the event ends, or the one that its starts belong to."""
         if self._operation is None:
             run = self._lease.run
             wanted = run.outcome_of or (run.operation_id if self._opens else None)
@@ -197,23 +197,22 @@ class Run:
         """The attributes of a tier.
 
         Raises:
-            PermanentError: the catalog doesn't have it, or `tier` is None: none is named.
+            PermanentError: the tier isn't in the catalog, or `tier` is None.
         """
         return await find_tier(tier, self._services.tiers)
 
     async def step(
         self, name: str, action: Callable[[], Awaitable[Any]], returns: Any = None
     ) -> Any:
-        """What `action` returns, or what it returned in an earlier attempt of this run.
+        """The result of `action`, or its recorded result of an earlier attempt of this run.
 
-        The result takes the way through JSON on the first run too, so that both times it
-        is the same; `returns` is the model that it becomes again. A process that dies
-        after the action and before the result is remembered runs the action again: hand
-        `step_key(name)` on as idempotency key.
+        The result is converted to JSON and back in the first attempt, too, so that it is the same
+        in all; `returns` is its model. If the process crashes after the action and before its
+        result is recorded, the action runs again: pass `step_key(name)` on as idempotency key.
 
         Raises:
-            ValueError: the name was taken in this run before.
-            TypeError: the result has no JSON form.
+            ValueError: the name was used in this run before.
+            TypeError: JSON can't represent the result.
         """
         self._take(name)
         remembered = self._steps.get(name)
@@ -222,12 +221,14 @@ class Run:
             result = self._services.structure.unstructure(await action())
             remembered = Step(name=name, result=result, recorded_at=self._services.clock.now())
             self._steps[name] = remembered
-            self.unrecorded = evolve(self.unrecorded, steps=(*self.unrecorded.steps, remembered))
-        # A copy: what a handler does to it must not change what is remembered.
+            self.unrecorded = evolve(
+                self.unrecorded, steps=(*self.unrecorded.steps, remembered)
+            )
+        # A copy, so that a handler can't modify the recorded result.
         return self._services.structure.structure(copy.deepcopy(remembered.result), returns)
 
     def step_key(self, name: str) -> str:
-        """The idempotency key of a step: the same in every attempt at the same event."""
+        """The idempotency key of a step: the same in all attempts at the event."""
         return digest(self._lease.run.request_key, name)
 
     async def start_job(
@@ -241,14 +242,13 @@ class Run:
         """Start a job on a builder (None: the default one): a step that is never done twice.
 
         `params` become the job's variables, together with ORCHESTRATOR_RUN_ID (the start
-        key) and TRACEPARENT (https://www.w3.org/TR/trace-context/). `options` say how the
-        builder runs the job, for one that can be told; they are those of the tier's attribute
-        `codebuild`. The job is that of the operation that the event opens, or, where it opens
-        none, of the run itself.
+        key) and TRACEPARENT (https://www.w3.org/TR/trace-context/). `options` are for a builder
+        that supports them, such as those of the tier's attribute `codebuild`. The job belongs to
+        the operation that the event opens, or, if it opens none, to the run itself.
 
         Raises:
-            PermanentError: no such builder or option, or the builder refuses the job for good.
-            TemporaryError: the builder can't take it now.
+            PermanentError: no such builder or option, or the builder refuses the job permanently.
+            TemporaryError: the builder can't start it now.
         """
         self._take("start_job")
         if self.job is None:
@@ -266,21 +266,21 @@ class Run:
         return self.job
 
     def check_override(self, override: Mapping[str, Any]) -> None:
-        """Raises PermanentError if an event's variables refer to what the service keeps."""
+        """Raises PermanentError if an event's variables refer to secrets of the service."""
         self._services.secret_references.check_override(override)
 
     def found(self, job: Job) -> None:
-        """The run's job is known, and recorded with the next write."""
+        """Set the run's job, which is recorded with the next write."""
         self.job = job
         self.unrecorded = evolve(self.unrecorded, job=job)
         self.log.info("job started", job_id=job.id, builder=job.builder)
 
     def complete(self) -> None:
-        """The operation that the event opened is done, without a job: it ends well."""
+        """End the operation that the event opened as succeeded, without a job."""
         self._end(EndWithoutJob(None))
 
     def fail(self, reason: str) -> None:
-        """The operation that the event opened ends as failed, without a job."""
+        """End the operation that the event opened as failed, without a job."""
         self._end(EndWithoutJob(reason))
 
     def note(self, sentence: str) -> None:
@@ -296,12 +296,12 @@ class Run:
         app_plane_url: str | None = None,
         unless_deployed: bool = False,
     ) -> None:
-        """Have the control plane told how the operation ended that this event ends.
+        """Request a report to the control plane of how the operation of this event ended.
 
-        It is sent once the run has settled, to the webhook at `url`, signed with the secret
-        of the operation's request, and again until it is accepted. `resources` are objects
-        `{"type", "metadata"}`. `unless_deployed`: it is left to the deployment that follows, and
-        sent when the tenant's next operation is opened if none has ended by then.
+        It is sent once the run has settled, to the webhook at `url`, signed with the secret of the
+        operation's request, and retried until it is accepted. `resources` are objects
+        `{"type", "metadata"}`. `unless_deployed`: the report is left to the deployment that
+        follows, and sent when the tenant's next operation is opened if none has ended by then.
 
         Raises:
             ValueError: the event ends nothing, or a resource can't be signed.
@@ -331,7 +331,7 @@ class Run:
         self.reports = Report(url=url, body=body)
 
     def clean_up(self, body: Mapping[str, Any]) -> None:
-        """Have a TENANT_CLEAN_UP with this body follow the failure, before anything else may.
+        """Request a TENANT_CLEAN_UP with this body after the failure, before any other operation.
 
         Raises:
             ValueError: the event ends no operation.
@@ -359,11 +359,10 @@ class Run:
 
         `source` None is the setting `events.source`.
 
-        The detail also carries `tenantId`, `operationId` and `runId`, where it doesn't have
-        them itself.
+        `tenantId`, `operationId` and `runId` are added to a detail that doesn't have them.
 
         Raises:
-            TemporaryError: the bus doesn't take it now, or the setting `events.bus` is empty.
+            TemporaryError: the bus doesn't accept it now, or the setting `events.bus` is empty.
         """
         published = {**self.identity, **detail}
 
@@ -382,11 +381,11 @@ class Run:
         self._taken.add(name)
 
     async def record_progress(self) -> None:
-        # One at a time: what is being written counts as recorded only once it is.
+        # One at a time: progress counts as recorded only once it is written.
         async with self._recording:
             if not self.unrecorded:
                 return
-            # Taken off before it is written: a step that runs beside this may add to it meanwhile.
+            # Reset before the write, since a concurrent step may add to it meanwhile.
             progress, self.unrecorded = self.unrecorded, Progress()
             try:
                 orphaned = await self._lease.record(progress)
@@ -398,14 +397,14 @@ class Run:
             raise TemporaryError("The operation has another job by now.")
 
     async def renew(self) -> None:
-        """Hold the run for another lease; what was done since is remembered with it."""
+        """Renew the lease, and record progress with it."""
         if self.unrecorded:
             await self.record_progress()
         else:
             await self._lease.renew()
 
     def forget_steps(self) -> None:
-        """What the ledger can't keep is not remembered; the job is."""
+        """Drop unrecorded steps, which the ledger can't store; the job is kept."""
         self.unrecorded = Progress(job=self.unrecorded.job)
 
     async def disown(self, job: Job) -> None:

@@ -1,12 +1,11 @@
-"""One start is one job: send it under the lease, or find what an earlier one made.
+"""Starts a job, once for each start: send it under the lease, or find an earlier start's job.
 
 nothing can be out ──────────────────────────────► check, send
 a start may be out ──► look it up ── found ───────► it is the job
                           ├── none, for certain ──► check, send, with the same start key
                           └── none, perhaps ──────► hand back
 
-The whole request is built and checked before it is sent, so that what can't be sent leaves nothing
-to look up.
+The whole request is built and checked before it is sent, so that an invalid one needs no lookup.
 """
 
 import asyncio
@@ -33,12 +32,12 @@ from orchestrator.core.ledger.possible_start import PossibleStart
 from orchestrator.core.ledger.records import Job
 from orchestrator.core.secrets.references import SecretReferences
 
-#: A send is cut off so long before the lease ends.
+#: A send is cut off this long (seconds) before the lease ends.
 CUT_OFF_S = 1.0
-#: How long a builder may hold other parameters under the same start key against us: the longest
-#: that one is known to remember a token, 5 minutes, and a margin.
+#: How long (seconds) a builder may refuse other parameters under the same start key: the longest
+#: known memory of an idempotency token, 5 minutes, and a margin.
 _TOKEN_MEMORY_S = 360.0
-#: The largest difference between our clock and a builder's.
+#: The largest difference between the service's clock and a builder's.
 _CLOCKS_APART = timedelta(minutes=5)
 
 log = structlog.get_logger("orchestrator.start")
@@ -68,14 +67,14 @@ class JobStarter:
         variables: Mapping[str, Any],
         options: Mapping[str, Any] = {},
     ) -> Job:
-        """The job: found, where an earlier start made it, or started now.
+        """The job of an earlier start, or one that is started now.
 
         `options` are for a builder that is `Configurable`.
 
         Raises:
-            PermanentError: the builder refuses it for good, or the operation is over.
-            TemporaryError: it can't be started now, or it isn't certain that it wasn't.
-            Exception: a bug of the builder's, which may have started it.
+            PermanentError: the builder refuses it permanently, or the operation is over.
+            TemporaryError: it can't be started now, or a start may be out.
+            Exception: a bug of the builder, which may have started it.
         """
         lease, earlier = self._lease, self._lease.possible_start
         if lease.run.attempt > 1 and await lease.is_over():
@@ -94,7 +93,7 @@ class JobStarter:
             options=options,
             start_key=lease.start_key,
         )
-        # Not even a secret is stored beyond the lease: it might come after its own removal.
+        # Secrets, too, are stored under the lease: a late write might come after their removal.
         async with self._under_the_lease("The store of secrets"):
             variables = await self._secret_references.replace_secrets(lease, variables)
         try:
@@ -114,19 +113,19 @@ class JobStarter:
     async def look_up(
         self, builder_name: str | None = None, job_identifier: str = ""
     ) -> Job | None:
-        """The job of an earlier start; None: there is none, for certain.
+        """The job of an earlier start; None: there is certainly none.
 
-        It is looked up on the builder that the start was sent to. Where that is unknown, on all
-        builders, first for the job that would be started now, since the tier may have changed.
-        A builder that denies access to the lookup has most likely denied the start, too.
+        It is looked up on the builder that the start was sent to; if that is unknown, on all
+        builders, the one for a start now first, since the tier may have changed. A builder that
+        denies access to the lookup has most likely denied the start, too.
 
         Raises:
-            TemporaryError: none is listed, but that is no proof yet.
+            TemporaryError: none is listed, but that isn't certain yet.
         """
         lease = self._lease
         operation = await lease.find_operation()
         began = operation.opened_at if operation else lease.run.first_seen
-        # The answer may be slow: it says what was there when the lookup began.
+        # A slow answer has the state at the time when the lookup began.
         asked_at = self._clock.now()
         start = lease.possible_start
         sent_to = start.builder if start else None
@@ -182,8 +181,8 @@ class JobStarter:
 
     @contextmanager
     def _may_be_out(self, builder_name: str, job_identifier: str) -> Iterator[None]:
-        """While a start is sent it may be out, since the handler may end beside it; and so it may
-        afterwards, unless the builder has given a definite answer."""
+        """Mark the start as possibly out while it is sent, since the handler may end meanwhile, and
+        afterwards unless the builder's answer was definite."""
         lease, before = self._lease, self._lease.possible_start
 
         def sent_by(until: datetime) -> PossibleStart:
@@ -206,7 +205,7 @@ class JobStarter:
 
     @asynccontextmanager
     async def _under_the_lease(self, who: str) -> AsyncIterator[None]:
-        """Cut off before the lease ends. Raises TemporaryError, if it is over with nothing done."""
+        """Cut off before the lease ends. Raises TemporaryError; `nothing_done` if it has ended."""
         lease, now = self._lease, self._clock.now()
         assert lease.run.lease_until is not None  # noqa: S101 - it is ours
         remaining_s = (lease.run.lease_until - now).total_seconds() - CUT_OFF_S
@@ -237,7 +236,8 @@ class JobStarter:
             log.warning("stopped an orphaned job", job_id=job.id)
 
     async def _was_built_again(self, job: Job, builder: object) -> bool:
-        """It is the newest of the start, whose recorded job is over: the next check records it.
+        """Whether the job is the newest of its start, whose recorded job is over: the next check
+        records it.
 
         first  ─ StartBuild: A ✗ paused ······················ looks up: B, which isn't recorded ✗
         second ─ finds A, records it ── A fails ── B: A again

@@ -36,10 +36,10 @@ log = structlog.get_logger("orchestrator.lease")
 
 
 async def claim_run(transactions: Transactions, request: ClaimRequest) -> "RunLease | NotClaimed":
-    """Claim the event's run, or say why not.
+    """Claim the event's run, or return why not.
 
     Raises:
-        EventTooLarge: the ledger can't keep it.
+        EventTooLarge: it is too large for the ledger.
         TemporaryError: the ledger can't be reached.
     """
     check_size(transactions.ledger, request.payload)
@@ -53,7 +53,7 @@ async def claim_run(transactions: Transactions, request: ClaimRequest) -> "RunLe
 
 
 async def claim_by_records(transactions: Transactions, run_id: str) -> "RunLease | None":
-    """The next attempt at a run that ends by its records; None: it is not to be ended now.
+    """Claim the next attempt at a run that ends by its records; None if it isn't due.
 
     Raises:
         TemporaryError: the ledger can't be reached.
@@ -67,10 +67,10 @@ async def claim_by_records(transactions: Transactions, run_id: str) -> "RunLease
 
 
 class RunLease:
-    """A claimed run: what its holder may write, one write at a time.
+    """The lease of a claimed run, and the writes of its holder, one at a time.
 
-    `possible_start` is what may have been started without our knowing; with a `stop_reason` nothing
-    more is to be started. Every write raises TakenOver once another attempt has the run.
+    `possible_start` is a start whose answer is unknown; with a `stop_reason` nothing must be
+    started. Every write raises TakenOver once another attempt has taken the run over.
     """
 
     def __init__(
@@ -90,15 +90,15 @@ class RunLease:
 
     @property
     def start_key(self) -> str:
-        """What the builder knows the run's start by: at most 64 characters."""
+        """The run's start key, at most 64 characters."""
         return start_key(self.run.operation_id, self.run.start_number)
 
     async def find_operation(self) -> OperationRecord | None:
-        """The operation of its starts, as it stands now."""
+        """The current operation of the run's starts."""
         return await self._transactions.find_operation(self.run.operation_id)
 
     async def is_over(self) -> bool:
-        """The operation that the run opened has ended, without it or after it."""
+        """Whether the operation that the run opened has ended."""
         operation = await self.find_operation()
         if operation is None or operation.start_number < self.run.start_number:
             return False
@@ -111,7 +111,7 @@ class RunLease:
         )
 
     async def record(self, progress: Progress) -> OrphanedJob | None:
-        """Remember what was done; a job that can't be the operation's is given back."""
+        """Record progress; returns a job that can't be the operation's."""
         outcome = await self.write(
             lambda snapshot: settle.record(
                 snapshot, *self.fence, progress, self._transactions.timings
@@ -120,7 +120,7 @@ class RunLease:
         return outcome if isinstance(outcome, OrphanedJob) else None
 
     async def settle(self, settlement: Settlement) -> Saved | OrphanedJob | StartUnresolved:
-        """End the attempt; or say why it can't end like that."""
+        """Settle the attempt, or return why it can't end like that."""
         outcome: Saved | OrphanedJob | StartUnresolved = await self.write(
             lambda snapshot: settle.settle(
                 snapshot, *self.fence, settlement, self._transactions.timings
@@ -133,7 +133,7 @@ class RunLease:
         await self.write(lambda snapshot: breakdowns.go_on_by_records(snapshot, *self.fence))
 
     async def fail_alone(self, error: Failure, note: str) -> None:
-        """End the run, and nothing with it."""
+        """End the run alone, without its operation."""
         await self.write(lambda snapshot: breakdowns.fail_alone(snapshot, *self.fence, error, note))
 
     @property
@@ -142,10 +142,10 @@ class RunLease:
         return self.run.run_id, self.run.attempt
 
     async def write(self, decide: Decide[Any]) -> Any:
-        """Run a decision that gives `Fenced` where it isn't allowed; any other result is returned.
+        """Run a decision, and return its result unless that is `Fenced`.
 
         Raises:
-            TakenOver: another attempt has the run by now.
+            TakenOver: another attempt has taken the run over (`Fenced`).
             TemporaryError: the ledger can't be reached.
         """
         async with self._one_at_a_time:
@@ -162,7 +162,7 @@ class RunLease:
 async def keep_renewed(
     renew: Callable[[], Any], clock: Clock, *, lease_s: float
 ) -> AsyncIterator[None]:
-    """Have the lease renewed in time, as long as the context lasts."""
+    """Renew the lease in time, for the life of the context."""
 
     async def keep() -> None:
         while True:
@@ -181,5 +181,5 @@ async def keep_renewed(
         yield
     finally:
         task.cancel()
-        # Until it is gone it may hold what a settlement has to take along.
+        # Until it has ended, it may hold progress that the settlement has to record.
         await asyncio.wait({task})
