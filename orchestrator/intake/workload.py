@@ -19,7 +19,7 @@ from orchestrator.core.errors import OrchestratorError, Overloaded, TemporaryErr
 #: How long (seconds) a cancelled handler may take to stop; then it is abandoned.
 _CANCEL_S = 2.0
 
-#: What the answer waits for just now, in the words of a problem, such as "the check 'ledger'".
+#: What the answer is waiting for, as named in the problem, such as "the check 'ledger'".
 WAITS_FOR = web.RequestKey("waits_for", str)
 
 Outcome = TypeVar("Outcome")
@@ -114,9 +114,9 @@ async def _cancel(tasks: set[asyncio.Task[Any]]) -> None:
 
 
 def answer_reads_by(deadline_s: Callable[[], float]) -> Middleware:
-    """Answer each GET and HEAD within so many seconds, as they are when it comes, or with 503.
+    """Answer each GET and HEAD within the seconds that `deadline_s` returns at its start, else 503.
 
-    What isn't done by then is cancelled: a read leaves nothing behind.
+    The handler is cancelled then, since a read has no effects.
     """
 
     @web.middleware

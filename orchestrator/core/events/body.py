@@ -218,6 +218,10 @@ def _text(value: object) -> str | None:
 
 def read_object(value: object) -> Mapping[str, Any]:
     """An object, or the object in a JSON text; an empty object for anything else."""
+    if value is None:
+        return {}
+    if isinstance(value, dict):
+        return value
     if isinstance(value, str):
         try:
             value = parse_json(value)

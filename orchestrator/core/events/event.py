@@ -14,6 +14,8 @@ from orchestrator.core.identifiers import digest
 
 #: Distinguishes the keys of the service's own outcomes from those of all other events.
 _ENDS = "ends"
+#: How the digest of a body is made; those of earlier releases are hexadecimal throughout.
+_DIGEST_VERSION = "v2"
 #: The source of the service's own events.
 OWN_SOURCE = "orchestrator"
 Payload = TypeVar("Payload", covariant=True)
@@ -61,8 +63,16 @@ class Event(Generic[Payload]):
 
     @cached_property
     def body_digest(self) -> str:
-        """The digest by which the bodies of two deliveries are compared."""
-        return digest(self.body) if self.ends_start is None else digest(self.ends_start)
+        """The digest by which the bodies of two deliveries are compared; stored with the run."""
+        if self.ends_start is not None:
+            return digest(self.ends_start)
+        return _DIGEST_VERSION + hashlib.sha256(to_sorted_json(self.body)).hexdigest()[:38]
+
+    def has_body_of(self, stored: str) -> bool:
+        """Whether `stored` is the digest of the event's body, by this release or an earlier one."""
+        if self.ends_start is None and not stored.startswith(_DIGEST_VERSION):
+            return stored == digest(self.body)
+        return stored == self.body_digest
 
 
 def own_outcome_key(event_type: str, outcome_id: str) -> str:

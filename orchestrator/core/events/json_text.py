@@ -47,7 +47,7 @@ def parse_json(text: str | bytes, *, max_depth: int = MAX_DEPTH) -> Any:
             parse_constant=_refuse,
             parse_float=_finite,
             # int itself is several times faster than a Python function.
-            parse_int=_finite_integer if _LONG_INTEGER.search(text) else int,
+            parse_int=_finite_integer if has_long_integer else int,
             object_pairs_hook=_unique,
         )
     except UnicodeDecodeError as error:

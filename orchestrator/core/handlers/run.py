@@ -221,9 +221,7 @@ class Run:
             result = self._services.structure.unstructure(await action())
             remembered = Step(name=name, result=result, recorded_at=self._services.clock.now())
             self._steps[name] = remembered
-            self.unrecorded = evolve(
-                self.unrecorded, steps=(*self.unrecorded.steps, remembered)
-            )
+            self.unrecorded = evolve(self.unrecorded, steps=(*self.unrecorded.steps, remembered))
         # A copy, so that a handler can't modify the recorded result.
         return self._services.structure.structure(copy.deepcopy(remembered.result), returns)
 

@@ -59,8 +59,8 @@ class Breakdown:
 
     `attempt` is the number of the claimed one; None: the claim itself raised, and `trigger` caused
     it. `outcome` is an event of the service's own that may not be stored yet, with its payload if
-    it could be encoded: no sender would retry it. `body_digest` is that of a delivered event: one
-    with another body doesn't belong to the run.
+    it could be encoded: no sender would retry it. `delivered` is the event of a delivery: one with
+    another body doesn't belong to the run.
     """
 
     run_id: str

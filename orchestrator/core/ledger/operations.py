@@ -280,14 +280,6 @@ def refused(operation: OperationRecord, refusal: Report | None, now: datetime) -
     return noted(operation, refusal, now)
 
 
-def kept_report(former: OperationRecord | None) -> Report | None:
-    """The earlier report of an operation that is opened again, if it arrived or may have arrived;
-    one that certainly did not is dropped."""
-    report = former.report if former else None
-    is_unsent = report is None or (report.done_at is None and not report.may_have_arrived)
-    return None if is_unsent else report
-
-
 def erased_before(snapshot: Snapshot, operation: OperationRecord) -> tuple[Record, ...]:
     """The operation that a deployment followed, whose credentials are no longer needed."""
     followed = find_followed(operation)

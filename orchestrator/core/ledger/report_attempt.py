@@ -62,9 +62,7 @@ def begin_report(snapshot: Snapshot, operation_id: str) -> Decision[ReportAttemp
         operation,
         due_at=until,
         # The process may crash before the answer: the next attempt must assume that it was sent.
-        report=evolve(
-            report, tries=report.tries + 1, may_have_arrived=True, posting_until=until
-        ),
+        report=evolve(report, tries=report.tries + 1, may_have_arrived=True, posting_until=until),
     )
     posting = ReportAttempt(
         operation_id=operation_id,
