@@ -35,7 +35,7 @@ from orchestrator.intake.problems import answer_problems
 from orchestrator.intake.queue_worker import MESSAGES, MessageHandler, QueueWorker
 from orchestrator.intake.refusal_log import REFUSALS, RefusalLog
 from orchestrator.intake.workload import Workload, answer_reads_by
-from orchestrator.service import Parts, open_parts
+from orchestrator.parts import Parts, open_parts
 from orchestrator.settings import Settings, SettingsError
 
 _ROUTES = (

@@ -9,7 +9,7 @@ from orchestrator.composition import Ports
 from orchestrator.core.checkable import Checkable, Permission, ReadableBy
 from orchestrator.core.errors import OrchestratorError
 from orchestrator.core.handlers.services import Services
-from orchestrator.service import Parts
+from orchestrator.parts import Parts
 from orchestrator.settings import Settings
 
 

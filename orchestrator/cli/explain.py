@@ -20,7 +20,7 @@ from orchestrator.core.handlers.services import Services
 from orchestrator.core.jobs.builder_calls import builder_errors, prepare
 from orchestrator.core.jobs.plan import JobPlan, choose_builder, find_tier, job_identifier, plan_job
 from orchestrator.core.secrets.redaction import Redactor
-from orchestrator.service import Parts
+from orchestrator.parts import Parts
 from orchestrator.settings import Settings
 from orchestrator.wire.codec import decode_json
 from orchestrator.wire.fields import json_field_name

@@ -319,7 +319,7 @@ def cancel(
 @_app_dir
 def reconcile(config: str | None) -> None:
     """Sweep once: resume runs, check jobs, send reports. `serve` does so every minute."""
-    from orchestrator.service import sweep_once
+    from orchestrator.parts import sweep_once
 
     settings = _load_settings(config)
     if settings.ledger.backend == "memory":
@@ -336,7 +336,7 @@ def reconcile(config: str | None) -> None:
 def init(config: str | None) -> None:
     """Create the ledger's table, or its missing parts, and the queue if one is configured. For
     production use a template."""
-    from orchestrator.service import make_ends
+    from orchestrator.parts import make_ends
 
     made = asyncio.run(make_ends(_load_settings(config)))
     if not made:

@@ -20,7 +20,7 @@ from orchestrator.core.dispatch.sweep import SweepResult
 from orchestrator.core.ledger.bulkheads import Bulkheads
 from orchestrator.core.ledger.pages import Page
 from orchestrator.core.ledger.records import Job, OperationRecord, OperationState, Record, RunRecord
-from orchestrator.service import OpenService, Parts, open_parts
+from orchestrator.parts import OpenService, Parts, open_parts
 from orchestrator.settings import LedgerSettings, Operations, Tiers
 from orchestrator.testing import InMemoryBuilder, ManualClock, envelope
 

@@ -1,6 +1,7 @@
 """Ends operations by their jobs, with outcome events of the service's own.
 
-There is one such event for each start, with one key, so that a second one is a duplicate.
+There is one such event for each start, with one key, so that a second one is a duplicate. The
+event is handled like any other: `ledger.settle` moves the tenant when its run settles.
 """
 
 from collections.abc import Awaitable, Callable, Mapping

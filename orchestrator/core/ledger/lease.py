@@ -163,10 +163,13 @@ async def keep_renewed(
     renew: Callable[[], Any], clock: Clock, *, lease_s: float
 ) -> AsyncIterator[None]:
     """Renew the lease in time, for the life of the context."""
+    is_renewing = False
 
     async def keep() -> None:
+        nonlocal is_renewing
         while True:
             await clock.sleep(lease_s / 3)
+            is_renewing = True
             try:
                 with on_duty(Duty.RENEWAL):
                     await renew()
@@ -175,11 +178,13 @@ async def keep_renewed(
                 return
             except OrchestratorError as error:
                 log.warning("lease not renewed", reason=str(error))
+            is_renewing = False
 
     task = asyncio.create_task(keep())
     try:
         yield
     finally:
         task.cancel()
-        # Until it has ended, it may hold progress that the settlement has to record.
-        await asyncio.wait({task})
+        if is_renewing:
+            # Until it has ended, it may hold progress that the settlement has to record.
+            await asyncio.wait({task})

@@ -1,4 +1,4 @@
-"""Assembles and opens the service that the web app, the worker and the command line run."""
+"""Chooses and opens the parts of the service that the app, the worker and the command line run."""
 
 import inspect
 from collections.abc import AsyncIterator, Mapping
