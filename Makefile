@@ -5,10 +5,10 @@ BIN := .venv/bin
 .DEFAULT_GOAL := help
 # What is imported is compiled once, where the environment says otherwise, too.
 export PYTHONDONTWRITEBYTECODE :=
-.PHONY: help demo dev test search soak lint types imports openapi docker check bench walk lock clean
+.PHONY: help demo dev test search soak lint types imports openapi docker check bench bench-full walk lock clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 demo: .venv/ready  ## show a tenant's life on an embedded AWS
 	$(BIN)/orchestrator demo
@@ -48,8 +48,11 @@ openapi: .venv/ready  ## write openapi/openapi.json anew
 check: lint types imports  ## all that needs no test run: lint, types, imports, OpenAPI
 	$(BIN)/orchestrator openapi --config local.toml --check --output openapi/openapi.json
 
-bench: .venv/ready  ## measure the main paths, in ratios
-	$(BIN)/python benchmarks/bench.py
+bench: .venv/bench/ready  ## measure what an event costs, against others: some minutes
+	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-full: .venv/bench/ready  ## the same at full length, written to docs/ and benchmarks/results/
+	$(BIN)/python -m benchmarks --full --write $(ARGS)
 
 walk: .venv/ready  ## count the files that an event's way leads a reader through
 	$(BIN)/python benchmarks/walk.py --ways
@@ -60,6 +63,7 @@ lock: .venv/ready  ## resolve requirements/*.txt anew from pyproject.toml
 	.venv/uv/bin/uv pip compile pyproject.toml $(LOCK) -c requirements/dev.txt -o requirements/runtime.txt
 	.venv/uv/bin/uv pip compile --group build $(LOCK) -c requirements/dev.txt -o requirements/build.txt
 	.venv/uv/bin/uv pip compile --group ministack $(LOCK) -o requirements/ministack.txt
+	.venv/uv/bin/uv pip compile --group bench $(LOCK) -o requirements/bench.txt
 
 PIP := -q --disable-pip-version-check
 LOCK := -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
@@ -74,4 +78,9 @@ clean:  ## remove what the targets made
 	$(BIN)/pip install $(PIP) --no-deps --no-build-isolation -e .
 	$(PYTHON) -m venv .venv/ministack
 	.venv/ministack/bin/pip install $(PIP) --require-hashes -r requirements/ministack.txt
+	touch $@
+
+.venv/bench/ready: .venv/ready requirements/bench.txt
+	$(PYTHON) -m venv .venv/bench
+	.venv/bench/bin/pip install $(PIP) --require-hashes -r requirements/bench.txt
 	touch $@

@@ -1,0 +1,1 @@
+"""How much an event costs, against others that promise less: `make bench`."""
