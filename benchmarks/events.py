@@ -5,8 +5,9 @@ import json
 #: Stands for the number of an event, which makes its tenant and its id unique.
 NUMBER = "@@"
 
+_TENANT_ID = f"tenant-{NUMBER}"
 _TENANT = {
-    "id": f"tenant-{NUMBER}",
+    "id": _TENANT_ID,
     "name": "Bluebird Logistics",
     "key": f"bluebird-{NUMBER}",
     "contact": {"name": "Ada Moreau", "email": "ada@bluebird.example", "phone": "+33 1 23 45 67"},
@@ -21,10 +22,10 @@ _ENVIRONMENT = {
 }
 
 
-def event_body(event_type: str) -> str:
+def event_body(event_type: str, *, tenant: str = _TENANT_ID) -> str:
     """The event as JSON, with `NUMBER` wherever the number of the event goes."""
     detail = {
-        "tenant": _TENANT,
+        "tenant": {**_TENANT, "id": tenant},
         "planConfig": {"tier": "STANDARD", "name": "Standard, yearly", "seats": 250},
         "builderConfig": {"type": "CODE_BUILD", "config": {"environmentOverride": _ENVIRONMENT}},
         "requestedBy": {"user": "u-10442", "roles": ["owner", "billing"], "channel": "console"},

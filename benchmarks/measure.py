@@ -11,9 +11,13 @@ import attrs
 from benchmarks.load import Answers, Load, Plan
 from benchmarks.paths import Path
 from benchmarks.servers import Failed, Server, StandIn, started
+from orchestrator.core.ledger.records import RunStatus
 
 #: Requests to AWS that are none of an event's: a tier is read once, a sweep may begin.
 _FURTHER_REQUESTS = 5
+
+#: How long (seconds) a worker may take to empty the queue.
+_QUEUE_S = 300.0
 
 _numbers = itertools.count(1, 100_000)
 
@@ -26,27 +30,36 @@ class Sample:
     """The same of the one of its processes that has used most."""
     p50_us: float
     p99_us: float
-    events_per_s: float
 
 
 def measure(path: Path, aws: StandIn, *, events: int) -> Sample:
     """Raises Failed: an event was not handled, or a request for it was left out."""
     aws.ask("Forget")
-    first = next(_numbers)
+    first = next_number()
+    send_all = deliver if is_queued(path) else send
     with started(path.contestant, aws_port=aws.port if path.requests else None) as server:
-        warm_up = max(100, events // 5)
-        send(server, path, first=first + events, count=warm_up)
+        send_all(server, path, aws, first=first + events, count=max(100, events // 5))
         if path.resends:
-            send(server, path, first=first, count=events)
-        server.process.wait_until_idle()
-        aws.ask("Counts")
+            send_all(server, path, aws, first=first, count=events)
         return measure_running(server, path, aws, first=first, count=events)
 
 
+def next_number() -> int:
+    """The first of many numbers that no event has yet."""
+    return next(_numbers)
+
+
+def is_queued(path: Path) -> bool:
+    return "SQS.DeleteMessage" in path.requests
+
+
 def measure_running(server: Server, path: Path, aws: StandIn, *, first: int, count: int) -> Sample:
-    """The same of a server that is warm; what AWS was asked before is counted, too."""
+    """The same of a server that is warm."""
+    server.process.wait_until_idle()
+    aws.ask("Counts")
     before = server.process.cpu_s()
-    answers = send(server, path, first=first, count=count)
+    send_all = deliver if is_queued(path) else send
+    answers = send_all(server, path, aws, first=first, count=count)
     server.process.wait_until_idle()
     used = [now - then for now, then in zip(server.process.cpu_s(), before, strict=True)]
     check_requests(path, aws.ask("Counts")["requests"], count)
@@ -59,38 +72,55 @@ def measure_running(server: Server, path: Path, aws: StandIn, *, first: int, cou
         busiest_us=max(used) / count * 1e6,
         p50_us=answers.p50_us,
         p99_us=answers.p99_us,
-        events_per_s=count / answers.seconds,
     )
 
 
-def send(server: Server, path: Path, *, first: int, count: int) -> Answers:
-    plan = Plan(port=server.port, path="/events", body=path.body, first=first, count=count)
+def send(server: Server, path: Path, _: StandIn, *, first: int, count: int) -> Answers:
+    """Events over HTTP, each of which must be answered 200."""
+    return get_or_post(server, "/events", body=path.body, first=first, count=count)
+
+
+def get_or_post(server: Server, path: str, *, body: str, first: int, count: int) -> Answers:
+    plan = Plan(port=server.port, path=path, body=body, first=first, count=count)
     answers = Load(plan).wait()
-    check_statuses(server, path, answers, count)
+    if answers.statuses != {"200": count}:
+        raise server.process.failed(f"answered {path} with {answers.statuses}")
     return answers
 
 
-def check_statuses(server: Server, path: Path, answers: Answers, count: int) -> None:
-    if answers.statuses != {"200": count}:
-        raise server.process.failed(f"answered {path.name} with {answers.statuses}")
+def deliver(server: Server, path: Path, aws: StandIn, *, first: int, count: int) -> Answers:
+    """Events by a queue, until it is empty."""
+    aws.ask("SendMessages", bodies=[path.body_of(first + number) for number in range(count)])
+    began = time.monotonic()
+    while aws.ask("MessagesLeft")["left"]:
+        if time.monotonic() > began + _QUEUE_S:
+            raise server.process.failed(f"has not emptied its queue in {_QUEUE_S:g} s")
+        time.sleep(0.05)
+    return Answers(statuses={}, replayed=0, p50_us=0, p99_us=0, locations=())
 
 
 def check_requests(path: Path, requests: Mapping[str, int], events: int) -> None:
     """Raises Failed unless AWS was asked for each event what the path says, and hardly more."""
     for name in {*path.requests, *requests}:
-        found, wanted = requests.get(name, 0), path.requests.get(name, 0) * events
-        if not wanted <= found <= wanted + _FURTHER_REQUESTS:
-            raise Failed(f"{path.name}: {found} requests {name} for {events} events, not {wanted}.")
+        found, least = requests.get(name, 0), path.requests.get(name, 0) * events
+        most = least + path.at_most.get(name, 0) * events + _FURTHER_REQUESTS
+        if not least <= found <= most:
+            raise Failed(f"{path.name}: {found} requests {name} for {events} events, not {least}.")
 
 
 def _read_back(server: Server, path: Path, aws: StandIn, answers: Answers) -> None:
-    """A sample of the runs is there, and has succeeded; each with a build where there is one."""
-    builds = set(aws.ask("BuildIds")["ids"])
+    """No run in the ledger is in another state than succeeded, and a sample is read as a user
+    would; each has a build where there is one."""
+    builds = {build["id"] for build in aws.ask("Builds")["builds"]}
+    if statuses := aws.ask("RunStatuses")["statuses"]:
+        others = {name for name in RunStatus if name is not RunStatus.SUCCEEDED} & {*statuses}
+        if others or not statuses["succeeded"]:
+            raise Failed(f"{path.name}: its runs stand at {statuses}.")
     for location in answers.locations:
         run = server.get(location)
         if run["status"] != "succeeded" or (builds and run["job"]["id"] not in builds):
             raise server.process.failed(f"has a run that is not as it should be: {run}")
-    if not answers.locations:
+    if not answers.locations and not is_queued(path):
         raise Failed(f"{path.name}: no answer says where its run is.")
 
 

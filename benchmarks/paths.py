@@ -13,8 +13,12 @@ from orchestrator.settings.models import Aws
 
 Sections = Mapping[str, Mapping[str, Any]]
 
-#: Nothing is due while a path is measured.
-_NEVER_S = 86_400
+#: Nothing is due while a path is measured, and a busy machine makes nothing fail.
+_PATIENT: Sections = {
+    "operations": {"reconcile_every_s": 86_400},
+    "intake": {"deadline_s": 60},
+    "aws": {"connect_timeout_s": 30, "read_timeout_s": 30},
+}
 
 
 @attrs.frozen(kw_only=True)
@@ -23,46 +27,56 @@ class Path:
     event_type: str = EMPTY
     requests: Mapping[str, int] = {}
     """What AWS is asked for each event. A path without any has no stand-in."""
+    at_most: Mapping[str, int] = {}
+    """What AWS may be asked for each event, or less often."""
     resends: bool = False
     """Each event was sent before."""
     is_ours: bool = True
+    body: str = attrs.field()
+
+    @body.default
+    def _body(self) -> str:
+        return event_body(self.event_type)
 
     @property
     def name(self) -> str:
         return self.contestant.name
 
-    @property
-    def body(self) -> str:
-        return event_body(self.event_type)
-
     def body_of(self, number: int) -> str:
-        return self.body.replace(NUMBER, str(number))
+        return self.body.replace(NUMBER, f"{number:09}")
 
 
-def _serve(name: str, settings: Sections, *, workers: int = 1) -> Contestant:
-    module = ["orchestrator", "serve", "--config", "CONFIG", "--port", "PORT", "--app-dir", "."]
-    return Contestant(
-        name=name,
-        module=[*module, "--workers", str(workers)],
-        settings=_toml({"operations": {"reconcile_every_s": _NEVER_S}, **settings}),
-    )
+def serve(
+    name: str, settings: Sections, *, workers: int = 1, extension: str = "extension"
+) -> Contestant:
+    return _ours(name, settings, "serve", "--workers", str(workers), extension=extension)
 
 
-def _toml(sections: Sections) -> str:
-    lines = ['extension = "benchmarks.contestants.ours:extension"']
+def _ours(
+    name: str, settings: Sections, command: str, *options: str, extension: str = "extension"
+) -> Contestant:
+    module = ["orchestrator", command, "--config", "CONFIG", "--port", "PORT", "--app-dir", "."]
+    sections = {
+        name: {**_PATIENT.get(name, {}), **settings.get(name, {})}
+        for name in {*_PATIENT, *settings}
+    }
+    lines = [f'extension = "benchmarks.contestants.ours:{extension}"']
     for section, values in sections.items():
         lines.append(f"[{section}]")
         lines += [
             f"{name} = {value}" if isinstance(value, int) else f'{name} = "{value}"'
             for name, value in values.items()
         ]
-    return "\n".join(lines)
+    return Contestant(name=name, module=[*module, *options], settings="\n".join(lines))
 
 
-_IN_MEMORY: Sections = {"ledger": {"backend": "memory"}, "tiers": {"backend": "static"}}
-_QUIET: Sections = {"log": {"level": "warning"}}
+IN_MEMORY: Sections = {"ledger": {"backend": "memory"}, "tiers": {"backend": "static"}}
+QUIET: Sections = {"log": {"level": "warning"}}
 _PROVISIONING = "TENANT_PROVISIONING"
 _DURABLE_REQUESTS = {"DynamoDB.TransactWriteItems": 2, "CodeBuild.StartBuild": 1}
+
+
+_QUEUE = "https://sqs.us-east-1.amazonaws.com/123456789012/events"
 
 
 def has_lean_transport() -> bool:
@@ -72,7 +86,7 @@ def has_lean_transport() -> bool:
 def durable(name: str, settings: Sections, *, workers: int = 1) -> Path:
     """Claim, tier (cached), StartBuild, settle."""
     return Path(
-        contestant=_serve(name, {**_QUIET, **settings}, workers=workers),
+        contestant=serve(name, {**QUIET, **settings}, workers=workers),
         event_type=_PROVISIONING,
         requests=_DURABLE_REQUESTS,
     )
@@ -104,15 +118,22 @@ PATHS = {
             requests={"DynamoDB.Query": 1, "CodeBuild.StartBuild": 1},
             is_ours=False,
         ),
-        Path(contestant=_serve("empty", {**_IN_MEMORY, **_QUIET})),
-        Path(contestant=_serve("info", _IN_MEMORY)),
+        Path(contestant=serve("empty", {**IN_MEMORY, **QUIET})),
+        Path(contestant=serve("info", IN_MEMORY)),
         durable("durable", {}),
+        durable("two-workers", {}, workers=2),
         durable("durable-lean", {"aws": {"transport": "lean"}}),
         Path(
-            contestant=_serve("duplicate", _QUIET),
+            contestant=serve("duplicate", QUIET),
             event_type=_PROVISIONING,
             requests={"DynamoDB.TransactWriteItems": 1},
             resends=True,
+        ),
+        Path(
+            contestant=_ours("queue", {**QUIET, "intake": {"queue_url": _QUEUE}}, "worker"),
+            event_type=_PROVISIONING,
+            requests={**_DURABLE_REQUESTS, "SQS.DeleteMessage": 1},
+            at_most={"SQS.ReceiveMessage": 1, "SQS.ChangeMessageVisibility": 1},
         ),
     )
 }

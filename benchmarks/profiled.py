@@ -31,11 +31,11 @@ def profile_path(path: Path, aws: StandIn) -> str:
         module = ["benchmarks.profiled", str(file), *path.contestant.module]
         contestant = attrs.evolve(path.contestant, module=module)
         with started(contestant, aws_port=aws.port if path.requests else None) as server:
-            send(server, path, first=1, count=_EVENTS)
+            send(server, path, aws, first=1, count=_EVENTS)
             server.process.send_signal(signal.SIGUSR1)
             time.sleep(0.2)
             # Of duplicates, all that come now.
-            send(server, path, first=1 if path.resends else 1 + _EVENTS, count=_EVENTS)
+            send(server, path, aws, first=1 if path.resends else 1 + _EVENTS, count=_EVENTS)
             server.process.send_signal(signal.SIGUSR2)
             while not file.exists():
                 time.sleep(0.05)

@@ -91,6 +91,15 @@ def _cpu_of_an_event(row: Row, bench: Bench) -> Result:
     return row.result(ratios, note=f"{our_us:,.0f} µs, {other_us:,.0f} µs")
 
 
+def _workers(row: Row, bench: Bench) -> Result:
+    """Events a second on two free cores: as many as the busier process has time for."""
+    two, one = (bench.samples[name] for name in row.paths)
+    ratios = [single.cpu_us / both.busiest_us for both, single in zip(two, one, strict=True)]
+    shares = [both.busiest_us / both.cpu_us for both in two]
+    share = statistics.median(shares)
+    return row.result(ratios, note=f"the busier process did {share:.0%} of the work")
+
+
 def _lean(row: Row, bench: Bench) -> Result:
     if not has_lean_transport():
         return row.not_measured("not available: there is no setting aws.transport")
@@ -199,6 +208,24 @@ ROWS: Mapping[str, Row] = {
             moonshot=0.4,
             paths=("duplicate", "bare-aws"),
             evaluate=_cpu_of_an_event,
+        ),
+        Row(
+            name="queue",
+            work="queue to done, one worker process",
+            against="the same",
+            goal=2.0,
+            moonshot=1.4,
+            paths=("queue", "bare-aws"),
+            evaluate=_cpu_of_an_event,
+        ),
+        Row(
+            name="workers",
+            work="events a second of two processes, each with a free core",
+            against="one process",
+            goal=1.8,
+            at_least=True,
+            paths=("two-workers", "durable"),
+            evaluate=_workers,
         ),
         Row(
             name="tail",

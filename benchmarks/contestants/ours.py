@@ -1,6 +1,6 @@
-"""The extension with which `orchestrator serve` runs: a type whose handler does nothing.
+"""The extensions with which `orchestrator serve` runs: types whose handler does nothing.
 
-Its payload is a model of the same fields as FastAPI's.
+Their payload is a model of the same fields as FastAPI's.
 """
 
 import attrs
@@ -29,12 +29,16 @@ class Payload:
     plan: PlanConfig = attrs.field(metadata={"json_name": "planConfig"})
 
 
-registry = HandlerRegistry()
-
-
-@registry.on(EMPTY)
 async def do_nothing(event: Event[Payload], run: Run) -> None:
     """The cost of an event is all around this."""
 
 
-extension = Extension(registry=registry)
+def _extension(types: int) -> Extension:
+    registry = HandlerRegistry()
+    for event_type in (EMPTY, *(f"{EMPTY}_{number}" for number in range(1, types))):
+        registry.register(event_type, do_nothing)
+    return Extension(registry=registry)
+
+
+extension = _extension(10)
+many_types = _extension(1000)

@@ -10,7 +10,7 @@ import inspect
 import sys
 import uuid
 import zlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Mapping
 from typing import Any
 
@@ -49,8 +49,8 @@ class StandIn:
         self._forget()
 
     def _forget(self) -> None:
-        indexes = {index.name: (index.partition, index.sort) for index in INDEXES}
-        tables = {LEDGER: Table("key", indexes), TIERS: Table("tier", {})}
+        self._ledgers: dict[str, Table] = defaultdict(_new_ledger)
+        tables = {LEDGER: self._ledgers[""], TIERS: Table("tier", {})}
         tables[TIERS].put(_TIER)
         self._dynamodb = DynamoDB(tables)
         self._codebuild = CodeBuild()
@@ -73,29 +73,41 @@ class StandIn:
         match operation:
             case "Counts":
                 counts, self._counts = self._counts, Counter()
-                return {
-                    "requests": counts,
-                    "builds": len(self._codebuild.builds),
-                    "messages": self._sqs.left,
-                    "items": len(self._dynamodb.tables[LEDGER].items),
-                }
+                return {"requests": counts}
             case "Forget":
                 self._forget()
                 self._counts.clear()
+            case "UseLedger":
+                self._dynamodb.tables[LEDGER] = self._ledgers[request["name"]]
             case "Items":
-                return {"items": list(self._dynamodb.tables[LEDGER].items.values())}
+                return {"items": list(self._ledger.items.values())}
             case "PutItems":
                 for item in request["items"]:
-                    self._dynamodb.tables[LEDGER].put(item)
+                    self._ledger.put(item)
+            case "RunStatuses":
+                statuses = (item.get("status") for item in self._ledger.items.values())
+                return {"statuses": Counter(one["S"].split("#")[1] for one in statuses if one)}
             case "SendMessages":
                 for body in request["bodies"]:
                     self._sqs.send(body)
+            case "MessagesLeft":
+                return {"left": self._sqs.left}
+            case "Builds":
+                return {"builds": list(self._codebuild.builds.values())}
+            case "PutBuilds":
+                self._codebuild.builds.update({one["id"]: one for one in request["builds"]})
             case "Looks":
                 looks, self._codebuild.looks = self._codebuild.looks, {}
                 return {"looks": looks}
-            case "BuildIds":
-                return {"ids": list(self._codebuild.builds)}
         return {}
+
+    @property
+    def _ledger(self) -> Table:
+        return self._dynamodb.tables[LEDGER]
+
+
+def _new_ledger() -> Table:
+    return Table("key", {index.name: (index.partition, index.sort) for index in INDEXES})
 
 
 class _Connection(asyncio.Protocol):

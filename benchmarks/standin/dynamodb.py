@@ -87,7 +87,7 @@ def _entry(item: Document, partition: str, sort: str) -> tuple[str, str] | None:
 
 
 class DynamoDB:
-    def __init__(self, tables: Mapping[str, Table]) -> None:
+    def __init__(self, tables: dict[str, Table]) -> None:
         self.tables = tables
         #: Transactions by their ClientRequestToken.
         self._transactions: dict[str, Sequence[Document]] = {}
