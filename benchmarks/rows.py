@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import attrs
 
+from benchmarks.growth import measure_growth
 from benchmarks.load import ROOT
-from benchmarks.measure import Sample, measure
+from benchmarks.measure import Sample, measure, next_number, send
 from benchmarks.paths import PATHS, Path, has_lean_transport
 from benchmarks.servers import StandIn, started
+from benchmarks.sweeping import measure_sweep
 
 
 @attrs.frozen(kw_only=True)
@@ -152,6 +154,67 @@ def _first_answer_s(path: Path, bench: Bench, number: int) -> float:
         return time.perf_counter() - began
 
 
+def _growth(row: Row, bench: Bench) -> Result:
+    """The worst of all that grows; all are measured in blocks of their own."""
+    grown = list(
+        measure_growth(bench.aws, blocks=bench.rounds, events=300 if bench.is_full else 100)
+    )
+    worst = max(grown, key=lambda one: one.ratio)
+    uneven = [one.name for one in grown if not one.same_requests]
+    return row.result(
+        [worst.ratio],
+        also=not uneven,
+        note=f"worst of {len(grown)}: {worst.name}; "
+        + (f"more AWS requests: {', '.join(uneven)}" if uneven else "AWS requests constant"),
+    )
+
+
+#: What an event may cost while there is a sweep, in terms of what it costs without one.
+_INTAKE = 1.2
+
+
+def _sweep(row: Row, bench: Bench) -> Result:
+    jobs, count, every_s, rounds = (
+        (5000, 9000, 90, min(bench.rounds, 3)) if bench.is_full else (1000, 2400, 25, 1)
+    )
+    swept = [
+        measure_sweep(bench.aws, jobs=jobs, events=count, every_s=every_s) for _ in range(rounds)
+    ]
+    intake = statistics.median(one.intake for one in swept)
+    alone, events, both = swept[0].seconds
+    looked_at_once = all(set(one.looks) == {1} for one in swept)
+    return row.result(
+        [one.requests for one in swept],
+        also=intake <= _INTAKE and looked_at_once,
+        note=f"{jobs} jobs, {swept[0].calls} BatchGetBuilds; intake's CPU {intake:.2f} x (goal "
+        f"{_INTAKE}): {alone:.1f} s sweep, {events:.1f} s events, {both:.1f} s at once; "
+        + ("each job looked at once" if looked_at_once else "jobs looked at twice"),
+    )
+
+
+#: What a process may hold, in bytes.
+_RSS = 110e6
+
+
+def _memory(row: Row, bench: Bench) -> Result:
+    """One process through many events; the stand-in forgets what is over, so that it lasts."""
+    path, block = PATHS["durable"], 1000
+    sizes = list[int]()
+    bench.aws.ask("Forget")
+    with started(path.contestant, aws_port=bench.aws.port) as server:
+        for _ in range(100 if bench.is_full else 4):
+            send(server, path, bench.aws, first=next_number(), count=block)
+            server.process.wait_until_idle()
+            sizes.append(server.process.rss_bytes())
+            bench.aws.ask("Forget")
+    return row.result(
+        [sizes[-1] / sizes[0]],
+        also=sizes[-1] <= _RSS,
+        note=f"{sizes[-1] / 1e6:.0f} MB after {block * len(sizes):,} events, {sizes[0] / 1e6:.0f} "
+        f"MB after {block:,} (goal {_RSS / 1e6:.0f} MB)",
+    )
+
+
 ROWS: Mapping[str, Row] = {
     row.name: row
     for row in (
@@ -228,6 +291,20 @@ ROWS: Mapping[str, Row] = {
             evaluate=_workers,
         ),
         Row(
+            name="growth",
+            work="10^3 to 10^5 runs; 10 to 10^4 tenants; 10 to 1000 types; a tenant with 5000 runs",
+            against="the small case: CPU and AWS requests of an event, and of each view",
+            goal=1.1,
+            evaluate=_growth,
+        ),
+        Row(
+            name="sweep",
+            work="5000 due jobs, 3 replicas, intake running",
+            against="the requests of one job alone, as often",
+            goal=1.1,
+            evaluate=_sweep,
+        ),
+        Row(
             name="tail",
             work="p99 of the empty event, 32 connections",
             against="its own median",
@@ -241,6 +318,13 @@ ROWS: Mapping[str, Row] = {
             against="bare aiohttp + aioboto3 to its first 200",
             goal=1.3,
             evaluate=_start,
+        ),
+        Row(
+            name="memory",
+            work="RSS after 100,000 events, at most 110 MB",
+            against="after 1,000",
+            goal=1.1,
+            evaluate=_memory,
         ),
     )
 }

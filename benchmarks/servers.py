@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -170,6 +170,24 @@ class Server:
 @contextmanager
 def started(contestant: Contestant, *, aws_port: int | None = None) -> Iterator[Server]:
     """The contestant, as soon as it accepts connections."""
+    with replicas(contestant, 1, aws_port=aws_port) as [server]:
+        yield server
+
+
+@contextmanager
+def replicas(
+    contestant: Contestant, count: int, *, aws_port: int | None = None
+) -> Iterator[list[Server]]:
+    """So many processes of the contestant, started at the same time."""
+    with ExitStack() as stack:
+        servers = [stack.enter_context(_launched(contestant, aws_port)) for _ in range(count)]
+        for server in servers:
+            server.process.wait_until_it_listens(server.port)
+        yield servers
+
+
+@contextmanager
+def _launched(contestant: Contestant, aws_port: int | None) -> Iterator[Server]:
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder, "config.toml")
@@ -182,7 +200,6 @@ def started(contestant: Contestant, *, aws_port: int | None = None) -> Iterator[
         ]
         aws = {} if aws_port is None else {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{aws_port}"}
         with Process(command, log=Path(folder, "log"), environment=aws) as process:
-            process.wait_until_it_listens(port)
             yield Server(contestant=contestant, process=process, port=port)
 
 

@@ -96,6 +96,8 @@ class StandIn:
                 return {"builds": list(self._codebuild.builds.values())}
             case "PutBuilds":
                 self._codebuild.builds.update({one["id"]: one for one in request["builds"]})
+            case "LookedAt":
+                return {"builds": len(self._codebuild.looks)}
             case "Looks":
                 looks, self._codebuild.looks = self._codebuild.looks, {}
                 return {"looks": looks}
