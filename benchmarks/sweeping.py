@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import attrs
 
@@ -14,7 +15,8 @@ from benchmarks.servers import Failed, Server, StandIn, replicas
 
 _REPLICAS = 3
 _KINDS = ("RUN", "OP", "TENANT", "JOB")
-#: How long (seconds) a sweep may take after it was to begin.
+_PATH = Path(contestant=serve("sweep", QUIET))
+#: How long (seconds) sweeps may take until all is done.
 _LONGEST_S = 300.0
 
 
@@ -44,14 +46,12 @@ class Sweeping:
     """CPU time of the sweep alone, of the events alone, and of both at once."""
 
 
-def measure_sweep(aws: StandIn, *, jobs: int, events: int, every_s: int) -> Sweeping:
-    """Each replica sweeps `every_s` after its start; its second sweep must not come before all is
-    done, since a job is due again by then."""
+def measure_sweep(aws: StandIn, *, jobs: int, events: int) -> Sweeping:
     original = Original.of(PATHS["durable"], aws)
-    one = _sweep(aws, original, jobs=1, replicas_=1, every_s=10)
-    idle = _sweep(aws, original, events=events, every_s=3600)
-    alone = _sweep(aws, original, jobs=jobs, every_s=every_s)
-    both = _sweep(aws, original, jobs=jobs, events=events, every_s=every_s)
+    one = _sweep(aws, original, jobs=1, replicas_=1)
+    idle = _sweep(aws, original, events=events)
+    alone = _sweep(aws, original, jobs=jobs)
+    both = _sweep(aws, original, jobs=jobs, events=events)
     return Sweeping(
         requests=sum(alone.requests.values()) / (jobs * sum(one.requests.values())),
         intake=(both.cpu_s - alone.cpu_s) / idle.cpu_s,
@@ -62,30 +62,21 @@ def measure_sweep(aws: StandIn, *, jobs: int, events: int, every_s: int) -> Swee
 
 
 def _sweep(
-    aws: StandIn,
-    original: Original,
-    *,
-    every_s: int,
-    jobs: int = 0,
-    events: int = 0,
-    replicas_: int = _REPLICAS,
+    aws: StandIn, original: Original, *, jobs: int = 0, events: int = 0, replicas_: int = _REPLICAS
 ) -> _Swept:
     aws.ask("Forget")
     if jobs:
         names = {**original.names, **original.due}
         put_copies(aws, original, names, kinds=_KINDS, count=jobs)
-    settings = {**QUIET, "operations": {"reconcile_every_s": every_s}}
-    path = Path(contestant=serve("sweep", settings))
-    with replicas(path.contestant, replicas_, aws_port=aws.port) as servers:
-        _send(servers, path, each=30)
-        if aws.ask("Looks")["looks"]:
-            raise Failed(f"sweep: the machine is too slow to start {replicas_} in {every_s} s.")
+    with replicas(_PATH.contestant, replicas_, aws_port=aws.port) as servers:
+        _send(servers, each=30)
         before = _cpu_s(servers)
         aws.ask("Counts")
-        _wait_for_looks(aws, 1 if jobs else 0)
-        if events:
-            _send(servers, path, each=events // replicas_)
-        _wait_for_looks(aws, jobs)
+        with ThreadPoolExecutor() as threads:
+            sweeps = threads.submit(_sweep_all, servers, aws, jobs)
+            if events:
+                _send(servers, each=events // replicas_)
+            sweeps.result()
         for server in servers:
             server.process.wait_until_idle()
         return _Swept(
@@ -95,33 +86,37 @@ def _sweep(
         )
 
 
-def _send(servers: Sequence[Server], path: Path, *, each: int) -> None:
-    """As many events to each replica, at the same time."""
-    loads = [
-        Load(
-            Plan(
-                port=server.port,
-                path="/events",
-                body=path.body,
-                first=next_number(),
-                count=each,
-                connections=8,
-            )
-        )
-        for server in servers
-    ]
-    for server, load in zip(servers, loads, strict=True):
-        answers = load.wait()
-        if answers.statuses != {"200": each}:
-            raise server.process.failed(f"answered with {answers.statuses}")
-
-
-def _wait_for_looks(aws: StandIn, jobs: int) -> None:
+def _sweep_all(servers: Sequence[Server], aws: StandIn, jobs: int) -> None:
+    """Have all replicas sweep at the same time, as a schedule does, until every job was looked at.
+    It isn't due again for a day."""
     until = time.monotonic() + _LONGEST_S
     while aws.ask("LookedAt")["builds"] < jobs:
         if time.monotonic() > until:
             raise Failed(f"sweep: {jobs} jobs are not looked at in {_LONGEST_S:g} s.")
-        time.sleep(0.1)
+        _post(servers, "/events/RECONCILE", "{}", each=1, connections=1)
+
+
+def _send(servers: Sequence[Server], *, each: int) -> None:
+    _post(servers, "/events", _PATH.body, each=each, connections=8)
+
+
+def _post(servers: Sequence[Server], path: str, body: str, *, each: int, connections: int) -> None:
+    """As many events to each replica, at the same time."""
+    plans = [
+        Plan(
+            port=server.port,
+            path=path,
+            body=body,
+            first=next_number(),
+            count=each,
+            connections=connections,
+        )
+        for server in servers
+    ]
+    for server, load in zip(servers, [Load(plan) for plan in plans], strict=True):
+        answers = load.wait()
+        if answers.statuses != {"200": each}:
+            raise server.process.failed(f"answered {path} with {answers.statuses}")
 
 
 def _cpu_s(servers: Sequence[Server]) -> float:

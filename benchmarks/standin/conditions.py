@@ -9,8 +9,8 @@ from benchmarks.standin.refusal import Refused
 
 Item = Mapping[str, Any]
 
-_ABSENT = re.compile(r"attribute_not_exists\((\S+)\)")
-_COMPARED = re.compile(r"(\S+) (=|<|<=|>|>=) (\S+)")
+_ABSENT = re.compile(r"attribute_not_exists\(([#\w]+)\)")
+_COMPARED = re.compile(r"([#\w]+) (=|<|<=|>|>=) (:\w+)")
 
 
 def holds(request: Mapping[str, Any], item: Item | None) -> bool:
