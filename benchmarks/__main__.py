@@ -2,12 +2,14 @@
 
 import argparse
 import sys
+import time
 
 from benchmarks.measure import measure_noise
 from benchmarks.paths import PATHS
 from benchmarks.profiled import profile_path
 from benchmarks.report import Circumstances, as_table, write_latest, write_page
-from benchmarks.rows import ROWS, Bench
+from benchmarks.results import Bench
+from benchmarks.rows import ROWS
 from benchmarks.servers import Failed, stand_in
 
 
@@ -31,7 +33,7 @@ def main() -> None:
     try:
         if given.profile:
             with stand_in() as aws:
-                print(profile_path(PATHS[given.profile], aws))
+                print("\n".join(profile_path(PATHS[given.profile], aws).as_text(top=45)))
             return
         _measure(names, given)
     except Failed as failed:
@@ -46,12 +48,14 @@ def _measure(names: list[str], given: argparse.Namespace) -> None:
         rows = [ROWS[name] for name in names]
         paths = list(dict.fromkeys(path for row in rows for path in row.paths))
         for step in bench.measure(paths):
-            print(step, file=sys.stderr)
+            _say(step)
         noise.append(measure_noise())
         results = []
         for row in rows:
-            print(f"row {row.name}", file=sys.stderr)
+            _say(f"row {row.name}")
             results.append(row.evaluate(row, bench))
+        profiled = ("empty", "durable") if given.write else ()
+        profiles = [profile_path(PATHS[name], aws) for name in profiled]
     noise.append(measure_noise())
     about = Circumstances.now(rounds=rounds, noise=noise)
     print("\n".join(as_table(results)))
@@ -59,7 +63,11 @@ def _measure(names: list[str], given: argparse.Namespace) -> None:
     if not given.only:
         write_latest(results)
     if given.write:
-        write_page(results, about)
+        write_page(results, profiles, about)
+
+
+def _say(step: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {step}", file=sys.stderr)
 
 
 if __name__ == "__main__":

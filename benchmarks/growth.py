@@ -29,7 +29,9 @@ class Growth:
     path: Path
     seed: Callable[[StandIn, Original, int], None]
     sizes: tuple[int, int]
+    lists: Sequence[str]
     views: Sequence[str]
+    """Of one thing each, so much cheaper than a list that a block has more of them."""
 
 
 def _seed_runs(aws: StandIn, original: Original, count: int) -> None:
@@ -51,14 +53,16 @@ GROWTHS = (
         path=PATHS["durable"],
         seed=_seed_runs,
         sizes=(1_000, 100_000),
-        views=("/runs", "/runs?status=succeeded", f"/runs/{copied_run(7)}"),
+        lists=("/runs", "/runs?status=succeeded"),
+        views=(f"/runs/{copied_run(7)}",),
     ),
     Growth(
         name="tenants",
         path=PATHS["durable"],
         seed=_seed_tenants,
         sizes=(10, 10_000),
-        views=("/tenants?limit=5", f"/tenants/{copied_tenant(7)}"),
+        lists=("/tenants?limit=5",),
+        views=(f"/tenants/{copied_tenant(7)}",),
     ),
     Growth(
         name="runs of one tenant",
@@ -69,7 +73,8 @@ GROWTHS = (
         ),
         seed=_seed_one_tenant,
         sizes=(60, 5_000),
-        views=(f"/runs?tenantId={_ONE_TENANT}", f"/tenants/{_ONE_TENANT}"),
+        lists=(f"/runs?tenantId={_ONE_TENANT}",),
+        views=(f"/tenants/{_ONE_TENANT}",),
     ),
 )
 
@@ -79,8 +84,13 @@ class Grown:
     """What one thing costs when there is much, in terms of what it costs when there is little."""
 
     name: str
-    ratio: float
+    ratios: Sequence[float]
+    """One of each pair of blocks."""
     same_requests: bool = True
+
+    @property
+    def ratio(self) -> float:
+        return statistics.median(self.ratios)
 
 
 def measure_growth(aws: StandIn, *, blocks: int, events: int) -> Iterator[Grown]:
@@ -105,15 +115,16 @@ def _measure(growth: Growth, aws: StandIn, *, blocks: int, events: int) -> Itera
             aws.ask("UseLedger", name=ledger)
             sample = measure_running(server, growth.path, aws, first=next_number(), count=events)
             costs.setdefault("event", {}).setdefault(ledger, []).append(sample.cpu_us)
-            for view in growth.views:
-                cost, asked = _view(server, aws, view, count=events)
+            for view in (*growth.lists, *growth.views):
+                count = events if view in growth.lists else 5 * events
+                cost, asked = _view(server, aws, view, count=count)
                 costs.setdefault(view, {}).setdefault(ledger, []).append(cost)
                 requests.setdefault(view, {})[ledger] = asked
     for name, by_ledger in costs.items():
         asked_of = requests.get(name, {})
         yield Grown(
             name=f"{growth.name}: {name}",
-            ratio=_ratio(by_ledger[_LARGE], by_ledger[_SMALL]),
+            ratios=_ratios(by_ledger[_LARGE], by_ledger[_SMALL]),
             same_requests=asked_of.get(_SMALL) == asked_of.get(_LARGE),
         )
 
@@ -153,8 +164,8 @@ def _measure_types(aws: StandIn, *, blocks: int, events: int) -> Grown:
                 servers[name], paths[name], aws, first=next_number(), count=events
             )
             costs[name].append(sample.cpu_us)
-    return Grown(name="types: event", ratio=_ratio(costs[_LARGE], costs[_SMALL]))
+    return Grown(name="types: event", ratios=_ratios(costs[_LARGE], costs[_SMALL]))
 
 
-def _ratio(large: Sequence[float], small: Sequence[float]) -> float:
-    return statistics.median(large) / statistics.median(small)
+def _ratios(large: Sequence[float], small: Sequence[float]) -> list[float]:
+    return [one / other for one, other in zip(large, small, strict=True)]

@@ -28,6 +28,8 @@ class Sample:
     """The server's CPU time for an event."""
     busiest_us: float
     """The same of the one of its processes that has used most."""
+    aws_us: float
+    """What the AWS stand-in used for an event: where that is more, it is what was measured."""
     p50_us: float
     p99_us: float
 
@@ -57,11 +59,12 @@ def measure_running(server: Server, path: Path, aws: StandIn, *, first: int, cou
     """The same of a server that is warm."""
     server.process.wait_until_idle()
     aws.ask("Counts")
-    before = server.process.cpu_s()
+    before, aws_before = server.process.cpu_s(), sum(aws.process.cpu_s())
     send_all = deliver if is_queued(path) else send
     answers = send_all(server, path, aws, first=first, count=count)
     server.process.wait_until_idle()
     used = [now - then for now, then in zip(server.process.cpu_s(), before, strict=True)]
+    aws_used = sum(aws.process.cpu_s()) - aws_before
     check_requests(path, aws.ask("Counts")["requests"], count)
     if path.resends and answers.replayed != count:
         raise Failed(f"{path.name}: of {count} duplicates {answers.replayed} were recognized.")
@@ -70,6 +73,7 @@ def measure_running(server: Server, path: Path, aws: StandIn, *, first: int, cou
     return Sample(
         cpu_us=sum(used) / count * 1e6,
         busiest_us=max(used) / count * 1e6,
+        aws_us=aws_used / count * 1e6,
         p50_us=answers.p50_us,
         p99_us=answers.p99_us,
     )

@@ -13,7 +13,9 @@ import attrs
 
 from benchmarks.load import ROOT
 from benchmarks.measure import Noise
-from benchmarks.rows import ROWS, Result
+from benchmarks.profiled import Profile
+from benchmarks.results import Result
+from benchmarks.rows import ROWS
 from benchmarks.servers import BENCH_PYTHON
 
 LATEST = ROOT / "benchmarks" / "results" / "latest.json"
@@ -69,20 +71,30 @@ def as_table(results: Sequence[Result]) -> Iterator[str]:
         )
 
 
-def as_markdown(results: Sequence[Result], about: Circumstances) -> str:
+def as_markdown(
+    results: Sequence[Result], profiles: Sequence[Profile], about: Circumstances
+) -> str:
     lines = [
         f"{about}\n",
         "![Each row's ratio, as a share of its goal](performance.svg)\n",
-        "| row | work | against | ratio | goal | rounds | holds | measured |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| row | work | against | ratio | goal | moonshot | rounds | holds | measured |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for one in results:
         row = ROWS[one.name]
         cells = (
-            *(one.name, row.work, row.against, _ratio(one), _goal(one), _rounds(one)),
+            *(one.name, row.work, row.against, _ratio(one), _goal(one)),
+            *(f"{row.moonshot:g}" if row.moonshot else "-", _rounds(one)),
             *(_holds(one), one.note),
         )
         lines.append(f"| {' | '.join(cells)} |")
+    for profile in profiles:
+        lines += [
+            f"\n**Profile of `{profile.name}`**\n",
+            "```text",
+            *profile.as_text(top=15),
+            "```",
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -111,10 +123,12 @@ def write_latest(results: Sequence[Result]) -> None:
     LATEST.write_text(json.dumps(rows, indent=2) + "\n")
 
 
-def write_page(results: Sequence[Result], about: Circumstances) -> None:
+def write_page(
+    results: Sequence[Result], profiles: Sequence[Profile], about: Circumstances
+) -> None:
     before, _, rest = PAGE.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
-    PAGE.write_text(before + BEGIN + as_markdown(results, about) + END + after)
+    PAGE.write_text(before + BEGIN + as_markdown(results, profiles, about) + END + after)
     PICTURE.write_text(as_picture(results, about))
 
 

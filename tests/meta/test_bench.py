@@ -1,11 +1,14 @@
 """The benchmarks themselves work; how fast anything is, no test says."""
 
 import asyncio
+import json
 import sys
 from pathlib import Path
 
 from benchmarks.contestants.ours import EMPTY
 from benchmarks.events import NUMBER, event_body
+from benchmarks.report import LATEST
+from benchmarks.rows import ROWS
 
 ROOT = Path(__file__).parents[2]
 
@@ -27,6 +30,17 @@ async def run(*arguments: str) -> list[str]:
 async def test_the_benchmark_has_a_door() -> None:
     """Its help names the rows, without anything being measured."""
     assert any("durable-lean" in line for line in await run("-m", "benchmarks", "--help"))
+
+
+def test_the_latest_results_have_each_row() -> None:
+    """One entry for each row, in the order of the table, with its ratio, goal and verdict."""
+    latest = json.loads(LATEST.read_text())
+    assert [one["name"] for one in latest] == list(ROWS)
+    for one in latest:
+        assert set(one) == {"name", "ratio", "goal", "holds"}
+        assert one["goal"] == ROWS[one["name"]].goal
+        assert isinstance(one["holds"], bool)
+        assert one["ratio"] is None or one["ratio"] > 0
 
 
 def test_events_have_the_size_of_real_ones() -> None:
