@@ -10,6 +10,7 @@ import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import cache
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, cast
 
 from orchestrator.core.errors import (
@@ -157,6 +158,10 @@ class AWS:
             # More than `core.ledger.bulkheads` lets the ledger use, since tiers are read here, too.
             max_pool_connections=64,
             tcp_keepalive=True,
+            # Validation and botocore's own user agent cost some 100 µs a call each. The tests
+            # compare all requests with AWS's shapes instead (`tests/request_shapes.py`).
+            parameter_validation=False,
+            user_agent=_user_agent(),
         )
         with aws_errors(f"Opening AWS {service}"):
             try:
@@ -170,6 +175,14 @@ class AWS:
                 )
             except ValueError as error:  # botocore's error for an invalid endpoint
                 raise TemporaryError(f"Opening AWS {service}: {error}") from error
+
+
+@cache
+def _user_agent() -> str:
+    """The `User-Agent` of all requests, to which aioboto3 adds botocore's version. botocore's own
+    is built anew for each request."""
+    names = ("saas-orchestrator", "aiobotocore")
+    return " ".join(f"{name}/{version(name)}" for name in names)
 
 
 def _new_session() -> "AioSession":

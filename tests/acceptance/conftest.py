@@ -27,6 +27,8 @@ from tests.acceptance.witness import Witness, open_witness
 from tests.conftest import Client, StartService
 from tests.control_plane.receiver import ControlPlane, open_control_plane
 from tests.faulty_aws import LEDGER, TIERS, FaultyAWS, open_faulty_aws
+from tests.request_shapes import recorder as recorder
+from tests.request_shapes import requests as requests
 
 
 @pytest.fixture(params=["memory", "dynamodb"])

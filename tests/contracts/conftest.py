@@ -18,6 +18,8 @@ from orchestrator.embedded import Fault, open_embedded_aws
 from orchestrator.testing import ManualClock
 from tests.dynamodb_local.ledgers import build_ledger, open_client
 from tests.dynamodb_local.proxy import UNPROCESSED, conflict, open_proxy
+from tests.request_shapes import recorder as recorder
+from tests.request_shapes import requests as requests
 
 _SEED = 20_261_120
 

@@ -5,12 +5,10 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-import pytest
-
-from orchestrator.adapters.aws import AWS, open_aws
+from orchestrator.adapters.aws import AWS
 from orchestrator.adapters.dynamodb.ledger import DynamoDBLedger
 from orchestrator.core.clock import Clock
-from orchestrator.embedded.codebuild import REGION
+from tests.aws import open_service_aws
 
 RETENTION_DAYS = 90.0
 
@@ -18,19 +16,9 @@ RETENTION_DAYS = 90.0
 @asynccontextmanager
 async def open_client(url: str) -> AsyncIterator[AWS]:
     """AWS as the service opens it, with the DynamoDB at the URL."""
-    with pytest.MonkeyPatch.context() as environment:
-        for name, value in {
-            "AWS_ENDPOINT_URL": url,
-            "AWS_ACCESS_KEY_ID": "testing",
-            "AWS_SECRET_ACCESS_KEY": "testing",
-            "AWS_DEFAULT_REGION": REGION,
-        }.items():
-            environment.setenv(name, value)
-        async with open_aws(
-            dynamodb_region=None, events_region=None, connect_timeout_s=5, read_timeout_s=20
-        ) as aws:
-            await aws.dynamodb()
-            yield aws
+    async with open_service_aws(url) as aws:
+        await aws.dynamodb()
+        yield aws
 
 
 def build_ledger(

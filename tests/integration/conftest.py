@@ -10,6 +10,8 @@ from orchestrator.cli.dev import open_prepared_aws
 from orchestrator.embedded import EmbeddedAWS
 from orchestrator.settings import load_settings
 from tests.integration.processes import World, open_world
+from tests.request_shapes import recorder as recorder
+from tests.request_shapes import requests as requests
 
 
 @pytest.fixture

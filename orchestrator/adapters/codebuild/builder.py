@@ -3,7 +3,7 @@ StartBuild."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from orchestrator.adapters.aws import aws_errors
 from orchestrator.adapters.codebuild.builds import PROJECT, describe_build
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _BATCH_LIMIT = 100
 
-#: The options of a tier: StartBuild's parameter for each (API reference), and its type.
+#: The options of a tier: StartBuild's parameter for each, and its type (API reference).
 _OPTIONS: Mapping[str, tuple[str, type]] = {
     "buildspec": ("buildspecOverride", str),
     "computeType": ("computeTypeOverride", str),
@@ -34,6 +34,9 @@ _OPTIONS: Mapping[str, tuple[str, type]] = {
     "sourceVersion": ("sourceVersion", str),
     "timeoutInMinutes": ("timeoutInMinutesOverride", int),
 }
+#: The constraints of those parameters (API reference, StartBuild).
+_NOT_EMPTY = frozenset({"image", "serviceRole"})
+_MINUTES = range(5, 2161)
 
 
 class CodeBuildBuilder:
@@ -93,6 +96,8 @@ class CodeBuildBuilder:
     ) -> "StartBuildInputTypeDef":
         """The request of a start. The start key is its idempotency token: for 5 minutes CodeBuild
         answers a repeated start with the same build (API reference, StartBuild)."""
+        if not isinstance(cast("object", job_identifier), str) or not job_identifier:
+            raise PermanentError(f"{job_identifier!r} names no CodeBuild project: it must be text.")
         # A shared project is named by its ARN, its builds by the project's name.
         project = job_identifier.rpartition(":project/")[2]
         return {
@@ -162,6 +167,11 @@ def _override(name: str, value: Any) -> tuple[str, Any]:
     if not isinstance(value, kind) or isinstance(value, bool):
         said = "a whole number" if kind is int else "text"
         raise _option_error(f"codebuild.{name} is {value!r}: it must be {said}.")
+    if value == "" and name in _NOT_EMPTY:
+        raise _option_error(f"codebuild.{name} is empty: leave it out, or give it a value.")
+    if kind is int and value not in _MINUTES:
+        said = f"from {_MINUTES[0]} to {_MINUTES[-1]}"
+        raise _option_error(f"codebuild.{name} is {value!r}: it must be {said}.")
     return parameter, value
 
 
@@ -179,6 +189,8 @@ def environment_variables(params: Mapping[str, Any]) -> "list[EnvironmentVariabl
 
 
 def _variable(name: str, value: Any) -> "EnvironmentVariableTypeDef":
+    if not name:
+        raise PermanentError("A variable of the job has an empty name: give it one.")
     if is_reference(value):
         return {"name": name, "value": value["value"], "type": value["type"]}
     return {"name": name, "value": to_text(value), "type": "PLAINTEXT"}

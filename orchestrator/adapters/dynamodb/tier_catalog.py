@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, SupportsBytes
+from typing import TYPE_CHECKING, Any, SupportsBytes, cast
 
 import structlog
 
@@ -29,6 +29,8 @@ class DynamoDBTierCatalog:
 
     async def find_tier(self, tier: str) -> Tier | None:
         """The tier's item; numbers as int or float, sets as sorted lists, binary as bytes."""
+        if not isinstance(cast("object", tier), str):  # a handler may look up anything
+            return None
         from boto3.dynamodb.types import TypeDeserializer
 
         client = await self._client()

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from orchestrator.adapters.aws import AWS, aws_errors
 from orchestrator.adapters.dry_run import DryRunPublisher
@@ -49,7 +49,14 @@ class EventBridgePublisher:
 
         PutEvents answers 200 even if it accepted nothing: the entry's error code counts. A failed
         entry is sent once more; further retries are left to the run's next attempt.
+
+        Raises:
+            PermanentError: EventBridge refuses the event, or `event_type` or `source` is no text.
+            TemporaryError: it can't be published now.
         """
+        for what, text in (("event type", event_type), ("source", source or self._source)):
+            if not isinstance(cast("object", text), str):
+                raise PermanentError(f"The {what} is {text!r}: it must be text.")
         client = await self._client()
         code = message = None
         for _ in range(_TRIES):

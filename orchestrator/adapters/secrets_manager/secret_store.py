@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.adapters.aws import aws_errors
 from orchestrator.core.checkable import Permission
-from orchestrator.core.errors import SecretNotFound, TemporaryError
+from orchestrator.core.errors import PermanentError, SecretNotFound, TemporaryError
 
 if TYPE_CHECKING:
     from types_aiobotocore_secretsmanager import SecretsManagerClient
@@ -43,6 +43,8 @@ class SecretsManagerStore:
         return Permission((self.reader_action,), name if name.startswith("arn:") else arn)
 
     async def put(self, *, name: str, value: str) -> None:
+        if not value:  # API reference, CreateSecret, SecretString
+            raise PermanentError(f"Secrets Manager can't store an empty secret: {name!r}.")
         client = await self._client()
         with aws_errors("Secrets Manager CreateSecret"):
             try:
