@@ -85,7 +85,7 @@ async def explain_event(settings: Settings, event_type: str | None, text: bytes)
         delivery=Delivery(same_content_same_event=True),
         aliases=parts.aliases,
         now=parts.clock.now(),
-        fresh_id=parts.ids.fresh_id(),
+        fresh_id=parts.ids.fresh_id,
     )
     explained = Explanation(
         event_type=event.type,

@@ -46,19 +46,17 @@ def _copier(model: Any) -> Callable[[Any, Mapping[str, Any]], Any]:
 def _generate_copier(
     model: Any, setters: Mapping[str, Any]
 ) -> Callable[[Any, Mapping[str, Any]], Any]:
-    def set_changed(copy: Any, changes: Mapping[str, Any]) -> None:
-        for name, value in changes.items():
-            if name not in setters:
-                raise TypeError(f"{model.__name__} has no field {name!r}")
-            setters[name](copy, value)
-
     names: dict[str, Any] = {f"set_{name}": setter for name, setter in setters.items()}
-    names |= {"create": object.__new__, "model": model, "set_changed": set_changed}
+    names |= {"create": object.__new__, "model": model, "setters": setters}
     lines = [
         "def copier(instance, changes):",
         "    copy = create(model)",
         *(f"    set_{name}(copy, instance.{name})" for name in setters),
-        "    set_changed(copy, changes)",
+        "    try:",
+        "        for name in changes:",
+        "            setters[name](copy, changes[name])",
+        "    except KeyError:",
+        "        raise TypeError(f'{model.__name__} has no field {name!r}') from None",
         "    return copy",
     ]
     exec("\n".join(lines), names)  # noqa: S102 - made of the names of a class's fields alone

@@ -14,7 +14,8 @@ from aiohttp import web
 from orchestrator.core.dispatch.orchestrator import Handled, current_delivery
 from orchestrator.core.errors import BadEvent
 from orchestrator.core.events.body import MAX_NAME_BYTES
-from orchestrator.core.events.envelope import Delivery, read_event_type, structured_cloudevent
+from orchestrator.core.events.envelope import Delivery, named_type, structured_cloudevent
+from orchestrator.core.events.wrappers import Opened, open_event
 from orchestrator.intake.access import Access, Scope
 from orchestrator.intake.app_keys import ID_HEADERS, INTAKE, MAX_BODY_BYTES, WIRE, WORKLOAD
 from orchestrator.intake.links import link
@@ -74,11 +75,14 @@ async def post_typed_event(request: web.Request) -> web.Response:
 )
 async def post_event(request: web.Request) -> web.Response:
     body = await _read_event(request)
-    return await _handle(request, body, read_event_type(body))
+    opened = open_event(body)
+    return await _handle(request, body, named_type(opened), opened)
 
 
-async def _handle(request: web.Request, body: Any, event_type: str) -> web.Response:
-    how = Delivery(event_id=request.get(SENT_ID), same_content_same_event=True)
+async def _handle(
+    request: web.Request, body: Any, event_type: str, opened: Opened | None = None
+) -> web.Response:
+    how = Delivery(event_id=request.get(SENT_ID), same_content_same_event=True, opened=opened)
     token = current_delivery.set(how)
     try:
         work = request.app[INTAKE].handle_event(event_type, body)

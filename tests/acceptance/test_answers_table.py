@@ -109,7 +109,7 @@ def in_hand(event: dict[str, Any]) -> Before:
             delivery=Delivery(),
             aliases={},
             now=datetime(2026, 11, 20, 9, 14, 3, tzinfo=UTC),
-            fresh_id="",
+            fresh_id=str,
         )
         transactions = Transactions(ledger=scene.ledger, clock=ManualClock(), timings=Timings())
         request = ClaimRequest(event=claimed, payload=encode_event(claimed), tenant_id=None)

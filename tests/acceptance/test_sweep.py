@@ -239,7 +239,7 @@ async def in_hand(ledger: InMemoryLedger, clock: ManualClock) -> str:
         delivery=Delivery(),
         aliases={},
         now=datetime(2026, 11, 20, tzinfo=UTC),
-        fresh_id="",
+        fresh_id=str,
     )
     transactions = Transactions(ledger=ledger, clock=clock, timings=Timings())
     claimed = await claim_run(

@@ -387,7 +387,7 @@ def test_the_id_of_equal_content_stands() -> None:
         delivery=Delivery(same_content_same_event=True),
         aliases={},
         now=at(0),
-        fresh_id="fresh",
+        fresh_id=lambda: "fresh",
     )
     assert parsed.id == "0a3786c47510685ec96ab793b3c33324115d3ce8"
     assert parsed.key == "5b8f74850511414df79a4b9129fd6978b232144d"

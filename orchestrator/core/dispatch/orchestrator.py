@@ -158,7 +158,7 @@ class Orchestrator:
             delivery=evolve(how, event_id=event_id) if event_id else how,
             aliases=self.aliases,
             now=self.services.clock.now(),
-            fresh_id=self.ids.fresh_id(),
+            fresh_id=self.ids.fresh_id,
         )
         # Events that a handler sends itself are not deliveries of the entry point.
         token = current_delivery.set(Delivery())

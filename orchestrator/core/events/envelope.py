@@ -6,7 +6,7 @@ event key is unknown.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 from urllib.parse import unquote
@@ -41,12 +41,14 @@ class Delivery:
     `same_content_same_event` identifies a body without an id by its content: right over HTTP, where
     senders retry after a lost answer, wrong for a library call. `fallback_id` is the id of a body
     without one. `received_at` is when the event was received, if that was earlier than now.
+    `opened` is the body out of its wrappers, if the entry point has parsed and opened it already.
     """
 
     event_id: str | None = None
     same_content_same_event: bool = False
     fallback_id: str | None = None
     received_at: datetime | None = None
+    opened: Opened | None = attrs.field(default=None, eq=False)
 
 
 def parse_event(
@@ -56,19 +58,25 @@ def parse_event(
     delivery: Delivery,
     aliases: Mapping[str, str],
     now: datetime,
-    fresh_id: str,
+    fresh_id: Callable[[], str],
 ) -> Event[Body]:
     """Parse `raw`, a JSON value, into an event; its payload is the business body, not yet a model.
 
-    `event_type` is the type in the path, or the caller's.
+    `event_type` is the type in the path, or the caller's; `fresh_id` makes an id for an event that
+    has none.
 
     Raises:
         BadEvent: not an object, a broken envelope, a type that isn't the envelope's, or a name
             that is too long.
     """
-    if is_deeper(raw, MAX_DEPTH):
-        raise BadEvent(f"The body is nested more than {MAX_DEPTH} levels deep: send it flatter.")
-    opened = open_event(raw)
+    opened = delivery.opened
+    # A user's wrapper of the orchestrator may have replaced the body.
+    if opened is None or opened.raw is not raw:
+        if is_deeper(raw, MAX_DEPTH):
+            raise BadEvent(
+                f"The body is nested more than {MAX_DEPTH} levels deep: send it flatter."
+            )
+        opened = open_event(raw)
     resolved = aliases.get(event_type, event_type)
     enveloped = opened.type or event_type
     if aliases.get(enveloped, enveloped) != resolved:
@@ -84,12 +92,14 @@ def parse_event(
     named_id = delivery.event_id or opened.id
     _check_names(named_id, opened)
     by_content = named_id is None and delivery.same_content_same_event
-    other_id = digest(resolved, opened.body) if by_content else delivery.fallback_id or fresh_id
+    event_id = named_id or (
+        digest(resolved, opened.body) if by_content else delivery.fallback_id or fresh_id()
+    )
     received_at = delivery.received_at or now
     return Event(
         type=resolved,
         source=opened.source,
-        id=named_id or other_id,
+        id=event_id,
         time=opened.time or received_at,
         body=opened.body,
         raw=as_object(raw, "The body"),
@@ -124,7 +134,11 @@ def _check_names(event_id: str | None, opened: Opened) -> None:
 
 def read_event_type(raw: object) -> str:
     """The type that a body names. Raises BadEvent if it names none."""
-    opened = open_event(raw)
+    return named_type(open_event(raw))
+
+
+def named_type(opened: Opened) -> str:
+    """The type that an opened body names. Raises BadEvent if it names none."""
     named = opened.type or opened.stated_type
     if named is None:
         raise BadEvent(

@@ -42,14 +42,8 @@ def parse_json(text: str | bytes, *, max_depth: int = MAX_DEPTH) -> Any:
         octets = text.encode("utf-8", "replace") if isinstance(text, str) else text
         text = text.decode() if isinstance(text, bytes) else text
         has_long_integer = _LONG_INTEGER in octets.translate(_DIGITS_AS_0)
-        value = json.loads(
-            text.removeprefix("\ufeff"),
-            parse_constant=_refuse,
-            parse_float=_finite,
-            # int itself is several times faster than a Python function.
-            parse_int=_finite_integer if has_long_integer else int,
-            object_pairs_hook=_unique,
-        )
+        decoder = _CAREFUL_DECODER if has_long_integer else _DECODER
+        value = decoder.decode(text.removeprefix("\ufeff"))
     except UnicodeDecodeError as error:
         raise ValueError(f"it is not UTF-8 at byte {error.start}") from None
     except RecursionError:
@@ -198,3 +192,16 @@ def _shown(number: str) -> str:
 
 def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is no number of JSON's")
+
+
+#: Made once: json.loads makes a new one for each text. Python's int itself is several times faster
+#: than a function.
+_DECODER, _CAREFUL_DECODER = (
+    json.JSONDecoder(
+        parse_constant=_refuse,
+        parse_float=_finite,
+        parse_int=parse_int,
+        object_pairs_hook=_unique,
+    )
+    for parse_int in (int, _finite_integer)
+)

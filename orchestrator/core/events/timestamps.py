@@ -15,4 +15,7 @@ def parse_time(text: str) -> datetime:
     Raises:
         ValueError: it is not a time.
     """
-    return datetime.fromisoformat(_LEAP_SECOND.sub(r"\1:59.999999", text.upper(), count=1))
+    text = text.upper()
+    if ":60" in text:
+        text = _LEAP_SECOND.sub(r"\1:59.999999", text, count=1)
+    return datetime.fromisoformat(text)

@@ -46,6 +46,8 @@ class Opened:
     id: str | None = None
     time: datetime | None = None
     body: Body
+    #: The value that was opened.
+    raw: object = attrs.field(default=None, eq=False, repr=False)
 
 
 @attrs.frozen(kw_only=True)
@@ -65,7 +67,7 @@ def open_event(raw: object) -> Opened:
         BadEvent: not an object, a broken wrapper, or more than `MAX_WRAPPERS`.
         UnconfirmedSubscription: SNS requests a confirmation that only an operator may give.
     """
-    opened = Opened(body=as_object(raw, "The body"))
+    opened = Opened(body=as_object(raw, "The body"), raw=raw)
     for _ in range(MAX_WRAPPERS + 1):
         wrapper = _find_wrapper(opened)
         if wrapper is None:
@@ -77,6 +79,7 @@ def open_event(raw: object) -> Opened:
             id=inner.id or opened.id,
             time=inner.time or opened.time,
             body=inner.body,
+            raw=raw,
         )
     raise BadEvent(
         f"The event lies in more than {MAX_WRAPPERS} wrappers, one in another: send it in one."

@@ -63,7 +63,7 @@ class Enqueuer:
             delivery=how,
             aliases=self.orchestrator.aliases,
             now=now,
-            fresh_id=self.orchestrator.ids.fresh_id(),
+            fresh_id=self.orchestrator.ids.fresh_id,
         )
         is_notification = services.notifications.sends(event.type)
         is_inline = event.type in (RECONCILE, BUILD_STATE_CHANGE) or is_notification

@@ -36,5 +36,5 @@ def parse(
     fresh_id: str = "fresh",
 ) -> Event[Body]:
     return parse_event(
-        event_type, raw, delivery=delivery, aliases=ALIASES, now=NOW, fresh_id=fresh_id
+        event_type, raw, delivery=delivery, aliases=ALIASES, now=NOW, fresh_id=lambda: fresh_id
     )

@@ -89,7 +89,7 @@ def read_all(raw: object) -> None:
             delivery=Delivery(same_content_same_event=True),
             aliases={},
             now=NOW,
-            fresh_id="f",
+            fresh_id=lambda: "f",
         )
     except BadEvent:
         return

@@ -3,11 +3,13 @@
 from datetime import UTC, datetime
 from typing import Any
 
+import attrs
 import pytest
 
 from orchestrator.core.errors import BadEvent
 from orchestrator.core.events.envelope import Delivery, parse_event, read_event_type
 from orchestrator.core.events.event import own_outcome_key
+from orchestrator.core.events.wrappers import open_event
 from tests.unit.core.events.shapes import NOW, OVER_HTTP, cloudevent, envelope, parse, sample
 
 
@@ -245,7 +247,9 @@ def test_a_type_is_at_most_as_long_as_eventbridge_allows() -> None:
     with pytest.raises(BadEvent, match=r"129 characters long; at most 128"):
         parse({}, "T" * 129)
     long = "x" * 200
-    event = parse_event(long, {}, delivery=OVER_HTTP, aliases={long: "T"}, now=NOW, fresh_id="f")
+    event = parse_event(
+        long, {}, delivery=OVER_HTTP, aliases={long: "T"}, now=NOW, fresh_id=lambda: "f"
+    )
     assert event.type == "T"
 
 
@@ -367,3 +371,32 @@ def test_a_registration_must_fit_into_a_key() -> None:
     parse({"tenantRegistrationId": "r" * 512})
     with pytest.raises(BadEvent, match="tenantRegistrationId is 513 bytes long"):
         parse({"tenantRegistrationId": "r" * 513})
+
+
+def test_a_body_that_was_opened_is_not_opened_again() -> None:
+    """What the entry point has read of the very same body counts."""
+    raw = {"detail-type": "ORDER", "detail": {"n": 1}}
+    opened = attrs.evolve(open_event(raw), source="read by the entry point")
+    event = parse(raw, delivery=Delivery(opened=opened))
+    assert (event.source, event.body) == ("read by the entry point", {"n": 1})
+
+
+def test_a_body_that_was_replaced_is_opened() -> None:
+    """A wrapper of the orchestrator may pass another body under the same delivery."""
+    opened = open_event({"detail-type": "ORDER", "source": "a", "detail": {"n": 1}})
+    event = parse(
+        {"detail-type": "ORDER", "source": "b", "detail": {"n": 2}},
+        delivery=Delivery(opened=opened),
+    )
+    assert (event.source, event.body) == ("b", {"n": 2})
+
+
+def test_a_fresh_id_is_made_where_there_is_no_other() -> None:
+    """An event that has an id needs none."""
+
+    def none_needed() -> str:
+        raise AssertionError
+
+    raw = {"detail-type": "ORDER", "id": "a", "detail": {}}
+    for body, delivery in ((raw, Delivery()), ({}, OVER_HTTP), ({}, Delivery(fallback_id="m"))):
+        parse_event("ORDER", body, delivery=delivery, aliases={}, now=NOW, fresh_id=none_needed)

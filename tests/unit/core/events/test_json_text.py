@@ -64,7 +64,7 @@ def read_as_data(text: str) -> Any:
         "data_base64": base64.b64encode(text.encode()).decode(),
     }
     now = datetime(2026, 1, 1, tzinfo=UTC)
-    return parse_event("NEWS", event, delivery=Delivery(), aliases={}, now=now, fresh_id="x")
+    return parse_event("NEWS", event, delivery=Delivery(), aliases={}, now=now, fresh_id=str)
 
 
 @pytest.mark.parametrize("text", REFUSED.values(), ids=REFUSED)
