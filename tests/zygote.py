@@ -29,6 +29,7 @@ ROOT = Path(__file__).parents[1]
 _IMPORTED = (
     "aioboto3",
     "orchestrator.app",
+    "orchestrator.intake.openapi",
     "orchestrator.cli.main",
     "orchestrator.cli.client",
     "orchestrator.cli.explain",

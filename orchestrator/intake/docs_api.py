@@ -5,16 +5,14 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-import swagger_ui_bundle
 from aiohttp import web
 
 from orchestrator.intake.access import ANY_SENDER, declare_access
+from orchestrator.intake.documentation import HTML_PAGE, Answer, check_models, documented
 from orchestrator.intake.links import link, server_path
-from orchestrator.intake.openapi import HTML_PAGE, Answer, build_document, check_models, documented
 from orchestrator.intake.problems import REFUSED
 
 _BUILD: web.AppKey[Callable[[], Mapping[str, Any]]] = web.AppKey("build_openapi_document")
-_ASSETS = {path.name: path for path in Path(str(swagger_ui_bundle.swagger_ui_path)).iterdir()}
 
 routes = web.RouteTableDef()
 
@@ -27,8 +25,22 @@ async def prepare_document(app: web.Application) -> None:
         RegistrationError: the document can't be built.
     """
     check_models(app)
-    build: Callable[[], Mapping[str, Any]] = cache(partial(build_document, app))
+    build: Callable[[], Mapping[str, Any]] = cache(partial(_build, app))
     app[_BUILD] = build
+
+
+def _build(app: web.Application) -> Mapping[str, Any]:
+    from orchestrator.intake.openapi import build_document
+
+    return build_document(app)
+
+
+@cache
+def _assets() -> Mapping[str, Path]:
+    """Swagger UI's files by name."""
+    import swagger_ui_bundle
+
+    return {path.name: path for path in Path(str(swagger_ui_bundle.swagger_ui_path)).iterdir()}
 
 
 @routes.get("/openapi.json", name="openapi")
@@ -67,7 +79,7 @@ async def get_docs(request: web.Request) -> web.Response:
 @routes.get("/docs/assets/{filename}", name="docs-assets")
 @declare_access(ANY_SENDER)
 async def get_asset(request: web.Request) -> web.FileResponse:
-    asset = _ASSETS.get(request.match_info["filename"])
+    asset = _assets().get(request.match_info["filename"])
     if asset is None:
         raise web.HTTPNotFound
     return web.FileResponse(asset)

@@ -18,8 +18,8 @@ from orchestrator.core.events.envelope import Delivery, named_type, structured_c
 from orchestrator.core.events.wrappers import Opened, open_event
 from orchestrator.intake.access import Access, Scope
 from orchestrator.intake.app_keys import ID_HEADERS, INTAKE, MAX_BODY_BYTES, WIRE, WORKLOAD
+from orchestrator.intake.documentation import Answer, documented
 from orchestrator.intake.links import link
-from orchestrator.intake.openapi import Answer, documented
 from orchestrator.intake.problems import EVENT_PROBLEMS, SENT_BODY, SENT_ID
 from orchestrator.wire.codec import decode_json
 

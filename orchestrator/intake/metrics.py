@@ -13,7 +13,7 @@ from prometheus_client import (
 )
 
 from orchestrator.intake.access import OPEN
-from orchestrator.intake.openapi import documented
+from orchestrator.intake.documentation import documented
 
 METRICS = web.AppKey("metrics", CollectorRegistry)
 

@@ -8,68 +8,27 @@ apps in one process don't affect each other.
 import copy
 import importlib.metadata
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-import attrs
 from aiohttp import web
 from aiohttp_apispec import docs
 from aiohttp_apispec.aiohttp_apispec import AiohttpApiSpec
 from aiohttp_apispec.utils import get_path_keys
 from apispec import APISpec
 
-from orchestrator.core.errors import RegistrationError
 from orchestrator.core.handlers.registry import HandlerRegistry, Registration
-from orchestrator.intake.access import Access, Route, declare_access
 from orchestrator.intake.app_keys import ID_HEADERS, REGISTRY
 from orchestrator.intake.auth import AUTH_METHODS
+from orchestrator.intake.documentation import Answer, check_models, documentation_of
 from orchestrator.intake.examples import EXAMPLES, example_envelope
 from orchestrator.intake.links import BASE_PATH
-from orchestrator.wire.json_schema import check_schema, json_schemas
+from orchestrator.wire.json_schema import json_schemas
 
 _EVENTS_PATH = "/events/{eventType}"
 
 UNAUTHORIZED = "401"
-
-
-@attrs.frozen
-class Answer:
-    """One documented response: its meaning, the model of its body, its headers."""
-
-    description: str
-    model: Any = None
-    media_type: str = "application/json"
-    headers: Mapping[str, str] = attrs.field(factory=dict)
-
-
-HTML_PAGE = Answer("An HTML page", str, media_type="text/html")
-
-
-def documented(
-    summary: str,
-    *,
-    tag: str,
-    access: Access,
-    answers: Mapping[int, Answer],
-    description: str = "",
-    parameters: Sequence[Mapping[str, Any]] = (),
-    body: Any = None,
-) -> Callable[[Route], Route]:
-    """Decorate a route's handler with the access that it requires and with its documentation.
-
-    `body` is the model of an optional body.
-    """
-    document: Callable[[Route], Route] = docs(
-        tags=[tag],
-        summary=summary,
-        description=description,
-        parameters=list(parameters),
-        responses={str(status): answer for status, answer in answers.items()},
-        requestBody=body,
-        access=access,
-    )
-    return lambda handler: document(declare_access(access)(handler))
 
 
 def build_document(app: web.Application) -> dict[str, Any]:
@@ -90,12 +49,6 @@ def build_document(app: web.Application) -> dict[str, Any]:
     return document.to_dict()
 
 
-def check_models(app: web.Application) -> None:
-    """Raises RegistrationError: a handler's model has fields that JSON can't represent."""
-    for registration in app[REGISTRY]:
-        _check_model(registration)
-
-
 def _routes(app: web.Application) -> list[web.AbstractRoute]:
     """The routes at the root, without their copies below `http.base_path`."""
     below = f"{app.get(BASE_PATH, '')}/"
@@ -107,31 +60,14 @@ def _routes(app: web.Application) -> list[web.AbstractRoute]:
     ]
 
 
-def _check_model(registration: Registration) -> None:
-    if registration.payload is None:
-        return
-    try:
-        check_schema(registration.payload)
-    except TypeError as error:
-        reason = str(error).partition("\n")[0].rstrip(":")
-        raise RegistrationError(
-            f"{registration.place}: the model of {registration.event_type}, "
-            f"{registration.payload!r}, can't be read from JSON ({reason}); give each field a "
-            "type that JSON can represent."
-        ) from None
-
-
 def _models(app: web.Application, registry: HandlerRegistry) -> list[Any]:
     answered = [
         answer.model
         for route in app.router.routes()
-        for answer in getattr(route.handler, "__apispec__", {}).get("responses", {}).values()
+        for answer in documentation_of(route.handler).get("responses", {}).values()
     ]
     taken = [registration.payload for registration in registry]
-    bodies = [
-        getattr(route.handler, "__apispec__", {}).get("requestBody")
-        for route in app.router.routes()
-    ]
+    bodies = [documentation_of(route.handler).get("requestBody") for route in app.router.routes()]
     return [model for model in (*answered, *bodies, *taken) if model is not None]
 
 
@@ -161,6 +97,9 @@ class _Document(AiohttpApiSpec):  # type: ignore[misc]
         self._event_path = _EVENTS_PATH
 
     def add_route(self, route: web.AbstractRoute) -> None:
+        documentation = documentation_of(route.handler)
+        if documentation and not hasattr(route.handler, "__apispec__"):
+            docs(**documentation)(route.handler)
         self._register_route(route, route.method.lower(), route.handler)
 
     def add_event_type(self, registration: Registration) -> None:

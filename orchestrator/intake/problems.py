@@ -27,8 +27,8 @@ from orchestrator.core.errors import (
     UnconfirmedSubscription,
     UnsupportedEventType,
 )
+from orchestrator.intake.documentation import Answer
 from orchestrator.intake.links import address, link
-from orchestrator.intake.openapi import Answer
 from orchestrator.intake.refusal_log import REFUSALS, Refusal, name_event, read_trace
 from orchestrator.wire.codec import encode_json
 

@@ -9,8 +9,8 @@ from orchestrator.core.errors import PayloadMismatch, RunNotFound
 from orchestrator.core.ledger.records import Job, RunRecord, RunStatus
 from orchestrator.intake.access import Access, Scope
 from orchestrator.intake.app_keys import REPLAY, TRANSACTIONS, WIRE, WORKLOAD
+from orchestrator.intake.documentation import Answer, documented
 from orchestrator.intake.events_api import EVENT_ANSWERS, read_optional, success
-from orchestrator.intake.openapi import Answer, documented
 from orchestrator.intake.problems import BAD_QUERY, NOT_FOUND, REFUSED, UNAVAILABLE
 from orchestrator.intake.queries import page_limit, query_parameters, read_page, read_query
 

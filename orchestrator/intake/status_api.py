@@ -8,8 +8,8 @@ from aiohttp import web
 from orchestrator.core.errors import TemporaryError
 from orchestrator.intake.access import ANY_SENDER, OPEN
 from orchestrator.intake.app_keys import CHECKS
+from orchestrator.intake.documentation import HTML_PAGE, Answer, documented
 from orchestrator.intake.links import address, link
-from orchestrator.intake.openapi import HTML_PAGE, Answer, documented
 from orchestrator.intake.problems import REFUSED, UNAVAILABLE
 from orchestrator.intake.workload import WAITS_FOR
 
