@@ -130,6 +130,7 @@ def open_configured_aws(settings: Settings) -> AbstractAsyncContextManager[AWS]:
         events_region=settings.events.region,
         connect_timeout_s=settings.aws.connect_timeout_s,
         read_timeout_s=settings.aws.read_timeout_s,
+        transport=settings.aws.transport,
     )
 
 

@@ -8,7 +8,7 @@ import aioboto3
 import pytest
 from aiobotocore.config import AioConfig
 
-from orchestrator.adapters.aws import AWS, _new_session, open_aws
+from orchestrator.adapters.aws import AWS, Transport, _new_session, open_aws
 from orchestrator.embedded.codebuild import REGION
 
 
@@ -24,7 +24,7 @@ def aws_session() -> aioboto3.Session:
 
 
 @asynccontextmanager
-async def open_service_aws(url: str) -> AsyncIterator[AWS]:
+async def open_service_aws(url: str, transport: Transport = "sdk") -> AsyncIterator[AWS]:
     """AWS as the service opens it, with every service of AWS at the URL."""
     with pytest.MonkeyPatch.context() as environment:
         for name, value in {
@@ -35,6 +35,10 @@ async def open_service_aws(url: str) -> AsyncIterator[AWS]:
         }.items():
             environment.setenv(name, value)
         async with open_aws(
-            dynamodb_region=None, events_region=None, connect_timeout_s=5, read_timeout_s=20
+            dynamodb_region=None,
+            events_region=None,
+            connect_timeout_s=5,
+            read_timeout_s=20,
+            transport=transport,
         ) as aws:
             yield aws

@@ -21,6 +21,7 @@ from tests.dynamodb_local.fixtures import dynamodb_local as dynamodb_local
 from tests.ministack.fixtures import ministack as ministack
 from tests.time_limit import pytest_runtest_teardown as pytest_runtest_teardown
 from tests.time_limit import pytest_timeout_set_timer as pytest_timeout_set_timer
+from tests.transport import TRANSPORT
 
 # How long an example takes is the machine's business.
 hypothesis_settings.register_profile(
@@ -124,7 +125,7 @@ def settings() -> Settings:
         ledger=LedgerSettings(backend="memory"),
         operations=Operations(reconcile_every_s=0),
         tiers=Tiers(backend="static", static=TIERS),
-        aws=Aws(connect_timeout_s=10.0, read_timeout_s=30.0),
+        aws=Aws(connect_timeout_s=10.0, read_timeout_s=30.0, transport=TRANSPORT),
     )
 
 

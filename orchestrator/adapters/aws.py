@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import cache
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from orchestrator.core.errors import (
     NotPermitted,
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from types_aiobotocore_sqs import SQSClient
     from types_aiobotocore_ssm import SSMClient
     from types_aiobotocore_stepfunctions import SFNClient
+
+Transport = Literal["sdk", "lean"]
 
 #: API reference, ReceiveMessage, WaitTimeSeconds.
 LONGEST_POLL_S = 20.0
@@ -78,8 +80,10 @@ class AWS:
         events_region: str | None,
         connect_timeout_s: float,
         read_timeout_s: float,
+        transport: Transport = "sdk",
     ) -> None:
         self._stack = stack
+        self._transport = transport
         self._dynamodb_region = dynamodb_region
         self._events_region = events_region
         self._connect_timeout_s = connect_timeout_s
@@ -150,6 +154,8 @@ class AWS:
         from aiobotocore.config import AioConfig
         from botocore.exceptions import NoCredentialsError
 
+        from orchestrator.adapters.lean_transport import LEAN_SERVICES, LeanClient
+
         config = AioConfig(
             connect_timeout=self._connect_timeout_s,
             read_timeout=self._read_timeout_s + patience_s,
@@ -168,13 +174,17 @@ class AWS:
                 self._session = self._session or aioboto3.Session(botocore_session=_new_session())
                 # A client opened without credentials never looks for them again, and a role's
                 # may come late (EC2 user guide, Retrieve security credentials).
-                if await cast("Any", self._session.get_credentials()) is None:
+                credentials = await cast("Any", self._session.get_credentials())
+                if credentials is None:
                     raise NoCredentialsError
-                return await self._stack.enter_async_context(
+                client = await self._stack.enter_async_context(
                     self._session.client(service, region_name=region, config=config)
                 )
             except ValueError as error:  # botocore's error for an invalid endpoint
                 raise TemporaryError(f"Opening AWS {service}: {error}") from error
+        if self._transport == "lean" and service in LEAN_SERVICES:
+            return LeanClient(client, credentials)
+        return client
 
 
 @cache
@@ -222,8 +232,10 @@ async def open_aws(
     events_region: str | None,
     connect_timeout_s: float,
     read_timeout_s: float,
+    transport: Transport = "sdk",
 ) -> AsyncIterator[AWS]:
-    """AWS clients for the life of the app. A region of None uses AWS's own configuration chain."""
+    """AWS clients for the life of the app. A region of None uses AWS's own configuration chain.
+    "lean" is described in `orchestrator.adapters.lean_transport`."""
     async with AsyncExitStack() as stack:
         yield AWS(
             stack,
@@ -231,6 +243,7 @@ async def open_aws(
             events_region=events_region,
             connect_timeout_s=connect_timeout_s,
             read_timeout_s=read_timeout_s,
+            transport=transport,
         )
 
 

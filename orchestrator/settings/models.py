@@ -218,6 +218,7 @@ class Aws:
     dynamodb_region: str | None = None
     connect_timeout_s: float = _positive(1.0)
     read_timeout_s: float = _positive(2.0)
+    transport: Literal["sdk", "lean"] = "sdk"
 
 
 @attrs.frozen(kw_only=True)

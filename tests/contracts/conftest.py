@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from orchestrator.adapters.aws import Transport
 from orchestrator.adapters.memory.ledger import InMemoryLedger
 from orchestrator.core.clock import Clock
 from orchestrator.core.ledger.ledger import Ledger
@@ -20,6 +21,7 @@ from tests.dynamodb_local.ledgers import build_ledger, open_client
 from tests.dynamodb_local.proxy import UNPROCESSED, conflict, open_proxy
 from tests.request_shapes import recorder as recorder
 from tests.request_shapes import requests as requests
+from tests.transport import read_transport
 
 _SEED = 20_261_120
 
@@ -71,8 +73,8 @@ async def _in_memory(kind: type[InMemoryLedger]) -> AsyncIterator[MakeLedger]:
 
 
 @asynccontextmanager
-async def _on_dynamodb(url: str) -> AsyncIterator[MakeLedger]:
-    async with open_client(url) as aws:
+async def _on_dynamodb(url: str, transport: Transport) -> AsyncIterator[MakeLedger]:
+    async with open_client(url, transport) as aws:
 
         async def make(clock: Clock) -> Ledger:
             ledger, _ = build_ledger(aws, clock)
@@ -83,9 +85,9 @@ async def _on_dynamodb(url: str) -> AsyncIterator[MakeLedger]:
 
 
 @asynccontextmanager
-async def _with_faults(url: str) -> AsyncIterator[MakeLedger]:
+async def _with_faults(url: str, transport: Transport) -> AsyncIterator[MakeLedger]:
     """A network and a DynamoDB that are as bad as they may be without being down."""
-    async with open_proxy(url) as proxy, _on_dynamodb(proxy.url) as make_ledger:
+    async with open_proxy(url) as proxy, _on_dynamodb(proxy.url, transport) as make_ledger:
 
         async def make(clock: Clock) -> Ledger:
             proxy.forget()
@@ -98,7 +100,8 @@ async def _with_faults(url: str) -> AsyncIterator[MakeLedger]:
         yield make
 
 
-_LEDGERS = ["memory", "slow memory", "moto", "DynamoDB Local", "DynamoDB Local with faults"]
+_ON_DYNAMODB = ("moto", "DynamoDB Local", "DynamoDB Local with faults")
+_LEDGERS = ["memory", "slow memory", *_ON_DYNAMODB, *(f"{name}, lean" for name in _ON_DYNAMODB)]
 
 
 # Clients and servers are opened once for a module, which therefore runs in one event loop.
@@ -106,18 +109,19 @@ _LEDGERS = ["memory", "slow memory", "moto", "DynamoDB Local", "DynamoDB Local w
 async def make_ledger(request: pytest.FixtureRequest) -> AsyncIterator[MakeLedger]:
     """Makes an empty ledger of each kind."""
     async with AsyncExitStack() as stack:
-        match request.param:
+        kind, transport = read_transport(request.param)
+        match kind:
             case "memory":
                 made = _in_memory(InMemoryLedger)
             case "slow memory":
                 made = _in_memory(SlowLedger)
             case "moto":
                 aws = await stack.enter_async_context(open_embedded_aws())
-                made = _on_dynamodb(aws.endpoint_url)
+                made = _on_dynamodb(aws.endpoint_url, transport)
             case "DynamoDB Local":
-                made = _on_dynamodb(request.getfixturevalue("dynamodb_local"))
+                made = _on_dynamodb(request.getfixturevalue("dynamodb_local"), transport)
             case _:
-                made = _with_faults(request.getfixturevalue("dynamodb_local"))
+                made = _with_faults(request.getfixturevalue("dynamodb_local"), transport)
         yield await stack.enter_async_context(made)
 
 

@@ -5,11 +5,13 @@ import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Protocol, cast
 
 import attrs
 import pytest
 
+from orchestrator.adapters.aws import Transport
 from orchestrator.adapters.codebuild.builder import CodeBuildBuilder
 from orchestrator.adapters.codebuild.builds import PROJECT
 from orchestrator.adapters.codebuild.listings import BuildListings
@@ -21,7 +23,7 @@ from orchestrator.core.ledger.records import Job
 from orchestrator.embedded import open_codebuild
 from orchestrator.embedded.codebuild import Outcome
 from orchestrator.testing import InMemoryBuilder, ManualClock
-from tests.aws import aws_session
+from tests.aws import aws_session, open_service_aws
 from tests.jenkins.stand_in import START_KEY, TOKEN, USER, open_jenkins_stand_in
 from tests.step_functions.stand_in import open_step_functions
 
@@ -65,17 +67,10 @@ async def open_in_memory() -> AsyncIterator[Bench]:
 
 
 @asynccontextmanager
-async def open_code_build() -> AsyncIterator[Bench]:
-    session = aws_session()
-    async with (
-        open_codebuild() as stand_in,
-        session.client("codebuild", endpoint_url=stand_in.url) as client,
-    ):
+async def open_code_build(transport: Transport = "sdk") -> AsyncIterator[Bench]:
+    async with open_codebuild() as stand_in, open_service_aws(stand_in.url, transport) as aws:
         for project in PROJECTS:
             stand_in.add_project(project)
-
-        async def opened() -> Any:
-            return client
 
         def started() -> Mapping[str, tuple[str, set[str]]]:
             # Besides those parameters a build knows its project, by which it knows itself as ours.
@@ -87,8 +82,8 @@ async def open_code_build() -> AsyncIterator[Bench]:
         def finish(job_id: str, status: JobStatus, message: str) -> None:
             stand_in.finish(job_id, cast("Outcome", status.value), reason=message)
 
-        listings = BuildListings(opened, ManualClock(), name="MINE")
-        builder = CodeBuildBuilder(opened, listings, name="MINE")
+        listings = BuildListings(aws.codebuild, ManualClock(), name="MINE")
+        builder = CodeBuildBuilder(aws.codebuild, listings, name="MINE")
         yield Bench(builder, "MINE", started, finish, stand_in.remove_build)
 
 
@@ -175,9 +170,10 @@ async def open_jenkins_bench() -> AsyncIterator[Bench]:
         yield Bench(builder, "MINE", started, finish, forget, frozenset(_RESULTS))
 
 
-_BENCHES = {
+_BENCHES: dict[str, Callable[[], AbstractAsyncContextManager[Bench]]] = {
     "InMemoryBuilder": open_in_memory,
     "CodeBuildBuilder": open_code_build,
+    "CodeBuildBuilder, lean": partial(open_code_build, "lean"),
     "StepFunctionsBuilder": open_step_functions_builder,
     "JenkinsBuilder": open_jenkins_bench,
 }
@@ -185,8 +181,7 @@ _BENCHES = {
 
 @pytest.fixture(params=_BENCHES)
 async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
-    open_bench: Callable[[], AbstractAsyncContextManager[Bench]] = _BENCHES[request.param]
-    async with open_bench() as bench:
+    async with _BENCHES[request.param]() as bench:
         yield bench
 
 

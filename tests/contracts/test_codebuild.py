@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
-from typing import Any
 
 import attrs
 import pytest
@@ -14,7 +13,7 @@ from orchestrator.core.errors import NotPermitted
 from orchestrator.core.jobs.job_description import SomeNotDescribed
 from orchestrator.embedded import CodeBuildStandIn, Fault, open_codebuild
 from orchestrator.testing import ManualClock
-from tests.aws import aws_session
+from tests.aws import open_service_aws
 
 PROJECT = "standard-tenant"
 LIST, DESCRIBE = "ListBuildsForProject", "BatchGetBuilds"
@@ -49,20 +48,15 @@ class Bench:
         return actions
 
 
-@pytest.fixture
-async def bench(clock: ManualClock) -> AsyncIterator[Bench]:
-    session = aws_session()
+@pytest.fixture(params=["sdk", "lean"])
+async def bench(request: pytest.FixtureRequest, clock: ManualClock) -> AsyncIterator[Bench]:
     async with (
-        open_codebuild(clock=lambda: clock.now().timestamp(), page_size=2) as aws,
-        session.client("codebuild", endpoint_url=aws.url) as client,
+        open_codebuild(clock=lambda: clock.now().timestamp(), page_size=2) as stand_in,
+        open_service_aws(stand_in.url, request.param) as aws,
     ):
-        aws.add_project(PROJECT)
-
-        async def opened() -> Any:
-            return client
-
-        listings = BuildListings(opened, clock, name="MINE")
-        yield Bench(aws, CodeBuildBuilder(opened, listings, name="MINE"), clock)
+        stand_in.add_project(PROJECT)
+        listings = BuildListings(aws.codebuild, clock, name="MINE")
+        yield Bench(stand_in, CodeBuildBuilder(aws.codebuild, listings, name="MINE"), clock)
 
 
 async def hold(bench: Bench, action: str = LIST) -> Fault:

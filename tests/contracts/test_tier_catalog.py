@@ -1,17 +1,19 @@
 """What every tier catalog does: one suite for the port, run against each implementation."""
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import pytest
 
+from orchestrator.adapters.aws import Transport
 from orchestrator.adapters.dynamodb.tier_catalog import DynamoDBTierCatalog
 from orchestrator.adapters.tier_catalog import StaticTierCatalog
 from orchestrator.core.jobs.tier_catalog import TierCatalog
 from orchestrator.embedded import EmbeddedAWS, open_embedded_aws
-from tests.aws import aws_session
+from tests.aws import open_service_aws
 
 TABLE = "tier-details"
 TIERS: dict[str, dict[str, Any]] = {
@@ -49,33 +51,28 @@ async def open_static(tiers: Mapping[str, Mapping[str, Any]]) -> AsyncIterator[T
 
 
 @asynccontextmanager
-async def open_dynamodb(tiers: Mapping[str, Mapping[str, Any]]) -> AsyncIterator[TierCatalog]:
+async def open_dynamodb(
+    tiers: Mapping[str, Mapping[str, Any]], transport: Transport = "sdk"
+) -> AsyncIterator[TierCatalog]:
     async with open_embedded_aws() as aws:
         items = [{"tier": tier, **as_item(attributes)} for tier, attributes in tiers.items()]
         await aws.prepare(tier_table=TABLE, tiers=items, bus=None, projects=())
-        async with dynamodb_catalog(aws) as catalog:
+        async with dynamodb_catalog(aws, transport) as catalog:
             yield catalog
 
 
 @asynccontextmanager
-async def dynamodb_catalog(aws: EmbeddedAWS) -> AsyncIterator[TierCatalog]:
-    async with AsyncExitStack() as stack:
-        session = aws_session()
-        client = await stack.enter_async_context(
-            session.client("dynamodb", endpoint_url=aws.endpoint_url)
-        )
-
-        async def opened() -> Any:
-            return client
-
-        yield DynamoDBTierCatalog(opened, table=TABLE)
+async def dynamodb_catalog(aws: EmbeddedAWS, transport: Transport) -> AsyncIterator[TierCatalog]:
+    async with open_service_aws(aws.endpoint_url, transport) as opened:
+        yield DynamoDBTierCatalog(opened.dynamodb, table=TABLE)
 
 
 OpenCatalog = Callable[[Mapping[str, Mapping[str, Any]]], AbstractAsyncContextManager[TierCatalog]]
 
 
 @pytest.fixture(
-    params=[open_static, open_dynamodb], ids=["StaticTierCatalog", "DynamoDBTierCatalog"]
+    params=[open_static, open_dynamodb, partial(open_dynamodb, transport="lean")],
+    ids=["StaticTierCatalog", "DynamoDBTierCatalog", "DynamoDBTierCatalog, lean"],
 )
 async def catalog(request: pytest.FixtureRequest) -> AsyncIterator[TierCatalog]:
     open_catalog: OpenCatalog = request.param
@@ -114,7 +111,8 @@ async def test_numbers_are_plain(catalog: TierCatalog) -> None:
     assert kinds == [int, float, int, bool, int, int, float, int]
 
 
-async def test_only_dynamodb_has_sets_and_binaries() -> None:
+@pytest.mark.parametrize("transport", ["sdk", "lean"])
+async def test_only_dynamodb_has_sets_and_binaries(transport: Transport) -> None:
     """A set becomes a sorted list; a binary attribute has no text and is left out."""
     async with open_embedded_aws() as aws:
         item = {
@@ -125,6 +123,6 @@ async def test_only_dynamodb_has_sets_and_binaries() -> None:
             "RAWS": {b"\x00"},
         }
         await aws.prepare(tier_table=TABLE, tiers=[item], bus=None, projects=())
-        async with dynamodb_catalog(aws) as catalog:
+        async with dynamodb_catalog(aws, transport) as catalog:
             tier = await catalog.find_tier("ODD")
     assert tier == {"tier": "ODD", "NAMES": ["a", "b", "c"], "PORTS": [2, 9.5, 10]}

@@ -5,7 +5,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from orchestrator.adapters.aws import AWS
+from orchestrator.adapters.aws import AWS, Transport
 from orchestrator.adapters.dynamodb.ledger import DynamoDBLedger
 from orchestrator.core.clock import Clock
 from tests.aws import open_service_aws
@@ -14,9 +14,9 @@ RETENTION_DAYS = 90.0
 
 
 @asynccontextmanager
-async def open_client(url: str) -> AsyncIterator[AWS]:
+async def open_client(url: str, transport: Transport = "sdk") -> AsyncIterator[AWS]:
     """AWS as the service opens it, with the DynamoDB at the URL."""
-    async with open_service_aws(url) as aws:
+    async with open_service_aws(url, transport) as aws:
         await aws.dynamodb()
         yield aws
 

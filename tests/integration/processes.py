@@ -34,6 +34,7 @@ from orchestrator.server import run_workers
 from orchestrator.settings import child_environment, load_settings
 from tests import zygote
 from tests.aws import aws_session
+from tests.transport import TRANSPORT
 
 HOST = "127.0.0.1"
 TIER_TABLE = "tier-details"
@@ -343,6 +344,7 @@ class World:
             "operations_reconcile_every_s": 0,
             "intake_deadline_s": PATIENCE_S,
             "aws_read_timeout_s": 2 * PATIENCE_S,
+            "aws_transport": TRANSPORT,
             "tiers_cache_s": 0,
             "log_level": "warning",
         }

@@ -12,18 +12,22 @@ from orchestrator.testing import ManualClock
 from tests.contracts.dynamodb.table import Table
 from tests.dynamodb_local.ledgers import build_ledger, open_client
 from tests.dynamodb_local.proxy import Proxy, open_proxy
+from tests.transport import read_transport
+
+_WAYS = ["moto", "moto, lean", "DynamoDB Local", "DynamoDB Local, lean"]
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module", params=["moto", "DynamoDB Local"])
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=_WAYS)
 async def way(request: pytest.FixtureRequest) -> AsyncIterator[tuple[Proxy, AWS]]:
-    """A way to a DynamoDB, and the SDK on it."""
+    """A way to a DynamoDB, and a client of each transport on it."""
     async with AsyncExitStack() as stack:
-        if request.param == "moto":
+        engine, transport = read_transport(request.param)
+        if engine == "moto":
             url = (await stack.enter_async_context(open_embedded_aws())).endpoint_url
         else:
             url = request.getfixturevalue("dynamodb_local")
         proxy = await stack.enter_async_context(open_proxy(url))
-        yield proxy, await stack.enter_async_context(open_client(proxy.url))
+        yield proxy, await stack.enter_async_context(open_client(proxy.url, transport))
 
 
 @pytest_asyncio.fixture(loop_scope="module")
