@@ -5,7 +5,7 @@ BIN := .venv/bin
 .DEFAULT_GOAL := help
 # What is imported is compiled once, where the environment says otherwise, too.
 export PYTHONDONTWRITEBYTECODE :=
-.PHONY: help demo dev test search soak lint types imports openapi docker check bench bench-full walk lock clean
+.PHONY: help demo dev test lean search soak lint types imports openapi docker check bench bench-full walk lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -18,6 +18,12 @@ dev: .venv/ready  ## run the service with an embedded AWS on http://127.0.0.1:80
 
 test: .venv/ready  ## run the tests
 	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
+
+lean: .venv/ready  ## run what depends on the transport to AWS on the opt-in one
+	ORCHESTRATOR_TESTS_TRANSPORT=lean $(BIN)/python -m pytest -n auto --dist worksteal \
+	  tests/contracts/dynamodb tests/contracts/test_ledger.py tests/contracts/test_ledger_lists.py \
+	  tests/acceptance/test_faults_table.py tests/acceptance/test_aws_faults.py \
+	  tests/integration/test_races.py
 
 search: .venv/ready  ## search the model, a crowd and simulated days three times as far as `make test` does
 	SOAK=1 SOAK_OPERATIONS=20 SOAK_TENANTS=120 $(BIN)/python -m pytest -n auto --dist worksteal \

@@ -5,8 +5,14 @@ from typing import Any
 
 from orchestrator.adapters.aws import Transport
 
-#: Set to "lean" to run the acceptance and integration tests on it. The contract suites run on both.
+#: Set to "lean" to run the acceptance and integration tests and the ledger's contract suites on it,
+#: as CI does, too. Small contract suites run on both each time.
 TRANSPORT: Any = os.environ.get("ORCHESTRATOR_TESTS_TRANSPORT", "sdk")
+
+
+def on_transport(*parameters: str) -> list[str]:
+    """The parameters of a suite that takes too long to run on both each time."""
+    return [name if TRANSPORT == "sdk" else f"{name}, {TRANSPORT}" for name in parameters]
 
 
 def read_transport(parameter: str) -> tuple[str, Transport]:

@@ -21,7 +21,7 @@ from tests.dynamodb_local.ledgers import build_ledger, open_client
 from tests.dynamodb_local.proxy import UNPROCESSED, conflict, open_proxy
 from tests.request_shapes import recorder as recorder
 from tests.request_shapes import requests as requests
-from tests.transport import read_transport
+from tests.transport import on_transport, read_transport
 
 _SEED = 20_261_120
 
@@ -100,8 +100,8 @@ async def _with_faults(url: str, transport: Transport) -> AsyncIterator[MakeLedg
         yield make
 
 
-_ON_DYNAMODB = ("moto", "DynamoDB Local", "DynamoDB Local with faults")
-_LEDGERS = ["memory", "slow memory", *_ON_DYNAMODB, *(f"{name}, lean" for name in _ON_DYNAMODB)]
+_ON_DYNAMODB = on_transport("moto", "DynamoDB Local", "DynamoDB Local with faults")
+_LEDGERS = ["memory", "slow memory", *_ON_DYNAMODB]
 
 
 # Clients and servers are opened once for a module, which therefore runs in one event loop.

@@ -12,9 +12,9 @@ from orchestrator.testing import ManualClock
 from tests.contracts.dynamodb.table import Table
 from tests.dynamodb_local.ledgers import build_ledger, open_client
 from tests.dynamodb_local.proxy import Proxy, open_proxy
-from tests.transport import read_transport
+from tests.transport import on_transport, read_transport
 
-_WAYS = ["moto", "moto, lean", "DynamoDB Local", "DynamoDB Local, lean"]
+_WAYS = on_transport("moto", "DynamoDB Local")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=_WAYS)

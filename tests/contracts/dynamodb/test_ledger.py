@@ -49,6 +49,7 @@ from tests.dynamodb_local.proxy import (
     throttled_transaction,
 )
 from tests.ledgers import fill
+from tests.transport import on_transport
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -378,7 +379,7 @@ async def test_both_answers_lost_are_temporary(table: Table) -> None:
     assert refused.value.items == {run().key: kept(run())}
 
 
-@pytest.mark.parametrize("way", ["DynamoDB Local", "DynamoDB Local, lean"], indirect=True)
+@pytest.mark.parametrize("way", on_transport("DynamoDB Local"), indirect=True)
 async def test_a_commit_does_not_lose_to_itself(table: Table) -> None:
     """When the answer is lost, the SDK's second try is the same write and is told so."""
     await table.ledger.commit([run()], unchanged={})
