@@ -108,15 +108,13 @@ class LeanClient:
             retry_event_adapter=RetryEventAdapter(),
             retry_quota=self._quota,
         )
+        headers = {
+            # Else the signer works it out anew for each request.
+            "Host": URL(self._url).host_port_subcomponent,
+            "User-Agent": meta.config.user_agent,
+        }
         for name in _OPERATIONS[meta.service_model.service_name]:
-            operation = _describe(
-                meta.service_model.operation_model(name),
-                # The signer would work it out anew for each request.
-                {
-                    "Host": URL(self._url).host_port_subcomponent,
-                    "User-Agent": meta.config.user_agent,
-                },
-            )
+            operation = _describe(meta.service_model.operation_model(name), headers)
             setattr(self, xform_name(name), partial(self._call, operation))
 
     def __getattr__(self, name: str) -> Any:
