@@ -144,7 +144,6 @@ async def open_parts(parts: Parts, *, sweeps: bool = True) -> AsyncIterator[Open
             dice=parts.dice,
             aliases=parts.aliases,
             limits=Limits(
-                max_attempts=settings.runs.max_attempts,
                 sweep_s=settings.intake.deadline_s * SWEEP_SHARE,
                 stops_overdue=settings.operations.stop_overdue,
                 cleans_up_unknown=settings.operations.clean_up_unknown,

@@ -55,7 +55,7 @@ ORDER = "ORDER"
 COMMIT = "commit"
 REPORT = "report"
 TIERS = ("JOBS", "BARE")
-TIMINGS = Timings(deadline_s=900, max_takeovers=3)
+TIMINGS = Timings(deadline_s=900, max_takeovers=3, max_attempts=2)
 CONTROL_PLANE = "https://control.example/webhook"
 #: CodeBuild holds a start's token for 5 minutes (API reference, StartBuild).
 TOKEN_S = 300.0
@@ -394,7 +394,7 @@ class AttemptRunner:
             ids=SequentialIds(),
             dice=LoadedDice(),
             aliases={},
-            limits=Limits(max_attempts=2, sweep_s=1e6),
+            limits=Limits(sweep_s=1e6),
         )
 
 

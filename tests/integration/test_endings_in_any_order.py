@@ -152,7 +152,7 @@ class Story:
         #: What the build has told of its end.
         self.told: list[str] = []
         self.bus, self.control_plane = Bus(), ControlPlane()
-        timings = Timings(deadline_s=DEADLINE_S)
+        timings = Timings(deadline_s=DEADLINE_S, max_attempts=3)
         self.orchestrator = Orchestrator(
             registry=built_in_handlers(),
             services=Services(
@@ -170,7 +170,7 @@ class Story:
             ids=SequentialIds(),
             dice=LoadedDice(),
             aliases={},
-            limits=Limits(max_attempts=3, sweep_s=1e6),
+            limits=Limits(sweep_s=1e6),
         )
         self.request = provisioning_event(override={"secret": SECRET, "context": "c"})
 

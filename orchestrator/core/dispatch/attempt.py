@@ -42,13 +42,12 @@ log = structlog.get_logger("orchestrator.attempt")
 
 @attrs.frozen(kw_only=True)
 class AttemptRunner:
-    """Executes attempts of claimed runs; at most `max_attempts` of a run end by a bug."""
+    """Executes attempts of claimed runs; at most `runs.max_attempts` of a run end by a bug."""
 
     registry: HandlerRegistry
     services: Services
     report_sender: ReportSender
     last_resort: LastResort
-    max_attempts: int
 
     async def run(self, event: Event[Body], lease: RunLease) -> tuple[FollowUp, ...]:
         """Execute one attempt of a claimed run: its handler, its settlement, and the report of an
@@ -73,6 +72,10 @@ class AttemptRunner:
             raise told
         return follow_ups
 
+    @property
+    def _max_attempts(self) -> int:
+        return self.services.transactions.timings.max_attempts
+
     async def _attempt(
         self, event: Event[Body], lease: RunLease, run: Run, opens: Kind | None
     ) -> tuple[BaseException | None, tuple[FollowUp, ...]]:
@@ -84,7 +87,7 @@ class AttemptRunner:
             run.renew, services.clock, lease_s=services.transactions.timings.lease_s
         ):
             reached, error = await self._run_handler(event, lease, run, opens)
-            if opens is not None and is_final(error, lease, self.max_attempts):
+            if opens is not None and is_final(error, lease, self._max_attempts):
                 error = await self._make_certain(lease, run, error)
                 error = await self._refuse(event, lease, run, error)
         # An own outcome ends its operation even if it doesn't match the handler's model.
@@ -119,7 +122,7 @@ class AttemptRunner:
         if lease.stop_reason is not None:
             return False, Cancelled(lease.stop_reason)
         try:
-            if opens is not None and is_used_up(lease, self.max_attempts):
+            if opens is not None and is_used_up(lease, self._max_attempts):
                 await self._find_last_job(run)
             registration = self.registry.resolve(event.type)
             payload = self._structured(event, registration.payload)
@@ -162,7 +165,7 @@ class AttemptRunner:
         found = await run.starter.look_up()
         if found is None:
             raise PermanentError(
-                f"{self.max_attempts} attempts (runs.max_attempts) ended by bugs, and none of "
+                f"{self._max_attempts} attempts (runs.max_attempts) ended by bugs, and none of "
                 "them started a job: fix the cause that the log shows, then replay the run."
             )
         run.found(found)
@@ -188,7 +191,7 @@ class AttemptRunner:
         self, event: Event[Body], lease: RunLease, run: Run, error: BaseException | None
     ) -> BaseException | None:
         """Report an operation that never began to the control plane, once its webhook is known."""
-        if error is None or run.job is not None or not is_final(error, lease, self.max_attempts):
+        if error is None or run.job is not None or not is_final(error, lease, self._max_attempts):
             return error
         try:
             await report_refusal(event, run)
@@ -214,7 +217,7 @@ class AttemptRunner:
         isn't the operation's, the end without a job, the steps, all except the bare failure.
         """
         while True:
-            settlement, told = settlement_of(event, lease, run, opens, error, self.max_attempts)
+            settlement, told = settlement_of(event, lease, run, opens, error, self._max_attempts)
             if ending is not None:
                 settlement = with_outcome(settlement, event, run, ending, lease.start_key)
             try:

@@ -47,7 +47,6 @@ class LastResort:
 
     services: Services
     report_sender: ReportSender
-    max_attempts: int
 
     async def broke_down(
         self,
@@ -82,7 +81,7 @@ class LastResort:
         )
         transactions = self.services.transactions
         counted = await transactions.run(
-            lambda snapshot: count(snapshot, breakdown, self.max_attempts, transactions.timings)
+            lambda snapshot: count(snapshot, breakdown, transactions.timings)
         )
         log.error("attempt failed outside of the handler", run_id=run_id, exc_info=bug)
         if counted is None and attempt is not None:

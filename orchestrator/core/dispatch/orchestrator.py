@@ -106,11 +106,9 @@ class EventOrchestrator(Protocol):
 
 @attrs.frozen(kw_only=True)
 class Limits:
-    """How many attempts may end by a bug; how long a requested sweep lasts (seconds); whether a job
-    beyond its deadline is stopped; whether a clean-up follows a provisioning whose job ended as
-    unknown."""
+    """How long a requested sweep lasts (seconds); whether a job beyond its deadline is stopped;
+    whether a clean-up follows a provisioning whose job ended as unknown."""
 
-    max_attempts: int
     sweep_s: float
     stops_overdue: bool = True
     cleans_up_unknown: bool = False
@@ -257,7 +255,6 @@ class Orchestrator:
         return LastResort(
             services=self.services,
             report_sender=self.report_sender,
-            max_attempts=self.limits.max_attempts,
         )
 
     @cached_property
@@ -267,7 +264,6 @@ class Orchestrator:
             services=self.services,
             report_sender=self.report_sender,
             last_resort=self.last_resort,
-            max_attempts=self.limits.max_attempts,
         )
 
     async def _rerun(self, run_id: str, trigger: Trigger) -> Handled:

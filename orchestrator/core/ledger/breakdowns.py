@@ -72,12 +72,10 @@ class Breakdown:
     delivered: Event[Mapping[str, Any]] | None = None
 
 
-def count(
-    snapshot: Snapshot, breakdown: Breakdown, max_attempts: int, timings: Timings
-) -> Decision[RunRecord | None]:
+def count(snapshot: Snapshot, breakdown: Breakdown, timings: Timings) -> Decision[RunRecord | None]:
     """Count a bug; returns the run, or None if it must not be counted.
 
-    After the last of `max_attempts` the run is to be ended by its records.
+    After the last of `runs.max_attempts` the run is to be ended by its records.
     """
     run = snapshot.run(breakdown.run_id)
     begun: tuple[Record, ...] = ()
@@ -89,7 +87,7 @@ def count(
     elif not may_count(run, breakdown, snapshot, timings):
         return Decision((), None)
     bugs = run.bugs + 1
-    is_last = bugs >= max_attempts or run.ends_by_records
+    is_last = bugs >= timings.max_attempts or run.ends_by_records
     pause_s = 0.0 if is_last else doubling_pause_s(TemporaryError.first_pause_s, run.bugs)
     was_running = run.status is RunStatus.RUNNING
     counted = evolve(

@@ -44,7 +44,7 @@ def postpone(
     match snapshot.due_item(key):
         case RunRecord() as run if bug is not None:
             breakdown = Breakdown(run_id=run.run_id, cause=bug, trigger=Trigger.SWEEP)
-            counted = count(snapshot, breakdown, timings.max_attempts, timings)
+            counted = count(snapshot, breakdown, timings)
             return Decision(counted.writes, Postponed.PUT_OFF if counted.result else None)
         case RunRecord() as run if is_due(run, snapshot.now) and is_claimable(
             run, snapshot.now, timings

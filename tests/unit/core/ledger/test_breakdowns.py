@@ -41,9 +41,8 @@ async def break_down(
     """An attempt at the run raised; as it then stands, if that counts."""
     options = {"run_id": run_id(event_type, event_id), "cause": "KeyError", **options}
     breakdown = Breakdown(**options)
-    return await desk.transactions.run(
-        lambda snapshot: count(snapshot, breakdown, MAX_ATTEMPTS, desk.timings)
-    )
+    timings = attrs.evolve(desk.timings, max_attempts=MAX_ATTEMPTS)
+    return await desk.transactions.run(lambda snapshot: count(snapshot, breakdown, timings))
 
 
 def our_outcome(opener: RunLease, event_type: str = PROVISIONED) -> Event[Mapping[str, Any]]:

@@ -56,7 +56,8 @@ async def provisioned_owing(desk: Desk) -> RunLease:
 
 async def ended_by_records(desk: Desk, event_type: str, event_id: str) -> None:
     breakdown = Breakdown(run_id=run_id(event_type, event_id), cause="KeyError")
-    await desk.transactions.run(lambda snapshot: count(snapshot, breakdown, 1, desk.timings))
+    at_once = attrs.evolve(desk.timings, max_attempts=1)
+    await desk.transactions.run(lambda snapshot: count(snapshot, breakdown, at_once))
     attempt = await claim_by_records(desk.transactions, run_id(event_type, event_id))
     assert attempt is not None
     await attempt.settle(Settlement(status=RunStatus.FAILED, ends_without_job=True))
