@@ -216,6 +216,7 @@ class AttemptRunner:
         If the ledger refuses the settlement, it is retried with less in it: without the job that
         isn't the operation's, the end without a job, the steps, all except the bare failure.
         """
+        run.starter.close()
         while True:
             settlement, told = settlement_of(event, lease, run, opens, error, self._max_attempts)
             if ending is not None:

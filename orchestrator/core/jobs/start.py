@@ -59,6 +59,15 @@ class JobStarter:
         self._clock = clock
         self._timings = timings
         self._secret_references = secret_references
+        self._is_closed = False
+
+    def close(self) -> None:
+        """Start nothing more: from now on the attempt is settled by what was started until now.
+
+        handler ─ ends ── settle: nothing is out ────────────── given back
+           └ task ──────────────────────────── StartBuild ✗ a build without an operation
+        """
+        self._is_closed = True
 
     async def start(
         self,
@@ -183,6 +192,10 @@ class JobStarter:
     def _may_be_out(self, builder_name: str, job_identifier: str) -> Iterator[None]:
         """Mark the start as possibly out while it is sent, since the handler may end meanwhile, and
         afterwards unless the builder's answer was definite."""
+        if self._is_closed:
+            raise TemporaryError(
+                "The attempt has ended: nothing is started any more.", nothing_done=True
+            )
         lease, before = self._lease, self._lease.possible_start
 
         def sent_by(until: datetime) -> PossibleStart:

@@ -356,3 +356,28 @@ async def test_a_start_that_is_answered_beside_the_settle_may_still_be_out(
         assert (run.possible_until, run.sent_to) == sent
         go_on.set()
         await asyncio.gather(*starts, return_exceptions=True)
+
+
+@pytest.mark.parametrize("ends", [refuse, stumble, complete])
+async def test_nothing_is_started_while_the_attempt_is_settled(
+    clock: ManualClock, ends: Act
+) -> None:
+    """A task that a handler leaves behind starts no job beside an operation that ends without."""
+    ledger, builder, refused = DeskLedger(), Forgetful("CODE_BUILD", error=None), list[str]()
+
+    async def leave_behind(event: Event[Any], run: Run) -> None:
+        async def start_late() -> None:
+            with pytest.raises(TemporaryError) as late:
+                await run.start_job("build", {})
+            refused.append(str(late.value))
+
+        ledger.before_commit.append(start_late)
+        await ends(event, run)
+
+    async with opened(
+        clock, builder=builder, ledger=ledger, max_attempts=1, TENANT_PROVISIONING=leave_behind
+    ) as scene:
+        await scene.send()
+        assert builder.started == []
+        assert refused == ["The attempt has ended: nothing is started any more."]
+        assert scene.run().possible_until is None
