@@ -21,7 +21,7 @@ test: .venv/ready  ## run the tests
 
 lean: .venv/ready  ## run what depends on the transport to AWS on the opt-in one
 	ORCHESTRATOR_TESTS_TRANSPORT=lean $(BIN)/python -m pytest -n auto --dist worksteal \
-	  tests/contracts/dynamodb tests/contracts/test_ledger.py tests/contracts/test_ledger_lists.py \
+	  -k "not memory" tests/contracts/dynamodb tests/contracts/test_ledger.py \
 	  tests/acceptance/test_faults_table.py tests/acceptance/test_aws_faults.py \
 	  tests/integration/test_races.py
 
