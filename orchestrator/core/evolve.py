@@ -2,7 +2,7 @@
 
 An event makes a dozen such copies of records with thirty fields. `attrs.evolve` reads each field
 by its name and calls the class with all of them; a copier that is generated once for a class sets
-its slots one after the other, in about a quarter of the time (docs/performance.md).
+its slots one after the other, in a third of the time (docs/performance.md).
 """
 
 from collections.abc import Callable, Mapping
