@@ -154,6 +154,10 @@ async def run_server(
         await app[DRAINS].drain(timeout_s=_DRAIN_S)
     finally:
         await runner.cleanup()
+        # The loop closes what a signal is written to before it forgets the handlers: a signal in
+        # between would print a traceback.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
     log.info("stopped")
 
 
