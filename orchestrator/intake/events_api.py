@@ -14,8 +14,8 @@ from aiohttp import web
 from orchestrator.core.dispatch.orchestrator import Handled, current_delivery
 from orchestrator.core.errors import BadEvent
 from orchestrator.core.events.body import MAX_NAME_BYTES
-from orchestrator.core.events.envelope import Delivery, named_type, structured_cloudevent
-from orchestrator.core.events.wrappers import Opened, open_event
+from orchestrator.core.events.envelope import Delivery, open_named, structured_cloudevent
+from orchestrator.core.events.wrappers import Opened
 from orchestrator.intake.access import Access, Scope
 from orchestrator.intake.app_keys import ID_HEADERS, INTAKE, MAX_BODY_BYTES, WIRE, WORKLOAD
 from orchestrator.intake.documentation import Answer, documented
@@ -75,8 +75,8 @@ async def post_typed_event(request: web.Request) -> web.Response:
 )
 async def post_event(request: web.Request) -> web.Response:
     body = await _read_event(request)
-    opened = open_event(body)
-    return await _handle(request, body, named_type(opened), opened)
+    event_type, opened = open_named(body)
+    return await _handle(request, body, event_type, opened)
 
 
 async def _handle(

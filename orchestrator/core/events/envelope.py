@@ -134,18 +134,20 @@ def _check_names(event_id: str | None, opened: Opened) -> None:
 
 def read_event_type(raw: object) -> str:
     """The type that a body names. Raises BadEvent if it names none."""
-    return named_type(open_event(raw))
+    return open_named(raw)[0]
 
 
-def named_type(opened: Opened) -> str:
-    """The type that an opened body names. Raises BadEvent if it names none."""
+def open_named(raw: object) -> tuple[str, Opened]:
+    """The type that a body names, and the body out of its wrappers. Raises BadEvent if it names
+    none."""
+    opened = open_event(raw)
     named = opened.type or opened.stated_type
     if named is None:
         raise BadEvent(
             "The event has no type: post to /events/{eventType}, or send an envelope "
             'with "detail-type" or a CloudEvent with "type".'
         )
-    return named
+    return named, opened
 
 
 def read_event_id(raw: object) -> str | None:
