@@ -141,3 +141,10 @@ def test_depth_counts_containers() -> None:
     assert is_deeper([], 0)
     assert not is_deeper([1, {}], 2)
     assert is_deeper([1, {"a": []}], 2)
+
+
+def test_a_value_that_contains_itself_is_too_deep_at_once() -> None:
+    """A library's caller may pass one, even more than once in itself."""
+    itself: list[object] = []
+    itself += [itself, itself]
+    assert is_deeper({"a": itself}, MAX_DEPTH)
