@@ -50,7 +50,7 @@ class JobAdopter:
             return None
         start = self.describer.start_of(report)
         operation = await self.transactions.find_operation(start[0]) if start else None
-        if start is None or operation is None:
+        if start is None or operation is None or start[1] > operation.start_number:
             return None
         return await self.adopt(report, operation, start[1])
 
@@ -74,7 +74,7 @@ class JobAdopter:
             newest = await self.describer.describe(former)
             if newest is not None and newest.replaces == former.id and newest.job.id == job.id:
                 operation = await self.replace(operation, former, job) or operation
-        if operation.job is None:
+        if operation.job is None and may_record(operation, number, job):
             adopted = await self._tie(job, operation.operation_id, number)
             found = (
                 adopted.operation

@@ -91,7 +91,8 @@ class JobStopper:
         way = ways[min(number, len(ways)) - 1]
         await builder_calls.stop_job(job.builder, builder, job.id, way=way)
         log.info("job stopped", job_id=job.id, way=way, reason=asked.stop_reason)
-        await self.transactions.run(lambda snapshot: note_stop(snapshot, asked, number, ways))
+        if number > asked.stops:
+            await self.transactions.run(lambda snapshot: note_stop(snapshot, asked, number, ways))
         if number > len(ways):
             log.error(
                 "a job doesn't obey a stop: end it by hand", job_id=job.id, builder=job.builder

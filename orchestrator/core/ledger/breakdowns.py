@@ -143,7 +143,7 @@ def claim_by_records(
 ) -> Decision[RunRecord | None]:
     """The next attempt at a run, which only ends it; None if the run isn't due, or is over."""
     run = snapshot.run(run_id)
-    if run is None or not run.ends_by_records:
+    if run is None or run.status.is_finished or not run.ends_by_records:
         return Decision((), None)
     if not is_claimable(run, snapshot.now, timings) or not is_due(run, snapshot.now):
         return Decision((), None)

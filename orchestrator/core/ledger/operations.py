@@ -287,6 +287,7 @@ def erased_before(snapshot: Snapshot, operation: OperationRecord) -> tuple[Recor
     is_its_own = (
         before is not None
         and before.tenant_id == operation.tenant_id
+        and before.kind is Kind.PROVISIONING
         and before.state is OperationState.OVER
     )
     if before is None or not is_its_own or before.credentials is None or before.report is not None:

@@ -80,8 +80,8 @@ def _postpone_operation(
         trouble=shorten(reason),
         due_at=max(due_at, snapshot.later(pause_s)),
     )
-    # What isn't open is due for nothing but its report.
-    is_report = operation.state is not OperationState.OPEN
+    report = operation.report if operation.state is not OperationState.OPEN else None
+    is_report = report is not None and report.done_at is None
     if bug is None or bugs < timings.max_attempts or not is_report:
         return Decision((troubled,), Postponed.PUT_OFF)
     note = f"The report was not delivered: {reason}"
