@@ -38,7 +38,7 @@ from orchestrator.intake.app_keys import Check
 from orchestrator.settings import Settings, load_settings
 from orchestrator.wire.converter import JsonConverter
 
-log = structlog.get_logger("orchestrator.service")
+log = structlog.get_logger("orchestrator.parts")
 
 
 @attrs.frozen(kw_only=True)

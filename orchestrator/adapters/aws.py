@@ -154,8 +154,6 @@ class AWS:
         from aiobotocore.config import AioConfig
         from botocore.exceptions import NoCredentialsError
 
-        from orchestrator.adapters.lean_transport import LEAN_SERVICES, LeanClient
-
         config = AioConfig(
             connect_timeout=self._connect_timeout_s,
             read_timeout=self._read_timeout_s + patience_s,
@@ -182,8 +180,11 @@ class AWS:
                 )
             except ValueError as error:  # botocore's error for an invalid endpoint
                 raise TemporaryError(f"Opening AWS {service}: {error}") from error
-        if self._transport == "lean" and service in LEAN_SERVICES:
-            return LeanClient(client, credentials)
+        if self._transport == "lean":
+            from orchestrator.adapters.lean_transport import LEAN_SERVICES, LeanClient
+
+            if service in LEAN_SERVICES:
+                return LeanClient(client, credentials)
         return client
 
 

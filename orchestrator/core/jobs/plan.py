@@ -34,7 +34,7 @@ _OWN_FIELDS = frozenset({"tenant", "builderConfig"})
 _STEERS_TOOLS = re.compile(r"[A-Z0-9_]+|TF_VAR_.*|npm_config_.*|.*_proxy")
 _RESERVED_NAME = re.compile(r"jobIdentifier|.*JobIdentifier|builder|codebuild")
 
-log = structlog.get_logger("orchestrator.variables")
+log = structlog.get_logger("orchestrator.plan")
 
 
 @attrs.frozen(kw_only=True)
