@@ -28,7 +28,7 @@ from orchestrator.intake.app_keys import (
     WIRE,
     WORKLOAD,
 )
-from orchestrator.intake.auth import AUTH_METHODS, authenticate, choose_methods
+from orchestrator.intake.auth import AUTH_METHODS, authentication, choose_methods
 from orchestrator.intake.links import BASE_PATH, below
 from orchestrator.intake.metrics import METRICS, QueueMetrics
 from orchestrator.intake.problems import answer_problems
@@ -91,12 +91,13 @@ def _build_app(chosen: Parts, *, hands_back: bool = False) -> web.Application:
         hands_back=hands_back,
     )
     in_time = answer_reads_by(lambda: workload.deadline_s)
-    app = web.Application(middlewares=[answer_problems, in_time, authenticate])
+    methods = choose_methods(chosen.settings.auth)
+    app = web.Application(middlewares=[answer_problems, in_time, *authentication(methods)])
     _log_refusals(app, chosen)
     app[REGISTRY] = chosen.registry
     app[WIRE] = chosen.wire
     app[WORKLOAD] = app[DRAINS] = workload
-    app[AUTH_METHODS] = choose_methods(chosen.settings.auth)
+    app[AUTH_METHODS] = methods
     app[ID_HEADERS] = chosen.settings.events.id_headers
     app[MAX_BODY_BYTES] = chosen.settings.http.max_body_bytes
     for routes in _ROUTES:

@@ -35,7 +35,7 @@ from orchestrator.core.ledger.ledger import Ledger
 from orchestrator.core.ledger.transactions import Transactions
 from orchestrator.core.queue.inbox import Inbox
 from orchestrator.core.secrets.redaction import Redactor
-from orchestrator.core.secrets.references import SecretReferences
+from orchestrator.core.secrets.references import SecretReferences, SecretRemover
 from orchestrator.core.secrets.secret_resolver import SecretResolver
 from orchestrator.core.secrets.secret_store import SecretStore
 from orchestrator.settings import Settings
@@ -102,6 +102,8 @@ async def open_ports(
             ),
             secrets=secrets,
             secret_references=_refer_to_secrets(settings, stores, secrets, ids),
+            secret_remover=SecretRemover(list(stores.values())),
+            secret_prefix=settings.secrets.prefix,
             resources=resources,
             sbt_source=settings.events.sbt_source,
             dry_run=settings.builders.dry_run,
@@ -136,12 +138,10 @@ def open_configured_aws(settings: Settings) -> AbstractAsyncContextManager[AWS]:
 
 def _refer_to_secrets(
     settings: Settings, stores: Mapping[str, SecretStore], secrets: Redactor, ids: Ids
-) -> SecretReferences:
-    chosen = None if settings.builders.dry_run else settings.secrets.store
+) -> SecretReferences | None:
+    chosen = settings.secrets.store
+    if not chosen or settings.builders.dry_run:
+        return None
     return SecretReferences(
-        store=stores[chosen] if chosen else None,
-        ids=ids,
-        secrets=secrets,
-        prefix=settings.secrets.prefix,
-        others=list(stores.values()),
+        store=stores[chosen], ids=ids, secrets=secrets, prefix=settings.secrets.prefix
     )

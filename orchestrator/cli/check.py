@@ -134,14 +134,14 @@ async def _own_credentials(settings: Settings, ports: Ports) -> list[Finding]:
 
 async def _secrets(services: Services) -> Finding:
     """Where secret variables of jobs are stored, and what the jobs' roles need."""
-    store = services.secret_references.store
-    if store is None:
+    if services.secret_references is None:
         return Finding(
             name="secrets",
             uses="passed on in plain text",
             warning="secrets.store is empty, so anyone who can view a build can read its secret "
             "variables. With secretsmanager or ssm each build's role must be allowed to read them",
         )
+    store = services.secret_references.store
     found = await _ask("secrets", store)
     if not isinstance(store, ReadableBy):
         return found
@@ -150,6 +150,6 @@ async def _secrets(services: Services) -> Finding:
 
 
 def _handlers(parts: Parts) -> Finding:
-    own = [registration.event_type for registration in parts.extension.registry]
+    own = [registration.event_type for registration in parts.extension.registry.by_type.values()]
     listed = f"; yours: {', '.join(sorted(own))}" if own else ""
-    return Finding(name="handlers", uses=f"{len(list(parts.registry))} event types{listed}")
+    return Finding(name="handlers", uses=f"{len(parts.registry.by_type)} event types{listed}")

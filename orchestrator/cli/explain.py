@@ -87,9 +87,10 @@ async def explain_event(settings: Settings, event_type: str | None, text: bytes)
         now=parts.clock.now(),
         fresh_id=parts.ids.fresh_id,
     )
+    registration = parts.registry.by_type.get(event.type)
     explained = Explanation(
         event_type=event.type,
-        handler=parts.registry.resolve(event.type).place if event.type in parts.registry else None,
+        handler=registration.place if registration else None,
         source=event.source,
         event_id=event.id,
         key=event.key,
@@ -100,7 +101,7 @@ async def explain_event(settings: Settings, event_type: str | None, text: bytes)
             explained, handler="a sweep: resumes runs, checks jobs and sends reports that are due"
         )
     try:
-        payload = parts.wire.structure(event.body, parts.registry.resolve(event.type).payload)
+        payload = parts.wire.structure(event.body, registration.payload if registration else None)
         if not isinstance(payload, TenantRequest) or event.type not in OPENS:
             return explained
         async with parts.open_ports() as ports:
@@ -144,7 +145,7 @@ async def _plan(
     kind = OPENS[event.type]
     if may_be_without and job_identifier(tier, kind) is None:
         return None
-    plan = plan_job(event, tier, kind, check_override=services.secret_references.check_override)
+    plan = plan_job(event, tier, kind, secret_prefix=services.secret_prefix)
     name = choose_builder(plan.builder, services.builders, services.default_builder)
     with builder_errors(name, "build the request of a start"):
         prepare(

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import attrs
 from aiohttp import web
-from aiohttp.typedefs import Handler
+from aiohttp.typedefs import Handler, Middleware
 
 from orchestrator.core.errors import SecretBlank, TemporaryError
 from orchestrator.intake.access import Scope, access_of
@@ -51,7 +51,7 @@ class AuthMethod(Protocol):
         """
 
 
-#: The methods in the order in which they are tried; empty: no authentication.
+#: The methods in the order in which they are tried; empty: no authentication, and no middleware.
 AUTH_METHODS: web.AppKey[Sequence[AuthMethod]] = web.AppKey("auth_methods")
 
 
@@ -63,12 +63,16 @@ async def authenticate(request: web.Request, handler: Handler) -> web.StreamResp
     Else the answer is 401, or 403 if only the scope is missing. It is 503 if a method can't decide
     now and no other recognizes the sender.
     """
-    methods = request.app[AUTH_METHODS]
-    if methods:
-        access = await access_of(request)
-        if not access.is_open:
-            _check_scope(await _find_sender(request, methods), access.scope)
+    access = await access_of(request)
+    if not access.is_open:
+        sender = await _find_sender(request, request.app[AUTH_METHODS])
+        _check_scope(sender, access.scope)
     return await handler(request)
+
+
+def authentication(methods: Sequence[AuthMethod]) -> Sequence[Middleware]:
+    """The middlewares that authenticate by the methods: none for an open service."""
+    return [authenticate] if methods else []
 
 
 async def _find_sender(request: web.Request, methods: Sequence[AuthMethod]) -> Sender:

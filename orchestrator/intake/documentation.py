@@ -71,7 +71,7 @@ def documentation_of(handler: object) -> Mapping[str, Any]:
 
 def check_models(app: web.Application) -> None:
     """Raises RegistrationError: a handler's model has fields that JSON can't represent."""
-    for registration in app[REGISTRY]:
+    for registration in app[REGISTRY].by_type.values():
         _check_model(registration)
 
 

@@ -44,7 +44,7 @@ def build_document(app: web.Application) -> dict[str, Any]:
     for route in _routes(app):
         if route.method != "HEAD":
             document.add_route(route)
-    for registration in registry:
+    for registration in registry.by_type.values():
         document.add_event_type(registration)
     return document.to_dict()
 
@@ -66,7 +66,7 @@ def _models(app: web.Application, registry: HandlerRegistry) -> list[Any]:
         for route in app.router.routes()
         for answer in documentation_of(route.handler).get("responses", {}).values()
     ]
-    taken = [registration.payload for registration in registry]
+    taken = [registration.payload for registration in registry.by_type.values()]
     bodies = [documentation_of(route.handler).get("requestBody") for route in app.router.routes()]
     return [model for model in (*answered, *bodies, *taken) if model is not None]
 

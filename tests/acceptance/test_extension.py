@@ -281,7 +281,7 @@ async def test_an_extension_that_is_handed_over_outranks_the_settings(clock: Man
         extension=Extension(registry=load_extension("own_registry:registry").registry),
         clock=clock,
     )
-    assert app[REGISTRY].resolve("TENANT_PROVISIONING").place.startswith("own_registry.provision")
+    assert app[REGISTRY].by_type["TENANT_PROVISIONING"].place.startswith("own_registry.provision")
 
 
 async def test_a_registry_is_an_extension_and_may_wrap_a_built_in_handler(

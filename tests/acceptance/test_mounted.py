@@ -123,7 +123,7 @@ async def test_the_parent_reaches_orchestrator_and_registry(
     parent: web.Application, mounted: Client
 ) -> None:
     """A library call in the same process makes a run that is shown under the prefix."""
-    assert "ORDER" in parent[REGISTRY]
+    assert "ORDER" in parent[REGISTRY].by_type
     handled = await parent[ORCHESTRATOR].handle_event("ORDER", {"a": 1})
     assert isinstance(handled, Handled)
     async with mounted.get(f"{PREFIX}/runs/{handled.run_id}") as answer:

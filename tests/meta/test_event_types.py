@@ -35,7 +35,7 @@ def test_each_type_has_one_row() -> None:
 
 def test_each_row_has_a_handler_and_each_handler_a_row() -> None:
     """What opens or ends something is handled, and nothing is handled that is not in the list."""
-    assert {registration.event_type for registration in built_in_handlers()} == set(NAMES)
+    assert set(built_in_handlers().by_type) == set(NAMES)
 
 
 def test_each_row_has_an_example_and_each_example_a_row() -> None:
@@ -46,7 +46,7 @@ def test_each_row_has_an_example_and_each_example_a_row() -> None:
 @each_row
 def test_a_handler_takes_the_model_that_fits_its_row(row: EventType) -> None:
     """What opens an operation is a request, and what ends one is an outcome."""
-    model = built_in_handlers().resolve(row.name).payload
+    model = built_in_handlers().by_type[row.name].payload
     if row.opens:
         assert issubclass(model, TenantRequest)
     elif row.ends:
@@ -58,7 +58,7 @@ def test_a_handler_takes_the_model_that_fits_its_row(row: EventType) -> None:
 @each_row
 def test_an_example_is_read_by_its_handlers_model(row: EventType) -> None:
     """Whoever sends an example as it is shown has sent a valid event."""
-    model = built_in_handlers().resolve(row.name).payload
+    model = built_in_handlers().by_type[row.name].payload
     read = JsonConverter(Redactor(SECRET_NAMES)).structure(EXAMPLES[row.name], model)
     assert model is None or isinstance(read, model)
 

@@ -18,6 +18,7 @@ from orchestrator.core.errors import (
     PermanentError,
     TakenOver,
     TemporaryError,
+    UnsupportedEventType,
 )
 from orchestrator.core.events.body import read_tenant_id
 from orchestrator.core.events.envelope import Body
@@ -124,7 +125,9 @@ class AttemptRunner:
         try:
             if opens is not None and is_used_up(lease, self._max_attempts):
                 await self._find_last_job(run)
-            registration = self.registry.resolve(event.type)
+            registration = self.registry.by_type.get(event.type)
+            if registration is None:
+                raise UnsupportedEventType(event.type)
             payload = self._structured(event, registration.payload)
         except OrchestratorError as error:
             return False, error

@@ -135,7 +135,7 @@ class Orchestrator:
             resume=partial(self._rerun, trigger=Trigger.SWEEP),
             look=self.watcher.check_due,
             report=self.report_sender.send,
-            clear=partial(self.services.secret_references.remove, transactions),
+            clear=partial(self.services.secret_remover.remove, transactions),
         )
 
     async def handle_event(
@@ -291,14 +291,14 @@ class Orchestrator:
         notifications = self.services.notifications
         told = notifications.read_state_change(event.body)
         ended = await act_on(self.watcher, notifications, told, event.source) if told else None
-        if self.registry.resolve(event.type).handler is build_state_change:
+        if self.registry.by_type[event.type].handler is build_state_change:
             return Handled(run_id=ended.run_id, replayed=ended.replayed) if ended else _IGNORED
         return await self._handle(rewritten(event, notifications.without_inputs), Trigger.DELIVERY)
 
     async def _handle_change(self, event: Event[Body]) -> Handled:
         """Handle another event of a builder's cloud: a user's handler, if there is one, gets it,
         without the job's environment."""
-        if event.type not in self.registry:
+        if event.type not in self.registry.by_type:
             return _IGNORED
         shown = rewritten(event, self.services.notifications.without_inputs)
         return await self._handle(shown, Trigger.DELIVERY)

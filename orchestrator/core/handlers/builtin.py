@@ -291,7 +291,7 @@ def _host(url: str) -> str | None:
 
 
 async def _start(event: Event[Any], run: Run, tier: Tier, kind: Kind) -> None:
-    plan = plan_job(event, tier, kind, check_override=run.check_override)
+    plan = plan_job(event, tier, kind, secret_prefix=run.secret_prefix)
     await run.start_job(
         plan.job_identifier, plan.variables, builder=plan.builder, options=plan.options
     )

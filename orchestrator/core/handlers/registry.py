@@ -8,13 +8,13 @@ import functools
 import inspect
 import sys
 import typing
-from collections.abc import Awaitable, Callable, Iterator
-from types import EllipsisType
+from collections.abc import Awaitable, Callable, Mapping
+from types import EllipsisType, MappingProxyType
 from typing import Any, TypeVar
 
 import attrs
 
-from orchestrator.core.errors import RegistrationError, UnsupportedEventType
+from orchestrator.core.errors import RegistrationError
 from orchestrator.core.events.event import Event
 from orchestrator.core.handlers.run import Run
 
@@ -41,6 +41,8 @@ class HandlerRegistry:
 
     def __init__(self) -> None:
         self._registrations: dict[str, Registration] = {}
+        #: The registrations by event type; read-only.
+        self.by_type: Mapping[str, Registration] = MappingProxyType(self._registrations)
 
     def on(self, event_type: str, *, payload: Any = ...) -> Callable[[HandlerT], HandlerT]:
         """Decorate the handler of `event_type`; see `register`."""
@@ -85,24 +87,8 @@ class HandlerRegistry:
     def over(self, defaults: "HandlerRegistry") -> "HandlerRegistry":
         """A new registry: these handlers, and the defaults for the other types."""
         merged = HandlerRegistry()
-        merged._registrations |= {
-            registration.event_type: registration for registration in defaults
-        }
-        merged._registrations |= self._registrations
+        merged._registrations |= {**defaults.by_type, **self.by_type}
         return merged
-
-    def resolve(self, event_type: str) -> Registration:
-        """The registration for a type. Raises UnsupportedEventType if there is none."""
-        try:
-            return self._registrations[event_type]
-        except KeyError:
-            raise UnsupportedEventType(event_type) from None
-
-    def __iter__(self) -> Iterator[Registration]:
-        return iter(self._registrations.values())
-
-    def __contains__(self, event_type: str) -> bool:
-        return event_type in self._registrations
 
 
 def _place(handler: object) -> str:

@@ -263,9 +263,10 @@ class Run:
         assert self.job is not None  # noqa: S101
         return self.job
 
-    def check_override(self, override: Mapping[str, Any]) -> None:
-        """Raises PermanentError if an event's variables refer to secrets of the service."""
-        self._services.secret_references.check_override(override)
+    @property
+    def secret_prefix(self) -> str:
+        """What the names of the service's own secrets begin with."""
+        return self._services.secret_prefix
 
     def found(self, job: Job) -> None:
         """Set the run's job, which is recorded with the next write."""

@@ -16,7 +16,7 @@ from orchestrator.core.jobs.notifications import Notifications
 from orchestrator.core.jobs.tier_catalog import TierCatalog
 from orchestrator.core.ledger.transactions import Transactions
 from orchestrator.core.secrets.redaction import Redactor
-from orchestrator.core.secrets.references import SecretReferences
+from orchestrator.core.secrets.references import SecretReferences, SecretRemover
 
 
 @attrs.frozen(kw_only=True)
@@ -34,7 +34,11 @@ class Services:
     clock: Clock
     callback: CallbackPolicy = attrs.field(factory=CallbackPolicy)
     secrets: Redactor = attrs.field(factory=Redactor)
-    secret_references: SecretReferences = attrs.field(factory=SecretReferences)
+    #: None: secrets are passed to jobs in plain text.
+    secret_references: SecretReferences | None = None
+    secret_remover: SecretRemover = attrs.field(factory=SecretRemover)
+    #: Events must not refer to secrets below it.
+    secret_prefix: str = ""
     resources: Any = None
     #: The source of results for the control plane of the SaaS Builder Toolkit.
     sbt_source: str = APPLICATION_PLANE

@@ -5,7 +5,7 @@ Variables are JSON values, which every builder can convert to text.
 """
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import attrs
@@ -94,16 +94,14 @@ def plan_job(
     tier: Tier,
     kind: Kind,
     *,
-    check_override: Callable[[Mapping[str, Any]], None],
+    secret_prefix: str,
 ) -> JobPlan:
     """Plan the job of a request for a tenant of the tier, for an operation of the kind.
 
-    `check_override` raises for variables that an event must not set
-    (`SecretReferences.check_override`).
-
     Raises:
         PermanentError: the tier names no job for it, or an invalid name; an override has an
-            illegal name; a variable or an option can't be passed to a job.
+            illegal name, or refers to a secret under `secret_prefix`; a variable or an option can't
+            be passed to a job.
     """
     named = job_identifier(tier, kind)
     if named is None:
@@ -118,7 +116,7 @@ def plan_job(
                 f"The tier's {name} is {value!r}: it must be text.", f"the tier's {name} is no text"
             )
     override = {**event.payload.environment_override, "tenant": _tenant(event)}
-    check_override(override)
+    _refuse_references(override, secret_prefix)
     fields = build_field_variables(event.body) if is_of_toolkit(event) else {}
     variables = build_variables({**fields, **tier}, override)
     return JobPlan(
@@ -152,6 +150,25 @@ def _tenant(event: Event[TenantRequest]) -> Mapping[str, Any]:
     identity_provider = event.payload.identity_provider
     chosen = {} if identity_provider is None else {"identityProvider": identity_provider}
     return {**tenant, **chosen}
+
+
+def _refuse_references(override: Mapping[str, Any], prefix: str) -> None:
+    """An event must not refer to the secrets of other starts. References of a tier are the
+    operator's, and allowed."""
+    refused = [name for name, value in override.items() if _is_below(prefix, value)]
+    if refused:
+        reason = f"refers to a secret under {prefix}, which the service reserves"
+        raise _override_error(dict.fromkeys(refused, reason))
+
+
+def _is_below(prefix: str, value: Any) -> bool:
+    """Whether a reference's name or ARN is below the prefix; Parameter Store accepts a name with or
+    without its first slash (Systems Manager user guide, Working with parameter ARNs)."""
+    match value:
+        case {"type": "SECRETS_MANAGER" | "PARAMETER_STORE", "value": str(name)}:
+            place = rf"\s*(arn:.*[:/]|/*){re.escape(prefix.strip('/'))}(/|\s*$)"
+            return bool(prefix) and bool(re.match(place, name, re.DOTALL))
+    return False
 
 
 def build_variables(tier: Tier, override: Mapping[str, Any]) -> dict[str, Any]:

@@ -52,7 +52,7 @@ class JobStarter:
         builders: Mapping[str, Builder],
         clock: Clock,
         timings: Timings,
-        secret_references: SecretReferences,
+        secret_references: SecretReferences | None,
     ) -> None:
         self._lease = lease
         self._builders = builders
@@ -102,9 +102,10 @@ class JobStarter:
             options=options,
             start_key=lease.start_key,
         )
-        # Secrets, too, are stored under the lease: a late write might come after their removal.
-        async with self._under_the_lease("The store of secrets"):
-            variables = await self._secret_references.replace_secrets(lease, variables)
+        if self._secret_references is not None:
+            # Under the lease, too: a late write might come after the removal of the secrets.
+            async with self._under_the_lease("The store of secrets"):
+                variables = await self._secret_references.replace_secrets(lease, variables)
         try:
             return await self._send(builder_name, builder, job_identifier, variables)
         except PermanentError as error:

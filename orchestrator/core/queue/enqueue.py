@@ -130,12 +130,11 @@ class Enqueuer:
 
     def _can_be_handled(self, event: Event[Body]) -> bool:
         """Check that there is a handler, and that the body matches its model."""
-        registry = self.orchestrator.registry
-        if event.type not in registry:
+        registration = self.orchestrator.registry.by_type.get(event.type)
+        if registration is None:
             return False
-        model = registry.resolve(event.type).payload
         try:
-            self.orchestrator.services.structure.structure(event.body, model)
+            self.orchestrator.services.structure.structure(event.body, registration.payload)
         except InvalidPayload:
             return False
         return True

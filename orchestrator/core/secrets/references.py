@@ -5,7 +5,6 @@ sweep ──► is the start over, and reported? ──► remove them ──►
 """
 
 import asyncio
-import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -17,8 +16,6 @@ from orchestrator.core.clock import Ids
 from orchestrator.core.errors import (
     NotPermitted,
     OrchestratorError,
-    PayloadMismatch,
-    PermanentError,
     SecretNotFound,
     TemporaryError,
 )
@@ -64,21 +61,12 @@ async def reserve_secret_names(
 @attrs.frozen(kw_only=True)
 class SecretReferences:
     """Stores in `store` what `secrets` recognizes as a secret. Names begin with `prefix` and have
-    an id of `ids`, since any sender of events could refer to a name that can be guessed.
+    an id of `ids`, since any sender of events could refer to a name that can be guessed."""
 
-    `store` None stores nothing, and needs no ids. `others` are the stores that the settings may
-    have named before, so that secrets are removed from there, too.
-    """
-
-    store: SecretStore | None = None
-    ids: Ids | None = None
+    store: SecretStore
+    ids: Ids
     secrets: Redactor = attrs.field(factory=Redactor)
     prefix: str = ""
-    others: Sequence[SecretStore] = ()
-
-    def __attrs_post_init__(self) -> None:
-        if self.store is not None and self.ids is None:
-            raise ValueError("a vault with a store needs ids")
 
     async def replace_secrets(
         self, lease: RunLease, variables: Mapping[str, Any]
@@ -90,8 +78,6 @@ class SecretReferences:
             TemporaryError: ledger or store can't be reached, or another attempt has taken the run
                 over.
         """
-        if self.store is None:
-            return variables
         hidden = {
             name: to_text(value)
             for name, value in variables.items()
@@ -99,7 +85,6 @@ class SecretReferences:
         }
         if not hidden:
             return variables
-        assert self.ids is not None  # noqa: S101 - they come with a store
         kind = self.store.reference_type
         names = await reserve_secret_names(
             lease, kind, self.prefix, self.ids.fresh_id(), sorted(hidden)
@@ -114,11 +99,21 @@ class SecretReferences:
     async def _put_unless_kept(self, *, name: str, value: str) -> None:
         """Store a value unless an earlier attempt has: a store accepts few writes a second, and
         keeps each as a version."""
-        assert self.store is not None  # noqa: S101 - else nothing is kept
         with suppress(SecretNotFound, NotPermitted):
             if await self.store.read(name=name) == value:
                 return
         await self.store.put(name=name, value=value)
+
+    def _must_be_kept(self, name: str, value: object) -> bool:
+        return not is_reference(value) and self.secrets.hides(name, value)
+
+
+@attrs.frozen
+class SecretRemover:
+    """Removes secrets from `stores`: all that the settings can name, since a secret may have been
+    stored under an earlier setting."""
+
+    stores: Sequence[SecretStore] = ()
 
     async def remove(self, transactions: Transactions, start_key: str) -> None:
         """Remove a start's secrets if they are no longer needed; if that fails they stay due."""
@@ -136,37 +131,8 @@ class SecretReferences:
         else:
             log.info("secrets removed", start_key=start_key)
 
-    def check_override(self, override: Mapping[str, Any]) -> None:
-        """Raises PermanentError if an event refers to a secret under the prefix. References of a
-        tier are the operator's, and allowed."""
-        refused = [name for name, value in override.items() if self._is_kept_here(value)]
-        if refused:
-            raise PermanentError(
-                "Invalid builder config provided.",
-                errors=[
-                    PayloadMismatch(
-                        f"$.builderConfig.config.environmentOverride.{name}",
-                        f"refers to a secret under {self.prefix}, which the service reserves",
-                    )
-                    for name in refused
-                ],
-            )
-
-    def _is_kept_here(self, value: Any) -> bool:
-        """Whether a name or ARN is under the prefix; Parameter Store accepts a name with or without
-        its first slash (Systems Manager user guide, Working with parameter ARNs)."""
-        match value:
-            case {"type": "SECRETS_MANAGER" | "PARAMETER_STORE", "value": str(name)}:
-                place = rf"\s*(arn:.*[:/]|/*){re.escape(self.prefix.strip('/'))}(/|\s*$)"
-                return bool(self.prefix) and bool(re.match(place, name, re.DOTALL))
-        return False
-
-    def _must_be_kept(self, name: str, value: object) -> bool:
-        return not is_reference(value) and self.secrets.hides(name, value)
-
     def _find_store(self, kind: str) -> SecretStore:
-        stores = [*self.others, *([] if self.store is None else [self.store])]
-        for store in stores:
+        for store in self.stores:
             if store.reference_type == kind:
                 return store
         raise TemporaryError(f"There is no {kind} here any more: remove its secrets by hand.")

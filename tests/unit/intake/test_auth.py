@@ -15,7 +15,7 @@ from orchestrator.intake.auth import (
     ApiKeyMethod,
     AuthMethod,
     Sender,
-    authenticate,
+    authentication,
     choose_methods,
 )
 from orchestrator.intake.problems import answer_problems
@@ -81,7 +81,7 @@ async def undeclared(_: web.Request) -> web.Response:
 
 
 def build_app(methods: Sequence[AuthMethod], clock: ManualClock) -> web.Application:
-    app = web.Application(middlewares=[answer_problems, authenticate])
+    app = web.Application(middlewares=[answer_problems, *authentication(methods)])
     app[AUTH_METHODS] = methods
     app[REFUSALS] = RefusalLog(clock)
     app.add_routes(

@@ -26,11 +26,13 @@ class BareBuilder:
     error: BaseException | None = None
     answer: Callable[[Job], Job | None] = attrs.field(default=lambda job: job)
     sent: list[str] = attrs.field(factory=list)
+    variables: list[Mapping[str, Any]] = attrs.field(factory=list)
 
     async def start_job(
         self, job_identifier: str, params: Mapping[str, Any], *, start_key: str
     ) -> Job | None:
         self.sent.append(start_key)
+        self.variables.append(params)
         if self.error is not None:
             raise self.error
         return self.answer(self.job(job_identifier))
@@ -83,7 +85,7 @@ class Scene:
     desk: Desk
     attempt: RunLease
     builders: dict[str, Builder]
-    secret_references: SecretReferences = attrs.field(factory=SecretReferences)
+    secret_references: SecretReferences | None = None
 
     @property
     def starter(self) -> JobStarter:

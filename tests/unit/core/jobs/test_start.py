@@ -96,6 +96,16 @@ async def test_nothing_is_sent_once_the_lease_is_all_but_over(
     assert possible_until(scene.attempt) is None
 
 
+async def test_without_a_store_secrets_are_passed_on(desk: Desk) -> None:
+    """The operator has chosen so; nothing is reserved in the ledger."""
+    builder = ScriptedBuilder()
+    scene = await fresh(desk, builder)
+    commits = desk.ledger.requests.count("commit")
+    await scene.starter.start("FIRST", "standard", {"DB_PASSWORD": "hush-hush"})
+    assert builder.variables == [{"DB_PASSWORD": "hush-hush"}]
+    assert desk.ledger.requests.count("commit") == commits
+
+
 async def test_no_secret_is_stored_once_the_lease_is_over(desk: Desk) -> None:
     """It might be stored after the next attempt has removed all of them."""
     store = InMemorySecretStore()
