@@ -30,6 +30,8 @@ OPERATIONS = int(os.environ.get("SOAK_OPERATIONS", "10"))
 #: Of the ledger's writes, so many go wrong.
 FAULTS = 0.1
 DUPLICATES = 50
+#: How long (seconds) the whole crowd may take to hear its first answers.
+CROWD_S = max(6 * PATIENCE_S, 3.0 * OPERATIONS)
 #: Senders come back at once until they hear 200; they hear it long before so many rounds.
 ROUNDS = 30
 
@@ -124,7 +126,7 @@ async def test_a_crowd_gets_one_build_for_each_operation(world: World) -> None:
         return crowd.told.total() == OPERATIONS * DUPLICATES - len(slow)
 
     # Each that waits writes its tenant, so that a crowd takes turns.
-    await until(only_slow_openers_wait, patience_s=6 * PATIENCE_S)
+    await until(only_slow_openers_wait, patience_s=CROWD_S)
     assert crowd.statuses(slow) <= {429, 503}
     for answer in answers:
         await answer.let_go()
