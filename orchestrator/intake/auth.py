@@ -54,6 +54,15 @@ class AuthMethod(Protocol):
 #: The methods in the order in which they are tried; empty: no authentication, and no middleware.
 AUTH_METHODS: web.AppKey[Sequence[AuthMethod]] = web.AppKey("auth_methods")
 
+#: The authenticated sender of a request; an open service's requests have none.
+SENDER: web.RequestKey[Sender] = web.RequestKey("sender", Sender)
+
+
+def name_of_sender(request: web.Request) -> str | None:
+    """The name of the authenticated sender; None on an open service."""
+    sender = request.get(SENDER)
+    return sender.name if sender else None
+
 
 @web.middleware
 async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -65,7 +74,7 @@ async def authenticate(request: web.Request, handler: Handler) -> web.StreamResp
     """
     access = await access_of(request)
     if not access.is_open:
-        sender = await _find_sender(request, request.app[AUTH_METHODS])
+        sender = request[SENDER] = await _find_sender(request, request.app[AUTH_METHODS])
         _check_scope(sender, access.scope)
     return await handler(request)
 
