@@ -9,6 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
+from orchestrator.adapters.key_documents import open_key_documents
 from orchestrator.core.dispatch.orchestrator import EventOrchestrator
 from orchestrator.core.handlers.extension import Extension
 from orchestrator.core.queue.enqueue import Enqueuer
@@ -28,7 +29,9 @@ from orchestrator.intake.app_keys import (
     WIRE,
     WORKLOAD,
 )
-from orchestrator.intake.auth import AUTH_METHODS, authentication, choose_methods
+from orchestrator.intake.auth import AUTH_METHODS, authentication
+from orchestrator.intake.auth_methods.choose import choose_methods
+from orchestrator.intake.auth_methods.key_documents import KEY_DOCUMENTS
 from orchestrator.intake.links import BASE_PATH, below
 from orchestrator.intake.metrics import METRICS, QueueMetrics
 from orchestrator.intake.problems import answer_problems
@@ -91,7 +94,7 @@ def _build_app(chosen: Parts, *, hands_back: bool = False) -> web.Application:
         hands_back=hands_back,
     )
     in_time = answer_reads_by(lambda: workload.deadline_s)
-    methods = choose_methods(chosen.settings.auth)
+    methods = choose_methods(chosen.settings.auth, chosen.clock, is_lambda=hands_back)
     app = web.Application(middlewares=[answer_problems, in_time, *authentication(methods)])
     _log_refusals(app, chosen)
     app[REGISTRY] = chosen.registry
@@ -104,7 +107,10 @@ def _build_app(chosen: Parts, *, hands_back: bool = False) -> web.Application:
         app.add_routes(routes)
 
     async def keep_orchestrator_open(app: web.Application) -> AsyncIterator[None]:
-        async with open_parts(chosen, sweeps=not hands_back) as opened:
+        async with (
+            open_parts(chosen, sweeps=not hands_back) as opened,
+            open_key_documents() as app[KEY_DOCUMENTS],
+        ):
             app[ORCHESTRATOR] = opened.chosen
             app[OWN_ORCHESTRATOR] = opened.own
             app[TRANSACTIONS] = opened.own.services.transactions

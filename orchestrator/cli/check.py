@@ -101,7 +101,8 @@ async def _ask(name: str, end: object) -> Finding:
 
 def _front(settings: Settings) -> Finding:
     address = f"{settings.http.host}:{settings.http.port}"
-    who = "with an API key" if settings.auth.methods else "open: no authentication"
+    methods = settings.auth.methods
+    who = f"authenticated by {', '.join(methods)}" if methods else "open: no authentication"
     return Finding(name="http", uses=f"{address}, {who}, environment {settings.environment}")
 
 
@@ -119,7 +120,7 @@ def _callback(settings: Settings) -> Finding:
 async def _own_credentials(settings: Settings, ports: Ports) -> list[Finding]:
     """Whether each credential that is a reference exists. Its value is never shown."""
     findings = []
-    for value in (*settings.auth.api_key.keys, settings.builders.jenkins.token):
+    for value in (*settings.auth.secrets, settings.builders.jenkins.token):
         permission = ports.credentials.permission(value)
         if permission is None:
             continue

@@ -22,18 +22,20 @@ from urllib.parse import quote, unquote, urlencode
 
 import attrs
 
+from orchestrator.intake.auth import CALLER_HEADER
 from orchestrator.intake.links import PREFIX_HEADER
 from orchestrator.settings import PLAIN_PATH
 
 #: Hop-by-hop headers (RFC 9110, section 7.6.1); the content length is computed again.
 _OF_THE_CONNECTION = {"connection", "content-length", "keep-alive", "transfer-encoding", "upgrade"}
-#: The prefix is derived from API Gateway's event; a sender's header must not set it.
-_NOT_FORWARDED = _OF_THE_CONNECTION | {PREFIX_HEADER.lower()}
+#: The prefix and the caller are read from API Gateway's event; a sender's header must not set them.
+_NOT_FORWARDED = _OF_THE_CONNECTION | {PREFIX_HEADER.lower(), CALLER_HEADER.lower()}
 _TEXT_TYPES = ("text/", "application/json", "application/problem+json", "application/javascript")
 #: RFC 9110, section 5.6.2: methods and names of headers.
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 #: All control characters except the tab (RFC 9110, section 5.5), and lone surrogates.
 _FORBIDDEN_IN_HEADERS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
+_ARN = re.compile(r"arn:[\x21-\x7e]{1,2048}")
 _PARAMETER = re.compile(r"\{([^{}+]+)\+?\}")
 #: Keys of an authorizer request, which resembles an HTTP request and must not be handled as one.
 _OF_AUTHORIZERS = ("methodArn", "routeArn")
@@ -158,7 +160,7 @@ def _read_v1(event: Mapping[str, Any], context: Mapping[str, Any]) -> HTTPReques
         path=_encoded(_without(before, path)),
         # API Gateway has decoded the query.
         query=urlencode(_pairs(query, "query"), encoding="utf-8", errors="replace"),
-        headers=[*_headers(event), *_told(told)],
+        headers=[*_headers(event), *_told(told), *_caller(_at(context, "identity", "userArn"))],
         body=_body(event),
     )
 
@@ -178,7 +180,12 @@ def _read_v2(event: Mapping[str, Any], context: Mapping[str, Any]) -> HTTPReques
         method=_method(context["http"].get("method")),
         path=_encoded(_without(prefix, path)),
         query=_cleaned_query(_optional_text(event.get("rawQueryString"), "rawQueryString")),
-        headers=[*_headers(event), *cookie, *_told(told)],
+        headers=[
+            *_headers(event),
+            *cookie,
+            *_told(told),
+            *_caller(_at(context, "authorizer", "iam", "userArn")),
+        ],
         body=_body(event),
     )
 
@@ -230,6 +237,22 @@ def _stage(context: Mapping[str, Any], path: str) -> str:
 def _without(prefix: str, path: str) -> str:
     is_below = path == prefix or path.startswith(f"{prefix}/")
     return (path.removeprefix(prefix) if is_below else path) or "/"
+
+
+def _at(value: object, *names: str) -> object:
+    """What is at a path of names; None if it isn't there."""
+    for name in names:
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value
+
+
+def _caller(arn: object) -> Pairs:
+    """The caller whom API Gateway or a function URL has authenticated by IAM.
+
+    API Gateway developer guide, "$context variables" (`identity.userArn`) and "Create AWS Lambda
+    proxy integrations for HTTP APIs" (`authorizer.iam.userArn`).
+    """
+    return [(CALLER_HEADER, arn)] if isinstance(arn, str) and _ARN.fullmatch(arn) else []
 
 
 def _told(prefix: str) -> Pairs:

@@ -39,7 +39,9 @@ def build_document(app: web.Application) -> dict[str, Any]:
     """
     registry = app[REGISTRY]
     check_models(app)
-    security = {method.name: method.scheme for method in app[AUTH_METHODS]}
+    security = {
+        method.name: method.scheme for method in app[AUTH_METHODS] if method.scheme is not None
+    }
     document = _Document(_models(app, registry), security, app[ID_HEADERS])
     for route in _routes(app):
         if route.method != "HEAD":

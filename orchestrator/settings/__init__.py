@@ -1,10 +1,9 @@
 """The settings: models of their sections, and the loader."""
 
+from orchestrator.settings.auth import ApiKey, Auth, Basic, Gateway, Jwt, Key, User
 from orchestrator.settings.loader import SettingsError, child_environment, load_settings
 from orchestrator.settings.models import (
     PLAIN_PATH,
-    ApiKey,
-    Auth,
     Aws,
     Builders,
     Callback,
@@ -27,12 +26,16 @@ __all__ = [
     "ApiKey",
     "Auth",
     "Aws",
+    "Basic",
     "Builders",
     "Callback",
     "Events",
+    "Gateway",
     "Http",
     "Intake",
     "Jenkins",
+    "Jwt",
+    "Key",
     "LedgerSettings",
     "Log",
     "Operations",
@@ -42,6 +45,7 @@ __all__ = [
     "SettingsError",
     "StepFunctions",
     "Tiers",
+    "User",
     "child_environment",
     "load_settings",
 ]

@@ -54,11 +54,11 @@ def load_settings(
     environ = os.environ if environ is None else environ
     chosen = config or environ.get(_CONFIG_VARIABLE)
     values = _read_file(chosen) if chosen else {}
-    _refuse_unknown(values, Settings, "")
     if ledger_backend is not None:
         values.setdefault("ledger", {}).setdefault("backend", ledger_backend)
     for variable, text in sorted(_variables(environ).items()):
         _overlay(values, variable, text)
+    _refuse_unknown(values, Settings, "")
     return _settings(values)
 
 
@@ -108,6 +108,17 @@ def _refuse_unknown(values: Mapping[str, Any], section: type, path: str) -> None
             )
         if attrs.has(known[key]) and isinstance(value, dict):
             _refuse_unknown(value, known[key], f"{path}{key}.")
+        elif isinstance(value, list):
+            for number, item in enumerate(value):
+                _refuse_unknown_in_item(item, known[key], f"{path}{key}[{number}].")
+
+
+def _refuse_unknown_in_item(item: Any, listed: Any, path: str) -> None:
+    """Refuse unknown keys of a table in a list of sections, or of texts and sections."""
+    kinds = [kind for item_kind in get_args(listed) for kind in (item_kind, *get_args(item_kind))]
+    for section in filter(attrs.has, kinds):
+        if isinstance(item, dict):
+            _refuse_unknown(item, section, path)
 
 
 def _overlay(values: dict[str, Any], variable: str, text: str) -> None:

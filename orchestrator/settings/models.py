@@ -8,23 +8,24 @@ from typing import Any, Literal
 
 import attrs
 import structlog
-from yarl import URL
 
 from orchestrator.core.events.toolkit import APPLICATION_PLANE
 from orchestrator.core.secrets.redaction import SECRET_NAMES
+from orchestrator.settings.auth import Auth
+from orchestrator.settings.validation import (
+    HEADER_NAME,
+    NAMELESS,
+    is_plain_url,
+    masked,
+    read_web_address,
+)
 
 log = structlog.get_logger("orchestrator.settings")
-
-
-def _masked(value: object) -> str:
-    return "***" if value else repr(value)
 
 
 _STATE_MACHINE = re.compile(r"arn:[^:]+:states:[^:]*:[^:]*:stateMachine:[^:]+(:[^:]+)?")
 #: A path with one spelling only (nothing to decode or normalize), safe in HTML and headers.
 PLAIN_PATH = re.compile(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._~-]+)+")
-#: RFC 9110, section 5.6.2.
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FINITE = attrs.validators.lt(float("inf"))
 
 
@@ -77,7 +78,7 @@ class Events:
 
     def __attrs_post_init__(self) -> None:
         for name in self.id_headers:
-            if not _HEADER_NAME.fullmatch(name):
+            if not HEADER_NAME.fullmatch(name):
                 raise ValueError(f"events.id_headers has {name!r}, which is not a header name")
 
 
@@ -112,7 +113,7 @@ class Callback:
     def __attrs_post_init__(self) -> None:
         if self.url is None:
             return
-        url = _read_web_address(self.url)
+        url = read_web_address(self.url)
         if url is None or url.user or url.password:
             raise ValueError(
                 "callback.url must be like https://control-plane.example/webhook, without user and "
@@ -138,7 +139,7 @@ class Tiers:
 class Jenkins:
     url: str | None = None
     user: str = ""
-    token: str = attrs.field(default="", repr=_masked)
+    token: str = attrs.field(default="", repr=masked)
     unstable_is_success: bool = False
     connect_timeout_s: float = _positive(1.0)
     timeout_s: float = _positive(3.0)
@@ -146,32 +147,18 @@ class Jenkins:
     def __attrs_post_init__(self) -> None:
         if self.url is None:
             return
-        if not _is_plain_url(self.url):
+        if not is_plain_url(self.url):
             raise ValueError(
                 "builders.jenkins.url must be like https://jenkins.example/, without user and "
                 "password: set builders.jenkins.user and builders.jenkins.token"
             )
-        if _NAMELESS.fullmatch(self.token):
+        if NAMELESS.fullmatch(self.token):
             raise ValueError("builders.jenkins.token refers to no name: write it as ssm:NAME")
         if not self.user or ":" in self.user or not self.token:
             raise ValueError(
                 "builders.jenkins.url is set, so builders.jenkins.user (without a colon) and "
                 "builders.jenkins.token are required"
             )
-
-
-def _is_plain_url(text: str) -> bool:
-    """Whether it is a web address without user, password, query and fragment."""
-    url = _read_web_address(text)
-    return url is not None and not (url.user or url.password or url.query_string or url.fragment)
-
-
-def _read_web_address(text: str) -> URL | None:
-    try:
-        url = URL(text)
-    except ValueError:
-        return None
-    return url if url.scheme in ("http", "https") and url.host and " " not in text else None
 
 
 @attrs.frozen(kw_only=True)
@@ -197,7 +184,6 @@ class Builders:
 
 #: Valid in both stores; Parameter Store reserves names that begin with aws or ssm.
 _PREFIX_RULE = re.compile(r"(?!/(aws|ssm))(/[A-Za-z0-9_.-]{1,60}){1,5}", re.IGNORECASE)
-_NAMELESS = re.compile(r"(secretsmanager|ssm):\s*")
 
 
 @attrs.frozen(kw_only=True)
@@ -222,32 +208,6 @@ class Aws:
 
 
 @attrs.frozen(kw_only=True)
-class ApiKey:
-    header: str = "x-api-key"
-    keys: tuple[str, ...] = attrs.field(default=(), repr=_masked)
-
-    def __attrs_post_init__(self) -> None:
-        if any(_NAMELESS.fullmatch(key) for key in self.keys):
-            raise ValueError("auth.api_key.keys has a reference without a name, such as ssm:NAME")
-        if not all(key.strip() for key in self.keys):
-            raise ValueError(
-                "auth.api_key.keys has a key that is empty or blank, which would accept a "
-                "request without a key: remove it"
-            )
-
-
-@attrs.frozen(kw_only=True)
-class Auth:
-    methods: tuple[Literal["api_key"], ...] = ()
-    allow_open: bool = False
-    api_key: ApiKey = ApiKey()
-
-    def __attrs_post_init__(self) -> None:
-        if "api_key" in self.methods and not self.api_key.keys:
-            raise ValueError("auth.methods has api_key, so auth.api_key.keys needs a key")
-
-
-@attrs.frozen(kw_only=True)
 class Log:
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["json", "console"] = "json"
@@ -269,7 +229,7 @@ class Settings:
     builders: Builders = Builders()
     secrets: Secrets = Secrets()
     aws: Aws = Aws()
-    auth: Auth = Auth()
+    auth: Auth = attrs.field(factory=Auth)
     log: Log = Log()
 
     def __attrs_post_init__(self) -> None:

@@ -15,7 +15,8 @@ from orchestrator.adapters.memory.secret_store import InMemorySecretStore
 from orchestrator.adapters.secret_resolver import StoredSecretResolver
 from orchestrator.core.secrets.redaction import SECRET_NAMES
 from orchestrator.intake.app_keys import CREDENTIALS
-from orchestrator.intake.auth import AUTH_METHODS, ApiKeyMethod, authenticate
+from orchestrator.intake.auth import AUTH_METHODS, authenticate
+from orchestrator.intake.auth_methods.api_key import ApiKeyMethod
 from orchestrator.logs import configure_logs
 from orchestrator.settings import ApiKey, Auth
 from orchestrator.testing import ManualClock

@@ -12,15 +12,15 @@ from orchestrator.core.errors import TemporaryError
 from orchestrator.intake.access import ANY_SENDER, OPEN, Access, Scope, declare_access
 from orchestrator.intake.auth import (
     AUTH_METHODS,
-    ApiKeyMethod,
     AuthMethod,
     Sender,
     authentication,
-    choose_methods,
 )
+from orchestrator.intake.auth_methods.api_key import ApiKeyMethod
+from orchestrator.intake.auth_methods.choose import choose_methods
 from orchestrator.intake.problems import answer_problems
 from orchestrator.intake.refusal_log import REFUSALS, RefusalLog
-from orchestrator.settings import ApiKey, Auth
+from orchestrator.settings import ApiKey, Auth, Basic, Gateway, Jwt, User
 from orchestrator.testing import ManualClock
 from tests.acceptance.answers import read_problem
 from tests.conftest import Client
@@ -222,13 +222,19 @@ async def test_without_a_method_everything_is_open(aiohttp_client: Any, clock: M
     assert (await client.get("/undeclared")).status == 200
 
 
-def test_each_method_of_the_settings_can_be_chosen_and_counts_once() -> None:
+def test_each_method_of_the_settings_can_be_chosen_and_counts_once(clock: ManualClock) -> None:
     """A name that the settings allow leads to a method, however often it is there."""
     (names, _) = typing.get_args(typing.get_type_hints(Auth)["methods"])
-    assert typing.get_args(names) == ("api_key",)
-    auth = Auth(methods=("api_key", "api_key"), api_key=ApiKey(keys=("key-1",)))
-    assert choose_methods(auth) == [ApiKeyMethod(auth.api_key)]
-    assert choose_methods(Auth()) == []
+    auth = Auth(
+        methods=typing.get_args(names) * 2,
+        api_key=ApiKey(keys=("key-1",)),
+        basic=Basic(users=(User(name="ops", password="secret"),)),
+        jwt=Jwt(issuer="https://issuer.example", audiences=("events",)),
+        gateway=Gateway(proof="network"),
+    )
+    chosen = choose_methods(auth, clock)
+    assert [method.name for method in chosen] == ["apiKey", "basic", "jwt", "gateway"]
+    assert choose_methods(Auth(), clock) == []
 
 
 def test_an_api_key_is_described_by_its_header() -> None:

@@ -1,0 +1,1 @@
+"""The authentication methods, a module each."""

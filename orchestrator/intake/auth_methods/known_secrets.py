@@ -1,0 +1,44 @@
+"""Compares a sent secret with the known ones: literals, hashes, and references to either."""
+
+import asyncio
+import hashlib
+import hmac
+import re
+from collections.abc import Sequence
+
+from orchestrator.core.errors import SecretBlank
+from orchestrator.core.secrets.secret_resolver import SecretResolver
+
+_HASH = re.compile(r"sha256:([0-9a-f]{64})")
+
+
+async def find_match(sent: str, known: Sequence[str], credentials: SecretResolver) -> int | None:
+    """The index of the known secret that was sent; None if it is none of them.
+
+    All are compared, by their hashes and each in constant time, against timing attacks. White space
+    around a secret is ignored, as in a header (RFC 9110, section 5.5). A blank one matches nothing.
+
+    Raises:
+        TemporaryError: a secret can't be read, and the sent one is none of the others.
+    """
+    found = await asyncio.gather(
+        *(credentials.resolve(secret) for secret in known), return_exceptions=True
+    )
+    # A header may contain any bytes; aiohttp decodes those that aren't UTF-8 as surrogates.
+    digest = hashlib.sha256(sent.strip().encode("utf-8", "surrogateescape")).digest()
+    matches = [
+        index
+        for index, secret in enumerate(found)
+        if isinstance(secret, str) and hmac.compare_digest(digest, _digest(secret.strip()))
+    ]
+    if matches and sent.strip():
+        return matches[0]
+    for unread in found:
+        if isinstance(unread, BaseException) and not isinstance(unread, SecretBlank):
+            raise unread
+    return None
+
+
+def _digest(secret: str) -> bytes:
+    hashed = _HASH.fullmatch(secret)
+    return bytes.fromhex(hashed[1]) if hashed else hashlib.sha256(secret.encode()).digest()
