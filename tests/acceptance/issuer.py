@@ -87,9 +87,10 @@ async def open_issuer(clock: ManualClock) -> AsyncIterator[Issuer]:
 
     async def show(request: web.Request) -> web.StreamResponse:
         issuer.asked.append(request.path)
-        if issuer.answer is not None:
+        is_set = request.path == "/.well-known/jwks.json"
+        if is_set and issuer.answer is not None:
             return issuer.answer
-        if request.path == "/.well-known/jwks.json":
+        if is_set or request.path == "/moved.json":
             return web.json_response({"keys": issuer.keys})
         if request.path == f"/{EC.kid}":
             return web.Response(body=EC.as_pem(private=False))

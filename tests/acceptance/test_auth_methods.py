@@ -109,11 +109,13 @@ def bearer(token: str) -> dict[str, str]:
         (HASHED.removeprefix("sha256:"), 401),
         ("", 401),
         ("sha256:", 401),
+        (" ", 401),
     ],
 )
 async def test_a_key_may_be_kept_as_its_hash(door: Door, sent: str, status: int | str) -> None:
     """Whoever reads the settings then can't use it: the hash itself opens nothing."""
-    keys = ("plain-key-1", Key(key=HASHED, name="hashed"))
+    of_nothing = f"sha256:{hashlib.sha256(b'').hexdigest()}"
+    keys = ("plain-key-1", Key(key=HASHED, name="hashed"), of_nothing)
     async with door.open(methods=("api_key",), api_key=ApiKey(keys=keys)) as way:
         assert await ask(way, {"x-api-key": sent}) == status
 
@@ -293,8 +295,8 @@ async def test_a_withdrawn_key_is_refused_within_an_hour(
 
 
 NO_KEYS = [
-    lambda: web.Response(status=500),
-    lambda: web.Response(status=302, headers={"Location": "https://evil.example/"}),
+    lambda: web.json_response({"keys": [RSA.as_dict(private=False)]}, status=500),
+    lambda: web.Response(status=302, headers={"Location": "/moved.json"}),
     lambda: web.Response(text="<html>"),
     lambda: web.json_response({"keys": []}),
     lambda: web.json_response(["keys"]),
