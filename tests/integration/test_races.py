@@ -123,7 +123,8 @@ async def test_a_crowd_gets_one_build_for_each_operation(world: World) -> None:
     )
 
     async def only_slow_openers_wait() -> bool:
-        return crowd.told.total() == OPERATIONS * DUPLICATES - len(slow)
+        # Beyond the deadline an opener hears 503, too.
+        return crowd.told.total() >= OPERATIONS * DUPLICATES - len(slow)
 
     # Each that waits writes its tenant, so that a crowd takes turns.
     await until(only_slow_openers_wait, patience_s=CROWD_S)
