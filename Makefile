@@ -5,7 +5,7 @@ BIN := .venv/bin
 .DEFAULT_GOAL := help
 # What is imported is compiled once, where the environment says otherwise, too.
 export PYTHONDONTWRITEBYTECODE :=
-.PHONY: help demo dev test lean search soak lint types imports openapi docker check bench bench-full walk lock clean
+.PHONY: help demo dev test lean newest-sdk search soak lint types imports openapi docker check bench bench-full walk lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -24,6 +24,12 @@ lean: .venv/ready  ## run what depends on the transport to AWS on the opt-in one
 	  -k "not memory" tests/contracts/dynamodb tests/contracts/test_ledger.py \
 	  tests/acceptance/test_faults_table.py tests/acceptance/test_aws_faults.py \
 	  tests/integration/test_races.py
+
+newest-sdk: .venv/aiobotocore/ready  ## run the contract suites on the newest aiobotocore, without aioboto3
+	.venv/aiobotocore/bin/python -m pytest -n auto --dist worksteal -k "not memory and not Local" \
+	  tests/contracts/dynamodb tests/contracts/test_codebuild.py tests/contracts/test_inbox.py \
+	  tests/contracts/test_publisher.py tests/contracts/test_secret_store.py tests/contracts/test_parameter_store.py \
+	  tests/contracts/test_step_functions.py tests/contracts/test_tier_catalog.py
 
 search: .venv/ready  ## search the model, a crowd and simulated days three times as far as `make test` does
 	SOAK=1 SOAK_OPERATIONS=20 SOAK_TENANTS=120 $(BIN)/python -m pytest -n auto --dist worksteal \
@@ -69,6 +75,8 @@ lock: .venv/ready  ## resolve requirements/*.txt anew from pyproject.toml
 	.venv/uv/bin/uv pip compile pyproject.toml $(LOCK) --extra jwt --extra otel -c requirements/dev.txt -o requirements/runtime.txt
 	.venv/uv/bin/uv pip compile --group build $(LOCK) -c requirements/dev.txt -o requirements/build.txt
 	.venv/uv/bin/uv pip compile --group ministack $(LOCK) -o requirements/ministack.txt
+	.venv/uv/bin/uv pip compile pyproject.toml $(LOCK) --extra dev --group aiobotocore \
+	  --override requirements/without-aioboto3.in -o requirements/aiobotocore.txt
 	.venv/uv/bin/uv pip compile --group bench $(LOCK) -o requirements/bench.txt
 
 PIP := -q --disable-pip-version-check
@@ -84,6 +92,14 @@ clean:  ## remove what the targets made
 	$(BIN)/pip install $(PIP) --no-deps --no-build-isolation -e .
 	$(PYTHON) -m venv .venv/ministack
 	.venv/ministack/bin/pip install $(PIP) --require-hashes -r requirements/ministack.txt
+	touch $@
+
+.venv/aiobotocore/ready: .venv/ready requirements/aiobotocore.txt
+	$(PYTHON) -m venv .venv/aiobotocore
+	.venv/aiobotocore/bin/pip install $(PIP) --require-hashes -r requirements/build.txt
+	.venv/aiobotocore/bin/pip install $(PIP) --require-hashes --no-build-isolation -r requirements/aiobotocore.txt
+	.venv/aiobotocore/bin/pip install $(PIP) --no-deps --no-build-isolation -e .
+	ln -s ../ministack .venv/aiobotocore/ministack
 	touch $@
 
 .venv/bench/ready: .venv/ready requirements/bench.txt

@@ -1,26 +1,36 @@
 """The AWS session of the tests' own clients, and AWS as the service opens it."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import cache
+from typing import Any
 
-import aioboto3
+import attrs
 import pytest
 from aiobotocore.config import AioConfig
 
-from orchestrator.adapters.aws import AWS, Transport, _new_session, open_aws
+from orchestrator.adapters.aws import AWS, Transport, clients_of, new_session, open_aws
 from orchestrator.embedded.codebuild import REGION
 
 
+@attrs.frozen
+class Session:
+    """Opens the tests' own clients, with whichever SDK there is."""
+
+    client: Callable[..., AbstractAsyncContextManager[Any]]
+
+
 @cache
-def aws_session() -> aioboto3.Session:
+def aws_session() -> Session:
     """One a process, which parses the descriptions of AWS's services once.
 
     Like the service's its clients don't validate parameters; `tests.request_shapes` does.
     """
-    session = _new_session()
+    session = new_session()
+    session.set_credentials("testing", "testing")
+    session.set_config_variable("region", REGION)
     session.set_default_client_config(AioConfig(parameter_validation=False))
-    return aioboto3.Session("testing", "testing", region_name=REGION, botocore_session=session)
+    return Session(clients_of(session))
 
 
 @asynccontextmanager

@@ -1,14 +1,19 @@
 """Opens AWS clients, once each for the life of the app, and translates botocore's errors.
 
-A client for each call would cost 60 to 90 ms of CPU. aioboto3 takes more than a second to
-import, so it is imported when the first client is opened.
+A client for each call would cost 60 to 90 ms of CPU. The SDK takes more than a second to import,
+so it is imported when the first client is opened.
 """
 
 import asyncio
 import copy
 import re
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    contextmanager,
+)
 from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -22,7 +27,6 @@ from orchestrator.core.errors import (
 )
 
 if TYPE_CHECKING:
-    import aioboto3
     from aiobotocore.hooks import AioHierarchicalEmitter
     from aiobotocore.session import AioSession
     from botocore.exceptions import ClientError
@@ -88,7 +92,7 @@ class AWS:
         self._events_region = events_region
         self._connect_timeout_s = connect_timeout_s
         self._read_timeout_s = read_timeout_s
-        self._session: aioboto3.Session | None = None
+        self._session: AioSession | None = None
         self._clients: dict[tuple[str, float], Any] = {}
         self._opening = asyncio.Lock()
         self._openings = 0
@@ -150,7 +154,6 @@ class AWS:
 
     async def _enter(self, service: str, region: str | None, patience_s: float) -> Any:
         """Open a client. Raises TemporaryError: it can't be opened now."""
-        import aioboto3
         from aiobotocore.config import AioConfig
         from botocore.exceptions import NoCredentialsError
 
@@ -169,14 +172,14 @@ class AWS:
         )
         with aws_errors(f"Opening AWS {service}"):
             try:
-                self._session = self._session or aioboto3.Session(botocore_session=_new_session())
+                self._session = self._session or new_session()
                 # A client opened without credentials never looks for them again, and a role's
                 # may come late (EC2 user guide, Retrieve security credentials).
                 credentials = await cast("Any", self._session.get_credentials())
                 if credentials is None:
                     raise NoCredentialsError
                 client = await self._stack.enter_async_context(
-                    self._session.client(service, region_name=region, config=config)
+                    clients_of(self._session)(service, region_name=region, config=config)
                 )
             except ValueError as error:  # botocore's error for an invalid endpoint
                 raise TemporaryError(f"Opening AWS {service}: {error}") from error
@@ -190,13 +193,26 @@ class AWS:
 
 @cache
 def _user_agent() -> str:
-    """The `User-Agent` of all requests, to which aioboto3 adds botocore's version. botocore's own
+    """The `User-Agent` of all requests, to which the SDK adds botocore's version. botocore's own
     is built anew for each request."""
     names = ("saas-orchestrator", "aiobotocore")
     return " ".join(f"{name}/{version(name)}" for name in names)
 
 
-def _new_session() -> "AioSession":
+def clients_of(session: "AioSession") -> Callable[..., AbstractAsyncContextManager[Any]]:
+    """What opens clients: aioboto3, or where it isn't installed aiobotocore, which it is made of.
+
+    aioboto3 15.5 requires an aiobotocore of 2025-10: who needs a later one can't have both.
+    """
+    try:
+        import aioboto3
+    except ModuleNotFoundError:
+        return session.create_client
+    return aioboto3.Session(botocore_session=session).client
+
+
+def new_session() -> "AioSession":
+    """A session with the process's handlers and service models."""
     from aiobotocore.session import AioSession
 
     session = AioSession(event_hooks=copy.copy(_handlers()), include_builtin_handlers=False)

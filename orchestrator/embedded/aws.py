@@ -15,10 +15,10 @@ from io import BytesIO
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any
 
-import aioboto3
 import aiohttp
 import attrs
 from aiobotocore.config import AioConfig
+from aiobotocore.session import AioSession
 from boto3.dynamodb.types import TypeSerializer
 
 from orchestrator.embedded.codebuild import HOST, REGION, CodeBuildStandIn, open_codebuild
@@ -66,14 +66,22 @@ SAMPLE_TIERS = (
 
 
 @cache
-def _session() -> aioboto3.Session:
+def _session() -> AioSession:
     """One session for the process, so that AWS's service models are parsed once."""
-    return aioboto3.Session(_KEY, _KEY, region_name=REGION)
+    return AioSession()
 
 
 def _open_client(service: str, url: str) -> Any:
     # There is no TLS, and loading the certificate authorities would take longer than the requests.
-    return _session().client(service, endpoint_url=url, config=_DIRECT, verify=False)
+    return _session().create_client(
+        service,
+        region_name=REGION,
+        endpoint_url=url,
+        config=_DIRECT,
+        verify=False,
+        aws_access_key_id=_KEY,
+        aws_secret_access_key=_KEY,
+    )
 
 
 @attrs.frozen

@@ -128,7 +128,8 @@ async def test_a_crowd_gets_one_build_for_each_operation(world: World) -> None:
 
     # Each that waits writes its tenant, so that a crowd takes turns.
     await until(only_slow_openers_wait, patience_s=CROWD_S)
-    assert crowd.statuses(slow) <= {429, 503}
+    # None: the queue of connections was full.
+    assert crowd.statuses(slow) <= {429, 503, None}
     for answer in answers:
         await answer.let_go()
     waiting = await first
@@ -137,7 +138,7 @@ async def test_a_crowd_gets_one_build_for_each_operation(world: World) -> None:
             break
         waiting = await crowd.send(waiting)
     assert not waiting
-    assert crowd.statuses(operations) <= {200, 429, 503}
+    assert crowd.statuses(operations) <= {200, 429, 503, None}
 
     assert (await world.send(processes[0], "RECONCILE", {})).status == 200
     assert world.codebuild.count(action("StartBuild")) == OPERATIONS

@@ -6,6 +6,7 @@ from typing import Any
 
 import attrs
 import pytest
+from boto3.dynamodb.types import TypeSerializer
 
 from orchestrator import Settings, create_app
 from orchestrator.cli.explain import explain_event
@@ -117,10 +118,9 @@ async def test_a_tier_that_is_added_mends_the_event(aws: EmbeddedAWS, service: C
     assert (status, problem["status"]) == (422, 422)
     assert "GOLD" in problem["detail"]
 
-    session = aws_session()
-    async with session.resource("dynamodb", endpoint_url=aws.endpoint_url) as dynamodb:
-        table = await dynamodb.Table(TABLE)
-        await table.put_item(Item=GOLD)
+    item = {name: TypeSerializer().serialize(value) for name, value in GOLD.items()}
+    async with aws_session().client("dynamodb", endpoint_url=aws.endpoint_url) as dynamodb:
+        await dynamodb.put_item(TableName=TABLE, Item=item)
     assert await deliver(service, event) == (200, {"success": True})
     assert only_build(aws).project == "gold-tenant"
 
