@@ -17,7 +17,15 @@ def encode_event(event: Event[Mapping[str, Any]]) -> PayloadRecord:
     fields |= {"ends_start": event.ends_start} if event.ends_start is not None else {}
     fields |= {"sent_as": event.sent_as} if event.sent_as is not None else {}
     fields |= {"body": event.body} if path is None else {"path": path}
-    return PayloadRecord(run_id=event.key, data=zlib.compress(to_json(fields), level=6))
+    return PayloadRecord(run_id=event.key, data=_compress(to_json(fields)))
+
+
+def _compress(text: bytes) -> bytes:
+    """A zlib stream. Where the text fits into a window of 4 KiB a larger one would only cost: to
+    allocate it takes several times as long as to compress a usual event."""
+    window_bits, memory_level = (12, 5) if len(text) <= 4096 else (15, 8)
+    compressor = zlib.compressobj(6, zlib.DEFLATED, window_bits, memory_level)
+    return compressor.compress(text) + compressor.flush()
 
 
 def decode_event(run: RunRecord, payload: PayloadRecord) -> Event[Mapping[str, Any]]:
