@@ -1,0 +1,1 @@
+"""Tests of the service's pages, and of other origins' pages, in a real Chromium."""
