@@ -32,6 +32,7 @@ from orchestrator.intake.app_keys import (
 from orchestrator.intake.auth import AUTH_METHODS, authentication
 from orchestrator.intake.auth_methods.choose import choose_methods
 from orchestrator.intake.auth_methods.key_documents import KEY_DOCUMENTS
+from orchestrator.intake.browsers import add_security_headers, protect_from_other_origins
 from orchestrator.intake.links import BASE_PATH, below
 from orchestrator.intake.metrics import METRICS, QueueMetrics
 from orchestrator.intake.problems import answer_problems
@@ -95,7 +96,11 @@ def _build_app(chosen: Parts, *, hands_back: bool = False) -> web.Application:
     )
     in_time = answer_reads_by(lambda: workload.deadline_s)
     methods = choose_methods(chosen.settings.auth, chosen.clock, is_lambda=hands_back)
-    app = web.Application(middlewares=[answer_problems, in_time, *authentication(methods)])
+    protected = protect_from_other_origins(chosen.settings.http.allowed_hosts)
+    app = web.Application(
+        middlewares=[answer_problems, protected, in_time, *authentication(methods)]
+    )
+    app.on_response_prepare.append(add_security_headers)
     _log_refusals(app, chosen)
     app[REGISTRY] = chosen.registry
     app[WIRE] = chosen.wire
@@ -142,6 +147,7 @@ def create_worker_app(
         raise SettingsError("A worker needs a queue: set intake.queue_url.")
     in_time = answer_reads_by(lambda: settings.intake.deadline_s)
     app = web.Application(middlewares=[answer_problems, in_time])
+    app.on_response_prepare.append(add_security_headers)
     _log_refusals(app, chosen)
     app.add_routes([*status_api.health_routes, *metrics.routes])
     app[METRICS] = metrics.build_registry()

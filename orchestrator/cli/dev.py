@@ -6,6 +6,7 @@ variables, as in any deployment.
 
 import asyncio
 import contextlib
+import json
 import signal
 import socket
 import sys
@@ -108,17 +109,21 @@ async def open_service(
 ) -> AsyncIterator[Service]:
     """Run `orchestrator serve` for the life of the context; `port` None chooses a free one.
 
+    It answers only to its own `Host`: as an open service on a developer's machine it must not be
+    reached by pages whose name leads to 127.0.0.1 by DNS rebinding.
+
     Raises:
         ServiceDidNotStartError: it ended during startup, or is not ready in time.
     """
     port = _usable_port(host, port or 0)
+    own_hosts = json.dumps([f"{name}:{port}" for name in (host, "localhost")])
     arguments = ("serve", "--config", config, "--host", host, "--port", str(port))
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "orchestrator",
         *arguments,
-        env=child_environment(environment),
+        env=child_environment({**environment, "ORCHESTRATOR_HTTP__ALLOWED_HOSTS": own_hosts}),
         stdout=log,
         stderr=log,
     )

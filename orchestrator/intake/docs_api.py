@@ -7,12 +7,14 @@ from typing import Any
 
 from aiohttp import web
 
-from orchestrator.intake.access import ANY_SENDER, declare_access
+from orchestrator.intake.access import OPEN, declare_access
+from orchestrator.intake.browsers import CONTENT_POLICY
 from orchestrator.intake.documentation import HTML_PAGE, Answer, check_models, documented
 from orchestrator.intake.links import link, server_path
-from orchestrator.intake.problems import REFUSED
 
 _BUILD: web.AppKey[Callable[[], Mapping[str, Any]]] = web.AppKey("build_openapi_document")
+
+_SWAGGER_UI = ("swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png")
 
 routes = web.RouteTableDef()
 
@@ -37,18 +39,20 @@ def _build(app: web.Application) -> Mapping[str, Any]:
 
 @cache
 def _assets() -> Mapping[str, Path]:
-    """Swagger UI's files by name."""
+    """The files of the pages by name: Swagger UI's that are used, and the service's own."""
     import swagger_ui_bundle
 
-    return {path.name: path for path in Path(str(swagger_ui_bundle.swagger_ui_path)).iterdir()}
+    bundle = Path(str(swagger_ui_bundle.swagger_ui_path))
+    own = Path(__file__).with_name("pages").iterdir()
+    return {path.name: path for path in (*(bundle / name for name in _SWAGGER_UI), *own)}
 
 
 @routes.get("/openapi.json", name="openapi")
 @documented(
     "OpenAPI document",
     tag="about",
-    access=ANY_SENDER,
-    answers={200: Answer("OpenAPI 3.1", dict), 401: REFUSED},
+    access=OPEN,
+    answers={200: Answer("OpenAPI 3.1", dict)},
 )
 async def get_openapi(request: web.Request) -> web.Response:
     server = {"url": server_path(request) or "/"}
@@ -60,8 +64,8 @@ async def get_openapi(request: web.Request) -> web.Response:
 @documented(
     "Interactive API documentation",
     tag="about",
-    access=ANY_SENDER,
-    answers={200: HTML_PAGE, 401: REFUSED},
+    access=OPEN,
+    answers={200: HTML_PAGE},
 )
 async def get_docs(request: web.Request) -> web.Response:
     assets = {
@@ -69,21 +73,27 @@ async def get_docs(request: web.Request) -> web.Response:
         for name, file in (
             ("style", "swagger-ui.css"),
             ("script", "swagger-ui-bundle.js"),
+            ("start", "docs.js"),
             ("icon", "favicon-32x32.png"),
         )
     }
     page = _PAGE.format(document=link(request, "openapi"), **assets)
-    return web.Response(text=page, content_type="text/html")
+    return web.Response(text=page, content_type="text/html", headers=_PAGE_HEADERS)
 
 
 @routes.get("/docs/assets/{filename}", name="docs-assets")
-@declare_access(ANY_SENDER)
+@declare_access(OPEN)
 async def get_asset(request: web.Request) -> web.FileResponse:
     asset = _assets().get(request.match_info["filename"])
     if asset is None:
         raise web.HTTPNotFound
-    return web.FileResponse(asset)
+    return web.FileResponse(asset, headers={"Cache-Control": "no-cache"})
 
+
+#: Swagger UI's style sheet has images as data: URLs.
+_PAGE_HEADERS = {
+    "Content-Security-Policy": CONTENT_POLICY.replace("img-src 'self'", "img-src 'self' data:")
+}
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -92,14 +102,13 @@ _PAGE = """<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>SaaS orchestrator: API</title>
 <link rel="icon" href="{icon}">
+<link rel="service-desc" href="{document}">
 <link rel="stylesheet" href="{style}">
 </head>
 <body>
 <main id="api"></main>
 <script src="{script}"></script>
-<script>
-SwaggerUIBundle({{url: "{document}", dom_id: "#api", deepLinking: true, validatorUrl: null}});
-</script>
+<script src="{start}"></script>
 </body>
 </html>
 """

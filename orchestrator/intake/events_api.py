@@ -28,6 +28,8 @@ Model = TypeVar("Model")
 _CLOUDEVENT_PREFIX = "ce-"
 _STRUCTURED = "application/cloudevents+json"
 _BATCH = "application/cloudevents-batch+json"
+#: What a form of a web page may be sent as (HTML standard, section 4.10.21.3).
+_FORMS = ("application/x-www-form-urlencoded", "multipart/form-data", "text/plain")
 #: Set by SNS, which sends JSON as text/plain (SNS developer guide, HTTP/HTTPS headers).
 _SNS_HEADER = "x-amz-sns-message-type"
 
@@ -164,16 +166,31 @@ def _check_media_type(request: web.Request) -> None:
         raise web.HTTPUnsupportedMediaType(
             text=f"The body is {media_type}: send each event by itself, as {_STRUCTURED}."
         )
-    is_json = media_type == "application/json" or media_type.endswith("+json")
-    if not is_json and not (media_type == "text/plain" and _SNS_HEADER in request.headers):
-        raise web.HTTPUnsupportedMediaType(
-            text=f"The body is {media_type}: send JSON with the header "
-            "Content-Type: application/json."
-        )
+    is_of_sns = media_type == "text/plain" and _SNS_HEADER in request.headers
+    if not _is_json(media_type) and not is_of_sns:
+        raise _not_json(media_type)
+
+
+def _is_json(media_type: str) -> bool:
+    return media_type == "application/json" or media_type.endswith("+json")
+
+
+def _not_json(media_type: str) -> web.HTTPUnsupportedMediaType:
+    return web.HTTPUnsupportedMediaType(
+        text=f"The body is {media_type}: send JSON with the header Content-Type: application/json."
+    )
 
 
 async def read_optional(request: web.Request, model: type[Model]) -> Model:
-    """The optional body as a `model`; without a body, with its defaults."""
+    """The optional JSON body as a `model`; without a body, with its defaults.
+
+    A form of a web page is refused even if it is empty. Clients may name any other type without a
+    body: aiohttp's does.
+    """
+    media_type = request.content_type
+    is_named = aiohttp.hdrs.CONTENT_TYPE in request.headers and not _is_json(media_type)
+    if is_named and (request.body_exists or media_type in _FORMS):
+        raise _not_json(media_type)
     text = await read_body(request)
     structured: Model = request.app[WIRE].structure(
         decode_json(text) if text.strip() else {}, model

@@ -207,6 +207,7 @@ UNAVAILABLE = _documented("Temporarily unavailable: retry after the pause", "Ret
 EVENT_PROBLEMS: Mapping[int, Answer] = {
     400: _documented("Not an event, or a type without a handler"),
     401: REFUSED,
+    403: _documented("From a page of another origin, or the scope is missing"),
     413: _documented("The body is too large"),
     415: _documented("The Content-Type is not JSON"),
     422: _documented("A retry would fail again; `errors` has the mismatches"),

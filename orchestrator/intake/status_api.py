@@ -6,11 +6,11 @@ import attrs
 from aiohttp import web
 
 from orchestrator.core.errors import TemporaryError
-from orchestrator.intake.access import ANY_SENDER, OPEN
+from orchestrator.intake.access import OPEN
 from orchestrator.intake.app_keys import CHECKS
 from orchestrator.intake.documentation import HTML_PAGE, Answer, documented
 from orchestrator.intake.links import address, link
-from orchestrator.intake.problems import REFUSED, UNAVAILABLE
+from orchestrator.intake.problems import UNAVAILABLE
 from orchestrator.intake.workload import WAITS_FOR
 
 routes = web.RouteTableDef()
@@ -31,7 +31,7 @@ class Health:
 
 
 @routes.get("/")
-@documented("Home page", tag="about", access=ANY_SENDER, answers={200: HTML_PAGE, 401: REFUSED})
+@documented("Home page", tag="about", access=OPEN, answers={200: HTML_PAGE})
 async def get_home(request: web.Request) -> web.Response:
     links = "".join(
         f'<li><a href="{link(request, name)}">{text}</a></li>'
@@ -41,7 +41,8 @@ async def get_home(request: web.Request) -> web.Response:
             ("readyz", "Readiness"),
         )
     )
-    return web.Response(text=_HOME.format(links=links), content_type="text/html")
+    style = link(request, "docs-assets", filename="home.css")
+    return web.Response(text=_HOME.format(links=links, style=style), content_type="text/html")
 
 
 @routes.get("/ping", name="ping")
@@ -83,11 +84,7 @@ _HOME = """<!doctype html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>SaaS orchestrator</title>
-<style>
-body {{ font: 1rem/1.6 system-ui, sans-serif; max-width: 40rem; margin: 4rem auto; padding: 0 1rem;
-  color: #1c2733; }}
-a {{ color: #0b5cad; }}
-</style>
+<link rel="stylesheet" href="{style}">
 </head>
 <body>
 <h1>SaaS orchestrator</h1>

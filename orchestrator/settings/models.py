@@ -42,6 +42,7 @@ class Http:
     base_path: str = ""
     max_body_bytes: int = _positive(1_048_576)
     max_concurrency: int = _positive(200)
+    allowed_hosts: tuple[str, ...] = ()
 
     def __attrs_post_init__(self) -> None:
         if self.base_path and not PLAIN_PATH.fullmatch(self.base_path):

@@ -322,6 +322,12 @@ TABLE: dict[str, Row] = {
     "wrong credentials": Row(
         status=401, headers=CHALLENGE, settings=GUARDED, sent={**JSON, "x-api-key": "key-3"}
     ),
+    "a page of another site": Row(
+        status=403, sent={**JSON, "Sec-Fetch-Site": "cross-site"}, detail="another origin"
+    ),
+    "a page of another site, before auth": Row(
+        status=403, settings=GUARDED, sent={**JSON, "Sec-Fetch-Site": "cross-site"}
+    ),
     "body over the limit": Row(
         status=413, body=text(MINE).ljust(MEBIBYTE + 1), detail=str(MEBIBYTE)
     ),

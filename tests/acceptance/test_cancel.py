@@ -18,6 +18,7 @@ from tests.acceptance.answers import only_build, read_problem, read_success
 from tests.acceptance.stories import bring_into, send
 from tests.conftest import CODEBUILD, Client, StartService
 
+JSON = {"Content-Type": "application/json"}
 PROVISION = "/events/TENANT_PROVISIONING"
 
 
@@ -121,7 +122,7 @@ async def test_a_tenant_that_nobody_knows(service: Client) -> None:
 async def test_a_body_that_does_not_fit(service: Client, body: bytes, status: int) -> None:
     """The problem says what is wrong with it."""
     await provision(service)
-    await read_problem(await service.post("/tenants/t-1/cancel", data=body), status)
+    await read_problem(await service.post("/tenants/t-1/cancel", data=body, headers=JSON), status)
     assert (await tenant(service))["state"] == "provisioning"
 
 

@@ -40,6 +40,7 @@ from tests.acceptance.stories import (
 )
 from tests.conftest import Client, StartService
 
+JSON = {"Content-Type": "application/json"}
 EVENT = envelope("MY_EVENT", {"a": 1})
 SAYS_TO_FORCE = "run is succeeded already; replay with force"
 QUOTA = Fault.error("AccountLimitExceededException", "Cannot have more than 60 builds in queue")
@@ -438,7 +439,9 @@ async def test_a_failed_run_whose_operation_was_ended_meanwhile(
 @pytest.mark.parametrize("body", [b"", b"{}", b'{"force": true}'])
 async def test_a_run_that_there_is_not(service: Client, body: bytes) -> None:
     """404 that names it."""
-    problem = await read_problem(await service.post("/runs/nowhere/replay", data=body), 404)
+    problem = await read_problem(
+        await service.post("/runs/nowhere/replay", data=body, headers=JSON), 404
+    )
     assert problem["detail"] == "There is no run 'nowhere'."
 
 
@@ -463,7 +466,7 @@ async def test_a_bad_body_replays_nothing(
     scripted = Scripted(PermanentError("never"))
     service = await start_service(extension=scripted.extension)
     address = (await read_problem(await service.post("/events", json=EVENT), 422))["instance"]
-    answer = await service.post(f"{address}/replay", data=io.BytesIO(body))
+    answer = await service.post(f"{address}/replay", data=io.BytesIO(body), headers=JSON)
     problem = await read_problem(answer, status)
     assert said in problem["detail"]
     assert scripted.attempts == [1]

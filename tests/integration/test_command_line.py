@@ -9,8 +9,10 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import aiohttp
 import attrs
 import pytest
+from yarl import URL
 
 from orchestrator.cli.dev import Service, open_prepared_aws, open_service
 from orchestrator.settings import child_environment, load_settings
@@ -145,6 +147,30 @@ async def test_runs_are_listed_and_shown(service: Service) -> None:
     missing = await run("run", "nowhere", *here)
     assert missing.code == 1
     assert_one_line(missing)
+
+
+async def test_dev_answers_only_to_its_own_host(service: Service) -> None:
+    """A name that leads to it by DNS rebinding gets 421, for pages, data and events."""
+    port = URL(service.url).port
+    names = (f"127.0.0.1:{port}", f"localhost:{port}")
+    bent = (f"evil.example:{port}", "127.0.0.1")
+    statuses = {}
+    async with aiohttp.ClientSession() as http:
+        for host in (*names, *bent):
+            for path in ("/", "/runs"):
+                async with http.get(f"{service.url}{path}", headers={"Host": host}) as answer:
+                    statuses[host, path] = answer.status
+            async with http.post(f"{service.url}/events", headers={"Host": host}) as answer:
+                statuses[host, "/events"] = answer.status
+    own = {"/": 200, "/runs": 200, "/events": 415}
+    assert statuses == {
+        **{
+            (f"{name}:{port}", path): own[path]
+            for name in ("127.0.0.1", "localhost")
+            for path in own
+        },
+        **{(name, path): 421 for name in (f"evil.example:{port}", "127.0.0.1") for path in own},
+    }
 
 
 async def test_send_says_that_nobody_listens() -> None:

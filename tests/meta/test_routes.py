@@ -7,7 +7,7 @@ from aiohttp import web
 
 from orchestrator import Settings, create_app
 from orchestrator.app import create_worker_app
-from orchestrator.intake.access import ANY_SENDER, OPEN, Access, Scope, declared_access
+from orchestrator.intake.access import OPEN, Access, Scope, declared_access
 from orchestrator.intake.openapi import build_document
 from orchestrator.settings import ApiKey, Auth, Http, Intake, LedgerSettings
 
@@ -29,10 +29,10 @@ ASKED = {
     "GET /tenants": Access(Scope.RUNS_READ),
     "GET /tenants/{tenantId}": Access(Scope.RUNS_READ),
     "POST /tenants/{tenantId}/cancel": Access(Scope.RUNS_WRITE),
-    "GET /": ANY_SENDER,
-    "GET /docs": ANY_SENDER,
-    "GET /docs/assets/{filename}": ANY_SENDER,
-    "GET /openapi.json": ANY_SENDER,
+    "GET /": OPEN,
+    "GET /docs": OPEN,
+    "GET /docs/assets/{filename}": OPEN,
+    "GET /openapi.json": OPEN,
     "GET /ping": OPEN,
     "GET /healthz": OPEN,
     "GET /readyz": OPEN,
@@ -61,7 +61,7 @@ def test_each_route_declares_what_it_asks_for(app: web.Application) -> None:
 def test_each_route_asks_for_what_is_listed_here() -> None:
     """At the root and below `http.base_path`; whoever opens a route changes this list."""
     below = {route.replace(" /", " /saas/", 1): access for route, access in ASKED.items()}
-    home = {"GET /saas": ANY_SENDER}
+    home = {"GET /saas": OPEN}
     assert access_by_route(create_app(GUARDED)) == {**ASKED, **below, **home}
 
 
