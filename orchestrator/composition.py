@@ -38,6 +38,7 @@ from orchestrator.core.secrets.redaction import Redactor
 from orchestrator.core.secrets.references import SecretReferences, SecretRemover
 from orchestrator.core.secrets.secret_resolver import SecretResolver
 from orchestrator.core.secrets.secret_store import SecretStore
+from orchestrator.core.urls import parse_origin
 from orchestrator.settings import Settings
 
 
@@ -97,7 +98,7 @@ async def open_ports(
             callback=CallbackPolicy(
                 url=settings.callback.url,
                 after=Kind(settings.callback.after),
-                allowed_hosts=frozenset(settings.callback.allowed_hosts),
+                allowed_origins=frozenset(map(parse_origin, settings.callback.allowed_hosts)),
                 refusals=settings.callback.refusals,
             ),
             secrets=secrets,

@@ -12,6 +12,7 @@ import msgspec
 import structlog
 
 from orchestrator.core.secrets.redaction import Redactor
+from orchestrator.core.urls import without_userinfo
 
 
 @attrs.frozen
@@ -95,10 +96,10 @@ def _always_rendered(processors: Sequence[Any]) -> Any:
     def render(logger: Any, method: str, event: MutableMapping[str, Any]) -> Any:
         texts = {name: value for name, value in event.items() if type(value) is str}
         try:
-            return _run(processors, logger, method, event)
+            return without_userinfo(_run(processors, logger, method, event))
         except Exception as error:  # noqa: BLE001 - the repr of any object may raise anything
             line = {"event": "(no text)", **texts, "not_rendered": type(error).__name__}
-            return _run(processors[-1:], logger, method, line)
+            return without_userinfo(_run(processors[-1:], logger, method, line))
 
     return render
 

@@ -11,6 +11,7 @@ import attrs
 from orchestrator.adapters.proxies import find_proxy
 from orchestrator.core.callback.webhook import WebhookAnswer
 from orchestrator.core.errors import PermanentError, TemporaryError
+from orchestrator.core.urls import shown_url
 
 
 @attrs.frozen
@@ -30,14 +31,18 @@ class HttpWebhook:
             ) as answer:
                 return WebhookAnswer(status=answer.status, date=_read_date(answer))
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            raise TemporaryError(f"{url}: {error}", nothing_done=True) from error
+            raise TemporaryError(f"{shown_url(url)}: {error}", nothing_done=True) from error
         except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError, UnicodeError) as error:
             # A host with a label that is empty or longer than 63 bytes is invalid in DNS: the
             # codec "idna" raises UnicodeError for it (RFC 3490, 4.1).
-            raise PermanentError(f"{url} is no address of a webhook.") from error
+            raise PermanentError(f"{shown_url(url)} is no address of a webhook.") from error
+        except aiohttp.ClientResponseError as error:
+            # Its text has the whole URL, or that of the proxy.
+            said = f"{type(error).__name__} {error.status} {error.message}"
+            raise TemporaryError(f"{shown_url(url)}: {said}") from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             said = str(error) or type(error).__name__
-            raise TemporaryError(f"{url}: {said}") from error
+            raise TemporaryError(f"{shown_url(url)}: {said}") from error
 
 
 def _read_date(answer: aiohttp.ClientResponse) -> datetime | None:

@@ -9,6 +9,7 @@ from orchestrator.composition import Ports
 from orchestrator.core.checkable import Checkable, Permission, ReadableBy
 from orchestrator.core.errors import OrchestratorError
 from orchestrator.core.handlers.services import Services
+from orchestrator.core.urls import shown_url
 from orchestrator.parts import Parts
 from orchestrator.settings import Settings
 
@@ -109,7 +110,7 @@ def _front(settings: Settings) -> Finding:
 def _callback(settings: Settings) -> Finding:
     """The webhook for reports; not called, since the control plane would count that as a report."""
     callback = settings.callback
-    where = callback.url or "the tier's API_ENDPOINT, if it has one"
+    where = shown_url(callback.url) if callback.url else "the tier's API_ENDPOINT, if it has one"
     return Finding(
         name="callback",
         uses=f"{where}, after the {callback.after}",

@@ -15,6 +15,7 @@ from orchestrator.adapters.clock import RandomIds
 from orchestrator.cli.tables import MOST_EMPTY_PAGES, describe_run
 from orchestrator.core.errors import BadEvent
 from orchestrator.core.events.envelope import read_event_id
+from orchestrator.core.urls import shown_url
 from orchestrator.wire.codec import decode_json
 
 #: The service's maximum for the `limit` of a page.
@@ -167,16 +168,18 @@ def _refusal(sent: Reply) -> ServiceRefusedError:
 
 async def _read(answer: aiohttp.ClientResponse) -> dict[str, Any]:
     """The answer's JSON object. Raises ServiceRefusedError if it is a redirect or has none."""
-    location = answer.headers.get("Location")
+    location, asked = answer.headers.get("Location"), shown_url(str(answer.url))
     if location and 300 <= answer.status < 400:
-        raise ServiceRefusedError(f"{answer.url} redirects to {location}: name that with --url.")
+        raise ServiceRefusedError(
+            f"{asked} redirects to {shown_url(location)}: name that with --url."
+        )
     try:
         body = decode_json(await answer.read())
     except BadEvent:
         body = None
     if not isinstance(body, dict):
         raise ServiceRefusedError(
-            f"{answer.url} answers {answer.status}, but not as an orchestrator does: check --url."
+            f"{asked} answers {answer.status}, but not as an orchestrator does: check --url."
         )
     return body
 
@@ -193,5 +196,6 @@ async def open_client(url: str, *, headers: Mapping[str, str]) -> AsyncIterator[
             yield Client(http, URL(url))
     except (aiohttp.ClientError, TimeoutError) as error:
         raise ServiceUnreachableError(
-            f"Nothing answers at {url} ({error}): start the service, or pass another --url."
+            f"Nothing answers at {shown_url(url)} ({error}): start the service, or pass another "
+            "--url."
         ) from error

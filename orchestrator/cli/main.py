@@ -74,8 +74,10 @@ def _a_page(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _check_url(_: click.Context, __: click.Parameter, url: str) -> str:
+    from orchestrator.core.urls import shown_url
+
     if not url.startswith(("http://", "https://")):
-        raise click.BadParameter(f"{url!r} must begin with http:// or https://.")
+        raise click.BadParameter(f"{shown_url(url)!r} must begin with http:// or https://.")
     return url
 
 

@@ -27,6 +27,7 @@ from orchestrator.core.errors import (
     UnconfirmedSubscription,
     UnsupportedEventType,
 )
+from orchestrator.core.urls import without_userinfo
 from orchestrator.intake.documentation import Answer
 from orchestrator.intake.links import address, link
 from orchestrator.intake.refusal_log import REFUSALS, Refusal, name_event, read_trace
@@ -78,11 +79,12 @@ def problem(
     headers: Mapping[str, str] | None = None,
 ) -> web.Response:
     """A problem response. `instance` is the path of the run, without one that of the request."""
+    sentence = without_userinfo(detail)
     body = Problem(
         title=HTTPStatus(status).phrase,
         status=int(status),
         # A lone surrogate, which any message may contain, can't be encoded in UTF-8.
-        detail=detail.encode("utf-8", "replace").decode(),
+        detail=sentence.encode("utf-8", "replace").decode(),
         instance=instance,
         errors=list(errors) or None,
     )

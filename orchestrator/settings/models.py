@@ -19,6 +19,7 @@ from orchestrator.settings.validation import (
     masked,
     read_web_address,
 )
+from orchestrator.core.urls import parse_origin
 
 log = structlog.get_logger("orchestrator.settings")
 
@@ -112,6 +113,11 @@ class Callback:
     refusals: bool = True
 
     def __attrs_post_init__(self) -> None:
+        for entry in self.allowed_hosts:
+            try:
+                parse_origin(entry)
+            except ValueError as error:
+                raise ValueError(f"callback.allowed_hosts: {error}") from None
         if self.url is None:
             return
         url = read_web_address(self.url)

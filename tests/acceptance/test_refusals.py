@@ -5,6 +5,7 @@ from typing import Any
 
 import attrs
 import pytest
+from yarl import URL
 
 from orchestrator import Event, Extension, HandlerRegistry, PermanentError, Run, Settings
 from orchestrator.core.errors import TemporaryError
@@ -245,10 +246,11 @@ async def test_the_webhook_of_a_refusal_is_found(
     told: Settings,
     where: str,
 ) -> None:
-    """Where that of any report is: in the tier, else in the event, if its host is trusted."""
+    """Where that of any report is: in the tier, else in the event, if its origin is trusted."""
     endpoint = {"API_ENDPOINT": control_plane.url}
     empty = {**TIERS["EMPTY"], **(endpoint if where == "tier" else {})}
-    hosts = ("127.0.0.1",) if where == "event" else ("control.example",)
+    origin = str(URL(control_plane.url).origin())
+    hosts = (origin,) if where == "event" else ("control.example",)
     service = await start_service(
         attrs.evolve(
             told,

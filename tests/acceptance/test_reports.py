@@ -5,6 +5,7 @@ from typing import Any
 
 import attrs
 import pytest
+from yarl import URL
 
 from orchestrator import Event, Extension, HandlerRegistry, Run, Settings
 from orchestrator.embedded import CodeBuildStandIn, Fault
@@ -195,16 +196,21 @@ async def test_resources_that_are_too_large_to_be_kept_are_left_out(
     assert "sent without resources, since they have 200" in await why(service)
 
 
+def origin_of(control_plane: ControlPlane) -> str:
+    return str(URL(control_plane.url).origin())
+
+
 @pytest.mark.parametrize(
     ("tier", "event", "allowed", "is_told"),
     [
         (True, False, [], True),
-        (False, True, ["127.0.0.1"], True),
+        (False, True, ["its origin"], True),
+        (False, True, ["127.0.0.1"], False),
         (False, True, [], False),
         (False, True, ["control.example"], False),
-        (False, False, ["127.0.0.1"], False),
+        (False, False, ["its origin"], False),
     ],
-    ids=["tier", "event, allowed", "event", "event, another host", "nowhere"],
+    ids=["tier", "event, allowed", "event, another port", "event", "event, other host", "nowhere"],
 )
 async def test_the_webhook_is_found(
     start_service: StartService,
@@ -216,13 +222,14 @@ async def test_the_webhook_is_found(
     allowed: list[str],
     is_told: bool,
 ) -> None:
-    """Without a setting in the tier, else in the event; there only where its host is trusted."""
+    """Without a setting in the tier, else in the event; there only where its origin is trusted."""
     where = {"API_ENDPOINT": control_plane.url}
+    origins = tuple(origin_of(control_plane) if one == "its origin" else one for one in allowed)
     standard = {**TIERS["STANDARD"], **(where if tier else {})}
     service = await start_service(
         attrs.evolve(
             settings,
-            callback=Callback(after="provisioning", allowed_hosts=tuple(allowed), timeout_s=30),
+            callback=Callback(after="provisioning", allowed_hosts=origins, timeout_s=30),
             tiers=Tiers(backend="static", static={**TIERS, "STANDARD": standard}),
         )
     )
@@ -237,6 +244,12 @@ async def test_the_webhook_is_found(
     "address",
     [
         "http://127.0.0.1@evil.example/webhook",
+        "http://127.0.0.1\\@evil.example/webhook",
+        "http://user:s3cr3t@127.0.0.1/webhook?s3cr3t",
+        "http://127.1/webhook",
+        "http://2130706433/webhook",
+        "http://127.0.0.1./webhook",
+        "https://127.0.0.1/webhook",
         "http://evil.example#127.0.0.1",
         "http://[::1",
         "127.0.0.1/webhook",
@@ -251,12 +264,13 @@ async def test_no_address_of_an_event_leads_elsewhere(
     address: str,
 ) -> None:
     """What looks like a trusted host isn't one; the operation ends all the same."""
-    callback = Callback(after="provisioning", allowed_hosts=("127.0.0.1",), timeout_s=30)
+    callback = Callback(after="provisioning", allowed_hosts=("http://127.0.0.1",), timeout_s=30)
     service = await start_service(attrs.evolve(settings, callback=callback))
     await provision(service, control_plane, API_ENDPOINT=address)
     await end(service, codebuild)
     assert (await tenant(service))["state"] == "provisioned"
     assert "No report is sent" in await why(service)
+    assert "s3cr3t" not in await why(service)
 
 
 async def test_a_resource_that_cannot_be_signed_is_left_out(

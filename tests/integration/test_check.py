@@ -219,6 +219,14 @@ async def test_the_command_says_what_fails(watched: Watched) -> None:
     assert watched.aws.codebuild.builds == {}
 
 
+async def test_a_callback_is_shown_without_its_query(settings: Settings) -> None:
+    """It may be a key."""
+    callback = Callback(url="https://control.example/webhook?key=hunter2")
+    checkup = await check_setup(attrs.evolve(settings, callback=callback))
+    assert "https://control.example/webhook, after" in checkup.as_text()
+    assert "hunter2" not in checkup.as_text()
+
+
 async def test_a_callback_that_would_never_be_made_is_a_warning(
     settings: Settings, codebuild: CodeBuildStandIn
 ) -> None:

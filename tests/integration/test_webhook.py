@@ -138,6 +138,25 @@ async def test_what_is_no_address_is_said(url: str) -> None:
         await post(url)
 
 
+async def test_an_error_shows_no_credentials_of_the_url() -> None:
+    """Neither where nothing was done nor where something may have been."""
+
+    async def handler(request: web.Request) -> web.Response:
+        assert request.transport is not None
+        request.transport.abort()
+        return web.Response()
+
+    async with serving(handler) as url:
+        address = url.replace("://", "://user:s3cr3t@") + "?key=s3cr3t"
+        with pytest.raises(TemporaryError, match="webhook") as unanswered:
+            await post(address)
+    with pytest.raises(TemporaryError, match="webhook") as unreachable:
+        await post(address)
+    with pytest.raises(PermanentError, match="webhook") as unusable:
+        await post(address.replace("http://", "ftp://"))
+    assert "s3cr3t" not in f"{unanswered.value} {unreachable.value} {unusable.value}"
+
+
 async def test_a_hang_up_may_mean_anything() -> None:
     """It was read, and perhaps done."""
 

@@ -153,3 +153,17 @@ def test_anything_may_be_logged(things: dict[str, Any], layout: Literal["json", 
         configure_logs(level="info", layout=layout, redact=SECRET_NAMES)
         structlog.get_logger("test").bind(**things).info("said")
     assert stream.getvalue().endswith("\n")
+
+
+@pytest.mark.parametrize("layout", ["json", "console"])
+def test_a_log_shows_no_userinfo(layout: Literal["json", "console"]) -> None:
+    """In values, in what lies within them, in the text of a line and in a traceback."""
+    url = "https://user:hunter2@git.example/a"
+    stream = io.StringIO()
+    with redirect_stderr(stream):
+        configure_logs(level="info", layout=layout, redact=SECRET_NAMES)
+        log = structlog.get_logger("test")
+        log.info(f"cloning {url}", url=url, within={"a": [url, f"see {url}"]})
+        log.info("failed", exc_info=failed(RuntimeError(url)))
+    assert "git.example" in stream.getvalue()
+    assert "hunter2" not in stream.getvalue()

@@ -12,7 +12,8 @@ from orchestrator.core.events.body import read_object
 from orchestrator.core.identifiers import START_KEY
 from orchestrator.core.jobs.job_description import JobDescription, JobStatus
 from orchestrator.core.ledger.records import Job
-from orchestrator.core.texts import shorten, web_address
+from orchestrator.core.texts import shorten
+from orchestrator.core.urls import web_link
 
 #: The name under which CodeBuild is registered as a builder.
 CODE_BUILD = "CODE_BUILD"
@@ -112,7 +113,7 @@ def _log_url(logs: Mapping[str, Any], *names: str) -> str | None:
     `deepLink` has `group=null;stream=null` until there is a log group, and always if the logs are
     written to S3 only (observed; API reference, LogsLocation).
     """
-    links = (web_address(logs.get(name)) for name in names)
+    links = (web_link(logs.get(name)) for name in names)
     return next((link for link in links if link and not _NO_LOG.search(link)), None)
 
 

@@ -38,6 +38,7 @@ from orchestrator.core.evolve import evolve
 from orchestrator.core.identifiers import START_KEY, TRACEPARENT
 from orchestrator.core.jobs.job_description import JobDescription, JobStatus, SomeNotDescribed
 from orchestrator.core.ledger.records import Job
+from orchestrator.core.urls import shown_url
 
 #: The name under which Jenkins is registered as a builder.
 JENKINS = "JENKINS"
@@ -66,7 +67,7 @@ class JenkinsBuilder:
         self._listings = JenkinsListings(client)
         self._name = name
         self._unstable = JobStatus.SUCCEEDED if unstable_is_success else JobStatus.FAILED
-        self.description = f"Jenkins at {url}"
+        self.description = f"Jenkins at {shown_url(url)}"
 
     async def check(self) -> None:
         await self._listings.check()

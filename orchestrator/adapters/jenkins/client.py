@@ -16,6 +16,7 @@ from yarl import URL
 
 from orchestrator.adapters.proxies import find_proxy
 from orchestrator.core.errors import NotPermitted, TemporaryError
+from orchestrator.core.urls import shown_url
 
 Document = TypeVar("Document", bound=msgspec.Struct)
 
@@ -67,8 +68,8 @@ class Answer:
             said = "a redirect to a login page: check user and token"
         elif self.is_redirect:
             said = (
-                f"a redirect to {self.target or 'nowhere'}: check user and token, and that "
-                "Jenkins' url is the final one"
+                f"a redirect to {shown_url(self.target) or 'nowhere'}: check user and token, and "
+                "that Jenkins' url is the final one"
             )
         else:
             phrase = HTTPStatus(self.status).phrase if self.status in list(HTTPStatus) else ""

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
 
 import attrs
 import structlog
@@ -28,6 +27,7 @@ from orchestrator.core.ledger.report_attempt import (
     end_report,
 )
 from orchestrator.core.ledger.transactions import Transactions
+from orchestrator.core.urls import shown_url
 
 _FIRST_PAUSE_S = 5.0
 #: A smaller difference of the clocks (seconds) can't be the reason for a 401: the receiver allows
@@ -46,13 +46,13 @@ log = structlog.get_logger("orchestrator.report")
 class CallbackPolicy:
     """The URL of the control plane's webhook, and after which operation success is reported.
 
-    `url` None leaves it to the tier and, where its host is among `allowed_hosts`, to the event.
+    `url` None leaves it to the tier and, where its origin is among `allowed_origins`, to the event.
     `refusals`: a request that could not begin is reported, too.
     """
 
     url: str | None = None
     after: Kind = Kind.DEPLOYMENT
-    allowed_hosts: frozenset[str] = frozenset()
+    allowed_origins: frozenset[str] = frozenset()
     refusals: bool = True
 
 
@@ -99,7 +99,11 @@ class ReportSender:
         if posting is None:
             return
         posted = await self._post(posting)
-        about = {"operation_id": operation_id, "url": _shown(posting.url), "tries": posting.tries}
+        about = {
+            "operation_id": operation_id,
+            "url": shown_url(posting.url),
+            "tries": posting.tries,
+        }
         if posted.is_trouble and posted.is_done:
             log.error("report given up", reason=posted.note, **about)
         elif posted.is_trouble:
@@ -142,16 +146,7 @@ class ReportSender:
         try:
             return await self.webhook.post(url=url, text=request.text, headers=request.headers)
         except PermanentError as error:
-            raise PermanentError(f"{_shown(url)} is no address of a webhook.") from error
-
-
-def _shown(url: str) -> str:
-    """The URL without user, password and query, which may be secret."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return "no web address"
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+            raise PermanentError(f"{shown_url(url)} is no address of a webhook.") from error
 
 
 def _behind_s(answer: WebhookAnswer, now: datetime) -> float:

@@ -23,7 +23,7 @@ from orchestrator.core.ledger.claim_request import ClaimRequest, ReportedOutcome
 from orchestrator.core.ledger.event_codec import encode_event
 from orchestrator.core.ledger.records import Job, PayloadRecord, WebhookCredentials
 from orchestrator.core.secrets.redaction import Redactor
-from orchestrator.core.texts import web_address
+from orchestrator.core.urls import web_link
 
 
 async def correlate(
@@ -89,7 +89,7 @@ async def correlate(
         if secret
         else None,
         follows=named if named and is_operation_id(named) else None,
-        link=web_address(read_ended_job(event).get("logUrl")),
+        link=web_link(read_ended_job(event).get("logUrl")),
     )
 
 

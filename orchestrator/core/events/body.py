@@ -10,7 +10,7 @@ from orchestrator.core.events.event import Event
 from orchestrator.core.events.javascript import is_well_formed
 from orchestrator.core.events.json_text import parse_json
 from orchestrator.core.identifiers import START_KEY, read_start_key
-from orchestrator.core.texts import web_address
+from orchestrator.core.urls import web_address
 
 #: DynamoDB's sort keys have at most 1 KB (developer guide, Constraints).
 MAX_NAME_BYTES = 512

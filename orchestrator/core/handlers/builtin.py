@@ -5,7 +5,6 @@ They are defaults of every registry. A handler that replaces one may still call 
 """
 
 from typing import Any
-from urllib.parse import urlsplit
 
 from orchestrator.core.errors import PermanentError
 from orchestrator.core.events.body import (
@@ -46,6 +45,7 @@ from orchestrator.core.handlers.run import Run
 from orchestrator.core.identifiers import START_KEY
 from orchestrator.core.jobs.plan import job_identifier, plan_job
 from orchestrator.core.jobs.tier_catalog import Tier
+from orchestrator.core.urls import read_origin, shown_url, web_address
 
 
 async def tenant_provisioning(event: Event[TenantProvisioning], run: Run) -> None:
@@ -254,14 +254,14 @@ async def _answer_toolkit(event: Event[TenantOutcome], run: Run, ending: Ending)
 async def _webhook_url(event: Event[Any], run: Run) -> str | None:
     """The control plane's webhook, if there is one."""
     url = await _find_webhook_url(event, run)
-    if url is not None and not url.startswith(("https://", "http://")):
-        run.note(f"No report is sent to the control plane: {url!r} is no web address.")
+    if url is not None and web_address(url) is None:
+        run.note(f"No report is sent to the control plane: {shown_url(url)!r} is no web address.")
         return None
     return url
 
 
 async def _find_webhook_url(event: Event[Any], run: Run) -> str | None:
-    """The webhook of the settings, else of the tier, else of the event if its host is allowed.
+    """The webhook of the settings, else of the tier, else of the event if its origin is allowed.
 
     Otherwise a build could name any address, and the service would call it from inside the network
     (SSRF).
@@ -275,19 +275,13 @@ async def _find_webhook_url(event: Event[Any], run: Run) -> str | None:
     asked = read_webhook_url(told) or read_webhook_url(await run.request_body())
     if asked is None:
         return None
-    if _host(asked) not in run.callback.allowed_hosts:
+    if read_origin(asked) not in run.callback.allowed_origins:
         run.note(
-            "No report is sent to the control plane: its host is not in callback.allowed_hosts."
+            f"No report is sent to the control plane: {shown_url(asked)!r} is at no origin of "
+            "callback.allowed_hosts (https and its port 443 where an entry names no other)."
         )
         return None
     return asked
-
-
-def _host(url: str) -> str | None:
-    try:
-        return urlsplit(url).hostname
-    except ValueError:
-        return None
 
 
 async def _start(event: Event[Any], run: Run, tier: Tier, kind: Kind) -> None:

@@ -17,7 +17,7 @@ from orchestrator.core.events.event_types import Kind
 from orchestrator.core.evolve import evolve
 from orchestrator.core.identifiers import start_key
 from orchestrator.core.ledger.lifecycle import TenantState
-from orchestrator.core.texts import web_address
+from orchestrator.core.urls import web_link
 
 #: The number of sources whose latest request time is stored with a tenant.
 MAX_SOURCES = 10
@@ -67,7 +67,7 @@ class Job(Stored):
     #: A builder may omit it, since `core.jobs.builder_calls` sets it.
     builder: str = ""
     job_identifier: str
-    log_url: str | None = attrs.field(default=None, converter=web_address)
+    log_url: str | None = attrs.field(default=None, converter=web_link)
     request: Mapping[str, Any] | None = None
 
     @property

@@ -12,6 +12,7 @@ from typing import Any
 import attrs
 
 from orchestrator.core.events.json_text import MAX_DEPTH, parse_json
+from orchestrator.core.urls import without_userinfo
 
 #: The default of `log.redact`.
 SECRET_NAMES = ("secret", "*secret*", "*password*", "*token*", "!*_expiration")
@@ -66,7 +67,8 @@ class Redactor:
     def is_plain(self, name: str, value: Any) -> bool:
         """Whether it is seen at once that `redact` would leave a value of that name as it is."""
         if type(value) is str:
-            return _MAY_BE_JSON.search(value) is None and not self.is_secret(name)
+            is_searched = "://" in value or _MAY_BE_JSON.search(value) is not None
+            return not is_searched and not self.is_secret(name)
         return value is None or type(value) in (int, float, bool)
 
     def _is_secret(self, name: str) -> bool:
@@ -79,7 +81,8 @@ class Redactor:
         return walk.has_hidden
 
     def redact(self, value: Any) -> Any:
-        """`value` with masks in place of secrets, at any depth. Numbers are never masked."""
+        """`value` with masks in place of secrets, at any depth, and URLs without userinfo. Numbers
+        are never masked."""
         return _Walk(self, MASK).show(value)
 
     def leave_out(self, value: Any) -> Any:
@@ -133,7 +136,7 @@ class _Walk:
     def _show_within(self, value: Any) -> Any:
         match value:
             case str():
-                return self._show_text(value)
+                return self._show_sentence(value)
             case list():
                 return self._show_items(value)
             case dict() | Mapping():
@@ -144,7 +147,7 @@ class _Walk:
                 return self._show_items(value)
             case bytes() | bytearray():
                 text = value.decode(errors="replace")
-                shown = self._show_text(text)
+                shown = self._show_sentence(text)
                 return value if shown is text else shown
         fields = _fields(type(value))
         if fields is None:
@@ -174,6 +177,11 @@ class _Walk:
             if one is not _NOTHING:
                 shown.append(one)
         return shown
+
+    def _show_sentence(self, text: str) -> Any:
+        shown = self._show_text(text)
+        is_for_people = self._mask is MASK and isinstance(shown, str)
+        return without_userinfo(shown) if is_for_people else shown
 
     def _show_text(self, text: str) -> Any:
         """Mask JSON text, such as a build's variable `tenant`, also behind other text."""

@@ -425,6 +425,8 @@ def test_a_shipped_name_is_not_picked_up_from_the_working_directory(
         (lambda: Callback(url="ftp://c/webhook"), "callback.url must be like https://"),
         (lambda: Callback(url="http://["), "callback.url must be like https://"),
         (lambda: Callback(url="https://u:p@c/webhook"), "without user and password"),
+        (lambda: Callback(allowed_hosts=("c", "c/")), "callback.allowed_hosts: 'c/' is no origin"),
+        (lambda: Callback(allowed_hosts=("u:p@c",)), "callback.allowed_hosts: 'c' is no origin"),
     ],
 )
 def test_what_can_not_work_is_refused(section: Any, said: str) -> None:

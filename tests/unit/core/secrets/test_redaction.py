@@ -212,6 +212,18 @@ def test_a_text_within_texts_keeps_no_secret(times: int) -> None:
     assert Redactor().redact(within('{"id": "t-1"}', times)) == within('{"id": "t-1"}', times)
 
 
+def test_a_url_is_shown_without_its_userinfo() -> None:
+    """To people; what is left of a body without secrets stays as it was sent, and a variable with
+    such a URL is no secret by that alone."""
+    url = "postgres://user:hunter2@db/x"
+    assert Redactor().redact({"a": [url, json.dumps({"b": url})]}) == {
+        "a": ["postgres://db/x", '{"b": "postgres://db/x"}']
+    }
+    assert Redactor().leave_out({"a": url}) == {"a": url}
+    assert not Redactor().hides("a", url)
+    assert not Redactor().is_plain("a", url)
+
+
 def test_many_texts_that_have_no_names_are_not_read() -> None:
     """A quarter of a million of them, in one event, must not keep all others waiting."""
     reads = []
