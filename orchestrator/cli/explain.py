@@ -6,7 +6,7 @@ from typing import Any
 
 import attrs
 
-from orchestrator.core.errors import OrchestratorError, PermanentError
+from orchestrator.core.errors import OrchestratorError, PermanentError, UnsupportedEventType
 from orchestrator.core.events.body import read_tenant_id
 from orchestrator.core.events.envelope import Delivery, parse_event, read_event_type
 from orchestrator.core.events.event import Event
@@ -101,7 +101,9 @@ async def explain_event(settings: Settings, event_type: str | None, text: bytes)
             explained, handler="a sweep: resumes runs, checks jobs and sends reports that are due"
         )
     try:
-        payload = parts.wire.structure(event.body, registration.payload if registration else None)
+        if registration is None:
+            raise UnsupportedEventType(event.type)
+        payload = parts.wire.structure(event.body, registration.payload)
         if not isinstance(payload, TenantRequest) or event.type not in OPENS:
             return explained
         async with parts.open_ports() as ports:
