@@ -27,6 +27,9 @@ OVERRIDE = {
     "DB_PASSWORD": f"{SECRET}-3",
     "githubToken": f"{SECRET}-4",
     "DATABASE": {"password": f"{SECRET}-5"},
+    "STRIPE_API_KEY": f"{SECRET}-9",
+    "signing": json.dumps({"privateKey": SECRET, "db": json.dumps({"pwd": SECRET})}),
+    "REPOSITORY": f"https://deploy:{SECRET}-12@git.example/app",
     "ACCESS_TOKEN_EXPIRATION": "7200",
     "TOKEN_COUNT": 12,
 }

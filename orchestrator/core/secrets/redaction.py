@@ -14,8 +14,22 @@ import attrs
 from orchestrator.core.events.json_text import MAX_DEPTH, parse_json
 from orchestrator.core.urls import without_userinfo
 
-#: The default of `log.redact`.
-SECRET_NAMES = ("secret", "*secret*", "*password*", "*token*", "!*_expiration")
+#: The default of `log.redact`. `?` is any one character: `api_key`, `api-key`; `apiKey` has none.
+SECRET_NAMES = (
+    "secret",
+    "*secret*",
+    "*password*",
+    "*passwd*",
+    "*pwd*",
+    "*token*",
+    "*api?key*",
+    "*apikey*",
+    "*private?key*",
+    "*privatekey*",
+    "*authorization*",
+    "*credential*",
+    "!*_expiration",
+)
 
 MASK = "***"
 

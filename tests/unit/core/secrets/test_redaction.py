@@ -29,6 +29,26 @@ from orchestrator.core.secrets.redaction import MASK, Redactor
         "GITHUB_TOKEN",
         "accessToken",
         "token_id",
+        "api_key",
+        "apiKey",
+        "x-api-key",
+        "API KEY",
+        "STRIPE_APIKEY",
+        "authorization",
+        "Proxy-Authorization",
+        "authorizationHeader",
+        "credential",
+        "CREDENTIALS",
+        "dbCredentials",
+        "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+        "passwd",
+        "MYSQL_PASSWD",
+        "pwd",
+        "dbPwd",
+        "private_key",
+        "privateKey",
+        "SSH-PRIVATE-KEY",
+        "privatekeyPem",
     ],
 )
 def test_a_name_bears_a_secret(name: str) -> None:
@@ -48,6 +68,13 @@ def test_a_name_bears_a_secret(name: str) -> None:
         "context",
         "tok",
         "",
+        "key",
+        "apikind",
+        "author",
+        "public_key",
+        "passed",
+        "private",
+        "CREDENTIAL_EXPIRATION",
     ],
 )
 def test_a_name_bears_none(name: str) -> None:
@@ -204,10 +231,11 @@ def within(text: str, times: int) -> str:
     return text
 
 
+@pytest.mark.parametrize("name", ["secret", "apiKey", "private-key", "Authorization", "pwd"])
 @pytest.mark.parametrize("times", range(12))
-def test_a_text_within_texts_keeps_no_secret(times: int) -> None:
+def test_a_text_within_texts_keeps_no_secret(times: int, name: str) -> None:
     """However often it was put into another one."""
-    text = within('{"id": "t-1", "secret": "hunter2"}', times)
+    text = within(json.dumps({"id": "t-1", name: "hunter2"}), times)
     assert "hunter2" not in Redactor().redact(text)
     assert Redactor().redact(within('{"id": "t-1"}', times)) == within('{"id": "t-1"}', times)
 
