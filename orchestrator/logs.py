@@ -1,5 +1,6 @@
 """Configures structured, redacted logs on standard error, with run, event and tenant."""
 
+import io
 import json
 import logging
 import sys
@@ -12,6 +13,7 @@ import msgspec
 import structlog
 
 from orchestrator.core.secrets.redaction import Redactor
+from orchestrator.core.texts import printable
 from orchestrator.core.urls import without_userinfo
 
 
@@ -55,16 +57,9 @@ def configure_logs(
                 shown |= redactor.redact({name: value})
         return shown
 
-    render = (
-        structlog.processors.JSONRenderer(serializer=_to_json)
-        if layout == "json"
-        else structlog.dev.ConsoleRenderer(
-            colors=sys.stderr.isatty(),
-            # Not rich's formatter: it prints local variables, which may hold secrets.
-            exception_formatter=structlog.dev.plain_traceback,
-        )
-    )
-    tracebacks = [structlog.processors.format_exc_info] if layout == "json" else []
+    is_json = layout == "json"
+    tracebacks = [structlog.processors.format_exc_info] if is_json else []
+    render = structlog.processors.JSONRenderer(serializer=_to_json) if is_json else _to_terminal()
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -81,12 +76,43 @@ def configure_logs(
     )
 
 
+def _to_terminal() -> Any:
+    """The console renderer; control characters of names, texts and tracebacks are escaped."""
+    render = structlog.dev.ConsoleRenderer(
+        colors=sys.stderr.isatty(), exception_formatter=_write_traceback
+    )
+
+    def render_printable(logger: Any, method: str, event: Mapping[str, Any]) -> str:
+        shown = {
+            printable(name): printable(value) if type(value) is str else value
+            for name, value in event.items()
+        }
+        return render(logger, method, shown)
+
+    return render_printable
+
+
+def _write_traceback(stream: TextIO, exc_info: Any) -> None:
+    """Write a traceback with control characters escaped, and without rich: that prints local
+    variables, which may hold secrets."""
+    text = io.StringIO()
+    structlog.dev.plain_traceback(text, exc_info)
+    stream.write("\n".join(map(printable, text.getvalue().split("\n"))))
+
+
 def _to_json(line: Mapping[str, Any], *, default: Any) -> str:
-    """The line as JSON; what msgspec refuses, such as half a surrogate pair, json writes."""
+    """The line as JSON, control characters beyond ASCII escaped; what msgspec refuses, such as half
+    a surrogate pair, json writes."""
     try:
-        return msgspec.json.encode(line, enc_hook=default).decode()
+        text = msgspec.json.encode(line, enc_hook=default).decode()
+        is_plain = text.isprintable()
+        return text if is_plain else "".join(map(_escaped, text))
     except Exception:  # noqa: BLE001 - json may fail, too: then the line says so
         return json.dumps(line, default=default)
+
+
+def _escaped(character: str) -> str:
+    return character if character.isprintable() else json.dumps(character)[1:-1]
 
 
 def _always_rendered(processors: Sequence[Any]) -> Any:

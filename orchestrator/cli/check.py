@@ -45,14 +45,14 @@ class Checkup:
         ]
         return {"Version": "2012-10-17", "Statement": statements}
 
-    def as_text(self) -> str:
-        """The findings as text."""
+    def as_lines(self) -> list[str]:
+        """The findings as lines of text."""
         lines = []
         for finding in self.findings:
             mark = "FAIL" if finding.trouble else "warn" if finding.warning else "ok  "
             lines.append(f"{mark} {finding.name:<22} {finding.uses}")
             lines += [f"     {said}" for said in (finding.trouble, finding.warning) if said]
-        return "\n".join(lines)
+        return lines
 
     def as_json(self) -> dict[str, Any]:
         findings = [

@@ -46,16 +46,16 @@ class Reply:
     def as_json(self) -> dict[str, Any]:
         return {"status": self.status, "answer": self.answer, "run": self.run}
 
-    def as_text(self) -> str:
-        """The answer and its run as text."""
+    def as_lines(self) -> list[str]:
+        """The answer and its run as lines of text."""
         lines = [f"{self.status} {json.dumps(self.answer)}"]
         if "Retry-After" in self.headers:
             lines.append(f"retry in {self.headers['Retry-After']} s")
         if "Idempotent-Replayed" in self.headers:
             lines.append("handled by an earlier delivery")
         if self.run:
-            lines.append(describe_run(self.run))
-        return "\n".join(lines)
+            lines += describe_run(self.run)
+        return lines
 
 
 class Client:

@@ -21,6 +21,7 @@ from rich.table import Table
 
 from orchestrator.cli.dev import ServiceDidNotStartError, open_prepared_aws, open_service
 from orchestrator.cli.tables import describe_tenant
+from orchestrator.core.texts import printable
 from orchestrator.embedded import (
     Build,
     BusQueue,
@@ -339,7 +340,8 @@ class _Story:
         return await self.get(f"/tenants/{tenant.id}")
 
     def show_timeline(self, tenant: dict[str, Any]) -> None:
-        self.console.print(indent(describe_tenant(tenant), "    "), markup=False, soft_wrap=True)
+        timeline = "\n".join(map(printable, describe_tenant(tenant)))
+        self.console.print(indent(timeline, "    "), markup=False, soft_wrap=True)
 
     def chapter(self, title: str) -> None:
         self.console.print(f"\n[bold cyan]{title}[/]")

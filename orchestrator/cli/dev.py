@@ -40,7 +40,7 @@ class Service:
 
 
 async def run_dev(
-    settings: Settings, *, config: str, port: int | None, echo: Callable[[str], None]
+    settings: Settings, *, config: str, port: int | None, show: Callable[[list[str]], None]
 ) -> None:
     """Run the embedded AWS and the service until SIGINT or SIGTERM.
 
@@ -65,7 +65,7 @@ async def run_dev(
             variables=" ".join(f"{name}={value}" for name, value in aws.environment().items()),
             config=config,
         )
-        echo(where)
+        show(where.splitlines())
         waiting = [
             asyncio.create_task(stopped.wait()),
             asyncio.create_task(service.process.wait()),

@@ -50,7 +50,7 @@ class Explanation:
             json_field_name(field): getattr(self, field.name) for field in attrs.fields(type(self))
         }
 
-    def as_text(self) -> str:
+    def as_lines(self) -> list[str]:
         """As text, a line for each field."""
         rows = {
             "type": self.event_type,
@@ -68,7 +68,7 @@ class Explanation:
         lines += [f"  {name} = {value}" for name, value in sorted(self.variables.items())]
         if self.trouble:
             lines.append(f"trouble   {self.trouble}")
-        return "\n".join(lines)
+        return lines
 
 
 async def explain_event(settings: Settings, event_type: str | None, text: bytes) -> Explanation:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from orchestrator.cli.terminal import print_json, print_lines
+
 if TYPE_CHECKING:
     from orchestrator.cli.client import Client
     from orchestrator.settings import Settings
@@ -172,7 +174,7 @@ def dev(config: str | None, port: int | None) -> None:
     from orchestrator.cli.dev import run_dev
 
     settings = _load_settings(config or "local.toml")
-    asyncio.run(run_dev(settings, config=config or "local.toml", port=port, echo=click.echo))
+    asyncio.run(run_dev(settings, config=config or "local.toml", port=port, show=print_lines))
 
 
 @commands.command()
@@ -191,7 +193,7 @@ def demo() -> None:
 def send(event_type: str, file: Any, url: str, header: str | None, as_json: bool) -> None:
     """Send an event of TYPE with the body in FILE (-: standard input) and show its run."""
     sent = _ask(url, header, lambda client: client.send_event(event_type, file.read()))
-    _show(sent.as_json() if as_json else sent.as_text())
+    _show(sent.as_json(), sent.as_lines(), as_json=as_json)
     if not sent.succeeded:
         sys.exit(1)
 
@@ -219,7 +221,7 @@ def runs(url: str, header: str | None, as_json: bool, limit: int, **asked: str |
         "cursor": asked["cursor"],
     }
     page = _ask(url, header, lambda client: client.get_runs(query, limit=limit))
-    _show(page if as_json else describe_runs(page, limit=limit))
+    _show(page, describe_runs(page, limit=limit), as_json=as_json)
 
 
 @commands.command()
@@ -231,7 +233,7 @@ def run(run_id: str, url: str, header: str | None, as_json: bool) -> None:
     from orchestrator.cli.tables import describe_run
 
     found = _ask(url, header, lambda client: client.get_run(run_id))
-    _show(found if as_json else describe_run(found))
+    _show(found, describe_run(found), as_json=as_json)
 
 
 @commands.command()
@@ -251,10 +253,8 @@ def replay(
         return [await client.replay_run(run_id, force=force) for run_id in run_ids]
 
     replayed = _ask(url, header, replay_all)
-    if as_json:
-        _show([sent.as_json() for sent in replayed])
-    else:
-        _show("\n\n".join(sent.as_text() for sent in replayed))
+    lines = [line for sent in replayed for line in ("", *sent.as_lines())]
+    _show([sent.as_json() for sent in replayed], lines[1:], as_json=as_json)
     if not all(sent.succeeded for sent in replayed):
         sys.exit(1)
 
@@ -274,7 +274,7 @@ def tenants(url: str, header: str | None, as_json: bool, limit: int, **asked: st
     from orchestrator.cli.tables import describe_tenants
 
     page = _ask(url, header, lambda client: client.get_tenants(asked, limit=limit))
-    _show(page if as_json else describe_tenants(page, limit=limit))
+    _show(page, describe_tenants(page, limit=limit), as_json=as_json)
 
 
 @commands.command()
@@ -286,7 +286,7 @@ def tenant(tenant_id: str, url: str, header: str | None, as_json: bool) -> None:
     from orchestrator.cli.tables import describe_tenant
 
     found = _ask(url, header, lambda client: client.get_tenant(tenant_id))
-    _show(found if as_json else describe_tenant(found))
+    _show(found, describe_tenant(found), as_json=as_json)
 
 
 @commands.command()
@@ -308,12 +308,10 @@ def cancel(
         url, header, lambda client: client.cancel(tenant_id, reason=reason, clean_up=clean_up)
     )
     what = f"the {cancelled['stopped']['kind']} {cancelled['stopped']['operationId']}"
-    if as_json:
-        _show(cancelled)
-    elif cancelled["ended"]:
-        click.echo(f"stopped {what}; `orchestrator tenant {tenant_id}` shows the tenant's state")
-    else:
-        click.echo(f"{what} will be stopped; it ends once the builder says that its job is over")
+    said = f"{what} will be stopped; it ends once the builder says that its job is over"
+    if cancelled["ended"]:
+        said = f"stopped {what}; `orchestrator tenant {tenant_id}` shows the tenant's state"
+    _show(cancelled, [said], as_json=as_json)
 
 
 @commands.command()
@@ -330,7 +328,7 @@ def reconcile(config: str | None) -> None:
             "`echo {} | orchestrator send RECONCILE`."
         )
     resumed = asyncio.run(sweep_once(settings))
-    click.echo(f"{resumed} resumed")
+    print_lines([f"{resumed} resumed"])
 
 
 @commands.command()
@@ -343,8 +341,10 @@ def init(config: str | None) -> None:
     made = asyncio.run(make_ends(_load_settings(config)))
     if not made:
         raise click.UsageError("There is nothing to create: ledger.backend is memory.")
-    for name, is_new in made.items():
-        click.echo(f"created the {name}" if is_new else f"the {name} already exists")
+    print_lines(
+        f"created the {name}" if is_new else f"the {name} already exists"
+        for name, is_new in made.items()
+    )
 
 
 @commands.command()
@@ -358,7 +358,7 @@ def explain(config: str | None, file: Any, event_type: str | None, as_json: bool
     from orchestrator.cli.explain import explain_event
 
     explained = asyncio.run(explain_event(_load_settings(config), event_type, file.read()))
-    _show(explained.as_json() if as_json else explained.as_text())
+    _show(explained.as_json(), explained.as_lines(), as_json=as_json)
     if explained.trouble:
         sys.exit(1)
 
@@ -372,12 +372,9 @@ def check(config: str | None, as_json: bool) -> None:
     from orchestrator.cli.check import check_setup
 
     checkup = asyncio.run(check_setup(_load_settings(config)))
-    if as_json:
-        _show(checkup.as_json())
-    else:
-        click.echo(checkup.as_text())
-        click.echo("\nThe least IAM policy for the service's role:")
-        _show(checkup.policy)
+    policy = json.dumps(checkup.policy, indent=2).splitlines()
+    lines = [*checkup.as_lines(), "", "The least IAM policy for the service's role:", *policy]
+    _show(checkup.as_json(), lines, as_json=as_json)
     if not checkup.healthy:
         sys.exit(1)
 
@@ -399,7 +396,7 @@ def openapi(config: str | None, output: Path | None, check: bool) -> None:
     document = build_document(create_app(_load_settings(config)))
     text = json.dumps(document, indent=2, sort_keys=True) + "\n"
     if output is None:
-        click.echo(text, nl=False)
+        print_lines(text.splitlines())
     elif not check:
         output.write_text(text)
     elif not output.exists() or output.read_text() != text:
@@ -414,7 +411,7 @@ def main() -> None:
     try:
         commands.main(arguments, prog_name="orchestrator", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message(), err=True)
+        print_lines(error.format_message().splitlines(), to_stderr=True)
         sys.exit(2)
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx else "orchestrator"
@@ -425,12 +422,12 @@ def main() -> None:
         _exit(130, "interrupted")
     except Exception as error:  # noqa: BLE001 - a user gets a sentence; --debug shows the rest
         if "--debug" in arguments:
-            traceback.print_exc()
+            print_lines(traceback.format_exc().splitlines(), to_stderr=True)
         _exit(1, str(error) or type(error).__name__)
 
 
 def _exit(code: int, message: str) -> None:
-    click.echo(f"Error: {message}", err=True)
+    print_lines([f"Error: {message}"], to_stderr=True)
     sys.exit(code)
 
 
@@ -452,8 +449,11 @@ def _ask(
     return asyncio.run(ask())
 
 
-def _show(shown: object) -> None:
-    click.echo(shown if isinstance(shown, str) else json.dumps(shown, indent=2, default=str))
+def _show(document: object, lines: Iterable[str], *, as_json: bool) -> None:
+    if as_json:
+        print_json(document)
+    else:
+        print_lines(lines)
 
 
 def _load_settings(config: str | None, *, is_server: bool = False) -> "Settings":

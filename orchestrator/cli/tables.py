@@ -1,6 +1,6 @@
-"""Formats runs and tenants as text."""
+"""Formats runs and tenants as lines of text; `terminal.py` prints them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 #: After this many pages in a row without a match (some 10,000 items of the ledger) a list ends with
@@ -8,8 +8,8 @@ from typing import Any
 MOST_EMPTY_PAGES = 25
 
 
-def describe_run(run: Mapping[str, Any]) -> str:
-    """A run as text: a line for each field."""
+def describe_run(run: Mapping[str, Any]) -> list[str]:
+    """A run: a line for each field."""
     rows = {
         "run": f"{run['runId']}: {run['status']}",
         "type": run["eventType"],
@@ -22,11 +22,11 @@ def describe_run(run: Mapping[str, Any]) -> str:
         "due": run["dueAt"] or "-",
         "error": run["error"]["message"] if run["error"] else "-",
     }
-    return "\n".join(_printable(f"{name:<8} {value}") for name, value in rows.items())
+    return [f"{name:<8} {value}" for name, value in rows.items()]
 
 
-def describe_runs(page: Mapping[str, Any], *, limit: int) -> str:
-    """A page of runs as text: a line for each of up to `limit`."""
+def describe_runs(page: Mapping[str, Any], *, limit: int) -> list[str]:
+    """A page of runs: a line for each of up to `limit`."""
     lines = [
         f"{run['firstSeen'][:19]}  {run['status']:<9}  {run['eventType']:<28}  "
         f"{run['tenantId'] or '-':<24}  {run['runId']}"
@@ -35,8 +35,8 @@ def describe_runs(page: Mapping[str, Any], *, limit: int) -> str:
     return _describe_page(lines, page["cursor"], "runs", limit)
 
 
-def describe_tenants(page: Mapping[str, Any], *, limit: int) -> str:
-    """A page of tenants as text: a line for each of up to `limit`."""
+def describe_tenants(page: Mapping[str, Any], *, limit: int) -> list[str]:
+    """A page of tenants: a line for each of up to `limit`."""
     lines = [
         f"{tenant['changedAt'][:19]}  {tenant['state']:<18}  {tenant['tier'] or '-':<10}  "
         f"{tenant['tenantId']}"
@@ -45,22 +45,16 @@ def describe_tenants(page: Mapping[str, Any], *, limit: int) -> str:
     return _describe_page(lines, page["cursor"], "tenants", limit)
 
 
-def _describe_page(lines: Sequence[str], cursor: str | None, kind: str, limit: int) -> str:
-    shown = list(map(_printable, lines))
+def _describe_page(lines: list[str], cursor: str | None, kind: str, limit: int) -> list[str]:
     if cursor is None:
-        return "\n".join(shown or [f"no {kind}"])
-    if len(lines) < limit:
-        shown.append(f"stopped after {MOST_EMPTY_PAGES} pages without matching {kind}")
-    return "\n".join([*shown, f"more: --cursor {cursor}"])
+        return lines or [f"no {kind}"]
+    is_cut = len(lines) < limit
+    cut = [f"stopped after {MOST_EMPTY_PAGES} pages without matching {kind}"] if is_cut else []
+    return [*lines, *cut, f"more: --cursor {cursor}"]
 
 
-def _printable(line: str) -> str:
-    """Escape control characters: a name from a sender must not add lines or move the cursor."""
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in line)
-
-
-def describe_tenant(tenant: Mapping[str, Any]) -> str:
-    """A tenant as text: its state, and its timeline, the latest first."""
+def describe_tenant(tenant: Mapping[str, Any]) -> list[str]:
+    """A tenant: its state, and its timeline, the latest first."""
     operation = tenant["operation"]
     doing = "-"
     if operation:
@@ -75,7 +69,7 @@ def describe_tenant(tenant: Mapping[str, Any]) -> str:
     for entry in tenant["timeline"]:
         lines.append(f"{entry['at'][:19]}  {entry['status']:<9}  {entry['eventType']}")
         lines += [f"{'':21}{entry[name]}" for name in ("reason", "link") if entry[name]]
-    return "\n".join(map(_printable, lines))
+    return lines
 
 
 def _describe_state(tenant: Mapping[str, Any]) -> str:

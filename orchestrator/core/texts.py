@@ -1,4 +1,4 @@
-"""Sentences from other sources, as they are stored and shown."""
+"""Texts from other sources, as they are stored and shown."""
 
 from orchestrator.core.urls import without_userinfo
 
@@ -11,3 +11,11 @@ def shorten(text: str) -> str:
     ledger."""
     shown = without_userinfo(text)
     return shown if len(shown) <= _LONGEST_SENTENCE else f"{shown[:_LONGEST_SENTENCE]}…"
+
+
+def printable(text: str) -> str:
+    """A text in one line, with its control characters, bidirectional overrides and other characters
+    without a shape escaped as in Python."""
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)

@@ -47,7 +47,7 @@ async def trouble_of(settings: Settings, body: dict[str, Any]) -> str:
     explained = await explain_event(settings, PROVISION, json.dumps(body).encode())
     json.dumps(explained.as_json())
     assert explained.trouble is not None
-    assert explained.trouble in explained.as_text()
+    assert explained.trouble in "\n".join(explained.as_lines())
     return explained.trouble
 
 

@@ -112,7 +112,7 @@ def troubles(checkup: Checkup) -> dict[str, str]:
 async def test_a_good_setup_is_healthy(watched: Watched, real: Settings) -> None:
     """Every end is named with what is used and can be reached; nothing is started."""
     checkup = await check_setup(real)
-    assert checkup.healthy, checkup.as_text()
+    assert checkup.healthy, "\n".join(checkup.as_lines())
     uses = {finding.name: finding.uses for finding in checkup.findings}
     assert "orchestrator-ledger" in uses["ledger"]
     assert "plans" in uses["tiers"]
@@ -120,7 +120,7 @@ async def test_a_good_setup_is_healthy(watched: Watched, real: Settings) -> None
     assert BUS in uses["events.bus"]
     assert "open" in uses["http"]
     assert watched.aws.codebuild.builds == {}
-    assert "FAIL" not in checkup.as_text()
+    assert "FAIL" not in "\n".join(checkup.as_lines())
 
 
 async def test_the_policy_is_what_the_service_calls(
@@ -164,7 +164,7 @@ async def test_without_a_bus_none_is_allowed(
 ) -> None:
     """Static tiers and no bus leave CodeBuild alone to be allowed, and the setup is healthy."""
     checkup = await check_setup(settings)
-    assert checkup.healthy, checkup.as_text()
+    assert checkup.healthy, "\n".join(checkup.as_lines())
     allowed = [action for one in checkup.policy["Statement"] for action in one["Action"]]
     assert allowed
     assert all(action.startswith("codebuild:") for action in allowed)
@@ -187,16 +187,16 @@ async def test_the_end_that_fails_is_named(
     found = troubles(checkup)
     assert found.keys() == {name}
     assert said in found[name]
-    assert f"FAIL {name}" in checkup.as_text()
-    assert found[name] in checkup.as_text()
+    assert f"FAIL {name}" in "\n".join(checkup.as_lines())
+    assert found[name] in "\n".join(checkup.as_lines())
 
 
 async def test_a_key_is_not_shown(settings: Settings, codebuild: CodeBuildStandIn) -> None:
     """`check` says that a key is asked for, and not which."""
     auth = Auth(methods=("api_key",), api_key=ApiKey(keys=(f"{SECRET}-key",)))
     checkup = await check_setup(attrs.evolve(settings, auth=auth))
-    assert "API key" in checkup.as_text()
-    assert SECRET not in checkup.as_text() + json.dumps(checkup.as_json())
+    assert "API key" in "\n".join(checkup.as_lines())
+    assert SECRET not in "\n".join(checkup.as_lines()) + json.dumps(checkup.as_json())
 
 
 async def test_a_good_setup_is_told_to_machines(watched: Watched, real: Settings) -> None:
@@ -223,8 +223,8 @@ async def test_a_callback_is_shown_without_its_query(settings: Settings) -> None
     """It may be a key."""
     callback = Callback(url="https://control.example/webhook?key=hunter2")
     checkup = await check_setup(attrs.evolve(settings, callback=callback))
-    assert "https://control.example/webhook, after" in checkup.as_text()
-    assert "hunter2" not in checkup.as_text()
+    assert "https://control.example/webhook, after" in "\n".join(checkup.as_lines())
+    assert "hunter2" not in "\n".join(checkup.as_lines())
 
 
 async def test_a_callback_that_would_never_be_made_is_a_warning(
@@ -234,8 +234,8 @@ async def test_a_callback_that_would_never_be_made_is_a_warning(
     callback = Callback(url="https://control.example/webhook")
     checkup = await check_setup(attrs.evolve(settings, callback=callback))
     assert checkup.healthy
-    assert "warn callback" in checkup.as_text()
-    assert "Set events.bus" in checkup.as_text()
+    assert "warn callback" in "\n".join(checkup.as_lines())
+    assert "Set events.bus" in "\n".join(checkup.as_lines())
 
 
 async def test_secrets_in_plain_text_are_a_warning(

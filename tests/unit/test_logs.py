@@ -167,3 +167,22 @@ def test_a_log_shows_no_userinfo(layout: Literal["json", "console"]) -> None:
         log.info("failed", exc_info=failed(RuntimeError(url)))
     assert "git.example" in stream.getvalue()
     assert "hunter2" not in stream.getvalue()
+
+
+#: What moves a terminal's cursor, adds a line, or turns the order of letters around.
+CONTROL = "a\x1b[2J\x9b2J\x7f\r\nb\u202ec\u2066d\u2028e"
+
+
+@pytest.mark.parametrize("layout", ["json", "console"])
+def test_a_log_has_no_control_characters(layout: Literal["json", "console"]) -> None:
+    """In names, values, the text of a line and a traceback; JSON has each as its escape."""
+    stream = io.StringIO()
+    with redirect_stderr(stream):
+        configure_logs(level="info", layout=layout, redact=SECRET_NAMES)
+        log = structlog.get_logger("test")
+        log.info(CONTROL, value=CONTROL, within={"a": [CONTROL]}, **{CONTROL: Odd()})
+        log.info("failed", exc_info=failed(RuntimeError(CONTROL)))
+    lines = stream.getvalue().split("\n")
+    assert all(line.isprintable() for line in lines)
+    if layout == "json":
+        assert json.loads(lines[-2])["exception"].endswith(CONTROL)

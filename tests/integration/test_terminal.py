@@ -1,0 +1,135 @@
+"""A terminal gets no control character of anybody's, whatever a command prints."""
+
+import ast
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+import orchestrator
+from orchestrator.cli import terminal
+from orchestrator.testing import provisioning_event
+from tests.integration.commands import run
+
+#: Clears the screen, sets the title of the window, adds lines, deletes, turns letters around.
+CONTROL = "a\x1b[2J\x1b]0;b\x07\x9b2J\x00\x7f\r\nc\x85\u202ed\u2066e\u2028f"
+SHOWN = r"a\x1b[2J\x1b]0;b\x07\x9b2J\x00\x7f\r\nc\x85\u202ed\u2066e\u2028f"
+
+RUN = {
+    "runId": CONTROL,
+    "status": CONTROL,
+    "eventType": CONTROL,
+    "tenantId": CONTROL,
+    "attempt": 1,
+    "firstSeen": CONTROL,
+    "steps": [{"name": CONTROL}],
+    "job": {"builder": CONTROL, "id": CONTROL, "logUrl": CONTROL},
+    "note": CONTROL,
+    "dueAt": CONTROL,
+    "error": {"message": CONTROL},
+}
+TENANT = {
+    "tenantId": CONTROL,
+    "state": CONTROL,
+    "changedAt": CONTROL,
+    "tier": CONTROL,
+    "operation": {"kind": CONTROL, "openedAt": CONTROL, "job": RUN["job"]},
+    "timeline": [
+        {
+            "at": CONTROL,
+            "status": CONTROL,
+            "eventType": CONTROL,
+            "reason": CONTROL,
+            "link": CONTROL,
+        }
+    ],
+}
+ANSWERS: dict[str, Any] = {
+    "/runs": {"items": [RUN], "cursor": CONTROL},
+    "/runs/1": RUN,
+    "/tenants": {"items": [TENANT], "cursor": CONTROL},
+    "/tenants/1": TENANT,
+    "/tenants/1/cancel": {"stopped": {"kind": CONTROL, "operationId": CONTROL}},
+    "/runs/1/replay": {"success": CONTROL, "instance": "/runs/1"},
+    "/events/X": {"success": CONTROL, "instance": "/runs/1"},
+}
+
+
+@pytest.fixture
+async def service() -> AsyncIterator[str]:
+    """The URL of a service whose every text has control characters."""
+
+    async def answer(request: web.Request) -> web.Response:
+        if request.path in ANSWERS:
+            return web.json_response(ANSWERS[request.path])
+        return web.json_response({"detail": CONTROL}, status=422)
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    async with TestServer(app, host="127.0.0.1") as server:
+        yield str(server.make_url("/"))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("runs",),
+        ("run", "1"),
+        ("tenants",),
+        ("tenant", "1"),
+        ("cancel", "1"),
+        ("replay", "1"),
+        ("run", "none"),
+        ("cancel", "none"),
+    ],
+    ids=" ".join,
+)
+async def test_a_services_answer_is_escaped(service: str, command: tuple[str, ...]) -> None:
+    """In tables and in errors; with --json it is JSON, with the same texts."""
+    shown = await run(*command, "--url", service)
+    assert all(line.isprintable() for line in (shown.out + shown.err).split("\n")), shown
+    assert SHOWN in shown.out + shown.err
+    as_json = await run(*command, "--url", service, "--json")
+    assert (as_json.out + as_json.err).replace("\n", "").isascii()
+    assert all(line.isprintable() for line in (as_json.out + as_json.err).split("\n"))
+    if as_json.code == 0:
+        assert CONTROL in str_values(json.loads(as_json.out))
+
+
+def str_values(value: Any) -> list[str]:
+    match value:
+        case dict():
+            return [text for one in value.values() for text in str_values(one)]
+        case list():
+            return [text for one in value for text in str_values(one)]
+    return [value] if isinstance(value, str) else []
+
+
+async def test_what_is_sent_and_explained_is_escaped(service: str, tmp_path: Path) -> None:
+    """The run that comes of an event; its type, tenant and variables; the name of a file."""
+    event = tmp_path / "event.json"
+    event.write_text(json.dumps(provisioning_event(tenant_id=CONTROL, override={"A": CONTROL})))
+    sent = await run("send", "X", str(event), "--url", service)
+    explained = await run("explain", str(event), "--config", "local.toml")
+    nowhere = await run("runs", "--url", CONTROL.replace("\x00", ""))
+    unknown = await run("explain", CONTROL.replace("\x00", ""))
+    for shown in (sent, explained, nowhere, unknown):
+        assert all(line.isprintable() for line in (shown.out + shown.err).split("\n")), shown
+        assert r"a\x1b[2J" in shown.out + shown.err
+
+
+def test_nothing_else_prints() -> None:
+    """A command that printed past `terminal.py` would pass on what it was given; the demo prints
+    what it has made."""
+    package = Path(orchestrator.__file__).parent
+    printing = {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("print", "click.echo")
+    }
+    assert printing == {Path(terminal.__file__).relative_to(package).as_posix()}
