@@ -5,7 +5,6 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
-from urllib.parse import quote
 
 import aiohttp
 import attrs
@@ -15,7 +14,7 @@ from orchestrator.adapters.clock import RandomIds
 from orchestrator.cli.tables import MOST_EMPTY_PAGES, describe_run
 from orchestrator.core.errors import BadEvent
 from orchestrator.core.events.envelope import read_event_id
-from orchestrator.core.urls import shown_url
+from orchestrator.core.urls import path_segment, shown_url
 from orchestrator.wire.codec import decode_json
 
 #: The service's maximum for the `limit` of a page.
@@ -104,7 +103,8 @@ class Client:
         if "/runs/" in location and location != address.path:
             # The answer to the event counts, even if its run can't be read now.
             with contextlib.suppress(ServiceRefusedError):
-                sent = attrs.evolve(sent, run=await self._get(self._base.join(URL(location))))
+                address = self._base.join(URL(location, encoded=True))
+                sent = attrs.evolve(sent, run=await self._get(address))
         return sent
 
     async def get_run(self, run_id: str) -> dict[str, Any]:
@@ -125,7 +125,7 @@ class Client:
 
     def _at(self, *segments: str) -> URL:
         """A URL below the service's, which may have a path prefix."""
-        path = "/".join(quote(segment, safe="") for segment in segments)
+        path = "/".join(map(path_segment, segments))
         return URL(f"{str(self._base).rstrip('/')}/{path}", encoded=True)
 
     async def _list(

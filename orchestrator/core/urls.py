@@ -5,7 +5,7 @@ A URL may hold credentials: in its userinfo (`https://user:password@host`) or in
 
 import re
 from ipaddress import AddressValueError, IPv6Address
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _LARGEST_PORT = 65535
@@ -68,6 +68,12 @@ def shown_url(url: str) -> str:
     scheme, rest = (before + separator, after) if separator else ("", address)
     authority, slash, path = rest.partition("/")
     return f"{scheme}{authority.rpartition('@')[2]}{slash}{path}"
+
+
+def path_segment(text: str) -> str:
+    """Any text as one segment of a URL's path. Dots alone are escaped, too: `..` would be a step up
+    (RFC 3986, section 5.2.4)."""
+    return quote(text, safe="") if text.strip(".") else text.replace(".", "%2E")
 
 
 def without_userinfo(text: str) -> str:

@@ -57,7 +57,7 @@ EVENT_ANSWERS = {
 routes = web.RouteTableDef()
 
 
-@routes.post("/events/{eventType}")
+@routes.post("/events/{eventType:[^/]+}")
 @documented(
     "Handle an event of the type in the path",
     tag="events",

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from aiohttp import web
 
+from orchestrator.core.urls import path_segment
 from orchestrator.settings import PLAIN_PATH
 
 #: Set by the reverse proxy that strips a prefix, or by the Lambda handler for a stage.
@@ -25,8 +26,11 @@ def below(base_path: str, routes: Iterable[web.AbstractRouteDef]) -> list[web.Ab
 
 
 def link(request: web.Request, route: str, **parts: str) -> str:
-    """The path of a named route, including path prefixes."""
-    return server_path(request) + str(request.app.router[route].url_for(**parts))
+    """The path of a named route, including path prefixes; each part may be any text."""
+    template = request.app.router[route].canonical
+    return server_path(request) + template.format_map(
+        {name: path_segment(part) for name, part in parts.items()}
+    )
 
 
 def server_path(request: web.Request) -> str:

@@ -105,7 +105,7 @@ async def get_runs(request: web.Request) -> web.Response:
     return web.json_response(request.app[WIRE].unstructure(shown))
 
 
-@routes.get("/runs/{runId}", name="run")
+@routes.get("/runs/{runId:[^/]+}", name="run")
 @documented(
     "Get a run with its steps, its job and its error",
     tag="runs",
@@ -132,7 +132,7 @@ class ReplayRequest:
     force: bool = False
 
 
-@routes.post("/runs/{runId}/replay")
+@routes.post("/runs/{runId:[^/]+}/replay")
 @documented(
     "Replay a run",
     tag="runs",

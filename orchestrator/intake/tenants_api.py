@@ -159,7 +159,7 @@ async def get_tenants(request: web.Request) -> web.Response:
     return web.json_response(request.app[WIRE].unstructure(shown))
 
 
-@routes.get("/tenants/{tenantId}", name="tenant")
+@routes.get("/tenants/{tenantId:[^/]+}", name="tenant")
 @documented(
     "Get a tenant: its state, operation and timeline",
     tag="tenants",
@@ -197,7 +197,7 @@ async def get_tenant(request: web.Request) -> web.Response:
     return web.json_response(request.app[WIRE].unstructure(shown))
 
 
-@routes.post("/tenants/{tenantId}/cancel")
+@routes.post("/tenants/{tenantId:[^/]+}/cancel")
 @documented(
     "Cancel a tenant's operation",
     tag="tenants",

@@ -1,7 +1,7 @@
 """Origins are read in one way only, and nobody sees the credentials in a URL."""
 
 import json
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import pytest
 from hypothesis import example, given
@@ -10,6 +10,7 @@ from yarl import URL
 
 from orchestrator.core.urls import (
     parse_origin,
+    path_segment,
     read_origin,
     shown_url,
     web_link,
@@ -192,6 +193,18 @@ def test_what_is_no_origin_is_refused_without_its_password(written: str) -> None
 def test_a_url_is_shown_without_credentials(url: str, shown: str) -> None:
     """Userinfo, query and fragment; also of a text that is no URL."""
     assert shown_url(url) == shown
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
+@example(".")
+@example("..")
+@example("a/../b")
+def test_any_text_is_one_segment_of_a_path(text: str) -> None:
+    """It comes back as it was, and is no step up."""
+    url = URL(f"https://host/a/{path_segment(text)}/b", encoded=True)
+    assert url.raw_parts[1:] == ("a", path_segment(text), "b")
+    assert unquote(path_segment(text)) == text
+    assert path_segment(text) not in (".", "..")
 
 
 @pytest.mark.parametrize(
