@@ -112,7 +112,14 @@ class Sweeper:
         finally:
             self.has_found(one)
             one.is_over.set()
-        return one.swept()
+        swept = one.swept()
+        log.info(
+            "swept",
+            begun=swept.begun,
+            timed_out=swept.timed_out,
+            oldest_unfinished_s=one.oldest_unfinished_s,
+        )
+        return swept
 
     def has_found(self, one: "_Sweep") -> None:
         """Whether all due items have been begun, so that the next sweep may begin."""
@@ -144,11 +151,16 @@ class Sweeper:
 
 @attrs.define(eq=False)
 class _Sweep:
-    """One sweep, with or without a deadline."""
+    """One sweep, with or without a deadline.
+
+    `oldest_unfinished_s` is the age (seconds) of the oldest run or open operation that is due. The
+    job of an open operation is due at each check, so all that is unfinished is seen.
+    """
 
     sweeper: Sweeper
     until: datetime | None
     begun: int = 0
+    oldest_unfinished_s: int = 0
     lacks_time: bool = False
     trouble: TemporaryError | None = None
     is_over: asyncio.Event = attrs.field(factory=asyncio.Event)
@@ -218,7 +230,11 @@ class _Sweep:
             return []
         now = transactions.clock.now()
         items = (found.get(key) for key in keys)
-        return [item for item in items if isinstance(item, Due) and is_due(item, now)]
+        due = [item for item in items if isinstance(item, Due) and is_due(item, now)]
+        for began in filter(None, map(_unfinished_since, due)):
+            age_s = int((now - began).total_seconds())
+            self.oldest_unfinished_s = max(self.oldest_unfinished_s, age_s)
+        return due
 
     async def _begin_all(self, items: Sequence[Due]) -> None:
         lanes: dict[Lane, list[str]] = {}
@@ -281,6 +297,17 @@ class _Sweep:
         return (self.until - self.sweeper.transactions.clock.now()).total_seconds()
 
 
+def _unfinished_since(item: Due) -> datetime | None:
+    """When the run was first seen or the operation opened; None: it has ended."""
+    match item:
+        case RunRecord():
+            return item.first_seen
+        case OperationRecord(state=OperationState.OPEN):
+            return item.opened_at
+        case _:
+            return None
+
+
 @asynccontextmanager
 async def swept_regularly(
     reconcile: Callable[[], Awaitable[SweepResult]], clock: Clock, *, every_s: float
@@ -294,15 +321,12 @@ async def swept_regularly(
 
     async def sweep_once() -> None:
         try:
-            swept = await reconcile()
+            await reconcile()
         except OrchestratorError as error:
             log.warning("sweep failed", reason=str(error))
         except Exception as error:
             # The next sweep begins, whatever this one raised.
             log.error("sweep failed", exc_info=error)
-        else:
-            if swept.begun and not swept.joined:
-                log.info("swept", begun=swept.begun)
 
     async def keep_sweeping() -> None:
         while True:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -396,7 +397,7 @@ async def test_a_builder_that_hangs_is_asked_again_in_the_end(desk: Desk) -> Non
         again = asyncio.ensure_future(hands.sweep())
         await let_others_work()
         assert asked.count("SILENT") == 40
-    assert [entry["event"] for entry in logs] == ["no room: the rest stays due", "cut off"]
+    assert [line["event"] for line in logs] == ["no room: the rest stays due", "cut off", "swept"]
     again.cancel()
     with pytest.raises(asyncio.CancelledError):
         await again
@@ -446,7 +447,7 @@ async def test_what_can_not_be_read_stays_due(desk: Desk) -> None:
     with capture_logs() as logs:
         assert await hands.sweep() == SweepResult(10)
     assert sorted(hands.taken) == sorted(ids)[1::2]
-    (entry,) = logs
+    (entry, _) = logs
     assert f"RUN#{min(ids)} (odd)" in entry["reason"]
     assert "5 more" in entry["reason"]
 
@@ -486,3 +487,64 @@ async def test_a_ledger_that_fails_in_the_middle_is_said_after_the_rest(desk: De
     with pytest.raises(TemporaryError, match="no ledger"):
         await hands.sweep()
     assert len(hands.done) == 50
+
+
+# --- its log line, on which the deployment templates' alarms are built -----------------------
+
+
+async def swept(hands: Hands) -> dict[str, Any]:
+    """The fields of the line of a sweep that succeeded; empty: there is none."""
+    with capture_logs() as logs, suppress(TemporaryError):
+        await hands.sweep()
+    fields = next((line for line in logs if line["event"] == "swept"), {})
+    return {name: fields[name] for name in fields if name not in ("event", "log_level")}
+
+
+async def test_each_sweep_that_succeeds_is_logged(desk: Desk) -> None:
+    """One that finds nothing due, too: without its line an alarm says that no sweep succeeds."""
+    nothing = {"begun": 0, "timed_out": False, "oldest_unfinished_s": 0}
+    assert await swept(Hands(desk)) == nothing
+
+
+async def test_a_sweep_that_others_join_is_logged_once(desk: Desk) -> None:
+    """By the one that does the work."""
+    ids = await waiting(desk, "a")
+    hands = Hands(desk, dict.fromkeys(ids, let_others_work))
+    desk.turn(5)
+    with capture_logs() as logs:
+        await asyncio.gather(hands.sweep(), hands.sweep())
+    assert [line["event"] for line in logs] == ["swept"]
+
+
+async def test_the_log_has_the_age_of_the_oldest_run_that_is_due(desk: Desk) -> None:
+    """Since it was first seen."""
+    await waiting(desk, "first")
+    desk.turn(30)
+    await waiting(desk, "second")
+    desk.turn(30)
+    assert await swept(Hands(desk)) == {"begun": 2, "timed_out": False, "oldest_unfinished_s": 60}
+
+
+@pytest.mark.parametrize(
+    ("state", "age_s"),
+    [(OperationState.OPEN, 100), (OperationState.OVER, 0), (OperationState.GIVEN_BACK, 0)],
+)
+async def test_an_operation_ages_until_it_is_over(
+    desk: Desk, state: OperationState, age_s: int
+) -> None:
+    """One that is due for its report alone has ended."""
+    operation = await desk.operation(of=await desk.provision())
+    await desk.ledger.put(attrs.evolve(operation, state=state, due_at=desk.clock.now()))
+    desk.turn(100)
+    line = await swept(Hands(desk))
+    assert (line["begun"], line["oldest_unfinished_s"]) == (1, age_s)
+
+
+async def test_a_sweep_that_fails_is_not_logged_as_a_success(desk: Desk) -> None:
+    """Neither without the ledger, nor where a builder can't be reached."""
+    without_ledger = Hands(desk)
+    without_ledger.sweeper.transactions = attrs.evolve(desk.transactions, ledger=DownLedger())
+    await desk.provision()
+    desk.turn(60)
+    for hands in (without_ledger, Hands(desk, trouble=TemporaryError("no builder"))):
+        assert await swept(hands) == {}
