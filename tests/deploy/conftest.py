@@ -1,6 +1,10 @@
 """The stacks that the templates can become."""
 
+from collections.abc import AsyncIterator
+
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from tests.deploy.templates import ECS, LAMBDA, Stack
 
@@ -21,3 +25,23 @@ STACKS = {
 def stack(request: pytest.FixtureRequest) -> Stack:
     """Each stack."""
     return STACKS[request.param]
+
+
+@pytest.fixture
+async def denied_aws(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+    """An AWS that denies all: the policy that `check` prints doesn't depend on what it finds."""
+
+    async def deny(_: web.Request) -> web.Response:
+        return web.json_response({"__type": "AccessDeniedException"}, status=400)
+
+    app = web.Application()
+    app.router.add_post("/", deny)
+    async with TestServer(app, host="127.0.0.1") as server:
+        for name, value in {
+            "AWS_ENDPOINT_URL": str(server.make_url("/")),
+            "AWS_ACCESS_KEY_ID": "none",
+            "AWS_SECRET_ACCESS_KEY": "none",
+            "AWS_DEFAULT_REGION": "eu-west-1",
+        }.items():
+            monkeypatch.setenv(name, value)
+        yield
