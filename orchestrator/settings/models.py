@@ -11,6 +11,7 @@ import structlog
 
 from orchestrator.core.events.toolkit import APPLICATION_PLANE
 from orchestrator.core.secrets.redaction import SECRET_NAMES
+from orchestrator.core.urls import parse_origin
 from orchestrator.settings.auth import Auth
 from orchestrator.settings.validation import (
     HEADER_NAME,
@@ -19,7 +20,6 @@ from orchestrator.settings.validation import (
     masked,
     read_web_address,
 )
-from orchestrator.core.urls import parse_origin
 
 log = structlog.get_logger("orchestrator.settings")
 

@@ -178,7 +178,7 @@ def test_no_secret_is_a_parameter(stack: Stack) -> None:
     named = {name for name in stack.body["Parameters"] if any(one in name.lower() for one in words)}
     assert named <= {"ActiveApiKey", "SecretStore"}
     for environment in environments(stack).values():
-        keys = load_settings("production.toml", environ=environment).auth.api_key.keys
+        keys = load_settings("production.toml", environ=environment).auth.secrets
         assert keys
         assert all(key.startswith("secretsmanager:arn:aws:") for key in keys)
 
