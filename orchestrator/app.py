@@ -1,7 +1,7 @@
 """Builds the service as a web app, a queue worker, a library, or a sub-app of another app."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import (
     asynccontextmanager,
 )
@@ -10,6 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from orchestrator.adapters.key_documents import open_key_documents
+from orchestrator.adapters.prometheus import PrometheusMetrics
 from orchestrator.core.dispatch.orchestrator import EventOrchestrator
 from orchestrator.core.handlers.extension import Extension
 from orchestrator.core.queue.enqueue import Enqueuer
@@ -29,12 +30,12 @@ from orchestrator.intake.app_keys import (
     WIRE,
     WORKLOAD,
 )
-from orchestrator.intake.auth import AUTH_METHODS, authentication
+from orchestrator.intake.auth import AUTH_METHODS, AuthMethod, authentication
 from orchestrator.intake.auth_methods.choose import choose_methods
 from orchestrator.intake.auth_methods.key_documents import KEY_DOCUMENTS
 from orchestrator.intake.browsers import add_security_headers, protect_from_other_origins
 from orchestrator.intake.links import BASE_PATH, below
-from orchestrator.intake.metrics import METRICS, QueueMetrics
+from orchestrator.intake.metrics import METRICS
 from orchestrator.intake.problems import answer_problems
 from orchestrator.intake.queue_worker import MESSAGES, MessageHandler, QueueWorker
 from orchestrator.intake.refusal_log import REFUSALS, RefusalLog
@@ -48,6 +49,12 @@ _ROUTES = (
 )
 
 
+def _routes(chosen: Parts) -> Sequence[web.RouteTableDef]:
+    """The routes of the app; those of the metrics if they can be read here."""
+    can_be_read = isinstance(chosen.metrics, metrics.Exposition)
+    return (*_ROUTES, metrics.routes) if can_be_read else _ROUTES
+
+
 @asynccontextmanager
 async def open_orchestrator(
     settings: Settings | None = None, *, extension: Extension | None = None, **parts: Any
@@ -56,7 +63,7 @@ async def open_orchestrator(
 
     `settings` None uses the environment over the defaults, with an in-memory ledger. `extension`
     None uses the one that the settings name. `parts` replace the default ports: `clock`, `ids`,
-    `dice`, `ledger`, `inbox`.
+    `dice`, `ledger`, `inbox`, `metrics`.
     """
     async with open_parts(Parts.choose(settings, extension, **parts)) as opened:
         yield opened.chosen
@@ -77,15 +84,21 @@ def create_app(
     Raises:
         SettingsError: `http.base_path` begins like a route of the service.
     """
-    chosen = Parts.choose(settings, extension, **parts)
+    chosen = _choose(settings, extension, parts)
     app = _build_app(chosen, hands_back=hands_back)
     base_path = chosen.settings.http.base_path
     if base_path:
         _check_base_path(base_path, app)
         app[BASE_PATH] = base_path
-        for routes in _ROUTES:
+        for routes in _routes(chosen):
             app.add_routes(below(base_path, routes))
     return app
+
+
+def _choose(
+    settings: Settings | None, extension: Extension | None, parts: Mapping[str, Any]
+) -> Parts:
+    return Parts.choose(settings, extension, **{"metrics": PrometheusMetrics(), **parts})
 
 
 def _build_app(chosen: Parts, *, hands_back: bool = False) -> web.Application:
@@ -101,21 +114,18 @@ def _build_app(chosen: Parts, *, hands_back: bool = False) -> web.Application:
         middlewares=[answer_problems, protected, in_time, *authentication(methods)]
     )
     app.on_response_prepare.append(add_security_headers)
-    _log_refusals(app, chosen)
+    _measure(app, chosen)
     app[REGISTRY] = chosen.registry
     app[WIRE] = chosen.wire
     app[WORKLOAD] = app[DRAINS] = workload
-    app[AUTH_METHODS] = methods
+    _authenticate(app, methods)
     app[ID_HEADERS] = chosen.settings.events.id_headers
     app[MAX_BODY_BYTES] = chosen.settings.http.max_body_bytes
-    for routes in _ROUTES:
+    for routes in _routes(chosen):
         app.add_routes(routes)
 
     async def keep_orchestrator_open(app: web.Application) -> AsyncIterator[None]:
-        async with (
-            open_parts(chosen, sweeps=not hands_back) as opened,
-            open_key_documents() as app[KEY_DOCUMENTS],
-        ):
+        async with open_parts(chosen, sweeps=not hands_back) as opened:
             app[ORCHESTRATOR] = opened.chosen
             app[OWN_ORCHESTRATOR] = opened.own
             app[TRANSACTIONS] = opened.own.services.transactions
@@ -142,27 +152,29 @@ def create_worker_app(
     Raises:
         SettingsError: no queue is configured.
     """
-    chosen = Parts.choose(settings, extension, **parts)
+    chosen = _choose(settings, extension, parts)
     if settings.intake.queue_url is None:
         raise SettingsError("A worker needs a queue: set intake.queue_url.")
     in_time = answer_reads_by(lambda: settings.intake.deadline_s)
-    app = web.Application(middlewares=[answer_problems, in_time])
+    methods = choose_methods(settings.auth, chosen.clock)
+    app = web.Application(middlewares=[answer_problems, in_time, *authentication(methods)])
     app.on_response_prepare.append(add_security_headers)
-    _log_refusals(app, chosen)
+    _measure(app, chosen)
+    _authenticate(app, methods)
     app.add_routes([*status_api.health_routes, *metrics.routes])
-    app[METRICS] = metrics.build_registry()
 
     async def keep_working(app: web.Application) -> AsyncIterator[None]:
         async with open_parts(chosen) as opened:
             assert opened.inbox is not None  # noqa: S101 - its URL is set
             app[MESSAGES] = MessageHandler(opened.own, opened.chosen, app[REFUSALS])
+            app[CREDENTIALS] = opened.ports.credentials
             worker = QueueWorker(
                 opened.inbox,
                 app[MESSAGES].handle,
                 chosen.clock,
                 is_ready=opened.own.services.transactions.ledger.check,
                 concurrency=settings.intake.concurrency,
-                metrics=QueueMetrics.of(app[METRICS]),
+                metrics=chosen.metrics,
             )
             app[DRAINS] = worker
             app[CHECKS] = {"draining": worker.check, **opened.checks}
@@ -175,9 +187,22 @@ def create_worker_app(
     return app
 
 
-def _log_refusals(app: web.Application, chosen: Parts) -> None:
-    """Opened first and closed last, so that refusals during shutdown are logged, too."""
-    app[REFUSALS] = RefusalLog(chosen.clock)
+def _authenticate(app: web.Application, methods: Sequence[AuthMethod]) -> None:
+    app[AUTH_METHODS] = methods
+
+    async def fetch_keys(app: web.Application) -> AsyncIterator[None]:
+        async with open_key_documents() as app[KEY_DOCUMENTS]:
+            yield
+
+    app.cleanup_ctx.append(fetch_keys)
+
+
+def _measure(app: web.Application, chosen: Parts) -> None:
+    """The metrics, and the log of refusals: opened first and closed last, so that refusals during
+    shutdown are logged, too."""
+    if isinstance(chosen.metrics, metrics.Exposition):
+        app[METRICS] = chosen.metrics
+    app[REFUSALS] = RefusalLog(chosen.clock, chosen.metrics)
 
     async def keep_writing(app: web.Application) -> AsyncIterator[None]:
         async with app[REFUSALS].written_regularly():
@@ -204,7 +229,7 @@ def setup(
     those of the first. The other arguments are those of `open_orchestrator`. The settings of
     `http.base_path`, host and port are ignored here.
     """
-    inner = _build_app(Parts.choose(settings, extension, **parts))
+    inner = _build_app(_choose(settings, extension, parts))
     app.add_subapp(prefix, inner)
     if REGISTRY in app:
         return

@@ -33,6 +33,7 @@ from orchestrator.core.handlers.services import Services
 from orchestrator.core.ledger.guards import Timings
 from orchestrator.core.ledger.ledger import Ledger
 from orchestrator.core.ledger.transactions import Transactions
+from orchestrator.core.metrics import NO_METRICS, Metrics
 from orchestrator.core.queue.inbox import Inbox
 from orchestrator.core.secrets.redaction import Redactor
 from orchestrator.core.secrets.references import SecretReferences, SecretRemover
@@ -62,11 +63,12 @@ async def open_ports(
     ids: Ids,
     ledger: Ledger | None = None,
     inbox: Inbox | None = None,
+    metrics: Metrics = NO_METRICS,
 ) -> AsyncIterator[Ports]:
     """Open the adapters for the life of the context; given ones replace the configured ones."""
     lifespan = extension.lifespan or nullcontext
     async with (
-        open_configured_aws(settings) as aws,
+        open_configured_aws(settings, metrics) as aws,
         open_webhook(timeout_s=settings.callback.timeout_s) as webhook,
         lifespan() as resources,
         AsyncExitStack() as stack,
@@ -86,8 +88,8 @@ async def open_ports(
             open_builders(settings.builders, extension.builders, aws, credentials, clock, secrets)
         )
         services = Services(
-            transactions=Transactions(ledger=ledger, clock=clock, timings=timings),
-            tiers=open_tiers(settings.tiers, extension.tiers, aws, clock),
+            transactions=Transactions(ledger=ledger, clock=clock, timings=timings, metrics=metrics),
+            tiers=open_tiers(settings.tiers, extension.tiers, aws, clock, metrics),
             builders=builders,
             default_builder=settings.builders.default,
             publisher=open_publisher(settings, aws),
@@ -95,6 +97,7 @@ async def open_ports(
             webhook=webhook,
             notifications=BUILT_IN_NOTIFICATIONS,
             clock=clock,
+            metrics=metrics,
             callback=CallbackPolicy(
                 url=settings.callback.url,
                 after=Kind(settings.callback.after),
@@ -127,13 +130,16 @@ def choose_ledger(settings: Settings, aws: AWS, clock: Clock) -> Ledger:
     )
 
 
-def open_configured_aws(settings: Settings) -> AbstractAsyncContextManager[AWS]:
+def open_configured_aws(
+    settings: Settings, metrics: Metrics = NO_METRICS
+) -> AbstractAsyncContextManager[AWS]:
     return open_aws(
         dynamodb_region=settings.aws.dynamodb_region,
         events_region=settings.events.region,
         connect_timeout_s=settings.aws.connect_timeout_s,
         read_timeout_s=settings.aws.read_timeout_s,
         transport=settings.aws.transport,
+        metrics=metrics,
     )
 
 

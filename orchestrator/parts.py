@@ -32,6 +32,7 @@ from orchestrator.core.handlers.builtin import built_in_handlers
 from orchestrator.core.handlers.extension import Extension, load_extension
 from orchestrator.core.handlers.registry import HandlerRegistry
 from orchestrator.core.ledger.ledger import Ledger
+from orchestrator.core.metrics import NO_METRICS, Metrics
 from orchestrator.core.queue.inbox import Inbox
 from orchestrator.core.secrets.redaction import Redactor
 from orchestrator.intake.app_keys import Check
@@ -55,6 +56,7 @@ class Parts:
     dice: Dice
     ledger: Ledger | None
     inbox: Inbox | None
+    metrics: Metrics
 
     @property
     def aliases(self) -> Mapping[str, str]:
@@ -72,6 +74,7 @@ class Parts:
         dice: Dice | None = None,
         ledger: Ledger | None = None,
         inbox: Inbox | None = None,
+        metrics: Metrics = NO_METRICS,
     ) -> "Parts":
         settings = settings or load_settings(ledger_backend="memory")
         if extension is None and settings.extension is not None:
@@ -89,6 +92,7 @@ class Parts:
             dice=dice or RandomDice(),
             ledger=ledger,
             inbox=inbox,
+            metrics=metrics,
         )
 
     def open_ports(self) -> AbstractAsyncContextManager[Ports]:
@@ -102,6 +106,7 @@ class Parts:
             ids=self.ids,
             ledger=self.ledger,
             inbox=self.inbox,
+            metrics=self.metrics,
         )
 
 

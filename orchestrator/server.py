@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkProcess
 from multiprocessing.synchronize import Event
@@ -16,6 +17,7 @@ from types import FrameType
 import structlog
 from aiohttp import web
 
+from orchestrator.adapters.prometheus import shared_by_processes
 from orchestrator.intake.app_keys import DRAINS
 
 #: Fargate sends SIGKILL 30 s after SIGTERM; both together stay below 25 s.
@@ -39,12 +41,13 @@ def run_workers(
         WorkerDidNotStartError: a worker process ended during startup.
         Exception: raised by `build_app`.
     """
-    app = build_app()
-    listener = _listen(host, port)
-    if workers == 1:
-        asyncio.run(run_server(app, listener))
-        return
-    _Workers(build_app, listener).run(workers)
+    with shared_by_processes() if workers > 1 else nullcontext():
+        app = build_app()
+        listener = _listen(host, port)
+        if workers == 1:
+            asyncio.run(run_server(app, listener))
+            return
+        _Workers(build_app, listener).run(workers)
 
 
 class _Workers:

@@ -7,6 +7,7 @@ so it is imported when the first client is opened.
 import asyncio
 import copy
 import re
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import (
     AbstractAsyncContextManager,
@@ -24,6 +25,13 @@ from orchestrator.core.errors import (
     QuotaReached,
     TemporaryError,
     event_mismatch,
+)
+from orchestrator.core.metrics import (
+    AWS_REQUEST_DURATION,
+    AWS_REQUESTS,
+    NO_METRICS,
+    Metrics,
+    count_request,
 )
 
 if TYPE_CHECKING:
@@ -85,8 +93,10 @@ class AWS:
         connect_timeout_s: float,
         read_timeout_s: float,
         transport: Transport = "sdk",
+        metrics: Metrics = NO_METRICS,
     ) -> None:
         self._stack = stack
+        self._metrics = metrics
         self._transport = transport
         self._dynamodb_region = dynamodb_region
         self._events_region = events_region
@@ -183,12 +193,99 @@ class AWS:
                 )
             except ValueError as error:  # botocore's error for an invalid endpoint
                 raise TemporaryError(f"Opening AWS {service}: {error}") from error
+        meter = RequestMeter(service, self._metrics)
+        meter.watch(client.meta.events)
         if self._transport == "lean":
             from orchestrator.adapters.lean_transport import LEAN_SERVICES, LeanClient
 
             if service in LEAN_SERVICES:
-                return LeanClient(client, credentials)
+                return LeanClient(client, credentials, meter.call)
         return client
+
+
+class RequestMeter:
+    """Counts and measures the requests of one client."""
+
+    def __init__(self, service: str, metrics: Metrics) -> None:
+        self._service = service
+        self._metrics = metrics
+
+    def watch(self, events: Any) -> None:
+        """Measure all requests that emit botocore's events; each call emits these once, whatever
+        its retries (boto3 developer guide, Extensibility guide)."""
+        events.register("before-call", self._begin)
+        events.register("after-call", self._end)
+        events.register("after-call-error", self._fail)
+
+    @contextmanager
+    def call(self, operation: str) -> Iterator[None]:
+        """Measure a call that emits no events."""
+        from botocore.exceptions import ClientError
+
+        began, result = time.perf_counter(), "unreachable"
+        try:
+            yield
+            result = "ok"
+        except ClientError as error:
+            result = _result_of(error.response)
+            raise
+        finally:
+            self._ended(operation, result, began)
+
+    def _ended(self, operation: str, result: str, began: float) -> None:
+        """A call ended, which began at that time of `time.perf_counter`."""
+        count_request()
+        took_s = time.perf_counter() - began
+        self._metrics.add(AWS_REQUESTS, self._service, operation, result)
+        self._metrics.observe(AWS_REQUEST_DURATION, took_s, self._service, operation)
+
+    def _begin(self, context: dict[str, Any], **_: Any) -> None:
+        context[_BEGAN] = time.perf_counter()
+
+    def _end(self, model: Any, parsed: Any, context: dict[str, Any], **_: Any) -> None:
+        self._ended(model.name, _result_of(parsed), context[_BEGAN])
+
+    def _fail(self, context: dict[str, Any], event_name: str, **_: Any) -> None:
+        operation = event_name.rpartition(".")[2]
+        self._ended(operation, "unreachable", context[_BEGAN])
+
+
+#: When a call began, in botocore's context of it.
+_BEGAN = "orchestrator_began"
+
+
+#: Error codes of requests that were too many (botocore, retries/standard.py).
+_THROTTLING_CODES = frozenset(
+    {
+        "EC2ThrottledException",
+        "LimitExceededException",
+        "PriorRequestNotComplete",
+        "ProvisionedThroughputExceededException",
+        "RequestLimitExceeded",
+        "RequestThrottled",
+        "RequestThrottledException",
+        "SlowDown",
+        "ThrottledException",
+        "Throttling",
+        "ThrottlingException",
+        "TooManyRequestsException",
+        "TransactionInProgressException",
+    }
+)
+
+
+def _result_of(answer: Any) -> str:
+    """The result of a request by its answer, as botocore parses it: `ok`, `conflict` (a condition
+    of a transaction doesn't hold, which is expected), `throttled`, `refused` or `failed`."""
+    code = answer.get("Error", {}).get("Code")
+    status = answer["ResponseMetadata"]["HTTPStatusCode"]
+    if status < 300:
+        return "ok"
+    if code in _THROTTLING_CODES:
+        return "throttled"
+    if code == "TransactionCanceledException":
+        return "conflict"
+    return "refused" if status < 500 else "failed"
 
 
 @cache
@@ -250,6 +347,7 @@ async def open_aws(
     connect_timeout_s: float,
     read_timeout_s: float,
     transport: Transport = "sdk",
+    metrics: Metrics = NO_METRICS,
 ) -> AsyncIterator[AWS]:
     """AWS clients for the life of the app. A region of None uses AWS's own configuration chain.
     "lean" is described in `orchestrator.adapters.lean_transport`."""
@@ -261,6 +359,7 @@ async def open_aws(
             connect_timeout_s=connect_timeout_s,
             read_timeout_s=read_timeout_s,
             transport=transport,
+            metrics=metrics,
         )
 
 

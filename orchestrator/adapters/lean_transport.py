@@ -16,6 +16,7 @@ import uuid
 import zlib
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from functools import partial
 from itertools import count
@@ -52,6 +53,8 @@ _OPERATIONS: Mapping[str, tuple[str, ...]] = {
 LEAN_SERVICES = frozenset(_OPERATIONS)
 
 Reader = Callable[[Any], Any]
+#: Entered with the name of an operation for each call of it.
+Meter = Callable[[str], AbstractContextManager[None]]
 
 
 @attrs.frozen
@@ -88,11 +91,13 @@ class _Answer:
 class LeanClient:
     """Takes the place of an SDK client: has its methods, `exceptions` and `meta`."""
 
-    def __init__(self, client: Any, credentials: Any) -> None:
+    def __init__(self, client: Any, credentials: Any, metered: Meter) -> None:
         """`client` is an open aiobotocore client of one of `LEAN_SERVICES`, with a fixed user agent
-        and the retry mode "standard"; `credentials` are its session's."""
+        and the retry mode "standard"; `credentials` are its session's. `metered` sees each call,
+        since botocore's hooks don't."""
         meta = client.meta
         self._client = client
+        self._metered = metered
         self._credentials = credentials
         # It has all that is configured for connections.
         self._http = client._endpoint.http_session  # noqa: SLF001
@@ -129,6 +134,11 @@ class LeanClient:
             BotoCoreError: there is no answer, or a corrupted one.
             ValueError, TypeError, AttributeError: the answer doesn't match the API.
         """
+        with self._metered(operation.model.name):
+            return await self._answer(operation, params)
+
+    async def _answer(self, operation: _Operation, params: dict[str, Any]) -> dict[str, Any]:
+        """The answer, after retries."""
         for name in operation.model.idempotent_members:
             params.setdefault(name, str(uuid.uuid4()))
         # The text is the same as of botocore's JSONSerializer.

@@ -7,6 +7,7 @@ from typing import Any
 
 from orchestrator.core.clock import Clock
 from orchestrator.core.jobs.tier_catalog import Tier, TierCatalog
+from orchestrator.core.metrics import NO_METRICS, TIER_CACHE, Metrics
 
 _UNCHANGEABLE = frozenset({str, int, float, bool, type(None)})
 
@@ -18,18 +19,28 @@ class CachedTierCatalog:
     is found as soon as it is added.
     """
 
-    def __init__(self, catalog: TierCatalog, clock: Clock, *, keep_s: float) -> None:
+    def __init__(
+        self,
+        catalog: TierCatalog,
+        clock: Clock,
+        *,
+        keep_s: float,
+        metrics: Metrics = NO_METRICS,
+    ) -> None:
         self.catalog = catalog
         self._clock = clock
         self._keep = timedelta(seconds=keep_s)
+        self._metrics = metrics
         self._found: dict[str, tuple[datetime, Tier]] = {}
         self._asked: dict[str, asyncio.Task[Tier | None]] = {}
 
     async def find_tier(self, tier: str) -> Tier | None:
         known = self._found.get(tier)
         if known is not None and self._clock.now() < known[0]:
+            self._metrics.add(TIER_CACHE, "hit")
             kept: Tier = _copy(known[1])
             return kept
+        self._metrics.add(TIER_CACHE, "miss")
         asking = self._asked.get(tier)
         if asking is None:
             asking = self._asked[tier] = asyncio.create_task(self._ask(tier))

@@ -9,6 +9,7 @@ from orchestrator.adapters.dynamodb.tier_catalog import DynamoDBTierCatalog
 from orchestrator.adapters.tier_cache import CachedTierCatalog
 from orchestrator.core.clock import Clock
 from orchestrator.core.jobs.tier_catalog import Tier, TierCatalog, TierFunction
+from orchestrator.core.metrics import Metrics
 from orchestrator.settings import Tiers
 
 
@@ -32,7 +33,11 @@ class FunctionTierCatalog:
 
 
 def open_tiers(
-    settings: Tiers, given: TierCatalog | TierFunction | None, aws: AWS, clock: Clock
+    settings: Tiers,
+    given: TierCatalog | TierFunction | None,
+    aws: AWS,
+    clock: Clock,
+    metrics: Metrics,
 ) -> TierCatalog:
     """The given catalog, else the configured one."""
     if given is not None:
@@ -40,4 +45,4 @@ def open_tiers(
     if settings.backend == "static":
         return StaticTierCatalog(settings.static)
     catalog = DynamoDBTierCatalog(aws.dynamodb, table=settings.table)
-    return CachedTierCatalog(catalog, clock, keep_s=settings.cache_s)
+    return CachedTierCatalog(catalog, clock, keep_s=settings.cache_s, metrics=metrics)

@@ -18,6 +18,7 @@ class Scope(StrEnum):
     EVENTS_WRITE = "events:write"
     RUNS_READ = "runs:read"
     RUNS_WRITE = "runs:write"
+    METRICS_READ = "metrics:read"
 
 
 @attrs.frozen

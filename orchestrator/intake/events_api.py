@@ -84,7 +84,13 @@ async def post_event(request: web.Request) -> web.Response:
 async def _handle(
     request: web.Request, body: Any, event_type: str, opened: Opened | None = None
 ) -> web.Response:
-    how = Delivery(event_id=request.get(SENT_ID), same_content_same_event=True, opened=opened)
+    headers = request.headers
+    how = Delivery(
+        event_id=request.get(SENT_ID),
+        same_content_same_event=True,
+        opened=opened,
+        trace=headers.get("traceparent") or headers.get("X-Amzn-Trace-Id"),
+    )
     token = current_delivery.set(how)
     try:
         work = request.app[INTAKE].handle_event(event_type, body)

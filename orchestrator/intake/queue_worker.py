@@ -20,9 +20,19 @@ from orchestrator.core.dispatch.orchestrator import (
     current_delivery,
 )
 from orchestrator.core.errors import BeingHandled, OrchestratorError, TemporaryError, Waiting
+from orchestrator.core.evolve import evolve
+from orchestrator.core.metrics import (
+    QUEUE_DURATION,
+    QUEUE_FAILED_POLLS,
+    QUEUE_HANDLED,
+    QUEUE_IN_PROGRESS,
+    QUEUE_KEPT,
+    QUEUE_LAG,
+    QUEUE_NOT_DELETED,
+    Metrics,
+)
 from orchestrator.core.queue.inbox import Inbox, Message
 from orchestrator.core.queue.message_codec import QueuedEvent, QueuedReplay, read_message
-from orchestrator.intake.metrics import QueueMetrics
 from orchestrator.intake.problems import status_of, stays_in_queue
 from orchestrator.intake.refusal_log import Refusal, RefusalLog, name_event
 
@@ -50,7 +60,7 @@ class MessageHandler:
         with structlog.contextvars.bound_contextvars(message_id=message.id):
             try:
                 queued = read_message(message.text, message_id=message.id)
-                await self._handle(queued)
+                await self._handle(queued, message.trace)
             except OrchestratorError as error:
                 stays = stays_in_queue(error)
                 self._refuse(message, queued, error, stays=stays)
@@ -60,12 +70,12 @@ class MessageHandler:
                 return False
         return True
 
-    async def _handle(self, queued: QueuedEvent | QueuedReplay) -> None:
+    async def _handle(self, queued: QueuedEvent | QueuedReplay, trace: str | None) -> None:
         if isinstance(queued, QueuedReplay):
             await self._replay(queued)
             return
-        token = current_delivery.set(queued.delivery)
-        how = queued.delivery
+        how = evolve(queued.delivery, trace=trace)
+        token = current_delivery.set(how)
         try:
             await self._chosen.handle_event(queued.event_type, queued.body)
         except BeingHandled as error:
@@ -164,7 +174,7 @@ class QueueWorker:
         *,
         is_ready: Callable[[], Awaitable[None]],
         concurrency: int,
-        metrics: QueueMetrics,
+        metrics: Metrics,
     ) -> None:
         """`is_ready` raises TemporaryError while the ledger can't be reached: to receive a message
         then would only increase its receive count."""
@@ -189,22 +199,32 @@ class QueueWorker:
                     self._must_check = False
                 messages = await self._receive()
             except TemporaryError as error:
-                self._metrics.failed_polls.inc()
+                self._metrics.add(QUEUE_FAILED_POLLS)
                 log.warning("no messages received", reason=str(error), pause_s=pause_s)
                 await self._unless_draining(self._clock.sleep(pause_s))
                 pause_s = min(_LONGEST_PAUSE_S, 2 * pause_s)
                 continue
             except Exception as error:
-                self._metrics.failed_polls.inc()
+                self._metrics.add(QUEUE_FAILED_POLLS)
                 log.error("the queue can't be read", exc_info=error)
                 await self._unless_draining(self._clock.sleep(pause_s))
                 continue
             pause_s = _FIRST_PAUSE_S
+            self._measure_lag(messages)
             for message in messages:
                 await self._slots.acquire()
                 task = asyncio.create_task(self._process(message))
                 self._tasks.add(task)
+                self._metrics.set(QUEUE_IN_PROGRESS, len(self._tasks))
                 task.add_done_callback(self._forget)
+
+    def _measure_lag(self, messages: Sequence[Message]) -> None:
+        """Of first receives alone: a message that comes again waited for its visibility timeout."""
+        now = self._clock.now()
+        for message in messages:
+            if message.sent_at is not None and message.receives <= 1:
+                lag_s = (now - message.sent_at).total_seconds()
+                self._metrics.observe(QUEUE_LAG, max(0.0, lag_s))
 
     async def check(self) -> None:
         """The readiness check. Raises TemporaryError once no more messages are received."""
@@ -252,20 +272,20 @@ class QueueWorker:
 
     async def _process(self, message: Message) -> None:
         received_at = self._clock.now()
-        with self._metrics.in_hand.track_inprogress():
-            async with self._hidden(message):
-                is_done = await self._handle(message)
-        self._metrics.seconds.observe((self._clock.now() - received_at).total_seconds())
+        async with self._hidden(message):
+            is_done = await self._handle(message)
+        took_s = (self._clock.now() - received_at).total_seconds()
+        self._metrics.observe(QUEUE_DURATION, took_s)
         if not is_done:
-            self._metrics.kept.inc()
+            self._metrics.add(QUEUE_KEPT)
             self._must_check = True
             return
-        self._metrics.handled.inc()
+        self._metrics.add(QUEUE_HANDLED)
         try:
             await self._inbox.delete(message)
         except OrchestratorError as error:
             # The message is received again, and recognized as a duplicate.
-            self._metrics.not_deleted.inc()
+            self._metrics.add(QUEUE_NOT_DELETED)
             log.warning("message not deleted", message_id=message.id, reason=str(error))
 
     @asynccontextmanager
@@ -292,6 +312,7 @@ class QueueWorker:
 
     def _forget(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
+        self._metrics.set(QUEUE_IN_PROGRESS, len(self._tasks))
         self._slots.release()
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("message failed", exc_info=error)

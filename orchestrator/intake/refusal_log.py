@@ -18,6 +18,7 @@ import attrs
 import structlog
 from aiohttp import web
 
+from orchestrator.core import metrics
 from orchestrator.core.clock import Clock
 from orchestrator.core.events.envelope import read_names
 from orchestrator.core.texts import shorten
@@ -51,14 +52,16 @@ class Refusal:
 class RefusalLog:
     """Logs refusals, each group at most once a second."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, counts: metrics.Metrics = metrics.NO_METRICS) -> None:
         self._clock = clock
+        self._metrics = counts
         #: The groups that were logged in this second, each with the number and the last of the
         #: refusals held since.
         self._seen: dict[_Kind, tuple[int, Refusal | None]] = {}
 
     def add(self, refusal: Refusal) -> None:
         """Log it at once, or hold it if one of its group was logged in this second."""
+        self._metrics.add(metrics.REFUSALS, refusal.what, str(int(refusal.status)))
         kind = self._kind(refusal)
         if kind not in self._seen:
             self._seen[kind] = (0, None)

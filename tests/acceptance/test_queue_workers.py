@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+import attrs
 from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -11,7 +12,7 @@ from orchestrator.adapters.memory.ledger import InMemoryLedger
 from orchestrator.app import create_worker_app
 from orchestrator.embedded import CodeBuildStandIn
 from orchestrator.intake.app_keys import DRAINS
-from orchestrator.settings import Intake
+from orchestrator.settings import ApiKey, Auth, Intake
 from orchestrator.testing import ManualClock, provisioning_event
 from tests.acceptance.answers import only_build, read_run
 from tests.acceptance.queue_desk import URL, AttemptRunner, StartDesk, accepted, until
@@ -54,8 +55,33 @@ async def test_a_worker_counts_what_it_does(
         assert "hush-hush" not in await (await worker.get("/metrics")).text()
     assert counted["messages_handled_total"] == 1
     assert counted["messages_not_deleted_total"] == 0
-    assert counted["messages_in_hand"] == 0
-    assert counted["message_seconds_count"] == 2
+    assert counted["messages_in_progress"] == 0
+    assert counted["message_duration_seconds_count"] == 2
+
+
+async def test_only_who_has_a_key_reads_a_workers_metrics(start_desk: StartDesk) -> None:
+    """As of the service; its health checks are open."""
+    desk = await start_desk()
+    auth = Auth(methods=("api_key",), api_key=ApiKey(keys=("key-1",)))
+    desk.settings = attrs.evolve(desk.settings, auth=auth)
+    async with desk.worker() as worker:
+        assert (await worker.get("/metrics")).status == 401
+        assert (await worker.get("/metrics", headers={"x-api-key": "key-1"})).status == 200
+        assert (await worker.get("/healthz")).status == 200
+
+
+async def test_a_worker_measures_how_long_messages_wait(
+    start_desk: StartDesk, clock: ManualClock
+) -> None:
+    """From when it was sent to its first receive: that shows that more workers are needed."""
+    desk = await start_desk()
+    await accepted(desk, provisioning_event())
+    clock.turn(90)
+    async with desk.worker() as worker:
+        await until(lambda: len(desk.inbox) == 0)
+        counted = await metrics_of(worker)
+    assert counted["lag_seconds_count"] == 1
+    assert counted["lag_seconds_sum"] == 90
 
 
 async def test_a_message_that_can_not_be_deleted_comes_again(

@@ -6,12 +6,14 @@ from functools import partial
 from itertools import product
 from typing import Any, TypeVar
 
+import attrs
 import pytest
 
-from orchestrator.core.ledger.ledger import Ledger
+from orchestrator.core.events.event_types import Kind
+from orchestrator.core.ledger.ledger import Ledger, OpenOperations
 from orchestrator.core.ledger.lifecycle import TenantState
 from orchestrator.core.ledger.pages import CANDIDATES, Page, encode_cursor
-from orchestrator.core.ledger.records import Record, RunRecord, RunStatus
+from orchestrator.core.ledger.records import OperationState, Record, RunRecord, RunStatus
 from tests.contracts.samples import kept, later, operation, run, tenant
 from tests.ledgers import fill
 
@@ -291,6 +293,35 @@ async def test_tenants_of_any_name_are_listed(ledger: Ledger) -> None:
     await commit(ledger, *(tenant(name) for name in reversed(names)))
     read = await read_all(partial(ledger.list_tenants, limit=3), limit=3)
     assert [one.tenant_id for one in read] == names
+
+
+async def test_open_operations_are_counted_by_kind(ledger: Ledger) -> None:
+    """With the time of the oldest; one that is over, given back, or holds no tenant isn't one."""
+    opened = {
+        "op-2": later(20),
+        "op-1": later(10),
+        "op-3": later(30),
+    }
+    open_ones = [
+        operation(name, kind=Kind.CLEAN_UP, state=OperationState.OPEN, opened_at=since)
+        for name, since in opened.items()
+    ]
+    others = [
+        operation("op-4", kind=Kind.CLEAN_UP, state=OperationState.OVER),
+        operation("op-5", kind=Kind.CLEAN_UP, state=OperationState.GIVEN_BACK),
+        operation("op-6", kind=None, state=OperationState.OPEN),
+    ]
+    await commit(ledger, *open_ones, *others)
+    assert await ledger.count_open(Kind.CLEAN_UP, most=10) == OpenOperations(3, later(10))
+    assert await ledger.count_open(Kind.CLEAN_UP, most=2) == OpenOperations(2, later(10))
+    oldest = kept(open_ones[1])
+    await ledger.commit([attrs.evolve(oldest, state=OperationState.OVER)], unchanged={})
+    assert await ledger.count_open(Kind.CLEAN_UP, most=10) == OpenOperations(2, later(20))
+
+
+async def test_no_open_operation_is_counted_as_none(ledger: Ledger) -> None:
+    """There is no oldest one then."""
+    assert await ledger.count_open(Kind.DEPLOYMENT, most=10) == OpenOperations(0, None)
 
 
 async def test_a_wrong_cursor_is_told(ledger: Ledger) -> None:

@@ -23,7 +23,7 @@ from orchestrator.core.callback.webhook import WebhookAnswer
 from orchestrator.core.clock import Clock
 from orchestrator.core.dispatch.orchestrator import Limits, Orchestrator
 from orchestrator.core.errors import SecretNotFound
-from orchestrator.core.events.event_types import TENANT_PROVISIONING
+from orchestrator.core.events.event_types import TENANT_PROVISIONING, Kind
 from orchestrator.core.events.payloads import TenantProvisioning
 from orchestrator.core.handlers import builtin
 from orchestrator.core.handlers.builtin import built_in_handlers
@@ -31,7 +31,7 @@ from orchestrator.core.handlers.registry import HandlerRegistry
 from orchestrator.core.handlers.services import Services
 from orchestrator.core.jobs.tier_catalog import Tier
 from orchestrator.core.ledger.guards import Timings
-from orchestrator.core.ledger.ledger import Conflict, Ledger
+from orchestrator.core.ledger.ledger import Conflict, Ledger, OpenOperations
 from orchestrator.core.ledger.lifecycle import TenantState
 from orchestrator.core.ledger.pages import Page
 from orchestrator.core.ledger.records import (
@@ -557,6 +557,9 @@ class _GatedLedger:
     async def list_tenants(
         self, *, state: TenantState | None = None, limit: int = 50, cursor: str | None = None
     ) -> Page[TenantRecord]:
+        raise AssertionError
+
+    async def count_open(self, kind: Kind, *, most: int) -> OpenOperations:
         raise AssertionError
 
     async def check(self) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from yarl import URL
 
 from orchestrator.embedded import EmbeddedAWS
@@ -109,6 +110,32 @@ async def test_workers_share_a_port(aws: EmbeddedAWS) -> None:
         for pid in replaced:
             with pytest.raises(ProcessLookupError):
                 os.kill(pid, 0)
+
+
+async def test_workers_are_measured_as_one(aws: EmbeddedAWS) -> None:
+    """Whichever worker is asked tells the sum over all, one that was killed included."""
+    async with open_workers() as workers, aiohttp.ClientSession() as http:
+        await workers.listening(2)
+
+        async def count_sweeps() -> float:
+            async with http.get(f"{workers.url}/metrics") as answer:
+                families = text_string_to_metric_families(await answer.text())
+            samples = [sample for family in families for sample in family.samples]
+            return sum(one.value for one in samples if one.name == "orchestrator_events_total")
+
+        first, second = workers.pids
+        for pid in (first, second):
+            os.kill(pid, signal.SIGSTOP)
+            async with (
+                aiohttp.ClientSession() as other,  # not a connection to the stopped worker
+                other.post(f"{workers.url}/events/RECONCILE", json={}) as answer,
+            ):
+                assert answer.status == 200
+            os.kill(pid, signal.SIGCONT)
+        assert await count_sweeps() == 2
+        os.kill(first, signal.SIGKILL)
+        await workers.listening(3)
+        assert await count_sweeps() == 2
 
 
 async def test_no_worker_outlives_its_parent(aws: EmbeddedAWS) -> None:

@@ -34,6 +34,7 @@ ASKED = {
     "GET /docs/assets/{filename}": OPEN,
     "GET /openapi.json": OPEN,
     "GET /ping": OPEN,
+    "GET /metrics": Access(Scope.METRICS_READ),
     "GET /healthz": OPEN,
     "GET /readyz": OPEN,
 }

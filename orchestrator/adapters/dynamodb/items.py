@@ -7,7 +7,7 @@ the indexes need.
 | --- | --- | --- |
 | due | `due_shard`, `due_at` | the sweep: runs, jobs, reports and secrets that are due |
 | list | `list`, `position` | all runs; all tenants. Positions never change, so no item is missed |
-| status | `status`, `position` | runs by status, tenants by state |
+| status | `status`, `position` | runs by status, tenants by state, open operations by kind |
 | tenant | `tenant_id`, `position` | a tenant's runs |
 
 Fields and attributes that a newer release wrote are kept with the record (`Stored.unknown`) and
@@ -25,12 +25,14 @@ from typing import Any, get_args, get_origin, get_type_hints
 import attrs
 import msgspec
 
+from orchestrator.core.events.event_types import Kind
 from orchestrator.core.evolve import evolve
 from orchestrator.core.ledger.lifecycle import TenantState
 from orchestrator.core.ledger.records import (
     Due,
     JobRecord,
     OperationRecord,
+    OperationState,
     PayloadRecord,
     Record,
     RegistrationRecord,
@@ -147,12 +149,21 @@ def _indexed(record: Record) -> dict[str, str]:
             if record.tenant_id is not None:
                 known["tenant_id"] = record.tenant_id
             return known | _when_due(record, shard)
+        case OperationRecord(state=OperationState.OPEN, kind=Kind() as kind):
+            position = f"{sortable(record.opened_at)} {record.operation_id}"
+            known = {"status": open_partition(kind), "position": position}
+            return known | _when_due(record, shard)
         case OperationRecord() | SecretsRecord():
             return _when_due(record, shard)
         case TenantRecord(state=TenantState() as state):
             position = record.tenant_id
             return {"list": "tenant", "status": f"tenant#{state}", "position": position}
     return {}
+
+
+def open_partition(kind: Kind) -> str:
+    """The partition of the status index with the open operations of a kind, the oldest first."""
+    return f"operation#{kind}"
 
 
 def _when_due(item: Due, shard: str) -> dict[str, str]:

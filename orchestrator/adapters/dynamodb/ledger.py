@@ -27,6 +27,7 @@ from orchestrator.adapters.dynamodb.items import (
     Index,
     Item,
     build_item,
+    open_partition,
     read_item,
     sortable,
 )
@@ -34,8 +35,9 @@ from orchestrator.adapters.dynamodb.table import complete_table
 from orchestrator.core.checkable import Permission
 from orchestrator.core.clock import Clock
 from orchestrator.core.errors import PermanentError, TemporaryError
+from orchestrator.core.events.event_types import Kind
 from orchestrator.core.ledger.bulkheads import Bulkheads
-from orchestrator.core.ledger.ledger import Conflict, UnreadableItems
+from orchestrator.core.ledger.ledger import Conflict, OpenOperations, UnreadableItems
 from orchestrator.core.ledger.lifecycle import TenantState
 from orchestrator.core.ledger.pages import Page, build_page, decode_cursor, most_candidates
 from orchestrator.core.ledger.records import (
@@ -229,6 +231,11 @@ class DynamoDBLedger:
         return await self._page(
             index, [partition], matches, limit, cursor, forward=True, narrowed=False
         )
+
+    async def count_open(self, kind: Kind, *, most: int) -> OpenOperations:
+        found = await self._query(STATUS, open_partition(kind), None, most, forward=True)
+        oldest = datetime.fromisoformat(found[0][0].partition(" ")[0]) if found else None
+        return OpenOperations(len(found), oldest)
 
     async def check(self) -> None:
         await self._propose(DUE, SHARDS[:1], ("<", "0"), 1, forward=True)

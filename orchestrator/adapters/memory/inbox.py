@@ -58,6 +58,7 @@ class InMemoryInbox:
             receipt=name,
             group=group if self.in_groups else None,
             receives=0,
+            sent_at=now,
         )
         self._waiting.append(_Waiting(message, now, deduplication_id))
         self._changed.set()

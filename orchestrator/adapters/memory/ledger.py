@@ -10,13 +10,22 @@ from operator import itemgetter
 from typing import TypeVar
 
 from orchestrator.core.checkable import Permission
+from orchestrator.core.events.event_types import Kind
 from orchestrator.core.evolve import evolve
-from orchestrator.core.ledger.ledger import Conflict
+from orchestrator.core.ledger.ledger import Conflict, OpenOperations
 from orchestrator.core.ledger.lifecycle import TenantState
 from orchestrator.core.ledger.pages import Page, build_page, decode_cursor, most_candidates
-from orchestrator.core.ledger.records import Due, Record, RunRecord, RunStatus, TenantRecord
+from orchestrator.core.ledger.records import (
+    Due,
+    OperationRecord,
+    OperationState,
+    Record,
+    RunRecord,
+    RunStatus,
+    TenantRecord,
+)
 
-Item = TypeVar("Item", RunRecord, TenantRecord)
+Item = TypeVar("Item", RunRecord, OperationRecord, TenantRecord)
 
 
 class InMemoryLedger:
@@ -102,6 +111,14 @@ class InMemoryLedger:
         ]
         listed.sort(key=itemgetter(0))
         return build_page(listed, limit=limit, end=None)
+
+    async def count_open(self, kind: Kind, *, most: int) -> OpenOperations:
+        opened = sorted(
+            operation.opened_at
+            for operation in self._of(OperationRecord)
+            if operation.state is OperationState.OPEN and operation.kind is kind
+        )
+        return OpenOperations(min(len(opened), most), opened[0] if opened else None)
 
     async def check(self) -> None:
         return None

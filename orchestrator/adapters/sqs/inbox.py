@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.adapters.aws import AWS, LONGEST_POLL_S, aws_errors
@@ -75,6 +76,7 @@ class SQSInbox:
                     "ApproximateReceiveCount",
                     "AWSTraceHeader",
                     "MessageGroupId",
+                    "SentTimestamp",
                 ],
             )
             return [_message(message) for message in answer.get("Messages", [])]
@@ -128,7 +130,13 @@ def _message(message: Any) -> Message:
         group=about.get("MessageGroupId"),
         receives=int(about.get("ApproximateReceiveCount", 1)),
         trace=about.get("AWSTraceHeader"),
+        sent_at=_sent_at(about.get("SentTimestamp")),
     )
+
+
+def _sent_at(milliseconds: str | None) -> datetime | None:
+    """When a message was sent (API reference, ReceiveMessage: milliseconds since 1970)."""
+    return None if milliseconds is None else datetime.fromtimestamp(int(milliseconds) / 1000, UTC)
 
 
 def open_inbox(settings: Intake, aws: AWS) -> SQSInbox | None:

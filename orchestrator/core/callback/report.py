@@ -27,6 +27,7 @@ from orchestrator.core.ledger.report_attempt import (
     end_report,
 )
 from orchestrator.core.ledger.transactions import Transactions
+from orchestrator.core.metrics import NO_METRICS, REPORTS, Metrics
 from orchestrator.core.urls import shown_url
 
 _FIRST_PAUSE_S = 5.0
@@ -83,6 +84,7 @@ class ReportSender:
     transactions: Transactions
     webhook: Webhook
     is_silent: bool = False
+    metrics: Metrics = NO_METRICS
 
     async def send(self, operation_id: str) -> None:
         """Send the operation's report, if one is due and no other attempt is under way.
@@ -104,6 +106,7 @@ class ReportSender:
             "url": shown_url(posting.url),
             "tries": posting.tries,
         }
+        self.metrics.add(REPORTS, posted.name)
         if posted.is_trouble and posted.is_done:
             log.error("report given up", reason=posted.note, **about)
         elif posted.is_trouble:

@@ -236,8 +236,6 @@ class AttemptRunner:
                 continue
             match outcome:
                 case Saved():
-                    reason = {"reason": str(told)} if told else {}
-                    log.info("settled", attempt=run.attempt, status=settlement.status, **reason)
                     return told, outcome.follow_ups
                 case OrphanedJob():
                     await run.disown(outcome.job)

@@ -17,6 +17,7 @@ from orchestrator.core.callback.report import ReportSender
 from orchestrator.core.clock import Dice, Ids
 from orchestrator.core.dispatch.attempt import AttemptRunner
 from orchestrator.core.dispatch.correlate import correlate
+from orchestrator.core.dispatch.handling import Handling, Observer
 from orchestrator.core.dispatch.last_resort import LastResort
 from orchestrator.core.dispatch.sweep import Sweeper, SweepResult
 from orchestrator.core.errors import (
@@ -38,7 +39,7 @@ from orchestrator.core.handlers.builtin import build_state_change
 from orchestrator.core.handlers.registry import HandlerRegistry
 from orchestrator.core.handlers.services import Services
 from orchestrator.core.jobs.cancel import Stopped, cancel
-from orchestrator.core.jobs.state_changes import act_on
+from orchestrator.core.jobs.state_changes import Ended, act_on
 from orchestrator.core.jobs.watch import JobWatcher
 from orchestrator.core.ledger.claim_request import ClaimRequest, Trigger
 from orchestrator.core.ledger.claim_result import (
@@ -162,7 +163,9 @@ class Orchestrator:
         token = current_delivery.set(Delivery())
         try:
             if event.type == RECONCILE:
-                await self.reconcile(timeout_s=self._sweep_s())
+                with self.observer.handling(event.type, trace=event.trace) as handling:
+                    await self.reconcile(timeout_s=self._sweep_s())
+                    handling.outcome = "succeeded"
                 return _IGNORED
             if event.type == BUILD_STATE_CHANGE:
                 return await self._handle_state_change(event)
@@ -244,10 +247,20 @@ class Orchestrator:
         )
 
     @cached_property
+    def observer(self) -> Observer:
+        services = self.services
+        return Observer(
+            clock=services.clock, metrics=services.metrics, registered=self.registry.by_type
+        )
+
+    @cached_property
     def report_sender(self) -> ReportSender:
         services = self.services
         return ReportSender(
-            transactions=services.transactions, webhook=services.webhook, is_silent=services.dry_run
+            transactions=services.transactions,
+            webhook=services.webhook,
+            is_silent=services.dry_run,
+            metrics=services.metrics,
         )
 
     @cached_property
@@ -273,7 +286,9 @@ class Orchestrator:
         if trigger is Trigger.SWEEP and not is_due(run, self.services.clock.now()):
             return Handled(run_id=run_id, replayed=True)
         if run.ends_by_records and trigger is Trigger.SWEEP:
-            await self.last_resort.end(run_id)
+            with self.observer.handling(run.event_type, run_id) as handling:
+                handling.tenant_id, handling.outcome = run.tenant_id, "failed"
+                await self.last_resort.end(run_id)
             return Handled(run_id=run_id)
         try:
             if payload is None:
@@ -288,18 +303,28 @@ class Orchestrator:
 
         A user's handler gets all state changes, without the job's environment.
         """
+        if self.registry.by_type[event.type].handler is not build_state_change:
+            await self._act_on(event)
+            shown = rewritten(event, self.services.notifications.without_inputs)
+            return await self._handle(shown, Trigger.DELIVERY)
+        with self.observer.handling(event.type, trace=event.trace) as handling:
+            ended = await self._act_on(event)
+            answer = Handled(run_id=ended.run_id, replayed=ended.replayed) if ended else _IGNORED
+            handling.answer = answer
+            return answer
+
+    async def _act_on(self, event: Event[Body]) -> Ended | None:
+        """Act on the job of a state change; the end of its operation, if it is over."""
         notifications = self.services.notifications
         told = notifications.read_state_change(event.body)
-        ended = await act_on(self.watcher, notifications, told, event.source) if told else None
-        if self.registry.by_type[event.type].handler is build_state_change:
-            return Handled(run_id=ended.run_id, replayed=ended.replayed) if ended else _IGNORED
-        return await self._handle(rewritten(event, notifications.without_inputs), Trigger.DELIVERY)
+        return await act_on(self.watcher, notifications, told, event.source) if told else None
 
     async def _handle_change(self, event: Event[Body]) -> Handled:
         """Handle another event of a builder's cloud: a user's handler, if there is one, gets it,
         without the job's environment."""
         if event.type not in self.registry.by_type:
-            return _IGNORED
+            with self.observer.handling(event.type, trace=event.trace):
+                return _IGNORED
         shown = rewritten(event, self.services.notifications.without_inputs)
         return await self._handle(shown, Trigger.DELIVERY)
 
@@ -307,8 +332,23 @@ class Orchestrator:
         self, event: Event[Body], trigger: Trigger, *, payload: PayloadRecord | None = None
     ) -> Handled:
         """Handle an event; `payload` None: it isn't stored yet."""
+        with self.observer.handling(event.type, event.key, trace=event.trace) as handling:
+            handled = await self._claim_and_run(event, trigger, payload, handling)
+            handling.answer = handled
+            return handled
+
+    async def _claim_and_run(
+        self,
+        event: Event[Body],
+        trigger: Trigger,
+        payload: PayloadRecord | None,
+        handling: Handling,
+    ) -> Handled:
         request, claim = await self._claim(event, trigger, payload)
         event = request.event
+        handling.tenant_id, handling.tier = request.tenant_id, request.tier
+        if isinstance(claim, RunLease):
+            handling.lease = claim
         with structlog.contextvars.bound_contextvars(
             run_id=event.key, event_type=event.type, tenant_id=request.tenant_id
         ):
@@ -321,10 +361,9 @@ class Orchestrator:
                         await self._follow(follow_up)
                     return Handled(run_id=event.key)
                 case Duplicate(run_id):
-                    log.info("duplicate", of=run_id)
                     return Handled(run_id=run_id, replayed=True)
                 case NothingToDo(run_id, operation_id):
-                    log.info("noted")
+                    handling.outcome = "noted"
                     if operation_id is not None:
                         await self.watcher.ask_about(operation_id)
                     return Handled(run_id=run_id)
@@ -333,10 +372,8 @@ class Orchestrator:
                 case InProgress(run):
                     raise BeingHandled(run.run_id)
                 case Deferred(run_id, reason, pause_s):
-                    log.info("waits", reason=reason)
                     raise Waiting(reason, run_id, retry_after_s=pause_s)
                 case Refused(run_id, reason):
-                    log.info("refused", reason=reason)
                     raise NotAllowed(reason, run_id)
                 case BodyDiffers(run):
                     raise EventKeyReused(event.id, run.run_id)

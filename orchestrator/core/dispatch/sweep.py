@@ -22,6 +22,7 @@ import structlog
 from orchestrator.core.clock import Clock, Dice
 from orchestrator.core.dispatch.lanes import Lane, Pace, Work
 from orchestrator.core.errors import OrchestratorError, TemporaryError
+from orchestrator.core.events.event_types import Kind
 from orchestrator.core.evolve import evolve
 from orchestrator.core.ledger.bulkheads import Duty, on_duty
 from orchestrator.core.ledger.guarding import guarded
@@ -39,6 +40,12 @@ from orchestrator.core.ledger.records import (
     secrets_key,
 )
 from orchestrator.core.ledger.transactions import Transactions
+from orchestrator.core.metrics import (
+    NO_METRICS,
+    OPERATION_OLDEST_AGE,
+    OPERATIONS_OPEN,
+    SWEEP_LAST_SUCCESS,
+)
 from orchestrator.core.tasks import finish_within, gather_or_cancel
 
 #: How many due items are read at once.
@@ -49,6 +56,8 @@ _STARTS = 1 << 16
 _LOOKS = 25
 #: How long (seconds) a sweep waits for room in a lane; then the lane's other items stay due.
 _PATIENCE_S = 30.0
+#: More open operations of a kind than these are not counted: a query reads each that it counts.
+_MOST_COUNTED = 1000
 
 log = structlog.get_logger("orchestrator.sweep")
 
@@ -212,9 +221,28 @@ class _Sweep:
                     await self._begin_all(await self._read([*fresh[first:], *fresh[:first]]))
                 cursor = page.cursor
                 if cursor is None:
-                    return
+                    break
         except TemporaryError as error:
             self.trouble = error
+        else:
+            await self._measure()
+
+    async def _measure(self) -> None:
+        """Measure the sweep, and the operations under way; no sweep fails for that."""
+        transactions = self.sweeper.transactions
+        metrics, now = transactions.metrics, transactions.clock.now()
+        metrics.set(SWEEP_LAST_SUCCESS, now.timestamp())
+        if metrics is NO_METRICS:
+            return
+        for kind in Kind:
+            try:
+                found = await transactions.ledger.count_open(kind, most=_MOST_COUNTED)
+            except TemporaryError as error:
+                log.warning("open operations not counted", kind=kind.value, reason=str(error))
+                return
+            age_s = (now - found.oldest).total_seconds() if found.oldest else 0.0
+            metrics.set(OPERATIONS_OPEN, found.count, kind.value)
+            metrics.set(OPERATION_OLDEST_AGE, max(0.0, age_s), kind.value)
 
     async def _read(self, keys: Sequence[str]) -> list[Due]:
         """Read the items, and keep those that are really due. Items that can't be read stay due:

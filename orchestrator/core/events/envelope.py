@@ -31,6 +31,7 @@ from orchestrator.core.identifiers import digest
 
 _ATTRIBUTE = re.compile(r"(?!data$)[a-z0-9]+")
 _MAX_TYPE_LENGTH = 128  # EventBridge's limit for a detail-type
+_LONGEST_TRACE = 512
 
 
 @attrs.frozen(kw_only=True)
@@ -42,6 +43,7 @@ class Delivery:
     senders retry after a lost answer, wrong for a library call. `fallback_id` is the id of a body
     without one. `received_at` is when the event was received, if that was earlier than now.
     `opened` is the body out of its wrappers, if the entry point has parsed and opened it already.
+    `trace` is the sender's trace, by a header (`traceparent`, `X-Amzn-Trace-Id`).
     """
 
     event_id: str | None = None
@@ -49,6 +51,7 @@ class Delivery:
     fallback_id: str | None = None
     received_at: datetime | None = None
     opened: Opened | None = attrs.field(default=None, eq=False)
+    trace: str | None = attrs.field(default=None, eq=False)
 
 
 def parse_event(
@@ -108,7 +111,17 @@ def parse_event(
         sent_as=enveloped if enveloped != resolved else None,
         sent_at=min(opened.time, received_at) if opened.time else None,
         received_at=received_at,
+        trace=_read_trace(raw, delivery),
     )
+
+
+def _read_trace(raw: object, delivery: Delivery) -> str | None:
+    """The sender's trace: of a header, else of a CloudEvent (extension Distributed Tracing 1.0.2).
+    One that is too long is none."""
+    trace: object = delivery.trace
+    if trace is None and isinstance(raw, dict) and "specversion" in raw:
+        trace = raw.get("traceparent")
+    return trace if isinstance(trace, str) and len(trace) <= _LONGEST_TRACE else None
 
 
 def _check_names(event_id: str | None, opened: Opened) -> None:

@@ -32,7 +32,8 @@ class Event(Generic[Payload]):
     stored, or made by the service. `ends_start` is the start key that an event of the service's own
     ends. By its `id` there is one such event for each start, or for each job of a start that was
     rebuilt, whatever detected the end. `sent_as` is the sender's name of the type, if that is an
-    alias.
+    alias. `trace` is the sender's trace, as `traceparent` or `X-Amzn-Trace-Id` has it; an event
+    that was stored has none.
     """
 
     type: str
@@ -48,6 +49,7 @@ class Event(Generic[Payload]):
     sent_as: str | None = None
     sent_at: datetime | None = None
     received_at: datetime | None = attrs.field(default=None, eq=False)
+    trace: str | None = attrs.field(default=None, eq=False)
 
     @cached_property
     def key(self) -> str:

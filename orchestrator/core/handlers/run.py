@@ -49,6 +49,7 @@ class Run:
             services.clock,
             services.transactions.timings,
             services.secret_references,
+            services.metrics,
         )
         self.unrecorded = Progress()
         self.ending: EndWithoutJob | None = None

@@ -15,6 +15,7 @@ from orchestrator.core.jobs.builder import Builder
 from orchestrator.core.jobs.notifications import Notifications
 from orchestrator.core.jobs.tier_catalog import TierCatalog
 from orchestrator.core.ledger.transactions import Transactions
+from orchestrator.core.metrics import NO_METRICS, Metrics
 from orchestrator.core.secrets.redaction import Redactor
 from orchestrator.core.secrets.references import SecretReferences, SecretRemover
 
@@ -32,6 +33,7 @@ class Services:
     webhook: Webhook
     notifications: Notifications
     clock: Clock
+    metrics: Metrics = NO_METRICS
     callback: CallbackPolicy = attrs.field(factory=CallbackPolicy)
     secrets: Redactor = attrs.field(factory=Redactor)
     #: None: secrets are passed to jobs in plain text.

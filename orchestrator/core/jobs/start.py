@@ -30,6 +30,7 @@ from orchestrator.core.ledger.guards import Timings, certain_from, is_none_certa
 from orchestrator.core.ledger.lease import RunLease
 from orchestrator.core.ledger.possible_start import PossibleStart
 from orchestrator.core.ledger.records import Job
+from orchestrator.core.metrics import JOBS_STARTED, NO_METRICS, Metrics
 from orchestrator.core.secrets.references import SecretReferences
 
 #: A send is cut off this long (seconds) before the lease ends.
@@ -53,12 +54,14 @@ class JobStarter:
         clock: Clock,
         timings: Timings,
         secret_references: SecretReferences | None,
+        metrics: Metrics = NO_METRICS,
     ) -> None:
         self._lease = lease
         self._builders = builders
         self._clock = clock
         self._timings = timings
         self._secret_references = secret_references
+        self._metrics = metrics
         self._is_closed = False
 
     def close(self) -> None:
@@ -181,13 +184,15 @@ class JobStarter:
     ) -> Job:
         async with self._under_the_lease(builder_name):
             with self._may_be_out(builder_name, job_identifier):
-                return await builder_calls.start_job(
+                job = await builder_calls.start_job(
                     builder_name,
                     builder,
                     job_identifier,
                     variables,
                     start_key=self._lease.start_key,
                 )
+            self._metrics.add(JOBS_STARTED, builder_name)
+            return job
 
     @contextmanager
     def _may_be_out(self, builder_name: str, job_identifier: str) -> Iterator[None]:

@@ -31,6 +31,7 @@ from orchestrator.core.ledger.records import (
 from orchestrator.core.ledger.settle import Fenced, Saved, Settlement, StartUnresolved
 from orchestrator.core.ledger.snapshot import Snapshot
 from orchestrator.core.ledger.transactions import Decide, Transactions
+from orchestrator.core.metrics import OPERATION_DURATION
 
 log = structlog.get_logger("orchestrator.lease")
 
@@ -126,7 +127,18 @@ class RunLease:
                 snapshot, *self.fence, settlement, self._transactions.timings
             )
         )
+        if isinstance(outcome, Saved) and outcome.ended is not None:
+            self._measure(outcome.ended)
         return outcome
+
+    def _measure(self, ended: OperationRecord) -> None:
+        if ended.kind is None or ended.ended_at is None:
+            return
+        result = "given_back"
+        if ended.state is OperationState.OVER:
+            result = "succeeded" if ended.succeeded else "failed"
+        took_s = (ended.ended_at - ended.opened_at).total_seconds()
+        self._transactions.metrics.observe(OPERATION_DURATION, took_s, ended.kind, result)
 
     async def go_on_by_records(self) -> None:
         """Find the operation that the run opened or ends by the ledger's items alone."""

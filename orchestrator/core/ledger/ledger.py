@@ -4,7 +4,10 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
+import attrs
+
 from orchestrator.core.errors import EventTooLarge, TemporaryError
+from orchestrator.core.events.event_types import Kind
 from orchestrator.core.ledger.lifecycle import TenantState
 from orchestrator.core.ledger.pages import Page
 from orchestrator.core.ledger.records import (
@@ -42,6 +45,14 @@ class UnreadableItems(TemporaryError):
         super().__init__(f"The ledger's items can't be read by this release: {described}.")
         self.keys = frozenset(reasons)
         self.found = found
+
+
+@attrs.frozen
+class OpenOperations:
+    """How many operations of a kind are open, and since when the oldest is."""
+
+    count: int
+    oldest: datetime | None
 
 
 class Ledger(Protocol):
@@ -109,6 +120,10 @@ class Ledger(Protocol):
         Raises:
             ValueError: the cursor is invalid.
         """
+
+    async def count_open(self, kind: Kind, *, most: int) -> OpenOperations:
+        """The open operations of a kind; more than `most` are counted as `most`. One request,
+        which may not see the last second's writes."""
 
     async def check(self) -> None:
         """Raises TemporaryError if the ledger can't be reached."""

@@ -48,6 +48,13 @@ class ReportResult:
     may_have_arrived: bool = False
     pause_s: float = 0.0
 
+    @property
+    def name(self) -> str:
+        """`accepted`, `given_up` or `retry`."""
+        if not self.is_done:
+            return "retry"
+        return "given_up" if self.is_trouble else "accepted"
+
 
 def begin_report(snapshot: Snapshot, operation_id: str) -> Decision[ReportAttempt | None]:
     """Begin an exclusive attempt to send the operation's report; None if none is to be sent now."""

@@ -35,10 +35,12 @@ from orchestrator.core.ledger.waiting import wake_next
 
 @attrs.frozen
 class Saved:
-    """It was written: the current run, and the follow-ups, stored as runs of their own."""
+    """It was written: the current run, the follow-ups, stored as runs of their own, and the
+    operation that ended or was given back."""
 
     run: RunRecord
     follow_ups: "tuple[FollowUp, ...]" = ()
+    ended: OperationRecord | None = None
 
 
 @attrs.frozen
@@ -126,7 +128,7 @@ def settle(
     if isinstance(tied, OrphanedJob):
         return Decision((), tied)
     settled = _with_the_end(snapshot, settled)
-    others: tuple[Record, ...] = ()
+    others: tuple[Record, ...] = ()  # of an end the operation comes first
     follow_ups = settlement.follow_ups
     if settlement.status.is_finished and settlement.ending is not None:
         others, cleans_up = _end(snapshot, settled, settlement, settlement.ending)
@@ -145,7 +147,8 @@ def settle(
         elif settlement.status is RunStatus.FAILED:
             others = _give_back(snapshot, operation, settlement)
     due = [record for follow_up in follow_ups for record in _due_at_once(snapshot, follow_up)]
-    return Decision((settled, *tied, *others, *due), Saved(settled, follow_ups))
+    ended_one = others[0] if others and isinstance(others[0], OperationRecord) else None
+    return Decision((settled, *tied, *others, *due), Saved(settled, follow_ups, ended_one))
 
 
 def _mine(snapshot: Snapshot, run_id: str, attempt: int) -> RunRecord | None:

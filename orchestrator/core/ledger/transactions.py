@@ -34,6 +34,7 @@ from orchestrator.core.ledger.records import (
     tenant_key,
 )
 from orchestrator.core.ledger.snapshot import Decision, NotLoaded, Snapshot
+from orchestrator.core.metrics import LEDGER_CONFLICTS, NO_METRICS, Metrics
 
 #: After so many conflicts in a row the transaction raises a TemporaryError.
 _TRIES = 20
@@ -48,6 +49,7 @@ class Transactions:
     ledger: Ledger
     clock: Clock
     timings: Timings
+    metrics: Metrics = NO_METRICS
 
     async def run(self, decide: Decide[Result], snapshot: Snapshot | None = None) -> Result:
         """Commit the writes of `decide`, on the condition that its items are current; returns its
@@ -84,6 +86,7 @@ class Transactions:
         try:
             await self.ledger.commit(writes, unchanged=unchanged)
         except Conflict as conflict:
+            self.metrics.add(LEDGER_CONFLICTS)
             # Items loaded before are as old as the attempt that just failed.
             snapshot.turn_to(snapshot.now)
             snapshot.learn(conflict.items)

@@ -7,13 +7,12 @@ then recorded as a `queued` run, unless a worker was faster.
 from typing import Any
 
 import attrs
-import structlog
 
 from orchestrator.core.dispatch.correlate import as_kept
 from orchestrator.core.dispatch.orchestrator import Handled, Orchestrator, current_delivery
 from orchestrator.core.errors import EventKeyReused, InvalidPayload, RunNotFound
 from orchestrator.core.events.body import read_tenant_id
-from orchestrator.core.events.envelope import Body, parse_event
+from orchestrator.core.events.envelope import Body, Delivery, parse_event
 from orchestrator.core.events.event import Event
 from orchestrator.core.events.event_types import BUILD_STATE_CHANGE, ENDS, RECONCILE
 from orchestrator.core.evolve import evolve
@@ -30,8 +29,6 @@ from orchestrator.core.queue.message_codec import QueuedEvent, QueuedReplay, pac
 
 #: A queued run is due after this time (seconds): the sweep resumes it if its message got lost.
 _LOST_AFTER_S = 900.0
-
-log = structlog.get_logger("orchestrator.enqueue")
 
 
 @attrs.frozen
@@ -71,6 +68,15 @@ class Enqueuer:
             return await self.orchestrator.handle_event(event_type, body)
         event_id = how.event_id if event.identified_by_content else event.id
         accepted = evolve(how, event_id=event_id, received_at=now)
+        with self.orchestrator.observer.handling(
+            event.type, event.key, trace=event.trace
+        ) as handling:
+            handling.tenant_id = read_tenant_id(event.body)
+            handled = handling.answer = await self._enqueue(event, accepted)
+            return handled
+
+    async def _enqueue(self, event: Event[Body], accepted: Delivery) -> Handled:
+        services = self.orchestrator.services
         # Its run shows the event as the claim will store it.
         shown = as_kept(event, services.secrets)
         payload = encode_event(shown)
@@ -84,7 +90,6 @@ class Enqueuer:
             group=_group(event),
             deduplication_id=await self._deduplication_id(event),
         )
-        log.info("queued", run_id=event.key, event_type=event.type)
         timings = services.transactions.timings
         answer = await services.transactions.run(
             lambda snapshot: _queue(snapshot, shown, payload, timings)

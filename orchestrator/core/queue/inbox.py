@@ -1,6 +1,7 @@
 """A queue of events, as a port."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Protocol
 
 import attrs
@@ -9,7 +10,7 @@ import attrs
 @attrs.frozen(kw_only=True)
 class Message:
     """One message of a queue. `receipt` is the handle to delete it; `receives` counts receives.
-    `trace` is its trace header, if there is one."""
+    `trace` is its trace header, `sent_at` when it was sent; None: unknown."""
 
     id: str
     text: str
@@ -17,6 +18,7 @@ class Message:
     group: str | None = None
     receives: int = 1
     trace: str | None = None
+    sent_at: datetime | None = None
 
 
 class Inbox(Protocol):

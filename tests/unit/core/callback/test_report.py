@@ -16,7 +16,9 @@ from orchestrator.core.events.event_types import ENDS
 from orchestrator.core.ledger.lease import RunLease, claim_run
 from orchestrator.core.ledger.lifecycle import TenantState
 from orchestrator.core.ledger.records import OperationRecord, Report, WebhookCredentials
+from orchestrator.core.metrics import NO_METRICS, REPORTS, Metrics
 from tests.desk import DEPLOYMENT, PROVISIONED, PROVISIONING, SENT_AT, Desk
+from tests.tally import Tally
 
 URL = "https://control.example/webhook"
 BODY = report_body("t-1", succeeded=True, resources=[], app_plane_url=None)
@@ -64,9 +66,31 @@ async def note(desk: Desk) -> str | None:
     return (await desk.run(PROVISIONED, "done")).note
 
 
-def report_sender(desk: Desk, *answers: Answer) -> tuple[ReportSender, FakeWebhook]:
+def report_sender(
+    desk: Desk, *answers: Answer, metrics: Metrics = NO_METRICS
+) -> tuple[ReportSender, FakeWebhook]:
     webhook = FakeWebhook(list(answers))
-    return ReportSender(transactions=desk.transactions, webhook=webhook), webhook
+    sender = ReportSender(transactions=desk.transactions, webhook=webhook, metrics=metrics)
+    return sender, webhook
+
+
+async def test_each_try_is_counted_by_its_result(desk: Desk) -> None:
+    """One that is sent again, then one that is accepted or given up."""
+    metrics = Tally()
+    operation_id = await ended(desk)
+    sender, _ = report_sender(desk, 503, 204, metrics=metrics)
+    await sender.send(operation_id)
+    desk.turn(10)
+    await sender.send(operation_id)
+    assert metrics.counted == {(REPORTS, ("retry",)): 1, (REPORTS, ("accepted",)): 1}
+
+
+async def test_a_report_that_is_given_up_is_counted_so(desk: Desk) -> None:
+    """It needs an operator: the alert looks at this count."""
+    metrics = Tally()
+    sender, _ = report_sender(desk, 422, metrics=metrics)
+    await sender.send(await ended(desk))
+    assert metrics.counted == {(REPORTS, ("given_up",)): 1}
 
 
 async def test_an_accepted_report_is_done(desk: Desk) -> None:

@@ -1,0 +1,176 @@
+"""Observes how events are handled: for each a count, a duration, and one line in the log.
+
+The line has all that is known at the end (a canonical log line), so that one query over the log
+answers which tenant, which job, how often and why.
+"""
+
+import asyncio
+from collections.abc import Container
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Protocol
+
+import attrs
+import structlog
+
+from orchestrator.core.clock import Clock
+from orchestrator.core.errors import (
+    BeingHandled,
+    EventKeyReused,
+    HandedBack,
+    HandlerFailed,
+    NotAllowed,
+    OrchestratorError,
+    TakenOver,
+    TemporaryError,
+    Waiting,
+)
+from orchestrator.core.events.event_types import ENDS, OPENS, RECONCILE
+from orchestrator.core.ledger.lease import RunLease
+from orchestrator.core.metrics import (
+    EVENT_DURATION,
+    EVENTS,
+    Metrics,
+    RequestCount,
+    begin_counting,
+    end_counting,
+)
+
+#: The label of an event whose type has no handler: senders may invent any number of types.
+UNSUPPORTED = "unsupported"
+
+#: The outcome of an event whose handling raised an error; the first match counts.
+_OUTCOMES: tuple[tuple[type[BaseException], str], ...] = (
+    (BeingHandled, "in_progress"),
+    (Waiting, "waiting"),
+    (TakenOver, "taken_over"),
+    (HandedBack, "handed_back"),
+    (asyncio.CancelledError, "handed_back"),
+    (TemporaryError, "retry"),
+    (NotAllowed, "refused"),
+    (EventKeyReused, "refused"),
+    (HandlerFailed, "error"),
+    (OrchestratorError, "failed"),
+    (BaseException, "error"),
+)
+
+log = structlog.get_logger("orchestrator.events")
+
+
+class Answer(Protocol):
+    """What the sender of a handled event gets (`orchestrator.Handled`)."""
+
+    @property
+    def run_id(self) -> str | None: ...
+
+    @property
+    def replayed(self) -> bool: ...
+
+    @property
+    def queued(self) -> bool: ...
+
+
+@attrs.frozen(kw_only=True)
+class Observer:
+    """Observes the events of one orchestrator; `registered` are the types that have a handler."""
+
+    clock: Clock
+    metrics: Metrics
+    registered: Container[str]
+
+    def handling(
+        self, event_type: str, run_id: str | None = None, *, trace: str | None = None
+    ) -> "Handling":
+        """Entered (`with`) while an event is handled; `run_id` is that of its run."""
+        return Handling(self, event_type, run_id, trace)
+
+    def label_of(self, event_type: str) -> str:
+        """The type if it has a handler or is a sweep, else `unsupported`."""
+        is_known = event_type in self.registered or event_type == RECONCILE
+        return event_type if is_known else UNSUPPORTED
+
+
+class Handling:
+    """The handling of one event, and what becomes known of it.
+
+    `outcome` is set where neither answer nor error say it.
+    """
+
+    def __init__(
+        self, observer: Observer, event_type: str, run_id: str | None, trace: str | None
+    ) -> None:
+        self.answer: Answer | None = None
+        self.outcome: str | None = None
+        self.lease: RunLease | None = None
+        self.tenant_id: str | None = None
+        self.tier: str | None = None
+        self._observer = observer
+        self._event_type = event_type
+        self._run_id = run_id
+        self._trace = trace
+        self._requests = RequestCount()
+
+    def __enter__(self) -> "Handling":
+        self._began = self._observer.clock.now()
+        self._token = begin_counting(self._requests)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        end_counting(self._token)
+        observer = self._observer
+        took_s = (observer.clock.now() - self._began).total_seconds()
+        outcome = self.outcome or _outcome(self.answer, error)
+        label = observer.label_of(self._event_type)
+        observer.metrics.add(EVENTS, label, outcome)
+        observer.metrics.observe(EVENT_DURATION, took_s, label)
+        log.info("event", **self._known(outcome, took_s, error))
+
+    def _known(self, outcome: str, took_s: float, error: BaseException | None) -> dict[str, Any]:
+        """The fields of the line; those without a value are left out."""
+        known: dict[str, Any] = {
+            "outcome": outcome,
+            "event_type": self._event_type,
+            "tenant_id": self.tenant_id,
+            "run_id": self._run_id,
+            "duration_s": round(took_s, 3),
+            "tier": self.tier,
+            "aws_requests": self._requests.made,
+            "trace": self._trace,
+        }
+        if error is not None:
+            known["reason"] = str(error)
+        elif self.answer is not None and self.answer.replayed:
+            known["answered_by"] = self.answer.run_id
+        if self.lease is not None:
+            known |= _of_run(self.lease, self._began)
+        return {name: value for name, value in known.items() if value is not None}
+
+
+def _outcome(answer: Answer | None, error: BaseException | None) -> str:
+    if error is not None:
+        return next(outcome for kind, outcome in _OUTCOMES if isinstance(error, kind))
+    if answer is None or answer.run_id is None:
+        return "ignored"
+    if answer.queued:
+        return "queued"
+    return "duplicate" if answer.replayed else "succeeded"
+
+
+def _of_run(lease: RunLease, began: datetime) -> dict[str, Any]:
+    run = lease.run
+    opens, ends = OPENS.get(run.event_type), ENDS.get(run.event_type)
+    kind = opens or (ends.kind if ends else None)
+    return {
+        "attempt": run.attempt,
+        "status": run.status.value,
+        "waited_s": round(max(0.0, (began - run.first_seen).total_seconds()), 3),
+        "kind": kind.value if kind else None,
+        "operation_id": run.outcome_of or (run.operation_id if opens else None),
+        "builder": run.job.builder if run.job else None,
+        "job_id": run.job.id if run.job else None,
+    }
