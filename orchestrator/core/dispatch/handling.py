@@ -1,7 +1,8 @@
 """Observes how events are handled: for each a count, a duration, and one line in the log.
 
 The line has all that is known at the end (a canonical log line), so that one query over the log
-answers which tenant, which job, how often and why.
+answers which tenant, which job, how often and why. It is `settled` for an attempt of a run, and
+`answered` for an event that began none: a duplicate, one that waits, one that is queued.
 """
 
 import asyncio
@@ -27,6 +28,7 @@ from orchestrator.core.errors import (
 )
 from orchestrator.core.events.event_types import ENDS, OPENS, RECONCILE
 from orchestrator.core.ledger.lease import RunLease
+from orchestrator.core.ledger.records import RunStatus
 from orchestrator.core.metrics import (
     EVENT_DURATION,
     EVENTS,
@@ -52,6 +54,18 @@ _OUTCOMES: tuple[tuple[type[BaseException], str], ...] = (
     (HandlerFailed, "error"),
     (OrchestratorError, "failed"),
     (BaseException, "error"),
+)
+
+#: All outcomes, those without an error first.
+OUTCOMES = frozenset(
+    {
+        "succeeded",
+        "noted",
+        "ignored",
+        "queued",
+        "duplicate",
+        *(outcome for _, outcome in _OUTCOMES),
+    }
 )
 
 log = structlog.get_logger("orchestrator.events")
@@ -128,7 +142,9 @@ class Handling:
         label = observer.label_of(self._event_type)
         observer.metrics.add(EVENTS, label, outcome)
         observer.metrics.observe(EVENT_DURATION, took_s, label)
-        log.info("event", **self._known(outcome, took_s, error))
+        # An attempt that lost its lease, or reached no ledger, has settled nothing.
+        is_settled = self.lease is not None and self.lease.run.status is not RunStatus.RUNNING
+        log.info("settled" if is_settled else "answered", **self._known(outcome, took_s, error))
 
     def _known(self, outcome: str, took_s: float, error: BaseException | None) -> dict[str, Any]:
         """The fields of the line; those without a value are left out."""
