@@ -176,6 +176,7 @@ class Desk:
         contradiction: str | None = None,
         registration: str | None = None,
         is_outranked: bool = False,
+        by: str | None = None,
     ) -> ClaimRequest:
         """`key` is the request key that the payload names; `as_of` gives it credentials.
 
@@ -211,6 +212,7 @@ class Desk:
             follows=follows,
             contradiction=contradiction,
             credentials=credentials(event_id, as_of) if as_of else None,
+            by=by,
         )
 
     async def claim(self, event_type: str, event_id: str, **options: Any) -> Answer:

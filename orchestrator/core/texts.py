@@ -6,11 +6,11 @@ from orchestrator.core.urls import without_userinfo
 _LONGEST_SENTENCE = 2000
 
 
-def shorten(text: str) -> str:
+def shorten(text: str, most: int = _LONGEST_SENTENCE) -> str:
     """A sentence without credentials in its URLs, cut to the size that is stored in an item of the
-    ledger."""
+    ledger: `most` characters."""
     shown = without_userinfo(text)
-    return shown if len(shown) <= _LONGEST_SENTENCE else f"{shown[:_LONGEST_SENTENCE]}…"
+    return shown if len(shown) <= most else f"{shown[:most]}…"
 
 
 def printable(text: str) -> str:

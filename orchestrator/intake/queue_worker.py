@@ -115,7 +115,7 @@ class MessageHandler:
 
     async def _replay(self, wish: QueuedReplay) -> None:
         try:
-            await self._own.replay(wish.run_id, force=wish.force)
+            await self._own.replay(wish.run_id, force=wish.force, by=wish.by)
         except Waiting as error:
             if not wish.force:
                 raise

@@ -9,6 +9,7 @@ from orchestrator.core.errors import PayloadMismatch, RunNotFound
 from orchestrator.core.ledger.records import Job, RunRecord, RunStatus
 from orchestrator.intake.access import Access, Scope
 from orchestrator.intake.app_keys import REPLAY, TRANSACTIONS, WIRE, WORKLOAD
+from orchestrator.intake.auth import name_of_sender
 from orchestrator.intake.documentation import Answer, documented
 from orchestrator.intake.events_api import EVENT_ANSWERS, read_optional, success
 from orchestrator.intake.problems import BAD_QUERY, NOT_FOUND, REFUSED, UNAVAILABLE
@@ -143,7 +144,7 @@ class ReplayRequest:
 async def replay_run(request: web.Request) -> web.Response:
     run_id = request.match_info["runId"]
     asked = await read_optional(request, ReplayRequest)
-    work = request.app[REPLAY](run_id, force=asked.force)
+    work = request.app[REPLAY](run_id, force=asked.force, by=name_of_sender(request))
     try:
         outcome = await request.app[WORKLOAD].handle(work)
     except RunNotFound as error:

@@ -20,6 +20,7 @@ from orchestrator.core.ledger.records import (
 )
 from orchestrator.intake.access import Access, Scope
 from orchestrator.intake.app_keys import OWN_ORCHESTRATOR, TRANSACTIONS, WIRE, WORKLOAD
+from orchestrator.intake.auth import name_of_sender
 from orchestrator.intake.documentation import Answer, documented
 from orchestrator.intake.events_api import EVENT_ANSWERS, Success, read_optional
 from orchestrator.intake.links import link
@@ -219,7 +220,11 @@ async def cancel_operation(request: web.Request) -> web.Response:
     asked = await read_optional(request, CancelRequest)
     certain: list[Stopped] = []
     work = request.app[OWN_ORCHESTRATOR].cancel(
-        tenant_id, reason=asked.reason, clean_up=asked.clean_up, on_certain=certain.append
+        tenant_id,
+        reason=asked.reason,
+        clean_up=asked.clean_up,
+        by=name_of_sender(request),
+        on_certain=certain.append,
     )
     try:
         stopped = await request.app[WORKLOAD].handle(work)

@@ -9,7 +9,8 @@ from structlog.testing import capture_logs
 
 from orchestrator import Settings
 from orchestrator.adapters.memory.ledger import InMemoryLedger
-from orchestrator.core.ledger.breakdowns import BROKE_DOWN, USED_UP
+from orchestrator.core.ledger.breakdowns import USED_UP
+from orchestrator.core.ledger.history import BROKE_DOWN
 from orchestrator.core.ledger.records import Record, RunRecord
 from orchestrator.embedded import CodeBuildStandIn, Fault
 from orchestrator.settings import Callback, Runs, Tiers

@@ -215,9 +215,13 @@ def _with_unknown_gathered(document: Document, model: type) -> Document:
     return {**known, "unknown": unknown}
 
 
-def _with_unknown_spread(document: Document, _: type) -> Document:
-    """The inverse, for storing: move the fields of `unknown` back to the object."""
+def _with_unknown_spread(document: Document, model: type) -> Document:
+    """The inverse, for storing: move the fields of `unknown` back to the object, and leave out
+    sparse fields that have their defaults."""
     unknown = document.pop("unknown")
+    for name in _sparse(model):
+        if not document[name]:
+            del document[name]
     return {**unknown, **document} if unknown else document
 
 
@@ -248,6 +252,14 @@ def _is_model(kind: Any) -> bool:
 def _kinds(model: Any) -> Mapping[str, Any]:
     """The types of a model's fields."""
     return get_type_hints(model)
+
+
+@cache
+def _sparse(model: Any) -> tuple[str, ...]:
+    """The fields of a model that are left out while they have their defaults."""
+    return tuple(
+        field.name for field in attrs.fields(model) if field.metadata.get("is_sparse", False)
+    )
 
 
 @cache

@@ -19,7 +19,7 @@ from orchestrator.core.errors import PermanentError, TemporaryError
 from orchestrator.core.events.event_types import Kind
 from orchestrator.core.events.json_text import kept_size
 from orchestrator.core.ledger.guarding import guarded
-from orchestrator.core.ledger.records import operation_key
+from orchestrator.core.ledger.records import MAX_PAST_REASON, operation_key
 from orchestrator.core.ledger.report_attempt import (
     ReportAttempt,
     ReportResult,
@@ -28,6 +28,7 @@ from orchestrator.core.ledger.report_attempt import (
 )
 from orchestrator.core.ledger.transactions import Transactions
 from orchestrator.core.metrics import NO_METRICS, REPORTS, Metrics
+from orchestrator.core.texts import shorten
 from orchestrator.core.urls import shown_url
 
 _FIRST_PAUSE_S = 5.0
@@ -126,10 +127,10 @@ class ReportSender:
                 log.warning("signed again by the control plane's clock", behind_s=behind_s)
                 answer = await self._post_signed(posting, answer.date)
         except PermanentError as error:
-            return _given_up(f"The report was not delivered: {error}")
+            return _given_up(f"The report was not delivered: {error}", answer=str(error))
         except TemporaryError as error:
             arrived = posting.earlier.may_have_arrived or not error.nothing_done
-            return _again(posting, str(error), may_have_arrived=arrived)
+            return _again(posting, str(error), may_have_arrived=arrived, answer=str(error))
         return _judge(posting, answer.status, behind_s)
 
     async def _post_signed(self, posting: ReportAttempt, now: datetime) -> WebhookAnswer:
@@ -167,38 +168,47 @@ def _judge(posting: ReportAttempt, status: int, behind_s: float) -> ReportResult
     `behind_s` is how far its clock is behind, if that may be the reason.
     """
     if 200 <= status < 300:
-        return _done("The control plane accepted the report.")
+        return _done("The control plane accepted the report.", status)
     if status == 401 and posting.earlier.may_have_arrived:
-        return _done("The control plane accepted the report in an attempt whose answer was lost.")
+        return _done(
+            "The control plane accepted the report in an attempt whose answer was lost.", status
+        )
     if status == 401:
         how = "behind" if behind_s > 0 else "ahead of"
         clocks = f" Besides, its clock is {abs(behind_s):.0f} s {how} ours." if behind_s else ""
         return _given_up(
             "The report was not delivered: the answer was 401. The secret has most likely expired "
-            f"there, or the tenant isn't being provisioned there any more.{clocks}"
+            f"there, or the tenant isn't being provisioned there any more.{clocks}",
+            answer=str(status),
         )
     if status == 422:
         return _given_up(
-            "The report was not delivered: the answer was 422, and a retry would get the same."
+            "The report was not delivered: the answer was 422, and a retry would get the same.",
+            answer=str(status),
         )
     # After these errors the receiver may have accepted the report; after a 503 it hasn't.
     arrived = posting.earlier.may_have_arrived or status in (500, 502, 504)
-    return _again(posting, f"it answered {status}.", may_have_arrived=arrived)
+    reason = f"it answered {status}."
+    return _again(posting, reason, may_have_arrived=arrived, answer=str(status))
 
 
-def _done(note: str) -> ReportResult:
-    return ReportResult(note=note, is_done=True, is_trouble=False)
+def _done(note: str, status: int) -> ReportResult:
+    return ReportResult(note=note, is_done=True, is_trouble=False, answer=str(status))
 
 
-def _given_up(note: str) -> ReportResult:
-    return ReportResult(note=note, is_done=True, is_trouble=True)
+def _given_up(note: str, *, answer: str) -> ReportResult:
+    answer = shorten(answer, MAX_PAST_REASON)
+    return ReportResult(note=note, is_done=True, is_trouble=True, answer=answer)
 
 
-def _again(posting: ReportAttempt, reason: str, *, may_have_arrived: bool) -> ReportResult:
+def _again(
+    posting: ReportAttempt, reason: str, *, may_have_arrived: bool, answer: str
+) -> ReportResult:
     return ReportResult(
         note=f"The report was not delivered yet: {reason}",
         is_done=False,
         is_trouble=True,
         may_have_arrived=may_have_arrived,
+        answer=shorten(answer, MAX_PAST_REASON),
         pause_s=doubling_pause_s(_FIRST_PAUSE_S, posting.tries - 1),
     )

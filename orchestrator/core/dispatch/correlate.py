@@ -21,8 +21,9 @@ from orchestrator.core.jobs.notifications import Notifications
 from orchestrator.core.jobs.watch import JobWatcher
 from orchestrator.core.ledger.claim_request import ClaimRequest, ReportedOutcome, Trigger
 from orchestrator.core.ledger.event_codec import encode_event
-from orchestrator.core.ledger.records import Job, PayloadRecord, WebhookCredentials
+from orchestrator.core.ledger.records import MAX_NAME, Job, PayloadRecord, WebhookCredentials
 from orchestrator.core.secrets.redaction import Redactor
+from orchestrator.core.texts import shorten
 from orchestrator.core.urls import web_link
 
 
@@ -34,8 +35,10 @@ async def correlate(
     watcher: JobWatcher,
     notifications: Notifications,
     secrets: Redactor,
+    by: str | None = None,
 ) -> ClaimRequest:
-    """Build the claim's request; `payload` None: the event isn't stored yet.
+    """Build the claim's request; `payload` None: the event isn't stored yet. `by` is who replays
+    it.
 
     An outcome is matched by its job before it is claimed. A self-report contains the build's whole
     environment: its secrets are removed here.
@@ -90,6 +93,7 @@ async def correlate(
         else None,
         follows=named if named and is_operation_id(named) else None,
         link=web_link(read_ended_job(event).get("logUrl")),
+        by=shorten(by, MAX_NAME) if by else None,
     )
 
 

@@ -175,14 +175,16 @@ class Orchestrator:
         finally:
             current_delivery.reset(token)
 
-    async def replay(self, run_id: str, *, force: bool = False) -> Handled:
-        """Replay a run; with `force` even if it has succeeded, or isn't allowed.
+    async def replay(self, run_id: str, *, force: bool = False, by: str | None = None) -> Handled:
+        """Replay a run; with `force` even if it has succeeded, or isn't allowed. `by` is the name
+        of who replays it, which is kept with the attempt.
 
         Raises:
             RunNotFound: there is no such run.
             PermanentError, TemporaryError, HandlerFailed: as `handle_event` does.
         """
-        return await self._rerun(run_id, Trigger.FORCED_REPLAY if force else Trigger.REPLAY)
+        trigger = Trigger.FORCED_REPLAY if force else Trigger.REPLAY
+        return await self._rerun(run_id, trigger, by=by)
 
     async def reconcile(self, *, timeout_s: float | None = None) -> SweepResult:
         """One sweep: resumes runs, checks jobs and sends reports that are due.
@@ -200,11 +202,13 @@ class Orchestrator:
         *,
         reason: str | None = None,
         clean_up: bool = False,
+        by: str | None = None,
         on_certain: Callable[[Stopped], None] = lambda _: None,
     ) -> Stopped:
         """Cancel the tenant's operation, which ends as failed; a clean-up only with `clean_up`.
 
-        `on_certain` is called once the cancel is recorded, even if this then raises a
+        `by` is the name of who cancels it, which is kept with the operation and stands in its
+        reason. `on_certain` is called once the cancel is recorded, even if this then raises a
         TemporaryError.
 
         Raises:
@@ -222,6 +226,7 @@ class Orchestrator:
             tenant_id,
             reason,
             clean_up=clean_up,
+            by=by,
             on_certain=on_certain,
         )
 
@@ -279,7 +284,7 @@ class Orchestrator:
             last_resort=self.last_resort,
         )
 
-    async def _rerun(self, run_id: str, trigger: Trigger) -> Handled:
+    async def _rerun(self, run_id: str, trigger: Trigger, *, by: str | None = None) -> Handled:
         run, payload = await self.services.transactions.find_kept(run_id)
         if run is None:
             raise RunNotFound(run_id)
@@ -296,7 +301,7 @@ class Orchestrator:
             event = decode_event(run, payload)
         except Exception as bug:  # noqa: BLE001 - what can't be read must end, too
             await self.last_resort.broke_down(bug, run.event_type, run_id, trigger=trigger)
-        return await self._handle(event, trigger, payload=payload)
+        return await self._handle(event, trigger, payload=payload, by=by)
 
     async def _handle_state_change(self, event: Event[Body]) -> Handled:
         """Query the builder; a job of the service that is over ends its operation.
@@ -329,11 +334,16 @@ class Orchestrator:
         return await self._handle(shown, Trigger.DELIVERY)
 
     async def _handle(
-        self, event: Event[Body], trigger: Trigger, *, payload: PayloadRecord | None = None
+        self,
+        event: Event[Body],
+        trigger: Trigger,
+        *,
+        payload: PayloadRecord | None = None,
+        by: str | None = None,
     ) -> Handled:
-        """Handle an event; `payload` None: it isn't stored yet."""
+        """Handle an event; `payload` None: it isn't stored yet. `by` is who replays it."""
         with self.observer.handling(event.type, event.key, trace=event.trace) as handling:
-            handled = await self._claim_and_run(event, trigger, payload, handling)
+            handled = await self._claim_and_run(event, trigger, payload, by, handling)
             handling.answer = handled
             return handled
 
@@ -342,9 +352,10 @@ class Orchestrator:
         event: Event[Body],
         trigger: Trigger,
         payload: PayloadRecord | None,
+        by: str | None,
         handling: Handling,
     ) -> Handled:
-        request, claim = await self._claim(event, trigger, payload)
+        request, claim = await self._claim(event, trigger, payload, by)
         event = request.event
         handling.tenant_id, handling.tier = request.tenant_id, request.tier
         if isinstance(claim, RunLease):
@@ -381,7 +392,11 @@ class Orchestrator:
                     raise NotAllowed(f"run is {run.status} already; replay with force", run.run_id)
 
     async def _claim(
-        self, event: Event[Body], trigger: Trigger, payload: PayloadRecord | None
+        self,
+        event: Event[Body],
+        trigger: Trigger,
+        payload: PayloadRecord | None,
+        by: str | None,
     ) -> tuple[ClaimRequest, RunLease | NotClaimed]:
         """Build the claim's request, and claim the event's run."""
         try:
@@ -392,6 +407,7 @@ class Orchestrator:
                 watcher=self.watcher,
                 notifications=self.services.notifications,
                 secrets=self.services.secrets,
+                by=by,
             )
             payload = request.payload
             claim = await claim_run(self.services.transactions, request)

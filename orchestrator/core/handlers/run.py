@@ -219,8 +219,12 @@ class Run:
         remembered = self._steps.get(name)
         if remembered is None:
             await self.record_progress()
+            clock = self._services.clock
+            started_at = clock.now()
             result = self._services.structure.unstructure(await action())
-            remembered = Step(name=name, result=result, recorded_at=self._services.clock.now())
+            remembered = Step(
+                name=name, result=result, started_at=started_at, recorded_at=clock.now()
+            )
             self._steps[name] = remembered
             self.unrecorded = evolve(self.unrecorded, steps=(*self.unrecorded.steps, remembered))
         # A copy, so that a handler can't modify the recorded result.

@@ -23,7 +23,13 @@ from orchestrator.core.jobs.job_description import Answer, JobDescription, NotDe
 from orchestrator.core.jobs.looks import Next, what_follows
 from orchestrator.core.jobs.outcome import OutcomeMaker
 from orchestrator.core.ledger.operations import ask_to_stop, count_stops, note_stop
-from orchestrator.core.ledger.records import Job, OperationRecord, OperationState, RunStatus
+from orchestrator.core.ledger.records import (
+    MAX_NAME,
+    Job,
+    OperationRecord,
+    OperationState,
+    RunStatus,
+)
 from orchestrator.core.ledger.transactions import Transactions
 from orchestrator.core.texts import shorten
 
@@ -125,12 +131,13 @@ async def cancel(
     *,
     clean_up: bool,
     on_certain: Callable[[Stopped], None],
+    by: str | None = None,
 ) -> Stopped:
     """Stop the tenant's operation, which ends as failed; a clean-up only with `clean_up`.
 
     A run that is still opening it is resumed, and fails, since only that run can end the operation
-    without a job. `on_certain` is called with the operation once the cancel is recorded: the sweep
-    then completes it, even if this call fails.
+    without a job. `by` is the name of who cancels it. `on_certain` is called with the operation
+    once the cancel is recorded: the sweep then completes it, even if this call fails.
 
     Raises:
         TenantNotFound: there is no such tenant.
@@ -160,9 +167,12 @@ async def cancel(
         )
     wanted, number = found.operation_id, found.start_number
     given = f": {reason.rstrip('.')}" if reason else ""
-    why = shorten(f"Cancelled by an operator{given}.")
+    by = shorten(by, MAX_NAME) if by else None
+    why = shorten(f"Cancelled by {by or 'an operator'}{given}.")
     pending = Stopped(kind=found.kind, operation_id=wanted, has_ended=False)
-    operation = await transactions.run(lambda snapshot: ask_to_stop(snapshot, wanted, number, why))
+    operation = await transactions.run(
+        lambda snapshot: ask_to_stop(snapshot, wanted, number, why, by)
+    )
     if operation is not None and operation.job is not None:
         on_certain(pending)
     elif operation is not None:

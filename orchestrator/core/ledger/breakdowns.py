@@ -27,6 +27,7 @@ from orchestrator.core.ledger.guards import (
     is_under_way,
     last_possible_send,
 )
+from orchestrator.core.ledger.history import BROKE_DOWN
 from orchestrator.core.ledger.records import (
     Failure,
     OperationRecord,
@@ -41,7 +42,6 @@ from orchestrator.core.ledger.snapshot import Decision, Snapshot
 from orchestrator.core.ledger.transitions import ended, kept, new_run, next_attempt
 from orchestrator.core.texts import shorten
 
-BROKE_DOWN = "The attempt failed outside of the handler; the log has the cause."
 USED_UP = (
     "All attempts (runs.max_attempts) failed outside of the handler, so the run was ended by its "
     "records in the ledger; the log has the causes."

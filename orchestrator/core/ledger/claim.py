@@ -33,6 +33,7 @@ from orchestrator.core.ledger.guards import (
     may_open,
 )
 from orchestrator.core.ledger.records import (
+    Awaited,
     OperationRecord,
     OperationState,
     Record,
@@ -93,6 +94,8 @@ def _claim(
         next_attempt(run, snapshot, timings),
         tenant_id=request.tenant_id or run.tenant_id,
         link=request.link or run.link,
+        is_replay=request.is_replay,
+        by=request.by,
     )
     draft = ClaimDraft(snapshot, request, action, earlier, run)
     if request.outcome:
@@ -138,7 +141,8 @@ def _ask_tenant(
         reason = f"The tenant {tenant_id} is busy with its {busy_with}."
         if first is not None:
             reason = f"Run {first.run_id} waits for the tenant {tenant_id} before this one."
-        return draft.wait_in_line(run, kind, tenant, reason)
+        awaited = Awaited(operation_id=tenant.operation_id, run_id=first.run_id if first else None)
+        return draft.wait_in_line(run, kind, tenant, reason, awaited)
     is_follow_up = _is_follow_up(draft, tenant_id, kind)
     if not draft.insists:
         if is_follow_up and is_overtaken(request.follows, tenant):
@@ -281,7 +285,8 @@ def _join(
     assert tenant is not None  # noqa: S101
     if not is_secured(operation):
         reason = f"Run {operation.opener} is opening the same operation."
-        return draft.wait_in_line(run, kind, tenant, reason)
+        awaited = Awaited(operation_id=operation.operation_id, run_id=operation.opener)
+        return draft.wait_in_line(run, kind, tenant, reason, awaited)
     if (difference := asks_otherwise(request.tier, request.builder, operation)) is not None:
         return draft.refuse(run, difference)
     if (theft := _find_theft(draft, tenant_id)) is not None:

@@ -22,6 +22,7 @@ from orchestrator.core.ledger.guards import is_due
 from orchestrator.core.ledger.lifecycle import MOVES
 from orchestrator.core.ledger.records import (
     Asked,
+    Awaited,
     Failure,
     OperationRecord,
     OperationState,
@@ -67,7 +68,7 @@ class ClaimDraft:
     ) -> Decision[ClaimResult]:
         return Decision((run, *self._payload, *others), Claimed(run, stop_reason))
 
-    def wait(self, run: RunRecord, reason: str) -> Decision[ClaimResult]:
+    def wait(self, run: RunRecord, reason: str, awaited: Awaited) -> Decision[ClaimResult]:
         """The run waits for another one, with backoff."""
         if self.insists:
             # Not stored, since the run would be retried without the force that it needs.
@@ -78,19 +79,23 @@ class ClaimDraft:
             # A delivery meanwhile must not postpone its turn.
             due_at, waits = earlier.due_at, earlier.waits
         waiting = evolve(
-            ended(run, RunStatus.RETRY, self.snapshot), due_at=due_at, note=reason, waits=waits
+            ended(run, RunStatus.RETRY, self.snapshot),
+            due_at=due_at,
+            note=reason,
+            waits=waits,
+            waits_for=awaited,
         )
         pause_s = (due_at - now).total_seconds()
         return Decision((waiting, *self._payload), Deferred(run.run_id, reason, pause_s))
 
     def wait_in_line(
-        self, run: RunRecord, kind: Kind, tenant: TenantRecord, reason: str
+        self, run: RunRecord, kind: Kind, tenant: TenantRecord, reason: str, awaited: Awaited
     ) -> Decision[ClaimResult]:
         """The run waits for the tenant: at its place on the list, or at the end."""
         if is_full(self.snapshot, tenant, run.run_id):
             full = f"{reason} The tenant's waiting list is full: {len(tenant.waiting)}."
             return Decision((), Deferred(None, full))
-        waits = self.wait(run, reason)
+        waits = self.wait(run, reason, awaited)
         if not waits.writes:
             return waits
         waiter = Waiter(run_id=run.run_id, kind=kind)
@@ -157,6 +162,8 @@ class ClaimDraft:
             registration_id=request.registration_id or (tenant.registration_id if tenant else None),
             credentials=request.credentials or self._credentials_before(kind, tenant_id),
             report=former.kept_report if former else None,
+            starts=former.starts_before_next if former else (),
+            by=request.by,
             version=former.version if former else 0,
         )
         held = evolve(

@@ -9,6 +9,7 @@ from orchestrator.core.ledger.claim_result import ClaimResult
 from orchestrator.core.ledger.guards import is_unseen
 from orchestrator.core.ledger.operations import find_followed, is_told_by_job
 from orchestrator.core.ledger.records import (
+    Awaited,
     OperationRecord,
     OperationState,
     RunRecord,
@@ -51,7 +52,9 @@ def claim_outcome(draft: ClaimDraft, outcome: ReportedOutcome) -> Decision[Claim
     for other_id in (operation.outcome, None if operation.job else operation.opener):
         other = draft.snapshot.run(other_id) if other_id else None
         if other is not None and not other.status.is_finished:
-            return draft.wait(run, f"Run {other.run_id} of the operation is in progress.")
+            awaited = Awaited(operation_id=operation.operation_id, run_id=other.run_id)
+            reason = f"Run {other.run_id} of the operation is in progress."
+            return draft.wait(run, reason, awaited)
     if operation.job is not None and operation.job.builder in outcome.outranked_by:
         return _hear(draft, run, operation, outcome)
     return draft.hand_out(run, evolve(operation, outcome=run.run_id))

@@ -56,7 +56,7 @@ class ClaimRequest:
 
     `request_key` is the payload's, None for the event's own key. `follows` is the operation that
     the event follows; `link` leads to its cause's log. `contradiction` says in a sentence why the
-    event is about two tenants.
+    event is about two tenants. `by` is the name of who replays the run.
     """
 
     event: Event[Mapping[str, Any]]
@@ -73,3 +73,8 @@ class ClaimRequest:
     credentials: WebhookCredentials | None = None
     follows: str | None = None
     link: str | None = None
+    by: str | None = None
+
+    @property
+    def is_replay(self) -> bool:
+        return self.trigger in (Trigger.REPLAY, Trigger.FORCED_REPLAY)

@@ -65,7 +65,7 @@ def adopt(
     is_behind = operation is None or (operation.kind is None and operation.start_number < number)
     run = snapshot.run(run_id) if is_behind and run_id is not None else None
     if run is not None and run.operation_id == operation_id:
-        operation = _own_operation(run, version=operation.version if operation else 0)
+        operation = _own_operation(run, operation)
     if operation is None or not may_record(operation, number, job):
         return Decision((), OrphanedJob(job))
     if operation.job is not None:
@@ -98,7 +98,7 @@ def tie(
         return ()
     operation = snapshot.operation(run.operation_id, expect_absent=True)
     if operation is None or (operation.kind is None and operation.start_number < run.start_number):
-        operation = _own_operation(run, version=operation.version if operation else 0)
+        operation = _own_operation(run, operation)
     if not may_record(operation, run.start_number, job):
         return OrphanedJob(job)
     return () if operation.job is not None else _tie_to(snapshot, operation, job, timings)
@@ -121,7 +121,7 @@ def _tie_to(
     return (tied, known)
 
 
-def _own_operation(run: RunRecord, *, version: int) -> OperationRecord:
+def _own_operation(run: RunRecord, former: OperationRecord | None) -> OperationRecord:
     """The operation of a run that opens none, which holds no tenant."""
     return OperationRecord(
         operation_id=run.operation_id,
@@ -132,7 +132,9 @@ def _own_operation(run: RunRecord, *, version: int) -> OperationRecord:
         state=OperationState.OPEN,
         start_number=run.start_number,
         opened_at=run.started_at,
-        version=version,
+        starts=former.starts_before_next if former else (),
+        by=run.by,
+        version=former.version if former else 0,
     )
 
 
@@ -181,16 +183,19 @@ def is_told_by_job(
 
 
 def ask_to_stop(
-    snapshot: Snapshot, operation_id: str, number: int, reason: str
+    snapshot: Snapshot, operation_id: str, number: int, reason: str, by: str | None = None
 ) -> Decision[OperationRecord | None]:
-    """Request a stop of the operation's job; the first reason counts. None: it is over."""
+    """Request a stop of the operation's job; the first reason counts, and the first name (`by`) of
+    who cancels it. None: it is over."""
     operation = snapshot.operation(operation_id)
     if not is_under_way(operation, number):
         return Decision((), None)
-    if operation.stop_reason is not None:
-        return Decision((), operation)
-    asked = evolve(operation, stop_reason=reason)
-    return Decision((asked,), asked)
+    asked = evolve(
+        operation,
+        stop_reason=operation.stop_reason or reason,
+        cancelled_by=operation.cancelled_by or by,
+    )
+    return Decision(() if asked == operation else (asked,), asked)
 
 
 def count_stops(operation: OperationRecord, ways: Sequence[str], now: datetime) -> int:
@@ -276,6 +281,7 @@ def refused(operation: OperationRecord, refusal: Report | None, now: datetime) -
             tries=earlier.tries,
             may_have_arrived=earlier.may_have_arrived,
             posting_until=earlier.posting_until,
+            recent=earlier.recent,
         )
     return noted(operation, refusal, now)
 

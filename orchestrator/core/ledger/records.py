@@ -17,10 +17,24 @@ from orchestrator.core.events.event_types import Kind
 from orchestrator.core.evolve import evolve
 from orchestrator.core.identifiers import start_key
 from orchestrator.core.ledger.lifecycle import TenantState
+from orchestrator.core.texts import shorten
 from orchestrator.core.urls import web_link
 
+#: The metadata of a field that is written only if it has another value than its default, which is
+#: falsy.
+SPARSE = {"is_sparse": True}
 #: The number of sources whose latest request time is stored with a tenant.
 MAX_SOURCES = 10
+#: How many attempts of a run are stored, the current one included.
+MAX_ATTEMPTS = 20
+#: How many earlier starts of an operation are stored beside the current one.
+MAX_STARTS = 10
+#: How many tries of a report are stored.
+MAX_REPORT_TRIES = 10
+#: The maximum number of characters of a reason in a history, of which an item has many.
+MAX_PAST_REASON = 300
+#: The maximum number of characters of the name of who replayed or cancelled.
+MAX_NAME = 200
 
 
 class RunStatus(StrEnum):
@@ -36,6 +50,30 @@ class RunStatus(StrEnum):
     def is_finished(self) -> bool:
         """Whether no attempt runs, and the sweep begins none."""
         return self not in (RunStatus.RUNNING, RunStatus.RETRY, RunStatus.QUEUED)
+
+
+class AttemptState(StrEnum):
+    """How an attempt ended, if it has."""
+
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    RETRY = "retry"
+    DUPLICATE = "duplicate"
+    #: Its process crashed: another attempt began once its lease had expired.
+    LEASE_EXPIRED = "lease_expired"
+
+
+class WaitKind(StrEnum):
+    """Why a run waited between two attempts."""
+
+    #: For the tenant, or for another run.
+    TENANT = "tenant"
+    #: After an error that may pass.
+    TEMPORARY = "temporary"
+    BUG = "bug"
+    #: Until the lease of a crashed process had expired.
+    CRASH = "crash"
 
 
 class OperationState(StrEnum):
@@ -82,10 +120,11 @@ class Job(Stored):
 
 @attrs.frozen(kw_only=True)
 class Step(Stored):
-    """A remembered step; `result` is JSON."""
+    """A remembered step; `result` is JSON. `recorded_at` is its end; `started_at` None: unknown."""
 
     name: str
     result: Any
+    started_at: datetime | None = attrs.field(metadata=SPARSE, default=None)
     recorded_at: datetime
 
 
@@ -104,6 +143,36 @@ class Failure(Stored):
 
 
 @attrs.frozen(kw_only=True)
+class PastAttempt(Stored):
+    """An attempt before the current one. `is_replay`: an operator's replay began it; `by` is the
+    name of who that was, None: unknown."""
+
+    number: int
+    started_at: datetime
+    ended_at: datetime | None
+    state: AttemptState
+    reason: str | None = attrs.field(metadata=SPARSE, default=None)
+    is_replay: bool = attrs.field(metadata=SPARSE, default=False)
+    by: str | None = attrs.field(metadata=SPARSE, default=None)
+
+
+@attrs.frozen(kw_only=True)
+class Pauses(Stored):
+    """How often and how long (seconds) a run has waited between two attempts."""
+
+    count: int
+    seconds: float
+
+
+@attrs.frozen(kw_only=True)
+class Awaited(Stored):
+    """What a run waits for: an operation to end, a run before it, or both."""
+
+    operation_id: str | None = None
+    run_id: str | None = None
+
+
+@attrs.frozen(kw_only=True)
 class RunRecord(Stored):
     """The durable record of one event being handled.
 
@@ -118,6 +187,11 @@ class RunRecord(Stored):
     its effect on operation and tenant is decided by items of the ledger alone. `sent_at` is the
     event's own time, at the latest that of its receipt. `note` is a sentence about the result,
     `link` leads to its log.
+
+    `earlier` are the attempts before the current one, the last `MAX_ATTEMPTS - 1` of them; `pauses`
+    count those between all attempts. `is_replay`: an operator's replay began the current attempt,
+    `by` is who that was. `waits_for` is what it waits for. `cancelled_by` is who cancelled the
+    operation that it opened or ended.
     """
 
     run_id: str
@@ -152,6 +226,12 @@ class RunRecord(Stored):
     note: str | None = None
     link: str | None = None
     error: Failure | None = None
+    earlier: tuple[PastAttempt, ...] = attrs.field(metadata=SPARSE, default=())
+    pauses: Mapping[WaitKind, Pauses] = attrs.field(metadata=SPARSE, factory=dict)
+    is_replay: bool = attrs.field(metadata=SPARSE, default=False)
+    by: str | None = attrs.field(metadata=SPARSE, default=None)
+    waits_for: Awaited | None = attrs.field(metadata=SPARSE, default=None)
+    cancelled_by: str | None = attrs.field(metadata=SPARSE, default=None)
     version: int = 0
 
     @property
@@ -179,12 +259,22 @@ class WebhookCredentials(Stored):
 
 
 @attrs.frozen(kw_only=True)
+class ReportTry(Stored):
+    """One attempt to deliver a report. `answer` is the HTTP status or a sentence; None: unknown,
+    since its process crashed."""
+
+    at: datetime
+    answer: str | None = None
+
+
+@attrs.frozen(kw_only=True)
 class Report(Stored):
     """The report of an operation's outcome to the control plane, and the state of its delivery.
 
-    `tries` counts attempts; `may_have_arrived`: the answer to one of them is unknown.
-    `posting_until` is when the attempt under way is over at the latest, and no other attempt has
-    the same. `done_at` is when it was accepted, or given up for `trouble`.
+    `tries` counts attempts, `recent` are the last `MAX_REPORT_TRIES` that are over;
+    `may_have_arrived`: the answer to one of them is unknown. `posting_until` is when the attempt
+    under way is over at the latest, and no other attempt has the same. `done_at` is when it was
+    accepted, or given up for `trouble`.
     """
 
     url: str
@@ -194,6 +284,11 @@ class Report(Stored):
     posting_until: datetime | None = None
     done_at: datetime | None = None
     trouble: str | None = None
+    recent: tuple[ReportTry, ...] = attrs.field(metadata=SPARSE, default=())
+
+    def tried(self, at: datetime, answer: str | None) -> "tuple[ReportTry, ...]":
+        """`recent`, with another attempt."""
+        return (*self.recent, ReportTry(at=at, answer=answer))[-MAX_REPORT_TRIES:]
 
     @property
     def was_accepted(self) -> bool:
@@ -223,6 +318,26 @@ class Asked(Stored):
 
 
 @attrs.frozen(kw_only=True)
+class PastStart(Stored):
+    """A start of an operation before the current one. `reported_at` is when its report was
+    accepted or given up; `by` is who replayed it, `cancelled_by` who cancelled it."""
+
+    number: int
+    opener: str
+    state: OperationState
+    opened_at: datetime
+    ended_at: datetime | None = None
+    succeeded: bool | None = None
+    reason: str | None = None
+    job: Job | None = None
+    job_since: datetime | None = None
+    outcome: str | None = None
+    reported_at: datetime | None = None
+    by: str | None = None
+    cancelled_by: str | None = None
+
+
+@attrs.frozen(kw_only=True)
 class OperationRecord(Stored):
     """A provisioning, deployment, deprovisioning or clean-up of a tenant, until its end.
 
@@ -241,7 +356,8 @@ class OperationRecord(Stored):
     report of a provisioning that is left to its deployment, and sent if that never comes. The
     `report` of an operation that was given back is its refusal; it is never sent while the
     operation is open again. `bugs` counts checks and reports that a bug ended, `trouble` is why the
-    last one was postponed.
+    last one was postponed. `starts` are the last `MAX_STARTS` before the current one. `by` is who
+    replayed the run that opened the current start, `cancelled_by` who cancelled it.
     """
 
     operation_id: str
@@ -274,11 +390,45 @@ class OperationRecord(Stored):
     owed: Report | None = None
     bugs: int = 0
     trouble: str | None = None
+    starts: tuple[PastStart, ...] = attrs.field(metadata=SPARSE, default=())
+    by: str | None = attrs.field(metadata=SPARSE, default=None)
+    cancelled_by: str | None = attrs.field(metadata=SPARSE, default=None)
     version: int = 0
 
     @property
     def key(self) -> str:
         return operation_key(self.operation_id)
+
+    @property
+    def position(self) -> str:
+        """Its position in the order of operations, with the tenant that it holds."""
+        opened_at = self.opened_at.isoformat(timespec="microseconds")
+        return f"{opened_at} {self.operation_id} {self.tenant_id or ''}"
+
+    @property
+    def as_past(self) -> PastStart:
+        """Its current start, as it is kept once the next one is opened."""
+        return PastStart(
+            number=self.start_number,
+            opener=self.opener,
+            state=self.state,
+            opened_at=self.opened_at,
+            ended_at=self.ended_at,
+            succeeded=self.succeeded,
+            reason=shorten(self.reason, MAX_PAST_REASON) if self.reason else None,
+            # The request of a dry run's job may be large.
+            job=evolve(self.job, request=None) if self.job else None,
+            job_since=self.job_since,
+            outcome=self.outcome,
+            reported_at=self.report.done_at if self.report else None,
+            by=self.by,
+            cancelled_by=self.cancelled_by,
+        )
+
+    @property
+    def starts_before_next(self) -> tuple[PastStart, ...]:
+        """The starts before the next one."""
+        return (*self.starts, self.as_past)[-MAX_STARTS:]
 
     @property
     def start_key(self) -> str:
@@ -315,6 +465,7 @@ class TenantRecord(Stored):
     for it, and nothing else: each has its own due time, and an entry whose run no longer waits has
     no effect. `asked` None: unknown. `owes` is the operation whose report is left to the deployment
     that follows. `registration_id` is that of the last operation that ended and had one.
+    `last_operation` is the last operation that ended or was given back, `reason` why it failed.
     """
 
     tenant_id: str
@@ -326,6 +477,8 @@ class TenantRecord(Stored):
     waiting: tuple[Waiter, ...] = ()
     asked: Asked | None = None
     owes: str | None = None
+    last_operation: str | None = attrs.field(metadata=SPARSE, default=None)
+    reason: str | None = attrs.field(metadata=SPARSE, default=None)
     version: int = 0
 
     @property

@@ -4,7 +4,7 @@ Plain functions of a snapshot; the report sender runs them.
 """
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import attrs
@@ -17,6 +17,7 @@ from orchestrator.core.ledger.records import (
     OperationState,
     Record,
     Report,
+    ReportTry,
     WebhookCredentials,
 )
 from orchestrator.core.ledger.snapshot import Decision, Snapshot
@@ -40,13 +41,15 @@ class ReportAttempt:
 
 @attrs.frozen(kw_only=True)
 class ReportResult:
-    """The result of an attempt: done (`note` says how), or retried after the pause."""
+    """The result of an attempt: done (`note` says how), or retried after the pause. `answer` is the
+    HTTP status, or a sentence if there was no answer."""
 
     note: str
     is_done: bool
     is_trouble: bool
     may_have_arrived: bool = False
     pause_s: float = 0.0
+    answer: str | None = None
 
     @property
     def name(self) -> str:
@@ -65,11 +68,18 @@ def begin_report(snapshot: Snapshot, operation_id: str) -> Decision[ReportAttemp
     assert report is not None  # noqa: S101 - else nothing may be posted
     assert credentials is not None  # noqa: S101 - they are kept as long as there is a report
     until = snapshot.later(POSTING_S)
+    is_unanswered = report.posting_until is not None
     begun = evolve(
         operation,
         due_at=until,
         # The process may crash before the answer: the next attempt must assume that it was sent.
-        report=evolve(report, tries=report.tries + 1, may_have_arrived=True, posting_until=until),
+        report=evolve(
+            report,
+            tries=report.tries + 1,
+            may_have_arrived=True,
+            posting_until=until,
+            recent=_with_try(report, None) if is_unanswered else report.recent,
+        ),
     )
     posting = ReportAttempt(
         operation_id=operation_id,
@@ -103,6 +113,7 @@ def after_report(
         posting_until=None,
         trouble=posted.note if posted.is_trouble else None,
         done_at=snapshot.now if posted.is_done else None,
+        recent=_with_try(operation.report, posted.answer),
     )
     if operation.state is OperationState.OPEN:
         # A refusal of an operation that was opened again: credentials and due time are the new
@@ -113,6 +124,14 @@ def after_report(
         return (evolve(operation, due_at=later, report=ended),)
     done = evolve(operation, due_at=None, credentials=None, report=ended)
     return (done, *erased_before(snapshot, operation), *_noted(snapshot, operation, posted))
+
+
+def _with_try(report: Report, answer: str | None) -> tuple[ReportTry, ...]:
+    """The report's last attempts, with the one that is under way; none is before it was begun."""
+    if report.posting_until is None:
+        return report.recent
+    began_at = report.posting_until - timedelta(seconds=POSTING_S)
+    return report.tried(began_at, answer)
 
 
 def _noted(

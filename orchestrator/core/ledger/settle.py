@@ -17,6 +17,7 @@ from orchestrator.core.ledger.lifecycle import MOVES, TenantState
 from orchestrator.core.ledger.operations import OrphanedJob, erased_before, noted, refused, tie
 from orchestrator.core.ledger.possible_start import PossibleStart, with_possible_start
 from orchestrator.core.ledger.records import (
+    MAX_PAST_REASON,
     Failure,
     OperationRecord,
     OperationState,
@@ -31,6 +32,7 @@ from orchestrator.core.ledger.records import (
 from orchestrator.core.ledger.snapshot import Decision, Snapshot
 from orchestrator.core.ledger.transitions import ended, kept, leased, new_run, restarted
 from orchestrator.core.ledger.waiting import wake_next
+from orchestrator.core.texts import shorten
 
 
 @attrs.frozen
@@ -127,7 +129,7 @@ def settle(
     tied = tie(snapshot, settled, settlement.progress.job, timings)
     if isinstance(tied, OrphanedJob):
         return Decision((), tied)
-    settled = _with_the_end(snapshot, settled)
+    settled = _with_canceller(snapshot, _with_the_end(snapshot, settled))
     others: tuple[Record, ...] = ()  # of an end the operation comes first
     follow_ups = settlement.follow_ups
     if settlement.status.is_finished and settlement.ending is not None:
@@ -175,6 +177,15 @@ def _settled(run: RunRecord, settlement: Settlement, snapshot: Snapshot) -> RunR
     )
 
 
+def _with_canceller(snapshot: Snapshot, run: RunRecord) -> RunRecord:
+    """The run with the name of who cancelled the operation that it ends."""
+    if not run.status.is_finished or not (run.outcome_of or run.was_cancelled):
+        return run
+    operation = snapshot.operation(run.outcome_of or run.operation_id)
+    is_cancelled = operation is not None and operation.cancelled_by is not None
+    return evolve(run, cancelled_by=operation.cancelled_by) if operation and is_cancelled else run
+
+
 def _with_the_end(snapshot: Snapshot, run: RunRecord) -> RunRecord:
     """The run with the end of its job, which may be over by now if the run opened no operation."""
     if run.job is None or run.operation_id != own_operation_id(run.request_key):
@@ -201,7 +212,7 @@ def _give_back(
     tenant = _held_tenant(snapshot, operation)
     if tenant is None:
         return (given_back,)
-    former = _freed(snapshot, tenant, operation.former_state)
+    former = _freed(snapshot, tenant, operation.former_state, given_back)
     former = evolve(former, asked=operation.former_asked)
     return (given_back, former, *wake_next(snapshot, former))
 
@@ -224,8 +235,20 @@ def _held_tenant(snapshot: Snapshot, operation: OperationRecord) -> TenantRecord
     return tenant if is_held else None
 
 
-def _freed(snapshot: Snapshot, tenant: TenantRecord, state: TenantState | None) -> TenantRecord:
-    return evolve(tenant, state=state, operation_id=None, changed_at=snapshot.now)
+def _freed(
+    snapshot: Snapshot,
+    tenant: TenantRecord,
+    state: TenantState | None,
+    operation: OperationRecord,
+) -> TenantRecord:
+    return evolve(
+        tenant,
+        state=state,
+        operation_id=None,
+        changed_at=snapshot.now,
+        last_operation=operation.operation_id,
+        reason=shorten(operation.reason, MAX_PAST_REASON) if operation.reason else None,
+    )
 
 
 def _end(
@@ -254,7 +277,7 @@ def _end(
     moves, tier = MOVES[ending.kind], operation.tier or settlement.tier
     state = moves.succeeded if ending.succeeded else moves.failed
     held = _held_tenant(snapshot, operation)
-    freed = _freed(snapshot, held, state) if held else None
+    freed = _freed(snapshot, held, state, over) if held else None
     if freed is not None:
         owes = operation.operation_id if owed is not None else None
         freed = evolve(
@@ -297,6 +320,7 @@ def _clean_up(
         former_state=tenant.state,
         former_asked=tenant.asked,
         tier=tier,
+        starts=former.starts_before_next if former else (),
         version=former.version if former else 0,
     )
     held = evolve(tenant, state=MOVES[Kind.CLEAN_UP].during, operation_id=wanted)

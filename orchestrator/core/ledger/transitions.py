@@ -15,6 +15,7 @@ from orchestrator.core.ledger.guards import (
     is_window_over,
     last_possible_send,
 )
+from orchestrator.core.ledger.history import with_last_attempt
 from orchestrator.core.ledger.records import PayloadRecord, RunRecord, RunStatus
 from orchestrator.core.ledger.snapshot import Snapshot
 from orchestrator.core.ledger.waiting import find_first_before
@@ -76,6 +77,7 @@ def next_attempt(run: RunRecord, snapshot: Snapshot, timings: Timings) -> RunRec
     """
     is_taken_over = run.status is RunStatus.RUNNING
     is_forgotten = is_taken_over and not run.ends_by_records
+    run = with_last_attempt(run, snapshot.now)
     takeovers = run.takeovers + is_taken_over
     possible_until = run.possible_until if run.ends_by_records else last_possible_send(run)
     return evolve(
@@ -92,6 +94,10 @@ def next_attempt(run: RunRecord, snapshot: Snapshot, timings: Timings) -> RunRec
         duplicate_of=None,
         note=None,
         error=run.error if run.ends_by_records else None,
+        is_replay=False,
+        by=None,
+        waits_for=None,
+        cancelled_by=None,
     )
 
 

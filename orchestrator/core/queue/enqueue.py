@@ -115,8 +115,8 @@ class Enqueuer:
         )
         return digest(event.key, str(earlier)) if earlier else event.key
 
-    async def replay(self, run_id: str, *, force: bool) -> Handled:
-        """Enqueue the replay of a run, for a worker.
+    async def replay(self, run_id: str, *, force: bool, by: str | None = None) -> Handled:
+        """Enqueue the replay of a run, for a worker; `by` is who replays it.
 
         Raises:
             RunNotFound: there is no such run.
@@ -127,7 +127,7 @@ class Enqueuer:
             raise RunNotFound(run_id)
         # Each request is distinct: a queue with deduplication must not drop it.
         wish = self.orchestrator.ids.fresh_id()
-        text = pack_message(QueuedReplay(run_id=run_id, force=force))
+        text = pack_message(QueuedReplay(run_id=run_id, force=force, by=by))
         await self.inbox.send(
             text=text, group=digest("replay", run.run_id), deduplication_id=digest(wish)
         )

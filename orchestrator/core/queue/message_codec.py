@@ -45,10 +45,11 @@ class QueuedEvent:
 
 @attrs.frozen(kw_only=True)
 class QueuedReplay:
-    """An operator's request to replay a run."""
+    """An operator's request to replay a run; `by` is the operator's name, None: unknown."""
 
     run_id: str
     force: bool
+    by: str | None = None
 
 
 def pack_message(queued: QueuedEvent | QueuedReplay) -> str:
@@ -63,8 +64,8 @@ def pack_message(queued: QueuedEvent | QueuedReplay) -> str:
                 "sameContent": delivery.same_content_same_event,
                 "receivedAt": received_at.isoformat() if received_at else None,
             }
-        case QueuedReplay(run_id=run_id, force=force):
-            told = {"replay": run_id, "force": force}
+        case QueuedReplay(run_id=run_id, force=force, by=by):
+            told = {"replay": run_id, "force": force} | ({} if by is None else {"by": by})
     text = json.dumps({_MARK: told}, separators=(",", ":"), ensure_ascii=False)
     # Escapes may take three times the space, so only messages with illegal characters have them.
     return text if _LEGAL.fullmatch(text) else json.dumps({_MARK: told}, separators=(",", ":"))
@@ -95,7 +96,11 @@ def read_message(text: str, *, message_id: str) -> QueuedEvent | QueuedReplay:
 def _read_own(told: Mapping[str, Any], message_id: str) -> QueuedEvent | QueuedReplay:
     """Raises ValueError for what `pack_message` never writes."""
     if "replay" in told:
-        return QueuedReplay(run_id=_field(told, "replay", str), force=_field(told, "force", bool))
+        # An earlier release names nobody.
+        by = _field({"by": None, **told}, "by", str, NoneType)
+        return QueuedReplay(
+            run_id=_field(told, "replay", str), force=_field(told, "force", bool), by=by
+        )
     received_at = _field(told, "receivedAt", str, NoneType)
     return QueuedEvent(
         event_type=_field(told, "type", str),

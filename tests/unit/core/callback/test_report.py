@@ -15,7 +15,13 @@ from orchestrator.core.errors import PermanentError, TemporaryError
 from orchestrator.core.events.event_types import ENDS
 from orchestrator.core.ledger.lease import RunLease, claim_run
 from orchestrator.core.ledger.lifecycle import TenantState
-from orchestrator.core.ledger.records import OperationRecord, Report, WebhookCredentials
+from orchestrator.core.ledger.records import (
+    MAX_REPORT_TRIES,
+    OperationRecord,
+    Report,
+    ReportTry,
+    WebhookCredentials,
+)
 from orchestrator.core.metrics import NO_METRICS, REPORTS, Metrics
 from tests.desk import DEPLOYMENT, PROVISIONED, PROVISIONING, SENT_AT, Desk
 from tests.tally import Tally
@@ -251,6 +257,29 @@ async def test_a_process_that_dies_while_it_posts_may_have_told(desk: Desk) -> N
     report = (await standing(desk))[1]
     assert (report.tries, report.trouble) == (2, None)
     assert report.done_at is not None
+    began_at = desk.clock.now() - timedelta(seconds=60)
+    assert report.recent == (
+        ReportTry(at=began_at, answer=None),
+        ReportTry(at=desk.clock.now(), answer="401"),
+    )
+
+
+async def test_each_try_is_kept_with_its_answer(desk: Desk) -> None:
+    """When it began, and the status or why there was none; of many, the last ones."""
+    sender, _ = report_sender(desk, *[UNKNOWN] * MAX_REPORT_TRIES, 503, 204)
+    operation_id, began = await ended(desk), desk.clock.now()
+    for _ in range(MAX_REPORT_TRIES + 2):
+        await sender.send(operation_id)
+        desk.turn(300)
+    report = (await standing(desk))[1]
+    assert report.tries == MAX_REPORT_TRIES + 2
+    assert [one.answer for one in report.recent] == [
+        *["no answer"] * (MAX_REPORT_TRIES - 2),
+        "503",
+        "204",
+    ]
+    after_s = [(one.at - began).total_seconds() for one in report.recent]
+    assert after_s == [300.0 * n for n in range(2, MAX_REPORT_TRIES + 2)]
 
 
 async def test_a_report_that_cannot_be_signed_is_given_up(desk: Desk) -> None:

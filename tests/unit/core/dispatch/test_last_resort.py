@@ -22,7 +22,8 @@ from orchestrator import (
     open_orchestrator,
 )
 from orchestrator.core.errors import AttemptFailed, EventTooLarge
-from orchestrator.core.ledger.breakdowns import BROKE_DOWN, DIED, USED_UP
+from orchestrator.core.ledger.breakdowns import DIED, USED_UP
+from orchestrator.core.ledger.history import BROKE_DOWN
 from orchestrator.core.ledger.records import OperationRecord, Record, RunRecord, RunStatus
 from orchestrator.core.secrets.redaction import Redactor
 from orchestrator.settings import Callback, Operations, Runs

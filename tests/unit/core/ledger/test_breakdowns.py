@@ -9,10 +9,11 @@ import pytest
 from orchestrator.core.errors import TakenOver
 from orchestrator.core.events.event import OWN_SOURCE, Event
 from orchestrator.core.events.event_types import ENDS
-from orchestrator.core.ledger.breakdowns import BROKE_DOWN, USED_UP, Breakdown, count
+from orchestrator.core.ledger.breakdowns import USED_UP, Breakdown, count
 from orchestrator.core.ledger.claim_request import Trigger
 from orchestrator.core.ledger.claim_result import Deferred
 from orchestrator.core.ledger.event_codec import encode_event
+from orchestrator.core.ledger.history import BROKE_DOWN
 from orchestrator.core.ledger.lease import RunLease, claim_by_records
 from orchestrator.core.ledger.operations import Adopted, replace
 from orchestrator.core.ledger.records import Failure, Progress, RunRecord, RunStatus, payload_key

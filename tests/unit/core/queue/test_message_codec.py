@@ -104,6 +104,7 @@ def packed(told: Any) -> str:
         ({"replay": None, "force": True}, "'replay' is null"),
         ({"replay": "r", "force": "no"}, "'force' is a text"),
         ({"replay": "r"}, "'force' is missing"),
+        ({"replay": "r", "force": True, "by": 5}, "'by' is a number"),
     ],
 )
 def test_a_message_of_another_shape_is_no_event(changes: dict[str, Any], reason: str) -> None:
@@ -139,13 +140,16 @@ def test_a_time_is_in_utc() -> None:
 
 
 def test_a_replay_comes_out_as_it_went_in() -> None:
-    """Of any run."""
-    wish = QueuedReplay(run_id="r", force=False)
-    assert read_message(pack_message(wish), message_id="m") == wish
+    """Of any run, with the name of who wants it; an earlier release names nobody."""
+    for by in (None, "maria.k"):
+        wish = QueuedReplay(run_id="r", force=False, by=by)
+        assert read_message(pack_message(wish), message_id="m") == wish
+    told = packed({"replay": "r", "force": True})
+    assert read_message(told, message_id="m") == QueuedReplay(run_id="r", force=True)
 
 
 MARKED: st.SearchStrategy[dict[str, Any]] = st.dictionaries(
-    st.sampled_from([*FIELDS, "replay", "force"]),
+    st.sampled_from([*FIELDS, "replay", "force", "by"]),
     st.none() | st.booleans() | st.integers() | st.text() | st.just([]) | st.just({}),
 )
 
