@@ -43,7 +43,7 @@ class Signup:
     more_addresses: list[Address] = attrs.field(factory=list)
     limits: dict[str, int] = attrs.field(factory=dict)
     labels: tuple[str, ...] = ()
-    api_key: str | None = attrs.field(default=None, metadata=json_name("API-KEY"))
+    tax_id: str | None = attrs.field(default=None, metadata=json_name("TAX-ID"))
 
 
 @attrs.frozen

@@ -16,8 +16,8 @@ def test_a_schema_has_the_names_of_json() -> None:
     (reference,), components = schemas(Signup)
     assert reference == {"$ref": "#/components/schemas/Signup"}
     properties = components["Signup"]["properties"]
-    assert {"emailAddress", "isTrial", "postAddress", "API-KEY"} <= set(properties)
-    assert not {"email_address", "is_trial", "api_key", "apiKey"} & set(properties)
+    assert {"emailAddress", "isTrial", "postAddress", "TAX-ID"} <= set(properties)
+    assert not {"email_address", "is_trial", "tax_id", "taxId"} & set(properties)
     assert components["Signup"]["required"] == ["emailAddress"]
 
 

@@ -14,7 +14,7 @@ def test_all_mismatches_are_found_at_once() -> None:
     """Paths go through fields, maps and lists, in the sender's spelling."""
     body = {
         "seats": "1",
-        "API-KEY": 1,
+        "TAX-ID": 1,
         "postAddress": {"country": "DE"},
         "moreAddresses": [{"postCode": "1"}, {"postCode": 2}, 3],
         "limits": {"cpu": "2", "ram": 1, "disk": None},
@@ -25,7 +25,7 @@ def test_all_mismatches_are_found_at_once() -> None:
         [
             ("$.emailAddress", "is required"),
             ("$.seats", "must be an integer"),
-            ("$.API-KEY", "must be a string"),
+            ("$.TAX-ID", "must be a string"),
             ("$.postAddress.postCode", "is required"),
             ("$.postAddress.country", "must be one of 'NO', 'NL'"),
             ("$.moreAddresses[1].postCode", "must be a string"),
