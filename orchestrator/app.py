@@ -24,6 +24,7 @@ from orchestrator.intake.app_keys import (
     MAX_BODY_BYTES,
     ORCHESTRATOR,
     OWN_ORCHESTRATOR,
+    RECEIVE_TIMEOUT_S,
     REGISTRY,
     REPLAY,
     TRANSACTIONS,
@@ -34,6 +35,7 @@ from orchestrator.intake.auth import AUTH_METHODS, AuthMethod, authentication
 from orchestrator.intake.auth_methods.choose import choose_methods
 from orchestrator.intake.auth_methods.key_documents import KEY_DOCUMENTS
 from orchestrator.intake.browsers import add_security_headers, protect_from_other_origins
+from orchestrator.intake.connections import CONNECTION_LIMITS, ConnectionLimits
 from orchestrator.intake.links import BASE_PATH, below
 from orchestrator.intake.metrics import METRICS
 from orchestrator.intake.problems import answer_problems
@@ -121,6 +123,8 @@ def _build_app(chosen: Parts, *, hands_back: bool = False) -> web.Application:
     _authenticate(app, methods)
     app[ID_HEADERS] = chosen.settings.events.id_headers
     app[MAX_BODY_BYTES] = chosen.settings.http.max_body_bytes
+    app[RECEIVE_TIMEOUT_S] = chosen.settings.http.receive_timeout_s
+    app[CONNECTION_LIMITS] = ConnectionLimits.of(chosen.settings.http)
     for routes in _routes(chosen):
         app.add_routes(routes)
 
@@ -162,6 +166,7 @@ def create_worker_app(
     _measure(app, chosen)
     _authenticate(app, methods)
     app.add_routes([*status_api.health_routes, *metrics.routes])
+    app[CONNECTION_LIMITS] = ConnectionLimits.of(settings.http)
 
     async def keep_working(app: web.Application) -> AsyncIterator[None]:
         async with open_parts(chosen) as opened:

@@ -13,8 +13,10 @@ begin ────────────────────────�
 import asyncio
 import io
 import json
+import socket
 import tempfile
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Protocol
@@ -38,6 +40,7 @@ from orchestrator.intake.aws_lambda import (
     read_messages,
     write_failures,
 )
+from orchestrator.intake.connections import ConnectionLimits, serve_connections
 from orchestrator.intake.lambda_http import (
     BadRequestError,
     HTTPAnswer,
@@ -51,7 +54,7 @@ from orchestrator.intake.problems import DEFAULT_RETRY_AFTER_S, problem
 from orchestrator.intake.queue_worker import MESSAGES, handle_batch
 from orchestrator.intake.refusal_log import REFUSALS, Refusal, read_trace
 from orchestrator.logs import configure_logs
-from orchestrator.settings import SettingsError, load_settings
+from orchestrator.settings import Http, SettingsError, load_settings
 
 _ANY_HOST = URL("http://orchestrator")
 #: Time (seconds) reserved to hand runs back and answer; if less than three times as much is left,
@@ -97,9 +100,8 @@ class LambdaService:
             access_log=None,
             # A request that was cut off must not continue in the next invocation.
             handler_cancellation=True,
-            max_line_size=_LONGEST_LINE,
-            max_field_size=_LONGEST_LINE,
         )
+        self._stack = AsyncExitStack()
         self._client: aiohttp.ClientSession | None = None
         try:
             self._loop.run_until_complete(self._open())
@@ -165,17 +167,27 @@ class LambdaService:
         """Close the app and the client. Never called on Lambda, only by tests."""
         if self._client is not None:
             self._loop.run_until_complete(self._client.close())
+        self._loop.run_until_complete(self._stack.aclose())
         self._loop.run_until_complete(self._runner.cleanup())
         self._loop.close()
         self._folder.cleanup()
 
     async def _open(self) -> None:
-        socket = str(Path(self._folder.name) / "http.sock")
-        await self._runner.setup()
-        await web.UnixSite(self._runner, socket).start()
+        path = str(Path(self._folder.name) / "http.sock")
+        listener = self._stack.enter_context(socket.socket(socket.AF_UNIX))
+        listener.bind(path)
+        serving = serve_connections(
+            self._runner,
+            listener,
+            # The only client is this process's own: Lambda limits what reaches it.
+            ConnectionLimits.of(Http()),
+            max_line_size=_LONGEST_LINE,
+            max_field_size=_LONGEST_LINE,
+        )
+        await self._stack.enter_async_context(serving)
         self._client = aiohttp.ClientSession(
             # Connections are not kept between invocations, which may be hours apart.
-            connector=aiohttp.UnixConnector(socket, force_close=True),
+            connector=aiohttp.UnixConnector(path, force_close=True),
             # Cookies of one sender must not be sent for the next.
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,

@@ -19,6 +19,7 @@ from aiohttp import web
 
 from orchestrator.adapters.prometheus import shared_by_processes
 from orchestrator.intake.app_keys import DRAINS
+from orchestrator.intake.connections import CONNECTION_LIMITS, serve_connections
 
 #: Fargate sends SIGKILL 30 s after SIGTERM; both together stay below 25 s.
 _DRAIN_S = 20.0
@@ -148,13 +149,12 @@ async def run_server(
         loop.add_reader(parent_ends, stop_alone)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=_CLOSE_S)
     try:
-        await runner.setup()
-        await web.SockSite(runner, listener).start()
-        _calm_collector()
-        on_listening()
-        log.info("listening", url=_url(runner))
-        await asked_to_stop.wait()
-        await app[DRAINS].drain(timeout_s=_DRAIN_S)
+        async with serve_connections(runner, listener, app[CONNECTION_LIMITS]):
+            _calm_collector()
+            on_listening()
+            log.info("listening", url=_url(listener))
+            await asked_to_stop.wait()
+            await app[DRAINS].drain(timeout_s=_DRAIN_S)
     finally:
         await runner.cleanup()
         # The loop closes what a signal is written to before it forgets the handlers: a signal in
@@ -176,6 +176,6 @@ def _calm_collector() -> None:
     gc.set_threshold(10_000, 20, 50)
 
 
-def _url(runner: web.AppRunner) -> str:
-    host, port = runner.addresses[0][:2]
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
     return f"http://{host}:{port}"

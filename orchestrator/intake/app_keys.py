@@ -37,6 +37,8 @@ CHECKS: web.AppKey[Mapping[str, Check]] = web.AppKey("checks")
 #: The headers that may hold an event's id (`events.id_headers`), in order of precedence.
 ID_HEADERS: web.AppKey[Sequence[str]] = web.AppKey("id_headers")
 MAX_BODY_BYTES: web.AppKey[int] = web.AppKey("max_body_bytes", int)
+#: How long (seconds) a body may take to arrive.
+RECEIVE_TIMEOUT_S: web.AppKey[float] = web.AppKey("receive_timeout_s", float)
 #: Resolves the service's own credentials, such as API keys.
 CREDENTIALS: web.AppKey[SecretResolver] = web.AppKey("credentials")
 #: Drained before the app is closed.

@@ -24,7 +24,8 @@ CONTENT_POLICY = (
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
-_HEADERS = {
+#: The headers that restrict what browsers do with an answer.
+SECURITY_HEADERS = {
     "Content-Security-Policy": CONTENT_POLICY,
     "X-Content-Type-Options": "nosniff",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -77,6 +78,6 @@ def _host_of(origin: str) -> str | None:
 
 
 async def add_security_headers(_request: web.Request, answer: web.StreamResponse) -> None:
-    """Add the headers that restrict what browsers do with an answer, except those that it has."""
-    for name, value in _HEADERS.items():
+    """Add the security headers, except those that the answer has."""
+    for name, value in SECURITY_HEADERS.items():
         answer.headers.setdefault(name, value)

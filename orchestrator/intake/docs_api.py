@@ -8,6 +8,7 @@ from typing import Any
 from aiohttp import web
 
 from orchestrator.intake.access import OPEN, declare_access
+from orchestrator.intake.assets import answer_asset
 from orchestrator.intake.browsers import CONTENT_POLICY
 from orchestrator.intake.documentation import HTML_PAGE, Answer, check_models, documented
 from orchestrator.intake.links import link, server_path
@@ -83,11 +84,11 @@ async def get_docs(request: web.Request) -> web.Response:
 
 @routes.get("/docs/assets/{filename}", name="docs-assets")
 @declare_access(OPEN)
-async def get_asset(request: web.Request) -> web.FileResponse:
+async def get_asset(request: web.Request) -> web.Response:
     asset = _assets().get(request.match_info["filename"])
     if asset is None:
         raise web.HTTPNotFound
-    return web.FileResponse(asset, headers={"Cache-Control": "no-cache"})
+    return answer_asset(request, asset)
 
 
 #: Swagger UI's style sheet has images as data: URLs.

@@ -17,7 +17,8 @@ from orchestrator.core.events.body import MAX_NAME_BYTES
 from orchestrator.core.events.envelope import Delivery, open_named, structured_cloudevent
 from orchestrator.core.events.wrappers import Opened
 from orchestrator.intake.access import Access, Scope
-from orchestrator.intake.app_keys import ID_HEADERS, INTAKE, MAX_BODY_BYTES, WIRE, WORKLOAD
+from orchestrator.intake.app_keys import ID_HEADERS, INTAKE, WIRE, WORKLOAD
+from orchestrator.intake.bodies import read_body
 from orchestrator.intake.documentation import Answer, documented
 from orchestrator.intake.links import link
 from orchestrator.intake.problems import EVENT_PROBLEMS, SENT_BODY, SENT_ID
@@ -202,21 +203,3 @@ async def read_optional(request: web.Request, model: type[Model]) -> Model:
         decode_json(text) if text.strip() else {}, model
     )
     return structured
-
-
-async def read_body(request: web.Request) -> bytes:
-    """The decompressed body, up to the service's own limit, also if mounted in another app."""
-    limit = request.app[MAX_BODY_BYTES]
-    body = bytearray()
-    try:
-        async for chunk in request.content.iter_any():
-            body += chunk
-            if len(body) > limit:
-                raise web.HTTPRequestEntityTooLarge(
-                    limit, text=f"The body is larger than {limit} bytes: send a smaller event."
-                )
-    except (web.RequestPayloadError, aiohttp.http_exceptions.ContentEncodingError) as error:
-        raise web.HTTPBadRequest(
-            text=f"The body can't be decoded: {error}. Send it as its Content-Encoding says."
-        ) from error
-    return bytes(body)

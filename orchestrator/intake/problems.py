@@ -158,7 +158,7 @@ def _own_headers(error: web.HTTPException) -> dict[str, str]:
     return {
         name: value
         for name, value in error.headers.items()
-        if name in ("Allow", "WWW-Authenticate")
+        if name in ("Accept-Encoding", "Allow", "WWW-Authenticate")
     }
 
 

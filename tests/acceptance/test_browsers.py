@@ -192,6 +192,18 @@ async def test_pages_need_no_credentials(
     assert (await service.get(path)).status == 200
 
 
+@pytest.mark.parametrize("name", ASSETS)
+async def test_a_file_is_sent_once_to_each_browser(service: Client, name: str) -> None:
+    """The next time it is 304, as long as the file is the same."""
+    path = f"/docs/assets/{name}"
+    first = await service.get(path)
+    assert len(await first.read()) == int(first.headers["Content-Length"]) > 0
+    again = await service.get(path, headers={"If-None-Match": first.headers["ETag"]})
+    assert (again.status, await again.read()) == (304, b"")
+    other = await service.get(path, headers={"If-None-Match": '"other"'})
+    assert (other.status, other.content_type) == (200, first.content_type)
+
+
 @pytest.mark.parametrize("path", PAGES)
 async def test_pages_have_no_inline_script_or_style(service: Client, path: str) -> None:
     """The policy forbids both."""
