@@ -4,8 +4,10 @@ import io
 import json
 import logging
 import sys
+import traceback
 from collections.abc import Mapping, MutableMapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Literal, TextIO
 
 import attrs
@@ -15,6 +17,8 @@ import structlog
 from orchestrator.core.secrets.redaction import Redactor
 from orchestrator.core.texts import printable
 from orchestrator.core.urls import without_userinfo
+
+log = structlog.get_logger("orchestrator.libraries")
 
 
 @attrs.frozen
@@ -33,6 +37,31 @@ class _Patient:
             self.stream.flush()
 
 
+class _Forwarding(logging.Handler):
+    """Writes the lines of libraries, such as asyncio's and aiohttp's, in the service's format.
+
+    Only the first line of a message, and of an exception its class and where it was raised: the
+    rest may quote what a client has sent, such as a credential in a malformed header.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            text = record.getMessage()
+        except Exception:  # noqa: BLE001 - the values may not fit the text, or raise anything
+            text = record.msg if isinstance(record.msg, str) else type(record.msg).__name__
+        level = min(record.levelno // 10 * 10, logging.CRITICAL)
+        log.log(level, text.partition("\n")[0], logger=record.name, **_described(record.exc_info))
+
+
+def _described(exc_info: Any) -> Mapping[str, str]:
+    if not exc_info or exc_info[1] is None:
+        return {}
+    error = exc_info[1]
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else None
+    return {"error": type(error).__name__, **({"raised_at": place} if place else {})}
+
+
 def configure_logs(
     *,
     level: str,
@@ -40,7 +69,8 @@ def configure_logs(
     redact: Sequence[str],
     is_final: bool = False,
 ) -> None:
-    """Configure structlog for the process; not called when the service is mounted in another app.
+    """Configure structlog for the process, and that libraries log through it; not called when the
+    service is mounted in another app.
 
     `redact` are the name patterns of `log.redact`. `is_final`: it isn't called again, so that each
     logger may keep this configuration with its first line.
@@ -74,6 +104,8 @@ def configure_logs(
         logger_factory=structlog.WriteLoggerFactory(_Patient(sys.stderr)),  # type: ignore[arg-type]
         cache_logger_on_first_use=is_final,
     )
+    # Instead of any other, such as that of Lambda's runtime: each line is written once.
+    logging.getLogger().handlers[:] = [_Forwarding()]
 
 
 def _to_terminal() -> Any:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 from collections.abc import Iterator
 from contextlib import redirect_stderr
 from typing import Any, Literal
@@ -186,3 +187,63 @@ def test_a_log_has_no_control_characters(layout: Literal["json", "console"]) -> 
     assert all(line.isprintable() for line in lines)
     if layout == "json":
         assert json.loads(lines[-2])["exception"].endswith(CONTROL)
+
+
+@pytest.fixture
+def root_as_before() -> Iterator[None]:
+    before = logging.getLogger().handlers[:]
+    yield
+    logging.getLogger().handlers[:] = before
+
+
+def log_failure(name: str, text: str) -> None:
+    """A line of a library, about an exception with a credential in it."""
+    try:
+        raise ValueError("x-api-key: hunter2")
+    except ValueError:
+        logging.getLogger(name).exception("%s\nhandle: <Handle hunter2>", text)
+
+
+@pytest.mark.usefixtures("root_as_before")
+@pytest.mark.parametrize("name", ["asyncio", "aiohttp.server", "botocore.retries"])
+def test_libraries_log_in_the_services_format(
+    capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    """One line, whatever was set up before: what happened, the class of the error and where, but
+    neither its text nor a traceback."""
+    logging.getLogger().addHandler(logging.StreamHandler())
+    for _ in range(2):
+        configure_logs(level="info", layout="json", redact=SECRET_NAMES)
+    log_failure(name, "Task exception was never retrieved")
+    (said,) = capsys.readouterr().err.splitlines()
+    line = json.loads(said)
+    assert line["event"] == "Task exception was never retrieved"
+    assert (line["level"], line["logger"], line["error"]) == ("error", name, "ValueError")
+    assert line["raised_at"].startswith("test_logs.py:")
+    assert "hunter2" not in said
+
+
+@pytest.mark.usefixtures("root_as_before")
+@pytest.mark.parametrize(("level", "count"), [("debug", 2), ("warning", 2), ("error", 1)])
+def test_the_level_counts_for_libraries_too(
+    capsys: pytest.CaptureFixture[str], level: str, count: int
+) -> None:
+    """Below warning they are never heard; `log.level` may ask for less."""
+    configure_logs(level=level, layout="json", redact=SECRET_NAMES)
+    for number in (logging.INFO, logging.WARNING, logging.CRITICAL + 5):
+        logging.getLogger("library").log(number, "said %d", number)
+    assert len(capsys.readouterr().err.splitlines()) == count
+
+
+@pytest.mark.usefixtures("root_as_before")
+@pytest.mark.parametrize(
+    ("text", "values"), [("%d of %s", ("one",)), ("%s", (Odd(),)), (Odd(), ()), ("", ())]
+)
+def test_a_library_that_logs_nonsense_is_heard(
+    capsys: pytest.CaptureFixture[str], text: Any, values: tuple[Any, ...]
+) -> None:
+    """One line, and no exception."""
+    configure_logs(level="info", layout="json", redact=SECRET_NAMES)
+    logging.getLogger("library").warning(text, *values)
+    (said,) = capsys.readouterr().err.splitlines()
+    assert json.loads(said)["logger"] == "library"
