@@ -40,6 +40,7 @@ from orchestrator.intake.links import BASE_PATH, below
 from orchestrator.intake.metrics import METRICS
 from orchestrator.intake.problems import answer_problems
 from orchestrator.intake.queue_worker import MESSAGES, MessageHandler, QueueWorker
+from orchestrator.intake.readiness import share_checks
 from orchestrator.intake.refusal_log import REFUSALS, RefusalLog
 from orchestrator.intake.workload import Workload, answer_reads_by
 from orchestrator.parts import Parts, open_parts
@@ -135,7 +136,8 @@ def _build_app(chosen: Parts, *, hands_back: bool = False) -> web.Application:
             app[TRANSACTIONS] = opened.own.services.transactions
             app[MESSAGES] = MessageHandler(opened.own, opened.chosen, app[REFUSALS])
             app[CREDENTIALS] = opened.ports.credentials
-            app[CHECKS] = {"draining": app[WORKLOAD].check, **opened.checks}
+            checks = share_checks(opened.checks, chosen.clock)
+            app[CHECKS] = {"draining": app[WORKLOAD].check, **checks}
             app[INTAKE], app[REPLAY] = opened.chosen, opened.own.replay
             if chosen.settings.intake.mode == "queue" and opened.inbox is not None:
                 enqueuer = Enqueuer(orchestrator=opened.own, inbox=opened.inbox)
@@ -182,7 +184,8 @@ def create_worker_app(
                 metrics=chosen.metrics,
             )
             app[DRAINS] = worker
-            app[CHECKS] = {"draining": worker.check, **opened.checks}
+            checks = share_checks(opened.checks, chosen.clock)
+            app[CHECKS] = {"draining": worker.check, **checks}
             task = asyncio.create_task(worker.run())
             yield
             await worker.drain(timeout_s=0)

@@ -74,7 +74,9 @@ async def get_readyz(request: web.Request) -> web.Response:
         try:
             await check()
         except TemporaryError as error:
-            raise TemporaryError(f"Not ready: the check {name!r} failed: {error}") from error
+            raise TemporaryError(
+                f"Not ready: the check {name!r} failed.", retry_after_s=error.retry_after_s
+            ) from error
     return web.json_response(attrs.asdict(Health(status="ready")))
 
 

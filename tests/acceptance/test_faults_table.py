@@ -317,7 +317,6 @@ async def test_the_sweep_goes_wrong(
         ("/tenants", "Query list"),
         ("/tenants/t-1", "BatchGetItem"),
         ("/tenants/t-1", "Query tenant"),
-        ("/readyz", "Query due"),
     ],
 )
 async def test_nothing_can_be_read(
