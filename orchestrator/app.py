@@ -107,6 +107,7 @@ def _choose(
 def _build_app(chosen: Parts, *, hands_back: bool = False) -> web.Application:
     workload = Workload(
         max_concurrency=chosen.settings.http.max_concurrency,
+        sender_share=chosen.settings.http.sender_share,
         deadline_s=chosen.settings.intake.deadline_s,
         hands_back=hands_back,
     )

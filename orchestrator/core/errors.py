@@ -217,13 +217,15 @@ class QuotaReached(TemporaryError):
 
 
 class Overloaded(TemporaryError):
-    """Too many events at once."""
+    """Too many events at once, of all senders or of one of them."""
 
-    def __init__(self, limit: int) -> None:
-        super().__init__(
-            f"http.max_concurrency events ({limit}) are being handled already: retry later.",
-            retry_after_s=1,
+    def __init__(self, limit: int, *, sender: str | None = None) -> None:
+        whose = (
+            f"{limit} events of the sender {sender}, its http.sender_share,"
+            if sender
+            else f"http.max_concurrency events ({limit})"
         )
+        super().__init__(f"{whose} are being handled already: retry later.", retry_after_s=1)
 
 
 class HandlerFailed(OrchestratorError):

@@ -18,6 +18,7 @@ from orchestrator.core.events.envelope import Delivery, open_named, structured_c
 from orchestrator.core.events.wrappers import Opened
 from orchestrator.intake.access import Access, Scope
 from orchestrator.intake.app_keys import ID_HEADERS, INTAKE, WIRE, WORKLOAD
+from orchestrator.intake.auth import name_of_sender
 from orchestrator.intake.bodies import read_body
 from orchestrator.intake.documentation import Answer, documented
 from orchestrator.intake.links import link
@@ -95,7 +96,7 @@ async def _handle(
     token = current_delivery.set(how)
     try:
         work = request.app[INTAKE].handle_event(event_type, body)
-        outcome = await request.app[WORKLOAD].handle(work)
+        outcome = await request.app[WORKLOAD].handle(work, sender=name_of_sender(request))
     finally:
         current_delivery.reset(token)
     return success(request, outcome)

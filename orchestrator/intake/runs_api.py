@@ -146,7 +146,7 @@ async def replay_run(request: web.Request) -> web.Response:
     asked = await read_optional(request, ReplayRequest)
     work = request.app[REPLAY](run_id, force=asked.force, by=name_of_sender(request))
     try:
-        outcome = await request.app[WORKLOAD].handle(work)
+        outcome = await request.app[WORKLOAD].handle(work, sender=name_of_sender(request))
     except RunNotFound as error:
         raise web.HTTPNotFound(text=str(error)) from None
     return success(request, outcome)

@@ -227,7 +227,7 @@ async def cancel_operation(request: web.Request) -> web.Response:
         on_certain=certain.append,
     )
     try:
-        stopped = await request.app[WORKLOAD].handle(work)
+        stopped = await request.app[WORKLOAD].handle(work, sender=name_of_sender(request))
     except TenantNotFound as error:
         raise web.HTTPNotFound(text=str(error)) from None
     except TemporaryError as error:

@@ -6,7 +6,7 @@ reader ──► GET ─────────────────── d
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from typing import Any, TypeVar
 
 import structlog
@@ -30,15 +30,26 @@ log = structlog.get_logger("orchestrator.workload")
 class Workload:
     """Runs each event in a task of its own, which isn't cancelled when the sender disconnects.
 
-    `deadline_s` is how long the sender waits for an answer. If tasks can't continue after the
-    answer (`hands_back`: Lambda freezes the process), the run is handed back at the deadline.
+    One sender may have `sender_share` of `max_concurrency` events in progress, so that the others
+    are never kept out by one. `deadline_s` is how long the sender waits for an answer. If tasks
+    can't continue after the answer (`hands_back`: Lambda freezes the process), the run is handed
+    back at the deadline.
     """
 
-    def __init__(self, *, max_concurrency: int, deadline_s: float, hands_back: bool) -> None:
+    def __init__(
+        self,
+        *,
+        max_concurrency: int,
+        sender_share: float = 1.0,
+        deadline_s: float,
+        hands_back: bool,
+    ) -> None:
         self._max_concurrency = max_concurrency
+        self._max_of_sender = max(1, int(max_concurrency * sender_share))
         self._deadline_s = self._configured_s = deadline_s
         self._hands_back = hands_back
-        self._tasks: set[asyncio.Task[Any]] = set()
+        #: The events in progress, each with the name of its sender.
+        self._tasks: dict[asyncio.Task[Any], str | None] = {}
         self._draining = False
 
     @property
@@ -50,24 +61,25 @@ class Workload:
         """Shorten the deadline from now on, at most to the configured one."""
         self._deadline_s = min(self._configured_s, deadline_s)
 
-    async def handle(self, work: Coroutine[Any, Any, Outcome]) -> Outcome:
-        """The outcome of `work`, or what it raised.
+    async def handle(
+        self, work: Coroutine[Any, Any, Outcome], *, sender: str | None = None
+    ) -> Outcome:
+        """The outcome of `work`, or what it raised. `sender` None has no limit of their own.
 
         Raises:
-            Overloaded: `http.max_concurrency` events are in progress.
+            Overloaded: `http.max_concurrency` events are in progress, or the sender's share of it.
             TemporaryError: the service is shutting down, or the deadline passed.
         """
         try:
             await self.check()
-            if len(self._tasks) >= self._max_concurrency:
-                raise Overloaded(self._max_concurrency)
+            self._check_room(sender)
         except TemporaryError:
             work.close()
             raise
         deadline_s = self._deadline_s
         with waiting(deadline_s):
             task = asyncio.create_task(work)
-        self._tasks.add(task)
+        self._tasks[task] = sender
         task.add_done_callback(self._forget)
         await asyncio.wait({task}, timeout=deadline_s)
         if not task.done() and self._hands_back:
@@ -79,6 +91,14 @@ class Workload:
         if task.cancelled():
             raise TemporaryError("The service is shutting down; the event is handed back.")
         return task.result()
+
+    def _check_room(self, sender: str | None) -> None:
+        if len(self._tasks) >= self._max_concurrency:
+            raise Overloaded(self._max_concurrency)
+        if sender is not None:
+            of_sender = sum(1 for name in self._tasks.values() if name == sender)
+            if of_sender >= self._max_of_sender:
+                raise Overloaded(self._max_of_sender, sender=sender)
 
     async def check(self) -> None:
         """The readiness check. Raises TemporaryError once no new work is accepted."""
@@ -94,14 +114,14 @@ class Workload:
         await _cancel(self._tasks)
 
     def _forget(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
+        del self._tasks[task]
         # The sender may have gone; an OrchestratorError is logged where the run is settled.
         error = None if task.cancelled() else task.exception()
         if error is not None and not isinstance(error, OrchestratorError):
             log.error("event failed", exc_info=error)
 
 
-async def _cancel(tasks: set[asyncio.Task[Any]]) -> None:
+async def _cancel(tasks: Collection[asyncio.Task[Any]]) -> None:
     """Cancel tasks, and wait until each has handed its run back."""
     cancelled = set(tasks)
     if not cancelled:

@@ -43,6 +43,9 @@ class Http:
     base_path: str = ""
     max_body_bytes: int = _positive(1_048_576)
     max_concurrency: int = _positive(200)
+    sender_share: float = attrs.field(
+        default=0.75, validator=[attrs.validators.gt(0), attrs.validators.le(1)]
+    )
     max_connections: int = _positive(512)
     receive_timeout_s: float = _positive(10.0)
     idle_timeout_s: float = _positive(75.0)

@@ -7,9 +7,11 @@ import attrs
 import pytest
 
 from orchestrator import Event, Extension, HandlerRegistry, Run, Settings
+from orchestrator.core.errors import Overloaded
 from orchestrator.core.identifiers import digest
 from orchestrator.intake.app_keys import WORKLOAD
-from orchestrator.settings import Http, Intake
+from orchestrator.intake.workload import Workload
+from orchestrator.settings import ApiKey, Auth, Http, Intake
 from tests.acceptance.answers import read_problem, read_run, read_success
 from tests.conftest import Client, StartService
 
@@ -132,3 +134,64 @@ async def test_what_does_not_finish_is_handed_back(start_service: StartService, 
     await read_problem(await sending, 503)
     run = await read_run(service, f"/runs/{digest('ORDER', '', 'order-1')}")
     assert run["status"] == "retry"
+
+
+KEY = {"x-api-key": "key-1"}
+
+
+async def test_one_sender_leaves_room_for_the_others(
+    start_service: StartService, settings: Settings, gate: Gate
+) -> None:
+    """429 with a pause beyond the sender's share, deadline passed or not; replays count, too."""
+    busy = attrs.evolve(
+        settings,
+        intake=Intake(deadline_s=0.05),
+        http=Http(max_concurrency=4, sender_share=0.25),
+        auth=Auth(methods=("api_key",), api_key=ApiKey(keys=("key-1",))),
+    )
+    service = await start_service(busy, extension=gate.extension())
+    await read_problem(await service.post("/events/ORDER", json={}, headers=KEY), 503)
+    for path in ("/events/ORDER", "/runs/x/replay", "/tenants/t-1/cancel"):
+        answer = await service.post(path, json={}, headers=KEY)
+        problem = await read_problem(answer, 429)
+        assert problem["detail"].startswith("1 events of the sender ")
+        assert "http.sender_share" in problem["detail"]
+    assert (await service.get("/runs", headers=KEY)).status == 200
+    gate.release.set()
+    await gate.wait_until_left()
+
+
+async def test_a_share_is_counted_for_each_sender() -> None:
+    """What others have in progress doesn't count, nor what is done; all together have a limit."""
+    workload = Workload(max_concurrency=4, sender_share=0.5, deadline_s=60, hands_back=False)
+    gate = asyncio.Event()
+    shares = {"a": 2, "b": 1}
+    held = [
+        asyncio.create_task(workload.handle(gate.wait(), sender=name))
+        for name, count in shares.items()
+        for _ in range(count)
+    ]
+    await asyncio.sleep(0)
+    with pytest.raises(Overloaded, match="2 events of the sender a"):
+        await workload.handle(asyncio.sleep(0), sender="a")
+    await workload.handle(asyncio.sleep(0), sender="b")
+    held.append(asyncio.create_task(workload.handle(gate.wait(), sender=None)))
+    await asyncio.sleep(0)
+    with pytest.raises(Overloaded, match="max_concurrency events"):
+        await workload.handle(asyncio.sleep(0), sender="b")
+    gate.set()
+    await asyncio.gather(*held)
+    await workload.handle(asyncio.sleep(0), sender="a")
+
+
+@pytest.mark.parametrize(("most", "share", "expected"), [(1, 0.1, 1), (3, 0.5, 1), (10, 1.0, 10)])
+async def test_a_share_is_at_least_one_event(most: int, share: float, expected: int) -> None:
+    """Rounded down; the whole, if an operator says so."""
+    workload = Workload(max_concurrency=most, sender_share=share, deadline_s=60, hands_back=False)
+    gate = asyncio.Event()
+    held = [asyncio.create_task(workload.handle(gate.wait(), sender="a")) for _ in range(expected)]
+    await asyncio.sleep(0)
+    with pytest.raises(Overloaded):
+        await workload.handle(asyncio.sleep(0), sender="a")
+    gate.set()
+    await asyncio.gather(*held)
