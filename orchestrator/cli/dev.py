@@ -10,7 +10,7 @@ import json
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import IO
 
@@ -54,7 +54,10 @@ async def run_dev(
     async with (
         open_prepared_aws(settings) as aws,
         open_service(
-            config=config, port=port or settings.http.port, environment=aws.environment()
+            config=config,
+            port=port or settings.http.port,
+            allowed_hosts=settings.http.allowed_hosts,
+            environment=aws.environment(),
         ) as service,
     ):
         where = _WHERE_TO_LOOK.format(
@@ -104,19 +107,20 @@ async def open_service(
     config: str,
     host: str = "127.0.0.1",
     port: int | None = None,
+    allowed_hosts: Sequence[str] = (),
     environment: Mapping[str, str],
     log: IO[str] | None = None,
 ) -> AsyncIterator[Service]:
     """Run `orchestrator serve` for the life of the context; `port` None chooses a free one.
 
-    It answers only to its own `Host`: as an open service on a developer's machine it must not be
-    reached by pages whose name leads to 127.0.0.1 by DNS rebinding.
+    It answers only to its own `Host`, and to `allowed_hosts`: as an open service on a developer's
+    machine it must not be reached by pages whose name leads to 127.0.0.1 by DNS rebinding.
 
     Raises:
         ServiceDidNotStartError: it ended during startup, or is not ready in time.
     """
     port = _usable_port(host, port or 0)
-    own_hosts = json.dumps([f"{name}:{port}" for name in (host, "localhost")])
+    own_hosts = json.dumps([f"{host}:{port}", f"localhost:{port}", *allowed_hosts])
     arguments = ("serve", "--config", config, "--host", host, "--port", str(port))
     process = await asyncio.create_subprocess_exec(
         sys.executable,

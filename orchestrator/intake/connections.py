@@ -130,9 +130,9 @@ class Connection(web.RequestHandler):
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
         """Send the answer, and read what is left of the request up to a limit."""
-        if isinstance(resp, web.HTTPException) and resp.status >= HTTPStatus.BAD_REQUEST:
-            # Raised before the app's middlewares: an `Expect` other than 100-continue.
-            resp = self._refuse(request, resp.status, resp, f"{resp.reason}.")
+        if isinstance(resp, web.HTTPExpectationFailed):  # raised before the app's middlewares
+            sentence = "The header Expect may only be 100-continue: send the request without it."
+            resp = self._refuse(request, resp.status, resp, sentence)
         self._request, self._answering, self.since = request, True, self._connections.now()
         if not request.content.is_eof():
             resp.force_close()

@@ -277,7 +277,7 @@ MALFORMED = {
     f"GET / HTTP/1.1\r\nx-api-key: {SECRET}\r\n\r\n": (400, "HTTP/1.1"),
     f"{GET}Content-Length: {SECRET}\r\n\r\n": (400, "HTTP/1.1"),
     f"{GET}Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n": (400, "HTTP/1.1"),
-    f"{GET}Expect: {SECRET}\r\n\r\n": (417, "Expectation Failed"),
+    f"{GET}Expect: {SECRET}\r\n\r\n": (417, "100-continue"),
     "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03": (400, "HTTP/1.1"),
 }
 

@@ -1,0 +1,59 @@
+"""The page of the API documentation in a real Chromium, under its own policy."""
+
+import re
+
+import attrs
+import pytest
+from playwright.async_api import Locator, Page, expect
+
+from orchestrator import Settings
+from orchestrator.settings import ApiKey, Auth
+from tests.conftest import Client, StartService
+
+KEY = "first-key-4711"
+
+
+@pytest.fixture
+def said(page: Page) -> list[str]:
+    """What Chromium writes to its console, such as what a policy has blocked."""
+    texts: list[str] = []
+    page.on("console", lambda message: texts.append(message.text))
+    return texts
+
+
+async def show(page: Page, service: Client) -> Locator:
+    """The operation that a test tries, on the page."""
+    await page.goto(str(service.make_url("/docs")))
+    operation = page.locator("#operations-events-handle_TENANT_PROVISIONING_SUCCESS")
+    await operation.locator(".opblock-summary-control").click()
+    await operation.locator(".try-out__btn").click()
+    await operation.locator("textarea").fill('{"tenantId": "t-2"}')
+    return operation
+
+
+async def assert_answered(operation: Locator, status: int) -> None:
+    await operation.locator(".execute").click()
+    found = operation.locator(".live-responses-table tbody .response-col_status")
+    await expect(found.first).to_have_text(re.compile(f"^{status}"))
+
+
+async def test_the_page_sends_events(page: Page, service: Client, said: list[str]) -> None:
+    """Nothing that it loads or does is blocked."""
+    await assert_answered(await show(page, service), 200)
+    assert said == []
+
+
+async def test_the_page_works_with_a_key(
+    page: Page, start_service: StartService, settings: Settings, said: list[str]
+) -> None:
+    """It is shown without one; what is sent is 401 until one is typed in."""
+    auth = Auth(methods=("api_key",), api_key=ApiKey(keys=(KEY,)))
+    service = await start_service(attrs.evolve(settings, auth=auth))
+    operation = await show(page, service)
+    await assert_answered(operation, 401)
+    await page.locator(".auth-wrapper .authorize").first.click()
+    await page.locator(".dialog-ux input").fill(KEY)
+    await page.locator(".dialog-ux .authorize").click()
+    await page.locator(".dialog-ux .close-modal").click()
+    await assert_answered(operation, 200)
+    assert not [text for text in said if "Content Security Policy" in text]
