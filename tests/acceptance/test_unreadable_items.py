@@ -1,12 +1,16 @@
 """Items that this release can't read, after a rollback or beside a newer one: all else goes on."""
 
+import itertools
 import json
 from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
 
 import attrs
 import pytest
 
 from orchestrator import Settings
+from orchestrator.adapters.dynamodb.items import SHARDS
 from orchestrator.testing import ManualClock
 from tests.acceptance.answers import read_problem, read_success
 from tests.acceptance.stories import (
@@ -52,6 +56,23 @@ class NewerRelease:
                     return key
         raise AssertionError(kind)
 
+    async def add_unreadable(self, number: int) -> None:
+        """Add runs to each shard that are due, the latest in the list, and say nothing that this
+        release understands."""
+        async with open_client(self.url) as aws:
+            client = await aws.dynamodb()
+            for shard, one in itertools.product(SHARDS, range(number)):
+                item: dict[str, Any] = {
+                    "key": {"S": f"RUN#odd-{shard}-{one}"},
+                    "version": {"N": "1"},
+                    "format": {"N": "999"},
+                    "data": ({"S": "{"}, {"S": '{"status": "parked"}'}, {"N": "1"})[one % 3],
+                    "list": {"S": f"run#{shard}"},
+                    "position": {"S": f"2099-01-01 {one:03}"},
+                }
+                due = {"due_shard": {"S": shard}, "due_at": LONG_DUE["due_at"]}
+                await client.put_item(TableName=LEDGER, Item={**item, **due})
+
 
 @pytest.fixture
 def newer(aws: FaultyAWS) -> NewerRelease:
@@ -81,6 +102,37 @@ async def test_a_sweep_sees_to_all_that_it_can_read(
     clock.turn(61)
     await sweep(replica)
     assert await state_of(replica, "t-2") == "provisioned"
+
+
+async def test_a_sweep_gets_past_many_that_it_can_not_read(
+    replica: Client, newer: NewerRelease, aws: FaultyAWS, clock: ManualClock
+) -> None:
+    """More than a page of each shard, due before all others: the builds of the rest are ended."""
+    await newer.add_unreadable(60)
+    codebuild = aws.aws.codebuild
+    for build_id in list(codebuild.builds):
+        codebuild.finish(build_id)
+    clock.turn(61)
+    await sweep(replica)
+    assert [await state_of(replica, tenant_id) for tenant_id in ("t-1", "t-2")] == [
+        "provisioned",
+        "provisioned",
+    ]
+
+
+async def test_lists_get_past_many_that_they_can_not_read(
+    replica: Client, newer: NewerRelease
+) -> None:
+    """Page by page, all that can be read."""
+    await newer.add_unreadable(60)
+    found: list[str] = []
+    cursor: str | None = ""
+    while cursor is not None:
+        more = f"&cursor={quote(cursor)}" if cursor else ""
+        page = await (await replica.get(f"/runs?limit=10{more}")).json()
+        found += [run["tenantId"] for run in page["items"]]
+        cursor = page["cursor"]
+    assert sorted(found) == ["t-1", "t-2"]
 
 
 async def test_lists_show_the_rest(replica: Client, newer: NewerRelease) -> None:

@@ -1,263 +1,66 @@
 """What an earlier release has stored or sent is still read, and still written the same.
 
-`tests/data/` holds items of the ledger, packed events and queue messages as they were written by
-the release of 2026-11-28. They are never regenerated: a new field may come beside, nothing goes.
-An item's `data` is shown as the JSON that its text holds, bytes in base64.
+`tests/stored_formats.py` says what is kept of each release in `tests/data/`, and how.
 """
 
 import base64
+import itertools
 import json
 import zlib
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
 
 from orchestrator.adapters.dynamodb.items import build_item, read_item
-from orchestrator.core.errors import PayloadMismatch
 from orchestrator.core.events.envelope import Delivery, parse_event
-from orchestrator.core.events.event import Event
 from orchestrator.core.events.event_types import Kind
 from orchestrator.core.handlers.run import _traceparent
 from orchestrator.core.identifiers import digest, operation_id, own_operation_id, start_key
-from orchestrator.core.ledger.event_codec import decode_event, encode_event
+from orchestrator.core.ledger.event_codec import decode_event
 from orchestrator.core.ledger.lifecycle import TenantState
-from orchestrator.core.ledger.records import (
-    Asked,
-    Failure,
-    Job,
-    JobRecord,
-    OperationRecord,
-    OperationState,
-    PayloadRecord,
-    Record,
-    RegistrationRecord,
-    Report,
-    RunRecord,
-    RunStatus,
-    SecretsRecord,
-    Step,
-    TenantRecord,
-    Waiter,
-    WebhookCredentials,
-)
+from orchestrator.core.ledger.records import OperationState, PayloadRecord, RunRecord, RunStatus
 from orchestrator.core.queue.enqueue import _group
-from orchestrator.core.queue.message_codec import (
-    QueuedEvent,
-    QueuedReplay,
-    pack_message,
-    read_message,
+from orchestrator.core.queue.message_codec import pack_message, read_message
+from tests.stored_formats import (
+    EVENTS,
+    MESSAGES,
+    RECORDS,
+    RELEASES,
+    at,
+    build,
+    documents,
+    hidden,
+    read,
+    shown,
 )
 
-DATA = Path(__file__).parents[1] / "data"
+of_each_release = pytest.mark.parametrize("release", RELEASES)
 
 
-def at(minute: int, second: int = 0, microsecond: int = 0) -> datetime:
-    return datetime(2026, 11, 28, 9, minute, second, microsecond, tzinfo=UTC)
+def default_of(field: "attrs.Attribute[Any]") -> Any:
+    default: Any = field.default
+    return default.factory() if isinstance(default, attrs.Factory) else default  # type: ignore[arg-type]
 
 
-JOB = Job(
-    id="basic-tenant:7f1c",
-    builder="CODE_BUILD",
-    job_identifier="basic-tenant",
-    log_url="https://console.aws.amazon.com/logs/7f1c",
-    request={"TENANT_ID": "t-1", "SIZE": 5},
-)
-REPORT = Report(
-    url="https://control-plane.example/webhook",
-    body={"tenantId": "t-1", "status": "failed"},
-    tries=2,
-    may_have_arrived=True,
-    posting_until=at(20),
-    done_at=at(21),
-    trouble="It answered 503.",
-)
-ASKED = Asked(
-    operation_id="4f0c", kind=Kind.DEPROVISIONING, times={"control-plane": at(1), "other": at(2)}
-)
-#: Each with every field that it has.
-RECORDS: Mapping[str, Record] = {
-    "run": RunRecord(
-        run_id="run-1",
-        request_key="request-1",
-        event_type="TENANT_PROVISIONING",
-        source="control-plane",
-        event_id="event-1",
-        event_time=at(0, 1, 250000),
-        sent_at=at(0, 1),
-        body_digest="b0d1",
-        tenant_id="t-1",
-        status=RunStatus.RETRY,
-        attempt=3,
-        first_seen=at(0, 2, 123456),
-        started_at=at(3),
-        ended_at=at(4),
-        lease_until=at(5),
-        due_at=at(6),
-        possible_until=at(7),
-        sent_to="CODE_BUILD",
-        sent_job="basic-tenant",
-        waits=4,
-        bugs=1,
-        takeovers=2,
-        ends_by_records=True,
-        operation_id="0pe1",
-        start_number=2,
-        outcome_of="0pe2",
-        duplicate_of="run-0",
-        steps={"reserve": Step(name="reserve", result={"id": [1, None]}, recorded_at=at(8))},
-        job=JOB,
-        note="Half \ud83d a character, an ü.",
-        link="https://sender.example/requests/1",
-        error=Failure(
-            type="InvalidPayload",
-            message="The event does not fit.",
-            errors=(PayloadMismatch("$.tenantId", "is missing"),),
-            traceback="Traceback: ...",
-        ),
-        version=5,
-    ),
-    "operation": OperationRecord(
-        operation_id="0pe1",
-        tenant_id="t-1",
-        kind=Kind.PROVISIONING,
-        request_key="request-1",
-        opener="run-1",
-        state=OperationState.GIVEN_BACK,
-        start_number=2,
-        opened_at=at(9),
-        former_state=TenantState.PROVISION_FAILED,
-        former_asked=ASKED,
-        tier="BASIC",
-        builder="CODE_BUILD",
-        registration_id="registration-1",
-        job=JOB,
-        rebuilds=1,
-        job_since=at(10),
-        due_at=at(11),
-        stop_reason="An operator cancelled it.",
-        stops=2,
-        stopped_at=at(12),
-        credentials=WebhookCredentials(secret="hunter2", context="context-1", as_of=at(13)),
-        told_by="run-2",
-        outcome="run-3",
-        ended_at=at(14),
-        succeeded=False,
-        reason="The build failed.",
-        report=REPORT,
-        owed=attrs.evolve(REPORT, tries=0),
-        bugs=3,
-        trouble="The builder can't be reached.",
-        version=6,
-    ),
-    "tenant": TenantRecord(
-        tenant_id="t-1",
-        state=TenantState.CLEANING_UP,
-        changed_at=at(15),
-        operation_id="0pe1",
-        tier="BASIC",
-        registration_id="registration-1",
-        waiting=(Waiter(run_id="run-4", kind=Kind.DEPLOYMENT),),
-        asked=ASKED,
-        owes="0pe3",
-        version=7,
-    ),
-    "job": JobRecord(
-        builder="CODE_BUILD",
-        job_id="basic-tenant:7f1c",
-        operation_id="0pe1",
-        start_number=2,
-        version=1,
-    ),
-    "registration": RegistrationRecord(
-        registration_id="registration-1", tenant_id="t-1", version=1
-    ),
-    "secrets": SecretsRecord(
-        start_key="0pe1-2",
-        operation_id="0pe1",
-        start_number=2,
-        run_id="run-1",
-        kind="SECRETS_MANAGER",
-        noted_at=at(16),
-        batch=2,
-        names=("orchestrator/0pe1-2/1", "orchestrator/0pe1-2/2"),
-        is_closed=True,
-        due_at=at(17),
-        version=2,
-    ),
-    "payload": PayloadRecord(run_id="run-1", data=b"\x00packed\xff", version=1),
-}
-EXPIRES = at(59)
-
-_DETAIL = {"tenantId": "t-1", "name": "Ünïcode 😀"}
-_ENVELOPE = {"detail-type": "sbt_aws_onboardingRequest", "id": "event-1", "detail": _DETAIL}
-_OUTCOME = {"tenantId": "t-1", "reason": "The build failed."}
-
-
-def event(raw: Any, body: Any, **fields: Any) -> Event[Mapping[str, Any]]:
-    required: dict[str, Any] = {
-        "type": "TENANT_PROVISIONING",
-        "source": "control-plane",
-        "id": "event-1",
-        "time": at(0),
-    }
-    return Event(**{**required, **fields}, raw=raw, body=body, payload=body)
-
-
-EVENTS: Mapping[str, Event[Mapping[str, Any]]] = {
-    "packed_envelope": event(
-        _ENVELOPE,
-        _DETAIL,
-        identified_by_content=True,
-        sent_as="sbt_aws_onboardingRequest",
-        sent_at=at(0),
-    ),
-    "packed_outcome": event(
-        {"about": "another body"},
-        _OUTCOME,
-        type="TENANT_PROVISIONING_FAILURE",
-        source="orchestrator",
-        id="0pe1-2/1",
-        ends_start="0pe1-2",
-    ),
-}
-MESSAGES: Mapping[str, QueuedEvent | QueuedReplay] = {
-    "message_event": QueuedEvent(
-        event_type="TENANT_PROVISIONING",
-        body=_ENVELOPE,
-        delivery=Delivery(
-            event_id="event-1",
-            same_content_same_event=True,
-            received_at=at(0, 2, 123456),
-            fallback_id="message-1",
-        ),
-    ),
-    "message_replay": QueuedReplay(run_id="run-1", force=True),
-}
-
-
-def read(name: str) -> Any:
-    return json.loads((DATA / f"{name}.json").read_text("ascii"))
-
-
-def shown(item: Mapping[str, Any]) -> dict[str, Any]:
-    """An item as the files show it."""
-    data = item["data"]
-    if "B" in data:
-        return {**item, "data": {"B": base64.b64encode(data["B"]).decode()}}
-    assert data["S"].isascii()
-    return {**item, "data": {"S": json.loads(data["S"])}}
-
-
-def hidden(item: Mapping[str, Any]) -> dict[str, Any]:
-    """The item that a file shows."""
-    data = item["data"]
-    if "B" in data:
-        return {**item, "data": {"B": base64.b64decode(data["B"])}}
-    return {**item, "data": {"S": json.dumps(data["S"])}}
+def as_of(value: Any, document: Any) -> Any:
+    """A record as a release knew it that has written `document`: its later fields have their
+    defaults."""
+    if attrs.has(type(value)) and isinstance(document, dict):
+        fields = [field for field in attrs.fields(type(value)) if field.name != "unknown"]
+        changes = {
+            field.name: as_of(getattr(value, field.name), document[field.name])
+            if field.name in document
+            else default_of(field)
+            for field in fields
+        }
+        return attrs.evolve(value, **changes)
+    if isinstance(value, Mapping) and isinstance(document, dict):
+        return {name: as_of(one, document[name]) for name, one in value.items()}
+    if isinstance(value, tuple) and isinstance(document, list):
+        return tuple(as_of(one, shown) for one, shown in zip(value, document, strict=True))
+    return value
 
 
 def assert_kept(stored: Any, written: Any, path: str = "$") -> None:
@@ -288,24 +91,63 @@ def find_unknown(value: Any) -> list[Any]:
     return []
 
 
+@of_each_release
 @pytest.mark.parametrize("name", RECORDS)
-def test_a_stored_item_is_read(name: str) -> None:
-    """Each field has what was stored, and none is left over."""
-    record = read_item(hidden(read(name)))
-    assert record == RECORDS[name]
+def test_a_stored_item_is_read(name: str, release: str) -> None:
+    """Each field has what was stored, later ones their defaults, and none is left over."""
+    stored = read(release, name)
+    record = read_item(hidden(stored))
+    data = stored["data"].get("S")
+    assert record == (RECORDS[name] if data is None else as_of(RECORDS[name], data))
     assert find_unknown(record) == []
 
 
+@of_each_release
 @pytest.mark.parametrize("name", RECORDS)
-def test_an_item_is_written_as_it_was(name: str) -> None:
-    """Keys, names of fields, values, and what the indexes know of it."""
-    record = RECORDS[name]
-    item = build_item(attrs.evolve(record, version=record.version - 1), expires_at=EXPIRES)
-    assert_kept(read(name), shown(item))
+def test_an_item_is_written_as_it_was(name: str, release: str) -> None:
+    """Keys, names of fields, values, and what the indexes know of it; the number of its format is
+    this release's."""
+    stored = read(release, name)
+    written = shown(build(RECORDS[name]))
+    assert int(written.pop("format")["N"]) >= int(stored.pop("format", {"N": "1"})["N"])
+    assert_kept(stored, written)
 
 
+@pytest.mark.parametrize("name", RECORDS)
+def test_an_item_of_a_newer_format_stays_in_it(name: str) -> None:
+    """A replica of this release reads it as far as it knows it, and writes back the rest."""
+    newer = {**build(RECORDS[name]), "format": {"N": "999"}, "newer": {"S": "kept"}}
+    record = read_item(newer)
+    assert record == RECORDS[name]
+    again = build_item(record, expires_at=None)
+    assert (again["format"], again["newer"]) == ({"N": "999"}, {"S": "kept"})
+
+
+def test_what_this_release_writes_is_kept() -> None:
+    """A change of what is stored has files of its own, from which later releases are tested: see
+    `tests/stored_formats.py`."""
+    for name, document in documents().items():
+        stored = read(RELEASES[-1], name)
+        if name in EVENTS:
+            document, stored = (unpacked(one) for one in (document, stored))
+        assert document == stored, name
+
+
+def unpacked(packed: Mapping[str, str]) -> Any:
+    return json.loads(zlib.decompress(base64.b64decode(packed["data"])))
+
+
+@pytest.mark.parametrize(("before", "after"), list(itertools.pairwise(RELEASES)))
+@pytest.mark.parametrize("name", [name for name in RECORDS if name != "payload"])
+def test_the_release_before_finds_all_that_it_needs(name: str, before: str, after: str) -> None:
+    """A new release only adds to what is stored: what the one before has in an item is in it."""
+    older, newer = (read(release, name)["data"]["S"] for release in (before, after))
+    assert older.keys() <= newer.keys()
+
+
+@of_each_release
 @pytest.mark.parametrize("name", EVENTS)
-def test_a_packed_event_is_read(name: str) -> None:
+def test_a_packed_event_is_read(name: str, release: str) -> None:
     """Its run and its payload are the event again."""
     event = EVENTS[name]
     run = RECORDS["run"]
@@ -318,33 +160,33 @@ def test_a_packed_event_is_read(name: str) -> None:
         event_time=event.time,
         sent_at=event.sent_at,
     )
-    stored = read(name)
+    stored = read(release, name)
     payload = PayloadRecord(run_id=stored["run_id"], data=base64.b64decode(stored["data"]))
     assert decode_event(run, payload) == event
 
 
+@of_each_release
 @pytest.mark.parametrize("name", EVENTS)
-def test_an_event_is_packed_as_it_was(name: str) -> None:
+def test_an_event_is_packed_as_it_was(name: str, release: str) -> None:
     """Under the same key; how well it is compressed is the library's affair."""
-    stored, payload = read(name), encode_event(EVENTS[name])
-    before, now = (
-        json.loads(zlib.decompress(data))
-        for data in (base64.b64decode(stored["data"]), payload.data)
-    )
-    assert payload.run_id == stored["run_id"]
-    assert_kept(before, now)
+    stored, packed = read(release, name), documents()[name]
+    assert packed["run_id"] == stored["run_id"]
+    assert_kept(unpacked(stored), unpacked(packed))
 
 
+@of_each_release
 @pytest.mark.parametrize("name", MESSAGES)
-def test_a_queue_message_is_read(name: str) -> None:
+def test_a_queue_message_is_read(name: str, release: str) -> None:
     """A worker of this release takes what an earlier one has put on the queue."""
-    assert read_message(json.dumps(read(name)), message_id="message-1") == MESSAGES[name]
+    message = read_message(json.dumps(read(release, name)), message_id="message-1")
+    assert message == MESSAGES[name]
 
 
+@of_each_release
 @pytest.mark.parametrize("name", MESSAGES)
-def test_a_queue_message_is_written_as_it_was(name: str) -> None:
+def test_a_queue_message_is_written_as_it_was(name: str, release: str) -> None:
     """A worker of an earlier release takes what this one puts on the queue."""
-    assert_kept(read(name), json.loads(pack_message(MESSAGES[name])))
+    assert_kept(read(release, name), json.loads(pack_message(MESSAGES[name])))
 
 
 def test_the_values_of_stored_enums_stand() -> None:

@@ -1,7 +1,7 @@
 """Converts records to items of the ledger's table and back, with the attributes of its indexes.
 
-An item has the record's `key` and `version`, the record as JSON in `data`, and the attributes that
-the indexes need.
+An item has the record's `key` and `version`, the record as JSON in `data`, the number of its
+`format`, and the attributes that the indexes need.
 
 | index | partition, sort | for |
 | --- | --- | --- |
@@ -10,8 +10,11 @@ the indexes need.
 | status | `status`, `position` | runs by status, tenants by state, open operations by kind |
 | tenant | `tenant_id`, `position` | a tenant's runs |
 
+A release reads the items of all before it, and changes them to its format as it writes them.
 Fields and attributes that a newer release wrote are kept with the record (`Stored.unknown`) and
-written back, so that a replica of this release doesn't delete them.
+written back, with the number of their format, so that a replica of this release doesn't delete
+them. A value that this release can't interpret, such as an unknown status, makes the item
+unreadable to it.
 """
 
 import json
@@ -48,6 +51,10 @@ Document = dict[str, Any]
 
 #: The attribute of DynamoDB's time to live.
 EXPIRY = "expires_at"
+#: The number of the format in which this release writes items. Those of the first release, 1, have
+#: none. `tests/data/` has items of each.
+FORMAT = 2
+_FORMAT = "format"
 #: The due index is sharded, since a partition accepts 1000 writes a second.
 SHARDS = tuple("0123")
 
@@ -89,7 +96,7 @@ INDEXES = (DUE, LIST, STATUS, TENANT)
 _BESIDE = "#"
 #: The attributes that this release writes; each is set from the record, or removed.
 _KNOWN = frozenset(
-    {"key", "version", "data", EXPIRY}
+    {"key", "version", "data", _FORMAT, EXPIRY}
     | {name for index in INDEXES for name in (index.partition, index.sort)}
 )
 
@@ -113,6 +120,7 @@ def build_item(record: Record, *, expires_at: datetime | None) -> Item:
     inside = {name: value for name, value in record.unknown.items() if name != _BESIDE}
     kept = evolve(record, version=record.version + 1, unknown=inside)
     item: Item = {
+        _FORMAT: {"N": str(FORMAT)},
         **record.unknown.get(_BESIDE, {}),
         "key": {"S": kept.key},
         "version": {"N": str(kept.version)},
@@ -185,13 +193,15 @@ def read_item(item: Mapping[str, Any]) -> Record:
     """
     try:
         return _read(item)
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"no record: {type(error).__name__} {error}") from error
 
 
 def _read(item: Mapping[str, Any]) -> Record:
     kind, _, name = item["key"]["S"].partition("#")
     beside = {name: value for name, value in item.items() if name not in _KNOWN}
+    if _FORMAT in item and int(item[_FORMAT]["N"]) > FORMAT:
+        beside[_FORMAT] = item[_FORMAT]
     if kind == "PAYLOAD":
         return PayloadRecord(
             run_id=name,

@@ -329,6 +329,8 @@ ODD_ITEMS: dict[str, dict[str, Any]] = {
     "no JSON": {"data": {"S": "{"}},
     "no data": {},
     "no text": {"data": {"N": "1"}},
+    "too deep": {"data": {"S": "[" * 100_000}},
+    "no number of a format": {"data": {"S": "{}"}, "format": {"S": "newest"}},
 }
 
 
