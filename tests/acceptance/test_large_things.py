@@ -10,6 +10,7 @@ import pytest
 from aiohttp import ClientResponse
 
 from orchestrator import Event, Extension, HandlerRegistry, PermanentError, Run, Settings
+from orchestrator.core.events.json_text import MAX_VALUES
 from orchestrator.settings import Callback
 from orchestrator.testing import InMemoryBuilder, ManualClock, envelope, provisioning_event
 from tests.acceptance.answers import read_problem
@@ -106,8 +107,8 @@ async def test_of_many_mismatches_the_first_are_named(service: Client) -> None:
 
 
 async def test_a_body_full_of_mismatches_is_refused_in_time(service: Client) -> None:
-    """As large as it may be, and none of it fits: the first hundred are named."""
-    features = "[" + ",".join("1" * 500_000) + "]"
+    """As many values as there may be, and none of them fits: the first hundred are named."""
+    features = "[" + ",".join("1" * (MAX_VALUES - 10)) + "]"
     body = f'{{"tenantId": "t-1", "planConfig": {{"features": {features}}}}}'
     answer = await service.post(
         "/events/TENANT_PROVISIONING", data=body, headers={"Content-Type": "application/json"}

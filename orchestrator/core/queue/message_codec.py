@@ -15,11 +15,11 @@ import attrs
 
 from orchestrator.core.errors import BadEvent
 from orchestrator.core.events.envelope import Delivery, read_event_type
-from orchestrator.core.events.json_text import MAX_DEPTH, parse_json
+from orchestrator.core.events.json_text import MAX_DEPTH, MAX_VALUES, parse_json
 
 _MARK = "saas-orchestrator"
-#: How many levels of nesting the service's wrapper adds.
-_WRAPPED = 2
+#: How many levels of nesting the service's wrapper adds, and how many values at most.
+_WRAPPED_LEVELS, _WRAPPED_VALUES = 2, 10
 #: The characters that are allowed in a message of SQS (API reference, SendMessage).
 _LEGAL = re.compile("[\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]*")
 #: JSON's types as named in messages.
@@ -80,7 +80,11 @@ def read_message(text: str, *, message_id: str) -> QueuedEvent | QueuedReplay:
         BadEvent: it is not an event.
     """
     try:
-        parsed = parse_json(text.removeprefix("\ufeff"), max_depth=MAX_DEPTH + _WRAPPED)
+        parsed = parse_json(
+            text.removeprefix("\ufeff"),
+            max_depth=MAX_DEPTH + _WRAPPED_LEVELS,
+            max_values=MAX_VALUES + _WRAPPED_VALUES,
+        )
     except ValueError as error:
         raise BadEvent(f"The message {message_id} is not JSON: {error}.") from None
     told = parsed.get(_MARK) if isinstance(parsed, dict) else None

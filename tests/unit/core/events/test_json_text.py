@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from orchestrator.core.errors import BadEvent
 from orchestrator.core.events.body import read_object
 from orchestrator.core.events.envelope import Delivery, parse_event
-from orchestrator.core.events.json_text import MAX_DEPTH, is_deeper, parse_json
+from orchestrator.core.events.json_text import MAX_DEPTH, MAX_VALUES, is_deeper, parse_json
 from orchestrator.core.queue.message_codec import read_message
 from orchestrator.core.secrets.redaction import Redactor
 from orchestrator.wire.codec import decode_json
@@ -35,6 +35,12 @@ REFUSED = {
     "100,000 lists": '{"a": ' + "[" * 100_000 + "]" * 100_000 + "}",
     "100,000 objects": '{"a":' * 100_000 + "1" + "}" * 100_000,
     "101 levels": '{"a":' * (MAX_DEPTH + 1) + "1" + "}" * (MAX_DEPTH + 1),
+    "too many values": '{"a": [' + "0," * (MAX_VALUES + 20) + "0]}",
+    "too many names": "{" + ",".join(f'"{n}": {{}}' for n in range(MAX_VALUES)) + "}",
+    "a million texts": '{"a": [' + '"",' * 999_999 + '""]}',
+    "a million commas": '{"a": ' + "," * 1_000_000 + "}",
+    "a million opening brackets": '{"a": ' + "[" * 1_000_000 + "}",
+    "a million closing brackets": '{"a": [' + "]" * 1_000_000 + "}",
     "cut short": '{"a": "b',
     "more than one": '{"a": 1} {}',
     "a comment": '{"a": 1} // b',
@@ -93,6 +99,13 @@ def test_a_field_that_can_not_be_read_is_text(text: str) -> None:
         ('"\\\\ud83d"', "\\ud83d"),
         ('\ufeff{"a": 1}', {"a": 1}),
         ('{"a": {"a": 1}}', {"a": {"a": 1}}),
+        ("[" + "0," * (MAX_VALUES - 2) + "0]", [0] * (MAX_VALUES - 1)),
+        ('[{"a": "b"}' + ',""' * (MAX_VALUES - 3) + "]", [{"a": "b"}, *[""] * (MAX_VALUES - 3)]),
+        (json.dumps([",[{" * MAX_VALUES] * 2), [",[{" * MAX_VALUES] * 2),
+        (json.dumps(['\\"[', "[\\", '"', "]"] * 101), ['\\"[', "[\\", '"', "]"] * 101),
+        ("1.5e300", 1.5e300),
+        ("2.5E-3", 0.0025),
+        ("0." + "1" * 400, 0.1111111111111111),
         ("[" * MAX_DEPTH + "]" * MAX_DEPTH, json.loads("[" * MAX_DEPTH + "]" * MAX_DEPTH)),
     ],
 )
@@ -100,6 +113,12 @@ def test_what_is_json_is_read(text: str, value: object) -> None:
     """As text and as bytes; a byte order mark before it is skipped."""
     assert parse_json(text) == value
     assert parse_json(text.encode()) == value
+
+
+def test_one_value_more_is_refused() -> None:
+    """With the number that is allowed."""
+    with pytest.raises(ValueError, match=f"it has more than {MAX_VALUES} values"):
+        parse_json("[" + "0," * (MAX_VALUES - 1) + "0]")
 
 
 @pytest.mark.parametrize("text", [b'"\xff"', b'"\xed\xa0\x80"', '"x"'.encode("utf-16"), '"\ud83d"'])
@@ -133,6 +152,40 @@ def test_any_text_is_read_or_refused(text: str | bytes) -> None:
     """With one kind of error."""
     with suppress(ValueError):
         parse_json(text)
+
+
+def count(value: Any) -> int:
+    """The values in a value, itself included, and one more for each that is an empty container."""
+    match value:
+        case dict():
+            return 1 + sum(map(count, value.values())) + (not value)
+        case list():
+            return 1 + sum(map(count, value)) + (not value)
+    return 1
+
+
+@given(
+    st.recursive(
+        st.sampled_from([0, "", "[", "]", "{", "\\", '"', '\\"', '",[', "\\\\"]),
+        lambda inner: (
+            st.lists(inner, max_size=4)
+            | st.dictionaries(st.sampled_from(['"', "\\", "[", ",", "a"]), inner, max_size=4)
+        ),
+        max_leaves=30,
+    ),
+    st.integers(1, 8),
+    st.integers(1, 40),
+)
+def test_what_is_counted_before_is_what_is_read(value: Any, levels: int, values: int) -> None:
+    """Levels and values of a text, whatever its strings have in them; an empty container may count
+    as two values."""
+    text = json.dumps(value)
+    try:
+        assert parse_json(text, max_depth=levels, max_values=values) == value
+    except ValueError:
+        assert is_deeper(value, levels) or count(value) > values
+    else:
+        assert not is_deeper(value, levels)
 
 
 def test_depth_counts_containers() -> None:
