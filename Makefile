@@ -5,7 +5,7 @@ BIN := .venv/bin
 .DEFAULT_GOAL := help
 # What is imported is compiled once, where the environment says otherwise, too.
 export PYTHONDONTWRITEBYTECODE :=
-.PHONY: help demo dev test lean newest-sdk search soak lint types imports openapi docker check bench bench-full walk lock clean
+.PHONY: help demo dev test lean newest-sdk search soak lint types imports openapi image check bench bench-full walk lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -59,6 +59,9 @@ openapi: .venv/ready  ## write openapi/openapi.json anew
 
 check: lint types imports  ## all that needs no test run: lint, types, imports, OpenAPI
 	$(BIN)/orchestrator openapi --config local.toml --check --output openapi/openapi.json
+
+image:  ## build and check the image without an engine (buildah, as root): BASE_IMAGE=NAME@sha256:…
+	deploy/build-image.sh $(ARGS)
 
 bench: .venv/bench/ready  ## measure what an event costs, against others: some minutes
 	$(BIN)/python -m benchmarks $(ARGS)
