@@ -15,7 +15,15 @@ EVERYTHING = {
 STACKS = {
     "queue": Stack(ECS),
     "api-destination": Stack(ECS, {"Target": "api-destination", **EVERYTHING}),
-    "private": Stack(ECS, {"Target": "private-api-destination", "SecretStore": "ssm"}),
+    "private": Stack(
+        ECS,
+        {
+            "Target": "private-api-destination",
+            "SecretStore": "ssm",
+            "RestoredLedger": "restored",
+            "LedgerKeyArn": "arn:aws:kms:eu-west-1:111122223333:key/1",
+        },
+    ),
     "lambda": Stack(LAMBDA),
     "lambda-api": Stack(LAMBDA, {"HttpApi": "true", "SecretStore": "", **EVERYTHING}),
 }

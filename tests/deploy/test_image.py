@@ -1,4 +1,4 @@
-"""The script that builds the image without an engine; building takes minutes, and isn't done here."""
+"""What the script that builds the image refuses; a build takes minutes, and isn't done here."""
 
 import os
 import subprocess

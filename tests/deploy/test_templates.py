@@ -71,7 +71,9 @@ def test_data_is_encrypted_and_can_be_restored(stack: Stack) -> None:
     """At rest in the table and in each queue; and no stack's deletion takes it away."""
     resources = stack.resources.values()
     (table,) = stack.of_type("AWS::DynamoDB::Table").values()
-    assert table["SSESpecification"] == {"SSEEnabled": True}
+    key = stack.parameters["LedgerKeyArn"]
+    named = {"KMSMasterKeyId": key} if key else {}
+    assert table["SSESpecification"] == {"SSEEnabled": True, "SSEType": "KMS", **named}
     assert table["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
     assert table["DeletionProtectionEnabled"] is True
     queues = stack.of_type("AWS::SQS::Queue").values()
@@ -176,7 +178,7 @@ def test_no_secret_is_a_parameter(stack: Stack) -> None:
     """API keys are generated, and settings refer to them."""
     words = ("key", "secret", "password", "token")
     named = {name for name in stack.body["Parameters"] if any(one in name.lower() for one in words)}
-    assert named <= {"ActiveApiKey", "SecretStore"}
+    assert named <= {"ActiveApiKey", "LedgerKeyArn", "SecretStore"}
     for environment in environments(stack).values():
         keys = load_settings("production.toml", environ=environment).auth.secrets
         assert keys
@@ -296,12 +298,12 @@ def test_without_an_intake_queue_a_worker_redrives_the_dead_letters() -> None:
 
 
 def test_the_environment_is_made_of_settings(stack: Stack) -> None:
-    """Valid ones, of production, with a ledger that is this stack's table."""
+    """Valid ones, of production, with a ledger that is this stack's table or a restored one."""
     for environment in environments(stack).values():
         settings = load_settings("production.toml", environ=environment)
         assert settings != Settings()
         assert settings.environment == "production"
-        assert settings.ledger.table == "prod-Ledger"
+        assert settings.ledger.table == (stack.parameters["RestoredLedger"] or "prod-Ledger")
         assert settings.events.bus == stack.parameters["EventBusName"]
         assert (settings.secrets.store or "") == stack.parameters["SecretStore"]
         assert settings.http.port == 8080
