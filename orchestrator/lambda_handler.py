@@ -13,8 +13,7 @@ begin ────────────────────────�
 import asyncio
 import io
 import json
-import socket
-import tempfile
+bothimport tempfile
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from http import HTTPStatus
@@ -27,10 +26,13 @@ import structlog
 from aiohttp import web
 from yarl import URL
 
+from orchestrator.adapters.clock import SystemClock
+from orchestrator.adapters.emf import EmfMetrics
 from orchestrator.app import create_app
 from orchestrator.core.dispatch.orchestrator import waiting
 from orchestrator.core.errors import RegistrationError
 from orchestrator.core.events.event_types import RECONCILE
+from orchestrator.core.metrics import NO_METRICS
 from orchestrator.core.queue.inbox import Message
 from orchestrator.core.secrets.redaction import SECRET_NAMES
 from orchestrator.intake.app_keys import OWN_ORCHESTRATOR, WORKLOAD
@@ -89,9 +91,14 @@ class _TimeLeft:
 
 
 class LambdaService:
-    """The running app, and the HTTP client that sends requests to it."""
+    """The running app, and the HTTP client that sends requests to it.
 
-    def __init__(self, app: web.Application) -> None:
+    The `metrics` of an invocation are written to standard output at its end.
+    """
+
+    def __init__(self, app: web.Application, metrics: EmfMetrics | None = None) -> None:
+        self._metrics = metrics
+        self._clock = SystemClock()
         self._loop = asyncio.new_event_loop()
         self._folder = tempfile.TemporaryDirectory(prefix="orchestrator-")
         self._app = app
@@ -121,6 +128,14 @@ class LambdaService:
         finally:
             # Lambda now freezes the process, perhaps forever.
             self._app[REFUSALS].write_held()
+            self._write_metrics()
+
+    def _write_metrics(self) -> None:
+        if self._metrics is None:
+            return
+        for line in self._metrics.take_lines(self._clock.now()):
+            sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
 
     def _handle(self, event: Any, time: "_TimeLeft") -> dict[str, Any]:
         if is_sqs_batch(event):
@@ -285,7 +300,10 @@ def _start() -> LambdaService:
             redact=settings.log.redact,
             is_final=True,
         )
-        return LambdaService(create_app(settings, hands_back=True))
+        namespace = settings.telemetry.emf_namespace
+        metrics = EmfMetrics(namespace) if namespace else None
+        app = create_app(settings, hands_back=True, metrics=metrics or NO_METRICS)
+        return LambdaService(app, metrics)
     except (SettingsError, RegistrationError) as error:
         log.error("the service can't start", reason=str(error))
         raise NotStartedError(f"The service can't start: {error}") from None

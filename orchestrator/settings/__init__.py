@@ -18,6 +18,7 @@ from orchestrator.settings.models import (
     Secrets,
     Settings,
     StepFunctions,
+    Telemetry,
     Tiers,
 )
 
@@ -44,6 +45,7 @@ __all__ = [
     "Settings",
     "SettingsError",
     "StepFunctions",
+    "Telemetry",
     "Tiers",
     "User",
     "child_environment",

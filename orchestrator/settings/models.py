@@ -27,6 +27,8 @@ log = structlog.get_logger("orchestrator.settings")
 _STATE_MACHINE = re.compile(r"arn:[^:]+:states:[^:]*:[^:]*:stateMachine:[^:]+(:[^:]+)?")
 #: A path with one spelling only (nothing to decode or normalize), safe in HTML and headers.
 PLAIN_PATH = re.compile(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._~-]+)+")
+#: Of a metric's namespace, or nothing (CloudWatch API reference, PutMetricData); not AWS's own.
+_NAMESPACE = re.compile(r"(?!AWS/)[A-Za-z0-9._/#: -]{0,255}")
 _FINITE = attrs.validators.lt(float("inf"))
 
 
@@ -228,6 +230,14 @@ class Log:
 
 
 @attrs.frozen(kw_only=True)
+class Telemetry:
+    traces: bool = False
+    emf_namespace: str = attrs.field(
+        default="saas-orchestrator", validator=attrs.validators.matches_re(_NAMESPACE)
+    )
+
+
+@attrs.frozen(kw_only=True)
 class Settings:
     environment: Literal["local", "production"] = "local"
     extension: str | None = None
@@ -244,6 +254,7 @@ class Settings:
     aws: Aws = Aws()
     auth: Auth = attrs.field(factory=Auth)
     log: Log = Log()
+    telemetry: Telemetry = Telemetry()
 
     def __attrs_post_init__(self) -> None:
         if self.environment == "production" and not (self.auth.methods or self.auth.allow_open):

@@ -20,6 +20,7 @@ import swagger_ui_bundle
 from aiohttp import web
 
 from orchestrator import Event, Extension, HandlerRegistry, Run, Settings, create_app
+from orchestrator.adapters.emf import EmfMetrics
 from orchestrator.intake.app_keys import WORKLOAD
 from orchestrator.intake.aws_lambda import is_sqs_batch
 from orchestrator.intake.lambda_http import NotAnHTTPEventError
@@ -487,3 +488,21 @@ def test_what_is_almost_a_request_is_refused_too(service: LambdaService, event: 
     """Nothing about a missing part is taken for granted."""
     with pytest.raises(NotAnHTTPEventError):
         service.handle(event, remaining_s=30)
+
+
+def test_an_invocation_ends_with_its_metrics(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Written to standard output before Lambda freezes the process; there is no route for them."""
+    metrics = EmfMetrics("saas")
+    service = LambdaService(create_app(settings, hands_back=True, metrics=metrics), metrics)
+    try:
+        assert ask(service, post(http_api_event)).status == 400
+        # The log goes there, too, in a test.
+        printed = capsys.readouterr().out.splitlines()
+        lines = [json.loads(line) for line in printed if line.startswith("{")]
+        counted = next(line for line in lines if "orchestrator_events_total" in line)
+        assert (counted["event_type"], counted["outcome"]) == ("unsupported", "failed")
+        assert ask(service, http_api_event("GET", "/metrics")).status == 404
+    finally:
+        service.close()
