@@ -13,7 +13,9 @@ begin ────────────────────────�
 import asyncio
 import io
 import json
-bothimport tempfile
+import socket
+import sys
+import tempfile
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from http import HTTPStatus
