@@ -14,7 +14,17 @@ from orchestrator.adapters.prometheus import PrometheusMetrics
 from orchestrator.core.dispatch.orchestrator import EventOrchestrator
 from orchestrator.core.handlers.extension import Extension
 from orchestrator.core.queue.enqueue import Enqueuer
-from orchestrator.intake import docs_api, events_api, metrics, runs_api, status_api, tenants_api
+from orchestrator.intake import (
+    docs_api,
+    events_api,
+    me_api,
+    metrics,
+    operations_api,
+    overview_api,
+    runs_api,
+    status_api,
+    tenants_api,
+)
 from orchestrator.intake.app_keys import (
     CHECKS,
     CREDENTIALS,
@@ -47,7 +57,19 @@ from orchestrator.parts import Parts, open_parts
 from orchestrator.settings import Settings, SettingsError
 
 _ROUTES = (
-    *(api.routes for api in (events_api, runs_api, tenants_api, status_api, docs_api)),
+    *(
+        api.routes
+        for api in (
+            events_api,
+            runs_api,
+            tenants_api,
+            operations_api,
+            overview_api,
+            me_api,
+            status_api,
+            docs_api,
+        )
+    ),
     status_api.health_routes,
 )
 

@@ -1,65 +1,26 @@
 """Routes of runs: list, show and replay. The `Location` of an answer leads to its run."""
 
+import json
 from datetime import datetime
 
 import attrs
+import structlog
 from aiohttp import web
 
-from orchestrator.core.errors import PayloadMismatch, RunNotFound
-from orchestrator.core.ledger.records import Job, RunRecord, RunStatus
+from orchestrator.core.errors import RunNotFound
+from orchestrator.core.ledger.event_codec import decode_event
+from orchestrator.core.ledger.records import RunStatus
 from orchestrator.intake.access import Access, Scope
-from orchestrator.intake.app_keys import REPLAY, TRANSACTIONS, WIRE, WORKLOAD
+from orchestrator.intake.app_keys import OWN_ORCHESTRATOR, REPLAY, TRANSACTIONS, WIRE, WORKLOAD
 from orchestrator.intake.auth import name_of_sender
 from orchestrator.intake.documentation import Answer, documented
 from orchestrator.intake.events_api import EVENT_ANSWERS, read_optional, success
 from orchestrator.intake.problems import BAD_QUERY, NOT_FOUND, REFUSED, UNAVAILABLE
 from orchestrator.intake.queries import page_limit, query_parameters, read_page, read_query
+from orchestrator.intake.run_views import RunSummary, RunView, summarize_run, view_run
 
 routes = web.RouteTableDef()
-
-
-@attrs.frozen(kw_only=True)
-class StepView:
-    """A step's name; its result is not shown."""
-
-    name: str
-    recorded_at: datetime
-
-
-@attrs.frozen(kw_only=True)
-class ErrorView:
-    """Why the run failed; a bug's traceback is not shown."""
-
-    type: str
-    message: str
-    errors: list[PayloadMismatch]
-
-
-@attrs.frozen(kw_only=True)
-class RunSummary:
-    """A run in a list. `due_at` is when the sweep resumes it, unless a delivery does so before."""
-
-    run_id: str
-    event_type: str
-    tenant_id: str | None
-    status: RunStatus
-    attempt: int
-    first_seen: datetime
-    started_at: datetime
-    ended_at: datetime | None
-    due_at: datetime | None
-    operation_id: str
-    duplicate_of: str | None
-    note: str | None
-    job: Job | None
-    error: ErrorView | None
-
-
-@attrs.frozen(kw_only=True)
-class RunView(RunSummary):
-    """A run with its steps."""
-
-    steps: list[StepView]
+log = structlog.get_logger("orchestrator.http")
 
 
 @attrs.frozen(kw_only=True)
@@ -76,11 +37,14 @@ class RunPage:
 
 @attrs.frozen(kw_only=True)
 class RunQuery:
-    """The optional filters of a list of runs."""
+    """The optional filters of a list of runs: those first seen at or after `since`, and before
+    `until`."""
 
     tenant_id: str | None = None
     event_type: str | None = None
     status: RunStatus | None = None
+    since: datetime | None = None
+    until: datetime | None = None
     limit: int = page_limit()
     cursor: str | None = None
 
@@ -100,15 +64,20 @@ class RunQuery:
 )
 async def get_runs(request: web.Request) -> web.Response:
     query: RunQuery = read_query(request, RunQuery)
+    for name, moment in (("since", query.since), ("until", query.until)):
+        if moment is not None and moment.tzinfo is None:
+            raise web.HTTPBadRequest(
+                text=f"The parameter {name!r} has no offset from UTC: send 2026-11-20T09:14:03Z."
+            )
     ledger = request.app[TRANSACTIONS].ledger
     page = await read_page(ledger.list_runs(**attrs.asdict(query, recurse=False)))
-    shown = RunPage(items=[_summary(run) for run in page.items], cursor=page.cursor)
+    shown = RunPage(items=list(map(summarize_run, page.items)), cursor=page.cursor)
     return web.json_response(request.app[WIRE].unstructure(shown))
 
 
 @routes.get("/runs/{runId:[^/]+}", name="run")
 @documented(
-    "Get a run with its steps, its job and its error",
+    "Get a run with its attempts, its steps, its job and its error",
     tag="runs",
     access=Access(Scope.RUNS_READ),
     answers={
@@ -123,7 +92,43 @@ async def get_run(request: web.Request) -> web.Response:
     run = await request.app[TRANSACTIONS].find_run(run_id)
     if run is None:
         raise web.HTTPNotFound(text=str(RunNotFound(run_id)))
-    return web.json_response(request.app[WIRE].unstructure(_view(run)))
+    return web.json_response(request.app[WIRE].unstructure(view_run(run)))
+
+
+@routes.get("/runs/{runId}/payload")
+@documented(
+    "Get the event of a run as it was received, without secrets",
+    tag="runs",
+    access=Access(Scope.RUNS_READ),
+    answers={
+        200: Answer("The event", dict),
+        401: REFUSED,
+        404: NOT_FOUND,
+        503: UNAVAILABLE,
+    },
+)
+async def get_payload(request: web.Request) -> web.Response:
+    run_id = request.match_info["runId"]
+    run, payload = await request.app[TRANSACTIONS].find_kept(run_id)
+    if run is None or payload is None:
+        raise web.HTTPNotFound(text=str(RunNotFound(run_id)))
+    try:
+        raw = decode_event(run, payload).raw
+    except Exception as error:
+        # Damaged in any way, or of another release: the run is shown all the same.
+        log.error("event can't be read", run_id=run_id, exc_info=error)
+        raise web.HTTPNotFound(text=f"The event of the run {run_id!r} can't be read.") from None
+    shown = request.app[OWN_ORCHESTRATOR].services.secrets.redact(raw)
+    return web.Response(body=_indented(shown), content_type="application/json")
+
+
+def _indented(value: object) -> bytes:
+    """JSON for a reader, with integers of any size as they came."""
+    try:
+        return json.dumps(value, indent=2, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        # Half a surrogate pair, which a message may have, is no UTF-8; escaped it is ASCII.
+        return json.dumps(value, indent=2).encode()
 
 
 @attrs.frozen(kw_only=True)
@@ -150,32 +155,3 @@ async def replay_run(request: web.Request) -> web.Response:
     except RunNotFound as error:
         raise web.HTTPNotFound(text=str(error)) from None
     return success(request, outcome)
-
-
-def _view(run: RunRecord) -> RunView:
-    steps = [StepView(name=step.name, recorded_at=step.recorded_at) for step in run.steps.values()]
-    return RunView(**attrs.asdict(_summary(run), recurse=False), steps=steps)
-
-
-def _summary(run: RunRecord) -> RunSummary:
-    error = None
-    if run.error is not None:
-        error = ErrorView(
-            type=run.error.type, message=run.error.message, errors=list(run.error.errors)
-        )
-    return RunSummary(
-        run_id=run.run_id,
-        event_type=run.event_type,
-        tenant_id=run.tenant_id,
-        status=run.status,
-        attempt=run.attempt,
-        first_seen=run.first_seen,
-        started_at=run.started_at,
-        ended_at=run.ended_at,
-        due_at=run.due_at,
-        operation_id=run.operation_id,
-        duplicate_of=run.duplicate_of,
-        note=run.note,
-        job=run.job,
-        error=error,
-    )

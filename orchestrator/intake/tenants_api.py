@@ -1,6 +1,8 @@
-"""Routes of tenants: list, show with operation and timeline, cancel the operation."""
+"""Routes of tenants: list, show with operations and timeline, cancel the operation."""
 
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Literal
 
 import attrs
 import structlog
@@ -9,23 +11,51 @@ from aiohttp import web
 from orchestrator.core.errors import TemporaryError, TenantNotFound
 from orchestrator.core.events.event_types import Kind
 from orchestrator.core.jobs.cancel import Stopped
-from orchestrator.core.ledger.lifecycle import TenantState
+from orchestrator.core.ledger.ledger import Ledger
+from orchestrator.core.ledger.lifecycle import NO_STATE, TenantState
+from orchestrator.core.ledger.pages import Page
 from orchestrator.core.ledger.records import (
-    Job,
+    Awaited,
     OperationRecord,
-    OperationState,
     RunRecord,
     RunStatus,
     TenantRecord,
 )
+from orchestrator.core.ledger.transactions import Transactions
 from orchestrator.intake.access import Access, Scope
 from orchestrator.intake.app_keys import OWN_ORCHESTRATOR, TRANSACTIONS, WIRE, WORKLOAD
 from orchestrator.intake.auth import name_of_sender
 from orchestrator.intake.documentation import Answer, documented
 from orchestrator.intake.events_api import EVENT_ANSWERS, Success, read_optional
 from orchestrator.intake.links import link
+from orchestrator.intake.operation_views import (
+    OperationHistory,
+    OperationView,
+    is_slow,
+    openers_without_job,
+    view_history,
+    view_operation,
+)
 from orchestrator.intake.problems import BAD_QUERY, NOT_FOUND, REFUSED, UNAVAILABLE
 from orchestrator.intake.queries import page_limit, query_parameters, read_page, read_query
+from orchestrator.intake.run_views import AttemptView, reason_of, view_attempts
+
+#: How many operations a page of a tenant's has.
+_OPERATIONS = 20
+#: `core.ledger.lifecycle.StateName`, as a query says it.
+StateFilter = Literal[
+    "none",
+    "provisioning",
+    "provisioned",
+    "provision_failed",
+    "cleaning_up",
+    "deploying",
+    "active",
+    "deployment_failed",
+    "deprovisioning",
+    "deprovisioned",
+    "deprovision_failed",
+]
 
 routes = web.RouteTableDef()
 log = structlog.get_logger("orchestrator.http")
@@ -36,26 +66,20 @@ class TenantSummary:
     """A tenant in a list. `tier` is that of the operation under way, else the tenant's own.
 
     `state` is null if all requests for the tenant were refused or wait; then `changed_at` is the
-    time of the latest request.
+    time of the latest request. `operation` is the one that holds it, `last_operation` the last one
+    if none does; its run is the one to replay. `is_slow`: the operation waits without a job, or has
+    used half of the time until its deadline. `waiting_count` requests wait for the tenant. `reason`
+    is why the operation waits or is stopped, else why the last one failed.
     """
 
     tenant_id: str
     state: TenantState | None
     changed_at: datetime
     tier: str | None
-
-
-@attrs.frozen(kw_only=True)
-class OperationView:
-    """The operation that holds a tenant; `job` is null if no job of it is known."""
-
-    operation_id: str
-    kind: Kind
-    state: OperationState
-    run_id: str
-    opened_at: datetime
-    ended_at: datetime | None
-    job: Job | None
+    operation: OperationView | None
+    last_operation: OperationView | None
+    is_slow: bool
+    waiting_count: int
     reason: str | None
 
 
@@ -83,7 +107,12 @@ class CancelAnswer(Success):
 
 @attrs.frozen(kw_only=True)
 class TimelineEntry:
-    """An event in a tenant's timeline: its time, type, status, reason, run and log link."""
+    """An event in a tenant's timeline: its time, type, status, reason, run and log link.
+
+    `operation_id` is the operation that it requests, `outcome_of` the one that it ends, and
+    `waits_for` what it waits for. `attempts` are its last 20, the oldest first, with who replayed
+    it; `cancelled_by` is who cancelled its operation.
+    """
 
     at: datetime
     event_type: str
@@ -91,17 +120,27 @@ class TimelineEntry:
     reason: str | None
     run_id: str
     link: str | None
+    operation_id: str
+    outcome_of: str | None
+    duplicate_of: str | None
+    ended_at: datetime | None
+    due_at: datetime | None
+    waits_for: Awaited | None
+    attempts: list[AttemptView]
+    cancelled_by: str | None
 
 
 @attrs.frozen(kw_only=True)
 class TenantView(TenantSummary):
     """A tenant. `waiting` has the runs that wait for it, in order.
 
-    The timeline has the latest event first; `cursor` is that of its next page, null on the last.
+    `operations` has the last opened first, the timeline the latest event first; `operations_cursor`
+    and `cursor` are those of their next pages, null on the last.
     """
 
-    operation: OperationView | None
     waiting: list[str]
+    operations: list[OperationHistory]
+    operations_cursor: str | None
     timeline: list[TimelineEntry]
     cursor: str | None
 
@@ -120,24 +159,28 @@ class TenantPage:
 
 @attrs.frozen(kw_only=True)
 class TenantsQuery:
-    """The optional filters of a list of tenants."""
+    """The optional filters of a list of tenants, and its order. `state` none: the first request
+    never began. `sort` attention: see the route."""
 
-    state: TenantState | None = None
+    state: StateFilter | None = None
+    prefix: str | None = None
+    sort: Literal["id", "attention"] = "id"
     limit: int = page_limit()
     cursor: str | None = None
 
 
 @attrs.frozen(kw_only=True)
 class TimelineQuery:
-    """The page of the timeline."""
+    """The pages of the timeline and of the operations."""
 
     limit: int = page_limit()
     cursor: str | None = None
+    operations_cursor: str | None = None
 
 
 @routes.get("/tenants")
 @documented(
-    "List tenants, ordered by id",
+    "List tenants, ordered by id or by the attention that they need",
     tag="tenants",
     access=Access(Scope.RUNS_READ),
     answers={
@@ -151,18 +194,32 @@ class TimelineQuery:
 async def get_tenants(request: web.Request) -> web.Response:
     query: TenantsQuery = read_query(request, TenantsQuery)
     transactions = request.app[TRANSACTIONS]
-    page = await read_page(transactions.ledger.list_tenants(**attrs.asdict(query, recurse=False)))
-    holders = await transactions.find_holders(page.items)
-    shown = TenantPage(
-        items=[_summary(tenant, holders.get(tenant.tenant_id)) for tenant in page.items],
-        cursor=page.cursor,
-    )
+    page = await read_page(_list(transactions.ledger, query))
+    named = (tenant.operation_id or tenant.last_operation for tenant in page.items)
+    operations = await transactions.find_operations([one for one in named if one is not None])
+    runs = await transactions.find_runs(openers_without_job(operations.values()))
+    known = _Known(transactions, operations, runs)
+    shown = TenantPage(items=list(map(known.summarize, page.items)), cursor=page.cursor)
     return web.json_response(request.app[WIRE].unstructure(shown))
+
+
+async def _list(ledger: Ledger, query: TenantsQuery) -> Page[TenantRecord]:
+    """Raises web.HTTPBadRequest: the order has no such filter."""
+    if query.sort == "id":
+        state = query.state if query.state in (None, NO_STATE) else TenantState(query.state)
+        return await ledger.list_tenants(
+            state=state, prefix=query.prefix, limit=query.limit, cursor=query.cursor
+        )
+    if query.state is not None or query.prefix is not None:
+        raise web.HTTPBadRequest(
+            text="sort=attention has all tenants: leave out 'state' and 'prefix', or 'sort'."
+        )
+    return await ledger.list_by_attention(limit=query.limit, cursor=query.cursor)
 
 
 @routes.get("/tenants/{tenantId:[^/]+}", name="tenant")
 @documented(
-    "Get a tenant: its state, operation and timeline",
+    "Get a tenant: its state, operations and timeline",
     tag="tenants",
     access=Access(Scope.RUNS_READ),
     answers={
@@ -177,9 +234,15 @@ async def get_tenants(request: web.Request) -> web.Response:
 async def get_tenant(request: web.Request) -> web.Response:
     tenant_id, transactions = request.match_info["tenantId"], request.app[TRANSACTIONS]
     query: TimelineQuery = read_query(request, TimelineQuery)
+    ledger = transactions.ledger
     tenant = await transactions.find_tenant(tenant_id)
     page = await read_page(
-        transactions.ledger.list_runs(tenant_id=tenant_id, limit=query.limit, cursor=query.cursor)
+        ledger.list_runs(tenant_id=tenant_id, limit=query.limit, cursor=query.cursor)
+    )
+    listed = await read_page(
+        ledger.list_operations(
+            tenant_id=tenant_id, limit=_OPERATIONS, cursor=query.operations_cursor
+        )
     )
     if tenant is None and page.items:
         # No request for the tenant has opened an operation yet.
@@ -187,11 +250,18 @@ async def get_tenant(request: web.Request) -> web.Response:
         tenant = TenantRecord(tenant_id=tenant_id, state=None, changed_at=asked_at)
     if tenant is None:
         raise web.HTTPNotFound(text=str(TenantNotFound(tenant_id)))
-    operation = (await transactions.find_holders([tenant])).get(tenant_id)
+    operations = {one.operation_id: one for one in listed.items}
+    named = {tenant.operation_id or tenant.last_operation} - {None, *operations}
+    operations |= await transactions.find_operations([one for one in named if one is not None])
+    runs = {run.run_id: run for run in page.items}
+    openers = openers_without_job(operations.values())
+    runs |= await transactions.find_runs([one for one in openers if one not in runs])
+    known = _Known(transactions, operations, runs)
     shown = TenantView(
-        **attrs.asdict(_summary(tenant, operation), recurse=False),
-        operation=_operation(operation),
+        **attrs.asdict(known.summarize(tenant), recurse=False),
         waiting=[waiter.run_id for waiter in tenant.waiting],
+        operations=[view_history(one, runs, transactions.timings) for one in listed.items],
+        operations_cursor=listed.cursor,
         timeline=[_entry(run) for run in page.items],
         cursor=page.cursor,
     )
@@ -243,28 +313,35 @@ async def cancel_operation(request: web.Request) -> web.Response:
     )
 
 
-def _summary(tenant: TenantRecord, operation: OperationRecord | None) -> TenantSummary:
-    return TenantSummary(
-        tenant_id=tenant.tenant_id,
-        state=tenant.state,
-        changed_at=tenant.changed_at,
-        tier=(operation.tier if operation else None) or tenant.tier,
-    )
+@attrs.frozen
+class _Known:
+    """The operations and runs that were read for a view, by id."""
 
+    transactions: Transactions
+    operations: Mapping[str, OperationRecord]
+    runs: Mapping[str, RunRecord]
 
-def _operation(operation: OperationRecord | None) -> OperationView | None:
-    if operation is None or operation.kind is None:
-        return None
-    return OperationView(
-        operation_id=operation.operation_id,
-        kind=operation.kind,
-        state=operation.state,
-        run_id=operation.opener,
-        opened_at=operation.opened_at,
-        ended_at=operation.ended_at,
-        job=operation.job,
-        reason=operation.reason or operation.stop_reason or operation.trouble,
-    )
+    def summarize(self, tenant: TenantRecord) -> TenantSummary:
+        holder = self.operations.get(tenant.operation_id or "")
+        last = None if tenant.operation_id else self.operations.get(tenant.last_operation or "")
+        shown, now = self._view(holder), self.transactions.clock.now()
+        return TenantSummary(
+            tenant_id=tenant.tenant_id,
+            state=tenant.state,
+            changed_at=tenant.changed_at,
+            tier=(holder.tier if holder else None) or tenant.tier,
+            operation=shown,
+            last_operation=self._view(last),
+            is_slow=holder is not None
+            and is_slow(holder, self.runs, now, self.transactions.timings),
+            waiting_count=len(tenant.waiting),
+            reason=(shown.reason if shown else None) or tenant.reason,
+        )
+
+    def _view(self, operation: OperationRecord | None) -> OperationView | None:
+        if operation is None:
+            return None
+        return view_operation(operation, self.runs, self.transactions.timings)
 
 
 def _entry(run: RunRecord) -> TimelineEntry:
@@ -272,7 +349,15 @@ def _entry(run: RunRecord) -> TimelineEntry:
         at=run.first_seen,
         event_type=run.event_type,
         status=run.status,
-        reason=run.error.message if run.error else run.note,
+        reason=reason_of(run),
         run_id=run.run_id,
         link=run.link or (run.job.log_url if run.job else None),
+        operation_id=run.operation_id,
+        outcome_of=run.outcome_of,
+        duplicate_of=run.duplicate_of,
+        ended_at=run.ended_at,
+        due_at=run.due_at,
+        waits_for=run.waits_for,
+        attempts=view_attempts(run),
+        cancelled_by=run.cancelled_by,
     )

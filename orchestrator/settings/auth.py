@@ -8,7 +8,7 @@ import attrs
 
 from orchestrator.settings.validation import HEADER_NAME, NAMELESS, is_safe_url, masked
 
-ScopeName = Literal["events:write", "runs:read", "runs:write"]
+ScopeName = Literal["events:write", "runs:read", "runs:write", "metrics:read"]
 _ALL: tuple[ScopeName, ...] = get_args(ScopeName)
 
 #: A hash as `sha256sum` prints it.

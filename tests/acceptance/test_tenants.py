@@ -1,6 +1,6 @@
 """Where tenants stand and how they came there, over HTTP."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
@@ -9,6 +9,7 @@ from yarl import URL
 
 from orchestrator import Settings
 from orchestrator.embedded import CodeBuildStandIn
+from orchestrator.settings import Operations
 from orchestrator.testing import ManualClock, envelope, provisioning_event
 from tests.acceptance.answers import only_build, read_problem, read_success
 from tests.acceptance.stories import (
@@ -57,32 +58,68 @@ async def test_a_tenant_with_an_operation_under_way(
     now, run_id = clock.now().isoformat(), address.removeprefix("/runs/")
     build = only_build(codebuild)
     tenant = await read_tenant(either)
-    operation = tenant.pop("operation")
+    operation, (listed,) = tenant.pop("operation"), tenant.pop("operations")
+    started = f"The job {build.id} was started on CODE_BUILD."
     assert tenant == {
         "tenantId": TENANT,
         "state": "provisioning",
         "changedAt": now,
         "tier": "FULL",
+        "lastOperation": None,
+        "isSlow": False,
+        "waitingCount": 0,
+        "reason": None,
         "waiting": [],
+        "operationsCursor": None,
         "timeline": [
             {
                 "at": now,
                 "eventType": PROVISION,
                 "status": "succeeded",
-                "reason": f"The job {build.id} was started on CODE_BUILD.",
+                "reason": started,
                 "runId": run_id,
                 "link": None,  # there is no log before the build has begun
+                "operationId": operation["operationId"],
+                "outcomeOf": None,
+                "duplicateOf": None,
+                "endedAt": now,
+                "dueAt": None,
+                "waitsFor": None,
+                "attempts": [
+                    {
+                        "number": 1,
+                        "startedAt": now,
+                        "endedAt": now,
+                        "how": "succeeded",
+                        "reason": started,
+                        "replayed": False,
+                        "by": None,
+                    }
+                ],
+                "cancelledBy": None,
             }
         ],
         "cursor": None,
     }
+    assert listed == {**operation, "starts": listed["starts"], "report": None}
+    assert [start["number"] for start in listed["starts"]] == [1]
     assert len(operation.pop("operationId")) == 40
+    deadline = clock.now() + timedelta(seconds=Operations().deadline_s)
     assert operation == {
+        "tenantId": TENANT,
         "kind": "provisioning",
         "state": "open",
+        "tier": "FULL",
         "runId": run_id,
+        "outcomeRunId": None,
+        "startNumber": 1,
         "openedAt": now,
         "endedAt": None,
+        "succeeded": None,
+        "jobSince": now,
+        "deadlineAt": deadline.isoformat(),
+        "by": None,
+        "cancelledBy": None,
         "job": {
             "id": build.id,
             "builder": "CODE_BUILD",
@@ -102,12 +139,18 @@ async def test_a_tenant_in_a_list(either: Client, clock: ManualClock) -> None:
     reached = clock.now().isoformat()
     clock.turn(90)
     (listed,) = (await page_of(either))["items"]
+    last = listed.pop("lastOperation")
     assert listed == {
         "tenantId": TENANT,
         "state": "provisioned",
         "changedAt": reached,
         "tier": "FULL",
+        "operation": None,
+        "isSlow": False,
+        "waitingCount": 0,
+        "reason": None,
     }
+    assert (last["kind"], last["succeeded"], last["endedAt"]) == ("provisioning", True, reached)
     assert datetime.fromisoformat(listed["changedAt"]).utcoffset() is not None
 
 
@@ -292,10 +335,15 @@ async def test_a_secret_is_never_shown(either: Client, codebuild: CodeBuildStand
         ("/tenants", {"state": "null"}, "'null'"),
         ("/tenants", [("limit", "1"), ("limit", "2")], "'limit' is given more than once"),
         ("/tenants", {"cursor": "nobody's"}, "cursor"),
-        ("/tenants", {"status": "failed"}, "state, limit, cursor"),
+        ("/tenants", {"status": "failed"}, "state, prefix, sort, limit, cursor"),
         (f"/tenants/{TENANT}", {"limit": "0"}, "limit"),
         (f"/tenants/{TENANT}", {"cursor": "nobody's"}, "cursor"),
-        (f"/tenants/{TENANT}", {"state": "active"}, "limit, cursor"),
+        (f"/tenants/{TENANT}", {"state": "active"}, "limit, cursor, operationsCursor"),
+        (f"/tenants/{TENANT}", {"operationsCursor": "nobody's"}, "cursor"),
+        ("/tenants", {"sort": "name"}, "'name'"),
+        ("/tenants", {"sort": "attention", "prefix": "t"}, "leave out 'state' and 'prefix'"),
+        ("/tenants", {"sort": "attention", "state": "active"}, "leave out 'state' and 'prefix'"),
+        ("/tenants", {"sort": "attention", "cursor": "dA"}, "no cursor"),
     ],
 )
 async def test_a_wrong_query_is_told_so(
@@ -313,17 +361,26 @@ async def test_a_tenant_whose_only_request_was_refused(either: Client, clock: Ma
     event = envelope(PROVISION, {"tenantId": TENANT, "tier": "NONE"}, event_id="refused")
     problem = await read_problem(await either.post("/events", json=event), 422)
     tenant = await read_tenant(either)
-    (entry,) = tenant.pop("timeline")
+    (entry,), last = tenant.pop("timeline"), tenant.pop("lastOperation")
+    operations = tenant["operations"]
     assert tenant == {
         "tenantId": TENANT,
         "state": None,
         "changedAt": clock.now().isoformat(),
         "tier": None,
         "operation": None,
+        "isSlow": False,
+        "waitingCount": 0,
+        "reason": problem["detail"],
         "waiting": [],
+        "operations": [{**last, "starts": operations[0]["starts"], "report": None}],
+        "operationsCursor": None,
         "cursor": None,
     }
     assert (entry["status"], entry["reason"]) == ("failed", problem["detail"])
+    assert (last["state"], last["reason"]) == ("given_back", problem["detail"])
+    (listed,) = (await page_of(either, state="none"))["items"]
+    assert (listed["tenantId"], listed["reason"]) == (TENANT, problem["detail"])
     assert await page_of(either) == {"items": [], "cursor": None}
 
 

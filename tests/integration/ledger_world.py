@@ -31,15 +31,14 @@ from orchestrator.core.handlers.registry import HandlerRegistry
 from orchestrator.core.handlers.services import Services
 from orchestrator.core.jobs.tier_catalog import Tier
 from orchestrator.core.ledger.guards import Timings
-from orchestrator.core.ledger.ledger import Conflict, Ledger, OpenOperations
-from orchestrator.core.ledger.lifecycle import TenantState
+from orchestrator.core.ledger.ledger import Conflict, Ledger, OpenOperations, Summary
 from orchestrator.core.ledger.pages import Page
 from orchestrator.core.ledger.records import (
     Job,
+    OperationRecord,
     PayloadRecord,
     Record,
     RunRecord,
-    RunStatus,
     TenantRecord,
 )
 from orchestrator.core.ledger.transactions import Transactions
@@ -543,21 +542,20 @@ class _GatedLedger:
     async def find_due(self, **asked: Any) -> Page[str]:
         return await self._world.call(self._world.ledger.find_due(**asked))
 
-    async def list_runs(
-        self,
-        *,
-        tenant_id: str | None = None,
-        event_type: str | None = None,
-        status: RunStatus | None = None,
-        limit: int = 50,
-        cursor: str | None = None,
-    ) -> Page[RunRecord]:
-        raise AssertionError
+    async def list_runs(self, **asked: Any) -> Page[RunRecord]:
+        raise AssertionError(asked)
 
-    async def list_tenants(
-        self, *, state: TenantState | None = None, limit: int = 50, cursor: str | None = None
-    ) -> Page[TenantRecord]:
-        raise AssertionError
+    async def list_tenants(self, **asked: Any) -> Page[TenantRecord]:
+        raise AssertionError(asked)
+
+    async def list_by_attention(self, **asked: Any) -> Page[TenantRecord]:
+        raise AssertionError(asked)
+
+    async def list_operations(self, **asked: Any) -> Page[OperationRecord]:
+        raise AssertionError(asked)
+
+    async def summarize(self, *, most: int) -> Summary:
+        raise AssertionError(most)
 
     async def count_open(self, kind: Kind, *, most: int) -> OpenOperations:
         raise AssertionError

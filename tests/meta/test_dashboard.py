@@ -1,4 +1,4 @@
-"""deploy/prometheus/alerts.yaml and deploy/grafana/dashboard.json: well formed, and true to what the
+"""Alert rules and the Grafana dashboard under `deploy/`: well formed, and true to what the
 service measures.
 
 A query is read far enough to find the metrics, the labels and the values that it names, so that a

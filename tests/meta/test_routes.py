@@ -7,7 +7,7 @@ from aiohttp import web
 
 from orchestrator import Settings, create_app
 from orchestrator.app import create_worker_app
-from orchestrator.intake.access import OPEN, Access, Scope, declared_access
+from orchestrator.intake.access import ANY_SENDER, OPEN, Access, Scope, declared_access
 from orchestrator.intake.openapi import build_document
 from orchestrator.settings import ApiKey, Auth, Http, Intake, LedgerSettings
 
@@ -25,10 +25,14 @@ ASKED = {
     "POST /events/{eventType}": Access(Scope.EVENTS_WRITE),
     "GET /runs": Access(Scope.RUNS_READ),
     "GET /runs/{runId}": Access(Scope.RUNS_READ),
+    "GET /runs/{runId}/payload": Access(Scope.RUNS_READ),
     "POST /runs/{runId}/replay": Access(Scope.RUNS_WRITE),
     "GET /tenants": Access(Scope.RUNS_READ),
     "GET /tenants/{tenantId}": Access(Scope.RUNS_READ),
     "POST /tenants/{tenantId}/cancel": Access(Scope.RUNS_WRITE),
+    "GET /operations/{operationId}": Access(Scope.RUNS_READ),
+    "GET /overview": Access(Scope.RUNS_READ),
+    "GET /me": ANY_SENDER,
     "GET /": OPEN,
     "GET /docs": OPEN,
     "GET /docs/assets/{filename}": OPEN,

@@ -5,10 +5,13 @@ An item has the record's `key` and `version`, the record as JSON in `data`, the 
 
 | index | partition, sort | for |
 | --- | --- | --- |
-| due | `due_shard`, `due_at` | the sweep: runs, jobs, reports and secrets that are due |
-| list | `list`, `position` | all runs; all tenants. Positions never change, so no item is missed |
+| due | `due_shard`, `due_at` | the sweep: what is due. Tenants at rest, by their last change |
+| list | `list`, `position` | all runs; all tenants; a tenant's operations |
 | status | `status`, `position` | runs by status, tenants by state, open operations by kind |
 | tenant | `tenant_id`, `position` | a tenant's runs |
+
+The position of a run or tenant never changes, so no item is missed while pages are read; that of an
+operation changes if it is opened again.
 
 A release reads the items of all before it, and changes them to its format as it writes them.
 Fields and attributes that a newer release wrote are kept with the record (`Stored.unknown`) and
@@ -30,7 +33,6 @@ import msgspec
 
 from orchestrator.core.events.event_types import Kind
 from orchestrator.core.evolve import evolve
-from orchestrator.core.ledger.lifecycle import TenantState
 from orchestrator.core.ledger.records import (
     Due,
     JobRecord,
@@ -57,6 +59,9 @@ FORMAT = 2
 _FORMAT = "format"
 #: The due index is sharded, since a partition accepts 1000 writes a second.
 SHARDS = tuple("0123")
+#: The partitions of tenants without an operation in the due index. Each is written as often as a
+#: tenant changes its state, so it isn't sharded.
+FAILED_TENANTS, TENANTS_AT_REST = "tenant#failed", "tenant#rest"
 
 _MODELS: Mapping[str, type[Record]] = {
     "RUN": RunRecord,
@@ -157,21 +162,43 @@ def _indexed(record: Record) -> dict[str, str]:
             if record.tenant_id is not None:
                 known["tenant_id"] = record.tenant_id
             return known | _when_due(record, shard)
-        case OperationRecord(state=OperationState.OPEN, kind=Kind() as kind):
-            position = f"{sortable(record.opened_at)} {record.operation_id}"
-            known = {"status": open_partition(kind), "position": position}
-            return known | _when_due(record, shard)
-        case OperationRecord() | SecretsRecord():
+        case OperationRecord():
+            return _as_operation(record) | _when_due(record, shard)
+        case SecretsRecord():
             return _when_due(record, shard)
-        case TenantRecord(state=TenantState() as state):
-            position = record.tenant_id
-            return {"list": "tenant", "status": f"tenant#{state}", "position": position}
+        case TenantRecord():
+            return _as_tenant(record)
     return {}
 
 
-def open_partition(kind: Kind) -> str:
+def open_partition(kind: Kind, *, has_job: bool) -> str:
     """The partition of the status index with the open operations of a kind, the oldest first."""
-    return f"operation#{kind}"
+    return f"operation#{kind}#{'running' if has_job else 'waiting'}"
+
+
+def _as_tenant(tenant: TenantRecord) -> dict[str, str]:
+    known = {"status": f"tenant#{tenant.state_name}", "position": tenant.tenant_id}
+    if tenant.state is not None:
+        known["list"] = "tenant"
+    if tenant.operation_id is None:
+        known["due_shard"] = FAILED_TENANTS if tenant.has_failed else TENANTS_AT_REST
+        known["due_at"] = f"{sortable(tenant.changed_at)} {tenant.tenant_id}"
+    return known
+
+
+def _as_operation(operation: OperationRecord) -> dict[str, str]:
+    """The index attributes of an operation of a tenant; a run's own has none."""
+    if operation.kind is None or operation.tenant_id is None:
+        return {}
+    known = {"list": operations_of(operation.tenant_id), "position": operation.position}
+    if operation.state is OperationState.OPEN:
+        known["status"] = open_partition(operation.kind, has_job=operation.job is not None)
+    return known
+
+
+def operations_of(tenant_id: str) -> str:
+    """The partition of a tenant's operations in the index of lists."""
+    return f"operation#{tenant_id}"
 
 
 def _when_due(item: Due, shard: str) -> dict[str, str]:

@@ -20,14 +20,17 @@ import structlog
 from orchestrator.adapters.aws import aws_errors, is_about_schema
 from orchestrator.adapters.dynamodb.items import (
     DUE,
+    FAILED_TENANTS,
     LIST,
     SHARDS,
     STATUS,
     TENANT,
+    TENANTS_AT_REST,
     Index,
     Item,
     build_item,
     open_partition,
+    operations_of,
     read_item,
     sortable,
 )
@@ -37,9 +40,19 @@ from orchestrator.core.clock import Clock
 from orchestrator.core.errors import PermanentError, TemporaryError
 from orchestrator.core.events.event_types import Kind
 from orchestrator.core.ledger.bulkheads import Bulkheads
-from orchestrator.core.ledger.ledger import Conflict, OpenOperations, UnreadableItems
-from orchestrator.core.ledger.lifecycle import TenantState
-from orchestrator.core.ledger.pages import Page, build_page, decode_cursor, most_candidates
+from orchestrator.core.ledger.ledger import Conflict, OpenOperations, Summary, UnreadableItems
+from orchestrator.core.ledger.lifecycle import NO_STATE, StateName, TenantState
+from orchestrator.core.ledger.pages import (
+    Count,
+    Page,
+    Span,
+    beginning_with,
+    build_page,
+    encode_cursor,
+    first_seen_between,
+    most_candidates,
+    section_of,
+)
 from orchestrator.core.ledger.records import (
     JobRecord,
     OperationRecord,
@@ -50,6 +63,7 @@ from orchestrator.core.ledger.records import (
     RunStatus,
     SecretsRecord,
     TenantRecord,
+    tenant_key,
 )
 from orchestrator.core.tasks import gather_or_cancel
 
@@ -65,6 +79,20 @@ _CONFLICT_PAUSES_S = (0.02, 0.05, 0.1, 0.2)
 _TRANSIENT = frozenset({"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"})
 
 _LONGEST_KEY_BYTES = 2048
+#: A sort key has at most 1024 bytes, of which the bound of a prefix needs some.
+_LONGEST_PREFIX_BYTES = 1000
+#: How many operations are read to find the oldest that is still open.
+_TO_SKIP = 5
+#: The sections of the list by attention: index, partition, and whether the oldest is first.
+_WITHOUT_JOB, _WITH_JOB = (
+    tuple(open_partition(kind, has_job=has_job) for kind in Kind) for has_job in (False, True)
+)
+_SECTIONS = (
+    (DUE, (FAILED_TENANTS,), False),
+    (STATUS, _WITHOUT_JOB, True),
+    (STATUS, _WITH_JOB, True),
+    (DUE, (TENANTS_AT_REST,), False),
+)
 
 log = structlog.get_logger("orchestrator.dynamodb_ledger")
 
@@ -192,9 +220,12 @@ class DynamoDBLedger:
         tenant_id: str | None = None,
         event_type: str | None = None,
         status: RunStatus | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
         limit: int = 50,
         cursor: str | None = None,
     ) -> Page[RunRecord]:
+        span = Span.after(cursor, forward=False, **first_seen_between(since, until))
         if tenant_id is not None:
             if not _may_be_a_key(tenant_id):
                 return Page([], None)
@@ -214,28 +245,115 @@ class DynamoDBLedger:
 
         narrowed = event_type is not None or None not in (tenant_id, status)
         return await self._page(
-            index, partitions, matches, limit, cursor, forward=False, narrowed=narrowed
+            index, partitions, matches, limit, span, forward=False, narrowed=narrowed
         )
 
     async def list_tenants(
-        self, *, state: TenantState | None = None, limit: int = 50, cursor: str | None = None
+        self,
+        *,
+        state: StateName | None = None,
+        prefix: str | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
     ) -> Page[TenantRecord]:
+        span = Span.after(cursor, forward=True, **beginning_with(prefix))
+        if prefix and len(prefix.encode(errors="replace")) > _LONGEST_PREFIX_BYTES:
+            return Page([], None)
+
         def matches(tenant: Record | None) -> bool:
-            return (
-                isinstance(tenant, TenantRecord)
-                and tenant.state is not None
-                and state in (None, tenant.state)
-            )
+            if not isinstance(tenant, TenantRecord):
+                return False
+            return tenant.state is not None if state is None else tenant.state_name == state
 
         index, partition = (STATUS, f"tenant#{state}") if state else (LIST, "tenant")
         return await self._page(
-            index, [partition], matches, limit, cursor, forward=True, narrowed=False
+            index, [partition], matches, limit, span, forward=True, narrowed=False
         )
 
     async def count_open(self, kind: Kind, *, most: int) -> OpenOperations:
-        found = await self._query(STATUS, open_partition(kind), None, most, forward=True)
+        partitions = [open_partition(kind, has_job=has_job) for has_job in (False, True)]
+        found = await self._propose(STATUS, partitions, None, most, forward=True)
         oldest = datetime.fromisoformat(found[0][0].partition(" ")[0]) if found else None
         return OpenOperations(len(found), oldest)
+
+    async def list_by_attention(
+        self, *, limit: int = 50, cursor: str | None = None
+    ) -> Page[TenantRecord]:
+        first, passed = section_of(cursor)
+
+        async def propose(number: int) -> list[tuple[str, str]]:
+            index, partitions, forward = _SECTIONS[number]
+            bound = (">" if forward else "<", passed) if passed and number == first else None
+            found = await self._propose(index, partitions, bound, limit + 1, forward=forward)
+            return [(f"{number} {place}", _tenant_of(place, key)) for place, key in found]
+
+        asked = await gather_or_cancel(propose(n) for n in range(first, len(_SECTIONS)))
+        proposed = [pair for pairs in asked for pair in pairs]
+        # One that has just moved may still be in the section that it has left.
+        places = {key: place for place, key in reversed(proposed[:limit])}
+        records = await self._load_readable(places) if places else {}
+        found = [records[key] for key in reversed(places)]
+        further = encode_cursor(proposed[limit - 1][0]) if len(proposed) > limit else None
+        return Page([one for one in found if isinstance(one, TenantRecord)], further)
+
+    async def list_operations(
+        self, *, tenant_id: str, limit: int = 20, cursor: str | None = None
+    ) -> Page[OperationRecord]:
+        span = Span.after(cursor, forward=False)
+        partition = operations_of(tenant_id)
+        if not _may_be_a_key(partition):
+            return Page([], None)
+
+        def matches(operation: Record | None) -> bool:
+            return isinstance(operation, OperationRecord) and operation.tenant_id == tenant_id
+
+        return await self._page(
+            LIST, [partition], matches, limit, span, forward=False, narrowed=False
+        )
+
+    async def summarize(self, *, most: int) -> Summary:
+        states: tuple[StateName, ...] = (*TenantState, NO_STATE)
+        partitions = [f"tenant#{state}" for state in states]
+        partitions += [f"run#{RunStatus.FAILED}#{shard}" for shard in SHARDS]
+        counts = await gather_or_cancel(self._count(one, most) for one in partitions)
+        tenants, failed = counts[: len(states)], counts[len(states) :]
+        failed_runs = Count.of(sum(one.count for one in failed), most=most)
+        if any(one.is_capped for one in failed):
+            failed_runs = Count(failed_runs.count, is_capped=True)
+        return Summary(
+            tenants=dict(zip(states, tenants, strict=True)),
+            failed_runs=failed_runs,
+            oldest=await self._find_oldest(),
+        )
+
+    async def _count(self, partition: str, most: int) -> Count:
+        """Count items of the index by status; a query reads at most 1 MB (API reference, Query)."""
+        client = await self._client()
+        with aws_errors(f"DynamoDB Query {self._table} {STATUS.name}"):
+            async with self._bulkheads.room():
+                answer = await client.query(
+                    TableName=self._table,
+                    IndexName=STATUS.name,
+                    KeyConditionExpression="#partition = :partition",
+                    ExpressionAttributeNames={"#partition": STATUS.partition},
+                    ExpressionAttributeValues={":partition": {"S": partition}},
+                    Select="COUNT",
+                    Limit=most + 1,
+                )
+            found = answer["Count"]
+            return Count(min(found, most), found > most or "LastEvaluatedKey" in answer)
+
+    async def _find_oldest(self) -> OperationRecord | None:
+        # More than one: the index may still have operations that are over.
+        proposed = await self._propose(
+            STATUS, (*_WITHOUT_JOB, *_WITH_JOB), None, _TO_SKIP, forward=True
+        )
+        records = await self._load_readable([key for _, key in proposed]) if proposed else {}
+        for _, key in proposed:
+            record = records[key]
+            if isinstance(record, OperationRecord) and record.state is OperationState.OPEN:
+                return record
+        return None
 
     async def check(self) -> None:
         await self._propose(DUE, SHARDS[:1], ("<", "0"), 1, forward=True)
@@ -274,18 +392,22 @@ class DynamoDBLedger:
         partitions: Sequence[str],
         matches: Callable[[Record | None], bool],
         limit: int,
-        cursor: str | None,
+        span: Span,
         *,
         forward: bool,
         narrowed: bool,
     ) -> Page[Any]:
-        """A page of the matching items after the cursor, as the table has them now.
+        """A page of the matching items in the span, as the table has them now.
 
         `narrowed` says that not all candidates of the index match.
         """
-        bound = None if cursor is None else (">" if forward else "<", decode_cursor(cursor))
-        most = most_candidates(limit, narrowed=narrowed)
-        proposed = await self._propose(index, partitions, bound, most, forward=forward)
+        if span.is_empty:
+            return Page([], None)
+        most, bound = most_candidates(limit, narrowed=narrowed), _bound(span)
+        # A range between two bounds includes the item that was passed.
+        may_repeat = span.passed is not None and bound is not None and bound[0] == "BETWEEN"
+        asked = await self._propose(index, partitions, bound, most + may_repeat, forward=forward)
+        proposed = [pair for pair in asked if pair[0] != span.passed][:most]
         found: list[tuple[str, Record | None]] = []
         for start in range(0, len(proposed), _BATCH_LIMIT):
             batch = proposed[start : start + _BATCH_LIMIT]
@@ -308,12 +430,12 @@ class DynamoDBLedger:
         self,
         index: Index,
         partitions: Sequence[str],
-        bound: tuple[str, str] | None,
+        bound: tuple[str, ...] | None,
         limit: int,
         *,
         forward: bool,
     ) -> list[tuple[str, str]]:
-        """Sort values and keys of the first `limit` items, of those `<` or `>` a bound."""
+        """Sort values and keys of the first `limit` items within a bound (`_bound`)."""
         asked = (self._query(index, one, bound, limit, forward=forward) for one in partitions)
         found = {pair for pairs in await gather_or_cancel(asked) for pair in pairs}
         return sorted(found, reverse=not forward)[:limit]
@@ -322,7 +444,7 @@ class DynamoDBLedger:
         self,
         index: Index,
         partition: str,
-        bound: tuple[str, str] | None,
+        bound: tuple[str, ...] | None,
         limit: int,
         *,
         forward: bool,
@@ -333,9 +455,10 @@ class DynamoDBLedger:
         condition, names = "#partition = :partition", {"#partition": index.partition}
         values = {":partition": {"S": partition}}
         if bound is not None:
-            side, value = bound
-            condition += f" AND #sort {side} :bound"
-            names["#sort"], values[":bound"] = index.sort, {"S": value}
+            comparison, *bounds = bound
+            named = {f":bound{n}": {"S": value} for n, value in enumerate(bounds)}
+            condition += f" AND #sort {comparison} {' AND '.join(named)}"
+            names["#sort"], values = index.sort, {**values, **named}
         with aws_errors(f"DynamoDB Query {self._table} {index.name}"):
             async with self._bulkheads.room():
                 answer = await client.query(
@@ -370,6 +493,23 @@ def _stands_at(version: int) -> Item:
             "ExpressionAttributeValues": {":version": {"N": str(version)}},
         }
     return condition | {"ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
+
+
+def _bound(span: Span) -> tuple[str, ...] | None:
+    """The condition on the sort key and its values (API reference, Query)."""
+    match span:
+        case Span(low=str(low), high=str(high)):
+            return "BETWEEN", low, high
+        case Span(low=str(low)):
+            return (">" if low == span.passed else ">="), low
+        case Span(high=str(high)):
+            return ("<" if high == span.passed else "<="), high
+    return None
+
+
+def _tenant_of(place: str, key: str) -> str:
+    """The key of the tenant that an operation holds, by its position; a tenant's own key."""
+    return key if key.startswith(tenant_key("")) else tenant_key(place.split(" ", 2)[2])
 
 
 def _place_in_due(shard: str, place: str) -> Item:

@@ -4,6 +4,7 @@ It passes the same contract suite as the durable one (`tests/contracts`). Its me
 because they never await.
 """
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from operator import itemgetter
@@ -12,9 +13,18 @@ from typing import TypeVar
 from orchestrator.core.checkable import Permission
 from orchestrator.core.events.event_types import Kind
 from orchestrator.core.evolve import evolve
-from orchestrator.core.ledger.ledger import Conflict, OpenOperations
-from orchestrator.core.ledger.lifecycle import TenantState
-from orchestrator.core.ledger.pages import Page, build_page, decode_cursor, most_candidates
+from orchestrator.core.ledger.ledger import Conflict, OpenOperations, Summary
+from orchestrator.core.ledger.lifecycle import NO_STATE, StateName, TenantState
+from orchestrator.core.ledger.pages import (
+    Count,
+    Page,
+    Span,
+    beginning_with,
+    build_page,
+    first_seen_between,
+    most_candidates,
+    section_of,
+)
 from orchestrator.core.ledger.records import (
     Due,
     OperationRecord,
@@ -23,9 +33,10 @@ from orchestrator.core.ledger.records import (
     RunRecord,
     RunStatus,
     TenantRecord,
+    tenant_key,
 )
 
-Item = TypeVar("Item", RunRecord, OperationRecord, TenantRecord)
+Item = TypeVar("Item", RunRecord, TenantRecord, OperationRecord)
 
 
 class InMemoryLedger:
@@ -75,17 +86,19 @@ class InMemoryLedger:
         tenant_id: str | None = None,
         event_type: str | None = None,
         status: RunStatus | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
         limit: int = 50,
         cursor: str | None = None,
     ) -> Page[RunRecord]:
-        before = None if cursor is None else decode_cursor(cursor)
+        span = Span.after(cursor, forward=False, **first_seen_between(since, until))
         # Like the indexes of the durable ledger: a tenant's runs, those in a status, or all.
         listed = [
             run
             for run in self._of(RunRecord)
             if tenant_id in (None, run.tenant_id)
             and (tenant_id is not None or status in (None, run.status))
-            and (before is None or run.position < before)
+            and span.covers(run.position)
         ]
         listed.sort(key=lambda run: run.position, reverse=True)
         narrowed = event_type is not None or None not in (tenant_id, status)
@@ -99,15 +112,19 @@ class InMemoryLedger:
         return build_page(found, limit=limit, end=end)
 
     async def list_tenants(
-        self, *, state: TenantState | None = None, limit: int = 50, cursor: str | None = None
+        self,
+        *,
+        state: StateName | None = None,
+        prefix: str | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
     ) -> Page[TenantRecord]:
-        after = "" if cursor is None else decode_cursor(cursor)
+        span = Span.after(cursor, forward=True, **beginning_with(prefix))
         listed = [
             (tenant.tenant_id, tenant)
             for tenant in self._of(TenantRecord)
-            if tenant.state is not None
-            and state in (None, tenant.state)
-            and tenant.tenant_id > after
+            if (tenant.state is not None if state is None else tenant.state_name == state)
+            and span.covers(tenant.tenant_id)
         ]
         listed.sort(key=itemgetter(0))
         return build_page(listed, limit=limit, end=None)
@@ -120,8 +137,88 @@ class InMemoryLedger:
         )
         return OpenOperations(min(len(opened), most), opened[0] if opened else None)
 
+    async def list_by_attention(
+        self, *, limit: int = 50, cursor: str | None = None
+    ) -> Page[TenantRecord]:
+        first, passed = section_of(cursor)
+        at_rest = [tenant for tenant in self._of(TenantRecord) if tenant.operation_id is None]
+        of_operations = [
+            (operation.position, tenant)
+            for operation in self._open()
+            for tenant in (self._items.get(tenant_key(operation.tenant_id or "")),)
+            if isinstance(tenant, TenantRecord)
+        ]
+        with_job = {operation.position for operation in self._open() if operation.job}
+        sections = (
+            (_latest([one for one in at_rest if one.has_failed]), False),
+            (_oldest([pair for pair in of_operations if pair[0] not in with_job]), True),
+            (_oldest([pair for pair in of_operations if pair[0] in with_job]), True),
+            (_latest([one for one in at_rest if not one.has_failed]), False),
+        )
+        listed = [
+            (f"{number} {place}", tenant)
+            for number, (section, forward) in enumerate(sections)
+            for place, tenant in section
+            if number > first
+            or (
+                number == first
+                and (passed is None or (place > passed if forward else place < passed))
+            )
+        ]
+        return build_page(listed, limit=limit, end=None)
+
+    async def list_operations(
+        self, *, tenant_id: str, limit: int = 20, cursor: str | None = None
+    ) -> Page[OperationRecord]:
+        span = Span.after(cursor, forward=False)
+        listed = [
+            (operation.position, operation)
+            for operation in self._of(OperationRecord)
+            if operation.kind is not None
+            and operation.tenant_id == tenant_id
+            and span.covers(operation.position)
+        ]
+        listed.sort(key=itemgetter(0), reverse=True)
+        return build_page(listed, limit=limit, end=None)
+
+    async def summarize(self, *, most: int) -> Summary:
+        states: tuple[StateName, ...] = (*TenantState, NO_STATE)
+        tenants = Counter(tenant.state_name for tenant in self._of(TenantRecord))
+        failed = sum(run.status is RunStatus.FAILED for run in self._of(RunRecord))
+        return Summary(
+            tenants={state: Count.of(tenants[state], most=most) for state in states},
+            failed_runs=Count.of(failed, most=most),
+            oldest=min(self._open(), key=lambda operation: operation.position, default=None),
+        )
+
     async def check(self) -> None:
         return None
 
+    def _open(self) -> list[OperationRecord]:
+        """The open operations of tenants."""
+        return [
+            operation
+            for operation in self._of(OperationRecord)
+            if operation.state is OperationState.OPEN
+            and operation.kind is not None
+            and operation.tenant_id is not None
+        ]
+
     def _of(self, kind: type[Item]) -> list[Item]:
         return [record for record in self._items.values() if isinstance(record, kind)]
+
+
+def _latest(tenants: Sequence[TenantRecord]) -> list[tuple[str, TenantRecord]]:
+    """The tenants with their positions, the latest change first."""
+    placed = [
+        (
+            f"{one.changed_at.astimezone(UTC).isoformat(timespec='microseconds')} {one.tenant_id}",
+            one,
+        )
+        for one in tenants
+    ]
+    return sorted(placed, key=itemgetter(0), reverse=True)
+
+
+def _oldest(placed: Sequence[tuple[str, TenantRecord]]) -> list[tuple[str, TenantRecord]]:
+    return sorted(placed, key=itemgetter(0))

@@ -8,9 +8,10 @@ import attrs
 
 from orchestrator.core.errors import EventTooLarge, TemporaryError
 from orchestrator.core.events.event_types import Kind
-from orchestrator.core.ledger.lifecycle import TenantState
-from orchestrator.core.ledger.pages import Page
+from orchestrator.core.ledger.lifecycle import StateName
+from orchestrator.core.ledger.pages import Count, Page
 from orchestrator.core.ledger.records import (
+    OperationRecord,
     PayloadRecord,
     Record,
     RunRecord,
@@ -53,6 +54,15 @@ class OpenOperations:
 
     count: int
     oldest: datetime | None
+
+
+@attrs.frozen(kw_only=True)
+class Summary:
+    """The tenants by state, the failed runs, and the oldest open operation of a tenant."""
+
+    tenants: Mapping[StateName, Count]
+    failed_runs: Count
+    oldest: OperationRecord | None
 
 
 class Ledger(Protocol):
@@ -99,10 +109,13 @@ class Ledger(Protocol):
         tenant_id: str | None = None,
         event_type: str | None = None,
         status: RunStatus | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
         limit: int = 50,
         cursor: str | None = None,
     ) -> Page[RunRecord]:
-        """Runs that match, the latest `first_seen` first; None matches all.
+        """Runs that match, the latest `first_seen` first; None matches all. Those first seen at
+        `since` match, those at `until` don't.
 
         It reads at most `pages.CANDIDATES`, so a page with a cursor may be short or empty. A run
         that is added while pages are read doesn't move the others; one that can't be parsed is left
@@ -113,9 +126,15 @@ class Ledger(Protocol):
         """
 
     async def list_tenants(
-        self, *, state: TenantState | None = None, limit: int = 50, cursor: str | None = None
+        self,
+        *,
+        state: StateName | None = None,
+        prefix: str | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
     ) -> Page[TenantRecord]:
-        """Tenants, ordered by id; one that can't be parsed is left out.
+        """Tenants in a state (None: in any), whose ids begin with `prefix`, ordered by id; one that
+        can't be parsed is left out.
 
         Raises:
             ValueError: the cursor is invalid.
@@ -124,6 +143,32 @@ class Ledger(Protocol):
     async def count_open(self, kind: Kind, *, most: int) -> OpenOperations:
         """The open operations of a kind; more than `most` are counted as `most`. One request,
         which may not see the last second's writes."""
+
+    async def list_by_attention(
+        self, *, limit: int = 50, cursor: str | None = None
+    ) -> Page[TenantRecord]:
+        """All tenants: first those that failed or never began, the latest change first; then those
+        whose operation has no job, then those whose operation has one, each the oldest first; then
+        the others, the latest change first.
+
+        One that moves while pages are read may be in two of them, or in none.
+
+        Raises:
+            ValueError: the cursor is invalid.
+        """
+
+    async def list_operations(
+        self, *, tenant_id: str, limit: int = 20, cursor: str | None = None
+    ) -> Page[OperationRecord]:
+        """The tenant's operations, the last opened first; one that can't be parsed is left out. One
+        that is opened again while pages are read moves to the front.
+
+        Raises:
+            ValueError: the cursor is invalid.
+        """
+
+    async def summarize(self, *, most: int) -> Summary:
+        """Counts, each up to `most`, and the oldest open operation."""
 
     async def check(self) -> None:
         """Raises TemporaryError if the ledger can't be reached."""

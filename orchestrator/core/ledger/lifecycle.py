@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from enum import StrEnum
+from typing import Literal
 
 import attrs
 
@@ -19,6 +20,11 @@ class TenantState(StrEnum):
     DEPROVISIONING = "deprovisioning"
     DEPROVISIONED = "deprovisioned"
     DEPROVISION_FAILED = "deprovision_failed"
+
+
+#: Instead of a state: the first request of the tenant never began.
+NO_STATE: Literal["none"] = "none"
+StateName = TenantState | Literal["none"]
 
 
 @attrs.frozen(kw_only=True)
@@ -59,3 +65,6 @@ MOVES: Mapping[Kind, Moves] = {
         failed=TenantState.PROVISION_FAILED,
     ),
 }
+
+#: The states of tenants whose last operation failed.
+FAILED_STATES = frozenset(moves.failed for moves in MOVES.values())

@@ -6,7 +6,9 @@ short or empty.
 """
 
 import base64
+import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Generic, TypeVar
 
 import attrs
@@ -32,6 +34,81 @@ class Page(Generic[Item]):
     cursor: str | None
 
 
+@attrs.frozen
+class Count:
+    """A number of items; `is_capped`: there are more, which weren't counted."""
+
+    count: int
+    is_capped: bool = False
+
+    @classmethod
+    def of(cls, found: int, *, most: int) -> "Count":
+        """The count of `found` items, of which at most `most` are told."""
+        return cls(min(found, most), found > most)
+
+
+@attrs.frozen(kw_only=True)
+class Span:
+    """The positions that a page reads: from `low` to `high`, both included (None: no bound), except
+    for `passed`, the last one of the page before."""
+
+    low: str | None = None
+    high: str | None = None
+    passed: str | None = None
+
+    @classmethod
+    def after(
+        cls,
+        cursor: str | None,
+        *,
+        forward: bool,
+        low: str | None = None,
+        high: str | None = None,
+    ) -> "Span":
+        """What is left of the positions from `low` to `high` after a cursor.
+
+        Raises:
+            ValueError: the cursor is invalid.
+        """
+        if cursor is None:
+            return cls(low=low, high=high)
+        passed = decode_cursor(cursor)
+        if forward:
+            return cls(low=max(low or passed, passed), high=high, passed=passed)
+        return cls(low=low, high=min(high or passed, passed), passed=passed)
+
+    @property
+    def is_empty(self) -> bool:
+        return self.low is not None and self.high is not None and self.low > self.high
+
+    def covers(self, position: str) -> bool:
+        return (
+            (self.low is None or self.low <= position)
+            and (self.high is None or position <= self.high)
+            and position != self.passed
+        )
+
+
+def first_seen_between(since: datetime | None, until: datetime | None) -> dict[str, str | None]:
+    """The bounds of the positions of runs that were first seen since then, and before `until`."""
+    # A position has the run's id after the time, so it sorts after the bare time.
+    return {
+        "low": None if since is None else _sortable(since),
+        "high": None if until is None else _sortable(until),
+    }
+
+
+def beginning_with(prefix: str | None) -> dict[str, str | None]:
+    """The bounds of the positions that begin with a text."""
+    if not prefix:
+        return {}
+    return {"low": prefix, "high": prefix + chr(sys.maxunicode)}
+
+
+def _sortable(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+
+
 def most_candidates(limit: int, *, narrowed: bool) -> int:
     """How many items a page of `limit` reads: one more than it shows, to know whether there is
     another page; if filters apply to the index's items (`narrowed`), the maximum."""
@@ -47,6 +124,20 @@ def build_page(found: Sequence[tuple[str, Item]], *, limit: int, end: str | None
     if len(found) > limit:
         end = shown[-1][0]
     return Page([item for _, item in shown], None if end is None else encode_cursor(end))
+
+
+def section_of(cursor: str | None) -> tuple[int, str | None]:
+    """The section of a list in sections where a page begins, and the position that it follows.
+
+    Raises:
+        ValueError: the cursor is invalid.
+    """
+    if cursor is None:
+        return 0, None
+    section, _, position = decode_cursor(cursor).partition(" ")
+    if not (section.isascii() and section.isdecimal() and position):
+        raise ValueError(f"{cursor!r} is no cursor of this service")
+    return int(section), position
 
 
 def encode_cursor(position: str) -> str:

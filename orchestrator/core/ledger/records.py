@@ -16,7 +16,7 @@ from orchestrator.core.errors import Cancelled, PayloadMismatch
 from orchestrator.core.events.event_types import Kind
 from orchestrator.core.evolve import evolve
 from orchestrator.core.identifiers import start_key
-from orchestrator.core.ledger.lifecycle import TenantState
+from orchestrator.core.ledger.lifecycle import FAILED_STATES, NO_STATE, StateName, TenantState
 from orchestrator.core.texts import shorten
 from orchestrator.core.urls import web_link
 
@@ -484,6 +484,16 @@ class TenantRecord(Stored):
     @property
     def key(self) -> str:
         return tenant_key(self.tenant_id)
+
+    @property
+    def state_name(self) -> StateName:
+        """Its state, or that it has none."""
+        return self.state or NO_STATE
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether its last operation failed, or none ever began."""
+        return self.state is None or self.state in FAILED_STATES
 
 
 @attrs.frozen(kw_only=True)

@@ -7,7 +7,7 @@
 Nothing is decided here (`claim`, `settle`, `operations`) and nothing is stored (`ledger`).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TypeVar, cast
 
 import attrs
@@ -118,27 +118,24 @@ class Transactions:
         """The tenant, if it had a request; its state is None until an operation opens."""
         return cast("TenantRecord | None", await self._find(tenant_key(tenant_id)))
 
-    async def find_holders(self, tenants: Sequence[TenantRecord]) -> Mapping[str, OperationRecord]:
-        """The operations that hold the tenants, by tenant id.
+    async def find_operations(self, operation_ids: Collection[str]) -> dict[str, OperationRecord]:
+        """The operations with these ids that exist, by id; one that can't be parsed is left out."""
+        found = await self._find_readable(map(operation_key, operation_ids))
+        return {one.operation_id: one for one in found if isinstance(one, OperationRecord)}
 
-        One that can't be parsed is left out; the rest of its tenant is still shown.
-        """
-        keys = {
-            tenant.tenant_id: operation_key(tenant.operation_id)
-            for tenant in tenants
-            if tenant.operation_id is not None
-        }
+    async def find_runs(self, run_ids: Collection[str]) -> dict[str, RunRecord]:
+        """The runs with these ids that exist, by id; one that can't be parsed is left out."""
+        found = await self._find_readable(map(run_key, run_ids))
+        return {one.run_id: one for one in found if isinstance(one, RunRecord)}
+
+    async def _find_readable(self, keys: Iterable[str]) -> list[Record | None]:
+        wanted = list(keys)
         try:
-            found = await self.ledger.load(keys.values()) if keys else {}
+            found = await self.ledger.load(wanted) if wanted else {}
         except UnreadableItems as error:
-            log.error("operations left out", reason=str(error))
+            log.error("items left out of a view", reason=str(error))
             found = error.found
-        held = {tenant_id: found.get(key) for tenant_id, key in keys.items()}
-        return {
-            tenant_id: operation
-            for tenant_id, operation in held.items()
-            if isinstance(operation, OperationRecord)
-        }
+        return list(found.values())
 
     async def find_job(self, builder: str, job_id: str) -> JobRecord | None:
         return cast("JobRecord | None", await self._find(job_key(builder, job_id)))

@@ -157,7 +157,8 @@ async def test_what_a_newer_release_wrote_stays(table: Table) -> None:
     for record in records:
         item = await table.item(record.key)
         item["data"] = {"S": json.dumps(add(json.loads(item["data"]["S"])))}
-        item |= {"newer": {"B": b"\x00"}, "list": {"S": "another"}}
+        another = {"S": "another"}
+        item |= {"newer": {"B": b"\x00"}, "list": another, "tenant_id": another}
         await client.put_item(TableName=table.name, Item=item)
     found: Any = await table.ledger.load([record.key for record in records])
     one, other, third = (found[record.key] for record in records)
@@ -173,7 +174,8 @@ async def test_what_a_newer_release_wrote_stays(table: Table) -> None:
     first, second, last = [await table.item(record.key) for record in records]
     assert first["newer"] == second["newer"] == last["newer"] == {"B": b"\x00"}
     assert first["list"]["S"].startswith("run#")
-    assert "list" not in second  # this release knows it, and has it nowhere
+    assert second["list"] == {"S": "operation#tenant-1"}
+    assert "tenant_id" not in second  # this release knows it, and has it nowhere
     data, ended, held = (json.loads(item["data"]["S"]) for item in (first, second, last))
     newer = {"n": [None]}
     assert (data["status"], data["newer"], data["job"]["newer"]) == ("succeeded", newer, newer)

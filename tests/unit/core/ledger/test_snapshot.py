@@ -11,13 +11,12 @@ from orchestrator.core.ledger.lifecycle import TenantState
 from orchestrator.core.ledger.records import (
     OperationState,
     Record,
-    TenantRecord,
     operation_key,
     payload_key,
     run_key,
 )
 from orchestrator.core.ledger.snapshot import Decision, Snapshot
-from tests.desk import ORDER, PROVISIONING, SENT_AT, TENANT, Desk, DeskLedger, run_id
+from tests.desk import ORDER, PROVISIONING, TENANT, Desk, DeskLedger, run_id
 
 # --- what a decision rests on ------------------------------------------------------------------
 
@@ -178,22 +177,19 @@ async def test_holders_are_found_of_those_who_are_held(desk: Desk) -> None:
     """An operation that can't be read, or is gone, hides no other tenant."""
     attempt = await desk.claimed(PROVISIONING, "a")
     held_by = attempt.run.operation_id
-    tenants = [
-        TenantRecord(tenant_id=name, state=None, changed_at=SENT_AT, operation_id=operation)
-        for name, operation in (("t-1", held_by), ("t-2", None), ("t-3", "gone"), ("t-4", "odd"))
-    ]
 
     class Damaged(DeskLedger):
         async def load(self, keys: Collection[str]) -> Mapping[str, Record | None]:
             found = dict(await super().load(keys))
-            assert operation_key("None") not in found
             found.pop(operation_key("odd"))
             raise UnreadableItems({operation_key("odd"): "newer"}, found=found)
 
     damaged = Damaged()
     damaged._items = desk.ledger._items
     transactions = attrs.evolve(desk.transactions, ledger=damaged)
-    assert await transactions.find_holders(tenants) == {"t-1": await desk.operation(of=attempt)}
+
+    operations = await transactions.find_operations([held_by, "gone", "odd"])
+    assert operations == {held_by: await desk.operation(of=attempt)}
 
 
 async def test_an_end_of_an_earlier_start_is_not_the_runs(desk: Desk) -> None:

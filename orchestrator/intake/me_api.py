@@ -1,0 +1,34 @@
+"""The route of the sender's own name and scopes."""
+
+import attrs
+from aiohttp import web
+
+from orchestrator.intake.access import ANY_SENDER, Scope
+from orchestrator.intake.app_keys import WIRE
+from orchestrator.intake.auth import SENDER
+from orchestrator.intake.documentation import Answer, documented
+from orchestrator.intake.problems import REFUSED
+
+routes = web.RouteTableDef()
+
+
+@attrs.frozen(kw_only=True)
+class Me:
+    """The authenticated sender's name, null on an open service, and what the sender may do."""
+
+    name: str | None
+    scopes: list[Scope]
+
+
+@routes.get("/me")
+@documented(
+    "Get the sender's own name and scopes",
+    tag="about",
+    access=ANY_SENDER,
+    answers={200: Answer("The sender", Me), 401: REFUSED},
+)
+async def get_me(request: web.Request) -> web.Response:
+    sender = request.get(SENDER)
+    scopes = sorted(Scope if sender is None else sender.scopes)
+    shown = Me(name=sender.name if sender else None, scopes=scopes)
+    return web.json_response(request.app[WIRE].unstructure(shown))
