@@ -43,7 +43,7 @@ from orchestrator.core.ledger.records import (
 )
 from orchestrator.core.ledger.transactions import Transactions
 from orchestrator.core.secrets.redaction import Redactor
-from orchestrator.core.secrets.references import SecretReferences
+from orchestrator.core.secrets.references import SecretReferences, SecretRemover
 from orchestrator.testing import LoadedDice, ManualClock, SequentialIds
 from orchestrator.wire.converter import JsonConverter
 from tests.integration.ledger_watch import Watch
@@ -385,6 +385,7 @@ class AttemptRunner:
                     secrets=Redactor(),
                     prefix="/secrets",
                 ),
+                secret_remover=SecretRemover(stores=[_GatedStore(self)]),
                 notifications=BUILT_IN_NOTIFICATIONS,
                 clock=clock,
                 callback=CallbackPolicy(url=CONTROL_PLANE),

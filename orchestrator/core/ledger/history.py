@@ -26,8 +26,11 @@ BROKE_DOWN = "The attempt failed outside of the handler; the log has the cause."
 
 
 def with_last_attempt(run: RunRecord, now: datetime) -> RunRecord:
-    """The run, before its next attempt begins: with the last one in its history."""
-    if not run.attempt:
+    """The run, before its next attempt begins: with the last one in its history.
+
+    Not that of a run that ends by its records, whose item may have no room for more.
+    """
+    if not run.attempt or run.ends_by_records:
         return run
     earlier = (*run.earlier, _past(run))[1 - MAX_ATTEMPTS :]
     return evolve(run, earlier=earlier, pauses=_count_pause(run, now))

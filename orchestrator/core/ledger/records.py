@@ -420,10 +420,16 @@ class OperationRecord(Stored):
             job=evolve(self.job, request=None) if self.job else None,
             job_since=self.job_since,
             outcome=self.outcome,
-            reported_at=self.report.done_at if self.report else None,
+            reported_at=self._reported_at,
             by=self.by,
             cancelled_by=self.cancelled_by,
         )
+
+    @property
+    def _reported_at(self) -> datetime | None:
+        """When the current start's report was done; an earlier start's may have stayed."""
+        done_at = self.report.done_at if self.report else None
+        return done_at if done_at is not None and done_at >= self.opened_at else None
 
     @property
     def starts_before_next(self) -> tuple[PastStart, ...]:

@@ -10,6 +10,7 @@ from orchestrator.core.ledger.breakdowns import Breakdown, count
 from orchestrator.core.ledger.claim_request import Trigger
 from orchestrator.core.ledger.claim_result import Deferred, Duplicate
 from orchestrator.core.ledger.history import BROKE_DOWN
+from orchestrator.core.ledger.lease import claim_by_records
 from orchestrator.core.ledger.operations import ask_to_stop
 from orchestrator.core.ledger.records import (
     MAX_ATTEMPTS,
@@ -19,6 +20,8 @@ from orchestrator.core.ledger.records import (
     Failure,
     OperationState,
     Pauses,
+    Report,
+    RunStatus,
 )
 from tests.desk import (
     DEPLOYMENT,
@@ -170,6 +173,32 @@ async def test_the_last_starts_are_kept(desk: Desk) -> None:
     operation = await desk.operation("k")
     assert [start.number for start in operation.starts] == list(range(3, MAX_STARTS + 3))
     assert {start.state for start in operation.starts} == {OperationState.GIVEN_BACK}
+
+
+async def test_a_start_has_its_own_report(desk: Desk) -> None:
+    """One that was accepted before it was opened is an earlier start's."""
+    opener = await desk.provision("opener", "b-1")
+    await desk.end(PROVISIONED, "over", job="b-1")
+    over = await desk.operation(of=opener)
+    done_at = desk.clock.now()
+    report = Report(url="https://control.example", body={}, done_at=done_at)
+    await desk.ledger.put(attrs.evolve(over, report=report))
+    desk.turn(1)
+    again = await desk.claimed(PROVISIONING, "opener", trigger=Trigger.FORCED_REPLAY)
+    await desk.fail(again)
+    operation = await desk.operation(of=again)
+    assert operation.report == report
+    assert [one.reported_at for one in operation.starts_before_next] == [done_at, None]
+
+
+async def test_a_run_that_ends_by_its_records_grows_no_more(desk: Desk) -> None:
+    """Its item may be full: the claim that ends it must fit."""
+    attempt = await desk.claimed(ORDER, "a")
+    run = attrs.evolve(attempt.run, ends_by_records=True, status=RunStatus.RETRY)
+    await desk.ledger.put(attrs.evolve(run, due_at=desk.clock.now()))
+    assert await claim_by_records(desk.transactions, run.run_id) is not None
+    run = await desk.run(ORDER, "a")
+    assert (run.attempt, run.earlier, run.pauses) == (2, (), {})
 
 
 async def test_a_dry_runs_request_is_kept_once(desk: Desk) -> None:
