@@ -4,11 +4,12 @@ A spelling with an invalid value is ignored if another field has the fact.
 """
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from orchestrator.core.events.event import Event
 from orchestrator.core.events.javascript import is_well_formed
-from orchestrator.core.events.json_text import parse_json
+from orchestrator.core.events.json_text import SCALARS, parse_json
 from orchestrator.core.identifiers import START_KEY, read_start_key
 from orchestrator.core.urls import web_address
 
@@ -164,11 +165,14 @@ def read_ended_job(event: Event[Any]) -> Mapping[str, Any]:
 def without_ended_job(value: Any) -> Any:
     """A body, or an envelope around one, without fields that only the service's own events have."""
     match value:
-        case Mapping():
-            shown = ((name, item) for name, item in value.items() if name != "endedJob")
-            return {name: without_ended_job(item) for name, item in shown}
+        case dict() | Mapping():
+            return {
+                name: item if type(item) in SCALARS else without_ended_job(item)
+                for name, item in value.items()
+                if name != "endedJob"
+            }
         case list():
-            return [without_ended_job(item) for item in value]
+            return [item if type(item) in SCALARS else without_ended_job(item) for item in value]
     return value
 
 
@@ -223,8 +227,16 @@ def read_object(value: object) -> Mapping[str, Any]:
     if isinstance(value, dict):
         return value
     if isinstance(value, str):
-        try:
-            value = parse_json(value)
-        except ValueError:
-            return {}
+        return _read_object_in_text(value)
+    return value if isinstance(value, Mapping) else {}
+
+
+@lru_cache(maxsize=4)
+def _read_object_in_text(text: str) -> Mapping[str, Any]:
+    """The object in a JSON text, which may be large and is read for each of an event's facts; it
+    must not be changed."""
+    try:
+        value = parse_json(text)
+    except ValueError:
+        return {}
     return value if isinstance(value, Mapping) else {}

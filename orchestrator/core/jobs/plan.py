@@ -5,7 +5,7 @@ Variables are JSON values, which every builder can convert to text.
 """
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -20,6 +20,12 @@ from orchestrator.core.events.json_text import as_json
 from orchestrator.core.events.payloads import TenantRequest
 from orchestrator.core.events.toolkit import is_of_toolkit
 from orchestrator.core.jobs.tier_catalog import Tier, TierCatalog
+
+#: The maximum number of variables that an event or a handler passes to a job: far more than any job
+#: needs, and few enough that no event keeps the process busy with them.
+MAX_VARIABLES = 1000
+#: The maximum number of names in a line of the log.
+_MOST_NAMED = 20
 
 _LEGAL_NAME = re.compile(r"(?!CODEBUILD_)[A-Za-z_][A-Za-z0-9_]*")
 
@@ -115,6 +121,7 @@ def plan_job(
             raise _tier_error(
                 f"The tier's {name} is {value!r}: it must be text.", f"the tier's {name} is no text"
             )
+    _refuse_many(event.payload.environment_override)
     override = {**event.payload.environment_override, "tenant": _tenant(event)}
     _refuse_references(override, secret_prefix)
     fields = build_field_variables(event.body) if is_of_toolkit(event) else {}
@@ -183,7 +190,7 @@ def build_variables(tier: Tier, override: Mapping[str, Any]) -> dict[str, Any]:
     illegal = {name: _NAME_RULE for name in override if not _LEGAL_NAME.fullmatch(name)}
     if illegal:
         raise _override_error(illegal)
-    variables, odd = _split({**_legal(tier, "tier attribute"), **override})
+    variables, odd = _split({**_legal(tier, "tier attributes"), **override})
     if of_event := {name: why for name, why in odd.items() if name in override}:
         raise _override_error(of_event)
     if odd:
@@ -201,11 +208,10 @@ def build_field_variables(body: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         PermanentError: a value can't be passed to a job.
     """
-    fields = _legal({name: body[name] for name in body if name not in _OWN_FIELDS}, "field")
-    for name in filter(_STEERS_TOOLS.fullmatch, fields):
-        log.warning(
-            "field left out", attribute=name, reason="shells and tools interpret such a name"
-        )
+    _refuse_many(body)
+    fields = _legal({name: body[name] for name in body if name not in _OWN_FIELDS}, "fields")
+    steering = list(filter(_STEERS_TOOLS.fullmatch, fields))
+    _log_left_out("fields", steering, "shells and tools interpret such a name")
     harmless = {name: fields[name] for name in fields if not _STEERS_TOOLS.fullmatch(name)}
     passed, odd = _split(harmless)
     if odd:
@@ -226,6 +232,7 @@ def as_variables(params: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         PermanentError: a value can't be passed to a job.
     """
+    _refuse_many(params)
     variables, odd = _split(params)
     for name, why in odd.items():
         raise event_mismatch(f"The variable {name} {why}.")
@@ -274,12 +281,22 @@ def _split(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
 
 
 def _legal(values: Mapping[str, Any], what: str) -> dict[str, Any]:
-    passed = {}
-    for name, value in values.items():
-        if _RESERVED_NAME.fullmatch(name):
-            continue
-        if _LEGAL_NAME.fullmatch(name):
-            passed[name] = value
-        else:
-            log.warning(f"{what} left out", attribute=name, reason=_NAME_RULE)
+    named = {name: value for name, value in values.items() if not _RESERVED_NAME.fullmatch(name)}
+    passed = {name: value for name, value in named.items() if _LEGAL_NAME.fullmatch(name)}
+    _log_left_out(what, [name for name in named if name not in passed], _NAME_RULE)
     return passed
+
+
+def _log_left_out(what: str, names: Sequence[str], reason: str) -> None:
+    """One line for all of them: a sender chooses how many there are."""
+    if names:
+        shown = list(names[:_MOST_NAMED])
+        log.warning(f"{what} left out", attributes=shown, count=len(names), reason=reason)
+
+
+def _refuse_many(variables: Collection[str]) -> None:
+    if len(variables) > MAX_VARIABLES:
+        raise event_mismatch(
+            f"There are {len(variables)} variables for the job, and at most {MAX_VARIABLES} can be "
+            "passed: send less, or one that refers to them."
+        )

@@ -38,6 +38,8 @@ MASK = "***"
 _MAX_LEVELS = MAX_DEPTH + 20
 #: How many levels of JSON in strings are searched; each is parsed again, however large it is.
 _MAX_TEXTS = 5
+#: How many strings in a value are searched for JSON; those beyond that begin like JSON are masked.
+_MOST_TEXTS = 2000
 
 _ESCAPE = re.compile(r"(?<!\\)\\+u([0-9a-fA-F]{4})")
 #: A possible name in text that resembles JSON, the text that follows a name, and a name in quotes,
@@ -49,6 +51,8 @@ _QUOTED_NAME = re.compile(r"""(["'])([^"']*)\1(?=[\snrt]*[:=])""")
 #: Where JSON may begin in a text.
 _BEGINNING = re.compile(r"[{\[]")
 _MAY_BE_JSON = re.compile(r"""[{\["]""")
+#: The types of values that are never masked.
+_PLAIN = frozenset({int, float, bool, type(None)})
 #: Up to this length it is remembered whether a name is a secret's.
 _COMMON_NAME = 64
 _BLANK = "\ufeff \t\r\n"
@@ -63,8 +67,9 @@ class Redactor:
     It never raises, and always ends. JSON in text is searched if `parse_json` accepts it, also
     after other text. Text that begins like JSON and can't be parsed (cut off, nested too deeply, or
     with something after it) is unchanged unless it has a secret name followed by `:` or `=`: then
-    all of it is masked. So is a value that raises when it is read, contains itself, or is nested
-    deeper than any event. Beyond `max_values`, more than a body of 1 MiB has, the rest is left out.
+    all of it is masked. So is each text that begins like JSON, after thousands of them; and a value
+    that raises when it is read, contains itself, or is nested deeper than any event. Beyond
+    `max_values`, more than a body of 1 MiB has, the rest is left out.
     """
 
     def __init__(
@@ -83,10 +88,11 @@ class Redactor:
         if type(value) is str:
             is_searched = "://" in value or _MAY_BE_JSON.search(value) is not None
             return not is_searched and not self.is_secret(name)
-        return value is None or type(value) in (int, float, bool)
+        return type(value) in _PLAIN
 
     def _is_secret(self, name: str) -> bool:
-        return bool(self._secret.fullmatch(name)) and not self._excepted.fullmatch(name)
+        folded = name.casefold()
+        return bool(self._secret.search(folded)) and not self._excepted.search(folded)
 
     def hides(self, name: str, value: Any) -> bool:
         """Whether anything of a value of that name would be masked."""
@@ -125,6 +131,7 @@ class _Walk:
         self._values_left = redactor.max_values
         self._levels_left = _MAX_LEVELS
         self._texts_left = _MAX_TEXTS
+        self._searches_left = _MOST_TEXTS
         self._within: set[int] = set()
 
     def show(self, value: Any) -> Any:
@@ -133,7 +140,7 @@ class _Walk:
 
     def _show(self, value: Any) -> Any:
         self._values_left -= 1
-        if value is None or type(value) in (int, float, bool):
+        if type(value) in _PLAIN or (type(value) is str and _has_no_names(value)):
             return value
         if not self._levels_left or id(value) in self._within:
             return self._hide()
@@ -174,7 +181,11 @@ class _Walk:
             if self._values_left <= 0:
                 self._hide()
                 break
-            is_number = isinstance(item, int | float | None)
+            if type(item) in _PLAIN:
+                self._values_left -= 1
+                shown[name] = item
+                continue
+            is_number = isinstance(item, int | float)
             is_secret = not is_number and self._redactor.is_secret(str(name))
             one = self._hide() if is_secret else self._show(item)
             if one is not _NOTHING:
@@ -199,8 +210,7 @@ class _Walk:
 
     def _show_text(self, text: str) -> Any:
         """Mask JSON text, such as a build's variable `tenant`, also behind other text."""
-        # Without either there are no names in it.
-        if ":" not in text and "=" not in text:
+        if _has_no_names(text):
             return text
         if text.lstrip(_BLANK)[:1] == '"':
             return self._show_json(text)
@@ -214,6 +224,9 @@ class _Walk:
         return before + shown if isinstance(shown, str) else shown
 
     def _show_json(self, text: str) -> Any:
+        self._searches_left -= 1
+        if self._searches_left < 0:
+            return self._hide()
         try:
             value = self._parse(text)
         except ValueError:
@@ -233,6 +246,10 @@ class _Walk:
     def _hide(self) -> object:
         self.has_hidden = True
         return self._mask
+
+
+def _has_no_names(text: str) -> bool:
+    return ":" not in text and "=" not in text
 
 
 def _names(text: str) -> Iterator[str]:
@@ -255,6 +272,16 @@ def _fields(model: Any) -> list[str] | None:
 
 
 def _matcher(patterns: Sequence[str]) -> re.Pattern[str]:
-    """One regular expression for all patterns; without any it matches nothing."""
-    joined = "|".join(map(translate, patterns)) or r"(?!)"
-    return re.compile(joined, re.IGNORECASE)
+    """One regular expression that is found in the case-folded names that match any of the patterns;
+    without any it is found in none."""
+    return re.compile("|".join(map(_expression, patterns)) or r"(?!)")
+
+
+def _expression(pattern: str) -> str:
+    """A shell pattern as a regular expression to search for: asterisks at its ends anchor nothing,
+    so that a long name is read once for all patterns."""
+    folded = pattern.casefold()
+    core = re.sub(r"\\[Zz]$", "", translate(folded.strip("*")))
+    begin = "" if folded.startswith("*") else r"\A"
+    end = "" if folded.endswith("*") else r"\Z"
+    return f"{begin}{core}{end}"

@@ -16,6 +16,7 @@ from orchestrator.core.errors import PermanentError
 from orchestrator.core.events.javascript import stringify
 from orchestrator.core.events.json_text import as_json
 from orchestrator.core.jobs.plan import (
+    MAX_VARIABLES,
     as_variables,
     build_field_variables,
     build_variables,
@@ -56,7 +57,7 @@ def test_a_tiers_attribute_with_an_illegal_name_is_left_out_with_a_warning(name:
         assert build_variables({name: 1, "A": 1}, {}) == {"A": 1}
     (warning,) = logs
     assert warning["log_level"] == "warning"
-    assert warning["attribute"] == name
+    assert warning["attributes"] == [name]
 
 
 def test_an_override_with_an_illegal_name_is_refused() -> None:
@@ -244,7 +245,8 @@ def test_fields_are_variables_under_their_own_names() -> None:
             "prices": '[{"id":"p","each":2}]',
             "reference": '{"type":"SECRETS_MANAGER","value":"prod"}',
         }
-    assert sorted(one["attribute"] for one in logs) == sorted(ILLEGAL)
+    (line,) = logs
+    assert (sorted(line["attributes"]), line["count"]) == (sorted(ILLEGAL), len(ILLEGAL))
 
 
 STEERING = ["PATH", "BASH_ENV", "LD_PRELOAD", "http_proxy", "npm_config_registry", "TF_VAR_role"]
@@ -256,7 +258,24 @@ def test_no_field_steers_a_tool() -> None:
         assert build_field_variables({**dict.fromkeys(STEERING, "x"), "tenantId": "t"}) == {
             "tenantId": "t"
         }
-    assert [one["attribute"] for one in logs] == STEERING
+    assert [one["attributes"] for one in logs] == [STEERING]
+
+
+def test_left_out_fields_are_one_line() -> None:
+    """However many a sender has chosen; the first of them are named."""
+    with capture_logs() as logs:
+        assert build_field_variables({f"-{n}": "x" for n in range(MAX_VARIABLES)}) == {}
+    (line,) = logs
+    assert (line["attributes"][0], len(line["attributes"])) == ("-0", 20)
+    assert line["count"] == MAX_VARIABLES
+
+
+@pytest.mark.parametrize("build", [build_field_variables, as_variables])
+def test_more_variables_than_a_job_needs_are_refused(build: Any) -> None:
+    """With how many there are, and how many may be; none of them is looked at."""
+    build({f"v{n}": "x" for n in range(MAX_VARIABLES)})
+    with pytest.raises(PermanentError, match=r"There are 1001 variables .* at most 1000"):
+        build({f"v{n}": object() for n in range(MAX_VARIABLES + 1)})
 
 
 def test_a_field_that_no_job_can_get_is_named() -> None:

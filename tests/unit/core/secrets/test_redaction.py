@@ -252,6 +252,22 @@ def test_a_url_is_shown_without_its_userinfo() -> None:
     assert not Redactor().is_plain("a", url)
 
 
+def test_only_so_many_texts_are_read() -> None:
+    """What begins like JSON after thousands of such texts is masked unread: a sender chooses how
+    many there are."""
+    reads = []
+
+    class Counted(Redactor):
+        def may_name_secret(self, text: str) -> bool:
+            reads.append(text)
+            return super().may_name_secret(text)
+
+    shown = Counted().redact(["{a:"] * 5000)
+    assert shown == ["{a:"] * 2000 + [MASK] * 3000
+    assert len(reads) == 2000
+    assert Redactor().redact(["plain: text"] * 5000) == ["plain: text"] * 5000
+
+
 def test_many_texts_that_have_no_names_are_not_read() -> None:
     """A quarter of a million of them, in one event, must not keep all others waiting."""
     reads = []
