@@ -11,6 +11,7 @@ from aiohttp import web
 
 from orchestrator.adapters.key_documents import open_key_documents
 from orchestrator.adapters.prometheus import PrometheusMetrics
+from orchestrator.adapters.tracing import traced_requests
 from orchestrator.core.dispatch.orchestrator import EventOrchestrator
 from orchestrator.core.handlers.extension import Extension
 from orchestrator.core.queue.enqueue import Enqueuer
@@ -88,7 +89,7 @@ async def open_orchestrator(
 
     `settings` None uses the environment over the defaults, with an in-memory ledger. `extension`
     None uses the one that the settings name. `parts` replace the default ports: `clock`, `ids`,
-    `dice`, `ledger`, `inbox`, `metrics`.
+    `dice`, `ledger`, `inbox`, `metrics`, `tracing`.
     """
     async with open_parts(Parts.choose(settings, extension, **parts)) as opened:
         yield opened.chosen
@@ -136,8 +137,9 @@ def _build_app(chosen: Parts, *, hands_back: bool = False) -> web.Application:
     in_time = answer_reads_by(lambda: workload.deadline_s)
     methods = choose_methods(chosen.settings.auth, chosen.clock, is_lambda=hands_back)
     protected = protect_from_other_origins(chosen.settings.http.allowed_hosts)
+    traced = traced_requests(chosen.tracing)
     app = web.Application(
-        middlewares=[answer_problems, protected, in_time, *authentication(methods)]
+        middlewares=[*traced, answer_problems, protected, in_time, *authentication(methods)]
     )
     app.on_response_prepare.append(add_security_headers)
     _measure(app, chosen)
@@ -152,18 +154,20 @@ def _build_app(chosen: Parts, *, hands_back: bool = False) -> web.Application:
     for routes in _routes(chosen):
         app.add_routes(routes)
 
+    queue = chosen.settings.intake.queue_name
+
     async def keep_orchestrator_open(app: web.Application) -> AsyncIterator[None]:
         async with open_parts(chosen, sweeps=not hands_back) as opened:
             app[ORCHESTRATOR] = opened.chosen
             app[OWN_ORCHESTRATOR] = opened.own
             app[TRANSACTIONS] = opened.own.services.transactions
-            app[MESSAGES] = MessageHandler(opened.own, opened.chosen, app[REFUSALS])
+            app[MESSAGES] = MessageHandler(opened.own, opened.chosen, app[REFUSALS], queue=queue)
             app[CREDENTIALS] = opened.ports.credentials
             checks = share_checks(opened.checks, chosen.clock)
             app[CHECKS] = {"draining": app[WORKLOAD].check, **checks}
             app[INTAKE], app[REPLAY] = opened.chosen, opened.own.replay
             if chosen.settings.intake.mode == "queue" and opened.inbox is not None:
-                enqueuer = Enqueuer(orchestrator=opened.own, inbox=opened.inbox)
+                enqueuer = Enqueuer(orchestrator=opened.own, inbox=opened.inbox, queue=queue)
                 app[INTAKE], app[REPLAY] = enqueuer, enqueuer.replay
             yield
 
@@ -196,7 +200,9 @@ def create_worker_app(
     async def keep_working(app: web.Application) -> AsyncIterator[None]:
         async with open_parts(chosen) as opened:
             assert opened.inbox is not None  # noqa: S101 - its URL is set
-            app[MESSAGES] = MessageHandler(opened.own, opened.chosen, app[REFUSALS])
+            app[MESSAGES] = MessageHandler(
+                opened.own, opened.chosen, app[REFUSALS], queue=settings.intake.queue_name
+            )
             app[CREDENTIALS] = opened.ports.credentials
             worker = QueueWorker(
                 opened.inbox,

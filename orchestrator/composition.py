@@ -23,6 +23,7 @@ from orchestrator.adapters.secret_resolver import StoredSecretResolver
 from orchestrator.adapters.secret_stores import open_secret_stores
 from orchestrator.adapters.sqs.inbox import open_inbox
 from orchestrator.adapters.tier_catalog import open_tiers
+from orchestrator.adapters.tracing import traced_aws, traced_sessions
 from orchestrator.adapters.webhook import open_webhook
 from orchestrator.core.callback.report import CallbackPolicy
 from orchestrator.core.clock import Clock, Ids
@@ -39,6 +40,7 @@ from orchestrator.core.secrets.redaction import Redactor
 from orchestrator.core.secrets.references import SecretReferences, SecretRemover
 from orchestrator.core.secrets.secret_resolver import SecretResolver
 from orchestrator.core.secrets.secret_store import SecretStore
+from orchestrator.core.tracing import NO_TRACING, Tracing
 from orchestrator.core.urls import parse_origin
 from orchestrator.settings import Settings
 
@@ -64,12 +66,16 @@ async def open_ports(
     ledger: Ledger | None = None,
     inbox: Inbox | None = None,
     metrics: Metrics = NO_METRICS,
+    tracing: Tracing = NO_TRACING,
 ) -> AsyncIterator[Ports]:
     """Open the adapters for the life of the context; given ones replace the configured ones."""
     lifespan = extension.lifespan or nullcontext
     async with (
-        open_configured_aws(settings, metrics) as aws,
-        open_webhook(timeout_s=settings.callback.timeout_s) as webhook,
+        traced_aws(tracing),
+        open_configured_aws(settings, metrics, tracing) as aws,
+        open_webhook(
+            timeout_s=settings.callback.timeout_s, trace_configs=traced_sessions(tracing)
+        ) as webhook,
         lifespan() as resources,
         AsyncExitStack() as stack,
     ):
@@ -85,7 +91,9 @@ async def open_ports(
         credentials = StoredSecretResolver(stores, clock)
         ledger = choose_ledger(settings, aws, clock) if ledger is None else ledger
         builders = await stack.enter_async_context(
-            open_builders(settings.builders, extension.builders, aws, credentials, clock, secrets)
+            open_builders(
+                settings.builders, extension.builders, aws, credentials, clock, secrets, tracing
+            )
         )
         services = Services(
             transactions=Transactions(ledger=ledger, clock=clock, timings=timings, metrics=metrics),
@@ -98,6 +106,7 @@ async def open_ports(
             notifications=BUILT_IN_NOTIFICATIONS,
             clock=clock,
             metrics=metrics,
+            tracing=tracing,
             callback=CallbackPolicy(
                 url=settings.callback.url,
                 after=Kind(settings.callback.after),
@@ -131,7 +140,7 @@ def choose_ledger(settings: Settings, aws: AWS, clock: Clock) -> Ledger:
 
 
 def open_configured_aws(
-    settings: Settings, metrics: Metrics = NO_METRICS
+    settings: Settings, metrics: Metrics = NO_METRICS, tracing: Tracing = NO_TRACING
 ) -> AbstractAsyncContextManager[AWS]:
     return open_aws(
         dynamodb_region=settings.aws.dynamodb_region,
@@ -140,6 +149,7 @@ def open_configured_aws(
         read_timeout_s=settings.aws.read_timeout_s,
         transport=settings.aws.transport,
         metrics=metrics,
+        tracing=tracing,
     )
 
 

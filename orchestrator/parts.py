@@ -12,6 +12,7 @@ from orchestrator.adapters.dynamodb.ledger import DynamoDBLedger
 from orchestrator.adapters.memory.ledger import InMemoryLedger
 from orchestrator.adapters.notifications import BUILT_IN_NOTIFICATIONS
 from orchestrator.adapters.sqs.inbox import open_inbox
+from orchestrator.adapters.tracing import choose_tracing
 from orchestrator.composition import (
     Ports,
     choose_ledger,
@@ -35,6 +36,7 @@ from orchestrator.core.ledger.ledger import Ledger
 from orchestrator.core.metrics import NO_METRICS, Metrics
 from orchestrator.core.queue.inbox import Inbox
 from orchestrator.core.secrets.redaction import Redactor
+from orchestrator.core.tracing import Tracing
 from orchestrator.intake.app_keys import Check
 from orchestrator.settings import Settings, load_settings
 from orchestrator.wire.converter import JsonConverter
@@ -57,6 +59,7 @@ class Parts:
     ledger: Ledger | None
     inbox: Inbox | None
     metrics: Metrics
+    tracing: Tracing
 
     @property
     def aliases(self) -> Mapping[str, str]:
@@ -75,6 +78,7 @@ class Parts:
         ledger: Ledger | None = None,
         inbox: Inbox | None = None,
         metrics: Metrics = NO_METRICS,
+        tracing: Tracing | None = None,
     ) -> "Parts":
         settings = settings or load_settings(ledger_backend="memory")
         if extension is None and settings.extension is not None:
@@ -93,6 +97,7 @@ class Parts:
             ledger=ledger,
             inbox=inbox,
             metrics=metrics,
+            tracing=tracing or choose_tracing(settings.telemetry.traces),
         )
 
     def open_ports(self) -> AbstractAsyncContextManager[Ports]:
@@ -107,6 +112,7 @@ class Parts:
             ledger=self.ledger,
             inbox=self.inbox,
             metrics=self.metrics,
+            tracing=self.tracing,
         )
 
 

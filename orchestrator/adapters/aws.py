@@ -33,6 +33,7 @@ from orchestrator.core.metrics import (
     Metrics,
     count_request,
 )
+from orchestrator.core.tracing import NO_TRACING, SpanKind, Tracing
 
 if TYPE_CHECKING:
     from aiobotocore.hooks import AioHierarchicalEmitter
@@ -94,9 +95,11 @@ class AWS:
         read_timeout_s: float,
         transport: Transport = "sdk",
         metrics: Metrics = NO_METRICS,
+        tracing: Tracing = NO_TRACING,
     ) -> None:
         self._stack = stack
         self._metrics = metrics
+        self._tracing = tracing
         self._transport = transport
         self._dynamodb_region = dynamodb_region
         self._events_region = events_region
@@ -193,7 +196,7 @@ class AWS:
                 )
             except ValueError as error:  # botocore's error for an invalid endpoint
                 raise TemporaryError(f"Opening AWS {service}: {error}") from error
-        meter = RequestMeter(service, self._metrics)
+        meter = RequestMeter(service, self._metrics, self._tracing)
         meter.watch(client.meta.events)
         if self._transport == "lean":
             from orchestrator.adapters.lean_transport import LEAN_SERVICES, LeanClient
@@ -206,9 +209,10 @@ class AWS:
 class RequestMeter:
     """Counts and measures the requests of one client."""
 
-    def __init__(self, service: str, metrics: Metrics) -> None:
+    def __init__(self, service: str, metrics: Metrics, tracing: Tracing) -> None:
         self._service = service
         self._metrics = metrics
+        self._tracing = tracing
 
     def watch(self, events: Any) -> None:
         """Measure all requests that emit botocore's events; each call emits these once, whatever
@@ -219,12 +223,15 @@ class RequestMeter:
 
     @contextmanager
     def call(self, operation: str) -> Iterator[None]:
-        """Measure a call that emits no events."""
+        """Measure a call that emits no events, and that OpenTelemetry's instrumentation of the SDK
+        doesn't see (Semantic conventions for AWS SDK)."""
         from botocore.exceptions import ClientError
 
         began, result = time.perf_counter(), "unreachable"
+        about = {"rpc.system": "aws-api", "rpc.service": self._service, "rpc.method": operation}
         try:
-            yield
+            with self._tracing.span(f"{self._service}.{operation}", SpanKind.CLIENT, about):
+                yield
             result = "ok"
         except ClientError as error:
             result = _result_of(error.response)
@@ -348,6 +355,7 @@ async def open_aws(
     read_timeout_s: float,
     transport: Transport = "sdk",
     metrics: Metrics = NO_METRICS,
+    tracing: Tracing = NO_TRACING,
 ) -> AsyncIterator[AWS]:
     """AWS clients for the life of the app. A region of None uses AWS's own configuration chain.
     "lean" is described in `orchestrator.adapters.lean_transport`."""
@@ -360,6 +368,7 @@ async def open_aws(
             read_timeout_s=read_timeout_s,
             transport=transport,
             metrics=metrics,
+            tracing=tracing,
         )
 
 

@@ -12,10 +12,12 @@ from orchestrator.adapters.dry_run import DryRunBuilder
 from orchestrator.adapters.jenkins.builder import JENKINS, open_jenkins
 from orchestrator.adapters.step_functions.builder import StepFunctionsBuilder
 from orchestrator.adapters.step_functions.executions import STEP_FUNCTIONS
+from orchestrator.adapters.tracing import traced_sessions
 from orchestrator.core.clock import Clock
 from orchestrator.core.jobs.builder import Builder
 from orchestrator.core.secrets.redaction import Redactor
 from orchestrator.core.secrets.secret_resolver import SecretResolver
+from orchestrator.core.tracing import NO_TRACING, Tracing
 from orchestrator.settings import Builders, SettingsError
 
 
@@ -27,6 +29,7 @@ async def open_builders(
     credentials: SecretResolver,
     clock: Clock,
     secrets: Redactor,
+    tracing: Tracing = NO_TRACING,
 ) -> AsyncIterator[Mapping[str, Builder]]:
     """The builders by name, opened for the life of the context; in a dry run none starts anything.
 
@@ -51,6 +54,7 @@ async def open_builders(
                     token=partial(credentials.resolve, jenkins.token),
                     name=JENKINS,
                     unstable_is_success=jenkins.unstable_is_success,
+                    trace_configs=traced_sessions(tracing),
                     connect_timeout_s=jenkins.connect_timeout_s,
                     timeout_s=jenkins.timeout_s,
                 )

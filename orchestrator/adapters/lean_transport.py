@@ -6,8 +6,8 @@ over the SDK client's own HTTP session (its connections, proxies, CA bundle and 
 the answer with functions that are made from AWS's service model. Credentials, retry rules and
 errors are botocore's, so that callers see no difference.
 
-It emits none of botocore's events: what listens to them, such as an OpenTelemetry instrumentation,
-doesn't see these requests. It doesn't use DynamoDB's account-based endpoints.
+It emits none of botocore's events: what listens to them doesn't see these requests, so that the
+client's meter makes their metrics and spans. It doesn't use DynamoDB's account-based endpoints.
 """
 
 import asyncio

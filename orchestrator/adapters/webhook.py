@@ -58,11 +58,15 @@ def _read_date(answer: aiohttp.ClientResponse) -> datetime | None:
 
 
 @asynccontextmanager
-async def open_webhook(*, timeout_s: float) -> AsyncIterator[HttpWebhook]:
+async def open_webhook(
+    *, timeout_s: float, trace_configs: list[aiohttp.TraceConfig] | None = None
+) -> AsyncIterator[HttpWebhook]:
     """A client for the life of the app; `timeout_s` is for a whole answer."""
     timeout = aiohttp.ClientTimeout(total=timeout_s)
     # Reports are rare: the receiver may close a kept connection just as the next report is written,
     # and then it would be unknown whether it arrived.
     connector = aiohttp.TCPConnector(force_close=True)
-    async with aiohttp.ClientSession(timeout=timeout, connector=connector) as http:
+    async with aiohttp.ClientSession(
+        timeout=timeout, connector=connector, trace_configs=trace_configs
+    ) as http:
         yield HttpWebhook(http)

@@ -31,8 +31,10 @@ from orchestrator.core.metrics import (
     QUEUE_NOT_DELETED,
     Metrics,
 )
+from orchestrator.core.queue.enqueue import describe_messaging
 from orchestrator.core.queue.inbox import Inbox, Message
 from orchestrator.core.queue.message_codec import QueuedEvent, QueuedReplay, read_message
+from orchestrator.core.tracing import SpanKind
 from orchestrator.intake.problems import status_of, stays_in_queue
 from orchestrator.intake.refusal_log import Refusal, RefusalLog, name_event
 
@@ -49,15 +51,32 @@ log = structlog.get_logger("orchestrator.queue")
 class MessageHandler:
     """Handles a message: events with the `chosen` orchestrator, replays with the service's own."""
 
-    def __init__(self, own: Orchestrator, chosen: EventOrchestrator, refusals: RefusalLog) -> None:
+    def __init__(
+        self,
+        own: Orchestrator,
+        chosen: EventOrchestrator,
+        refusals: RefusalLog,
+        *,
+        queue: str = "",
+    ) -> None:
+        """`queue` is the queue's name, for traces."""
         self._own = own
         self._chosen = chosen
         self._refusals = refusals
+        self._queue = queue
 
     async def handle(self, message: Message) -> bool:
         """Handle a message; True if it can be deleted, False if it must stay in the queue."""
         queued: QueuedEvent | QueuedReplay | None = None
-        with structlog.contextvars.bound_contextvars(message_id=message.id):
+        tracing = self._own.services.tracing
+        about = {**describe_messaging("process", self._queue), "messaging.message.id": message.id}
+        with (
+            structlog.contextvars.bound_contextvars(message_id=message.id),
+            tracing.span(
+                f"process {self._queue}", SpanKind.CONSUMER, about, parent=message.trace
+            ) as span,
+        ):
+            span.link(message.trace)
             try:
                 queued = read_message(message.text, message_id=message.id)
                 await self._handle(queued, message.trace)

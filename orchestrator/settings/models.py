@@ -75,6 +75,11 @@ class Intake:
         if self.mode == "queue" and not self.queue_url:
             raise ValueError("intake.mode is queue, so intake.queue_url needs the URL of a queue")
 
+    @property
+    def queue_name(self) -> str:
+        """The last part of the queue's URL; empty without a queue."""
+        return (self.queue_url or "").rpartition("/")[2]
+
 
 @attrs.frozen(kw_only=True)
 class Events:

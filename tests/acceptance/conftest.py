@@ -98,13 +98,15 @@ def in_groups(request: pytest.FixtureRequest) -> bool:
 def start_desk(
     start_service: StartService, settings: Settings, clock: ManualClock, in_groups: bool
 ) -> Callable[..., Awaitable[Desk]]:
-    async def start(registry: HandlerRegistry | None = None) -> Desk:
+    async def start(registry: HandlerRegistry | None = None, **parts: Any) -> Desk:
         intake = Intake(mode="queue", queue_url=URL, deadline_s=60)
         queued = attrs.evolve(settings, intake=intake)
         inbox, ledger = BusyInbox(clock, in_groups=in_groups), DownLedger()
         extension = Extension(registry=registry or HandlerRegistry())
-        service = await start_service(queued, extension=extension, inbox=inbox, ledger=ledger)
-        return Desk(service, inbox, ledger, clock, queued, extension)
+        service = await start_service(
+            queued, extension=extension, inbox=inbox, ledger=ledger, **parts
+        )
+        return Desk(service, inbox, ledger, clock, queued, extension, parts)
 
     return start
 

@@ -63,6 +63,7 @@ class Desk:
     clock: ManualClock
     settings: Settings
     extension: Extension
+    parts: dict[str, Any] = attrs.field(factory=dict)
 
     @contextlib.asynccontextmanager
     async def worker(self) -> AsyncIterator[AttemptRunner]:
@@ -72,6 +73,7 @@ class Desk:
             clock=self.clock,
             ledger=self.ledger,
             inbox=self.inbox,
+            **self.parts,
         )
         async with TestClient(TestServer(app, host="127.0.0.1")) as client:
             yield client

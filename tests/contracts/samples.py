@@ -244,6 +244,7 @@ FULL: tuple[Record, ...] = (
         ),
         by=TEXT,
         cancelled_by=TEXT,
+        traceparent="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
     ),
     tenant(
         TEXT,

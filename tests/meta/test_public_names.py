@@ -39,7 +39,7 @@ def test_importing_the_package_loads_no_aws() -> None:
     )
     loaded = set(child.stdout.split())
     assert "orchestrator" in loaded
-    assert not loaded & {"boto3", "botocore", "aioboto3", "aiobotocore", "moto"}
+    assert not loaded & {"boto3", "botocore", "aioboto3", "aiobotocore", "moto", "opentelemetry"}
 
 
 def test_a_former_name_still_works_and_says_what_it_is_called_now() -> None:

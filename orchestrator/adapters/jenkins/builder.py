@@ -330,6 +330,7 @@ async def open_jenkins(
     unstable_is_success: bool = False,
     connect_timeout_s: float,
     timeout_s: float,
+    trace_configs: list[aiohttp.TraceConfig] | None = None,
 ) -> AsyncIterator[JenkinsBuilder]:
     """The Jenkins builder for the life of the app.
 
@@ -339,6 +340,7 @@ async def open_jenkins(
         timeout=aiohttp.ClientTimeout(total=timeout_s, sock_connect=connect_timeout_s),
         # A crumb is valid only with its session's cookie, also if the url has an IP address.
         cookie_jar=aiohttp.CookieJar(unsafe=True),
+        trace_configs=trace_configs,
     ) as http:
         client = JenkinsClient(http, url=url, user=user, token=token)
         yield JenkinsBuilder(client, url=url, name=name, unstable_is_success=unstable_is_success)

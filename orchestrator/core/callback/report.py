@@ -29,6 +29,7 @@ from orchestrator.core.ledger.report_attempt import (
 from orchestrator.core.ledger.transactions import Transactions
 from orchestrator.core.metrics import NO_METRICS, REPORTS, Metrics
 from orchestrator.core.texts import shorten
+from orchestrator.core.tracing import NO_TRACING, Tracing
 from orchestrator.core.urls import shown_url
 
 _FIRST_PAUSE_S = 5.0
@@ -86,6 +87,7 @@ class ReportSender:
     webhook: Webhook
     is_silent: bool = False
     metrics: Metrics = NO_METRICS
+    tracing: Tracing = NO_TRACING
 
     async def send(self, operation_id: str) -> None:
         """Send the operation's report, if one is due and no other attempt is under way.
@@ -101,7 +103,10 @@ class ReportSender:
         posting = await self.transactions.run(lambda snapshot: begin_report(snapshot, operation_id))
         if posting is None:
             return
-        posted = await self._post(posting)
+        with self.tracing.span("report") as span:
+            span.link(posting.traceparent)
+            posted = await self._post(posting)
+            span.set({"orchestrator.result": posted.name})
         about = {
             "operation_id": operation_id,
             "url": shown_url(posting.url),

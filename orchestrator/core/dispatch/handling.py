@@ -37,6 +37,7 @@ from orchestrator.core.metrics import (
     begin_counting,
     end_counting,
 )
+from orchestrator.core.tracing import NO_TRACING, Span, Tracing, Value
 
 #: The label of an event whose type has no handler: senders may invent any number of types.
 UNSUPPORTED = "unsupported"
@@ -55,6 +56,10 @@ _OUTCOMES: tuple[tuple[type[BaseException], str], ...] = (
     (OrchestratorError, "failed"),
     (BaseException, "error"),
 )
+
+#: The outcomes that fail a span; the others are expected, such as to wait for a tenant.
+_FAILURES = ("retry", "failed", "error")
+_RESULTS = {True: "success", False: "failure"}
 
 #: All outcomes, those without an error first.
 OUTCOMES = frozenset(
@@ -91,6 +96,7 @@ class Observer:
     clock: Clock
     metrics: Metrics
     registered: Container[str]
+    tracing: Tracing = NO_TRACING
 
     def handling(
         self, event_type: str, run_id: str | None = None, *, trace: str | None = None
@@ -118,6 +124,7 @@ class Handling:
         self.lease: RunLease | None = None
         self.tenant_id: str | None = None
         self.tier: str | None = None
+        self.span: Span
         self._observer = observer
         self._event_type = event_type
         self._run_id = run_id
@@ -125,8 +132,13 @@ class Handling:
         self._requests = RequestCount()
 
     def __enter__(self) -> "Handling":
-        self._began = self._observer.clock.now()
+        observer = self._observer
+        self._label = observer.label_of(self._event_type)
+        self._began = observer.clock.now()
         self._token = begin_counting(self._requests)
+        self._scope = observer.tracing.span(f"process {self._label}", parent=self._trace)
+        self.span = self._scope.__enter__()
+        self.span.link(self._trace)
         return self
 
     def __exit__(
@@ -139,12 +151,31 @@ class Handling:
         observer = self._observer
         took_s = (observer.clock.now() - self._began).total_seconds()
         outcome = self.outcome or _outcome(self.answer, error)
-        label = observer.label_of(self._event_type)
-        observer.metrics.add(EVENTS, label, outcome)
-        observer.metrics.observe(EVENT_DURATION, took_s, label)
+        observer.metrics.add(EVENTS, self._label, outcome)
+        observer.metrics.observe(EVENT_DURATION, took_s, self._label)
+        self._trace = observer.tracing.current() or self._trace
+        if error is not None and outcome in _FAILURES:
+            self.span.fail(type(error).__name__)
+        if observer.tracing is not NO_TRACING:
+            self.span.set(self._attributes(outcome))
+        self._scope.__exit__(None, None, None)
         # An attempt that lost its lease, or reached no ledger, has settled nothing.
         is_settled = self.lease is not None and self.lease.run.status is not RunStatus.RUNNING
         log.info("settled" if is_settled else "answered", **self._known(outcome, took_s, error))
+
+    def _attributes(self, outcome: str) -> dict[str, Value | None]:
+        """The span's attributes; of an outcome, how its job ended (OpenTelemetry, Semantic
+        conventions for CICD)."""
+        run = self.lease.run if self.lease else None
+        ending = ENDS.get(self._event_type)
+        return {
+            "orchestrator.outcome": outcome,
+            "orchestrator.event_type": self._event_type,
+            "orchestrator.run_id": self._run_id,
+            "orchestrator.tenant_id": self.tenant_id,
+            "orchestrator.attempt": run.attempt if run else None,
+            "cicd.pipeline.result": _RESULTS[ending.succeeded] if ending else None,
+        }
 
     def _known(self, outcome: str, took_s: float, error: BaseException | None) -> dict[str, Any]:
         """The fields of the line; those without a value are left out."""

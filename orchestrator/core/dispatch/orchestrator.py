@@ -133,6 +133,7 @@ class Orchestrator:
         return Sweeper(
             transactions=transactions,
             dice=self.dice,
+            tracing=self.services.tracing,
             resume=partial(self._rerun, trigger=Trigger.SWEEP),
             look=self.watcher.check_due,
             report=self.report_sender.send,
@@ -248,6 +249,7 @@ class Orchestrator:
             stops_overdue=self.limits.stops_overdue,
             cleans_up_unknown=self.limits.cleans_up_unknown,
             dry_run=services.dry_run,
+            tracing=services.tracing,
             handle_outcome=handle_outcome,
         )
 
@@ -255,7 +257,10 @@ class Orchestrator:
     def observer(self) -> Observer:
         services = self.services
         return Observer(
-            clock=services.clock, metrics=services.metrics, registered=self.registry.by_type
+            clock=services.clock,
+            metrics=services.metrics,
+            tracing=services.tracing,
+            registered=self.registry.by_type,
         )
 
     @cached_property
@@ -266,6 +271,7 @@ class Orchestrator:
             webhook=services.webhook,
             is_silent=services.dry_run,
             metrics=services.metrics,
+            tracing=services.tracing,
         )
 
     @cached_property
@@ -360,6 +366,7 @@ class Orchestrator:
         handling.tenant_id, handling.tier = request.tenant_id, request.tier
         if isinstance(claim, RunLease):
             handling.lease = claim
+            handling.span.link(claim.traceparent)
         with structlog.contextvars.bound_contextvars(
             run_id=event.key, event_type=event.type, tenant_id=request.tenant_id
         ):
@@ -410,6 +417,8 @@ class Orchestrator:
                 by=by,
             )
             payload = request.payload
+            if (traceparent := self.services.tracing.current()) is not None:
+                request = evolve(request, traceparent=traceparent)
             claim = await claim_run(self.services.transactions, request)
             if trigger is Trigger.SWEEP and isinstance(claim, BodyDiffers):
                 raise ValueError("the stored event has another body than the run")

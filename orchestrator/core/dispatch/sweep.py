@@ -47,6 +47,7 @@ from orchestrator.core.metrics import (
     SWEEP_LAST_SUCCESS,
 )
 from orchestrator.core.tasks import finish_within, gather_or_cancel
+from orchestrator.core.tracing import NO_TRACING, Tracing
 
 #: How many due items are read at once.
 _PAGE = 50
@@ -83,6 +84,7 @@ class Sweeper:
 
     transactions: Transactions
     dice: Dice
+    tracing: Tracing = NO_TRACING
     resume: Callable[[str], Awaitable[object]]
     look: Work
     report: Callable[[str], Awaitable[object]]
@@ -114,7 +116,7 @@ class Sweeper:
         until = None if timeout_s is None else clock.now() + timedelta(seconds=timeout_s)
         one = self._finding = _Sweep(self, until)
         try:
-            with on_duty(Duty.SWEEP):
+            with on_duty(Duty.SWEEP), self.tracing.span("sweep"):
                 await finish_within(clock, timeout_s, one.run())
         except TimeoutError:
             one.lacks_time = True

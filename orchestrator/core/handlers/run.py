@@ -50,6 +50,7 @@ class Run:
             services.transactions.timings,
             services.secret_references,
             services.metrics,
+            services.tracing,
         )
         self.unrecorded = Progress()
         self.ending: EndWithoutJob | None = None
@@ -262,7 +263,7 @@ class Run:
             variables = {
                 **params,
                 START_KEY: start_key,
-                TRACEPARENT: _traceparent(start_key),
+                TRACEPARENT: self._lease.traceparent or _traceparent(start_key),
             }
             self.found(await self.starter.start(chosen, job_identifier, variables, options or {}))
         assert self.job is not None  # noqa: S101

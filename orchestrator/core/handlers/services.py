@@ -18,6 +18,7 @@ from orchestrator.core.ledger.transactions import Transactions
 from orchestrator.core.metrics import NO_METRICS, Metrics
 from orchestrator.core.secrets.redaction import Redactor
 from orchestrator.core.secrets.references import SecretReferences, SecretRemover
+from orchestrator.core.tracing import NO_TRACING, Tracing
 
 
 @attrs.frozen(kw_only=True)
@@ -34,6 +35,7 @@ class Services:
     notifications: Notifications
     clock: Clock
     metrics: Metrics = NO_METRICS
+    tracing: Tracing = NO_TRACING
     callback: CallbackPolicy = attrs.field(factory=CallbackPolicy)
     secrets: Redactor = attrs.field(factory=Redactor)
     #: None: secrets are passed to jobs in plain text.

@@ -32,6 +32,7 @@ from orchestrator.core.ledger.possible_start import PossibleStart
 from orchestrator.core.ledger.records import Job
 from orchestrator.core.metrics import JOBS_STARTED, NO_METRICS, Metrics
 from orchestrator.core.secrets.references import SecretReferences
+from orchestrator.core.tracing import NO_TRACING, SpanKind, Tracing
 
 #: A send is cut off this long (seconds) before the lease ends.
 CUT_OFF_S = 1.0
@@ -55,6 +56,7 @@ class JobStarter:
         timings: Timings,
         secret_references: SecretReferences | None,
         metrics: Metrics = NO_METRICS,
+        tracing: Tracing = NO_TRACING,
     ) -> None:
         self._lease = lease
         self._builders = builders
@@ -62,6 +64,7 @@ class JobStarter:
         self._timings = timings
         self._secret_references = secret_references
         self._metrics = metrics
+        self._tracing = tracing
         self._is_closed = False
 
     def close(self) -> None:
@@ -182,14 +185,22 @@ class JobStarter:
         job_identifier: str,
         variables: Mapping[str, Any],
     ) -> Job:
+        # OpenTelemetry, Semantic conventions for CICD.
+        pipeline = {"cicd.pipeline.name": job_identifier, "cicd.pipeline.action.name": "RUN"}
         async with self._under_the_lease(builder_name):
-            with self._may_be_out(builder_name, job_identifier):
+            with (
+                self._tracing.span(f"RUN {job_identifier}", SpanKind.CLIENT, pipeline) as span,
+                self._may_be_out(builder_name, job_identifier),
+            ):
                 job = await builder_calls.start_job(
                     builder_name,
                     builder,
                     job_identifier,
                     variables,
                     start_key=self._lease.start_key,
+                )
+                span.set(
+                    {"cicd.pipeline.run.id": job.id, "cicd.pipeline.run.url.full": job.log_url}
                 )
             self._metrics.add(JOBS_STARTED, builder_name)
             return job

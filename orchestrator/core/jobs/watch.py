@@ -38,6 +38,7 @@ from orchestrator.core.ledger.ledger import UnreadableItems
 from orchestrator.core.ledger.operations import ask_again, begin_look
 from orchestrator.core.ledger.records import Job, OperationRecord, operation_key
 from orchestrator.core.ledger.transactions import Transactions
+from orchestrator.core.tracing import NO_TRACING, Span, Tracing
 
 #: After so long (seconds) a job is checked again if its builder contradicts a message.
 _ASK_AGAIN_S = 5.0
@@ -57,6 +58,7 @@ class JobWatcher:
     adopter: JobAdopter
     outcomes: OutcomeMaker
     stopper: JobStopper
+    tracing: Tracing = NO_TRACING
 
     @classmethod
     def over(
@@ -68,6 +70,7 @@ class JobWatcher:
         stops_overdue: bool,
         cleans_up_unknown: bool = False,
         dry_run: bool = False,
+        tracing: Tracing = NO_TRACING,
     ) -> "JobWatcher":
         describer = JobDescriber(builders)
         adopter = JobAdopter(transactions=transactions, describer=describer)
@@ -90,6 +93,7 @@ class JobWatcher:
             adopter=adopter,
             outcomes=outcomes,
             stopper=stopper,
+            tracing=tracing,
         )
 
     async def ask_about(self, operation_id: str) -> None:
@@ -104,6 +108,10 @@ class JobWatcher:
         Concurrently, so that a builder that hangs delays no other. Returns the error if ledger or
         builder couldn't be reached.
         """
+        with self.tracing.span("check jobs") as span:
+            return await self._check_due(operation_ids, span)
+
+    async def _check_due(self, operation_ids: Collection[str], span: Span) -> TemporaryError | None:
         looks = await asyncio.gather(
             *(
                 guarded(self.transactions, operation_key(one), partial(self._begin_look, one))
@@ -116,6 +124,7 @@ class JobWatcher:
             match look:
                 case OperationRecord(job=Job() as job):
                     watched.setdefault(job.builder, []).append((look, job))
+                    span.link(look.traceparent)
                 case TemporaryError() if not isinstance(look, UnreadableItems):
                     trouble = look
         found = await asyncio.gather(

@@ -164,6 +164,7 @@ class ClaimDraft:
             report=former.kept_report if former else None,
             starts=former.starts_before_next if former else (),
             by=request.by,
+            traceparent=request.traceparent,
             version=former.version if former else 0,
         )
         held = evolve(

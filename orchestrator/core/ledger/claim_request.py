@@ -56,7 +56,8 @@ class ClaimRequest:
 
     `request_key` is the payload's, None for the event's own key. `follows` is the operation that
     the event follows; `link` leads to its cause's log. `contradiction` says in a sentence why the
-    event is about two tenants. `by` is the name of who replays the run.
+    event is about two tenants. `by` is the name of who replays the run. `traceparent` is the span
+    that handles the event.
     """
 
     event: Event[Mapping[str, Any]]
@@ -74,6 +75,7 @@ class ClaimRequest:
     follows: str | None = None
     link: str | None = None
     by: str | None = None
+    traceparent: str | None = None
 
     @property
     def is_replay(self) -> bool:

@@ -94,6 +94,13 @@ class RunLease:
         """The run's start key, at most 64 characters."""
         return start_key(self.run.operation_id, self.run.start_number)
 
+    @property
+    def traceparent(self) -> str | None:
+        """The span that opened the operation which the run opens or ends; None if it is unknown."""
+        run = self.run
+        operation = self._snapshot.known_operation(run.outcome_of or run.operation_id)
+        return operation.traceparent if operation else None
+
     async def find_operation(self) -> OperationRecord | None:
         """The current operation of the run's starts."""
         return await self._transactions.find_operation(self.run.operation_id)

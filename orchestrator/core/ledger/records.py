@@ -357,7 +357,8 @@ class OperationRecord(Stored):
     `report` of an operation that was given back is its refusal; it is never sent while the
     operation is open again. `bugs` counts checks and reports that a bug ended, `trouble` is why the
     last one was postponed. `starts` are the last `MAX_STARTS` before the current one. `by` is who
-    replayed the run that opened the current start, `cancelled_by` who cancelled it.
+    replayed the run that opened the current start, `cancelled_by` who cancelled it. `traceparent`
+    is the span that opened it; None: no traces then.
     """
 
     operation_id: str
@@ -393,6 +394,7 @@ class OperationRecord(Stored):
     starts: tuple[PastStart, ...] = attrs.field(metadata=SPARSE, default=())
     by: str | None = attrs.field(metadata=SPARSE, default=None)
     cancelled_by: str | None = attrs.field(metadata=SPARSE, default=None)
+    traceparent: str | None = attrs.field(metadata=SPARSE, default=None)
     version: int = 0
 
     @property

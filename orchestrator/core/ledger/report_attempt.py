@@ -28,7 +28,8 @@ POSTING_S = 60.0
 
 @attrs.frozen(kw_only=True)
 class ReportAttempt:
-    """One attempt at a report, exclusive until it is over. `earlier` is the report before it."""
+    """One attempt at a report, exclusive until it is over. `earlier` is the report before it,
+    `traceparent` the span that opened the operation."""
 
     operation_id: str
     until: datetime
@@ -37,6 +38,7 @@ class ReportAttempt:
     body: Mapping[str, Any]
     credentials: WebhookCredentials
     earlier: Report
+    traceparent: str | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -89,6 +91,7 @@ def begin_report(snapshot: Snapshot, operation_id: str) -> Decision[ReportAttemp
         body=report.body,
         credentials=credentials,
         earlier=report,
+        traceparent=operation.traceparent,
     )
     return Decision((begun,), posting)
 

@@ -287,7 +287,7 @@ def _end(
             registration_id=operation.registration_id or freed.registration_id,
         )
     if freed is not None and settlement.clean_up is not None:
-        cleaned = _clean_up(snapshot, freed, tier, settlement.clean_up)
+        cleaned = _clean_up(snapshot, freed, over, tier, settlement.clean_up)
         return (over, *cleaned), (settlement.clean_up,)
     erased = erased_before(snapshot, operation) if report is None else ()
     if freed is None:
@@ -296,7 +296,11 @@ def _end(
 
 
 def _clean_up(
-    snapshot: Snapshot, tenant: TenantRecord, tier: str | None, follow_up: FollowUp
+    snapshot: Snapshot,
+    tenant: TenantRecord,
+    failed: OperationRecord,
+    tier: str | None,
+    follow_up: FollowUp,
 ) -> tuple[Record, ...]:
     """The clean-up holds the tenant as soon as the failed operation releases it.
 
@@ -321,6 +325,7 @@ def _clean_up(
         former_asked=tenant.asked,
         tier=tier,
         starts=former.starts_before_next if former else (),
+        traceparent=failed.traceparent,
         version=former.version if former else 0,
     )
     held = evolve(tenant, state=MOVES[Kind.CLEAN_UP].during, operation_id=wanted)

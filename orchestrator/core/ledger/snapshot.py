@@ -117,6 +117,10 @@ class Snapshot:
         key = operation_key(operation_id)
         return cast("OperationRecord | None", self._read(key, expect_absent))
 
+    def known_operation(self, operation_id: str) -> OperationRecord | None:
+        """The operation as last loaded, for what no decision depends on; None if it isn't."""
+        return cast("OperationRecord | None", self._items.get(operation_key(operation_id)))
+
     def tenant(self, tenant_id: str, *, expect_absent: bool = False) -> TenantRecord | None:
         return cast("TenantRecord | None", self._read(tenant_key(tenant_id), expect_absent))
 

@@ -26,6 +26,7 @@ from orchestrator.core.ledger.snapshot import Decision, Snapshot
 from orchestrator.core.ledger.transitions import is_new_event, kept, new_run
 from orchestrator.core.queue.inbox import Inbox
 from orchestrator.core.queue.message_codec import QueuedEvent, QueuedReplay, pack_message
+from orchestrator.core.tracing import SpanKind
 
 #: A queued run is due after this time (seconds): the sweep resumes it if its message got lost.
 _LOST_AFTER_S = 900.0
@@ -38,10 +39,12 @@ class Queued:
 
 @attrs.frozen(kw_only=True)
 class Enqueuer:
-    """Replaces the orchestrator at the entry points, and puts events into the inbox."""
+    """Replaces the orchestrator at the entry points, and puts events into the inbox; `queue` is its
+    name, for traces."""
 
     orchestrator: Orchestrator
     inbox: Inbox
+    queue: str = ""
 
     async def handle_event(self, event_type: str, body: object) -> Handled:
         """Accept one event, as `Orchestrator.handle_event` would handle it.
@@ -81,15 +84,13 @@ class Enqueuer:
         shown = as_kept(event, services.secrets)
         payload = encode_event(shown)
         check_size(services.transactions.ledger, payload)
-        await self.inbox.send(
-            text=pack_message(
-                QueuedEvent(
-                    event_type=event.sent_as or event.type, body=event.raw, delivery=accepted
-                )
-            ),
-            group=_group(event),
-            deduplication_id=await self._deduplication_id(event),
+        text = pack_message(
+            QueuedEvent(event_type=event.sent_as or event.type, body=event.raw, delivery=accepted)
         )
+        deduplication_id = await self._deduplication_id(event)
+        about = describe_messaging("send", self.queue)
+        with services.tracing.span(f"send {self.queue}", SpanKind.PRODUCER, about):
+            await self.inbox.send(text=text, group=_group(event), deduplication_id=deduplication_id)
         timings = services.transactions.timings
         answer = await services.transactions.run(
             lambda snapshot: _queue(snapshot, shown, payload, timings)
@@ -143,6 +144,17 @@ class Enqueuer:
         except InvalidPayload:
             return False
         return True
+
+
+def describe_messaging(operation: str, queue: str) -> dict[str, str]:
+    """A span's attributes (OpenTelemetry, Semantic conventions for messaging spans); the operation
+    is `send` or `process`."""
+    return {
+        "messaging.system": "aws_sqs",
+        "messaging.operation.type": operation,
+        "messaging.operation.name": operation,
+        "messaging.destination.name": queue,
+    }
 
 
 def _group(event: Event[Any]) -> str:
