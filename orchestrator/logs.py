@@ -111,7 +111,10 @@ def configure_logs(
 def _to_terminal() -> Any:
     """The console renderer; control characters of names, texts and tracebacks are escaped."""
     render = structlog.dev.ConsoleRenderer(
-        colors=sys.stderr.isatty(), exception_formatter=_write_traceback
+        colors=sys.stderr.isatty(),
+        # As they were written: what became of an event before its details.
+        sort_keys=False,
+        exception_formatter=_write_traceback,
     )
 
     def render_printable(logger: Any, method: str, event: Mapping[str, Any]) -> str:

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 _STABLE_NAMES = "OTEL_SEMCONV_STABILITY_OPT_IN"
 _PROPAGATORS = "OTEL_PROPAGATORS"
 _SERVICE_NAME = "OTEL_SERVICE_NAME"
+_TIMEOUTS = ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT")
+#: How long (seconds) an export may take, retries included: the last one delays the end of the
+#: process, which a platform kills 30 s after SIGTERM.
+_EXPORT_S = 3.0
 
 
 def choose_tracing(is_on: bool) -> Tracing:
@@ -59,7 +63,8 @@ def _find_provider() -> "trace.TracerProvider":
         return provider
     named = {} if _SERVICE_NAME in os.environ else {"service.name": "saas-orchestrator"}
     own = TracerProvider(resource=Resource.create(named))
-    own.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    timeout_s = None if any(name in os.environ for name in _TIMEOUTS) else _EXPORT_S
+    own.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(timeout=timeout_s)))
     trace.set_tracer_provider(own)
     return own
 
@@ -188,7 +193,7 @@ def traced_sessions(tracing: Tracing) -> list[aiohttp.TraceConfig]:
 
     return [
         create_trace_config(
-            url_filter=_without_secrets,
+            url_filter=without_secrets,
             tracer_provider=tracing.provider,
             # The variable for stable names is read only by the global instrumentation.
             sem_conv_opt_in_mode=_StabilityMode.HTTP,
@@ -196,7 +201,7 @@ def traced_sessions(tracing: Tracing) -> list[aiohttp.TraceConfig]:
     ]
 
 
-def _without_secrets(url: yarl.URL) -> str:
+def without_secrets(url: yarl.URL) -> str:
     """The URL without user, password, query and fragment."""
     return str(url.with_user(None).with_query(None).with_fragment(None))
 

@@ -1,0 +1,104 @@
+"""Traces by OpenTelemetry: which provider is used, what a span is told, and nothing when off."""
+
+from collections.abc import Iterator
+
+import pytest
+from opentelemetry import propagate, trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import StatusCode
+from yarl import URL
+
+from orchestrator.adapters.tracing import (
+    OpenTelemetryTracing,
+    choose_tracing,
+    traced_aws,
+    traced_requests,
+    traced_sessions,
+    without_secrets,
+)
+from orchestrator.core.tracing import NO_TRACING, SpanKind
+
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+@pytest.fixture
+def exporter() -> InMemorySpanExporter:
+    return InMemorySpanExporter()
+
+
+@pytest.fixture
+def tracing(exporter: InMemorySpanExporter) -> Iterator[OpenTelemetryTracing]:
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    before = propagate.get_global_textmap()
+    yield OpenTelemetryTracing(provider)
+    propagate.set_global_textmap(before)
+    provider.shutdown()
+
+
+async def test_without_the_setting_nothing_is_traced() -> None:
+    """No span, no middleware, no session that is watched; the SDK stays as it is."""
+    assert choose_tracing(False) is NO_TRACING
+    assert not traced_requests(NO_TRACING)
+    assert not traced_sessions(NO_TRACING)
+    async with traced_aws(NO_TRACING):
+        with NO_TRACING.span("process", parent=TRACEPARENT) as span:
+            span.set({"a": 1})
+            span.link(TRACEPARENT)
+            span.fail("Oops")
+            assert NO_TRACING.current() is None
+
+
+@pytest.mark.parametrize("text", ["", "nonsense", "00-0-0-00", "Root=1;Parent=2", "Root=", "é"])
+def test_a_context_that_cannot_be_read_is_none(
+    tracing: OpenTelemetryTracing, exporter: InMemorySpanExporter, text: str
+) -> None:
+    """A sender may say anything: the span is the first of its trace, and links to nothing."""
+    with tracing.span("process", parent=text) as span:
+        span.link(text)
+    (done,) = exporter.get_finished_spans()
+    assert done.parent is None
+    assert not done.links
+
+
+def test_a_span_has_failed_if_an_exception_leaves_it(
+    tracing: OpenTelemetryTracing, exporter: InMemorySpanExporter
+) -> None:
+    """By the error's class; its message may quote what only the log masks."""
+    with pytest.raises(ValueError, match="hunter2"), tracing.span("start", SpanKind.CLIENT):
+        raise ValueError("hunter2")
+    (done,) = exporter.get_finished_spans()
+    assert done.status.status_code is StatusCode.ERROR
+    assert done.attributes == {"error.type": "ValueError"}
+    assert "hunter2" not in done.to_json()
+
+
+def test_a_parent_counts_only_without_a_current_span(
+    tracing: OpenTelemetryTracing, exporter: InMemorySpanExporter
+) -> None:
+    """An event within a request is the request's; its own trace is linked to."""
+    with tracing.span("request"), tracing.span("process", parent=TRACEPARENT) as span:
+        span.link(TRACEPARENT)
+    inner, outer = exporter.get_finished_spans()
+    assert inner.context is not None
+    assert outer.context is not None
+    assert inner.context.trace_id == outer.context.trace_id
+    assert [link.context.span_id for link in inner.links] == [int("00f067aa0ba902b7", 16)]
+
+
+def test_a_url_is_shown_without_what_may_be_secret() -> None:
+    """Neither user, password and query nor the fragment."""
+    url = URL("https://user:hunter2@control.example/webhook?key=hunter2#hunter2")
+    assert without_secrets(url) == "https://control.example/webhook"
+
+
+def test_the_providers_own_trace_is_not_replaced(tracing: OpenTelemetryTracing) -> None:
+    """The span of your app that calls the library is the parent of its events."""
+    with tracing.provider.get_tracer("app").start_as_current_span("app") as span:
+        current = tracing.current()
+        assert current is not None
+        assert f"{span.get_span_context().span_id:016x}" in current
+    assert tracing.current() is None
+    assert not trace.get_current_span().get_span_context().is_valid
