@@ -16,6 +16,7 @@ from orchestrator.core.dispatch.orchestrator import EventOrchestrator
 from orchestrator.core.handlers.extension import Extension
 from orchestrator.core.queue.enqueue import Enqueuer
 from orchestrator.intake import (
+    console,
     docs_api,
     events_api,
     me_api,
@@ -69,6 +70,7 @@ _ROUTES = (
             me_api,
             status_api,
             docs_api,
+            console,
         )
     ),
     status_api.health_routes,

@@ -175,6 +175,7 @@ def _tier_names() -> str:
 
 _WHERE_TO_LOOK = """
   Service     {service}
+  Console     {service}/console
   API docs    {service}/docs
   AWS         {aws} (DynamoDB, EventBridge, SQS; CodeBuild beside it)
   Tiers       {tiers}

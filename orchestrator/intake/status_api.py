@@ -36,6 +36,7 @@ async def get_home(request: web.Request) -> web.Response:
     links = "".join(
         f'<li><a href="{link(request, name)}">{text}</a></li>'
         for name, text in (
+            ("console", "Console"),
             ("docs", "API documentation"),
             ("openapi", "OpenAPI document"),
             ("readyz", "Readiness"),

@@ -1,0 +1,357 @@
+"""Stories of an operator at the console, in a real Chromium."""
+
+import re
+from collections.abc import AsyncIterator, Collection, Mapping
+
+import pytest
+from playwright.async_api import Browser, expect
+
+from orchestrator import Settings, TemporaryError
+from orchestrator.adapters.memory.ledger import InMemoryLedger
+from orchestrator.core.ledger.records import Record
+from orchestrator.embedded import CodeBuildStandIn
+from orchestrator.testing import ManualClock
+from tests.browser.operators import (
+    HEADERS,
+    MISSING,
+    READER,
+    Console,
+    Fleet,
+    add_projects,
+    clock_before,
+    open_console,
+    staffed,
+    until_now,
+)
+from tests.conftest import Client, StartService
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """Events come some minutes before the operator looks."""
+    return clock_before(minutes=30)
+
+
+@pytest.fixture
+async def service(start_service: StartService, settings: Settings) -> Client:
+    return await start_service(staffed(settings))
+
+
+@pytest.fixture
+async def fleet(service: Client, codebuild: CodeBuildStandIn, clock: ManualClock) -> Fleet:
+    add_projects(codebuild, clock)
+    return Fleet(service, codebuild, clock)
+
+
+@pytest.fixture
+async def console(chromium: Browser, service: Client) -> AsyncIterator[Console]:
+    async with open_console(chromium, service.make_url("/console")) as console:
+        yield console
+
+
+async def test_a_failed_tenant_is_healed(
+    fleet: Fleet, console: Console, codebuild: CodeBuildStandIn, clock: ManualClock
+) -> None:
+    """It is found first in the list with its reason, its cause is mended, it is replayed, and it
+    is seen turning active."""
+    assert await fleet.deploy("calm") == 200
+    await fleet.end("calm")
+    assert await fleet.deploy("hooli", tier="basic") == 422
+    until_now(clock)
+    await console.open()
+    page = console.page
+
+    first = page.locator("table.tenants tbody tr").first
+    await expect(first.get_by_role("rowheader")).to_have_text("hooli")
+    await expect(first).to_contain_text("no state yet")
+    await expect(first).to_contain_text(MISSING)
+    await expect(page.get_by_text("calm")).to_have_count(0)
+
+    await first.get_by_role("link", name="hooli").click()
+    await expect(page.get_by_role("heading", name="hooli")).to_be_focused()
+    await expect(page.locator(".present")).to_contain_text(MISSING)
+
+    codebuild.add_project(MISSING)
+    await page.get_by_role("button", name="Replay").click()
+    dialog = page.get_by_role("dialog")
+    await expect(dialog).to_contain_text("Attempt 2 begins at once")
+    await expect(dialog).to_contain_text("Recorded with your key's name: maria.k.")
+    await dialog.get_by_role("button", name="Replay").click()
+    await expect(page.locator("#notes")).to_contain_text("hooli: the replay was handled.")
+    await expect(page.locator(".title")).to_contain_text("deploying")
+    await expect(page.locator(".present")).to_contain_text(MISSING)
+    await expect(page.locator("table.happened")).to_contain_text("replayed by maria.k")
+
+    await fleet.end("hooli")
+    await console.look_again()
+    await expect(page.locator(".title .mark")).to_have_text("active")
+    await expect(page.locator(".present")).to_contain_text("Nothing is under way")
+
+
+async def test_a_job_that_failed_is_started_anew(
+    fleet: Fleet, console: Console, clock: ManualClock
+) -> None:
+    """The replay of a run whose operation is over says that a new job starts, and forces it."""
+    await fleet.deploy("hooli")
+    clock.turn(500)
+    await fleet.end("hooli", "FAILED", reason="helm upgrade: timed out")
+    until_now(clock)
+    await console.open("/tenants/hooli")
+    page = console.page
+    await expect(page.locator(".present .lead")).to_contain_text("helm upgrade: timed out")
+
+    await page.keyboard.press("r")
+    dialog = page.get_by_role("dialog")
+    await expect(dialog).to_contain_text("A new job is started: CodeBuild tenant-deploy-premium")
+    await expect(dialog).to_contain_text("deployment failed to deploying")
+    await dialog.get_by_role("button", name="Start a new job").click()
+    await expect(page.locator(".title .mark")).to_have_text("deploying")
+    await expect(page.locator(".present")).to_contain_text("Start 2, replayed by maria.k")
+    await expect(page.locator(".present")).to_contain_text("helm upgrade: timed out")
+
+
+async def test_forty_runs_that_failed_for_one_reason_are_replayed_at_once(
+    fleet: Fleet, console: Console, codebuild: CodeBuildStandIn, clock: ManualClock
+) -> None:
+    """The reason selects them, the number is typed, and the dock counts them to the end."""
+    for number in range(40):
+        await fleet.deploy(f"tenant-{number:02}", tier="basic")
+    await fleet.send("BILLING_CLOSED", "tenant-00")
+    until_now(clock)
+    codebuild.add_project(MISSING)
+    await console.open("/runs?status=failed")
+    page = console.page
+
+    await page.get_by_role("button", name=re.compile(f"40.*{MISSING}")).click()
+    await expect(page.locator(".bulk")).to_contain_text("40 selected")
+    await page.get_by_role("button", name="Replay 40…").click()
+    dialog = page.get_by_role("dialog")
+    await expect(dialog).to_contain_text("40 runs of 40 tenants")
+    await expect(dialog).to_contain_text("They failed for one reason")
+    await dialog.get_by_role("button", name="Replay 40").click()
+    await expect(dialog.get_by_role("alert")).to_have_text("Type 40, the number of runs.")
+    await dialog.get_by_label("Type 40 to confirm").fill("40")
+    await dialog.get_by_role("button", name="Replay 40").click()
+
+    dock = page.get_by_role("region", name="Bulk replay")
+    await expect(dock).to_contain_text("Replayed 40 runs", timeout=60_000)
+    await expect(dock).to_contain_text("40 handled")
+    await expect(page.locator("table.runs tbody tr")).to_have_count(1)
+    assert len(codebuild.builds) == 40
+    assert sorted(console.asked).count("POST /events") == 0
+
+
+async def test_an_operation_is_cancelled_with_a_reason(
+    fleet: Fleet, console: Console, clock: ManualClock
+) -> None:
+    """The dialog names the job that is stopped; without a reason nothing happens."""
+    await fleet.deploy("northwind")
+    until_now(clock)
+    await console.open()
+    page = console.page
+
+    await page.get_by_role("button", name="Cancel deployment of northwind").click()
+    dialog = page.get_by_role("dialog")
+    await expect(dialog).to_contain_text("The job is stopped: CodeBuild tenant-deploy-premium")
+    await dialog.get_by_role("button", name="Cancel deployment").click()
+    await expect(dialog).to_be_visible()
+    await dialog.get_by_label("Reason").fill("wrong release")
+    await dialog.get_by_role("button", name="Cancel deployment").click()
+
+    await expect(page.locator("#notes")).to_contain_text("deployment of northwind")
+    row = page.get_by_role("row", name=re.compile("northwind"))
+    await expect(row).to_contain_text("deployment failed")
+    await expect(row).to_contain_text("wrong release")
+    await row.get_by_role("link", name="northwind").click()
+    await expect(page.locator(".present")).to_contain_text("Cancelled by maria.k")
+
+
+async def test_a_key_that_may_only_read_changes_nothing(
+    fleet: Fleet, console: Console, clock: ManualClock
+) -> None:
+    """Everything is shown; actions are there, say why they are off, and send nothing."""
+    await fleet.deploy("northwind")
+    await fleet.deploy("hooli", tier="basic")
+    until_now(clock)
+    await console.open(key=READER)
+    page = console.page
+    await expect(page.locator(".top")).to_contain_text("dashboard")
+    await expect(page.locator(".top")).to_contain_text("read only")
+
+    for name in ("Replay hooli", "Cancel deployment of northwind"):
+        button = page.get_by_role("button", name=name)
+        await expect(button).to_have_attribute("aria-disabled", "true")
+        await expect(button).to_have_attribute("title", "This key may only read")
+        await button.click(force=True)
+        await expect(page.locator("#notes")).to_contain_text("This key may only read")
+        await expect(page.get_by_role("dialog")).to_have_count(0)
+    await console.go("/tenants/hooli")
+    await expect(page.get_by_role("heading", name="hooli")).to_be_visible()
+    await page.keyboard.press("r")
+    await expect(page.get_by_role("dialog")).to_have_count(0)
+    await console.go("/runs?status=failed")
+    await page.get_by_label("Select all").check()
+    await expect(page.locator("[data-act=bulk]")).to_have_attribute("aria-disabled", "true")
+    assert [line for line in console.asked if not line.startswith("GET ")] == []
+
+
+async def test_a_key_is_asked_for_and_kept_for_the_tab(console: Console) -> None:
+    """A wrong one is said to be; the right one survives a reload, and another tab asks again."""
+    page = console.page
+    await page.goto(str(console.url))
+    await expect(page.get_by_label("API key")).to_be_focused()
+    await page.get_by_label("API key").fill("no such key")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("alert")).to_contain_text("This key isn't known here")
+    await page.get_by_label("API key").fill("operators-key")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("heading", name="No tenants yet")).to_be_visible()
+    await page.reload()
+    await expect(page.get_by_role("heading", name="No tenants yet")).to_be_visible()
+    assert await page.evaluate("localStorage.length + document.cookie.length") == 0
+
+    other = await page.context.new_page()
+    await other.goto(str(console.url))
+    await expect(other.get_by_label("API key")).to_be_visible()
+
+    await page.get_by_role("button", name="Forget the key").click()
+    await expect(page.get_by_label("API key")).to_be_visible()
+
+
+async def test_an_event_is_shown_as_it_came_without_its_secrets(
+    fleet: Fleet, console: Console, clock: ManualClock
+) -> None:
+    """On demand; a number beyond 2^53 keeps all its digits."""
+    await fleet.deploy("hooli", tier="basic", accountNumber=9007199254740993, password="hunter2")
+    until_now(clock)
+    await console.open("/runs?status=failed")
+    page = console.page
+    await page.locator("table.runs tbody tr th a").click()
+    await expect(page.get_by_role("heading", name="TENANT_DEPLOYMENT")).to_be_focused()
+    assert not [line for line in console.asked if line.endswith("/payload")]
+    await page.get_by_role("button", name="Show, redacted").click()
+    await expect(page.locator("pre.payload")).to_contain_text("9007199254740993")
+    await expect(page.locator("pre.payload")).not_to_contain_text("hunter2")
+
+
+async def test_text_from_events_is_never_markup(
+    fleet: Fleet, console: Console, clock: ManualClock
+) -> None:
+    """Names and reasons with tags in them are shown letter by letter, and run nothing."""
+    evil = '<img src=x onerror="document.title=1">'
+    await fleet.send(evil, evil)
+    await fleet.send("TENANT_PROVISIONING", evil, tier=evil)
+    until_now(clock)
+    await console.open("/runs")
+    page = console.page
+    await expect(page.get_by_role("rowheader", name=evil)).to_have_count(1)
+    assert await page.locator("main img").count() == 0
+    await page.get_by_role("link", name=evil).first.click()
+    await expect(page.locator("h1")).to_contain_text("img")
+    assert await page.locator("main img").count() == 0
+
+
+async def test_a_tenant_is_found_by_the_beginning_of_its_id(
+    fleet: Fleet, console: Console, clock: ManualClock
+) -> None:
+    """While typing; Enter opens the tenant, and a run's id opens the run."""
+    for name in ("acme-eu", "acme-us", "other"):
+        await fleet.deploy(name)
+    until_now(clock)
+    await console.open()
+    page = console.page
+    await page.keyboard.press("/")
+    await page.keyboard.type("acme")
+    await expect(page.locator("table.tenants tbody tr")).to_have_count(2)
+    await expect(page.locator("#find")).to_be_focused()
+    await page.keyboard.type("-us")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("heading", name="acme-us")).to_be_visible()
+    run_id = (await fleet.tenant("acme-us"))["timeline"][0]["runId"]
+    await page.locator("#find").fill(run_id)
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("heading", name="TENANT_DEPLOYMENT")).to_be_visible()
+
+
+async def test_keys_lead_through_the_list(
+    fleet: Fleet, console: Console, clock: ManualClock
+) -> None:
+    """j and k move, Enter opens, g t goes back; switched off they do nothing."""
+    for name in ("one", "two"):
+        await fleet.deploy(name)
+    until_now(clock)
+    await console.open()
+    page = console.page
+    await page.keyboard.press("j")
+    await page.keyboard.press("j")
+    await page.keyboard.press("k")
+    focused = page.locator("table.tenants tbody tr th a").first
+    await expect(focused).to_be_focused()
+    await page.keyboard.press("Enter")
+    await expect(page.locator(".picture")).to_be_visible()
+    await page.keyboard.press("g")
+    await page.keyboard.press("t")
+    await expect(page.locator("table.tenants")).to_be_visible()
+    await page.keyboard.press("?")
+    await page.get_by_label("Single keys are on").uncheck()
+    await page.get_by_role("button", name="Close").click()
+    await page.keyboard.press("g")
+    await page.keyboard.press("r")
+    await expect(page.locator("table.tenants")).to_be_visible()
+
+
+async def test_focus_and_selection_survive_a_refresh(
+    fleet: Fleet, console: Console, clock: ManualClock
+) -> None:
+    """What an operator is at stays where it is while the data changes around it."""
+    for name in ("one", "two"):
+        await fleet.deploy(name, tier="basic")
+    until_now(clock)
+    await console.open("/runs?status=failed")
+    page = console.page
+    box = page.locator("table.runs tbody input").first
+    await box.check()
+    await fleet.deploy("three", tier="basic")
+    await console.look_again()
+    await expect(page.locator("table.runs tbody tr")).to_have_count(3)
+    await expect(page.locator("table.runs tr.picked")).to_have_count(1)
+    await page.locator("table.runs tbody input").nth(2).focus()
+    await page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    await expect(page.locator("table.runs tbody input").nth(2)).to_be_focused()
+
+
+class LedgerWithOutages(InMemoryLedger):
+    """A ledger that can't be read while `is_away`."""
+
+    is_away = False
+
+    async def load(self, keys: Collection[str]) -> Mapping[str, Record | None]:
+        if self.is_away:
+            raise TemporaryError("The ledger can't be reached: connect timeout.")
+        return await super().load(keys)
+
+
+async def test_the_ledger_is_away(
+    chromium: Browser, start_service: StartService, settings: Settings, clock: ManualClock
+) -> None:
+    """The last data stays, marked as old, with no action; it is live again with the ledger."""
+    ledger = LedgerWithOutages()
+    service = await start_service(staffed(settings), ledger=ledger)
+    body = {"tenantId": "hooli", "tier": "basic"}
+    async with service.post("/events/TENANT_DEPLOYMENT", json=body, headers=HEADERS) as answer:
+        assert answer.status == 422
+    until_now(clock)
+    async with open_console(chromium, service.make_url("/console")) as console:
+        await console.open()
+        page = console.page
+        ledger.is_away = True
+        await console.look_again()
+        await expect(page.locator("#banner")).to_contain_text("The ledger cannot be read since")
+        await expect(page.locator("#banner")).to_contain_text("What you see is from")
+        replay = page.get_by_role("button", name="Replay hooli")
+        await expect(replay).to_have_attribute("aria-disabled", "true")
+        assert await console.find_barriers() == []
+        ledger.is_away = False
+        await page.get_by_role("button", name="Try now").click()
+        await expect(page.locator("#banner")).to_be_empty()
+        await expect(replay).not_to_have_attribute("aria-disabled", "true")
