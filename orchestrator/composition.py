@@ -3,7 +3,7 @@
 Each adapter is opened by its own module; nothing is wired at import time.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import (
     AbstractAsyncContextManager,
     AsyncExitStack,
@@ -15,12 +15,11 @@ import attrs
 
 from orchestrator.adapters.aws import AWS, open_aws
 from orchestrator.adapters.builders import open_builders
-from orchestrator.adapters.dynamodb.ledger import DynamoDBLedger
 from orchestrator.adapters.eventbridge.publisher import open_publisher
-from orchestrator.adapters.memory.ledger import InMemoryLedger
+from orchestrator.adapters.ledgers import choose_ledger
 from orchestrator.adapters.notifications import BUILT_IN_NOTIFICATIONS
 from orchestrator.adapters.secret_resolver import StoredSecretResolver
-from orchestrator.adapters.secret_stores import open_secret_stores
+from orchestrator.adapters.secret_stores import open_secret_stores, refer_to_secrets
 from orchestrator.adapters.sqs.inbox import open_inbox
 from orchestrator.adapters.tier_catalog import open_tiers
 from orchestrator.adapters.tracing import traced_aws, traced_sessions
@@ -37,9 +36,8 @@ from orchestrator.core.ledger.transactions import Transactions
 from orchestrator.core.metrics import NO_METRICS, Metrics
 from orchestrator.core.queue.inbox import Inbox
 from orchestrator.core.secrets.redaction import Redactor
-from orchestrator.core.secrets.references import SecretReferences, SecretRemover
+from orchestrator.core.secrets.references import SecretRemover
 from orchestrator.core.secrets.secret_resolver import SecretResolver
-from orchestrator.core.secrets.secret_store import SecretStore
 from orchestrator.core.tracing import NO_TRACING, Tracing
 from orchestrator.core.urls import parse_origin
 from orchestrator.settings import Settings
@@ -89,7 +87,7 @@ async def open_ports(
         )
         stores = open_secret_stores(settings.secrets, aws)
         credentials = StoredSecretResolver(stores, clock)
-        ledger = choose_ledger(settings, aws, clock) if ledger is None else ledger
+        ledger = choose_ledger(settings.ledger, aws, clock) if ledger is None else ledger
         builders = await stack.enter_async_context(
             open_builders(
                 settings.builders, extension.builders, aws, credentials, clock, secrets, tracing
@@ -114,7 +112,9 @@ async def open_ports(
                 refusals=settings.callback.refusals,
             ),
             secrets=secrets,
-            secret_references=_refer_to_secrets(settings, stores, secrets, ids),
+            secret_references=None
+            if settings.builders.dry_run
+            else refer_to_secrets(settings.secrets, stores, secrets, ids),
             secret_remover=SecretRemover(list(stores.values())),
             secret_prefix=settings.secrets.prefix,
             resources=resources,
@@ -128,17 +128,6 @@ async def open_ports(
         )
 
 
-def choose_ledger(settings: Settings, aws: AWS, clock: Clock) -> Ledger:
-    if settings.ledger.backend == "memory":
-        return InMemoryLedger()
-    return DynamoDBLedger(
-        aws.dynamodb,
-        clock,
-        table=settings.ledger.table,
-        retention_days=settings.ledger.retention_days,
-    )
-
-
 def open_configured_aws(
     settings: Settings, metrics: Metrics = NO_METRICS, tracing: Tracing = NO_TRACING
 ) -> AbstractAsyncContextManager[AWS]:
@@ -150,15 +139,4 @@ def open_configured_aws(
         transport=settings.aws.transport,
         metrics=metrics,
         tracing=tracing,
-    )
-
-
-def _refer_to_secrets(
-    settings: Settings, stores: Mapping[str, SecretStore], secrets: Redactor, ids: Ids
-) -> SecretReferences | None:
-    chosen = settings.secrets.store
-    if not chosen or settings.builders.dry_run:
-        return None
-    return SecretReferences(
-        store=stores[chosen], ids=ids, secrets=secrets, prefix=settings.secrets.prefix
     )

@@ -9,13 +9,13 @@ import structlog
 
 from orchestrator.adapters.clock import RandomDice, RandomIds, SystemClock
 from orchestrator.adapters.dynamodb.ledger import DynamoDBLedger
+from orchestrator.adapters.ledgers import choose_ledger
 from orchestrator.adapters.memory.ledger import InMemoryLedger
 from orchestrator.adapters.notifications import BUILT_IN_NOTIFICATIONS
 from orchestrator.adapters.sqs.inbox import open_inbox
 from orchestrator.adapters.tracing import choose_tracing
 from orchestrator.composition import (
     Ports,
-    choose_ledger,
     open_configured_aws,
     open_ports,
 )
@@ -179,7 +179,7 @@ async def make_ends(settings: Settings) -> Mapping[str, bool]:
     and whether it was created (False: it already exists)."""
     made = {}
     async with open_configured_aws(settings) as aws:
-        ledger = choose_ledger(settings, aws, SystemClock())
+        ledger = choose_ledger(settings.ledger, aws, SystemClock())
         if isinstance(ledger, DynamoDBLedger):
             name = f"ledger table {settings.ledger.table}"
             parts = await ledger.create()

@@ -3,24 +3,16 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-import attrs
 import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from orchestrator.core.errors import TemporaryError
 from orchestrator.intake.access import Scope, access_of
+from orchestrator.intake.sender import SENDER, Sender
 
 #: Set by the Lambda handler alone: the ARN of the caller whom API Gateway has authenticated.
 CALLER_HEADER = "X-Orchestrator-Caller"
-
-
-@attrs.frozen(kw_only=True)
-class Sender:
-    """The sender of a request, and their scopes."""
-
-    name: str
-    scopes: frozenset[Scope]
 
 
 class AuthMethod(Protocol):
@@ -54,15 +46,6 @@ class AuthMethod(Protocol):
 
 #: The methods in the order in which they are tried; empty: no authentication, and no middleware.
 AUTH_METHODS: web.AppKey[Sequence[AuthMethod]] = web.AppKey("auth_methods")
-
-#: The authenticated sender of a request; an open service's requests have none.
-SENDER: web.RequestKey[Sender] = web.RequestKey("sender", Sender)
-
-
-def name_of_sender(request: web.Request) -> str | None:
-    """The name of the authenticated sender; None on an open service."""
-    sender = request.get(SENDER)
-    return sender.name if sender else None
 
 
 @web.middleware

@@ -18,11 +18,11 @@ from orchestrator.core.events.envelope import Delivery, open_named, structured_c
 from orchestrator.core.events.wrappers import Opened
 from orchestrator.intake.access import Access, Scope
 from orchestrator.intake.app_keys import ID_HEADERS, INTAKE, WIRE, WORKLOAD
-from orchestrator.intake.auth import name_of_sender
 from orchestrator.intake.bodies import read_body
 from orchestrator.intake.documentation import Answer, documented
 from orchestrator.intake.links import link
 from orchestrator.intake.problems import EVENT_PROBLEMS, SENT_BODY, SENT_ID
+from orchestrator.intake.sender import name_of_sender
 from orchestrator.wire.codec import decode_json
 
 Model = TypeVar("Model")

@@ -5,9 +5,9 @@ from aiohttp import web
 
 from orchestrator.intake.access import ANY_SENDER, Scope
 from orchestrator.intake.app_keys import WIRE
-from orchestrator.intake.auth import SENDER
 from orchestrator.intake.documentation import Answer, documented
 from orchestrator.intake.problems import REFUSED
+from orchestrator.intake.sender import SENDER
 
 routes = web.RouteTableDef()
 

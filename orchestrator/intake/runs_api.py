@@ -12,12 +12,12 @@ from orchestrator.core.ledger.event_codec import decode_event
 from orchestrator.core.ledger.records import RunStatus
 from orchestrator.intake.access import Access, Scope
 from orchestrator.intake.app_keys import OWN_ORCHESTRATOR, REPLAY, TRANSACTIONS, WIRE, WORKLOAD
-from orchestrator.intake.auth import name_of_sender
 from orchestrator.intake.documentation import Answer, documented
 from orchestrator.intake.events_api import EVENT_ANSWERS, read_optional, success
 from orchestrator.intake.problems import BAD_QUERY, NOT_FOUND, REFUSED, UNAVAILABLE
 from orchestrator.intake.queries import page_limit, query_parameters, read_page, read_query
 from orchestrator.intake.run_views import RunSummary, RunView, summarize_run, view_run
+from orchestrator.intake.sender import name_of_sender
 
 routes = web.RouteTableDef()
 log = structlog.get_logger("orchestrator.http")

@@ -24,7 +24,6 @@ from orchestrator.core.ledger.records import (
 from orchestrator.core.ledger.transactions import Transactions
 from orchestrator.intake.access import Access, Scope
 from orchestrator.intake.app_keys import OWN_ORCHESTRATOR, TRANSACTIONS, WIRE, WORKLOAD
-from orchestrator.intake.auth import name_of_sender
 from orchestrator.intake.documentation import Answer, documented
 from orchestrator.intake.events_api import EVENT_ANSWERS, Success, read_optional
 from orchestrator.intake.links import link
@@ -39,6 +38,7 @@ from orchestrator.intake.operation_views import (
 from orchestrator.intake.problems import BAD_QUERY, NOT_FOUND, REFUSED, UNAVAILABLE
 from orchestrator.intake.queries import page_limit, query_parameters, read_page, read_query
 from orchestrator.intake.run_views import AttemptView, reason_of, view_attempts
+from orchestrator.intake.sender import name_of_sender
 
 #: How many operations a page of a tenant's has.
 _OPERATIONS = 20

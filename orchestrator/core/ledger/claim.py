@@ -10,7 +10,7 @@ from orchestrator.core.identifiers import operation_id
 from orchestrator.core.ledger.claim_action import Action, choose_action
 from orchestrator.core.ledger.claim_draft import ClaimDraft, asked_for, changed
 from orchestrator.core.ledger.claim_outcome import claim_outcome
-from orchestrator.core.ledger.claim_request import ClaimRequest
+from orchestrator.core.ledger.claim_request import REPLAYS, ClaimRequest
 from orchestrator.core.ledger.claim_result import (
     BodyDiffers,
     ClaimResult,
@@ -94,7 +94,7 @@ def _claim(
         next_attempt(run, snapshot, timings),
         tenant_id=request.tenant_id or run.tenant_id,
         link=request.link or run.link,
-        is_replay=request.is_replay,
+        is_replay=request.trigger in REPLAYS,
         by=request.by,
     )
     draft = ClaimDraft(snapshot, request, action, earlier, run)

@@ -25,6 +25,10 @@ class Trigger(Enum):
     CANCEL = auto()
 
 
+#: The triggers by which somebody replays a run.
+REPLAYS = frozenset({Trigger.REPLAY, Trigger.FORCED_REPLAY})
+
+
 @attrs.frozen(kw_only=True)
 class ReportedOutcome:
     """The outcome that an event reports: how an operation ended, and which, by job or operation.
@@ -76,7 +80,3 @@ class ClaimRequest:
     link: str | None = None
     by: str | None = None
     traceparent: str | None = None
-
-    @property
-    def is_replay(self) -> bool:
-        return self.trigger in (Trigger.REPLAY, Trigger.FORCED_REPLAY)

@@ -19,13 +19,13 @@ from joserfc.jwt import JWTClaimsRegistry
 from orchestrator.core.clock import Clock
 from orchestrator.core.events.json_text import parse_json
 from orchestrator.intake.access import Scope
-from orchestrator.intake.auth import Sender
 from orchestrator.intake.auth_methods.key_documents import (
     KEY_DOCUMENTS,
     KeyCache,
     KeyDocuments,
 )
 from orchestrator.intake.auth_methods.token_header import decode_segment, read_header
+from orchestrator.intake.sender import Sender
 from orchestrator.settings import Gateway
 
 #: Part of a URL, so nothing else may be in it.

@@ -8,8 +8,8 @@ from aiohttp import web
 
 from orchestrator.intake.access import Scope
 from orchestrator.intake.app_keys import CREDENTIALS
-from orchestrator.intake.auth import Sender
 from orchestrator.intake.auth_methods.known_secrets import find_match
+from orchestrator.intake.sender import Sender
 from orchestrator.settings import ApiKey
 
 

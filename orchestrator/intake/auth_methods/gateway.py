@@ -14,7 +14,8 @@ import attrs
 from aiohttp import web
 
 from orchestrator.intake.access import Scope
-from orchestrator.intake.auth import CALLER_HEADER, Sender
+from orchestrator.intake.auth import CALLER_HEADER
+from orchestrator.intake.sender import Sender
 from orchestrator.settings import Gateway
 
 

@@ -16,7 +16,6 @@ from joserfc.errors import JoseError
 
 from orchestrator.core.clock import Clock
 from orchestrator.intake.access import Scope
-from orchestrator.intake.auth import Sender
 from orchestrator.intake.auth_methods.authorization import read_authorization
 from orchestrator.intake.auth_methods.key_documents import (
     KEY_DOCUMENTS,
@@ -24,6 +23,7 @@ from orchestrator.intake.auth_methods.key_documents import (
     KeyDocuments,
 )
 from orchestrator.intake.auth_methods.token_header import read_header
+from orchestrator.intake.sender import Sender
 from orchestrator.settings import Jwt
 
 

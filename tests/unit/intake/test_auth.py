@@ -10,16 +10,12 @@ from aiohttp import web
 
 from orchestrator.core.errors import TemporaryError
 from orchestrator.intake.access import ANY_SENDER, OPEN, Access, Scope, declare_access
-from orchestrator.intake.auth import (
-    AUTH_METHODS,
-    AuthMethod,
-    Sender,
-    authentication,
-)
+from orchestrator.intake.auth import AUTH_METHODS, AuthMethod, authentication
 from orchestrator.intake.auth_methods.api_key import ApiKeyMethod
 from orchestrator.intake.auth_methods.choose import choose_methods
 from orchestrator.intake.problems import answer_problems
 from orchestrator.intake.refusal_log import REFUSALS, RefusalLog
+from orchestrator.intake.sender import Sender
 from orchestrator.settings import ApiKey, Auth, Basic, Gateway, Jwt, User
 from orchestrator.testing import ManualClock
 from tests.acceptance.answers import read_problem

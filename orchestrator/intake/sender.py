@@ -1,0 +1,24 @@
+"""The authenticated sender of a request."""
+
+import attrs
+from aiohttp import web
+
+from orchestrator.intake.access import Scope
+
+
+@attrs.frozen(kw_only=True)
+class Sender:
+    """The sender of a request, and their scopes."""
+
+    name: str
+    scopes: frozenset[Scope]
+
+
+#: The authenticated sender of a request; an open service's requests have none.
+SENDER: web.RequestKey[Sender] = web.RequestKey("sender", Sender)
+
+
+def name_of_sender(request: web.Request) -> str | None:
+    """The name of the authenticated sender; None on an open service."""
+    sender = request.get(SENDER)
+    return sender.name if sender else None
