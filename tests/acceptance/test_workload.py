@@ -11,7 +11,7 @@ from orchestrator.core.errors import Overloaded
 from orchestrator.core.identifiers import digest
 from orchestrator.intake.app_keys import WORKLOAD
 from orchestrator.intake.workload import Workload
-from orchestrator.settings import ApiKey, Auth, Http, Intake
+from orchestrator.settings import ApiKey, Auth, Http, Intake, Key
 from tests.acceptance.answers import read_problem, read_run, read_success
 from tests.conftest import Client, StartService
 
@@ -136,7 +136,8 @@ async def test_what_does_not_finish_is_handed_back(start_service: StartService, 
     assert run["status"] == "retry"
 
 
-KEY = {"x-api-key": "key-1"}
+KEY, OTHER_KEY = {"x-api-key": "key-1"}, {"x-api-key": "key-2"}
+NAMED = ApiKey(keys=(Key(key="key-1", name="noisy"), Key(key="key-2", name="quiet")))
 
 
 async def test_one_sender_leaves_room_for_the_others(
@@ -147,16 +148,20 @@ async def test_one_sender_leaves_room_for_the_others(
         settings,
         intake=Intake(deadline_s=0.05),
         http=Http(max_concurrency=4, sender_share=0.25),
-        auth=Auth(methods=("api_key",), api_key=ApiKey(keys=("key-1",))),
+        auth=Auth(methods=("api_key",), api_key=NAMED),
     )
     service = await start_service(busy, extension=gate.extension())
     await read_problem(await service.post("/events/ORDER", json={}, headers=KEY), 503)
     for path in ("/events/ORDER", "/runs/x/replay", "/tenants/t-1/cancel"):
         answer = await service.post(path, json={}, headers=KEY)
         problem = await read_problem(answer, 429)
-        assert problem["detail"].startswith("1 events of the sender ")
+        assert problem["detail"].startswith("1 events of the sender noisy,")
         assert "http.sender_share" in problem["detail"]
     assert (await service.get("/runs", headers=KEY)).status == 200
+    done = {"tenantId": "t-1"}
+    path = "/events/TENANT_PROVISIONING_SUCCESS"
+    answer = await service.post(path, json=done, headers=OTHER_KEY)
+    assert answer.status != 429
     gate.release.set()
     await gate.wait_until_left()
 
