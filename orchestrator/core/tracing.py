@@ -57,7 +57,7 @@ class NoTracing:
     """No traces: each span is the same, and does nothing."""
 
     def span(self, *_: object, **__: object) -> AbstractContextManager[Span]:
-        return _NO_SPAN
+        return NO_SPAN
 
     def current(self) -> str | None:
         return None
@@ -81,5 +81,5 @@ class _NoSpan:
     def fail(self, error: str) -> None: ...
 
 
-_NO_SPAN = _NoSpan()
+NO_SPAN = _NoSpan()
 NO_TRACING: Tracing = NoTracing()

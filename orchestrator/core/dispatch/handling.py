@@ -37,7 +37,7 @@ from orchestrator.core.metrics import (
     begin_counting,
     end_counting,
 )
-from orchestrator.core.tracing import NO_TRACING, Span, Tracing, Value
+from orchestrator.core.tracing import NO_SPAN, NO_TRACING, Span, Tracing, Value
 
 #: The label of an event whose type has no handler: senders may invent any number of types.
 UNSUPPORTED = "unsupported"
@@ -124,7 +124,7 @@ class Handling:
         self.lease: RunLease | None = None
         self.tenant_id: str | None = None
         self.tier: str | None = None
-        self.span: Span
+        self.span: Span = NO_SPAN
         self._observer = observer
         self._event_type = event_type
         self._run_id = run_id
@@ -136,9 +136,11 @@ class Handling:
         self._label = observer.label_of(self._event_type)
         self._began = observer.clock.now()
         self._token = begin_counting(self._requests)
-        self._scope = observer.tracing.span(f"process {self._label}", parent=self._trace)
-        self.span = self._scope.__enter__()
-        self.span.link(self._trace)
+        if observer.tracing is not NO_TRACING:
+            self._scope = observer.tracing.span(f"process {self._label}", parent=self._trace)
+            self.span = self._scope.__enter__()
+            self.span.link(self._trace)
+            self._trace = observer.tracing.current()
         return self
 
     def __exit__(
@@ -153,15 +155,17 @@ class Handling:
         outcome = self.outcome or _outcome(self.answer, error)
         observer.metrics.add(EVENTS, self._label, outcome)
         observer.metrics.observe(EVENT_DURATION, took_s, self._label)
-        self._trace = observer.tracing.current() or self._trace
-        if error is not None and outcome in _FAILURES:
-            self.span.fail(type(error).__name__)
         if observer.tracing is not NO_TRACING:
-            self.span.set(self._attributes(outcome))
-        self._scope.__exit__(None, None, None)
+            self._end_span(outcome, error)
         # An attempt that lost its lease, or reached no ledger, has settled nothing.
         is_settled = self.lease is not None and self.lease.run.status is not RunStatus.RUNNING
         log.info("settled" if is_settled else "answered", **self._known(outcome, took_s, error))
+
+    def _end_span(self, outcome: str, error: BaseException | None) -> None:
+        if error is not None and outcome in _FAILURES:
+            self.span.fail(type(error).__name__)
+        self.span.set(self._attributes(outcome))
+        self._scope.__exit__(None, None, None)
 
     def _attributes(self, outcome: str) -> dict[str, Value | None]:
         """The span's attributes; of an outcome, how its job ended (OpenTelemetry, Semantic
@@ -182,20 +186,24 @@ class Handling:
         known: dict[str, Any] = {
             "outcome": outcome,
             "event_type": self._event_type,
-            "tenant_id": self.tenant_id,
-            "run_id": self._run_id,
             "duration_s": round(took_s, 3),
-            "tier": self.tier,
             "aws_requests": self._requests.made,
-            "trace": self._trace,
         }
         if error is not None:
             known["reason"] = str(error)
         elif self.answer is not None and self.answer.replayed:
             known["answered_by"] = self.answer.run_id
+        if self._run_id is not None:
+            known["run_id"] = self._run_id
+        if self.tenant_id is not None:
+            known["tenant_id"] = self.tenant_id
+        if self.tier is not None:
+            known["tier"] = self.tier
+        if self._trace is not None:
+            known["trace"] = self._trace
         if self.lease is not None:
             known |= _of_run(self.lease, self._began)
-        return {name: value for name, value in known.items() if value is not None}
+        return known
 
 
 def _outcome(answer: Answer | None, error: BaseException | None) -> str:
@@ -210,14 +218,18 @@ def _outcome(answer: Answer | None, error: BaseException | None) -> str:
 
 def _of_run(lease: RunLease, began: datetime) -> dict[str, Any]:
     run = lease.run
-    opens, ends = OPENS.get(run.event_type), ENDS.get(run.event_type)
-    kind = opens or (ends.kind if ends else None)
-    return {
+    known: dict[str, Any] = {
         "attempt": run.attempt,
         "status": run.status.value,
         "waited_s": round(max(0.0, (began - run.first_seen).total_seconds()), 3),
-        "kind": kind.value if kind else None,
-        "operation_id": run.outcome_of or (run.operation_id if opens else None),
-        "builder": run.job.builder if run.job else None,
-        "job_id": run.job.id if run.job else None,
     }
+    ending = ENDS.get(run.event_type)
+    kind = ending.kind if ending else OPENS.get(run.event_type)
+    operation_id = run.outcome_of if ending else run.operation_id
+    if kind is not None:
+        known["kind"] = kind.value
+        if operation_id is not None:
+            known["operation_id"] = operation_id
+    if run.job is not None:
+        known |= {"builder": run.job.builder, "job_id": run.job.id}
+    return known
