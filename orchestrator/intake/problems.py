@@ -27,7 +27,7 @@ from orchestrator.core.errors import (
     UnconfirmedSubscription,
     UnsupportedEventType,
 )
-from orchestrator.core.urls import without_userinfo
+from orchestrator.core.texts import shorten
 from orchestrator.intake.documentation import Answer
 from orchestrator.intake.links import address, link
 from orchestrator.intake.refusal_log import REFUSALS, Refusal, name_event, read_trace
@@ -78,15 +78,15 @@ def problem(
     errors: Sequence[PayloadMismatch] = (),
     headers: Mapping[str, str] | None = None,
 ) -> web.Response:
-    """A problem response. `instance` is the path of the run, without one that of the request."""
-    sentence = without_userinfo(detail)
+    """A problem response, whose texts are shortened: a sender chooses how long a value is that they
+    quote. `instance` is the path of the run, without one that of the request."""
     body = Problem(
         title=HTTPStatus(status).phrase,
         status=int(status),
         # A lone surrogate, which any message may contain, can't be encoded in UTF-8.
-        detail=sentence.encode("utf-8", "replace").decode(),
+        detail=shorten(detail).encode("utf-8", "replace").decode(),
         instance=instance,
-        errors=list(errors) or None,
+        errors=[PayloadMismatch(shorten(one.path), shorten(one.message)) for one in errors] or None,
     )
     given = attrs.asdict(body, filter=lambda _, value: value is not None)
     return web.Response(

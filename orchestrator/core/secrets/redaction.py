@@ -39,7 +39,7 @@ _MAX_LEVELS = MAX_DEPTH + 20
 #: How many levels of JSON in strings are searched; each is parsed again, however large it is.
 _MAX_TEXTS = 5
 #: How many strings in a value are searched for JSON; those beyond that begin like JSON are masked.
-_MOST_TEXTS = 2000
+_MOST_TEXTS = 1000
 
 _ESCAPE = re.compile(r"(?<!\\)\\+u([0-9a-fA-F]{4})")
 #: A possible name in text that resembles JSON, the text that follows a name, and a name in quotes,
@@ -67,7 +67,7 @@ class Redactor:
     It never raises, and always ends. JSON in text is searched if `parse_json` accepts it, also
     after other text. Text that begins like JSON and can't be parsed (cut off, nested too deeply, or
     with something after it) is unchanged unless it has a secret name followed by `:` or `=`: then
-    all of it is masked. So is each text that begins like JSON, after thousands of them; and a value
+    all of it is masked. So is each text that begins like JSON after a thousand of them, and a value
     that raises when it is read, contains itself, or is nested deeper than any event. Beyond
     `max_values`, more than a body of 1 MiB has, the rest is left out.
     """
@@ -76,23 +76,22 @@ class Redactor:
         self, patterns: Sequence[str] = SECRET_NAMES, *, max_values: int = 1_000_000
     ) -> None:
         self.max_values = max_values
-        self._is_known_secret = lru_cache(maxsize=1024)(self._is_secret)
+        #: For the names of log lines, which come again and again.
+        self._is_known_secret = lru_cache(maxsize=1024)(self.is_secret)
         self._secret = _matcher([pattern for pattern in patterns if not pattern.startswith("!")])
         self._excepted = _matcher([pattern[1:] for pattern in patterns if pattern.startswith("!")])
 
     def is_secret(self, name: str) -> bool:
-        return (self._is_known_secret if len(name) <= _COMMON_NAME else self._is_secret)(name)
+        folded = name.casefold()
+        return bool(self._secret.search(folded)) and not self._excepted.search(folded)
 
     def is_plain(self, name: str, value: Any) -> bool:
         """Whether it is seen at once that `redact` would leave a value of that name as it is."""
         if type(value) is str:
             is_searched = "://" in value or _MAY_BE_JSON.search(value) is not None
-            return not is_searched and not self.is_secret(name)
+            is_secret = self._is_known_secret if len(name) <= _COMMON_NAME else self.is_secret
+            return not is_searched and not is_secret(name)
         return type(value) in _PLAIN
-
-    def _is_secret(self, name: str) -> bool:
-        folded = name.casefold()
-        return bool(self._secret.search(folded)) and not self._excepted.search(folded)
 
     def hides(self, name: str, value: Any) -> bool:
         """Whether anything of a value of that name would be masked."""
@@ -185,8 +184,7 @@ class _Walk:
                 self._values_left -= 1
                 shown[name] = item
                 continue
-            is_number = isinstance(item, int | float)
-            is_secret = not is_number and self._redactor.is_secret(str(name))
+            is_secret = self._redactor.is_secret(str(name)) and not isinstance(item, int | float)
             one = self._hide() if is_secret else self._show(item)
             if one is not _NOTHING:
                 shown[name] = one
