@@ -25,18 +25,25 @@ def _records(event: object) -> list[Any]:
 
 
 def read_messages(event: object) -> list[Message]:
-    """The messages of a batch; messages of a FIFO queue have a group."""
-    return [
-        Message(
-            id=record["messageId"],
-            text=record["body"],
-            receipt=record["receiptHandle"],
-            group=record.get("attributes", {}).get("MessageGroupId"),
-            receives=int(record.get("attributes", {}).get("ApproximateReceiveCount", 1)),
-            trace=record.get("attributes", {}).get("AWSTraceHeader"),
-        )
-        for record in _records(event)
-    ]
+    """The messages of a batch; messages of a FIFO queue have a group.
+
+    Attributes are texts. One that isn't, after a transformation in Pipes or in an invocation by
+    hand, is as if it were missing: it must not fail the whole batch.
+    """
+    return [_read_message(record) for record in _records(event)]
+
+
+def _read_message(record: Mapping[str, Any]) -> Message:
+    said = {name: value for name, value in record["attributes"].items() if isinstance(value, str)}
+    receives = said.get("ApproximateReceiveCount", "")
+    return Message(
+        id=record["messageId"],
+        text=record["body"],
+        receipt=record["receiptHandle"],
+        group=said.get("MessageGroupId"),
+        receives=int(receives) if receives.isdecimal() and len(receives) < 10 else 1,
+        trace=said.get("AWSTraceHeader"),
+    )
 
 
 def read_invoked_type(event: object) -> str | None:

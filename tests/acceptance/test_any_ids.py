@@ -1,29 +1,25 @@
 """Any id that is accepted can be reached, over HTTP and through Lambda; `Location` leads there."""
 
-import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 from urllib.parse import quote
 
-import attrs
 import pytest
-from aiohttp import ClientSession
-from aiohttp.test_utils import TestServer
 from hypothesis import HealthCheck, example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from yarl import URL
 
-from orchestrator import Extension, Settings, create_app
+from orchestrator import Settings
 from orchestrator.cli.client import Client
 from orchestrator.lambda_handler import LambdaService
-from orchestrator.testing import InMemoryBuilder, provisioning_event
+from orchestrator.testing import provisioning_event
 from tests.acceptance.lambda_functions import ask, post
+from tests.acceptance.served import Answered, Server, app_of, open_server
 from tests.acceptance.ways import MakeEvent
 from tests.lambda_events import FORMATS
 
-JSON = {"Content-Type": "application/json"}
 TRICKS = (
     *("..", ".", "...", "/", "//", "a/b", "/a", "a/", "../..", "a/../b", "\\", "..\\", "%", "%25"),
     *("%2F", "%2f", "%2E%2E", "%00", "%zz", "{", "}", "{tenantId}", "{}", "?", "#", "&", "=", "+"),
@@ -33,7 +29,7 @@ TRICKS = (
 IDS = st.lists(st.sampled_from(TRICKS), min_size=1, max_size=4).map("".join) | st.text(
     st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12
 )
-Send = Callable[[str, str, bytes], tuple[int, Mapping[str, str], Any]]
+Send = Callable[[str, str, bytes], Answered]
 
 
 def for_every_id(test: Any) -> Any:
@@ -53,42 +49,10 @@ def quoted(name: str) -> str:
     return quote(name, safe="") if name.strip(".") else name.replace(".", "%2E")
 
 
-@attrs.frozen
-class Server:
-    """The service behind a port of 127.0.0.1, in an event loop of its own."""
-
-    runner: asyncio.Runner
-    http: ClientSession
-    base: str
-
-    def send(self, method: str, path: str, body: bytes) -> tuple[int, Mapping[str, str], Any]:
-        return self.runner.run(self._send(method, path, body))
-
-    async def _send(
-        self, method: str, path: str, body: bytes
-    ) -> tuple[int, Mapping[str, str], Any]:
-        url = URL(f"{self.base}{path}", encoded=True)
-        async with self.http.request(method, url, data=body or None, headers=JSON) as answer:
-            return answer.status, dict(answer.headers), await answer.json(content_type=None)
-
-
-def app_of(settings: Settings) -> Any:
-    return create_app(settings, extension=Extension(builders={"CODE_BUILD": InMemoryBuilder()}))
-
-
 @pytest.fixture
 def server(settings: Settings) -> Iterator[Server]:
-    with asyncio.Runner() as runner:
-
-        async def start() -> tuple[TestServer, ClientSession]:
-            served = TestServer(app_of(settings), host="127.0.0.1")
-            await served.start_server()
-            return served, ClientSession()
-
-        served, http = runner.run(start())
-        yield Server(runner, http, str(served.make_url("/")).rstrip("/"))
-        runner.run(http.close())
-        runner.run(served.close())
+    with open_server(settings) as opened:
+        yield opened
 
 
 @pytest.fixture(
@@ -103,7 +67,7 @@ def send(request: pytest.FixtureRequest, settings: Settings) -> Iterator[Send]:
     make_event: MakeEvent = request.param
     service = LambdaService(app_of(settings))
 
-    def invoke(method: str, path: str, body: bytes) -> tuple[int, Mapping[str, str], Any]:
+    def invoke(method: str, path: str, body: bytes) -> Answered:
         event = post(make_event, path, body) if body else make_event(method, path)
         answer = ask(service, event)
         return answer.status, answer.headers, answer.json()
@@ -112,7 +76,7 @@ def send(request: pytest.FixtureRequest, settings: Settings) -> Iterator[Send]:
     service.close()
 
 
-def provision(send: Send, tenant_id: str) -> tuple[int, Mapping[str, str], Any]:
+def provision(send: Send, tenant_id: str) -> Answered:
     event = provisioning_event(tenant_id=tenant_id, event_id=tenant_id.encode().hex() or "none")
     return send("POST", "/events", json.dumps(event).encode())
 

@@ -107,6 +107,18 @@ def test_what_is_no_event_stays(service: LambdaService, calls: Calls, body: str)
     assert sorted(calls.numbers) == [1, 3]
 
 
+@pytest.mark.parametrize("count", [None, [], {}, 1, 1.5, "", "x", "-1", "٣", "9" * 5000])
+def test_an_odd_attribute_fails_no_batch(
+    service: LambdaService, calls: Calls, count: object
+) -> None:
+    """A count, a group or a trace that is no text, or no number: both messages are handled."""
+    odd = record(1)
+    odd["attributes"] |= {"ApproximateReceiveCount": count, "AWSTraceHeader": count}
+    answer = service.handle({"Records": [odd, record(2)]}, remaining_s=30)
+    assert answer == {"batchItemFailures": []}
+    assert sorted(calls.numbers) == [1, 2]
+
+
 def test_the_rest_of_a_group_stays_behind_one_that_stays(
     service: LambdaService, calls: Calls
 ) -> None:
