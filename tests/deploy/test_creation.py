@@ -21,13 +21,12 @@ from tests.deploy.conftest import STACKS
 from tests.deploy.templates import Stack
 from tests.integration.processes import until
 
-#: Types that the emulator doesn't know, or creates from numbers alone; a record in a zone that it
-#: doesn't have; and the mapping by which it would give messages to a function that it can't run.
+#: Types that the emulator doesn't know; a record in a zone that it doesn't have; and the mapping by
+#: which it would give messages to a function that it can't run.
 _LEFT_OUT = {
     "AWS::ApplicationAutoScaling::ScalableTarget",
     "AWS::ApplicationAutoScaling::ScalingPolicy",
     "AWS::EC2::SecurityGroupIngress",
-    "AWS::ECS::Service",
     "AWS::Lambda::EventSourceMapping",
     "AWS::Route53::RecordSet",
 }

@@ -117,6 +117,11 @@ def test_parameters_and_outputs_exist() -> None:
         assert name in declared
 
 
+def test_outputs_exist() -> None:
+    """Each `$Name` in mixed case is an output of the template on ECS, and each of those is named."""
+    assert set(re.findall(r"\$([A-Z]\w*[a-z]\w*)", PAGE)) == set(Stack(ECS).body["Outputs"])
+
+
 def test_files_exist() -> None:
     """Each path of the repository and each link."""
     for path in re.findall(r"`((?:deploy|docs|orchestrator)/[\w./-]+)`", PAGE):
