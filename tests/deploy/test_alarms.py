@@ -29,14 +29,17 @@ def matches(pattern: str, line: Mapping[str, Any]) -> bool:
     return all(line.get(name) == value for name, value in found.items())
 
 
-def values(stack: Stack, metric: str, lines: list[Any]) -> list[Any]:
-    """What the stack's filter for a metric takes from the lines."""
+def values(stack: Stack, metric: str, lines: list[Any]) -> list[tuple[Any, Any]]:
+    """What the stack's filter for a metric takes from the lines: each with the line's status."""
     for one in stack.of_type("AWS::Logs::MetricFilter").values():
         (transformation,) = one["MetricTransformations"]
         if transformation["MetricName"] == metric:
             value = transformation["MetricValue"]
             return [
-                line[value.removeprefix("$.")] if value.startswith("$.") else int(value)
+                (
+                    line.get("status"),
+                    line[value.removeprefix("$.")] if value.startswith("$.") else int(value),
+                )
                 for line in lines
                 if matches(one["FilterPattern"], line)
             ]
@@ -80,10 +83,10 @@ def test_each_metric_counts_what_its_alarm_is_about(lines: list[Any], name: str)
     stack = STACKS[name]
     statuses = [line["status"] for line in lines if line["event"] == "request refused"]
     assert sorted(statuses) == [400, 422, 500, 503]
-    assert values(stack, "Sweeps", lines) == [1]
-    assert values(stack, "OldestUnfinishedSeconds", lines) == [0]
-    assert values(stack, "FailedRuns", lines) == [1]
-    assert values(stack, "InternalErrors", lines) == [1]
+    assert values(stack, "Sweeps", lines) == [(None, 1)]
+    assert values(stack, "OldestUnfinishedSeconds", lines) == [(None, 0)]
+    assert values(stack, "FailedRuns", lines) == [("failed", 1)]
+    assert values(stack, "InternalErrors", lines) == [(500, 1)]
 
 
 def test_a_pattern_is_read_as_cloudwatch_reads_it() -> None:

@@ -309,6 +309,22 @@ def test_the_environment_is_made_of_settings(stack: Stack) -> None:
         assert settings.http.port == 8080
 
 
+@pytest.mark.parametrize("name", ["lambda", "lambda-api"])
+def test_a_function_hands_back_what_it_did_not_handle(name: str) -> None:
+    """One message that fails takes no others with it, and none is received twice at once."""
+    stack = STACKS[name]
+    (function,) = stack.of_type("AWS::Lambda::Function").values()
+    (mapping,) = stack.of_type("AWS::Lambda::EventSourceMapping").values()
+    assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    # Lambda developer guide, Using Lambda with Amazon SQS.
+    queue = stack.of_type("AWS::SQS::Queue")["Intake"]
+    assert queue["VisibilityTimeout"] >= 6 * function["Timeout"]
+    assert function["LoggingConfig"] == {"LogGroup": "prod-LogGroup"}
+    # A sweep that was lost isn't repeated: the next one follows within a minute.
+    (asynchronous,) = stack.of_type("AWS::Lambda::EventInvokeConfig").values()
+    assert asynchronous["MaximumRetryAttempts"] == 0
+
+
 # --- alarms ----------------------------------------------------------------------------------
 
 

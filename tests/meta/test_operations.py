@@ -118,7 +118,7 @@ def test_parameters_and_outputs_exist() -> None:
 
 
 def test_outputs_exist() -> None:
-    """Each `$Name` in mixed case is an output of the template on ECS, and each of those is named."""
+    """Each `$Name` in mixed case is an output of the template on ECS, and each output is named."""
     assert set(re.findall(r"\$([A-Z]\w*[a-z]\w*)", PAGE)) == set(Stack(ECS).body["Outputs"])
 
 
