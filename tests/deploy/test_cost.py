@@ -76,7 +76,7 @@ async def test_the_page_has_what_is_counted(
     start_service: StartService, settings: Settings, clock: ManualClock
 ) -> None:
     """The units of a request, of a check of its job by the sweep, of its job's end, of a
-    duplicate: each within a tenth."""
+    duplicate: each within a quarter."""
     ledger = MeteredLedger()
     every_minute = attrs.evolve(settings, operations=Operations(reconcile_every_s=60))
     service = await start_service(every_minute, ledger=ledger)
@@ -104,5 +104,5 @@ async def test_the_page_has_what_is_counted(
     }
     assert shown.keys() == counted.keys()
     for name, units in counted.items():
-        assert units.written == pytest.approx(shown[name].written, rel=0.1, abs=2), name
-        assert units.read == pytest.approx(shown[name].read, rel=0.1, abs=1), name
+        assert units.written == pytest.approx(shown[name].written, rel=0.25, abs=2), name
+        assert units.read == pytest.approx(shown[name].read, rel=0.25, abs=1), name
