@@ -18,17 +18,19 @@ module "eventbridge_role" {
 }
 
 # The function may do what it calls, instead of administering DynamoDB, CodeBuild, API Gateway and
-# EventBridge. API Gateway authenticates its senders (IAM), so the service itself is open.
+# EventBridge. API Gateway authenticates senders by IAM; the service knows them by their ARN.
 module "lambda_function_container_image" {
   number_of_policies = 1
   policies           = [aws_iam_policy.orchestrator.arn]
   environment_variables = {
-    TIER_DETAILS_TABLE            = local.orchestrator_tiers
-    EVENT_BUS_NAME                = local.orchestrator_bus
-    EVENT_BUS_AWS_REGION          = var.region
-    DYNAMO_DB_REGION              = var.region
-    ORCHESTRATOR_LEDGER__TABLE    = aws_dynamodb_table.orchestrator_ledger.name
-    ORCHESTRATOR_CALLBACK__URL    = var.orchestrator_callback_url
-    ORCHESTRATOR_AUTH__ALLOW_OPEN = "true"
+    TIER_DETAILS_TABLE                 = local.orchestrator_tiers
+    EVENT_BUS_NAME                     = local.orchestrator_bus
+    EVENT_BUS_AWS_REGION               = var.region
+    DYNAMO_DB_REGION                   = var.region
+    ORCHESTRATOR_LEDGER__TABLE         = aws_dynamodb_table.orchestrator_ledger.name
+    ORCHESTRATOR_CALLBACK__URL         = var.orchestrator_callback_url
+    ORCHESTRATOR_AUTH__METHODS         = jsonencode(["gateway"])
+    ORCHESTRATOR_AUTH__GATEWAY__PROOF  = "lambda"
+    ORCHESTRATOR_AUTH__GATEWAY__SCOPES = jsonencode(["events:write"])
   }
 }

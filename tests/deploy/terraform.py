@@ -12,6 +12,8 @@ import hcl2
 ADDON = Path(__file__).parents[2] / "deploy" / "terraform-arc-saas"
 ACCOUNT = "111122223333"
 _EXPRESSION = re.compile(r"\$\{([\w.]+)\}")
+#: A list of texts, which is its own JSON.
+_LIST = re.compile(r"\$\{jsonencode\((\[[^\[\]{}]*\])\)\}")
 #: What arc-saas declares, and what AWS returns for the add-on's own resources.
 _KNOWN: Mapping[str, str] = {
     "var.namespace": "saas",
@@ -59,6 +61,8 @@ class Addon:
                 return {name: self._filled(value) for name, value in node.items()}
             case list():
                 return [self._filled(value) for value in node]
+            case str() if found := _LIST.fullmatch(node):
+                return found[1]
             case str():
                 while (filled := _EXPRESSION.sub(self._value, node)) != node:
                     node = filled

@@ -16,6 +16,7 @@ from orchestrator.core.events.event_types import (
     EVENT_TYPES,
     RECONCILE,
 )
+from orchestrator.settings import Key
 from tests.deploy.conftest import STACKS
 from tests.deploy.environments import environments
 from tests.deploy.templates import DEPLOY, ECS, LAMBDA, Stack
@@ -187,7 +188,8 @@ def test_no_secret_is_a_parameter(stack: Stack) -> None:
 
 @pytest.mark.parametrize("key", ["A", "B"])
 def test_the_api_key_can_be_rotated(key: str) -> None:
-    """EventBridge sends the active one, and the service accepts both."""
+    """EventBridge sends the active one, and the service accepts both, for events alone; operators
+    have a key of their own."""
     stack = Stack(ECS, {"Target": "api-destination", "ActiveApiKey": key})
     (connection,) = stack.of_type("AWS::Events::Connection").values()
     sent = connection["AuthParameters"]["ApiKeyAuthParameters"]
@@ -196,12 +198,14 @@ def test_the_api_key_can_be_rotated(key: str) -> None:
         "ApiKeyName": "x-api-key",
         "ApiKeyValue": f"{{{{resolve:secretsmanager:{arn}}}}}",
     }
-    (accepted,) = {
-        load_settings("production.toml", environ=environment).auth.api_key.keys
-        for environment in environments(stack).values()
-    }
-    assert f"secretsmanager:{arn}" in accepted
-    assert len(accepted) == 2
+    for environment in environments(stack).values():
+        keys = load_settings("production.toml", environ=environment).auth.api_key.keys
+        accepted = {one.key: (one.name, one.scopes) for one in keys if isinstance(one, Key)}
+        assert accepted[f"secretsmanager:{arn}"] == ("eventbridge", ("events:write",))
+        operators = accepted[f"secretsmanager:{arn.replace(f'ApiKey{key}', 'OperatorKey')}"]
+        assert operators[0] == "operators"
+        assert "runs:write" in operators[1]
+        assert len(accepted) == 3
 
 
 # --- exposure --------------------------------------------------------------------------------
@@ -218,6 +222,16 @@ def test_only_the_target_api_destination_is_public() -> None:
         (ingress,) = [rule for one in groups for rule in one.get("SecurityGroupIngress", ())]
         assert ingress["CidrIp"] == ("0.0.0.0/0" if is_public else "10.0.0.0/8")
         assert (ingress["FromPort"], ingress["ToPort"]) == (443, 443)
+
+
+def test_the_load_balancer_closes_idle_connections_first() -> None:
+    """Else it could send a request on a connection that the service is closing."""
+    stack = STACKS["queue"]
+    (balancer,) = stack.of_type("AWS::ElasticLoadBalancingV2::LoadBalancer").values()
+    attributes = {one["Key"]: one["Value"] for one in balancer["LoadBalancerAttributes"]}
+    settings = load_settings("production.toml", environ=environments(stack)["ServiceTask"])
+    assert int(attributes["idle_timeout.timeout_seconds"]) < settings.http.idle_timeout_s
+    assert attributes["routing.http.drop_invalid_header_fields.enabled"] == "true"
 
 
 def test_the_listener_forwards_events_and_operators() -> None:

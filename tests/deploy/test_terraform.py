@@ -197,11 +197,15 @@ def test_no_policy_has_a_wildcard_that_it_could_do_without() -> None:
 
 
 def test_the_environment_is_made_of_settings() -> None:
-    """arc-saas's own variables among them; the service is open behind API Gateway's IAM auth."""
+    """arc-saas's own variables among them; API Gateway's IAM auth tells who sends, and what is sent
+    may be events only."""
     settings = load_settings("production.toml", environ=environment())
     assert settings != Settings()
     assert settings.environment == "production"
     assert settings.tiers.table == "saas-dev-decoupling-tier-map-table"
     assert settings.events.bus == "saas-dev-DecouplingEventBus"
     assert settings.ledger.table == "saas-dev-orchestrator-ledger"
-    assert settings.auth.allow_open
+    assert not settings.auth.allow_open
+    assert settings.auth.methods == ("gateway",)
+    assert settings.auth.gateway.proof == "lambda"
+    assert settings.auth.gateway.scopes == ("events:write",)
