@@ -103,9 +103,9 @@ def _run_statuses() -> Iterable[str]:
 
 
 def _tenant_states() -> Iterable[str]:
-    from orchestrator.core.ledger.lifecycle import TenantState
+    from orchestrator.core.ledger.lifecycle import NO_STATE, TenantState
 
-    return TenantState
+    return (*TenantState, NO_STATE)
 
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -264,7 +264,7 @@ def replay(
     "--state",
     metavar="STATE",
     callback=_one_of(_tenant_states),
-    help="Only tenants in this state: active, provision_failed, ...",
+    help="Only tenants in this state: active, provision_failed, ...; none: never begun.",
 )
 @_a_page
 @_of_the_service

@@ -38,8 +38,8 @@ def describe_runs(page: Mapping[str, Any], *, limit: int) -> list[str]:
 def describe_tenants(page: Mapping[str, Any], *, limit: int) -> list[str]:
     """A page of tenants: a line for each of up to `limit`."""
     lines = [
-        f"{tenant['changedAt'][:19]}  {tenant['state']:<18}  {tenant['tier'] or '-':<10}  "
-        f"{tenant['tenantId']}"
+        f"{tenant['changedAt'][:19]}  {tenant['state'] or 'none':<18}  "
+        f"{tenant['tier'] or '-':<10}  {tenant['tenantId']}"
         for tenant in page["items"]
     ]
     return _describe_page(lines, page["cursor"], "tenants", limit)
@@ -69,7 +69,17 @@ def describe_tenant(tenant: Mapping[str, Any]) -> list[str]:
     for entry in tenant["timeline"]:
         lines.append(f"{entry['at'][:19]}  {entry['status']:<9}  {entry['eventType']}")
         lines += [f"{'':21}{entry[name]}" for name in ("reason", "link") if entry[name]]
+        lines += [f"{'':21}{line}" for line in _describe_replays(entry)]
     return lines
+
+
+def _describe_replays(entry: Mapping[str, Any]) -> list[str]:
+    """A line for each replay among the entry's last attempts; an earlier release tells of none."""
+    return [
+        f"replayed {attempt['startedAt'][:19]} by {attempt['by'] or 'an operator'}"
+        for attempt in entry.get("attempts", ())
+        if attempt["replayed"]
+    ]
 
 
 def _describe_state(tenant: Mapping[str, Any]) -> str:

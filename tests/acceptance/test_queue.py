@@ -11,6 +11,7 @@ from orchestrator.core.ledger.records import RunRecord
 from orchestrator.core.queue.inbox import Message
 from orchestrator.core.queue.message_codec import QueuedEvent, read_message
 from orchestrator.embedded import CodeBuildStandIn, Fault
+from orchestrator.intake.app_keys import REPLAY
 from orchestrator.settings import Intake
 from orchestrator.testing import ManualClock, envelope, provisioning_event
 from tests.acceptance.answers import only_build, read_problem, read_run, variables
@@ -285,6 +286,21 @@ async def test_a_replay_goes_through_the_queue(
     await desk.work()
     assert (await read_run(desk.service, address))["status"] == "succeeded"
     await read_problem(await desk.service.post("/runs/nowhere/replay", json={}), 404)
+
+
+async def test_a_queued_replay_names_who_asked_for_it(
+    start_desk: StartDesk, codebuild: CodeBuildStandIn
+) -> None:
+    """The worker keeps it with the attempt, as if the sender had been answered by it."""
+    desk = await start_desk()
+    codebuild.inject("StartBuild", Fault.error("InvalidInputException"))
+    address = await accepted(desk, provisioning_event())
+    await desk.work()
+    run_id = address.removeprefix("/runs/")
+    await desk.service.app[REPLAY](run_id, force=False, by="maria.k")
+    await desk.work()
+    attempts = (await read_run(desk.service, address))["attempts"]
+    assert [(one["replayed"], one["by"]) for one in attempts] == [(False, None), (True, "maria.k")]
 
 
 @pytest.mark.parametrize(

@@ -30,11 +30,12 @@ from orchestrator.adapters.secrets_manager.secret_store import SecretsManagerSto
 from orchestrator.adapters.sqs.inbox import SQSInbox
 from orchestrator.adapters.step_functions.builder import StepFunctionsBuilder
 from orchestrator.core.errors import PermanentError
+from orchestrator.core.ledger.lifecycle import NO_STATE
 from orchestrator.core.ledger.records import RunStatus
 from orchestrator.core.queue.inbox import Message
 from orchestrator.testing import ManualClock
 from tests.aws import open_service_aws
-from tests.contracts.samples import FULL, job
+from tests.contracts.samples import FULL, NOW, job
 from tests.request_shapes import Requests
 
 TABLE = "the-table"
@@ -62,7 +63,7 @@ ANSWERS: dict[str, list[dict[str, Any]]] = {
     "GetParameter": [{"Parameter": {"Value": "hush"}}],
     "GetSecretValue": [{"SecretString": "hush"}],
     "PutEvents": [{"FailedEntryCount": 0, "Entries": [{"EventId": "1"}]}],
-    "Query": [{"Items": []}],
+    "Query": [{"Items": [], "Count": 0}],
     "BatchGetItem": [{"Responses": {}}],
     "DescribeTimeToLive": [{"TimeToLiveDescription": {"TimeToLiveStatus": "DISABLED"}}],
     # For the waiter, for the comparison, and once each index has been added.
@@ -162,7 +163,14 @@ async def use_ledger(aws: AWS, clock: ManualClock) -> None:
     await ledger.list_runs()
     await ledger.list_runs(tenant_id="t-1", cursor="eA")
     await ledger.list_runs(status=RunStatus.FAILED)
+    await ledger.list_runs(since=NOW, until=NOW, cursor="eA")
+    await ledger.list_runs(since=NOW)
     await ledger.list_tenants()
+    await ledger.list_tenants(state=NO_STATE, prefix="t", cursor="eA")
+    await ledger.list_by_attention()
+    await ledger.list_by_attention(cursor="MiB4")
+    await ledger.list_operations(tenant_id="t-1")
+    await ledger.summarize(most=1)
 
 
 async def use_tiers(aws: AWS, clock: ManualClock) -> None:

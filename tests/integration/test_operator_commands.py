@@ -126,6 +126,10 @@ async def test_runs_are_replayed(here: tuple[str, str], aws: EmbeddedAWS, tmp_pa
     first, second = json.loads(replayed.out)
     assert (first["status"], first["run"]["status"], first["run"]["attempt"]) == (422, "failed", 2)
     assert "replay with force" in second["answer"]["detail"]
+    listed = await run("tenants", *here, "--state", "none")
+    assert re.fullmatch("[0-9T:-]{19}  none +- +t-1\n", listed.out)
+    timeline = (await run("tenant", "t-1", *here)).out
+    assert re.search(r"\n {21}replayed [0-9T:-]{19} by an operator\n", timeline)
     told = await run("replay", done, *here)
     assert (told.code, told.err) == (1, "")
     assert "replay with force" in told.out

@@ -94,8 +94,8 @@ def next_attempt(run: RunRecord, snapshot: Snapshot, timings: Timings) -> RunRec
         duplicate_of=None,
         note=None,
         error=run.error if run.ends_by_records else None,
-        is_replay=False,
-        by=None,
+        is_replay=run.is_replay and run.ends_by_records,
+        by=run.by if run.ends_by_records else None,
         waits_for=None,
         cancelled_by=None,
     )

@@ -192,13 +192,14 @@ async def test_a_start_has_its_own_report(desk: Desk) -> None:
 
 
 async def test_a_run_that_ends_by_its_records_grows_no_more(desk: Desk) -> None:
-    """Its item may be full: the claim that ends it must fit."""
-    attempt = await desk.claimed(ORDER, "a")
+    """Its item may be full: the claim that ends it must fit. It is still the replay's."""
+    attempt = await desk.claimed(ORDER, "a", trigger=Trigger.REPLAY, by="maria.k")
     run = attrs.evolve(attempt.run, ends_by_records=True, status=RunStatus.RETRY)
     await desk.ledger.put(attrs.evolve(run, due_at=desk.clock.now()))
     assert await claim_by_records(desk.transactions, run.run_id) is not None
     run = await desk.run(ORDER, "a")
     assert (run.attempt, run.earlier, run.pauses) == (2, (), {})
+    assert (run.is_replay, run.by) == (True, "maria.k")
 
 
 async def test_a_dry_runs_request_is_kept_once(desk: Desk) -> None:
