@@ -10,12 +10,14 @@ from attrs import evolve
 from orchestrator import Event, Extension, HandlerRegistry, Run, Settings
 from orchestrator.core.ledger.lifecycle import TenantState
 from orchestrator.core.ledger.pages import CANDIDATES
+from orchestrator.core.ledger.records import OperationState, Record, RunStatus
 from orchestrator.embedded import Fault
 from orchestrator.intake.app_keys import TRANSACTIONS
 from orchestrator.testing import ManualClock, envelope
 from tests.acceptance.answers import read_success
 from tests.acceptance.stories import FULL, PROVISION, TENANT, is_replay, send, state_of
 from tests.conftest import Client, StartService
+from tests.contracts import samples
 from tests.faulty_aws import TIERS, FaultyAWS
 from tests.ledgers import fill
 
@@ -238,3 +240,68 @@ def later(clock: ManualClock, seconds: int) -> datetime:
 
 def aws_is_gone() -> list[Fault]:
     return [Fault.error("AccessDeniedException")]
+
+
+#: Views of tenants, and how many requests each costs at most.
+VIEWS = {
+    "/tenants": 4,
+    "/tenants?limit=100": 5,
+    "/tenants?state=deploying": 4,
+    "/tenants?state=none": 4,
+    "/tenants?prefix=waits": 4,
+    "/tenants?sort=attention": 7,
+    "/tenants?sort=attention&limit=100": 7,
+    "/tenants/waits-0": 7,
+    "/overview": 19,
+}
+
+
+async def test_a_view_costs_the_same_however_many_tenants_there_are(
+    service: Client, aws: FaultyAWS, clock: ManualClock
+) -> None:
+    """Each state has more than a page of them, and then twice as many."""
+    ledger, costs = service.app[TRANSACTIONS].ledger, list[dict[str, list[str]]]()
+    for start in (0, 120):
+        await fill(ledger, [one for n in range(start, start + 120) for one in life(clock, n)])
+        costs.append({})
+        for path in VIEWS:
+            aws.calls.clear()
+            answer = await service.get(path)
+            assert answer.status == 200, await answer.text()
+            costs[-1][path] = sorted(aws.calls)
+    few, many = costs
+    assert few == many
+    assert {path: len(calls) for path, calls in many.items() if len(calls) > VIEWS[path]} == {}
+    # Where operations have no job, their runs are read, too.
+    waiting = ("/tenants?state=deploying", "/overview")
+    assert [len(many[path]) for path in waiting] == [VIEWS[path] for path in waiting]
+
+
+def life(clock: ManualClock, number: int) -> list[Record]:
+    """A tenant that failed, one that never began, one that waits for a job, and one at rest."""
+    at = later(clock, number - 1000)
+    held = samples.operation(
+        f"{number:040}", tenant_id=f"waits-{number}", opener=f"run-{number}", opened_at=at
+    )
+    last = samples.operation(
+        f"{number + 5000:040}", tenant_id=f"failed-{number}", state=OperationState.OVER
+    )
+    states = {"failed": TenantState.DEPLOYMENT_FAILED, "none": None, "rests": TenantState.ACTIVE}
+    return [
+        held,
+        last,
+        samples.run(f"run-{number}", tenant_id=f"waits-{number}", first_seen=at),
+        samples.run(f"failed-{number}", status=RunStatus.FAILED, first_seen=at),
+        samples.tenant(
+            f"waits-{number}",
+            state=TenantState.DEPLOYING,
+            changed_at=at,
+            operation_id=held.operation_id,
+        ),
+        *(
+            samples.tenant(
+                f"{name}-{number}", state=state, changed_at=at, last_operation=last.operation_id
+            )
+            for name, state in states.items()
+        ),
+    ]
