@@ -8,7 +8,8 @@ import { operationOf, runOf, runToReplay, tenantOf, lifeOf } from "./model.js";
 import { note, session } from "./session.js";
 import { builderName, clock, lasted, mono, MOVES, plural, stateMark, words } from "./words.js";
 
-const recorded = () =>
+/** Under which name an action is kept. */
+export const recorded = () =>
   h("p", { class: "faint" }, session.name
     ? `Recorded with your key's name: ${session.name}.`
     : "Recorded without a name: the service is open to everybody.");
@@ -104,8 +105,10 @@ function openedAgain({ run, operation, tenant }) {
 function goesOn(run) {
   const names = run.steps.map((step, i) => [i ? ", " : null, mono(step.name)]);
   const begins = run.status === "failed"
-    ? [h("b", null, `Attempt ${run.attempt + 1} begins at once`), ", with the event as it was received."]
-    : [h("b", null, "It goes on at once"), run.dueAt ? `, instead of at ${clock(run.dueAt)}.` : "."];
+    ? [h("b", null, `Attempt ${run.attempt + 1} begins at once`),
+      ", with the event as it was received."]
+    : [h("b", null, "It goes on at once"),
+      run.dueAt ? `, instead of at ${clock(run.dueAt)}.` : "."];
   return consequences(
     begins,
     names.length
@@ -120,7 +123,8 @@ async function replay(found, force, done) {
   note(`Replaying ${name}…`);
   try {
     const answer = await api.replay(run.runId, force);
-    note(answer.status === 202 ? `${name} is in the queue again.` : `${name}: the replay was handled.`);
+    const isQueued = answer.status === 202;
+    note(isQueued ? `${name} is in the queue again.` : `${name}: the replay was handled.`);
   } catch (problem) {
     if (!force && /with force/.test(problem.message)) askReplay(found, done, problem.message);
     else if (problem.status === 503) note(`${name} waits: ${problem.message}`);

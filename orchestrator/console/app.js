@@ -19,8 +19,16 @@ const BONES_AFTER = 150;
 const LONGEST_PAUSE = 30_000;
 const TYPED_FOR = 180;
 
-// `data` is what was loaded last, for the view and the address `of`.
-const state = { isKnown: false, isPaused: false, drawnAt: now(), loadedAt: null, data: null, of: null };
+// `data` is what was loaded last, at the address `of`. `isAsking`: the key is asked for.
+const state = {
+  isKnown: false,
+  isAsking: false,
+  isPaused: false,
+  drawnAt: now(),
+  loadedAt: null,
+  data: null,
+  of: null,
+};
 let loading = null; // the AbortController of the load under way
 let timer = 0;
 let focusedPath = null;
@@ -69,8 +77,9 @@ async function load(isNew) {
   const here = place();
   const bones = isNew ? setTimeout(() => $("main").replaceChildren(skeleton()), BONES_AFTER) : 0;
   try {
-    if (!state.isKnown) await learnWho();
-    const data = await viewOf(here.parts).load(contextOf(here, mine.signal));
+    const who = state.isKnown ? null : learnWho();
+    const asked = viewOf(here.parts).load(contextOf(here, mine.signal));
+    const [data] = await Promise.all([asked, who]);
     if (mine.signal.aborted) return;
     clearTimeout(bones);
     Object.assign(state, { data, of: location.hash, loadedAt: now() });
@@ -105,7 +114,8 @@ function redraw() {
 function failed(problem, isNew) {
   if (!(problem instanceof Problem)) {
     console.error(problem);
-    show(failure(new Problem("The console has a bug; the browser's console tells more."), again), isNew);
+    const bug = new Problem("The console has a bug; the browser's console tells more.");
+    show(failure(bug, again), isNew);
   } else if (problem.needsKey) askKey(problem);
   else if (problem.isTemporary) stayStale(problem, isNew);
   else show(failure(problem, again), isNew);
@@ -126,9 +136,10 @@ function stayStale(problem, isNew) {
 
 function askKey(problem) {
   const wrong = hasKey() ? "This key isn't known here. Check that nothing was cut off." : null;
-  state.isKnown = false;
+  Object.assign(state, { isKnown: false, isAsking: true });
   forgetKey();
   const enter = (key) => {
+    state.isAsking = false;
     keepKey(key, problem.challenge);
     load(true);
   };
@@ -239,10 +250,13 @@ function plan() {
   timer = setTimeout(tick, pause);
 }
 
+// Nothing is drawn anew under the hands of who reads, types or chooses.
+const isBusy = () =>
+  !getSelection().isCollapsed ||
+  document.querySelector("dialog[open], main select:focus, main input[type=search]:focus");
+
 function tick() {
-  const isReading = !getSelection().isCollapsed || document.querySelector("dialog[open]");
-  const rests = state.isPaused || document.hidden || !state.isKnown || isReading;
-  if (rests && !(session.away && !state.isKnown)) plan();
+  if (state.isPaused || state.isAsking || document.hidden || isBusy()) plan();
   else load(false);
 }
 

@@ -35,7 +35,8 @@ export function makeAxis(busy, from, to, room) {
     return { from: before.to, to: next.from, x0: before.x1, x1: next.x0 };
   });
   const place = (t) => placeOf(t, parts, folds);
-  return { room, parts, folds, place, ticks: parts.flatMap((one) => ticksOf(one, place)), from, to };
+  const ticks = parts.flatMap((one) => ticksOf(one, place));
+  return { room, parts, folds, place, ticks, from, to };
 }
 
 // A quiet stretch longer than a third of all that is busy is left out.

@@ -1,6 +1,7 @@
 // Many runs replayed: five requests at a time, sent from here, with progress in a dock. What was
 // selected is what was seen, never "all that match".
 
+import { recorded } from "./actions.js";
 import { api } from "./api.js";
 import { ask, consequences } from "./dialogs.js";
 import { $, h, runHref, say } from "./dom.js";
@@ -25,6 +26,7 @@ export function askBulk(chosen, { begun, ended }) {
     body: [
       consequences(...whatHappens(runs, chosen.length - runs.length)),
       isTyped ? numberField(runs.length) : null,
+      recorded(),
     ],
     check: (form) => (isTyped ? checkNumber(form, runs.length) : null),
     verb: `Replay ${runs.length}`,
@@ -47,7 +49,9 @@ function whatHappens(runs, left) {
     [h("b", null, many), " each get a new attempt; steps already done are not repeated."],
     [`They failed for ${number}: `, quoted, ". Is it mended?"],
     "Five at a time. You can stop in between; those already sent go on.",
-    left ? `${plural(left, "run")} left out: not failed. Replay such a one from its own page.` : null,
+    left
+      ? `${plural(left, "run")} left out: not failed. Replay such a one from its own page.`
+      : null,
   ];
 }
 
@@ -65,10 +69,15 @@ function checkNumber(form, count) {
   return `Type ${count}, the number of runs.`;
 }
 
+// The browser asks before it closes a page that is still sending.
+const stay = (event) => event.preventDefault();
+
 async function replayAll(runs) {
   bulk = { runs, next: 0, done: [], isStopping: false, hasEnded: false };
   draw();
+  addEventListener("beforeunload", stay);
   await Promise.all(Array.from({ length: AT_ONCE }, work));
+  removeEventListener("beforeunload", stay);
   bulk.hasEnded = true;
   draw();
   say(`Bulk replay ended: ${tally()}`);
@@ -128,12 +137,16 @@ function draw() {
   dock.replaceChildren(
     h("div", { class: "dockline" },
       h("b", null, heading()),
-      h("progress", { max: bulk.runs.length, value: bulk.done.length, "aria-label": "Runs replayed" }),
+      h("progress", { max: bulk.runs.length, value: bulk.done.length, ...named("Runs replayed") }),
       h("span", { class: "tally" }, tally()),
       bulk.hasEnded ? closeButton(dock) : stopButton()),
-    odd.length ? h("ul", { class: "odd", tabindex: 0, "aria-label": "Not handled" }, odd.map(oddLine)) : "");
+    odd.length
+      ? h("ul", { class: "odd", tabindex: 0, ...named("Not handled") }, odd.map(oddLine))
+      : "");
   if (hadFocus) dock.querySelector("button").focus();
 }
+
+const named = (text) => ({ "aria-label": text });
 
 function closeButton(dock) {
   const close = () => {

@@ -52,7 +52,8 @@ export function keyForm(wrong, enter) {
   const field = h("input", {
     id: "apikey", type: "password", autocomplete: "off", spellcheck: "false", required: true,
     pattern: "[ -~]+", title: "Letters, digits and signs of ASCII",
-    "aria-describedby": wrong ? "keywrong keyhint" : "keyhint", "aria-invalid": wrong ? "true" : null,
+    "aria-describedby": wrong ? "keywrong keyhint" : "keyhint",
+    "aria-invalid": wrong ? "true" : null,
   });
   const submit = (event) => {
     event.preventDefault();

@@ -54,7 +54,8 @@ function press(key, place, does) {
 }
 
 const hereIn = (selector) => document.activeElement?.closest("tr")?.querySelector(selector);
-const near = (name) => hereIn(`[data-act=${name}]`) ?? document.querySelector(`.acts [data-act=${name}]`);
+const near = (name) =>
+  hereIn(`[data-act=${name}]`) ?? document.querySelector(`.acts [data-act=${name}]`);
 
 function click(button) {
   button?.focus({ preventScroll: true });

@@ -106,7 +106,8 @@ function retryBox(run, facts, now) {
 
 function endBox(name, look, run, now, what) {
   const seen = run.status === name;
-  return { name, title: name, look, when: seen && run.endedAt ? stamp(run.endedAt, now) : "", what, seen };
+  const when = seen && run.endedAt ? stamp(run.endedAt, now) : "";
+  return { name, title: name, look, when, what, seen };
 }
 
 function failedText(run, facts) {
@@ -210,7 +211,8 @@ function replayArc(facts, at, wide, now) {
   const y = at[facts.ahead][1] - 12;
   const from = at[facts.ahead][0] + wide / 2;
   const into = at.running[0] + wide / 2;
-  const arc = `M${from} ${at[facts.ahead][1]}V${y + 6}q0 -6 -6 -6H${into + 6}q-6 0 -6 6V${at.running[1] - TIP}`;
+  const up = `M${from} ${at[facts.ahead][1]}V${y + 6}q0 -6 -6 -6`;
+  const arc = `${up}H${into + 6}q-6 0 -6 6V${at.running[1] - TIP}`;
   const times = facts.replays.length > 1 ? `, ${facts.replays.length}×` : "";
   const text = `replayed by ${last.by} ${stamp(last.from, now)}${times}`;
   return [way(arc, true), wayText(text, (from + into) / 2, y - 5, "middle")];
@@ -252,6 +254,7 @@ function narrowReplay(facts, at, wide, room) {
   }
   const [x, y] = at.failed;
   const between = (at.running[0] + wide + x) / 2;
-  const back = `M${x} ${y + TALL / 2}H${between}V${below + 8}H${at.running[0] + wide - 44}V${below + TIP}`;
+  const into = at.running[0] + wide - 44;
+  const back = `M${x} ${y + TALL / 2}H${between}V${below + 8}H${into}V${below + TIP}`;
   return [way(back, true), wayText(text, room, y + TALL + 18, "end")];
 }

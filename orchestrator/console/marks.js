@@ -155,7 +155,8 @@ function drawStart(start, ax, y, now) {
     : [start.by ? `replayed by ${start.by}` : null, steps ? null : stepsText(start)]
       .filter(Boolean).join(", ");
   const failure = end.end === "failed" ? brief(end.why) || "failed" : null;
-  return { marks, from, to, text, look: waits.length ? "wait" : "plain", failure, last: ax.place(end.from) };
+  const look = waits.length ? "wait" : "plain";
+  return { marks, from, to, text, look, failure, last: ax.place(end.from) };
 }
 
 const stepsText = (start) => (start.steps?.length ? plural(start.steps.length, "step") : null);
@@ -164,7 +165,8 @@ function waitText(waits, count, now) {
   const last = waits.at(-1);
   const many = plural(count, "try", "tries");
   const long = last.open ? now - waits[0].from : last.to - waits[0].from;
-  return `${last.open ? "waiting" : "waited"} ${lasted(long)}, ${many}${last.why ? `: ${brief(last.why)}` : ""}`;
+  const why = last.why ? `: ${brief(last.why)}` : "";
+  return `${last.open ? "waiting" : "waited"} ${lasted(long)}, ${many}${why}`;
 }
 
 // Where they are dense, the first and the last stand for all.
@@ -210,7 +212,8 @@ export function jobRow(starts, ax, y, tall, now) {
     });
   const marks = drawn.map(({ isOpen, x0, x1, look }) => {
     const tip = `M${x1 + 1} ${y}l5 ${tall / 2}l-5 ${tall / 2}z`;
-    return [bar(x0, x1, y, tall, look), isOpen && now <= ax.to ? s("path", { d: tip, class: "tip" }) : null];
+    const isGoingOn = isOpen && now <= ax.to;
+    return [bar(x0, x1, y, tall, look), isGoingOn ? s("path", { d: tip, class: "tip" }) : null];
   });
   const texts = () => [
     [...drawn].reverse().map(({ job, x0, x1, look }) => {
@@ -257,6 +260,7 @@ export function reportText(report) {
   }
   if (report.trouble) return `given up ${clock(report.doneAt)}, ${many}: ${report.trouble}`;
   const before = [...new Set(report.tries.slice(0, -1).map((one) => one.answer))];
-  const tries = count > 1 ? `, try ${count}${before.length ? `; before: ${before.join(", ")}` : ""}` : "";
+  const others = before.length ? `; before: ${before.join(", ")}` : "";
+  const tries = count > 1 ? `, try ${count}${others}` : "";
   return `told ${clock(report.doneAt)}${tries}`;
 }

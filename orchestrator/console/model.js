@@ -100,7 +100,8 @@ const reportOf = (report) => ({
 /** An operation, from a summary or whole: it begins with its first start. */
 export function operationOf(operation) {
   if (!operation) return null;
-  const starts = (operation.starts?.length ? operation.starts : [onlyStart(operation)]).map(startOf);
+  const given = operation.starts?.length ? operation.starts : [onlyStart(operation)];
+  const starts = given.map(startOf);
   const opened = at(operation.openedAt);
   return {
     operationId: operation.operationId,
@@ -152,7 +153,7 @@ export function tenantOf(tenant) {
     last: operationOf(tenant.lastOperation),
     isSlow: tenant.isSlow ?? false,
     reason: tenant.reason ?? operation?.reason ?? null,
-    waiting: Array.isArray(tenant.waiting) ? tenant.waiting.length : (tenant.waiting ?? 0),
+    waiting: tenant.waitingCount ?? 0,
   };
 }
 

@@ -26,8 +26,9 @@ export function picture(rows, { span, room, now, opened, toggle, more }) {
   const ax = makeAxis(one ? [] : busyOf(rows, now), from, to + margin, room);
   const shown = rows.filter((row) => row.openedAt <= to && endOf(row, now) >= from);
   const isOpen = (row, i) => opened.get(row.operationId) ?? opensByDefault(row, i, shown);
-  const ofAll = shown.length < rows.length ? ` of ${rows.length}${more ? "+" : ""}` : more ? "+" : "";
-  const count = h("span", { class: "faint" }, `${shown.length}${ofAll} `,
+  const all = `${rows.length}${more ? "+" : ""}`;
+  const count = h("span", { class: "faint" },
+    shown.length < rows.length ? `${shown.length} of ${all} ` : `${all} `,
     rows.length === 1 ? "operation" : "operations");
   return h("div", { class: "picture", "data-key": "picture" },
     h("div", { class: "row head" }, h("div", { class: "lanehead" }, count), ruler(ax, now)),
@@ -159,7 +160,8 @@ function closedLane(row, ax, now, frame) {
   if (!job) return frame(28, bareLane(row, ax, now));
   const last = row.starts.findLast((start) => start.job).job;
   const hasFailed = row.endedAt !== null && !row.succeeded;
-  const text = hasFailed ? brief(row.reason) || "failed" : lasted((row.endedAt ?? now) - row.openedAt);
+  const long = lasted((row.endedAt ?? now) - row.openedAt);
+  const text = hasFailed ? brief(row.reason) || "failed" : long;
   const x0 = ax.place(job.from);
   const x1 = Math.max(ax.place(last.to ?? now), x0 + 3);
   const row1 = line(ax.room, 18);
@@ -300,7 +302,8 @@ export function legend() {
     [bar(0, 18, 1, 10, "ok"), "job succeeded"],
     [bar(0, 18, 1, 10, "bad"), "failed"],
     [s("circle", { cx: 9, cy: 6, r: 4, class: "dot ok" }), "report"],
-    [[1, 17].map((x) => s("line", { x1: x, x2: x, y1: 0, y2: 12, class: "edge" })), "quiet, folded"],
+    [[1, 17].map((x) => s("line", { x1: x, x2: x, y1: 0, y2: 12, class: "edge" })),
+      "quiet, folded"],
   ];
   return h("ul", { class: "legend", "aria-label": "What the picture's marks mean" },
     marks.map(([drawn, text]) => h("li", null, swatch(drawn), text)));

@@ -14,6 +14,7 @@ const SIDE = 452; // the column of facts, with the space beside it
 const WIDEST = 1100;
 const ONE_COLUMN = 1060;
 const ATTEMPTS_SHOWN = 12;
+const KEPT_FOR = "Settled runs are kept for a time (ledger.retention_days), by default 90 days.";
 
 export async function load({ id, signal }) {
   const found = await api.run(id, signal);
@@ -25,8 +26,7 @@ export async function load({ id, signal }) {
 export function show({ run, operation }, context) {
   if (!run) {
     return h("div", { class: "view" }, title("No such run"),
-      empty(`There is no run ${context.id}`,
-        h("p", null, "Settled runs are kept for a time (ledger.retention_days), by default 90 days.")));
+      empty(`There is no run ${context.id}`, h("p", null, KEPT_FOR)));
   }
   const wide = innerWidth > ONE_COLUMN;
   const room = wide ? Math.min(context.room - SIDE, WIDEST) : context.room;
@@ -40,10 +40,11 @@ export function show({ run, operation }, context) {
       h("div", { class: "side" }, facts(run, operation), payloadSection(run, context))));
 }
 
+const tenantLink = ({ tenantId }) =>
+  tenantId ? h("a", { href: tenantHref(tenantId) }, tenantId) : null;
+
 function heading(run, operation, refresh) {
-  const tenant = run.tenantId
-    ? [" / ", h("a", { href: tenantHref(run.tenantId) }, run.tenantId)]
-    : null;
+  const tenant = run.tenantId ? [" / ", tenantLink(run)] : null;
   const replay = action("Replay", {
     name: "replay",
     look: run.status === "failed" ? "main" : "",
@@ -54,7 +55,8 @@ function heading(run, operation, refresh) {
     h("div", null,
       h("p", { class: "crumb" }, h("a", { href: "#/runs" }, "Runs"), tenant),
       title(run.eventType),
-      h("p", { class: "under" }, statusMark(run.status), h("span", null, plural(run.attempt, "attempt")),
+      h("p", { class: "under" },
+        statusMark(run.status), h("span", null, plural(run.attempt, "attempt")),
         mono(run.runId, { class: "faint wrap" }))),
     h("div", { class: "acts" }, replay));
 }
@@ -111,11 +113,12 @@ function attemptsSection(run) {
     head("n", "Attempt"), head("at", "Started"), head("took", "Took"), head("status", "Ended as"),
     head("why", "Reason"),
   ];
-  const left = run.attempt > shown.length;
+  const isCut = run.attempt > shown.length;
+  const rest = `The latest ${shown.length} of ${run.attempt}. ${waitsText(run)}`;
   return h("section", { "aria-labelledby": "triestitle" },
     h("h2", { id: "triestitle" }, "Attempts"),
     table("attempts", "Attempts", heads, shown.map(attemptRow)),
-    left ? h("p", { class: "faint" }, `The latest ${shown.length} of ${run.attempt}. ${waitsText(run)}`) : null);
+    isCut ? h("p", { class: "faint" }, rest) : null);
 }
 
 function attemptRow(one) {
@@ -148,7 +151,7 @@ function facts(run, operation) {
   return h("section", { "aria-labelledby": "factstitle" },
     h("h2", { id: "factstitle", class: "unseen" }, "Facts"),
     h("dl", { class: "facts" },
-      fact("Tenant", run.tenantId ? h("a", { href: tenantHref(run.tenantId) }, run.tenantId) : "–"),
+      fact("Tenant", tenantLink(run) ?? "–"),
       operation ? fact("Operation", ...operationFact(operation)) : null,
       fact("Job", jobFact(run, operation)),
       run.status === "retry" && run.dueAt ? fact("Retrying at", ...dueFact(run)) : null,
@@ -174,7 +177,8 @@ function operationFact(operation) {
 function jobFact(run, operation) {
   const isOwn = operation && operation.openerId === run.runId;
   const opens = isOwn || run.eventType in KINDS;
-  if (!run.job) return h("span", { class: "faint" }, opens ? "none was started" : "none of its own");
+  const none = opens ? "none was started" : "none of its own";
+  if (!run.job) return h("span", { class: "faint" }, none);
   const job = isOwn ? operation.job : null;
   const took = job?.to ? `${job.status.toLowerCase()} after ${lasted(job.to - job.from)}`
     : job ? `running for ${lasted(now() - job.from)}` : builderName(run.job.builder);
@@ -192,6 +196,7 @@ const replayFact = (one, i) => [
 
 // ---- the event, as the text that came: parsing would break 9007199254740993
 
+const ON_DEMAND = "Asked for on demand; secrets are never sent.";
 let shown = { runId: null, text: null };
 
 function payloadSection(run, { redraw }) {
@@ -206,7 +211,7 @@ function payloadSection(run, { redraw }) {
   }, isShown ? "Hide" : "Show, redacted");
   return h("section", { "aria-labelledby": "payloadtitle" },
     h("div", { class: "bar" }, h("h2", { id: "payloadtitle" }, "Payload"), button),
-    isShown ? payload() : h("p", { class: "faint" }, "Asked for on demand; secrets are never sent."));
+    isShown ? payload() : h("p", { class: "faint" }, ON_DEMAND));
 }
 
 async function loadPayload(runId, redraw) {

@@ -56,15 +56,18 @@ function filterForm(filters, runs, go) {
   const set = (name) => (event) => go("/runs", { ...filters, [name]: event.target.value.trim() });
   const stay = (event) => event.preventDefault();
   const types = [...new Set([...BUILT_IN, ...runs.map((run) => run.eventType)])];
-  return h("form", { class: "filters", role: "search", "aria-label": "Filter runs", on: { submit: stay } },
+  const given = { class: "filters", role: "search", "aria-label": "Filter runs" };
+  const isNarrowed = Object.values(filters).some(Boolean);
+  return h("form", { ...given, on: { submit: stay } },
     h("div", { class: "chips", role: "group", "aria-label": "Status" },
       ["", ...Object.keys(STATUSES)].map((status) => statusChip(status, filters))),
     field("Event", "eventType", filters, set, { list: "types", placeholder: "any type" }),
     h("datalist", { id: "types" }, types.map((type) => h("option", { value: type }))),
     label("Since", h("select", { "data-key": "since", on: { change: set("since") } },
-      SINCE.map(([value, text]) => h("option", { value, selected: filters.since === value }, text)))),
+      SINCE.map(([value, text]) =>
+        h("option", { value, selected: filters.since === value }, text)))),
     field("Tenant", "tenantId", filters, set, { placeholder: "its whole id" }),
-    Object.values(filters).some(Boolean) ? h("a", { class: "clear", href: "#/runs" }, "Clear") : null);
+    isNarrowed ? h("a", { class: "clear", href: "#/runs" }, "Clear") : null);
 }
 
 function statusChip(status, filters) {
@@ -75,15 +78,16 @@ function statusChip(status, filters) {
     href: href("/runs", { ...filters, status }),
     "aria-current": filters.status === status ? "true" : null,
   };
-  return h("a", given, look ? icon(look) : null, h("span", null, status ? statusWord(status) : "all"));
+  const text = status ? statusWord(status) : "all";
+  return h("a", given, look ? icon(look) : null, h("span", null, text));
 }
 
 const label = (text, control) => h("label", null, h("span", null, text), control);
 
 const field = (text, name, filters, set, given) =>
   label(text, h("input", {
-    type: "search", "data-key": name, value: filters[name], spellcheck: "false", autocomplete: "off",
-    ...given, on: { change: set(name) },
+    type: "search", "data-key": name, value: filters[name], spellcheck: "false",
+    autocomplete: "off", ...given, on: { change: set(name) },
   }));
 
 // ---- selected runs: only what is shown can be selected
@@ -150,7 +154,8 @@ function list(runs, redraw) {
 function chooseAll(runs, redraw) {
   const all = areAll(runs);
   const box = h("input", {
-    type: "checkbox", "aria-label": `Select all ${runs.length} shown`, "data-key": "all", checked: all,
+    type: "checkbox", "data-key": "all", checked: all,
+    "aria-label": `Select all ${runs.length} shown`,
     on: { change: () => choose(runs, !all, redraw) },
   });
   box.indeterminate = !all && selected.size > 0;

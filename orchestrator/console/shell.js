@@ -23,7 +23,8 @@ function drawBar(state, does) {
   const parts = [h("a", { class: "brand", href: "#/tenants" }, "orchestrator", host)];
   if (state.isKnown) {
     parts.push(
-      h("nav", { "aria-label": "Views" }, tab("tenants", "Tenants", state), tab("runs", "Runs", state)),
+      h("nav", { "aria-label": "Views" },
+        tab("tenants", "Tenants", state), tab("runs", "Runs", state)),
       h("div", { class: "find" }, field, h("kbd", { "aria-hidden": "true" }, "/")),
       h("div", { class: "right" }, buttons(state, does)));
   }
@@ -68,6 +69,8 @@ function buttons(state, does) {
 
 // ---- the service does not answer
 
+const EVENTS_MEANWHILE = " Events are answered 503 and come again; nothing is lost.";
+
 function drawAlarm({ loadedAt }, does) {
   const { away } = session;
   document.body.toggleAttribute("data-stale", away !== null);
@@ -79,7 +82,7 @@ function drawAlarm({ loadedAt }, does) {
   const what = problem.isUnreachable ? "The service does not answer"
     : problem.status === 429 ? "The service is busy" : "The ledger cannot be read";
   const seen = loadedAt ? ` What you see is from ${clock(loadedAt)}.` : "";
-  const events = problem.isUnreachable ? "" : " Events are answered 503 and come again; nothing is lost.";
+  const events = problem.isUnreachable ? "" : EVENTS_MEANWHILE;
   const left = Math.max(0, Math.ceil((nextAt - now()) / 1000));
   const text = h("p", null, h("b", null, what), ` since ${clock(since)}.${seen}${events} `,
     h("span", { class: "soft" }, problem.message));
@@ -93,7 +96,9 @@ function drawAlarm({ loadedAt }, does) {
 
 function drawFoot(does) {
   const zone = `Times in ${theZone() === "UTC" ? "UTC" : "your zone"}.`;
-  const forget = does.forget ? h("button", { class: "plain", on: { click: does.forget } }, "Forget the key") : null;
-  $("foot").replaceChildren(h("span", null, zone),
-    h("span", null, h("a", { href: new URL("../docs", import.meta.url) }, "API documentation"), " ", forget));
+  const docs = h("a", { href: new URL("../docs", import.meta.url) }, "API documentation");
+  const forget = does.forget
+    ? h("button", { class: "plain", on: { click: does.forget } }, "Forget the key")
+    : null;
+  $("foot").replaceChildren(h("span", null, zone), h("span", null, docs, " ", forget));
 }

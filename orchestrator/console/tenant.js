@@ -10,7 +10,8 @@ import {
 } from "./parts.js";
 import { legend, picture, SPANS } from "./picture.js";
 import {
-  age, brief, capital, clock, icon, lasted, mono, short, stamp, stateMark, STATES, statusMark, time, words,
+  age, brief, capital, clock, icon, lasted, mono, short, stamp, stateMark, STATES, statusMark,
+  time, words,
 } from "./words.js";
 
 const PICTURE_HEAD = 236; // of the lanes' heads, in pixels
@@ -89,7 +90,8 @@ function replayButton(life, refresh) {
   const nothing = runToReplay(life) ? null : "There is no run to replay";
   const why = operation ? `${words(operation.kind)} is under way` : nothing;
   const look = STATES[life.state] === "bad" ? "main" : "";
-  return action("Replay", { name: "replay", why, look, act: () => replayTenant(tenantId, refresh) });
+  const act = () => replayTenant(tenantId, refresh);
+  return action("Replay", { name: "replay", why, look, act });
 }
 
 function cancelButton({ operation, tenantId }, refresh) {
@@ -101,7 +103,9 @@ function cancelButton({ operation, tenantId }, refresh) {
 
 function present(life) {
   const isBad = STATES[life.state] === "bad";
-  const look = life.operation ? (life.operation.job ? "run" : "wait") : isBad || life.reason ? "bad" : "ok";
+  const { operation } = life;
+  const rest = isBad || life.reason ? "bad" : "ok";
+  const look = operation ? (operation.job ? "run" : "wait") : rest;
   const inside = life.operation ? underWay(life)
     : isBad ? failedText(life) : restText(life);
   return h("section", { class: `present ${look}`, "aria-label": "Where it stands" }, inside);
@@ -115,7 +119,8 @@ function underWay(life) {
   const { kind, job, reason, deadlineAt } = life.operation;
   const name = h("b", null, `${capital(words(kind))}: `);
   const lead = job
-    ? [name, "the job ", mono(job.name), ` has been running for ${lasted(now() - job.from)}. `, logOf(job)]
+    ? [name, "the job ", mono(job.name),
+      ` has been running for ${lasted(now() - job.from)}. `, logOf(job)]
     : [name, `no job yet, for ${lasted(now() - life.operation.startedAt)}. `, nextTry(life)];
   const [before, start] = lastStarts(life);
   const trouble = reason ?? life.reason;
@@ -143,7 +148,8 @@ function lastStarts(life) {
 function earlierStart(before, start) {
   const by = start.by ? `, replayed by ${start.by}` : "";
   const end = before.succeeded ? "succeeded" : "failed";
-  return soft(`Start ${start.number}${by} at ${stamp(start.from, now())}. Start ${before.number} ${end}`,
+  return soft(
+    `Start ${start.number}${by} at ${stamp(start.from, now())}. Start ${before.number} ${end}`,
     before.endedAt ? ` at ${stamp(before.endedAt, now())}` : "",
     before.reason ? [": ", reasonText(before.reason)] : "", " ", logOf(before.job));
 }
@@ -191,7 +197,8 @@ function lifeSection(life, context, link) {
   };
   const frame = innerWidth <= NARROW ? 2 : PICTURE_HEAD + 2;
   const drawn = picture(life.rows, {
-    span, room: context.room - frame, now: now(), opened, toggle, more: life.operationsCursor !== null,
+    span, room: context.room - frame, now: now(), opened, toggle,
+    more: life.operationsCursor !== null,
   });
   return h("section", { "aria-labelledby": "lifetitle" },
     h("div", { class: "bar" },
@@ -207,10 +214,13 @@ function spans(life, span) {
   const last = lastOf(life);
   const own = last ? short(last.operationId) : null;
   const choices = SPANS.map(([key, text]) => [key, text, `span-${key}`]);
-  if (last) choices.push([own, "latest operation", "span-op"], [`${own}.run`, "its run", "span-run"]);
+  if (last) {
+    choices.push([own, "latest operation", "span-op"], [`${own}.run`, "its run", "span-run"]);
+  }
   return h("nav", { class: "seg", "aria-label": "Time shown" }, choices.map(([key, text, name]) => {
     const link = tenantHref(life.tenantId, { span: key });
-    return h("a", { href: link, "data-key": name, "aria-current": span === key ? "true" : null }, text);
+    const isHere = span === key ? "true" : null;
+    return h("a", { href: link, "data-key": name, "aria-current": isHere }, text);
   }));
 }
 
@@ -245,6 +255,7 @@ const typeName = (type) => {
 function eventOf(run) {
   const end = run.endedAt ?? now();
   const waits = run.attempts.filter((one) => one.end === "retry").length;
+  const waited = waits ? `after ${waits} waits` : null;
   const cancelled = run.cancelledBy ? `cancelled by ${run.cancelledBy}` : null;
   return {
     at: run.at,
@@ -253,7 +264,7 @@ function eventOf(run) {
     what: typeName(run.eventType),
     mark: statusMark(run.status),
     took: lasted(firstEnd(run, end) - run.at),
-    why: [cancelled, run.reason ?? (waits ? `after ${waits} waits` : null)].filter(Boolean).join("; "),
+    why: [cancelled, run.reason ?? waited].filter(Boolean).join("; "),
     isLoud: run.status === "failed" || run.eventType.endsWith("_FAILURE"),
     link: run.link,
   };

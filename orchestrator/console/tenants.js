@@ -8,8 +8,8 @@ import {
   action, cell, empty, head, pages, reasonCell, row, rowHead, table, title, unseen,
 } from "./parts.js";
 import {
-  about, age, AT_REST, brief, FAILED, HOUR, icon, lasted, number, plural, SEC, stamp, stateMark, STATES,
-  time, UNDER_WAY, words,
+  about, age, AT_REST, brief, FAILED, HOUR, icon, lasted, number, plural, SEC, stamp, stateMark,
+  STATES, time, UNDER_WAY, words,
 } from "./words.js";
 
 const LIMIT = 50;
@@ -94,7 +94,8 @@ export function show({ summary, items, cursor }, { params, refresh }) {
     page.append(nothingYet());
     return page;
   }
-  page.append(cards(summary, items, choice), filters(summary, choice), list(items, choice, refresh));
+  page.append(
+    cards(summary, items, choice), filters(summary, choice), list(items, choice, refresh));
   page.append(pages(`${plural(items.length, "tenant")} shown${order(choice)}.`, {
     first: choice.cursor ? href("/tenants", { ...choice, cursor: null }) : null,
     next: cursor ? href("/tenants", { ...choice, cursor }) : null,
@@ -119,7 +120,9 @@ function cards(summary, items, choice) {
 }
 
 const card = (label, big, link, look, ...why) =>
-  h(link ? "a" : "div", { class: `card ${look}`, href: link, "data-key": link ? `card-${label}` : null },
+  h(link ? "a" : "div", {
+    class: `card ${look}`, href: link, "data-key": link ? `card-${label}` : null,
+  },
     h("span", { class: "label" }, label), h("span", { class: "big" }, big), why);
 
 function oldestCard(operation) {
@@ -133,7 +136,8 @@ function oldestCard(operation) {
 
 function deadlineText({ job, deadlineAt }) {
   if (!job) return "No job is known yet.";
-  return deadlineAt ? `The job runs. Its deadline is at ${stamp(deadlineAt, now())}.` : "The job runs.";
+  const deadline = deadlineAt ? ` Its deadline is at ${stamp(deadlineAt, now())}.` : "";
+  return `The job runs.${deadline}`;
 }
 
 function failedTenants(summary, items, choice) {
@@ -216,8 +220,9 @@ function line(one, prefix, refresh) {
   const { operation } = one;
   const waitsForJob = operation !== null && operation.job === null;
   const link = tenantHref(one.tenantId);
+  const given = { href: link, "data-key": `t-${one.tenantId}` };
   return row(link,
-    rowHead("id", h("a", { href: link, "data-key": `t-${one.tenantId}` }, marked(one.tenantId, prefix))),
+    rowHead("id", h("a", given, marked(one.tenantId, prefix))),
     cell("state", stateMark(one.state, waitsForJob ? "wait" : undefined)),
     cell("op", operationText(one, isBad), waitingText(one)),
     cell("since", since(one)),
@@ -251,7 +256,8 @@ const since = ({ changedAt, isSlow }) =>
 function button({ tenantId, operation }, isBad, refresh) {
   if (isBad && !operation) {
     const act = () => replayTenant(tenantId, refresh);
-    return action("Replay", { name: "replay", key: `r-${tenantId}`, label: `Replay ${tenantId}`, act });
+    const label = `Replay ${tenantId}`;
+    return action("Replay", { name: "replay", key: `r-${tenantId}`, label, act });
   }
   if (!operation) return null;
   const label = `Cancel ${words(operation.kind)} of ${tenantId}`;

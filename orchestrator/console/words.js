@@ -76,7 +76,8 @@ export const builderName = (name) => BUILDERS[name] ?? words(name);
 
 export const capital = (text) => text.replace(/^./, (first) => first.toUpperCase());
 
-const mark = (look, text) => h("span", { class: `mark ${look}` }, icon(look), h("span", null, text));
+const mark = (look, text) =>
+  h("span", { class: `mark ${look}` }, icon(look), h("span", null, text));
 
 export const stateMark = (state, look) =>
   mark(look ?? STATES[state ?? "none"] ?? "gone", words(state ?? "none"));
@@ -95,10 +96,11 @@ export const number = (value) =>
 export const plural = (n, one, many = `${one}s`) => `${number(n)} ${n === 1 ? one : many}`;
 
 const UUID = /\b[0-9a-f]{8}(?:-?[0-9a-f]{4}){3}-?[0-9a-f]{12,20}\b/gi;
+const OF_A_BUILD = /:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b/gi;
 
 /** A reason without the ids of runs and jobs, which push what matters out of a line. */
 export const brief = (reason) =>
-  reason?.replace(/:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b/gi, "").replace(UUID, "…") ?? null;
+  reason?.replace(OF_A_BUILD, "").replace(UUID, "…") ?? null;
 
 // ---- times, in milliseconds since 1970
 
@@ -126,7 +128,8 @@ export const hourMinute = (at) => part(at, HOUR_MINUTE);
 export const clock = (at) => part(at, { ...HOUR_MINUTE, second: "2-digit" });
 export const day = (at) => part(at, { day: "numeric", month: "short" });
 export const year = (at) => part(at, { year: "numeric" });
-export const sameDay = (a, b) => part(a, { dateStyle: "short" }) === part(b, { dateStyle: "short" });
+const date = (at) => part(at, { dateStyle: "short" });
+export const sameDay = (a, b) => date(a) === date(b);
 
 /** A time as seen from now: the clock's today, the day's before, the year's of another year. */
 export function stamp(at, now) {
