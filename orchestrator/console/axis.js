@@ -10,6 +10,7 @@ const BETWEEN_TICKS = 64;
 const NOT_YET = -99;
 
 const STEPS = [
+  10, 20, 50, 100, 200, 500,
   ...[1, 5, 15, 30].map((n) => n * SEC),
   ...[1, 2, 5, 10, 15, 30].map((n) => n * MIN),
   ...[1, 2, 6, 12].map((n) => n * HOUR),
@@ -49,8 +50,8 @@ function fold(busy, from, to) {
   const total = merged.reduce((sum, [a, b]) => sum + b - a, 0);
   if (!inside.length || to - from <= 2.5 * total) return [[from, to]];
   return merge(inside, Math.max(total / 3, 10 * MIN)).map(([a, b]) => [
-    a - Math.max((b - a) * 0.04, 10 * SEC),
-    b + Math.max((b - a) * 0.05, 10 * SEC),
+    Math.max(a - Math.max((b - a) * 0.04, 10 * SEC), from),
+    Math.min(b + Math.max((b - a) * 0.05, 10 * SEC), to),
   ]);
 }
 
@@ -126,12 +127,18 @@ function days(ax, now) {
   return made;
 }
 
+function tickText(t, step) {
+  if (step >= DAY) return day(t);
+  if (step >= MIN) return hourMinute(t);
+  return step >= SEC ? clock(t) : `${clock(t)}.${String(t % SEC).padStart(3, "0")}`;
+}
+
 function hours(ax, now) {
   const made = [];
   const nowAt = nowText(ax, now);
   let said = NOT_YET;
   for (const { t, x, step, piece } of ax.ticks) {
-    const text = step < MIN ? clock(t) : step >= DAY ? day(t) : hourMinute(t);
+    const text = tickText(t, step);
     const half = width(text, "11px") / 2;
     const fits = x - half >= piece.x0 - (piece.x0 ? 2 : 0) && x + half <= piece.x1 + 2;
     const hitsNow = nowAt && Math.abs(x - nowAt.x) < half + nowAt.half + 6;

@@ -62,7 +62,7 @@ function stretch(rows, span, now) {
   const one = key ? rows.find((row) => row.operationId.startsWith(key)) : null;
   if (one) return { one, ...(part === "run" && runStretch(one, now) || wholeOf(one, now)) };
   const chosen = SPANS.find(([name]) => name === span)?.[2];
-  const born = Math.min(...rows.map((row) => row.openedAt), now - MIN);
+  const born = Math.min(...rows.map((row) => row.openedAt - SEC), now - 10 * SEC);
   return { one: null, from: chosen ? now - chosen : born, to: now };
 }
 
@@ -87,7 +87,7 @@ function busyOf(rows, now) {
     ...row.starts.flatMap((start) => [...attemptStretches(start, now), ...jobStretch(start, now)]),
     ...reportsOf(row).map((report) => [report.tries[0].at, report.doneAt ?? now]),
   ]);
-  return [...stretches, [now - 20 * SEC, now]];
+  return [...stretches, [now - 5 * SEC, now]];
 }
 
 const attemptStretches = (start, now) =>

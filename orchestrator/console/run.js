@@ -56,7 +56,8 @@ function heading(run, operation, refresh) {
       h("p", { class: "crumb" }, h("a", { href: "#/runs" }, "Runs"), tenant),
       title(run.eventType),
       h("p", { class: "under" },
-        statusMark(run.status), h("span", null, plural(run.attempt, "attempt")),
+        statusMark(run.status),
+        run.status === "queued" ? null : h("span", null, plural(run.attempt, "attempt")),
         mono(run.runId, { class: "faint wrap" }))),
     h("div", { class: "acts" }, replay));
 }
@@ -186,9 +187,11 @@ function jobFact(run, operation) {
   return [mono(run.job.jobIdentifier), " ", log, h("br"), h("span", { class: "faint" }, took)];
 }
 
-const dueFact = ({ dueAt }) => [
-  time(dueAt, clock(dueAt)), h("span", { class: "faint" }, ` in ${lasted(dueAt - now())}`),
-];
+const dueFact = ({ dueAt }) => {
+  const left = dueAt - now();
+  const text = left > 0 ? ` in ${lasted(left)}` : " by the next sweep";
+  return [time(dueAt, clock(dueAt)), h("span", { class: "faint" }, text)];
+};
 
 const replayFact = (one, i) => [
   i ? h("br") : null, `by ${one.by} `, time(one.from, stamp(one.from, now())),

@@ -10,7 +10,7 @@ import {
 } from "./parts.js";
 import { legend, picture, SPANS } from "./picture.js";
 import {
-  age, brief, capital, clock, icon, lasted, mono, short, stamp, stateMark, STATES, statusMark,
+  age, brief, capital, dueText, icon, lasted, mono, short, stamp, stateMark, STATES, statusMark,
   time, words,
 } from "./words.js";
 
@@ -135,7 +135,7 @@ function underWay(life) {
 
 function nextTry(life) {
   const run = life.runs.find((one) => one.runId === life.operation.openerId);
-  return run?.dueAt ? `Tried again at ${clock(run.dueAt)}. ` : null;
+  return run?.dueAt ? `${capital(dueText(run.dueAt, now()))}. ` : null;
 }
 
 // The two latest starts of the operation under way, or its only one.
@@ -158,7 +158,7 @@ function waiter(row, life) {
   const run = life.runs.find((one) => one.runId === row.openerId);
   return soft(icon("wait"), " ", h("b", null, capital(words(row.kind))),
     ` waits behind it, since ${stamp(row.openedAt, now())}`,
-    run?.dueAt ? `; looked at again at ${clock(run.dueAt)}. ` : ". ",
+    run?.dueAt ? `; ${dueText(run.dueAt, now())}. ` : ". ",
     h("a", { href: runHref(row.openerId) }, "Run"));
 }
 

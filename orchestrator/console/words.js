@@ -167,6 +167,10 @@ export function lasted(ms) {
   return days < 4 ? two(days, "d", hours % 24, "h") : two(days, "d", 0, "");
 }
 
+/** When something is due, as seen from now. */
+export const dueText = (at, now) =>
+  at > now ? `tried again at ${clock(at)}` : `due since ${clock(at)}, and tried by the next sweep`;
+
 /** A duration in a list, without seconds after two minutes: they would flicker. */
 export const about = (ms) => lasted(ms < 2 * MIN ? ms : Math.floor(ms / MIN) * MIN);
 

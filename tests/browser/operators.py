@@ -17,14 +17,15 @@ from orchestrator.settings import ApiKey, Auth, Key, Tiers
 from orchestrator.testing import ManualClock, envelope
 from tests.conftest import Client
 
-#: The key of who may do everything, and of who may read.
-OPERATOR, READER = "operators-key", "readers-key"
+#: The keys of who may do everything, of who may read, and of who may send events alone.
+OPERATOR, READER, SENDER = "operators-key", "readers-key", "senders-key"
 AUTH = Auth(
     methods=("api_key",),
     api_key=ApiKey(
         keys=(
             Key(key=OPERATOR, name="maria.k"),
             Key(key=READER, name="dashboard", scopes=("runs:read",)),
+            Key(key=SENDER, name="control-plane", scopes=("events:write",)),
         )
     ),
 )

@@ -1,10 +1,11 @@
 """Stories of an operator at the console, in a real Chromium."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Collection, Mapping
 
 import pytest
-from playwright.async_api import Browser, expect
+from playwright.async_api import Browser, Route, expect
 
 from orchestrator import Settings, TemporaryError
 from orchestrator.adapters.memory.ledger import InMemoryLedger
@@ -15,6 +16,7 @@ from tests.browser.operators import (
     HEADERS,
     MISSING,
     READER,
+    SENDER,
     Console,
     Fleet,
     add_projects,
@@ -318,6 +320,67 @@ async def test_focus_and_selection_survive_a_refresh(
     await page.locator("table.runs tbody input").nth(2).focus()
     await page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
     await expect(page.locator("table.runs tbody input").nth(2)).to_be_focused()
+
+
+async def test_what_only_force_allows_is_asked_for_again(
+    fleet: Fleet, console: Console, clock: ManualClock
+) -> None:
+    """The service's refusal is the second question; the answer to it is a replay by force."""
+    await fleet.deploy("hooli")
+    await fleet.end("hooli")
+    assert await fleet.send("TENANT_PROVISIONING", "hooli", tier="premium") == 422
+    until_now(clock)
+    await console.open("/runs?status=failed")
+    page = console.page
+    await page.locator("table.runs tbody th a").click()
+    await page.get_by_role("button", name="Replay").click()
+    dialog = page.get_by_role("dialog")
+    await dialog.get_by_role("button", name="Replay").click()
+    await expect(dialog).to_contain_text("replay with force")
+    await expect(dialog).to_contain_text("A new job is started")
+    await dialog.get_by_role("button", name="Replay with force").click()
+    await expect(page.locator(".title .mark")).to_have_text("succeeded")
+    assert (await fleet.tenant("hooli"))["state"] == "provisioning"
+
+
+async def test_a_key_without_the_scope_sees_why(console: Console) -> None:
+    """A 403 names the key; it isn't mistaken for a wrong key."""
+    await console.open(key=SENDER)
+    main = console.page.locator("main")
+    await expect(main).to_contain_text("This key may not see it")
+    await expect(main).to_contain_text("runs:read")
+    await expect(main.get_by_role("button", name="Try again")).to_be_visible()
+    assert await console.find_barriers() == []
+
+
+async def test_a_slow_service_is_waited_for_and_an_error_is_told(
+    fleet: Fleet, console: Console, clock: ManualClock
+) -> None:
+    """Until there is an answer there are bones, and no second request; an error says what the
+    service said, and is tried again on demand."""
+    await fleet.deploy("hooli")
+    until_now(clock)
+    await console.open("/runs")
+    page, released = console.page, asyncio.Event()
+
+    async def hold(route: Route) -> None:
+        await released.wait()
+        await route.continue_()
+
+    await page.route("**/tenants/hooli*", hold)
+    await console.go("/tenants/hooli")
+    await expect(page.locator(".skeleton")).to_be_visible()
+    assert console.asked.count("GET /tenants/hooli") == 1
+    released.set()
+    await expect(page.locator(".picture")).to_be_visible()
+
+    detail = "The request failed with an internal error; the log has the traceback."
+    await page.route("**/runs?*", lambda route: route.fulfill(status=500, json={"detail": detail}))
+    await console.go("/runs?status=failed")
+    await expect(page.locator("main")).to_contain_text(detail)
+    await page.unroute("**/runs?*")
+    await page.get_by_role("button", name="Try again").click()
+    await expect(page.get_by_role("heading", name="No run matches")).to_be_visible()
 
 
 class LedgerWithOutages(InMemoryLedger):
