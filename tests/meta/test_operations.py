@@ -83,6 +83,12 @@ def test_routes_exist() -> None:
     assert named <= routes
 
 
+HEADINGS = {
+    re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+    for heading in re.findall(r"^#+ (.+)$", PAGE, re.MULTILINE)
+}
+
+
 def test_alarms_are_those_of_the_templates() -> None:
     """Each has its row, and each row leads to a heading."""
     found = {
@@ -93,11 +99,15 @@ def test_alarms_are_those_of_the_templates() -> None:
     }
     rows = re.findall(r"^\| `(\w+Alarm)` \| .* \| \[.*\]\(#([\w-]+)\) \|$", PAGE, re.MULTILINE)
     assert {name for name, _ in rows} == found
-    headings = {
-        re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
-        for heading in re.findall(r"^#+ (.+)$", PAGE, re.MULTILINE)
-    }
-    assert set(re.findall(r"\(#([\w-]+)\)", PAGE)) <= headings
+    assert set(re.findall(r"\(#([\w-]+)\)", PAGE)) <= HEADINGS
+
+
+def test_each_alert_of_prometheus_leads_to_what_to_do() -> None:
+    """And each heading of an alarm is that of an alert."""
+    alerts = (ROOT / "deploy" / "prometheus" / "alerts.yaml").read_text()
+    linked = set(re.findall(r"docs/operations\.md#([\w-]+)", alerts))
+    assert linked
+    assert linked == {heading for heading in HEADINGS if heading.startswith("alarm-")}
 
 
 def test_parameters_and_outputs_exist() -> None:
