@@ -21,7 +21,7 @@ class OperationDetail(OperationHistory):
     runs: list[RunSummary]
 
 
-@routes.get("/operations/{operationId}", name="operation")
+@routes.get("/operations/{operationId:[^/]+}", name="operation")
 @documented(
     "Get an operation with its starts, its report and its runs",
     tag="tenants",
