@@ -25,13 +25,15 @@ from orchestrator.testing import InMemoryBuilder, ManualClock, provisioning_even
 
 ROOT = Path(orchestrator.__file__).parent
 
-#: Models, conversions and conditions that are read by their names, and the far side of the ports.
+#: Models, conversions, conditions and observers that are read by their names, and the far side of
+#: the ports.
 LEAVES = frozenset(
     {
         "adapters/",
         "core/backoff.py",
         "core/checkable.py",
         "core/clock.py",
+        "core/dispatch/handling.py",
         "core/errors.py",
         "core/evolve.py",
         "core/events/body.py",

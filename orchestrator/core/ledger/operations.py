@@ -21,14 +21,13 @@ from orchestrator.core.ledger.guards import (
 )
 from orchestrator.core.ledger.records import (
     Job,
-    JobRecord,
     OperationRecord,
     OperationState,
     Record,
     Report,
-    RunRecord,
 )
 from orchestrator.core.ledger.snapshot import Decision, Snapshot
+from orchestrator.core.ledger.transitions import own_operation, tie_to
 
 #: How long (seconds) a job may take to end after a stop, before a harder one is sent.
 _HEED_S = 30.0
@@ -65,12 +64,12 @@ def adopt(
     is_behind = operation is None or (operation.kind is None and operation.start_number < number)
     run = snapshot.run(run_id) if is_behind and run_id is not None else None
     if run is not None and run.operation_id == operation_id:
-        operation = _own_operation(run, operation)
+        operation = own_operation(run, operation)
     if operation is None or not may_record(operation, number, job):
         return Decision((), OrphanedJob(job))
     if operation.job is not None:
         return Decision((), Adopted(operation))
-    tied, *others = _tie_to(snapshot, operation, job, timings)
+    tied, *others = tie_to(snapshot, operation, job, timings)
     return Decision((tied, *others), Adopted(tied))
 
 
@@ -85,57 +84,9 @@ def replace(
     built_again = evolve(
         operation, told_by=None, rebuilds=operation.rebuilds + 1, stops=0, stopped_at=None
     )
-    tied, *others = _tie_to(snapshot, built_again, job, timings)
+    tied, *others = tie_to(snapshot, built_again, job, timings)
     due = evolve(tied, due_at=snapshot.now)
     return Decision((due, *others), due)
-
-
-def tie(
-    snapshot: Snapshot, run: RunRecord, job: Job | None, timings: Timings
-) -> tuple[Record, ...] | OrphanedJob:
-    """The items, besides the run, that record its new job."""
-    if job is None:
-        return ()
-    operation = snapshot.operation(run.operation_id, expect_absent=True)
-    if operation is None or (operation.kind is None and operation.start_number < run.start_number):
-        operation = _own_operation(run, operation)
-    if not may_record(operation, run.start_number, job):
-        return OrphanedJob(job)
-    return () if operation.job is not None else _tie_to(snapshot, operation, job, timings)
-
-
-def _tie_to(
-    snapshot: Snapshot, operation: OperationRecord, job: Job, timings: Timings
-) -> "tuple[OperationRecord, *tuple[JobRecord, ...]]":
-    pause_s = 0.0 if operation.stop_reason else timings.look_after_s
-    due_at = snapshot.later(pause_s)
-    tied = evolve(operation, job=job, job_since=snapshot.now, due_at=due_at)
-    if snapshot.job(job.builder, job.id, expect_absent=True) is not None:
-        return (tied,)
-    known = JobRecord(
-        builder=job.builder,
-        job_id=job.id,
-        operation_id=operation.operation_id,
-        start_number=operation.start_number,
-    )
-    return (tied, known)
-
-
-def _own_operation(run: RunRecord, former: OperationRecord | None) -> OperationRecord:
-    """The operation of a run that opens none, which holds no tenant."""
-    return OperationRecord(
-        operation_id=run.operation_id,
-        tenant_id=run.tenant_id,
-        kind=None,
-        request_key=run.request_key,
-        opener=run.run_id,
-        state=OperationState.OPEN,
-        start_number=run.start_number,
-        opened_at=run.started_at,
-        starts=former.starts_before_next if former else (),
-        by=run.by,
-        version=former.version if former else 0,
-    )
 
 
 def begin_look(

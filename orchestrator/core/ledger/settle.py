@@ -12,13 +12,20 @@ from orchestrator.core.events.event import Event
 from orchestrator.core.events.event_types import Ending, Kind
 from orchestrator.core.evolve import evolve
 from orchestrator.core.identifiers import operation_id, own_operation_id
-from orchestrator.core.ledger.guards import Timings, is_mine, may_end_without_job, works_on
+from orchestrator.core.ledger.guards import (
+    Timings,
+    is_mine,
+    may_end_without_job,
+    may_record,
+    works_on,
+)
 from orchestrator.core.ledger.lifecycle import MOVES, TenantState
-from orchestrator.core.ledger.operations import OrphanedJob, erased_before, noted, refused, tie
+from orchestrator.core.ledger.operations import OrphanedJob, erased_before, noted, refused
 from orchestrator.core.ledger.possible_start import PossibleStart, with_possible_start
 from orchestrator.core.ledger.records import (
     MAX_PAST_REASON,
     Failure,
+    Job,
     OperationRecord,
     OperationState,
     PayloadRecord,
@@ -30,7 +37,15 @@ from orchestrator.core.ledger.records import (
     TenantRecord,
 )
 from orchestrator.core.ledger.snapshot import Decision, Snapshot
-from orchestrator.core.ledger.transitions import ended, kept, leased, new_run, restarted
+from orchestrator.core.ledger.transitions import (
+    ended,
+    kept,
+    leased,
+    new_run,
+    own_operation,
+    restarted,
+    tie_to,
+)
 from orchestrator.core.ledger.waiting import wake_next
 from orchestrator.core.texts import shorten
 
@@ -112,7 +127,7 @@ def record(
     if run is None:
         return Decision((), Fenced())
     run = _remember(leased(run, snapshot, timings), progress)
-    tied = tie(snapshot, run, progress.job, timings)
+    tied = _tie(snapshot, run, progress.job, timings)
     if isinstance(tied, OrphanedJob):
         return Decision((), tied)
     return Decision((run, *tied), Saved(run))
@@ -126,7 +141,7 @@ def settle(
     if run is None:
         return Decision((), Fenced())
     settled = _settled(_remember(run, settlement.progress), settlement, snapshot)
-    tied = tie(snapshot, settled, settlement.progress.job, timings)
+    tied = _tie(snapshot, settled, settlement.progress.job, timings)
     if isinstance(tied, OrphanedJob):
         return Decision((), tied)
     settled = _with_canceller(snapshot, _with_the_end(snapshot, settled))
@@ -151,6 +166,20 @@ def settle(
     due = [record for follow_up in follow_ups for record in _due_at_once(snapshot, follow_up)]
     ended_one = others[0] if others and isinstance(others[0], OperationRecord) else None
     return Decision((settled, *tied, *others, *due), Saved(settled, follow_ups, ended_one))
+
+
+def _tie(
+    snapshot: Snapshot, run: RunRecord, job: Job | None, timings: Timings
+) -> tuple[Record, ...] | OrphanedJob:
+    """The items, besides the run, that record its new job."""
+    if job is None:
+        return ()
+    operation = snapshot.operation(run.operation_id, expect_absent=True)
+    if operation is None or (operation.kind is None and operation.start_number < run.start_number):
+        operation = own_operation(run, operation)
+    if not may_record(operation, run.start_number, job):
+        return OrphanedJob(job)
+    return () if operation.job is not None else tie_to(snapshot, operation, job, timings)
 
 
 def _mine(snapshot: Snapshot, run_id: str, attempt: int) -> RunRecord | None:

@@ -1,4 +1,5 @@
-"""Transitions of a run from one attempt to the next, used by the decisions."""
+"""Transitions of a run from one attempt to the next, and of an operation to its job, used by the
+decisions."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -16,7 +17,15 @@ from orchestrator.core.ledger.guards import (
     last_possible_send,
 )
 from orchestrator.core.ledger.history import with_last_attempt
-from orchestrator.core.ledger.records import PayloadRecord, RunRecord, RunStatus
+from orchestrator.core.ledger.records import (
+    Job,
+    JobRecord,
+    OperationRecord,
+    OperationState,
+    PayloadRecord,
+    RunRecord,
+    RunStatus,
+)
 from orchestrator.core.ledger.snapshot import Snapshot
 from orchestrator.core.ledger.waiting import find_first_before
 
@@ -155,4 +164,39 @@ def restarted(run: RunRecord) -> RunRecord:
         waits=0,
         bugs=0,
         start_number=run.start_number + 1,
+    )
+
+
+def tie_to(
+    snapshot: Snapshot, operation: OperationRecord, job: Job, timings: Timings
+) -> "tuple[OperationRecord, *tuple[JobRecord, ...]]":
+    """The operation with its new job, and the item that leads from the job to it."""
+    pause_s = 0.0 if operation.stop_reason else timings.look_after_s
+    due_at = snapshot.later(pause_s)
+    tied = evolve(operation, job=job, job_since=snapshot.now, due_at=due_at)
+    if snapshot.job(job.builder, job.id, expect_absent=True) is not None:
+        return (tied,)
+    known = JobRecord(
+        builder=job.builder,
+        job_id=job.id,
+        operation_id=operation.operation_id,
+        start_number=operation.start_number,
+    )
+    return (tied, known)
+
+
+def own_operation(run: RunRecord, former: OperationRecord | None) -> OperationRecord:
+    """The operation of a run that opens none, which holds no tenant."""
+    return OperationRecord(
+        operation_id=run.operation_id,
+        tenant_id=run.tenant_id,
+        kind=None,
+        request_key=run.request_key,
+        opener=run.run_id,
+        state=OperationState.OPEN,
+        start_number=run.start_number,
+        opened_at=run.started_at,
+        starts=former.starts_before_next if former else (),
+        by=run.by,
+        version=former.version if former else 0,
     )
