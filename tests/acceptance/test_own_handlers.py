@@ -7,8 +7,9 @@ import pytest
 
 from orchestrator import Event, Extension, HandlerRegistry, Run
 from orchestrator.core.dispatch.orchestrator import EventOrchestrator
+from orchestrator.embedded import CodeBuildStandIn
 from orchestrator.testing import envelope
-from tests.acceptance.answers import read_run, read_success
+from tests.acceptance.answers import only_build, read_run, read_success
 from tests.conftest import StartService
 
 BODY = {"field1": "value1", "field2": 123, "nested": {"subfield": True}}
@@ -114,3 +115,26 @@ async def test_a_wrapped_orchestrator_still_knows_duplicates(start_service: Star
     assert await read_success(again) == await read_success(first)
     assert again.headers["Idempotent-Replayed"] == "true"
     assert handled == ["k-1"]
+
+
+async def test_a_handler_of_a_request_gets_the_job_for_that_request(
+    start_service: StartService, codebuild: CodeBuildStandIn
+) -> None:
+    """`run.job_identifier` is the teardown's in the handler of a deprovisioning."""
+    registry = HandlerRegistry()
+    named = []
+
+    @registry.on("TENANT_DEPROVISIONING")
+    async def leave(event: Event[dict[str, Any]], run: Run) -> None:
+        named.append(run.job_identifier(await run.tier_details("STANDARD")))
+        run.complete()
+
+    service = await start_service(extension=Extension(registry=registry))
+    body = {"tenantId": "t-1", "tier": "STANDARD"}
+    await read_success(await service.post("/events/TENANT_PROVISIONING", json=body))
+    build = only_build(codebuild)
+    codebuild.finish(build.id)
+    change = envelope("CodeBuild Build State Change", build.as_state_change())
+    await read_success(await service.post("/events", json=change))
+    await read_success(await service.post("/events/TENANT_DEPROVISIONING", json=body))
+    assert named == ["standard-tenant-teardown"]

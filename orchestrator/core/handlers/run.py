@@ -16,7 +16,7 @@ from orchestrator.core.events.event_types import Kind
 from orchestrator.core.evolve import evolve
 from orchestrator.core.handlers.services import Services
 from orchestrator.core.identifiers import START_KEY, TRACEPARENT, digest
-from orchestrator.core.jobs.plan import choose_builder, find_tier
+from orchestrator.core.jobs.plan import choose_builder, find_tier, named_job
 from orchestrator.core.jobs.start import JobStarter
 from orchestrator.core.jobs.tier_catalog import Tier
 from orchestrator.core.ledger.event_codec import decode_event
@@ -202,6 +202,15 @@ class Run:
             PermanentError: the tier isn't in the catalog, or `tier` is None.
         """
         return await find_tier(tier, self._services.tiers)
+
+    def job_identifier(self, tier: Tier) -> str:
+        """The job that a tier names, under whichever attribute: for the operation that the event
+        opens, else for a provisioning (`jobIdentifier` or `jobName`).
+
+        Raises:
+            PermanentError: the tier names none.
+        """
+        return named_job(tier, self._opens or Kind.PROVISIONING)
 
     async def step(
         self, name: str, action: Callable[[], Awaitable[Any]], returns: Any = None

@@ -75,6 +75,29 @@ def job_identifier(tier: Tier, kind: Kind) -> str | None:
     return next((tier[name] for name in JOB_ATTRIBUTES[kind] if tier.get(name)), None)
 
 
+def named_job(tier: Tier, kind: Kind) -> str:
+    """The same, for an operation that needs a job.
+
+    Raises:
+        PermanentError: the tier names no job for it, or what it names is no text.
+    """
+    named = job_identifier(tier, kind)
+    if named is None:
+        raise _tier_error(
+            "Builder Job name not found in plan details",
+            f"the tier has no attribute {' or '.join(JOB_ATTRIBUTES[kind])}",
+        )
+    _require_text("job identifier", named)
+    return named
+
+
+def _require_text(name: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise _tier_error(
+            f"The tier's {name} is {value!r}: it must be text.", f"the tier's {name} is no text"
+        )
+
+
 def choose_builder(name: str | None, builders: Collection[str], default: str) -> str:
     """The name of a builder that there is, the default one for None.
 
@@ -109,18 +132,10 @@ def plan_job(
             illegal name, or refers to a secret under `secret_prefix`; a variable or an option can't
             be passed to a job.
     """
-    named = job_identifier(tier, kind)
-    if named is None:
-        raise _tier_error(
-            "Builder Job name not found in plan details",
-            f"the tier has no attribute {' or '.join(JOB_ATTRIBUTES[kind])}",
-        )
+    named = named_job(tier, kind)
     builder = event.payload.builder or tier.get("builder")
-    for name, value in (("job identifier", named), ("builder", builder)):
-        if value is not None and not isinstance(value, str):
-            raise _tier_error(
-                f"The tier's {name} is {value!r}: it must be text.", f"the tier's {name} is no text"
-            )
+    if builder is not None:
+        _require_text("builder", builder)
     _refuse_many(event.payload.environment_override)
     override = {**event.payload.environment_override, "tenant": _tenant(event)}
     _refuse_references(override, secret_prefix)

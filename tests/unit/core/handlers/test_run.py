@@ -1,6 +1,7 @@
 """What a handler may do with its run, and what is remembered of it from attempt to attempt."""
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -275,6 +276,37 @@ async def test_tier_details_come_from_the_catalog(desk: Desk) -> None:
     record = await desk.deliver(act, fails=PermanentError)
     assert record.error is not None
     assert "'GOLD'" in record.error.message
+
+
+@pytest.mark.parametrize(
+    ("tier", "named"),
+    [
+        ({"jobIdentifier": "team-tenant"}, "team-tenant"),
+        ({"jobName": "basic-tenant"}, "basic-tenant"),
+        ({"jobIdentifier": "", "jobName": "basic-tenant"}, "basic-tenant"),
+    ],
+)
+async def test_a_tier_names_its_job_under_either_attribute(
+    desk: Desk, tier: dict[str, Any], named: str
+) -> None:
+    """A handler need not know which one the tier has; an empty one counts as none."""
+
+    async def act(run: Run) -> None:
+        assert run.job_identifier(tier) == named
+
+    await desk.deliver(act)
+
+
+@pytest.mark.parametrize("tier", [{"VPC_ID": "vpc-1"}, {"jobIdentifier": 5}])
+async def test_a_tier_without_a_job_is_refused(desk: Desk, tier: dict[str, Any]) -> None:
+    """The handler needs no check of its own: the answer names what the tier lacks."""
+
+    async def act(run: Run) -> None:
+        run.job_identifier(tier)
+
+    record = await desk.deliver(act, fails=PermanentError)
+    assert record.error is not None
+    assert re.search("Job name|job identifier", record.error.message)
 
 
 async def test_a_run_knows_itself(desk: Desk) -> None:
