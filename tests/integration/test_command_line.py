@@ -5,6 +5,8 @@ A child takes about a second, so there are few.
 
 import asyncio
 import json
+import signal
+import socket
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -219,3 +221,31 @@ async def test_a_demo_that_is_terminated_leaves_no_service_behind() -> None:
     assert "Traceback" not in said
     with pytest.raises(OSError, match="Connect call failed"):
         await asyncio.open_connection("127.0.0.1", port)
+
+
+async def test_dev_says_where_to_look() -> None:
+    """The addresses that it prints are answered: the service, its console, its documentation."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "orchestrator", "dev", "--port", port),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        env=child_environment({}),
+    )
+    try:
+        assert process.stdout is not None
+        said: dict[str, str] = {}
+        while not {"Service", "Console", "docs"} <= said.keys():
+            line = (await process.stdout.readline()).decode()
+            assert line, said
+            *name, address = line.split() or [""]
+            said[name[-1] if name else ""] = address
+        async with aiohttp.ClientSession() as http:
+            for name in ("Service", "Console", "docs"):
+                async with http.get(said[name]) as answer:
+                    assert answer.status == 200, said[name]
+    finally:
+        process.send_signal(signal.SIGINT)
+        await process.communicate()
+    assert process.returncode == 0
