@@ -195,6 +195,40 @@ async def test_a_long_list_has_pages(
         await expect(rows).to_have_count(50)
 
 
+async def test_a_long_life_has_pages_too(
+    chromium: Browser,
+    start_service: StartService,
+    settings: Settings,
+    codebuild: CodeBuildStandIn,
+    clock: ManualClock,
+) -> None:
+    """Twenty operations and fifty events a page; older ones by links that keep each other."""
+    service = await start_service(staffed(settings))
+    add_projects(codebuild, clock)
+    fleet = Fleet(service, codebuild, clock)
+    for _ in range(27):
+        clock.turn(86_400)
+        await fleet.deploy("acme-corp")
+        clock.turn(300)
+        await fleet.end("acme-corp")
+    until_now(clock)
+    async with open_console(chromium, service.make_url("/console")) as console:
+        await console.open("/tenants/acme-corp")
+        page = console.page
+        lanes, events = page.locator(".lanes > li"), page.locator("table.happened tbody tr")
+        await expect(lanes).to_have_count(20)
+        await expect(page.locator(".row.head")).to_contain_text("20+ operations")
+        await expect(events).to_have_count(50)
+        await page.get_by_role("link", name="Older operations").click()
+        await expect(lanes).to_have_count(7)
+        await expect(events).to_have_count(50)
+        await page.get_by_role("link", name="Older events").click()
+        await expect(events).to_have_count(4)
+        await expect(lanes).to_have_count(7)
+        await page.get_by_role("link", name="First page").click()
+        await expect(lanes).to_have_count(20)
+
+
 @pytest.mark.parametrize("prefix", ["/tenants-api", "/saas/orchestrator"])
 async def test_the_console_works_below_a_prefix(
     chromium: Browser,
