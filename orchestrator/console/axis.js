@@ -108,7 +108,7 @@ function ticksOf(piece, place) {
 const showsNow = (ax, now) => now >= ax.from && now <= ax.to + MIN;
 
 export function ruler(ax, now) {
-  const inside = [days(ax, now), hours(ax, now), lonely(ax), folded(ax), nowMark(ax, now)];
+  const inside = [days(ax, now), hours(ax, now), lonely(ax, now), folded(ax), nowMark(ax, now)];
   return s("svg", { class: "ruler", width: ax.room, height: 34, "aria-hidden": "true" }, inside);
 }
 
@@ -141,8 +141,7 @@ function hours(ax, now) {
     const text = tickText(t, step);
     const half = width(text, "11px") / 2;
     const fits = x - half >= piece.x0 - (piece.x0 ? 2 : 0) && x + half <= piece.x1 + 2;
-    const hitsNow = nowAt && Math.abs(x - nowAt.x) < half + nowAt.half + 6;
-    if (x - half < said || !fits || hitsNow) continue;
+    if (x - half < said || !fits || hits(nowAt, x - half, x + half)) continue;
     made.push(s("text", { x, y: 28, "text-anchor": "middle" }, text));
     said = x + half + 8;
   }
@@ -150,12 +149,14 @@ function hours(ax, now) {
 }
 
 // A piece too short for a tick names its begin.
-function lonely(ax) {
+function lonely(ax, now) {
+  const nowAt = nowText(ax, now);
   return ax.parts
     .filter((one) => !ax.ticks.some(({ piece }) => piece === one))
     .map((one) => {
       const text = hourMinute(one.from);
-      const fits = width(text, "11px") <= one.x1 - one.x0;
+      const end = one.x0 + 1 + width(text, "11px");
+      const fits = end <= one.x1 + 1 && !hits(nowAt, one.x0, end);
       return fits ? s("text", { x: one.x0 + 1, y: 28 }, text) : null;
     });
 }
@@ -175,6 +176,9 @@ function nowText(ax, now) {
   const half = width(text, "600 11px") / 2;
   return { text, half, x: Math.min(ax.place(now), ax.room - half - 2) };
 }
+
+const hits = (nowAt, from, to) =>
+  nowAt !== null && to > nowAt.x - nowAt.half - 6 && from < nowAt.x + nowAt.half + 6;
 
 function nowMark(ax, now) {
   const given = nowText(ax, now);
