@@ -223,6 +223,10 @@ async def test_a_demo_that_is_terminated_leaves_no_service_behind() -> None:
         await asyncio.open_connection("127.0.0.1", port)
 
 
+#: What `dev` prints addresses of pages of.
+_SAID = ("Service", "Console", "API docs")
+
+
 async def test_dev_says_where_to_look() -> None:
     """The addresses that it prints are answered: the service, its console, its documentation."""
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -236,13 +240,13 @@ async def test_dev_says_where_to_look() -> None:
     try:
         assert process.stdout is not None
         said: dict[str, str] = {}
-        while not {"Service", "Console", "docs"} <= said.keys():
+        while not set(_SAID) <= said.keys():
             line = (await process.stdout.readline()).decode()
             assert line, said
-            *name, address = line.split() or [""]
-            said[name[-1] if name else ""] = address
+            name, _, address = line.strip().rpartition(" ")
+            said[name.strip()] = address
         async with aiohttp.ClientSession() as http:
-            for name in ("Service", "Console", "docs"):
+            for name in _SAID:
                 async with http.get(said[name]) as answer:
                     assert answer.status == 200, said[name]
     finally:
