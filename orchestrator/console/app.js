@@ -15,6 +15,7 @@ import * as tenants from "./tenants.js";
 import { switchZone } from "./words.js";
 
 const EVERY = 5000;
+const LEAST = 1000;
 const BONES_AFTER = 150;
 const LONGEST_PAUSE = 30_000;
 const TYPED_FOR = 180;
@@ -246,7 +247,7 @@ function shell() {
 // The next load begins after the last one is over, however long that took.
 function plan() {
   clearTimeout(timer);
-  const pause = session.away ? Math.max(0, session.away.nextAt - now()) : EVERY;
+  const pause = session.away ? Math.max(LEAST, session.away.nextAt - now()) : EVERY;
   timer = setTimeout(tick, pause);
 }
 
@@ -260,7 +261,10 @@ function tick() {
   else load(false);
 }
 
-addEventListener("hashchange", () => load(true));
+addEventListener("hashchange", () => {
+  document.querySelector("dialog[open]")?.close(); // it asks about what was shown before
+  load(true);
+});
 document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault(); // the address says which view is shown
   $("main").focus();

@@ -302,6 +302,22 @@ async def test_keys_lead_through_the_list(
     await expect(page.locator("table.tenants")).to_be_visible()
 
 
+async def test_a_question_is_closed_with_its_page(
+    fleet: Fleet, console: Console, clock: ManualClock
+) -> None:
+    """Who goes back isn't asked about what is no longer shown."""
+    await fleet.deploy("northwind")
+    until_now(clock)
+    await console.open()
+    page = console.page
+    await page.get_by_role("link", name="northwind", exact=True).click()
+    await page.get_by_role("button", name="Cancel deployment").click()
+    await expect(page.get_by_role("dialog")).to_be_visible()
+    await page.go_back()
+    await expect(page.get_by_role("dialog")).to_have_count(0)
+    await expect(page.locator("table.tenants")).to_be_visible()
+
+
 async def test_focus_and_selection_survive_a_refresh(
     fleet: Fleet, console: Console, clock: ManualClock
 ) -> None:
