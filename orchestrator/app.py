@@ -91,7 +91,7 @@ async def open_orchestrator(
 
     `settings` None uses the environment over the defaults, with an in-memory ledger. `extension`
     None uses the one that the settings name. `parts` replace the default ports: `clock`, `ids`,
-    `dice`, `ledger`, `inbox`, `metrics`, `tracing`.
+    `dice`, `ledger`, `inbox`, `publisher`, `metrics`, `tracing`.
     """
     async with open_parts(Parts.choose(settings, extension, **parts)) as opened:
         yield opened.chosen

@@ -27,6 +27,7 @@ from orchestrator.adapters.webhook import open_webhook
 from orchestrator.core.callback.report import CallbackPolicy
 from orchestrator.core.clock import Clock, Ids
 from orchestrator.core.events.event_types import Kind
+from orchestrator.core.events.publisher import Publisher
 from orchestrator.core.events.structure import Structure
 from orchestrator.core.handlers.extension import Extension
 from orchestrator.core.handlers.services import Services
@@ -63,6 +64,7 @@ async def open_ports(
     ids: Ids,
     ledger: Ledger | None = None,
     inbox: Inbox | None = None,
+    publisher: Publisher | None = None,
     metrics: Metrics = NO_METRICS,
     tracing: Tracing = NO_TRACING,
 ) -> AsyncIterator[Ports]:
@@ -98,7 +100,7 @@ async def open_ports(
             tiers=open_tiers(settings.tiers, extension.tiers, aws, clock, metrics),
             builders=builders,
             default_builder=settings.builders.default,
-            publisher=open_publisher(settings, aws),
+            publisher=open_publisher(settings, aws, publisher),
             structure=structure,
             webhook=webhook,
             notifications=BUILT_IN_NOTIFICATIONS,

@@ -29,6 +29,7 @@ from orchestrator.core.dispatch.orchestrator import (
 from orchestrator.core.dispatch.sweep import swept_regularly
 from orchestrator.core.errors import RegistrationError
 from orchestrator.core.events.event_types import AWS_ALIASES
+from orchestrator.core.events.publisher import Publisher
 from orchestrator.core.handlers.builtin import built_in_handlers
 from orchestrator.core.handlers.extension import Extension, load_extension
 from orchestrator.core.handlers.registry import HandlerRegistry
@@ -46,7 +47,7 @@ log = structlog.get_logger("orchestrator.parts")
 
 @attrs.frozen(kw_only=True)
 class Parts:
-    """The parts of the service; `ledger` and `inbox` None use the configured ones."""
+    """The parts of the service; `ledger`, `inbox` and `publisher` None use the configured ones."""
 
     settings: Settings
     extension: Extension
@@ -58,6 +59,7 @@ class Parts:
     dice: Dice
     ledger: Ledger | None
     inbox: Inbox | None
+    publisher: Publisher | None
     metrics: Metrics
     tracing: Tracing
 
@@ -77,6 +79,7 @@ class Parts:
         dice: Dice | None = None,
         ledger: Ledger | None = None,
         inbox: Inbox | None = None,
+        publisher: Publisher | None = None,
         metrics: Metrics = NO_METRICS,
         tracing: Tracing | None = None,
     ) -> "Parts":
@@ -96,6 +99,7 @@ class Parts:
             dice=dice or RandomDice(),
             ledger=ledger,
             inbox=inbox,
+            publisher=publisher,
             metrics=metrics,
             tracing=tracing or choose_tracing(settings.telemetry.traces),
         )
@@ -111,6 +115,7 @@ class Parts:
             ids=self.ids,
             ledger=self.ledger,
             inbox=self.inbox,
+            publisher=self.publisher,
             metrics=self.metrics,
             tracing=self.tracing,
         )

@@ -1,5 +1,7 @@
-"""Public test kit: a manual clock, sequential ids, an in-memory builder, sample events, and an
-EventBridge simulator."""
+"""Public test kit: a manual clock, sequential ids, a builder and a bus in memory, sample events, an
+EventBridge simulator. The modules `plugin` (fixtures) and `builder_contract` (the test suite for
+builders) need pytest.
+"""
 
 from orchestrator.testing.builder import InMemoryBuilder, StartedJob
 from orchestrator.testing.clock import LoadedDice, ManualClock, SequentialIds
@@ -12,6 +14,7 @@ from orchestrator.testing.event_bridge import (
     RetryPolicy,
     Try,
 )
+from orchestrator.testing.publisher import InMemoryPublisher
 from orchestrator.testing.sample_events import envelope, provisioning_event
 
 __all__ = [
@@ -21,6 +24,7 @@ __all__ = [
     "Deliveries",
     "EventBridgeSimulator",
     "InMemoryBuilder",
+    "InMemoryPublisher",
     "LoadedDice",
     "ManualClock",
     "RetryPolicy",

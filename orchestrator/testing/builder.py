@@ -66,6 +66,11 @@ class InMemoryBuilder:
         """End a job; `message` is the reason."""
         self._ended[job_id] = (status, message)
 
+    def finish_running(self, status: JobStatus = JobStatus.SUCCEEDED) -> None:
+        """End every job that is running."""
+        for one in self.started:
+            self._ended.setdefault(one.job.id, (status, None))
+
     def forget(self, job_id: str) -> None:
         """Remove the job, which is then unknown to the builder."""
         self.started = [one for one in self.started if one.job.id != job_id]

@@ -48,7 +48,8 @@ SHORT_LIVED_BUS = RetryPolicy(max_tries=5, max_age_s=300)
 class Ship(Protocol):
     """An HTTP client that posts events."""
 
-    def post(self, path: str, /, **options: Any) -> Any: ...
+    @property
+    def post(self) -> Callable[..., Any]: ...
 
 
 @attrs.frozen

@@ -53,7 +53,10 @@ def test_every_example_has_its_test() -> None:
         "mounted",
         "own_builder",
         "own_tiers",
+        "registration",
         "smallest_handler",
+        "test_own_builder",
+        "test_registration",
     }
 
 
@@ -86,7 +89,7 @@ async def test_own_builder_runs_the_script(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.chdir(tmp_path)
     (tmp_path / "scripts").mkdir()
     os.mkfifo(tmp_path / "told")
-    script = 'echo "$GREETING $tier $ORCHESTRATOR_RUN_ID" > told\n'
+    script = f'echo "$GREETING $tier $ORCHESTRATOR_RUN_ID" > {tmp_path}/told\n'
     (tmp_path / "scripts" / "hello.sh").write_text(script)
     tiers = {
         "BASIC": {"jobIdentifier": "hello", "GREETING": "hello"},
@@ -186,7 +189,7 @@ async def test_the_wrapped_handler_of_the_docs_refuses_and_hands_on(
     start_service: StartService, codebuild: CodeBuildStandIn
 ) -> None:
     """Who hasn't paid gets nothing; who has is provisioned as ever."""
-    wrapping, _, _ = in_docs("extending.md")
+    wrapping, _ = in_docs("extending.md")
     service = await start_service(extension=Extension(registry=wrapping["registry"]))
     body = {"tenantId": "t-1", "tier": "STANDARD"}
     unpaid = await service.post("/events/TENANT_PROVISIONING", json={**body, "unpaid": True})
@@ -201,7 +204,7 @@ async def test_the_library_call_of_the_docs_starts_a_build(
     """Without any web server."""
     monkeypatch.setenv("ORCHESTRATOR_TIERS__BACKEND", "static")
     monkeypatch.setenv("ORCHESTRATOR_TIERS__STATIC", json.dumps(TIERS))
-    _, calling, _ = in_docs("extending.md")
+    _, calling = in_docs("extending.md")
     await calling["provision"]("t-1")
     assert only_build(codebuild).project == "standard-tenant"
 
@@ -214,7 +217,7 @@ async def test_the_simulation_of_the_docs_gives_up_nothing(
     """Its events reach the service that it makes."""
     monkeypatch.setenv("ORCHESTRATOR_TIERS__BACKEND", "static")
     monkeypatch.setenv("ORCHESTRATOR_TIERS__STATIC", json.dumps(TIERS))
-    _, _, simulating = in_docs("extending.md")
+    *_, simulating = in_docs("testing.md")
     await simulating["nothing_is_given_up"]()
     assert capsys.readouterr().out.splitlines()[-1] == "[]"
     assert only_build(codebuild).project == "standard-tenant"

@@ -100,11 +100,13 @@ class NoPublisher:
         raise TemporaryError(f"{event_type} can't be published: {self.why_silent}.")
 
 
-def open_publisher(settings: Settings, aws: AWS) -> Publisher:
-    """The publisher for the configured bus; without a bus, or in a dry run, one that doesn't
-    publish."""
+def open_publisher(settings: Settings, aws: AWS, given: Publisher | None = None) -> Publisher:
+    """The given publisher, or one for the configured bus; without a bus, or in a dry run, one that
+    doesn't publish."""
     if settings.builders.dry_run:
         return DryRunPublisher()
+    if given is not None:
+        return given
     if not settings.events.bus:
         return NoPublisher()
     return EventBridgePublisher(aws.events, bus=settings.events.bus, source=settings.events.source)

@@ -1,0 +1,83 @@
+"""The test kit as its users run it: by a pytest for which each warning is an error."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
+STRICT = """
+[pytest]
+asyncio_default_fixture_loop_scope = function
+asyncio_mode = {mode}
+filterwarnings = error
+"""
+
+
+def run_pytest(folder: Path, *, mode: str) -> str:
+    """The summary of a user's tests, which pass."""
+    (folder / "pytest.ini").write_text(STRICT.format(mode=mode))
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:schemathesis", "-p", "no:cacheprovider"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout.splitlines()[-1]
+
+
+@pytest.mark.parametrize("mode", ["strict", "auto"])
+def test_the_examples_tests_pass(tmp_path: Path, mode: str) -> None:
+    """The handler's and the builder's, in either mode of pytest-asyncio."""
+    for example in EXAMPLES.glob("*.py"):
+        (tmp_path / example.name).write_text(example.read_text())
+    # The example's builder can't stop its jobs.
+    assert run_pytest(tmp_path, mode=mode).startswith("19 passed, 1 skipped")
+
+
+def test_the_tests_of_the_docs_pass(tmp_path: Path) -> None:
+    """Each block of docs/testing.md is a module of its own; the last is for a running service."""
+    text = (ROOT / "docs" / "testing.md").read_text()
+    handler, builder, _ = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    (tmp_path / "test_handler.py").write_text(handler)
+    (tmp_path / "test_builder.py").write_text(builder)
+    assert run_pytest(tmp_path, mode="auto").startswith("11 passed, 7 skipped")
+
+
+def test_what_stays_due_is_an_error_that_says_why(tmp_path: Path) -> None:
+    """A handler that always fails temporarily can't be settled."""
+    (tmp_path / "test_stuck.py").write_text(
+        """
+import pytest
+from orchestrator import Extension, HandlerRegistry, JobStatus, TemporaryError
+
+pytest_plugins = ["orchestrator.testing.plugin"]
+registry = HandlerRegistry()
+
+@registry.on("STUCK")
+async def stuck(event, run):
+    raise TemporaryError("the shop is closed")
+
+@pytest.fixture
+def orchestrator_extension():
+    return Extension(registry=registry)
+
+async def test_stuck(orchestrator_app, settle_all):
+    await orchestrator_app.post("/events/STUCK", json={})
+    with pytest.raises(AssertionError, match="the run of STUCK: the shop is closed"):
+        await settle_all()
+
+async def test_failed(orchestrator_app, settle_all):
+    body = {"tenantId": "t-1", "tier": "BASIC"}
+    await orchestrator_app.post("/events/TENANT_PROVISIONING", json=body)
+    await settle_all(JobStatus.FAILED)
+    answer = await orchestrator_app.get("/tenants/t-1")
+    assert (await answer.json())["state"] == "provision_failed"
+"""
+    )
+    assert run_pytest(tmp_path, mode="auto").startswith("2 passed")
