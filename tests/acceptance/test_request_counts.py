@@ -8,6 +8,7 @@ import pytest
 from attrs import evolve
 
 from orchestrator import Event, Extension, HandlerRegistry, Run, Settings
+from orchestrator.core.events.event_types import Kind
 from orchestrator.core.ledger.lifecycle import TenantState
 from orchestrator.core.ledger.pages import CANDIDATES
 from orchestrator.core.ledger.records import OperationState, Record, RunStatus
@@ -186,7 +187,7 @@ ALL, OF_TENANT, BY_STATUS, BY_DUE = (
     f"Query {index}" for index in ("list", "tenant", "status", "due")
 )
 #: Partitions that the overview counts: the states of tenants, and the shards of failed runs.
-STATES, SHARDS = len(TenantState) + 1, 4
+STATES, SHARDS, KINDS = len(TenantState) + 1, 4, len(Kind)
 
 
 async def test_a_list_costs_the_same_however_long_it_is(
@@ -211,12 +212,12 @@ async def test_a_list_costs_the_same_however_long_it_is(
         ("/tenants?state=active", [BY_STATUS]),
         ("/tenants?prefix=t-", [ALL, READ, READ]),
         ("/tenants?state=none", [BY_STATUS]),
-        ("/tenants?sort=attention", [BY_DUE, BY_STATUS, BY_STATUS, BY_DUE, READ, READ]),
+        ("/tenants?sort=attention", [BY_DUE, *[BY_STATUS] * 2 * KINDS, BY_DUE, READ, READ]),
         ("/tenants/t-0", [READ, OF_TENANT, READ, ALL, READ]),
         (f"/operations/{operation_id}", [READ, READ]),
         (f"/runs/{known.run_id}", [READ]),
         (f"/runs/{known.run_id}/payload", [READ]),
-        ("/overview", [*[BY_STATUS] * (STATES + SHARDS + 2), READ]),
+        ("/overview", [*[BY_STATUS] * (STATES + SHARDS + 2 * KINDS), READ]),
         ("/me", []),
     ):
         aws.calls.clear()
@@ -249,10 +250,10 @@ VIEWS = {
     "/tenants?state=deploying": 4,
     "/tenants?state=none": 4,
     "/tenants?prefix=waits": 4,
-    "/tenants?sort=attention": 7,
-    "/tenants?sort=attention&limit=100": 7,
+    "/tenants?sort=attention": 13,
+    "/tenants?sort=attention&limit=100": 13,
     "/tenants/waits-0": 7,
-    "/overview": 19,
+    "/overview": 25,
 }
 
 

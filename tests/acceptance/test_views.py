@@ -34,7 +34,7 @@ from tests.control_plane.receiver import ControlPlane
 
 QUOTA = Fault.error("AccountLimitExceededException", "Cannot have more than 60 builds in queue")
 KEY = "first-key-4711"
-SCOPES = ["events:write", "runs:read", "runs:write"]
+SCOPES = ["events:write", "metrics:read", "runs:read", "runs:write"]
 
 
 def with_key(settings: Settings) -> Settings:

@@ -195,7 +195,7 @@ async def test_a_key_is_not_shown(settings: Settings, codebuild: CodeBuildStandI
     """`check` says that a key is asked for, and not which."""
     auth = Auth(methods=("api_key",), api_key=ApiKey(keys=(f"{SECRET}-key",)))
     checkup = await check_setup(attrs.evolve(settings, auth=auth))
-    assert "API key" in "\n".join(checkup.as_lines())
+    assert "authenticated by api_key" in "\n".join(checkup.as_lines())
     assert SECRET not in "\n".join(checkup.as_lines()) + json.dumps(checkup.as_json())
 
 

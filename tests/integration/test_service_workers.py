@@ -51,7 +51,7 @@ class Workers:
     async def answers(self) -> bool:
         async with (
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(PATIENCE_S)) as http,
-            http.get(f"{self.url}/readyz") as answer,
+            http.get(f"{self.url}/healthz") as answer,
         ):
             return answer.status == 200
 
