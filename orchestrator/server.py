@@ -33,9 +33,16 @@ class WorkerDidNotStartError(Exception):
 
 
 def run_workers(
-    build_app: Callable[[], web.Application], *, host: str, port: int, workers: int
+    build_app: Callable[[], web.Application],
+    *,
+    host: str,
+    port: int,
+    workers: int,
+    parent_ends: int | None = None,
 ) -> None:
     """Serve in `workers` processes on one port; one that ends unexpectedly is replaced.
+
+    With one worker, `parent_ends` is that of `run_server`.
 
     Raises:
         OSError: the port is not available.
@@ -46,7 +53,7 @@ def run_workers(
         app = build_app()
         listener = _listen(host, port)
         if workers == 1:
-            asyncio.run(run_server(app, listener))
+            asyncio.run(run_server(app, listener, parent_ends=parent_ends))
             return
         _Workers(build_app, listener).run(workers)
 

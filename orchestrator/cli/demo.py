@@ -321,10 +321,7 @@ class _Story:
         """End the build in CodeBuild and deliver the state change."""
         self.codebuild.finish(build.id, status, **how)
         self.say(f"EventBridge delivers the state change: {build.project} {status}.")
-        change = _envelope(
-            "CodeBuild Build State Change", build.as_state_change(), source="aws.codebuild"
-        )
-        answer = await self.post("/events", change)
+        answer = await self.post("/events", build.as_event())
         self.check("answered 200", answer.status == 200)
 
     def check_report(self, what: str, tenant: _Tenant, *, status: int) -> None:
@@ -376,15 +373,13 @@ class _Story:
             return found
 
 
-def _envelope(
-    detail_type: str, detail: dict[str, Any], *, source: str = "TenantManagementService"
-) -> dict[str, Any]:
+def _envelope(detail_type: str, detail: dict[str, Any]) -> dict[str, Any]:
     """An event as EventBridge delivers it."""
     return {
         "version": "0",
         "id": str(uuid.uuid4()),
         "detail-type": detail_type,
-        "source": source,
+        "source": "TenantManagementService",
         "time": datetime.now(UTC).isoformat(),
         "detail": detail,
     }

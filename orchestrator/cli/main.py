@@ -17,6 +17,7 @@ from orchestrator.cli.terminal import print_json, print_lines
 
 if TYPE_CHECKING:
     from orchestrator.cli.client import Client
+    from orchestrator.cli.running_dev import RunningDev
     from orchestrator.settings import Settings
 
 Answer = TypeVar("Answer")
@@ -53,10 +54,9 @@ def _of_the_service(command: Callable[..., None]) -> Callable[..., None]:
     )(command)
     return click.option(
         "--url",
-        default="http://127.0.0.1:8080",
-        show_default=True,
-        callback=_check_url,
-        help="The service's URL.",
+        callback=_choose_url,
+        help="The service's URL; by default that of your running `orchestrator dev`, else "
+        "http://127.0.0.1:8080.",
     )(command)
 
 
@@ -75,9 +75,15 @@ def _a_page(command: Callable[..., None]) -> Callable[..., None]:
     )(command)
 
 
-def _check_url(_: click.Context, __: click.Parameter, url: str) -> str:
+def _choose_url(_: click.Context, __: click.Parameter, url: str | None) -> str:
     from orchestrator.core.urls import shown_url
 
+    if url is None:
+        from orchestrator.cli.running_dev import find_running_dev
+        from orchestrator.settings import child_environment
+
+        found = find_running_dev(child_environment({}))
+        return found.url if found else "http://127.0.0.1:8080"
     if not url.startswith(("http://", "https://")):
         raise click.BadParameter(f"{shown_url(url)!r} must begin with http:// or https://.")
     return url
@@ -124,7 +130,10 @@ def commands(debug: bool) -> None:
 @click.option("--host", help="Address to listen on; by default the setting http.host.")
 @click.option("--port", type=click.IntRange(0, 65535), help="By default the setting http.port.")
 @click.option("--workers", type=click.IntRange(1, 64), default=1, help="Processes; by default 1.")
-def serve(config: str | None, host: str | None, port: int | None, workers: int) -> None:
+@click.option("--parent-ends", type=int, hidden=True, help="For dev and demo: see run_server.")
+def serve(
+    config: str | None, host: str | None, port: int | None, workers: int, parent_ends: int | None
+) -> None:
     """Run the HTTP service."""
     from orchestrator.app import create_app
     from orchestrator.server import run_workers
@@ -140,6 +149,7 @@ def serve(config: str | None, host: str | None, port: int | None, workers: int) 
         host=host or settings.http.host,
         port=settings.http.port if port is None else port,
         workers=workers,
+        parent_ends=parent_ends,
     )
 
 
@@ -166,15 +176,85 @@ def worker(config: str | None, host: str | None, port: int | None) -> None:
     )
 
 
-@commands.command()
+@commands.group(invoke_without_command=True)
 @_config
 @click.option("--port", type=click.IntRange(1, 65535), help="By default the setting http.port.")
-def dev(config: str | None, port: int | None) -> None:
-    """Run the service with an embedded AWS that has all resources it needs."""
-    from orchestrator.cli.dev import run_dev
+@click.option(
+    "--app-dir",
+    metavar="DIR",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="The folder of your extension's module; a change of its Python files restarts the "
+    "service. By default the working directory, if there is an --extension.",
+)
+@click.option("--extension", metavar="MODULE:NAME", help="Your handlers, builders and tiers.")
+@click.option(
+    "--build-seconds",
+    metavar="S",
+    type=click.FloatRange(min=0, max=86400),
+    default=5,
+    show_default=True,
+    help="Builds end after so many seconds.",
+)
+@click.option(
+    "--failing",
+    metavar="SHARE",
+    type=click.FloatRange(0, 1),
+    default=0,
+    help="The share of builds that fail, from 0 to 1; by default none.",
+)
+@click.pass_context
+def dev(
+    context: click.Context,
+    config: str | None,
+    port: int | None,
+    app_dir: Path | None,
+    extension: str | None,
+    build_seconds: float,
+    failing: float,
+) -> None:
+    """Run the service with an embedded AWS in which builds end and events are delivered."""
+    if context.invoked_subcommand is not None:
+        return
+    from orchestrator.cli.dev import DevOptions, run_dev
 
-    settings = _load_settings(config or "local.toml")
-    asyncio.run(run_dev(settings, config=config or "local.toml", port=port, show=print_lines))
+    options = DevOptions(
+        config=config or "local.toml",
+        port=port,
+        app_dir=app_dir or (Path() if extension else None),
+        extension=extension,
+        build_s=build_seconds,
+        failing=failing,
+    )
+    asyncio.run(run_dev(_load_settings(options.config), options, show=print_lines))
+
+
+@dev.command()
+@click.argument("job", metavar="JOB")
+@click.option("--failed", metavar="REASON", help="As failed, with this reason.")
+def finish(job: str, failed: str | None) -> None:
+    """End the build JOB of the running dev: its id, or the beginning of it."""
+    from orchestrator.cli.running_dev import finish_build
+
+    build_id = asyncio.run(finish_build(_running_dev(), job, failed=failed))
+    print_lines([f"{build_id} has ended: {'SUCCEEDED' if failed is None else 'FAILED'}"])
+
+
+@dev.command()
+def variables() -> None:
+    """Print the variables of the running dev, for other programs: eval "$(...)"."""
+    from orchestrator.cli.running_dev import variables_of
+
+    print_lines(variables_of(_running_dev()))
+
+
+def _running_dev() -> "RunningDev":
+    from orchestrator.cli.running_dev import find_running_dev
+    from orchestrator.settings import child_environment
+
+    found = find_running_dev(child_environment({}))
+    if found is None:
+        raise click.ClickException("No `orchestrator dev` of yours is running: start it first.")
+    return found
 
 
 @commands.command()
@@ -357,7 +437,8 @@ def explain(config: str | None, file: Any, event_type: str | None, as_json: bool
     """Show how the event in FILE would be parsed, and what it would start, without any effect."""
     from orchestrator.cli.explain import explain_event
 
-    explained = asyncio.run(explain_event(_load_settings(config), event_type, file.read()))
+    settings = _load_settings_or_devs(config)
+    explained = asyncio.run(explain_event(settings, event_type, file.read()))
     _show(explained.as_json(), explained.as_lines(), as_json=as_json)
     if explained.trouble:
         sys.exit(1)
@@ -371,7 +452,7 @@ def check(config: str | None, as_json: bool) -> None:
     """Check that each resource is reachable; show the settings in use and the least IAM policy."""
     from orchestrator.cli.check import check_setup
 
-    checkup = asyncio.run(check_setup(_load_settings(config)))
+    checkup = asyncio.run(check_setup(_load_settings_or_devs(config)))
     policy = json.dumps(checkup.policy, indent=2).splitlines()
     lines = [*checkup.as_lines(), "", "The least IAM policy for the service's role:", *policy]
     _show(checkup.as_json(), lines, as_json=as_json)
@@ -454,6 +535,23 @@ def _show(document: object, lines: Iterable[str], *, as_json: bool) -> None:
         print_json(document)
     else:
         print_lines(lines)
+
+
+def _load_settings_or_devs(config: str | None) -> "Settings":
+    """The settings; without any, those of the running dev, with its AWS and its extension."""
+    from orchestrator.cli.running_dev import find_dev_to_ask
+    from orchestrator.settings import child_environment, use_environment
+
+    found = find_dev_to_ask(child_environment({})) if config is None else None
+    if found is None:
+        return _load_settings(config)
+    print_lines(
+        [f"of the running dev at {found.url}; for other settings, pass --config"], to_stderr=True
+    )
+    if found.app_dir is not None:
+        sys.path.insert(0, found.app_dir)
+    use_environment(found.environment)
+    return _load_settings(found.config)
 
 
 def _load_settings(config: str | None, *, is_server: bool = False) -> "Settings":

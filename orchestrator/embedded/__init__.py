@@ -7,6 +7,7 @@ from orchestrator.embedded.aws import (
     open_bus_queue,
     open_embedded_aws,
 )
+from orchestrator.embedded.build_timer import BuildTimer
 from orchestrator.embedded.codebuild import Build, CodeBuildStandIn, open_codebuild
 from orchestrator.embedded.control_plane import ControlPlaneStandIn, open_control_plane
 from orchestrator.embedded.faults import Fault, Faults, hang_up
@@ -14,6 +15,7 @@ from orchestrator.embedded.faults import Fault, Faults, hang_up
 __all__ = [
     "SAMPLE_TIERS",
     "Build",
+    "BuildTimer",
     "BusQueue",
     "CodeBuildStandIn",
     "ControlPlaneStandIn",

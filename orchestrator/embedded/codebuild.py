@@ -1,8 +1,11 @@
 """A CodeBuild stand-in for `dev`, `demo` and the tests.
 
 moto's CodeBuild ignores overrides and idempotency tokens and its builds never fail; this one
-records all parameters, ends a build as the caller says, and injects faults. It does not run builds,
-send build events or persist anything.
+records all parameters, ends a build as the caller says, and injects faults. It does not run builds
+or persist anything. Who sets `on_change` is told of each build that starts or ends.
+
+Beside CodeBuild's API it has one action of its own, `FinishBuild`, by which `orchestrator dev
+finish` ends a build.
 """
 
 import json
@@ -11,6 +14,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 import attrs
@@ -25,7 +29,8 @@ Outcome = Literal["SUCCEEDED", "FAILED", "FAULT", "TIMED_OUT", "STOPPED"]
 HOST = "127.0.0.1"
 REGION = "us-east-1"
 
-_ARN = f"arn:aws:codebuild:{REGION}:123456789012"
+_ACCOUNT = "123456789012"
+_ARN = f"arn:aws:codebuild:{REGION}:{_ACCOUNT}"
 _TOKEN_VALID_S = 300
 _BATCH_LIMIT = 100
 
@@ -126,6 +131,20 @@ class Build:
             },
         }
 
+    def as_event(self) -> Document:
+        """Its "CodeBuild Build State Change" as EventBridge delivers it: a new event."""
+        return {
+            "version": "0",
+            "id": str(uuid.uuid4()),
+            "detail-type": "CodeBuild Build State Change",
+            "source": "aws.codebuild",
+            "account": _ACCOUNT,
+            "time": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "region": REGION,
+            "resources": [self.arn],
+            "detail": self.as_state_change(),
+        }
+
     def _logs(self) -> Document:
         """API reference, LogsLocation."""
         group, stream = f"/aws/codebuild/{self.project}", self.id.partition(":")[2]
@@ -185,6 +204,8 @@ class CodeBuildStandIn:
     """How many of the newest builds a listing doesn't show yet."""
     stops_at_once: bool = True
     """False: StopBuild is accepted, but the build runs until it is finished."""
+    on_change: Callable[[Build], None] = lambda _: None
+    """Called when a build has started, and when it has ended."""
     builds: dict[str, Build] = attrs.field(init=False, factory=dict)
     calls: list[tuple[str, Document]] = attrs.field(init=False, factory=list)
     _builds_started: dict[str, int] = attrs.field(init=False, factory=dict)
@@ -213,6 +234,7 @@ class CodeBuildStandIn:
         build = self.builds[build_id]
         build.status, build.ended = status, self.clock()
         build.reason, build.exported = reason, exported
+        self.on_change(build)
 
     def inject(self, action: str, *faults: Fault) -> None:
         """Inject faults into the next requests of an action, one each, in this order."""
@@ -240,6 +262,8 @@ class CodeBuildStandIn:
                 return self._start_build(parameters)
             case "StopBuild":
                 return self._stop_build(parameters["id"])
+            case "FinishBuild":
+                return self._finish_build(parameters)
             case "BatchGetBuilds":
                 found, not_found = _look_up(parameters["ids"], self.builds)
                 builds = [self.builds[build_id].as_document() for build_id in found]
@@ -269,6 +293,7 @@ class CodeBuildStandIn:
             self.builds[build_id] = build
             if token:
                 self._tokens[token] = build
+            self.on_change(build)
         elif build.parameters != parameters:
             raise _RefusedError(
                 "InvalidInputException",
@@ -282,6 +307,25 @@ class CodeBuildStandIn:
         if self.builds[build_id].ended is None and self.stops_at_once:
             self.finish(build_id, "STOPPED")
         return {"build": self.builds[build_id].as_document()}
+
+    def _finish_build(self, parameters: Document) -> Document:
+        """End a running build, named by its id or by the beginning of its id or of its UUID."""
+        named = parameters["id"]
+        running = [build for build in self.builds.values() if build.ended is None]
+        meant = [
+            build
+            for build in running
+            if build.id.startswith(named) or build.id.partition(":")[2].startswith(named)
+        ]
+        if len(meant) != 1:
+            raise _RefusedError(
+                "ResourceNotFoundException",
+                f"{len(meant) or 'No'} running builds have an id that begins with {named!r}; "
+                f"running: {', '.join(build.id for build in running[-10:]) or 'none'}.",
+            )
+        build = meant[0]
+        self.finish(build.id, parameters["status"], reason=parameters.get("reason"))
+        return {"build": build.as_document()}
 
     def _list_builds_of_project(self, parameters: Document) -> Document:
         project = self._known_project(parameters)

@@ -1,7 +1,14 @@
 """The settings: models of their sections, and the loader."""
 
 from orchestrator.settings.auth import ApiKey, Auth, Basic, Gateway, Jwt, Key, User
-from orchestrator.settings.loader import SettingsError, child_environment, load_settings
+from orchestrator.settings.loader import (
+    SettingsError,
+    child_environment,
+    chooses_settings,
+    config_path,
+    load_settings,
+    use_environment,
+)
 from orchestrator.settings.models import (
     PLAIN_PATH,
     Aws,
@@ -49,5 +56,8 @@ __all__ = [
     "Tiers",
     "User",
     "child_environment",
+    "chooses_settings",
+    "config_path",
     "load_settings",
+    "use_environment",
 ]

@@ -77,6 +77,14 @@ def _variables(environ: Mapping[str, str]) -> dict[str, str]:
     return {**aliased, **own}
 
 
+def chooses_settings(environ: Mapping[str, str]) -> bool:
+    """Whether an environment names settings or a settings file; a log level alone is none."""
+    return any(
+        name == _CONFIG_VARIABLE or name in _ALIASES or (name.startswith(_PREFIX) and "__" in name)
+        for name in environ
+    )
+
+
 def _read_file(path: str | Path) -> dict[str, Any]:
     found = _shipped(str(path)) or Path(path)
     try:
@@ -97,6 +105,11 @@ def _shipped(path: str) -> Path | None:
     places = (package / "config" / path, package.parent / "config" / path)
     is_bare = path == Path(path).name
     return next((place for place in places if is_bare and place.exists()), None)
+
+
+def config_path(config: str) -> str:
+    """The absolute path of a settings file, or of the one shipped with the package."""
+    return str((_shipped(config) or Path(config)).resolve())
 
 
 def _refuse_unknown(values: Mapping[str, Any], section: type, path: str) -> None:
@@ -188,6 +201,13 @@ def child_environment(extra: Mapping[str, str]) -> dict[str, str]:
     }
     direct = ",".join(filter(None, [_direct(own), _direct(extra)]))
     return {**own, **extra, **({"NO_PROXY": direct, "no_proxy": direct} if direct else {})}
+
+
+def use_environment(extra: Mapping[str, str]) -> None:
+    """Override this process's own environment, as `child_environment` does a child's."""
+    environment = child_environment(extra)
+    os.environ.clear()
+    os.environ.update(environment)
 
 
 def _direct(environment: Mapping[str, str]) -> str | None:

@@ -182,14 +182,13 @@ class EventBridgeSimulator:
         """The pause before the next delivery; None if the event is accepted or given up."""
         if status is not None and 200 <= status < 300:
             return None
-        is_retried = status is None or status >= 500 or status in _RETRIED[self.target]
-        asked_s = _retry_after_s(headers, now) if self.target == "api_destination" else None
-        if not is_retried or (asked_s is not None and asked_s < 0):
+        tries = len(delivered.tries)
+        pause_s = retry_pause_s(
+            status, headers, tries=tries, target=self.target, now=now, chance=chance
+        )
+        if pause_s is None:
             delivered.dead_letter_reason = f"answered {status}, which is not retried"
             return None
-        tries = len(delivered.tries)
-        pause_s = min(_LONGEST_PAUSE_S, 2.0 ** min(tries, 10)) * chance.uniform(0.5, 1.0)
-        pause_s = max(pause_s, asked_s or 0.0)
         is_too_old = now + timedelta(seconds=pause_s) > since + timedelta(
             seconds=self.policy.max_age_s
         )
@@ -197,6 +196,25 @@ class EventBridgeSimulator:
             delivered.dead_letter_reason = f"answered {status} at each of {tries} tries"
             return None
         return pause_s
+
+
+def retry_pause_s(
+    status: int | None,
+    headers: Mapping[str, str],
+    *,
+    tries: int,
+    target: TargetKind,
+    now: datetime,
+    chance: random.Random,
+) -> float | None:
+    """The pause in seconds after a delivery that was not accepted, the `tries`-th of its event;
+    None if EventBridge gives up. `status` None: there was no answer in time."""
+    is_retried = status is None or status >= 500 or status in _RETRIED[target]
+    asked_s = _retry_after_s(headers, now) if target == "api_destination" else None
+    if not is_retried or (asked_s is not None and asked_s < 0):
+        return None
+    pause_s = min(_LONGEST_PAUSE_S, 2.0 ** min(tries, 10)) * chance.uniform(0.5, 1.0)
+    return max(pause_s, asked_s or 0.0)
 
 
 def _retry_after_s(headers: Mapping[str, str], now: datetime) -> float | None:
