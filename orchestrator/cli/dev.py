@@ -343,8 +343,9 @@ def own_command() -> str:
 
 
 _BANNER = """
+  Service     {service}
   Console     {service}/console
-  API         {service}/docs
+  API docs    {service}/docs
   AWS         {aws} (DynamoDB, EventBridge, SQS)
   Tiers       {tiers}
 
