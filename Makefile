@@ -83,19 +83,31 @@ lock: .venv/ready  ## resolve requirements/*.txt anew from pyproject.toml
 	.venv/uv/bin/uv pip compile --group bench $(LOCK) -o requirements/bench.txt
 
 PIP := -q --disable-pip-version-check
+# Shows how many packages pip has found so far, on one line. With bash, since a failure of pip must
+# not be hidden: `.SHELLFLAGS` would be later than the make of macOS.
+SHELL := bash
+install = set -o pipefail; \
+  $(1) install --disable-pip-version-check --progress-bar off --require-hashes $(2) | \
+  awk '/^Collecting/ {printf "\r    %d packages", ++n; fflush()} \
+    /^Installing/ {printf ", being installed"; fflush()} END {if (n) print ""}'
 LOCK := -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 clean:  ## remove what the targets made
 	rm -rf .venv dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 .venv/ready: requirements/build.txt requirements/dev.txt requirements/ministack.txt pyproject.toml
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install $(PIP) --require-hashes -r requirements/build.txt
-	$(BIN)/pip install $(PIP) --require-hashes --no-build-isolation -r requirements/dev.txt
-	$(BIN)/pip install $(PIP) --no-deps --no-build-isolation -e .
-	$(PYTHON) -m venv .venv/ministack
-	.venv/ministack/bin/pip install $(PIP) --require-hashes -r requirements/ministack.txt
-	touch $@
+	@echo "Setting up .venv, once: a minute or two."
+	@echo "1/4 an environment of $(PYTHON)"
+	@$(PYTHON) -m venv .venv
+	@echo "2/4 what builds the packages"
+	@$(call install,$(BIN)/pip,-r requirements/build.txt)
+	@echo "3/4 the service and its tools"
+	@$(call install,$(BIN)/pip,--no-build-isolation -r requirements/dev.txt)
+	@$(BIN)/pip install $(PIP) --no-deps --no-build-isolation -e .
+	@echo "4/4 another AWS for the tests"
+	@$(PYTHON) -m venv .venv/ministack
+	@$(call install,.venv/ministack/bin/pip,-r requirements/ministack.txt)
+	@touch $@
 
 .venv/aiobotocore/ready: .venv/ready requirements/aiobotocore.txt
 	$(PYTHON) -m venv .venv/aiobotocore

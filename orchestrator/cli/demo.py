@@ -7,19 +7,18 @@ the demo fail.
 
 import asyncio
 import json
-import signal
 import tempfile
 import uuid
 from datetime import UTC, datetime
-from textwrap import indent
+from textwrap import wrap
 from typing import Any
 
 import aiohttp
 import attrs
 from rich.console import Console
-from rich.table import Table
 
 from orchestrator.cli.dev import ServiceDidNotStartError, open_prepared_aws, open_service
+from orchestrator.cli.signals import cancelled_by_signals
 from orchestrator.cli.tables import describe_tenant
 from orchestrator.core.texts import printable
 from orchestrator.embedded import (
@@ -44,12 +43,9 @@ _NO_TIMER = {"ORCHESTRATOR_OPERATIONS__RECONCILE_EVERY_S": "0"}
 async def run_demo(settings: Settings, *, config: str) -> int:
     """Run the demo; the exit code is 0 if every step was observed."""
     console = Console(highlight=False)
-    telling = asyncio.current_task()
-    assert telling is not None  # noqa: S101 - this is a coroutine
-    # A CI job that times out gets SIGTERM: the service that the demo started must end with it.
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, telling.cancel)
     bus = settings.events.bus or "default"
-    with tempfile.TemporaryFile("w+") as log:
+    # A CI job that times out gets SIGTERM: the service that the demo started must end with it.
+    with cancelled_by_signals() as received, tempfile.TemporaryFile("w+") as log:
         try:
             async with (
                 open_prepared_aws(settings) as aws,
@@ -68,16 +64,19 @@ async def run_demo(settings: Settings, *, config: str) -> int:
             ):
                 story = _Story(console, http, aws.codebuild, published, control_plane)
                 console.print(
-                    f"\n[bold]The service[/] at {service.url}, [bold]AWS[/] at "
-                    f"{aws.endpoint_url}, [bold]the control plane[/] at {control_plane.url}"
+                    f"\n[bold]The service[/] at {service.url}"
+                    f"\n[bold]AWS[/] at {aws.endpoint_url}"
+                    f"\n[bold]The control plane[/] at {control_plane.url}"
                 )
                 await _tell(story)
         except ServiceDidNotStartError as error:
             console.print(f"[red]{error}[/]")
             story = None
         except asyncio.CancelledError:
+            if not received:
+                raise
             console.print("[red]The demo was stopped.[/]")
-            return 128 + signal.SIGTERM
+            return 128 + received[0]
         if story is not None and not story.untrue:
             console.print("\n[bold green]Every step was observed.[/]\n")
             return 0
@@ -337,27 +336,37 @@ class _Story:
         return await self.get(f"/tenants/{tenant.id}")
 
     def show_timeline(self, tenant: dict[str, Any]) -> None:
-        timeline = "\n".join(map(printable, describe_tenant(tenant)))
-        self.console.print(indent(timeline, "    "), markup=False, soft_wrap=True)
+        for line in map(printable, describe_tenant(tenant)):
+            inner = len(line) - len(line.lstrip())
+            self._print(line.strip(), first=" " * (4 + inner))
 
     def chapter(self, title: str) -> None:
         self.console.print(f"\n[bold cyan]{title}[/]")
 
     def say(self, sentence: str) -> None:
-        self.console.print(f"  {sentence}", soft_wrap=True)
+        self._print(sentence, first="  ")
 
     def check(self, sentence: str, true: bool) -> None:
-        mark = "[green]✓[/]" if true else "[red]✗[/]"
-        self.console.print(f"  {mark} ", end="")
-        self.console.print(sentence, markup=False, soft_wrap=True)
+        self._print(sentence, first=f"  {'✓' if true else '✗'} ", color="green" if true else "red")
         if not true:
             self.untrue.append(sentence)
 
     def show_variables(self, variables: dict[str, str]) -> None:
-        table = Table(box=None, padding=(0, 2), show_header=False)
+        width = max(map(len, variables)) + 2
         for name, value in variables.items():
-            table.add_row(f"    {name}", "••••••" if name == "secret" else value)
-        self.console.print(table)
+            shown = "••••••" if name == "secret" else value
+            self._print(shown, first=f"      {name:<{width}}")
+
+    def _print(self, sentence: str, *, first: str, color: str | None = None) -> None:
+        """Print a sentence after `first`, in lines that break at words and begin below its first
+        word. A word that is longer than a line is broken."""
+        lines = wrap(
+            sentence, max(20, self.console.width - len(first)), break_on_hyphens=False
+        ) or [""]
+        self.console.print(first, style=color, markup=False, end="", soft_wrap=True)
+        for number, line in enumerate(lines):
+            pause = " " * len(first) if number else ""
+            self.console.print(f"{pause}{line}", markup=False, soft_wrap=True)
 
     async def post(self, path: str, body: object) -> _Answer:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()

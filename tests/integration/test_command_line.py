@@ -32,7 +32,7 @@ class Ended:
     err: str
 
 
-async def run(*arguments: str, stdin: str = "") -> Ended:
+async def run(*arguments: str, stdin: str = "", columns: int = 100) -> Ended:
     """Run `orchestrator` with arguments."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -42,7 +42,7 @@ async def run(*arguments: str, stdin: str = "") -> Ended:
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        env=child_environment({"COLUMNS": "100"}),
+        env=child_environment({"COLUMNS": str(columns)}),
     )
     out, err = await process.communicate(stdin.encode())
     return Ended(process.returncode, out.decode(), err.decode())
@@ -194,14 +194,18 @@ async def test_sigterm_ends_serve_well() -> None:
 
 async def test_the_demo_is_true() -> None:
     """Every sentence of the demo was seen to happen."""
-    ended = await run("demo")
+    ended = await run("demo", columns=80)
     assert ended.code == 0, ended.out
     assert "✓" in ended.out
     assert "✗" not in ended.out
+    assert [line for line in ended.out.splitlines() if len(line) > 80] == []
+    sentence = "EventBridge delivers TENANT_PROVISIONING for Bluebird Logistics, tier STANDARD."
+    assert sentence in " ".join(ended.out.split())  # broken at a word, not within one
 
 
-async def test_a_demo_that_is_terminated_leaves_no_service_behind() -> None:
-    """As a job is whose time is over; 143 says so."""
+@pytest.mark.parametrize("ends_by", [signal.SIGTERM, signal.SIGHUP])
+async def test_a_demo_that_is_ended_leaves_no_service_behind(ends_by: signal.Signals) -> None:
+    """As a job is whose time is over, or a terminal is closed; the exit code says so."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -214,10 +218,10 @@ async def test_a_demo_that_is_terminated_leaves_no_service_behind() -> None:
     assert process.stdout is not None
     while (line := (await process.stdout.readline()).decode()) and "The service at" not in line:
         pass
-    port = int(line.partition("http://127.0.0.1:")[2].partition(",")[0])
-    process.terminate()
+    port = int(line.partition("http://127.0.0.1:")[2])
+    process.send_signal(ends_by)
     said = (await process.stdout.read()).decode()
-    assert await process.wait() == 143, said
+    assert await process.wait() == 128 + ends_by, said
     assert "Traceback" not in said
     with pytest.raises(OSError, match="Connect call failed"):
         await asyncio.open_connection("127.0.0.1", port)

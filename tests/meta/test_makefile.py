@@ -1,0 +1,64 @@
+"""How `make` sets up the environment at first: it shows progress, and stops at a failure."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+#: A Python whose environments have a pip that finds three packages, and may fail.
+PYTHON = """#!/bin/sh
+mkdir -p $3/bin
+cat > $3/bin/pip <<'PIP'
+#!/bin/sh
+case "$*" in
+  *dev.txt*) for name in one two three; do echo "Collecting $name"; done
+             echo "Installing collected packages: one, two, three"
+             if [ -e fails ]; then echo "no such hash" >&2; exit 1; fi ;;
+esac
+PIP
+chmod +x $3/bin/pip
+"""
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / "requirements").mkdir()
+    for name in ("requirements/build.txt", "requirements/dev.txt", "requirements/ministack.txt"):
+        (tmp_path / name).touch()
+    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / "python").write_text(PYTHON)
+    (tmp_path / "python").chmod(0o755)
+    return tmp_path
+
+
+def set_up(checkout: Path) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error."""
+    done = subprocess.run(
+        ["make", ".venv/ready", "PYTHON=./python"],  # noqa: S607 - the make of the PATH
+        cwd=checkout,
+        capture_output=True,
+        check=False,
+    )
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+
+def test_the_first_make_shows_what_it_installs(checkout: Path) -> None:
+    """Step by step, and the packages as they are found; the second one does nothing."""
+    code, out, err = set_up(checkout)
+    assert (code, err) == (0, "")
+    assert [step for step in ("1/4", "2/4", "3/4", "4/4") if step not in out] == []
+    assert "\r    1 packages\r    2 packages\r    3 packages, being installed\n" in out
+    assert "--require-hashes" not in out
+    assert "is up to date" in set_up(checkout)[1]
+
+
+def test_a_failed_install_stops_make(checkout: Path) -> None:
+    """With pip's own message, and the next make begins anew."""
+    (checkout / "fails").touch()
+    code, _, err = set_up(checkout)
+    assert code == 2
+    assert "no such hash" in err
+    assert not (checkout / ".venv" / "ready").exists()
