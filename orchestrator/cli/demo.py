@@ -17,7 +17,8 @@ import aiohttp
 import attrs
 from rich.console import Console
 
-from orchestrator.cli.dev import ServiceDidNotStartError, open_prepared_aws, open_service
+from orchestrator.cli.prepared_aws import open_prepared_aws
+from orchestrator.cli.service_process import ServiceDidNotStartError, open_service
 from orchestrator.cli.signals import cancelled_by_signals
 from orchestrator.cli.tables import describe_tenant
 from orchestrator.core.texts import printable

@@ -1,33 +1,32 @@
-"""`orchestrator dev`: an embedded AWS, with `orchestrator serve` as a child process.
-
-Also used by `demo`. The service gets endpoints and credentials from AWS's own environment
-variables, as in any deployment.
-"""
+"""`orchestrator dev`: an embedded AWS in which builds end and events are delivered, and the service
+as a child process, which is started anew when your code changes."""
 
 import asyncio
-import contextlib
-import json
 import os
 import random
 import shlex
-import signal
-import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import aiohttp
 import attrs
 
 from orchestrator.adapters.clock import RandomDice, SystemClock
-from orchestrator.adapters.dynamodb.items import table_schema
 from orchestrator.cli.deliveries import Deliveries
+from orchestrator.cli.prepared_aws import QUEUE, open_prepared_aws
 from orchestrator.cli.running_dev import RunningDev, noted
+from orchestrator.cli.service_process import (
+    Service,
+    ServiceDidNotStartError,
+    open_service,
+    usable_port,
+)
 from orchestrator.cli.signals import cancelled_by_signals
 from orchestrator.cli.watched_files import WatchedFiles
-from orchestrator.core.clock import Clock
 from orchestrator.core.tasks import gather_or_cancel
 from orchestrator.embedded import (
     SAMPLE_TIERS,
@@ -36,26 +35,8 @@ from orchestrator.embedded import (
     BusQueue,
     EmbeddedAWS,
     open_bus_queue,
-    open_embedded_aws,
 )
 from orchestrator.settings import Settings, child_environment, config_path
-
-_START_TIMEOUT_S = 30.0
-_STOP_TIMEOUT_S = 30.0
-_POLL_S = 0.05
-_QUEUE = "orchestrator-events"
-
-
-class ServiceDidNotStartError(Exception):
-    """The child process ended, or was not ready in time."""
-
-
-@attrs.frozen
-class Service:
-    """A running child process."""
-
-    url: str
-    process: asyncio.subprocess.Process
 
 
 @attrs.frozen(kw_only=True)
@@ -72,6 +53,7 @@ class DevOptions:
 
 
 Show = Callable[[list[str]], None]
+Spawn = Callable[[Coroutine[Any, Any, None]], None]
 
 
 async def run_dev(settings: Settings, options: DevOptions, *, show: Show) -> None:
@@ -90,7 +72,7 @@ async def run_dev(settings: Settings, options: DevOptions, *, show: Show) -> Non
 
 async def _run(settings: Settings, options: DevOptions, show: Show) -> None:
     host, clock = "127.0.0.1", SystemClock()
-    port = _usable_port(host, options.port or settings.http.port)
+    port = usable_port(host, options.port or settings.http.port)
     url = f"http://{host}:{port}"
 
     def tell(sentence: str) -> None:
@@ -126,21 +108,29 @@ async def _run(settings: Settings, options: DevOptions, show: Show) -> None:
             url=url,
             config=config_path(options.config),
             app_dir=str(options.app_dir.resolve()) if options.app_dir else None,
-            queue_url=aws.queue_url(_QUEUE),
+            queue_url=aws.queue_url(QUEUE),
             environment={**aws.environment(), **extension},
         )
-        banner = _banner(dev, aws)
+        start = partial(
+            open_service,
+            config=options.config,
+            port=port,
+            allowed_hosts=settings.http.allowed_hosts,
+            environment=dev.environment,
+            app_dir=options.app_dir,
+        )
+        files = WatchedFiles(options.app_dir, clock) if options.app_dir else None
         with noted(dev, child_environment({})):
             await gather_or_cancel(
                 [
                     _deliver_bus(bus, deliveries, spawn),
-                    _keep_serving(settings, options, dev, port, clock, banner, show),
+                    _keep_serving(start, files, banner=_banner(dev, aws), show=show),
                 ]
             )
 
 
 @asynccontextmanager
-async def _open_tasks() -> AsyncIterator[Callable[[Coroutine[Any, Any, None]], None]]:
+async def _open_tasks() -> AsyncIterator[Spawn]:
     """A function that runs a coroutine as a task; what still runs at the end is cancelled."""
     tasks = set[asyncio.Task[None]]()
 
@@ -157,39 +147,28 @@ async def _open_tasks() -> AsyncIterator[Callable[[Coroutine[Any, Any, None]], N
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _deliver_bus(
-    bus: BusQueue, deliveries: Deliveries, spawn: Callable[[Coroutine[Any, Any, None]], None]
-) -> None:
+async def _deliver_bus(bus: BusQueue, deliveries: Deliveries, spawn: Spawn) -> None:
     while True:
         for event in await bus.receive():
             spawn(deliveries.deliver(event))
 
 
 async def _keep_serving(
-    settings: Settings,
-    options: DevOptions,
-    dev: RunningDev,
-    port: int,
-    clock: Clock,
+    start: Callable[[], AbstractAsyncContextManager[Service]],
+    files: WatchedFiles | None,
+    *,
     banner: list[str],
     show: Show,
 ) -> None:
-    """Run the service; with a folder of an extension, a new one after each change in it.
+    """Run the service, and a new one after each change of the files.
 
     Raises:
         ServiceDidNotStartError: it did not start at first, or has ended and no file is watched.
     """
-    files = WatchedFiles(options.app_dir, clock) if options.app_dir else None
     has_served = False
     while True:
         try:
-            async with open_service(
-                config=options.config,
-                port=port,
-                allowed_hosts=settings.http.allowed_hosts,
-                environment=dev.environment,
-                app_dir=options.app_dir,
-            ) as service:
+            async with start() as service:
                 if not has_served:
                     show(banner)
                 has_served = True
@@ -197,7 +176,7 @@ async def _keep_serving(
         except ServiceDidNotStartError as error:
             if files is None or not has_served:
                 raise
-            show([f"{error} It is started again when a file of {options.app_dir} changes."])
+            show([f"{error} It is started again when a file in {files.folder} changes."])
             changed = await files.wait_for_change()
         show([f"{', '.join(changed[:3])} changed: the service is started anew."])
 
@@ -217,112 +196,6 @@ async def _change_or_end(service: Service, files: WatchedFiles | None) -> list[s
         raise ServiceDidNotStartError("The service has ended unexpectedly: its log says why.")
     changed: list[str] = done.pop().result()
     return changed
-
-
-@asynccontextmanager
-async def open_prepared_aws(settings: Settings) -> AsyncIterator[EmbeddedAWS]:
-    """An embedded AWS with the settings' tables and bus, a queue, sample tiers and their
-    projects."""
-    async with open_embedded_aws() as aws:
-        await aws.prepare(
-            tier_table=settings.tiers.table,
-            tiers=SAMPLE_TIERS,
-            tables=[table_schema(settings.ledger.table)],
-            bus=settings.events.bus,
-            queue=_QUEUE,
-            projects=[
-                str(name)
-                for tier in SAMPLE_TIERS
-                for attribute, name in tier.items()
-                if attribute == "jobName" or attribute.lower().endswith("jobidentifier")
-            ],
-        )
-        yield aws
-
-
-@asynccontextmanager
-async def open_service(
-    *,
-    config: str,
-    host: str = "127.0.0.1",
-    port: int | None = None,
-    allowed_hosts: Sequence[str] = (),
-    environment: Mapping[str, str],
-    app_dir: Path | None = None,
-    log: IO[str] | None = None,
-) -> AsyncIterator[Service]:
-    """Run `orchestrator serve` for the life of the context; `port` None chooses a free one.
-
-    It is in a process group of its own, so that Ctrl-C reaches only the caller, which stops it; if
-    the caller is killed, it drains and ends, too.
-
-    It answers only to its own `Host`, and to `allowed_hosts`: as an open service on a developer's
-    machine it must not be reached by pages whose name leads to 127.0.0.1 by DNS rebinding.
-
-    Raises:
-        ServiceDidNotStartError: it ended during startup, or is not ready in time.
-    """
-    port = _usable_port(host, port or 0)
-    own_hosts = json.dumps([f"{host}:{port}", f"localhost:{port}", *allowed_hosts])
-    # Only this process holds the write end: however it ends, the service reads end of file.
-    parent_ends, parent_lives = os.pipe()
-    arguments = ["--config", config, "--host", host, "--port", str(port)]
-    if app_dir is not None:
-        arguments += ["--app-dir", str(app_dir)]
-    try:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "orchestrator",
-            "serve",
-            *arguments,
-            "--parent-ends",
-            str(parent_ends),
-            env=child_environment({**environment, "ORCHESTRATOR_HTTP__ALLOWED_HOSTS": own_hosts}),
-            stdout=log,
-            stderr=log,
-            process_group=0,
-            pass_fds=[parent_ends],
-        )
-        try:
-            service = Service(f"http://{host}:{port}", process)
-            await _wait_until_ready(service)
-            yield service
-        finally:
-            await _stop(process)
-    finally:
-        os.close(parent_ends)
-        os.close(parent_lives)
-
-
-async def _wait_until_ready(service: Service) -> None:
-    try:
-        async with asyncio.timeout(_START_TIMEOUT_S), aiohttp.ClientSession() as http:
-            while service.process.returncode is None:
-                with contextlib.suppress(aiohttp.ClientError):
-                    async with http.get(f"{service.url}/readyz") as answer:
-                        if answer.status == 200:
-                            return
-                await asyncio.sleep(_POLL_S)
-    except TimeoutError:
-        raise ServiceDidNotStartError(
-            f"The service at {service.url} was not ready within {_START_TIMEOUT_S:.0f} s."
-        ) from None
-    raise ServiceDidNotStartError(
-        f"The service ended during startup with exit code {service.process.returncode}."
-    )
-
-
-async def _stop(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is not None:
-        return
-    process.send_signal(signal.SIGTERM)
-    try:
-        async with asyncio.timeout(_STOP_TIMEOUT_S):
-            await process.wait()
-    except TimeoutError:
-        process.kill()
-        await process.wait()
 
 
 def _banner(dev: RunningDev, aws: EmbeddedAWS) -> list[str]:
@@ -362,16 +235,3 @@ _BANNER = """
 
   Ctrl-C stops it.
 """
-
-
-def _usable_port(host: str, port: int) -> int:
-    """The port, or a free one for 0. A port in use is refused: another service's answers there
-    would be mistaken for this one's."""
-    try:
-        with socket.create_server((host, port)) as probe:
-            usable: int = probe.getsockname()[1]
-            return usable
-    except OSError as error:
-        raise ServiceDidNotStartError(
-            f"Port {port} on {host} is not available ({error.strerror}): pass another --port."
-        ) from error

@@ -17,8 +17,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from orchestrator import Extension, HandlerRegistry, Settings
-from orchestrator.cli.dev import open_service
 from orchestrator.cli.main import commands
+from orchestrator.cli.service_process import open_service
 from orchestrator.embedded import CodeBuildStandIn
 from orchestrator.intake.problems import EVENT_PROBLEMS, STATUSES
 from orchestrator.settings import Tiers

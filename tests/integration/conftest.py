@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.cli.dev import open_prepared_aws
+from orchestrator.cli.prepared_aws import open_prepared_aws
 from orchestrator.embedded import EmbeddedAWS
 from orchestrator.settings import load_settings
 from tests.integration.processes import World, open_world

@@ -16,7 +16,8 @@ import attrs
 import pytest
 from yarl import URL
 
-from orchestrator.cli.dev import Service, open_prepared_aws, open_service
+from orchestrator.cli.prepared_aws import open_prepared_aws
+from orchestrator.cli.service_process import Service, open_service
 from orchestrator.settings import child_environment, load_settings
 
 BASIC = {"tenant": {"id": "t-1"}, "planConfig": {"tier": "BASIC"}}

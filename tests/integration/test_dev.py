@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from tests.integration.commands import Ended
 from tests.integration.processes import until
 
 _PATIENCE_S = 60
+#: Each starts a `dev` and some commands.
+pytestmark = pytest.mark.timeout(240)
 HANDLER = """
 from orchestrator import HandlerRegistry
 
@@ -81,9 +83,6 @@ def environment(home: Path) -> dict[str, str]:
     }
     bundle = os.environ["AWS_CA_BUNDLE"]
     return {**kept, "AWS_CA_BUNDLE": bundle, "HOME": str(home), "PYTHONUNBUFFERED": "1"}
-
-
-OpenDev = Callable[..., Awaitable[Dev]]
 
 
 @asynccontextmanager
@@ -192,6 +191,9 @@ async def test_your_own_handler_is_loaded_and_reloaded(tmp_path: Path) -> None:
 
 
 async def test_a_killed_dev_leaves_no_service_behind(tmp_path: Path) -> None:
-    """Its service notices, and its note is passed over."""
-    async with open_dev(tmp_path, ends_by=signal.SIGKILL):
-        pass
+    """Its service notices, and its note is passed over. Of its builds all failed, as asked."""
+    failing = ("--failing", "1", "--build-seconds", "0.1")
+    async with open_dev(tmp_path, *failing, ends_by=signal.SIGKILL) as dev:
+        body = {"tenantId": "t-1", "tier": "BASIC"}
+        assert (await dev.run("send", "TENANT_PROVISIONING", stdin=body)).code == 0
+        await dev.read_until("has ended: FAILED")

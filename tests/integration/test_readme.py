@@ -12,6 +12,8 @@ import pytest
 from orchestrator.cli.dev import own_command
 from tests.integration.test_dev import Dev, environment, open_dev
 
+pytestmark = pytest.mark.timeout(240)
+
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 #: Need AWS, another Python environment or a container engine; `tests/acceptance/test_examples.py`
@@ -90,7 +92,6 @@ def test_the_banner_has_the_full_path() -> None:
     assert Path(own_command()).is_absolute()
 
 
-@pytest.mark.timeout(240)
 async def test_the_install_of_the_readme_makes_a_package(tmp_path: Path) -> None:
     """By its own line, without the dependencies, which this environment has."""
     (install,) = [line for line in lines() if line.startswith("pip install")]
