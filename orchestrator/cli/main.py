@@ -266,6 +266,23 @@ def demo() -> None:
 
 
 @commands.command()
+@click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
+def new(folder: Path) -> None:
+    """Write a starter project into DIR: a handler, its tests, settings, a Dockerfile."""
+    from orchestrator.cli.new import write_starter
+
+    written = [f"  {path}" for path in write_starter(folder)]
+    print_lines(
+        [
+            "Written:",
+            *written,
+            f"Test it:  cd {folder} && python -m pytest   # needs pytest-asyncio",
+            "Run it:   orchestrator serve --config settings.toml --app-dir .",
+        ]
+    )
+
+
+@commands.command()
 @click.argument("event_type", metavar="TYPE")
 @click.argument("file", type=click.File("rb"), default="-")
 @_of_the_service

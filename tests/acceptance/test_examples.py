@@ -5,24 +5,32 @@ import importlib
 import json
 import os
 import re
+import sqlite3
+import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import aiohttp
+import attrs
 import click
 import pytest
 from structlog.testing import capture_logs
 
-from orchestrator import Extension, HandlerRegistry, Settings
+from orchestrator import Extension, HandlerRegistry, Settings, load_settings
 from orchestrator.cli.main import commands
 from orchestrator.cli.service_process import open_service
 from orchestrator.embedded import CodeBuildStandIn
 from orchestrator.intake.problems import EVENT_PROBLEMS, STATUSES
-from orchestrator.settings import Tiers
+from orchestrator.settings import Aws, Operations, StepFunctions, Tiers
+from orchestrator.testing import InMemoryPublisher, ManualClock
 from tests.acceptance.answers import only_build, read_problem, read_success, variables
+from tests.acceptance.ways import http_api_event
+from tests.aws import aws_session
 from tests.conftest import TIERS, Client, StartService
 from tests.ledgers import IN_MEMORY, PATIENT
 
@@ -50,8 +58,12 @@ def example(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 def test_every_example_has_its_test() -> None:
     """A new example needs a test here."""
     assert {path.stem for path in EXAMPLES.glob("*.py")} == {
+        "application_plane",
+        "lifespan_database",
         "mounted",
+        "on_lambda",
         "own_builder",
+        "own_orchestrator",
         "own_tiers",
         "registration",
         "smallest_handler",
@@ -142,6 +154,179 @@ async def test_the_mounted_app_signs_up(
     assert json.loads(variables(build)["tenant"])["id"] == "bluebird"
     async with shop.get("/tenants-api/docs") as page:
         assert page.status == 200
+
+
+async def test_tenants_do_not_change_during_a_freeze(
+    example: Any,
+    start_service: StartService,
+    codebuild: CodeBuildStandIn,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A provisioning is 503 until its end, which is when the sender should come again."""
+    monkeypatch.chdir(tmp_path)
+    ends = datetime.now(UTC) + timedelta(hours=1)
+    (tmp_path / "freeze.json").write_text(json.dumps({"ends": ends.isoformat()}))
+    service = await start_service(extension=example("own_orchestrator").extension)
+    body = {"tenantId": "t-1", "tier": "STANDARD"}
+    frozen = await service.post("/events/TENANT_PROVISIONING", json=body)
+    assert (await read_problem(frozen, 503))["detail"] == "Tenants don't change during the freeze."
+    assert 3000 < int(frozen.headers["Retry-After"]) <= 3600
+    assert (await service.post("/events/RECONCILE", json={})).status == 200
+    (tmp_path / "freeze.json").unlink()
+    await read_success(await service.post("/events/TENANT_PROVISIONING", json=body))
+    assert only_build(codebuild).project == "standard-tenant"
+
+
+async def test_the_database_is_open_while_the_service_is(
+    example: Any, start_service: StartService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A handler writes to it, and the last event counts."""
+    monkeypatch.chdir(tmp_path)
+    service = await start_service(extension=example("lifespan_database").extension)
+    for seats in (3, 5):
+        body = {"tenantId": "bluebird", "seats": seats}
+        await read_success(await service.post("/events/SEATS_CHANGED", json=body))
+    with closing(sqlite3.connect(tmp_path / "seats.db")) as database:
+        assert list(database.execute("select * from seats")) == [("bluebird", 5)]
+
+
+def test_the_lambda_function_handles_an_event() -> None:
+    """An HTTP API's request to the module's `handler`, as Lambda imports it."""
+    event = http_api_event(
+        "POST",
+        "/events/INVOICE_PAID",
+        headers={"Content-Type": "application/json"},
+        body=b'{"number": "7"}',
+    )
+    done = subprocess.run(  # noqa: S603 - our own interpreter
+        [sys.executable, "-c", _INVOKE],
+        env={**os.environ, "ORCHESTRATOR_LEDGER__BACKEND": "memory"},
+        cwd=EXAMPLES,
+        input=json.dumps(event),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    answer, logged = json.loads(done.stdout.splitlines()[-1]), done.stderr
+    assert answer["statusCode"] == 200
+    assert '"event":"paid"' in logged.replace(": ", ":")
+
+
+_INVOKE = """
+import json, sys, types
+import on_lambda
+context = types.SimpleNamespace(get_remaining_time_in_millis=lambda: 30_000)
+print(json.dumps(on_lambda.handler(json.load(sys.stdin), context)))
+"""
+
+
+async def test_the_application_plane_answers_the_toolkit(
+    example: Any, start_service: StartService, codebuild: CodeBuildStandIn, clock: ManualClock
+) -> None:
+    """An onboarding request starts its tier's build, and its end is published; a tier that is
+    closed is refused."""
+    settings = load_settings(EXAMPLES / "application_plane.toml", environ={})
+    assert settings.extension == "application_plane:registry"
+    codebuild.add_project("provision-pooled-tenant")
+    publisher = InMemoryPublisher()
+    service = await start_service(
+        attrs.evolve(
+            settings,
+            ledger=IN_MEMORY,
+            intake=PATIENT,
+            operations=Operations(reconcile_every_s=0),
+        ),
+        extension=Extension(registry=example("application_plane").registry),
+        publisher=publisher,
+    )
+    request = json.loads((ROOT / "tests/samples/sbt_onboarding_request.json").read_text())
+    await read_success(await service.post("/events", json=request))
+    build = only_build(codebuild)
+    assert build.project == "provision-pooled-tenant"
+    assert variables(build)["tenantName"] == "Harbour Books"
+    codebuild.finish(build.id, "SUCCEEDED")
+    clock.turn(61)
+    assert (await service.post("/events/RECONCILE", json={})).status == 200
+    assert "sbt_aws_provisionSuccess" in [one["detail-type"] for one in publisher.published]
+    closed = {**request, "id": "another", "detail": {**request["detail"], "tier": "STANDARD"}}
+    closed["detail"] |= {"tenantId": "t-2", "tenantRegistrationId": "r-2"}
+    refused = await read_problem(await service.post("/events", json=closed), 422)
+    assert "STANDARD is closed" in refused["detail"]
+
+
+MACHINES = EXAMPLES / "step_functions"
+
+
+def test_each_state_machine_is_named_in_the_settings() -> None:
+    """And each waits for its task, under the name of its execution, which is the start key."""
+    settings = load_settings(MACHINES / "settings.toml", environ={})
+    definitions = {
+        path.name.removesuffix(".asl.json").replace("_", "-"): json.loads(path.read_text())
+        for path in MACHINES.glob("*.asl.json")
+    }
+    machines = settings.builders.step_functions.state_machines
+    assert definitions.keys() == machines.keys()
+    assert {tier["jobIdentifier"] for tier in settings.tiers.static.values()} == machines.keys()
+    for name, definition in definitions.items():
+        states = definition["States"]
+        assert definition["StartAt"] in states, name
+        assert "$$.Execution.Name" in json.dumps(definition), name
+        following = {state["Next"] for state in states.values() if "Next" in state}
+        assert following <= states.keys(), name
+
+
+async def test_an_ecs_task_is_started_and_waited_for(
+    ministack: str, start_service: StartService, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the event to the tenant's state: one execution, one task; the tenant is provisioned once
+    the task has stopped."""
+    settings = load_settings(MACHINES / "settings.toml", environ={})
+    definition = (MACHINES / "ecs_task.asl.json").read_text()
+    session = aws_session()
+    async with (
+        session.client("ecs", endpoint_url=ministack) as ecs,
+        session.client("stepfunctions", endpoint_url=ministack) as states,
+    ):
+        await ecs.create_cluster(clusterName="tenant-builds")
+        await ecs.register_task_definition(
+            family="tenant-build", containerDefinitions=[{"name": "build", "image": "build"}]
+        )
+        role = "arn:aws:iam::000000000000:role/states"
+        made = await states.create_state_machine(
+            name="ecs-task", definition=definition, roleArn=role
+        )
+        machine = made["stateMachineArn"]
+        monkeypatch.setenv("AWS_ENDPOINT_URL_SFN", ministack)
+        machines = StepFunctions(state_machines={"ecs-task": machine})
+        service = await start_service(
+            attrs.evolve(
+                settings,
+                ledger=IN_MEMORY,
+                intake=PATIENT,
+                operations=Operations(reconcile_every_s=0),
+                builders=attrs.evolve(settings.builders, step_functions=machines),
+                aws=Aws(connect_timeout_s=10.0, read_timeout_s=30.0),
+            )
+        )
+        body = {"tenantId": "t-1", "tier": "BASIC"}
+        for _ in range(2):
+            await read_success(await service.post("/events/TENANT_PROVISIONING", json=body))
+        (execution,) = (await states.list_executions(stateMachineArn=machine))["executions"]
+        async with asyncio.timeout(60):
+            while not (tasks := (await ecs.list_tasks(cluster="tenant-builds"))["taskArns"]):
+                pass
+            (task,) = (await ecs.describe_tasks(cluster="tenant-builds", tasks=tasks))["tasks"]
+            (container,) = task["overrides"]["containerOverrides"]
+            passed = {one["name"]: one["value"] for one in container["environment"]}
+            assert passed["ORCHESTRATOR_RUN_ID"] == execution["name"]
+            assert json.loads(passed["VARIABLES"])["tier"] == "BASIC"
+            await ecs.stop_task(cluster="tenant-builds", task=tasks[0])
+            state = None
+            while state != "provisioned":
+                clock.turn(61)
+                assert (await service.post("/events/RECONCILE", json={})).status == 200
+                state = (await (await service.get("/tenants/t-1")).json())["state"]
 
 
 def test_the_readme_has_code() -> None:

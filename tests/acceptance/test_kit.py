@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator import load_settings
+
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 STRICT = """
@@ -17,9 +19,10 @@ filterwarnings = error
 """
 
 
-def run_pytest(folder: Path, *, mode: str) -> str:
-    """The summary of a user's tests, which pass."""
-    (folder / "pytest.ini").write_text(STRICT.format(mode=mode))
+def run_pytest(folder: Path, *, mode: str | None = None) -> str:
+    """The summary of a user's tests, which pass; `mode` None: by the settings that are there."""
+    if mode is not None:
+        (folder / "pytest.ini").write_text(STRICT.format(mode=mode))
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:schemathesis", "-p", "no:cacheprovider"],
         cwd=folder,
@@ -29,6 +32,16 @@ def run_pytest(folder: Path, *, mode: str) -> str:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout.splitlines()[-1]
+
+
+STARTER = {"Dockerfile", "handlers.py", "pytest.ini", "settings.toml", "test_handlers.py"}
+
+
+def run_new(folder: Path) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "orchestrator", "new", str(folder)]
+    return subprocess.run(  # noqa: S603 - our own interpreter
+        command, capture_output=True, text=True, check=False
+    )
 
 
 @pytest.mark.parametrize("mode", ["strict", "auto"])
@@ -47,6 +60,27 @@ def test_the_tests_of_the_docs_pass(tmp_path: Path) -> None:
     (tmp_path / "test_handler.py").write_text(handler)
     (tmp_path / "test_builder.py").write_text(builder)
     assert run_pytest(tmp_path, mode="auto").startswith("11 passed, 7 skipped")
+
+
+def test_the_starters_tests_pass(tmp_path: Path) -> None:
+    """And its handler is served by the settings that are written beside it."""
+    folder = tmp_path / "mine"
+    done = run_new(folder)
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in folder.iterdir()} == STARTER
+    assert run_pytest(folder).startswith("2 passed")
+    settings = load_settings(folder / "settings.toml", environ={})
+    assert settings.extension == "handlers:registry"
+
+
+def test_a_starter_overwrites_nothing(tmp_path: Path) -> None:
+    """A file of one of its names is an error that names it."""
+    mine = tmp_path / "settings.toml"
+    mine.write_text("mine")
+    done = run_new(tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == f"Error: There is {mine} already: choose another folder.\n"
+    assert (mine.read_text(), len(list(tmp_path.iterdir()))) == ("mine", 1)
 
 
 def test_what_stays_due_is_an_error_that_says_why(tmp_path: Path) -> None:
