@@ -5,6 +5,7 @@ from typing import Any
 
 import attrs
 
+from orchestrator.cli.layout import wrap
 from orchestrator.composition import Ports
 from orchestrator.core.checkable import Checkable, Permission, ReadableBy
 from orchestrator.core.errors import OrchestratorError
@@ -45,13 +46,17 @@ class Checkup:
         ]
         return {"Version": "2012-10-17", "Statement": statements}
 
-    def as_lines(self) -> list[str]:
+    def as_lines(self, *, width: int | None = None) -> list[str]:
         """The findings as lines of text."""
         lines = []
+        margin = max((len(finding.name) for finding in self.findings), default=0) + 7
         for finding in self.findings:
-            mark = "FAIL" if finding.trouble else "warn" if finding.warning else "ok  "
-            lines.append(f"{mark} {finding.name:<22} {finding.uses}")
-            lines += [f"     {said}" for said in (finding.trouble, finding.warning) if said]
+            mark = "FAIL" if finding.trouble else "warn" if finding.warning else "ok"
+            heading = f"{mark:<4} {finding.name}"
+            lines += wrap(finding.uses, width=width, margin=margin, heading=heading)
+            for said in (finding.trouble, finding.warning):
+                if said:
+                    lines += wrap(said, width=width, margin=margin)
         return lines
 
     def as_json(self) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -11,7 +11,8 @@ import attrs
 from yarl import URL
 
 from orchestrator.adapters.clock import RandomIds
-from orchestrator.cli.tables import MOST_EMPTY_PAGES, describe_run
+from orchestrator.cli.layout import show_time
+from orchestrator.cli.tables import MOST_EMPTY_PAGES
 from orchestrator.core.errors import BadEvent
 from orchestrator.core.events.envelope import read_event_id
 from orchestrator.core.urls import path_segment, shown_url
@@ -19,6 +20,14 @@ from orchestrator.wire.codec import decode_json
 
 #: The service's maximum for the `limit` of a page.
 _LARGEST_PAGE = 100
+#: A run is found by the beginning of its id in so many pages of the latest runs, else in as many of
+#: the latest failed ones.
+_MOST_PAGES = 10
+#: Hexadecimal digits of a whole id (`core.identifiers.digest`).
+_WHOLE_ID = 40
+_SHORTEST_PREFIX = 4
+#: How many ids an ambiguous prefix names.
+_MOST_NAMED = 5
 
 
 class ServiceUnreachableError(Exception):
@@ -26,7 +35,15 @@ class ServiceUnreachableError(Exception):
 
 
 class ServiceRefusedError(Exception):
-    """The service answered with an error."""
+    """The service answered with an error. `status` is 0 if the answer is no orchestrator's."""
+
+    def __init__(self, sentence: str, status: int = 0) -> None:
+        super().__init__(sentence)
+        self.status = status
+
+
+class AmbiguousPrefixError(Exception):
+    """Several ids begin so."""
 
 
 @attrs.frozen
@@ -42,19 +59,13 @@ class Reply:
     def succeeded(self) -> bool:
         return self.status < 300
 
+    @property
+    def detail(self) -> str:
+        """The sentence of an error."""
+        return self.answer.get("detail") or f"The answer is {self.status}."
+
     def as_json(self) -> dict[str, Any]:
         return {"status": self.status, "answer": self.answer, "run": self.run}
-
-    def as_lines(self) -> list[str]:
-        """The answer and its run as lines of text."""
-        lines = [f"{self.status} {json.dumps(self.answer)}"]
-        if "Retry-After" in self.headers:
-            lines.append(f"retry in {self.headers['Retry-After']} s")
-        if "Idempotent-Replayed" in self.headers:
-            lines.append("handled by an earlier delivery")
-        if self.run:
-            lines += describe_run(self.run)
-        return lines
 
 
 class Client:
@@ -77,17 +88,29 @@ class Client:
         return await self._post(address, text, headers)
 
     async def replay_run(self, run_id: str, *, force: bool) -> Reply:
-        """Replay a run."""
+        """Replay a run; the id may be a unique prefix.
+
+        Raises:
+            AmbiguousPrefixError: several runs have it.
+        """
         body = json.dumps({"force": force}).encode()
         headers = {"Content-Type": "application/json"}
-        return await self._post(self._at("runs", run_id, "replay"), body, headers)
+        sent = await self._post(self._at("runs", run_id, "replay"), body, headers)
+        if sent.status != 404:
+            return sent
+        try:
+            whole = await self._find_run(run_id)
+        except ServiceRefusedError as error:
+            return attrs.evolve(sent, answer={**sent.answer, "detail": str(error)})
+        return await self._post(self._at("runs", whole, "replay"), body, headers)
 
     async def cancel(self, tenant_id: str, *, reason: str | None, clean_up: bool) -> dict[str, Any]:
         """Cancel a tenant's operation: `stopped` names it; `ended` is False while its job still
         has to be stopped.
 
         Raises:
-            ServiceRefusedError: no operation is under way, or it can't be stopped now.
+            ServiceRefusedError: no operation is under way, it can't be stopped now, or there is no
+                such tenant (404).
         """
         address = self._at("tenants", tenant_id, "cancel")
         asked = {"reason": reason, "cleanUp": clean_up}
@@ -108,8 +131,27 @@ class Client:
         return sent
 
     async def get_run(self, run_id: str) -> dict[str, Any]:
-        """One run. Raises ServiceRefusedError if it doesn't exist."""
-        return await self._get(self._at("runs", run_id))
+        """One run; the id may be a unique prefix.
+
+        Raises:
+            ServiceRefusedError: it doesn't exist.
+            AmbiguousPrefixError: several runs have the prefix.
+        """
+        try:
+            return await self._get(self._at("runs", run_id))
+        except ServiceRefusedError as error:
+            if error.status != 404:
+                raise
+            return await self._get(self._at("runs", await self._find_run(run_id)))
+
+    async def find_operation(self, operation_id: str) -> dict[str, Any] | None:
+        """One operation; None: there is none, as for a run that starts no job."""
+        try:
+            return await self._get(self._at("operations", operation_id))
+        except ServiceRefusedError as error:
+            if error.status != 404:
+                raise
+            return None
 
     async def get_runs(self, query: Mapping[str, str | None], *, limit: int) -> dict[str, Any]:
         """A page of up to `limit` runs. Raises ServiceRefusedError for an invalid query."""
@@ -119,9 +161,82 @@ class Client:
         """A page of up to `limit` tenants. Raises ServiceRefusedError for an invalid query."""
         return await self._list("tenants", query, limit)
 
-    async def get_tenant(self, tenant_id: str) -> dict[str, Any]:
-        """One tenant. Raises ServiceRefusedError if it doesn't exist."""
-        return await self._get(self._at("tenants", tenant_id))
+    async def get_tenant(
+        self, tenant_id: str, query: Mapping[str, str | None] | None = None
+    ) -> dict[str, Any]:
+        """One tenant; the id may be a unique prefix.
+
+        Raises:
+            ServiceRefusedError: it doesn't exist.
+            AmbiguousPrefixError: several tenants have the prefix.
+        """
+        asked = _given(query or {})
+        try:
+            return await self._get(self._at("tenants", tenant_id).with_query(asked))
+        except ServiceRefusedError as error:
+            if error.status != 404:
+                raise
+            whole = await self.find_tenant(tenant_id)
+            return await self._get(self._at("tenants", whole).with_query(asked))
+
+    async def find_tenant(self, prefix: str) -> str:
+        """The id of the only tenant whose id begins so, in one request.
+
+        Raises:
+            ServiceRefusedError: there is none (404).
+            AmbiguousPrefixError: there are several.
+        """
+        none = ServiceRefusedError(f"There is no tenant {prefix!r}.", 404)
+        if len(prefix) < _SHORTEST_PREFIX:
+            raise none
+        asked = {"prefix": prefix, "limit": str(_MOST_NAMED + 1)}
+        page = await self._get(self._at("tenants").with_query(asked))
+        named = [f"{one['tenantId']} ({one['state']})" for one in page["items"]]
+        _check_unique(prefix, "tenants", named, is_all=page["cursor"] is None)
+        if not page["items"]:
+            raise none
+        found: str = page["items"][0]["tenantId"]
+        return found
+
+    async def _find_run(self, prefix: str) -> str:
+        """The id of the only run whose id begins so, among the latest and the latest failed ones.
+
+        Raises:
+            ServiceRefusedError: there is none (404).
+            AmbiguousPrefixError: there are several.
+        """
+        missing = f"There is no run {prefix!r}"
+        if len(prefix) < _SHORTEST_PREFIX or len(prefix) >= _WHOLE_ID:
+            raise ServiceRefusedError(f"{missing}.", 404)
+        found = await self._runs_beginning_with(prefix, {})
+        if not found:
+            found = await self._runs_beginning_with(prefix, {"status": "failed"})
+        named = [
+            f"{one['runId']} ({one['eventType']} of {one['tenantId']}, {one['status']}, "
+            f"{show_time(one['firstSeen'])})"
+            for one in found.values()
+        ]
+        _check_unique(prefix, "runs", named, is_all=True)
+        if not found:
+            raise ServiceRefusedError(
+                f"{missing}. A prefix finds one of the latest runs only.",
+                404,
+            )
+        return next(iter(found))
+
+    async def _runs_beginning_with(
+        self, prefix: str, query: Mapping[str, str]
+    ) -> dict[str, dict[str, Any]]:
+        """The runs that match, of the first `_MOST_PAGES` pages."""
+        found: dict[str, dict[str, Any]] = {}
+        asked = {**query, "limit": str(_LARGEST_PAGE)}
+        for _ in range(_MOST_PAGES):
+            page = await self._get(self._at("runs").with_query(asked))
+            found |= {one["runId"]: one for one in page["items"] if one["runId"].startswith(prefix)}
+            if page["cursor"] is None:
+                break
+            asked["cursor"] = page["cursor"]
+        return found
 
     def _at(self, *segments: str) -> URL:
         """A URL below the service's, which may have a path prefix."""
@@ -133,7 +248,7 @@ class Client:
     ) -> dict[str, Any]:
         """One page, read as several pages of the service, up to `MOST_EMPTY_PAGES` empty ones in a
         row."""
-        asked = {name: value for name, value in query.items() if value is not None}
+        asked = _given(query)
         found: list[Any] = []
         empty = 0
         while True:
@@ -157,13 +272,36 @@ class Client:
 
         Raises:
             ServiceRefusedError: the answer is not that of an orchestrator.
+            ServiceUnreachableError: there is no answer, or it is not HTTP.
         """
-        async with self._http.request(method, address, allow_redirects=False, **options) as answer:
-            return Reply(answer.status, dict(answer.headers), await _read(answer))
+        try:
+            async with self._http.request(
+                method, address, allow_redirects=False, **options
+            ) as answer:
+                return Reply(answer.status, dict(answer.headers), await _read(answer))
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise ServiceUnreachableError(
+                f"Nothing answers at {shown_url(str(self._base))} ({error}): start the service, or "
+                "pass another --url."
+            ) from error
+
+
+def _given(query: Mapping[str, str | None]) -> dict[str, str]:
+    return {name: value for name, value in query.items() if value is not None}
+
+
+def _check_unique(prefix: str, what: str, named: Sequence[str], *, is_all: bool) -> None:
+    """Raises AmbiguousPrefixError: several ids begin so; they are named, up to `_MOST_NAMED`."""
+    if len(named) < 2:
+        return
+    more = "" if is_all and len(named) <= _MOST_NAMED else ", and more"
+    raise AmbiguousPrefixError(
+        f"{prefix!r} begins the ids of several {what}: {', '.join(named[:_MOST_NAMED])}{more}."
+    )
 
 
 def _refusal(sent: Reply) -> ServiceRefusedError:
-    return ServiceRefusedError(sent.answer.get("detail") or f"The answer is {sent.status}.")
+    return ServiceRefusedError(sent.detail, sent.status)
 
 
 async def _read(answer: aiohttp.ClientResponse) -> dict[str, Any]:
@@ -186,16 +324,6 @@ async def _read(answer: aiohttp.ClientResponse) -> dict[str, Any]:
 
 @asynccontextmanager
 async def open_client(url: str, *, headers: Mapping[str, str]) -> AsyncIterator[Client]:
-    """A client of the service at `url`, which sends `headers` with each request.
-
-    Raises:
-        ServiceUnreachableError: there is no answer, or it is not HTTP.
-    """
-    try:
-        async with aiohttp.ClientSession(headers=headers) as http:
-            yield Client(http, URL(url))
-    except (aiohttp.ClientError, TimeoutError) as error:
-        raise ServiceUnreachableError(
-            f"Nothing answers at {shown_url(url)} ({error}): start the service, or pass another "
-            "--url."
-        ) from error
+    """A client of the service at `url`, which sends `headers` with each request."""
+    async with aiohttp.ClientSession(headers=headers) as http:
+        yield Client(http, URL(url))

@@ -6,6 +6,7 @@ from typing import Any
 
 import attrs
 
+from orchestrator.cli.layout import fields
 from orchestrator.core.errors import OrchestratorError, PermanentError, UnsupportedEventType
 from orchestrator.core.events.body import read_tenant_id
 from orchestrator.core.events.envelope import Delivery, parse_event, read_event_type
@@ -50,25 +51,27 @@ class Explanation:
             json_field_name(field): getattr(self, field.name) for field in attrs.fields(type(self))
         }
 
-    def as_lines(self) -> list[str]:
-        """As text, a line for each field."""
-        rows = {
+    def as_lines(self, *, width: int | None = None) -> list[str]:
+        """As text: a line for each field, and for each option and variable of the job."""
+        known = {
             "type": self.event_type,
-            "handler": self.handler,
-            "source": self.source or None,
+            "handler": self.handler or "-",
+            "source": self.source or "-",
             "id": self.event_id,
             "key": self.key,
-            "tenant": self.tenant_id,
-            "tier": self.tier,
-            "builder": self.builder,
-            "job": self.job_identifier,
+            "tenant": self.tenant_id or "-",
+            "tier": self.tier or "-",
+            "builder": self.builder or "-",
+            "job": self.job_identifier or "-",
+            "trouble": self.trouble,
         }
-        lines = [f"{name:<9} {value or '-'}" for name, value in rows.items()]
-        lines += [f"  codebuild.{name} = {value}" for name, value in sorted(self.options.items())]
-        lines += [f"  {name} = {value}" for name, value in sorted(self.variables.items())]
-        if self.trouble:
-            lines.append(f"trouble   {self.trouble}")
-        return lines
+        options = [f"  codebuild.{name} = {value}" for name, value in sorted(self.options.items())]
+        variables = [f"  {name} = {value}" for name, value in sorted(self.variables.items())]
+        return [
+            *fields(known, width=width),
+            *(["", "OPTIONS", *options] if options else []),
+            *(["", "VARIABLES", *variables] if variables else []),
+        ]
 
 
 async def explain_event(settings: Settings, event_type: str | None, text: bytes) -> Explanation:

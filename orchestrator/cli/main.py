@@ -9,18 +9,30 @@ import sys
 import traceback
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
-from orchestrator.cli.terminal import print_json, print_lines
+from orchestrator.cli.terminal import (
+    Progress,
+    is_confirmed,
+    print_json,
+    print_lines,
+    redraw,
+    terminal_width,
+)
 
 if TYPE_CHECKING:
-    from orchestrator.cli.client import Client
+    from orchestrator.cli.client import Client, Reply
+    from orchestrator.cli.follow import Followed
     from orchestrator.cli.running_dev import RunningDev
     from orchestrator.settings import Settings
 
 Answer = TypeVar("Answer")
+
+#: As of timeout(1).
+_TIMED_OUT = 124
 
 _config = click.option(
     "--config",
@@ -89,17 +101,25 @@ def _choose_url(_: click.Context, __: click.Parameter, url: str | None) -> str:
     return url
 
 
-def _one_of(
-    load: Callable[[], Iterable[str]],
-) -> Callable[[click.Context, click.Parameter, str | None], str | None]:
-    """A callback that checks that an option is one of the names that `load` returns."""
+class _OneOf(click.ParamType):  # type: ignore[type-arg] # click 8.2 has no argument
+    """One of the names that `load` returns; they are loaded when one is given or completed."""
 
-    def check(_: click.Context, __: click.Parameter, name: str | None) -> str | None:
-        if name is not None and name not in (names := list(load())):
-            raise click.BadParameter(f"{name!r} is not one of {', '.join(names)}.")
-        return name
+    name = "name"
 
-    return check
+    def __init__(self, load: Callable[[], Iterable[str]]) -> None:
+        self._load = load
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        names = list(self._load())
+        if value not in names:
+            self.fail(f"{value!r} is not one of {', '.join(names)}.", param, ctx)
+        return value
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        del ctx, param
+        return [CompletionItem(name) for name in self._load() if name.startswith(incomplete)]
 
 
 def _run_statuses() -> Iterable[str]:
@@ -115,6 +135,9 @@ def _tenant_states() -> Iterable[str]:
 
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_watch = click.option(
+    "--watch", "is_watched", is_flag=True, help="Show it again whenever it changes."
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -128,8 +151,12 @@ def commands(debug: bool) -> None:
 @_config
 @_app_dir
 @click.option("--host", help="Address to listen on; by default the setting http.host.")
-@click.option("--port", type=click.IntRange(0, 65535), help="By default the setting http.port.")
-@click.option("--workers", type=click.IntRange(1, 64), default=1, help="Processes; by default 1.")
+@click.option(
+    "--port", metavar="N", type=click.IntRange(0, 65535), help="By default the setting http.port."
+)
+@click.option(
+    "--workers", metavar="N", type=click.IntRange(1, 64), default=1, help="Processes; by default 1."
+)
 @click.option("--parent-ends", type=int, hidden=True, help="For dev and demo: see run_server.")
 def serve(
     config: str | None, host: str | None, port: int | None, workers: int, parent_ends: int | None
@@ -157,9 +184,14 @@ def serve(
 @_config
 @_app_dir
 @click.option("--host", help="Address of its health checks; by default the setting http.host.")
-@click.option("--port", type=click.IntRange(0, 65535), help="By default the setting http.port.")
+@click.option(
+    "--port", metavar="N", type=click.IntRange(0, 65535), help="By default the setting http.port."
+)
 def worker(config: str | None, host: str | None, port: int | None) -> None:
-    """Consume events from the SQS queue; serves `/healthz`, `/readyz` and `/metrics`."""
+    """Consume events from the SQS queue.
+
+    Serves /healthz, /readyz and /metrics.
+    """
     from orchestrator.app import create_worker_app
     from orchestrator.server import run_workers
 
@@ -178,7 +210,9 @@ def worker(config: str | None, host: str | None, port: int | None) -> None:
 
 @commands.group(invoke_without_command=True)
 @_config
-@click.option("--port", type=click.IntRange(1, 65535), help="By default the setting http.port.")
+@click.option(
+    "--port", metavar="N", type=click.IntRange(1, 65535), help="By default the setting http.port."
+)
 @click.option(
     "--app-dir",
     metavar="DIR",
@@ -259,7 +293,10 @@ def _running_dev() -> "RunningDev":
 
 @commands.command()
 def demo() -> None:
-    """Show a tenant's lifecycle on an embedded AWS; exits 0 only if every step was observed."""
+    """Show a tenant's lifecycle on an embedded AWS.
+
+    Exits 0 only if every step was observed.
+    """
     from orchestrator.cli.demo import run_demo
 
     sys.exit(asyncio.run(run_demo(_load_settings("local.toml"), config="local.toml")))
@@ -285,14 +322,74 @@ def new(folder: Path) -> None:
 @commands.command()
 @click.argument("event_type", metavar="TYPE")
 @click.argument("file", type=click.File("rb"), default="-")
+@click.option("--wait", is_flag=True, help="Follow it until its operation is over.")
+@click.option(
+    "--timeout",
+    "timeout_s",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0),
+    default=7200,
+    show_default=True,
+    help="How long --wait waits.",
+)
 @_of_the_service
 @_as_json
-def send(event_type: str, file: Any, url: str, header: str | None, as_json: bool) -> None:
-    """Send an event of TYPE with the body in FILE (-: standard input) and show its run."""
+def send(
+    event_type: str,
+    file: Any,
+    wait: bool,
+    timeout_s: float,
+    url: str,
+    header: str | None,
+    as_json: bool,
+) -> None:
+    """Send an event of TYPE with the body in FILE.
+
+    Without FILE, or if it is -, the body is read from standard input.
+
+    Exits 0 if it was handled, else 1. With --wait: 0 if its operation succeeded, 1 if it failed,
+    124 if it was not over in time.
+    """
+    from orchestrator.cli.sentences import describe_end, describe_sent
+
     sent = _ask(url, header, lambda client: client.send_event(event_type, file.read()))
-    _show(sent.as_json(), sent.as_lines(), as_json=as_json)
-    if not sent.succeeded:
-        sys.exit(1)
+    lines = describe_sent(sent, event_type, width=terminal_width())
+    if not wait:
+        _show(sent.as_json(), lines, as_json=as_json)
+        sys.exit(0 if sent.succeeded else 1)
+    if not as_json:
+        print_lines(lines)
+    followed = _follow(url, header, sent, timeout_s)
+    if as_json:
+        print_json(followed.as_json())
+    elif followed.timed_out:
+        print_lines([f"It was not over within {timeout_s:g} s."], to_stderr=True)
+    elif followed.sent.run is not None:
+        print_lines(describe_end(followed.sent.run, followed.operation, width=terminal_width()))
+    sys.exit(_TIMED_OUT if followed.timed_out else 0 if followed.succeeded else 1)
+
+
+def _follow(url: str, header: str | None, sent: "Reply", timeout_s: float) -> "Followed":
+    """Wait for the end of an event's operation, with the progress on standard error."""
+    from orchestrator.adapters.clock import SystemClock
+    from orchestrator.cli.follow import follow
+    from orchestrator.cli.layout import show_duration
+
+    progress = Progress()
+
+    async def wait(client: "Client") -> "Followed":
+        return await follow(
+            client,
+            sent,
+            timeout_s=timeout_s,
+            clock=SystemClock(),
+            tell=lambda what, elapsed_s: progress.tell(what, show_duration(elapsed_s)),
+        )
+
+    try:
+        return _ask(url, header, wait)
+    finally:
+        progress.end()
 
 
 @commands.command()
@@ -301,36 +398,61 @@ def send(event_type: str, file: Any, url: str, header: str | None, as_json: bool
 @click.option(
     "--status",
     metavar="STATUS",
-    callback=_one_of(_run_statuses),
+    type=_OneOf(_run_statuses),
     help="Only runs in this status: running, failed, ...",
 )
+@click.option(
+    "--since", metavar="TIME", help="Only runs first seen since then: 2026-11-20T09:14:03Z."
+)
+@click.option("--until", metavar="TIME", help="Only runs first seen before then.")
 @_a_page
+@_watch
 @_of_the_service
 @_as_json
-def runs(url: str, header: str | None, as_json: bool, limit: int, **asked: str | None) -> None:
-    """List runs, the latest first."""
+def runs(
+    url: str,
+    header: str | None,
+    as_json: bool,
+    is_watched: bool,
+    limit: int,
+    **asked: str | None,
+) -> None:
+    """List runs with their reasons, the latest first."""
     from orchestrator.cli.tables import describe_runs
 
     query = {
         "tenantId": asked["tenant"],
         "eventType": asked["event_type"],
-        "status": asked["status"],
-        "cursor": asked["cursor"],
+        **{name: asked[name] for name in ("status", "since", "until", "cursor")},
     }
-    page = _ask(url, header, lambda client: client.get_runs(query, limit=limit))
-    _show(page, describe_runs(page, limit=limit), as_json=as_json)
+    _view(
+        _Service(url, header),
+        lambda client: client.get_runs(query, limit=limit),
+        lambda page: describe_runs(page, limit=limit, width=terminal_width()),
+        as_json=as_json,
+        is_watched=is_watched,
+    )
 
 
 @commands.command()
 @click.argument("run_id", metavar="ID")
+@_watch
 @_of_the_service
 @_as_json
-def run(run_id: str, url: str, header: str | None, as_json: bool) -> None:
-    """Show one run: its steps, its job, its error."""
+def run(run_id: str, url: str, header: str | None, as_json: bool, is_watched: bool) -> None:
+    """Show a run: its steps, attempts, job and error.
+
+    ID may be a unique prefix of at least 4 characters.
+    """
     from orchestrator.cli.tables import describe_run
 
-    found = _ask(url, header, lambda client: client.get_run(run_id))
-    _show(found, describe_run(found), as_json=as_json)
+    _view(
+        _Service(url, header),
+        lambda client: client.get_run(run_id),
+        lambda found: describe_run(found, width=terminal_width()),
+        as_json=as_json,
+        is_watched=is_watched,
+    )
 
 
 @commands.command()
@@ -343,15 +465,23 @@ def run(run_id: str, url: str, header: str | None, as_json: bool) -> None:
 def replay(
     run_ids: tuple[str, ...], force: bool, url: str, header: str | None, as_json: bool
 ) -> None:
-    """Run stored events again: failed ones, or (--force) any."""
+    """Run failed events again, or (--force) any.
+
+    ID may be a unique prefix of at least 4 characters.
+    """
     from orchestrator.cli.client import Reply
+    from orchestrator.cli.sentences import describe_replayed
 
     async def replay_all(client: "Client") -> list[Reply]:
         return [await client.replay_run(run_id, force=force) for run_id in run_ids]
 
     replayed = _ask(url, header, replay_all)
-    lines = [line for sent in replayed for line in ("", *sent.as_lines())]
-    _show([sent.as_json() for sent in replayed], lines[1:], as_json=as_json)
+    lines = [
+        line
+        for run_id, sent in zip(run_ids, replayed, strict=True)
+        for line in describe_replayed(sent, run_id, width=terminal_width())
+    ]
+    _show([sent.as_json() for sent in replayed], lines, as_json=as_json)
     if not all(sent.succeeded for sent in replayed):
         sys.exit(1)
 
@@ -360,62 +490,130 @@ def replay(
 @click.option(
     "--state",
     metavar="STATE",
-    callback=_one_of(_tenant_states),
+    type=_OneOf(_tenant_states),
     help="Only tenants in this state: active, provision_failed, ...; none: never begun.",
 )
+@click.option("--prefix", metavar="TEXT", help="Only tenants whose ids begin so.")
+@click.option(
+    "--sort",
+    type=click.Choice(["id", "attention"]),
+    default="id",
+    show_default=True,
+    help="attention: failed ones first, then slow ones, then by age.",
+)
 @_a_page
+@_watch
 @_of_the_service
 @_as_json
-def tenants(url: str, header: str | None, as_json: bool, limit: int, **asked: str | None) -> None:
-    """List tenants and their states."""
+def tenants(
+    url: str,
+    header: str | None,
+    as_json: bool,
+    is_watched: bool,
+    limit: int,
+    **asked: str | None,
+) -> None:
+    """List tenants with their states and reasons."""
     from orchestrator.cli.tables import describe_tenants
 
-    page = _ask(url, header, lambda client: client.get_tenants(asked, limit=limit))
-    _show(page, describe_tenants(page, limit=limit), as_json=as_json)
+    _view(
+        _Service(url, header),
+        lambda client: client.get_tenants(asked, limit=limit),
+        lambda page: describe_tenants(page, limit=limit, width=terminal_width()),
+        as_json=as_json,
+        is_watched=is_watched,
+    )
 
 
 @commands.command()
 @click.argument("tenant_id", metavar="ID")
+@click.option("--cursor", help="Continue the timeline.")
+@click.option("--operations-cursor", help="Continue the operations.")
+@_watch
 @_of_the_service
 @_as_json
-def tenant(tenant_id: str, url: str, header: str | None, as_json: bool) -> None:
-    """Show one tenant: its state and its timeline."""
+def tenant(
+    tenant_id: str,
+    url: str,
+    header: str | None,
+    as_json: bool,
+    is_watched: bool,
+    cursor: str | None,
+    operations_cursor: str | None,
+) -> None:
+    """Show a tenant: its state, operations and timeline.
+
+    ID may be a unique prefix of at least 4 characters.
+    """
     from orchestrator.cli.tables import describe_tenant
 
-    found = _ask(url, header, lambda client: client.get_tenant(tenant_id))
-    _show(found, describe_tenant(found), as_json=as_json)
+    query = {"cursor": cursor, "operationsCursor": operations_cursor}
+    _view(
+        _Service(url, header),
+        lambda client: client.get_tenant(tenant_id, query),
+        lambda found: describe_tenant(found, width=terminal_width()),
+        as_json=as_json,
+        is_watched=is_watched,
+    )
 
 
 @commands.command()
 @click.argument("tenant_id", metavar="TENANT")
 @click.option("--reason", help="Recorded as the reason of the operation's end.")
 @click.option("--clean-up", is_flag=True, help="Even if the operation is a clean-up.")
+@click.option("--yes", is_flag=True, help="Don't ask if TENANT is a prefix.")
 @_of_the_service
 @_as_json
 def cancel(
     tenant_id: str,
     reason: str | None,
     clean_up: bool,
+    yes: bool,
     url: str,
     header: str | None,
     as_json: bool,
 ) -> None:
-    """Stop a tenant's operation: its job is stopped, the operation ends as failed."""
-    cancelled = _ask(
-        url, header, lambda client: client.cancel(tenant_id, reason=reason, clean_up=clean_up)
-    )
-    what = f"the {cancelled['stopped']['kind']} {cancelled['stopped']['operationId']}"
-    said = f"{what} will be stopped; it ends once the builder says that its job is over"
+    """Stop a tenant's operation, which ends as failed.
+
+    Its job is stopped. TENANT may be a unique prefix of at least 4 characters; then the
+    command asks first.
+    """
+    from orchestrator.cli.client import ServiceRefusedError
+    from orchestrator.cli.layout import wrap
+
+    def cancel_of(whole: str) -> dict[str, Any]:
+        return _ask(
+            url, header, lambda client: client.cancel(whole, reason=reason, clean_up=clean_up)
+        )
+
+    try:
+        cancelled = cancel_of(tenant_id)
+    except ServiceRefusedError as error:
+        if error.status != 404:
+            raise
+        whole = _ask(url, header, lambda client: client.find_tenant(tenant_id))
+        if not yes and not is_confirmed(f"Cancel the operation of the tenant {whole}?"):
+            raise click.ClickException(
+                f"Nothing is cancelled: {tenant_id!r} is a prefix of the tenant {whole!r}; pass "
+                "the whole id, or --yes."
+            ) from None
+        tenant_id, cancelled = whole, cancel_of(whole)
+    what = f"{cancelled['stopped']['kind']} {cancelled['stopped']['operationId']}"
+    said = f"The {what} will be stopped; it ends once the builder says that its job is over."
     if cancelled["ended"]:
-        said = f"stopped {what}; `orchestrator tenant {tenant_id}` shows the tenant's state"
-    _show(cancelled, [said], as_json=as_json)
+        said = f"Stopped the {what}; `orchestrator tenant {tenant_id}` shows the tenant's state."
+    _show(cancelled, wrap(said, width=terminal_width()), as_json=as_json)
 
 
 @commands.command()
 @_config
 @_app_dir
-def reconcile(config: str | None) -> None:
-    """Sweep once: resume runs, check jobs, send reports. `serve` does so every minute."""
+@_as_json
+def reconcile(config: str | None, as_json: bool) -> None:
+    """Sweep once: resume runs, check jobs, send reports.
+
+    The services and workers do so every minute.
+    """
     from orchestrator.parts import sweep_once
 
     settings = _load_settings(config)
@@ -425,23 +623,28 @@ def reconcile(config: str | None) -> None:
             "`echo {} | orchestrator send RECONCILE`."
         )
     resumed = asyncio.run(sweep_once(settings))
-    print_lines([f"{resumed} resumed"])
+    _show({"resumed": resumed}, [f"{resumed} resumed"], as_json=as_json)
 
 
 @commands.command()
 @_config
-def init(config: str | None) -> None:
-    """Create the ledger's table, or its missing parts, and the queue if one is configured. For
-    production use a template."""
+@_as_json
+def init(config: str | None, as_json: bool) -> None:
+    """Create the ledger's table, and the queue if one is set.
+
+    What is there is left, and its missing parts are added. For production use a template.
+    """
     from orchestrator.parts import make_ends
 
     made = asyncio.run(make_ends(_load_settings(config)))
     if not made:
         raise click.UsageError("There is nothing to create: ledger.backend is memory.")
-    print_lines(
+    lines = [
         f"created the {name}" if is_new else f"the {name} already exists"
         for name, is_new in made.items()
-    )
+    ]
+    parts = [{"name": name, "created": is_new} for name, is_new in made.items()]
+    _show({"parts": parts}, lines, as_json=as_json)
 
 
 @commands.command()
@@ -451,12 +654,16 @@ def init(config: str | None) -> None:
 @click.option("--type", "event_type", metavar="TYPE", help="For a body that doesn't name its type.")
 @_as_json
 def explain(config: str | None, file: Any, event_type: str | None, as_json: bool) -> None:
-    """Show how the event in FILE would be parsed, and what it would start, without any effect."""
+    """Show what the event in FILE would start, without effect.
+
+    Says how it is parsed: its type, key, tenant, tier, builder and variables. Exits 1 if it would
+    be refused.
+    """
     from orchestrator.cli.explain import explain_event
 
     settings = _load_settings_or_devs(config)
     explained = asyncio.run(explain_event(settings, event_type, file.read()))
-    _show(explained.as_json(), explained.as_lines(), as_json=as_json)
+    _show(explained.as_json(), explained.as_lines(width=terminal_width()), as_json=as_json)
     if explained.trouble:
         sys.exit(1)
 
@@ -466,12 +673,20 @@ def explain(config: str | None, file: Any, event_type: str | None, as_json: bool
 @_app_dir
 @_as_json
 def check(config: str | None, as_json: bool) -> None:
-    """Check that each resource is reachable; show the settings in use and the least IAM policy."""
+    """Check each resource, and print the least IAM policy.
+
+    Shows the settings in use. Exits 1 if a resource can't be reached.
+    """
     from orchestrator.cli.check import check_setup
 
     checkup = asyncio.run(check_setup(_load_settings_or_devs(config)))
     policy = json.dumps(checkup.policy, indent=2).splitlines()
-    lines = [*checkup.as_lines(), "", "The least IAM policy for the service's role:", *policy]
+    lines = [
+        *checkup.as_lines(width=terminal_width()),
+        "",
+        "The least IAM policy for the service's role:",
+        *policy,
+    ]
     _show(checkup.as_json(), lines, as_json=as_json)
     if not checkup.healthy:
         sys.exit(1)
@@ -485,7 +700,7 @@ def check(config: str | None, as_json: bool) -> None:
 )
 @click.option("--check", is_flag=True, help="Fail if the file at --output is out of date.")
 def openapi(config: str | None, output: Path | None, check: bool) -> None:
-    """Print the OpenAPI document of the service, your own handlers included."""
+    """Print the OpenAPI document, with your own handlers."""
     from orchestrator.app import create_app
     from orchestrator.intake.openapi import build_document
 
@@ -545,6 +760,38 @@ def _ask(
             return await question(client)
 
     return asyncio.run(ask())
+
+
+class _Service(NamedTuple):
+    """Where a service is, and the header to send."""
+
+    url: str
+    header: str | None
+
+
+def _view(
+    service: _Service,
+    look: "Callable[[Client], Awaitable[Answer]]",
+    describe: "Callable[[Answer], list[str]]",
+    *,
+    as_json: bool,
+    is_watched: bool,
+) -> None:
+    """Show what the service answers, once or whenever it changes."""
+    if not is_watched:
+        found = _ask(*service, look)
+        _show(found, describe(found), as_json=as_json)
+        return
+    from orchestrator.adapters.clock import SystemClock
+    from orchestrator.cli.follow import watch
+
+    def show(found: "Answer") -> None:
+        if as_json:
+            print_json(found, in_one_line=True)
+        else:
+            redraw(describe(found))
+
+    _ask(*service, lambda client: watch(lambda: look(client), show, clock=SystemClock()))
 
 
 def _show(document: object, lines: Iterable[str], *, as_json: bool) -> None:

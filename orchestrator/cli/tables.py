@@ -1,95 +1,325 @@
-"""Formats runs and tenants as lines of text; `terminal.py` prints them."""
+"""Runs and tenants as lines of text."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+from orchestrator.cli.layout import (
+    Row,
+    fields,
+    short_id,
+    show_duration,
+    show_time,
+    table,
+    wrap,
+)
 
 #: After this many pages in a row without a match (some 10,000 items of the ledger) a list ends with
 #: the cursor to continue.
 MOST_EMPTY_PAGES = 25
 
+#: How an operation stands that neither succeeded nor failed.
+_HOW = {"open": "open", "over": "over", "given_back": "never began"}
 
-def describe_run(run: Mapping[str, Any]) -> list[str]:
-    """A run: a line for each field."""
-    rows = {
-        "run": f"{run['runId']}: {run['status']}",
-        "type": run["eventType"],
-        "tenant": run["tenantId"] or "-",
-        "attempt": run["attempt"],
-        "seen": run["firstSeen"],
-        "steps": ", ".join(step["name"] for step in run.get("steps", ())) or "-",
-        "job": _describe_job(run["job"]),
-        "note": run["note"] or "-",
-        "due": run["dueAt"] or "-",
-        "error": run["error"]["message"] if run["error"] else "-",
-    }
-    return [f"{name:<8} {value}" for name, value in rows.items()]
+Shown = Mapping[str, Any]
 
 
-def describe_runs(page: Mapping[str, Any], *, limit: int) -> list[str]:
-    """A page of runs: a line for each of up to `limit`."""
-    lines = [
-        f"{run['firstSeen'][:19]}  {run['status']:<9}  {run['eventType']:<28}  "
-        f"{run['tenantId'] or '-':<24}  {run['runId']}"
+def describe_runs(page: Shown, *, limit: int, width: int | None) -> list[str]:
+    """A page of up to `limit` runs, each with its reason below."""
+    rows = [
+        Row(
+            {
+                "RUN": short_id(run["runId"]),
+                "STATUS": run["status"],
+                "FIRST SEEN": show_time(run["firstSeen"]),
+                "TYPE": run["eventType"],
+                "TENANT": run["tenantId"] or "-",
+            },
+            [reason] if (reason := _reason(run)) and _is_notable(run) else [],
+        )
         for run in page["items"]
     ]
-    return _describe_page(lines, page["cursor"], "runs", limit)
+    lines = table(rows, width=width, narrow=("TENANT", "TYPE"))
+    return _describe_page(lines, len(rows), page["cursor"], "runs", limit)
 
 
-def describe_tenants(page: Mapping[str, Any], *, limit: int) -> list[str]:
-    """A page of tenants: a line for each of up to `limit`."""
-    lines = [
-        f"{tenant['changedAt'][:19]}  {tenant['state'] or 'none':<18}  "
-        f"{tenant['tier'] or '-':<10}  {tenant['tenantId']}"
+def describe_tenants(page: Shown, *, limit: int, width: int | None) -> list[str]:
+    """A page of up to `limit` tenants, each with its reason below."""
+    rows = [
+        Row(
+            {
+                "TENANT": tenant["tenantId"],
+                "STATE": _mark(tenant),
+                "SINCE": show_time(tenant["changedAt"]),
+                "TIER": tenant["tier"] or "-",
+                "WAITING": str(tenant["waitingCount"] or "-"),
+            },
+            [tenant["reason"]] if tenant["reason"] else [],
+        )
         for tenant in page["items"]
     ]
-    return _describe_page(lines, page["cursor"], "tenants", limit)
+    lines = table(rows, width=width, narrow=("TENANT", "TIER"))
+    return _describe_page(lines, len(rows), page["cursor"], "tenants", limit)
 
 
-def _describe_page(lines: list[str], cursor: str | None, kind: str, limit: int) -> list[str]:
+def _describe_page(
+    lines: list[str], count: int, cursor: str | None, kind: str, limit: int
+) -> list[str]:
     if cursor is None:
         return lines or [f"no {kind}"]
-    is_cut = len(lines) < limit
+    is_cut = count < limit
     cut = [f"stopped after {MOST_EMPTY_PAGES} pages without matching {kind}"] if is_cut else []
     return [*lines, *cut, f"more: --cursor {cursor}"]
 
 
-def describe_tenant(tenant: Mapping[str, Any]) -> list[str]:
-    """A tenant: its state, and its timeline, the latest first."""
-    operation = tenant["operation"]
-    doing = "-"
-    if operation:
-        job = _describe_job(operation["job"]) if operation["job"] else "no job known"
-        doing = f"{operation['kind']} since {operation['openedAt'][:19]}: {job}"
-    lines = [
-        f"tenant     {tenant['tenantId']}: {_describe_state(tenant)}",
-        f"tier       {tenant['tier'] or '-'}",
-        f"operation  {doing}",
-        "",
+def _mark(tenant: Shown) -> str:
+    state = tenant["state"] or "none"
+    return f"{state}, slow" if tenant["isSlow"] else state
+
+
+def describe_run(run: Shown, *, width: int | None) -> list[str]:
+    """A run: its fields, its steps, its attempts and its waits between them."""
+    job, error = run["job"], run["error"]
+    known = {
+        "run": run["runId"],
+        "status": _status(run),
+        "type": run["eventType"],
+        "tenant": run["tenantId"],
+        "source": run["source"],
+        "event id": run["eventId"],
+        "first seen": show_time(run["firstSeen"]),
+        "operation": run["operationId"],
+        "ends": _if(run["outcomeOf"], "the operation {}"),
+        "handled by": _if(run["duplicateOf"], "the run {}"),
+        "waits for": _awaited(run["waitsFor"]),
+        "resumed at": show_time(run["dueAt"]) if run["dueAt"] else None,
+        "job": _job(job),
+        "log": job and job["logUrl"],
+        "reason": _reason(run),
+    }
+    lines = fields(known, width=width)
+    mismatches = error["errors"] if error else []
+    for mismatch in mismatches:
+        lines += wrap(f"{mismatch['path']} {mismatch['message']}", width=width, margin=4)
+    return [
+        *lines,
+        *_section("STEPS", _steps(run["steps"], width)),
+        *_section("ATTEMPTS", _attempts(run["attempts"], width)),
+        *_section("WAITED", _waits(run["waits"], width)),
     ]
-    for entry in tenant["timeline"]:
-        lines.append(f"{entry['at'][:19]}  {entry['status']:<9}  {entry['eventType']}")
-        lines += [f"{'':21}{entry[name]}" for name in ("reason", "link") if entry[name]]
-        lines += [f"{'':21}{line}" for line in _describe_replays(entry)]
+
+
+def describe_tenant(tenant: Shown, *, width: int | None = None) -> list[str]:
+    """A tenant: its state, its operations with their starts, and its timeline, each the latest
+    first. A link is shown once."""
+    operation = tenant["operation"]
+    known = {
+        "tenant": tenant["tenantId"],
+        "state": _state(tenant),
+        "tier": tenant["tier"],
+        "operation": operation and _under_way(operation),
+        "deadline": operation and operation["deadlineAt"] and show_time(operation["deadlineAt"]),
+        "waiting": _waiting(tenant["waiting"]),
+        "reason": tenant["reason"],
+    }
+    links = Links()
+    operations = [
+        line for one in tenant["operations"] for line in _operation(one, links, width=width)
+    ]
+    timeline = table([_entry(one, links) for one in tenant["timeline"]], width=width)
+    older = {
+        "older operations": _if(tenant["operationsCursor"], "--operations-cursor {}"),
+        "older events": _if(tenant["cursor"], "--cursor {}"),
+    }
+    return [
+        *fields(known, width=width),
+        *_section("OPERATIONS", operations),
+        *_section("TIMELINE", timeline),
+        *_section("", fields(older, width=None)),
+    ]
+
+
+class Links:
+    """The links that were shown."""
+
+    def __init__(self) -> None:
+        self._shown: set[str] = set()
+
+    def once(self, link: str | None) -> Iterator[str]:
+        """The link, unless it was shown before."""
+        if link and link not in self._shown:
+            self._shown.add(link)
+            yield link
+
+
+def _section(title: str, lines: Sequence[str]) -> list[str]:
+    """Lines below a title, or none."""
+    return ["", *([title] if title else []), *lines] if lines else []
+
+
+def _status(run: Shown) -> str:
+    count = run["attempt"]
+    return f"{run['status']}, attempt {count}" if count > 1 else run["status"]
+
+
+def _reason(run: Shown) -> str | None:
+    """Why it failed or waits, or what came of it."""
+    reason: str | None = run["error"]["message"] if run["error"] else run["note"]
+    return reason
+
+
+def _is_notable(run: Shown) -> bool:
+    """Whether its reason says more than that it did its work."""
+    return run["status"] != "succeeded" or run["outcomeOf"] is not None
+
+
+def _state(tenant: Shown) -> str:
+    if tenant["state"] is None:
+        return f"none: no operation yet, asked for at {show_time(tenant['changedAt'])}"
+    return f"{_mark(tenant)} since {show_time(tenant['changedAt'])}"
+
+
+def _under_way(operation: Shown) -> str:
+    job = _job(operation["job"]) or "no job yet"
+    return f"{operation['kind']} since {show_time(operation['openedAt'])}, {job}"
+
+
+def _waiting(run_ids: Sequence[str]) -> str | None:
+    if not run_ids:
+        return None
+    named = ", ".join(map(short_id, run_ids[:5]))
+    return f"{len(run_ids)} runs: {named}{', …' if len(run_ids) > 5 else ''}"
+
+
+def _awaited(awaited: Shown | None) -> str | None:
+    if awaited is None:
+        return None
+    named = [
+        _if(awaited["operationId"], "the operation {}"),
+        _if(awaited["runId"], "the run {}"),
+    ]
+    return ", ".join(one for one in named if one)
+
+
+def _job(job: Shown | None) -> str | None:
+    return f"{job['builder']} {job['id']}" if job else None
+
+
+def _if(value: str | None, text: str) -> str | None:
+    return None if value is None else text.format(value)
+
+
+def _by(who: str | None, did: str) -> str:
+    return f"{did} by {who}" if who else did
+
+
+def _replayer(attempt: Shown) -> str | None:
+    return (attempt["by"] or "an operator") if attempt["replayed"] else None
+
+
+def _replayed(attempt: Shown) -> str:
+    return f"replayed by {_replayer(attempt)} at {show_time(attempt['startedAt'])}"
+
+
+def _steps(steps: Sequence[Shown], width: int | None) -> list[str]:
+    rows = [
+        Row(
+            {
+                "STARTED": show_time(step["startedAt"]),
+                "ENDED": show_time(step["recordedAt"]),
+                "STEP": step["name"],
+            }
+        )
+        for step in steps
+    ]
+    return table(rows, width=width, narrow=("STEP",), margin=2)
+
+
+def _attempts(attempts: Sequence[Shown], width: int | None) -> list[str]:
+    rows = [
+        Row(
+            {
+                "NUMBER": str(attempt["number"]),
+                "STARTED": show_time(attempt["startedAt"]),
+                "ENDED": show_time(attempt["endedAt"]),
+                "HOW": attempt["how"],
+                "REPLAYED BY": _replayer(attempt) or "-",
+            },
+            [attempt["reason"]] if attempt["reason"] else [],
+        )
+        for attempt in attempts
+    ]
+    return table(rows, width=width, narrow=("REPLAYED BY",), margin=2)
+
+
+def _waits(waits: Sequence[Shown], width: int | None) -> list[str]:
+    rows = [
+        Row(
+            {
+                "WHY": wait["kind"],
+                "TIMES": str(wait["count"]),
+                "TOGETHER": show_duration(wait["seconds"]),
+            }
+        )
+        for wait in waits
+    ]
+    return table(rows, width=width, margin=2)
+
+
+def _operation(operation: Shown, links: Links, *, width: int | None) -> list[str]:
+    """An operation: a line, and those of its starts, the latest first, and of its report."""
+    heading = f"{operation['kind'] or 'run'} {operation['operationId']}"
+    lines = wrap(heading, width=width, margin=2)
+    for start in reversed(operation["starts"]):
+        lines += fields(_start(start), width=width, margin=4)
+        for link in links.once(start["job"] and start["job"]["logUrl"]):
+            lines += fields({"log": link}, width=width, margin=4)
+    if operation["report"]:
+        lines += fields({"report": _report(operation["report"])}, width=width, margin=4)
     return lines
 
 
-def _describe_replays(entry: Mapping[str, Any]) -> list[str]:
-    """A line for each replay among the entry's last attempts; an earlier release tells of none."""
-    return [
-        f"replayed {attempt['startedAt'][:19]} by {attempt['by'] or 'an operator'}"
-        for attempt in entry.get("attempts", ())
-        if attempt["replayed"]
+def _start(start: Shown) -> dict[str, object]:
+    span = f"{show_time(start['openedAt'])} to {show_time(start['endedAt'])}"
+    if start["endedAt"] is None:
+        span = f"since {show_time(start['openedAt'])}"
+    told = [
+        {True: "succeeded", False: "failed", None: _HOW[start["state"]]}[start["succeeded"]],
+        span,
+        *([_by(start["by"], "replayed")] if start["by"] else []),
+        *([_by(start["cancelledBy"], "cancelled")] if start["cancelledBy"] else []),
     ]
+    return {
+        f"start {start['number']}": ", ".join(told),
+        "run": short_id(start["runId"]),
+        "job": _job(start["job"]),
+        "reason": start["reason"],
+    }
 
 
-def _describe_state(tenant: Mapping[str, Any]) -> str:
-    if tenant["state"] is None:
-        return "no operation yet"
-    return f"{tenant['state']} since {tenant['changedAt'][:19]}"
+def _report(report: Shown) -> str:
+    count = report["count"]
+    attempts = f"{count} attempt{'' if count == 1 else 's'}"
+    last = report["tries"][-1]["answer"] if report["tries"] else None
+    answered = f", the last answer was {last}" if last else ""
+    if report["doneAt"] is None:
+        due = f", the next at {show_time(report['nextAt'])}" if report["nextAt"] else ""
+        return f"not delivered yet, {attempts}{answered}{due}"
+    how = f"given up: {report['trouble']}" if report["trouble"] else "delivered"
+    return f"{how} at {show_time(report['doneAt'])}, {attempts}"
 
 
-def _describe_job(job: Mapping[str, Any] | None) -> str:
-    if job is None:
-        return "-"
-    link = f"  {job['logUrl']}" if job["logUrl"] else ""
-    return f"{job['builder']} {job['id']}{link}"
+def _entry(entry: Shown, links: Links) -> Row:
+    replays = [attempt for attempt in entry["attempts"] if attempt["replayed"]]
+    told = [
+        *([entry["reason"]] if entry["reason"] else []),
+        *(f"attempt {one['number']}: {_replayed(one)}" for one in replays),
+        *([_by(entry["cancelledBy"], "cancelled")] if entry["cancelledBy"] else []),
+        *links.once(entry["link"]),
+    ]
+    cells = {
+        "RUN": short_id(entry["runId"]),
+        "STATUS": entry["status"],
+        "FIRST SEEN": show_time(entry["at"]),
+        "TYPE": entry["eventType"],
+    }
+    return Row(cells, told)

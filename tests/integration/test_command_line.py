@@ -7,6 +7,7 @@ import asyncio
 import json
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,8 +15,10 @@ from pathlib import Path
 import aiohttp
 import attrs
 import pytest
+from click.testing import CliRunner
 from yarl import URL
 
+from orchestrator.cli.main import commands
 from orchestrator.cli.prepared_aws import open_prepared_aws
 from orchestrator.cli.service_process import Service, open_service
 from orchestrator.settings import child_environment, load_settings
@@ -62,6 +65,63 @@ async def test_help_lists_the_commands() -> None:
     assert ended.code == 0
     listed = {line.split()[0] for line in ended.out.partition("Commands:")[2].splitlines() if line}
     assert {"serve", "dev", "demo", "send", "openapi"} <= listed
+
+
+COMMANDS = sorted(commands.commands)
+
+
+@pytest.mark.parametrize("command", [None, *COMMANDS])
+def test_help_is_whole_at_80_columns(command: str | None) -> None:
+    """No summary is cut, and no line is longer."""
+    arguments = [command] if command else []
+    shown = CliRunner().invoke(commands, [*arguments, "--help"], terminal_width=80)
+    assert shown.exit_code == 0
+    assert max(map(len, shown.output.splitlines())) <= 80
+    listed = shown.output.partition("Commands:")[2].splitlines()
+    assert not [line for line in listed if line.endswith("...")]
+
+
+@pytest.mark.parametrize(
+    ("words", "word", "completed"),
+    [
+        (("orchestrator",), "ten", {"tenant", "tenants"}),
+        (("orchestrator", "runs"), "--s", {"--status", "--since"}),
+        (("orchestrator", "runs", "--status"), "r", {"running", "retry"}),
+        (("orchestrator", "tenants", "--state"), "provisione", {"provisioned"}),
+        (("orchestrator", "tenants", "--sort"), "a", {"attention"}),
+    ],
+)
+def test_the_shell_completes_commands_options_and_names(
+    words: tuple[str, ...], word: str, completed: set[str]
+) -> None:
+    """As the script that `_ORCHESTRATOR_COMPLETE=bash_source` prints asks for it."""
+    asked = subprocess.run(
+        [sys.executable, "-m", "orchestrator"],
+        env=child_environment(
+            {
+                "_ORCHESTRATOR_COMPLETE": "bash_complete",
+                "COMP_WORDS": " ".join((*words, word)),
+                "COMP_CWORD": str(len(words)),
+            }
+        ),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert {line.partition(",")[2] for line in asked.stdout.split()} == completed
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_script_for_each_shell_enables_it(shell: str) -> None:
+    """It asks this command."""
+    printed = subprocess.run(
+        [sys.executable, "-m", "orchestrator"],
+        env=child_environment({"_ORCHESTRATOR_COMPLETE": f"{shell}_source"}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert f"_ORCHESTRATOR_COMPLETE={shell}_complete" in printed.stdout
 
 
 @pytest.mark.parametrize(
@@ -143,7 +203,12 @@ async def test_runs_are_listed_and_shown(service: Service) -> None:
     sent = await run("send", "TENANT_PROVISIONING", *here, "--json", stdin=json.dumps(BASIC))
     run_id = json.loads(sent.out)["run"]["runId"]
     listed = await run("runs", *here, "--tenant", "t-1", "--header", "x-api-key:unused")
-    assert listed.out.split()[1:] == ["succeeded", "TENANT_PROVISIONING", "t-1", run_id]
+    headings, line = listed.out.splitlines()
+    assert headings.split() == ["RUN", "STATUS", "FIRST", "SEEN", "TYPE", "TENANT"]
+    short, status, *_, event_type, tenant_id = line.split()
+    assert (status, event_type, tenant_id) == ("succeeded", "TENANT_PROVISIONING", "t-1")
+    assert (len(short), run_id[:8]) == (8, short)
+    assert (await run("run", short, *here)).out == (await run("run", run_id, *here)).out
     shown = await run("run", run_id, *here)
     assert (shown.code, shown.err) == (0, "")
     assert "CODE_BUILD basic-tenant:" in shown.out

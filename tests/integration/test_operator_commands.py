@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Literal
 
 import attrs
 import pytest
@@ -17,6 +18,7 @@ from aiohttp.test_utils import TestServer
 from orchestrator import create_app
 from orchestrator.adapters.dynamodb.items import table_schema
 from orchestrator.adapters.memory.ledger import InMemoryLedger
+from orchestrator.core.ledger.records import RunStatus
 from orchestrator.embedded import CodeBuildStandIn, EmbeddedAWS, Fault, open_embedded_aws
 from orchestrator.settings import Operations, child_environment, load_settings
 from orchestrator.testing import ManualClock, provisioning_event
@@ -46,6 +48,16 @@ async def here(aws: EmbeddedAWS) -> AsyncIterator[tuple[str, str]]:
         await service.communicate()
 
 
+#: The one format of times, in UTC.
+A_TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
+
+
+def assert_no_link_twice(shown: str) -> None:
+    links = re.findall(r"https?://\S+", shown)
+    assert links
+    assert len(links) == len(set(links))
+
+
 async def provision(here: tuple[str, str], tenant_id: str, tier: str, folder: Path) -> Ended:
     event = folder / f"{tenant_id}.json"
     event.write_text(json.dumps(provisioning_event(tenant_id=tenant_id, tier=tier)["detail"]))
@@ -58,22 +70,24 @@ async def test_tenants_are_listed_and_shown(here: tuple[str, str], tmp_path: Pat
     for tenant_id in ("t-1", "t-2"):
         assert (await provision(here, tenant_id, "BASIC", tmp_path)).code == 0
     listed = await run("tenants", *here, "--state", "provisioning", "--limit", "1")
-    line, more = listed.out.splitlines()
-    assert line.split()[1:] == ["provisioning", "BASIC", "t-1"]
+    headings, line, more = listed.out.splitlines()
+    assert headings.split() == ["TENANT", "STATE", "SINCE", "TIER", "WAITING"]
+    assert re.fullmatch(f"t-1 +provisioning +{A_TIME} +BASIC +-", line)
     cursor = more.removeprefix("more: --cursor ")
     rest = json.loads((await run("tenants", *here, "--cursor", cursor, "--json")).out)
     assert ([tenant["tenantId"] for tenant in rest["items"]], rest["cursor"]) == (["t-2"], None)
 
     shown = await run("tenant", "t-1", *here)
     assert (shown.code, shown.err) == (0, "")
-    for said in ("t-1: provisioning since", "CODE_BUILD basic-tenant:", "TENANT_PROVISIONING"):
+    for said in ("provisioning since", "CODE_BUILD", "basic-tenant:", "TENANT_PROVISIONING"):
         assert said in shown.out
+    assert shown.out.startswith("tenant     t-1\n")
     assert json.loads((await run("tenant", "t-1", *here, "--json")).out)["state"] == "provisioning"
 
     assert (await provision(here, "t-3", "NONE", tmp_path)).code == 1
     refused = await run("tenant", "t-3", *here)
     assert (refused.code, refused.err) == (0, "")
-    for said in ("t-3: no operation yet", "failed", "'NONE'"):
+    for said in ("none: no operation yet", "failed", "'NONE'"):
         assert said in refused.out
 
     assert_one_line(await run("tenant", "nobody", *here), 1, "'nobody'")
@@ -100,11 +114,11 @@ async def test_lists_are_followed_to_what_was_asked_for() -> None:
     async with open_service_over(ledger) as here:
         first = await run("runs", "--type", "REFUND", "--limit", "1", *here)
         assert (first.code, first.err) == (0, "")
-        line, more = first.out.splitlines()
-        assert line.endswith("11800")
+        _, line, more = first.out.splitlines()
+        assert line.startswith("11800")
         stopped = await run("runs", "--type", "REFUND", *here)
-        line, told, more = stopped.out.splitlines()
-        assert line.endswith("11800")
+        _, line, told, more = stopped.out.splitlines()
+        assert line.startswith("11800")
         assert told == "stopped after 25 pages without matching runs"
         rest = await run("runs", "--type", "REFUND", *more.split()[1:], *here, "--json")
         page = json.loads(rest.out)
@@ -117,6 +131,100 @@ async def test_lists_are_followed_to_what_was_asked_for() -> None:
         assert many["cursor"] is not None
 
 
+async def test_a_run_is_found_by_the_beginning_of_its_id() -> None:
+    """Among the latest runs, or the latest failed ones; several are named, and none is changed."""
+    ledger = InMemoryLedger()
+    runs = [a_run(f"{n:05}f", first_seen=later(n)) for n in range(1500)]
+    failed = a_run("0ld1234", first_seen=later(0), status=RunStatus.FAILED)
+    await ledger.commit([*runs, failed], unchanged={})
+    async with open_service_over(ledger) as here:
+        assert "run         01499f\n" in (await run("run", "01499", *here)).out
+        assert "run         0ld1234\n" in (await run("run", "0ld1", *here)).out
+        assert_one_line(await run("run", "0123", *here), 1, "'0123' begins the ids of several runs")
+        assert_one_line(await run("replay", "0123", *here), 1, "01239f (")
+        assert_one_line(await run("run", "00001", *here), 1, "one of the latest runs only")
+        assert_one_line(await run("run", "014", *here), 1, "There is no run '014'.")
+
+
+async def test_a_tenant_is_found_by_the_beginning_of_its_id(
+    here: tuple[str, str], aws: EmbeddedAWS, tmp_path: Path
+) -> None:
+    """A cancel asks first, so that it never stops another tenant's operation for a typing error."""
+    for tenant_id in ("blue-1", "blue-10", "green-2"):
+        assert (await provision(here, tenant_id, "BASIC", tmp_path)).code == 0
+    assert (await run("tenant", "gree", *here)).out.startswith("tenant     green-2\n")
+    assert (await run("tenant", "blue-1", *here)).out.startswith("tenant     blue-1\n")
+    several = "'blue' begins the ids of several tenants: blue-1 (provisioning), blue-10 (prov"
+    assert_one_line(await run("tenant", "blue", *here), 1, several)
+    assert_one_line(await run("cancel", "blue", *here, "--yes"), 1, several)
+    assert_one_line(await run("cancel", "green", *here), 1, "prefix of the tenant 'green-2'")
+    assert not any(build.status == "STOPPED" for build in aws.codebuild.builds.values())
+    cancelled = await run("cancel", "green", *here, "--yes")
+    assert (cancelled.code, "`orchestrator tenant green-2`" in cancelled.out) == (0, True)
+
+
+@pytest.mark.parametrize("ending", ["SUCCEEDED", "FAILED"])
+async def test_send_waits_for_the_end_of_the_operation(
+    here: tuple[str, str], aws: EmbeddedAWS, tmp_path: Path, ending: Literal["SUCCEEDED", "FAILED"]
+) -> None:
+    """It says what it waits for on standard error, and exits as the operation ended."""
+    event = tmp_path / "event.json"
+    event.write_text(json.dumps(provisioning_event(tenant_id="t-1", tier="BASIC")["detail"]))
+    sending = await zygote.start(
+        *("orchestrator", "send", "TENANT_PROVISIONING", str(event), "--wait", *here),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=child_environment({}),
+    )
+    assert sending.stderr is not None
+    async with asyncio.timeout(PATIENCE_S):
+        waits = (await sending.stderr.readline()).decode()
+    assert waits.startswith("provisioning: waiting for CODE_BUILD basic-tenant:")
+    (build,) = aws.codebuild.builds.values()
+    aws.codebuild.finish(build.id, ending)
+    state_change = tmp_path / "state_change.json"
+    state_change.write_text(json.dumps(build.as_state_change()))
+    assert (await run("send", "BUILD_STATE_CHANGE", str(state_change), *here)).code == 0
+    async with asyncio.timeout(PATIENCE_S):
+        out, _ = await sending.communicate()
+    assert sending.returncode == (0 if ending == "SUCCEEDED" else 1), out
+    assert re.search(f"The provisioning {ending.lower()} at {A_TIME}[:.]", out.decode())
+
+
+async def test_a_wait_that_takes_too_long_exits_124(here: tuple[str, str], tmp_path: Path) -> None:
+    """A script can tell it from an operation that failed; the operation goes on."""
+    event = tmp_path / "event.json"
+    event.write_text(json.dumps(provisioning_event(tenant_id="t-1", tier="BASIC")["detail"]))
+    sent = ("send", "TENANT_PROVISIONING", str(event), "--wait", "--timeout", "0", *here)
+    told = await run(*sent)
+    assert (told.code, told.err) == (124, "It was not over within 0 s.\n")
+    as_json = await run(*sent, "--json")
+    shown = json.loads(as_json.out)
+    assert (as_json.code, shown["timedOut"]) == (124, True)
+
+
+@pytest.mark.parametrize("command", [("runs",), ("tenants",), ("tenant", "t-1")], ids=" ".join)
+async def test_a_view_is_watched(
+    here: tuple[str, str], tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    """As JSON in a line whenever it changes, until it is terminated."""
+    assert (await provision(here, "t-1", "GOLD", tmp_path)).code == 1
+    watching = await zygote.start(
+        *("orchestrator", *command, *here, "--watch", "--json"),
+        stdout=asyncio.subprocess.PIPE,
+        env=child_environment({}),
+    )
+    assert watching.stdout is not None
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            first = json.loads(await watching.stdout.readline())
+            assert (await provision(here, "t-1", "BASIC", tmp_path)).code == 0
+            assert json.loads(await watching.stdout.readline()) != first
+    finally:
+        watching.terminate()
+        await watching.communicate()
+
+
 async def test_runs_are_replayed(here: tuple[str, str], aws: EmbeddedAWS, tmp_path: Path) -> None:
     """Several at once; each is told, and one that was not handled makes the exit code 1."""
     failed = json.loads((await provision(here, "t-1", "GOLD", tmp_path)).out)["run"]["runId"]
@@ -127,13 +235,16 @@ async def test_runs_are_replayed(here: tuple[str, str], aws: EmbeddedAWS, tmp_pa
     assert (first["status"], first["run"]["status"], first["run"]["attempt"]) == (422, "failed", 2)
     assert "replay with force" in second["answer"]["detail"]
     listed = await run("tenants", *here, "--state", "none")
-    assert re.fullmatch("[0-9T:-]{19}  none +- +t-1\n", listed.out)
+    assert re.search(f"\nt-1 +none +{A_TIME} +- +-\n", listed.out)
     timeline = (await run("tenant", "t-1", *here)).out
-    assert re.search(r"\n {21}replayed [0-9T:-]{19} by an operator\n", timeline)
+    assert re.search(f"\n +attempt 2: replayed by an operator at {A_TIME}\n", timeline)
     told = await run("replay", done, *here)
     assert (told.code, told.err) == (1, "")
     assert "replay with force" in told.out
-    assert f"{done}: succeeded" in told.out
+    assert told.out.startswith(f"The run {done} was not replayed (422): ")
+    assert (await run("run", done, *here)).out.startswith(
+        f"run         {done}\nstatus      succeeded"
+    )
 
     forced = await run("replay", done, *here, "--force", "--json")
     assert forced.code == 1
@@ -152,13 +263,14 @@ async def test_what_is_under_way_is_cancelled(
     cancelled = await run("cancel", "t-1", *here, "--reason", "not wanted any more")
     assert (cancelled.code, cancelled.err) == (0, "")
     assert re.fullmatch(
-        "stopped the provisioning [0-9a-f]{40}; `orchestrator tenant t-1` shows the tenant's "
-        "state\n",
-        cancelled.out,
+        "Stopped the provisioning [0-9a-f]{40}; `orchestrator tenant t-1` shows the tenant's "
+        "state. ",
+        cancelled.out.replace("\n", " "),
     )
     told = await run("tenant", "t-1", *here)
     assert "cleaning_up" in told.out
     assert "Cancelled by an operator: not wanted any more." in told.out
+    assert_no_link_twice(told.out)
 
     aws.codebuild.stops_at_once = False
     assert_one_line(await run("cancel", "t-1", *here), 1, "being cleaned up")
@@ -167,8 +279,8 @@ async def test_what_is_under_way_is_cancelled(
     assert (slow.code, stopped["ended"], stopped["stopped"]["kind"]) == (0, False, "clean_up")
     again = await run("cancel", "t-1", *here, "--clean-up")
     what = f"clean_up {stopped['stopped']['operationId']}"
-    later = "will be stopped; it ends once the builder says that its job is over"
-    assert again.out == f"the {what} {later}\n"
+    later = "will be stopped; it ends once the builder says that its job is over."
+    assert again.out.replace("\n", " ") == f"The {what} {later} "
     unknown = await run("cancel", "t-9", *here)
     assert_one_line(unknown, 1, "There is no tenant 't-9'.")
     await provision(here, "t-2", "GOLD", tmp_path)

@@ -19,32 +19,80 @@ from tests.integration.commands import run
 CONTROL = "a\x1b[2J\x1b]0;b\x07\x9b2J\x00\x7f\r\nc\x85\u202ed\u2066e\u2028f"
 SHOWN = r"a\x1b[2J\x1b]0;b\x07\x9b2J\x00\x7f\r\nc\x85\u202ed\u2066e\u2028f"
 
+JOB = {"builder": CONTROL, "id": CONTROL, "logUrl": CONTROL}
+ATTEMPT = {
+    "number": 1,
+    "startedAt": CONTROL,
+    "endedAt": CONTROL,
+    "how": CONTROL,
+    "reason": CONTROL,
+    "replayed": True,
+    "by": CONTROL,
+}
 RUN = {
     "runId": CONTROL,
     "status": CONTROL,
     "eventType": CONTROL,
     "tenantId": CONTROL,
+    "source": CONTROL,
+    "eventId": CONTROL,
     "attempt": 1,
     "firstSeen": CONTROL,
-    "steps": [{"name": CONTROL}],
-    "job": {"builder": CONTROL, "id": CONTROL, "logUrl": CONTROL},
+    "operationId": CONTROL,
+    "outcomeOf": CONTROL,
+    "duplicateOf": CONTROL,
+    "waitsFor": {"operationId": CONTROL, "runId": CONTROL},
+    "steps": [{"name": CONTROL, "startedAt": CONTROL, "recordedAt": CONTROL}],
+    "attempts": [ATTEMPT],
+    "waits": [{"kind": CONTROL, "count": 1, "seconds": 1.0}],
+    "job": JOB,
     "note": CONTROL,
     "dueAt": CONTROL,
-    "error": {"message": CONTROL},
+    "error": {"message": CONTROL, "errors": [{"path": CONTROL, "message": CONTROL}]},
 }
+START = {
+    "number": 1,
+    "runId": CONTROL,
+    "state": "over",
+    "openedAt": CONTROL,
+    "endedAt": CONTROL,
+    "succeeded": False,
+    "reason": CONTROL,
+    "job": JOB,
+    "by": CONTROL,
+    "cancelledBy": CONTROL,
+}
+REPORT = {
+    "count": 1,
+    "tries": [{"at": CONTROL, "answer": CONTROL}],
+    "doneAt": CONTROL,
+    "trouble": CONTROL,
+    "nextAt": CONTROL,
+}
+OPERATION = {"kind": CONTROL, "operationId": CONTROL, "starts": [START], "report": REPORT}
 TENANT = {
     "tenantId": CONTROL,
     "state": CONTROL,
     "changedAt": CONTROL,
     "tier": CONTROL,
-    "operation": {"kind": CONTROL, "openedAt": CONTROL, "job": RUN["job"]},
+    "isSlow": False,
+    "waitingCount": 1,
+    "waiting": [CONTROL],
+    "reason": CONTROL,
+    "operation": {"kind": CONTROL, "openedAt": CONTROL, "deadlineAt": CONTROL, "job": JOB},
+    "operations": [OPERATION],
+    "operationsCursor": CONTROL,
+    "cursor": CONTROL,
     "timeline": [
         {
+            "runId": CONTROL,
             "at": CONTROL,
             "status": CONTROL,
             "eventType": CONTROL,
             "reason": CONTROL,
             "link": CONTROL,
+            "attempts": [ATTEMPT],
+            "cancelledBy": CONTROL,
         }
     ],
 }
