@@ -35,7 +35,16 @@ def _files() -> Mapping[str, Path]:
 
 
 @routes.get("/console", name="console")
-@documented("The operator's console", tag="about", access=OPEN, answers={200: HTML_PAGE})
+@documented(
+    "Open the operator's console",
+    description=(
+        "A page that shows tenants, operations and runs, replays and cancels. It holds no data: it "
+        "asks this API, with the key that is typed into it."
+    ),
+    tag="about",
+    access=OPEN,
+    answers={200: HTML_PAGE},
+)
 async def get_console(request: web.Request) -> web.Response:
     return _answer(request, _files()[_INDEX])
 

@@ -50,10 +50,20 @@ def _assets() -> Mapping[str, Path]:
 
 @routes.get("/openapi.json", name="openapi")
 @documented(
-    "OpenAPI document",
+    "Get the OpenAPI document",
+    description=(
+        "The OpenAPI 3.1 document of this service, with a path for each event type that has a "
+        "handler, yours included."
+    ),
     tag="about",
     access=OPEN,
-    answers={200: Answer("OpenAPI 3.1", dict)},
+    answers={
+        200: Answer(
+            "OpenAPI 3.1",
+            dict,
+            example={"openapi": "3.1.0", "info": {"title": "SaaS orchestrator"}, "paths": {}},
+        )
+    },
 )
 async def get_openapi(request: web.Request) -> web.Response:
     server = {"url": server_path(request) or "/"}
@@ -63,7 +73,8 @@ async def get_openapi(request: web.Request) -> web.Response:
 
 @routes.get("/docs", name="docs")
 @documented(
-    "Interactive API documentation",
+    "Read and try the API",
+    description=("A page that shows the OpenAPI document and sends requests to this service."),
     tag="about",
     access=OPEN,
     answers={200: HTML_PAGE},

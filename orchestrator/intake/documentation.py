@@ -21,15 +21,22 @@ _DOCUMENTATION = "__openapi_documentation__"
 
 @attrs.frozen
 class Answer:
-    """One documented response: its meaning, the model of its body, its headers."""
+    """One documented response: its meaning, the model of its body, its headers. `example` is that
+    of its body; by default the model's."""
 
     description: str
     model: Any = None
     media_type: str = "application/json"
     headers: Mapping[str, str] = attrs.field(factory=dict)
+    example: Any = None
 
 
-HTML_PAGE = Answer("An HTML page", str, media_type="text/html")
+HTML_PAGE = Answer(
+    "An HTML page",
+    str,
+    media_type="text/html",
+    example='<!doctype html>\n<html lang="en">\n<title>SaaS orchestrator</title>\n</html>',
+)
 
 
 def documented(
@@ -38,7 +45,7 @@ def documented(
     tag: str,
     access: Access,
     answers: Mapping[int, Answer],
-    description: str = "",
+    description: str,
     parameters: Sequence[Mapping[str, Any]] = (),
     body: Any = None,
 ) -> Callable[[Route], Route]:

@@ -38,6 +38,8 @@ _SNS_HEADER = "x-amz-sns-message-type"
 
 @attrs.frozen(kw_only=True)
 class Success:
+    """The answer to an event that was handled or accepted."""
+
     success: bool
 
 
@@ -62,6 +64,12 @@ routes = web.RouteTableDef()
 @routes.post("/events/{eventType:[^/]+}")
 @documented(
     "Handle an event of the type in the path",
+    description=(
+        "Send one event: its business body alone, an Amazon EventBridge envelope, an Amazon "
+        "SNS notification, or a CloudEvent (structured or binary). It is handled once, "
+        "however often it is delivered: type, source and id recognize it. An envelope must be "
+        "of the type in the path. A temporary failure is 503 with Retry-After: send it again."
+    ),
     tag="events",
     access=Access(Scope.EVENTS_WRITE),
     answers=EVENT_ANSWERS,
@@ -73,6 +81,10 @@ async def post_typed_event(request: web.Request) -> web.Response:
 @routes.post("/events")
 @documented(
     "Handle an event with its type in the body",
+    description=(
+        "As POST /events/{eventType}, with the type from the envelope (detail-type) or the "
+        "CloudEvent (type). This is the target of an Amazon EventBridge API destination."
+    ),
     tag="events",
     access=Access(Scope.EVENTS_WRITE),
     answers=EVENT_ANSWERS,

@@ -23,6 +23,9 @@ class Me:
 @routes.get("/me")
 @documented(
     "Get the sender's own name and scopes",
+    description=(
+        "Who the service takes you for, and what you may do; any authenticated sender may ask."
+    ),
     tag="about",
     access=ANY_SENDER,
     answers={200: Answer("The sender", Me), 401: REFUSED},

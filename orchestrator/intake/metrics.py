@@ -26,10 +26,22 @@ routes = web.RouteTableDef()
 
 @routes.get("/metrics", name="metrics")
 @documented(
-    "Metrics in the Prometheus format",
+    "Get the metrics, in the Prometheus format",
+    description=(
+        "Counters, gauges and histograms of events, operations, jobs, reports, AWS requests, "
+        "sweeps and the queue, of all processes of this service."
+    ),
     tag="about",
     access=Access(Scope.METRICS_READ),
-    answers={200: Answer("The metrics", str, media_type="text/plain"), 401: REFUSED},
+    answers={
+        200: Answer(
+            "The metrics",
+            str,
+            media_type="text/plain",
+            example='orchestrator_operations_open{kind="provisioning"} 3.0',
+        ),
+        401: REFUSED,
+    },
 )
 async def get_metrics(request: web.Request) -> web.Response:
     metrics = request.app[METRICS]

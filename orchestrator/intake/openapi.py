@@ -18,11 +18,18 @@ from aiohttp_apispec.aiohttp_apispec import AiohttpApiSpec
 from aiohttp_apispec.utils import get_path_keys
 from apispec import APISpec
 
+from orchestrator.core.events.event_types import TENANT_PROVISIONING
 from orchestrator.core.handlers.registry import HandlerRegistry, Registration
 from orchestrator.intake.app_keys import ID_HEADERS, REGISTRY
 from orchestrator.intake.auth import AUTH_METHODS
+from orchestrator.intake.data_dictionary import (
+    describe_field,
+    describe_header,
+    describe_path,
+)
 from orchestrator.intake.documentation import Answer, check_models, documentation_of
-from orchestrator.intake.examples import EXAMPLES, example_envelope
+from orchestrator.intake.event_docs import describe_event
+from orchestrator.intake.examples import COMPONENT, ENVELOPES, Examples, examples_of
 from orchestrator.intake.links import BASE_PATH
 from orchestrator.wire.json_schema import json_schemas
 
@@ -84,7 +91,13 @@ class _Document(AiohttpApiSpec):  # type: ignore[misc]
             "version": importlib.metadata.version("saas-orchestrator"),
         }
         super().__init__(url=None, **about)
-        schemas, components = json_schemas(models, ref_template="#/components/schemas/{name}")
+        schemas, components = json_schemas(
+            models, ref_template=f"{COMPONENT}{{name}}", describe=describe_field
+        )
+        self._examples = Examples(components)
+        for component in components.values():
+            if "properties" in component:
+                component["examples"] = [self._examples.of(component)]
         self._schemas = dict(zip(models, schemas, strict=True))
         self._security = security
         self._id_parameters = [_id_parameter(name) for name in id_headers]
@@ -92,7 +105,11 @@ class _Document(AiohttpApiSpec):  # type: ignore[misc]
             **about,
             openapi_version="3.1.0",
             info={"description": _DESCRIPTION, "license": {"name": "MIT", "identifier": "MIT"}},
-            components={"schemas": {**components, **_ENVELOPES}, "securitySchemes": {**security}},
+            components={
+                "schemas": {**components, **ENVELOPES},
+                # Without a scheme Swagger UI would show a button to authorize all the same.
+                **({"securitySchemes": {**security}} if security else {}),
+            },
             tags=[{"name": name, "description": text} for name, text in _TAGS.items()],
         )
         self._event_operation: dict[str, Any] = {}
@@ -107,7 +124,7 @@ class _Document(AiohttpApiSpec):  # type: ignore[misc]
     def add_event_type(self, registration: Registration) -> None:
         """Add a path for a registered type, beside the one for any type."""
         operation = copy.deepcopy(self._event_operation)
-        operation["summary"] = f"Handle one {registration.event_type}"
+        operation["summary"], operation["description"] = describe_event(registration)
         operation["operationId"] = f"handle_{quote(registration.event_type, safe='')}"
         operation["parameters"] = [p for p in operation["parameters"] if p["in"] != "path"]
         body = self._schemas.get(registration.payload, {"type": "object"})
@@ -138,10 +155,11 @@ class _Document(AiohttpApiSpec):  # type: ignore[misc]
             operation["security"] = [{name: []} for name in self._security]
         if data.get("requestBody") is not None:
             schema = self._schemas[data["requestBody"]]
-            content = {"application/json": {"schema": schema}}
+            example = self._examples.of(schema)
+            content = {"application/json": {"schema": schema, "example": example}}
             operation["requestBody"] = {"required": False, "content": content}
         if method == "post" and "/events" in url_path:
-            operation["requestBody"] = _event_body({"type": "object"}, "")
+            operation["requestBody"] = _event_body({"type": "object"}, TENANT_PROVISIONING)
             operation["parameters"] = [*self._id_parameters, *operation["parameters"]]
         if url_path.endswith(_EVENTS_PATH):
             self._event_path, self._event_operation = url_path, operation
@@ -150,10 +168,16 @@ class _Document(AiohttpApiSpec):  # type: ignore[misc]
     def _response(self, answer: Answer) -> dict[str, Any]:
         response: dict[str, Any] = {"description": answer.description}
         if answer.model is not None:
-            response["content"] = {answer.media_type: {"schema": self._schemas[answer.model]}}
+            schema = self._schemas[answer.model]
+            example = self._examples.of(schema) if answer.example is None else answer.example
+            response["content"] = {answer.media_type: {"schema": schema, "example": example}}
         if answer.headers:
             response["headers"] = {
-                name: {"description": text, "schema": _HEADER_SCHEMAS.get(name, {"type": "string"})}
+                name: {
+                    "description": text,
+                    "schema": _HEADER_SCHEMAS.get(name, {"type": "string"}),
+                    **describe_header(name),
+                }
                 for name, text in answer.headers.items()
             }
         return response
@@ -161,13 +185,9 @@ class _Document(AiohttpApiSpec):  # type: ignore[misc]
 
 def _event_body(payload: Mapping[str, Any], event_type: str) -> dict[str, Any]:
     """A request body: the bare payload, or an envelope."""
-    envelopes = [{"$ref": f"#/components/schemas/{name}"} for name in _ENVELOPES]
+    envelopes = [{"$ref": f"{COMPONENT}{name}"} for name in ENVELOPES]
     content: dict[str, Any] = {"schema": {"anyOf": [payload, *envelopes]}}
-    if event_type in EXAMPLES:
-        content["examples"] = {
-            "bare": {"summary": "The business body alone", "value": EXAMPLES[event_type]},
-            "envelope": {"summary": "From EventBridge", "value": example_envelope(event_type)},
-        }
+    content["examples"] = examples_of(event_type)
     return {"required": True, "content": {"application/json": content}}
 
 
@@ -177,12 +197,19 @@ def _id_parameter(header: str) -> dict[str, Any]:
         "name": header,
         "description": "The event's id; overrides an id in the body; at most 512 bytes",
         "schema": {"type": "string"},
+        "example": "6f2c0e1e-7f0b-4a53-9a57-3d1f5a0c9b11",
     }
 
 
 def _path_parameters(url_path: str) -> list[dict[str, Any]]:
     return [
-        {"in": "path", "name": name, "required": True, "schema": {"type": "string"}}
+        {
+            "in": "path",
+            "name": name,
+            "required": True,
+            "schema": {"type": "string"},
+            **describe_path(name),
+        }
         for name in get_path_keys(url_path)
     ]
 
@@ -208,36 +235,3 @@ _DESCRIPTION = (
     "Turns a SaaS control plane's events into jobs, once each. Statuses are chosen for "
     "EventBridge: retry after 5xx and 429, not after other 4xx."
 )
-
-_ENVELOPES: Mapping[str, Any] = {
-    "EventBridgeEnvelope": {
-        "title": "EventBridgeEnvelope",
-        "description": "An event as EventBridge delivers it; `detail` is the business body.",
-        "type": "object",
-        "required": ["detail-type", "detail"],
-        "properties": {
-            "id": {"type": "string"},
-            "detail-type": {"type": "string", "minLength": 1, "maxLength": 128},
-            "source": {"type": "string"},
-            "time": {"type": "string", "format": "date-time"},
-            "detail": {
-                "description": "The business body, or the JSON text of it.",
-                "type": ["object", "string"],
-            },
-        },
-    },
-    "CloudEvent": {
-        "title": "CloudEvent",
-        "description": "A CloudEvent 1.0 in structured mode; `data` is the business body.",
-        "type": "object",
-        "required": ["specversion", "type", "source", "id", "data"],
-        "properties": {
-            "specversion": {"const": "1.0"},
-            "type": {"type": "string", "minLength": 1, "maxLength": 128},
-            "source": {"type": "string", "minLength": 1},
-            "id": {"type": "string", "minLength": 1},
-            "time": {"type": "string", "format": "date-time"},
-            "data": {"type": "object"},
-        },
-    },
-}

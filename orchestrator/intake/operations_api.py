@@ -24,6 +24,11 @@ class OperationDetail(OperationHistory):
 @routes.get("/operations/{operationId:[^/]+}", name="operation")
 @documented(
     "Get an operation with its starts, its report and its runs",
+    description=(
+        "One tenant's provisioning, deployment, deprovisioning or clean-up, from its request "
+        "to its end: each start with its job, the report to the control plane with its last "
+        "attempts, and the runs that opened and ended it."
+    ),
     tag="tenants",
     access=Access(Scope.RUNS_READ),
     answers={

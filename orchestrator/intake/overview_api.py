@@ -40,6 +40,10 @@ class Overview:
 @routes.get("/overview")
 @documented(
     "Count tenants by state and failed runs, and find the oldest open operation",
+    description=(
+        "The figures of a dashboard, each counted up to 1,000, in a fixed number of requests "
+        "of the ledger."
+    ),
     tag="tenants",
     access=Access(Scope.RUNS_READ),
     answers={200: Answer("The overview", Overview), 401: REFUSED, 503: UNAVAILABLE},

@@ -28,6 +28,7 @@ from orchestrator.core.errors import (
     UnsupportedEventType,
 )
 from orchestrator.core.texts import shorten
+from orchestrator.intake.data_dictionary import RUN_ID
 from orchestrator.intake.documentation import Answer
 from orchestrator.intake.links import address, link
 from orchestrator.intake.refusal_log import REFUSALS, Refusal, name_event, read_trace
@@ -190,30 +191,96 @@ def stays_in_queue(error: OrchestratorError) -> bool:
     return error.run_id is None and not isinstance(error, RunNotFound)
 
 
-def _documented(description: str, *headers: str) -> Answer:
+def _documented(
+    status: HTTPStatus, description: str, detail: str, *headers: str, instance: str = "/events"
+) -> Answer:
+    """A documented problem; `detail` is an example of its sentence."""
     texts = {
         "Retry-After": "Seconds to wait, at least 1",
         "WWW-Authenticate": "The accepted authentication scheme",
     }
+    example = {
+        "type": "about:blank",
+        "title": status.phrase,
+        "status": int(status),
+        "detail": detail,
+        "instance": instance,
+    }
     return Answer(
-        description, Problem, media_type=MEDIA_TYPE, headers={name: texts[name] for name in headers}
+        description,
+        Problem,
+        media_type=MEDIA_TYPE,
+        headers={name: texts[name] for name in headers},
+        example=example,
     )
 
 
-NOT_FOUND = _documented("Not found")
-BAD_QUERY = _documented("A query parameter is unknown or invalid")
-REFUSED = _documented("No valid credentials", "WWW-Authenticate")
-UNAVAILABLE = _documented("Temporarily unavailable: retry after the pause", "Retry-After")
+_RUN = f"/runs/{RUN_ID}"
+
+NOT_FOUND = _documented(
+    HTTPStatus.NOT_FOUND, "Not found", f"There is no run '{RUN_ID}'.", instance=_RUN
+)
+BAD_QUERY = _documented(
+    HTTPStatus.BAD_REQUEST,
+    "A query parameter is unknown or invalid",
+    "Unknown parameter 'tenant'; known parameters: tenantId, eventType, status.",
+    instance="/runs",
+)
+REFUSED = _documented(
+    HTTPStatus.UNAUTHORIZED,
+    "No valid credentials",
+    "Send a valid key in the header x-api-key.",
+    "WWW-Authenticate",
+)
+UNAVAILABLE = _documented(
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    "Temporarily unavailable: retry after the pause",
+    "The tenant t-1 is busy with its provisioning.",
+    "Retry-After",
+    instance=_RUN,
+)
 
 #: The responses to an event that was not handled.
 EVENT_PROBLEMS: Mapping[int, Answer] = {
-    400: _documented("Not an event, or a type without a handler"),
+    400: _documented(
+        HTTPStatus.BAD_REQUEST,
+        "Not an event, or a type without a handler",
+        "Unsupported event type: TENANT_UPGRADE",
+        instance=_RUN,
+    ),
     401: REFUSED,
-    403: _documented("From a page of another origin, or the scope is missing"),
-    413: _documented("The body is too large"),
-    415: _documented("The Content-Type is not JSON"),
-    422: _documented("A retry would fail again; `errors` has the mismatches"),
-    429: _documented("Too many events at once", "Retry-After"),
-    500: _documented("A handler has a bug; retry"),
+    403: _documented(
+        HTTPStatus.FORBIDDEN,
+        "From a page of another origin, or the scope is missing",
+        "The sender has no scope events:write.",
+    ),
+    413: _documented(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        "The body is too large",
+        "The body is larger than 1048576 bytes.",
+    ),
+    415: _documented(
+        HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+        "The Content-Type is not JSON",
+        "The body is text/plain: send JSON with the header Content-Type: application/json.",
+    ),
+    422: _documented(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "A retry would fail again; `errors` has the mismatches",
+        "Tier 'GOLD' is not in the tier catalog: add it, or send the event with a tier that is.",
+        instance=_RUN,
+    ),
+    429: _documented(
+        HTTPStatus.TOO_MANY_REQUESTS,
+        "Too many events at once",
+        "The service handles as many events as it may: send it again.",
+        "Retry-After",
+    ),
+    500: _documented(
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        "A handler has a bug; retry",
+        "The handler of TENANT_PROVISIONING failed with an internal error.",
+        instance=_RUN,
+    ),
     503: UNAVAILABLE,
 }

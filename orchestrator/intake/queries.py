@@ -8,6 +8,7 @@ from aiohttp import web
 from attrs.validators import ge, le
 
 from orchestrator.core.ledger.pages import Page
+from orchestrator.intake.data_dictionary import describe_query
 from orchestrator.wire.codec import structure_texts
 from orchestrator.wire.fields import json_field_name
 from orchestrator.wire.json_schema import json_schemas
@@ -59,7 +60,7 @@ def query_parameters(model: type) -> list[dict[str, Any]]:
     """The OpenAPI parameters of a model, all optional."""
     _, components = json_schemas([model], ref_template="#/components/schemas/{name}")
     return [
-        {"in": "query", "name": name, "schema": _without_null(schema)}
+        {"in": "query", "name": name, "schema": _without_null(schema), **describe_query(name)}
         for name, schema in components[model.__name__]["properties"].items()
     ]
 

@@ -8,12 +8,14 @@ import structlog
 from aiohttp import web
 
 from orchestrator.core.errors import RunNotFound
+from orchestrator.core.events.event_types import TENANT_PROVISIONING
 from orchestrator.core.ledger.event_codec import decode_event
 from orchestrator.core.ledger.records import RunStatus
 from orchestrator.intake.access import Access, Scope
 from orchestrator.intake.app_keys import OWN_ORCHESTRATOR, REPLAY, TRANSACTIONS, WIRE, WORKLOAD
 from orchestrator.intake.documentation import Answer, documented
 from orchestrator.intake.events_api import EVENT_ANSWERS, read_optional, success
+from orchestrator.intake.examples import EXAMPLES
 from orchestrator.intake.problems import BAD_QUERY, NOT_FOUND, REFUSED, UNAVAILABLE
 from orchestrator.intake.queries import page_limit, query_parameters, read_page, read_query
 from orchestrator.intake.run_views import RunSummary, RunView, summarize_run, view_run
@@ -52,6 +54,10 @@ class RunQuery:
 @routes.get("/runs")
 @documented(
     "List runs, the latest first",
+    description=(
+        "A run is the record of one event: how far it is, what came of it, and why it failed. "
+        "The filters can be combined."
+    ),
     tag="runs",
     access=Access(Scope.RUNS_READ),
     answers={
@@ -78,6 +84,7 @@ async def get_runs(request: web.Request) -> web.Response:
 @routes.get("/runs/{runId:[^/]+}", name="run")
 @documented(
     "Get a run with its attempts, its steps, its job and its error",
+    description=("What happened to one event. The Location of an answer to an event leads here."),
     tag="runs",
     access=Access(Scope.RUNS_READ),
     answers={
@@ -98,10 +105,11 @@ async def get_run(request: web.Request) -> web.Response:
 @routes.get("/runs/{runId}/payload")
 @documented(
     "Get the event of a run as it was received, without secrets",
+    description=("Values of fields whose names look secret are masked (log.redact)."),
     tag="runs",
     access=Access(Scope.RUNS_READ),
     answers={
-        200: Answer("The event", dict),
+        200: Answer("The event", dict, example=EXAMPLES[TENANT_PROVISIONING]),
         401: REFUSED,
         404: NOT_FOUND,
         503: UNAVAILABLE,
@@ -141,6 +149,12 @@ class ReplayRequest:
 @routes.post("/runs/{runId:[^/]+}/replay")
 @documented(
     "Replay a run",
+    description=(
+        "Handle a run's event again, once the cause of its failure is mended. An unfinished "
+        "run continues, a failed one gets a new attempt that keeps its steps. With force a "
+        "succeeded one is repeated, too: if its operation is over, that starts again, with "
+        "fresh steps."
+    ),
     tag="runs",
     access=Access(Scope.RUNS_WRITE),
     answers={**EVENT_ANSWERS, 404: NOT_FOUND},

@@ -102,6 +102,8 @@ class StoppedOperation:
 
 @attrs.frozen(kw_only=True)
 class CancelAnswer(Success):
+    """The answer to a cancel."""
+
     stopped: StoppedOperation
 
 
@@ -181,6 +183,10 @@ class TimelineQuery:
 @routes.get("/tenants")
 @documented(
     "List tenants, ordered by id or by the attention that they need",
+    description=(
+        "Each tenant with its state, the operation that holds it, the reason of its last "
+        "failure, and how many requests wait for it."
+    ),
     tag="tenants",
     access=Access(Scope.RUNS_READ),
     answers={
@@ -220,6 +226,10 @@ async def _list(ledger: Ledger, query: TenantsQuery) -> Page[TenantRecord]:
 @routes.get("/tenants/{tenantId:[^/]+}", name="tenant")
 @documented(
     "Get a tenant: its state, operations and timeline",
+    description=(
+        "All that happened to one tenant since its first request: each operation with its "
+        "starts, jobs and reports, each event with its reason and a link to the job's log."
+    ),
     tag="tenants",
     access=Access(Scope.RUNS_READ),
     answers={
@@ -271,6 +281,11 @@ async def get_tenant(request: web.Request) -> web.Response:
 @routes.post("/tenants/{tenantId:[^/]+}/cancel")
 @documented(
     "Cancel a tenant's operation",
+    description=(
+        "Stops the job of the operation that holds the tenant. The operation ends as failed "
+        "once the builder says that the job is over; until then the answer is 202. Requests "
+        "that wait for the tenant go on."
+    ),
     tag="tenants",
     access=Access(Scope.RUNS_WRITE),
     answers={

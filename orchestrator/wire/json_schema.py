@@ -1,7 +1,7 @@
 """Builds the JSON Schema of models, as the converter reads them."""
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from inspect import cleandoc
 from typing import Any, get_args, get_origin, get_type_hints
@@ -11,31 +11,38 @@ import msgspec
 
 from orchestrator.wire.fields import hidden_fields, names_in_json
 
+#: The keywords that describe a field of a model, by its name in JSON.
+Describe = Callable[[type, str], Mapping[str, Any]]
+
+
+def _without_words(_: type, __: str) -> Mapping[str, Any]:
+    return {}
+
 
 def json_schemas(
-    models: Sequence[Any], *, ref_template: str
+    models: Sequence[Any], *, ref_template: str, describe: Describe = _without_words
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """JSON Schema (2020-12) of models: a schema or reference for each, and the components.
 
     `ref_template` is the reference to a component: `#/components/schemas/{name}`.
     """
     # All apps of a process share the cached schemas, and may modify their copies.
-    return copy.deepcopy(_json_schemas(tuple(models), ref_template))
+    return copy.deepcopy(_json_schemas(tuple(models), ref_template, describe))
 
 
 def check_schema(model: Any) -> None:
     """Raises TypeError: the model has fields that JSON can't represent."""
-    _json_schemas((model,), "{name}")
+    _json_schemas((model,), "{name}", _without_words)
 
 
 @lru_cache(maxsize=256)
 def _json_schemas(
-    models: tuple[Any, ...], ref_template: str
+    models: tuple[Any, ...], ref_template: str, describe: Describe
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     schemas, components = msgspec.json.schema_components(models, ref_template=ref_template)
     for model in _attrs_models(models):
         name = _component_name(model, components)
-        components[name] = _in_json_names(components[name], get_origin(model) or model)
+        components[name] = _in_json_names(components[name], get_origin(model) or model, describe)
     return list(schemas), components
 
 
@@ -49,7 +56,7 @@ def _component_name(model: Any, components: Mapping[str, Any]) -> str:
     return name
 
 
-def _in_json_names(component: dict[str, Any], model: type) -> dict[str, Any]:
+def _in_json_names(component: dict[str, Any], model: type, describe: Describe) -> dict[str, Any]:
     fields = {field.name: field for field in attrs.fields(model)}
     names, hidden = names_in_json(model), hidden_fields(model)
     # Python 3.13 strips a docstring's indentation, earlier versions don't.
@@ -58,7 +65,11 @@ def _in_json_names(component: dict[str, Any], model: type) -> dict[str, Any]:
         **component,
         **about,
         "properties": {
-            names[name]: _or_passed_over(schema, fields[name]) | _bounds(fields[name])
+            names[name]: {
+                **_or_passed_over(schema, fields[name]),
+                **_bounds(fields[name]),
+                **describe(model, names[name]),
+            }
             for name, schema in component["properties"].items()
             # Fields that only the service's own events have are not documented for senders.
             if fields[name].metadata.get("is_sent", True) and name not in hidden

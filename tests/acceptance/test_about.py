@@ -2,6 +2,7 @@
 
 import re
 from datetime import datetime
+from importlib.metadata import version
 from urllib.parse import urljoin
 
 import pytest
@@ -51,11 +52,13 @@ async def test_readiness_names_the_check_that_failed(
 
 
 async def test_home_leads_to_pages_that_exist(service: Client) -> None:
-    """Every link of the home page is answered by the service itself."""
+    """Every link of the home page is answered by the service; it says which release it is."""
     async with service.get("/") as answer:
         assert (answer.status, answer.content_type) == (200, "text/html")
-        links = references(await answer.text())
-    assert {"/docs", "/openapi.json"} <= set(links)
+        page = await answer.text()
+    links = references(page)
+    assert {"/console", "/docs", "/metrics", "/openapi.json"} <= set(links)
+    assert f"Version {version('saas-orchestrator')}" in page
     await assert_served(service, links)
 
 

@@ -43,6 +43,22 @@ async def test_the_page_sends_events(page: Page, service: Client, said: list[str
     assert said == []
 
 
+async def test_an_open_service_has_nothing_to_authorize(page: Page, service: Client) -> None:
+    """Neither a button nor a padlock."""
+    await show(page, service)
+    await expect(page.locator(".authorize, .authorization__btn")).to_have_count(0)
+
+
+async def test_the_page_shows_real_examples(page: Page, service: Client) -> None:
+    """In the answers of an operation, too, whose schema Swagger UI would fill with placeholders."""
+    await page.goto(str(service.make_url("/docs")))
+    operation = page.locator("#operations-tenants-get_tenants_tenantid")
+    await operation.locator(".opblock-summary-control").click()
+    example = operation.locator(".responses-wrapper .example").first
+    await expect(example).to_contain_text('"tenantId": "t-1"')
+    await expect(operation).not_to_contain_text('"string"')
+
+
 async def test_the_page_works_with_a_key(
     page: Page, start_service: StartService, settings: Settings, said: list[str]
 ) -> None:

@@ -1,10 +1,12 @@
 """The OpenAPI document: valid, honest, and as committed."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import attrs
+import jsonschema_rs
 import pytest
 from openapi_spec_validator import validate
 
@@ -19,6 +21,7 @@ from orchestrator import (
     load_settings,
 )
 from orchestrator.intake.openapi import build_document
+from orchestrator.settings import ApiKey, Auth
 
 Item = TypeVar("Item")
 
@@ -143,6 +146,110 @@ def test_problems_are_documented_as_problems(document: dict[str, Any]) -> None:
                 assert list(answer["content"]) == ["application/problem+json"], (name, status)
             if int(status) == 503:
                 assert "Retry-After" in answer["headers"], name
+
+
+def test_each_operation_says_what_it_does(document: dict[str, Any]) -> None:
+    """In a summary and, beyond it, a description; a handler of one's own by its docstring."""
+    summaries = [operation["summary"] for operation in operations(document).values()]
+    assert len(summaries) == len(set(summaries))
+    for name, operation in operations(document).items():
+        assert len(operation["summary"]) > 8, name
+        assert operation["description"], name
+        for parameter in operation["parameters"]:
+            assert parameter["description"], (name, parameter["name"])
+    own = operations(document)["post /events/TENANT_REGISTRATION"]
+    assert (own["summary"], own["description"]) == ("Nothing to do", "Nothing to do.")
+
+
+def test_each_field_says_what_it_means(document: dict[str, Any]) -> None:
+    """Of each schema of the service, which has a description, too."""
+    schemas = {
+        name: schema
+        for name, schema in document["components"]["schemas"].items()
+        if name != "Registration"
+    }
+    assert [name for name, schema in schemas.items() if not schema.get("description")] == []
+    assert [
+        f"{name}.{field}"
+        for name, schema in schemas.items()
+        for field, shape in schema.get("properties", {}).items()
+        if not shape.get("description")
+    ] == []
+
+
+def test_each_body_has_an_example_that_fits(document: dict[str, Any]) -> None:
+    """Of each request, each answer and each schema of an object, by JSON Schema."""
+    contents = {
+        f"{name} {where}": content
+        for name, operation in operations(document).items()
+        for where, part in {
+            "body": operation.get("requestBody", {}),
+            **operation["responses"],
+        }.items()
+        for content in part.get("content", {}).values()
+    }
+    assert len(contents) > 100
+    for where, content in contents.items():
+        examples = [one["value"] for one in content.get("examples", {}).values()]
+        examples += [content["example"]] if "example" in content else []
+        assert examples, where
+        for example in examples:
+            if "TENANT_REGISTRATION" not in where:
+                assert_fits(example, content["schema"], document)
+    for name, schema in document["components"]["schemas"].items():
+        if name != "Registration" and "properties" in schema:
+            assert schema["examples"], name
+            for example in schema["examples"]:
+                assert_fits(example, schema, document)
+
+
+def assert_fits(example: Any, schema: Mapping[str, Any], document: dict[str, Any]) -> None:
+    """Raises ValidationError unless it does."""
+    jsonschema_rs.validate({**schema, "components": document["components"]}, example)
+
+
+def test_no_example_is_a_placeholder(document: dict[str, Any]) -> None:
+    """`"string"` and `0` are what Swagger UI shows where nobody has given one."""
+    shown = [value for example in examples(document) for value in leaves(example)]
+    assert len(shown) > 1000
+    assert [
+        value for value in shown if value == "string" or (type(value) is int and not value)
+    ] == []
+
+
+def examples(value: Any) -> list[Any]:
+    """All examples within the document."""
+    if isinstance(value, dict):
+        own = [value[name] for name in ("example", "examples") if name in value]
+        return own + [found for item in value.values() for found in examples(item)]
+    if isinstance(value, list):
+        return [found for item in value for found in examples(item)]
+    return []
+
+
+def leaves(value: Any) -> list[Any]:
+    """The texts, numbers, booleans and nulls within a value."""
+    if isinstance(value, dict | list):
+        items = value.values() if isinstance(value, dict) else value
+        return [leaf for item in items for leaf in leaves(item)]
+    return [value]
+
+
+def test_codebuilds_state_change_is_shown_as_aws_sends_it(document: dict[str, Any]) -> None:
+    """With its own names of type, source and fields."""
+    body = operations(document)["post /events/BUILD_STATE_CHANGE"]["requestBody"]
+    envelope = body["content"]["application/json"]["examples"]["envelope"]["value"]
+    assert envelope["detail-type"] == "CodeBuild Build State Change"
+    assert envelope["source"] == "aws.codebuild"
+    assert {"build-id", "build-status", "project-name"} <= envelope["detail"].keys()
+
+
+def test_there_is_something_to_authorize_only_with_authentication() -> None:
+    """Swagger UI shows its button for an empty list of schemes, too."""
+    open_to_all = build_document(create_app(Settings()))
+    guarded = Settings(auth=Auth(methods=("api_key",), api_key=ApiKey(keys=("key-1",))))
+    assert "securitySchemes" not in open_to_all["components"]
+    assert build_document(create_app(guarded))["components"]["securitySchemes"]
 
 
 def test_the_committed_document_is_current() -> None:

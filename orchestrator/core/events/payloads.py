@@ -73,11 +73,15 @@ class Tenant:
 
 @attrs.frozen(kw_only=True)
 class FeatureValue:
+    """What a tenant has chosen for a feature."""
+
     value: Any = None
 
 
 @attrs.frozen(kw_only=True)
 class Feature:
+    """A feature of a plan, as arc-saas' subscriptions have it."""
+
     key: str
     default_value: Any = None
     value: FeatureValue | None = None
@@ -92,6 +96,8 @@ class Feature:
 
 @attrs.frozen(kw_only=True)
 class Plan:
+    """A plan: its tier and its features."""
+
     tier: str | None = None
     features: list[Feature] | None = None
 
@@ -102,16 +108,22 @@ class Plan:
 
 @attrs.frozen(kw_only=True)
 class Subscription:
+    """A subscription, as arc-saas' control plane sends it."""
+
     plan: Plan | None = None
 
 
 @attrs.frozen(kw_only=True)
 class BuilderOptions:
+    """The options of a builder; others are ignored."""
+
     environment_override: dict[str, Any] | None = None
 
 
 @attrs.frozen(kw_only=True)
 class BuilderConfig:
+    """Which builder starts the job, and how."""
+
     type: str | None = None
     config: BuilderOptions | None = None
 

@@ -10,6 +10,8 @@ from orchestrator.core.events.event_types import Kind
 
 
 class TenantState(StrEnum):
+    """Where a tenant is in its lifecycle, by its last operation."""
+
     PROVISIONING = "provisioning"
     PROVISIONED = "provisioned"
     PROVISION_FAILED = "provision_failed"

@@ -38,6 +38,8 @@ MAX_NAME = 200
 
 
 class RunStatus(StrEnum):
+    """How far a run is. `retry`: it waits and is resumed; `queued`: it hasn't begun."""
+
     RUNNING = "running"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
@@ -77,6 +79,8 @@ class WaitKind(StrEnum):
 
 
 class OperationState(StrEnum):
+    """Whether an operation is over."""
+
     OPEN = "open"
     OVER = "over"
     #: Ended without a job, as if it had never been opened: the tenant is in its former state.
