@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import datetime, time, timedelta
 from decimal import Decimal
+from enum import Enum
 from functools import cache, partial
 from typing import Any, Literal, TypeVar, get_args, get_origin
 from uuid import UUID
@@ -313,10 +314,12 @@ def _only(kind: type, name: str, structure: StructureHook) -> StructureHook:
 
 
 def _exactly(primitive: type, name: str) -> StructureHook:
-    def checked(value: Any, _: Any) -> Any:
+    def checked(value: Any, kind: Any) -> Any:
         if type(value) is not primitive:
             raise TypeError(f"must be {name}")
-        return value
+        # cattrs dispatches a StrEnum or an IntEnum as the primitive that it is, too.
+        is_enum = isinstance(kind, type) and issubclass(kind, Enum)
+        return kind(value) if is_enum else value
 
     return checked
 

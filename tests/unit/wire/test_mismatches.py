@@ -1,6 +1,7 @@
 """What is said of a value that does not fit: every mismatch at its place, up to a number."""
 
 from collections.abc import Iterator, Sequence
+from enum import Enum, IntEnum, StrEnum
 from typing import Any, ClassVar
 
 import attrs
@@ -35,6 +36,29 @@ def test_all_mismatches_are_found_at_once() -> None:
             ("$.labels[1]", "must be a string"),
         ]
     )
+
+
+class Colour(StrEnum):
+    RED = "red"
+
+
+class Level(IntEnum):
+    HIGH = 2
+
+
+class Plan(str, Enum):  # noqa: UP042 - as users write it
+    FREE = "free"
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "other"),
+    [(Colour, "red", "blue"), (Level, 2, 3), (Plan, "free", "paid"), (Size, "S", "M")],
+)
+def test_an_enum_takes_its_own_values_alone(kind: type[Enum], value: Any, other: Any) -> None:
+    """One that is text or a number besides, too."""
+    assert WIRE.structure(value, kind) is kind(value)
+    ((_, message),) = mismatches(other, kind)
+    assert message == f"{other!r} is not a valid {kind.__name__}"
 
 
 def test_the_error_itself_lists_the_mismatches() -> None:
