@@ -33,7 +33,9 @@ from orchestrator.core.events.publisher import Publisher
 from orchestrator.core.handlers.builtin import built_in_handlers
 from orchestrator.core.handlers.extension import Extension, load_extension
 from orchestrator.core.handlers.registry import HandlerRegistry
+from orchestrator.core.ledger.guards import Timings
 from orchestrator.core.ledger.ledger import Ledger
+from orchestrator.core.ledger.transactions import Transactions
 from orchestrator.core.metrics import NO_METRICS, Metrics
 from orchestrator.core.queue.inbox import Inbox
 from orchestrator.core.secrets.redaction import Redactor
@@ -177,6 +179,15 @@ async def sweep_once(settings: Settings) -> int:
     """Sweep once; returns how many runs and operations were resumed."""
     async with open_parts(Parts.choose(settings, None), sweeps=False) as opened:
         return (await opened.own.reconcile()).begun
+
+
+@asynccontextmanager
+async def open_transactions(settings: Settings) -> AsyncIterator[Transactions]:
+    """Transactions on the configured ledger alone, for the life of the context."""
+    clock = SystemClock()
+    async with open_configured_aws(settings) as aws:
+        ledger = choose_ledger(settings.ledger, aws, clock)
+        yield Transactions(ledger=ledger, clock=clock, timings=Timings())
 
 
 async def make_ends(settings: Settings) -> Mapping[str, bool]:

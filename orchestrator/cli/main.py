@@ -9,7 +9,7 @@ import sys
 import traceback
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
@@ -645,6 +645,47 @@ def init(config: str | None, as_json: bool) -> None:
     ]
     parts = [{"name": name, "created": is_new} for name, is_new in made.items()]
     _show({"parts": parts}, lines, as_json=as_json)
+
+
+@commands.command()
+@_config
+@click.argument("file", type=click.File("r", encoding="utf-8-sig", errors="surrogateescape"))
+@click.option("--dry-run", is_flag=True, help="Only say what would be adopted.")
+def adopt(config: str | None, file: TextIO, dry_run: bool) -> None:
+    """Write the tenants of FILE (-: standard input) that the ledger doesn't know into it.
+
+    FILE has JSON Lines, or a JSON array, of {"id", "tier", "state"}.
+    """
+    from orchestrator.cli.adopt import Adoption
+    from orchestrator.core.errors import TemporaryError
+    from orchestrator.core.secrets.redaction import Redactor
+    from orchestrator.parts import open_transactions
+    from orchestrator.wire.converter import JsonConverter
+
+    settings = _load_settings_or_devs(config)
+    if settings.ledger.backend == "memory":
+        raise click.UsageError("There is no ledger to write to: ledger.backend is memory.")
+
+    adoption = Adoption(
+        structure=JsonConverter(Redactor(settings.log.redact)),
+        dry_run=dry_run,
+        show=lambda line: print_lines([line]),
+        warn=lambda line: print_lines([line], to_stderr=True),
+    )
+
+    async def adopt_all() -> None:
+        async with open_transactions(settings) as transactions:
+            await adoption.run(file, transactions)
+
+    try:
+        asyncio.run(adopt_all())
+    except TemporaryError as error:
+        raise click.ClickException(
+            f"{error} Up to then {adoption.summary()}: the same command continues."
+        ) from error
+    print_lines([adoption.summary()])
+    if adoption.refused:
+        sys.exit(1)
 
 
 @commands.command()

@@ -440,3 +440,38 @@ async def test_without_a_command_there_is_help() -> None:
     ended = await run()
     assert ended.code == 2
     assert ended.err.startswith("Usage: orchestrator")
+
+
+async def test_tenants_of_a_file_are_adopted(here: tuple[str, str], tmp_path: Path) -> None:
+    """They are listed by the service that runs beside it; a broken line is named, and exit code 1
+    says that there was one."""
+    lines = [json.dumps({"id": f"t-{n}", "tier": "BASIC", "state": "active"}) for n in range(3)]
+    file = tmp_path / "tenants.jsonl"
+    file.write_text("\n".join((*lines, "{")))
+    adopt = ("adopt", "--config", "local.toml", str(file))
+    tried = await run(*adopt, "--dry-run")
+    assert tried.out == "3 would be adopted, 0 known before, 1 refused\n"
+    assert (await run("tenants", *here)).out == "no tenants\n"
+
+    first = await run(*adopt)
+    assert (first.code, first.out) == (1, "3 adopted, 0 known before, 1 refused\n")
+    assert first.err.startswith("line 4: ")
+    listed = json.loads((await run("tenants", *here, "--json")).out)["items"]
+    assert [(one["tenantId"], one["state"], one["tier"]) for one in listed] == [
+        (f"t-{n}", "active", "BASIC") for n in range(3)
+    ]
+    again = await run(*adopt)
+    assert again.out.splitlines()[-1] == "0 adopted, 3 known before, 1 refused"
+    assert "line 1: t-0 is known, as active with tier BASIC" in again.out
+
+
+async def test_adopting_fails_in_one_line(aws: EmbeddedAWS, tmp_path: Path) -> None:
+    """Without the file, without a ledger, and without the table of one."""
+    file = tmp_path / "tenants.jsonl"
+    file.write_text('{"id": "t-1", "tier": "BASIC", "state": "active"}')
+    assert_one_line(await run("adopt", str(tmp_path / "none")), 2, "none")
+    assert_one_line(
+        await run("adopt", str(file), ORCHESTRATOR_LEDGER__BACKEND="memory"), 2, "memory"
+    )
+    missing = await run("adopt", str(file), ORCHESTRATOR_LEDGER__TABLE="no-such-table")
+    assert_one_line(missing, 1, "the same command continues")

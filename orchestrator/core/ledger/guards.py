@@ -163,6 +163,15 @@ def is_unseen(tenant: TenantRecord | None) -> bool:
     return tenant is None or (tenant.state is None and tenant.operation_id is None)
 
 
+def may_adopt(known: TenantRecord | None) -> bool:
+    """A tenant of another system may be written: the ledger doesn't have it.
+
+    adopt   ─ reads "active" from its file ─────────────────────── writes "active" ✗ it is removed
+    service ──────────────────────────────── deprovision ─ done
+    """
+    return known is None
+
+
 def is_secured(operation: OperationRecord) -> bool:
     """Its job is known, or it has ended: a request for the same may be answered 200.
 

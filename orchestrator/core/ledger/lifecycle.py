@@ -70,3 +70,6 @@ MOVES: Mapping[Kind, Moves] = {
 
 #: The states of tenants whose last operation failed.
 FAILED_STATES = frozenset(moves.failed for moves in MOVES.values())
+
+#: The states in which an operation holds a tenant.
+HELD_STATES = frozenset(moves.during for moves in MOVES.values())

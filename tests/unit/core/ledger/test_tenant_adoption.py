@@ -1,0 +1,75 @@
+"""Tenants that existed before the ledger: written once, and never over what it knows."""
+
+import attrs
+import pytest
+
+from orchestrator.core.ledger.lifecycle import MOVES, TenantState
+from orchestrator.core.ledger.records import TenantRecord, tenant_key
+from orchestrator.core.ledger.tenant_adoption import ExistingTenant, adopt_tenant
+from tests.desk import DEPROVISIONING, PROVISIONING, TENANT, Desk
+
+ACTIVE = ExistingTenant(id=TENANT, tier="BASIC", state=TenantState.ACTIVE)
+
+
+async def adopt(desk: Desk, tenant: ExistingTenant = ACTIVE) -> TenantRecord | None:
+    return await desk.transactions.run(lambda snapshot: adopt_tenant(snapshot, tenant))
+
+
+async def stored(desk: Desk) -> TenantRecord:
+    found = (await desk.ledger.load([tenant_key(TENANT)]))[tenant_key(TENANT)]
+    assert isinstance(found, TenantRecord)
+    return found
+
+
+async def test_an_unknown_tenant_gets_its_state_and_tier(desk: Desk) -> None:
+    """It is free: no operation holds it."""
+    assert await adopt(desk) is None
+    found = await stored(desk)
+    assert (found.state, found.tier, found.version) == (TenantState.ACTIVE, "BASIC", 1)
+    assert found.operation_id is None
+
+
+async def test_a_known_tenant_stays_as_it_is(desk: Desk) -> None:
+    """Whatever the file says of it, at the second time and after an operation."""
+    await adopt(desk)
+    before = await stored(desk)
+    other = attrs.evolve(ACTIVE, tier="PREMIUM", state=TenantState.DEPROVISIONED)
+    assert await adopt(desk, other) == before
+    assert await stored(desk) == before
+
+
+async def test_a_tenant_that_only_had_a_request_is_known(desk: Desk) -> None:
+    """Its run is at work on it."""
+    await desk.claimed(PROVISIONING, "a", key="k")
+    before = await stored(desk)
+    assert await adopt(desk) == before
+    assert await stored(desk) == before
+
+
+async def test_what_the_service_does_meanwhile_counts(desk: Desk) -> None:
+    """A request that is claimed between the look and the write is no less known."""
+
+    async def first() -> None:
+        await desk.claimed(DEPROVISIONING, "a", key="k")
+
+    desk.ledger.before_commit = [first]
+    known = await adopt(desk)
+    assert known is not None
+    assert known.state is TenantState.DEPROVISIONING
+    assert await stored(desk) == known
+
+
+@pytest.mark.parametrize("state", sorted({moves.during for moves in MOVES.values()}))
+def test_a_state_that_needs_an_operation_is_refused(state: TenantState) -> None:
+    """No operation would ever end it."""
+    with pytest.raises(ValueError, match="adopt it once that is over"):
+        ExistingTenant(id=TENANT, tier="BASIC", state=state)
+
+
+@pytest.mark.parametrize("name", ["", " ", "x" * 513, "é" * 257])
+def test_a_name_that_can_be_no_key_is_refused(name: str) -> None:
+    """Empty, or longer than what a key of the ledger takes."""
+    with pytest.raises(ValueError, match="512 bytes"):
+        attrs.evolve(ACTIVE, id=name)
+    with pytest.raises(ValueError, match="512 bytes"):
+        attrs.evolve(ACTIVE, tier=name)
