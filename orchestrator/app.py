@@ -48,7 +48,7 @@ from orchestrator.intake.auth_methods.choose import choose_methods
 from orchestrator.intake.auth_methods.key_documents import KEY_DOCUMENTS
 from orchestrator.intake.browsers import add_security_headers, protect_from_other_origins
 from orchestrator.intake.connections import CONNECTION_LIMITS, ConnectionLimits
-from orchestrator.intake.links import BASE_PATH, below
+from orchestrator.intake.links import BASE_PATH, EVENT_PATHS, below
 from orchestrator.intake.metrics import METRICS
 from orchestrator.intake.problems import answer_problems
 from orchestrator.intake.queue_worker import MESSAGES, MessageHandler, QueueWorker
@@ -83,6 +83,11 @@ def _routes(chosen: Parts) -> Sequence[web.RouteTableDef]:
     return (*_ROUTES, metrics.routes) if can_be_read else _ROUTES
 
 
+def _further_event_routes(chosen: Parts) -> Sequence[web.RouteTableDef]:
+    """The routes of events at `http.event_paths`."""
+    return [events_api.routes_at(path) for path in chosen.settings.http.event_paths]
+
+
 @asynccontextmanager
 async def open_orchestrator(
     settings: Settings | None = None, *, extension: Extension | None = None, **parts: Any
@@ -110,15 +115,16 @@ def create_app(
     exceeds the deadline is handed back instead of continued.
 
     Raises:
-        SettingsError: `http.base_path` begins like a route of the service.
+        SettingsError: `http.base_path` or one of `http.event_paths` begins like a route of the
+            service.
     """
     chosen = _choose(settings, extension, parts)
     app = _build_app(chosen, hands_back=hands_back)
     base_path = chosen.settings.http.base_path
     if base_path:
-        _check_base_path(base_path, app)
+        _check_free(base_path, app, f"The setting http.base_path is {base_path!r}")
         app[BASE_PATH] = base_path
-        for routes in _routes(chosen):
+        for routes in (*_routes(chosen), *_further_event_routes(chosen)):
             app.add_routes(below(base_path, routes))
     return app
 
@@ -154,6 +160,11 @@ def _build_app(chosen: Parts, *, hands_back: bool = False) -> web.Application:
     app[RECEIVE_TIMEOUT_S] = chosen.settings.http.receive_timeout_s
     app[CONNECTION_LIMITS] = ConnectionLimits.of(chosen.settings.http)
     for routes in _routes(chosen):
+        app.add_routes(routes)
+    app[EVENT_PATHS] = chosen.settings.http.event_paths
+    for path in app[EVENT_PATHS]:
+        _check_free(path, app, f"The setting http.event_paths has {path!r}")
+    for routes in _further_event_routes(chosen):
         app.add_routes(routes)
 
     queue = chosen.settings.intake.queue_name
@@ -280,11 +291,11 @@ def setup(
     app.on_startup.append(share_orchestrator)
 
 
-def _check_base_path(base_path: str, app: web.Application) -> None:
-    first = base_path.split("/")[1]
+def _check_free(path: str, app: web.Application, setting: str) -> None:
+    """Raises SettingsError if the path begins like a route; `setting` begins its sentence."""
+    first = path.split("/")[1]
     taken = {resource.canonical.split("/")[1] for resource in app.router.resources()}
     if first in taken:
         raise SettingsError(
-            f"The setting http.base_path is {base_path!r}, but the service has routes at /{first}: "
-            "choose another base path."
+            f"{setting}, but the service has routes at /{first}: choose another path."
         )

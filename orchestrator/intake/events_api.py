@@ -95,6 +95,14 @@ async def post_event(request: web.Request) -> web.Response:
     return await _handle(request, body, event_type, opened)
 
 
+def routes_at(path: str) -> web.RouteTableDef:
+    """The same routes at another path than `/events`."""
+    further = web.RouteTableDef()
+    further.post(path)(post_event)
+    further.post(f"{path}/{{eventType:[^/]+}}")(post_typed_event)
+    return further
+
+
 async def _handle(
     request: web.Request, body: Any, event_type: str, opened: Opened | None = None
 ) -> web.Response:

@@ -11,6 +11,8 @@ from orchestrator.settings import PLAIN_PATH
 PREFIX_HEADER = "X-Forwarded-Prefix"
 #: The setting `http.base_path`, if the app serves below it.
 BASE_PATH: web.AppKey[str] = web.AppKey("base_path", str)
+#: The setting `http.event_paths`.
+EVENT_PATHS: web.AppKey[tuple[str, ...]] = web.AppKey("event_paths", tuple)
 
 
 def below(base_path: str, routes: Iterable[web.AbstractRouteDef]) -> list[web.AbstractRouteDef]:

@@ -30,7 +30,7 @@ from orchestrator.intake.data_dictionary import (
 from orchestrator.intake.documentation import Answer, check_models, documentation_of
 from orchestrator.intake.event_docs import describe_event
 from orchestrator.intake.examples import COMPONENT, ENVELOPES, Examples, examples_of
-from orchestrator.intake.links import BASE_PATH
+from orchestrator.intake.links import BASE_PATH, EVENT_PATHS
 from orchestrator.wire.json_schema import json_schemas
 
 _EVENTS_PATH = "/events/{eventType}"
@@ -59,12 +59,13 @@ def build_document(app: web.Application) -> dict[str, Any]:
 
 
 def _routes(app: web.Application) -> list[web.AbstractRoute]:
-    """The routes at the root, without their copies below `http.base_path`."""
-    below = f"{app.get(BASE_PATH, '')}/"
+    """The routes at the root, without their copies below `http.base_path` and at
+    `http.event_paths`."""
+    copies = tuple(f"{path}/" for path in (app.get(BASE_PATH), *app[EVENT_PATHS]) if path)
     return [
         route
         for resource in app.router.resources()
-        if below == "/" or not f"{resource.canonical}/".startswith(below)
+        if not f"{resource.canonical}/".startswith(copies)
         for route in resource
     ]
 

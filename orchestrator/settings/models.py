@@ -43,6 +43,7 @@ class Http:
         default=8080, validator=[attrs.validators.ge(0), attrs.validators.le(65535)]
     )
     base_path: str = ""
+    event_paths: tuple[str, ...] = ()
     max_body_bytes: int = _positive(1_048_576)
     max_concurrency: int = _positive(200)
     sender_share: float = attrs.field(
@@ -59,6 +60,14 @@ class Http:
                 f"http.base_path is {self.base_path!r}: it must be empty or like /orchestrator/v1, "
                 "beginning with a slash and ending without one, of letters, digits and -._~"
             )
+        for path in self.event_paths:
+            if not PLAIN_PATH.fullmatch(path):
+                raise ValueError(
+                    f"http.event_paths has {path!r}: each must be like /event-bridge/events, "
+                    "beginning with a slash and ending without one, of letters, digits and -._~"
+                )
+            if self.event_paths.count(path) > 1:
+                raise ValueError(f"http.event_paths has {path!r} twice")
 
 
 @attrs.frozen(kw_only=True)
