@@ -5,7 +5,7 @@ BIN := .venv/bin
 .DEFAULT_GOAL := help
 # What is imported is compiled once, where the environment says otherwise, too.
 export PYTHONDONTWRITEBYTECODE :=
-.PHONY: help demo dev test lean newest-sdk search soak lint types imports openapi image check bench bench-full walk lock clean
+.PHONY: help demo dev test lean newest-sdk search soak lint types imports openapi docs image check bench bench-full walk lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -56,6 +56,9 @@ imports: .venv/ready  ## the layer rule
 
 openapi: .venv/ready  ## write openapi/openapi.json anew
 	$(BIN)/orchestrator openapi --config local.toml --output openapi/openapi.json
+
+docs: .venv/ready  ## write the generated pages of docs/ anew
+	$(BIN)/python -m tests.reference.pages
 
 check: lint types imports  ## all that needs no test run: lint, types, imports, OpenAPI
 	$(BIN)/orchestrator openapi --config local.toml --check --output openapi/openapi.json
