@@ -78,7 +78,7 @@ walk: .venv/ready  ## count the files that an event's way leads a reader through
 lock: .venv/ready  ## resolve requirements/*.txt anew from pyproject.toml
 	$(PYTHON) -m venv .venv/uv && .venv/uv/bin/pip install -q uv
 	.venv/uv/bin/uv pip compile pyproject.toml $(LOCK) --extra dev --extra jwt --extra otel --group test --group lint -o requirements/dev.txt
-	.venv/uv/bin/uv pip compile pyproject.toml $(LOCK) --extra jwt --extra otel -c requirements/dev.txt -o requirements/runtime.txt
+	.venv/uv/bin/uv pip compile pyproject.toml $(LOCK) --extra service --extra jwt --extra otel -c requirements/dev.txt -o requirements/runtime.txt
 	.venv/uv/bin/uv pip compile --group build $(LOCK) -c requirements/dev.txt -o requirements/build.txt
 	.venv/uv/bin/uv pip compile --group ministack $(LOCK) -o requirements/ministack.txt
 	.venv/uv/bin/uv pip compile pyproject.toml $(LOCK) --extra dev --group aiobotocore \

@@ -10,10 +10,10 @@ from typing import Any
 from aiohttp import web
 
 from orchestrator.adapters.key_documents import open_key_documents
-from orchestrator.adapters.prometheus import PrometheusMetrics
 from orchestrator.adapters.tracing import traced_requests
 from orchestrator.core.dispatch.orchestrator import EventOrchestrator
 from orchestrator.core.handlers.extension import Extension
+from orchestrator.core.metrics import NO_METRICS, Metrics
 from orchestrator.core.queue.enqueue import Enqueuer
 from orchestrator.intake import (
     console,
@@ -48,6 +48,7 @@ from orchestrator.intake.auth_methods.choose import choose_methods
 from orchestrator.intake.auth_methods.key_documents import KEY_DOCUMENTS
 from orchestrator.intake.browsers import add_security_headers, protect_from_other_origins
 from orchestrator.intake.connections import CONNECTION_LIMITS, ConnectionLimits
+from orchestrator.intake.exposure import warn_if_exposed
 from orchestrator.intake.links import BASE_PATH, EVENT_PATHS, below
 from orchestrator.intake.metrics import METRICS
 from orchestrator.intake.problems import answer_problems
@@ -57,6 +58,9 @@ from orchestrator.intake.refusal_log import REFUSALS, RefusalLog
 from orchestrator.intake.workload import Workload, answer_reads_by
 from orchestrator.parts import Parts, open_parts
 from orchestrator.settings import Settings, SettingsError
+
+#: Fargate and Kubernetes kill a process 30 s after SIGTERM; closing takes some more of them.
+DRAIN_S = 20.0
 
 _ROUTES = (
     *(
@@ -106,11 +110,13 @@ def create_app(
     settings: Settings | None = None,
     *,
     extension: Extension | None = None,
+    drain_s: float = DRAIN_S,
     hands_back: bool = False,
     **parts: Any,
 ) -> web.Application:
     """The web app, with the arguments of `open_orchestrator`; also served at `http.base_path`.
 
+    At shutdown runs in progress have `drain_s` seconds to finish; then they are handed back.
     `hands_back` is for platforms where no task continues after an answer (Lambda): a run that
     exceeds the deadline is handed back instead of continued.
 
@@ -119,7 +125,9 @@ def create_app(
             service.
     """
     chosen = _choose(settings, extension, parts)
-    app = _build_app(chosen, hands_back=hands_back)
+    app = _build_app(chosen, drain_s=drain_s, hands_back=hands_back)
+    if not app[AUTH_METHODS] and not chosen.settings.auth.allow_open:
+        app.on_response_prepare.append(warn_if_exposed())
     base_path = chosen.settings.http.base_path
     if base_path:
         _check_free(base_path, app, f"The setting http.base_path is {base_path!r}")
@@ -132,10 +140,22 @@ def create_app(
 def _choose(
     settings: Settings | None, extension: Extension | None, parts: Mapping[str, Any]
 ) -> Parts:
-    return Parts.choose(settings, extension, **{"metrics": PrometheusMetrics(), **parts})
+    given = parts if "metrics" in parts else {"metrics": _readable_metrics(), **parts}
+    return Parts.choose(settings, extension, **given)
 
 
-def _build_app(chosen: Parts, *, hands_back: bool = False) -> web.Application:
+def _readable_metrics() -> Metrics:
+    """Prometheus' metrics; without the extra `service` there are none, and no route for them."""
+    try:
+        from orchestrator.adapters.prometheus import PrometheusMetrics
+    except ModuleNotFoundError as missing:
+        if missing.name != "prometheus_client":
+            raise
+        return NO_METRICS
+    return PrometheusMetrics()
+
+
+def _build_app(chosen: Parts, *, drain_s: float, hands_back: bool = False) -> web.Application:
     workload = Workload(
         max_concurrency=chosen.settings.http.max_concurrency,
         sender_share=chosen.settings.http.sender_share,
@@ -185,7 +205,11 @@ def _build_app(chosen: Parts, *, hands_back: bool = False) -> web.Application:
             yield
 
     app.cleanup_ctx.append(keep_orchestrator_open)
-    app.on_shutdown.append(_drain)
+
+    async def drain(app: web.Application) -> None:
+        await app[DRAINS].drain(timeout_s=0 if hands_back else drain_s)
+
+    app.on_shutdown.append(drain)
     app.on_startup.append(docs_api.prepare_document)
     return app
 
@@ -207,7 +231,9 @@ def create_worker_app(
     app.on_response_prepare.append(add_security_headers)
     _measure(app, chosen)
     _authenticate(app, methods)
-    app.add_routes([*status_api.health_routes, *metrics.routes])
+    app.add_routes(status_api.health_routes)
+    if METRICS in app:
+        app.add_routes(metrics.routes)
     app[CONNECTION_LIMITS] = ConnectionLimits.of(settings.http)
 
     async def keep_working(app: web.Application) -> AsyncIterator[None]:
@@ -261,25 +287,22 @@ def _measure(app: web.Application, chosen: Parts) -> None:
     app.cleanup_ctx.append(keep_writing)
 
 
-async def _drain(app: web.Application) -> None:
-    await app[DRAINS].drain(timeout_s=0)
-
-
 def setup(
     app: web.Application,
     *,
     prefix: str = "/orchestrator",
     settings: Settings | None = None,
     extension: Extension | None = None,
+    drain_s: float = DRAIN_S,
     **parts: Any,
 ) -> None:
     """Mount the service in your own app, with its routes under `prefix`.
 
     Your app then has `app[REGISTRY]` and, once started, `app[ORCHESTRATOR]`; if you mount several,
-    those of the first. The other arguments are those of `open_orchestrator`. The settings of
+    those of the first. The other arguments are those of `create_app`. The settings of
     `http.base_path`, host and port are ignored here.
     """
-    inner = _build_app(_choose(settings, extension, parts))
+    inner = _build_app(_choose(settings, extension, parts), drain_s=drain_s)
     app.add_subapp(prefix, inner)
     if REGISTRY in app:
         return

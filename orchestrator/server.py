@@ -18,11 +18,11 @@ import structlog
 from aiohttp import web
 
 from orchestrator.adapters.prometheus import shared_by_processes
+from orchestrator.app import DRAIN_S
 from orchestrator.intake.app_keys import DRAINS
 from orchestrator.intake.connections import CONNECTION_LIMITS, serve_connections
 
-#: Fargate sends SIGKILL 30 s after SIGTERM; both together stay below 25 s.
-_DRAIN_S = 20.0
+#: Together with `DRAIN_S` below 25 s: Fargate sends SIGKILL 30 s after SIGTERM.
 _CLOSE_S = 3.0
 
 log = structlog.get_logger("orchestrator.server")
@@ -161,7 +161,7 @@ async def run_server(
             on_listening()
             log.info("listening", url=_url(listener))
             await asked_to_stop.wait()
-            await app[DRAINS].drain(timeout_s=_DRAIN_S)
+            await app[DRAINS].drain(timeout_s=DRAIN_S)
     finally:
         await runner.cleanup()
         # The loop closes what a signal is written to before it forgets the handlers: a signal in

@@ -146,7 +146,7 @@ def start_service(
     """Start the service, with the keyword arguments of `create_app`."""
 
     async def start(settings: Settings = settings, **parts: Any) -> Client:
-        app = create_app(settings, **{"clock": clock, **parts})
+        app = create_app(settings, **{"clock": clock, "drain_s": 0, **parts})
         app[CODEBUILD] = codebuild
         client: Client = await aiohttp_client(app, trace_configs=trace_configs)
         return client

@@ -1,6 +1,7 @@
 """Routes of the API documentation: the OpenAPI document, and Swagger UI."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -32,8 +33,21 @@ async def prepare_document(app: web.Application) -> None:
     app[_BUILD] = build
 
 
+@contextmanager
+def _of_the_extra() -> Iterator[None]:
+    """Imports of the extra `service`. Raises HTTPNotImplemented, with a sentence, without it."""
+    try:
+        yield
+    except ModuleNotFoundError as missing:
+        raise web.HTTPNotImplemented(
+            text=f"The API's documentation needs the package {missing.name}: "
+            "pip install 'saas-orchestrator[service]'."
+        ) from None
+
+
 def _build(app: web.Application) -> Mapping[str, Any]:
-    from orchestrator.intake.openapi import build_document
+    with _of_the_extra():
+        from orchestrator.intake.openapi import build_document
 
     return build_document(app)
 
@@ -41,7 +55,8 @@ def _build(app: web.Application) -> Mapping[str, Any]:
 @cache
 def _assets() -> Mapping[str, Path]:
     """The files of the pages by name: Swagger UI's that are used, and the service's own."""
-    import swagger_ui_bundle
+    with _of_the_extra():
+        import swagger_ui_bundle
 
     bundle = Path(str(swagger_ui_bundle.swagger_ui_path))
     own = Path(__file__).with_name("pages").iterdir()
@@ -80,6 +95,7 @@ async def get_openapi(request: web.Request) -> web.Response:
     answers={200: HTML_PAGE},
 )
 async def get_docs(request: web.Request) -> web.Response:
+    _assets()
     assets = {
         name: link(request, "docs-assets", filename=file)
         for name, file in (

@@ -106,9 +106,12 @@ class Workload:
             raise TemporaryError("The service is shutting down.", retry_after_s=1)
 
     async def drain(self, *, timeout_s: float) -> None:
-        """Accept no new work, wait for the work in progress, hand back what exceeds the timeout."""
-        self._draining = True
-        if self._tasks:
+        """Accept no new work, wait for the work in progress, hand back what exceeds the timeout.
+
+        Draining again doesn't wait: what is left then has ignored that it was cancelled.
+        """
+        was_drained, self._draining = self._draining, True
+        if self._tasks and not was_drained:
             log.info("draining", events=len(self._tasks))
             await asyncio.wait(self._tasks, timeout=timeout_s)
         await _cancel(self._tasks)

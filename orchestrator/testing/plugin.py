@@ -93,7 +93,9 @@ async def orchestrator_app(
     extension = attrs.evolve(
         orchestrator_extension, builders={_BUILDER: builder, **orchestrator_extension.builders}
     )
-    app = create_app(orchestrator_settings, extension=extension, clock=clock, publisher=publisher)
+    app = create_app(
+        orchestrator_settings, extension=extension, clock=clock, publisher=publisher, drain_s=0
+    )
     async with TestClient(TestServer(app, host="127.0.0.1")) as client:
         yield client
 

@@ -374,7 +374,7 @@ async def test_the_wrapped_handler_of_the_docs_refuses_and_hands_on(
     start_service: StartService, codebuild: CodeBuildStandIn
 ) -> None:
     """Who hasn't paid gets nothing; who has is provisioned as ever."""
-    wrapping, _ = in_docs("extending.md")
+    (wrapping,) = in_docs("extending.md")
     service = await start_service(extension=Extension(registry=wrapping["registry"]))
     body = {"tenantId": "t-1", "tier": "STANDARD"}
     unpaid = await service.post("/events/TENANT_PROVISIONING", json={**body, "unpaid": True})
@@ -389,7 +389,7 @@ async def test_the_library_call_of_the_docs_starts_a_build(
     """Without any web server."""
     monkeypatch.setenv("ORCHESTRATOR_TIERS__BACKEND", "static")
     monkeypatch.setenv("ORCHESTRATOR_TIERS__STATIC", json.dumps(TIERS))
-    _, calling = in_docs("extending.md")
+    _, calling = in_docs("embedding.md")
     await calling["provision"]("t-1")
     assert only_build(codebuild).project == "standard-tenant"
 

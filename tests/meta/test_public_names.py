@@ -1,11 +1,17 @@
 """The package's public names."""
 
+import re
 import subprocess
 import sys
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 import orchestrator
+import orchestrator.testing
+
+PAGE = (Path(__file__).parents[2] / "docs" / "embedding.md").read_text()
 
 _LOADED = """
 import sys
@@ -26,6 +32,15 @@ def test_no_public_name_is_listed_twice() -> None:
     assert len(orchestrator.__all__) == len(set(orchestrator.__all__))
 
 
+@pytest.mark.parametrize("package", [orchestrator, orchestrator.testing])
+def test_the_docs_have_the_public_names(package: ModuleType) -> None:
+    """Those of `__all__`, each in one row of docs/embedding.md, and no other."""
+    head = f"| `{package.__name__}` | |\n"
+    rows = PAGE.partition(head)[2].partition("\n\n")[0].splitlines()[1:]
+    told = [name for row in rows for name in re.findall(r"`(\w+)`", row.split(" | ")[0])]
+    assert sorted(told) == sorted(package.__all__)
+
+
 def test_a_name_that_is_not_public_is_an_attribute_error() -> None:
     """A misspelt name fails as it does for any module."""
     with pytest.raises(AttributeError, match="create_ap"):
@@ -40,6 +55,7 @@ def test_importing_the_package_loads_no_aws() -> None:
     loaded = set(child.stdout.split())
     assert "orchestrator" in loaded
     assert not loaded & {"boto3", "botocore", "aioboto3", "aiobotocore", "moto", "opentelemetry"}
+    assert not loaded & {"click", "prometheus_client", "aiohttp_apispec", "pytest"}
 
 
 def test_a_former_name_still_works_and_says_what_it_is_called_now() -> None:
