@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from importlib.metadata import Distribution, distribution
 from pathlib import Path
@@ -104,8 +105,8 @@ def _needed(names: set[str]) -> dict[str, Distribution]:
 @pytest.fixture(scope="module")
 def core() -> dict[str, Distribution]:
     """All that the core needs, by name."""
-    requires = distribution("saas-orchestrator").requires or ()
-    return _needed({text for text in requires if "extra ==" not in text})
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return _needed(set(project["dependencies"]))
 
 
 @pytest.fixture(scope="module")
