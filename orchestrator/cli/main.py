@@ -819,9 +819,19 @@ def _view(
     is_watched: bool,
 ) -> None:
     """Show what the service answers, once or whenever it changes."""
+
+    def lines(found: "Answer") -> list[str]:
+        try:
+            return describe(found)
+        except KeyError as error:
+            raise click.ClickException(
+                f"The service's answer has no {error.args[0]}: it is of another release than this "
+                "command. --json shows the answer."
+            ) from error
+
     if not is_watched:
         found = _ask(*service, look)
-        _show(found, describe(found), as_json=as_json)
+        _show(found, [] if as_json else lines(found), as_json=as_json)
         return
     from orchestrator.adapters.clock import SystemClock
     from orchestrator.cli.follow import watch
@@ -830,9 +840,13 @@ def _view(
         if as_json:
             print_json(found, in_one_line=True)
         else:
-            redraw(describe(found))
+            redraw(lines(found))
 
-    _ask(*service, lambda client: watch(lambda: look(client), show, clock=SystemClock()))
+    try:
+        _ask(*service, lambda client: watch(lambda: look(client), show, clock=SystemClock()))
+    except KeyboardInterrupt:
+        # That is how a view is left.
+        sys.exit(130)
 
 
 def _show(document: object, lines: Iterable[str], *, as_json: bool) -> None:

@@ -61,7 +61,7 @@ class Progress:
     def tell(self, what: str, elapsed: str) -> None:
         if sys.stderr.isatty():
             width = shutil.get_terminal_size().columns - 1
-            text = printable(f"{what}, {elapsed}")[:width]
+            text = printable(f"{elapsed}, {what}")[:width]
             click.echo(f"{_ERASE_LINE}{text}", nl=False, err=True)
         elif what != self._last:
             print_lines([what], to_stderr=True)

@@ -86,7 +86,7 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     ),
     TENANT_CLEAN_UP_FAILURE: ("Report that a clean-up failed", _OUTCOME.format(then=_NOTHING)),
     BUILD_STATE_CHANGE: (
-        "Hear that an AWS CodeBuild build has changed",
+        "Notify of an AWS CodeBuild build's state change",
         _STATE_CHANGE,
     ),
 }

@@ -146,6 +146,32 @@ async def test_a_run_is_found_by_the_beginning_of_its_id() -> None:
         assert_one_line(await run("run", "014", *here), 1, "There is no run '014'.")
 
 
+async def test_a_prefix_is_looked_for_in_a_bounded_number_of_requests() -> None:
+    """However many runs there are: ten pages of the latest, and ten of the latest failed ones."""
+    asked: list[str] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append(request.path)
+        if request.path == "/runs":
+            return web.json_response({"items": [], "cursor": "more"})
+        return web.json_response({"detail": "There is no run 'abcd'."}, status=404)
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", answer)
+    async with TestServer(app, host="127.0.0.1") as server:
+        ended = await run("run", "abcd", "--url", str(server.make_url("/")))
+    assert_one_line(ended, 1, "There is no run 'abcd'.")
+    assert asked == ["/runs/abcd", *["/runs"] * 20]
+
+
+async def test_an_answer_of_another_release_is_named() -> None:
+    """One line that names the field that is missing, instead of a failure without words."""
+    async with open_strange(200, '{"items": [{"tenantId": "t-1"}], "cursor": null}') as url:
+        assert_one_line(await run("tenants", "--url", url), 1, "it is of another release")
+        as_json = await run("tenants", "--url", url, "--json")
+    assert (as_json.code, as_json.err) == (0, "")
+
+
 async def test_a_tenant_is_found_by_the_beginning_of_its_id(
     here: tuple[str, str], aws: EmbeddedAWS, tmp_path: Path
 ) -> None:
