@@ -129,20 +129,18 @@ def test_commands_have_the_options_that_are_shown(place: str, words: list[str]) 
         named = [word for word in rest if not _ASSIGNMENT.match(word)]
         assert set(named) <= MAKE_TARGETS
         return
-    context = click.Context(commands, info_name="orchestrator")
-    options, left, _ = commands.make_parser(context).parse_args(rest)
-    if not left:
-        assert options
+    parse(commands, rest)
+
+
+def parse(command: click.Command, words: list[str]) -> None:
+    """A command alone needs no arguments: in a sentence it may be named so."""
+    context = click.Context(command)
+    given, left, _ = command.make_parser(context).parse_args(list(words))
+    if left and isinstance(command, click.Group):
+        named = command.get_command(context, left[0])
+        assert named is not None, left[0]
+        parse(named, left[1:])
         return
-    command = commands.get_command(context, left[0])
-    assert command is not None, left[0]
-    given, extra, _ = command.make_parser(click.Context(command)).parse_args(left[1:])
-    assert not extra
-    # In a sentence a command may be named alone.
-    if left[1:]:
-        required = [
-            one.name
-            for one in command.params
-            if isinstance(one, click.Argument) and one.required and one.name
-        ]
-        assert [name for name in required if not given.get(name)] == []
+    assert not left
+    needed = [one.name for one in command.params if isinstance(one, click.Argument) if one.required]
+    assert not words or all(given.get(name or "") for name in needed)

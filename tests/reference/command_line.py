@@ -18,20 +18,19 @@ command where it isn't on the `PATH`.
 
 def command_line() -> str:
     context = click.Context(commands, info_name="orchestrator")
-    parts = [_HEAD, "\n", _options(commands, context)]
-    for name in commands.list_commands(context):
-        command = commands.get_command(context, name)
-        assert command is not None
-        parts += _command(command, click.Context(command, info_name=name, parent=context))
-    return "".join(parts)
+    return "".join((_HEAD, "\n", _options(commands, context), *_subcommands(commands, context)))
 
 
-def _command(command: click.Command, context: click.Context) -> Iterator[str]:
-    usage = " ".join(command.collect_usage_pieces(context))
-    yield f"\n## orchestrator {context.info_name}\n\n"
-    yield f"```text\norchestrator {context.info_name} {usage}\n```\n\n"
-    yield f"{cleandoc(command.help or '')}\n\n"
-    yield _options(command, context)
+def _subcommands(group: click.Group, context: click.Context) -> Iterator[str]:
+    for name, command in sorted(group.commands.items()):
+        own = click.Context(command, info_name=name, parent=context)
+        usage = " ".join((own.command_path, *command.collect_usage_pieces(own)))
+        yield f"\n## {own.command_path}\n\n"
+        yield f"```text\n{usage}\n```\n\n"
+        yield f"{cleandoc(command.help or '')}\n\n"
+        yield _options(command, own)
+        if isinstance(command, click.Group):
+            yield from _subcommands(command, own)
 
 
 def _options(command: click.Command, context: click.Context) -> str:
