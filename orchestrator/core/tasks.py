@@ -1,7 +1,8 @@
 """Runs tasks: several that are cancelled once one fails, one with a time limit or to its end."""
 
 import asyncio
-from collections.abc import Awaitable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterable, Iterator
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from orchestrator.core.clock import Clock
@@ -49,6 +50,17 @@ async def finish_within(clock: Clock, seconds: float | None, work: Awaitable[T])
     if not task.cancelled():
         task.exception()
     raise TimeoutError
+
+
+@asynccontextmanager
+async def cancelled_at_exit(work: Coroutine[Any, Any, T]) -> AsyncIterator["asyncio.Task[T]"]:
+    """A task beside the body of the context; at its exit the task is cancelled, and has ended."""
+    task = asyncio.create_task(work)
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
 
 
 def sole_error(error: BaseException) -> BaseException:

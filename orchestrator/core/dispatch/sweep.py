@@ -46,7 +46,7 @@ from orchestrator.core.metrics import (
     OPERATIONS_OPEN,
     SWEEP_LAST_SUCCESS,
 )
-from orchestrator.core.tasks import finish_within, gather_or_cancel
+from orchestrator.core.tasks import cancelled_at_exit, finish_within, gather_or_cancel
 from orchestrator.core.tracing import NO_TRACING, Tracing
 
 #: How many due items are read at once.
@@ -59,6 +59,8 @@ _LOOKS = 25
 _PATIENCE_S = 30.0
 #: More open operations of a kind than these are not counted: a query reads each that it counts.
 _MOST_COUNTED = 1000
+#: How long (seconds) those of a kind are counted; then the metrics stay as they were.
+_COUNT_S = 10.0
 
 log = structlog.get_logger("orchestrator.sweep")
 
@@ -119,7 +121,7 @@ class Sweeper:
             with on_duty(Duty.SWEEP), self.tracing.span("sweep"):
                 await finish_within(clock, timeout_s, one.run())
         except TimeoutError:
-            one.lacks_time = True
+            one.lacks_time = one.lacks_time or not one.has_handled_all
         finally:
             self.has_found(one)
             one.is_over.set()
@@ -166,6 +168,7 @@ class _Sweep:
 
     `oldest_unfinished_s` is the age (seconds) of the oldest run or open operation that is due. The
     job of an open operation is due at each check, so all that is unfinished is seen.
+    `has_handled_all`: what it began has ended.
     """
 
     sweeper: Sweeper
@@ -173,6 +176,7 @@ class _Sweep:
     begun: int = 0
     oldest_unfinished_s: int = 0
     lacks_time: bool = False
+    has_handled_all: bool = False
     trouble: TemporaryError | None = None
     is_over: asyncio.Event = attrs.field(factory=asyncio.Event)
     _seen: set[str] = attrs.field(factory=set)
@@ -184,8 +188,11 @@ class _Sweep:
         try:
             await self._find()
             self.sweeper.has_found(self)
-            while self._waves:
-                await asyncio.wait(self._waves)
+            async with cancelled_at_exit(self._count_open()) as counting:
+                while self._waves:
+                    await asyncio.wait(self._waves)
+                self.has_handled_all = True
+                await counting
         finally:
             for wave in self._waves:
                 wave.cancel()
@@ -227,24 +234,28 @@ class _Sweep:
         except TemporaryError as error:
             self.trouble = error
         else:
-            await self._measure()
+            transactions.metrics.set(SWEEP_LAST_SUCCESS, transactions.clock.now().timestamp())
 
-    async def _measure(self) -> None:
-        """Measure the sweep, and the operations under way; no sweep fails for that."""
+    async def _count_open(self) -> None:
+        """Measure the operations under way, while the sweep handles what is due."""
         transactions = self.sweeper.transactions
-        metrics, now = transactions.metrics, transactions.clock.now()
-        metrics.set(SWEEP_LAST_SUCCESS, now.timestamp())
-        if metrics is NO_METRICS:
+        if transactions.metrics is NO_METRICS or self.trouble is not None:
             return
         for kind in Kind:
             try:
-                found = await transactions.ledger.count_open(kind, most=_MOST_COUNTED)
-            except TemporaryError as error:
-                log.warning("open operations not counted", kind=kind.value, reason=str(error))
+                await finish_within(transactions.clock, _COUNT_S, self._count_open_of(kind))
+            except Exception as error:  # noqa: BLE001 - no sweep fails for a metric
+                reason = str(error) or type(error).__name__
+                log.warning("open operations not counted", kind=kind.value, reason=reason)
                 return
-            age_s = (now - found.oldest).total_seconds() if found.oldest else 0.0
-            metrics.set(OPERATIONS_OPEN, found.count, kind.value)
-            metrics.set(OPERATION_OLDEST_AGE, max(0.0, age_s), kind.value)
+
+    async def _count_open_of(self, kind: Kind) -> None:
+        transactions = self.sweeper.transactions
+        metrics, now = transactions.metrics, transactions.clock.now()
+        found = await transactions.ledger.count_open(kind, most=_MOST_COUNTED)
+        age_s = (now - found.oldest).total_seconds() if found.oldest else 0.0
+        metrics.set(OPERATIONS_OPEN, found.count, kind.value)
+        metrics.set(OPERATION_OLDEST_AGE, max(0.0, age_s), kind.value)
 
     async def _read(self, keys: Sequence[str]) -> list[Due]:
         """Read the items, and keep those that are really due. Items that can't be read stay due:

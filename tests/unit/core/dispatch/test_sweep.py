@@ -10,12 +10,14 @@ import attrs
 import pytest
 from structlog.testing import capture_logs
 
+from orchestrator.adapters.emf import EmfMetrics
 from orchestrator.adapters.memory.ledger import InMemoryLedger
 from orchestrator.core.dispatch.sweep import Sweeper, SweepResult
-from orchestrator.core.errors import TemporaryError
+from orchestrator.core.errors import PermanentError, TemporaryError
+from orchestrator.core.events.event_types import Kind
 from orchestrator.core.ledger.claim_request import Trigger
 from orchestrator.core.ledger.lease import RunLease
-from orchestrator.core.ledger.ledger import UnreadableItems
+from orchestrator.core.ledger.ledger import OpenOperations, UnreadableItems
 from orchestrator.core.ledger.pages import Page
 from orchestrator.core.ledger.records import OperationRecord, OperationState, Record, operation_key
 from orchestrator.testing import LoadedDice
@@ -548,3 +550,67 @@ async def test_a_sweep_that_fails_is_not_logged_as_a_success(desk: Desk) -> None
     desk.turn(60)
     for hands in (without_ledger, Hands(desk, trouble=TemporaryError("no builder"))):
         assert await swept(hands) == {}
+
+
+class CountingLedger(DeskLedger):
+    """The ledger of a desk, which does what the test says before it counts open operations."""
+
+    def __init__(self, ledger: DeskLedger, act: Callable[[], Awaitable[object]]) -> None:
+        super().__init__()
+        self._items = ledger._items
+        self.act = act
+
+    async def count_open(self, kind: Kind, *, most: int) -> OpenOperations:
+        await self.act()
+        return await super().count_open(kind, most=most)
+
+
+def measuring(desk: Desk, act: Callable[[], Awaitable[object]]) -> Hands:
+    """Hands whose sweeps measure what is under way."""
+    hands = Hands(desk)
+    hands.sweeper.transactions = attrs.evolve(
+        desk.transactions, ledger=CountingLedger(desk.ledger, act), metrics=EmfMetrics("test")
+    )
+    return hands
+
+
+@pytest.mark.parametrize(
+    "error", [TemporaryError("busy"), PermanentError("no permission"), ValueError("odd position")]
+)
+async def test_a_sweep_goes_on_where_open_operations_cannot_be_counted(
+    desk: Desk, error: Exception
+) -> None:
+    """Its runs are finished, and it has succeeded: a metric is missing, no work."""
+    hands = measuring(desk, raising(error))
+    (run,) = await waiting(desk, "a")
+    hands.acts[run] = let_others_work
+    desk.turn(5)
+    with capture_logs() as logs:
+        assert await hands.sweep() == SweepResult(1)
+    assert hands.done == [run]
+    assert "open operations not counted" in [line["event"] for line in logs]
+
+
+async def test_a_count_that_hangs_delays_no_sweep(desk: Desk) -> None:
+    """Neither this one beyond a limit, nor the next one, which begins meanwhile."""
+    hands = measuring(desk, asyncio.Event().wait)
+    sweeps = [asyncio.create_task(hands.sweep())]
+    await pass_time(desk, 1)
+    (run,) = await waiting(desk, "due later", pause_s=1)
+    desk.turn(1)
+    sweeps.append(asyncio.create_task(hands.sweep()))
+    await pass_time(desk, 1)
+    assert hands.done == [run]
+    await pass_time(desk, 10)
+    assert [sweep.result() for sweep in sweeps] == [SweepResult(0), SweepResult(1)]
+
+
+async def test_a_count_without_time_left_is_no_work_left(desk: Desk) -> None:
+    """All that was due is done before the sweep's deadline."""
+    hands = measuring(desk, asyncio.Event().wait)
+    (run,) = await waiting(desk, "a")
+    desk.turn(5)
+    sweep = asyncio.create_task(hands.sweep(timeout_s=3))
+    await pass_time(desk, 3)
+    assert sweep.result() == SweepResult(1)
+    assert hands.done == [run]
