@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 
+import structlog
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     CollectorRegistry,
@@ -29,6 +30,8 @@ from orchestrator.core.metrics import BUILD_INFO, CATALOG, Metric, MetricType
 #: prometheus_client's own variable.
 _SHARED = "PROMETHEUS_MULTIPROC_DIR"
 
+log = structlog.get_logger("orchestrator.metrics")
+
 
 class PrometheusMetrics:
     """The metrics of one app, in a registry of its own.
@@ -45,23 +48,33 @@ class PrometheusMetrics:
         self._families = {metric: _family(metric, self._registry) for metric in CATALOG}
         #: A metric with its labels, found by one look-up: `labels()` takes a lock and checks them.
         self._children: dict[tuple[Metric, tuple[str, ...]], Counter | Gauge | Histogram] = {}
+        self._is_lossy = False
         release = version("saas-orchestrator")
         self.set(BUILD_INFO, 1, release, platform.python_version())
 
     def add(self, metric: Metric, *labels: str, amount: float = 1) -> None:
-        child = self._child(metric, labels)
-        assert isinstance(child, Counter)  # noqa: S101 - by its type in the catalog
-        child.inc(amount)
+        try:
+            child = self._child(metric, labels)
+            assert isinstance(child, Counter)  # noqa: S101 - by its type in the catalog
+            child.inc(amount)
+        except Exception as error:  # noqa: BLE001 - see _lose
+            self._lose(metric, error)
 
     def set(self, metric: Metric, value: float, *labels: str) -> None:
-        child = self._child(metric, labels)
-        assert isinstance(child, Gauge)  # noqa: S101
-        child.set(value)
+        try:
+            child = self._child(metric, labels)
+            assert isinstance(child, Gauge)  # noqa: S101
+            child.set(value)
+        except Exception as error:  # noqa: BLE001 - see _lose
+            self._lose(metric, error)
 
     def observe(self, metric: Metric, value: float, *labels: str) -> None:
-        child = self._child(metric, labels)
-        assert isinstance(child, Histogram)  # noqa: S101
-        child.observe(value)
+        try:
+            child = self._child(metric, labels)
+            assert isinstance(child, Histogram)  # noqa: S101
+            child.observe(value)
+        except Exception as error:  # noqa: BLE001 - see _lose
+            self._lose(metric, error)
 
     def as_text(self) -> bytes:
         """All metrics in the text format; with several processes the sums over all."""
@@ -70,6 +83,13 @@ class PrometheusMetrics:
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         return generate_latest(registry)
+
+    def _lose(self, metric: Metric, error: Exception) -> None:
+        """Log the first value that is lost: files on a full disk raise whatever they raise, and no
+        event fails because it isn't counted."""
+        if not self._is_lossy:
+            self._is_lossy = True
+            log.error("metrics not written", metric=metric.name, reason=str(error))
 
     def _child(self, metric: Metric, labels: tuple[str, ...]) -> Counter | Gauge | Histogram:
         child = self._children.get((metric, labels))

@@ -34,7 +34,8 @@ class Metric:
 
 
 class Metrics(Protocol):
-    """Counts and measures. `labels` are the values of the metric's labels, in their order."""
+    """Counts and measures. `labels` are the values of the metric's labels, in their order. Nothing
+    raises: no event fails because it isn't counted."""
 
     def add(self, metric: Metric, *labels: str, amount: float = 1) -> None:
         """Increase a counter."""

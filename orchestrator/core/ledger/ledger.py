@@ -141,8 +141,8 @@ class Ledger(Protocol):
         """
 
     async def count_open(self, kind: Kind, *, most: int) -> OpenOperations:
-        """The open operations of a kind; more than `most` are counted as `most`. One request,
-        which may not see the last second's writes."""
+        """The open operations of a kind; more than `most` are counted as `most`. It may not see the
+        last second's writes."""
 
     async def list_by_attention(
         self, *, limit: int = 50, cursor: str | None = None
