@@ -1,25 +1,36 @@
-"""The fixtures of browser tests: a Chromium, and a page of its own for each test."""
+"""The fixtures of browser tests: a Chromium for all, and a page of its own for each test."""
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from playwright.async_api import Browser, Page
+from playwright.async_api import Browser, Page, async_playwright
 
 from tests.browser.chromium import MissingTool, running_chromium
 from tests.dynamodb_local.fixtures import REQUIRE_ALL
 
 
-@pytest.fixture
-async def chromium() -> AsyncIterator[Browser]:
-    """A Chromium without a window; where there is none, the test is skipped, or fails in CI."""
+@pytest.fixture(scope="session")
+def chromium_url() -> Iterator[str]:
+    """A Chromium's DevTools; where there is none, the test is skipped, or fails in CI."""
     try:
-        async with running_chromium() as browser:
-            yield browser
+        with running_chromium() as url:
+            yield url
     except MissingTool as missing:
         if os.environ.get(REQUIRE_ALL) == "1":
             pytest.fail(str(missing), pytrace=False)
         pytest.skip(str(missing))
+
+
+@pytest.fixture
+async def chromium(chromium_url: str) -> AsyncIterator[Browser]:
+    """The Chromium, in this test's event loop."""
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.connect_over_cdp(chromium_url)
+        yield browser
+        for context in browser.contexts[1:]:  # the first one is the browser's own
+            await context.close()
+        await browser.close()
 
 
 @pytest.fixture
