@@ -246,7 +246,10 @@ def dev(
     build_seconds: float,
     failing: float,
 ) -> None:
-    """Run the service with an embedded AWS in which builds end and events are delivered."""
+    """Run the service with an embedded AWS.
+
+    Its builds end, and its events are delivered.
+    """
     if context.invoked_subcommand is not None:
         return
     from orchestrator.cli.dev import DevOptions, run_dev
@@ -266,7 +269,10 @@ def dev(
 @click.argument("job", metavar="JOB")
 @click.option("--failed", metavar="REASON", help="As failed, with this reason.")
 def finish(job: str, failed: str | None) -> None:
-    """End the build JOB of the running dev: its id, or the beginning of it."""
+    """End a build of the running dev.
+
+    JOB is its id, or the beginning of it.
+    """
     from orchestrator.cli.running_dev import finish_build
 
     build_id = asyncio.run(finish_build(_running_dev(), job, failed=failed))
@@ -275,7 +281,10 @@ def finish(job: str, failed: str | None) -> None:
 
 @dev.command()
 def variables() -> None:
-    """Print the variables of the running dev, for other programs: eval "$(...)"."""
+    """Print the running dev's variables.
+
+    They are for other programs: eval "$(orchestrator dev variables)".
+    """
     from orchestrator.cli.running_dev import variables_of
 
     print_lines(variables_of(_running_dev()))
@@ -305,7 +314,10 @@ def demo() -> None:
 @commands.command()
 @click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
 def new(folder: Path) -> None:
-    """Write a starter project into DIR: a handler, its tests, settings, a Dockerfile."""
+    """Write a starter project into DIR.
+
+    It has a handler, its tests, settings and a Dockerfile.
+    """
     from orchestrator.cli.new import write_starter
 
     written = [f"  {path}" for path in write_starter(folder)]
@@ -652,9 +664,10 @@ def init(config: str | None, as_json: bool) -> None:
 @click.argument("file", type=click.File("r", encoding="utf-8-sig", errors="surrogateescape"))
 @click.option("--dry-run", is_flag=True, help="Only say what would be adopted.")
 def adopt(config: str | None, file: TextIO, dry_run: bool) -> None:
-    """Write the tenants of FILE (-: standard input) that the ledger doesn't know into it.
+    """Write the tenants of FILE into the ledger.
 
-    FILE has JSON Lines, or a JSON array, of {"id", "tier", "state"}.
+    Those that it knows are left as they are. FILE (-: standard input) has JSON Lines, or a JSON
+    array, of {"id", "tier", "state"}.
     """
     from orchestrator.cli.adopt import Adoption
     from orchestrator.core.errors import TemporaryError

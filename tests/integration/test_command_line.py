@@ -14,6 +14,7 @@ from pathlib import Path
 
 import aiohttp
 import attrs
+import click
 import pytest
 from click.testing import CliRunner
 from yarl import URL
@@ -67,13 +68,15 @@ async def test_help_lists_the_commands() -> None:
     assert {"serve", "dev", "demo", "send", "openapi"} <= listed
 
 
-COMMANDS = sorted(commands.commands)
+def paths(command: click.Command, *path: str) -> list[tuple[str, ...]]:
+    """The command and those below it, by their names."""
+    below = command.commands.items() if isinstance(command, click.Group) else ()
+    return [path, *(found for name, one in below for found in paths(one, *path, name))]
 
 
-@pytest.mark.parametrize("command", [None, *COMMANDS])
-def test_help_is_whole_at_80_columns(command: str | None) -> None:
+@pytest.mark.parametrize("arguments", paths(commands), ids=" ".join)
+def test_help_is_whole_at_80_columns(arguments: tuple[str, ...]) -> None:
     """No summary is cut, and no line is longer."""
-    arguments = [command] if command else []
     shown = CliRunner().invoke(commands, [*arguments, "--help"], terminal_width=80)
     assert shown.exit_code == 0
     assert max(map(len, shown.output.splitlines())) <= 80

@@ -17,7 +17,7 @@ command where it isn't on the `PATH`.
 
 
 def command_line() -> str:
-    context = click.Context(commands, info_name="orchestrator")
+    context = click.Context(commands, info_name="orchestrator", **commands.context_settings)
     return "".join((_HEAD, "\n", _options(commands, context), *_subcommands(commands, context)))
 
 
