@@ -1,7 +1,4 @@
-"""What the pages show works: Python runs, TOML loads, JSON parses, commands have those options.
-
-A block that can't be run alone follows a comment that says why: `<!-- not run: … -->`.
-"""
+"""What the pages show works: Python runs, TOML loads, JSON parses, commands have those options."""
 
 import json
 import re
@@ -29,7 +26,6 @@ PAGES = [
 _BLOCK = re.compile(
     r"^(?P<indent> *)```(?P<language>\w*)\n(?P<text>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL
 )
-_NOT_RUN = re.compile(r"<!-- not run: .+ -->\n+$")
 _SPAN = re.compile(r"`(orchestrator [^`\n]+)`")
 _TARGET = re.compile(r"^([a-z-]+):.*##", re.MULTILINE)
 #: What separates the commands of one line.
@@ -55,11 +51,9 @@ def blocks() -> Iterator[Block]:
     for page in PAGES:
         text = page.read_text()
         for found in _BLOCK.finditer(text):
-            if not _NOT_RUN.search(text[: found.start()]):
-                indent = found["indent"]
-                inner = re.sub(f"^{indent}", "", found["text"], flags=re.MULTILINE)
-                line = text.count("\n", 0, found.start()) + 1
-                yield Block(page, line, found["language"], inner)
+            inner = re.sub(f"^{found['indent']}", "", found["text"], flags=re.MULTILINE)
+            line = text.count("\n", 0, found.start()) + 1
+            yield Block(page, line, found["language"], inner)
 
 
 BLOCKS = list(blocks())
