@@ -74,7 +74,7 @@ async def test_a_failed_tenant_is_healed(
     await expect(page.locator(".present")).to_contain_text(MISSING)
 
     codebuild.add_project(MISSING)
-    await page.get_by_role("button", name="Replay").click()
+    await page.get_by_role("button", name="Replay", exact=True).click()
     dialog = page.get_by_role("dialog")
     await expect(dialog).to_contain_text("Attempt 2 begins at once")
     await expect(dialog).to_contain_text("Recorded with your key's name: maria.k.")
@@ -349,7 +349,7 @@ async def test_what_only_force_allows_is_asked_for_again(
     await console.open("/runs?status=failed")
     page = console.page
     await page.locator("table.runs tbody th a").click()
-    await page.get_by_role("button", name="Replay").click()
+    await page.get_by_role("button", name="Replay", exact=True).click()
     dialog = page.get_by_role("dialog")
     await dialog.get_by_role("button", name="Replay").click()
     await expect(dialog).to_contain_text("replay with force")
