@@ -232,6 +232,7 @@ class World:
         app = create_app(
             configured,
             extension=self.ground.extension,
+            drain_s=0,
             clock=self.clock,
             ledger=self.ledger if ledger is None else ledger,
         )
