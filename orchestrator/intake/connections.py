@@ -18,7 +18,7 @@ from typing import Any, cast
 
 import attrs
 import structlog
-from aiohttp import http_exceptions, web
+from aiohttp import hdrs, http_exceptions, web
 
 from orchestrator.intake.browsers import SECURITY_HEADERS
 from orchestrator.intake.problems import problem
@@ -134,7 +134,9 @@ class Connection(web.RequestHandler):
             sentence = "The header Expect may only be 100-continue: send the request without it."
             resp = self._refuse(request, resp.status, resp, sentence)
         self._request, self._answering, self.since = request, True, self._connections.now()
-        if not request.content.is_eof():
+        # aiohttp 3.14 makes the last trailer of a chunked body (RFC 9112, section 7.1.2) a header of
+        # the connection's next request, which may be of another client of a proxy.
+        if not request.content.is_eof() or hdrs.TRANSFER_ENCODING in request.headers:
             resp.force_close()
         resp, is_lost = await super().finish_response(request, resp, start_time)
         if not is_lost and not request.content.is_eof():

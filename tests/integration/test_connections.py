@@ -328,3 +328,24 @@ async def test_a_refused_body_is_not_read_beyond_the_limit(open_server: OpenServ
         assert (status, headers["connection"]) == (401, "close")
         with pytest.raises(ConnectionError):
             await send_forever(writer)
+
+
+TRAILERS = (
+    b"POST /events HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    b"2\r\n{}\r\n0\r\nx-other: 1\r\nx-api-key: " + KEY.encode() + b"\r\n\r\n"
+)
+WITHOUT_A_KEY = b"GET /me HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_a_request_gets_no_header_of_the_one_before(
+    open_server: OpenServer, at_once: bool
+) -> None:
+    """A proxy sends requests of several clients over one connection: the trailer of one of them
+    must not become a header of the next."""
+    server = await open_server()
+    async with asyncio.timeout(PATIENCE_S):
+        reader, writer = await server.connect(TRAILERS + (WITHOUT_A_KEY if at_once else b""))
+        assert (await read_answer(reader))[0] == 401
+        writer.write(b"" if at_once else WITHOUT_A_KEY)
+        assert await reader.read() == b""
