@@ -1,5 +1,7 @@
 """The authenticated sender of a request."""
 
+from typing import TypeGuard
+
 import attrs
 from aiohttp import web
 
@@ -12,6 +14,12 @@ class Sender:
 
     name: str
     scopes: frozenset[Scope]
+
+
+def is_name(claimed: object) -> TypeGuard[str]:
+    """Whether a claim may name a sender: it is shown in logs and answers, and kept with replays and
+    cancels."""
+    return isinstance(claimed, str) and bool(claimed.strip()) and claimed.isprintable()
 
 
 #: The authenticated sender of a request; an open service's requests have none.

@@ -14,6 +14,7 @@ from aiohttp.test_utils import TestServer
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 from cryptography.hazmat.primitives.hashes import SHA256
 from joserfc import jwk, jwt
+from joserfc.jws import JWSRegistry
 
 from orchestrator.testing import ManualClock
 
@@ -50,6 +51,14 @@ class Issuer:
         }
         header = {"alg": alg, "kid": kid or key.kid}
         return jwt.encode(header, claims, key, algorithms=[alg])
+
+    def signed(self, header: Mapping[str, Any], claims: str | None = None) -> str:
+        """A token with further fields in its header, and any text as its claims."""
+        fields = _encode({"alg": "RS256", "kid": RSA.kid, **header})
+        text = json.dumps(self.claims) if claims is None else claims
+        signed = f"{fields}.{base64.urlsafe_b64encode(text.encode()).decode().rstrip('=')}"
+        signature = JWSRegistry.algorithms["RS256"].sign(signed.encode(), RSA)
+        return f"{signed}.{base64.urlsafe_b64encode(signature).decode().rstrip('=')}"
 
     def forged(self, algorithm: str) -> str:
         """A token that names the issuer's key and isn't signed by it: by nothing at all for `none`,

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any
@@ -203,6 +204,27 @@ NOW = int(ManualClock().now().timestamp())
         pytest.param(lambda of: of.token(key=OTHER_RSA), 401, id="unknown key"),
         pytest.param(lambda of: of.token(key=OTHER_RSA, kid=RSA.kid), 401, id="wrong signature"),
         pytest.param(lambda of: of.token(alg="RS512"), 401, id="algorithm not allowed"),
+        pytest.param(lambda of: of.token(sub=""), 401, id="of a blank name"),
+        pytest.param(lambda of: of.token(sub="ops\x1b[2J"), 401, id="of a name for a terminal"),
+        pytest.param(
+            lambda of: of.signed({}, json.dumps({**of.claims, "sub": "\ud800"})),
+            401,
+            id="of half a character",
+        ),
+        pytest.param(lambda of: of.signed({}, '{"a":' + "[" * 2400), 401, id="deep claims"),
+        pytest.param(lambda of: of.signed({}, "[]"), 401, id="claims that are a list"),
+        pytest.param(
+            lambda of: of.signed({}, json.dumps(of.claims)[:-1] + ', "aud": "events"}'),
+            401,
+            id="a claim twice",
+        ),
+        *(
+            pytest.param(lambda of, crit=crit: of.signed({"crit": crit}), 401, id=f"crit {crit}")
+            for crit in (5, [["a"]], [], ["kid"], ["exp"])
+        ),
+        pytest.param(
+            lambda of: of.token(aud="events", client_id="other"), "let in", id="of any client"
+        ),
         pytest.param(lambda of: of.forged("none"), 401, id="alg none"),
         pytest.param(lambda of: of.forged("HS256"), 401, id="HS256 by the public key"),
         pytest.param(lambda of: of.token()[:-2], 401, id="cut"),
@@ -302,6 +324,7 @@ NO_KEYS = [
     lambda: web.json_response(["keys"]),
     lambda: web.json_response({"keys": {"a": 1}}),
     lambda: web.Response(body=b" " * 300_000),
+    lambda: web.Response(body=b"[" * 100_000),
 ]
 
 
@@ -324,6 +347,29 @@ async def test_an_issuer_in_trouble_means_later(
         assert await ask(way, bearer(issuer.token())) == "let in"
 
 
+async def test_a_token_of_a_client_for_another_service_is_refused(
+    door: Door, issuer: Issuer
+) -> None:
+    """Whoever gets it as that service could send it here; `clients` is for tokens that name no
+    audience."""
+    auth = by_audience(issuer, clients=("control-plane",))
+    async with door.open(**auth) as way:
+        client = {"client_id": "control-plane"}
+        assert await ask(way, bearer(issuer.token(aud="others", **client))) == 401
+        assert await ask(way, bearer(issuer.token(aud=None, **client))) == "let in"
+        assert await ask(way, bearer(issuer.token(**client))) == "let in"
+
+
+async def test_a_key_whose_private_part_is_public_proves_nothing(
+    settings: Settings, clock: ManualClock, issuer: Issuer
+) -> None:
+    """Anybody can sign with it."""
+    issuer.keys = [RSA.as_dict(private=True), EC.as_dict(private=False)]
+    async with Door(settings, clock, False).open(**by_audience(issuer)) as way:
+        assert await ask(way, bearer(issuer.token())) == 401
+        assert await ask(way, bearer(issuer.token(key=EC, alg="ES256"))) == "let in"
+
+
 async def test_one_odd_key_of_a_set_spoils_no_other(
     settings: Settings, clock: ManualClock, issuer: Issuer
 ) -> None:
@@ -341,6 +387,7 @@ async def test_one_odd_key_of_a_set_spoils_no_other(
     ("own", "status"),
     [
         pytest.param({}, "let in", id="valid"),
+        pytest.param({"email": "ops\x1b[2J"}, 401, id="of a name for a terminal"),
         pytest.param({"signer": ALB.replace("front", "other")}, 401, id="of another one"),
         pytest.param({"exp": NOW - 1}, 401, id="expired"),
         pytest.param({"kid": "../../evil"}, 401, id="a path as a key's id"),

@@ -25,7 +25,7 @@ from orchestrator.intake.auth_methods.key_documents import (
     KeyDocuments,
 )
 from orchestrator.intake.auth_methods.token_header import decode_segment, read_header
-from orchestrator.intake.sender import Sender
+from orchestrator.intake.sender import Sender, is_name
 from orchestrator.settings import Gateway
 
 #: Part of a URL, so nothing else may be in it.
@@ -77,7 +77,7 @@ class AlbGateway:
         if claims is None or not self._is_current({**header, **claims}):
             return None
         name = claims.get("email") or claims.get("sub")
-        if not isinstance(name, str):
+        if not is_name(name):
             return None
         return Sender(name=name, scopes=frozenset(map(Scope, self.settings.scopes)))
 

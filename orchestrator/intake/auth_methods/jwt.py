@@ -3,7 +3,6 @@
 EventBridge's connections get one by OAuth client credentials, from Amazon Cognito for instance.
 """
 
-import json
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import cached_property
@@ -11,10 +10,12 @@ from typing import Any
 
 import attrs
 from aiohttp import web
-from joserfc import jwk, jwt
+from joserfc import jwk, jws
 from joserfc.errors import JoseError
+from joserfc.jwt import JWTClaimsRegistry
 
 from orchestrator.core.clock import Clock
+from orchestrator.core.events.json_text import parse_json
 from orchestrator.intake.access import Scope
 from orchestrator.intake.auth_methods.authorization import read_authorization
 from orchestrator.intake.auth_methods.key_documents import (
@@ -23,7 +24,7 @@ from orchestrator.intake.auth_methods.key_documents import (
     KeyDocuments,
 )
 from orchestrator.intake.auth_methods.token_header import read_header
-from orchestrator.intake.sender import Sender
+from orchestrator.intake.sender import Sender, is_name
 from orchestrator.settings import Jwt
 
 
@@ -69,19 +70,25 @@ class JwtMethod:
             return None
         if algorithm not in self.settings.algorithms:
             return None
+        # An extension that isn't supported must be refused (RFC 7515, section 4.1.11): none is.
+        if "crit" in header:
+            return None
         key = await self._keys.find(request.app[KEY_DOCUMENTS], key_id)
         if key is None:
             return None
         try:
-            claims = jwt.decode(token, key, algorithms=[algorithm]).claims
+            payload = jws.deserialize_compact(token, key, algorithms=[algorithm]).payload
+            claims = parse_json(payload or b"")
+            if not isinstance(claims, dict):
+                return None
             self._valid_claims.validate(claims)
         except (JoseError, ValueError):
             return None
         return self._sender(claims)
 
     @property
-    def _valid_claims(self) -> jwt.JWTClaimsRegistry:
-        return jwt.JWTClaimsRegistry(
+    def _valid_claims(self) -> JWTClaimsRegistry:
+        return JWTClaimsRegistry(
             now=int(self.clock.now().timestamp()),
             leeway=self.settings.leeway_s,
             iss={"essential": True, "value": self.settings.issuer},
@@ -89,18 +96,21 @@ class JwtMethod:
         )
 
     def _sender(self, claims: Mapping[str, Any]) -> Sender | None:
-        """The sender whom the claims name; None if the token is for somebody else."""
+        """The sender whom the claims name; None if the token is for somebody else. Its client
+        counts only if it names no audience: another service that received a token of the client
+        must not be able to use it here (RFC 7519, section 4.1.3)."""
         client = claims.get("client_id", claims.get("azp"))
         named = claims.get("aud")
         audiences = named if isinstance(named, list) else [named]
         is_for_us = any(audience in audiences for audience in self.settings.audiences)
+        is_of_client = named is None and client in self.settings.clients
         # Cognito's id tokens say "id"; they are made for the client, not for a service.
         if claims.get("token_use", "access") != "access":
             return None
-        if not is_for_us and client not in self.settings.clients:
+        if not is_for_us and not is_of_client:
             return None
         name = client if isinstance(client, str) else claims.get("sub")
-        if not isinstance(name, str):
+        if not is_name(name):
             return None
         return Sender(name=name, scopes=self._scopes(claims))
 
@@ -113,16 +123,18 @@ class JwtMethod:
 
 
 def _read_keys(document: bytes) -> dict[str, jwk.Key]:
-    """The keys of a JWK set by their ids (RFC 7517, section 5); those of unknown kinds are ignored,
-    as the specification asks for."""
+    """The public keys of a JWK set by their ids (RFC 7517, section 5); those of unknown kinds are
+    ignored, as the specification asks for, and private ones, which anybody could sign with."""
     keys: dict[str, jwk.Key] = {}
-    match json.loads(document):
+    match parse_json(document):
         case {"keys": list(described)}:
             for key in described:
                 with suppress(JoseError, TypeError, ValueError):
                     match key:
                         case {"kid": str(key_id), "kty": str()}:
-                            keys[key_id] = jwk.import_key(key)
+                            found = jwk.import_key(key)
+                            if not found.is_private:
+                                keys[key_id] = found
     if not keys:
         raise ValueError("it is no set of keys, or none of them can be read")
     return keys
