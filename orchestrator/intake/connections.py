@@ -134,8 +134,8 @@ class Connection(web.RequestHandler):
             sentence = "The header Expect may only be 100-continue: send the request without it."
             resp = self._refuse(request, resp.status, resp, sentence)
         self._request, self._answering, self.since = request, True, self._connections.now()
-        # aiohttp 3.14 makes the last trailer of a chunked body (RFC 9112, section 7.1.2) a header of
-        # the connection's next request, which may be of another client of a proxy.
+        # aiohttp 3.14 makes the last trailer of a chunked body (RFC 9112, section 7.1.2) a header
+        # of the connection's next request, which may be of another client of a proxy.
         if not request.content.is_eof() or hdrs.TRANSFER_ENCODING in request.headers:
             resp.force_close()
         resp, is_lost = await super().finish_response(request, resp, start_time)

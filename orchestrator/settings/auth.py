@@ -82,8 +82,8 @@ class Basic:
 
 @attrs.frozen(kw_only=True)
 class Jwt:
-    """Access tokens of an issuer: for one of the audiences, or of one of the clients if they name no
-    audience, as Amazon Cognito's."""
+    """Access tokens of an issuer: for one of the audiences, or of one of the clients if they name
+    no audience, as Amazon Cognito's."""
 
     issuer: str = ""
     jwks_url: str = ""

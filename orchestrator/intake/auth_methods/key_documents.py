@@ -57,26 +57,34 @@ class KeyCache(Generic[KeyT]):
         Raises:
             TemporaryError: it is unknown, and the keys can't be fetched.
         """
-        # Concurrent requests share one fetch.
-        async with self._fetching:
-            now = self.clock.now()
-            is_fresh = self._fetched_at is not None and now < self._fetched_at + _FRESH
-            is_due = self._next_at is None or self._next_at <= now
-            if is_due and not (is_fresh and key_id in self._keys):
-                await self._update(documents, key_id)
+        # Concurrent requests share one fetch; with a known key only the one that begins it waits.
+        if self._is_due(key_id) and not (key_id in self._keys and self._fetching.locked()):
+            async with self._fetching:
+                if self._is_due(key_id):
+                    await self._update(documents, key_id)
         if key_id not in self._keys and self._trouble is not None:
             raise self._trouble
         return self._keys.get(key_id)
 
+    def _is_due(self, key_id: str) -> bool:
+        now = self.clock.now()
+        is_fresh = self._fetched_at is not None and now < self._fetched_at + _FRESH
+        if is_fresh and key_id in self._keys:
+            return False
+        return self._next_at is None or self._next_at <= now
+
     async def _update(self, documents: KeyDocuments, key_id: str) -> None:
-        self._trouble = None
+        # A request is cancelled at its deadline: this is why, then, and the next ones don't fetch.
+        self._trouble = TemporaryError("The issuer's public keys did not arrive in time.")
         try:
             self._keys = await self.fetch(documents, key_id, self._keys)
             self._fetched_at = self.clock.now()
+            self._trouble = None
         except TemporaryError as error:
             self._trouble = error
         except ValueError as error:
             self._trouble = TemporaryError(f"The issuer's public keys can't be read: {error}")
-        if self._trouble is not None:
-            log.warning("public keys not fetched", reason=str(self._trouble))
-        self._next_at = self.clock.now() + (_RETRY if self._trouble else _PAUSE)
+        finally:
+            if self._trouble is not None:
+                log.warning("public keys not fetched", reason=str(self._trouble))
+            self._next_at = self.clock.now() + (_RETRY if self._trouble else _PAUSE)
