@@ -49,11 +49,11 @@ class StoredSecretResolver:
         if place is None:
             return value
         known = self._known[value]
-        # Concurrent requests share one read.
-        async with known.reading:
-            now = self._clock.now()
-            if known.until is None or known.until <= now:
-                await self._read(known, place, name)
+        # Concurrent requests share one read; with a known value only the one that begins it waits.
+        if known.value is None or not known.reading.locked():
+            async with known.reading:
+                if known.until is None or known.until <= self._clock.now():
+                    await self._read(known, place, name)
         if known.is_blank:
             raise SecretBlank(f"The credential {value} is empty: store it there.")
         if known.value is None:
@@ -61,7 +61,8 @@ class StoredSecretResolver:
         return known.value
 
     async def _read(self, known: _Known, place: SecretStore, name: str) -> None:
-        known.trouble = None
+        # A request is cancelled at its deadline: this is why, then, and the next ones don't read.
+        known.trouble, known.until = "It did not arrive in time.", self._clock.now() + _RETRY
         try:
             value = (await place.read(name=name)).strip()
         except OrchestratorError as error:
@@ -72,7 +73,7 @@ class StoredSecretResolver:
         else:
             if not value and not known.is_blank:
                 log.error("credential is empty", name=name)
-            known.value, known.is_blank = value, not value
+            known.value, known.is_blank, known.trouble = value, not value, None
         known.until = self._clock.now() + (_KEEP if known.trouble is None else _RETRY)
 
     def permission(self, value: str) -> Permission | None:

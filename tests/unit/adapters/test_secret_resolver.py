@@ -152,3 +152,35 @@ async def test_a_blank_credential_is_none(
     await store.put(name="a", value="new")
     clock.turn(5)
     assert await credentials.resolve("ssm:a") == "new"
+
+
+class SlowStore(Store):
+    """It answers while `answers` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answers, self.asked = asyncio.Event(), asyncio.Semaphore(0)
+
+    async def read(self, *, name: str) -> str:
+        self.asked.release()
+        await self.answers.wait()
+        return await super().read(name=name)
+
+
+async def test_a_known_value_does_not_wait_for_a_slow_store(clock: ManualClock) -> None:
+    """While it is read again for another request; and a read that was cancelled is not repeated at
+    once."""
+    store = SlowStore()
+    credentials = StoredSecretResolver({"ssm": store}, clock)
+    await store.put(name="a", value="old")
+    store.answers.set()
+    assert await credentials.resolve("ssm:a") == "old"
+    await store.asked.acquire()
+    store.answers.clear()
+    clock.turn(60)
+    reading = asyncio.create_task(credentials.resolve("ssm:a"))
+    await store.asked.acquire()
+    assert await credentials.resolve("ssm:a") == "old"
+    reading.cancel()
+    await asyncio.wait({reading})
+    assert await credentials.resolve("ssm:a") == "old"
