@@ -40,7 +40,7 @@ class AuthMethod(Protocol):
         """The sender; None if this method doesn't recognize them.
 
         Raises:
-            TemporaryError: it can't be decided now.
+            TemporaryError: it can't be decided now. The method logs why; no answer says so.
         """
 
 
@@ -79,7 +79,13 @@ async def _find_sender(
         try:
             sender = await method.authenticate(request)
         except TemporaryError as error:
-            undecided.append(error)
+            # Anybody may ask: the reason, which may name roles and secrets, is only in the log.
+            unsure = TemporaryError(
+                f"The authentication method {method.name} can't check credentials now; the log "
+                "says why: retry.",
+                retry_after_s=error.retry_after_s,
+            )
+            undecided.append(unsure)
             continue
         if sender is not None and (scope is None or scope in sender.scopes):
             return sender

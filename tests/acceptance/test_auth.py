@@ -1,8 +1,9 @@
 """Who may come in: API keys."""
 
 import asyncio
+import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import attrs
@@ -143,6 +144,23 @@ async def test_a_blank_key_opens_nothing(
     await store.put(name="second", value=blank)
     clock.turn(60)
     assert [await status(key) for key in ("", "  ", "wrong", KEYS[1])] == [401, 401, 401, 401]
+
+
+@pytest.mark.parametrize("digest", [str.upper, lambda digest: digest[:-1]])
+async def test_what_is_no_hash_is_no_key_either(
+    aiohttp_client: Any, clock: ManualClock, digest: Callable[[str], str]
+) -> None:
+    """Whoever may read the hash of a key must not be able to send it as the key."""
+    hashed = digest(hashlib.sha256(KEYS[0].encode()).hexdigest())
+    store = InMemorySecretStore()
+    await store.put(name="hashed", value=f"sha256:{hashed}")
+    app = web.Application(middlewares=[authenticate])
+    app[AUTH_METHODS] = [ApiKeyMethod(ApiKey(keys=("ssm:hashed",)))]
+    app[CREDENTIALS] = StoredSecretResolver({"ssm": store}, clock)
+    app.add_routes([web.get("/runs", welcome)])
+    guarded: Client = await aiohttp_client(app)
+    for sent in (f"sha256:{hashed}", KEYS[0]):
+        assert (await ask(guarded, "GET", "/runs", {"x-api-key": sent}))[0] == 401
 
 
 async def welcome(request: web.Request) -> web.Response:

@@ -9,14 +9,16 @@ from collections.abc import Sequence
 from orchestrator.core.errors import SecretBlank
 from orchestrator.core.secrets.secret_resolver import SecretResolver
 
-_HASH = re.compile(r"sha256:([0-9a-f]{64})")
+_HASHED = "sha256:"
+_HASH = re.compile(_HASHED + "([0-9a-f]{64})")
 
 
 async def find_match(sent: str, known: Sequence[str], credentials: SecretResolver) -> int | None:
     """The index of the known secret that was sent; None if it is none of them.
 
     All are compared, by their hashes and each in constant time, against timing attacks. White space
-    around a secret is ignored, as in a header (RFC 9110, section 5.5). A blank one matches nothing.
+    around a secret is ignored, as in a header (RFC 9110, section 5.5). A blank one matches nothing,
+    nor does `sha256:` before anything but a hash: whoever may read it could send it.
 
     Raises:
         TemporaryError: a secret can't be read, and the sent one is none of the others.
@@ -29,7 +31,7 @@ async def find_match(sent: str, known: Sequence[str], credentials: SecretResolve
     matches = [
         index
         for index, secret in enumerate(found)
-        if isinstance(secret, str) and hmac.compare_digest(digest, _digest(secret.strip()))
+        if isinstance(secret, str) and _is_match(digest, secret.strip())
     ]
     if matches and sent.strip():
         return matches[0]
@@ -39,6 +41,8 @@ async def find_match(sent: str, known: Sequence[str], credentials: SecretResolve
     return None
 
 
-def _digest(secret: str) -> bytes:
+def _is_match(digest: bytes, secret: str) -> bool:
     hashed = _HASH.fullmatch(secret)
-    return bytes.fromhex(hashed[1]) if hashed else hashlib.sha256(secret.encode()).digest()
+    known = bytes.fromhex(hashed[1]) if hashed else hashlib.sha256(secret.encode()).digest()
+    is_usable = hashed is not None or not secret.startswith(_HASHED)
+    return hmac.compare_digest(digest, known) and is_usable

@@ -144,10 +144,16 @@ async def test_a_sender_whom_no_method_knows_is_told_what_each_accepts(service: 
 async def test_a_method_that_cannot_tell_now_answers_503(
     service: Client, first: TokenMethod, second: TokenMethod, is_first: bool
 ) -> None:
-    """Whoever isn't known by the others may be known later: 401 would lose an event."""
-    (first if is_first else second).trouble = "The keys can't be read."
+    """Whoever isn't known by the others may be known later: 401 would lose an event. Why is not for
+    everybody to know: it may name roles and secrets."""
+    unsure = first if is_first else second
+    unsure.trouble = "arn:aws:sts::123456789012:assumed-role/task may not read ssm:key."
     answer = await service.get("/welcome")
-    assert (await read_problem(answer, 503))["detail"] == "The keys can't be read."
+    detail = (await read_problem(answer, 503))["detail"]
+    assert detail == (
+        f"The authentication method {unsure.name} can't check credentials now; the log says why: "
+        "retry."
+    )
     assert answer.headers["Retry-After"] == "7"
 
 
