@@ -7,13 +7,15 @@ if traces are on.
 
 import asyncio
 import os
+import threading
 import warnings
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
+import structlog
 import yarl
 from aiohttp.typedefs import Middleware
 
@@ -28,9 +30,13 @@ _STABLE_NAMES = "OTEL_SEMCONV_STABILITY_OPT_IN"
 _PROPAGATORS = "OTEL_PROPAGATORS"
 _SERVICE_NAME = "OTEL_SERVICE_NAME"
 _TIMEOUTS = ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT")
-#: How long (seconds) an export may take, retries included: the last one delays the end of the
-#: process, which a platform kills 30 s after SIGTERM.
+#: How long (seconds) an export may take, retries included.
 _EXPORT_S = 3.0
+#: How long (seconds) the exports at the end may take together: they delay the end of the process,
+#: which a platform kills 30 s after SIGTERM.
+_LAST_EXPORTS_S = 3.0
+
+log = structlog.get_logger("orchestrator.tracing")
 
 
 def choose_tracing(is_on: bool) -> Tracing:
@@ -62,7 +68,8 @@ def _find_provider() -> "trace.TracerProvider":
     if isinstance(provider, TracerProvider):
         return provider
     named = {} if _SERVICE_NAME in os.environ else {"service.name": "saas-orchestrator"}
-    own = TracerProvider(resource=Resource.create(named))
+    # Not shut down at exit, which waits up to 30 s: `traced_aws` exports what is left.
+    own = TracerProvider(resource=Resource.create(named), shutdown_on_exit=False)
     timeout_s = None if any(name in os.environ for name in _TIMEOUTS) else _EXPORT_S
     own.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(timeout=timeout_s)))
     trace.set_tracer_provider(own)
@@ -207,8 +214,9 @@ def without_secrets(url: yarl.URL) -> str:
 
 
 @asynccontextmanager
-async def traced_aws(tracing: Tracing) -> AsyncIterator[None]:
-    """Requests of the AWS SDK get spans for the life of the context; then all are exported."""
+async def traced_aws(tracing: Tracing, *, export_s: float = _LAST_EXPORTS_S) -> AsyncIterator[None]:
+    """Requests of the AWS SDK get spans for the life of the context; then all are exported, for at
+    most `export_s` seconds."""
     if not isinstance(tracing, OpenTelemetryTracing):
         yield
         return
@@ -225,4 +233,24 @@ async def traced_aws(tracing: Tracing) -> AsyncIterator[None]:
             instrumentor.uninstrument()
         flush = getattr(tracing.provider, "force_flush", None)
         if flush is not None:
-            await asyncio.to_thread(flush)
+            await _finish_within(export_s, flush)
+
+
+async def _finish_within(seconds: float, flush: Callable[[], object]) -> None:
+    """Wait so long for an export. The SDK waits for each batch of a full queue, whatever time it is
+    given (opentelemetry-python, issue 4568), so it runs in a thread that delays no exit."""
+    loop, done = asyncio.get_running_loop(), asyncio.Event()
+
+    def run() -> None:
+        try:
+            flush()
+        finally:
+            with suppress(RuntimeError):  # the loop may be closed by now
+                loop.call_soon_threadsafe(done.set)
+
+    threading.Thread(target=run, name="last-exports", daemon=True).start()
+    try:
+        async with asyncio.timeout(seconds):
+            await done.wait()
+    except TimeoutError:
+        log.warning("spans not exported", after_s=seconds)

@@ -1,13 +1,20 @@
 """Traces by OpenTelemetry: which provider is used, what a span is told, and nothing when off."""
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 
 import pytest
 from opentelemetry import propagate, trace
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import (
+    BatchSpanProcessor,
+    SimpleSpanProcessor,
+    SpanExporter,
+    SpanExportResult,
+)
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
+from structlog.testing import capture_logs
 from yarl import URL
 
 from orchestrator.adapters.tracing import (
@@ -102,3 +109,32 @@ def test_the_providers_own_trace_is_not_replaced(tracing: OpenTelemetryTracing) 
         assert f"{span.get_span_context().span_id:016x}" in current
     assert tracing.current() is None
     assert not trace.get_current_span().get_span_context().is_valid
+
+
+class HangingExporter(SpanExporter):
+    """Exports to a collector that never answers, until the test is over."""
+
+    def __init__(self) -> None:
+        self.answered = threading.Event()
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        self.answered.wait()
+        return SpanExportResult.FAILURE
+
+
+async def test_a_collector_that_hangs_does_not_hold_up_the_end() -> None:
+    """However many spans are left: the SDK's own limit counts for none of its exports."""
+    exporter, provider = HangingExporter(), TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(BatchSpanProcessor(exporter))
+    before = propagate.get_global_textmap()
+    try:
+        tracing = OpenTelemetryTracing(provider)
+        with capture_logs() as logs:
+            async with traced_aws(tracing, export_s=0.01):
+                with tracing.span("process"):
+                    pass
+        assert [line["event"] for line in logs] == ["spans not exported"]
+    finally:
+        exporter.answered.set()
+        propagate.set_global_textmap(before)
+        provider.shutdown()
