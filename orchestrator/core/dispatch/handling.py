@@ -113,7 +113,7 @@ class Observer:
 class Handling:
     """The handling of one event, and what becomes known of it.
 
-    `outcome` is set where neither answer nor error say it.
+    `outcome` is set where the answer doesn't say it; an error counts before both.
     """
 
     def __init__(
@@ -152,7 +152,7 @@ class Handling:
         end_counting(self._token)
         observer = self._observer
         took_s = (observer.clock.now() - self._began).total_seconds()
-        outcome = self.outcome or _outcome(self.answer, error)
+        outcome = self._outcome(error)
         observer.metrics.add(EVENTS, self._label, outcome)
         observer.metrics.observe(EVENT_DURATION, took_s, self._label)
         if observer.tracing is not NO_TRACING:
@@ -160,6 +160,18 @@ class Handling:
         # An attempt that lost its lease, or reached no ledger, has settled nothing.
         is_settled = self.lease is not None and self.lease.run.status is not RunStatus.RUNNING
         log.info("settled" if is_settled else "answered", **self._known(outcome, took_s, error))
+
+    def _outcome(self, error: BaseException | None) -> str:
+        if error is not None:
+            return next(outcome for kind, outcome in _OUTCOMES if isinstance(error, kind))
+        answer = self.answer
+        if self.outcome is not None:
+            return self.outcome
+        if answer is None or answer.run_id is None:
+            return "ignored"
+        if answer.queued:
+            return "queued"
+        return "duplicate" if answer.replayed else "succeeded"
 
     def _end_span(self, outcome: str, error: BaseException | None) -> None:
         if error is not None and outcome in _FAILURES:
@@ -204,16 +216,6 @@ class Handling:
         if self.lease is not None:
             known |= _of_run(self.lease, self._began)
         return known
-
-
-def _outcome(answer: Answer | None, error: BaseException | None) -> str:
-    if error is not None:
-        return next(outcome for kind, outcome in _OUTCOMES if isinstance(error, kind))
-    if answer is None or answer.run_id is None:
-        return "ignored"
-    if answer.queued:
-        return "queued"
-    return "duplicate" if answer.replayed else "succeeded"
 
 
 def _of_run(lease: RunLease, began: datetime) -> dict[str, Any]:
