@@ -13,12 +13,9 @@ from orchestrator.testing import ManualClock
 def test_an_error_counts_whatever_was_expected(expected: str) -> None:
     """An event that is answered 503 is no success of its handling, and isn't over."""
     observer = Observer(clock=ManualClock(), metrics=NO_METRICS, registered={"ORDER"})
-    with (
-        capture_logs() as logs,
-        pytest.raises(TemporaryError),
-        observer.handling("ORDER") as handling,
-    ):
-        handling.outcome = expected
+    handling = observer.handling("ORDER")
+    handling.outcome = expected
+    with capture_logs() as logs, pytest.raises(TemporaryError), handling:
         raise TemporaryError("no ledger")
     (line,) = logs
     assert line["outcome"] == "retry"
