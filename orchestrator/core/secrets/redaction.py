@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from fnmatch import translate
 from functools import lru_cache
@@ -51,6 +51,9 @@ _QUOTED_NAME = re.compile(r"""(["'])([^"']*)\1(?=[\snrt]*[:=])""")
 #: Where JSON may begin in a text.
 _BEGINNING = re.compile(r"[{\[]")
 _MAY_BE_JSON = re.compile(r"""[{\["]""")
+#: The fields of a name and its value where an object has one of many, such as a variable, a header
+#: or a tag.
+_PAIRS = (("name", "value"), ("Name", "Value"), ("key", "value"), ("Key", "Value"))
 #: The types of values that are never masked.
 _PLAIN = frozenset({int, float, bool, type(None)})
 #: Up to this length it is remembered whether a name is a secret's.
@@ -63,6 +66,8 @@ class Redactor:
 
     `patterns` are case-insensitive shell patterns for names; one that begins with `!` excludes the
     names that it matches.
+
+    The value of a pair, `{"name": "DB_PASSWORD", "value": "..."}`, has the name beside it.
 
     It never raises, and always ends. JSON in text is searched if `parse_json` accepts it, also
     after other text. Text that begins like JSON and can't be parsed (cut off, nested too deeply, or
@@ -160,7 +165,7 @@ class _Walk:
             case list():
                 return self._show_items(value)
             case dict() | Mapping():
-                return self._show_members(value.items())
+                return self._show_members(value.items(), hidden=self._beside_secret_name(value))
             case tuple():
                 return tuple(self._show_items(value))
             case AbstractSet():
@@ -174,7 +179,18 @@ class _Walk:
             return value
         return self._show_members((name, getattr(value, name)) for name in fields)
 
-    def _show_members(self, members: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
+    def _beside_secret_name(self, value: Mapping[Any, Any]) -> Collection[str]:
+        """The fields with the value of a pair that names a secret."""
+        for name, beside in _PAIRS:
+            named = value.get(name)
+            if type(named) is str and beside in value and self._redactor.is_secret(named):
+                return (beside,)
+        return ()
+
+    def _show_members(
+        self, members: Iterable[tuple[Any, Any]], *, hidden: Collection[str] = ()
+    ) -> dict[Any, Any]:
+        """`hidden` are names whose values are secret, whatever the names are."""
         shown = {}
         for name, item in members:
             if self._values_left <= 0:
@@ -184,7 +200,8 @@ class _Walk:
                 self._values_left -= 1
                 shown[name] = item
                 continue
-            is_secret = self._redactor.is_secret(str(name)) and not isinstance(item, int | float)
+            is_named = name in hidden or self._redactor.is_secret(str(name))
+            is_secret = is_named and not isinstance(item, int | float)
             one = self._hide() if is_secret else self._show(item)
             if one is not _NOTHING:
                 shown[name] = one

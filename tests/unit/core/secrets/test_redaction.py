@@ -109,6 +109,25 @@ def test_secrets_are_masked_at_any_depth(value: object, redacted: object) -> Non
     assert Redactor().redact(value) == redacted
 
 
+@pytest.mark.parametrize(("name", "value"), [("name", "value"), ("Key", "Value")])
+def test_the_value_beside_a_secret_name_is_masked(name: str, value: str) -> None:
+    """As lists of variables, headers and tags have it, also within JSON text."""
+    secret = {name: "DB_PASSWORD", value: "hunter2", "type": "PLAINTEXT"}
+    harmless = {name: "REGION", value: "eu-central-1"}
+    variables = {"variables": [secret, harmless], "text": json.dumps([secret])}
+    shown = Redactor().redact(variables)
+    assert shown["variables"] == [{**secret, value: MASK}, harmless]
+    assert json.loads(shown["text"]) == [{**secret, value: MASK}]
+    assert Redactor().leave_out([secret]) == [{name: "DB_PASSWORD", "type": "PLAINTEXT"}]
+
+
+def test_a_pair_is_one_by_both_its_names() -> None:
+    """A thing that is only called like a secret keeps its other fields."""
+    plan = {"name": "Token plan", "price": "10"}
+    number = {"name": "token_lifetime", "value": 3600}
+    assert Redactor().redact([plan, number]) == [plan, number]
+
+
 def test_what_is_redacted_is_a_copy() -> None:
     """The value itself keeps its secrets: a job needs them."""
     value: dict[str, Any] = {"a": [{"secret": "x"}]}
