@@ -318,7 +318,12 @@ async def test_runs_are_listed_by_time(either: Client, clock: ManualClock) -> No
     assert [run["tenantId"] for run in rest["items"]] == ["t-3", "t-2"]
     last = await read(either, "/runs", since=seen[1], limit="2", cursor=rest["cursor"])
     assert ([run["tenantId"] for run in last["items"]], last["cursor"]) == (["t-1"], None)
-    for wrong, said in (("yesterday", "since"), ("2026-11-20T09:14:03", "has no offset")):
+    for wrong, said in (
+        ("yesterday", "since"),
+        ("2026-11-20T09:14:03", "has no offset"),
+        ("0001-01-01T00:00:00+01:00", "0001-01-01T00:00:00+01:00"),
+        ("9999-12-31T23:59:59-01:00", "9999-12-31T23:59:59-01:00"),
+    ):
         answer = await either.get("/runs", params={"since": wrong})
         assert said in (await read_problem(answer, 400))["detail"]
 

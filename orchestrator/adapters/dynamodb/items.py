@@ -23,7 +23,7 @@ unreadable to it.
 import json
 import zlib
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cache
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -33,6 +33,7 @@ import msgspec
 
 from orchestrator.core.events.event_types import Kind
 from orchestrator.core.evolve import evolve
+from orchestrator.core.ledger.pages import sortable
 from orchestrator.core.ledger.records import (
     Due,
     JobRecord,
@@ -205,11 +206,6 @@ def _when_due(item: Due, shard: str) -> dict[str, str]:
     if item.due_at is None:
         return {}
     return {"due_shard": shard, "due_at": sortable(item.due_at)}
-
-
-def sortable(moment: datetime) -> str:
-    """A time as text that sorts chronologically."""
-    return moment.astimezone(UTC).isoformat(timespec="microseconds")
 
 
 def read_item(item: Mapping[str, Any]) -> Record:

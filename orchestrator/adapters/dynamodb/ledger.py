@@ -32,7 +32,6 @@ from orchestrator.adapters.dynamodb.items import (
     open_partition,
     operations_of,
     read_item,
-    sortable,
 )
 from orchestrator.adapters.dynamodb.table import complete_table
 from orchestrator.core.checkable import Permission
@@ -52,6 +51,7 @@ from orchestrator.core.ledger.pages import (
     first_seen_between,
     most_candidates,
     section_of,
+    sortable,
 )
 from orchestrator.core.ledger.records import (
     JobRecord,

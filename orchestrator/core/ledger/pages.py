@@ -90,11 +90,15 @@ class Span:
 
 
 def first_seen_between(since: datetime | None, until: datetime | None) -> dict[str, str | None]:
-    """The bounds of the positions of runs that were first seen since then, and before `until`."""
+    """The bounds of the positions of runs that were first seen since then, and before `until`.
+
+    Raises:
+        ValueError: a time is none in UTC.
+    """
     # A position has the run's id after the time, so it sorts after the bare time.
     return {
-        "low": None if since is None else _sortable(since),
-        "high": None if until is None else _sortable(until),
+        "low": None if since is None else sortable(since),
+        "high": None if until is None else sortable(until),
     }
 
 
@@ -105,8 +109,16 @@ def beginning_with(prefix: str | None) -> dict[str, str | None]:
     return {"low": prefix, "high": prefix + chr(sys.maxunicode)}
 
 
-def _sortable(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+def sortable(moment: datetime) -> str:
+    """A time as text that sorts chronologically.
+
+    Raises:
+        ValueError: it is before the year 1 or after 9999 in UTC.
+    """
+    try:
+        return moment.astimezone(UTC).isoformat(timespec="microseconds")
+    except OverflowError:
+        raise ValueError(f"{moment.isoformat()} is not in the years 1 to 9999 of UTC") from None
 
 
 def most_candidates(limit: int, *, narrowed: bool) -> int:
