@@ -197,6 +197,8 @@ def _serve(way: socket.socket) -> dict[str, Any] | None:
             if pid == 0:
                 signal.set_wakeup_fd(-1)
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                # Ignored where the tests were started by nohup.
+                signal.signal(signal.SIGHUP, signal.SIG_DFL)
                 for one in (way, noticed, notice):
                     one.close()
                 for descriptor in (status, *told.values()):
