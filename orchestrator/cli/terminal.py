@@ -34,6 +34,14 @@ def print_json(value: object, *, in_one_line: bool = False) -> None:
     click.echo(json.dumps(value, indent=None if in_one_line else 2, default=str))
 
 
+def print_answer(document: object, lines: Iterable[str], *, as_json: bool) -> None:
+    """Print an answer as JSON, or else as these lines."""
+    if as_json:
+        print_json(document)
+    else:
+        print_lines(lines)
+
+
 def redraw(lines: list[str]) -> None:
     """Print lines in place of what the terminal shows, cut to its height; below what is there if
     standard output is no terminal."""
