@@ -63,6 +63,7 @@ SHARDS = tuple("0123")
 #: The partitions of tenants without an operation in the due index. Each is written as often as a
 #: tenant changes its state, so it isn't sharded.
 FAILED_TENANTS, TENANTS_AT_REST = "tenant#failed", "tenant#rest"
+_LONGEST_KEY_BYTES = 2048
 
 _MODELS: Mapping[str, type[Record]] = {
     "RUN": RunRecord,
@@ -303,3 +304,9 @@ def _models_within(model: Any) -> Mapping[str, Any]:
 
 def _holds_models(kind: Any) -> bool:
     return _is_model(kind) or any(map(_holds_models, get_args(kind)))
+
+
+def may_be_a_key(text: str) -> bool:
+    """Whether it can be a key: a longer one than DynamoDB allows doesn't exist (developer guide,
+    Constraints)."""
+    return 0 < len(text.encode(errors="replace")) <= _LONGEST_KEY_BYTES

@@ -1,0 +1,362 @@
+"""What the ledger lists and counts, found by the indexes of its DynamoDB table.
+
+The indexes have keys only: they return candidates, which are then read from the table.
+"""
+
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from orchestrator.adapters.aws import aws_errors
+from orchestrator.adapters.dynamodb.items import (
+    DUE,
+    FAILED_TENANTS,
+    LIST,
+    SHARDS,
+    STATUS,
+    TENANT,
+    TENANTS_AT_REST,
+    Index,
+    Item,
+    may_be_a_key,
+    open_partition,
+    operations_of,
+)
+from orchestrator.core.events.event_types import Kind
+from orchestrator.core.ledger.bulkheads import Bulkheads
+from orchestrator.core.ledger.ledger import OpenOperations, Summary, UnreadableItems
+from orchestrator.core.ledger.lifecycle import NO_STATE, StateName, TenantState
+from orchestrator.core.ledger.pages import (
+    Count,
+    Page,
+    Span,
+    beginning_with,
+    build_page,
+    encode_cursor,
+    first_seen_between,
+    most_candidates,
+    section_of,
+    sortable,
+)
+from orchestrator.core.ledger.records import (
+    OperationRecord,
+    OperationState,
+    Record,
+    RunRecord,
+    RunStatus,
+    TenantRecord,
+    tenant_key,
+)
+from orchestrator.core.tasks import gather_or_cancel
+
+if TYPE_CHECKING:
+    from types_aiobotocore_dynamodb import DynamoDBClient
+
+#: How many records are read at once for a page.
+_BATCH_LIMIT = 100
+#: A sort key has at most 1024 bytes, of which the bound of a prefix needs some.
+_LONGEST_PREFIX_BYTES = 1000
+#: How many operations are read to find the oldest that is still open.
+_TO_SKIP = 5
+#: The sections of the list by attention: index, partition, and whether the oldest is first.
+_WITHOUT_JOB, _WITH_JOB = (
+    tuple(open_partition(kind, has_job=has_job) for kind in Kind) for has_job in (False, True)
+)
+_SECTIONS = (
+    (DUE, (FAILED_TENANTS,), False),
+    (STATUS, _WITHOUT_JOB, True),
+    (STATUS, _WITH_JOB, True),
+    (DUE, (TENANTS_AT_REST,), False),
+)
+
+log = structlog.get_logger("orchestrator.dynamodb_ledger")
+
+
+class Lists:
+    """The pages and counts of one ledger, read through the indexes of its table."""
+
+    def __init__(
+        self,
+        client: Callable[[], Awaitable["DynamoDBClient"]],
+        table: str,
+        bulkheads: Bulkheads,
+        load: Callable[[Collection[str]], Awaitable[Mapping[str, Record | None]]],
+    ) -> None:
+        """`client` returns the app's open client; `load` reads records of the table, as
+        `DynamoDBLedger.load` does."""
+        self._client = client
+        self._table = table
+        self._bulkheads = bulkheads
+        self._load = load
+
+    async def find_due(
+        self, *, before: datetime, limit: int, start: int = 0, cursor: str | None = None
+    ) -> Page[str]:
+        # A cursor is the number of shards already read, then the place in the current one.
+        behind, _, place = (cursor or "0").partition(" ")
+        shard = SHARDS[(start + int(behind)) % len(SHARDS)]
+        # The bound sorts just after `before` itself.
+        bound = ("<", f"{sortable(before)}~")
+        after = _place_in_due(shard, place) if place else None
+        found = await self._query(DUE, shard, bound, limit, forward=True, after=after)
+        further = f"{int(behind) + 1}" if int(behind) + 1 < len(SHARDS) else None
+        if len(found) == limit:
+            further = " ".join((behind, *found[-1]))
+        return Page([key for _, key in found], further)
+
+    async def list_runs(
+        self,
+        *,
+        tenant_id: str | None = None,
+        event_type: str | None = None,
+        status: RunStatus | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> Page[RunRecord]:
+        span = Span.after(cursor, forward=False, **first_seen_between(since, until))
+        if tenant_id is not None:
+            if not may_be_a_key(tenant_id):
+                return Page([], None)
+            index, partitions = TENANT, [tenant_id]
+        elif status is not None:
+            index, partitions = STATUS, [f"run#{status}#{shard}" for shard in SHARDS]
+        else:
+            index, partitions = LIST, [f"run#{shard}" for shard in SHARDS]
+
+        def matches(run: Record | None) -> bool:
+            return (
+                isinstance(run, RunRecord)
+                and tenant_id in (None, run.tenant_id)
+                and event_type in (None, run.event_type)
+                and status in (None, run.status)
+            )
+
+        narrowed = event_type is not None or None not in (tenant_id, status)
+        return await self._page(
+            index, partitions, matches, limit, span, forward=False, narrowed=narrowed
+        )
+
+    async def list_tenants(
+        self,
+        *,
+        state: StateName | None = None,
+        prefix: str | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> Page[TenantRecord]:
+        span = Span.after(cursor, forward=True, **beginning_with(prefix))
+        if prefix and len(prefix.encode(errors="replace")) > _LONGEST_PREFIX_BYTES:
+            return Page([], None)
+
+        def matches(tenant: Record | None) -> bool:
+            if not isinstance(tenant, TenantRecord):
+                return False
+            return tenant.state is not None if state is None else tenant.state_name == state
+
+        index, partition = (STATUS, f"tenant#{state}") if state else (LIST, "tenant")
+        return await self._page(
+            index, [partition], matches, limit, span, forward=True, narrowed=False
+        )
+
+    async def count_open(self, kind: Kind, *, most: int) -> OpenOperations:
+        partitions = [open_partition(kind, has_job=has_job) for has_job in (False, True)]
+        found = await self._propose(STATUS, partitions, None, most, forward=True)
+        oldest = datetime.fromisoformat(found[0][0].partition(" ")[0]) if found else None
+        return OpenOperations(len(found), oldest)
+
+    async def list_by_attention(
+        self, *, limit: int = 50, cursor: str | None = None
+    ) -> Page[TenantRecord]:
+        first, passed = section_of(cursor)
+
+        async def propose(number: int) -> list[tuple[str, str]]:
+            index, partitions, forward = _SECTIONS[number]
+            bound = (">" if forward else "<", passed) if passed and number == first else None
+            found = await self._propose(index, partitions, bound, limit + 1, forward=forward)
+            return [(f"{number} {place}", _tenant_of(place, key)) for place, key in found]
+
+        asked = await gather_or_cancel(propose(n) for n in range(first, len(_SECTIONS)))
+        proposed = [pair for pairs in asked for pair in pairs]
+        # One that has just moved may still be in the section that it has left.
+        places = {key: place for place, key in reversed(proposed[:limit])}
+        records = await self._load_readable(places) if places else {}
+        found = [records[key] for key in reversed(places)]
+        further = encode_cursor(proposed[limit - 1][0]) if len(proposed) > limit else None
+        return Page([one for one in found if isinstance(one, TenantRecord)], further)
+
+    async def list_operations(
+        self, *, tenant_id: str, limit: int = 20, cursor: str | None = None
+    ) -> Page[OperationRecord]:
+        span = Span.after(cursor, forward=False)
+        partition = operations_of(tenant_id)
+        if not may_be_a_key(partition):
+            return Page([], None)
+
+        def matches(operation: Record | None) -> bool:
+            return isinstance(operation, OperationRecord) and operation.tenant_id == tenant_id
+
+        return await self._page(
+            LIST, [partition], matches, limit, span, forward=False, narrowed=False
+        )
+
+    async def summarize(self, *, most: int) -> Summary:
+        states: tuple[StateName, ...] = (*TenantState, NO_STATE)
+        partitions = [f"tenant#{state}" for state in states]
+        partitions += [f"run#{RunStatus.FAILED}#{shard}" for shard in SHARDS]
+        counts = await gather_or_cancel(self._count(one, most) for one in partitions)
+        tenants, failed = counts[: len(states)], counts[len(states) :]
+        failed_runs = Count.of(sum(one.count for one in failed), most=most)
+        if any(one.is_capped for one in failed):
+            failed_runs = Count(failed_runs.count, is_capped=True)
+        return Summary(
+            tenants=dict(zip(states, tenants, strict=True)),
+            failed_runs=failed_runs,
+            oldest=await self._find_oldest(),
+        )
+
+    async def check(self) -> None:
+        await self._propose(DUE, SHARDS[:1], ("<", "0"), 1, forward=True)
+
+    async def _count(self, partition: str, most: int) -> Count:
+        """Count items of the index by status; a query reads at most 1 MB (API reference, Query)."""
+        client = await self._client()
+        with aws_errors(f"DynamoDB Query {self._table} {STATUS.name}"):
+            async with self._bulkheads.room():
+                answer = await client.query(
+                    TableName=self._table,
+                    IndexName=STATUS.name,
+                    KeyConditionExpression="#partition = :partition",
+                    ExpressionAttributeNames={"#partition": STATUS.partition},
+                    ExpressionAttributeValues={":partition": {"S": partition}},
+                    Select="COUNT",
+                    Limit=most + 1,
+                )
+            found = answer["Count"]
+            return Count(min(found, most), found > most or "LastEvaluatedKey" in answer)
+
+    async def _find_oldest(self) -> OperationRecord | None:
+        # More than one: the index may still have operations that are over.
+        proposed = await self._propose(
+            STATUS, (*_WITHOUT_JOB, *_WITH_JOB), None, _TO_SKIP, forward=True
+        )
+        records = await self._load_readable([key for _, key in proposed]) if proposed else {}
+        for _, key in proposed:
+            record = records[key]
+            if isinstance(record, OperationRecord) and record.state is OperationState.OPEN:
+                return record
+        return None
+
+    async def _page(
+        self,
+        index: Index,
+        partitions: Sequence[str],
+        matches: Callable[[Record | None], bool],
+        limit: int,
+        span: Span,
+        *,
+        forward: bool,
+        narrowed: bool,
+    ) -> Page[Any]:
+        """A page of the matching items in the span, as the table has them now.
+
+        `narrowed` says that not all candidates of the index match.
+        """
+        if span.is_empty:
+            return Page([], None)
+        most, bound = most_candidates(limit, narrowed=narrowed), _bound(span)
+        # A range between two bounds includes the item that was passed.
+        may_repeat = span.passed is not None and bound is not None and bound[0] == "BETWEEN"
+        asked = await self._propose(index, partitions, bound, most + may_repeat, forward=forward)
+        proposed = [pair for pair in asked if pair[0] != span.passed][:most]
+        found: list[tuple[str, Record | None]] = []
+        for start in range(0, len(proposed), _BATCH_LIMIT):
+            batch = proposed[start : start + _BATCH_LIMIT]
+            records = await self._load_readable([key for _, key in batch])
+            found += [(place, records[key]) for place, key in batch if matches(records[key])]
+            if len(found) > limit:
+                break
+        end = proposed[-1][0] if len(proposed) == most else None
+        return build_page(found, limit=limit, end=end)
+
+    async def _load_readable(self, keys: Collection[str]) -> Mapping[str, Record | None]:
+        """The records, with None for each that can't be parsed, so that a list shows the others."""
+        try:
+            return await self._load(keys)
+        except UnreadableItems as error:
+            log.error("items left out of a list", reason=str(error))
+            return {**dict.fromkeys(keys), **error.found}
+
+    async def _propose(
+        self,
+        index: Index,
+        partitions: Sequence[str],
+        bound: tuple[str, ...] | None,
+        limit: int,
+        *,
+        forward: bool,
+    ) -> list[tuple[str, str]]:
+        """Sort values and keys of the first `limit` items within a bound (`_bound`)."""
+        asked = (self._query(index, one, bound, limit, forward=forward) for one in partitions)
+        found = {pair for pairs in await gather_or_cancel(asked) for pair in pairs}
+        return sorted(found, reverse=not forward)[:limit]
+
+    async def _query(
+        self,
+        index: Index,
+        partition: str,
+        bound: tuple[str, ...] | None,
+        limit: int,
+        *,
+        forward: bool,
+        after: Item | None = None,
+    ) -> list[tuple[str, str]]:
+        client = await self._client()
+        further: Any = {"ExclusiveStartKey": after} if after else {}
+        condition, names = "#partition = :partition", {"#partition": index.partition}
+        values = {":partition": {"S": partition}}
+        if bound is not None:
+            comparison, *bounds = bound
+            named = {f":bound{n}": {"S": value} for n, value in enumerate(bounds)}
+            condition += f" AND #sort {comparison} {' AND '.join(named)}"
+            names["#sort"], values = index.sort, {**values, **named}
+        with aws_errors(f"DynamoDB Query {self._table} {index.name}"):
+            async with self._bulkheads.room():
+                answer = await client.query(
+                    TableName=self._table,
+                    IndexName=index.name,
+                    KeyConditionExpression=condition,
+                    ExpressionAttributeNames=names,
+                    ExpressionAttributeValues=values,
+                    ScanIndexForward=forward,
+                    Limit=limit,
+                    **further,
+                )
+            return [(item[index.sort]["S"], item["key"]["S"]) for item in answer["Items"]]
+
+
+def _bound(span: Span) -> tuple[str, ...] | None:
+    """The condition on the sort key and its values (API reference, Query)."""
+    match span:
+        case Span(low=str(low), high=str(high)):
+            return "BETWEEN", low, high
+        case Span(low=str(low)):
+            return (">" if low == span.passed else ">="), low
+        case Span(high=str(high)):
+            return ("<" if high == span.passed else "<="), high
+    return None
+
+
+def _tenant_of(place: str, key: str) -> str:
+    """The key of the tenant that an operation holds, by its position; a tenant's own key."""
+    return key if key.startswith(tenant_key("")) else tenant_key(place.split(" ", 2)[2])
+
+
+def _place_in_due(shard: str, place: str) -> Item:
+    """A place in the due index as the start of a query, whether its item still exists or not (API
+    reference, Query, ExclusiveStartKey)."""
+    due_at, _, key = place.partition(" ")
+    return {DUE.partition: {"S": shard}, DUE.sort: {"S": due_at}, "key": {"S": key}}
