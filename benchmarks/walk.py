@@ -54,6 +54,7 @@ LEAVES = frozenset(
         "core/ledger/ledger.py",
         "core/ledger/lifecycle.py",
         "core/ledger/possible_start.py",
+        "core/ledger/record_parts.py",
         "core/ledger/records.py",
         "core/ledger/snapshot.py",
         "core/ledger/transitions.py",

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from orchestrator.core.handlers.registry import HandlerRegistry
     from orchestrator.core.handlers.run import Run
     from orchestrator.core.jobs.job_description import JobDescription, JobStatus, SomeNotDescribed
-    from orchestrator.core.ledger.records import Job
+    from orchestrator.core.ledger.record_parts import Job
     from orchestrator.intake.app_keys import ORCHESTRATOR, REGISTRY
     from orchestrator.settings import Settings, SettingsError, load_settings
 
@@ -84,7 +84,7 @@ _HOMES = {
     "core.events.event": ("Event",),
     "core.handlers.extension": ("Extension",),
     "core.jobs.job_description": ("JobDescription", "JobStatus", "SomeNotDescribed"),
-    "core.ledger.records": ("Job",),
+    "core.ledger.record_parts": ("Job",),
     "core.handlers.registry": ("HandlerRegistry",),
     "core.handlers.run": ("Run",),
     "intake.app_keys": ("ORCHESTRATOR", "REGISTRY"),

@@ -27,18 +27,15 @@ from orchestrator.core.ledger.lease import RunLease, claim_run
 from orchestrator.core.ledger.lifecycle import TenantState
 from orchestrator.core.ledger.operations import Adopted, OrphanedJob, adopt
 from orchestrator.core.ledger.possible_start import PossibleStart
+from orchestrator.core.ledger.record_parts import Failure, Job, Step, WebhookCredentials
 from orchestrator.core.ledger.records import (
-    Failure,
-    Job,
     OperationRecord,
     PayloadRecord,
     Progress,
     Record,
     RunRecord,
     RunStatus,
-    Step,
     TenantRecord,
-    WebhookCredentials,
 )
 from orchestrator.core.ledger.settle import FollowUp, Saved, Settlement, StartUnresolved
 from orchestrator.core.ledger.transactions import Transactions

@@ -26,24 +26,26 @@ from orchestrator.core.events.event import Event
 from orchestrator.core.events.event_types import Kind
 from orchestrator.core.ledger.event_codec import encode_event
 from orchestrator.core.ledger.lifecycle import TenantState
-from orchestrator.core.ledger.records import (
+from orchestrator.core.ledger.record_parts import (
     Asked,
     Failure,
     Job,
+    OperationState,
+    Report,
+    Step,
+    Waiter,
+    WebhookCredentials,
+)
+from orchestrator.core.ledger.records import (
     JobRecord,
     OperationRecord,
-    OperationState,
     PayloadRecord,
     Record,
     RegistrationRecord,
-    Report,
     RunRecord,
     RunStatus,
     SecretsRecord,
-    Step,
     TenantRecord,
-    Waiter,
-    WebhookCredentials,
 )
 from orchestrator.core.queue.message_codec import QueuedEvent, QueuedReplay, pack_message
 

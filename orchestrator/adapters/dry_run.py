@@ -16,7 +16,7 @@ from orchestrator.core.events.json_text import kept_size
 from orchestrator.core.jobs import builder_calls
 from orchestrator.core.jobs.builder import Builder, Configurable, FindsJobs, TellsStarts
 from orchestrator.core.jobs.job_description import JobDescription, JobStatus
-from orchestrator.core.ledger.records import Job
+from orchestrator.core.ledger.record_parts import Job
 from orchestrator.core.secrets.redaction import Redactor
 from orchestrator.core.secrets.references import is_reference
 

@@ -7,15 +7,8 @@ import attrs
 
 from orchestrator.core.events.event_types import Kind
 from orchestrator.core.ledger.guards import Timings
-from orchestrator.core.ledger.records import (
-    Job,
-    OperationRecord,
-    OperationState,
-    PastStart,
-    Report,
-    RunRecord,
-    RunStatus,
-)
+from orchestrator.core.ledger.record_parts import Job, OperationState, PastStart, Report
+from orchestrator.core.ledger.records import OperationRecord, RunRecord, RunStatus
 from orchestrator.core.urls import shown_url
 from orchestrator.intake.run_views import reason_of
 

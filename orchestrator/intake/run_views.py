@@ -6,16 +6,15 @@ import attrs
 
 from orchestrator.core.errors import PayloadMismatch
 from orchestrator.core.ledger.history import current_attempt
-from orchestrator.core.ledger.records import (
+from orchestrator.core.ledger.record_parts import (
     AttemptState,
     Awaited,
     Failure,
     Job,
     PastAttempt,
-    RunRecord,
-    RunStatus,
     WaitKind,
 )
+from orchestrator.core.ledger.records import RunRecord, RunStatus
 
 
 @attrs.frozen(kw_only=True)

@@ -14,13 +14,8 @@ from orchestrator.core.jobs.cancel import Stopped
 from orchestrator.core.ledger.ledger import Ledger
 from orchestrator.core.ledger.lifecycle import NO_STATE, TenantState
 from orchestrator.core.ledger.pages import Page
-from orchestrator.core.ledger.records import (
-    Awaited,
-    OperationRecord,
-    RunRecord,
-    RunStatus,
-    TenantRecord,
-)
+from orchestrator.core.ledger.record_parts import Awaited
+from orchestrator.core.ledger.records import OperationRecord, RunRecord, RunStatus, TenantRecord
 from orchestrator.core.ledger.transactions import Transactions
 from orchestrator.intake.access import Access, Scope
 from orchestrator.intake.app_keys import OWN_ORCHESTRATOR, TRANSACTIONS, WIRE, WORKLOAD

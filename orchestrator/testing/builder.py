@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 
 from orchestrator.core.jobs.job_description import JobDescription, JobStatus
-from orchestrator.core.ledger.records import Job
+from orchestrator.core.ledger.record_parts import Job
 
 
 @attrs.frozen

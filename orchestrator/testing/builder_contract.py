@@ -26,11 +26,8 @@ from orchestrator.core.errors import OrchestratorError, TemporaryError
 from orchestrator.core.handlers.extension import Extension
 from orchestrator.core.jobs.builder import Builder, DescribesJobs, FindsJobs, StopsJobs
 from orchestrator.core.jobs.job_description import JobStatus
-from orchestrator.core.ledger.records import (
-    Job,
-    OperationRecord,
-    Record,
-)
+from orchestrator.core.ledger.record_parts import Job
+from orchestrator.core.ledger.records import OperationRecord, Record
 from orchestrator.parts import Parts, open_parts
 from orchestrator.settings import Builders, LedgerSettings, Operations, Settings, Tiers
 from orchestrator.testing.clock import ManualClock

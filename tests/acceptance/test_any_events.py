@@ -15,12 +15,8 @@ import pytest
 
 from orchestrator import Settings
 from orchestrator.adapters.memory.ledger import InMemoryLedger
-from orchestrator.core.ledger.records import (
-    OperationRecord,
-    OperationState,
-    RunRecord,
-    TenantRecord,
-)
+from orchestrator.core.ledger.record_parts import OperationState
+from orchestrator.core.ledger.records import OperationRecord, RunRecord, TenantRecord
 from orchestrator.embedded import Build, CodeBuildStandIn
 from orchestrator.testing import ManualClock, envelope, provisioning_event
 from tests.acceptance.stories import with_full_tier

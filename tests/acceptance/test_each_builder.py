@@ -11,7 +11,8 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from orchestrator import Extension, JobStatus, Settings, TemporaryError, create_app
 from orchestrator.adapters.memory.ledger import InMemoryLedger
-from orchestrator.core.ledger.records import Job, Record
+from orchestrator.core.ledger.record_parts import Job
+from orchestrator.core.ledger.records import Record
 from orchestrator.embedded import CodeBuildStandIn, Fault
 from orchestrator.settings import (
     Builders,

@@ -10,7 +10,8 @@ from orchestrator import Run, Settings
 from orchestrator.adapters.memory.ledger import InMemoryLedger
 from orchestrator.core.events.event_types import Kind
 from orchestrator.core.ledger.lifecycle import TenantState
-from orchestrator.core.ledger.records import Job, OperationRecord, OperationState, TenantRecord
+from orchestrator.core.ledger.record_parts import Job, OperationState
+from orchestrator.core.ledger.records import OperationRecord, TenantRecord
 from orchestrator.embedded import CodeBuildStandIn, Fault
 from orchestrator.testing import ManualClock
 from tests.acceptance.answers import (

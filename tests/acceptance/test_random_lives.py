@@ -8,12 +8,8 @@ import pytest
 
 from orchestrator import Extension, JobStatus, Settings
 from orchestrator.adapters.memory.ledger import InMemoryLedger
-from orchestrator.core.ledger.records import (
-    OperationRecord,
-    OperationState,
-    RunRecord,
-    TenantRecord,
-)
+from orchestrator.core.ledger.record_parts import OperationState
+from orchestrator.core.ledger.records import OperationRecord, RunRecord, TenantRecord
 from orchestrator.settings import Tiers
 from orchestrator.testing import InMemoryBuilder, ManualClock, envelope
 from tests.acceptance.stories import list_runs

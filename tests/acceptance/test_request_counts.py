@@ -11,7 +11,8 @@ from orchestrator import Event, Extension, HandlerRegistry, Run, Settings
 from orchestrator.core.events.event_types import Kind
 from orchestrator.core.ledger.lifecycle import TenantState
 from orchestrator.core.ledger.pages import CANDIDATES
-from orchestrator.core.ledger.records import OperationState, Record, RunStatus
+from orchestrator.core.ledger.record_parts import OperationState
+from orchestrator.core.ledger.records import Record, RunStatus
 from orchestrator.embedded import Fault
 from orchestrator.intake.app_keys import TRANSACTIONS
 from orchestrator.testing import ManualClock, envelope

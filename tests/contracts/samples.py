@@ -8,31 +8,33 @@ import attrs
 from orchestrator.core.errors import PayloadMismatch
 from orchestrator.core.events.event_types import Kind
 from orchestrator.core.ledger.lifecycle import TenantState
-from orchestrator.core.ledger.records import (
+from orchestrator.core.ledger.record_parts import (
     Asked,
     AttemptState,
     Awaited,
     Failure,
     Job,
-    JobRecord,
-    OperationRecord,
     OperationState,
     PastAttempt,
     PastStart,
     Pauses,
-    PayloadRecord,
-    Record,
-    RegistrationRecord,
     Report,
     ReportTry,
-    RunRecord,
-    RunStatus,
-    SecretsRecord,
     Step,
-    TenantRecord,
     Waiter,
     WaitKind,
     WebhookCredentials,
+)
+from orchestrator.core.ledger.records import (
+    JobRecord,
+    OperationRecord,
+    PayloadRecord,
+    Record,
+    RegistrationRecord,
+    RunRecord,
+    RunStatus,
+    SecretsRecord,
+    TenantRecord,
 )
 
 Kept = TypeVar("Kept", bound=Record)

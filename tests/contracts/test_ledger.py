@@ -9,15 +9,8 @@ import attrs
 import pytest
 
 from orchestrator.core.ledger.ledger import Conflict, Ledger
-from orchestrator.core.ledger.records import (
-    Failure,
-    OperationState,
-    PayloadRecord,
-    Record,
-    RunStatus,
-    Step,
-    TenantRecord,
-)
+from orchestrator.core.ledger.record_parts import Failure, OperationState, Step
+from orchestrator.core.ledger.records import PayloadRecord, Record, RunStatus, TenantRecord
 from tests.contracts.samples import (
     BARE,
     FULL,

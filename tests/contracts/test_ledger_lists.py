@@ -13,7 +13,8 @@ from orchestrator.core.events.event_types import Kind
 from orchestrator.core.ledger.ledger import Ledger, OpenOperations, Summary
 from orchestrator.core.ledger.lifecycle import NO_STATE, TenantState
 from orchestrator.core.ledger.pages import CANDIDATES, Count, Page, encode_cursor
-from orchestrator.core.ledger.records import OperationState, Record, RunRecord, RunStatus
+from orchestrator.core.ledger.record_parts import OperationState
+from orchestrator.core.ledger.records import Record, RunRecord, RunStatus
 from tests.contracts.samples import JOB, kept, later, operation, run, tenant
 from tests.ledgers import fill
 

@@ -12,7 +12,7 @@ from orchestrator.adapters.step_functions.builder import StepFunctionsBuilder, e
 from orchestrator.core.checkable import Checkable
 from orchestrator.core.errors import NotPermitted, QuotaReached
 from orchestrator.core.jobs.job_description import SomeNotDescribed
-from orchestrator.core.ledger.records import Job
+from orchestrator.core.ledger.record_parts import Job
 from orchestrator.embedded import Fault
 from tests.aws import aws_session
 from tests.step_functions.stand_in import StepFunctionsStandIn, open_step_functions

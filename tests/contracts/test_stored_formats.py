@@ -20,7 +20,8 @@ from orchestrator.core.handlers.run import _traceparent
 from orchestrator.core.identifiers import digest, operation_id, own_operation_id, start_key
 from orchestrator.core.ledger.event_codec import decode_event
 from orchestrator.core.ledger.lifecycle import TenantState
-from orchestrator.core.ledger.records import OperationState, PayloadRecord, RunRecord, RunStatus
+from orchestrator.core.ledger.record_parts import OperationState
+from orchestrator.core.ledger.records import PayloadRecord, RunRecord, RunStatus
 from orchestrator.core.queue.enqueue import _group
 from orchestrator.core.queue.message_codec import pack_message, read_message
 from tests.stored_formats import (

@@ -19,7 +19,8 @@ from orchestrator.core.identifiers import digest
 from orchestrator.core.jobs.job_description import JobStatus
 from orchestrator.core.ledger.guards import last_possible_send
 from orchestrator.core.ledger.ledger import Ledger
-from orchestrator.core.ledger.records import Due, OperationState, RunRecord, SecretsRecord
+from orchestrator.core.ledger.record_parts import OperationState
+from orchestrator.core.ledger.records import Due, RunRecord, SecretsRecord
 from orchestrator.testing import ManualClock, envelope
 from tests.integration.ledger_watch import Names, Report
 from tests.integration.ledger_world import (

@@ -16,10 +16,9 @@ from orchestrator.core.events.event_types import ENDS, OPENS, Kind
 from orchestrator.core.identifiers import operation_id
 from orchestrator.core.jobs.job_description import JobStatus
 from orchestrator.core.ledger.lifecycle import MOVES
+from orchestrator.core.ledger.record_parts import Job, OperationState
 from orchestrator.core.ledger.records import (
-    Job,
     OperationRecord,
-    OperationState,
     Record,
     RunRecord,
     RunStatus,

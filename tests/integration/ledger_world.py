@@ -33,8 +33,8 @@ from orchestrator.core.jobs.tier_catalog import Tier
 from orchestrator.core.ledger.guards import Timings
 from orchestrator.core.ledger.ledger import Conflict, Ledger, OpenOperations, Summary
 from orchestrator.core.ledger.pages import Page
+from orchestrator.core.ledger.record_parts import Job
 from orchestrator.core.ledger.records import (
-    Job,
     OperationRecord,
     PayloadRecord,
     Record,

@@ -31,7 +31,8 @@ from orchestrator.core.handlers.builtin import built_in_handlers
 from orchestrator.core.handlers.services import Services
 from orchestrator.core.jobs.job_description import JobStatus
 from orchestrator.core.ledger.guards import Timings
-from orchestrator.core.ledger.records import Job, RunRecord
+from orchestrator.core.ledger.record_parts import Job
+from orchestrator.core.ledger.records import RunRecord
 from orchestrator.core.ledger.transactions import Transactions
 from orchestrator.core.secrets.redaction import Redactor
 from orchestrator.embedded import CodeBuildStandIn, EmbeddedAWS, open_codebuild

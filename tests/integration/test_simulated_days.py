@@ -21,7 +21,8 @@ from orchestrator import Extension, JobDescription, JobStatus, Settings, Tempora
 from orchestrator.adapters.memory.ledger import InMemoryLedger
 from orchestrator.core.jobs.tier_catalog import Tier
 from orchestrator.core.ledger.pages import Page
-from orchestrator.core.ledger.records import Job, OperationRecord, OperationState, Record, RunRecord
+from orchestrator.core.ledger.record_parts import Job, OperationState
+from orchestrator.core.ledger.records import OperationRecord, Record, RunRecord
 from orchestrator.settings import Intake, LedgerSettings, Operations
 from orchestrator.testing import (
     SHORT_LIVED_BUS,

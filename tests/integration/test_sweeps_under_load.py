@@ -19,7 +19,8 @@ from orchestrator.adapters.memory.ledger import InMemoryLedger
 from orchestrator.core.dispatch.sweep import SweepResult
 from orchestrator.core.ledger.bulkheads import Bulkheads
 from orchestrator.core.ledger.pages import Page
-from orchestrator.core.ledger.records import Job, OperationRecord, OperationState, Record, RunRecord
+from orchestrator.core.ledger.record_parts import Job, OperationState
+from orchestrator.core.ledger.records import OperationRecord, Record, RunRecord
 from orchestrator.parts import OpenService, Parts, open_parts
 from orchestrator.settings import LedgerSettings, Operations, Tiers
 from orchestrator.testing import InMemoryBuilder, ManualClock, envelope

@@ -12,7 +12,7 @@ from orchestrator.core.checkable import Permission
 from orchestrator.core.errors import PayloadMismatch, PermanentError, TemporaryError
 from orchestrator.core.events.javascript import to_text
 from orchestrator.core.jobs.job_description import JobDescription, SomeNotDescribed
-from orchestrator.core.ledger.records import Job
+from orchestrator.core.ledger.record_parts import Job
 from orchestrator.core.secrets.references import is_reference
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from orchestrator.adapters.codebuild.builds import describe_build
 from orchestrator.core.clock import Clock
 from orchestrator.core.errors import OrchestratorError
 from orchestrator.core.jobs.job_description import JobDescription
-from orchestrator.core.ledger.records import Job
+from orchestrator.core.ledger.record_parts import Job
 
 if TYPE_CHECKING:
     from types_aiobotocore_codebuild import CodeBuildClient

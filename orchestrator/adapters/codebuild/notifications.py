@@ -7,7 +7,7 @@ from typing import Any
 from orchestrator.adapters.codebuild.builds import CODE_BUILD, read_build
 from orchestrator.core.events.payloads import read_job_id
 from orchestrator.core.jobs.job_description import JobDescription
-from orchestrator.core.ledger.records import Job
+from orchestrator.core.ledger.record_parts import Job
 
 #: "CodeBuild Build Phase Change", "CodeBuild Fleet State Change" (EventBridge events reference)
 #: and similar events, such as those of build batches.

@@ -34,17 +34,16 @@ import msgspec
 from orchestrator.core.events.event_types import Kind
 from orchestrator.core.evolve import evolve
 from orchestrator.core.ledger.pages import sortable
+from orchestrator.core.ledger.record_parts import OperationState, Stored
 from orchestrator.core.ledger.records import (
     Due,
     JobRecord,
     OperationRecord,
-    OperationState,
     PayloadRecord,
     Record,
     RegistrationRecord,
     RunRecord,
     SecretsRecord,
-    Stored,
     TenantRecord,
 )
 

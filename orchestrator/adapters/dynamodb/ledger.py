@@ -26,10 +26,10 @@ from orchestrator.core.ledger.bulkheads import Bulkheads
 from orchestrator.core.ledger.ledger import Conflict, OpenOperations, Summary, UnreadableItems
 from orchestrator.core.ledger.lifecycle import StateName
 from orchestrator.core.ledger.pages import Page
+from orchestrator.core.ledger.record_parts import OperationState
 from orchestrator.core.ledger.records import (
     JobRecord,
     OperationRecord,
-    OperationState,
     PayloadRecord,
     Record,
     RunRecord,

@@ -40,9 +40,9 @@ from orchestrator.core.ledger.pages import (
     section_of,
     sortable,
 )
+from orchestrator.core.ledger.record_parts import OperationState
 from orchestrator.core.ledger.records import (
     OperationRecord,
-    OperationState,
     Record,
     RunRecord,
     RunStatus,

@@ -37,7 +37,7 @@ from orchestrator.core.events.javascript import to_text
 from orchestrator.core.evolve import evolve
 from orchestrator.core.identifiers import START_KEY, TRACEPARENT
 from orchestrator.core.jobs.job_description import JobDescription, JobStatus, SomeNotDescribed
-from orchestrator.core.ledger.records import Job
+from orchestrator.core.ledger.record_parts import Job
 from orchestrator.core.urls import shown_url
 
 #: The name under which Jenkins is registered as a builder.

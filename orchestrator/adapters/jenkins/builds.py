@@ -14,7 +14,7 @@ import msgspec
 
 from orchestrator.core.identifiers import START_KEY
 from orchestrator.core.jobs.job_description import JobDescription, JobStatus
-from orchestrator.core.ledger.records import Job
+from orchestrator.core.ledger.record_parts import Job
 from orchestrator.core.texts import shorten
 
 PARAMETERS = "actions[parameters[name,value]]"

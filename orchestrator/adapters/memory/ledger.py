@@ -25,10 +25,10 @@ from orchestrator.core.ledger.pages import (
     most_candidates,
     section_of,
 )
+from orchestrator.core.ledger.record_parts import OperationState
 from orchestrator.core.ledger.records import (
     Due,
     OperationRecord,
-    OperationState,
     Record,
     RunRecord,
     RunStatus,

@@ -13,7 +13,7 @@ from orchestrator.core.checkable import Permission
 from orchestrator.core.errors import NotPermitted, PermanentError, TemporaryError, event_mismatch
 from orchestrator.core.events.javascript import stringify
 from orchestrator.core.jobs.job_description import JobDescription, SomeNotDescribed
-from orchestrator.core.ledger.records import Job
+from orchestrator.core.ledger.record_parts import Job
 
 if TYPE_CHECKING:
     from types_aiobotocore_stepfunctions import SFNClient

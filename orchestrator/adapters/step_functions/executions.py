@@ -10,7 +10,7 @@ from typing import Any
 
 from orchestrator.core.events.body import read_object
 from orchestrator.core.jobs.job_description import JobDescription, JobStatus
-from orchestrator.core.ledger.records import Job
+from orchestrator.core.ledger.record_parts import Job
 from orchestrator.core.texts import shorten
 
 #: The name under which Step Functions is registered as a builder.

@@ -10,7 +10,7 @@ from orchestrator.adapters.step_functions.executions import (
     read_execution,
 )
 from orchestrator.core.jobs.job_description import JobDescription
-from orchestrator.core.ledger.records import Job
+from orchestrator.core.ledger.record_parts import Job
 
 _CHANGE = re.compile(r"Step Functions .*Change")
 

@@ -19,7 +19,8 @@ from orchestrator.core.errors import PermanentError, TemporaryError
 from orchestrator.core.events.event_types import Kind
 from orchestrator.core.events.json_text import kept_size
 from orchestrator.core.ledger.guarding import guarded
-from orchestrator.core.ledger.records import MAX_PAST_REASON, operation_key
+from orchestrator.core.ledger.record_parts import MAX_PAST_REASON
+from orchestrator.core.ledger.records import operation_key
 from orchestrator.core.ledger.report_attempt import (
     ReportAttempt,
     ReportResult,

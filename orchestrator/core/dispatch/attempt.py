@@ -33,7 +33,8 @@ from orchestrator.core.identifiers import START_KEY
 from orchestrator.core.ledger.lease import RunLease, keep_renewed
 from orchestrator.core.ledger.operations import Adopted, OrphanedJob, adopt
 from orchestrator.core.ledger.possible_start import PossibleStart
-from orchestrator.core.ledger.records import Failure, Job, RunRecord, RunStatus
+from orchestrator.core.ledger.record_parts import Failure, Job
+from orchestrator.core.ledger.records import RunRecord, RunStatus
 from orchestrator.core.ledger.settle import FollowUp, Saved, Settlement, StartUnresolved
 from orchestrator.core.ledger.snapshot import Decision, Snapshot
 from orchestrator.core.tasks import is_cancelled, run_to_its_end, sole_error

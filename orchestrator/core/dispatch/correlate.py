@@ -21,7 +21,8 @@ from orchestrator.core.jobs.notifications import Notifications
 from orchestrator.core.jobs.watch import JobWatcher
 from orchestrator.core.ledger.claim_request import ClaimRequest, ReportedOutcome, Trigger
 from orchestrator.core.ledger.event_codec import encode_event
-from orchestrator.core.ledger.records import MAX_NAME, Job, PayloadRecord, WebhookCredentials
+from orchestrator.core.ledger.record_parts import Job, WebhookCredentials
+from orchestrator.core.ledger.records import MAX_NAME, PayloadRecord
 from orchestrator.core.secrets.redaction import Redactor
 from orchestrator.core.texts import shorten
 from orchestrator.core.urls import web_link

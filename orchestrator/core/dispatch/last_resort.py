@@ -24,12 +24,11 @@ from orchestrator.core.ledger.breakdowns import DIED, Breakdown, count
 from orchestrator.core.ledger.claim_request import Trigger
 from orchestrator.core.ledger.lease import RunLease, claim_by_records, keep_renewed
 from orchestrator.core.ledger.operations import OrphanedJob
+from orchestrator.core.ledger.record_parts import Job, Report
 from orchestrator.core.ledger.records import (
-    Job,
     OperationRecord,
     PayloadRecord,
     Progress,
-    Report,
     RunRecord,
     RunStatus,
 )

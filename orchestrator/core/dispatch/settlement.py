@@ -17,7 +17,8 @@ from orchestrator.core.handlers.run import EndWithoutJob, Run
 from orchestrator.core.identifiers import START_KEY
 from orchestrator.core.ledger.event_codec import encode_event
 from orchestrator.core.ledger.lease import RunLease
-from orchestrator.core.ledger.records import Failure, RunStatus
+from orchestrator.core.ledger.record_parts import Failure
+from orchestrator.core.ledger.records import RunStatus
 from orchestrator.core.ledger.settle import FollowUp, Settlement
 from orchestrator.core.texts import shorten
 

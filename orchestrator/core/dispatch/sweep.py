@@ -28,11 +28,10 @@ from orchestrator.core.ledger.bulkheads import Duty, on_duty
 from orchestrator.core.ledger.guarding import guarded
 from orchestrator.core.ledger.guards import is_due
 from orchestrator.core.ledger.ledger import UnreadableItems
+from orchestrator.core.ledger.record_parts import Job, OperationState
 from orchestrator.core.ledger.records import (
     Due,
-    Job,
     OperationRecord,
-    OperationState,
     RunRecord,
     SecretsRecord,
     operation_key,

@@ -22,7 +22,8 @@ from orchestrator.core.jobs.tier_catalog import Tier
 from orchestrator.core.ledger.event_codec import decode_event
 from orchestrator.core.ledger.lease import RunLease
 from orchestrator.core.ledger.operations import find_followed, is_told_by_job
-from orchestrator.core.ledger.records import Job, OperationRecord, Progress, Report, Step
+from orchestrator.core.ledger.record_parts import Job, Report, Step
+from orchestrator.core.ledger.records import OperationRecord, Progress
 
 
 @attrs.frozen

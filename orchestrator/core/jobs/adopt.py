@@ -14,7 +14,8 @@ from orchestrator.core.jobs.describe import JobDescriber, not_shown_yet
 from orchestrator.core.jobs.job_description import JobDescription
 from orchestrator.core.ledger.guards import is_stray, is_under_way, may_record, may_replace
 from orchestrator.core.ledger.operations import Adopted, OrphanedJob, adopt, replace
-from orchestrator.core.ledger.records import Job, JobRecord, OperationRecord
+from orchestrator.core.ledger.record_parts import Job
+from orchestrator.core.ledger.records import JobRecord, OperationRecord
 from orchestrator.core.ledger.transactions import Transactions
 
 log = structlog.get_logger("orchestrator.adopt")

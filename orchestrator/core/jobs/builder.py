@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any, Protocol, runtime_checkable
 
 from orchestrator.core.jobs.job_description import JobDescription
-from orchestrator.core.ledger.records import Job
+from orchestrator.core.ledger.record_parts import Job
 
 
 class Builder(Protocol):

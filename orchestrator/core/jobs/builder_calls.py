@@ -26,7 +26,7 @@ from orchestrator.core.jobs.builder import (
     TellsStarts,
 )
 from orchestrator.core.jobs.job_description import JobDescription, JobStatus, SomeNotDescribed
-from orchestrator.core.ledger.records import Job
+from orchestrator.core.ledger.record_parts import Job
 
 #: Bytes of a job's id: it is part of a key in the ledger, and DynamoDB's keys have at most 2048
 #: bytes (developer guide, Constraints).

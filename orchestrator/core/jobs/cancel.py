@@ -23,13 +23,8 @@ from orchestrator.core.jobs.job_description import Answer, JobDescription, NotDe
 from orchestrator.core.jobs.looks import Next, what_follows
 from orchestrator.core.jobs.outcome import OutcomeMaker
 from orchestrator.core.ledger.operations import ask_to_stop, count_stops, note_stop
-from orchestrator.core.ledger.records import (
-    MAX_NAME,
-    Job,
-    OperationRecord,
-    OperationState,
-    RunStatus,
-)
+from orchestrator.core.ledger.record_parts import Job, OperationState
+from orchestrator.core.ledger.records import MAX_NAME, OperationRecord, RunStatus
 from orchestrator.core.ledger.transactions import Transactions
 from orchestrator.core.texts import shorten
 

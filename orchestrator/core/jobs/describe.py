@@ -18,7 +18,7 @@ from orchestrator.core.jobs.job_description import (
     NotDescribed,
     SomeNotDescribed,
 )
-from orchestrator.core.ledger.records import Job
+from orchestrator.core.ledger.record_parts import Job
 
 log = structlog.get_logger("orchestrator.describe")
 

@@ -6,7 +6,7 @@ from enum import Enum, StrEnum, auto
 import attrs
 
 from orchestrator.core.errors import TemporaryError
-from orchestrator.core.ledger.records import Job
+from orchestrator.core.ledger.record_parts import Job
 
 
 class JobStatus(StrEnum):

@@ -13,7 +13,7 @@ import attrs
 from orchestrator.core.events.event_types import BUILD_STATE_CHANGE
 from orchestrator.core.events.json_text import parse_json
 from orchestrator.core.jobs.job_description import JobDescription
-from orchestrator.core.ledger.records import Job
+from orchestrator.core.ledger.record_parts import Job
 
 
 class JobNotifications(Protocol):

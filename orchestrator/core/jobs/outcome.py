@@ -20,7 +20,8 @@ from orchestrator.core.identifiers import START_KEY
 from orchestrator.core.jobs.job_description import Answer, JobDescription, NotDescribed
 from orchestrator.core.ledger.event_codec import decode_event
 from orchestrator.core.ledger.operations import end_alone
-from orchestrator.core.ledger.records import Job, OperationRecord
+from orchestrator.core.ledger.record_parts import Job
+from orchestrator.core.ledger.records import OperationRecord
 from orchestrator.core.ledger.transactions import Transactions
 from orchestrator.core.texts import shorten
 

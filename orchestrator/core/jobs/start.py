@@ -29,7 +29,7 @@ from orchestrator.core.jobs.plan import as_variables
 from orchestrator.core.ledger.guards import Timings, certain_from, is_none_certain, may_replace
 from orchestrator.core.ledger.lease import RunLease
 from orchestrator.core.ledger.possible_start import PossibleStart
-from orchestrator.core.ledger.records import Job
+from orchestrator.core.ledger.record_parts import Job
 from orchestrator.core.metrics import JOBS_STARTED, NO_METRICS, Metrics
 from orchestrator.core.secrets.references import SecretReferences
 from orchestrator.core.tracing import NO_TRACING, SpanKind, Tracing

@@ -7,7 +7,7 @@ from orchestrator.core.jobs.describe import not_shown_yet
 from orchestrator.core.jobs.job_description import JobDescription
 from orchestrator.core.jobs.notifications import Notifications
 from orchestrator.core.jobs.watch import JobWatcher
-from orchestrator.core.ledger.records import OperationState
+from orchestrator.core.ledger.record_parts import OperationState
 
 log = structlog.get_logger("orchestrator.state_changes")
 

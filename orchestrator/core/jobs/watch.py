@@ -36,7 +36,8 @@ from orchestrator.core.ledger.guarding import guarded
 from orchestrator.core.ledger.guards import is_gone_for_good, is_overdue
 from orchestrator.core.ledger.ledger import UnreadableItems
 from orchestrator.core.ledger.operations import ask_again, begin_look
-from orchestrator.core.ledger.records import Job, OperationRecord, operation_key
+from orchestrator.core.ledger.record_parts import Job
+from orchestrator.core.ledger.records import OperationRecord, operation_key
 from orchestrator.core.ledger.transactions import Transactions
 from orchestrator.core.tracing import NO_TRACING, Span, Tracing
 

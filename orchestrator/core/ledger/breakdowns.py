@@ -28,10 +28,9 @@ from orchestrator.core.ledger.guards import (
     last_possible_send,
 )
 from orchestrator.core.ledger.history import BROKE_DOWN
+from orchestrator.core.ledger.record_parts import Failure, OperationState
 from orchestrator.core.ledger.records import (
-    Failure,
     OperationRecord,
-    OperationState,
     PayloadRecord,
     Record,
     RunRecord,

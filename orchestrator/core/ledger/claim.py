@@ -32,15 +32,13 @@ from orchestrator.core.ledger.guards import (
     is_stale,
     may_open,
 )
+from orchestrator.core.ledger.record_parts import Awaited, OperationState, WebhookCredentials
 from orchestrator.core.ledger.records import (
-    Awaited,
     OperationRecord,
-    OperationState,
     Record,
     RegistrationRecord,
     RunRecord,
     TenantRecord,
-    WebhookCredentials,
 )
 from orchestrator.core.ledger.snapshot import Decision, Snapshot
 from orchestrator.core.ledger.transitions import (

@@ -20,18 +20,20 @@ from orchestrator.core.ledger.claim_result import (
 )
 from orchestrator.core.ledger.guards import is_due
 from orchestrator.core.ledger.lifecycle import MOVES
-from orchestrator.core.ledger.records import (
+from orchestrator.core.ledger.record_parts import (
     Asked,
     Awaited,
     Failure,
-    OperationRecord,
     OperationState,
+    Waiter,
+    WebhookCredentials,
+)
+from orchestrator.core.ledger.records import (
+    OperationRecord,
     Record,
     RunRecord,
     RunStatus,
     TenantRecord,
-    Waiter,
-    WebhookCredentials,
 )
 from orchestrator.core.ledger.snapshot import Decision, Snapshot
 from orchestrator.core.ledger.transitions import ended, kept

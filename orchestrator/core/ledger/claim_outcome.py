@@ -8,13 +8,8 @@ from orchestrator.core.ledger.claim_request import ReportedOutcome
 from orchestrator.core.ledger.claim_result import ClaimResult
 from orchestrator.core.ledger.guards import is_unseen
 from orchestrator.core.ledger.operations import find_followed, is_told_by_job
-from orchestrator.core.ledger.records import (
-    Awaited,
-    OperationRecord,
-    OperationState,
-    RunRecord,
-    TenantRecord,
-)
+from orchestrator.core.ledger.record_parts import Awaited, OperationState
+from orchestrator.core.ledger.records import OperationRecord, RunRecord, TenantRecord
 from orchestrator.core.ledger.snapshot import Decision
 
 #: The refusal of an outcome that doesn't identify an operation.

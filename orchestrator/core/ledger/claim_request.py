@@ -8,10 +8,8 @@ import attrs
 
 from orchestrator.core.events.event import Event
 from orchestrator.core.events.event_types import Ending, Kind
-from orchestrator.core.ledger.records import (
-    PayloadRecord,
-    WebhookCredentials,
-)
+from orchestrator.core.ledger.record_parts import WebhookCredentials
+from orchestrator.core.ledger.records import PayloadRecord
 
 
 class Trigger(Enum):

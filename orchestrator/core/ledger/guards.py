@@ -12,13 +12,11 @@ import attrs
 from orchestrator.core.events.event_types import Kind
 from orchestrator.core.ledger.lifecycle import MOVES
 from orchestrator.core.ledger.possible_start import PossibleStart
+from orchestrator.core.ledger.record_parts import Job, OperationState, Report
 from orchestrator.core.ledger.records import (
     Due,
-    Job,
     OperationRecord,
-    OperationState,
     RegistrationRecord,
-    Report,
     RunRecord,
     RunStatus,
     SecretsRecord,

@@ -8,17 +8,16 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from orchestrator.core.evolve import evolve
-from orchestrator.core.ledger.records import (
+from orchestrator.core.ledger.record_parts import (
     MAX_ATTEMPTS,
     MAX_PAST_REASON,
     AttemptState,
     Failure,
     PastAttempt,
     Pauses,
-    RunRecord,
-    RunStatus,
     WaitKind,
 )
+from orchestrator.core.ledger.records import RunRecord, RunStatus
 from orchestrator.core.texts import shorten
 
 #: The message of an attempt that failed outside of its handler.

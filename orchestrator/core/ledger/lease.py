@@ -21,13 +21,8 @@ from orchestrator.core.ledger.claim_result import Claimed, NotClaimed
 from orchestrator.core.ledger.ledger import check_size
 from orchestrator.core.ledger.operations import OrphanedJob
 from orchestrator.core.ledger.possible_start import PossibleStart
-from orchestrator.core.ledger.records import (
-    Failure,
-    OperationRecord,
-    OperationState,
-    Progress,
-    RunRecord,
-)
+from orchestrator.core.ledger.record_parts import Failure, OperationState
+from orchestrator.core.ledger.records import OperationRecord, Progress, RunRecord
 from orchestrator.core.ledger.settle import Fenced, Saved, Settlement, StartUnresolved
 from orchestrator.core.ledger.snapshot import Snapshot
 from orchestrator.core.ledger.transactions import Decide, Transactions

@@ -19,13 +19,8 @@ from orchestrator.core.ledger.guards import (
     may_refuse,
     may_replace,
 )
-from orchestrator.core.ledger.records import (
-    Job,
-    OperationRecord,
-    OperationState,
-    Record,
-    Report,
-)
+from orchestrator.core.ledger.record_parts import Job, OperationState, Report
+from orchestrator.core.ledger.records import OperationRecord, Record
 from orchestrator.core.ledger.snapshot import Decision, Snapshot
 from orchestrator.core.ledger.transitions import own_operation, tie_to
 

@@ -13,12 +13,8 @@ from orchestrator.core.evolve import evolve
 from orchestrator.core.ledger.breakdowns import Breakdown, count
 from orchestrator.core.ledger.claim_request import Trigger
 from orchestrator.core.ledger.guards import Timings, is_claimable, is_due
-from orchestrator.core.ledger.records import (
-    OperationRecord,
-    OperationState,
-    RunRecord,
-    SecretsRecord,
-)
+from orchestrator.core.ledger.record_parts import OperationState
+from orchestrator.core.ledger.records import OperationRecord, RunRecord, SecretsRecord
 from orchestrator.core.ledger.report_attempt import ReportResult, after_report
 from orchestrator.core.ledger.snapshot import Decision, Snapshot
 from orchestrator.core.texts import shorten

@@ -12,14 +12,13 @@ import attrs
 from orchestrator.core.evolve import evolve
 from orchestrator.core.ledger.guards import may_send_report
 from orchestrator.core.ledger.operations import erased_before
-from orchestrator.core.ledger.records import (
-    OperationRecord,
+from orchestrator.core.ledger.record_parts import (
     OperationState,
-    Record,
     Report,
     ReportTry,
     WebhookCredentials,
 )
+from orchestrator.core.ledger.records import OperationRecord, Record
 from orchestrator.core.ledger.snapshot import Decision, Snapshot
 
 #: How long one attempt at a report may take, in seconds; no other attempt begins meanwhile.

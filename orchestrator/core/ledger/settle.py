@@ -22,16 +22,18 @@ from orchestrator.core.ledger.guards import (
 from orchestrator.core.ledger.lifecycle import MOVES, TenantState
 from orchestrator.core.ledger.operations import OrphanedJob, erased_before, noted, refused
 from orchestrator.core.ledger.possible_start import PossibleStart, with_possible_start
-from orchestrator.core.ledger.records import (
+from orchestrator.core.ledger.record_parts import (
     MAX_PAST_REASON,
     Failure,
     Job,
-    OperationRecord,
     OperationState,
+    Report,
+)
+from orchestrator.core.ledger.records import (
+    OperationRecord,
     PayloadRecord,
     Progress,
     Record,
-    Report,
     RunRecord,
     RunStatus,
     TenantRecord,

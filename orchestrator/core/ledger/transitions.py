@@ -17,11 +17,10 @@ from orchestrator.core.ledger.guards import (
     last_possible_send,
 )
 from orchestrator.core.ledger.history import with_last_attempt
+from orchestrator.core.ledger.record_parts import Job, OperationState
 from orchestrator.core.ledger.records import (
-    Job,
     JobRecord,
     OperationRecord,
-    OperationState,
     PayloadRecord,
     RunRecord,
     RunStatus,

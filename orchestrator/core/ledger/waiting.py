@@ -11,7 +11,8 @@ from itertools import takewhile
 from orchestrator.core.events.event_types import Kind
 from orchestrator.core.evolve import evolve
 from orchestrator.core.ledger.guards import is_due
-from orchestrator.core.ledger.records import RunRecord, RunStatus, TenantRecord, Waiter
+from orchestrator.core.ledger.record_parts import Waiter
+from orchestrator.core.ledger.records import RunRecord, RunStatus, TenantRecord
 from orchestrator.core.ledger.snapshot import Snapshot
 
 #: How many may wait for one tenant.

@@ -15,16 +15,8 @@ from orchestrator.core.events.event_types import Kind
 from orchestrator.core.ledger.ledger import Conflict, UnreadableItems
 from orchestrator.core.ledger.lifecycle import TenantState
 from orchestrator.core.ledger.pages import CANDIDATES
-from orchestrator.core.ledger.records import (
-    Job,
-    OperationState,
-    PayloadRecord,
-    Record,
-    Report,
-    RunStatus,
-    Step,
-    Waiter,
-)
+from orchestrator.core.ledger.record_parts import Job, OperationState, Report, Step, Waiter
+from orchestrator.core.ledger.records import PayloadRecord, Record, RunStatus
 from orchestrator.embedded import Fault
 from orchestrator.testing import ManualClock
 from tests.contracts.dynamodb.table import Table

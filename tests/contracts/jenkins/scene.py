@@ -8,7 +8,7 @@ import attrs
 
 from orchestrator.adapters.jenkins.builder import JenkinsBuilder, open_jenkins
 from orchestrator.core.jobs.job_description import JobDescription
-from orchestrator.core.ledger.records import Job
+from orchestrator.core.ledger.record_parts import Job
 from tests.jenkins.stand_in import TOKEN, USER, JenkinsStandIn
 
 JOB = "tenants/basic"

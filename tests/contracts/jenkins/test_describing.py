@@ -6,7 +6,7 @@ import pytest
 from orchestrator.adapters.jenkins.builder import JenkinsBuilder
 from orchestrator.core.errors import TemporaryError
 from orchestrator.core.jobs.job_description import SomeNotDescribed
-from orchestrator.core.ledger.records import Job
+from orchestrator.core.ledger.record_parts import Job
 from orchestrator.embedded import Fault
 from tests.contracts.jenkins.scene import (
     BUILD_PATH,

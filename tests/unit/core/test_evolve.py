@@ -7,7 +7,8 @@ import attrs
 import pytest
 
 from orchestrator.core.evolve import evolve
-from orchestrator.core.ledger.records import Job, RunRecord
+from orchestrator.core.ledger.record_parts import Job
+from orchestrator.core.ledger.records import RunRecord
 
 
 @attrs.frozen(kw_only=True)

@@ -12,7 +12,7 @@ import pytest
 
 from orchestrator.core.errors import InvalidPayload
 from orchestrator.core.events.payloads import TenantProvisioning
-from orchestrator.core.ledger.records import Job
+from orchestrator.core.ledger.record_parts import Job
 from orchestrator.wire.fields import json_field_name
 from orchestrator.wire.json_schema import json_schemas
 from tests.unit.wire.models import (

@@ -9,7 +9,7 @@ import pytest
 from orchestrator.adapters.codebuild.builds import describe_build, read_build
 from orchestrator.adapters.notifications import BUILT_IN_NOTIFICATIONS
 from orchestrator.core.jobs.job_description import JobDescription, JobStatus
-from orchestrator.core.ledger.records import Job
+from orchestrator.core.ledger.record_parts import Job
 from orchestrator.embedded import Build
 
 SAMPLES = Path(__file__).parents[3] / "samples"

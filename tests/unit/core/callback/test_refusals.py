@@ -11,7 +11,8 @@ from orchestrator.core.errors import TemporaryError
 from orchestrator.core.events.event_types import ENDS
 from orchestrator.core.ledger.guarding import guarded
 from orchestrator.core.ledger.lease import RunLease
-from orchestrator.core.ledger.records import OperationRecord, OperationState, Report, RunStatus
+from orchestrator.core.ledger.record_parts import OperationState, Report
+from orchestrator.core.ledger.records import OperationRecord, RunStatus
 from tests.desk import PROVISIONED, PROVISIONING, SENT_AT, Desk
 from tests.unit.core.callback.test_report import FakeWebhook
 from tests.unit.core.ledger.test_postponing import raising

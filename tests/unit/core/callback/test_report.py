@@ -15,13 +15,13 @@ from orchestrator.core.errors import PermanentError, TemporaryError
 from orchestrator.core.events.event_types import ENDS
 from orchestrator.core.ledger.lease import RunLease, claim_run
 from orchestrator.core.ledger.lifecycle import TenantState
-from orchestrator.core.ledger.records import (
+from orchestrator.core.ledger.record_parts import (
     MAX_REPORT_TRIES,
-    OperationRecord,
     Report,
     ReportTry,
     WebhookCredentials,
 )
+from orchestrator.core.ledger.records import OperationRecord
 from orchestrator.core.metrics import NO_METRICS, REPORTS, Metrics
 from tests.desk import DEPLOYMENT, PROVISIONED, PROVISIONING, SENT_AT, Desk
 from tests.tally import Tally

@@ -21,7 +21,8 @@ from orchestrator.core.handlers.services import Services
 from orchestrator.core.identifiers import START_KEY
 from orchestrator.core.ledger.lease import RunLease
 from orchestrator.core.ledger.possible_start import PossibleStart
-from orchestrator.core.ledger.records import Report, RunStatus
+from orchestrator.core.ledger.record_parts import Report
+from orchestrator.core.ledger.records import RunStatus
 from orchestrator.core.ledger.settle import Settlement
 from tests.desk import (
     DEPLOYMENT,

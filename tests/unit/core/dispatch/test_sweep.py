@@ -19,7 +19,8 @@ from orchestrator.core.ledger.claim_request import Trigger
 from orchestrator.core.ledger.lease import RunLease
 from orchestrator.core.ledger.ledger import OpenOperations, UnreadableItems
 from orchestrator.core.ledger.pages import Page
-from orchestrator.core.ledger.records import OperationRecord, OperationState, Record, operation_key
+from orchestrator.core.ledger.record_parts import OperationState
+from orchestrator.core.ledger.records import OperationRecord, Record, operation_key
 from orchestrator.testing import LoadedDice
 from tests.desk import ORDER, Desk, DeskLedger, let_others_work, pass_time, raising, run_id
 from tests.ledgers import find_due

@@ -10,7 +10,7 @@ from orchestrator.core.jobs.builder import Builder
 from orchestrator.core.jobs.start import JobStarter
 from orchestrator.core.ledger.lease import RunLease
 from orchestrator.core.ledger.possible_start import PossibleStart
-from orchestrator.core.ledger.records import Job
+from orchestrator.core.ledger.record_parts import Job
 from orchestrator.core.secrets.references import SecretReferences
 from tests.desk import PROVISIONING, Desk, possible_until
 

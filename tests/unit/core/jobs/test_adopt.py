@@ -5,7 +5,8 @@ import pytest
 
 from orchestrator.core.errors import PermanentError, TemporaryError
 from orchestrator.core.jobs.job_description import JobDescription, JobStatus
-from orchestrator.core.ledger.records import OperationRecord, OperationState
+from orchestrator.core.ledger.record_parts import OperationState
+from orchestrator.core.ledger.records import OperationRecord
 from orchestrator.testing import InMemoryBuilder, StartedJob
 from tests.desk import PROVISIONING, Desk, operation_id
 from tests.unit.core.jobs.watching import Bench, OnlyStarts, OnlyTells

@@ -21,7 +21,8 @@ from orchestrator.core.jobs.cancel import Stopped, cancel
 from orchestrator.core.jobs.job_description import JobDescription, JobStatus
 from orchestrator.core.ledger.claim_request import Trigger
 from orchestrator.core.ledger.operations import ask_to_stop
-from orchestrator.core.ledger.records import OperationRecord, OperationState
+from orchestrator.core.ledger.record_parts import OperationState
+from orchestrator.core.ledger.records import OperationRecord
 from orchestrator.testing import InMemoryBuilder
 from tests.desk import (
     NOT_PROVISIONED,

@@ -14,7 +14,7 @@ from orchestrator.core.jobs.job_description import (
     NotDescribed,
     SomeNotDescribed,
 )
-from orchestrator.core.ledger.records import Job
+from orchestrator.core.ledger.record_parts import Job
 from orchestrator.testing import InMemoryBuilder
 from tests.desk import operation_id
 from tests.unit.core.jobs.watching import (

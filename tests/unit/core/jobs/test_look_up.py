@@ -7,7 +7,7 @@ import pytest
 
 from orchestrator.core.errors import NotPermitted, TemporaryError
 from orchestrator.core.ledger.possible_start import PossibleStart
-from orchestrator.core.ledger.records import Job
+from orchestrator.core.ledger.record_parts import Job
 from orchestrator.testing import ManualClock
 from tests.desk import PROVISIONING, Desk, possible_until
 from tests.unit.core.jobs.starting import (

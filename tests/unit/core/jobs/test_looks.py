@@ -9,7 +9,8 @@ from orchestrator.core.events.event_types import Kind
 from orchestrator.core.jobs.job_description import Answer, JobDescription, JobStatus, NotDescribed
 from orchestrator.core.jobs.looks import Next, what_follows
 from orchestrator.core.ledger.guards import Timings
-from orchestrator.core.ledger.records import Job, OperationRecord, OperationState
+from orchestrator.core.ledger.record_parts import Job, OperationState
+from orchestrator.core.ledger.records import OperationRecord
 from tests.desk import SENT_AT
 
 TIMINGS = Timings(listing_lag_s=60, skew_s=2, deadline_s=3600)

@@ -9,7 +9,8 @@ import pytest
 from orchestrator.core.events.event import Event
 from orchestrator.core.jobs.job_description import Answer, JobDescription, JobStatus, NotDescribed
 from orchestrator.core.jobs.outcome import OutcomeMaker
-from orchestrator.core.ledger.records import OperationRecord, OperationState, Progress, RunStatus
+from orchestrator.core.ledger.record_parts import OperationState
+from orchestrator.core.ledger.records import OperationRecord, Progress, RunStatus
 from tests.desk import NOT_PROVISIONED, ORDER, PROVISIONED, PROVISIONING, Desk
 
 Concluded = Event[Mapping[str, Any]]

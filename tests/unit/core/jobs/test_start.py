@@ -13,7 +13,7 @@ from orchestrator.adapters.memory.secret_store import InMemorySecretStore
 from orchestrator.core.errors import PermanentError, TemporaryError
 from orchestrator.core.jobs.job_description import JobDescription, JobStatus
 from orchestrator.core.jobs.start import CUT_OFF_S
-from orchestrator.core.ledger.records import Job
+from orchestrator.core.ledger.record_parts import Job
 from orchestrator.core.secrets.references import SecretReferences
 from orchestrator.testing import SequentialIds
 from tests.desk import PROVISIONED, PROVISIONING, Desk, adopt_job, event, possible_until

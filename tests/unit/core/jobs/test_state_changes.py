@@ -13,7 +13,8 @@ from orchestrator.core.jobs.builder import Builder
 from orchestrator.core.jobs.job_description import JobDescription, JobStatus
 from orchestrator.core.jobs.state_changes import Ended, act_on
 from orchestrator.core.jobs.watch import JobWatcher
-from orchestrator.core.ledger.records import Job, OperationRecord, OperationState
+from orchestrator.core.ledger.record_parts import Job, OperationState
+from orchestrator.core.ledger.records import OperationRecord
 from orchestrator.testing import InMemoryBuilder, StartedJob
 from tests.desk import PROVISIONING, Desk
 

@@ -21,7 +21,8 @@ from orchestrator.core.jobs.watch import JobWatcher
 from orchestrator.core.ledger.claim_request import Trigger
 from orchestrator.core.ledger.lease import RunLease, claim_run
 from orchestrator.core.ledger.ledger import UnreadableItems
-from orchestrator.core.ledger.records import Job, OperationState, Record
+from orchestrator.core.ledger.record_parts import Job, OperationState
+from orchestrator.core.ledger.records import Record
 from orchestrator.core.secrets.redaction import Redactor
 from orchestrator.testing import InMemoryBuilder, StartedJob
 from tests.desk import PROVISIONING, Desk, DeskLedger, operation_id

@@ -13,7 +13,8 @@ from orchestrator.core.jobs.builder import Builder
 from orchestrator.core.jobs.cancel import JobStopper
 from orchestrator.core.jobs.job_description import Answer, JobDescription, SomeNotDescribed
 from orchestrator.core.jobs.watch import JobWatcher
-from orchestrator.core.ledger.records import Job, OperationRecord
+from orchestrator.core.ledger.record_parts import Job
+from orchestrator.core.ledger.records import OperationRecord
 from orchestrator.testing import InMemoryBuilder
 from tests.desk import PROVISIONING, Desk, operation_id
 

@@ -16,7 +16,8 @@ from orchestrator.core.ledger.event_codec import encode_event
 from orchestrator.core.ledger.history import BROKE_DOWN
 from orchestrator.core.ledger.lease import RunLease, claim_by_records
 from orchestrator.core.ledger.operations import Adopted, replace
-from orchestrator.core.ledger.records import Failure, Progress, RunRecord, RunStatus, payload_key
+from orchestrator.core.ledger.record_parts import Failure
+from orchestrator.core.ledger.records import Progress, RunRecord, RunStatus, payload_key
 from tests.desk import (
     DEPROVISIONED,
     DEPROVISIONING,

@@ -8,7 +8,8 @@ from orchestrator.core.ledger.claim_request import Trigger
 from orchestrator.core.ledger.claim_result import Deferred, Duplicate, NeedsForce, Refused
 from orchestrator.core.ledger.lease import RunLease
 from orchestrator.core.ledger.lifecycle import MOVES, TenantState
-from orchestrator.core.ledger.records import Failure, OperationState, Progress, Step
+from orchestrator.core.ledger.record_parts import Failure, OperationState, Step
+from orchestrator.core.ledger.records import Progress
 from tests.desk import (
     DEPLOYMENT,
     DEPROVISIONING,

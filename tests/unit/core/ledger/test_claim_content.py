@@ -9,7 +9,8 @@ from orchestrator.core.ledger.claim_request import Trigger
 from orchestrator.core.ledger.claim_result import Deferred, Duplicate
 from orchestrator.core.ledger.lease import RunLease, claim_run
 from orchestrator.core.ledger.lifecycle import TenantState
-from orchestrator.core.ledger.records import OperationState, Progress, RunStatus, Step
+from orchestrator.core.ledger.record_parts import OperationState, Step
+from orchestrator.core.ledger.records import Progress, RunStatus
 from tests.desk import (
     DEPLOYMENT,
     DEPROVISIONED,

@@ -13,7 +13,8 @@ from orchestrator.core.ledger.claim_result import Deferred, Duplicate, NothingTo
 from orchestrator.core.ledger.lease import RunLease
 from orchestrator.core.ledger.lifecycle import MOVES, TenantState
 from orchestrator.core.ledger.operations import replace
-from orchestrator.core.ledger.records import JobRecord, OperationRecord, OperationState, Progress
+from orchestrator.core.ledger.record_parts import OperationState
+from orchestrator.core.ledger.records import JobRecord, OperationRecord, Progress
 from tests.desk import (
     DEPLOYMENT,
     NOT_PROVISIONED,

@@ -32,12 +32,10 @@ from orchestrator.core.ledger.guards import (
 )
 from orchestrator.core.ledger.lifecycle import TenantState
 from orchestrator.core.ledger.possible_start import PossibleStart
+from orchestrator.core.ledger.record_parts import Job, OperationState, Report
 from orchestrator.core.ledger.records import (
-    Job,
     OperationRecord,
-    OperationState,
     RegistrationRecord,
-    Report,
     RunRecord,
     RunStatus,
     TenantRecord,

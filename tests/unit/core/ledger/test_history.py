@@ -12,7 +12,7 @@ from orchestrator.core.ledger.claim_result import Deferred, Duplicate
 from orchestrator.core.ledger.history import BROKE_DOWN
 from orchestrator.core.ledger.lease import claim_by_records
 from orchestrator.core.ledger.operations import ask_to_stop
-from orchestrator.core.ledger.records import (
+from orchestrator.core.ledger.record_parts import (
     MAX_ATTEMPTS,
     MAX_PAST_REASON,
     MAX_STARTS,
@@ -21,8 +21,8 @@ from orchestrator.core.ledger.records import (
     OperationState,
     Pauses,
     Report,
-    RunStatus,
 )
+from orchestrator.core.ledger.records import RunStatus
 from tests.desk import (
     DEPLOYMENT,
     DEPROVISIONING,

@@ -18,7 +18,8 @@ from orchestrator.core.ledger.operations import (
     note_stop,
     replace,
 )
-from orchestrator.core.ledger.records import Job, JobRecord, OperationRecord, OperationState
+from orchestrator.core.ledger.record_parts import Job, OperationState
+from orchestrator.core.ledger.records import JobRecord, OperationRecord
 from orchestrator.core.ledger.snapshot import Decision, Snapshot
 from tests.desk import (
     ORDER,

@@ -9,10 +9,9 @@ from structlog.testing import capture_logs
 from orchestrator.core.errors import PermanentError, TemporaryError, Waiting
 from orchestrator.core.ledger.claim_request import Trigger
 from orchestrator.core.ledger.guarding import guarded
+from orchestrator.core.ledger.record_parts import OperationState, Report
 from orchestrator.core.ledger.records import (
     OperationRecord,
-    OperationState,
-    Report,
     SecretsRecord,
     operation_key,
     run_key,

@@ -12,15 +12,8 @@ from orchestrator.core.ledger.lease import RunLease, claim_run
 from orchestrator.core.ledger.lifecycle import TenantState
 from orchestrator.core.ledger.operations import Adopted, OrphanedJob
 from orchestrator.core.ledger.possible_start import PossibleStart
-from orchestrator.core.ledger.records import (
-    Failure,
-    JobRecord,
-    OperationState,
-    Progress,
-    RunStatus,
-    Step,
-    run_key,
-)
+from orchestrator.core.ledger.record_parts import Failure, OperationState, Step
+from orchestrator.core.ledger.records import JobRecord, Progress, RunStatus, run_key
 from orchestrator.core.ledger.settle import Saved, Settlement, StartUnresolved
 from tests.desk import (
     DEPLOYMENT,

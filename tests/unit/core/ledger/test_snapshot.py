@@ -8,13 +8,8 @@ import pytest
 from orchestrator.core.errors import TemporaryError
 from orchestrator.core.ledger.ledger import Conflict, UnreadableItems
 from orchestrator.core.ledger.lifecycle import TenantState
-from orchestrator.core.ledger.records import (
-    OperationState,
-    Record,
-    operation_key,
-    payload_key,
-    run_key,
-)
+from orchestrator.core.ledger.record_parts import OperationState
+from orchestrator.core.ledger.records import Record, operation_key, payload_key, run_key
 from orchestrator.core.ledger.snapshot import Decision, Snapshot
 from tests.desk import ORDER, PROVISIONING, TENANT, Desk, DeskLedger, run_id
 

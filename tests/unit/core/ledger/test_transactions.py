@@ -18,7 +18,8 @@ from orchestrator.core.ledger.claim_result import (
 from orchestrator.core.ledger.lease import RunLease
 from orchestrator.core.ledger.ledger import Conflict
 from orchestrator.core.ledger.lifecycle import TenantState
-from orchestrator.core.ledger.records import Failure, Progress, run_key
+from orchestrator.core.ledger.record_parts import Failure
+from orchestrator.core.ledger.records import Progress, run_key
 from orchestrator.core.ledger.snapshot import Decision, Snapshot
 from tests.desk import (
     DEPLOYMENT,

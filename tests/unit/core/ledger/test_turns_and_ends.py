@@ -10,14 +10,8 @@ from orchestrator.core.ledger.breakdowns import Breakdown, count
 from orchestrator.core.ledger.claim_request import Trigger
 from orchestrator.core.ledger.claim_result import Deferred, Duplicate, NothingToDo, Refused
 from orchestrator.core.ledger.lease import RunLease, claim_by_records
-from orchestrator.core.ledger.records import (
-    OperationState,
-    Progress,
-    Report,
-    RunStatus,
-    TenantRecord,
-    tenant_key,
-)
+from orchestrator.core.ledger.record_parts import OperationState, Report
+from orchestrator.core.ledger.records import Progress, RunStatus, TenantRecord, tenant_key
 from orchestrator.core.ledger.report_attempt import ReportResult, begin_report, end_report
 from orchestrator.core.ledger.settle import Settlement
 from orchestrator.core.ledger.snapshot import Snapshot

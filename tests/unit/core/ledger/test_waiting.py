@@ -8,14 +8,8 @@ from orchestrator.core.ledger.claim_request import Trigger
 from orchestrator.core.ledger.claim_result import Deferred, Duplicate, NothingToDo, Refused
 from orchestrator.core.ledger.lease import RunLease
 from orchestrator.core.ledger.lifecycle import TenantState
-from orchestrator.core.ledger.records import (
-    MAX_SOURCES,
-    OperationState,
-    Progress,
-    RunStatus,
-    Waiter,
-    run_key,
-)
+from orchestrator.core.ledger.record_parts import MAX_SOURCES, OperationState, Waiter
+from orchestrator.core.ledger.records import Progress, RunStatus, run_key
 from orchestrator.core.ledger.snapshot import NotLoaded, Snapshot
 from orchestrator.core.ledger.waiting import MAX_WAITING
 from tests.desk import (

@@ -10,10 +10,9 @@ from orchestrator.core.errors import TakenOver
 from orchestrator.core.events.event_types import Kind
 from orchestrator.core.ledger.claim_request import Trigger
 from orchestrator.core.ledger.guards import is_needed
+from orchestrator.core.ledger.record_parts import OperationState, Report
 from orchestrator.core.ledger.records import (
     OperationRecord,
-    OperationState,
-    Report,
     RunRecord,
     RunStatus,
     SecretsRecord,
