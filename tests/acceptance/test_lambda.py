@@ -21,19 +21,15 @@ from aiohttp import web
 
 from orchestrator import Event, Extension, HandlerRegistry, Run, Settings, create_app
 from orchestrator.adapters.emf import EmfMetrics
-from orchestrator.intake.app_keys import WORKLOAD
 from orchestrator.intake.aws_lambda import is_sqs_batch
 from orchestrator.intake.lambda_http import NotAnHTTPEventError
-from orchestrator.intake.refusal_log import REFUSALS, RefusalLog
-from orchestrator.intake.workload import Workload
 from orchestrator.lambda_handler import LambdaService
 from orchestrator.settings import ApiKey, Auth
-from orchestrator.testing import ManualClock, envelope
+from orchestrator.testing import envelope
 from tests.acceptance.lambda_functions import JSON, MINE, RUN, any_format, ask, post, with_stages
 from tests.acceptance.ways import (
     Document,
     MakeEvent,
-    alb_event,
     function_url_event,
     http_api_event,
     rest_api_event,
@@ -78,33 +74,6 @@ def service(life: Life, settings: Settings) -> Iterator[LambdaService]:
     service.close()
 
 
-@pytest.fixture
-def echo() -> Iterator[LambdaService]:
-    """A function that answers with the request as an app sees it."""
-
-    async def answer(request: web.Request) -> web.Response:
-        return web.json_response(
-            {
-                "method": request.method,
-                "path": request.path,
-                "raw_path": request.rel_url.raw_path,
-                "query": list(request.query.items()),
-                "cookies": dict(request.cookies),
-                "tags": request.headers.getall("X-Tag", []),
-                "host": request.host,
-                "body": await request.text(),
-            }
-        )
-
-    app = web.Application()
-    app[WORKLOAD] = Workload(max_concurrency=1, deadline_s=60, hands_back=True)
-    app[REFUSALS] = RefusalLog(ManualClock())
-    app.router.add_route("*", "/{path:.*}", answer)
-    service = LambdaService(app)
-    yield service
-    service.close()
-
-
 # The request
 
 
@@ -125,20 +94,6 @@ def test_a_body_in_base64_is_the_same_body(service: LambdaService, make_event: M
     again = ask(service, event)
     assert again.headers["Location"] == first.headers["Location"]
     assert again.headers["Idempotent-Replayed"] == "true"
-
-
-@any_format
-def test_a_body_keeps_its_characters(echo: LambdaService, make_event: MakeEvent) -> None:
-    """Text that is not ASCII arrives as it was sent."""
-    body = '{"name": "Größe 天 🐦"}'
-    assert ask(echo, post(make_event, body=body.encode())).json()["body"] == body
-
-
-@any_format
-def test_a_request_without_a_body_has_none(echo: LambdaService, make_event: MakeEvent) -> None:
-    """`null` or left out is empty."""
-    seen = ask(echo, make_event("DELETE", "/a")).json()
-    assert (seen["method"], seen["body"]) == ("DELETE", "")
 
 
 @any_format
@@ -167,61 +122,6 @@ def test_a_type_with_spaces_is_read_from_the_path(
     body = json.dumps(envelope("CodeBuild Build State Change", {})).encode()
     answer = ask(service, post(make_event, path, body))
     assert answer.status == 200, answer.text
-
-
-@pytest.mark.parametrize("path", ["/a/Mieter%20gel%C3%B6scht", "/a/Mieter gelöscht"])
-@any_format
-def test_a_path_is_encoded_once(echo: LambdaService, make_event: MakeEvent, path: str) -> None:
-    """Neither twice nor not at all."""
-    seen = ask(echo, make_event("GET", path)).json()
-    assert seen["path"] == "/a/Mieter gelöscht"
-    assert seen["raw_path"] == "/a/Mieter%20gel%C3%B6scht"
-
-
-@any_format
-def test_a_query_arrives_whole(echo: LambdaService, make_event: MakeEvent) -> None:
-    """Empty values and encoded characters are what they were."""
-    seen = ask(echo, make_event("GET", "/a?name=a%26b%20%C3%B6%2B&empty="))
-    assert seen.json()["query"] == [["name", "a&b ö+"], ["empty", ""]]
-
-
-@any_format
-def test_a_parameter_may_come_twice(echo: LambdaService, make_event: MakeEvent) -> None:
-    """A load balancer without multi-value headers alone tells the last of them only."""
-    seen = ask(echo, make_event("GET", "/a?tag=1&tag=2"))
-    expected = [["tag", "2"]] if make_event is alb_event else [["tag", "1"], ["tag", "2"]]
-    assert seen.json()["query"] == expected
-
-
-def test_an_event_with_single_values_alone_is_read_as_well(echo: LambdaService) -> None:
-    """Format 1.0 without its multi-value maps, as people write test events."""
-    event = rest_api_event("GET", "/a?tag=1", headers={"X-Tag": "one", "Cookie": "a=1; b=2"})
-    del event["multiValueHeaders"], event["multiValueQueryStringParameters"]
-    seen = ask(echo, event).json()
-    assert (seen["query"], seen["tags"]) == ([["tag", "1"]], ["one"])
-    assert seen["cookies"] == {"a": "1", "b": "2"}
-
-
-def test_each_of_several_headers_of_a_name_arrives(echo: LambdaService) -> None:
-    """Format 1.0 has them in a list, of which `headers` keeps only the last."""
-    event = rest_api_event("GET", "/a", headers={"X-Tag": "two"})
-    event["multiValueHeaders"]["X-Tag"] = ["one", "two"]
-    assert ask(echo, event).json()["tags"] == ["one", "two"]
-
-
-def test_cookies_of_format_2_are_a_cookie_header(echo: LambdaService) -> None:
-    """They come in a list beside the headers."""
-    event = http_api_event("GET", "/a", cookies=["session=abc", "theme=dark"])
-    assert ask(echo, event).json()["cookies"] == {"session": "abc", "theme": "dark"}
-
-
-@any_format
-def test_the_senders_host_is_kept(echo: LambdaService, make_event: MakeEvent) -> None:
-    """The app sees the name under which it was asked for, not the socket's."""
-    event = make_event("GET", "/a")
-    headers = event.get("headers") or event["multiValueHeaders"]
-    (host,) = [value for name, value in headers.items() if name.lower() == "host"]
-    assert ask(echo, event).json()["host"] == (host[0] if isinstance(host, list) else host)
 
 
 # The stage
@@ -265,13 +165,6 @@ def test_the_root_of_a_stage_is_home(service: LambdaService) -> None:
     for event in (with_slash, without):
         answer = ask(service, event)
         assert (answer.status, answer.media_type) == (200, "text/html")
-
-
-def test_a_path_that_begins_like_the_stage_is_not_below_it(echo: LambdaService) -> None:
-    """A domain of one's own leaves the stage out; `/products` is not `/prod`."""
-    event = http_api_event("GET", "/products")
-    event["requestContext"]["stage"] = "prod"
-    assert ask(echo, event).json()["path"] == "/products"
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import re
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -162,14 +161,6 @@ async def test_a_prefix_is_looked_for_in_a_bounded_number_of_requests() -> None:
         ended = await run("run", "abcd", "--url", str(server.make_url("/")))
     assert_one_line(ended, 1, "There is no run 'abcd'.")
     assert asked == ["/runs/abcd", *["/runs"] * 20]
-
-
-async def test_an_answer_of_another_release_is_named() -> None:
-    """One line that names the field that is missing, instead of a failure without words."""
-    async with open_strange(200, '{"items": [{"tenantId": "t-1"}], "cursor": null}') as url:
-        assert_one_line(await run("tenants", "--url", url), 1, "it is of another release")
-        as_json = await run("tenants", "--url", url, "--json")
-    assert (as_json.code, as_json.err) == (0, "")
 
 
 async def test_a_tenant_is_found_by_the_beginning_of_its_id(
@@ -380,77 +371,6 @@ async def test_init_says_of_no_table_that_it_is_there() -> None:
     assert "already exists" not in ended.out
 
 
-@pytest.mark.parametrize(
-    ("arguments", "named"),
-    [
-        (["serve", "--workers", "2"], "--workers"),
-        (["serve", "--workers", "0"], "0"),
-        (["reconcile"], "memory"),
-        (["reconcile", "now"], "now"),
-        (["replay"], "ID"),
-        (["replay", "x", "--url", "nowhere"], "nowhere"),
-        (["replay", "x", "--header", "nothing"], "NAME:VALUE"),
-        (["tenant"], "ID"),
-        (["cancel"], "TENANT"),
-        (["tenants", "--status", "failed"], "--status"),
-        (["runs", "--status", "bogus"], "'bogus'"),
-        (
-            ["runs", "--status", "bogus"],
-            "running, succeeded, failed, retry, duplicate, queued",
-        ),
-        (
-            ["tenants", "--state", "lost"],
-            "'lost' is not one of provisioning, provisioned, provision_failed",
-        ),
-        (["init", "--force"], "--force"),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
-)
-async def test_bad_usage_exits_2_with_one_line(arguments: list[str], named: str) -> None:
-    """The line says what was wrong; the ledger is in memory."""
-    assert_one_line(await run(*arguments, ORCHESTRATOR_LEDGER__BACKEND="memory"), 2, named)
-
-
-async def test_dev_takes_no_other_service_for_its_own() -> None:
-    """Somebody answers at its port already."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        ended = await run("dev", "--port", str(taken.getsockname()[1]))
-    assert_one_line(ended, 1, "pass another --port")
-    assert "Service " not in ended.out
-
-
-@asynccontextmanager
-async def open_strange(status: int, text: str, **headers: str) -> AsyncIterator[str]:
-    """Something that is no orchestrator; its url."""
-
-    async def answer(_: web.Request) -> web.Response:
-        return web.Response(status=status, text=text, headers=headers)
-
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", answer)
-    async with TestServer(app, host="127.0.0.1") as server:
-        yield str(server.make_url("/"))
-
-
-@pytest.mark.parametrize(
-    ("status", "text", "named"),
-    [
-        (502, "<html>Bad Gateway</html>", "answers 502, but not as an orchestrator does"),
-        (503, "", "answers 503, but not as an orchestrator does"),
-        (200, "[1]", "answers 200, but not as an orchestrator does"),
-        (302, "", "redirects to http://127.0.0.1:9/: name that with --url"),
-    ],
-)
-@pytest.mark.parametrize("command", [("runs",), ("cancel", "t-1"), ("replay", "a-run")])
-async def test_what_no_orchestrator_says_is_named(
-    command: tuple[str, ...], status: int, text: str, named: str
-) -> None:
-    """A proxy in front, another program, a page to log in at: credentials don't follow there."""
-    location = {"Location": "http://127.0.0.1:9/"} if status == 302 else {}
-    async with open_strange(status, text, **location) as url:
-        assert_one_line(await run(*command, "--url", url), 1, named)
-
-
 async def test_a_name_makes_no_line_of_its_own(here: tuple[str, str], tmp_path: Path) -> None:
     """Whatever a sender calls its tenant; the terminal isn't his."""
     (tmp_path / "event.json").write_text('{"tenantId": "t\\n\\u001b[2J-odd", "tier": "BASIC"}')
@@ -459,13 +379,6 @@ async def test_a_name_makes_no_line_of_its_own(here: tuple[str, str], tmp_path: 
         shown = await run(*command, *here)
         assert (shown.code, "\x1b" in shown.out) == (0, False)
         assert "t\\n\\x1b[2J-odd" in shown.out
-
-
-async def test_without_a_command_there_is_help() -> None:
-    """Exit 2, as for any bad usage."""
-    ended = await run()
-    assert ended.code == 2
-    assert ended.err.startswith("Usage: orchestrator")
 
 
 async def test_tenants_of_a_file_are_adopted(here: tuple[str, str], tmp_path: Path) -> None:
@@ -489,15 +402,3 @@ async def test_tenants_of_a_file_are_adopted(here: tuple[str, str], tmp_path: Pa
     again = await run(*adopt)
     assert again.out.splitlines()[-1] == "0 adopted, 3 known before, 1 refused"
     assert "line 1: t-0 is known, as active with tier BASIC" in again.out
-
-
-async def test_adopting_fails_in_one_line(aws: EmbeddedAWS, tmp_path: Path) -> None:
-    """Without the file, without a ledger, and without the table of one."""
-    file = tmp_path / "tenants.jsonl"
-    file.write_text('{"id": "t-1", "tier": "BASIC", "state": "active"}')
-    assert_one_line(await run("adopt", str(tmp_path / "none")), 2, "none")
-    assert_one_line(
-        await run("adopt", str(file), ORCHESTRATOR_LEDGER__BACKEND="memory"), 2, "memory"
-    )
-    missing = await run("adopt", str(file), ORCHESTRATOR_LEDGER__TABLE="no-such-table")
-    assert_one_line(missing, 1, "the same command continues")

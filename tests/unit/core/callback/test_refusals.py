@@ -14,7 +14,7 @@ from orchestrator.core.ledger.lease import RunLease
 from orchestrator.core.ledger.record_parts import OperationState, Report
 from orchestrator.core.ledger.records import OperationRecord, RunStatus
 from tests.desk import PROVISIONED, PROVISIONING, SENT_AT, Desk
-from tests.unit.core.callback.test_report import FakeWebhook
+from tests.unit.core.callback.reports import FakeWebhook
 from tests.unit.core.ledger.test_postponing import raising
 
 URL = "https://control.example/webhook"

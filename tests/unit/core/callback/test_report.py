@@ -2,16 +2,13 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
-from typing import Any
 
 import attrs
 import pytest
 
 from orchestrator.core.callback.report import ReportSender, report_body
-from orchestrator.core.callback.webhook import WebhookAnswer
-from orchestrator.core.errors import PermanentError, TemporaryError
+from orchestrator.core.errors import PermanentError
 from orchestrator.core.events.event_types import ENDS
 from orchestrator.core.ledger.lease import RunLease, claim_run
 from orchestrator.core.ledger.lifecycle import TenantState
@@ -21,63 +18,22 @@ from orchestrator.core.ledger.record_parts import (
     ReportTry,
     WebhookCredentials,
 )
-from orchestrator.core.ledger.records import OperationRecord
-from orchestrator.core.metrics import NO_METRICS, REPORTS, Metrics
+from orchestrator.core.metrics import REPORTS
 from tests.desk import DEPLOYMENT, PROVISIONED, PROVISIONING, SENT_AT, Desk
 from tests.tally import Tally
-
-URL = "https://control.example/webhook"
-BODY = report_body("t-1", succeeded=True, resources=[], app_plane_url=None)
-DEPLOYED = "TENANT_DEPLOYMENT_SUCCESS"
-Answer = int | WebhookAnswer | Exception
-UNKNOWN = TemporaryError("no answer")
-NOT_SENT = TemporaryError("nobody there", nothing_done=True)
-
-
-@attrs.define
-class FakeWebhook:
-    """Answers in turn; remembers what it got."""
-
-    answers: list[Answer]
-    posted: list[tuple[str, str, Mapping[str, str]]] = attrs.field(factory=list)
-    meanwhile: Callable[[], Awaitable[object]] | None = None
-
-    async def post(self, *, url: str, text: str, headers: Mapping[str, str]) -> WebhookAnswer:
-        self.posted.append((url, text, headers))
-        if self.meanwhile is not None:
-            await self.meanwhile()
-        answer = self.answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return WebhookAnswer(status=answer) if isinstance(answer, int) else answer
-
-
-async def ended(desk: Desk, **settlement: Any) -> str:
-    """A provisioning is over and its report noted; the operation's id."""
-    opener = await desk.claimed(PROVISIONING, "a", key="k", as_of=SENT_AT)
-    await desk.finish(opener, desk.job("b-1"))
-    outcome = await desk.claimed(PROVISIONED, "done")
-    report = Report(url=URL, body=BODY)
-    await desk.finish(outcome, ending=ENDS[PROVISIONED], report=report, note="Done.", **settlement)
-    return opener.run.operation_id
-
-
-async def standing(desk: Desk) -> tuple[OperationRecord, Report]:
-    operation = await desk.operation("k")
-    assert operation.report is not None
-    return operation, operation.report
-
-
-async def note(desk: Desk) -> str | None:
-    return (await desk.run(PROVISIONED, "done")).note
-
-
-def report_sender(
-    desk: Desk, *answers: Answer, metrics: Metrics = NO_METRICS
-) -> tuple[ReportSender, FakeWebhook]:
-    webhook = FakeWebhook(list(answers))
-    sender = ReportSender(transactions=desk.transactions, webhook=webhook, metrics=metrics)
-    return sender, webhook
+from tests.unit.core.callback.reports import (
+    BODY,
+    DEPLOYED,
+    NOT_SENT,
+    UNKNOWN,
+    URL,
+    Answer,
+    FakeWebhook,
+    ended,
+    note,
+    report_sender,
+    standing,
+)
 
 
 async def test_each_try_is_counted_by_its_result(desk: Desk) -> None:
@@ -194,19 +150,6 @@ async def test_pauses_double_up_to_five_minutes(desk: Desk) -> None:
         pauses.append((due_at - desk.clock.now()).total_seconds())
         desk.clock.turn(pauses[-1])
     assert pauses == [5, 10, 20, 40, 80, 160, 300, 300, 300]
-
-
-async def test_each_attempt_is_signed_anew(desk: Desk) -> None:
-    """The other side allows 20 s of difference."""
-    sender, webhook = report_sender(desk, 503, 204)
-    operation_id = await ended(desk)
-    await sender.send(operation_id)
-    desk.turn(3600)
-    await sender.send(operation_id)
-    (_, first, before), (_, second, after) = webhook.posted
-    assert first == second
-    assert int(after["x-timestamp"]) - int(before["x-timestamp"]) == 3_600_000
-    assert before["x-signature"] != after["x-signature"]
 
 
 @pytest.mark.parametrize(
@@ -334,71 +277,6 @@ async def test_a_report_that_breaks_down_is_put_off_and_given_up(desk: Desk) -> 
     desk.turn(10_000)
     await sender.send(operation_id)
     assert len(webhook.posted) == attempts
-
-
-def by_clock(desk: Desk, behind_s: float, status: int = 401) -> WebhookAnswer:
-    """An answer of a server whose clock is so far behind ours."""
-    return WebhookAnswer(status=status, date=desk.later(-behind_s))
-
-
-@pytest.mark.parametrize("behind_s", [6, 3600, -6, -86_400])
-async def test_a_report_is_signed_once_more_by_the_other_sides_clock(
-    desk: Desk, behind_s: float
-) -> None:
-    """Where that is more than 5 s from ours, and it has answered 401: it may be but the time."""
-    sender, webhook = report_sender(desk, by_clock(desk, behind_s), 204)
-    await sender.send(await ended(desk))
-    (_, first, before), (_, second, after) = webhook.posted
-    assert first == second
-    assert int(before["x-timestamp"]) - int(after["x-timestamp"]) == behind_s * 1000
-    report = (await standing(desk))[1]
-    assert (report.was_accepted, report.tries) == (True, 1)
-
-
-async def test_it_is_signed_by_that_clock_once(desk: Desk) -> None:
-    """A second 401 counts, and says what the clocks say."""
-    sender, webhook = report_sender(desk, by_clock(desk, 30), by_clock(desk, 30))
-    await sender.send(await ended(desk))
-    assert len(webhook.posted) == 2
-    report = (await standing(desk))[1]
-    assert report.done_at is not None
-    assert "its clock is 30 s behind ours" in (report.trouble or "")
-
-
-@pytest.mark.parametrize(
-    ("behind_s", "status"), [(5, 401), (-5, 401), (None, 401), (3600, 403), (3600, 422)]
-)
-async def test_other_answers_are_no_matter_of_clocks(
-    desk: Desk, behind_s: float | None, status: int
-) -> None:
-    """Nor is one that doesn't say its time, or that says ours."""
-    date = None if behind_s is None else desk.later(-behind_s)
-    sender, webhook = report_sender(desk, WebhookAnswer(status=status, date=date))
-    await sender.send(await ended(desk))
-    assert len(webhook.posted) == 1
-
-
-async def test_what_may_have_been_told_is_signed_once_more_before_that_counts(desk: Desk) -> None:
-    """Its 401 may say that it came before, or that the clocks differ."""
-    sender, webhook = report_sender(desk, UNKNOWN, by_clock(desk, 3600), 204)
-    operation_id = await ended(desk)
-    await sender.send(operation_id)
-    desk.turn(5)
-    await sender.send(operation_id)
-    assert len(webhook.posted) == 3
-    assert (await standing(desk))[1].was_accepted
-
-
-async def test_an_answer_that_took_long_is_not_asked_for_again(desk: Desk) -> None:
-    """Both attempts must end within the 60 s in which nobody else sends the report."""
-    sender, webhook = report_sender(desk, by_clock(desk, 3600))
-
-    async def take_long() -> None:
-        desk.turn(21)
-
-    webhook.meanwhile = take_long
-    await sender.send(await ended(desk))
-    assert len(webhook.posted) == 1
 
 
 async def test_two_who_send_at_once_send_one(desk: Desk) -> None:

@@ -2,80 +2,22 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import suppress
 from functools import partial
-from typing import Any
 
 import attrs
 import pytest
 from structlog.testing import capture_logs
 
-from orchestrator.adapters.emf import EmfMetrics
-from orchestrator.adapters.memory.ledger import InMemoryLedger
-from orchestrator.core.dispatch.sweep import Sweeper, SweepResult
-from orchestrator.core.errors import PermanentError, TemporaryError
-from orchestrator.core.events.event_types import Kind
+from orchestrator.core.dispatch.sweep import SweepResult
+from orchestrator.core.errors import TemporaryError
 from orchestrator.core.ledger.claim_request import Trigger
 from orchestrator.core.ledger.lease import RunLease
-from orchestrator.core.ledger.ledger import OpenOperations, UnreadableItems
-from orchestrator.core.ledger.pages import Page
+from orchestrator.core.ledger.ledger import UnreadableItems
 from orchestrator.core.ledger.record_parts import OperationState
 from orchestrator.core.ledger.records import OperationRecord, Record, operation_key
-from orchestrator.testing import LoadedDice
 from tests.desk import ORDER, Desk, DeskLedger, let_others_work, pass_time, raising, run_id
 from tests.ledgers import find_due
-
-
-@attrs.define
-class Hands:
-    """Takes runs up: notes which, and does with each what the test says."""
-
-    desk: Desk
-    acts: dict[str, Callable[[], Awaitable[object]]] = attrs.field(factory=dict)
-    taken: list[str] = attrs.field(factory=list)
-    done: list[str] = attrs.field(factory=list)
-    attended: list[str] = attrs.field(factory=list)
-    cleared: list[str] = attrs.field(factory=list)
-    reported: list[str] = attrs.field(factory=list)
-    trouble: TemporaryError | None = None
-    sweeper: Sweeper = attrs.field(init=False)
-
-    @sweeper.default
-    def _build(self) -> Sweeper:
-        return Sweeper(
-            transactions=self.desk.transactions,
-            dice=LoadedDice(),
-            resume=self.resume,
-            look=self.look,
-            report=self.report,
-            clear=self.clear,
-        )
-
-    async def clear(self, start_key: str) -> None:
-        self.cleared.append(start_key)
-
-    async def resume(self, run: str) -> None:
-        self.taken.append(run)
-        if run in self.acts:
-            await self.acts[run]()
-        self.done.append(run)
-
-    async def look(self, operation_ids: Sequence[str]) -> TemporaryError | None:
-        self.attended.extend(operation_ids)
-        return self.trouble
-
-    async def report(self, operation_id: str) -> None:
-        self.reported.append(operation_id)
-
-    async def sweep(self, timeout_s: float | None = None) -> SweepResult:
-        return await self.sweeper.sweep(timeout_s=timeout_s)
-
-
-async def waiting(desk: Desk, *event_ids: str, pause_s: float = 5) -> list[str]:
-    """Runs in `retry`; their ids."""
-    for event_id in event_ids:
-        await desk.hand_back(await desk.claimed(ORDER, event_id), pause_s=pause_s)
-    return [run_id(ORDER, event_id) for event_id in event_ids]
+from tests.unit.core.dispatch.sweep_hands import DownLedger, Hands, waiting
 
 
 async def test_only_what_is_due_is_taken_up(desk: Desk) -> None:
@@ -204,22 +146,6 @@ async def test_a_builder_that_is_down_is_said_after_the_rest(desk: Desk) -> None
     with pytest.raises(TemporaryError, match="no builder"):
         await hands.sweep()
     assert len(hands.done) == 120
-
-
-class DownLedger(InMemoryLedger):
-    """Can't say what is due, or not any more `after` so many questions."""
-
-    def __init__(self, after: int = 0) -> None:
-        super().__init__()
-        self.asked = 0
-        self.after = after
-
-    async def find_due(self, **asked: Any) -> Page[str]:
-        await asyncio.sleep(0)
-        self.asked += 1
-        if self.asked > self.after:
-            raise TemporaryError("no ledger")
-        return await super().find_due(**asked)
 
 
 async def test_a_ledger_that_is_down_is_said(desk: Desk) -> None:
@@ -490,128 +416,3 @@ async def test_a_ledger_that_fails_in_the_middle_is_said_after_the_rest(desk: De
     with pytest.raises(TemporaryError, match="no ledger"):
         await hands.sweep()
     assert len(hands.done) == 50
-
-
-# --- its log line, on which the deployment templates' alarms are built -----------------------
-
-
-async def swept(hands: Hands) -> dict[str, Any]:
-    """The fields of the line of a sweep that succeeded; empty: there is none."""
-    with capture_logs() as logs, suppress(TemporaryError):
-        await hands.sweep()
-    fields = next((line for line in logs if line["event"] == "swept"), {})
-    return {name: fields[name] for name in fields if name not in ("event", "log_level")}
-
-
-async def test_each_sweep_that_succeeds_is_logged(desk: Desk) -> None:
-    """One that finds nothing due, too: without its line an alarm says that no sweep succeeds."""
-    nothing = {"begun": 0, "timed_out": False, "oldest_unfinished_s": 0}
-    assert await swept(Hands(desk)) == nothing
-
-
-async def test_a_sweep_that_others_join_is_logged_once(desk: Desk) -> None:
-    """By the one that does the work."""
-    ids = await waiting(desk, "a")
-    hands = Hands(desk, dict.fromkeys(ids, let_others_work))
-    desk.turn(5)
-    with capture_logs() as logs:
-        await asyncio.gather(hands.sweep(), hands.sweep())
-    assert [line["event"] for line in logs] == ["swept"]
-
-
-async def test_the_log_has_the_age_of_the_oldest_run_that_is_due(desk: Desk) -> None:
-    """Since it was first seen."""
-    await waiting(desk, "first")
-    desk.turn(30)
-    await waiting(desk, "second")
-    desk.turn(30)
-    assert await swept(Hands(desk)) == {"begun": 2, "timed_out": False, "oldest_unfinished_s": 60}
-
-
-@pytest.mark.parametrize(
-    ("state", "age_s"),
-    [(OperationState.OPEN, 100), (OperationState.OVER, 0), (OperationState.GIVEN_BACK, 0)],
-)
-async def test_an_operation_ages_until_it_is_over(
-    desk: Desk, state: OperationState, age_s: int
-) -> None:
-    """One that is due for its report alone has ended."""
-    operation = await desk.operation(of=await desk.provision())
-    await desk.ledger.put(attrs.evolve(operation, state=state, due_at=desk.clock.now()))
-    desk.turn(100)
-    line = await swept(Hands(desk))
-    assert (line["begun"], line["oldest_unfinished_s"]) == (1, age_s)
-
-
-async def test_a_sweep_that_fails_is_not_logged_as_a_success(desk: Desk) -> None:
-    """Neither without the ledger, nor where a builder can't be reached."""
-    without_ledger = Hands(desk)
-    without_ledger.sweeper.transactions = attrs.evolve(desk.transactions, ledger=DownLedger())
-    await desk.provision()
-    desk.turn(60)
-    for hands in (without_ledger, Hands(desk, trouble=TemporaryError("no builder"))):
-        assert await swept(hands) == {}
-
-
-class CountingLedger(DeskLedger):
-    """The ledger of a desk, which does what the test says before it counts open operations."""
-
-    def __init__(self, ledger: DeskLedger, act: Callable[[], Awaitable[object]]) -> None:
-        super().__init__()
-        self._items = ledger._items
-        self.act = act
-
-    async def count_open(self, kind: Kind, *, most: int) -> OpenOperations:
-        await self.act()
-        return await super().count_open(kind, most=most)
-
-
-def measuring(desk: Desk, act: Callable[[], Awaitable[object]]) -> Hands:
-    """Hands whose sweeps measure what is under way."""
-    hands = Hands(desk)
-    hands.sweeper.transactions = attrs.evolve(
-        desk.transactions, ledger=CountingLedger(desk.ledger, act), metrics=EmfMetrics("test")
-    )
-    return hands
-
-
-@pytest.mark.parametrize(
-    "error", [TemporaryError("busy"), PermanentError("no permission"), ValueError("odd position")]
-)
-async def test_a_sweep_goes_on_where_open_operations_cannot_be_counted(
-    desk: Desk, error: Exception
-) -> None:
-    """Its runs are finished, and it has succeeded: a metric is missing, no work."""
-    hands = measuring(desk, raising(error))
-    (run,) = await waiting(desk, "a")
-    hands.acts[run] = let_others_work
-    desk.turn(5)
-    with capture_logs() as logs:
-        assert await hands.sweep() == SweepResult(1)
-    assert hands.done == [run]
-    assert "open operations not counted" in [line["event"] for line in logs]
-
-
-async def test_a_count_that_hangs_delays_no_sweep(desk: Desk) -> None:
-    """Neither this one beyond a limit, nor the next one, which begins meanwhile."""
-    hands = measuring(desk, asyncio.Event().wait)
-    sweeps = [asyncio.create_task(hands.sweep())]
-    await pass_time(desk, 1)
-    (run,) = await waiting(desk, "due later", pause_s=1)
-    desk.turn(1)
-    sweeps.append(asyncio.create_task(hands.sweep()))
-    await pass_time(desk, 1)
-    assert hands.done == [run]
-    await pass_time(desk, 10)
-    assert [sweep.result() for sweep in sweeps] == [SweepResult(0), SweepResult(1)]
-
-
-async def test_a_count_without_time_left_is_no_work_left(desk: Desk) -> None:
-    """All that was due is done before the sweep's deadline."""
-    hands = measuring(desk, asyncio.Event().wait)
-    (run,) = await waiting(desk, "a")
-    desk.turn(5)
-    sweep = asyncio.create_task(hands.sweep(timeout_s=3))
-    await pass_time(desk, 3)
-    assert sweep.result() == SweepResult(1)
-    assert hands.done == [run]

@@ -1,0 +1,153 @@
+"""How secrets in texts are masked: in JSON, in URLs, and in what can't be read."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.core.secrets.redaction import MASK, Redactor
+from tests.unit.core.secrets.unreadable import UNREADABLE
+
+
+def test_json_text_is_looked_into() -> None:
+    """A build's variable `tenant` is JSON text; other text stays as it is."""
+    redact = Redactor().redact
+    assert redact('{"id": "t", "secret": "hunter2"}') == '{"id": "t", "secret": "***"}'
+    assert redact('{"id":"t"}') == '{"id":"t"}'
+    assert redact("{not json") == "{not json"
+
+
+@pytest.mark.parametrize("text", UNREADABLE.values(), ids=UNREADABLE)
+@pytest.mark.parametrize("encode", [str, str.encode])
+def test_what_can_not_be_read_is_masked_if_it_names_a_secret(text: str, encode: Any) -> None:
+    """All of it, since nobody can say where the secret ends."""
+    assert Redactor().redact({"a": [encode(text)], "b": 1}) == {"a": [MASK], "b": 1}
+    assert Redactor().leave_out({"a": [encode(text)], "b": 1}) == {"a": [], "b": 1}
+    assert Redactor().hides("a", encode(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ('refused: {"secret":"hunter2"}', 'refused: {"secret": "***"}'),
+        ('refused [1]: {"secret":"hunter2"}', "refused ***"),
+        ('"a" is refused: {"secret":"hunter2"}', MASK),
+        ('refused: {"secret":"hunter2"} at 9:00', "refused: ***"),
+        ('refused: {"id":"t"} at 9:00', 'refused: {"id":"t"} at 9:00'),
+        ("secret: none [9:00]", "secret: none [9:00]"),
+    ],
+)
+def test_what_stands_behind_a_sentence_is_masked(text: str, shown: str) -> None:
+    """The sentence stays, so that a reason is one still."""
+    assert Redactor().redact(text) == shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[Errno 111] Connect call failed: no token, no secret",
+        '{"id": "t", "access_token_expiration": 7200, ',
+        '{"a": "the secret of success"',
+        '"a" is no secret',
+        "secret: x",
+    ],
+)
+def test_what_only_speaks_of_secrets_stays(text: str) -> None:
+    """A word is a name where `:` or `=` follows, and only in what begins like JSON."""
+    assert Redactor().redact(text) == text
+
+
+def within(text: str, times: int) -> str:
+    for _ in range(times):
+        text = json.dumps([text])
+    return text
+
+
+@pytest.mark.parametrize("name", ["secret", "apiKey", "private-key", "Authorization", "pwd"])
+@pytest.mark.parametrize("times", range(12))
+def test_a_text_within_texts_keeps_no_secret(times: int, name: str) -> None:
+    """However often it was put into another one."""
+    text = within(json.dumps({"id": "t-1", name: "hunter2"}), times)
+    assert "hunter2" not in Redactor().redact(text)
+    assert Redactor().redact(within('{"id": "t-1"}', times)) == within('{"id": "t-1"}', times)
+
+
+def test_a_url_is_shown_without_its_userinfo() -> None:
+    """To people; what is left of a body without secrets stays as it was sent, and a variable with
+    such a URL is no secret by that alone."""
+    url = "postgres://user:hunter2@db/x"
+    assert Redactor().redact({"a": [url, json.dumps({"b": url})]}) == {
+        "a": ["postgres://db/x", '{"b": "postgres://db/x"}']
+    }
+    assert Redactor().leave_out({"a": url}) == {"a": url}
+    assert not Redactor().hides("a", url)
+    assert not Redactor().is_plain("a", url)
+
+
+def test_only_so_many_texts_are_read() -> None:
+    """What begins like JSON after a thousand of such texts is masked unread: a sender chooses how
+    many there are."""
+    reads = []
+
+    class Counted(Redactor):
+        def may_name_secret(self, text: str) -> bool:
+            reads.append(text)
+            return super().may_name_secret(text)
+
+    shown = Counted().redact(["{a:"] * 5000)
+    assert shown == ["{a:"] * 1000 + [MASK] * 4000
+    assert len(reads) == 1000
+    assert Redactor().redact(["plain: text"] * 5000) == ["plain: text"] * 5000
+
+
+def test_many_texts_that_have_no_names_are_not_read() -> None:
+    """A quarter of a million of them, in one event, must not keep all others waiting."""
+    reads = []
+
+    class Counted(Redactor):
+        def may_name_secret(self, text: str) -> bool:
+            reads.append(text)
+            return super().may_name_secret(text)
+
+    assert Counted().redact(["{"] * 1000) == ["{"] * 1000
+    assert reads == []
+
+
+def test_texts_within_texts_are_read_a_few_times() -> None:
+    """A large one in many others isn't read anew in each; nesting adds up over them."""
+    reads = []
+
+    class Counted(Redactor):
+        def may_name_secret(self, text: str) -> bool:
+            reads.append(len(text))
+            return super().may_name_secret(text)
+
+    assert Counted().redact(within("[" + "1," * 1000 + '{"a":1}]', 12))
+    assert len(reads) == 1
+    deep = '{"secret": "hunter2"}'
+    for _ in range(4):
+        deep = "[" * 90 + json.dumps(deep) + "]" * 90
+    assert "hunter2" not in str(Redactor().redact(deep))
+
+
+def test_a_json_text_as_a_text_is_looked_into() -> None:
+    """Printed twice, it is JSON still."""
+    text = json.dumps(json.dumps({"secret": "hunter2"}))
+    assert "hunter2" not in Redactor().redact(text)
+    assert Redactor().redact('"plain"') == '"plain"'
+
+
+PIECES = [*"{}[]\"'\\:,=nrt u\n", "secret", "token", "\\u0073", "hunter2"]
+
+
+@given(st.lists(st.sampled_from(PIECES)).map("".join))
+def test_any_text_is_masked_or_stays(text: str) -> None:
+    """It never becomes something else than JSON text or the mask, behind what is no JSON."""
+    shown = Redactor().redact(text)
+    before = re.split(r"[{\[]", text)[0]
+    assert (
+        shown in (text, MASK, before + MASK) or json.loads(shown.removeprefix(before)) is not None
+    )
