@@ -66,6 +66,7 @@ LEAVES = frozenset(
         "core/tracing.py",
         "core/urls.py",
         "intake/bodies.py",
+        "intake/exposure.py",
         "intake/links.py",
         "intake/sender.py",
         "logs.py",

@@ -119,7 +119,7 @@ class MessageHandler:
         self._refusals.add(
             Refusal(
                 what="message",
-                status=status_of(error),
+                status=int(status_of(error)),
                 error=type(error).__name__,
                 reason=str(error),
                 about={
