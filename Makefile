@@ -114,8 +114,8 @@ clean:  ## remove what the targets made
 
 .venv/aiobotocore/ready: .venv/ready requirements/aiobotocore.txt
 	$(PYTHON) -m venv .venv/aiobotocore
-	.venv/aiobotocore/bin/pip install $(PIP) --require-hashes -r requirements/build.txt
-	.venv/aiobotocore/bin/pip install $(PIP) --require-hashes --no-build-isolation -r requirements/aiobotocore.txt
+	.venv/aiobotocore/bin/pip install $(PIP) --no-compile --require-hashes -r requirements/build.txt
+	.venv/aiobotocore/bin/pip install $(PIP) --no-compile --require-hashes --no-build-isolation -r requirements/aiobotocore.txt
 	.venv/aiobotocore/bin/pip install $(PIP) --no-deps --no-build-isolation -e .
 	ln -s ../ministack .venv/aiobotocore/ministack
 	touch $@
