@@ -19,13 +19,11 @@ dev: .venv/ready  ## run the service with an embedded AWS on http://127.0.0.1:80
 test: .venv/ready  ## run the tests
 	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
-# CI leaves the races out of its second run: RACES= .
-RACES = tests/integration/test_races.py
 lean: .venv/ready  ## run what depends on the transport to AWS on the opt-in one
 	ORCHESTRATOR_TESTS_TRANSPORT=lean $(BIN)/python -m pytest -n auto --dist worksteal \
 	  -k "not memory" tests/contracts/dynamodb tests/contracts/test_ledger.py \
 	  tests/acceptance/test_faults_table.py tests/acceptance/test_aws_faults.py \
-	  $(RACES)
+	  tests/integration/test_races.py
 
 newest-sdk: .venv/aiobotocore/ready  ## run the contract suites on the newest aiobotocore, without aioboto3
 	.venv/aiobotocore/bin/python -m pytest -n auto --dist worksteal -k "not memory and not Local" \

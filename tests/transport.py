@@ -6,7 +6,7 @@ from typing import Any
 from orchestrator.adapters.aws import Transport
 
 #: Set to "lean" to run the acceptance and integration tests and the ledger's contract suites on it,
-#: as CI does, too. Small contract suites run on both each time.
+#: as `make lean` does. Small contract suites run on both each time.
 TRANSPORT: Any = os.environ.get("ORCHESTRATOR_TESTS_TRANSPORT", "sdk")
 
 
