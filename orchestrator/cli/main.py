@@ -185,7 +185,7 @@ def adopt(config: str | None, file: TextIO, dry_run: bool) -> None:
     from orchestrator.parts import open_transactions
     from orchestrator.wire.converter import JsonConverter
 
-    settings = prepare_settings_or_devs(config)
+    settings = prepare_settings(config)
     if settings.ledger.backend == "memory":
         raise click.UsageError("There is no ledger to write to: ledger.backend is memory.")
 

@@ -128,7 +128,7 @@ async def open_dev(home: Path, *arguments: str, ends_by: signal.Signals) -> Asyn
 
 async def test_one_send_makes_a_tenant_active(tmp_path: Path) -> None:
     """The build ends, its state change and the deployment are delivered; each command finds the
-    service, and those that ask AWS find its AWS, and say so."""
+    service, and those that ask AWS find its AWS, and say so. None writes to its ledger unasked."""
     async with open_dev(tmp_path, "--build-seconds", "0.1", ends_by=signal.SIGTERM) as dev:
         sent = await dev.run(
             "send", "TENANT_PROVISIONING", stdin={"tenantId": "t-1", "tier": "BASIC"}
@@ -137,6 +137,10 @@ async def test_one_send_makes_a_tenant_active(tmp_path: Path) -> None:
         await dev.read_until("The tenant t-1 is active.")
         assert "EventBridge delivered TENANT_DEPLOYMENT." in "".join(dev.said)
         assert (await dev.ask("tenant", "t-1"))["state"] == "active"
+
+        known = {"id": "t-9", "tier": "BASIC", "state": "active"}
+        assert (await dev.run("adopt", "-", stdin=known)).code == 1
+        assert (await dev.run("tenant", "t-9")).code == 1
 
         leaving = await dev.run(
             "explain", "--type", "TENANT_DEPROVISIONING", stdin={"tenantId": "t-1"}
