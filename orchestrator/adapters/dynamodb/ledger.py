@@ -16,16 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.adapters.aws import aws_errors, is_about_schema
 from orchestrator.adapters.dynamodb.items import Item, build_item, may_be_a_key, read_item
-from orchestrator.adapters.dynamodb.lists import Lists
+from orchestrator.adapters.dynamodb.lists import BATCH_LIMIT, Lists
 from orchestrator.adapters.dynamodb.table import complete_table
 from orchestrator.core.checkable import Permission
 from orchestrator.core.clock import Clock
 from orchestrator.core.errors import PermanentError, TemporaryError
-from orchestrator.core.events.event_types import Kind
-from orchestrator.core.ledger.bulkheads import Bulkheads
-from orchestrator.core.ledger.ledger import Conflict, OpenOperations, Summary, UnreadableItems
-from orchestrator.core.ledger.lifecycle import StateName
-from orchestrator.core.ledger.pages import Page
+from orchestrator.core.ledger.ledger import Conflict, UnreadableItems
 from orchestrator.core.ledger.record_parts import OperationState
 from orchestrator.core.ledger.records import (
     JobRecord,
@@ -33,9 +29,7 @@ from orchestrator.core.ledger.records import (
     PayloadRecord,
     Record,
     RunRecord,
-    RunStatus,
     SecretsRecord,
-    TenantRecord,
 )
 
 if TYPE_CHECKING:
@@ -44,13 +38,12 @@ if TYPE_CHECKING:
 
 #: An item has at most 400 KB, including its keys and attribute names.
 _MAX_PAYLOAD_BYTES = 390_000
-_BATCH_LIMIT = 100
 #: The pauses before retries of a transaction that conflicted with another one.
 _CONFLICT_PAUSES_S = (0.02, 0.05, 0.1, 0.2)
 _TRANSIENT = frozenset({"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"})
 
 
-class DynamoDBLedger:
+class DynamoDBLedger(Lists):
     max_payload_bytes: int | None = _MAX_PAYLOAD_BYTES
 
     def __init__(
@@ -64,13 +57,10 @@ class DynamoDBLedger:
     ) -> None:
         """`client` returns the app's open client; `pause` waits, with jitter. The number of
         concurrent requests is limited by `core.ledger.bulkheads`."""
-        self._bulkheads = Bulkheads()
-        self._client = client
+        super().__init__(client, table)
         self._clock = clock
-        self._table = table
         self._retention = timedelta(days=retention_days)
         self._pause = pause or _pause
-        self._lists = Lists(client, table, self._bulkheads, self.load)
         self.description = f"the DynamoDB table {table}"
         arn = f"arn:aws:dynamodb:*:*:table/{table}"
         self.permissions = (
@@ -133,7 +123,7 @@ class DynamoDBLedger:
         waiting = [{"key": {"S": key}} for key in found if may_be_a_key(key)]
         pauses = iter(_CONFLICT_PAUSES_S)
         while waiting:
-            batch, waiting = waiting[:_BATCH_LIMIT], waiting[_BATCH_LIMIT:]
+            batch, waiting = waiting[:BATCH_LIMIT], waiting[BATCH_LIMIT:]
             request: Any = {"Keys": batch, "ConsistentRead": True}
             with aws_errors(f"DynamoDB BatchGetItem {self._table}"):
                 async with self._bulkheads.room():
@@ -152,63 +142,6 @@ class DynamoDBLedger:
                 await self._pause(pause_s)
                 waiting += left
         return _read_items(found)
-
-    async def find_due(
-        self, *, before: datetime, limit: int, start: int = 0, cursor: str | None = None
-    ) -> Page[str]:
-        return await self._lists.find_due(before=before, limit=limit, start=start, cursor=cursor)
-
-    async def list_runs(
-        self,
-        *,
-        tenant_id: str | None = None,
-        event_type: str | None = None,
-        status: RunStatus | None = None,
-        since: datetime | None = None,
-        until: datetime | None = None,
-        limit: int = 50,
-        cursor: str | None = None,
-    ) -> Page[RunRecord]:
-        return await self._lists.list_runs(
-            tenant_id=tenant_id,
-            event_type=event_type,
-            status=status,
-            since=since,
-            until=until,
-            limit=limit,
-            cursor=cursor,
-        )
-
-    async def list_tenants(
-        self,
-        *,
-        state: StateName | None = None,
-        prefix: str | None = None,
-        limit: int = 50,
-        cursor: str | None = None,
-    ) -> Page[TenantRecord]:
-        return await self._lists.list_tenants(
-            state=state, prefix=prefix, limit=limit, cursor=cursor
-        )
-
-    async def count_open(self, kind: Kind, *, most: int) -> OpenOperations:
-        return await self._lists.count_open(kind, most=most)
-
-    async def list_by_attention(
-        self, *, limit: int = 50, cursor: str | None = None
-    ) -> Page[TenantRecord]:
-        return await self._lists.list_by_attention(limit=limit, cursor=cursor)
-
-    async def list_operations(
-        self, *, tenant_id: str, limit: int = 20, cursor: str | None = None
-    ) -> Page[OperationRecord]:
-        return await self._lists.list_operations(tenant_id=tenant_id, limit=limit, cursor=cursor)
-
-    async def summarize(self, *, most: int) -> Summary:
-        return await self._lists.summarize(most=most)
-
-    async def check(self) -> None:
-        await self._lists.check()
 
     async def create(self) -> Sequence[str]:
         """Create the table or its missing parts; raises the errors of `complete_table`."""

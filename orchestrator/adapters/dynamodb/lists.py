@@ -3,6 +3,7 @@
 The indexes have keys only: they return candidates, which are then read from the table.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -54,8 +55,8 @@ from orchestrator.core.tasks import gather_or_cancel
 if TYPE_CHECKING:
     from types_aiobotocore_dynamodb import DynamoDBClient
 
-#: How many records are read at once for a page.
-_BATCH_LIMIT = 100
+#: How many items one BatchGetItem reads at most.
+BATCH_LIMIT = 100
 #: A sort key has at most 1024 bytes, of which the bound of a prefix needs some.
 _LONGEST_PREFIX_BYTES = 1000
 #: How many operations are read to find the oldest that is still open.
@@ -74,22 +75,18 @@ _SECTIONS = (
 log = structlog.get_logger("orchestrator.dynamodb_ledger")
 
 
-class Lists:
-    """The pages and counts of one ledger, read through the indexes of its table."""
+class Lists(ABC):
+    """The ledger's pages and counts, read through the indexes of its table."""
 
-    def __init__(
-        self,
-        client: Callable[[], Awaitable["DynamoDBClient"]],
-        table: str,
-        bulkheads: Bulkheads,
-        load: Callable[[Collection[str]], Awaitable[Mapping[str, Record | None]]],
-    ) -> None:
-        """`client` returns the app's open client; `load` reads records of the table, as
-        `DynamoDBLedger.load` does."""
+    def __init__(self, client: Callable[[], Awaitable["DynamoDBClient"]], table: str) -> None:
+        """`client` returns the app's open client."""
         self._client = client
         self._table = table
-        self._bulkheads = bulkheads
-        self._load = load
+        self._bulkheads = Bulkheads()
+
+    @abstractmethod
+    async def load(self, keys: Collection[str]) -> Mapping[str, Record | None]:
+        """The records of the table; see `core.ledger.ledger.Ledger`."""
 
     async def find_due(
         self, *, before: datetime, limit: int, start: int = 0, cursor: str | None = None
@@ -273,8 +270,8 @@ class Lists:
         asked = await self._propose(index, partitions, bound, most + may_repeat, forward=forward)
         proposed = [pair for pair in asked if pair[0] != span.passed][:most]
         found: list[tuple[str, Record | None]] = []
-        for start in range(0, len(proposed), _BATCH_LIMIT):
-            batch = proposed[start : start + _BATCH_LIMIT]
+        for start in range(0, len(proposed), BATCH_LIMIT):
+            batch = proposed[start : start + BATCH_LIMIT]
             records = await self._load_readable([key for _, key in batch])
             found += [(place, records[key]) for place, key in batch if matches(records[key])]
             if len(found) > limit:
@@ -285,7 +282,7 @@ class Lists:
     async def _load_readable(self, keys: Collection[str]) -> Mapping[str, Record | None]:
         """The records, with None for each that can't be parsed, so that a list shows the others."""
         try:
-            return await self._load(keys)
+            return await self.load(keys)
         except UnreadableItems as error:
             log.error("items left out of a list", reason=str(error))
             return {**dict.fromkeys(keys), **error.found}

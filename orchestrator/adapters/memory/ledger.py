@@ -6,7 +6,7 @@ because they never await.
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from operator import itemgetter
 from typing import TypeVar
 
@@ -24,6 +24,7 @@ from orchestrator.core.ledger.pages import (
     first_seen_between,
     most_candidates,
     section_of,
+    sortable,
 )
 from orchestrator.core.ledger.record_parts import OperationState
 from orchestrator.core.ledger.records import (
@@ -72,7 +73,7 @@ class InMemoryLedger:
         cursor: str | None = None,
     ) -> Page[str]:
         due = sorted(
-            (f"{record.due_at.astimezone(UTC).isoformat(timespec='microseconds')} {record.key}")
+            f"{sortable(record.due_at)} {record.key}"
             for record in self._items.values()
             if isinstance(record, Due) and record.due_at is not None and record.due_at <= before
         )
@@ -210,13 +211,7 @@ class InMemoryLedger:
 
 def _latest(tenants: Sequence[TenantRecord]) -> list[tuple[str, TenantRecord]]:
     """The tenants with their positions, the latest change first."""
-    placed = [
-        (
-            f"{one.changed_at.astimezone(UTC).isoformat(timespec='microseconds')} {one.tenant_id}",
-            one,
-        )
-        for one in tenants
-    ]
+    placed = [(f"{sortable(one.changed_at)} {one.tenant_id}", one) for one in tenants]
     return sorted(placed, key=itemgetter(0), reverse=True)
 
 
