@@ -1,5 +1,6 @@
 """The authenticated sender of a request."""
 
+from collections.abc import Iterable
 from typing import TypeGuard
 
 import attrs
@@ -14,6 +15,11 @@ class Sender:
 
     name: str
     scopes: frozenset[Scope]
+
+    @classmethod
+    def of(cls, name: str, scopes: Iterable[str]) -> "Sender":
+        """The sender with the scopes that the settings give by their names."""
+        return cls(name=name, scopes=frozenset(map(Scope, scopes)))
 
 
 def is_name(claimed: object) -> TypeGuard[str]:

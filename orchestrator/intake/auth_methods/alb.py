@@ -18,7 +18,6 @@ from joserfc.jwt import JWTClaimsRegistry
 
 from orchestrator.core.clock import Clock
 from orchestrator.core.events.json_text import parse_json
-from orchestrator.intake.access import Scope
 from orchestrator.intake.auth_methods.key_documents import (
     KEY_DOCUMENTS,
     KeyCache,
@@ -79,7 +78,7 @@ class AlbGateway:
         name = claims.get("email") or claims.get("sub")
         if not is_name(name):
             return None
-        return Sender(name=name, scopes=frozenset(map(Scope, self.settings.scopes)))
+        return Sender.of(name, self.settings.scopes)
 
     def _is_current(self, claims: Mapping[str, Any]) -> bool:
         now = int(self.clock.now().timestamp())

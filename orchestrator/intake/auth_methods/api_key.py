@@ -6,7 +6,6 @@ from typing import Any
 import attrs
 from aiohttp import web
 
-from orchestrator.intake.access import Scope
 from orchestrator.intake.app_keys import CREDENTIALS
 from orchestrator.intake.auth_methods.known_secrets import find_match
 from orchestrator.intake.sender import Sender
@@ -43,4 +42,4 @@ class ApiKeyMethod:
         index = await find_match(sent, [key.key for key in keys], request.app[CREDENTIALS])
         if index is None:
             return None
-        return Sender(name=keys[index].name, scopes=frozenset(map(Scope, keys[index].scopes)))
+        return Sender.of(keys[index].name, keys[index].scopes)

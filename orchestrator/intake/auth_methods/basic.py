@@ -8,7 +8,6 @@ from typing import Any
 import attrs
 from aiohttp import web
 
-from orchestrator.intake.access import Scope
 from orchestrator.intake.app_keys import CREDENTIALS
 from orchestrator.intake.auth_methods.authorization import read_authorization
 from orchestrator.intake.auth_methods.known_secrets import find_match
@@ -47,7 +46,7 @@ class BasicMethod:
         index = await find_match(sent_password, passwords, request.app[CREDENTIALS])
         if index is None:
             return None
-        return Sender(name=users[index].name, scopes=frozenset(map(Scope, users[index].scopes)))
+        return Sender.of(users[index].name, users[index].scopes)
 
 
 def _decode(encoded: str | None) -> str | None:

@@ -13,7 +13,6 @@ from typing import Any
 import attrs
 from aiohttp import web
 
-from orchestrator.intake.access import Scope
 from orchestrator.intake.auth import CALLER_HEADER
 from orchestrator.intake.sender import Sender
 from orchestrator.settings import Gateway
@@ -31,7 +30,7 @@ class NetworkGateway:
     refusal = "Send the request through the gateway in front of the service."
 
     async def authenticate(self, _: web.Request) -> Sender | None:
-        return _sender("gateway", self.settings)
+        return Sender.of("gateway", self.settings.scopes)
 
 
 @attrs.frozen
@@ -53,8 +52,4 @@ class LambdaGateway:
 
     async def authenticate(self, request: web.Request) -> Sender | None:
         arn = request.headers.get(CALLER_HEADER)
-        return _sender(arn, self.settings) if arn else None
-
-
-def _sender(name: str, settings: Gateway) -> Sender:
-    return Sender(name=name, scopes=frozenset(map(Scope, settings.scopes)))
+        return Sender.of(arn, self.settings.scopes) if arn else None

@@ -17,6 +17,7 @@ from orchestrator.intake.problems import answer_problems
 from orchestrator.intake.refusal_log import REFUSALS, RefusalLog
 from orchestrator.intake.sender import Sender
 from orchestrator.settings import ApiKey, Auth, Basic, Gateway, Jwt, User
+from orchestrator.settings.auth import ScopeName
 from orchestrator.testing import ManualClock
 from tests.acceptance.answers import read_problem
 from tests.conftest import Client
@@ -248,3 +249,8 @@ def test_an_api_key_is_described_by_its_header() -> None:
     assert method.refusal == (
         "The header X-Our-Key has no valid key: send one of the service's API keys."
     )
+
+
+def test_the_settings_name_every_scope() -> None:
+    """A scope that no setting can give would shut everybody out of its routes."""
+    assert set(typing.get_args(ScopeName)) == set(Scope)
