@@ -219,12 +219,20 @@ def _moto() -> "WSGIApplication":
     return application
 
 
+@cache
+def _moto_dynamodb() -> "WSGIApplication":
+    """moto's DynamoDB alone: finding out for each request which service it is meant for is slow."""
+    application: WSGIApplication = create_backend_app("dynamodb")
+    return application
+
+
 def _as_dynamodb(application: "WSGIApplication") -> "WSGIApplication":
     """Add what moto's DynamoDB lacks.
 
     Requests are serialized, since moto's conditional writes are not atomic. A transaction repeated
     with the same ClientRequestToken is answered as before (API reference, TransactWriteItems).
     """
+    dynamodb = _moto_dynamodb()
     lock, answers = Lock(), dict[str, tuple[str, list[tuple[str, str]], bytes]]()
 
     def serve(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
@@ -236,7 +244,7 @@ def _as_dynamodb(application: "WSGIApplication") -> "WSGIApplication":
         writes = target.endswith(".TransactWriteItems")
         token = json.loads(body).get("ClientRequestToken", "") if writes else ""
         with lock:
-            answer = answers.get(token) or _answer(application, environ)
+            answer = answers.get(token) or _answer(dynamodb, environ)
         status, headers, content = answer
         if token and status.startswith("200"):
             answers[token] = answer
