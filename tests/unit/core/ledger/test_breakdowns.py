@@ -103,8 +103,8 @@ async def test_only_the_attempt_that_broke_down_is_counted(desk: Desk) -> None:
     assert (await desk.run(ORDER, "a")).bugs == 0
 
 
-async def test_a_claim_that_broke_down_is_counted_where_nobody_is_at_work(desk: Desk) -> None:
-    """Not under a live lease, and for the sweep only once the run is due."""
+async def test_a_claim_that_raised_is_counted_unless_an_attempt_holds_the_run(desk: Desk) -> None:
+    """Not under a live lease, and by the sweep only once the run is due."""
     attempt = await desk.claimed(ORDER, "a")
     assert await break_down(desk, ORDER) is None
     await desk.hand_back(attempt, pause_s=20)
@@ -135,10 +135,10 @@ async def test_a_claim_that_broke_down_forgets_no_start(desk: Desk) -> None:
         (RunStatus.RETRY, Trigger.REPLAY, True),
     ],
 )
-async def test_what_is_over_stays_so(
+async def test_a_finished_run_is_not_counted(
     desk: Desk, status: RunStatus, trigger: Trigger, counts: bool
 ) -> None:
-    """But a failed event that comes again is a new attempt."""
+    """A succeeded or cancelled run isn't counted; a failed one that is delivered again is."""
     attempt = await desk.claimed(ORDER, "a")
     await desk.ledger.put(attrs.evolve(attempt.run, status=status, lease_until=None, due_at=None))
     assert (await break_down(desk, ORDER, trigger=trigger) is not None) is counts
@@ -254,8 +254,8 @@ async def test_a_run_that_waits_for_a_tenant_ends_alone(desk: Desk) -> None:
     assert await desk.tenant() == ("provisioning", opener.run.operation_id)
 
 
-async def test_an_end_is_left_to_whoever_was_claimed_for_it(desk: Desk) -> None:
-    """An outcome of our own ends nothing beside another one that is at work."""
+async def test_an_end_is_left_to_the_outcome_that_was_claimed_for_it(desk: Desk) -> None:
+    """An outcome of our own ends nothing while another outcome of the operation is in progress."""
     opener = await desk.provision()
     other = await desk.claimed(PROVISIONED, "other", job="b-1")
     ours = our_outcome(opener)
@@ -331,7 +331,7 @@ async def test_a_run_with_a_job_has_no_start_out_after_a_breakdown(desk: Desk) -
 
 
 @pytest.mark.parametrize(("attempt", "known"), [(None, ("FIRST", "standard")), (2, (None, None))])
-async def test_only_a_run_at_rest_is_known_to_have_sent_nothing_more(
+async def test_only_a_run_without_an_attempt_is_known_to_have_sent_nothing_more(
     desk: Desk, attempt: int | None, known: tuple[str | None, str | None]
 ) -> None:
     """A failed claim leaves the builder and job identifier of the last start as they are; an
@@ -400,8 +400,10 @@ async def test_a_live_lease_outranks_the_time_at_which_a_run_is_due(desk: Desk) 
 
 
 @pytest.mark.parametrize("write", ["go_on_by_records", "fail_alone"])
-async def test_who_lost_the_run_ends_nothing_by_the_records(desk: Desk, write: str) -> None:
-    """The attempt that has taken it over does."""
+async def test_an_attempt_that_lost_its_lease_ends_nothing_by_the_records(
+    desk: Desk, write: str
+) -> None:
+    """Only the attempt that has claimed the run since may end it."""
     opener = await desk.claimed(PROVISIONING, "a")
     await desk.ledger.put(attrs.evolve(opener.run, ends_by_records=True))
     desk.turn(TIMINGS.lease_s + TIMINGS.skew_s)
@@ -441,7 +443,7 @@ async def test_an_opener_finds_the_job_that_its_operation_has(desk: Desk) -> Non
     assert (await desk.run(PROVISIONING, "a")).job == desk.job("b-1")
 
 
-async def test_an_opener_takes_nothing_of_an_operation_that_is_over(desk: Desk) -> None:
+async def test_an_opener_gets_nothing_from_an_operation_that_has_ended(desk: Desk) -> None:
     """Its job has ended the operation meanwhile."""
     opener = await desk.claimed(PROVISIONING, "a")
     await adopt_the_job(desk, opener)

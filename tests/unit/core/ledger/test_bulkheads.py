@@ -44,8 +44,8 @@ def silent_ledger() -> tuple[DynamoDBLedger, SilentDynamoDB]:
 
 
 @pytest.mark.parametrize("crowd", Duty)
-async def test_a_crowd_leaves_room_for_every_other_duty(crowd: Duty) -> None:
-    """However many wait in one, the others are asked at once."""
+async def test_a_full_bulkhead_leaves_room_for_every_other_duty(crowd: Duty) -> None:
+    """However many requests wait in one bulkhead, those of the others are sent at once."""
     ledger, silent = silent_ledger()
     tasks = [asyncio.create_task(ask(ledger, crowd)) for _ in range(200)]
     await let_others_work()
@@ -72,8 +72,8 @@ async def test_each_request_counts() -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def test_a_lease_is_renewed_whoever_holds_it() -> None:
-    """Its renewal waits behind no sweep, of which the run may be a part."""
+async def test_a_lease_is_renewed_within_its_own_bulkhead() -> None:
+    """A renewal never waits behind a sweep, which may itself be running the run."""
     clock = ManualClock()
     ledger, silent = silent_ledger()
 

@@ -79,7 +79,7 @@ async def test_the_tenants_tier_counts_where_the_event_names_none(desk: Desk) ->
     assert tenant.tier == "BASIC"
 
 
-async def test_two_who_open_at_once_open_one(desk: Desk) -> None:
+async def test_two_runs_that_open_at_once_open_one_operation(desk: Desk) -> None:
     """Two events, two processes: the slower one finds the tenant held, and waits."""
     other = desk.beside()
     desk.ledger.before_commit.append(lambda: other.claimed(PROVISIONING, "b"))
@@ -116,8 +116,8 @@ async def test_another_kind_waits_until_the_tenant_is_free(
 # --- the opener again ------------------------------------------------------------------------
 
 
-async def test_the_opener_goes_on_with_the_same_start(desk: Desk) -> None:
-    """A take-over works on the same operation, under the same key, with a start possible."""
+async def test_the_opener_continues_with_the_same_start(desk: Desk) -> None:
+    """After a take-over: the same operation and start key, and a start is possible."""
     first = await desk.claimed(PROVISIONING, "a", key="k")
     before = await desk.operation("k")
     second = await desk.taken_over(PROVISIONING, "a", key="k")
@@ -153,8 +153,8 @@ async def test_what_was_given_back_is_opened_by_the_next(desk: Desk, who: str) -
     assert (possible_until(again), again.run.job) == (None, None)
 
 
-async def test_who_gave_back_waits_for_who_opened_it_then(desk: Desk) -> None:
-    """The first opener is no opener any more."""
+async def test_a_run_that_gave_an_operation_back_waits_for_its_next_opener(desk: Desk) -> None:
+    """The first opener isn't the operation's opener any more."""
     await desk.fail(await desk.claimed(PROVISIONING, "a", key="k"))
     await desk.claimed(PROVISIONING, "b", key="k")
     assert isinstance(await desk.claim(PROVISIONING, "a", key="k"), Deferred)
@@ -196,8 +196,9 @@ async def test_a_second_request_joins_once_the_job_is_recorded(desk: Desk, key: 
     assert await desk.claim(PROVISIONING, "b", key=key) == Duplicate(opener.run.run_id)
 
 
-async def test_who_waits_for_an_opener_that_crashed_goes_on_waiting(desk: Desk) -> None:
-    """Only the run that opened it works on it: its sweep, not the one who waits."""
+async def test_a_run_keeps_waiting_for_an_opener_that_crashed(desk: Desk) -> None:
+    """Only the run that opened an operation works on it: the sweep resumes that one, not the
+    waiting one."""
     await desk.claimed(PROVISIONING, "a", key="k")
     desk.turn(500)
     assert isinstance(await desk.claim(PROVISIONING, "b", key="k"), Deferred)
@@ -226,8 +227,8 @@ async def test_the_later_requests_credentials_are_used(
         assert after == before
 
 
-async def test_what_is_over_takes_no_credentials_any_more(desk: Desk) -> None:
-    """Nobody would report with them."""
+async def test_an_ended_operation_takes_no_newer_credentials(desk: Desk) -> None:
+    """No report would be sent with them."""
     opener = await desk.claimed(PROVISIONING, "a", key="k", as_of=desk.later(0))
     await desk.finish(opener, desk.job("b-1"))
     await desk.end(PROVISIONED, "done")
@@ -238,8 +239,10 @@ async def test_what_is_over_takes_no_credentials_any_more(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("job", [None, "b-1"])
-async def test_the_request_key_of_what_is_over_is_a_duplicate(desk: Desk, job: str | None) -> None:
-    """However it ended; another key opens the next one, where that is legal."""
+async def test_the_request_key_of_an_ended_operation_is_a_duplicate(
+    desk: Desk, job: str | None
+) -> None:
+    """However it ended; another key opens the next operation, where that is legal."""
     opener = await desk.claimed(PROVISIONING, "a", key="k")
     await desk.finish(opener, desk.job(job) if job else None)
     await desk.end(NOT_PROVISIONED, "done")
@@ -249,7 +252,7 @@ async def test_the_request_key_of_what_is_over_is_a_duplicate(desk: Desk, job: s
     assert await desk.tenant() == (TenantState.PROVISIONING, operation_id("other"))
 
 
-async def test_the_opener_of_what_is_over_is_not_told_to_join_itself(desk: Desk) -> None:
+async def test_the_opener_of_an_ended_operation_does_not_join_itself(desk: Desk) -> None:
     """It failed after its job was recorded, and the job has ended since."""
     opener = await desk.claimed(PROVISIONING, "a")
     await desk.fail(opener, progress=Progress(job=desk.job("b-1")))
@@ -258,8 +261,8 @@ async def test_the_opener_of_what_is_over_is_not_told_to_join_itself(desk: Desk)
     assert again.run.job == desk.job("b-1")
 
 
-async def test_an_opener_whose_operation_is_over_without_a_job_is_a_duplicate(desk: Desk) -> None:
-    """It failed, and an outcome has ended its operation since: there is nothing to go on with."""
+async def test_an_opener_whose_operation_ended_without_a_job_is_a_duplicate(desk: Desk) -> None:
+    """It failed, and an outcome has ended its operation since: there is nothing to continue."""
     await desk.fail(await desk.claimed(PROVISIONING, "a"), ends_without_job=False)
     outcome = await desk.end(PROVISIONED, "done")
     assert await desk.claim(PROVISIONING, "a") == Duplicate(outcome.run.run_id)
@@ -277,8 +280,8 @@ async def ended(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("who", ["a", "b"])
-async def test_force_reopens_what_is_over(desk: Desk, who: str) -> None:
-    """Under the next start number, with fresh steps, for whoever insists; nothing is inherited."""
+async def test_force_reopens_an_ended_operation(desk: Desk, who: str) -> None:
+    """Under the next start number, with no steps; nothing is inherited."""
     await ended(desk)
     before = await desk.run(PROVISIONING, who)
     answer = await desk.claim(PROVISIONING, who, key="k", trigger=Trigger.REPLAY)
@@ -295,8 +298,8 @@ async def test_force_reopens_what_is_over(desk: Desk, who: str) -> None:
     assert await desk.tenant() == (TenantState.PROVISIONING, operation_id("k"))
 
 
-async def test_force_has_a_failed_opener_start_afresh(desk: Desk) -> None:
-    """What it opened is over: the next start has neither steps nor job of the last one."""
+async def test_force_restarts_a_failed_opener(desk: Desk) -> None:
+    """Its operation has ended: the next start has neither steps nor job of the last one."""
     opener = await desk.claimed(PROVISIONING, "a")
     step = Step(name="take", result=1, recorded_at=desk.clock.now())
     await desk.fail(opener, progress=Progress(steps=(step,), job=desk.job("b-1")))
@@ -306,8 +309,8 @@ async def test_force_has_a_failed_opener_start_afresh(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("who", ["a", "b"])
-async def test_force_waits_for_what_goes_on(desk: Desk, who: str) -> None:
-    """Nothing is written, nothing is lost: the run stays as it is."""
+async def test_force_waits_for_an_open_operation(desk: Desk, who: str) -> None:
+    """Nothing is written or lost: the run stays as it is."""
     opener = await desk.claimed(PROVISIONING, "a", key="k")
     await desk.finish(opener, desk.job("b-1"))
     await desk.claim(PROVISIONING, "b", key="k")
@@ -319,8 +322,8 @@ async def test_force_waits_for_what_goes_on(desk: Desk, who: str) -> None:
 
 
 @pytest.mark.parametrize("is_swept", [False, True])
-async def test_force_waits_until_the_opener_is_at_rest(desk: Desk, is_swept: bool) -> None:
-    """Its job was adopted and is over, but it still works: it may yet send a start."""
+async def test_force_waits_until_the_opener_has_finished(desk: Desk, is_swept: bool) -> None:
+    """Its job was adopted and is over, but its attempt still runs and may yet send a start."""
     await desk.claimed(PROVISIONING, "a", key="k")
     await adopt_job(
         desk.transactions, operation_id=operation_id("k"), number=1, job=desk.job("b-1")
@@ -358,7 +361,7 @@ async def test_force_reopens_also_for_an_opener_that_is_forgotten(desk: Desk) ->
     assert (await desk.operation("k")).start_number == 2
 
 
-async def test_a_plain_replay_of_an_unfinished_opener_goes_on(desk: Desk) -> None:
+async def test_a_plain_replay_of_an_unfinished_opener_continues(desk: Desk) -> None:
     """Force changes nothing for it: the same start."""
     opener = await desk.claimed(PROVISIONING, "a", key="k")
     await desk.hand_back(opener)

@@ -57,8 +57,10 @@ async def test_equal_content_is_one_event_for_a_while(
 
 
 @pytest.mark.parametrize("status", [RunStatus.RETRY, RunStatus.RUNNING])
-async def test_unfinished_content_goes_on(desk: Desk, status: RunStatus) -> None:
-    """However old it is: what waits or was left lying is the same event."""
+async def test_equal_content_of_an_unfinished_run_is_the_same_event(
+    desk: Desk, status: RunStatus
+) -> None:
+    """However old it is: a run that waits or whose lease has expired continues."""
     first = await desk.claimed(ORDER, "a", by_content=True)
     if status is RunStatus.RETRY:
         await desk.hand_back(
@@ -118,10 +120,10 @@ async def test_old_content_does_not_wait_for_itself(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("job", [None, "b-1"])
-async def test_old_content_with_the_request_key_of_what_is_over_is_a_duplicate(
+async def test_old_content_with_the_request_key_of_an_ended_operation_is_a_duplicate(
     desk: Desk, job: str | None
 ) -> None:
-    """The payload names its request, and that has ended: there is nothing to go on with."""
+    """The payload names its request, and that has ended: there is nothing to continue."""
     first = await desk.claimed(PROVISIONING, "a", by_content=True, key="k")
     await desk.finish(first, desk.job(job) if job else None)
     await desk.end(PROVISIONED, "done")

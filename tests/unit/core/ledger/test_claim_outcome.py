@@ -223,8 +223,8 @@ async def test_an_outcome_that_came_to_nothing_leaves_room_for_another(desk: Des
     assert await desk.tenant() == (TenantState.PROVISION_FAILED, None)
 
 
-async def test_an_outcome_goes_on_after_a_crash(desk: Desk) -> None:
-    """It is its own predecessor, and waits for nobody."""
+async def test_an_outcome_continues_after_a_crash(desk: Desk) -> None:
+    """It doesn't wait for its own earlier attempt."""
     await under_way(desk)
     await desk.claimed(PROVISIONED, "done")
     again = await desk.taken_over(PROVISIONED, "done")
@@ -335,8 +335,8 @@ async def test_an_unseen_tenant_is_held_until_its_outcome_is_settled(desk: Desk)
     assert await desk.tenant() == (TenantState.PROVISIONED, None)
 
 
-async def test_an_unseen_tenant_is_let_go_if_its_outcome_could_not_be_handled(desk: Desk) -> None:
-    """As if it had never been heard of; a later attempt begins anew."""
+async def test_an_unseen_tenant_is_released_if_its_outcome_could_not_be_handled(desk: Desk) -> None:
+    """As if the ledger had never had it; a later attempt begins anew."""
     attempt = await desk.claimed(PROVISIONED, "done")
     await desk.fail(attempt, ends_without_job=False)
     assert await desk.tenant() == (None, None)

@@ -55,8 +55,8 @@ async def test_what_was_given_back_keeps_no_registration(desk: Desk) -> None:
     assert await registered(desk) == TENANT
 
 
-async def test_who_joins_brings_a_registration(desk: Desk) -> None:
-    """For an operation that has none; one that has keeps its own, and both lead to the tenant."""
+async def test_a_request_that_joins_brings_its_registration(desk: Desk) -> None:
+    """An operation without one gets it; another keeps its own, and both lead to the tenant."""
     opener = await desk.provision()
     for number in "12":
         answer = await desk.claim(PROVISIONING, f"join {number}", registration=f"r-{number}")
@@ -65,8 +65,8 @@ async def test_who_joins_brings_a_registration(desk: Desk) -> None:
     assert (await desk.operation(of=opener)).registration_id == "r-1"
 
 
-async def test_nobody_joins_with_the_registration_of_another(desk: Desk) -> None:
-    """It is refused, and the operation goes on without it."""
+async def test_a_request_with_another_tenants_registration_does_not_join(desk: Desk) -> None:
+    """It is refused, and the operation continues without it."""
     await desk.claimed(PROVISIONING, "b", tenant_id="t-2", registration="r")
     opener = await desk.provision()
     assert isinstance(await desk.claim(PROVISIONING, "join", registration="r"), Refused)

@@ -112,19 +112,20 @@ def test_a_run_is_mine_while_it_runs_under_my_attempt(
     ("lease_until", "over"),
     [(NOW, False), (at(-1.999), False), (at(-2), True), (at(-3), True), (None, True)],
 )
-def test_a_lease_is_over_only_by_the_slowest_clock(
+def test_a_lease_expires_only_by_the_slowest_clock(
     lease_until: datetime | None, over: bool
 ) -> None:
-    """Two clocks may be `skew_s` apart; a run without a lease is in nobody's hands."""
+    """Two clocks may be `skew_s` apart; a run without a lease is claimable."""
     assert is_lease_over(run(lease_until=lease_until), NOW, TIMINGS) is over
 
 
 @pytest.mark.parametrize("status", list(RunStatus))
 @pytest.mark.parametrize("lease_until", [at(60), at(-2)])
-def test_only_a_running_run_under_its_lease_is_in_other_hands(
+def test_only_a_running_run_under_a_live_lease_is_not_claimable(
     status: RunStatus, lease_until: datetime
 ) -> None:
-    """Whatever has ended or waits may be claimed, and so may what was let go of."""
+    """A finished, waiting or handed-back run may be claimed, and so may one whose lease has
+    expired."""
     is_held = status is RunStatus.RUNNING and lease_until > NOW
     claimable = is_claimable(run(status=status, lease_until=lease_until), NOW, TIMINGS)
     assert claimable is not is_held
@@ -283,13 +284,13 @@ _POSSIBLE = at(-600)
         ({}, {}, _POSSIBLE, False),
     ],
 )
-def test_an_operation_is_let_go_by_its_opener_when_nothing_is_out(
+def test_an_operation_may_end_without_a_job_by_its_opener_when_no_start_is_possible(
     of_operation: dict[str, Any],
     of_run: dict[str, Any],
     possible_until: datetime | None,
     may: bool,
 ) -> None:
-    """Open, this run's, at this start, without a job, and none possible."""
+    """Open, this run's, at this start, without a job, and no start possible."""
     assert (
         may_end_without_job(operation(**of_operation), run(**of_run), possible(possible_until))
         is may
@@ -334,15 +335,17 @@ def test_a_job_is_orphaned_once_its_operation_can_never_have_it(
     ("since_s", "overdue"), [(None, False), (-7199, False), (-7200, True), (-9000, True)]
 )
 def test_a_job_is_overdue_after_its_deadline(since_s: float | None, overdue: bool) -> None:
-    """It counts from when the job became known; without one there is nothing to wait for."""
+    """The deadline counts from when the job was recorded; without a job there is none."""
     since = None if since_s is None else NOW + timedelta(seconds=since_s)
     operation = attrs.evolve(OPERATION, job_since=since)
     assert is_overdue(operation, NOW, Timings(deadline_s=7200)) is overdue
 
 
 @pytest.mark.parametrize(("since_s", "gone"), [(None, False), (-61, False), (-62, True)])
-def test_a_job_is_gone_once_it_should_long_be_seen(since_s: float | None, gone: bool) -> None:
-    """A builder that has just started it may not show it yet, by a clock that may be off."""
+def test_an_unknown_job_is_gone_once_its_builder_must_list_it(
+    since_s: float | None, gone: bool
+) -> None:
+    """A builder may not list a job yet that it has just started, and the clocks may differ."""
     since = None if since_s is None else NOW + timedelta(seconds=since_s)
     operation = attrs.evolve(OPERATION, job_since=since)
     assert is_gone_for_good(operation, NOW, TIMINGS) is gone

@@ -42,7 +42,7 @@ def desk() -> Desk:
 
 
 async def test_one_attempt_stores_no_history(desk: Desk) -> None:
-    """A run that needs one attempt has none before it, and its item has no word of a history."""
+    """A run that needs one attempt has none before it, and its item has no field of a history."""
     await desk.finish(await desk.claimed(ORDER, "a"))
     run = await desk.run(ORDER, "a")
     assert (run.earlier, run.pauses) == ((), {})
@@ -109,8 +109,8 @@ async def test_each_kind_of_pause_is_counted(desk: Desk) -> None:
     }
 
 
-async def test_who_waits_says_what_for(desk: Desk) -> None:
-    """The operation that holds the tenant, or the run before it; nothing once it goes on."""
+async def test_a_waiting_run_names_what_it_waits_for(desk: Desk) -> None:
+    """The operation that holds the tenant, or the run before it; nothing once it continues."""
     opener = await desk.claimed(PROVISIONING, "a")
     assert isinstance(await desk.claim(PROVISIONING, "b"), Deferred)
     held = opener.run.operation_id
@@ -212,8 +212,8 @@ async def test_a_dry_runs_request_is_kept_once(desk: Desk) -> None:
     assert start.job == desk.job("b-1")
 
 
-async def test_who_cancelled_stays_with_what_was_cancelled(desk: Desk) -> None:
-    """The first reason and the first name count, and the run that ends the operation has it."""
+async def test_the_name_of_who_cancelled_is_kept_with_the_operation(desk: Desk) -> None:
+    """The first reason and the first name count, and the run that ends the operation has them."""
     opener = await desk.provision("opener", "b-1")
     wanted = opener.run.operation_id
     for reason, by in (("overdue", None), ("wrong", "maria.k"), ("wrong", "jon.p")):
@@ -227,7 +227,7 @@ async def test_who_cancelled_stays_with_what_was_cancelled(desk: Desk) -> None:
     assert (operation.cancelled_by, operation.starts[0].cancelled_by) == (None, "maria.k")
 
 
-async def test_who_cancelled_before_the_job_stays_with_the_run(desk: Desk) -> None:
+async def test_the_name_of_who_cancelled_before_the_job_is_kept_with_the_run(desk: Desk) -> None:
     """A run that was cancelled before it began has the name until its next attempt."""
     opener = await desk.claimed(PROVISIONING, "a")
     await _ask_to_stop(desk, opener.run.operation_id, "wrong", "maria.k")

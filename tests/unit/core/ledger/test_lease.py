@@ -25,16 +25,16 @@ from tests.desk import (
 # --- an attempt ------------------------------------------------------------------------------
 
 
-async def test_a_start_key_tells_starts_apart(desk: Desk) -> None:
-    """Operation and number, within what builders take."""
+async def test_start_keys_of_two_starts_differ(desk: Desk) -> None:
+    """They have the operation and the number, within the length that builders accept."""
     attempt = await desk.claimed(PROVISIONING, "a", key="k" * 500)
     assert attempt.start_key == f"{operation_id('k' * 500)}-1"
     assert len(attempt.start_key) <= 64
 
 
 @pytest.mark.parametrize("write", ["renew", "record", "settle"])
-async def test_whoever_lost_the_run_writes_nothing(desk: Desk, write: str) -> None:
-    """He learns that it is in other hands, and who has it is not disturbed."""
+async def test_an_attempt_that_lost_its_lease_writes_nothing(desk: Desk, write: str) -> None:
+    """It gets `TakenOver`, and the attempt that holds the run is not disturbed."""
     first = await desk.claimed(PROVISIONING, "a")
     await desk.taken_over(PROVISIONING, "a")
     before = await desk.run(PROVISIONING, "a")
@@ -99,8 +99,8 @@ async def test_writes_of_an_attempt_come_one_after_the_other(desk: Desk) -> None
     assert list((await desk.run(ORDER, "a")).steps) == ["take"]
 
 
-async def test_an_operation_that_ended_without_its_opener_is_over(desk: Desk) -> None:
-    """The attempt can tell."""
+async def test_an_attempt_sees_that_its_operation_has_ended(desk: Desk) -> None:
+    """Another run's outcome has ended it."""
     attempt = await desk.claimed(PROVISIONING, "a")
     assert await attempt.is_over() is False
     await adopt_job(
@@ -148,8 +148,8 @@ async def test_a_renewal_that_fails_is_tried_again(desk: Desk) -> None:
     assert attempt.run.lease_until == desk.later(60)
 
 
-async def test_who_lost_the_lease_renews_no_more(desk: Desk) -> None:
-    """He is told once."""
+async def test_an_attempt_that_lost_its_lease_stops_renewing(desk: Desk) -> None:
+    """The loss is raised once."""
     attempt = await desk.claimed(ORDER, "a")
     with capture_logs() as logs:
         async with keep_renewed(attempt.renew, desk.clock, lease_s=60):
@@ -161,8 +161,8 @@ async def test_who_lost_the_lease_renews_no_more(desk: Desk) -> None:
     assert [entry["event"] for entry in logs] == ["lease lost"]
 
 
-async def test_the_work_ends_once_a_renewal_under_way_is_gone(desk: Desk) -> None:
-    """Until then that may hold what the settlement has to take along."""
+async def test_the_attempt_ends_after_a_renewal_under_way(desk: Desk) -> None:
+    """Until then the renewal may hold the progress that the settlement has to take along."""
     gone = list[bool]()
 
     async def renew() -> None:
@@ -178,8 +178,8 @@ async def test_the_work_ends_once_a_renewal_under_way_is_gone(desk: Desk) -> Non
     assert gone == [True]
 
 
-async def test_a_settlement_after_a_late_renewal_stands(desk: Desk) -> None:
-    """A lease that ended without anybody noticing is still the holder's."""
+async def test_a_settlement_after_a_late_renewal_counts(desk: Desk) -> None:
+    """A lease that expired and that no other attempt has claimed is still the holder's."""
     attempt = await desk.claimed(ORDER, "a")
     desk.turn(500)
     assert isinstance(await attempt.settle(Settlement(status=RunStatus.SUCCEEDED)), Saved)

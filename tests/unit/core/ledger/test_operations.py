@@ -130,7 +130,7 @@ async def test_there_is_nothing_to_look_at(desk: Desk) -> None:
     assert await look(desk) is None
 
 
-async def test_an_operation_that_is_over_is_due_no_more(desk: Desk) -> None:
+async def test_an_ended_operation_is_not_due(desk: Desk) -> None:
     """Its job has ended."""
     await under_way(desk)
     await desk.end(PROVISIONED, "done")
@@ -146,8 +146,8 @@ async def test_the_first_reason_to_stop_counts(desk: Desk) -> None:
     assert (first.stop_reason, second.stop_reason) == ("enough", "enough")
 
 
-async def test_only_what_goes_on_is_stopped(desk: Desk) -> None:
-    """At the start that was meant."""
+async def test_a_stop_is_requested_of_an_open_operation_only(desk: Desk) -> None:
+    """And only at the start that was meant."""
     assert await stop(desk) is None
     await under_way(desk)
     assert await stop(desk, number=2) is None
@@ -166,8 +166,8 @@ async def test_a_job_that_is_to_be_stopped_is_due_at_once(desk: Desk) -> None:
     assert begun.stop_reason == "enough"
 
 
-async def test_a_run_that_goes_on_hears_that_it_is_to_stop(desk: Desk) -> None:
-    """Its next attempt, and no other run's."""
+async def test_the_next_attempt_of_a_stopped_run_gets_the_stop_reason(desk: Desk) -> None:
+    """No other run's attempt gets it."""
     attempt = await desk.claimed(PROVISIONING, "a", key="k")
     await stop(desk)
     await desk.hand_back(attempt)
@@ -357,10 +357,10 @@ WAYS = ("stop", "kill")
     ("stops", "ago_s", "due"),
     [(0, None, 1), (1, 29, 1), (1, 30, 2), (2, 29, 2), (2, 30, 3), (3, 99, 3)],
 )
-async def test_a_harder_stop_is_due_once_the_last_one_was_not_heeded(
+async def test_a_harder_stop_is_due_once_the_job_ignored_the_last_one(
     desk: Desk, stops: int, ago_s: float | None, due: int
 ) -> None:
-    """One way after the other; the last one for ever."""
+    """One way after the other; the last one again and again."""
     at = None if ago_s is None else desk.later(-ago_s)
     operation = attrs.evolve(await under_way(desk), stops=stops, stopped_at=at)
     assert count_stops(operation, WAYS, desk.clock.now()) == due

@@ -74,7 +74,7 @@ async def test_a_run_that_a_bug_keeps_from_its_claim_ends(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("error", [DOWN, BUG])
-async def test_who_is_at_work_is_left_alone(desk: Desk, error: Exception) -> None:
+async def test_a_run_with_a_live_lease_is_not_postponed(desk: Desk, error: Exception) -> None:
     """Another process has claimed the run meanwhile."""
     key = await due_run(desk)
     await desk.claimed(ORDER, "a", trigger=Trigger.SWEEP)
@@ -113,8 +113,8 @@ async def over(desk: Desk) -> OperationRecord:
     return operation
 
 
-async def test_a_look_that_could_not_begin_is_put_off(desk: Desk) -> None:
-    """For a minute, and its operation says why."""
+async def test_a_check_that_could_not_begin_is_postponed(desk: Desk) -> None:
+    """For a minute, and its operation has the reason."""
     operation = await over(desk)
     await guarded(desk.transactions, operation.key, raising(DOWN))
     (found,) = (await desk.ledger.load([operation.key])).values()
@@ -169,8 +169,8 @@ async def test_only_a_bug_gives_a_report_up(
 
 
 @pytest.mark.parametrize("due_s", [0, 9])
-async def test_secrets_that_can_not_be_removed_are_put_off(desk: Desk, due_s: float) -> None:
-    """By the pause of all secrets; unless another process has put them off since."""
+async def test_secrets_that_can_not_be_removed_are_postponed(desk: Desk, due_s: float) -> None:
+    """By the pause of all secrets; unless another process has postponed them since."""
     kept = SecretsRecord(
         start_key="s-1",
         operation_id="s",

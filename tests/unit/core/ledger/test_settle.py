@@ -149,7 +149,7 @@ async def test_no_other_operation_adopts_it(desk: Desk, state: str) -> None:
     assert await desk.transactions.find_job("IN_MEMORY", "b-1") is None
 
 
-async def test_who_adopts_between_a_look_and_a_record_is_seen(desk: Desk) -> None:
+async def test_a_job_that_was_adopted_between_read_and_record_is_seen(desk: Desk) -> None:
     """The slower of two jobs is the orphan."""
     attempt = await opened(desk)
     desk.ledger.before_commit.append(lambda: adopt(desk.beside(), "b-2"))
@@ -249,8 +249,10 @@ async def test_a_failure_that_lets_nothing_go_keeps_the_tenant(desk: Desk) -> No
 
 
 @pytest.mark.parametrize("ends", ["fail", "finish"])
-async def test_nothing_is_let_go_while_a_start_may_be_out(desk: Desk, ends: str) -> None:
-    """Nothing is written: the attempt has to be ended otherwise."""
+async def test_no_operation_ends_without_a_job_while_a_start_is_possible(
+    desk: Desk, ends: str
+) -> None:
+    """Nothing is written: the attempt has to be settled otherwise."""
     attempt = await opened(desk)
     before = await desk.run(PROVISIONING, "a")
     after = follow_up(PROVISIONED, "own", operation_id("k"))
@@ -265,10 +267,10 @@ async def test_nothing_is_let_go_while_a_start_may_be_out(desk: Desk, ends: str)
 
 @pytest.mark.parametrize("ends", ["fail", "finish"])
 @pytest.mark.parametrize("is_between", [False, True])
-async def test_nothing_is_let_go_that_got_its_job_meanwhile(
+async def test_no_operation_ends_without_a_job_that_got_one_meanwhile(
     desk: Desk, ends: str, is_between: bool
 ) -> None:
-    """Also between our look and our write: its end is the operation's, and nothing follows."""
+    """Also between our read and our write: the operation ends with its job, and nothing follows."""
     attempt = await opened(desk)
     after = follow_up(PROVISIONED, "own", operation_id("k"))
     if is_between:
@@ -292,10 +294,10 @@ async def test_nothing_is_let_go_that_got_its_job_meanwhile(
         {"start_number": 2},
     ],
 )
-async def test_what_was_ended_by_others_is_not_let_go_of_again(
+async def test_an_operation_that_another_run_ended_is_not_ended_again(
     desk: Desk, ends: str, changes: dict[str, Any]
 ) -> None:
-    """The run ends as it ends, once and for all; the operation is left as it is."""
+    """The run is settled as it ended; the operation is left as it is."""
     attempt = await opened(desk)
     changed = attrs.evolve(await desk.operation("k"), **changes)
     await desk.ledger.put(changed)
@@ -368,7 +370,7 @@ async def test_a_run_without_a_job_shows_no_end_of_one(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("is_lost", [True, False])
-async def test_where_a_start_was_sent_is_stored_as_long_as_it_may_be_out(
+async def test_the_builder_of_a_possible_start_is_stored_until_it_is_resolved(
     desk: Desk, is_lost: bool
 ) -> None:
     """The next attempt looks it up there; once it is resolved nothing of it is left."""

@@ -168,8 +168,8 @@ async def test_a_run_that_cannot_be_read_is_not_taken_for_none(desk: Desk) -> No
         await transactions.find_kept(run)
 
 
-async def test_holders_are_found_of_those_who_are_held(desk: Desk) -> None:
-    """An operation that can't be read, or is gone, hides no other tenant."""
+async def test_holders_are_found_of_the_tenants_that_are_held(desk: Desk) -> None:
+    """An operation that can't be read, or has expired, hides no other tenant."""
     attempt = await desk.claimed(PROVISIONING, "a")
     held_by = attempt.run.operation_id
 

@@ -73,10 +73,10 @@ async def test_an_event_that_opens_nothing_has_starts_of_its_own(
     ("passed_s", "behind_s", "free"),
     [(0, 0, False), (61.999, 0, False), (62, 0, True), (64, 2.5, False), (64, 2, True)],
 )
-async def test_a_run_under_its_lease_is_in_other_hands(
+async def test_a_run_under_a_live_lease_is_in_progress(
     desk: Desk, passed_s: float, behind_s: float, free: bool
 ) -> None:
-    """Nobody takes it over before `skew_s` after the lease, by whatever clock he has."""
+    """No process takes it over before `skew_s` after the lease, by its own clock."""
     await desk.claimed(ORDER, "a")
     before = await desk.run(ORDER, "a")
     desk.turn(passed_s)
@@ -173,8 +173,8 @@ async def test_the_sweep_alone_waits_until_a_run_is_due(
     assert isinstance(answer, RunLease if is_taken else NotDue)
 
 
-async def test_the_sweep_has_no_business_with_what_is_over(desk: Desk) -> None:
-    """It was proposed, and somebody has finished it since."""
+async def test_the_sweep_skips_a_run_that_has_finished(desk: Desk) -> None:
+    """The index proposed it, and another process has finished it since."""
     await desk.finish(await desk.claimed(ORDER, "a"))
     assert isinstance(await desk.claim(ORDER, "a", trigger=Trigger.SWEEP), NotDue)
 
@@ -200,8 +200,8 @@ async def test_a_finished_event_is_a_duplicate_and_needs_force(desk: Desk) -> No
 
 
 @pytest.mark.parametrize("job", [None, "b-1"])
-async def test_force_has_a_finished_run_start_afresh(desk: Desk, job: str | None) -> None:
-    """Nothing is remembered but the number of attempts; the next start is another one."""
+async def test_force_restarts_a_finished_run(desk: Desk, job: str | None) -> None:
+    """Nothing is kept but the number of attempts; the next start has another number."""
     bug = Failure(type="ValueError", message="no", traceback="…")
     await desk.hand_back(await desk.claimed(ORDER, "a"), error=bug)
     second = await desk.claimed(ORDER, "a")
@@ -275,8 +275,8 @@ async def test_a_decision_that_others_always_forestall_is_given_up(desk: Desk) -
     await desk.claimed(ORDER, "a")
 
 
-async def test_a_refusal_rests_on_what_stands_now(desk: Desk) -> None:
-    """A decision to write nothing is no commit, so what it used is looked at again."""
+async def test_a_refusal_is_decided_on_current_items(desk: Desk) -> None:
+    """A decision to write nothing is no commit, so the items that it used are read again."""
     attempt = await desk.claimed(ORDER, "a")
     snapshot = Snapshot(desk.clock.now())
 
@@ -321,8 +321,8 @@ async def test_another_body_is_refused_before_anything_else(desk: Desk) -> None:
     )
 
 
-async def test_who_is_at_work_is_named_before_it_is_asked_what_is_due(desk: Desk) -> None:
-    """A running run is due once its lease is over: until then it's in other hands, not at rest."""
+async def test_a_live_lease_is_checked_before_the_due_time(desk: Desk) -> None:
+    """A running run is due once its lease expires: until then it is in progress."""
     await desk.claimed(ORDER, "a")
     assert isinstance(await desk.claim(ORDER, "a", trigger=Trigger.SWEEP), InProgress)
     desk.turn(62)
@@ -332,8 +332,8 @@ async def test_who_is_at_work_is_named_before_it_is_asked_what_is_due(desk: Desk
 CANCELLED = Failure(type="Cancelled", message="Cancelled by an operator.")
 
 
-async def test_a_cancel_finds_what_is_over_done(desk: Desk) -> None:
-    """Whatever it came to: it calls no handler."""
+async def test_a_cancel_of_a_finished_run_changes_nothing(desk: Desk) -> None:
+    """Whatever its status, no handler is called."""
     for event_id, finish in (("a", desk.finish), ("b", desk.fail)):
         await finish(await desk.claimed(ORDER, event_id))
         assert await desk.claim(ORDER, event_id, trigger=Trigger.CANCEL) == Duplicate(

@@ -70,7 +70,7 @@ async def test_forced_replay_of_a_provisioning_that_owes_its_report(desk: Desk) 
     assert (operation.state, operation.start_number) == (OperationState.OPEN, 2)
 
 
-async def test_who_was_ended_by_the_records_joins_past_nobody(desk: Desk) -> None:
+async def test_a_run_that_ended_by_its_records_joins_ahead_of_no_other(desk: Desk) -> None:
     """It failed while it waited: delivered again it is the last, behind the deprovisioning."""
     opener = await desk.claimed(PROVISIONING, "a")
     assert isinstance(await desk.claim(PROVISIONING, "b"), Deferred)
@@ -83,7 +83,7 @@ async def test_who_was_ended_by_the_records_joins_past_nobody(desk: Desk) -> Non
     assert isinstance(answer, Deferred), answer
 
 
-async def test_who_was_ended_by_the_records_does_not_open_before_those_behind(desk: Desk) -> None:
+async def test_a_run_that_ended_by_its_records_opens_after_those_that_wait(desk: Desk) -> None:
     """The tenant is free and c waits for it: b, delivered again, is the last."""
     await desk.provision("a")
     assert isinstance(await desk.claim(DEPROVISIONING, "b"), Deferred)
@@ -279,8 +279,11 @@ async def test_equal_requests_join_past_each_other(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("is_over", [False, True])
-async def test_who_becomes_a_duplicate_leaves_the_list(desk: Desk, is_over: bool) -> None:
-    """It joins what is under way, which takes its time; or what it waited for is over."""
+async def test_a_run_that_becomes_a_duplicate_leaves_the_waiting_list(
+    desk: Desk, is_over: bool
+) -> None:
+    """It joins the operation under way, which takes its time; or the operation that it waited for
+    has ended."""
     opener = await desk.claimed(PROVISIONING, "a", key="k", sent_s=0)
     assert isinstance(await desk.claim(PROVISIONING, "b", key="k", sent_s=1), Deferred)
     await desk.finish(opener, None if is_over else desk.job("b-1"))
@@ -310,8 +313,8 @@ async def test_a_clean_up_is_no_request(desk: Desk) -> None:
     assert (await tenant(desk)).asked == before is not None
 
 
-async def test_who_waits_again_writes_its_tenant_once(desk: Desk) -> None:
-    """It has its place: a claim that changes nothing of the tenant contends for nothing."""
+async def test_a_run_that_waits_again_does_not_write_its_tenant(desk: Desk) -> None:
+    """It has its place: a claim that changes nothing of the tenant causes no conflict."""
     await desk.claimed(PROVISIONING, "a")
     await desk.claim(DEPROVISIONING, "b")
     before = await tenant(desk)
@@ -351,8 +354,8 @@ async def test_a_refusal_that_needs_no_tenant_reads_none(desk: Desk) -> None:
 # --- who is woken, and who counts ----------------------------------------------------------------
 
 
-async def test_nobody_is_woken_while_the_tenant_is_held(desk: Desk) -> None:
-    """One who waits is refused: the next has its turn no sooner."""
+async def test_no_waiting_run_is_made_due_while_the_tenant_is_held(desk: Desk) -> None:
+    """A waiting run is refused: the next one's turn comes no sooner."""
     opener = await desk.claimed(PROVISIONING, "a", tier="BASIC")
     await desk.claim(PROVISIONING, "b", tier="PREMIUM")
     await desk.claim(DEPROVISIONING, "c")
@@ -365,10 +368,10 @@ async def test_nobody_is_woken_while_the_tenant_is_held(desk: Desk) -> None:
 @pytest.mark.parametrize(
     ("changes", "passed_s"), [({"status": RunStatus.RUNNING}, 0), ({}, 15), ({}, 20)]
 )
-async def test_who_is_due_or_at_work_is_not_woken(
+async def test_a_run_that_is_due_or_running_is_not_made_due_again(
     desk: Desk, changes: dict[str, Any], passed_s: float
 ) -> None:
-    """The sweep finds the one; the other holds its run."""
+    """The sweep finds a due run anyway, and an attempt holds a running one."""
     await desk.provision("a")
     await desk.claim(DEPROVISIONING, "b")
     await desk.ledger.put(attrs.evolve(await desk.run(DEPROVISIONING, "b"), **changes))
@@ -378,8 +381,8 @@ async def test_who_is_due_or_at_work_is_not_woken(
     assert await desk.run(DEPROVISIONING, "b") == before
 
 
-async def test_who_is_at_work_keeps_its_place(desk: Desk) -> None:
-    """Its claim may yet be the tenant's next operation: a newcomer waits behind it."""
+async def test_a_running_run_keeps_its_place(desk: Desk) -> None:
+    """Its claim may yet open the tenant's next operation: a newcomer waits behind it."""
     await desk.provision("a")
     await desk.claim(DEPROVISIONING, "b")
     running = attrs.evolve(await desk.run(DEPROVISIONING, "b"), status=RunStatus.RUNNING)
@@ -388,8 +391,8 @@ async def test_who_is_at_work_keeps_its_place(desk: Desk) -> None:
     assert isinstance(await desk.claim(DEPLOYMENT, "c"), Deferred)
 
 
-async def test_who_waits_again_drops_those_before_it_that_are_over(desk: Desk) -> None:
-    """It has seen that they wait no longer, and keeps its own place."""
+async def test_a_run_that_waits_again_drops_finished_runs_before_it(desk: Desk) -> None:
+    """It has read that they no longer wait, and keeps its own place."""
     await desk.provision("a")
     for event_id in "bc":
         await desk.claim(DEPROVISIONING, event_id)

@@ -29,9 +29,9 @@ from tests.unit.core.ledger.lines import line, tenant
 # --- the order of arrival --------------------------------------------------------------------
 
 
-async def test_nobody_joins_past_one_who_waits_for_something_else(desk: Desk) -> None:
+async def test_no_request_joins_ahead_of_one_of_another_kind(desk: Desk) -> None:
     """Provision, deprovision, provision again: the third waits behind the second, and both have
-    their turn; else its sender is told of success, and then the tenant is removed."""
+    their turn; else the third's sender gets a success, and then the tenant is removed."""
     await desk.provision("a")
     assert isinstance(await desk.claim(DEPROVISIONING, "b"), Deferred)
     answer = await desk.claim(PROVISIONING, "c")
@@ -49,16 +49,16 @@ async def test_nobody_joins_past_one_who_waits_for_something_else(desk: Desk) ->
     assert await line(desk) == []
 
 
-async def test_the_same_request_joins_whoever_waits(desk: Desk) -> None:
-    """It names the operation by its request key: it asks for nothing after what the others want."""
+async def test_the_same_request_joins_although_others_wait(desk: Desk) -> None:
+    """It has the operation's request key, so it requests nothing after the waiting ones."""
     opener = await desk.claimed(PROVISIONING, "a", key="k")
     await desk.finish(opener, desk.job("b-1"))
     await desk.claim(DEPROVISIONING, "b")
     assert await desk.claim(PROVISIONING, "c", key="k") == Duplicate(opener.run.run_id)
 
 
-async def test_a_free_tenant_is_his_who_waits_first(desk: Desk) -> None:
-    """A newcomer doesn't take the tenant before somebody who was told to wait."""
+async def test_a_free_tenant_goes_to_the_first_waiting_run(desk: Desk) -> None:
+    """A newcomer doesn't get the tenant before a run that has to wait."""
     await desk.provision("a")
     await desk.claim(DEPROVISIONING, "b")
     await desk.end(PROVISIONED, "done")
@@ -67,8 +67,10 @@ async def test_a_free_tenant_is_his_who_waits_first(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("status", [RunStatus.FAILED, RunStatus.SUCCEEDED, None])
-async def test_who_waits_no_longer_counts_for_nothing(desk: Desk, status: RunStatus | None) -> None:
-    """Its run has ended, or was cleared away: it leaves the list with the next write."""
+async def test_a_run_that_no_longer_waits_does_not_count(
+    desk: Desk, status: RunStatus | None
+) -> None:
+    """Its run has ended, or has expired: it leaves the list with the next write."""
     await desk.provision("a")
     await desk.claim(DEPROVISIONING, "b")
     await desk.end(PROVISIONED, "done")
@@ -93,8 +95,8 @@ async def test_a_hundred_entries_that_count_for_nothing_cost_one_more_read(desk:
     assert await line(desk) == []
 
 
-def test_a_look_at_who_waits_is_of_this_moment(desk: Desk) -> None:
-    """After a conflict what was seen before may have changed: nobody is passed by then."""
+def test_waiting_runs_are_read_again_after_a_conflict(desk: Desk) -> None:
+    """Runs that were read before may have changed, so no request gets ahead of one."""
     snapshot = Snapshot(desk.clock.now())
     snapshot.learn({run_key("a"): None})
     assert snapshot.look_at_runs(["a"]) == [None]
@@ -104,7 +106,7 @@ def test_a_look_at_who_waits_is_of_this_moment(desk: Desk) -> None:
     assert unread.value.keys == (run_key("a"), run_key("b"))
 
 
-async def test_who_fails_loses_his_place(desk: Desk) -> None:
+async def test_a_run_that_fails_loses_its_place(desk: Desk) -> None:
     """Delivered again it is the last."""
     await desk.provision("a")
     await desk.claim(DEPROVISIONING, "b")
@@ -115,8 +117,8 @@ async def test_who_fails_loses_his_place(desk: Desk) -> None:
     assert await line(desk) == [run_id(DEPLOYMENT, "c"), run_id(DEPROVISIONING, "b")]
 
 
-async def test_a_delivery_keeps_the_place_and_the_time_of_who_waits(desk: Desk) -> None:
-    """However often its sender insists meanwhile, its turn is not put off."""
+async def test_a_redelivery_keeps_the_place_and_the_due_time_of_a_waiting_run(desk: Desk) -> None:
+    """However often its sender retries meanwhile, its turn isn't postponed."""
     await desk.provision("a")
     await desk.claim(DEPROVISIONING, "b")
     await desk.claim(DEPLOYMENT, "c")
@@ -146,8 +148,8 @@ async def test_pauses_double_up_to_five_minutes_and_end_with_the_wait(desk: Desk
 
 
 @pytest.mark.parametrize("ended", ["settled", "given back"])
-async def test_the_first_who_waits_is_due_once_the_tenant_is_free(desk: Desk, ended: str) -> None:
-    """And nobody else."""
+async def test_the_first_waiting_run_is_due_once_the_tenant_is_free(desk: Desk, ended: str) -> None:
+    """No other run is."""
     opener = await desk.claimed(PROVISIONING, "a")
     await desk.claim(DEPROVISIONING, "b")
     await desk.claim(DEPLOYMENT, "c")
@@ -193,8 +195,8 @@ async def test_a_hundred_may_wait(desk: Desk) -> None:
     assert (await line(desk))[-1] == answer.run_id
 
 
-async def test_whoever_waits_for_a_job_stands_in_line(desk: Desk) -> None:
-    """A second request whose first has no job yet: who comes after it waits for it, too."""
+async def test_a_request_that_waits_for_a_job_has_a_place_in_the_list(desk: Desk) -> None:
+    """A second request whose first has no job yet: a later request waits for it, too."""
     opener = await desk.claimed(PROVISIONING, "a", key="k")
     await desk.claim(PROVISIONING, "b", key="k")
     assert await line(desk) == [run_id(PROVISIONING, "b")]
@@ -203,8 +205,8 @@ async def test_whoever_waits_for_a_job_stands_in_line(desk: Desk) -> None:
     assert await line(desk) == []
 
 
-async def test_force_waits_until_nobody_does(desk: Desk) -> None:
-    """Who was told to wait has his turn before what an operator wants again."""
+async def test_a_forced_replay_waits_until_no_run_waits(desk: Desk) -> None:
+    """A waiting run has its turn before an operator's replay."""
     opener = await desk.claimed(PROVISIONING, "a", key="k")
     await desk.finish(opener, desk.job("b-1"))
     await desk.claim(DEPLOYMENT, "b")
@@ -232,11 +234,11 @@ async def test_a_deployment_joins_only_its_own_request(desk: Desk) -> None:
 
 @pytest.mark.parametrize("key", ["k", None])
 @pytest.mark.parametrize(("tier", "builder"), [("GOLD", None), (None, "JENKINS")])
-async def test_nobody_joins_what_is_done_otherwise(
+async def test_no_request_joins_an_operation_of_another_tier(
     desk: Desk, key: str | None, tier: str | None, builder: str | None
 ) -> None:
-    """Before its job is known it waits, since what is under way may be given back; then it is
-    refused, and says what is being done instead."""
+    """Before its job is known it waits, since the operation may be given back; then it is refused,
+    with a sentence that names the tier in use."""
     opener = await desk.claimed(PROVISIONING, "a", key="k", tier="BASIC")
     other = {"key": key, "tier": tier, "builder": builder}
     assert isinstance(await desk.claim(PROVISIONING, "b", **other), Deferred)
@@ -253,8 +255,10 @@ async def test_nobody_joins_what_is_done_otherwise(
     assert isinstance(await desk.claim(PROVISIONING, "c", **same), Duplicate)
 
 
-async def test_who_waited_for_another_tier_opens_what_was_given_back(desk: Desk) -> None:
-    """What it would have been refused for was never done."""
+async def test_a_request_for_another_tier_opens_an_operation_that_was_given_back(
+    desk: Desk,
+) -> None:
+    """The job that it would have been refused for never ran."""
     opener = await desk.claimed(PROVISIONING, "a", key="k", tier="BASIC")
     await desk.claim(PROVISIONING, "b", key="k", tier="GOLD")
     await desk.fail(opener)
@@ -313,7 +317,7 @@ async def test_what_was_sent_before_the_latest_request_is_stale(
     assert isinstance(await desk.claim(DEPROVISIONING, "b", **forced), RunLease)
 
 
-async def test_who_joins_asks_for_it_at_its_own_time(desk: Desk) -> None:
+async def test_a_request_that_joins_records_its_own_time(desk: Desk) -> None:
     """Provision (0), provision (5) joins, deprovision (3) comes late: the tenant stays."""
     opener = await desk.claimed(PROVISIONING, "a", sent_s=0)
     await desk.finish(opener, desk.job("b-1"))
@@ -322,7 +326,7 @@ async def test_who_joins_asks_for_it_at_its_own_time(desk: Desk) -> None:
     assert isinstance(await desk.claim(DEPROVISIONING, "c", sent_s=3), Refused)
 
 
-async def test_who_joins_late_sets_no_time_back(desk: Desk) -> None:
+async def test_a_late_request_that_joins_sets_no_time_back(desk: Desk) -> None:
     """Provision (5), provision (0) joins, deprovision (3) comes late: the tenant stays."""
     opener = await desk.claimed(PROVISIONING, "a", sent_s=5)
     await desk.finish(opener, desk.job("b-1"))
@@ -380,8 +384,8 @@ async def test_a_follow_up_is_never_stale(desk: Desk) -> None:
     assert isinstance(await desk.claim(DEPLOYMENT, "d", sent_s=0, follows=follows), RunLease)
 
 
-async def test_a_follow_up_of_what_is_wanted_no_longer_is_overtaken(desk: Desk) -> None:
-    """A deprovisioning was asked for first and gets the tenant first: nothing is deployed then."""
+async def test_a_follow_up_of_a_superseded_request_is_overtaken(desk: Desk) -> None:
+    """A deprovisioning was requested first and gets the tenant first: nothing is deployed then."""
     opener = await desk.claimed(PROVISIONING, "a")
     await desk.finish(opener, desk.job("b-1"))
     await desk.claim(DEPROVISIONING, "b")
@@ -399,8 +403,10 @@ async def test_a_follow_up_of_what_is_wanted_no_longer_is_overtaken(desk: Desk) 
     assert await desk.tenant() == (TenantState.DEPROVISIONED, None)
 
 
-async def test_a_follow_up_goes_on_if_what_overtook_it_is_given_back(desk: Desk) -> None:
-    """Then the tenant was asked for its provisioning last, as before."""
+async def test_a_follow_up_continues_if_the_request_that_overtook_it_is_given_back(
+    desk: Desk,
+) -> None:
+    """Then the provisioning is the tenant's latest request, as before."""
     opener = await desk.claimed(PROVISIONING, "a")
     await desk.finish(opener, desk.job("b-1"))
     await desk.claim(DEPROVISIONING, "b")
