@@ -28,7 +28,7 @@ def runs(desk: Desk, job_id: str) -> JobDescription:
     return JobDescription(job=desk.job(job_id), status=JobStatus.IN_PROGRESS)
 
 
-async def test_a_recorded_job_is_its_operations_whatever_its_builder_tells(desk: Desk) -> None:
+async def test_a_recorded_job_needs_no_answer_of_its_builder(desk: Desk) -> None:
     """It needs no start key, and no builder that can describe it."""
     operation = await under_way(desk)
     for builder in (OnlyStarts(), InMemoryBuilder()):
@@ -36,7 +36,7 @@ async def test_a_recorded_job_is_its_operations_whatever_its_builder_tells(desk:
         assert await adopter.identify(desk.job("b-1"), None) == operation
 
 
-async def test_a_job_of_an_earlier_start_is_nobodys(desk: Desk) -> None:
+async def test_a_job_of_an_earlier_start_is_not_adopted(desk: Desk) -> None:
     """Its operation is at another start by now."""
     operation = await under_way(desk)
     await desk.ledger.put(attrs.evolve(operation, start_number=2, job=None))
@@ -79,8 +79,8 @@ async def test_a_job_is_adopted_by_the_operation_as_it_is_now(desk: Desk) -> Non
     assert (await desk.operation("k")).job is None
 
 
-async def test_an_orphaned_job_that_is_not_stopped_is_told_of_again(desk: Desk) -> None:
-    """Its message comes again; where its builder can't stop jobs at all, the log has it."""
+async def test_an_orphaned_job_that_is_not_stopped_is_redelivered(desk: Desk) -> None:
+    """Its message is redelivered; where its builder can't stop jobs at all, the log has it."""
     operation = await under_way(desk)
     adopter = Bench(desk, {"IN_MEMORY": CannotStop()}).adopter
     with pytest.raises(TemporaryError, match="The orphaned job b-2 can't be stopped: not allowed"):

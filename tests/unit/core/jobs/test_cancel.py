@@ -92,7 +92,7 @@ async def test_a_job_that_is_stopped_ends_its_operation(desk: Desk) -> None:
     assert bench.concluded == []
 
 
-async def test_what_is_over_is_not_stopped(desk: Desk) -> None:
+async def test_a_job_that_has_ended_is_not_stopped(desk: Desk) -> None:
     """It has ended since it was read."""
     operation = await under_way(desk)
     await desk.ledger.put(attrs.evolve(operation, state=OperationState.OVER))
@@ -215,7 +215,7 @@ async def test_a_cancel_of_a_job_has_taken_effect_though_its_builder_is_down(des
 
 
 @pytest.mark.parametrize("is_at_rest", [True, False])
-async def test_a_cancel_before_a_job_is_certain_where_the_opener_is_at_rest(
+async def test_a_cancel_before_a_job_is_certain_if_no_attempt_holds_the_opener(
     desk: Desk, is_at_rest: bool
 ) -> None:
     """Its next claim finds the reason; an attempt in progress may start a job without seeing it."""

@@ -89,8 +89,9 @@ async def test_a_start_is_looked_for_where_it_was_sent(desk: Desk) -> None:
     assert builder.looks_everywhere == []
 
 
-async def test_where_nobody_knows_the_place_a_start_is_looked_for_everywhere(desk: Desk) -> None:
-    """Where it would be started now comes first; an item of an older release names no place."""
+async def test_a_start_of_an_unknown_builder_is_looked_up_on_all(desk: Desk) -> None:
+    """The builder that it would be started on now comes first; an item of an older release names
+    none."""
     builder = LooksEverywhere()
     builder.finds_somewhere = builder.job("elsewhere")
     scene = await possible(desk, builder, ago_s=3)
@@ -104,8 +105,8 @@ async def test_where_nobody_knows_the_place_a_start_is_looked_for_everywhere(des
     assert len(builder.looks_everywhere) == 1
 
 
-async def test_of_an_attempt_that_died_nobody_knows_where_it_has_sent_a_start(desk: Desk) -> None:
-    """Whatever the attempt before it had said."""
+async def test_a_crashed_attempt_may_have_sent_its_start_to_any_builder(desk: Desk) -> None:
+    """Whatever the attempt before it had stored."""
     first = await desk.claimed(PROVISIONING, "a")
     await desk.hand_back(
         first, possible_until=desk.clock.now(), sent_to="FIRST", sent_job="standard"
@@ -116,8 +117,9 @@ async def test_of_an_attempt_that_died_nobody_knows_where_it_has_sent_a_start(de
     assert place(third) == (None, None)
 
 
-async def test_a_builder_that_lets_nobody_look_is_passed_over(desk: Desk) -> None:
-    """It has most likely never let us start either; but the chosen one's word is needed."""
+async def test_a_builder_that_denies_the_lookup_is_skipped(desk: Desk) -> None:
+    """It has most likely never let us start a job either; but the answer of the chosen builder is
+    needed."""
     first, second = ScriptedBuilder("FIRST"), ScriptedBuilder("SECOND")
     second.finds = [NotPermitted("not you")]
     scene = await possible(desk, first, second, ago_s=90)
@@ -128,10 +130,10 @@ async def test_a_builder_that_lets_nobody_look_is_passed_over(desk: Desk) -> Non
             await look_up
 
 
-async def test_a_builder_that_lets_nobody_look_where_it_was_sent_is_not_passed_over(
+async def test_a_builder_that_denies_the_lookup_of_its_own_start_is_not_skipped(
     desk: Desk,
 ) -> None:
-    """It has taken the start: another one that would be chosen now proves nothing."""
+    """It got the start: another one that would be chosen now proves nothing."""
     first, second = ScriptedBuilder("FIRST"), ScriptedBuilder("SECOND")
     first.finds = [NotPermitted("not you")]
     scene = await possible(desk, first, second, ago_s=90)
@@ -141,10 +143,10 @@ async def test_a_builder_that_lets_nobody_look_where_it_was_sent_is_not_passed_o
     assert second.sent == []
 
 
-async def test_a_start_that_was_sent_to_a_builder_that_is_gone_is_looked_for_on_all(
+async def test_a_start_of_a_builder_that_is_no_longer_configured_is_looked_up_on_all(
     desk: Desk,
 ) -> None:
-    """The job identifier that was sent to that one says nothing to the others."""
+    """The job identifier that was sent to that one means nothing to the others."""
     builder = LooksEverywhere()
     scene = await possible(desk, builder, ago_s=90)
     sent = possible_until(scene.attempt)

@@ -77,8 +77,8 @@ def test_what_is_not_seen_soon_after_its_start_is_waited_for(answer: NotDescribe
     assert what_follows(asked, answer, after(SOON_S), short, stops_overdue=True) is WAIT
 
 
-def test_a_job_that_told_its_end_ends_once_it_is_unknown_and_not_while_it_is_hidden() -> None:
-    """A builder that doesn't show it may run it all the same."""
+def test_a_job_that_reported_its_end_ends_once_it_is_unknown_and_not_while_it_is_hidden() -> None:
+    """A builder that denies its description may still be running it."""
     told = operation(is_told=True)
     assert (
         what_follows(told, NotDescribed.UNKNOWN, after(LATER_S), TIMINGS, stops_overdue=True) is END

@@ -77,8 +77,8 @@ async def test_an_unknown_job_that_was_to_stop_is_cleaned_up(desk: Desk) -> None
     assert str(reason).startswith(f"Cancelled. {GONE}")
 
 
-async def test_an_unknown_job_ends_as_it_has_told(desk: Desk) -> None:
-    """Success or failure; what is known outranks what it tells besides."""
+async def test_an_unknown_job_ends_as_its_self_report_says(desk: Desk) -> None:
+    """Success or failure; stored facts outrank the report's."""
     odd = {"tier": "GOLD", "operationId": "x", "endedJob": {"id": "x"}, "extra": 1}
     operation = await told(desk, PROVISIONED, **odd)
     event = await ended(desk, attrs.evolve(operation, tier="BASIC"), NotDescribed.UNKNOWN)
@@ -89,16 +89,16 @@ async def test_an_unknown_job_ends_as_it_has_told(desk: Desk) -> None:
     assert event.ends_start == body["ORCHESTRATOR_RUN_ID"] == operation.start_key
 
 
-async def test_an_unknown_job_fails_as_it_has_told(desk: Desk) -> None:
-    """With its own reason, and a clean-up."""
+async def test_an_unknown_job_fails_as_its_self_report_says(desk: Desk) -> None:
+    """With the report's reason, and a clean-up."""
     operation = await told(desk, NOT_PROVISIONED, reason="no quota")
     reason = f"{GONE}, which reported a failure: no quota."
     event = await ended(desk, operation, NotDescribed.UNKNOWN)
     assert said(event) == (NOT_PROVISIONED, True, reason)
 
 
-async def test_a_job_ends_though_what_it_told_cannot_be_read(desk: Desk) -> None:
-    """Its type still says how it ended."""
+async def test_a_job_ends_although_its_self_report_cannot_be_read(desk: Desk) -> None:
+    """The report's type still says how it ended."""
     operation = await told(desk, PROVISIONED, extra=1)
     desk.ledger.damage_payloads()
     event = await ended(desk, operation, NotDescribed.UNKNOWN)

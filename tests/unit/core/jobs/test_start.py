@@ -32,8 +32,8 @@ from tests.unit.core.jobs.starting import (
 NOTHING, AS_BEFORE, NOW = "nothing", "as before", "now"
 
 
-async def test_where_nothing_is_out_the_start_is_sent(desk: Desk) -> None:
-    """Without a look."""
+async def test_a_start_is_sent_without_a_lookup_if_none_is_possible(desk: Desk) -> None:
+    """No builder is queried before."""
     builder = ScriptedBuilder()
     scene = await fresh(desk, builder)
     assert await scene.start() == builder.job()
@@ -42,8 +42,8 @@ async def test_where_nothing_is_out_the_start_is_sent(desk: Desk) -> None:
     assert possible_until(scene.attempt) is None
 
 
-async def test_a_second_attempt_that_left_nothing_out_sends_too(desk: Desk) -> None:
-    """The same start key."""
+async def test_a_second_attempt_without_a_possible_start_sends_too(desk: Desk) -> None:
+    """Under the same start key."""
     builder = ScriptedBuilder()
     first = await desk.claimed(PROVISIONING, "a")
     await desk.hand_back(first)
@@ -67,10 +67,10 @@ async def test_a_second_attempt_that_left_nothing_out_sends_too(desk: Desk) -> N
     ],
 )
 @pytest.mark.parametrize("ago_s", [None, 400])
-async def test_an_answer_says_whether_a_start_may_be_out(
+async def test_only_a_definite_refusal_leaves_no_possible_start(
     desk: Desk, error: BaseException, raised: type[BaseException], is_out: bool, ago_s: float | None
 ) -> None:
-    """A definite refusal adds nothing; whatever isn't one may have started a job just now."""
+    """Any other failure may have started a job just now."""
     builder = ScriptedBuilder(error=error)
     scene = await (fresh(desk, builder) if ago_s is None else possible(desk, builder, ago_s=ago_s))
     with pytest.raises(raised):
@@ -106,7 +106,7 @@ async def test_without_a_store_secrets_are_passed_on(desk: Desk) -> None:
     assert desk.ledger.requests.count("commit") == commits
 
 
-async def test_no_secret_is_stored_once_the_lease_is_over(desk: Desk) -> None:
+async def test_no_secret_is_stored_once_the_lease_has_expired(desk: Desk) -> None:
     """It might be stored after the next attempt has removed all of them."""
     store = InMemorySecretStore()
     scene = await fresh(desk, BareBuilder())
@@ -195,8 +195,8 @@ async def test_what_cannot_be_built_leaves_nothing_to_look_up(
     assert len(builder.looks) == (0 if ago_s is None else 1)
 
 
-async def test_a_job_that_is_out_is_found_whatever_could_be_built_now(desk: Desk) -> None:
-    """The tier may have been broken since."""
+async def test_a_started_job_is_found_although_its_tier_is_broken_now(desk: Desk) -> None:
+    """The tier may have been changed since."""
     builder = BuildsFirst(refusal=PermanentError("no such machine"))
     builder.finds = [builder.job()]
     scene = await possible(desk, builder, ago_s=3)
@@ -258,8 +258,8 @@ async def test_a_refusal_of_a_first_start_is_final(desk: Desk) -> None:
     assert builder.looks == []
 
 
-async def test_nothing_is_started_for_an_operation_that_is_over(desk: Desk) -> None:
-    """It ended without this attempt, which still has the event in hand."""
+async def test_nothing_is_started_for_an_ended_operation(desk: Desk) -> None:
+    """It was ended by another run, while this attempt still holds its lease."""
     builder = ScriptedBuilder()
     builder.finds = [builder.job()]
     first = await desk.claimed(PROVISIONING, "a")
@@ -318,10 +318,10 @@ async def test_a_run_without_an_operation_looks_from_its_first_sight(desk: Desk)
         ),
     ],
 )
-async def test_a_job_that_nobody_can_have_is_stopped(
+async def test_an_orphaned_job_is_stopped(
     desk: Desk, builder: BareBuilder, stopped: list[str] | None, said: tuple[str, str]
 ) -> None:
-    """Whatever comes of it is said, and nothing is raised."""
+    """The result is logged, and nothing is raised."""
     scene = await fresh(desk, builder)
     with capture_logs() as logs:
         await scene.starter.stop(BareBuilder().job())

@@ -97,8 +97,8 @@ async def test_the_builders_word_counts() -> None:
     assert outcome.type == "TENANT_PROVISIONING_FAILURE"
 
 
-async def test_a_job_that_is_over_already_ends_nothing_again() -> None:
-    """The run that said so is named."""
+async def test_a_job_whose_end_is_recorded_ends_nothing_again() -> None:
+    """The answer names the run that ended it."""
     scene = await opened()
     scene.runs()
     scene.builder.finish("b-1")
@@ -149,8 +149,10 @@ async def test_a_start_that_is_not_written_yet_is_left_alone() -> None:
 
 
 @pytest.mark.parametrize(("source", "counts"), [(CLOUD, True), ("anybody", False)])
-async def test_where_nobody_can_be_asked_the_source_counts(source: str, counts: bool) -> None:
-    """Where the builder can be asked, anybody may say it."""
+async def test_the_source_of_a_state_change_counts_if_its_builder_cannot_describe_jobs(
+    source: str, counts: bool
+) -> None:
+    """Where the builder can be queried, the source doesn't matter."""
     scene = await opened()
     ended = await scene.tell(JobStatus.SUCCEEDED, source=source, builder=OnlyStarts())
     assert (ended is not None) is counts

@@ -114,7 +114,7 @@ async def test_one_job_that_is_refused_hides_no_other(desk: Desk) -> None:
     assert ended == ["b-1", "b-2", "b-3"]
 
 
-async def test_a_refused_job_beside_one_that_can_not_be_told_of_lets_no_tenant_go(
+async def test_a_refused_job_in_a_batch_with_an_unreadable_one_releases_no_tenant(
     desk: Desk,
 ) -> None:
     """Its job may run, and so may that of another half of the batch."""
@@ -148,8 +148,8 @@ async def test_one_builder_that_fails_hides_no_other(desk: Desk, failing: InMemo
     assert [event.body["endedJob"]["id"] for event in bench.concluded] == ["b-1"]
 
 
-async def test_jobs_that_can_not_be_told_of_hide_no_other(desk: Desk) -> None:
-    """What has failed is asked about again; what is hidden or unknown ends at its deadline."""
+async def test_jobs_that_can_not_be_described_hide_no_other(desk: Desk) -> None:
+    """A failed description is queried again; a hidden or unknown job ends at its deadline."""
     builder = Partial()
     names = ("failed", "hidden", "gone", "over")
     operations = await watched(desk, *names, job_since=desk.clock.now())
@@ -225,9 +225,9 @@ async def test_a_report_about_a_job_that_cannot_be_asked_about_counts_by_its_key
     assert operation.job == Job(id="b:1", builder="CODE_BUILD", job_identifier="b")
 
 
-async def test_a_job_that_its_builder_refuses_to_know_is_nobodys(desk: Desk) -> None:
-    """Whatever the report says of itself: its key may be anybody's. As long as the start that it
-    names waits for a job, the builder may not show that yet: it comes again."""
+async def test_a_self_report_of_a_job_that_its_builder_does_not_know_is_ignored(desk: Desk) -> None:
+    """Whatever the report claims: anybody may send its key. As long as the start that it names
+    waits for a job, the builder may not list that yet: the report is redelivered."""
     attempt = await desk.claimed(PROVISIONING, "a", key="k")
     bench = Bench(desk, {"CODE_BUILD": Picky("CODE_BUILD")})
     for job_id in ("bad", "unknown"):
@@ -354,8 +354,8 @@ async def test_after_many_breakdowns_a_job_ends_without_its_own_words(desk: Desk
     assert (bench.reasons, desk.ledger.requests) == (["It ended."], [])
 
 
-async def test_an_end_counts_for_more_than_all_that_was_told(desk: Desk) -> None:
-    """What the ledger can't keep of a job's own words is left out."""
+async def test_an_end_is_recorded_without_a_self_report_that_is_too_large(desk: Desk) -> None:
+    """Values of the job's report that the ledger can't store are left out."""
     (operation,) = await watched(desk, "b-1")
     bench = Bench(desk, {"IN_MEMORY": OnlyStarts()})
     outcomes = bench.watcher.outcomes
@@ -406,9 +406,11 @@ async def test_an_end_of_a_job_that_was_built_again_meanwhile_ends_nothing(desk:
 
 
 @pytest.mark.parametrize("is_over", [True, False])
-async def test_a_newer_build_that_tells_of_itself_is_no_orphan(desk: Desk, is_over: bool) -> None:
-    """Its operation has the older one, of which it was built: it takes that one's place. A build
-    that its builder doesn't call the newest is stopped."""
+async def test_a_rebuild_that_reports_itself_replaces_the_recorded_job(
+    desk: Desk, is_over: bool
+) -> None:
+    """Its operation has the older build, of which it was built. A build that its builder doesn't
+    call the newest is stopped."""
 
     class Rebuilds(InMemoryBuilder):
         async def describe_jobs(self, *, job_ids: Sequence[str]) -> Mapping[str, JobDescription]:

@@ -108,8 +108,8 @@ async def test_a_replay_leaves_the_job_before_its_secrets(
     assert len(store.kept) == 1
 
 
-async def test_a_start_that_may_be_out_keeps_them(desk: Desk, store: InMemorySecretStore) -> None:
-    """Its run has failed, and its job may run all the same: as long as a job may take."""
+async def test_secrets_of_a_possible_start_are_kept(desk: Desk, store: InMemorySecretStore) -> None:
+    """Its run has failed, and its job may still run: as long as a job may take."""
     attempt = await desk.claimed(ORDER, "a")
     await secret_references(store).replace_secrets(attempt, SECRET)
     await desk.fail(attempt, ends_without_job=False, possible_until=desk.clock.now())

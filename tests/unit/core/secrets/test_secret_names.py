@@ -119,8 +119,8 @@ async def test_a_late_start_has_as_much_time_as_an_early_one(desk: Desk) -> None
     assert await clear(desk, attempt.start_key)
 
 
-async def test_whoever_lost_the_run_notes_nothing(desk: Desk) -> None:
-    """So nothing is stored for a start that isn't his any more."""
+async def test_an_attempt_that_lost_its_lease_reserves_no_names(desk: Desk) -> None:
+    """So nothing is stored for a start that isn't its own any more."""
     first = await desk.claimed(PROVISIONING, "a")
     await desk.taken_over(PROVISIONING, "a")
     with pytest.raises(TakenOver):
@@ -253,10 +253,10 @@ KEPT = SecretsRecord(
         ({"state": OperationState.OVER, "report": "sent"}, RunStatus.SUCCEEDED, False),
     ],
 )
-def test_secrets_are_needed_until_their_start_is_over_and_reported(
+def test_secrets_are_needed_until_their_start_has_ended_and_was_reported(
     operation: Mapping[str, Any] | None, status: RunStatus | None, needed: bool
 ) -> None:
-    """Whatever its operation does next; before anything is recorded of it, its run says so."""
+    """Whatever its operation does next; before its record exists, its run decides."""
     now = NOW
     record, run = None, None
     if operation is not None:
