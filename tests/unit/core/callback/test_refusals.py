@@ -96,8 +96,8 @@ async def test_no_refusal_is_wanted(told: Told) -> None:
     assert (operation.report, operation.due_at, operation.credentials) == (None, None, None)
 
 
-async def test_what_was_accepted_is_not_told_again(told: Told) -> None:
-    """The request comes again and is refused again: over there it is over."""
+async def test_an_accepted_refusal_is_not_reported_again(told: Told) -> None:
+    """The request is sent again and refused again: the control plane has already ended it."""
     await told.refuse()
     await told.send(204)
     await told.refuse()
@@ -112,8 +112,8 @@ async def test_what_was_accepted_is_not_told_again(told: Told) -> None:
     assert told.got == [0]
 
 
-async def test_what_was_given_up_is_told_again(told: Told) -> None:
-    """The control plane has sent the request again, and may wait for it by now."""
+async def test_a_refusal_whose_report_was_given_up_is_reported_again(told: Told) -> None:
+    """The control plane has sent the request again, and may be waiting for its end."""
     await told.refuse()
     await told.send(401)
     await told.refuse()
@@ -135,8 +135,8 @@ async def test_an_unsent_refusal_is_dropped_when_its_request_is_begun_again(told
     assert told.got == [0, 1]
 
 
-async def test_no_refusal_is_sent_while_a_new_attempt_is_at_work(told: Told) -> None:
-    """Nor once its job is looked at: what may have been told sleeps."""
+async def test_no_refusal_is_sent_while_a_new_attempt_is_in_progress(told: Told) -> None:
+    """Nor once its job is checked: a refusal that may have arrived is suspended."""
     await told.refuse()
     await told.send(500)
     attempt = await told.open()
@@ -149,8 +149,9 @@ async def test_no_refusal_is_sent_while_a_new_attempt_is_at_work(told: Told) -> 
     assert told.got == [0]
 
 
-async def test_an_opening_lets_a_refusal_sleep_that_is_being_posted(told: Told) -> None:
-    """Its answer counts, and touches neither the credentials nor the time of the new attempt."""
+async def test_an_opening_suspends_a_refusal_that_is_being_posted(told: Told) -> None:
+    """Its answer is recorded, and changes neither the credentials nor the due time of the new
+    attempt."""
     await told.refuse()
     posting = FakeWebhook([204])
     attempts: list[RunLease] = []
@@ -181,10 +182,10 @@ async def dies_while_posting(told: Told) -> None:
 
 
 @pytest.mark.parametrize(("answer", "is_told"), [(204, True), (401, True), (422, False)])
-async def test_the_next_give_back_takes_a_sleeping_refusal_up(
+async def test_the_next_give_back_resumes_a_suspended_refusal(
     told: Told, answer: int, is_told: bool
 ) -> None:
-    """After the 60 s of who posted it; it may have arrived, and a 401 then says so."""
+    """After the 60 s of the attempt that posts it; it may have arrived, and a 401 then says so."""
     await told.refuse()
     await dies_while_posting(told)
     await told.refuse()

@@ -166,10 +166,10 @@ async def test_pauses_double_up_to_five_minutes(desk: Desk) -> None:
         ([404, NOT_SENT, 401], False),
     ],
 )
-async def test_401_may_mean_that_it_was_told_before(
+async def test_a_401_after_a_lost_answer_means_that_the_report_arrived(
     desk: Desk, answers: list[Answer], is_told: bool
 ) -> None:
-    """After an attempt whose answer nobody knows the other side refuses what it has accepted."""
+    """The control plane refuses a report that it has accepted already."""
     sender, _ = report_sender(desk, *answers)
     operation_id = await ended(desk)
     for _ in answers:
@@ -180,8 +180,8 @@ async def test_401_may_mean_that_it_was_told_before(
     assert (report.trouble is None) is is_told
 
 
-async def test_a_process_that_dies_while_it_posts_may_have_told(desk: Desk) -> None:
-    """Whoever comes next, a minute later, takes a 401 for that."""
+async def test_a_report_of_a_process_that_crashed_may_have_arrived(desk: Desk) -> None:
+    """The next attempt, a minute later, takes a 401 for that."""
     sender, _ = report_sender(desk, 401)
     dying = FakeWebhook([204])
     operation_id = await ended(desk)
@@ -255,8 +255,8 @@ async def test_a_report_to_no_address_is_given_up(desk: Desk) -> None:
     assert "hush" not in (report.trouble or "")
 
 
-async def test_a_report_that_breaks_down_is_put_off_and_given_up(desk: Desk) -> None:
-    """Each time it is counted and waits longer; whoever waits for the others hears nothing."""
+async def test_a_report_that_raises_is_postponed_and_given_up(desk: Desk) -> None:
+    """Each time it is counted and its pause is longer; other reports aren't affected."""
     attempts = desk.timings.max_attempts
     sender, webhook = report_sender(desk, *[UnicodeError("hunter2")] * attempts)
     operation_id = await ended(desk)
@@ -279,7 +279,7 @@ async def test_a_report_that_breaks_down_is_put_off_and_given_up(desk: Desk) -> 
     assert len(webhook.posted) == attempts
 
 
-async def test_two_who_send_at_once_send_one(desk: Desk) -> None:
+async def test_two_attempts_at_once_send_one_report(desk: Desk) -> None:
     """The second finds it begun."""
     operation_id = await ended(desk)
     second, other = report_sender(desk.beside(), 204)
@@ -375,7 +375,7 @@ async def test_a_deployments_report_takes_the_provisionings_secret(desk: Desk) -
     assert await secrets_kept(desk, provisioning, deployment) == 0
 
 
-async def test_a_deployment_that_nobody_reports_leaves_no_secret_behind(desk: Desk) -> None:
+async def test_a_deployment_that_is_not_reported_leaves_no_secret_behind(desk: Desk) -> None:
     """Neither its own nor that of the provisioning before it."""
     deployment = await deployed(desk, None)
     assert await secrets_kept(desk, (await desk.operation("k")).operation_id, deployment) == 0

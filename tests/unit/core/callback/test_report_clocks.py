@@ -26,10 +26,10 @@ def by_clock(desk: Desk, behind_s: float, status: int = 401) -> WebhookAnswer:
 
 
 @pytest.mark.parametrize("behind_s", [6, 3600, -6, -86_400])
-async def test_a_report_is_signed_once_more_by_the_other_sides_clock(
+async def test_a_report_is_signed_again_by_the_control_planes_clock(
     desk: Desk, behind_s: float
 ) -> None:
-    """Where that is more than 5 s from ours, and it has answered 401: it may be but the time."""
+    """If it has answered 401 and its clock is more than 5 s from ours."""
     sender, webhook = report_sender(desk, by_clock(desk, behind_s), 204)
     await sender.send(await ended(desk))
     (_, first, before), (_, second, after) = webhook.posted
@@ -62,8 +62,10 @@ async def test_other_answers_are_no_matter_of_clocks(
     assert len(webhook.posted) == 1
 
 
-async def test_what_may_have_been_told_is_signed_once_more_before_that_counts(desk: Desk) -> None:
-    """Its 401 may say that it came before, or that the clocks differ."""
+async def test_a_report_that_may_have_arrived_is_signed_again_before_a_401_counts(
+    desk: Desk,
+) -> None:
+    """The 401 may mean that it arrived before, or that the clocks differ."""
     sender, webhook = report_sender(desk, UNKNOWN, by_clock(desk, 3600), 204)
     operation_id = await ended(desk)
     await sender.send(operation_id)

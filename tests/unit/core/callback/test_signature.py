@@ -15,7 +15,7 @@ NOW = datetime(2026, 11, 20, 9, 31, 44, 123000, tzinfo=UTC)
 BODY = {"initiatorId": "t-1", "type": 0, "data": {"status": 1, "resources": [], "name": "Zoë"}}
 
 
-def test_the_signature_is_over_body_context_and_time() -> None:
+def test_the_signature_covers_body_context_and_time() -> None:
     """HMAC-SHA256 under the secret's UTF-8 bytes, in lowercase hexadecimal."""
     request = sign_request(BODY, secret="sécret", context="ctx", now=NOW)
     text = json.dumps(BODY, separators=(",", ":"), ensure_ascii=False)

@@ -56,10 +56,10 @@ def records(ledger: DeskLedger, kind: type[Any]) -> list[Any]:
 
 
 @pytest.mark.parametrize("fails", [False, True], ids=["done", "failed"])
-async def test_a_job_that_a_renewal_has_in_hand_is_settled(
+async def test_a_job_that_a_renewal_is_writing_is_settled(
     open_with: Open, clock: ManualClock, fails: bool
 ) -> None:
-    """The handler ends while the renewal's write, which takes the job along, is under way."""
+    """The handler ends while the renewal's write, which has the job, is under way."""
     ledger, builder = DeskLedger(), InMemoryBuilder("CODE_BUILD")
     started, go_on, inside, release = (asyncio.Event() for _ in range(4))
 

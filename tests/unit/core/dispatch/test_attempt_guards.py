@@ -55,8 +55,10 @@ async def test_a_refusal_looks_up_first_what_an_earlier_attempt_started(
         assert scene.webhook.told == []
 
 
-async def test_what_ends_without_a_job_is_told_once_none_is_certain(clock: ManualClock) -> None:
-    """The tenant is free, and whoever asked for it hears of the refusal."""
+async def test_an_operation_without_a_job_is_reported_once_it_certainly_has_none(
+    clock: ManualClock,
+) -> None:
+    """The tenant is free, and the refusal is reported to the control plane."""
     builder = Forgetful("CODE_BUILD", made=False)
     handler = first_starts(refuse)
     async with opened(clock, builder=builder, TENANT_PROVISIONING=handler) as scene:
@@ -101,7 +103,7 @@ async def test_a_bug_is_counted_while_none_is_uncertain(clock: ManualClock) -> N
         assert run.due_at == clock.now() + timedelta(seconds=5)
 
 
-async def test_a_look_up_that_is_cancelled_hands_the_run_back(clock: ManualClock) -> None:
+async def test_a_cancelled_lookup_hands_the_run_back(clock: ManualClock) -> None:
     """It is due at once, rather than at its lease's end."""
     asked = asyncio.Event()
 
@@ -269,10 +271,10 @@ async def test_the_last_bug_fails_a_run_with_its_job(clock: ManualClock, made: b
 
 @pytest.mark.parametrize("breaks", [False, True], ids=["fenced", "broke down"])
 @pytest.mark.parametrize("answer", ["job", "lost"])
-async def test_whoever_lost_the_run_leaves_its_job_to_the_operation(
+async def test_an_attempt_that_lost_its_lease_leaves_its_job_to_the_operation(
     clock: ManualClock, breaks: bool, answer: str
 ) -> None:
-    """The job that it started, or finds by a look-up, whether the settle was refused or raised."""
+    """The job that it started, or found by a lookup, whether the settle was refused or raised."""
 
     async def handler(event: Event[Any], run: Run) -> None:
         scene.ledger.before_commit.append(lose)
@@ -295,10 +297,10 @@ async def test_whoever_lost_the_run_leaves_its_job_to_the_operation(
 
 
 @pytest.mark.parametrize("starts", [False, True])
-async def test_whoever_lost_the_run_is_told_so_whatever_a_look_up_says(
+async def test_an_attempt_that_lost_its_lease_raises_taken_over_whatever_a_lookup_finds(
     clock: ManualClock, starts: bool
 ) -> None:
-    """The builder can't be asked; and where no start can be out it isn't."""
+    """Also if the builder can't be queried; with no start possible it isn't."""
 
     async def handler(event: Event[Any], run: Run) -> None:
         scene.ledger.before_commit.append(scene.take_over)

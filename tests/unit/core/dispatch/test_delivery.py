@@ -35,7 +35,7 @@ async def over_http(counter: Counter, how: Delivery, body: object) -> Handled:
         current_delivery.reset(token)
 
 
-async def test_what_the_way_in_knows_reaches_the_orchestrator_by_itself(counter: Counter) -> None:
+async def test_the_delivery_of_the_entry_point_reaches_the_orchestrator(counter: Counter) -> None:
     """The idempotency key of a delivery works without being passed as an argument."""
     how = Delivery(event_id="key-1", same_content_same_event=True)
     first = await over_http(counter, how, envelope("ORDER", {"itemCount": 1}, event_id="a"))

@@ -41,8 +41,8 @@ def too_large(event_type: str, event_id: str) -> dict[str, Any]:
     return envelope(event_type, {"tenantId": "t-1", "noise": noise}, event_id=event_id)
 
 
-async def test_a_too_large_event_counts_against_nobodys_run(clock: ManualClock) -> None:
-    """413, and the run of the event whose id it bears stays as it is."""
+async def test_a_too_large_event_is_not_counted_as_a_bug_of_a_run(clock: ManualClock) -> None:
+    """413, and the run of the event whose id it has stays as it is."""
     async with open_scene(clock) as scene:
         assert await scene.send(envelope(P, {"tenantId": "t-1"}, event_id="p")) is None
         waits = await scene.send(envelope(D, {"tenantId": "t-1"}, event_id="d"))
@@ -54,7 +54,7 @@ async def test_a_too_large_event_counts_against_nobodys_run(clock: ManualClock) 
         assert (scene.run(D).status, scene.run(D).bugs) == ("retry", 0)
 
 
-async def test_a_too_large_event_gives_nobodys_operation_back(clock: ManualClock) -> None:
+async def test_a_too_large_event_gives_no_operation_back(clock: ManualClock) -> None:
     """The same, for a run that is between two attempts: the builder throttles it."""
 
     async def throttled(event: Event[Any], run: Run) -> None:

@@ -171,8 +171,8 @@ async def test_a_model_that_breaks_down_ends_a_request(clock: ManualClock) -> No
         assert await scene.is_at_rest()
 
 
-async def test_once_it_is_mended_a_run_that_broke_down_goes_on(clock: ManualClock) -> None:
-    """As after a bug of its handler; and so does a failed one whose event comes again."""
+async def test_a_run_that_broke_down_continues_once_the_bug_is_fixed(clock: ManualClock) -> None:
+    """As after a bug of its handler; and so does a failed one whose event is delivered again."""
     async with open_scene(clock) as scene:
         broken = scene.with_services(structure=BrokenStructure())
         assert isinstance(await broken.send(REQUEST), HandlerFailed)
@@ -312,8 +312,8 @@ async def test_a_run_whose_holders_only_die_ends(clock: ManualClock) -> None:
         assert await scene.is_at_rest()
 
 
-async def test_an_item_that_cannot_be_gone_by_ends_the_run_alone(clock: ManualClock) -> None:
-    """Nobody tries for ever; the run says which items an operator has to look at."""
+async def test_an_unreadable_item_ends_the_run_alone(clock: ManualClock) -> None:
+    """It isn't retried without end; the run names the items that an operator has to look at."""
     async with open_scene(clock, opening=stay) as scene:
         await scene.send(REQUEST)
 
@@ -330,8 +330,10 @@ async def test_an_item_that_cannot_be_gone_by_ends_the_run_alone(clock: ManualCl
         assert await scene.is_at_rest()
 
 
-async def test_a_kept_event_that_is_another_one_is_not_tried_for_ever(clock: ManualClock) -> None:
-    """What is kept can be read, but isn't what the run was claimed for."""
+async def test_a_stored_event_that_is_another_one_is_not_retried_without_end(
+    clock: ManualClock,
+) -> None:
+    """The stored event can be read, but isn't the one that the run was claimed for."""
     async with open_scene(clock, builder=Blind("CODE_BUILD")) as scene:
         await scene.send(REQUEST)
         await scene.ledger.put(
@@ -342,8 +344,8 @@ async def test_a_kept_event_that_is_another_one_is_not_tried_for_ever(clock: Man
         assert await scene.is_at_rest()
 
 
-async def test_a_run_without_its_event_is_not_tried_for_ever(clock: ManualClock) -> None:
-    """Whoever removed the payload, the run that can't be run ends."""
+async def test_a_run_without_its_event_is_not_retried_without_end(clock: ManualClock) -> None:
+    """If its payload was deleted, the run ends."""
     async with open_scene(clock, builder=Blind("CODE_BUILD")) as scene:
         await scene.send(REQUEST)
         await scene.ledger.put(attrs.evolve(scene.run(), possible_until=None))

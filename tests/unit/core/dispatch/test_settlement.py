@@ -130,8 +130,8 @@ async def test_only_a_failed_opener_ends_its_operation_and_reports_the_refusal(
     assert (told, NO.run_id) == (NO, one.run.run_id)
 
 
-async def test_a_bug_is_told_without_its_words(desk: Desk) -> None:
-    """The ledger keeps them, with the traceback."""
+async def test_the_answer_to_a_bug_does_not_quote_its_message(desk: Desk) -> None:
+    """The ledger has it, with the traceback."""
     settlement, told = (await attempt(desk)).judge(BUG)
     assert isinstance(told, HandlerFailed)
     assert "a bug" not in str(told)

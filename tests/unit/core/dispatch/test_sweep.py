@@ -20,8 +20,8 @@ from tests.ledgers import find_due
 from tests.unit.core.dispatch.sweep_hands import DownLedger, Hands, waiting
 
 
-async def test_only_what_is_due_is_taken_up(desk: Desk) -> None:
-    """Runs that wait and runs that were left lying, from their moment on; nothing that is over."""
+async def test_only_due_runs_are_resumed(desk: Desk) -> None:
+    """Runs that wait and runs whose lease has expired, from their due time on; no finished one."""
     hands = Hands(desk)
     (soon,) = await waiting(desk, "soon", pause_s=5)
     await waiting(desk, "later", pause_s=90)
@@ -44,8 +44,8 @@ async def due(desk: Desk) -> list[str]:
     return hands.taken
 
 
-async def test_it_goes_on_until_nothing_is_left(desk: Desk) -> None:
-    """Each once, however many; also those that stay due because they failed."""
+async def test_a_sweep_reads_pages_until_none_is_left(desk: Desk) -> None:
+    """Each item once, however many there are; also those that stay due because they failed."""
     hands = Hands(desk)
     ids = await waiting(desk, *(f"e-{number}" for number in range(55)))
     for run in ids[:25]:
@@ -83,8 +83,8 @@ async def test_what_becomes_due_meanwhile_is_the_next_ones(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("error", [TemporaryError("busy"), LookupError("gone"), ValueError("odd")])
-async def test_one_runs_trouble_is_nobody_elses(desk: Desk, error: Exception) -> None:
-    """The others are taken up and finished, those in hand and those to come."""
+async def test_a_failing_run_affects_no_other(desk: Desk, error: Exception) -> None:
+    """The others are resumed and finished, those in progress and those to come."""
     hands = Hands(desk)
     ids = await waiting(desk, *(f"e-{number}" for number in range(30)))
     for run in ids:
@@ -171,8 +171,8 @@ async def test_two_processes_at_once_do_the_work_once(desk: Desk) -> None:
     assert (await desk.run(ORDER, "a")).attempt == 2
 
 
-async def test_who_asks_while_another_sweep_finds_what_is_due_joins_it(desk: Desk) -> None:
-    """In one process nothing is asked for twice at once; both are told what it came to."""
+async def test_a_second_sweep_joins_the_query_of_the_first(desk: Desk) -> None:
+    """One process runs one query for due items at a time; both sweeps get its result."""
     ids = await waiting(desk, *(f"e-{number}" for number in range(30)))
     hands = Hands(desk, dict.fromkeys(ids, let_others_work))
     desk.turn(5)
@@ -181,8 +181,8 @@ async def test_who_asks_while_another_sweep_finds_what_is_due_joins_it(desk: Des
     assert sorted(hands.taken) == sorted(ids)
 
 
-async def test_who_joins_waits_no_longer_than_he_said(desk: Desk) -> None:
-    """The other sweep goes on without him."""
+async def test_a_sweep_that_joins_waits_no_longer_than_its_limit(desk: Desk) -> None:
+    """The other sweep continues without it."""
     ids = await waiting(desk, *(f"e-{number}" for number in range(21)))
     hands = Hands(desk, {run: partial(desk.clock.sleep, 20) for run in ids})
     desk.turn(5)
@@ -195,8 +195,8 @@ async def test_who_joins_waits_no_longer_than_he_said(desk: Desk) -> None:
     assert await sweeping == SweepResult(21)
 
 
-async def test_who_joins_hears_of_the_trouble(desk: Desk) -> None:
-    """A sweep that couldn't ask is none, whoever asked for it."""
+async def test_a_sweep_that_joins_gets_the_failure(desk: Desk) -> None:
+    """A sweep whose query failed has failed for each caller."""
     hands = Hands(desk)
     down = DownLedger()
     hands.sweeper.transactions = attrs.evolve(desk.transactions, ledger=down)
@@ -205,8 +205,8 @@ async def test_who_joins_hears_of_the_trouble(desk: Desk) -> None:
     assert down.asked == 1
 
 
-async def test_a_run_that_takes_its_time_holds_up_no_later_sweep(desk: Desk) -> None:
-    """What is due by then is begun, while the first is still at work."""
+async def test_a_slow_run_does_not_delay_a_later_sweep(desk: Desk) -> None:
+    """Runs that are due by then are resumed while the first is still running."""
     hands = Hands(desk)
     (slow,) = await waiting(desk, "slow")
     hands.acts[slow] = partial(desk.clock.sleep, 600)

@@ -59,7 +59,7 @@ async def test_the_log_has_the_age_of_the_oldest_run_that_is_due(desk: Desk) -> 
     ("state", "age_s"),
     [(OperationState.OPEN, 100), (OperationState.OVER, 0), (OperationState.GIVEN_BACK, 0)],
 )
-async def test_an_operation_ages_until_it_is_over(
+async def test_the_age_of_an_operation_counts_until_it_has_ended(
     desk: Desk, state: OperationState, age_s: int
 ) -> None:
     """One that is due for its report alone has ended."""
@@ -105,10 +105,10 @@ def measuring(desk: Desk, act: Callable[[], Awaitable[object]]) -> Hands:
 @pytest.mark.parametrize(
     "error", [TemporaryError("busy"), PermanentError("no permission"), ValueError("odd position")]
 )
-async def test_a_sweep_goes_on_where_open_operations_cannot_be_counted(
+async def test_a_sweep_continues_if_open_operations_cannot_be_counted(
     desk: Desk, error: Exception
 ) -> None:
-    """Its runs are finished, and it has succeeded: a metric is missing, no work."""
+    """Its runs are finished, and it has succeeded: only a metric is missing."""
     hands = measuring(desk, raising(error))
     (run,) = await waiting(desk, "a")
     hands.acts[run] = let_others_work

@@ -30,8 +30,8 @@ class Sweeps:
         return SweepResult(1)
 
 
-async def test_a_sweep_begins_each_time_the_pause_is_over(desk: Desk) -> None:
-    """Not before, and not after the context."""
+async def test_a_sweep_begins_after_each_pause(desk: Desk) -> None:
+    """Not before, and not after the context has ended."""
     sweeps = Sweeps()
     async with swept_regularly(sweeps, desk.clock, every_s=60):
         await pass_time(desk, 59)
@@ -63,8 +63,8 @@ async def test_a_sweep_that_fails_does_not_end_the_timer(
     assert [entry["log_level"] for entry in logs] == [level, level]
 
 
-async def test_a_slow_sweep_holds_up_nobody_and_is_cancelled_at_the_end(desk: Desk) -> None:
-    """The context is not left before what was under way has been handed back."""
+async def test_a_slow_sweep_delays_no_other_and_is_cancelled_at_the_end(desk: Desk) -> None:
+    """The context isn't left before runs in progress have been handed back."""
     handed_back = []
 
     async def slow() -> None:
