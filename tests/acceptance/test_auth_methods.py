@@ -463,8 +463,8 @@ def test_only_lambda_can_prove_a_lambda_caller(settings: Settings) -> None:
         create_app(attrs.evolve(settings, auth=auth))
 
 
-async def test_the_network_is_believed_if_the_settings_say_so(door: Door) -> None:
-    """With the scopes that they give to what comes through it."""
+async def test_the_network_authenticates_if_the_settings_say_so(door: Door) -> None:
+    """Requests that come through it have the scopes that the settings give to it."""
     gateway = Gateway(proof="network", scopes=("events:write",))
     async with door.open(methods=("gateway",), gateway=gateway) as way:
         assert await ask(way, {}, SEND) == "let in"

@@ -54,7 +54,7 @@ def settings(settings: Settings) -> Settings:
         pytest.param([Fault.slow] * 2, 1, id="slow"),
     ],
 )
-async def test_what_aws_may_mend_is_worth_another_delivery(
+async def test_a_temporary_fault_of_aws_is_retried(
     service: Client,
     codebuild: CodeBuildStandIn,
     clock: ManualClock,

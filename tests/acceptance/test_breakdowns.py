@@ -234,14 +234,14 @@ async def test_an_end_that_cannot_be_claimed_ends(
     assert await nothing_is_due(ledger, clock)
 
 
-async def test_what_a_job_told_may_be_unreadable(
+async def test_a_self_report_may_be_unreadable(
     start_service: StartService,
     settings: Settings,
     ledger: DeskLedger,
     codebuild: CodeBuildStandIn,
     clock: ManualClock,
 ) -> None:
-    """That it is over counts without it."""
+    """The end of the job counts without it."""
     service = await start_service(settings, ledger=ledger)
     await read_success(await send(service, PROVISION, "request"))
     build = only_build(codebuild)

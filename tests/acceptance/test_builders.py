@@ -122,8 +122,8 @@ async def test_a_name_of_a_tier_that_is_no_text_is_refused(
     assert "it must be text" in problem["detail"]
 
 
-async def test_a_builder_that_nobody_knows_is_refused(service: Client) -> None:
-    """422 with the ancestor's words, and the names that there are."""
+async def test_an_unknown_builder_is_refused(service: Client) -> None:
+    """422 with the ancestor's sentence, and the names of the builders that there are."""
     body = asked("STANDARD", builderConfig={"type": "JENKINS"})
     problem = await read_problem(await service.post(PROVISION, json=body), 422)
     assert problem["detail"] == "Invalid builder config provided."

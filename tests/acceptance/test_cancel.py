@@ -110,8 +110,8 @@ async def test_cancelling_twice_is_refused_once_it_has_ended(
     assert problem["detail"] == "the tenant t-1 has no operation under way"
 
 
-async def test_a_tenant_that_nobody_knows(service: Client) -> None:
-    """404, and nothing comes of it."""
+async def test_an_unknown_tenant_can_not_be_cancelled(service: Client) -> None:
+    """404, and nothing is written."""
     problem = await read_problem(await service.post("/tenants/t-9/cancel"), 404)
     assert problem["detail"] == "There is no tenant 't-9'."
 
@@ -180,10 +180,10 @@ async def test_a_start_whose_answer_was_lost_is_found_and_stopped(
     assert (await tenant(service))["state"] == "provision_failed"
 
 
-async def test_a_run_that_is_at_work_is_stopped_when_its_job_is_known(
+async def test_a_cancelled_run_in_progress_is_stopped_once_its_job_is_known(
     service: Client, codebuild: CodeBuildStandIn
 ) -> None:
-    """503 while it starts its job; then the sweep has that stopped."""
+    """503 while it starts its job; then the sweep stops the job."""
     slow = Fault.slow()
     codebuild.inject("StartBuild", slow)
     event = provisioning_event(tenant_id="t-1")
@@ -224,10 +224,10 @@ async def test_the_tenant_may_be_asked_for_again(
     assert [build.status for build in codebuild.builds.values()] == ["STOPPED", "IN_PROGRESS"]
 
 
-async def test_an_outcomes_handler_that_fails_is_no_business_of_whoever_cancels(
+async def test_a_cancel_succeeds_although_the_outcomes_handler_fails(
     start_service: StartService, codebuild: CodeBuildStandIn
 ) -> None:
-    """It has ended; what its handler makes of that is kept with its run."""
+    """The operation has ended; the handler's failure is kept with its run."""
     registry = HandlerRegistry()
 
     @registry.on("TENANT_PROVISIONING_FAILURE")
@@ -297,10 +297,10 @@ async def test_cancelling_twice_while_the_job_stops_keeps_the_first_reason(
 
 
 @pytest.mark.parametrize("action", ["StopBuild", "BatchGetBuilds"])
-async def test_a_builder_that_cannot_be_reached_is_told_by_the_next_sweep(
+async def test_a_cancel_of_a_job_whose_builder_is_unreachable_is_left_to_the_sweep(
     service: Client, codebuild: CodeBuildStandIn, action: str
 ) -> None:
-    """202: it took effect, since what is wanted is kept."""
+    """202: the request to stop is recorded."""
     await provision(service)
     codebuild.inject(action, *[Fault.error("ThrottlingException")] * 2)
     await cancel(service, status=202, reason="enough")
@@ -362,7 +362,7 @@ class FailingReads(InMemoryLedger):
 
 
 @pytest.mark.parametrize("reads", range(12))
-async def test_a_cancel_that_is_written_is_not_told_as_a_failure(
+async def test_a_recorded_cancel_is_not_answered_as_a_failure(
     start_service: StartService, codebuild: CodeBuildStandIn, reads: int
 ) -> None:
     """Whatever read fails: 503 if nothing was written, else 202 or, if all was read, 200."""
@@ -378,10 +378,10 @@ async def test_a_cancel_that_is_written_is_not_told_as_a_failure(
     assert operation is None or answer.status != 200
 
 
-async def test_a_build_that_is_gone_is_waited_for_like_any_other(
+async def test_a_cancelled_build_that_is_unknown_is_waited_for(
     service: Client, codebuild: CodeBuildStandIn, clock: ManualClock
 ) -> None:
-    """202: CodeBuild may not show it yet; then both reasons are said."""
+    """202: CodeBuild may not show it yet; then the reason has both sentences."""
     await provision(service)
     codebuild.remove_build(only_build(codebuild).id)
     await cancel(service, status=202, reason="enough")

@@ -34,7 +34,7 @@ def local_references(page: str) -> list[str]:
     return [found for found in references(page) if not found.startswith("data:")]
 
 
-async def test_anybody_gets_the_console_and_nobody_its_data(
+async def test_the_console_is_open_and_its_data_is_not(
     start_service: StartService, settings: Settings
 ) -> None:
     """With API keys configured the page and its files are open, and the API is not."""

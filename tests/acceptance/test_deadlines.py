@@ -76,10 +76,10 @@ async def test_a_slow_ledger_is_a_503_in_time(
     assert len(ledger.left) == 1
 
 
-async def test_no_route_waits_for_ever(
+async def test_every_get_route_has_a_deadline(
     start_service: StartService, hasty: Settings, ledger: StuckLedger
 ) -> None:
-    """Every GET of the app is answered, among them those that read the ledger."""
+    """Each of the app is answered, among them those that read the ledger."""
     service = await start_service(hasty, ledger=ledger)
     routes = [route for route in service.app.router.routes() if route.method == "GET"]
     late = set()

@@ -24,7 +24,9 @@ async def test_a_tiers_deployment_job_is_started(
     assert only_build(codebuild).project == "premium-tenant-deployment"
 
 
-async def test_with_a_deployment_job_nobody_is_told_of_success(start_service: StartService) -> None:
+async def test_with_a_deployment_job_success_is_reported_at_its_end(
+    start_service: StartService,
+) -> None:
     """The success handler waits for the job's end."""
     registry = HandlerRegistry()
     called = []

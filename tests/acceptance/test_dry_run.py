@@ -83,10 +83,10 @@ async def test_what_is_too_large_to_be_kept_is_refused(
         assert await state_of(service, "t-300000") == "unseen"
 
 
-async def test_its_operations_succeed_and_nobody_is_told(
+async def test_its_operations_succeed_and_nothing_is_sent(
     dry: Client, codebuild: CodeBuildStandIn, clock: ManualClock
 ) -> None:
-    """Neither a report nor an event goes out; the tenant's next request is taken up as well."""
+    """Neither a report nor an event; the tenant's next request is handled as well."""
     await read_success(await dry.post("/events", json=EVENT))
     clock.turn(61)
     assert (await dry.post("/events/RECONCILE", json={})).status == 200
@@ -198,7 +198,7 @@ async def test_a_real_build_is_none_of_its_business(
     assert len(await control_plane.accepted()) == 1
 
 
-async def test_a_start_that_may_be_out_is_found_by_a_dry_run_too(
+async def test_a_dry_run_looks_up_a_possible_start_too(
     start_service: StartService,
     configured: Settings,
     codebuild: CodeBuildStandIn,

@@ -323,7 +323,7 @@ async def test_a_cancelled_job_is_stopped(world: World) -> None:
     assert "A mistake." in await (await service.get(f"/tenants/{TENANT}")).text()
 
 
-async def test_what_a_job_tells_of_itself_has_its_builder_asked(world: World) -> None:
+async def test_a_self_report_makes_the_service_query_the_builder(world: World) -> None:
     """By its start key; too early, it ends nothing."""
     service = await world.serve()
     await read_success(await service.post("/events", json=EVENT))

@@ -129,10 +129,10 @@ async def test_a_builder_that_is_down_makes_the_sweep_503(
     assert await state_of(service) == "provisioned"
 
 
-async def test_a_success_that_is_told_before_the_last_command_fails(
+async def test_a_success_report_before_the_last_command_ends_nothing(
     service: Client, codebuild: CodeBuildStandIn
 ) -> None:
-    """The sample scripts do so: nothing has ended yet, and then it has failed."""
+    """The sample scripts send one: the build hasn't ended yet, and then it fails."""
     body = {"tenantId": TENANT, "tier": "STANDARD"}
     await read_success(await service.post(f"/events/{PROVISION}", json=body))
     build = only_build(codebuild)
@@ -180,10 +180,10 @@ async def test_a_report_of_a_strangers_build_is_kept_and_ends_nothing(
 
 
 @pytest.mark.parametrize("other", ["unseen", "provisioning"])
-async def test_a_build_that_tells_of_another_tenant_ends_its_own(
+async def test_a_self_report_that_names_another_tenant_ends_the_builds_own(
     service: Client, codebuild: CodeBuildStandIn, other: str
 ) -> None:
-    """Whose job it was is known; the other one stays where it is."""
+    """The job's tenant is recorded; the other tenant is unchanged."""
     body = {"tenantId": TENANT, "tier": "STANDARD"}
     await read_success(await service.post(f"/events/{PROVISION}", json=body))
     build = only_build(codebuild)
@@ -219,10 +219,11 @@ async def test_a_build_that_ends_before_its_start_is_settled(
     assert [run["status"] for run in outcomes] == ["succeeded"]
 
 
-async def test_a_build_of_ours_that_nobody_can_have_is_stopped(
+async def test_an_orphaned_build_of_a_late_send_is_stopped(
     start_service: StartService, settings: Settings, codebuild: CodeBuildStandIn
 ) -> None:
-    """A send that outlived its lease made a second one: it ends nothing, and runs for nobody."""
+    """A send that outlived its lease made a second build: it ends nothing, and no operation
+    has it."""
     service = await start_service(with_full_tier(settings))
     await read_success(await send(service, PROVISION, "request"))
     first = only_build(codebuild)
@@ -235,10 +236,10 @@ async def test_a_build_of_ours_that_nobody_can_have_is_stopped(
     assert await state_of(service) == "provisioning"
 
 
-async def test_what_is_told_of_an_earlier_start_ends_nothing(
+async def test_a_report_of_an_earlier_start_ends_nothing(
     start_service: StartService, settings: Settings, codebuild: CodeBuildStandIn
 ) -> None:
-    """An operator had the operation begun again."""
+    """A forced replay has started the operation again."""
     service = await start_service(with_full_tier(settings))
     address = await read_success(await send(service, PROVISION, "request"))
     first = only_build(codebuild)
@@ -305,10 +306,10 @@ async def test_no_secret_of_a_builds_environment_is_kept(
     assert "hush-hush" not in "".join([*kept, shown, printed.out, printed.err])
 
 
-async def test_whoever_notices_an_end_again_knows_more_and_means_the_same(
+async def test_an_end_that_is_noticed_twice_is_one_event(
     start_service: StartService, settings: Settings, codebuild: CodeBuildStandIn
 ) -> None:
-    """The outcome was put off; meanwhile the build told more: it is one event still."""
+    """The outcome was postponed; meanwhile the build reported more: it is the same event."""
     attempts: list[int] = []
     registry = HandlerRegistry()
 
@@ -356,10 +357,10 @@ async def test_an_end_is_kept_in_each_ledger(either: Client, status: Any, way: s
 
 
 @pytest.mark.parametrize("is_over", [True, False])
-async def test_a_build_that_tells_of_itself_before_its_start_is_settled(
+async def test_a_self_report_before_its_start_is_settled_is_adopted(
     service: Client, codebuild: CodeBuildStandIn, is_over: bool
 ) -> None:
-    """Its report is quicker than StartBuild's answer: it is adopted, and ends it once."""
+    """It is quicker than StartBuild's answer: its build is adopted, and ends the operation once."""
     slow = Fault.slow()
     codebuild.inject("StartBuild", slow)
     body = {"tenantId": TENANT, "tier": "STANDARD"}

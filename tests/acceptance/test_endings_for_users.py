@@ -26,7 +26,7 @@ from tests.acceptance.stories import (
 from tests.conftest import StartService
 
 
-async def test_handlers_of_a_users_see_what_was_told_and_what_is_so(
+async def test_user_handlers_get_the_self_report_and_the_builders_answer(
     start_service: StartService, settings: Settings, codebuild: CodeBuildStandIn
 ) -> None:
     """The build's own variables but its secrets, and how CodeBuild describes its end."""

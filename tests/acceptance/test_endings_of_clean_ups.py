@@ -82,7 +82,7 @@ async def test_every_end_of_a_clean_up_is_noticed_by_every_way(
     ("how", "after_s", "reason"),
     [("deleted", 600, "it was deleted"), ("never reported", 600, "took longer than 600 s")],
 )
-async def test_a_clean_up_that_nothing_is_heard_of_ends(
+async def test_a_clean_up_whose_build_is_unknown_or_overdue_ends(
     start_service: StartService,
     settings: Settings,
     codebuild: CodeBuildStandIn,
@@ -91,7 +91,7 @@ async def test_a_clean_up_that_nothing_is_heard_of_ends(
     after_s: int,
     reason: str,
 ) -> None:
-    """Its build is gone, or runs beyond the deadline."""
+    """Its build was deleted, or runs beyond the deadline."""
     service = await start_service(with_clean_up(settings, codebuild))
     build = await begin_clean_up(service, codebuild)
     if how == "deleted":

@@ -370,10 +370,10 @@ def in_docs(name: str) -> list[dict[str, Any]]:
     return spaces
 
 
-async def test_the_wrapped_handler_of_the_docs_refuses_and_hands_on(
+async def test_the_wrapping_handler_of_the_docs_refuses_and_delegates(
     start_service: StartService, codebuild: CodeBuildStandIn
 ) -> None:
-    """Who hasn't paid gets nothing; who has is provisioned as ever."""
+    """A tenant that hasn't paid is refused; another is provisioned by the built-in handler."""
     (wrapping,) = in_docs("extending.md")
     service = await start_service(extension=Extension(registry=wrapping["registry"]))
     body = {"tenantId": "t-1", "tier": "STANDARD"}

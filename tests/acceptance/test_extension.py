@@ -287,7 +287,7 @@ async def test_an_extension_that_is_handed_over_outranks_the_settings(clock: Man
 async def test_a_registry_is_an_extension_and_may_wrap_a_built_in_handler(
     start_service: StartService, settings: Settings, codebuild: CodeBuildStandIn
 ) -> None:
-    """What the wrapper refuses starts nothing; what it hands on is provisioned as ever."""
+    """A request that the wrapper refuses starts nothing; one that it delegates is provisioned."""
     service = await start_service(attrs.evolve(settings, extension="own_registry:registry"))
     unpaid = {"tenantId": "t-1", "tier": "STANDARD", "unpaid": True}
     refused = await service.post("/events/TENANT_PROVISIONING", json=unpaid)
@@ -317,7 +317,7 @@ TWO_HANDLERS = ["ORDER", "two_handlers.first", "two_handlers.second", "two_handl
 
 
 @pytest.mark.parametrize(("reference", "said"), WRONG)
-def test_a_wrong_reference_is_told_in_a_sentence(reference: str, said: list[str]) -> None:
+def test_a_wrong_reference_is_reported_in_a_sentence(reference: str, said: list[str]) -> None:
     """The sentence quotes the reference and says what is wrong with it."""
     with pytest.raises(RegistrationError) as refused:
         create_app(Settings(ledger=IN_MEMORY, intake=PATIENT, extension=reference))

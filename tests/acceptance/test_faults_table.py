@@ -259,7 +259,7 @@ async def test_a_200_is_not_what_the_api_says(
         ),
     ],
 )
-async def test_what_operators_mend_is_not_the_events_fault(
+async def test_a_fault_that_operators_can_fix_is_temporary(
     start_service: StartService,
     in_dynamodb: Settings,
     aws: FaultyAWS,
@@ -268,7 +268,8 @@ async def test_what_operators_mend_is_not_the_events_fault(
     code: str,
     message: str,
 ) -> None:
-    """A permission, a table: 503, and once that is mended the run goes on or the sender comes."""
+    """A permission, a table: 503, and once it is fixed the run continues by the sweep or a
+    redelivery."""
     replica = await start_service(in_dynamodb)
     aws.inject(call, Fault.error(code, message))
     problem = await read_problem(await send(replica, PROVISION, "request"), 503)

@@ -171,10 +171,10 @@ async def test_a_clean_up_of_any_body_is_made(
 
 
 @pytest.mark.parametrize("pause_s", [1.8e12, 1e300])
-async def test_a_pause_without_end_has_one(
+async def test_a_very_long_pause_is_limited(
     start: Start, registry: HandlerRegistry, pause_s: float
 ) -> None:
-    """Somebody has taken milliseconds since 1970 for seconds from now."""
+    """A handler has passed milliseconds since 1970 as seconds from now."""
 
     @registry.on("ORDER")
     async def order(event: Body, run: Run) -> None:
@@ -223,10 +223,10 @@ async def test_the_end_of_a_job_is_shown_whenever_it_comes(
     assert "No space left" in run["note"]
 
 
-async def test_a_reason_without_end_ends_the_operation(
+async def test_a_very_long_reason_ends_the_operation(
     start_in_dynamodb: Start, registry: HandlerRegistry
 ) -> None:
-    """It is cut; a program's whole output may be in it."""
+    """It is cut; it may be the whole output of a program."""
 
     @registry.on("TENANT_PROVISIONING")
     async def provision(event: Body, run: Run) -> None:

@@ -107,10 +107,10 @@ async def test_a_cancel_stops_the_newest_build(service: Client, jenkins: Jenkins
     assert await state_of(service) == "cleaning_up"
 
 
-async def test_a_rebuild_after_the_end_was_claimed_is_seen_by_nobody(
+async def test_a_rebuild_after_the_end_was_claimed_is_not_noticed(
     service: Client, jenkins: JenkinsStandIn
 ) -> None:
-    """Jenkins tells nobody of it, and nobody asks any more."""
+    """Jenkins sends no event for it, and the ended job is no longer checked."""
     jenkins.finish(2, "SUCCESS")
     await sweep(service)
     await sweep(service)

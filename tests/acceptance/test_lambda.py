@@ -128,10 +128,10 @@ def test_a_type_with_spaces_is_read_from_the_path(
 
 
 @with_stages
-def test_a_stage_stands_before_the_runs_address(
+def test_a_stage_is_a_prefix_of_the_runs_address(
     service: LambdaService, make_event: MakeEvent
 ) -> None:
-    """`Location`, and a problem's `instance`, carry it: the sender can follow them."""
+    """`Location`, and a problem's `instance`, have it: the sender can follow them."""
     answer = ask(service, post(make_event, stage="prod"))
     assert re.fullmatch(f"/prod{RUN}", answer.headers["Location"])
     path = answer.headers["Location"].removeprefix("/prod")
@@ -364,10 +364,10 @@ def test_one_loop_and_one_set_of_clients_serve_all_invocations(
     assert len(set(map(id, life.resources))) == 1
 
 
-def test_an_http_api_that_speaks_format_1_leaves_the_stage_in_the_path(
+def test_an_http_api_of_format_1_leaves_the_stage_in_the_path(
     service: LambdaService,
 ) -> None:
-    """The stage is taken off all the same, and stands before the run's address."""
+    """The stage is removed all the same, and is a prefix of the run's address."""
     event = rest_api_event("POST", "/events", headers=JSON, body=MINE)
     event["path"] = event["requestContext"]["path"] = "/dev/events"
     event["requestContext"]["stage"] = "dev"

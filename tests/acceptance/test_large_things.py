@@ -86,7 +86,7 @@ async def service(
         ),
     ],
 )
-async def test_an_error_that_quotes_without_end_is_kept_in_part(
+async def test_a_very_long_error_is_cut(
     service: Client, event_type: str, body: dict[str, Any], status: int
 ) -> None:
     """Its run has failed and holds nothing."""
@@ -136,10 +136,10 @@ def overridden(**override: str) -> dict[str, Any]:
         (lambda: envelope("TENANT_DEPLOYMENT_SUCCESS", {"tenantId": "t", "tier": LONG}), "tier"),
     ],
 )
-async def test_a_name_without_end_is_no_event(
+async def test_a_very_long_name_is_refused(
     service: Client, make_event: Callable[[], dict[str, Any]], named: str
 ) -> None:
-    """400 by name: it could be kept neither as a key nor beside one."""
+    """400 that names it: it fits neither as a key nor as a field of an item."""
     problem = await read_problem(await service.post("/events", json=make_event()), 400)
     assert problem["detail"].startswith(f"The event's {named} is ")
     assert problem["detail"].endswith(" bytes long; at most 512 are allowed.")

@@ -105,7 +105,7 @@ async def clean_up(ledger: InMemoryLedger, clock: ManualClock) -> str:
 
 
 @pytest.mark.parametrize(("state", "event_type", "expected"), CASES)
-async def test_a_request_is_answered_by_where_the_tenant_stands(
+async def test_a_request_is_answered_by_the_tenants_state(
     full: Client,
     codebuild: CodeBuildStandIn,
     ledger: InMemoryLedger,
@@ -210,7 +210,7 @@ async def test_a_second_request_joins_what_is_under_way(
 
 
 @pytest.mark.parametrize("keys", [("key-1", "key-2"), ("key-1", "key-1")], ids=["other", "same"])
-async def test_nobody_joins_what_has_no_job_yet(
+async def test_no_request_joins_an_operation_without_a_job(
     either: Client, codebuild: CodeBuildStandIn, clock: ManualClock, keys: tuple[str, str]
 ) -> None:
     """503 while the first request's run is in `retry`; once its build is known, a replay."""

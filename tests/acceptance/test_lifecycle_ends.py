@@ -85,7 +85,7 @@ async def test_an_operation_without_a_job_of_ours_stays_open(
     assert (await read_tenant(service))["operation"] is None
 
 
-async def test_an_overridden_deployment_without_a_job_is_over_when_it_returns(
+async def test_an_overridden_deployment_without_a_job_ends_when_it_returns(
     start_service: StartService, settings: Settings, clock: ManualClock
 ) -> None:
     """The tenant is active at once, and the timeline has request and outcome."""
@@ -169,10 +169,10 @@ async def test_only_an_operation_that_was_opened_can_be_ended(
     assert await state_of(service) == "unseen"
 
 
-async def test_a_user_hears_of_the_outcome_though_his_handler_failed_at_first(
+async def test_an_outcomes_handler_that_failed_is_retried(
     start_service: StartService, settings: Settings, clock: ManualClock
 ) -> None:
-    """An end that the outcome's handler could not take is tried again by the sweep."""
+    """The sweep calls it again."""
     attempts = []
 
     async def end(event: Event[dict[str, Any]], run: Run) -> None:
@@ -313,10 +313,10 @@ async def test_an_outcome_waits_for_the_run_that_opened_its_operation(
     assert only_build(codebuild)
 
 
-async def test_an_outcome_waits_while_the_request_is_in_hand(
+async def test_an_outcome_waits_while_the_request_is_in_progress(
     start_service: StartService, settings: Settings, clock: ManualClock
 ) -> None:
-    """A build that is quicker than its start's answer has its report put off, not lost."""
+    """The report of a build that is quicker than its start's answer is postponed, not lost."""
     entered, release = asyncio.Event(), asyncio.Event()
 
     async def slow(event: Event[dict[str, Any]], run: Run) -> None:
@@ -357,7 +357,7 @@ async def test_the_tier_of_a_provisioning_that_failed_is_remembered_too(
     assert [build.project for build in codebuild.builds.values()][-1] == "standard-tenant-teardown"
 
 
-async def test_a_deployment_without_a_job_is_over_at_once(
+async def test_a_deployment_without_a_job_ends_at_once(
     start_service: StartService, codebuild: CodeBuildStandIn
 ) -> None:
     """A tier with no deployment job: the tenant is active, and no build is started."""

@@ -176,9 +176,7 @@ async def test_requests_to_aws_are_counted(
     assert of(counted, "tier_cache_total") == {("result=miss",): 1}
 
 
-async def test_only_who_has_a_key_reads_the_metrics(
-    start_service: StartService, settings: Settings
-) -> None:
+async def test_the_metrics_need_a_key(start_service: StartService, settings: Settings) -> None:
     """They are data of the service, like its runs; a scrape sends the key in a header."""
     auth = Auth(methods=("api_key",), api_key=ApiKey(keys=("key-1",)))
     service = await start_service(attrs.evolve(settings, auth=auth))

@@ -155,13 +155,13 @@ class Mine:
 
 
 @pytest.mark.parametrize("job_identifier", ["build", "machine"])
-async def test_what_a_users_builder_runs_is_his(
+async def test_jobs_of_a_users_builder_are_left_to_it(
     start_service: StartService,
     settings: Settings,
     codebuild: CodeBuildStandIn,
     job_identifier: str,
 ) -> None:
-    """Also where AWS tells of it before its job is recorded."""
+    """Also where AWS sends an event of one before it is recorded."""
     mine, registry = Mine(codebuild), HandlerRegistry()
 
     @registry.on("TENANT_PROVISIONING")

@@ -151,10 +151,10 @@ async def test_an_option_that_is_no_value_is_refused(
     assert said in await trouble_of(odd, BODY)
 
 
-async def test_a_state_machine_that_nobody_named_is_refused(
+async def test_a_state_machine_that_is_not_configured_is_refused(
     start_service: StartService, settings: Settings, codebuild: CodeBuildStandIn
 ) -> None:
-    """Before anything is asked of AWS, and by `explain` in the same words."""
+    """Before any request to AWS, and by `explain` in the same words."""
     machines = {"provision": "arn:aws:states:eu-west-1:1:stateMachine:x"}
     tier = {"jobIdentifier": "standard-tenant", "builder": "STEP_FUNCTIONS"}
     odd = attrs.evolve(

@@ -141,7 +141,7 @@ async def test_a_tenants_tier_is_remembered(service: Client, codebuild: CodeBuil
 async def test_a_built_in_handler_serves_another_type(
     start_service: StartService, codebuild: CodeBuildStandIn
 ) -> None:
-    """What a handler does is its own affair, not that of the type's name."""
+    """The handler decides what happens, not the name of the event's type."""
     registry = HandlerRegistry()
     registry.register("MY_ONBOARDING", handlers.tenant_provisioning)
     service = await start_service(extension=Extension(registry=registry))

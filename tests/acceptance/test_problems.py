@@ -408,10 +408,10 @@ async def test_nothing_is_there(service: Client, path: str) -> None:
         ("DELETE", "/healthz", "GET,HEAD"),
     ],
 )
-async def test_another_method_is_told_which_is_allowed(
+async def test_a_wrong_method_is_405_with_the_allowed_ones(
     service: Client, method: str, path: str, allowed: str
 ) -> None:
-    """405 with `Allow`."""
+    """In the header `Allow`."""
     async with service.request(method, path) as answer:
         problem = await read_problem(answer, 405)
         assert sorted(answer.headers["Allow"].split(",")) == allowed.split(",")

@@ -288,10 +288,10 @@ async def test_a_replay_goes_through_the_queue(
     await read_problem(await desk.service.post("/runs/nowhere/replay", json={}), 404)
 
 
-async def test_a_queued_replay_names_who_asked_for_it(
+async def test_a_queued_replay_has_the_name_of_its_operator(
     start_desk: StartDesk, codebuild: CodeBuildStandIn
 ) -> None:
-    """The worker keeps it with the attempt, as if the sender had been answered by it."""
+    """The worker keeps it with the attempt, as an HTTP replay does."""
     desk = await start_desk()
     codebuild.inject("StartBuild", Fault.error("InvalidInputException"))
     address = await accepted(desk, provisioning_event())
@@ -341,10 +341,10 @@ async def test_an_outcome_does_not_wait_behind_the_request_that_waits_for_it(
     assert (await read_run(desk.service, waits))["status"] == "succeeded"
 
 
-async def test_requests_follow_each_other_and_outcomes_nobody(
+async def test_requests_of_a_tenant_share_a_message_group_and_outcomes_do_not(
     start_desk: StartDesk, in_groups: bool
 ) -> None:
-    """In a queue of groups a tenant's requests are one, and each outcome is one by itself."""
+    """In a FIFO queue a tenant's requests are one group, and each outcome is a group of its own."""
     desk = await start_desk()
     named = {"tenantId": "t-1", "tier": "STANDARD"}
     for event_type in (
@@ -365,10 +365,10 @@ async def test_requests_follow_each_other_and_outcomes_nobody(
     assert len(types) == (4 if in_groups else 5)
 
 
-async def test_a_secret_that_a_build_told_is_not_kept(
+async def test_a_secret_in_a_self_report_is_not_stored(
     start_desk: StartDesk, codebuild: CodeBuildStandIn
 ) -> None:
-    """Neither while it is queued nor after; and the worker finds the very same event."""
+    """Neither while it is queued nor after; and the worker recognizes the very same event."""
     desk = await start_desk()
     await accepted(desk, provisioning_event(tenant_id="t-1", event_id="p"))
     await desk.work()

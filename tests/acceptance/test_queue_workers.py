@@ -59,8 +59,8 @@ async def test_a_worker_counts_what_it_does(
     assert counted["message_duration_seconds_count"] == 2
 
 
-async def test_only_who_has_a_key_reads_a_workers_metrics(start_desk: StartDesk) -> None:
-    """As of the service; its health checks are open."""
+async def test_a_workers_metrics_need_a_key(start_desk: StartDesk) -> None:
+    """As those of the service; its health checks are open."""
     desk = await start_desk()
     auth = Auth(methods=("api_key",), api_key=ApiKey(keys=("key-1",)))
     desk.settings = attrs.evolve(desk.settings, auth=auth)
@@ -128,8 +128,10 @@ async def test_messages_wait_while_the_ledger_is_down(
     assert len(codebuild.builds) == 3
 
 
-async def test_a_message_in_hand_stays_hidden(start_desk: StartDesk, clock: ManualClock) -> None:
-    """A handler that takes longer than the visibility timeout isn't given its event twice."""
+async def test_a_message_in_progress_stays_invisible(
+    start_desk: StartDesk, clock: ManualClock
+) -> None:
+    """A handler that takes longer than the visibility timeout doesn't get its event twice."""
     entered, release, attempts = asyncio.Event(), asyncio.Event(), []
     registry = HandlerRegistry()
 
@@ -178,8 +180,10 @@ async def test_a_worker_that_is_asked_to_go_finishes_what_it_has(start_desk: Sta
         assert (await read_run(desk.service, later))["status"] == "queued"
 
 
-async def test_a_worker_that_must_go_hands_back(start_desk: StartDesk, clock: ManualClock) -> None:
-    """What isn't finished is taken up by whoever comes next."""
+async def test_a_worker_that_is_stopped_hands_its_runs_back(
+    start_desk: StartDesk, clock: ManualClock
+) -> None:
+    """The next worker resumes what isn't finished."""
     entered, attempts = asyncio.Event(), []
     registry = HandlerRegistry()
 
@@ -201,8 +205,8 @@ async def test_a_worker_that_must_go_hands_back(start_desk: StartDesk, clock: Ma
     assert attempts == [1, 2]
 
 
-async def test_no_more_messages_are_in_hand_than_may_be(start_desk: StartDesk) -> None:
-    """`intake.concurrency`, ten of them."""
+async def test_the_number_of_messages_in_progress_is_limited(start_desk: StartDesk) -> None:
+    """By `intake.concurrency`, ten of them."""
     in_hand, most, release = 0, 0, asyncio.Event()
     registry = HandlerRegistry()
 

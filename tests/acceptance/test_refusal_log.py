@@ -169,15 +169,15 @@ async def test_what_is_answered_otherwise_leaves_none(service: Client, witness: 
     assert refusals(witness) == []
 
 
-async def test_a_load_balancers_trace_is_told(service: Client, witness: Witness) -> None:
-    """Where there is no other."""
+async def test_a_load_balancers_trace_is_logged(service: Client, witness: Witness) -> None:
+    """If the request has no other."""
     await service.get("/nothing", headers={**JSON, "X-Amzn-Trace-Id": AMAZON})
     await service.get("/else", headers={**JSON, "X-Amzn-Trace-Id": "x" * 5000})
     (line,) = refusals(witness)
     assert line["trace"] == AMAZON
 
 
-async def test_no_key_is_told(service: Client, witness: Witness) -> None:
+async def test_no_key_is_logged(service: Client, witness: Witness) -> None:
     """Neither the right one nor a wrong one, wherever it is sent."""
     for headers in ({"x-api-key": "wrong-key"}, {"Authorization": f"Bearer {KEY}"}, {}):
         await service.post(f"/events/X?x-api-key={KEY}", json={}, headers=headers)
@@ -215,8 +215,8 @@ async def test_an_outage_leaves_one_line_a_second(
     assert counts == [(503, 1), (404, 1)] * 2 + [(503, 2), (404, 2)]
 
 
-async def test_each_event_that_is_lost_is_told(service: Client, witness: Witness) -> None:
-    """However many of them come within a second, since nobody sends them again."""
+async def test_each_event_that_is_lost_is_logged(service: Client, witness: Witness) -> None:
+    """However many of them come within a second, since they aren't sent again."""
     for number in range(5):
         event = envelope("MY_EVENT", {"a": 1}, event_id=f"e-{number}")
         for _ in range(2):
@@ -227,10 +227,10 @@ async def test_each_event_that_is_lost_is_told(service: Client, witness: Witness
     assert [line["count"] for line in refusals(witness)] == [1] * 10
 
 
-async def test_what_is_held_is_told_at_the_end(
+async def test_counted_refusals_are_logged_at_shutdown(
     witness: Witness, start_service: StartService, settings: Settings
 ) -> None:
-    """A service that is shut down says what it has counted until then."""
+    """With the count since the last line."""
     service = await start_service(settings, ledger=DownLedger())
     for _ in range(3):
         await service.get("/nothing")
@@ -281,7 +281,7 @@ async def test_a_message_that_is_refused_leaves_one_line(
     assert {line["trace"] for line in refusals(witness)} == {AMAZON}
 
 
-def test_each_invocation_tells_its_own(witness: Witness, settings: Settings) -> None:
+def test_each_invocation_logs_its_own_refusals(witness: Witness, settings: Settings) -> None:
     """Lambda may freeze the process after it for good."""
     service = LambdaService(create_app(settings, hands_back=True))
     event = http_api_event("GET", "/nothing", headers={"X-Amzn-Trace-Id": AMAZON})

@@ -53,14 +53,14 @@ def request(
         ),
     ],
 )
-async def test_what_could_never_begin_is_told(
+async def test_a_request_that_could_never_begin_is_reported(
     start_service: StartService,
     codebuild: CodeBuildStandIn,
     control_plane: ControlPlane,
     told: Settings,
     event: dict[str, Any],
 ) -> None:
-    """At once, as a failure; the reason is with the tenant, and the secret is erased."""
+    """At once, as a failure; the tenant has the reason, and the secret is erased."""
     service = await start_service(told)
     await control_plane.expect("t-1", context=CONTEXT)
     problem = await read_problem(await service.post("/events", json=event), 422)
@@ -73,13 +73,13 @@ async def test_what_could_never_begin_is_told(
     assert codebuild.builds == {}
 
 
-async def test_a_sender_that_insists_is_told_once(
+async def test_a_request_that_is_refused_again_is_reported_once(
     start_service: StartService,
     control_plane: ControlPlane,
     told: Settings,
     clock: ManualClock,
 ) -> None:
-    """However often its request comes again and is refused again."""
+    """However often it is sent again."""
     service = await start_service(told)
     await control_plane.expect("t-1", context=CONTEXT)
     for _ in range(3):
@@ -90,14 +90,15 @@ async def test_a_sender_that_insists_is_told_once(
     assert await control_plane.refused() == []
 
 
-async def test_a_control_plane_that_is_down_is_told_later(
+async def test_a_refusal_is_reported_once_the_control_plane_is_up(
     start_service: StartService,
     codebuild: CodeBuildStandIn,
     control_plane: ControlPlane,
     told: Settings,
     clock: ManualClock,
 ) -> None:
-    """By the sweep; unless the cause is mended before, and then of that attempt's success."""
+    """By the sweep; unless the cause is fixed before, and then that attempt's success is
+    reported."""
     down = 503
     for is_mended in (False, True):
         tiers = dict(TIERS)
@@ -154,7 +155,7 @@ async def is_provisioned(
         ),
     ],
 )
-async def test_a_refusal_for_where_the_tenant_stands_is_not_told(
+async def test_a_refusal_because_of_the_tenants_state_is_not_reported(
     start_service: StartService,
     codebuild: CodeBuildStandIn,
     control_plane: ControlPlane,
@@ -164,7 +165,7 @@ async def test_a_refusal_for_where_the_tenant_stands_is_not_told(
     event: dict[str, Any],
     status: int,
 ) -> None:
-    """Over there the tenant is what it is, and another request is waited for."""
+    """The control plane has another operation of the tenant in progress."""
     service = await start_service(told)
     await before(service, codebuild, control_plane)
     heard = await control_plane.accepted()
@@ -176,13 +177,13 @@ async def test_a_refusal_for_where_the_tenant_stands_is_not_told(
     assert await control_plane.refused() == []
 
 
-async def test_a_request_that_was_cancelled_before_it_began_is_told(
+async def test_a_request_that_was_cancelled_before_it_began_is_reported(
     start_service: StartService,
     codebuild: CodeBuildStandIn,
     control_plane: ControlPlane,
     told: Settings,
 ) -> None:
-    """By an operator: nothing comes of it any more."""
+    """An operator has ended it for good."""
     service = await start_service(told)
     codebuild.inject("StartBuild", Fault.error("AccountLimitExceededException"))
     await control_plane.expect("t-1", context=CONTEXT)
@@ -193,7 +194,7 @@ async def test_a_request_that_was_cancelled_before_it_began_is_told(
 
 
 @pytest.mark.parametrize("outside", [False, True], ids=["in the handler", "around the handler"])
-async def test_a_request_that_only_breaks_down_is_told(
+async def test_a_request_that_only_breaks_down_is_reported(
     start_service: StartService,
     control_plane: ControlPlane,
     told: Settings,
@@ -295,13 +296,13 @@ async def test_a_tier_that_can_not_be_read_now_puts_the_end_off(
     assert await control_plane.accepted() == [body(0)]
 
 
-async def test_a_deployment_that_could_not_begin_is_told(
+async def test_a_deployment_that_could_not_begin_is_reported(
     start_service: StartService,
     codebuild: CodeBuildStandIn,
     control_plane: ControlPlane,
     told: Settings,
 ) -> None:
-    """With the secret of the provisioning before it, of whose success nobody was told yet."""
+    """With the secret of the provisioning before it, whose success wasn't reported yet."""
     callback = attrs.evolve(told.callback, after="deployment")
     registry = HandlerRegistry()
 

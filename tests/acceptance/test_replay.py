@@ -159,8 +159,8 @@ async def test_a_run_that_succeeded_needs_force(start_service: StartService) -> 
     assert scripted.attempts == [1]
 
 
-async def test_force_takes_the_steps_afresh(start_service: StartService) -> None:
-    """A second attempt of the same run, which remembers nothing; so often as one insists."""
+async def test_force_repeats_the_steps(start_service: StartService) -> None:
+    """Another attempt of the same run without its steps, at each forced replay."""
     scripted = Scripted(None, None, PermanentError("never"), None)
     service = await start_service(extension=scripted.extension)
     address = await read_success(await service.post("/events", json=EVENT))
@@ -198,10 +198,10 @@ def start_numbers(codebuild: CodeBuildStandIn) -> list[str]:
     return [key.rpartition("-")[2] for key in keys]
 
 
-async def test_a_run_of_its_own_is_replayed_when_its_job_is_over(
+async def test_a_run_without_a_tenant_is_replayed_once_its_job_is_over(
     start_service: StartService, clock: ManualClock
 ) -> None:
-    """By force it starts another, like a run that holds a tenant."""
+    """By force it starts another job, like a run that holds a tenant."""
     builder, registry = InMemoryBuilder("MINE"), HandlerRegistry()
 
     @registry.on("ORDER")
@@ -219,10 +219,10 @@ async def test_a_run_of_its_own_is_replayed_when_its_job_is_over(
 
 
 @pytest.mark.parametrize("forced", [False, True])
-async def test_a_build_that_is_told_of_before_it_is_recorded_runs_on(
+async def test_a_state_change_before_the_build_is_recorded_does_not_stop_it(
     start_service: StartService, codebuild: CodeBuildStandIn, forced: bool
 ) -> None:
-    """CodeBuild says IN_PROGRESS while the handler is at work, also at a replay's."""
+    """CodeBuild sends IN_PROGRESS while the handler is still running, also at a replay's."""
     registry = HandlerRegistry()
 
     @registry.on("ORDER")
@@ -244,10 +244,10 @@ async def test_a_build_that_is_told_of_before_it_is_recorded_runs_on(
 
 @pytest.mark.parametrize("outcome", ["SUCCESS", "FAILURE"])
 @pytest.mark.parametrize("event_type", OPENING)
-async def test_force_reopens_an_operation_that_is_over(
+async def test_force_reopens_an_ended_operation_over_http(
     either: Client, codebuild: CodeBuildStandIn, event_type: str, outcome: str
 ) -> None:
-    """A second build under start number 2, wherever the tenant stands; and it ends like any."""
+    """A second build under start number 2, whatever the tenant's state; and it ends like any."""
     address = await read_success(await send(either, event_type, "request"))
     during = await read_tenant(either)
     await read_success(await send(either, f"{event_type}_{outcome}", "outcome-1"))
@@ -283,7 +283,7 @@ async def test_a_report_of_the_first_start_does_not_end_the_second(
 
 
 @pytest.mark.parametrize("event_type", OPENING)
-async def test_force_waits_for_an_operation_that_goes_on(
+async def test_force_waits_for_an_open_operation_over_http(
     either: Client, codebuild: CodeBuildStandIn, event_type: str
 ) -> None:
     """503: no second build beside the first; the run stays as it is."""
@@ -307,8 +307,8 @@ async def test_force_waits_for_a_tenant_that_another_operation_holds(
     assert len(codebuild.builds) == 2
 
 
-async def test_force_is_refused_while_the_run_is_in_hand(start_service: StartService) -> None:
-    """503; one run is worked on once at a time."""
+async def test_force_is_refused_while_the_run_is_in_progress(start_service: StartService) -> None:
+    """503; a run has one attempt at a time."""
     entered, release = asyncio.Event(), asyncio.Event()
     registry = HandlerRegistry()
 

@@ -82,7 +82,7 @@ async def test_a_report_waits_for_no_job_that_can_not_be_asked_about(
 
 @pytest.mark.parametrize("status", ["SUCCEEDED", "FAILED"])
 @pytest.mark.parametrize("url", ["https://bluebird.example", "https://forged.example"])
-async def test_the_tenant_is_told_of_after_the_deployment(
+async def test_a_provisioning_is_reported_after_its_deployment(
     start_service: StartService,
     codebuild: CodeBuildStandIn,
     control_plane: ControlPlane,
@@ -90,7 +90,7 @@ async def test_the_tenant_is_told_of_after_the_deployment(
     url: str,
     status: str,
 ) -> None:
-    """Where the settings say so: with what the provisioning told and exported, under its secret,
+    """If the settings say so: with what the provisioning reported and exported, under its secret,
     whatever the deployment's request says: anybody may send one that names the provisioning."""
     callback = attrs.evolve(told.callback, after="deployment")
     service = await start_service(attrs.evolve(told, callback=callback))
@@ -129,13 +129,13 @@ async def test_the_tenant_is_told_of_after_the_deployment(
     assert await credentials_kept(service) == 0
 
 
-async def test_what_the_build_told_is_passed_on(
+async def test_values_of_the_self_report_are_reported(
     start_service: StartService,
     codebuild: CodeBuildStandIn,
     control_plane: ControlPlane,
     told: Settings,
 ) -> None:
-    """The bucket of its state, and where the tenant finds its application."""
+    """The bucket of its state, and the address of the tenant's application."""
     service = await start_service(told)
     await provision(service, control_plane)
     report = {
@@ -293,13 +293,13 @@ async def test_a_resource_that_cannot_be_signed_is_left_out(
     assert "sizeGb is 1.5" in await why(service)
 
 
-async def test_without_a_secret_nobody_is_told(
+async def test_without_a_secret_nothing_is_reported(
     start_service: StartService,
     codebuild: CodeBuildStandIn,
     control_plane: ControlPlane,
     told: Settings,
 ) -> None:
-    """Nothing could be signed."""
+    """The report couldn't be signed."""
     service = await start_service(told)
     event = provisioning_event(tenant_id="t-1")
     await read_success(await service.post("/events", json=event))
@@ -336,7 +336,7 @@ async def test_the_latest_secret_of_several_requests_counts(
     assert await control_plane.accepted() == [body(1)]
 
 
-async def test_a_deprovisioning_is_told_if_it_was_asked_for_with_a_secret(
+async def test_a_deprovisioning_is_reported_if_its_request_has_a_secret(
     start_service: StartService,
     codebuild: CodeBuildStandIn,
     control_plane: ControlPlane,

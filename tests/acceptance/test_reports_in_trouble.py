@@ -36,7 +36,7 @@ from tests.control_plane.receiver import ControlPlane
 
 
 @pytest.mark.parametrize("settled_by", ["event", "sweep", "replay"])
-async def test_a_control_plane_that_was_down_for_an_hour_is_told_once(
+async def test_a_control_plane_that_was_down_for_an_hour_gets_one_report(
     start_service: StartService,
     codebuild: CodeBuildStandIn,
     control_plane: ControlPlane,
@@ -44,7 +44,7 @@ async def test_a_control_plane_that_was_down_for_an_hour_is_told_once(
     clock: ManualClock,
     settled_by: str,
 ) -> None:
-    """Whoever settled the operation: the sweep goes on telling, signed anew each time."""
+    """Whichever process settled the operation: the sweep retries, signed anew each time."""
     registry = HandlerRegistry()
     broken = settled_by == "replay"
 

@@ -27,7 +27,7 @@ async def test_a_service_without_events_has_no_runs(service: Client) -> None:
 
 
 async def test_a_run_in_a_list_is_a_run_without_its_history(service: Client) -> None:
-    """All else is as in the run itself."""
+    """All other fields are those of the run itself."""
     await provision(service, 1)
     (listed,) = (await list_runs(service))["items"]
     run = await (await service.get(f"/runs/{listed['runId']}")).json()
@@ -75,7 +75,7 @@ async def test_the_cursor_leads_to_the_next_page(service: Client) -> None:
         ({"tenant": "t-1"}, "tenantId, eventType, status, since, until, limit, cursor"),
     ],
 )
-async def test_a_wrong_query_is_told_so(service: Client, query: Any, said: str) -> None:
-    """400 that names the parameter or what there is."""
+async def test_a_wrong_query_is_400(service: Client, query: Any, said: str) -> None:
+    """The problem names the parameter, or the values that there are."""
     problem = await read_problem(await service.get("/runs", params=query), 400)
     assert said in problem["detail"]

@@ -111,8 +111,10 @@ async def test_the_build_is_asked_before_a_result_counts(
     assert await state_of(either, TENANT) == "provisioning"
 
 
-async def test_a_result_waits_for_nobody_else(either: Client, codebuild: CodeBuildStandIn) -> None:
-    """Of two tenants each result ends its own."""
+async def test_each_result_ends_its_own_tenants_operation(
+    either: Client, codebuild: CodeBuildStandIn
+) -> None:
+    """Of two tenants with results at once."""
     await post(either, onboarding())
     await post(either, onboarding("second", tenantId="t-2", tenantRegistrationId="r-2"))
     for build in list(codebuild.builds.values()):

@@ -69,7 +69,7 @@ def naming(how: str, build: Build) -> dict[str, str]:
     ],
 )
 @pytest.mark.parametrize("how", ["job", "start", "earlier start", "operation", "tenant"])
-async def test_what_is_told_counts_if_the_job_or_its_start_is_named(
+async def test_values_of_a_self_report_count_if_it_names_the_job_or_its_start(
     start_service: StartService,
     told: Settings,
     codebuild: CodeBuildStandIn,
@@ -78,7 +78,7 @@ async def test_what_is_told_counts_if_the_job_or_its_start_is_named(
     spelling: dict[str, Any],
     expected: dict[str, Any],
 ) -> None:
-    """Anybody could name the tenant: of that nothing gets into the signed report."""
+    """Any sender can name the tenant: then none of the values gets into the signed report."""
     service = await start_service(told)
     await provision(service, control_plane)
     build = only_build(codebuild)
@@ -135,7 +135,7 @@ async def test_a_report_that_names_the_tenant_brings_no_secret(
     assert "context='c-1'" in read_ledger(service)
 
 
-async def test_exported_variables_outrank_what_is_told(
+async def test_exported_variables_outrank_the_self_report(
     start_service: StartService,
     told: Settings,
     codebuild: CodeBuildStandIn,
@@ -214,10 +214,10 @@ async def test_a_report_on_a_job_that_cannot_be_asked_about_ends_it(
     assert accepted["data"].get("appPlaneUrl") == url
 
 
-async def test_what_ends_an_operation_without_a_job_tells_of_it(
+async def test_a_report_that_ends_an_operation_without_a_job_counts(
     start_service: StartService, told: Settings, control_plane: ControlPlane
 ) -> None:
-    """There is no job that could: whoever works on it says what came of it."""
+    """There is no job to describe: the sender's values are used."""
     registry = HandlerRegistry()
 
     @registry.on(PROVISION)
@@ -240,10 +240,11 @@ async def test_what_ends_an_operation_without_a_job_tells_of_it(
         "odd",
     ],
 )
-async def test_a_job_that_has_ended_is_described_by_nobody_else(
+async def test_a_foreign_event_can_not_describe_an_ended_job(
     start_service: StartService, told: Settings, control_plane: ControlPlane, ended: Any
 ) -> None:
-    """`endedJob` is for events of our own: of another's neither handler nor report sees it."""
+    """`endedJob` is for the service's own events: in another sender's neither handler nor report
+    gets it."""
     registry, seen = HandlerRegistry(), []
 
     @registry.on(PROVISION)

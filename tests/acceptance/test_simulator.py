@@ -156,10 +156,10 @@ async def test_events_come_twice_and_in_disorder(simulator: EventBridgeSimulator
     assert ids[: len(events)] != [event["id"] for event in events]
 
 
-async def test_the_world_goes_on_meanwhile(
+async def test_the_simulator_continues_meanwhile(
     simulator: EventBridgeSimulator, app: App, clock: ManualClock
 ) -> None:
-    """It is told whenever time has passed."""
+    """The test says when time has passed."""
     moments = []
 
     async def note(now: Any) -> None:

@@ -92,7 +92,7 @@ async def test_a_status_change_ends_the_operation(
     assert reason is None or told.endswith(reason)
 
 
-async def test_the_sweep_notices_an_end_that_nobody_told_of(
+async def test_the_sweep_notices_an_end_whose_event_was_lost(
     start_service: StartService,
     on_step_functions: Settings,
     step_functions: StepFunctionsStandIn,
@@ -121,7 +121,7 @@ async def test_a_cancel_stops_the_execution(
     assert (await tenant(service))["state"] == "provision_failed"
 
 
-async def test_an_execution_of_somebody_else_is_nobodys_business(
+async def test_an_execution_that_the_service_did_not_start_is_ignored(
     start_service: StartService, on_step_functions: Settings, step_functions: StepFunctionsStandIn
 ) -> None:
     """200, and no run is kept of it."""
@@ -185,7 +185,7 @@ async def test_a_nested_execution_of_the_same_name_is_not_the_job(
     assert (await tenant(service))["state"] == "provisioning"
 
 
-async def test_one_execution_that_may_not_be_asked_about_holds_up_nobody_else(
+async def test_an_execution_that_may_not_be_described_delays_no_other(
     start_service: StartService,
     on_step_functions: Settings,
     step_functions: StepFunctionsStandIn,
@@ -205,14 +205,14 @@ async def test_one_execution_that_may_not_be_asked_about_holds_up_nobody_else(
     assert (await tenant(service))["state"] == "provisioned"
 
 
-async def test_a_builder_that_is_not_used_holds_up_nobody(
+async def test_an_unused_builder_without_permission_delays_no_start(
     start_service: StartService,
     on_step_functions: Settings,
     step_functions: StepFunctionsStandIn,
     codebuild: CodeBuildStandIn,
     clock: ManualClock,
 ) -> None:
-    """A start was lost, and the role may not look into CodeBuild: it is made again all the same."""
+    """A start was lost, and the role may not query CodeBuild: it is made again all the same."""
     codebuild.inject("ListBuilds", *[Fault.error("AccessDeniedException")] * 100)
     step_functions.inject("StartExecution", *[Fault.answer_lost()] * 2)
     service = await start_service(on_step_functions)

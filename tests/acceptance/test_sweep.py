@@ -72,7 +72,7 @@ async def test_a_ledger_that_cant_be_reached_is_no_sweep(
 # What is due
 
 
-async def test_a_run_is_taken_up_after_its_pause_and_not_before(
+async def test_a_run_is_resumed_after_its_pause_and_not_before(
     either: Client, codebuild: CodeBuildStandIn, clock: ManualClock
 ) -> None:
     """A quota's 30 s: to the second."""
@@ -109,13 +109,13 @@ async def test_a_run_is_taken_up_after_its_pause_and_not_before(
         pytest.param(lambda: TemporaryError("", retry_after_s=900), [900, 900], id="long"),
     ],
 )
-async def test_pauses_are_what_the_sender_is_told(
+async def test_retry_after_is_the_runs_pause(
     start_service: StartService,
     clock: ManualClock,
     make_error: Callable[[], Exception],
     pauses: list[int],
 ) -> None:
-    """Each attempt's pause is answered as `Retry-After`, and is when the sweep comes."""
+    """Each attempt's pause is answered as `Retry-After`, and is when the sweep resumes it."""
     service = await start_service(extension=raising(make_error))
     for attempt, pause_s in enumerate(pauses, start=1):
         address = await read_wait(await service.post("/events", json=EVENT), pause_s=pause_s)
@@ -249,7 +249,7 @@ async def in_hand(ledger: InMemoryLedger, clock: ManualClock) -> str:
     return f"/runs/{claimed.run.run_id}"
 
 
-async def test_a_run_whose_process_died_is_taken_over_when_its_lease_is_over(
+async def test_a_run_of_a_crashed_process_is_resumed_when_its_lease_has_expired(
     start_service: StartService, clock: ManualClock
 ) -> None:
     """Not before, and not before a clock that is a little behind must have noticed."""
@@ -325,7 +325,7 @@ async def test_two_replicas_sweep_at_once(
     assert len(codebuild.builds) == 10
 
 
-async def test_a_sweep_heals_when_the_fault_is_gone(
+async def test_a_sweep_finishes_runs_once_the_fault_is_over(
     either: Client, codebuild: CodeBuildStandIn, clock: ManualClock
 ) -> None:
     """A fault that lasts costs waits, however many, and in the end there is one build."""

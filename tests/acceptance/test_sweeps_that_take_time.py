@@ -49,10 +49,10 @@ async def test_the_timer_sweeps(
         await until(is_kept)
 
 
-async def test_a_handler_that_takes_its_time_holds_up_no_later_sweep(
+async def test_a_slow_handler_delays_no_later_sweep(
     start_service: StartService, settings: Settings, clock: ManualClock
 ) -> None:
-    """The next sweep begins while a run of the one before is still in hand."""
+    """The next sweep begins while a run of the one before is still in progress."""
     swept: asyncio.Queue[str] = asyncio.Queue()
     release = asyncio.Event()
 

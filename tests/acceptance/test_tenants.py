@@ -43,8 +43,8 @@ async def add(service: Client, *tenant_ids: str, outcome: str = "SUCCESS") -> No
         await read_success(await send(service, event_type, event_id, tenant_id=tenant_id))
 
 
-async def test_nobody_was_seen_yet(either: Client) -> None:
-    """An empty page is the last one; a tenant that nobody has heard of is 404."""
+async def test_there_are_no_tenants_yet(either: Client) -> None:
+    """An empty page is the last one; an unknown tenant is 404."""
     assert await page_of(either) == {"items": [], "cursor": None}
     problem = await read_problem(await either.get(f"/tenants/{TENANT}"), 404)
     assert problem["detail"] == f"There is no tenant '{TENANT}'."
@@ -346,10 +346,10 @@ async def test_a_secret_is_never_shown(either: Client, codebuild: CodeBuildStand
         ("/tenants", {"sort": "attention", "cursor": "dA"}, "no cursor"),
     ],
 )
-async def test_a_wrong_query_is_told_so(
+async def test_a_wrong_query_is_400(
     start_service: StartService, settings: Settings, path: str, query: Any, said: str
 ) -> None:
-    """400 that names the parameter or what there is."""
+    """The problem names the parameter, or the values that there are."""
     service = await start_service(with_full_tier(settings))
     await bring_into(service, "active")
     problem = await read_problem(await service.get(path, params=query), 400)

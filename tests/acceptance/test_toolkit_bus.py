@@ -178,10 +178,10 @@ async def test_the_toolkits_own_result_is_matched(plane: Plane) -> None:
         ),
     ],
 )
-async def test_a_failure_is_told_with_its_cause(
+async def test_a_failure_is_published_with_its_cause(
     plane: Plane, request_name: str, told_name: str, sentence: str, reached: str
 ) -> None:
-    """A status that is right, and why; a failed build's variables are not handed on."""
+    """With the right status and reason; a failed build's variables are not published."""
     detail = {**ONBOARDING["detail"], "tier": "FULL"}
     await post(plane.service, toolkit_event(request_name, detail))
     await plane.end_build("FAILED", reason="exit status 7", exported=EXPORTED)
@@ -215,7 +215,9 @@ async def test_a_script_that_exports_nothing_leaves_no_status_in_progress(
     assert output == {"tenantData": {}, "tenantRegistrationData": data}
 
 
-async def test_an_offboarding_of_others_is_told_by_the_tenants_registration(plane: Plane) -> None:
+async def test_a_foreign_offboarding_is_published_with_the_tenants_registration(
+    plane: Plane,
+) -> None:
     """Its request names none: the tenant has it from its onboarding."""
     await post(plane.service, onboarding())
     await plane.end_build()
@@ -227,8 +229,8 @@ async def test_an_offboarding_of_others_is_told_by_the_tenants_registration(plan
     assert told["detail"]["tenantRegistrationId"] == REGISTRATION
 
 
-async def test_others_tenants_are_not_told_of(plane: Plane) -> None:
-    """Without a registration nobody at the toolkit knows the tenant."""
+async def test_tenants_without_a_registration_are_not_published(plane: Plane) -> None:
+    """Without one the toolkit doesn't know the tenant."""
     plain = {"tenantId": TENANT, "tier": "FULL"}
     await post(plane.service, envelope("TENANT_PROVISIONING", plain, event_id="plain"))
     await plane.end_build()
@@ -254,8 +256,8 @@ async def silent(
     return Plane(await start_service(settings, extension=extension), codebuild, queue)
 
 
-async def test_a_result_that_was_told_is_not_told_again(silent: Plane) -> None:
-    """Whoever has published it has told the control plane."""
+async def test_a_result_that_was_published_is_not_published_again(silent: Plane) -> None:
+    """Its publisher has already informed the control plane."""
     await post(silent.service, onboarding())
     await post(silent.service, result("provisionSuccess"))
     assert await state_of(silent.service, TENANT) == "provisioned"
@@ -274,7 +276,7 @@ async def test_the_result_of_an_earlier_start_ends_no_later_one(silent: Plane) -
     assert await state_of(silent.service, TENANT) == "provisioning"
 
 
-async def test_it_is_told_once(
+async def test_it_is_published_once(
     codebuild: CodeBuildStandIn,
     queue: BusQueue,
     start_service: StartService,

@@ -183,10 +183,10 @@ async def test_a_clean_up_follows_what_is_unknown_if_that_is_wanted(
 @pytest.mark.parametrize(
     ("word", "state"), [("SUCCESS", "provisioned"), ("FAILURE", "cleaning_up")]
 )
-async def test_what_the_job_told_of_itself_is_its_end(
+async def test_an_unknown_job_ends_by_its_self_report(
     provisioned: Open, ground: Ground, clock: ManualClock, word: str, state: str
 ) -> None:
-    """As soon as the builder should long show it: just after its start it may run all the same."""
+    """Once the builder must list it: just after its start it may be running all the same."""
     service = await provisioned()
     await tell(service, ground, word, reason="no more addresses")
     clock.turn(LISTED_S - 1)
@@ -204,10 +204,10 @@ async def test_what_the_job_told_of_itself_is_its_end(
     assert ground.name in outcome["reason"]
 
 
-async def test_who_names_only_the_tenant_ends_nothing_that_is_unknown(
+async def test_a_report_that_names_only_the_tenant_ends_no_unknown_job(
     provisioned: Open, clock: ManualClock
 ) -> None:
-    """Anybody can: it isn't what the job told of itself."""
+    """Any sender can name a tenant: it isn't the job's self-report."""
     service = await provisioned()
     event = envelope(f"{PROVISION}_SUCCESS", {"TENANT_ID": TENANT}, event_id="anybody's")
     await read_success(await service.post("/events", json=event))

@@ -77,7 +77,7 @@ async def test_a_sender_sees_the_own_name_and_scopes(
     assert await answer.json() == {"name": "api_key", "scopes": SCOPES}
 
 
-async def test_who_replayed_and_cancelled_is_shown(
+async def test_the_names_of_who_replayed_and_cancelled_are_shown(
     start_service: StartService, settings: Settings, codebuild: CodeBuildStandIn
 ) -> None:
     """With the attempt, with the operation's start, and in the timeline."""

@@ -55,7 +55,7 @@ async def order(service: Client) -> Any:
     return await service.post("/events/ORDER", json={}, headers={"Idempotency-Key": "order-1"})
 
 
-async def test_at_the_deadline_the_run_goes_on(
+async def test_at_the_deadline_the_run_continues(
     start_service: StartService, hasty: Settings, gate: Gate
 ) -> None:
     """503 at the deadline; the handler is not disturbed, and the redelivery finds it done."""
@@ -71,10 +71,10 @@ async def test_at_the_deadline_the_run_goes_on(
     assert (answer.status, answer.headers["Idempotent-Replayed"]) == (200, "true")
 
 
-async def test_where_nothing_goes_on_the_run_is_handed_back(
+async def test_on_lambda_the_run_is_handed_back_at_the_deadline(
     start_service: StartService, hasty: Settings, gate: Gate
 ) -> None:
-    """On Lambda the work ends with the answer, and the redelivery is a new attempt."""
+    """No task continues after the answer, and the redelivery is a new attempt."""
     service = await start_service(hasty, extension=gate.extension(), hands_back=True)
     await read_problem(await order(service), 503)
     gate.release.set()

@@ -357,14 +357,14 @@ async def test_a_worker_handles_it(
     check_seen(seen, raw)
 
 
-async def test_queue_mode_hands_a_wrapped_event_on(
+async def test_queue_mode_accepts_a_wrapped_event(
     start_service: StartService,
     settings: Settings,
     extension: Extension,
     clock: ManualClock,
     seen: Seen,
 ) -> None:
-    """It is told apart at the way in, and opened again by the worker."""
+    """It is unwrapped at the entry point, and again by the worker."""
     inbox, raw = InMemoryInbox(clock), sns_notification(EVENT)
     queued = attrs.evolve(settings, intake=Intake(mode="queue", queue_url=QUEUE))
     service = await start_service(queued, extension=extension, inbox=inbox)

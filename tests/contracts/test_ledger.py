@@ -241,8 +241,8 @@ async def test_no_write_rests_on_what_another_changes(ledger: Ledger) -> None:
     assert await asyncio.gather(*(meet(n) for n in range(12))) == [1] * 12
 
 
-async def test_what_a_refusal_tells_is_enough_to_go_on(ledger: Ledger) -> None:
-    """Many who count in one item, and never look, lose no count."""
+async def test_a_conflict_has_the_current_items(ledger: Ledger) -> None:
+    """Many processes that count in one item, and never read it, lose no count."""
 
     async def count(me: str) -> None:
         standing, left = tenant(), 4
@@ -310,7 +310,7 @@ async def test_the_longest_due_come_first_in_a_page(ledger: Ledger) -> None:
     assert list(page.items) == sorted(page.items, key=order.index)
 
 
-async def test_a_page_goes_on_past_what_is_due_no_more(ledger: Ledger) -> None:
+async def test_a_page_continues_after_an_item_that_is_no_longer_due(ledger: Ledger) -> None:
     """The item that the cursor names may be settled meanwhile; what stays due isn't found again."""
     await commit(ledger, *(run(f"{n}", due_at=NOW) for n in range(12)))
     page = await ledger.find_due(before=NOW, limit=2)

@@ -205,7 +205,7 @@ async def test_what_moves_on_is_not_hidden(ledger: Ledger) -> None:
         await moving
 
 
-async def test_a_list_by_status_shows_what_stands_now(ledger: Ledger) -> None:
+async def test_a_list_by_status_has_the_current_status(ledger: Ledger) -> None:
     """A run is listed under the status that it has, and under no other."""
     runs = [run(f"{n}", first_seen=later(n)) for n in range(4)]
     await commit(ledger, *runs)
@@ -230,8 +230,8 @@ async def test_a_cursor_serves_any_list_of_runs(ledger: Ledger) -> None:
     assert ids(await ledger.list_runs(status=RunStatus.RUNNING, cursor=cursor)) == ["1", "0"]
 
 
-async def test_a_wrong_cursor_is_told(ledger: Ledger) -> None:
-    """A cursor that no list gave is a ValueError, not an empty page and not a failure of ours."""
+async def test_a_wrong_cursor_is_a_value_error(ledger: Ledger) -> None:
+    """A cursor that no list gave is neither an empty page nor a temporary error."""
     for cursor in WRONG_CURSORS:
         with pytest.raises(ValueError, match="no cursor of this service"):
             await ledger.list_runs(cursor=cursor)

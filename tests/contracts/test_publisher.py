@@ -92,10 +92,10 @@ async def test_an_event_may_name_another_source(publisher: EventBridgePublisher,
 
 
 @pytest.mark.parametrize("code", ["ThrottlingException", "InternalFailure", "SomethingNew"])
-async def test_an_entry_that_failed_is_sent_once_more(
+async def test_an_entry_that_failed_is_sent_again(
     publisher: EventBridgePublisher, bus: Bus, code: str
 ) -> None:
-    """The same entry goes out again, and the id is that of the one that was taken."""
+    """The same entry, and the id is that of the one that was accepted."""
     bus.refusals.append(code)
     assert await publish(publisher) == "event-1"
     first, second = bus.calls

@@ -68,8 +68,8 @@ async def test_what_is_put_can_be_read(bench: Bench) -> None:
     assert await bench.store.read(name=bench.name()) == "x" * 5000
 
 
-async def test_what_is_removed_is_gone(bench: Bench) -> None:
-    """Also if it is removed twice, or never was there."""
+async def test_a_removed_secret_is_unknown(bench: Bench) -> None:
+    """Also if it is removed twice, or never was stored."""
     await bench.store.put(name=bench.name(), value="hush-hush")
     await bench.store.put(name=bench.name("other"), value="another")
     for _ in range(2):
@@ -142,7 +142,7 @@ def test_reading_one_takes_its_own_permission() -> None:
     assert listed.permission("a").resource == "arn:aws:ssm:*:*:parameter/a"
 
 
-async def test_what_is_marked_for_deletion_is_gone(ministack: str) -> None:
+async def test_a_secret_that_is_marked_for_deletion_is_unknown(ministack: str) -> None:
     """Secrets Manager's console deletes so, and keeps the value for weeks."""
     async with open_client(ministack) as client:
         store, name = SecretsManagerStore(client.opened, prefix="/tests"), f"/tests/{uuid4()}"

@@ -222,7 +222,7 @@ def test_digests_stand() -> None:
     assert _traceparent("0pe1-2") == traceparent
 
 
-def test_the_id_of_equal_content_stands() -> None:
+def test_the_id_of_equal_content_does_not_change() -> None:
     """A delivery to this release is a duplicate of one to the last."""
     parsed = parse_event(
         "TENANT_PROVISIONING",

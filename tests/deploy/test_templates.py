@@ -324,7 +324,7 @@ def test_the_environment_is_made_of_settings(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize("name", ["lambda", "lambda-api"])
-def test_a_function_hands_back_what_it_did_not_handle(name: str) -> None:
+def test_a_function_reports_the_messages_that_it_did_not_handle(name: str) -> None:
     """One message that fails takes no others with it, and none is received twice at once."""
     stack = STACKS[name]
     (function,) = stack.of_type("AWS::Lambda::Function").values()
@@ -342,7 +342,7 @@ def test_a_function_hands_back_what_it_did_not_handle(name: str) -> None:
 # --- alarms ----------------------------------------------------------------------------------
 
 
-def test_each_alarm_tells_somebody(stack: Stack) -> None:
+def test_each_alarm_notifies_a_topic(stack: Stack) -> None:
     """And each metric of the stack's own has its filter on the stack's log group."""
     alarms = stack.of_type("AWS::CloudWatch::Alarm")
     own = {"SweepAlarm", "OldestUnfinishedAlarm", "FailedRunsAlarm", "InternalErrorsAlarm"}
@@ -359,7 +359,7 @@ def test_each_alarm_tells_somebody(stack: Stack) -> None:
         assert (alarm["TreatMissingData"] == "breaching") == (name == "SweepAlarm")
 
 
-def test_logs_are_not_kept_for_ever(stack: Stack) -> None:
+def test_logs_have_a_retention(stack: Stack) -> None:
     """They may have names of tenants."""
     (group,) = stack.of_type("AWS::Logs::LogGroup").values()
     assert int(group["RetentionInDays"]) == 90

@@ -199,8 +199,8 @@ async def test_a_key_is_not_shown(settings: Settings, codebuild: CodeBuildStandI
     assert SECRET not in "\n".join(checkup.as_lines()) + json.dumps(checkup.as_json())
 
 
-async def test_a_good_setup_is_told_to_machines(watched: Watched, real: Settings) -> None:
-    """The JSON form has each finding and the policy."""
+async def test_a_good_setup_has_a_json_form(watched: Watched, real: Settings) -> None:
+    """It has each finding and the policy."""
     shown = json.loads(json.dumps((await check_setup(real)).as_json()))
     assert shown["healthy"] is True
     assert {finding["trouble"] for finding in shown["findings"]} == {None}

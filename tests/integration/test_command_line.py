@@ -244,7 +244,7 @@ async def test_dev_answers_only_to_its_own_host(service: Service) -> None:
     }
 
 
-async def test_send_says_that_nobody_listens() -> None:
+async def test_send_says_that_no_service_listens() -> None:
     """One line that names the address, exit 1."""
     ended = await run("send", "TENANT_PROVISIONING", "--url", NOBODY, stdin=json.dumps(BASIC))
     assert ended.code == 1

@@ -353,12 +353,10 @@ async def test_a_zombie_does_nothing(world: World) -> None:
         await assert_one_build(world, later, tenant)
 
 
-async def test_a_zombie_hands_its_job_over(world: World) -> None:
-    """A start that comes back after the run was lost is the operation's job: nobody stops it.
-
-    The process was suspended with its machine, so that by its own clock it is in time. Its job
-    was found meanwhile, or nobody has seen it yet.
-    """
+async def test_the_job_of_a_process_that_lost_its_lease_is_adopted(world: World) -> None:
+    """A start that returns after the run was lost is the operation's job: it isn't stopped. The
+    process was suspended with its machine, so that by its own clock it is in time. Its job was
+    found meanwhile, or hasn't been yet."""
     first, second = await serve_each(world, 0, SOON_S)
     stops = {
         "found": world.codebuild.hold_answer(start_of("found")),
@@ -480,8 +478,9 @@ async def test_sigterm_lets_work_finish(world: World) -> None:
     assert await world.runs(other, "t-2") == []
 
 
-async def test_sigterm_hands_back_what_does_not_finish(world: World) -> None:
-    """Within its bound the process hands its runs back, for another one to go on at once."""
+async def test_sigterm_hands_unfinished_runs_back(world: World) -> None:
+    """Within its bound the process hands its runs back, so that another one resumes them at
+    once."""
     process, other = await asyncio.gather(world.serve(), world.serve())
     starting = world.codebuild.hold_answer(start_of("starting"))
     senders = [asyncio.create_task(world.provision(process, "starting"))]

@@ -196,7 +196,7 @@ def test_the_command_line_names_its_extra(bare: Path) -> None:
     )
 
 
-def test_the_docs_tell_how_much_an_embedder_installs(core: dict[str, Distribution]) -> None:
+def test_the_docs_state_how_much_an_embedder_installs(core: dict[str, Distribution]) -> None:
     """At most so many distributions, with the service's own."""
     page = (ROOT / "docs" / "embedding.md").read_text()
     (told,) = re.findall(r"(\d+) distributions", page)

@@ -133,11 +133,11 @@ async def test_a_rule_leads_into_the_queue_and_the_worker(
     assert "TENANT#t-1" in ledger._items
 
 
-async def test_an_execution_s_end_comes_by_itself(
+async def test_an_executions_end_is_delivered_by_eventbridge(
     codebuild: CodeBuildStandIn, bus: Bus, settings: Settings
 ) -> None:
     """A state machine is started by an event, and its status change ends the tenant's operation,
-    with error and cause where it failed; no sweep has to ask."""
+    with error and cause where it failed; no sweep has to query it."""
     session = aws_session()
     async with session.client("stepfunctions", endpoint_url=os.environ["AWS_ENDPOINT_URL"]) as sfn:
         succeeds = {"Type": "Pass", "Parameters": {"APP_PLANE_URL": "https://x"}, "End": True}

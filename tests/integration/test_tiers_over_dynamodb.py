@@ -110,8 +110,8 @@ async def test_a_set_within_an_attribute_is_a_list(aws: EmbeddedAWS, service: Cl
     assert json.loads(values["NETWORK"]) == {"zones": ["a", "b"], "ports": [80, 443]}
 
 
-async def test_a_tier_that_is_added_mends_the_event(aws: EmbeddedAWS, service: Client) -> None:
-    """An unknown tier is 422 and is not remembered as unknown: the redelivery finds it."""
+async def test_an_event_succeeds_once_its_tier_is_added(aws: EmbeddedAWS, service: Client) -> None:
+    """An unknown tier is 422 and is not cached as unknown: the redelivery finds it."""
     await prepare(aws)
     event = provisioning_event(tier="GOLD")
     status, problem = await deliver(service, event)

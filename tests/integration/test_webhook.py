@@ -106,8 +106,8 @@ async def test_a_redirect_is_not_followed(status: int) -> None:
     assert paths == ["/webhook"]
 
 
-async def test_where_nobody_listens_nothing_was_done() -> None:
-    """It is certain that nothing has arrived."""
+async def test_a_refused_connection_means_that_nothing_arrived() -> None:
+    """It is a definite answer."""
 
     async def handler(request: web.Request) -> web.Response:
         raise AssertionError

@@ -115,7 +115,7 @@ class JenkinsStandIn:
     #: Jobs that are pipelines, whose builds can be stopped in three ways, and the ways that no
     #: build heeds.
     pipelines: set[str] = attrs.field(init=False, factory=set)
-    unheeded: set[str] = attrs.field(init=False, factory=set)
+    ignored_stops: set[str] = attrs.field(init=False, factory=set)
     jobs: dict[str, set[str]] = attrs.field(init=False, factory=dict)
     disabled: set[str] = attrs.field(init=False, factory=set)
     #: Parameters whose values Jenkins tells nobody, and those that take some values only.
@@ -318,7 +318,7 @@ class JenkinsStandIn:
     def _stop(self, request: web.Request, job: str, number: int, way: str) -> web.Response:
         for item in self._built(job):
             if item.build and item.build.number == number:
-                if item.build.building and way not in self.unheeded:
+                if item.build.building and way not in self.ignored_stops:
                     self.finish(item.id, "ABORTED")
                 return _redirect(f"{_home(request)}/{job_path(job)}{number}/")
         return web.Response(status=404)

@@ -39,8 +39,8 @@ class Closed(io.StringIO):
         self.close()
 
 
-def test_a_log_that_can_not_be_written_stops_nobody() -> None:
-    """Whoever logs goes on, and is heard again where there is somebody to hear."""
+def test_a_log_that_can_not_be_written_stops_no_caller() -> None:
+    """The caller continues, and its next lines are written once the stream works again."""
     for stream in (Gone(), Closed(), heard := io.StringIO()):
         with redirect_stderr(stream):
             configure_logs(level="info", layout="json", redact=())
@@ -102,7 +102,7 @@ THINGS = {
 
 @pytest.mark.parametrize("layout", ["json", "console"])
 @pytest.mark.parametrize("things", THINGS.values(), ids=THINGS)
-def test_whoever_logs_does_not_fail(
+def test_logging_does_not_raise(
     capsys: pytest.CaptureFixture[str], layout: Literal["json", "console"], things: dict[str, Any]
 ) -> None:
     """Whatever is logged: there is one line for it, with what can be shown."""
@@ -239,7 +239,7 @@ def test_the_level_counts_for_libraries_too(
 @pytest.mark.parametrize(
     ("text", "values"), [("%d of %s", ("one",)), ("%s", (Odd(),)), (Odd(), ()), ("", ())]
 )
-def test_a_library_that_logs_nonsense_is_heard(
+def test_a_malformed_log_call_of_a_library_is_logged(
     capsys: pytest.CaptureFixture[str], text: Any, values: tuple[Any, ...]
 ) -> None:
     """One line, and no exception."""

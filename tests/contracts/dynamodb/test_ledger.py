@@ -76,8 +76,8 @@ CALLS: dict[str, Callable[[DynamoDBLedger], Awaitable[object]]] = {
     ],
     ids=lambda value: getattr(value, "status", None) or getattr(value, "state", None),
 )
-async def test_what_is_over_expires(table: Table, record: Record, since: datetime | None) -> None:
-    """A finished run or operation goes when its retention is over; all else stays."""
+async def test_finished_items_expire(table: Table, record: Record, since: datetime | None) -> None:
+    """A finished run or operation is deleted when its retention is over; all others stay."""
     await table.ledger.commit([record], unchanged={})
     expires = (await table.item(record.key)).get("expires_at")
     assert expires == (since and {"N": str(int((since + RETENTION).timestamp()))})
@@ -93,8 +93,8 @@ async def test_what_belongs_to_a_run_outlives_it(
     assert (await table.item(record.key))["expires_at"] == {"N": str(int(expires.timestamp()))}
 
 
-async def test_what_goes_on_expires_no_more(table: Table) -> None:
-    """A run that is taken up again is kept, whatever was said of it before."""
+async def test_a_run_that_is_resumed_does_not_expire(table: Table) -> None:
+    """Whatever expiry it had before."""
     await table.ledger.commit([run(status=RunStatus.FAILED, ended_at=NOW)], unchanged={})
     await table.ledger.commit([run(version=1, status=RunStatus.RETRY)], unchanged={})
     assert "expires_at" not in await table.item(run().key)

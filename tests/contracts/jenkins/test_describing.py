@@ -59,10 +59,10 @@ async def test_unstable_may_be_success(jenkins: JenkinsStandIn, safe: Safe) -> N
     assert [described[job.id].status for job in jobs] == ["SUCCEEDED", "FAILED"]
 
 
-async def test_a_result_counts_once_the_build_is_over(
+async def test_a_result_counts_once_the_build_has_ended(
     jenkins: JenkinsStandIn, builder: JenkinsBuilder
 ) -> None:
-    """A Pipeline may set it while it goes on; one that is over without any isn't, yet."""
+    """A Pipeline may set it while it runs; a build that has ended without any has no end yet."""
     job = await start(builder)
     for building, result in ((True, "FAILURE"), (False, None)):
         jenkins.finish(1, "SUCCESS")

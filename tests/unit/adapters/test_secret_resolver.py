@@ -81,10 +81,10 @@ async def test_what_was_never_read_is_temporary(
     assert await credentials.resolve("ssm:a") == "new"
 
 
-async def test_a_store_that_fails_holds_nobody_up(
+async def test_a_secret_store_that_fails_is_queried_once(
     credentials: StoredSecretResolver, store: Store, clock: ManualClock
 ) -> None:
-    """Who asks while another one does, or soon after, is told what that one was."""
+    """Concurrent and soon following reads get the first one's error."""
     store.is_down = True
     asked = (credentials.resolve("ssm:a") for _ in range(20))
     told = await asyncio.gather(*asked, return_exceptions=True)

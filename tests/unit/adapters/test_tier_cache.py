@@ -47,10 +47,10 @@ def cached(catalog: Catalog, clock: ManualClock) -> CachedTierCatalog:
     return CachedTierCatalog(catalog, clock, keep_s=KEEP_S)
 
 
-async def test_a_found_tier_is_kept_until_its_time_is_over(
+async def test_a_found_tier_is_cached_until_it_expires(
     cached: CachedTierCatalog, catalog: Catalog, clock: ManualClock
 ) -> None:
-    """One question serves for `keep_s` seconds, to the second, then the catalog is asked anew."""
+    """One query serves for `keep_s` seconds, to the second, then the catalog is queried anew."""
     assert await cached.find_tier("BASIC") == {"size": 1}
     catalog.tiers["BASIC"] = {"size": 2}
     clock.turn(KEEP_S - 1)

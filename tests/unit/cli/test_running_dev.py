@@ -78,7 +78,7 @@ def test_what_is_no_note_is_passed_over(note: Path, environ: dict[str, str], tex
 
 
 @pytest.mark.parametrize("mode", [0o620, 0o602])
-def test_a_note_that_others_may_write_is_not_believed(
+def test_a_note_that_others_may_write_is_ignored(
     note: Path, environ: dict[str, str], mode: int
 ) -> None:
     """They could have events and keys sent to them."""
@@ -109,7 +109,9 @@ def test_the_later_of_two_is_found_and_the_earlier_leaves_it(environ: dict[str, 
     ],
 )
 @pytest.mark.usefixtures("note")
-def test_who_chose_settings_or_an_aws_is_not_led_to_dev(environ: dict[str, str], name: str) -> None:
+def test_commands_with_settings_or_an_aws_of_their_own_do_not_use_dev(
+    environ: dict[str, str], name: str
+) -> None:
     """Commands that call AWS call the one that the user means."""
     assert find_dev_to_ask({**environ, name: "mine"}) is None
     assert find_running_dev({**environ, name: "mine"}) == DEV

@@ -130,7 +130,7 @@ async def test_a_later_method_is_not_asked_for_a_known_sender(
     assert (first.asked, second.asked) == (1, 0)
 
 
-async def test_a_sender_whom_no_method_knows_is_told_what_each_accepts(service: Client) -> None:
+async def test_an_unauthenticated_sender_gets_the_challenge_of_each_method(service: Client) -> None:
     """401 with the sentence and the challenge of every method, in one header."""
     answer = await service.get("/welcome", headers={"X-Second": "unknown"})
     assert (await read_problem(answer, 401))["detail"] == (
@@ -142,11 +142,11 @@ async def test_a_sender_whom_no_method_knows_is_told_what_each_accepts(service: 
 
 
 @pytest.mark.parametrize("is_first", [True, False], ids=["first", "second"])
-async def test_a_method_that_cannot_tell_now_answers_503(
+async def test_a_method_that_cannot_decide_now_answers_503(
     service: Client, first: TokenMethod, second: TokenMethod, is_first: bool
 ) -> None:
-    """Whoever isn't known by the others may be known later: 401 would lose an event. Why is not for
-    everybody to know: it may name roles and secrets."""
+    """A sender that no other method knows may be authenticated later: 401 would lose an event. The
+    reason isn't shown to senders: it may name roles and secrets."""
     unsure = first if is_first else second
     unsure.trouble = "arn:aws:sts::123456789012:assumed-role/task may not read ssm:key."
     answer = await service.get("/welcome")
@@ -158,7 +158,7 @@ async def test_a_method_that_cannot_tell_now_answers_503(
     assert answer.headers["Retry-After"] == "7"
 
 
-async def test_a_method_that_cannot_tell_now_stops_nobody_whom_another_knows(
+async def test_a_method_that_cannot_decide_now_stops_no_sender_that_another_knows(
     service: Client, first: TokenMethod
 ) -> None:
     """The sender is let in all the same."""

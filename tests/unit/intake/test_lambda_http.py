@@ -323,8 +323,8 @@ REST = rest_api_event("POST", "/events")
         pytest.param(alb_event("POST", "/saas/events"), "/saas/events", "", id="ALB"),
     ],
 )
-def test_what_stands_before_the_path(event: Document, path: str, prefix: str) -> None:
-    """A stage or a mapping's base path is taken off, and told where the address has it."""
+def test_a_prefix_of_the_path_is_removed(event: Document, path: str, prefix: str) -> None:
+    """A stage or a mapping's base path is removed, and named if the address has it."""
     request = read(event)
     assert (request.path, prefix_of(request)) == (path, prefix)
 

@@ -83,10 +83,10 @@ def test_a_wrong_value_is_named(variable: str, text: str, named: str) -> None:
         ("_ENVIRONMENT", "environment", ["local", "production"]),
     ],
 )
-def test_a_wrong_choice_is_told_the_right_ones(
+def test_the_refusal_of_a_wrong_choice_lists_the_right_ones(
     variable: str, named: str, allowed: list[str]
 ) -> None:
-    """Where only some values are allowed, the refusal lists them."""
+    """Where only some values are allowed."""
     sentence = refusal(**{f"ORCHESTRATOR_{variable}": "loud"})
     assert named in sentence
     for value in allowed:

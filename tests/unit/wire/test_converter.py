@@ -255,8 +255,8 @@ def test_a_tenants_id_is_not_coerced() -> None:
         ]
 
 
-def test_an_empty_id_names_nobody() -> None:
-    """A job would be started for nobody."""
+def test_an_empty_id_names_no_tenant() -> None:
+    """A job would be started for no tenant."""
     ((path, _),) = mismatches({"tenant": {"id": ""}}, TenantProvisioning)
     assert path == "$.tenant.id"
 
@@ -387,8 +387,8 @@ def test_collections_of_any_kind_are_built(value: Any, model: Any, expected: Any
     assert WIRE.structure(value, model) == expected
 
 
-def test_what_another_release_keeps_is_shown_to_nobody() -> None:
-    """It is carried along with the ledger's items alone: not in JSON, not in its schema."""
+def test_fields_of_another_release_are_not_shown() -> None:
+    """They are stored with the ledger's items alone: not in JSON, not in its schema."""
     job = Job(id="b-1", builder="X", job_identifier="build", unknown={"newer": "secret"})
     shown = WIRE.unstructure(job)
     assert set(shown) == {"id", "builder", "jobIdentifier", "logUrl", "request"}

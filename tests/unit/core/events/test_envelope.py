@@ -268,7 +268,7 @@ def test_a_body_can_name_its_own_type(raw: dict[str, Any], event_type: str) -> N
 
 
 @pytest.mark.parametrize("raw", [{"n": 1}, {"type": "ORDER"}, {"type": "x", "data": {}, "z": 1}])
-def test_a_body_without_a_type_is_told_how_to_give_one(raw: dict[str, Any]) -> None:
+def test_the_refusal_of_a_body_without_a_type_says_how_to_give_one(raw: dict[str, Any]) -> None:
     """Without a path the body must name the type, and the refusal says where."""
     with pytest.raises(BadEvent, match="detail-type"):
         read_event_type(raw)
@@ -295,7 +295,7 @@ def test_an_event_key_fits_into_urls_and_keys() -> None:
     int(key, 16)
 
 
-def test_a_body_nested_without_end_is_refused() -> None:
+def test_a_deeply_nested_body_is_refused() -> None:
     """Before anything recurses into it."""
     body: dict[str, Any] = {}
     for _ in range(200):

@@ -303,7 +303,7 @@ TIER_SPELLINGS: list[tuple[str, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize("first", range(4))
-def test_the_tier_stands_in_four_places_in_this_order(first: int) -> None:
+def test_the_tier_is_read_from_four_places_in_this_order(first: int) -> None:
     """planConfig.tier, subscription.plan.tier, plan.tier, tier: the first one counts."""
     fields: dict[str, Any] = {}
     for _, spelled in TIER_SPELLINGS[first:]:

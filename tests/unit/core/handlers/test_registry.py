@@ -195,7 +195,7 @@ def test_wrong_arity_is_refused(handler: Any) -> None:
         HandlerRegistry().register("ORDER", handler)
 
 
-def test_a_refusal_says_where_the_handler_stands() -> None:
+def test_a_refusal_names_the_handlers_place() -> None:
     """Module, name, file and line lead to the mistake."""
     line = sync.__code__.co_firstlineno
     with pytest.raises(RegistrationError) as refused:

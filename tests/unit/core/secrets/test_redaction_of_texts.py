@@ -40,8 +40,8 @@ def test_what_can_not_be_read_is_masked_if_it_names_a_secret(text: str, encode: 
         ("secret: none [9:00]", "secret: none [9:00]"),
     ],
 )
-def test_what_stands_behind_a_sentence_is_masked(text: str, shown: str) -> None:
-    """The sentence stays, so that a reason is one still."""
+def test_a_secret_behind_a_sentence_is_masked(text: str, shown: str) -> None:
+    """The sentence stays, so that a reason is still readable."""
     assert Redactor().redact(text) == shown
 
 
@@ -55,8 +55,8 @@ def test_what_stands_behind_a_sentence_is_masked(text: str, shown: str) -> None:
         "secret: x",
     ],
 )
-def test_what_only_speaks_of_secrets_stays(text: str) -> None:
-    """A word is a name where `:` or `=` follows, and only in what begins like JSON."""
+def test_a_text_that_only_mentions_secrets_stays(text: str) -> None:
+    """A word is a name if `:` or `=` follows, and only in a text that begins like JSON."""
     assert Redactor().redact(text) == text
 
 

@@ -1,4 +1,4 @@
-"""A message about a Step Functions execution is believed as far as DescribeExecution says so."""
+"""A message about a Step Functions execution counts as far as DescribeExecution confirms it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -85,11 +85,11 @@ async def test_an_execution_of_our_start_key_that_is_not_there_comes_again(
     assert read_ledger(over_machines) == before
 
 
-async def test_a_redriven_execution_of_what_is_over_is_stopped(
+async def test_a_redriven_execution_of_an_ended_operation_is_stopped(
     on_machines: Client, machines: StepFunctionsStandIn
 ) -> None:
-    """Its operation has ended: it would run beside whatever comes next. 503 until Step Functions
-    has answered the stop; each time that it runs again, however late."""
+    """It would run beside the tenant's next one. 503 until Step Functions has answered the stop;
+    each time that it runs again, however late."""
     (execution,) = machines.executions.values()
     machines.finish(execution["executionArn"], "FAILED")
     await read_success(await on_machines.post("/events", json=told_of(execution)))

@@ -1,4 +1,4 @@
-"""A Jenkins build that heeds no stop is stopped harder; after the hardest way it is said."""
+"""A Jenkins build that ignores a stop is stopped harder; after the last way its reason says so."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -17,7 +17,7 @@ from tests.jenkins.stand_in import TOKEN, USER, JenkinsStandIn, open_jenkins_sta
 
 STARTED = "ORCHESTRATOR_RUN_ID"
 WAYS = ["stop", "term", "kill"]
-#: Longer than a job has to heed a stop.
+#: Longer than a job has to end after a stop.
 HEEDED_S = 31
 
 
@@ -65,11 +65,11 @@ async def reason_of(service: Client) -> str:
 
 
 @pytest.mark.parametrize("deaf_to", [0, 1, 2, 3])
-async def test_a_job_that_does_not_heed_a_stop_is_stopped_harder(
+async def test_a_job_that_ignores_a_stop_is_stopped_harder(
     service: Client, jenkins: JenkinsStandIn, clock: ManualClock, deaf_to: int
 ) -> None:
-    """One way after the other; that none helped is said with the operation, until its end too."""
-    jenkins.unheeded.update(WAYS[:deaf_to])
+    """One way after the other; if none helped the operation's reason says so, until its end too."""
+    jenkins.ignored_stops.update(WAYS[:deaf_to])
     assert await cancel(service) == (202 if deaf_to else 200)
     for _ in range(deaf_to):
         assert await state_of(service) == "provisioning"
@@ -90,12 +90,12 @@ async def test_a_job_that_does_not_heed_a_stop_is_stopped_harder(
     assert await state_of(service) == "provision_failed"
 
 
-async def test_a_job_has_its_time_to_heed_a_stop(
+async def test_a_job_has_time_to_end_before_a_harder_stop(
     service: Client, jenkins: JenkinsStandIn, clock: ManualClock
 ) -> None:
-    """Neither an impatient operator nor what the job tells of its end has it stopped harder at
-    once: its last stages may clean up."""
-    jenkins.unheeded.update(WAYS)
+    """Neither a second cancel nor the job's self-report has it stopped harder at once: its last
+    stages may clean up."""
+    jenkins.ignored_stops.update(WAYS)
     for _ in range(2):
         assert await cancel(service) == 202
         (key,) = (one.parameters[STARTED] for one in jenkins.items.values())

@@ -1,4 +1,4 @@
-"""Anybody can write an event that looks like AWS's or like a build's own: the builder is asked."""
+"""Anybody can write an event that looks like AWS's or a build's: the builder is queried."""
 
 import asyncio
 import json
@@ -359,7 +359,7 @@ class OnlyStarts:
 @pytest.mark.parametrize(
     ("source", "state"), [("anything", "provisioning"), ("aws.codebuild", "provisioned")]
 )
-async def test_where_the_builder_cannot_be_asked_only_aws_is_believed(
+async def test_of_a_builder_that_cannot_describe_jobs_only_events_of_aws_count(
     start_service: StartService,
     settings: Settings,
     capsys: pytest.CaptureFixture[str],

@@ -1,4 +1,4 @@
-"""Who asks Jenkins: by an API token, or by a password with a crumb."""
+"""Credentials for Jenkins: an API token, or a password with a crumb."""
 
 import pytest
 
@@ -37,7 +37,7 @@ async def test_a_password_needs_a_crumb_and_its_session(
     assert jenkins.items[1].cancelled
 
 
-async def test_crumbs_without_end_are_not_asked_for(
+async def test_a_crumb_is_requested_at_most_twice(
     jenkins: JenkinsStandIn, builder: JenkinsBuilder, safe: Safe
 ) -> None:
     """One repetition, then it is an error that says what to use instead."""
