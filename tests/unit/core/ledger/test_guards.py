@@ -10,6 +10,7 @@ import pytest
 from orchestrator.core.events.event_types import Kind
 from orchestrator.core.ledger.guards import (
     Timings,
+    asks_otherwise,
     ends_unknown,
     is_claimable,
     is_due,
@@ -18,11 +19,13 @@ from orchestrator.core.ledger.guards import (
     is_lease_over,
     is_mine,
     is_none_certain,
+    is_opened_since,
     is_overdue,
     is_registered_elsewhere,
     is_secured,
     is_stray,
     is_unseen,
+    is_what_was_asked,
     last_possible_send,
     may_end_without_job,
     may_open,
@@ -32,7 +35,7 @@ from orchestrator.core.ledger.guards import (
 )
 from orchestrator.core.ledger.lifecycle import TenantState
 from orchestrator.core.ledger.possible_start import PossibleStart
-from orchestrator.core.ledger.record_parts import Job, OperationState, Report
+from orchestrator.core.ledger.record_parts import Asked, Job, OperationState, Report
 from orchestrator.core.ledger.records import (
     OperationRecord,
     RegistrationRecord,
@@ -414,3 +417,54 @@ def test_a_registration_is_the_tenants_that_was_first(
     """Unless nothing was ever done to that one."""
     known = RegistrationRecord(registration_id="r", tenant_id=registered) if registered else None
     assert is_registered_elsewhere(known, holder, "t-1") is elsewhere
+
+
+@pytest.mark.parametrize(
+    ("tenant", "asked"),
+    [
+        (None, True),
+        (TENANT, True),
+        (attrs.evolve(TENANT, asked=Asked(operation_id="op-1", kind=Kind.PROVISIONING)), True),
+        (attrs.evolve(TENANT, asked=Asked(operation_id="op-2", kind=Kind.PROVISIONING)), False),
+    ],
+)
+def test_an_operation_is_the_latest_request_unless_another_is_recorded(
+    tenant: TenantRecord | None, asked: bool
+) -> None:
+    """A tenant of an earlier release has none recorded, and an unknown one has no item."""
+    assert is_what_was_asked(RUN, tenant) is asked
+
+
+@pytest.mark.parametrize(
+    ("holder", "opened"),
+    [
+        (operation(opened_at=at(1)), True),
+        (operation(), False),
+        (operation(opened_at=at(1), kind=Kind.DEPLOYMENT), False),
+        (None, False),
+    ],
+)
+def test_an_outcome_is_another_event_for_an_operation_that_was_opened_since(
+    holder: OperationRecord | None, opened: bool
+) -> None:
+    """Of the kind that the outcome ends, and opened after the outcome was first seen."""
+    assert is_opened_since(RUN, Kind.PROVISIONING, holder) is opened
+
+
+@pytest.mark.parametrize(
+    ("changes", "differs"),
+    [
+        ({"tier": "PREMIUM"}, "tier"),
+        ({"builder": "JENKINS"}, "builder"),
+        ({"job": attrs.evolve(JOB, builder="JENKINS")}, "builder"),
+        ({"tier": "BASIC", "builder": "IN_MEMORY"}, None),
+        ({}, None),
+    ],
+)
+def test_a_request_differs_from_an_operation_by_what_both_name(
+    changes: dict[str, Any], differs: str | None
+) -> None:
+    """A tier or a builder that the operation doesn't have yet is no difference."""
+    sentence = asks_otherwise("BASIC", "IN_MEMORY", operation(**changes))
+    assert (sentence is None) is (differs is None)
+    assert differs is None or f"has the {differs} " in (sentence or "")
