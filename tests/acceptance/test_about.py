@@ -34,7 +34,7 @@ async def test_ping_answers_as_the_ancestor_did(service: Client) -> None:
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz"])
-async def test_a_healthy_service_says_so(service: Client, path: str) -> None:
+async def test_a_healthy_service_is_live_and_ready(service: Client, path: str) -> None:
     """Liveness and readiness are 200."""
     async with service.get(path) as answer:
         assert answer.status == 200
@@ -90,10 +90,10 @@ async def test_the_page_to_try_it_needs_no_other_host(service: Client) -> None:
         await assert_served(service, [urljoin(sheet, found) for found in local])
 
 
-async def test_a_service_that_is_not_asked_for_aws_needs_none(
+async def test_a_service_that_uses_no_aws_needs_no_credentials(
     start_service: StartService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without a region or credentials the service starts, and handles what needs no AWS."""
+    """Without a region or credentials the service starts, and handles events that need no AWS."""
     for variable in ("AWS_DEFAULT_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(variable)
     service = await start_service()

@@ -147,10 +147,10 @@ async def test_a_blank_key_opens_nothing(
 
 
 @pytest.mark.parametrize("digest", [str.upper, lambda digest: digest[:-1]])
-async def test_what_is_no_hash_is_no_key_either(
+async def test_a_malformed_hash_is_no_key(
     aiohttp_client: Any, clock: ManualClock, digest: Callable[[str], str]
 ) -> None:
-    """Whoever may read the hash of a key must not be able to send it as the key."""
+    """A sender that can read the hash of a key must not be able to send it as the key."""
     hashed = digest(hashlib.sha256(KEYS[0].encode()).hexdigest())
     store = InMemorySecretStore()
     await store.put(name="hashed", value=f"sha256:{hashed}")

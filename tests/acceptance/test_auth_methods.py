@@ -329,10 +329,10 @@ NO_KEYS = [
 
 
 @pytest.mark.parametrize("make", NO_KEYS)
-async def test_an_issuer_in_trouble_means_later(
+async def test_an_unreachable_issuer_is_503(
     settings: Settings, clock: ManualClock, issuer: Issuer, make: Callable[[], web.Response]
 ) -> None:
-    """503, which EventBridge sends again; and known keys stay valid while it lasts."""
+    """EventBridge retries after it; and known keys stay valid while it lasts."""
     issuer.answer = make()
     async with Door(settings, clock, False).open(**by_audience(issuer)) as way:
         assert await ask(way, bearer(issuer.token())) == 503
@@ -350,8 +350,7 @@ async def test_an_issuer_in_trouble_means_later(
 async def test_a_token_of_a_client_for_another_service_is_refused(
     door: Door, issuer: Issuer
 ) -> None:
-    """Whoever gets it as that service could send it here; `clients` is for tokens that name no
-    audience."""
+    """That service could send it here; `clients` is for tokens that name no audience."""
     auth = by_audience(issuer, clients=("control-plane",))
     async with door.open(**auth) as way:
         client = {"client_id": "control-plane"}

@@ -101,7 +101,7 @@ async def test_a_prefix_before_the_base_path_comes_first(service: Client) -> Non
     assert answer.headers["Location"].startswith(f"/prod{BASE}/runs/")
 
 
-async def test_what_only_begins_like_the_base_path_is_not_below_it(service: Client) -> None:
+async def test_a_path_with_the_base_path_as_mere_prefix_is_not_below_it(service: Client) -> None:
     """Nor is the base path below itself."""
     for path in (
         f"{BASE}-too/healthz",
@@ -112,10 +112,10 @@ async def test_what_only_begins_like_the_base_path_is_not_below_it(service: Clie
         await read_problem(await service.get(path), 404)
 
 
-async def test_a_key_is_asked_for_below_the_base_path_too(
+async def test_a_key_is_required_below_the_base_path_too(
     start_service: StartService, based: Settings
 ) -> None:
-    """What is open at the root is open there, and nothing else."""
+    """Routes that are open at the root are open there, and no others."""
     auth = Auth(methods=("api_key",), api_key=ApiKey(keys=("key-1",)))
     service = await start_service(attrs.evolve(based, auth=auth))
     for path in ("/healthz", "/readyz", "/ping", "/", "", "/docs", "/openapi.json"):

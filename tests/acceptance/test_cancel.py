@@ -143,10 +143,10 @@ async def test_a_request_that_waits_to_be_started_is_never_started(
     assert not codebuild.builds
 
 
-async def test_a_cancelled_request_that_comes_again_is_refused(
+async def test_a_cancelled_request_that_is_redelivered_is_refused(
     service: Client, codebuild: CodeBuildStandIn
 ) -> None:
-    """Its sender was answered 503 and tries again; an operator alone takes the cancel back."""
+    """Its sender was answered 503 and retries; only an operator's replay undoes the cancel."""
     codebuild.inject("StartBuild", Fault.error("AccountLimitExceededException"))
     event = provisioning_event(tenant_id="t-1")
     waits = await read_problem(await service.post(PROVISION, json=event), 503)
@@ -213,10 +213,10 @@ async def test_an_operation_without_a_job_ends(start_service: StartService) -> N
     assert await why(service) == "Cancelled by an operator: enough."
 
 
-async def test_the_tenant_may_be_asked_for_again(
+async def test_the_tenant_may_be_requested_again(
     service: Client, codebuild: CodeBuildStandIn
 ) -> None:
-    """The next request opens the next operation, which nobody stops."""
+    """The next request opens the next operation, which isn't stopped."""
     await provision(service)
     await cancel(service)
     await provision(service, event_id="event-2")

@@ -109,10 +109,10 @@ async def test_a_head_is_a_get_without_a_body(
         assert (await service.head("/runs")).status == 503
 
 
-async def test_where_less_time_is_left_the_answer_is_earlier(
+async def test_the_deadline_is_earlier_if_less_time_is_left(
     start_service: StartService, settings: Settings, ledger: StuckLedger
 ) -> None:
-    """In Lambda the deadline is what the invocation has left."""
+    """In Lambda the deadline is the remaining time of the invocation."""
     service = await start_service(settings, ledger=ledger)
     service.app[WORKLOAD].shorten(0.05)
     problem = await read_problem(await get(service, "/runs"), 503)

@@ -107,10 +107,10 @@ async def tenant_state(service: Client) -> str | None:
     return tenant.state if tenant else None
 
 
-async def test_a_follow_up_that_fails_comes_again(
+async def test_a_follow_up_that_fails_is_retried(
     start_service: StartService, clock: ManualClock
 ) -> None:
-    """It is kept and due: the deployment is answered, and the sweep brings its success."""
+    """It is stored and due: the deployment is answered, and the sweep brings its success."""
     registry = HandlerRegistry()
     attempts = []
 

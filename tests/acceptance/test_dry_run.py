@@ -63,10 +63,10 @@ async def test_a_run_keeps_what_would_have_been_started(
     assert "s3cr3t" not in str([*logs, job])
 
 
-async def test_what_is_too_large_to_be_kept_is_refused(
+async def test_an_event_that_is_too_large_for_the_ledger_is_refused(
     start_service: StartService, configured: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By the ledger it would be, too, but again and again."""
+    """The ledger would refuse it, too, but at each retry."""
     async with open_ledger_table(monkeypatch):
         dry = attrs.evolve(over_dynamodb(configured), builders=Builders(dry_run=True))
         service = await start_service(dry)
@@ -253,16 +253,14 @@ async def test_a_dry_run_needs_no_leave_to_look(
     dying.cancel()
 
 
-async def test_what_it_left_open_is_not_cleaned_up_for_real(
+async def test_operations_of_a_dry_run_are_not_cleaned_up_for_real(
     start_service: StartService,
     configured: Settings,
     codebuild: CodeBuildStandIn,
     clock: ManualClock,
 ) -> None:
-    """The service for real doesn't take a job that never was for one that was deleted.
-
-    Nor does it end it for an operator, since the tenant may live in the old system: a dry run does.
-    """
+    """The real service doesn't take a job that never ran for one that was deleted. Nor does it end
+    it for an operator, since the tenant may live in the old system: a dry run does."""
     tier = {**TIER, "cleanupJobIdentifier": "premium-tenant"}
     real_settings = attrs.evolve(
         configured, tiers=Tiers(backend="static", static={"PREMIUM": tier})

@@ -165,10 +165,10 @@ async def test_the_same_id_with_another_body_is_refused(
     assert handled == [1]
 
 
-async def test_an_event_that_is_being_handled_is_asked_to_come_again(
+async def test_a_duplicate_of_an_event_in_progress_is_503(
     start_service: StartService,
 ) -> None:
-    """503 with `Retry-After` while the first delivery is in hand, then a replay of it."""
+    """With `Retry-After` while the first delivery is in progress, then a replay of it."""
     registry = HandlerRegistry()
     entered, release = asyncio.Event(), asyncio.Event()
 

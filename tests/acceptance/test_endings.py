@@ -101,10 +101,10 @@ async def test_a_build_that_was_deleted_is_a_failure(
     assert "deleted" in (await outcome(service))["reason"]
 
 
-async def test_many_jobs_are_asked_about_at_once(
+async def test_many_jobs_are_described_in_one_request(
     start_service: StartService, settings: Settings, codebuild: CodeBuildStandIn
 ) -> None:
-    """One request asks for a wave of them; the first waves are small, so that each is finished."""
+    """A request for each wave of them; the first waves are small, so that each is finished."""
     service = await start_service(with_full_tier(settings))
     for number in range(130):
         await read_success(await send(service, PROVISION, f"r-{number}", tenant_id=f"t-{number}"))
@@ -164,10 +164,11 @@ async def test_a_failure_in_an_early_phase_is_resolved_through_the_build(
     assert "no such image" in (await outcome(service))["reason"]
 
 
-async def test_a_report_of_a_strangers_build_is_kept_and_ends_nothing(
+async def test_a_self_report_of_a_foreign_build_ends_nothing(
     service: Client, codebuild: CodeBuildStandIn
 ) -> None:
-    """Neither our job, nor with our key: whatever it says of a tenant."""
+    """Neither a job of the service nor with its start key, whatever tenant it names; its run is
+    stored."""
     body = {"tenantId": TENANT, "tier": "STANDARD"}
     await read_success(await service.post(f"/events/{PROVISION}", json=body))
     stranger = {"tenantId": TENANT, "CODEBUILD_BUILD_ID": "standard-tenant:a-strangers"}
@@ -382,10 +383,10 @@ async def test_a_self_report_before_its_start_is_settled_is_adopted(
 
 
 @pytest.mark.parametrize("is_recorded", [True, False])
-async def test_a_report_survives_that_codebuild_cannot_be_asked(
+async def test_a_self_report_survives_an_outage_of_codebuild(
     service: Client, codebuild: CodeBuildStandIn, is_recorded: bool
 ) -> None:
-    """Of a job that is known it is kept, and asked about later; else it must come again."""
+    """For a recorded job it is stored, and the job is checked later; else it must be sent again."""
     lost = [] if is_recorded else [Fault.answer_lost()] * 2
     codebuild.inject("StartBuild", *lost)
     body = {"tenantId": TENANT, "tier": "STANDARD"}

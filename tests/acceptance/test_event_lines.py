@@ -63,10 +63,10 @@ async def test_a_run_has_one_line_with_all_that_is_known(
     assert start_key.startswith(operation_id)
 
 
-async def test_an_attempt_that_waited_says_how_long(
+async def test_the_line_of_an_attempt_has_how_long_it_waited(
     full: Client, clock: ManualClock, lines: list[Line]
 ) -> None:
-    """From the first delivery to the attempt that got its turn, and why it did not before."""
+    """From the first delivery to the attempt that got its turn, and the reason."""
     await send(full, PROVISION, "first")
     await send(full, "TENANT_DEPROVISIONING", "second")
     (line,) = events(lines)[1:]
@@ -80,8 +80,10 @@ async def test_an_attempt_that_waited_says_how_long(
     assert (line["outcome"], line["waited_s"]) == ("succeeded", 20)
 
 
-async def test_a_failure_says_why(start_service: StartService, lines: list[Line]) -> None:
-    """The reason that the sender gets, on the same line."""
+async def test_the_line_of_a_failure_has_the_reason(
+    start_service: StartService, lines: list[Line]
+) -> None:
+    """The one that the sender gets, in the same line."""
     registry = HandlerRegistry()
 
     @registry.on("ORDER")

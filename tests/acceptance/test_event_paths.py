@@ -54,8 +54,10 @@ async def test_without_the_setting_there_is_no_such_path(start_service: StartSer
     await read_problem(await service.post(f"{PATH}/RECONCILE", json={}), 404)
 
 
-async def test_it_needs_what_events_need(start_service: StartService, settings: Settings) -> None:
-    """Credentials, with the scope for events."""
+async def test_the_alias_route_requires_the_scope_for_events(
+    start_service: StartService, settings: Settings
+) -> None:
+    """And credentials."""
     auth = Auth(methods=("api_key",), api_key=ApiKey(keys=("key-1",)))
     service = await start_service(attrs.evolve(settings, auth=auth))
     path = f"{PATH}/RECONCILE"

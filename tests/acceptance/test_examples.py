@@ -424,7 +424,7 @@ def test_the_readmes_statuses_are_the_services() -> None:
     assert EVENT_PROBLEMS.keys() <= told.keys()
 
 
-def test_the_readme_says_what_eventbridge_does() -> None:
+def test_the_readme_states_which_statuses_eventbridge_retries() -> None:
     """It retries after 401, 429 and 5xx, and gives up after another 4xx."""
     for status, does in readme_statuses().items():
         again = status in (401, 429) or status >= 500

@@ -199,7 +199,7 @@ async def test_the_look_up_of_a_lost_start_goes_wrong(
 @pytest.mark.parametrize(
     "call", [f"Query {TIERS}", "StartBuild", "BatchGetItem", "ListBuildsForProject"]
 )
-async def test_a_200_is_not_what_the_api_says(
+async def test_a_200_with_a_foreign_body_is_temporary(
     start_service: StartService,
     in_dynamodb: Settings,
     aws: FaultyAWS,
@@ -207,10 +207,8 @@ async def test_a_200_is_not_what_the_api_says(
     call: str,
     body: str,
 ) -> None:
-    """Something between us and AWS may answer: that is no bug of the event's, and it may pass.
-
-    What was asked for may have been done all the same.
-    """
+    """A proxy may have answered: that is no bug of the event, and may pass. The request may have
+    been done all the same."""
     replica = await start_service(in_dynamodb)
     is_later = call in ("BatchGetItem", "ListBuildsForProject")
     if is_later:

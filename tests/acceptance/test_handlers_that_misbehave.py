@@ -125,10 +125,10 @@ async def test_a_start_that_is_under_way_lets_no_tenant_go(
     assert await state_of(service) == "provisioned"
 
 
-async def test_what_a_group_of_tasks_raises_is_what_they_raise(
+async def test_an_exception_group_counts_as_its_exceptions(
     start: Start, registry: HandlerRegistry, builder: SlowBuilder, clock: ManualClock
 ) -> None:
-    """A quota that one of them meets is no bug, however often."""
+    """A quota that one of the tasks meets is no bug, however often."""
 
     @registry.on("TENANT_PROVISIONING")
     async def provision(event: Body, run: Run) -> None:

@@ -83,7 +83,7 @@ def test_a_starter_overwrites_nothing(tmp_path: Path) -> None:
     assert (mine.read_text(), len(list(tmp_path.iterdir()))) == ("mine", 1)
 
 
-def test_what_stays_due_is_an_error_that_says_why(tmp_path: Path) -> None:
+def test_a_run_that_stays_due_is_an_error_with_its_reason(tmp_path: Path) -> None:
     """A handler that always fails temporarily can't be settled."""
     (tmp_path / "test_stuck.py").write_text(
         """

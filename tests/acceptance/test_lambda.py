@@ -257,7 +257,7 @@ def test_an_answer_has_the_form_of_its_format(service: LambdaService) -> None:
         ),
     ],
 )
-def test_what_cannot_be_read_is_a_problem(
+def test_an_unreadable_lambda_request_is_a_problem(
     service: LambdaService, make_event: MakeEvent, parts: Document, said: str
 ) -> None:
     """400 with a sentence, in the form that the sender reads; no event of it is handled."""
@@ -281,10 +281,10 @@ def test_what_cannot_be_read_is_a_problem(
         pytest.param(envelope("MY_EVENT", {}), "detail-type", id="EventBridge itself"),
     ],
 )
-def test_what_is_no_request_is_refused_by_its_keys(
+def test_an_unknown_invocation_is_refused_by_its_keys(
     service: LambdaService, event: Any, said: str
 ) -> None:
-    """The error says what is understood and what came; the function goes on living."""
+    """The error names the known shapes and the keys that came; the function continues to work."""
     with pytest.raises(NotAnHTTPEventError, match=r"API Gateway.*1\.0 or 2\.0.*") as refused:
         service.handle(event, remaining_s=30)
     assert said in str(refused.value)
@@ -308,7 +308,7 @@ def test_any_mutated_event_is_answered_or_refused(service: LambdaService) -> Non
     answered()
 
 
-def test_a_load_balancer_asks_for_health_without_a_key(settings: Settings) -> None:
+def test_a_load_balancers_health_check_needs_no_key(settings: Settings) -> None:
     """Its check has neither a host nor a key."""
     auth = Auth(methods=("api_key",), api_key=ApiKey(keys=("key-1",)))
     service = LambdaService(create_app(attrs.evolve(settings, auth=auth), hands_back=True))
@@ -342,8 +342,8 @@ def test_one_senders_cookies_are_not_the_next_ones(settings: Settings) -> None:
 # The time that is left
 
 
-def test_a_sender_can_not_say_how_much_time_is_left(service: LambdaService) -> None:
-    """No header has anything to do with it."""
+def test_no_header_sets_the_remaining_time(service: LambdaService) -> None:
+    """Only the invocation's own context does."""
     headers = {"X-Orchestrator-Deadline": "0", "Retry-After": "0", "X-Remaining-Time": "0"}
     assert ask(service, post(http_api_event, headers=headers)).status == 200
 
@@ -377,8 +377,8 @@ def test_an_http_api_of_format_1_leaves_the_stage_in_the_path(
 
 
 @pytest.mark.parametrize("event", [{"requestContext": None}, {"httpMethod": None, "Records": []}])
-def test_what_is_almost_a_request_is_refused_too(service: LambdaService, event: Document) -> None:
-    """Nothing about a missing part is taken for granted."""
+def test_an_incomplete_lambda_request_is_refused(service: LambdaService, event: Document) -> None:
+    """No missing part is assumed."""
     with pytest.raises(NotAnHTTPEventError):
         service.handle(event, remaining_s=30)
 

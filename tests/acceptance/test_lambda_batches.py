@@ -80,8 +80,8 @@ def test_a_batch_is_handled(service: LambdaService, calls: Calls) -> None:
     assert sorted(calls.numbers) == list(range(10))
 
 
-def test_a_message_that_comes_again_is_a_duplicate(service: LambdaService, calls: Calls) -> None:
-    """A redelivery has another message id, perhaps; the envelope's id counts."""
+def test_a_redelivered_message_is_a_duplicate(service: LambdaService, calls: Calls) -> None:
+    """It may have another message id; the envelope's id counts."""
     again = {**record(1), "messageId": "059f36b4-87a3-44ab-83d2-000000000099"}
     assert failed(service, record(1)) == []
     assert failed(service, again) == []
@@ -91,18 +91,20 @@ def test_a_message_that_comes_again_is_a_duplicate(service: LambdaService, calls
 @pytest.mark.parametrize(
     "error", [PermanentError("no"), TemporaryError("later"), ValueError("a bug")], ids=repr
 )
-def test_what_the_ledger_has_does_not_stay(
+def test_a_message_that_the_ledger_has_is_deleted(
     service: LambdaService, calls: Calls, error: Exception
 ) -> None:
-    """It is failed, or resumed by the sweep: the queue need not count."""
+    """Its run has failed, or is resumed by the sweep: the queue need not count."""
     calls.errors[2] = error
     assert failed(service, record(1), record(2), record(3)) == []
     assert sorted(calls.numbers) == [1, 2, 3]
 
 
 @pytest.mark.parametrize("body", ["", "nonsense", "[]", "{}", '{"saas-orchestrator": {}}'])
-def test_what_is_no_event_stays(service: LambdaService, calls: Calls, body: str) -> None:
-    """For the dead-letter queue; it keeps nobody else from being handled."""
+def test_a_message_that_is_no_event_stays_in_the_queue(
+    service: LambdaService, calls: Calls, body: str
+) -> None:
+    """For the dead-letter queue; the others are handled."""
     assert failed(service, record(1), record(2, body=body), record(3)) == [2]
     assert sorted(calls.numbers) == [1, 3]
 
@@ -140,8 +142,10 @@ def test_a_group_is_handled_in_turn(service: LambdaService, calls: Calls) -> Non
     assert calls.numbers == list(range(10))
 
 
-def test_what_is_not_done_in_time_stays(service: LambdaService, calls: Calls) -> None:
-    """It is handed back before the function is frozen, and goes on when it comes again."""
+def test_a_message_that_is_not_done_in_time_stays_in_the_queue(
+    service: LambdaService, calls: Calls
+) -> None:
+    """Its run is handed back before the function is frozen, and continues at the redelivery."""
     calls.hangs.add(2)
     assert failed(service, record(1), record(2), record(3), remaining_s=0.6) == [2]
     calls.hangs.clear()

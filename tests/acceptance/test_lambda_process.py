@@ -110,7 +110,7 @@ async def test_the_functions_handler_is_set_up_by_the_environment(tmp_path: Path
         pytest.param({"ORCHESTRATOR__EXTENSION": "nowhere:it"}, "nowhere:it", id="extension"),
     ],
 )
-async def test_a_function_that_cannot_start_says_why(
+async def test_a_function_that_cannot_start_reports_the_reason(
     tmp_path: Path, environment: dict[str, str], sentence: str
 ) -> None:
     """One sentence in the log and as the error, each time: the next invocation tries again."""

@@ -161,7 +161,7 @@ def test_the_table_is_complete() -> None:
         (DEPROVISION, DEPLOY, "deprovisioned", "failed"),
     ],
 )
-async def test_what_waits_is_done_by_the_sweep(
+async def test_a_waiting_run_is_resumed_by_the_sweep(
     either: Client,
     codebuild: CodeBuildStandIn,
     clock: ManualClock,
@@ -170,8 +170,8 @@ async def test_what_waits_is_done_by_the_sweep(
     state: str,
     status: str,
 ) -> None:
-    """It looks again after 15 s, 30 s, 60 s; once the other operation has ended it is due at once,
-    and is done, or refused for good."""
+    """After 15 s, 30 s, 60 s; once the other operation has ended it is due at once, and is handled,
+    or refused for good."""
     await read_success(await send(either, held_by, "first"))
     address = await read_wait(await send(either, waiting, "second"), pause_s=BUSY_PAUSE_S)
     for number in range(3):

@@ -198,10 +198,10 @@ async def test_an_outcomes_handler_that_failed_is_retried(
 
 @pytest.mark.parametrize("outcome", ["SUCCESS", "FAILURE"])
 @pytest.mark.parametrize("event_type", OPENING)
-async def test_an_outcome_for_an_unseen_tenant_says_all(
+async def test_an_outcome_of_an_unseen_tenant_moves_it(
     either: Client, event_type: str, outcome: str
 ) -> None:
-    """Tenants that were there before the ledger are moved by what the event carries."""
+    """Tenants that are older than the ledger get the state and tier that the event has."""
     await read_success(await send(either, f"{event_type}_{outcome}", "outcome", tier="GOLD"))
     tenant = await read_tenant(either)
     states = {"SUCCESS": ("provisioned", "active", "deprovisioned")}

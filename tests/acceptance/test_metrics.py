@@ -81,10 +81,10 @@ async def test_a_tenants_life_is_counted(
         (None, "succeeded"),
     ],
 )
-async def test_an_outcome_says_what_became_of_an_attempt(
+async def test_the_outcome_label_tells_results_of_attempts_apart(
     start_service: StartService, raised: Exception | None, outcome: str
 ) -> None:
-    """An outage, a bug and a success are told apart."""
+    """An outage, a bug and a success have different ones."""
     registry = HandlerRegistry()
 
     @registry.on("ORDER")
@@ -126,8 +126,10 @@ async def test_an_operation_that_never_began_is_given_back(full: Client) -> None
     assert of(counted, "operation_duration_seconds_count") == {given_back: 1}
 
 
-async def test_a_sweep_says_when_it_last_succeeded(full: Client, clock: ManualClock) -> None:
-    """The time at which it had read all that was due."""
+async def test_the_time_of_the_last_successful_sweep_is_a_metric(
+    full: Client, clock: ManualClock
+) -> None:
+    """The time at which it had read all due items."""
     assert of(await read_metrics(full), "sweep_last_success_timestamp_seconds") == {}
     await full.post("/events/RECONCILE", json={})
     counted = await read_metrics(full)

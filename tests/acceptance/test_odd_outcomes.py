@@ -187,10 +187,10 @@ async def test_each_failure_has_its_clean_up(
     assert await state_of(service) == "provision_failed"
 
 
-async def test_what_is_provisioned_again_is_deployed_again(
+async def test_each_provisioning_is_deployed(
     start_service: StartService, settings: Settings, clock: ManualClock, queue: Queue
 ) -> None:
-    """Whoever reports it, also without the start's key."""
+    """Also after a forced replay, and if the report of its end names no start key."""
     builder = Plain()
     tier = {"jobIdentifier": "make", "deploymentJobIdentifier": "deploy", "builder": "B"}
     service = await start_service(
@@ -216,7 +216,7 @@ async def test_what_is_provisioned_again_is_deployed_again(
     assert await state_of(service) == "active"
 
 
-async def test_what_was_cancelled_long_ago_is_new(
+async def test_equal_content_of_an_old_cancelled_run_is_a_new_event(
     start_service: StartService,
     settings: Settings,
     codebuild: CodeBuildStandIn,

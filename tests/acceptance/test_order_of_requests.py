@@ -145,7 +145,7 @@ async def test_an_outcome_that_names_nothing_is_refused(
     assert (await read_run(either, problem["instance"]))["status"] == "failed"
 
 
-async def test_content_is_another_event_once_something_else_was_asked_for(
+async def test_equal_content_is_another_event_after_another_request(
     either: Client, codebuild: CodeBuildStandIn, clock: ManualClock
 ) -> None:
     """Provision, deprovision, the same provision again, all without an id: three jobs."""
@@ -165,13 +165,13 @@ async def test_content_is_another_event_once_something_else_was_asked_for(
     assert (run["attempt"], run["status"]) == (2, "succeeded")
 
 
-async def test_what_a_deployment_should_have_reported_is_reported(
+async def test_a_report_that_was_left_to_a_missing_deployment_is_sent(
     start_service: StartService,
     settings: Settings,
     control_plane: ControlPlane,
     clock: ManualClock,
 ) -> None:
-    """No deployment comes after the provisioning: its success is told when the tenant's next
+    """No deployment follows the provisioning: its success is reported when the tenant's next
     operation opens, and the deployment that comes too late deploys nothing."""
     callback = Callback(url=control_plane.url, after="deployment")
     service = await start_service(attrs.evolve(with_full_tier(settings), callback=callback))

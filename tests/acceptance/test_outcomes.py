@@ -46,13 +46,11 @@ async def test_a_failure_report_needs_no_tenant(service: Client) -> None:
 
 @pytest.mark.parametrize("detail_type", ["BUILD_STATE_CHANGE", "CodeBuild Build State Change"])
 @pytest.mark.parametrize("path", ["/events", "/events/{detail_type}"])
-async def test_the_build_of_a_stranger_is_none_of_our_business(
+async def test_a_state_change_of_a_foreign_build_is_ignored(
     service: Client, codebuild: CodeBuildStandIn, detail_type: str, path: str
 ) -> None:
-    """A build that we didn't start changes state: 200 under both names, and no build comes of it.
-
-    A redelivery is as welcome.
-    """
+    """A build that the service didn't start: 200 under both names, and no build is started. So is a
+    redelivery."""
     event = {**sample("codebuild_build_state_change"), "detail-type": detail_type}
     for _ in range(2):
         answer = await service.post(path.format(detail_type=detail_type), json=event)
@@ -73,8 +71,8 @@ async def test_the_samples_in_their_natural_order(
     assert only_build(codebuild).project == settings.tiers.static[tier]["jobIdentifier"]
 
 
-async def test_a_strangers_build_leaves_nothing_behind(service: Client) -> None:
-    """No run is kept of it, so none is named."""
+async def test_a_foreign_build_leaves_no_run(service: Client) -> None:
+    """No run is stored for it, so the answer names none."""
     answer = await service.post("/events", json=sample("codebuild_build_state_change"))
     assert answer.status == 200
     assert "Location" not in answer.headers
@@ -150,8 +148,10 @@ async def test_a_built_in_handler_serves_another_type(
     assert only_build(codebuild).project == "standard-tenant"
 
 
-async def test_a_users_handler_sees_strangers_builds_too(start_service: StartService) -> None:
-    """What replaces the built-in handler gets all of its events, and a run for each."""
+async def test_a_users_handler_gets_state_changes_of_foreign_builds_too(
+    start_service: StartService,
+) -> None:
+    """A handler that replaces the built-in one gets all of its events, and a run for each."""
     registry = HandlerRegistry()
     seen = []
 

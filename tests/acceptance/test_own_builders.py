@@ -154,10 +154,10 @@ async def test_a_job_of_a_start_that_raised_is_found(
 
 
 @pytest.mark.parametrize("named", ["SOMETHING_ELSE", "", None, 7])
-async def test_a_job_is_its_builders_whatever_it_says(
+async def test_a_job_is_recorded_under_its_builders_registered_name(
     start_service: StartService, few_attempts: Settings, clock: ManualClock, named: Any
 ) -> None:
-    """It is watched under the name that the builder is registered under, to its end."""
+    """It is checked under that name to its end, whatever name the builder itself returns."""
     builder = InMemoryBuilder(named)
     service = await start(start_service, few_attempts, builder)
     await read_success(await service.post(PROVISION, json=BODY))

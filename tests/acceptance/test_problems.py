@@ -65,7 +65,9 @@ async def service(start_service: StartService) -> Client:
     ],
 )
 @pytest.mark.parametrize("path", [PATH, "/events"])
-async def test_what_is_no_json_object_is_no_event(service: Client, path: str, body: bytes) -> None:
+async def test_a_body_that_is_no_json_object_is_refused(
+    service: Client, path: str, body: bytes
+) -> None:
     """400 about the request, not about a run."""
     answer = await service.post(path, data=body, headers=JSON)
     problem = await read_problem(answer, 400)
@@ -280,14 +282,14 @@ def override(**values: Any) -> dict[str, Any]:
         ),
     ],
 )
-async def test_what_will_never_work_is_kept_as_a_failed_run(
+async def test_a_permanent_failure_is_kept_as_a_failed_run(
     service: Client,
     codebuild: CodeBuildStandIn,
     body: dict[str, Any],
     detail: str,
     paths: list[str],
 ) -> None:
-    """422 that says why and where; the run says the same, and nothing was started."""
+    """422 with reason and place; the run has the same, and nothing was started."""
     problem = await read_problem(await service.post(PROVISIONING, json=body), 422)
     assert detail in problem["detail"]
     assert sorted(error["path"] for error in problem.get("errors", [])) == sorted(paths)
@@ -327,14 +329,14 @@ async def test_the_ancestors_words_are_kept(
         (TemporaryError("the bank is closed", retry_after_s=-9), 503, "retry", "1"),
     ],
 )
-async def test_a_handler_says_what_it_wants_by_what_it_raises(
+async def test_the_exception_of_a_handler_decides_the_status(
     start_service: StartService,
     raised: Exception,
     status: int,
     run_status: str,
     pause: str | None,
 ) -> None:
-    """Never again is 422, later is 503 with a pause of at least one second."""
+    """A permanent error is 422, a temporary one 503 with a pause of at least one second."""
     registry = HandlerRegistry()
 
     @registry.on("MY_EVENT")

@@ -123,7 +123,7 @@ async def test_tenant_and_tier_may_stand_in_several_places(
     assert json.loads(variables(build)["tenant"]) == {"id": "t-1"}
 
 
-async def test_what_tenant_management_publishes_itself_is_understood(
+async def test_the_event_of_the_tenant_management_service_is_understood(
     service: Client, codebuild: CodeBuildStandIn
 ) -> None:
     """`{type, tenant, subscription, secret, context}` as an envelope's detail starts the build."""

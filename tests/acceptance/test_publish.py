@@ -82,8 +82,8 @@ def start(aiohttp_client: Any, clock: ManualClock) -> StartService:
     return start
 
 
-async def test_what_is_published_arrives(queue: Queue, start: StartService) -> None:
-    """Type, source and detail arrive; the detail also says of whom and whence it is."""
+async def test_a_published_event_arrives(queue: Queue, start: StartService) -> None:
+    """With type, source and detail; the detail also names its tenant and its origin."""
 
     async def act(event: Event[dict[str, Any]], run: Run) -> None:
         await run.publish("ORDERED", {"goods": ["bread"], "price": 9.5, "name": "Bjørn"})

@@ -41,10 +41,10 @@ async def test_an_event_is_accepted_and_handled_later(
     assert run["job"]["id"] == only_build(codebuild).id
 
 
-async def test_what_a_sender_calls_its_event_goes_through_the_queue(
+async def test_the_senders_name_of_an_event_goes_through_the_queue(
     start_desk: StartDesk, codebuild: CodeBuildStandIn
 ) -> None:
-    """A bare body that its path names: its build has the variables of the toolkit's."""
+    """A bare body whose path names the type: its build has the variables of the toolkit's."""
     desk = await start_desk()
     detail = {"tenantId": "t-1", "tenantName": "Harbour", "tier": "STANDARD"}
     await accepted(desk, detail, "/events/sbt_aws_onboardingRequest")
@@ -52,10 +52,10 @@ async def test_what_a_sender_calls_its_event_goes_through_the_queue(
     assert variables(only_build(codebuild))["tenantName"] == "Harbour"
 
 
-async def test_a_queued_event_that_comes_again_is_sent_again(
+async def test_a_redelivered_event_is_queued_again(
     start_desk: StartDesk, codebuild: CodeBuildStandIn, in_groups: bool
 ) -> None:
-    """202 again; one job comes of it, and once it is handled it is a duplicate."""
+    """202 again; it makes one job, and once it is handled it is a duplicate."""
     desk = await start_desk()
     event = provisioning_event()
     first = await accepted(desk, event)
@@ -69,10 +69,10 @@ async def test_a_queued_event_that_comes_again_is_sent_again(
     assert only_build(codebuild)
 
 
-async def test_a_failed_event_that_comes_again_is_a_new_attempt(
+async def test_a_failed_event_that_is_redelivered_is_a_new_attempt(
     start_desk: StartDesk, clock: ManualClock
 ) -> None:
-    """A queue of groups doesn't take it for the last one, minutes ago."""
+    """A FIFO queue doesn't drop it as a duplicate of the last one, minutes ago."""
     registry, causes = HandlerRegistry(), [PermanentError("no such tier")]
 
     @registry.on("ORDER")
@@ -142,10 +142,10 @@ async def test_a_worker_that_is_quicker_than_the_service(
         (PROVISION, b'{"tenant": 7}', 422),
     ],
 )
-async def test_what_cannot_be_handled_is_said_at_once(
+async def test_an_event_that_cannot_be_handled_is_refused_before_the_queue(
     start_desk: StartDesk, path: str, body: bytes, status: int
 ) -> None:
-    """And lies in no queue."""
+    """And isn't queued."""
     desk = await start_desk()
     headers = {"Content-Type": "application/json"}
     await read_problem(await desk.service.post(path, data=body, headers=headers), status)
@@ -176,11 +176,11 @@ async def test_equal_content_is_one_event(
     assert only_build(codebuild)
 
 
-async def test_equal_content_is_another_event_once_something_else_was_asked_for(
+async def test_queued_equal_content_is_another_event_after_another_request(
     start_desk: StartDesk, codebuild: CodeBuildStandIn, clock: ManualClock
 ) -> None:
-    """Provision, deprovision, the same provision again within minutes: three jobs. A message of
-    the first that the queue delivers once more is no fourth."""
+    """Provision, deprovision, the same provision again within minutes: three jobs. A message of the
+    first that the queue redelivers is no fourth."""
     desk = await start_desk()
     body = {"tenantId": "t-1", "tier": "STANDARD"}
     await accepted(desk, body, PROVISION)
@@ -306,10 +306,10 @@ async def test_a_queued_replay_has_the_name_of_its_operator(
 @pytest.mark.parametrize(
     "error", [TemporaryError("later"), PermanentError("no"), ValueError("bug")]
 )
-async def test_what_the_ledger_has_is_deleted_from_the_queue(
+async def test_messages_of_stored_runs_are_deleted_from_the_queue(
     start_desk: StartDesk, error: Exception
 ) -> None:
-    """Whatever came of it: the ledger counts attempts, the queue doesn't."""
+    """Whatever their result: the ledger counts attempts, the queue doesn't."""
     registry = HandlerRegistry()
 
     @registry.on("ORDER")
@@ -403,7 +403,9 @@ async def test_production_needs_a_queue_for_queue_mode() -> None:
         Intake(mode="queue")
 
 
-async def test_a_report_with_what_only_we_may_say_is_handled(start_desk: StartDesk) -> None:
+async def test_a_foreign_report_with_an_ended_job_is_handled_without_it(
+    start_desk: StartDesk,
+) -> None:
     """It is queued without its `endedJob`, and is the same event to the worker."""
     desk = await start_desk()
     ended = {"id": "b", "builder": "B", "jobIdentifier": "j", "status": "SUCCEEDED"}

@@ -84,10 +84,10 @@ async def test_a_worker_measures_how_long_messages_wait(
     assert counted["lag_seconds_sum"] == 90
 
 
-async def test_a_message_that_can_not_be_deleted_comes_again(
+async def test_a_message_that_can_not_be_deleted_is_redelivered(
     start_desk: StartDesk, codebuild: CodeBuildStandIn, clock: ManualClock
 ) -> None:
-    """And is found handled: one build."""
+    """And its run is found finished: one build."""
     desk = await start_desk()
     await accepted(desk, provisioning_event())
     desk.inbox.is_busy = True
@@ -155,8 +155,8 @@ async def test_a_message_in_progress_stays_invisible(
     assert attempts == [1]
 
 
-async def test_a_worker_that_is_asked_to_go_finishes_what_it_has(start_desk: StartDesk) -> None:
-    """It takes no more, and says so."""
+async def test_a_worker_that_is_stopped_finishes_its_messages(start_desk: StartDesk) -> None:
+    """It receives no more, and its health check says so."""
     entered, release = asyncio.Event(), asyncio.Event()
     registry = HandlerRegistry()
 

@@ -47,10 +47,10 @@ async def service(start_service: StartService, ledger: CheckedLedger) -> Client:
     return await start_service(ledger=ledger)
 
 
-async def test_the_ledger_is_asked_at_most_once_a_second(
+async def test_readiness_queries_the_ledger_at_most_once_a_second(
     service: Client, ledger: CheckedLedger, clock: ManualClock
 ) -> None:
-    """At whatever rate anybody asks; a second later it is asked again."""
+    """At any rate of probes; a second later it is queried again."""
     for expected in (1, 2):
         for _ in range(20):
             assert (await service.get("/readyz")).status == 200

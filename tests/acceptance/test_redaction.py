@@ -173,7 +173,7 @@ def telling(**extra: Any) -> Extension:
     return Extension(registry=registry)
 
 
-async def test_what_a_handler_logs_is_masked(
+async def test_secrets_in_a_handlers_log_lines_are_masked(
     start_service: StartService, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A whole body in the log has masks for secrets; expirations and numbers stay."""

@@ -163,8 +163,8 @@ async def test_a_refusal_leaves_one_line(
         assert line["run_id"] in (await answer.json())["instance"]
 
 
-async def test_what_is_answered_otherwise_leaves_none(service: Client, witness: Witness) -> None:
-    """Nor does a request that is fine."""
+async def test_other_answers_leave_no_line(service: Client, witness: Witness) -> None:
+    """Nor does a successful request."""
     assert (await service.get("/runs", headers=JSON)).status == 200
     assert refusals(witness) == []
 

@@ -227,10 +227,10 @@ async def test_a_request_that_only_breaks_down_is_reported(
     assert (await tenant(service))["state"] is None
 
 
-async def test_the_settings_may_say_no(
+async def test_refusals_may_be_turned_off(
     start_service: StartService, control_plane: ControlPlane, told: Settings
 ) -> None:
-    """`callback.refusals`; then no secret is kept for it."""
+    """By `callback.refusals`; then no secret is stored for it."""
     callback = attrs.evolve(told.callback, refusals=False)
     service = await start_service(attrs.evolve(told, callback=callback))
     await control_plane.expect("t-1", context=CONTEXT)

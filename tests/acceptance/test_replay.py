@@ -329,9 +329,7 @@ async def test_force_is_refused_while_the_run_is_in_progress(start_service: Star
     assert (await read_run(service, address))["attempt"] == 1
 
 
-async def test_what_the_tenants_state_forbids_is_done_by_force_alone(
-    either: Client, codebuild: CodeBuildStandIn
-) -> None:
+async def test_an_illegal_move_needs_force(either: Client, codebuild: CodeBuildStandIn) -> None:
     """A second provisioning of a tenant that is provisioned: refused, refused again, forced."""
     await bring_into(either, "provisioned")
     words = "tenant is already provisioned; replay with force"

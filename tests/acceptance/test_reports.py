@@ -59,14 +59,14 @@ async def test_the_verifier_accepts_how_a_provisioning_ended(
     assert await credentials_kept(service) == 0
 
 
-async def test_a_report_waits_for_no_job_that_can_not_be_asked_about(
+async def test_a_report_does_not_wait_for_a_job_that_can_not_be_described(
     start_service: StartService,
     codebuild: CodeBuildStandIn,
     control_plane: ControlPlane,
     told: Settings,
     clock: ManualClock,
 ) -> None:
-    """One sweep meets both: it sends what is due, whatever the builder does."""
+    """One sweep meets both: it sends due reports, whatever the builder does."""
     service = await start_service(told)
     await provision(service, control_plane)
     await control_plane.fail(503)

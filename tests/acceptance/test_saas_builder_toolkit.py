@@ -102,10 +102,10 @@ async def test_a_result_by_the_tenants_id_is_understood_still(
     assert await state_of(service) == "provisioned"
 
 
-async def test_the_build_is_asked_before_a_result_counts(
+async def test_the_builder_is_queried_before_a_result_counts(
     either: Client, codebuild: CodeBuildStandIn
 ) -> None:
-    """A registration is no secret: a result is a reason to ask CodeBuild, and nothing else."""
+    """A registration is no secret: a result only makes the service query CodeBuild."""
     await post(either, onboarding())
     await post(either, result("provisionSuccess"))
     assert await state_of(either, TENANT) == "provisioning"
@@ -210,11 +210,11 @@ async def test_an_operator_may_move_a_registration(
     assert await state_of(either, "t-thief") == "provisioning"
 
 
-async def test_what_was_given_back_holds_no_registration(
+async def test_an_operation_that_was_given_back_keeps_no_registration_over_http(
     either: Client, codebuild: CodeBuildStandIn
 ) -> None:
     """A request that failed without a job leaves its registration to the tenant that needs it, and
-    a result of it makes no tenant."""
+    a result of it creates no tenant."""
     refused = await either.post("/events", json=onboarding("typo", tenantId="t-typo", tier="NONE"))
     assert refused.status == 422
     early = await either.post("/events", json=result("provisionSuccess", "early"))

@@ -136,8 +136,10 @@ async def schemathesis(url: str, document: bytes, folder: Path) -> tuple[int | N
 
 
 @pytest.mark.timeout(600)
-async def test_the_service_does_what_its_document_says(settings: Settings, tmp_path: Path) -> None:
-    """No undocumented answer, no 5xx but the documented 503, no key that is not asked for."""
+async def test_the_service_conforms_to_its_openapi_document(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """No undocumented answer, no 5xx but the documented 503, no route without its key."""
     app = create_app(
         attrs.evolve(settings, auth=Auth(methods=("api_key",), api_key=ApiKey(keys=(KEY,)))),
         extension=Extension(registry=users_registry(), builders={"CODE_BUILD": InMemoryBuilder()}),

@@ -177,10 +177,10 @@ async def test_a_build_is_given_references(
     assert await store.kept() == {}
 
 
-async def test_what_is_no_secret_passes_through(
+async def test_values_that_are_no_secrets_are_passed_through(
     start_service: StartService, stored: Settings, codebuild: CodeBuildStandIn, clock: ManualClock
 ) -> None:
-    """References of the control plane's own, numbers, expirations, what is empty."""
+    """References of the control plane's own, numbers, expirations, empty values."""
     service = await start_service(attrs.evolve(stored, callback=Callback()))
     await provision(service, "t-2")
     given = {one["name"]: (one["type"], one["value"]) for one in only_build(codebuild).overrides}

@@ -91,10 +91,10 @@ async def test_values_of_a_self_report_count_if_it_names_the_job_or_its_start(
 
 
 @pytest.mark.parametrize("how", ["operation", "tenant"])
-async def test_a_report_that_names_the_tenant_has_the_builder_asked_at_once(
+async def test_a_report_that_names_the_tenant_makes_the_service_query_the_builder(
     service: Client, codebuild: CodeBuildStandIn, how: str
 ) -> None:
-    """Its word is no end; CodeBuild's is."""
+    """The report is no end; CodeBuild's answer is."""
     await read_success(await service.post("/events", json=provisioning_event(tenant_id=TENANT)))
     build = only_build(codebuild)
     await report(service, "early", **naming(how, build))
@@ -197,14 +197,14 @@ class OnlyStarts:
         ({"tenantId": TENANT, "CODEBUILD_BUILD_ID": "j:1"}, URL),
     ],
 )
-async def test_a_report_on_a_job_that_cannot_be_asked_about_ends_it(
+async def test_a_report_on_a_job_that_cannot_be_described_ends_it(
     start_service: StartService,
     told: Settings,
     control_plane: ControlPlane,
     named: dict[str, str],
     url: str | None,
 ) -> None:
-    """By its tenant, too; what it tells besides counts with the job alone."""
+    """By its tenant, too; its other values count only with the job's id."""
     extension = Extension(builders={"CODE_BUILD": OnlyStarts()})
     service = await start_service(told, extension=extension)
     await provision(service, control_plane)

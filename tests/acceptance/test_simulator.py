@@ -88,7 +88,7 @@ async def test_an_accepted_event_is_delivered_once(
     ],
 )
 @pytest.mark.parametrize("target", ["api_destination", "api_gateway"])
-async def test_the_status_says_whether_it_is_tried_again(
+async def test_the_status_decides_whether_an_event_is_retried(
     simulator: EventBridgeSimulator,
     app: App,
     target: Any,
@@ -96,7 +96,7 @@ async def test_the_status_says_whether_it_is_tried_again(
     api_destination: bool,
     api_gateway: bool,
 ) -> None:
-    """By the two tables; what isn't goes to the dead-letter queue at once."""
+    """By the two tables; others go to the dead-letter queue at once."""
     simulator.target = target
     app.answers = [(status, {}), (200, {})]
     deliveries = await simulator.deliver([EVENT])
@@ -106,9 +106,7 @@ async def test_the_status_says_whether_it_is_tried_again(
 
 
 @pytest.mark.parametrize("text", ["90", "Fri, 20 Nov 2026 09:01:30 GMT"])
-async def test_a_pause_that_is_asked_for_is_kept(
-    simulator: EventBridgeSimulator, app: App, text: str
-) -> None:
+async def test_retry_after_is_kept(simulator: EventBridgeSimulator, app: App, text: str) -> None:
     """In seconds, or as a date."""
     app.answers = [(503, {"Retry-After": text}), (200, {})]
     await simulator.deliver([EVENT])
@@ -121,10 +119,10 @@ async def test_a_negative_pause_ends_it(simulator: EventBridgeSimulator, app: Ap
     assert len((await simulator.deliver([EVENT])).dead_letters) == 1
 
 
-async def test_it_is_tried_for_a_day(
+async def test_an_event_is_retried_for_a_day(
     simulator: EventBridgeSimulator, app: App, clock: ManualClock
 ) -> None:
-    """185 times at most; then it is dead."""
+    """185 times at most; then it goes to the dead-letter queue."""
     app.answers = [(503, {})]
     began = clock.now()
     (dead,) = (await simulator.deliver([EVENT])).dead_letters

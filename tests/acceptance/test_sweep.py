@@ -171,7 +171,7 @@ async def test_a_bug_is_tried_again_until_its_attempts_are_used_up(
     assert (run["status"], run["attempt"], run["dueAt"]) == ("failed", 3, None)
 
 
-async def test_what_failed_for_good_is_left_alone(
+async def test_a_sweep_leaves_failed_runs_alone(
     start_service: StartService, clock: ManualClock
 ) -> None:
     """A sweep is no replay."""
@@ -182,10 +182,10 @@ async def test_what_failed_for_good_is_left_alone(
     assert (await read_run(service, problem["instance"]))["attempt"] == 1
 
 
-async def test_one_sweep_takes_up_all_that_is_due_and_nothing_else(
+async def test_one_sweep_resumes_all_due_runs_and_no_others(
     start_service: StartService, clock: ManualClock
 ) -> None:
-    """More than it asks the ledger for at once; one run's trouble is nobody else's."""
+    """More than one page of the ledger; a failing run doesn't affect the others."""
     attempts: dict[int, int] = {}
 
     async def handle(event: Event[dict[str, Any]], run: Run) -> None:
@@ -279,10 +279,10 @@ class OldIndex(InMemoryLedger):
         return Page([key for key in self._items if key.startswith(run_key(""))], None)
 
 
-async def test_what_an_old_index_proposes_is_looked_at_again(
+async def test_items_of_a_stale_index_are_read_again(
     start_service: StartService, clock: ManualClock
 ) -> None:
-    """Runs that are over, and one whose pause isn't, are left as they are."""
+    """Finished runs, and a run whose pause isn't over, are left as they are."""
     attempts = []
 
     async def handle(event: Event[dict[str, Any]], run: Run) -> None:

@@ -82,10 +82,10 @@ async def test_a_slow_handler_delays_no_later_sweep(
     await until(are_done)
 
 
-async def test_a_sweep_that_was_asked_for_ends_before_its_deadline(
+async def test_a_requested_sweep_ends_before_its_deadline(
     start_service: StartService, settings: Settings, clock: ManualClock
 ) -> None:
-    """200; what was not done by then is handed back and stays due."""
+    """200; runs that weren't done by then are handed back and stay due."""
     finished = []
 
     async def handle(event: Event[dict[str, Any]], run: Run) -> None:
@@ -129,10 +129,10 @@ class Silent(InMemoryBuilder):
         raise AssertionError
 
 
-async def test_a_builder_that_hangs_holds_up_no_other(
+async def test_a_builder_that_hangs_delays_no_other(
     start_service: StartService, settings: Settings, clock: ManualClock
 ) -> None:
-    """Each is asked for itself; the sweep's end doesn't wait in vain for the one that hangs."""
+    """Each builder is queried separately; the sweep's end doesn't wait for the one that hangs."""
     silent, other = Silent("A_SILENT"), InMemoryBuilder("OTHER")
     tiers = {name: {"jobIdentifier": "up", "builder": name} for name in ("A_SILENT", "OTHER")}
     service = await start_service(

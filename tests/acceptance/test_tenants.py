@@ -208,9 +208,7 @@ async def test_pages_of_one_state(either: Client) -> None:
     assert second["cursor"] is None
 
 
-async def test_a_page_has_50_where_nothing_is_said(
-    start_service: StartService, settings: Settings
-) -> None:
+async def test_a_page_has_50_by_default(start_service: StartService, settings: Settings) -> None:
     """And at most 100."""
     service = await start_service(with_full_tier(settings))
     await add(service, *(f"t-{number:03}" for number in range(101)))

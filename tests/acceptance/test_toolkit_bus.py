@@ -319,10 +319,10 @@ async def test_a_bus_of_another_source(
     assert heard["TENANT_DEPLOYMENT"]["source"] == toolkit.events.source
 
 
-async def test_without_a_bus_the_timeline_says_so(
+async def test_without_a_bus_the_timeline_has_a_note(
     start_service: StartService, settings: Settings, codebuild: CodeBuildStandIn
 ) -> None:
-    """Nobody hears of it, and the tenant goes on."""
+    """Nothing is published, and the tenant's operations continue."""
     service = await start_service(with_full_tier(settings))
     await read_success(await service.post("/events", json=onboarding()))
     codebuild.finish(only_build(codebuild).id)

@@ -118,10 +118,10 @@ async def test_a_message_ends_no_job_that_runs(
     assert await state_of(service) == "provisioned"
 
 
-async def test_a_builder_that_contradicts_a_message_is_asked_again_after_5_s(
+async def test_a_builder_that_contradicts_a_message_is_queried_again_after_5_s(
     start_service: StartService, settings: Settings, codebuild: CodeBuildStandIn, clock: ManualClock
 ) -> None:
-    """Not before, and however often it is said; a look that is due earlier stays."""
+    """Not before, and however often the message is sent; a check that is due earlier stays."""
     every_minute = attrs.evolve(settings.operations, reconcile_every_s=60)
     service = await start_service(attrs.evolve(with_full_tier(settings), operations=every_minute))
     await read_success(await send(service, PROVISION, "request"))
@@ -137,17 +137,17 @@ async def test_a_builder_that_contradicts_a_message_is_asked_again_after_5_s(
     assert actions(codebuild) == ["BatchGetBuilds"]
 
 
-async def test_a_message_that_says_what_is_so_leaves_nothing(
+async def test_a_message_that_agrees_with_the_builder_writes_nothing(
     service: Client, codebuild: CodeBuildStandIn
 ) -> None:
-    """The build runs, as it says."""
+    """The build runs, as the message says."""
     before = read_ledger(service)
     await post(service, forged(only_build(codebuild).id, "IN_PROGRESS"))
     assert read_ledger(service) == before
 
 
 @pytest.mark.parametrize("said", ["SUCCEEDED", "FAILED", "IN_PROGRESS"])
-async def test_what_is_known_of_an_end_is_the_builders_answer(
+async def test_an_end_is_described_by_the_builders_answer(
     service: Client, codebuild: CodeBuildStandIn, said: str
 ) -> None:
     """Status, phase, message, link and exported variables; nothing of the message."""
@@ -222,10 +222,10 @@ async def test_a_build_that_carries_the_key_is_adopted(
         assert tenant["operation"]["job"]["id"] == build.id
 
 
-async def test_the_end_of_a_build_that_still_runs_has_it_adopted_and_asked_about(
+async def test_a_false_end_of_a_running_build_has_it_adopted_and_checked(
     start_service: StartService, settings: Settings, codebuild: CodeBuildStandIn, clock: ManualClock
 ) -> None:
-    """It carries our start key, and CodeBuild says that it runs."""
+    """It has the service's start key, and CodeBuild says that it runs."""
     every_minute = attrs.evolve(settings.operations, reconcile_every_s=60)
     service = await start_service(attrs.evolve(with_full_tier(settings), operations=every_minute))
     codebuild.inject("StartBuild", *[Fault.answer_lost()] * 2)
@@ -240,10 +240,10 @@ async def test_the_end_of_a_build_that_still_runs_has_it_adopted_and_asked_about
 
 
 @pytest.mark.parametrize("status", ["IN_PROGRESS", "FAILED"])
-async def test_a_strangers_build_is_neither_stopped_nor_adopted(
+async def test_a_foreign_build_is_neither_stopped_nor_adopted(
     service: Client, codebuild: CodeBuildStandIn, status: str
 ) -> None:
-    """A message gives it one of our start keys; CodeBuild's answer has none."""
+    """A message gives it one of the service's start keys; CodeBuild's answer has none."""
     stranger, before = start_of_a_stranger(codebuild), read_ledger(service)
     key = start_key(next(iter(codebuild.builds.values())))
     await post(service, forged(stranger.id, status, start_key=key))
@@ -321,10 +321,10 @@ async def test_a_recorded_build_of_an_earlier_start_is_stopped(
 
 
 @pytest.mark.parametrize("status", ["IN_PROGRESS", "SUCCEEDED"])
-async def test_a_builder_that_is_down_is_asked_again(
+async def test_a_message_about_a_builder_that_is_down_is_503(
     service: Client, codebuild: CodeBuildStandIn, status: str
 ) -> None:
-    """503, and nothing is written."""
+    """And nothing is written."""
     before = read_ledger(service)
     codebuild.inject("BatchGetBuilds", *[Fault.error("InternalFailure", http_status=500)] * 9)
     event = forged(only_build(codebuild).id, status)

@@ -69,10 +69,11 @@ async def test_a_message_ends_no_execution_that_runs(
     assert execution["status"] == "RUNNING"
 
 
-async def test_an_execution_of_our_start_key_that_is_not_there_comes_again(
+async def test_a_message_of_an_unknown_execution_with_a_start_key_is_503(
     over_machines: Client, machines: StepFunctionsStandIn
 ) -> None:
-    """Step Functions doesn't know it: 503. On a machine that isn't ours it is a stranger's."""
+    """Step Functions may not know it yet. On a state machine that isn't configured it is
+    ignored."""
     machines.inject("StartExecution", *[Fault.answer_lost()] * 2)
     await read_problem(await send(over_machines, PROVISION, "request"), 503)
     ((arn, _),) = machines.executions.items()

@@ -195,13 +195,14 @@ async def test_operations_have_pages(either: Client, clock: ManualClock) -> None
     assert len({one["operationId"] for page in pages for one in page}) == 23
 
 
-async def test_what_needs_attention_comes_first(
+async def test_tenants_that_need_attention_come_first(
     start_service: StartService,
     settings: Settings,
     codebuild: CodeBuildStandIn,
     clock: ManualClock,
 ) -> None:
-    """Failed and never begun, then what waits for a job, then what runs, then the rest."""
+    """Failed and never begun, then those that wait for a job, then those that have one, then the
+    rest."""
     service = await start_service(with_full_tier(settings))
     for state in ("active", "deployment_failed", "provisioned"):
         await bring(service, state, f"is {state}")
@@ -259,8 +260,8 @@ async def test_tenants_are_found_by_the_beginning_of_their_ids(either: Client) -
     assert (await read(either, "/tenants", prefix="ac", state="active"))["items"] == []
 
 
-async def test_a_run_that_waits_says_what_for(either: Client, clock: ManualClock) -> None:
-    """The operation that holds the tenant; how often it has looked is counted."""
+async def test_a_waiting_run_shows_what_it_waits_for(either: Client, clock: ManualClock) -> None:
+    """The operation that holds the tenant, and the number of its waits."""
     await read_success(await send(either, PROVISION, "request"))
     held = (await read_tenant(either))["operation"]["operationId"]
     clock.turn(1)

@@ -94,10 +94,10 @@ async def test_a_sender_that_hangs_up_cancels_nothing(
     await gate.wait_until_left()
 
 
-async def test_too_many_events_are_asked_to_come_again(
+async def test_too_many_events_are_429(
     start_service: StartService, hasty: Settings, gate: Gate
 ) -> None:
-    """429 with a pause while as many are in hand as there may be, deadline passed or not."""
+    """With a pause, while the limit of events is in progress, deadline passed or not."""
     service = await start_service(hasty, extension=gate.extension())
     await read_problem(await order(service), 503)
     answer = await service.post("/events/ORDER", json={"n": 2})
@@ -108,10 +108,10 @@ async def test_too_many_events_are_asked_to_come_again(
     await gate.wait_until_left()
 
 
-async def test_a_draining_service_says_so_and_finishes_its_work(
+async def test_a_draining_service_is_not_ready_and_finishes_its_work(
     start_service: StartService, gate: Gate
 ) -> None:
-    """No new work, readiness says no, and what is in hand is answered."""
+    """It accepts no new work, and events in progress are answered."""
     service = await start_service(extension=gate.extension())
     sending = asyncio.create_task(order(service))
     await gate.entered.wait()
@@ -125,8 +125,10 @@ async def test_a_draining_service_says_so_and_finishes_its_work(
     await read_success(await sending)
 
 
-async def test_what_does_not_finish_is_handed_back(start_service: StartService, gate: Gate) -> None:
-    """A run that a shutdown cuts off is left in `retry`, and its sender told to come again."""
+async def test_a_run_that_does_not_finish_before_shutdown_is_handed_back(
+    start_service: StartService, gate: Gate
+) -> None:
+    """It is left in `retry`, and its sender gets a 503."""
     service = await start_service(extension=gate.extension())
     sending = asyncio.create_task(order(service))
     await gate.entered.wait()

@@ -84,7 +84,7 @@ async def test_it_is_handled_over_http(
 async def test_it_is_the_same_event_in_any_wrapper(
     shop: Client, seen: Seen, raw: dict[str, Any]
 ) -> None:
-    """A sender that changes its way is recognised by the event's own id."""
+    """A sender that changes its transport is recognized by the event's own id."""
     first = await read_success(await shop.post("/events", json=EVENT))
     async with shop.post("/events", json=raw) as answer:
         assert answer.status == 200, await answer.text()
@@ -159,7 +159,9 @@ async def test_a_subscription_is_confirmed_by_a_person(shop: Client, kind: str, 
         ([sqs_record(EVENT)], "The body must be a JSON object, not a list"),
     ],
 )
-async def test_what_holds_no_event_is_refused(shop: Client, raw: object, sentence: str) -> None:
+async def test_a_wrapper_without_an_event_is_refused(
+    shop: Client, raw: object, sentence: str
+) -> None:
     """400 that names the wrapper."""
     problem = await read_problem(await shop.post("/events/ORDER", json=raw), 400)
     assert sentence in problem["detail"]
@@ -177,10 +179,10 @@ async def test_another_type_inside_is_content(shop: Client, seen: Seen) -> None:
 # Structured and binary CloudEvents, ids in headers, marks before the body
 
 
-async def test_the_content_type_says_that_a_cloudevent_is_structured(
+async def test_the_content_type_decides_that_a_cloudevent_is_structured(
     shop: Client, seen: Seen
 ) -> None:
-    """Whatever `ce-*` headers a proxy has put there besides."""
+    """Whatever `ce-*` headers a proxy has added."""
     headers = {
         "Content-Type": "application/cloudevents+json; charset=utf-8",
         "ce-specversion": "1.0",
@@ -389,7 +391,7 @@ def test_a_function_handles_it(
     check_seen(seen, raw)
 
 
-def test_what_pipes_must_keep_is_named(function: LambdaService, seen: Seen) -> None:
+def test_a_batch_of_pipes_names_the_failed_items(function: LambdaService, seen: Seen) -> None:
     """As a poller's batch: the rest is not sent again (EventBridge user guide, Pipes batching)."""
     records = [
         sqs_record(EVENT, messageId="m-1"),
