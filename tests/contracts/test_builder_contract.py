@@ -143,20 +143,22 @@ async def failing_on(builder: type[InMemoryBuilder]) -> set[str]:
         (DropsVariables, {"test_a_job_is_started_with_its_variables"}),
     ],
 )
-async def test_what_is_wrong_is_found(builder: type[InMemoryBuilder], expected: set[str]) -> None:
-    """And what is right passes."""
+async def test_the_suite_finds_faulty_builders(
+    builder: type[InMemoryBuilder], expected: set[str]
+) -> None:
+    """And passes right ones."""
     assert await failing_on(builder) == expected
 
 
-async def test_a_failure_says_what_is_wrong() -> None:
-    """In a sentence with the values: a user's pytest doesn't rewrite the suite's assertions."""
+async def test_a_failure_of_the_suite_has_the_values() -> None:
+    """In a sentence: a user's pytest doesn't rewrite the suite's assertions."""
     with pytest.raises(AssertionError, match="One request has made 2 jobs"):
         await run("test_a_lost_answer_is_one_job", InMemoryBench(Forgetful("MINE")))
 
 
 @pytest.mark.parametrize("name", TESTS)
-async def test_what_a_builder_leaves_out_is_skipped(name: str) -> None:
-    """Everything else is demanded of one that only starts jobs, and it passes."""
+async def test_abilities_that_a_builder_lacks_are_skipped(name: str) -> None:
+    """All else is required of one that only starts jobs, and it passes."""
     if name in OPTIONAL:
         with pytest.raises(pytest.skip.Exception, match="OnlyStarts has no "):
             await run(name, OnlyStartsBench(OnlyStarts()))

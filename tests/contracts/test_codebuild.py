@@ -162,8 +162,8 @@ async def test_a_listing_that_fails_is_no_answer_to_any(bench: Bench, action: st
     assert await bench.find("op-1") == job
 
 
-async def test_a_look_up_that_is_given_up_leaves_the_others_their_listing(bench: Bench) -> None:
-    """Whichever of them had asked for it."""
+async def test_a_cancelled_lookup_does_not_cancel_the_shared_listing(bench: Bench) -> None:
+    """Whichever of them had begun it."""
     job = await bench.start("op-1")
     held = await hold(bench)
     first = asyncio.ensure_future(bench.find("op-0"))
@@ -197,8 +197,8 @@ async def test_a_start_in_no_project_is_looked_for_nowhere(bench: Bench) -> None
     assert bench.asked() == []
 
 
-async def test_a_build_that_cannot_be_read_is_no_others_trouble(bench: Bench) -> None:
-    """CodeBuild may learn new words; the others are described."""
+async def test_an_unreadable_build_hides_no_other(bench: Bench) -> None:
+    """CodeBuild may get new values; the others are described."""
     jobs = [await bench.start(f"op-{number}") for number in range(2)]
     bench.aws.builds[jobs[0]].status = "PAUSED"  # type: ignore[assignment]
     with pytest.raises(SomeNotDescribed, match="PAUSED") as raised:

@@ -66,7 +66,7 @@ async def bench(request: pytest.FixtureRequest, aws: tuple[AWS, EmbeddedAWS]) ->
     return Bench(inbox, in_groups)
 
 
-async def test_what_is_sent_is_received(bench: Bench) -> None:
+async def test_a_message_that_is_sent_is_received(bench: Bench) -> None:
     """Its text to the letter, under an id, for the first time."""
     text = 'Zoë 😀 {"a": "b"}'
     await bench.send(text, group="g-1")
@@ -81,8 +81,8 @@ async def test_an_empty_queue_gives_nothing(bench: Bench) -> None:
     assert await bench.receive() == []
 
 
-async def test_what_is_received_is_hidden_from_others(bench: Bench) -> None:
-    """Until it is deleted, or shown again."""
+async def test_a_received_message_is_invisible(bench: Bench) -> None:
+    """Until it is deleted, or made visible again."""
     await bench.send("a")
     (message,) = await bench.receive_all(1)
     assert await bench.receive() == []
@@ -171,7 +171,9 @@ async def test_a_missing_queue_is_temporary(aws: tuple[AWS, EmbeddedAWS]) -> Non
 
 
 @pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
-async def test_what_is_too_large_says_so(aws: tuple[AWS, EmbeddedAWS]) -> None:
+async def test_a_message_that_is_too_large_is_a_permanent_error(
+    aws: tuple[AWS, EmbeddedAWS],
+) -> None:
     """By the queue's own limit: it is no outage."""
     inbox = sqs_inbox(aws, "small")
     await inbox.create()

@@ -180,9 +180,9 @@ class Rotated:
 
 
 @pytest.mark.parametrize("path", ["/", "/behind/a-path/"])
-async def test_what_arrives_is_signed(path: str) -> None:
+async def test_requests_that_arrive_are_signed(path: str) -> None:
     """botocore's signer gives the same signature for the headers and the body that arrived; each
-    request, and each try, is signed with the credentials of the moment."""
+    request, and each try, is signed with the current credentials."""
     async with open_recorder(path) as (recorder, url), open_service_aws(url, "lean") as aws:
         opened: Any = await aws.dynamodb()
         credentials = Rotated()

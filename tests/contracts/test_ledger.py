@@ -69,8 +69,8 @@ async def test_records_are_kept_as_they_are(ledger: Ledger, records: Sequence[Re
     ],
     ids=["event id", "message", "step", "huge number in a step"],
 )
-async def test_what_json_can_hold_can_be_kept(ledger: Ledger, record: Record) -> None:
-    """Halves of a character and huge numbers come in JSON, so they must not stop a run."""
+async def test_every_json_value_can_be_stored(ledger: Ledger, record: Record) -> None:
+    """Lone surrogates and huge numbers come in JSON, so they must not stop a run."""
     await commit(ledger, record)
     assert await find(ledger, record.key) == kept(record)
 
@@ -156,10 +156,10 @@ async def test_all_is_written_or_nothing(ledger: Ledger, place: int) -> None:
         ("TENANT#none", 1, False),
     ],
 )
-async def test_what_must_be_unchanged_is_compared(
+async def test_unchanged_items_are_compared(
     ledger: Ledger, key: str, version: int, holds: bool
 ) -> None:
-    """A write depends on items that it leaves alone, there or not there."""
+    """A write depends on items that it doesn't write, present or absent."""
     await commit(ledger, tenant("two"))
     await commit(ledger, tenant("two", version=1))
     standing = {"TENANT#two": tenant("two", version=2), "TENANT#none": None}
@@ -274,7 +274,7 @@ async def test_many_are_loaded_at_once(ledger: Ledger, number: int) -> None:
     assert await ledger.load(keys) == expected | {record.key: kept(record) for record in there}
 
 
-async def test_a_key_asked_for_twice_is_answered(ledger: Ledger) -> None:
+async def test_a_key_that_is_read_twice_is_answered_once(ledger: Ledger) -> None:
     """The same key twice is one answer."""
     await commit(ledger, tenant())
     assert await ledger.load([tenant().key] * 2) == {tenant().key: kept(tenant())}
@@ -333,8 +333,8 @@ async def test_all_of_one_moment_are_due(ledger: Ledger) -> None:
         assert sorted(found) == sorted(record.key for record in runs)
 
 
-async def test_what_is_settled_is_due_no_more(ledger: Ledger) -> None:
-    """An item is due when it says so now, whatever it said before."""
+async def test_a_settled_item_is_no_longer_due(ledger: Ledger) -> None:
+    """Only the current due time of an item counts."""
     await commit(ledger, run("a", due_at=NOW), run("b", due_at=later(1)), run("c"))
     await commit(ledger, operation("a", due_at=NOW))
     await commit(

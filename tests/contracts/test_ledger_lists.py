@@ -178,8 +178,8 @@ async def test_pages_stay_where_they_are(ledger: Ledger) -> None:
     assert ids(again) == ["3", "2"]
 
 
-async def test_what_moves_on_is_not_hidden(ledger: Ledger) -> None:
-    """A run or tenant whose status changes at this very moment is listed, as one or the other."""
+async def test_an_item_that_changes_its_status_is_not_hidden(ledger: Ledger) -> None:
+    """A run or tenant whose status changes during the query is listed, under one of the two."""
     await commit(ledger, run(), tenant())
     is_over = asyncio.Event()
 

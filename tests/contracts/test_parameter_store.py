@@ -118,18 +118,18 @@ async def test_changes_keep_to_the_rate(bench: Bench) -> None:
     assert bench.aws.most_under_way <= 3
 
 
-async def test_a_rate_that_others_use_up_is_temporary(bench: Bench) -> None:
-    """After pauses of some seconds in all; nothing else is tried again."""
+async def test_a_throttled_parameter_store_is_temporary(bench: Bench) -> None:
+    """After pauses of some seconds in all; nothing else is retried."""
     bench.aws.tokens, bench.aws.filled_at = 0, 1e12
     with pytest.raises(TemporaryError, match="ThrottlingException"):
         await bench.store.put(name="/p/a", value="hush")
     assert bench.pauses == [0.5, 1.0, 2.0, 4.0]
 
 
-async def test_what_an_earlier_attempt_has_put_is_not_put_again(
+async def test_a_secret_of_an_earlier_attempt_is_not_put_again(
     bench: Bench, clock: ManualClock
 ) -> None:
-    """A start with many secrets comes to its end, however often it is tried."""
+    """A start with many secrets finishes, however often it is retried."""
     desk = Desk()
     secret_references = SecretReferences(
         store=bench.store, ids=RandomIds(), secrets=Redactor(SECRET_NAMES), prefix="/p"

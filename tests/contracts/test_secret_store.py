@@ -59,8 +59,8 @@ async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
         yield Bench(kind(client.opened, prefix="/tests"))
 
 
-async def test_what_is_put_can_be_read(bench: Bench) -> None:
-    """As it is, whatever it is; and again replaces it, as a repeated start does."""
+async def test_a_secret_that_is_put_can_be_read(bench: Bench) -> None:
+    """As it is, whatever it is; a second put replaces it, as a repeated start does."""
     for value in ("hush-hush", '{"password": "é\\n"}', "x" * 5000):
         await bench.store.put(name=bench.name(), value=value)
         assert await bench.store.read(name=bench.name()) == value
@@ -86,7 +86,7 @@ async def test_its_kind_is_one_that_builders_know(bench: Bench) -> None:
     assert bench.store.reference_type in _AWS
 
 
-async def test_it_can_be_asked_whether_it_is_there(bench: Bench) -> None:
+async def test_the_store_can_be_checked(bench: Bench) -> None:
     """Without leaving anything behind."""
     if isinstance(bench.store, InMemorySecretStore):
         return

@@ -79,7 +79,7 @@ async def test_express_is_refused(bench: Bench) -> None:
     assert bench.starts == 0
 
 
-async def test_what_is_no_state_machine_is_refused(bench: Bench) -> None:
+async def test_an_arn_that_is_no_state_machine_is_refused(bench: Bench) -> None:
     """By the settings, and by Step Functions."""
     with pytest.raises(PermanentError, match="'down' names no state machine: add it to builders"):
         await bench.builder.start_job("down", {}, start_key="op-1")
@@ -100,8 +100,9 @@ async def test_a_lost_answer_is_found_by_the_start_key(bench: Bench) -> None:
     assert (found.job_identifier, len(bench.aws.executions)) == ("up", 1)
 
 
-async def test_a_machine_that_may_not_be_asked_about_hides_no_job_on_another(bench: Bench) -> None:
-    """Where it is the only trouble it is named as what it is, since no start of ours went there."""
+async def test_a_denied_state_machine_hides_no_job_on_another(bench: Bench) -> None:
+    """If it is the only error it is named as what it is, since no start of the service went
+    there."""
     job = await bench.builder.start_job("up", {}, start_key="op-1")
     denied = job.id.replace(":provision:", ":other:")
     bench.aws.deny(denied)
@@ -143,7 +144,7 @@ async def test_error_and_cause_are_the_reason(bench: Bench) -> None:
     assert reports[jobs[1].id].exported == {"APP_PLANE_URL": "https://t-1.example"}
 
 
-async def test_check_asks_about_each_machine(bench: Bench) -> None:
+async def test_check_describes_each_state_machine(bench: Bench) -> None:
     """And names the one that isn't as it must be."""
     assert isinstance(bench.builder, Checkable)
     with pytest.raises(PermanentError, match="EXPRESS"):

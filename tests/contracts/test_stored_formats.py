@@ -124,7 +124,7 @@ def test_an_item_of_a_newer_format_stays_in_it(name: str) -> None:
     assert (again["format"], again["newer"]) == ({"N": "999"}, {"S": "kept"})
 
 
-def test_what_this_release_writes_is_kept() -> None:
+def test_the_stored_formats_of_this_release_are_kept() -> None:
     """A change of what is stored has files of its own, from which later releases are tested: see
     `tests/stored_formats.py`."""
     for name, document in documents().items():

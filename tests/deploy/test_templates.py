@@ -253,7 +253,7 @@ def test_the_listener_forwards_events_and_operators() -> None:
     ]
 
 
-def test_a_function_has_an_address_only_if_asked_for() -> None:
+def test_a_function_has_an_http_api_only_if_requested() -> None:
     """And no function URL, which would be public as well."""
     assert STACKS["lambda"].of_type("AWS::ApiGatewayV2::Api") == {}
     assert STACKS["lambda-api"].of_type("AWS::ApiGatewayV2::Api")

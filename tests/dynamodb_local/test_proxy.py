@@ -93,8 +93,8 @@ async def test_half_of_the_keys_are_left(proxy: Proxy) -> None:
         }
 
 
-async def test_a_share_goes_wrong_and_passes_when_it_comes_again(proxy: Proxy) -> None:
-    """About that share of new requests, the same for the same seed; each passes on its return."""
+async def test_a_share_of_requests_fails_and_passes_when_retried(proxy: Proxy) -> None:
+    """About that share of new requests, the same for the same seed; each passes at its retry."""
     faults = (conflict(), Fault.answer_lost())
     seen: list[list[bool]] = []
     for _ in range(2):

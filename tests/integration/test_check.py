@@ -207,8 +207,8 @@ async def test_a_good_setup_has_a_json_form(watched: Watched, real: Settings) ->
     assert shown["policy"]["Statement"]
 
 
-async def test_the_command_says_what_fails(watched: Watched) -> None:
-    """A bus that isn't there exits 1; the rest is told all the same, the policy too."""
+async def test_the_command_reports_what_fails(watched: Watched) -> None:
+    """A bus that isn't there exits 1; the rest is reported all the same, the policy too."""
     named = {"TIER_DETAILS_TABLE": "plans", "EVENT_BUS_NAME": "nowhere"}
     code, out, err = await run("check", environment={**watched.environment, **named})
     assert (code, err) == (1, "")
@@ -259,7 +259,7 @@ async def test_secrets_in_plain_text_are_a_warning(
         ("ssm", "ssm:GetParameters", "arn:aws:ssm:*:*:parameter/orchestrator"),
     ],
 )
-async def test_a_store_of_secrets_is_asked(
+async def test_a_store_for_secrets_is_checked(
     settings: Settings,
     codebuild: CodeBuildStandIn,
     ministack: str,
@@ -268,7 +268,7 @@ async def test_a_store_of_secrets_is_asked(
     action: str,
     arn: str,
 ) -> None:
-    """And it is said what it means for those who run builds; the policy has what it takes."""
+    """And the output says what it means for those who run builds; the policy has what it needs."""
     for service in ("SECRETS_MANAGER", "SSM"):
         monkeypatch.setenv(f"AWS_ENDPOINT_URL_{service}", ministack)
     chosen = attrs.evolve(

@@ -83,10 +83,10 @@ async def open_strange(status: int, text: str, **headers: str) -> AsyncIterator[
     ],
 )
 @pytest.mark.parametrize("command", [("runs",), ("cancel", "t-1"), ("replay", "a-run")])
-async def test_what_no_orchestrator_says_is_named(
+async def test_an_answer_of_another_program_is_named(
     command: tuple[str, ...], status: int, text: str, named: str
 ) -> None:
-    """A proxy in front, another program, a page to log in at: credentials don't follow there."""
+    """A proxy in front, another program, a login page: credentials don't follow there."""
     location = {"Location": "http://127.0.0.1:9/"} if status == 302 else {}
     async with open_strange(status, text, **location) as url:
         assert_one_line(await run(*command, "--url", url), 1, named)

@@ -300,8 +300,8 @@ async def test_a_demo_that_is_ended_leaves_no_service_behind(ends_by: signal.Sig
 _SAID = ("Service", "Console", "API docs")
 
 
-async def test_dev_says_where_to_look() -> None:
-    """The addresses that it prints are answered: the service, its console, its documentation."""
+async def test_dev_prints_its_addresses() -> None:
+    """They are answered: the service, its console, its documentation."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
     process = await asyncio.create_subprocess_exec(

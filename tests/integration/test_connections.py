@@ -248,8 +248,8 @@ ENCODED = {
 }
 
 
-async def test_bodies_are_read_as_their_encoding_says(open_server: OpenServer) -> None:
-    """gzip and deflate; all others are 415, and what is broken is 400."""
+async def test_bodies_are_decompressed(open_server: OpenServer) -> None:
+    """gzip and deflate; all others are 415, and a broken body is 400."""
     server = await open_server()
     for encoding, (body, status, said) in ENCODED.items():
         sent = event(body, b"Content-Encoding: " + encoding.encode())
@@ -281,7 +281,7 @@ MALFORMED = {
 }
 
 
-async def test_what_is_not_http_is_a_problem_too(open_server: OpenServer) -> None:
+async def test_a_malformed_request_is_a_problem_too(open_server: OpenServer) -> None:
     """With a sentence that quotes nothing, and one line of the log for many: no traceback, and
     nothing of what was malformed, which may be the API key."""
     server = await open_server()

@@ -142,7 +142,7 @@ def test_a_missing_moto_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         importlib.import_module("orchestrator.embedded")
 
 
-async def test_a_transaction_that_comes_again_is_the_same() -> None:
+async def test_a_repeated_transaction_has_one_effect() -> None:
     """By its token: the SDK sends it twice when an answer is late. Another one is refused."""
     session = aws_session()
     async with open_embedded_aws() as aws:

@@ -374,8 +374,8 @@ async def test_the_builders_word_outranks_the_jobs(how: str, word: str) -> None:
     assert tenant.state == ENDS[how][0]
 
 
-async def test_what_is_provisioned_again_is_deployed_again() -> None:
-    """An operator insisted on a second start: what follows from it is another deployment."""
+async def test_each_provisioning_is_deployed() -> None:
+    """Also after a forced replay, and if the report of its end names no start key."""
     story = Story(LoggingBuilder("CODE_BUILD"))
     await story.send(story.request)
     for number in (1, 2):

@@ -92,7 +92,7 @@ async def test_a_tenants_own_tier_counts(
 
 
 @pytest.mark.parametrize("event_type", ["RECONCILE", "Scheduled Event"])
-async def test_a_sweep_is_no_trouble(settings: Settings, event_type: str) -> None:
+async def test_a_sweep_is_explained(settings: Settings, event_type: str) -> None:
     """It has no handler that could be replaced."""
     explained = await explain_event(settings, event_type, b"{}")
     assert (explained.trouble, explained.event_type) == (None, "RECONCILE")
@@ -100,10 +100,10 @@ async def test_a_sweep_is_no_trouble(settings: Settings, event_type: str) -> Non
 
 
 @pytest.mark.parametrize("body", [{"tenantId": "t-1"}, {"tenantId": "t-1", "tier": "STANDARD"}])
-async def test_a_deployment_without_a_job_is_no_trouble(
+async def test_a_deployment_without_a_job_is_explained(
     settings: Settings, body: dict[str, Any]
 ) -> None:
-    """It would be deployed at once, so there is no job to show and nothing to mend."""
+    """It would be deployed at once, so there is no job to show and nothing to fix."""
     explained = await explain_event(settings, "TENANT_DEPLOYMENT", text(body))
     assert (explained.trouble, explained.job_identifier) == (None, None)
 
@@ -119,14 +119,14 @@ async def test_a_deployment_without_a_job_is_no_trouble(
         ("TENANT_PARTY", {"tenantId": "t-1"}, "Unsupported event type: TENANT_PARTY"),
     ],
 )
-async def test_what_would_not_work_is_said(
+async def test_a_failure_is_predicted(
     settings: Settings,
     codebuild: CodeBuildStandIn,
     event_type: str,
     body: dict[str, Any],
     said: str,
 ) -> None:
-    """The trouble is what the answer would say; what is known all the same is shown."""
+    """With the sentence that the answer would have; all that is known is shown."""
     explained = await explain_event(settings, event_type, text(body))
     assert explained.trouble is not None
     assert said.lower() in explained.trouble.lower()
@@ -139,7 +139,7 @@ async def test_what_would_not_work_is_said(
     ("body", "said"),
     [({"tenantId": "t-1"}, "no type"), ([], "object")],
 )
-async def test_what_is_no_event_is_not_explained(
+async def test_a_body_that_is_no_event_is_not_explained(
     settings: Settings, body: object, said: str
 ) -> None:
     """A bare body doesn't name its type; a list is no event at all."""
@@ -160,7 +160,7 @@ STATIC = {
 }
 
 
-async def test_the_command_says_what_would_not_work(codebuild: CodeBuildStandIn) -> None:
+async def test_the_command_predicts_a_failure(codebuild: CodeBuildStandIn) -> None:
     """An unknown tier exits 1 with the whole explanation as JSON, and starts nothing."""
     event = text(provisioning_event(tier="GOLD"))
     code, out, err = await run("explain", "--json", stdin=event, environment=STATIC)

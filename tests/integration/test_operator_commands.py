@@ -101,7 +101,7 @@ async def open_service_over(ledger: InMemoryLedger) -> AsyncIterator[tuple[str, 
         yield ("--url", str(server.make_url("/")))
 
 
-async def test_lists_are_followed_to_what_was_asked_for() -> None:
+async def test_lists_are_read_up_to_the_limit() -> None:
     """Over pages that are short or empty; after many empty ones it says that it stopped."""
     ledger = InMemoryLedger()
     rare = {0, 700, 701, 11_800}
@@ -272,10 +272,10 @@ async def test_runs_are_replayed(here: tuple[str, str], aws: EmbeddedAWS, tmp_pa
     assert "There is no run 'nowhere'." in missing.out
 
 
-async def test_what_is_under_way_is_cancelled(
+async def test_an_open_operation_is_cancelled(
     here: tuple[str, str], aws: EmbeddedAWS, tmp_path: Path
 ) -> None:
-    """With a reason, which the tenant's timeline then has; what is over can't be."""
+    """With a reason, which the tenant's timeline then has; an ended one can't be."""
     await provision(here, "t-1", "BASIC", tmp_path)
     cancelled = await run("cancel", "t-1", *here, "--reason", "not wanted any more")
     assert (cancelled.code, cancelled.err) == (0, "")
@@ -365,8 +365,8 @@ async def test_init_completes_a_table_that_was_there() -> None:
         assert (again.code, again.out) == (0, there)
 
 
-async def test_init_says_of_no_table_that_it_is_there() -> None:
-    """A ledger in memory has none."""
+async def test_init_of_a_ledger_in_memory_creates_no_table() -> None:
+    """It has none."""
     ended = await run("init", ORCHESTRATOR_LEDGER__BACKEND="memory")
     assert "already exists" not in ended.out
 

@@ -63,7 +63,7 @@ async def test_the_webhook_is_posted_through_the_proxy(
     assert asked == [BEHIND]
 
 
-async def test_jenkins_is_asked_through_the_proxy(
+async def test_jenkins_is_reached_through_the_proxy(
     proxy: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """With the credentials of the settings, whatever a `.netrc` has for it."""
@@ -77,10 +77,10 @@ async def test_jenkins_is_asked_through_the_proxy(
     assert all(one.startswith("http://jenkins.example/") for one in asked)
 
 
-async def test_what_no_proxy_names_is_reached_without(
+async def test_hosts_of_no_proxy_are_reached_directly(
     proxy: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody listens where the proxy would be."""
+    """Nothing listens where the proxy would be."""
     url, asked = proxy
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("NO_PROXY", "other.example,127.0.0.1")

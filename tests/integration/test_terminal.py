@@ -157,8 +157,8 @@ def str_values(value: Any) -> list[str]:
     return [value] if isinstance(value, str) else []
 
 
-async def test_what_is_sent_and_explained_is_escaped(service: str, tmp_path: Path) -> None:
-    """The run that comes of an event; its type, tenant and variables; the name of a file."""
+async def test_output_of_send_and_explain_is_escaped(service: str, tmp_path: Path) -> None:
+    """The run of an event; its type, tenant and variables; the name of a file."""
     event = tmp_path / "event.json"
     event.write_text(json.dumps(provisioning_event(tenant_id=CONTROL, override={"A": CONTROL})))
     sent = await run("send", "X", str(event), "--url", service)

@@ -40,8 +40,8 @@ async def ask(url: str, *, timeout_s: float = 30) -> WebhookAnswer:
         return await webhook.post(url=url, text='{"a":"é"}', headers={"x-signature": "s"})
 
 
-async def test_what_is_posted_arrives_as_it_is() -> None:
-    """The text's bytes, under its headers; the status comes back."""
+async def test_a_post_arrives_byte_for_byte() -> None:
+    """Under its headers; the status comes back."""
     seen = []
 
     async def handler(request: web.Request) -> web.Response:
@@ -69,10 +69,8 @@ async def test_what_is_posted_arrives_as_it_is() -> None:
         ("Fri, 20 Nov 2026 09:00:07 +9999999999", None),
     ],
 )
-async def test_the_time_of_an_answer_is_what_its_server_says(
-    said: str, time: datetime | None
-) -> None:
-    """None where it isn't one (RFC 9110, section 5.6.7)."""
+async def test_the_time_of_an_answer_is_its_date_header(said: str, time: datetime | None) -> None:
+    """None if it isn't a date (RFC 9110, section 5.6.7)."""
 
     async def handler(request: web.Request) -> web.Response:
         return web.Response(status=401, headers={"Date": said})
@@ -132,8 +130,8 @@ async def test_a_refused_connection_means_that_nothing_arrived() -> None:
         "http://control.example:99999/webhook",
     ],
 )
-async def test_what_is_no_address_is_said(url: str) -> None:
-    """Nothing is ever told there, so nobody tries again."""
+async def test_an_invalid_webhook_address_is_a_permanent_error(url: str) -> None:
+    """No report could ever be sent there, so it isn't retried."""
     with pytest.raises(PermanentError):
         await post(url)
 

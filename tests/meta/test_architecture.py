@@ -61,8 +61,8 @@ def test_the_page_names_every_module_and_no_other() -> None:
 @pytest.mark.parametrize(
     "room", sorted((PACKAGE / "core").glob("*/__init__.py")), ids=lambda room: room.parent.name
 )
-def test_a_room_says_what_is_in_it(room: Path) -> None:
-    """In a few sentences, and it hands on nothing."""
+def test_each_room_has_a_docstring(room: Path) -> None:
+    """Of a few sentences, and no re-exports."""
     text = room.read_text()
     assert text.startswith('"""')
     assert "import" not in text

@@ -59,8 +59,8 @@ def test_every_key_is_documented(key: str) -> None:
         assert DEFAULTS[key] in (None, shown()[key])
 
 
-def test_what_is_documented_is_the_default() -> None:
-    """default.toml sets no key to anything else, and none that doesn't exist."""
+def test_default_toml_has_the_defaults() -> None:
+    """It sets no key to anything else, and none that doesn't exist."""
     assert dict(keys(load_settings(DEFAULT, environ={}))) == DEFAULTS
 
 

@@ -109,7 +109,7 @@ def test_a_query_names_only_what_is_measured(where: str, query: str) -> None:
 
 
 @pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: rule["alert"])
-def test_an_alert_says_what_to_do(rule: dict[str, Any]) -> None:
+def test_each_alert_has_a_sentence_and_a_section(rule: dict[str, Any]) -> None:
     """How long it must hold, one sentence, and the section that says what to do."""
     assert rule.keys() == {"alert", "expr", "for", "labels", "annotations"}
     assert re.fullmatch(r"Orchestrator[A-Z]\w+", rule["alert"])

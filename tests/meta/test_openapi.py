@@ -126,7 +126,7 @@ def test_two_apps_in_one_process_have_documents_of_their_own() -> None:
         assert model not in other["components"]["schemas"]
 
 
-def test_events_are_answered_as_the_contract_says(document: dict[str, Any]) -> None:
+def test_events_are_answered_by_the_contract(document: dict[str, Any]) -> None:
     """All documented statuses are the contract's, and those of every release are documented."""
     posts = {
         name: op for name, op in operations(document).items() if name.startswith("post /event")
@@ -148,8 +148,8 @@ def test_problems_are_documented_as_problems(document: dict[str, Any]) -> None:
                 assert "Retry-After" in answer["headers"], name
 
 
-def test_each_operation_says_what_it_does(document: dict[str, Any]) -> None:
-    """In a summary and, beyond it, a description; a handler of one's own by its docstring."""
+def test_each_operation_has_a_summary_and_a_description(document: dict[str, Any]) -> None:
+    """A user's handler by its docstring."""
     summaries = [operation["summary"] for operation in operations(document).values()]
     assert len(summaries) == len(set(summaries))
     for name, operation in operations(document).items():
@@ -161,8 +161,8 @@ def test_each_operation_says_what_it_does(document: dict[str, Any]) -> None:
     assert (own["summary"], own["description"]) == ("Nothing to do", "Nothing to do.")
 
 
-def test_each_field_says_what_it_means(document: dict[str, Any]) -> None:
-    """Of each schema of the service, which has a description, too."""
+def test_each_field_has_a_description(document: dict[str, Any]) -> None:
+    """Of each schema of the service, which has one, too."""
     schemas = {
         name: schema
         for name, schema in document["components"]["schemas"].items()

@@ -58,7 +58,7 @@ def test_importing_the_package_loads_no_aws() -> None:
     assert not loaded & {"click", "prometheus_client", "aiohttp_apispec", "pytest"}
 
 
-def test_a_former_name_still_works_and_says_what_it_is_called_now() -> None:
-    """For one release, so that nobody's extension breaks with an upgrade."""
+def test_a_former_name_still_works_with_a_deprecation_warning() -> None:
+    """For one release, so that no user's extension breaks with an upgrade."""
     with pytest.warns(DeprecationWarning, match=r"renamed to orchestrator\.JobDescription"):
         assert orchestrator.JobReport is orchestrator.JobDescription

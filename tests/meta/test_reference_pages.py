@@ -11,8 +11,8 @@ def test_the_page_is_as_it_would_be_written(name: str) -> None:
     assert (DOCS / name).read_text() == build(name)
 
 
-def test_each_setting_says_what_it_does() -> None:
-    """In a comment of default.toml, from which the page has it."""
+def test_each_setting_has_a_comment() -> None:
+    """In default.toml, from which the page has it."""
     rows = [line for line in build("configuration.md").splitlines() if "<br>" in line]
     assert rows
     assert [line for line in rows if line.endswith("|  |")] == []

@@ -58,23 +58,23 @@ def access_by_route(app: web.Application) -> dict[str, Access | None]:
 @pytest.mark.parametrize(
     "app", [create_app(GUARDED), create_worker_app(QUEUED)], ids=["app", "worker"]
 )
-def test_each_route_declares_what_it_asks_for(app: web.Application) -> None:
+def test_each_route_declares_the_access_that_it_requires(app: web.Application) -> None:
     """One that doesn't would be closed to a sender's scopes, and open to every known sender."""
     declared = access_by_route(app)
     assert declared
     assert [route for route, access in declared.items() if access is None] == []
 
 
-def test_each_route_asks_for_what_is_listed_here() -> None:
-    """At the root and below `http.base_path`; whoever opens a route changes this list."""
+def test_each_route_requires_the_access_that_is_listed_here() -> None:
+    """At the root and below `http.base_path`; a change that opens a route changes this list."""
     below = {route.replace(" /", " /saas/", 1): access for route, access in ASKED.items()}
     home = {"GET /saas": OPEN}
     assert access_by_route(create_app(GUARDED)) == {**ASKED, **below, **home}
 
 
 @pytest.mark.parametrize("settings", [GUARDED, Settings()], ids=["guarded", "open"])
-def test_the_document_says_what_a_route_asks_for(settings: Settings) -> None:
-    """The security of each operation, and its 401, where somebody is asked for credentials."""
+def test_the_document_has_the_access_of_each_route(settings: Settings) -> None:
+    """The security of each operation, and its 401, if it requires credentials."""
     app = create_app(settings)
     document = build_document(app)
     schemes = document["components"].get("securitySchemes", {})

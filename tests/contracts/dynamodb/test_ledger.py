@@ -84,10 +84,10 @@ async def test_finished_items_expire(table: Table, record: Record, since: dateti
 
 
 @pytest.mark.parametrize("record", [job(), PayloadRecord(run_id="1", data=b"1")])
-async def test_what_belongs_to_a_run_outlives_it(
+async def test_payloads_and_jobs_expire_after_their_run(
     table: Table, clock: ManualClock, record: Record
 ) -> None:
-    """A payload and a job are written before the end, so they are kept for longer."""
+    """They are written before its end, so they are kept for longer."""
     await table.ledger.commit([record], unchanged={})
     expires = clock.now() + 2 * RETENTION
     assert (await table.item(record.key))["expires_at"] == {"N": str(int(expires.timestamp()))}
@@ -122,9 +122,9 @@ async def test_the_permissions_are_those_needed(table: Table) -> None:
     assert done == {right for one in table.ledger.permissions for right in one.actions}
 
 
-async def test_what_a_newer_release_wrote_stays(table: Table) -> None:
-    """Fields of a record, of what lies in it, and attributes beside it, whichever of them changes;
-    what is replaced takes its own along."""
+async def test_fields_of_a_newer_release_are_kept(table: Table) -> None:
+    """Fields of a record, of its parts, and attributes beside it, whichever of them changes; a
+    value that is replaced takes its own along."""
     client = await table.aws.dynamodb()
     records: list[Record] = [
         run(job=JOB, steps={"s": Step(name="s", result={"unknown": 1}, recorded_at=NOW)}),
@@ -224,8 +224,8 @@ async def test_a_page_is_a_fixed_number_of_requests(table: Table) -> None:
         assert len(table.proxy.calls) <= 2
 
 
-async def test_what_dynamodb_left_unread_is_read(table: Table) -> None:
-    """UnprocessedKeys are asked for again, after growing pauses."""
+async def test_unprocessed_keys_are_read_again(table: Table) -> None:
+    """After growing pauses."""
     records = [tenant(f"{n}") for n in range(90)]
     await table.ledger.commit(records, unchanged={})
     table.proxy.inject("BatchGetItem", *[UNPROCESSED] * 3)
@@ -329,7 +329,7 @@ ODD_ITEMS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("odd", ODD_ITEMS)
-async def test_what_can_not_be_read_is_named_beside_the_rest(table: Table, odd: str) -> None:
+async def test_unreadable_items_are_named_beside_the_others(table: Table, odd: str) -> None:
     """Of a load and of a refused commit: which item it was, and the others."""
     client = await table.aws.dynamodb()
     key, version = run("odd").key, {"version": {"N": "3"}}
@@ -348,8 +348,8 @@ async def test_what_can_not_be_read_is_named_beside_the_rest(table: Table, odd: 
     assert refused.value.found == rest
 
 
-async def test_what_no_release_ever_kept_can_not_be_read(table: Table) -> None:
-    """An item of a kind that only a newer release knows."""
+async def test_an_item_of_an_unknown_kind_can_not_be_read(table: Table) -> None:
+    """Only a newer release knows it."""
     client = await table.aws.dynamodb()
     item = {"key": {"S": "LEASE#1"}, "version": {"N": "1"}, "data": {"S": "{}"}}
     await client.put_item(TableName=table.name, Item=item)
@@ -400,8 +400,8 @@ async def test_two_commits_have_two_tokens(table: Table) -> None:
 
 
 @pytest.mark.parametrize("key", ["RUN#" + "x" * 2045, ""])
-async def test_what_can_be_no_key_is_not_there(table: Table, key: str) -> None:
-    """DynamoDB would refuse the question."""
+async def test_an_impossible_key_is_absent(table: Table, key: str) -> None:
+    """DynamoDB would refuse the request."""
     assert await table.ledger.load([key, "RUN#x"]) == {key: None, "RUN#x": None}
     page = await table.ledger.list_runs(tenant_id=key)
     assert (list(page.items), page.cursor) == ([], None)

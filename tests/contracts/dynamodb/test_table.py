@@ -103,7 +103,7 @@ async def test_expiry_that_was_disabled_is_enabled(table: Table) -> None:
     assert await table.ledger.create() == []
 
 
-async def test_what_cannot_be_the_ledgers_table_is_named(
+async def test_a_table_that_cannot_be_the_ledgers_is_named(
     way: tuple[Proxy, AWS], clock: ManualClock
 ) -> None:
     """Other keys, or an expiry of its own: nothing of it is changed."""

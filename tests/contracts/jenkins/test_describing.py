@@ -148,7 +148,7 @@ async def test_more_builds_than_a_page_are_looked_through(
     assert len(jenkins.requests) == 2
 
 
-async def test_a_build_that_others_have_overtaken_is_found(
+async def test_a_build_behind_younger_ones_is_found(
     jenkins: JenkinsStandIn, builder: JenkinsBuilder
 ) -> None:
     """Items may leave the queue in any order: a younger one's build behind pages of older ones."""
@@ -196,10 +196,10 @@ async def test_jobs_of_several_kinds_are_described_at_once(
     assert not some.value.failed
 
 
-async def test_one_job_that_can_not_be_asked_about_hides_no_other(
+async def test_one_job_that_can_not_be_described_hides_no_other(
     jenkins: JenkinsStandIn, builder: JenkinsBuilder
 ) -> None:
-    """Its own builds are the ones that nothing is known of."""
+    """Only its own builds are not described."""
     jenkins.add_job("top", START_KEY)
     jobs = [await start(builder, f"op-{n}", job) for n, job in enumerate((JOB, "top"))]
     jenkins.inject("/job/top/api/json", *[Fault.error("", http_status=500)] * 2)
@@ -212,10 +212,11 @@ async def test_one_job_that_can_not_be_asked_about_hides_no_other(
         await builder.describe_jobs(job_ids=[jobs[1].id])
 
 
-async def test_a_queue_id_that_comes_again_is_another_job(
+async def test_a_reused_queue_id_is_another_job(
     jenkins: JenkinsStandIn, builder: JenkinsBuilder
 ) -> None:
-    """A Jenkins that was killed may count from where it was: the start key tells them apart."""
+    """A Jenkins that was killed may count from an earlier number: the start key tells them
+    apart."""
     job = await start(builder)
     jenkins.run_queue()
     jenkins.items[1].parameters = {START_KEY: "op-2"}

@@ -35,10 +35,10 @@ async def test_a_start_whose_answer_was_lost_is_found(
 
 
 @pytest.mark.parametrize("step", ["queue/api/json", "basic/api/json"])
-async def test_what_leaves_the_queue_meanwhile_is_found(
+async def test_a_build_that_leaves_the_queue_meanwhile_is_found(
     jenkins: JenkinsStandIn, builder: JenkinsBuilder, step: str
 ) -> None:
-    """The queue is asked first."""
+    """The queue is read before the builds."""
     await start(builder)
     jenkins.meanwhile(step, jenkins.run_queue)
     assert await builder.find_job(start_key="op-1", job_identifier=JOB, started_after=LONG_AGO)

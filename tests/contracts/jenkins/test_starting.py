@@ -87,10 +87,10 @@ async def test_a_job_without_the_start_key_is_refused(
     assert posts(jenkins) == []
 
 
-async def test_a_start_key_that_jenkins_hides_is_none(
+async def test_a_start_key_that_jenkins_hides_is_refused(
     jenkins: JenkinsStandIn, builder: JenkinsBuilder
 ) -> None:
-    """A password's value is told to nobody, so that the build would never be found again."""
+    """Jenkins never shows a password parameter's value, so the build could not be found again."""
     jenkins.passwords.add(START_KEY)
     with pytest.raises(PermanentError, match="as a string parameter, not a password"):
         await start(builder)
@@ -139,8 +139,8 @@ async def test_a_job_that_goes_while_it_is_started_is_refused(
         await start(builder)
 
 
-async def test_a_wrong_address_says_nothing_of_jobs(jenkins: JenkinsStandIn, safe: Safe) -> None:
-    """Where no Jenkins answers, neither a job nor a build is missing for good."""
+async def test_a_wrong_address_is_no_missing_job(jenkins: JenkinsStandIn, safe: Safe) -> None:
+    """If no Jenkins answers, neither a job nor a build is missing for good."""
     async with open_builder(jenkins, safe, url=f"{jenkins.url}/typo") as builder:
         for action in (
             builder.check(),
@@ -199,10 +199,10 @@ async def test_a_start_key_among_the_builds_is_not_started_again(
 
 
 @pytest.mark.parametrize("step", ["queue/api/json", "basic/api/json"])
-async def test_what_leaves_the_queue_during_a_start_is_seen(
+async def test_a_build_that_leaves_the_queue_during_a_start_is_seen(
     jenkins: JenkinsStandIn, builder: JenkinsBuilder, step: str
 ) -> None:
-    """The queue is looked at before the builds, so that nothing slips through in between."""
+    """The queue is read before the builds, so that none is missed in between."""
     job = await start(builder)
     jenkins.meanwhile(step, jenkins.run_queue)
     assert (await start(builder)).id == job.id

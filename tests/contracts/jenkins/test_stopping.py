@@ -97,11 +97,11 @@ async def test_a_login_page_stops_nothing(jenkins: JenkinsStandIn, builder: Jenk
         await builder.stop_job(job_id=job.id)
 
 
-async def test_what_is_no_job_of_ours_is_not_stopped(
+async def test_a_foreign_or_ended_job_is_not_stopped(
     jenkins: JenkinsStandIn, builder: JenkinsBuilder
 ) -> None:
-    """Nothing is posted for an id of another builder's, a job that is gone or a build that is
-    over; one that went just now is no error."""
+    """Nothing is posted for an id of another builder, a job that is gone or a build that is over;
+    one that ends just now is no error."""
     for job_id in ("project:uuid", f"{JOB}#7:op-7", "deleted#1:op-1"):
         await builder.stop_job(job_id=job_id)
     assert posts(jenkins) == []

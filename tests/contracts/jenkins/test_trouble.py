@@ -75,10 +75,10 @@ TROUBLES: dict[str, tuple[Trouble, type[OrchestratorError], bool | None, str]] =
 
 @pytest.mark.parametrize("name", TROUBLES)
 @pytest.mark.parametrize("secret", [TOKEN, PASSWORD], ids=["token", "password"])
-async def test_trouble_says_what_it_is_and_no_secret(
+async def test_errors_of_jenkins_have_a_sentence_and_no_secret(
     jenkins: JenkinsStandIn, safe: Safe, name: str, secret: str
 ) -> None:
-    """Temporary unless Jenkins refuses the very start; `nothing_done` only where that's certain."""
+    """Temporary unless Jenkins refuses the start itself; `nothing_done` only if that's certain."""
     cause, kind, nothing_done, sentence = TROUBLES[name]
     safe.token = secret
     timeout_s = 0.2 if name == "too slow" else 10

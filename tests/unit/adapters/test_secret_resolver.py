@@ -36,7 +36,7 @@ def credentials(store: Store, clock: ManualClock) -> StoredSecretResolver:
 
 
 @pytest.mark.parametrize("value", ["", "key-1", "user:password", "secretsmanager", ":a", "SSM:a"])
-async def test_what_is_no_reference_is_the_credential(
+async def test_a_value_that_is_no_reference_is_the_credential(
     credentials: StoredSecretResolver, store: Store, value: str
 ) -> None:
     """Also with a colon in it."""
@@ -70,10 +70,10 @@ async def test_the_last_value_counts_while_the_store_is_down(
     assert store.reads == 2
 
 
-async def test_what_was_never_read_is_temporary(
+async def test_a_reference_that_was_never_read_is_temporary(
     credentials: StoredSecretResolver, store: Store, clock: ManualClock
 ) -> None:
-    """It says which one, and where; soon after it is there it is used."""
+    """The error names it, and its store; soon after it exists it is used."""
     with pytest.raises(TemporaryError, match="ssm:a can't be read: There is no secret 'a' in memo"):
         await credentials.resolve("ssm:a")
     await store.put(name="a", value="new")
@@ -100,10 +100,10 @@ async def test_a_secret_store_that_fails_is_queried_once(
     assert await credentials.resolve("ssm:a") == "new"
 
 
-async def test_what_was_deleted_is_valid_no_more(
+async def test_a_deleted_secret_is_no_longer_valid(
     credentials: StoredSecretResolver, store: Store, clock: ManualClock
 ) -> None:
-    """That is how a key which has become known is revoked."""
+    """That is how a leaked key is revoked."""
     await store.put(name="a", value="known")
     assert await credentials.resolve("ssm:a") == "known"
     await store.remove(name="a")
@@ -114,7 +114,7 @@ async def test_what_was_deleted_is_valid_no_more(
         clock.turn(5)
 
 
-async def test_what_the_store_refuses_is_temporary_too(
+async def test_a_denied_secret_is_temporary_too(
     credentials: StoredSecretResolver, store: Store
 ) -> None:
     """No request that comes in is to blame for it."""
@@ -131,10 +131,10 @@ async def test_white_space_around_a_credential_is_not_part_of_it(
     assert await credentials.resolve("ssm:a") == "the key"
 
 
-async def test_a_blank_credential_is_none(
+async def test_a_blank_credential_is_invalid(
     credentials: StoredSecretResolver, store: Store, clock: ManualClock
 ) -> None:
-    """It says so, once in the log, and takes the place of the last one."""
+    """It is logged once, and replaces the last one."""
     await store.put(name="a", value="key")
     assert await credentials.resolve("ssm:a") == "key"
     with capture_logs() as logs:

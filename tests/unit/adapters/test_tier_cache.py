@@ -78,10 +78,8 @@ async def test_zero_seconds_keep_nothing(catalog: Catalog, clock: ManualClock) -
     assert len(catalog.asked) == 2
 
 
-async def test_a_missing_tier_is_asked_for_each_time(
-    cached: CachedTierCatalog, catalog: Catalog
-) -> None:
-    """Whoever adds the tier is not made to wait for a cache."""
+async def test_a_missing_tier_is_not_cached(cached: CachedTierCatalog, catalog: Catalog) -> None:
+    """A tier that is added works at once."""
     assert await cached.find_tier("GOLD") is None
     assert await cached.find_tier("GOLD") is None
     catalog.tiers["GOLD"] = {"size": 5}
@@ -162,8 +160,8 @@ async def test_a_function_is_a_catalog() -> None:
     assert await catalog.find_tier("GOLD") is None
 
 
-async def test_what_a_handler_does_to_its_tier_stays_with_it() -> None:
-    """The next one gets the tier as it stands in the catalog."""
+async def test_a_handlers_change_of_its_tier_is_not_cached() -> None:
+    """The next handler gets the tier as it is in the catalog."""
     catalog = CachedTierCatalog(
         StaticTierCatalog({"BASIC": {"jobIdentifier": "job"}}), ManualClock(), keep_s=60
     )

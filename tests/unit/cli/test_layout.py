@@ -50,7 +50,7 @@ def test_without_a_terminal_nothing_is_cut() -> None:
     assert lines == ["TENANT", TENANT, f"{'':38}{'word ' * 40}"]
 
 
-def test_what_is_measured_is_what_is_printed() -> None:
+def test_the_measured_width_is_the_printed_one() -> None:
     """Control characters count as they are escaped, and cells stay in their columns."""
     lines = table([Row({"A": "a\x1b", "Z": "z"}), Row({"A": "a", "Z": "z"})], width=80)
     assert [line.index("z") for line in lines[1:]] == [7, 7]

@@ -71,7 +71,7 @@ def test_a_note_of_an_ended_process_is_passed_over(environ: dict[str, str], pid:
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[", '{"pid": "1"}', "null"])
-def test_what_is_no_note_is_passed_over(note: Path, environ: dict[str, str], text: str) -> None:
+def test_an_unreadable_note_is_skipped(note: Path, environ: dict[str, str], text: str) -> None:
     """Another release may have written it."""
     note.write_text(text)
     assert find_running_dev(environ) is None

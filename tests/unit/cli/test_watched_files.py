@@ -47,7 +47,7 @@ async def test_a_change_of_the_same_size_is_noticed(tmp_path: Path) -> None:
     "name",
     ["notes.txt", ".git/hook.py", "__pycache__/x.py", "node_modules/x.py", "env/lib/x.py"],
 )
-async def test_what_is_not_your_code_is_not_watched(tmp_path: Path, name: str) -> None:
+async def test_only_the_users_code_is_watched(tmp_path: Path, name: str) -> None:
     """Not a virtual environment with its ten thousand files, either."""
     clock = ManualClock()
     (tmp_path / "env").mkdir()

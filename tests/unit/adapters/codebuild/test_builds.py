@@ -57,8 +57,8 @@ def test_the_sample_is_read() -> None:
 
 
 @pytest.mark.parametrize("status", list(JobStatus))
-def test_both_ways_say_the_same(status: JobStatus) -> None:
-    """What the API answers, and what its event tells."""
+def test_an_answer_and_an_event_describe_a_build_alike(status: JobStatus) -> None:
+    """What the API answers, and what its event has."""
     made = build(status.value, reason="exit status 1", exported={"URL": "https://a.example"})
     told = BUILT_IN_NOTIFICATIONS.read_state_change(made.as_state_change())
     assert told == describe_build(made.as_document())
@@ -137,8 +137,8 @@ def test_a_phases_context_is_text(contexts: Any, message: str | None) -> None:
         {"build-status": []},
     ],
 )
-def test_what_names_no_build_is_none(changes: dict[str, Any]) -> None:
-    """Nobody's business, and no error."""
+def test_a_detail_that_names_no_build_is_none(changes: dict[str, Any]) -> None:
+    """It is ignored, and no error."""
     assert (
         BUILT_IN_NOTIFICATIONS.read_state_change({**build().as_state_change(), **changes}) is None
     )
