@@ -117,8 +117,8 @@ def test_logging_does_not_raise(
         assert json.loads(said)["level"] == "info"
 
 
-def test_a_line_says_that_it_could_not_be_rendered(capsys: pytest.CaptureFixture[str]) -> None:
-    """With its texts, and why."""
+def test_a_line_that_could_not_be_rendered_is_marked(capsys: pytest.CaptureFixture[str]) -> None:
+    """With its texts, and the reason."""
     configure_logs(level="info", layout="json", redact=SECRET_NAMES)
     structlog.get_logger("test").info("said", tenant_id="t-1", a=Odd(), password="hunter2")
     line = json.loads(capsys.readouterr().err)

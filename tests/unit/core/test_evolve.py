@@ -76,8 +76,8 @@ def test_all_fields_are_copied() -> None:
     assert evolve(slotted, a=2).c is slotted.c
 
 
-def test_what_was_computed_is_not_copied() -> None:
-    """A cached property is computed anew from the changed fields."""
+def test_cached_properties_are_not_copied() -> None:
+    """They are computed anew from the changed fields."""
     slotted = Slotted(a=1)
     assert slotted.double == 2
     assert evolve(slotted, a=2).double == 4

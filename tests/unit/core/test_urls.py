@@ -85,7 +85,7 @@ def test_the_origin_of_a_url_has_its_port(url: str, origin: str) -> None:
 
 
 @pytest.mark.parametrize("url", NO_ORIGINS)
-def test_what_parsers_read_differently_has_no_origin(url: str) -> None:
+def test_a_url_that_parsers_read_differently_has_no_origin(url: str) -> None:
     """Userinfo, backslashes, escapes, control characters and names beyond ASCII included."""
     assert read_origin(url) is None
 
@@ -169,7 +169,7 @@ def test_an_operator_may_leave_out_https(written: str, origin: str) -> None:
         "control.example:https",
     ],
 )
-def test_what_is_no_origin_is_refused_without_its_password(written: str) -> None:
+def test_an_invalid_origin_is_refused_without_its_password(written: str) -> None:
     """In one line that says how to write it."""
     with pytest.raises(ValueError, match="is no origin: write https://HOST") as refused:
         parse_origin(written)

@@ -121,10 +121,10 @@ async def test_the_second_method_knows_a_sender_whom_the_first_does_not(service:
     assert (await service.get("/welcome", headers=KNOWN)).status == 200
 
 
-async def test_a_later_method_is_not_asked_for_a_known_sender(
+async def test_later_methods_are_not_tried_for_a_known_sender(
     service: Client, first: TokenMethod, second: TokenMethod
 ) -> None:
-    """The methods are asked in their order, and no more of them than it takes."""
+    """The methods are tried in their order, and no more of them than needed."""
     first.senders = {"known": READER}
     assert (await service.get("/welcome", headers={"X-First": "known"})).status == 200
     assert (first.asked, second.asked) == (1, 0)
@@ -176,10 +176,10 @@ async def test_a_known_sender_without_the_scope_is_403(service: Client) -> None:
     await read_problem(await service.post("/runs"), 401)
 
 
-async def test_an_open_route_asks_no_method(
+async def test_an_open_route_tries_no_method(
     service: Client, first: TokenMethod, second: TokenMethod
 ) -> None:
-    """A probe is answered while the methods can't tell anything."""
+    """A probe is answered while the methods can't decide."""
     first.trouble = second.trouble = "The keys can't be read."
     assert (await service.get("/ping")).status == 200
     assert (await service.head("/ping")).status == 200

@@ -105,8 +105,8 @@ def test_a_format_is_known_by_its_parts(event: Document, written: Format) -> Non
         pytest.param({"requestContext": [], "httpMethod": "GET"}, "httpMethod", id="no path"),
     ],
 )
-def test_what_is_no_request_is_refused_by_a_sentence(event: Any, said: str) -> None:
-    """It says what is understood, what to do about EventBridge, and what came."""
+def test_an_unknown_invocation_is_refused_by_a_sentence(event: Any, said: str) -> None:
+    """It has the known shapes, what to do about EventBridge, and what came."""
     assert not is_sqs_batch(event)
     with pytest.raises(NotAnHTTPEventError) as refused:
         find_format(event)
@@ -370,8 +370,8 @@ def test_a_part_that_cannot_be_read_is_named(
 
 
 @pytest.mark.parametrize("method", [5, None, "", "GET /x HTTP/1.1\r\nX: 1", "GÉT"])
-def test_a_method_that_is_none(method: object) -> None:
-    """Nothing gets into the request's first line that is no method."""
+def test_an_invalid_http_method_is_refused(method: object) -> None:
+    """Nothing else than a method gets into the request's first line."""
     event = http_api_event("GET", "/")
     event["requestContext"]["http"]["method"] = method
     with pytest.raises(BadRequestError, match="method"):
@@ -440,7 +440,7 @@ def test_an_answer_is_written_as_its_format_wants_it(written: Format, expected: 
         pytest.param(b"text", [], id="of no type"),
     ],
 )
-def test_what_is_not_text_is_written_in_base64(body: bytes, headers: list[tuple[str, str]]) -> None:
+def test_a_binary_answer_is_written_in_base64(body: bytes, headers: list[tuple[str, str]]) -> None:
     """Byte for byte, whatever its type says."""
     answer = write_answer(HTTPAnswer(status=200, headers=headers, body=body), Format.ALB)
     assert answer["isBase64Encoded"] is True

@@ -229,8 +229,8 @@ def test_a_jenkins_token_does_not_show() -> None:
     assert "hush" not in repr(Jenkins(url="https://j", user="u", token="hush"))
 
 
-def test_an_empty_variable_is_none_where_there_may_be_none() -> None:
-    """A template that leaves a variable empty means that there is nothing."""
+def test_an_empty_variable_of_an_optional_setting_is_none() -> None:
+    """A template that leaves a variable empty means that there is no value."""
     names = ("CALLBACK__URL", "BUILDERS__JENKINS__URL", "SECRETS__STORE", "INTAKE__QUEUE_URL")
     empty = dict.fromkeys([f"ORCHESTRATOR_{name}" for name in names], "")
     more = {"ORCHESTRATOR__EXTENSION": "", "DYNAMO_DB_REGION": "", "EVENT_BUS_AWS_REGION": ""}

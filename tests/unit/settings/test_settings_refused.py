@@ -107,8 +107,8 @@ def test_a_wrong_value_in_a_file_is_named(write: Any, text: str, named: str) -> 
     assert f"$.{named}" in refusal(write(text))
 
 
-def test_a_variable_that_must_be_json_says_so() -> None:
-    """Broken JSON is refused with the variable's name, but not its text, which may be a key."""
+def test_a_variable_with_broken_json_is_refused() -> None:
+    """With the variable's name, but not its text, which may be a key."""
     sentence = refusal(ORCHESTRATOR_AUTH__API_KEY__KEYS="hunter2")
     assert "ORCHESTRATOR_AUTH__API_KEY__KEYS is not JSON" in sentence
     assert "hunter2" not in sentence
@@ -147,8 +147,8 @@ def test_a_blank_api_key_is_refused(blank: str) -> None:
     assert "hunter2" not in said
 
 
-def test_an_api_key_is_needed_where_keys_are_asked_for() -> None:
-    """A method without keys would let nobody in."""
+def test_the_method_api_key_needs_a_key() -> None:
+    """A method without keys would let no sender in."""
     assert "auth.api_key.keys" in refusal(ORCHESTRATOR_AUTH__METHODS='["api_key"]')
 
 
@@ -193,8 +193,8 @@ def test_a_file_that_is_missing_is_named(tmp_path: Path) -> None:
         (lambda: Callback(allowed_hosts=("u:p@c",)), "callback.allowed_hosts: 'c' is no origin"),
     ],
 )
-def test_what_can_not_work_is_refused(section: Any, said: str) -> None:
-    """At the start, with what is meant."""
+def test_settings_that_can_not_work_are_refused(section: Any, said: str) -> None:
+    """At the start, with a sentence."""
     with pytest.raises(ValueError, match=re.escape(said)):
         section()
 

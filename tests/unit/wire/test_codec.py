@@ -38,7 +38,7 @@ def test_json_is_decoded(text: bytes, value: object) -> None:
         (b'{"a":' * 100_000, "more than 32768 values"),
     ],
 )
-def test_what_is_not_json_is_a_bad_event(text: bytes, sentence: str) -> None:
+def test_a_body_that_is_not_json_is_a_bad_event(text: bytes, sentence: str) -> None:
     """The refusal says what is wrong, and nothing that a sender writes breaks the decoder."""
     with pytest.raises(BadEvent, match=sentence):
         decode_json(text)

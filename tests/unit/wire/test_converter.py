@@ -121,8 +121,8 @@ def test_a_time_is_rfc_3339(text: str, time: datetime) -> None:
 
 
 @pytest.mark.parametrize("value", ["soon", "", 1_700_000_000, None, "2026-13-02T16:45:10Z"])
-def test_what_is_no_time_is_shown_how_one_looks(value: object) -> None:
-    """The mismatch of a time carries an example."""
+def test_the_mismatch_of_a_time_has_an_example(value: object) -> None:
+    """The sender sees how one is written."""
     ((path, message),) = signup_mismatches(startsAt=value)
     assert path == "$.startsAt"
     assert message == "must be a time as in RFC 3339, such as 2026-11-20T09:14:03Z"
@@ -241,8 +241,8 @@ def test_a_model_comes_back_the_same() -> None:
 
 
 @pytest.mark.parametrize("value", [object(), [object()], {"a": print}, 1j])
-def test_what_has_no_json_form_is_a_type_error(value: object) -> None:
-    """A value that can't be remembered is refused, wherever it stands."""
+def test_a_value_without_a_json_form_is_a_type_error(value: object) -> None:
+    """A value that can't be stored is refused, wherever it is."""
     with pytest.raises(TypeError):
         WIRE.unstructure(value)
 
@@ -348,7 +348,7 @@ class Appointment:
     photo: bytes
 
 
-def test_what_the_document_promises_is_read() -> None:
+def test_values_of_the_documented_forms_are_read() -> None:
     """Bytes in Base64, times and durations, and models that hold their own kind."""
     body = {"at": "09:14:03", "lasts": "PT90S", "photo": "aGk="}
     appointment = WIRE.structure(body, Appointment)
@@ -362,7 +362,7 @@ def test_what_the_document_promises_is_read() -> None:
     ("changes", "path"),
     [({"at": "soon"}, "$.at"), ({"lasts": 90}, "$.lasts"), ({"photo": "§"}, "$.photo")],
 )
-def test_what_is_none_of_that_is_named(changes: dict[str, Any], path: str) -> None:
+def test_a_value_of_another_form_is_a_mismatch(changes: dict[str, Any], path: str) -> None:
     """With an example of what it must be."""
     body = {"at": "09:14:03", "lasts": "PT90S", "photo": "aGk=", **changes}
     with pytest.raises(InvalidPayload) as misfit:

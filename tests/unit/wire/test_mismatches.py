@@ -67,8 +67,8 @@ def test_the_error_itself_lists_the_mismatches() -> None:
         WIRE.structure({"seats": "x"}, Signup)
 
 
-def test_a_mismatch_says_nothing_of_a_secret() -> None:
-    """Where the name bears a secret, neither message nor sentence quotes the value."""
+def test_a_mismatch_does_not_quote_a_secret() -> None:
+    """If the name matches a secret pattern, neither message nor sentence quotes the value."""
 
     @attrs.frozen
     class Login:
@@ -136,7 +136,7 @@ def test_the_search_ends_with_one_mismatch_more_than_are_named(
     assert asked.count(-1) == 101
 
 
-def test_whether_there_are_more_is_known() -> None:
+def test_a_list_of_mismatches_knows_whether_there_are_more() -> None:
     """A hundred are not more than are named, whatever comes after them."""
     exactly = [*["x"] * 100, *[1] * 1000]
     assert mismatches(exactly, list[int]) == [
@@ -146,8 +146,8 @@ def test_whether_there_are_more_is_known() -> None:
     assert mismatches({"a": exactly, "b": "x"}, dict[str, list[int]])[100:] == [MORE]
 
 
-def test_where_the_search_has_ended_nothing_else_is_blamed(asked: list[int]) -> None:
-    """A field that wasn't looked at any more has no mismatch, and each search begins anew."""
+def test_no_mismatch_is_found_after_the_limit(asked: list[int]) -> None:
+    """A field that wasn't checked any more has no mismatch, and each search begins anew."""
     body = {"emailAddress": 1, "limits": {f"a{n}": "x" for n in range(500)}, "labels": ["x"]}
     found = mismatches(body, Signup)
     assert found[0] == ("$.emailAddress", "must be a string")

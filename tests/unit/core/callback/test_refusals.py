@@ -214,7 +214,7 @@ async def test_no_other_report_begins_while_a_refusal_is_being_posted(told: Told
     assert told.got == [0, 1]
 
 
-async def test_a_late_answer_to_a_refusal_says_nothing_of_the_report_after_it(told: Told) -> None:
+async def test_a_late_answer_to_a_refusal_does_not_count_for_a_later_report(told: Told) -> None:
     """Although each is the first attempt at its report."""
     await told.refuse()
     slow = FakeWebhook([204])

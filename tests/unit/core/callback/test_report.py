@@ -68,8 +68,8 @@ async def test_an_accepted_report_is_done(desk: Desk) -> None:
     assert await note(desk) == "Done. The control plane accepted the report."
 
 
-async def test_what_is_done_is_not_sent_again(desk: Desk) -> None:
-    """Whoever asks, and whenever."""
+async def test_a_sent_report_is_not_sent_again(desk: Desk) -> None:
+    """Whichever process tries, and whenever."""
     sender, webhook = report_sender(desk, 204)
     operation_id = await ended(desk)
     await sender.send(operation_id)
@@ -305,8 +305,8 @@ async def test_an_answer_that_comes_too_late_changes_nothing(desk: Desk) -> None
     assert (report.tries, report.trouble) == (2, None)
 
 
-async def test_a_late_answer_says_nothing_of_the_attempt_after_it(desk: Desk) -> None:
-    """That one may arrive yet, and whoever sent it may die before he hears."""
+async def test_a_late_answer_does_not_count_for_a_later_attempt(desk: Desk) -> None:
+    """That one may arrive yet, and its process may crash before it gets the answer."""
     operation_id = await ended(desk)
     first, slow = report_sender(desk, 503)
     second, dying = report_sender(desk, 204)

@@ -75,8 +75,8 @@ async def test_a_report_that_may_have_arrived_is_signed_again_before_a_401_count
     assert (await standing(desk))[1].was_accepted
 
 
-async def test_an_answer_that_took_long_is_not_asked_for_again(desk: Desk) -> None:
-    """Both attempts must end within the 60 s in which nobody else sends the report."""
+async def test_a_slow_401_is_not_followed_by_a_second_post(desk: Desk) -> None:
+    """Both attempts must end within the 60 s in which no other process sends the report."""
     sender, webhook = report_sender(desk, by_clock(desk, 3600))
 
     async def take_long() -> None:

@@ -68,8 +68,8 @@ def test_neither_secret_nor_signature_is_shown() -> None:
         (object(), r"\$ is of type object"),
     ],
 )
-def test_what_javascript_might_print_otherwise_is_refused(value: Any, place: str) -> None:
-    """With the place where it stands."""
+def test_a_value_that_javascript_prints_differently_is_refused(value: Any, place: str) -> None:
+    """With its path."""
     with pytest.raises(ValueError, match=place):
         signable_text(value)
 
@@ -87,7 +87,7 @@ def test_what_javascript_might_print_otherwise_is_refused(value: Any, place: str
         ("é\u2028\n\x00", '"é\u2028\\n\\u0000"'),
     ],
 )
-def test_what_has_one_form_is_printed(value: Any, text: str) -> None:
+def test_a_value_with_one_form_is_printed(value: Any, text: str) -> None:
     """Compact, and without escapes but for control characters."""
     assert signable_text(value) == text
 

@@ -52,7 +52,9 @@ async def test_an_outcome_of_our_own_counts_whatever_its_handlers_model(clock: M
         assert (outcome.status, scene.operation.state) == ("failed", "over")
 
 
-async def test_an_outcome_of_others_that_does_not_fit_ends_nothing(clock: ManualClock) -> None:
+async def test_a_foreign_outcome_that_does_not_fit_its_model_ends_nothing(
+    clock: ManualClock,
+) -> None:
     """Its handler has not been called."""
     handlers: dict[str, Any] = {"TENANT_PROVISIONING": stay, "TENANT_PROVISIONING_SUCCESS": stay}
     models = {"TENANT_PROVISIONING_SUCCESS": Demanding}
@@ -63,8 +65,10 @@ async def test_an_outcome_of_others_that_does_not_fit_ends_nothing(clock: Manual
         assert scene.operation.state == "open"
 
 
-async def test_what_follows_our_start_fits_by_what_it_has(clock: ManualClock) -> None:
-    """Odd fields are left out; of a stranger's event they are a mismatch. The tenant stays."""
+async def test_an_outcome_of_the_services_own_start_fits_without_odd_fields(
+    clock: ManualClock,
+) -> None:
+    """They are left out; of a foreign event they are a mismatch. The tenant stays."""
     seen = list[Counted]()
 
     async def see(event: Event[Counted], run: Run) -> None:

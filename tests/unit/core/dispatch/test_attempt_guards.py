@@ -126,8 +126,8 @@ async def test_a_cancelled_lookup_hands_the_run_back(clock: ManualClock) -> None
         assert scene.run().status == "retry"
 
 
-async def test_no_builder_is_asked_where_nothing_can_be_out(clock: ManualClock) -> None:
-    """Neither by a first refusal, nor with a job that is known, nor while it goes on."""
+async def test_no_builder_is_queried_if_no_start_is_possible(clock: ManualClock) -> None:
+    """Neither by a first refusal, nor with a recorded job, nor while the operation continues."""
 
     async def find_and_refuse(event: Event[Any], run: Run) -> None:
         if run.attempt == 2:

@@ -120,8 +120,8 @@ async def test_equal_content_after_the_window_starts_a_job_of_its_own(counter: C
     assert len({started.start_key for started in counter.builder.started}) == 2
 
 
-async def test_what_a_handler_calls_is_no_delivery_of_its_own_event(counter: Counter) -> None:
-    """The Idempotency-Key of the outer event is not that of the events it leads to."""
+async def test_events_that_a_handler_sends_are_not_its_own_delivery(counter: Counter) -> None:
+    """The Idempotency-Key of the outer event is not theirs."""
 
     async def act(event: Event[Any], run: Run) -> None:
         if event.payload.item_count == 1:

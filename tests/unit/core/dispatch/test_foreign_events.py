@@ -83,8 +83,9 @@ async def test_a_too_large_event_wakes_no_failed_run(clock: ManualClock) -> None
         assert scene.run().status == "failed"
 
 
-async def test_a_clean_up_that_others_sent_before_holds_no_tenant(clock: ManualClock) -> None:
-    """Its id can be worked out from the operation's; ours is a run of its own all the same."""
+async def test_a_foreign_clean_up_that_was_sent_before_holds_no_tenant(clock: ManualClock) -> None:
+    """Its id can be computed from the operation's; the service's own is another run all the
+    same."""
 
     tiers = {"FULL": {"jobIdentifier": "build", "cleanupJobIdentifier": "clean"}}
     builder = InMemoryBuilder("CODE_BUILD")

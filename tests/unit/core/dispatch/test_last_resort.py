@@ -391,7 +391,7 @@ async def test_steps_that_were_taken_are_kept_where_a_settle_raises(clock: Manua
         assert (scene.run().status, taken) == ("failed", [1])
 
 
-async def test_what_ends_by_its_records_waits_for_nothing_any_more(clock: ManualClock) -> None:
+async def test_a_run_that_ends_by_its_records_does_not_wait(clock: ManualClock) -> None:
     """Its tenant is busy with another operation: the sweep ends it all the same, without a claim of
     its event."""
     async with open_scene(clock, opening=stay) as scene:

@@ -75,10 +75,10 @@ async def test_a_request_whose_steps_cannot_be_kept_is_refused(clock: ManualCloc
 
 
 @pytest.mark.parametrize("starts", [False, True])
-async def test_what_opens_nothing_fails_by_steps_that_cannot_be_kept(
+async def test_a_run_without_an_operation_fails_by_steps_that_do_not_fit(
     clock: ManualClock, starts: bool
 ) -> None:
-    """No look-up of its start holds that up, and nobody is told of success."""
+    """No lookup of its start delays that, and no success is reported."""
 
     async def handler(event: Event[Any], run: Run) -> None:
         try:
@@ -110,8 +110,8 @@ async def test_an_outcome_counts_though_its_steps_cannot_be_kept(clock: ManualCl
 
 
 @pytest.mark.parametrize("ends", ["fails", "hands back", "is done"])
-async def test_what_has_no_room_at_all_is_a_bare_failure(clock: ManualClock, ends: str) -> None:
-    """However the attempt ended: no reason, no note, nothing that follows; the tenant is free."""
+async def test_a_run_without_any_room_is_a_bare_failure(clock: ManualClock, ends: str) -> None:
+    """However the attempt ended: no reason, no note, no follow-up; the tenant is free."""
 
     async def handler(event: Event[Any], run: Run) -> None:
         run.note("more than fits")

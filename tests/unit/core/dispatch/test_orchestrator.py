@@ -274,8 +274,8 @@ async def test_an_unsupported_event_waits_for_its_handler(counter: Counter) -> N
 @pytest.mark.parametrize(
     "body", ["text", envelope("INVOICE", {}), envelope("ORDER", {}) | {"id": 7}]
 )
-async def test_what_is_no_event_leaves_no_run(counter: Counter, body: object) -> None:
-    """A broken envelope is refused before anything is claimed."""
+async def test_a_broken_envelope_leaves_no_run(counter: Counter, body: object) -> None:
+    """It is refused before anything is claimed."""
     with pytest.raises(BadEvent) as refused:
         await counter.deliver(body)
     assert refused.value.run_id is None

@@ -144,8 +144,8 @@ async def test_the_answer_to_a_bug_does_not_quote_its_message(desk: Desk) -> Non
 
 
 @pytest.mark.parametrize("is_dry", [True, False])
-async def test_a_run_says_which_job_it_has_started(desk: Desk, is_dry: bool) -> None:
-    """Or would have, in a dry run; beside the handler's own notes."""
+async def test_a_runs_note_names_the_job_that_it_started(desk: Desk, is_dry: bool) -> None:
+    """Or would have started, in a dry run; beside the handler's own notes."""
     one = await attempt(desk)
     one.run.note("Ready.")
     one.run.job = attrs.evolve(desk.job("b-1"), request={"job": "up"} if is_dry else None)
@@ -166,10 +166,11 @@ async def test_a_run_says_which_job_it_has_started(desk: Desk, is_dry: bool) -> 
         (ORDER, EndWithoutJob(None), None),
     ],
 )
-async def test_an_operation_without_a_job_ends_as_its_handler_says(
+async def test_an_operation_without_a_job_ends_by_its_handler(
     desk: Desk, event_type: str, ending: EndWithoutJob | None, outcome: str | None
 ) -> None:
-    """A deployment without a job has nothing to wait for; any other goes on until it is ended."""
+    """A deployment without a job has nothing to wait for; any other stays open until it is
+    ended."""
     one = await attempt(desk, event_type)
     one.run.ending = ending
     settlement = one.settled()
@@ -214,7 +215,7 @@ async def outcome_of(
     return one, with_outcome(common, one.event, one.run, ending, "start-of-the-outcome")
 
 
-async def test_the_settlement_of_an_outcome_has_all_that_its_handler_asked_for(desk: Desk) -> None:
+async def test_the_settlement_of_an_outcome_has_all_that_its_handler_requested(desk: Desk) -> None:
     """The end, the tier, the reports, and the clean-up under the key of the outcome's start."""
     one, settlement = await outcome_of(desk, NOT_PROVISIONED, {"tier": "BASIC"})
     assert (settlement.ending, settlement.tier) == (ENDS[NOT_PROVISIONED], "BASIC")
@@ -253,10 +254,10 @@ async def test_only_a_failure_has_a_reason(
         ("SUCCEEDED", False, ""),
     ],
 )
-async def test_a_success_says_which_job_has_ended(
+async def test_a_successs_note_names_the_job_that_has_ended(
     desk: Desk, status: str, is_own: bool, said: str
 ) -> None:
-    """As its builder or the job itself told it; in an event of others that is ignored."""
+    """As its builder or the job itself reports it; in a foreign event that is ignored."""
     body = {"endedJob": {"id": "b-1", "builder": "JENKINS", "status": status}}
     _, settlement = await outcome_of(desk, PROVISIONED, body, is_own=is_own)
     assert settlement.note == f"{said}Reported."

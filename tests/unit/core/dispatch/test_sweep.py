@@ -65,8 +65,8 @@ def claim_and_finish(desk: Desk, run: str, ids: list[str]) -> Callable[[], Await
     return act
 
 
-async def test_what_becomes_due_meanwhile_is_the_next_ones(desk: Desk) -> None:
-    """A sweep ends, also if what it takes up comes back again and again."""
+async def test_runs_that_become_due_meanwhile_are_left_to_the_next_sweep(desk: Desk) -> None:
+    """A sweep ends, also if runs that it resumes become due again and again."""
     hands = Hands(desk)
     (run,) = await waiting(desk, "again")
 
@@ -95,8 +95,8 @@ async def test_a_failing_run_affects_no_other(desk: Desk, error: Exception) -> N
     assert sorted(hands.done) == sorted(set(ids) - {ids[3]})
 
 
-async def test_what_is_not_done_in_time_is_handed_back(desk: Desk) -> None:
-    """It is cancelled, so it can be; the sweep says that there is more."""
+async def test_a_run_that_exceeds_the_sweeps_time_is_handed_back(desk: Desk) -> None:
+    """It is cancelled if it can be; the result says that there is more."""
     hands = Hands(desk)
     ids = await waiting(desk, "slow", *(f"e-{number}" for number in range(25)))
     handed_back = []
@@ -137,8 +137,8 @@ async def test_operations_are_attended_to_together(desk: Desk) -> None:
     assert sorted(hands.attended[1:]) == sorted(["due", operation.operation_id])
 
 
-async def test_a_builder_that_is_down_is_said_after_the_rest(desk: Desk) -> None:
-    """What could be done was done before."""
+async def test_an_outage_of_a_builder_is_raised_after_the_other_work(desk: Desk) -> None:
+    """All else was done before."""
     hands = Hands(desk, trouble=TemporaryError("no builder"))
     await desk.provision()
     await waiting(desk, *(f"e-{number}" for number in range(120)))
@@ -148,8 +148,8 @@ async def test_a_builder_that_is_down_is_said_after_the_rest(desk: Desk) -> None
     assert len(hands.done) == 120
 
 
-async def test_a_ledger_that_is_down_is_said(desk: Desk) -> None:
-    """A sweep that can't ask has not swept."""
+async def test_an_outage_of_the_ledger_is_raised(desk: Desk) -> None:
+    """A sweep that can't query has not swept."""
     hands = Hands(desk)
     hands.sweeper.transactions = attrs.evolve(desk.transactions, ledger=DownLedger())
     with pytest.raises(TemporaryError, match="no ledger"):
@@ -221,8 +221,8 @@ async def test_a_slow_run_does_not_delay_a_later_sweep(desk: Desk) -> None:
     assert await first == SweepResult(1)
 
 
-async def test_runs_that_hang_hold_up_nothing_else(desk: Desk) -> None:
-    """They take all the room of runs; jobs are asked about, and the rest stays due."""
+async def test_runs_that_hang_delay_no_other_lane(desk: Desk) -> None:
+    """They fill the lane of runs; jobs are checked, and the rest stays due."""
     ids = await waiting(desk, *(f"e-{number}" for number in range(30)))
     hands = Hands(desk, {run: asyncio.Event().wait for run in ids})
     attempt = await desk.provision()
@@ -304,8 +304,9 @@ async def test_looks_go_in_waves_that_can_be_finished(
     assert max(looks.waves, default=0) <= 25
 
 
-async def test_a_builder_that_hangs_is_asked_again_in_the_end(desk: Desk) -> None:
-    """Others are asked meanwhile; its wave is cut off after two minutes, and its jobs stay due."""
+async def test_a_builder_that_hangs_is_queried_again_after_its_wave(desk: Desk) -> None:
+    """Others are queried meanwhile; its wave is cut off after two minutes, and its jobs stay
+    due."""
     await due_jobs(desk, SILENT=30, OTHER=30)
     hands = Hands(desk)
     asked: list[str] = []
@@ -365,8 +366,8 @@ class HalfUnreadable(DeskLedger):
         raise UnreadableItems(dict.fromkeys(odd, "odd"), found=rest)
 
 
-async def test_what_can_not_be_read_stays_due(desk: Desk) -> None:
-    """The log names it, and the others are begun."""
+async def test_an_unreadable_item_stays_due(desk: Desk) -> None:
+    """The log names it, and the others are resumed."""
     ids = await waiting(desk, *(f"e-{number}" for number in range(20)))
     hands = Hands(desk)
     ledger = HalfUnreadable()
@@ -405,8 +406,8 @@ async def test_a_page_that_can_not_be_read_stays_due(desk: Desk) -> None:
     assert await hands.sweep() == SweepResult(70)
 
 
-async def test_a_ledger_that_fails_in_the_middle_is_said_after_the_rest(desk: Desk) -> None:
-    """What was begun is finished."""
+async def test_a_ledger_that_fails_in_the_middle_is_raised_after_the_other_work(desk: Desk) -> None:
+    """Runs that were begun are finished."""
     ids = await waiting(desk, *(f"e-{number}" for number in range(70)))
     hands = Hands(desk, dict.fromkeys(ids, let_others_work))
     ledger = DownLedger(after=1)

@@ -118,7 +118,7 @@ def test_data_may_be_bytes() -> None:
         {"data": ..., "data_base64": base64.b64encode(b'{"a":' * 700 + b"1" + b"}" * 700).decode()},
     ],
 )
-def test_what_breaks_the_rules_is_no_event(fields: dict[str, Any]) -> None:
+def test_a_malformed_cloudevent_is_refused(fields: dict[str, Any]) -> None:
     """Required attributes are there and not empty; data is one object that can be read."""
     with pytest.raises(BadEvent):
         parse(example(**fields), "com.example.someevent")

@@ -130,8 +130,8 @@ def test_the_id_is_the_first_that_exists(
     assert event.identified_by_content is False
 
 
-def test_an_event_without_an_id_is_known_by_its_content_where_the_way_in_says_so() -> None:
-    """Type and business body make the id, whatever order or wrapper they came in."""
+def test_an_event_without_an_id_is_identified_by_content_if_its_entry_point_allows() -> None:
+    """Type and business body make the id, whatever their order or wrapper."""
     first = parse({"a": 1, "b": [True, None]})
     assert first.identified_by_content is True
     assert first.id != "fresh"
@@ -358,10 +358,10 @@ def test_an_event_was_sent_at_the_latest_when_it_came(
         ("ORDER", {"n": 1}, None),
     ],
 )
-def test_what_the_sender_calls_an_event_is_known(
+def test_the_senders_name_of_an_event_is_kept(
     event_type: str, raw: object, sent_as: str | None
 ) -> None:
-    """The envelope's name for it, else the path's, where that is an alias."""
+    """The envelope's name for it, else the path's, if that is an alias."""
     event = parse(raw, event_type)
     assert (event.type, event.sent_as) == ("ORDER", sent_as)
 

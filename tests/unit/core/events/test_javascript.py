@@ -125,8 +125,8 @@ def test_keys_keep_their_order() -> None:
 
 
 @pytest.mark.parametrize("value", [{1, 2}, b"bytes", object(), 1j, [print], {"a": {2}}])
-def test_what_json_has_no_form_for_is_a_type_error(value: Any) -> None:
-    """The refusal names the kind of value, wherever it stands."""
+def test_a_value_without_a_json_form_is_a_type_error_of_the_printer(value: Any) -> None:
+    """The refusal names the kind of value, wherever it is."""
     with pytest.raises(TypeError, match="has no JSON form"):
         to_text(value)
 

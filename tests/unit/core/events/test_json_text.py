@@ -75,7 +75,7 @@ def read_as_data(text: str) -> Any:
 
 @pytest.mark.parametrize("text", REFUSED.values(), ids=REFUSED)
 @pytest.mark.parametrize("read", [read_as_body, read_as_message, read_as_data])
-def test_what_one_reader_refuses_each_does(read: Any, text: str) -> None:
+def test_all_readers_of_json_refuse_alike(read: Any, text: str) -> None:
     """As a body, in the queue and in Base64: no event, with a sentence that isn't as long as it."""
     with pytest.raises(BadEvent) as refused:
         read(text)
@@ -109,7 +109,7 @@ def test_a_field_that_can_not_be_read_is_text(text: str) -> None:
         ("[" * MAX_DEPTH + "]" * MAX_DEPTH, json.loads("[" * MAX_DEPTH + "]" * MAX_DEPTH)),
     ],
 )
-def test_what_is_json_is_read(text: str, value: object) -> None:
+def test_json_is_read(text: str, value: object) -> None:
     """As text and as bytes; a byte order mark before it is skipped."""
     assert parse_json(text) == value
     assert parse_json(text.encode()) == value
@@ -122,7 +122,7 @@ def test_one_value_more_is_refused() -> None:
 
 
 @pytest.mark.parametrize("text", [b'"\xff"', b'"\xed\xa0\x80"', '"x"'.encode("utf-16"), '"\ud83d"'])
-def test_what_is_not_utf_8_is_no_json(text: str | bytes) -> None:
+def test_bytes_that_are_not_utf_8_are_no_json(text: str | bytes) -> None:
     """RFC 8259, section 8.1."""
     with pytest.raises(ValueError, match=r"UTF-8|surrogate"):
         parse_json(text)
@@ -141,8 +141,8 @@ JSON = st.recursive(
 
 
 @given(JSON)
-def test_what_was_printed_is_read(value: object) -> None:
-    """Whatever it is."""
+def test_printed_json_is_read(value: object) -> None:
+    """Whatever it has."""
     assert parse_json(json.dumps(value)) == value
     assert decode_json(json.dumps(value, ensure_ascii=False).encode()) == value
 
@@ -176,9 +176,8 @@ def count(value: Any) -> int:
     st.integers(1, 8),
     st.integers(1, 40),
 )
-def test_what_is_counted_before_is_what_is_read(value: Any, levels: int, values: int) -> None:
-    """Levels and values of a text, whatever its strings have in them; an empty container may count
-    as two values."""
+def test_levels_and_values_are_counted_before_parsing(value: Any, levels: int, values: int) -> None:
+    """Of a text with any strings in it; an empty container may count as two values."""
     text = json.dumps(value)
     try:
         assert parse_json(text, max_depth=levels, max_values=values) == value

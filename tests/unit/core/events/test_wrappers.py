@@ -65,7 +65,7 @@ NAMED = Opened(type="ORDER", source="shop", id="env-1", time=TIME, body=BODY)
         sqs_record(sns_notification(envelope(envelope()))),
     ],
 )
-def test_the_innermost_wrapper_says_which_event_it_is(raw: dict[str, Any]) -> None:
+def test_the_innermost_wrapper_identifies_the_event(raw: dict[str, Any]) -> None:
     """Whatever carried it, type, source, id, time and body are those that its sender wrote."""
     assert open_event(raw) == NAMED
 
@@ -96,10 +96,10 @@ def test_the_innermost_wrapper_says_which_event_it_is(raw: dict[str, Any]) -> No
         ),
     ],
 )
-def test_a_transport_gives_its_message_id_to_what_has_none(
+def test_an_event_without_an_id_gets_the_transports_message_id(
     raw: dict[str, Any], opened: Opened
 ) -> None:
-    """So that what it delivers twice is one event."""
+    """So that a message that is delivered twice is one event."""
     assert open_event(raw) == opened
 
 
@@ -134,8 +134,10 @@ ENTRY, CONFIRMATION = put_events_entry("ORDER", BODY), sns_confirmation()
     ],
 )
 @pytest.mark.parametrize("carried", [False, True])
-def test_what_only_resembles_a_wrapper_is_business(body: dict[str, Any], carried: bool) -> None:
-    """A wrapper has all the fields that it is known by."""
+def test_a_body_that_resembles_a_wrapper_is_not_unwrapped(
+    body: dict[str, Any], carried: bool
+) -> None:
+    """A wrapper has all the fields that it is recognized by."""
     assert open_event(envelope(body) if carried else body).body == body
 
 
@@ -154,9 +156,9 @@ def test_what_only_resembles_a_wrapper_is_business(body: dict[str, Any], carried
     ],
 )
 @pytest.mark.parametrize("wrap", [envelope, cloudevent])
-def test_what_an_event_quotes_is_not_that_event(wrap: Any, body: dict[str, Any]) -> None:
-    """Once a type is named, only a wrapper that names the same one is another layer of it: an
-    audit event must not make the request that it tells of."""
+def test_a_quoted_event_is_not_unwrapped(wrap: Any, body: dict[str, Any]) -> None:
+    """Once a type is named, only a wrapper that names the same one is another layer of it: an audit
+    event must not become the request that it quotes."""
     opened = open_event(wrap(body))
     assert (opened.type, opened.id, opened.body) == ("ORDER", "env-1", body)
 
@@ -213,8 +215,8 @@ def test_a_byte_order_mark_before_a_wrapped_event_is_skipped() -> None:
         ("UnsubscribeConfirmation", "sends no more events here"),
     ],
 )
-def test_a_message_about_the_subscription_says_what_to_do(kind: str, said: str) -> None:
-    """An operator opens the address; who else may say whose topics are ours?"""
+def test_the_refusal_of_a_subscription_says_what_to_do(kind: str, said: str) -> None:
+    """An operator opens the address: only they know whose topics are theirs."""
     with pytest.raises(UnconfirmedSubscription, match=said) as refused:
         open_event(sns_confirmation(kind))
     assert str(refused.value).endswith(f"open {SUBSCRIBE_URL}")

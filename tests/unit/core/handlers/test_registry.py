@@ -140,7 +140,7 @@ def test_whatever_is_called_with_event_and_run_can_be_a_handler(handler: Any) ->
 @pytest.mark.parametrize(
     "handler", [sync, unawaited, Accounts().sync_method, functools.partial(sync), Accounts, print]
 )
-def test_what_is_no_coroutine_function_is_refused(handler: Any) -> None:
+def test_a_handler_that_is_no_coroutine_function_is_refused(handler: Any) -> None:
     """A sync function would block every tenant; it is refused when it is registered."""
     with pytest.raises(RegistrationError, match="is not a coroutine function: write `async def`"):
         HandlerRegistry().register("ORDER", handler)

@@ -103,7 +103,7 @@ async def test_a_job_that_has_ended_is_not_stopped(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("builder", [None, OnlyStarts()])
-async def test_an_operation_ends_at_once_where_no_builder_can_be_asked(
+async def test_a_cancelled_operation_ends_at_once_if_no_builder_can_describe_its_job(
     desk: Desk, builder: OnlyStarts | None
 ) -> None:
     """It has no job, or one whose builder can't describe it."""
@@ -330,8 +330,8 @@ async def test_there_is_nothing_to_cancel(desk: Desk) -> None:
         await cancelling()
 
 
-async def test_a_cancel_beside_an_end_says_that_it_has_ended(desk: Desk) -> None:
-    """The operation is over before the reason is written."""
+async def test_a_cancel_beside_an_end_answers_that_it_has_ended(desk: Desk) -> None:
+    """The operation ends before the reason is written."""
     operation = await under_way(desk)
     stopper = Bench(desk, {"IN_MEMORY": InMemoryBuilder()})
     over = attrs.evolve(operation, state=OperationState.OVER)

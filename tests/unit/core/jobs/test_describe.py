@@ -58,8 +58,8 @@ def found(answers: Answers) -> dict[str, object]:
     }
 
 
-async def test_a_builder_that_cannot_describe_jobs_is_not_asked() -> None:
-    """Nor is one that isn't registered any more; both are no trouble."""
+async def test_a_builder_that_cannot_describe_jobs_is_not_queried() -> None:
+    """Nor is one that isn't registered any more; neither is an error."""
     describer = JobDescriber({"A": OnlyStarts()})
     for name in ("A", "GONE"):
         assert await describer.answers(name, ["b-1"]) == Answers({"b-1": NOT_ASKED})

@@ -34,8 +34,8 @@ async def test_a_job_that_an_earlier_start_made_is_found(desk: Desk) -> None:
     assert builder.looks == [(scene.attempt.start_key, "standard", began)]
 
 
-async def test_every_builder_is_asked_the_chosen_one_first(desk: Desk) -> None:
-    """By now the tier may name another one than it did; one that can't find is passed over."""
+async def test_every_builder_is_queried_the_chosen_one_first(desk: Desk) -> None:
+    """By now the tier may name another one than it did; one without a lookup is skipped."""
     order: list[str] = []
     builders = [ScriptedBuilder(name, order=order) for name in ("FIRST", "SECOND", "THIRD")]
     elsewhere = builders[2].job()
@@ -49,8 +49,8 @@ async def test_every_builder_is_asked_the_chosen_one_first(desk: Desk) -> None:
     assert order == ["FIRST", "SECOND", "THIRD"]
 
 
-async def test_the_builder_that_a_start_was_sent_to_is_asked_alone(desk: Desk) -> None:
-    """Where that is known: nobody else's outage holds the tenant up."""
+async def test_only_the_builder_that_a_start_was_sent_to_is_queried(desk: Desk) -> None:
+    """If that is stored: another builder's outage doesn't hold the tenant."""
     first, second = ScriptedBuilder("FIRST"), ScriptedBuilder("SECOND")
     first.error = TemporaryError("the answer was lost")
     scene = await fresh(desk, first, second)

@@ -58,10 +58,10 @@ def after(seconds: float) -> datetime:
         (NotDescribed.FAILED, WAIT, WAIT, WAIT),
     ],
 )
-def test_what_follows_from_an_answer(
+def test_the_table_of_answers_and_actions(
     answer: Answer, meanwhile: Next, to_stop: Next, at_the_deadline: Next
 ) -> None:
-    """Between what is too soon to tell and the deadline, with a stop asked for, and after it."""
+    """Between what is too soon to tell and the deadline, with a stop requested, and after it."""
     asked = operation(is_to_stop=True)
     now, late = after(LATER_S), after(OVERDUE_S)
     assert what_follows(operation(), answer, now, TIMINGS, stops_overdue=True) is meanwhile
@@ -70,8 +70,8 @@ def test_what_follows_from_an_answer(
 
 
 @pytest.mark.parametrize("answer", [NotDescribed.UNKNOWN, NotDescribed.HIDDEN])
-def test_what_is_not_seen_soon_after_its_start_is_waited_for(answer: NotDescribed) -> None:
-    """Even if it is to stop, has told its end, or the deadline is that short."""
+def test_a_job_that_is_unknown_soon_after_its_start_is_waited_for(answer: NotDescribed) -> None:
+    """Even if its stop is requested, it has reported its end, or the deadline is that short."""
     asked = operation(is_to_stop=True, is_told=True)
     short = attrs.evolve(TIMINGS, deadline_s=10)
     assert what_follows(asked, answer, after(SOON_S), short, stops_overdue=True) is WAIT

@@ -183,10 +183,10 @@ async def test_a_request_is_built_before_it_is_sent(desk: Desk) -> None:
 
 @pytest.mark.parametrize("error", [PermanentError("no such machine"), KeyError("a bug")])
 @pytest.mark.parametrize("ago_s", [None, 63])
-async def test_what_cannot_be_built_leaves_nothing_to_look_up(
+async def test_a_start_that_cannot_be_built_leaves_no_possible_start(
     desk: Desk, error: Exception, ago_s: float | None
 ) -> None:
-    """It was never sent; nor does it prove that an earlier start is out, as a refusal would."""
+    """It was never sent; nor does it prove an earlier start, as a refusal would."""
     builder = BuildsFirst(refusal=error)
     scene = await (fresh(desk, builder) if ago_s is None else possible(desk, builder, ago_s=ago_s))
     with pytest.raises(type(error)):
@@ -238,8 +238,8 @@ async def test_a_refusal_leads_to_the_job_that_it_proves(desk: Desk) -> None:
     assert await scene.start() == builder.job()
 
 
-async def test_a_refusal_asks_no_builder_that_the_start_was_not_sent_to(desk: Desk) -> None:
-    """One that is down holds up nobody else's start."""
+async def test_a_refusal_queries_only_the_builder_that_the_start_was_sent_to(desk: Desk) -> None:
+    """Another one that is down delays nothing."""
     first, second = ScriptedBuilder("FIRST", PermanentError("mismatch")), ScriptedBuilder("SECOND")
     second.finds = [TemporaryError("down")]
     scene = await possible(desk, first, second, ago_s=63)

@@ -167,7 +167,7 @@ IDS = [f"{why}-{number}" for number, (_, why) in enumerate(ODD)]
 
 
 @pytest.mark.parametrize(("value", "why"), ODD, ids=IDS)
-def test_what_json_has_no_form_for_is_refused_by_name(value: Any, why: str) -> None:
+def test_a_variable_without_a_json_form_is_refused_by_name(value: Any, why: str) -> None:
     """Each bad value of the event at its own path, and those of the tier by their attributes."""
     path = "$.builderConfig.config.environmentOverride"
     with pytest.raises(PermanentError, match=r"^Invalid builder config provided\.$") as refused:
@@ -214,8 +214,8 @@ def test_values_may_be_nested_as_deep_as_events() -> None:
         lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
     )
 )
-def test_what_is_passed_can_be_printed(value: Any) -> None:
-    """Either a value is refused in words, or every builder can print it."""
+def test_every_accepted_variable_can_be_printed(value: Any) -> None:
+    """Either a value is refused with a sentence, or every builder can print it."""
     try:
         passed = as_json(value)
     except ValueError:

@@ -49,8 +49,8 @@ def code_build_job(job_id: str) -> Job:
     return job
 
 
-async def test_a_builder_that_cannot_be_asked_has_its_deadline(desk: Desk) -> None:
-    """Until then its job may go on; then the operation fails, and the job can't even be stopped."""
+async def test_a_job_of_an_unreachable_builder_ends_at_the_deadline(desk: Desk) -> None:
+    """Until then it may be running; then the operation fails, and the job can't even be stopped."""
     (operation,) = await watched(desk, "b-1")
     bench = Bench(desk, {"IN_MEMORY": OnlyStarts()})
     await bench.check_due(operation.operation_id)
@@ -181,7 +181,7 @@ async def test_a_dry_run_and_real_jobs_leave_each_other_alone(desk: Desk, dry_ru
     assert concluded.body["endedJob"]["id"] == ("dry" if dry_run else "real")
 
 
-async def test_what_bears_our_key_elsewhere_is_not_ours(desk: Desk) -> None:
+async def test_a_job_with_a_start_key_on_a_foreign_builder_is_ignored(desk: Desk) -> None:
     """It is neither adopted nor stopped."""
 
     class Owner(InMemoryBuilder):
@@ -202,8 +202,8 @@ async def test_what_bears_our_key_elsewhere_is_not_ours(desk: Desk) -> None:
     assert builder._ended == {}
 
 
-async def test_what_is_not_due_for_a_look_is_left_alone(desk: Desk) -> None:
-    """It may be over by now, or gone."""
+async def test_a_job_that_is_not_due_is_not_checked(desk: Desk) -> None:
+    """Its operation may have ended by now, or expired."""
     (operation,) = await watched(desk, "b-1")
     over = attrs.evolve(operation, operation_id="over", state=OperationState.OVER, version=0)
     await desk.ledger.put(over)
@@ -213,10 +213,10 @@ async def test_what_is_not_due_for_a_look_is_left_alone(desk: Desk) -> None:
     assert desk.ledger.requests == ["load", "load"]
 
 
-async def test_a_report_about_a_job_that_cannot_be_asked_about_counts_by_its_key(
+async def test_a_self_report_of_a_job_that_cannot_be_described_counts_by_its_start_key(
     desk: Desk,
 ) -> None:
-    """The builder of CodeBuild's name is the user's own, and tells nothing."""
+    """The builder of CodeBuild's name is the user's own, and describes nothing."""
     await desk.claimed(PROVISIONING, "a", key="k")
     bench = Bench(desk, {"CODE_BUILD": OnlyStarts()})
     assert await bench.adopter.identify(code_build_job("b:1"), "odd") is None
@@ -288,10 +288,10 @@ class Fails(DeskLedger):
         (RuntimeError("a bug"), False),
     ],
 )
-async def test_a_check_that_cannot_begin_holds_up_no_other(
+async def test_a_check_that_cannot_begin_delays_no_other(
     desk: Desk, error: Exception, is_told: bool
 ) -> None:
-    """The other jobs are checked; only a ledger that is down is told to whoever asked."""
+    """The other jobs are checked; only an outage of the ledger is raised."""
     builder = await asyncio.to_thread(running, InMemoryBuilder(), "b-1", "b-2")
     builder.finish("b-2")
     first, second = await watched(desk, "b-1", "b-2")

@@ -182,8 +182,8 @@ async def test_the_last_breakdown_leaves_a_run_to_its_records(desk: Desk) -> Non
     assert await claim_by_records(desk.transactions, run.run_id) is None
 
 
-async def test_a_failed_run_that_comes_again_is_attempted_again(desk: Desk) -> None:
-    """Once it has ended by its records: a mended cause may let it succeed."""
+async def test_a_failed_run_that_is_redelivered_is_a_new_attempt(desk: Desk) -> None:
+    """Once it has ended by its records: a fixed cause may let it succeed."""
     await desk.hand_back(await desk.claimed(ORDER, "a"))
     await use_up(desk, ORDER, "a")
     last = await claim_by_records(desk.transactions, run_id(ORDER, "a"))
@@ -193,9 +193,9 @@ async def test_a_failed_run_that_comes_again_is_attempted_again(desk: Desk) -> N
     assert (again.run.attempt, again.run.ends_by_records) == (3, False)
 
 
-async def test_what_ends_by_its_records_sends_nothing_any_more(desk: Desk) -> None:
-    """However often its end is taken over: the last possible send grows no younger, and was sent
-    where it is known to have been sent."""
+async def test_a_run_that_ends_by_its_records_sends_no_start(desk: Desk) -> None:
+    """However often its end is taken over: the last possible send stays as old as it is, and keeps
+    its builder."""
     attempt = await desk.claimed(PROVISIONING, "a")
     await desk.hand_back(attempt, possible_until=desk.clock.now(), sent_to="FIRST")
     run = await use_up(desk, PROVISIONING, "a")

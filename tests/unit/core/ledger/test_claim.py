@@ -55,7 +55,7 @@ async def test_an_operation_opens_where_it_may(
     assert await desk.tenant() == (MOVES[kind].during, operation.operation_id)
 
 
-async def test_what_opens_says_what_it_is(desk: Desk) -> None:
+async def test_an_opened_operation_has_the_requests_facts(desk: Desk) -> None:
     """Opener, number, key, tier, credentials; the tenant is held from now on."""
     await desk.stand(TenantState.PROVISIONED, tier="BASIC")
     attempt = await desk.claimed(DEPLOYMENT, "a", key="k", tier="PREMIUM", as_of=SENT_AT)
@@ -69,7 +69,7 @@ async def test_what_opens_says_what_it_is(desk: Desk) -> None:
     assert (operation.job, operation.outcome, operation.ended_at) == (None, None, None)
 
 
-async def test_the_tenants_tier_counts_where_the_event_names_none(desk: Desk) -> None:
+async def test_the_tenants_tier_counts_if_the_event_names_none(desk: Desk) -> None:
     """And the tenant keeps it while it is held."""
     await desk.stand(TenantState.PROVISIONED, tier="BASIC")
     attempt = await desk.claimed(DEPLOYMENT, "a")
@@ -126,8 +126,8 @@ async def test_the_opener_continues_with_the_same_start(desk: Desk) -> None:
     assert await desk.operation("k") == before
 
 
-async def test_the_opener_finds_the_job_that_somebody_adopted(desk: Desk) -> None:
-    """Then no start can be out."""
+async def test_the_opener_finds_the_job_that_was_adopted(desk: Desk) -> None:
+    """Then no start is possible."""
     first = await desk.claimed(PROVISIONING, "a", key="k")
     await adopt_job(
         desk.transactions, operation_id=operation_id("k"), number=1, job=desk.job("b-1")
@@ -138,8 +138,10 @@ async def test_the_opener_finds_the_job_that_somebody_adopted(desk: Desk) -> Non
 
 
 @pytest.mark.parametrize("who", ["a", "b"])
-async def test_what_was_given_back_is_opened_by_the_next(desk: Desk, who: str) -> None:
-    """With the next start number, by whoever comes; what was possible before is past."""
+async def test_an_operation_that_was_given_back_is_opened_by_the_next_request(
+    desk: Desk, who: str
+) -> None:
+    """With the next start number; no start of the earlier opening is possible any more."""
     first = await desk.claimed(PROVISIONING, "a", key="k")
     if who == "b":
         assert isinstance(await desk.claim(PROVISIONING, "b", key="k"), Deferred)

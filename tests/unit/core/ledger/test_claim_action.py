@@ -36,8 +36,8 @@ WORDS = {
 
 
 @pytest.mark.parametrize("found", Found, ids=lambda found: found.name)
-def test_the_table_says_what_is_done(found: Found) -> None:
-    """For each run that is found, whatever asks; as the module's own table shows it."""
+def test_the_table_of_claim_actions(found: Found) -> None:
+    """For each run that is found and each trigger; as the module's own table shows it."""
     page = claim_action.__doc__ or ""
     rows = [
         [cell.strip() for cell in row.split("|")[1:-1]]

@@ -135,10 +135,10 @@ async def test_old_content_with_the_request_key_of_an_ended_operation_is_a_dupli
 # --- once the tenant was asked for something else ------------------------------------------------
 
 
-async def test_content_is_another_event_once_the_tenant_was_asked_for_something_else(
+async def test_equal_content_is_another_event_once_it_is_not_the_latest_request(
     desk: Desk,
 ) -> None:
-    """Provision, deprovision, the same provision without an id: three pieces of work."""
+    """Provision, deprovision, the same provision without an id: three runs."""
     first = await desk.claimed(PROVISIONING, "a", by_content=True)
     await desk.finish(first, desk.job("b-1"))
     await desk.end(PROVISIONED, "done")
@@ -232,8 +232,8 @@ async def test_content_that_has_failed_is_attempted_again(desk: Desk) -> None:
     assert (again.run.attempt, again.run.request_key) == (2, first.run.request_key)
 
 
-async def test_content_that_asks_nothing_of_its_tenant_is_one_event(desk: Desk) -> None:
-    """Whatever the tenant is asked for: only the window makes it another one."""
+async def test_equal_content_that_is_no_request_is_one_event(desk: Desk) -> None:
+    """Whatever the tenant's latest request: only the window makes it another one."""
     first = await desk.claimed(ORDER, "a", by_content=True)
     await desk.finish(first)
     await desk.claimed(PROVISIONING, "b")

@@ -268,8 +268,8 @@ async def test_an_outcome_of_another_kind_ends_nothing(desk: Desk, event_type: s
     assert await desk.tenant() == (TenantState.ACTIVE, None)
 
 
-async def test_a_job_says_more_than_an_operation(desk: Desk) -> None:
-    """What is known to have made it is ended, whatever else the report names."""
+async def test_a_job_outranks_an_operations_id(desk: Desk) -> None:
+    """The operation of the job is ended, whatever else the report names."""
     await under_way(desk)
     attempt = await desk.claimed(PROVISIONED, "done", job="b-1", operation="foreign")
     assert attempt.run.outcome_of == operation_id("k")
@@ -296,7 +296,7 @@ async def test_an_outcome_that_names_its_start_ends_no_other(
     assert isinstance(answer, RunLease if is_taken else NothingToDo)
 
 
-async def test_what_was_given_back_has_no_outcome(desk: Desk) -> None:
+async def test_an_operation_that_was_given_back_has_no_outcome(desk: Desk) -> None:
     """It is noted that it was over already."""
     await desk.stand(TenantState.PROVISION_FAILED)
     await desk.fail(await opened(desk))
@@ -308,10 +308,10 @@ async def test_what_was_given_back_has_no_outcome(desk: Desk) -> None:
 
 @pytest.mark.parametrize("is_known", [False, True])
 @pytest.mark.parametrize("event_type", list(ENDS))
-async def test_an_outcome_says_all_of_an_unseen_tenant(
+async def test_an_outcome_decides_the_state_of_an_unseen_tenant(
     desk: Desk, event_type: str, is_known: bool
 ) -> None:
-    """It existed before the ledger did, or its only operation was given back."""
+    """The tenant is older than the ledger, or its only operation was given back."""
     if is_known:
         await desk.fail(await opened(desk))
     moves = MOVES[ENDS[event_type].kind]
@@ -345,8 +345,9 @@ async def test_an_unseen_tenant_is_released_if_its_outcome_could_not_be_handled(
     assert await desk.tenant() == (TenantState.PROVISIONED, None)
 
 
-async def test_the_report_of_a_strangers_job_ends_nothing_that_has_no_job(desk: Desk) -> None:
-    """A handler of the user's has begun what nobody sees; whose job this is nobody knows."""
+async def test_the_report_of_a_foreign_job_ends_no_operation_without_a_job(desk: Desk) -> None:
+    """A user's handler has started something that the service can't see; whose job this is is
+    unknown."""
     await desk.finish(await opened(desk))
     answer = await desk.claim(PROVISIONED, "done", job="a-stranger's")
     assert isinstance(answer, NothingToDo)

@@ -48,7 +48,7 @@ async def test_an_operator_may_insist_on_a_registration(desk: Desk) -> None:
     assert await registered(desk) == TENANT
 
 
-async def test_what_was_given_back_keeps_no_registration(desk: Desk) -> None:
+async def test_an_operation_that_was_given_back_keeps_no_registration(desk: Desk) -> None:
     """The tenant that has it was never touched: the next one gets it."""
     await desk.fail(await desk.claimed(PROVISIONING, "b", tenant_id="t-2", registration="r"))
     await desk.claimed(PROVISIONING, "a", registration="r")

@@ -65,10 +65,10 @@ async def test_a_job_is_due_for_a_look_from_when_it_is_known(desk: Desk) -> None
 @pytest.mark.parametrize(
     ("due_in_s", "again_in_s"), [(60, 5), (5.5, 5), (5, 5), (2, 2), (-9, -9), (None, 5)]
 )
-async def test_a_job_is_asked_about_again_soon_but_not_later_than_it_was_due(
+async def test_a_job_is_checked_again_soon_but_not_later_than_it_was_due(
     desk: Desk, due_in_s: float | None, again_in_s: float
 ) -> None:
-    """A message contradicts its builder; an earlier look stays."""
+    """A message contradicts its builder; an earlier check stays."""
     due_at = None if due_in_s is None else desk.later(due_in_s)
     await desk.ledger.put(attrs.evolve(await under_way(desk), due_at=due_at))
     written = await desk.transactions.run(lambda snapshot: ask_again(snapshot, WANTED, 1, 5))
@@ -79,10 +79,10 @@ async def test_a_job_is_asked_about_again_soon_but_not_later_than_it_was_due(
 @pytest.mark.parametrize(
     ("changes", "number"), [({}, 2), ({"state": OperationState.OVER}, 1), ({"job": None}, 1)]
 )
-async def test_what_has_no_job_under_way_is_not_asked_about(
+async def test_an_operation_without_its_job_under_way_is_not_checked(
     desk: Desk, changes: dict[str, Any], number: int
 ) -> None:
-    """Its report's own time stays, and another start's job is none of the message's."""
+    """Its report's due time stays, and a message about another start's job doesn't count."""
     due_at = desk.later(60)
     await desk.ledger.put(attrs.evolve(await under_way(desk), due_at=due_at, **changes))
     assert not await desk.transactions.run(lambda snapshot: ask_again(snapshot, WANTED, number, 5))

@@ -37,8 +37,8 @@ async def due_run(desk: Desk) -> str:
     return run_key(run_id(ORDER, "a"))
 
 
-async def test_what_raises_nothing_gives_its_result(desk: Desk) -> None:
-    """And costs nothing more."""
+async def test_guarded_work_returns_its_result(desk: Desk) -> None:
+    """And costs no request more."""
 
     async def work() -> int:
         return 7
@@ -97,8 +97,8 @@ async def test_a_run_that_is_resumed_meanwhile_is_left_alone(desk: Desk, is_held
     assert await desk.run(ORDER, "a") == before
 
 
-async def test_what_a_run_keeps_is_not_written_again(desk: Desk) -> None:
-    """Its attempt said when it is due."""
+async def test_an_error_that_its_run_has_recorded_is_not_written_again(desk: Desk) -> None:
+    """Its attempt set when it is due."""
     key = await due_run(desk)
     desk.ledger.requests.clear()
     waits = Waiting("busy", run_id(ORDER, "a"), retry_after_s=15)
@@ -122,8 +122,8 @@ async def test_a_check_that_could_not_begin_is_postponed(desk: Desk) -> None:
     assert (found.due_at, found.trouble, found.bugs) == (desk.later(60), "down", 0)
 
 
-async def test_a_look_that_somebody_else_has_begun_stays_as_it_is(desk: Desk) -> None:
-    """A trouble that passes is none of its own; a bug never makes it due earlier."""
+async def test_a_check_that_another_process_has_begun_is_not_postponed(desk: Desk) -> None:
+    """A temporary error doesn't change it; a bug never makes it due earlier."""
     operation = attrs.evolve(await over(desk), due_at=desk.later(60))
     await desk.ledger.put(operation)
     desk.ledger.requests.clear()

@@ -54,7 +54,7 @@ def progress(desk: Desk, *names: str, job: str | None = None) -> Progress:
 # --- record and adopt ------------------------------------------------------------------------
 
 
-async def test_what_is_recorded_is_remembered_under_another_lease(desk: Desk) -> None:
+async def test_recorded_progress_is_kept_under_a_renewed_lease(desk: Desk) -> None:
     """Steps add up, the job is the run's and the operation's, and it leads back to it."""
     attempt = await opened(desk)
     await attempt.record(progress(desk, "one"))
@@ -92,7 +92,7 @@ async def test_a_settlement_takes_the_job_along(desk: Desk, status: RunStatus) -
     assert await desk.transactions.find_job("IN_MEMORY", "b-1") is not None
 
 
-async def test_a_job_that_somebody_recorded_already_is_ours(desk: Desk) -> None:
+async def test_a_job_that_is_recorded_already_is_the_operations(desk: Desk) -> None:
     """The same job, found twice."""
     attempt = await opened(desk)
     assert isinstance(await adopt(desk), Adopted)
@@ -160,8 +160,8 @@ async def test_a_job_that_was_adopted_between_read_and_record_is_seen(desk: Desk
 
 
 @pytest.mark.parametrize("status", [RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.RETRY])
-async def test_a_settled_run_says_how_it_ended(desk: Desk, status: RunStatus) -> None:
-    """Its end, its error, and when it is due: only if it is to be tried again."""
+async def test_a_settled_run_has_its_end(desk: Desk, status: RunStatus) -> None:
+    """Its end, its error, and when it is due: only if it is to be retried."""
     attempt = await desk.claimed(ORDER, "a")
     possible = desk.clock.now()
     desk.turn(3)
@@ -182,7 +182,7 @@ async def test_pauses_and_bugs_are_counted(desk: Desk) -> None:
     assert (run.waits, run.bugs) == (4, 2)
 
 
-async def test_a_run_is_its_own_operation_where_it_opens_none(desk: Desk) -> None:
+async def test_a_run_that_opens_no_operation_is_its_own(desk: Desk) -> None:
     """Its job is tied to it and holds no tenant; a forced replay starts the next one."""
     attempt = await desk.claimed(ORDER, "a")
     await desk.finish(attempt, desk.job("b-1"))

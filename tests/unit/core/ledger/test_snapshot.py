@@ -76,8 +76,8 @@ async def test_a_decision_is_tried_twenty_times(desk: Desk, conflicts: int, hold
         assert len(tries) == 20
 
 
-async def test_what_an_earlier_try_used_is_no_condition(desk: Desk) -> None:
-    """A decision rests on what it used in the end: of nothing else is it checked how it stands."""
+async def test_items_of_an_earlier_try_are_no_condition(desk: Desk) -> None:
+    """A decision depends on the items that its last try used: no other is checked."""
     await desk.finish(await desk.claimed(ORDER, "a"))
     seen = list[Mapping[str, int]]()
 
@@ -144,8 +144,8 @@ async def test_no_item_is_written_twice_in_a_transaction(desk: Desk) -> None:
     assert await desk.run(ORDER, "a") == run
 
 
-async def test_a_run_that_cannot_be_read_is_not_taken_for_none(desk: Desk) -> None:
-    """Its event that can't be read is as good as none."""
+async def test_an_unreadable_run_is_not_taken_for_absent(desk: Desk) -> None:
+    """Its event that can't be read counts as absent."""
     await desk.finish(await desk.claimed(ORDER, "a"))
     run = run_id(ORDER, "a")
 

@@ -46,8 +46,8 @@ async def test_a_tenant_that_only_had_a_request_is_known(desk: Desk) -> None:
     assert await stored(desk) == before
 
 
-async def test_what_the_service_does_meanwhile_counts(desk: Desk) -> None:
-    """A request that is claimed between the look and the write is no less known."""
+async def test_a_request_of_the_service_during_an_adoption_counts(desk: Desk) -> None:
+    """A request that is claimed between the read and the write makes the tenant known."""
 
     async def first() -> None:
         await desk.claimed(DEPROVISIONING, "a", key="k")

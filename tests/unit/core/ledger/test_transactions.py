@@ -265,8 +265,8 @@ async def test_a_payload_that_outlived_its_run_is_no_hindrance(desk: Desk) -> No
     )
 
 
-async def test_a_decision_that_others_always_forestall_is_given_up(desk: Desk) -> None:
-    """After so many tries somebody else may have his; nothing is written."""
+async def test_a_decision_that_always_conflicts_is_given_up(desk: Desk) -> None:
+    """After so many tries; nothing is written."""
     absent = {run_key(run_id(ORDER, "a")): None}
     desk.ledger.failures = [Conflict(absent)] * 100
     with pytest.raises(TemporaryError, match="at once"):
@@ -295,8 +295,9 @@ async def test_a_refusal_is_decided_on_current_items(desk: Desk) -> None:
     assert await desk.transactions.run(status, snapshot) == "succeeded"
 
 
-async def test_what_was_read_must_still_stand(desk: Desk) -> None:
-    """Not only what is written: the tenant was busy when that was decided, and is free now."""
+async def test_items_that_were_read_must_be_unchanged(desk: Desk) -> None:
+    """Not only those that are written: the tenant was busy when that was decided, and is free
+    now."""
     await desk.provision()
     other = desk.beside()
     looked = desk.claim(DEPLOYMENT, "a", tier="BASIC")
@@ -343,8 +344,8 @@ async def test_a_cancel_of_a_finished_run_changes_nothing(desk: Desk) -> None:
     assert isinstance(await desk.claim(ORDER, "c", trigger=Trigger.CANCEL), RunLease)
 
 
-async def test_what_was_cancelled_is_taken_back_by_an_operator_alone(desk: Desk) -> None:
-    """Its sender is told so; content that counts as new is another event."""
+async def test_only_an_operators_replay_undoes_a_cancel(desk: Desk) -> None:
+    """Its sender gets a refusal; content that counts as new is another event."""
     for by_content in (False, True):
         event_id = f"a-{by_content}"
         attempt = await desk.claimed(ORDER, event_id, by_content=by_content)
@@ -356,8 +357,8 @@ async def test_what_was_cancelled_is_taken_back_by_an_operator_alone(desk: Desk)
     assert isinstance(await desk.claim(ORDER, "a-False", trigger=Trigger.REPLAY), RunLease)
 
 
-async def test_what_is_known_of_a_run_is_not_forgotten_by_its_next_claim(desk: Desk) -> None:
-    """Its tenant and where its job is watched, though the event doesn't name them."""
+async def test_a_runs_facts_are_kept_by_its_next_claim(desk: Desk) -> None:
+    """Its tenant and the link to its job, though the event doesn't name them."""
     attempt = await desk.claimed(ORDER, "a")
     await desk.hand_back(attempt)
     await desk.ledger.put(attrs.evolve(await desk.run(ORDER, "a"), link="https://logs"))

@@ -129,8 +129,11 @@ async def test_the_next_is_due_at_once_when_the_first_is_refused(desk: Desk, wai
     assert waited <= 60, f"the tenant stood free for {waited} s"
 
 
-async def test_a_deployment_that_names_anothers_operation_erases_nothing_of_it(desk: Desk) -> None:
-    """t-2's deployment names t-1's provisioning: t-1's control plane is told all the same."""
+async def test_a_deployment_that_names_another_tenants_operation_erases_nothing_of_it(
+    desk: Desk,
+) -> None:
+    """t-2's deployment names t-1's provisioning: t-1's control plane gets its report all the
+    same."""
     opener = await provisioned_owing(desk)
     theirs = opener.run.operation_id
     body = {"tenantId": "t-2", "operationId": theirs}
@@ -194,8 +197,10 @@ async def test_a_deployment_that_follows_leaves_its_provisioning_owing(desk: Des
 
 
 @pytest.mark.parametrize("changes", [{"owed": None}, {"credentials": None}, {"report": OWED}])
-async def test_what_is_owed_no_more_is_not_due(desk: Desk, changes: dict[str, Any]) -> None:
-    """The debt was erased meanwhile, it can't be signed, or another report is sent instead."""
+async def test_a_report_that_is_no_longer_owed_is_not_due(
+    desk: Desk, changes: dict[str, Any]
+) -> None:
+    """It was erased meanwhile, it can't be signed, or another report is sent instead."""
     opener = await provisioned_owing(desk)
     await desk.ledger.put(attrs.evolve(await desk.operation(of=opener), **changes))
     before = await desk.operation(of=opener)
@@ -293,8 +298,9 @@ async def test_a_run_that_becomes_a_duplicate_leaves_the_waiting_list(
     assert await line(desk) == []
 
 
-async def test_a_deployment_that_names_anothers_operation_is_a_request(desk: Desk) -> None:
-    """It follows nothing of its own tenant: it isn't overtaken, and the tenant is asked for it."""
+async def test_a_deployment_that_names_another_tenants_operation_is_a_request(desk: Desk) -> None:
+    """It follows no operation of its own tenant: it isn't overtaken, and is the tenant's latest
+    request."""
     theirs = await desk.claimed(PROVISIONING, "x", tenant_id="t-2")
     await desk.provision("a")
     await desk.end(PROVISIONED, "done")

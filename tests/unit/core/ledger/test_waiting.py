@@ -301,10 +301,10 @@ async def provisioned(desk: Desk, event_id: str, sent_s: float | None, source: s
         (-1, "another", False),
     ],
 )
-async def test_what_was_sent_before_the_latest_request_is_stale(
+async def test_a_request_that_was_sent_before_the_latest_one_is_stale(
     desk: Desk, sent_s: float | None, source: str, is_stale: bool
 ) -> None:
-    """An archive's replay takes no tenant down; by its source's own times, and no other's."""
+    """An archive's replay removes no tenant; by its source's own times, and no other's."""
     await provisioned(desk, "a", 0, "control-plane")
     answer = await desk.claim(DEPROVISIONING, "b", sent_s=sent_s, source=source)
     if not is_stale:
@@ -335,8 +335,9 @@ async def test_a_late_request_that_joins_sets_no_time_back(desk: Desk) -> None:
     assert isinstance(await desk.claim(DEPROVISIONING, "c", sent_s=3), Refused)
 
 
-async def test_what_was_given_back_was_never_asked(desk: Desk) -> None:
-    """Deprovision (9) finds no job and is given back: deployment (5) is what counts still."""
+async def test_a_request_that_was_given_back_is_not_the_latest_one(desk: Desk) -> None:
+    """Deprovision (9) finds no job and is given back: deployment (5) is still the latest
+    request."""
     await provisioned(desk, "a", 0, "control-plane")
     asked = (await tenant(desk)).asked
     await desk.fail(await desk.claimed(DEPROVISIONING, "b", sent_s=9))
@@ -362,8 +363,8 @@ async def test_each_source_has_its_time_and_the_last_ten_are_kept(desk: Desk) ->
     assert "source 0" not in asked.times
 
 
-async def test_a_follow_up_asks_for_nothing(desk: Desk) -> None:
-    """Our own deployment comes later than a deprovisioning that was asked for before it."""
+async def test_a_follow_up_is_no_request(desk: Desk) -> None:
+    """Our own deployment comes later than a deprovisioning that was requested before it."""
     await provisioned(desk, "a", 0, "control-plane")
     before = (await tenant(desk)).asked
     assert before is not None

@@ -60,14 +60,14 @@ def test_an_event_may_be_wrapped(body: dict[str, Any], mark: str) -> None:
 
 
 @pytest.mark.parametrize("body", [sns_notification({"n": 1}), sns_confirmation(), {}])
-def test_what_names_no_type_is_no_event(body: dict[str, Any]) -> None:
+def test_a_message_that_names_no_type_is_no_event(body: dict[str, Any]) -> None:
     """A queue has no path that could name it."""
     with pytest.raises(BadEvent):
         read_message(json.dumps(body), message_id="m")
 
 
 @pytest.mark.parametrize("text", ["{", "[NaN]", '["\\ud800"]', '{"a": Infinity}', "[" * 5000])
-def test_what_is_no_json_is_no_event(text: str) -> None:
+def test_a_message_that_is_no_json_is_no_event(text: str) -> None:
     """NaN is Python's, not JSON's."""
     with pytest.raises(BadEvent, match="The message m is not JSON"):
         read_message(text, message_id="m")

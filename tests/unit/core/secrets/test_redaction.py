@@ -77,8 +77,8 @@ def test_a_name_bears_a_secret(name: str) -> None:
         "CREDENTIAL_EXPIRATION",
     ],
 )
-def test_a_name_bears_none(name: str) -> None:
-    """Expirations are no secrets, and what matches no pattern isn't either."""
+def test_a_name_without_a_secret_pattern_is_not_masked(name: str) -> None:
+    """Expirations are no secrets, nor is a name that matches no pattern."""
     assert not Redactor().is_secret(name)
     assert Redactor().redact({name: "plain"}) == {name: "plain"}
 
@@ -128,7 +128,7 @@ def test_a_pair_is_one_by_both_its_names() -> None:
     assert Redactor().redact([plan, number]) == [plan, number]
 
 
-def test_what_is_redacted_is_a_copy() -> None:
+def test_redaction_makes_a_copy() -> None:
     """The value itself keeps its secrets: a job needs them."""
     value: dict[str, Any] = {"a": [{"secret": "x"}]}
     Redactor().redact(value)
@@ -167,7 +167,7 @@ def test_a_model_is_masked_field_by_field() -> None:
 
 
 @pytest.mark.parametrize("value", [("a", "b"), ["a"], {"b": ()}])
-def test_what_holds_no_secret_hides_none(value: object) -> None:
+def test_a_value_without_secrets_is_unchanged(value: object) -> None:
     """Of whatever type it is."""
     assert not Redactor().hides("ZONES", value)
     assert Redactor().hides("ZONES", (value, {"password": "x"}))
@@ -269,8 +269,8 @@ def test_nothing_makes_it_raise(value: Any) -> None:
     assert isinstance(redactor.hides("a", value), bool)
 
 
-def test_what_has_no_end_is_cut() -> None:
-    """There is a limit on how much is looked into."""
+def test_an_endless_value_is_cut() -> None:
+    """There is a limit on how much is searched."""
     shown = Redactor(max_values=1000).redact({"a": EndlessMapping(), "b": "c"})
     assert shown["a"] == {"a": "b"}
 
@@ -307,8 +307,8 @@ ANYTHING = st.recursive(
 
 
 @given(ANYTHING)
-def test_whatever_is_given_is_masked(value: Any) -> None:
-    """And what was masked needs no mask."""
+def test_any_value_is_masked(value: Any) -> None:
+    """And a masked value is masked to itself."""
     redact = Redactor().redact
     shown = redact({"value": value})
     assert "hunter2" not in json.dumps(shown, default=lambda _: "odd", skipkeys=True)
@@ -324,8 +324,8 @@ def test_whatever_is_given_is_masked(value: Any) -> None:
     | st.text()
     | st.sampled_from(['{"a": 1}', '["password", 1]', '"password=1"', "password=1", "a: {b"]),
 )
-def test_what_is_plain_would_not_be_masked(name: str, value: object) -> None:
-    """A log line's values are looked at once before they are searched."""
+def test_a_plain_value_needs_no_search(name: str, value: object) -> None:
+    """A log line's values are checked for that before they are searched."""
     if Redactor().is_plain(name, value):
         assert Redactor().redact({name: value}) == {name: value}
 

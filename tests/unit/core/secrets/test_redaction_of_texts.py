@@ -22,8 +22,8 @@ def test_json_text_is_looked_into() -> None:
 
 @pytest.mark.parametrize("text", UNREADABLE.values(), ids=UNREADABLE)
 @pytest.mark.parametrize("encode", [str, str.encode])
-def test_what_can_not_be_read_is_masked_if_it_names_a_secret(text: str, encode: Any) -> None:
-    """All of it, since nobody can say where the secret ends."""
+def test_text_that_can_not_be_parsed_is_masked_if_it_names_a_secret(text: str, encode: Any) -> None:
+    """All of it, since the end of the secret is unknown."""
     assert Redactor().redact({"a": [encode(text)], "b": 1}) == {"a": [MASK], "b": 1}
     assert Redactor().leave_out({"a": [encode(text)], "b": 1}) == {"a": [], "b": 1}
     assert Redactor().hides("a", encode(text))
@@ -144,8 +144,8 @@ PIECES = [*"{}[]\"'\\:,=nrt u\n", "secret", "token", "\\u0073", "hunter2"]
 
 
 @given(st.lists(st.sampled_from(PIECES)).map("".join))
-def test_any_text_is_masked_or_stays(text: str) -> None:
-    """It never becomes something else than JSON text or the mask, behind what is no JSON."""
+def test_any_text_is_masked_or_unchanged(text: str) -> None:
+    """It is always JSON text or the mask, behind text that isn't JSON."""
     shown = Redactor().redact(text)
     before = re.split(r"[{\[]", text)[0]
     assert (

@@ -37,10 +37,10 @@ async def sweep(desk: Desk, attempt: RunLease, *stores: InMemorySecretStore) -> 
 
 
 @pytest.mark.parametrize("name", ["ORCHESTRATOR_RUN_ID", "TRACEPARENT"])
-async def test_what_a_job_is_known_by_stays_readable(
+async def test_a_jobs_start_key_stays_readable(
     desk: Desk, store: InMemorySecretStore, name: str
 ) -> None:
-    """Whatever pattern matches it: otherwise the job would never be found again."""
+    """Whatever pattern matches it: otherwise the job could not be found again."""
     attempt = await desk.claimed(PROVISIONING, "a")
     sealed = await secret_references(store, "*").replace_secrets(attempt, {name: "op-1", **SECRET})
     assert sealed[name] == "op-1"
@@ -68,10 +68,10 @@ async def test_a_secret_within_a_variable_is_kept_with_it(
 
 
 @pytest.mark.parametrize("chosen", [[InMemorySecretStore("SECRETS_MANAGER")], []])
-async def test_what_another_store_keeps_is_removed_from_there(
+async def test_secrets_of_a_former_store_are_removed_from_it(
     desk: Desk, chosen: Sequence[InMemorySecretStore]
 ) -> None:
-    """The setting has changed while the job was under way."""
+    """The setting was changed while the job was under way."""
     before = InMemorySecretStore("PARAMETER_STORE")
     attempt = await desk.claimed(PROVISIONING, "a")
     await secret_references(before).replace_secrets(attempt, SECRET)
@@ -151,8 +151,8 @@ async def test_nothing_is_stored_any_more_once_one_has_failed(desk: Desk) -> Non
     assert task.cancelling() == 0
 
 
-async def test_what_can_not_be_removed_stays_due(desk: Desk) -> None:
-    """And goes with a later sweep."""
+async def test_a_secret_that_can_not_be_removed_stays_due(desk: Desk) -> None:
+    """And is removed by a later sweep."""
 
     class Store(InMemorySecretStore):
         is_down = True

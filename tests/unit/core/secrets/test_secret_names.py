@@ -128,8 +128,9 @@ async def test_an_attempt_that_lost_its_lease_reserves_no_names(desk: Desk) -> N
     assert await kept(desk, first.start_key) is None
 
 
-async def test_they_stay_as_long_as_the_start_may_need_them(desk: Desk) -> None:
-    """While its run is at work, while it waits, and while the job runs; then they go, once."""
+async def test_secrets_stay_as_long_as_their_start_may_need_them(desk: Desk) -> None:
+    """While its run is in progress or waits, and while the job runs; then they are removed,
+    once."""
     attempt = await desk.claimed(PROVISIONING, "a")
     await reserve_secret_names(attempt, KIND, PREFIX, "x", ["secret"])
     assert not await clear(desk, attempt.start_key)
@@ -146,7 +147,7 @@ async def test_they_stay_as_long_as_the_start_may_need_them(desk: Desk) -> None:
     assert (record.names, record.due_at) == ((), None)
 
 
-async def test_a_start_that_was_refused_needs_none(desk: Desk) -> None:
+async def test_a_start_that_was_refused_needs_no_secrets(desk: Desk) -> None:
     """The operation is given back; its next start has a key, and so names, of its own."""
     attempt = await desk.claimed(PROVISIONING, "a")
     await reserve_secret_names(attempt, KIND, PREFIX, "x", ["secret"])
@@ -221,7 +222,7 @@ async def test_one_removes_at_a_time(desk: Desk) -> None:
     assert await begin(desk, attempt.start_key) is not None
 
 
-async def test_they_are_due_like_all_that_waits(desk: Desk) -> None:
+async def test_secrets_are_due_items(desk: Desk) -> None:
     """The sweep finds them by their key."""
     attempt = await desk.claimed(ORDER, "a")
     await reserve_secret_names(attempt, KIND, PREFIX, "x", ["secret"])
