@@ -1,13 +1,12 @@
 """Breakdowns: what is counted, which run ends by its records, and what that does to a tenant."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import attrs
 import pytest
 
 from orchestrator.core.errors import TakenOver
-from orchestrator.core.events.event import OWN_SOURCE, Event
+from orchestrator.core.events.event import OWN_SOURCE
 from orchestrator.core.events.event_types import ENDS
 from orchestrator.core.ledger.breakdowns import USED_UP, Breakdown, count
 from orchestrator.core.ledger.claim_request import Trigger
@@ -33,6 +32,7 @@ from tests.desk import (
     possible_until,
     run_id,
 )
+from tests.unit.core.ledger.by_records import last_attempt, our_outcome
 
 MAX_ATTEMPTS = 3
 
@@ -47,26 +47,12 @@ async def break_down(
     return await desk.transactions.run(lambda snapshot: count(snapshot, breakdown, timings))
 
 
-def our_outcome(opener: RunLease, event_type: str = PROVISIONED) -> Event[Mapping[str, Any]]:
-    """The event of our own that ends the present start of what the run has opened."""
-    key = opener.start_key
-    return attrs.evolve(event(event_type, key), source=OWN_SOURCE, ends_start=key)
-
-
 async def use_up(desk: Desk, event_type: str, event_id: str) -> RunRecord:
     """Break the claim down until no attempt is left."""
     for _ in range(MAX_ATTEMPTS):
         run = await break_down(desk, event_type, event_id)
     assert run is not None
     return run
-
-
-async def last_attempt(desk: Desk, run: RunRecord) -> RunLease:
-    """The attempt that ends the run by its records; it has found its operation."""
-    last = await claim_by_records(desk.transactions, run.run_id)
-    assert last is not None
-    await last.go_on_by_records()
-    return last
 
 
 async def test_a_breakdown_of_an_attempt_is_a_bug_of_its_run(desk: Desk) -> None:

@@ -2,12 +2,14 @@
 
 from typing import Any
 
+import attrs
 import pytest
 
 from orchestrator.core.events.event_types import ENDS
 from orchestrator.core.ledger.claim_request import Trigger
 from orchestrator.core.ledger.lease import RunLease
 from orchestrator.core.ledger.lifecycle import TenantState
+from orchestrator.core.ledger.record_parts import OperationState
 from orchestrator.core.ledger.records import OperationRecord, Progress, TenantRecord, run_key
 from tests.desk import NOT_PROVISIONED, PROVISIONING, TENANT, Desk, follow_up, step
 from tests.ledgers import find_due
@@ -107,3 +109,24 @@ async def test_a_clean_up_whose_run_is_in_progress_is_left_to_that(desk: Desk) -
     await desk.hand_back(former)
     again = await cleaning_up(desk)
     assert again.start_key == (await clean_up_operation(desk)).start_key != former.start_key
+
+
+async def test_a_failure_that_is_cleaned_up_ends_its_operation(desk: Desk) -> None:
+    """The clean-up is opened in the same write: it follows the failed start's trace, and keeps the
+    starts before it."""
+    opener = await desk.claimed(PROVISIONING, "z", key="z")
+    traced = attrs.evolve(await desk.operation(of=opener), traceparent="00-1-2-01")
+    await desk.ledger.put(traced)
+    await desk.finish(opener, desk.job("b-0"))
+    outcome = await desk.claimed(NOT_PROVISIONED, "end of z")
+    clean_up = follow_up(CLEAN_UP, "clean", FAILED)
+    await desk.finish(outcome, ending=ENDS[NOT_PROVISIONED], clean_up=clean_up)
+    operation = await clean_up_operation(desk)
+    over = await desk.operation(of=opener)
+    assert (over.state, over.succeeded) == (OperationState.OVER, False)
+    assert (operation.traceparent, operation.starts) == (traced.traceparent, ())
+    await desk.finish(await cleaning_up(desk), desk.job("b-1"))
+    await desk.end(CLEANED_UP, "cleaned")
+    await failed(desk, "again")
+    (start,) = (await clean_up_operation(desk)).starts
+    assert (start.number, start.job, start.succeeded) == (1, desk.job("b-1"), True)
