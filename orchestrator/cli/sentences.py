@@ -63,7 +63,7 @@ def _describe(sent: "Reply", what: str, done: str, width: int | None) -> list[st
         lines = wrap(f"{what} was not {done} ({sent.status}): {sent.detail}", width=width)
         if run and run["status"] == "failed":
             named = short_id(run["runId"])
-            lines += [f"Its run {named} failed: replay that once the cause is mended."]
+            lines += [f"Its run {named} failed: replay that once the cause is fixed."]
         elif "Retry-After" in sent.headers:
             lines += [f"Nothing is recorded: try again in {sent.headers['Retry-After']} s."]
     return lines + (_about(run, width) if run else [])

@@ -114,7 +114,7 @@ function goesOn(run) {
     names.length
       ? [plural(names.length, "step"), " already done and not repeated: ", names, "."]
       : "No step was done yet; all of them are run.",
-    "If the cause isn't mended it fails again. No second job is started where one is known.");
+    "If the cause isn't fixed it fails again. No second job is started where one is known.");
 }
 
 async function replay(found, force, done) {

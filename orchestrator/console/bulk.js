@@ -47,7 +47,7 @@ function whatHappens(runs, left) {
   const number = causes.length === 1 ? "one reason" : plural(causes.length, "reason");
   return [
     [h("b", null, many), " each get a new attempt; steps already done are not repeated."],
-    [`They failed for ${number}: `, quoted, ". Is it mended?"],
+    [`They failed for ${number}: `, quoted, ". Is it fixed?"],
     "Five at a time. You can stop in between; those already sent go on.",
     left
       ? `${plural(left, "run")} left out: not failed. Replay such a one from its own page.`

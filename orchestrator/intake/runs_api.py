@@ -150,7 +150,7 @@ class ReplayRequest:
 @documented(
     "Replay a run",
     description=(
-        "Handle a run's event again, once the cause of its failure is mended. An unfinished "
+        "Handle a run's event again, once the cause of its failure is fixed. An unfinished "
         "run continues, a failed one gets a new attempt that keeps its steps. With force a "
         "succeeded one is repeated, too: if its operation is over, that starts again, with "
         "fresh steps."

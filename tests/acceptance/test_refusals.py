@@ -100,7 +100,7 @@ async def test_a_refusal_is_reported_once_the_control_plane_is_up(
     """By the sweep; unless the cause is fixed before, and then that attempt's success is
     reported."""
     down = 503
-    for is_mended in (False, True):
+    for is_fixed in (False, True):
         tiers = dict(TIERS)
 
         async def find_tier(name: str, tiers: dict[str, Any] = tiers) -> Any:
@@ -110,7 +110,7 @@ async def test_a_refusal_is_reported_once_the_control_plane_is_up(
         await control_plane.expect("t-1", context=CONTEXT)
         await control_plane.fail(down)
         await read_problem(await service.post("/events", json=request(tier="NEW")), 422)
-        if is_mended:
+        if is_fixed:
             tiers["NEW"] = TIERS["STANDARD"]
             await read_success(await service.post("/events", json=request(tier="NEW")))
             clock.turn(5)
@@ -121,7 +121,7 @@ async def test_a_refusal_is_reported_once_the_control_plane_is_up(
             clock.turn(5)
             await control_plane.turn_clock(clock.now())
             await sweep(service)
-        assert (await control_plane.accepted())[is_mended:] == [body(int(is_mended))]
+        assert (await control_plane.accepted())[is_fixed:] == [body(int(is_fixed))]
         assert await control_plane.refused() == []
 
 
