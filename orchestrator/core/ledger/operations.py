@@ -20,7 +20,7 @@ from orchestrator.core.ledger.guards import (
     may_replace,
 )
 from orchestrator.core.ledger.record_parts import Job, OperationState, Report
-from orchestrator.core.ledger.records import OperationRecord, Record
+from orchestrator.core.ledger.records import OperationRecord, Record, RunRecord
 from orchestrator.core.ledger.snapshot import Decision, Snapshot
 from orchestrator.core.ledger.transitions import own_operation, tie_to
 
@@ -195,8 +195,15 @@ def end_alone(
     run = snapshot.run(operation.opener)
     if run is None or operation.job is None:
         return Decision((over,), True)
-    note = reason or f"The job {operation.job.id} succeeded."
-    return Decision((over, evolve(run, note=note, link=link or run.link)), True)
+    return Decision(
+        (over, evolve(with_end(run, operation.job, reason), link=link or run.link)), True
+    )
+
+
+def with_end(run: RunRecord, job: Job, reason: str | None) -> RunRecord:
+    """The run, whose note goes on with the end of its job; `reason` is why that failed."""
+    end = reason or f"The job {job.id} succeeded."
+    return evolve(run, note=" ".join(filter(None, (run.note, end))))
 
 
 def noted(operation: OperationRecord, report: Report | None, now: datetime) -> OperationRecord:

@@ -20,7 +20,13 @@ from orchestrator.core.ledger.guards import (
     works_on,
 )
 from orchestrator.core.ledger.lifecycle import MOVES, TenantState
-from orchestrator.core.ledger.operations import OrphanedJob, erased_before, noted, refused
+from orchestrator.core.ledger.operations import (
+    OrphanedJob,
+    erased_before,
+    noted,
+    refused,
+    with_end,
+)
 from orchestrator.core.ledger.possible_start import PossibleStart, with_possible_start
 from orchestrator.core.ledger.record_parts import (
     MAX_PAST_REASON,
@@ -224,8 +230,7 @@ def _with_the_end(snapshot: Snapshot, run: RunRecord) -> RunRecord:
     own = snapshot.operation(run.operation_id, expect_absent=True)
     if own is None or own.state is not OperationState.OVER or own.start_number != run.start_number:
         return run
-    end = own.reason or f"The job {run.job.id} succeeded."
-    return evolve(run, note=" ".join(filter(None, (run.note, end))))
+    return with_end(run, run.job, own.reason)
 
 
 def _give_back(

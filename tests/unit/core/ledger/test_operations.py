@@ -251,15 +251,22 @@ async def test_a_job_that_was_known_before_is_recorded_again(desk: Desk) -> None
 
 
 @pytest.mark.parametrize(
-    ("reason", "note"), [(None, "The job b-1 succeeded."), ("It broke.", "It broke.")]
+    ("said", "reason", "note"),
+    [
+        (None, None, "The job b-1 succeeded."),
+        (None, "It broke.", "It broke."),
+        ("An order of 3.", None, "An order of 3. The job b-1 succeeded."),
+        ("An order of 3.", "It broke.", "An order of 3. It broke."),
+    ],
 )
 async def test_the_job_of_a_run_of_its_own_ends_on_the_run(
-    desk: Desk, reason: str | None, note: str
+    desk: Desk, said: str | None, reason: str | None, note: str
 ) -> None:
-    """It holds no tenant; the run says how it ended, and where to look. Once."""
+    """It holds no tenant; after its handler's note the run says how it ended, and where to look.
+    Once."""
     attempt = await desk.claimed(ORDER, "a")
     job = attrs.evolve(desk.job("b-1"), log_url="https://log")
-    await desk.finish(attempt, job)
+    await desk.finish(attempt, job, note=said)
     own = await desk.operation(of=attempt)
     for first in (True, False):
         ended = await desk.transactions.run(
