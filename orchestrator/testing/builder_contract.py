@@ -11,6 +11,7 @@ tenant of a service in memory as well, whose answers get lost and whose process 
 """
 
 import asyncio
+import json
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -22,9 +23,19 @@ import pytest
 
 from orchestrator.adapters.codebuild.builds import CODE_BUILD
 from orchestrator.adapters.memory.ledger import InMemoryLedger
-from orchestrator.core.errors import OrchestratorError, TemporaryError
+from orchestrator.core.errors import OrchestratorError, PermanentError, TemporaryError
 from orchestrator.core.handlers.extension import Extension
-from orchestrator.core.jobs.builder import Builder, DescribesJobs, FindsJobs, StopsJobs
+from orchestrator.core.jobs.builder import (
+    Builder,
+    Configurable,
+    DescribesJobs,
+    FindsJobs,
+    FindsJobsAnywhere,
+    OwnsJobs,
+    StopsHarder,
+    StopsJobs,
+    TellsStarts,
+)
 from orchestrator.core.jobs.job_description import JobStatus
 from orchestrator.core.ledger.record_parts import Job
 from orchestrator.core.ledger.records import OperationRecord, Record
@@ -51,11 +62,13 @@ class BuilderBench(ABC):
     """A builder, and the world behind it: what it has started, and ways to end that.
 
     `job_identifiers` are two that it can start; `ends` are the ends that its jobs can have.
+    `options` are valid ones for a builder that can be `configured`.
     """
 
     name: str = "MINE"
     job_identifiers: tuple[str, str] = ("basic-tenant", "standard-tenant")
     ends: Collection[JobStatus] = frozenset(JobStatus) - {JobStatus.IN_PROGRESS}
+    options: Mapping[str, Any] = {}
 
     def __init__(self, builder: Builder) -> None:
         self.builder = builder
@@ -141,6 +154,60 @@ class BuilderContract:
             )
             assert _known(found) == expected, f"{start_key} found {found} instead of {expected}."
 
+    async def test_a_job_is_found_without_its_job_identifier(
+        self, builder_bench: BuilderBench
+    ) -> None:
+        """Among the jobs of all identifiers; and no job by the key of another start."""
+        finder = _able(builder_bench, FindsJobsAnywhere, "find_job_anywhere")  # type: ignore[type-abstract]
+        job = await _carrying(builder_bench, "op-1", builder_bench.job_identifiers[1])
+        for start_key, expected in (("op-1", job), ("op-2", None)):
+            found = await finder.find_job_anywhere(start_key=start_key, started_after=LONG_AGO)
+            assert _known(found) == expected, f"{start_key} found {found} instead of {expected}."
+
+    async def test_its_own_jobs_are_known_as_its_own(self, builder_bench: BuilderBench) -> None:
+        """Those of all its job identifiers."""
+        owner = _able(builder_bench, OwnsJobs, "owns")  # type: ignore[type-abstract]
+        for number, identifier in enumerate(builder_bench.job_identifiers):
+            job = await _carrying(builder_bench, f"op-{number}", identifier)
+            assert owner.owns(job.id), f"{job} was started, and it doesn't own it."
+
+    async def test_options_are_for_their_own_starts(self, builder_bench: BuilderBench) -> None:
+        """The configured builder starts jobs as the builder does, which stays as it was."""
+        configurable = _able(builder_bench, Configurable, "configured")  # type: ignore[type-abstract]
+        identifier = builder_bench.job_identifiers[0]
+        before = _build_start(builder_bench.builder, identifier)
+        configured = configurable.configured(builder_bench.options)
+        first, second = [
+            await configured.start_job(identifier, {"A": "1"}, start_key="op-1") for _ in range(2)
+        ]
+        assert first == second, f"A second start with the same key returned {second}, not {first}."
+        after = _build_start(builder_bench.builder, identifier)
+        assert after == before, f"Its starts have the options of another one: {after}"
+        job = await _carrying(builder_bench, "op-2")
+        started = list(await builder_bench.started())
+        assert started == [first.id if first else "op-1", job.id], f"There is {started}."
+
+    async def test_an_unknown_option_is_refused(self, builder_bench: BuilderBench) -> None:
+        """For good, by a sentence with its name: a tier's misspelt option would have no effect."""
+        configurable = _able(builder_bench, Configurable, "configured")  # type: ignore[type-abstract]
+        said = None
+        try:
+            configurable.configured({"noSuchOption": "1"})
+        except PermanentError as error:
+            said = str(error)
+        assert said is not None, "The option noSuchOption was accepted."
+        assert "noSuchOption" in said, f"The option isn't named: {said}"
+
+    async def test_the_request_of_a_start_starts_nothing(self, builder_bench: BuilderBench) -> None:
+        """It is JSON, which a dry run records, and differs by the variables alone."""
+        _able(builder_bench, TellsStarts, "build_start")  # type: ignore[type-abstract]
+        builder, identifier = builder_bench.builder, builder_bench.job_identifiers[0]
+        built = [_build_start(builder, identifier, **{name: "1"}) for name in ("A", "A", "B")]
+        assert built[0] == built[1], f"The same start has two requests: {built[:2]}"
+        assert built[0] != built[2], f"The variables are missing from the request: {built[0]}"
+        started = await builder_bench.started()
+        assert not started, f"A request was built, and there is {started}."
+
     async def test_jobs_are_described_together(self, builder_bench: BuilderBench) -> None:
         """Each by its id; one that doesn't exist is left out."""
         describer = _able(builder_bench, DescribesJobs, "describe_jobs")  # type: ignore[type-abstract]
@@ -196,6 +263,28 @@ class BuilderContract:
         expected = {job.id: JobStatus.STOPPED, over.id: JobStatus.FAILED}
         assert statuses == expected, f"After the stops there is {statuses} instead of {expected}."
 
+    async def test_each_way_of_a_stop_can_be_used(self, builder_bench: BuilderBench) -> None:
+        """The mildest first, as for a job that ignores it; on one that is over or gone each has no
+        effect."""
+        stopper = _able(builder_bench, StopsHarder, "stop_ways")  # type: ignore[type-abstract]
+        describer = _able(builder_bench, DescribesJobs, "describe_jobs")  # type: ignore[type-abstract]
+        assert stopper.stop_ways, "stop_ways is empty: leave it out."
+        job, over, gone = [await _carrying(builder_bench, f"op-{number}") for number in range(3)]
+        await builder_bench.finish(over.id, JobStatus.FAILED, "")
+        await builder_bench.forget(gone.id)
+        for way in stopper.stop_ways:
+            for one in (job, over, gone):
+                try:
+                    await stopper.stop_job(job_id=one.id, way=way)
+                except Exception as error:  # a user's builder may raise anything
+                    raise AssertionError(
+                        f"The way {way!r} to stop {one} raised: {error}"
+                    ) from error
+        described = await describer.describe_jobs(job_ids=[job.id, over.id, gone.id])
+        statuses = {job_id: report.status for job_id, report in described.items()}
+        expected = {job.id: JobStatus.STOPPED, over.id: JobStatus.FAILED}
+        assert statuses == expected, f"After the stops there is {statuses} instead of {expected}."
+
     async def test_a_request_that_comes_twice_is_one_job(self, builder_bench: BuilderBench) -> None:
         """Four deliveries of one event at once, and another one after that."""
         service = _Service(builder_bench)
@@ -236,8 +325,9 @@ class BuilderContract:
         service = _Service(builder_bench)
         async with service.open() as handle:
             await handle(_EVENT)
-            (job_id,) = await builder_bench.started()
-            await builder_bench.finish(job_id, JobStatus.FAILED, "the cause")
+            started = list(await builder_bench.started())
+            assert len(started) == 1, f"One request has made {len(started)} jobs: {started}"
+            await builder_bench.finish(started[0], JobStatus.FAILED, "the cause")
             await service.let_time_pass(handle)
         operation = await service.operation()
         assert operation is not None
@@ -254,9 +344,20 @@ async def _start(
     return Job(id=start_key, builder=bench.name, job_identifier=identifier) if job is None else job
 
 
-async def _carrying(bench: BuilderBench, start_key: str) -> Job:
+def _build_start(builder: Builder, job_identifier: str, **params: Any) -> object:
+    """The request of a start, as it would be recorded; None if the builder doesn't tell it."""
+    if not isinstance(builder, TellsStarts):
+        return None
+    built = builder.build_start(job_identifier, params, start_key="key-1")
+    try:
+        return json.loads(json.dumps(built))
+    except (TypeError, ValueError) as error:
+        raise AssertionError(f"The request of a start is no JSON: {error}: {built}") from error
+
+
+async def _carrying(bench: BuilderBench, start_key: str, job_identifier: str | None = None) -> Job:
     """A job that has its start key among its variables, as each of the service has."""
-    job = _known(await _start(bench, start_key, ORCHESTRATOR_RUN_ID=start_key))
+    job = _known(await _start(bench, start_key, job_identifier, ORCHESTRATOR_RUN_ID=start_key))
     assert job is not None
     return job
 

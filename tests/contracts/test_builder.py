@@ -46,6 +46,8 @@ async def open_in_memory() -> AsyncIterator[BuilderBench]:
 
 
 class CodeBuildBench(BuilderBench):
+    options: Mapping[str, Any] = {"computeType": "BUILD_GENERAL1_LARGE"}
+
     def __init__(self, builder: Builder, stand_in: CodeBuildStandIn) -> None:
         super().__init__(builder)
         self.stand_in = stand_in
