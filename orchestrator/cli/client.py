@@ -75,15 +75,20 @@ class Client:
         self._http = http
         self._base = base
 
-    async def send_event(self, event_type: str, text: bytes) -> Reply:
-        """Post an event; a body without an id gets a new one, so that it counts as a new event.
+    async def send_event(
+        self, event_type: str, text: bytes, *, event_id: str | None = None
+    ) -> Reply:
+        """Post an event under `event_id`; without one a body that has none gets a new one, so that
+        it counts as a new event.
 
         Raises:
             BadEvent: the text is not an event.
         """
         headers = {"Content-Type": "application/json"}
-        if read_event_id(decode_json(text)) is None:
-            headers["Idempotency-Key"] = RandomIds().fresh_id()
+        if event_id is None and read_event_id(decode_json(text)) is None:
+            event_id = RandomIds().fresh_id()
+        if event_id is not None:
+            headers["Idempotency-Key"] = event_id
         address = self._at("events", event_type)
         return await self._post(address, text, headers)
 

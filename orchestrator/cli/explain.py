@@ -12,11 +12,14 @@ from orchestrator.core.events.body import read_tenant_id
 from orchestrator.core.events.envelope import Delivery, parse_event, read_event_type
 from orchestrator.core.events.event import Event
 from orchestrator.core.events.event_types import (
+    ENDS,
     OPENS,
     RECONCILE,
     TENANT_DEPLOYMENT,
 )
 from orchestrator.core.events.payloads import TenantRequest
+from orchestrator.core.handlers.builtin import is_built_in
+from orchestrator.core.handlers.registry import Registration
 from orchestrator.core.handlers.services import Services
 from orchestrator.core.jobs.builder_calls import builder_errors, prepare
 from orchestrator.core.jobs.plan import JobPlan, choose_builder, find_tier, job_identifier, plan_job
@@ -29,8 +32,8 @@ from orchestrator.wire.fields import json_field_name
 
 @attrs.frozen(kw_only=True)
 class Explanation:
-    """How an event is parsed, and its job. `trouble` is why it would be refused; None if it
-    wouldn't."""
+    """How an event is parsed, and its job; `note` is why no job is named. `trouble` is why the
+    event would be refused; None if it wouldn't."""
 
     event_type: str
     handler: str | None
@@ -43,6 +46,7 @@ class Explanation:
     job_identifier: str | None = None
     options: Mapping[str, Any] = attrs.field(factory=dict)
     variables: Mapping[str, Any] = attrs.field(factory=dict)
+    note: str | None = None
     trouble: str | None = None
 
     def as_json(self) -> dict[str, Any]:
@@ -63,6 +67,7 @@ class Explanation:
             "tier": self.tier or "-",
             "builder": self.builder or "-",
             "job": self.job_identifier or "-",
+            "note": self.note,
             "trouble": self.trouble,
         }
         options = [f"  codebuild.{name} = {value}" for name, value in sorted(self.options.items())]
@@ -108,15 +113,20 @@ async def explain_event(settings: Settings, event_type: str | None, text: bytes)
             raise UnsupportedEventType(event.type)
         payload = parts.wire.structure(event.body, registration.payload)
         if not isinstance(payload, TenantRequest) or event.type not in OPENS:
-            return explained
+            return attrs.evolve(explained, note=_why_no_job(registration))
         async with parts.open_ports() as ports:
             tier_name = await _tier_name(event, payload, ports.services)
             explained = attrs.evolve(explained, tier=tier_name)
+            if not is_built_in(registration):
+                return attrs.evolve(explained, note=_why_no_job(registration))
             plan = await _plan(attrs.evolve(event, payload=payload), tier_name, ports.services)
     except OrchestratorError as error:
         return attrs.evolve(explained, trouble=_sentence(error))
     if plan is None:
-        return explained
+        return attrs.evolve(
+            explained,
+            note="No tier names a deployment job for it: the deployment succeeds at once.",
+        )
     redactor = Redactor(parts.settings.log.redact)
     return attrs.evolve(
         explained,
@@ -125,6 +135,17 @@ async def explain_event(settings: Settings, event_type: str | None, text: bytes)
         options=plan.options,
         variables=redactor.redact(plan.variables),
     )
+
+
+def _why_no_job(registration: Registration) -> str:
+    if not is_built_in(registration):
+        return (
+            "The handler chooses its jobs as it runs: to see them without a start, send the event "
+            "with builders.dry_run, where its steps do run."
+        )
+    ending = ENDS.get(registration.event_type)
+    ends = f": it ends its tenant's {ending.kind.replace('_', '-')}" if ending else ""
+    return f"It starts no job{ends}."
 
 
 async def _tier_name(event: Event[Any], payload: TenantRequest, services: Services) -> str | None:

@@ -56,9 +56,25 @@ def _tenant_states() -> Iterable[str]:
     return (*TenantState, NO_STATE)
 
 
+def _check_event_id(_: click.Context, __: click.Parameter, event_id: str | None) -> str | None:
+    """It is sent as a header, which has no control characters and no blanks around it."""
+    if event_id is not None and (not event_id.isprintable() or event_id.strip() != event_id):
+        raise click.BadParameter(f"{event_id!r} has control characters, or blanks around it.")
+    if event_id == "":
+        raise click.BadParameter("it is empty: leave it out, or give it a value.")
+    return event_id
+
+
 @click.command()
 @click.argument("event_type", metavar="TYPE")
 @click.argument("file", type=click.File("rb"), default="-")
+@click.option(
+    "--id",
+    "event_id",
+    metavar="ID",
+    callback=_check_event_id,
+    help="The event's id, in place of its body's: send it twice to see a duplicate.",
+)
 @click.option("--wait", is_flag=True, help="Follow it until its operation is over.")
 @click.option(
     "--timeout",
@@ -74,6 +90,7 @@ def _tenant_states() -> Iterable[str]:
 def send(
     event_type: str,
     file: Any,
+    event_id: str | None,
     wait: bool,
     timeout_s: float,
     url: str,
@@ -89,7 +106,11 @@ def send(
     """
     from orchestrator.cli.sentences import describe_end, describe_sent
 
-    sent = call_service(url, header, lambda client: client.send_event(event_type, file.read()))
+    sent = call_service(
+        url,
+        header,
+        lambda client: client.send_event(event_type, file.read(), event_id=event_id),
+    )
     lines = describe_sent(sent, event_type, width=terminal_width())
     if not wait:
         print_answer(sent.as_json(), lines, as_json=as_json)

@@ -199,6 +199,21 @@ async def test_send_shows_what_came_of_the_event(service: Service, tmp_path: Pat
     assert "Traceback" not in refused.err
 
 
+async def test_an_event_can_be_sent_twice_on_purpose(service: Service) -> None:
+    """With --id, which counts even where the body has another; one that no header can carry is
+    refused."""
+    here, body = ("--url", service.url), json.dumps({**BASIC, "id": "its-own"})
+    for came in ("was handled:", "was handled by an earlier delivery:"):
+        sent = await run("send", "TENANT_PROVISIONING", *here, "--id", "again-é", stdin=body)
+        assert came in sent.out
+    shown = await run("send", "TENANT_PROVISIONING", *here, "--id", "again-é", "--json", stdin=body)
+    assert json.loads(shown.out)["run"]["eventId"] == "again-é"
+    for bad in ("", " ", "two\nlines"):
+        refused = await run("send", "TENANT_PROVISIONING", *here, "--id", bad, stdin=body)
+        assert (refused.code, "Traceback" in refused.err) == (2, False)
+        assert "--id" in refused.err
+
+
 async def test_runs_are_listed_and_shown(service: Service) -> None:
     """A line for each run; one run with its job; what isn't there is one line, exit 1."""
     here = ("--url", service.url)

@@ -9,9 +9,10 @@ import pytest
 import structlog
 from click.testing import CliRunner, Result
 
-from orchestrator import BadEvent, Settings, create_app
+from orchestrator import BadEvent, Event, Extension, HandlerRegistry, Run, Settings, create_app
 from orchestrator.cli.explain import explain_event
 from orchestrator.cli.main import commands
+from orchestrator.core.events.payloads import TenantProvisioning
 from orchestrator.embedded import CodeBuildStandIn
 from orchestrator.settings import Log, Tiers
 from orchestrator.testing import provisioning_event
@@ -106,6 +107,7 @@ async def test_a_deployment_without_a_job_is_explained(
     """It would be deployed at once, so there is no job to show and nothing to fix."""
     explained = await explain_event(settings, "TENANT_DEPLOYMENT", text(body))
     assert (explained.trouble, explained.job_identifier) == (None, None)
+    assert "deployment job" in (explained.note or "")
 
 
 @pytest.mark.parametrize(
@@ -151,7 +153,38 @@ async def test_an_event_without_a_job_is_explained_too(settings: Settings) -> No
     """An outcome has a handler, a tenant and no job."""
     explained = await explain_event(settings, "TENANT_PROVISIONING_SUCCESS", b'{"TENANT_ID": "t"}')
     assert (explained.tenant_id, explained.job_identifier, explained.trouble) == ("t", None, None)
+    assert explained.note == "It starts no job: it ends its tenant's provisioning."
     assert "tenant_provisioning_success" in str(explained.handler)
+
+
+async def test_the_jobs_of_an_own_handler_are_its_own(
+    settings: Settings, codebuild: CodeBuildStandIn
+) -> None:
+    """What it starts is known once it runs, even for a type that a built-in handler has, too; the
+    event's tier is shown."""
+    own = attrs.evolve(settings, extension=f"{__name__}:own_handlers")
+    for event_type, tier in (("TENANT_PROVISIONING", "STANDARD"), ("ORDER", None)):
+        body = text({"tenantId": "t-1", "tier": "STANDARD"})
+        explained = await explain_event(own, event_type, body)
+        assert (explained.job_identifier, explained.builder) == (None, None)
+        assert (explained.tier, explained.trouble) == (tier, None)
+        assert explained.note is not None
+        assert "builders.dry_run" in explained.note
+        assert explained.note.split()[0] in "\n".join(explained.as_lines())
+
+
+own_registry = HandlerRegistry()
+own_handlers = Extension(registry=own_registry)
+
+
+@own_registry.on("ORDER")
+async def order(event: Event[dict[str, Any]], run: Run) -> None:
+    """A type of its own."""
+
+
+@own_registry.on("TENANT_PROVISIONING")
+async def provision(event: Event[TenantProvisioning], run: Run) -> None:
+    """In place of the built-in one, with its model."""
 
 
 STATIC = {

@@ -40,7 +40,7 @@ from orchestrator.core.events.payloads import (
     TenantProvisioning,
 )
 from orchestrator.core.events.toolkit import RESULTS, build_job_output
-from orchestrator.core.handlers.registry import HandlerRegistry
+from orchestrator.core.handlers.registry import HandlerRegistry, Registration
 from orchestrator.core.handlers.run import Run
 from orchestrator.core.identifiers import START_KEY
 from orchestrator.core.jobs.plan import job_identifier, plan_job
@@ -168,6 +168,12 @@ def built_in_handlers() -> HandlerRegistry:
     registry.register(TENANT_CLEAN_UP_FAILURE, tenant_clean_up_outcome)
     registry.register(BUILD_STATE_CHANGE, build_state_change)
     return registry
+
+
+def is_built_in(registration: Registration) -> bool:
+    """Whether the handler is the built-in one of its type, and no user's."""
+    own = built_in_handlers().by_type.get(registration.event_type)
+    return own is not None and own.handler is registration.handler
 
 
 async def _tier(event: Event[Any], run: Run) -> Tier:
