@@ -3,15 +3,28 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterable, Iterator
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from orchestrator.core.clock import Clock
 from orchestrator.core.errors import OrchestratorError, TemporaryError
 
 T = TypeVar("T")
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
 
 
-async def gather_or_cancel(coroutines: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+@overload
+async def gather_or_cancel(  # type: ignore[overload-overlap]
+    coroutines: tuple[Coroutine[Any, Any, A], Coroutine[Any, Any, B], Coroutine[Any, Any, C]],
+) -> tuple[A, B, C]: ...
+
+
+@overload
+async def gather_or_cancel(coroutines: Iterable[Coroutine[Any, Any, T]]) -> list[T]: ...
+
+
+async def gather_or_cancel(coroutines: Iterable[Coroutine[Any, Any, Any]]) -> Any:
     """Await all. When one raises, or this task is cancelled, the others are cancelled, and the
     error is raised once all have ended.
 

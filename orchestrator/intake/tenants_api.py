@@ -17,6 +17,7 @@ from orchestrator.core.ledger.pages import Page
 from orchestrator.core.ledger.record_parts import Awaited
 from orchestrator.core.ledger.records import OperationRecord, RunRecord, RunStatus, TenantRecord
 from orchestrator.core.ledger.transactions import Transactions
+from orchestrator.core.tasks import gather_or_cancel
 from orchestrator.intake.access import Access, Scope
 from orchestrator.intake.app_keys import OWN_ORCHESTRATOR, TRANSACTIONS, WIRE, WORKLOAD
 from orchestrator.intake.documentation import Answer, documented
@@ -240,13 +241,17 @@ async def get_tenant(request: web.Request) -> web.Response:
     tenant_id, transactions = request.match_info["tenantId"], request.app[TRANSACTIONS]
     query: TimelineQuery = read_query(request, TimelineQuery)
     ledger = transactions.ledger
-    tenant = await transactions.find_tenant(tenant_id)
-    page = await read_page(
-        ledger.list_runs(tenant_id=tenant_id, limit=query.limit, cursor=query.cursor)
-    )
-    listed = await read_page(
-        ledger.list_operations(
-            tenant_id=tenant_id, limit=_OPERATIONS, cursor=query.operations_cursor
+    tenant, page, listed = await gather_or_cancel(
+        (
+            transactions.find_tenant(tenant_id),
+            read_page(
+                ledger.list_runs(tenant_id=tenant_id, limit=query.limit, cursor=query.cursor)
+            ),
+            read_page(
+                ledger.list_operations(
+                    tenant_id=tenant_id, limit=_OPERATIONS, cursor=query.operations_cursor
+                )
+            ),
         )
     )
     if tenant is None and page.items:

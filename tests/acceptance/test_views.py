@@ -1,5 +1,7 @@
 """What an operator sees over HTTP: who did what, how it went before, and what needs attention."""
 
+import asyncio
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 from typing import Any, get_args
 
@@ -7,8 +9,11 @@ import attrs
 import pytest
 
 from orchestrator import Event, Extension, HandlerRegistry, Run, Settings, TemporaryError
+from orchestrator.adapters.memory.ledger import InMemoryLedger
 from orchestrator.core.errors import UnsupportedEventType
 from orchestrator.core.ledger.lifecycle import NO_STATE, TenantState
+from orchestrator.core.ledger.pages import Page
+from orchestrator.core.ledger.records import OperationRecord, Record, RunRecord
 from orchestrator.embedded import CodeBuildStandIn, Fault
 from orchestrator.intake.app_keys import ORCHESTRATOR
 from orchestrator.intake.tenants_api import StateFilter
@@ -30,6 +35,7 @@ from tests.acceptance.stories import (
     with_full_tier,
 )
 from tests.conftest import Client, StartService
+from tests.contracts import samples
 from tests.control_plane.receiver import ControlPlane
 
 QUOTA = Fault.error("AccountLimitExceededException", "Cannot have more than 60 builds in queue")
@@ -144,6 +150,54 @@ async def test_an_operation_has_its_starts_and_runs(either: Client, clock: Manua
     assert operation["runId"] == operation["runs"][0]["runId"]
     problem = await read_problem(await either.get("/operations/nobody's"), 404)
     assert problem["detail"] == 'There is no operation "nobody\'s".'
+
+
+async def test_the_log_of_a_running_job_is_linked(either: Client) -> None:
+    """CodeBuild has no log yet when it answers the start; its page of the build shows it soon."""
+    await read_success(await send(either, PROVISION, "request"))
+    tenant = await read_tenant(either)
+    link = tenant["operation"]["job"]["logUrl"]
+    job_id = tenant["operation"]["job"]["id"].replace(":", "%3A")
+    assert link.endswith(
+        f"/codebuild/123456789012/projects/standard-tenant/build/{job_id}/log?region=us-east-1"
+    )
+    assert [entry["link"] for entry in tenant["timeline"]] == [link]
+
+
+class MeetingLedger(InMemoryLedger):
+    """Each of the first three reads waits for the others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads: list[str] = []
+        self.have_met = asyncio.Event()
+
+    async def meet(self, name: str) -> None:
+        self.reads.append(name)
+        if len(self.reads) == 3:
+            self.have_met.set()
+        await asyncio.wait_for(self.have_met.wait(), 10)
+
+    async def load(self, keys: Collection[str]) -> Mapping[str, Record | None]:
+        await self.meet("load")
+        return await super().load(keys)
+
+    async def list_runs(self, **query: Any) -> Page[RunRecord]:
+        await self.meet("runs")
+        return await super().list_runs(**query)
+
+    async def list_operations(self, **query: Any) -> Page[OperationRecord]:
+        await self.meet("operations")
+        return await super().list_operations(**query)
+
+
+async def test_a_tenants_parts_are_read_at_once(start_service: StartService) -> None:
+    """The tenant, its runs and its operations: none waits for the answer to another."""
+    ledger = MeetingLedger()
+    await InMemoryLedger.commit(ledger, [samples.tenant(TENANT)], unchanged={})
+    service = await start_service(ledger=ledger)
+    assert (await read(service, f"/tenants/{TENANT}"))["state"] == "active"
+    assert sorted(ledger.reads) == ["load", "operations", "runs"]
 
 
 async def test_a_report_shows_its_tries(

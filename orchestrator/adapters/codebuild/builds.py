@@ -21,6 +21,8 @@ CODE_BUILD = "CODE_BUILD"
 #: build's start key, so that it can report, is not a job of the service.
 PROJECT = "ORCHESTRATOR_PROJECT"
 
+#: Region, account, project and number of a build (API reference, Build: arn).
+_ARN = re.compile(r"arn:aws:codebuild:([a-z0-9-]+):([0-9]+):build/([A-Za-z0-9_-]+):([A-Za-z0-9-]+)")
 _NO_LOG = re.compile(r"\b(?:group|stream)=null(?![^;&])")
 
 
@@ -35,7 +37,8 @@ def describe_build(build: Mapping[str, Any], *, builder: str = CODE_BUILD) -> Jo
         build_id=build["id"],
         project=build["projectName"],
         status=build["buildStatus"],
-        log_url=_log_url(build.get("logs", {}), "deepLink", "s3DeepLink"),
+        log_url=_log_url(build.get("logs", {}), "deepLink", "s3DeepLink")
+        or _build_url(build.get("arn")),
         variables=build.get("environment", {}).get("environmentVariables", ()),
         exported=build.get("exportedEnvironmentVariables", ()),
         phases=phases,
@@ -50,7 +53,7 @@ def read_build(detail: Mapping[str, Any], *, builder: str = CODE_BUILD) -> JobDe
     build_id, status = detail.get("build-id"), detail.get("build-status")
     if not isinstance(build_id, str) or not build_id or status not in list(JobStatus):
         return None
-    build_id = build_id.rpartition("build/")[2]
+    arn, build_id = build_id, build_id.rpartition("build/")[2]
     about = read_object(detail.get("additional-information"))
     phases = [
         (phase.get("phase-type"), phase.get("phase-status"), _event_message(phase))
@@ -62,7 +65,7 @@ def read_build(detail: Mapping[str, Any], *, builder: str = CODE_BUILD) -> JobDe
         build_id=build_id,
         project=project if isinstance(project, str) else build_id.partition(":")[0],
         status=status,
-        log_url=_log_url(read_object(about.get("logs")), "deep-link"),
+        log_url=_log_url(read_object(about.get("logs")), "deep-link") or _build_url(arn),
         variables=_objects(read_object(about.get("environment")).get("environment-variables")),
         exported=_objects(about.get("exported-environment-variables")),
         phases=phases,
@@ -115,6 +118,19 @@ def _log_url(logs: Mapping[str, Any], *names: str) -> str | None:
     """
     links = (web_link(logs.get(name)) for name in names)
     return next((link for link in links if link and not _NO_LOG.search(link)), None)
+
+
+def _build_url(arn: object) -> str | None:
+    """The console's page of a build, in AWS's public partition: it shows the log as it is written.
+
+    It can be linked from the start, when `_log_url` has none yet.
+    """
+    match = _ARN.fullmatch(arn) if isinstance(arn, str) else None
+    if match is None:
+        return None
+    region, account, project, number = match.groups()
+    console = f"https://{region}.console.aws.amazon.com/codesuite/codebuild/{account}"
+    return f"{console}/projects/{project}/build/{project}%3A{number}/log?region={region}"
 
 
 def _api_message(phase: Mapping[str, Any]) -> str | None:

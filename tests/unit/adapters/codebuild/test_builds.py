@@ -171,6 +171,11 @@ def test_a_state_change_is_passed_on_without_its_environment() -> None:
 WEB = "https://console.aws.amazon.com/cloudwatch/home?region=us-east-1#logEvent:"
 NULL = f"{WEB}group=null;stream=null"
 S3 = "https://s3.console.aws.amazon.com/s3/object/bucket/log.gz?region=us-east-1"
+PAGE = (
+    "https://us-east-1.console.aws.amazon.com/codesuite/codebuild/123456789012/projects/basic"
+    "/build/basic%3A1-2/log?region=us-east-1"
+)
+ARN = "arn:aws:codebuild:us-east-1:123456789012:build/basic:1-2"
 
 
 @pytest.mark.parametrize(
@@ -178,27 +183,49 @@ S3 = "https://s3.console.aws.amazon.com/s3/object/bucket/log.gz?region=us-east-1
     [
         ({"deepLink": f"{WEB}group=g;stream=s", "s3DeepLink": S3}, f"{WEB}group=g;stream=s"),
         ({"deepLink": NULL, "s3DeepLink": S3}, S3),
-        ({"deepLink": NULL}, None),
-        ({"deepLink": f"{WEB}group=g;stream=null"}, None),
-        ({"deepLink": f"{WEB}group=null;stream=s"}, None),
+        ({"deepLink": NULL}, PAGE),
+        ({"deepLink": f"{WEB}group=g;stream=null"}, PAGE),
+        ({"deepLink": f"{WEB}group=null;stream=s"}, PAGE),
         ({"deepLink": f"{WEB}group=nullable;stream=s"}, f"{WEB}group=nullable;stream=s"),
         ({"deepLink": f"{WEB}group=/a/b;stream=null-1"}, f"{WEB}group=/a/b;stream=null-1"),
         ({"s3DeepLink": S3}, S3),
         ({"deepLink": "javascript:alert(1)", "s3DeepLink": S3}, S3),
-        ({"deepLink": "ftp://a.example/1"}, None),
-        ({"deepLink": 7}, None),
-        ({}, None),
+        ({"deepLink": "ftp://a.example/1"}, PAGE),
+        ({"deepLink": 7}, PAGE),
+        ({}, PAGE),
     ],
 )
 def test_a_link_leads_to_a_log(logs: dict[str, Any], link: str | None) -> None:
-    """CodeBuild names a group `null` as long as there is none; S3's log counts then."""
-    document = {**build().as_document(), "logs": logs}
+    """CodeBuild names a group `null` as long as there is none; S3's log counts then, else the
+    console's page of the build, which there is from its start."""
+    document = {**build().as_document(), "arn": ARN, "logs": logs}
     assert describe_build(document).job.log_url == link
-    detail = build().as_state_change()
+    detail = {**build().as_state_change(), "build-id": ARN}
     detail["additional-information"]["logs"] = {"deep-link": logs.get("deepLink")}
     report = BUILT_IN_NOTIFICATIONS.read_state_change(detail)
     assert report is not None
-    assert report.job.log_url == (None if link == S3 else link)
+    assert report.job.log_url == (PAGE if link == S3 else link)
+
+
+@pytest.mark.parametrize(
+    "arn",
+    [
+        None,
+        "basic:1-2",
+        ARN.replace("arn:aws:", "arn:aws-cn:"),
+        ARN.replace("basic", "../basic"),
+        f"{ARN}?x=1",
+    ],
+)
+def test_a_page_is_linked_only_by_a_builds_own_arn(arn: str | None) -> None:
+    """Other partitions have consoles at other places, and what a message says is no link."""
+    document = {**build().as_document(), "arn": arn, "logs": {}}
+    assert describe_build(document).job.log_url is None
+    detail = {**build().as_state_change(), "build-id": arn or "basic:1-2"}
+    detail["additional-information"]["logs"] = {}
+    report = BUILT_IN_NOTIFICATIONS.read_state_change(detail)
+    assert report is not None
+    assert report.job.log_url is None
 
 
 @pytest.mark.parametrize(
