@@ -13,7 +13,7 @@ import attrs
 from benchmarks.measure import next_number, send
 from benchmarks.paths import Path
 from benchmarks.servers import StandIn, started
-from orchestrator.adapters.dynamodb.items import SHARDS
+from orchestrator.adapters.ledger_indexes import SHARDS
 
 _BATCH = 2000
 _FIRST_DAY = datetime(2026, 1, 1, tzinfo=UTC)
@@ -91,8 +91,8 @@ def put_copies(
 ) -> None:
     """Put `count` copies of these kinds of items into the stand-in, each with its build."""
     for kind in kinds:
-        copies = map(_in_its_shard, _copies(original.items[kind], names, count))
-        while batch := list(islice(copies, _BATCH)):
+        items = map(in_its_shard, _copies(original.items[kind], names, count))
+        while batch := list(islice(items, _BATCH)):
             aws.ask("PutItems", items=batch)
     if "JOB" in kinds:
         builds = [one for text in original.builds for one in _copies(text, names, count)]
@@ -107,9 +107,10 @@ def _copies(text: str, names: Names, count: int) -> Iterator[dict[str, Any]]:
         yield json.loads("".join([*filled, parts[-1]]))
 
 
-def _in_its_shard(item: dict[str, Any]) -> dict[str, Any]:
+def in_its_shard(item: dict[str, Any]) -> dict[str, Any]:
+    """An item with the shards of its key."""
     shard = SHARDS[zlib.crc32(item["key"]["S"].encode()) % len(SHARDS)]
-    if "due_shard" in item:
+    if item.get("due_shard", {}).get("S") in SHARDS:
         item["due_shard"] = {"S": shard}
     for name in ("list", "status"):
         value = item.get(name, {}).get("S", "")

@@ -93,6 +93,7 @@ class DeskLedger(InMemoryLedger):
             earlier = self._items.get(record.key)
             version = earlier.version + 1 if earlier else 1
             self._items[record.key] = attrs.evolve(record, version=version)
+            self._unsorted.add(record.key)
 
     def damage_payloads(self) -> None:
         """No kept event can be unpacked any more."""

@@ -4,7 +4,7 @@ moto can't fail; this lies before it, and before the CodeBuild stand-in.
 """
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -53,7 +53,7 @@ class FaultyAWS:
         service, _, action = request.headers["X-Amz-Target"].partition(".")
         body = await request.read()
         parameters = json.loads(body)
-        name = _name(action, parameters)
+        name = call_name(action, parameters)
         self.calls.append(name)
         fault = self.faults.take(name)
 
@@ -75,7 +75,8 @@ class FaultyAWS:
             return web.Response(status=response.status, headers=kept, body=await response.read())
 
 
-def _name(action: str, parameters: dict[str, Any]) -> str:
+def call_name(action: str, parameters: Mapping[str, Any]) -> str:
+    """The action; a Query with its index or table."""
     if action != "Query":
         return action
     return f"Query {parameters.get('IndexName') or parameters['TableName']}"

@@ -39,6 +39,12 @@ async def fill(ledger: Ledger, records: Sequence[Record]) -> None:
         assert not answer["UnprocessedItems"]
 
 
+def share_items(replica: InMemoryLedger, ledger: InMemoryLedger) -> None:
+    """Have the items of a ledger in another one, as each replica of the service has."""
+    replica._items, replica._indexes = ledger._items, ledger._indexes
+    replica._unsorted = ledger._unsorted
+
+
 async def find_run(ledger: Ledger, run_id: str) -> RunRecord | None:
     record = (await ledger.load([run_key(run_id)]))[run_key(run_id)]
     assert record is None or isinstance(record, RunRecord)

@@ -20,7 +20,7 @@ from benchmarks.standin.codebuild import CodeBuild
 from benchmarks.standin.dynamodb import DynamoDB, Table
 from benchmarks.standin.refusal import Refused
 from benchmarks.standin.sqs import SQS
-from orchestrator.adapters.dynamodb.items import INDEXES
+from orchestrator.adapters.ledger_indexes import INDEXES
 
 Document = Mapping[str, Any]
 

@@ -11,6 +11,7 @@ Item = Mapping[str, Any]
 
 _ABSENT = re.compile(r"attribute_not_exists\(([#\w]+)\)")
 _COMPARED = re.compile(r"([#\w]+) (=|<|<=|>|>=) (:\w+)")
+_BETWEEN = re.compile(r"([#\w]+) BETWEEN (:\w+) AND (:\w+)")
 
 
 def holds(request: Mapping[str, Any], item: Item | None) -> bool:
@@ -33,7 +34,8 @@ def _holds(part: str, request: Mapping[str, Any], item: Item) -> bool:
 def key_conditions(request: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """The KeyConditionExpression: name, comparison and value of the partition, and perhaps of the
     sort key. All keys are strings."""
-    parts = request["KeyConditionExpression"].split(" AND ")
+    expression = _BETWEEN.sub(r"\1 >= \2 AND \1 <= \3", request["KeyConditionExpression"])
+    parts = expression.split(" AND ")
     compared = (_compared(part, request) for part in parts)
     return [(name, comparison, value["S"]) for name, comparison, value in compared]
 

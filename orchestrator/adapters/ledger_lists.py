@@ -1,17 +1,16 @@
-"""What the ledger lists and counts, found by the indexes of its DynamoDB table.
+"""What a ledger lists and counts, found by its indexes.
 
-The indexes have keys only: they return candidates, which are then read from the table.
+The indexes have keys only: they return candidates, which are then loaded.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import structlog
 
-from orchestrator.adapters.aws import aws_errors
-from orchestrator.adapters.dynamodb.items import (
+from orchestrator.adapters.ledger_indexes import (
     DUE,
     FAILED_TENANTS,
     LIST,
@@ -20,13 +19,11 @@ from orchestrator.adapters.dynamodb.items import (
     TENANT,
     TENANTS_AT_REST,
     Index,
-    Item,
-    may_be_a_key,
+    Place,
     open_partition,
     operations_of,
 )
 from orchestrator.core.events.event_types import Kind
-from orchestrator.core.ledger.bulkheads import Bulkheads
 from orchestrator.core.ledger.ledger import OpenOperations, Summary, UnreadableItems
 from orchestrator.core.ledger.lifecycle import NO_STATE, StateName, TenantState
 from orchestrator.core.ledger.pages import (
@@ -52,13 +49,8 @@ from orchestrator.core.ledger.records import (
 )
 from orchestrator.core.tasks import gather_or_cancel
 
-if TYPE_CHECKING:
-    from types_aiobotocore_dynamodb import DynamoDBClient
-
 #: How many items one BatchGetItem reads at most.
 BATCH_LIMIT = 100
-#: A sort key has at most 1024 bytes, of which the bound of a prefix needs some.
-_LONGEST_PREFIX_BYTES = 1000
 #: How many operations are read to find the oldest that is still open.
 _TO_SKIP = 5
 #: The sections of the list by attention: index, partition, and whether the oldest is first.
@@ -72,33 +64,51 @@ _SECTIONS = (
     (DUE, (TENANTS_AT_REST,), False),
 )
 
-log = structlog.get_logger("orchestrator.dynamodb_ledger")
+#: What a query reads of a partition: a comparison of sort values, and what they are compared with.
+Bound = tuple[str, ...]
+
+log = structlog.get_logger("orchestrator.ledger_lists")
 
 
-class Lists(ABC):
-    """The ledger's pages and counts, read through the indexes of its table."""
+class LedgerLists(ABC):
+    """The pages and counts of a ledger, found by its indexes."""
 
-    def __init__(self, client: Callable[[], Awaitable["DynamoDBClient"]], table: str) -> None:
-        """`client` returns the app's open client."""
-        self._client = client
-        self._table = table
-        self._bulkheads = Bulkheads()
+    #: The shards of its runs and of what is due.
+    shards: Sequence[str] = SHARDS
 
     @abstractmethod
     async def load(self, keys: Collection[str]) -> Mapping[str, Record | None]:
-        """The records of the table; see `core.ledger.ledger.Ledger`."""
+        """The ledger's records; see `core.ledger.ledger.Ledger`."""
+
+    @abstractmethod
+    async def query(
+        self,
+        index: Index,
+        partition: str,
+        bound: Bound | None,
+        limit: int,
+        *,
+        forward: bool,
+        after: Place | None = None,
+    ) -> list[Place]:
+        """The first `limit` places of a partition within a bound, those after a place alone."""
+
+    @abstractmethod
+    async def count(self, index: Index, partition: str, most: int) -> Count:
+        """How many items a partition has; a large one may be capped before `most`."""
 
     async def find_due(
         self, *, before: datetime, limit: int, start: int = 0, cursor: str | None = None
     ) -> Page[str]:
         # A cursor is the number of shards already read, then the place in the current one.
         behind, _, place = (cursor or "0").partition(" ")
-        shard = SHARDS[(start + int(behind)) % len(SHARDS)]
+        shard = self.shards[(start + int(behind)) % len(self.shards)]
         # The bound sorts just after `before` itself.
         bound = ("<", f"{sortable(before)}~")
-        after = _place_in_due(shard, place) if place else None
-        found = await self._query(DUE, shard, bound, limit, forward=True, after=after)
-        further = f"{int(behind) + 1}" if int(behind) + 1 < len(SHARDS) else None
+        due_at, _, key = place.partition(" ")
+        after = (due_at, key) if place else None
+        found = await self.query(DUE, shard, bound, limit, forward=True, after=after)
+        further = f"{int(behind) + 1}" if int(behind) + 1 < len(self.shards) else None
         if len(found) == limit:
             further = " ".join((behind, *found[-1]))
         return Page([key for _, key in found], further)
@@ -116,13 +126,11 @@ class Lists(ABC):
     ) -> Page[RunRecord]:
         span = Span.after(cursor, forward=False, **first_seen_between(since, until))
         if tenant_id is not None:
-            if not may_be_a_key(tenant_id):
-                return Page([], None)
             index, partitions = TENANT, [tenant_id]
         elif status is not None:
-            index, partitions = STATUS, [f"run#{status}#{shard}" for shard in SHARDS]
+            index, partitions = STATUS, [f"run#{status}#{shard}" for shard in self.shards]
         else:
-            index, partitions = LIST, [f"run#{shard}" for shard in SHARDS]
+            index, partitions = LIST, [f"run#{shard}" for shard in self.shards]
 
         def matches(run: Record | None) -> bool:
             return (
@@ -146,8 +154,6 @@ class Lists(ABC):
         cursor: str | None = None,
     ) -> Page[TenantRecord]:
         span = Span.after(cursor, forward=True, **beginning_with(prefix))
-        if prefix and len(prefix.encode(errors="replace")) > _LONGEST_PREFIX_BYTES:
-            return Page([], None)
 
         def matches(tenant: Record | None) -> bool:
             if not isinstance(tenant, TenantRecord):
@@ -170,7 +176,7 @@ class Lists(ABC):
     ) -> Page[TenantRecord]:
         first, passed = section_of(cursor)
 
-        async def propose(number: int) -> list[tuple[str, str]]:
+        async def propose(number: int) -> list[Place]:
             index, partitions, forward = _SECTIONS[number]
             bound = (">" if forward else "<", passed) if passed and number == first else None
             found = await self._propose(index, partitions, bound, limit + 1, forward=forward)
@@ -189,22 +195,19 @@ class Lists(ABC):
         self, *, tenant_id: str, limit: int = 20, cursor: str | None = None
     ) -> Page[OperationRecord]:
         span = Span.after(cursor, forward=False)
-        partition = operations_of(tenant_id)
-        if not may_be_a_key(partition):
-            return Page([], None)
 
         def matches(operation: Record | None) -> bool:
             return isinstance(operation, OperationRecord) and operation.tenant_id == tenant_id
 
         return await self._page(
-            LIST, [partition], matches, limit, span, forward=False, narrowed=False
+            LIST, [operations_of(tenant_id)], matches, limit, span, forward=False, narrowed=False
         )
 
     async def summarize(self, *, most: int) -> Summary:
         states: tuple[StateName, ...] = (*TenantState, NO_STATE)
         partitions = [f"tenant#{state}" for state in states]
-        partitions += [f"run#{RunStatus.FAILED}#{shard}" for shard in SHARDS]
-        counts = await gather_or_cancel(self._count(one, most) for one in partitions)
+        partitions += [f"run#{RunStatus.FAILED}#{shard}" for shard in self.shards]
+        counts = await gather_or_cancel(self.count(STATUS, one, most) for one in partitions)
         tenants, failed = counts[: len(states)], counts[len(states) :]
         failed_runs = Count.of(sum(one.count for one in failed), most=most)
         if any(one.is_capped for one in failed):
@@ -216,24 +219,7 @@ class Lists(ABC):
         )
 
     async def check(self) -> None:
-        await self._propose(DUE, SHARDS[:1], ("<", "0"), 1, forward=True)
-
-    async def _count(self, partition: str, most: int) -> Count:
-        """Count items of the index by status; a query reads at most 1 MB (API reference, Query)."""
-        client = await self._client()
-        with aws_errors(f"DynamoDB Query {self._table} {STATUS.name}"):
-            async with self._bulkheads.room():
-                answer = await client.query(
-                    TableName=self._table,
-                    IndexName=STATUS.name,
-                    KeyConditionExpression="#partition = :partition",
-                    ExpressionAttributeNames={"#partition": STATUS.partition},
-                    ExpressionAttributeValues={":partition": {"S": partition}},
-                    Select="COUNT",
-                    Limit=most + 1,
-                )
-            found = answer["Count"]
-            return Count(min(found, most), found > most or "LastEvaluatedKey" in answer)
+        await self._propose(DUE, self.shards[:1], ("<", "0"), 1, forward=True)
 
     async def _find_oldest(self) -> OperationRecord | None:
         # More than one: the index may still have operations that are over.
@@ -291,52 +277,19 @@ class Lists(ABC):
         self,
         index: Index,
         partitions: Sequence[str],
-        bound: tuple[str, ...] | None,
+        bound: Bound | None,
         limit: int,
         *,
         forward: bool,
-    ) -> list[tuple[str, str]]:
-        """Sort values and keys of the first `limit` items within a bound (`_bound`)."""
-        asked = (self._query(index, one, bound, limit, forward=forward) for one in partitions)
+    ) -> list[Place]:
+        """The places of the first `limit` items of the partitions within a bound."""
+        asked = (self.query(index, one, bound, limit, forward=forward) for one in partitions)
         found = {pair for pairs in await gather_or_cancel(asked) for pair in pairs}
         return sorted(found, reverse=not forward)[:limit]
 
-    async def _query(
-        self,
-        index: Index,
-        partition: str,
-        bound: tuple[str, ...] | None,
-        limit: int,
-        *,
-        forward: bool,
-        after: Item | None = None,
-    ) -> list[tuple[str, str]]:
-        client = await self._client()
-        further: Any = {"ExclusiveStartKey": after} if after else {}
-        condition, names = "#partition = :partition", {"#partition": index.partition}
-        values = {":partition": {"S": partition}}
-        if bound is not None:
-            comparison, *bounds = bound
-            named = {f":bound{n}": {"S": value} for n, value in enumerate(bounds)}
-            condition += f" AND #sort {comparison} {' AND '.join(named)}"
-            names["#sort"], values = index.sort, {**values, **named}
-        with aws_errors(f"DynamoDB Query {self._table} {index.name}"):
-            async with self._bulkheads.room():
-                answer = await client.query(
-                    TableName=self._table,
-                    IndexName=index.name,
-                    KeyConditionExpression=condition,
-                    ExpressionAttributeNames=names,
-                    ExpressionAttributeValues=values,
-                    ScanIndexForward=forward,
-                    Limit=limit,
-                    **further,
-                )
-            return [(item[index.sort]["S"], item["key"]["S"]) for item in answer["Items"]]
 
-
-def _bound(span: Span) -> tuple[str, ...] | None:
-    """The condition on the sort key and its values (API reference, Query)."""
+def _bound(span: Span) -> Bound | None:
+    """The condition on the sort values of a span."""
     match span:
         case Span(low=str(low), high=str(high)):
             return "BETWEEN", low, high
@@ -350,10 +303,3 @@ def _bound(span: Span) -> tuple[str, ...] | None:
 def _tenant_of(place: str, key: str) -> str:
     """The key of the tenant that an operation holds, by its position; a tenant's own key."""
     return key if key.startswith(tenant_key("")) else tenant_key(place.split(" ", 2)[2])
-
-
-def _place_in_due(shard: str, place: str) -> Item:
-    """A place in the due index as the start of a query, whether its item still exists or not (API
-    reference, Query, ExclusiveStartKey)."""
-    due_at, _, key = place.partition(" ")
-    return {DUE.partition: {"S": shard}, DUE.sort: {"S": due_at}, "key": {"S": key}}

@@ -33,6 +33,7 @@ from tests.acceptance.answers import read_success
 from tests.acceptance.witness import Witness
 from tests.conftest import Client
 from tests.jenkins.stand_in import TOKEN, USER, open_jenkins_stand_in
+from tests.ledgers import share_items
 from tests.step_functions.stand_in import open_step_functions
 
 TENANT = "t-1"
@@ -194,7 +195,7 @@ class DyingLedger(InMemoryLedger):
 
     def __init__(self, shared: InMemoryLedger, is_over: Callable[[], bool]) -> None:
         super().__init__()
-        self._items = shared._items
+        share_items(self, shared)
         self._is_over = is_over
         self.died = asyncio.Event()
 

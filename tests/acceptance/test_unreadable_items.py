@@ -10,7 +10,7 @@ import attrs
 import pytest
 
 from orchestrator import Settings
-from orchestrator.adapters.dynamodb.items import SHARDS
+from orchestrator.adapters.ledger_indexes import SHARDS
 from orchestrator.testing import ManualClock
 from tests.acceptance.answers import read_problem, read_success
 from tests.acceptance.stories import (

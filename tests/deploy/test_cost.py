@@ -10,7 +10,8 @@ import attrs
 import pytest
 
 from orchestrator import Settings
-from orchestrator.adapters.dynamodb.items import INDEXES, Item, build_item
+from orchestrator.adapters.dynamodb.items import Item, build_item
+from orchestrator.adapters.ledger_indexes import INDEXES
 from orchestrator.adapters.memory.ledger import InMemoryLedger
 from orchestrator.core.ledger.records import Record
 from orchestrator.settings import Operations

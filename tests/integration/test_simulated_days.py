@@ -34,6 +34,7 @@ from orchestrator.testing import (
     envelope,
     provisioning_event,
 )
+from tests.ledgers import share_items
 
 #: `make soak` has more.
 TENANTS = int(os.environ.get("SOAK_TENANTS", "60"))
@@ -156,7 +157,7 @@ class ReplicaLedger(InMemoryLedger):
     def __init__(self, world: World) -> None:
         super().__init__()
         self._world = world
-        self._items = world.ledger._items
+        share_items(self, world.ledger)
         self.is_dead = False
 
     async def commit(self, records: Sequence[Record], *, unchanged: Mapping[str, int]) -> None:

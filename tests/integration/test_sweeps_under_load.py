@@ -24,6 +24,7 @@ from orchestrator.core.ledger.records import OperationRecord, Record, RunRecord
 from orchestrator.parts import OpenService, Parts, open_parts
 from orchestrator.settings import LedgerSettings, Operations, Tiers
 from orchestrator.testing import InMemoryBuilder, ManualClock, envelope
+from tests.ledgers import share_items
 
 IS_SOAK = "SOAK" in os.environ
 RUNS, REPLICAS = (600 if IS_SOAK else 150), 3
@@ -89,7 +90,7 @@ class ReplicaLedger(InMemoryLedger):
     def __init__(self, world: World) -> None:
         super().__init__()
         self._world = world
-        self._items = world.ledger._items
+        share_items(self, world.ledger)
         self._bulkheads = Bulkheads()
 
     async def commit(self, records: Sequence[Record], *, unchanged: Mapping[str, int]) -> None:

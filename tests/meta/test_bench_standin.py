@@ -116,3 +116,18 @@ def test_a_start_with_a_token_is_one_build() -> None:
     assert len(codebuild.builds) == 1
     with pytest.raises(Refused, match="InvalidInputException"):
         codebuild.perform("StartBuild", {**request, "sourceVersion": "other"})
+
+
+def test_a_range_has_both_its_bounds(dynamodb: DynamoDB) -> None:
+    """The service lists tenants by the beginning of their ids, and runs between two times."""
+    transact(dynamodb, *(put(item(one, due_at=one), ABSENT) for one in ("1", "2", "3", "4")))
+    found = due(
+        dynamodb,
+        KeyConditionExpression="#partition = :partition AND #sort BETWEEN :low AND :high",
+        ExpressionAttributeValues={
+            ":partition": {"S": "0"},
+            ":low": {"S": "2"},
+            ":high": {"S": "3"},
+        },
+    )
+    assert found == ["2", "3"]

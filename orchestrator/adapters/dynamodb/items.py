@@ -3,15 +3,7 @@
 An item has the record's `key` and `version`, the record as JSON in `data`, the number of its
 `format`, and the attributes that the indexes need.
 
-| index | partition, sort | for |
-| --- | --- | --- |
-| due | `due_shard`, `due_at` | the sweep: what is due. Tenants at rest, by their last change |
-| list | `list`, `position` | all runs; all tenants; a tenant's operations |
-| status | `status`, `position` | runs by status, tenants by state, open operations by kind |
-| tenant | `tenant_id`, `position` | a tenant's runs |
-
-The position of a run or tenant never changes, so no item is missed while pages are read; that of an
-operation changes if it is opened again.
+`ledger_indexes.py` has the indexes.
 
 A release reads the items of all before it, and changes them to its format as it writes them.
 Fields and attributes that a newer release wrote are kept with the record (`Stored.unknown`) and
@@ -21,7 +13,6 @@ unreadable to it.
 """
 
 import json
-import zlib
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import cache
@@ -31,12 +22,10 @@ from typing import Any, get_args, get_origin, get_type_hints
 import attrs
 import msgspec
 
-from orchestrator.core.events.event_types import Kind
+from orchestrator.adapters.ledger_indexes import INDEXES, Index, index_attributes
 from orchestrator.core.evolve import evolve
-from orchestrator.core.ledger.pages import sortable
-from orchestrator.core.ledger.record_parts import OperationState, Stored
+from orchestrator.core.ledger.record_parts import Stored
 from orchestrator.core.ledger.records import (
-    Due,
     JobRecord,
     OperationRecord,
     PayloadRecord,
@@ -57,11 +46,6 @@ EXPIRY = "expires_at"
 #: none. `tests/data/` has items of each.
 FORMAT = 2
 _FORMAT = "format"
-#: The due index is sharded, since a partition accepts 1000 writes a second.
-SHARDS = tuple("0123")
-#: The partitions of tenants without an operation in the due index. Each is written as often as a
-#: tenant changes its state, so it isn't sharded.
-FAILED_TENANTS, TENANTS_AT_REST = "tenant#failed", "tenant#rest"
 _LONGEST_KEY_BYTES = 2048
 
 _MODELS: Mapping[str, type[Record]] = {
@@ -73,30 +57,6 @@ _MODELS: Mapping[str, type[Record]] = {
     "SECRETS": SecretsRecord,
 }
 
-
-@attrs.frozen
-class Index:
-    name: str
-    partition: str
-    sort: str
-
-    @property
-    def schema(self) -> dict[str, Any]:
-        return {
-            "IndexName": self.name,
-            "KeySchema": [
-                {"AttributeName": self.partition, "KeyType": "HASH"},
-                {"AttributeName": self.sort, "KeyType": "RANGE"},
-            ],
-            "Projection": {"ProjectionType": "KEYS_ONLY"},
-        }
-
-
-DUE = Index("due", "due_shard", "due_at")
-LIST = Index("list", "list", "position")
-STATUS = Index("status", "status", "position")
-TENANT = Index("tenant", "tenant_id", "position")
-INDEXES = (DUE, LIST, STATUS, TENANT)
 
 #: The key in a record's `unknown` of unknown attributes beside `data`; no field has that name.
 _BESIDE = "#"
@@ -117,7 +77,19 @@ def table_schema(table: str) -> dict[str, Any]:
         "AttributeDefinitions": [
             {"AttributeName": name, "AttributeType": "S"} for name in sorted(names)
         ],
-        "GlobalSecondaryIndexes": [index.schema for index in INDEXES],
+        "GlobalSecondaryIndexes": list(map(index_schema, INDEXES)),
+    }
+
+
+def index_schema(index: Index) -> dict[str, Any]:
+    """The parameters of an index in CreateTable and UpdateTable."""
+    return {
+        "IndexName": index.name,
+        "KeySchema": [
+            {"AttributeName": index.partition, "KeyType": "HASH"},
+            {"AttributeName": index.sort, "KeyType": "RANGE"},
+        ],
+        "Projection": {"ProjectionType": "KEYS_ONLY"},
     }
 
 
@@ -136,7 +108,7 @@ def build_item(record: Record, *, expires_at: datetime | None) -> Item:
     else:
         document = _each_object(msgspec.to_builtins(kept), type(kept), _with_unknown_spread)
         item["data"] = {"S": _as_text(document)}
-    item |= {name: {"S": value} for name, value in _indexed(kept).items()}
+    item |= {name: {"S": value} for name, value in index_attributes(kept).items()}
     if expires_at is not None:
         item[EXPIRY] = {"N": str(int(expires_at.timestamp()))}
     return item
@@ -148,64 +120,6 @@ def _as_text(document: Document) -> str:
     except UnicodeEncodeError:
         # Half a surrogate pair, which a message may have, is no UTF-8; escaped it is ASCII.
         return json.dumps(document, separators=(",", ":"))
-
-
-def _indexed(record: Record) -> dict[str, str]:
-    """The index attributes of a record; an index leaves out items that lack its attributes."""
-    shard = SHARDS[zlib.crc32(record.key.encode()) % len(SHARDS)]
-    match record:
-        case RunRecord():
-            known = {
-                "list": f"run#{shard}",
-                "status": f"run#{record.status}#{shard}",
-                "position": record.position,
-            }
-            if record.tenant_id is not None:
-                known["tenant_id"] = record.tenant_id
-            return known | _when_due(record, shard)
-        case OperationRecord():
-            return _as_operation(record) | _when_due(record, shard)
-        case SecretsRecord():
-            return _when_due(record, shard)
-        case TenantRecord():
-            return _as_tenant(record)
-    return {}
-
-
-def open_partition(kind: Kind, *, has_job: bool) -> str:
-    """The partition of the status index with the open operations of a kind, the oldest first."""
-    return f"operation#{kind}#{'running' if has_job else 'waiting'}"
-
-
-def _as_tenant(tenant: TenantRecord) -> dict[str, str]:
-    known = {"status": f"tenant#{tenant.state_name}", "position": tenant.tenant_id}
-    if tenant.state is not None:
-        known["list"] = "tenant"
-    if tenant.operation_id is None:
-        known["due_shard"] = FAILED_TENANTS if tenant.has_failed else TENANTS_AT_REST
-        known["due_at"] = f"{sortable(tenant.changed_at)} {tenant.tenant_id}"
-    return known
-
-
-def _as_operation(operation: OperationRecord) -> dict[str, str]:
-    """The index attributes of an operation of a tenant; a run's own has none."""
-    if operation.kind is None or operation.tenant_id is None:
-        return {}
-    known = {"list": operations_of(operation.tenant_id), "position": operation.position}
-    if operation.state is OperationState.OPEN:
-        known["status"] = open_partition(operation.kind, has_job=operation.job is not None)
-    return known
-
-
-def operations_of(tenant_id: str) -> str:
-    """The partition of a tenant's operations in the index of lists."""
-    return f"operation#{tenant_id}"
-
-
-def _when_due(item: Due, shard: str) -> dict[str, str]:
-    if item.due_at is None:
-        return {}
-    return {"due_shard": shard, "due_at": sortable(item.due_at)}
 
 
 def read_item(item: Mapping[str, Any]) -> Record:

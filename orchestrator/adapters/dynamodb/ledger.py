@@ -2,7 +2,7 @@
 
 Every write is a transaction on the condition that each item still has the version that the decision
 was made on; if not, the answer contains the current items (ReturnValuesOnConditionCheckFailure,
-DynamoDB API reference, TransactWriteItems). `lists.py` finds items by the indexes.
+DynamoDB API reference, TransactWriteItems). `lists.py` queries the indexes.
 
 The core checks expiry by comparing times; `expires_at` only lets DynamoDB delete old items, with a
 delay (its TTL lags by up to two days).
@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.adapters.aws import aws_errors, is_about_schema
 from orchestrator.adapters.dynamodb.items import Item, build_item, may_be_a_key, read_item
-from orchestrator.adapters.dynamodb.lists import BATCH_LIMIT, Lists
+from orchestrator.adapters.dynamodb.lists import DynamoDBLists
 from orchestrator.adapters.dynamodb.table import complete_table
+from orchestrator.adapters.ledger_lists import BATCH_LIMIT
 from orchestrator.core.checkable import Permission
 from orchestrator.core.clock import Clock
 from orchestrator.core.errors import PermanentError, TemporaryError
@@ -43,7 +44,7 @@ _CONFLICT_PAUSES_S = (0.02, 0.05, 0.1, 0.2)
 _TRANSIENT = frozenset({"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"})
 
 
-class DynamoDBLedger(Lists):
+class DynamoDBLedger(DynamoDBLists):
     max_payload_bytes: int | None = _MAX_PAYLOAD_BYTES
 
     def __init__(

@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.adapters.aws import aws_errors
-from orchestrator.adapters.dynamodb.items import EXPIRY, INDEXES, Index, table_schema
+from orchestrator.adapters.dynamodb.items import EXPIRY, index_schema, table_schema
+from orchestrator.adapters.ledger_indexes import INDEXES, Index
 from orchestrator.core.errors import PermanentError, TemporaryError
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ async def complete_table(
             made.append(f"index {index.name}")
         else:
             named = f"The index {index.name} of the table {table}"
-            _check_keys(named, found["KeySchema"], index.schema["KeySchema"])
+            _check_keys(named, found["KeySchema"], index_schema(index)["KeySchema"])
         # DynamoDB builds one index at a time (developer guide, Managing Global Secondary Indexes).
         await _wait_for(client, table, index, pause)
     if await _enable_expiry(client, table):
@@ -80,7 +81,7 @@ def _check_keys(named: str, found: Any, wanted: Any) -> None:
 
 
 async def _add_index(client: "DynamoDBClient", table: str, index: Index) -> None:
-    schema: Any = index.schema
+    schema: Any = index_schema(index)
     with aws_errors(f"DynamoDB UpdateTable {table}"):
         await client.update_table(
             TableName=table,

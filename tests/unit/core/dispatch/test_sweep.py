@@ -16,7 +16,7 @@ from orchestrator.core.ledger.ledger import UnreadableItems
 from orchestrator.core.ledger.record_parts import OperationState
 from orchestrator.core.ledger.records import OperationRecord, Record, operation_key
 from tests.desk import ORDER, Desk, DeskLedger, let_others_work, pass_time, raising, run_id
-from tests.ledgers import find_due
+from tests.ledgers import find_due, share_items
 from tests.unit.core.dispatch.sweep_hands import DownLedger, Hands, waiting
 
 
@@ -371,7 +371,7 @@ async def test_an_unreadable_item_stays_due(desk: Desk) -> None:
     ids = await waiting(desk, *(f"e-{number}" for number in range(20)))
     hands = Hands(desk)
     ledger = HalfUnreadable()
-    ledger._items = desk.ledger._items
+    share_items(ledger, desk.ledger)
     hands.sweeper.transactions = attrs.evolve(desk.transactions, ledger=ledger)
     desk.turn(5)
     with capture_logs() as logs:
@@ -399,7 +399,7 @@ async def test_a_page_that_can_not_be_read_stays_due(desk: Desk) -> None:
     await waiting(desk, *(f"e-{number}" for number in range(70)))
     hands = Hands(desk)
     ledger = ForgetfulLedger()
-    ledger._items = desk.ledger._items
+    share_items(ledger, desk.ledger)
     hands.sweeper.transactions = attrs.evolve(desk.transactions, ledger=ledger)
     desk.turn(5)
     assert await hands.sweep() == SweepResult(20)
@@ -411,7 +411,7 @@ async def test_a_ledger_that_fails_in_the_middle_is_raised_after_the_other_work(
     ids = await waiting(desk, *(f"e-{number}" for number in range(70)))
     hands = Hands(desk, dict.fromkeys(ids, let_others_work))
     ledger = DownLedger(after=1)
-    ledger._items = desk.ledger._items
+    share_items(ledger, desk.ledger)
     hands.sweeper.transactions = attrs.evolve(desk.transactions, ledger=ledger)
     desk.turn(5)
     with pytest.raises(TemporaryError, match="no ledger"):

@@ -19,6 +19,7 @@ from orchestrator.core.events.event_types import Kind
 from orchestrator.core.ledger.ledger import OpenOperations
 from orchestrator.core.ledger.record_parts import OperationState
 from tests.desk import Desk, DeskLedger, let_others_work, pass_time, raising
+from tests.ledgers import share_items
 from tests.unit.core.dispatch.sweep_hands import DownLedger, Hands, waiting
 
 
@@ -85,7 +86,7 @@ class CountingLedger(DeskLedger):
 
     def __init__(self, ledger: DeskLedger, act: Callable[[], Awaitable[object]]) -> None:
         super().__init__()
-        self._items = ledger._items
+        share_items(self, ledger)
         self.act = act
 
     async def count_open(self, kind: Kind, *, most: int) -> OpenOperations:

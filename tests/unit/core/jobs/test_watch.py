@@ -26,7 +26,7 @@ from orchestrator.core.ledger.records import Record
 from orchestrator.core.secrets.redaction import Redactor
 from orchestrator.testing import InMemoryBuilder, StartedJob
 from tests.desk import PROVISIONING, Desk, DeskLedger, operation_id
-from tests.ledgers import find_operation
+from tests.ledgers import find_operation, share_items
 from tests.unit.core.jobs.watching import (
     Bench,
     Broken,
@@ -271,7 +271,7 @@ class Fails(DeskLedger):
 
     def __init__(self, desk: Desk, key: str, error: Exception) -> None:
         super().__init__()
-        self._items = desk.ledger._items
+        share_items(self, desk.ledger)
         self.key, self.error = key, error
 
     async def load(self, keys: Collection[str]) -> Mapping[str, Record | None]:

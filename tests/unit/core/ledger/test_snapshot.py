@@ -12,6 +12,7 @@ from orchestrator.core.ledger.record_parts import OperationState
 from orchestrator.core.ledger.records import Record, operation_key, payload_key, run_key
 from orchestrator.core.ledger.snapshot import Decision, Snapshot
 from tests.desk import ORDER, PROVISIONING, TENANT, Desk, DeskLedger, run_id
+from tests.ledgers import share_items
 
 # --- what a decision rests on ------------------------------------------------------------------
 
@@ -44,7 +45,7 @@ async def test_after_a_conflict_what_the_first_load_brought_is_doubtful_too(desk
                 raise Conflict({key: conflict.items[key]}) from None
 
     terse = Terse()
-    terse._items = desk.ledger._items
+    share_items(terse, desk.ledger)
     terse.before_commit.append(meanwhile)
     transactions = attrs.evolve(desk.transactions, ledger=terse)
     assert await transactions.run(tell_tier) == "PREMIUM"
@@ -97,7 +98,7 @@ async def test_items_of_an_earlier_try_are_no_condition(desk: Desk) -> None:
         return Decision((attrs.evolve(run, note="mine"),), True)
 
     watched = Watched()
-    watched._items = desk.ledger._items
+    share_items(watched, desk.ledger)
     watched.before_commit.append(be_quicker)
     assert await attrs.evolve(desk.transactions, ledger=watched).run(note)
     assert seen == [{f"TENANT#{TENANT}": 0}, {}]
@@ -115,7 +116,7 @@ async def test_only_what_a_refusal_has_read_is_loaded_again(desk: Desk) -> None:
             return await super().load(keys)
 
     watched = Watched()
-    watched._items = desk.ledger._items
+    share_items(watched, desk.ledger)
     transactions = attrs.evolve(desk.transactions, ledger=watched)
     snapshot = Snapshot(desk.clock.now())
     a, b = run_id(ORDER, "a"), run_id(ORDER, "b")
@@ -159,7 +160,7 @@ async def test_an_unreadable_run_is_not_taken_for_absent(desk: Desk) -> None:
             return found
 
     damaged = Damaged()
-    damaged._items = desk.ledger._items
+    share_items(damaged, desk.ledger)
     transactions = attrs.evolve(desk.transactions, ledger=damaged)
     damaged.unreadable = payload_key(run)
     assert await transactions.find_kept(run) == (await desk.run(ORDER, "a"), None)
@@ -180,7 +181,7 @@ async def test_holders_are_found_of_the_tenants_that_are_held(desk: Desk) -> Non
             raise UnreadableItems({operation_key("odd"): "newer"}, found=found)
 
     damaged = Damaged()
-    damaged._items = desk.ledger._items
+    share_items(damaged, desk.ledger)
     transactions = attrs.evolve(desk.transactions, ledger=damaged)
 
     operations = await transactions.find_operations([held_by, "gone", "odd"])
