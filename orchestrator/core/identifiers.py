@@ -6,7 +6,7 @@ The words inside the digests are stored with every item; a change of one is a ch
 import hashlib
 import json
 
-#: The parts of a digest as text; made once, since a new encoder costs more than what it encodes.
+#: A part of a digest as text; made once, since a new encoder costs more than what it encodes.
 _canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
 #: The variable that every job gets: the key of the start that made it.
@@ -53,4 +53,6 @@ def read_outcome_id(text: str) -> tuple[str, int, int] | None:
 
 def digest(*parts: object) -> str:
     """40 hexadecimal characters (160 bits of SHA-256) over JSON values, unambiguously joined."""
-    return hashlib.sha256(_canonical(parts).encode()).hexdigest()[:40]
+    # Part by part: most are texts, which an encoder writes at once, while it prepares for a list.
+    text = f"[{','.join(map(_canonical, parts))}]"
+    return hashlib.sha256(text.encode()).hexdigest()[:40]
