@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-from cfnlint.decode import cfn_yaml
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 ECS = "cloudformation.yaml"
@@ -51,6 +50,9 @@ _NO_VALUE = object()
 
 @cache
 def _read(name: str) -> Any:
+    # Takes two seconds to import, which only the worker that comes to these tests needs to.
+    from cfnlint.decode import cfn_yaml
+
     return _plain(cfn_yaml.load(str(DEPLOY / name)))
 
 
