@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.cli.layout import fields, short_id, show_time, wrap
+from orchestrator.core.errors import InvalidPayload
 
 if TYPE_CHECKING:
     from orchestrator.cli.client import Reply
@@ -62,11 +63,21 @@ def _describe(sent: "Reply", what: str, done: str, width: int | None) -> list[st
     else:
         lines = wrap(f"{what} was not {done} ({sent.status}): {sent.detail}", width=width)
         if run and run["status"] == "failed":
-            named = short_id(run["runId"])
-            lines += [f"Its run {named} failed: replay that once the cause is fixed."]
+            lines += wrap(_way_out(run), width=width)
         elif "Retry-After" in sent.headers:
             lines += [f"Nothing is recorded: try again in {sent.headers['Retry-After']} s."]
     return lines + (_about(run, width) if run else [])
+
+
+def _way_out(run: Mapping[str, Any]) -> str:
+    """What to do about a failed run."""
+    named = short_id(run["runId"])
+    if run["error"] and run["error"]["type"] == InvalidPayload.__name__:
+        return (
+            f"A replay of its run {named} has the same body: send a corrected event with a new id, "
+            "or replay it once the handler's model accepts this one."
+        )
+    return f"Its run {named} failed: replay that once the cause is fixed."
 
 
 def _run(run: Mapping[str, Any]) -> str:
