@@ -11,8 +11,10 @@ from orchestrator.testing.event_bridge import (
     Delivered,
     Deliveries,
     EventBridgeSimulator,
+    HttpClient,
     RetryPolicy,
     Try,
+    TurnableClock,
 )
 from orchestrator.testing.publisher import InMemoryPublisher
 from orchestrator.testing.sample_events import envelope, provisioning_event
@@ -23,6 +25,7 @@ __all__ = [
     "Delivered",
     "Deliveries",
     "EventBridgeSimulator",
+    "HttpClient",
     "InMemoryBuilder",
     "InMemoryPublisher",
     "LoadedDice",
@@ -31,6 +34,7 @@ __all__ = [
     "SequentialIds",
     "StartedJob",
     "Try",
+    "TurnableClock",
     "envelope",
     "provisioning_event",
 ]

@@ -44,18 +44,20 @@ from orchestrator.settings import Builders, LedgerSettings, Operations, Settings
 from orchestrator.testing.clock import ManualClock
 from orchestrator.testing.sample_events import envelope
 
+__all__ = ["BuilderBench", "BuilderContract"]
+
 #: Before every job, whatever clock its builder has.
-LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
-LONG_KEY = "k" * 64
-MANY = 101
+_LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
+_LONG_KEY = "k" * 64
+_MANY = 101
 
 _TENANT = "tenant-1"
 _EVENT = envelope(
-    "TENANT_PROVISIONING", {"tenantId": _TENANT, "tier": "TIER"}, time=LONG_AGO.isoformat()
+    "TENANT_PROVISIONING", {"tenantId": _TENANT, "tier": "TIER"}, time=_LONG_AGO.isoformat()
 )
 _MINUTES = 20
 
-Ability = TypeVar("Ability")
+_Ability = TypeVar("_Ability")
 
 
 class BuilderBench(ABC):
@@ -127,7 +129,7 @@ class BuilderContract:
 
     async def test_another_start_key_is_another_job(self, builder_bench: BuilderBench) -> None:
         """Equal jobs are told apart by their start key alone, which has up to 64 characters."""
-        keys = ("key-1", "key-2", LONG_KEY)
+        keys = ("key-1", "key-2", _LONG_KEY)
         ids = {(await _start(builder_bench, key, A="1")).id for key in keys}
         assert len(ids) == len(await builder_bench.started()) == len(keys), (
             f"{len(keys)} starts with different keys made {ids}."
@@ -150,7 +152,7 @@ class BuilderContract:
             found = await finder.find_job(
                 start_key=start_key,
                 job_identifier=builder_bench.job_identifiers[0],
-                started_after=LONG_AGO,
+                started_after=_LONG_AGO,
             )
             assert _known(found) == expected, f"{start_key} found {found} instead of {expected}."
 
@@ -161,7 +163,7 @@ class BuilderContract:
         finder = _able(builder_bench, FindsJobsAnywhere, "find_job_anywhere")  # type: ignore[type-abstract]
         job = await _carrying(builder_bench, "op-1", builder_bench.job_identifiers[1])
         for start_key, expected in (("op-1", job), ("op-2", None)):
-            found = await finder.find_job_anywhere(start_key=start_key, started_after=LONG_AGO)
+            found = await finder.find_job_anywhere(start_key=start_key, started_after=_LONG_AGO)
             assert _known(found) == expected, f"{start_key} found {found} instead of {expected}."
 
     async def test_its_own_jobs_are_known_as_its_own(self, builder_bench: BuilderBench) -> None:
@@ -231,7 +233,7 @@ class BuilderContract:
     async def test_many_jobs_are_described_at_once(self, builder_bench: BuilderBench) -> None:
         """More than fit one request of some services, such as CodeBuild's 100 ids."""
         describer = _able(builder_bench, DescribesJobs, "describe_jobs")  # type: ignore[type-abstract]
-        ids = {(await _carrying(builder_bench, f"op-{number}")).id for number in range(MANY)}
+        ids = {(await _carrying(builder_bench, f"op-{number}")).id for number in range(_MANY)}
         described = await describer.describe_jobs(job_ids=sorted(ids))
         assert set(described) == ids, f"Not described: {sorted(ids - set(described))}"
 
@@ -367,7 +369,7 @@ def _known(job: Job | None) -> Job | None:
     return None if job is None else attrs.evolve(job, log_url=None, builder="")
 
 
-def _able(bench: BuilderBench, ability: type[Ability], method: str) -> Ability:
+def _able(bench: BuilderBench, ability: type[_Ability], method: str) -> _Ability:
     if not isinstance(bench.builder, ability):
         pytest.skip(f"{type(bench.builder).__name__} has no {method}.")
     return bench.builder
@@ -464,7 +466,7 @@ class _Service:
 
     def __init__(self, bench: BuilderBench) -> None:
         self.bench = bench
-        self.clock = ManualClock(LONG_AGO)
+        self.clock = ManualClock(_LONG_AGO)
         self.ledger = _FailingLedger()
         self.builder = _FaultyBuilder(bench.builder, self.ledger)
         tier = {"jobIdentifier": bench.job_identifiers[0], "builder": bench.name}

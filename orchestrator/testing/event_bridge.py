@@ -45,7 +45,7 @@ STANDARD_BUS = RetryPolicy(max_tries=185, max_age_s=24 * 3600)
 SHORT_LIVED_BUS = RetryPolicy(max_tries=5, max_age_s=300)
 
 
-class Ship(Protocol):
+class HttpClient(Protocol):
     """An HTTP client that posts events."""
 
     @property
@@ -86,7 +86,7 @@ class Deliveries:
         return [one for one in self.all if one.dead_letter_reason is not None]
 
 
-class Turned(Protocol):
+class TurnableClock(Protocol):
     """A clock that can be advanced, such as `ManualClock`."""
 
     def now(self) -> datetime: ...
@@ -102,8 +102,8 @@ class EventBridgeSimulator:
     `seed`. A delivery times out after `timeout_s` of real time, as in EventBridge.
     """
 
-    client: Ship = attrs.field(kw_only=False)
-    clock: Turned = attrs.field(kw_only=False)
+    client: HttpClient = attrs.field(kw_only=False)
+    clock: TurnableClock = attrs.field(kw_only=False)
     path: str = "/events"
     headers: Mapping[str, str] = attrs.field(factory=dict)
     target: TargetKind = "api_destination"

@@ -28,7 +28,22 @@ from orchestrator.testing.clock import ManualClock
 from orchestrator.testing.event_bridge import EventBridgeSimulator
 from orchestrator.testing.publisher import InMemoryPublisher
 
+__all__ = [
+    "OrchestratorClient",
+    "SettleAll",
+    "builder",
+    "clock",
+    "event_bridge",
+    "orchestrator_app",
+    "orchestrator_extension",
+    "orchestrator_settings",
+    "publisher",
+    "settle_all",
+]
+
+#: The type of the fixture `orchestrator_app`.
 OrchestratorClient = TestClient[web.Request, web.Application]
+#: The type of the fixture `settle_all`.
 SettleAll = Callable[..., Awaitable[None]]
 
 #: In the place of the default builder, so that events need no builder of their own for a test.

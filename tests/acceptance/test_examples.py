@@ -51,7 +51,7 @@ def example(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         return importlib.import_module(name)
 
     yield load
-    for name in imported:
+    for name in (*imported, "own_builder"):
         sys.modules.pop(name, None)
 
 
@@ -59,6 +59,7 @@ def test_every_example_has_its_test() -> None:
     """A new example needs a test here."""
     assert {path.stem for path in EXAMPLES.glob("*.py")} == {
         "application_plane",
+        "handler_and_builder",
         "lifespan_database",
         "mounted",
         "on_lambda",
@@ -135,6 +136,32 @@ async def test_own_builder_runs_the_script(tmp_path: Path, monkeypatch: pytest.M
         async with http.post(path, json={"tenantId": "t-2", "tier": "SHELLS"}) as answer:
             assert answer.status == 422
             assert "nowhere.sh" in await answer.text()
+
+
+async def test_a_handler_runs_its_job_on_its_own_builder(
+    example: Any,
+    start_service: StartService,
+    clock: ManualClock,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Both of one extension: a duplicate starts nothing, and the run tells the job's end."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "scripts" / "back-up.sh").write_text('echo "no room for $DATABASE"; exit 1\n')
+    module = example("handler_and_builder")
+    service = await start_service(extension=module.extension)
+    body = {"tenantId": "bluebird", "database": "main"}
+    for _ in range(2):
+        answer = await service.post("/events/BACKUP_REQUESTED", json=body)
+        await read_success(answer)
+    ((_, process),) = module.shell.processes.items()
+    await process.wait()
+    clock.turn(61)
+    assert (await service.post("/events/RECONCILE", json={})).status == 200
+    run = await (await service.get(answer.headers["Location"])).json()
+    assert run["note"].startswith("A backup of main was started. ")
+    assert "no room for main" in run["note"]
 
 
 def _read(pipe: Path) -> str:

@@ -1,5 +1,7 @@
 """The package's public names."""
 
+import importlib
+import pkgutil
 import re
 import subprocess
 import sys
@@ -10,8 +12,12 @@ import pytest
 
 import orchestrator
 import orchestrator.testing
+from tests.reference.python_api import PUBLIC
 
-PAGE = (Path(__file__).parents[2] / "docs" / "embedding.md").read_text()
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "embedding.md").read_text()
+#: Of the test kit, and used by `orchestrator dev` alone.
+FOR_DEV = {"retry_pause_s"}
 
 _LOADED = """
 import sys
@@ -32,13 +38,29 @@ def test_no_public_name_is_listed_twice() -> None:
     assert len(orchestrator.__all__) == len(set(orchestrator.__all__))
 
 
-@pytest.mark.parametrize("package", [orchestrator, orchestrator.testing])
+@pytest.mark.parametrize("package", PUBLIC)
 def test_the_docs_have_the_public_names(package: ModuleType) -> None:
     """Those of `__all__`, each in one row of docs/embedding.md, and no other."""
     head = f"| `{package.__name__}` | |\n"
     rows = PAGE.partition(head)[2].partition("\n\n")[0].splitlines()[1:]
     told = [name for row in rows for name in re.findall(r"`(\w+)`", row.split(" | ")[0])]
     assert sorted(told) == sorted(package.__all__)
+
+
+def test_the_test_kit_has_no_public_name_that_is_not_documented() -> None:
+    """What a module of `orchestrator.testing` defines under a public name is in the `__all__` of
+    the package or its own, and so on the generated page."""
+    page = (DOCS / "python-api.md").read_text()
+    for found in pkgutil.iter_modules(orchestrator.testing.__path__, "orchestrator.testing."):
+        module = importlib.import_module(found.name)
+        named = {
+            name
+            for name, value in vars(module).items()
+            if not name.startswith("_") and getattr(value, "__module__", None) == found.name
+        }
+        exported = {*orchestrator.testing.__all__, *getattr(module, "__all__", ())}
+        assert named - exported - FOR_DEV == set(), found.name
+        assert [one for one in named - FOR_DEV if f".{one}\n" not in page] == []
 
 
 def test_a_name_that_is_not_public_is_an_attribute_error() -> None:

@@ -1,13 +1,19 @@
 """docs/python-api.md: each public name, from `__all__` and the source, read by griffe."""
 
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import griffe
 
 import orchestrator
 import orchestrator.testing
+from orchestrator.testing import builder_contract, plugin
+
+#: What has public names.
+PUBLIC = (orchestrator, orchestrator.testing, builder_contract, plugin)
 
 _ROOT = Path(__file__).parents[2]
 _HEAD = """# Python API
@@ -19,17 +25,14 @@ test kit in [testing.md](testing.md).
 
 
 def python_api() -> str:
-    return "".join((_HEAD, *_package("orchestrator", orchestrator.__all__), *_testing()))
+    return "".join((_HEAD, *chain.from_iterable(map(_package, PUBLIC))))
 
 
-def _testing() -> Iterator[str]:
-    yield from _package("orchestrator.testing", orchestrator.testing.__all__)
-
-
-def _package(name: str, public: list[str]) -> Iterator[str]:
+def _package(module: ModuleType) -> Iterator[str]:
+    name = module.__name__
     package = griffe.load(name, search_paths=[str(_ROOT)])
     yield f"\n## {name}\n"
-    for one in sorted(public, key=str.lower):
+    for one in sorted(module.__all__, key=str.lower):
         target = package[one].final_target if package[one].is_alias else package[one]
         yield f"\n### {name}.{one}\n\n"
         yield from _described(one, target)

@@ -28,8 +28,10 @@ def failed(error_type: str) -> dict[str, Any]:
         ("PermanentError", "Its run abcdef01 failed: replay that once the cause is fixed."),
         (
             "InvalidPayload",
-            "A replay of its run abcdef01 has the same body: send a corrected event with a new id, "
-            "or replay it once the handler's model accepts this one.",
+            (
+                "A replay of its run abcdef01 has the same body: send a corrected event with a new "
+                "id, or replay it once the handler's model accepts this one."
+            ),
         ),
     ],
 )
