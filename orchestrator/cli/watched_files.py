@@ -3,6 +3,7 @@ service."""
 
 import asyncio
 import os
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,13 +16,16 @@ _POLL_S = 0.5
 #: A scan takes at most this share of the time, however large the folder is.
 _SHARE = 0.1
 _SKIPPED = frozenset({"__pycache__", "node_modules", "site-packages"})
+#: Your tests, as pytest names them: the service never imports them.
+_TESTS = re.compile(r"test_.*\.py|.*_test\.py|conftest\.py")
 
 Stamp = tuple[int, int]
 
 
 @attrs.define
 class WatchedFiles:
-    """The `*.py` files below a folder, without hidden folders, virtual environments and the like.
+    """The `*.py` files below a folder, without tests, hidden folders, virtual environments and the
+    like.
 
     What counts as a change is one since the object was created, or since the last one returned.
     """
@@ -57,7 +61,10 @@ class WatchedFiles:
                 and not one.startswith(".")
                 and not (folder / one / "pyvenv.cfg").exists()
             ]
-            for path in (folder / file for file in files if file.endswith(".py")):
+            for file in files:
+                if not file.endswith(".py") or _TESTS.fullmatch(file):
+                    continue
+                path = folder / file
                 try:
                     found = path.stat()
                 except OSError:  # removed since it was listed

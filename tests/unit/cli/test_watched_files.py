@@ -45,10 +45,13 @@ async def test_a_change_of_the_same_size_is_noticed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["notes.txt", ".git/hook.py", "__pycache__/x.py", "node_modules/x.py", "env/lib/x.py"],
+    [
+        *("notes.txt", ".git/hook.py", "__pycache__/x.py", "node_modules/x.py", "env/lib/x.py"),
+        *("test_own.py", "inner/own_test.py", "conftest.py"),
+    ],
 )
 async def test_only_the_users_code_is_watched(tmp_path: Path, name: str) -> None:
-    """Not a virtual environment with its ten thousand files, either."""
+    """Not a virtual environment with its ten thousand files, either, nor your tests."""
     clock = ManualClock()
     (tmp_path / "env").mkdir()
     (tmp_path / "env" / "pyvenv.cfg").touch()
