@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -94,10 +95,17 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(autouse=True)
 def plain_tracebacks() -> Iterator[None]:
-    """structlog's own set-up prints tracebacks by rich, which takes half a second each."""
+    """structlog's own set-up prints tracebacks by rich, which takes half a second each.
+
+    A logger that keeps its configuration from its first line on, as in a Lambda function, would
+    keep that of this test.
+    """
     structlog.configure(processors=_PROCESSORS)
     yield
     structlog.reset_defaults()
+    for name, module in list(sys.modules.items()):
+        if name.startswith("orchestrator") and (log := vars(module).get("log")) is not None:
+            vars(log).pop("bind", None)
 
 
 @pytest.fixture
