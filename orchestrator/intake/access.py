@@ -1,24 +1,16 @@
 """Access rules of the routes: declared at each route, read by `auth` and `openapi`."""
 
 from collections.abc import Awaitable, Callable
-from enum import StrEnum
 from typing import TypeVar
 
 import attrs
 from aiohttp import web
 
+from orchestrator.settings.auth import Scope
+
 Route = TypeVar("Route", bound=Callable[[web.Request], Awaitable[web.StreamResponse]])
 
 _DECLARED = "__access__"
-
-
-class Scope(StrEnum):
-    """A permission of a sender."""
-
-    EVENTS_WRITE = "events:write"
-    RUNS_READ = "runs:read"
-    RUNS_WRITE = "runs:write"
-    METRICS_READ = "metrics:read"
 
 
 @attrs.frozen

@@ -8,8 +8,9 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from orchestrator.core.errors import TemporaryError
-from orchestrator.intake.access import Scope, access_of
+from orchestrator.intake.access import access_of
 from orchestrator.intake.sender import SENDER, Sender
+from orchestrator.settings.auth import Scope
 
 #: Set by the Lambda handler alone: the ARN of the caller whom API Gateway has authenticated.
 CALLER_HEADER = "X-Orchestrator-Caller"

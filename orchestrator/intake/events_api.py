@@ -16,7 +16,7 @@ from orchestrator.core.errors import BadEvent
 from orchestrator.core.events.body import MAX_NAME_BYTES
 from orchestrator.core.events.envelope import Delivery, open_named, structured_cloudevent
 from orchestrator.core.events.wrappers import Opened
-from orchestrator.intake.access import Access, Scope
+from orchestrator.intake.access import Access
 from orchestrator.intake.app_keys import ID_HEADERS, INTAKE, WIRE, WORKLOAD
 from orchestrator.intake.bodies import read_body
 from orchestrator.intake.documentation import Answer, documented
@@ -71,7 +71,7 @@ routes = web.RouteTableDef()
         "of the type in the path. A temporary failure is 503 with Retry-After: send it again."
     ),
     tag="events",
-    access=Access(Scope.EVENTS_WRITE),
+    access=Access("events:write"),
     answers=EVENT_ANSWERS,
 )
 async def post_typed_event(request: web.Request) -> web.Response:
@@ -86,7 +86,7 @@ async def post_typed_event(request: web.Request) -> web.Response:
         "CloudEvent (type). This is the target of an Amazon EventBridge API destination."
     ),
     tag="events",
-    access=Access(Scope.EVENTS_WRITE),
+    access=Access("events:write"),
     answers=EVENT_ANSWERS,
 )
 async def post_event(request: web.Request) -> web.Response:

@@ -3,11 +3,12 @@
 import attrs
 from aiohttp import web
 
-from orchestrator.intake.access import ANY_SENDER, Scope
+from orchestrator.intake.access import ANY_SENDER
 from orchestrator.intake.app_keys import WIRE
 from orchestrator.intake.documentation import Answer, documented
 from orchestrator.intake.problems import REFUSED
 from orchestrator.intake.sender import SENDER
+from orchestrator.settings.auth import ALL_SCOPES, Scope
 
 routes = web.RouteTableDef()
 
@@ -32,6 +33,6 @@ class Me:
 )
 async def get_me(request: web.Request) -> web.Response:
     sender = request.get(SENDER)
-    scopes = sorted(Scope if sender is None else sender.scopes)
+    scopes = sorted(ALL_SCOPES if sender is None else sender.scopes)
     shown = Me(name=sender.name if sender else None, scopes=scopes)
     return web.json_response(request.app[WIRE].unstructure(shown))

@@ -4,7 +4,7 @@ from typing import Protocol, runtime_checkable
 
 from aiohttp import web
 
-from orchestrator.intake.access import Access, Scope
+from orchestrator.intake.access import Access
 from orchestrator.intake.documentation import Answer, documented
 from orchestrator.intake.problems import REFUSED
 
@@ -32,7 +32,7 @@ routes = web.RouteTableDef()
         "sweeps and the queue, of all processes of this service."
     ),
     tag="about",
-    access=Access(Scope.METRICS_READ),
+    access=Access("metrics:read"),
     answers={
         200: Answer(
             "The metrics",

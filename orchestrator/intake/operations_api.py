@@ -3,7 +3,7 @@
 import attrs
 from aiohttp import web
 
-from orchestrator.intake.access import Access, Scope
+from orchestrator.intake.access import Access
 from orchestrator.intake.app_keys import TRANSACTIONS, WIRE
 from orchestrator.intake.documentation import Answer, documented
 from orchestrator.intake.operation_views import OperationHistory, view_history
@@ -30,7 +30,7 @@ class OperationDetail(OperationHistory):
         "attempts, and the runs that opened and ended it."
     ),
     tag="tenants",
-    access=Access(Scope.RUNS_READ),
+    access=Access("runs:read"),
     answers={
         200: Answer("The operation", OperationDetail),
         401: REFUSED,

@@ -7,7 +7,7 @@ from aiohttp import web
 
 from orchestrator.core.ledger.ledger import Summary
 from orchestrator.core.ledger.pages import Count
-from orchestrator.intake.access import Access, Scope
+from orchestrator.intake.access import Access
 from orchestrator.intake.app_keys import TRANSACTIONS, WIRE
 from orchestrator.intake.documentation import Answer, documented
 from orchestrator.intake.operation_views import OperationView, openers_without_job, view_operation
@@ -45,7 +45,7 @@ class Overview:
         "of the ledger."
     ),
     tag="tenants",
-    access=Access(Scope.RUNS_READ),
+    access=Access("runs:read"),
     answers={200: Answer("The overview", Overview), 401: REFUSED, 503: UNAVAILABLE},
 )
 async def get_overview(request: web.Request) -> web.Response:

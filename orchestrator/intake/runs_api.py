@@ -11,7 +11,7 @@ from orchestrator.core.errors import RunNotFound
 from orchestrator.core.events.event_types import TENANT_PROVISIONING
 from orchestrator.core.ledger.event_codec import decode_event
 from orchestrator.core.ledger.records import RunStatus
-from orchestrator.intake.access import Access, Scope
+from orchestrator.intake.access import Access
 from orchestrator.intake.app_keys import OWN_ORCHESTRATOR, REPLAY, TRANSACTIONS, WIRE, WORKLOAD
 from orchestrator.intake.documentation import Answer, documented
 from orchestrator.intake.events_api import EVENT_ANSWERS, read_optional, success
@@ -59,7 +59,7 @@ class RunQuery:
         "The filters can be combined."
     ),
     tag="runs",
-    access=Access(Scope.RUNS_READ),
+    access=Access("runs:read"),
     answers={
         200: Answer("A page of runs", RunPage),
         400: BAD_QUERY,
@@ -86,7 +86,7 @@ async def get_runs(request: web.Request) -> web.Response:
     "Get a run with its attempts, its steps, its job and its error",
     description=("What happened to one event. The Location of an answer to an event leads here."),
     tag="runs",
-    access=Access(Scope.RUNS_READ),
+    access=Access("runs:read"),
     answers={
         200: Answer("The run", RunView),
         401: REFUSED,
@@ -107,7 +107,7 @@ async def get_run(request: web.Request) -> web.Response:
     "Get the event of a run as it was received, without secrets",
     description=("Values of fields whose names look secret are masked (log.redact)."),
     tag="runs",
-    access=Access(Scope.RUNS_READ),
+    access=Access("runs:read"),
     answers={
         200: Answer("The event", dict, example=EXAMPLES[TENANT_PROVISIONING]),
         401: REFUSED,
@@ -156,7 +156,7 @@ class ReplayRequest:
         "fresh steps."
     ),
     tag="runs",
-    access=Access(Scope.RUNS_WRITE),
+    access=Access("runs:write"),
     answers={**EVENT_ANSWERS, 404: NOT_FOUND},
     body=ReplayRequest,
 )

@@ -6,7 +6,7 @@ from typing import TypeGuard
 import attrs
 from aiohttp import web
 
-from orchestrator.intake.access import Scope
+from orchestrator.settings.auth import Scope
 
 
 @attrs.frozen(kw_only=True)
@@ -17,9 +17,9 @@ class Sender:
     scopes: frozenset[Scope]
 
     @classmethod
-    def of(cls, name: str, scopes: Iterable[str]) -> "Sender":
-        """The sender with the scopes that the settings give by their names."""
-        return cls(name=name, scopes=frozenset(map(Scope, scopes)))
+    def of(cls, name: str, scopes: Iterable[Scope]) -> "Sender":
+        """The sender with the scopes of the settings."""
+        return cls(name=name, scopes=frozenset(scopes))
 
 
 def is_name(claimed: object) -> TypeGuard[str]:

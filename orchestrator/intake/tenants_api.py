@@ -18,7 +18,7 @@ from orchestrator.core.ledger.record_parts import Awaited
 from orchestrator.core.ledger.records import OperationRecord, RunRecord, RunStatus, TenantRecord
 from orchestrator.core.ledger.transactions import Transactions
 from orchestrator.core.tasks import gather_or_cancel
-from orchestrator.intake.access import Access, Scope
+from orchestrator.intake.access import Access
 from orchestrator.intake.app_keys import OWN_ORCHESTRATOR, TRANSACTIONS, WIRE, WORKLOAD
 from orchestrator.intake.documentation import Answer, documented
 from orchestrator.intake.events_api import EVENT_ANSWERS, Success, read_optional
@@ -184,7 +184,7 @@ class TimelineQuery:
         "failure, and how many requests wait for it."
     ),
     tag="tenants",
-    access=Access(Scope.RUNS_READ),
+    access=Access("runs:read"),
     answers={
         200: Answer("A page of tenants", TenantPage),
         400: BAD_QUERY,
@@ -227,7 +227,7 @@ async def _list(ledger: Ledger, query: TenantsQuery) -> Page[TenantRecord]:
         "starts, jobs and reports, each event with its reason and a link to the job's log."
     ),
     tag="tenants",
-    access=Access(Scope.RUNS_READ),
+    access=Access("runs:read"),
     answers={
         200: Answer("The tenant", TenantView),
         400: BAD_QUERY,
@@ -287,7 +287,7 @@ async def get_tenant(request: web.Request) -> web.Response:
         "that wait for the tenant go on."
     ),
     tag="tenants",
-    access=Access(Scope.RUNS_WRITE),
+    access=Access("runs:write"),
     answers={
         **EVENT_ANSWERS,
         200: Answer("Ended, as failed", CancelAnswer, headers={"Location": "The tenant"}),

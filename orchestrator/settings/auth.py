@@ -8,8 +8,9 @@ import attrs
 
 from orchestrator.settings.validation import HEADER_NAME, NAMELESS, is_safe_url, masked
 
-ScopeName = Literal["events:write", "runs:read", "runs:write", "metrics:read"]
-_ALL: tuple[ScopeName, ...] = get_args(ScopeName)
+#: A permission of a sender; each route requires one of them, or none.
+Scope = Literal["events:write", "runs:read", "runs:write", "metrics:read"]
+ALL_SCOPES: tuple[Scope, ...] = get_args(Scope)
 
 #: A hash as `sha256sum` prints it.
 _HASH = re.compile(r"sha256:[0-9a-f]{64}")
@@ -39,7 +40,7 @@ class Key:
 
     key: str = attrs.field(repr=masked)
     name: str = "api_key"
-    scopes: tuple[ScopeName, ...] = _ALL
+    scopes: tuple[Scope, ...] = ALL_SCOPES
 
 
 @attrs.frozen(kw_only=True)
@@ -65,7 +66,7 @@ class User:
 
     name: str
     password: str = attrs.field(repr=masked)
-    scopes: tuple[ScopeName, ...] = _ALL
+    scopes: tuple[Scope, ...] = ALL_SCOPES
 
     def __attrs_post_init__(self) -> None:
         if not self.name or ":" in self.name:
@@ -96,7 +97,7 @@ class Jwt:
     leeway_s: int = attrs.field(
         default=30, validator=[attrs.validators.ge(0), attrs.validators.le(300)]
     )
-    scopes: tuple[ScopeName, ...] = ()
+    scopes: tuple[Scope, ...] = ()
 
     @property
     def keys_url(self) -> str:
@@ -128,7 +129,7 @@ class Gateway:
     proof: Literal["alb", "lambda", "network"] | None = None
     alb_arn: str = ""
     public_keys_url: str = ""
-    scopes: tuple[ScopeName, ...] = _ALL
+    scopes: tuple[Scope, ...] = ALL_SCOPES
 
     @property
     def keys_url(self) -> str:

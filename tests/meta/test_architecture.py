@@ -8,6 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "orchestrator"
+PLACES = (PACKAGE, PACKAGE / "adapters", ROOT)
 PAGE = (ROOT / "docs" / "architecture.md").read_text()
 #: The first column of each row, and the second.
 ROWS = re.findall(r"^\| (.*?) \| (.*) \|$", PAGE, re.MULTILINE)
@@ -31,7 +32,7 @@ def tables() -> Iterator[tuple[Path, str, str]]:
         head = re.fullmatch(r"`(\w+)/`", first)
         if head and second.startswith("what it"):
             folder = PACKAGE / head[1]
-        elif first == "room":
+        elif first in ("room", "to add"):
             folder = PACKAGE
         yield folder, first, second
 
@@ -56,6 +57,17 @@ def test_the_page_names_every_module_and_no_other() -> None:
         if path.name != "__init__.py"
     }
     assert named() == there
+
+
+def test_what_is_to_be_changed_is_there() -> None:
+    """Each path of the table of what to add, from the package on, or from the repository."""
+    table = PAGE.partition("| to add | change |\n")[2].partition("\n\n")[0]
+    rows = dict(re.findall(r"^\| (an? .*?) \| (.*) \|$", table, re.MULTILINE))
+    assert list(rows) == ["a builder", "a setting", "a route", "an event type", "an auth method"]
+    for change in rows.values():
+        paths = re.findall(r"`([a-z_/]+(?:\.py|\.toml|/))`", change)
+        assert paths
+        assert [one for one in paths if not any((at / one).exists() for at in PLACES)] == []
 
 
 @pytest.mark.parametrize(

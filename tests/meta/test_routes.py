@@ -7,7 +7,7 @@ from aiohttp import web
 
 from orchestrator import Settings, create_app
 from orchestrator.app import create_worker_app
-from orchestrator.intake.access import ANY_SENDER, OPEN, Access, Scope, declared_access
+from orchestrator.intake.access import ANY_SENDER, OPEN, Access, declared_access
 from orchestrator.intake.openapi import build_document
 from orchestrator.settings import ApiKey, Auth, Http, Intake, LedgerSettings
 
@@ -21,17 +21,17 @@ QUEUED = Settings(
 )
 #: What each route of the app asks for, by method and path.
 ASKED = {
-    "POST /events": Access(Scope.EVENTS_WRITE),
-    "POST /events/{eventType}": Access(Scope.EVENTS_WRITE),
-    "GET /runs": Access(Scope.RUNS_READ),
-    "GET /runs/{runId}": Access(Scope.RUNS_READ),
-    "GET /runs/{runId}/payload": Access(Scope.RUNS_READ),
-    "POST /runs/{runId}/replay": Access(Scope.RUNS_WRITE),
-    "GET /tenants": Access(Scope.RUNS_READ),
-    "GET /tenants/{tenantId}": Access(Scope.RUNS_READ),
-    "POST /tenants/{tenantId}/cancel": Access(Scope.RUNS_WRITE),
-    "GET /operations/{operationId}": Access(Scope.RUNS_READ),
-    "GET /overview": Access(Scope.RUNS_READ),
+    "POST /events": Access("events:write"),
+    "POST /events/{eventType}": Access("events:write"),
+    "GET /runs": Access("runs:read"),
+    "GET /runs/{runId}": Access("runs:read"),
+    "GET /runs/{runId}/payload": Access("runs:read"),
+    "POST /runs/{runId}/replay": Access("runs:write"),
+    "GET /tenants": Access("runs:read"),
+    "GET /tenants/{tenantId}": Access("runs:read"),
+    "POST /tenants/{tenantId}/cancel": Access("runs:write"),
+    "GET /operations/{operationId}": Access("runs:read"),
+    "GET /overview": Access("runs:read"),
     "GET /me": ANY_SENDER,
     "GET /": OPEN,
     "GET /docs": OPEN,
@@ -40,7 +40,7 @@ ASKED = {
     "GET /console": OPEN,
     "GET /console/{filename}": OPEN,
     "GET /ping": OPEN,
-    "GET /metrics": Access(Scope.METRICS_READ),
+    "GET /metrics": Access("metrics:read"),
     "GET /healthz": OPEN,
     "GET /readyz": OPEN,
 }
@@ -88,7 +88,7 @@ def test_the_document_has_the_access_of_each_route(settings: Settings) -> None:
     assert seen == set(ASKED) - {"GET /docs/assets/{filename}", "GET /console/{filename}"}
     for route, operation in operations.items():
         # A path of a type's own is that of any type.
-        asked = ASKED.get(route, Access(Scope.EVENTS_WRITE))
+        asked = ASKED.get(route, Access("events:write"))
         assert ("401" in operation["responses"]) == (bool(schemes) and not asked.is_open), route
         if asked.is_open:
             assert "security" not in operation, route

@@ -16,7 +16,6 @@ from joserfc.jwt import JWTClaimsRegistry
 
 from orchestrator.core.clock import Clock
 from orchestrator.core.events.json_text import parse_json
-from orchestrator.intake.access import Scope
 from orchestrator.intake.auth_methods.authorization import read_authorization
 from orchestrator.intake.auth_methods.key_documents import (
     KEY_DOCUMENTS,
@@ -26,6 +25,7 @@ from orchestrator.intake.auth_methods.key_documents import (
 from orchestrator.intake.auth_methods.token_header import read_header
 from orchestrator.intake.sender import Sender, is_name
 from orchestrator.settings import Jwt
+from orchestrator.settings.auth import ALL_SCOPES, Scope
 
 
 @attrs.frozen(slots=False)
@@ -119,7 +119,7 @@ class JwtMethod:
         `RESOURCE-SERVER/events:write` (RFC 8693, section 4.2)."""
         text = claims.get("scope")
         own = [name.rpartition("/")[2] for name in text.split()] if isinstance(text, str) else []
-        return frozenset(scope for scope in Scope if scope in (*self.settings.scopes, *own))
+        return frozenset(scope for scope in ALL_SCOPES if scope in (*self.settings.scopes, *own))
 
 
 def _read_keys(document: bytes) -> dict[str, jwk.Key]:
