@@ -16,10 +16,10 @@ demo: .venv/ready  ## show a tenant's life on an embedded AWS
 dev: .venv/ready  ## run the service with an embedded AWS on http://127.0.0.1:8080
 	$(BIN)/orchestrator dev
 
-test: .venv/ready  ## run the tests
+test: .venv/ready .venv/ministack/ready  ## run the tests
 	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
-lean: .venv/ready  ## run what depends on the transport to AWS on the opt-in one
+lean: .venv/ready .venv/ministack/ready  ## run what depends on the transport to AWS on the opt-in one
 	ORCHESTRATOR_TESTS_TRANSPORT=lean $(BIN)/python -m pytest -n auto --dist worksteal \
 	  -k "not memory" tests/contracts/dynamodb tests/contracts/test_ledger.py \
 	  tests/acceptance/test_faults_table.py tests/acceptance/test_aws_faults.py \
@@ -31,12 +31,12 @@ newest-sdk: .venv/aiobotocore/ready  ## run the contract suites on the newest ai
 	  tests/contracts/test_publisher.py tests/contracts/test_secret_store.py tests/contracts/test_parameter_store.py \
 	  tests/contracts/test_step_functions.py tests/contracts/test_tier_catalog.py
 
-search: .venv/ready  ## search the model, a crowd and simulated days three times as far as `make test` does
+search: .venv/ready .venv/ministack/ready  ## search the model, a crowd and simulated days three times as far as `make test` does
 	SOAK=1 SOAK_OPERATIONS=20 SOAK_TENANTS=120 $(BIN)/python -m pytest -n auto --dist worksteal \
 	  tests/integration/test_ledger_model.py tests/integration/test_races.py \
 	  tests/integration/test_simulated_days.py
 
-soak: .venv/ready  ## races, the model, workers, look-ups, sweeps, simulated days and fuzzers, in large counts
+soak: .venv/ready .venv/ministack/ready  ## races, the model, workers, look-ups, sweeps, simulated days and fuzzers, in large counts
 	SOAK=20 SOAK_OPERATIONS=400 SOAK_MESSAGES=10000 SOAK_TENANTS=1500 $(BIN)/python -m pytest \
 	  tests/integration/test_races.py tests/integration/test_ledger_model.py \
 	  tests/integration/test_worker.py tests/integration/test_simulated_days.py \
@@ -98,21 +98,24 @@ LOCK := -q --universal --python-version 3.11 --generate-hashes --no-emit-index-u
 clean:  ## remove what the targets made
 	rm -rf .venv dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
-.venv/ready: requirements/build.txt requirements/dev.txt requirements/ministack.txt pyproject.toml
+.venv/ready: requirements/build.txt requirements/dev.txt pyproject.toml
 	@echo "Setting up .venv, once: a minute or two."
-	@echo "1/4 an environment of $(PYTHON)"
+	@echo "1/3 an environment of $(PYTHON)"
 	@$(PYTHON) -m venv .venv
-	@echo "2/4 what builds the packages"
+	@echo "2/3 what builds the packages"
 	@$(call install,$(BIN)/pip,-r requirements/build.txt)
-	@echo "3/4 the service and its tools"
+	@echo "3/3 the service and its tools"
 	@$(call install,$(BIN)/pip,--no-build-isolation -r requirements/dev.txt)
 	@$(BIN)/pip install $(PIP) --no-deps --no-build-isolation -e .
-	@echo "4/4 another AWS for the tests"
+	@touch $@
+
+.venv/ministack/ready: requirements/ministack.txt | .venv/ready
+	@echo "Setting up another AWS for the tests, once."
 	@$(PYTHON) -m venv .venv/ministack
 	@$(call install,.venv/ministack/bin/pip,-r requirements/ministack.txt)
 	@touch $@
 
-.venv/aiobotocore/ready: .venv/ready requirements/aiobotocore.txt
+.venv/aiobotocore/ready: .venv/ready .venv/ministack/ready requirements/aiobotocore.txt
 	$(PYTHON) -m venv .venv/aiobotocore
 	.venv/aiobotocore/bin/pip install $(PIP) --no-compile --require-hashes -r requirements/build.txt
 	.venv/aiobotocore/bin/pip install $(PIP) --no-compile --require-hashes --no-build-isolation -r requirements/aiobotocore.txt

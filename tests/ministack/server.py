@@ -25,7 +25,7 @@ def running_ministack() -> Iterator[str]:
     """Its URL, as long as the context lasts. Raises MissingTool."""
     program = Path(sys.prefix) / "ministack" / "bin" / "ministack"
     if not program.exists():
-        raise MissingTool(f"ministack isn't at {program}: `make` puts it there.")
+        raise MissingTool(f"ministack isn't at {program}: `make test` puts it there.")
     with socket.socket() as probe, TemporaryDirectory() as home:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
