@@ -194,11 +194,12 @@ def _build_app(chosen: Parts, *, drain_s: float, hands_back: bool = False) -> we
             app[ORCHESTRATOR] = opened.chosen
             app[OWN_ORCHESTRATOR] = opened.own
             app[TRANSACTIONS] = opened.own.services.transactions
-            app[MESSAGES] = MessageHandler(opened.own, opened.chosen, app[REFUSALS], queue=queue)
+            entry = opened.entry
+            app[MESSAGES] = MessageHandler(opened.own, entry, app[REFUSALS], queue=queue)
             app[CREDENTIALS] = opened.ports.credentials
             checks = share_checks(opened.checks, chosen.clock)
             app[CHECKS] = {"draining": app[WORKLOAD].check, **checks}
-            app[INTAKE], app[REPLAY] = opened.chosen, opened.own.replay
+            app[INTAKE], app[REPLAY] = entry, opened.own.replay
             if chosen.settings.intake.mode == "queue" and opened.inbox is not None:
                 enqueuer = Enqueuer(orchestrator=opened.own, inbox=opened.inbox, queue=queue)
                 app[INTAKE], app[REPLAY] = enqueuer, enqueuer.replay
@@ -240,7 +241,7 @@ def create_worker_app(
         async with open_parts(chosen) as opened:
             assert opened.inbox is not None  # noqa: S101 - its URL is set
             app[MESSAGES] = MessageHandler(
-                opened.own, opened.chosen, app[REFUSALS], queue=settings.intake.queue_name
+                opened.own, opened.entry, app[REFUSALS], queue=settings.intake.queue_name
             )
             app[CREDENTIALS] = opened.ports.credentials
             worker = QueueWorker(

@@ -26,6 +26,7 @@ from orchestrator.core.dispatch.orchestrator import (
     Limits,
     Orchestrator,
 )
+from orchestrator.core.dispatch.passing_on import WatchedOrchestrator
 from orchestrator.core.dispatch.sweep import swept_regularly
 from orchestrator.core.errors import RegistrationError
 from orchestrator.core.events.event_types import AWS_ALIASES
@@ -130,6 +131,12 @@ class OpenService:
     own: Orchestrator
     chosen: EventOrchestrator
     ports: Ports
+
+    @property
+    def entry(self) -> EventOrchestrator:
+        """What events are handed to."""
+        is_own = self.chosen is self.own
+        return self.chosen if is_own else WatchedOrchestrator(self.chosen, self.own)
 
     @property
     def inbox(self) -> Inbox | None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import attrs
 import pytest
+from structlog.testing import capture_logs
 
 from orchestrator import Event, Extension, HandlerRegistry, Run
 from orchestrator.core.dispatch.orchestrator import EventOrchestrator
@@ -90,6 +91,27 @@ async def test_a_users_orchestrator_takes_the_place_of_ours(start_service: Start
     answer = await service.post("/events", json=sent)
     assert (answer.status, await answer.json()) == (200, {"success": True})
     assert seen == [("MY_EVENT", sent)]
+
+
+@pytest.mark.parametrize(("passes_on", "warnings"), [(False, 1), (True, 0)])
+async def test_an_orchestrator_that_swallows_sweeps_is_warned_of(
+    start_service: StartService, passes_on: bool, warnings: int
+) -> None:
+    """Once, at the first request for one: by a schedule, no build's end would be seen."""
+
+    @attrs.frozen
+    class Own:
+        inner: EventOrchestrator
+
+        async def handle_event(self, event_type: str, body: Any) -> object:
+            return await self.inner.handle_event(event_type, body) if passes_on else None
+
+    service = await start_service(extension=Extension(orchestrator=Own))
+    with capture_logs() as logs:
+        for event_type in ("MY_EVENT", "RECONCILE", "Scheduled%20Event"):
+            await service.post(f"/events/{event_type}", json={})
+    said = [line for line in logs if "swallows sweeps" in line["event"]]
+    assert [line["orchestrator"] for line in said] == ["Own"] * warnings
 
 
 async def test_a_wrapped_orchestrator_still_knows_duplicates(start_service: StartService) -> None:

@@ -90,6 +90,8 @@ class Sweeper:
     look: Work
     report: Callable[[str], Awaitable[object]]
     clear: Callable[[str], Awaitable[object]]
+    #: How many sweeps were requested, also those that joined another.
+    requested: int = attrs.field(init=False, default=0)
     _runs: Lane = attrs.field(init=False)
     _reports: Lane = attrs.field(init=False)
     _secrets: Lane = attrs.field(init=False)
@@ -111,6 +113,7 @@ class Sweeper:
         Raises:
             TemporaryError: ledger or builder can't be reached; all other items were handled.
         """
+        self.requested += 1
         clock, other = self.transactions.clock, self._finding
         if other is not None:
             return await other.join(clock, timeout_s)
