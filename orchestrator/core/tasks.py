@@ -36,7 +36,10 @@ async def gather_or_cancel(coroutines: Iterable[Coroutine[Any, Any, Any]]) -> An
         return await asyncio.gather(*tasks)
     finally:
         for task in tasks:
-            task.cancel()
+            # A cancellation of this task has reached them already; a second one would interrupt
+            # their clean-up.
+            if not task.cancelling():
+                task.cancel()
         if tasks:
             await asyncio.wait(tasks)
 

@@ -8,7 +8,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 import pytest
@@ -17,6 +17,7 @@ from tests import zygote
 from tests.integration.commands import Ended
 from tests.integration.processes import until
 
+IN_TERMINAL = "tests.integration.in_terminal"
 _PATIENCE_S = 60
 #: Each starts a `dev` and some commands.
 pytestmark = pytest.mark.timeout(240)
@@ -86,17 +87,20 @@ def environment(home: Path) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def open_dev(home: Path, *arguments: str, ends_by: signal.Signals) -> AsyncIterator[Dev]:
-    """Run `dev`; at the end the signal has ended all of it, its service and its note."""
+async def open_dev(
+    home: Path, *arguments: str, ends_by: signal.Signals | Literal["Ctrl-C"]
+) -> AsyncIterator[Dev]:
+    """Run `dev`; at the end the signal, or Ctrl-C in a terminal, has ended all of it, its service
+    and its note."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     process = await zygote.start(
-        "orchestrator",
+        IN_TERMINAL if ends_by == "Ctrl-C" else "orchestrator",
         "dev",
         "--port",
         str(port),
         *arguments,
-        stdin=asyncio.subprocess.DEVNULL,
+        stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
         env=environment(home),
@@ -106,13 +110,19 @@ async def open_dev(home: Path, *arguments: str, ends_by: signal.Signals) -> Asyn
         dev = Dev(process, port, home)
         await dev.read_until("Ctrl-C")
         yield dev
-        process.send_signal(ends_by)
+        if ends_by == "Ctrl-C":
+            assert process.stdin is not None
+            process.stdin.write(b"\x03")
+        else:
+            process.send_signal(ends_by)
         assert process.stdout is not None
         async with asyncio.timeout(_PATIENCE_S):
             rest = (await process.stdout.read()).decode()
             code = await process.wait()
         assert code == (0 if ends_by != signal.SIGKILL else -signal.SIGKILL), rest
         assert "Traceback" not in "".join(dev.said) + rest
+        if ends_by != signal.SIGKILL:
+            assert "the parent process has ended" not in rest
         with pytest.raises(OSError, match="Connect call failed"):
             await asyncio.open_connection("127.0.0.1", port)
         assert (await dev.run("dev", "finish", "x")).err == (
@@ -155,7 +165,7 @@ async def test_one_send_makes_a_tenant_active(tmp_path: Path) -> None:
 
 async def test_finish_ends_a_build_by_hand(tmp_path: Path) -> None:
     """As failed, by the beginning of its id; what names no running build is one line, exit 1."""
-    async with open_dev(tmp_path, "--build-seconds", "9999", ends_by=signal.SIGINT) as dev:
+    async with open_dev(tmp_path, "--build-seconds", "9999", ends_by="Ctrl-C") as dev:
         for tenant in ("t-1", "t-2"):
             body = {"tenantId": tenant, "tier": "PREMIUM"}
             assert (await dev.run("send", "TENANT_PROVISIONING", stdin=body)).code == 0
