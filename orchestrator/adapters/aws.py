@@ -18,6 +18,8 @@ from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+import structlog
+
 from orchestrator.adapters.request_meter import RequestMeter
 from orchestrator.core.errors import (
     NotPermitted,
@@ -49,6 +51,8 @@ LONGEST_POLL_S = 20.0
 _QUOTA_CODES = frozenset(
     {"AccountLimitExceededException", "LimitExceededException", "ExecutionLimitExceeded"}
 )
+log = structlog.get_logger("orchestrator.aws")
+
 _DENIALS = frozenset({"AccessDenied", "AccessDeniedException"})
 _MISSING_CODES = frozenset({"ResourceNotFoundException", "StateMachineDoesNotExist"})
 _REFUSED_FOR_GOOD = frozenset(
@@ -57,7 +61,6 @@ _REFUSED_FOR_GOOD = frozenset(
         "InvalidExecutionInput",
         "InvalidInputException",
         "InvalidName",
-        "ParamValidationError",
         "ValidationException",
     }
 )
@@ -313,6 +316,9 @@ def aws_errors(call: str, *, missing: str | None = None) -> Iterator[None]:
     except (BotoCoreError, TimeoutError) as error:
         raise TemporaryError(f"{call}: {error}") from error
     except (ResponseParserError, LookupError, TypeError, ValueError, AttributeError) as error:
+        if not isinstance(error, ResponseParserError):
+            # It may be a bug of the adapter as well: the event survives it, and the log shows it.
+            log.error("an answer of AWS can't be read", call=call, exc_info=error)
         said = f"{type(error).__name__}: {error}"
         raise TemporaryError(f"{call}: the answer doesn't match the API: {said}") from error
 

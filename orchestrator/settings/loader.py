@@ -1,7 +1,7 @@
 """Loads the settings: defaults, overridden by a TOML file, overridden by environment variables.
 
-The only reader of `os.environ`. An unknown key or invalid value is a `SettingsError`, whose message
-names it and the allowed ones.
+The only reader of settings in `os.environ`. An unknown key or invalid value is a `SettingsError`,
+whose message names it and the allowed ones.
 """
 
 import os

@@ -87,3 +87,13 @@ def test_the_core_names_no_builder() -> None:
         fixed = FIXED.get(str(path.relative_to(core)))
         text = re.sub(fixed, "", path.read_text()) if fixed else path.read_text()
         assert BUILDERS.findall(text) == [], path
+
+
+def test_settings_are_read_from_the_environment_in_one_place() -> None:
+    """Besides it, two adapters look at the variables of their libraries."""
+    readers = {
+        str(path.relative_to(PACKAGE))
+        for path in PACKAGE.rglob("*.py")
+        if re.search(r"\bos\.(environ|getenv)\b(?!`)", path.read_text())
+    }
+    assert readers == {"settings/loader.py", "adapters/tracing.py", "adapters/prometheus.py"}

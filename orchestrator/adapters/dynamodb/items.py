@@ -23,6 +23,7 @@ import attrs
 import msgspec
 
 from orchestrator.adapters.ledger_indexes import INDEXES, Index, index_attributes
+from orchestrator.core.events.json_text import to_json_text
 from orchestrator.core.evolve import evolve
 from orchestrator.core.ledger.record_parts import Stored
 from orchestrator.core.ledger.records import (
@@ -107,19 +108,11 @@ def build_item(record: Record, *, expires_at: datetime | None) -> Item:
         item["data"] = {"B": kept.data}
     else:
         document = _each_object(msgspec.to_builtins(kept), type(kept), _with_unknown_spread)
-        item["data"] = {"S": _as_text(document)}
+        item["data"] = {"S": to_json_text(document)}
     item |= {name: {"S": value} for name, value in index_attributes(kept).items()}
     if expires_at is not None:
         item[EXPIRY] = {"N": str(int(expires_at.timestamp()))}
     return item
-
-
-def _as_text(document: Document) -> str:
-    try:
-        return msgspec.json.encode(document).decode()
-    except UnicodeEncodeError:
-        # Half a surrogate pair, which a message may have, is no UTF-8; escaped it is ASCII.
-        return json.dumps(document, separators=(",", ":"))
 
 
 def read_item(item: Mapping[str, Any]) -> Record:

@@ -24,7 +24,7 @@ from orchestrator.core.events.body import (
 )
 from orchestrator.core.events.event import Event
 from orchestrator.core.events.javascript import is_well_formed
-from orchestrator.core.events.json_text import MAX_DEPTH, is_deeper
+from orchestrator.core.events.json_text import MAX_DEPTH, find_no_number, is_deeper
 from orchestrator.core.events.wrappers import Body as Body
 from orchestrator.core.events.wrappers import Opened, as_object, open_event
 from orchestrator.core.identifiers import digest
@@ -78,6 +78,11 @@ def parse_event(
         if is_deeper(raw, MAX_DEPTH):
             raise BadEvent(
                 f"The body is nested more than {MAX_DEPTH} levels deep: send it flatter."
+            )
+        if place := find_no_number(raw):
+            raise BadEvent(
+                f"{place} is a number that JSON doesn't have (NaN, infinite or too large): leave "
+                "it out, or send null."
             )
         opened = open_event(raw)
     resolved = aliases.get(event_type, event_type)

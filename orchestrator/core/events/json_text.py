@@ -129,6 +129,19 @@ def to_json(value: object) -> bytes:
     return _encode(value, order=None)
 
 
+def to_json_text(value: object) -> str:
+    """A JSON value as compact JSON, for what accepts UTF-8 alone: a lone surrogate makes all of it
+    ASCII, escaped.
+
+    Raises:
+        TypeError: JSON can't represent it.
+    """
+    try:
+        return msgspec.json.encode(value).decode()
+    except UnicodeEncodeError:
+        return json.dumps(value, separators=(",", ":"))
+
+
 def to_sorted_json(value: object) -> bytes:
     """The same bytes for equal values: names are sorted."""
     return _encode(value, order="sorted")
@@ -142,6 +155,27 @@ def _encode(value: object, *, order: Literal["sorted"] | None) -> bytes:
             value, ensure_ascii=False, separators=(",", ":"), sort_keys=order is not None
         )
         return text.encode("utf-8", "surrogatepass")
+
+
+def find_no_number(value: object, path: str = "$") -> str | None:
+    """The path of the first number in a value of Python's that is none in JSON, such as NaN; the
+    value is no deeper than `MAX_DEPTH`. None: there is none."""
+    match value:
+        case int() | float():
+            try:
+                _finite_number(value)
+            except ValueError:
+                return path
+            return None
+        case Mapping():
+            items: Iterable[tuple[object, object]] = value.items()
+            paths = ((f"{path}.{name}", item) for name, item in items)
+        case list() | tuple():
+            paths = ((f"{path}[{index}]", item) for index, item in enumerate(value))
+        case _:
+            return None
+    found = (find_no_number(item, place) for place, item in paths)
+    return next((one for one in found if one is not None), None)
 
 
 def kept_size(value: object) -> int:

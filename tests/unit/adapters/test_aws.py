@@ -2,6 +2,7 @@
 
 import pytest
 from botocore.exceptions import ClientError
+from structlog.testing import capture_logs
 
 from orchestrator.adapters.aws import aws_errors
 from orchestrator.core.errors import (
@@ -50,10 +51,12 @@ def test_only_what_is_refused_for_its_content_is_permanent(
 
 @pytest.mark.parametrize("bug", [KeyError("build"), TypeError("int"), ValueError("7")])
 def test_an_answer_that_cannot_be_read_is_temporary(bug: Exception) -> None:
-    """What was asked for may have been done."""
+    """What was asked for may have been done; the log has the traceback, should it be a bug."""
     with (
+        capture_logs() as logs,
         pytest.raises(TemporaryError, match="answer doesn't match the API") as raised,
         aws_errors("A Call"),
     ):
         raise bug
     assert not raised.value.nothing_done
+    assert [line["exc_info"] for line in logs] == [bug]

@@ -1,5 +1,6 @@
 """From a body to an event: every shape that senders use, and every way to get one wrong."""
 
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -30,6 +31,25 @@ def test_every_shape_leads_to_the_same_business_body(raw: dict[str, Any]) -> Non
     assert event.type == "ORDER"
     assert event.body == event.payload == {"n": 1}
     assert event.raw == raw
+
+
+@pytest.mark.parametrize(
+    ("value", "path"),
+    [
+        (float("nan"), "$.n"),
+        ([1, {"m": -float("inf")}], "$.n[1].m"),
+        ((10**400,), "$.n[0]"),
+        (True, None),
+        (10**300, None),
+    ],
+)
+def test_a_number_that_json_lacks_is_refused(value: object, path: str | None) -> None:
+    """A caller of the library may pass one; it would be stored as null."""
+    if path is None:
+        assert parse({"n": value}).body == {"n": value}
+        return
+    with pytest.raises(BadEvent, match=re.escape(f"{path} is a number that JSON doesn't have")):
+        parse({"n": value})
 
 
 @pytest.mark.parametrize(
