@@ -2,9 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import (
-    asynccontextmanager,
-)
+from contextlib import asynccontextmanager
 from typing import Any
 
 from aiohttp import web

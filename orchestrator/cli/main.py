@@ -122,7 +122,8 @@ def new(folder: Path) -> None:
             "Written:",
             *written,
             f"Test it:  cd {folder} && python -m pytest   # needs pytest-asyncio",
-            "Run it:   orchestrator serve --config settings.toml --app-dir .",
+            "Try it:   orchestrator dev --extension handlers:registry",
+            "Run it:   orchestrator serve --config settings.toml --app-dir .   # needs AWS",
         ]
     )
 

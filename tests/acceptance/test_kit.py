@@ -1,13 +1,23 @@
 """The test kit as its users run it: by a pytest for which each warning is an error."""
 
+import importlib
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import attrs
 import pytest
 
-from orchestrator import load_settings
+from orchestrator import Extension, Settings, load_settings
+from orchestrator.cli.new import write_starter
+from orchestrator.embedded import CodeBuildStandIn
+from orchestrator.embedded.aws import SAMPLE_TIERS
+from orchestrator.settings import Tiers
+from tests.acceptance.answers import read_success
+from tests.conftest import StartService
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
@@ -70,10 +80,36 @@ def test_the_starters_tests_pass(tmp_path: Path) -> None:
     folder = tmp_path / "mine"
     done = run_new(folder)
     assert done.returncode == 0, done.stderr
+    assert "orchestrator dev --extension handlers:registry" in done.stdout
     assert {path.name for path in folder.iterdir()} == STARTER
     assert run_pytest(folder).startswith("2 passed")
     settings = load_settings(folder / "settings.toml", environ={})
     assert settings.extension == "handlers:registry"
+
+
+@pytest.mark.parametrize("tier", SAMPLE_TIERS, ids=lambda tier: tier["tier"])
+async def test_the_starters_handler_runs_on_dev(
+    start_service: StartService,
+    settings: Settings,
+    codebuild: CodeBuildStandIn,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tier: Mapping[str, Any],
+) -> None:
+    """With each of dev's tiers, whichever of the two names its job has there."""
+    write_starter(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "handlers", raising=False)
+    handlers = importlib.import_module("handlers")
+    monkeypatch.delitem(sys.modules, "handlers")
+    service = await start_service(
+        attrs.evolve(settings, tiers=Tiers(backend="static", static={"PLAN": dict(tier)})),
+        extension=Extension(registry=handlers.registry),
+    )
+    codebuild.add_project(tier.get("jobName") or tier["jobIdentifier"])
+    body = {"tenantId": "bluebird", "email": "ada@bluebird.example", "plan": "PLAN"}
+    await read_success(await service.post("/events/TENANT_REGISTRATION", json=body))
+    assert len(codebuild.builds) == 1
 
 
 def test_a_starter_overwrites_nothing(tmp_path: Path) -> None:

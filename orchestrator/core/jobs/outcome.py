@@ -10,9 +10,7 @@ from typing import Any
 import attrs
 import structlog
 
-from orchestrator.core.errors import (
-    EventTooLarge,
-)
+from orchestrator.core.errors import EventTooLarge
 from orchestrator.core.events.body import named_for, read_reason
 from orchestrator.core.events.event import OWN_SOURCE, Event
 from orchestrator.core.events.event_types import ENDS, Ending, outcome_type

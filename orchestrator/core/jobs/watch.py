@@ -17,9 +17,7 @@ from typing import Any
 import attrs
 import structlog
 
-from orchestrator.core.errors import (
-    TemporaryError,
-)
+from orchestrator.core.errors import TemporaryError
 from orchestrator.core.events.event import Event
 from orchestrator.core.jobs.adopt import JobAdopter
 from orchestrator.core.jobs.builder import Builder

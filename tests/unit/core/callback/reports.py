@@ -9,9 +9,7 @@ from orchestrator.core.callback.report import ReportSender, report_body
 from orchestrator.core.callback.webhook import WebhookAnswer
 from orchestrator.core.errors import TemporaryError
 from orchestrator.core.events.event_types import ENDS
-from orchestrator.core.ledger.record_parts import (
-    Report,
-)
+from orchestrator.core.ledger.record_parts import Report
 from orchestrator.core.ledger.records import OperationRecord
 from orchestrator.core.metrics import NO_METRICS, Metrics
 from tests.desk import PROVISIONED, PROVISIONING, SENT_AT, Desk
