@@ -17,7 +17,7 @@ import msgspec
 
 from orchestrator.settings import child_environment, chooses_settings
 
-#: Variables of a user who means an AWS of his own: the commands then leave `dev` alone.
+#: Variables that name another AWS than that of `dev`: then the commands leave `dev` alone.
 _CHOOSES_AWS = (
     "AWS_PROFILE",
     "AWS_ACCESS_KEY_ID",
