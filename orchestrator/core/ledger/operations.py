@@ -72,8 +72,16 @@ def replace(
     snapshot: Snapshot, operation_id: str, number: int, former: Job, job: Job, timings: Timings
 ) -> Decision[OperationRecord | None]:
     """Replace a job that was built again by the newer one, which is due to be checked at once.
-    None: the end of the former one is claimed, or it is no longer the operation's."""
+
+    None: the end of the former one is claimed, or the operation has neither of the two. It may
+    have the newer one already:
+
+    first  ─ reads job A ─────────────────── replace A by B ✗ as if B were orphaned: it is stopped
+    second ─ reads job A ── replace A by B
+    """
     operation = snapshot.operation(operation_id)
+    if operation is not None and operation.job and may_record(operation, number, job):
+        return Decision((), operation)
     if not may_replace(operation, number, former):
         return Decision((), None)
     built_again = evolve(

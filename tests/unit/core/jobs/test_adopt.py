@@ -1,11 +1,13 @@
 """Whose a job is: by its record, else by its start key; what can't be anybody's is stopped."""
 
+from collections.abc import Mapping, Sequence
+
 import attrs
 import pytest
 
 from orchestrator.core.errors import PermanentError, TemporaryError
 from orchestrator.core.jobs.job_description import JobDescription, JobStatus
-from orchestrator.core.ledger.record_parts import OperationState
+from orchestrator.core.ledger.record_parts import Job, OperationState
 from orchestrator.core.ledger.records import OperationRecord
 from orchestrator.testing import InMemoryBuilder, StartedJob
 from tests.desk import PROVISIONING, Desk, operation_id
@@ -17,6 +19,21 @@ class CannotStop(InMemoryBuilder):
 
     async def stop_job(self, *, job_id: str) -> None:
         raise PermanentError("not allowed")
+
+
+class RebuiltFrom(InMemoryBuilder):
+    """It has built the newer job of the older one, which it still describes by the newer."""
+
+    def __init__(self, older: Job, newer: Job) -> None:
+        super().__init__()
+        self.older, self.newer = older, newer
+        self.started = [StartedJob(newer, {}, "")]
+
+    async def describe_jobs(self, *, job_ids: Sequence[str]) -> Mapping[str, JobDescription]:
+        newest = JobDescription(
+            job=self.newer, status=JobStatus.IN_PROGRESS, replaces=self.older.id
+        )
+        return {self.older.id: newest} if self.older.id in job_ids else {}
 
 
 async def under_way(desk: Desk) -> OperationRecord:
@@ -87,3 +104,20 @@ async def test_an_orphaned_job_that_is_not_stopped_is_redelivered(desk: Desk) ->
         await adopter.adopt(runs(desk, "b-2"), operation, 1)
     adopter = Bench(desk, {"IN_MEMORY": OnlyTells()}).adopter
     assert await adopter.adopt(runs(desk, "b-2"), operation, 1) is None
+
+
+@pytest.mark.parametrize("status", [JobStatus.IN_PROGRESS, JobStatus.FAILED])
+async def test_a_rebuild_that_another_process_has_recorded_meanwhile_is_adopted(
+    desk: Desk, status: JobStatus
+) -> None:
+    """Its messages come twice at once: it is the operation's job to both, and neither stops it."""
+    stale = await under_way(desk)
+    builder = RebuiltFrom(desk.job("b-1"), desk.job("b-2"))
+    rebuilt = JobDescription(job=desk.job("b-2"), status=status)
+    adopter = Bench(desk, {"IN_MEMORY": builder}).adopter
+    assert stale.job is not None
+    await adopter.replace(stale, stale.job, desk.job("b-2"))
+    adopted = await adopter.adopt(rebuilt, stale, stale.start_number)
+    assert adopted == await desk.operation("k")
+    assert adopted.job == desk.job("b-2")
+    assert builder._ended == {}
