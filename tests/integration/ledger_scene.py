@@ -200,6 +200,11 @@ class Scene:
                 return
             self.decide(gates[0], Fate.DONE)
 
+    def let_through_to_start(self, worker: AttemptRunner) -> None:
+        """Until its next effect is a start; with a secret that is stored before."""
+        while (gates := self.gates(worker)) and not gates[0].what.startswith("start"):
+            self.decide(gates[0], Fate.DONE)
+
     def turn(self, seconds: float) -> None:
         self.world.turn(seconds)
         self.world.tell(f"{seconds} s pass")
@@ -287,6 +292,8 @@ class Scene:
             if one.state is OperationState.GIVEN_BACK
             and one.opener in self.with_secret
             and one.operation_id not in watch.refused
+            # What was accepted of an earlier start has ended the request over there.
+            and not (one.report and one.report.was_accepted)
         ]
         left += [f"the store keeps {name}" for name in self.world.secrets]
         left += [
