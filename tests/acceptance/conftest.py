@@ -16,9 +16,16 @@ from orchestrator import (
     create_app,
 )
 from orchestrator.adapters.dynamodb.items import table_schema
-from orchestrator.embedded import open_embedded_aws
+from orchestrator.embedded import CodeBuildStandIn, open_embedded_aws
 from orchestrator.lambda_handler import LambdaService
-from orchestrator.settings import Callback, Intake, LedgerSettings, Tiers
+from orchestrator.settings import (
+    Builders,
+    Callback,
+    Intake,
+    LedgerSettings,
+    StepFunctions,
+    Tiers,
+)
 from orchestrator.testing import ManualClock
 from tests.acceptance.orders import Seen
 from tests.acceptance.queue_desk import URL, BusyInbox, Desk, DownLedger
@@ -29,6 +36,7 @@ from tests.control_plane.receiver import ControlPlane, open_control_plane
 from tests.faulty_aws import LEDGER, TIERS, FaultyAWS, open_faulty_aws
 from tests.request_shapes import recorder as recorder
 from tests.request_shapes import requests as requests
+from tests.step_functions.stand_in import StepFunctionsStandIn, open_step_functions
 
 
 @pytest.fixture(params=["memory", "dynamodb"])
@@ -149,3 +157,25 @@ def function(
     service = LambdaService(app)
     yield service
     service.close()
+
+
+@pytest.fixture
+async def step_functions(
+    codebuild: CodeBuildStandIn, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[StepFunctionsStandIn]:
+    """A Step Functions stand-in that AWS's own variable leads to."""
+    async with open_step_functions() as stand_in:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_SFN", stand_in.url)
+        yield stand_in
+
+
+@pytest.fixture
+def on_step_functions(settings: Settings, step_functions: StepFunctionsStandIn) -> Settings:
+    """Settings under which both tiers start executions of one state machine."""
+    machines = {"up": step_functions.add_machine("provision")}
+    tier = {"jobIdentifier": "up", "builder": "STEP_FUNCTIONS"}
+    return attrs.evolve(
+        settings,
+        builders=Builders(step_functions=StepFunctions(state_machines=machines)),
+        tiers=Tiers(backend="static", static={"STANDARD": tier, "FULL": tier}),
+    )

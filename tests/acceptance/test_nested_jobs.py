@@ -1,9 +1,8 @@
 """Jobs start jobs, and hand them the key that they were given: only the outer one is ours."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import attrs
 import pytest
 
 from orchestrator import (
@@ -17,12 +16,11 @@ from orchestrator import (
     Settings,
 )
 from orchestrator.embedded import Build, CodeBuildStandIn, Fault
-from orchestrator.settings import Builders, StepFunctions, Tiers
 from orchestrator.testing import ManualClock, envelope
 from tests.acceptance.answers import only_build, read_problem, read_success, variables
 from tests.acceptance.stories import TENANT, state_of, sweep
 from tests.conftest import Client, StartService
-from tests.step_functions.stand_in import StepFunctionsStandIn, open_step_functions
+from tests.step_functions.stand_in import StepFunctionsStandIn
 
 PROVISION = "/events/TENANT_PROVISIONING"
 BODY = {"tenantId": TENANT, "tier": "STANDARD"}
@@ -44,41 +42,21 @@ async def tell(service: Client, build: Build) -> None:
 
 
 @pytest.fixture
-async def machines() -> AsyncIterator[StepFunctionsStandIn]:
-    async with open_step_functions() as machines:
-        yield machines
-
-
-@pytest.fixture
-async def on_machines(
-    start_service: StartService,
-    settings: Settings,
-    machines: StepFunctionsStandIn,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Client:
+async def on_machines(start_service: StartService, on_step_functions: Settings) -> Client:
     """The service, whose jobs are executions."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL_SFN", machines.url)
-    arns = {"up": machines.add_machine("provision")}
-    tier = {"jobIdentifier": "up", "builder": "STEP_FUNCTIONS"}
-    return await start_service(
-        attrs.evolve(
-            settings,
-            builders=Builders(step_functions=StepFunctions(state_machines=arns)),
-            tiers=Tiers(backend="static", static={"STANDARD": tier}),
-        )
-    )
+    return await start_service(on_step_functions)
 
 
 @pytest.mark.parametrize("reports_itself", [False, True])
 async def test_a_build_within_an_execution_runs_on(
     on_machines: Client,
-    machines: StepFunctionsStandIn,
+    step_functions: StepFunctionsStandIn,
     codebuild: CodeBuildStandIn,
     reports_itself: bool,
 ) -> None:
     """Whoever tells of it."""
     await read_success(await on_machines.post(PROVISION, json=BODY))
-    (execution,) = machines.executions.values()
+    (execution,) = step_functions.executions.values()
     build = start_nested(codebuild, execution["name"])
     if reports_itself:
         told = {"tenantId": TENANT, STARTED: execution["name"], "CODEBUILD_BUILD_ID": build.id}
@@ -91,14 +69,14 @@ async def test_a_build_within_an_execution_runs_on(
 
 async def test_a_build_within_an_execution_is_not_taken_for_it(
     on_machines: Client,
-    machines: StepFunctionsStandIn,
+    step_functions: StepFunctionsStandIn,
     codebuild: CodeBuildStandIn,
     clock: ManualClock,
 ) -> None:
     """Not even where the start's answer was lost, and the build is the first that is heard of."""
-    machines.inject("StartExecution", *[Fault.answer_lost()] * 2)
+    step_functions.inject("StartExecution", *[Fault.answer_lost()] * 2)
     await read_problem(await on_machines.post(PROVISION, json=BODY), 503)
-    (execution,) = machines.executions.values()
+    (execution,) = step_functions.executions.values()
     build = start_nested(codebuild, execution["name"])
     codebuild.finish(build.id, "SUCCEEDED")
     await tell(on_machines, build)

@@ -1,42 +1,19 @@
 """A tenant's life on Step Functions: started by an event, ended by a status change."""
 
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
-import attrs
 import pytest
 
 from orchestrator import Event, Extension, HandlerRegistry, Run, Settings
 from orchestrator.embedded import CodeBuildStandIn, Fault
-from orchestrator.settings import Builders, StepFunctions, Tiers
 from orchestrator.testing import ManualClock, envelope
 from tests.acceptance.answers import read_success
 from tests.conftest import Client, StartService
-from tests.step_functions.stand_in import StepFunctionsStandIn, open_step_functions
+from tests.step_functions.stand_in import StepFunctionsStandIn
 
 PROVISION = "/events/TENANT_PROVISIONING"
 BODY = {"tenantId": "t-1", "tier": "STANDARD", "secret": "hush-hush", "context": "c-1"}
-
-
-@pytest.fixture
-async def step_functions(
-    codebuild: CodeBuildStandIn, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[StepFunctionsStandIn]:
-    async with open_step_functions() as stand_in:
-        monkeypatch.setenv("AWS_ENDPOINT_URL_SFN", stand_in.url)
-        yield stand_in
-
-
-@pytest.fixture
-def on_step_functions(settings: Settings, step_functions: StepFunctionsStandIn) -> Settings:
-    machines = {"up": step_functions.add_machine("provision")}
-    tiers = {"STANDARD": {"jobIdentifier": "up", "builder": "STEP_FUNCTIONS"}}
-    return attrs.evolve(
-        settings,
-        builders=Builders(step_functions=StepFunctions(state_machines=machines)),
-        tiers=Tiers(backend="static", static=tiers),
-    )
 
 
 def status_change(execution: dict[str, Any], event_id: str = "change-1") -> dict[str, Any]:

@@ -1,14 +1,14 @@
 """A message about a Step Functions execution counts as far as DescribeExecution confirms it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
 import pytest
 
 from orchestrator import Event, Extension, HandlerRegistry, Run, Settings
-from orchestrator.embedded import CodeBuildStandIn, Fault
+from orchestrator.embedded import Fault
 from orchestrator.settings import Builders, StepFunctions, Tiers
 from orchestrator.testing import ManualClock, envelope
 from tests.acceptance.answers import read_problem, read_success
@@ -16,34 +16,15 @@ from tests.acceptance.endings import read_ledger
 from tests.acceptance.forged import post
 from tests.acceptance.stories import PROVISION, send, state_of, sweep
 from tests.conftest import Client, StartService
-from tests.step_functions.stand_in import StepFunctionsStandIn, open_step_functions
+from tests.step_functions.stand_in import StepFunctionsStandIn
 
 STATUS_CHANGE = "Step Functions Execution Status Change"
 
 
 @pytest.fixture
-async def machines(
-    codebuild: CodeBuildStandIn, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[StepFunctionsStandIn]:
-    async with open_step_functions() as machines:
-        monkeypatch.setenv("AWS_ENDPOINT_URL_SFN", machines.url)
-        yield machines
-
-
-@pytest.fixture
-async def over_machines(
-    start_service: StartService, settings: Settings, machines: StepFunctionsStandIn
-) -> Client:
+async def over_machines(start_service: StartService, on_step_functions: Settings) -> Client:
     """The service, whose jobs are executions."""
-    arns = {"up": machines.add_machine("provision")}
-    tier = {"jobIdentifier": "up", "builder": "STEP_FUNCTIONS"}
-    return await start_service(
-        attrs.evolve(
-            settings,
-            builders=Builders(step_functions=StepFunctions(state_machines=arns)),
-            tiers=Tiers(backend="static", static={"FULL": tier}),
-        )
-    )
+    return await start_service(on_step_functions)
 
 
 @pytest.fixture
@@ -60,24 +41,24 @@ def told_of(execution: Mapping[str, Any], **changes: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("status", ["SUCCEEDED", "FAILED", "ABORTED"])
 async def test_a_message_ends_no_execution_that_runs(
-    on_machines: Client, machines: StepFunctionsStandIn, status: str
+    on_machines: Client, step_functions: StepFunctionsStandIn, status: str
 ) -> None:
     """DescribeExecution says that it runs."""
-    (execution,) = machines.executions.values()
+    (execution,) = step_functions.executions.values()
     await post(on_machines, told_of(execution, status=status, output='{"APP_PLANE_URL": "x"}'))
     assert await state_of(on_machines) == "provisioning"
     assert execution["status"] == "RUNNING"
 
 
 async def test_a_message_of_an_unknown_execution_with_a_start_key_is_503(
-    over_machines: Client, machines: StepFunctionsStandIn
+    over_machines: Client, step_functions: StepFunctionsStandIn
 ) -> None:
     """Step Functions may not know it yet. On a state machine that isn't configured it is
     ignored."""
-    machines.inject("StartExecution", *[Fault.answer_lost()] * 2)
+    step_functions.inject("StartExecution", *[Fault.answer_lost()] * 2)
     await read_problem(await send(over_machines, PROVISION, "request"), 503)
-    ((arn, _),) = machines.executions.items()
-    machines.executions.clear()
+    ((arn, _),) = step_functions.executions.items()
+    step_functions.executions.clear()
     before = read_ledger(over_machines)
     theirs = arn.replace(":provision:", ":theirs:")
     await post(over_machines, told_of({"executionArn": theirs}, status="RUNNING"))
@@ -87,18 +68,18 @@ async def test_a_message_of_an_unknown_execution_with_a_start_key_is_503(
 
 
 async def test_a_redriven_execution_of_an_ended_operation_is_stopped(
-    on_machines: Client, machines: StepFunctionsStandIn
+    on_machines: Client, step_functions: StepFunctionsStandIn
 ) -> None:
     """It would run beside the tenant's next one. 503 until Step Functions has answered the stop;
     each time that it runs again, however late."""
-    (execution,) = machines.executions.values()
-    machines.finish(execution["executionArn"], "FAILED")
+    (execution,) = step_functions.executions.values()
+    step_functions.finish(execution["executionArn"], "FAILED")
     await read_success(await on_machines.post("/events", json=told_of(execution)))
     assert await state_of(on_machines) == "provision_failed"
     before = read_ledger(on_machines)
     for count in (1, 2):
-        machines.redrive(execution["executionArn"])
-        machines.inject("StopExecution", *[Fault.error("ThrottlingException")] * 2)
+        step_functions.redrive(execution["executionArn"])
+        step_functions.inject("StopExecution", *[Fault.error("ThrottlingException")] * 2)
         event = told_of(execution)
         await read_problem(await on_machines.post("/events", json=event), 503)
         assert (execution["status"], execution["redriveCount"]) == ("RUNNING", count)
@@ -108,29 +89,29 @@ async def test_a_redriven_execution_of_an_ended_operation_is_stopped(
 
 
 async def test_an_execution_that_was_redriven_before_its_end_was_claimed_runs(
-    on_machines: Client, machines: StepFunctionsStandIn, clock: ManualClock
+    on_machines: Client, step_functions: StepFunctionsStandIn, clock: ManualClock
 ) -> None:
     """The event of its failure comes late, and Step Functions says that it runs: its end is yet
     to come."""
-    (execution,) = machines.executions.values()
+    (execution,) = step_functions.executions.values()
     arn = execution["executionArn"]
-    machines.finish(arn, "FAILED")
+    step_functions.finish(arn, "FAILED")
     failed = told_of(execution)
-    machines.redrive(arn)
+    step_functions.redrive(arn)
     for event in (failed, told_of(execution)):
         await post(on_machines, event)
     clock.turn(62)
     await sweep(on_machines)
     assert execution["status"] == "RUNNING"
     assert await state_of(on_machines) == "provisioning"
-    machines.finish(arn, "SUCCEEDED")
+    step_functions.finish(arn, "SUCCEEDED")
     for event in (told_of(execution), failed):
         await read_success(await on_machines.post("/events", json=event))
     assert await state_of(on_machines) == "provisioned"
 
 
 async def test_an_execution_that_is_redriven_while_its_end_is_handled_is_stopped(
-    start_service: StartService, settings: Settings, machines: StepFunctionsStandIn
+    start_service: StartService, settings: Settings, step_functions: StepFunctionsStandIn
 ) -> None:
     """Its end is claimed, and not settled yet: it can't be undone."""
     registry = HandlerRegistry()
@@ -141,7 +122,7 @@ async def test_an_execution_that_is_redriven_while_its_end_is_handled_is_stopped
         reached.set()
         await release.wait()
 
-    arns = {"up": machines.add_machine("provision")}
+    arns = {"up": step_functions.add_machine("provision")}
     tier = {"jobIdentifier": "up", "builder": "STEP_FUNCTIONS"}
     service = await start_service(
         attrs.evolve(
@@ -152,11 +133,11 @@ async def test_an_execution_that_is_redriven_while_its_end_is_handled_is_stopped
         extension=Extension(registry=registry),
     )
     await read_success(await send(service, PROVISION, "request"))
-    (execution,) = machines.executions.values()
-    machines.finish(execution["executionArn"], "FAILED")
+    (execution,) = step_functions.executions.values()
+    step_functions.finish(execution["executionArn"], "FAILED")
     ending = asyncio.create_task(service.post("/events", json=told_of(execution)))
     await reached.wait()
-    machines.redrive(execution["executionArn"])
+    step_functions.redrive(execution["executionArn"])
     await post(service, told_of(execution))
     assert execution["status"] == "ABORTED"
     release.set()

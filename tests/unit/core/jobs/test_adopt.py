@@ -121,3 +121,25 @@ async def test_a_rebuild_that_another_process_has_recorded_meanwhile_is_adopted(
     assert adopted == await desk.operation("k")
     assert adopted.job == desk.job("b-2")
     assert builder._ended == {}
+
+
+async def test_a_job_that_reports_itself_before_it_is_recorded_is_adopted(desk: Desk) -> None:
+    """Its builder's answer has the start key of an operation without a job."""
+    attempt = await desk.claimed(PROVISIONING, "a", key="k")
+    await desk.finish(attempt)
+    builder = InMemoryBuilder()
+    builder.started = [StartedJob(desk.job("b-1"), {}, attempt.start_key)]
+    adopted = await Bench(desk, {"IN_MEMORY": builder}).adopter.identify(desk.job("b-1"), None)
+    assert adopted is not None
+    assert adopted.operation_id == operation_id("k")
+    assert adopted.job == (await desk.operation("k")).job == desk.job("b-1")
+
+
+async def test_a_rebuild_of_a_job_whose_end_is_claimed_is_stopped(desk: Desk) -> None:
+    """The end was claimed after the operation was read: the rebuild can't be its job any more."""
+    stale = await under_way(desk)
+    builder = RebuiltFrom(desk.job("b-1"), desk.job("b-2"))
+    await desk.claimed("TENANT_PROVISIONING_FAILURE", "over", job="b-1")
+    adopter = Bench(desk, {"IN_MEMORY": builder}).adopter
+    assert await adopter.adopt(runs(desk, "b-2"), stale, stale.start_number) is None
+    assert set(builder._ended) == {"b-2"}
