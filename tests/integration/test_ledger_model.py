@@ -137,7 +137,8 @@ class LedgerMachine(RuleBasedStateMachine):
                 scene.turn_to(Edge.LEASE)
                 scene.deliver(1, scene.sent[0])
             case Opening.ANSWER_LOST:
-                scene.decide(scene.gates()[0], Fate.LOST_DONE)
+                for start in scene.gates()[:1]:  # none for a deployment without a job
+                    scene.decide(start, Fate.LOST_DONE)
                 scene.let_through(first, 3)
                 scene.world.catalog = CATALOGS["gone"]
             case Opening.FAILS | Opening.BREAKS:
