@@ -39,7 +39,7 @@ class _ForgetfulLedger(InMemoryLedger):
     """Can be emptied, so that the memory is the service's own."""
 
     def forget(self) -> None:
-        self._items.clear()
+        super().__init__()
 
 
 def main() -> None:

@@ -97,19 +97,16 @@ class Process:
         tail = self._log.read_text(errors="replace")[-3000:]
         return Failed(f"{' '.join(map(str, self._process.args))}: {what}. Its log ends:\n{tail}")  # type: ignore[arg-type]
 
-    def wait_until_it_listens(self, port: int) -> None:
-        until = time.monotonic() + _START_S
+    def wait_until_it_listens(self, port: int, *, seconds: float = _START_S) -> None:
+        until = time.monotonic() + seconds
         while True:
             if self._process.poll() is not None:
                 raise self.failed(f"ended with {self._process.returncode}")
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            except OSError:
-                if time.monotonic() > until:
-                    raise self.failed("does not listen") from None
-                time.sleep(0.005)
-            else:
+            if _accepts(port):
                 return
+            if time.monotonic() > until:
+                raise self.failed("does not listen")
+            time.sleep(0.005)
 
     def pids(self) -> list[int]:
         """Itself and its children."""
@@ -135,6 +132,16 @@ class Process:
                 return
             before = now
         raise self.failed("is not idle 10 s after its last event")
+
+
+def _accepts(port: int) -> bool:
+    """Whether somebody listens there. A socket may also connect to itself, if its own port happens
+    to be that one."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
+            return bool(connection.getsockname() != connection.getpeername())
+    except OSError:
+        return False
 
 
 def _cpu_clock(pid: int) -> int:
