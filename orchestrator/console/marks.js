@@ -159,7 +159,7 @@ function drawStart(start, ax, y, now) {
   return { marks, from, to, text, look, failure, last: ax.place(end.from) };
 }
 
-const stepsText = (start) => (start.steps?.length ? plural(start.steps.length, "step") : null);
+const stepsText = (start) => (start.steps.length ? plural(start.steps.length, "step") : null);
 
 function waitText(waits, count, now) {
   const last = waits.at(-1);
@@ -179,11 +179,11 @@ function drawAttempts(tries, dense, ax, y, now) {
   });
 }
 
-// Steps become named bars once the run fills the picture.
+// The steps of the last attempt become named bars once it fills the picture.
 function drawSteps(start, ax, y, now) {
-  const steps = (start.steps ?? []).filter((step) => step.from !== null);
-  if (!steps.length || ax.place(steps.at(-1).to) - ax.place(steps[0].from) <= 40) return null;
   const last = start.attempts.at(-1);
+  const steps = start.steps.filter((step) => step.from !== null && step.from >= last.from);
+  if (!steps.length || ax.place(steps.at(-1).to) - ax.place(steps[0].from) <= 40) return null;
   return [
     bar(ax.place(last.from), ax.place(last.to ?? now), y, 18, "rest"),
     steps.map((step) => {

@@ -177,17 +177,17 @@ export function lifeOf(tenant) {
   };
 }
 
-// Each attempt belongs to the last start that began before it. Where a job's log is may be known
-// from its end alone.
+// Each attempt and each step belongs to the last start that began before it. Where a job's log is
+// may be known from its end alone.
 function attach(operation, runs) {
   for (const { job, outcomeRunId } of operation.starts) {
     if (job) job.logUrl ??= runs.find(({ runId }) => runId === outcomeRunId)?.link ?? null;
   }
   const run = runs.find(({ runId }) => runId === operation.openerId);
-  for (const attempt of run?.attempts ?? []) {
-    const before = operation.starts.filter((start) => start.from - 1000 <= attempt.from);
-    (before.at(-1) ?? operation.starts[0]).attempts.push(attempt);
-  }
+  const startAt = (moment) =>
+    operation.starts.findLast((start) => start.from - 1000 <= moment) ?? operation.starts[0];
+  for (const attempt of run?.attempts ?? []) startAt(attempt.from).attempts.push(attempt);
+  for (const step of run?.steps ?? []) startAt(step.from ?? step.to).steps.push(step);
   if (run) operation.starts[0].hidden = hiddenOf(run);
 }
 

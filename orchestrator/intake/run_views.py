@@ -125,16 +125,20 @@ def summarize_run(run: RunRecord) -> RunSummary:
 def view_run(run: RunRecord) -> RunView:
     return RunView(
         **attrs.asdict(summarize_run(run), recurse=False),
-        steps=[
-            StepView(name=step.name, started_at=step.started_at, recorded_at=step.recorded_at)
-            for step in run.steps.values()
-        ],
+        steps=view_steps(run),
         attempts=view_attempts(run),
         waits=[
             WaitView(kind=kind, count=pauses.count, seconds=pauses.seconds)
             for kind, pauses in run.pauses.items()
         ],
     )
+
+
+def view_steps(run: RunRecord) -> list[StepView]:
+    return [
+        StepView(name=step.name, started_at=step.started_at, recorded_at=step.recorded_at)
+        for step in run.steps.values()
+    ]
 
 
 def view_attempts(run: RunRecord) -> list[AttemptView]:

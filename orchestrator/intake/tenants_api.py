@@ -33,7 +33,13 @@ from orchestrator.intake.operation_views import (
 )
 from orchestrator.intake.problems import BAD_QUERY, NOT_FOUND, REFUSED, UNAVAILABLE
 from orchestrator.intake.queries import page_limit, query_parameters, read_page, read_query
-from orchestrator.intake.run_views import AttemptView, reason_of, view_attempts
+from orchestrator.intake.run_views import (
+    AttemptView,
+    StepView,
+    reason_of,
+    view_attempts,
+    view_steps,
+)
 from orchestrator.intake.sender import name_of_sender
 
 #: How many operations a page of a tenant's has.
@@ -109,7 +115,7 @@ class TimelineEntry:
 
     `operation_id` is the operation that it requests, `outcome_of` the one that it ends, and
     `waits_for` what it waits for. `attempts` are its last 20, the oldest first, with who replayed
-    it; `cancelled_by` is who cancelled its operation.
+    it; `steps` are those of its current start; `cancelled_by` is who cancelled its operation.
     """
 
     at: datetime
@@ -125,6 +131,7 @@ class TimelineEntry:
     due_at: datetime | None
     waits_for: Awaited | None
     attempts: list[AttemptView]
+    steps: list[StepView]
     cancelled_by: str | None
 
 
@@ -272,7 +279,7 @@ async def get_tenant(request: web.Request) -> web.Response:
         waiting=[waiter.run_id for waiter in tenant.waiting],
         operations=[view_history(one, runs, transactions.timings) for one in listed.items],
         operations_cursor=listed.cursor,
-        timeline=[_entry(run) for run in page.items],
+        timeline=[_entry(run, operations.get(run.operation_id)) for run in page.items],
         cursor=page.cursor,
     )
     return web.json_response(request.app[WIRE].unstructure(shown))
@@ -359,14 +366,19 @@ class _Known:
         return view_operation(operation, self.runs, self.transactions.timings)
 
 
-def _entry(run: RunRecord) -> TimelineEntry:
+def _entry(run: RunRecord, operation: OperationRecord | None) -> TimelineEntry:
+    """`operation` is the run's, if it is known: there its job's link leads to the log itself once
+    the job is over."""
+    job = run.job
+    if job and operation and operation.job and operation.job.is_same_as(job.builder, job.id):
+        job = operation.job
     return TimelineEntry(
         at=run.first_seen,
         event_type=run.event_type,
         status=run.status,
         reason=reason_of(run),
         run_id=run.run_id,
-        link=run.link or (run.job.log_url if run.job else None),
+        link=run.link or (job.log_url if job else None),
         operation_id=run.operation_id,
         outcome_of=run.outcome_of,
         duplicate_of=run.duplicate_of,
@@ -374,5 +386,6 @@ def _entry(run: RunRecord) -> TimelineEntry:
         due_at=run.due_at,
         waits_for=run.waits_for,
         attempts=view_attempts(run),
+        steps=view_steps(run),
         cancelled_by=run.cancelled_by,
     )

@@ -34,7 +34,7 @@ from tests.acceptance.stories import (
     sweep,
     with_full_tier,
 )
-from tests.conftest import Client, StartService
+from tests.conftest import CODEBUILD, Client, StartService
 from tests.contracts import samples
 from tests.control_plane.receiver import ControlPlane
 
@@ -153,7 +153,8 @@ async def test_an_operation_has_its_starts_and_runs(either: Client, clock: Manua
 
 
 async def test_the_log_of_a_running_job_is_linked(either: Client) -> None:
-    """CodeBuild has no log yet when it answers the start; its page of the build shows it soon."""
+    """CodeBuild has no log yet when it answers the start, but a page that will show it; after the
+    end there is one link, to the log itself."""
     await read_success(await send(either, PROVISION, "request"))
     tenant = await read_tenant(either)
     link = tenant["operation"]["job"]["logUrl"]
@@ -162,6 +163,14 @@ async def test_the_log_of_a_running_job_is_linked(either: Client) -> None:
         f"/codebuild/123456789012/projects/standard-tenant/build/{job_id}/log?region=us-east-1"
     )
     assert [entry["link"] for entry in tenant["timeline"]] == [link]
+
+    await read_success(await send(either, f"{PROVISION}_SUCCESS", "result"))
+    build = next(iter(either.app[CODEBUILD].builds.values()))
+    tenant = await read_tenant(either)
+    log = build.as_document()["logs"]["deepLink"]
+    (start,) = tenant["operations"][-1]["starts"]
+    assert start["job"]["logUrl"] == log
+    assert {entry["link"] for entry in tenant["timeline"]} - {None} == {log}
 
 
 class MeetingLedger(InMemoryLedger):
@@ -335,7 +344,7 @@ async def test_a_waiting_run_shows_what_it_waits_for(either: Client, clock: Manu
 
 
 async def test_a_step_has_its_times(start_service: StartService, clock: ManualClock) -> None:
-    """When it began, and when its result was there."""
+    """When it began, and when its result was there; in the tenant's timeline, too."""
     registry = HandlerRegistry()
 
     @registry.on("ORDER")
@@ -348,16 +357,22 @@ async def test_a_step_has_its_times(start_service: StartService, clock: ManualCl
 
     service = await start_service(extension=Extension(registry=registry))
     began = clock.now()
-    answer = await service.post("/events", json=envelope("ORDER", {}, event_id="e"))
+    event = envelope("ORDER", {"tenantId": TENANT}, event_id="e")
+    answer = await service.post("/events", json=event)
     run = await read_run(service, (await answer.json(content_type=None))["instance"])
     ended = began + timedelta(seconds=3)
-    assert run["steps"] == [
-        {
-            "name": "reserve",
-            "startedAt": began.isoformat(),
-            "recordedAt": ended.isoformat(),
-        }
-    ]
+    (entry,) = (await read_tenant(service))["timeline"]
+    assert (
+        run["steps"]
+        == entry["steps"]
+        == [
+            {
+                "name": "reserve",
+                "startedAt": began.isoformat(),
+                "recordedAt": ended.isoformat(),
+            }
+        ]
+    )
 
 
 async def test_runs_are_listed_by_time(either: Client, clock: ManualClock) -> None:

@@ -1,5 +1,6 @@
 """The console's modules by themselves: words for times, causes, the axis, an operation's starts."""
 
+from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 
@@ -139,3 +140,41 @@ async def test_a_log_link_leads_to_the_web_alone(modules: Page) -> None:
     for url, is_link in (("https://logs.example/1", True), ("javascript:alert(1)", False)):
         made = await call(modules, "dom.js", "m.outside(given[0], 'log') !== null", url)
         assert made is is_link
+
+
+async def test_steps_become_named_bars_where_their_attempt_has_the_room(modules: Page) -> None:
+    """Those of the last attempt; in a whole life they are too short, and are counted."""
+    steps = [
+        {"name": "reserve", "startedAt": at(1), "recordedAt": at(2)},
+        {"name": "notify", "startedAt": at(61), "recordedAt": at(70)},
+        {"name": "store", "startedAt": at(70), "recordedAt": at(90)},
+    ]
+    attempts = [
+        {"number": 1, "startedAt": at(0), "endedAt": at(3), "how": "retry", "reason": "busy"},
+        {"number": 2, "startedAt": at(60), "endedAt": at(100), "how": "succeeded"},
+    ]
+    run = {"runId": "r", "at": at(0), "status": "succeeded", "eventType": "TENANT_DEPLOYMENT"}
+    start = {"number": 1, "openedAt": at(0), "endedAt": at(110), "state": "over"}
+    operation = {"operationId": "o", "runId": "r", "openedAt": at(0), "starts": [start]}
+    tenant = {
+        "tenantId": "t",
+        "timeline": [{**run, "steps": steps, "attempts": attempts}],
+        "operations": [operation],
+    }
+    drawn = """await (async ([tenant, from, to]) => {
+      const { lifeOf } = await import(new URL("console/model.js", location));
+      const { makeAxis } = await import(new URL("console/axis.js", location));
+      const row = m.runRow(lifeOf(tenant).rows[0].starts, makeAxis([], from, to, 800), 0, to);
+      const made = row.flat(9).filter(Boolean);
+      const bars = made.filter((node) => node.matches(".bar.step")).length;
+      return [bars, made.map((node) => node.textContent).filter(Boolean)];
+    })(given)"""
+    begun = NOON + 60_000
+    bars, texts = await call(modules, "marks.js", drawn, tenant, begun - 1000, begun + 42_000)
+    assert (bars, texts[:2]) == (2, ["notify 9.0 s", "store 20 s"])
+    bars, texts = await call(modules, "marks.js", drawn, tenant, NOON - DAY, NOON + DAY)
+    assert (bars, [text for text in texts if "store" in text]) == (0, [])
+
+
+def at(seconds: int) -> str:
+    return datetime.fromtimestamp(NOON / 1000 + seconds, UTC).isoformat()

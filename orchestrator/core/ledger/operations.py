@@ -195,6 +195,7 @@ def end_alone(
     over = evolve(
         operation,
         state=OperationState.OVER,
+        job=operation.job.with_log(link) if operation.job else None,
         ended_at=snapshot.now,
         due_at=None,
         succeeded=reason is None,

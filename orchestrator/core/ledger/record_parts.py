@@ -98,6 +98,10 @@ class Job(Stored):
         """Whether it is the same job: ids are unique only within a builder."""
         return self.builder == builder and self.id == job_id
 
+    def with_log(self, link: str | None) -> "Job":
+        """The same job with a better link to its log, if there is one."""
+        return self if link is None else evolve(self, log_url=link)
+
 
 @attrs.frozen(kw_only=True)
 class Step(Stored):

@@ -303,6 +303,7 @@ def _end(
     over = evolve(
         operation,
         state=OperationState.OVER,
+        job=operation.job.with_log(run.link) if operation.job else None,
         ended_at=snapshot.now,
         succeeded=ending.succeeded,
         reason=settlement.reason,
