@@ -21,7 +21,7 @@ OWN_SOURCE = "orchestrator"
 Payload = TypeVar("Payload", covariant=True)
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)
 class Event(Generic[Payload]):
     """One message, as a handler sees it.
 

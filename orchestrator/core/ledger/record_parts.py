@@ -64,7 +64,7 @@ class OperationState(StrEnum):
     GIVEN_BACK = "given_back"
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)
 class Stored:
     """A part of an item. `unknown` has the fields of another release that this one doesn't have:
     `attrs.evolve` keeps them, a new value has none."""
@@ -74,7 +74,7 @@ class Stored:
     )
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)
 class Job(Stored):
     """A started job: its id at its builder, and the link to its log (None unless it is http(s)).
 
@@ -103,7 +103,7 @@ class Job(Stored):
         return self if link is None else evolve(self, log_url=link)
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)
 class Step(Stored):
     """A remembered step; `result` is JSON. `recorded_at` is its end; `started_at` None: unknown."""
 
@@ -113,7 +113,7 @@ class Step(Stored):
     recorded_at: datetime
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)
 class Failure(Stored):
     """Why a run did not succeed. `traceback` is stored for bugs and never shown over HTTP."""
 
@@ -127,7 +127,7 @@ class Failure(Stored):
         return self.traceback is not None
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)
 class PastAttempt(Stored):
     """An attempt before the current one. `is_replay`: an operator's replay began it; `by` is the
     name of who that was, None: unknown."""
@@ -141,7 +141,7 @@ class PastAttempt(Stored):
     by: str | None = attrs.field(metadata=SPARSE, default=None)
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)
 class Pauses(Stored):
     """How often and how long (seconds) a run has waited between two attempts."""
 
@@ -149,7 +149,7 @@ class Pauses(Stored):
     seconds: float
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)
 class Awaited(Stored):
     """What a run waits for: an operation to end, a run before it, or both."""
 
@@ -157,7 +157,7 @@ class Awaited(Stored):
     run_id: str | None = None
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)
 class WebhookCredentials(Stored):
     """Secret and context that sign a report; those of the latest request of several."""
 
@@ -166,7 +166,7 @@ class WebhookCredentials(Stored):
     as_of: datetime
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)
 class ReportTry(Stored):
     """One attempt to deliver a report. `answer` is the HTTP status or a sentence; None: unknown,
     since its process crashed."""
@@ -175,7 +175,7 @@ class ReportTry(Stored):
     answer: str | None = None
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)
 class Report(Stored):
     """The report of an operation's outcome to the control plane, and the state of its delivery.
 
@@ -203,7 +203,7 @@ class Report(Stored):
         return self.done_at is not None and self.trouble is None
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)
 class Asked(Stored):
     """A tenant's latest request: the operation that it opened or joined.
 
@@ -225,7 +225,7 @@ class Asked(Stored):
         return evolve(self, times=dict([*kept, (source, latest)]))
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)
 class PastStart(Stored):
     """A start of an operation before the current one. `reported_at` is when its report was
     accepted or given up; `by` is who replayed it, `cancelled_by` who cancelled it."""
@@ -245,7 +245,7 @@ class PastStart(Stored):
     cancelled_by: str | None = None
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)
 class Waiter(Stored):
     """A run that waits for a tenant, and the kind of operation that it requests."""
 

@@ -58,7 +58,7 @@ class RunStatus(StrEnum):
         return self not in (RunStatus.RUNNING, RunStatus.RETRY, RunStatus.QUEUED)
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)
 class RunRecord(Stored):
     """The durable record of one event being handled.
 
@@ -135,7 +135,7 @@ class RunRecord(Stored):
         return f"{self.first_seen.isoformat(timespec='microseconds')} {self.run_id}"
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)
 class OperationRecord(Stored):
     """A provisioning, deployment, deprovisioning or clean-up of a tenant, until its end.
 
@@ -255,7 +255,7 @@ class OperationRecord(Stored):
         return None if is_unsent else report
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)
 class TenantRecord(Stored):
     """A tenant's state, and the operation that holds it.
 
@@ -294,7 +294,7 @@ class TenantRecord(Stored):
         return self.state is None or self.state in FAILED_STATES
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)
 class JobRecord(Stored):
     """Which operation a builder's job belongs to, and which of its starts."""
 
@@ -309,7 +309,7 @@ class JobRecord(Stored):
         return job_key(self.builder, self.job_id)
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)
 class RegistrationRecord(Stored):
     """Which tenant's request carried a registration (`tenantRegistrationId`)."""
 
@@ -322,7 +322,7 @@ class RegistrationRecord(Stored):
         return registration_key(self.registration_id)
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)
 class PayloadRecord(Stored):
     """The event as received, packed by `core.ledger.event_codec`; written once, with the claim."""
 
@@ -335,7 +335,7 @@ class PayloadRecord(Stored):
         return payload_key(self.run_id)
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)
 class SecretsRecord(Stored):
     """What a store of a `kind` keeps for one start, since `noted_at`; `names` are those of all
     batches.

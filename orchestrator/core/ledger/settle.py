@@ -87,7 +87,7 @@ class FollowUp:
     tenant_id: str | None
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)
 class Settlement:
     """How an attempt ended.
 

@@ -26,9 +26,14 @@ class Slotted(Base):
         return 2 * self.a
 
 
-@attrs.frozen(slots=False)
+@attrs.frozen(kw_only=True, slots=False)
 class WithDict:
     a: int
+    c: list[int] = attrs.field(factory=list, eq=False)
+
+    @cached_property
+    def double(self) -> int:
+        return 2 * self.a
 
 
 @attrs.frozen
@@ -55,7 +60,8 @@ class Checked:
     [
         (Slotted(a=1), {}),
         (Slotted(a=1, c=[1]), {"a": 2, "b": "c"}),
-        (WithDict(1), {"a": 2}),
+        (WithDict(a=1), {"a": 2}),
+        (WithDict(a=1, c=[1]), {}),
         (Renamed(1), {"a": 2}),
         (Converted(1), {"a": "2"}),
         (Checked(1), {"a": 2}),
@@ -70,23 +76,29 @@ def test_a_copy_is_that_of_attrs(instance: Any, changes: dict[str, Any]) -> None
     assert type(copy) is type(instance)
 
 
-def test_all_fields_are_copied() -> None:
+BOTH = pytest.mark.parametrize("kind", [Slotted, WithDict])
+
+
+@BOTH
+def test_all_fields_are_copied(kind: type[Slotted] | type[WithDict]) -> None:
     """A field that doesn't count in a comparison is there as well, as the same object."""
-    slotted = Slotted(a=1, c=[1])
-    assert evolve(slotted, a=2).c is slotted.c
+    instance = kind(a=1, c=[1])
+    assert evolve(instance, a=2).c is instance.c
 
 
-def test_cached_properties_are_not_copied() -> None:
+@BOTH
+def test_cached_properties_are_not_copied(kind: type[Slotted] | type[WithDict]) -> None:
     """They are computed anew from the changed fields."""
-    slotted = Slotted(a=1)
-    assert slotted.double == 2
-    assert evolve(slotted, a=2).double == 4
+    instance = kind(a=1)
+    assert instance.double == 2
+    assert evolve(instance, a=2).double == 4
 
 
-def test_a_copy_is_frozen() -> None:
+@BOTH
+def test_a_copy_is_frozen(kind: type[Slotted] | type[WithDict]) -> None:
     """It is set while it is made, and never after."""
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
-        evolve(Slotted(a=1), a=2).a = 3  # type: ignore[misc]
+        evolve(kind(a=1), a=2).a = 3  # type: ignore[misc]
 
 
 def test_a_check_holds_for_a_copy() -> None:
@@ -95,7 +107,7 @@ def test_a_check_holds_for_a_copy() -> None:
         evolve(Checked(1), a=-1)
 
 
-@pytest.mark.parametrize("instance", [Slotted(a=1), WithDict(1)])
+@pytest.mark.parametrize("instance", [Slotted(a=1), WithDict(a=1), Checked(1)])
 def test_an_unknown_field_is_refused(instance: Any) -> None:
     """A change of a field that isn't there is no change that is passed over."""
     with pytest.raises(TypeError, match="unheard"):
@@ -106,3 +118,4 @@ def test_records_have_a_copier_of_their_own() -> None:
     """The class that is copied most has nothing that only `attrs.evolve` can do."""
     assert all(field.converter is None for field in attrs.fields(RunRecord))
     assert not hasattr(RunRecord, "__attrs_post_init__")
+    assert not any(vars(one).get("__slots__") for one in RunRecord.__mro__)
