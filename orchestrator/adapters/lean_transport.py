@@ -1,7 +1,7 @@
 """An opt-in transport for the frequent requests to DynamoDB and CodeBuild: `aws.transport` "lean".
 
 For each request the SDK resolves endpoint rules, walks through the shapes of request and answer,
-and calls some thirty event handlers. This transport signs the JSON with botocore's signer, sends it
+and calls some thirty event handlers. This transport signs the JSON (`aws_signature.py`), sends it
 over the SDK client's own HTTP session (its connections, proxies, CA bundle and timeouts), and reads
 the answer with functions that are made from AWS's service model. Credentials, retry rules and
 errors are botocore's, so that callers see no difference.
@@ -24,7 +24,6 @@ from typing import Any, cast
 
 import attrs
 from botocore import xform_name
-from botocore.auth import SigV4Auth
 from botocore.exceptions import BotoCoreError, ChecksumError, ClientError
 from botocore.model import OperationModel
 from botocore.parsers import create_parser
@@ -38,6 +37,8 @@ from botocore.retries.standard import (
     StandardRetryConditions,
 )
 from yarl import URL
+
+from orchestrator.adapters.aws_signature import Signer
 
 #: The operations that a run needs, by service. All others are left to the SDK's client.
 _OPERATIONS: Mapping[str, tuple[str, ...]] = {
@@ -66,16 +67,14 @@ class _Operation:
     read: Reader
 
 
-@attrs.define(eq=False)
+@attrs.frozen
 class _Request:
-    """A request as botocore's signer and HTTP session use it."""
+    """A request as aiobotocore's HTTP session uses it."""
 
     url: str
-    headers: dict[str, str]
+    headers: Mapping[str, str]
     body: bytes
-    context: dict[str, Any] = attrs.field(factory=dict)
     method: str = "POST"
-    params: Mapping[str, str] = attrs.field(factory=dict)
     stream_output: bool = False
 
 
@@ -102,7 +101,9 @@ class LeanClient:
         # It has all that is configured for connections.
         self._http = client._endpoint.http_session  # noqa: SLF001
         self._url = meta.endpoint_url.rstrip("/") + "/"
-        self._scope = meta.service_model.signing_name, meta.region_name
+        self._signer = Signer(
+            self._url, service=meta.service_model.signing_name, region=meta.region_name
+        )
         self._parser = create_parser(meta.service_model.protocol)
         self._quota = cast("Any", RetryQuotaChecker(RetryQuota()))
         self._retries = RetryHandler(
@@ -114,7 +115,6 @@ class LeanClient:
             retry_quota=self._quota,
         )
         headers = {
-            # Else the signer works it out anew for each request.
             "Host": URL(self._url).host_port_subcomponent,
             "User-Agent": meta.config.user_agent,
         }
@@ -172,11 +172,10 @@ class LeanClient:
         raise AssertionError  # count() doesn't end
 
     async def _sign(self, operation: _Operation, body: bytes) -> _Request:
-        request: Any = _Request(self._url, dict(operation.headers), body)
         # These are refreshed when they are about to expire.
         credentials = await self._credentials.get_frozen_credentials()
-        SigV4Auth(credentials, *self._scope).add_auth(request)
-        return cast("_Request", request)
+        headers = self._signer.sign(operation.headers, body, credentials, datetime.now(UTC))
+        return _Request(self._url, headers, body)
 
     async def _send(self, request: _Request) -> _Answer:
         """Raises BotoCoreError: there is no answer."""
