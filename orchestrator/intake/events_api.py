@@ -58,6 +58,8 @@ EVENT_ANSWERS = {
     **EVENT_PROBLEMS,
 }
 
+_SUCCESS, _CONTENT_TYPE = b'{"success": true}', "application/json; charset=utf-8"
+
 routes = web.RouteTableDef()
 
 
@@ -125,9 +127,8 @@ async def _handle(
 def success(request: web.Request, outcome: object) -> web.Response:
     """The response for an event that was handled or queued."""
     is_queued = isinstance(outcome, Handled) and outcome.queued
-    return web.json_response(
-        {"success": True}, status=202 if is_queued else 200, headers=_headers(request, outcome)
-    )
+    headers = {aiohttp.hdrs.CONTENT_TYPE: _CONTENT_TYPE, **_headers(request, outcome)}
+    return web.Response(body=_SUCCESS, status=202 if is_queued else 200, headers=headers)
 
 
 def _headers(request: web.Request, outcome: object) -> dict[str, str]:

@@ -34,7 +34,7 @@ _MAX_TYPE_LENGTH = 128  # EventBridge's limit for a detail-type
 _LONGEST_TRACE = 512
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)
 class Delivery:
     """What the entry point knows about an event besides its body.
 

@@ -33,7 +33,7 @@ _SNS_ADDRESS = re.compile(r"https://sns\.[a-z0-9-]+\.amazonaws\.com(\.cn)?/[!-~]
 MAX_WRAPPERS = 4
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)
 class Opened:
     """An unwrapped event: its attributes, the innermost wrapper's first, and its body.
 
@@ -104,7 +104,7 @@ def is_sqs_record(value: object) -> bool:
     """Whether it is a message of SQS, as Lambda's poller and Pipes send it (Lambda developer guide,
     Using Lambda with Amazon SQS; EventBridge user guide, SQS as a source in Pipes)."""
     return (
-        isinstance(value, Mapping)
+        isinstance(value, dict | Mapping)
         and value.get("eventSource") == "aws:sqs"
         and isinstance(value.get("attributes"), Mapping)
         and _has_texts(value, "messageId", "receiptHandle", "body")
@@ -113,7 +113,7 @@ def is_sqs_record(value: object) -> bool:
 
 def as_object(value: object, what: str) -> Body:
     """`value` if it is an object; else raises BadEvent, which names it as `what`."""
-    if not isinstance(value, Mapping):
+    if not isinstance(value, dict | Mapping):
         raise BadEvent(f"{what} must be a JSON object, not {_json_name(value)}.")
     return value
 
@@ -128,7 +128,7 @@ def _object_or_text(value: object, what: str) -> Body:
         raise BadEvent(
             f"{what} must be a JSON object, not a string that isn't JSON ({error})."
         ) from None
-    if not isinstance(held, Mapping):
+    if not isinstance(held, dict | Mapping):
         raise BadEvent(f"{what} must be a JSON object, not a string that holds another value.")
     return held
 
@@ -237,7 +237,7 @@ def _is_confirmation(body: Body) -> bool:
 
 def _is_entry(value: object) -> bool:
     return (
-        isinstance(value, Mapping)
+        isinstance(value, dict | Mapping)
         and _has_texts(value, "Source", "DetailType")
         and isinstance(value.get("Detail"), str | Mapping)
     )
@@ -266,10 +266,10 @@ _WRAPPERS = (
 
 def _is_typed(body: object) -> bool:
     return (
-        isinstance(body, Mapping)
+        isinstance(body, dict | Mapping)
         and set(body) == {"type", "data"}
         and isinstance(body["type"], str)
-        and isinstance(body["data"], Mapping)
+        and isinstance(body["data"], dict | Mapping)
     )
 
 

@@ -52,7 +52,7 @@ class ReportedOutcome:
         return bool(self.job or self.operation_id)
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)
 class ClaimRequest:
     """An event to be handled, and what the claim needs to know of it.
 
