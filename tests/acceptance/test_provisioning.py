@@ -2,6 +2,7 @@
 
 import json
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -169,8 +170,8 @@ async def test_the_plans_idp_feature_becomes_the_tenants_identity_provider(
 
 
 async def test_the_run_shows_the_build(service: Client, codebuild: CodeBuildStandIn) -> None:
-    """The run that the answer points to has succeeded and names the build it started, which has no
-    log yet."""
+    """The run that the answer points to has succeeded; it names the build it started, and links the
+    console's page of it."""
     answer = await service.post(TYPED_PATH, json=provisioning_event())
     run = await read_run(service, await read_success(answer))
     assert (run["status"], run["attempt"], run["error"]) == ("succeeded", 1, None)
@@ -178,4 +179,4 @@ async def test_the_run_shows_the_build(service: Client, codebuild: CodeBuildStan
     assert run["job"]["id"] == build.id
     assert run["job"]["builder"] == "CODE_BUILD"
     assert run["job"]["jobIdentifier"] == "standard-tenant"
-    assert run["job"]["logUrl"] is None
+    assert f"/build/{quote(build.id)}/log?" in run["job"]["logUrl"]
