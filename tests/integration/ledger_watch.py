@@ -361,7 +361,7 @@ class Watch:
         if old.state is OperationState.OPEN and new.state is OperationState.OVER and new.job:
             (build,) = (one for one in self._builds if one.job.id == new.job.id)
             is_so = new.succeeded is (build.status is JobStatus.SUCCEEDED)
-            is_so = is_so or build.is_forgotten or build.is_stray
+            is_so = is_so or build.is_forgotten or build.was_stray
             self._claim_that(is_so, f"{build.job.id} is {build.status}, and its end says otherwise")
         is_done = new.report is not None and new.report.done_at is not None
         is_kept = new.credentials is not None and new.state is not OperationState.OPEN

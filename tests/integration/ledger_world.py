@@ -144,6 +144,8 @@ class Build:
     is_rebuild: bool = False
     #: It runs again, after its end was claimed: nobody knows before its state change is handled.
     is_stray: bool = False
+    #: It has run again after its end was claimed: how it ended then is not its operation's end.
+    was_stray: bool = False
     runs: int = 1
 
     @property
@@ -282,7 +284,7 @@ class World:
     def run_again(self, build: Build) -> None:
         """A redrive, of a job that is over."""
         build.status, build.runs = JobStatus.IN_PROGRESS, build.runs + 1
-        build.is_stray = not self.watch.is_unclaimed(build.start_key)
+        build.is_stray = build.was_stray = not self.watch.is_unclaimed(build.start_key)
         self.tell(f"{build.job.id} runs again; its end was claimed: {build.is_stray}")
 
     def build_again(self, build: Build) -> None:
