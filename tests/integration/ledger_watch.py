@@ -57,6 +57,7 @@ class SomeBuild(Protocol):
     is_forgotten: bool
     is_rebuild: bool
     is_stray: bool
+    was_stray: bool
 
     @property
     def is_running(self) -> bool: ...
@@ -416,7 +417,7 @@ class Watch:
         reason of its own: what it told, a stop, its deadline."""
         (build,) = (one for one in self._builds if one.job.id == job.id)
         self._claim_that(not build.is_running, f"{job.id} runs, and its end is claimed")
-        is_newest = self.newest(build.start_key) is build
+        is_newest = build.is_forgotten or self.newest(build.start_key) is build
         self._claim_that(is_newest, f"the end of {job.id} is claimed, which was built again")
         until = (new.job_since or new.opened_at) + timedelta(seconds=self._deadline_s - 3)
         has_reason = bool(new.told_by or new.stop_reason) or until <= self._clock.now()

@@ -137,7 +137,7 @@ class LedgerMachine(RuleBasedStateMachine):
                 scene.turn_to(Edge.LEASE)
                 scene.deliver(1, scene.sent[0])
             case Opening.ANSWER_LOST:
-                for start in scene.gates()[:1]:  # none for a deployment without a job
+                for start in scene.gates(first):  # none where the tier has no such job
                     scene.decide(start, Fate.LOST_DONE)
                 scene.let_through(first, 3)
                 scene.world.catalog = CATALOGS["gone"]
