@@ -140,6 +140,18 @@ _MAKERS: Mapping[str, Callable[[], str]] = {
     "features": lambda: _envelope(f'"planConfig":{{"features":{_list("1", _MOST)}}}'),
     "fields of an outcome": lambda: _outcome(_object(_MOST, '"x"')[1:-1]),
     "secrets of an outcome": lambda: _outcome(_object(_MOST, '"x"', "secret")[1:-1]),
+    "secrets and fields of an outcome": lambda: _outcome(
+        f'"x":{_list(_object(16, _text("x"), "secret")[:-1] + "," + _object(16)[1:], 512)}'
+    ),
+    "many JSON texts": lambda: _outcome(
+        f'"x":{_list(_text(_list("0", 26_000)[:-1] + ",0:0]"), 19)}'.replace("0:0", '{\\"a\\":0}')
+    ),
+    "texts with names": lambda: _outcome(
+        f'"x":{_list(_text("{a secret," + "a:" * 250), 1900)}', "FAILURE"
+    ),
+    "a text with names, of an outcome": lambda: _outcome(
+        f'"x":{_text("{a secret," + "ab:" * (_LIMIT // 4))}', "FAILURE"
+    ),
     "resources of an outcome": lambda: _outcome(f'"resources":{_list("{}", _MOST // 2)}'),
     "a reason": lambda: _outcome(f'"reason":{_filled("r")}', "FAILURE"),
     "a long tenant": lambda: _envelope(f'"tenant":{{"id":{_filled("t")}}}'),

@@ -231,6 +231,8 @@ def _mapping(converter: Converter, key_kind: Any = Any, kind: Any = Any) -> Stru
 
     def structure(value: Any, whole: Any) -> Any:
         search = _begin()
+        if kind is Any and set(map(type, value)) <= {key_kind}:
+            return dict(value)
         found: dict[Any, Any] = {}
         errors: list[Exception] = []
         for name, item in value.items():

@@ -34,7 +34,9 @@ REFUSED = {
     *("notifications in each other", "variables with illegal names", "a long tenant", "no object"),
     *("variables with secret names", "fields of a toolkit's request", "a long tier"),
     *("a long type", "a long time", "a version of a CloudEvent", "data in Base64", "entries"),
-    *("a type without a handler", "a long builder"),
+    *("a type without a handler", "a long builder", "a JSON text of keys"),
+    *("a variable of lists", "fields of an outcome", "secrets of an outcome"),
+    *("secrets and fields of an outcome", "resources of an outcome", "texts that begin like JSON"),
 }
 
 

@@ -9,12 +9,14 @@ from typing import Any
 
 from orchestrator.core.events.event import Event
 from orchestrator.core.events.javascript import is_well_formed
-from orchestrator.core.events.json_text import SCALARS, parse_json
+from orchestrator.core.events.json_text import parse_json
 from orchestrator.core.identifiers import START_KEY, read_start_key
 from orchestrator.core.urls import web_address
 
 #: DynamoDB's sort keys have at most 1 KB (developer guide, Constraints).
 MAX_NAME_BYTES = 512
+#: The fields of an envelope that the business body is in.
+_AROUND_BODY = frozenset({"detail", "data"})
 
 
 def read_tenant_id(body: Mapping[str, Any]) -> str | None:
@@ -164,16 +166,13 @@ def read_ended_job(event: Event[Any]) -> Mapping[str, Any]:
 
 def without_ended_job(value: Any) -> Any:
     """A body, or an envelope around one, without fields that only the service's own events have."""
-    match value:
-        case dict() | Mapping():
-            return {
-                name: item if type(item) in SCALARS else without_ended_job(item)
-                for name, item in value.items()
-                if name != "endedJob"
-            }
-        case list():
-            return [item if type(item) in SCALARS else without_ended_job(item) for item in value]
-    return value
+    if not isinstance(value, Mapping):
+        return value
+    kept = dict(value)
+    kept.pop("endedJob", None)
+    for name in _AROUND_BODY & kept.keys():
+        kept[name] = without_ended_job(kept[name])
+    return kept
 
 
 def _exported(body: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -23,13 +23,23 @@ from orchestrator.core.events.body import (
     read_tier,
 )
 from orchestrator.core.events.event import Event
+from orchestrator.core.events.event_types import ENDS
 from orchestrator.core.events.javascript import is_well_formed
-from orchestrator.core.events.json_text import MAX_DEPTH, find_no_number, is_deeper
+from orchestrator.core.events.json_text import (
+    MAX_DEPTH,
+    find_no_number,
+    has_more_values,
+    is_deeper,
+)
 from orchestrator.core.events.wrappers import Body as Body
 from orchestrator.core.events.wrappers import Opened, as_object, open_event
 from orchestrator.core.identifiers import digest
 
 _ATTRIBUTE = re.compile(r"(?!data$)[a-z0-9]+")
+#: Maximum number of values in a report of how an operation ended, which may be a build's whole
+#: environment: each is looked at for secrets before it is stored. It is a value for every 32 bytes
+#: of the largest event that EventBridge delivered until January 2026, 256 KiB.
+MAX_REPORT_VALUES = 8192
 _MAX_TYPE_LENGTH = 128  # EventBridge's limit for a detail-type
 _LONGEST_TRACE = 512
 
@@ -69,8 +79,8 @@ def parse_event(
     has none.
 
     Raises:
-        BadEvent: not an object, a broken envelope, a type that isn't the envelope's, or a name
-            that is too long.
+        BadEvent: not an object, a broken envelope, a type that isn't the envelope's, a name that is
+            too long, or a report of too many values.
     """
     opened = delivery.opened
     # A user's wrapper of the orchestrator may have replaced the body.
@@ -96,6 +106,11 @@ def parse_event(
         raise BadEvent(
             f"The event type is {len(resolved)} characters long; at most {_MAX_TYPE_LENGTH} "
             "are allowed."
+        )
+    if resolved in ENDS and has_more_values(raw, MAX_REPORT_VALUES):
+        raise BadEvent(
+            f"A {resolved} has at most {MAX_REPORT_VALUES} values, and this one has more: send "
+            "less, or a resource that refers to them."
         )
     named_id = delivery.event_id or opened.id
     _check_names(named_id, opened)

@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import date, time
 from decimal import Decimal
 from typing import Any, Literal, NoReturn
@@ -190,10 +190,10 @@ def kept_size(value: object) -> int:
 def is_deeper(value: object, levels: int) -> bool:
     """Whether a JSON value is nested deeper than so many levels."""
     items: Iterable[object]
-    if isinstance(value, dict | Mapping):
-        items = value.values()
-    elif isinstance(value, list):
+    if isinstance(value, list):
         items = value
+    elif isinstance(value, dict | Mapping):
+        items = value.values()
     else:
         return False
     if levels == 0:
@@ -203,6 +203,27 @@ def is_deeper(value: object, levels: int) -> bool:
         if type(item) not in SCALARS and is_deeper(item, levels - 1):
             return True
     return False
+
+
+def has_more_values(value: object, most: int) -> bool:
+    """Whether lists and objects hold more than so many values, down to `MAX_DEPTH`."""
+    containers, left = [value], most
+    for _ in range(MAX_DEPTH):
+        inner: list[object] = []
+        for container in containers:
+            items = _items_of(container)
+            left -= len(items)
+            if left < 0:
+                return True
+            inner += [item for item in items if type(item) not in SCALARS]
+        containers = inner
+    return False
+
+
+def _items_of(value: object) -> Collection[object]:
+    if isinstance(value, list | tuple):
+        return value
+    return value.values() if isinstance(value, dict | Mapping) else ()
 
 
 def _check_structure(octets: bytes, max_depth: int, max_values: int) -> None:

@@ -267,6 +267,7 @@ _WRAPPERS = (
 def _is_typed(body: object) -> bool:
     return (
         isinstance(body, dict | Mapping)
+        and len(body) == 2
         and set(body) == {"type", "data"}
         and isinstance(body["type"], str)
         and isinstance(body["data"], dict | Mapping)

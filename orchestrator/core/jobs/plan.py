@@ -16,7 +16,7 @@ from orchestrator.core.events.body import read_object, read_tenant_id
 from orchestrator.core.events.event import Event
 from orchestrator.core.events.event_types import JOB_ATTRIBUTES, Kind
 from orchestrator.core.events.javascript import stringify
-from orchestrator.core.events.json_text import as_json
+from orchestrator.core.events.json_text import as_json, has_more_values
 from orchestrator.core.events.payloads import TenantRequest
 from orchestrator.core.events.toolkit import is_of_toolkit
 from orchestrator.core.jobs.tier_catalog import Tier, TierCatalog
@@ -24,6 +24,10 @@ from orchestrator.core.jobs.tier_catalog import Tier, TierCatalog
 #: The maximum number of variables that an event or a handler passes to a job: far more than any job
 #: needs, and few enough that no event keeps the process busy with them.
 MAX_VARIABLES = 1000
+#: The maximum number of values in all of a job's variables: one for every 32 bytes of the largest
+#: input of an execution, 256 KiB (Step Functions developer guide, Quotas); a process of Linux takes
+#: half as much in one variable (execve(2)).
+MAX_VARIABLE_VALUES = 8192
 #: The maximum number of names in a line of the log.
 _MOST_NAMED = 20
 
@@ -138,6 +142,7 @@ def plan_job(
         _require_text("builder", builder)
     _refuse_many(event.payload.environment_override)
     override = {**event.payload.environment_override, "tenant": _tenant(event)}
+    _refuse_large(override)
     _refuse_references(override, secret_prefix)
     fields = build_field_variables(event.body) if is_of_toolkit(event) else {}
     variables = build_variables({**fields, **tier}, override)
@@ -309,9 +314,18 @@ def _log_left_out(what: str, names: Sequence[str], reason: str) -> None:
         log.warning(f"{what} left out", attributes=shown, count=len(names), reason=reason)
 
 
-def _refuse_many(variables: Collection[str]) -> None:
+def _refuse_many(variables: Mapping[str, Any]) -> None:
     if len(variables) > MAX_VARIABLES:
         raise event_mismatch(
             f"There are {len(variables)} variables for the job, and at most {MAX_VARIABLES} can be "
             "passed: send less, or one that refers to them."
+        )
+    _refuse_large(variables)
+
+
+def _refuse_large(variables: Mapping[str, Any]) -> None:
+    if has_more_values(variables, MAX_VARIABLE_VALUES):
+        raise event_mismatch(
+            f"The variables for the job have more than {MAX_VARIABLE_VALUES} values, which is the "
+            "most that can be passed: send less, or one that refers to them."
         )

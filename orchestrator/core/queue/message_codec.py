@@ -14,7 +14,7 @@ from typing import Any
 import attrs
 
 from orchestrator.core.errors import BadEvent
-from orchestrator.core.events.envelope import Delivery, read_event_type
+from orchestrator.core.events.envelope import Delivery, open_named
 from orchestrator.core.events.json_text import MAX_DEPTH, MAX_VALUES, parse_json
 
 _MARK = "saas-orchestrator"
@@ -89,8 +89,9 @@ def read_message(text: str, *, message_id: str) -> QueuedEvent | QueuedReplay:
         raise BadEvent(f"The message {message_id} is not JSON: {error}.") from None
     told = parsed.get(_MARK) if isinstance(parsed, dict) else None
     if not isinstance(told, dict):
-        delivery = Delivery(fallback_id=message_id)
-        return QueuedEvent(event_type=read_event_type(parsed), body=parsed, delivery=delivery)
+        event_type, opened = open_named(parsed)
+        delivery = Delivery(fallback_id=message_id, opened=opened)
+        return QueuedEvent(event_type=event_type, body=parsed, delivery=delivery)
     try:
         return _read_own(told, message_id)
     except ValueError as error:

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from fnmatch import translate
 from functools import lru_cache
@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from orchestrator.core.events.json_text import MAX_DEPTH, parse_json
+from orchestrator.core.events.json_text import MAX_DEPTH, MAX_VALUES, parse_json
 from orchestrator.core.urls import without_userinfo
 
 #: The default of `log.redact`. `?` is any one character: `api_key`, `api-key`; `apiKey` has none.
@@ -40,22 +40,27 @@ _MAX_LEVELS = MAX_DEPTH + 20
 _MAX_TEXTS = 5
 #: How many strings in a value are searched for JSON; those beyond that begin like JSON are masked.
 _MOST_TEXTS = 1000
+#: How many names are looked at in all strings of a value that begin like JSON and can't be parsed.
+_MOST_NAMES = 10_000
+#: The names of a larger object are searched together.
+_FEW_NAMES = 4
 
 _ESCAPE = re.compile(r"(?<!\\)\\+u([0-9a-fA-F]{4})")
 #: A possible name in text that resembles JSON, the text that follows a name, and a name in quotes,
 #: which may contain anything. White space may have been an escape before backslashes were removed;
 #: each part of a name with brackets is a name.
-_NAME = re.compile(r"""[^"'{}\[\],:=]+""")
-_AFTER_NAME = re.compile(r"""["'\])}]*[\snrt]*[:=]""")
+_NAME = re.compile(r"""[^"'{}\[\],:=]++(?=["'\])}]*[\snrt]*[:=])""")
 _QUOTED_NAME = re.compile(r"""(["'])([^"']*)\1(?=[\snrt]*[:=])""")
-#: Where JSON may begin in a text.
-_BEGINNING = re.compile(r"[{\[]")
+#: Where JSON may begin in a text: with a quote only if nothing else stands before it.
+_BEGINNING = re.compile(r"""\A[\ufeff \t\r\n]*"|[{\[]""")
 _MAY_BE_JSON = re.compile(r"""[{\["]""")
 #: The fields of a name and its value where an object has one of many, such as a variable, a header
 #: or a tag.
 _PAIRS = (("name", "value"), ("Name", "Value"), ("key", "value"), ("Key", "Value"))
 #: The types of values that are never masked.
 _PLAIN = frozenset({int, float, bool, type(None)})
+#: The types whose number of values is known.
+_SIZED = frozenset({dict, list, tuple, set, frozenset})
 #: Up to this length it is remembered whether a name is a secret's.
 _COMMON_NAME = 64
 _BLANK = "\ufeff \t\r\n"
@@ -75,6 +80,10 @@ class Redactor:
     all of it is masked. So is each text that begins like JSON after a thousand of them, and a value
     that raises when it is read, contains itself, or is nested deeper than any event. Beyond
     `max_values`, more than a body of 1 MiB has, the rest is left out.
+
+    A sender chooses how many names and texts there are: all JSON texts of a value together are
+    parsed for at most as many values as one body may have, and in those that can't be parsed 10,000
+    names are looked at. A text beyond that is masked if a secret's name is anywhere in it.
     """
 
     def __init__(
@@ -85,10 +94,29 @@ class Redactor:
         self._is_known_secret = lru_cache(maxsize=1024)(self.is_secret)
         self._secret = _matcher([pattern for pattern in patterns if not pattern.startswith("!")])
         self._excepted = _matcher([pattern[1:] for pattern in patterns if pattern.startswith("!")])
+        #: Is found in each text that has a secret name in one of its lines, and in some others.
+        self._secret_in_lines = re.compile(
+            "|".join(_within_a_line(one) for one in patterns if not one.startswith("!")) or r"(?!)"
+        )
 
     def is_secret(self, name: str) -> bool:
         folded = name.casefold()
         return bool(self._secret.search(folded)) and not self._excepted.search(folded)
+
+    def secret_names(self, names: Collection[str]) -> set[str]:
+        """Those of the names that are secrets'; all are searched at once before each is."""
+        joined = "\n".join(names).casefold()
+        lines = joined.split("\n")
+        if len(lines) != len(names):  # one of them has several lines
+            return set(filter(self.is_secret, names))
+        if not self._secret_in_lines.search(joined):
+            return set()
+        is_secret, is_excepted = self._secret.search, self._excepted.search
+        return {
+            name
+            for name, folded in zip(names, lines, strict=True)
+            if is_secret(folded) and not is_excepted(folded)
+        }
 
     def is_plain(self, name: str, value: Any) -> bool:
         """Whether it is seen at once that `redact` would leave a value of that name as it is."""
@@ -115,10 +143,20 @@ class Redactor:
 
     def may_name_secret(self, text: str) -> bool:
         """Whether text that resembles JSON has a secret name, at any level of escaping."""
-        plain = _ESCAPE.sub(lambda escape: chr(int(escape[1], 16)), text)
+        plain = _unescaped(text)
+        if not self._is_mentioned(plain):
+            return False  # at a tenth of the cost
+        return bool(_ESCAPE.search(plain) or self.secret_names(set(_names(plain))))
+
+    def may_mention_secret(self, text: str) -> bool:
+        """Whether a secret's name is anywhere in a text; the same, if less exact, for less."""
+        return self._is_mentioned(_unescaped(text))
+
+    def _is_mentioned(self, plain: str) -> bool:
         if _ESCAPE.search(plain):
             return True  # an escape made of escapes: likely to hide something
-        return any(map(self.is_secret, set(_names(plain.replace("\\", "")))))
+        in_one_line = plain.replace("\\", "").replace("\n", " ").casefold()
+        return self._secret_in_lines.search(in_one_line) is not None
 
 
 #: Used instead of a mask where secrets are left out.
@@ -136,22 +174,27 @@ class _Walk:
         self._levels_left = _MAX_LEVELS
         self._texts_left = _MAX_TEXTS
         self._searches_left = _MOST_TEXTS
+        self._parsed_left = MAX_VALUES
+        self._names_left = _MOST_NAMES
         self._within: set[int] = set()
+        self._is_secret = _Remembered(redactor.is_secret)
 
     def show(self, value: Any) -> Any:
         shown = self._show(value)
         return None if shown is _NOTHING else shown
 
     def _show(self, value: Any) -> Any:
-        self._values_left -= 1
-        if type(value) in _PLAIN or (type(value) is str and _has_no_names(value)):
+        kind = type(value)
+        if kind is str:
+            return value if _has_no_names(value) else self._show_text(value)
+        if kind in _PLAIN:
             return value
         if not self._levels_left or id(value) in self._within:
             return self._hide()
         self._within.add(id(value))
         self._levels_left -= 1
         try:
-            return self._show_within(value)
+            return self._show_items(value) if kind is list else self._show_within(value)
         except Exception:  # noqa: BLE001 - anything is logged: any property, any iterator may raise
             return self._hide()
         finally:
@@ -160,83 +203,99 @@ class _Walk:
 
     def _show_within(self, value: Any) -> Any:
         match value:
-            case str():
-                return self._show_sentence(value)
+            case dict() | Mapping():
+                return self._show_object(value)
             case list():
                 return self._show_items(value)
-            case dict() | Mapping():
-                return self._show_members(value.items(), hidden=self._beside_secret_name(value))
+            case str():
+                return self._show_text(value)
             case tuple():
                 return tuple(self._show_items(value))
             case AbstractSet():
                 return self._show_items(value)
             case bytes() | bytearray():
                 text = value.decode(errors="replace")
-                shown = self._show_sentence(text)
+                shown = self._show_text(text)
                 return value if shown is text else shown
         fields = _fields(type(value))
         if fields is None:
             return value
-        return self._show_members((name, getattr(value, name)) for name in fields)
+        members = [(name, getattr(value, name)) for name in fields]
+        return self._show_members(members, self._is_secret.__getitem__)
 
-    def _beside_secret_name(self, value: Mapping[Any, Any]) -> Collection[str]:
-        """The fields with the value of a pair that names a secret."""
+    def _show_object(self, value: Mapping[Any, Any]) -> dict[Any, Any]:
+        beside = self._beside_secret_name(value)
+        is_secret: Callable[[str], bool] = self._is_secret.__getitem__
+        if type(value) is dict and len(value) > _FEW_NAMES:
+            is_secret = self._redactor.secret_names([*map(str, value)]).__contains__
+        members = self._within_limit(value.items(), value)
+        return self._show_members(
+            members, (lambda name: name == beside or is_secret(name)) if beside else is_secret
+        )
+
+    def _beside_secret_name(self, value: Mapping[Any, Any]) -> str | None:
+        """The field with the value of a pair that names a secret."""
         for name, beside in _PAIRS:
             named = value.get(name)
             if type(named) is str and beside in value and self._redactor.is_secret(named):
-                return (beside,)
-        return ()
+                return beside
+        return None
 
     def _show_members(
-        self, members: Iterable[tuple[Any, Any]], *, hidden: Collection[str] = ()
+        self, members: Iterable[tuple[Any, Any]], is_secret: Callable[[str], bool]
     ) -> dict[Any, Any]:
-        """`hidden` are names whose values are secret, whatever the names are."""
         shown = {}
         for name, item in members:
-            if self._values_left <= 0:
-                self._hide()
-                break
             if type(item) in _PLAIN:
-                self._values_left -= 1
                 shown[name] = item
                 continue
-            is_named = name in hidden or self._redactor.is_secret(str(name))
-            is_secret = is_named and not isinstance(item, int | float)
-            one = self._hide() if is_secret else self._show(item)
+            is_named = is_secret(name if type(name) is str else str(name))
+            is_hidden = is_named and not isinstance(item, int | float)
+            one = self._hide() if is_hidden else self._show(item)
             if one is not _NOTHING:
                 shown[name] = one
         return shown
 
     def _show_items(self, items: Iterable[Any]) -> list[Any]:
         shown = []
-        for item in items:
-            if self._values_left <= 0:
-                self._hide()
-                break
+        for item in self._within_limit(items, items):
             one = self._show(item)
             if one is not _NOTHING:
                 shown.append(one)
         return shown
 
-    def _show_sentence(self, text: str) -> Any:
-        shown = self._show_text(text)
-        is_for_people = self._mask is MASK and isinstance(shown, str)
-        return without_userinfo(shown) if is_for_people else shown
+    def _within_limit(self, items: Iterable[Any], container: Any) -> Iterable[Any]:
+        """The items of a container, as long as there may be more values."""
+        if type(container) in _SIZED and len(container) <= self._values_left:
+            self._values_left -= len(container)
+            return items
+        return self._counted(items)
+
+    def _counted(self, items: Iterable[Any]) -> Iterator[Any]:
+        for item in items:
+            if self._values_left <= 0:
+                self._hide()
+                return
+            self._values_left -= 1
+            yield item
 
     def _show_text(self, text: str) -> Any:
         """Mask JSON text, such as a build's variable `tenant`, also behind other text."""
-        if _has_no_names(text):
-            return text
-        if text.lstrip(_BLANK)[:1] == '"':
-            return self._show_json(text)
         beginning = _BEGINNING.search(text)
-        if beginning is None:
-            return text
-        before = text[: beginning.start()]
-        if not before.strip(_BLANK):
-            return self._show_json(text)
-        shown = self._show_json(text[len(before) :])
-        return before + shown if isinstance(shown, str) else shown
+        if beginning is None or _has_no_names(text):
+            return self._for_people(text)
+        start = beginning.start()
+        json_text = text[start:]
+        shown = self._show_json(json_text)
+        if shown is json_text:
+            return self._for_people(text)
+        if not isinstance(shown, str):
+            return shown
+        before = text[:start]
+        return self._for_people(before + shown if before.strip(_BLANK) else shown)
+
+    def _for_people(self, text: str) -> str:
+        return without_userinfo(text) if self._mask is MASK else text
 
     def _show_json(self, text: str) -> Any:
         self._searches_left -= 1
@@ -245,34 +304,57 @@ class _Walk:
         try:
             value = self._parse(text)
         except ValueError:
-            return self._hide() if self._redactor.may_name_secret(text) else text
+            return self._hide() if self._may_name_secret(text) else text
         had_hidden, self.has_hidden = self.has_hidden, False
+        values_before = self._values_left
         self._texts_left -= 1
         shown = self.show(value)
         self._texts_left += 1
+        self._parsed_left -= values_before - self._values_left
         is_same, self.has_hidden = not self.has_hidden, self.has_hidden or had_hidden
         return text if is_same else json.dumps(shown)
 
     def _parse(self, text: str) -> Any:
         if not self._texts_left:
             raise ValueError("it is a text within too many texts")
-        return parse_json(text)
+        return parse_json(text, max_values=self._parsed_left)
+
+    def _may_name_secret(self, text: str) -> bool:
+        self._names_left -= text.count(":") + text.count("=")
+        if self._names_left < 0:
+            return self._redactor.may_mention_secret(text)
+        return self._redactor.may_name_secret(text)
 
     def _hide(self) -> object:
         self.has_hidden = True
         return self._mask
 
 
+class _Remembered(dict[str, bool]):
+    """Whether a name is a secret's, asked once for each name."""
+
+    def __init__(self, is_secret: Callable[[str], bool]) -> None:
+        self._ask = is_secret
+
+    def __missing__(self, name: str) -> bool:
+        self[name] = answer = self._ask(name)
+        return answer
+
+
 def _has_no_names(text: str) -> bool:
     return ":" not in text and "=" not in text
 
 
+def _unescaped(text: str) -> str:
+    return _ESCAPE.sub(lambda escape: chr(int(escape[1], 16)), text)
+
+
 def _names(text: str) -> Iterator[str]:
+    text = text.replace("\\", "")
     for found in _NAME.finditer(text):
-        if _AFTER_NAME.match(text, found.end()):
-            name = found[0].strip()
-            yield name
-            yield from name.split()[-1:]
+        name = found[0].strip()
+        yield name
+        yield from name.split()[-1:]
     for quoted in _QUOTED_NAME.finditer(text):
         yield quoted[2]
 
@@ -292,11 +374,20 @@ def _matcher(patterns: Sequence[str]) -> re.Pattern[str]:
     return re.compile("|".join(map(_expression, patterns)) or r"(?!)")
 
 
+def _within_a_line(pattern: str) -> str:
+    """The same for a text of which each line is a name, without anchors."""
+    return _core(pattern.casefold()).replace("(?s:", "(?:")
+
+
+def _core(folded: str) -> str:
+    return re.sub(r"\\[Zz]$", "", translate(folded.strip("*")))
+
+
 def _expression(pattern: str) -> str:
     """A shell pattern as a regular expression to search for: asterisks at its ends anchor nothing,
     so that a long name is read once for all patterns."""
     folded = pattern.casefold()
-    core = re.sub(r"\\[Zz]$", "", translate(folded.strip("*")))
+    core = _core(folded)
     begin = "" if folded.startswith("*") else r"\A"
     end = "" if folded.endswith("*") else r"\Z"
     return f"{begin}{core}{end}"

@@ -8,7 +8,12 @@ import attrs
 import pytest
 
 from orchestrator.core.errors import BadEvent
-from orchestrator.core.events.envelope import Delivery, parse_event, read_event_type
+from orchestrator.core.events.envelope import (
+    MAX_REPORT_VALUES,
+    Delivery,
+    parse_event,
+    read_event_type,
+)
 from orchestrator.core.events.event import own_outcome_key
 from orchestrator.core.events.wrappers import open_event
 from tests.unit.core.events.shapes import NOW, OVER_HTTP, cloudevent, envelope, parse, sample
@@ -420,3 +425,13 @@ def test_a_fresh_id_is_made_where_there_is_no_other() -> None:
     raw = {"detail-type": "ORDER", "id": "a", "detail": {}}
     for body, delivery in ((raw, Delivery()), ({}, OVER_HTTP), ({}, Delivery(fallback_id="m"))):
         parse_event("ORDER", body, delivery=delivery, aliases={}, now=NOW, fresh_id=none_needed)
+
+
+def test_a_report_of_too_many_values_is_no_event() -> None:
+    """Each is looked at for secrets; any other event may have as many as a body."""
+    raw = {"resources": [{"n": number} for number in range(MAX_REPORT_VALUES // 2)]}
+    with pytest.raises(BadEvent, match="has at most 8192 values, and this one has more"):
+        parse(raw, "TENANT_PROVISIONING_SUCCESS")
+    assert parse(raw, "TENANT_PROVISIONING").body == raw
+    raw["resources"].pop()
+    assert parse(raw, "TENANT_PROVISIONING_SUCCESS").body == raw

@@ -16,6 +16,7 @@ from orchestrator.core.errors import PermanentError
 from orchestrator.core.events.javascript import stringify
 from orchestrator.core.events.json_text import as_json
 from orchestrator.core.jobs.plan import (
+    MAX_VARIABLE_VALUES,
     MAX_VARIABLES,
     as_variables,
     build_field_variables,
@@ -276,6 +277,16 @@ def test_more_variables_than_a_job_needs_are_refused(build: Any) -> None:
     build({f"v{n}": "x" for n in range(MAX_VARIABLES)})
     with pytest.raises(PermanentError, match=r"There are 1001 variables .* at most 1000"):
         build({f"v{n}": object() for n in range(MAX_VARIABLES + 1)})
+
+
+@pytest.mark.parametrize("build", [build_field_variables, as_variables])
+def test_more_values_than_a_job_can_take_are_refused(build: Any) -> None:
+    """In all variables together, before any is converted."""
+    halves = {"a": [0] * (MAX_VARIABLE_VALUES // 2), "b": {"c": [0] * (MAX_VARIABLE_VALUES // 2)}}
+    with pytest.raises(PermanentError, match="more than 8192 values"):
+        build({**halves, "d": object()})
+    halves["b"]["c"] = halves["b"]["c"][3:]  # type: ignore[index]
+    assert set(build(halves)) == {"a", "b"}
 
 
 def test_a_field_that_no_job_can_get_is_named() -> None:

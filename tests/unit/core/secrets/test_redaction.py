@@ -269,6 +269,38 @@ def test_nothing_makes_it_raise(value: Any) -> None:
     assert isinstance(redactor.hides("a", value), bool)
 
 
+class Watched(dict[str, Any]):
+    """Counts how often its members are read."""
+
+    reads = 0
+
+    def items(self) -> Any:
+        self.reads += 1
+        return super().items()
+
+
+def test_each_value_is_read_once() -> None:
+    """Whatever is found in it, and however deep it is."""
+    all_of_them = [Watched(a=number, secret="x", text='{"token": "x"}') for number in range(100)]
+    Redactor().redact({"a": all_of_them, "b": [{"c": tuple(all_of_them[:50])}]})
+    assert [one.reads for one in all_of_them] == [2] * 50 + [1] * 50
+
+
+@given(
+    st.lists(
+        st.text()
+        | st.sampled_from(["secret", "a\nsecret", "SECRET_EXPIRATION", "api\nkey", "ssn", "a.b"])
+    ),
+    st.sampled_from(
+        [(), ("*",), ("!a*", "*secret*", "!*_expiration"), ("s*n", "a.b", "[!a]pi?key", "*key")]
+    ),
+)
+def test_names_are_secrets_together_as_each_is_alone(names: list[str], patterns: Any) -> None:
+    """Those of a large object are searched at once."""
+    redactor = Redactor(patterns)
+    assert redactor.secret_names(names) == set(filter(redactor.is_secret, names))
+
+
 def test_an_endless_value_is_cut() -> None:
     """There is a limit on how much is searched."""
     shown = Redactor(max_values=1000).redact({"a": EndlessMapping(), "b": "c"})

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.core.events.json_text import MAX_VALUES
 from orchestrator.core.secrets.redaction import MASK, Redactor
 from tests.unit.core.secrets.unreadable import UNREADABLE
 
@@ -114,6 +115,42 @@ def test_many_texts_that_have_no_names_are_not_read() -> None:
 
     assert Counted().redact(["{"] * 1000) == ["{"] * 1000
     assert reads == []
+
+
+class Counted(Redactor):
+    """Counts what is looked at of texts that can't be parsed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names = self.mentions = 0
+
+    def may_name_secret(self, text: str) -> bool:
+        self.names += text.count(":")
+        return super().may_name_secret(text)
+
+    def may_mention_secret(self, text: str) -> bool:
+        self.mentions += 1
+        return super().may_mention_secret(text)
+
+
+def test_all_json_texts_are_parsed_for_as_many_values_as_a_body_may_have() -> None:
+    """Together: a sender chooses how many there are, and each may have as many as a body."""
+    counted = Counted()
+    text = json.dumps([{"secret": "hunter2"}, *[0] * (MAX_VALUES // 2)])
+    shown = counted.redact([text] * 20)
+    assert "hunter2" not in str(shown)
+    assert [json.loads(one)[0] for one in shown[:1]] == [{"secret": MASK}]
+    assert shown[2:] == [MASK] * 18
+    assert counted.names == 19
+
+
+def test_so_many_names_are_looked_at_in_all_texts() -> None:
+    """Then a text that can't be parsed stays only if no secret's name is in it at all."""
+    counted = Counted()
+    quoting, harmless = "{the secret," + "a:" * 4000, "{" + "a:" * 4000
+    shown = counted.redact([quoting] * 5 + [harmless] * 5)
+    assert shown == [quoting] * 2 + [MASK] * 3 + [harmless] * 5
+    assert (counted.names, counted.mentions) == (8000, 8)
 
 
 def test_texts_within_texts_are_read_a_few_times() -> None:
