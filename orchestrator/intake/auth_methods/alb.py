@@ -20,8 +20,8 @@ from orchestrator.core.clock import Clock
 from orchestrator.core.events.json_text import parse_json
 from orchestrator.intake.auth_methods.key_documents import (
     KEY_DOCUMENTS,
-    KeyCache,
     KeyDocuments,
+    KeysById,
 )
 from orchestrator.intake.auth_methods.token_header import decode_segment, read_header
 from orchestrator.intake.sender import Sender, is_name
@@ -30,8 +30,6 @@ from orchestrator.settings import Gateway
 #: Part of a URL, so nothing else may be in it.
 _KEY_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 _ALGORITHM = "ES256"
-#: A load balancer has one key, or two while it changes it.
-_KEPT_KEYS = 4
 
 
 @attrs.frozen(slots=False)
@@ -48,19 +46,15 @@ class AlbGateway:
     )
 
     @cached_property
-    def _keys(self) -> KeyCache[jwk.ECKey]:
-        return KeyCache(self._fetch, self.clock)
+    def _keys(self) -> KeysById[jwk.ECKey]:
+        return KeysById(self._fetch, self.clock)
 
-    async def _fetch(
-        self, documents: KeyDocuments, key_id: str, known: Mapping[str, jwk.ECKey]
-    ) -> Mapping[str, jwk.ECKey]:
+    async def _fetch(self, documents: KeyDocuments, key_id: str) -> jwk.ECKey:
         document = await documents.fetch(f"{self.settings.keys_url}/{key_id}")
         try:
-            key = jwk.ECKey.import_key(document)
+            return jwk.ECKey.import_key(document)
         except JoseError as error:
             raise ValueError(str(error)) from None
-        kept = list(known.items())[-_KEPT_KEYS + 1 :]
-        return {**dict(kept), key_id: key}
 
     async def authenticate(self, request: web.Request) -> Sender | None:
         """Raises TemporaryError: the load balancer's public key can't be fetched."""

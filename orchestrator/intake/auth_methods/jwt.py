@@ -56,9 +56,7 @@ class JwtMethod:
     def _keys(self) -> KeyCache[jwk.Key]:
         return KeyCache(self._fetch, self.clock)
 
-    async def _fetch(
-        self, documents: KeyDocuments, _: str, __: Mapping[str, jwk.Key]
-    ) -> Mapping[str, jwk.Key]:
+    async def _fetch(self, documents: KeyDocuments) -> Mapping[str, jwk.Key]:
         return _read_keys(await documents.fetch(self.settings.keys_url))
 
     async def authenticate(self, request: web.Request) -> Sender | None:

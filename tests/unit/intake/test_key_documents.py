@@ -7,7 +7,13 @@ import attrs
 import pytest
 
 from orchestrator.core.errors import TemporaryError
-from orchestrator.intake.auth_methods.key_documents import KeyCache, KeyDocuments
+from orchestrator.intake.auth_methods.key_documents import (
+    MOST_FETCHES,
+    MOST_IDS,
+    KeyCache,
+    KeyDocuments,
+    KeysById,
+)
 from orchestrator.testing import ManualClock
 
 
@@ -28,7 +34,7 @@ class SlowIssuer:
     asked: asyncio.Semaphore = attrs.field(factory=lambda: asyncio.Semaphore(0))
     times: int = 0
 
-    async def fetch(self, _: KeyDocuments, __: str, ___: Mapping[str, str]) -> Mapping[str, str]:
+    async def fetch(self, _: KeyDocuments) -> Mapping[str, str]:
         self.times += 1
         self.asked.release()
         await self.answers.wait()
@@ -83,3 +89,85 @@ async def test_a_fetch_that_was_cancelled_is_not_repeated_at_once(
     issuer.answers.set()
     clock.turn(5)
     assert await cache.find(DOCUMENTS, "new") == "N"
+
+
+@attrs.define
+class LoadBalancer:
+    """It has a document for each key."""
+
+    keys: dict[str, str] = attrs.field(factory=dict)
+    asked: list[str] = attrs.field(factory=list)
+
+    async def fetch(self, _: KeyDocuments, key_id: str) -> str:
+        self.asked.append(key_id)
+        if key_id not in self.keys:
+            raise TemporaryError("the answer is 404")
+        return self.keys[key_id]
+
+
+async def ask_in_vain(keys: KeysById[str], key_id: str) -> None:
+    with pytest.raises(TemporaryError):
+        await keys.find(DOCUMENTS, key_id)
+
+
+async def test_an_invented_id_delays_no_new_key(clock: ManualClock) -> None:
+    """Each id has a pause of its own."""
+    balancer = LoadBalancer({"new": "N"})
+    keys = KeysById(balancer.fetch, clock)
+    for _ in range(3):
+        await ask_in_vain(keys, "invented")
+    assert await keys.find(DOCUMENTS, "new") == "N"
+    assert balancer.asked == ["invented", "new"]
+
+
+async def test_invented_ids_make_so_many_requests_a_minute(clock: ManualClock) -> None:
+    """A key that is known stays so meanwhile, and a new one is found a minute later."""
+    balancer = LoadBalancer({"known": "K", "new": "N"})
+    keys = KeysById(balancer.fetch, clock)
+    assert await keys.find(DOCUMENTS, "known") == "K"
+    for number in range(1000):
+        await ask_in_vain(keys, f"invented-{number}")
+    assert len(balancer.asked) == MOST_FETCHES
+    await ask_in_vain(keys, "new")
+    clock.turn(59)
+    assert await keys.find(DOCUMENTS, "known") == "K"
+    await ask_in_vain(keys, "invented-0")
+    assert len(balancer.asked) == MOST_FETCHES
+    clock.turn(1)
+    assert await keys.find(DOCUMENTS, "new") == "N"
+
+
+async def test_a_known_key_is_remembered_among_invented_ones(clock: ManualClock) -> None:
+    """Of which so many are remembered; it is fetched again once an hour has passed."""
+    balancer = LoadBalancer({"known": "K"})
+    keys = KeysById(balancer.fetch, clock)
+    assert await keys.find(DOCUMENTS, "known") == "K"
+    for number in range(3 * MOST_IDS):
+        clock.turn(1)
+        await ask_in_vain(keys, f"invented-{number}")
+    assert len(keys.caches) == MOST_IDS
+    assert await keys.find(DOCUMENTS, "known") == "K"
+    assert balancer.asked.count("known") == 1
+    clock.turn(3600)
+    assert await keys.find(DOCUMENTS, "known") == "K"
+    assert balancer.asked.count("known") == 2
+
+
+async def test_a_new_key_does_not_wait_for_the_answer_to_an_invented_id(
+    clock: ManualClock,
+) -> None:
+    """They are fetched side by side."""
+    slow = asyncio.Event()
+
+    async def fetch(_: KeyDocuments, key_id: str) -> str:
+        if key_id != "new":
+            await slow.wait()
+        return key_id
+
+    keys = KeysById(fetch, clock)
+    waiting = asyncio.create_task(keys.find(DOCUMENTS, "invented"))
+    new = asyncio.create_task(keys.find(DOCUMENTS, "new"))
+    await asyncio.wait({waiting, new}, return_when=asyncio.FIRST_COMPLETED)
+    assert (new.done(), waiting.done()) == (True, False)
+    slow.set()
+    assert await waiting == "invented"
