@@ -20,7 +20,7 @@ _ORIGIN = re.compile(
     re.ASCII | re.IGNORECASE | re.VERBOSE,
 )
 #: Userinfo of a URL in any text, also in one that is escaped as JSON (RFC 3986, section 3.2).
-_USERINFO = re.compile(r'(?<=://)(?:\\.|[^\s/?#"\\])*@')
+_USERINFO = re.compile(r'(?<=://)(?:(?:[^\s/?#"\\@]++|\\.)*+@)++')
 
 
 def read_origin(url: str) -> str | None:

@@ -1,16 +1,19 @@
 """Routes of runs: list, show and replay. The `Location` of an answer leads to its run."""
 
+import asyncio
 import json
 from datetime import datetime
 
 import attrs
+import msgspec
 import structlog
 from aiohttp import web
 
 from orchestrator.core.errors import RunNotFound
 from orchestrator.core.events.event_types import TENANT_PROVISIONING
 from orchestrator.core.ledger.event_codec import decode_event
-from orchestrator.core.ledger.records import RunStatus
+from orchestrator.core.ledger.records import PayloadRecord, RunRecord, RunStatus
+from orchestrator.core.secrets.redaction import Redactor
 from orchestrator.intake.access import Access
 from orchestrator.intake.app_keys import OWN_ORCHESTRATOR, REPLAY, TRANSACTIONS, WIRE, WORKLOAD
 from orchestrator.intake.documentation import Answer, documented
@@ -120,23 +123,25 @@ async def get_payload(request: web.Request) -> web.Response:
     run, payload = await request.app[TRANSACTIONS].find_kept(run_id)
     if run is None or payload is None:
         raise web.HTTPNotFound(text=str(RunNotFound(run_id)))
+    secrets = request.app[OWN_ORCHESTRATOR].services.secrets
     try:
-        raw = decode_event(run, payload).raw
+        # In a thread: a large event keeps it busy for as long as many small requests take.
+        body = await asyncio.to_thread(_show_event, run, payload, secrets)
     except Exception as error:
         # Damaged in any way, or of another release: the run is shown all the same.
         log.error("event can't be read", run_id=run_id, exc_info=error)
         raise web.HTTPNotFound(text=f"The event of the run {run_id!r} can't be read.") from None
-    shown = request.app[OWN_ORCHESTRATOR].services.secrets.redact(raw)
-    return web.Response(body=_indented(shown), content_type="application/json")
+    return web.Response(body=body, content_type="application/json")
 
 
-def _indented(value: object) -> bytes:
+def _show_event(run: RunRecord, payload: PayloadRecord, secrets: Redactor) -> bytes:
     """JSON for a reader, with integers of any size as they came."""
+    shown = secrets.redact(decode_event(run, payload).raw)
     try:
-        return json.dumps(value, indent=2, ensure_ascii=False).encode()
+        return msgspec.json.format(msgspec.json.encode(shown), indent=2)
     except UnicodeEncodeError:
         # Half a surrogate pair, which a message may have, is no UTF-8; escaped it is ASCII.
-        return json.dumps(value, indent=2).encode()
+        return json.dumps(shown, indent=2).encode()
 
 
 @attrs.frozen(kw_only=True)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any, get_args
 
@@ -414,6 +415,27 @@ async def test_a_payload_is_shown_as_it_came(either: Client) -> None:
     assert (await answer.json())["detail"]["tenant"] == event["detail"]["tenant"]
     problem = await read_problem(await either.get("/runs/nobody/payload"), 404)
     assert problem["detail"] == "There is no run 'nobody'."
+
+
+class CountingPool(ThreadPoolExecutor):
+    """Counts what is done in a thread."""
+
+    tasks = 0
+
+    def submit(self, *args: Any, **kwargs: Any) -> Any:
+        self.tasks += 1
+        return super().submit(*args, **kwargs)
+
+
+async def test_a_payload_is_prepared_in_a_thread(service: Client) -> None:
+    """However large it is, the event loop goes on with other requests meanwhile."""
+    with CountingPool(1) as pool:
+        asyncio.get_running_loop().set_default_executor(pool)
+        unsupported = await read_problem(await service.post("/events/ODD", json={"a": 1}), 400)
+        assert pool.tasks == 0
+        answer = await service.get(f"{unsupported['instance']}/payload")
+        assert (answer.status, await answer.json()) == (200, {"a": 1})
+        assert pool.tasks == 1
 
 
 async def test_half_a_character_is_shown_escaped(service: Client) -> None:
