@@ -200,11 +200,6 @@ class Scene:
                 return
             self.decide(gates[0], Fate.DONE)
 
-    def let_through_to_start(self, worker: AttemptRunner) -> None:
-        """Until its next effect is a start; with a secret that is stored before."""
-        while (gates := self.gates(worker)) and not gates[0].what.startswith("start"):
-            self.decide(gates[0], Fate.DONE)
-
     def turn(self, seconds: float) -> None:
         self.world.turn(seconds)
         self.world.tell(f"{seconds} s pass")

@@ -62,8 +62,7 @@ class Opening(StrEnum):
     TAKEN_OVER = auto()  # whoever started the job sleeps, and another one has finished the run
     REOPENED = auto()  # after that the job reported, and an operator insisted on a second one
     OVER = auto()  # the job has reported, and whoever started it is still at work
-    INSISTED = auto()  # besides, the same is requested again, and replayed with force
-    CLEANING = auto()  # the job has failed, and its tenant is to be cleaned up
+    INSISTED = auto()  # besides, somebody wants the same again, and an operator insists
 
 
 _WORKERS = st.integers(0, 2)
@@ -126,37 +125,28 @@ class LedgerMachine(RuleBasedStateMachine):
         (first, _), (second, _), _ = scene.workers
         for (worker, _), skew in zip(scene.workers, skews, strict=True):
             worker.offset_s = skew
-        if opening is Opening.CLEANING:
-            kind, tier = Kind.PROVISIONING, "JOBS"
         self.ask(0, kind, key, tier, welcomes=True)
-        if opening not in (Opening.SENT, Opening.LEASE_ENDS):
-            scene.let_through_to_start(first)
         match opening:
             case Opening.LEASE_ENDS:
                 scene.let_through(first, 1)
                 scene.turn_to(Edge.LEASE)
                 scene.deliver(1, scene.sent[0])
             case Opening.ANSWER_LOST:
-                for start in scene.gates(first):  # none where the tier has no such job
-                    scene.decide(start, Fate.LOST_DONE)
+                scene.let_through(first, 1)
+                scene.decide(scene.gates()[0], Fate.LOST_DONE)
                 scene.let_through(first, 3)
                 scene.world.catalog = CATALOGS["gone"]
             case Opening.FAILS | Opening.BREAKS:
                 fails = opening is Opening.FAILS
                 scene.world.after_start = PermanentError if fails else Unprintable
-                scene.let_through(first, 1)
+                scene.let_through(first, 2)
             case Opening.TAKEN_OVER | Opening.REOPENED:
-                scene.let_through(first, 1)
+                scene.let_through(first, 2)
                 scene.turn_to(Edge.DUE)
                 scene.sweep(1)
                 scene.let_through(second, 9)
             case Opening.OVER | Opening.INSISTED:
-                scene.let_through(first, 2)
-            case Opening.CLEANING:
-                scene.let_through(first, 2)
-                for build in scene.reportable():
-                    scene.end(1, build, JobStatus.FAILED, tells=True)
-                scene.let_through(second, 9)
+                scene.let_through(first, 3)
         if opening in (Opening.REOPENED, Opening.OVER, Opening.INSISTED):
             for build in scene.reportable():
                 scene.report(1, build, True, Names.JOB, True)
