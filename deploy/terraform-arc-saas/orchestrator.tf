@@ -40,7 +40,7 @@ resource "aws_dynamodb_table" "orchestrator_ledger" {
   }
 
   dynamic "attribute" {
-    for_each = toset(["due_at", "due_shard", "key", "list", "position", "status", "tenant_id"])
+    for_each = toset(["due_at", "due_shard", "event_type", "key", "list", "position", "status", "tenant_id"])
     content {
       name = attribute.value
       type = "S"
@@ -68,6 +68,12 @@ resource "aws_dynamodb_table" "orchestrator_ledger" {
   global_secondary_index {
     name            = "tenant"
     hash_key        = "tenant_id"
+    range_key       = "position"
+    projection_type = "KEYS_ONLY"
+  }
+  global_secondary_index {
+    name            = "type"
+    hash_key        = "event_type"
     range_key       = "position"
     projection_type = "KEYS_ONLY"
   }

@@ -9,6 +9,7 @@ attributes.
 | list | `list`, `position` | all runs; all tenants; a tenant's operations |
 | status | `status`, `position` | runs by status, tenants by state, open operations by kind |
 | tenant | `tenant_id`, `position` | a tenant's runs |
+| type | `event_type`, `position` | runs by event type |
 
 The position of a run or tenant never changes, so no item is missed while pages are read; that of an
 operation changes if it is opened again.
@@ -53,7 +54,8 @@ DUE = Index("due", "due_shard", "due_at")
 LIST = Index("list", "list", "position")
 STATUS = Index("status", "status", "position")
 TENANT = Index("tenant", "tenant_id", "position")
-INDEXES = (DUE, LIST, STATUS, TENANT)
+TYPE = Index("type", "event_type", "position")
+INDEXES = (DUE, LIST, STATUS, TENANT, TYPE)
 
 
 def index_attributes(record: Record, *, shards: Sequence[str] = SHARDS) -> dict[str, str]:
@@ -65,6 +67,7 @@ def index_attributes(record: Record, *, shards: Sequence[str] = SHARDS) -> dict[
             known = {
                 "list": f"run#{shard}",
                 "status": f"run#{record.status}#{shard}",
+                "event_type": f"{record.event_type}#{shard}",
                 "position": record.position,
             }
             if record.tenant_id is not None:

@@ -18,6 +18,7 @@ from orchestrator.adapters.ledger_indexes import (
     STATUS,
     TENANT,
     TENANTS_AT_REST,
+    TYPE,
     Index,
     Place,
     open_partition,
@@ -129,6 +130,8 @@ class LedgerLists(ABC):
             index, partitions = TENANT, [tenant_id]
         elif status is not None:
             index, partitions = STATUS, [f"run#{status}#{shard}" for shard in self.shards]
+        elif event_type is not None:
+            index, partitions = TYPE, [f"{event_type}#{shard}" for shard in self.shards]
         else:
             index, partitions = LIST, [f"run#{shard}" for shard in self.shards]
 
@@ -140,7 +143,7 @@ class LedgerLists(ABC):
                 and status in (None, run.status)
             )
 
-        narrowed = event_type is not None or None not in (tenant_id, status)
+        narrowed = [tenant_id, status, event_type].count(None) < 2
         return await self._page(
             index, partitions, matches, limit, span, forward=False, narrowed=narrowed
         )
