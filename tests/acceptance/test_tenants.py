@@ -60,6 +60,8 @@ async def test_a_tenant_with_an_operation_under_way(
     tenant = await read_tenant(either)
     operation, (listed,) = tenant.pop("operation"), tenant.pop("operations")
     started = f"The job {build.id} was started on CODE_BUILD."
+    console = "https://us-east-1.console.aws.amazon.com/codesuite/codebuild/123456789012"
+    page = f"{console}/projects/standard-tenant/build/{quote(build.id)}/log?region=us-east-1"
     assert tenant == {
         "tenantId": TENANT,
         "state": "provisioning",
@@ -78,7 +80,7 @@ async def test_a_tenant_with_an_operation_under_way(
                 "status": "succeeded",
                 "reason": started,
                 "runId": run_id,
-                "link": None,  # there is no log before the build has begun
+                "link": page,
                 "operationId": operation["operationId"],
                 "outcomeOf": None,
                 "duplicateOf": None,
@@ -96,6 +98,7 @@ async def test_a_tenant_with_an_operation_under_way(
                         "by": None,
                     }
                 ],
+                "steps": [],
                 "cancelledBy": None,
             }
         ],
@@ -124,7 +127,7 @@ async def test_a_tenant_with_an_operation_under_way(
             "id": build.id,
             "builder": "CODE_BUILD",
             "jobIdentifier": "standard-tenant",
-            "logUrl": None,
+            "logUrl": page,
             "request": None,
         },
         "reason": None,
@@ -255,9 +258,10 @@ async def test_the_timeline_is_the_latest_first(
         (f"{PROVISION}_SUCCESS", "succeeded", f"The job {job} succeeded. {no_bus}"),
         (f"{PROVISION}_SUCCESS", "succeeded", reported),
     }
-    # Only what the job's end came to leads to its log: at its start there was none.
+    # The job's start leads to its page, its end to its log.
     linked = {entry["reason"] for entry in timeline if entry["link"] is not None}
-    assert linked == {reason for _, _, reason in told if f"The job {job} succeeded" in reason}
+    about_job = (f"The job {job} succeeded", f"The job {job} was started")
+    assert linked == {reason for _, _, reason in told if reason.startswith(about_job)}
     times = [entry["at"] for entry in timeline]
     assert times == sorted(times, reverse=True)
     for entry in timeline:
