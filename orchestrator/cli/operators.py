@@ -230,16 +230,23 @@ def replay(
     from orchestrator.cli.client import Reply
     from orchestrator.cli.sentences import describe_replayed
 
-    async def replay_all(client: "Client") -> list[Reply]:
-        return [await client.replay_run(run_id, force=force) for run_id in run_ids]
+    replayed: list[Reply] = []
 
-    replayed = call_service(url, header, replay_all)
-    lines = [
-        line
-        for run_id, sent in zip(run_ids, replayed, strict=True)
-        for line in describe_replayed(sent, run_id, width=terminal_width())
-    ]
-    print_answer([sent.as_json() for sent in replayed], lines, as_json=as_json)
+    async def replay_all(client: "Client") -> None:
+        for run_id in run_ids:
+            replayed.append(await client.replay_run(run_id, force=force))  # noqa: PERF401
+
+    try:
+        call_service(url, header, replay_all)
+    finally:
+        # If one raises, those before it have been replayed; a comprehension would lose them.
+        lines = [
+            line
+            for run_id, sent in zip(run_ids, replayed, strict=False)
+            for line in describe_replayed(sent, run_id, width=terminal_width())
+        ]
+        if replayed:
+            print_answer([sent.as_json() for sent in replayed], lines, as_json=as_json)
     if not all(sent.succeeded for sent in replayed):
         sys.exit(1)
 

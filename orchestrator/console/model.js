@@ -70,6 +70,7 @@ const startOf = (start) => ({
   from: at(start.openedAt),
   endedAt: at(start.endedAt),
   succeeded: start.succeeded,
+  refused: start.state === "given_back",
   reason: start.reason ?? null,
   by: start.by ?? null,
   cancelledBy: start.cancelledBy ?? null,
@@ -211,8 +212,9 @@ function isRefused(run, operations, more) {
 function rowOfRun(run) {
   const waits = run.status === "retry";
   const start = {
-    number: 1, from: run.at, endedAt: run.endedAt, succeeded: false, reason: run.reason, by: null,
-    job: null, attempts: run.attempts, hidden: hiddenOf(run), steps: [],
+    number: 1, from: run.at, endedAt: run.endedAt, succeeded: false, refused: !waits,
+    reason: run.reason, by: null, job: null, attempts: run.attempts, hidden: hiddenOf(run),
+    steps: [],
   };
   return {
     operationId: run.operationId ?? run.runId,

@@ -113,14 +113,14 @@ function stateLane(rows, ax, now) {
 
 // When the tenant came into which state by an operation.
 function momentsOf(row) {
-  if (!MOVES[row.kind] || row.waits || row.refused) return [];
+  if (!MOVES[row.kind] || row.waits) return [];
   const [during, good, bad] = MOVES[row.kind];
   const last = row.starts.at(-1);
-  return row.starts.flatMap((start) => {
+  return row.starts.filter((start) => !start.refused).flatMap((start) => {
     const begin = start === row.starts[0] ? row.openedAt : start.from;
     const isOver = start !== last || row.endedAt !== null;
     const end = start === last ? row.endedAt : start.endedAt;
-    const succeeded = start === last && row.succeeded;
+    const succeeded = start === last ? row.succeeded : start.succeeded;
     return [[begin, during], ...(isOver && end ? [[end, succeeded ? good : bad]] : [])];
   });
 }

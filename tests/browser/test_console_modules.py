@@ -1,5 +1,6 @@
 """The console's modules by themselves: words for times, causes, the axis, an operation's starts."""
 
+import re
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
@@ -174,6 +175,28 @@ async def test_steps_become_named_bars_where_their_attempt_has_the_room(modules:
     assert (bars, texts[:2]) == (2, ["notify 9.0 s", "store 20 s"])
     bars, texts = await call(modules, "marks.js", drawn, tenant, NOON - DAY, NOON + DAY)
     assert (bars, [text for text in texts if "store" in text]) == (0, [])
+
+
+async def test_each_start_has_its_own_end_in_the_states(modules: Page) -> None:
+    """A tenant whose provisioning is replayed by force was provisioned before; a start that never
+    began changed nothing."""
+    first = {"number": 1, "openedAt": at(0), "endedAt": at(100), "state": "over"}
+    second = {"number": 2, "openedAt": at(200), "endedAt": None, "state": "open"}
+    drawn = """await (async ([first, second, now]) => {
+      const { operationOf } = await import(new URL("console/model.js", location));
+      const starts = [first, second];
+      const row = operationOf({ operationId: "o", runId: "r", tenantId: "t", state: "open",
+        kind: "provisioning", openedAt: second.openedAt, starts });
+      const how = { span: "", room: 800, now, opened: new Map(), toggle: null, more: false };
+      return m.picture([row], how).querySelector("[aria-label^=State]").ariaLabel;
+    })(given)"""
+    for end, states in (
+        ({"succeeded": True}, ["provisioning", "provisioned", "provisioning"]),
+        ({"succeeded": False}, ["provisioning", "provision failed", "provisioning"]),
+        ({"succeeded": None, "state": "given_back"}, ["provisioning"]),
+    ):
+        label = await call(modules, "picture.js", drawn, first | end, second, NOON + 300_000)
+        assert re.findall("(?:State: |, )([a-z ]+) from", label) == states
 
 
 def at(seconds: int) -> str:

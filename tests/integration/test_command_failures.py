@@ -1,5 +1,7 @@
 """How the operator's commands fail: one line that names the reason, and an exit code."""
 
+import json
+import re
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -90,6 +92,27 @@ async def test_an_answer_of_another_program_is_named(
     location = {"Location": "http://127.0.0.1:9/"} if status == 302 else {}
     async with open_strange(status, text, **location) as url:
         assert_one_line(await run(*command, "--url", url), 1, named)
+
+
+async def test_a_replay_that_breaks_off_names_what_was_replayed() -> None:
+    """The runs before the one at which it ends are shown, as text and as JSON."""
+
+    async def replay(request: web.Request) -> web.Response:
+        if request.match_info["run_id"] == "first":
+            return web.json_response({"success": True})
+        return web.Response(status=502, text="<html>Bad Gateway</html>")
+
+    app = web.Application()
+    app.router.add_post("/runs/{run_id}/replay", replay)
+    async with TestServer(app, host="127.0.0.1") as server:
+        url = str(server.make_url("/"))
+        ended = await run("replay", "first", "second", "--url", url)
+        as_json = await run("replay", "first", "second", "--url", url, "--json")
+        none = await run("replay", "second", "first", "--url", url, "--json")
+    assert (ended.code, ended.out) == (1, "The run first was replayed.\n")
+    assert re.fullmatch("Error: .* answers 502, but not as an orchestrator does.*\n", ended.err)
+    assert (as_json.code, [one["status"] for one in json.loads(as_json.out)]) == (1, [200])
+    assert (none.code, none.out) == (1, "")
 
 
 async def test_without_a_command_there_is_help() -> None:
