@@ -98,7 +98,7 @@ function openedAgain({ run, operation, tenant }) {
       : null,
     operation
       ? `The operation is opened again as start ${operation.startNumber + 1}; ` +
-        "its end is told to the control plane once more."
+        "its end is reported to the control plane once more."
       : null);
 }
 
@@ -164,7 +164,7 @@ function askCancel(tenant, done) {
           : [h("b", null, "No job has begun"), ", none will."],
         ["The operation ends as failed with your reason. The tenant goes to ",
           stateMark(MOVES[kind][2]), "."],
-        "The control plane is told that it failed.",
+        "The failure is reported to the control plane.",
         tenant.waiting ? `${plural(tenant.waiting, "request")} waiting behind it goes on.` : null),
       h("label", null, h("span", null, "Reason"), reason),
       isCleanUp

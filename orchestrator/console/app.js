@@ -115,7 +115,7 @@ function redraw() {
 function failed(problem, isNew) {
   if (!(problem instanceof Problem)) {
     console.error(problem);
-    const bug = new Problem("The console has a bug; the browser's console tells more.");
+    const bug = new Problem("The console has a bug; the browser's console has the details.");
     show(failure(bug, again), isNew);
   } else if (problem.needsKey) askKey(problem);
   else if (problem.isTemporary) stayStale(problem, isNew);

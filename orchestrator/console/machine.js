@@ -18,7 +18,7 @@ export function machine(run, room, now) {
     boxesOf(run, facts, now).map((box) => drawBox(box, plan)));
 }
 
-// ---- what is told
+// ---- facts
 
 function factsOf(run, now) {
   const tries = run.attempts;

@@ -250,17 +250,17 @@ export function reportRow(reports, ax, y, now) {
   return [drawn.map((one) => one.marks), said];
 }
 
-/** What came of a report, with its tries: "told 01:48:18, try 3; before: 503". */
+/** What came of a report, with its tries: "accepted 01:48:18, try 3; before: 503". */
 export function reportText(report) {
   const count = report.count ?? report.tries.length;
   const many = plural(count, "try", "tries");
   if (report.doneAt === null) {
     const last = report.tries.at(-1)?.answer;
-    return `not told yet: ${last ? `${last}, ` : ""}${many}`;
+    return `not accepted yet: ${last ? `${last}, ` : ""}${many}`;
   }
   if (report.trouble) return `given up ${clock(report.doneAt)}, ${many}: ${report.trouble}`;
   const before = [...new Set(report.tries.slice(0, -1).map((one) => one.answer))];
   const others = before.length ? `; before: ${before.join(", ")}` : "";
   const tries = count > 1 ? `, try ${count}${others}` : "";
-  return `told ${clock(report.doneAt)}${tries}`;
+  return `accepted ${clock(report.doneAt)}${tries}`;
 }

@@ -80,7 +80,7 @@ const startOf = (start) => ({
   steps: [],
 });
 
-/** The start that an operation's summary tells of. */
+/** The start that an operation's summary has. */
 const onlyStart = (operation) => ({ ...operation, number: operation.startNumber ?? 1 });
 
 const isAccepted = (answer) => /^20\d\b/.test(answer ?? "");

@@ -72,7 +72,7 @@ function wholeOf(row, now) {
   return { from: row.openedAt - margin, to: end + margin };
 }
 
-// The last attempt alone, so that its steps can be told apart.
+// The last attempt alone, so that its steps have bars of their own.
 function runStretch(row, now) {
   const last = row.starts.at(-1)?.attempts.at(-1);
   if (!last) return null;
@@ -213,7 +213,7 @@ function bracket(row, ax, now) {
   return [s("path", { d: shape, class: "whole" }), text.sayAt(`${long} in all`, x0, x1, "plain")];
 }
 
-// All that is drawn, for ears.
+// All that is drawn, as a sentence for screen readers.
 function sentence(row, now) {
   const waits = row.starts.flatMap((start) => waitsOf(start, now));
   const waited = waits.reduce((sum, one) => sum + one.to - one.from, 0);

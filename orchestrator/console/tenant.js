@@ -174,7 +174,7 @@ function failedText(life) {
     h("p", { class: "lead" }, h("b", null, `${kind} failed ${age(now() - life.changedAt)} ago: `),
       reasonText(life.reason ?? "no reason was kept"), " ", where),
     last?.cancelledBy ? soft(`Cancelled by ${last.cancelledBy}.`) : null,
-    report ? soft(capital(`the control plane: ${reportText(report)}.`)) : null,
+    report ? soft(`Report to the control plane: ${reportText(report)}.`) : null,
   ];
 }
 
@@ -224,7 +224,7 @@ function spans(life, span) {
   }));
 }
 
-// ---- what happened: events, what operators did, what the control plane was told
+// ---- what happened: events, what operators did, reports to the control plane
 
 function happened(life) {
   const entries = [...life.runs.map(eventOf), ...replaysOf(life), ...reportsOf(life)];
@@ -299,7 +299,7 @@ function reportsOf(life) {
       at: report.doneAt ?? report.tries.at(-1).at,
       key: null,
       run: null,
-      what: "control plane told",
+      what: "report to the control plane",
       mark: statusMark(report.doneAt === null ? "retry" : report.trouble ? "failed" : "succeeded"),
       took: lasted((report.doneAt ?? now()) - report.tries[0].at),
       why: `of ${words(operation.kind)}: ${reportText(report)}`,
