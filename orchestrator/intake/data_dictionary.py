@@ -64,12 +64,12 @@ _MEANINGS: Mapping[str, Meaning] = {
     "replayed": ("Whether an operator's replay began it.", False),
     "recordedAt": ("When it was done.", _SETTLED),
     "StepView.name": ("The name of the step.", "start-job"),
-    "seconds": ("Together, in seconds.", 12.5),
+    "seconds": ("How long it waited in all, in seconds.", 12.5),
     "WaitView.kind": ("Why it waited.", "temporary"),
     "WaitView.count": ("How often it waited.", 2),
     "AttemptView.reason": ("Why it failed or waits.", None, "The tenant t-1 is busy."),
     "Awaited.operationId": ("The operation whose end it waits for.", OPERATION_ID),
-    "Awaited.runId": ("The run that is before it.", _WAITING_RUN_ID),
+    "Awaited.runId": ("The run that must end first.", _WAITING_RUN_ID),
     "force": ("Also if it succeeded, or if the tenant's state doesn't allow it.", True),
     # Jobs
     "Job.id": ("The job's id at its builder: an AWS CodeBuild build's, for example.", BUILD_ID),
@@ -85,7 +85,7 @@ _MEANINGS: Mapping[str, Meaning] = {
         None,
         {"projectName": "standard-tenant"},
     ),
-    "EndedJob.status": ("The builder's last word on it.", "SUCCEEDED"),
+    "EndedJob.status": ("The job's status, as its builder described it.", "SUCCEEDED"),
     "EndedJob.message": ("The builder's message.", None, "Build terminated with state: FAILED"),
     "phase": ("The phase in which it ended.", "COMPLETED"),
     "exportedVariables": (
