@@ -214,7 +214,7 @@ def _user_agent() -> str:
 def clients_of(session: "AioSession") -> Callable[..., AbstractAsyncContextManager[Any]]:
     """What opens clients: aioboto3, or where it isn't installed aiobotocore, which it is made of.
 
-    aioboto3 15.5 requires an aiobotocore of 2025-10: who needs a later one can't have both.
+    aioboto3 15.5 requires an aiobotocore of 2025-10: an app that needs a later one leaves it out.
     """
     try:
         import aioboto3

@@ -2,7 +2,8 @@
 AWS API request).
 
 All of these are POSTs to one URL without a query, so that little is left of the general procedure,
-which takes botocore's signer four times as long. The tests compare each signature with botocore's.
+which takes botocore's signer ten times as long (docs/performance.md). The tests compare each
+signature with botocore's.
 """
 
 import hmac
