@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the service's image without a container engine, and checks it: it must start as another user
-# than root on a read-only root file system, answer /readyz, and end by itself on SIGTERM. Prints
+# than root on a read-only root file system, answer /readyz, and end on SIGTERM. Prints
 # size, start time and memory. For root, on Linux, with Debian's buildah (and debootstrap).
 #
 #   BASE_IMAGE=python:3.13-slim-bookworm@sha256:… deploy/build-image.sh [NAME:TAG]

@@ -59,7 +59,7 @@ class ShellBuilder:
     async def find_job(
         self, *, start_key: str, job_identifier: str, started_after: datetime
     ) -> Job | None:
-        """The job whose start may have been answered to nobody."""
+        """The job that a start with this key made, if its answer was lost."""
         found = [one.name for one in self._jobs.glob(f"*.{start_key}")]
         return self._job(found[0]) if found else None
 

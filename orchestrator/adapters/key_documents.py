@@ -20,7 +20,7 @@ class HttpKeyDocuments:
 
     async def fetch(self, url: str) -> bytes:
         """The document at a URL of the settings; redirects are not followed, since they might lead
-        to keys of somebody else."""
+        to another issuer's keys."""
         try:
             async with self._http.get(url, allow_redirects=False, proxy=find_proxy(url)) as answer:
                 document = bytearray()

@@ -2,7 +2,7 @@
 
 moto's CodeBuild ignores overrides and idempotency tokens and its builds never fail; this one
 records all parameters, ends a build as the caller says, and injects faults. It does not run builds
-or persist anything. Who sets `on_change` is told of each build that starts or ends.
+or persist anything. `on_change` is called with each build that starts or ends.
 
 Beside CodeBuild's API it has one action of its own, `FinishBuild`, by which `orchestrator dev
 finish` ends a build.

@@ -128,7 +128,7 @@ class BuilderContract:
         await _expect_one(builder_bench, jobs[0])
 
     async def test_another_start_key_is_another_job(self, builder_bench: BuilderBench) -> None:
-        """Equal jobs are told apart by their start key alone, which has up to 64 characters."""
+        """Equal jobs are distinguished by their start key alone, which has up to 64 characters."""
         keys = ("key-1", "key-2", _LONG_KEY)
         ids = {(await _start(builder_bench, key, A="1")).id for key in keys}
         assert len(ids) == len(await builder_bench.started()) == len(keys), (
@@ -252,7 +252,7 @@ class BuilderContract:
             )
 
     async def test_a_job_is_stopped(self, builder_bench: BuilderBench) -> None:
-        """Also if it is told twice; stopping one that is over or gone has no effect."""
+        """Also if it is stopped twice; stopping one that is over or gone has no effect."""
         stopper = _able(builder_bench, StopsJobs, "stop_job")  # type: ignore[type-abstract]
         describer = _able(builder_bench, DescribesJobs, "describe_jobs")  # type: ignore[type-abstract]
         job, over, gone = [await _carrying(builder_bench, f"op-{number}") for number in range(3)]
@@ -347,7 +347,7 @@ async def _start(
 
 
 def _build_start(builder: Builder, job_identifier: str, **params: Any) -> object:
-    """The request of a start, as it would be recorded; None if the builder doesn't tell it."""
+    """The request of a start, as it would be recorded; None if the builder has no `build_start`."""
     if not isinstance(builder, TellsStarts):
         return None
     built = builder.build_start(job_identifier, params, start_key="key-1")
