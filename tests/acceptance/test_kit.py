@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 import pytest
 
-from orchestrator import Extension, Settings, load_settings
+from orchestrator import Extension, Settings, SettingsError, load_settings
 from orchestrator.cli.new import write_starter
 from orchestrator.embedded import CodeBuildStandIn
 from orchestrator.embedded.aws import SAMPLE_TIERS
@@ -85,6 +85,21 @@ def test_the_starters_tests_pass(tmp_path: Path) -> None:
     assert run_pytest(folder).startswith("2 passed")
     settings = load_settings(folder / "settings.toml", environ={})
     assert settings.extension == "handlers:registry"
+
+
+def test_the_starters_image_is_for_production(tmp_path: Path) -> None:
+    """It refuses to start without authentication and with a ledger in memory; with both set it can
+    be reached from outside of its container."""
+    write_starter(tmp_path)
+    image = dict(re.findall(r"\b(ORCHESTRATOR_\w+)=(\S+)", (tmp_path / "Dockerfile").read_text()))
+    config = tmp_path / Path(image["ORCHESTRATOR_CONFIG"]).name
+    with pytest.raises(SettingsError, match=r"auth\.methods"):
+        load_settings(config, environ={**image, "ORCHESTRATOR_LEDGER__BACKEND": "dynamodb"})
+    image["ORCHESTRATOR_AUTH__ALLOW_OPEN"] = "true"
+    with pytest.raises(SettingsError, match=r"ledger\.backend"):
+        load_settings(config, environ=image)
+    settings = load_settings(config, environ={**image, "ORCHESTRATOR_LEDGER__BACKEND": "dynamodb"})
+    assert (settings.environment, settings.http.host) == ("production", "0.0.0.0")  # noqa: S104
 
 
 @pytest.mark.parametrize("tier", SAMPLE_TIERS, ids=lambda tier: tier["tier"])
