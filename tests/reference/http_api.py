@@ -38,7 +38,7 @@ def _scopes() -> Mapping[str, str]:
     for route in app.router.routes():
         access = declared_access(route)
         if route.resource is not None and access is not None:
-            needs = "no credentials" if access.is_open else "any sender"
+            needs = "no credentials" if access.is_open else "credentials of any sender"
             scope = f"the scope `{access.scope}`" if access.scope else needs
             found[f"{route.method} {route.resource.canonical}"] = scope
     return found
