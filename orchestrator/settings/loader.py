@@ -7,7 +7,7 @@ whose message names it and the allowed ones.
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -74,7 +74,30 @@ def _variables(environ: Mapping[str, str]) -> dict[str, str]:
         for variable, text in environ.items()
         if variable.startswith(_PREFIX) and "__" in variable
     }
+    _warn_of_misspelt(environ)
     return {**aliased, **own}
+
+
+def _warn_of_misspelt(environ: Mapping[str, str]) -> None:
+    """Log variables that would be settings with two underscores; other programs may have them."""
+    for variable in sorted(_variable_names(Settings)):
+        misspelt = variable.replace("__", "_")
+        if misspelt in environ:
+            log.warning(
+                "variable ignored: a setting's has two underscores before its key",
+                variable=misspelt,
+                setting=variable,
+            )
+
+
+def _variable_names(section: type, *path: str) -> Iterator[str]:
+    """The variables of a section's settings; `path` is the section's, in capitals."""
+    for key, kind in _fields(section).items():
+        name = key.upper()
+        if attrs.has(kind):
+            yield from _variable_names(kind, *path, name)
+        else:
+            yield _PREFIX + ("__".join((*path, name)) if path else f"_{name}")
 
 
 def chooses_settings(environ: Mapping[str, str]) -> bool:

@@ -5,6 +5,7 @@ from typing import Any
 
 import attrs
 import pytest
+from structlog.testing import capture_logs
 
 from orchestrator import Settings, load_settings
 from orchestrator.settings import (
@@ -206,6 +207,26 @@ def test_the_usual_log_level_variable_is_understood() -> None:
 def test_the_ancestors_data_store_is_ignored() -> None:
     """DATA_STORE_TABLE is accepted and changes nothing."""
     assert load(DATA_STORE_TABLE="store") == Settings()
+
+
+def test_a_setting_with_one_underscore_is_named_in_the_log() -> None:
+    """It may be another program's variable, and a service that isn't in production starts open."""
+    with capture_logs() as logs:
+        loaded = load(
+            ORCHESTRATOR_ENVIRONMENT="production",
+            ORCHESTRATOR_BUILDERS_JENKINS_URL="https://jenkins.example",
+            ORCHESTRATOR_HEADER="x-api-key:key",
+            ORCHESTRATOR_OTHER="1",
+        )
+    assert loaded == Settings()
+    assert [(line["log_level"], line["variable"], line["setting"]) for line in logs] == [
+        (
+            "warning",
+            "ORCHESTRATOR_BUILDERS_JENKINS_URL",
+            "ORCHESTRATOR_BUILDERS__JENKINS__URL",
+        ),
+        ("warning", "ORCHESTRATOR_ENVIRONMENT", "ORCHESTRATOR__ENVIRONMENT"),
+    ]
 
 
 def test_settings_are_frozen() -> None:
