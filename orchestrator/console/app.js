@@ -251,7 +251,7 @@ function plan() {
   timer = setTimeout(tick, pause);
 }
 
-// Nothing is drawn anew under the hands of who reads, types or chooses.
+// A view isn't drawn anew while text is selected or a field has the focus.
 const isBusy = () =>
   !getSelection().isCollapsed ||
   document.querySelector("dialog[open], main select:focus, main input[type=search]:focus");

@@ -9,7 +9,7 @@ const BESIDE = 6; // between a bar and a text next to it
 const SMALLEST = 56; // below this a text is left out
 
 /** The look of a job's status. */
-export const JOB_LOOK = {
+const JOB_LOOK = {
   SUCCEEDED: "ok",
   FAILED: "bad",
   STOPPED: "bad",
