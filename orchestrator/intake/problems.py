@@ -240,6 +240,20 @@ UNAVAILABLE = _documented(
     instance=_RUN,
 )
 
+BAD_BODY = _documented(
+    HTTPStatus.BAD_REQUEST,
+    "The body is not JSON",
+    "The body is not JSON: Expecting value: line 1 column 11 (char 10).",
+    instance="/tenants/t-1/cancel",
+)
+#: Of a replay and a cancel.
+FORBIDDEN_ACTION = _documented(
+    HTTPStatus.FORBIDDEN,
+    "From a page of another origin, or the scope is missing",
+    "The sender has no scope runs:write.",
+    instance=_RUN,
+)
+
 #: The responses to an event that was not handled.
 EVENT_PROBLEMS: Mapping[int, Answer] = {
     400: _documented(

@@ -19,7 +19,13 @@ from orchestrator.intake.app_keys import OWN_ORCHESTRATOR, REPLAY, TRANSACTIONS,
 from orchestrator.intake.documentation import Answer, documented
 from orchestrator.intake.events_api import EVENT_ANSWERS, read_optional, success
 from orchestrator.intake.examples import EXAMPLES
-from orchestrator.intake.problems import BAD_QUERY, NOT_FOUND, REFUSED, UNAVAILABLE
+from orchestrator.intake.problems import (
+    BAD_QUERY,
+    FORBIDDEN_ACTION,
+    NOT_FOUND,
+    REFUSED,
+    UNAVAILABLE,
+)
 from orchestrator.intake.queries import page_limit, query_parameters, read_page, read_query
 from orchestrator.intake.run_views import RunSummary, RunView, summarize_run, view_run
 from orchestrator.intake.sender import name_of_sender
@@ -162,7 +168,7 @@ class ReplayRequest:
     ),
     tag="runs",
     access=Access("runs:write"),
-    answers={**EVENT_ANSWERS, 404: NOT_FOUND},
+    answers={**EVENT_ANSWERS, 403: FORBIDDEN_ACTION, 404: NOT_FOUND},
     body=ReplayRequest,
 )
 async def replay_run(request: web.Request) -> web.Response:

@@ -31,7 +31,14 @@ from orchestrator.intake.operation_views import (
     view_history,
     view_operation,
 )
-from orchestrator.intake.problems import BAD_QUERY, NOT_FOUND, REFUSED, UNAVAILABLE
+from orchestrator.intake.problems import (
+    BAD_BODY,
+    BAD_QUERY,
+    FORBIDDEN_ACTION,
+    NOT_FOUND,
+    REFUSED,
+    UNAVAILABLE,
+)
 from orchestrator.intake.queries import page_limit, query_parameters, read_page, read_query
 from orchestrator.intake.run_views import (
     AttemptView,
@@ -303,6 +310,8 @@ async def get_tenant(request: web.Request) -> web.Response:
             CancelAnswer,
             headers={"Location": "The tenant"},
         ),
+        400: BAD_BODY,
+        403: FORBIDDEN_ACTION,
         404: NOT_FOUND,
     },
     body=CancelRequest,
