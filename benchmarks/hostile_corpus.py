@@ -152,6 +152,9 @@ _MAKERS: Mapping[str, Callable[[], str]] = {
     "a text with names, of an outcome": lambda: _outcome(
         f'"x":{_text("{a secret," + "ab:" * (_LIMIT // 4))}', "FAILURE"
     ),
+    "a text with one long name, of an outcome": lambda: _outcome(
+        f'"x":{_text("{a secret," + "a" * (_LIMIT - 400) + ",:")}', "FAILURE"
+    ),
     "resources of an outcome": lambda: _outcome(f'"resources":{_list("{}", _MOST // 2)}'),
     "a reason": lambda: _outcome(f'"reason":{_filled("r")}', "FAILURE"),
     "a long tenant": lambda: _envelope(f'"tenant":{{"id":{_filled("t")}}}'),

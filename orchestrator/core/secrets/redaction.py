@@ -48,9 +48,15 @@ _FEW_NAMES = 4
 _ESCAPE = re.compile(r"(?<!\\)\\+u([0-9a-fA-F]{4})")
 #: A possible name in text that resembles JSON, the text that follows a name, and a name in quotes,
 #: which may contain anything. White space may have been an escape before backslashes were removed;
-#: each part of a name with brackets is a name.
-_NAME = re.compile(r"""[^"'{}\[\],:=]++(?=["'\])}]*[\snrt]*[:=])""")
+#: each part of a name with brackets is a name. It is searched for from its first character alone:
+#: from each, a long text would take hours.
+_NAME = re.compile(r"""(?<![^"'{}\[\],:=])[^"'{}\[\],:=]++(?=["'\])}]*[\snrt]*[:=])""")
 _QUOTED_NAME = re.compile(r"""(["'])([^"']*)\1(?=[\snrt]*[:=])""")
+#: The fields of `_PAIRS` in such text: a name, which may be in quotes, and whether it has values.
+_NAME_IN_PAIR = re.compile(
+    r"""(?<!\w)(?:[nN]ame|[kK]ey)["']?[\snrt]*[:=](?:[\snrt]*["']([^"']*)|([^"'{}\[\],:=]+))"""
+)
+_VALUE_IN_PAIR = re.compile(r"""(?<!\w)[vV]alue["']?[\snrt]*[:=]""")
 #: Where JSON may begin in a text: with a quote only if nothing else stands before it.
 _BEGINNING = re.compile(r"""\A[\ufeff \t\r\n]*"|[{\[]""")
 _MAY_BE_JSON = re.compile(r"""[{\["]""")
@@ -76,10 +82,10 @@ class Redactor:
 
     It never raises, and always ends. JSON in text is searched if `parse_json` accepts it, also
     after other text. Text that begins like JSON and can't be parsed (cut off, nested too deeply, or
-    with something after it) is unchanged unless it has a secret name followed by `:` or `=`: then
-    all of it is masked. So is each text that begins like JSON after a thousand of them, and a value
-    that raises when it is read, contains itself, or is nested deeper than any event. Beyond
-    `max_values`, more than a body of 1 MiB has, the rest is left out.
+    with something after it) is unchanged unless it has a secret name in a pair, or followed by `:`
+    or `=`: then all of it is masked. So is each text that begins like JSON after a thousand of
+    them, and a value that raises when it is read, contains itself, or is nested deeper than any
+    event. Beyond `max_values`, more than a body of 1 MiB has, the rest is left out.
 
     A sender chooses how many names and texts there are: all JSON texts of a value together are
     parsed for at most as many values as one body may have, and in those that can't be parsed 10,000
@@ -342,7 +348,8 @@ class _Remembered(dict[str, bool]):
 
 
 def _has_no_names(text: str) -> bool:
-    return ":" not in text and "=" not in text
+    # What follows a name may be escaped (RFC 8259, section 7).
+    return ":" not in text and "=" not in text and "\\u00" not in text
 
 
 def _unescaped(text: str) -> str:
@@ -357,6 +364,9 @@ def _names(text: str) -> Iterator[str]:
         yield from name.split()[-1:]
     for quoted in _QUOTED_NAME.finditer(text):
         yield quoted[2]
+    if _VALUE_IN_PAIR.search(text):
+        for named in _NAME_IN_PAIR.finditer(text):
+            yield (named[1] or named[2] or "").strip()
 
 
 def _fields(model: Any) -> list[str] | None:

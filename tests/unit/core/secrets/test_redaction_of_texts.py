@@ -61,6 +61,56 @@ def test_a_text_that_only_mentions_secrets_stays(text: str) -> None:
     assert Redactor().redact(text) == text
 
 
+PAIR = '[{"name": "DB_PASSWORD", "value": "hunter2"}'
+#: Texts with a secret in a pair of fields that aren't parsed: cut off, and beyond each budget.
+PAIRS_UNREAD = {
+    "cut off": PAIR,
+    "in single quotes": PAIR.replace('"', "'"),
+    "as AWS writes it": '[{"Key":"ApiToken","Value":"hunter2"',
+    "after more values than are parsed": f'{{"x":[{"1," * MAX_VALUES}1],"y":{PAIR}]}}',
+    "with an escaped name": PAIR.replace("name", r"n\u0061me"),
+}
+
+
+@pytest.mark.parametrize("text", PAIRS_UNREAD.values(), ids=PAIRS_UNREAD)
+def test_a_text_that_is_not_parsed_is_masked_if_a_pair_names_a_secret(text: str) -> None:
+    """A build's environment is a list of pairs: cut off, or too long to be parsed, it shows no
+    password."""
+    assert Redactor().redact(text) == MASK
+
+
+@pytest.mark.parametrize("times", range(12))
+def test_a_pair_in_a_text_within_texts_is_masked(times: int) -> None:
+    """However often it was put into another one."""
+    assert "hunter2" not in Redactor().redact(within(f"{PAIR}]", times))
+
+
+@pytest.mark.parametrize("text", ['{"name": "a password", "id": 1', "[hostname: token, value: 1"])
+def test_a_name_that_is_in_no_pair_stays(text: str) -> None:
+    """A plan or a host may be called like a secret: there is no value beside it."""
+    assert Redactor().redact(text) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        r'"{\u0022password\u0022\u003a\u0022hunter2\u0022}"',
+        r'["{\u0022password\u0022\u003A\u0022hunter2\u0022}"]',
+        r'["password\u003dhunter2',
+    ],
+)
+def test_an_escaped_colon_hides_no_name(text: str) -> None:
+    """JSON may escape any character (RFC 8259, section 7)."""
+    assert "hunter2" not in Redactor().redact(text)
+
+
+@pytest.mark.parametrize("repeated", ["a", "n", " ", "]", "'", '"', "a]", "name'n"])
+def test_a_text_that_can_not_be_parsed_is_searched_once(repeated: str) -> None:
+    """Not from each of its characters anew, which would take an hour for a text of 1 MiB."""
+    text = '{"password", "value":1, ' + repeated * (1_000_000 // len(repeated)) + ",:"
+    assert Redactor().redact(text) == text
+
+
 def within(text: str, times: int) -> str:
     for _ in range(times):
         text = json.dumps([text])
