@@ -75,12 +75,16 @@ class KeyCache(Generic[KeyT]):
         return self._keys.get(key_id)
 
     def is_due(self, key_id: str) -> bool:
-        """Whether `find` would fetch the keys now."""
+        """Whether the keys should be fetched now."""
         now = self.clock.now()
         is_fresh = self._fetched_at is not None and now < self._fetched_at + _FRESH
         if is_fresh and key_id in self._keys:
             return False
         return self._next_at is None or self._next_at <= now
+
+    def begins_fetch(self, key_id: str) -> bool:
+        """Whether `find` would begin a fetch now, rather than share one or need none."""
+        return self.is_due(key_id) and not self._fetching.locked()
 
     async def _update(self, documents: KeyDocuments) -> None:
         # A request is cancelled at its deadline: this is why, then, and the next ones don't fetch.
@@ -122,15 +126,19 @@ class KeysById(Generic[KeyT]):
         Raises:
             TemporaryError: it is unknown, and can't be fetched now.
         """
-        cache = self.caches.pop(key_id, None) or KeyCache(partial(self._fetch, key_id), self.clock)
+        cache = self.caches.get(key_id) or KeyCache(partial(self._fetch, key_id), self.clock)
+        if cache.begins_fetch(key_id) and not self._may_fetch():
+            key = cache.known(key_id)
+            if key is None:
+                # It isn't remembered: else it could displace one that is being fetched.
+                raise TemporaryError(
+                    "Too many unknown public keys were asked for in the last minute."
+                )
+            return key
+        self.caches.pop(key_id, None)
         self.caches[key_id] = cache
         self._forget()
-        if not cache.is_due(key_id) or self._may_fetch():
-            return await cache.find(documents, key_id)
-        key = cache.known(key_id)
-        if key is None:
-            raise TemporaryError("Too many unknown public keys were asked for in the last minute.")
-        return key
+        return await cache.find(documents, key_id)
 
     async def _fetch(self, key_id: str, documents: KeyDocuments) -> Mapping[str, KeyT]:
         self._fetched_at.append(self.clock.now())

@@ -15,6 +15,7 @@ from orchestrator.intake.auth_methods.key_documents import (
     KeysById,
 )
 from orchestrator.testing import ManualClock
+from tests.desk import let_others_work
 
 
 class NoDocuments:
@@ -171,3 +172,27 @@ async def test_a_new_key_does_not_wait_for_the_answer_to_an_invented_id(
     assert (new.done(), waiting.done()) == (True, False)
     slow.set()
     assert await waiting == "invented"
+
+
+async def test_a_key_on_its_way_is_shared_and_kept_among_invented_ids(clock: ManualClock) -> None:
+    """Even if these have used up the fetches of the minute, and are more than are remembered."""
+    arrived, fetched = asyncio.Event(), []
+
+    async def fetch(_: KeyDocuments, key_id: str) -> str:
+        fetched.append(key_id)
+        if key_id != "new":
+            raise TemporaryError("the answer is 404")
+        await arrived.wait()
+        return "N"
+
+    keys = KeysById(fetch, clock)
+    first = asyncio.create_task(keys.find(DOCUMENTS, "new"))
+    await let_others_work()
+    for number in range(MOST_FETCHES + MOST_IDS):
+        await ask_in_vain(keys, f"invented-{number}")
+    second = asyncio.create_task(keys.find(DOCUMENTS, "new"))
+    await let_others_work()
+    arrived.set()
+    assert await asyncio.gather(first, second) == ["N", "N"]
+    assert await keys.find(DOCUMENTS, "new") == "N"
+    assert fetched.count("new") == 1
