@@ -120,7 +120,7 @@ clean:  ## remove what the targets made
 	.venv/aiobotocore/bin/pip install $(PIP) --no-compile --require-hashes -r requirements/build.txt
 	.venv/aiobotocore/bin/pip install $(PIP) --no-compile --require-hashes --no-build-isolation -r requirements/aiobotocore.txt
 	.venv/aiobotocore/bin/pip install $(PIP) --no-deps --no-build-isolation -e .
-	ln -s ../ministack .venv/aiobotocore/ministack
+	ln -sfn ../ministack .venv/aiobotocore/ministack
 	touch $@
 
 .venv/bench/ready: .venv/ready requirements/bench.txt

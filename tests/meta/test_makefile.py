@@ -69,6 +69,16 @@ def test_another_aws_is_installed_for_the_tests_alone(checkout: Path) -> None:
     assert another.exists()
 
 
+def test_the_newest_sdk_is_installed_as_often_as_its_requirements_change(checkout: Path) -> None:
+    """Its link to the tests' other AWS is there already then."""
+    (checkout / "requirements" / "aiobotocore.txt").touch()
+    for _ in range(3):
+        code, _, err = set_up(checkout, ".venv/aiobotocore/ready")
+        assert (code, err) == (0, "")
+        (checkout / ".venv" / "aiobotocore" / "ready").unlink()
+    assert not (checkout / ".venv" / "ministack" / "ministack").exists()
+
+
 def test_a_failed_install_stops_make(checkout: Path) -> None:
     """With pip's own message, and the next make begins anew."""
     (checkout / "fails").touch()
