@@ -14,6 +14,7 @@ from benchmarks.measure import next_number, send
 from benchmarks.paths import Path
 from benchmarks.servers import StandIn, started
 from orchestrator.adapters.ledger_indexes import SHARDS
+from orchestrator.core.ledger.records import run_key
 
 _BATCH = 2000
 _FIRST_DAY = datetime(2026, 1, 1, tzinfo=UTC)
@@ -112,8 +113,7 @@ def in_its_shard(item: dict[str, Any]) -> dict[str, Any]:
     shard = SHARDS[zlib.crc32(item["key"]["S"].encode()) % len(SHARDS)]
     if item.get("due_shard", {}).get("S") in SHARDS:
         item["due_shard"] = {"S": shard}
-    for name in ("list", "status"):
-        value = item.get(name, {}).get("S", "")
-        if value.startswith("run#"):
-            item[name] = {"S": f"{value.rpartition('#')[0]}#{shard}"}
+    if item["key"]["S"].startswith(run_key("")):
+        for name in ("list", "status", "event_type"):
+            item[name] = {"S": f"{item[name]['S'].rpartition('#')[0]}#{shard}"}
     return item

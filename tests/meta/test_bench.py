@@ -5,10 +5,15 @@ import json
 import sys
 from pathlib import Path
 
+import attrs
+
 from benchmarks.contestants.ours import EMPTY
 from benchmarks.events import NUMBER, event_body
 from benchmarks.report import LATEST
 from benchmarks.rows import ROWS
+from benchmarks.seeds import in_its_shard
+from orchestrator.adapters.dynamodb.items import build_item
+from tests.contracts import samples
 
 ROOT = Path(__file__).parents[2]
 
@@ -52,3 +57,14 @@ async def test_the_walk_is_counted() -> None:
     """The files of an event's way are counted, from the first to those of the core."""
     [line] = await run("benchmarks/walk.py")
     assert line.startswith("an event's way: ")
+
+
+def test_a_copy_of_a_run_is_where_the_ledger_would_put_it() -> None:
+    """In each index: a large ledger is spread over the shards as one of the service's own."""
+    original = samples.run("a", event_type="REFUND", due_at=samples.later(1))
+    for number in range(10):
+        expected = build_item(attrs.evolve(original, run_id=f"b{number}"), expires_at=None)
+        copied = {**build_item(original, expires_at=None), "key": expected["key"]}
+        for name in ("position", "data"):
+            copied[name] = expected[name]
+        assert in_its_shard(copied) == expected
