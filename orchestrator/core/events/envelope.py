@@ -107,7 +107,9 @@ def parse_event(
             f"The event type is {len(resolved)} characters long; at most {_MAX_TYPE_LENGTH} "
             "are allowed."
         )
-    if resolved in ENDS and has_more_values(raw, MAX_REPORT_VALUES):
+    # Of the body alone, too: its wrapper may carry it as text.
+    counted = (raw, opened.body) if resolved in ENDS else ()
+    if any(has_more_values(one, MAX_REPORT_VALUES) for one in counted):
         raise BadEvent(
             f"A {resolved} has at most {MAX_REPORT_VALUES} values, and this one has more: send "
             "less, or a resource that refers to them."

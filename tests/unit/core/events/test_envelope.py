@@ -1,5 +1,7 @@
 """From a body to an event: every shape that senders use, and every way to get one wrong."""
 
+import base64
+import json
 import re
 from datetime import UTC, datetime
 from typing import Any
@@ -435,3 +437,30 @@ def test_a_report_of_too_many_values_is_no_event() -> None:
     assert parse(raw, "TENANT_PROVISIONING").body == raw
     raw["resources"].pop()
     assert parse(raw, "TENANT_PROVISIONING_SUCCESS").body == raw
+
+
+@pytest.mark.parametrize("wrapper", ["text", "SNS", "Base64"])
+def test_a_wrapped_report_of_too_many_values_is_no_event(wrapper: str) -> None:
+    """A wrapper that carries its body as text counts as few values."""
+    report = "TENANT_PROVISIONING_SUCCESS"
+    body = {"resources": [{"n": number} for number in range(MAX_REPORT_VALUES // 2)]}
+    detail = json.dumps(body)
+    event = {"detail-type": report, "source": "s", "id": "a", "detail": detail}
+    wrapped = {
+        "text": event,
+        "SNS": {
+            "Type": "Notification",
+            "TopicArn": "arn:aws:sns:a",
+            "MessageId": "m",
+            "Message": json.dumps({**event, "detail": body}),
+        },
+        "Base64": {
+            "specversion": "1.0",
+            "type": report,
+            "source": "s",
+            "id": "a",
+            "data_base64": base64.b64encode(detail.encode()).decode(),
+        },
+    }[wrapper]
+    with pytest.raises(BadEvent, match="has at most 8192 values, and this one has more"):
+        parse(wrapped, report)
