@@ -193,6 +193,6 @@ async def test_a_key_on_its_way_is_shared_and_kept_among_invented_ids(clock: Man
     second = asyncio.create_task(keys.find(DOCUMENTS, "new"))
     await let_others_work()
     arrived.set()
-    assert await asyncio.gather(first, second) == ["N", "N"]
+    assert (await first, await second) == ("N", "N")
     assert await keys.find(DOCUMENTS, "new") == "N"
     assert fetched.count("new") == 1
