@@ -190,11 +190,12 @@ async def test_each_start_has_its_own_end_in_the_states(modules: Page) -> None:
       const how = { span: "", room: 800, now, opened: new Map(), toggle: null, more: false };
       return m.picture([row], how).querySelector("[aria-label^=State]").ariaLabel;
     })(given)"""
-    for end, states in (
+    ends: list[tuple[dict[str, Any], list[str]]] = [
         ({"succeeded": True}, ["provisioning", "provisioned", "provisioning"]),
         ({"succeeded": False}, ["provisioning", "provision failed", "provisioning"]),
         ({"succeeded": None, "state": "given_back"}, ["provisioning"]),
-    ):
+    ]
+    for end, states in ends:
         label = await call(modules, "picture.js", drawn, first | end, second, NOON + 300_000)
         assert re.findall("(?:State: |, )([a-z ]+) from", label) == states
 
