@@ -239,7 +239,7 @@ export function runToReplay(tenant) {
 }
 
 /** A reason without what differs from tenant to tenant: its id, and ids of runs and jobs. */
-function causeOf(run) {
+export function causeOf(run) {
   const reason = run.reason ?? "no reason was kept";
   const general = run.tenantId ? reason.replaceAll(run.tenantId, "…") : reason;
   return brief(general);
