@@ -176,7 +176,8 @@ async def test_a_new_key_does_not_wait_for_the_answer_to_an_invented_id(
 
 async def test_a_key_on_its_way_is_shared_and_kept_among_invented_ids(clock: ManualClock) -> None:
     """Even if these have used up the fetches of the minute, and are more than are remembered."""
-    arrived, fetched = asyncio.Event(), []
+    arrived = asyncio.Event()
+    fetched: list[str] = []
 
     async def fetch(_: KeyDocuments, key_id: str) -> str:
         fetched.append(key_id)
