@@ -32,14 +32,17 @@ async def gather_or_cancel(coroutines: Iterable[Coroutine[Any, Any, Any]]) -> An
     later `asyncio.timeout` in the same task mistakes for a cancellation.
     """
     tasks = [asyncio.ensure_future(one) for one in coroutines]
+    gathered = asyncio.gather(*tasks)
+    # Else its error would be logged as never retrieved if this task is cancelled.
+    gathered.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
     try:
-        return await asyncio.gather(*tasks)
+        # Unlike `await gathered`, this passes no cancellation on: they are cancelled below, once,
+        # since a second time would interrupt their clean-up.
+        await asyncio.wait([gathered])
+        return gathered.result()
     finally:
         for task in tasks:
-            # A cancellation of this task has reached them already; a second one would interrupt
-            # their clean-up.
-            if not task.cancelling():
-                task.cancel()
+            task.cancel()
         if tasks:
             await asyncio.wait(tasks)
 
