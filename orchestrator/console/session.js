@@ -4,8 +4,8 @@ import { $, h, say } from "./dom.js";
 
 const MAY_ACT = "runs:write";
 
-/** `away` is null while the service answers, else `{ problem, since, tries, nextAt }`, with times in
- * milliseconds. */
+/** `away` is null while the service answers, else `{ problem, since, tries, nextAt }`, with times
+ * in milliseconds. */
 export const session = { name: null, scopes: [], away: null };
 
 export const mayAct = () => session.scopes.includes(MAY_ACT);
