@@ -228,6 +228,7 @@ def build_field_variables(body: Mapping[str, Any]) -> dict[str, Any]:
         PermanentError: a value can't be passed to a job.
     """
     _refuse_many(body)
+    _refuse_large(body)
     fields = _legal({name: body[name] for name in body if name not in _OWN_FIELDS}, "fields")
     steering = list(filter(_STEERS_TOOLS.fullmatch, fields))
     _log_left_out("fields", steering, "shells and tools interpret such a name")
@@ -252,6 +253,7 @@ def as_variables(params: Mapping[str, Any]) -> dict[str, Any]:
         PermanentError: a value can't be passed to a job.
     """
     _refuse_many(params)
+    _refuse_large(params)
     variables, odd = _split(params)
     for name, why in odd.items():
         raise event_mismatch(f"The variable {name} {why}.")
@@ -313,13 +315,12 @@ def _log_left_out(what: str, names: Sequence[str], reason: str) -> None:
         log.warning(f"{what} left out", attributes=shown, count=len(names), reason=reason)
 
 
-def _refuse_many(variables: Mapping[str, Any]) -> None:
+def _refuse_many(variables: Collection[str]) -> None:
     if len(variables) > MAX_VARIABLES:
         raise event_mismatch(
             f"There are {len(variables)} variables for the job, and at most {MAX_VARIABLES} can be "
             "passed: send less, or one that refers to them."
         )
-    _refuse_large(variables)
 
 
 def _refuse_large(variables: Mapping[str, Any]) -> None:
