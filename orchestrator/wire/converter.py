@@ -43,9 +43,6 @@ from orchestrator.wire.fields import hidden_fields, names_in_json
 Model = TypeVar("Model")
 StructureHook = Callable[[Any, Any], Any]
 
-#: Parsed JSON has dictionaries, which need no look at an abstract class.
-_OBJECT: Any = dict | Mapping
-
 
 class JsonConverter:
     """The `Structure` port over cattrs; its errors never contain the value of a secret."""
@@ -102,7 +99,7 @@ def _build_converter() -> Converter:
         with contextlib.suppress(NameError):  # a class defined in a function can't be resolved
             attrs.resolve_types(get_origin(model) or model)  # such as list["Node"]
         structure: StructureHook = make_dict_structure_fn(model, converter, **_overrides(model))
-        return _only(_OBJECT, "an object", _counted(_passing_over(structure, model)))
+        return _only(Mapping, "an object", _counted(_passing_over(structure, model)))
 
     @converter.register_unstructure_hook_factory(attrs.has)
     def unstructure_model(model: Any) -> Any:
@@ -110,7 +107,7 @@ def _build_converter() -> Converter:
 
     @converter.register_structure_hook_factory(is_mapping)
     def structure_mapping(kind: Any) -> StructureHook:
-        return _only(_OBJECT, "an object", _mapping(converter, *get_args(kind)))
+        return _only(Mapping, "an object", _mapping(converter, *get_args(kind)))
 
     @converter.register_structure_hook_factory(lambda kind: _origin(kind) in (list, Sequence))
     def structure_list(kind: Any) -> StructureHook:
@@ -309,7 +306,7 @@ def _passing_over(structure: StructureHook, model: Any) -> StructureHook:
     return structured
 
 
-def _only(kind: Any, name: str, structure: StructureHook) -> StructureHook:
+def _only(kind: type, name: str, structure: StructureHook) -> StructureHook:
     def checked(value: Any, model: Any) -> Any:
         if not isinstance(value, kind):
             raise TypeError(f"must be {name}")

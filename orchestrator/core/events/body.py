@@ -23,7 +23,7 @@ def read_tenant_id(body: Mapping[str, Any]) -> str | None:
     """The tenant id in a business body of any type; None without one."""
     tenant = body.get("tenant")
     candidates = (
-        tenant.get("id") if isinstance(tenant, dict | Mapping) else None,
+        tenant.get("id") if isinstance(tenant, Mapping) else None,
         body.get("tenantId"),
         body.get("TENANT_ID"),
         read_object(tenant).get("id"),
@@ -191,7 +191,7 @@ def named_for(body: Mapping[str, Any], tenant_id: str | None) -> Mapping[str, An
     if tenant_id is None:
         return body
     tenant = body.get("tenant")
-    own = {"tenant": {**tenant, "id": tenant_id}} if isinstance(tenant, dict | Mapping) else {}
+    own = {"tenant": {**tenant, "id": tenant_id}} if isinstance(tenant, Mapping) else {}
     return {**body, **own, "tenantId": tenant_id}
 
 
@@ -227,7 +227,7 @@ def read_object(value: object) -> Mapping[str, Any]:
         return value
     if isinstance(value, str):
         return _read_object_in_text(value)
-    return value if isinstance(value, dict | Mapping) else {}
+    return value if isinstance(value, Mapping) else {}
 
 
 @lru_cache(maxsize=4)
@@ -238,4 +238,4 @@ def _read_object_in_text(text: str) -> Mapping[str, Any]:
         value = parse_json(text)
     except ValueError:
         return {}
-    return value if isinstance(value, dict | Mapping) else {}
+    return value if isinstance(value, Mapping) else {}

@@ -104,5 +104,5 @@ def path_to_body(event: Event[Mapping[str, Any]]) -> tuple[str, ...] | None:
 def value_at(value: Any, path: tuple[str, ...]) -> Any:
     """The value at a path of names; None if there is none."""
     for name in path:
-        value = value.get(name) if isinstance(value, dict | Mapping) else None
+        value = value.get(name) if isinstance(value, Mapping) else None
     return value

@@ -104,7 +104,7 @@ def is_sqs_record(value: object) -> bool:
     """Whether it is a message of SQS, as Lambda's poller and Pipes send it (Lambda developer guide,
     Using Lambda with Amazon SQS; EventBridge user guide, SQS as a source in Pipes)."""
     return (
-        isinstance(value, dict | Mapping)
+        isinstance(value, Mapping)
         and value.get("eventSource") == "aws:sqs"
         and isinstance(value.get("attributes"), Mapping)
         and _has_texts(value, "messageId", "receiptHandle", "body")
@@ -113,7 +113,7 @@ def is_sqs_record(value: object) -> bool:
 
 def as_object(value: object, what: str) -> Body:
     """`value` if it is an object; else raises BadEvent, which names it as `what`."""
-    if not isinstance(value, dict | Mapping):
+    if not isinstance(value, Mapping):
         raise BadEvent(f"{what} must be a JSON object, not {_json_name(value)}.")
     return value
 
@@ -128,7 +128,7 @@ def _object_or_text(value: object, what: str) -> Body:
         raise BadEvent(
             f"{what} must be a JSON object, not a string that isn't JSON ({error})."
         ) from None
-    if not isinstance(held, dict | Mapping):
+    if not isinstance(held, Mapping):
         raise BadEvent(f"{what} must be a JSON object, not a string that holds another value.")
     return held
 
@@ -237,7 +237,7 @@ def _is_confirmation(body: Body) -> bool:
 
 def _is_entry(value: object) -> bool:
     return (
-        isinstance(value, dict | Mapping)
+        isinstance(value, Mapping)
         and _has_texts(value, "Source", "DetailType")
         and isinstance(value.get("Detail"), str | Mapping)
     )
@@ -266,11 +266,11 @@ _WRAPPERS = (
 
 def _is_typed(body: object) -> bool:
     return (
-        isinstance(body, dict | Mapping)
+        isinstance(body, Mapping)
         and len(body) == 2
         and set(body) == {"type", "data"}
         and isinstance(body["type"], str)
-        and isinstance(body["data"], dict | Mapping)
+        and isinstance(body["data"], Mapping)
     )
 
 
