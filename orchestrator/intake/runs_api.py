@@ -1,6 +1,7 @@
 """Routes of runs: list, show and replay. The `Location` of an answer leads to its run."""
 
 import asyncio
+import json
 from datetime import datetime
 
 import attrs
@@ -10,7 +11,6 @@ from aiohttp import web
 
 from orchestrator.core.errors import RunNotFound
 from orchestrator.core.events.event_types import TENANT_PROVISIONING
-from orchestrator.core.events.json_text import to_json_text
 from orchestrator.core.ledger.event_codec import decode_event
 from orchestrator.core.ledger.records import PayloadRecord, RunRecord, RunStatus
 from orchestrator.core.secrets.redaction import Redactor
@@ -143,7 +143,11 @@ async def get_payload(request: web.Request) -> web.Response:
 def _show_event(run: RunRecord, payload: PayloadRecord, secrets: Redactor) -> bytes:
     """JSON for a reader, with integers of any size as they came."""
     shown = secrets.redact(decode_event(run, payload).raw)
-    return msgspec.json.format(to_json_text(shown), indent=2).encode()
+    try:
+        return msgspec.json.format(msgspec.json.encode(shown), indent=2)
+    except UnicodeEncodeError:
+        # Half a surrogate pair, which a message may have, is no UTF-8; escaped it is ASCII.
+        return json.dumps(shown, indent=2).encode()
 
 
 @attrs.frozen(kw_only=True)
