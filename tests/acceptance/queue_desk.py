@@ -83,6 +83,16 @@ class Desk:
         async with self.worker():
             await until(lambda: len(self.inbox) == 0)
 
+    async def work_over_time(self) -> None:
+        """The workers there are do all that lies there, while seconds pass: a message that is kept
+        is received again, whenever it was kept."""
+
+        def is_empty() -> bool:
+            self.clock.turn(1)
+            return len(self.inbox) == 0
+
+        await until(is_empty)
+
 
 async def until(holds: Callable[[], bool]) -> None:
     """Let the others work until it holds."""

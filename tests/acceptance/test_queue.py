@@ -223,8 +223,7 @@ async def test_equal_content_that_is_accepted_in_a_row_is_three_pieces_of_work(
     assert len(desk.inbox) == 3
     async with desk.worker():
         await until(lambda: {"succeeded", "retry"} <= statuses(desk) and len(desk.inbox) <= 1)
-        clock.turn(desk.inbox.visibility_s + 1)
-        await until(lambda: len(desk.inbox) == 0)
+        await desk.work_over_time()
     tenant = await (await desk.service.get("/tenants/t-1")).json()
     assert len(tenant["waiting"]) == 2
 

@@ -120,11 +120,7 @@ async def test_messages_wait_while_the_ledger_is_down(
                 await asyncio.sleep(0)
         assert [one.message.receives for one in desk.inbox._waiting] == [1, 1, 1]
         desk.ledger.is_down = False
-        for _ in range(12):
-            clock.turn(10)
-            for _ in range(20):
-                await asyncio.sleep(0.001)
-        await until(lambda: len(desk.inbox) == 0)
+        await desk.work_over_time()
     assert len(codebuild.builds) == 3
 
 
