@@ -22,19 +22,6 @@ SETTINGS = {
     if section.type is not None and attrs.has(section.type)
     for key in attrs.fields(section.type)
 }
-TEXTS = {
-    node.value
-    for file in (ROOT / "orchestrator").rglob("*.py")
-    for node in ast.walk(ast.parse(file.read_text()))
-    if isinstance(node, ast.Constant) and isinstance(node.value, str)
-}
-NAMES = TEXTS | {
-    node.arg
-    for file in (ROOT / "orchestrator").rglob("*.py")
-    for node in ast.walk(ast.parse(file.read_text()))
-    if isinstance(node, ast.keyword) and node.arg
-}
-
 #: The words of Logs Insights (CloudWatch Logs user guide, query syntax).
 LANGUAGE = {
     *("filter", "stats", "sort", "and", "like", "by"),
@@ -140,14 +127,32 @@ def test_files_exist() -> None:
         assert (ROOT / "docs" / path).exists(), path
 
 
+@pytest.fixture(scope="module")
+def syntax() -> list[ast.AST]:
+    """Every node of the package's modules."""
+    files = (ROOT / "orchestrator").rglob("*.py")
+    return [node for file in files for node in ast.walk(ast.parse(file.read_text()))]
+
+
+@pytest.fixture(scope="module")
+def texts(syntax: list[ast.AST]) -> set[str]:
+    constants = (node.value for node in syntax if isinstance(node, ast.Constant))
+    return {value for value in constants if isinstance(value, str)}
+
+
+@pytest.fixture(scope="module")
+def names(syntax: list[ast.AST], texts: set[str]) -> set[str]:
+    return texts | {node.arg for node in syntax if isinstance(node, ast.keyword) and node.arg}
+
+
 @pytest.mark.parametrize("query", re.findall(r"\| `(filter [^`]+)` \|", PAGE))
-def test_queries_name_what_is_logged(query: str) -> None:
+def test_queries_name_what_is_logged(query: str, texts: set[str], names: set[str]) -> None:
     """Events and fields of the service's own log lines."""
-    logged = TEXTS | {"request refused", "message refused"}
+    logged = texts | {"request refused", "message refused"}
     for event in re.findall(r'event = "([^"]+)"', query):
         assert event in logged, event
     if alternatives := re.search(r"event like /(.+?) \((.+?)\)/", query):
         for end in re.split(r"\\?\|", alternatives[2]):
             assert f"{alternatives[1]} {end}" in logged
     words = set(re.findall(r"[a-z]\w*", re.sub(r'"[^"]*"|/[^/]*/|5m', "", query)))
-    assert words - LANGUAGE <= NAMES
+    assert words - LANGUAGE <= names
