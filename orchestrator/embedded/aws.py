@@ -9,35 +9,38 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from concurrent.futures import Future
 from contextlib import asynccontextmanager
-from functools import cache
-from io import BytesIO
-from threading import Lock, Thread
+from functools import cache, partial
+from http import HTTPStatus
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import attrs
 from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
+from aiohttp import web
 from boto3.dynamodb.types import TypeSerializer
 
 from orchestrator.embedded.codebuild import HOST, REGION, CodeBuildStandIn, open_codebuild
 
 try:
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
-    from werkzeug.serving import WSGIRequestHandler, make_server
-    from werkzeug.test import run_wsgi_app
+    from werkzeug.test import EnvironBuilder, run_wsgi_app
 except ImportError as missing:
     raise ImportError(
         'The embedded AWS needs moto: pip install "saas-orchestrator[dev]".'
     ) from missing
 
 if TYPE_CHECKING:
-    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+    from wsgiref.types import WSGIApplication, WSGIEnvironment
 
 _KEY = "testing"
 #: Ignores proxies of the environment.
 _DIRECT = AioConfig(proxies={})
+#: Beyond what any of the services accepts (DynamoDB developer guide, quotas: 16 MB).
+_MAX_BODY = 2**25
 
 
 def _sample_tier(tier: str, job_attribute: str) -> Mapping[str, object]:
@@ -193,14 +196,14 @@ async def open_embedded_aws(
 
 @asynccontextmanager
 async def _open_moto() -> AsyncIterator[str]:
-    # Not ThreadedMotoServer: it creates its application itself, and this one is wrapped.
-    application = _as_dynamodb(_moto())
-    server = make_server(HOST, 0, application, threaded=True, request_handler=_QuietHandler)
-    poll_interval_s = 0.01  # how long closing takes at most
-    thread = Thread(target=server.serve_forever, args=(poll_interval_s,), name="moto", daemon=True)
-    thread.start()
-    url = f"http://{HOST}:{server.port}"
+    # Not ThreadedMotoServer: it has a thread and a connection for each request.
+    app = web.Application(client_max_size=_MAX_BODY)
+    app.router.add_route("*", "/{path:.*}", _Moto().handle)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0)
+    await runner.setup()
     try:
+        await web.TCPSite(runner, HOST, 0).start()
+        url = f"http://{HOST}:{runner.addresses[0][1]}"
         async with (
             aiohttp.ClientSession(raise_for_status=True) as session,
             session.post(f"{url}/moto-api/reset"),
@@ -208,8 +211,7 @@ async def _open_moto() -> AsyncIterator[str]:
             pass
         yield url
     finally:
-        await asyncio.to_thread(server.shutdown)
-        await asyncio.to_thread(thread.join)
+        await runner.cleanup()
 
 
 @cache
@@ -226,42 +228,68 @@ def _moto_dynamodb() -> "WSGIApplication":
     return application
 
 
-def _as_dynamodb(application: "WSGIApplication") -> "WSGIApplication":
-    """Add what moto's DynamoDB lacks.
+@attrs.frozen
+class _Answer:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
 
-    Requests are serialized, since moto's conditional writes are not atomic. A transaction repeated
-    with the same ClientRequestToken is answered as before (API reference, TransactWriteItems).
+
+class _Moto:
+    """moto's services, with what its DynamoDB lacks.
+
+    DynamoDB's requests are handled one at a time, since its conditional writes are not atomic. A
+    transaction repeated with the same ClientRequestToken is answered as before (API reference,
+    TransactWriteItems).
     """
-    dynamodb = _moto_dynamodb()
-    lock, answers = Lock(), dict[str, tuple[str, list[tuple[str, str]], bytes]]()
 
-    def serve(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        target = environ.get("HTTP_X_AMZ_TARGET", "")
+    def __init__(self) -> None:
+        self._answers: dict[str, _Answer] = {}
+
+    async def handle(self, request: web.Request) -> web.Response:
+        environ = EnvironBuilder(
+            path=request.raw_path,
+            method=request.method,
+            headers=list(request.headers.items()),
+            data=await request.read(),
+        ).get_environ()
+        target = request.headers.get("X-Amz-Target", "")
         if not target.startswith("DynamoDB_"):
-            return application(environ, start_response)
-        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-        environ["wsgi.input"] = BytesIO(body)
-        writes = target.endswith(".TransactWriteItems")
-        token = json.loads(body).get("ClientRequestToken", "") if writes else ""
-        with lock:
-            answer = answers.get(token) or _answer(dynamodb, environ)
-        status, headers, content = answer
-        if token and status.startswith("200"):
-            answers[token] = answer
-        start_response(status, headers)
-        return [content]
+            # In a thread: SQS waits in it for messages.
+            answer = await _in_thread(partial(_ask, _moto(), environ))
+        elif target.endswith(".TransactWriteItems"):
+            answer = self._transact(environ, await request.json())
+        else:
+            answer = _ask(_moto_dynamodb(), environ)
+        return web.Response(status=answer.status, headers=answer.headers, body=answer.body)
 
-    return serve
+    def _transact(self, environ: "WSGIEnvironment", parameters: Mapping[str, Any]) -> _Answer:
+        token = parameters.get("ClientRequestToken")
+        if token in self._answers:
+            return self._answers[token]
+        answer = _ask(_moto_dynamodb(), environ)
+        if token is not None and answer.status == HTTPStatus.OK:
+            self._answers[token] = answer
+        return answer
 
 
-def _answer(
-    application: "WSGIApplication", environ: "WSGIEnvironment"
-) -> tuple[str, list[tuple[str, str]], bytes]:
-    """Status line, headers and body."""
+def _ask(application: "WSGIApplication", environ: "WSGIEnvironment") -> _Answer:
     content, status, headers = run_wsgi_app(application, environ)
-    return status, list(headers), b"".join(content)
+    return _Answer(int(status.split()[0]), dict(headers), b"".join(content))
 
 
-class _QuietHandler(WSGIRequestHandler):
-    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        """Don't log requests to the embedded AWS."""
+async def _in_thread(work: Callable[[], _Answer]) -> _Answer:
+    """The result of work in a thread of its own, which the end of the process doesn't wait for."""
+    done: Future[_Answer] = Future()
+
+    def run() -> None:
+        try:
+            answer = work()
+        except BaseException as error:  # noqa: BLE001 - it is raised where the work is waited for
+            done.set_exception(error)
+        else:
+            done.set_result(answer)
+
+    done.set_running_or_notify_cancel()
+    Thread(target=run, name="moto", daemon=True).start()
+    return await asyncio.wrap_future(done)
