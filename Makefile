@@ -31,10 +31,11 @@ newest-sdk: .venv/aiobotocore/ready  ## run the contract suites on the newest ai
 	  tests/contracts/test_publisher.py tests/contracts/test_secret_store.py tests/contracts/test_parameter_store.py \
 	  tests/contracts/test_step_functions.py tests/contracts/test_tier_catalog.py
 
-search: .venv/ready .venv/ministack/ready  ## search the model, a crowd and simulated days three times as far as `make test` does
+search: .venv/ready .venv/ministack/ready  ## search the model, a crowd and simulated days further than `make test`, and try other examples
 	SOAK=1 SOAK_OPERATIONS=20 SOAK_TENANTS=120 $(BIN)/python -m pytest -n auto --dist worksteal \
 	  tests/integration/test_ledger_model.py tests/integration/test_races.py \
 	  tests/integration/test_simulated_days.py
+	SOAK=1 $(BIN)/python -m pytest -n auto --dist worksteal -m hypothesis tests
 
 soak: .venv/ready .venv/ministack/ready  ## races, the model, workers, look-ups, sweeps, simulated days and fuzzers, in large counts
 	SOAK=20 SOAK_OPERATIONS=400 SOAK_MESSAGES=10000 SOAK_TENANTS=1500 $(BIN)/python -m pytest \

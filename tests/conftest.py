@@ -20,13 +20,18 @@ from orchestrator.settings import Aws, Intake, LedgerSettings, Operations, Tiers
 from orchestrator.testing import ManualClock
 from tests.dynamodb_local.fixtures import dynamodb_local as dynamodb_local
 from tests.ministack.fixtures import ministack as ministack
+from tests.time_limit import IS_SOAK
 from tests.time_limit import pytest_runtest_teardown as pytest_runtest_teardown
 from tests.time_limit import pytest_timeout_set_timer as pytest_timeout_set_timer
 from tests.transport import TRANSPORT
 
-# How long an example takes is the machine's business.
+# How long an example takes is the machine's business. Two runs of one tree try the same examples:
+# what fails is then due to a change. `make search` tries others.
 hypothesis_settings.register_profile(
-    "patient", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    "patient",
+    deadline=None,
+    derandomize=not IS_SOAK,
+    suppress_health_check=[HealthCheck.too_slow],
 )
 hypothesis_settings.load_profile("patient")
 
@@ -40,9 +45,13 @@ os.environ.pop("NODE_EXTRA_CA_CERTS", None)
 #: The stand-in that the service's builds run on.
 CODEBUILD = web.AppKey("codebuild", CodeBuildStandIn)
 
-_PROCESSORS = [
-    *structlog.get_config()["processors"][:-1],
-    structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
+#: Without time and colour, which would take more than what most log lines are about.
+_PROCESSORS: list[structlog.typing.Processor] = [
+    structlog.contextvars.merge_contextvars,
+    structlog.processors.add_log_level,
+    structlog.dev.set_exc_info,
+    structlog.processors.format_exc_info,
+    structlog.processors.KeyValueRenderer(key_order=["level", "event"]),
 ]
 
 Client = TestClient[web.Request, web.Application]
