@@ -24,9 +24,9 @@ from orchestrator.core.jobs.tier_catalog import Tier, TierCatalog
 #: The maximum number of variables that an event or a handler passes to a job: far more than any job
 #: needs, and few enough that no event keeps the process busy with them.
 MAX_VARIABLES = 1000
-#: The maximum number of values in all of a job's variables: one for every 32 bytes of 256 KiB,
+#: The maximum number of values in all of a job's variables: one for every 64 bytes of 256 KiB,
 #: twice what a process of Linux takes in one variable (execve(2), MAX_ARG_STRLEN).
-MAX_VARIABLE_VALUES = 8192
+MAX_VARIABLE_VALUES = 4096
 #: The maximum number of names in a line of the log.
 _MOST_NAMED = 20
 

@@ -42,6 +42,8 @@ _MAX_TEXTS = 5
 _MOST_TEXTS = 1000
 #: How many names are looked at in all strings of a value that begin like JSON and can't be parsed.
 _MOST_NAMES = 10_000
+#: How long such strings may be together.
+_MOST_CHARACTERS = 262_144
 #: The names of a larger object are searched together.
 _FEW_NAMES = 4
 
@@ -89,7 +91,8 @@ class Redactor:
 
     A sender chooses how many names and texts there are: all JSON texts of a value together are
     parsed for at most as many values as one body may have, and in those that can't be parsed 10,000
-    names are looked at. A text beyond that is masked if a secret's name is anywhere in it.
+    names, in 262,144 characters, are looked at. A text beyond that is masked if a secret's name is
+    anywhere in it.
     """
 
     def __init__(
@@ -152,14 +155,14 @@ class Redactor:
         plain = _unescaped(text)
         if not self._is_mentioned(plain):
             return False  # at a tenth of the cost
-        return bool(_ESCAPE.search(plain) or self.secret_names(set(_names(plain))))
+        return _has_escapes(plain) or bool(self.secret_names(set(_names(plain))))
 
     def may_mention_secret(self, text: str) -> bool:
         """Whether a secret's name is anywhere in a text; the same, if less exact, for less."""
         return self._is_mentioned(_unescaped(text))
 
     def _is_mentioned(self, plain: str) -> bool:
-        if _ESCAPE.search(plain):
+        if _has_escapes(plain):
             return True  # an escape made of escapes: likely to hide something
         in_one_line = plain.replace("\\", "").replace("\n", " ").casefold()
         return self._secret_in_lines.search(in_one_line) is not None
@@ -182,6 +185,7 @@ class _Walk:
         self._searches_left = _MOST_TEXTS
         self._parsed_left = MAX_VALUES
         self._names_left = _MOST_NAMES
+        self._characters_left = _MOST_CHARACTERS
         self._within: set[int] = set()
         self._is_secret = _Remembered(redactor.is_secret)
 
@@ -327,7 +331,8 @@ class _Walk:
 
     def _may_name_secret(self, text: str) -> bool:
         self._names_left -= text.count(":") + text.count("=")
-        if self._names_left < 0:
+        self._characters_left -= len(text)
+        if self._names_left < 0 or self._characters_left < 0:
             return self._redactor.may_mention_secret(text)
         return self._redactor.may_name_secret(text)
 
@@ -352,7 +357,13 @@ def _has_no_names(text: str) -> bool:
     return ":" not in text and "=" not in text and "\\u00" not in text
 
 
+def _has_escapes(text: str) -> bool:
+    return "\\u" in text and _ESCAPE.search(text) is not None
+
+
 def _unescaped(text: str) -> str:
+    if "\\u" not in text:
+        return text  # at a thousandth of the cost
     return _ESCAPE.sub(lambda escape: chr(int(escape[1], 16)), text)
 
 
@@ -364,7 +375,7 @@ def _names(text: str) -> Iterator[str]:
         yield from name.split()[-1:]
     for quoted in _QUOTED_NAME.finditer(text):
         yield quoted[2]
-    if _VALUE_IN_PAIR.search(text):
+    if "alue" in text and _VALUE_IN_PAIR.search(text):
         for named in _NAME_IN_PAIR.finditer(text):
             yield (named[1] or named[2] or "").strip()
 

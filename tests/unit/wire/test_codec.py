@@ -32,10 +32,10 @@ def test_json_is_decoded(text: bytes, value: object) -> None:
         (b'{"a": "\xff"}', "The body is not JSON"),
         (b'{"a": "\n"}', "The body is not JSON"),
         (b"a=1&b=2", "The body is not JSON"),
-        (b"[" * 30_000, "nested more than 100 levels deep"),
-        (b'{"a":' * 30_000, "nested more than 100 levels deep"),
-        (b"[" * 100_000, "more than 32768 values"),
-        (b'{"a":' * 100_000, "more than 32768 values"),
+        (b"[" * 10_000, "nested more than 100 levels deep"),
+        (b'{"a":' * 10_000, "nested more than 100 levels deep"),
+        (b"[" * 100_000, "more than 16384 values"),
+        (b'{"a":' * 100_000, "more than 16384 values"),
     ],
 )
 def test_a_body_that_is_not_json_is_a_bad_event(text: bytes, sentence: str) -> None:

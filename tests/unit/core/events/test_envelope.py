@@ -432,7 +432,7 @@ def test_a_fresh_id_is_made_where_there_is_no_other() -> None:
 def test_a_report_of_too_many_values_is_no_event() -> None:
     """Each is looked at for secrets; any other event may have as many as a body."""
     raw = {"resources": [{"n": number} for number in range(MAX_REPORT_VALUES // 2)]}
-    with pytest.raises(BadEvent, match="has at most 8192 values, and this one has more"):
+    with pytest.raises(BadEvent, match="has at most 4096 values, and this one has more"):
         parse(raw, "TENANT_PROVISIONING_SUCCESS")
     assert parse(raw, "TENANT_PROVISIONING").body == raw
     raw["resources"].pop()
@@ -462,5 +462,5 @@ def test_a_wrapped_report_of_too_many_values_is_no_event(wrapper: str) -> None:
             "data_base64": base64.b64encode(detail.encode()).decode(),
         },
     }[wrapper]
-    with pytest.raises(BadEvent, match="has at most 8192 values, and this one has more"):
+    with pytest.raises(BadEvent, match="has at most 4096 values, and this one has more"):
         parse(wrapped, report)

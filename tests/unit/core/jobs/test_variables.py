@@ -283,7 +283,7 @@ def test_more_variables_than_a_job_needs_are_refused(build: Any) -> None:
 def test_more_values_than_a_job_can_take_are_refused(build: Any) -> None:
     """In all variables together, before any is converted."""
     halves = {"a": [0] * (MAX_VARIABLE_VALUES // 2), "b": {"c": [0] * (MAX_VARIABLE_VALUES // 2)}}
-    with pytest.raises(PermanentError, match="more than 8192 values"):
+    with pytest.raises(PermanentError, match="more than 4096 values"):
         build({**halves, "d": object()})
     halves["b"]["c"] = halves["b"]["c"][3:]  # type: ignore[index]
     assert set(build(halves)) == {"a", "b"}
