@@ -42,7 +42,7 @@ soak: .venv/ready .venv/ministack/ready  ## races, the model, workers, look-ups,
 	  tests/integration/test_races.py tests/integration/test_ledger_model.py \
 	  tests/integration/test_worker.py tests/integration/test_simulated_days.py \
 	  tests/integration/test_sweeps_under_load.py tests/acceptance/test_any_events.py \
-	  tests/acceptance/test_shared_look_ups.py tests/unit/core/events/test_any_bytes.py
+	  tests/acceptance/test_shared_look_ups.py tests/acceptance/test_any_bytes.py
 
 lint: .venv/ready  ## ruff and hadolint
 	$(BIN)/ruff check .

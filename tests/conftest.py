@@ -4,6 +4,7 @@ import gc
 import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -75,10 +76,12 @@ TIERS: dict[str, dict[str, Any]] = {
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers() -> int:
-    """Three more than there are processors: some tests wait for a lease, a retry or an index. With
-    two more the processors had nothing to do for a fifth of the time."""
-    return (os.cpu_count() or 1) + 3
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One for each processor, and three more unless only unit tests run: the others wait for a
+    lease, a retry or an index. With two more the processors had nothing to do for a fifth of the
+    time."""
+    wait = not all(f"{Path(chosen)}/".startswith("tests/unit/") for chosen in config.args)
+    return (os.cpu_count() or 1) + 3 * wait
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -113,9 +116,15 @@ def plain_tracebacks() -> Iterator[None]:
     structlog.configure(processors=_PROCESSORS)
     yield
     structlog.reset_defaults()
-    for name, module in list(sys.modules.items()):
-        if name.startswith("orchestrator") and (log := vars(module).get("log")) is not None:
-            vars(log).pop("bind", None)
+    for log in _loggers(len(sys.modules)):
+        vars(log).pop("bind", None)
+
+
+@cache
+def _loggers(_imported: int) -> list[Any]:
+    """Those of the package's modules; they are looked for anew once more modules are imported."""
+    modules = [vars(one) for name, one in sys.modules.items() if name.startswith("orchestrator")]
+    return [module["log"] for module in modules if "log" in module]
 
 
 @pytest.fixture
