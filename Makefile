@@ -5,7 +5,7 @@ BIN := .venv/bin
 .DEFAULT_GOAL := help
 # What is imported is compiled once, where the environment says otherwise, too.
 export PYTHONDONTWRITEBYTECODE :=
-.PHONY: help demo dev test lean newest-sdk search soak lint types imports openapi docs image check bench bench-full walk lock clean
+.PHONY: help demo dev test wheel lean newest-sdk search soak lint types imports openapi docs image check bench bench-full walk lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -18,6 +18,16 @@ dev: .venv/ready  ## run the service with an embedded AWS on http://127.0.0.1:80
 
 test: .venv/ready .venv/ministack/ready  ## run the tests
 	$(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
+
+wheel: .venv/ready  ## run the examples, the snippets of the docs and the test kit from the wheel, without the checkout's package
+	rm -rf .venv/wheel && mkdir -p .venv/wheel/package .venv/wheel/run
+	$(BIN)/python -m hatchling build -t wheel -d .venv/wheel
+	$(BIN)/python -m zipfile -e .venv/wheel/*.whl .venv/wheel/package
+	git ls-files -z -- ':!orchestrator' | tar -c --null -T - | tar -x -C .venv/wheel/run
+	cd .venv/wheel/run && export PYTHONPATH=$(CURDIR)/.venv/wheel/package && \
+	  ../../bin/python -c 'import orchestrator; assert "wheel/package" in orchestrator.__file__' && \
+	  ../../bin/python -m pytest -n auto --dist worksteal tests/acceptance/test_examples.py \
+	  tests/acceptance/test_getting_started.py tests/acceptance/test_kit.py tests/meta/test_snippets.py
 
 lean: .venv/ready .venv/ministack/ready  ## run what depends on the transport to AWS on the opt-in one
 	ORCHESTRATOR_TESTS_TRANSPORT=lean $(BIN)/python -m pytest -n auto --dist worksteal \
