@@ -52,7 +52,7 @@ def next_number() -> int:
 
 
 def is_queued(path: Path) -> bool:
-    return "SQS.DeleteMessage" in path.requests
+    return "SQS.ReceiveMessage" in path.at_most
 
 
 def measure_running(server: Server, path: Path, aws: StandIn, *, first: int, count: int) -> Sample:

@@ -132,8 +132,12 @@ PATHS = {
         Path(
             contestant=_ours("queue", {**QUIET, "intake": {"queue_url": _QUEUE}}, "worker"),
             event_type=_PROVISIONING,
-            requests={**_DURABLE_REQUESTS, "SQS.DeleteMessage": 1},
-            at_most={"SQS.ReceiveMessage": 1, "SQS.ChangeMessageVisibility": 1},
+            requests=_DURABLE_REQUESTS,
+            at_most={
+                "SQS.ReceiveMessage": 1,
+                "SQS.DeleteMessageBatch": 1,
+                "SQS.ChangeMessageVisibility": 1,
+            },
         ),
     )
 }

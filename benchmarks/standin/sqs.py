@@ -39,9 +39,11 @@ class SQS:
                 return {"MessageId": self.send(request["MessageBody"])}
             case "ReceiveMessage":
                 return self._receive(request)
-            case "DeleteMessage":
-                self._hidden.pop(request["ReceiptHandle"], None)
-                return {}
+            case "DeleteMessageBatch":
+                entries = request["Entries"]
+                for entry in entries:
+                    self._hidden.pop(entry["ReceiptHandle"], None)
+                return {"Successful": [{"Id": entry["Id"]} for entry in entries], "Failed": []}
             case "ChangeMessageVisibility":
                 message = self._hidden[request["ReceiptHandle"]]
                 message.visible_at = time.monotonic() + request["VisibilityTimeout"]

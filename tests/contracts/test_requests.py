@@ -243,7 +243,7 @@ USED: dict[str, tuple[Use, set[str]]] = {
         {
             "ChangeMessageVisibility",
             "CreateQueue",
-            "DeleteMessage",
+            "DeleteMessageBatch",
             "GetQueueAttributes",
             "GetQueueUrl",
             "ReceiveMessage",
