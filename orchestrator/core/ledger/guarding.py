@@ -10,7 +10,7 @@ from typing import TypeVar
 import structlog
 
 from orchestrator.core.errors import OrchestratorError, TemporaryError
-from orchestrator.core.ledger.postponing import Postponed, postpone
+from orchestrator.core.ledger.postponing import postpone
 from orchestrator.core.ledger.transactions import Transactions
 
 Result = TypeVar("Result")
@@ -45,7 +45,7 @@ async def _put_off(transactions: Transactions, key: str, raised: Exception) -> N
     bug = None if isinstance(raised, TemporaryError) else type(raised).__name__
     reason = str(raised) if bug is None else f"It failed with {bug}; the log has the cause."
     try:
-        postponed = await transactions.run(
+        is_given_up = await transactions.run(
             lambda snapshot: postpone(snapshot, key, reason, bug, transactions.timings)
         )
     except OrchestratorError as error:
@@ -54,5 +54,5 @@ async def _put_off(transactions: Transactions, key: str, raised: Exception) -> N
         # The item stays due, and the others continue.
         log.error("not postponed", due=key, exc_info=error)
     else:
-        if postponed is Postponed.GIVEN_UP:
+        if is_given_up:
             log.error("given up", due=key, reason=reason)

@@ -5,7 +5,6 @@ are counted by `core.ledger.breakdowns`.
 """
 
 from datetime import datetime
-from enum import Enum, auto
 
 from orchestrator.core.backoff import doubling_pause_s
 from orchestrator.core.errors import TemporaryError
@@ -23,25 +22,17 @@ from orchestrator.core.texts import shorten
 _PAUSE_S = 60.0
 
 
-class Postponed(Enum):
-    """Whether the item is retried, or given up."""
-
-    PUT_OFF = auto()
-    GIVEN_UP = auto()
-
-
 def postpone(
     snapshot: Snapshot, key: str, reason: str, bug: str | None, timings: Timings
-) -> Decision[Postponed | None]:
+) -> Decision[bool]:
     """Postpone an item that raised; `bug` is the exception's class if it is a bug.
 
-    None: the item is finished, or in progress elsewhere, and nothing is written.
+    Nothing is written if the item is finished, or in progress elsewhere. True: it is given up.
     """
     match snapshot.due_item(key):
         case RunRecord() as run if bug is not None:
             breakdown = Breakdown(run_id=run.run_id, cause=bug, trigger=Trigger.SWEEP)
-            counted = count(snapshot, breakdown, timings)
-            return Decision(counted.writes, Postponed.PUT_OFF if counted.result else None)
+            return Decision(count(snapshot, breakdown, timings).writes, False)
         case RunRecord() as run if is_due(run, snapshot.now) and is_claimable(
             run, snapshot.now, timings
         ):
@@ -49,12 +40,12 @@ def postpone(
             later = evolve(
                 run, due_at=snapshot.later(pause_s), waits=run.waits + 1, note=shorten(reason)
             )
-            return Decision((later,), Postponed.PUT_OFF)
+            return Decision((later,), False)
         case OperationRecord(due_at=datetime() as due_at) as operation:
             return _postpone_operation(snapshot, operation, due_at, reason, bug, timings)
         case SecretsRecord() as kept if is_due(kept, snapshot.now):
-            return Decision((evolve(kept, due_at=snapshot.later(_PAUSE_S)),), Postponed.PUT_OFF)
-    return Decision((), None)
+            return Decision((evolve(kept, due_at=snapshot.later(_PAUSE_S)),), False)
+    return Decision((), False)
 
 
 def _postpone_operation(
@@ -64,10 +55,10 @@ def _postpone_operation(
     reason: str,
     bug: str | None,
     timings: Timings,
-) -> Decision[Postponed | None]:
+) -> Decision[bool]:
     """Postpone a check or a report; never due before one in progress elsewhere is over."""
     if bug is None and due_at > snapshot.now:
-        return Decision((), None)
+        return Decision((), False)
     bugs = operation.bugs + (bug is not None)
     pause_s = doubling_pause_s(TemporaryError.first_pause_s, bugs - 1) if bug else _PAUSE_S
     troubled = evolve(
@@ -79,7 +70,7 @@ def _postpone_operation(
     report = operation.report if operation.state is not OperationState.OPEN else None
     is_report = report is not None and report.done_at is None
     if bug is None or bugs < timings.max_attempts or not is_report:
-        return Decision((troubled,), Postponed.PUT_OFF)
+        return Decision((troubled,), False)
     note = f"The report was not delivered: {reason}"
     given_up = ReportResult(note=note, is_done=True, is_trouble=True)
-    return Decision(after_report(snapshot, troubled, given_up), Postponed.GIVEN_UP)
+    return Decision(after_report(snapshot, troubled, given_up), True)

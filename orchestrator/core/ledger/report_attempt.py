@@ -69,7 +69,6 @@ def begin_report(snapshot: Snapshot, operation_id: str) -> Decision[ReportAttemp
     assert report is not None  # noqa: S101 - else nothing may be posted
     assert credentials is not None  # noqa: S101 - they are kept as long as there is a report
     until = snapshot.later(POSTING_S)
-    is_unanswered = report.posting_until is not None
     begun = evolve(
         operation,
         due_at=until,
@@ -79,7 +78,7 @@ def begin_report(snapshot: Snapshot, operation_id: str) -> Decision[ReportAttemp
             tries=report.tries + 1,
             may_have_arrived=True,
             posting_until=until,
-            recent=_with_try(report, None) if is_unanswered else report.recent,
+            recent=_with_try(report, None),
         ),
     )
     posting = ReportAttempt(
@@ -95,13 +94,14 @@ def begin_report(snapshot: Snapshot, operation_id: str) -> Decision[ReportAttemp
     return Decision((begun,), posting)
 
 
-def end_report(snapshot: Snapshot, posting: ReportAttempt, posted: ReportResult) -> Decision[bool]:
-    """Store the attempt's result; once it is done the credentials are erased. False: too late."""
+def end_report(snapshot: Snapshot, posting: ReportAttempt, posted: ReportResult) -> Decision[None]:
+    """Store the attempt's result, unless it comes too late; once it is done the credentials are
+    erased."""
     operation = snapshot.operation(posting.operation_id)
     report = operation.report if operation else None
     if operation is None or report is None or report.posting_until != posting.until:
-        return Decision((), False)
-    return Decision(after_report(snapshot, operation, posted), True)
+        return Decision((), None)
+    return Decision(after_report(snapshot, operation, posted), None)
 
 
 def after_report(

@@ -168,6 +168,29 @@ async def test_only_a_bug_gives_a_report_up(
     assert (found.report.done_at is not None, found.due_at is None) == (is_given_up,) * 2
 
 
+async def test_a_report_that_was_sent_is_not_given_up(desk: Desk) -> None:
+    """What is due of its operation is something else, which comes again after a pause."""
+    sent = Report(url="https://cp.example/webhook", body={"x": 1}, done_at=desk.clock.now())
+    reported = attrs.evolve(
+        await over(desk), state=OperationState.OVER, bugs=desk.timings.max_attempts, report=sent
+    )
+    await desk.ledger.put(reported)
+    with capture_logs() as logs:
+        await guarded(desk.transactions, reported.key, raising(BUG))
+    (found,) = (await desk.ledger.load([reported.key])).values()
+    assert isinstance(found, OperationRecord)
+    assert (found.report, found.due_at) == (sent, desk.later(160))
+    assert [entry["event"] for entry in logs] == ["due item failed"]
+
+
+async def test_a_run_that_failed_is_not_counted_by_a_sweep(desk: Desk) -> None:
+    """Only a delivery of its event is a new attempt of it."""
+    await desk.fail(await desk.claimed(ORDER, "a"))
+    before = await desk.run(ORDER, "a")
+    await guarded(desk.transactions, before.key, raising(BUG))
+    assert await desk.run(ORDER, "a") == before
+
+
 @pytest.mark.parametrize("due_s", [0, 9])
 async def test_secrets_that_can_not_be_removed_are_postponed(desk: Desk, due_s: float) -> None:
     """By the pause of all secrets; unless another process has postponed them since."""

@@ -66,6 +66,12 @@ def test_a_state_that_needs_an_operation_is_refused(state: TenantState) -> None:
         ExistingTenant(id=TENANT, tier="BASIC", state=state)
 
 
+@pytest.mark.parametrize("name", ["x", "x" * 512, "é" * 256])
+def test_a_name_may_be_as_long_as_a_key_takes(name: str) -> None:
+    """512 bytes."""
+    assert attrs.evolve(ACTIVE, id=name, tier=name).id == name
+
+
 @pytest.mark.parametrize("name", ["", " ", "x" * 513, "é" * 257])
 def test_a_name_that_can_be_no_key_is_refused(name: str) -> None:
     """Empty, or longer than what a key of the ledger takes."""
