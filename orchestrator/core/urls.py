@@ -76,6 +76,11 @@ def path_segment(text: str) -> str:
     return quote(text, safe="") if text.strip(".") else text.replace(".", "%2E")
 
 
+def encoded_path(path: str) -> str:
+    """A path with all that is invalid in a URL percent-encoded; encoded parts are unchanged."""
+    return quote(path, safe="/%:@!$&'()*+,;=~", errors="replace")
+
+
 def without_userinfo(text: str) -> str:
     """A text without the userinfo of the URLs in it."""
     return _USERINFO.sub("", text) if "://" in text and "@" in text else text

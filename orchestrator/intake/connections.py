@@ -20,6 +20,7 @@ import attrs
 import structlog
 from aiohttp import hdrs, http_exceptions, web
 
+from orchestrator.core.urls import encoded_path
 from orchestrator.intake.browsers import SECURITY_HEADERS
 from orchestrator.intake.problems import problem
 from orchestrator.intake.refusal_log import REFUSALS, Refusal, RefusalLog
@@ -181,7 +182,12 @@ class Connection(web.RequestHandler):
                 about={"remote": request.remote},
             )
         )
-        refusal = problem(status, sentence, instance=request.path, headers=SECURITY_HEADERS)
+        refusal = problem(
+            status,
+            sentence,
+            instance=encoded_path(request.rel_url.path_safe),
+            headers=SECURITY_HEADERS,
+        )
         refusal.force_close()
         return refusal
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-from aiohttp import ETag, web
+from aiohttp import ETag, hdrs, web
 
 from orchestrator.intake.access import OPEN, declare_access
 from orchestrator.intake.assets import answer_asset
@@ -67,7 +67,8 @@ def _answer(request: web.Request, path: Path) -> web.Response:
     answer = answer_asset(request, path)
     if answer.etag is not None:
         answer.etag = ETag(answer.etag.value, is_weak=True)
-    if answer.status == 200:
+    # aiohttp would send the end of the compressed stream after the head (`write_eof`).
+    if answer.status == 200 and request.method != hdrs.METH_HEAD:
         answer.enable_compression()
     answer.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
     answer.headers["Vary"] = "Accept-Encoding"

@@ -22,6 +22,7 @@ from urllib.parse import quote, unquote, urlencode
 
 import attrs
 
+from orchestrator.core.urls import encoded_path
 from orchestrator.intake.auth import CALLER_HEADER
 from orchestrator.intake.links import PREFIX_HEADER
 from orchestrator.settings import PLAIN_PATH
@@ -105,7 +106,7 @@ def find_format(event: object) -> Format:
 def find_path(event: Mapping[str, Any]) -> str:
     """The percent-encoded path of a request; `/` if it has none."""
     path = event.get("rawPath", event.get("path"))
-    return _encoded(path) if isinstance(path, str) else "/"
+    return encoded_path(path) if isinstance(path, str) else "/"
 
 
 def read_request(event: Mapping[str, Any], written: Format) -> HTTPRequest:
@@ -157,7 +158,7 @@ def _read_v1(event: Mapping[str, Any], context: Mapping[str, Any]) -> HTTPReques
     query = event.get("multiValueQueryStringParameters") or event.get("queryStringParameters")
     return HTTPRequest(
         method=_method(event["httpMethod"]),
-        path=_encoded(_without(before, path)),
+        path=encoded_path(_without(before, path)),
         # API Gateway has decoded the query.
         query=urlencode(_pairs(query, "query"), encoding="utf-8", errors="replace"),
         headers=[*_headers(event), *_told(told), *_caller(_at(context, "identity", "userArn"))],
@@ -178,7 +179,7 @@ def _read_v2(event: Mapping[str, Any], context: Mapping[str, Any]) -> HTTPReques
     cookie = _header_pairs({"cookie": "; ".join(cookies)} if cookies else {})
     return HTTPRequest(
         method=_method(context["http"].get("method")),
-        path=_encoded(_without(prefix, path)),
+        path=encoded_path(_without(prefix, path)),
         query=_cleaned_query(_optional_text(event.get("rawQueryString"), "rawQueryString")),
         headers=[
             *_headers(event),
@@ -194,7 +195,7 @@ def _read_alb(event: Mapping[str, Any]) -> HTTPRequest:
     query = event.get("multiValueQueryStringParameters") or event.get("queryStringParameters")
     return HTTPRequest(
         method=_method(event["httpMethod"]),
-        path=_encoded(_path(event["path"])),
+        path=encoded_path(_path(event["path"])),
         # "If the query parameters are URL-encoded, the load balancer does not decode them."
         query=_cleaned_query("&".join(f"{name}={value}" for name, value in _pairs(query, "query"))),
         headers=_headers(event),
@@ -264,11 +265,6 @@ def _path(value: object) -> str:
     if not path.startswith("/"):
         raise BadRequestError("The event's path does not begin with a slash.")
     return path
-
-
-def _encoded(path: str) -> str:
-    """Percent-encode a path, which API Gateway may have decoded; encoded parts are unchanged."""
-    return quote(path, safe="/%:@!$&'()*+,;=~", errors="replace")
 
 
 def _cleaned_query(query: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from aiohttp import web
 
-from orchestrator.core.urls import path_segment
+from orchestrator.core.urls import encoded_path, path_segment
 from orchestrator.settings import PLAIN_PATH
 
 #: Set by the reverse proxy that strips a prefix, or by the Lambda handler for a stage.
@@ -38,21 +38,26 @@ def link(request: web.Request, route: str, **parts: str) -> str:
 def server_path(request: web.Request) -> str:
     """The prefix of the service's paths; empty at the root."""
     base_path = _base_path(request)
-    if _own_path(request) != request.path:
+    if _own_path(request) != _path(request):
         return _forwarded_prefix(request) + base_path
     return _forwarded_prefix(request) or base_path
 
 
 def address(request: web.Request) -> str:
-    """The path that the sender requested."""
-    return server_path(request) + _own_path(request)
+    """The path that the sender requested, percent-encoded."""
+    return server_path(request) + encoded_path(_own_path(request))
 
 
 def _own_path(request: web.Request) -> str:
     """The requested path without `http.base_path`."""
-    base_path = _base_path(request)
-    is_below = request.path == base_path or request.path.startswith(f"{base_path}/")
-    return (request.path.removeprefix(base_path) or "/") if is_below else request.path
+    base_path, path = _base_path(request), _path(request)
+    is_below = path == base_path or path.startswith(f"{base_path}/")
+    return (path.removeprefix(base_path) or "/") if is_below else path
+
+
+def _path(request: web.Request) -> str:
+    """The decoded path, in which only `%2F` and `%25` stay encoded."""
+    return request.rel_url.path_safe
 
 
 def _base_path(request: web.Request) -> str:

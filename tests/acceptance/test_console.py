@@ -1,5 +1,6 @@
 """The console's files: open, under every prefix, with the headers that keep foreign code out."""
 
+import asyncio
 import re
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,20 @@ async def test_each_file_has_the_policy_and_is_revalidated(service: Client, path
         assert answer.headers["Content-Security-Policy"] == CSP
     async with service.get(path, headers={"If-None-Match": '"old"'}) as answer:
         assert answer.status == 200
+
+
+async def test_only_its_head_can_be_asked_for(service: Client) -> None:
+    """The next answer on the connection begins right after it, for a client that takes compressed
+    files, too."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
+    for method, path, last in (("HEAD", "/console", "keep-alive"), ("GET", "/healthz", "close")):
+        fields = f"Host: x\r\nAccept-Encoding: gzip, deflate\r\nConnection: {last}"
+        writer.write(f"{method} {path} HTTP/1.1\r\n{fields}\r\n\r\n".encode())
+    answers = await reader.read()
+    writer.close()
+    head, _, rest = answers.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200")
+    assert rest.startswith(b"HTTP/1.1 200"), rest[:40]
 
 
 @pytest.mark.parametrize("name", ["nothing.js", "index.html", "..%2Fapp.py", "%2Fetc%2Fpasswd"])

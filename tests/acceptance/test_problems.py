@@ -8,6 +8,7 @@ from typing import Any
 
 import attrs
 import pytest
+from yarl import URL
 
 from orchestrator import (
     Event,
@@ -400,6 +401,23 @@ async def test_nothing_is_there(service: Client, path: str) -> None:
     async with service.get(path) as answer:
         problem = await read_problem(answer, 404)
     assert problem["instance"] == path
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/tenants/a%2Fb",
+        "/tenants/a%20b",
+        "/tenants/%3F",
+        "/tenants/100%25",
+        "/runs/%E2%82%AC",
+        "/%FF",
+    ],
+)
+async def test_an_instance_is_an_address(service: Client, path: str) -> None:
+    """It leads to what the request was about: what has a meaning in a URL stays encoded."""
+    async with service.get(URL(path, encoded=True)) as answer:
+        assert (await read_problem(answer, 404))["instance"] == path
 
 
 @pytest.mark.parametrize(
