@@ -17,6 +17,7 @@ _NAMES_NOTHING = (
     "The event names neither a tenant (tenant.id, tenantId or TENANT_ID) nor a job nor a start key "
     "(ORCHESTRATOR_RUN_ID), so it is unknown which operation has ended."
 )
+_ENDS_NOTHING = "It ends no operation of this tenant."
 
 
 def claim_outcome(draft: ClaimDraft, outcome: ReportedOutcome) -> Decision[ClaimResult]:
@@ -35,10 +36,12 @@ def claim_outcome(draft: ClaimDraft, outcome: ReportedOutcome) -> Decision[Claim
     if tenant is None or is_unseen(tenant):
         if outcome.registration_id is not None:
             return draft.refuse(run, _unknown(outcome.registration_id))
+        if _names_operation_of_another(draft, tenant_id, outcome):
+            return draft.note(run, _ENDS_NOTHING)
         return _take_over(draft, run, tenant, tenant_id, outcome.ending.kind)
     operation = _reported(draft, tenant, outcome)
     if operation is None:
-        return draft.note(run, "It ends no operation of this tenant.")
+        return draft.note(run, _ENDS_NOTHING)
     run = evolve(run, outcome_of=operation.operation_id)
     if operation.state is not OperationState.OPEN:
         if operation.outcome is None:
@@ -60,6 +63,14 @@ def _unknown(registration_id: str) -> str:
         f"No tenant with the registration {registration_id!r} is known: name the tenant, or replay "
         "this once its request was handled."
     )
+
+
+def _names_operation_of_another(
+    draft: ClaimDraft, tenant_id: str, outcome: ReportedOutcome
+) -> bool:
+    """The operation that the event names is known, and another tenant's."""
+    named = draft.snapshot.operation(outcome.operation_id) if outcome.operation_id else None
+    return named is not None and named.tenant_id != tenant_id
 
 
 def _take_over(

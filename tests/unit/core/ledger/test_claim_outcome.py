@@ -324,6 +324,16 @@ async def test_an_outcome_decides_the_state_of_an_unseen_tenant(
     assert (tenant.state, tenant.operation_id, tenant.tier) == (state, None, "BASIC")
 
 
+async def test_the_outcome_of_another_tenants_operation_makes_no_tenant(desk: Desk) -> None:
+    """It names an operation that the ledger knows, and a tenant that it doesn't."""
+    await under_way(desk)
+    answer = await desk.claim(PROVISIONED, "done", tenant_id="t-2", operation=operation_id("k"))
+    assert answer == NothingToDo(run_id(PROVISIONED, "done"))
+    assert (await desk.run(PROVISIONED, "done")).note == "It ends no operation of this tenant."
+    assert await desk.transactions.find_tenant("t-2") is None
+    assert await desk.tenant() == HELD
+
+
 async def test_an_unseen_tenant_is_held_until_its_outcome_is_settled(desk: Desk) -> None:
     """Nothing else begins meanwhile; the next attempt goes on with it."""
     attempt = await desk.claimed(PROVISIONED, "done", job="a-stranger's")
