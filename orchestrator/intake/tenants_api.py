@@ -8,7 +8,7 @@ import attrs
 import structlog
 from aiohttp import web
 
-from orchestrator.core.errors import TemporaryError, TenantNotFound
+from orchestrator.core.errors import NotAllowed, TemporaryError, TenantNotFound
 from orchestrator.core.events.event_types import Kind
 from orchestrator.core.jobs.cancel import Stopped
 from orchestrator.core.ledger.ledger import Ledger
@@ -330,6 +330,10 @@ async def cancel_operation(request: web.Request) -> web.Response:
     try:
         stopped = await request.app[WORKLOAD].handle(work, sender=name_of_sender(request))
     except TenantNotFound as error:
+        ledger = request.app[TRANSACTIONS].ledger
+        if (await ledger.list_runs(tenant_id=tenant_id, limit=1)).items:
+            # As in `get_tenant`: no request for the tenant has opened an operation yet.
+            raise NotAllowed(f"the tenant {tenant_id} has no operation under way") from None
         raise web.HTTPNotFound(text=str(error)) from None
     except TemporaryError as error:
         if not certain:

@@ -116,6 +116,16 @@ async def test_an_unknown_tenant_can_not_be_cancelled(service: Client) -> None:
     assert problem["detail"] == "There is no tenant 't-9'."
 
 
+async def test_a_tenant_whose_requests_never_began_has_nothing_to_cancel(either: Client) -> None:
+    """422: the tenant has a page, so it would be wrong to say that there is no such tenant."""
+    event = envelope("TENANT_CLEAN_UP", {"tenantId": "t-1"})
+    refused = await read_problem(await either.post("/events", json=event), 422)
+    assert refused["detail"] == "tenant has had no operation yet; replay with force"
+    assert (await either.get("/tenants/t-1")).status == 200
+    problem = await read_problem(await either.post("/tenants/t-1/cancel"), 422)
+    assert problem["detail"] == "the tenant t-1 has no operation under way"
+
+
 @pytest.mark.parametrize(
     ("body", "status"), [(b'{"reason": 7}', 422), (b"[]", 422), (b'{"reason', 400)]
 )

@@ -150,7 +150,8 @@ def _ask_tenant(
             return draft.refuse(run, f"tenant was asked later for {asked}; replay with force")
         if not may_open(kind, tenant):
             state = tenant.state if tenant else None
-            return draft.refuse(run, f"tenant is already {state}; replay with force")
+            found = f"is already {state}" if state else "has had no operation yet"
+            return draft.refuse(run, f"tenant {found}; replay with force")
     if (theft := _find_theft(draft, tenant_id)) is not None:
         return draft.refuse(run, theft)
     return _open_operation(draft, run, former, tenant, tenant_id, kind, asks=not is_follow_up)
