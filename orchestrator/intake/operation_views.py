@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 import attrs
 
 from orchestrator.core.events.event_types import Kind
-from orchestrator.core.ledger.guards import Timings
+from orchestrator.core.ledger.guards import Timings, has_begun_anew
 from orchestrator.core.ledger.record_parts import Job, OperationState, PastStart, Report
 from orchestrator.core.ledger.records import OperationRecord, RunRecord, RunStatus
 from orchestrator.core.urls import shown_url
@@ -115,7 +115,7 @@ def view_operation(
         opened_at=operation.opened_at,
         ended_at=operation.ended_at,
         succeeded=operation.succeeded,
-        reason=_reason(operation, runs.get(operation.opener)),
+        reason=_reason(operation, _opener(operation, runs)),
         job=operation.job,
         job_since=operation.job_since,
         deadline_at=deadline_at,
@@ -142,7 +142,7 @@ def is_slow(
     if operation.state is not OperationState.OPEN:
         return False
     if operation.job_since is None:
-        opener = runs.get(operation.opener)
+        opener = _opener(operation, runs)
         return opener is not None and opener.status is RunStatus.RETRY
     return operation.job_since + timedelta(seconds=timings.deadline_s * _SLOW_SHARE) <= now
 
@@ -154,6 +154,12 @@ def openers_without_job(operations: Iterable[OperationRecord]) -> list[str]:
         for operation in operations
         if operation.state is OperationState.OPEN and operation.job is None
     ]
+
+
+def _opener(operation: OperationRecord, runs: Mapping[str, RunRecord]) -> RunRecord | None:
+    """The run that opened it; None if it is unknown, or another request by now."""
+    opener = runs.get(operation.opener)
+    return None if opener is None or has_begun_anew(opener, operation) else opener
 
 
 def _reason(operation: OperationRecord, opener: RunRecord | None) -> str | None:

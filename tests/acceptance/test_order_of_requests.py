@@ -6,7 +6,7 @@ import attrs
 import pytest
 from aiohttp import ClientResponse
 
-from orchestrator import Settings
+from orchestrator import Event, Extension, HandlerRegistry, Run, Settings
 from orchestrator.embedded import CodeBuildStandIn
 from orchestrator.settings import Callback
 from orchestrator.testing import ManualClock, envelope
@@ -163,6 +163,38 @@ async def test_equal_content_is_another_event_after_another_request(
     assert len(codebuild.builds) == 3
     run = await read_run(either, addresses[0])
     assert (run["attempt"], run["status"]) == (2, "succeeded")
+
+
+@pytest.mark.parametrize("ended_by", ["outcome", "cancel"])
+async def test_an_operation_without_a_job_ends_while_its_content_waits(
+    start_service: StartService, settings: Settings, clock: ManualClock, ended_by: str
+) -> None:
+    """A handler of the user's has started nothing. The same provisioning again, behind a
+    deprovisioning, is another one: what waits for the tenant is not what opened it."""
+    registry = HandlerRegistry()
+
+    @registry.on(PROVISION)
+    async def by_hand(event: Event[dict[str, Any]], run: Run) -> None:
+        return None
+
+    service = await start_service(with_full_tier(settings), extension=Extension(registry=registry))
+    body = {"tenantId": TENANT, "tier": "FULL"}
+    address = await read_success(await service.post(f"/events/{PROVISION}", json=body))
+    for event_type in (DEPROVISION, PROVISION):
+        clock.turn(1)
+        await read_wait(await service.post(f"/events/{event_type}", json=body), pause_s=15)
+    tenant = await read_tenant(service)
+    assert (len(tenant["waiting"]), tenant["isSlow"], tenant["reason"]) == (2, False, None)
+    if ended_by == "outcome":
+        await read_success(await send(service, f"{PROVISION}_SUCCESS", "done"))
+    else:
+        assert (await service.post(f"/tenants/{TENANT}/cancel")).status == 200
+    expected = {"outcome": "provisioned", "cancel": "provision_failed"}[ended_by]
+    assert await state_of(service) == expected
+    await sweep(service)
+    tenant = await read_tenant(service)
+    assert tenant["state"] == "deprovisioning"
+    assert tenant["waiting"] == [address.removeprefix("/runs/")]
 
 
 async def test_a_report_that_was_left_to_a_missing_deployment_is_sent(

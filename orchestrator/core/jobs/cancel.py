@@ -22,6 +22,7 @@ from orchestrator.core.jobs.describe import JobDescriber
 from orchestrator.core.jobs.job_description import Answer, JobDescription, NotDescribed
 from orchestrator.core.jobs.looks import Next, what_follows
 from orchestrator.core.jobs.outcome import OutcomeMaker
+from orchestrator.core.ledger.guards import has_begun_anew
 from orchestrator.core.ledger.operations import ask_to_stop, count_stops, note_stop
 from orchestrator.core.ledger.record_parts import Job, OperationState
 from orchestrator.core.ledger.records import MAX_NAME, OperationRecord, RunStatus
@@ -172,6 +173,8 @@ async def cancel(
         on_certain(pending)
     elif operation is not None:
         opener = await transactions.find_run(operation.opener)
+        if opener is not None and has_begun_anew(opener, operation):
+            opener = None
         if opener is not None and opener.status is RunStatus.RETRY:
             # The run is due, and its next claim finds the reason; a run in progress might not.
             on_certain(pending)

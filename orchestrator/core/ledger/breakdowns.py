@@ -28,6 +28,7 @@ from orchestrator.core.ledger.guards import (
     last_possible_send,
 )
 from orchestrator.core.ledger.history import BROKE_DOWN
+from orchestrator.core.ledger.operations import find_in_progress
 from orchestrator.core.ledger.record_parts import Failure, OperationState
 from orchestrator.core.ledger.records import (
     OperationRecord,
@@ -205,8 +206,5 @@ def _to_be_ended(snapshot: Snapshot, run: RunRecord) -> OperationRecord | None:
         return None
     if operation.rebuilds != start[2]:
         return None
-    for other_id in (operation.outcome, None if operation.job else operation.opener):
-        other = snapshot.run(other_id) if other_id else None
-        if other is not None and not other.status.is_finished:
-            return None  # it ends the operation; ours if it is claimed already
-    return operation
+    # A run in progress ends the operation; ours if it is claimed already.
+    return None if find_in_progress(snapshot, operation) else operation

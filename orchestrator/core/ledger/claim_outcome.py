@@ -7,7 +7,7 @@ from orchestrator.core.ledger.claim_draft import ClaimDraft
 from orchestrator.core.ledger.claim_request import ReportedOutcome
 from orchestrator.core.ledger.claim_result import ClaimResult
 from orchestrator.core.ledger.guards import is_unseen
-from orchestrator.core.ledger.operations import find_followed, is_told_by_job
+from orchestrator.core.ledger.operations import find_followed, find_in_progress, is_told_by_job
 from orchestrator.core.ledger.record_parts import Awaited, OperationState
 from orchestrator.core.ledger.records import OperationRecord, RunRecord, TenantRecord
 from orchestrator.core.ledger.snapshot import Decision
@@ -47,12 +47,11 @@ def claim_outcome(draft: ClaimDraft, outcome: ReportedOutcome) -> Decision[Claim
         if operation.outcome is None:
             return draft.note(run, "The operation was over already.")
         return draft.duplicate(run, operation.outcome)
-    for other_id in (operation.outcome, None if operation.job else operation.opener):
-        other = draft.snapshot.run(other_id) if other_id else None
-        if other is not None and not other.status.is_finished:
-            awaited = Awaited(operation_id=operation.operation_id, run_id=other.run_id)
-            reason = f"Run {other.run_id} of the operation is in progress."
-            return draft.wait(run, reason, awaited)
+    other = find_in_progress(draft.snapshot, operation)
+    if other is not None:
+        awaited = Awaited(operation_id=operation.operation_id, run_id=other.run_id)
+        reason = f"Run {other.run_id} of the operation is in progress."
+        return draft.wait(run, reason, awaited)
     if operation.job is not None and operation.job.builder in outcome.outranked_by:
         return _hear(draft, run, operation, outcome)
     return draft.hand_out(run, evolve(operation, outcome=run.run_id))

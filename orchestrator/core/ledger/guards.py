@@ -10,6 +10,7 @@ from typing import TypeGuard
 import attrs
 
 from orchestrator.core.events.event_types import Kind
+from orchestrator.core.identifiers import own_operation_id
 from orchestrator.core.ledger.lifecycle import MOVES
 from orchestrator.core.ledger.possible_start import PossibleStart
 from orchestrator.core.ledger.record_parts import Job, OperationState, Report
@@ -95,6 +96,17 @@ def is_opened_since(run: RunRecord, kind: Kind, holder: OperationRecord | None) 
     the same "success", without an id ──────────────────────── a duplicate ✗ it never ends
     """
     return holder is not None and holder.kind is kind and holder.opened_at > run.first_seen
+
+
+def has_begun_anew(opener: RunRecord, operation: OperationRecord) -> bool:
+    """The run that opened the operation is another request by now: its content counted as new.
+
+    provision ─ no job known ─────────────────── "success" ✗ waits for the run that waits for it
+    deprovision ── waits
+    the same provision, without an id ── waits
+    """
+    not_begun = own_operation_id(opener.request_key)  # a clean-up, which is opened before its run
+    return opener.operation_id not in (operation.operation_id, not_begun)
 
 
 def is_stale(run: RunRecord, tenant: TenantRecord | None) -> bool:

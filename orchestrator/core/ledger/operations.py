@@ -13,6 +13,7 @@ from orchestrator.core.evolve import evolve
 from orchestrator.core.identifiers import is_operation_id, read_start_key
 from orchestrator.core.ledger.guards import (
     Timings,
+    has_begun_anew,
     is_due,
     is_under_way,
     may_record,
@@ -207,6 +208,18 @@ def end_alone(
     return Decision(
         (over, evolve(with_end(run, operation.job, reason), link=link or run.link)), True
     )
+
+
+def find_in_progress(snapshot: Snapshot, operation: OperationRecord) -> RunRecord | None:
+    """The run that the operation's end waits for: another outcome's, or, as long as no job of it is
+    known, the one that opened it."""
+    outcome = snapshot.run(operation.outcome) if operation.outcome else None
+    if outcome is not None and not outcome.status.is_finished:
+        return outcome
+    opener = None if operation.job else snapshot.run(operation.opener)
+    if opener is None or opener.status.is_finished or has_begun_anew(opener, operation):
+        return None
+    return opener
 
 
 def with_end(run: RunRecord, job: Job, reason: str | None) -> RunRecord:

@@ -17,6 +17,7 @@ from orchestrator.core.ledger.record_parts import OperationState
 from orchestrator.core.ledger.records import JobRecord, OperationRecord, Progress
 from tests.desk import (
     DEPLOYMENT,
+    DEPROVISIONING,
     NOT_PROVISIONED,
     PROVISIONED,
     PROVISIONING,
@@ -190,6 +191,16 @@ async def test_an_outcome_does_not_wait_for_an_opener_whose_job_is_known(desk: D
     await desk.finish(opener)
     assert await desk.tenant() == (TenantState.PROVISIONED, None)
     assert (await desk.run(PROVISIONING, "a")).status == "succeeded"
+
+
+async def test_an_outcome_does_not_wait_for_an_opener_that_began_anew(desk: Desk) -> None:
+    """Its content came again behind another request: it waits for this very end."""
+    first = await desk.claimed(PROVISIONING, "a", by_content=True)
+    await desk.finish(first)
+    assert isinstance(await desk.claim(DEPROVISIONING, "b"), Deferred)
+    assert isinstance(await desk.claim(PROVISIONING, "a", by_content=True), Deferred)
+    attempt = await desk.claimed(PROVISIONED, "done")
+    assert attempt.run.outcome_of == first.run.operation_id
 
 
 async def test_only_one_outcome_works_at_a_time(desk: Desk) -> None:
