@@ -171,19 +171,22 @@ async def _read_event(request: web.Request) -> Any:
     """
     _read_id(request)
     _check_media_type(request)
-    request[SENT_BODY] = body = _structured(request, decode_json(await read_body(request)))
+    request[SENT_BODY] = body = _structured(request, await read_body(request))
     return body
 
 
-def _structured(request: web.Request, data: Any) -> Any:
+def _structured(request: web.Request, text: bytes) -> Any:
     if request.content_type == _STRUCTURED:
-        return data
+        return decode_json(text)
     attributes = {
         name.lower().removeprefix(_CLOUDEVENT_PREFIX): value
         for name, value in request.headers.items()
         if name.lower().startswith(_CLOUDEVENT_PREFIX)
     }
-    return structured_cloudevent(attributes, data) if "specversion" in attributes else data
+    if "specversion" not in attributes:
+        return decode_json(text)
+    # An event may have no data (CloudEvents 1.0.2, section 3.1).
+    return structured_cloudevent(attributes, decode_json(text) if text else {})
 
 
 def _check_media_type(request: web.Request) -> None:

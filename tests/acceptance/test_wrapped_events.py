@@ -201,6 +201,16 @@ async def test_a_binary_cloudevent_is_its_headers(shop: Client, seen: Seen) -> N
     check_seen(seen, CLOUDEVENT)
 
 
+async def test_a_binary_cloudevent_may_have_no_data(shop: Client, seen: Seen) -> None:
+    """As a schedule sends it; so may a structured one."""
+    headers = {f"ce-{name}": str(value) for name, value in CLOUDEVENT.items() if name != "data"}
+    headers["Content-Type"] = "application/json"
+    answer = await shop.post("/events", data=b"", headers=headers)
+    await read_success(answer)
+    (event,) = seen
+    assert (event.type, event.body) == (CLOUDEVENT["type"], {})
+
+
 @pytest.mark.parametrize("name", ["ce-id", "ce-source", "ce-subject"])
 async def test_a_header_that_is_no_text_is_refused(shop: Client, name: str) -> None:
     """400 that names it."""
