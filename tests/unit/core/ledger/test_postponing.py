@@ -106,6 +106,27 @@ async def test_an_error_that_its_run_has_recorded_is_not_written_again(desk: Des
     assert desk.ledger.requests == []
 
 
+async def logs_given_up(desk: Desk, key: str, error: Exception) -> bool:
+    """Whether the log says that the item is given up."""
+    with capture_logs() as logs:
+        await guarded(desk.transactions, key, raising(error))
+    said = {entry["event"] for entry in logs}
+    assert "not postponed" not in said
+    return "given up" in said
+
+
+@pytest.mark.parametrize("error", [DOWN, BUG])
+async def test_what_is_only_put_off_is_not_logged_as_given_up(desk: Desk, error: Exception) -> None:
+    """Nor what another process has done, or is at."""
+    begun = attrs.evolve(await over(desk), due_at=desk.later(60))
+    await desk.ledger.put(begun)
+    due = await due_run(desk)
+    for key in (begun.key, due, due, run_key("gone")):
+        assert not await logs_given_up(desk, key, error)
+    await desk.ledger.put(attrs.evolve(begun, due_at=desk.clock.now()))
+    assert not await logs_given_up(desk, begun.key, error)
+
+
 async def over(desk: Desk) -> OperationRecord:
     attempt = await desk.provision()
     operation = attrs.evolve(await desk.operation(of=attempt), due_at=desk.clock.now())
@@ -161,7 +182,7 @@ async def test_only_a_bug_gives_a_report_up(
         report=report,
     )
     await desk.ledger.put(reported)
-    await guarded(desk.transactions, reported.key, raising(error))
+    assert await logs_given_up(desk, reported.key, error) is is_given_up
     (found,) = (await desk.ledger.load([reported.key])).values()
     assert isinstance(found, OperationRecord)
     assert found.report is not None
@@ -204,7 +225,7 @@ async def test_secrets_that_can_not_be_removed_are_postponed(desk: Desk, due_s: 
         due_at=desk.later(due_s),
     )
     await desk.ledger.put(kept)
-    await guarded(desk.transactions, secrets_key("s-1"), raising(BUG))
+    assert not await logs_given_up(desk, secrets_key("s-1"), BUG)
     (found,) = (await desk.ledger.load([kept.key])).values()
     assert isinstance(found, SecretsRecord)
     assert found.due_at == desk.later(due_s or 60)
