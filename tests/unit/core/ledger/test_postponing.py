@@ -231,6 +231,36 @@ async def test_secrets_that_can_not_be_removed_are_postponed(desk: Desk, due_s: 
     assert found.due_at == desk.later(due_s or 60)
 
 
+@pytest.mark.parametrize(
+    ("error", "logged"),
+    [
+        (DOWN, {"event": "due item not done yet", "reason": "down", "log_level": "info"}),
+        (BUG, {"event": "due item failed", "exc_info": BUG, "log_level": "error"}),
+    ],
+)
+async def test_why_an_item_is_postponed_is_logged(
+    desk: Desk, error: Exception, logged: dict[str, object]
+) -> None:
+    """With the item that it is about."""
+    operation = await over(desk)
+    with capture_logs() as logs:
+        await guarded(desk.transactions, operation.key, raising(error))
+    assert logs == [{"due": operation.key, **logged}]
+
+
+async def test_what_is_given_up_is_logged_with_its_reason(desk: Desk) -> None:
+    """That is all that is left of it."""
+    report = Report(url="https://cp.example/webhook", body={"x": 1})
+    state, bugs = OperationState.OVER, desk.timings.max_attempts
+    reported = attrs.evolve(await over(desk), state=state, bugs=bugs, report=report)
+    await desk.ledger.put(reported)
+    with capture_logs() as logs:
+        await guarded(desk.transactions, reported.key, raising(BUG))
+    reason = "It failed with UnicodeError; the log has the cause."
+    about = {"event": "given up", "due": reported.key, "reason": reason}
+    assert logs[1:] == [{**about, "log_level": "error"}]
+
+
 @pytest.mark.parametrize("error", [DOWN, BUG, PermanentError("no")])
 async def test_a_ledger_that_is_down_stops_no_other(desk: Desk, error: Exception) -> None:
     """What can't be put off either stays due; only a bug is an error in the log."""
