@@ -59,7 +59,7 @@ def load_settings(
     for variable, text in sorted(_variables(environ).items()):
         _overlay(values, variable, text)
     _refuse_unknown(values, Settings, "")
-    return _settings(values)
+    return _settings(_without_empty(values, Settings))
 
 
 def _variables(environ: Mapping[str, str]) -> dict[str, str]:
@@ -111,10 +111,13 @@ def chooses_settings(environ: Mapping[str, str]) -> bool:
 def _read_file(path: str | Path) -> dict[str, Any]:
     found = _shipped(str(path)) or Path(path)
     try:
-        return tomllib.loads(found.read_text())
+        # In UTF-8 whatever the locale is (TOML v1.0.0), and without an editor's byte order mark.
+        return tomllib.loads(found.read_text("utf-8-sig"))
     except OSError as error:
         raise SettingsError(f"The settings file {path} can't be read: {error.strerror}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError:
+        raise SettingsError(f"The settings file {path} is not UTF-8: save it so.") from None
+    except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"The settings file {path} is not TOML: {error}.") from None
 
 
@@ -173,20 +176,33 @@ def _overlay(values: dict[str, Any], variable: str, text: str) -> None:
         if not isinstance(values, dict):
             raise SettingsError(f"The setting {name} must be a table of keys and values.")
     if get_origin(kind) in (dict, list, tuple):
-        values[key] = _parse(variable, text)
+        example = '{"name": "value"}' if get_origin(kind) is dict else '["one", "two"]'
+        values[key] = _parse(variable, text, example)
     else:
-        # An empty variable is the only way to write None in an environment.
-        values[key] = None if text == "" and type(None) in get_args(kind) else text
+        values[key] = text
 
 
-def _parse(variable: str, text: str) -> Any:
+def _parse(variable: str, text: str, example: str) -> Any:
     try:
         return parse_json(text)
     except ValueError:
         # The text is not quoted, since it may be an API key.
         raise SettingsError(
-            f'The variable {variable} is not JSON: write it like ["one", "two"].'
+            f"The variable {variable} is not JSON: write it like {example}."
         ) from None
+
+
+def _without_empty(values: Mapping[str, Any], section: type) -> dict[str, Any]:
+    """The values with None for each optional setting that is empty: neither TOML nor an environment
+    has another way to write None."""
+    kinds = _fields(section)
+    kept: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict) and attrs.has(kinds[key]):
+            kept[key] = _without_empty(value, kinds[key])
+        else:
+            kept[key] = None if value == "" and type(None) in get_args(kinds[key]) else value
+    return kept
 
 
 def _settings(values: dict[str, Any]) -> Settings:

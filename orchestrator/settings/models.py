@@ -29,11 +29,33 @@ _STATE_MACHINE = re.compile(r"arn:[^:]+:states:[^:]*:[^:]*:stateMachine:[^:]+(:[
 PLAIN_PATH = re.compile(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._~-]+)+")
 #: Of a metric's namespace, or nothing (CloudWatch API reference, PutMetricData); not AWS's own.
 _NAMESPACE = re.compile(r"(?!AWS/)[A-Za-z0-9._/#: -]{0,255}")
-_FINITE = attrs.validators.lt(float("inf"))
+#: The longest duration, 100 years: the time that lies so far ahead is still a date.
+_LONGEST_DAYS = 36_525
+_LONGEST_S = _LONGEST_DAYS * 86_400
+#: Neither empty nor with white space or control characters.
+_NAME = re.compile(r"[^\s\x00-\x1f\x7f]+")
+#: A host, with a port perhaps (RFC 9110, section 7.2): no scheme, user, path or query.
+_HOST = re.compile(r"[^\s\x00-\x1f\x7f/@?#]+")
 
 
-def _positive(default: float) -> Any:
-    return attrs.field(default=default, validator=[attrs.validators.gt(0), _FINITE])
+def _positive(default: int) -> Any:
+    return attrs.field(default=default, validator=attrs.validators.gt(0))
+
+
+def _duration(default: float, *, least: float | None = None, longest: float = _LONGEST_S) -> Any:
+    """Seconds (days, if `longest` is in days) that are at least `least`; more than 0 if None."""
+    lower = attrs.validators.gt(0.0) if least is None else attrs.validators.ge(least)
+    return attrs.field(default=default, validator=[lower, attrs.validators.le(longest)])
+
+
+def _refuse_nameless(**names: str) -> None:
+    """Raises ValueError: a setting, by its name with its section's, is no name."""
+    for setting, name in names.items():
+        if not _NAME.fullmatch(name):
+            raise ValueError(
+                f"{setting.replace('__', '.')} is {name!r}: it must have characters, and no white "
+                "space among them"
+            )
 
 
 @attrs.frozen(kw_only=True)
@@ -50,11 +72,12 @@ class Http:
         default=0.75, validator=[attrs.validators.gt(0), attrs.validators.le(1)]
     )
     max_connections: int = _positive(512)
-    receive_timeout_s: float = _positive(10.0)
-    idle_timeout_s: float = _positive(75.0)
+    receive_timeout_s: float = _duration(10.0)
+    idle_timeout_s: float = _duration(75.0)
     allowed_hosts: tuple[str, ...] = ()
 
     def __attrs_post_init__(self) -> None:
+        _refuse_nameless(http__host=self.host)
         if self.base_path and not PLAIN_PATH.fullmatch(self.base_path):
             raise ValueError(
                 f"http.base_path is {self.base_path!r}: it must be empty or like /orchestrator/v1, "
@@ -68,12 +91,18 @@ class Http:
                 )
             if self.event_paths.count(path) > 1:
                 raise ValueError(f"http.event_paths has {path!r} twice")
+        for host in self.allowed_hosts:
+            if not _HOST.fullmatch(host):
+                raise ValueError(
+                    f"http.allowed_hosts has {host!r}: each must be like api.example or "
+                    "localhost:8080, as requests have it in their Host header"
+                )
 
 
 @attrs.frozen(kw_only=True)
 class Intake:
     mode: Literal["inline", "queue"] = "inline"
-    deadline_s: float = _positive(4.0)
+    deadline_s: float = _duration(4.0)
     queue_url: str | None = None
     visibility_s: float = attrs.field(
         default=60.0, validator=[attrs.validators.ge(1), attrs.validators.le(43_200)]
@@ -97,10 +126,11 @@ class Events:
     region: str | None = None
     source: str = "saas.orchestrator"
     sbt_source: str = APPLICATION_PLANE
-    dedupe_window_s: float = _positive(90_000.0)
+    dedupe_window_s: float = _duration(90_000.0)
     id_headers: tuple[str, ...] = ("Idempotency-Key", "webhook-id")
 
     def __attrs_post_init__(self) -> None:
+        _refuse_nameless(events__source=self.source, events__sbt_source=self.sbt_source)
         for name in self.id_headers:
             if not HEADER_NAME.fullmatch(name):
                 raise ValueError(f"events.id_headers has {name!r}, which is not a header name")
@@ -110,16 +140,17 @@ class Events:
 class LedgerSettings:
     backend: Literal["dynamodb", "memory"] = "dynamodb"
     table: str = "orchestrator-ledger"
-    lease_s: float = attrs.field(default=60.0, validator=[attrs.validators.ge(5), _FINITE])
-    retention_days: float = _positive(90.0)
+    lease_s: float = _duration(60.0, least=5)
+    retention_days: float = _duration(90.0, longest=_LONGEST_DAYS)
+
+    def __attrs_post_init__(self) -> None:
+        _refuse_nameless(ledger__table=self.table)
 
 
 @attrs.frozen(kw_only=True)
 class Operations:
-    deadline_s: float = _positive(7200.0)
-    reconcile_every_s: float = attrs.field(
-        default=60.0, validator=[attrs.validators.ge(0), _FINITE]
-    )
+    deadline_s: float = _duration(7200.0)
+    reconcile_every_s: float = _duration(60.0, least=0)
     stop_overdue: bool = True
     clean_up_unknown: bool = False
 
@@ -160,8 +191,11 @@ class Runs:
 class Tiers:
     backend: Literal["dynamodb", "static"] = "dynamodb"
     table: str = "tier-details"
-    cache_s: float = attrs.field(default=60.0, validator=[attrs.validators.ge(0), _FINITE])
+    cache_s: float = _duration(60.0, least=0)
     static: dict[str, dict[str, Any]] = attrs.field(factory=dict)
+
+    def __attrs_post_init__(self) -> None:
+        _refuse_nameless(tiers__table=self.table)
 
 
 @attrs.frozen(kw_only=True)
@@ -170,8 +204,8 @@ class Jenkins:
     user: str = ""
     token: str = attrs.field(default="", repr=masked)
     unstable_is_success: bool = False
-    connect_timeout_s: float = _positive(1.0)
-    timeout_s: float = _positive(3.0)
+    connect_timeout_s: float = _duration(1.0)
+    timeout_s: float = _duration(3.0)
 
     def __attrs_post_init__(self) -> None:
         if self.url is None:
@@ -231,8 +265,8 @@ class Secrets:
 @attrs.frozen(kw_only=True)
 class Aws:
     dynamodb_region: str | None = None
-    connect_timeout_s: float = _positive(1.0)
-    read_timeout_s: float = _positive(2.0)
+    connect_timeout_s: float = _duration(1.0)
+    read_timeout_s: float = _duration(2.0)
     transport: Literal["sdk", "lean"] = "sdk"
 
 

@@ -23,7 +23,8 @@ Every setting with its default. A TOML file of your own, named by `--config` or
 `ORCHESTRATOR_CONFIG`, needs only what differs; [config/default.toml](../config/default.toml) is
 one with all of them. Environment variables override the file: section and key are joined by two
 underscores, lists and maps are JSON. AWS credentials, regions and endpoints come from AWS's own
-variables and files. An unknown key and an invalid value are refused at start. `orchestrator
+variables and files. An unknown key and an invalid value are refused at start; no duration
+is longer than 100 years. For a setting without a default an empty text is no value. `orchestrator
 check` shows the settings in use.
 """
 

@@ -1,5 +1,8 @@
 """Settings: defaults, under a file, under the environment."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -257,6 +260,41 @@ def test_an_empty_variable_of_an_optional_setting_is_none() -> None:
     more = {"ORCHESTRATOR__EXTENSION": "", "DYNAMO_DB_REGION": "", "EVENT_BUS_AWS_REGION": ""}
     assert load(**empty, **more) == load()
     assert "http.port" in refusal(ORCHESTRATOR_HTTP__PORT="")
+
+
+def test_an_empty_text_of_an_optional_setting_is_none(write: Any) -> None:
+    """A file says "no callback" as an environment does, since TOML has no null."""
+    text = """
+        extension = ""
+        callback.url = ""
+        events.bus = ""
+        events.region = ""
+        intake.queue_url = ""
+        aws.dynamodb_region = ""
+        builders.jenkins.url = ""
+        secrets.store = ""
+        auth.gateway.proof = ""
+    """
+    assert load(write(text)) == load()
+
+
+@pytest.mark.parametrize("written", [b"\xef\xbb\xbf", b"\r\n"])
+def test_a_file_is_utf_8_whoever_wrote_it(write: Any, written: bytes) -> None:
+    """A byte order mark and CRLF of an editor for Windows are skipped."""
+    path = write(
+        written + 'environment = "local"\r\n[tiers.static."ÄRA"]\r\nregion = "ö"\r\n'.encode()
+    )
+    assert load(path).tiers.static == {"ÄRA": {"region": "ö"}}
+
+
+def test_a_file_is_utf_8_in_any_locale(write: Any) -> None:
+    """TOML is UTF-8 (toml.io, v1.0.0), also where the locale has another encoding."""
+    path = write('[tiers.static."ÄRA"]\nregion = "ö"\n')
+    program = (
+        "import sys; from orchestrator import load_settings; load_settings(sys.argv[1], environ={})"
+    )
+    plain = {**os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    subprocess.run([sys.executable, "-c", program, str(path)], env=plain, check=True)  # noqa: S603
 
 
 def test_the_ancestors_level_is_understood() -> None:

@@ -15,7 +15,7 @@ from orchestrator.settings import (
     Secrets,
     StepFunctions,
 )
-from tests.unit.settings.loading import refusal
+from tests.unit.settings.loading import load, refusal
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,9 @@ def test_a_variable_with_broken_json_is_refused() -> None:
     """With the variable's name, but not its text, which may be a key."""
     sentence = refusal(ORCHESTRATOR_AUTH__API_KEY__KEYS="hunter2")
     assert "ORCHESTRATOR_AUTH__API_KEY__KEYS is not JSON" in sentence
+    assert '["one", "two"]' in sentence
     assert "hunter2" not in sentence
+    assert '{"name": "value"}' in refusal(ORCHESTRATOR_EVENTS__ALIASES="a=b")
 
 
 def test_a_section_that_is_no_table_is_named(write: Any) -> None:
@@ -129,6 +131,50 @@ def test_a_path_is_never_taken_for_a_shipped_name(tmp_path: Path) -> None:
 def test_no_duration_is_endless(variable: str) -> None:
     """Infinity is no number of seconds to reckon with."""
     assert "must be <" in refusal(**{f"ORCHESTRATOR_{variable}": "inf"})
+
+
+@pytest.mark.parametrize(
+    "variable",
+    [
+        "LEDGER__LEASE_S",
+        "LEDGER__RETENTION_DAYS",
+        "OPERATIONS__DEADLINE_S",
+        "OPERATIONS__RECONCILE_EVERY_S",
+        "INTAKE__DEADLINE_S",
+        "EVENTS__DEDUPE_WINDOW_S",
+        "TIERS__CACHE_S",
+        "AWS__READ_TIMEOUT_S",
+        "HTTP__IDLE_TIMEOUT_S",
+    ],
+)
+def test_no_duration_leads_beyond_the_calendar(variable: str) -> None:
+    """The longest is 100 years: what lies beyond the calendar would fail each event."""
+    longest = 36_525 if variable.endswith("_DAYS") else 36_525 * 86_400
+    load(**{f"ORCHESTRATOR_{variable}": str(longest)})
+    assert f"must be <= {longest}" in refusal(**{f"ORCHESTRATOR_{variable}": str(longest + 1)})
+
+
+@pytest.mark.parametrize("name", ["", " ", "a b", "a\tb", "a\x00b"])
+@pytest.mark.parametrize(
+    "variable",
+    ["LEDGER__TABLE", "TIERS__TABLE", "EVENTS__SOURCE", "EVENTS__SBT_SOURCE", "HTTP__HOST"],
+)
+def test_a_name_that_is_none_is_refused(variable: str, name: str) -> None:
+    """At the start, and not at the first request to AWS; an empty host would be each interface."""
+    setting = variable.lower().replace("__", ".")
+    said = refusal(**{f"ORCHESTRATOR_{variable}": name})
+    assert f"{setting} is {name!r}: it must have characters, and no white space" in said
+
+
+@pytest.mark.parametrize(
+    "host", ["", "https://api.example", "api.example/x", "a b", "u@api.example"]
+)
+def test_an_allowed_host_is_a_host(host: str) -> None:
+    """What no Host header can be would refuse every request."""
+    said = refusal(ORCHESTRATOR_HTTP__ALLOWED_HOSTS=json.dumps([host]))
+    assert (
+        f"http.allowed_hosts has {host!r}: each must be like api.example or localhost:8080" in said
+    )
 
 
 def test_production_does_not_start_open() -> None:
@@ -152,11 +198,18 @@ def test_the_method_api_key_needs_a_key() -> None:
     assert "auth.api_key.keys" in refusal(ORCHESTRATOR_AUTH__METHODS='["api_key"]')
 
 
-@pytest.mark.parametrize("text", ["[http\n", "a = \n", b"a = \xff"])
-def test_a_file_that_is_not_toml_is_named(write: Any, text: str | bytes) -> None:
+@pytest.mark.parametrize("text", ["[http\n", "a = \n"])
+def test_a_file_that_is_not_toml_is_named(write: Any, text: str) -> None:
     """Broken TOML is refused with the file's name."""
     path = write(text)
     assert f"The settings file {path} is not TOML" in refusal(path)
+
+
+@pytest.mark.parametrize("text", [b'a = "caf\xe9"\n', "a = 1\n".encode("utf-16")])
+def test_a_file_of_another_encoding_is_named(write: Any, text: bytes) -> None:
+    """TOML is UTF-8; the sentence says what to do, and not what a codec says."""
+    path = write(text)
+    assert refusal(path) == f"The settings file {path} is not UTF-8: save it so."
 
 
 def test_a_file_that_is_missing_is_named(tmp_path: Path) -> None:
