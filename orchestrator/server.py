@@ -19,6 +19,7 @@ from aiohttp import web
 
 from orchestrator.adapters.prometheus import shared_by_processes
 from orchestrator.app import DRAIN_S
+from orchestrator.core.texts import system_reason
 from orchestrator.intake.app_keys import DRAINS
 from orchestrator.intake.connections import CONNECTION_LIMITS, serve_connections
 
@@ -26,6 +27,10 @@ from orchestrator.intake.connections import CONNECTION_LIMITS, serve_connections
 _CLOSE_S = 3.0
 
 log = structlog.get_logger("orchestrator.server")
+
+
+class PortNotAvailableError(Exception):
+    """The service can't listen at its host and port."""
 
 
 class WorkerDidNotStartError(Exception):
@@ -45,7 +50,7 @@ def run_workers(
     With one worker, `parent_ends` is that of `run_server`.
 
     Raises:
-        OSError: the port is not available.
+        PortNotAvailableError: it can't be listened at, or is in use.
         WorkerDidNotStartError: a worker process ended during startup.
         Exception: raised by `build_app`.
     """
@@ -126,8 +131,14 @@ class _Workers:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-    return socket.create_server((host, port), family=family, backlog=128)
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=128)
+    except (OSError, UnicodeError) as error:
+        reason = system_reason(error) if isinstance(error, OSError) else "no host's name"
+        raise PortNotAvailableError(
+            f"Port {port} on {host} is not available ({reason}): pass another --host or --port."
+        ) from error
 
 
 async def run_server(

@@ -33,6 +33,7 @@ def service_options(command: Callable[..., None]) -> Callable[..., None]:
 
 def _choose_url(_: click.Context, __: click.Parameter, url: str | None) -> str:
     from orchestrator.core.urls import shown_url
+    from orchestrator.settings.validation import read_web_address
 
     if url is None:
         from orchestrator.cli.running_dev import find_running_dev
@@ -40,8 +41,8 @@ def _choose_url(_: click.Context, __: click.Parameter, url: str | None) -> str:
 
         found = find_running_dev(child_environment({}))
         return found.url if found else "http://127.0.0.1:8080"
-    if not url.startswith(("http://", "https://")):
-        raise click.BadParameter(f"{shown_url(url)!r} must begin with http:// or https://.")
+    if read_web_address(url) is None:
+        raise click.BadParameter(f"{shown_url(url)!r} must be like http://127.0.0.1:8080.")
     return url
 
 
@@ -58,16 +59,23 @@ def call_service(
     """The service's answer to one call."""
     from orchestrator.cli.client import open_client
 
-    name, colon, value = (header or "").partition(":")
-    if header and not colon:
-        raise click.UsageError("--header must be NAME:VALUE, such as x-api-key:the-key.")
-    headers = {name.strip(): value.strip()} if colon else {}
+    headers = _read_header(header) if header else {}
 
     async def ask() -> "Answer":
         async with open_client(url, headers=headers) as client:
             return await question(client)
 
     return asyncio.run(ask())
+
+
+def _read_header(header: str) -> dict[str, str]:
+    from orchestrator.settings.validation import HEADER_NAME
+
+    name, colon, value = header.partition(":")
+    name, value = name.strip(), value.strip()
+    if not (colon and HEADER_NAME.fullmatch(name) and value.isprintable()):
+        raise click.UsageError("--header must be NAME:VALUE, such as x-api-key:the-key.")
+    return {name: value}
 
 
 def view(

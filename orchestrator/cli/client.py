@@ -15,6 +15,7 @@ from orchestrator.cli.layout import show_time
 from orchestrator.cli.tables import MOST_EMPTY_PAGES
 from orchestrator.core.errors import BadEvent
 from orchestrator.core.events.envelope import read_event_id
+from orchestrator.core.texts import system_reason
 from orchestrator.core.urls import path_segment, shown_url
 from orchestrator.wire.codec import decode_json
 
@@ -286,9 +287,16 @@ class Client:
                 return Reply(answer.status, dict(answer.headers), await _read(answer))
         except (aiohttp.ClientError, TimeoutError) as error:
             raise ServiceUnreachableError(
-                f"Nothing answers at {shown_url(str(self._base))} ({error}): start the service, or "
-                "pass another --url."
+                f"Nothing answers at {shown_url(str(self._base))} ({_reason(error)}): start the "
+                "service, or pass another --url."
             ) from error
+
+
+def _reason(error: aiohttp.ClientError | TimeoutError) -> str:
+    is_ssl = isinstance(error, aiohttp.ClientSSLError)
+    if isinstance(error, aiohttp.ClientConnectorError) and not is_ssl:
+        return system_reason(error)
+    return str(error) or "no answer in time"
 
 
 def _given(query: Mapping[str, str | None]) -> dict[str, str]:

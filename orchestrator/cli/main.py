@@ -23,6 +23,8 @@ from orchestrator.cli.options import (
     prepare_settings_or_devs,
 )
 from orchestrator.cli.terminal import print_answer, print_lines, terminal_width
+from orchestrator.core.texts import system_reason
+from orchestrator.core.urls import without_userinfo
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -293,7 +295,9 @@ def main() -> None:
         sys.exit(2)
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx else "orchestrator"
-        _exit(2, f"{path}: {error.format_message()} Try `{path} --help`.")
+        message = error.format_message()
+        stop = "" if message.endswith((".", "?")) else "."
+        _exit(2, f"{path}: {message}{stop} Try `{path} --help`.")
     except click.ClickException as error:
         _exit(1, error.format_message())
     except (click.Abort, KeyboardInterrupt):
@@ -301,9 +305,16 @@ def main() -> None:
     except Exception as error:  # noqa: BLE001 - a user gets a sentence; --debug shows the rest
         if "--debug" in arguments:
             print_lines(traceback.format_exc().splitlines(), to_stderr=True)
-        _exit(1, str(error) or type(error).__name__)
+        _exit(1, _sentence(error))
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {system_reason(error)}."
+    return str(error) or type(error).__name__
 
 
 def _exit(code: int, message: str) -> None:
-    print_lines([f"Error: {message}"], to_stderr=True)
+    # A container's output is a log, and the message may quote any URL.
+    print_lines([f"Error: {without_userinfo(message)}"], to_stderr=True)
     sys.exit(code)

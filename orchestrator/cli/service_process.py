@@ -19,6 +19,7 @@ from typing import IO
 import aiohttp
 import attrs
 
+from orchestrator.core.texts import system_reason
 from orchestrator.settings import child_environment
 
 _START_TIMEOUT_S = 30.0
@@ -132,5 +133,5 @@ def usable_port(host: str, port: int) -> int:
             return usable
     except OSError as error:
         raise ServiceDidNotStartError(
-            f"Port {port} on {host} is not available ({error.strerror}): pass another --port."
+            f"Port {port} on {host} is not available ({system_reason(error)}): pass another --port."
         ) from error

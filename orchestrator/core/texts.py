@@ -1,5 +1,7 @@
 """Texts from other sources, as they are stored and shown."""
 
+import os
+
 from orchestrator.core.urls import without_userinfo
 
 #: The maximum number of characters of a reason or a note.
@@ -11,6 +13,13 @@ def shorten(text: str, most: int = _LONGEST_SENTENCE) -> str:
     ledger: `most` characters."""
     shown = without_userinfo(text)
     return shown if len(shown) <= most else f"{shown[:most]}…"
+
+
+def system_reason(error: OSError) -> str:
+    """What the operating system says of an error, without what Python adds to it."""
+    if error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno)
+    return error.strerror or str(error) or type(error).__name__
 
 
 def printable(text: str) -> str:

@@ -33,6 +33,13 @@ async def test_an_answer_of_another_release_is_named() -> None:
         (["replay"], "ID"),
         (["replay", "x", "--url", "nowhere"], "nowhere"),
         (["replay", "x", "--header", "nothing"], "NAME:VALUE"),
+        (["replay", "x", "--header", ":value"], "NAME:VALUE"),
+        (["replay", "x", "--header", "two words:value"], "NAME:VALUE"),
+        (["replay", "x", "--header", "name:val\nue"], "NAME:VALUE"),
+        (["runs", "--url", "http://[::1"], "'http://[::1' must be like http://127.0.0.1:8080"),
+        (["runs", "--url", "http://h:99999"], "'http://h:99999' must be like http://"),
+        (["runs", "--url", "http://"], "'http://' must be like http://"),
+        (["explain", "lost.json"], "'lost.json': No such file or directory. Try `"),
         (["tenant"], "ID"),
         (["cancel"], "TENANT"),
         (["tenants", "--status", "failed"], "--status"),
@@ -52,6 +59,41 @@ async def test_an_answer_of_another_release_is_named() -> None:
 async def test_bad_usage_exits_2_with_one_line(arguments: list[str], named: str) -> None:
     """The line says what was wrong; the ledger is in memory."""
     assert_one_line(await run(*arguments, ORCHESTRATOR_LEDGER__BACKEND="memory"), 2, named)
+
+
+@pytest.mark.parametrize("command", ["serve", "worker"])
+async def test_an_address_that_cannot_be_listened_at_is_named(command: str) -> None:
+    """With the reason, and no number of an operating system's error."""
+    queue = {"ORCHESTRATOR_INTAKE__QUEUE_URL": "http://127.0.0.1:9/q"}
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        ended = await run(command, "--port", port, **queue)
+    assert_one_line(
+        ended, 1, f"Error: Port {port} on 127.0.0.1 is not available (Address already in use): pass"
+    )
+    ended = await run(command, "--host", "256.1.1.1", "--port", port, **queue)
+    assert_one_line(ended, 1, f"Error: Port {port} on 256.1.1.1 is not available (")
+
+
+async def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    """A folder is missing."""
+    ended = await run("openapi", "--output", str(tmp_path / "lost" / "openapi.json"))
+    assert_one_line(ended, 1, f"Error: {tmp_path}/lost/openapi.json: No such file or directory.")
+
+
+async def test_a_service_that_is_not_there_is_named_with_the_reason() -> None:
+    """As an operating system says it, without the terms of an HTTP library."""
+    ended = await run("runs", "--url", "http://127.0.0.1:9")
+    assert_one_line(ended, 1, "Nothing answers at http://127.0.0.1:9 (Connection refused): start")
+
+
+async def test_a_failure_shows_no_password_of_a_url(tmp_path: Path) -> None:
+    """An extension's own exception may quote one, and a container's output is a log."""
+    (tmp_path / "database.py").write_text(
+        "raise RuntimeError('no database at postgres://user:hunter2@db/tenants')"
+    )
+    ended = await run("openapi", "--app-dir", str(tmp_path), ORCHESTRATOR__EXTENSION="database:x")
+    assert_one_line(ended, 1, "no database at postgres://db/tenants")
 
 
 async def test_dev_takes_no_other_service_for_its_own() -> None:
