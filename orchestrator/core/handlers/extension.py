@@ -1,6 +1,7 @@
 """The extension: a user's own handlers, builders, tiers, orchestrator and lifespan."""
 
 import importlib
+import inspect
 import operator
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -9,7 +10,7 @@ from typing import Any
 import attrs
 
 from orchestrator.core.errors import RegistrationError
-from orchestrator.core.handlers.registry import HandlerRegistry
+from orchestrator.core.handlers.registry import HandlerRegistry, plain_function
 from orchestrator.core.jobs.builder import Builder
 from orchestrator.core.jobs.tier_catalog import TierCatalog, TierFunction
 
@@ -25,7 +26,7 @@ class Extension:
     its value is every run's `resources`.
 
     Raises:
-        RegistrationError: a part doesn't have the required methods.
+        RegistrationError: a part can't be called as it has to be.
     """
 
     registry: HandlerRegistry = attrs.field(factory=HandlerRegistry)
@@ -36,17 +37,46 @@ class Extension:
 
     def __attrs_post_init__(self) -> None:
         for name, builder in self.builders.items():
-            if not callable(getattr(builder, "start_job", None)):
+            start_job = getattr(builder, "start_job", None)
+            if not name or not _takes(start_job, "job", {}, start_key="key"):
                 raise RegistrationError(
-                    f"The builder {name} is {type(builder).__name__}: it needs an async start_job."
+                    f"The builder {name or 'without a name'} is {type(builder).__name__}: it needs "
+                    "an async start_job(job_identifier, params, *, start_key), and a name."
                 )
-        if self.tiers is not None and not (
-            callable(self.tiers) or callable(getattr(self.tiers, "find_tier", None))
-        ):
+        find_tier = getattr(self.tiers, "find_tier", self.tiers)
+        if find_tier is not None and not _takes(find_tier, "tier"):
             raise RegistrationError(
                 f"The extension's tiers are {type(self.tiers).__name__}: they must be "
                 "async (tier) -> Mapping | None, or an object with an async find_tier."
             )
+        given = self.orchestrator
+        if given is not None and not (callable(given) or hasattr(given, "handle_event")):
+            raise RegistrationError(
+                f"The extension's orchestrator is {type(given).__name__}: it must be an object "
+                "with async handle_event(event_type, body), or a function that makes one around "
+                "the default."
+            )
+        if self.lifespan is not None and not callable(self.lifespan):
+            raise RegistrationError(
+                f"The extension's lifespan is {type(self.lifespan).__name__}: it must be a "
+                "function without arguments that returns an async context manager."
+            )
+        if inspect.isasyncgenfunction(self.lifespan):
+            raise RegistrationError(
+                "The extension's lifespan is an async generator: decorate it with "
+                "contextlib.asynccontextmanager."
+            )
+
+
+def _takes(function: Any, *arguments: Any, **named: Any) -> bool:
+    """Whether it is a coroutine function that can be called with these arguments."""
+    if not inspect.iscoroutinefunction(plain_function(function)):
+        return False
+    try:
+        inspect.signature(function).bind(*arguments, **named)
+    except TypeError:
+        return False
+    return True
 
 
 def load_extension(reference: str) -> Extension:

@@ -46,6 +46,10 @@ class HandlerRegistry:
 
     def on(self, event_type: str, *, payload: Any = ...) -> Callable[[HandlerT], HandlerT]:
         """Decorate the handler of `event_type`; see `register`."""
+        if callable(event_type):
+            raise RegistrationError(
+                f'{_place(event_type)} has no event type: write @registry.on("EVENT_TYPE").'
+            )
 
         def decorate(handler: HandlerT) -> HandlerT:
             self.register(event_type, handler, payload=payload)
@@ -92,24 +96,24 @@ class HandlerRegistry:
 
 
 def _place(handler: object) -> str:
-    target = inspect.unwrap(_function(handler))
+    target = inspect.unwrap(plain_function(handler))
     name = getattr(target, "__qualname__", repr(handler))
     code = getattr(target, "__code__", None)
     where = f" ({code.co_filename}:{code.co_firstlineno})" if code else ""
     return f"{getattr(target, '__module__', '?')}.{name}{where}"
 
 
-def _function(handler: object) -> Any:
+def plain_function(handler: object) -> Any:
     """The plain function behind a partial, a bound method or an object with `__call__`."""
     if isinstance(handler, functools.partial):
-        return _function(handler.func)
+        return plain_function(handler.func)
     if inspect.isroutine(handler) or inspect.isclass(handler):
         return handler
     return type(handler).__call__ if callable(handler) else handler
 
 
 def _check_signature(handler: Callable[..., Any], place: str) -> None:
-    if not inspect.iscoroutinefunction(_function(handler)):
+    if not inspect.iscoroutinefunction(plain_function(handler)):
         raise RegistrationError(f"{place} is not a coroutine function: write `async def`.")
     kinds = [
         parameter.kind
@@ -128,7 +132,7 @@ def _annotated_payload(handler: Callable[..., Any], place: str) -> Any:
     first = next(iter(inspect.signature(handler).parameters.values()))
     annotation = first.annotation
     if isinstance(annotation, str):
-        function = inspect.unwrap(_function(handler))
+        function = inspect.unwrap(plain_function(handler))
         module = sys.modules.get(function.__module__)
         try:
             annotation = typing.get_type_hints(

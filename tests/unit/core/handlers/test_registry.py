@@ -336,3 +336,9 @@ def test_an_unknown_type_is_unsupported() -> None:
 def test_every_built_in_type_has_a_handler(event_type: str) -> None:
     """The defaults cover all event types that are built in."""
     assert event_type in built_in_handlers().by_type
+
+
+def test_a_decorator_without_a_type_is_refused() -> None:
+    """`@registry.on` would register nothing, without a word."""
+    with pytest.raises(RegistrationError, match=r'write @registry\.on\("EVENT_TYPE"\)'):
+        HandlerRegistry().on(plain)  # type: ignore[arg-type]
