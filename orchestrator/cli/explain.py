@@ -17,10 +17,12 @@ from orchestrator.core.events.event_types import (
     RECONCILE,
     TENANT_DEPLOYMENT,
 )
+from orchestrator.core.events.javascript import to_text
 from orchestrator.core.events.payloads import TenantRequest
 from orchestrator.core.handlers.builtin import is_built_in
 from orchestrator.core.handlers.registry import Registration
 from orchestrator.core.handlers.services import Services
+from orchestrator.core.identifiers import START_KEY, TRACEPARENT
 from orchestrator.core.jobs.builder_calls import builder_errors, prepare
 from orchestrator.core.jobs.plan import JobPlan, choose_builder, find_tier, job_identifier, plan_job
 from orchestrator.core.secrets.redaction import Redactor
@@ -28,6 +30,9 @@ from orchestrator.parts import Parts
 from orchestrator.settings import Settings
 from orchestrator.wire.codec import decode_json
 from orchestrator.wire.fields import json_field_name
+
+#: Variables that each start sets itself, over those of the event.
+_SET_BY_A_START = frozenset({START_KEY, TRACEPARENT})
 
 
 @attrs.frozen(kw_only=True)
@@ -56,7 +61,8 @@ class Explanation:
         }
 
     def as_lines(self, *, width: int | None = None) -> list[str]:
-        """As text: a line for each field, and for each option and variable of the job."""
+        """As text: a line for each field, and for each option and variable of the job, which are
+        written as a build gets them."""
         known = {
             "type": self.event_type,
             "handler": self.handler or "-",
@@ -70,8 +76,14 @@ class Explanation:
             "note": self.note,
             "trouble": self.trouble,
         }
-        options = [f"  codebuild.{name} = {value}" for name, value in sorted(self.options.items())]
-        variables = [f"  {name} = {value}" for name, value in sorted(self.variables.items())]
+        options = [
+            f"  codebuild.{name} = {to_text(value)}" for name, value in sorted(self.options.items())
+        ]
+        variables = [
+            f"  {name} = {to_text(value)}"
+            for name, value in sorted(self.variables.items())
+            if value is not None
+        ]
         return [
             *fields(known, width=width),
             *(["", "OPTIONS", *options] if options else []),
@@ -133,7 +145,9 @@ async def explain_event(settings: Settings, event_type: str | None, text: bytes)
         builder=plan.builder or parts.settings.builders.default,
         job_identifier=plan.job_identifier,
         options=plan.options,
-        variables=redactor.redact(plan.variables),
+        variables=redactor.redact(
+            {name: value for name, value in plan.variables.items() if name not in _SET_BY_A_START}
+        ),
     )
 
 

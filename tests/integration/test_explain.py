@@ -44,6 +44,34 @@ async def test_an_event_is_explained(settings: Settings, codebuild: CodeBuildSta
     assert codebuild.calls == []
 
 
+async def test_variables_are_shown_as_a_build_gets_them(
+    settings: Settings, codebuild: CodeBuildStandIn
+) -> None:
+    """As JavaScript prints them, without null and without what each start sets itself; the JSON
+    has the values."""
+    override = {
+        "A_FLAG": True,
+        "A_LIST": [1.0, {"b": None}],
+        "A_NUMBER": 1e-7,
+        "A_ZERO": -0.0,
+        "NOTHING": None,
+        "ORCHESTRATOR_RUN_ID": "mine",
+        "TRACEPARENT": "mine",
+    }
+    explained = await explain_event(settings, None, text(provisioning_event(override=override)))
+    lines = explained.as_lines()
+    shown = [line.strip() for line in lines[lines.index("VARIABLES") + 1 :]]
+    assert [line for line in shown if line.startswith("A_")] == [
+        "A_FLAG = true",
+        'A_LIST = [1,{"b":null}]',
+        "A_NUMBER = 1e-7",
+        "A_ZERO = 0",
+    ]
+    names = {line.partition(" = ")[0] for line in shown}
+    assert not names & {"NOTHING", "ORCHESTRATOR_RUN_ID", "TRACEPARENT"}
+    assert explained.as_json()["variables"]["A_FLAG"] is True
+
+
 async def test_the_key_is_that_of_the_run(
     settings: Settings, codebuild: CodeBuildStandIn, aiohttp_client: Any
 ) -> None:

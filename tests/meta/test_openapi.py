@@ -1,6 +1,8 @@
 """The OpenAPI document: valid, honest, and as committed."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -309,3 +311,24 @@ def test_a_model_that_json_has_no_form_for_is_refused_at_start() -> None:
     assert "\n" not in sentence
     for said in ("odd_handler", "Odd", "ODD"):
         assert said in sentence
+
+
+def test_the_document_is_built_without_a_warning() -> None:
+    """A user's tests may turn warnings into errors; those of a library's old code aren't theirs to
+    mend."""
+    program = """
+import asyncio
+from aiohttp.test_utils import TestClient, TestServer
+from orchestrator import create_app
+
+async def main():
+    async with TestClient(TestServer(create_app(), host="127.0.0.1")) as client:
+        assert (await client.get("/openapi.json")).status == 200
+        assert (await client.get("/docs")).status == 200
+
+asyncio.run(main())
+"""
+    done = subprocess.run(  # noqa: S603 - our own interpreter
+        [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
