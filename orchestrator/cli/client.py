@@ -4,6 +4,7 @@ import contextlib
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from typing import Any
 
 import aiohttp
@@ -27,6 +28,8 @@ _MOST_PAGES = 10
 #: Hexadecimal digits of a whole id (`core.identifiers.digest`).
 _WHOLE_ID = 40
 _SHORTEST_PREFIX = 4
+#: For what accepts connections and says nothing; longer than a service takes for any answer.
+_PATIENCE = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=120)
 #: How many ids an ambiguous prefix names.
 _MOST_NAMED = 5
 
@@ -62,8 +65,10 @@ class Reply:
 
     @property
     def detail(self) -> str:
-        """The sentence of an error."""
-        return self.answer.get("detail") or f"The answer is {self.status}."
+        """The sentence of an error, with how to send what is missing."""
+        said: str = self.answer.get("detail") or f"The answer is {self.status}."
+        how = " Pass it with --header NAME:VALUE, or in the variable ORCHESTRATOR_HEADER."
+        return said + how if self.status == HTTPStatus.UNAUTHORIZED else said
 
     def as_json(self) -> dict[str, Any]:
         return {"status": self.status, "answer": self.answer, "run": self.run}
@@ -293,10 +298,20 @@ class Client:
 
 
 def _reason(error: aiohttp.ClientError | TimeoutError) -> str:
-    is_ssl = isinstance(error, aiohttp.ClientSSLError)
-    if isinstance(error, aiohttp.ClientConnectorError) and not is_ssl:
-        return system_reason(error)
-    return str(error) or "no answer in time"
+    match error:
+        case aiohttp.ClientSSLError():
+            return str(error)
+        case TimeoutError():
+            return "no answer in time"
+        case aiohttp.ClientOSError():
+            return system_reason(error)
+        case aiohttp.ServerDisconnectedError():
+            return "it closed the connection"
+        case aiohttp.ClientResponseError():
+            return "that is not HTTP"
+        case aiohttp.ClientPayloadError():
+            return "its answer broke off"
+    return str(error)
 
 
 def _given(query: Mapping[str, str | None]) -> dict[str, str]:
@@ -336,7 +351,9 @@ async def _read(answer: aiohttp.ClientResponse) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def open_client(url: str, *, headers: Mapping[str, str]) -> AsyncIterator[Client]:
+async def open_client(
+    url: str, *, headers: Mapping[str, str], patience: aiohttp.ClientTimeout = _PATIENCE
+) -> AsyncIterator[Client]:
     """A client of the service at `url`, which sends `headers` with each request."""
-    async with aiohttp.ClientSession(headers=headers) as http:
+    async with aiohttp.ClientSession(headers=headers, timeout=patience) as http:
         yield Client(http, URL(url))

@@ -1,16 +1,20 @@
 """How the operator's commands fail: one line that names the reason, and an exit code."""
 
+import asyncio
 import json
 import re
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from orchestrator.cli.client import ServiceUnreachableError, open_client
 from orchestrator.embedded import EmbeddedAWS
 from tests.integration.commands import assert_one_line, run
 
@@ -85,6 +89,74 @@ async def test_a_service_that_is_not_there_is_named_with_the_reason() -> None:
     """As an operating system says it, without the terms of an HTTP library."""
     ended = await run("runs", "--url", "http://127.0.0.1:9")
     assert_one_line(ended, 1, "Nothing answers at http://127.0.0.1:9 (Connection refused): start")
+
+
+Speak = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@asynccontextmanager
+async def open_speaking(speak: Speak) -> AsyncIterator[str]:
+    """Something that takes one connection, and closes it when it has spoken; its url."""
+    is_over = asyncio.Event()
+
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await speak(reader, writer)
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+        is_over.set()
+
+    async with await asyncio.start_server(take, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        await is_over.wait()
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (None, "(Connection reset by peer)"),
+        (b"", "(it closed the connection)"),
+        (b"\x00garbage\r\n\r\n", "(that is not HTTP)"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{", "(its answer broke off)"),
+    ],
+)
+async def test_an_answer_that_is_none_is_named_in_words(answer: bytes | None, reason: str) -> None:
+    """And not by the errors of an HTTP library."""
+
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if answer is None:
+            # Closed at once, with a reset (socket(7), SO_LINGER).
+            linger = (socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            writer.get_extra_info("socket").setsockopt(*linger)
+        else:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(answer)
+
+    async with open_speaking(speak) as url:
+        ended = await run("runs", "--url", url)
+    assert_one_line(ended, 1, f"Nothing answers at {url} {reason}: start the")
+
+
+async def test_a_service_that_is_silent_is_given_up() -> None:
+    """A command doesn't wait for ever for something that accepts connections only."""
+
+    async def keep_silent(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    async with open_speaking(keep_silent) as url:
+        impatient = aiohttp.ClientTimeout(sock_read=0.05)
+        async with open_client(url, headers={}, patience=impatient) as client:
+            with pytest.raises(ServiceUnreachableError, match=r"\(no answer in time\)"):
+                await client.get_runs({}, limit=1)
+
+
+async def test_a_missing_key_is_answered_with_the_way_to_send_it() -> None:
+    """The service's sentence says which one, the command's how."""
+    problem = json.dumps({"status": 401, "detail": "The header x-api-key has no valid key."})
+    async with open_strange(401, problem) as url:
+        for command in (("runs",), ("cancel", "t-1")):
+            ended = await run(*command, "--url", url)
+            assert_one_line(ended, 1, "has no valid key. Pass it with --header NAME:VALUE")
 
 
 async def test_a_failure_shows_no_password_of_a_url(tmp_path: Path) -> None:
