@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestrator.cli.calls import Service, call_service, service_options, view
-from orchestrator.cli.options import OneOf, json_option
+from orchestrator.cli.options import OneOf, Time, json_option
 from orchestrator.cli.terminal import (
     Progress,
     is_confirmed,
@@ -160,9 +160,12 @@ def _follow(url: str, header: str | None, sent: "Reply", timeout_s: float) -> "F
     help="Only runs in this status: running, failed, ...",
 )
 @click.option(
-    "--since", metavar="TIME", help="Only runs first seen since then: 2026-11-20T09:14:03Z."
+    "--since",
+    metavar="TIME",
+    type=Time(),
+    help="Only runs first seen since then: 2026-11-20T09:14:03Z.",
 )
-@click.option("--until", metavar="TIME", help="Only runs first seen before then.")
+@click.option("--until", metavar="TIME", type=Time(), help="Only runs first seen before then.")
 @_page_options
 @_watch
 @service_options

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import click
@@ -55,6 +56,21 @@ class OneOf(click.ParamType):  # type: ignore[type-arg] # click 8.2 has no argum
     ) -> list[CompletionItem]:
         del ctx, param
         return [CompletionItem(name) for name in self._load() if name.startswith(incomplete)]
+
+
+class Time(click.ParamType):  # type: ignore[type-arg] # click 8.2 has no argument
+    """A moment as the API reads it (RFC 3339), passed on as it was written."""
+
+    name = "time"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            is_moment = datetime.fromisoformat(value).tzinfo is not None
+        except ValueError:
+            is_moment = False
+        if not is_moment:
+            self.fail(f"{value!r} is no time such as 2026-11-20T09:14:03Z.", param, ctx)
+        return value
 
 
 def prepare_settings(config: str | None, *, is_server: bool = False) -> "Settings":

@@ -1,6 +1,6 @@
 """Runs and tenants as lines of text."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orchestrator.cli.layout import (
@@ -144,11 +144,12 @@ class Links:
     def __init__(self) -> None:
         self._shown: set[str] = set()
 
-    def once(self, link: str | None) -> Iterator[str]:
-        """The link, unless it was shown before."""
-        if link and link not in self._shown:
-            self._shown.add(link)
-            yield link
+    def once(self, link: str | None) -> str | None:
+        """The link; None if it was shown before."""
+        if link is None or link in self._shown:
+            return None
+        self._shown.add(link)
+        return link
 
 
 def _section(title: str, lines: Sequence[str]) -> list[str]:
@@ -270,9 +271,8 @@ def _operation(operation: Shown, links: Links, *, width: int | None) -> list[str
     heading = f"{operation['kind'] or 'run'} {operation['operationId']}"
     lines = wrap(heading, width=width, margin=2)
     for start in reversed(operation["starts"]):
-        lines += fields(_start(start), width=width, margin=4)
-        for link in links.once(start["job"] and start["job"]["logUrl"]):
-            lines += fields({"log": link}, width=width, margin=4)
+        link = links.once(start["job"] and start["job"]["logUrl"])
+        lines += fields({**_start(start), "log": link}, width=width, margin=4)
     if operation["report"]:
         lines += fields({"report": _report(operation["report"])}, width=width, margin=4)
     return lines
@@ -310,11 +310,12 @@ def _report(report: Shown) -> str:
 
 def _entry(entry: Shown, links: Links) -> Row:
     replays = [attempt for attempt in entry["attempts"] if attempt["replayed"]]
+    link = links.once(entry["link"])
     told = [
         *([entry["reason"]] if entry["reason"] else []),
         *(f"attempt {one['number']}: {_replayed(one)}" for one in replays),
         *([_by(entry["cancelledBy"], "cancelled")] if entry["cancelledBy"] else []),
-        *links.once(entry["link"]),
+        *([link] if link else []),
     ]
     cells = {
         "RUN": short_id(entry["runId"]),

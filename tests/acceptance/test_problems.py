@@ -46,6 +46,29 @@ async def service(start_service: StartService) -> Client:
     return await start_service(extension=Extension(registry=registry))
 
 
+@pytest.mark.parametrize(
+    ("path", "instance"),
+    [
+        ("/tenants/%7Bx%7D", "/tenants/%7Bx%7D"),
+        ("/tenants/a%20b%0Ac", "/tenants/a%20b%0Ac"),
+        ("/tenants/%C3%A4%25", "/tenants/%C3%A4%25"),
+        ("/tenants/a:b@c", "/tenants/a:b@c"),
+    ],
+)
+async def test_the_instance_is_a_uri_reference(service: Client, path: str, instance: str) -> None:
+    """Whatever characters the id has (RFC 9457, section 3.1.5)."""
+    answer = await service.get(URL(path, encoded=True))
+    assert (await read_problem(answer, 404))["instance"] == instance
+
+
+async def test_a_refused_method_names_the_allowed_ones(service: Client) -> None:
+    """In a sentence, for one of them and for several."""
+    several = await read_problem(await service.put("/runs"), 405)
+    assert several["detail"] == "PUT is not allowed at /runs: use GET or HEAD."
+    one = await read_problem(await service.put("/events"), 405)
+    assert one["detail"] == "PUT is not allowed at /events: use POST."
+
+
 # What never became an event: no run is kept
 
 

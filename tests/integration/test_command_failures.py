@@ -48,6 +48,9 @@ async def test_an_answer_of_another_release_is_named() -> None:
         (["cancel"], "TENANT"),
         (["tenants", "--status", "failed"], "--status"),
         (["runs", "--status", "bogus"], "'bogus'"),
+        (["runs", "--since", "yesterday"], "'yesterday' is no time such as 2026-11-20T09:14:03Z"),
+        (["runs", "--until", "2026-11-20"], "'2026-11-20' is no time such as"),
+        (["runs", "--until", "2026-11-20T09:14:03"], "'2026-11-20T09:14:03' is no time such as"),
         (
             ["runs", "--status", "bogus"],
             "running, succeeded, failed, retry, duplicate, queued",
