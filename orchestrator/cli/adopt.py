@@ -4,7 +4,7 @@ Each tenant is a transaction of its own, so an aborted import is continued by th
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TextIO
+from typing import Any, TextIO
 
 import attrs
 
@@ -65,9 +65,7 @@ class Adoption:
         try:
             if entry.text is None:
                 raise ValueError(f"it has more than {MAX_ENTRY} characters")
-            tenant: ExistingTenant = self.structure.structure(
-                parse_json(entry.text), ExistingTenant
-            )
+            tenant: ExistingTenant = self.structure.structure(_parse(entry.text), ExistingTenant)
         except (ValueError, OrchestratorError) as error:
             self._refuse(entry.line, str(error))
             return None
@@ -90,6 +88,14 @@ class Adoption:
                 self.show(f"line {line}: {_describe_known(before, tenant)}")
             else:
                 self.adopted += 1
+
+
+def _parse(text: str) -> Any:
+    try:
+        # Without its line break, behind which the position of an error would be on another line.
+        return parse_json(text.rstrip())
+    except ValueError as error:
+        raise ValueError(f"it is not JSON: {error}") from None
 
 
 async def _adopt(tenants: Iterable[ExistingTenant], transactions: Transactions) -> Sequence[Before]:

@@ -82,8 +82,8 @@ async def test_tenants_are_listed_and_shown(here: tuple[str, str], tmp_path: Pat
         assert said in shown.out
     assert shown.out.startswith("tenant     t-1\n")
     # The fields of a start, its log's link among them, have their values in one column.
-    headings = [re.match(r"    (start 1|run|job|log) +", line) for line in shown.out.splitlines()]
-    fields = {found[1]: found.end() for found in headings if found}
+    matches = [re.match(r"    (start 1|run|job|log) +", line) for line in shown.out.splitlines()]
+    fields = {found[1]: found.end() for found in matches if found}
     assert fields == dict.fromkeys(("start 1", "run", "job", "log"), len("    start 1  "))
     assert json.loads((await run("tenant", "t-1", *here, "--json")).out)["state"] == "provisioning"
 

@@ -12,9 +12,11 @@ from orchestrator.core.ledger.records import TenantRecord
 from orchestrator.core.ledger.snapshot import Decision, Snapshot
 
 
-def _check_name(_: object, _field: "attrs.Attribute[str]", value: str) -> None:
+def _check_name(_: object, field: "attrs.Attribute[str]", value: str) -> None:
     if not value.strip() or len(value.encode()) > MAX_NAME_BYTES:
-        raise ValueError(f"must have 1 to {MAX_NAME_BYTES} bytes, and not only white space")
+        raise ValueError(
+            f"must have 1 to {MAX_NAME_BYTES} bytes as its {field.name}, and not only white space"
+        )
 
 
 def _check_at_rest(_: object, _field: "attrs.Attribute[TenantState]", state: TenantState) -> None:

@@ -110,13 +110,14 @@ async def test_a_tenant_without_a_state_is_known(ledger: CountingLedger) -> None
 @pytest.mark.parametrize(
     ("broken", "named"),
     [
-        ("{", "Expecting"),
+        ("{", "it is not JSON: Expecting"),
+        ('{"id": "", "tier": "BASIC", "state": "active"}', "1 to 512 bytes as its id"),
+        ('{"id": "b", "tier": " ", "state": "active"}', "1 to 512 bytes as its tier"),
         ("7", "must be an object"),
         ('{"id": "b", "tier": "BASIC", "state": "aktiv"}', "$.state"),
         ('{"id": "b", "tier": "BASIC", "state": "deploying"}', "adopt it once that is over"),
         ('{"id": "b", "tier": "BASIC"}', "$.state"),
         ('{"id": 7, "tier": "BASIC", "state": "active"}', "$.id"),
-        ('{"id": "", "tier": "BASIC", "state": "active"}', "1 to 512 bytes"),
         ('{"id": "b", "id": "c", "tier": "BASIC", "state": "active"}', "'id'"),
         ('{"id": "\\ud800", "tier": "BASIC", "state": "active"}', "surrogate"),
         ("x" * 70_000, "65536 characters"),
