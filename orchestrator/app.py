@@ -55,7 +55,7 @@ from orchestrator.intake.readiness import share_checks
 from orchestrator.intake.refusal_log import REFUSALS, RefusalLog
 from orchestrator.intake.workload import Workload, answer_reads_by
 from orchestrator.parts import Parts, open_parts
-from orchestrator.settings import Settings, SettingsError
+from orchestrator.settings import PLAIN_PATH, Settings, SettingsError
 
 #: Fargate and Kubernetes kill a process 30 s after SIGTERM; closing takes some more of them.
 DRAIN_S = 20.0
@@ -300,7 +300,15 @@ def setup(
     Your app then has `app[REGISTRY]` and, once started, `app[ORCHESTRATOR]`; if you mount several,
     those of the first. The other arguments are those of `create_app`. The settings of
     `http.base_path`, host and port are ignored here.
+
+    Raises:
+        SettingsError: the prefix is no path, or as for `create_app`.
     """
+    if not PLAIN_PATH.fullmatch(prefix.rstrip("/")):
+        raise SettingsError(
+            f"The service's prefix is {prefix!r}: it must be like /orchestrator/v1, beginning with "
+            "a slash, of letters, digits and -._~"
+        )
     inner = _build_app(_choose(settings, extension, parts), drain_s=drain_s)
     app.add_subapp(prefix, inner)
     if REGISTRY in app:

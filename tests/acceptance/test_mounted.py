@@ -1,6 +1,7 @@
 """The service inside an app of the user's, under a prefix."""
 
 import io
+import re
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from orchestrator import (
     HandlerRegistry,
     Run,
     Settings,
+    SettingsError,
     setup,
 )
 from orchestrator.embedded import CodeBuildStandIn
@@ -191,3 +193,12 @@ async def test_a_forged_prefix_is_ignored(mounted: Client, forged: str) -> None:
         assert all(link.startswith(f"{PREFIX}/") for link in references(text))
     async with mounted.get(f"{PREFIX}/openapi.json", headers=headers) as document:
         assert (await document.json())["servers"] == [{"url": "/"}]
+
+
+@pytest.mark.parametrize("prefix", ["", "/", "orchestrator", "/a//b", "/{tenant}", "/a b"])
+def test_a_prefix_that_is_no_path_is_refused(prefix: str) -> None:
+    """By a sentence, also where Python runs without assertions; the parent app has no routes."""
+    parent = web.Application()
+    with pytest.raises(SettingsError, match=re.escape(f"prefix is {prefix!r}: it must be like /")):
+        setup(parent, prefix=prefix)
+    assert not list(parent.router.routes())
