@@ -44,7 +44,7 @@ def server_path(request: web.Request) -> str:
 
 
 def address(request: web.Request) -> str:
-    """The path that the sender requested, percent-encoded."""
+    """The path that the sender requested, as a URI reference (RFC 9457, section 3.1.5)."""
     return server_path(request) + encoded_path(_own_path(request))
 
 

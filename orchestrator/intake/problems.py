@@ -7,7 +7,6 @@ failure is never 4xx (README.md has the table).
 import math
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from urllib.parse import quote
 
 import attrs
 import structlog
@@ -108,12 +107,12 @@ async def answer_problems(request: web.Request, handler: Handler) -> web.StreamR
         if error.status < HTTPStatus.BAD_REQUEST:
             raise
         sentence, headers = _sentence(request, error), _own_headers(error)
-        answer = problem(error.status, sentence, instance=_path(request), headers=headers)
+        answer = problem(error.status, sentence, instance=address(request), headers=headers)
         return _logged(request, answer, error, sentence)
     except Exception as error:
         log.error("request failed", path=request.path, exc_info=error)
         sentence = "The request failed with an internal error; the log has the traceback."
-        answer = problem(HTTPStatus.INTERNAL_SERVER_ERROR, sentence, instance=_path(request))
+        answer = problem(HTTPStatus.INTERNAL_SERVER_ERROR, sentence, instance=address(request))
         return _logged(request, answer, error, sentence)
 
 
@@ -141,13 +140,8 @@ def _logged(
 
 def _instance(request: web.Request, error: OrchestratorError) -> str:
     if error.run_id is None:
-        return _path(request)
+        return address(request)
     return link(request, "run", runId=error.run_id)
-
-
-def _path(request: web.Request) -> str:
-    """The requested path, as a URI reference (RFC 9457, section 3.1.5)."""
-    return quote(address(request), safe="/:@!$&'()*+,;=")
 
 
 def _sentence(request: web.Request, error: web.HTTPException) -> str:

@@ -48,6 +48,8 @@ def example(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
     def load(name: str) -> Any:
         imported.append(name)
+        # Another folder's module of that name may have been imported before.
+        sys.modules.pop(name, None)
         return importlib.import_module(name)
 
     yield load
