@@ -8,10 +8,13 @@ import pytest
 from structlog.testing import capture_logs
 
 from orchestrator.core.errors import TakenOver, TemporaryError
-from orchestrator.core.ledger.lease import keep_renewed
+from orchestrator.core.events.event_types import ENDS
+from orchestrator.core.ledger.lease import RunLease, claim_run, keep_renewed
 from orchestrator.core.ledger.records import Progress, RunStatus
 from orchestrator.core.ledger.settle import Saved, Settlement
+from orchestrator.core.metrics import OPERATION_DURATION
 from tests.desk import (
+    NOT_PROVISIONED,
     ORDER,
     PROVISIONED,
     PROVISIONING,
@@ -21,6 +24,9 @@ from tests.desk import (
     operation_id,
     step,
 )
+from tests.tally import Tally
+
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 # --- an attempt ------------------------------------------------------------------------------
 
@@ -117,6 +123,32 @@ async def test_an_operation_that_was_given_back_is_not_over(desk: Desk) -> None:
     attempt = await desk.claimed(PROVISIONING, "a")
     await desk.fail(attempt)
     assert await attempt.is_over() is False
+
+
+@pytest.mark.parametrize(
+    ("event_type", "result"), [(PROVISIONED, "succeeded"), (NOT_PROVISIONED, "failed")]
+)
+async def test_how_long_an_operation_took_is_measured(
+    desk: Desk, event_type: str, result: str
+) -> None:
+    """From its opening to its end, with how it ended; that of its clean-up is another one."""
+    await desk.provision()
+    desk.turn(30)
+    tally = Tally()
+    transactions = attrs.evolve(desk.transactions, metrics=tally)
+    outcome = await claim_run(transactions, desk.request(event_type, "done"))
+    assert isinstance(outcome, RunLease)
+    await desk.finish(outcome, ending=ENDS[event_type])
+    assert tally.observed == [(OPERATION_DURATION, 30.0, ("provisioning", result))]
+
+
+async def test_an_outcome_belongs_to_the_trace_of_its_operation(desk: Desk) -> None:
+    """Whatever trace the outcome itself came with."""
+    opened = attrs.evolve(desk.request(PROVISIONING, "a"), traceparent=TRACE)
+    opener = await claim_run(desk.transactions, opened)
+    assert isinstance(opener, RunLease)
+    await desk.finish(opener, desk.job("b-1"))
+    assert (await desk.claimed(PROVISIONED, "done")).traceparent == TRACE
 
 
 async def test_a_lease_is_renewed_as_long_as_the_work_lasts(desk: Desk) -> None:
