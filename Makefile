@@ -116,7 +116,9 @@ clean:  ## remove what the targets made
 	@echo "2/3 what builds the packages"
 	@$(call install,$(BIN)/pip,-r requirements/build.txt)
 	@echo "3/3 the service and its tools"
-	@$(call install,$(BIN)/pip,--no-build-isolation -r requirements/dev.txt)
+	@$(call install,$(BIN)/pip,--no-compile --no-build-isolation -r requirements/dev.txt)
+	@# With all processors, where pip takes one; some packages carry files of Python 2.
+	@$(BIN)/python -m compileall -qq -j 0 .venv/lib || true
 	@$(BIN)/pip install $(PIP) --no-deps --no-build-isolation -e .
 	@touch $@
 
