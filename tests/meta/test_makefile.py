@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 #: A Python whose environments have a pip that finds three packages, and may fail.
-PYTHON = """#!/bin/sh
+PYTHON = r"""#!/bin/sh
 mkdir -p $3/bin
 cat > $3/bin/pip <<'PIP'
 #!/bin/sh
@@ -18,7 +18,8 @@ case "$*" in
              if [ -e fails ]; then echo "no such hash" >&2; exit 1; fi ;;
 esac
 PIP
-chmod +x $3/bin/pip
+printf '#!/bin/sh\n' > $3/bin/python
+chmod +x $3/bin/pip $3/bin/python
 """
 
 
