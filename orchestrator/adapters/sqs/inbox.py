@@ -98,7 +98,7 @@ class SQSInbox:
     async def delete(self, message: Message) -> None:
         """Delete a message, together with those that others delete meanwhile.
 
-        SQS bills each request, and a worker that is busy needs a tenth as many.
+        SQS bills each request, and a busy worker makes half as many, at best a tenth.
         """
         deleted = asyncio.get_running_loop().create_future()
         self._deletions.append((message.receipt, deleted))
