@@ -12,6 +12,7 @@ import gc
 import importlib
 import json
 import os
+import resource
 import runpy
 import selectors
 import signal
@@ -92,14 +93,16 @@ async def start(
     stdin: int | None = None,
     stdout: int | IO[Any] | None = None,
     stderr: int | IO[Any] | None = None,
+    open_files: int | None = None,
 ) -> Child:
     """A process of `python -m module arguments`; a stream is inherited, PIPE, DEVNULL or a file,
-    and `stderr` may be STDOUT."""
+    and `stderr` may be STDOUT. It may have `open_files`; None: as many as this one."""
     asked = {
         "module": module,
         "arguments": arguments,
         "environment": dict(os.environ if env is None else env),
         "folder": str(cwd or Path.cwd()),
+        "open_files": open_files,
     }
     theirs: list[int] = []
     ours: dict[str, int] = {}
@@ -249,6 +252,8 @@ def _run(asked: Mapping[str, Any]) -> None:
     os.environ.clear()
     os.environ.update(asked["environment"])
     os.chdir(asked["folder"])
+    if (files := asked["open_files"]) is not None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
     sys.path[0] = asked["folder"]
     sys.argv = [asked["module"], *asked["arguments"]]
     runpy.run_module(asked["module"], run_name="__main__", alter_sys=True)

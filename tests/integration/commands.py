@@ -19,19 +19,19 @@ class Ended:
     err: str
 
 
-async def run(*arguments: str, **environment: str) -> Ended:
-    """Run `orchestrator` with arguments, and variables over our own."""
+async def run(*arguments: str, stdin: str = "", **environment: str) -> Ended:
+    """Run `orchestrator` with arguments, a text to read, and variables over our own."""
     process = await zygote.start(
         "orchestrator",
         *arguments,
-        stdin=asyncio.subprocess.DEVNULL,
+        stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         env=child_environment({"COLUMNS": "100", **environment}),
     )
     try:
         async with asyncio.timeout(PATIENCE_S):
-            out, err = await process.communicate()
+            out, err = await process.communicate(stdin.encode())
     finally:
         if process.returncode is None:
             process.kill()

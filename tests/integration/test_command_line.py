@@ -1,6 +1,6 @@
 """The command line, run as a child process: what it prints, and how it exits.
 
-A child takes about a second, so there are few.
+An interpreter of its own takes about a second: one for each command.
 """
 
 import asyncio
@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
-import attrs
 import click
 import pytest
 from click.testing import CliRunner
@@ -23,33 +22,25 @@ from orchestrator.cli.main import commands
 from orchestrator.cli.prepared_aws import open_prepared_aws
 from orchestrator.cli.service_process import Service, open_service
 from orchestrator.settings import child_environment, load_settings
+from tests.integration.commands import Ended, run
 
 BASIC = {"tenant": {"id": "t-1"}, "planConfig": {"tier": "BASIC"}}
 NOBODY = "http://127.0.0.1:9"
 
 
-@attrs.frozen
-class Ended:
-    """A command that has ended: its exit code and what it printed."""
-
-    code: int | None
-    out: str
-    err: str
-
-
-async def run(*arguments: str, stdin: str = "", columns: int = 100) -> Ended:
-    """Run `orchestrator` with arguments."""
+async def run_alone(*arguments: str, columns: int = 100) -> Ended:
+    """Run `orchestrator` in an interpreter of its own, which shows that no import is missing."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "orchestrator",
         *arguments,
-        stdin=asyncio.subprocess.PIPE,
+        stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         env=child_environment({"COLUMNS": str(columns)}),
     )
-    out, err = await process.communicate(stdin.encode())
+    out, err = await process.communicate()
     return Ended(process.returncode, out.decode(), err.decode())
 
 
@@ -62,7 +53,7 @@ def assert_one_line(ended: Ended) -> None:
 
 async def test_help_lists_the_commands() -> None:
     """`--help` exits 0 and names each command."""
-    ended = await run("--help")
+    ended = await run_alone("--help")
     assert ended.code == 0
     listed = {line.split()[0] for line in ended.out.partition("Commands:")[2].splitlines() if line}
     assert {"serve", "dev", "demo", "send", "openapi"} <= listed
@@ -157,7 +148,7 @@ async def test_openapi_check_finds_a_document_out_of_date(tmp_path: Path) -> Non
     """What `--output` wrote passes `--check`; a changed file doesn't, and is left as it is."""
     document = tmp_path / "openapi.json"
     arguments = ("openapi", "--config", "local.toml", "--output", str(document))
-    assert (await run(*arguments)).code == 0
+    assert (await run_alone(*arguments)).code == 0
     assert json.loads(document.read_text())["openapi"].startswith("3.1")
     assert await run(*arguments, "--check") == Ended(0, "", "")
 
@@ -184,7 +175,8 @@ async def test_send_shows_what_came_of_the_event(service: Service, tmp_path: Pat
     """From a file: the run and its job, exit 0; from standard input, refused: why, exit 1."""
     event = tmp_path / "event.json"
     event.write_text(json.dumps(BASIC))
-    sent = await run("send", "TENANT_PROVISIONING", str(event), "--url", service.url, "--json")
+    here = ("--url", service.url)
+    sent = await run_alone("send", "TENANT_PROVISIONING", str(event), *here, "--json")
     assert (sent.code, sent.err) == (0, "")
     shown = json.loads(sent.out)
     assert (shown["status"], shown["answer"]) == (200, {"success": True})
@@ -192,7 +184,7 @@ async def test_send_shows_what_came_of_the_event(service: Service, tmp_path: Pat
     assert shown["run"]["job"]["jobIdentifier"] == "basic-tenant"
 
     gold = json.dumps({**BASIC, "tenant": {"id": "t-2"}, "planConfig": {"tier": "GOLD"}})
-    refused = await run("send", "TENANT_PROVISIONING", "--url", service.url, stdin=gold)
+    refused = await run("send", "TENANT_PROVISIONING", *here, stdin=gold)
     assert refused.code == 1
     for said in ("422", "GOLD", "failed", "t-2"):
         assert said in refused.out
@@ -217,7 +209,7 @@ async def test_an_event_can_be_sent_twice_on_purpose(service: Service) -> None:
 async def test_runs_are_listed_and_shown(service: Service) -> None:
     """A line for each run; one run with its job; what isn't there is one line, exit 1."""
     here = ("--url", service.url)
-    assert (await run("runs", *here)).out == "no runs\n"
+    assert (await run_alone("runs", *here)).out == "no runs\n"
     sent = await run("send", "TENANT_PROVISIONING", *here, "--json", stdin=json.dumps(BASIC))
     run_id = json.loads(sent.out)["run"]["runId"]
     listed = await run("runs", *here, "--tenant", "t-1", "--header", "x-api-key:unused")
@@ -227,7 +219,7 @@ async def test_runs_are_listed_and_shown(service: Service) -> None:
     assert (status, event_type, tenant_id) == ("succeeded", "TENANT_PROVISIONING", "t-1")
     assert (len(short), run_id[:8]) == (8, short)
     assert (await run("run", short, *here)).out == (await run("run", run_id, *here)).out
-    shown = await run("run", run_id, *here)
+    shown = await run_alone("run", run_id, *here)
     assert (shown.code, shown.err) == (0, "")
     assert "CODE_BUILD basic-tenant:" in shown.out
     missing = await run("run", "nowhere", *here)
@@ -278,7 +270,7 @@ async def test_sigterm_ends_serve_well() -> None:
 
 async def test_the_demo_is_true() -> None:
     """Every sentence of the demo was seen to happen."""
-    ended = await run("demo", columns=80)
+    ended = await run_alone("demo", columns=80)
     assert ended.code == 0, ended.out
     assert "✓" in ended.out
     assert "✗" not in ended.out

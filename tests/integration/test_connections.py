@@ -5,7 +5,6 @@ import gzip
 import json
 import resource
 import socket
-import sys
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -16,6 +15,7 @@ import attrs
 import pytest
 
 from orchestrator.settings import child_environment
+from tests import zygote
 from tests.integration.commands import PATIENCE_S
 
 KEY = "first-key-4711"
@@ -43,7 +43,7 @@ class Server:
     """A process of `orchestrator serve`, which may open few files."""
 
     port: int
-    process: asyncio.subprocess.Process
+    process: zygote.Child
     connections: list[asyncio.StreamWriter] = attrs.field(factory=list)
 
     @property
@@ -92,10 +92,6 @@ async def read_answer(reader: asyncio.StreamReader) -> tuple[int, dict[str, str]
     return int(status.split()[1]), headers, body
 
 
-def allow_few_files() -> None:
-    resource.setrlimit(resource.RLIMIT_NOFILE, (FILES, FILES))
-
-
 OpenServer = Callable[..., Awaitable[Server]]
 
 
@@ -130,13 +126,12 @@ async def running(directory: Path, http: dict[str, float]) -> AsyncIterator[Serv
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     arguments = ("serve", "--config", str(config), "--port", str(port))
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", "orchestrator", *arguments),
+    process = await zygote.start(
+        "orchestrator",
+        *arguments,
         stderr=asyncio.subprocess.PIPE,
         env=child_environment({}),
-        preexec_fn=allow_few_files,
-        limit=2**20,
+        open_files=FILES,
     )
     assert process.stderr is not None
     try:

@@ -5,7 +5,6 @@ import contextlib
 import os
 import signal
 import socket
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,13 +16,14 @@ from yarl import URL
 
 from orchestrator.embedded import EmbeddedAWS
 from orchestrator.settings import child_environment
+from tests import zygote
 from tests.integration.commands import PATIENCE_S, run
 
 
 class Workers:
     """`orchestrator serve --workers 2`, its log read line by line."""
 
-    def __init__(self, url: str, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, url: str, process: zygote.Child) -> None:
         self.url = url
         self.process = process
         self._log = b""
@@ -65,10 +65,8 @@ async def open_workers(**environment: str) -> AsyncIterator[Workers]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = ("-m", "orchestrator", "serve", "--config", "local.toml", "--workers", "2")
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *command,
+    process = await zygote.start(
+        *("orchestrator", "serve", "--config", "local.toml", "--workers", "2"),
         "--port",
         str(port),
         stderr=asyncio.subprocess.PIPE,
@@ -84,7 +82,7 @@ async def open_workers(**environment: str) -> AsyncIterator[Workers]:
         for pid in (*children, process.pid) if process.returncode is None else ():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        await process.wait()
+        await process.communicate()
 
 
 async def test_workers_share_a_port(aws: EmbeddedAWS) -> None:
