@@ -1,4 +1,4 @@
-"""The tenant in the ledger, and who waits for it."""
+"""The tenant in the ledger, and the runs that wait for it."""
 
 from orchestrator.core.ledger.records import TenantRecord, tenant_key
 from tests.desk import TENANT, Desk

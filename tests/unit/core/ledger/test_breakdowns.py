@@ -40,7 +40,7 @@ MAX_ATTEMPTS = 3
 async def break_down(
     desk: Desk, event_type: str = PROVISIONING, event_id: str = "a", **options: Any
 ) -> RunRecord | None:
-    """An attempt at the run raised; as it then stands, if that counts."""
+    """Count an attempt at the run that raised; the stored run, or None if it isn't counted."""
     options = {"run_id": run_id(event_type, event_id), "cause": "KeyError", **options}
     breakdown = Breakdown(**options)
     timings = attrs.evolve(desk.timings, max_attempts=MAX_ATTEMPTS)
@@ -80,7 +80,7 @@ async def test_a_breakdown_counts_as_a_take_over(desk: Desk) -> None:
 
 
 async def test_only_the_attempt_that_broke_down_is_counted(desk: Desk) -> None:
-    """Whoever lost the run counts nothing, and whoever settled it neither."""
+    """An attempt that lost the run, or has settled it, isn't counted."""
     await desk.claimed(ORDER, "a")
     second = await desk.taken_over(ORDER, "a")
     assert await break_down(desk, ORDER, attempt=1) is None
@@ -103,7 +103,7 @@ async def test_a_claim_that_raised_is_counted_unless_an_attempt_holds_the_run(de
 
 
 async def test_a_claim_that_broke_down_forgets_no_start(desk: Desk) -> None:
-    """Of an attempt whose holder died: what it may have sent is still possible."""
+    """What an attempt whose process crashed may have sent is still possible."""
     attempt = await desk.claimed(PROVISIONING, "a")
     desk.turn(TIMINGS.lease_s + TIMINGS.skew_s)
     run = await break_down(desk)
@@ -131,20 +131,20 @@ async def test_a_finished_run_is_not_counted(
 
 
 async def test_an_operators_cancel_is_not_taken_back_by_a_breakdown(desk: Desk) -> None:
-    """Nobody but an operator may have a cancelled run tried again."""
+    """Only an operator may have a cancelled run tried again."""
     attempt = await desk.claimed(PROVISIONING, "a")
     await desk.fail(attempt, error=Failure(type="Cancelled", message="Cancelled."))
     assert await break_down(desk) is None
 
 
 async def test_of_an_unknown_event_nothing_is_kept(desk: Desk) -> None:
-    """Its sender has it; what can't be claimed must not be due."""
+    """Its sender sends it again; a run that can't be claimed must not be due."""
     assert await break_down(desk, ORDER, outcome=event(ORDER, "a")) is None
     assert desk.ledger._items == {}
 
 
 async def test_an_outcome_of_our_own_is_kept_by_its_first_breakdown(desk: Desk) -> None:
-    """Nobody would send it again; once its start is over nothing is kept."""
+    """No sender would send it again; once its start is over, nothing is kept."""
     opener = await desk.provision()
     ours = our_outcome(opener)
     run = await break_down(desk, run_id=ours.key, outcome=ours)
@@ -180,8 +180,8 @@ async def test_a_failed_run_that_is_redelivered_is_a_new_attempt(desk: Desk) -> 
 
 
 async def test_a_run_that_ends_by_its_records_sends_no_start(desk: Desk) -> None:
-    """However often its end is taken over: the last possible send stays as old as it is, and keeps
-    its builder."""
+    """However often the attempt that ends it is taken over: time and builder of the last possible
+    send stay."""
     attempt = await desk.claimed(PROVISIONING, "a")
     await desk.hand_back(attempt, possible_until=desk.clock.now(), sent_to="FIRST")
     run = await use_up(desk, PROVISIONING, "a")
@@ -203,7 +203,7 @@ async def test_a_run_whose_holders_die_ends_by_its_records(desk: Desk, died: int
 
 
 async def test_a_word_of_a_holder_ends_the_row_of_deaths(desk: Desk) -> None:
-    """A run that is handed back was worked on, however long that takes."""
+    """An attempt that hands its run back ends the row of take-overs, however long the run takes."""
     await desk.claimed(ORDER, "a")
     for _ in range(TIMINGS.max_takeovers - 1):
         attempt = await desk.taken_over(ORDER, "a")
@@ -214,7 +214,7 @@ async def test_a_word_of_a_holder_ends_the_row_of_deaths(desk: Desk) -> None:
 
 
 async def test_a_clean_up_that_never_began_is_known_by_its_records(desk: Desk) -> None:
-    """Its operation was opened with the failure's end, which its own run doesn't know yet."""
+    """Its operation was opened with the failure's settlement; its own run doesn't name it yet."""
     await desk.provision()
     outcome = await desk.claimed("TENANT_PROVISIONING_FAILURE", "failed", job="b-1")
     clean_up = follow_up("TENANT_CLEAN_UP", "clean", outcome.run.operation_id)
@@ -229,7 +229,7 @@ async def test_a_clean_up_that_never_began_is_known_by_its_records(desk: Desk) -
 
 
 async def test_a_run_that_waits_for_a_tenant_ends_alone(desk: Desk) -> None:
-    """What holds the tenant isn't its own."""
+    """The operation that holds the tenant belongs to another run, and stays."""
     opener = await desk.claimed(PROVISIONING, "a")
     assert isinstance(await desk.claim(DEPROVISIONING, "b"), Deferred)
     await use_up(desk, DEPROVISIONING, "b")
@@ -409,7 +409,7 @@ async def test_an_attempt_that_lost_its_lease_ends_nothing_by_the_records(
 
 
 async def adopt_the_job(desk: Desk, opener: RunLease) -> None:
-    """The builder tells of the opener's job b-1, of which the run knows nothing."""
+    """The builder reports the opener's job b-1, which isn't recorded in the run."""
     adopted = await adopt_job(
         desk.transactions,
         operation_id=opener.run.operation_id,
@@ -420,7 +420,7 @@ async def adopt_the_job(desk: Desk, opener: RunLease) -> None:
 
 
 async def test_an_opener_finds_the_job_that_its_operation_has(desk: Desk) -> None:
-    """A message has told of it: its operation goes on, and the run shows the job."""
+    """It was adopted from a message: its operation continues, and the run shows the job."""
     opener = await desk.claimed(PROVISIONING, "a")
     await adopt_the_job(desk, opener)
     desk.turn(TIMINGS.lease_s + TIMINGS.skew_s)
@@ -459,7 +459,7 @@ async def test_a_second_request_takes_nothing_of_the_first_ones_operation(desk: 
 async def test_only_our_own_outcome_of_its_kind_ends_an_operation_by_the_records(
     desk: Desk, event_type: str, source: str, ends: bool
 ) -> None:
-    """Anybody may send an event under the id of ours; an outcome of another kind ends nothing."""
+    """Any sender can use the id of our event; an outcome of another kind ends nothing."""
     opener = await desk.provision()
     outcome = attrs.evolve(our_outcome(opener, event_type), source=source)
     if source != OWN_SOURCE:

@@ -1,4 +1,4 @@
-"""Requests to the ledger, bounded by their duty: none waits behind those of another."""
+"""Requests to the ledger, bounded for each duty: none waits behind those of another duty."""
 
 import asyncio
 from typing import Any
@@ -18,7 +18,7 @@ from tests.desk import let_others_work
 
 @attrs.define
 class SilentDynamoDB:
-    """It never answers; counts who waits for it."""
+    """It never answers, and counts the requests that wait."""
 
     waiting: int = 0
 
@@ -62,7 +62,7 @@ async def test_a_full_bulkhead_leaves_room_for_every_other_duty(crowd: Duty) -> 
 
 
 async def test_each_request_counts() -> None:
-    """A list asks the shards of an index, each by a request of its own."""
+    """A list queries the shards of an index, each by a request of its own."""
     ledger, silent = silent_ledger()
     tasks = [asyncio.create_task(ledger.list_runs()) for _ in range(50)]
     await let_others_work()
@@ -94,7 +94,7 @@ async def test_a_lease_is_renewed_within_its_own_bulkhead() -> None:
 
 
 async def test_a_sweep_is_on_its_own_duty() -> None:
-    """All that it asks for, and all that it begins, waits among sweeps."""
+    """All of its requests, and those of the work that it begins, wait in the sweeps' bulkhead."""
     ledger, silent = silent_ledger()
     transactions = Transactions(ledger=ledger, clock=ManualClock(), timings=Timings())
 

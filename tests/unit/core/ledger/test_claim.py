@@ -1,4 +1,4 @@
-"""The claim: what an event opens, goes on with, joins or waits for."""
+"""The claim: which operation an event opens, continues, joins or waits for."""
 
 import attrs
 import pytest
@@ -34,7 +34,7 @@ from tests.desk import (
 async def test_an_operation_opens_where_it_may(
     desk: Desk, kind: Kind, state: TenantState | None
 ) -> None:
-    """Legal: operation, tenant and run in one write. Not: a failed run says why; force insists."""
+    """Legal: operation, tenant and run are one write. Else a failed run says why, unless forced."""
     await desk.stand(state)
     event_type = f"TENANT_{kind.upper()}"
     answer = await desk.claim(event_type, "a")
@@ -182,7 +182,7 @@ async def test_an_opening_has_nothing_of_an_earlier_one(desk: Desk) -> None:
 
 @pytest.mark.parametrize("key", ["k", None])
 async def test_a_second_request_joins_once_the_job_is_recorded(desk: Desk, key: str | None) -> None:
-    """Under the same request key or another: until then it waits, and nobody answers for it."""
+    """Under the same request key or another: until then it waits, and is no duplicate."""
     opener = await desk.claimed(PROVISIONING, "a", key="k")
     answer = await desk.claim(PROVISIONING, "b", key=key)
     reason = f"Run {opener.run.run_id} is opening the same operation."
@@ -214,7 +214,7 @@ async def test_a_run_keeps_waiting_for_an_opener_that_crashed(desk: Desk) -> Non
 async def test_the_later_requests_credentials_are_used(
     desk: Desk, ours_s: float | None, theirs_s: float | None, wins: bool
 ) -> None:
-    """By the events' own times, not by when they came; none replace none."""
+    """By the events' own times, not by arrival; a request without credentials replaces none."""
     ours = None if ours_s is None else desk.later(ours_s)
     theirs = None if theirs_s is None else desk.later(theirs_s)
     opener = await desk.claimed(PROVISIONING, "a", as_of=ours)
@@ -344,7 +344,7 @@ async def test_force_waits_until_the_opener_has_finished(desk: Desk, is_swept: b
 
 
 async def test_force_waits_until_the_tenant_is_free(desk: Desk) -> None:
-    """Another operation holds it by now: insisting doesn't mean two at once."""
+    """Another operation holds it by now, and force never opens a second one beside it."""
     await ended(desk)
     deploying = await desk.claimed(DEPLOYMENT, "d")
     before = await desk.run(PROVISIONING, "a")
@@ -355,7 +355,7 @@ async def test_force_waits_until_the_tenant_is_free(desk: Desk) -> None:
 
 
 async def test_force_reopens_also_for_an_opener_that_is_forgotten(desk: Desk) -> None:
-    """A ledger that cleared the opener's run away says that nobody works on it."""
+    """The opener's run has expired in the ledger, so no attempt of it can be in progress."""
     await ended(desk)
     over = await desk.operation("k")
     await desk.ledger.put(attrs.evolve(over, opener="long gone"))

@@ -44,6 +44,8 @@ def test_the_table_of_claim_actions(found: Found) -> None:
         for row in re.findall(r"^\|.*", page, re.MULTILINE)
     ]
     (shown,) = [cells for name, *cells in rows if ROWS.get(name) is found]
-    told = {trigger: WORDS[cell] for trigger, cell in zip(COLUMNS, shown, strict=True) if cell}
-    assert ACTIONS[found] == told
-    assert found is Found.NEW_EVENT or set(told) == set(Trigger)
+    documented = {
+        trigger: WORDS[cell] for trigger, cell in zip(COLUMNS, shown, strict=True) if cell
+    }
+    assert ACTIONS[found] == documented
+    assert found is Found.NEW_EVENT or set(documented) == set(Trigger)

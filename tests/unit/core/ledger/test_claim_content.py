@@ -1,4 +1,4 @@
-"""An event known by its content: the same one for a while, then another one."""
+"""An event identified by its content: the same within the window, then another one."""
 
 from datetime import timedelta
 
@@ -43,7 +43,7 @@ WINDOW_S = TIMINGS.dedupe_window_s
 async def test_equal_content_is_one_event_for_a_while(
     desk: Desk, passed_s: float, by_content: bool, trigger: Trigger, is_new: bool
 ) -> None:
-    """From then on it is another one: steps emptied, first seen now, its attempts count on."""
+    """After it, a delivery is another event: no steps, first seen now, attempt numbers continue."""
     first = await desk.claimed(ORDER, "a", by_content=by_content)
     await desk.finish(first, desk.job("b-1"))
     desk.turn(passed_s)
@@ -75,7 +75,7 @@ async def test_equal_content_of_an_unfinished_run_is_the_same_event(
 
 @pytest.mark.parametrize("trigger", [Trigger.REPLAY, Trigger.FORCED_REPLAY])
 async def test_only_a_delivery_makes_old_content_new(desk: Desk, trigger: Trigger) -> None:
-    """An operator means the run that he names."""
+    """A replay is of the run that the operator names."""
     first = await desk.claimed(ORDER, "a", by_content=True)
     await desk.fail(first, ends_without_job=False)
     desk.turn(WINDOW_S)
@@ -84,7 +84,7 @@ async def test_only_a_delivery_makes_old_content_new(desk: Desk, trigger: Trigge
 
 
 async def test_new_content_counts_its_starts_from_the_beginning(desk: Desk) -> None:
-    """And it has ended nothing yet."""
+    """And the run of an outcome no longer names the operation that it ended."""
     await desk.finish(await desk.claimed(ORDER, "a", by_content=True))
     await desk.finish(
         await desk.claimed(ORDER, "a", by_content=True, trigger=Trigger.FORCED_REPLAY)
@@ -109,7 +109,7 @@ async def test_failed_content_is_new_after_the_window(desk: Desk) -> None:
 
 
 async def test_old_content_does_not_wait_for_itself(desk: Desk) -> None:
-    """Its operation goes on without a job: an outcome must still be able to end it."""
+    """Its operation continues without a job: an outcome must still be able to end it."""
     await desk.finish(await desk.claimed(PROVISIONING, "a", by_content=True))
     desk.turn(WINDOW_S)
     answer = await desk.claim(PROVISIONING, "a", by_content=True)
@@ -132,7 +132,7 @@ async def test_old_content_with_the_request_key_of_an_ended_operation_is_a_dupli
     assert answer == Duplicate(first.run.run_id)
 
 
-# --- once the tenant was asked for something else ------------------------------------------------
+# --- once something else was requested of the tenant ---------------------------------------------
 
 
 async def test_equal_content_is_another_event_once_it_is_not_the_latest_request(
@@ -154,7 +154,7 @@ async def test_equal_content_is_another_event_once_it_is_not_the_latest_request(
 
 
 async def test_content_is_another_event_while_another_kind_waits(desk: Desk) -> None:
-    """It comes after that, and waits in its turn."""
+    """It is placed behind that one, and waits for its turn."""
     first = await desk.claimed(PROVISIONING, "a", by_content=True)
     await desk.finish(first, desk.job("b-1"))
     await desk.claim(DEPROVISIONING, "b", by_content=True)
@@ -164,7 +164,7 @@ async def test_content_is_another_event_while_another_kind_waits(desk: Desk) -> 
 
 
 async def test_a_clean_up_and_our_deployment_make_no_content_new(desk: Desk) -> None:
-    """Nobody has asked for them."""
+    """They are follow-ups, not requests of a sender."""
     first = await desk.claimed(PROVISIONING, "a", by_content=True)
     await desk.finish(first, desk.job("b-1"))
     await desk.end(PROVISIONED, "done")
@@ -194,7 +194,7 @@ async def test_content_of_an_outcome_is_another_event_once_the_same_is_done_agai
 
 
 async def test_content_that_a_job_repeats_is_one_event(desk: Desk) -> None:
-    """Its builder has the last word, and has not spoken yet."""
+    """Its builder decides whether the job is over, and has not been queried yet."""
     await desk.provision()
     for _ in range(2):
         desk.turn(1)
@@ -211,7 +211,7 @@ async def test_content_that_a_job_repeats_is_one_event(desk: Desk) -> None:
 async def test_content_that_was_received_before_its_run_is_the_same_event(
     desk: Desk, received_s: float | None, is_new: bool
 ) -> None:
-    """However late a queue delivers it again; an event that is kept doesn't say when it came."""
+    """However late a queue delivers it again; a stored event has no time of receipt."""
     request = desk.request(ORDER, "a", by_content=True)
     received_at = None if received_s is None else desk.later(received_s)
     again = attrs.evolve(request, event=attrs.evolve(request.event, received_at=received_at))
@@ -241,7 +241,7 @@ async def test_equal_content_that_is_no_request_is_one_event(desk: Desk) -> None
 
 
 async def test_content_is_the_same_event_while_its_own_kind_waits(desk: Desk) -> None:
-    """That asks for nothing else: it joins, or is a duplicate, too."""
+    """The waiting request is of the same kind: it joins, or is a duplicate, too."""
     first = await desk.claimed(PROVISIONING, "a", by_content=True)
     await desk.finish(first)
     assert isinstance(await desk.claim(PROVISIONING, "b"), Deferred)
@@ -250,7 +250,7 @@ async def test_content_is_the_same_event_while_its_own_kind_waits(desk: Desk) ->
 
 
 async def test_a_new_event_has_its_own_time(desk: Desk) -> None:
-    """By which it is told whether a request is stale."""
+    """That time decides whether a request is stale."""
     await desk.finish(await desk.claimed(ORDER, "a", by_content=True, sent_s=0))
     desk.turn(WINDOW_S)
     again = await desk.claimed(ORDER, "a", by_content=True, sent_s=9)

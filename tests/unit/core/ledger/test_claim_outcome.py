@@ -53,7 +53,7 @@ OPENS_FROM: Mapping[str, set[str]] = {
     },
     "clean_up": {"provision_failed"},
 }
-#: Where the tenant is during, after success and after failure.
+#: The tenant's state during the operation, after its success and after its failure.
 WAYS: Mapping[str, tuple[str, str, str]] = {
     "provisioning": ("provisioning", "provisioned", "provision_failed"),
     "deployment": ("deploying", "active", "deployment_failed"),
@@ -74,7 +74,7 @@ def test_a_kind_opens_from_these_states_and_no_other(kind: Kind, state: TenantSt
 
 @pytest.mark.parametrize("kind", list(Kind))
 def test_a_kind_takes_its_tenant_there(kind: Kind) -> None:
-    """During it, and as it ends."""
+    """The tenant's state during the operation, after its success and after its failure."""
     moves = MOVES[kind]
     assert (moves.during, moves.succeeded, moves.failed) == WAYS[kind]
 
@@ -100,7 +100,7 @@ def test_these_events_end_one() -> None:
 
 @pytest.mark.parametrize(("event_type", "ending"), ENDS.items())
 def test_an_outcome_has_its_event(event_type: str, ending: Ending) -> None:
-    """The way from the ending back to the event type that says it."""
+    """The event type that reports an ending is found from the ending."""
     assert outcome_type(ending.kind, succeeded=ending.succeeded) == event_type
 
 
@@ -127,7 +127,7 @@ async def change(desk: Desk, **changes: Any) -> OperationRecord:
 async def test_an_outcome_ends_the_operation_and_moves_the_tenant(
     desk: Desk, event_type: str, by: str
 ) -> None:
-    """In one write, however it names it; the tenant stays held until then."""
+    """In one write, by whichever of the three it names it; the tenant stays held until then."""
     kind, succeeded = ENDS[event_type].kind, ENDS[event_type].succeeded
     if kind is Kind.CLEAN_UP:
         await desk.stand(TenantState.PROVISION_FAILED)
@@ -166,7 +166,7 @@ async def test_an_outcome_ends_the_operation_also_if_its_handler_failed(
 
 @pytest.mark.parametrize("is_handed_back", [False, True])
 async def test_an_outcome_waits_for_the_opener(desk: Desk, is_handed_back: bool) -> None:
-    """As long as that works, or will, and no job is known: it may start one."""
+    """While the opener is in progress or waits, and no job is recorded: it may start one."""
     opener = await opened(desk)
     if is_handed_back:
         await desk.hand_back(opener)
@@ -194,7 +194,7 @@ async def test_an_outcome_does_not_wait_for_an_opener_whose_job_is_known(desk: D
 
 
 async def test_an_outcome_does_not_wait_for_an_opener_that_began_anew(desk: Desk) -> None:
-    """Its content came again behind another request: it waits for this very end."""
+    """Its content was received again behind another request: it waits for the end itself."""
     first = await desk.claimed(PROVISIONING, "a", by_content=True)
     await desk.finish(first)
     assert isinstance(await desk.claim(DEPROVISIONING, "b"), Deferred)
@@ -217,7 +217,7 @@ async def test_only_one_outcome_works_at_a_time(desk: Desk) -> None:
 
 
 async def test_two_outcomes_at_once_are_one(desk: Desk) -> None:
-    """The other one was quicker between our look and our write."""
+    """The other one was claimed between our read and our write."""
     await under_way(desk)
     other = desk.beside()
     desk.ledger.before_commit.append(lambda: other.claimed(PROVISIONED, "two"))
@@ -245,7 +245,7 @@ async def test_an_outcome_continues_after_a_crash(desk: Desk) -> None:
 
 
 async def test_an_outcome_that_is_replayed_with_force_moves_nothing(desk: Desk) -> None:
-    """Its handler runs again; the operation is over, and so is its next start's business."""
+    """Its handler runs again; neither the ended operation nor the tenant changes."""
     await under_way(desk)
     await desk.end(PROVISIONED, "done")
     over = await desk.operation("k")
@@ -257,7 +257,7 @@ async def test_an_outcome_that_is_replayed_with_force_moves_nothing(desk: Desk) 
 
 @pytest.mark.parametrize("named", [{"job": "foreign"}, {"operation": "foreign"}])
 async def test_an_outcome_of_something_else_ends_nothing(desk: Desk, named: dict[str, str]) -> None:
-    """A job that the operation doesn't have, an operation that nobody knows."""
+    """It names a job that the operation doesn't have, or an operation that isn't in the ledger."""
     await under_way(desk)
     answer = await desk.claim(PROVISIONED, "done", **named)
     assert answer == NothingToDo(run_id(PROVISIONED, "done"))
@@ -269,7 +269,7 @@ async def test_an_outcome_of_something_else_ends_nothing(desk: Desk, named: dict
 
 @pytest.mark.parametrize("event_type", [DEPLOYED, "TENANT_DEPROVISIONING_FAILURE"])
 async def test_an_outcome_of_another_kind_ends_nothing(desk: Desk, event_type: str) -> None:
-    """Nor does one for a tenant that nothing is done to, or for another tenant's operation."""
+    """Nor does one of a tenant without an operation under way, or of another tenant's operation."""
     await under_way(desk)
     assert isinstance(await desk.claim(event_type, "done"), NothingToDo)
     await change(desk, tenant_id="t-2")
@@ -287,7 +287,7 @@ async def test_a_job_outranks_an_operations_id(desk: Desk) -> None:
 
 
 async def test_the_outcome_of_an_earlier_start_ends_nothing(desk: Desk) -> None:
-    """The operation was reopened and has no job yet: the old one's report is none of its own."""
+    """The operation was reopened and has no job yet: the earlier job's report doesn't count."""
     await under_way(desk)
     await desk.end(PROVISIONED, "done")
     forced = await desk.claimed(PROVISIONING, "a", key="k", trigger=Trigger.FORCED_REPLAY)
@@ -308,7 +308,7 @@ async def test_an_outcome_that_names_its_start_ends_no_other(
 
 
 async def test_an_operation_that_was_given_back_has_no_outcome(desk: Desk) -> None:
-    """It is noted that it was over already."""
+    """The outcome's run notes that the operation was over already."""
     await desk.stand(TenantState.PROVISION_FAILED)
     await desk.fail(await opened(desk))
     answer = await desk.claim(PROVISIONED, "done", operation=operation_id("k"))
@@ -336,7 +336,7 @@ async def test_an_outcome_decides_the_state_of_an_unseen_tenant(
 
 
 async def test_the_outcome_of_another_tenants_operation_makes_no_tenant(desk: Desk) -> None:
-    """It names an operation that the ledger knows, and a tenant that it doesn't."""
+    """It names an operation that the ledger has, and a tenant that the ledger doesn't have."""
     await under_way(desk)
     answer = await desk.claim(PROVISIONED, "done", tenant_id="t-2", operation=operation_id("k"))
     assert answer == NothingToDo(run_id(PROVISIONED, "done"))
@@ -346,7 +346,7 @@ async def test_the_outcome_of_another_tenants_operation_makes_no_tenant(desk: De
 
 
 async def test_an_unseen_tenant_is_held_until_its_outcome_is_settled(desk: Desk) -> None:
-    """Nothing else begins meanwhile; the next attempt goes on with it."""
+    """No other operation opens meanwhile; the outcome's next attempt continues with this one."""
     attempt = await desk.claimed(PROVISIONED, "done", job="a-stranger's")
     await desk.hand_back(attempt, ending=ENDED)
     assert isinstance(await desk.claim(DEPLOYMENT, "a"), Deferred)
@@ -357,7 +357,7 @@ async def test_an_unseen_tenant_is_held_until_its_outcome_is_settled(desk: Desk)
 
 
 async def test_an_unseen_tenant_is_released_if_its_outcome_could_not_be_handled(desk: Desk) -> None:
-    """As if the ledger had never had it; a later attempt begins anew."""
+    """As if the ledger had never had a record of it; a later attempt begins anew."""
     attempt = await desk.claimed(PROVISIONED, "done")
     await desk.fail(attempt, ends_without_job=False)
     assert await desk.tenant() == (None, None)
@@ -376,7 +376,7 @@ async def test_the_report_of_a_foreign_job_ends_no_operation_without_a_job(desk:
 
 
 async def test_an_outcome_without_a_tenant_is_worked_on_alone(desk: Desk) -> None:
-    """It moves nobody."""
+    """No tenant is moved."""
     attempt = await desk.claimed(PROVISIONED, "done", tenant_id=None, job="a-stranger's")
     await desk.finish(attempt, ending=ENDED)
     assert (await desk.run(PROVISIONED, "done")).status == "succeeded"
@@ -400,7 +400,7 @@ async def test_an_outcome_ends_only_what_is_still_its_own(
 
 
 async def test_an_outcome_moves_only_a_tenant_that_its_operation_holds(desk: Desk) -> None:
-    """The operation ends; the tenant is another one's."""
+    """The operation ends; the tenant, which another operation holds, stays as it is."""
     await under_way(desk)
     attempt = await desk.claimed(PROVISIONED, "done")
     tenant = await desk.transactions.find_tenant(TENANT)
@@ -418,7 +418,7 @@ async def test_an_outcome_moves_only_a_tenant_that_its_operation_holds(desk: Des
 async def test_the_tenants_tier_is_that_of_its_operation(
     desk: Desk, of_operation: str | None, of_event: str | None, of_tenant: str, kept: str
 ) -> None:
-    """Else what the outcome says, else what it was."""
+    """Else that of the outcome, else the one that the tenant had."""
     await desk.stand(TenantState.PROVISIONED, tier=of_tenant)
     opener = await desk.claimed(DEPLOYMENT, "a", key="k")
     operation = await desk.operation(of=opener)
@@ -430,7 +430,7 @@ async def test_the_tenants_tier_is_that_of_its_operation(
 
 
 async def test_an_outcome_of_an_unseen_tenant_is_no_request(desk: Desk) -> None:
-    """Nobody has asked for anything yet, as far as known: the next request can't be stale."""
+    """No request is recorded of the tenant, so the next one can't be stale."""
     await desk.end(PROVISIONED, "done", sent_s=9)
     tenant = await desk.transactions.find_tenant(TENANT)
     assert tenant is not None
@@ -440,8 +440,8 @@ async def test_an_outcome_of_an_unseen_tenant_is_no_request(desk: Desk) -> None:
 # --- self-reports of jobs whose builder can be queried -----------------------------------------
 
 
-async def hear(desk: Desk, **options: Any) -> OperationRecord:
-    """A self-report is claimed; the operation `k` as it then stands."""
+async def claim_self_report(desk: Desk, **options: Any) -> OperationRecord:
+    """Claim a self-report; the operation `k` as it is then."""
     answer = await desk.claim(PROVISIONED, "self", is_outranked=True, **options)
     assert answer == NothingToDo(run_id(PROVISIONED, "self"), operation_id("k"))
     return await desk.operation("k")
@@ -451,19 +451,19 @@ async def hear(desk: Desk, **options: Any) -> OperationRecord:
 async def test_a_self_report_makes_its_job_due_for_a_check(
     desk: Desk, named: dict[str, Any]
 ) -> None:
-    """At once, whoever has sent it; it counts as the job's only if it names the job or start."""
+    """At once, from any sender; it counts as the job's only if it names the job or the start."""
     await under_way(desk)
     desk.turn(1)
-    operation = await hear(desk, **named)
+    operation = await claim_self_report(desk, **named)
     assert (operation.due_at, operation.outcome) == (desk.clock.now(), None)
     assert operation.told_by == (run_id(PROVISIONED, "self") if named else None)
 
 
 @pytest.mark.parametrize("is_named", [False, True])
 async def test_a_self_report_of_the_job_brings_credentials(desk: Desk, is_named: bool) -> None:
-    """Where its request had none: a report that names only the tenant may be anybody's."""
+    """If its request had none; a report that names only the tenant may be of any sender."""
     await under_way(desk)
-    operation = await hear(desk, as_of=SENT_AT, **({"job": "b-1"} if is_named else {}))
+    operation = await claim_self_report(desk, as_of=SENT_AT, **({"job": "b-1"} if is_named else {}))
     assert operation.credentials == (credentials("self", SENT_AT) if is_named else None)
 
 
@@ -472,7 +472,7 @@ async def test_a_self_report_replaces_no_credentials(desk: Desk) -> None:
     await under_way(desk)
     given = credentials("a", SENT_AT)
     await change(desk, credentials=given)
-    assert (await hear(desk, as_of=desk.later(9), job="b-1")).credentials == given
+    assert (await claim_self_report(desk, as_of=desk.later(9), job="b-1")).credentials == given
 
 
 # --- jobs that are not the operation's any more -------------------------------------------------

@@ -49,7 +49,7 @@ async def test_an_operator_may_insist_on_a_registration(desk: Desk) -> None:
 
 
 async def test_an_operation_that_was_given_back_keeps_no_registration(desk: Desk) -> None:
-    """The tenant that has it was never touched: the next one gets it."""
+    """Nothing was done to the tenant that has it: the next one gets it."""
     await desk.fail(await desk.claimed(PROVISIONING, "b", tenant_id="t-2", registration="r"))
     await desk.claimed(PROVISIONING, "a", registration="r")
     assert await registered(desk) == TENANT
@@ -78,7 +78,7 @@ async def test_a_request_with_another_tenants_registration_does_not_join(desk: D
 async def test_a_result_of_a_registration_makes_no_tenant(
     desk: Desk, tenant_id: str | None
 ) -> None:
-    """Whether nobody knows the registration, or nothing was ever done to its tenant."""
+    """Whether the registration isn't in the ledger, or its tenant is unseen."""
     answer = await desk.claim(PROVISIONED, "told", tenant_id=tenant_id, registration="r")
     assert isinstance(answer, Refused)
     assert "No tenant with the registration 'r' is known" in answer.reason

@@ -1,4 +1,4 @@
-"""Clean-ups: opened by the settlement of a failure, with all that the tenant had before."""
+"""Clean-ups: opened by the settlement of a failure, with the tenant's tier and registration."""
 
 from typing import Any
 
@@ -58,7 +58,7 @@ async def test_a_clean_up_is_of_the_tenants_tier(desk: Desk) -> None:
 
 
 async def test_a_clean_up_that_is_given_back_leaves_the_latest_request(desk: Desk) -> None:
-    """It found no job to start: the tenant has failed, and was last asked for its provisioning."""
+    """It found no job to start: the tenant has failed, and its latest request is provisioning."""
     opener = await failed(desk)
     asked = (await tenant(desk)).asked
     assert asked is not None

@@ -1,4 +1,4 @@
-"""An event that is kept comes back as the very same event."""
+"""A stored event is read back as the very same event."""
 
 import json
 import zlib
@@ -18,7 +18,7 @@ BODY = {"tenantId": "t-1", "note": "Grüße ☃ \ud83d", "count": 3, "price": 1.
 
 
 def kept(event: Event[Any]) -> Event[Any]:
-    """The event after it was put away and taken out."""
+    """The event, stored and read back."""
     run = new_run(event, "t-1", Snapshot(datetime(2026, 11, 20, 9, 0, tzinfo=UTC)))
     return decode_event(run, encode_event(event))
 
@@ -76,7 +76,7 @@ def test_a_body_that_was_not_received_is_kept_beside() -> None:
 
 
 def test_a_payload_belongs_to_its_run_and_is_small() -> None:
-    """It is found under the event's key, and packed."""
+    """It is found under the event's key, and compressed."""
     sent = event(BODY, BODY | {"filler": "x" * 10_000})
     payload = encode_event(sent)
     assert payload.run_id == sent.key

@@ -191,7 +191,7 @@ def test_none_is_certain_once_a_listing_would_show_it(
 def test_an_operation_opens_where_the_table_lets_it(
     tenant: TenantRecord | None, kind: Kind, may: bool
 ) -> None:
-    """A tenant without a record stands where one without a state does; `test_lifecycle` for all."""
+    """A tenant without a record counts as one without a state; `test_claim_outcome` has all."""
     assert may_open(kind, tenant) is may
 
 
@@ -206,7 +206,7 @@ def test_an_operation_opens_where_the_table_lets_it(
     ],
 )
 def test_a_tenant_is_free_or_unseen(tenant: TenantRecord | None, free: bool, unseen: bool) -> None:
-    """Free: nothing holds it. Unseen: besides, nothing is known of it."""
+    """Free: no operation holds it. Unseen: besides, it has no state."""
     assert is_free(tenant) is free
     assert is_unseen(tenant) is unseen
 
@@ -223,7 +223,7 @@ def test_a_tenant_is_free_or_unseen(tenant: TenantRecord | None, free: bool, uns
 def test_an_operation_is_secured_by_its_job_or_its_end(
     changes: dict[str, Any], secured: bool
 ) -> None:
-    """Until then nobody may promise that it will be done."""
+    """Until then no other request may be answered as its duplicate."""
     assert is_secured(operation(**changes)) is secured
 
 
@@ -246,7 +246,7 @@ def test_an_operation_is_secured_by_its_job_or_its_end(
 def test_a_job_is_recorded_by_the_start_that_made_it(
     changes: dict[str, Any], number: int, may: bool
 ) -> None:
-    """Open, at that start, and with no other job; the same job again is no harm at any time."""
+    """Open, at that start, and with no other job; the same job again is accepted at any time."""
     assert may_record(operation(**changes), number, JOB) is may
 
 
@@ -283,7 +283,7 @@ _POSSIBLE = at(-600)
         ({"start_number": 4}, {}, None, False),
         ({}, {"start_number": 2}, None, False),
         ({"job": JOB}, {}, None, False),
-        # However long ago: who let go has to have looked.
+        # However long ago: the attempt must have looked the start up.
         ({}, {}, _POSSIBLE, False),
     ],
 )
@@ -304,7 +304,7 @@ def test_an_operation_may_end_without_a_job_by_its_opener_when_no_start_is_possi
 def test_a_lease_without_allowance_ends_on_time(
     ask: Callable[[RunRecord, datetime, Timings], bool],
 ) -> None:
-    """The allowance is that of the terms and no other."""
+    """The allowed clock skew is that of the timings and no other."""
     timings = attrs.evolve(TIMINGS, skew_s=0)
     assert ask(run(lease_until=at(0.001)), NOW, timings) is False
     assert ask(run(lease_until=NOW), NOW, timings) is True
@@ -330,7 +330,7 @@ def test_a_lease_without_allowance_ends_on_time(
 def test_a_job_is_orphaned_once_its_operation_can_never_have_it(
     changes: dict[str, Any], number: int, stray: bool
 ) -> None:
-    """Of a start that isn't written yet nobody can say so."""
+    """A start number beyond the operation's may not be written yet: its job isn't orphaned."""
     assert is_stray(operation(**changes), number, JOB) is stray
 
 
@@ -369,7 +369,7 @@ def test_an_unknown_job_is_gone_once_its_builder_must_list_it(
 def test_an_unknown_job_ends_its_operation_for_a_reason_alone(
     changes: dict[str, Any], since_s: float, ends: bool
 ) -> None:
-    """By what it told, by a stop, or at the deadline; never while it may not be listed yet."""
+    """By a self-report, by a stop, or at the deadline; never while it may not be listed yet."""
     since = NOW + timedelta(seconds=since_s)
     found = attrs.evolve(OPERATION, job_since=since, **changes)
     assert ends_unknown(found, NOW, Timings(deadline_s=7200)) is ends
@@ -388,7 +388,7 @@ def test_an_unknown_job_ends_its_operation_for_a_reason_alone(
 def test_a_report_is_posted_by_one_at_a_time(
     report: Report | None, due_s: float | None, may: bool
 ) -> None:
-    """While one posts it, it is due only later; what is done is done."""
+    """While one process posts it, it is due only later; a report that is done isn't sent again."""
     due_at = None if due_s is None else NOW + timedelta(seconds=due_s)
     over = attrs.evolve(OPERATION, state=OperationState.OVER, report=report, due_at=due_at)
     assert may_send_report(over, NOW) is may
@@ -406,7 +406,7 @@ def test_a_report_is_posted_by_one_at_a_time(
             TenantRecord(tenant_id="t-2", state=TenantState.DEPROVISIONED, changed_at=NOW),
             True,
         ),
-        # What it was asked for was given back.
+        # Its only operation was given back.
         ("t-2", TenantRecord(tenant_id="t-2", state=None, changed_at=NOW), False),
         ("t-2", None, False),
     ],
@@ -414,7 +414,7 @@ def test_a_report_is_posted_by_one_at_a_time(
 def test_a_registration_is_the_tenants_that_was_first(
     registered: str | None, holder: TenantRecord | None, elsewhere: bool
 ) -> None:
-    """Unless nothing was ever done to that one."""
+    """Unless that tenant is unseen: nothing was ever done to it."""
     known = RegistrationRecord(registration_id="r", tenant_id=registered) if registered else None
     assert is_registered_elsewhere(known, holder, "t-1") is elsewhere
 

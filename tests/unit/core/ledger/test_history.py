@@ -66,11 +66,11 @@ async def test_each_attempt_is_kept_with_its_end(desk: Desk) -> None:
     desk.turn(100)
     await desk.claimed(ORDER, "a", trigger=Trigger.REPLAY, by="maria.k")
     run = await desk.run(ORDER, "a")
-    told = [
+    kept = [
         ((one.started_at - began).seconds, one.state, one.reason, one.is_replay)
         for one in run.earlier
     ]
-    assert told == [
+    assert kept == [
         (0, "retry", "quota", False),
         (7, "lease_expired", None, False),
         (69, "failed", "no", False),
@@ -176,7 +176,7 @@ async def test_the_last_starts_are_kept(desk: Desk) -> None:
 
 
 async def test_a_start_has_its_own_report(desk: Desk) -> None:
-    """One that was accepted before it was opened is an earlier start's."""
+    """A report that was accepted before the start was opened is an earlier start's."""
     opener = await desk.provision("opener", "b-1")
     await desk.end(PROVISIONED, "over", job="b-1")
     over = await desk.operation(of=opener)
@@ -203,7 +203,7 @@ async def test_a_run_that_ends_by_its_records_grows_no_more(desk: Desk) -> None:
 
 
 async def test_a_dry_runs_request_is_kept_once(desk: Desk) -> None:
-    """Of an earlier start's job, only what names it: its request may be large."""
+    """Of an earlier start's job, only what names it is kept: its request may be large."""
     job = attrs.evolve(desk.job("b-1"), request={"large": "x" * 1000})
     await desk.finish(await desk.claimed(PROVISIONING, "a"), job)
     await desk.end(PROVISIONED, "over", job="b-1")

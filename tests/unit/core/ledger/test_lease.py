@@ -40,7 +40,7 @@ async def test_start_keys_of_two_starts_differ(desk: Desk) -> None:
 
 @pytest.mark.parametrize("write", ["renew", "record", "settle"])
 async def test_an_attempt_that_lost_its_lease_writes_nothing(desk: Desk, write: str) -> None:
-    """It gets `TakenOver`, and the attempt that holds the run is not disturbed."""
+    """`TakenOver` is raised, and the attempt that holds the run is not disturbed."""
     first = await desk.claimed(PROVISIONING, "a")
     await desk.taken_over(PROVISIONING, "a")
     before = await desk.run(PROVISIONING, "a")
@@ -56,7 +56,7 @@ async def test_an_attempt_that_lost_its_lease_writes_nothing(desk: Desk, write: 
 
 
 async def test_a_renewal_is_another_lease_from_now_on(desk: Desk) -> None:
-    """The holder and the ledger both know."""
+    """Both the attempt and the ledger have the new end of the lease."""
     attempt = await desk.claimed(ORDER, "a")
     desk.turn(40)
     await attempt.renew()
@@ -67,7 +67,7 @@ async def test_a_renewal_is_another_lease_from_now_on(desk: Desk) -> None:
 
 
 async def test_a_write_whose_answer_was_lost_can_be_repeated(desk: Desk) -> None:
-    """It is found done; a settlement that is found done is nobody's any more."""
+    """A record that was written is found done; a settlement that was written raises `TakenOver`."""
     attempt = await desk.claimed(ORDER, "a")
     desk.ledger.answer_lost = True
     desk.ledger.failures = [TemporaryError("no answer")]
@@ -84,7 +84,7 @@ async def test_a_write_whose_answer_was_lost_can_be_repeated(desk: Desk) -> None
 
 
 async def test_writes_of_an_attempt_come_one_after_the_other(desk: Desk) -> None:
-    """A renewal beside a settlement never sees half of it."""
+    """A settlement waits for a write under way, and never sees half of it."""
     attempt = await desk.claimed(ORDER, "a")
     desk.ledger.requests.clear()
     waiting, release = asyncio.Event(), asyncio.Event()
@@ -131,7 +131,7 @@ async def test_an_operation_that_was_given_back_is_not_over(desk: Desk) -> None:
 async def test_how_long_an_operation_took_is_measured(
     desk: Desk, event_type: str, result: str
 ) -> None:
-    """From its opening to its end, with how it ended; that of its clean-up is another one."""
+    """From its opening to its end, with how it ended; that of its clean-up is measured apart."""
     await desk.provision()
     desk.turn(30)
     tally = Tally()
@@ -167,7 +167,7 @@ async def test_a_lease_is_renewed_as_long_as_the_work_lasts(desk: Desk) -> None:
 
 
 async def test_a_renewal_that_fails_is_tried_again(desk: Desk) -> None:
-    """The lease is still ours until it ends."""
+    """The attempt holds its lease until that expires."""
     attempt = await desk.claimed(ORDER, "a")
     with capture_logs() as logs:
         async with keep_renewed(attempt.renew, desk.clock, lease_s=60):
@@ -181,7 +181,7 @@ async def test_a_renewal_that_fails_is_tried_again(desk: Desk) -> None:
 
 
 async def test_an_attempt_that_lost_its_lease_stops_renewing(desk: Desk) -> None:
-    """The loss is raised once."""
+    """The loss is logged once."""
     attempt = await desk.claimed(ORDER, "a")
     with capture_logs() as logs:
         async with keep_renewed(attempt.renew, desk.clock, lease_s=60):
@@ -194,7 +194,7 @@ async def test_an_attempt_that_lost_its_lease_stops_renewing(desk: Desk) -> None
 
 
 async def test_the_attempt_ends_after_a_renewal_under_way(desk: Desk) -> None:
-    """Until then the renewal may hold the progress that the settlement has to take along."""
+    """Until then the renewal may hold the progress that the settlement has to write."""
     gone = list[bool]()
 
     async def renew() -> None:

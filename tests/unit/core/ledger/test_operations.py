@@ -1,4 +1,4 @@
-"""Operations under way: a job is looked at, told to stop, and ends a run that opened nothing."""
+"""Operations under way: a job is checked, stopped, and ends a run that opened no operation."""
 
 from functools import partial
 from typing import Any
@@ -56,7 +56,7 @@ async def adopt(desk: Desk, job_id: str = "b-1", *, number: int = 1) -> Adopted 
 
 
 async def test_a_job_is_due_for_a_look_from_when_it_is_known(desk: Desk) -> None:
-    """After the pause between two looks; its deadline counts from there, too."""
+    """After the pause between two checks; its deadline counts from there, too."""
     desk.turn(10)
     operation = await under_way(desk)
     assert (operation.job_since, operation.due_at) == (desk.clock.now(), desk.later(60))
@@ -90,7 +90,7 @@ async def test_an_operation_without_its_job_under_way_is_not_checked(
 
 
 async def test_only_one_looks_at_a_time(desk: Desk) -> None:
-    """Whoever begins has it due again later, for everybody."""
+    """Once a process begins a check, the job is due again later, for every replica."""
     await under_way(desk)
     assert await look(desk) is None
     desk.turn(60)
@@ -138,7 +138,7 @@ async def test_an_ended_operation_is_not_due(desk: Desk) -> None:
 
 
 async def test_the_first_reason_to_stop_counts(desk: Desk) -> None:
-    """The second finds it asked for already."""
+    """The second request finds that a stop was requested already."""
     await under_way(desk)
     first, second = await stop(desk, "enough"), await stop(desk, "too long")
     assert first is not None
@@ -156,7 +156,7 @@ async def test_a_stop_is_requested_of_an_open_operation_only(desk: Desk) -> None
 
 
 async def test_a_job_that_is_to_be_stopped_is_due_at_once(desk: Desk) -> None:
-    """It was asked for before the job was known."""
+    """The stop was requested before the job was known."""
     attempt = await desk.claimed(PROVISIONING, "a", key="k")
     await stop(desk)
     await desk.finish(attempt, desk.job("b-1"))
@@ -176,7 +176,7 @@ async def test_the_next_attempt_of_a_stopped_run_gets_the_stop_reason(desk: Desk
 
 
 async def test_the_next_opening_is_not_stopped(desk: Desk) -> None:
-    """The reason was the start's."""
+    """The reason belonged to the earlier start."""
     attempt = await desk.claimed(PROVISIONING, "a", key="k")
     await stop(desk)
     await desk.fail(attempt)
@@ -186,7 +186,7 @@ async def test_the_next_opening_is_not_stopped(desk: Desk) -> None:
 
 
 async def test_a_job_is_adopted_by_the_start_that_made_it(desk: Desk) -> None:
-    """And looked after from then on; whoever comes again finds it there."""
+    """And checked from then on; a second adoption finds it recorded."""
     attempt = await desk.claimed(PROVISIONING, "a", key="k", as_of=SENT_AT)
     assert isinstance(await adopt(desk), Adopted)
     operation = await desk.operation("k")
@@ -207,7 +207,7 @@ async def test_a_job_of_another_start_is_an_orphan(desk: Desk, number: int) -> N
 
 @pytest.mark.parametrize("forced", [False, True])
 async def test_a_start_that_is_not_recorded_is_known_by_its_run(desk: Desk, forced: bool) -> None:
-    """A process that lost its run leaves the job to whoever has it now, also that of a replay."""
+    """A process that lost its run leaves the job to the present attempt, also that of a replay."""
     attempt = await desk.claimed(ORDER, "a")
     if forced:
         await desk.finish(attempt, desk.job("b-1"))
@@ -227,7 +227,7 @@ async def test_a_start_that_is_not_recorded_is_known_by_its_run(desk: Desk, forc
 
 
 async def test_a_job_is_not_adopted_by_the_operation_of_another_run(desk: Desk) -> None:
-    """The run is named that is said to have started it: the operation isn't that one's."""
+    """The operation isn't that of the run which is named as the one that started the job."""
     run = (await desk.claimed(ORDER, "a")).run
     outcome = await adopt_job(
         desk.transactions,
@@ -290,7 +290,7 @@ async def test_a_tenants_operation_does_not_end_like_that(desk: Desk) -> None:
 
 
 async def test_the_job_of_an_earlier_start_ends_nothing(desk: Desk) -> None:
-    """The run was replayed by force, and its next job goes on; or the job was built again."""
+    """The run was replayed by force, and its next job runs; or the job was built again."""
     attempt = await desk.claimed(ORDER, "a")
     await desk.finish(attempt, desk.job("b-1"))
     again = await desk.claimed(ORDER, "a", trigger=Trigger.FORCED_REPLAY)
@@ -320,7 +320,7 @@ async def build_again(desk: Desk, newer: str, *, number: int = 1) -> OperationRe
 async def test_a_job_that_was_built_again_has_the_newer_one_in_its_place(
     desk: Desk, stop_reason: str | None
 ) -> None:
-    """About which the builder is asked at once; what the older one told isn't the newer one's."""
+    """The builder is queried about it at once; the older one's self-report doesn't count for it."""
     operation = await under_way(desk)
     await desk.ledger.put(attrs.evolve(operation, told_by="run", stop_reason=stop_reason))
     desk.turn(30)
@@ -378,7 +378,7 @@ async def note(desk: Desk, asked: OperationRecord, number: int) -> OperationReco
 
 
 async def test_a_stop_that_was_answered_is_kept(desk: Desk) -> None:
-    """Once; that the last one wasn't heeded becomes part of the reason."""
+    """Once for each way; that the job ignored the last one becomes part of the reason."""
     await under_way(desk)
     asked = await stop(desk)
     assert asked is not None

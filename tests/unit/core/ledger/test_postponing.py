@@ -49,7 +49,7 @@ async def test_guarded_work_returns_its_result(desk: Desk) -> None:
 
 
 async def test_a_run_that_can_not_be_claimed_waits_longer_each_time(desk: Desk) -> None:
-    """Nothing was written of the claim; its note says why."""
+    """The failed claim has written nothing; the run's note says why."""
     key = await due_run(desk)
     pauses = []
     for _ in range(8):
@@ -117,7 +117,7 @@ async def logs_given_up(desk: Desk, key: str, error: Exception) -> bool:
 
 @pytest.mark.parametrize("error", [DOWN, BUG])
 async def test_what_is_only_put_off_is_not_logged_as_given_up(desk: Desk, error: Exception) -> None:
-    """Nor what another process has done, or is at."""
+    """Nor is an item that another process has finished, or is working on."""
     begun = attrs.evolve(await over(desk), due_at=desk.later(60))
     await desk.ledger.put(begun)
     due = await due_run(desk)
@@ -173,7 +173,7 @@ async def test_a_check_that_fails_by_a_bug_waits_longer_each_time(desk: Desk) ->
 async def test_only_a_bug_gives_a_report_up(
     desk: Desk, error: Exception, is_given_up: bool
 ) -> None:
-    """The checks of its job were ended by bugs before; the control plane is only down."""
+    """The bugs so far were those of its job's checks; a control plane that is down is no bug."""
     report = Report(url="https://cp.example/webhook", body={"x": 1})
     reported = attrs.evolve(
         await over(desk),
@@ -190,7 +190,7 @@ async def test_only_a_bug_gives_a_report_up(
 
 
 async def test_a_report_that_was_sent_is_not_given_up(desk: Desk) -> None:
-    """What is due of its operation is something else, which comes again after a pause."""
+    """What is due of its operation is other work, which is due again after a pause."""
     sent = Report(url="https://cp.example/webhook", body={"x": 1}, done_at=desk.clock.now())
     reported = attrs.evolve(
         await over(desk), state=OperationState.OVER, bugs=desk.timings.max_attempts, report=sent
@@ -249,7 +249,7 @@ async def test_why_an_item_is_postponed_is_logged(
 
 
 async def test_what_is_given_up_is_logged_with_its_reason(desk: Desk) -> None:
-    """That is all that is left of it."""
+    """The log line is all that is left of the cause."""
     report = Report(url="https://cp.example/webhook", body={"x": 1})
     state, bugs = OperationState.OVER, desk.timings.max_attempts
     reported = attrs.evolve(await over(desk), state=state, bugs=bugs, report=report)
@@ -263,7 +263,7 @@ async def test_what_is_given_up_is_logged_with_its_reason(desk: Desk) -> None:
 
 @pytest.mark.parametrize("error", [DOWN, BUG, PermanentError("no")])
 async def test_a_ledger_that_is_down_stops_no_other(desk: Desk, error: Exception) -> None:
-    """What can't be put off either stays due; only a bug is an error in the log."""
+    """An item that can't be postponed either stays due; only a bug is logged as an error."""
     operation = await over(desk)
     levels = list[str]()
     for failure in (TemporaryError("no ledger"), PermanentError("no room"), RuntimeError("a bug")):

@@ -1,4 +1,4 @@
-"""Attempts at a report, as items of the ledger: of what is gone, too."""
+"""Attempts at a report, as items of the ledger, also of operations that have expired."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ from tests.desk import SENT_AT, Desk, credentials
 ACCEPTED = ReportResult(note="Reported.", is_done=True, is_trouble=False)
 
 
-def owing(desk: Desk) -> OperationRecord:
+def with_due_report(desk: Desk) -> OperationRecord:
     """An operation that ended by its deadline, without the run of an outcome."""
     return OperationRecord(
         operation_id="o-1",
@@ -39,7 +39,7 @@ def owing(desk: Desk) -> OperationRecord:
 
 def snapshot_of(desk: Desk, operation: OperationRecord | None) -> Snapshot:
     snapshot = Snapshot(desk.clock.now())
-    snapshot.learn({owing(desk).key: operation})
+    snapshot.learn({with_due_report(desk).key: operation})
     return snapshot
 
 
@@ -53,13 +53,13 @@ def begun(desk: Desk, operation: OperationRecord) -> tuple[OperationRecord, Repo
 
 def test_an_attempt_continues_the_trace_of_its_operation(desk: Desk) -> None:
     """The control plane finds what the report is about."""
-    operation = owing(desk)
+    operation = with_due_report(desk)
     assert begun(desk, operation)[1].traceparent == operation.traceparent
 
 
 def test_a_report_that_is_done_needs_no_outcomes_run(desk: Desk) -> None:
     """There is none to note it on: the sweep ended the operation."""
-    written, attempt = begun(desk, owing(desk))
+    written, attempt = begun(desk, with_due_report(desk))
     (done,) = end_report(snapshot_of(desk, written), attempt, ACCEPTED).writes
     assert isinstance(done, OperationRecord)
     assert done.report is not None
@@ -69,13 +69,13 @@ def test_a_report_that_is_done_needs_no_outcomes_run(desk: Desk) -> None:
 def test_an_operation_that_is_gone_is_not_reported(desk: Desk) -> None:
     """It expired before an attempt began, or before its answer came."""
     assert begin_report(snapshot_of(desk, None), "o-1").writes == ()
-    _, attempt = begun(desk, owing(desk))
+    _, attempt = begun(desk, with_due_report(desk))
     assert end_report(snapshot_of(desk, None), attempt, ACCEPTED).writes == ()
 
 
 @pytest.mark.parametrize("changes", [{"report": None}, {}], ids=["dropped", "not begun"])
 def test_an_answer_to_no_attempt_changes_nothing(desk: Desk, changes: dict[str, Any]) -> None:
     """The operation was opened again meanwhile."""
-    _, attempt = begun(desk, owing(desk))
-    other = attrs.evolve(owing(desk), **changes)
+    _, attempt = begun(desk, with_due_report(desk))
+    other = attrs.evolve(with_due_report(desk), **changes)
     assert end_report(snapshot_of(desk, other), attempt, ACCEPTED).writes == ()

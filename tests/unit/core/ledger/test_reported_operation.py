@@ -42,7 +42,7 @@ async def test_a_deployments_outcome_is_matched_by_its_own_request_key(desk: Des
 
 
 async def test_an_outcome_that_waits_names_the_run_and_the_operation(desk: Desk) -> None:
-    """Both are in the run's item, for who asks why it isn't finished."""
+    """Both are in the run's item, for an operator who asks why it isn't finished."""
     opener = await desk.claimed(PROVISIONING, "a", key="k")
     assert isinstance(await desk.claim(PROVISIONED, "done"), Deferred)
     run = await desk.run(PROVISIONED, "done")

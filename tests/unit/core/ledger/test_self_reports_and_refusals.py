@@ -41,7 +41,7 @@ GIVEN_UP = attrs.evolve(POSTING, done_at=SENT_AT, trouble="410", posting_until=N
 
 
 @pytest.mark.parametrize(
-    ("reported", "key", "is_told"),
+    ("reported", "key", "is_self_report"),
     [
         (("IN_MEMORY", "b-1"), None, True),
         (("IN_MEMORY", "b-2"), None, False),
@@ -52,10 +52,10 @@ GIVEN_UP = attrs.evolve(POSTING, done_at=SENT_AT, trouble="410", posting_until=N
     ],
 )
 def test_a_self_report_names_the_recorded_job_or_the_start_key(
-    reported: tuple[str, str] | None, key: str | None, is_told: bool
+    reported: tuple[str, str] | None, key: str | None, is_self_report: bool
 ) -> None:
     """The id of another job, or of another builder's, is no self-report."""
-    assert is_told_by_job(OPERATION, reported, key) is is_told
+    assert is_told_by_job(OPERATION, reported, key) is is_self_report
 
 
 def test_a_job_that_is_not_recorded_reports_itself_by_its_start_key_alone() -> None:

@@ -74,7 +74,7 @@ async def test_recorded_progress_is_kept_under_a_renewed_lease(desk: Desk) -> No
 
 @pytest.mark.parametrize("status", [RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.RETRY])
 async def test_a_settlement_takes_the_job_along(desk: Desk, status: RunStatus) -> None:
-    """However the attempt ended: the operation goes on with it, and holds the tenant."""
+    """However the attempt ended: the operation continues with it, and holds the tenant."""
     attempt = await opened(desk)
     settlement = Settlement(
         status=status,
@@ -103,7 +103,7 @@ async def test_a_job_that_is_recorded_already_is_the_operations(desk: Desk) -> N
 
 @pytest.mark.parametrize("write", ["record", "finish", "fail", "hand_back"])
 async def test_a_job_that_cannot_be_the_operations_is_an_orphan(desk: Desk, write: str) -> None:
-    """It has another one: nothing is written, and whoever sees it is told which to stop."""
+    """It has another one: nothing is written, and the result names the job to stop."""
     attempt = await opened(desk)
     await adopt(desk, "b-1")
     before = await desk.run(PROVISIONING, "a")
@@ -121,7 +121,7 @@ async def test_a_job_that_cannot_be_the_operations_is_an_orphan(desk: Desk, writ
 
 
 async def test_an_open_operation_adopts_the_job_of_its_start(desk: Desk) -> None:
-    """And takes it again as often as it is found; nobody else's."""
+    """And the same job again as often as it is found; no other one."""
     await opened(desk)
     first = await adopt(desk)
     assert isinstance(first, Adopted)
@@ -224,7 +224,7 @@ async def test_follow_ups_are_written_due_at_once(desk: Desk) -> None:
 async def test_a_failed_opener_gives_its_operation_back(
     desk: Desk, former: TenantState | None
 ) -> None:
-    """The tenant is where it was, and the credentials are nobody's any more."""
+    """The tenant is in its former state, and the credentials are erased."""
     await desk.stand(former, tier="BASIC")
     attempt = await opened(desk)
     desk.turn(1)
@@ -239,7 +239,7 @@ async def test_a_failed_opener_gives_its_operation_back(
 
 
 async def test_a_failure_that_lets_nothing_go_keeps_the_tenant(desk: Desk) -> None:
-    """Nor does an attempt that is handed back."""
+    """And so does an attempt that is handed back."""
     attempt = await opened(desk)
     assert await desk.hand_back(attempt, ends_without_job=True, possible_until=SENT_AT) is None
     assert await desk.tenant() == HELD
@@ -341,7 +341,7 @@ async def test_only_its_own_hold_on_the_tenant_is_given_back(desk: Desk) -> None
 async def test_an_outcome_gives_back_only_what_it_took_itself(
     desk: Desk, changes: dict[str, Any]
 ) -> None:
-    """It took an unseen tenant's operation, which another run has ended or claimed since."""
+    """It opened an operation for an unseen tenant; another run has ended or claimed that since."""
     attempt = await desk.claimed(PROVISIONED, "done")
     operation = await desk.transactions.find_operation(attempt.run.outcome_of or "")
     assert operation is not None

@@ -1,4 +1,4 @@
-"""What a decision rests on: what was read, as long as it stands."""
+"""What a decision rests on: the items that were read, as long as they are unchanged."""
 
 from collections.abc import Collection, Mapping, Sequence
 
@@ -18,7 +18,7 @@ from tests.ledgers import share_items
 
 
 async def test_after_a_conflict_what_the_first_load_brought_is_doubtful_too(desk: Desk) -> None:
-    """A decision that then writes nothing rests on what stands now, not on what stood then."""
+    """A decision that then writes nothing rests on the current items, not on those read before."""
     await desk.stand(TenantState.PROVISIONED, tier="BASIC")
     await desk.finish(await desk.claimed(ORDER, "a"))
 
@@ -26,7 +26,7 @@ async def test_after_a_conflict_what_the_first_load_brought_is_doubtful_too(desk
         await desk.stand(TenantState.PROVISIONED, tier="PREMIUM")
         await desk.ledger.put(attrs.evolve(await desk.run(ORDER, "a"), note="newer"))
 
-    def tell_tier(view: Snapshot) -> Decision[str | None]:
+    def read_tier(view: Snapshot) -> Decision[str | None]:
         tenant, run = view.tenant(TENANT), view.run(run_id(ORDER, "a"))
         assert tenant is not None
         assert run is not None
@@ -35,7 +35,7 @@ async def test_after_a_conflict_what_the_first_load_brought_is_doubtful_too(desk
         return Decision((), tenant.tier)
 
     class Terse(DeskLedger):
-        """Of what stands otherwise it tells the run alone."""
+        """Its conflicts have the current run alone, and no other item."""
 
         async def commit(self, records: Sequence[Record], *, unchanged: Mapping[str, int]) -> None:
             try:
@@ -48,12 +48,12 @@ async def test_after_a_conflict_what_the_first_load_brought_is_doubtful_too(desk
     share_items(terse, desk.ledger)
     terse.before_commit.append(meanwhile)
     transactions = attrs.evolve(desk.transactions, ledger=terse)
-    assert await transactions.run(tell_tier) == "PREMIUM"
+    assert await transactions.run(read_tier) == "PREMIUM"
 
 
 @pytest.mark.parametrize(("conflicts", "holds"), [(17, True), (19, False)])
 async def test_a_decision_is_tried_twenty_times(desk: Desk, conflicts: int, holds: bool) -> None:
-    """Two tries go into what it has to load; then somebody else may try."""
+    """Two of the tries load items; after the last one a later attempt may try again."""
     await desk.finish(await desk.claimed(ORDER, "a"))
     tries = list[int]()
 
@@ -105,7 +105,7 @@ async def test_items_of_an_earlier_try_are_no_condition(desk: Desk) -> None:
 
 
 async def test_only_what_a_refusal_has_read_is_loaded_again(desk: Desk) -> None:
-    """What the snapshot has besides says nothing of it."""
+    """Other items of the snapshot are not loaded."""
     await desk.finish(await desk.claimed(ORDER, "a"))
     await desk.finish(await desk.claimed(ORDER, "b"))
     loaded = list[Collection[str]]()
@@ -128,7 +128,7 @@ async def test_only_what_a_refusal_has_read_is_loaded_again(desk: Desk) -> None:
 
 
 def test_a_run_that_was_seen_at_an_earlier_time_is_not_seen_any_more(desk: Desk) -> None:
-    """To look at it costs a request again."""
+    """Reading it costs a request again."""
     snapshot = Snapshot(desk.clock.now())
     snapshot.learn({run_key("r"): None})
     assert snapshot.has_seen_run("r")

@@ -1,4 +1,4 @@
-"""Tenants that existed before the ledger: written once, and never over what it knows."""
+"""Tenants that existed before the ledger: written once, and never over what the ledger has."""
 
 import attrs
 import pytest
@@ -39,7 +39,7 @@ async def test_a_known_tenant_stays_as_it_is(desk: Desk) -> None:
 
 
 async def test_a_tenant_that_only_had_a_request_is_known(desk: Desk) -> None:
-    """Its run is at work on it."""
+    """Its first run is in progress."""
     await desk.claimed(PROVISIONING, "a", key="k")
     before = await stored(desk)
     assert await adopt(desk) == before

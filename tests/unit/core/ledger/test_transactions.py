@@ -1,4 +1,4 @@
-"""Transactions: a run has one holder, and what is decided rests on what stands."""
+"""Transactions: one attempt at a time holds a run, and decisions rest on current items."""
 
 from typing import Any
 
@@ -61,7 +61,7 @@ async def test_a_new_event_gets_a_run_under_a_lease(desk: Desk) -> None:
 async def test_an_event_that_opens_nothing_has_starts_of_its_own(
     desk: Desk, options: dict[str, Any]
 ) -> None:
-    """No tenant or no such type: its run works alone and holds nobody."""
+    """Without a tenant, or if its type opens nothing: its run works alone and holds no tenant."""
     event_type = options.pop("event_type", PROVISIONING)
     attempt = await desk.claimed(event_type, "a", **options)
     assert attempt.run.operation_id not in (operation_id("a"), run_id(event_type, "a"))
@@ -90,7 +90,7 @@ async def test_a_run_under_a_live_lease_is_in_progress(
 
 
 async def test_only_one_of_two_gets_a_new_event(desk: Desk) -> None:
-    """The other one was quicker between our look and our write: it is his."""
+    """The other process claimed it between our read and our write, and keeps it."""
     other = desk.beside()
     desk.ledger.before_commit.append(lambda: other.claimed(PROVISIONING, "a"))
     answer = await desk.claim(PROVISIONING, "a")
@@ -99,7 +99,7 @@ async def test_only_one_of_two_gets_a_new_event(desk: Desk) -> None:
 
 
 async def test_only_one_of_two_takes_a_run_over(desk: Desk) -> None:
-    """The same, for a run whose lease is over."""
+    """The other process claimed a run whose lease is over between our read and our write."""
     await desk.claimed(ORDER, "a")
     desk.turn(62)
     other = desk.beside()
@@ -124,7 +124,7 @@ async def test_the_next_attempt_forgets_how_the_last_one_ended(desk: Desk) -> No
 
 
 async def test_an_attempt_that_was_taken_over_may_have_sent_a_start(desk: Desk) -> None:
-    """Up to the end of its lease; what was handed back says itself what is possible."""
+    """Up to the end of its lease; an attempt that is handed back says itself what is possible."""
     first = await desk.claimed(ORDER, "a")
     second = await desk.taken_over(ORDER, "a")
     assert possible_until(second) == second.run.possible_until == first.run.lease_until
@@ -145,7 +145,7 @@ async def test_a_run_with_a_job_has_no_start_out(desk: Desk) -> None:
 
 @pytest.mark.parametrize("trigger", list(Trigger))
 async def test_another_body_under_the_same_key_is_refused(desk: Desk, trigger: Trigger) -> None:
-    """Before anything else is asked, and nothing is written."""
+    """Before any other check, and nothing is written."""
     await desk.claimed(ORDER, "a")
     before = await desk.run(ORDER, "a")
     desk.turn(100)
@@ -166,7 +166,7 @@ async def test_another_body_under_the_same_key_is_refused(desk: Desk, trigger: T
 async def test_the_sweep_alone_waits_until_a_run_is_due(
     desk: Desk, passed_s: float, trigger: Trigger, is_taken: bool
 ) -> None:
-    """Who brings the event again, or asks for it, is served at once."""
+    """A redelivery or a replay is attempted at once."""
     await desk.hand_back(await desk.claimed(ORDER, "a"), pause_s=5)
     desk.turn(passed_s)
     answer = await desk.claim(ORDER, "a", trigger=trigger)
@@ -181,7 +181,7 @@ async def test_the_sweep_skips_a_run_that_has_finished(desk: Desk) -> None:
 
 @pytest.mark.parametrize("trigger", [Trigger.DELIVERY, Trigger.REPLAY, Trigger.FORCED_REPLAY])
 async def test_a_failed_run_gets_a_new_attempt(desk: Desk, trigger: Trigger) -> None:
-    """However it is asked for; remembered steps are kept, also with force."""
+    """Whatever triggers it; remembered steps are kept, also with force."""
     first = await desk.claimed(ORDER, "a")
     await desk.fail(first, ends_without_job=False, progress=Progress(steps=(step(desk),)))
     again = await desk.claimed(ORDER, "a", trigger=trigger)
@@ -218,7 +218,7 @@ async def test_force_restarts_a_finished_run(desk: Desk, job: str | None) -> Non
 
 @pytest.mark.parametrize("event_type", [PROVISIONING, ORDER])
 async def test_a_fresh_event_costs_two_requests(desk: Desk, event_type: str) -> None:
-    """One for its claim, one for its settlement, job and follow-up and all; a duplicate one."""
+    """One for its claim, one for its settlement with job and follow-up; a duplicate costs one."""
     attempt = await desk.claimed(event_type, "a")
     assert desk.ledger.requests == ["commit"]
     after = follow_up(PROVISIONED, "own", "op")
@@ -250,7 +250,7 @@ async def test_a_payload_that_does_not_fit_is_refused_before_the_claim(desk: Des
 
 
 async def test_a_payload_that_outlived_its_run_is_no_hindrance(desk: Desk) -> None:
-    """A ledger that clears old items away may take the run first."""
+    """A ledger may delete an expired run before its payload, which is then overwritten."""
     payload = desk.request(ORDER, "a").payload
     await desk.ledger.put(attrs.evolve(payload, data=b"of old"))
     attempt = await desk.claimed(ORDER, "a")
@@ -310,11 +310,11 @@ async def test_items_that_were_read_must_be_unchanged(desk: Desk) -> None:
     assert (await desk.tenant())[0] is TenantState.DEPLOYING
 
 
-# --- the order of a claim's questions -------------------------------------------------------------
+# --- the order of a claim's checks ----------------------------------------------------------------
 
 
 async def test_another_body_is_refused_before_anything_else(desk: Desk) -> None:
-    """Also while the run is in other hands: its sender must not come again and again."""
+    """Also while another attempt holds the run: its sender must not retry without end."""
     await desk.claimed(ORDER, "a", body={"x": 1})
     assert isinstance(await desk.claim(ORDER, "a", body={"x": 2}), BodyDiffers)
     assert isinstance(

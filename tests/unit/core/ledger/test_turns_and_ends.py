@@ -1,4 +1,4 @@
-"""Turns, debts and ends that meet: what one of them leaves behind for the next."""
+"""Waiting runs, deferred reports and ends that meet: what one of them leaves for the next."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ from tests.ledgers import find_due
 from tests.unit.core.ledger.lines import line
 
 DEPLOYED = "TENANT_DEPLOYMENT_SUCCESS"
-OWED = Report(url="https://cp.example/webhook", body={"x": 1})
+DEFERRED_REPORT = Report(url="https://cp.example/webhook", body={"x": 1})
 
 
 async def tenant(desk: Desk, tenant_id: str = TENANT) -> TenantRecord:
@@ -40,11 +40,11 @@ async def tenant(desk: Desk, tenant_id: str = TENANT) -> TenantRecord:
     return found
 
 
-async def provisioned_owing(desk: Desk) -> RunLease:
+async def provisioned_unreported(desk: Desk) -> RunLease:
     opener = await desk.claimed(PROVISIONING, "a", as_of=desk.clock.now())
     await desk.finish(opener, desk.job("b-1"))
     outcome = await desk.claimed(PROVISIONED, "done")
-    await desk.finish(outcome, ending=ENDS[PROVISIONED], owed=OWED)
+    await desk.finish(outcome, ending=ENDS[PROVISIONED], owed=DEFERRED_REPORT)
     return opener
 
 
@@ -59,7 +59,7 @@ async def ended_by_records(desk: Desk, event_type: str, event_id: str) -> None:
 
 async def test_forced_replay_of_a_provisioning_that_owes_its_report(desk: Desk) -> None:
     """A forced replay of it opens it again: the operation that holds the tenant is open."""
-    opener = await provisioned_owing(desk)
+    opener = await provisioned_unreported(desk)
     assert (await tenant(desk)).owes == opener.run.operation_id
     again = await desk.claim(
         PROVISIONING, "a", trigger=Trigger.FORCED_REPLAY, as_of=desk.clock.now()
@@ -77,7 +77,7 @@ async def test_a_run_that_ended_by_its_records_joins_ahead_of_no_other(desk: Des
     assert isinstance(await desk.claim(DEPROVISIONING, "c"), Deferred)
     await ended_by_records(desk, PROVISIONING, "b")
     await desk.finish(opener, desk.job("b-1"))
-    # A run that isn't in the list and asks for the same has to wait:
+    # A run that isn't in the list and requests the same has to wait:
     assert isinstance(await desk.claim(PROVISIONING, "d"), Deferred)
     answer = await desk.claim(PROVISIONING, "b")
     assert isinstance(answer, Deferred), answer
@@ -96,7 +96,7 @@ async def test_a_run_that_ended_by_its_records_opens_after_those_that_wait(desk:
 
 @pytest.mark.parametrize("waiting", [1, 5])
 async def test_the_next_is_due_at_once_when_the_first_is_refused(desk: Desk, waiting: int) -> None:
-    """The tenant is free, whoever was first is over without opening anything: the next is due."""
+    """The tenant is free, and the first run has ended without opening anything: the next is due."""
     await desk.provision("a")
     same = [f"c{n}" for n in range(waiting)]
     await desk.claim(DEPROVISIONING, "b")
@@ -134,7 +134,7 @@ async def test_a_deployment_that_names_another_tenants_operation_erases_nothing_
 ) -> None:
     """t-2's deployment names t-1's provisioning: t-1's control plane gets its report all the
     same."""
-    opener = await provisioned_owing(desk)
+    opener = await provisioned_unreported(desk)
     theirs = opener.run.operation_id
     body = {"tenantId": "t-2", "operationId": theirs}
     other = await desk.claimed(
@@ -145,13 +145,13 @@ async def test_a_deployment_that_names_another_tenants_operation_erases_nothing_
     await desk.finish(end, ending=ENDS[DEPLOYED])
     operation = await desk.operation(of=opener)
     assert operation.credentials is not None
-    assert operation.owed == OWED
+    assert operation.owed == DEFERRED_REPORT
 
 
 async def test_an_open_provisioning_keeps_its_secret_whatever_anothers_deployment_names(
     desk: Desk,
 ) -> None:
-    """The same, while t-1 is being provisioned: the control plane would never be told."""
+    """The same, while t-1 is being provisioned: its control plane would never get a report."""
     opener = await desk.claimed(PROVISIONING, "a", as_of=desk.clock.now())
     await desk.finish(opener, desk.job("b-1"))
     theirs = opener.run.operation_id
@@ -177,38 +177,40 @@ async def deployed(desk: Desk, opener: RunLease, **options: Any) -> RunLease:
 
 async def test_an_owed_report_is_due_once_another_request_opens(desk: Desk) -> None:
     """No deployment came: the provisioning is reported with its own credentials, once."""
-    opener = await provisioned_owing(desk)
+    opener = await provisioned_unreported(desk)
     desk.turn(1)
     await desk.claimed(DEPROVISIONING, "b")
     operation = await desk.operation(of=opener)
-    assert (operation.report, operation.owed) == (OWED, None)
+    assert (operation.report, operation.owed) == (DEFERRED_REPORT, None)
     assert (operation.due_at, operation.credentials is None) == (desk.clock.now(), False)
     assert (await tenant(desk)).owes is None
 
 
 async def test_a_deployment_that_follows_leaves_its_provisioning_owing(desk: Desk) -> None:
-    """It is reported for both once it ends; given back, the report is owed as before."""
-    opener = await provisioned_owing(desk)
+    """Once it ends, its report is for both; if it is given back, the report stays deferred."""
+    opener = await provisioned_unreported(desk)
     follows = opener.run.operation_id
     await desk.fail(await desk.claimed(DEPLOYMENT, "d", key=follows, follows=follows))
     operation = await desk.operation(of=opener)
-    assert (operation.report, operation.owed) == (None, OWED)
+    assert (operation.report, operation.owed) == (None, DEFERRED_REPORT)
     assert (await tenant(desk)).owes == follows
 
 
-@pytest.mark.parametrize("changes", [{"owed": None}, {"credentials": None}, {"report": OWED}])
+@pytest.mark.parametrize(
+    "changes", [{"owed": None}, {"credentials": None}, {"report": DEFERRED_REPORT}]
+)
 async def test_a_report_that_is_no_longer_owed_is_not_due(
     desk: Desk, changes: dict[str, Any]
 ) -> None:
     """It was erased meanwhile, it can't be signed, or another report is sent instead."""
-    opener = await provisioned_owing(desk)
+    opener = await provisioned_unreported(desk)
     await desk.ledger.put(attrs.evolve(await desk.operation(of=opener), **changes))
     before = await desk.operation(of=opener)
     await desk.claimed(DEPROVISIONING, "b")
     assert await desk.operation(of=opener) == before
 
 
-@pytest.mark.parametrize(("is_signed", "report"), [(False, None), (True, OWED)])
+@pytest.mark.parametrize(("is_signed", "report"), [(False, None), (True, DEFERRED_REPORT)])
 async def test_nothing_is_owed_without_credentials_or_beside_a_report(
     desk: Desk, is_signed: bool, report: Report | None
 ) -> None:
@@ -216,7 +218,7 @@ async def test_nothing_is_owed_without_credentials_or_beside_a_report(
     opener = await desk.claimed(PROVISIONING, "a", as_of=desk.clock.now() if is_signed else None)
     await desk.finish(opener, desk.job("b-1"))
     outcome = await desk.claimed(PROVISIONED, "done")
-    await desk.finish(outcome, ending=ENDS[PROVISIONED], owed=OWED, report=report)
+    await desk.finish(outcome, ending=ENDS[PROVISIONED], owed=DEFERRED_REPORT, report=report)
     operation = await desk.operation(of=opener)
     assert (operation.owed, operation.report) == (None, report)
     assert (await tenant(desk)).owes is None
@@ -224,7 +226,7 @@ async def test_nothing_is_owed_without_credentials_or_beside_a_report(
 
 async def test_a_deployment_that_ends_erases_the_credentials_it_has_used(desk: Desk) -> None:
     """Also where another operation holds the tenant by then."""
-    opener = await provisioned_owing(desk)
+    opener = await provisioned_unreported(desk)
     follows = opener.run.operation_id
     deployment = await desk.claimed(DEPLOYMENT, "d", key=follows, follows=follows)
     await desk.finish(deployment, desk.job("b-2"))
@@ -237,18 +239,18 @@ async def test_a_deployment_that_ends_erases_the_credentials_it_has_used(desk: D
 
 async def test_a_report_that_is_due_keeps_its_credentials(desk: Desk) -> None:
     """A deprovisioning that was given back has made it due; then the deployment came after all."""
-    opener = await provisioned_owing(desk)
+    opener = await provisioned_unreported(desk)
     await desk.fail(await desk.claimed(DEPROVISIONING, "b"))
     await deployed(desk, opener)
     operation = await desk.operation(of=opener)
-    assert operation.report == OWED
+    assert operation.report == DEFERRED_REPORT
     assert operation.credentials is not None
 
 
 async def test_a_provisioning_that_is_opened_again_keeps_its_credentials(desk: Desk) -> None:
-    """The report of the deployment before is accepted only then."""
-    opener = await provisioned_owing(desk)
-    deployment = await deployed(desk, opener, report=OWED)
+    """The earlier deployment's report is accepted only after that."""
+    opener = await provisioned_unreported(desk)
+    deployment = await deployed(desk, opener, report=DEFERRED_REPORT)
     await desk.claimed(PROVISIONING, "a", trigger=Trigger.FORCED_REPLAY, as_of=desk.later(1))
     wanted = deployment.run.operation_id
     posting = await desk.transactions.run(lambda snapshot: begin_report(snapshot, wanted))
@@ -265,13 +267,13 @@ async def test_a_provisioning_that_is_opened_again_keeps_its_credentials(desk: D
 async def test_only_a_deployment_of_the_tenant_reports_with_the_provisionings_credentials(
     desk: Desk, event_type: str, tenant_id: str
 ) -> None:
-    """Anybody may name an operation; that is no reason to sign a report with its secret."""
-    follows = (await provisioned_owing(desk)).run.operation_id
+    """Any sender may name an operation; that is no reason to sign a report with its secret."""
+    follows = (await provisioned_unreported(desk)).run.operation_id
     other = await desk.claimed(event_type, "b", tenant_id=tenant_id, follows=follows)
     assert (await desk.operation(of=other)).credentials is None
 
 
-# --- whose turn it is, and what is asked for ----------------------------------------------------
+# --- whose turn it is, and what is requested ----------------------------------------------------
 
 
 async def test_equal_requests_join_past_each_other(desk: Desk) -> None:
@@ -287,7 +289,7 @@ async def test_equal_requests_join_past_each_other(desk: Desk) -> None:
 async def test_a_run_that_becomes_a_duplicate_leaves_the_waiting_list(
     desk: Desk, is_over: bool
 ) -> None:
-    """It joins the operation under way, which takes its time; or the operation that it waited for
+    """It joins the operation under way, which records its time; or the operation that it waited for
     has ended."""
     opener = await desk.claimed(PROVISIONING, "a", key="k", sent_s=0)
     assert isinstance(await desk.claim(PROVISIONING, "b", key="k", sent_s=1), Deferred)
@@ -311,7 +313,7 @@ async def test_a_deployment_that_names_another_tenants_operation_is_a_request(de
 
 
 async def test_a_clean_up_is_no_request(desk: Desk) -> None:
-    """Whoever sends it: the tenant was last asked for its provisioning."""
+    """From any sender: the provisioning stays the tenant's latest request."""
     await desk.provision("a")
     await desk.end(NOT_PROVISIONED, "failed")
     before = (await tenant(desk)).asked
@@ -340,7 +342,7 @@ async def test_an_outcome_that_waited_ends_without_its_tenants_list(desk: Desk) 
 
 
 async def test_a_request_that_was_queued_waits_as_any_other(desk: Desk) -> None:
-    """When its message would count as lost says nothing of its turn."""
+    """The time at which its message would count as lost says nothing of its turn."""
     await desk.claimed(PROVISIONING, "a")
     request = desk.request(DEPROVISIONING, "b")
     new = new_run(request.event, TENANT, Snapshot(desk.clock.now()))
@@ -357,7 +359,7 @@ async def test_a_refusal_that_needs_no_tenant_reads_none(desk: Desk) -> None:
     assert desk.ledger.requests == ["commit"]
 
 
-# --- who is woken, and who counts ----------------------------------------------------------------
+# --- which run is made due, and which ones count -------------------------------------------------
 
 
 async def test_no_waiting_run_is_made_due_while_the_tenant_is_held(desk: Desk) -> None:

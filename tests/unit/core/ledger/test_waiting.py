@@ -1,4 +1,4 @@
-"""Whose turn it is: who waits for a tenant, what it was last asked for, and what comes too late."""
+"""Turns: the runs that wait for a tenant, its latest request, and requests that come too late."""
 
 import attrs
 import pytest
@@ -85,7 +85,7 @@ async def test_a_run_that_no_longer_waits_does_not_count(
 
 
 async def test_a_hundred_entries_that_count_for_nothing_cost_one_more_read(desk: Desk) -> None:
-    """However long the list has grown, whoever is first is found in two reads."""
+    """However long the list has grown, the first run that waits is found in two reads."""
     await desk.stand(TenantState.PROVISIONED)
     ghosts = [Waiter(run_id=f"gone-{n}", kind=Kind.DEPROVISIONING) for n in range(MAX_WAITING)]
     await desk.ledger.put(attrs.evolve(await tenant(desk), waiting=tuple(ghosts)))
@@ -133,7 +133,7 @@ async def test_a_redelivery_keeps_the_place_and_the_due_time_of_a_waiting_run(de
 
 
 async def test_pauses_double_up_to_five_minutes_and_end_with_the_wait(desk: Desk) -> None:
-    """What waits beside a long job is claimed a few times, and starts afresh once it opens."""
+    """A run that waits for a long job is claimed a few times; its pauses end once it opens."""
     await desk.provision("a")
     answer = await desk.claim(DEPROVISIONING, "b")
     pauses = []
@@ -164,7 +164,7 @@ async def test_the_first_waiting_run_is_due_once_the_tenant_is_free(desk: Desk, 
 
 
 async def test_a_list_that_is_lost_loses_no_work(desk: Desk) -> None:
-    """An older release doesn't know it: who waits comes back on its own account."""
+    """An older release drops the list: a run that waits joins it again at its next attempt."""
     await desk.provision("a")
     await desk.claim(DEPROVISIONING, "b")
     await desk.ledger.put(attrs.evolve(await tenant(desk), waiting=(), asked=None))
@@ -174,7 +174,7 @@ async def test_a_list_that_is_lost_loses_no_work(desk: Desk) -> None:
 
 
 async def test_a_hundred_may_wait(desk: Desk) -> None:
-    """The next is told to come again, and nothing is kept of it; one that waits may come again."""
+    """The next one gets an error to retry, and isn't stored; one that waits may be sent again."""
     await desk.provision("a")
     for number in range(MAX_WAITING):
         assert isinstance(await desk.claim(DEPROVISIONING, f"w-{number}"), Deferred)
@@ -222,14 +222,14 @@ async def test_a_forced_replay_waits_until_no_run_waits(desk: Desk) -> None:
 
 
 async def test_a_deployment_joins_only_its_own_request(desk: Desk) -> None:
-    """Another one is of something else that was provisioned."""
+    """Another one is about something else that was provisioned."""
     opener = await desk.claimed(DEPLOYMENT, "a", key="k")
     await desk.finish(opener, desk.job("b-1"))
     assert isinstance(await desk.claim(DEPLOYMENT, "b", key="k"), Duplicate)
     assert isinstance(await desk.claim(DEPLOYMENT, "c", key="other"), Deferred)
 
 
-# --- what would be another thing -------------------------------------------------------------
+# --- requests for something else -------------------------------------------------------------
 
 
 @pytest.mark.parametrize("key", ["k", None])
@@ -267,14 +267,14 @@ async def test_a_request_for_another_tier_opens_an_operation_that_was_given_back
 
 
 async def test_the_builder_that_the_first_request_named_is_compared(desk: Desk) -> None:
-    """A handler may have its job made elsewhere; the second request asks for the same still."""
+    """A handler may start its job at another builder; a request that names the first one joins."""
     opener = await desk.claimed(PROVISIONING, "a", builder="CODE_BUILD")
     await desk.finish(opener, desk.job("b-1", builder="ARGO"))
     assert isinstance(await desk.claim(PROVISIONING, "b", builder="CODE_BUILD"), Duplicate)
 
 
 async def test_a_request_that_means_two_tenants_is_refused(desk: Desk) -> None:
-    """Unless an operator insists."""
+    """Unless an operator replays it with force."""
     answer = await desk.claim(PROVISIONING, "a", contradiction="Two tenants.")
     assert answer == Refused(run_id(PROVISIONING, "a"), "Two tenants.")
     assert await desk.tenant() == (None, None)
@@ -304,7 +304,7 @@ async def provisioned(desk: Desk, event_id: str, sent_s: float | None, source: s
 async def test_a_request_that_was_sent_before_the_latest_one_is_stale(
     desk: Desk, sent_s: float | None, source: str, is_stale: bool
 ) -> None:
-    """An archive's replay removes no tenant; by its source's own times, and no other's."""
+    """So an archive's replay removes no tenant; only times of the same source are compared."""
     await provisioned(desk, "a", 0, "control-plane")
     answer = await desk.claim(DEPROVISIONING, "b", sent_s=sent_s, source=source)
     if not is_stale:
@@ -346,7 +346,7 @@ async def test_a_request_that_was_given_back_is_not_the_latest_one(desk: Desk) -
 
 
 async def test_each_source_has_its_time_and_the_last_ten_are_kept(desk: Desk) -> None:
-    """The one that was heard longest ago is forgotten first, so that the item can't grow."""
+    """The one whose last request arrived longest ago is dropped first: the item can't grow."""
     opener = await desk.claimed(PROVISIONING, "a", sent_s=0, source="first")
     await desk.finish(opener, desk.job("b-1"))
     for number in range(MAX_SOURCES - 1):
@@ -376,7 +376,7 @@ async def test_a_follow_up_is_no_request(desk: Desk) -> None:
 
 
 async def test_a_follow_up_is_never_stale(desk: Desk) -> None:
-    """It has the time of whatever it follows, and comes after all that was asked before."""
+    """It has the time of the request that it follows, and comes after all requests before it."""
     opener = await desk.claimed(PROVISIONING, "a", sent_s=0)
     await desk.finish(opener, desk.job("b-1"))
     assert isinstance(await desk.claim(PROVISIONING, "b", sent_s=9), Duplicate)
@@ -439,7 +439,7 @@ async def test_an_outcome_of_an_earlier_request_ends_no_later_one(desk: Desk) ->
 
 
 async def test_a_deployment_is_named_by_the_context_of_its_provisioning(desk: Desk) -> None:
-    """Whoever reports on it knows no other name for what the control plane has asked for."""
+    """A sender of its outcome knows no other name for what the control plane has requested."""
     opener = await desk.claimed(PROVISIONING, "a", key="context-1")
     await desk.finish(opener, desk.job("b-1"))
     await desk.end(PROVISIONED, "x", context="context-1")
@@ -453,7 +453,7 @@ async def test_a_deployment_is_named_by_the_context_of_its_provisioning(desk: De
 
 
 async def test_an_outcome_that_names_nothing_is_refused(desk: Desk) -> None:
-    """Nobody can tell what has ended: a failed run says so."""
+    """Nothing says which operation has ended: a failed run says so."""
     answer = await desk.claim(PROVISIONED, "x", tenant_id=None)
     assert isinstance(answer, Refused)
     assert "names neither a tenant" in answer.reason
