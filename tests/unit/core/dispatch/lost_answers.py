@@ -77,13 +77,13 @@ class Forgetful(InMemoryBuilder):
 
 
 @attrs.define
-class Heard:
-    """A webhook that takes everything."""
+class RecordingWebhook:
+    """A webhook that accepts every report, and records where each was posted."""
 
-    told: list[str] = attrs.field(factory=list)
+    urls: list[str] = attrs.field(factory=list)
 
     async def post(self, *, url: str, text: str, headers: Mapping[str, str]) -> WebhookAnswer:
-        self.told.append(url)
+        self.urls.append(url)
         return WebhookAnswer(status=204)
 
 
@@ -93,10 +93,10 @@ class Scene:
     ledger: DeskLedger
     clock: ManualClock
     builder: Forgetful
-    webhook: Heard
+    webhook: RecordingWebhook
 
     async def send(self, event: Mapping[str, Any] = REQUEST) -> Exception | None:
-        """What whoever sends the event is told; None: it is handled."""
+        """Send an event; the error that its sender gets, or None if the event is handled."""
         try:
             await self.orchestrator.handle_event(str(event["detail-type"]), event)
         except Exception as error:  # noqa: BLE001 - it is looked at
@@ -124,7 +124,7 @@ class Scene:
         return [record for record in self.ledger._items.values() if isinstance(record, kind)]
 
     async def is_free(self) -> bool:
-        """The tenant was never anybody's."""
+        """Whether the tenant has neither a state nor an operation."""
         tenant = await find_tenant(self.ledger, "t-1")
         return tenant is None or (tenant.state is None and tenant.operation_id is None)
 
@@ -145,7 +145,7 @@ async def opened(
     models: Mapping[str, Any] = {},
     **handlers: Act,
 ) -> AsyncIterator[Scene]:
-    registry, ledger, webhook = HandlerRegistry(), ledger or DeskLedger(), Heard()
+    registry, ledger, webhook = HandlerRegistry(), ledger or DeskLedger(), RecordingWebhook()
     for event_type, handler in handlers.items():
         registry.register(event_type, handler, payload=models.get(event_type))
     builder = builder or Forgetful("CODE_BUILD")

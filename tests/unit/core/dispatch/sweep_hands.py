@@ -16,7 +16,7 @@ from tests.desk import ORDER, Desk, run_id
 
 @attrs.define
 class Hands:
-    """Takes runs up: notes which, and does with each what the test says."""
+    """Resumes runs: records which, and does with each what the test says."""
 
     desk: Desk
     acts: dict[str, Callable[[], Awaitable[object]]] = attrs.field(factory=dict)
@@ -67,7 +67,7 @@ async def waiting(desk: Desk, *event_ids: str, pause_s: float = 5) -> list[str]:
 
 
 class DownLedger(InMemoryLedger):
-    """Can't say what is due, or not any more `after` so many questions."""
+    """Fails each query for due items, or each one `after` so many."""
 
     def __init__(self, after: int = 0) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Attempts whose writes meet others: renewals, take-overs, and what the ledger can't keep."""
+"""Attempts whose writes meet others: renewals, take-overs, and what the ledger can't store."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -137,7 +137,7 @@ async def test_an_ending_names_its_start(open_with: Open) -> None:
 
 
 class SmallLedger(DeskLedger):
-    """It can't keep any step."""
+    """It can't store any step."""
 
     async def commit(self, records: Sequence[Record], *, unchanged: Mapping[str, int]) -> None:
         if any(isinstance(record, RunRecord) and record.steps for record in records):
@@ -153,7 +153,7 @@ async def take_a_step(run: Run) -> None:
 
 
 async def test_a_step_that_cannot_be_kept_gives_the_tenant_back(open_with: Open) -> None:
-    """The run fails with the ledger's reason, and holds nobody."""
+    """The run fails with the ledger's reason, and holds no tenant."""
 
     async def handler(event: Event[dict[str, Any]], run: Run) -> None:
         await take_a_step(run)
@@ -170,7 +170,7 @@ async def test_a_step_that_cannot_be_kept_gives_the_tenant_back(open_with: Open)
 
 
 class SilentBuilder:
-    """Nobody knows what comes of a start."""
+    """The answer to each start is lost."""
 
     async def start_job(
         self, job_identifier: str, params: Mapping[str, Any], *, start_key: str
@@ -222,7 +222,7 @@ class SlowToFind(InMemoryBuilder):
 async def test_a_predecessor_leaves_the_job_to_its_successor(
     open_with: Open, clock: ManualClock
 ) -> None:
-    """Of an event that opens nothing: the job is its run's, in whichever hands that is."""
+    """If the event opens no operation: the job is the run's, whichever attempt holds that."""
     ledger, builder, started = DeskLedger(), SlowToFind("CODE_BUILD"), asyncio.Event()
 
     async def handler(event: Event[dict[str, Any]], run: Run) -> None:
@@ -270,7 +270,7 @@ OTHER = Job(id="b-other", builder="CODE_BUILD", job_identifier="build")
 async def test_a_job_of_an_operation_that_has_another_is_stopped(
     open_with: Open, is_taken_over: bool
 ) -> None:
-    """It is another's by the time that the attempt is settled; the run comes again."""
+    """The operation has another job when the attempt is settled; the run is due again."""
     ledger, builder = DeskLedger(), Stoppable("CODE_BUILD")
     builder.may_start.set()
 
@@ -338,7 +338,7 @@ async def test_an_operation_is_not_ended_beside_a_start(
 
 
 async def test_a_step_that_cannot_be_kept_forgets_no_job(open_with: Open) -> None:
-    """The run fails by its step, and the operation goes on with the job."""
+    """The run fails by its step, and the operation continues with the job."""
     ledger, builder = SmallLedger(), InMemoryBuilder("CODE_BUILD")
 
     async def handler(event: Event[dict[str, Any]], run: Run) -> None:

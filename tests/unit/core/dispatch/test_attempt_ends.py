@@ -1,4 +1,4 @@
-"""What an attempt amounts to: outcomes, reports, and pauses before the next one."""
+"""What an attempt results in: outcomes, reports, and pauses before the next one."""
 
 from typing import Any
 
@@ -9,20 +9,20 @@ from orchestrator.core.ledger.records import RunRecord, RunStatus
 from orchestrator.testing import ManualClock, envelope
 from tests.unit.core.dispatch.lost_answers import DONE, ORDER, URL, complete, opened, stay
 
-# --- what an attempt amounts to ------------------------------------------------------------------
+# --- what an attempt results in ------------------------------------------------------------------
 
 
 async def test_a_report_is_sent_with_the_settle_of_its_outcome(clock: ManualClock) -> None:
     """Of the operation that the event ended, without a sweep."""
 
-    async def tell(event: Event[Any], run: Run) -> None:
+    async def report(event: Event[Any], run: Run) -> None:
         run.report(succeeded=True, url=URL)
 
-    handlers: dict[str, Any] = {"TENANT_PROVISIONING": stay, "TENANT_PROVISIONING_SUCCESS": tell}
+    handlers: dict[str, Any] = {"TENANT_PROVISIONING": stay, "TENANT_PROVISIONING_SUCCESS": report}
     async with opened(clock, **handlers) as scene:
         await scene.send()
         assert await scene.send(DONE) is None
-        assert scene.webhook.told == [URL]
+        assert scene.webhook.urls == [URL]
         assert scene.operation.report is not None
         assert scene.operation.report.was_accepted
 
@@ -91,15 +91,15 @@ async def test_an_outcome_of_the_services_own_start_fits_without_odd_fields(
         assert await scene.send() is None
         assert seen == [Counted(tenantId="t-1")]
         odd = {"tenant": {"id": "t-2"}, "count": "many"}
-        told = await scene.send(envelope("ORDER", {"tenantId": "t-2", **odd}, event_id="o-1"))
-        assert isinstance(told, PermanentError)
+        answer = await scene.send(envelope("ORDER", {"tenantId": "t-2", **odd}, event_id="o-1"))
+        assert isinstance(answer, PermanentError)
         known = {"ORCHESTRATOR_RUN_ID": "x-1"}
         assert await scene.send(envelope("ORDER", {**odd, **known}, event_id="o-2")) is None
         assert seen[1:] == [Counted(tenantId="t-2")]
 
 
 async def test_an_outcome_that_names_nothing_of_ours_calls_no_handler(clock: ManualClock) -> None:
-    """A start key that nobody knows, and no tenant: the run says so."""
+    """It has an unknown start key, and no tenant: the run says so."""
     seen = list[Event[Any]]()
 
     async def see(event: Event[Any], run: Run) -> None:
@@ -139,7 +139,7 @@ async def test_a_cancelled_request_calls_no_handler_again(clock: ManualClock) ->
 
 
 async def test_pauses_double_and_are_bounded(clock: ManualClock) -> None:
-    """Of what is told to wait, of bugs, and of what names its own pause."""
+    """Of attempts that have to wait, of bugs, and of errors that name their own pause."""
     pause: float | None = None
     error: type[Exception] = TemporaryError
 

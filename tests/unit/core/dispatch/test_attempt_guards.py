@@ -27,7 +27,7 @@ from tests.unit.core.dispatch.lost_answers import (
 
 
 class DownCatalog:
-    """Nobody can be asked about tiers."""
+    """A catalog of tiers that can't be queried."""
 
     async def find_tier(self, tier: str) -> Tier | None:
         raise TemporaryError("catalog down")
@@ -39,7 +39,7 @@ class DownCatalog:
 async def test_a_refusal_looks_up_first_what_an_earlier_attempt_started(
     clock: ManualClock,
 ) -> None:
-    """The run fails, and the operation goes on with the job."""
+    """The run fails, and the operation continues with the job."""
     async with opened(clock, TENANT_PROVISIONING=first_starts(refuse)) as scene:
         assert isinstance(await scene.send(), TemporaryError)
         run = scene.run()
@@ -52,7 +52,7 @@ async def test_a_refusal_looks_up_first_what_an_earlier_attempt_started(
         assert (scene.run().status, scene.run().job) == ("failed", scene.job)
         assert (scene.operation.state, scene.operation.job) == ("open", scene.job)
         assert scene.builder.looks == 1
-        assert scene.webhook.told == []
+        assert scene.webhook.urls == []
 
 
 async def test_an_operation_without_a_job_is_reported_once_it_certainly_has_none(
@@ -68,14 +68,14 @@ async def test_an_operation_without_a_job_is_reported_once_it_certainly_has_none
         assert (scene.run().status, scene.run().possible_until) == ("failed", None)
         assert scene.operation.state == "given_back"
         assert await scene.is_free()
-        assert scene.webhook.told == [URL]
+        assert scene.webhook.urls == [URL]
         assert scene.operation.report is not None
         assert scene.operation.report.was_accepted
 
 
 @pytest.mark.parametrize("then", [refuse, complete])
 async def test_nothing_ends_while_none_is_uncertain(clock: ManualClock, then: Act) -> None:
-    """Whether it failed or is done: the sender is told of the start that may be out."""
+    """After a failure or a success: the sender gets an error that names the possible start."""
     builder = Forgetful("CODE_BUILD", made=False)
     async with opened(clock, builder=builder, TENANT_PROVISIONING=first_starts(then)) as scene:
         await scene.send()
@@ -86,7 +86,7 @@ async def test_nothing_ends_while_none_is_uncertain(clock: ManualClock, then: Ac
         assert "doesn't list yet" in str(error)
         run = scene.run()
         assert (run.status, run.possible_until, run.bugs) == ("retry", sent, 0)
-        assert (scene.operation.state, scene.webhook.told) == ("open", [])
+        assert (scene.operation.state, scene.webhook.urls) == ("open", [])
 
 
 async def test_a_bug_is_counted_while_none_is_uncertain(clock: ManualClock) -> None:
@@ -153,22 +153,22 @@ async def test_no_builder_is_queried_if_no_start_is_possible(clock: ManualClock)
 async def test_a_refusal_waits_until_its_address_is_known_and_a_bug_does_not(
     clock: ManualClock, act: Act, error: type[Exception], status: str
 ) -> None:
-    """The tier has the address, and can't be asked for it; a bug's attempts come to an end."""
+    """The tier has the address, and can't be queried; a bug's attempts come to an end."""
     async with opened(
         clock, tiers=DownCatalog(), url=None, max_attempts=1, TENANT_PROVISIONING=act
     ) as scene:
-        told = await scene.send()
-        assert type(told) is error
+        answer = await scene.send()
+        assert type(answer) is error
         assert (scene.run().status, scene.run().bugs) == (status, int(act is stumble))
         is_noted = "catalog down" in (scene.run().note or "")
         assert is_noted is (act is stumble)
 
 
-@pytest.mark.parametrize(("then", "told"), [(complete, type(None)), (refuse, TemporaryError)])
+@pytest.mark.parametrize(("then", "expected"), [(complete, type(None)), (refuse, TemporaryError)])
 async def test_only_a_final_failure_looks_for_the_address_of_its_refusal(
-    clock: ManualClock, then: Act, told: type
+    clock: ManualClock, then: Act, expected: type
 ) -> None:
-    """Neither a success without a job nor a refusal beside a start that may be out says of itself
+    """Neither a success without a job nor a refusal beside a start that may be out notes on its run
     that it isn't reported."""
     builder = Forgetful("CODE_BUILD", made=False)
     handler = then if then is complete else first_starts(then)
@@ -178,12 +178,12 @@ async def test_only_a_final_failure_looks_for_the_address_of_its_refusal(
         if then is refuse:
             await scene.send()
             clock.turn(6)
-        assert type(await scene.send()) is told
+        assert type(await scene.send()) is expected
         assert scene.run().note is None
 
 
 async def test_a_refusal_beside_its_job_is_not_reported(clock: ManualClock) -> None:
-    """The operation goes on with the job: no address is needed."""
+    """The operation continues with the job: no address is needed."""
 
     async def start_and_refuse(event: Event[Any], run: Run) -> None:
         await run.start_job("build", {})
@@ -204,7 +204,7 @@ async def test_a_refusal_beside_its_job_is_not_reported(clock: ManualClock) -> N
 async def test_after_the_last_bug_the_job_is_looked_up_and_nothing_is_started(
     clock: ManualClock, made: bool
 ) -> None:
-    """The last attempt that there may be has left a start behind."""
+    """The last attempt that is allowed has left a start behind."""
     calls = list[int]()
 
     async def handler(event: Event[Any], run: Run) -> None:
@@ -218,14 +218,14 @@ async def test_after_the_last_bug_the_job_is_looked_up_and_nothing_is_started(
         assert (scene.run().status, scene.run().bugs) == ("retry", 1)
         builder.is_listed = True
         clock.turn(LONG_S)
-        told = await scene.send()
+        answer = await scene.send()
         assert calls == ([1, 2] if made else [1])
         if made:
-            assert told is None
+            assert answer is None
             assert (scene.run().status, scene.operation.job) == ("succeeded", scene.job)
             assert builder.looks == 2  # by each attempt: the handler gets the job that was found
         else:
-            assert isinstance(told, PermanentError)
+            assert isinstance(answer, PermanentError)
             assert scene.run().status == "failed"
             assert await scene.is_free()
 
@@ -234,7 +234,7 @@ async def test_after_the_last_bug_the_job_is_looked_up_and_nothing_is_started(
 async def test_an_event_that_opens_nothing_is_tried_after_its_last_bug(
     clock: ManualClock, made: bool
 ) -> None:
-    """It fails at the last attempt, whatever may be out, and is a new attempt when it comes."""
+    """It fails at the last attempt, whatever may be out; redelivered, it is attempted again."""
     calls = list[int]()
 
     async def handler(event: Event[Any], run: Run) -> None:
@@ -266,7 +266,7 @@ async def test_the_last_bug_fails_a_run_with_its_job(clock: ManualClock, made: b
         assert (scene.run().status, scene.run().bugs) == ("failed", 1)
 
 
-# --- whoever lost the run ---------------------------------------------------------------------
+# --- an attempt that lost the run --------------------------------------------------------------
 
 
 @pytest.mark.parametrize("breaks", [False, True], ids=["fenced", "broke down"])
@@ -288,9 +288,9 @@ async def test_an_attempt_that_lost_its_lease_leaves_its_job_to_the_operation(
     builder = Forgetful("CODE_BUILD")
     builder.error = TemporaryError("answer lost") if answer == "lost" else None
     async with opened(clock, builder=builder, TENANT_PROVISIONING=handler) as scene:
-        told = await scene.send()
-        assert isinstance(told, TemporaryError)
-        assert "was taken over by another attempt" in str(told)
+        error = await scene.send()
+        assert isinstance(error, TemporaryError)
+        assert "was taken over by another attempt" in str(error)
         assert (scene.operation.state, scene.operation.job) == ("open", scene.job)
         assert builder.looks == (1 if answer == "lost" else 0)
         assert scene.run().status == "running"
@@ -318,8 +318,8 @@ async def test_an_attempt_that_lost_its_lease_raises_taken_over_whatever_a_looku
 async def test_a_start_that_is_answered_beside_the_settle_may_still_be_out(
     clock: ManualClock, is_answered: bool
 ) -> None:
-    """The operation was not to be let go because of it: then nor is it by the second try. Where it
-    is under way still, the run knows where and until when it is sent."""
+    """Its operation must not end without a job because of it, nor at the second try of the settle;
+    if it is still under way, the run has its builder and the last time at which it can be sent."""
     asked, go_on = asyncio.Event(), asyncio.Event()
     starts = list[asyncio.Task[Job]]()
 
@@ -332,7 +332,7 @@ async def test_a_start_that_is_answered_beside_the_settle_may_still_be_out(
             raise PermanentError("refused")
 
     class Slow(DeskLedger):
-        """Before it answers the settle's question, the start is answered."""
+        """Before the settle's read is answered, the start is answered."""
 
         async def load(self, keys: Collection[str]) -> Mapping[str, Record | None]:
             found = await super().load(keys)

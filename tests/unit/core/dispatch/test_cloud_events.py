@@ -50,9 +50,9 @@ async def test_without_a_handler_an_event_of_the_cloud_has_no_run(
         await scene.send()
         builder.finish(scene.job.id)
         assert await scene.send(change(event_type, scene.job.id)) is None
-        told = {PROVISIONED} if event_type == STATE_CHANGE else set()
-        assert runs(scene) == {"TENANT_PROVISIONING"} | told
-        assert scene.operation.state == ("over" if told else "open")
+        outcomes = {PROVISIONED} if event_type == STATE_CHANGE else set()
+        assert runs(scene) == {"TENANT_PROVISIONING"} | outcomes
+        assert scene.operation.state == ("over" if outcomes else "open")
 
 
 @pytest.mark.parametrize(
@@ -84,6 +84,6 @@ async def test_a_self_report_of_a_job_makes_its_builder_be_queried_at_once(
     async with opened(clock, builder=builder, TENANT_PROVISIONING=start) as scene:
         await scene.send()
         builder.finish(scene.job.id)
-        told = {"tenantId": "t-1", "ORCHESTRATOR_RUN_ID": scene.operation.start_key}
-        assert await scene.send(envelope(PROVISIONED, told, event_id="self")) is None
+        self_report = {"tenantId": "t-1", "ORCHESTRATOR_RUN_ID": scene.operation.start_key}
+        assert await scene.send(envelope(PROVISIONED, self_report, event_id="self")) is None
         assert (scene.operation.state, scene.operation.succeeded) == ("over", True)

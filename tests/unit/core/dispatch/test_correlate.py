@@ -1,4 +1,4 @@
-"""What an event asks of its claim: whose it is, and which operation it opens or ends."""
+"""What an event's claim requests: for which tenant, and which operation it opens or ends."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +17,7 @@ from orchestrator.testing import InMemoryBuilder
 from tests.desk import DEPLOYMENT, ORDER, PROVISIONED, PROVISIONING, Desk, event
 from tests.unit.core.jobs.watching import Bench, OnlyStarts
 
-#: What a build of CodeBuild tells of itself.
+#: How a build of CodeBuild names itself.
 BUILD = {"CODEBUILD_BUILD_ID": "up:1"}
 
 
@@ -116,10 +116,10 @@ async def test_only_a_request_registers_its_tenant(desk: Desk, event_type: str) 
 def test_only_an_event_of_our_own_describes_the_job_that_has_ended(is_own: bool) -> None:
     """A report is kept without such a description, and without its secrets."""
     body = {"tenantId": "t-1", "DB_PASSWORD": "hunter2", "endedJob": {"id": "b-1"}}
-    told = attrs.evolve(
+    outcome = attrs.evolve(
         event(PROVISIONED, "a", body=body), ends_start=start_key("x", 1) if is_own else None
     )
-    kept = as_kept(told, Redactor(SECRET_NAMES))
+    kept = as_kept(outcome, Redactor(SECRET_NAMES))
     assert ("endedJob" in kept.body) is is_own
     assert kept.raw == kept.body
     assert "hunter2" not in repr(kept)

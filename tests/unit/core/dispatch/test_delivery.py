@@ -27,7 +27,7 @@ async def test_a_library_call_may_name_its_event(counter: Counter) -> None:
 
 
 async def over_http(counter: Counter, how: Delivery, body: object) -> Handled:
-    """Deliver as a way in does that knows more than the body."""
+    """Deliver as an entry point that knows more than the body."""
     token = current_delivery.set(how)
     try:
         return await counter.deliver(body)
@@ -45,7 +45,7 @@ async def test_the_delivery_of_the_entry_point_reaches_the_orchestrator(counter:
 
 
 async def test_an_explicit_id_outranks_the_deliverys(counter: Counter) -> None:
-    """`event_id=` is the caller's last word."""
+    """`event_id=` is what the caller itself says."""
     token = current_delivery.set(Delivery(event_id="key-1"))
     try:
         await counter.deliver({"itemCount": 1}, event_id="mine")
@@ -69,7 +69,7 @@ async def test_equal_content_is_one_event_within_the_window(counter: Counter) ->
 
 
 async def test_equal_content_after_the_window_is_claimed_anew(counter: Counter) -> None:
-    """The attempt counts on, the steps are emptied, and the event is seen for the first time."""
+    """Attempt numbers continue, the steps are emptied, and the event is seen for the first time."""
     taken: list[int] = []
 
     async def act(event: Event[Any], run: Run) -> None:
@@ -134,7 +134,7 @@ async def test_events_that_a_handler_sends_are_not_its_own_delivery(counter: Cou
 
 
 async def test_a_delivery_is_the_same_for_each_call_of_its_way_in(counter: Counter) -> None:
-    """One that hands on several events in one context: the first call leaves that as it was."""
+    """An entry point may hand on several events in one context: a call leaves that as it was."""
     token = current_delivery.set(BY_CONTENT)
     try:
         first = await counter.deliver({"itemCount": 1})

@@ -1,4 +1,4 @@
-"""What has the key of another event, or comes at a bad moment, does no harm to what is there."""
+"""An event with another one's key, or at a bad moment, does no harm to what is stored."""
 
 import asyncio
 import contextlib
@@ -114,7 +114,7 @@ async def test_a_foreign_clean_up_that_was_sent_before_holds_no_tenant(clock: Ma
 
 
 async def test_a_cancel_of_what_ends_by_its_records_is_no_error(clock: ManualClock) -> None:
-    """The tenant is free, so the operator is told so."""
+    """The tenant is free, so the cancel says that the operation has ended."""
 
     class Hides(InMemoryBuilder):
         hidden = True
@@ -164,7 +164,7 @@ async def test_a_cancel_makes_no_new_request_of_equal_content(clock: ManualClock
         async def late(keys: Any) -> Any:
             if any(key.startswith("PAYLOAD#") for key in keys) and not go_on.is_set():
                 go_on.set()
-                await opening  # it was under way before the operator came
+                await opening  # it was under way before the operator's cancel
             return await load(keys)
 
         scene.ledger.load = late  # type: ignore[method-assign]
@@ -190,13 +190,13 @@ async def test_an_outcome_ended_by_the_records_leaves_its_report_owed(clock: Man
         assert await scene.send(REQUEST) is None
         builder = scene.orchestrator.services.builders["CODE_BUILD"]
         operation = scene.operation
-        # its job is over; the settle that would note the debt breaks down
+        # its job is over; the settle that would record the deferred report breaks down
         broken: list[object] = []
 
         def breaks(record: object) -> bool:
-            owes = isinstance(record, OperationRecord) and record.owed is not None
-            broken.extend([record] if owes else [])
-            return owes and len(broken) <= MAX_ATTEMPTS
+            is_deferred = isinstance(record, OperationRecord) and record.owed is not None
+            broken.extend([record] if is_deferred else [])
+            return is_deferred and len(broken) <= MAX_ATTEMPTS
 
         scene.ledger.breaks_on = breaks
         assert operation.job is not None

@@ -26,7 +26,7 @@ def test_an_error_counts_whatever_was_expected(expected: str) -> None:
     [("ORDER", "ORDER"), ("RECONCILE", "RECONCILE"), ("a sender's word", UNSUPPORTED)],
 )
 def test_a_label_is_a_type_with_a_handler_or_a_sweep(event_type: str, label: str) -> None:
-    """A sender's own word would make a series of a metric for each."""
+    """All other types share one label, since each label makes a series of a metric."""
     observer = Observer(clock=ManualClock(), metrics=NO_METRICS, registered={"ORDER"})
     assert observer.label_of(event_type) == label
 

@@ -48,7 +48,7 @@ class Scene:
     clock: ManualClock
 
     async def send(self, event: Mapping[str, Any]) -> Exception | None:
-        """What whoever sends the event is told; None: it is handled."""
+        """Send an event; the error that its sender gets, or None if the event is handled."""
         try:
             await self.orchestrator.handle_event(str(event["detail-type"]), event)
         except Exception as error:  # noqa: BLE001 - it is looked at
@@ -133,7 +133,7 @@ async def open_scene(
 
 
 class BrokenStructure:
-    """No body ever becomes a model, for a reason of its own."""
+    """No body ever becomes a model: it raises an error of its own."""
 
     def structure(self, value: object, model: Any) -> Any:
         raise RuntimeError(f"what is {value}?")
@@ -143,7 +143,7 @@ class BrokenStructure:
 
 
 class BrokenRedactor(Redactor):
-    """Text can break it, wherever it is asked."""
+    """It raises whatever text it is called with."""
 
     def leave_out(self, value: Any) -> Any:
         raise RecursionError(f"too deep: {value}")
@@ -181,7 +181,7 @@ async def test_a_run_that_broke_down_continues_once_the_bug_is_fixed(clock: Manu
 
 
 async def test_redaction_that_breaks_down_ends_what_a_handler_ended(clock: ManualClock) -> None:
-    """The settle of a handler's `run.complete()` makes an event of what was asked for."""
+    """The settle of a handler's `run.complete()` makes an event of the request."""
 
     async def complete(event: Event[Any], run: Run) -> None:
         run.complete()
@@ -197,7 +197,7 @@ async def test_redaction_that_breaks_down_ends_what_a_handler_ended(clock: Manua
 async def test_redaction_that_breaks_down_before_the_claim_leaves_an_outcome_to_its_sender(
     clock: ManualClock,
 ) -> None:
-    """Nothing is kept, and whatever was kept before goes on."""
+    """Nothing of it is stored, and a run that was stored before continues."""
     async with open_scene(clock, opening=stay) as scene:
         assert await scene.send(REQUEST) is None
         error = await scene.with_services(secrets=BrokenRedactor()).send(PROVISIONED)
@@ -210,7 +210,7 @@ async def test_redaction_that_breaks_down_before_the_claim_leaves_an_outcome_to_
 
 @attrs.define
 class Blind(InMemoryBuilder):
-    """It loses the answers to its starts, and can't be asked for them."""
+    """It loses the answers to its starts, and its look-ups fail."""
 
     async def start_job(
         self, job_identifier: str, params: Mapping[str, Any], *, start_key: str
@@ -245,7 +245,7 @@ async def test_a_look_up_that_only_raises_holds_a_tenant_to_the_deadline(
 
 
 async def test_the_job_of_a_run_that_ends_by_its_records_is_found(clock: ManualClock) -> None:
-    """The run fails, and the operation goes on by the job."""
+    """The run fails, and the operation continues with the job."""
 
     @attrs.define
     class Silent(InMemoryBuilder):
@@ -265,7 +265,7 @@ async def test_the_job_of_a_run_that_ends_by_its_records_is_found(clock: ManualC
 
 
 async def test_an_outcome_counts_by_its_type(clock: ManualClock) -> None:
-    """The tenant goes there, and the control plane is told the bare status."""
+    """The tenant moves as the type says, and the control plane is sent the bare status."""
     async with open_scene(clock, callback=Callback(url=URL), opening=stay) as scene:
         assert await scene.send(REQUEST) is None
         broken = scene.with_services(structure=BrokenStructure())
@@ -282,7 +282,7 @@ async def test_an_outcome_counts_by_its_type(clock: ManualClock) -> None:
 
 
 async def test_a_report_without_an_address_is_noted(clock: ManualClock) -> None:
-    """The tier and the event that might name one are not asked any more."""
+    """The tier and the event that might name one are not read any more."""
     async with open_scene(clock, opening=stay) as scene:
         assert await scene.send(REQUEST) is None
         broken = scene.with_services(structure=BrokenStructure())
@@ -295,7 +295,7 @@ async def test_a_report_without_an_address_is_noted(clock: ManualClock) -> None:
 
 
 async def test_a_run_whose_holders_only_die_ends(clock: ManualClock) -> None:
-    """`runs.max_takeovers` times in a row, without any of them saying a word."""
+    """After `runs.max_takeovers` take-overs in a row, without a write of any of them."""
     async with open_scene(clock, opening=stay) as scene:
         await scene.send(REQUEST)
         died = attrs.evolve(
@@ -376,7 +376,7 @@ async def test_a_settle_that_the_ledger_cannot_take_now_is_no_bug(clock: ManualC
 
 
 async def test_steps_that_were_taken_are_kept_where_a_settle_raises(clock: ManualClock) -> None:
-    """A bug behind a handler has none of its steps taken again."""
+    """After a bug behind a handler none of its steps is taken again."""
     taken = []
 
     async def welcome(event: Event[Any], run: Run) -> None:
@@ -410,7 +410,7 @@ async def test_a_run_that_ends_by_its_records_does_not_wait(clock: ManualClock) 
 
 
 async def test_an_event_that_is_too_large_by_now_is_no_bug_of_its_run(clock: ManualClock) -> None:
-    """The ledger takes less than it did for the run: its sender is told, and nothing is counted."""
+    """The ledger takes less than it did for the run: the sender gets that error, no bug counts."""
 
     async def busy(event: Event[Any], run: Run) -> None:
         raise TemporaryError("throttled")

@@ -1,4 +1,4 @@
-"""What the ledger can't keep: an operation ends nevertheless, and forgets no start."""
+"""What the ledger can't store: an operation ends nevertheless, and no start is forgotten."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -15,7 +15,7 @@ from tests.unit.core.dispatch.lost_answers import BARE, DONE, ORDER, URL, Forget
 
 @attrs.define
 class Narrow(DeskLedger):
-    """It refuses for good what the test says."""
+    """It refuses for good the writes that the test names."""
 
     refuses: Callable[[Sequence[Record]], bool] = lambda records: False
 
@@ -46,7 +46,7 @@ async def take_a_step(event: Event[Any], run: Run) -> None:
     await run.step("large", action)
 
 
-# --- what the ledger can't keep ---------------------------------------------------------------
+# --- what the ledger can't store --------------------------------------------------------------
 
 
 async def test_steps_that_cannot_be_kept_end_by_a_look_up(clock: ManualClock) -> None:
@@ -60,18 +60,18 @@ async def test_steps_that_cannot_be_kept_end_by_a_look_up(clock: ManualClock) ->
 
     ledger = Narrow(refuses=has_steps)
     async with opened(clock, ledger=ledger, TENANT_PROVISIONING=handler) as scene:
-        told = await scene.send()
-        assert isinstance(told, PermanentError)
+        answer = await scene.send()
+        assert isinstance(answer, PermanentError)
         assert (scene.run().status, scene.operation.job) == ("failed", scene.job)
 
 
 async def test_a_request_whose_steps_cannot_be_kept_is_refused(clock: ManualClock) -> None:
-    """Whoever asked for it is told, as of any other refusal."""
+    """The control plane gets the report of it, as of any other refusal."""
     ledger = Narrow(refuses=has_steps)
     async with opened(clock, ledger=ledger, TENANT_PROVISIONING=take_a_step) as scene:
         assert isinstance(await scene.send(), PermanentError)
         assert await scene.is_free()
-        assert scene.webhook.told == [URL]
+        assert scene.webhook.urls == [URL]
 
 
 @pytest.mark.parametrize("starts", [False, True])
@@ -90,8 +90,8 @@ async def test_a_run_without_an_operation_fails_by_steps_that_do_not_fit(
     builder = Forgetful("CODE_BUILD", made=False)
     ledger = Narrow(refuses=has_steps)
     async with opened(clock, builder=builder, ledger=ledger, ORDER=handler) as scene:
-        told = await scene.send(ORDER)
-        assert isinstance(told, PermanentError)
+        answer = await scene.send(ORDER)
+        assert isinstance(answer, PermanentError)
         assert (scene.run("ORDER").status, builder.looks) == ("failed", 0)
 
 
@@ -123,9 +123,9 @@ async def test_a_run_without_any_room_is_a_bare_failure(clock: ManualClock, ends
 
     ledger = Narrow(refuses=has_more_than_its_end)
     async with opened(clock, ledger=ledger, TENANT_PROVISIONING=handler) as scene:
-        told = await scene.send()
-        assert isinstance(told, PermanentError)
-        assert str(told) == "too large"
+        answer = await scene.send()
+        assert isinstance(answer, PermanentError)
+        assert str(answer) == "too large"
         run = scene.run()
         assert run.error is not None
         assert (run.status, run.note, run.error.message) == ("failed", None, BARE)
@@ -134,7 +134,7 @@ async def test_a_run_without_any_room_is_a_bare_failure(clock: ManualClock, ends
 
 
 async def test_a_bare_failure_forgets_no_start(clock: ManualClock) -> None:
-    """The operation can't be let go beside a start that may be out: the attempt is counted."""
+    """The operation can't be given back beside a start that may be out: the attempt is counted."""
 
     async def handler(event: Event[Any], run: Run) -> None:
         run.note("more than fits")

@@ -30,7 +30,7 @@ from tests.unit.core.dispatch.counter import Counter, Order
 
 @attrs.frozen
 class Held:
-    """An act that says when it has begun and ends when it is let go."""
+    """An act that signals when it has begun, and ends when it is released."""
 
     begun: asyncio.Event = attrs.field(factory=asyncio.Event)
     release: asyncio.Event = attrs.field(factory=asyncio.Event)
@@ -82,7 +82,7 @@ async def test_a_duplicate_under_the_alias_is_one_too(counter: Counter) -> None:
 
 
 async def test_an_event_that_is_being_handled_is_not_started_again(counter: Counter) -> None:
-    """A delivery meanwhile is asked to come again; the one under way ends as if alone."""
+    """A delivery meanwhile gets an error to retry; the one in progress ends as if alone."""
     counter.act = held = Held()
     first = asyncio.create_task(counter.deliver())
     await held.begun.wait()
@@ -218,7 +218,7 @@ async def test_a_failed_bug_can_be_delivered_again(counter: Counter) -> None:
 
 
 async def test_a_cancelled_attempt_is_handed_back(counter: Counter) -> None:
-    """The run is not left in nobody's hands: it waits in `retry`, its steps remembered."""
+    """The run isn't left to the end of its lease: it waits in `retry`, its steps remembered."""
     held = Held()
 
     async def act(event: Event[Any], run: Run) -> None:
@@ -319,7 +319,7 @@ async def test_any_error_that_is_not_the_handlers_to_raise_keeps_its_traceback(
 
 
 async def test_a_cancellation_of_the_handlers_own_making_is_a_bug(counter: Counter) -> None:
-    """Only who cancels the attempt itself has it handed back; else it ends like any bug."""
+    """Only a cancellation of the attempt itself hands it back; else it ends like any bug."""
 
     async def act(event: Event[Any], run: Run) -> None:
         raise asyncio.CancelledError
@@ -346,7 +346,7 @@ class SlowToSettle(InMemoryLedger):
 
 
 async def test_a_settlement_under_way_is_finished(clock: ManualClock) -> None:
-    """Whoever cancels in the middle of it can't leave a started job unknown."""
+    """A cancellation in the middle of it can't leave a started job unrecorded."""
     ledger = SlowToSettle()
     counter = Counter(HandlerRegistry(), ledger, InMemoryBuilder("CODE_BUILD"), clock)
     counter.registry.register("ORDER", counter.handle, payload=Order)

@@ -1,4 +1,4 @@
-"""How an attempt is settled, by what its handler did, and what its sender is told."""
+"""How an attempt is settled, by what its handler did, and which error its sender gets."""
 
 from typing import Any
 
@@ -124,17 +124,17 @@ async def test_only_a_failed_opener_ends_its_operation_and_reports_the_refusal(
     """What opens nothing has nothing to give back."""
     one = await attempt(desk, event_type)
     one.run.reports = REPORT
-    settlement, told = one.judge(NO)
+    settlement, answer = one.judge(NO)
     opens = event_type == PROVISIONING
     assert (settlement.ends_without_job, settlement.report) == (opens, REPORT if opens else None)
-    assert (told, NO.run_id) == (NO, one.run.run_id)
+    assert (answer, NO.run_id) == (NO, one.run.run_id)
 
 
 async def test_the_answer_to_a_bug_does_not_quote_its_message(desk: Desk) -> None:
     """The ledger has it, with the traceback."""
-    settlement, told = (await attempt(desk)).judge(BUG)
-    assert isinstance(told, HandlerFailed)
-    assert "a bug" not in str(told)
+    settlement, answer = (await attempt(desk)).judge(BUG)
+    assert isinstance(answer, HandlerFailed)
+    assert "a bug" not in str(answer)
     assert settlement.error is not None
     assert (settlement.error.type, settlement.error.message) == ("ValueError", "a bug")
     assert settlement.error.is_bug
@@ -240,7 +240,7 @@ async def test_the_settlement_of_an_outcome_has_all_that_its_handler_requested(d
 async def test_only_a_failure_has_a_reason(
     desk: Desk, event_type: str, body: dict[str, Any], source: str, reason: str | None
 ) -> None:
-    """In the report's own words, else by who has said it; the note begins with it."""
+    """In the report's own words, else it names the report's source; the note begins with it."""
     _, settlement = await outcome_of(desk, event_type, body, source=source)
     assert settlement.reason == reason
     assert settlement.note == " ".join(filter(None, (reason, "Reported.")))

@@ -1,4 +1,4 @@
-"""The sweep: what is due is taken up, each for itself; nothing else is touched."""
+"""The sweep: each item that is due is handled on its own; nothing else is touched."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
@@ -123,7 +123,7 @@ async def test_a_run_that_exceeds_the_sweeps_time_is_handed_back(desk: Desk) -> 
 
 
 async def test_operations_are_attended_to_together(desk: Desk) -> None:
-    """Those whose job is to be asked about, and those that are to be reported, as they are due."""
+    """Those whose job is to be checked, and those that are to be reported, once they are due."""
     attempt = await desk.provision()
     operation = await desk.operation(of=attempt)
     due = attrs.evolve(operation, operation_id="due", due_at=desk.later(0))
@@ -200,8 +200,8 @@ async def test_a_sweep_that_joins_gets_the_failure(desk: Desk) -> None:
     hands = Hands(desk)
     down = DownLedger()
     hands.sweeper.transactions = attrs.evolve(desk.transactions, ledger=down)
-    told = await asyncio.gather(hands.sweep(), hands.sweep(), return_exceptions=True)
-    assert [str(one) for one in told] == ["no ledger"] * 2
+    errors = await asyncio.gather(hands.sweep(), hands.sweep(), return_exceptions=True)
+    assert [str(one) for one in errors] == ["no ledger"] * 2
     assert down.asked == 1
 
 
@@ -245,7 +245,7 @@ async def test_runs_that_hang_delay_no_other_lane(desk: Desk) -> None:
 
 @attrs.define
 class Looks:
-    """Looks at jobs: each wave takes so long (seconds), and ends them."""
+    """Checks jobs: each wave takes `each_s` (seconds) for each of them, and ends them."""
 
     hands: Hands
     each_s: float
@@ -267,7 +267,7 @@ class Looks:
 
 
 async def due_jobs(desk: Desk, **counts: int) -> None:
-    """Operations whose jobs are to be asked about: of each builder so many."""
+    """Operations whose jobs are due for a check: of each builder so many."""
     attempt = await desk.provision()
     first = attrs.evolve(await desk.operation(of=attempt), due_at=desk.clock.now())
     await desk.ledger.put(
@@ -345,7 +345,7 @@ class Dice:
 
 @pytest.mark.parametrize("fall", [0, 1, 7, 19])
 async def test_replicas_start_in_different_places(desk: Desk, fall: int) -> None:
-    """So that they don't get in each other's way; all that is due comes in its turn."""
+    """So that they don't compete for the same items; all that is due has its turn."""
     ids = await waiting(desk, *(f"e-{number}" for number in range(20)))
     hands = Hands(desk)
     hands.sweeper.dice = Dice([0, fall])
@@ -383,7 +383,7 @@ async def test_an_unreadable_item_stays_due(desk: Desk) -> None:
 
 
 class ForgetfulLedger(DeskLedger):
-    """It can't be read a few times."""
+    """Its first reads fail."""
 
     failures_left = 1
 
@@ -395,7 +395,7 @@ class ForgetfulLedger(DeskLedger):
 
 
 async def test_a_page_that_can_not_be_read_stays_due(desk: Desk) -> None:
-    """What is due was said; the next page is begun all the same."""
+    """The query for due items was answered; the next page is begun all the same."""
     await waiting(desk, *(f"e-{number}" for number in range(70)))
     hands = Hands(desk)
     ledger = ForgetfulLedger()

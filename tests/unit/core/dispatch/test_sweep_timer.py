@@ -1,4 +1,4 @@
-"""The sweep that comes regularly: each time the pause is over, and one after the other."""
+"""The sweep by a timer: one begins each time that the pause is over."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -50,7 +50,7 @@ async def test_a_sweep_begins_after_each_pause(desk: Desk) -> None:
 async def test_a_sweep_that_fails_does_not_end_the_timer(
     desk: Desk, error: Exception, level: str
 ) -> None:
-    """It is logged, a bug as one; the next one comes."""
+    """It is logged, a bug as an error; the next one begins."""
     sweeps = Sweeps(raising(error))
     with capture_logs() as logs:
         async with swept_regularly(sweeps, desk.clock, every_s=60):
