@@ -41,7 +41,7 @@ class FakeWebhook:
 
 
 async def ended(desk: Desk, **settlement: Any) -> str:
-    """A provisioning is over and its report noted; the operation's id."""
+    """A provisioning is over and its report recorded; the operation's id."""
     opener = await desk.claimed(PROVISIONING, "a", key="k", as_of=SENT_AT)
     await desk.finish(opener, desk.job("b-1"))
     outcome = await desk.claimed(PROVISIONED, "done")

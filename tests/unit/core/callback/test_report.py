@@ -108,7 +108,7 @@ async def test_these_answers_are_success(desk: Desk, status: int) -> None:
 
 @pytest.mark.parametrize(("status", "said"), [(401, "expired"), (422, "the answer was 422")])
 async def test_these_answers_are_final(desk: Desk, status: int, said: str) -> None:
-    """It will be no better another time: given up, for people to see."""
+    """A retry would get the same answer: it is given up, and the operation shows why."""
     sender, webhook = report_sender(desk, status)
     operation_id = await ended(desk)
     await sender.send(operation_id)
@@ -139,7 +139,7 @@ async def test_the_rest_is_tried_again(desk: Desk, answer: Answer) -> None:
 
 
 async def test_pauses_double_up_to_five_minutes(desk: Desk) -> None:
-    """A control plane that is down for hours is not asked each 5 s."""
+    """A control plane that is down for hours is not sent a request every 5 s."""
     sender, _ = report_sender(desk, *[503] * 9)
     operation_id = await ended(desk)
     pauses = []
@@ -153,7 +153,7 @@ async def test_pauses_double_up_to_five_minutes(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answers", "is_told"),
+    ("answers", "has_arrived"),
     [
         ([UNKNOWN, 401], True),
         ([500, 401], True),
@@ -167,7 +167,7 @@ async def test_pauses_double_up_to_five_minutes(desk: Desk) -> None:
     ],
 )
 async def test_a_401_after_a_lost_answer_means_that_the_report_arrived(
-    desk: Desk, answers: list[Answer], is_told: bool
+    desk: Desk, answers: list[Answer], has_arrived: bool
 ) -> None:
     """The control plane refuses a report that it has accepted already."""
     sender, _ = report_sender(desk, *answers)
@@ -177,7 +177,7 @@ async def test_a_401_after_a_lost_answer_means_that_the_report_arrived(
         desk.turn(300)
     report = (await standing(desk))[1]
     assert report.done_at is not None
-    assert (report.trouble is None) is is_told
+    assert (report.trouble is None) is has_arrived
 
 
 async def test_a_report_of_a_process_that_crashed_may_have_arrived(desk: Desk) -> None:
@@ -226,7 +226,7 @@ async def test_each_try_is_kept_with_its_answer(desk: Desk) -> None:
 
 
 async def test_a_report_that_cannot_be_signed_is_given_up(desk: Desk) -> None:
-    """It would be no better another time, and stops no sweep."""
+    """A retry would fail, too; no sweep is stopped by it."""
     operation_id = await ended(desk)
     operation = await desk.operation("k")
     odd = WebhookCredentials(secret="hush\ud800", context="c", as_of=SENT_AT)
@@ -241,7 +241,7 @@ async def test_a_report_that_cannot_be_signed_is_given_up(desk: Desk) -> None:
 
 
 async def test_a_report_to_no_address_is_given_up(desk: Desk) -> None:
-    """It was kept with the operation, so that nobody can mend it; its query stays unsaid."""
+    """It was stored with the operation, and can't be mended there; its query isn't shown."""
     sender, _ = report_sender(desk, PermanentError("no address"))
     operation_id = await ended(desk)
     operation, report = await standing(desk)
@@ -340,7 +340,7 @@ async def test_a_report_of_what_was_begun_again_is_dropped(desk: Desk) -> None:
 
 
 async def deployed(desk: Desk, report: Report | None) -> str:
-    """A provisioning, which nobody has reported, and the deployment that follows have ended."""
+    """A provisioning, which was not reported, and the deployment that follows have ended."""
     opener = await desk.claimed(PROVISIONING, "a", key="k", as_of=SENT_AT)
     await desk.finish(opener, desk.job("b-1"))
     await desk.end(PROVISIONED, "done")
@@ -366,7 +366,7 @@ async def secrets_kept(desk: Desk, *operation_ids: str) -> int:
 
 
 async def test_a_deployments_report_takes_the_provisionings_secret(desk: Desk) -> None:
-    """It is the end of what the control plane asked for; then neither has it any more."""
+    """It is the end of what the control plane requested; then neither operation has the secret."""
     deployment = await deployed(desk, Report(url=URL, body=BODY))
     provisioning = (await desk.operation("k")).operation_id
     assert await secrets_kept(desk, provisioning, deployment) == 2
@@ -402,7 +402,7 @@ def test_a_body_that_cannot_be_signed_is_refused() -> None:
 
 
 def test_the_pause_of_an_attempt_outlasts_its_answer() -> None:
-    """`callback.timeout_s` is at most 30 s, and nobody else tries for 60 s."""
+    """`callback.timeout_s` is at most 30 s, and no other process tries for 60 s."""
     from orchestrator.core.ledger.report_attempt import POSTING_S
 
     assert timedelta(seconds=POSTING_S) > timedelta(seconds=30)

@@ -1,4 +1,4 @@
-"""A report is signed with a time: anew for each attempt, and by the other side's clock."""
+"""A report is signed with a time: anew for each attempt, and by the control plane's clock."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from tests.unit.core.callback.reports import UNKNOWN, ended, report_sender, stan
 
 
 async def test_each_attempt_is_signed_anew(desk: Desk) -> None:
-    """The other side allows 20 s of difference."""
+    """The control plane allows 20 s of difference."""
     sender, webhook = report_sender(desk, 503, 204)
     operation_id = await ended(desk)
     await sender.send(operation_id)
@@ -40,7 +40,7 @@ async def test_a_report_is_signed_again_by_the_control_planes_clock(
 
 
 async def test_it_is_signed_by_that_clock_once(desk: Desk) -> None:
-    """A second 401 counts, and says what the clocks say."""
+    """A second 401 counts, and the report says by how much the clocks differ."""
     sender, webhook = report_sender(desk, by_clock(desk, 30), by_clock(desk, 30))
     await sender.send(await ended(desk))
     assert len(webhook.posted) == 2

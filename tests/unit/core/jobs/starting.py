@@ -20,7 +20,7 @@ MEMORY_S = 360.0
 
 @attrs.define
 class BareBuilder:
-    """Starts what it is asked for, or raises; it can't find anything again."""
+    """Starts the job that is requested, or raises; it can't find a job again."""
 
     name: str = "FIRST"
     error: BaseException | None = None
@@ -43,7 +43,7 @@ class BareBuilder:
 
 @attrs.define
 class ScriptedBuilder(BareBuilder):
-    """Finds what the test says, one answer for each look; the last one stays."""
+    """Finds what the test says, one answer for each look-up; the last one stays."""
 
     finds: list[Job | Exception | None] = attrs.field(factory=lambda: [None])
     looks: list[tuple[str, str, datetime]] = attrs.field(factory=list)
@@ -68,7 +68,7 @@ class ScriptedBuilder(BareBuilder):
 
 @attrs.define
 class LooksEverywhere(ScriptedBuilder):
-    """Finds `finds_somewhere` where it is asked about no place."""
+    """Finds `finds_somewhere` in a look-up that names no job identifier."""
 
     finds_somewhere: Job | None = None
     looks_everywhere: list[tuple[str, datetime]] = attrs.field(factory=list)
@@ -115,7 +115,7 @@ def sent_to_first(attempt: RunLease) -> PossibleStart:
 
 
 async def fresh(desk: Desk, *builders: BareBuilder) -> Scene:
-    """Nothing can be out."""
+    """A first attempt: no start can be out."""
     attempt = await desk.claimed(PROVISIONING, "a")
     return Scene(desk, attempt, {one.name: one for one in builders})
 

@@ -1,4 +1,4 @@
-"""Whose a job is: by its record, else by its start key; what can't be anybody's is stopped."""
+"""Whose a job is: by its record, else by its start key; an orphaned one is stopped."""
 
 from collections.abc import Mapping, Sequence
 
@@ -75,7 +75,7 @@ async def test_a_start_that_is_not_written_yet_is_left_alone(desk: Desk, job: st
 
 
 async def test_a_job_that_is_recorded_already_costs_no_request(desk: Desk) -> None:
-    """Its operation was read before the builder was asked."""
+    """Its operation was read before the builder was queried."""
     operation = await under_way(desk)
     adopter = Bench(desk, {"IN_MEMORY": InMemoryBuilder()}).adopter
     desk.ledger.requests.clear()
@@ -84,7 +84,7 @@ async def test_a_job_that_is_recorded_already_costs_no_request(desk: Desk) -> No
 
 
 async def test_a_job_is_adopted_by_the_operation_as_it_is_now(desk: Desk) -> None:
-    """It was read before the builder was asked, and has ended meanwhile: the job is stopped."""
+    """It was read before the builder was queried, and has ended meanwhile: the job is stopped."""
     await desk.claimed(PROVISIONING, "a", key="k")
     operation = await desk.operation("k")
     await desk.ledger.put(attrs.evolve(operation, state=OperationState.OVER))

@@ -295,7 +295,7 @@ async def test_an_outcome_whose_handler_fails_is_no_error_of_the_cancel(
 
 
 async def test_a_clean_up_is_cancelled_only_where_that_is_meant(desk: Desk) -> None:
-    """A second cancel of a provisioning must not leave what that has made."""
+    """A second cancel of a provisioning must not leave behind what that has made."""
     opener = await under_way(desk)
     outcome = await desk.claimed(NOT_PROVISIONED, "failed")
     clean_up = follow_up("TENANT_CLEAN_UP", "clean", opener.operation_id)

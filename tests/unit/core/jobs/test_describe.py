@@ -87,8 +87,8 @@ async def test_a_builder_may_describe_some_jobs_only(failed: Collection[str]) ->
     builder = Partial("A")
     builder.known, builder.failed, builder.hidden = {"known": runs("known")}, failed, {"hidden"}
     answers = await ask(builder, "known", "hidden", "gone", *failed)
-    told = {"known": "known", "hidden": HIDDEN, "gone": UNKNOWN}
-    assert found(answers) == told | dict.fromkeys(failed, FAILED)
+    expected = {"known": "known", "hidden": HIDDEN, "gone": UNKNOWN}
+    assert found(answers) == expected | dict.fromkeys(failed, FAILED)
     assert isinstance(answers.trouble, SomeNotDescribed) is bool(failed)
 
 
@@ -97,8 +97,8 @@ async def test_a_job_for_which_the_query_is_refused_is_unknown() -> None:
     builder = await asyncio.to_thread(running, Picky("A"), "b-1", "b-2", "b-3")
     assert found(await ask(builder, "bad")) == {"bad": UNKNOWN}
     answers = await ask(builder, "b-1", "bad", "b-2", "b-3")
-    told = {"b-1": "b-1", "bad": UNKNOWN, "b-2": "b-2", "b-3": "b-3"}
-    assert (found(answers), answers.trouble) == (told, None)
+    expected = {"b-1": "b-1", "bad": UNKNOWN, "b-2": "b-2", "b-3": "b-3"}
+    assert (found(answers), answers.trouble) == (expected, None)
 
 
 async def test_a_refused_job_changes_no_answer_about_another() -> None:
@@ -137,5 +137,5 @@ class Owner(InMemoryBuilder):
 def test_a_job_names_a_start_only_where_it_may_be_ours(
     report: JobDescription, start: tuple[str, int] | None
 ) -> None:
-    """By a start key of ours, on a builder of ours, and made by us as far as that can tell."""
+    """By a start key of ours, on a builder of ours, and started by us as far as that can say."""
     assert JobDescriber({"A": Owner("A")}).start_of(report) == start

@@ -159,7 +159,7 @@ async def test_a_start_of_a_builder_that_is_no_longer_configured_is_looked_up_on
 
 @pytest.mark.parametrize(("ago_s", "pause_s"), [(0, 62), (45, 17), (61.9, 1)])
 async def test_none_is_no_proof_for_a_while(desk: Desk, ago_s: float, pause_s: float) -> None:
-    """The attempt is told to come back when it will be; what was possible stays so."""
+    """The attempt gets the pause after which it will be; what was possible stays possible."""
     builder = ScriptedBuilder()
     scene = await possible(desk, builder, ago_s=ago_s)
     before = possible_until(scene.attempt)
@@ -181,7 +181,7 @@ async def test_a_certain_none_has_it_sent_again(desk: Desk, builder: BareBuilder
 
 
 async def test_a_builder_that_cannot_find_proves_nothing_either(desk: Desk) -> None:
-    """Until the time is over, it is not asked to start again."""
+    """Until the time is over, no start is sent again."""
     builder = BareBuilder()
     scene = await possible(desk, builder, ago_s=59)
     with pytest.raises(TemporaryError):
@@ -213,7 +213,7 @@ async def test_a_taken_over_attempt_counts_from_its_leases_end(desk: Desk) -> No
 
 @attrs.define
 class SlowToAnswer(ScriptedBuilder):
-    """Its listing says what was there when it was asked, and says so late."""
+    """Its listing is of the moment at which it was queried, and arrives late."""
 
     clock: ManualClock = attrs.field(factory=ManualClock)
 

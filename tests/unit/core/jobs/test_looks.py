@@ -24,7 +24,7 @@ NEWER_OVER = attrs.evolve(NEWER, status=JobStatus.FAILED)
 END, STOP, WAIT, REPLACE = Next.END, Next.STOP, Next.WAIT, Next.REPLACE
 
 
-def operation(*, is_to_stop: bool = False, is_told: bool = False) -> OperationRecord:
+def operation(*, is_to_stop: bool = False, has_reported: bool = False) -> OperationRecord:
     return OperationRecord(
         operation_id="o-1",
         tenant_id="t-1",
@@ -37,7 +37,7 @@ def operation(*, is_to_stop: bool = False, is_told: bool = False) -> OperationRe
         job=JOB,
         job_since=SENT_AT,
         stop_reason="no more" if is_to_stop else None,
-        told_by="r-2" if is_told else None,
+        told_by="r-2" if has_reported else None,
     )
 
 
@@ -72,24 +72,26 @@ def test_the_table_of_answers_and_actions(
 @pytest.mark.parametrize("answer", [NotDescribed.UNKNOWN, NotDescribed.HIDDEN])
 def test_a_job_that_is_unknown_soon_after_its_start_is_waited_for(answer: NotDescribed) -> None:
     """Even if its stop is requested, it has reported its end, or the deadline is that short."""
-    asked = operation(is_to_stop=True, is_told=True)
+    asked = operation(is_to_stop=True, has_reported=True)
     short = attrs.evolve(TIMINGS, deadline_s=10)
     assert what_follows(asked, answer, after(SOON_S), short, stops_overdue=True) is WAIT
 
 
 def test_a_job_that_reported_its_end_ends_once_it_is_unknown_and_not_while_it_is_hidden() -> None:
     """A builder that denies its description may still be running it."""
-    told = operation(is_told=True)
+    reported = operation(has_reported=True)
     assert (
-        what_follows(told, NotDescribed.UNKNOWN, after(LATER_S), TIMINGS, stops_overdue=True) is END
+        what_follows(reported, NotDescribed.UNKNOWN, after(LATER_S), TIMINGS, stops_overdue=True)
+        is END
     )
     assert (
-        what_follows(told, NotDescribed.HIDDEN, after(LATER_S), TIMINGS, stops_overdue=True) is WAIT
+        what_follows(reported, NotDescribed.HIDDEN, after(LATER_S), TIMINGS, stops_overdue=True)
+        is WAIT
     )
 
 
 def test_an_overdue_job_runs_on_where_it_may_not_be_stopped() -> None:
-    """A stop that was asked for counts nevertheless."""
+    """A stop that was requested counts nevertheless."""
     late = after(OVERDUE_S)
     assert what_follows(operation(), RUNS, late, TIMINGS, stops_overdue=False) is WAIT
     asked = operation(is_to_stop=True)

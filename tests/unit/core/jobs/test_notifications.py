@@ -1,4 +1,4 @@
-"""What is told of jobs unasked: what a job was started with goes no further."""
+"""Notifications about jobs: what a job was started with goes no further."""
 
 import json
 from typing import Any
@@ -14,21 +14,23 @@ BUILD = {
 EXECUTION = {"status": "FAILED", "input": "hunter2", "output": "hunter2", "name": "e-1"}
 
 
-@pytest.mark.parametrize("told", [BUILD, EXECUTION], ids=["CodeBuild", "Step Functions"])
+@pytest.mark.parametrize("notification", [BUILD, EXECUTION], ids=["CodeBuild", "Step Functions"])
 @pytest.mark.parametrize(
     "around",
     [
-        lambda told: told,
-        lambda told: {"detail": told},
-        lambda told: {"detail": json.dumps(told)},
-        lambda told: {"Entries": [{"Detail": "\ufeff \n" + json.dumps(told)}]},
-        lambda told: {"Message": json.dumps({"body": json.dumps({"detail": [told]})})},
+        lambda notification: notification,
+        lambda notification: {"detail": notification},
+        lambda notification: {"detail": json.dumps(notification)},
+        lambda notification: {"Entries": [{"Detail": "\ufeff \n" + json.dumps(notification)}]},
+        lambda notification: {
+            "Message": json.dumps({"body": json.dumps({"detail": [notification]})})
+        },
     ],
     ids=["plain", "envelope", "text", "entries", "nested text"],
 )
-def test_inputs_are_hidden_wherever_they_lie(told: Any, around: Any) -> None:
-    """Of every builder there may be, configured or not; how the job stands is left."""
-    shown = json.dumps(NOTIFICATIONS.without_inputs(around(told)))
+def test_inputs_are_hidden_wherever_they_lie(notification: Any, around: Any) -> None:
+    """Of every builder there may be, configured or not; the job's status is left."""
+    shown = json.dumps(NOTIFICATIONS.without_inputs(around(notification)))
     assert "hunter2" not in shown
     assert "FAILED" in shown
 
@@ -60,12 +62,12 @@ def test_a_body_that_is_no_notification_is_unchanged(value: Any) -> None:
 def test_a_source_is_that_of_its_builders_cloud(
     source: str, builder: str, is_its_own: bool
 ) -> None:
-    """Nobody else can put an event with it on a bus."""
+    """No other sender can put an event with it on a bus."""
     assert NOTIFICATIONS.is_source(source, builder) is is_its_own
 
 
 def test_a_self_report_names_its_builder_by_its_registered_name() -> None:
-    """Whoever has registered a builder of his own as CODE_BUILD is found by it."""
+    """A custom builder that is registered as CODE_BUILD is found by it."""
     job = NOTIFICATIONS.read_self_report({"CODEBUILD_BUILD_ID": "standard:1"})
     assert job is not None
     assert (job.builder, job.id) == ("CODE_BUILD", "standard:1")

@@ -40,8 +40,8 @@ async def provisioning(desk: Desk, **changes: Any) -> OperationRecord:
     return attrs.evolve(await desk.operation(of=attempt), **changes)
 
 
-async def told(desk: Desk, event_type: str, **body: Any) -> OperationRecord:
-    """An operation whose job has told of itself."""
+async def self_reported(desk: Desk, event_type: str, **body: Any) -> OperationRecord:
+    """An operation whose job has sent a self-report."""
     operation = await provisioning(desk)
     named = {"tenantId": "t-2", "ORCHESTRATOR_RUN_ID": operation.start_key, **body}
     await desk.claim(event_type, "self", job="b-1", is_outranked=True, body=named)
@@ -60,7 +60,7 @@ GONE = "IN_MEMORY doesn't know the job b-1 any more"
 
 
 async def test_a_job_that_is_only_unknown_has_failed_without_a_clean_up(desk: Desk) -> None:
-    """Nobody knows how it ended; the setting says otherwise."""
+    """How it ended is unknown; by the setting a clean-up follows nevertheless."""
     reason = f"{GONE}: it was deleted or discarded, and has reported no end."
     operation = await provisioning(desk)
     for answer in (NotDescribed.UNKNOWN, NotDescribed.HIDDEN):
@@ -80,7 +80,7 @@ async def test_an_unknown_job_that_was_to_stop_is_cleaned_up(desk: Desk) -> None
 async def test_an_unknown_job_ends_as_its_self_report_says(desk: Desk) -> None:
     """Success or failure; stored facts outrank the report's."""
     odd = {"tier": "GOLD", "operationId": "x", "endedJob": {"id": "x"}, "extra": 1}
-    operation = await told(desk, PROVISIONED, **odd)
+    operation = await self_reported(desk, PROVISIONED, **odd)
     event = await ended(desk, attrs.evolve(operation, tier="BASIC"), NotDescribed.UNKNOWN)
     assert said(event) == (PROVISIONED, True, None)
     body = event.body
@@ -91,7 +91,7 @@ async def test_an_unknown_job_ends_as_its_self_report_says(desk: Desk) -> None:
 
 async def test_an_unknown_job_fails_as_its_self_report_says(desk: Desk) -> None:
     """With the report's reason, and a clean-up."""
-    operation = await told(desk, NOT_PROVISIONED, reason="no quota")
+    operation = await self_reported(desk, NOT_PROVISIONED, reason="no quota")
     reason = f"{GONE}, which reported a failure: no quota."
     event = await ended(desk, operation, NotDescribed.UNKNOWN)
     assert said(event) == (NOT_PROVISIONED, True, reason)
@@ -99,7 +99,7 @@ async def test_an_unknown_job_fails_as_its_self_report_says(desk: Desk) -> None:
 
 async def test_a_job_ends_although_its_self_report_cannot_be_read(desk: Desk) -> None:
     """The report's type still says how it ended."""
-    operation = await told(desk, PROVISIONED, extra=1)
+    operation = await self_reported(desk, PROVISIONED, extra=1)
     desk.ledger.damage_payloads()
     event = await ended(desk, operation, NotDescribed.UNKNOWN)
     assert said(event) == (PROVISIONED, True, None)

@@ -83,7 +83,7 @@ async def test_only_a_definite_refusal_leaves_no_possible_start(
 async def test_nothing_is_sent_once_the_lease_is_all_but_over(
     desk: Desk, left_s: float, is_sent: bool
 ) -> None:
-    """Not even begun: there is no time to hear the answer."""
+    """It isn't even begun: there is no time left to get the answer."""
     builder = BareBuilder()
     scene = await fresh(desk, builder)
     desk.turn(60 - left_s)
@@ -142,7 +142,7 @@ class DeafBuilder(BareBuilder):
 
 
 async def test_a_send_is_cut_off_before_the_lease_ends(desk: Desk) -> None:
-    """It is sent, and given up while nobody can have taken the run over: it may be out."""
+    """It is given up while no other attempt can have taken the run over, and may be out."""
     builder = DeafBuilder()
     scene = await fresh(desk, builder)
     desk.turn(60 - CUT_OFF_S - 1e-6)
@@ -157,7 +157,7 @@ async def test_a_send_is_cut_off_before_the_lease_ends(desk: Desk) -> None:
 
 @attrs.define
 class BuildsFirst(ScriptedBuilder):
-    """It can tell what a start would be; `refusal` is why there can be none."""
+    """It builds a start's request without sending it; `refusal` is why there can be none."""
 
     refusal: Exception | None = None
     built: list[tuple[str, Mapping[str, Any], str]] = attrs.field(factory=list)
@@ -220,7 +220,7 @@ async def test_a_variable_that_cannot_be_printed_is_not_sent(desk: Desk) -> None
 async def test_a_refusal_after_a_possible_start_may_be_its_echo(
     desk: Desk, ago_s: float, is_final: bool
 ) -> None:
-    """As long as the builder remembers the token: looked for again, and never final."""
+    """As long as the builder remembers the token: the job is looked up, and it isn't final."""
     builder = ScriptedBuilder(error=PermanentError("mismatch"))
     scene = await possible(desk, builder, ago_s=ago_s)
     before = possible_until(scene.attempt)
@@ -278,7 +278,7 @@ async def test_nothing_is_started_for_an_ended_operation(desk: Desk) -> None:
 
 
 async def test_a_job_without_an_id_is_known_by_its_start_key(desk: Desk) -> None:
-    """A builder may have nothing to show."""
+    """A builder may return no job."""
     builder = BareBuilder(answer=lambda job: None)
     scene = await fresh(desk, builder)
     key = scene.attempt.start_key
@@ -358,8 +358,8 @@ class Rebuilding(ScriptedBuilder):
 async def test_a_newer_build_of_the_operations_job_is_no_orphan(
     desk: Desk, builder: ScriptedBuilder, found: str, stopped: bool
 ) -> None:
-    """Whoever lost the run looks up what it may have sent, and finds the rebuild of what its
-    successor has recorded: the next look has that take its place."""
+    """An attempt that lost the run looks up what it may have sent, and finds the rebuild of what
+    its successor has recorded: the next check has that take its place."""
     scene = await fresh(desk, builder)
     recorded = attrs.evolve(builder.job(), id="A")
     await desk.finish(scene.attempt, recorded)
@@ -369,7 +369,7 @@ async def test_a_newer_build_of_the_operations_job_is_no_orphan(
 
 
 async def test_a_newer_build_is_an_orphan_once_the_end_is_claimed(desk: Desk) -> None:
-    """Nobody looks any more."""
+    """No check follows that could record it."""
     builder = Rebuilding()
     scene = await fresh(desk, builder)
     await desk.finish(scene.attempt, attrs.evolve(builder.job(), id="A"))

@@ -1,4 +1,4 @@
-"""A state change of a job: its builder is asked, and its answer alone counts."""
+"""A state change of a job: its builder is queried, and its answer alone counts."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -23,7 +23,7 @@ CLOUD = "aws.codebuild"
 
 
 class OnlyStarts:
-    """It can't be asked."""
+    """It can't be queried."""
 
     async def start_job(
         self, job_identifier: str, params: Mapping[str, Any], *, start_key: str
@@ -40,7 +40,7 @@ class Scene:
     concluded: list[Event[Mapping[str, Any]]] = attrs.field(factory=list)
     builder: InMemoryBuilder = attrs.field(factory=lambda: InMemoryBuilder("CODE_BUILD"))
 
-    async def tell(
+    async def notify(
         self,
         status: JobStatus,
         *,
@@ -60,11 +60,11 @@ class Scene:
             handle_outcome=handle_outcome,
             dry_run=dry_run,
         )
-        told = JobDescription(job=job, status=status, start_key=start_key)
-        return await act_on(watcher, BUILT_IN_NOTIFICATIONS, told, source)
+        description = JobDescription(job=job, status=status, start_key=start_key)
+        return await act_on(watcher, BUILT_IN_NOTIFICATIONS, description, source)
 
     def runs(self, start_key: str | None = None) -> None:
-        """The builder knows the job, under that start key."""
+        """The builder lists the job, under that start key."""
         key = start_key or self.operation.start_key
         self.builder.started = [StartedJob(JOB, {}, key)]
 
@@ -83,15 +83,15 @@ async def opened(*, job: Job | None = JOB) -> Scene:
 
 
 async def test_the_builders_word_counts() -> None:
-    """Of a job that runs the end is not believed: it is asked about again soon."""
+    """The end of a job that runs is not believed: the job is checked again soon."""
     scene = await opened()
     scene.runs()
-    assert await scene.tell(JobStatus.IN_PROGRESS) is None
+    assert await scene.notify(JobStatus.IN_PROGRESS) is None
     assert (await scene.now()).due_at == scene.operation.due_at
-    assert await scene.tell(JobStatus.SUCCEEDED) is None
+    assert await scene.notify(JobStatus.SUCCEEDED) is None
     assert (await scene.now()).due_at == scene.desk.later(5)
     scene.builder.finish("b-1", JobStatus.FAILED)
-    ended = await scene.tell(JobStatus.IN_PROGRESS)
+    ended = await scene.notify(JobStatus.IN_PROGRESS)
     (outcome,) = scene.concluded
     assert ended == Ended(outcome.key)
     assert outcome.type == "TENANT_PROVISIONING_FAILURE"
@@ -104,17 +104,17 @@ async def test_a_job_whose_end_is_recorded_ends_nothing_again() -> None:
     scene.builder.finish("b-1")
     over = attrs.evolve(scene.operation, state=OperationState.OVER, outcome="r-1")
     await scene.desk.ledger.put(over)
-    assert await scene.tell(JobStatus.SUCCEEDED) == Ended("r-1", replayed=True)
+    assert await scene.notify(JobStatus.SUCCEEDED) == Ended("r-1", replayed=True)
     assert scene.concluded == []
 
 
 async def test_an_unknown_job_of_ours_is_left_to_the_sweep() -> None:
-    """One that isn't recorded yet has it delivered again."""
+    """A message about one that isn't recorded yet is to be delivered again."""
     scene = await opened()
-    assert await scene.tell(JobStatus.SUCCEEDED) is None
+    assert await scene.notify(JobStatus.SUCCEEDED) is None
     scene = await opened(job=None)
     with pytest.raises(TemporaryError, match="doesn't show the job"):
-        await scene.tell(JobStatus.SUCCEEDED, start_key=scene.operation.start_key)
+        await scene.notify(JobStatus.SUCCEEDED, start_key=scene.operation.start_key)
 
 
 async def test_a_job_that_is_found_by_its_start_key_is_adopted() -> None:
@@ -122,28 +122,28 @@ async def test_a_job_that_is_found_by_its_start_key_is_adopted() -> None:
     scene = await opened(job=None)
     key = scene.operation.start_key
     scene.runs("another-1")
-    assert await scene.tell(JobStatus.IN_PROGRESS, start_key=key) is None
+    assert await scene.notify(JobStatus.IN_PROGRESS, start_key=key) is None
     assert (await scene.now()).job is None
     scene.runs()
-    assert await scene.tell(JobStatus.IN_PROGRESS, start_key=key) is None
+    assert await scene.notify(JobStatus.IN_PROGRESS, start_key=key) is None
     assert (await scene.now()).job == JOB
 
 
 async def test_a_recorded_job_needs_no_start_key() -> None:
-    """Its builder may not tell what a job was started with."""
+    """Its builder may not show what a job was started with."""
     scene = await opened()
     scene.runs("unreadable")
     scene.builder.finish("b-1")
-    assert await scene.tell(JobStatus.SUCCEEDED) is not None
+    assert await scene.notify(JobStatus.SUCCEEDED) is not None
 
 
 async def test_a_start_that_is_not_written_yet_is_left_alone() -> None:
     """The operation is at the start before, whether the builder shows the job or not."""
     scene = await opened(job=None)
     key = f"{scene.operation.operation_id}-2"
-    assert await scene.tell(JobStatus.IN_PROGRESS, start_key=key) is None
+    assert await scene.notify(JobStatus.IN_PROGRESS, start_key=key) is None
     scene.runs(key)
-    assert await scene.tell(JobStatus.IN_PROGRESS, start_key=key) is None
+    assert await scene.notify(JobStatus.IN_PROGRESS, start_key=key) is None
     assert len(scene.builder.started) == 1
     assert scene.builder._ended == {}
 
@@ -154,23 +154,23 @@ async def test_the_source_of_a_state_change_counts_if_its_builder_cannot_describ
 ) -> None:
     """Where the builder can be queried, the source doesn't matter."""
     scene = await opened()
-    ended = await scene.tell(JobStatus.SUCCEEDED, source=source, builder=OnlyStarts())
+    ended = await scene.notify(JobStatus.SUCCEEDED, source=source, builder=OnlyStarts())
     assert (ended is not None) is counts
     scene = await opened()
     scene.runs()
     scene.builder.finish("b-1")
-    assert await scene.tell(JobStatus.SUCCEEDED, source=source) is not None
+    assert await scene.notify(JobStatus.SUCCEEDED, source=source) is not None
 
 
 async def test_a_dry_run_leaves_real_jobs_alone() -> None:
-    """The job that is told of, and the operation's."""
+    """A dry run ends no operation with a real job, and a real job ends no dry run's operation."""
     scene = await opened()
     scene.runs()
     scene.builder.finish("b-1")
-    assert await scene.tell(JobStatus.SUCCEEDED, dry_run=True) is None
+    assert await scene.notify(JobStatus.SUCCEEDED, dry_run=True) is None
     dry = attrs.evolve(scene.operation, job=attrs.evolve(JOB, request={"job": "up"}))
     await scene.desk.ledger.put(dry)
-    assert await scene.tell(JobStatus.SUCCEEDED) is None
+    assert await scene.notify(JobStatus.SUCCEEDED) is None
     assert scene.concluded == []
 
 
@@ -179,5 +179,5 @@ async def test_a_dry_run_adopts_no_real_job() -> None:
     scene = await opened(job=None)
     key = scene.operation.start_key
     scene.runs()
-    assert await scene.tell(JobStatus.IN_PROGRESS, start_key=key, dry_run=True) is None
+    assert await scene.notify(JobStatus.IN_PROGRESS, start_key=key, dry_run=True) is None
     assert (await scene.now()).job is None

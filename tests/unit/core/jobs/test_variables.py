@@ -40,7 +40,7 @@ def test_an_override_may_take_an_attribute_away() -> None:
 
 @pytest.mark.parametrize("value", [1, True, None, "x", [1], {"a": {"b": 1}}])
 def test_values_are_passed_as_they_are(value: Any) -> None:
-    """How a value is printed is the builder's business."""
+    """How a value is printed is decided by the builder."""
     assert build_variables({"A": value}, {"B": value}) == {"A": value, "B": value}
 
 
@@ -53,7 +53,7 @@ def test_a_legal_name_is_passed(name: str) -> None:
 
 @pytest.mark.parametrize("name", ILLEGAL)
 def test_a_tiers_attribute_with_an_illegal_name_is_left_out_with_a_warning(name: str) -> None:
-    """The tier serves other purposes too: the attribute is skipped, and somebody is told."""
+    """The tier serves other purposes too: the attribute is skipped, and a warning names it."""
     with capture_logs() as logs:
         assert build_variables({name: 1, "A": 1}, {}) == {"A": 1}
     (warning,) = logs
@@ -84,7 +84,7 @@ def test_an_override_with_an_illegal_name_is_refused() -> None:
     ],
 )
 def test_our_own_attributes_stay_out_silently(name: str) -> None:
-    """What steers the orchestrator is no business of the job, and no reason for a warning."""
+    """What configures the orchestrator isn't passed to the job, and is no reason for a warning."""
     with capture_logs() as logs:
         assert build_variables({name: "x", "jobName": "j", "tier": "t"}, {}) == {
             "jobName": "j",
@@ -190,7 +190,7 @@ def test_a_variable_without_a_json_form_is_refused_by_name(value: Any, why: str)
 
 
 def test_only_what_is_passed_must_be_printable() -> None:
-    """What an override lies over, what steers us and what has an illegal name is left alone."""
+    """What an override replaces, what configures us and what has an illegal name is left alone."""
     tier = {"A": b"x", "cleanupJobIdentifier": b"x", "A-B": b"x"}
     assert build_variables(tier, {"A": 1}) == {"A": 1}
 
@@ -254,7 +254,7 @@ STEERING = ["PATH", "BASH_ENV", "LD_PRELOAD", "http_proxy", "npm_config_registry
 
 
 def test_no_field_steers_a_tool() -> None:
-    """Whoever fills in a form sets no name that a shell or a tool goes by."""
+    """A sender of fields can't set a name that a shell or a tool obeys."""
     with capture_logs() as logs:
         assert build_field_variables({**dict.fromkeys(STEERING, "x"), "tenantId": "t"}) == {
             "tenantId": "t"

@@ -43,7 +43,7 @@ from tests.unit.core.jobs.watching import (
 
 
 def code_build_job(job_id: str) -> Job:
-    """What a build says of itself."""
+    """The job that a build's self-report names."""
     job = BUILT_IN_NOTIFICATIONS.read_self_report({"CODEBUILD_BUILD_ID": job_id})
     assert job is not None
     return job
@@ -74,7 +74,7 @@ async def test_a_builder_that_is_no_more_has_its_deadline_too(desk: Desk) -> Non
 async def test_a_job_beyond_its_deadline_is_stopped_where_it_may_be(
     desk: Desk, stops_overdue: bool
 ) -> None:
-    """Else the builder is asked on: the tenant isn't released while it runs."""
+    """Else the builder is queried again: the tenant isn't released while it runs."""
     builder = await asyncio.to_thread(running, InMemoryBuilder(), "b-1")
     (operation,) = await watched(desk, "b-1")
     bench = Bench(desk, {"IN_MEMORY": builder}, stops_overdue=stops_overdue)
@@ -102,7 +102,7 @@ async def test_a_job_that_cannot_be_stopped_holds_its_tenant(desk: Desk) -> None
 
 
 async def test_one_job_that_is_refused_hides_no_other(desk: Desk) -> None:
-    """The rest of the batch is asked about without it."""
+    """The rest of the batch is described without it."""
     jobs = ["b-1", "b-2", "bad", "b-3"]
     builder = await asyncio.to_thread(running, Picky(), *jobs)
     for job_id in jobs:
@@ -135,7 +135,7 @@ async def test_a_refused_job_in_a_batch_with_an_unreadable_one_releases_no_tenan
 
 @pytest.mark.parametrize("failing", [Broken("BAD"), Down("BAD")])
 async def test_one_builder_that_fails_hides_no_other(desk: Desk, failing: InMemoryBuilder) -> None:
-    """The others are asked; then whoever asked for the sweep hears of it."""
+    """The others are described; then the caller of the check gets the error."""
     builder = await asyncio.to_thread(running, InMemoryBuilder(), "b-1")
     builder.finish("b-1")
     (good,) = await watched(desk, "b-1")
@@ -226,7 +226,7 @@ async def test_a_self_report_of_a_job_that_cannot_be_described_counts_by_its_sta
 
 
 async def test_a_self_report_of_a_job_that_its_builder_does_not_know_is_ignored(desk: Desk) -> None:
-    """Whatever the report claims: anybody may send its key. As long as the start that it names
+    """Whatever the report claims: any sender may send its key. As long as the start that it names
     waits for a job, the builder may not list that yet: the report is redelivered."""
     attempt = await desk.claimed(PROVISIONING, "a", key="k")
     bench = Bench(desk, {"CODE_BUILD": Picky("CODE_BUILD")})
@@ -241,7 +241,7 @@ async def test_a_self_report_of_a_job_that_its_builder_does_not_know_is_ignored(
 
 
 async def test_a_look_that_breaks_down_is_its_own(desk: Desk) -> None:
-    """The others are looked at; it is counted, says why, and is asked about again later."""
+    """The others are checked; it is counted, says why, and is checked again later."""
     operations = await watched(desk, "b-1", "b-2", "b-3")
     bench = Bench(desk, {"IN_MEMORY": OnlyTells()})
     for one in operations:
@@ -281,7 +281,7 @@ class Fails(DeskLedger):
 
 
 @pytest.mark.parametrize(
-    ("error", "is_told"),
+    ("error", "is_raised"),
     [
         (TemporaryError("no ledger"), True),
         (UnreadableItems({"OP#b-1": "newer"}, found={}), False),
@@ -289,7 +289,7 @@ class Fails(DeskLedger):
     ],
 )
 async def test_a_check_that_cannot_begin_delays_no_other(
-    desk: Desk, error: Exception, is_told: bool
+    desk: Desk, error: Exception, is_raised: bool
 ) -> None:
     """The other jobs are checked; only an outage of the ledger is raised."""
     builder = await asyncio.to_thread(running, InMemoryBuilder(), "b-1", "b-2")
@@ -298,7 +298,7 @@ async def test_a_check_that_cannot_begin_delays_no_other(
     desk.ledger = Fails(desk, first.key, error)
     bench = Bench(desk, {"IN_MEMORY": builder})
     trouble = await bench.check_due(first.operation_id, second.operation_id)
-    assert trouble is (error if is_told else None)
+    assert trouble is (error if is_raised else None)
     assert [event.body["endedJob"]["id"] for event in bench.concluded] == ["b-2"]
 
 
@@ -319,7 +319,7 @@ UNKNOWN = "job unknown to its builder: waiting for its deadline"
 
 
 @pytest.mark.parametrize(
-    ("builder", "passed_s", "told"),
+    ("builder", "passed_s", "expected"),
     [
         (InMemoryBuilder(), 61, []),
         (InMemoryBuilder(), 62, [UNKNOWN]),
@@ -331,9 +331,9 @@ UNKNOWN = "job unknown to its builder: waiting for its deadline"
     ids=["not listed yet", "unknown", "not asked", "down", "runs", "overdue"],
 )
 async def test_a_job_that_does_not_end_is_logged(
-    desk: Desk, builder: Builder | str, passed_s: float, told: list[str]
+    desk: Desk, builder: Builder | str, passed_s: float, expected: list[str]
 ) -> None:
-    """Once its builder should know it, or once it is overdue; not if nothing is known of it."""
+    """Once its builder should list it, or once it is overdue; not if nothing is known of it."""
     if isinstance(builder, str):
         builder = await asyncio.to_thread(running, InMemoryBuilder(), "b-1")
     (operation,) = await watched(desk, "b-1")
@@ -341,12 +341,14 @@ async def test_a_job_that_does_not_end_is_logged(
     desk.turn(passed_s)
     with capture_logs() as logs:
         await bench.check_due(operation.operation_id)
-    assert [entry["event"] for entry in logs if entry["event"] in (UNKNOWN, "job overdue")] == told
+    assert [
+        entry["event"] for entry in logs if entry["event"] in (UNKNOWN, "job overdue")
+    ] == expected
     assert bench.concluded == []
 
 
 async def test_after_many_breakdowns_a_job_ends_without_its_own_words(desk: Desk) -> None:
-    """What it told of itself may be what breaks each look."""
+    """The job's self-report may be what breaks each check."""
     (operation,) = await watched(desk, "b-1", told_by="RUN", bugs=desk.timings.max_attempts)
     bench = Bench(desk, {"IN_MEMORY": OnlyStarts()})
     desk.ledger.requests.clear()

@@ -37,7 +37,7 @@ class OnlyTells(InMemoryBuilder):
 
 
 class Picky(InMemoryBuilder):
-    """It refuses a whole question for one job in it."""
+    """It refuses a whole query for one job in it."""
 
     async def describe_jobs(self, *, job_ids: Sequence[str]) -> Mapping[str, JobDescription]:
         if "bad" in job_ids:
@@ -46,7 +46,7 @@ class Picky(InMemoryBuilder):
 
 
 class PickyAndBlind(Picky):
-    """Of one job it can't tell, of another it doesn't show whether it is there."""
+    """It can't describe one job, and doesn't show whether another one is there."""
 
     async def describe_jobs(self, *, job_ids: Sequence[str]) -> Mapping[str, JobDescription]:
         reports = await super().describe_jobs(job_ids=job_ids)
@@ -69,7 +69,7 @@ class Down(InMemoryBuilder):
 
 
 class Partial(InMemoryBuilder):
-    """It can tell of some jobs, and of others not."""
+    """It can describe some jobs, and others not."""
 
     known: Mapping[str, JobDescription]
     failed: Collection[str]
@@ -131,7 +131,7 @@ class Bench:
 async def watched(
     desk: Desk, *jobs: str, builder: str = "IN_MEMORY", **changes: Any
 ) -> list[OperationRecord]:
-    """Operations under way, one for each job, all due for a look."""
+    """Operations under way, one for each job, all due for a check."""
     attempt = await desk.claimed(PROVISIONING, "a", key="k")
     await desk.finish(attempt, desk.job("first"))
     first = await desk.operation("k")
