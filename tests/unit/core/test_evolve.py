@@ -109,7 +109,7 @@ def test_a_check_holds_for_a_copy() -> None:
 
 @pytest.mark.parametrize("instance", [Slotted(a=1), WithDict(a=1), Checked(1)])
 def test_an_unknown_field_is_refused(instance: Any) -> None:
-    """A change of a field that isn't there is no change that is passed over."""
+    """A change of a field that isn't there is not ignored."""
     with pytest.raises(TypeError, match="unheard"):
         evolve(instance, unheard=1)
 

@@ -1,4 +1,4 @@
-"""Tasks side by side: what ends them, and how often they are told."""
+"""Tasks side by side: what ends them, and how often each is cancelled."""
 
 import asyncio
 import gc
@@ -14,7 +14,7 @@ from tests.desk import let_others_work
 
 @pytest.mark.parametrize("is_cancelled", [True, False])
 async def test_a_clean_up_is_not_interrupted(is_cancelled: bool) -> None:
-    """Whether all are cancelled or one has failed: each is told once, and has its time to end."""
+    """Whether all are cancelled or one has failed: each is cancelled once, and has time to end."""
     may_end, begun = asyncio.Event(), asyncio.Event()
     ended = []
 
@@ -44,7 +44,7 @@ async def test_a_clean_up_is_not_interrupted(is_cancelled: bool) -> None:
 
 
 async def test_one_that_is_just_timing_out_is_cancelled_too() -> None:
-    """`asyncio.timeout` cancels its task for itself: it goes on, and would go on for ever."""
+    """A task that `asyncio.timeout` cancels continues after that, and would continue for ever."""
     timing_out, may_end = asyncio.Event(), asyncio.Event()
 
     async def repeat() -> None:
@@ -73,7 +73,7 @@ async def test_one_that_is_just_timing_out_is_cancelled_too() -> None:
 
 
 async def test_all_results_come_in_order() -> None:
-    """None of nothing; and one that another task has cancelled ends the others."""
+    """No coroutines give no results; one that is cancelled from elsewhere ends the others."""
 
     async def number(value: int) -> int:
         await asyncio.sleep(0)
@@ -92,8 +92,8 @@ async def test_all_results_come_in_order() -> None:
 @pytest.mark.parametrize("is_cancelled", [True, False])
 async def test_each_error_is_retrieved(is_cancelled: bool) -> None:
     """Of those that fail together the first is raised, and none is logged as never retrieved."""
-    told: list[object] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    logged: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: logged.append(context))
 
     async def fail(value: int) -> None:
         try:
@@ -111,4 +111,4 @@ async def test_each_error_is_retrieved(is_cancelled: bool) -> None:
     del gathering
     await let_others_work()
     gc.collect()
-    assert told == []
+    assert logged == []

@@ -1,4 +1,4 @@
-"""Origins are read in one way only, and nobody sees the credentials in a URL."""
+"""Origins are read in one way only, and the credentials in a URL are never shown."""
 
 import json
 from urllib.parse import unquote, urlsplit

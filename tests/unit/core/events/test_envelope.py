@@ -168,7 +168,7 @@ def test_an_event_without_an_id_is_identified_by_content_if_its_entry_point_allo
 
 @pytest.mark.parametrize("other", [{"n": 2}, {"n": "1"}, {"n": True}, {"n": [1]}, {"N": 1}, {}])
 def test_other_content_is_another_event(other: dict[str, Any]) -> None:
-    """The content identity tells values apart by kind, too."""
+    """The content identity distinguishes values by kind, too."""
     assert parse({"n": 1}).key != parse(other).key
 
 
@@ -184,7 +184,7 @@ def test_the_same_content_under_another_type_is_another_event() -> None:
 def test_a_named_id_outranks_the_content(
     raw: dict[str, Any], event_id: str | None, expected: str
 ) -> None:
-    """An id that somebody gave holds forever, not for the window alone."""
+    """An id that was given holds forever, not for the window alone."""
     event = parse(raw, delivery=Delivery(event_id=event_id, same_content_same_event=True))
     assert event.id == expected
     assert event.identified_by_content is False
@@ -263,7 +263,7 @@ def test_without_a_time_it_is_now(raw: dict[str, Any]) -> None:
     ],
 )
 def test_a_broken_body_is_refused_with_what_is_wrong(raw: object, sentence: str) -> None:
-    """What cannot be told apart from another event is a BadEvent that names the field."""
+    """What can't be distinguished from another event is a BadEvent that names the field."""
     with pytest.raises(BadEvent, match=sentence):
         parse(raw)
 
@@ -352,7 +352,7 @@ def test_a_detail_as_text_is_the_same_content() -> None:
 
 
 def test_no_event_has_the_key_of_an_outcome_of_ours() -> None:
-    """Somebody who knows a start key could otherwise have its end taken for a duplicate."""
+    """A sender that knows a start key could otherwise have its end taken for a duplicate."""
     forged = {"detail-type": "ends", "source": "TENANT_PROVISIONING_SUCCESS", "detail": {}}
     event = parse({**forged, "id": "start-1"}, event_type="ends")
     assert event.key != own_outcome_key("TENANT_PROVISIONING_SUCCESS", "start-1")

@@ -1,4 +1,4 @@
-"""The digest of an event's body, which tells two bodies under one key apart."""
+"""The digest of an event's body, which distinguishes two bodies under one key."""
 
 from datetime import UTC, datetime
 from typing import Any

@@ -159,7 +159,7 @@ def test_an_odd_spelling_of_the_tier_is_passed_over(
 
 @pytest.mark.parametrize(("name", "odd"), TIER_FIELDS)
 def test_an_odd_spelling_that_would_be_missed_is_a_mismatch(name: str, odd: object) -> None:
-    """Nothing else says of which tier the tenant is to be: the sender hears of that field."""
+    """Nothing else says of which tier the tenant is to be: the sender gets the mismatch."""
     (path,) = mismatches({"tenantId": "t-1", name: odd})
     assert path.startswith(f"$.{name}")
 
@@ -227,7 +227,7 @@ def test_an_odd_secret_is_passed_over(odd: object) -> None:
 
 @pytest.mark.parametrize("model", REQUESTS)
 def test_a_request_must_name_its_tenant(model: Any) -> None:
-    """A request without tenant.id, tenantId or TENANT_ID can't be meant for anybody."""
+    """A request without tenant.id, tenantId or TENANT_ID can't be for any tenant."""
     assert mismatches({"tier": "BASIC"}, model) == {
         "$": "must name the tenant: as tenant.id, tenantId or TENANT_ID; a tenantRegistrationId "
         "isn't enough"
@@ -269,7 +269,7 @@ def test_each_spelling_names_the_tenant(model: Any, body: dict[str, Any]) -> Non
 
 
 def test_an_outcome_may_come_from_a_build_that_knows_nothing_yet() -> None:
-    """A build that fails early names no tenant, and is heard all the same."""
+    """A build that fails early names no tenant, and its report is read all the same."""
     assert WIRE.structure({}, TenantOutcome) == TenantOutcome()
 
 
@@ -340,7 +340,7 @@ def test_the_identity_provider_is_the_plans_feature(
 
 
 def test_the_most_telling_plan_gives_the_identity_provider() -> None:
-    """A plan without the feature leaves the word to the next one."""
+    """After a plan without the feature, the next one decides."""
 
     def plan(chosen: str) -> dict[str, Any]:
         return {"features": [{"key": "IdP", "defaultValue": chosen}]}

@@ -232,7 +232,7 @@ def test_the_refusal_of_a_subscription_says_what_to_do(kind: str, said: str) -> 
     ],
 )
 def test_an_address_that_is_not_of_sns_is_not_passed_on(address: str) -> None:
-    """Anybody may have sent it, and a person is asked to open it."""
+    """Any sender may have made it up, and an operator is asked to open it."""
     with pytest.raises(UnconfirmedSubscription) as refused:
         open_event(sns_confirmation(SubscribeURL=address))
     assert address not in str(refused.value)

@@ -17,7 +17,7 @@ Act = Callable[[Run], Awaitable[None]]
 
 
 class NoJobBuilder:
-    """A builder that has nothing to show for a start."""
+    """A builder that returns no job for a start."""
 
     async def start_job(
         self, job_identifier: str, params: Mapping[str, Any], *, start_key: str
@@ -53,7 +53,7 @@ class Desk:
     async def deliver(
         self, act: Act, *, event_id: str = "order-1", fails: type[Exception] | None = None
     ) -> RunRecord:
-        """Deliver the order once, let `act` handle it, and look at its run."""
+        """Deliver the order once, let `act` handle it, and return its run."""
         self.acts.append(act)
         order = envelope("ORDER", {"tenantId": "t-1"}, event_id=event_id)
         if fails is None:

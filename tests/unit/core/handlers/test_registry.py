@@ -56,7 +56,7 @@ async def keyword_only(event: Event[Order], *, run: Run) -> None:
 
 
 async def required_option(event: Event[Order], run: Run, *, more: int) -> None:
-    """Wants what nobody gives."""
+    """It needs an argument that isn't passed to handlers."""
 
 
 async def none() -> None:
@@ -204,7 +204,7 @@ def test_a_refusal_names_the_handlers_place() -> None:
 
 
 def test_an_event_type_needs_a_name() -> None:
-    """An empty event type is nobody's."""
+    """An empty event type is the type of no event."""
     with pytest.raises(RegistrationError, match="without a name"):
         HandlerRegistry().register("", plain)
 
@@ -339,6 +339,6 @@ def test_every_built_in_type_has_a_handler(event_type: str) -> None:
 
 
 def test_a_decorator_without_a_type_is_refused() -> None:
-    """`@registry.on` would register nothing, without a word."""
+    """`@registry.on` would register nothing, and raise nothing."""
     with pytest.raises(RegistrationError, match=r'write @registry\.on\("EVENT_TYPE"\)'):
         HandlerRegistry().on(plain)  # type: ignore[arg-type]

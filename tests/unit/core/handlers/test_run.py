@@ -250,7 +250,7 @@ async def _step_once(run: Run) -> None:
 
 
 async def test_an_attempt_that_lost_its_run_takes_no_further_step(desk: Desk) -> None:
-    """Whoever was taken over is told before its next action."""
+    """An attempt that was taken over gets the error before its next action."""
     calls: list[str] = []
 
     async def act(run: Run) -> None:
@@ -333,7 +333,7 @@ async def test_a_result_that_a_handler_changes_is_remembered_as_it_was(desk: Des
 
 
 class SlowToCommit(InMemoryLedger):
-    """A ledger that lets others in while it writes."""
+    """A ledger that lets other tasks work while it writes."""
 
     async def commit(self, records: Sequence[Record], *, unchanged: Mapping[str, int]) -> None:
         await asyncio.sleep(0)

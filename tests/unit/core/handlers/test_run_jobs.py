@@ -69,7 +69,7 @@ async def test_a_run_starts_one_job(desk: Desk) -> None:
 
 
 async def test_a_start_that_is_tried_again_is_the_same_start(desk: Desk) -> None:
-    """A builder that refused once is asked again with the same key, trace and parameters."""
+    """A builder that refused once gets the same key, trace and parameters again."""
 
     async def act(run: Run) -> None:
         await run.start_job("build", {"A": 1}, builder="BUSY")

@@ -54,7 +54,7 @@ def test_a_letter_takes_no_more_room_than_in_the_body() -> None:
     ],
 )
 def test_an_event_may_be_wrapped(body: dict[str, Any], mark: str) -> None:
-    """By whoever put it there; it is kept as it came."""
+    """By whichever sender put it there; it is kept as it came."""
     queued = read_message(mark + json.dumps(body), message_id="m")
     assert queued == QueuedEvent(event_type="NEWS", body=body, delivery=Delivery(fallback_id="m"))
 
@@ -82,8 +82,8 @@ FIELDS: dict[str, Any] = {
 }
 
 
-def packed(told: Any) -> str:
-    return json.dumps({"saas-orchestrator": told})
+def packed(fields: Any) -> str:
+    return json.dumps({"saas-orchestrator": fields})
 
 
 @pytest.mark.parametrize(
@@ -116,11 +116,11 @@ def test_a_message_of_another_shape_is_no_event(changes: dict[str, Any], reason:
 @pytest.mark.parametrize("name", FIELDS)
 def test_a_message_without_a_field_is_no_event(name: str) -> None:
     """Each is always written."""
-    told = {field: value for field, value in FIELDS.items() if field != name}
+    fields = {field: value for field, value in FIELDS.items() if field != name}
     with pytest.raises(
         BadEvent, match=f"The message m isn't one of this version's: '{name}' is mi"
     ):
-        read_message(packed(told), message_id="m")
+        read_message(packed(fields), message_id="m")
 
 
 @pytest.mark.parametrize("told", [None, 5, "x", [], [FIELDS]])
@@ -140,12 +140,12 @@ def test_a_time_is_in_utc() -> None:
 
 
 def test_a_replay_comes_out_as_it_went_in() -> None:
-    """Of any run, with the name of who wants it; an earlier release names nobody."""
+    """Of any run, with the name of the operator; an earlier release names none."""
     for by in (None, "maria.k"):
-        wish = QueuedReplay(run_id="r", force=False, by=by)
-        assert read_message(pack_message(wish), message_id="m") == wish
-    told = packed({"replay": "r", "force": True})
-    assert read_message(told, message_id="m") == QueuedReplay(run_id="r", force=True)
+        replay = QueuedReplay(run_id="r", force=False, by=by)
+        assert read_message(pack_message(replay), message_id="m") == replay
+    message = packed({"replay": "r", "force": True})
+    assert read_message(message, message_id="m") == QueuedReplay(run_id="r", force=True)
 
 
 MARKED: st.SearchStrategy[dict[str, Any]] = st.dictionaries(

@@ -85,7 +85,7 @@ def test_a_name_without_a_secret_pattern_is_not_masked(name: str) -> None:
 
 @pytest.mark.parametrize("value", [0, 3600, 0.5, True, False, None])
 def test_numbers_and_nothing_stay(value: object) -> None:
-    """Whatever their name, they tell no secret."""
+    """Whatever their name, they hold no secret."""
     assert Redactor().redact({"token": value, "secret": value}) == {"token": value, "secret": value}
 
 
@@ -160,7 +160,7 @@ class Login:
 
 
 def test_a_model_is_masked_field_by_field() -> None:
-    """A model that somebody logs shows no more than its body would."""
+    """A model that is logged shows no more than its body would."""
     assert Redactor().redact({"login": Login("ada", "hunter2")}) == {
         "login": {"user": "ada", "password": "***"}
     }
@@ -174,7 +174,7 @@ def test_a_value_without_secrets_is_unchanged(value: object) -> None:
 
 
 class Odd:
-    """Raises whatever it is asked for."""
+    """Raises at each access."""
 
     def __getattribute__(self, name: str) -> Any:
         if name == "__class__":
@@ -262,7 +262,7 @@ ODD = {
 
 @pytest.mark.parametrize("value", ODD.values(), ids=ODD)
 def test_nothing_makes_it_raise(value: Any) -> None:
-    """Nor leak, nor go on without end: what can't be looked into is masked."""
+    """Nor leak, nor continue without end: what can't be searched is masked."""
     redactor = Redactor(max_values=10_000)
     for shown in (redactor.redact({"a": value}), redactor.leave_out({"a": value})):
         assert set(shown) <= {"a"}

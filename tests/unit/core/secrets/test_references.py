@@ -1,4 +1,4 @@
-"""The vault: what is stored before a start, and gone after it."""
+"""References to secrets: what is stored before a start, and removed after it."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -82,7 +82,7 @@ async def test_secrets_of_a_former_store_are_removed_from_it(
 
 
 async def test_one_start_has_its_secrets_in_one_store(desk: Desk) -> None:
-    """They are removed together; so it waits until the setting is as it was."""
+    """They are removed together; so the start waits until the setting is as it was."""
     before, chosen = InMemorySecretStore("PARAMETER_STORE"), InMemorySecretStore()
     attempt = await desk.claimed(PROVISIONING, "a")
     await secret_references(before).replace_secrets(attempt, SECRET)
@@ -94,7 +94,7 @@ async def test_one_start_has_its_secrets_in_one_store(desk: Desk) -> None:
 async def test_a_replay_leaves_the_job_before_its_secrets(
     desk: Desk, store: InMemorySecretStore
 ) -> None:
-    """One without a tenant may run beside the next."""
+    """A job without a tenant may run beside the next one."""
     attempt = await desk.claimed(ORDER, "a")
     await secret_references(store).replace_secrets(attempt, SECRET)
     await desk.finish(attempt, desk.job("b-1"))

@@ -48,7 +48,7 @@ async def clear(desk: Desk, start_key: str) -> bool:
 
 
 async def test_names_are_noted_before_anything_is_stored(desk: Desk) -> None:
-    """They are the start's own, with what nobody can guess in them."""
+    """They are the start's own, with a part that can't be guessed."""
     attempt = await desk.claimed(PROVISIONING, "a")
     names = await reserve_secret_names(attempt, KIND, PREFIX, "x", ["DB_PASSWORD", "secret"])
     assert names == {
@@ -161,7 +161,7 @@ async def test_a_start_that_was_refused_needs_no_secrets(desk: Desk) -> None:
 
 
 async def test_a_run_that_opens_nothing_needs_them_until_it_is_finished(desk: Desk) -> None:
-    """Nobody else has its start; a job that it has started is waited for."""
+    """No other run has its start; a job that it has started is waited for."""
     attempt = await desk.claimed(ORDER, "a")
     await reserve_secret_names(attempt, KIND, PREFIX, "x", ["secret"])
     assert not await clear(desk, attempt.start_key)
@@ -174,7 +174,7 @@ async def test_a_run_that_opens_nothing_needs_them_until_it_is_finished(desk: De
 
 
 async def test_a_name_is_not_used_again_once_its_removal_has_begun(desk: Desk) -> None:
-    """The store may still be forgetting it; and what is new is not removed with the old."""
+    """The store may still be deleting it; and what is new is not removed with the old."""
     attempt = await desk.claimed(ORDER, "a")
     old = await reserve_secret_names(attempt, KIND, PREFIX, "x", ["secret"])
     await desk.fail(attempt, ends_without_job=False)
@@ -211,7 +211,7 @@ async def test_a_removal_that_meets_a_new_attempt_gives_way(desk: Desk) -> None:
 
 
 async def test_one_removes_at_a_time(desk: Desk) -> None:
-    """Who dies at it is followed by another, a minute later."""
+    """If the process that has begun crashes, another one removes them, a minute later."""
     attempt = await desk.claimed(ORDER, "a")
     await reserve_secret_names(attempt, KIND, PREFIX, "x", ["secret"])
     await desk.fail(attempt, ends_without_job=False)
@@ -262,15 +262,15 @@ def test_secrets_are_needed_until_their_start_has_ended_and_was_reported(
     record, run = None, None
     if operation is not None:
         about = {"start_number": 2, "kind": Kind.PROVISIONING, **operation}
-        told = about.pop("report", None)
-        report = Report(url="u", body={}, done_at=now if told == "sent" else None)
+        reported = about.pop("report", None)
+        report = Report(url="u", body={}, done_at=now if reported == "sent" else None)
         record = OperationRecord(
             operation_id="op",
             tenant_id="t",
             request_key="k",
             opener="r",
             opened_at=now,
-            report=report if told else None,
+            report=report if reported else None,
             **about,
         )
     if status is not None:
@@ -299,7 +299,7 @@ def test_secrets_are_needed_until_their_start_has_ended_and_was_reported(
 async def test_a_job_that_a_replay_has_overtaken_keeps_its_secrets_for_a_while(
     desk: Desk, after_s: float, needed: bool
 ) -> None:
-    """It holds no tenant, so it may still be running, and nobody asks how it stands."""
+    """It holds no tenant, so it may still be running, and no check queries it."""
     attempt = await desk.claimed(ORDER, "a")
     await reserve_secret_names(attempt, KIND, PREFIX, "x", ["secret"])
     await desk.finish(attempt, desk.job("b-1"))
