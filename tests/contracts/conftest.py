@@ -27,7 +27,7 @@ _SEED = 20_261_120
 
 
 class SlowLedger(InMemoryLedger):
-    """Lets its other callers go on before and after it acts, as a network does."""
+    """Lets other tasks run before and after it acts, as a network does."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -20,7 +20,7 @@ async def read_pages(list_page: Callable[..., Awaitable[Page[Item]]]) -> list[li
     read: list[list[Item]] = []
     cursor: str | None = None
     while not read or cursor is not None:
-        assert len(read) < 100  # whoever reads the first page for ever must not hang here
+        assert len(read) < 100  # a list that repeats its first page for ever must not hang here
         page = await list_page(cursor=cursor)
         read.append(list(page.items))
         cursor = page.cursor

@@ -12,7 +12,7 @@ from orchestrator.testing import InMemoryBuilder, StartedJob
 from orchestrator.testing.builder_contract import BuilderBench, BuilderContract
 from tests.contracts.test_builder import InMemoryBench
 
-#: What a builder that only starts jobs is not asked for.
+#: What a builder that only starts jobs need not pass.
 OPTIONAL = {
     "test_a_job_is_found_by_its_start_key",
     "test_jobs_are_described_together",
@@ -168,7 +168,7 @@ class BuildsNoJson(Able):
 
 
 class CannotKill(Able):
-    """Has a way that it doesn't know."""
+    """Names a way to stop that it then refuses."""
 
     async def stop_job(self, *, job_id: str, way: str = "") -> None:
         if way == "kill":

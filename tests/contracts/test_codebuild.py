@@ -42,7 +42,7 @@ class Bench:
         return found.id if found else None
 
     def asked(self) -> list[str]:
-        """What CodeBuild was asked since the last time, besides starts."""
+        """The actions that CodeBuild was sent since the last time, besides starts."""
         actions = [action for action, _ in self.aws.calls if action != "StartBuild"]
         self.aws.calls.clear()
         return actions
@@ -60,14 +60,14 @@ async def bench(request: pytest.FixtureRequest, clock: ManualClock) -> AsyncIter
 
 
 async def hold(bench: Bench, action: str = LIST) -> Fault:
-    """The next listing says what is there now, and says so when it is released."""
+    """Hold the next listing, which shows what is there now, until it is released."""
     held = Fault.slow()
     bench.aws.inject(action, held)
     return held
 
 
 async def all_have_asked() -> None:
-    """Each task that was made has got as far as it gets by itself."""
+    """Each task that was made has got as far as it gets without the held answer."""
     for _ in range(5):
         await asyncio.sleep(0)
 
@@ -101,7 +101,7 @@ async def test_look_ups_that_wait_share_the_next_listing(bench: Bench) -> None:
 
 
 async def test_a_walk_goes_as_far_back_as_any_look_up_needs(bench: Bench) -> None:
-    """A project's builds come the newest first: those before the oldest start aren't asked for."""
+    """A project's builds come the newest first: those before the oldest start aren't requested."""
     held = await hold(bench)
     first = asyncio.ensure_future(bench.find("op-0"))
     await held.reached.wait()
@@ -120,7 +120,7 @@ async def test_a_walk_goes_as_far_back_as_any_look_up_needs(bench: Bench) -> Non
 
 
 async def test_a_build_that_was_seen_answers_for_a_minute(bench: Bench) -> None:
-    """Without a request; none that wasn't seen does."""
+    """Without a request; for a build that was not seen there is one."""
     jobs = [await bench.start(f"op-{number}") for number in range(2)]
     assert await bench.find("op-0") == jobs[0]
     bench.asked()
@@ -144,7 +144,7 @@ async def test_of_builds_under_one_key_the_newest_is_found(bench: Bench) -> None
 
 @pytest.mark.parametrize("action", [LIST, DESCRIBE])
 async def test_a_listing_that_fails_is_no_answer_to_any(bench: Bench, action: str) -> None:
-    """Each who waited for it has an error of its own; the next look-up asks anew."""
+    """Each look-up that waited for it gets an error of its own; the next one lists anew."""
     job = await bench.start("op-1")
     held = await hold(bench)
     first = asyncio.ensure_future(bench.find("op-0"))
@@ -177,7 +177,7 @@ async def test_a_cancelled_lookup_does_not_cancel_the_shared_listing(bench: Benc
 
 
 async def test_listings_of_projects_do_not_wait_for_each_other(bench: Bench) -> None:
-    """A project that is slow to be listed holds up no other; one that isn't there leads to all."""
+    """A project that is slow to be listed delays no other; without the project all are listed."""
     bench.aws.add_project("other")
     job = await bench.start("op-1", "other")
     held = await hold(bench)
@@ -192,7 +192,7 @@ async def test_listings_of_projects_do_not_wait_for_each_other(bench: Bench) -> 
 
 
 async def test_a_start_in_no_project_is_looked_for_nowhere(bench: Bench) -> None:
-    """Not even CodeBuild is asked: where all are to be looked through, that is another question."""
+    """Nothing is requested of CodeBuild: a search of all projects is a call of its own."""
     assert await bench.find("op-1", project="") is None
     assert bench.asked() == []
 

@@ -77,7 +77,7 @@ async def test_a_message_that_is_sent_is_received(bench: Bench) -> None:
 
 
 async def test_an_empty_queue_gives_nothing(bench: Bench) -> None:
-    """It doesn't wait if it is told not to."""
+    """It doesn't wait if `wait_s` is 0."""
     assert await bench.receive() == []
 
 
@@ -143,7 +143,7 @@ async def test_a_poll_is_answered_when_something_comes(bench: Bench) -> None:
 
 
 async def test_a_queue_that_is_there_passes_its_check(bench: Bench) -> None:
-    """There is nothing to say."""
+    """Nothing is raised."""
     await bench.inbox.check()
 
 
@@ -155,7 +155,7 @@ async def test_a_queue_is_made_once(aws: tuple[AWS, EmbeddedAWS]) -> None:
 
 
 async def test_a_missing_queue_is_temporary(aws: tuple[AWS, EmbeddedAWS]) -> None:
-    """Somebody will make it: no event is given up for it."""
+    """An operator may yet create it: no event is given up for it."""
     inbox = sqs_inbox(aws, "missing")
     message = Message(id="1", text="", receipt="r")
     calls: list[Any] = [

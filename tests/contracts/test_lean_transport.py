@@ -253,14 +253,14 @@ async def outcome(transport: Any, answers: list[Answer]) -> tuple[Any, ...]:
             result = await client.transact_write_items(TransactItems=[PUT])
         except (ClientError, BotoCoreError, ValueError) as caught:
             response = getattr(caught, "response", None) or {}
-            told: tuple[Any, ...] = (type(caught).__name__, type(caught).__mro__[1], str(caught))
+            ending: tuple[Any, ...] = (type(caught).__name__, type(caught).__mro__[1], str(caught))
         else:
-            response, told = result, ("done",)
+            response, ending = result, ("done",)
     assert not recorder.answers
     first, *others = [body for _, _, body in recorder.requests]
     assert all(body == first for body in others), "a try has another token"
-    told = tuple(re.sub(r"127\.0\.0\.1:\d+|object at 0x\w+", "", str(one)) for one in told)
-    return (*told, len(recorder.requests), comparable(response))
+    ending = tuple(re.sub(r"127\.0\.0\.1:\d+|object at 0x\w+", "", str(one)) for one in ending)
+    return (*ending, len(recorder.requests), comparable(response))
 
 
 def comparable(response: dict[str, Any]) -> dict[str, Any]:

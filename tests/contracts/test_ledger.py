@@ -39,7 +39,7 @@ async def commit(ledger: Ledger, *records: Record) -> None:
 async def refusal(
     ledger: Ledger, records: Sequence[Record], unchanged: dict[str, int] | None = None
 ) -> dict[str, Record | None]:
-    """What a commit is told that can't be."""
+    """The current items that a refused commit gets."""
     with pytest.raises(Conflict) as refused:
         await ledger.commit(records, unchanged=unchanged or {})
     return dict(refused.value.items)
@@ -84,7 +84,7 @@ async def test_a_large_payload_is_kept(ledger: Ledger) -> None:
 
 
 async def test_versions_count_the_writes(ledger: Ledger) -> None:
-    """Each write is made at the version of the one before, and what it wrote stands."""
+    """Each write is made at the version of the one before, and what it wrote is read."""
     record = tenant()
     for tier in ("A", "B", "C"):
         record = attrs.evolve(record, tier=tier)
@@ -96,7 +96,7 @@ async def test_versions_count_the_writes(ledger: Ledger) -> None:
 
 @pytest.mark.parametrize("record", FULL, ids=lambda record: record.key.partition("#")[0])
 async def test_fields_of_another_release_are_kept(ledger: Ledger, record: Record) -> None:
-    """Each write of the record has them, and so has whoever is refused one."""
+    """Each write of the record has them, and a refused one gets them."""
     newer: dict[str, Any] = {"#": {"newer": {"S": "beside"}}}
     if not isinstance(record, PayloadRecord):
         newer |= {"newer": [1, {"deep": None}], "later": "é"}
@@ -113,7 +113,7 @@ async def test_fields_of_another_release_are_kept(ledger: Ledger, record: Record
 
 @pytest.mark.parametrize("version", [0, 1, 3])
 async def test_a_write_at_another_version_is_refused(ledger: Ledger, version: int) -> None:
-    """A write that was decided on another version changes nothing, and is told what stands."""
+    """A write that was decided on another version changes nothing, and gets the current item."""
     await commit(ledger, tenant())
     await commit(ledger, tenant(version=1, tier="B"))
     standing = tenant(version=2, tier="B")
@@ -122,7 +122,7 @@ async def test_a_write_at_another_version_is_refused(ledger: Ledger, version: in
 
 
 async def test_a_write_to_what_is_not_there_is_refused(ledger: Ledger) -> None:
-    """It is told that there is nothing."""
+    """It gets None as the current item."""
     ghost = tenant(version=1)
     assert await refusal(ledger, [ghost]) == {ghost.key: None}
     assert await find(ledger, ghost.key) is None
@@ -130,7 +130,7 @@ async def test_a_write_to_what_is_not_there_is_refused(ledger: Ledger) -> None:
 
 @pytest.mark.parametrize("place", [0, 1, 2])
 async def test_all_is_written_or_nothing(ledger: Ledger, place: int) -> None:
-    """One item that stands otherwise keeps the others from being written, wherever it comes."""
+    """One item at another version keeps the others from being written, wherever it comes."""
     await commit(ledger, tenant())
     fresh: list[Record] = [run(), operation()]
     writes = [*fresh[:place], tenant(tier="X"), *fresh[place:]]
@@ -172,14 +172,14 @@ async def test_unchanged_items_are_compared(
 
 
 async def test_checks_alone_are_a_commit(ledger: Ledger) -> None:
-    """Nothing need be written to ask whether all of it still stands."""
+    """Nothing need be written to check that items are unchanged."""
     await commit(ledger, tenant())
     await ledger.commit([], unchanged={"TENANT#tenant-1": 1, "RUN#none": 0})
     assert await refusal(ledger, [], {"TENANT#tenant-1": 1, "RUN#none": 1}) == {"RUN#none": None}
 
 
 async def test_a_refusal_names_all_that_stand_otherwise(ledger: Ledger) -> None:
-    """It has exactly those, of writes and checks alike: a second try needs no look."""
+    """It has exactly those, of writes and checks alike: a second try needs no read."""
     here: list[Record] = [
         tenant("a"),
         run("b"),
@@ -213,20 +213,20 @@ async def try_to_write(ledger: Ledger, record: TenantRecord) -> Conflict | None:
 
 
 async def test_one_of_many_wins_each_version(ledger: Ledger) -> None:
-    """Of all who write one item at once exactly one does, and the others are told of it."""
+    """Of all that write one item at once exactly one does, and the others get what it wrote."""
     for version in range(3):
         contenders = [tenant(version=version, tier=f"{version} {n}") for n in range(12)]
         refusals = await asyncio.gather(*(try_to_write(ledger, one) for one in contenders))
         (winner,) = (
             one for one, refused in zip(contenders, refusals, strict=True) if refused is None
         )
-        told = [refused.items for refused in refusals if refused is not None]
-        assert told == [{winner.key: kept(winner)}] * 11
+        current = [refused.items for refused in refusals if refused is not None]
+        assert current == [{winner.key: kept(winner)}] * 11
         assert await find(ledger, winner.key) == kept(winner)
 
 
 async def test_no_write_rests_on_what_another_changes(ledger: Ledger) -> None:
-    """Of two who each write what the other relies on, one is refused."""
+    """Of two writes of which each relies on what the other changes, one is refused."""
 
     async def write(mine: str, others: str) -> bool:
         try:
@@ -251,9 +251,9 @@ async def test_a_conflict_has_the_current_items(ledger: Ledger) -> None:
             try:
                 await commit(ledger, mine)
             except Conflict as refused:
-                told = refused.items[mine.key]
-                assert isinstance(told, TenantRecord)
-                standing = told
+                current = refused.items[mine.key]
+                assert isinstance(current, TenantRecord)
+                standing = current
             else:
                 standing, left = kept(mine), left - 1
 
@@ -265,7 +265,7 @@ async def test_a_conflict_has_the_current_items(ledger: Ledger) -> None:
 
 @pytest.mark.parametrize("number", [0, 1, 99, 100, 101, 250, 601])
 async def test_many_are_loaded_at_once(ledger: Ledger, number: int) -> None:
-    """Each key asked for is answered once, with the item or None, however many there are."""
+    """Each requested key is answered once, with the item or None, however many there are."""
     there = [tenant(f"t{n}") for n in range(0, number, 7)]
     for start in range(0, len(there), 50):
         await commit(ledger, *there[start : start + 50])
@@ -358,7 +358,7 @@ async def test_secrets_to_look_after_are_due_as_well(ledger: Ledger) -> None:
 
 
 async def test_a_ledger_that_is_there_passes_its_check(ledger: Ledger) -> None:
-    """There is nothing to say."""
+    """Nothing is raised."""
     await ledger.check()
 
 

@@ -114,7 +114,7 @@ async def test_pages_make_the_whole_list(ledger: Ledger) -> None:
 _MANY = CANDIDATES + 10
 #: Those of the other type: the two at the border of the first page, the first and the last.
 _RARE = (0, 9, 10, _MANY - 1)
-#: Filters that an index doesn't answer by itself, for those runs.
+#: Filters that an index doesn't answer alone, for those runs.
 _SPARSE: list[dict[str, Any]] = [
     {"tenant_id": "t-1", "event_type": "REFUND"},
     {"status": RunStatus.FAILED, "event_type": "REFUND"},
@@ -149,7 +149,7 @@ async def test_a_page_looks_at_so_many_runs_and_no_more(ledger: Ledger) -> None:
         assert pages == [[], []]
     full = await ledger.list_runs(tenant_id="t-1", status=RunStatus.FAILED, limit=3)
     assert ids(full) == [f"{n:04}" for n in range(_MANY - 1, _MANY - 4, -1)]
-    # What an index answers by itself comes in full pages.
+    # What an index answers alone comes in full pages.
     refunds = await read_pages(partial(ledger.list_runs, event_type="REFUND", limit=3))
     assert [ids(Page(page, None)) for page in refunds] == [rare[:3], rare[3:]]
     assert [len(page) for page in await read_pages(partial(ledger.list_runs, limit=100))] == [
@@ -159,7 +159,7 @@ async def test_a_page_looks_at_so_many_runs_and_no_more(ledger: Ledger) -> None:
 
 
 async def test_pages_stay_where_they_are(ledger: Ledger) -> None:
-    """Runs that come or move on while somebody reads neither repeat nor hide a run."""
+    """Runs that come or change their status between two pages neither repeat nor hide a run."""
     runs = [run(f"{n}", first_seen=later(n)) for n in range(6)]
     await commit(ledger, *runs)
     first = await ledger.list_runs(limit=2)

@@ -194,8 +194,8 @@ async def test_a_tenants_operations_are_listed(ledger: Ledger) -> None:
     for limit in (3, 20, 25, 50):
         listed = partial(ledger.list_operations, tenant_id="t-1", limit=limit)
         assert await read_all(listed, limit=limit) == [kept(one) for one in mine]
-    for nobody in ("t-3", "", "x" * 3000):
-        assert await ledger.list_operations(tenant_id=nobody) == Page([], None)
+    for unknown in ("t-3", "", "x" * 3000):
+        assert await ledger.list_operations(tenant_id=unknown) == Page([], None)
     again = operation("07", tenant_id="t-1", opened_at=later(100), version=1, start_number=2)
     await commit(ledger, again)
     assert (await ledger.list_operations(tenant_id="t-1", limit=1)).items == [kept(again)]

@@ -83,7 +83,7 @@ class Bench:
 
 @pytest.fixture
 async def bench(clock: ManualClock) -> AsyncIterator[Bench]:
-    """A store whose pauses let the clock go on; the SDK itself tries once."""
+    """A store whose pauses turn the clock; the SDK itself tries once."""
     aws = Rated(clock, filled_at=clock.now().timestamp())
     app = web.Application()
     app.router.add_post("/", aws.handle_request)

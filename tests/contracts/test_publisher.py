@@ -1,4 +1,4 @@
-"""Publishers, EventBridge's against a bus that takes and refuses entries as it is told."""
+"""Publishers, EventBridge's against a bus that takes and refuses entries as the test says."""
 
 import json
 from collections import deque
@@ -74,7 +74,7 @@ async def publish(publisher: EventBridgePublisher) -> str:
 
 
 async def test_an_event_is_put_on_the_bus(publisher: EventBridgePublisher, bus: Bus) -> None:
-    """Bus, source, type and detail are what was asked for; the id is the bus's."""
+    """Bus, source, type and detail are as requested; the id is the bus's."""
     assert await publish(publisher) == "event-1"
     (entry,) = bus.taken
     assert json.loads(entry.pop("Detail")) == {"name": "Bjørn", "nested": {"a": 1}}
@@ -128,7 +128,7 @@ async def test_an_entry_refused_for_what_it_is_is_not_sent_again(
 async def test_a_second_answer_may_be_final_too(
     publisher: EventBridgePublisher, bus: Bus, code: str
 ) -> None:
-    """What the retry is told counts like what the first try is told."""
+    """The answer to the retry counts like the answer to the first try."""
     bus.refusals.extend(["ThrottlingException", code])
     with pytest.raises(PermanentError, match=code):
         await publish(publisher)

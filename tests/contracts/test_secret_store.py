@@ -98,7 +98,7 @@ async def test_the_store_can_be_checked(bench: Bench) -> None:
 
 @pytest.mark.parametrize("kind", _AWS)
 async def test_a_store_out_of_reach_is_temporary(kind: str) -> None:
-    """And no value is in what is said of it."""
+    """And no value is in the error."""
     session = aws_session()
     service, store_of = _AWS[kind]
     once = AioConfig(retries={"total_max_attempts": 1})
@@ -114,7 +114,7 @@ async def test_a_store_out_of_reach_is_temporary(kind: str) -> None:
 
 
 async def test_a_binary_secret_is_no_bug(ministack: str) -> None:
-    """Somebody has stored it otherwise than it is needed; he is told so."""
+    """It was stored in a form that can't be used; the error says how to store it."""
     session = aws_session()
     async with session.client("secretsmanager", endpoint_url=ministack) as client:
         await client.create_secret(Name="/tests/binary", SecretBinary=b"x")
@@ -130,11 +130,11 @@ async def test_a_binary_secret_is_no_bug(ministack: str) -> None:
 def test_reading_one_takes_its_own_permission() -> None:
     """A name becomes the ARN that it has, with what AWS adds to it; an ARN is one already."""
 
-    async def nobody() -> Any:
+    async def unused() -> Any:
         raise AssertionError
 
-    kept = SecretsManagerStore(nobody, prefix="/p")
-    listed = ParameterStore(nobody, prefix="/p")
+    kept = SecretsManagerStore(unused, prefix="/p")
+    listed = ParameterStore(unused, prefix="/p")
     arn = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:a-AbCdEf"
     assert kept.permission("a/b").resource == "arn:aws:secretsmanager:*:*:secret:a/b-??????"
     assert kept.permission(arn).resource == arn
@@ -159,6 +159,6 @@ async def test_the_same_value_again_is_no_new_version(ministack: str) -> None:
         versions = []
         for value in ("hush-hush", "hush-hush", "another"):
             await store.put(name=name, value=value)
-            told = await client.aws.get_secret_value(SecretId=name)
-            versions.append(told["VersionId"])
+            answer = await client.aws.get_secret_value(SecretId=name)
+            versions.append(answer["VersionId"])
         assert versions[0] == versions[1] != versions[2]

@@ -73,7 +73,7 @@ async def test_an_execution_of_that_name_is_the_job(bench: Bench) -> None:
 
 
 async def test_express_is_refused(bench: Bench) -> None:
-    """It could start twice and nobody could watch it: nothing is started."""
+    """It could start twice, and couldn't be described: nothing is started."""
     with pytest.raises(PermanentError, match=r"of the type EXPRESS.*make it STANDARD"):
         await bench.builder.start_job("quick", {}, start_key="op-1")
     assert bench.starts == 0

@@ -27,16 +27,19 @@ async def adopt(ledger: Ledger, wanted: ExistingTenant) -> object:
 
 
 async def test_of_two_imports_at_once_each_tenant_is_written_once(ledger: Ledger) -> None:
-    """One of them writes it, the other one is told what it is; a third writes nothing."""
+    """One of them writes it, the other one gets what was written; a third writes nothing."""
     first = [adopt(ledger, one) for one in MANY]
     second = [adopt(ledger, attrs.evolve(one, tier="PREMIUM")) for one in MANY]
-    told = await asyncio.gather(*first, *second)
+    results = await asyncio.gather(*first, *second)
     written = await ledger.load([tenant_key(one.id) for one in MANY])
     for n, one in enumerate(MANY):
         found = written[tenant_key(one.id)]
         assert found is not None
         assert found.version == 1
-        assert sorted((told[n], told[n + len(MANY)]), key=lambda was: was is None) == [found, None]
+        assert sorted((results[n], results[n + len(MANY)]), key=lambda was: was is None) == [
+            found,
+            None,
+        ]
     again = await asyncio.gather(*(adopt(ledger, one) for one in MANY))
     assert again == list(written.values())
 

@@ -1,4 +1,4 @@
-"""What only a ledger in DynamoDB does: expiry, and patience with the service."""
+"""What only a ledger in DynamoDB does: expiry, and retries of the service's failures."""
 
 import asyncio
 import json
@@ -102,14 +102,14 @@ async def test_a_run_that_is_resumed_does_not_expire(table: Table) -> None:
 
 @pytest.mark.parametrize("call", CALLS)
 async def test_a_missing_table_is_temporary(table: Table, clock: ManualClock, call: str) -> None:
-    """Somebody will make it: no event is given up for it."""
+    """An operator may yet create it: no event is given up for it."""
     ledger, _ = build_ledger(table.aws, clock)
     with pytest.raises(TemporaryError, match="ResourceNotFoundException"):
         await CALLS[call](ledger)
 
 
 async def test_the_permissions_are_those_needed(table: Table) -> None:
-    """What `check` tells people to allow is what the ledger does."""
+    """The permissions that `check` names are those of the ledger's requests."""
     for call in CALLS.values():
         await call(table.ledger)
     await table.ledger.commit([], unchanged={"RUN#none": 0})
@@ -123,8 +123,8 @@ async def test_the_permissions_are_those_needed(table: Table) -> None:
 
 
 async def test_fields_of_a_newer_release_are_kept(table: Table) -> None:
-    """Fields of a record, of its parts, and attributes beside it, whichever of them changes; a
-    value that is replaced takes its own along."""
+    """Fields of a record, of its parts, and attributes beside it, whichever of them changes; those
+    of a value that is replaced are dropped with it."""
     client = await table.aws.dynamodb()
     records: list[Record] = [
         run(job=JOB, steps={"s": Step(name="s", result={"unknown": 1}, recorded_at=NOW)}),
@@ -247,7 +247,7 @@ async def test_patience_with_unread_keys_ends(table: Table) -> None:
 
 
 async def test_the_next_load_is_as_patient(table: Table) -> None:
-    """Patience is for each call, and a page of many batches isn't tired by its length."""
+    """Each call has its own number of tries, however many batches a page has."""
     for _ in range(2):
         table.proxy.inject("BatchGetItem", *[UNPROCESSED] * 4)
         assert await table.ledger.load(["RUN#1"]) == {"RUN#1": None}
@@ -281,7 +281,7 @@ async def test_patience_with_cancelled_transactions_ends(table: Table, reason: s
 
 
 async def test_a_try_anew_can_lose(table: Table) -> None:
-    """Whoever met another transaction is told what that one wrote."""
+    """A write that is tried again after a conflict gets what another one wrote meanwhile."""
     await table.ledger.commit([run()], unchanged={})
     table.proxy.inject("TransactWriteItems", conflict())
     with pytest.raises(Conflict) as refused:
@@ -291,7 +291,7 @@ async def test_a_try_anew_can_lose(table: Table) -> None:
 
 @pytest.mark.parametrize("fault", [Fault.reset, throttled, broken])
 async def test_a_failed_request_is_sent_again(table: Table, fault: Callable[[], Fault]) -> None:
-    """The SDK tries a second time by itself, whatever it was that was asked."""
+    """The SDK tries a second time automatically, whatever the request was."""
     for action in ("TransactWriteItems", "BatchGetItem", *["Query"] * 4):
         table.proxy.inject(action, fault())
     await asyncio.gather(*(call(table.ledger) for call in CALLS.values()))
@@ -302,7 +302,7 @@ async def test_a_failed_request_is_sent_again(table: Table, fault: Callable[[], 
 async def test_a_request_that_fails_twice_is_temporary(
     table: Table, fault: Callable[[], Fault]
 ) -> None:
-    """More patience is the sweep's."""
+    """Further retries are the sweep's."""
     for action in ("TransactWriteItems", "BatchGetItem"):
         table.proxy.inject(action, fault(), fault())
     called = (CALLS["commit"](table.ledger), CALLS["load"](table.ledger))
@@ -311,7 +311,7 @@ async def test_a_request_that_fails_twice_is_temporary(
 
 
 async def test_a_list_that_fails_leaves_nothing_behind(table: Table) -> None:
-    """It asks many partitions at once, and once it has failed none is asked any more."""
+    """It queries many partitions at once, and once it has failed none is queried any more."""
     table.proxy.inject("Query", Fault.error("AccessDeniedException"))
     with pytest.raises(TemporaryError, match="AccessDenied"):
         await table.ledger.list_runs()
@@ -366,7 +366,7 @@ async def test_too_large_an_item_is_permanent(table: Table) -> None:
 
 
 async def test_both_answers_lost_are_temporary(table: Table) -> None:
-    """Nobody knows whether it was written; whoever tries again is told his own record."""
+    """It is unknown whether it was written; a second try gets its own record as the current one."""
     table.proxy.inject("TransactWriteItems", Fault.answer_lost(), Fault.reset())
     with pytest.raises(TemporaryError) as unknown:
         await table.ledger.commit([run()], unchanged={})
@@ -378,7 +378,7 @@ async def test_both_answers_lost_are_temporary(table: Table) -> None:
 
 @pytest.mark.parametrize("way", on_transport("DynamoDB Local"), indirect=True)
 async def test_a_commit_does_not_lose_to_itself(table: Table) -> None:
-    """When the answer is lost, the SDK's second try is the same write and is told so."""
+    """When the answer is lost, the SDK's second try is the same write, and succeeds."""
     await table.ledger.commit([run()], unchanged={})
     table.proxy.inject("TransactWriteItems", Fault.answer_lost())
     await table.ledger.commit([run(version=1, note="mine"), tenant()], unchanged={"OP#none": 0})
@@ -392,7 +392,7 @@ async def test_a_commit_does_not_lose_to_itself(table: Table) -> None:
 
 
 async def test_two_commits_have_two_tokens(table: Table) -> None:
-    """The same write asked for twice is two writes, and the second loses."""
+    """The same write requested twice is two writes, and the second loses."""
     await table.ledger.commit([run()], unchanged={})
     with pytest.raises(Conflict):
         await table.ledger.commit([run()], unchanged={})

@@ -12,7 +12,7 @@ from tests.jenkins.stand_in import PASSWORD, USER, JenkinsStandIn
 async def test_an_api_token_needs_no_crumb(
     jenkins: JenkinsStandIn, builder: JenkinsBuilder
 ) -> None:
-    """None is asked for."""
+    """None is requested."""
     await builder.check()
     await start(builder)
     assert not any("crumb" in path for _, path, _ in jenkins.requests)
@@ -80,7 +80,7 @@ async def test_a_rotated_token_is_used(
 
 
 async def test_a_token_that_can_not_be_had_has_started_nothing(jenkins: JenkinsStandIn) -> None:
-    """The error of whoever keeps it goes through, with that certainty."""
+    """The error of the token's store is raised, with that certainty."""
 
     async def out_of_order() -> str:
         raise TemporaryError("The safe is out of order.")

@@ -39,7 +39,7 @@ async def test_a_result_is_a_status(
     status: str,
     message: str | None,
 ) -> None:
-    """What our status doesn't tell is in the message, before the build's description."""
+    """What our status doesn't show is in the message, before the build's description."""
     job = await start(builder)
     jenkins.finish(1, result, description)
     report = await describe(builder, job)
@@ -110,10 +110,10 @@ async def test_a_build_is_known_when_its_queue_item_is_forgotten(
 async def test_a_job_that_starts_meanwhile_is_never_unknown(
     jenkins: JenkinsStandIn, builder: JenkinsBuilder, step: str, forgets: bool
 ) -> None:
-    """Wherever it is between the looks at builds, queue and item, and however long they take."""
+    """Wherever it is between the requests for builds, queue and item, however long they take."""
     job = await start(builder)
     if step != "queue/api/json":
-        # The list of what waits must not have it, or the item isn't asked for.
+        # The list of what waits must not have it, or the item isn't requested.
         jenkins.inject("queue/api/json", Fault.error("", '{"items": []}', http_status=200))
 
     def go_on() -> None:
@@ -215,8 +215,7 @@ async def test_one_job_that_can_not_be_described_hides_no_other(
 async def test_a_reused_queue_id_is_another_job(
     jenkins: JenkinsStandIn, builder: JenkinsBuilder
 ) -> None:
-    """A Jenkins that was killed may count from an earlier number: the start key tells them
-    apart."""
+    """A Jenkins that was killed may count from an earlier number: the start keys differ."""
     job = await start(builder)
     jenkins.run_queue()
     jenkins.items[1].parameters = {START_KEY: "op-2"}
@@ -230,7 +229,7 @@ async def test_a_reused_queue_id_is_another_job(
 async def test_two_jobs_of_one_queue_id_are_described_each(
     jenkins: JenkinsStandIn, builder: JenkinsBuilder
 ) -> None:
-    """Whichever is asked for first: the one that runs isn't taken for the one that is gone."""
+    """Whichever is requested first: the one that runs isn't taken for the one that is gone."""
     first = await start(builder)
     jenkins.finish(1, "SUCCESS")
     jenkins.items[100] = Item(1, JOB, {START_KEY: "op-2"})

@@ -77,7 +77,7 @@ async def test_parameters_are_a_form_as_javascript_prints_it(
 async def test_a_job_without_the_start_key_is_refused(
     jenkins: JenkinsStandIn, builder: JenkinsBuilder
 ) -> None:
-    """Its builds couldn't be told apart; a folder has no parameters either."""
+    """Its builds couldn't be distinguished; a folder has no parameters either."""
     jenkins.add_job("tenants/none")
     jenkins.add_job("tenants/others", "A")
     for job in ("tenants/none", "tenants/others", "tenants"):
@@ -212,7 +212,7 @@ async def test_a_build_that_leaves_the_queue_during_a_start_is_seen(
 async def test_equal_starts_that_wait_are_merged(
     jenkins: JenkinsStandIn, builder: JenkinsBuilder
 ) -> None:
-    """Jenkins answers with the item that waits, should somebody be quicker than the look-up."""
+    """Jenkins answers with the item that waits, if another start was quicker than the look-up."""
     jenkins.meanwhile("buildWithParameters", lambda: jenkins.queue(JOB, {START_KEY: "op-1"}))
     job = await start(builder)
     assert (job.id, len(jenkins.items)) == ("tenants/basic#1:op-1", 1)
@@ -234,7 +234,7 @@ async def test_a_start_may_be_answered_with_its_build(
 async def test_a_build_that_may_not_be_the_starts_is_looked_up(
     jenkins: JenkinsStandIn, builder: JenkinsBuilder, trouble: str
 ) -> None:
-    """The start may have made a job all the same, so that nobody may make another one yet."""
+    """The start may have made a job all the same, so that no other one may be started yet."""
     jenkins.answers_with_build = True
 
     def befall() -> None:

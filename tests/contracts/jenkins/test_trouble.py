@@ -1,4 +1,4 @@
-"""What goes wrong with Jenkins says what it is, and no secret."""
+"""Errors of Jenkins say what went wrong, and contain no secret."""
 
 import base64
 import datetime as dt
@@ -87,16 +87,16 @@ async def test_errors_of_jenkins_have_a_sentence_and_no_secret(
         with capture_logs() as logs, pytest.raises(kind, match=sentence) as caught:
             await start(builder, A=VALUE, undefined=VALUE)
     assert getattr(caught.value, "nothing_done", None) is nothing_done
-    told = f"{caught.value!r} {caught.value.__cause__!r} {logs}"
+    shown = f"{caught.value!r} {caught.value.__cause__!r} {logs}"
     encoded = base64.b64encode(f"{USER}:{secret}".encode()).decode()
     for hidden in (secret, encoded, VALUE, "ticket", "crumb-"):
-        assert hidden not in told
+        assert hidden not in shown
 
 
 async def test_a_refused_connection_has_started_nothing(
     jenkins: JenkinsStandIn, safe: Safe
 ) -> None:
-    """Nobody listens there, be it when the job is looked at or when it is to be built."""
+    """No server listens there, be it when the job is described or when it is to be built."""
     with socket.create_server((HOST, 0)) as listener:
         port = listener.getsockname()[1]
     async with open_builder(jenkins, safe, url=f"http://{HOST}:{port}") as builder:
@@ -121,7 +121,7 @@ async def test_an_address_that_is_none_is_named(
 
 
 async def test_a_redirect_is_not_followed(jenkins: JenkinsStandIn, builder: JenkinsBuilder) -> None:
-    """The credentials go nowhere else; where it leads to is said."""
+    """The credentials are sent nowhere else; the error says where it leads to."""
     fault = Fault.error("", http_status=301)
     jenkins.inject("/api/json", fault)
     with pytest.raises(TemporaryError, match=r"a redirect to nowhere.*is the final one"):
