@@ -1,4 +1,4 @@
-"""The log is there for the service, not the service for the log."""
+"""Logging fails no caller, whatever is logged and wherever it is written."""
 
 import io
 import json
@@ -24,7 +24,7 @@ def logs_as_before() -> Iterator[None]:
 
 
 class Gone(io.StringIO):
-    """A pipe that nobody reads any more."""
+    """A pipe without a reader."""
 
     def write(self, text: str) -> int:
         raise BrokenPipeError
@@ -41,15 +41,15 @@ class Closed(io.StringIO):
 
 def test_a_log_that_can_not_be_written_stops_no_caller() -> None:
     """The caller continues, and its next lines are written once the stream works again."""
-    for stream in (Gone(), Closed(), heard := io.StringIO()):
+    for stream in (Gone(), Closed(), working := io.StringIO()):
         with redirect_stderr(stream):
             configure_logs(level="info", layout="json", redact=())
             structlog.get_logger("test").info("said")
-    assert '"said"' in heard.getvalue()
+    assert '"said"' in working.getvalue()
 
 
 class Odd:
-    """An object that nobody can show."""
+    """An object that can't be shown."""
 
     def __repr__(self) -> str:
         raise RuntimeError("repr")
@@ -228,7 +228,7 @@ def test_libraries_log_in_the_services_format(
 def test_the_level_counts_for_libraries_too(
     capsys: pytest.CaptureFixture[str], level: str, count: int
 ) -> None:
-    """Below warning they are never heard; `log.level` may ask for less."""
+    """Lines below warning are never logged; `log.level` may allow fewer still."""
     configure_logs(level=level, layout="json", redact=SECRET_NAMES)
     for number in (logging.INFO, logging.WARNING, logging.CRITICAL + 5):
         logging.getLogger("library").log(number, "said %d", number)

@@ -1,4 +1,4 @@
-"""What AWS says no with, and what that is to us."""
+"""AWS's refusals, and the errors that they become."""
 
 import pytest
 from botocore.exceptions import ClientError
@@ -14,7 +14,7 @@ from orchestrator.core.errors import (
 
 
 def refused(code: str, message: str) -> OrchestratorError:
-    """What a call ends with that AWS refuses so at the first try."""
+    """The error of a call that AWS refuses so at the first try."""
     about = {"RetryAttempts": 0, "HTTPStatusCode": 400}
     answer = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": about}
     with pytest.raises(OrchestratorError) as raised, aws_errors("A Call"):
@@ -42,7 +42,7 @@ def refused(code: str, message: str) -> OrchestratorError:
 def test_only_what_is_refused_for_its_content_is_permanent(
     code: str, message: str, kind: type[OrchestratorError]
 ) -> None:
-    """What operators mend passes, and a refusal at the first try has surely done nothing."""
+    """What operators can fix is temporary; a refusal at the first try certainly did nothing."""
     error = refused(code, message)
     assert type(error) is kind
     assert str(error) == f"A Call: {code}: {message}"
@@ -51,7 +51,7 @@ def test_only_what_is_refused_for_its_content_is_permanent(
 
 @pytest.mark.parametrize("bug", [KeyError("build"), TypeError("int"), ValueError("7")])
 def test_an_answer_that_cannot_be_read_is_temporary(bug: Exception) -> None:
-    """What was asked for may have been done; the log has the traceback, should it be a bug."""
+    """What was requested may have been done; the log has the traceback, should it be a bug."""
     with (
         capture_logs() as logs,
         pytest.raises(TemporaryError, match="answer doesn't match the API") as raised,

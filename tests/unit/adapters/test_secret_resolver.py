@@ -47,7 +47,7 @@ async def test_a_value_that_is_no_reference_is_the_credential(
 async def test_a_reference_is_read_anew_each_minute(
     credentials: StoredSecretResolver, store: Store, clock: ManualClock
 ) -> None:
-    """A rotated secret is in use a minute later, and nobody is asked at each request."""
+    """A rotated secret is in use a minute later, and the store isn't queried at each request."""
     await store.put(name="/a/b:c", value="old")
     assert [await credentials.resolve("ssm:/a/b:c") for _ in range(3)] == ["old"] * 3
     assert store.reads == 1
@@ -61,7 +61,7 @@ async def test_a_reference_is_read_anew_each_minute(
 async def test_the_last_value_counts_while_the_store_is_down(
     credentials: StoredSecretResolver, store: Store, clock: ManualClock
 ) -> None:
-    """And it isn't asked at each request then, either."""
+    """And the store isn't queried at each request then, either."""
     await store.put(name="a", value="old")
     await credentials.resolve("ssm:a")
     store.is_down = True
@@ -87,8 +87,8 @@ async def test_a_secret_store_that_fails_is_queried_once(
     """Concurrent and soon following reads get the first one's error."""
     store.is_down = True
     asked = (credentials.resolve("ssm:a") for _ in range(20))
-    told = await asyncio.gather(*asked, return_exceptions=True)
-    assert all(isinstance(one, TemporaryError) for one in told)
+    errors = await asyncio.gather(*asked, return_exceptions=True)
+    assert all(isinstance(one, TemporaryError) for one in errors)
     assert store.reads == 1
     clock.turn(4)
     with pytest.raises(TemporaryError):

@@ -17,7 +17,7 @@ KEEP_S = 60.0
 
 @attrs.define
 class Catalog:
-    """A catalog that counts questions, answers when it is let, and fails when it is told."""
+    """A catalog that counts queries, answers while it is open, and fails with its `error`."""
 
     tiers: dict[str, Mapping[str, Any]] = attrs.field(factory=lambda: {"BASIC": {"size": 1}})
     asked: list[str] = attrs.field(factory=list)
@@ -71,7 +71,7 @@ async def test_each_tier_is_kept_for_itself(cached: CachedTierCatalog, catalog: 
 
 
 async def test_zero_seconds_keep_nothing(catalog: Catalog, clock: ManualClock) -> None:
-    """With `tiers.cache_s = 0` every question reaches the catalog."""
+    """With `tiers.cache_s = 0` every query reaches the catalog."""
     uncached = CachedTierCatalog(catalog, clock, keep_s=0)
     await uncached.find_tier("BASIC")
     await uncached.find_tier("BASIC")
@@ -88,7 +88,7 @@ async def test_a_missing_tier_is_not_cached(cached: CachedTierCatalog, catalog: 
 
 
 async def test_many_askers_cost_one_question(cached: CachedTierCatalog, catalog: Catalog) -> None:
-    """All who ask while the question is under way get its answer."""
+    """All callers that come while the query is under way get its answer."""
     catalog.open.clear()
     asking = [asyncio.create_task(cached.find_tier("BASIC")) for _ in range(20)]
     await catalog.begun.wait()
@@ -98,7 +98,7 @@ async def test_many_askers_cost_one_question(cached: CachedTierCatalog, catalog:
 
 
 async def test_different_tiers_do_not_wait_for_each_other(clock: ManualClock) -> None:
-    """Two tiers are two questions, both under way at once."""
+    """Two tiers are two queries, both under way at once."""
     both_asked = asyncio.Barrier(2)
 
     async def find(tier: str) -> Mapping[str, Any] | None:
@@ -114,7 +114,7 @@ async def test_different_tiers_do_not_wait_for_each_other(clock: ManualClock) ->
 async def test_an_error_reaches_every_asker_and_is_not_kept(
     cached: CachedTierCatalog, catalog: Catalog
 ) -> None:
-    """All fail together, once; the next one asks anew."""
+    """All fail together, once; the next call is a new query."""
     catalog.open.clear()
     catalog.error = TemporaryError("DynamoDB is down.")
     asking = [asyncio.create_task(cached.find_tier("BASIC")) for _ in range(3)]
@@ -129,7 +129,7 @@ async def test_an_error_reaches_every_asker_and_is_not_kept(
 async def test_an_asker_that_gives_up_does_not_fail_the_others(
     cached: CachedTierCatalog, catalog: Catalog
 ) -> None:
-    """Even if it was the first, its question goes on for the rest, and is kept."""
+    """Even if it was the first, its query continues for the others, and the answer is cached."""
     catalog.open.clear()
     first, second = (asyncio.create_task(cached.find_tier("BASIC")) for _ in range(2))
     await catalog.begun.wait()
@@ -150,7 +150,7 @@ async def test_static_tiers_carry_their_name() -> None:
 
 
 async def test_a_function_is_a_catalog() -> None:
-    """A user's `async (tier) -> Mapping | None` is asked as it is."""
+    """A user's `async (tier) -> Mapping | None` is called as it is."""
 
     async def find(tier: str) -> Mapping[str, Any] | None:
         return {"size": 1} if tier == "BASIC" else None

@@ -1,4 +1,4 @@
-"""Traces by OpenTelemetry: which provider is used, what a span is told, and nothing when off."""
+"""Traces by OpenTelemetry: which provider is used, what a span has, and nothing when off."""
 
 import threading
 from collections.abc import Iterator, Sequence

@@ -21,7 +21,7 @@ from tests.contracts.samples import tenant
 
 
 class CountingLedger(InMemoryLedger):
-    """Counts its requests, and fails where it is told to."""
+    """Counts its requests, and fails at the one that the test names."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -50,7 +50,7 @@ async def run(timer: BuildTimer, clock: ManualClock, build: Build) -> None:
 async def test_a_build_ends_after_its_time_and_a_share_fails(
     failing: float, part: float, status: str
 ) -> None:
-    """Whoever listens is told once."""
+    """The listener is notified once."""
     codebuild, build, changes = started()
     clock = ManualClock()
     timer = BuildTimer(
@@ -62,7 +62,7 @@ async def test_a_build_ends_after_its_time_and_a_share_fails(
 
 
 async def test_a_build_that_was_ended_by_hand_is_left_alone() -> None:
-    """Its end is its own."""
+    """It keeps the end that it has."""
     codebuild, build, changes = started()
     clock = ManualClock()
     timer = BuildTimer(codebuild=codebuild, clock=clock, dice=Dice(0), after_s=5, failing=0)

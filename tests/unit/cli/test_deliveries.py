@@ -72,7 +72,7 @@ def problem(status: int, detail: str) -> web.Response:
 
 
 async def test_an_event_is_delivered_until_it_is_accepted(world: World) -> None:
-    """The same event, after the pause that the answer asks for."""
+    """The same event, after the pause that the answer names."""
     world.service.answers = [problem(503, "Busy."), problem(500, "A bug.")]
     event = envelope("TENANT_DEPLOYMENT", {"tenantId": "t-1"})
     await world.deliver(event)

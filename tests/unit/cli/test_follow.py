@@ -63,8 +63,8 @@ async def client(service: Service) -> AsyncIterator[Client]:
 
 
 @attrs.define
-class Told:
-    """What a command tells while it waits."""
+class Messages:
+    """The messages of a command while it waits, with the elapsed seconds."""
 
     said: asyncio.Queue[tuple[str, float]] = attrs.field(factory=asyncio.Queue)
 
@@ -72,9 +72,11 @@ class Told:
         self.said.put_nowait((what, elapsed_s))
 
 
-async def followed(client: Client, clock: ManualClock, told: Told, **options: Any) -> Followed:
+async def followed(
+    client: Client, clock: ManualClock, messages: Messages, **options: Any
+) -> Followed:
     timeout_s = options.pop("timeout_s", 60)
-    return await follow(client, SENT, timeout_s=timeout_s, clock=clock, tell=told)
+    return await follow(client, SENT, timeout_s=timeout_s, clock=clock, tell=messages)
 
 
 async def test_it_waits_for_the_run_then_for_the_operation(
@@ -82,14 +84,14 @@ async def test_it_waits_for_the_run_then_for_the_operation(
 ) -> None:
     """An outage in between is waited for, too; the end is the operation's."""
     service.runs, service.operations = [RETRY, 503, RUN], [404, OPEN, DONE]
-    clock, told = ManualClock(), Told()
-    following = asyncio.create_task(followed(client, clock, told))
+    clock, messages = ManualClock(), Messages()
+    following = asyncio.create_task(followed(client, clock, messages))
     for expected in (
         ("the run waits: The tenant t-1 is busy.", 0.0),
         ("waiting for the service", 2.0),
         ("provisioning: waiting for its job", 4.0),
     ):
-        assert await told.said.get() == expected
+        assert await messages.said.get() == expected
         clock.turn(2)
     ended = await following
     assert (ended.succeeded, ended.timed_out, ended.operation) == (True, False, DONE)
@@ -111,17 +113,17 @@ async def test_it_succeeds_if_run_and_operation_did(
 ) -> None:
     """A run that was refused fails, even if an earlier one's operation succeeded."""
     service.runs, service.operations = [run], [operation]
-    ended = await followed(client, ManualClock(), Told())
+    ended = await followed(client, ManualClock(), Messages())
     assert (ended.succeeded, ended.timed_out) == (succeeded, False)
 
 
 async def test_a_time_out_is_no_failure(service: Service, client: Client) -> None:
-    """It is told apart, and the last thing that was seen is kept."""
+    """It is marked as one, and the operation is kept as it was last seen."""
     service.operations = [OPEN]
-    clock, told = ManualClock(), Told()
-    following = asyncio.create_task(followed(client, clock, told, timeout_s=3))
+    clock, messages = ManualClock(), Messages()
+    following = asyncio.create_task(followed(client, clock, messages, timeout_s=3))
     for pause in (2, 1):
-        await told.said.get()
+        await messages.said.get()
         clock.turn(pause)
     ended = await following
     assert (ended.timed_out, ended.succeeded, ended.operation) == (True, False, OPEN)
@@ -131,14 +133,14 @@ async def test_an_error_that_stays_ends_it(service: Service, client: Client) -> 
     """A key that may not read is no outage."""
     service.runs = [403]
     with pytest.raises(ServiceRefusedError, match="It is 403"):
-        await followed(client, ManualClock(), Told())
+        await followed(client, ManualClock(), Messages())
 
 
 async def test_an_event_without_a_run_has_no_end_to_wait_for(client: Client) -> None:
     """A sweep; it ended as it was answered."""
     for status, succeeded in ((200, True), (429, False)):
         sent = Reply(status, {}, {})
-        ended = await follow(client, sent, timeout_s=9, clock=ManualClock(), tell=Told())
+        ended = await follow(client, sent, timeout_s=9, clock=ManualClock(), tell=Messages())
         assert ended.succeeded is succeeded
 
 

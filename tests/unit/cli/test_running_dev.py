@@ -1,4 +1,4 @@
-"""The note of a running `dev`: who finds it, and which one is not believed."""
+"""The note of a running `dev`: which command finds it, and which note is ignored."""
 
 import os
 from collections.abc import Iterator

@@ -26,7 +26,7 @@ READER = Sender(name="reader", scopes=frozenset({"runs:read"}))
 
 @attrs.define
 class TokenMethod:
-    """Knows a sender by a token in a header; `trouble` is why it can't tell."""
+    """Knows a sender by a token in a header; `trouble` is why it can't decide."""
 
     name: str
     senders: Mapping[str, Sender] = attrs.field(factory=dict)
@@ -166,7 +166,7 @@ async def test_a_method_that_cannot_decide_now_stops_no_sender_that_another_know
 
 
 async def test_a_known_sender_without_the_scope_is_403(service: Client) -> None:
-    """Who may read must not write; 401 is for whoever isn't known at all."""
+    """A sender that may read may not write; 401 is for one that isn't known at all."""
     assert (await service.get("/runs", headers=KNOWN)).status == 200
     problem = await read_problem(await service.post("/runs", headers=KNOWN), 403)
     assert problem["detail"] == (
@@ -218,7 +218,7 @@ async def test_open_routes_are_open_in_a_mounted_app(
 
 
 async def test_without_a_method_everything_is_open(aiohttp_client: Any, clock: ManualClock) -> None:
-    """Production refuses to start so, unless it is told to."""
+    """Production refuses to start so, unless the settings allow it."""
     client: Client = await aiohttp_client(build_app([], clock))
     assert (await client.post("/runs")).status == 200
     assert (await client.get("/undeclared")).status == 200

@@ -62,7 +62,7 @@ async def cache(issuer: SlowIssuer, clock: ManualClock) -> KeyCache[str]:
 async def test_a_known_key_does_not_wait_for_a_slow_issuer(
     cache: KeyCache[str], issuer: SlowIssuer, clock: ManualClock, later_s: int
 ) -> None:
-    """While the keys are fetched for another request, with an id that anybody may invent."""
+    """While the keys are fetched for another request, with an id that any sender may invent."""
     clock.turn(later_s)
     waiting = asyncio.create_task(cache.find(DOCUMENTS, "invented"))
     await issuer.asked.acquire()
@@ -77,7 +77,7 @@ async def test_a_known_key_does_not_wait_for_a_slow_issuer(
 async def test_a_fetch_that_was_cancelled_is_not_repeated_at_once(
     cache: KeyCache[str], issuer: SlowIssuer, clock: ManualClock
 ) -> None:
-    """Reads are cancelled at their deadline: the next request doesn't begin to wait from anew."""
+    """Reads are cancelled at their deadline: the next request doesn't wait anew."""
     clock.turn(60)
     waiting = asyncio.create_task(cache.find(DOCUMENTS, "new"))
     await issuer.asked.acquire()

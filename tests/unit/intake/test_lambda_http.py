@@ -132,13 +132,13 @@ def test_a_refusal_quotes_little() -> None:
 
 @pytest.mark.parametrize("make_event", [alb_event, ALB_MULTI], ids=["single", "multi-value"])
 def test_an_alb_s_query_is_decoded_once(make_event: Callable[..., Document]) -> None:
-    """It comes as it was sent, and goes on so."""
+    """It comes as it was sent, and is passed on so."""
     query = "name=a%26b%20%C3%B6&cursor=eyJh%2Bb%3D%3D&space=a+b&empty="
     assert read(make_event("GET", f"/runs?{query}")).query == query
 
 
 def test_each_of_an_alb_s_repeated_parameters_is_kept() -> None:
-    """With multi-value headers on; without, a load balancer tells only the last."""
+    """With multi-value headers on; without, a load balancer sends only the last."""
     assert read(ALB_MULTI("GET", "/runs?tag=1&tag=2")).query == "tag=1&tag=2"
 
 

@@ -88,7 +88,7 @@ def test_the_processs_environment_is_read(write: Any, monkeypatch: pytest.Monkey
 def test_nothing_is_picked_up_from_the_working_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file that happens to lie about is not read."""
+    """A file that happens to be there is not read."""
     for name in ("orchestrator.toml", "default.toml", "local.toml"):
         (tmp_path / name).write_text("[http]\nport = 9000\n")
     monkeypatch.chdir(tmp_path)
@@ -241,7 +241,7 @@ def test_settings_are_frozen() -> None:
 def test_a_shipped_name_is_not_picked_up_from_the_working_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever means the file beside them writes ./production.toml."""
+    """A user who means the file beside them writes ./production.toml."""
     (tmp_path / "production.toml").write_text('environment = "local"\n')
     monkeypatch.chdir(tmp_path)
     assert "environment is production" in refusal("production.toml")

@@ -129,7 +129,7 @@ def test_a_path_is_never_taken_for_a_shipped_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("variable", ["TIERS__CACHE_S", "EVENTS__DEDUPE_WINDOW_S"])
 def test_no_duration_is_endless(variable: str) -> None:
-    """Infinity is no number of seconds to reckon with."""
+    """Infinity is no number of seconds to calculate with."""
     assert "must be <" in refusal(**{f"ORCHESTRATOR_{variable}": "inf"})
 
 
@@ -178,7 +178,7 @@ def test_an_allowed_host_is_a_host(host: str) -> None:
 
 
 def test_production_does_not_start_open() -> None:
-    """An open service is refused in production, unless that is said in so many words."""
+    """An open service is refused in production, unless a setting allows just that."""
     production = {"ORCHESTRATOR__ENVIRONMENT": "production"}
     assert "auth.methods" in refusal(**production)
     allowed = load_settings(environ={**production, "ORCHESTRATOR_AUTH__ALLOW_OPEN": "true"})
@@ -187,7 +187,7 @@ def test_production_does_not_start_open() -> None:
 
 @pytest.mark.parametrize("blank", ["", " ", "\\n", "\\u00a0"])
 def test_a_blank_api_key_is_refused(blank: str) -> None:
-    """It would let in whoever sends none; the others aren't shown."""
+    """It would let in a sender that sends none; the others aren't shown."""
     said = refusal(ORCHESTRATOR_AUTH__API_KEY__KEYS=f'["hunter2", "{blank}"]')
     assert "auth.api_key.keys has a key that is empty or blank" in said
     assert "hunter2" not in said

@@ -1,4 +1,4 @@
-"""JSON to models and back, strictly, for models of anybody's."""
+"""JSON to models and back, strictly, for models of any user."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -130,7 +130,7 @@ def test_the_mismatch_of_a_time_has_an_example(value: object) -> None:
 
 @pytest.mark.parametrize("country", ["DE", "no", 1, None, ["NO"]])
 def test_a_literal_names_what_is_allowed(country: object) -> None:
-    """A value outside of a Literal is told which there are."""
+    """The mismatch of a value outside of a Literal names those that there are."""
     assert signup_mismatches(postAddress={"postCode": "1", "country": country}) == [
         ("$.postAddress.country", "must be one of 'NO', 'NL'")
     ]

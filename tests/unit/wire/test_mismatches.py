@@ -62,7 +62,7 @@ def test_an_enum_takes_its_own_values_alone(kind: type[Enum], value: Any, other:
 
 
 def test_the_error_itself_lists_the_mismatches() -> None:
-    """Whoever reads only the sentence sees every path."""
+    """The sentence alone has every path, too."""
     with pytest.raises(InvalidPayload, match=r"\$\.emailAddress is required; .*\$\.seats must be"):
         WIRE.structure({"seats": "x"}, Signup)
 
@@ -87,7 +87,7 @@ def test_a_mismatch_is_a_value() -> None:
 
 @attrs.frozen
 class Item:
-    """Counts how often its validator was asked."""
+    """Counts how often its validator was called."""
 
     asked: ClassVar[list[int]] = []
     number: int = attrs.field()

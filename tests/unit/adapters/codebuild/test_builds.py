@@ -1,4 +1,4 @@
-"""CodeBuild's two ways to tell of a build come to the same, and to nothing that is secret."""
+"""CodeBuild's answer and its event describe a build alike, and without anything secret."""
 
 import json
 from pathlib import Path
@@ -60,11 +60,11 @@ def test_the_sample_is_read() -> None:
 def test_an_answer_and_an_event_describe_a_build_alike(status: JobStatus) -> None:
     """What the API answers, and what its event has."""
     made = build(status.value, reason="exit status 1", exported={"URL": "https://a.example"})
-    told = BUILT_IN_NOTIFICATIONS.read_state_change(made.as_state_change())
-    assert told == describe_build(made.as_document())
-    assert told is not None
-    assert (told.status, told.start_key) == (status, "op-1")
-    assert told.exported == {"URL": "https://a.example"}
+    description = BUILT_IN_NOTIFICATIONS.read_state_change(made.as_state_change())
+    assert description == describe_build(made.as_document())
+    assert description is not None
+    assert (description.status, description.start_key) == (status, "op-1")
+    assert description.exported == {"URL": "https://a.example"}
 
 
 @pytest.mark.parametrize(
@@ -86,14 +86,14 @@ def test_the_reason_is_a_sentence(status: str, reason: str | None) -> None:
 
 @pytest.mark.parametrize("named", [None, "another", "standard-tenan"])
 def test_a_start_key_is_a_builds_own_where_it_names_its_project(named: str | None) -> None:
-    """Another build may have handed it on."""
+    """Another build may have passed it on."""
     made = build()
     made.overrides[0]["value"] = str(named)
     if named is None:
         del made.overrides[0]
-    told = BUILT_IN_NOTIFICATIONS.read_state_change(made.as_state_change())
-    assert told is not None
-    assert told.start_key is describe_build(made.as_document()).start_key is None
+    description = BUILT_IN_NOTIFICATIONS.read_state_change(made.as_state_change())
+    assert description is not None
+    assert description.start_key is describe_build(made.as_document()).start_key is None
 
 
 def test_a_reason_needs_neither_phase_nor_message() -> None:
@@ -253,7 +253,7 @@ def test_a_message_has_its_limits() -> None:
 
 
 def test_a_variable_without_a_name_is_passed_over() -> None:
-    """Anybody may send what looks like a state change; it must be readable, or none."""
+    """Any sender may send what looks like a state change; it must be readable, or none."""
     variables = [{"name": {"a": 1}, "value": "x"}, {"value": "y"}, {"name": "A", "value": [1]}]
     about = {"environment": {"environment-variables": variables}}
     detail = {"build-id": "p:1", "build-status": "FAILED", "additional-information": about}
