@@ -90,7 +90,7 @@ def test_the_core_names_no_builder() -> None:
 
 
 def test_settings_are_read_from_the_environment_in_one_place() -> None:
-    """Besides it, two adapters look at the variables of their libraries."""
+    """Besides it, two adapters read the variables of their libraries."""
     readers = {
         str(path.relative_to(PACKAGE))
         for path in PACKAGE.rglob("*.py")

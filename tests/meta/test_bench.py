@@ -1,4 +1,4 @@
-"""The benchmarks themselves work; how fast anything is, no test says."""
+"""The benchmarks themselves run; no test says how fast anything is."""
 
 import asyncio
 import json

@@ -62,7 +62,7 @@ def due(dynamodb: DynamoDB, **further: Any) -> list[str]:
 
 
 def test_conditions_are_evaluated() -> None:
-    """An item stands at a version or is absent, and a condition says so of it alone."""
+    """An item is at a version or absent, and a condition says so of it alone."""
     assert holds(ABSENT, None)
     assert not holds(ABSENT, item("a"))
     assert holds(AT_VERSION_1, item("a"))

@@ -84,11 +84,11 @@ def test_each_file_loads_by_its_name(name: str, environ: dict[str, str]) -> None
 
 
 def test_the_production_file_alone_is_no_open_service() -> None:
-    """In production somebody must say who is let in."""
+    """In production the operator must say which callers are let in."""
     with pytest.raises(SettingsError, match=r"auth\.methods"):
         load_settings("production.toml", environ={})
 
 
 def test_without_a_file_the_defaults_hold() -> None:
-    """Nothing is picked up by itself."""
+    """No file is loaded that isn't named."""
     assert load_settings(environ={}) == Settings()

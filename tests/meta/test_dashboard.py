@@ -137,7 +137,7 @@ def test_alerts_have_names_of_their_own() -> None:
 
 
 def test_each_metric_is_shown_or_alerted_on() -> None:
-    """What nobody would see needs not be measured."""
+    """A metric that is neither need not be measured."""
     text = " ".join(query for _, query in QUERIES)
     assert [metric.name for metric in CATALOG if metric.name not in text] == []
 

@@ -57,7 +57,7 @@ def test_a_handler_takes_the_model_that_fits_its_row(row: EventType) -> None:
 
 @each_row
 def test_an_example_is_read_by_its_handlers_model(row: EventType) -> None:
-    """Whoever sends an example as it is shown has sent a valid event."""
+    """An example that is sent as it is shown is a valid event."""
     model = built_in_handlers().by_type[row.name].payload
     read = JsonConverter(Redactor(SECRET_NAMES)).structure(EXAMPLES[row.name], model)
     assert model is None or isinstance(read, model)

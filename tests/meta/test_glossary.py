@@ -87,7 +87,7 @@ def operation_rows() -> Iterator[str]:
 
 def picture() -> Iterator[str]:
     """The moves as a Mermaid diagram. A tenant that is held by an operation is left out as a
-    beginning: what asks for another one waits until it is over."""
+    beginning: a request for another one waits until it is over."""
     held = {moves.during for moves in MOVES.values()}
     yield "```mermaid\nstateDiagram-v2\n"
     for kind, moves in MOVES.items():

@@ -32,7 +32,7 @@ def test_every_requirement_is_pinned_with_hashes(file: Path) -> None:
 
 @pytest.mark.parametrize("file", REQUIREMENTS, ids=lambda file: file.name)
 def test_no_address_is_written_down(file: Path) -> None:
-    """No index, no URL, no path: where packages come from is the machine's business."""
+    """No index, no URL, no path: where packages come from is configured on the machine."""
     text = file.read_text()
     for option in ("index-url", "find-links", "trusted-host", "://", " @ ", "-e "):
         assert option not in text, option

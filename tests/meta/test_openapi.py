@@ -113,7 +113,7 @@ def test_a_users_model_is_in_the_document(document: dict[str, Any]) -> None:
 
 
 def test_two_apps_in_one_process_have_documents_of_their_own() -> None:
-    """Neither's handlers nor models show in the other, whichever is asked first."""
+    """Neither's handlers nor models show in the other, whichever is built first."""
     first = document_of(TENANT_REGISTRATION=Registration)
     second = document_of(TENANT_INVOICED=Invoice)
     assert document_of(TENANT_REGISTRATION=Registration) == first
@@ -211,7 +211,7 @@ def assert_fits(example: Any, schema: Mapping[str, Any], document: dict[str, Any
 
 
 def test_no_example_is_a_placeholder(document: dict[str, Any]) -> None:
-    """`"string"` and `0` are what Swagger UI shows where nobody has given one."""
+    """`"string"` and `0` are what Swagger UI shows where no example is given."""
     shown = [value for example in examples(document) for value in leaves(example)]
     assert len(shown) > 1000
     assert [

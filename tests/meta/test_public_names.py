@@ -43,8 +43,8 @@ def test_the_docs_have_the_public_names(package: ModuleType) -> None:
     """Those of `__all__`, each in one row of docs/embedding.md, and no other."""
     head = f"| `{package.__name__}` | |\n"
     rows = PAGE.partition(head)[2].partition("\n\n")[0].splitlines()[1:]
-    told = [name for row in rows for name in re.findall(r"`(\w+)`", row.split(" | ")[0])]
-    assert sorted(told) == sorted(package.__all__)
+    documented = [name for row in rows for name in re.findall(r"`(\w+)`", row.split(" | ")[0])]
+    assert sorted(documented) == sorted(package.__all__)
 
 
 def test_the_test_kit_has_no_public_name_that_is_not_documented() -> None:

@@ -1,4 +1,4 @@
-"""Every route declares what it asks of its sender, and the OpenAPI document says the same."""
+"""Every route declares the access that it requires, and the OpenAPI document says the same."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ QUEUED = Settings(
     ledger=LedgerSettings(backend="dynamodb", table="ledger"),
     intake=Intake(mode="queue", queue_url="https://sqs.us-east-1.amazonaws.com/1/events"),
 )
-#: What each route of the app asks for, by method and path.
+#: What each route of the app requires, by method and path.
 ASKED = {
     "POST /events": Access("events:write"),
     "POST /events/{eventType}": Access("events:write"),
@@ -47,7 +47,7 @@ ASKED = {
 
 
 def access_by_route(app: web.Application) -> dict[str, Access | None]:
-    """What each route is declared to ask for; None: nothing is declared."""
+    """The access that each route declares; None: nothing is declared."""
     return {
         f"{route.method} {route.resource.canonical}": declared_access(route)
         for route in app.router.routes()
