@@ -170,7 +170,7 @@ def test_an_operator_may_leave_out_https(written: str, origin: str) -> None:
     ],
 )
 def test_an_invalid_origin_is_refused_without_its_password(written: str) -> None:
-    """In one line that says how to write it."""
+    """The refusal is one line that says how to write an origin."""
     with pytest.raises(ValueError, match="is no origin: write https://HOST") as refused:
         parse_origin(written)
     assert "pa55word" not in str(refused.value)

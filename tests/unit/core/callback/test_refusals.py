@@ -82,7 +82,7 @@ async def test_a_refusal_is_due_at_once(scene: Scene) -> None:
 
 
 async def test_without_a_secret_no_refusal_is_noted(scene: Scene) -> None:
-    """It could not be signed."""
+    """A refusal without a secret isn't recorded, since it could not be signed."""
     attempt = await scene.desk.claimed(PROVISIONING, "a", key="k")
     await scene.desk.fail(attempt, report=REFUSAL)
     operation = await scene.operation()
@@ -90,7 +90,7 @@ async def test_without_a_secret_no_refusal_is_noted(scene: Scene) -> None:
 
 
 async def test_no_refusal_is_wanted(scene: Scene) -> None:
-    """Then no secret is kept either."""
+    """Without a refusal to report no secret is kept either."""
     await scene.refuse(report=None)
     operation = await scene.operation()
     assert (operation.report, operation.due_at, operation.credentials) == (None, None, None)

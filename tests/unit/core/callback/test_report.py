@@ -69,7 +69,7 @@ async def test_an_accepted_report_is_done(desk: Desk) -> None:
 
 
 async def test_a_sent_report_is_not_sent_again(desk: Desk) -> None:
-    """Whichever process tries, and whenever."""
+    """A report that was accepted isn't sent again, whichever process tries, and whenever."""
     sender, webhook = report_sender(desk, 204)
     operation_id = await ended(desk)
     await sender.send(operation_id)
@@ -90,7 +90,7 @@ async def test_there_may_be_nothing_to_send(desk: Desk) -> None:
 
 
 async def test_without_credentials_nothing_is_noted(desk: Desk) -> None:
-    """It could not be signed."""
+    """A report without credentials isn't recorded, since it could not be signed."""
     opener = await desk.provision()
     outcome = await desk.claimed(PROVISIONED, "done")
     await desk.finish(outcome, ending=ENDS[PROVISIONED], report=Report(url=URL, body=BODY))
@@ -100,7 +100,7 @@ async def test_without_credentials_nothing_is_noted(desk: Desk) -> None:
 
 @pytest.mark.parametrize("status", [200, 204, 299])
 async def test_these_answers_are_success(desk: Desk, status: int) -> None:
-    """204 is the one that is promised."""
+    """Any 2xx counts as accepted; 204 is the one that is promised."""
     sender, _ = report_sender(desk, status)
     await sender.send(await ended(desk))
     assert (await standing(desk))[1].done_at is not None
@@ -280,7 +280,7 @@ async def test_a_report_that_raises_is_postponed_and_given_up(desk: Desk) -> Non
 
 
 async def test_two_attempts_at_once_send_one_report(desk: Desk) -> None:
-    """The second finds it begun."""
+    """The second attempt finds that the first has begun, and sends nothing."""
     operation_id = await ended(desk)
     second, other = report_sender(desk.beside(), 204)
     first, webhook = report_sender(desk, 204)
@@ -396,7 +396,7 @@ def test_a_body_is_what_the_webhook_reads() -> None:
 
 
 def test_a_body_that_cannot_be_signed_is_refused() -> None:
-    """Before it is kept."""
+    """A body that can't be signed is refused before it is stored."""
     with pytest.raises(ValueError, match=r"size"):
         report_body("t-1", succeeded=True, resources=[{"size": 1.5}], app_plane_url=None)
 

@@ -69,7 +69,7 @@ def test_neither_secret_nor_signature_is_shown() -> None:
     ],
 )
 def test_a_value_that_javascript_prints_differently_is_refused(value: Any, place: str) -> None:
-    """With its path."""
+    """The error names the value's path."""
     with pytest.raises(ValueError, match=place):
         signable_text(value)
 

@@ -55,7 +55,7 @@ async def test_an_outcome_of_our_own_counts_whatever_its_handlers_model(clock: M
 async def test_a_foreign_outcome_that_does_not_fit_its_model_ends_nothing(
     clock: ManualClock,
 ) -> None:
-    """Its handler has not been called."""
+    """The operation stays open, since the handler has not been called."""
     handlers: dict[str, Any] = {"TENANT_PROVISIONING": stay, "TENANT_PROVISIONING_SUCCESS": stay}
     models = {"TENANT_PROVISIONING_SUCCESS": Demanding}
     async with opened(clock, models=models, **handlers) as scene:

@@ -65,7 +65,7 @@ async def test_a_report_is_of_the_job_that_it_names(desk: Desk) -> None:
 async def test_the_builders_that_can_describe_jobs_outrank_a_report(
     desk: Desk, is_own: bool
 ) -> None:
-    """An event of our own is made of their answer."""
+    """A builder's answer counts more than a report, unless the event was made of that answer."""
     ends_start = "x-1" if is_own else None
     for builder, names in ((InMemoryBuilder("CODE_BUILD"), {"CODE_BUILD"}), (OnlyStarts(), set())):
         outcome = await read_outcome(
@@ -76,7 +76,7 @@ async def test_the_builders_that_can_describe_jobs_outrank_a_report(
 
 @pytest.mark.parametrize("named", ["t-1", "t-2", None])
 async def test_a_report_is_about_the_tenant_of_its_job(desk: Desk, named: str | None) -> None:
-    """Whichever tenant it names, and whichever start."""
+    """It is its job's tenant, whichever tenant and whichever start the report names."""
     await provisioning(desk, "t-1", "up:1")
     other = await provisioning(desk, "t-2", "up:2")
     body = {"tenantId": named, START_KEY: other, **BUILD}

@@ -101,7 +101,7 @@ async def test_the_window_is_not_prolonged_by_redeliveries(counter: Counter) -> 
 
 
 async def test_an_id_that_was_given_holds_forever(counter: Counter) -> None:
-    """The window is for content alone."""
+    """An event with an id is a duplicate after any time; the window is for content alone."""
     first = await counter.deliver()
     counter.clock.turn(WINDOW_S * 1000)
     assert await counter.deliver() == Handled(run_id=first.run_id, replayed=True)

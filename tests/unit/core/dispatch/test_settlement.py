@@ -121,7 +121,7 @@ async def test_only_the_last_bug_is_retried_beside_a_possible_start(
 async def test_only_a_failed_opener_ends_its_operation_and_reports_the_refusal(
     desk: Desk, event_type: str
 ) -> None:
-    """What opens nothing has nothing to give back."""
+    """An event that opens no operation has nothing to give back."""
     one = await attempt(desk, event_type)
     one.run.reports = REPORT
     settlement, answer = one.judge(NO)
@@ -267,7 +267,7 @@ async def test_a_successs_note_names_the_job_that_has_ended(
 
 
 async def test_mismatches_are_kept_as_far_as_there_is_room(desk: Desk) -> None:
-    """The first of them, each of them short."""
+    """As many of the first mismatches are kept as there is room for, each of them short."""
     errors = [PayloadMismatch(f"$.{number}", "y" * 3000) for number in range(100)]
     error = (await attempt(desk)).settled(PermanentError("no", errors=errors)).error
     assert error is not None

@@ -138,7 +138,7 @@ async def test_operations_are_attended_to_together(desk: Desk) -> None:
 
 
 async def test_an_outage_of_a_builder_is_raised_after_the_other_work(desk: Desk) -> None:
-    """All else was done before."""
+    """All other work that is due is done before the outage is raised."""
     hands = Hands(desk, trouble=TemporaryError("no builder"))
     await desk.provision()
     await waiting(desk, *(f"e-{number}" for number in range(120)))
@@ -149,7 +149,7 @@ async def test_an_outage_of_a_builder_is_raised_after_the_other_work(desk: Desk)
 
 
 async def test_an_outage_of_the_ledger_is_raised(desk: Desk) -> None:
-    """A sweep that can't query has not swept."""
+    """A sweep that can't query for due items raises the ledger's error."""
     hands = Hands(desk)
     hands.sweeper.transactions = attrs.evolve(desk.transactions, ledger=DownLedger())
     with pytest.raises(TemporaryError, match="no ledger"):
@@ -157,7 +157,7 @@ async def test_an_outage_of_the_ledger_is_raised(desk: Desk) -> None:
 
 
 async def test_two_processes_at_once_do_the_work_once(desk: Desk) -> None:
-    """Both find it; the claim decides."""
+    """Both processes find the run, and only one of them claims it."""
     (a,) = await waiting(desk, "a")
     desk.turn(5)
     answers: list[object] = []
@@ -407,7 +407,7 @@ async def test_a_page_that_can_not_be_read_stays_due(desk: Desk) -> None:
 
 
 async def test_a_ledger_that_fails_in_the_middle_is_raised_after_the_other_work(desk: Desk) -> None:
-    """Runs that were begun are finished."""
+    """The runs that were begun are finished before the error is raised."""
     ids = await waiting(desk, *(f"e-{number}" for number in range(70)))
     hands = Hands(desk, dict.fromkeys(ids, let_others_work))
     ledger = DownLedger(after=1)

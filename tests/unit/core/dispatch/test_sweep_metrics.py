@@ -38,7 +38,7 @@ async def test_each_sweep_that_succeeds_is_logged(desk: Desk) -> None:
 
 
 async def test_a_sweep_that_others_join_is_logged_once(desk: Desk) -> None:
-    """By the one that does the work."""
+    """The sweep that does the work logs the line; one that joins it doesn't."""
     ids = await waiting(desk, "a")
     hands = Hands(desk, dict.fromkeys(ids, let_others_work))
     desk.turn(5)
@@ -48,7 +48,7 @@ async def test_a_sweep_that_others_join_is_logged_once(desk: Desk) -> None:
 
 
 async def test_the_log_has_the_age_of_the_oldest_run_that_is_due(desk: Desk) -> None:
-    """Since it was first seen."""
+    """The age counts from when the run was first seen."""
     await waiting(desk, "first")
     desk.turn(30)
     await waiting(desk, "second")
@@ -63,7 +63,7 @@ async def test_the_log_has_the_age_of_the_oldest_run_that_is_due(desk: Desk) -> 
 async def test_the_age_of_an_operation_counts_until_it_has_ended(
     desk: Desk, state: OperationState, age_s: int
 ) -> None:
-    """One that is due for its report alone has ended."""
+    """An operation that is due for its report alone has ended, and has no age."""
     operation = await desk.operation(of=await desk.provision())
     await desk.ledger.put(attrs.evolve(operation, state=state, due_at=desk.clock.now()))
     desk.turn(100)

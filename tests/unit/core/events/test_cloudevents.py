@@ -47,7 +47,7 @@ def test_a_cloudevents_own_extensions_are_kept_in_raw() -> None:
     ],
 )
 def test_a_header_is_unquoted_and_then_decoded_once(header: str, value: str) -> None:
-    """HTTP binding, section 3.1.3.2."""
+    """Quotes are removed before the value is decoded (HTTP binding, section 3.1.3.2)."""
     assert structured_cloudevent({"subject": header}, {})["subject"] == value
 
 
@@ -89,7 +89,7 @@ def test_the_json_formats_example_is_read() -> None:
 
 
 def test_data_may_be_bytes() -> None:
-    """In Base64: JSON all the same."""
+    """Data in Base64 is read as JSON."""
     encoded = base64.b64encode(b'{"a": "\xc3\xa9"}').decode()
     event = parse(example(data=..., data_base64=encoded), "com.example.someevent")
     assert event.body == {"a": "é"}

@@ -316,14 +316,14 @@ def test_the_parts_of_an_event_key_cannot_run_into_each_other() -> None:
 
 
 def test_an_event_key_fits_into_urls_and_keys() -> None:
-    """40 hexadecimal characters, for any id."""
+    """An event key has 40 hexadecimal characters, for any id."""
     key = parse(envelope(id="ü/\ud83d\ude00" * 50)).key
     assert len(key) == 40
     int(key, 16)
 
 
 def test_a_deeply_nested_body_is_refused() -> None:
-    """Before anything recurses into it."""
+    """A body of more than 100 levels is refused before anything recurses into it."""
     body: dict[str, Any] = {}
     for _ in range(200):
         body = {"in": body}
@@ -394,7 +394,7 @@ def test_the_senders_name_of_an_event_is_kept(
 
 
 def test_a_registration_must_fit_into_a_key() -> None:
-    """512 bytes do, 513 don't."""
+    """A registration of 512 bytes is accepted, one of 513 bytes refused."""
     parse({"tenantRegistrationId": "r" * 512})
     with pytest.raises(BadEvent, match="tenantRegistrationId is 513 bytes long"):
         parse({"tenantRegistrationId": "r" * 513})
@@ -419,7 +419,7 @@ def test_a_body_that_was_replaced_is_opened() -> None:
 
 
 def test_a_fresh_id_is_made_where_there_is_no_other() -> None:
-    """An event that has an id needs none."""
+    """No id is made for an event that has one."""
 
     def none_needed() -> str:
         raise AssertionError

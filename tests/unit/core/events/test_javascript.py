@@ -139,6 +139,6 @@ def test_a_value_without_a_json_form_is_a_type_error_of_the_printer(value: Any) 
     ],
 )
 def test_a_number_that_is_not_finite_is_a_value_error(value: object) -> None:
-    """JSON has no such number."""
+    """A number that isn't finite is refused, since JSON has none."""
     with pytest.raises(ValueError, match="not representable"):
         stringify(value)

@@ -116,14 +116,14 @@ def test_json_is_read(text: str, value: object) -> None:
 
 
 def test_one_value_more_is_refused() -> None:
-    """With the number that is allowed."""
+    """One value more than allowed is refused, with the number that is allowed."""
     with pytest.raises(ValueError, match=f"it has more than {MAX_VALUES} values"):
         parse_json("[" + "0," * (MAX_VALUES - 1) + "0]")
 
 
 @pytest.mark.parametrize("text", [b'"\xff"', b'"\xed\xa0\x80"', '"x"'.encode("utf-16"), '"\ud83d"'])
 def test_bytes_that_are_not_utf_8_are_no_json(text: str | bytes) -> None:
-    """RFC 8259, section 8.1."""
+    """Bytes that aren't UTF-8, and lone surrogates, are refused (RFC 8259, section 8.1)."""
     with pytest.raises(ValueError, match=r"UTF-8|surrogate"):
         parse_json(text)
 
@@ -142,14 +142,14 @@ JSON = st.recursive(
 
 @given(JSON)
 def test_printed_json_is_read(value: object) -> None:
-    """Whatever it has."""
+    """Any value that was printed as JSON is read as it was."""
     assert parse_json(json.dumps(value)) == value
     assert decode_json(json.dumps(value, ensure_ascii=False).encode()) == value
 
 
 @given(st.text() | st.binary())
 def test_any_text_is_read_or_refused(text: str | bytes) -> None:
-    """With one kind of error."""
+    """A text that can't be read is refused with one kind of error."""
     with suppress(ValueError):
         parse_json(text)
 

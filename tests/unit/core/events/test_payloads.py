@@ -152,7 +152,7 @@ TIER_FIELDS: list[tuple[str, object]] = [
 def test_an_odd_spelling_of_the_tier_is_passed_over(
     odd: dict[str, Any], named: dict[str, Any]
 ) -> None:
-    """Another one names it."""
+    """If another spelling names the tier, the odd one is ignored."""
     assert read_tier({**odd, **named}) == "a"
     assert provisioning(**odd, **named) == provisioning(**named)
 
@@ -208,14 +208,14 @@ def test_ignored_spellings_are_not_among_the_mismatches() -> None:
 @pytest.mark.parametrize("model", [*REQUESTS, TenantOutcome])
 @pytest.mark.parametrize("odd", [[], "x", 7])
 def test_an_odd_builder_config_is_a_mismatch(model: Any, odd: object) -> None:
-    """Nothing else could say what it says."""
+    """A builder config of another shape is refused, since no other field can replace it."""
     body = {"tenantId": "t-1", "tier": "a", "builderConfig": odd}
     assert mismatches(body, model) == {"$.builderConfig": "must be an object"}
 
 
 @pytest.mark.parametrize("odd", [123, None, {}, ""])
 def test_an_odd_secret_is_passed_over(odd: object) -> None:
-    """The other place counts."""
+    """The secret is read from the other place, if that one has it."""
 
     def body(top: object, override: object) -> dict[str, Any]:
         config = {"config": {"environmentOverride": {"secret": override}}}
@@ -245,7 +245,7 @@ def test_a_registration_is_no_tenant(model: Any) -> None:
 
 @pytest.mark.parametrize("odd", [7, "", None, [], {"id": "r"}, "half \ud83d"])
 def test_an_odd_registration_is_ignored(odd: object) -> None:
-    """The event is read without it."""
+    """An event whose registration can't be read is read without it."""
     body = {"tenantId": "t-1", "tier": "BASIC", "tenantRegistrationId": odd}
     assert read_registration_id(body) is None
     for model in (*REQUESTS, TenantOutcome):
@@ -409,7 +409,7 @@ def test_the_built_in_payloads_are_frozen(model: Any) -> None:
     ],
 )
 def test_an_object_is_read_from_an_object_or_its_text(value: object, read: object) -> None:
-    """Anything that is neither is an empty object."""
+    """Anything that is neither an object nor an object's text is an empty object."""
     assert read_object(value) == read
 
 

@@ -198,13 +198,13 @@ def test_a_few_wrappers_are_opened() -> None:
     ],
 )
 def test_a_broken_wrapper_is_no_event(raw: dict[str, Any], sentence: str) -> None:
-    """The refusal names the field."""
+    """A wrapper that can't be read is refused, with the field's name."""
     with pytest.raises(BadEvent, match=sentence):
         open_event(raw)
 
 
 def test_a_byte_order_mark_before_a_wrapped_event_is_skipped() -> None:
-    """As before any other text."""
+    """A byte order mark before a wrapped event is skipped, as before any other text."""
     assert open_event(sns_notification(f"\ufeff{json.dumps(envelope())}")) == NAMED
 
 

@@ -153,7 +153,7 @@ async def any_number(*arguments: object) -> None: ...
 
 
 def test_a_partial_may_bind_the_rest_by_name() -> None:
-    """What a partial has bound is no third argument."""
+    """An argument that a partial has bound by name counts as none of the handler's."""
 
     async def handle(event: Event[Order], run: Run, accounts: object) -> None: ...
 
@@ -224,7 +224,7 @@ def test_without_a_model_the_body_is_not_validated(annotation: Any) -> None:
 
 
 def test_a_handler_without_annotations_is_not_validated() -> None:
-    """No annotation, no model."""
+    """A handler without annotations has no model."""
 
     async def handler(event, run):  # type: ignore[no-untyped-def]
         """Handle nothing."""

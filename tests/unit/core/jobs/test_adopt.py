@@ -54,7 +54,7 @@ async def test_a_recorded_job_needs_no_answer_of_its_builder(desk: Desk) -> None
 
 
 async def test_a_job_of_an_earlier_start_is_not_adopted(desk: Desk) -> None:
-    """Its operation is at another start by now."""
+    """A job isn't its operation's any more if that is at another start by now."""
     operation = await under_way(desk)
     await desk.ledger.put(attrs.evolve(operation, start_number=2, job=None))
     adopter = Bench(desk, {"IN_MEMORY": InMemoryBuilder()}).adopter

@@ -93,7 +93,7 @@ async def test_a_job_that_is_stopped_ends_its_operation(desk: Desk) -> None:
 
 
 async def test_a_job_that_has_ended_is_not_stopped(desk: Desk) -> None:
-    """It has ended since it was read."""
+    """An operation that has ended since it was read is left alone."""
     operation = await under_way(desk)
     await desk.ledger.put(attrs.evolve(operation, state=OperationState.OVER))
     builder = await b_1_runs(InMemoryBuilder())
@@ -114,7 +114,7 @@ async def test_a_cancelled_operation_ends_at_once_if_no_builder_can_describe_its
 
 
 async def test_a_job_that_is_unknown_after_its_stop_ends_its_operation(desk: Desk) -> None:
-    """Its builder has had the time to list it."""
+    """It ends once its builder has had the time to list the job."""
     operation = await under_way(desk)
     bench = Bench(desk, {"IN_MEMORY": InMemoryBuilder()})
     await bench.stopper.stop(operation, "Enough.")
@@ -287,7 +287,7 @@ async def test_an_opener_that_fails_by_a_bug_fails_the_cancel_unless_it_has_ende
 async def test_an_outcome_whose_handler_fails_is_no_error_of_the_cancel(
     desk: Desk, error: Exception
 ) -> None:
-    """Its run stores the error."""
+    """The cancel succeeds; the outcome's run stores the error."""
     await under_way(desk, None)
     cancelling = Cancelling(Bench(desk, {}, outcome_error=error))
     assert await cancelling() == PENDING
@@ -321,7 +321,7 @@ async def test_a_dry_run_and_real_jobs_do_not_cancel_each_other(desk: Desk, is_d
 
 
 async def test_there_is_nothing_to_cancel(desk: Desk) -> None:
-    """No such tenant, or one at rest."""
+    """A tenant that isn't known, or has no operation under way, can't be cancelled."""
     cancelling = Cancelling(Bench(desk, {}))
     with pytest.raises(TenantNotFound):
         await cancelling()

@@ -93,7 +93,7 @@ async def test_a_builder_may_describe_some_jobs_only(failed: Collection[str]) ->
 
 
 async def test_a_job_for_which_the_query_is_refused_is_unknown() -> None:
-    """Alone, and as one of several."""
+    """A job that the builder refuses to describe is unknown, alone and as one of several."""
     builder = await asyncio.to_thread(running, Picky("A"), "b-1", "b-2", "b-3")
     assert found(await ask(builder, "bad")) == {"bad": UNKNOWN}
     answers = await ask(builder, "b-1", "bad", "b-2", "b-3")

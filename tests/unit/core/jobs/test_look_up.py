@@ -23,7 +23,7 @@ from tests.unit.core.jobs.starting import (
 
 
 async def test_a_job_that_an_earlier_start_made_is_found(desk: Desk) -> None:
-    """However long ago; nothing is sent."""
+    """The job is found, however long ago it was started, and nothing is sent."""
     builder = ScriptedBuilder()
     builder.finds = [builder.job()]
     scene = await possible(desk, builder, ago_s=3)
@@ -106,7 +106,7 @@ async def test_a_start_of_an_unknown_builder_is_looked_up_on_all(desk: Desk) -> 
 
 
 async def test_a_crashed_attempt_may_have_sent_its_start_to_any_builder(desk: Desk) -> None:
-    """Whatever the attempt before it had stored."""
+    """After a crash every builder is queried, whatever the attempt before it had stored."""
     first = await desk.claimed(PROVISIONING, "a")
     await desk.hand_back(
         first, possible_until=desk.clock.now(), sent_to="FIRST", sent_job="standard"
@@ -190,7 +190,7 @@ async def test_a_builder_that_cannot_find_proves_nothing_either(desk: Desk) -> N
 
 
 async def test_a_look_that_fails_is_no_proof(desk: Desk) -> None:
-    """Of however many builders."""
+    """If one of the look-ups fails, nothing is sent, however many builders have answered."""
     first, second = ScriptedBuilder("FIRST"), ScriptedBuilder("SECOND")
     second.finds = [TemporaryError("listing down")]
     scene = await possible(desk, first, second, ago_s=1000)
@@ -201,7 +201,7 @@ async def test_a_look_that_fails_is_no_proof(desk: Desk) -> None:
 
 
 async def test_a_taken_over_attempt_counts_from_its_leases_end(desk: Desk) -> None:
-    """Until then it may have sent one."""
+    """A possible start counts from the lease's end, since it may have been sent until then."""
     builder = ScriptedBuilder()
     await desk.claimed(PROVISIONING, "a")
     scene = Scene(desk, await desk.taken_over(PROVISIONING, "a"), {"FIRST": builder})

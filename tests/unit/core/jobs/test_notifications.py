@@ -44,7 +44,7 @@ def test_only_an_excerpt_of_a_cause_is_passed_on() -> None:
 
 @pytest.mark.parametrize("value", ["{no JSON", "[1, 2", "plain", 7, None])
 def test_a_body_that_is_no_notification_is_unchanged(value: Any) -> None:
-    """Text that only begins like JSON, too."""
+    """A body that is no notification is unchanged, also text that only begins like JSON."""
     assert NOTIFICATIONS.without_inputs({"a": [value]}) == {"a": [value]}
 
 

@@ -70,7 +70,7 @@ async def test_a_job_that_is_only_unknown_has_failed_without_a_clean_up(desk: De
 
 
 async def test_an_unknown_job_that_was_to_stop_is_cleaned_up(desk: Desk) -> None:
-    """Its operator has said why."""
+    """The event has the reason of the stop, and a clean-up may follow."""
     operation = await provisioning(desk, stop_reason="Cancelled.")
     event_type, cleans_up, reason = said(await ended(desk, operation, NotDescribed.UNKNOWN))
     assert (event_type, cleans_up) == (NOT_PROVISIONED, True)
@@ -90,7 +90,7 @@ async def test_an_unknown_job_ends_as_its_self_report_says(desk: Desk) -> None:
 
 
 async def test_an_unknown_job_fails_as_its_self_report_says(desk: Desk) -> None:
-    """With the report's reason, and a clean-up."""
+    """The event has the report's reason, and a clean-up may follow."""
     operation = await self_reported(desk, NOT_PROVISIONED, reason="no quota")
     reason = f"{GONE}, which reported a failure: no quota."
     event = await ended(desk, operation, NotDescribed.UNKNOWN)
@@ -98,7 +98,7 @@ async def test_an_unknown_job_fails_as_its_self_report_says(desk: Desk) -> None:
 
 
 async def test_a_job_ends_although_its_self_report_cannot_be_read(desk: Desk) -> None:
-    """The report's type still says how it ended."""
+    """The type of the report still says how the job ended."""
     operation = await self_reported(desk, PROVISIONED, extra=1)
     desk.ledger.damage_payloads()
     event = await ended(desk, operation, NotDescribed.UNKNOWN)
@@ -107,7 +107,7 @@ async def test_a_job_ends_although_its_self_report_cannot_be_read(desk: Desk) ->
 
 
 async def test_the_builders_link_is_the_jobs(desk: Desk) -> None:
-    """Else the one that was recorded."""
+    """The link is the one of the builder's answer, else the recorded one."""
     operation = await provisioning(desk)
     assert operation.job is not None
     job = attrs.evolve(operation.job, log_url="https://old")

@@ -63,6 +63,6 @@ def test_an_event_may_not_refer_to_what_is_kept(kind: str, value: str, refused: 
 
 @pytest.mark.parametrize("value", [5, None, ["/p/x"], {"type": "PLAINTEXT", "value": "/p/x"}])
 def test_a_value_that_is_no_reference_may_be_set(value: Any) -> None:
-    """Whatever it looks like."""
+    """A value that is no reference may be set, whatever it looks like."""
     override = {"A": value, "B": {"type": "SECRETS_MANAGER", "value": value}}
     assert planned(override, prefix="/p").keys() >= override.keys()

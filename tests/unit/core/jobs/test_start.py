@@ -33,7 +33,7 @@ NOTHING, AS_BEFORE, NOW = "nothing", "as before", "now"
 
 
 async def test_a_start_is_sent_without_a_lookup_if_none_is_possible(desk: Desk) -> None:
-    """No builder is queried before."""
+    """A first start is sent at once, and no builder is queried before."""
     builder = ScriptedBuilder()
     scene = await fresh(desk, builder)
     assert await scene.start() == builder.job()
@@ -43,7 +43,7 @@ async def test_a_start_is_sent_without_a_lookup_if_none_is_possible(desk: Desk) 
 
 
 async def test_a_second_attempt_without_a_possible_start_sends_too(desk: Desk) -> None:
-    """Under the same start key."""
+    """The second attempt sends its start under the same start key."""
     builder = ScriptedBuilder()
     first = await desk.claimed(PROVISIONING, "a")
     await desk.hand_back(first)
@@ -121,7 +121,7 @@ async def test_no_secret_is_stored_once_the_lease_has_expired(desk: Desk) -> Non
 
 
 async def test_a_renewed_lease_gives_time_again(desk: Desk) -> None:
-    """The lease that counts is the latest."""
+    """The start is sent under the latest lease."""
     builder = BareBuilder()
     scene = await fresh(desk, builder)
     desk.turn(59.5)
@@ -172,7 +172,7 @@ class BuildsFirst(ScriptedBuilder):
 
 
 async def test_a_request_is_built_before_it_is_sent(desk: Desk) -> None:
-    """With all that it will be sent with."""
+    """A start's request is built with everything that is sent later."""
     builder = BuildsFirst()
     scene = await fresh(desk, builder)
     await scene.start()
@@ -196,7 +196,7 @@ async def test_a_start_that_cannot_be_built_leaves_no_possible_start(
 
 
 async def test_a_started_job_is_found_although_its_tier_is_broken_now(desk: Desk) -> None:
-    """The tier may have been changed since."""
+    """The job is found although its tier, which was changed since, can't be started now."""
     builder = BuildsFirst(refusal=PermanentError("no such machine"))
     builder.finds = [builder.job()]
     scene = await possible(desk, builder, ago_s=3)
@@ -231,7 +231,7 @@ async def test_a_refusal_after_a_possible_start_may_be_its_echo(
 
 
 async def test_a_refusal_leads_to_the_job_that_it_proves(desk: Desk) -> None:
-    """The listing was late; now it is there."""
+    """The listing that was late at first has the job after the refusal."""
     builder = ScriptedBuilder(error=PermanentError("mismatch"))
     builder.finds = [None, builder.job()]
     scene = await possible(desk, builder, ago_s=63)
@@ -239,7 +239,7 @@ async def test_a_refusal_leads_to_the_job_that_it_proves(desk: Desk) -> None:
 
 
 async def test_a_refusal_queries_only_the_builder_that_the_start_was_sent_to(desk: Desk) -> None:
-    """Another one that is down delays nothing."""
+    """Another builder that is down delays nothing, since it isn't queried."""
     first, second = ScriptedBuilder("FIRST", PermanentError("mismatch")), ScriptedBuilder("SECOND")
     second.finds = [TemporaryError("down")]
     scene = await possible(desk, first, second, ago_s=63)
@@ -250,7 +250,7 @@ async def test_a_refusal_queries_only_the_builder_that_the_start_was_sent_to(des
 
 
 async def test_a_refusal_of_a_first_start_is_final(desk: Desk) -> None:
-    """Nothing was out before it."""
+    """A refusal is final if no start was possible before it."""
     builder = ScriptedBuilder(error=PermanentError("no such project"))
     scene = await fresh(desk, builder)
     with pytest.raises(PermanentError, match="no such project"):

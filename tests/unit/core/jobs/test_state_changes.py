@@ -118,7 +118,7 @@ async def test_an_unknown_job_of_ours_is_left_to_the_sweep() -> None:
 
 
 async def test_a_job_that_is_found_by_its_start_key_is_adopted() -> None:
-    """If the builder says that it carries the same."""
+    """A job is adopted if the builder says that it carries the same start key."""
     scene = await opened(job=None)
     key = scene.operation.start_key
     scene.runs("another-1")

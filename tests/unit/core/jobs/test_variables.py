@@ -196,7 +196,7 @@ def test_only_what_is_passed_must_be_printable() -> None:
 
 
 def test_values_may_be_nested_as_deep_as_events() -> None:
-    """What is deeper than that is refused elsewhere."""
+    """A value of as many levels as an event may have is passed; a deeper one is refused."""
     assert as_json(nested(100)) == nested(100)
 
 
@@ -290,7 +290,7 @@ def test_more_values_than_a_job_can_take_are_refused(build: Any) -> None:
 
 
 def test_a_field_that_no_job_can_get_is_named() -> None:
-    """Each at its path."""
+    """Each field that no job can get is named by its path."""
     with pytest.raises(PermanentError) as refused:
         build_field_variables({"a": math.nan, "b": {"c": "half \ud83d"}, "d": 1})
     assert [error.path for error in refused.value.errors] == ["$.a", "$.b"]

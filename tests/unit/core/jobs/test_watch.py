@@ -62,7 +62,7 @@ async def test_a_job_of_an_unreachable_builder_ends_at_the_deadline(desk: Desk) 
 
 
 async def test_a_builder_that_is_no_more_has_its_deadline_too(desk: Desk) -> None:
-    """Its name was taken out of the settings."""
+    """A job of a builder that was removed from the settings ends at its deadline."""
     (operation,) = await watched(desk, "b-1", builder="GONE")
     bench = Bench(desk, {})
     desk.turn(7200)

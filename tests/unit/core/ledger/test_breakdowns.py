@@ -308,7 +308,7 @@ async def test_a_run_that_ends_by_its_records_does_so_after_one_more_breakdown(d
 
 
 async def test_a_run_with_a_job_has_no_start_out_after_a_breakdown(desk: Desk) -> None:
-    """Its start was answered."""
+    """A start that was answered with a job isn't possible any more."""
     attempt = await desk.claimed(ORDER, "a")
     await attempt.record(Progress(job=desk.job("b-1")))
     run = await break_down(desk, ORDER, attempt=1)
@@ -356,14 +356,14 @@ async def test_a_claim_of_another_body_is_not_counted(desk: Desk, is_its_own: bo
 
 
 async def test_a_run_with_attempts_left_is_not_ended_by_its_records(desk: Desk) -> None:
-    """It is resumed by its event."""
+    """A run with attempts left is resumed by its event."""
     await desk.hand_back(await desk.claimed(ORDER, "a"), pause_s=0)
     assert await claim_by_records(desk.transactions, run_id(ORDER, "a")) is None
     assert await claim_by_records(desk.transactions, "unknown") is None
 
 
 async def test_an_end_by_the_records_waits_until_it_is_due(desk: Desk) -> None:
-    """Its attempt was handed back for a while."""
+    """An attempt that ends a run by its records is not repeated before its pause is over."""
     await desk.hand_back(await desk.claimed(ORDER, "a"))
     run = await use_up(desk, ORDER, "a")
     await desk.hand_back(await last_attempt(desk, run), pause_s=5)
@@ -430,7 +430,7 @@ async def test_an_opener_finds_the_job_that_its_operation_has(desk: Desk) -> Non
 
 
 async def test_an_opener_gets_nothing_from_an_operation_that_has_ended(desk: Desk) -> None:
-    """Its job has ended the operation meanwhile."""
+    """The run gets no job of an operation that its job has ended meanwhile."""
     opener = await desk.claimed(PROVISIONING, "a")
     await adopt_the_job(desk, opener)
     await desk.end(PROVISIONED, "done")

@@ -70,7 +70,7 @@ async def test_an_opened_operation_has_the_requests_facts(desk: Desk) -> None:
 
 
 async def test_the_tenants_tier_counts_if_the_event_names_none(desk: Desk) -> None:
-    """And the tenant keeps it while it is held."""
+    """The operation gets the tenant's tier, and the tenant keeps it while it is held."""
     await desk.stand(TenantState.PROVISIONED, tier="BASIC")
     attempt = await desk.claimed(DEPLOYMENT, "a")
     assert (await desk.operation(of=attempt)).tier == "BASIC"
@@ -127,7 +127,7 @@ async def test_the_opener_continues_with_the_same_start(desk: Desk) -> None:
 
 
 async def test_the_opener_finds_the_job_that_was_adopted(desk: Desk) -> None:
-    """Then no start is possible."""
+    """The next attempt gets the adopted job, and no start is possible any more."""
     first = await desk.claimed(PROVISIONING, "a", key="k")
     await adopt_job(
         desk.transactions, operation_id=operation_id("k"), number=1, job=desk.job("b-1")
@@ -230,7 +230,7 @@ async def test_the_later_requests_credentials_are_used(
 
 
 async def test_an_ended_operation_takes_no_newer_credentials(desk: Desk) -> None:
-    """No report would be sent with them."""
+    """A duplicate of it changes no credentials, since no report would be sent with them."""
     opener = await desk.claimed(PROVISIONING, "a", key="k", as_of=desk.later(0))
     await desk.finish(opener, desk.job("b-1"))
     await desk.end(PROVISIONED, "done")
@@ -364,7 +364,7 @@ async def test_force_reopens_also_for_an_opener_that_is_forgotten(desk: Desk) ->
 
 
 async def test_a_plain_replay_of_an_unfinished_opener_continues(desk: Desk) -> None:
-    """Force changes nothing for it: the same start."""
+    """A replay of it continues with the same start, with and without force."""
     opener = await desk.claimed(PROVISIONING, "a", key="k")
     await desk.hand_back(opener)
     again = await desk.claimed(PROVISIONING, "a", key="k", trigger=Trigger.REPLAY)

@@ -68,7 +68,7 @@ WAYS: Mapping[str, tuple[str, str, str]] = {
 @pytest.mark.parametrize("kind", list(Kind))
 @pytest.mark.parametrize("state", [None, *TenantState])
 def test_a_kind_opens_from_these_states_and_no_other(kind: Kind, state: TenantState | None) -> None:
-    """Every kind, from every state."""
+    """Each kind opens from the states of its row, and from no other."""
     assert (state in MOVES[kind].opens_from) is ((state or UNSEEN) in OPENS_FROM[kind])
 
 
@@ -80,7 +80,7 @@ def test_a_kind_takes_its_tenant_there(kind: Kind) -> None:
 
 
 def test_these_events_open_an_operation() -> None:
-    """And no others do."""
+    """The four requests open an operation, and no other event does."""
     assert OPENS == {
         "TENANT_PROVISIONING": "provisioning",
         "TENANT_DEPLOYMENT": "deployment",
@@ -235,7 +235,7 @@ async def test_an_outcome_that_came_to_nothing_leaves_room_for_another(desk: Des
 
 
 async def test_an_outcome_continues_after_a_crash(desk: Desk) -> None:
-    """It doesn't wait for its own earlier attempt."""
+    """The outcome's next attempt doesn't wait for its own earlier one."""
     await under_way(desk)
     await desk.claimed(PROVISIONED, "done")
     again = await desk.taken_over(PROVISIONED, "done")
@@ -300,7 +300,7 @@ async def test_the_outcome_of_an_earlier_start_ends_nothing(desk: Desk) -> None:
 async def test_an_outcome_that_names_its_start_ends_no_other(
     desk: Desk, number: int | None, is_taken: bool
 ) -> None:
-    """A report may carry the start key of its job."""
+    """A report with the start key of its job ends that start alone."""
     await desk.fail(await opened(desk))
     await desk.finish(await opened(desk))
     answer = await desk.claim(PROVISIONED, "done", operation=operation_id("k"), start_number=number)
@@ -376,7 +376,7 @@ async def test_the_report_of_a_foreign_job_ends_no_operation_without_a_job(desk:
 
 
 async def test_an_outcome_without_a_tenant_is_worked_on_alone(desk: Desk) -> None:
-    """No tenant is moved."""
+    """An outcome without a tenant is handled, and no tenant is moved."""
     attempt = await desk.claimed(PROVISIONED, "done", tenant_id=None, job="a-stranger's")
     await desk.finish(attempt, ending=ENDED)
     assert (await desk.run(PROVISIONED, "done")).status == "succeeded"
@@ -468,7 +468,7 @@ async def test_a_self_report_of_the_job_brings_credentials(desk: Desk, is_named:
 
 
 async def test_a_self_report_replaces_no_credentials(desk: Desk) -> None:
-    """Those of the request sign the report."""
+    """The request's own credentials stay, and sign the report."""
     await under_way(desk)
     given = credentials("a", SENT_AT)
     await change(desk, credentials=given)

@@ -69,7 +69,7 @@ async def test_a_clean_up_that_is_given_back_leaves_the_latest_request(desk: Des
 
 
 async def test_a_clean_up_leaves_the_tenants_registration(desk: Desk) -> None:
-    """It has none of its own."""
+    """A clean-up has no registration of its own, and the tenant's stays."""
     await failed(desk)
     await desk.finish(await cleaning_up(desk), desk.job("b-2"))
     await desk.end(CLEANED_UP, "cleaned")

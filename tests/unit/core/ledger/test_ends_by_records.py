@@ -29,7 +29,7 @@ async def ended_by_records(desk: Desk, opener: RunLease) -> RunLease:
 
 
 async def test_a_breakdown_is_a_wait_of_its_run(desk: Desk) -> None:
-    """So that its next pauses are longer."""
+    """A breakdown counts as a wait, so that the run's next pauses are longer."""
     attempt = await desk.claimed(ORDER, "a")
     broken = Breakdown(run_id=attempt.run.run_id, cause="KeyError", attempt=1)
     await desk.transactions.run(lambda snapshot: count(snapshot, broken, desk.timings))
@@ -46,7 +46,7 @@ async def test_a_finished_run_is_not_claimed_by_its_records(desk: Desk) -> None:
 
 
 async def test_the_run_of_an_outcome_keeps_the_operation_that_it_ends(desk: Desk) -> None:
-    """A crash after that write loses nothing."""
+    """The run stores which operation it ends, so that a crash after that loses nothing."""
     opener = await desk.provision()
     last = await ended_by_records(desk, opener)
     stored = (await desk.transactions.find_kept(last.run.run_id))[0]
@@ -61,7 +61,7 @@ async def test_the_run_of_an_outcome_keeps_the_operation_that_it_ends(desk: Desk
 async def test_an_outcome_is_left_to_an_unfinished_opener_without_a_job(
     desk: Desk, is_finished: bool, has_job: bool, ends: bool
 ) -> None:
-    """The opener may start a job yet."""
+    """The outcome ends no operation whose opener may start a job yet."""
     opener = await desk.claimed(PROVISIONING, "a")
     if has_job:
         await opener.record(Progress(job=desk.job("b-1")))
@@ -93,7 +93,7 @@ async def test_an_opener_works_under_its_operations_current_start(
 
 
 async def test_a_run_that_ends_alone_keeps_the_error(desk: Desk) -> None:
-    """With the note that names the items."""
+    """The failed run has the error, and the note that names the items."""
     await used_up(desk, (await desk.claimed(ORDER, "a")).run)
     last = await claim_by_records(desk.transactions, (await desk.run(ORDER, "a")).run_id)
     assert last is not None

@@ -138,7 +138,7 @@ def test_only_a_running_run_under_a_live_lease_is_not_claimable(
     ("due_at", "due"), [(None, False), (at(0.001), False), (NOW, True), (at(-1), True)]
 )
 def test_a_run_is_due_from_its_moment_on(due_at: datetime | None, due: bool) -> None:
-    """Never before it, and never if it has none."""
+    """A run is due from its due time on, and never if it has none."""
     assert is_due(run(due_at=due_at), NOW) is due
 
 

@@ -242,7 +242,7 @@ async def _ask_to_stop(desk: Desk, operation_id: str, reason: str, by: str | Non
 
 
 async def test_a_tenant_has_its_last_operation_and_why_it_failed(desk: Desk) -> None:
-    """Given back or over; a success has no reason."""
+    """A failed operation leaves its reason, given back or over, and a success leaves none."""
     given_back = await desk.claimed(PROVISIONING, "a")
     await desk.fail(given_back)
     assert await _last(desk) == (given_back.run.operation_id, "no")

@@ -106,7 +106,7 @@ async def test_writes_of_an_attempt_come_one_after_the_other(desk: Desk) -> None
 
 
 async def test_an_attempt_sees_that_its_operation_has_ended(desk: Desk) -> None:
-    """Another run's outcome has ended it."""
+    """An attempt finds that another run's outcome has ended its operation."""
     attempt = await desk.claimed(PROVISIONING, "a")
     assert await attempt.is_over() is False
     await adopt_job(
@@ -119,7 +119,7 @@ async def test_an_attempt_sees_that_its_operation_has_ended(desk: Desk) -> None:
 
 
 async def test_an_operation_that_was_given_back_is_not_over(desk: Desk) -> None:
-    """It is as if it had never been opened."""
+    """An operation that was given back counts as never opened."""
     attempt = await desk.claimed(PROVISIONING, "a")
     await desk.fail(attempt)
     assert await attempt.is_over() is False
@@ -143,7 +143,7 @@ async def test_how_long_an_operation_took_is_measured(
 
 
 async def test_an_outcome_belongs_to_the_trace_of_its_operation(desk: Desk) -> None:
-    """Whatever trace the outcome itself came with."""
+    """It continues its operation's trace, whatever trace it came with itself."""
     opened = attrs.evolve(desk.request(PROVISIONING, "a"), traceparent=TRACE)
     opener = await claim_run(desk.transactions, opened)
     assert isinstance(opener, RunLease)
@@ -181,7 +181,7 @@ async def test_a_renewal_that_fails_is_tried_again(desk: Desk) -> None:
 
 
 async def test_an_attempt_that_lost_its_lease_stops_renewing(desk: Desk) -> None:
-    """The loss is logged once."""
+    """The loss of the lease is logged once, and no further renewal is tried."""
     attempt = await desk.claimed(ORDER, "a")
     with capture_logs() as logs:
         async with keep_renewed(attempt.renew, desk.clock, lease_s=60):

@@ -103,7 +103,7 @@ async def test_only_one_looks_at_a_time(desk: Desk) -> None:
 
 
 async def test_two_looks_at_once_are_one(desk: Desk) -> None:
-    """The second finds that the first has begun."""
+    """The second check finds that the first has begun, and does nothing."""
     await under_way(desk)
     desk.turn(60)
     seen = []
@@ -131,7 +131,7 @@ async def test_there_is_nothing_to_look_at(desk: Desk) -> None:
 
 
 async def test_an_ended_operation_is_not_due(desk: Desk) -> None:
-    """Its job has ended."""
+    """An operation whose job has ended is not due."""
     await under_way(desk)
     await desk.end(PROVISIONED, "done")
     assert (await desk.operation("k")).due_at is None
@@ -147,7 +147,7 @@ async def test_the_first_reason_to_stop_counts(desk: Desk) -> None:
 
 
 async def test_a_stop_is_requested_of_an_open_operation_only(desk: Desk) -> None:
-    """And only at the start that was meant."""
+    """A stop is requested of an operation that is open, at the start that was meant."""
     assert await stop(desk) is None
     await under_way(desk)
     assert await stop(desk, number=2) is None
@@ -167,7 +167,7 @@ async def test_a_job_that_is_to_be_stopped_is_due_at_once(desk: Desk) -> None:
 
 
 async def test_the_next_attempt_of_a_stopped_run_gets_the_stop_reason(desk: Desk) -> None:
-    """No other run's attempt gets it."""
+    """The opener's next attempt gets the stop reason, and no other run's does."""
     attempt = await desk.claimed(PROVISIONING, "a", key="k")
     await stop(desk)
     await desk.hand_back(attempt)
@@ -176,7 +176,7 @@ async def test_the_next_attempt_of_a_stopped_run_gets_the_stop_reason(desk: Desk
 
 
 async def test_the_next_opening_is_not_stopped(desk: Desk) -> None:
-    """The reason belonged to the earlier start."""
+    """The reason of an earlier start's stop doesn't count for the next start."""
     attempt = await desk.claimed(PROVISIONING, "a", key="k")
     await stop(desk)
     await desk.fail(attempt)
@@ -200,7 +200,7 @@ async def test_a_job_is_adopted_by_the_start_that_made_it(desk: Desk) -> None:
 
 @pytest.mark.parametrize("number", [0, 2])
 async def test_a_job_of_another_start_is_an_orphan(desk: Desk, number: int) -> None:
-    """The operation may have been opened again since."""
+    """A job isn't adopted if its operation is at another start by now."""
     await desk.claimed(PROVISIONING, "a", key="k")
     assert isinstance(await adopt(desk, number=number), OrphanedJob)
 
@@ -280,7 +280,7 @@ async def test_the_job_of_a_run_of_its_own_ends_on_the_run(
 
 
 async def test_a_tenants_operation_does_not_end_like_that(desk: Desk) -> None:
-    """Its end is an event."""
+    """A tenant's operation ends by an event, and not by its job alone."""
     operation = await under_way(desk)
     assert operation.tenant_id == TENANT
     assert (

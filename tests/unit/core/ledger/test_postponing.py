@@ -38,7 +38,7 @@ async def due_run(desk: Desk) -> str:
 
 
 async def test_guarded_work_returns_its_result(desk: Desk) -> None:
-    """And costs no request more."""
+    """The work's result is returned, and costs no request more."""
 
     async def work() -> int:
         return 7
@@ -98,7 +98,7 @@ async def test_a_run_that_is_resumed_meanwhile_is_left_alone(desk: Desk, is_held
 
 
 async def test_an_error_that_its_run_has_recorded_is_not_written_again(desk: Desk) -> None:
-    """Its attempt set when it is due."""
+    """An error that its attempt has recorded, with a due time, isn't written again."""
     key = await due_run(desk)
     desk.ledger.requests.clear()
     waits = Waiting("busy", run_id(ORDER, "a"), retry_after_s=15)
@@ -135,7 +135,7 @@ async def over(desk: Desk) -> OperationRecord:
 
 
 async def test_a_check_that_could_not_begin_is_postponed(desk: Desk) -> None:
-    """For a minute, and its operation has the reason."""
+    """The check is due again after a minute, and its operation has the reason."""
     operation = await over(desk)
     await guarded(desk.transactions, operation.key, raising(DOWN))
     (found,) = (await desk.ledger.load([operation.key])).values()
@@ -241,7 +241,7 @@ async def test_secrets_that_can_not_be_removed_are_postponed(desk: Desk, due_s: 
 async def test_why_an_item_is_postponed_is_logged(
     desk: Desk, error: Exception, logged: dict[str, object]
 ) -> None:
-    """With the item that it is about."""
+    """The log line has the reason, and names the item."""
     operation = await over(desk)
     with capture_logs() as logs:
         await guarded(desk.transactions, operation.key, raising(error))

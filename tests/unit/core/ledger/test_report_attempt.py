@@ -75,7 +75,7 @@ def test_an_operation_that_is_gone_is_not_reported(desk: Desk) -> None:
 
 @pytest.mark.parametrize("changes", [{"report": None}, {}], ids=["dropped", "not begun"])
 def test_an_answer_to_no_attempt_changes_nothing(desk: Desk, changes: dict[str, Any]) -> None:
-    """The operation was opened again meanwhile."""
+    """The answer to a report of an operation that was opened again meanwhile isn't written."""
     _, attempt = begun(desk, with_due_report(desk))
     other = attrs.evolve(with_due_report(desk), **changes)
     assert end_report(snapshot_of(desk, other), attempt, ACCEPTED).writes == ()

@@ -66,7 +66,7 @@ async def test_a_self_report_that_the_builder_outranks_is_noted(
 async def test_the_outcome_of_an_unseen_tenant_opens_the_operation_that_its_key_names(
     desk: Desk, named: str | None, key: str
 ) -> None:
-    """Without a request key it is the event's own."""
+    """The operation's key is the event's request key, else the event's own."""
     attempt = await desk.claimed(PROVISIONED, "done", key=named)
     assert attempt.run.outcome_of == operation_id(key)
 

@@ -59,7 +59,7 @@ def test_a_self_report_names_the_recorded_job_or_the_start_key(
 
 
 def test_a_job_that_is_not_recorded_reports_itself_by_its_start_key_alone() -> None:
-    """Any sender can make up a job's id."""
+    """A job's id alone doesn't count before the job is recorded: any sender can make it up."""
     without = attrs.evolve(OPERATION, job=None)
     assert not is_told_by_job(without, ("IN_MEMORY", "b-1"), None)
 

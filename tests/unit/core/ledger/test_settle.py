@@ -93,7 +93,7 @@ async def test_a_settlement_takes_the_job_along(desk: Desk, status: RunStatus) -
 
 
 async def test_a_job_that_is_recorded_already_is_the_operations(desk: Desk) -> None:
-    """The same job, found twice."""
+    """The same job, adopted and then recorded, is the run's and the operation's."""
     attempt = await opened(desk)
     assert isinstance(await adopt(desk), Adopted)
     assert await desk.finish(attempt, desk.job("b-1")) is None
@@ -135,7 +135,7 @@ async def test_an_open_operation_adopts_the_job_of_its_start(desk: Desk) -> None
 
 @pytest.mark.parametrize("state", ["unknown", "given back", "over", "at its next start"])
 async def test_no_other_operation_adopts_it(desk: Desk, state: str) -> None:
-    """It ended, or it is at another start by now."""
+    """A job is adopted by no operation that has ended, or is at another start by now."""
     if state != "unknown":
         attempt = await opened(desk)
         if state == "over":
@@ -150,7 +150,7 @@ async def test_no_other_operation_adopts_it(desk: Desk, state: str) -> None:
 
 
 async def test_a_job_that_was_adopted_between_read_and_record_is_seen(desk: Desk) -> None:
-    """The slower of two jobs is the orphan."""
+    """A job that was adopted between read and write makes the recorded one the orphan."""
     attempt = await opened(desk)
     desk.ledger.before_commit.append(lambda: adopt(desk.beside(), "b-2"))
     assert await desk.finish(attempt, desk.job("b-1")) == OrphanedJob(desk.job("b-1"))
@@ -239,7 +239,7 @@ async def test_a_failed_opener_gives_its_operation_back(
 
 
 async def test_a_failure_that_lets_nothing_go_keeps_the_tenant(desk: Desk) -> None:
-    """And so does an attempt that is handed back."""
+    """The operation stays open and the tenant held, also if the attempt is handed back."""
     attempt = await opened(desk)
     assert await desk.hand_back(attempt, ends_without_job=True, possible_until=SENT_AT) is None
     assert await desk.tenant() == HELD

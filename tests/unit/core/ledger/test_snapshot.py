@@ -105,7 +105,7 @@ async def test_items_of_an_earlier_try_are_no_condition(desk: Desk) -> None:
 
 
 async def test_only_what_a_refusal_has_read_is_loaded_again(desk: Desk) -> None:
-    """Other items of the snapshot are not loaded."""
+    """A refusal's items are read again; other items of the snapshot aren't."""
     await desk.finish(await desk.claimed(ORDER, "a"))
     await desk.finish(await desk.claimed(ORDER, "b"))
     loaded = list[Collection[str]]()
@@ -128,7 +128,7 @@ async def test_only_what_a_refusal_has_read_is_loaded_again(desk: Desk) -> None:
 
 
 def test_a_run_that_was_seen_at_an_earlier_time_is_not_seen_any_more(desk: Desk) -> None:
-    """Reading it costs a request again."""
+    """A run that was read at an earlier time has to be read again."""
     snapshot = Snapshot(desk.clock.now())
     snapshot.learn({run_key("r"): None})
     assert snapshot.has_seen_run("r")
@@ -146,7 +146,7 @@ async def test_no_item_is_written_twice_in_a_transaction(desk: Desk) -> None:
 
 
 async def test_an_unreadable_run_is_not_taken_for_absent(desk: Desk) -> None:
-    """Its event that can't be read counts as absent."""
+    """A run that can't be read raises; its payload that can't be read counts as absent."""
     await desk.finish(await desk.claimed(ORDER, "a"))
     run = run_id(ORDER, "a")
 

@@ -22,7 +22,7 @@ async def stored(desk: Desk) -> TenantRecord:
 
 
 async def test_an_unknown_tenant_gets_its_state_and_tier(desk: Desk) -> None:
-    """It is free: no operation holds it."""
+    """It has the state and tier of the file, and no operation holds it."""
     assert await adopt(desk) is None
     found = await stored(desk)
     assert (found.state, found.tier, found.version) == (TenantState.ACTIVE, "BASIC", 1)
@@ -39,7 +39,7 @@ async def test_a_known_tenant_stays_as_it_is(desk: Desk) -> None:
 
 
 async def test_a_tenant_that_only_had_a_request_is_known(desk: Desk) -> None:
-    """Its first run is in progress."""
+    """A tenant whose first run is in progress isn't overwritten."""
     await desk.claimed(PROVISIONING, "a", key="k")
     before = await stored(desk)
     assert await adopt(desk) == before
@@ -61,14 +61,14 @@ async def test_a_request_of_the_service_during_an_adoption_counts(desk: Desk) ->
 
 @pytest.mark.parametrize("state", sorted({moves.during for moves in MOVES.values()}))
 def test_a_state_that_needs_an_operation_is_refused(state: TenantState) -> None:
-    """No operation would ever end it."""
+    """A state that only an operation can end is refused."""
     with pytest.raises(ValueError, match="adopt it once that is over"):
         ExistingTenant(id=TENANT, tier="BASIC", state=state)
 
 
 @pytest.mark.parametrize("name", ["x", "x" * 512, "é" * 256])
 def test_a_name_may_be_as_long_as_a_key_takes(name: str) -> None:
-    """512 bytes."""
+    """A name of up to 512 bytes is accepted."""
     assert attrs.evolve(ACTIVE, id=name, tier=name).id == name
 
 

@@ -145,7 +145,7 @@ async def test_a_run_with_a_job_has_no_start_out(desk: Desk) -> None:
 
 @pytest.mark.parametrize("trigger", list(Trigger))
 async def test_another_body_under_the_same_key_is_refused(desk: Desk, trigger: Trigger) -> None:
-    """Before any other check, and nothing is written."""
+    """It is refused before any other check, and nothing is written."""
     await desk.claimed(ORDER, "a")
     before = await desk.run(ORDER, "a")
     desk.turn(100)
@@ -266,7 +266,7 @@ async def test_a_payload_that_outlived_its_run_is_no_hindrance(desk: Desk) -> No
 
 
 async def test_a_decision_that_always_conflicts_is_given_up(desk: Desk) -> None:
-    """After so many tries; nothing is written."""
+    """After so many conflicts it fails with a temporary error, and nothing is written."""
     absent = {run_key(run_id(ORDER, "a")): None}
     desk.ledger.failures = [Conflict(absent)] * 100
     with pytest.raises(TemporaryError, match="at once"):
@@ -334,7 +334,7 @@ CANCELLED = Failure(type="Cancelled", message="Cancelled by an operator.")
 
 
 async def test_a_cancel_of_a_finished_run_changes_nothing(desk: Desk) -> None:
-    """Whatever its status, no handler is called."""
+    """Whatever the status of the finished run, no handler is called."""
     for event_id, finish in (("a", desk.finish), ("b", desk.fail)):
         await finish(await desk.claimed(ORDER, event_id))
         assert await desk.claim(ORDER, event_id, trigger=Trigger.CANCEL) == Duplicate(

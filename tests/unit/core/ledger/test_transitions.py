@@ -9,7 +9,7 @@ from tests.desk import ORDER, Desk, event
 
 
 async def test_a_job_of_a_run_without_an_operation_says_who_replayed_it(desk: Desk) -> None:
-    """Its operation has the starts before it, too."""
+    """The operation of its job has who replayed it, and the starts before it."""
     lease = await desk.claimed(ORDER, "a")
     run = attrs.evolve(lease.run, by="ops")
     first = own_operation(run, None)
@@ -21,7 +21,7 @@ async def test_a_job_of_a_run_without_an_operation_says_who_replayed_it(desk: De
 
 
 async def test_content_that_is_a_new_event_has_the_times_of_that(desk: Desk) -> None:
-    """Its first delivery is days ago."""
+    """The new event has its own times, and not those of its first delivery days ago."""
     run = (await desk.claimed(ORDER, "a", by_content=True)).run
     desk.turn(200_000)
     later = attrs.evolve(event(ORDER, "a"), time=desk.later(-5), sent_at=desk.later(-7))
@@ -31,7 +31,7 @@ async def test_content_that_is_a_new_event_has_the_times_of_that(desk: Desk) -> 
 
 
 def test_what_was_not_loaded_is_not_absent(desk: Desk) -> None:
-    """Unless a decision says that it expects so."""
+    """Reading it raises `NotLoaded`, unless the decision expects it to be absent."""
     snapshot = Snapshot(desk.clock.now())
     with pytest.raises(NotLoaded):
         snapshot.registration("r-1")

@@ -214,7 +214,7 @@ async def test_a_report_that_is_no_longer_owed_is_not_due(
 async def test_nothing_is_owed_without_credentials_or_beside_a_report(
     desk: Desk, is_signed: bool, report: Report | None
 ) -> None:
-    """It could never be sent, or would be sent twice."""
+    """No report is deferred that could never be sent, or would be sent twice."""
     opener = await desk.claimed(PROVISIONING, "a", as_of=desk.clock.now() if is_signed else None)
     await desk.finish(opener, desk.job("b-1"))
     outcome = await desk.claimed(PROVISIONED, "done")

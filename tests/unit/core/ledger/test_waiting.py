@@ -107,7 +107,7 @@ def test_waiting_runs_are_read_again_after_a_conflict(desk: Desk) -> None:
 
 
 async def test_a_run_that_fails_loses_its_place(desk: Desk) -> None:
-    """Delivered again it is the last."""
+    """A run that failed while it waited is the last in the list when it is delivered again."""
     await desk.provision("a")
     await desk.claim(DEPROVISIONING, "b")
     await desk.claim(DEPLOYMENT, "c")
@@ -149,7 +149,7 @@ async def test_pauses_double_up_to_five_minutes_and_end_with_the_wait(desk: Desk
 
 @pytest.mark.parametrize("ended", ["settled", "given back"])
 async def test_the_first_waiting_run_is_due_once_the_tenant_is_free(desk: Desk, ended: str) -> None:
-    """No other run is."""
+    """The first waiting run is due at once, and no other one is."""
     opener = await desk.claimed(PROVISIONING, "a")
     await desk.claim(DEPROVISIONING, "b")
     await desk.claim(DEPLOYMENT, "c")
@@ -274,7 +274,7 @@ async def test_the_builder_that_the_first_request_named_is_compared(desk: Desk) 
 
 
 async def test_a_request_that_means_two_tenants_is_refused(desk: Desk) -> None:
-    """Unless an operator replays it with force."""
+    """A request that names two tenants is refused, unless an operator replays it with force."""
     answer = await desk.claim(PROVISIONING, "a", contradiction="Two tenants.")
     assert answer == Refused(run_id(PROVISIONING, "a"), "Two tenants.")
     assert await desk.tenant() == (None, None)

@@ -61,14 +61,14 @@ def test_an_event_may_be_wrapped(body: dict[str, Any], mark: str) -> None:
 
 @pytest.mark.parametrize("body", [sns_notification({"n": 1}), sns_confirmation(), {}])
 def test_a_message_that_names_no_type_is_no_event(body: dict[str, Any]) -> None:
-    """A queue has no path that could name it."""
+    """A message without a type is refused, since a queue has no path that could name it."""
     with pytest.raises(BadEvent):
         read_message(json.dumps(body), message_id="m")
 
 
 @pytest.mark.parametrize("text", ["{", "[NaN]", '["\\ud800"]', '{"a": Infinity}', "[" * 5000])
 def test_a_message_that_is_no_json_is_no_event(text: str) -> None:
-    """NaN is Python's, not JSON's."""
+    """A message that is no JSON is refused, also with NaN, which only Python reads."""
     with pytest.raises(BadEvent, match="The message m is not JSON"):
         read_message(text, message_id="m")
 
@@ -115,7 +115,7 @@ def test_a_message_of_another_shape_is_no_event(changes: dict[str, Any], reason:
 
 @pytest.mark.parametrize("name", FIELDS)
 def test_a_message_without_a_field_is_no_event(name: str) -> None:
-    """Each is always written."""
+    """A message without one of the fields, which are always written, is refused."""
     fields = {field: value for field, value in FIELDS.items() if field != name}
     with pytest.raises(
         BadEvent, match=f"The message m isn't one of this version's: '{name}' is mi"
@@ -125,13 +125,13 @@ def test_a_message_without_a_field_is_no_event(name: str) -> None:
 
 @pytest.mark.parametrize("told", [None, 5, "x", [], [FIELDS]])
 def test_a_mark_without_fields_is_none_of_ours(told: Any) -> None:
-    """And it names no type."""
+    """It is read as an event without a mark, and refused since it names no type."""
     with pytest.raises(BadEvent, match="The event has no type"):
         read_message(packed(told), message_id="m")
 
 
 def test_a_time_is_in_utc() -> None:
-    """Whatever its offset was."""
+    """A time with another offset is read as UTC."""
     read = read_message(
         packed({**FIELDS, "receivedAt": "2026-01-01T02:00:00+02:00"}), message_id="m"
     )
@@ -156,7 +156,7 @@ MARKED: st.SearchStrategy[dict[str, Any]] = st.dictionaries(
 
 @given(MARKED.map(packed) | st.text())
 def test_any_message_is_read_or_no_event(text: str) -> None:
-    """What is read has fields of their kinds."""
+    """Whatever is read has fields of their kinds."""
     try:
         read = read_message(text, message_id="m")
     except BadEvent:

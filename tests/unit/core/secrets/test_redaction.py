@@ -52,7 +52,7 @@ from tests.unit.core.secrets.unreadable import UNREADABLE
     ],
 )
 def test_a_name_bears_a_secret(name: str) -> None:
-    """By its pattern, in any case."""
+    """A name that matches a pattern, in any case, is masked."""
     assert Redactor().is_secret(name)
     assert Redactor().redact({name: "s3cret"}) == {name: MASK}
 
@@ -168,7 +168,7 @@ def test_a_model_is_masked_field_by_field() -> None:
 
 @pytest.mark.parametrize("value", [("a", "b"), ["a"], {"b": ()}])
 def test_a_value_without_secrets_is_unchanged(value: object) -> None:
-    """Of whatever type it is."""
+    """A value of any type that has no secret is not hidden."""
     assert not Redactor().hides("ZONES", value)
     assert Redactor().hides("ZONES", (value, {"password": "x"}))
 
@@ -296,19 +296,19 @@ def test_each_value_is_read_once() -> None:
     ),
 )
 def test_names_are_secrets_together_as_each_is_alone(names: list[str], patterns: Any) -> None:
-    """Those of a large object are searched at once."""
+    """The names of a large object, searched at once, are those that are found one by one."""
     redactor = Redactor(patterns)
     assert redactor.secret_names(names) == set(filter(redactor.is_secret, names))
 
 
 def test_an_endless_value_is_cut() -> None:
-    """There is a limit on how much is searched."""
+    """A value without an end is searched up to the limit."""
     shown = Redactor(max_values=1000).redact({"a": EndlessMapping(), "b": "c"})
     assert shown["a"] == {"a": "b"}
 
 
 def test_a_dataclass_and_a_set_are_masked_like_others() -> None:
-    """Field by field, item by item."""
+    """A dataclass is masked field by field, and a set item by item."""
     redact = Redactor().redact
     assert redact(Pair("ada", "hunter2")) == {"user": "ada", "password": MASK}
     assert redact({'{"secret": "hunter2"}'}) == ['{"secret": "***"}']
@@ -340,7 +340,7 @@ ANYTHING = st.recursive(
 
 @given(ANYTHING)
 def test_any_value_is_masked(value: Any) -> None:
-    """And a masked value is masked to itself."""
+    """No value raises or shows a secret in it."""
     redact = Redactor().redact
     shown = redact({"value": value})
     assert "hunter2" not in json.dumps(shown, default=lambda _: "odd", skipkeys=True)

@@ -81,7 +81,7 @@ def test_a_text_that_is_not_parsed_is_masked_if_a_pair_names_a_secret(text: str)
 
 @pytest.mark.parametrize("times", range(12))
 def test_a_pair_in_a_text_within_texts_is_masked(times: int) -> None:
-    """However often it was put into another one."""
+    """A pair is masked however often its text was put into another one."""
     assert "hunter2" not in Redactor().redact(within(f"{PAIR}]", times))
 
 
@@ -120,7 +120,7 @@ def within(text: str, times: int) -> str:
 @pytest.mark.parametrize("name", ["secret", "apiKey", "private-key", "Authorization", "pwd"])
 @pytest.mark.parametrize("times", range(12))
 def test_a_text_within_texts_keeps_no_secret(times: int, name: str) -> None:
-    """However often it was put into another one."""
+    """A secret is masked however often its text was put into another one."""
     text = within(json.dumps({"id": "t-1", name: "hunter2"}), times)
     assert "hunter2" not in Redactor().redact(text)
     assert Redactor().redact(within('{"id": "t-1"}', times)) == within('{"id": "t-1"}', times)
@@ -228,7 +228,7 @@ def test_texts_within_texts_are_read_a_few_times() -> None:
 
 
 def test_a_json_text_as_a_text_is_looked_into() -> None:
-    """Printed twice, it is JSON still."""
+    """A JSON text that was printed twice is still searched."""
     text = json.dumps(json.dumps({"secret": "hunter2"}))
     assert "hunter2" not in Redactor().redact(text)
     assert Redactor().redact('"plain"') == '"plain"'

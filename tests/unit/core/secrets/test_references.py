@@ -152,7 +152,7 @@ async def test_nothing_is_stored_any_more_once_one_has_failed(desk: Desk) -> Non
 
 
 async def test_a_secret_that_can_not_be_removed_stays_due(desk: Desk) -> None:
-    """And is removed by a later sweep."""
+    """A secret that can't be removed is removed by a later sweep."""
 
     class Store(InMemorySecretStore):
         is_down = True
