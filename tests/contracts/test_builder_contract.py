@@ -274,7 +274,7 @@ async def failing_on(builder: type[InMemoryBuilder]) -> set[str]:
 async def test_the_suite_finds_faulty_builders(
     builder: type[InMemoryBuilder], expected: set[str]
 ) -> None:
-    """And passes right ones."""
+    """A faulty builder fails the tests for its fault, and a right one passes all."""
     assert await failing_on(builder) == expected
 
 

@@ -87,7 +87,7 @@ async def test_none_is_the_word_of_a_listing_that_began_after_the_question(bench
 
 
 async def test_look_ups_that_wait_share_the_next_listing(bench: Bench) -> None:
-    """However many they are, and whatever each finds."""
+    """All look-ups that wait share one listing, and each gets its own answer."""
     held = await hold(bench)
     first = asyncio.ensure_future(bench.find("op-0"))
     await held.reached.wait()
@@ -163,7 +163,7 @@ async def test_a_listing_that_fails_is_no_answer_to_any(bench: Bench, action: st
 
 
 async def test_a_cancelled_lookup_does_not_cancel_the_shared_listing(bench: Bench) -> None:
-    """Whichever of them had begun it."""
+    """The other look-ups get their answers, whichever of them had begun the listing."""
     job = await bench.start("op-1")
     held = await hold(bench)
     first = asyncio.ensure_future(bench.find("op-0"))

@@ -82,7 +82,7 @@ async def test_an_empty_queue_gives_nothing(bench: Bench) -> None:
 
 
 async def test_a_received_message_is_invisible(bench: Bench) -> None:
-    """Until it is deleted, or made visible again."""
+    """It stays invisible until it is deleted, or made visible again."""
     await bench.send("a")
     (message,) = await bench.receive_all(1)
     assert await bench.receive() == []
@@ -101,7 +101,7 @@ async def test_a_deleted_message_is_not_received_again(bench: Bench) -> None:
 
 
 async def test_no_more_than_the_limit_are_received(bench: Bench) -> None:
-    """Ten at most."""
+    """At most ten messages are received at once."""
     for number in range(12):
         await bench.send(f"m-{number}", group=f"g-{number}")
     assert len(await bench.receive(limit=3)) <= 3
@@ -134,7 +134,7 @@ async def test_the_same_message_twice(bench: Bench) -> None:
 
 
 async def test_a_poll_is_answered_when_something_comes(bench: Bench) -> None:
-    """It waits, and no longer than it must."""
+    """A poll waits until a message comes, and no longer."""
     poll = asyncio.create_task(bench.inbox.receive(limit=10, wait_s=20))
     await asyncio.sleep(0)
     await bench.send("a")
@@ -148,7 +148,7 @@ async def test_a_queue_that_is_there_passes_its_check(bench: Bench) -> None:
 
 
 async def test_a_queue_is_made_once(aws: tuple[AWS, EmbeddedAWS]) -> None:
-    """A second time says that it was there."""
+    """A second creation answers that the queue was there."""
     for name in ("events", "events.fifo"):
         inbox = sqs_inbox(aws, name)
         assert [await inbox.create(), await inbox.create()] == [True, False]
@@ -174,7 +174,7 @@ async def test_a_missing_queue_is_temporary(aws: tuple[AWS, EmbeddedAWS]) -> Non
 async def test_a_message_that_is_too_large_is_a_permanent_error(
     aws: tuple[AWS, EmbeddedAWS],
 ) -> None:
-    """By the queue's own limit: it is no outage."""
+    """It is refused by the queue's own limit, and is no outage."""
     inbox = sqs_inbox(aws, "small")
     await inbox.create()
     with pytest.raises(EventTooLarge, match="1100000 bytes as stored, at most 1048576"):

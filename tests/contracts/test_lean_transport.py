@@ -278,13 +278,13 @@ async def test_a_call_ends_as_with_the_sdk(name: str) -> None:
 
 
 async def test_an_answer_that_is_not_json_is_an_error() -> None:
-    """The SDK would take it for an empty one."""
+    """It is an error, while the SDK would take it for an empty answer."""
     kind, *_ = await outcome("lean", ENDINGS["not JSON"])
     assert kind == "JSONDecodeError"
 
 
 async def test_an_answer_that_stays_corrupted_is_an_error() -> None:
-    """The SDK would return it after the last try."""
+    """It is an error after the last try, while the SDK would return it."""
     corrupted = [checked({"ConsumedCapacity": []}, difference=1)] * 2
     kind, _, _, tries, _ = await outcome("lean", corrupted)
     assert (kind, tries) == ("ChecksumError", 2)
@@ -365,7 +365,7 @@ def test_answers_are_read_as_by_the_sdk(service: str, name: str, data: st.DataOb
 
 
 async def test_a_proxy_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The one that AWS's SDK would use."""
+    """Requests go through the proxy that AWS's SDK would use."""
     async with open_recorder() as (recorder, proxy):
         monkeypatch.setenv("HTTP_PROXY", proxy)
         async with open_service_aws("http://dynamodb.invalid", "lean") as aws:

@@ -301,7 +301,7 @@ async def test_due_items_are_found_page_by_page(ledger: Ledger) -> None:
 
 
 async def test_the_longest_due_come_first_in_a_page(ledger: Ledger) -> None:
-    """By their time and not by their key."""
+    """The items of a page are sorted by their due time, and not by their key."""
     runs = [run(f"{(n * 7) % 12:02}", due_at=later(n)) for n in range(12)]
     await commit(ledger, *reversed(runs))
     order = [record.key for record in runs]
@@ -349,7 +349,7 @@ async def test_a_settled_item_is_no_longer_due(ledger: Ledger) -> None:
 
 
 async def test_secrets_to_look_after_are_due_as_well(ledger: Ledger) -> None:
-    """Until there are none left."""
+    """Secrets are due until there are none left."""
     await commit(ledger, secrets("a", due_at=NOW), run("b", due_at=later(1)), secrets("c"))
     found = await find_due(ledger, before=later(1), limit=9)
     assert sorted(found) == ["RUN#b", "SECRETS#a"]
@@ -363,7 +363,7 @@ async def test_a_ledger_that_is_there_passes_its_check(ledger: Ledger) -> None:
 
 
 async def test_a_refused_commit_leaves_what_is_due(ledger: Ledger) -> None:
-    """The index follows the item alone."""
+    """The index of due items stays as it was, since it follows the stored items alone."""
     await commit(ledger, run(due_at=NOW))
     await refusal(ledger, [run(version=5), run("other", due_at=NOW)])
     assert sorted(await find_due(ledger, before=NOW, limit=9)) == [run().key]

@@ -78,7 +78,7 @@ async def test_open_operations_are_counted_by_kind(ledger: Ledger) -> None:
 
 
 async def test_no_open_operation_is_counted_as_none(ledger: Ledger) -> None:
-    """There is no oldest one then."""
+    """Their number is zero, and there is no oldest one."""
     assert await ledger.count_open(Kind.DEPLOYMENT, most=10) == OpenOperations(0, None)
 
 

@@ -86,7 +86,7 @@ async def test_an_event_is_put_on_the_bus(publisher: EventBridgePublisher, bus: 
 
 
 async def test_an_event_may_name_another_source(publisher: EventBridgePublisher, bus: Bus) -> None:
-    """In place of the one of all others."""
+    """The named source takes the place of the publisher's own."""
     await publisher.publish(event_type="NEWS", detail={}, source="another")
     assert [entry["Source"] for entry in bus.taken] == ["another"]
 
@@ -117,7 +117,7 @@ async def test_an_entry_that_keeps_failing_is_worth_another_attempt(
 async def test_an_entry_refused_for_what_it_is_is_not_sent_again(
     publisher: EventBridgePublisher, bus: Bus, code: str
 ) -> None:
-    """A permanent error that quotes the bus."""
+    """Such a refusal is a permanent error that quotes the bus."""
     bus.refusals.append(code)
     with pytest.raises(PermanentError, match=rf"NEWS.*{code}.*not today"):
         await publish(publisher)

@@ -82,12 +82,12 @@ async def test_a_removed_secret_is_unknown(bench: Bench) -> None:
 
 
 async def test_its_kind_is_one_that_builders_know(bench: Bench) -> None:
-    """As CodeBuild's environment variables name it."""
+    """Its reference type is a type of CodeBuild's environment variables."""
     assert bench.store.reference_type in _AWS
 
 
 async def test_the_store_can_be_checked(bench: Bench) -> None:
-    """Without leaving anything behind."""
+    """A check succeeds, and leaves nothing behind."""
     if isinstance(bench.store, InMemorySecretStore):
         return
     assert isinstance(bench.store, Checkable)
@@ -98,7 +98,7 @@ async def test_the_store_can_be_checked(bench: Bench) -> None:
 
 @pytest.mark.parametrize("kind", _AWS)
 async def test_a_store_out_of_reach_is_temporary(kind: str) -> None:
-    """And no value is in the error."""
+    """The error is temporary, and contains no value."""
     session = aws_session()
     service, store_of = _AWS[kind]
     once = AioConfig(retries={"total_max_attempts": 1})

@@ -80,7 +80,7 @@ async def test_express_is_refused(bench: Bench) -> None:
 
 
 async def test_an_arn_that_is_no_state_machine_is_refused(bench: Bench) -> None:
-    """By the settings, and by Step Functions."""
+    """A name that isn't in the settings, or an ARN without a machine, is refused."""
     with pytest.raises(PermanentError, match="'down' names no state machine: add it to builders"):
         await bench.builder.start_job("down", {}, start_key="op-1")
     with pytest.raises(PermanentError, match=r"There is no state machine .*:gone: create it"):
@@ -126,7 +126,7 @@ async def test_a_denied_state_machine_hides_no_job_on_another(bench: Bench) -> N
 
 
 async def test_a_limit_is_waited_for(bench: Bench) -> None:
-    """With the long pause of a quota."""
+    """A reached limit is retried with the long pause of a quota."""
     bench.aws.inject("StartExecution", Fault.error("ExecutionLimitExceeded"))
     with pytest.raises(QuotaReached):
         await bench.builder.start_job("up", {}, start_key="op-1")
@@ -145,14 +145,14 @@ async def test_error_and_cause_are_the_reason(bench: Bench) -> None:
 
 
 async def test_check_describes_each_state_machine(bench: Bench) -> None:
-    """And names the one that isn't as it must be."""
+    """A state machine of another type is named by the check."""
     assert isinstance(bench.builder, Checkable)
     with pytest.raises(PermanentError, match="EXPRESS"):
         await bench.builder.check()
 
 
 def test_a_version_or_an_alias_starts_executions_of_the_machine() -> None:
-    """Their ARN names the machine alone."""
+    """The ARN of an execution names the machine alone."""
     machine = "arn:aws:states:eu-west-1:123456789012:stateMachine:provision"
     expected = "arn:aws:states:eu-west-1:123456789012:execution:provision:op-1"
     for arn in (machine, f"{machine}:3", f"{machine}:live"):
@@ -160,7 +160,7 @@ def test_a_version_or_an_alias_starts_executions_of_the_machine() -> None:
 
 
 async def test_an_alias_is_allowed_by_its_machine() -> None:
-    """IAM knows no other resource for it."""
+    """The permission names the machine, since IAM has no other resource for it."""
 
     async def opened() -> Any:
         raise AssertionError

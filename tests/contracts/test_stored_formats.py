@@ -149,7 +149,7 @@ def test_the_release_before_finds_all_that_it_needs(name: str, before: str, afte
 @of_each_release
 @pytest.mark.parametrize("name", EVENTS)
 def test_a_packed_event_is_read(name: str, release: str) -> None:
-    """Its run and its payload are the event again."""
+    """A packed event is read as its run and its payload."""
     event = EVENTS[name]
     run = RECORDS["run"]
     assert isinstance(run, RunRecord)
@@ -191,7 +191,7 @@ def test_a_queue_message_is_written_as_it_was(name: str, release: str) -> None:
 
 
 def test_the_values_of_stored_enums_stand() -> None:
-    """Items, indexes and the API have them."""
+    """The values in items, indexes and the API are unchanged."""
     assert [*map(str, RunStatus)] == [
         "running", "succeeded", "failed", "retry", "duplicate", "queued",
     ]  # fmt: skip

@@ -45,7 +45,7 @@ async def test_of_two_imports_at_once_each_tenant_is_written_once(ledger: Ledger
 
 
 async def test_a_tenant_of_the_ledger_is_not_overwritten(ledger: Ledger) -> None:
-    """With whatever it has, and at whatever version."""
+    """It keeps what it has, at whatever version it is."""
     standing = tenant("tenant-0", tier="PREMIUM", operation_id="operation-1")
     await ledger.commit([standing], unchanged={})
     assert await adopt(ledger, MANY[0]) == kept(standing)
@@ -53,7 +53,7 @@ async def test_a_tenant_of_the_ledger_is_not_overwritten(ledger: Ledger) -> None
 
 
 async def test_adopted_tenants_are_listed(ledger: Ledger) -> None:
-    """Like those whose operation the ledger has seen."""
+    """They are listed like tenants whose operation the ledger has seen."""
     await asyncio.gather(*(adopt(ledger, one) for one in MANY[:2]))
     listed = await ledger.list_tenants(state=TenantState.PROVISIONED)
     assert [one.tenant_id for one in listed.items] == ["tenant-0", "tenant-1"]

@@ -94,7 +94,7 @@ async def test_payloads_and_jobs_expire_after_their_run(
 
 
 async def test_a_run_that_is_resumed_does_not_expire(table: Table) -> None:
-    """Whatever expiry it had before."""
+    """A resumed run has no expiry, whatever expiry it had before."""
     await table.ledger.commit([run(status=RunStatus.FAILED, ended_at=NOW)], unchanged={})
     await table.ledger.commit([run(version=1, status=RunStatus.RETRY)], unchanged={})
     assert "expires_at" not in await table.item(run().key)
@@ -192,7 +192,7 @@ async def test_a_commit_and_a_load_are_one_request_each(table: Table) -> None:
 
 
 async def test_reads_are_consistent(table: Table) -> None:
-    """What a commit wrote before is seen."""
+    """A read sees what a commit wrote before it."""
     await table.ledger.load(["RUN#1"])
     (asked,) = table.requests("BatchGetItem")
     assert asked["RequestItems"][table.name]["ConsistentRead"] is True
@@ -226,7 +226,7 @@ async def test_a_page_is_a_fixed_number_of_requests(table: Table) -> None:
 
 
 async def test_unprocessed_keys_are_read_again(table: Table) -> None:
-    """After growing pauses."""
+    """Keys that were not processed are read again after growing pauses."""
     records = [tenant(f"{n}") for n in range(90)]
     await table.ledger.commit(records, unchanged={})
     table.proxy.inject("BatchGetItem", *[UNPROCESSED] * 3)
@@ -402,7 +402,7 @@ async def test_two_commits_have_two_tokens(table: Table) -> None:
 
 @pytest.mark.parametrize("key", ["RUN#" + "x" * 2045, ""])
 async def test_an_impossible_key_is_absent(table: Table, key: str) -> None:
-    """DynamoDB would refuse the request."""
+    """A key that DynamoDB would refuse is answered as absent."""
     assert await table.ledger.load([key, "RUN#x"]) == {key: None, "RUN#x": None}
     page = await table.ledger.list_runs(tenant_id=key)
     assert (list(page.items), page.cursor) == ([], None)

@@ -92,7 +92,7 @@ async def test_a_table_that_was_there_is_completed(
 
 
 async def test_expiry_that_was_disabled_is_enabled(table: Table) -> None:
-    """The table is the ledger's all the same."""
+    """The expiry of a table of the ledger's is enabled again."""
     client = await table.aws.dynamodb()
     await client.update_time_to_live(
         TableName=table.name,

@@ -12,7 +12,7 @@ from tests.jenkins.stand_in import PASSWORD, USER, JenkinsStandIn
 async def test_an_api_token_needs_no_crumb(
     jenkins: JenkinsStandIn, builder: JenkinsBuilder
 ) -> None:
-    """None is requested."""
+    """With an API token no crumb is requested."""
     await builder.check()
     await start(builder)
     assert not any("crumb" in path for _, path, _ in jenkins.requests)
@@ -57,7 +57,7 @@ async def test_a_crumb_is_requested_at_most_twice(
 async def test_a_missing_permission_is_not_taken_for_a_missing_crumb(
     jenkins: JenkinsStandIn, builder: JenkinsBuilder
 ) -> None:
-    """Jenkins' pages have breadcrumbs."""
+    """A page that mentions breadcrumbs, as Jenkins' pages do, is no sign of a missing crumb."""
     page = '<div id="breadcrumbs">orchestrator is missing the Job/Build permission</div>'
     jenkins.inject("buildWithParameters", Fault.error("", page, http_status=403))
     with pytest.raises(TemporaryError, match="403 Forbidden: the user may not") as caught:
@@ -69,7 +69,7 @@ async def test_a_missing_permission_is_not_taken_for_a_missing_crumb(
 async def test_a_rotated_token_is_used(
     jenkins: JenkinsStandIn, builder: JenkinsBuilder, safe: Safe
 ) -> None:
-    """From the next request on, without a restart."""
+    """A new token is used from the next request on, without a restart."""
     await builder.check()
     jenkins.token = "a new token"
     with pytest.raises(TemporaryError, match="401 Unauthorized: user and token are refused"):

@@ -96,7 +96,7 @@ async def test_a_waiting_job_is_in_progress_and_a_cancelled_one_stopped(
 async def test_a_build_is_known_when_its_queue_item_is_forgotten(
     jenkins: JenkinsStandIn, builder: JenkinsBuilder
 ) -> None:
-    """By the queue id that the build keeps."""
+    """A build is found by the queue id that it keeps."""
     job = await start(builder)
     jenkins.run_queue()
     jenkins.forget_queue_items()
@@ -199,7 +199,7 @@ async def test_jobs_of_several_kinds_are_described_at_once(
 async def test_one_job_that_can_not_be_described_hides_no_other(
     jenkins: JenkinsStandIn, builder: JenkinsBuilder
 ) -> None:
-    """Only its own builds are not described."""
+    """A failure of one job leaves only that job's builds without a description."""
     jenkins.add_job("top", START_KEY)
     jobs = [await start(builder, f"op-{n}", job) for n, job in enumerate((JOB, "top"))]
     jenkins.inject("/job/top/api/json", *[Fault.error("", http_status=500)] * 2)

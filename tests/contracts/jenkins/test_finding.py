@@ -38,7 +38,7 @@ async def test_a_start_whose_answer_was_lost_is_found(
 async def test_a_build_that_leaves_the_queue_meanwhile_is_found(
     jenkins: JenkinsStandIn, builder: JenkinsBuilder, step: str
 ) -> None:
-    """The queue is read before the builds."""
+    """It is found, since the queue is read before the builds."""
     await start(builder)
     jenkins.meanwhile(step, jenkins.run_queue)
     assert await builder.find_job(start_key="op-1", job_identifier=JOB, started_after=LONG_AGO)

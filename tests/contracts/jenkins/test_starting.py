@@ -133,7 +133,7 @@ async def test_a_job_that_is_not_there_is_refused(
 async def test_a_job_that_goes_while_it_is_started_is_refused(
     jenkins: JenkinsStandIn, builder: JenkinsBuilder
 ) -> None:
-    """As one that never was."""
+    """A job that is removed during its start is refused as one that never was."""
     jenkins.meanwhile("buildWithParameters", lambda: jenkins.remove_job(JOB))
     with pytest.raises(PermanentError, match="no Jenkins job"):
         await start(builder)
@@ -168,7 +168,7 @@ async def test_undefined_parameters_are_named_once(
 
 
 async def test_a_traceparent_alone_is_no_news(builder: JenkinsBuilder) -> None:
-    """Every job is offered one."""
+    """A job that doesn't define TRACEPARENT causes no warning, since every job is offered one."""
     with capture_logs() as logs:
         await start(builder, TRACEPARENT="00-1")
     assert logs == []
@@ -254,7 +254,7 @@ async def test_a_build_that_may_not_be_the_starts_is_looked_up(
 async def test_a_disabled_job_waits_to_be_enabled(
     jenkins: JenkinsStandIn, builder: JenkinsBuilder
 ) -> None:
-    """It may be for a while, and nothing was started."""
+    """A start of a disabled job is retried later, and nothing was started."""
     jenkins.disabled.add(JOB)
     with pytest.raises(TemporaryError, match=r"409.*disabled: enable it") as caught:
         await start(builder)

@@ -13,7 +13,7 @@ from tests.jenkins.stand_in import START_KEY, JenkinsStandIn, job_path
 async def test_a_waiting_job_is_taken_out_of_the_queue(
     jenkins: JenkinsStandIn, builder: JenkinsBuilder, is_old: bool
 ) -> None:
-    """Whichever way the version of Jenkins answers."""
+    """The item is cancelled, whichever way the version of Jenkins answers."""
     jenkins.is_old = is_old
     job = await start(builder)
     for _ in range(2):
@@ -58,7 +58,7 @@ async def test_a_job_that_starts_while_it_is_stopped_is_stopped(
 async def test_a_job_that_can_not_be_stopped_is_no_success(
     jenkins: JenkinsStandIn, builder: JenkinsBuilder, is_old: bool
 ) -> None:
-    """Neither one that waits nor one that runs."""
+    """A stop that fails raises, of a job that waits and of one that runs."""
     jenkins.is_old, jenkins.may_cancel = is_old, is_old
     job = await start(builder)
     jenkins.inject("queue/cancelItem", Fault.error("", http_status=302 if is_old else 422))
@@ -89,7 +89,7 @@ async def test_a_build_is_stopped_harder_where_it_can_be(
 
 
 async def test_a_login_page_stops_nothing(jenkins: JenkinsStandIn, builder: JenkinsBuilder) -> None:
-    """It looks like the redirect that answers a stop."""
+    """A login page, which looks like the redirect that answers a stop, is an error."""
     job = await start(builder)
     jenkins.run_queue()
     jenkins.meanwhile("1/stop", lambda: wants_login(jenkins))

@@ -114,7 +114,7 @@ async def test_a_refused_connection_has_started_nothing(
 async def test_an_address_that_is_none_is_named(
     jenkins: JenkinsStandIn, safe: Safe, url: str
 ) -> None:
-    """Instead of a traceback."""
+    """A url that is no web address is named, instead of a traceback."""
     async with open_builder(jenkins, safe, url=url) as builder:
         with pytest.raises(TemporaryError, match="not a web address"):
             await builder.check()
@@ -162,7 +162,7 @@ def certificate(folder: Path) -> Path:
 
 
 async def test_a_certificate_that_is_not_trusted_is_refused(tmp_path: Path, safe: Safe) -> None:
-    """Before anything is sent, saying how to mend it."""
+    """Nothing is sent, and the error says how to trust the certificate."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate(tmp_path))
     async with (
