@@ -74,7 +74,7 @@ def test_what_is_to_be_changed_is_there() -> None:
     "room", sorted((PACKAGE / "core").glob("*/__init__.py")), ids=lambda room: room.parent.name
 )
 def test_each_room_has_a_docstring(room: Path) -> None:
-    """Of a few sentences, and no re-exports."""
+    """Each room's docstring has a few sentences, and the module re-exports nothing."""
     text = room.read_text()
     assert text.startswith('"""')
     assert "import" not in text

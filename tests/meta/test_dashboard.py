@@ -130,7 +130,7 @@ def test_each_alert_has_a_sentence_and_a_section(rule: dict[str, Any]) -> None:
 
 
 def test_alerts_have_names_of_their_own() -> None:
-    """One group, no name twice."""
+    """There is one group, and no name twice in it."""
     assert [group["name"] for group in RULES["groups"]] == ["orchestrator"]
     names = [rule["alert"] for rule in ALERTS]
     assert len(set(names)) == len(names)

@@ -59,5 +59,5 @@ def test_the_index_has_each_page() -> None:
 
 
 def test_the_readme_leads_to_the_index() -> None:
-    """Where a reader begins."""
+    """The README, where a reader begins, links to the index."""
     assert "docs/README.md" in set(links(ROOT / "README.md"))

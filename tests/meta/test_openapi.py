@@ -151,7 +151,7 @@ def test_problems_are_documented_as_problems(document: dict[str, Any]) -> None:
 
 
 def test_each_operation_has_a_summary_and_a_description(document: dict[str, Any]) -> None:
-    """A user's handler by its docstring."""
+    """Each operation has both, a user's handler those of its docstring."""
     summaries = [operation["summary"] for operation in operations(document).values()]
     assert len(summaries) == len(set(summaries))
     for name, operation in operations(document).items():
@@ -238,7 +238,7 @@ def leaves(value: Any) -> list[Any]:
 
 
 def test_codebuilds_state_change_is_shown_as_aws_sends_it(document: dict[str, Any]) -> None:
-    """With its own names of type, source and fields."""
+    """The example has AWS's own names of type, source and fields."""
     body = operations(document)["post /events/BUILD_STATE_CHANGE"]["requestBody"]
     envelope = body["content"]["application/json"]["examples"]["envelope"]["value"]
     assert envelope["detail-type"] == "CodeBuild Build State Change"

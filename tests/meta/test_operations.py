@@ -56,7 +56,7 @@ def test_settings_exist() -> None:
 
 
 def test_routes_exist() -> None:
-    """Each method with its path."""
+    """Each method and path that the page names is a route."""
     app = create_app(
         Settings(ledger=LedgerSettings(backend="memory"), tiers=Tiers(backend="static"))
     )
@@ -120,7 +120,7 @@ def test_outputs_exist() -> None:
 
 
 def test_files_exist() -> None:
-    """Each path of the repository and each link."""
+    """Each path of the repository and each link on the page exists."""
     for path in re.findall(r"`((?:deploy|docs|orchestrator)/[\w./-]+)`", PAGE):
         assert (ROOT / path).exists(), path
     for path in re.findall(r"\]\((?!#|http)([^)#]+)", PAGE):

@@ -12,7 +12,7 @@ def test_the_page_is_as_it_would_be_written(name: str) -> None:
 
 
 def test_each_setting_has_a_comment() -> None:
-    """In default.toml, from which the page has it."""
+    """Each setting's row has the comment of default.toml."""
     rows = [line for line in build("configuration.md").splitlines() if "<br>" in line]
     assert rows
     assert [line for line in rows if line.endswith("|  |")] == []

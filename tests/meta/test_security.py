@@ -22,7 +22,7 @@ THREATS = [
 
 
 def test_there_are_threats() -> None:
-    """The table is read."""
+    """The table of threats is read."""
     assert len(THREATS) > 20
 
 
@@ -36,7 +36,7 @@ def test_each_threat_has_a_test_that_exists(row: list[str]) -> None:
 
 
 def test_settings_and_links_exist() -> None:
-    """Each `section.key`, and each page."""
+    """Each `section.key` and each page that is named exists."""
     for section, key in re.findall(r"`(\w+)\.(\w+)`", PAGE):
         if section in SECTIONS:
             assert f"{section}.{key}" in SETTINGS

@@ -111,7 +111,7 @@ def test_toml_is_settings(block: Block, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("block", of("json"), ids=str)
 def test_json_is_json(block: Block) -> None:
-    """One value."""
+    """Each block of JSON is one value."""
     json.loads(block.text)
 
 

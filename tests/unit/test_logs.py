@@ -118,7 +118,7 @@ def test_logging_does_not_raise(
 
 
 def test_a_line_that_could_not_be_rendered_is_marked(capsys: pytest.CaptureFixture[str]) -> None:
-    """With its texts, and the reason."""
+    """The line has its texts, and why it could not be rendered."""
     configure_logs(level="info", layout="json", redact=SECRET_NAMES)
     structlog.get_logger("test").info("said", tenant_id="t-1", a=Odd(), password="hunter2")
     line = json.loads(capsys.readouterr().err)
@@ -148,7 +148,7 @@ NAMES = st.text(max_size=5) | st.integers() | st.tuples(st.integers())
     st.sampled_from(["json", "console"]),
 )
 def test_anything_may_be_logged(things: dict[str, Any], layout: Literal["json", "console"]) -> None:
-    """One line for each, never an exception."""
+    """Anything that is logged is one line, and never raises an exception."""
     stream = io.StringIO()
     with redirect_stderr(stream):
         configure_logs(level="info", layout=layout, redact=SECRET_NAMES)
@@ -242,7 +242,7 @@ def test_the_level_counts_for_libraries_too(
 def test_a_malformed_log_call_of_a_library_is_logged(
     capsys: pytest.CaptureFixture[str], text: Any, values: tuple[Any, ...]
 ) -> None:
-    """One line, and no exception."""
+    """A malformed call is one line, and raises no exception."""
     configure_logs(level="info", layout="json", redact=SECRET_NAMES)
     logging.getLogger("library").warning(text, *values)
     (said,) = capsys.readouterr().err.splitlines()

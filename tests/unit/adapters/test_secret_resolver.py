@@ -39,7 +39,7 @@ def credentials(store: Store, clock: ManualClock) -> StoredSecretResolver:
 async def test_a_value_that_is_no_reference_is_the_credential(
     credentials: StoredSecretResolver, store: Store, value: str
 ) -> None:
-    """Also with a colon in it."""
+    """A value that is no reference is used as it is, also with a colon in it."""
     assert await credentials.resolve(value) == value
     assert store.reads == 0
 
@@ -103,7 +103,7 @@ async def test_a_secret_store_that_fails_is_queried_once(
 async def test_a_deleted_secret_is_no_longer_valid(
     credentials: StoredSecretResolver, store: Store, clock: ManualClock
 ) -> None:
-    """That is how a leaked key is revoked."""
+    """A secret that was deleted stops being used, which is how a leaked key is revoked."""
     await store.put(name="a", value="known")
     assert await credentials.resolve("ssm:a") == "known"
     await store.remove(name="a")
@@ -117,7 +117,7 @@ async def test_a_deleted_secret_is_no_longer_valid(
 async def test_a_denied_secret_is_temporary_too(
     credentials: StoredSecretResolver, store: Store
 ) -> None:
-    """No request that comes in is to blame for it."""
+    """The store's refusal is a temporary error, since no request that comes in is its cause."""
     store.refusal = PermanentError("no such name can be")
     with pytest.raises(TemporaryError, match="no such name can be"):
         await credentials.resolve("ssm:a")

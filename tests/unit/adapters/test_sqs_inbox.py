@@ -84,7 +84,7 @@ async def test_a_message_that_is_not_deleted_is_named_alone() -> None:
 
 
 async def test_a_request_that_fails_fails_each_of_its_batch() -> None:
-    """And none after it."""
+    """Each deletion of the batch gets the error, and none after it."""
     queue = Queue(error=TemporaryError("away"))
     queue.may_answer.set()
     inbox = inbox_of(queue)

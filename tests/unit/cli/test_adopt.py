@@ -136,7 +136,7 @@ async def test_a_broken_line_stops_no_other(
 
 
 async def test_the_first_of_two_entries_for_a_tenant_counts(ledger: CountingLedger) -> None:
-    """Wherever the second one is."""
+    """A second entry for a tenant is ignored, wherever it is in the file."""
     seen = Import(ledger)
     await seen.of(entry("a"), entry("b"), entry("a", "PREMIUM"))
     assert await states(ledger) == {"a": ("active", "BASIC"), "b": ("active", "BASIC")}

@@ -103,7 +103,7 @@ async def test_an_odd_answer_counts_by_its_status(world: World, body: str) -> No
 
 
 async def test_a_service_that_is_away_gets_the_event_once_it_is_back(world: World) -> None:
-    """As while it restarts."""
+    """An event is delivered again until the service answers, as while it restarts."""
     world.deliveries.url, url = "http://127.0.0.1:9", world.deliveries.url
     delivering = asyncio.ensure_future(
         world.deliveries.deliver(envelope("TENANT_DEPLOYMENT", {"tenantId": "nobody"}))

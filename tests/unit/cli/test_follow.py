@@ -137,7 +137,7 @@ async def test_an_error_that_stays_ends_it(service: Service, client: Client) -> 
 
 
 async def test_an_event_without_a_run_has_no_end_to_wait_for(client: Client) -> None:
-    """A sweep; it ended as it was answered."""
+    """A sweep has no run: it ended as it was answered."""
     for status, succeeded in ((200, True), (429, False)):
         sent = Reply(status, {}, {})
         ended = await follow(client, sent, timeout_s=9, clock=ManualClock(), tell=Messages())

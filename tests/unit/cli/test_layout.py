@@ -27,7 +27,7 @@ def test_times_are_in_utc_to_the_second(moment: str | None, shown: str) -> None:
     [(0, "0 s"), (59.9, "59 s"), (60, "1 min"), (3725, "1 h 2 min"), (90_000, "1 d 1 h")],
 )
 def test_durations_have_two_units_at_most(seconds: float, shown: str) -> None:
-    """The largest ones."""
+    """A duration is shown in its two largest units."""
     assert show_duration(seconds) == shown
 
 

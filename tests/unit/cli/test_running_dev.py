@@ -48,7 +48,7 @@ def test_a_running_dev_is_found_until_it_ends(environ: dict[str, str]) -> None:
 
 
 def test_without_a_runtime_folder_it_is_in_the_cache(tmp_path: Path) -> None:
-    """As on macOS."""
+    """The note is kept in the cache folder, as on macOS."""
     environ = {"HOME": str(tmp_path)}
     with noted(DEV, environ):
         assert find_running_dev(environ) == DEV
@@ -56,7 +56,7 @@ def test_without_a_runtime_folder_it_is_in_the_cache(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_cant_be_written_keeps_no_dev_from_running(tmp_path: Path) -> None:
-    """It only isn't found."""
+    """It runs all the same, and is only not found."""
     (tmp_path / "file").touch()
     environ = {"XDG_RUNTIME_DIR": str(tmp_path / "file")}
     with noted(DEV, environ):
@@ -125,7 +125,7 @@ def test_a_region_or_a_header_chooses_none(environ: dict[str, str], name: str) -
 
 
 def test_the_variables_are_quoted_for_a_shell() -> None:
-    """And name the settings and the queue."""
+    """The variables are quoted, and name the settings and the queue."""
     said = variables_of(DEV)
     assert """export AWS_ACCESS_KEY_ID='it'"'"'s'""" in said
     assert "export ORCHESTRATOR_CONFIG=/etc/local.toml" in said

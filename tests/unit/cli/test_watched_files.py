@@ -34,7 +34,7 @@ async def test_each_kind_of_change_is_noticed_once(tmp_path: Path) -> None:
 
 
 async def test_a_change_of_the_same_size_is_noticed(tmp_path: Path) -> None:
-    """By its time."""
+    """A change that leaves the size as it was is noticed by the file's time."""
     clock, path = ManualClock(), tmp_path / "module.py"
     path.write_text("a = 1")
     os.utime(path, (1_000, 1_000))

@@ -208,7 +208,7 @@ async def test_only_what_is_declared_open_is_open(
 async def test_open_routes_are_open_in_a_mounted_app(
     aiohttp_client: Any, clock: ManualClock, first: TokenMethod
 ) -> None:
-    """Under its prefix, and nothing else is."""
+    """Under the app's prefix its open routes are open, and no other one is."""
     parent = web.Application()
     parent.add_subapp("/ours", build_app([first], clock))
     client: Client = await aiohttp_client(parent)

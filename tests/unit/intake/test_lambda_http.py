@@ -143,7 +143,7 @@ def test_each_of_an_alb_s_repeated_parameters_is_kept() -> None:
 
 
 def test_a_rest_api_s_query_is_encoded_again() -> None:
-    """API Gateway has decoded it."""
+    """The query that API Gateway has decoded is encoded again."""
     assert read(rest_api_event("GET", "/runs?name=a%26b%2Bc")).query == "name=a%26b%2Bc"
 
 
@@ -161,7 +161,7 @@ def test_a_query_fits_into_the_first_line(query: str) -> None:
 
 @pytest.mark.parametrize("written", ["headers", "multiValueHeaders"])
 def test_headers_may_be_null(written: str) -> None:
-    """As the test console of API Gateway sends them."""
+    """Null headers are none, as the test console of API Gateway sends them."""
     event = rest_api_event("GET", "/ping") | {"headers": None, "multiValueHeaders": None}
     assert read(event).headers == []
 
@@ -359,7 +359,7 @@ BAD_PARTS: dict[str, Document] = {
 def test_a_part_that_cannot_be_read_is_named(
     make_event: Callable[..., Document], parts: Document
 ) -> None:
-    """One sentence, without what the part has."""
+    """The refusal is one sentence, without what the part has."""
     event = make_event("POST", "/events")
     if make_event is alb_event:
         parts = {name: part for name, part in parts.items() if not name.startswith("multi")}
@@ -441,7 +441,7 @@ def test_an_answer_is_written_as_its_format_wants_it(written: Format, expected: 
     ],
 )
 def test_a_binary_answer_is_written_in_base64(body: bytes, headers: list[tuple[str, str]]) -> None:
-    """Byte for byte, whatever its type says."""
+    """What may not be text is written byte for byte, whatever its type says."""
     answer = write_answer(HTTPAnswer(status=200, headers=headers, body=body), Format.ALB)
     assert answer["isBase64Encoded"] is True
     assert base64.b64decode(answer["body"]) == body

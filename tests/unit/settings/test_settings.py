@@ -249,7 +249,7 @@ def test_a_shipped_name_is_not_picked_up_from_the_working_directory(
 
 
 def test_a_jenkins_token_does_not_show() -> None:
-    """Wherever settings are printed."""
+    """The token is masked wherever settings are printed."""
     assert "hush" not in repr(Jenkins(url="https://j", user="u", token="hush"))
 
 
@@ -298,7 +298,7 @@ def test_a_file_is_utf_8_in_any_locale(write: Any) -> None:
 
 
 def test_the_ancestors_level_is_understood() -> None:
-    """It is called warn there."""
+    """Its level `warn` means `warning`."""
     assert load(LOG_LEVEL="warn").log.level == load(LOG_LEVEL="WARNING").log.level == "warning"
 
 

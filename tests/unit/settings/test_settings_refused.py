@@ -86,7 +86,7 @@ def test_a_wrong_value_is_named(variable: str, text: str, named: str) -> None:
 def test_the_refusal_of_a_wrong_choice_lists_the_right_ones(
     variable: str, named: str, allowed: list[str]
 ) -> None:
-    """Where only some values are allowed."""
+    """A setting with a few allowed values lists them in its refusal."""
     sentence = refusal(**{f"ORCHESTRATOR_{variable}": "loud"})
     assert named in sentence
     for value in allowed:
@@ -247,7 +247,7 @@ def test_a_file_that_is_missing_is_named(tmp_path: Path) -> None:
     ],
 )
 def test_settings_that_can_not_work_are_refused(section: Any, said: str) -> None:
-    """At the start, with a sentence."""
+    """A setting that can't work is refused at the start, with a sentence."""
     with pytest.raises(ValueError, match=re.escape(said)):
         section()
 

@@ -323,7 +323,7 @@ def test_nothing_below_a_secret_is_quoted() -> None:
 
 
 def test_ids_and_amounts_are_read_from_text() -> None:
-    """As JSON has neither."""
+    """UUIDs and decimal numbers, which JSON lacks, are read from text."""
     body = {"secret": {"kind": "S"}, "orderId": str(UUID(int=1)), "price": "9.90"}
     guarding = Guarding(SecretReferences(Size.SMALL), UUID(int=1), Decimal("9.90"))
     assert WIRE.structure(body, Guarding) == guarding
@@ -363,7 +363,7 @@ def test_values_of_the_documented_forms_are_read() -> None:
     [({"at": "soon"}, "$.at"), ({"lasts": 90}, "$.lasts"), ({"photo": "§"}, "$.photo")],
 )
 def test_a_value_of_another_form_is_a_mismatch(changes: dict[str, Any], path: str) -> None:
-    """With an example of what it must be."""
+    """The mismatch shows what the value must be."""
     body = {"at": "09:14:03", "lasts": "PT90S", "photo": "aGk=", **changes}
     with pytest.raises(InvalidPayload) as misfit:
         WIRE.structure(body, Appointment)
@@ -383,7 +383,7 @@ def test_a_value_of_another_form_is_a_mismatch(changes: dict[str, Any], path: st
     ],
 )
 def test_collections_of_any_kind_are_built(value: Any, model: Any, expected: Any) -> None:
-    """Bare, of anything, of models and of each other."""
+    """Collections of anything, of models and of each other are built, also bare ones."""
     assert WIRE.structure(value, model) == expected
 
 

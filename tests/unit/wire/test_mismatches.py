@@ -55,7 +55,7 @@ class Plan(str, Enum):  # noqa: UP042 - as users write it
     [(Colour, "red", "blue"), (Level, 2, 3), (Plan, "free", "paid"), (Size, "S", "M")],
 )
 def test_an_enum_takes_its_own_values_alone(kind: type[Enum], value: Any, other: Any) -> None:
-    """One that is text or a number besides, too."""
+    """An enum takes no other value, also if it is a text or a number besides."""
     assert WIRE.structure(value, kind) is kind(value)
     ((_, message),) = mismatches(other, kind)
     assert message == f"{other!r} is not a valid {kind.__name__}"
@@ -129,7 +129,7 @@ MORE = ("$", "and more")
 def test_the_search_ends_with_one_mismatch_more_than_are_named(
     value: Any, model: Any, asked: list[int]
 ) -> None:
-    """However many a body has, and wherever they are."""
+    """The search ends however many mismatches a body has, and wherever they are."""
     found = mismatches(value, model)
     assert len(found) == 101
     assert found[100] == MORE
@@ -174,6 +174,6 @@ def test_a_deep_body_is_searched_once(asked: list[int]) -> None:
     ],
 )
 def test_a_mismatch_in_a_collection_has_its_place(value: Any, model: Any, path: str) -> None:
-    """By index and by name; a name may not fit, too."""
+    """A mismatch is named by index and by name, also if it is the name that doesn't fit."""
     ((found, _),) = mismatches(value, model)
     assert found == path

@@ -58,7 +58,7 @@ def test_the_sample_is_read() -> None:
 
 @pytest.mark.parametrize("status", list(JobStatus))
 def test_an_answer_and_an_event_describe_a_build_alike(status: JobStatus) -> None:
-    """What the API answers, and what its event has."""
+    """The API's answer and the state change of a build are read as the same description."""
     made = build(status.value, reason="exit status 1", exported={"URL": "https://a.example"})
     description = BUILT_IN_NOTIFICATIONS.read_state_change(made.as_state_change())
     assert description == describe_build(made.as_document())
@@ -97,7 +97,7 @@ def test_a_start_key_is_a_builds_own_where_it_names_its_project(named: str | Non
 
 
 def test_a_reason_needs_neither_phase_nor_message() -> None:
-    """Some builds end without either."""
+    """A build that ends without a phase and a message has a reason nevertheless."""
     document = {**build("STOPPED").as_document(), "phases": []}
     assert describe_build(document).reason == "The job standard-tenant:1 was stopped."
 
@@ -115,7 +115,7 @@ def test_a_reason_needs_neither_phase_nor_message() -> None:
     ],
 )
 def test_a_phases_context_is_text(contexts: Any, message: str | None) -> None:
-    """A code and a message; an empty one is a colon."""
+    """A phase's context has a code and a message; an empty one is a colon."""
     detail = build().as_state_change()
     detail["additional-information"]["phases"] = [
         {"phase-type": "BUILD", "phase-status": "FAILED", "phase-context": contexts}
@@ -138,7 +138,7 @@ def test_a_phases_context_is_text(contexts: Any, message: str | None) -> None:
     ],
 )
 def test_a_detail_that_names_no_build_is_none(changes: dict[str, Any]) -> None:
-    """It is ignored, and no error."""
+    """A message that names no build is ignored, and is no error."""
     assert (
         BUILT_IN_NOTIFICATIONS.read_state_change({**build().as_state_change(), **changes}) is None
     )
@@ -149,7 +149,7 @@ def test_a_detail_that_names_no_build_is_none(changes: dict[str, Any]) -> None:
     "field", ["environment", "exported-environment-variables", "logs", "phases", "all"]
 )
 def test_odd_details_are_read_past(field: str, odd: Any) -> None:
-    """The build and its status are what counts."""
+    """A build and its status are read, whatever the other fields have."""
     detail = build("SUCCEEDED").as_state_change()
     if field == "all":
         detail["additional-information"] = odd
@@ -161,7 +161,7 @@ def test_odd_details_are_read_past(field: str, odd: Any) -> None:
 
 
 def test_a_state_change_is_passed_on_without_its_environment() -> None:
-    """In an envelope or without one."""
+    """The environment is removed in an envelope or without one."""
     for value in (sample(), sample()["detail"]):
         shown = json.dumps(BUILT_IN_NOTIFICATIONS.without_inputs(value))
         assert "start-7" not in shown
