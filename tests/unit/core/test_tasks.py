@@ -91,7 +91,7 @@ async def test_all_results_come_in_order() -> None:
 
 @pytest.mark.parametrize("is_cancelled", [True, False])
 async def test_each_error_is_retrieved(is_cancelled: bool) -> None:
-    """Of those that fail together the first is raised, and none is logged as never retrieved."""
+    """The first of several errors is raised, and none is logged as never retrieved."""
     logged: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: logged.append(context))
 

@@ -227,7 +227,7 @@ def test_a_sentence_keeps_its_urls_without_userinfo(text: str, shown: str | None
 
 @given(st.text(alphabet='ab:@"\\ \n', max_size=8))
 def test_a_sentence_in_json_stays_json(password: str) -> None:
-    """Whatever characters a URL's userinfo has, escaped as JSON has them."""
+    """It stays JSON whatever characters a URL's userinfo has, escaped as JSON has them."""
     text = json.dumps({"a": f"https://u{password}@host/b@c", "d": "e@f"})
     assert json.loads(without_userinfo(text))["d"] == "e@f"
 

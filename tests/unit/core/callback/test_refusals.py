@@ -66,7 +66,7 @@ def scene() -> Scene:
 
 
 async def test_a_refusal_is_due_at_once(scene: Scene) -> None:
-    """With the request's credentials, which are erased once it is accepted; its run says so."""
+    """It has the request's credentials until it is accepted, and its run says that it was."""
     await scene.refuse()
     operation = await scene.operation()
     assert (operation.state, operation.due_at) == (
@@ -136,7 +136,7 @@ async def test_an_unsent_refusal_is_dropped_when_its_request_is_begun_again(scen
 
 
 async def test_no_refusal_is_sent_while_a_new_attempt_is_in_progress(scene: Scene) -> None:
-    """Nor once its job is checked: a refusal that may have arrived is suspended."""
+    """A refusal that may have arrived is suspended, also once the new attempt's job is checked."""
     await scene.refuse()
     await scene.send(500)
     attempt = await scene.open()
@@ -185,7 +185,7 @@ async def dies_while_posting(scene: Scene) -> None:
 async def test_the_next_give_back_resumes_a_suspended_refusal(
     scene: Scene, answer: int, is_accepted: bool
 ) -> None:
-    """After the 60 s of the attempt that posts it; it may have arrived, and a 401 then says so."""
+    """It is sent 60 s after the attempt before it, which may have arrived, as a 401 then shows."""
     await scene.refuse()
     await dies_while_posting(scene)
     await scene.refuse()
@@ -215,7 +215,7 @@ async def test_no_other_report_begins_while_a_refusal_is_being_posted(scene: Sce
 
 
 async def test_a_late_answer_to_a_refusal_does_not_count_for_a_later_report(scene: Scene) -> None:
-    """Although each is the first attempt at its report."""
+    """It isn't the later report's answer, although each is the first attempt at its report."""
     await scene.refuse()
     slow = FakeWebhook([204])
 

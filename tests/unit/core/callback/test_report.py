@@ -256,7 +256,7 @@ async def test_a_report_to_no_address_is_given_up(desk: Desk) -> None:
 
 
 async def test_a_report_that_raises_is_postponed_and_given_up(desk: Desk) -> None:
-    """Each time it is counted and its pause is longer; other reports aren't affected."""
+    """Each failure is counted and makes the pause longer; other reports aren't affected."""
     attempts = desk.timings.max_attempts
     sender, webhook = report_sender(desk, *[UnicodeError("hunter2")] * attempts)
     operation_id = await ended(desk)
@@ -376,7 +376,7 @@ async def test_a_deployments_report_takes_the_provisionings_secret(desk: Desk) -
 
 
 async def test_a_deployment_that_is_not_reported_leaves_no_secret_behind(desk: Desk) -> None:
-    """Neither its own nor that of the provisioning before it."""
+    """The secrets of the deployment and of the provisioning before it are erased."""
     deployment = await deployed(desk, None)
     assert await secrets_kept(desk, (await desk.operation("k")).operation_id, deployment) == 0
 

@@ -29,7 +29,7 @@ def by_clock(desk: Desk, behind_s: float, status: int = 401) -> WebhookAnswer:
 async def test_a_report_is_signed_again_by_the_control_planes_clock(
     desk: Desk, behind_s: float
 ) -> None:
-    """If it has answered 401 and its clock is more than 5 s from ours."""
+    """A 401 is followed by a report with that clock's time, if that is more than 5 s from ours."""
     sender, webhook = report_sender(desk, by_clock(desk, behind_s), 204)
     await sender.send(await ended(desk))
     (_, first, before), (_, second, after) = webhook.posted
@@ -55,7 +55,7 @@ async def test_it_is_signed_by_that_clock_once(desk: Desk) -> None:
 async def test_other_answers_are_no_matter_of_clocks(
     desk: Desk, behind_s: float | None, status: int
 ) -> None:
-    """Nor is one that doesn't say its time, or that says ours."""
+    """No second report follows an answer without a time, or with our time."""
     date = None if behind_s is None else desk.later(-behind_s)
     sender, webhook = report_sender(desk, WebhookAnswer(status=status, date=date))
     await sender.send(await ended(desk))

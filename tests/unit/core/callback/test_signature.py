@@ -29,7 +29,7 @@ def test_the_signature_covers_body_context_and_time() -> None:
 
 
 def test_a_known_answer() -> None:
-    """Of `openssl dgst -sha256 -hmac key` over body, context and time."""
+    """The signature is that of `openssl dgst -sha256 -hmac key` over body, context and time."""
     request = sign_request({"a": 1}, secret="key", context="c", now=NOW)
     assert request.headers["x-signature"] == (
         "f615585b1f8ac59ca2abcff7260db81000887f4454252545d99a8324a54ef863"

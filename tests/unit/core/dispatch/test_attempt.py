@@ -117,7 +117,7 @@ async def test_an_ending_that_was_dropped_is_not_followed(open_with: Open) -> No
 
 
 async def test_an_ending_names_its_start(open_with: Open) -> None:
-    """So that however late it comes, it ends no other start."""
+    """An ending names its start, so that it ends no other one, however late it comes."""
     ledger, seen = DeskLedger(), []
 
     async def handler(event: Event[dict[str, Any]], run: Run) -> None:
@@ -222,7 +222,7 @@ class SlowToFind(InMemoryBuilder):
 async def test_a_predecessor_leaves_the_job_to_its_successor(
     open_with: Open, clock: ManualClock
 ) -> None:
-    """If the event opens no operation: the job is the run's, whichever attempt holds that."""
+    """The job of an event that opens no operation is the run's, whichever attempt holds that."""
     ledger, builder, started = DeskLedger(), SlowToFind("CODE_BUILD"), asyncio.Event()
 
     async def handler(event: Event[dict[str, Any]], run: Run) -> None:

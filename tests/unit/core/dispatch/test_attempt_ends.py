@@ -13,7 +13,7 @@ from tests.unit.core.dispatch.lost_answers import DONE, ORDER, URL, complete, op
 
 
 async def test_a_report_is_sent_with_the_settle_of_its_outcome(clock: ManualClock) -> None:
-    """Of the operation that the event ended, without a sweep."""
+    """The report of the operation that the event ended is sent without a sweep."""
 
     async def report(event: Event[Any], run: Run) -> None:
         run.report(succeeded=True, url=URL)
@@ -139,7 +139,7 @@ async def test_a_cancelled_request_calls_no_handler_again(clock: ManualClock) ->
 
 
 async def test_pauses_double_and_are_bounded(clock: ManualClock) -> None:
-    """Of attempts that have to wait, of bugs, and of errors that name their own pause."""
+    """The pauses after waits and bugs double, and a pause that an error names is bounded."""
     pause: float | None = None
     error: type[Exception] = TemporaryError
 

@@ -75,7 +75,7 @@ async def test_an_operation_without_a_job_is_reported_once_it_certainly_has_none
 
 @pytest.mark.parametrize("then", [refuse, complete])
 async def test_nothing_ends_while_none_is_uncertain(clock: ManualClock, then: Act) -> None:
-    """After a failure or a success: the sender gets an error that names the possible start."""
+    """The sender gets an error that names the possible start, after a failure and a success."""
     builder = Forgetful("CODE_BUILD", made=False)
     async with opened(clock, builder=builder, TENANT_PROVISIONING=first_starts(then)) as scene:
         await scene.send()
@@ -127,7 +127,7 @@ async def test_a_cancelled_lookup_hands_the_run_back(clock: ManualClock) -> None
 
 
 async def test_no_builder_is_queried_if_no_start_is_possible(clock: ManualClock) -> None:
-    """Neither by a first refusal, nor with a recorded job, nor while the operation continues."""
+    """No look-up follows a first refusal, a recorded job, or an operation that continues."""
 
     async def find_and_refuse(event: Event[Any], run: Run) -> None:
         if run.attempt == 2:
@@ -300,7 +300,7 @@ async def test_an_attempt_that_lost_its_lease_leaves_its_job_to_the_operation(
 async def test_an_attempt_that_lost_its_lease_raises_taken_over_whatever_a_lookup_finds(
     clock: ManualClock, starts: bool
 ) -> None:
-    """Also if the builder can't be queried; with no start possible it isn't."""
+    """`TakenOver` is raised also if the builder can't be queried; without a start it isn't."""
 
     async def handler(event: Event[Any], run: Run) -> None:
         scene.ledger.before_commit.append(scene.take_over)

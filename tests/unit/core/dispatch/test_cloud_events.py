@@ -42,7 +42,7 @@ def runs(scene: Scene) -> set[str]:
 async def test_without_a_handler_an_event_of_the_cloud_has_no_run(
     clock: ManualClock, event_type: str
 ) -> None:
-    """Whether the build is one of ours or not; the end of ours is an event of its own."""
+    """No run is stored, for builds of ours and others; the end of ours is an event of its own."""
     builder = Forgetful("CODE_BUILD", error=None)
     async with opened(clock, builder=builder, TENANT_PROVISIONING=start) as scene:
         assert await scene.send(change(event_type, "build:foreign")) is None
@@ -61,7 +61,7 @@ async def test_without_a_handler_an_event_of_the_cloud_has_no_run(
 async def test_a_handler_of_such_events_sees_no_input_of_the_job(
     clock: ManualClock, event_type: str, name: str
 ) -> None:
-    """Neither in what was received nor in the body; nor is it kept."""
+    """The inputs are neither in what was received nor in the body, and aren't stored."""
     seen = list[Event[Any]]()
 
     async def see(event: Event[Any], run: Run) -> None:

@@ -172,7 +172,7 @@ async def test_a_model_that_breaks_down_ends_a_request(clock: ManualClock) -> No
 
 
 async def test_a_run_that_broke_down_continues_once_the_bug_is_fixed(clock: ManualClock) -> None:
-    """As after a bug of its handler; and so does a failed one whose event is delivered again."""
+    """It continues as after a bug of its handler; so does a failed one that is delivered again."""
     async with open_scene(clock) as scene:
         broken = scene.with_services(structure=BrokenStructure())
         assert isinstance(await broken.send(REQUEST), HandlerFailed)
@@ -295,7 +295,7 @@ async def test_a_report_without_an_address_is_noted(clock: ManualClock) -> None:
 
 
 async def test_a_run_whose_holders_only_die_ends(clock: ManualClock) -> None:
-    """After `runs.max_takeovers` take-overs in a row, without a write of any of them."""
+    """A run ends after `runs.max_takeovers` take-overs in a row without a write of its attempts."""
     async with open_scene(clock, opening=stay) as scene:
         await scene.send(REQUEST)
         died = attrs.evolve(
@@ -376,7 +376,7 @@ async def test_a_settle_that_the_ledger_cannot_take_now_is_no_bug(clock: ManualC
 
 
 async def test_steps_that_were_taken_are_kept_where_a_settle_raises(clock: ManualClock) -> None:
-    """After a bug behind a handler none of its steps is taken again."""
+    """The steps are stored, so that none is taken again after a bug behind the handler."""
     taken = []
 
     async def welcome(event: Event[Any], run: Run) -> None:

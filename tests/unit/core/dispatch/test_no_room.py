@@ -111,7 +111,7 @@ async def test_an_outcome_counts_though_its_steps_cannot_be_kept(clock: ManualCl
 
 @pytest.mark.parametrize("ends", ["fails", "hands back", "is done"])
 async def test_a_run_without_any_room_is_a_bare_failure(clock: ManualClock, ends: str) -> None:
-    """However the attempt ended: no reason, no note, no follow-up; the tenant is free."""
+    """The run has no reason, note or follow-up, however the attempt ended; the tenant is free."""
 
     async def handler(event: Event[Any], run: Run) -> None:
         run.note("more than fits")

@@ -240,7 +240,7 @@ async def test_the_settlement_of_an_outcome_has_all_that_its_handler_requested(d
 async def test_only_a_failure_has_a_reason(
     desk: Desk, event_type: str, body: dict[str, Any], source: str, reason: str | None
 ) -> None:
-    """In the report's own words, else it names the report's source; the note begins with it."""
+    """A failure has its report's own reason, else names the report's source; the note has it."""
     _, settlement = await outcome_of(desk, event_type, body, source=source)
     assert settlement.reason == reason
     assert settlement.note == " ".join(filter(None, (reason, "Reported.")))
@@ -257,7 +257,7 @@ async def test_only_a_failure_has_a_reason(
 async def test_a_successs_note_names_the_job_that_has_ended(
     desk: Desk, status: str, is_own: bool, said: str
 ) -> None:
-    """As its builder or the job itself reports it; in a foreign event that is ignored."""
+    """The note says how the job ended, by its builder or itself; a foreign event's is ignored."""
     body = {"endedJob": {"id": "b-1", "builder": "JENKINS", "status": status}}
     _, settlement = await outcome_of(desk, PROVISIONED, body, is_own=is_own)
     assert settlement.note == f"{said}Reported."

@@ -45,7 +45,7 @@ async def due(desk: Desk) -> list[str]:
 
 
 async def test_a_sweep_reads_pages_until_none_is_left(desk: Desk) -> None:
-    """Each item once, however many there are; also those that stay due because they failed."""
+    """Each item is handled once, however many there are, also those that fail and stay due."""
     hands = Hands(desk)
     ids = await waiting(desk, *(f"e-{number}" for number in range(55)))
     for run in ids[:25]:
@@ -345,7 +345,7 @@ class Dice:
 
 @pytest.mark.parametrize("fall", [0, 1, 7, 19])
 async def test_replicas_start_in_different_places(desk: Desk, fall: int) -> None:
-    """So that they don't compete for the same items; all that is due has its turn."""
+    """The replicas don't compete for the same items, and all that is due has its turn."""
     ids = await waiting(desk, *(f"e-{number}" for number in range(20)))
     hands = Hands(desk)
     hands.sweeper.dice = Dice([0, fall])

@@ -72,7 +72,7 @@ async def test_the_age_of_an_operation_counts_until_it_has_ended(
 
 
 async def test_a_sweep_that_fails_is_not_logged_as_a_success(desk: Desk) -> None:
-    """Neither without the ledger, nor where a builder can't be reached."""
+    """Neither an outage of the ledger nor one of a builder is logged as a success."""
     without_ledger = Hands(desk)
     without_ledger.sweeper.transactions = attrs.evolve(desk.transactions, ledger=DownLedger())
     await desk.provision()
@@ -121,7 +121,7 @@ async def test_a_sweep_continues_if_open_operations_cannot_be_counted(
 
 
 async def test_a_count_that_hangs_delays_no_sweep(desk: Desk) -> None:
-    """Neither this one beyond a limit, nor the next one, which begins meanwhile."""
+    """The sweep ends at the count's limit, and the next one begins meanwhile."""
     hands = measuring(desk, asyncio.Event().wait)
     sweeps = [asyncio.create_task(hands.sweep())]
     await pass_time(desk, 1)

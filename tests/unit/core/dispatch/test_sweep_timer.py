@@ -31,7 +31,7 @@ class Sweeps:
 
 
 async def test_a_sweep_begins_after_each_pause(desk: Desk) -> None:
-    """Not before, and not after the context has ended."""
+    """No sweep begins before the pause is over, or after the context has ended."""
     sweeps = Sweeps()
     async with swept_regularly(sweeps, desk.clock, every_s=60):
         await pass_time(desk, 59)

@@ -45,14 +45,14 @@ def test_the_digest_of_an_earlier_release_is_known() -> None:
 
 @pytest.mark.parametrize("odd", ["half a pair: \ud83d", 2**70])
 def test_any_json_has_a_digest(odd: Any) -> None:
-    """Also with a lone surrogate, or with an integer of more than 64 bits."""
+    """A lone surrogate and an integer of more than 64 bits have a digest, too."""
     body = BODY | {"odd": odd}
     assert event(body).has_body_of(event(dict(reversed(body.items()))).body_digest)
     assert not event(body).has_body_of(event(BODY).body_digest)
 
 
 def test_an_outcome_of_our_own_has_the_digest_of_what_it_ends() -> None:
-    """Whatever is known of the end: it is the same event."""
+    """The digest is of the start that it ends, whatever else is known of the end."""
     ended = event(BODY, ends_start="op-1-1")
     assert ended.has_body_of(event({}, ends_start="op-1-1").body_digest)
     assert not ended.has_body_of(event(BODY, ends_start="op-1-2").body_digest)

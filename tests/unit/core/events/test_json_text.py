@@ -76,7 +76,7 @@ def read_as_data(text: str) -> Any:
 @pytest.mark.parametrize("text", REFUSED.values(), ids=REFUSED)
 @pytest.mark.parametrize("read", [read_as_body, read_as_message, read_as_data])
 def test_all_readers_of_json_refuse_alike(read: Any, text: str) -> None:
-    """As a body, in the queue and in Base64: no event, with a sentence that isn't as long as it."""
+    """A body, a queue message and Base64 data are refused, by a sentence of a bounded length."""
     with pytest.raises(BadEvent) as refused:
         read(text)
     assert len(str(refused.value)) < 300
@@ -110,7 +110,7 @@ def test_a_field_that_can_not_be_read_is_text(text: str) -> None:
     ],
 )
 def test_json_is_read(text: str, value: object) -> None:
-    """As text and as bytes; a byte order mark before it is skipped."""
+    """Text and bytes are read; a byte order mark before them is skipped."""
     assert parse_json(text) == value
     assert parse_json(text.encode()) == value
 
@@ -177,7 +177,7 @@ def count(value: Any) -> int:
     st.integers(1, 40),
 )
 def test_levels_and_values_are_counted_before_parsing(value: Any, levels: int, values: int) -> None:
-    """Of a text with any strings in it; an empty container may count as two values."""
+    """Strings with brackets don't count; an empty container may count as two values."""
     text = json.dumps(value)
     try:
         assert parse_json(text, max_depth=levels, max_values=values) == value
@@ -188,7 +188,7 @@ def test_levels_and_values_are_counted_before_parsing(value: Any, levels: int, v
 
 
 def test_depth_counts_containers() -> None:
-    """Of lists and objects; a value without any is at level 0."""
+    """Lists and objects are levels; a value without any is at level 0."""
     assert not is_deeper("x", 0)
     assert is_deeper([], 0)
     assert not is_deeper([1, {}], 2)

@@ -184,7 +184,7 @@ def test_an_odd_spelling_of_what_is_not_needed_is_passed_over(
     ],
 )
 def test_a_contradicting_spelling_is_not_ignored(body: dict[str, Any], path: str) -> None:
-    """Else what the claim reads from the body and what the handler gets would differ."""
+    """It is a mismatch, since the claim and the handler would read different values."""
     assert list(mismatches({"tenantId": "t-1", **body})) == [path]
 
 

@@ -99,7 +99,7 @@ def test_the_innermost_wrapper_identifies_the_event(raw: dict[str, Any]) -> None
 def test_an_event_without_an_id_gets_the_transports_message_id(
     raw: dict[str, Any], opened: Opened
 ) -> None:
-    """So that a message that is delivered twice is one event."""
+    """The message's id is the event's, so that a message that is delivered twice is one event."""
     assert open_event(raw) == opened
 
 

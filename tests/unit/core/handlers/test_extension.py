@@ -103,7 +103,7 @@ def test_each_documented_form_is_taken(parts: Mapping[str, Any]) -> None:
     ],
 )
 def test_a_part_that_can_not_be_called_is_refused(parts: Mapping[str, Any], said: str) -> None:
-    """By a sentence that names the part, and not by a TypeError of the first event."""
+    """The sentence names the part, before a first event could raise a TypeError."""
     with pytest.raises(RegistrationError) as refused:
         Extension(**parts)
     assert said in str(refused.value)

@@ -81,7 +81,7 @@ async def b_1_runs(builder: AnyBuilder) -> AnyBuilder:
 
 
 async def test_a_job_that_is_stopped_ends_its_operation(desk: Desk) -> None:
-    """At once, if its builder says that it is over; else the next check does."""
+    """It ends at once if its builder says that the job is over; else the next check ends it."""
     operation = await under_way(desk)
     bench = Bench(desk, {"IN_MEMORY": await b_1_runs(InMemoryBuilder())})
     await bench.stopper.stop(operation, "Enough.")
@@ -195,7 +195,7 @@ class Cancelling:
 
 
 async def test_a_cancel_stops_the_job_and_ends_its_operation(desk: Desk) -> None:
-    """As failed, for the reason that the operator gave."""
+    """The operation fails for the reason that the operator gave."""
     await under_way(desk)
     bench = Bench(desk, {"IN_MEMORY": await b_1_runs(InMemoryBuilder())})
     cancelling = Cancelling(bench)

@@ -59,7 +59,7 @@ def found(answers: Answers) -> dict[str, object]:
 
 
 async def test_a_builder_that_cannot_describe_jobs_is_not_queried() -> None:
-    """Nor is one that isn't registered any more; neither is an error."""
+    """Neither it nor a builder that isn't registered any more is queried, which is no error."""
     describer = JobDescriber({"A": OnlyStarts()})
     for name in ("A", "GONE"):
         assert await describer.answers(name, ["b-1"]) == Answers({"b-1": NOT_ASKED})
@@ -137,5 +137,5 @@ class Owner(InMemoryBuilder):
 def test_a_job_names_a_start_only_where_it_may_be_ours(
     report: JobDescription, start: tuple[str, int] | None
 ) -> None:
-    """By a start key of ours, on a builder of ours, and started by us as far as that can say."""
+    """Start key and builder must be ours, and the job too, as far as the builder can say."""
     assert JobDescriber({"A": Owner("A")}).start_of(report) == start

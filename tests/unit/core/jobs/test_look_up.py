@@ -50,7 +50,7 @@ async def test_every_builder_is_queried_the_chosen_one_first(desk: Desk) -> None
 
 
 async def test_only_the_builder_that_a_start_was_sent_to_is_queried(desk: Desk) -> None:
-    """If that is stored: another builder's outage doesn't hold the tenant."""
+    """If the builder is stored, another builder's outage doesn't hold the tenant."""
     first, second = ScriptedBuilder("FIRST"), ScriptedBuilder("SECOND")
     first.error = TemporaryError("the answer was lost")
     scene = await fresh(desk, first, second)
@@ -69,7 +69,7 @@ async def test_only_the_builder_that_a_start_was_sent_to_is_queried(desk: Desk) 
 
 
 async def test_a_start_is_looked_for_where_it_was_sent(desk: Desk) -> None:
-    """Whatever job the tier names by then, or if it names none; and nowhere else."""
+    """The stored job is searched, and no other one, whatever job the tier names by then."""
     builder = LooksEverywhere(error=TemporaryError("the answer was lost"))
     scene = await fresh(desk, builder)
     with pytest.raises(TemporaryError):
@@ -172,7 +172,7 @@ async def test_none_is_no_proof_for_a_while(desk: Desk, ago_s: float, pause_s: f
 
 @pytest.mark.parametrize("builder", [ScriptedBuilder(), BareBuilder()])
 async def test_a_certain_none_has_it_sent_again(desk: Desk, builder: BareBuilder) -> None:
-    """With the same start key; a builder that can't find is waited for just as long."""
+    """The start key is the same; a builder that can't find a job is waited for just as long."""
     scene = await possible(desk, builder, ago_s=62)
     assert await scene.start() == builder.job()
     assert builder.sent == [scene.attempt.start_key]

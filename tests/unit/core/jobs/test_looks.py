@@ -71,7 +71,7 @@ def test_the_table_of_answers_and_actions(
 
 @pytest.mark.parametrize("answer", [NotDescribed.UNKNOWN, NotDescribed.HIDDEN])
 def test_a_job_that_is_unknown_soon_after_its_start_is_waited_for(answer: NotDescribed) -> None:
-    """Even if its stop is requested, it has reported its end, or the deadline is that short."""
+    """It isn't ended, even if a stop is requested, its end reported, or the deadline short."""
     asked = operation(is_to_stop=True, has_reported=True)
     short = attrs.evolve(TIMINGS, deadline_s=10)
     assert what_follows(asked, answer, after(SOON_S), short, stops_overdue=True) is WAIT

@@ -29,7 +29,7 @@ EXECUTION = {"status": "FAILED", "input": "hunter2", "output": "hunter2", "name"
     ids=["plain", "envelope", "text", "entries", "nested text"],
 )
 def test_inputs_are_hidden_wherever_they_lie(notification: Any, around: Any) -> None:
-    """Of every builder there may be, configured or not; the job's status is left."""
+    """Inputs of every known builder's jobs are removed, configured or not; the status is left."""
     shown = json.dumps(NOTIFICATIONS.without_inputs(around(notification)))
     assert "hunter2" not in shown
     assert "FAILED" in shown

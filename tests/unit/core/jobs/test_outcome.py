@@ -138,7 +138,7 @@ async def test_the_job_of_a_run_that_opened_nothing_ends_alone(desk: Desk) -> No
 async def test_a_run_that_is_settled_after_its_jobs_end_shows_that(
     desk: Desk, event_type: str
 ) -> None:
-    """If it opened nothing: beside its own note, and only of its own start."""
+    """A run that opened nothing shows its own start's end beside its own note."""
     attempt = await desk.claimed(event_type, "a")
     await attempt.record(Progress(job=desk.job("b-1")))
     operation = await desk.operation(of=attempt)

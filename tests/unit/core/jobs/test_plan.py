@@ -49,7 +49,7 @@ def planned(override: Mapping[str, Any], *, prefix: str) -> Mapping[str, Any]:
 )
 @pytest.mark.parametrize("kind", ["SECRETS_MANAGER", "PARAMETER_STORE"])
 def test_an_event_may_not_refer_to_what_is_kept(kind: str, value: str, refused: bool) -> None:
-    """By any name that leads below the prefix; all other names may be used."""
+    """Every name that leads below the prefix is refused; all other names may be used."""
     override = {"PLAIN": value, "MINE": {"type": kind, "value": value}}
     if not refused:
         assert planned(override, prefix="/p/o")["MINE"] == override["MINE"]

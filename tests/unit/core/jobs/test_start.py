@@ -204,7 +204,7 @@ async def test_a_started_job_is_found_although_its_tier_is_broken_now(desk: Desk
 
 
 async def test_a_variable_that_cannot_be_printed_is_not_sent(desk: Desk) -> None:
-    """By whatever handler, to whatever builder; dates are text by then."""
+    """No handler can pass one to any builder; dates are text by then."""
     builder = BareBuilder()
     scene = await fresh(desk, builder)
     with pytest.raises(PermanentError, match="The variable KEY can't be passed to a job") as error:
@@ -220,7 +220,7 @@ async def test_a_variable_that_cannot_be_printed_is_not_sent(desk: Desk) -> None
 async def test_a_refusal_after_a_possible_start_may_be_its_echo(
     desk: Desk, ago_s: float, is_final: bool
 ) -> None:
-    """As long as the builder remembers the token: the job is looked up, and it isn't final."""
+    """It isn't final as long as the builder remembers the token, and the job is looked up."""
     builder = ScriptedBuilder(error=PermanentError("mismatch"))
     scene = await possible(desk, builder, ago_s=ago_s)
     before = possible_until(scene.attempt)

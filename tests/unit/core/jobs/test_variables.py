@@ -169,7 +169,7 @@ IDS = [f"{why}-{number}" for number, (_, why) in enumerate(ODD)]
 
 @pytest.mark.parametrize(("value", "why"), ODD, ids=IDS)
 def test_a_variable_without_a_json_form_is_refused_by_name(value: Any, why: str) -> None:
-    """Each bad value of the event at its own path, and those of the tier by their attributes."""
+    """Each bad value of the event has its own path, and each one of the tier its attribute."""
     path = "$.builderConfig.config.environmentOverride"
     with pytest.raises(PermanentError, match=r"^Invalid builder config provided\.$") as refused:
         build_variables({"C": value}, {"A": value, "OK": 1, "B": [value]})
@@ -263,7 +263,7 @@ def test_no_field_steers_a_tool() -> None:
 
 
 def test_left_out_fields_are_one_line() -> None:
-    """However many a sender has chosen; the first of them are named."""
+    """One line names the first of them, however many a sender has chosen."""
     with capture_logs() as logs:
         assert build_field_variables({f"-{n}": "x" for n in range(MAX_VARIABLES)}) == {}
     (line,) = logs
@@ -273,7 +273,7 @@ def test_left_out_fields_are_one_line() -> None:
 
 @pytest.mark.parametrize("build", [build_field_variables, as_variables])
 def test_more_variables_than_a_job_needs_are_refused(build: Any) -> None:
-    """With how many there are, and how many may be; none of them is looked at."""
+    """The refusal has how many there are and may be, and no value is read."""
     build({f"v{n}": "x" for n in range(MAX_VARIABLES)})
     with pytest.raises(PermanentError, match=r"There are 1001 variables .* at most 1000"):
         build({f"v{n}": object() for n in range(MAX_VARIABLES + 1)})
@@ -281,7 +281,7 @@ def test_more_variables_than_a_job_needs_are_refused(build: Any) -> None:
 
 @pytest.mark.parametrize("build", [build_field_variables, as_variables])
 def test_more_values_than_a_job_can_take_are_refused(build: Any) -> None:
-    """In all variables together, before any is converted."""
+    """The values of all variables together are counted, before any is converted."""
     halves = {"a": [0] * (MAX_VARIABLE_VALUES // 2), "b": {"c": [0] * (MAX_VARIABLE_VALUES // 2)}}
     with pytest.raises(PermanentError, match="more than 4096 values"):
         build({**halves, "d": object()})

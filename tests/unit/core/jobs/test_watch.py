@@ -333,7 +333,7 @@ UNKNOWN = "job unknown to its builder: waiting for its deadline"
 async def test_a_job_that_does_not_end_is_logged(
     desk: Desk, builder: Builder | str, passed_s: float, expected: list[str]
 ) -> None:
-    """Once its builder should list it, or once it is overdue; not if nothing is known of it."""
+    """It is logged once its builder should list it or it is overdue, not if nothing is known."""
     if isinstance(builder, str):
         builder = await asyncio.to_thread(running, InMemoryBuilder(), "b-1")
     (operation,) = await watched(desk, "b-1")

@@ -90,7 +90,7 @@ async def test_only_the_attempt_that_broke_down_is_counted(desk: Desk) -> None:
 
 
 async def test_a_claim_that_raised_is_counted_unless_an_attempt_holds_the_run(desk: Desk) -> None:
-    """Not under a live lease, and by the sweep only once the run is due."""
+    """It isn't counted under a live lease, and by the sweep only once the run is due."""
     attempt = await desk.claimed(ORDER, "a")
     assert await break_down(desk, ORDER) is None
     await desk.hand_back(attempt, pause_s=20)
@@ -169,7 +169,7 @@ async def test_the_last_breakdown_leaves_a_run_to_its_records(desk: Desk) -> Non
 
 
 async def test_a_failed_run_that_is_redelivered_is_a_new_attempt(desk: Desk) -> None:
-    """Once it has ended by its records: a fixed cause may let it succeed."""
+    """After its end by the records a redelivery is attempted, since the cause may be fixed."""
     await desk.hand_back(await desk.claimed(ORDER, "a"))
     await use_up(desk, ORDER, "a")
     last = await claim_by_records(desk.transactions, run_id(ORDER, "a"))
@@ -195,7 +195,7 @@ async def test_a_run_that_ends_by_its_records_sends_no_start(desk: Desk) -> None
 
 @pytest.mark.parametrize("died", [TIMINGS.max_takeovers - 1, TIMINGS.max_takeovers])
 async def test_a_run_whose_holders_die_ends_by_its_records(desk: Desk, died: int) -> None:
-    """After `runs.max_takeovers` in a row: what kills a process must not kill each in turn."""
+    """It ends after `runs.max_takeovers` in a row, before it kills one process after the other."""
     await desk.claimed(ORDER, "a")
     for _ in range(died):
         attempt = await desk.taken_over(ORDER, "a")
@@ -299,7 +299,7 @@ async def test_an_end_of_a_job_that_was_built_again_ends_no_newer_one(desk: Desk
 
 
 async def test_a_run_that_ends_by_its_records_does_so_after_one_more_breakdown(desk: Desk) -> None:
-    """However few of its attempts were ended by a bug: it gets no ordinary attempt any more."""
+    """It gets no ordinary attempt any more, however few of its attempts a bug has ended."""
     attempt = await desk.claimed(ORDER, "a")
     await desk.ledger.put(attrs.evolve(attempt.run, ends_by_records=True))
     run = await break_down(desk, ORDER, attempt=1)

@@ -117,7 +117,7 @@ async def test_another_kind_waits_until_the_tenant_is_free(
 
 
 async def test_the_opener_continues_with_the_same_start(desk: Desk) -> None:
-    """After a take-over: the same operation and start key, and a start is possible."""
+    """A take-over keeps the operation and its start key, and a start is possible."""
     first = await desk.claimed(PROVISIONING, "a", key="k")
     before = await desk.operation("k")
     second = await desk.taken_over(PROVISIONING, "a", key="k")
@@ -141,7 +141,7 @@ async def test_the_opener_finds_the_job_that_was_adopted(desk: Desk) -> None:
 async def test_an_operation_that_was_given_back_is_opened_by_the_next_request(
     desk: Desk, who: str
 ) -> None:
-    """With the next start number; no start of the earlier opening is possible any more."""
+    """It gets the next start number, and no start of the earlier opening is possible any more."""
     first = await desk.claimed(PROVISIONING, "a", key="k")
     if who == "b":
         assert isinstance(await desk.claim(PROVISIONING, "b", key="k"), Deferred)
@@ -182,7 +182,7 @@ async def test_an_opening_has_nothing_of_an_earlier_one(desk: Desk) -> None:
 
 @pytest.mark.parametrize("key", ["k", None])
 async def test_a_second_request_joins_once_the_job_is_recorded(desk: Desk, key: str | None) -> None:
-    """Under the same request key or another: until then it waits, and is no duplicate."""
+    """Until then it waits and is no duplicate, under the same request key or another."""
     opener = await desk.claimed(PROVISIONING, "a", key="k")
     answer = await desk.claim(PROVISIONING, "b", key=key)
     reason = f"Run {opener.run.run_id} is opening the same operation."
@@ -214,7 +214,7 @@ async def test_a_run_keeps_waiting_for_an_opener_that_crashed(desk: Desk) -> Non
 async def test_the_later_requests_credentials_are_used(
     desk: Desk, ours_s: float | None, theirs_s: float | None, wins: bool
 ) -> None:
-    """By the events' own times, not by arrival; a request without credentials replaces none."""
+    """The events' own times count, not the arrivals; a request without any replaces none."""
     ours = None if ours_s is None else desk.later(ours_s)
     theirs = None if theirs_s is None else desk.later(theirs_s)
     opener = await desk.claimed(PROVISIONING, "a", as_of=ours)
@@ -244,7 +244,7 @@ async def test_an_ended_operation_takes_no_newer_credentials(desk: Desk) -> None
 async def test_the_request_key_of_an_ended_operation_is_a_duplicate(
     desk: Desk, job: str | None
 ) -> None:
-    """However it ended; another key opens the next operation, where that is legal."""
+    """It is one however the operation ended; another key opens the next one, if that is legal."""
     opener = await desk.claimed(PROVISIONING, "a", key="k")
     await desk.finish(opener, desk.job(job) if job else None)
     await desk.end(NOT_PROVISIONED, "done")
@@ -283,7 +283,7 @@ async def ended(desk: Desk) -> None:
 
 @pytest.mark.parametrize("who", ["a", "b"])
 async def test_force_reopens_an_ended_operation(desk: Desk, who: str) -> None:
-    """Under the next start number, with no steps; nothing is inherited."""
+    """It begins the next start number without steps, and inherits nothing."""
     await ended(desk)
     before = await desk.run(PROVISIONING, who)
     answer = await desk.claim(PROVISIONING, who, key="k", trigger=Trigger.REPLAY)

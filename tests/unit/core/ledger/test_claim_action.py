@@ -37,7 +37,7 @@ WORDS = {
 
 @pytest.mark.parametrize("found", Found, ids=lambda found: found.name)
 def test_the_table_of_claim_actions(found: Found) -> None:
-    """For each run that is found and each trigger; as the module's own table shows it."""
+    """Each run that is found and each trigger has the action that the module's table shows."""
     page = claim_action.__doc__ or ""
     rows = [
         [cell.strip() for cell in row.split("|")[1:-1]]

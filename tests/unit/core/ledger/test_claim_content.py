@@ -43,7 +43,7 @@ WINDOW_S = TIMINGS.dedupe_window_s
 async def test_equal_content_is_one_event_for_a_while(
     desk: Desk, passed_s: float, by_content: bool, trigger: Trigger, is_new: bool
 ) -> None:
-    """After it, a delivery is another event: no steps, first seen now, attempt numbers continue."""
+    """After the window a delivery is another event, without steps; attempt numbers continue."""
     first = await desk.claimed(ORDER, "a", by_content=by_content)
     await desk.finish(first, desk.job("b-1"))
     desk.turn(passed_s)
@@ -60,7 +60,7 @@ async def test_equal_content_is_one_event_for_a_while(
 async def test_equal_content_of_an_unfinished_run_is_the_same_event(
     desk: Desk, status: RunStatus
 ) -> None:
-    """However old it is: a run that waits or whose lease has expired continues."""
+    """A run that waits or whose lease has expired continues, however old it is."""
     first = await desk.claimed(ORDER, "a", by_content=True)
     if status is RunStatus.RETRY:
         await desk.hand_back(
@@ -84,7 +84,7 @@ async def test_only_a_delivery_makes_old_content_new(desk: Desk, trigger: Trigge
 
 
 async def test_new_content_counts_its_starts_from_the_beginning(desk: Desk) -> None:
-    """And the run of an outcome no longer names the operation that it ended."""
+    """Its first start has the number 1, and an outcome's run names no operation that it ended."""
     await desk.finish(await desk.claimed(ORDER, "a", by_content=True))
     await desk.finish(
         await desk.claimed(ORDER, "a", by_content=True, trigger=Trigger.FORCED_REPLAY)
@@ -98,7 +98,7 @@ async def test_new_content_counts_its_starts_from_the_beginning(desk: Desk) -> N
 
 
 async def test_failed_content_is_new_after_the_window(desk: Desk) -> None:
-    """And a new request: its operation is another one."""
+    """It is a new request then, and opens another operation."""
     first = await desk.claimed(PROVISIONING, "a", by_content=True)
     await desk.fail(first)
     desk.turn(WINDOW_S)
@@ -211,7 +211,7 @@ async def test_content_that_a_job_repeats_is_one_event(desk: Desk) -> None:
 async def test_content_that_was_received_before_its_run_is_the_same_event(
     desk: Desk, received_s: float | None, is_new: bool
 ) -> None:
-    """However late a queue delivers it again; a stored event has no time of receipt."""
+    """It is the same one however late a queue delivers it; a stored one has no time of receipt."""
     request = desk.request(ORDER, "a", by_content=True)
     received_at = None if received_s is None else desk.later(received_s)
     again = attrs.evolve(request, event=attrs.evolve(request.event, received_at=received_at))
@@ -233,7 +233,7 @@ async def test_content_that_has_failed_is_attempted_again(desk: Desk) -> None:
 
 
 async def test_equal_content_that_is_no_request_is_one_event(desk: Desk) -> None:
-    """Whatever the tenant's latest request: only the window makes it another one."""
+    """Only the window makes it another one, whatever the tenant's latest request is."""
     first = await desk.claimed(ORDER, "a", by_content=True)
     await desk.finish(first)
     await desk.claimed(PROVISIONING, "b")

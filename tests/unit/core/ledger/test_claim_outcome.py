@@ -127,7 +127,7 @@ async def change(desk: Desk, **changes: Any) -> OperationRecord:
 async def test_an_outcome_ends_the_operation_and_moves_the_tenant(
     desk: Desk, event_type: str, by: str
 ) -> None:
-    """In one write, by whichever of the three it names it; the tenant stays held until then."""
+    """One write does both, by whichever of the three it names it; the tenant is held until then."""
     kind, succeeded = ENDS[event_type].kind, ENDS[event_type].succeeded
     if kind is Kind.CLEAN_UP:
         await desk.stand(TenantState.PROVISION_FAILED)
@@ -166,7 +166,7 @@ async def test_an_outcome_ends_the_operation_also_if_its_handler_failed(
 
 @pytest.mark.parametrize("is_handed_back", [False, True])
 async def test_an_outcome_waits_for_the_opener(desk: Desk, is_handed_back: bool) -> None:
-    """While the opener is in progress or waits, and no job is recorded: it may start one."""
+    """It waits while the opener is in progress or due and has no job, since it may start one."""
     opener = await opened(desk)
     if is_handed_back:
         await desk.hand_back(opener)
@@ -269,7 +269,7 @@ async def test_an_outcome_of_something_else_ends_nothing(desk: Desk, named: dict
 
 @pytest.mark.parametrize("event_type", [DEPLOYED, "TENANT_DEPROVISIONING_FAILURE"])
 async def test_an_outcome_of_another_kind_ends_nothing(desk: Desk, event_type: str) -> None:
-    """Nor does one of a tenant without an operation under way, or of another tenant's operation."""
+    """Neither does one for a tenant that has none under way, or for another tenant's operation."""
     await under_way(desk)
     assert isinstance(await desk.claim(event_type, "done"), NothingToDo)
     await change(desk, tenant_id="t-2")
@@ -357,7 +357,7 @@ async def test_an_unseen_tenant_is_held_until_its_outcome_is_settled(desk: Desk)
 
 
 async def test_an_unseen_tenant_is_released_if_its_outcome_could_not_be_handled(desk: Desk) -> None:
-    """As if the ledger had never had a record of it; a later attempt begins anew."""
+    """The ledger has no state of it then, and a later attempt begins anew."""
     attempt = await desk.claimed(PROVISIONED, "done")
     await desk.fail(attempt, ends_without_job=False)
     assert await desk.tenant() == (None, None)
@@ -418,7 +418,7 @@ async def test_an_outcome_moves_only_a_tenant_that_its_operation_holds(desk: Des
 async def test_the_tenants_tier_is_that_of_its_operation(
     desk: Desk, of_operation: str | None, of_event: str | None, of_tenant: str, kept: str
 ) -> None:
-    """Else that of the outcome, else the one that the tenant had."""
+    """The tenant gets the operation's tier, else the outcome's, else it keeps its own."""
     await desk.stand(TenantState.PROVISIONED, tier=of_tenant)
     opener = await desk.claimed(DEPLOYMENT, "a", key="k")
     operation = await desk.operation(of=opener)
@@ -451,7 +451,7 @@ async def claim_self_report(desk: Desk, **options: Any) -> OperationRecord:
 async def test_a_self_report_makes_its_job_due_for_a_check(
     desk: Desk, named: dict[str, Any]
 ) -> None:
-    """At once, from any sender; it counts as the job's only if it names the job or the start."""
+    """It is due at once, from any sender; it counts as the job's if it names the job or start."""
     await under_way(desk)
     desk.turn(1)
     operation = await claim_self_report(desk, **named)
@@ -461,7 +461,7 @@ async def test_a_self_report_makes_its_job_due_for_a_check(
 
 @pytest.mark.parametrize("is_named", [False, True])
 async def test_a_self_report_of_the_job_brings_credentials(desk: Desk, is_named: bool) -> None:
-    """If its request had none; a report that names only the tenant may be of any sender."""
+    """They are used if its request had none; a report that names only the tenant brings none."""
     await under_way(desk)
     operation = await claim_self_report(desk, as_of=SENT_AT, **({"job": "b-1"} if is_named else {}))
     assert operation.credentials == (credentials("self", SENT_AT) if is_named else None)

@@ -14,7 +14,7 @@ async def registered(desk: Desk, registration_id: str = "r") -> str | None:
 
 
 async def test_a_request_registers_its_tenant(desk: Desk) -> None:
-    """In one write with what it opens; the operation has it, and the tenant once that is over."""
+    """One write registers it with what it opens; the operation, then the tenant has it."""
     opener = await desk.claimed(PROVISIONING, "a", registration="r")
     assert desk.ledger.requests == ["commit"]
     assert await registered(desk) == TENANT
@@ -26,7 +26,7 @@ async def test_a_request_registers_its_tenant(desk: Desk) -> None:
 
 
 async def test_of_two_tenants_with_one_registration_the_first_keeps_it(desk: Desk) -> None:
-    """At once, in two processes: the slower one is refused, and opens nothing."""
+    """Of two processes at once the slower one is refused, and opens nothing."""
     other = desk.beside()
     desk.ledger.before_commit.append(
         lambda: other.claimed(PROVISIONING, "b", tenant_id="t-2", registration="r")
@@ -78,7 +78,7 @@ async def test_a_request_with_another_tenants_registration_does_not_join(desk: D
 async def test_a_result_of_a_registration_makes_no_tenant(
     desk: Desk, tenant_id: str | None
 ) -> None:
-    """Whether the registration isn't in the ledger, or its tenant is unseen."""
+    """It is refused if the registration isn't in the ledger, or its tenant is unseen."""
     answer = await desk.claim(PROVISIONED, "told", tenant_id=tenant_id, registration="r")
     assert isinstance(answer, Refused)
     assert "No tenant with the registration 'r' is known" in answer.reason

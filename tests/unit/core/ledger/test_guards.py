@@ -223,7 +223,7 @@ def test_a_tenant_is_free_or_unseen(tenant: TenantRecord | None, free: bool, uns
 def test_an_operation_is_secured_by_its_job_or_its_end(
     changes: dict[str, Any], secured: bool
 ) -> None:
-    """Until then no other request may be answered as its duplicate."""
+    """Before it has one of them, no other request may be answered as its duplicate."""
     assert is_secured(operation(**changes)) is secured
 
 
@@ -265,7 +265,7 @@ def test_a_job_is_recorded_by_the_start_that_made_it(
 def test_a_run_works_on_the_operation_that_it_opened(
     of_operation: dict[str, Any], of_run: dict[str, Any], works: bool
 ) -> None:
-    """While it is open, and at the start that the run knows."""
+    """The operation must be open, and at the start that the run knows."""
     assert works_on(operation(**of_operation), run(**of_run)) is works
 
 
@@ -369,7 +369,7 @@ def test_an_unknown_job_is_gone_once_its_builder_must_list_it(
 def test_an_unknown_job_ends_its_operation_for_a_reason_alone(
     changes: dict[str, Any], since_s: float, ends: bool
 ) -> None:
-    """By a self-report, by a stop, or at the deadline; never while it may not be listed yet."""
+    """A self-report, a stop or the deadline ends it, but not while it may not be listed yet."""
     since = NOW + timedelta(seconds=since_s)
     found = attrs.evolve(OPERATION, job_since=since, **changes)
     assert ends_unknown(found, NOW, Timings(deadline_s=7200)) is ends
@@ -414,7 +414,7 @@ def test_a_report_is_posted_by_one_at_a_time(
 def test_a_registration_is_the_tenants_that_was_first(
     registered: str | None, holder: TenantRecord | None, elsewhere: bool
 ) -> None:
-    """Unless that tenant is unseen: nothing was ever done to it."""
+    """The later tenant gets it only if the first one is unseen: nothing was ever done to it."""
     known = RegistrationRecord(registration_id="r", tenant_id=registered) if registered else None
     assert is_registered_elsewhere(known, holder, "t-1") is elsewhere
 
@@ -447,7 +447,7 @@ def test_an_operation_is_the_latest_request_unless_another_is_recorded(
 def test_an_outcome_is_another_event_for_an_operation_that_was_opened_since(
     holder: OperationRecord | None, opened: bool
 ) -> None:
-    """Of the kind that the outcome ends, and opened after the outcome was first seen."""
+    """The operation must be of the outcome's kind, and opened after the outcome was first seen."""
     assert is_opened_since(RUN, Kind.PROVISIONING, holder) is opened
 
 

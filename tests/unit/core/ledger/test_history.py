@@ -133,7 +133,7 @@ async def test_a_waiting_run_names_what_it_waits_for(desk: Desk) -> None:
 
 
 async def test_the_last_attempts_are_kept(desk: Desk) -> None:
-    """However often it waits and however long the reasons are, the item stays small."""
+    """The item stays small, however often the run waits and however long the reasons are."""
     long = Failure(type="TemporaryError", message="ü" * 2000)
     for _ in range(3 * MAX_ATTEMPTS):
         await desk.hand_back(await desk.claimed(ORDER, "a"), error=long, pause_s=1)
@@ -203,7 +203,7 @@ async def test_a_run_that_ends_by_its_records_grows_no_more(desk: Desk) -> None:
 
 
 async def test_a_dry_runs_request_is_kept_once(desk: Desk) -> None:
-    """Of an earlier start's job, only what names it is kept: its request may be large."""
+    """An earlier start's job is kept without its request, which may be large."""
     job = attrs.evolve(desk.job("b-1"), request={"large": "x" * 1000})
     await desk.finish(await desk.claimed(PROVISIONING, "a"), job)
     await desk.end(PROVISIONED, "over", job="b-1")

@@ -131,7 +131,7 @@ async def test_an_operation_that_was_given_back_is_not_over(desk: Desk) -> None:
 async def test_how_long_an_operation_took_is_measured(
     desk: Desk, event_type: str, result: str
 ) -> None:
-    """From its opening to its end, with how it ended; that of its clean-up is measured apart."""
+    """The time from opening to end has how it ended; a clean-up's is measured apart."""
     await desk.provision()
     desk.turn(30)
     tally = Tally()
@@ -152,7 +152,7 @@ async def test_an_outcome_belongs_to_the_trace_of_its_operation(desk: Desk) -> N
 
 
 async def test_a_lease_is_renewed_as_long_as_the_work_lasts(desk: Desk) -> None:
-    """Each third of a lease; not any more once it is done."""
+    """It is renewed after each third of a lease, and not any more once the work is done."""
     attempt = await desk.claimed(ORDER, "a")
     async with keep_renewed(attempt.renew, desk.clock, lease_s=60):
         for _ in range(5):

@@ -56,7 +56,7 @@ async def adopt(desk: Desk, job_id: str = "b-1", *, number: int = 1) -> Adopted 
 
 
 async def test_a_job_is_due_for_a_look_from_when_it_is_known(desk: Desk) -> None:
-    """After the pause between two checks; its deadline counts from there, too."""
+    """Its first check is due after the pause, and its deadline counts from there, too."""
     desk.turn(10)
     operation = await under_way(desk)
     assert (operation.job_since, operation.due_at) == (desk.clock.now(), desk.later(60))
@@ -186,7 +186,7 @@ async def test_the_next_opening_is_not_stopped(desk: Desk) -> None:
 
 
 async def test_a_job_is_adopted_by_the_start_that_made_it(desk: Desk) -> None:
-    """And checked from then on; a second adoption finds it recorded."""
+    """It is checked from then on, and a second adoption finds it recorded."""
     attempt = await desk.claimed(PROVISIONING, "a", key="k", as_of=SENT_AT)
     assert isinstance(await adopt(desk), Adopted)
     operation = await desk.operation("k")
@@ -349,7 +349,7 @@ async def test_a_job_that_was_built_again_has_the_newer_one_in_its_place(
 async def test_no_job_takes_the_place_of_one_whose_end_is_claimed(
     desk: Desk, changes: dict[str, Any], number: int
 ) -> None:
-    """Nor of one of another start, or of one that isn't the operation's any more."""
+    """No job replaces that of another start either, or one that isn't the operation's any more."""
     operation = attrs.evolve(await under_way(desk), **changes)
     await desk.ledger.put(operation)
     before = await desk.operation("k")
@@ -378,7 +378,7 @@ async def note(desk: Desk, asked: OperationRecord, number: int) -> OperationReco
 
 
 async def test_a_stop_that_was_answered_is_kept(desk: Desk) -> None:
-    """Once for each way; that the job ignored the last one becomes part of the reason."""
+    """Each way is noted once; if the job ignores the last one, the reason says so."""
     await under_way(desk)
     asked = await stop(desk)
     assert asked is not None

@@ -117,7 +117,7 @@ async def logs_given_up(desk: Desk, key: str, error: Exception) -> bool:
 
 @pytest.mark.parametrize("error", [DOWN, BUG])
 async def test_what_is_only_put_off_is_not_logged_as_given_up(desk: Desk, error: Exception) -> None:
-    """Nor is an item that another process has finished, or is working on."""
+    """Neither is an item that another process has finished, or is working on."""
     begun = attrs.evolve(await over(desk), due_at=desk.later(60))
     await desk.ledger.put(begun)
     due = await due_run(desk)
@@ -157,7 +157,7 @@ async def test_a_check_that_another_process_has_begun_is_not_postponed(desk: Des
 
 
 async def test_a_check_that_fails_by_a_bug_waits_longer_each_time(desk: Desk) -> None:
-    """As an attempt of a run does; however often, it is never given up."""
+    """Its pauses are those of a run's attempts, and it is never given up."""
     operation, pauses = await over(desk), []
     for _ in range(desk.timings.max_attempts + 2):
         await guarded(desk.transactions, operation.key, raising(BUG))
@@ -214,7 +214,7 @@ async def test_a_run_that_failed_is_not_counted_by_a_sweep(desk: Desk) -> None:
 
 @pytest.mark.parametrize("due_s", [0, 9])
 async def test_secrets_that_can_not_be_removed_are_postponed(desk: Desk, due_s: float) -> None:
-    """By the pause of all secrets; unless another process has postponed them since."""
+    """They are due after the pause of all secrets, unless another process postponed them since."""
     kept = SecretsRecord(
         start_key="s-1",
         operation_id="s",

@@ -34,7 +34,7 @@ async def test_an_outcome_that_names_an_ended_operation_does_not_end_the_one_und
 
 
 async def test_a_deployments_outcome_is_matched_by_its_own_request_key(desk: Desk) -> None:
-    """Not only by the request key of the provisioning that the deployment follows."""
+    """A deployment's own key is compared, and not only that of the provisioning that it follows."""
     await desk.stand(TenantState.PROVISIONED)
     await desk.finish(await desk.claimed(DEPLOYMENT, "d", key="k"), desk.job("b-1"))
     attempt = await desk.claimed(DEPLOYED, "done", context="k")

@@ -74,7 +74,7 @@ async def test_recorded_progress_is_kept_under_a_renewed_lease(desk: Desk) -> No
 
 @pytest.mark.parametrize("status", [RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.RETRY])
 async def test_a_settlement_takes_the_job_along(desk: Desk, status: RunStatus) -> None:
-    """However the attempt ended: the operation continues with it, and holds the tenant."""
+    """The operation continues with the job and holds the tenant, however the attempt ended."""
     attempt = await opened(desk)
     settlement = Settlement(
         status=status,
@@ -121,7 +121,7 @@ async def test_a_job_that_cannot_be_the_operations_is_an_orphan(desk: Desk, writ
 
 
 async def test_an_open_operation_adopts_the_job_of_its_start(desk: Desk) -> None:
-    """And the same job again as often as it is found; no other one."""
+    """The same job is adopted as often as it is found, and no other one is."""
     await opened(desk)
     first = await adopt(desk)
     assert isinstance(first, Adopted)
@@ -175,7 +175,7 @@ async def test_a_settled_run_has_its_end(desk: Desk, status: RunStatus) -> None:
 
 
 async def test_pauses_and_bugs_are_counted(desk: Desk) -> None:
-    """From attempt to attempt; an error that is no bug is none."""
+    """Both counts continue from attempt to attempt; an error that is no bug counts as none."""
     for error in (BUG, NO, BUG, None):
         await desk.hand_back(await desk.claimed(ORDER, "a"), error=error)
     run = await desk.run(ORDER, "a")
@@ -198,7 +198,7 @@ async def test_a_run_that_opens_no_operation_is_its_own(desk: Desk) -> None:
 
 
 async def test_follow_ups_are_written_due_at_once(desk: Desk) -> None:
-    """With the settlement or not at all; one that is there already is left alone."""
+    """They are written with the settlement or not at all; one that is there is left alone."""
     attempt = await desk.claimed(ORDER, "a")
     after = follow_up(DEPLOYMENT, "next", operation_id("k"))
     key = after.event.key
@@ -270,7 +270,7 @@ async def test_no_operation_ends_without_a_job_while_a_start_is_possible(
 async def test_no_operation_ends_without_a_job_that_got_one_meanwhile(
     desk: Desk, ends: str, is_between: bool
 ) -> None:
-    """Also between our read and our write: the operation ends with its job, and nothing follows."""
+    """The operation keeps the job, also one of between our read and our write; nothing follows."""
     attempt = await opened(desk)
     after = follow_up(PROVISIONED, "own", operation_id("k"))
     if is_between:

@@ -30,7 +30,7 @@ async def test_an_unknown_tenant_gets_its_state_and_tier(desk: Desk) -> None:
 
 
 async def test_a_known_tenant_stays_as_it_is(desk: Desk) -> None:
-    """Whatever the file says of it, at the second time and after an operation."""
+    """Neither a second adoption nor one after an operation changes it, whatever the file says."""
     await adopt(desk)
     before = await stored(desk)
     other = attrs.evolve(ACTIVE, tier="PREMIUM", state=TenantState.DEPROVISIONED)

@@ -61,7 +61,7 @@ async def test_a_new_event_gets_a_run_under_a_lease(desk: Desk) -> None:
 async def test_an_event_that_opens_nothing_has_starts_of_its_own(
     desk: Desk, options: dict[str, Any]
 ) -> None:
-    """Without a tenant, or if its type opens nothing: its run works alone and holds no tenant."""
+    """Its run works alone and holds no tenant, without a tenant or if its type opens nothing."""
     event_type = options.pop("event_type", PROVISIONING)
     attempt = await desk.claimed(event_type, "a", **options)
     assert attempt.run.operation_id not in (operation_id("a"), run_id(event_type, "a"))
@@ -124,7 +124,7 @@ async def test_the_next_attempt_forgets_how_the_last_one_ended(desk: Desk) -> No
 
 
 async def test_an_attempt_that_was_taken_over_may_have_sent_a_start(desk: Desk) -> None:
-    """Up to the end of its lease; an attempt that is handed back says itself what is possible."""
+    """A start is possible up to the lease's end; an attempt that is handed back says it itself."""
     first = await desk.claimed(ORDER, "a")
     second = await desk.taken_over(ORDER, "a")
     assert possible_until(second) == second.run.possible_until == first.run.lease_until
@@ -181,7 +181,7 @@ async def test_the_sweep_skips_a_run_that_has_finished(desk: Desk) -> None:
 
 @pytest.mark.parametrize("trigger", [Trigger.DELIVERY, Trigger.REPLAY, Trigger.FORCED_REPLAY])
 async def test_a_failed_run_gets_a_new_attempt(desk: Desk, trigger: Trigger) -> None:
-    """Whatever triggers it; remembered steps are kept, also with force."""
+    """Whatever triggers it, the remembered steps are kept, also with force."""
     first = await desk.claimed(ORDER, "a")
     await desk.fail(first, ends_without_job=False, progress=Progress(steps=(step(desk),)))
     again = await desk.claimed(ORDER, "a", trigger=trigger)
@@ -229,7 +229,7 @@ async def test_a_fresh_event_costs_two_requests(desk: Desk, event_type: str) -> 
 
 
 async def test_an_events_payload_is_written_once(desk: Desk) -> None:
-    """With the first claim of its run, and by none of the next."""
+    """The first claim of its run writes it, and no later claim does."""
     attempt = await desk.claimed(ORDER, "a")
     await desk.hand_back(attempt)
     await desk.claimed(ORDER, "a")
@@ -239,7 +239,7 @@ async def test_an_events_payload_is_written_once(desk: Desk) -> None:
 
 
 async def test_a_payload_that_does_not_fit_is_refused_before_the_claim(desk: Desk) -> None:
-    """Up to the ledger's limit it is kept, beyond it nothing is written."""
+    """A payload up to the ledger's limit is stored; beyond it nothing is written."""
     size = len(desk.request(ORDER, "a").payload.data)
     desk.ledger.max_payload_bytes = size - 1
     with pytest.raises(EventTooLarge, match=f"{size} bytes as stored, at most {size - 1}"):
@@ -314,7 +314,7 @@ async def test_items_that_were_read_must_be_unchanged(desk: Desk) -> None:
 
 
 async def test_another_body_is_refused_before_anything_else(desk: Desk) -> None:
-    """Also while another attempt holds the run: its sender must not retry without end."""
+    """Its sender must not retry without end, also while another attempt holds the run."""
     await desk.claimed(ORDER, "a", body={"x": 1})
     assert isinstance(await desk.claim(ORDER, "a", body={"x": 2}), BodyDiffers)
     assert isinstance(

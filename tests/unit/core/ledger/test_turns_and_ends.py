@@ -225,7 +225,7 @@ async def test_nothing_is_owed_without_credentials_or_beside_a_report(
 
 
 async def test_a_deployment_that_ends_erases_the_credentials_it_has_used(desk: Desk) -> None:
-    """Also where another operation holds the tenant by then."""
+    """They are erased also if another operation holds the tenant by then."""
     opener = await provisioned_unreported(desk)
     follows = opener.run.operation_id
     deployment = await desk.claimed(DEPLOYMENT, "d", key=follows, follows=follows)
@@ -313,7 +313,7 @@ async def test_a_deployment_that_names_another_tenants_operation_is_a_request(de
 
 
 async def test_a_clean_up_is_no_request(desk: Desk) -> None:
-    """From any sender: the provisioning stays the tenant's latest request."""
+    """A clean-up of any sender leaves the provisioning the tenant's latest request."""
     await desk.provision("a")
     await desk.end(NOT_PROVISIONED, "failed")
     before = (await tenant(desk)).asked

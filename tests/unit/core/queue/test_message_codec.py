@@ -29,7 +29,7 @@ def nested(levels: int) -> dict[str, Any]:
     [{"name": "租户 é"}, {"odd": "\x00 \ufffe \uffff"}, nested(100), {"text": "\u2028\n"}],
 )
 def test_an_event_comes_out_as_it_went_in(body: dict[str, Any]) -> None:
-    """Whatever letters it has, and as deep as an event may be."""
+    """A body with any letters, and as deep as an event may be, is read as it was."""
     delivery = Delivery(event_id="e", received_at=datetime(2026, 1, 1, tzinfo=UTC), fallback_id="m")
     queued = QueuedEvent(event_type="NEWS", body=body, delivery=delivery)
     assert read_message(pack_message(queued), message_id="m") == queued
@@ -54,7 +54,7 @@ def test_a_letter_takes_no_more_room_than_in_the_body() -> None:
     ],
 )
 def test_an_event_may_be_wrapped(body: dict[str, Any], mark: str) -> None:
-    """By whichever sender put it there; it is kept as it came."""
+    """It is kept as it came, whichever sender put it there."""
     queued = read_message(mark + json.dumps(body), message_id="m")
     assert queued == QueuedEvent(event_type="NEWS", body=body, delivery=Delivery(fallback_id="m"))
 
@@ -140,7 +140,7 @@ def test_a_time_is_in_utc() -> None:
 
 
 def test_a_replay_comes_out_as_it_went_in() -> None:
-    """Of any run, with the name of the operator; an earlier release names none."""
+    """It has its run and the name of the operator; an earlier release names none."""
     for by in (None, "maria.k"):
         replay = QueuedReplay(run_id="r", force=False, by=by)
         assert read_message(pack_message(replay), message_id="m") == replay

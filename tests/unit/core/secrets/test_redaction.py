@@ -85,7 +85,7 @@ def test_a_name_without_a_secret_pattern_is_not_masked(name: str) -> None:
 
 @pytest.mark.parametrize("value", [0, 3600, 0.5, True, False, None])
 def test_numbers_and_nothing_stay(value: object) -> None:
-    """Whatever their name, they hold no secret."""
+    """They stay whatever their name, since they hold no secret."""
     assert Redactor().redact({"token": value, "secret": value}) == {"token": value, "secret": value}
 
 
@@ -111,7 +111,7 @@ def test_secrets_are_masked_at_any_depth(value: object, redacted: object) -> Non
 
 @pytest.mark.parametrize(("name", "value"), [("name", "value"), ("Key", "Value")])
 def test_the_value_beside_a_secret_name_is_masked(name: str, value: str) -> None:
-    """As lists of variables, headers and tags have it, also within JSON text."""
+    """Pairs of lists of variables, headers and tags are masked, also within JSON text."""
     secret = {name: "DB_PASSWORD", value: "hunter2", "type": "PLAINTEXT"}
     harmless = {name: "REGION", value: "eu-central-1"}
     variables = {"variables": [secret, harmless], "text": json.dumps([secret])}
@@ -262,7 +262,7 @@ ODD = {
 
 @pytest.mark.parametrize("value", ODD.values(), ids=ODD)
 def test_nothing_makes_it_raise(value: Any) -> None:
-    """Nor leak, nor continue without end: what can't be searched is masked."""
+    """It ends without raising or leaking: what can't be searched is masked."""
     redactor = Redactor(max_values=10_000)
     for shown in (redactor.redact({"a": value}), redactor.leave_out({"a": value})):
         assert set(shown) <= {"a"}
@@ -280,7 +280,7 @@ class Watched(dict[str, Any]):
 
 
 def test_each_value_is_read_once() -> None:
-    """Whatever is found in it, and however deep it is."""
+    """A value is read once, whatever is found in it, and however deep it is."""
     all_of_them = [Watched(a=number, secret="x", text='{"token": "x"}') for number in range(100)]
     Redactor().redact({"a": all_of_them, "b": [{"c": tuple(all_of_them[:50])}]})
     assert [one.reads for one in all_of_them] == [2] * 50 + [1] * 50

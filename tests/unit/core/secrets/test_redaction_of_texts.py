@@ -106,7 +106,7 @@ def test_an_escaped_colon_hides_no_name(text: str) -> None:
 
 @pytest.mark.parametrize("repeated", ["a", "n", " ", "]", "'", '"', "a]", "name'n"])
 def test_a_text_that_can_not_be_parsed_is_searched_once(repeated: str) -> None:
-    """Not from each of its characters anew, which would take an hour for a text of 1 MiB."""
+    """It isn't searched from each character anew, which would take an hour for 1 MiB."""
     text = '{"password", "value":1, ' + repeated * (1_000_000 // len(repeated)) + ",:"
     assert not Redactor().may_name_secret(text)
 
@@ -204,7 +204,7 @@ def test_so_many_names_are_looked_at_in_all_texts() -> None:
 
 
 def test_so_long_texts_are_searched_for_names() -> None:
-    """In all of them together, as with their number of names; a long one may be one name."""
+    """The lengths of all texts together are bounded; a long one may be one name."""
     quoting, harmless = "{the secret, a:" + "x" * 100_000, "{the name, a:" + "x" * 100_000
     shown = Redactor().redact([quoting, harmless, quoting, harmless])
     assert shown == [quoting, harmless, MASK, harmless]

@@ -40,7 +40,7 @@ async def sweep(desk: Desk, attempt: RunLease, *stores: InMemorySecretStore) -> 
 async def test_a_jobs_start_key_stays_readable(
     desk: Desk, store: InMemorySecretStore, name: str
 ) -> None:
-    """Whatever pattern matches it: otherwise the job could not be found again."""
+    """It is passed as it is, whatever pattern matches it, so that the job can be found again."""
     attempt = await desk.claimed(PROVISIONING, "a")
     sealed = await secret_references(store, "*").replace_secrets(attempt, {name: "op-1", **SECRET})
     assert sealed[name] == "op-1"
@@ -58,7 +58,7 @@ async def test_a_jobs_start_key_stays_readable(
 async def test_a_secret_within_a_variable_is_kept_with_it(
     desk: Desk, store: InMemorySecretStore, value: Any
 ) -> None:
-    """Also in JSON text, and in what only looks like a reference."""
+    """JSON text with a secret, and what only looks like a reference, is stored in the store."""
     attempt = await desk.claimed(PROVISIONING, "a")
     sealed: Mapping[str, Any] = await secret_references(store).replace_secrets(
         attempt, {"DATABASE": value}

@@ -61,7 +61,7 @@ async def test_names_are_noted_before_anything_is_stored(desk: Desk) -> None:
 
 
 async def test_a_repeated_start_has_the_names_that_were_noted(desk: Desk) -> None:
-    """Whatever a later attempt would call them; what is new has a random part of its own."""
+    """A later attempt uses the names of the first; a new one has a random part of its own."""
     attempt = await desk.claimed(PROVISIONING, "a")
     names = await reserve_secret_names(attempt, KIND, PREFIX, "x", ["DB_PASSWORD", "secret"])
     await desk.hand_back(attempt)
@@ -120,7 +120,7 @@ async def test_a_late_start_has_as_much_time_as_an_early_one(desk: Desk) -> None
 
 
 async def test_an_attempt_that_lost_its_lease_reserves_no_names(desk: Desk) -> None:
-    """So nothing is stored for a start that isn't its own any more."""
+    """Nothing is stored for a start that isn't the attempt's own any more."""
     first = await desk.claimed(PROVISIONING, "a")
     await desk.taken_over(PROVISIONING, "a")
     with pytest.raises(TakenOver):
@@ -211,7 +211,7 @@ async def test_a_removal_that_meets_a_new_attempt_gives_way(desk: Desk) -> None:
 
 
 async def test_one_removes_at_a_time(desk: Desk) -> None:
-    """If the process that has begun crashes, another one removes them, a minute later."""
+    """Another process removes them a minute later if the one that has begun crashes."""
     attempt = await desk.claimed(ORDER, "a")
     await reserve_secret_names(attempt, KIND, PREFIX, "x", ["secret"])
     await desk.fail(attempt, ends_without_job=False)
@@ -257,7 +257,7 @@ KEPT = SecretsRecord(
 def test_secrets_are_needed_until_their_start_has_ended_and_was_reported(
     operation: Mapping[str, Any] | None, status: RunStatus | None, needed: bool
 ) -> None:
-    """Whatever its operation does next; before its record exists, its run decides."""
+    """Its operation decides, whatever comes next; before its record exists its run does."""
     now = NOW
     record, run = None, None
     if operation is not None:
