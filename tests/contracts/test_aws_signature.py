@@ -54,7 +54,7 @@ def authorization_of_botocore(
 def test_signatures_are_those_of_botocore(
     requests: list[tuple[ReadOnlyCredentials, bytes, timedelta]], path: list[str]
 ) -> None:
-    """For any credentials, body, path and time, also where they change between two requests."""
+    """Any credentials, body, path and time are signed alike, also where they change."""
     url = "https://dynamodb.eu-west-1.amazonaws.com/" + "/".join(path)
     signer = Signer(url, service="dynamodb", region="eu-west-1")
     for credentials, body, later in requests:

@@ -279,7 +279,7 @@ async def test_the_suite_finds_faulty_builders(
 
 
 async def test_a_failure_of_the_suite_has_the_values() -> None:
-    """In a sentence: a user's pytest doesn't rewrite the suite's assertions."""
+    """The failure says it in a sentence: a user's pytest doesn't rewrite the suite's assertions."""
     with pytest.raises(AssertionError, match="One request has made 2 jobs"):
         await run("test_a_lost_answer_is_one_job", InMemoryBench(Forgetful("MINE")))
 

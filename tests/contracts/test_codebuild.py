@@ -120,7 +120,7 @@ async def test_a_walk_goes_as_far_back_as_any_look_up_needs(bench: Bench) -> Non
 
 
 async def test_a_build_that_was_seen_answers_for_a_minute(bench: Bench) -> None:
-    """Without a request; for a build that was not seen there is one."""
+    """It is found without a request; for a build that was not seen there is one."""
     jobs = [await bench.start(f"op-{number}") for number in range(2)]
     assert await bench.find("op-0") == jobs[0]
     bench.asked()

@@ -109,7 +109,7 @@ async def test_no_more_than_the_limit_are_received(bench: Bench) -> None:
 
 
 async def test_a_group_comes_in_turn(bench: Bench) -> None:
-    """In a queue of groups: the next one of a group waits until the one before is done with."""
+    """The next message of a group is received once the one before is deleted."""
     for group in ("a", "b"):
         for number in range(2):
             await bench.send(f"{group}-{number}", group=group)

@@ -134,7 +134,7 @@ async def test_only_the_frequent_operations_take_the_short_way(clock: ManualCloc
 async def test_the_endpoint_is_the_configured_one(
     monkeypatch: pytest.MonkeyPatch, variable: str, value: str, host: str
 ) -> None:
-    """As AWS's own variables name it; it is reached by TLS, through a proxy here."""
+    """It is the one that AWS's own variables name, reached by TLS, through a proxy here."""
     tunnels = list[str]()
 
     async def refuse(request: web.BaseRequest) -> web.Response:
@@ -355,7 +355,7 @@ def documents(shape: Any, depth: int = 3) -> st.SearchStrategy[Any]:
 @EACH_OPERATION
 @given(data=st.data())
 def test_answers_are_read_as_by_the_sdk(service: str, name: str, data: st.DataObject) -> None:
-    """Whatever an answer has of its shape, with bytes and times, without nulls and the unknown."""
+    """Bytes and times are read, and nulls and unknown members left out, whatever an answer has."""
     shape: Any = SERVICES[service].operation_model(name).output_shape
     document = data.draw(documents(shape))
     body = json.dumps(document).encode()

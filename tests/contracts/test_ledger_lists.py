@@ -123,7 +123,7 @@ _SPARSE: list[dict[str, Any]] = [
 
 
 async def test_a_page_looks_at_so_many_runs_and_no_more(ledger: Ledger) -> None:
-    """However few match, it ends, short or empty, with the cursor of what comes behind."""
+    """It ends short or empty, however few match, with the cursor of what comes behind."""
     runs = [
         run(
             f"{n:04}",
@@ -259,7 +259,7 @@ BETWEEN: list[tuple[float | None, float | None, range]] = [
 async def test_runs_are_listed_by_time(
     ledger: Ledger, since: float | None, until: float | None, within: range
 ) -> None:
-    """From `since` on, before `until`, of every list of runs and page by page."""
+    """Every list of runs begins at `since` and ends before `until`, page by page."""
     await commit(ledger, *(run(f"{n}", first_seen=later(n), tenant_id="t") for n in range(10)))
     bounds: dict[str, Any] = {
         "since": None if since is None else later(since),

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 @pytest.mark.parametrize("limit", [3, 50])
 async def test_tenants_are_listed_by_state(ledger: Ledger, limit: int) -> None:
-    """By each state and all together, in the order of their ids, page by page."""
+    """Each state's tenants, and all together, are in the order of their ids, page by page."""
     states = list(TenantState)
     tenants = [tenant(f"t-{n:02}", state=states[n * 7 % len(states)]) for n in range(25)]
     await commit(ledger, *reversed(tenants), tenant("t-unseen", state=None), run(), operation())
@@ -46,7 +46,7 @@ async def test_tenants_stay_where_they_are(ledger: Ledger) -> None:
 
 
 async def test_tenants_of_any_name_are_listed(ledger: Ledger) -> None:
-    """Whatever an id is made of, the tenant comes in its place."""
+    """The tenant comes in its place, whatever its id is made of."""
     names = ["\t", "\n1", " ", " a", "!", "0", "A", "a", "~", "é", "漢", "\uffff", "😀"]
     await commit(ledger, *(tenant(name) for name in reversed(names)))
     read = await read_all(partial(ledger.list_tenants, limit=3), limit=3)
@@ -54,7 +54,7 @@ async def test_tenants_of_any_name_are_listed(ledger: Ledger) -> None:
 
 
 async def test_open_operations_are_counted_by_kind(ledger: Ledger) -> None:
-    """With the time of the oldest; one that is over, given back, or holds no tenant isn't one."""
+    """They have the time of the oldest; one that is over or holds no tenant isn't one."""
     opened = {
         "op-2": later(20),
         "op-1": later(10),
@@ -83,7 +83,7 @@ async def test_no_open_operation_is_counted_as_none(ledger: Ledger) -> None:
 
 
 async def test_tenants_are_listed_by_the_beginning_of_their_ids(ledger: Ledger) -> None:
-    """In any state or in one, whatever the letters are, page by page."""
+    """They are listed in any state or in one, whatever the letters are, page by page."""
     names = ["a", "ab", "ab-1", "ab-2", "ab-\uffff", "ab-😀", "abc", "b", "é", "éa"]
     states = (TenantState.ACTIVE, TenantState.DEPLOYING)
     tenants = [tenant(name, state=states[n % 2]) for n, name in enumerate(names)]
@@ -100,7 +100,7 @@ async def test_tenants_are_listed_by_the_beginning_of_their_ids(ledger: Ledger) 
 
 
 async def test_tenants_that_never_began_are_listed(ledger: Ledger) -> None:
-    """By `none` instead of a state, in no other list of states."""
+    """The state `none` lists them, and no other list of states does."""
     unseen = [tenant(f"u-{n}", state=None) for n in range(3)]
     await commit(ledger, *unseen, tenant("t-1"))
     list_unseen = partial(ledger.list_tenants, state=NO_STATE, limit=2)
@@ -202,7 +202,7 @@ async def test_a_tenants_operations_are_listed(ledger: Ledger) -> None:
 
 
 async def test_a_ledger_is_summed_up(ledger: Ledger) -> None:
-    """Each state with its number, which is cut, failed runs, and the oldest open operation."""
+    """It has each state's number, cut at a limit, failed runs, and the oldest open operation."""
     states = {state: Count(0) for state in (*TenantState, NO_STATE)}
     empty = Summary(tenants=states, failed_runs=Count(0), oldest=None)
     assert await ledger.summarize(most=3) == empty

@@ -119,7 +119,7 @@ async def test_changes_keep_to_the_rate(bench: Bench) -> None:
 
 
 async def test_a_throttled_parameter_store_is_temporary(bench: Bench) -> None:
-    """After pauses of some seconds in all; nothing else is retried."""
+    """It fails after pauses of some seconds in all; nothing else is retried."""
     bench.aws.tokens, bench.aws.filled_at = 0, 1e12
     with pytest.raises(TemporaryError, match="ThrottlingException"):
         await bench.store.put(name="/p/a", value="hush")

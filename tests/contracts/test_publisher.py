@@ -147,7 +147,7 @@ async def test_a_second_answer_may_be_final_too(
 async def test_a_call_that_is_refused_becomes_one_of_our_errors(
     publisher: EventBridgePublisher, bus: Bus, status: int, code: str, raised: type[Exception]
 ) -> None:
-    """Only a refusal of the content is final: permissions and buses are mended."""
+    """Only a refusal of the content is permanent: permissions and buses can be fixed."""
     bus.error = (status, code)
     with pytest.raises(raised, match=rf"PutEvents.*{code}"):
         await publish(publisher)

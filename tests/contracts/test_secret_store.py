@@ -60,7 +60,7 @@ async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
 
 
 async def test_a_secret_that_is_put_can_be_read(bench: Bench) -> None:
-    """As it is, whatever it is; a second put replaces it, as a repeated start does."""
+    """Any value is read as it is; a second put replaces it, as a repeated start does."""
     for value in ("hush-hush", '{"password": "é\\n"}', "x" * 5000):
         await bench.store.put(name=bench.name(), value=value)
         assert await bench.store.read(name=bench.name()) == value
@@ -69,7 +69,7 @@ async def test_a_secret_that_is_put_can_be_read(bench: Bench) -> None:
 
 
 async def test_a_removed_secret_is_unknown(bench: Bench) -> None:
-    """Also if it is removed twice, or never was stored."""
+    """It is unknown, also if it is removed twice or was never stored."""
     await bench.store.put(name=bench.name(), value="hush-hush")
     await bench.store.put(name=bench.name("other"), value="another")
     for _ in range(2):

@@ -64,7 +64,7 @@ async def test_the_input_is_the_parameters_as_javascript_prints_them(bench: Benc
 
 
 async def test_an_execution_of_that_name_is_the_job(bench: Bench) -> None:
-    """Also when it is over, or was started with an input that has been edited since."""
+    """It is the job also when it is over, or was started with an input that was edited since."""
     first = await bench.builder.start_job("up", {"A": 1}, start_key="op-1")
     assert await bench.builder.start_job("up", {"A": 2}, start_key="op-1") == first
     bench.aws.finish(first.id, "SUCCEEDED")
@@ -88,7 +88,7 @@ async def test_an_arn_that_is_no_state_machine_is_refused(bench: Bench) -> None:
 
 
 async def test_a_lost_answer_is_found_by_the_start_key(bench: Bench) -> None:
-    """On whichever machine it was: the tier may name another one by now."""
+    """It is found on whichever machine it was: the tier may name another one by now."""
     bench.aws.inject("StartExecution", *[Fault.answer_lost()] * 5)
     with pytest.raises(TemporaryError) as lost:
         await bench.builder.start_job("up", {}, start_key="op-1")
@@ -133,7 +133,7 @@ async def test_a_limit_is_waited_for(bench: Bench) -> None:
 
 
 async def test_error_and_cause_are_the_reason(bench: Bench) -> None:
-    """And the texts of the output are what the execution exports."""
+    """The reason has both, and the texts of the output are what the execution exports."""
     jobs = [await bench.builder.start_job("up", {}, start_key=f"op-{n}") for n in range(2)]
     bench.aws.finish(jobs[0].id, "FAILED", error="Terraform", cause="No more addresses.")
     bench.aws.finish(jobs[1].id, "SUCCEEDED", APP_PLANE_URL="https://t-1.example", count=3)

@@ -169,7 +169,7 @@ def test_a_packed_event_is_read(name: str, release: str) -> None:
 @of_each_release
 @pytest.mark.parametrize("name", EVENTS)
 def test_an_event_is_packed_as_it_was(name: str, release: str) -> None:
-    """Under the same key; how well it is compressed depends on the library."""
+    """It has the same key; how well it is compressed depends on the library."""
     stored, packed = read(release, name), documents()[name]
     assert packed["run_id"] == stored["run_id"]
     assert_kept(unpacked(stored), unpacked(packed))

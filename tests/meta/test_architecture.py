@@ -60,7 +60,7 @@ def test_the_page_names_every_module_and_no_other() -> None:
 
 
 def test_what_is_to_be_changed_is_there() -> None:
-    """Each path of the table of what to add, from the package on, or from the repository."""
+    """Each path in the table of what to add exists, from the package on or from the repository."""
     table = PAGE.partition("| to add | change |\n")[2].partition("\n\n")[0]
     rows = dict(re.findall(r"^\| (an? .*?) \| (.*) \|$", table, re.MULTILINE))
     assert list(rows) == ["a builder", "a setting", "a route", "an event type", "an auth method"]
@@ -81,7 +81,7 @@ def test_each_room_has_a_docstring(room: Path) -> None:
 
 
 def test_the_core_names_no_builder() -> None:
-    """But in the three spellings that the contract fixes, each in its place."""
+    """It has only the three spellings that the contract fixes, each in its place."""
     core = PACKAGE / "core"
     for path in core.rglob("*.py"):
         fixed = FIXED.get(str(path.relative_to(core)))

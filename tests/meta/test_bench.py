@@ -60,7 +60,7 @@ async def test_the_walk_is_counted() -> None:
 
 
 def test_a_copy_of_a_run_is_where_the_ledger_would_put_it() -> None:
-    """In each index: a large ledger is spread over the shards as one of the service's own."""
+    """A copy is in each index where the service would put it, spread over the shards."""
     original = samples.run("a", event_type="REFUND", due_at=samples.later(1))
     for number in range(10):
         expected = build_item(attrs.evolve(original, run_id=f"b{number}"), expires_at=None)

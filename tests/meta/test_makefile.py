@@ -81,7 +81,7 @@ def test_the_newest_sdk_is_installed_as_often_as_its_requirements_change(checkou
 
 
 def test_a_failed_install_stops_make(checkout: Path) -> None:
-    """With pip's own message, and the next make begins anew."""
+    """It shows pip's own message, and the next make begins anew."""
     (checkout / "fails").touch()
     code, _, err = set_up(checkout)
     assert code == 2

@@ -164,7 +164,7 @@ def test_each_operation_has_a_summary_and_a_description(document: dict[str, Any]
 
 
 def test_each_field_has_a_description(document: dict[str, Any]) -> None:
-    """Of each schema of the service, which has one, too."""
+    """Each schema of the service has a description, and each of its fields."""
     schemas = {
         name: schema
         for name, schema in document["components"]["schemas"].items()
@@ -180,7 +180,7 @@ def test_each_field_has_a_description(document: dict[str, Any]) -> None:
 
 
 def test_each_body_has_an_example_that_fits(document: dict[str, Any]) -> None:
-    """Of each request, each answer and each schema of an object, by JSON Schema."""
+    """Each request, answer and object's schema has an example that its JSON Schema accepts."""
     contents = {
         f"{name} {where}": content
         for name, operation in operations(document).items()

@@ -30,7 +30,7 @@ LANGUAGE = {
 
 
 def test_commands_and_their_options_exist() -> None:
-    """Each `orchestrator NAME`, in the text and in consoles, with its options."""
+    """Each `orchestrator NAME`, in the text and in consoles, is a command with its options."""
     consoles = "\n".join(re.findall(r"```console\n(.*?)```", PAGE, re.DOTALL))
     lines = re.findall(r"^orchestrator [^#\n]+", consoles, re.MULTILINE)
     spoken = re.findall(r"`(orchestrator [a-z][^`]*)`", PAGE)
@@ -48,7 +48,7 @@ def test_commands_and_their_options_exist() -> None:
 
 
 def test_settings_exist() -> None:
-    """Each `section.key` whose section is one of the settings."""
+    """Each `section.key` whose section is one of the settings is a setting."""
     named = re.findall(r"`(\w+)\.(\w+)`", PAGE)
     settings = [(section, key) for section, key in named if section in SECTIONS]
     assert len(settings) > 3
@@ -77,7 +77,7 @@ HEADINGS = {
 
 
 def test_alarms_are_those_of_the_templates() -> None:
-    """Each has its row, and each row leads to a heading."""
+    """Each alarm has its row, and each row leads to a heading."""
     found = {
         name
         for template in (ECS, LAMBDA)
@@ -90,7 +90,7 @@ def test_alarms_are_those_of_the_templates() -> None:
 
 
 def test_each_alert_of_prometheus_leads_to_what_to_do() -> None:
-    """And each heading of an alarm is that of an alert."""
+    """Each alert leads to a heading, and each heading of an alarm is that of an alert."""
     alerts = (ROOT / "deploy" / "prometheus" / "alerts.yaml").read_text()
     linked = set(re.findall(r"docs/operations\.md#([\w-]+)", alerts))
     assert linked

@@ -81,6 +81,6 @@ def test_importing_the_package_loads_no_aws() -> None:
 
 
 def test_a_former_name_still_works_with_a_deprecation_warning() -> None:
-    """For one release, so that no user's extension breaks with an upgrade."""
+    """It works for one release, so that no user's extension breaks with an upgrade."""
     with pytest.warns(DeprecationWarning, match=r"renamed to orchestrator\.JobDescription"):
         assert orchestrator.JobReport is orchestrator.JobDescription

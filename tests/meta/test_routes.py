@@ -66,7 +66,7 @@ def test_each_route_declares_the_access_that_it_requires(app: web.Application) -
 
 
 def test_each_route_requires_the_access_that_is_listed_here() -> None:
-    """At the root and below `http.base_path`; a change that opens a route changes this list."""
+    """A change that opens a route, at the root or below `http.base_path`, changes this list."""
     below = {route.replace(" /", " /saas/", 1): access for route, access in ASKED.items()}
     home = {"GET /saas": OPEN}
     assert access_by_route(create_app(GUARDED)) == {**ASKED, **below, **home}

@@ -93,7 +93,7 @@ COMMANDS = dict(shown_commands())
 
 @pytest.mark.parametrize("block", of("python"), ids=str)
 def test_python_runs(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a module; what it does as a program isn't begun."""
+    """A block runs as a module; what it does as a program isn't begun."""
     # attrs and dataclasses look their module up.
     module = ModuleType("snippet")
     monkeypatch.setitem(sys.modules, "snippet", module)
@@ -117,7 +117,7 @@ def test_json_is_json(block: Block) -> None:
 
 @pytest.mark.parametrize(("place", "words"), COMMANDS.items(), ids=list(COMMANDS))
 def test_commands_have_the_options_that_are_shown(place: str, words: list[str]) -> None:
-    """And take as many arguments; a target of make exists."""
+    """A command takes the options and arguments that are shown; a target of make exists."""
     program, *rest = words
     if program == "make":
         named = [word for word in rest if not _ASSIGNMENT.match(word)]

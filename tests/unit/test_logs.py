@@ -105,7 +105,7 @@ THINGS = {
 def test_logging_does_not_raise(
     capsys: pytest.CaptureFixture[str], layout: Literal["json", "console"], things: dict[str, Any]
 ) -> None:
-    """Whatever is logged: there is one line for it, with what can be shown."""
+    """Whatever is logged makes one line, with what can be shown."""
     configure_logs(level="info", layout=layout, redact=SECRET_NAMES)
     structlog.get_logger("test").info("said", tenant_id="t-1", **things)
     said = capsys.readouterr().err
@@ -158,7 +158,7 @@ def test_anything_may_be_logged(things: dict[str, Any], layout: Literal["json", 
 
 @pytest.mark.parametrize("layout", ["json", "console"])
 def test_a_log_shows_no_userinfo(layout: Literal["json", "console"]) -> None:
-    """In values, in what lies within them, in the text of a line and in a traceback."""
+    """It is masked in values, in what lies within them, in a line's text and in a traceback."""
     url = "https://user:hunter2@git.example/a"
     stream = io.StringIO()
     with redirect_stderr(stream):
@@ -176,7 +176,7 @@ CONTROL = "a\x1b[2J\x9b2J\x7f\r\nb\u202ec\u2066d\u2028e"
 
 @pytest.mark.parametrize("layout", ["json", "console"])
 def test_a_log_has_no_control_characters(layout: Literal["json", "console"]) -> None:
-    """In names, values, the text of a line and a traceback; JSON has each as its escape."""
+    """Names, values, texts and tracebacks have none; JSON has each as its escape."""
     stream = io.StringIO()
     with redirect_stderr(stream):
         configure_logs(level="info", layout=layout, redact=SECRET_NAMES)

@@ -184,7 +184,7 @@ def job_of(job_id: str) -> Job:
 
 
 async def test_a_commit_and_a_load_are_one_request_each(table: Table) -> None:
-    """However many items there are, up to what DynamoDB takes at once."""
+    """One request takes as many items as DynamoDB takes at once."""
     records = [tenant(f"{n}") for n in range(99)]
     await table.ledger.commit(records, unchanged={"RUN#none": 0})
     await table.ledger.load([record.key for record in records])
@@ -199,7 +199,7 @@ async def test_reads_are_consistent(table: Table) -> None:
 
 
 async def test_a_page_is_a_fixed_number_of_requests(table: Table) -> None:
-    """However many runs and tenants there are, and however few of them match."""
+    """Their number doesn't grow with the runs and tenants, and however few of them match."""
     runs = [run(f"{n}", first_seen=later(n), tenant_id="big") for n in range(CANDIDATES + 10)]
     tenants = [tenant(f"{n}") for n in range(90)]
     await fill(table.ledger, [*runs, *tenants])
@@ -331,7 +331,7 @@ ODD_ITEMS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("odd", ODD_ITEMS)
 async def test_unreadable_items_are_named_beside_the_others(table: Table, odd: str) -> None:
-    """Of a load and of a refused commit: which item it was, and the others."""
+    """A load and a refused commit name the item that can't be read, and have the others."""
     client = await table.aws.dynamodb()
     key, version = run("odd").key, {"version": {"N": "3"}}
     await client.put_item(

@@ -26,7 +26,7 @@ async def test_the_table_is_made_once(table: Table) -> None:
 
 
 async def test_the_table_is_what_the_ledger_needs(table: Table) -> None:
-    """On demand, its indexes hold keys alone, and items are deleted by `expires_at`."""
+    """It is on demand, its indexes hold keys alone, and items are deleted by `expires_at`."""
     client = await table.aws.dynamodb()
     made: Any = (await client.describe_table(TableName=table.name))["Table"]
     wanted = table_schema(table.name)

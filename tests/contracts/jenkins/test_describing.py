@@ -50,7 +50,7 @@ async def test_a_result_is_a_status(
 
 
 async def test_unstable_may_be_success(jenkins: JenkinsStandIn, safe: Safe) -> None:
-    """Where the configuration says so, and still no other result is."""
+    """UNSTABLE counts as success where the configuration says so, and no other result does."""
     async with open_builder(jenkins, safe, unstable_is_success=True) as builder:
         jobs = [await start(builder, f"op-{number}") for number in range(2)]
         jenkins.finish(1, "UNSTABLE")
@@ -77,7 +77,7 @@ async def test_a_result_counts_once_the_build_has_ended(
 async def test_a_waiting_job_is_in_progress_and_a_cancelled_one_stopped(
     jenkins: JenkinsStandIn, builder: JenkinsBuilder
 ) -> None:
-    """Until the queue forgets that it was cancelled: then Jenkins knows it no longer."""
+    """A cancelled item is stopped until the queue forgets it: then Jenkins doesn't list it."""
     job = await start(builder)
     report = await describe(builder, job)
     assert report is not None
@@ -110,7 +110,7 @@ async def test_a_build_is_known_when_its_queue_item_is_forgotten(
 async def test_a_job_that_starts_meanwhile_is_never_unknown(
     jenkins: JenkinsStandIn, builder: JenkinsBuilder, step: str, forgets: bool
 ) -> None:
-    """Wherever it is between the requests for builds, queue and item, however long they take."""
+    """It is found wherever it is between the requests for builds, queue and item."""
     job = await start(builder)
     if step != "queue/api/json":
         # The list of what waits must not have it, or the item isn't requested.
@@ -229,7 +229,7 @@ async def test_a_reused_queue_id_is_another_job(
 async def test_two_jobs_of_one_queue_id_are_described_each(
     jenkins: JenkinsStandIn, builder: JenkinsBuilder
 ) -> None:
-    """Whichever is requested first: the one that runs isn't taken for the one that is gone."""
+    """The one that runs isn't taken for the one that is gone, whichever is requested first."""
     first = await start(builder)
     jenkins.finish(1, "SUCCESS")
     jenkins.items[100] = Item(1, JOB, {START_KEY: "op-2"})
@@ -259,7 +259,7 @@ async def described(builder: JenkinsBuilder, job: Job) -> tuple[str, bool] | Non
 async def test_the_newest_build_of_a_start_key_is_the_job(
     jenkins: JenkinsStandIn, builder: JenkinsBuilder
 ) -> None:
-    """Once the older one is over: as a queue item, which Naginator has wait, and as a build."""
+    """It counts once the older one is over, also as a queue item, which Naginator has wait."""
     job = await start(builder)
     jenkins.run_queue()
     jenkins.build_again(1)
@@ -293,7 +293,7 @@ async def test_a_discarded_build_was_built_again(
 async def test_a_discarded_build_is_unknown(
     jenkins: JenkinsStandIn, builder: JenkinsBuilder, forgets: bool
 ) -> None:
-    """Also while its queue item still says that it has become a build."""
+    """It is unknown also while its queue item still says that it has become a build."""
     jenkins.keeps = 0
     job = await start(builder)
     jenkins.finish(1, "SUCCESS")

@@ -15,7 +15,7 @@ from tests.jenkins.stand_in import START_KEY, JenkinsStandIn
 async def test_a_start_whose_answer_was_lost_is_found(
     jenkins: JenkinsStandIn, builder: JenkinsBuilder
 ) -> None:
-    """While it waits, while it runs, and when it is over."""
+    """It is found while it waits, while it runs, and when it is over."""
     jenkins.inject("buildWithParameters", Fault.answer_lost())
     with pytest.raises(TemporaryError) as caught:
         await start(builder)

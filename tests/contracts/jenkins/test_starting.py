@@ -50,7 +50,7 @@ async def test_a_start_is_a_queue_item_of_a_job_in_its_folder(
 async def test_each_part_of_a_jobs_path_is_encoded(
     jenkins: JenkinsStandIn, builder: JenkinsBuilder, job: str, path: str
 ) -> None:
-    """Also a branch's name, in which Jenkins itself writes a slash as %2F."""
+    """A branch's name is encoded, too, in which Jenkins itself writes a slash as %2F."""
     jenkins.add_job(job, START_KEY)
     started = await start(builder, job=job)
     assert posts(jenkins) == [f"{path}/buildWithParameters"]
@@ -100,7 +100,7 @@ async def test_a_start_key_that_jenkins_hides_is_refused(
 async def test_a_value_that_is_no_choice_is_refused(
     jenkins: JenkinsStandIn, builder: JenkinsBuilder
 ) -> None:
-    """By name, without the value; Jenkins itself would answer 500."""
+    """The refusal names it without the value; Jenkins itself would answer 500."""
     jenkins.choices["plan"] = ["small", "large"]
     with pytest.raises(
         PermanentError, match="allows plan only the choices small, large"
@@ -117,7 +117,7 @@ async def test_a_value_that_is_no_choice_is_refused(
 async def test_a_job_that_is_not_there_is_refused(
     jenkins: JenkinsStandIn, builder: JenkinsBuilder, job: str
 ) -> None:
-    """For good, naming it; a name that no job can have is one of those."""
+    """It is refused for good and named, also if it is a name that no job can have."""
     with pytest.raises(PermanentError, match=f"no Jenkins job '{job}'.*create it") as caught:
         await start(builder, job=job)
     assert caught.value.errors
@@ -177,7 +177,7 @@ async def test_a_traceparent_alone_is_no_news(builder: JenkinsBuilder) -> None:
 async def test_a_start_key_in_the_queue_is_not_started_again(
     jenkins: JenkinsStandIn, builder: JenkinsBuilder
 ) -> None:
-    """Not even with other parameters, which Jenkins wouldn't merge."""
+    """It isn't, even with other parameters, which Jenkins wouldn't merge."""
     assert await start(builder, A="2") == await start(builder, A="1")
     assert posts(jenkins) == [BUILD_PATH]
 
@@ -186,7 +186,7 @@ async def test_a_start_key_in_the_queue_is_not_started_again(
 async def test_a_start_key_among_the_builds_is_not_started_again(
     jenkins: JenkinsStandIn, builder: JenkinsBuilder, is_over: bool
 ) -> None:
-    """Neither while it runs nor afterwards, although the queue knows it no longer."""
+    """It isn't, neither while it runs nor afterwards, although the queue has forgotten it."""
     job = await start(builder)
     jenkins.run_queue()
     jenkins.forget_queue_items()

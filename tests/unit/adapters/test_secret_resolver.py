@@ -61,7 +61,7 @@ async def test_a_reference_is_read_anew_each_minute(
 async def test_the_last_value_counts_while_the_store_is_down(
     credentials: StoredSecretResolver, store: Store, clock: ManualClock
 ) -> None:
-    """And the store isn't queried at each request then, either."""
+    """The last value stays, and the store isn't queried at each request then, either."""
     await store.put(name="a", value="old")
     await credentials.resolve("ssm:a")
     store.is_down = True

@@ -73,7 +73,7 @@ def test_a_context_that_cannot_be_read_is_none(
 def test_a_span_has_failed_if_an_exception_leaves_it(
     tracing: OpenTelemetryTracing, exporter: InMemorySpanExporter
 ) -> None:
-    """By the error's class; its message may quote what only the log masks."""
+    """The span has the error's class, and not its message, which only the log masks."""
     with pytest.raises(ValueError, match="hunter2"), tracing.span("start", SpanKind.CLIENT):
         raise ValueError("hunter2")
     (done,) = exporter.get_finished_spans()
@@ -96,7 +96,7 @@ def test_a_parent_counts_only_without_a_current_span(
 
 
 def test_a_url_is_shown_without_what_may_be_secret() -> None:
-    """Neither user, password and query nor the fragment."""
+    """User, password, query and fragment are removed."""
     url = URL("https://user:hunter2@control.example/webhook?key=hunter2#hunter2")
     assert without_secrets(url) == "https://control.example/webhook"
 
@@ -123,7 +123,7 @@ class HangingExporter(SpanExporter):
 
 
 async def test_a_collector_that_hangs_does_not_hold_up_the_end() -> None:
-    """However many spans are left: the SDK's own limit counts for none of its exports."""
+    """The end doesn't wait for spans that are left, which the SDK's own limit doesn't bound."""
     exporter, provider = HangingExporter(), TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(exporter))
     before = propagate.get_global_textmap()

@@ -118,7 +118,7 @@ async def test_a_service_that_is_away_gets_the_event_once_it_is_back(world: Worl
 
 
 async def test_a_tenants_state_is_shown_when_it_changes(world: World) -> None:
-    """Of a build's tenant, too; the state changes of builds are shown as builds alone."""
+    """The state of a build's tenant is shown, too; a build's changes are shown as builds alone."""
     world.service.states = ["provisioning", "provisioning", "active"]
     async with open_codebuild() as codebuild:
         codebuild.add_project("basic-tenant")

@@ -145,7 +145,7 @@ async def test_an_event_without_a_run_has_no_end_to_wait_for(client: Client) -> 
 
 
 async def test_a_view_is_shown_when_it_changes() -> None:
-    """Not when it is the same, nor while the service is away; an error that stays ends it."""
+    """An equal view and an outage show nothing; an error that stays ends the command."""
     answers: Iterator[str | ServiceRefusedError] = iter(
         ["old", "old", ServiceRefusedError("away", 503), "new"]
     )

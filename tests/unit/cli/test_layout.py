@@ -18,7 +18,7 @@ TENANT = "6f2c0e1e-7f0b-4a53-9a57-3d1f5a0c9b11"
     ],
 )
 def test_times_are_in_utc_to_the_second(moment: str | None, shown: str) -> None:
-    """Whatever offset they have; a text that is no time is shown as it is."""
+    """A time of any offset is shown in UTC; a text that is no time is shown as it is."""
     assert show_time(moment) == shown
 
 

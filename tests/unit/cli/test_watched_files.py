@@ -51,7 +51,7 @@ async def test_a_change_of_the_same_size_is_noticed(tmp_path: Path) -> None:
     ],
 )
 async def test_only_the_users_code_is_watched(tmp_path: Path, name: str) -> None:
-    """Not a virtual environment with its ten thousand files, either, nor your tests."""
+    """Neither a virtual environment with its ten thousand files nor tests are watched."""
     clock = ManualClock()
     (tmp_path / "env").mkdir()
     (tmp_path / "env" / "pyvenv.cfg").touch()

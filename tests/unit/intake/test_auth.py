@@ -201,7 +201,7 @@ async def test_an_open_route_tries_no_method(
 async def test_only_what_is_declared_open_is_open(
     service: Client, method: str, path: str, status: int
 ) -> None:
-    """Without credentials; a method that a path doesn't have is refused as its routes are."""
+    """Any other is refused without credentials, also a method that its path doesn't have."""
     assert (await service.request(method, path)).status == status
 
 
@@ -240,7 +240,7 @@ def test_each_method_of_the_settings_can_be_chosen_and_counts_once(clock: Manual
 
 
 def test_an_api_key_is_described_by_its_header() -> None:
-    """In the OpenAPI document, in the challenge and in the refusal."""
+    """The OpenAPI document, the challenge and the refusal name the header."""
     method = ApiKeyMethod(ApiKey(header="X-Our-Key", keys=("key-1",)))
     assert method.name == "apiKey"
     assert method.scheme == {"type": "apiKey", "in": "header", "name": "X-Our-Key"}

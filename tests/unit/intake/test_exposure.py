@@ -48,7 +48,7 @@ async def warnings_at(*addresses: object) -> list[Any]:
     ],
 )
 async def test_a_loopback_address_is_no_exposure(address: object) -> None:
-    """Nor is a Unix socket, or a connection that is gone."""
+    """A loopback address, a Unix socket and a connection that is gone cause no warning."""
     assert await warnings_at(address) == []
 
 
@@ -56,7 +56,7 @@ async def test_a_loopback_address_is_no_exposure(address: object) -> None:
     "address", [("10.0.0.5", 8080), ("fe80::1%eth0", 8080, 0, 2), ("::ffff:10.0.0.5", 8080, 0, 0)]
 )
 async def test_another_address_is_one_warning(address: tuple[Any, ...]) -> None:
-    """Also if the first requests came over loopback; the first such address is named."""
+    """The first such address is named, also if the first requests came over loopback."""
     seen = [("127.0.0.1", 8080), address, ("10.0.0.6", 8080), address]
     assert await warnings_at(*seen) == [address[0]]
 

@@ -62,7 +62,7 @@ async def cache(issuer: SlowIssuer, clock: ManualClock) -> KeyCache[str]:
 async def test_a_known_key_does_not_wait_for_a_slow_issuer(
     cache: KeyCache[str], issuer: SlowIssuer, clock: ManualClock, later_s: int
 ) -> None:
-    """While the keys are fetched for another request, with an id that any sender may invent."""
+    """It is found while the keys are fetched for an id that any sender may have invented."""
     clock.turn(later_s)
     waiting = asyncio.create_task(cache.find(DOCUMENTS, "invented"))
     await issuer.asked.acquire()
@@ -139,7 +139,7 @@ async def test_invented_ids_make_so_many_requests_a_minute(clock: ManualClock) -
 
 
 async def test_a_known_key_is_remembered_among_invented_ones(clock: ManualClock) -> None:
-    """Of which so many are remembered; it is fetched again once an hour has passed."""
+    """It is kept among the last ids, and fetched again once an hour has passed."""
     balancer = LoadBalancer({"known": "K"})
     keys = KeysById(balancer.fetch, clock)
     assert await keys.find(DOCUMENTS, "known") == "K"
@@ -175,7 +175,7 @@ async def test_a_new_key_does_not_wait_for_the_answer_to_an_invented_id(
 
 
 async def test_a_key_on_its_way_is_shared_and_kept_among_invented_ids(clock: ManualClock) -> None:
-    """Even if these have used up the fetches of the minute, and are more than are remembered."""
+    """One fetch serves both requests, even if invented ids have used up those of the minute."""
     arrived = asyncio.Event()
     fetched: list[str] = []
 

@@ -118,7 +118,7 @@ def test_an_unknown_invocation_is_refused_by_a_sentence(event: Any, said: str) -
 
 
 def test_a_refusal_quotes_little() -> None:
-    """Only names of keys, a few, and short ones on one line."""
+    """It has a few names of keys, short ones and on one line."""
     event = {f"key {number}": "s3cret" for number in range(1000)} | {"a\n" * 1000: 1}
     with pytest.raises(NotAnHTTPEventError) as refused:
         find_format(event)
@@ -138,7 +138,7 @@ def test_an_alb_s_query_is_decoded_once(make_event: Callable[..., Document]) -> 
 
 
 def test_each_of_an_alb_s_repeated_parameters_is_kept() -> None:
-    """With multi-value headers on; without, a load balancer sends only the last."""
+    """All are kept with multi-value headers on; without, a load balancer sends only the last."""
     assert read(ALB_MULTI("GET", "/runs?tag=1&tag=2")).query == "tag=1&tag=2"
 
 
@@ -153,7 +153,7 @@ def test_a_rest_api_s_query_is_encoded_again() -> None:
     ids=["space", "line", "#", "ö", "?"],
 )
 def test_a_query_fits_into_the_first_line(query: str) -> None:
-    """Whatever a hand-made event has for an encoded query."""
+    """A query is escaped, whatever a hand-made event has for an encoded one."""
     event = http_api_event("GET", "/runs") | {"rawQueryString": query}
     assert read(event).query.isascii()
     assert not set(read(event).query) & set(" \r\n#")

@@ -108,7 +108,7 @@ def test_a_wrong_value_in_a_file_is_named(write: Any, text: str, named: str) -> 
 
 
 def test_a_variable_with_broken_json_is_refused() -> None:
-    """With the variable's name, but not its text, which may be a key."""
+    """The sentence has the variable's name, but not its text, which may be a key."""
     sentence = refusal(ORCHESTRATOR_AUTH__API_KEY__KEYS="hunter2")
     assert "ORCHESTRATOR_AUTH__API_KEY__KEYS is not JSON" in sentence
     assert '["one", "two"]' in sentence
@@ -160,7 +160,7 @@ def test_no_duration_leads_beyond_the_calendar(variable: str) -> None:
     ["LEDGER__TABLE", "TIERS__TABLE", "EVENTS__SOURCE", "EVENTS__SBT_SOURCE", "HTTP__HOST"],
 )
 def test_a_name_that_is_none_is_refused(variable: str, name: str) -> None:
-    """At the start, and not at the first request to AWS; an empty host would be each interface."""
+    """It is refused at the start, not by AWS; an empty host would be each interface."""
     setting = variable.lower().replace("__", ".")
     said = refusal(**{f"ORCHESTRATOR_{variable}": name})
     assert f"{setting} is {name!r}: it must have characters, and no white space" in said

@@ -246,7 +246,7 @@ def test_changes_of_awss_builders_are_known_by_their_names(event_type: str, expe
 
 
 def test_a_message_has_its_limits() -> None:
-    """Whatever a build printed, an item of the ledger must hold it."""
+    """A message is cut so that an item of the ledger holds it, whatever the build printed."""
     report = describe_build(build(reason="x" * 300_000).as_document())
     assert report.message is not None
     assert len(report.message) == 2001
