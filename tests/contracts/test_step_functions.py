@@ -101,8 +101,7 @@ async def test_a_lost_answer_is_found_by_the_start_key(bench: Bench) -> None:
 
 
 async def test_a_denied_state_machine_hides_no_job_on_another(bench: Bench) -> None:
-    """If it is the only error it is named as what it is, since no start of the service went
-    there."""
+    """It is raised if it is the only error, since no start of the service was sent there."""
     job = await bench.builder.start_job("up", {}, start_key="op-1")
     denied = job.id.replace(":provision:", ":other:")
     bench.aws.deny(denied)

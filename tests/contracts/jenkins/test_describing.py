@@ -131,8 +131,8 @@ async def test_a_job_that_starts_meanwhile_is_never_unknown(
 async def test_more_builds_than_a_page_are_looked_through(
     jenkins: JenkinsStandIn, builder: JenkinsBuilder
 ) -> None:
-    """For as long as one of them may be there: neither what is on the first one nor what waits
-    costs a second page."""
+    """Pages are read as long as a build may be there: neither one on the first page nor a job that
+    waits costs a second page."""
     for number in range(250):
         jenkins.queue(JOB, {START_KEY: f"op-{number}"})
     jenkins.run_queue()

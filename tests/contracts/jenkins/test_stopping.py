@@ -26,8 +26,7 @@ async def test_a_waiting_job_is_taken_out_of_the_queue(
 async def test_a_running_build_is_stopped(
     jenkins: JenkinsStandIn, builder: JenkinsBuilder, name: str
 ) -> None:
-    """Where the builder's url says, not where Jenkins believes to be; the redirect that answers
-    it is no login page."""
+    """It is stopped at the builder's url, not at Jenkins' own; its redirect is no login page."""
     jenkins.add_job(name, START_KEY)
     job = await start(builder, job=name)
     jenkins.run_queue()

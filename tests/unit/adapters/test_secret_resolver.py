@@ -168,8 +168,8 @@ class SlowStore(Store):
 
 
 async def test_a_known_value_does_not_wait_for_a_slow_store(clock: ManualClock) -> None:
-    """While it is read again for another request; and a read that was cancelled is not repeated at
-    once."""
+    """It is used while it is read again for another request; a read that was cancelled is not
+    repeated at once."""
     store = SlowStore()
     credentials = StoredSecretResolver({"ssm": store}, clock)
     await store.put(name="a", value="old")

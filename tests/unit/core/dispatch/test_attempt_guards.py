@@ -168,8 +168,7 @@ async def test_a_refusal_waits_until_its_address_is_known_and_a_bug_does_not(
 async def test_only_a_final_failure_looks_for_the_address_of_its_refusal(
     clock: ManualClock, then: Act, expected: type
 ) -> None:
-    """Neither a success without a job nor a refusal beside a start that may be out notes on its run
-    that it isn't reported."""
+    """Neither a success nor a refusal beside a possible start notes that it isn't reported."""
     builder = Forgetful("CODE_BUILD", made=False)
     handler = then if then is complete else first_starts(then)
     async with opened(

@@ -84,8 +84,8 @@ async def test_an_outcome_ends_an_operation_whose_earlier_outcome_failed(desk: D
 async def test_an_opener_works_under_its_operations_current_start(
     desk: Desk, key: str | None
 ) -> None:
-    """Whether or not its request named a key; also if the run's own item is behind, as that of a
-    clean-up is before its first claim."""
+    """It does so whether or not its request named a key, also if the run's own item is behind, as
+    that of a clean-up is before its first claim."""
     opener = await desk.claimed(PROVISIONING, "a", key=key)
     behind = attrs.evolve(opener.run, start_number=0)
     last = await last_attempt(desk, await used_up(desk, behind))

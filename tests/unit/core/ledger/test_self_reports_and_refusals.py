@@ -87,8 +87,8 @@ def test_a_new_refusal_continues_one_that_is_not_done(
 
 @pytest.mark.parametrize("changes", [{"credentials": None}, {}])
 def test_a_refusal_that_is_not_sent_leaves_only_an_accepted_report(changes: dict[str, Any]) -> None:
-    """Without credentials, or by `callback.refusals`: an earlier one that never arrived is dropped
-    with its due time."""
+    """Without credentials, or with `callback.refusals` off, an earlier one that never arrived is
+    dropped with its due time."""
     refusal = REFUSAL if changes else None
     earlier = attrs.evolve(OPERATION, due_at=SENT_AT, **changes)
     for report, stays in ((POSTING, None), (GIVEN_UP, None), (ACCEPTED, ACCEPTED)):

@@ -296,8 +296,8 @@ async def test_a_refusal_is_decided_on_current_items(desk: Desk) -> None:
 
 
 async def test_items_that_were_read_must_be_unchanged(desk: Desk) -> None:
-    """Not only those that are written: the tenant was busy when that was decided, and is free
-    now."""
+    """Also an item that is only read must be: the tenant was busy when that was decided, and is
+    free now."""
     await desk.provision()
     other = desk.beside()
     looked = desk.claim(DEPLOYMENT, "a", tier="BASIC")

@@ -127,8 +127,8 @@ def test_a_text_within_texts_keeps_no_secret(times: int, name: str) -> None:
 
 
 def test_a_url_is_shown_without_its_userinfo() -> None:
-    """To people; what is left of a body without secrets stays as it was sent, and a variable with
-    such a URL is no secret by that alone."""
+    """It is removed where people see the URL; what is left of a body without secrets stays as it
+    was sent, and a variable with such a URL is no secret by that alone."""
     url = "postgres://user:hunter2@db/x"
     assert Redactor().redact({"a": [url, json.dumps({"b": url})]}) == {
         "a": ["postgres://db/x", '{"b": "postgres://db/x"}']
