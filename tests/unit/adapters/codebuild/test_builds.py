@@ -40,8 +40,8 @@ def build(status: str = "FAILED", **changes: Any) -> Build:
 
 def test_the_sample_is_read() -> None:
     """The build's id is the one that StartBuild gave, not the ARN."""
-    report = BUILT_IN_NOTIFICATIONS.read_state_change(sample()["detail"])
-    assert report == JobDescription(
+    description = BUILT_IN_NOTIFICATIONS.read_state_change(sample()["detail"])
+    assert description == JobDescription(
         job=Job(
             id="premium-tenant:5d2c9f60-7b31-4e8a-a1d4-93f0c6b7e812",
             builder="CODE_BUILD",
@@ -80,8 +80,8 @@ def test_an_answer_and_an_event_describe_a_build_alike(status: JobStatus) -> Non
 )
 def test_the_reason_is_a_sentence(status: str, reason: str | None) -> None:
     """It names the job, what became of it, the phase, and what CodeBuild says of that."""
-    report = describe_build(build(status, reason="exit status 1").as_document())
-    assert report.reason == reason
+    description = describe_build(build(status, reason="exit status 1").as_document())
+    assert description.reason == reason
 
 
 @pytest.mark.parametrize("named", [None, "another", "standard-tenan"])
@@ -120,10 +120,10 @@ def test_a_phases_context_is_text(contexts: Any, message: str | None) -> None:
     detail["additional-information"]["phases"] = [
         {"phase-type": "BUILD", "phase-status": "FAILED", "phase-context": contexts}
     ]
-    report = BUILT_IN_NOTIFICATIONS.read_state_change(detail)
-    assert report is not None
-    assert (report.message or "")[: len(message or "")] == (message or "")
-    assert (report.message is None) == (message is None)
+    description = BUILT_IN_NOTIFICATIONS.read_state_change(detail)
+    assert description is not None
+    assert (description.message or "")[: len(message or "")] == (message or "")
+    assert (description.message is None) == (message is None)
 
 
 @pytest.mark.parametrize(
@@ -155,9 +155,9 @@ def test_odd_details_are_read_past(field: str, odd: Any) -> None:
         detail["additional-information"] = odd
     else:
         detail["additional-information"][field] = odd
-    report = BUILT_IN_NOTIFICATIONS.read_state_change(detail)
-    assert report is not None
-    assert report.succeeded
+    description = BUILT_IN_NOTIFICATIONS.read_state_change(detail)
+    assert description is not None
+    assert description.succeeded
 
 
 def test_a_state_change_is_passed_on_without_its_environment() -> None:
@@ -202,9 +202,9 @@ def test_a_link_leads_to_a_log(logs: dict[str, Any], link: str | None) -> None:
     assert describe_build(document).job.log_url == link
     detail = {**build().as_state_change(), "build-id": ARN}
     detail["additional-information"]["logs"] = {"deep-link": logs.get("deepLink")}
-    report = BUILT_IN_NOTIFICATIONS.read_state_change(detail)
-    assert report is not None
-    assert report.job.log_url == (PAGE if link == S3 else link)
+    description = BUILT_IN_NOTIFICATIONS.read_state_change(detail)
+    assert description is not None
+    assert description.job.log_url == (PAGE if link == S3 else link)
 
 
 @pytest.mark.parametrize(
@@ -223,9 +223,9 @@ def test_a_page_is_linked_only_by_a_builds_own_arn(arn: str | None) -> None:
     assert describe_build(document).job.log_url is None
     detail = {**build().as_state_change(), "build-id": arn or "basic:1-2"}
     detail["additional-information"]["logs"] = {}
-    report = BUILT_IN_NOTIFICATIONS.read_state_change(detail)
-    assert report is not None
-    assert report.job.log_url is None
+    description = BUILT_IN_NOTIFICATIONS.read_state_change(detail)
+    assert description is not None
+    assert description.job.log_url is None
 
 
 @pytest.mark.parametrize(
@@ -247,9 +247,9 @@ def test_changes_of_awss_builders_are_known_by_their_names(event_type: str, expe
 
 def test_a_message_has_its_limits() -> None:
     """A message is cut so that an item of the ledger holds it, whatever the build printed."""
-    report = describe_build(build(reason="x" * 300_000).as_document())
-    assert report.message is not None
-    assert len(report.message) == 2001
+    description = describe_build(build(reason="x" * 300_000).as_document())
+    assert description.message is not None
+    assert len(description.message) == 2001
 
 
 def test_a_variable_without_a_name_is_passed_over() -> None:
@@ -257,6 +257,6 @@ def test_a_variable_without_a_name_is_passed_over() -> None:
     variables = [{"name": {"a": 1}, "value": "x"}, {"value": "y"}, {"name": "A", "value": [1]}]
     about = {"environment": {"environment-variables": variables}}
     detail = {"build-id": "p:1", "build-status": "FAILED", "additional-information": about}
-    report = read_build(detail)
-    assert report is not None
-    assert (report.job.id, report.start_key) == ("p:1", None)
+    description = read_build(detail)
+    assert description is not None
+    assert (description.job.id, description.start_key) == ("p:1", None)
