@@ -219,11 +219,11 @@ def _describe(model: OperationModel, headers: Mapping[str, Any]) -> _Operation:
 def _compare_checksum(answer: _Answer) -> None:
     """Raises ChecksumError: DynamoDB's answer was corrupted on its way (developer guide, DynamoDB
     low-level API, Response format)."""
-    told = answer.headers.get("x-amz-crc32")
-    if told is not None and int(told) != zlib.crc32(answer.content):
+    expected = answer.headers.get("x-amz-crc32")
+    if expected is not None and int(expected) != zlib.crc32(answer.content):
         raise ChecksumError(
             checksum_type="crc32",
-            expected_checksum=told,
+            expected_checksum=expected,
             actual_checksum=str(zlib.crc32(answer.content)),
         )
 

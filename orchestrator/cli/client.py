@@ -124,8 +124,8 @@ class Client:
                 such tenant (404).
         """
         address = self._at("tenants", tenant_id, "cancel")
-        asked = {"reason": reason, "cleanUp": clean_up}
-        sent = await self._ask("POST", address, json=asked)
+        body = {"reason": reason, "cleanUp": clean_up}
+        sent = await self._ask("POST", address, json=body)
         if not sent.succeeded:
             raise _refusal(sent)
         return {"ended": sent.status == 200, "stopped": sent.answer["stopped"]}
@@ -181,14 +181,14 @@ class Client:
             ServiceRefusedError: it doesn't exist.
             AmbiguousPrefixError: several tenants have the prefix.
         """
-        asked = _given(query or {})
+        parameters = _given(query or {})
         try:
-            return await self._get(self._at("tenants", tenant_id).with_query(asked))
+            return await self._get(self._at("tenants", tenant_id).with_query(parameters))
         except ServiceRefusedError as error:
             if error.status != 404:
                 raise
             whole = await self.find_tenant(tenant_id)
-            return await self._get(self._at("tenants", whole).with_query(asked))
+            return await self._get(self._at("tenants", whole).with_query(parameters))
 
     async def find_tenant(self, prefix: str) -> str:
         """The id of the only tenant whose id begins so, in one request.
@@ -200,8 +200,8 @@ class Client:
         none = ServiceRefusedError(f"There is no tenant {prefix!r}.", 404)
         if len(prefix) < _SHORTEST_PREFIX:
             raise none
-        asked = {"prefix": prefix, "limit": str(_MOST_NAMED + 1)}
-        page = await self._get(self._at("tenants").with_query(asked))
+        parameters = {"prefix": prefix, "limit": str(_MOST_NAMED + 1)}
+        page = await self._get(self._at("tenants").with_query(parameters))
         named = [f"{one['tenantId']} ({one['state']})" for one in page["items"]]
         _check_unique(prefix, "tenants", named, is_all=page["cursor"] is None)
         if not page["items"]:
@@ -240,13 +240,13 @@ class Client:
     ) -> dict[str, dict[str, Any]]:
         """The runs that match, of the first `_MOST_PAGES` pages."""
         found: dict[str, dict[str, Any]] = {}
-        asked = {**query, "limit": str(_LARGEST_PAGE)}
+        parameters = {**query, "limit": str(_LARGEST_PAGE)}
         for _ in range(_MOST_PAGES):
-            page = await self._get(self._at("runs").with_query(asked))
+            page = await self._get(self._at("runs").with_query(parameters))
             found |= {one["runId"]: one for one in page["items"] if one["runId"].startswith(prefix)}
             if page["cursor"] is None:
                 break
-            asked["cursor"] = page["cursor"]
+            parameters["cursor"] = page["cursor"]
         return found
 
     def _at(self, *segments: str) -> URL:
@@ -259,17 +259,17 @@ class Client:
     ) -> dict[str, Any]:
         """One page, read as several pages of the service, up to `MOST_EMPTY_PAGES` empty ones in a
         row."""
-        asked = _given(query)
+        parameters = _given(query)
         found: list[Any] = []
         empty = 0
         while True:
-            asked["limit"] = str(min(limit - len(found), _LARGEST_PAGE))
-            page = await self._get(self._at(items).with_query(asked))
+            parameters["limit"] = str(min(limit - len(found), _LARGEST_PAGE))
+            page = await self._get(self._at(items).with_query(parameters))
             found += page["items"]
             empty = 0 if page["items"] else empty + 1
             if page["cursor"] is None or len(found) >= limit or empty == MOST_EMPTY_PAGES:
                 return {"items": found, "cursor": page["cursor"]}
-            asked["cursor"] = page["cursor"]
+            parameters["cursor"] = page["cursor"]
 
     async def _get(self, address: URL) -> dict[str, Any]:
         sent = await self._ask("GET", address)

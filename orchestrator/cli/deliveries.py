@@ -49,11 +49,11 @@ class Deliveries:
                 now=self.clock.now(),
                 chance=self.chance,
             )
-            told = f"{event['detail-type']} was answered {status or 'nothing'}: {detail}"
+            sentence = f"{event['detail-type']} was answered {status or 'nothing'}: {detail}"
             if pause_s is None:
-                self.show(f"{told} EventBridge gives up.")
+                self.show(f"{sentence} EventBridge gives up.")
                 return
-            self.show(f"{told} EventBridge delivers it again in {pause_s:.0f} s.")
+            self.show(f"{sentence} EventBridge delivers it again in {pause_s:.0f} s.")
             await self.clock.sleep(pause_s)
         if event["source"] != "aws.codebuild":
             self.show(f"EventBridge delivered {event['detail-type']}.")

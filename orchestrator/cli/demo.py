@@ -147,14 +147,14 @@ async def _end_well(story: "_Story", tenant: "_Tenant") -> None:
     build = story.latest_build()
     story.chapter("The build's script reports success, before its last command")
     environment = {one["name"]: one["value"] for one in build.overrides}
-    told = {
+    body = {
         **environment,
         "CODEBUILD_BUILD_ID": build.id,
         "TENANT_ID": tenant.id,
         "TF_STATE_BUCKET": "tf-state-bluebird",
         "TF_KEY": "silo/terraform.tfstate",
     }
-    report = _envelope("TENANT_PROVISIONING_SUCCESS", told)
+    report = _envelope("TENANT_PROVISIONING_SUCCESS", body)
     answer = await story.post("/events/TENANT_PROVISIONING_SUCCESS", report)
     story.check("answered 200", answer.status == 200)
     state = (await story.tenant(tenant))["state"]
@@ -325,11 +325,11 @@ class _Story:
         self.check("answered 200", answer.status == 200)
 
     def check_report(self, what: str, tenant: _Tenant, *, status: int) -> None:
-        told = [one for one in self.control_plane.accepted if one["initiatorId"] == tenant.id]
+        reports = [one for one in self.control_plane.accepted if one["initiatorId"] == tenant.id]
         self.check(
-            f"the control plane has verified and accepted {what}: {json.dumps(told[-1:])}",
-            len(told) == 1
-            and told[0]["data"]["status"] == status
+            f"the control plane has verified and accepted {what}: {json.dumps(reports[-1:])}",
+            len(reports) == 1
+            and reports[0]["data"]["status"] == status
             and not self.control_plane.refused,
         )
 

@@ -53,8 +53,8 @@ def show_duration(seconds: float) -> str:
         (whole // 60 % 60, "min"),
         (whole % 60, "s"),
     ]
-    told = [f"{count} {unit}" for count, unit in parts if count]
-    return " ".join(told[:2]) or "0 s"
+    units = [f"{count} {unit}" for count, unit in parts if count]
+    return " ".join(units[:2]) or "0 s"
 
 
 def fields(values: Mapping[str, object], *, width: int | None, margin: int = 0) -> list[str]:

@@ -1,4 +1,4 @@
-"""A running `orchestrator dev`, for the other commands: where it is noted, what it is asked.
+"""A running `orchestrator dev`, for the other commands: its note, and requests to it.
 
 `dev` writes the note when it starts and removes it when it ends. It is a file of the user's own, in
 `$XDG_RUNTIME_DIR`, else `$XDG_CACHE_HOME`, else `~/.cache` (XDG Base Directory Specification). Only
@@ -86,21 +86,21 @@ async def finish_build(dev: RunningDev, job: str, *, failed: str | None) -> str:
         BuildNotFinishedError: no such build, or several, or `dev` doesn't answer.
     """
     url = dev.environment["AWS_ENDPOINT_URL_CODEBUILD"]
-    asked = {"id": job, "status": "SUCCEEDED" if failed is None else "FAILED", "reason": failed}
+    request = {"id": job, "status": "SUCCEEDED" if failed is None else "FAILED", "reason": failed}
     headers = {"X-Amz-Target": "CodeBuild_20161006.FinishBuild"}
     try:
         async with (
             aiohttp.ClientSession() as http,
-            http.post(f"{url}/", json=asked, headers=headers) as answer,
+            http.post(f"{url}/", json=request, headers=headers) as answer,
         ):
-            told = await answer.json(content_type=None)
+            body = await answer.json(content_type=None)
     except (aiohttp.ClientError, TimeoutError) as error:
         raise BuildNotFinishedError(
             f"The CodeBuild of dev at {url} doesn't answer: {error}."
         ) from None
     if answer.status != 200:
-        raise BuildNotFinishedError(told["message"])
-    finished: str = told["build"]["id"]
+        raise BuildNotFinishedError(body["message"])
+    finished: str = body["build"]["id"]
     return finished
 
 

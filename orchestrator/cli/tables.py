@@ -282,14 +282,14 @@ def _start(start: Shown) -> dict[str, object]:
     span = f"{show_time(start['openedAt'])} to {show_time(start['endedAt'])}"
     if start["endedAt"] is None:
         span = f"since {show_time(start['openedAt'])}"
-    told = [
+    details = [
         {True: "succeeded", False: "failed", None: _HOW[start["state"]]}[start["succeeded"]],
         span,
         *([_by(start["by"], "replayed")] if start["by"] else []),
         *([_by(start["cancelledBy"], "cancelled")] if start["cancelledBy"] else []),
     ]
     return {
-        f"start {start['number']}": ", ".join(told),
+        f"start {start['number']}": ", ".join(details),
         "run": short_id(start["runId"]),
         "job": _job(start["job"]),
         "reason": start["reason"],
@@ -311,7 +311,7 @@ def _report(report: Shown) -> str:
 def _entry(entry: Shown, links: Links) -> Row:
     replays = [attempt for attempt in entry["attempts"] if attempt["replayed"]]
     link = links.once(entry["link"])
-    told = [
+    details = [
         *([entry["reason"]] if entry["reason"] else []),
         *(f"attempt {one['number']}: {_replayed(one)}" for one in replays),
         *([_by(entry["cancelledBy"], "cancelled")] if entry["cancelledBy"] else []),
@@ -323,4 +323,4 @@ def _entry(entry: Shown, links: Links) -> Row:
         "FIRST SEEN": show_time(entry["at"]),
         "TYPE": entry["eventType"],
     }
-    return Row(cells, told)
+    return Row(cells, details)

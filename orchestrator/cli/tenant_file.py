@@ -1,7 +1,7 @@
 """Reads a file of tenants, JSON Lines or one JSON array, an entry at a time.
 
-A broken line of JSON Lines doesn't hide those after it. In an array, what follows broken syntax
-can't be told apart: it is read no further.
+A broken line of JSON Lines doesn't hide those after it. In an array, entries after broken
+syntax can't be separated: reading stops there.
 """
 
 import json

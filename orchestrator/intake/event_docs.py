@@ -101,6 +101,6 @@ def describe_event(registration: Registration) -> tuple[str, str]:
     if words is not None:
         return words
     name = registration.event_type
-    told = cleandoc(registration.handler.__doc__ or "")
-    summary = told.partition("\n")[0].rstrip(".")
-    return summary or f"Handle {name}", told or f"Handled by `{registration.place}`."
+    description = cleandoc(registration.handler.__doc__ or "")
+    summary = description.partition("\n")[0].rstrip(".")
+    return summary or f"Handle {name}", description or f"Handled by `{registration.place}`."

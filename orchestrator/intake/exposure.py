@@ -14,7 +14,7 @@ def warn_if_exposed() -> Callable[[web.Request, web.StreamResponse], Awaitable[N
     """A signal for `on_response_prepare`: one warning at the first response to a request that was
     received on another address than a loopback one.
 
-    An app isn't told the address that it is bound to; a connection is.
+    An app has no record of the address that it is bound to; a connection has one.
     """
     has_warned = False
 

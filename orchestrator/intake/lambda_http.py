@@ -151,17 +151,21 @@ def _read_v1(event: Mapping[str, Any], context: Mapping[str, Any]) -> HTTPReques
     resource = _resource(event.get("resource"), event.get("pathParameters"))
     # A REST API's path has no stage, unless a mapping left it in; requestContext's path is the
     # one that the sender requested. An HTTP API in format 1.0 leaves the stage in both.
-    before, told = _before(path, resource), _before(address, resource)
-    if before is None or told is None:
-        told = _stage(context, address)
-        before = told if path == address else ""
+    before, prefix = _before(path, resource), _before(address, resource)
+    if before is None or prefix is None:
+        prefix = _stage(context, address)
+        before = prefix if path == address else ""
     query = event.get("multiValueQueryStringParameters") or event.get("queryStringParameters")
     return HTTPRequest(
         method=_method(event["httpMethod"]),
         path=encoded_path(_without(before, path)),
         # API Gateway has decoded the query.
         query=urlencode(_pairs(query, "query"), encoding="utf-8", errors="replace"),
-        headers=[*_headers(event), *_told(told), *_caller(_at(context, "identity", "userArn"))],
+        headers=[
+            *_headers(event),
+            *_prefix_header(prefix),
+            *_caller(_at(context, "identity", "userArn")),
+        ],
         body=_body(event),
     )
 
@@ -169,22 +173,22 @@ def _read_v1(event: Mapping[str, Any], context: Mapping[str, Any]) -> HTTPReques
 def _read_v2(event: Mapping[str, Any], context: Mapping[str, Any]) -> HTTPRequest:
     path = _path(event["rawPath"])
     _, _, resource = _optional_text(event.get("routeKey"), "routeKey").partition(" ")
-    prefix = _before(path, _resource(resource, event.get("pathParameters")))
-    if prefix is None:
-        prefix = _stage(context, path)
+    before = _before(path, _resource(resource, event.get("pathParameters")))
+    if before is None:
+        before = _stage(context, path)
     # With a custom domain the URL has no stage, and rawPath has no mapping key.
     domain = _optional_text(context.get("domainName"), "domainName")
-    told = prefix if ".execute-api." in domain else ""
+    prefix = before if ".execute-api." in domain else ""
     cookies = [_text(cookie, "cookies") for cookie in _list(event.get("cookies"), "cookies")]
     cookie = _header_pairs({"cookie": "; ".join(cookies)} if cookies else {})
     return HTTPRequest(
         method=_method(context["http"].get("method")),
-        path=encoded_path(_without(prefix, path)),
+        path=encoded_path(_without(before, path)),
         query=_cleaned_query(_optional_text(event.get("rawQueryString"), "rawQueryString")),
         headers=[
             *_headers(event),
             *cookie,
-            *_told(told),
+            *_prefix_header(prefix),
             *_caller(_at(context, "authorizer", "iam", "userArn")),
         ],
         body=_body(event),
@@ -256,7 +260,7 @@ def _caller(arn: object) -> Pairs:
     return [(CALLER_HEADER, arn)] if isinstance(arn, str) and _ARN.fullmatch(arn) else []
 
 
-def _told(prefix: str) -> Pairs:
+def _prefix_header(prefix: str) -> Pairs:
     return [(PREFIX_HEADER, prefix)] if PLAIN_PATH.fullmatch(prefix) else []
 
 

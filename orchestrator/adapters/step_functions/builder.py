@@ -152,11 +152,11 @@ class StepFunctionsBuilder:
         async with self._asking:
             with aws_errors("Step Functions DescribeExecution"):
                 try:
-                    told = await client.describe_execution(executionArn=job_id)
+                    execution = await client.describe_execution(executionArn=job_id)
                 except client.exceptions.ExecutionDoesNotExist:
                     return None
                 identifier = self._identifier(job_id)
-                return read_execution(told, builder=self._name, job_identifier=identifier)
+                return read_execution(execution, builder=self._name, job_identifier=identifier)
 
     def _identifier(self, job_id: str) -> str | None:
         """The job identifier of an execution's state machine; None if it isn't configured."""

@@ -30,17 +30,20 @@ _DATA = re.compile(r"""[{\[]|(?<=\binput)\s+['"]|==""")
 
 
 def read_execution(
-    told: Mapping[str, Any], *, builder: str = STEP_FUNCTIONS, job_identifier: str | None = None
+    execution: Mapping[str, Any],
+    *,
+    builder: str = STEP_FUNCTIONS,
+    job_identifier: str | None = None,
 ) -> JobDescription | None:
     """Parse an execution; None if it can't be parsed.
 
     `job_identifier` None uses the state machine's name. The execution's name is its start key.
     """
-    arn, status = told.get("executionArn"), _STATUSES.get(str(told.get("status")))
+    arn, status = execution.get("executionArn"), _STATUSES.get(str(execution.get("status")))
     if not isinstance(arn, str) or arn.count(":") != 7 or status is None:
         return None
     *_, machine, name = arn.split(":")
-    why = [text for text in (told.get("error"), read_cause(told.get("cause"))) if text]
+    why = [text for text in (execution.get("error"), read_cause(execution.get("cause"))) if text]
     return JobDescription(
         job=Job(
             id=arn,
@@ -53,7 +56,7 @@ def read_execution(
         message=shorten(": ".join(map(str, why))) if why else None,
         exported={
             key: value
-            for key, value in read_object(told.get("output")).items()
+            for key, value in read_object(execution.get("output")).items()
             if isinstance(value, str)
         },
     )
@@ -64,8 +67,10 @@ def read_cause(cause: object) -> str | None:
     Functions developer guide, Run a job): only the cause in it is used."""
     if not isinstance(cause, str):
         return None
-    told = read_object(cause)
-    inner = (told.get(name) for name in ("Cause", "StoppedReason", "StatusReason", "errorMessage"))
+    description = read_object(cause)
+    inner = (
+        description.get(name) for name in ("Cause", "StoppedReason", "StatusReason", "errorMessage")
+    )
     found = (_words(one) for one in (cause, *inner) if isinstance(one, str))
     return next(filter(None, found), None)
 

@@ -61,17 +61,17 @@ class AttemptRunner:
         opens = OPENS.get(event.type) if lease.run.tenant_id else None
         run = Run(lease, self.services, opens)
         try:
-            told, follow_ups = await self._attempt(event, lease, run, opens)
+            sender_error, follow_ups = await self._attempt(event, lease, run, opens)
         except TemporaryError:
             raise
         except Exception as bug:  # noqa: BLE001 - a run whose attempts only raise must end, too
             await run_to_its_end(self._count(event, lease, run, bug))
         if run.reports is not None:
             await self.report_sender.send(lease.run.outcome_of or lease.run.operation_id)
-        if isinstance(told, HandedBack):
+        if isinstance(sender_error, HandedBack):
             raise asyncio.CancelledError
-        if told is not None:
-            raise told
+        if sender_error is not None:
+            raise sender_error
         return follow_ups
 
     @property
@@ -222,7 +222,9 @@ class AttemptRunner:
         """
         run.starter.close()
         while True:
-            settlement, told = settlement_of(event, lease, run, opens, error, self._max_attempts)
+            settlement, sender_error = settlement_of(
+                event, lease, run, opens, error, self._max_attempts
+            )
             if ending is not None:
                 settlement = with_outcome(settlement, event, run, ending, lease.start_key)
             try:
@@ -237,7 +239,7 @@ class AttemptRunner:
                 continue
             match outcome:
                 case Saved():
-                    return told, outcome.follow_ups
+                    return sender_error, outcome.follow_ups
                 case OrphanedJob():
                     await run.disown(outcome.job)
                     error = TemporaryError("The operation has another job by now.")

@@ -201,14 +201,14 @@ class LastResort:
             return failed
         report, why_not = self._report(operation, ending)
         is_followed = publish_step(TENANT_DEPLOYMENT) in run.steps
-        is_told_later = self.services.callback.after is Kind.DEPLOYMENT and is_followed
+        is_reported_later = self.services.callback.after is Kind.DEPLOYMENT and is_followed
         said = f"{run.event_type} counts by its type alone: no clean-up follows."
         return evolve(
             failed,
             ending=ending,
             reason=None if ending.succeeded else f"{run.event_type} was reported.",
-            report=None if is_told_later else report,
-            owed=report if is_told_later else None,
+            report=None if is_reported_later else report,
+            owed=report if is_reported_later else None,
             note=" ".join(filter(None, (said, why_not))),
         )
 

@@ -327,8 +327,12 @@ class Orchestrator:
     async def _act_on(self, event: Event[Body]) -> Ended | None:
         """Act on the job of a state change; the end of its operation, if it is over."""
         notifications = self.services.notifications
-        told = notifications.read_state_change(event.body)
-        return await act_on(self.watcher, notifications, told, event.source) if told else None
+        state_change = notifications.read_state_change(event.body)
+        return (
+            await act_on(self.watcher, notifications, state_change, event.source)
+            if state_change
+            else None
+        )
 
     async def _handle_change(self, event: Event[Body]) -> Handled:
         """Handle another event of a builder's cloud: a user's handler, if there is one, gets it,

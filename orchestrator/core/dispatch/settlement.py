@@ -67,14 +67,14 @@ def settlement_of(
             error.retry_after_s = doubling_pause_s(error.first_pause_s, lease.run.waits)
         error.retry_after_s = min(error.retry_after_s, _LONGEST_PAUSE_S)
         return _retry(common, error.retry_after_s), error
-    told: BaseException = error
+    sender_error: BaseException = error
     if isinstance(error, PermanentError):
         error.run_id = run.run_id
     else:
         log.error("handler failed", exc_info=error)
-        told = HandlerFailed(event.type, run.run_id)
-        told.__cause__ = error
-    is_bug = told is not error
+        sender_error = HandlerFailed(event.type, run.run_id)
+        sender_error.__cause__ = error
+    is_bug = sender_error is not error
     may_be_out = opens is not None and run.job is None and lease.possible_start is not None
     if is_final(error, lease, max_attempts) and not (is_bug and may_be_out):
         ends_without_job = opens is not None
@@ -82,8 +82,10 @@ def settlement_of(
         failed = evolve(
             common, status=RunStatus.FAILED, ends_without_job=ends_without_job, report=report
         )
-        return failed, told
-    return _retry(common, doubling_pause_s(TemporaryError.first_pause_s, lease.run.bugs)), told
+        return failed, sender_error
+    return _retry(
+        common, doubling_pause_s(TemporaryError.first_pause_s, lease.run.bugs)
+    ), sender_error
 
 
 def _done(

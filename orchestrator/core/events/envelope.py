@@ -195,8 +195,8 @@ def read_names(raw: object) -> tuple[str | None, str | None]:
     try:
         opened = open_event(raw)
     except BadEvent:
-        told = raw if isinstance(raw, Mapping) else {}
-        named = (told.get("detail-type", told.get("type")), told.get("id"))
+        fields = raw if isinstance(raw, Mapping) else {}
+        named = (fields.get("detail-type", fields.get("type")), fields.get("id"))
         event_type, event_id = (name if isinstance(name, str) else None for name in named)
         return event_type, event_id
     return opened.type or opened.stated_type, opened.id

@@ -85,11 +85,11 @@ async def _publish_deployment(event: Event[TenantOutcome], run: Run) -> None:
     if run.why_silent is not None:
         run.note(f"No TENANT_DEPLOYMENT was published, since {run.why_silent}.")
         return
-    told = await run.told(event)
+    trusted = await run.trusted_body(event)
     made = {
         "tier": await run.tenant_tier(),
-        "resources": read_resources(told) or None,
-        "appPlaneUrl": read_app_plane_url(told),
+        "resources": read_resources(trusted) or None,
+        "appPlaneUrl": read_app_plane_url(trusted),
         # A provisioning that is started again is deployed again.
         START_KEY: await run.ended_start() or event.body.get(START_KEY),
         **run.identity,
@@ -201,13 +201,13 @@ async def _report(
     url = await _webhook_url(event, run)
     if url is None:
         return
-    told = {**await run.made_before(), **await run.told(event)}
+    trusted = {**await run.made_before(), **await run.trusted_body(event)}
     try:
         run.report(
             succeeded=succeeded,
             url=url,
-            resources=read_resources(told),
-            app_plane_url=read_app_plane_url(told),
+            resources=read_resources(trusted),
+            app_plane_url=read_app_plane_url(trusted),
             unless_deployed=unless_deployed,
         )
     except ValueError as error:
@@ -246,7 +246,7 @@ async def _answer_toolkit(event: Event[TenantOutcome], run: Run, ending: Ending)
         run.note(f"No {name} was published, since {run.why_silent}.")
         return
     exported = read_ended_job(event).get("exportedVariables") or {}
-    output = build_job_output(ending, exported, read_reason(await run.told(event)))
+    output = build_job_output(ending, exported, read_reason(await run.trusted_body(event)))
     detail = {
         "tenantRegistrationId": registration_id,
         "jobOutput": output,
@@ -277,17 +277,17 @@ async def _find_webhook_url(event: Event[Any], run: Run) -> str | None:
     tier = await _known_tier(run)
     if isinstance(named := tier.get("API_ENDPOINT"), str) and named:
         return named
-    told = await run.told(event)
-    asked = read_webhook_url(told) or read_webhook_url(await run.request_body())
-    if asked is None:
+    trusted = await run.trusted_body(event)
+    named_url = read_webhook_url(trusted) or read_webhook_url(await run.request_body())
+    if named_url is None:
         return None
-    if read_origin(asked) not in run.callback.allowed_origins:
+    if read_origin(named_url) not in run.callback.allowed_origins:
         run.note(
-            f"No report is sent to the control plane: {shown_url(asked)!r} is at no origin of "
+            f"No report is sent to the control plane: {shown_url(named_url)!r} is at no origin of "
             "callback.allowed_hosts (https and its port 443 where an entry names no other)."
         )
         return None
-    return asked
+    return named_url
 
 
 async def _start(event: Event[Any], run: Run, tier: Tier, kind: Kind) -> None:

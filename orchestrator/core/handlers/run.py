@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import warnings
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
@@ -21,7 +22,7 @@ from orchestrator.core.jobs.start import JobStarter
 from orchestrator.core.jobs.tier_catalog import Tier
 from orchestrator.core.ledger.event_codec import decode_event
 from orchestrator.core.ledger.lease import RunLease
-from orchestrator.core.ledger.operations import find_followed, is_told_by_job
+from orchestrator.core.ledger.operations import find_followed, is_reported_by_job
 from orchestrator.core.ledger.record_parts import Job, Report, Step
 from orchestrator.core.ledger.records import OperationRecord, Progress
 
@@ -145,8 +146,8 @@ class Run:
         run, payload = await self._services.transactions.find_kept(operation.opener)
         if run is None or payload is None:
             return {}
-        asked = without_ended_job(decode_event(run, payload).body)
-        return without_context(self.without_secrets(asked))
+        body = without_ended_job(decode_event(run, payload).body)
+        return without_context(self.without_secrets(body))
 
     async def made_before(self) -> Mapping[str, Any]:
         """The values known of the tenant besides the event's own: those of its request.
@@ -162,7 +163,7 @@ class Run:
         made: Mapping[str, Any] = before.owed.body["data"] if before.owed else {}
         return made
 
-    async def told(self, event: Event[Any]) -> Mapping[str, Any]:
+    async def trusted_body(self, event: Event[Any]) -> Mapping[str, Any]:
         """The trusted content of an event that ends an operation.
 
         A report about a job is trusted only with that job's id or start key: any sender could name
@@ -174,7 +175,12 @@ class Run:
             return body
         job = self._services.notifications.read_self_report(body)
         reported = (job.builder, job.id) if job else None
-        return body if is_told_by_job(operation, reported, body.get(START_KEY)) else {}
+        return body if is_reported_by_job(operation, reported, body.get(START_KEY)) else {}
+
+    async def told(self, event: Event[Any]) -> Mapping[str, Any]:
+        """The former name of `trusted_body`, which works for one release."""
+        warnings.warn("Run.told was renamed to Run.trusted_body.", DeprecationWarning, stacklevel=2)
+        return await self.trusted_body(event)
 
     def without_secrets(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
         """The body without secrets, which are recognized by the names in `log.redact`."""

@@ -116,15 +116,20 @@ async def describe_jobs(
     trouble: str | None = None
     with builder_errors(name, "describe its jobs"):
         try:
-            told = dict(await builder.describe_jobs(job_ids=job_ids))
+            unchecked = dict(await builder.describe_jobs(job_ids=job_ids))
         except SomeNotDescribed as some:
-            told, failed, hidden, trouble = dict(some.reports), some.failed, some.hidden, str(some)
+            unchecked, failed, hidden, trouble = (
+                dict(some.reports),
+                some.failed,
+                some.hidden,
+                str(some),
+            )
     reports = dict[str, JobDescription]()
     for job_id in job_ids:
-        if job_id not in told:
+        if job_id not in unchecked:
             continue
         try:
-            reports[job_id] = _read_report(name, job_id, told[job_id])
+            reports[job_id] = _read_report(name, job_id, unchecked[job_id])
         except (TypeError, ValueError) as error:
             log.error(
                 "a builder's description of a job can't be read", job_id=job_id, reason=str(error)

@@ -63,14 +63,14 @@ class OutcomeMaker:
         Raises:
             OrchestratorError: the outcome couldn't be handled yet; it is kept.
         """
-        ending, told = await self._told(operation)
-        end = self._how_it_ends(operation, answer, reason, ending, told)
+        ending, content = await self._self_report(operation)
+        end = self._how_it_ends(operation, answer, reason, ending, content)
         if operation.kind is None:
             await self.transactions.run(
                 lambda snapshot: end_alone(snapshot, operation, end.reason, end.link)
             )
             return operation.opener
-        outcome = self._outcome(operation, end, told)
+        outcome = self._outcome(operation, end, content)
         try:
             await self.handle_outcome(outcome)
         except EventTooLarge:
@@ -84,7 +84,7 @@ class OutcomeMaker:
         answer: Answer,
         reason: str | None,
         ending: Ending | None,
-        told: Mapping[str, Any],
+        content: Mapping[str, Any],
     ) -> _End:
         """The end by the builder's answer; if the job is unknown to it, by the self-report."""
         reasons = [operation.stop_reason]
@@ -97,7 +97,7 @@ class OutcomeMaker:
                 reasons = [reason]
             case NotDescribed():
                 succeeded = ending is not None and ending.succeeded
-                reasons.append(_forgotten(operation.job, ending, read_reason(told)))
+                reasons.append(_forgotten(operation.job, ending, read_reason(content)))
                 is_only_unknown = ending is None and operation.stop_reason is None
                 cleans_up = self.cleans_up_unknown or not is_only_unknown
         said = None if succeeded else " ".join(filter(None, reasons))
@@ -108,7 +108,9 @@ class OutcomeMaker:
             cleans_up=cleans_up,
         )
 
-    async def _told(self, operation: OperationRecord) -> tuple[Ending | None, Mapping[str, Any]]:
+    async def _self_report(
+        self, operation: OperationRecord
+    ) -> tuple[Ending | None, Mapping[str, Any]]:
         """The end that the self-report names, and its content, if there is one; nothing once
         `runs.max_attempts` checks ended by a bug."""
         if operation.told_by is None or operation.bugs >= self.transactions.timings.max_attempts:
@@ -125,7 +127,7 @@ class OutcomeMaker:
             return ending, {}
 
     def _outcome(
-        self, operation: OperationRecord, end: _End, told: Mapping[str, Any]
+        self, operation: OperationRecord, end: _End, content: Mapping[str, Any]
     ) -> Event[Mapping[str, Any]]:
         """The event that ends the operation's current start."""
         assert operation.kind is not None  # noqa: S101 - one without holds no tenant
@@ -136,7 +138,7 @@ class OutcomeMaker:
             "reason": end.reason,
             "endedJob": _ended_job(operation.job, end),
         }
-        about = named_for(told, operation.tenant_id)
+        about = named_for(content, operation.tenant_id)
         body = {**about, **{name: value for name, value in known.items() if value is not None}}
         return Event(
             type=outcome_type(operation.kind, succeeded=end.succeeded),

@@ -21,7 +21,7 @@ class Ended:
 
 
 async def act_on(
-    watcher: JobWatcher, notifications: Notifications, told: JobDescription, source: str
+    watcher: JobWatcher, notifications: Notifications, state_change: JobDescription, source: str
 ) -> Ended | None:
     """Query the builder of the job in a state change, and act only on its answer.
 
@@ -33,7 +33,7 @@ async def act_on(
             or an orphaned job couldn't be stopped.
         OrchestratorError: the outcome couldn't be handled yet; it is kept.
     """
-    job, transactions = told.job, watcher.transactions
+    job, transactions = state_change.job, watcher.transactions
     is_askable = job.builder in watcher.describer.describable
     if watcher.stopper.leaves_alone(job):
         return None
@@ -46,27 +46,31 @@ async def act_on(
         )
         return None
     known = await transactions.find_job(job.builder, job.id)
-    start = (known.operation_id, known.start_number) if known else watcher.describer.start_of(told)
+    start = (
+        (known.operation_id, known.start_number)
+        if known
+        else watcher.describer.start_of(state_change)
+    )
     operation = await transactions.find_operation(start[0]) if start else None
     # A start that was just sent may not be recorded yet: its job is not touched.
     if start is None or operation is None or start[1] > operation.start_number:
         return None
     if watcher.stopper.leaves_alone(operation.job):
         return None
-    report = await watcher.describer.describe(job) if is_askable else told
-    if report is None and known is None:
+    description = await watcher.describer.describe(job) if is_askable else state_change
+    if description is None and known is None:
         raise not_shown_yet(job)
-    if report is not None:
-        if known is None and watcher.describer.start_of(report) != start:
+    if description is not None:
+        if known is None and watcher.describer.start_of(description) != start:
             log.info("state change ignored: the job was not started by this service", job_id=job.id)
             return None
-        operation = await watcher.adopter.adopt(report, operation, start[1])
+        operation = await watcher.adopter.adopt(description, operation, start[1])
         if operation is None:
             return None
-    if report is None or not report.is_over:
-        if told.is_over:
+    if description is None or not description.is_over:
+        if state_change.is_over:
             await watcher.ask_again(*start)
         return None
     if operation.state is not OperationState.OPEN:
         return Ended(operation.outcome or operation.opener, replayed=True)
-    return Ended(await watcher.outcomes.end(operation, report))
+    return Ended(await watcher.outcomes.end(operation, description))

@@ -290,14 +290,14 @@ def _join(
         return draft.refuse(run, difference)
     if (theft := _find_theft(draft, tenant_id)) is not None:
         return draft.refuse(run, theft)
-    heard = evolve(
+    updated = evolve(
         operation,
         credentials=_later(request.credentials, operation.credentials),
         registration_id=operation.registration_id or request.registration_id,
     )
     others: list[Record] = [*_registered(draft, tenant_id)]
-    if heard != operation:
-        others.append(heard)
+    if updated != operation:
+        others.append(updated)
     left = without(draft.snapshot, tenant, run.run_id)
     if not _is_follow_up(draft, tenant_id, kind):
         left = asked_for(left, operation, run)

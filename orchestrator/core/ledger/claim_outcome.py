@@ -7,7 +7,7 @@ from orchestrator.core.ledger.claim_draft import ClaimDraft
 from orchestrator.core.ledger.claim_request import ReportedOutcome
 from orchestrator.core.ledger.claim_result import ClaimResult
 from orchestrator.core.ledger.guards import is_unseen
-from orchestrator.core.ledger.operations import find_followed, find_in_progress, is_told_by_job
+from orchestrator.core.ledger.operations import find_followed, find_in_progress, is_reported_by_job
 from orchestrator.core.ledger.record_parts import Awaited, OperationState
 from orchestrator.core.ledger.records import OperationRecord, RunRecord, TenantRecord
 from orchestrator.core.ledger.snapshot import Decision
@@ -53,7 +53,7 @@ def claim_outcome(draft: ClaimDraft, outcome: ReportedOutcome) -> Decision[Claim
         reason = f"Run {other.run_id} of the operation is in progress."
         return draft.wait(run, reason, awaited)
     if operation.job is not None and operation.job.builder in outcome.outranked_by:
-        return _hear(draft, run, operation, outcome)
+        return _store_self_report(draft, run, operation, outcome)
     return draft.hand_out(run, evolve(operation, outcome=run.run_id))
 
 
@@ -83,7 +83,7 @@ def _take_over(
     return draft.hand_out(run, evolve(opened, outcome=run.run_id), held)
 
 
-def _hear(
+def _store_self_report(
     draft: ClaimDraft, run: RunRecord, operation: OperationRecord, outcome: ReportedOutcome
 ) -> Decision[ClaimResult]:
     """Store a self-report; the job's builder is queried at once, and its answer counts.
@@ -93,16 +93,16 @@ def _hear(
 
     A report that names only the tenant has no other effect than that query.
     """
-    heard = evolve(operation, due_at=draft.snapshot.now)
-    if is_told_by_job(operation, outcome.job, draft.request.event.body.get(START_KEY)):
-        heard = evolve(
-            heard,
+    updated = evolve(operation, due_at=draft.snapshot.now)
+    if is_reported_by_job(operation, outcome.job, draft.request.event.body.get(START_KEY)):
+        updated = evolve(
+            updated,
             told_by=run.run_id,
             credentials=operation.credentials or draft.request.credentials,
         )
     said = "success" if outcome.ending.succeeded else "failure"
     note = f"The job reports {said}; it counts once the builder says that the job is over."
-    return draft.note(run, note, heard)
+    return draft.note(run, note, updated)
 
 
 def _reported(

@@ -329,8 +329,8 @@ def may_send_report(operation: OperationRecord, now: datetime) -> bool:
     sweep ───────────────────────────────────────── refusal ✗ and then a success
     """
     report = operation.report
-    is_told = report is None or report.done_at is not None
-    return not is_told and operation.state is not OperationState.OPEN and is_due(operation, now)
+    is_done = report is None or report.done_at is not None
+    return not is_done and operation.state is not OperationState.OPEN and is_due(operation, now)
 
 
 def may_refuse(earlier: Report | None) -> bool:

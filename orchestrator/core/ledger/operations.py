@@ -123,7 +123,7 @@ def ask_again(snapshot: Snapshot, operation_id: str, number: int, after_s: float
     return Decision((evolve(operation, due_at=due_at),), True)
 
 
-def is_told_by_job(
+def is_reported_by_job(
     operation: OperationRecord, reported: tuple[str, str] | None, start_key: object
 ) -> bool:
     """Whether a report has the builder and id of the operation's job (`reported`), or the key of

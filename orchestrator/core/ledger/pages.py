@@ -43,7 +43,7 @@ class Count:
 
     @classmethod
     def of(cls, found: int, *, most: int) -> "Count":
-        """The count of `found` items, of which at most `most` are told."""
+        """The count of `found` items, capped at `most`."""
         return cls(min(found, most), found > most)
 
 

@@ -140,8 +140,8 @@ def _noted(
     snapshot: Snapshot, operation: OperationRecord, posted: ReportResult
 ) -> tuple[Record, ...]:
     is_refusal = operation.state is OperationState.GIVEN_BACK
-    told_of = operation.opener if is_refusal else operation.outcome
-    run = snapshot.run(told_of) if told_of else None
+    run_id = operation.opener if is_refusal else operation.outcome
+    run = snapshot.run(run_id) if run_id else None
     if run is None:
         return ()
     note = f"{run.note} {posted.note}" if run.note else posted.note

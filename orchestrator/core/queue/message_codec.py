@@ -57,7 +57,7 @@ def pack_message(queued: QueuedEvent | QueuedReplay) -> str:
     match queued:
         case QueuedEvent(event_type=event_type, body=body, delivery=delivery):
             received_at = delivery.received_at
-            told: dict[str, Any] = {
+            fields: dict[str, Any] = {
                 "type": event_type,
                 "body": body,
                 "eventId": delivery.event_id,
@@ -65,10 +65,10 @@ def pack_message(queued: QueuedEvent | QueuedReplay) -> str:
                 "receivedAt": received_at.isoformat() if received_at else None,
             }
         case QueuedReplay(run_id=run_id, force=force, by=by):
-            told = {"replay": run_id, "force": force} | ({} if by is None else {"by": by})
-    text = json.dumps({_MARK: told}, separators=(",", ":"), ensure_ascii=False)
+            fields = {"replay": run_id, "force": force} | ({} if by is None else {"by": by})
+    text = json.dumps({_MARK: fields}, separators=(",", ":"), ensure_ascii=False)
     # Escapes may take three times the space, so only messages with illegal characters have them.
-    return text if _LEGAL.fullmatch(text) else json.dumps({_MARK: told}, separators=(",", ":"))
+    return text if _LEGAL.fullmatch(text) else json.dumps({_MARK: fields}, separators=(",", ":"))
 
 
 def read_message(text: str, *, message_id: str) -> QueuedEvent | QueuedReplay:
@@ -87,44 +87,44 @@ def read_message(text: str, *, message_id: str) -> QueuedEvent | QueuedReplay:
         )
     except ValueError as error:
         raise BadEvent(f"The message {message_id} is not JSON: {error}.") from None
-    told = parsed.get(_MARK) if isinstance(parsed, dict) else None
-    if not isinstance(told, dict):
+    fields = parsed.get(_MARK) if isinstance(parsed, dict) else None
+    if not isinstance(fields, dict):
         event_type, opened = open_named(parsed)
         delivery = Delivery(fallback_id=message_id, opened=opened)
         return QueuedEvent(event_type=event_type, body=parsed, delivery=delivery)
     try:
-        return _read_own(told, message_id)
+        return _read_own(fields, message_id)
     except ValueError as error:
         raise BadEvent(f"The message {message_id} isn't one of this version's: {error}.") from None
 
 
-def _read_own(told: Mapping[str, Any], message_id: str) -> QueuedEvent | QueuedReplay:
+def _read_own(fields: Mapping[str, Any], message_id: str) -> QueuedEvent | QueuedReplay:
     """Raises ValueError for what `pack_message` never writes."""
-    if "replay" in told:
+    if "replay" in fields:
         # An earlier release names nobody.
-        by = _field({"by": None, **told}, "by", str, NoneType)
+        by = _field({"by": None, **fields}, "by", str, NoneType)
         return QueuedReplay(
-            run_id=_field(told, "replay", str), force=_field(told, "force", bool), by=by
+            run_id=_field(fields, "replay", str), force=_field(fields, "force", bool), by=by
         )
-    received_at = _field(told, "receivedAt", str, NoneType)
+    received_at = _field(fields, "receivedAt", str, NoneType)
     return QueuedEvent(
-        event_type=_field(told, "type", str),
-        body=_field(told, "body", object),
+        event_type=_field(fields, "type", str),
+        body=_field(fields, "body", object),
         delivery=Delivery(
-            event_id=_field(told, "eventId", str, NoneType),
-            same_content_same_event=_field(told, "sameContent", bool),
+            event_id=_field(fields, "eventId", str, NoneType),
+            same_content_same_event=_field(fields, "sameContent", bool),
             received_at=None if received_at is None else _read_time(received_at),
             fallback_id=message_id,
         ),
     )
 
 
-def _field(told: Mapping[str, Any], name: str, *kinds: type) -> Any:
-    if name not in told:
+def _field(fields: Mapping[str, Any], name: str, *kinds: type) -> Any:
+    if name not in fields:
         raise ValueError(f"{name!r} is missing")
-    if not isinstance(told[name], kinds):
-        raise ValueError(f"{name!r} is {_KINDS[type(told[name])]}")  # noqa: TRY004 - of a text
-    return told[name]
+    if not isinstance(fields[name], kinds):
+        raise ValueError(f"{name!r} is {_KINDS[type(fields[name])]}")  # noqa: TRY004 - of a text
+    return fields[name]
 
 
 def _read_time(text: str) -> datetime:

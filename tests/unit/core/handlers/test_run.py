@@ -366,3 +366,22 @@ async def test_steps_side_by_side_are_all_remembered(clock: ManualClock) -> None
             await orchestrator.handle_event("ORDER", event)
         await orchestrator.handle_event("ORDER", event)
     assert len(calls) == 3
+
+
+async def test_the_former_name_of_the_trusted_body_works_with_a_deprecation_warning() -> None:
+    """`run.told` still returns what `run.trusted_body` does, for one release."""
+    registry = HandlerRegistry()
+    bodies: list[object] = []
+
+    @registry.on("ORDER")
+    async def order(event: Event[dict[str, Any]], run: Run) -> None:
+        with pytest.warns(DeprecationWarning, match="renamed to Run.trusted_body"):
+            bodies.append(await run.told(event))
+        bodies.append(await run.trusted_body(event))
+
+    extension = Extension(registry=registry)
+    async with open_orchestrator(
+        Settings(tiers=Tiers(backend="static")), extension=extension, ledger=InMemoryLedger()
+    ) as orchestrator:
+        await orchestrator.handle_event("ORDER", {"number": 7})
+    assert bodies == [{"number": 7}, {"number": 7}]

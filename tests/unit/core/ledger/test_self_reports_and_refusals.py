@@ -8,7 +8,12 @@ import pytest
 
 from orchestrator.core.events.event_types import Kind
 from orchestrator.core.identifiers import operation_id as operation_id_of
-from orchestrator.core.ledger.operations import end_alone, find_followed, is_told_by_job, refused
+from orchestrator.core.ledger.operations import (
+    end_alone,
+    find_followed,
+    is_reported_by_job,
+    refused,
+)
 from orchestrator.core.ledger.record_parts import Job, OperationState, Report, ReportTry
 from orchestrator.core.ledger.records import OperationRecord
 from tests.desk import ORDER, SENT_AT, TENANT, Desk, credentials
@@ -55,13 +60,13 @@ def test_a_self_report_names_the_recorded_job_or_the_start_key(
     reported: tuple[str, str] | None, key: str | None, is_self_report: bool
 ) -> None:
     """The id of another job, or of another builder's, is no self-report."""
-    assert is_told_by_job(OPERATION, reported, key) is is_self_report
+    assert is_reported_by_job(OPERATION, reported, key) is is_self_report
 
 
 def test_a_job_that_is_not_recorded_reports_itself_by_its_start_key_alone() -> None:
     """A job's id alone doesn't count before the job is recorded: any sender can make it up."""
     without = attrs.evolve(OPERATION, job=None)
-    assert not is_told_by_job(without, ("IN_MEMORY", "b-1"), None)
+    assert not is_reported_by_job(without, ("IN_MEMORY", "b-1"), None)
 
 
 @pytest.mark.parametrize(
