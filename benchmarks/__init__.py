@@ -1,1 +1,1 @@
-"""How much an event costs, against others that promise less: `make bench`."""
+"""How much an event costs, compared with services that guarantee less: `make bench`."""

@@ -1,8 +1,8 @@
-"""How soon the console shows something, and its data, with a large ledger.
+"""How soon the console paints, and shows its data, with a large ledger.
 
 `python -m benchmarks.console` serves 10,000 tenants and 100,000 runs from memory, and opens each
 view in a fresh context of Chromium. It fails if the first paint of one takes longer than a second
-in the median. Browser and service share the machine's processors with whatever else runs there.
+in the median. Browser and service share the machine's processors with all other processes.
 """
 
 import argparse
@@ -41,7 +41,7 @@ from orchestrator.settings import LedgerSettings
 
 TENANTS, RUNS, ROUNDS = 10_000, 100_000, 3
 GOAL_MS = 1000.0
-#: Each view, and what there is once its data is shown.
+#: The views, each with a selector of an element that exists once its data is shown.
 VIEWS = {
     "/tenants": "table.tenants tbody tr",
     "/tenants?state=all": "table.tenants tbody tr",
@@ -90,7 +90,7 @@ class View:
 
 
 async def measure(console: str) -> list[View]:
-    """Each view some times, in a context without anything cached."""
+    """Measure each view `ROUNDS` times, in a context with an empty cache."""
     found = shutil.which("chromium") or shutil.which("google-chrome")
     if found is None:
         sys.exit("There is neither chromium nor google-chrome here: install one.")
@@ -116,7 +116,7 @@ async def _open(browser: Browser, console: str, view: View) -> None:
 
 
 def serve(port: int) -> None:
-    """The service over a large ledger in memory, open to everybody on this machine."""
+    """The service over a large ledger in memory, without authentication, on this machine only."""
     configure_logs(level="error", layout="json", redact=SECRET_NAMES)
     ledger = InMemoryLedger()
     asyncio.run(_fill(ledger))
@@ -129,7 +129,7 @@ def serve(port: int) -> None:
 
 async def _fill(ledger: InMemoryLedger) -> None:
     await ledger.commit(list(records(datetime.now(UTC))), unchanged={})
-    await ledger.check()  # as the timer's sweeps have the indexes up to date
+    await ledger.check()  # updates the indexes, as the timer's sweeps do
 
 
 def records(now: datetime, *, tenants: int = TENANTS, runs: int = RUNS) -> Iterator[Record]:

@@ -1,4 +1,4 @@
-"""How each row is made of what was measured, or measures what is its own."""
+"""Evaluates each row from the samples, or by a measurement of its own."""
 
 import statistics
 import subprocess
@@ -49,7 +49,7 @@ def tail(row: Row, bench: Bench) -> Result:
     return row.result([one.p99_us / one.p50_us for one in samples], note=note)
 
 
-#: What `--help` may take, in seconds.
+#: The goal for the duration of `--help`, in seconds.
 _HELP_S = 0.4
 
 
@@ -67,7 +67,7 @@ def start(row: Row, bench: Bench) -> Result:
             stdout=subprocess.DEVNULL,
         )
         helps.append(time.perf_counter() - began)
-    # The first start finds nothing in the file system's cache.
+    # Without the first start, which finds an empty file system cache.
     ratios = [our / their for our, their in zip(ours[1:], other[1:], strict=True)]
     our_s, other_s, help_s = (statistics.median(one[1:]) for one in (ours, other, helps))
     return row.result(
@@ -86,7 +86,7 @@ def _first_answer_s(path: Path, bench: Bench, number: int) -> float:
 
 
 def growth(row: Row, bench: Bench) -> Result:
-    """The worst of all that grows."""
+    """The largest growth of all."""
     blocks, events = (2 * bench.rounds, 300) if bench.is_full else (bench.rounds + 1, 80)
     grown = list(measure_growth(bench.aws, blocks=blocks, events=events))
     worst = max(grown, key=lambda one: one.ratio)
@@ -99,7 +99,7 @@ def growth(row: Row, bench: Bench) -> Result:
     )
 
 
-#: What an event may cost while there is a sweep, in terms of what it costs without one.
+#: The goal for the ratio of an event's CPU time during a sweep and without one.
 _INTAKE = 1.2
 
 
@@ -124,12 +124,13 @@ def sweep(row: Row, bench: Bench) -> Result:
     )
 
 
-#: What a process may hold, in bytes.
+#: The goal for the resident memory of a process, in bytes.
 _RSS = 110e6
 
 
 def memory(row: Row, bench: Bench) -> Result:
-    """One process through many events; the stand-in forgets what is over, so that it lasts."""
+    """One process through many events; the stand-in is emptied after each block, so that its own
+    memory suffices."""
     path, block = PATHS["durable"], 1000
     sizes = list[int]()
     bench.aws.ask("Forget")

@@ -23,7 +23,7 @@ _SMALL, _LARGE = "small", "large"
 
 @attrs.frozen(kw_only=True)
 class Growth:
-    """What grows: how much there is of it, and what is looked at."""
+    """What grows: its two sizes, and the lists and views that are measured."""
 
     name: str
     path: Path
@@ -31,7 +31,7 @@ class Growth:
     sizes: tuple[int, int]
     lists: Sequence[str]
     views: Sequence[str]
-    """Of one thing each, so much cheaper than a list that a block has more of them."""
+    """Views of one item each: cheaper than a list, so a block has more of them."""
 
 
 def _seed_runs(aws: StandIn, original: Original, count: int) -> None:
@@ -81,11 +81,11 @@ GROWTHS = (
 
 @attrs.frozen(kw_only=True)
 class Grown:
-    """What one thing costs when there is much, in terms of what it costs when there is little."""
+    """The ratio of what one request costs in the large ledger and in the small one."""
 
     name: str
     ratios: Sequence[float]
-    """One of each pair of blocks."""
+    """One ratio for each pair of blocks."""
     same_requests: bool = True
 
     @property
@@ -110,7 +110,7 @@ def _measure(growth: Growth, aws: StandIn, *, blocks: int, events: int) -> Itera
         aws.ask("UseLedger", name="")
         send(server, growth.path, aws, first=next_number(), count=events)
         for block in range(2 * blocks):
-            # Small, large, large, small: a drift of the machine is a drift of both.
+            # Small, large, large, small: a drift of the machine affects both alike.
             ledger = (_SMALL, _LARGE)[(block + block // 2) % 2]
             aws.ask("UseLedger", name=ledger)
             sample = measure_running(server, growth.path, aws, first=next_number(), count=events)
@@ -132,7 +132,7 @@ def _measure(growth: Growth, aws: StandIn, *, blocks: int, events: int) -> Itera
 def _view(
     server: Server, aws: StandIn, path: str, *, count: int
 ) -> tuple[float, Mapping[str, int]]:
-    """The CPU time (microseconds) of a view, and what AWS was asked for all of them."""
+    """The CPU time (microseconds) of a view, and the requests to AWS of all of them."""
     aws.ask("Counts")
     before = sum(server.process.cpu_s())
     get_or_post(server, path, body="", first=0, count=count)
@@ -145,7 +145,7 @@ def _view(
 
 
 def _measure_types(aws: StandIn, *, blocks: int, events: int) -> Grown:
-    """Ten registered types, and a thousand."""
+    """The ratio of the costs of an event with a thousand registered types and with ten."""
     settings = {**IN_MEMORY, **QUIET}
     paths = {
         _SMALL: Path(contestant=serve("ten-types", settings)),

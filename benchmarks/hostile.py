@@ -1,8 +1,8 @@
-"""How much CPU each hostile input costs, and whether memory stays flat.
+"""How much CPU time each hostile input costs, and whether memory stays constant.
 
 `python -m benchmarks.hostile` sends each to the service over HTTP and through the Lambda handler,
-as a request and as a message of SQS. The sender is in the same process, and its CPU counts, too;
-the least of several rounds is taken. The ledger is in memory and is emptied after each event.
+as a request and as a message of SQS. The sender is in the same process, and its CPU time counts,
+too; the minimum of several rounds is taken. The ledger is in memory, emptied after each event.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ Send = Callable[[bytes], object]
 
 
 class _ForgetfulLedger(InMemoryLedger):
-    """Can be emptied, so that the memory is the service's own."""
+    """A ledger that can be emptied, so that only the service's own memory is measured."""
 
     def forget(self) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""Events that cost their sender little and a careless reader much, or that readers take apart.
+"""Events that cost their sender little and a parser much, or that parsers read differently.
 
-Each is as large as a body may be (1 MiB), or as many values as a JSON text may have. Used by the
-tests, which look at the answers, and by `python -m benchmarks.hostile`, which measures the CPU.
+Each is as large as a body may be (1 MiB), or has as many values as a JSON text may have. Used by
+the tests, which check the answers, and by `python -m benchmarks.hostile`, which measures the CPU.
 """
 
 import json
@@ -13,7 +13,7 @@ from orchestrator.core.jobs.plan import MAX_VARIABLES
 #: Stands for the number of an event, which makes its tenant and its id unique.
 NUMBER = "@@"
 _LIMIT = 1_048_576 - 1024
-#: As many values as there may be beside those of the envelope.
+#: The maximum number of values of a body beside those of the envelope.
 _MOST = MAX_VALUES - 64
 
 

@@ -1,8 +1,8 @@
 """Sends events over kept connections, each as soon as the one before is answered; in a process of
-its own, so that its work is not counted as the server's.
+its own, so that its CPU time isn't counted as the server's.
 
-It reads a plan as JSON from standard input and prints what came back as JSON. Exactly as many
-events are sent as the plan says, each with a number of its own, and none is left unanswered.
+It reads a plan as JSON from standard input and prints the answers' figures as JSON. Exactly as many
+events are sent as the plan says, each with a number of its own, and each is awaited.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from benchmarks.events import NUMBER
 
 ROOT = Path(__file__).parents[1]
 CONNECTIONS = 32
-#: Of so many events the answer's Location is kept, spread over all.
+#: The number of events whose answer's Location is kept, spread over all.
 _SAMPLE = 10
 #: Digits of an event's number, so that all events are of one length.
 _DIGITS = 9
@@ -29,7 +29,7 @@ _DIGITS = 9
 
 @attrs.frozen(kw_only=True)
 class Plan:
-    """POSTs of one body, or GETs where it is empty."""
+    """POST requests with one body, or GET requests if it is empty."""
 
     port: int
     path: str
@@ -52,7 +52,7 @@ class Answers:
 
 
 class _Sender:
-    """What all connections share: the events, and what came back."""
+    """What all connections share: the events to send, and the answers."""
 
     def __init__(self, plan: Plan) -> None:
         method = "POST" if plan.body else "GET"

@@ -1,5 +1,5 @@
-"""One measurement: a fresh process, warmed up, is sent a number of events, and each is accounted
-for."""
+"""One measurement: a fresh process, warmed up, receives a number of events, and the handling of
+each is checked."""
 
 import itertools
 import statistics
@@ -13,7 +13,7 @@ from benchmarks.paths import Path
 from benchmarks.servers import Failed, Server, StandIn, started
 from orchestrator.core.ledger.records import RunStatus
 
-#: Requests to AWS that are none of an event's: a tier is read once, a sweep may begin.
+#: Requests to AWS beside those of events: a tier is read once, a sweep may begin.
 _FURTHER_REQUESTS = 5
 
 #: How long (seconds) a worker may take to empty the queue.
@@ -27,15 +27,20 @@ class Sample:
     cpu_us: float
     """The server's CPU time for an event."""
     busiest_us: float
-    """The same of the one of its processes that has used most."""
+    """The CPU time of its busiest process for an event."""
     aws_us: float
-    """What the AWS stand-in used for an event: where that is more, it is what was measured."""
+    """The AWS stand-in's CPU time for an event; if that is more than the server's, the stand-in is
+    the limit."""
     p50_us: float
     p99_us: float
 
 
 def measure(path: Path, aws: StandIn, *, events: int) -> Sample:
-    """Raises Failed: an event was not handled, or a request for it was left out."""
+    """Measure one path on a fresh server.
+
+    Raises:
+        Failed: an event was not handled, or a request to AWS for it is missing.
+    """
     aws.ask("Forget")
     first = next_number()
     send_all = deliver if is_queued(path) else send
@@ -47,7 +52,7 @@ def measure(path: Path, aws: StandIn, *, events: int) -> Sample:
 
 
 def next_number() -> int:
-    """The first of many numbers that no event has yet."""
+    """The first of 100,000 numbers that no event has yet."""
     return next(_numbers)
 
 
@@ -56,7 +61,7 @@ def is_queued(path: Path) -> bool:
 
 
 def measure_running(server: Server, path: Path, aws: StandIn, *, first: int, count: int) -> Sample:
-    """The same of a server that is warm."""
+    """Measure one path on a server that is warm."""
     server.process.wait_until_idle()
     aws.ask("Counts")
     before, aws_before = server.process.cpu_s(), sum(aws.process.cpu_s())
@@ -80,7 +85,7 @@ def measure_running(server: Server, path: Path, aws: StandIn, *, first: int, cou
 
 
 def send(server: Server, path: Path, _: StandIn, *, first: int, count: int) -> Answers:
-    """Events over HTTP, each of which must be answered 200."""
+    """Send events over HTTP; each must be answered 200."""
     return get_or_post(server, "/events", body=path.body, first=first, count=count)
 
 
@@ -93,7 +98,7 @@ def get_or_post(server: Server, path: str, *, body: str, first: int, count: int)
 
 
 def deliver(server: Server, path: Path, aws: StandIn, *, first: int, count: int) -> Answers:
-    """Events by a queue, until it is empty."""
+    """Send events by the queue, and wait until it is empty."""
     aws.ask("SendMessages", bodies=[path.body_of(first + number) for number in range(count)])
     began = time.monotonic()
     while aws.ask("MessagesLeft")["left"]:
@@ -104,7 +109,8 @@ def deliver(server: Server, path: Path, aws: StandIn, *, first: int, count: int)
 
 
 def check_requests(path: Path, requests: Mapping[str, int], events: int) -> None:
-    """Raises Failed unless AWS was asked for each event what the path says, and hardly more."""
+    """Raises Failed unless the requests to AWS are those of the path for each event, with at most
+    `_FURTHER_REQUESTS` more of a kind."""
     for name in {*path.requests, *requests}:
         found, least = requests.get(name, 0), path.requests.get(name, 0) * events
         most = least + path.at_most.get(name, 0) * events + _FURTHER_REQUESTS
@@ -113,8 +119,8 @@ def check_requests(path: Path, requests: Mapping[str, int], events: int) -> None
 
 
 def _read_back(server: Server, path: Path, aws: StandIn, answers: Answers) -> None:
-    """No run in the ledger is in another state than succeeded, and a sample is read as a user
-    would; each has a build where there is one."""
+    """Check that all runs in the ledger have succeeded. A sample of them is read over HTTP; each
+    must have its build, if the path starts builds."""
     builds = {build["id"] for build in aws.ask("Builds")["builds"]}
     if statuses := aws.ask("RunStatuses")["statuses"]:
         others = {name for name in RunStatus if name is not RunStatus.SUCCEEDED} & {*statuses}
@@ -128,16 +134,17 @@ def _read_back(server: Server, path: Path, aws: StandIn, answers: Answers) -> No
         raise Failed(f"{path.name}: no answer says where its run is.")
 
 
-#: How many rounds of a fixed work tell the machine's noise.
+#: How many times a fixed piece of work is measured to find the machine's noise.
 _SPINS = 12
 
 
 @attrs.frozen(kw_only=True)
 class Noise:
     spread: float
-    """Between the fastest and the slowest quarter of equal works' CPU times, as a fraction."""
+    """By how much the slowest quarter of equal works exceeds the fastest in CPU time, as a
+    fraction."""
     stolen: float
-    """Of the wall time, what others have used: this work waits for nothing."""
+    """The share of the wall time that other processes used: the work itself never waits."""
 
     def __str__(self) -> str:
         return (

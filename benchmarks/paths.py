@@ -1,5 +1,5 @@
-"""The paths that are measured: a contestant, the event that it is sent, and what AWS must have
-been asked for each."""
+"""The paths that are measured: a contestant, the event that it receives, and the requests to AWS
+that it must make for each."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +13,7 @@ from orchestrator.settings.models import Aws
 
 Sections = Mapping[str, Mapping[str, Any]]
 
-#: Nothing is due while a path is measured, and a busy machine makes nothing fail.
+#: No sweep begins while a path is measured, and no timeout expires on a busy machine.
 _PATIENT: Sections = {
     "operations": {"reconcile_every_s": 86_400},
     "intake": {"deadline_s": 60},
@@ -26,9 +26,9 @@ class Path:
     contestant: Contestant
     event_type: str = EMPTY
     requests: Mapping[str, int] = {}
-    """What AWS is asked for each event. A path without any has no stand-in."""
+    """The number of requests to AWS for each event, by operation; empty: there is no stand-in."""
     at_most: Mapping[str, int] = {}
-    """What AWS may be asked for each event, or less often."""
+    """The maximum number of further requests to AWS for each event, by operation."""
     resends: bool = False
     """Each event was sent before."""
     is_ours: bool = True

@@ -1,4 +1,4 @@
-"""A row of the table, what it came to, and what all rows are measured with."""
+"""A row of the table, its result, and what all rows are measured with."""
 
 import statistics
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +12,7 @@ from benchmarks.servers import StandIn
 
 @attrs.frozen(kw_only=True)
 class Result:
-    """What a row came to. A ratio that is None could not be measured, and does not hold."""
+    """The result of a row. A ratio that is None could not be measured, and does not hold."""
 
     name: str
     ratio: float | None
@@ -32,7 +32,7 @@ class Bench:
     rounds: int
     is_full: bool
     samples: dict[str, list[Sample]] = attrs.field(factory=dict)
-    """Of each path, one of each round."""
+    """The samples of each path, one for each round."""
 
     def events(self, path: Path) -> int:
         if path.requests:
@@ -40,7 +40,7 @@ class Bench:
         return 8000 if self.is_full else 2000
 
     def measure(self, names: Sequence[str]) -> Iterator[str]:
-        """Measure these paths, interleaved, each round the other way round; tells what it does."""
+        """Measure these paths, interleaved, in alternating order; yields a line on each step."""
         self.samples.update({name: [] for name in names})
         for number in range(self.rounds):
             for name in names if number % 2 == 0 else reversed(names):
@@ -56,10 +56,10 @@ class Row:
     against: str
     goal: float
     paths: Sequence[str] = ()
-    """What is measured in rounds for it."""
+    """The names of the paths that are measured in rounds for it."""
     evaluate: Callable[["Row", Bench], Result]
     at_least: bool = False
-    """The goal is the least, not the most."""
+    """The goal is a minimum, not a maximum."""
     moonshot: float | None = None
 
     def result(self, ratios: Sequence[float], *, also: bool = True, note: str = "") -> Result:

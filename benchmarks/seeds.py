@@ -1,4 +1,4 @@
-"""Large ledgers: copies of what one event of ours has written, each with names of its own."""
+"""Large ledgers: copies of the items that one event has written, each copy with its own ids."""
 
 import json
 import re
@@ -19,7 +19,7 @@ from orchestrator.core.ledger.records import run_key
 _BATCH = 2000
 _FIRST_DAY = datetime(2026, 1, 1, tzinfo=UTC)
 
-#: What copies are made by: a text of the original, and what it is in the copy of a number.
+#: Texts of the original, each with a function that returns its replacement in a copy, by number.
 Names = Mapping[str, Callable[[int], str]]
 
 
@@ -34,7 +34,7 @@ class Original:
 
     @classmethod
     def of(cls, path: Path, aws: StandIn) -> "Original":
-        """What a server writes of one event of a path; the stand-in then forgets it."""
+        """The items that a server writes for one event of a path; then the stand-in is emptied."""
         aws.ask("Forget")
         with started(path.contestant, aws_port=aws.port) as server:
             send(server, path, aws, first=next_number(), count=1)
@@ -51,7 +51,7 @@ class Original:
 
     @property
     def names(self) -> Names:
-        """Run, operation, tenant and build of a copy are its own."""
+        """Ids of run, operation, tenant and build, which are different in each copy."""
         found = {
             self.run["run_id"]: lambda number: f"{number:040x}",
             self.run["tenant_id"]: copied_tenant,

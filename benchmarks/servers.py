@@ -24,7 +24,7 @@ _STOP_S = 30.0
 
 BENCH_PYTHON = ROOT / ".venv" / "bench" / "bin" / "python"
 
-#: What Python, the SDK and the service go by, and nothing of the one who runs the benchmark.
+#: The environment of the servers: nothing of the environment that the benchmark runs in, but PATH.
 _ENVIRONMENT = {
     "PATH": os.environ["PATH"],
     "AWS_ACCESS_KEY_ID": "benchmark",
@@ -38,7 +38,7 @@ _ENVIRONMENT = {
 
 
 class Failed(Exception):
-    """The benchmark can't go on: a server doesn't do what it is measured at."""
+    """The benchmark can't continue: a server doesn't do the work that is measured."""
 
 
 @attrs.frozen(kw_only=True)
@@ -47,7 +47,7 @@ class Contestant:
     module: Sequence[str]
     """The module that Python runs, with its arguments; PORT and CONFIG stand for theirs."""
     settings: str = ""
-    """TOML, of ours alone."""
+    """Settings in TOML, for this service only."""
     python: Path = Path(sys.executable)
 
 
@@ -122,7 +122,7 @@ class Process:
         return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
     def wait_until_idle(self) -> None:
-        """What goes on after the answers is worked off, too."""
+        """Wait for the work that continues after the answers."""
         until = time.monotonic() + 10
         before = sum(self.cpu_s())
         while time.monotonic() < until:
@@ -135,7 +135,7 @@ class Process:
 
 
 def _accepts(port: int) -> bool:
-    """Whether somebody listens there. A socket may also connect to itself, if its own port happens
+    """Whether a process listens there. A socket can also connect to itself, if its own port happens
     to be that one."""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:

@@ -27,7 +27,7 @@ class _Swept:
     cpu_s: float
     requests: Mapping[str, int]
     looks: Mapping[str, int]
-    """How often each build was asked about."""
+    """How often each build was described."""
 
 
 @attrs.frozen(kw_only=True)
@@ -35,13 +35,13 @@ class Sweeping:
     """Sweeps of many jobs, compared with that of a single one, and with no sweep at all."""
 
     requests: float
-    """In terms of the requests that as many single jobs would take."""
+    """The requests to AWS, as a share of those that as many single jobs would take."""
     intake: float
-    """An event's CPU time while there is a sweep, in terms of what it is without one."""
+    """The ratio of an event's CPU time during a sweep and without one."""
     looks: Mapping[int, int]
-    """How many jobs were looked at so often."""
+    """The number of jobs by how often each was described."""
     calls: int
-    """of BatchGetBuilds."""
+    """The number of BatchGetBuilds requests of the sweep alone."""
     seconds: tuple[float, float, float]
     """CPU time of the sweep alone, of the events alone, and of both at once."""
 
@@ -87,12 +87,12 @@ def _sweep(
 
 
 def _sweep_all(servers: Sequence[Server], aws: StandIn, jobs: int) -> None:
-    """Have all replicas sweep at the same time, as a schedule does, until every job was looked at.
-    It isn't due again for a day."""
+    """Have all replicas sweep at the same time, as a schedule does, until every job was described.
+    A described job isn't due again for a day."""
     until = time.monotonic() + _LONGEST_S
     while aws.ask("LookedAt")["builds"] < jobs:
         if time.monotonic() > until:
-            raise Failed(f"sweep: {jobs} jobs are not looked at in {_LONGEST_S:g} s.")
+            raise Failed(f"sweep: {jobs} jobs were not described in {_LONGEST_S:g} s.")
         _post(servers, "/events/RECONCILE", "{}", each=1, connections=1)
 
 
@@ -101,7 +101,7 @@ def _send(servers: Sequence[Server], *, each: int) -> None:
 
 
 def _post(servers: Sequence[Server], path: str, body: str, *, each: int, connections: int) -> None:
-    """As many events to each replica, at the same time."""
+    """Send the same number of events to each replica, at the same time."""
     plans = [
         Plan(
             port=server.port,

@@ -2,10 +2,10 @@
 
 The script posts a TENANT_PROVISIONING to the service, whose job is started by an in-memory
 builder, and notes each file of the package in the order in which the event enters it.
-A file is *opened again* when the way on from it isn't found by going down: another file than the
-one opened last calls the next. `walk.py --ways` prints the way.
+A file is *opened again* when the next file is not called by the file that was opened last, but by
+one opened before. `walk.py --ways` prints the files in order, each with its caller.
 
-Files of `LEAVES` are no part of it: what they hold is understood by its name where it is called.
+Files in `LEAVES` don't count: their functions are understood by name where they are called.
 """
 
 import asyncio
@@ -25,8 +25,7 @@ from orchestrator.testing import InMemoryBuilder, ManualClock, provisioning_even
 
 ROOT = Path(orchestrator.__file__).parent
 
-#: Models, conversions, conditions and observers that are read by their names, and the far side of
-#: the ports.
+#: Models, conversions, conditions and observers that are understood by their names, and adapters.
 LEAVES = frozenset(
     {
         "adapters/",

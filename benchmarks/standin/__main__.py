@@ -42,7 +42,7 @@ _SERVICES = {
 
 
 class StandIn:
-    """All services, and what the benchmark itself asks (`Benchmark.…`)."""
+    """All services, and the benchmark's own requests (`Benchmark.…`)."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""CodeBuild: builds that go on until the benchmark ends them all."""
+"""CodeBuild: builds that run until the benchmark ends them all."""
 
 import time
 import uuid
@@ -18,7 +18,7 @@ class CodeBuild:
         self.builds: dict[str, dict[str, Any]] = {}
         self._by_token: dict[str, tuple[Document, str]] = {}
         self.looks: dict[str, int] = {}
-        """How often each build was asked about."""
+        """How often each build was described."""
 
     def perform(self, operation: str, request: Document) -> Document:
         match operation:

@@ -80,7 +80,7 @@ class _Request:
 
 @attrs.frozen
 class _Answer:
-    """A response as botocore's retry rules look at it."""
+    """A response as botocore's retry rules read it."""
 
     status_code: int
     headers: Mapping[str, str]

@@ -1,6 +1,6 @@
 """The metrics in Prometheus' text format, of one process or of all worker processes.
 
-With several processes each writes its values to files of a directory, and whichever is asked sums
+With several processes each writes its values to files of a directory, and the one that answers sums
 them up (prometheus_client, Multiprocess Mode). Then there are no metrics of the process itself,
 which would be those of the one that happens to answer.
 """

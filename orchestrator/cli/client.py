@@ -28,7 +28,8 @@ _MOST_PAGES = 10
 #: Hexadecimal digits of a whole id (`core.identifiers.digest`).
 _WHOLE_ID = 40
 _SHORTEST_PREFIX = 4
-#: For what accepts connections and says nothing; longer than a service takes for any answer.
+#: For a server that accepts connections and never answers; longer than the service takes for any
+#: answer.
 _PATIENCE = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=120)
 #: How many ids an ambiguous prefix names.
 _MOST_NAMED = 5

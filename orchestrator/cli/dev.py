@@ -41,7 +41,7 @@ from orchestrator.settings import Settings, child_environment, config_path
 
 @attrs.frozen(kw_only=True)
 class DevOptions:
-    """What `orchestrator dev` was asked for. Builds end after `build_s` seconds, the share
+    """The options of `orchestrator dev`. Builds end after `build_s` seconds, the share
     `failing` of them, from 0 to 1, as failed; `port` None is the setting's."""
 
     config: str
@@ -227,7 +227,7 @@ _BANNER = """
       {command} send TENANT_PROVISIONING
     {command} tenant t-1
 
-  Builds end by themselves. To end one by hand, as failed:
+  Builds end automatically. To end one by hand, as failed:
     {command} dev finish JOB --failed REASON
 
   Variables for the AWS command line, or for `orchestrator worker`:

@@ -56,8 +56,8 @@ async def watch(
     """Show a view, and again whenever it has changed, until it is cancelled.
 
     Raises:
-        ServiceRefusedError, ServiceUnreachableError: the first look fails. A later one that may
-            pass is repeated.
+        ServiceRefusedError, ServiceUnreachableError: the first request fails. A later failure
+            that may pass is retried.
     """
     last = await look()
     show(last)
@@ -84,7 +84,7 @@ async def follow(
 ) -> Followed:
     """Wait until the operation of an event that was sent is over; without an operation, its run.
 
-    `tell` gets what is waited for, and for how many seconds so far. An outage of the service is
+    `tell` receives what is waited for, and for how many seconds so far. An outage of the service is
     waited for, too.
 
     Raises:

@@ -105,7 +105,8 @@ async def finish_build(dev: RunningDev, job: str, *, failed: str | None) -> str:
 
 
 def variables_of(dev: RunningDev) -> list[str]:
-    """A shell's commands that set the variables of a `dev`, for programs that don't look for it."""
+    """A shell's commands that set the variables of a `dev`, for programs that don't find it
+    automatically."""
     variables = {
         **{name: child_environment(dev.environment)[name] for name in dev.environment},
         "ORCHESTRATOR_CONFIG": dev.config,

@@ -1,5 +1,5 @@
-// What an operator can do to one run or one tenant: replay, cancel. Each asks first, by fresh
-// answers of the API, and says what will happen.
+// What an operator can do to one run or one tenant: replay, cancel. Each loads the run or the tenant
+// again, says what will happen, and asks first.
 
 import { api, now } from "./api.js";
 import { ask, consequences } from "./dialogs.js";
@@ -8,13 +8,13 @@ import { operationOf, runOf, runToReplay, tenantOf, lifeOf } from "./model.js";
 import { note, session } from "./session.js";
 import { builderName, clock, lasted, mono, MOVES, plural, stateMark, words } from "./words.js";
 
-/** Under which name an action is kept. */
+/** The sentence that says under which name an action is recorded. */
 export const recorded = () =>
   h("p", { class: "faint" }, session.name
     ? `Recorded with your key's name: ${session.name}.`
     : "Recorded without a name: the service is open to everybody.");
 
-/** Run an action's requests; what goes wrong is said. */
+/** Run an action's requests; a failure is shown as a note. */
 async function attempt(work) {
   try {
     return await work();
@@ -36,7 +36,7 @@ export function whyNoReplay(run, operation) {
   return null;
 }
 
-/** Ask, and replay what heals the tenant: its operation, or its failed request. */
+/** Ask, and replay the tenant's run: the opener of its operation, else its failed request. */
 export async function replayTenant(id, done) {
   const tenant = await attempt(() => api.tenant(id));
   const life = tenant && lifeOf(tenant);

@@ -1,4 +1,4 @@
-// The service's public API, and the time as the service has it.
+// A client of the service's public API, and the service's time.
 
 // This module is at {prefix}/console/api.js, and the API at {prefix}/.
 const ROOT = new URL("..", import.meta.url);
@@ -8,7 +8,7 @@ const SKEW = 5000;
 const KEPT = "credentials";
 const NO_ANSWER = [0, 502, 504];
 
-/** What the API answered instead; `status` 0: nothing at all. */
+/** An answer other than success; `status` 0: there was no answer. */
 export class Problem extends Error {
   constructor(message, { status = 0, retryAfter = 0, challenge = "" } = {}) {
     super(message);
@@ -26,7 +26,7 @@ export class Problem extends Error {
     return NO_ANSWER.includes(this.status);
   }
 
-  /** Whether a key would help: a gateway's sign-in is not the console's. */
+  /** Whether a key may help: not if a gateway in front does the sign-in. */
   get needsKey() {
     return this.status === 401 && /ApiKey|Bearer|Basic/i.test(this.challenge);
   }
@@ -36,7 +36,7 @@ export class Problem extends Error {
 
 let credentials = JSON.parse(sessionStorage.getItem(KEPT) ?? "{}");
 
-/** Keep a key for the tab. `challenge` is the WWW-Authenticate of the answer that asked for it:
+/** Keep a key for the tab. `challenge` is the WWW-Authenticate of the 401 before:
  * each method that it names gets the key in its own header. Of HTTP Basic it is `name:password`. */
 export function keepKey(key, challenge) {
   const named = /ApiKey header="([^"]+)"/i.exec(challenge)?.[1];

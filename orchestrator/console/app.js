@@ -20,7 +20,7 @@ const BONES_AFTER = 150;
 const LONGEST_PAUSE = 30_000;
 const TYPED_FOR = 180;
 
-// `data` is what was loaded last, at the address `of`. `isAsking`: the key is asked for.
+// `data` is what was loaded last, for the address `of`. `isAsking`: the form for the key is shown.
 const state = {
   isKnown: false,
   isAsking: false,
@@ -107,7 +107,7 @@ function refresh() {
   load(false);
 }
 
-/** Draw what was loaded again: after a click that asks nothing of the service. */
+/** Draw the loaded data again: after a click that needs no request. */
 function redraw() {
   if (state.of === location.hash && state.data) draw(false);
 }
@@ -124,7 +124,7 @@ function failed(problem, isNew) {
 
 const again = () => load(true);
 
-// The last data stays, and is asked for again ever less often.
+// The last data stays, and is requested again after longer and longer pauses.
 function stayStale(problem, isNew) {
   const tries = (session.away?.tries ?? 0) + 1;
   const pause = Math.max(problem.retryAfter * 1000, Math.min(EVERY * tries, LONGEST_PAUSE));
@@ -178,7 +178,7 @@ function arrive(made, path) {
   scrollTo(0, 0);
 }
 
-// Focus and caret survive a refresh: what has the same `data-key` is the same.
+// Focus and caret survive a refresh: elements with the same `data-key` count as the same.
 function focusIn(main) {
   const node = document.activeElement;
   if (!main.contains(node)) return null;
@@ -262,7 +262,7 @@ function tick() {
 }
 
 addEventListener("hashchange", () => {
-  document.querySelector("dialog[open]")?.close(); // it asks about what was shown before
+  document.querySelector("dialog[open]")?.close(); // its question is about the view before
   load(true);
 });
 document.querySelector(".skip").addEventListener("click", (event) => {

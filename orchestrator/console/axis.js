@@ -1,5 +1,5 @@
 // One axis of time. Busy stretches share the room by their length; long quiet ones are folded into
-// strips of a fixed width, so that minutes stay legible in a life of months. x is in pixels.
+// strips of a fixed width, so that minutes stay legible beside months. x is in pixels.
 
 import { s } from "./dom.js";
 import { width } from "./measure.js";

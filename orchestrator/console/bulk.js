@@ -1,5 +1,5 @@
-// Many runs replayed: five requests at a time, sent from here, with progress in a dock. What was
-// selected is what was seen, never "all that match".
+// Replays many runs: five requests at a time, sent from this page, with progress in a dock. Only
+// runs that are shown can be selected, never "all that match".
 
 import { recorded } from "./actions.js";
 import { api } from "./api.js";

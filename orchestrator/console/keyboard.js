@@ -14,7 +14,7 @@ export function switchKeys() {
   sessionStorage.setItem("keys", areOn ? "on" : "off");
 }
 
-/** Listen. `place()` says where the console is, `does` what keys do that are not of a view. */
+/** Listen. `place()` returns the current view, `does` has the actions of keys for all views. */
 export function listenToKeys(place, does) {
   let ledAt = -Infinity;
   addEventListener("keydown", (event) => {

@@ -1,4 +1,4 @@
-// One run as its state machine: the boxes hold times, the ways that were gone are drawn strongly.
+// Draws one run as its state machine: the boxes show times, transitions that happened are bold.
 
 import { s } from "./dom.js";
 import { fit, width } from "./measure.js";
@@ -38,7 +38,7 @@ function factsOf(run, now) {
     worked: tries.reduce((sum, one) => sum + (one.to ?? now) - one.from, 0),
     hasFailed: tries.some((one) => one.end === "failed") || run.status === "failed",
     good,
-    // The end that was reached, else the good one, lies straight ahead of "running".
+    // The end that was reached, else success, is drawn in the row of "running".
     ahead: run.status === "failed" ? "failed" : good,
     other: run.status === "failed" ? good : "failed",
   };

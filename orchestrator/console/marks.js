@@ -33,9 +33,9 @@ const within = (ax, from, to) => to >= ax.from && from <= ax.to;
 
 // ---- words
 
-/** A line of words. It knows what is taken, so that nothing is written over anything else. A text
- * goes into its bar, else to its right, else to its left, wherever it is whole; it is cut only
- * where nothing else is left, and the tooltip has the whole. */
+/** A line of texts, which records the space in use, so that no text covers another. A text is
+ * placed in its bar, else to its right, else to its left, wherever all of it fits; otherwise it is
+ * cut, and its tooltip has the whole text. */
 export function line(room, y) {
   const taken = [];
   const leftOf = (x) =>
@@ -76,7 +76,7 @@ export function line(room, y) {
       : put(fit(text, after), x0, null, `out ${look}`, text);
   }
 
-  // On a plate over the bar itself, when it fills the whole line.
+  // On a background over the bar itself, if the bar fills the whole line.
   function over(text, x0, x1, look) {
     const said = fit(text, x1 - x0 - 40);
     if (!said) return null;
@@ -107,7 +107,7 @@ export function waitsOf(start, now) {
   return made;
 }
 
-// Of many attempts only the latest are kept: the time before them was waited, too.
+// Only the latest of many attempts are kept: the time before them is drawn as a wait.
 function earlierWaits(start) {
   const first = start.attempts[0];
   if (!start.hidden) return [];
@@ -169,7 +169,7 @@ function waitText(waits, count, now) {
   return `${last.open ? "waiting" : "waited"} ${lasted(long)}, ${many}${why}`;
 }
 
-// Where they are dense, the first and the last stand for all.
+// Where they are dense, only the first and the last are drawn.
 function drawAttempts(tries, dense, ax, y, now) {
   const shown = dense ? [...new Set([tries[0], tries.at(-1)])] : tries;
   return shown.map((one) => {
@@ -250,7 +250,7 @@ export function reportRow(reports, ax, y, now) {
   return [drawn.map((one) => one.marks), said];
 }
 
-/** What came of a report, with its tries: "accepted 01:48:18, try 3; before: 503". */
+/** The result of a report, with its tries: "accepted 01:48:18, try 3; before: 503". */
 export function reportText(report) {
   const count = report.count ?? report.tries.length;
   const many = plural(count, "try", "tries");

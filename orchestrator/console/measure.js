@@ -1,4 +1,4 @@
-// How wide a text is drawn, so that it fits into a bar.
+// Measures the width of texts, so that they fit into a bar.
 
 let pen = null;
 let family = "";

@@ -130,8 +130,8 @@ export function operationOf(operation) {
 
 const lastReport = ({ report }) => (report ? [reportOf(report)] : []);
 
-// Of an earlier start it is only kept when its report was accepted; until the present start has a
-// report of its own, the operation's is that of the start before.
+// Of an earlier start only the time at which its report was accepted is kept; until the current
+// start has a report of its own, the operation's is that of the start before.
 const earlierReports = ({ starts = [], report }) => starts.slice(0, -1)
   .filter(({ reportedAt }) => reportedAt && reportedAt !== report?.doneAt)
   .map((start) => {
@@ -232,7 +232,7 @@ function rowOfRun(run) {
   };
 }
 
-/** The run whose replay heals the tenant: the opener of its operation, else its failed request. */
+/** The run to replay for the tenant: the opener of its operation, else its failed request. */
 export function runToReplay(tenant) {
   const opener = tenant.operation?.openerId ?? tenant.last?.openerId;
   return opener ?? tenant.runs?.find((run) => run.status === "failed")?.runId ?? null;

@@ -111,7 +111,7 @@ function stateLane(rows, ax, now) {
     moments.map(([t, state], i) => band(t, moments[i + 1]?.[0] ?? now, state, ax)));
 }
 
-// When the tenant came into which state by an operation.
+// The times at which an operation changed the tenant's state, with that state.
 function momentsOf(row) {
   if (!MOVES[row.kind] || row.waits) return [];
   const [during, good, bad] = MOVES[row.kind];

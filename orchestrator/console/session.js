@@ -1,4 +1,4 @@
-// Who is at the console, whether the service answers, and what the last action came to.
+// The authenticated user, whether the service answers, and the result of the last action.
 
 import { $, h, say } from "./dom.js";
 
@@ -20,7 +20,7 @@ export function whyNot() {
 
 const STAYS_FOR = 8000;
 
-/** Say what came of an action. A failure stays until it is closed. */
+/** Show the result of an action. A failure stays until it is closed. */
 export function note(text, { failed = false } = {}) {
   const close = () => box.remove();
   const button = failed ? h("button", { class: "calm", on: { click: close } }, "Close") : null;

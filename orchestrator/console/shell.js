@@ -1,11 +1,11 @@
-// The bar above every view, the alarm while the service does not answer, and the line below.
+// The bar above every view, the alert while the service does not answer, and the line below.
 
 import { now } from "./api.js";
 import { $, h } from "./dom.js";
 import { mayAct, session } from "./session.js";
 import { clock, icon, theZone } from "./words.js";
 
-/** Draw what is around the view. `state` says where and how it stands, `does` what buttons do. */
+/** Draw what is around the view. `state` is the view's, `does` has the actions of the buttons. */
 export function drawShell(state, does) {
   drawBar(state, does);
   drawAlarm(state, does);

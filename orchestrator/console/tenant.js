@@ -1,4 +1,4 @@
-// One tenant: where it stands and why, its life as a picture, and what happened as a list.
+// One tenant: its state and the reason, its operations as a picture, and its timeline as a list.
 
 import { cancelTenant, replayTenant } from "./actions.js";
 import { api, now } from "./api.js";

@@ -38,7 +38,7 @@ export async function load({ params, signal }) {
   return { summary, ...shownOf(page, isAttention) };
 }
 
-// After all that needs attention come the tenants at rest, which the list leaves out.
+// Tenants at rest, which come after all that need attention, are left out.
 function shownOf(page, isAttention) {
   const all = page.items.map(tenantOf);
   const items = isAttention ? all.filter(needsAttention) : all;
@@ -48,10 +48,10 @@ function shownOf(page, isAttention) {
 const needsAttention = (tenant) =>
   tenant.operation !== null || tenant.waiting > 0 || !AT_REST.includes(tenant.state);
 
-// Counts cost more than lists, and change slower.
+// Counts cost more than lists and change more slowly, so they are kept longer.
 let kept = null;
 
-/** Have the counts asked anew with the next page. */
+/** Request the counts again with the next page. */
 export const forgetSummary = () => {
   kept = null;
 };

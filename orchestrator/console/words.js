@@ -1,4 +1,4 @@
-// How states, statuses, times and durations are written, and the icon of each.
+// The texts for states, statuses, times and durations, and the icon of each.
 
 import { h, s } from "./dom.js";
 

@@ -61,7 +61,7 @@ NO_METRICS: Metrics = NoMetrics()
 
 #: From a duplicate, which is answered at once, to a handler of ten minutes.
 _EVENT_S = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 120, 600)
-#: From one request in the same zone to the longest that fits into a sender's patience.
+#: From one request in the same zone to the 5 s that EventBridge waits for an answer.
 _REQUEST_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 #: From a deployment without a job to a build of eight hours.
 _OPERATION_S = (1, 10, 60, 180, 300, 600, 1200, 1800, 3600, 7200, 14_400, 28_800)

@@ -83,7 +83,7 @@ async def cancelled_at_exit(work: Coroutine[Any, Any, T]) -> AsyncIterator["asyn
 
 
 def sole_error(error: BaseException) -> BaseException:
-    """The one error of a group whose errors are all ours, a temporary one first; else the group."""
+    """One error of a group of OrchestratorErrors, a temporary one first; else the group."""
     leaves = list(_leaves(error))
     if not all(isinstance(leaf, OrchestratorError) for leaf in leaves):
         return error

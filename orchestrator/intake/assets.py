@@ -22,8 +22,8 @@ class _Asset:
 
 
 def answer_asset(request: web.Request, path: Path) -> web.Response:
-    """The file, 304 if the client has it already. Clients may keep it, and must ask each time:
-    the next release may have another."""
+    """The file, 304 if the client has it already. Clients may cache it, and must revalidate it each
+    time: the next release may have another."""
     asset = _read(path)
     known = request.if_none_match or ()
     if any(etag.value in (asset.etag, "*") for etag in known):

@@ -80,7 +80,7 @@ async def _find_sender(
         try:
             sender = await method.authenticate(request)
         except TemporaryError as error:
-            # Anybody may ask: the reason, which may name roles and secrets, is only in the log.
+            # The sender is unknown: the reason, which may name roles and secrets, is only logged.
             unsure = TemporaryError(
                 f"The authentication method {method.name} can't check credentials now; the log "
                 "says why: retry.",

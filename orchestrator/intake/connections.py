@@ -26,7 +26,7 @@ from orchestrator.intake.problems import problem
 from orchestrator.intake.refusal_log import REFUSALS, Refusal, RefusalLog
 from orchestrator.settings import Http
 
-#: How often (seconds) connections are looked at.
+#: How often (seconds) connections are checked.
 _EVERY_S = 1.0
 #: How long (seconds) the rest of a refused request's body is read for: closing a socket that has
 #: unread bytes resets the connection, and its client may lose the answer.

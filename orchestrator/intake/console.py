@@ -1,4 +1,4 @@
-"""Routes of the operator's console: static files that hold no data, open to everybody.
+"""Routes of the operator's console: static files without data, served without credentials.
 
 The page gets all data through the public API, with the credentials of its user. It refers to its
 files relative to its own address, so it works under any prefix, mounted, and on Lambda.

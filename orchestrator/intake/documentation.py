@@ -1,4 +1,4 @@
-"""What a route and a handler's model tell the OpenAPI document.
+"""What routes and handlers' models contribute to the OpenAPI document.
 
 The document is built by `openapi.py` when it is first requested: the libraries for it take longer
 to import than the rest of a start.

@@ -26,7 +26,7 @@ _REQUEST = (
 )
 _OUTCOME = (
     "Ends the operation, which is named by `operationId`, the start key, the job's id or the "
-    "tenant. The builder is asked first, and its answer counts. {then}"
+    "tenant. The builder is queried first, and its answer counts. {then}"
 )
 _ON_SUCCESS = "Then the tenant's deployment is requested, and the control plane gets its report."
 _ON_FAILURE = "Then the control plane gets its report, and a clean-up follows if the tier has one."
@@ -38,7 +38,7 @@ _STATE_CHANGE = (
     "ignored."
 )
 
-#: What an event of each built-in type asks for or reports, and what is done.
+#: What an event of each built-in type requests or reports, and what is done.
 _WORDS: Mapping[str, tuple[str, str]] = {
     TENANT_PROVISIONING: (
         "Provision a tenant",

@@ -167,7 +167,7 @@ def _check_id(value: str, header: str) -> None:
 async def _read_event(request: web.Request) -> Any:
     """The parsed JSON body; a binary CloudEvent is converted to structured mode.
 
-    The Content-Type tells the two modes apart (HTTP binding 1.0.2, section 3).
+    The Content-Type distinguishes the two modes (HTTP binding 1.0.2, section 3).
     """
     _read_id(request)
     _check_media_type(request)

@@ -1,4 +1,4 @@
-"""Warns when other machines can reach a service that authenticates nobody."""
+"""Warns when other machines can reach a service without authentication."""
 
 from collections.abc import Awaitable, Callable
 from functools import cache
@@ -14,7 +14,7 @@ def warn_if_exposed() -> Callable[[web.Request, web.StreamResponse], Awaitable[N
     """A signal for `on_response_prepare`: one warning at the first response to a request that was
     received on another address than a loopback one.
 
-    An app has no record of the address that it is bound to; a connection has one.
+    The app doesn't have the address that it is bound to; a connection has it.
     """
     has_warned = False
 

@@ -25,7 +25,8 @@ class Me:
 @documented(
     "Get the sender's own name and scopes",
     description=(
-        "Who the service takes you for, and what you may do; any authenticated sender may ask."
+        "The name of the sender whom your credentials identify, and what you may do; needs no "
+        "scope."
     ),
     tag="about",
     access=ANY_SENDER,

@@ -1,7 +1,7 @@
-"""Readiness checks: asked at most once a second, however many ask for `/readyz`.
+"""Readiness checks: each runs at most once a second, however many requests `/readyz` gets.
 
-The route needs no credentials, so neither its cost nor its answer may depend on who asks: the
-answer names the check that failed, and the log has the reason.
+The route needs no credentials, so its cost must not grow with the number of requests, and its
+answer only names the check that failed: the log has the reason.
 """
 
 import asyncio
@@ -21,8 +21,8 @@ log = structlog.get_logger("orchestrator.readiness")
 
 
 def share_checks(checks: Mapping[str, Check], clock: Clock) -> Mapping[str, Check]:
-    """The same checks. Those who ask while one is in progress, or within a second of its start,
-    share its result; it is cancelled once nobody waits for it any more."""
+    """The same checks. Requests while one is in progress, or within a second of its start, share
+    its result; it is cancelled once no request waits for it any more."""
     return {name: _SharedCheck(name, check, clock) for name, check in checks.items()}
 
 

@@ -61,7 +61,7 @@ async def get_home(request: web.Request) -> web.Response:
 @routes.get("/ping", name="ping")
 @documented(
     "Ping the service",
-    description="Answers with the time, and asks nothing else. A health check uses /healthz.",
+    description="Answers with the time, and checks nothing. A health check uses /healthz.",
     tag="about",
     access=OPEN,
     answers={200: Answer("The service answers", Ping)},
@@ -75,7 +75,7 @@ async def get_ping(request: web.Request) -> web.Response:
 @health_routes.get("/healthz", name="healthz")
 @documented(
     "Check that the process is alive",
-    description="For a container's health check. It asks nothing else: a ledger that can't be "
+    description="For a container's health check. It checks nothing else: a ledger that can't be "
     "reached is no reason to restart the process.",
     tag="about",
     access=OPEN,

@@ -298,7 +298,7 @@ async def get_tenant(request: web.Request) -> web.Response:
     description=(
         "Stops the job of the operation that holds the tenant. The operation ends as failed "
         "once the builder says that the job is over; until then the answer is 202. Requests "
-        "that wait for the tenant go on."
+        "that wait for the tenant continue."
     ),
     tag="tenants",
     access=Access("runs:write"),

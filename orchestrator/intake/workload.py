@@ -1,7 +1,7 @@
 """Runs events in tasks: limits their number and the sender's wait, drains them at shutdown.
 
 sender ──► handle ──► task ──┬── done in time ──► its outcome
-                             └── deadline ──► 503; the task goes on, the redelivery finds it done
+                             └── deadline ──► 503; the task continues, the redelivery finds it done
 reader ──► GET ─────────────────── deadline ──► 503; its reads are cancelled
 """
 
@@ -30,10 +30,10 @@ log = structlog.get_logger("orchestrator.workload")
 class Workload:
     """Runs each event in a task of its own, which isn't cancelled when the sender disconnects.
 
-    One sender may have `sender_share` of `max_concurrency` events in progress, so that the others
-    are never kept out by one. `deadline_s` is how long the sender waits for an answer. If tasks
-    can't continue after the answer (`hands_back`: Lambda freezes the process), the run is handed
-    back at the deadline.
+    One sender may have `sender_share` of `max_concurrency` events in progress, so that one
+    sender never locks the others out. `deadline_s` is how long the sender waits for an answer. If
+    tasks can't continue after the answer (`hands_back`: Lambda freezes the process), the run is
+    handed back at the deadline.
     """
 
     def __init__(

@@ -61,7 +61,7 @@ _Ability = TypeVar("_Ability")
 
 
 class BuilderBench(ABC):
-    """A builder, and the world behind it: what it has started, and ways to end that.
+    """A builder, and access to where its jobs run: the jobs it has started, and ways to end them.
 
     `job_identifiers` are two that it can start; `ends` are the ends that its jobs can have.
     `options` are valid ones for a builder that can be `configured`.
@@ -81,7 +81,8 @@ class BuilderBench(ABC):
         of its variables. Read it where the jobs run, and not from the builder's own memory."""
 
     async def finish(self, job_id: str, status: JobStatus, message: str) -> None:
-        """End a job so, with `message` as the cause; for a builder that describes its jobs."""
+        """End a job with this status, and `message` as the cause; for a builder that describes its
+        jobs."""
         raise NotImplementedError(f"{type(self).__name__} needs a finish: its builder describes.")
 
     async def forget(self, job_id: str) -> None:
@@ -95,7 +96,8 @@ class BuilderContract:
     pytestmark = pytest.mark.asyncio
 
     async def test_a_job_is_started_with_its_variables(self, builder_bench: BuilderBench) -> None:
-        """The job that is returned has an id and its job identifier; it has the variables."""
+        """The returned job has an id and the start's job identifier, and the job runs with the
+        variables of the start."""
         identifier = builder_bench.job_identifiers[1]
         job = await _start(builder_bench, "key-1", identifier, A="1", B={"c": [True]})
         assert job.id, f"start_job returned a job without an id: {job}"
@@ -122,7 +124,7 @@ class BuilderContract:
     async def test_parallel_starts_with_one_key_are_one_job(
         self, builder_bench: BuilderBench
     ) -> None:
-        """Two processes that start the same job at once get the same job."""
+        """Concurrent starts with the same key, as of two processes, return the same job."""
         jobs = await asyncio.gather(*(_start(builder_bench, "key-1", A="1") for _ in range(4)))
         assert len({job.id for job in jobs}) == 1, f"Parallel starts with one key returned {jobs}."
         await _expect_one(builder_bench, jobs[0])
@@ -145,7 +147,7 @@ class BuilderContract:
         assert started == expected, f"There is {started} instead of {expected}."
 
     async def test_a_job_is_found_by_its_start_key(self, builder_bench: BuilderBench) -> None:
-        """And no job by the key of another start."""
+        """The start key finds its job, and the key of another start finds none."""
         finder = _able(builder_bench, FindsJobs, "find_job")  # type: ignore[type-abstract]
         job = await _carrying(builder_bench, "op-1")
         for start_key, expected in (("op-1", job), ("op-2", None)):
@@ -159,7 +161,8 @@ class BuilderContract:
     async def test_a_job_is_found_without_its_job_identifier(
         self, builder_bench: BuilderBench
     ) -> None:
-        """Among the jobs of all identifiers; and no job by the key of another start."""
+        """The start key alone finds its job among those of all identifiers, and the key of another
+        start finds none."""
         finder = _able(builder_bench, FindsJobsAnywhere, "find_job_anywhere")  # type: ignore[type-abstract]
         job = await _carrying(builder_bench, "op-1", builder_bench.job_identifiers[1])
         for start_key, expected in (("op-1", job), ("op-2", None)):
@@ -167,14 +170,15 @@ class BuilderContract:
             assert _known(found) == expected, f"{start_key} found {found} instead of {expected}."
 
     async def test_its_own_jobs_are_known_as_its_own(self, builder_bench: BuilderBench) -> None:
-        """Those of all its job identifiers."""
+        """The builder owns the jobs that it started, of each job identifier."""
         owner = _able(builder_bench, OwnsJobs, "owns")  # type: ignore[type-abstract]
         for number, identifier in enumerate(builder_bench.job_identifiers):
             job = await _carrying(builder_bench, f"op-{number}", identifier)
             assert owner.owns(job.id), f"{job} was started, and it doesn't own it."
 
     async def test_options_are_for_their_own_starts(self, builder_bench: BuilderBench) -> None:
-        """The configured builder starts jobs as the builder does, which stays as it was."""
+        """A configured builder starts one job for each start key; the original builder keeps its
+        own options."""
         configurable = _able(builder_bench, Configurable, "configured")  # type: ignore[type-abstract]
         identifier = builder_bench.job_identifiers[0]
         before = _build_start(builder_bench.builder, identifier)
@@ -190,7 +194,8 @@ class BuilderContract:
         assert started == [first.id if first else "op-1", job.id], f"There is {started}."
 
     async def test_an_unknown_option_is_refused(self, builder_bench: BuilderBench) -> None:
-        """For good, by a sentence with its name: a tier's misspelt option would have no effect."""
+        """It raises a PermanentError that names the option: a tier's misspelt one would otherwise
+        have no effect."""
         configurable = _able(builder_bench, Configurable, "configured")  # type: ignore[type-abstract]
         said = None
         try:
@@ -201,7 +206,8 @@ class BuilderContract:
         assert "noSuchOption" in said, f"The option isn't named: {said}"
 
     async def test_the_request_of_a_start_starts_nothing(self, builder_bench: BuilderBench) -> None:
-        """It is JSON, which a dry run records, and differs by the variables alone."""
+        """The request is JSON, which a dry run records: the same for the same start, another one
+        for other variables."""
         _able(builder_bench, TellsStarts, "build_start")  # type: ignore[type-abstract]
         builder, identifier = builder_bench.builder, builder_bench.job_identifiers[0]
         built = [_build_start(builder, identifier, **{name: "1"}) for name in ("A", "A", "B")]
@@ -211,7 +217,7 @@ class BuilderContract:
         assert not started, f"A request was built, and there is {started}."
 
     async def test_jobs_are_described_together(self, builder_bench: BuilderBench) -> None:
-        """Each by its id; one that doesn't exist is left out."""
+        """Each job is described under its id, and one that doesn't exist is left out."""
         describer = _able(builder_bench, DescribesJobs, "describe_jobs")  # type: ignore[type-abstract]
         jobs = [await _carrying(builder_bench, f"op-{number}") for number in range(3)]
         await builder_bench.forget(jobs[1].id)
@@ -225,13 +231,13 @@ class BuilderContract:
             assert report.reason is None, f"{job} is running, and has a reason: {report.reason}"
 
     async def test_no_jobs_are_described_for_no_ids(self, builder_bench: BuilderBench) -> None:
-        """An empty question is no error."""
+        """A query without ids returns no descriptions, and is no error."""
         describer = _able(builder_bench, DescribesJobs, "describe_jobs")  # type: ignore[type-abstract]
         described = await describer.describe_jobs(job_ids=[])
         assert described == {}, f"No ids were given, and {described} was described."
 
     async def test_many_jobs_are_described_at_once(self, builder_bench: BuilderBench) -> None:
-        """More than fit one request of some services, such as CodeBuild's 100 ids."""
+        """All are described, though some services accept fewer ids in a request, CodeBuild 100."""
         describer = _able(builder_bench, DescribesJobs, "describe_jobs")  # type: ignore[type-abstract]
         ids = {(await _carrying(builder_bench, f"op-{number}")).id for number in range(_MANY)}
         described = await describer.describe_jobs(job_ids=sorted(ids))
@@ -240,7 +246,8 @@ class BuilderContract:
     async def test_a_job_that_is_over_has_its_end_and_its_cause(
         self, builder_bench: BuilderBench
     ) -> None:
-        """For each end that its jobs can have."""
+        """Its description has the status and the cause, for each end that jobs of the builder can
+        have."""
         describer = _able(builder_bench, DescribesJobs, "describe_jobs")  # type: ignore[type-abstract]
         for status in builder_bench.ends:
             job = await _carrying(builder_bench, f"op-{status}")
@@ -252,7 +259,8 @@ class BuilderContract:
             )
 
     async def test_a_job_is_stopped(self, builder_bench: BuilderBench) -> None:
-        """Also if it is stopped twice; stopping one that is over or gone has no effect."""
+        """A job that is stopped once or twice ends; a stop of one that is over or gone has no
+        effect."""
         stopper = _able(builder_bench, StopsJobs, "stop_job")  # type: ignore[type-abstract]
         describer = _able(builder_bench, DescribesJobs, "describe_jobs")  # type: ignore[type-abstract]
         job, over, gone = [await _carrying(builder_bench, f"op-{number}") for number in range(3)]
@@ -266,8 +274,8 @@ class BuilderContract:
         assert statuses == expected, f"After the stops there is {statuses} instead of {expected}."
 
     async def test_each_way_of_a_stop_can_be_used(self, builder_bench: BuilderBench) -> None:
-        """The mildest first, as for a job that ignores it; on one that is over or gone each has no
-        effect."""
+        """Each way is used, the mildest first, as for a job that ignores it; none has an effect on
+        a job that is over or gone."""
         stopper = _able(builder_bench, StopsHarder, "stop_ways")  # type: ignore[type-abstract]
         describer = _able(builder_bench, DescribesJobs, "describe_jobs")  # type: ignore[type-abstract]
         assert stopper.stop_ways, "stop_ways is empty: leave it out."
@@ -288,7 +296,7 @@ class BuilderContract:
         assert statuses == expected, f"After the stops there is {statuses} instead of {expected}."
 
     async def test_a_request_that_comes_twice_is_one_job(self, builder_bench: BuilderBench) -> None:
-        """Four deliveries of one event at once, and another one after that."""
+        """Four concurrent deliveries of one event, and another one after that, start one job."""
         service = _Service(builder_bench)
         async with service.open() as handle:
             await asyncio.gather(*(handle(_EVENT) for _ in range(4)))
@@ -296,7 +304,8 @@ class BuilderContract:
         await service.expect_the_one_job()
 
     async def test_a_lost_answer_is_one_job(self, builder_bench: BuilderBench) -> None:
-        """The builder starts the job, and the connection breaks before the service knows of it."""
+        """If the connection breaks after the builder has started the job, the service finds that
+        job."""
         service = _Service(builder_bench)
         service.builder.loses_answer = True
         async with service.open() as handle:
@@ -305,7 +314,7 @@ class BuilderContract:
         await service.expect_the_one_job()
 
     async def test_a_crash_before_the_start_loses_no_job(self, builder_bench: BuilderBench) -> None:
-        """The process ends when it is about to start the job; another one takes over."""
+        """If the process ends just before the start, another one starts the job."""
         service = _Service(builder_bench)
         service.builder.crashes = "before"
         await service.crash_and_take_over()
@@ -314,15 +323,15 @@ class BuilderContract:
     async def test_a_crash_between_start_and_record_is_one_job(
         self, builder_bench: BuilderBench
     ) -> None:
-        """The process ends after the start, before it has recorded the job; another one takes
-        over."""
+        """If the process ends after the start and before it has recorded the job, another process
+        finds the job and starts no second one."""
         service = _Service(builder_bench)
         service.builder.crashes = "after"
         await service.crash_and_take_over()
         await service.expect_the_one_job()
 
     async def test_the_end_of_a_job_ends_its_operation(self, builder_bench: BuilderBench) -> None:
-        """It failed: the tenant's operation has failed, for the job's cause."""
+        """If the job fails, the tenant's operation fails, with the job's cause as its reason."""
         _able(builder_bench, DescribesJobs, "describe_jobs")  # type: ignore[type-abstract]
         service = _Service(builder_bench)
         async with service.open() as handle:
@@ -358,14 +367,14 @@ def _build_start(builder: Builder, job_identifier: str, **params: Any) -> object
 
 
 async def _carrying(bench: BuilderBench, start_key: str, job_identifier: str | None = None) -> Job:
-    """A job that has its start key among its variables, as each of the service has."""
+    """Start a job that has its start key among its variables, as each job of the service has."""
     job = _known(await _start(bench, start_key, job_identifier, ORCHESTRATOR_RUN_ID=start_key))
     assert job is not None
     return job
 
 
 def _known(job: Job | None) -> Job | None:
-    """Without what a builder may learn, or leave out, later: the link to its log, its own name."""
+    """The job without what a builder may add or omit in later answers: log link, builder's name."""
     return None if job is None else attrs.evolve(job, log_url=None, builder="")
 
 
@@ -385,7 +394,7 @@ async def _expect_one(bench: BuilderBench, job: Job) -> None:
 
 
 class _FailingLedger(InMemoryLedger):
-    """A ledger in memory that is out of reach of a process that has crashed."""
+    """A ledger in memory that a crashed process can't reach any more."""
 
     is_down = False
 
@@ -403,7 +412,7 @@ class _FailingLedger(InMemoryLedger):
 
 
 class _FaultyBuilder:
-    """The builder with all of its abilities, whose first start goes wrong as asked."""
+    """The builder with all of its abilities, whose first start fails in the given way."""
 
     def __init__(self, inner: Builder, ledger: _FailingLedger) -> None:
         self._inner = inner
@@ -434,7 +443,7 @@ class _FaultyBuilder:
 
 
 class _NoBuilder:
-    """In the place of CodeBuild, which is asked as well for a job whose builder isn't recorded."""
+    """Replaces CodeBuild, which is queried, too, for a job whose builder isn't recorded."""
 
     async def start_job(
         self,
@@ -447,7 +456,7 @@ class _NoBuilder:
 
 
 class _Handle:
-    """Handles events as a sender does that retries later: what is temporary is no error."""
+    """Sends events as a sender that retries later does: a TemporaryError is no failure."""
 
     def __init__(self, handle_event: Any) -> None:
         self._handle_event = handle_event
@@ -484,12 +493,12 @@ class _Service:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[_Handle]:
-        """A process of the service."""
+        """One process of the service, for the life of the context."""
         async with open_parts(self._parts, sweeps=False) as opened:
             yield _Handle(opened.own.handle_event)
 
     async def let_time_pass(self, handle: _Handle) -> None:
-        """Minutes, with a sweep and a redelivery in each."""
+        """Some minutes, with a sweep and a redelivery in each."""
         for _ in range(_MINUTES):
             self.clock.turn(61)
             await handle(envelope("RECONCILE", {}))

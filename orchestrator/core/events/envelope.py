@@ -37,7 +37,7 @@ from orchestrator.core.identifiers import digest
 
 _ATTRIBUTE = re.compile(r"(?!data$)[a-z0-9]+")
 #: Maximum number of values in a report of how an operation ended, which may be a build's whole
-#: environment: each is looked at for secrets before it is stored. It is a value for every 64 bytes
+#: environment: each is searched for secrets before it is stored. It is a value for every 64 bytes
 #: of the largest event that EventBridge delivered until January 2026, 256 KiB.
 MAX_REPORT_VALUES = 4096
 _MAX_TYPE_LENGTH = 128  # EventBridge's limit for a detail-type

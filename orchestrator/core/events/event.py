@@ -14,7 +14,8 @@ from orchestrator.core.identifiers import digest
 
 #: Distinguishes the keys of the service's own outcomes from those of all other events.
 _ENDS = "ends"
-#: How the digest of a body is made; those of earlier releases are hexadecimal throughout.
+#: The prefix of a body's digest: the version of its algorithm. Those of earlier releases have no
+#: prefix: they are hexadecimal digits only.
 _DIGEST_VERSION = "v2"
 #: The source of the service's own events.
 OWN_SOURCE = "orchestrator"

@@ -206,5 +206,5 @@ def _to_be_ended(snapshot: Snapshot, run: RunRecord) -> OperationRecord | None:
         return None
     if operation.rebuilds != start[2]:
         return None
-    # A run in progress ends the operation; ours if it is claimed already.
+    # A run in progress ends the operation: this one, if it is claimed already.
     return None if find_in_progress(snapshot, operation) else operation

@@ -1,4 +1,4 @@
-"""The request of a claim: an event, and everything that the claim needs to know of it."""
+"""The request of a claim: an event, and all the facts about it that the claim needs."""
 
 from collections.abc import Mapping
 from enum import Enum, auto
@@ -19,11 +19,11 @@ class Trigger(Enum):
     SWEEP = auto()
     REPLAY = auto()
     FORCED_REPLAY = auto()
-    #: An unfinished run is resumed at once, to see that it is cancelled.
+    #: A cancel: an unfinished run is resumed at once, and finds that it is cancelled.
     CANCEL = auto()
 
 
-#: The triggers by which somebody replays a run.
+#: The triggers of a replay.
 REPLAYS = frozenset({Trigger.REPLAY, Trigger.FORCED_REPLAY})
 
 
@@ -54,7 +54,7 @@ class ReportedOutcome:
 
 @attrs.frozen(kw_only=True, slots=False)
 class ClaimRequest:
-    """An event to be handled, and what the claim needs to know of it.
+    """An event to be handled, and the facts about it that the claim needs.
 
     `request_key` is the payload's, None for the event's own key. `follows` is the operation that
     the event follows; `link` leads to its cause's log. `contradiction` says in a sentence why the

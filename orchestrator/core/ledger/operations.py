@@ -223,7 +223,7 @@ def find_in_progress(snapshot: Snapshot, operation: OperationRecord) -> RunRecor
 
 
 def with_end(run: RunRecord, job: Job, reason: str | None) -> RunRecord:
-    """The run, whose note goes on with the end of its job; `reason` is why that failed."""
+    """The run, with the end of its job added to its note; `reason` is why that failed."""
     end = reason or f"The job {job.id} succeeded."
     return evolve(run, note=" ".join(filter(None, (run.note, end))))
 

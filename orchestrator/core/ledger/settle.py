@@ -153,7 +153,7 @@ def settle(
     if isinstance(tied, OrphanedJob):
         return Decision((), tied)
     settled = _with_canceller(snapshot, _with_the_end(snapshot, settled))
-    others: tuple[Record, ...] = ()  # of an end the operation comes first
+    others: tuple[Record, ...] = ()  # of an outcome; the ended operation is the first
     follow_ups = settlement.follow_ups
     if settlement.status.is_finished and settlement.ending is not None:
         others, cleans_up = _end(snapshot, settled, settlement, settlement.ending)
@@ -165,7 +165,7 @@ def settle(
         if operation is None or not works_on(operation, settled):
             follow_ups = ()  # another run has ended it: nothing to give back
         elif operation.job is not None:
-            # Another process has recorded it meanwhile: the operation goes by its end.
+            # Another process has recorded a job meanwhile: its end ends the operation.
             settled, follow_ups = evolve(settled, job=operation.job), ()
         elif not may_end_without_job(operation, settled, settlement.possible_start):
             return Decision((), StartUnresolved())

@@ -51,7 +51,7 @@ class Enqueuer:
 
         Raises:
             BadEvent: it can't be read as an event.
-            PermanentError: it will never work as it is; a failed run says why.
+            PermanentError: a retry would fail again; a failed run has the reason.
             EventTooLarge: it is too large for the queue or the ledger.
             TemporaryError: try again later.
         """

@@ -101,7 +101,7 @@ def read_message(text: str, *, message_id: str) -> QueuedEvent | QueuedReplay:
 def _read_own(fields: Mapping[str, Any], message_id: str) -> QueuedEvent | QueuedReplay:
     """Raises ValueError for what `pack_message` never writes."""
     if "replay" in fields:
-        # An earlier release names nobody.
+        # An earlier release wrote no operator's name.
         by = _field({"by": None, **fields}, "by", str, NoneType)
         return QueuedReplay(
             run_id=_field(fields, "replay", str), force=_field(fields, "force", bool), by=by

@@ -40,9 +40,9 @@ _MAX_LEVELS = MAX_DEPTH + 20
 _MAX_TEXTS = 5
 #: How many strings in a value are searched for JSON; those beyond that begin like JSON are masked.
 _MOST_TEXTS = 1000
-#: How many names are looked at in all strings of a value that begin like JSON and can't be parsed.
+#: How many names are checked in all strings of a value that begin like JSON and can't be parsed.
 _MOST_NAMES = 10_000
-#: How long such strings may be together.
+#: The maximum total length of such strings, in characters.
 _MOST_CHARACTERS = 262_144
 #: The names of a larger object are searched together.
 _FEW_NAMES = 4
@@ -50,8 +50,8 @@ _FEW_NAMES = 4
 _ESCAPE = re.compile(r"(?<!\\)\\+u([0-9a-fA-F]{4})")
 #: A possible name in text that resembles JSON, the text that follows a name, and a name in quotes,
 #: which may contain anything. White space may have been an escape before backslashes were removed;
-#: each part of a name with brackets is a name. It is searched for from its first character alone:
-#: from each, a long text would take hours.
+#: each part of a name with brackets is a name. A match may begin only at a name's first character:
+#: if it could begin at any, a long text would take hours.
 _NAME = re.compile(r"""(?<![^"'{}\[\],:=])[^"'{}\[\],:=]++(?=["'\])}]*[\snrt]*[:=])""")
 _QUOTED_NAME = re.compile(r"""(["'])([^"']*)\1(?=[\snrt]*[:=])""")
 #: The fields of `_PAIRS` in such text: a name, which may be in quotes, and whether it has values.
@@ -69,7 +69,7 @@ _PAIRS = (("name", "value"), ("Name", "Value"), ("key", "value"), ("Key", "Value
 _PLAIN = frozenset({int, float, bool, type(None)})
 #: The types whose number of values is known.
 _SIZED = frozenset({dict, list, tuple, set, frozenset})
-#: Up to this length it is remembered whether a name is a secret's.
+#: Up to this length the answer whether a name is a secret's is cached.
 _COMMON_NAME = 64
 _BLANK = "\ufeff \t\r\n"
 
@@ -91,7 +91,7 @@ class Redactor:
 
     A sender chooses how many names and texts there are: all JSON texts of a value together are
     parsed for at most as many values as one body may have, and in those that can't be parsed 10,000
-    names, in 262,144 characters, are looked at. A text beyond that is masked if a secret's name is
+    names, in 262,144 characters, are checked. A text beyond that is masked if a secret's name is
     anywhere in it.
     """
 
@@ -99,11 +99,11 @@ class Redactor:
         self, patterns: Sequence[str] = SECRET_NAMES, *, max_values: int = 1_000_000
     ) -> None:
         self.max_values = max_values
-        #: For the names of log lines, which come again and again.
+        #: Cached, for the names of log lines, which are often the same.
         self._is_known_secret = lru_cache(maxsize=1024)(self.is_secret)
         self._secret = _matcher([pattern for pattern in patterns if not pattern.startswith("!")])
         self._excepted = _matcher([pattern[1:] for pattern in patterns if pattern.startswith("!")])
-        #: Is found in each text that has a secret name in one of its lines, and in some others.
+        #: Matches each text that has a secret name in one of its lines, and some others.
         self._secret_in_lines = re.compile(
             "|".join(_within_a_line(one) for one in patterns if not one.startswith("!")) or r"(?!)"
         )
@@ -113,7 +113,8 @@ class Redactor:
         return bool(self._secret.search(folded)) and not self._excepted.search(folded)
 
     def secret_names(self, names: Collection[str]) -> set[str]:
-        """Those of the names that are secrets'; all are searched at once before each is."""
+        """The names among `names` that are secrets': all are searched in one text first, and one by
+        one only if it has a match."""
         joined = "\n".join(names).casefold()
         lines = joined.split("\n")
         if len(lines) != len(names):  # one of them has several lines
@@ -390,13 +391,13 @@ def _fields(model: Any) -> list[str] | None:
 
 
 def _matcher(patterns: Sequence[str]) -> re.Pattern[str]:
-    """One regular expression that is found in the case-folded names that match any of the patterns;
-    without any it is found in none."""
+    """One regular expression that matches the case-folded names which any of the patterns matches;
+    without patterns it matches none."""
     return re.compile("|".join(map(_expression, patterns)) or r"(?!)")
 
 
 def _within_a_line(pattern: str) -> str:
-    """The same for a text of which each line is a name, without anchors."""
+    """Such an expression of one pattern, without anchors, for a text with a name on each line."""
     return _core(pattern.casefold()).replace("(?s:", "(?:")
 
 
@@ -405,8 +406,8 @@ def _core(folded: str) -> str:
 
 
 def _expression(pattern: str) -> str:
-    """A shell pattern as a regular expression to search for: asterisks at its ends anchor nothing,
-    so that a long name is read once for all patterns."""
+    """A shell pattern as a regular expression for `search`. An asterisk at an end becomes a missing
+    anchor instead of `.*`, so that a long name is read once for all patterns."""
     folded = pattern.casefold()
     core = _core(folded)
     begin = "" if folded.startswith("*") else r"\A"

@@ -94,7 +94,7 @@ class JwtMethod:
         )
 
     def _sender(self, claims: Mapping[str, Any]) -> Sender | None:
-        """The sender whom the claims name; None if the token is for somebody else. Its client
+        """The sender whom the claims name; None if the token is for another service. Its client
         counts only if it names no audience: another service that received a token of the client
         must not be able to use it here (RFC 7519, section 4.1.3)."""
         client = claims.get("client_id", claims.get("azp"))
@@ -122,7 +122,8 @@ class JwtMethod:
 
 def _read_keys(document: bytes) -> dict[str, jwk.Key]:
     """The public keys of a JWK set by their ids (RFC 7517, section 5); those of unknown kinds are
-    ignored, as the specification asks for, and private ones, which anybody could sign with."""
+    ignored, as the specification requires, and private ones, which are published, so that any
+    client could sign with them."""
     keys: dict[str, jwk.Key] = {}
     match parse_json(document):
         case {"keys": list(described)}:

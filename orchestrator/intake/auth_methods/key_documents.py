@@ -16,9 +16,10 @@ from orchestrator.core.errors import TemporaryError
 
 #: After this time keys are fetched again, so that those which an issuer has withdrawn are refused.
 _FRESH = timedelta(hours=1)
-#: Anybody can send a key id that doesn't exist: it must not make a request to the issuer each time.
+#: The pause between fetches for an unknown key id: any client can send ids that don't exist, and
+#: must not cause a request to the issuer each time.
 _PAUSE = timedelta(minutes=1)
-#: While an issuer can't be reached.
+#: The pause between fetches while an issuer can't be reached.
 _RETRY = timedelta(seconds=5)
 
 #: How many fetches a minute all ids of an issuer together may cause, and how many are remembered.
@@ -33,7 +34,7 @@ class KeyDocuments(Protocol):
     """Documents with public keys, at URLs."""
 
     async def fetch(self, url: str) -> bytes:
-        """The document. Raises TemporaryError: it can't be had now."""
+        """The document. Raises TemporaryError: it is unavailable."""
 
 
 KEY_DOCUMENTS: web.AppKey[KeyDocuments] = web.AppKey("key_documents")
@@ -110,7 +111,7 @@ class KeysById(Generic[KeyT]):
     `fetch` returns the key of an id, and raises ValueError for a document without one. Each id has
     a pause of its own, so that an invented one delays no other. All ids together have at most
     `MOST_FETCHES` fetches a minute, and `MOST_IDS` of them are remembered: those with a key, and
-    those that were asked for last.
+    those that were requested last.
     """
 
     fetch: Callable[[KeyDocuments, str], Awaitable[KeyT]]

@@ -18,7 +18,7 @@ async def find_match(sent: str, known: Sequence[str], credentials: SecretResolve
 
     All are compared, by their hashes and each in constant time, against timing attacks. White space
     around a secret is ignored, as in a header (RFC 9110, section 5.5). A blank one matches nothing,
-    nor does `sha256:` before anything but a hash: whoever may read it could send it.
+    nor does `sha256:` before anything but a hash: a reader of the settings could send it.
 
     Raises:
         TemporaryError: a secret can't be read, and the sent one is none of the others.

@@ -22,7 +22,7 @@ def decode_segment(segment: str) -> bytes:
 
 
 def read_header(token: str) -> Mapping[str, Any]:
-    """The header's fields, which anybody could have written; empty if it can't be parsed."""
+    """The header's fields, which aren't trusted yet; empty if it can't be parsed."""
     try:
         header = parse_json(decode_segment(token.partition(".")[0]).decode())
     except ValueError:
