@@ -148,7 +148,7 @@ class AWS:
         async with self._opening:
             if name in self._clients:
                 return self._clients[name]
-            # A failed search for credentials takes seconds: its error answers all who waited.
+            # A failed search for credentials takes seconds: all waiting callers get its error.
             failed, trouble = self._troubles.get(name, (0, None))
             if trouble is not None and failed > begun_before:
                 raise copy.copy(trouble)
@@ -212,7 +212,7 @@ def _user_agent() -> str:
 
 
 def clients_of(session: "AioSession") -> Callable[..., AbstractAsyncContextManager[Any]]:
-    """What opens clients: aioboto3, or where it isn't installed aiobotocore, which it is made of.
+    """The function that opens clients: of aioboto3 or, where that isn't installed, of aiobotocore.
 
     aioboto3 15.5 requires an aiobotocore of 2025-10: an app that needs a later one leaves it out.
     """

@@ -185,8 +185,8 @@ class LedgerLists(ABC):
             found = await self._propose(index, partitions, bound, limit + 1, forward=forward)
             return [(f"{number} {place}", _tenant_of(place, key)) for place, key in found]
 
-        asked = await gather_or_cancel(propose(n) for n in range(first, len(_SECTIONS)))
-        proposed = [pair for pairs in asked for pair in pairs]
+        by_section = await gather_or_cancel(propose(n) for n in range(first, len(_SECTIONS)))
+        proposed = [pair for pairs in by_section for pair in pairs]
         # One that has just moved may still be in the section that it has left.
         places = {key: place for place, key in reversed(proposed[:limit])}
         records = await self._load_readable(places) if places else {}
@@ -256,8 +256,8 @@ class LedgerLists(ABC):
         most, bound = most_candidates(limit, narrowed=narrowed), _bound(span)
         # A range between two bounds includes the item that was passed.
         may_repeat = span.passed is not None and bound is not None and bound[0] == "BETWEEN"
-        asked = await self._propose(index, partitions, bound, most + may_repeat, forward=forward)
-        proposed = [pair for pair in asked if pair[0] != span.passed][:most]
+        pairs = await self._propose(index, partitions, bound, most + may_repeat, forward=forward)
+        proposed = [pair for pair in pairs if pair[0] != span.passed][:most]
         found: list[tuple[str, Record | None]] = []
         for start in range(0, len(proposed), BATCH_LIMIT):
             batch = proposed[start : start + BATCH_LIMIT]
@@ -286,8 +286,8 @@ class LedgerLists(ABC):
         forward: bool,
     ) -> list[Place]:
         """The places of the first `limit` items of the partitions within a bound."""
-        asked = (self.query(index, one, bound, limit, forward=forward) for one in partitions)
-        found = {pair for pairs in await gather_or_cancel(asked) for pair in pairs}
+        queries = (self.query(index, one, bound, limit, forward=forward) for one in partitions)
+        found = {pair for pairs in await gather_or_cancel(queries) for pair in pairs}
         return sorted(found, reverse=not forward)[:limit]
 
 

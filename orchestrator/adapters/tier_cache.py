@@ -59,7 +59,7 @@ class CachedTierCatalog:
 
 
 def _copy(value: Any) -> Any:
-    """What `copy.deepcopy` gives; of maps, lists and plain values in a tenth of its time."""
+    """A deep copy, of maps, lists and plain values in a tenth of the time of `copy.deepcopy`."""
     if type(value) is dict:
         return {name: _copy(item) for name, item in value.items()}
     if type(value) is list:

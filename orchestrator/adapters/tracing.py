@@ -91,7 +91,7 @@ class OpenTelemetryTracing:
         self._w3c = TraceContextTextMapPropagator()
         self._x_ray = AwsXRayPropagator()
         if _PROPAGATORS not in os.environ:
-            # Of both headers `traceparent` counts: the last one that is read.
+            # If there are both headers `traceparent` counts, since it is read last.
             propagate.set_global_textmap(CompositePropagator([self._x_ray, self._w3c]))
 
     @contextmanager

@@ -115,5 +115,5 @@ def view(
             *service, lambda client: watch(lambda: look(client), show, clock=SystemClock())
         )
     except KeyboardInterrupt:
-        # That is how a view is left.
+        # Ctrl-C ends the view.
         sys.exit(130)

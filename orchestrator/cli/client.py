@@ -48,7 +48,7 @@ class ServiceRefusedError(Exception):
 
 
 class AmbiguousPrefixError(Exception):
-    """Several ids begin so."""
+    """Several ids have the prefix."""
 
 
 @attrs.frozen
@@ -192,7 +192,7 @@ class Client:
             return await self._get(self._at("tenants", whole).with_query(parameters))
 
     async def find_tenant(self, prefix: str) -> str:
-        """The id of the only tenant whose id begins so, in one request.
+        """The id of the only tenant with this prefix, in one request.
 
         Raises:
             ServiceRefusedError: there is none (404).
@@ -211,7 +211,7 @@ class Client:
         return found
 
     async def _find_run(self, prefix: str) -> str:
-        """The id of the only run whose id begins so, among the latest and the latest failed ones.
+        """The id of the only run with this prefix, among the latest and the latest failed ones.
 
         Raises:
             ServiceRefusedError: there is none (404).
@@ -320,7 +320,7 @@ def _given(query: Mapping[str, str | None]) -> dict[str, str]:
 
 
 def _check_unique(prefix: str, what: str, named: Sequence[str], *, is_all: bool) -> None:
-    """Raises AmbiguousPrefixError: several ids begin so; they are named, up to `_MOST_NAMED`."""
+    """Raises AmbiguousPrefixError: several ids have the prefix; up to `_MOST_NAMED` are named."""
     if len(named) < 2:
         return
     more = "" if is_all and len(named) <= _MOST_NAMED else ", and more"

@@ -23,7 +23,7 @@ _HEADERS = {"Content-Type": "application/json; charset=utf-8"}
 
 @attrs.define(kw_only=True)
 class Deliveries:
-    """Delivers to the service at `url`, and shows what came of it, a sentence for each."""
+    """Delivers to the service at `url`, and shows the result of each delivery in a sentence."""
 
     http: aiohttp.ClientSession
     url: str

@@ -1,5 +1,5 @@
 """`orchestrator dev`: an embedded AWS in which builds end and events are delivered, and the service
-as a child process, which is started anew when your code changes."""
+as a child process, which is restarted when your code changes."""
 
 import asyncio
 import os
@@ -57,7 +57,7 @@ Spawn = Callable[[Coroutine[Any, Any, None]], None]
 
 
 async def run_dev(settings: Settings, options: DevOptions, *, show: Show) -> None:
-    """Run the embedded AWS, what moves in it, and the service, until a signal ends all of it.
+    """Run the embedded AWS, its builds and deliveries, and the service, until a signal ends them.
 
     Raises:
         ServiceDidNotStartError: the service didn't start, or ended unexpectedly.
@@ -208,7 +208,7 @@ def _banner(dev: RunningDev, aws: EmbeddedAWS) -> list[str]:
 
 
 def own_command() -> str:
-    """What a shell in any folder starts this program with."""
+    """The command by which a shell in any folder starts this program."""
     script = Path(sys.executable).with_name("orchestrator")
     if script.exists():
         return shlex.quote(str(script))

@@ -157,7 +157,7 @@ def reconcile(config: str | None, as_json: bool) -> None:
 def init(config: str | None, as_json: bool) -> None:
     """Create the ledger's table, and the queue if one is set.
 
-    What is there is left, and its missing parts are added. For production use a template.
+    What exists is kept, and its missing parts are added. For production use a template.
     """
     from orchestrator.parts import make_ends
 

@@ -176,15 +176,15 @@ def runs(
     as_json: bool,
     is_watched: bool,
     limit: int,
-    **asked: str | None,
+    **filters: str | None,
 ) -> None:
     """List runs with their reasons, the latest first."""
     from orchestrator.cli.tables import describe_runs
 
     query = {
-        "tenantId": asked["tenant"],
-        "eventType": asked["event_type"],
-        **{name: asked[name] for name in ("status", "since", "until", "cursor")},
+        "tenantId": filters["tenant"],
+        "eventType": filters["event_type"],
+        **{name: filters[name] for name in ("status", "since", "until", "cursor")},
     }
     view(
         Service(url, header),
@@ -261,7 +261,7 @@ def replay(
     type=OneOf(_tenant_states),
     help="Only tenants in this state: active, provision_failed, ...; none: never begun.",
 )
-@click.option("--prefix", metavar="TEXT", help="Only tenants whose ids begin so.")
+@click.option("--prefix", metavar="TEXT", help="Only tenants whose ids have this prefix.")
 @click.option(
     "--sort",
     type=click.Choice(["id", "attention"]),
@@ -279,14 +279,14 @@ def tenants(
     as_json: bool,
     is_watched: bool,
     limit: int,
-    **asked: str | None,
+    **filters: str | None,
 ) -> None:
     """List tenants with their states and reasons."""
     from orchestrator.cli.tables import describe_tenants
 
     view(
         Service(url, header),
-        lambda client: client.get_tenants(asked, limit=limit),
+        lambda client: client.get_tenants(filters, limit=limit),
         lambda page: describe_tenants(page, limit=limit, width=terminal_width()),
         as_json=as_json,
         is_watched=is_watched,

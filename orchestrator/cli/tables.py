@@ -17,7 +17,7 @@ from orchestrator.cli.layout import (
 #: the cursor to continue.
 MOST_EMPTY_PAGES = 25
 
-#: How an operation stands that neither succeeded nor failed.
+#: The states of operations that have neither succeeded nor failed.
 _HOW = {"open": "open", "over": "over", "given_back": "never began"}
 
 Shown = Mapping[str, Any]
@@ -163,7 +163,7 @@ def _status(run: Shown) -> str:
 
 
 def _reason(run: Shown) -> str | None:
-    """Why it failed or waits, or what came of it."""
+    """Why it failed or waits, or its result."""
     reason: str | None = run["error"]["message"] if run["error"] else run["note"]
     return reason
 

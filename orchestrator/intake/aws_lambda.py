@@ -34,15 +34,17 @@ def read_messages(event: object) -> list[Message]:
 
 
 def _read_message(record: Mapping[str, Any]) -> Message:
-    said = {name: value for name, value in record["attributes"].items() if isinstance(value, str)}
-    receives = said.get("ApproximateReceiveCount", "")
+    attributes = {
+        name: value for name, value in record["attributes"].items() if isinstance(value, str)
+    }
+    receives = attributes.get("ApproximateReceiveCount", "")
     return Message(
         id=record["messageId"],
         text=record["body"],
         receipt=record["receiptHandle"],
-        group=said.get("MessageGroupId"),
+        group=attributes.get("MessageGroupId"),
         receives=int(receives) if receives.isdecimal() and len(receives) < 10 else 1,
-        trace=said.get("AWSTraceHeader"),
+        trace=attributes.get("AWSTraceHeader"),
     )
 
 

@@ -53,7 +53,7 @@ _MEANINGS: Mapping[str, Meaning] = {
     "duplicateOf": ("The run that had handled the same request.", None, RUN_ID),
     "waitsFor": ("What it waits for; null if it doesn't wait.", None),
     "by": ("Who replayed it; null if nobody did or the name is unknown.", None, "operations"),
-    "note": ("What came of it, or why it waits.", f"The job {BUILD_ID} was started on CODE_BUILD."),
+    "note": ("Its result, or why it waits.", f"The job {BUILD_ID} was started on CODE_BUILD."),
     "job": ("The job that was started; null if none is known.",),
     "error": ("Why it failed; null if it didn't.", None),
     "steps": ("The side effects that are done and are not repeated by another attempt.",),
@@ -134,7 +134,7 @@ _MEANINGS: Mapping[str, Meaning] = {
     "operations": ("Its operations, the last opened first.",),
     "operationsCursor": ("Continues the operations; null on the last page.", None, _CURSOR),
     "timeline": ("What happened to it, the latest event first.",),
-    "TimelineEntry.reason": ("Why it failed or waits, or what came of it.", None, _REASON),
+    "TimelineEntry.reason": ("Why it failed or waits, or its result.", None, _REASON),
     "link": ("The log of its job.", _LOG_URL),
     "CancelRequest.reason": (
         "Becomes the reason of the operation's end.",
@@ -225,7 +225,7 @@ _QUERIES: Mapping[str, Meaning] = {
         "Only tenants in this state; `none`: their first request never began.",
         "provision_failed",
     ),
-    "prefix": ("Only tenants whose ids begin so.", "t-"),
+    "prefix": ("Only tenants whose ids have this prefix.", "t-"),
     "sort": (
         "By id, or by `attention`: failed ones first, then slow ones, then by age.",
         "attention",

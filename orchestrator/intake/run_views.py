@@ -147,7 +147,7 @@ def view_attempts(run: RunRecord) -> list[AttemptView]:
 
 
 def reason_of(run: RunRecord) -> str | None:
-    """Why the run failed or waits, or what came of it."""
+    """Why the run failed or waits, or its result."""
     return run.error.message if run.error else run.note
 
 

@@ -64,7 +64,7 @@ class RunQuery:
 @documented(
     "List runs, the latest first",
     description=(
-        "A run is the record of one event: how far it is, what came of it, and why it failed. "
+        "A run is the record of one event: its progress, its result, and why it failed. "
         "The filters can be combined."
     ),
     tag="runs",

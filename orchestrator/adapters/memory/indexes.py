@@ -24,7 +24,7 @@ class SortedIndexes:
     _of_item: dict[str, dict[_Partition, Place]] = attrs.field(factory=dict)
 
     def put(self, record: Record) -> None:
-        """Have an item where its record belongs."""
+        """Move the item of a record to its places in the indexes."""
         before, now = self._of_item.get(record.key, {}), dict(_places(record))
         for partition, place in before.items() - now.items():
             places = self._sorted[partition]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from types_aiobotocore_sqs import SQSClient
 
 Client = Callable[[], Awaitable["SQSClient"]]
-#: A receipt, and what its worker waits for.
+#: A receipt, and the future that its worker awaits.
 _Deletion = tuple[str, "asyncio.Future[None]"]
 
 #: SQS's error message with a queue's limit, 1 MiB at most (developer guide, Message quotas).
@@ -107,7 +107,7 @@ class SQSInbox:
         await deleted
 
     async def _delete_all(self) -> None:
-        """The first alone; those that come during a request, by the next one."""
+        """Delete the first message alone, and those added during a request by the next one."""
         try:
             while self._deletions:
                 batch = self._deletions[:_BATCH_LIMIT]

@@ -111,9 +111,9 @@ class Observer:
 
 
 class Handling:
-    """The handling of one event, and what becomes known of it.
+    """The handling of one event, and the facts that become known meanwhile.
 
-    `outcome` is set where the answer doesn't say it; an error counts before both.
+    `outcome` is set where the answer doesn't imply it; an error takes precedence over both.
     """
 
     def __init__(

@@ -107,7 +107,7 @@ def parse_event(
             f"The event type is {len(resolved)} characters long; at most {_MAX_TYPE_LENGTH} "
             "are allowed."
         )
-    # Of the body alone, too: its wrapper may carry it as text.
+    # The body is counted, too, since its wrapper may contain it as text.
     counted = (raw, opened.body) if resolved in ENDS else ()
     if any(has_more_values(one, MAX_REPORT_VALUES) for one in counted):
         raise BadEvent(
@@ -139,7 +139,7 @@ def parse_event(
 
 def _read_trace(raw: object, delivery: Delivery) -> str | None:
     """The sender's trace: of a header, else of a CloudEvent (extension Distributed Tracing 1.0.2).
-    One that is too long is none."""
+    None without one, or if it is too long."""
     trace: object = delivery.trace
     if trace is None and isinstance(raw, dict) and "specversion" in raw:
         trace = raw.get("traceparent")

@@ -132,8 +132,8 @@ def to_json(value: object) -> bytes:
 
 
 def to_json_text(value: object) -> str:
-    """A JSON value as compact JSON, for what accepts UTF-8 alone: a lone surrogate makes all of it
-    ASCII, escaped.
+    """A JSON value as compact JSON, for receivers that accept only UTF-8: with a lone surrogate all
+    of it is escaped ASCII.
 
     Raises:
         TypeError: JSON can't represent it.
@@ -160,8 +160,8 @@ def _encode(value: object, *, order: Literal["sorted"] | None) -> bytes:
 
 
 def find_no_number(value: object, path: str = "$") -> str | None:
-    """The path of the first number in a value of Python's that is none in JSON, such as NaN; the
-    value is no deeper than `MAX_DEPTH`. None: there is none."""
+    """The path of the first number in a Python value that JSON doesn't have, such as NaN. The value
+    is no deeper than `MAX_DEPTH`. None: there is no such number."""
     match value:
         case int() | float():
             try:

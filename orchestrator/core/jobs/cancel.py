@@ -54,47 +54,49 @@ class JobStopper:
         Raises:
             OrchestratorError: the builder can't be reached, or the outcome couldn't be handled yet.
         """
-        asked = await self.transactions.run(
+        current = await self.transactions.run(
             lambda snapshot: ask_to_stop(
                 snapshot, operation.operation_id, operation.start_number, reason
             )
         )
-        if asked is None:
+        if current is None:
             return
-        if asked.job is None:
-            await self.outcomes.end(asked, NotDescribed.NOT_ASKED, asked.stop_reason)
+        if current.job is None:
+            await self.outcomes.end(current, NotDescribed.NOT_ASKED, current.stop_reason)
             return
-        job = asked.job
+        job = current.job
         builder: object = self.describer.builders.get(job.builder)
         if isinstance(builder, StopsJobs):
-            await self._stop(asked, job, builder)
+            await self._stop(current, job, builder)
         else:
             log.error("a job must be stopped, and its builder can't", job_id=job.id)
         if job.builder not in self.describer.describable:
-            await self.outcomes.end(asked, NotDescribed.NOT_ASKED, asked.stop_reason)
+            await self.outcomes.end(current, NotDescribed.NOT_ASKED, current.stop_reason)
             return
         answer = await self.describer.describe(job) or NotDescribed.UNKNOWN
-        match self.what_follows(asked, answer):
+        match self.what_follows(current, answer):
             case Next.END:
-                await self.outcomes.end(asked, answer)
+                await self.outcomes.end(current, answer)
             case Next.REPLACE if isinstance(answer, JobDescription):
-                await self.adopter.replace(asked, job, answer.job)
+                await self.adopter.replace(current, job, answer.job)
             case _:
                 pass
 
-    async def _stop(self, asked: OperationRecord, job: Job, builder: StopsJobs) -> None:
+    async def _stop(self, operation: OperationRecord, job: Job, builder: StopsJobs) -> None:
         """Stop the job; in a harder way if it ignored an earlier stop for long enough."""
         if not isinstance(builder, StopsHarder):
             await builder_calls.stop_job(job.builder, builder, job.id)
-            log.info("job stopped", job_id=job.id, reason=asked.stop_reason)
+            log.info("job stopped", job_id=job.id, reason=operation.stop_reason)
             return
         ways = builder.stop_ways
-        number = count_stops(asked, ways, self.transactions.clock.now())
+        number = count_stops(operation, ways, self.transactions.clock.now())
         way = ways[min(number, len(ways)) - 1]
         await builder_calls.stop_job(job.builder, builder, job.id, way=way)
-        log.info("job stopped", job_id=job.id, way=way, reason=asked.stop_reason)
-        if number > asked.stops:
-            await self.transactions.run(lambda snapshot: note_stop(snapshot, asked, number, ways))
+        log.info("job stopped", job_id=job.id, way=way, reason=operation.stop_reason)
+        if number > operation.stops:
+            await self.transactions.run(
+                lambda snapshot: note_stop(snapshot, operation, number, ways)
+            )
         if number > len(ways):
             log.error(
                 "a job doesn't obey a stop: end it by hand", job_id=job.id, builder=job.builder

@@ -273,7 +273,7 @@ def _join(
 ) -> Decision[ClaimResult]:
     """Join an operation that another run has opened, and may still give back without a job."""
     if operation.opener == run.run_id:
-        # Its content counts as new, but its earlier operation isn't over: nothing is new.
+        # Its content counts as a new event, but the run's own operation is still open: a duplicate.
         return Decision((), Duplicate(run.run_id))
     joined = evolve(run, operation_id=operation.operation_id)
     if operation.state is not OperationState.OPEN:

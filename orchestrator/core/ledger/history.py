@@ -25,9 +25,9 @@ BROKE_DOWN = "The attempt failed outside of the handler; the log has the cause."
 
 
 def with_last_attempt(run: RunRecord, now: datetime) -> RunRecord:
-    """The run, before its next attempt begins: with the last one in its history.
+    """The run before its next attempt begins, with the last attempt added to its history.
 
-    Not that of a run that ends by its records, whose item may have no room for more.
+    A run that ends by its records is unchanged, since its item may have no room for more.
     """
     if not run.attempt or run.ends_by_records:
         return run

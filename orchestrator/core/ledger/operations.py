@@ -145,32 +145,32 @@ def ask_to_stop(
     operation = snapshot.operation(operation_id)
     if not is_under_way(operation, number):
         return Decision((), None)
-    asked = evolve(
+    updated = evolve(
         operation,
         stop_reason=operation.stop_reason or reason,
         cancelled_by=operation.cancelled_by or by,
     )
-    return Decision(() if asked == operation else (asked,), asked)
+    return Decision(() if updated == operation else (updated,), updated)
 
 
 def count_stops(operation: OperationRecord, ways: Sequence[str], now: datetime) -> int:
     """The number of the stop that is due: 1 is the first way; one more than there are ways means
     that the job ignored all. Each way gets its time before the next."""
-    is_heard = (
+    is_next_due = (
         operation.stopped_at is None or operation.stopped_at + timedelta(seconds=_HEED_S) <= now
     )
-    return min(operation.stops + is_heard, len(ways) + 1)
+    return min(operation.stops + is_next_due, len(ways) + 1)
 
 
 def note_stop(
-    snapshot: Snapshot, asked: OperationRecord, number: int, ways: Sequence[str]
+    snapshot: Snapshot, seen: OperationRecord, number: int, ways: Sequence[str]
 ) -> Decision[OperationRecord | None]:
     """Record that the builder accepted a stop of the job; after the last way the operation's reason
-    says so. None: there is nothing to write."""
-    operation = snapshot.operation(asked.operation_id)
-    if not is_under_way(operation, asked.start_number) or operation.job is None:
+    says so. `seen` is the operation as it was read. None: there is nothing to write."""
+    operation = snapshot.operation(seen.operation_id)
+    if not is_under_way(operation, seen.start_number) or operation.job is None:
         return Decision((), None)
-    if operation.rebuilds != asked.rebuilds or number <= operation.stops:
+    if operation.rebuilds != seen.rebuilds or number <= operation.stops:
         return Decision((), None)
     reason = operation.stop_reason or ""
     if number > len(ways):
@@ -183,15 +183,15 @@ def note_stop(
 
 
 def end_alone(
-    snapshot: Snapshot, asked: OperationRecord, reason: str | None, link: str | None
+    snapshot: Snapshot, seen: OperationRecord, reason: str | None, link: str | None
 ) -> Decision[bool]:
-    """Record that the job of a run without an operation of its own is over, in the run. `asked` is
-    the job's operation, `link` leads to its log. False: it was over before, or has another job by
-    now."""
-    operation = snapshot.operation(asked.operation_id)
-    if not is_under_way(operation, asked.start_number) or operation.kind is not None:
+    """Record that the job of a run without an operation of its own is over, in the run. `seen` is
+    the job's operation as it was read, `link` leads to its log. False: it was over before, or has
+    another job by now."""
+    operation = snapshot.operation(seen.operation_id)
+    if not is_under_way(operation, seen.start_number) or operation.kind is not None:
         return Decision((), False)
-    if operation.rebuilds != asked.rebuilds:
+    if operation.rebuilds != seen.rebuilds:
         return Decision((), False)
     over = evolve(
         operation,

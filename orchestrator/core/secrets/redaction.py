@@ -129,7 +129,7 @@ class Redactor:
         }
 
     def is_plain(self, name: str, value: Any) -> bool:
-        """Whether it is seen at once that `redact` would leave a value of that name as it is."""
+        """Whether a quick check shows that `redact` leaves a value of that name unchanged."""
         if type(value) is str:
             is_searched = "://" in value or _MAY_BE_JSON.search(value) is not None
             is_secret = self._is_known_secret if len(name) <= _COMMON_NAME else self.is_secret
@@ -159,7 +159,7 @@ class Redactor:
         return _has_escapes(plain) or bool(self.secret_names(set(_names(plain))))
 
     def may_mention_secret(self, text: str) -> bool:
-        """Whether a secret's name is anywhere in a text; the same, if less exact, for less."""
+        """Whether a secret's name is anywhere in a text: a cheaper, less exact check."""
         return self._is_mentioned(_unescaped(text))
 
     def _is_mentioned(self, plain: str) -> bool:
@@ -343,7 +343,7 @@ class _Walk:
 
 
 class _Remembered(dict[str, bool]):
-    """Whether a name is a secret's, asked once for each name."""
+    """Whether a name is a secret's, determined once for each name."""
 
     def __init__(self, is_secret: Callable[[str], bool]) -> None:
         self._ask = is_secret
