@@ -1,9 +1,9 @@
-"""Python processes for the tests, forked from one that has imported everything: to import the
-service and its libraries takes longer than most of what a process is started for.
+"""Python processes for the tests, forked from one that has imported everything, because importing
+the service and its libraries takes longer than most of what a process is started for.
 
 `start` is `asyncio.create_subprocess_exec(sys.executable, "-m", ...)`. A child is a process like
-any other, with standard streams, environment, folder and exit code of its own; what it can't show
-is that an import is missing: `tests/integration/test_command_line.py` starts its own.
+any other, with standard streams, environment, folder and exit code of its own. It can't show that
+an import is missing; for that `tests/integration/test_command_line.py` starts its own processes.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import IO, Any
 
 ROOT = Path(__file__).parents[1]
-#: What a service, a worker and a command import, sooner or later.
+#: Modules that a service, a worker and a command import, sooner or later.
 _IMPORTED = (
     "aioboto3",
     "orchestrator.app",
@@ -43,19 +43,19 @@ _KEPT = 2**30
 
 
 class Child:
-    """A child process, as asyncio has it."""
+    """A child process, with the interface of `asyncio.subprocess.Process`."""
 
-    def __init__(self, pid: int, told: asyncio.StreamReader) -> None:
+    def __init__(self, pid: int, reports: asyncio.StreamReader) -> None:
         self.pid = pid
         self.returncode: int | None = None
         self.stdin: asyncio.StreamWriter | None = None
         self.stdout: asyncio.StreamReader | None = None
         self.stderr: asyncio.StreamReader | None = None
-        self._ended = asyncio.create_task(self._wait(told))
+        self._ended = asyncio.create_task(self._wait(reports))
 
-    async def _wait(self, told: asyncio.StreamReader) -> int:
-        self.returncode = int(await told.readline())
-        await told.read()  # to the end, so that no pipe is left open
+    async def _wait(self, reports: asyncio.StreamReader) -> int:
+        self.returncode = int(await reports.readline())
+        await reports.read()  # to the end, so that no pipe is left open
         return self.returncode
 
     async def wait(self) -> int:
@@ -95,8 +95,8 @@ async def start(
     stderr: int | IO[Any] | None = None,
     open_files: int | None = None,
 ) -> Child:
-    """A process of `python -m module arguments`; a stream is inherited, PIPE, DEVNULL or a file,
-    and `stderr` may be STDOUT. It may have `open_files`; None: as many as this one."""
+    """Start a process of `python -m module arguments`. A stream is inherited, PIPE, DEVNULL or a
+    file; `stderr` may be STDOUT. The process may open `open_files`; None: as many as this one."""
     asked = {
         "module": module,
         "arguments": arguments,
@@ -128,8 +128,8 @@ async def start(
     finally:
         for descriptor in theirs:
             os.close(descriptor)
-    told = await _reader(ours["told"])
-    child = Child(int(await told.readline()), told)
+    reports = await _reader(ours["told"])
+    child = Child(int(await reports.readline()), reports)
     if "stdin" in ours:
         child.stdin = await _writer(ours["stdin"])
     if "stdout" in ours:
@@ -157,7 +157,7 @@ async def _writer(descriptor: int) -> asyncio.StreamWriter:
 
 @cache
 def _zygote() -> socket.socket:
-    """The way to this process's zygote, which ends with it."""
+    """The socket to this process's zygote, which ends when the socket is closed."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     process = subprocess.Popen(  # noqa: S603
         [sys.executable, "-m", "tests.zygote", str(theirs.fileno())],
@@ -175,8 +175,9 @@ def _zygote() -> socket.socket:
 
 
 def _serve(way: socket.socket) -> dict[str, Any] | None:
-    """Fork for each request; in the child, what it is asked to be. None: nobody asks any more."""
-    told: dict[int, int] = {}
+    """Fork for each request. In the child, return the request; return None once the socket is
+    closed."""
+    statuses: dict[int, int] = {}
     noticed, notice = socket.socketpair()
     noticed.setblocking(False)
     notice.setblocking(False)
@@ -189,7 +190,7 @@ def _serve(way: socket.socket) -> dict[str, Any] | None:
             ready = [key.fileobj for key, _ in selector.select()]
             if noticed in ready:
                 noticed.recv(1024)
-                _tell_of_ended(told)
+                _report_exit_codes(statuses)
             if way not in ready:
                 continue
             message, descriptors, _, _ = socket.recv_fds(way, _LONGEST, 4)
@@ -204,7 +205,7 @@ def _serve(way: socket.socket) -> dict[str, Any] | None:
                 signal.signal(signal.SIGHUP, signal.SIG_DFL)
                 for one in (way, noticed, notice):
                     one.close()
-                for descriptor in (status, *told.values()):
+                for descriptor in (status, *statuses.values()):
                     os.close(descriptor)
                 for number, descriptor in enumerate(streams):
                     os.dup2(descriptor, number)
@@ -213,16 +214,16 @@ def _serve(way: socket.socket) -> dict[str, Any] | None:
                 return asked
             for descriptor in streams:
                 os.close(descriptor)
-            told[pid] = status
+            statuses[pid] = status
             os.write(status, b"%d\n" % pid)
 
 
-def _tell_of_ended(told: dict[int, int]) -> None:
-    while told:
+def _report_exit_codes(statuses: dict[int, int]) -> None:
+    while statuses:
         pid, status = os.waitpid(-1, os.WNOHANG)
         if not pid:
             return
-        descriptor = told.pop(pid)
+        descriptor = statuses.pop(pid)
         try:
             os.write(descriptor, b"%d\n" % os.waitstatus_to_exitcode(status))
         except BrokenPipeError:
@@ -232,8 +233,8 @@ def _tell_of_ended(told: dict[int, int]) -> None:
 
 
 def _become(asked: Mapping[str, Any]) -> None:
-    """Run the module, and end as the interpreter does but for the clearing of each module, which
-    would copy all that is shared with the zygote."""
+    """Run the module, and end as the interpreter does, except that no module is cleared, which
+    would copy all memory that is shared with the zygote."""
     code = 1
     try:
         _run(asked)

@@ -1,4 +1,4 @@
-"""What the stories share: the service over each ledger, with a queue, and over a failing AWS."""
+"""Fixtures of the acceptance tests: the service over each ledger, with a queue, a failing AWS."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
@@ -56,7 +56,7 @@ async def either(
 
 @pytest.fixture
 async def aws(monkeypatch: pytest.MonkeyPatch, clock: ManualClock) -> AsyncIterator[FaultyAWS]:
-    """An AWS with ledger, tiers and projects; the way to it counts, and fails when told to."""
+    """An AWS with ledger, tiers and projects; the way to it counts requests and fails on demand."""
     async with (
         open_embedded_aws(clock=lambda: clock.now().timestamp()) as embedded,
         open_faulty_aws(embedded) as faulty,
@@ -120,15 +120,15 @@ def start_desk(
 
 
 @pytest.fixture
-def told(settings: Settings, control_plane: ControlPlane) -> Settings:
-    """The control plane is told after the provisioning already."""
+def settings_with_webhook(settings: Settings, control_plane: ControlPlane) -> Settings:
+    """Settings with the control plane's webhook, which is sent a report after the provisioning."""
     callback = Callback(url=control_plane.url, after="provisioning", timeout_s=30)
     return attrs.evolve(settings, callback=callback)
 
 
 @pytest.fixture
 def seen() -> Seen:
-    """The events as the handler met them."""
+    """The events as the handler received them."""
     return []
 
 

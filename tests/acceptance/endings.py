@@ -1,4 +1,4 @@
-"""What the stories of endings share: builds that end and tell of it, and what comes of that."""
+"""What the tests of endings share: builds that end and report it, and what follows."""
 
 import zlib
 from typing import Any
@@ -11,7 +11,7 @@ from orchestrator.testing import envelope
 from tests.acceptance.stories import DEPLOY, DEPROVISION, PROVISION, read_tenant
 from tests.conftest import Client
 
-#: What each kind comes to: well, and badly.
+#: The tenant's state after each kind of operation: succeeded, and failed.
 ENDS = {
     PROVISION: ("provisioned", "provision_failed"),
     DEPLOY: ("active", "deployment_failed"),
@@ -27,7 +27,7 @@ STATUSES = {
 
 
 async def post(service: Client, event: dict[str, Any]) -> str:
-    """The address of the run that it led to; of none, "" ."""
+    """The address of the run that the event led to; "" if it led to none."""
     answer = await service.post("/events", json=event)
     assert answer.status == 200, await answer.text()
     return answer.headers.get("Location", "")
@@ -41,7 +41,7 @@ async def change_state(service: Client, build: Build, *, event_id: str = "change
 async def tell(
     service: Client, build: Build, event_type: str, *, event_id: str = "told", **more: Any
 ) -> str:
-    """The build tells of itself, with its whole environment."""
+    """The build reports on itself, with its whole environment."""
     environment = {one["name"]: one["value"] for one in build.overrides}
     detail = {**environment, "CODEBUILD_BUILD_ID": build.id, **more}
     return await post(service, envelope(event_type, detail, event_id=event_id))
@@ -62,7 +62,7 @@ async def outcome(service: Client) -> dict[str, Any]:
 
 
 def read_ledger(service: Client) -> str:
-    """All that the ledger keeps, with what is packed unpacked."""
+    """All that the ledger stores, unpacked."""
     ledger = service.app[TRANSACTIONS].ledger
     assert isinstance(ledger, InMemoryLedger)
     return "\n".join(

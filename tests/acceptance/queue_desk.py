@@ -1,4 +1,4 @@
-"""A service in queue mode with its queue, and the workers that come to it."""
+"""A service in queue mode, its queue, and the workers that consume from it."""
 
 import asyncio
 import contextlib
@@ -22,7 +22,7 @@ AttemptRunner = Client
 
 
 class DownLedger(InMemoryLedger):
-    """Can't be reached when it is told so."""
+    """A ledger that is unreachable while `is_down`."""
 
     is_down = False
 
@@ -43,7 +43,7 @@ class DownLedger(InMemoryLedger):
 
 
 class BusyInbox(InMemoryInbox):
-    """Has no time for deletions when it is told so."""
+    """An inbox that refuses deletions while `is_busy`."""
 
     is_busy = False
 
@@ -55,7 +55,7 @@ class BusyInbox(InMemoryInbox):
 
 @attrs.define
 class Desk:
-    """A service in queue mode, and workers that come when they are called."""
+    """A service in queue mode, and workers that are started on demand."""
 
     service: Client
     inbox: BusyInbox
@@ -79,13 +79,13 @@ class Desk:
             yield client
 
     async def work(self) -> None:
-        """A worker comes, does all that lies there, and goes."""
+        """A worker starts, handles all messages of the queue, and stops."""
         async with self.worker():
             await until(lambda: len(self.inbox) == 0)
 
     async def work_over_time(self) -> None:
-        """The workers there are do all that lies there, while seconds pass: a message that is kept
-        is received again, whenever it was kept."""
+        """The running workers handle all messages of the queue, while seconds pass: a message that
+        is kept is received again, whenever it was kept."""
 
         def is_empty() -> bool:
             self.clock.turn(1)
@@ -95,9 +95,9 @@ class Desk:
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    """Let the others work until it holds."""
+    """Let the other tasks work until it holds."""
     async with asyncio.timeout(30):
-        while not holds():  # noqa: ASYNC110 - what it waits for tells nobody
+        while not holds():  # noqa: ASYNC110 - what it waits for sends no notification
             await asyncio.sleep(0.001)
 
 
@@ -105,7 +105,7 @@ StartDesk = Callable[..., Awaitable[Desk]]
 
 
 async def accepted(desk: Desk, event: dict[str, Any], path: str = "/events") -> str:
-    """The address of the run of an event that lies in the queue."""
+    """The address of the run of an event that was put into the queue."""
     answer = await desk.service.post(path, json=event)
     assert answer.status == 202, await answer.text()
     assert await answer.json() == {"success": True}

@@ -1,4 +1,4 @@
-"""How the stories of reports have operations end, and see what the control plane is told."""
+"""How the tests of reports end operations, and read what is reported to the control plane."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ async def provision(
     tier: str = "STANDARD",
     **override: Any,
 ) -> None:
-    """A request that the control plane waits to hear of."""
+    """A request whose outcome the control plane waits for."""
     await control_plane.expect(tenant_id, context=CONTEXT)
     override = {"secret": SECRET, "context": f"{CONTEXT}", **override}
     event = provisioning_event(
@@ -39,7 +39,7 @@ def running(codebuild: CodeBuildStandIn) -> Build:
 async def end(
     service: Client, codebuild: CodeBuildStandIn, status: Any = "SUCCEEDED", **how: Any
 ) -> None:
-    """The one running build ends, and CodeBuild says so."""
+    """The only running build ends, and CodeBuild publishes its state change."""
     build = running(codebuild)
     codebuild.finish(build.id, status, **how)
     change = envelope(
@@ -59,7 +59,7 @@ async def tenant(service: Client, tenant_id: str = "t-1") -> dict[str, Any]:
 
 
 async def why(service: Client) -> str:
-    """What the timeline says of the end."""
+    """The reason that the timeline gives for the operation's end."""
     outcomes = [
         run["reason"]
         for run in (await tenant(service))["timeline"]

@@ -45,13 +45,13 @@ class Plain:
 @pytest.mark.parametrize("extra", [{}, {"plan": "premium"}, {"builderConfig": {"config": [1]}}])
 async def test_an_odd_variable_of_a_build_spoils_no_report(
     start_service: StartService,
-    told: Settings,
+    settings_with_webhook: Settings,
     codebuild: CodeBuildStandIn,
     control_plane: ControlPlane,
     extra: dict[str, Any],
 ) -> None:
     """A build's own report is its whole environment, whose names may be the payload's, too."""
-    service = await start_service(told)
+    service = await start_service(settings_with_webhook)
     await control_plane.expect(TENANT, context="c-1")
     event = provisioning_event(tenant_id=TENANT, override=CREDENTIALS)
     await read_success(await service.post("/events", json=event))
@@ -65,7 +65,7 @@ async def test_an_odd_variable_of_a_build_spoils_no_report(
 
 
 async def test_a_model_of_ones_own_spoils_no_report(
-    start_service: StartService, told: Settings, control_plane: ControlPlane
+    start_service: StartService, settings_with_webhook: Settings, control_plane: ControlPlane
 ) -> None:
     """Whoever overrides the provisioning may have a plan that is text, and end it at once."""
     registry = HandlerRegistry()
@@ -79,7 +79,7 @@ async def test_a_model_of_ones_own_spoils_no_report(
     async def provision(event: Event[Order], run: Run) -> None:
         run.complete()
 
-    service = await start_service(told, extension=Extension(registry=registry))
+    service = await start_service(settings_with_webhook, extension=Extension(registry=registry))
     await control_plane.expect(TENANT, context="c-1")
     assert await post(service, PROVISION, plan="gold", **CREDENTIALS) == 200
     assert await state_of(service) == "provisioned"

@@ -1,4 +1,5 @@
-"""A request that could never begin is reported to the control plane, where it is waited for."""
+"""A request that could never begin is reported to the control plane, which waits for its
+outcome."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -32,7 +33,7 @@ REQUEST = {"secret": SECRET, "context": CONTEXT}
 def request(
     *, tier: str = "STANDARD", event_id: str = "refused", **override: Any
 ) -> dict[str, Any]:
-    """A request that the control plane waits to hear of."""
+    """A request whose outcome the control plane waits for."""
     override = {**REQUEST, **override}
     return provisioning_event(tenant_id="t-1", tier=tier, event_id=event_id, override=override)
 
@@ -57,11 +58,12 @@ async def test_a_request_that_could_never_begin_is_reported(
     start_service: StartService,
     codebuild: CodeBuildStandIn,
     control_plane: ControlPlane,
-    told: Settings,
+    settings_with_webhook: Settings,
     event: dict[str, Any],
 ) -> None:
-    """At once, as a failure; the tenant has the reason, and the secret is erased."""
-    service = await start_service(told)
+    """It is reported at once as a failure; the tenant's timeline has the reason, and the secret is
+    erased."""
+    service = await start_service(settings_with_webhook)
     await control_plane.expect("t-1", context=CONTEXT)
     problem = await read_problem(await service.post("/events", json=event), 422)
     assert await control_plane.accepted() == [body(0)]
@@ -76,11 +78,11 @@ async def test_a_request_that_could_never_begin_is_reported(
 async def test_a_request_that_is_refused_again_is_reported_once(
     start_service: StartService,
     control_plane: ControlPlane,
-    told: Settings,
+    settings_with_webhook: Settings,
     clock: ManualClock,
 ) -> None:
-    """However often it is sent again."""
-    service = await start_service(told)
+    """A refused request is reported once, however often it is sent again."""
+    service = await start_service(settings_with_webhook)
     await control_plane.expect("t-1", context=CONTEXT)
     for _ in range(3):
         await read_problem(await service.post("/events", json=request(tier="NONE")), 422)
@@ -94,11 +96,11 @@ async def test_a_refusal_is_reported_once_the_control_plane_is_up(
     start_service: StartService,
     codebuild: CodeBuildStandIn,
     control_plane: ControlPlane,
-    told: Settings,
+    settings_with_webhook: Settings,
     clock: ManualClock,
 ) -> None:
-    """By the sweep; unless the cause is fixed before, and then that attempt's success is
-    reported."""
+    """The sweep sends the refusal's report later; if the cause is fixed before, that attempt's
+    success is reported instead."""
     down = 503
     for is_fixed in (False, True):
         tiers = dict(TIERS)
@@ -106,7 +108,7 @@ async def test_a_refusal_is_reported_once_the_control_plane_is_up(
         async def find_tier(name: str, tiers: dict[str, Any] = tiers) -> Any:
             return tiers.get(name)
 
-        service = await start_service(told, extension=Extension(tiers=find_tier))
+        service = await start_service(settings_with_webhook, extension=Extension(tiers=find_tier))
         await control_plane.expect("t-1", context=CONTEXT)
         await control_plane.fail(down)
         await read_problem(await service.post("/events", json=request(tier="NEW")), 422)
@@ -159,21 +161,22 @@ async def test_a_refusal_because_of_the_tenants_state_is_not_reported(
     start_service: StartService,
     codebuild: CodeBuildStandIn,
     control_plane: ControlPlane,
-    told: Settings,
+    settings_with_webhook: Settings,
     clock: ManualClock,
     before: Callable[[Client, CodeBuildStandIn, ControlPlane], Awaitable[None]],
     event: dict[str, Any],
     status: int,
 ) -> None:
-    """The control plane has another operation of the tenant in progress."""
-    service = await start_service(told)
+    """A request that the tenant's state refuses isn't reported, since another operation of the
+    tenant is in progress or has ended."""
+    service = await start_service(settings_with_webhook)
     await before(service, codebuild, control_plane)
-    heard = await control_plane.accepted()
+    reports = await control_plane.accepted()
     await control_plane.expect("t-1", context=CONTEXT)
     await read_problem(await service.post("/events", json=event), status)
     clock.turn(10)
     await sweep(service)
-    assert await control_plane.accepted() == heard
+    assert await control_plane.accepted() == reports
     assert await control_plane.refused() == []
 
 
@@ -181,10 +184,10 @@ async def test_a_request_that_was_cancelled_before_it_began_is_reported(
     start_service: StartService,
     codebuild: CodeBuildStandIn,
     control_plane: ControlPlane,
-    told: Settings,
+    settings_with_webhook: Settings,
 ) -> None:
-    """An operator has ended it for good."""
-    service = await start_service(told)
+    """A cancel before the start ends the request for good, which is reported as a failure."""
+    service = await start_service(settings_with_webhook)
     codebuild.inject("StartBuild", Fault.error("AccountLimitExceededException"))
     await control_plane.expect("t-1", context=CONTEXT)
     await read_problem(await service.post("/events", json=request()), 503)
@@ -197,11 +200,11 @@ async def test_a_request_that_was_cancelled_before_it_began_is_reported(
 async def test_a_request_that_only_breaks_down_is_reported(
     start_service: StartService,
     control_plane: ControlPlane,
-    told: Settings,
+    settings_with_webhook: Settings,
     clock: ManualClock,
     outside: bool,
 ) -> None:
-    """Once no attempt is left."""
+    """A request whose attempts all break down is reported as a failure once no attempt is left."""
 
     class UnprintableError(Exception):
         def __str__(self) -> str:
@@ -214,11 +217,12 @@ async def test_a_request_that_only_breaks_down_is_reported(
         raise UnprintableError if outside else ValueError("no")
 
     service = await start_service(
-        attrs.evolve(told, runs=Runs(max_attempts=1)), extension=Extension(registry=registry)
+        attrs.evolve(settings_with_webhook, runs=Runs(max_attempts=1)),
+        extension=Extension(registry=registry),
     )
     await control_plane.expect("t-1", context=CONTEXT)
     await read_problem(await service.post("/events", json=request()), 503 if outside else 500)
-    # A start may be out for so long.
+    # For so long a start may be out.
     for _ in range(2):
         clock.turn(70)
         await control_plane.turn_clock(clock.now())
@@ -228,11 +232,11 @@ async def test_a_request_that_only_breaks_down_is_reported(
 
 
 async def test_refusals_may_be_turned_off(
-    start_service: StartService, control_plane: ControlPlane, told: Settings
+    start_service: StartService, control_plane: ControlPlane, settings_with_webhook: Settings
 ) -> None:
-    """By `callback.refusals`; then no secret is stored for it."""
-    callback = attrs.evolve(told.callback, refusals=False)
-    service = await start_service(attrs.evolve(told, callback=callback))
+    """With `callback.refusals = false` a refusal isn't reported, and no secret is stored for it."""
+    callback = attrs.evolve(settings_with_webhook.callback, refusals=False)
+    service = await start_service(attrs.evolve(settings_with_webhook, callback=callback))
     await control_plane.expect("t-1", context=CONTEXT)
     await read_problem(await service.post("/events", json=request(tier="NONE")), 422)
     await sweep(service)
@@ -244,34 +248,39 @@ async def test_refusals_may_be_turned_off(
 async def test_the_webhook_of_a_refusal_is_found(
     start_service: StartService,
     control_plane: ControlPlane,
-    told: Settings,
+    settings_with_webhook: Settings,
     where: str,
 ) -> None:
-    """Where that of any report is: in the tier, else in the event, if its origin is trusted."""
+    """A refusal is reported to the address of any report: the tier's, else the event's if its
+    origin is trusted."""
     endpoint = {"API_ENDPOINT": control_plane.url}
     empty = {**TIERS["EMPTY"], **(endpoint if where == "tier" else {})}
     origin = str(URL(control_plane.url).origin())
     hosts = (origin,) if where == "event" else ("control.example",)
     service = await start_service(
         attrs.evolve(
-            told,
-            callback=attrs.evolve(told.callback, url=None, allowed_hosts=hosts),
+            settings_with_webhook,
+            callback=attrs.evolve(settings_with_webhook.callback, url=None, allowed_hosts=hosts),
             tiers=Tiers(backend="static", static={"EMPTY": empty}),
         )
     )
     await control_plane.expect("t-1", context=CONTEXT)
     event = request(tier="EMPTY", **({} if where == "tier" else endpoint))
     problem = await read_problem(await service.post("/events", json=event), 422)
-    is_told = where != "another host"
-    assert await control_plane.accepted() == [body(0)] * is_told
+    is_reported = where != "another host"
+    assert await control_plane.accepted() == [body(0)] * is_reported
     run = await (await service.get(problem["instance"])).json()
-    assert ("callback.allowed_hosts" in (run["note"] or "")) is not is_told
+    assert ("callback.allowed_hosts" in (run["note"] or "")) is not is_reported
 
 
 async def test_a_tier_that_can_not_be_read_now_puts_the_end_off(
-    start_service: StartService, control_plane: ControlPlane, told: Settings, clock: ManualClock
+    start_service: StartService,
+    control_plane: ControlPlane,
+    settings_with_webhook: Settings,
+    clock: ManualClock,
 ) -> None:
-    """Its webhook may stand there: the request is refused once it is known who to tell."""
+    """While the tier, which may have the webhook's address, can't be read, the answer is 503; the
+    request is refused and reported once it can."""
     is_down = True
     registry = HandlerRegistry()
 
@@ -284,9 +293,9 @@ async def test_a_tier_that_can_not_be_read_now_puts_the_end_off(
             raise TemporaryError("The catalog can't be reached.")
         return {"API_ENDPOINT": control_plane.url}
 
-    callback = attrs.evolve(told.callback, url=None)
+    callback = attrs.evolve(settings_with_webhook.callback, url=None)
     service = await start_service(
-        attrs.evolve(told, callback=callback),
+        attrs.evolve(settings_with_webhook, callback=callback),
         extension=Extension(registry=registry, tiers=find_tier),
     )
     await control_plane.expect("t-1", context=CONTEXT)
@@ -300,10 +309,11 @@ async def test_a_deployment_that_could_not_begin_is_reported(
     start_service: StartService,
     codebuild: CodeBuildStandIn,
     control_plane: ControlPlane,
-    told: Settings,
+    settings_with_webhook: Settings,
 ) -> None:
-    """With the secret of the provisioning before it, whose success wasn't reported yet."""
-    callback = attrs.evolve(told.callback, after="deployment")
+    """A deployment that could not begin is reported with the secret of the provisioning before it,
+    whose success wasn't reported yet."""
+    callback = attrs.evolve(settings_with_webhook.callback, after="deployment")
     registry = HandlerRegistry()
 
     @registry.on("TENANT_DEPLOYMENT")
@@ -311,7 +321,8 @@ async def test_a_deployment_that_could_not_begin_is_reported(
         raise PermanentError("Never.")
 
     service = await start_service(
-        attrs.evolve(told, callback=callback), extension=Extension(registry=registry)
+        attrs.evolve(settings_with_webhook, callback=callback),
+        extension=Extension(registry=registry),
     )
     await provision(service, control_plane)
     key = next(

@@ -1,4 +1,5 @@
-"""The control plane hears how each operation ended: once, signed, and whatever goes wrong."""
+"""The end of each operation is reported to the control plane: once, signed, and through
+failures."""
 
 import json
 from typing import Any
@@ -30,7 +31,7 @@ from tests.control_plane.receiver import SECRET, ControlPlane
 
 
 @pytest.mark.parametrize(
-    ("status", "told_status", "state"),
+    ("status", "reported_status", "state"),
     [
         ("SUCCEEDED", 1, "provisioned"),
         ("FAILED", 0, "provision_failed"),
@@ -43,17 +44,18 @@ async def test_the_verifier_accepts_how_a_provisioning_ended(
     start_service: StartService,
     codebuild: CodeBuildStandIn,
     control_plane: ControlPlane,
-    told: Settings,
+    settings_with_webhook: Settings,
     status: str,
-    told_status: int,
+    reported_status: int,
     state: str,
 ) -> None:
-    """Whichever way it ended; then the secret is erased, and the timeline says that it was told."""
-    service = await start_service(told)
+    """The control plane accepts a report of each end; then the secret is erased, and the timeline
+    has the acceptance."""
+    service = await start_service(settings_with_webhook)
     await provision(service, control_plane)
     assert await credentials_kept(service) == 1
     await end(service, codebuild, status)
-    assert await control_plane.accepted() == [body(told_status)]
+    assert await control_plane.accepted() == [body(reported_status)]
     assert (await tenant(service))["state"] == state
     assert (await why(service)).endswith("The control plane accepted the report.")
     assert await credentials_kept(service) == 0
@@ -63,11 +65,11 @@ async def test_a_report_does_not_wait_for_a_job_that_can_not_be_described(
     start_service: StartService,
     codebuild: CodeBuildStandIn,
     control_plane: ControlPlane,
-    told: Settings,
+    settings_with_webhook: Settings,
     clock: ManualClock,
 ) -> None:
-    """One sweep meets both: it sends due reports, whatever the builder does."""
-    service = await start_service(told)
+    """One sweep that finds both sends the due report although the builder is down."""
+    service = await start_service(settings_with_webhook)
     await provision(service, control_plane)
     await control_plane.fail(503)
     await end(service, codebuild)
@@ -86,14 +88,15 @@ async def test_a_provisioning_is_reported_after_its_deployment(
     start_service: StartService,
     codebuild: CodeBuildStandIn,
     control_plane: ControlPlane,
-    told: Settings,
+    settings_with_webhook: Settings,
     url: str,
     status: str,
 ) -> None:
-    """If the settings say so: with what the provisioning reported and exported, under its secret,
-    whatever the deployment's request says: anybody may send one that names the provisioning."""
-    callback = attrs.evolve(told.callback, after="deployment")
-    service = await start_service(attrs.evolve(told, callback=callback))
+    """With `callback.after = "deployment"` the report has what the provisioning reported and
+    exported, under its secret, whatever the deployment's request says: any sender may name the
+    provisioning."""
+    callback = attrs.evolve(settings_with_webhook.callback, after="deployment")
+    service = await start_service(attrs.evolve(settings_with_webhook, callback=callback))
     await provision(service, control_plane, tier="PREMIUM")
     build = running(codebuild)
     report = {
@@ -105,7 +108,7 @@ async def test_a_provisioning_is_reported_after_its_deployment(
     await read_success(await service.post("/events", json=envelope(PROVISIONED, report)))
     await end(service, codebuild, exported={"APP_PLANE_URL": "https://bluebird.example"})
     assert await control_plane.accepted() == []
-    # As it would have been published: what follows names what it follows.
+    # As it would have been published: a follow-up names the operation that it follows.
     runs = (await tenant(service))["timeline"]
     opened = await service.app[TRANSACTIONS].find_run(runs[0]["runId"])
     assert opened is not None
@@ -133,10 +136,11 @@ async def test_values_of_the_self_report_are_reported(
     start_service: StartService,
     codebuild: CodeBuildStandIn,
     control_plane: ControlPlane,
-    told: Settings,
+    settings_with_webhook: Settings,
 ) -> None:
-    """The bucket of its state, and the address of the tenant's application."""
-    service = await start_service(told)
+    """The bucket of the build's state and the address of the tenant's application, from its
+    self-report, are reported."""
+    service = await start_service(settings_with_webhook)
     await provision(service, control_plane)
     report = {
         "CODEBUILD_BUILD_ID": running(codebuild).id,
@@ -161,7 +165,7 @@ async def test_a_webhooks_password_is_in_no_log(
     control_plane: ControlPlane,
     witness: Witness,
 ) -> None:
-    """A tier's address may have one, and one in its query, too."""
+    """A password in the user part or the query of a tier's webhook address isn't logged."""
     url = control_plane.url.replace("http://", "http://user:hush-hush@") + "?key=hush-hush"
     tier = {**TIERS["STANDARD"], "API_ENDPOINT": url}
     service = await start_service(
@@ -181,10 +185,10 @@ async def test_resources_that_are_too_large_to_be_kept_are_left_out(
     start_service: StartService,
     codebuild: CodeBuildStandIn,
     control_plane: ControlPlane,
-    told: Settings,
+    settings_with_webhook: Settings,
 ) -> None:
-    """The end counts for more."""
-    service = await start_service(told)
+    """Resources too large to be stored are left out, so that the end is reported all the same."""
+    service = await start_service(settings_with_webhook)
     await provision(service, control_plane)
     report = {
         "CODEBUILD_BUILD_ID": running(codebuild).id,
@@ -201,7 +205,7 @@ def origin_of(control_plane: ControlPlane) -> str:
 
 
 @pytest.mark.parametrize(
-    ("tier", "event", "allowed", "is_told"),
+    ("tier", "event", "allowed", "is_reported"),
     [
         (True, False, [], True),
         (False, True, ["its origin"], True),
@@ -220,9 +224,10 @@ async def test_the_webhook_is_found(
     tier: bool,
     event: bool,
     allowed: list[str],
-    is_told: bool,
+    is_reported: bool,
 ) -> None:
-    """Without a setting in the tier, else in the event; there only where its origin is trusted."""
+    """Without the setting the webhook's address is the tier's, else the event's if its origin is
+    trusted."""
     where = {"API_ENDPOINT": control_plane.url}
     origins = tuple(origin_of(control_plane) if one == "its origin" else one for one in allowed)
     standard = {**TIERS["STANDARD"], **(where if tier else {})}
@@ -235,8 +240,8 @@ async def test_the_webhook_is_found(
     )
     await provision(service, control_plane, **(where if event else {}))
     await end(service, codebuild)
-    assert len(await control_plane.accepted()) == is_told
-    if event and not is_told:
+    assert len(await control_plane.accepted()) == is_reported
+    if event and not is_reported:
         assert "callback.allowed_hosts" in await why(service)
 
 
@@ -263,7 +268,8 @@ async def test_no_address_of_an_event_leads_elsewhere(
     settings: Settings,
     address: str,
 ) -> None:
-    """What looks like a trusted host isn't one; the operation ends all the same."""
+    """No report is sent to an address that only looks like a trusted host; the operation ends all
+    the same."""
     callback = Callback(after="provisioning", allowed_hosts=("http://127.0.0.1",), timeout_s=30)
     service = await start_service(attrs.evolve(settings, callback=callback))
     await provision(service, control_plane, API_ENDPOINT=address)
@@ -277,10 +283,10 @@ async def test_a_resource_that_cannot_be_signed_is_left_out(
     start_service: StartService,
     codebuild: CodeBuildStandIn,
     control_plane: ControlPlane,
-    told: Settings,
+    settings_with_webhook: Settings,
 ) -> None:
-    """The control plane is told, and the timeline says what was left out."""
-    service = await start_service(told)
+    """The end is reported without the resource, and the timeline says what was left out."""
+    service = await start_service(settings_with_webhook)
     await provision(service, control_plane)
     report = {
         "CODEBUILD_BUILD_ID": running(codebuild).id,
@@ -297,10 +303,10 @@ async def test_without_a_secret_nothing_is_reported(
     start_service: StartService,
     codebuild: CodeBuildStandIn,
     control_plane: ControlPlane,
-    told: Settings,
+    settings_with_webhook: Settings,
 ) -> None:
-    """The report couldn't be signed."""
-    service = await start_service(told)
+    """Nothing is reported of a request without a secret, since the report couldn't be signed."""
+    service = await start_service(settings_with_webhook)
     event = provisioning_event(tenant_id="t-1")
     await read_success(await service.post("/events", json=event))
     await end(service, codebuild)
@@ -313,12 +319,12 @@ async def test_the_latest_secret_of_several_requests_counts(
     start_service: StartService,
     codebuild: CodeBuildStandIn,
     control_plane: ControlPlane,
-    told: Settings,
+    settings_with_webhook: Settings,
     clock: ManualClock,
 ) -> None:
-    """A request that joins brings the one that the control plane expects by now; one that is dated
-    in the future counts as of its receipt."""
-    service = await start_service(told)
+    """A request that joins brings the secret that the control plane expects from then on; one that
+    is dated in the future counts as of its receipt."""
+    service = await start_service(settings_with_webhook)
     await provision(service, control_plane)
     override = {"secret": "a forged one", "context": "forged"}
     dated = provisioning_event(tenant_id="t-1", event_id="dated", override=override)
@@ -340,10 +346,10 @@ async def test_a_deprovisioning_is_reported_if_its_request_has_a_secret(
     start_service: StartService,
     codebuild: CodeBuildStandIn,
     control_plane: ControlPlane,
-    told: Settings,
+    settings_with_webhook: Settings,
 ) -> None:
-    """As any other end."""
-    service = await start_service(told)
+    """A deprovisioning with a secret is reported as any other operation."""
+    service = await start_service(settings_with_webhook)
     await control_plane.expect("t-1", context=CONTEXT)
     detail = {"tenantId": "t-1", "tier": "STANDARD", "secret": SECRET, "context": CONTEXT}
     leaving = envelope("TENANT_DEPROVISIONING", detail)
@@ -356,9 +362,9 @@ async def test_a_users_handler_reports_as_it_likes(
     start_service: StartService,
     codebuild: CodeBuildStandIn,
     control_plane: ControlPlane,
-    told: Settings,
+    settings_with_webhook: Settings,
 ) -> None:
-    """`run.report` is there for everybody."""
+    """A user's handler chooses address and resources of the report by `run.report`."""
     registry = HandlerRegistry()
 
     @registry.on(PROVISIONED)
@@ -367,7 +373,7 @@ async def test_a_users_handler_reports_as_it_likes(
         run.report(succeeded=True, url=control_plane.url, resources=resources)
         run.note("As I like.")
 
-    service = await start_service(told, extension=Extension(registry=registry))
+    service = await start_service(settings_with_webhook, extension=Extension(registry=registry))
     await provision(service, control_plane)
     build = running(codebuild)
     await end(service, codebuild)
@@ -381,11 +387,11 @@ async def test_no_secret_is_seen_anywhere(
     start_service: StartService,
     codebuild: CodeBuildStandIn,
     control_plane: ControlPlane,
-    told: Settings,
+    settings_with_webhook: Settings,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Neither in an answer nor in the log, whether telling works or not."""
-    service = await start_service(told)
+    """The secret is in no answer and no log line while the report can't be delivered."""
+    service = await start_service(settings_with_webhook)
     await provision(service, control_plane)
     await control_plane.fail(500)
     await end(service, codebuild)

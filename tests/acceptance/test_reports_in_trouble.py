@@ -40,7 +40,7 @@ async def test_a_control_plane_that_was_down_for_an_hour_gets_one_report(
     start_service: StartService,
     codebuild: CodeBuildStandIn,
     control_plane: ControlPlane,
-    told: Settings,
+    settings_with_webhook: Settings,
     clock: ManualClock,
     settled_by: str,
 ) -> None:
@@ -55,7 +55,7 @@ async def test_a_control_plane_that_was_down_for_an_hour_gets_one_report(
 
     if settled_by == "replay":
         registry.register(PROVISIONED, fails_at_first)
-    service = await start_service(told, extension=Extension(registry=registry))
+    service = await start_service(settings_with_webhook, extension=Extension(registry=registry))
     await provision(service, control_plane)
     await control_plane.fail(*[503] * 100)
     match settled_by:
@@ -93,12 +93,12 @@ async def test_a_lost_answer_is_made_up_for(
     start_service: StartService,
     codebuild: CodeBuildStandIn,
     control_plane: ControlPlane,
-    told: Settings,
+    settings_with_webhook: Settings,
     clock: ManualClock,
     fault: str,
 ) -> None:
     """The other side may have accepted it, and then refuses it: that is as good."""
-    service = await start_service(told)
+    service = await start_service(settings_with_webhook)
     await provision(service, control_plane)
     await control_plane.fail(fault)
     await end(service, codebuild)
@@ -114,11 +114,11 @@ async def test_a_secret_that_has_expired_is_an_alarm(
     start_service: StartService,
     codebuild: CodeBuildStandIn,
     control_plane: ControlPlane,
-    told: Settings,
+    settings_with_webhook: Settings,
     clock: ManualClock,
 ) -> None:
     """The timeline says why, and nothing is sent again."""
-    service = await start_service(told)
+    service = await start_service(settings_with_webhook)
     await provision(service, control_plane)
     await control_plane.expect("t-1", secret="another one by now", context=CONTEXT)
     await end(service, codebuild)
@@ -134,12 +134,12 @@ async def test_clocks_that_differ_are_made_up_for(
     start_service: StartService,
     codebuild: CodeBuildStandIn,
     control_plane: ControlPlane,
-    told: Settings,
+    settings_with_webhook: Settings,
     clock: ManualClock,
     ahead_s: float,
 ) -> None:
     """The other side allows 20 s: the report is signed once more by its own clock."""
-    service = await start_service(told)
+    service = await start_service(settings_with_webhook)
     await provision(service, control_plane)
     await control_plane.turn_clock(clock.now() + timedelta(seconds=ahead_s))
     await end(service, codebuild)
@@ -152,12 +152,12 @@ async def test_two_replicas_settle_and_report_each_job_once(
     start_service: StartService,
     codebuild: CodeBuildStandIn,
     control_plane: ControlPlane,
-    told: Settings,
+    settings_with_webhook: Settings,
     clock: ManualClock,
 ) -> None:
     """However often both sweep at once."""
     ledger = InMemoryLedger()
-    replicas = [await start_service(told, ledger=ledger) for _ in range(2)]
+    replicas = [await start_service(settings_with_webhook, ledger=ledger) for _ in range(2)]
     names = [f"t-{number}" for number in range(12)]
     for number, name in enumerate(names):
         await control_plane.expect(name, context=f"{CONTEXT}-{name}")

@@ -1,4 +1,5 @@
-"""What a build tells of itself: whom it means, and what of it the control plane is told."""
+"""What a build reports on itself: which operation it names, and which of its values reach the
+control plane."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -40,13 +41,13 @@ async def provision(
 
 
 async def report(service: Client, event_id: str, **detail: Any) -> str:
-    """The address of the run of what says that the provisioning succeeded."""
+    """The address of the run of the message which reports that the provisioning succeeded."""
     event = envelope(f"{PROVISION}_SUCCESS", detail, event_id=event_id)
     return await read_success(await service.post("/events", json=event))
 
 
 def naming(how: str, build: Build) -> dict[str, str]:
-    """The ways in which a report says whom it means."""
+    """The ways in which a report names its operation."""
     key = variables(build)[STARTED]
     return {
         "job": {"CODEBUILD_BUILD_ID": build.id},
@@ -71,15 +72,16 @@ def naming(how: str, build: Build) -> dict[str, str]:
 @pytest.mark.parametrize("how", ["job", "start", "earlier start", "operation", "tenant"])
 async def test_values_of_a_self_report_count_if_it_names_the_job_or_its_start(
     start_service: StartService,
-    told: Settings,
+    settings_with_webhook: Settings,
     codebuild: CodeBuildStandIn,
     control_plane: ControlPlane,
     how: str,
     spelling: dict[str, Any],
     expected: dict[str, Any],
 ) -> None:
-    """Any sender can name the tenant: then none of the values gets into the signed report."""
-    service = await start_service(told)
+    """Values of a self-report are in the signed report only if it names the job or its start key,
+    since any sender can name the tenant."""
+    service = await start_service(settings_with_webhook)
     await provision(service, control_plane)
     build = only_build(codebuild)
     await report(service, "told", **naming(how, build), **spelling)
@@ -94,7 +96,7 @@ async def test_values_of_a_self_report_count_if_it_names_the_job_or_its_start(
 async def test_a_report_that_names_the_tenant_makes_the_service_query_the_builder(
     service: Client, codebuild: CodeBuildStandIn, how: str
 ) -> None:
-    """The report is no end; CodeBuild's answer is."""
+    """A report that names the tenant alone doesn't end the operation; CodeBuild's answer does."""
     await read_success(await service.post("/events", json=provisioning_event(tenant_id=TENANT)))
     build = only_build(codebuild)
     await report(service, "early", **naming(how, build))
@@ -106,12 +108,12 @@ async def test_a_report_that_names_the_tenant_makes_the_service_query_the_builde
 
 async def test_a_report_that_names_the_tenant_displaces_none_of_the_jobs(
     start_service: StartService,
-    told: Settings,
+    settings_with_webhook: Settings,
     codebuild: CodeBuildStandIn,
     control_plane: ControlPlane,
 ) -> None:
-    """What the job has told of itself before stays."""
-    service = await start_service(told)
+    """The values that the job reported before stay when a report names the tenant alone."""
+    service = await start_service(settings_with_webhook)
     await provision(service, control_plane)
     build = only_build(codebuild)
     await report(service, "told", **naming("job", build), appPlaneUrl=URL)
@@ -125,7 +127,8 @@ async def test_a_report_that_names_the_tenant_displaces_none_of_the_jobs(
 async def test_a_report_that_names_the_tenant_brings_no_secret(
     service: Client, codebuild: CodeBuildStandIn
 ) -> None:
-    """What the control plane is answered with is of the request, or of the job."""
+    """Secret and context of the webhook come from the request or from the job, not from a report
+    that names the tenant alone."""
     await read_success(await service.post("/events", json=provisioning_event(tenant_id=TENANT)))
     await report(service, "forged", TENANT_ID=TENANT, secret="forged-secret", context="forged-id")
     assert "forged-id" not in read_ledger(service).split("OperationRecord(", 1)[1].split("\n")[0]
@@ -137,12 +140,12 @@ async def test_a_report_that_names_the_tenant_brings_no_secret(
 
 async def test_exported_variables_outrank_the_self_report(
     start_service: StartService,
-    told: Settings,
+    settings_with_webhook: Settings,
     codebuild: CodeBuildStandIn,
     control_plane: ControlPlane,
 ) -> None:
-    """They are CodeBuild's answer."""
-    service = await start_service(told)
+    """Variables in CodeBuild's answer replace the values that the build reported."""
+    service = await start_service(settings_with_webhook)
     await provision(service, control_plane)
     build = only_build(codebuild)
     await report(service, "told", **naming("job", build), appPlaneUrl=URL, resources=DISK)
@@ -158,7 +161,8 @@ async def test_exported_variables_outrank_the_self_report(
 async def test_job_and_start_key_outrank_the_tenant_that_is_named(
     service: Client, codebuild: CodeBuildStandIn, how: str
 ) -> None:
-    """They lead to their operation and its tenant; the tenant that is named isn't touched."""
+    """A job's id or start key leads to its operation and tenant; another tenant that the report
+    names is unchanged."""
     for tenant_id in ("mine", "yours"):
         request = provisioning_event(tenant_id=tenant_id, event_id=tenant_id)
         await read_success(await service.post("/events", json=request))
@@ -173,7 +177,7 @@ async def test_job_and_start_key_outrank_the_tenant_that_is_named(
 async def test_a_start_key_leads_to_its_tenant_where_another_was_never_seen(
     service: Client, codebuild: CodeBuildStandIn
 ) -> None:
-    """It makes no tenant of the name."""
+    """A start key beside an unknown tenant's id adds no tenant of that id."""
     await read_success(await service.post("/events", json=provisioning_event(tenant_id=TENANT)))
     await report(
         service, "told", **{**naming("start", only_build(codebuild)), "TENANT_ID": "nobody"}
@@ -182,7 +186,7 @@ async def test_a_start_key_leads_to_its_tenant_where_another_was_never_seen(
 
 
 class OnlyStarts:
-    """A builder that can't be asked, so that reports count."""
+    """A builder that can't be queried, so that reports count."""
 
     async def start_job(
         self, job_identifier: str, params: Mapping[str, Any], *, start_key: str
@@ -199,14 +203,15 @@ class OnlyStarts:
 )
 async def test_a_report_on_a_job_that_cannot_be_described_ends_it(
     start_service: StartService,
-    told: Settings,
+    settings_with_webhook: Settings,
     control_plane: ControlPlane,
     named: dict[str, str],
     url: str | None,
 ) -> None:
-    """By its tenant, too; its other values count only with the job's id."""
+    """A report ends a job that can't be described, even by its tenant; other values of the report
+    count only with the job's id."""
     extension = Extension(builders={"CODE_BUILD": OnlyStarts()})
-    service = await start_service(told, extension=extension)
+    service = await start_service(settings_with_webhook, extension=extension)
     await provision(service, control_plane)
     await report(service, "told", **named, appPlaneUrl=URL)
     assert await state_of(service) == "provisioned"
@@ -215,16 +220,16 @@ async def test_a_report_on_a_job_that_cannot_be_described_ends_it(
 
 
 async def test_a_report_that_ends_an_operation_without_a_job_counts(
-    start_service: StartService, told: Settings, control_plane: ControlPlane
+    start_service: StartService, settings_with_webhook: Settings, control_plane: ControlPlane
 ) -> None:
-    """There is no job to describe: the sender's values are used."""
+    """Without a job to describe, the values of the sender are reported."""
     registry = HandlerRegistry()
 
     @registry.on(PROVISION)
     async def provision_elsewhere(event: Event[dict[str, Any]], run: Run) -> None:
-        """Something else works on it, and reports."""
+        """Another system provisions the tenant, and reports."""
 
-    service = await start_service(told, extension=Extension(registry=registry))
+    service = await start_service(settings_with_webhook, extension=Extension(registry=registry))
     await provision(service, control_plane)
     await report(service, "told", tenantId=TENANT, appPlaneUrl=URL)
     (accepted,) = await control_plane.accepted()
@@ -241,21 +246,24 @@ async def test_a_report_that_ends_an_operation_without_a_job_counts(
     ],
 )
 async def test_a_foreign_event_can_not_describe_an_ended_job(
-    start_service: StartService, told: Settings, control_plane: ControlPlane, ended: Any
+    start_service: StartService,
+    settings_with_webhook: Settings,
+    control_plane: ControlPlane,
+    ended: Any,
 ) -> None:
-    """`endedJob` is for the service's own events: in another sender's neither handler nor report
-    gets it."""
+    """`endedJob` is for the service's own events: it is removed from another sender's, for the
+    handler and for the report."""
     registry, seen = HandlerRegistry(), []
 
     @registry.on(PROVISION)
     async def provision_elsewhere(event: Event[dict[str, Any]], run: Run) -> None:
-        """Something else works on it, and reports."""
+        """Another system provisions the tenant, and reports."""
 
     @registry.on(f"{PROVISION}_FAILURE")
     async def failed(event: Event[dict[str, Any]], run: Run) -> None:
         seen.append(event.body)
 
-    service = await start_service(told, extension=Extension(registry=registry))
+    service = await start_service(settings_with_webhook, extension=Extension(registry=registry))
     await provision(service, control_plane)
     address = await report(service, "told", tenantId=TENANT, endedJob=ended, appPlaneUrl=URL)
     assert await state_of(service) == "provisioned"
@@ -268,16 +276,17 @@ async def test_a_foreign_event_can_not_describe_an_ended_job(
 
 
 async def test_a_request_describes_no_ended_job_either(
-    start_service: StartService, told: Settings, control_plane: ControlPlane
+    start_service: StartService, settings_with_webhook: Settings, control_plane: ControlPlane
 ) -> None:
-    """Not where its handler ends it at once, and what it says becomes the outcome's."""
+    """`endedJob` of a request isn't reported when the request's handler ends the operation at
+    once."""
     registry = HandlerRegistry()
 
     @registry.on(PROVISION)
     async def provision_at_once(event: Event[dict[str, Any]], run: Run) -> None:
         run.complete()
 
-    service = await start_service(told, extension=Extension(registry=registry))
+    service = await start_service(settings_with_webhook, extension=Extension(registry=registry))
     await control_plane.expect(TENANT, context="c-1")
     ended = {"exportedVariables": {"APP_PLANE_URL": FORGED}}
     body = {"tenantId": TENANT, **CREDENTIALS, "endedJob": ended}
@@ -288,12 +297,12 @@ async def test_a_request_describes_no_ended_job_either(
 
 async def test_a_request_describes_no_ended_job_to_what_ends_it(
     start_service: StartService,
-    told: Settings,
+    settings_with_webhook: Settings,
     codebuild: CodeBuildStandIn,
     control_plane: ControlPlane,
 ) -> None:
-    """The build exported nothing, so nothing is reported."""
-    service = await start_service(told)
+    """`endedJob` of a request or self-report isn't reported when the build exported nothing."""
+    service = await start_service(settings_with_webhook)
     await control_plane.expect(TENANT, context="c-1")
     ended = {"exportedVariables": {"APP_PLANE_URL": FORGED}}
     body = {"tenantId": TENANT, "tier": "STANDARD", **CREDENTIALS, "endedJob": ended}
@@ -307,7 +316,7 @@ async def test_a_request_describes_no_ended_job_to_what_ends_it(
 
 @attrs.define
 class Linked(InMemoryBuilder):
-    """A user's builder, whose jobs have a link."""
+    """A user's builder whose jobs have a link."""
 
     link: str = ""
 
@@ -340,7 +349,8 @@ async def test_a_link_leads_to_a_web_page(
     link: str,
     shown: str | None,
 ) -> None:
-    """Of whichever builder the job is."""
+    """A job's link is shown only if it is http or https with a host, whichever builder it comes
+    from."""
     builder = Linked("CODE_BUILD", link=link)
     extension = Extension(builders={"CODE_BUILD": builder})
     service = await start_service(with_full_tier(settings), extension=extension)

@@ -1,4 +1,4 @@
-"""The SaaS Builder Toolkit's control plane hears on the bus what became of its requests."""
+"""The SaaS Builder Toolkit's control plane receives the results of its requests on the bus."""
 
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
@@ -48,14 +48,14 @@ EXPORTED = {
 
 @attrs.frozen
 class Plane:
-    """The application plane: the service, its builds, and all that comes over the bus."""
+    """The application plane: the service, its builds, and all events that arrive on the bus."""
 
     service: Client
     codebuild: CodeBuildStandIn
     queue: BusQueue
 
     async def end_build(self, status: Any = "SUCCEEDED", **how: Any) -> None:
-        """The one build that runs ends, and CodeBuild says so."""
+        """The only running build ends, and CodeBuild publishes its state change."""
         (build,) = (one for one in self.codebuild.builds.values() if one.ended is None)
         self.codebuild.finish(build.id, status, **how)
         change = build.as_state_change()
@@ -67,7 +67,8 @@ class Plane:
         )
 
     async def heard(self) -> dict[str, dict[str, Any]]:
-        """What came over the bus since, by its name. The bus of moto waits for nothing."""
+        """The events that arrived on the bus since the last call, by type. Moto's bus delivers at
+        once."""
         return {event["detail-type"]: event for event in await self.queue.receive(wait_s=0)}
 
 
@@ -78,7 +79,7 @@ def toolkit(settings: Settings) -> Settings:
 
 @pytest.fixture
 async def queue(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[BusQueue]:
-    """A bus, and a DynamoDB, to which AWS's own variables lead."""
+    """A bus, and a DynamoDB, which AWS's own variables lead to."""
     async with open_embedded_aws() as aws:
         await aws.prepare(
             tier_table="tier-details",
@@ -107,16 +108,17 @@ async def plane(
 
 
 async def test_a_tenants_life(plane: Plane) -> None:
-    """Onboarding and offboarding: each build has its variables, each end is told, the service's own
-    results come back over the bus without harm, and there is one tenant in all."""
+    """In onboarding and offboarding each build has its variables, each end is published, the
+    service's own results are duplicates when they come back over the bus, and there is one tenant
+    in all."""
     await post(plane.service, onboarding())
     assert variables(only_build(plane.codebuild))["email"] == "owner@harbour.example"
     await plane.end_build(exported=EXPORTED)
-    heard = await plane.heard()
-    told = heard["sbt_aws_provisionSuccess"]
-    assert told["source"] == APPLICATION_PLANE
-    assert told["detail"]["tenantRegistrationId"] == REGISTRATION
-    assert told["detail"]["jobOutput"] == {
+    published = await plane.heard()
+    result_event = published["sbt_aws_provisionSuccess"]
+    assert result_event["source"] == APPLICATION_PLANE
+    assert result_event["detail"]["tenantRegistrationId"] == REGISTRATION
+    assert result_event["detail"]["jobOutput"] == {
         "tenantData": {
             "tenantS3Bucket": "bucket-1",
             "tenantConfig": '{"userPoolId":"us-east-1_abc"}',
@@ -124,8 +126,8 @@ async def test_a_tenants_life(plane: Plane) -> None:
         "tenantRegistrationData": {"registrationStatus": "created"},
     }
     assert await state_of(plane.service, TENANT) == "provisioned"
-    assert is_replay(await plane.service.post("/events", json=told))
-    await post(plane.service, heard["TENANT_DEPLOYMENT"])
+    assert is_replay(await plane.service.post("/events", json=result_event))
+    await post(plane.service, published["TENANT_DEPLOYMENT"])
     assert variables(list(plane.codebuild.builds.values())[-1])["tenantId"] == TENANT
     await plane.end_build()
     assert await state_of(plane.service, TENANT) == "active"
@@ -134,35 +136,36 @@ async def test_a_tenants_life(plane: Plane) -> None:
     detail = {**ONBOARDING["detail"], "tier": "FULL"}
     await post(plane.service, toolkit_event("offboardingRequest", detail))
     await plane.end_build(exported={"registrationStatus": "deleted"})
-    told = (await plane.heard())["sbt_aws_deprovisionSuccess"]
-    assert told["source"] == APPLICATION_PLANE
-    assert told["detail"]["tenantRegistrationId"] == REGISTRATION
-    assert told["detail"]["jobOutput"] == {
+    result_event = (await plane.heard())["sbt_aws_deprovisionSuccess"]
+    assert result_event["source"] == APPLICATION_PLANE
+    assert result_event["detail"]["tenantRegistrationId"] == REGISTRATION
+    assert result_event["detail"]["jobOutput"] == {
         "tenantData": {},
         "tenantRegistrationData": {"registrationStatus": "deleted"},
     }
-    assert is_replay(await plane.service.post("/events", json=told))
+    assert is_replay(await plane.service.post("/events", json=result_event))
     assert await state_of(plane.service, TENANT) == "deprovisioned"
     assert await plane.heard() == {}
     assert await tenants(plane.service) == [TENANT]
 
 
 async def test_the_toolkits_own_result_is_matched(plane: Plane) -> None:
-    """A script job that publishes its result itself ends the onboarding; before and after."""
+    """The result that a script job publishes itself ends the onboarding, and sent again it changes
+    nothing."""
     await post(plane.service, onboarding())
     build = only_build(plane.codebuild)
     plane.codebuild.finish(build.id, exported=EXPORTED)
     await post(plane.service, result("provisionSuccess"))
     assert await state_of(plane.service, TENANT) == "provisioned"
-    heard = await plane.heard()
-    assert heard.keys() == {"sbt_aws_provisionSuccess", "TENANT_DEPLOYMENT"}
+    published = await plane.heard()
+    assert published.keys() == {"sbt_aws_provisionSuccess", "TENANT_DEPLOYMENT"}
     await post(plane.service, result("provisionSuccess", "again"))
     assert await plane.heard() == {}
     assert await tenants(plane.service) == [TENANT]
 
 
 @pytest.mark.parametrize(
-    ("request_name", "told_name", "sentence", "reached"),
+    ("request_name", "result_name", "sentence", "reached"),
     [
         (
             "onboardingRequest",
@@ -179,38 +182,40 @@ async def test_the_toolkits_own_result_is_matched(plane: Plane) -> None:
     ],
 )
 async def test_a_failure_is_published_with_its_cause(
-    plane: Plane, request_name: str, told_name: str, sentence: str, reached: str
+    plane: Plane, request_name: str, result_name: str, sentence: str, reached: str
 ) -> None:
-    """With the right status and reason; a failed build's variables are not published."""
+    """A failure is published with the right status and reason, and without the failed build's
+    variables."""
     detail = {**ONBOARDING["detail"], "tier": "FULL"}
     await post(plane.service, toolkit_event(request_name, detail))
     await plane.end_build("FAILED", reason="exit status 7", exported=EXPORTED)
-    told = (await plane.heard())[told_name]
-    output = told["detail"]["jobOutput"]
+    result_event = (await plane.heard())[result_name]
+    output = result_event["detail"]["jobOutput"]
     assert output["tenantStatus"] == sentence
     assert output["tenantData"] == {}
     assert output["tenantRegistrationData"]["registrationStatus"] == "failed"
     assert "exit status 7" in output["tenantRegistrationData"]["reason"]
-    assert is_replay(await plane.service.post("/events", json=told))
+    assert is_replay(await plane.service.post("/events", json=result_event))
     assert await state_of(plane.service, TENANT) == reached
     assert await tenants(plane.service) == [TENANT]
 
 
 @pytest.mark.parametrize(
-    ("request_name", "told_name", "status"),
+    ("request_name", "result_name", "status"),
     [
         ("onboardingRequest", "sbt_aws_provisionSuccess", "created"),
         ("offboardingRequest", "sbt_aws_deprovisionSuccess", "deleted"),
     ],
 )
 async def test_a_script_that_exports_nothing_leaves_no_status_in_progress(
-    plane: Plane, request_name: str, told_name: str, status: str
+    plane: Plane, request_name: str, result_name: str, status: str
 ) -> None:
-    """The toolkit's own words for it."""
+    """If the script exports nothing, the registration's status is the toolkit's own word for the
+    end."""
     detail = {**ONBOARDING["detail"], "tier": "FULL"}
     await post(plane.service, toolkit_event(request_name, detail))
     await plane.end_build()
-    output = (await plane.heard())[told_name]["detail"]["jobOutput"]
+    output = (await plane.heard())[result_name]["detail"]["jobOutput"]
     data = {"registrationStatus": status}
     assert output == {"tenantData": {}, "tenantRegistrationData": data}
 
@@ -218,19 +223,21 @@ async def test_a_script_that_exports_nothing_leaves_no_status_in_progress(
 async def test_a_foreign_offboarding_is_published_with_the_tenants_registration(
     plane: Plane,
 ) -> None:
-    """Its request names none: the tenant has it from its onboarding."""
+    """The result of an offboarding whose request names no registration has the one of the tenant's
+    onboarding."""
     await post(plane.service, onboarding())
     await plane.end_build()
     await plane.heard()
     plain = {"tenantId": TENANT, "tier": "FULL"}
     await post(plane.service, envelope("TENANT_DEPROVISIONING", plain, event_id="plain"))
     await plane.end_build()
-    told = (await plane.heard())["sbt_aws_deprovisionSuccess"]
-    assert told["detail"]["tenantRegistrationId"] == REGISTRATION
+    result_event = (await plane.heard())["sbt_aws_deprovisionSuccess"]
+    assert result_event["detail"]["tenantRegistrationId"] == REGISTRATION
 
 
 async def test_tenants_without_a_registration_are_not_published(plane: Plane) -> None:
-    """Without one the toolkit doesn't know the tenant."""
+    """No result is published of a tenant without a registration, which the toolkit has no record
+    of."""
     plain = {"tenantId": TENANT, "tier": "FULL"}
     await post(plane.service, envelope("TENANT_PROVISIONING", plain, event_id="plain"))
     await plane.end_build()
@@ -238,7 +245,7 @@ async def test_tenants_without_a_registration_are_not_published(plane: Plane) ->
 
 
 class SilentBuilder:
-    """Starts jobs, and can't be asked how they stand: a message counts."""
+    """A builder that starts jobs and can't describe them, so that a message counts."""
 
     async def start_job(
         self, job_identifier: str, params: Mapping[str, Any], *, start_key: str
@@ -250,14 +257,15 @@ class SilentBuilder:
 async def silent(
     codebuild: CodeBuildStandIn, queue: BusQueue, start_service: StartService, toolkit: Settings
 ) -> Plane:
-    """An application plane whose builder can't be asked."""
+    """An application plane whose builder can't be queried."""
     settings = attrs.evolve(toolkit, builders=Builders(default="SILENT"))
     extension = Extension(builders={"SILENT": SilentBuilder()})
     return Plane(await start_service(settings, extension=extension), codebuild, queue)
 
 
 async def test_a_result_that_was_published_is_not_published_again(silent: Plane) -> None:
-    """Its publisher has already informed the control plane."""
+    """A result that the job has published itself isn't published again, since the control plane has
+    it."""
     await post(silent.service, onboarding())
     await post(silent.service, result("provisionSuccess"))
     assert await state_of(silent.service, TENANT) == "provisioned"
@@ -265,14 +273,14 @@ async def test_a_result_that_was_published_is_not_published_again(silent: Plane)
 
 
 async def test_the_result_of_an_earlier_start_ends_no_later_one(silent: Plane) -> None:
-    """What comes back late, of what is done again since, is noted."""
+    """A late result of an earlier start doesn't end the operation that was started again since."""
     first = await post(silent.service, onboarding())
     outcome = {"tenantId": TENANT}
     await post(silent.service, envelope("TENANT_PROVISIONING_SUCCESS", outcome, event_id="end"))
-    told = (await silent.heard())["sbt_aws_provisionSuccess"]
+    result_event = (await silent.heard())["sbt_aws_provisionSuccess"]
     answer = await silent.service.post(f"{first}/replay", json={"force": True})
     assert answer.status == 200, await answer.text()
-    await post(silent.service, told)
+    await post(silent.service, result_event)
     assert await state_of(silent.service, TENANT) == "provisioning"
 
 
@@ -283,7 +291,7 @@ async def test_it_is_published_once(
     toolkit: Settings,
     clock: ManualClock,
 ) -> None:
-    """An attempt that finds the step remembered doesn't publish again."""
+    """A later attempt, which finds the step recorded, doesn't publish the result again."""
     registry = HandlerRegistry()
 
     @registry.on("TENANT_PROVISIONING_SUCCESS")
@@ -308,26 +316,29 @@ async def test_it_is_published_once(
 async def test_a_bus_of_another_source(
     codebuild: CodeBuildStandIn, queue: BusQueue, start_service: StartService, toolkit: Settings
 ) -> None:
-    """The toolkit lets its users choose the application plane's source."""
+    """Results have the source that `events.sbt_source` says, since the toolkit's application plane
+    may have any."""
     events = attrs.evolve(toolkit.events, sbt_source="my.application.plane")
     service = await start_service(attrs.evolve(toolkit, events=events))
     plane = Plane(service, codebuild, queue)
     await post(service, onboarding())
     await plane.end_build()
-    heard = await plane.heard()
-    assert heard["sbt_aws_provisionSuccess"]["source"] == "my.application.plane"
-    assert heard["TENANT_DEPLOYMENT"]["source"] == toolkit.events.source
+    published = await plane.heard()
+    assert published["sbt_aws_provisionSuccess"]["source"] == "my.application.plane"
+    assert published["TENANT_DEPLOYMENT"]["source"] == toolkit.events.source
 
 
 async def test_without_a_bus_the_timeline_has_a_note(
     start_service: StartService, settings: Settings, codebuild: CodeBuildStandIn
 ) -> None:
-    """Nothing is published, and the tenant's operations continue."""
+    """Without a bus nothing is published, the timeline says so, and the tenant's operations
+    continue."""
     service = await start_service(with_full_tier(settings))
     await read_success(await service.post("/events", json=onboarding()))
     codebuild.finish(only_build(codebuild).id)
     await post(service, result("provisionSuccess"))
-    told = str((await read_tenant(service, TENANT))["timeline"])
+    timeline = str((await read_tenant(service, TENANT))["timeline"])
     assert (
-        "No sbt_aws_provisionSuccess was published, since the setting events.bus is empty" in told
+        "No sbt_aws_provisionSuccess was published, since the setting events.bus is empty"
+        in timeline
     )

@@ -214,18 +214,18 @@ async def test_a_report_shows_its_tries(
     start_service: StartService,
     codebuild: CodeBuildStandIn,
     control_plane: ControlPlane,
-    told: Settings,
+    settings_with_webhook: Settings,
     clock: ManualClock,
 ) -> None:
     """When each was and what came back."""
-    service = await start_service(told)
+    service = await start_service(settings_with_webhook)
     await provision(service, control_plane)
     await control_plane.fail(503)
     await end(service, codebuild)
     first, next_at = clock.now(), clock.now() + timedelta(seconds=5)
     report = (await operation_of(service))["report"]
     assert report == {
-        "url": told.callback.url,
+        "url": settings_with_webhook.callback.url,
         "count": 1,
         "tries": [{"at": first.isoformat(), "answer": "503"}],
         "doneAt": None,

@@ -1,6 +1,6 @@
-"""The scene of the ledger's model test: who sends what to whom, what they hear, and the end.
+"""The scene of the ledger's model test: events, their senders and answers, and the end.
 
-The machine (`test_ledger_model`) says what happens next; this does it.
+The state machine (`test_ledger_model`) chooses what happens next; the scene does it.
 """
 
 import asyncio
@@ -43,16 +43,16 @@ _SWEEPS_TO_THE_END = 40
 
 
 class Edge(StrEnum):
-    """A moment at which it matters whose clock one goes by."""
+    """A moment at which differences between clocks matter."""
 
-    DUE = auto()  # something is due, by everybody's clock
+    DUE = auto()  # something is due, by every clock
     LEASE = auto()  # a lease ends
     LISTING = auto()  # by one clock a start must be listed, if there was one; by another not yet
 
 
 @attrs.frozen
 class Sent:
-    """An event as its sender has it."""
+    """An event as its sender sent it."""
 
     event_type: str
     body: dict[str, Any]
@@ -60,7 +60,7 @@ class Sent:
 
 @attrs.define(eq=False)
 class Deed:
-    """A delivery, a replay or a sweep that somebody waits for."""
+    """A delivery, a replay or a sweep whose caller waits for the answer."""
 
     worker: AttemptRunner
     task: asyncio.Task[Any]
@@ -84,7 +84,7 @@ class Scene:
         self._answered: set[int] = set()
         self._number = 0
 
-    # What comes in.
+    # Events that arrive.
 
     def request(
         self,
@@ -95,7 +95,7 @@ class Scene:
         key: str | None,
         sent_s: float | None,
     ) -> None:
-        """A request with that key; its sender says that it was sent so long after now."""
+        """A request with that key, dated so many seconds from now by its sender."""
         self.requests += 1
         run_id = digest(event_type, SOURCE, f"event-{len(self.sent) + 1}")
         self.watch.asked[run_id] = key or run_id
@@ -126,33 +126,33 @@ class Scene:
         self._do(worker, orchestrator.cancel(TENANT, clean_up=True))
 
     def end(self, by: int, build: Build, status: JobStatus, *, tells: bool) -> None:
-        """A build ends, and CodeBuild tells so, or nobody does."""
+        """A build ends, and CodeBuild sends its state change or doesn't."""
         self.world.end(build, status)
         if tells:
             self._send(by, BUILD_STATE_CHANGE, _state_change(build))
 
     def is_quiet(self) -> bool:
-        """Nobody is at work, and no end that was seen waits to be claimed."""
+        """No process is at work, and no end that was noticed waits to be claimed."""
         waiting = [run for run in self.watch.runs() if run.event_type in ENDS]
         at_work = any(deed.worker.is_alive for deed in self.deeds)
         return not at_work and all(run.status.is_finished for run in waiting)
 
     def forget(self, build: Build) -> None:
-        """The builder discards it."""
+        """The builder discards the build."""
         self.world.forget(build)
 
     def run_again(self, by: int, build: Build) -> None:
-        """A redrive; its state change is the only witness."""
+        """A build is redriven, which only its state change shows."""
         self.world.run_again(build)
         self._send(by, BUILD_STATE_CHANGE, _state_change(build))
 
     def build_again(self, build: Build) -> None:
-        """The build fails, and the builder has made the next one of it by then."""
+        """The build fails, and the builder has made the next one of the same start."""
         self.world.end(build, JobStatus.FAILED)
         self.world.build_again(build)
 
     def reportable(self) -> list[Build]:
-        """Builds of operations; an order's belongs to nobody who would listen."""
+        """Builds of tenants' operations; a build of an order has no operation to report on."""
         operations = {one.operation_id: one for one in self.watch.operations()}
         return [
             build
@@ -161,7 +161,8 @@ class Scene:
         ]
 
     def report(self, by: int, build: Build, succeeded: bool, names: Names, is_over: bool) -> None:
-        """A build tells of itself, as it ends or before; how it ended is for CodeBuild to say."""
+        """A build reports on itself, at its end or before; how it ended is CodeBuild's answer
+        alone."""
         operation_id = build.start_key.rpartition("-")[0]
         operation = self.watch.operation(operation_id)
         assert operation is not None
@@ -181,7 +182,7 @@ class Scene:
         self.watch.reports[key] = Report(names, build.job.id, build.start_key)
         self._send(by, event_type, {"tenantId": operation.tenant_id, **named})
 
-    # What becomes of it.
+    # The fates of effects.
 
     def gates(self, worker: AttemptRunner | None = None) -> list[Gate]:
         gates = [gate for gate in self.world.gates if gate.worker.is_alive]
@@ -222,10 +223,11 @@ class Scene:
             self.deeds.remove(deed)
             self._take_note(deed)
 
-    # How it ends.
+    # The end of a timeline.
 
     def come_to_an_end(self) -> None:
-        """No more faults: jobs end, senders insist, sweeps run; then nothing may be left."""
+        """Without further faults, jobs end, unanswered events are sent again and sweeps run until
+        no work is left."""
         world = self.world
         world.tell("no more faults")
         world.catalog, world.lag_s = CATALOGS["sound"], 0.0
@@ -251,7 +253,7 @@ class Scene:
         assert items == self.watch.items
 
     def _moments(self, edge: Edge) -> list[datetime]:
-        """When it is so, for each run that it may be."""
+        """Such moments, for each run that has one."""
         runs = self.watch.runs()
         second = timedelta(seconds=1)
         match edge:
@@ -282,17 +284,17 @@ class Scene:
             if one.report is not None and (one.report.done_at is None or one.report.trouble)
         ]
         left += [
-            f"{one.start_key} was refused, and its sender waits"
+            f"the refusal of {one.start_key} was not accepted"
             for one in watch.operations()
             if one.state is OperationState.GIVEN_BACK
             and one.opener in self.with_secret
             and one.operation_id not in watch.refused
-            # What was accepted of an earlier start has ended the request over there.
+            # A report of an earlier start was accepted: it ended the request in the control plane.
             and not (one.report and one.report.was_accepted)
         ]
         left += [f"the store keeps {name}" for name in self.world.secrets]
         left += [
-            f"secrets of {one.start_key} are looked after"
+            f"secrets of {one.start_key} are due"
             for one in watch.items.values()
             if isinstance(one, SecretsRecord) and one.due_at is not None
         ]
@@ -334,7 +336,7 @@ class Scene:
         self.go_on()
 
     def _take_note(self, deed: Deed) -> None:
-        """Somebody got an answer: it must be true, and an error one of ours."""
+        """A caller gets an answer: it must be true, and an error one of the orchestrator's."""
         watch, task = self.watch, deed.task
         error = None if task.cancelled() else task.exception()
         if task.cancelled() or error is not None:
@@ -361,10 +363,10 @@ class Scene:
         own = digest(deed.sent.event_type, deed.sent.body["source"], deed.sent.body["id"])
         done_at = watch.done.get(own, -1)
         if done_at < (0 if answer.replayed else deed.begun_at):
-            watch.broken.append(f"{deed.sent.event_type} was answered 200, and it isn't done")
+            watch.broken.append(f"{deed.sent.event_type} was answered 200, and isn't handled")
 
     def close(self) -> None:
-        """Whoever still waits is given up; what he would do then doesn't happen."""
+        """Callers that still wait are cancelled; what their tasks would do then doesn't happen."""
         self.world.is_closed = True
         self.loop.run_until_complete(_cancel_all())
 

@@ -1,6 +1,6 @@
-"""The watch of the ledger's model test: sees every write and every start, and says what breaks.
+"""The watch of the ledger's model test: sees every write and every start, and reports violations.
 
-It knows what the builder really has and who really holds which run, as no worker can.
+It has the builder's true state and the true holder of each run, which no worker can have.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ _refusal: ContextVar[str | None] = ContextVar("refusal", default=None)
 
 
 class Names(StrEnum):
-    """What a report says that it is about, besides the tenant."""
+    """What a report names besides the tenant."""
 
     JOB = auto()
     START = auto()
@@ -43,7 +43,7 @@ class Names(StrEnum):
 
 @attrs.frozen
 class Report:
-    """What an outcome event was made from."""
+    """The report that an outcome event was made from."""
 
     names: Names
     job_id: str
@@ -68,7 +68,7 @@ class SomeWorker(Protocol):
 
 
 class Watch:
-    """All items as they stand, and what was wrong with how they came about (`broken`)."""
+    """All items as they are stored, and the violations found in how they came about (`broken`)."""
 
     def __init__(
         self, builds: Sequence[Any], clock: Clock, sender: ContextVar[int], *, deadline_s: float
@@ -77,20 +77,20 @@ class Watch:
         self._clock, self._sender, self._deadline_s = clock, sender, deadline_s
         self._holders: dict[tuple[str, int], tuple[int, SomeWorker]] = {}
         #: Starts whose end the control plane has accepted.
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         #: Operations whose refusal the control plane has accepted, and those that know it.
         self.refused: set[str] = set()
         self._known_refused: set[str] = set()
-        #: When the last attempt at a report of an operation is over, if nobody heard its answer.
+        #: Until when an operation's last report is being posted, if its answer was not received.
         self._posting_until: dict[str, datetime] = {}
         self.items: dict[str, Record] = {}
         self.commits = 0
         self.reports: dict[str, Report] = {}
         self.forced: set[str] = set()
-        #: The request key of each request's run, and those who wait for the tenant, in order.
+        #: The request key of each request's run, and the runs that wait for the tenant, in order.
         self.asked: dict[str, str] = {}
         self._line: list[str] = []
-        #: Requests that joined what went on.
+        #: Requests that joined an open operation.
         self._joined: set[str] = set()
         #: When a run was last written as succeeded or duplicate.
         self.done: dict[str, int] = {}
@@ -112,24 +112,25 @@ class Watch:
         return any(one.job is not None and one.job.id == job_id for one in self.operations())
 
     def is_open(self, start_key: str) -> bool:
-        """The operation is open at this very start."""
+        """The operation is open, and at this start."""
         operation = self.operation(start_key.rpartition("-")[0])
         is_open = operation is not None and operation.state is OperationState.OPEN
         return operation is not None and is_open and _start_key(operation) == start_key
 
     def is_unclaimed(self, start_key: str) -> bool:
-        """The operation is open at this very start, and nobody has claimed its end."""
+        """The operation is open, at this start, and its end is not claimed."""
         operation = self.operation(start_key.rpartition("-")[0])
         return self.is_open(start_key) and operation is not None and operation.outcome is None
 
     def newest(self, start_key: str) -> SomeBuild:
-        """The newest build of the start that its builder knows, if it knows any."""
+        """The newest build of the start, among those that its builder still has, if any."""
         same = [one for one in self._builds if one.start_key == start_key]
         known = [one for one in same if not one.is_forgotten]
         return (known or same)[-1]
 
     def heard(self, start_key: str | None, *, succeeded: bool) -> int:
-        """A report reaches the control plane; its answer. One that names no start had no job."""
+        """A report reaches the control plane; returns its answer. A report that names no start had
+        no job."""
         refused = _refusal.get()
         if refused is not None:
             answer = 401 if refused in self.refused else 204
@@ -137,26 +138,28 @@ class Watch:
             return answer
         if start_key is None:
             return 204
-        if start_key in self._told:
+        if start_key in self._reported:
             return 401
         operation = self.operation(start_key.rpartition("-")[0])
         is_true = operation is not None and operation.succeeded is succeeded
         self._claim_that(is_true, f"{start_key} was reported otherwise than it ended")
-        self._told.add(start_key)
+        self._reported.add(start_key)
         return 204
 
     def state_change_is_done(self, detail: Mapping[str, Any]) -> None:
-        """A state change was answered 200: what it says has come true."""
+        """A state change was answered 200: its effect must have taken place."""
         job_id = detail["build-id"].rpartition("/")[2]
         (build,) = (one for one in self._builds if one.job.id == job_id)
-        self._claim_that(not build.is_stray, f"{job_id} runs again, and nobody stops it")
+        self._claim_that(not build.is_stray, f"{job_id} runs again, and isn't stopped")
         is_over = not build.is_running and self.newest(build.start_key) is build
-        goes_on = self.is_open(build.start_key) and detail["build-status"] != "IN_PROGRESS"
+        stays_open = self.is_open(build.start_key) and detail["build-status"] != "IN_PROGRESS"
         is_heard = is_over and not build.is_forgotten
-        self._claim_that(not (goes_on and is_heard), f"{job_id} is over, and its operation goes on")
+        self._claim_that(
+            not (stays_open and is_heard), f"{job_id} is over, and its operation stays open"
+        )
 
     def starts(self, start_key: str) -> None:
-        """A start takes effect: whoever sent it must hold a run at this very start."""
+        """A start takes effect: its sender must hold a run at this very start."""
         mine = [
             run
             for run in self.runs()
@@ -164,10 +167,10 @@ class Watch:
             and _start_key(run) == start_key
             and self._is_held(run, self._sender.get())
         ]
-        self._claim_that(bool(mine), "a start was sent by one who lost its run")
+        self._claim_that(bool(mine), "a start was sent by a process that lost its lease")
 
     def written(self, records: Sequence[Record], worker: SomeWorker) -> list[str]:
-        """Items were written; in words what it comes to."""
+        """Items were written; returns them in words."""
         self.commits += 1
         line = list(self._line)
         former = {record.key: self.items.get(record.key) for record in records}
@@ -179,20 +182,20 @@ class Watch:
                 assert old is None or isinstance(old, RunRecord)
                 self._run_written(old, record, worker, is_with_others=former)
                 self._look_at_line(old, record, line)
-                lines.append(_told(record))
+                lines.append(_in_words(record))
             if isinstance(record, OperationRecord):
                 assert old is None or isinstance(old, OperationRecord)
                 self._operation_written(old, record)
                 self._look_at_report(old, record, worker)
-                lines.append(_told(record))
+                lines.append(_in_words(record))
             if isinstance(record, TenantRecord):
                 assert old is None or isinstance(old, TenantRecord)
                 self._tenant_written(old, record, line)
-                lines.append(_told(record))
+                lines.append(_in_words(record))
         return lines
 
     def look(self) -> None:
-        """What must hold at any time."""
+        """The invariants of all items."""
         running = [build for build in self._builds if build.is_running and not build.is_stray]
         for start_key in {build.start_key for build in running}:
             jobs = [build.job.id for build in running if build.start_key == start_key]
@@ -203,7 +206,9 @@ class Watch:
             if isinstance(item, TenantRecord) and item.operation_id is not None:
                 holder = self.operation(item.operation_id)
                 is_open = holder is not None and holder.state is OperationState.OPEN
-                self._claim_that(is_open, f"{item.tenant_id} is held by what isn't open")
+                self._claim_that(
+                    is_open, f"{item.tenant_id} is held by an operation that isn't open"
+                )
             if isinstance(item, OperationRecord) and item.state is OperationState.OPEN:
                 is_holder = item.kind is None or self._holds(item)
                 self._claim_that(is_holder, f"an open {item.kind} doesn't hold its tenant")
@@ -219,7 +224,7 @@ class Watch:
             return
         is_held = self.is_open(build.start_key) and self._holds(operation)
         self._claim_that(
-            is_held, f"{build.job.id} runs, and its {operation.kind} let go of the tenant"
+            is_held, f"{build.job.id} runs, and its {operation.kind} released the tenant"
         )
 
     def _run_written(
@@ -231,26 +236,26 @@ class Watch:
         is_with_others: Mapping[str, Record | None],
     ) -> None:
         me = self._sender.get()
-        is_told_of = old is not None and new == attrs.evolve(old, note=new.note, link=new.link)
+        is_noted = old is not None and new == attrs.evolve(old, note=new.note, link=new.link)
         # Its tenant is free, and its turn has come.
         is_woken = old is not None and old.status is RunStatus.RETRY and new.due_at is not None
         is_woken = is_woken and old is not None and new == attrs.evolve(old, due_at=new.due_at)
-        if is_told_of or is_woken:
+        if is_noted or is_woken:
             return
         if old is not None and new.waits == old.waits + 1 and _is_only_put_off(old, new):
-            # What the sweep couldn't claim for now: nobody may be at work.
+            # The sweep postponed what it couldn't claim: no process may hold the lease.
             self._look_at_take_over(old)
             return
         is_counted = old is not None and new.bugs == old.bugs + 1 and new.status is RunStatus.RETRY
         if old is not None and is_counted and not self._is_at_work(old, me):
-            # The claim broke down: nobody may be at work.
+            # The claim broke down: no process may hold the lease.
             self._look_at_take_over(old)
             open_again = old.status is not RunStatus.SUCCEEDED and new.attempt == old.attempt
-            self._claim_that(open_again, "a breakdown was counted that is none of the run's")
+            self._claim_that(open_again, "a breakdown was counted that isn't the run's")
         elif old is not None and new.attempt == old.attempt:
             self._claim_that(
                 old.status is RunStatus.RUNNING and self._is_held(old, me),
-                f"attempt {new.attempt} was written by one who doesn't hold it",
+                f"attempt {new.attempt} was written by a process that doesn't hold it",
             )
         elif old is not None:
             self._claim_that(new.attempt == old.attempt + 1, "an attempt isn't the next one")
@@ -266,18 +271,25 @@ class Watch:
             return
         _, holder = self._holders[old.run_id, old.attempt]
         is_over = old.lease_until <= holder.now()
-        self._claim_that(is_over, "a run was taken over that its holder believes to hold")
+        self._claim_that(
+            is_over, "a run was taken over before its lease expired by its holder's clock"
+        )
 
     def _look_at_promise(self, run: RunRecord, former: Mapping[str, Record | None]) -> None:
-        """Whoever is told that it's done must be right."""
+        """A run that is recorded as succeeded or duplicate must be done."""
         operation = self.operation(run.operation_id)
         if run.status is RunStatus.DUPLICATE:
             theirs = (operation, self.operation(run.outcome_of))
-            self._claim_that(any(map(_is_secured, theirs)), "a duplicate of what isn't secured")
+            self._claim_that(
+                any(map(_is_secured, theirs)), "a duplicate of an operation that isn't secured"
+            )
         elif run.event_type in OPENS:
             follows = any(key != run.key and key.startswith(run_key("")) for key in former)
             secured = _is_secured(operation) or follows
-            self._claim_that(secured, f"{run.event_type} succeeded, and nobody is at work")
+            self._claim_that(
+                secured,
+                f"{run.event_type} succeeded, and its operation has neither a job nor an end",
+            )
         elif run.event_type not in ENDS:
             self._claim_that(run.job is not None, f"{run.event_type} succeeded without its job")
         ended = self.operation(run.outcome_of)
@@ -286,17 +298,22 @@ class Watch:
             self._claim_that(ended.state is OperationState.OVER, "an outcome got lost")
         report = self.reports.get(run.run_id)
         if report is not None and report.names in (Names.JOB, Names.START):
-            # Of one that was built again nothing is heard any more.
+            # A report of a job that was built again since doesn't count.
             is_newest = self.newest(report.start_key).job.id == report.job_id
-            goes_on = self.is_open(report.start_key) and (is_newest or report.names is Names.START)
-            told = self.operation(report.start_key.rpartition("-")[0])
-            is_heard = told is not None and told.told_by == run.run_id
+            must_count = self.is_open(report.start_key) and (
+                is_newest or report.names is Names.START
+            )
+            operation_of_report = self.operation(report.start_key.rpartition("-")[0])
+            is_counted = (
+                operation_of_report is not None and operation_of_report.told_by == run.run_id
+            )
             self._claim_that(
-                is_heard or not goes_on, f"{report.job_id} reported, and it changed nothing"
+                is_counted or not must_count, f"{report.job_id} reported, and it changed nothing"
             )
 
     def _look_at_line(self, old: RunRecord | None, new: RunRecord, line: Sequence[str]) -> None:
-        """Whoever waits has his place; nobody joins what another one, before him, wants ended."""
+        """A waiting run keeps its place; no run joins an operation that a run which waits before it
+        is to end."""
         is_woken = old is not None and old.status is new.status is RunStatus.RETRY
         is_woken = is_woken and old is not None and old.attempt == new.attempt
         if new.event_type not in OPENS or is_woken:
@@ -317,7 +334,7 @@ class Watch:
             rivals = [
                 run for run in self._before(new.run_id, line) if OPENS[run.event_type] != kind
             ]
-            self._claim_that(not rivals, f"{new.event_id} joined before {rivals} had its turn")
+            self._claim_that(not rivals, f"{new.event_id} joined before the turn of {rivals}")
 
     def _before(self, run_id: str, line: Sequence[str]) -> list[RunRecord]:
         before = line[: line.index(run_id)] if run_id in line else line
@@ -325,13 +342,16 @@ class Watch:
         return [run for run in runs if isinstance(run, RunRecord)]
 
     def _look_at_turn(self, operation: OperationRecord, line: Sequence[str]) -> None:
-        """An operation that a request opens is opened in turn, and isn't what was asked before."""
+        """The operation of a request is opened in turn, and no later request of its source for
+        another operation has been handled."""
         opener = self.items.get(run_key(operation.opener))
         assert isinstance(opener, RunRecord)
         if opener.event_type not in OPENS:
             return
         before = [run.event_id for run in self._before(opener.run_id, line)]
-        self._claim_that(not before, f"{opener.event_id} had its turn before {before}")
+        self._claim_that(
+            not before, f"{opener.event_id} was handled before {before}, which wait before it"
+        )
         later = [
             run.event_id
             for run in self.runs()
@@ -341,9 +361,9 @@ class Watch:
             and None not in (run.sent_at, opener.sent_at)
             and cast("datetime", run.sent_at) > cast("datetime", opener.sent_at)
         ]
-        is_insisted = opener.run_id in self.forced
+        is_forced = opener.run_id in self.forced
         self._claim_that(
-            is_insisted or not later, f"{opener.event_id} begins, and {later} were told of success"
+            is_forced or not later, f"{opener.event_id} begins, and the later {later} succeeded"
         )
 
     def _operation_written(self, old: OperationRecord | None, new: OperationRecord) -> None:
@@ -363,7 +383,9 @@ class Watch:
             (build,) = (one for one in self._builds if one.job.id == new.job.id)
             is_so = new.succeeded is (build.status is JobStatus.SUCCEEDED)
             is_so = is_so or build.is_forgotten or build.was_stray
-            self._claim_that(is_so, f"{build.job.id} is {build.status}, and its end says otherwise")
+            self._claim_that(
+                is_so, f"{build.job.id} is {build.status}, and its operation ended otherwise"
+            )
         is_done = new.report is not None and new.report.done_at is not None
         is_kept = new.credentials is not None and new.state is not OperationState.OPEN
         self._claim_that(not (is_done and is_kept), "a secret outlived its report")
@@ -372,12 +394,12 @@ class Watch:
             at_rest = isinstance(opener, RunRecord) and (
                 opener.status.is_finished or new.opener == old.opener
             )
-            self._claim_that(at_rest, "re-opened while its opener is at work")
+            self._claim_that(at_rest, "opened again while its opener is in progress")
 
     def _look_at_report(
         self, old: OperationRecord | None, new: OperationRecord, worker: SomeWorker
     ) -> None:
-        """Reports are posted one after the other, and none while a new attempt is at work."""
+        """Reports are posted one after the other, and none while a new attempt is in progress."""
         before, report = old.report if old else None, new.report
         if new.state is OperationState.GIVEN_BACK and report is not None and report.was_accepted:
             self._known_refused.add(new.operation_id)
@@ -392,19 +414,19 @@ class Watch:
             return
         start_key, is_refusal = _start_key(new), new.state is OperationState.GIVEN_BACK
         _refusal.set(new.operation_id if is_refusal else None)
-        is_told_of_end = is_refusal or new.state is OperationState.OVER
-        self._claim_that(is_told_of_end, f"{start_key} is reported while it is at work")
-        told, is_so = report.body["data"]["status"], int(new.succeeded or False)
-        self._claim_that(told == is_so, f"{start_key} is reported as {told}")
+        has_ended = is_refusal or new.state is OperationState.OVER
+        self._claim_that(has_ended, f"{start_key} is reported while it is in progress")
+        reported, expected = report.body["data"]["status"], int(new.succeeded or False)
+        self._claim_that(reported == expected, f"{start_key} is reported as {reported}")
         is_new = not is_refusal or new.operation_id not in self._known_refused
-        self._claim_that(is_new, f"{start_key} was refused, and its sender knows")
+        self._claim_that(is_new, f"the refusal of {start_key} was accepted, and is posted again")
         under_way = self._posting_until.get(new.operation_id)
         is_alone = under_way is None or under_way <= worker.now()
         self._claim_that(is_alone, f"two reports of {start_key} are posted at once")
         self._posting_until[new.operation_id] = begun
 
     def _look_at_rebuild(self, old: OperationRecord, new: OperationRecord) -> None:
-        """A newer build takes the place of one that is over, before the end of that is claimed."""
+        """A newer build replaces one that is over, before the end of that one is claimed."""
         assert old.job is not None
         (former,) = (one for one in self._builds if one.job.id == old.job.id)
         newer = [one for one in self._builds if new.job and one.job.id == new.job.id]
@@ -413,12 +435,12 @@ class Watch:
         self._claim_that(may and is_newer, "a recorded job was replaced")
 
     def _look_at_claim(self, new: OperationRecord, job: Job) -> None:
-        """The end is claimed of the newest build, which is over. That of an unknown one has a
-        reason of its own: what it told, a stop, its deadline."""
+        """The end is claimed of the newest build, which must be over. The end of an unknown build
+        needs a reason: its self-report, a stop, its deadline."""
         (build,) = (one for one in self._builds if one.job.id == job.id)
         self._claim_that(not build.is_running, f"{job.id} runs, and its end is claimed")
         is_newest = build.is_forgotten or self.newest(build.start_key) is build
-        self._claim_that(is_newest, f"the end of {job.id} is claimed, which was built again")
+        self._claim_that(is_newest, f"the end of {job.id} is claimed, though it was built again")
         until = (new.job_since or new.opened_at) + timedelta(seconds=self._deadline_s - 3)
         has_reason = bool(new.told_by or new.stop_reason) or until <= self._clock.now()
         if build.is_forgotten and not has_reason:
@@ -430,7 +452,7 @@ class Watch:
         before = (old.state, old.operation_id) if old else (None, None)
         is_legal = before == (new.state, new.operation_id)
         waiting = [one.run_id for one in new.waiting if one.run_id in self._line]
-        self._claim_that(waiting == self._line, f"{self._line} wait, and {waiting} are known to")
+        self._claim_that(waiting == self._line, f"{self._line} wait, and {waiting} are recorded")
         if new.operation_id is not None and new.operation_id != before[1]:
             opened = self.operation(new.operation_id)
             if opened is not None and opened.kind is not Kind.CLEAN_UP:
@@ -476,7 +498,7 @@ class Watch:
 
 
 def _is_only_put_off(old: RunRecord, new: RunRecord) -> bool:
-    """It is due later, and says why; nothing else of it has changed."""
+    """The run is due later, with a reason, and is otherwise unchanged."""
     is_later = new.due_at is not None and old.due_at is not None and new.due_at > old.due_at
     return is_later and new == attrs.evolve(old, due_at=new.due_at, waits=new.waits, note=new.note)
 
@@ -491,7 +513,7 @@ def _start_key(of: RunRecord | OperationRecord) -> str:
     return f"{of.operation_id}-{of.start_number}"
 
 
-def _told(record: RunRecord | OperationRecord | TenantRecord) -> str:
+def _in_words(record: RunRecord | OperationRecord | TenantRecord) -> str:
     match record:
         case RunRecord():
             job = f", job {record.job.id}" if record.job else ""

@@ -1,8 +1,8 @@
-"""The world of the ledger's model test: a clock to turn, workers at gates, a builder that lags.
+"""The world of the ledger's model test: a manual clock, workers at gates, a builder that lags.
 
 Every effect of a worker (a commit, a start, a look-up, a stop, a report, a secret) waits at a gate
-until the test opens it with a fate. A worker that nobody lets through is a paused one; one that
-was crashed is never let through again. Nothing else about the orchestrator is changed.
+until the test opens it with a fate. A worker whose gates stay closed is paused; the gates of a
+crashed one are never opened again. Nothing else about the orchestrator is changed.
 """
 
 import asyncio
@@ -66,7 +66,7 @@ _JOBS: Tier = {
 }
 _MOVED: Tier = {name: f"new-{job}" for name, job in _JOBS.items()}
 _BARE: Tier = {"jobIdentifier": "up", "deprovisioningJobIdentifier": "down"}
-#: What an operator makes of the tier catalog; whatever isn't there makes the handler refuse.
+#: States of the tier catalog; a tier that is missing makes the handler refuse.
 CATALOGS: Mapping[str, Mapping[str, Tier]] = {
     "sound": {"JOBS": _JOBS, "BARE": _BARE},
     "gone": {},
@@ -76,33 +76,33 @@ CATALOGS: Mapping[str, Mapping[str, Tier]] = {
 
 
 class Fate(StrEnum):
-    """What becomes of an effect that waits at a gate."""
+    """How an effect that waits at a gate turns out."""
 
     DONE = auto()
     HELD = auto()  # done; the answer waits at a gate of its own
     LOST_DONE = auto()  # done, and the answer is lost
-    LOST = auto()  # never done, and nobody says so
-    REFUSED = auto()  # surely not done
-    FORBIDDEN = auto()  # refused for good, where the other side can
-    BUG = auto()  # done, and what comes back is no error of ours
+    LOST = auto()  # never done, and there is no answer
+    REFUSED = auto()  # not done, and the answer says so
+    FORBIDDEN = auto()  # refused permanently, where the other side can refuse
+    BUG = auto()  # done, and the call raises an error that isn't the orchestrator's
 
 
 class Part(StrEnum):
-    """What may break down around a handler."""
+    """The parts around a handler that may break down."""
 
     MODEL = auto()  # the attempt, before its handler
     PAYLOADS = auto()  # the claim, for the sweep and for replays: no kept event can be unpacked
 
 
 class Unprintable(Exception):
-    """A handler's error that breaks the settle: nobody can say what it is."""
+    """A handler's error that breaks the settle, since it has no text."""
 
     def __str__(self) -> str:
         raise RuntimeError("What is it?")
 
 
 class TurnedLoop(asyncio.SelectorEventLoop):
-    """Its timers go by its own time, which can be turned on."""
+    """An event loop whose timers go by a time of its own, which can be turned on."""
 
     turned_s = 0.0
 
@@ -115,7 +115,7 @@ class TurnedLoop(asyncio.SelectorEventLoop):
         return not self._ready  # type: ignore[attr-defined]
 
 
-#: Who does it: the number of a delivery, a sweep or a replay.
+#: The number of the delivery, sweep or replay that sends an effect.
 sender: ContextVar[int] = ContextVar("sender")
 
 
@@ -130,7 +130,7 @@ class Gate:
 
 @attrs.define
 class Build:
-    """What the builder made of a start."""
+    """The build that the builder made for a start."""
 
     job: Job
     start_key: str
@@ -138,13 +138,13 @@ class Build:
     made_at: datetime
     listed_at: datetime
     status: JobStatus = JobStatus.IN_PROGRESS
-    #: Its builder doesn't know it any more.
+    #: Its builder has discarded it.
     is_forgotten: bool = False
-    #: It was made of an older one, whose start key it carries.
+    #: It was made from an older build, whose start key it carries.
     is_rebuild: bool = False
-    #: It runs again, after its end was claimed: nobody knows before its state change is handled.
+    #: It runs again after its end was claimed, which is unknown until its state change is handled.
     is_stray: bool = False
-    #: It has run again after its end was claimed: how it ended then is not its operation's end.
+    #: It ran again after its end was claimed: its second end is not its operation's end.
     was_stray: bool = False
     runs: int = 1
 
@@ -154,7 +154,7 @@ class Build:
 
 
 class World:
-    """Everything that the workers share, and the gates that they wait at."""
+    """The state that the workers share, and the gates that they wait at."""
 
     def __init__(self, loop: TurnedLoop, ledger: Ledger, clock: ManualClock) -> None:
         self.loop, self.ledger, self.clock = loop, ledger, clock
@@ -170,7 +170,7 @@ class World:
         self.lag_s = TIMINGS.listing_lag_s
         self.after_start: type[Exception] | None = None
         self.breaks: Part | None = None
-        #: What the store keeps, and names that it can't be given again for days.
+        #: The values in the store, and the names that can't be used again for days.
         self.secrets: dict[str, str] = {}
         self.removed: set[str] = set()
         self.watch = Watch(self.builds, clock, sender, deadline_s=TIMINGS.deadline_s)
@@ -193,7 +193,7 @@ class World:
             self.gates.remove(gate)
 
     async def call(self, call: Awaitable[Result]) -> Result:
-        """A call to the real ledger; until it's back nobody may think that all is quiet."""
+        """A call to the real ledger; until it returns the world doesn't count as idle."""
         self._under_way += 1
         self.all_back.clear()
         try:
@@ -204,7 +204,7 @@ class World:
                 self.all_back.set()
 
     async def settle_down(self) -> None:
-        """Return when everybody waits: at a gate, or for the time."""
+        """Return when each task waits at a gate or for the time."""
         while True:
             await self.all_back.wait()
             await asyncio.sleep(0)
@@ -214,7 +214,7 @@ class World:
     def turn(self, seconds: float) -> None:
         self.loop.turned_s += seconds
         self.clock.turn(seconds)
-        # What nobody has found by the deadline runs no more: that is assumed.
+        # A build that no operation has recorded by the deadline is assumed to have ended.
         begun = self.clock.now() - timedelta(seconds=TIMINGS.deadline_s)
         for build in self.builds:
             if build.made_at <= begun and not self.watch.is_recorded(build.job.id):
@@ -226,7 +226,7 @@ class World:
         now, asked = self.clock.now(), (identifier, dict(params))
         self.watch.starts(start_key)
         if any(name not in self.secrets for name in _references(params)):
-            self.watch.broken.append(f"{start_key} is started, and its secrets aren't there")
+            self.watch.broken.append(f"{start_key} is started without its secrets")
         for build in reversed([one for one in self.builds if not one.is_rebuild]):
             is_held = build.made_at + timedelta(seconds=TOKEN_S) > now
             if build.start_key == start_key and is_held:
@@ -241,7 +241,7 @@ class World:
 
     def keep(self, worker: "AttemptRunner", name: str, value: str) -> None:
         if name in self.removed:
-            self.watch.broken.append(f"{name} is stored again, and the store still forgets it")
+            self.watch.broken.append(f"{name} is stored again before the store has removed it")
         self.tell(f"{worker.name}: stores {name}")
         self.secrets[name] = value
 
@@ -251,7 +251,7 @@ class World:
         running = [one for one in self.builds if one.is_running and not one.is_stray]
         running = [one for one in running if one.made_at > long_ago]
         if any(name in _references(build.asked[1]) for build in running):
-            self.watch.broken.append(f"{name} is removed, and a build that needs it runs")
+            self.watch.broken.append(f"{name} is removed while a build that needs it runs")
         self.secrets.pop(name, None)
         self.removed.add(name)
 
@@ -271,7 +271,7 @@ class World:
                 self.end(build, JobStatus.STOPPED)
 
     def end(self, build: Build, status: JobStatus) -> None:
-        """A build ends, and stays as it ended unless it runs again."""
+        """A build ends, and stays ended unless it runs again."""
         if build.is_running:
             self.tell(f"{build.job.id} ends: {status}")
             build.status, build.is_stray = status, False
@@ -282,21 +282,21 @@ class World:
         build.is_forgotten = True
 
     def run_again(self, build: Build) -> None:
-        """A redrive, of a job that is over."""
+        """A redrive of a job that is over."""
         build.status, build.runs = JobStatus.IN_PROGRESS, build.runs + 1
         build.is_stray = build.was_stray = not self.watch.is_unclaimed(build.start_key)
         self.tell(f"{build.job.id} runs again; its end was claimed: {build.is_stray}")
 
     def build_again(self, build: Build) -> None:
-        """A newer build under the same start key, made when the older one was over."""
+        """A newer build under the same start key, made when the older one is over."""
         job = attrs.evolve(build.job, id=f"b{len(self.builds) + 1}")
         now = self.clock.now()
         self.builds.append(Build(job, build.start_key, build.asked, now, now, is_rebuild=True))
         self.tell(f"{job.id} is made of {build.job.id} again")
 
     def describe(self, job_ids: Sequence[str]) -> Mapping[str, JobDescription]:
-        """Of a job that is over or gone, the newest one under its start key. Its exported URL tells
-        which start a report is about."""
+        """Of a job that is over or gone, the newest build under its start key. Its exported URL
+        shows which start a report is about."""
         reports = dict[str, JobDescription]()
         for asked in (one for one in self.builds if one.job.id in job_ids):
             same = [
@@ -320,7 +320,7 @@ class World:
         return reports
 
     def hear(self, worker: "AttemptRunner", text: str) -> int:
-        """The control plane accepts one report of each start, as one of each tenant's request."""
+        """The control plane accepts one report of each start, and one refusal of each request."""
         data = json.loads(text)["data"]
         start_key = data.get("appPlaneUrl")
         answer = self.watch.heard(start_key, succeeded=data["status"] == 1)
@@ -344,7 +344,7 @@ class AttemptRunner:
         await self.world.clock.sleep(seconds)
 
     async def effect(self, what: str, act: Callable[[], Awaitable[Result]]) -> Result:
-        """Let `act` take effect, or not, as the test says."""
+        """Let `act` take effect or not, as the test decides."""
         fate = await self.world.pass_gate(self, what)
         if fate is Fate.LOST:
             raise TemporaryError("No answer.")
@@ -401,7 +401,7 @@ class AttemptRunner:
 
 
 async def _provision(event: Event[TenantProvisioning], run: Run) -> None:
-    """The built-in handler, with a step behind it and whatever the test has happen then."""
+    """The built-in handler, followed by a step and by what the test has happen then."""
     world: World = run.resources
     await builtin.tenant_provisioning(event, run)
     if world.after_start is not None:
@@ -411,7 +411,7 @@ async def _provision(event: Event[TenantProvisioning], run: Run) -> None:
 
 
 async def _order(event: Event[dict[str, Any]], run: Run) -> None:
-    """A handler of the user's own: its job belongs to the run and holds no tenant."""
+    """A user's handler: its job belongs to the run and holds no tenant."""
     await run.step("reserve", _nothing)
     await run.start_job("order", {"password": "s"})
 
@@ -433,7 +433,7 @@ _WIRE = JsonConverter(Redactor(()))
 
 @attrs.frozen
 class _Structure:
-    """Models, as long as they don't break down."""
+    """The converter of models, which breaks down on demand."""
 
     world: World
 
@@ -518,7 +518,7 @@ class _GatedWebhook:
 
 
 class _GatedLedger:
-    """The shared ledger, as one worker reaches it. What is read is read at once."""
+    """The shared ledger, as one worker reaches it. Reads pass no gate."""
 
     max_payload_bytes: int | None = None
 

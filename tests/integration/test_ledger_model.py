@@ -1,7 +1,7 @@
-"""The ledger's promises, searched for holes: workers that pause, crash and come back too late.
+"""The ledger's guarantees, tested on random timelines: workers pause, crash and resume too late.
 
-Hypothesis says who goes on and what goes wrong; the real core does the rest, over the ledger
-in memory and over DynamoDB. `SOAK=20` looks at 60 times as many timelines.
+Hypothesis chooses which worker continues and what fails; the real core does the rest, over the
+ledger in memory and over DynamoDB. `SOAK=20` tries 60 times as many timelines.
 """
 
 import asyncio
@@ -52,17 +52,21 @@ MakeLedger = Callable[[ManualClock], Awaitable[Ledger]]
 
 
 class Opening(StrEnum):
-    """How far a timeline has come when chance takes over: each is a place of danger."""
+    """How far a timeline has come when the random part begins: each is a critical place."""
 
-    SENT = auto()  # the request came in
-    LEASE_ENDS = auto()  # it was claimed, the lease is about to end, and it comes in again
-    ANSWER_LOST = auto()  # its start was made, nobody heard of it, and the tier is gone
+    SENT = auto()  # the request has arrived
+    LEASE_ENDS = auto()  # it was claimed, the lease is about to expire, and it is redelivered
+    ANSWER_LOST = auto()  # its start was made, the answer was lost, and the tier is gone
     BREAKS = auto()  # its start was made, and what the handler raises breaks the settle
     FAILS = auto()  # its start was made, and the handler fails before that is recorded
-    TAKEN_OVER = auto()  # whoever started the job sleeps, and another one has finished the run
-    REOPENED = auto()  # after that the job reported, and an operator insisted on a second one
-    OVER = auto()  # the job has reported, and whoever started it is still at work
-    INSISTED = auto()  # besides, somebody wants the same again, and an operator insists
+    TAKEN_OVER = (
+        auto()
+    )  # the worker that started the job is paused, and another one has finished the run
+    REOPENED = auto()  # after that the job reported, and an operator forced a replay
+    OVER = auto()  # the job has reported, and the worker that started it is still at work
+    INSISTED = (
+        auto()
+    )  # besides, the same is requested again, and an operator forces a replay of that
 
 
 _WORKERS = st.integers(0, 2)
@@ -85,13 +89,13 @@ _DISTURBING: st.SearchStrategy[Disturbance] = st.one_of(
     ),
     st.tuples(st.just("breaks"), st.sampled_from([None, *Part])),
 )
-#: So many of each in one timeline: more of them only keep it from getting anywhere.
+#: The most of each in one timeline: with more of them a timeline makes no progress.
 _REQUESTS, _REPORTS, _REPETITIONS, _DISTURBANCES, _REBUILDS = 4, 4, 6, 8, 2
 _EVENT_TYPES = {kind: event_type for event_type, kind in OPENS.items()}
 
 
 class LedgerMachine(RuleBasedStateMachine):
-    """Three workers over one ledger, and everything that may befall them."""
+    """Three workers over one ledger, and all faults that may happen to them."""
 
     loop: ClassVar[TurnedLoop]
     make_ledger: ClassVar[MakeLedger]
@@ -159,7 +163,7 @@ class LedgerMachine(RuleBasedStateMachine):
             scene.replay(1, runs[0 if opening is Opening.REOPENED else -1], is_forced=True)
             scene.let_through(second, 2)
 
-    # What comes in.
+    # Events that arrive.
 
     @precondition(lambda self: self.scene.requests < _REQUESTS)
     @rule(
@@ -179,7 +183,7 @@ class LedgerMachine(RuleBasedStateMachine):
         welcomes: bool,
         sent_s: float | None = 0.0,
     ) -> None:
-        """A request with the key, or one by itself; `kind` None is an order."""
+        """A request with the key, or with a key of its own; `kind` None is an order."""
         override = {"context": key, "secret": "s"} if key else {}
         detail: dict[str, Any] = {
             "tenant": {"id": "t1"},
@@ -219,7 +223,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.scene.world.builds)
     @rule(by=_WORKERS, which=_PICK, status=_STATUSES, tells=st.booleans())
     def end(self, by: int, which: int, status: JobStatus, tells: bool) -> None:
-        """A build ends; CodeBuild says so once, or the sweep has to ask."""
+        """A build ends; CodeBuild sends its state change, or only the sweep notices."""
         builds = self.scene.world.builds
         build = builds[which % len(builds)]
         if build.is_running:
@@ -228,7 +232,8 @@ class LedgerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.scene.is_quiet() and self.disturbances < _DISTURBANCES)
     @rule(which=_PICK)
     def forget(self, which: int) -> None:
-        """The builder discards what is over; that is known by then, or nobody ever asks."""
+        """The builder discards a build that is over, once its job is recorded and no run is in
+        progress."""
         self.disturbances += 1
         scene = self.scene
         over = [one for one in scene.world.builds if not one.is_running]
@@ -239,7 +244,8 @@ class LedgerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.scene.world.builds and self.disturbances < _DISTURBANCES)
     @rule(by=_WORKERS, which=_PICK)
     def run_again(self, by: int, which: int) -> None:
-        """What is over runs again under its id: its end is claimed, or nobody is about to."""
+        """A build that is over runs again under its id: its end is claimed, or no run is about to
+        claim it."""
         self.disturbances += 1
         scene = self.scene
         keys = [one.start_key for one in scene.world.builds]
@@ -259,7 +265,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.scene.world.builds and self.rebuilds < _REBUILDS)
     @rule(which=_PICK)
     def build_again(self, which: int) -> None:
-        """A build fails, and the next one is there under its start key."""
+        """A build fails, and the builder makes the next one under its start key."""
         self.rebuilds += 1
         running = [one for one in self.scene.world.builds if one.is_running and not one.is_stray]
         if running:
@@ -268,37 +274,37 @@ class LedgerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.scene.watch.operations() and self.repetitions < _REPETITIONS)
     @rule(by=_WORKERS)
     def cancel(self, by: int) -> None:
-        """An operator stops what is being done to the tenant."""
+        """An operator cancels the tenant's operation."""
         self.repetitions += 1
         self.scene.cancel(by)
 
-    # What becomes of it.
+    # The fates of effects.
 
     @precondition(lambda self: self.scene.gates())
     @rule(which=_PICK, fate=_FATES)
     def decide(self, which: int, fate: Fate) -> None:
-        """One effect takes place, or doesn't, or is not heard of again."""
+        """One effect takes place, doesn't, or its answer is lost."""
         gates = self.scene.gates()
         self.scene.decide(gates[which % len(gates)], fate)
 
     @precondition(lambda self: self.scene.gates())
     @rule(which=_PICK, effects=st.integers(1, 5))
     def go_on(self, which: int, effects: int) -> None:
-        """One worker goes on undisturbed."""
+        """One worker continues undisturbed."""
         gates = self.scene.gates()
         self.scene.let_through(gates[which % len(gates)].worker, effects)
 
     @precondition(lambda self: self.scene.gates())
     @rule(by=_WORKERS)
     def go_on_without(self, by: int) -> None:
-        """One worker is paused, and the others do all that they have to do."""
+        """One worker is paused, and the others complete their effects."""
         for index, (worker, _) in enumerate(self.scene.workers):
             if index != by:
                 self.scene.let_through(worker, 30)
 
     @rule(pause=_PAUSES, sweeper=st.sampled_from([0, 1, 2, None]))
     def wait(self, pause: float | Edge, sweeper: int | None) -> None:
-        """Time passes; then somebody sweeps."""
+        """Time passes; then one worker sweeps, or none."""
         if isinstance(pause, Edge):
             self.scene.turn_to(pause)
         else:
@@ -331,7 +337,7 @@ class LedgerMachine(RuleBasedStateMachine):
                 world.breaks = part
         self.scene.go_on()
 
-    # What must hold.
+    # The invariants.
 
     @invariant()
     def holds(self) -> None:
@@ -350,8 +356,8 @@ class LedgerMachine(RuleBasedStateMachine):
 
 
 def search(loop: TurnedLoop, make_ledger: MakeLedger, *, timelines: int) -> None:
-    """Look at so many timelines over ledgers that `make_ledger` makes; with SOAK=n at 3n times
-    as many, with more than 1 at others each time."""
+    """Try so many timelines over ledgers that `make_ledger` makes; with SOAK=n 3n times as many,
+    and if n is more than 1, different ones each time."""
     soak = int(os.environ.get("SOAK", "0"))
     parts = {"loop": loop, "make_ledger": staticmethod(make_ledger)}
     machine = type(LedgerMachine.__name__, (LedgerMachine,), parts)
@@ -387,7 +393,7 @@ def loop() -> Iterator[TurnedLoop]:
 
 @pytest.mark.timeout(600)
 def test_no_timeline_breaks_a_promise_in_memory(loop: TurnedLoop) -> None:
-    """Whatever happens in whatever order, no tenant is lost, served twice or let go too early."""
+    """Whatever happens in whatever order, no tenant is lost, served twice or released too early."""
 
     async def make_ledger(clock: ManualClock) -> Ledger:
         return InMemoryLedger()
@@ -399,7 +405,7 @@ def test_no_timeline_breaks_a_promise_in_memory(loop: TurnedLoop) -> None:
 def test_no_timeline_breaks_a_promise_over_dynamodb(
     loop: TurnedLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nor does one when the ledger is a DynamoDB table."""
+    """The same guarantees hold when the ledger is a DynamoDB table."""
     stack = AsyncExitStack()
 
     async def open_all() -> AWS:
