@@ -1,4 +1,4 @@
-"""A dry run beside an old system: what would be started is kept, and nothing happens."""
+"""A dry run beside an old system: what would be started is recorded, and nothing is started."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ EVENT = provisioning_event(tier="PREMIUM", override=OVERRIDE)
 TIER = {
     "jobIdentifier": "premium-tenant",
     "codebuild": {"computeType": "BUILD_GENERAL1_LARGE"},
-    # Nobody listens there: a report would show up as one that waits.
+    # No server listens there: a report would show as one that waits.
     "API_ENDPOINT": "http://127.0.0.1:9/webhook",
 }
 
@@ -48,7 +48,7 @@ async def dry(start_service: StartService, configured: Settings) -> Client:
 async def test_a_run_keeps_what_would_have_been_started(
     dry: Client, start_service: StartService, configured: Settings, codebuild: CodeBuildStandIn
 ) -> None:
-    """To the last parameter of StartBuild, but for secrets, which are masked."""
+    """A run records each parameter of StartBuild, with secrets masked."""
     with capture_logs() as logs:
         address = await read_success(await dry.post("/events", json=EVENT))
     assert codebuild.calls == []
@@ -66,7 +66,8 @@ async def test_a_run_keeps_what_would_have_been_started(
 async def test_an_event_that_is_too_large_for_the_ledger_is_refused(
     start_service: StartService, configured: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The ledger would refuse it, too, but at each retry."""
+    """An event whose recorded start would not fit into the ledger is a 422, instead of a failure at
+    each retry."""
     async with open_ledger_table(monkeypatch):
         dry = attrs.evolve(over_dynamodb(configured), builders=Builders(dry_run=True))
         service = await start_service(dry)
@@ -86,7 +87,8 @@ async def test_an_event_that_is_too_large_for_the_ledger_is_refused(
 async def test_its_operations_succeed_and_nothing_is_sent(
     dry: Client, codebuild: CodeBuildStandIn, clock: ManualClock
 ) -> None:
-    """Neither a report nor an event; the tenant's next request is handled as well."""
+    """A dry run's operations succeed without a report or an event, and the tenant's next request is
+    handled."""
     await read_success(await dry.post("/events", json=EVENT))
     clock.turn(61)
     assert (await dry.post("/events/RECONCILE", json={})).status == 200
@@ -105,7 +107,7 @@ async def test_its_operations_succeed_and_nothing_is_sent(
 async def test_your_own_builders_and_handlers_stay_dry(
     start_service: StartService, configured: Settings
 ) -> None:
-    """What is published and started by them is said and not done."""
+    """What a user's handler publishes or starts on a user's builder is recorded and not done."""
     registry, builder = HandlerRegistry(), InMemoryBuilder("MINE")
 
     @registry.on("ORDER")
@@ -126,7 +128,7 @@ async def test_your_own_builders_and_handlers_stay_dry(
 
 
 async def test_a_cancel_ends_as_failed(dry: Client) -> None:
-    """Here too: the operator sees what he would see."""
+    """A cancelled operation of a dry run fails with the operator's reason, as it would for real."""
     await read_success(await dry.post("/events", json=EVENT))
     answer = await dry.post("/tenants/tenant-1/cancel", json={"reason": "A mistake."})
     assert answer.status == 200
@@ -142,12 +144,12 @@ async def test_over_a_ledger_in_use_it_acts_on_nothing(
     codebuild: CodeBuildStandIn,
     clock: ManualClock,
 ) -> None:
-    """A build that runs is not ended, and a report that waits is not sent."""
+    """A dry run over a ledger in use ends no running build and sends no due report."""
     callback = Callback(url=control_plane.url, after="provisioning", timeout_s=30)
-    told = attrs.evolve(configured, callback=callback, events=Events())
+    settings_with_webhook = attrs.evolve(configured, callback=callback, events=Events())
     await control_plane.fail(503)
     ledger = InMemoryLedger()
-    real = await start_service(told, ledger=ledger)
+    real = await start_service(settings_with_webhook, ledger=ledger)
     for tenant in ("t-1", "t-2"):
         await control_plane.expect(tenant, context=f"context-{tenant}")
         override = {"secret": SECRET, "context": f"context-{tenant}"}
@@ -160,7 +162,9 @@ async def test_over_a_ledger_in_use_it_acts_on_nothing(
     await real.post("/events/RECONCILE", json={})
     assert await control_plane.accepted() == []
 
-    dry = await start_service(attrs.evolve(told, builders=Builders(dry_run=True)), ledger=ledger)
+    dry = await start_service(
+        attrs.evolve(settings_with_webhook, builders=Builders(dry_run=True)), ledger=ledger
+    )
     for service, reported in ((dry, 0), (real, 1)):
         clock.turn(600)
         await control_plane.turn_clock(clock.now())
@@ -176,12 +180,15 @@ async def test_a_real_build_is_none_of_its_business(
     codebuild: CodeBuildStandIn,
     clock: ManualClock,
 ) -> None:
-    """Whoever asks: its end is left to the service for real, which tells the control plane."""
+    """A dry run neither cancels nor ends a build that was started for real: the real service ends
+    and reports it."""
     callback = Callback(url=control_plane.url, after="provisioning", timeout_s=30)
-    told = attrs.evolve(configured, callback=callback, events=Events())
+    settings_with_webhook = attrs.evolve(configured, callback=callback, events=Events())
     ledger = InMemoryLedger()
-    real = await start_service(told, ledger=ledger)
-    dry = await start_service(attrs.evolve(told, builders=Builders(dry_run=True)), ledger=ledger)
+    real = await start_service(settings_with_webhook, ledger=ledger)
+    dry = await start_service(
+        attrs.evolve(settings_with_webhook, builders=Builders(dry_run=True)), ledger=ledger
+    )
     await control_plane.expect("tenant-1", context="c-1")
     override = {"secret": SECRET, "context": "c-1"}
     await read_success(
@@ -204,7 +211,8 @@ async def test_a_dry_run_looks_up_a_possible_start_too(
     codebuild: CodeBuildStandIn,
     clock: ManualClock,
 ) -> None:
-    """Else it would take the request for one of its own, and the tenant for provisioned."""
+    """A dry run finds and records a job of a real start whose answer was lost, instead of recording
+    a dry start."""
     ledger = InMemoryLedger()
     real = await start_service(configured, ledger=ledger)
     dry = await start_service(
@@ -226,7 +234,7 @@ async def test_a_dry_run_needs_no_leave_to_look(
     codebuild: CodeBuildStandIn,
     clock: ManualClock,
 ) -> None:
-    """Its role may do nothing on CodeBuild: a run that another process left is gone on with."""
+    """A dry run resumes a run of a crashed process without permissions on CodeBuild."""
     ledger = InMemoryLedger()
     registry = HandlerRegistry()
     entered, attempts = asyncio.Event(), []
@@ -259,8 +267,8 @@ async def test_operations_of_a_dry_run_are_not_cleaned_up_for_real(
     codebuild: CodeBuildStandIn,
     clock: ManualClock,
 ) -> None:
-    """The real service doesn't take a job that never ran for one that was deleted. Nor does it end
-    it for an operator, since the tenant may live in the old system: a dry run does."""
+    """The real service neither takes a dry run's job for a deleted one nor cancels its operation,
+    since the tenant may live in the old system; the dry run ends it."""
     tier = {**TIER, "cleanupJobIdentifier": "premium-tenant"}
     real_settings = attrs.evolve(
         configured, tiers=Tiers(backend="static", static={"PREMIUM": tier})

@@ -1,4 +1,5 @@
-"""The same guarantees on each builder: one job for a start, whatever goes wrong, and its end."""
+"""The same guarantees for each builder: one job for each start, whatever fails, and its end is
+detected."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -40,36 +41,36 @@ TENANT = "t-1"
 EVENT = provisioning_event(tenant_id=TENANT)
 del EVENT["detail"]["builderConfig"]["type"]
 STARTED = "ORCHESTRATOR_RUN_ID"
-SECRET = "s3cr3t"  # in every value that must not be seen
+SECRET = "s3cr3t"  # in every value that must not be shown
 SECRETS = {
     "secret": f"{SECRET}-1",
     "CLIENT_SECRET": f"{SECRET}-2",
     "githubToken": f"{SECRET}-3",
     "DATABASE": {"password": f"{SECRET}-4"},
 }
-#: What the job in Jenkins knows.
+#: The parameters of the job in Jenkins.
 DEFINED = ("tenant", "VPC_ID", *SECRETS)
 
 
 @attrs.frozen(kw_only=True)
 class Ground:
-    """A builder as its owner sees it: what runs there, and what becomes of that."""
+    """A builder from its owner's view: its jobs, and how they end."""
 
     name: str
     builders: Builders = attrs.field(factory=Builders)
     extension: Extension = attrs.field(factory=Extension)
-    #: Start keys of what was started, in the order of the starts.
+    #: Start keys of the started jobs, in the order of the starts.
     started: Callable[[], Sequence[str]]
-    #: Ends everything: well, or badly for a cause.
+    #: Ends all jobs: as succeeded, or as failed with a cause.
     finish: Callable[[str | None], None]
     lose_answer: Callable[[], None]
     stopped: Callable[[], int]
-    #: All that it was ever sent.
+    #: All text that it was sent.
     received: Callable[[], str]
 
 
 class ForgetfulBuilder(InMemoryBuilder):
-    """A user's own: it finds a start by its key, and makes each that it is asked for."""
+    """A user's builder that finds a start by its key, and makes a job for each start request."""
 
     loses: int = 0
 
@@ -124,7 +125,7 @@ async def on_codebuild(codebuild: CodeBuildStandIn, _: pytest.MonkeyPatch) -> As
         name="CODE_BUILD",
         started=started,
         finish=finish,
-        # The SDK's own second try comes back with the build, by the idempotency token.
+        # The SDK's retry returns the same build, by the idempotency token.
         lose_answer=lambda: codebuild.inject("StartBuild", *[Fault.answer_lost()] * 2),
         stopped=lambda: sum(build.status == "STOPPED" for build in codebuild.builds.values()),
         received=lambda: str(codebuild.calls),
@@ -191,7 +192,7 @@ async def ground(
 
 
 class DyingLedger(InMemoryLedger):
-    """The shared ledger, as a process reaches it that dies as soon as `is_over` says so."""
+    """The shared ledger as a process reaches it that dies as soon as `is_over` returns true."""
 
     def __init__(self, shared: InMemoryLedger, is_over: Callable[[], bool]) -> None:
         super().__init__()
@@ -208,7 +209,7 @@ class DyingLedger(InMemoryLedger):
 
 @attrs.frozen
 class World:
-    """Processes of the service, one after the other, at one ledger."""
+    """Processes of the service, one after the other, over one ledger."""
 
     ground: Ground
     settings: Settings
@@ -261,7 +262,7 @@ async def world(
 
 @pytest.mark.parametrize("cause", [None, "No more addresses"])
 async def test_a_job_s_end_is_the_operation_s(world: World, cause: str | None) -> None:
-    """With its builder's cause, where it failed."""
+    """The end of the job is the operation's, with the builder's cause if it failed."""
     service = await world.serve()
     await read_success(await service.post("/events", json=EVENT))
     assert len(world.ground.started()) == 1
@@ -270,12 +271,12 @@ async def test_a_job_s_end_is_the_operation_s(world: World, cause: str | None) -
     world.ground.finish(cause)
     await world.sweep(service)
     assert await world.state(service) == ("provision_failed" if cause else "provisioned")
-    told = await (await service.get(f"/tenants/{TENANT}")).text()
-    assert cause is None or cause in told
+    shown = await (await service.get(f"/tenants/{TENANT}")).text()
+    assert cause is None or cause in shown
 
 
 async def test_a_lost_answer_is_one_job(world: World) -> None:
-    """It was started, and nobody was told: it is found, and started no second time."""
+    """A job whose start's answer was lost is found, and not started again."""
     service = await world.serve()
     world.ground.lose_answer()
     assert (await service.post("/events", json=EVENT)).status == 503
@@ -289,7 +290,7 @@ async def test_a_lost_answer_is_one_job(world: World) -> None:
 
 
 async def test_a_crash_between_the_start_and_its_record_is_one_job(world: World) -> None:
-    """Whoever comes next finds the job by its start key, an hour later too."""
+    """After a crash another process finds the job by its start key, an hour later too."""
     dying = DyingLedger(world.ledger, lambda: bool(world.ground.started()))
     first = await world.serve(dying)
     sender = asyncio.create_task(first.post("/events", json=EVENT))
@@ -305,7 +306,7 @@ async def test_a_crash_between_the_start_and_its_record_is_one_job(world: World)
 
 
 async def test_events_that_come_at_once_are_one_job(world: World) -> None:
-    """Each is answered 200 or asked to come again."""
+    """Each of several simultaneous deliveries is answered 200 or 503, and one job is started."""
     service = await world.serve()
     answers = await asyncio.gather(*(service.post("/events", json=EVENT) for _ in range(10)))
     assert {answer.status for answer in answers} <= {200, 503}
@@ -313,7 +314,7 @@ async def test_events_that_come_at_once_are_one_job(world: World) -> None:
 
 
 async def test_a_cancelled_job_is_stopped(world: World) -> None:
-    """And the operation ends, with the operator's reason."""
+    """A cancelled job is stopped, and its operation ends with the operator's reason."""
     service = await world.serve()
     await read_success(await service.post("/events", json=EVENT))
     answer = await service.post(f"/tenants/{TENANT}/cancel", json={"reason": "A mistake."})
@@ -325,13 +326,14 @@ async def test_a_cancelled_job_is_stopped(world: World) -> None:
 
 
 async def test_a_self_report_makes_the_service_query_the_builder(world: World) -> None:
-    """By its start key; too early, it ends nothing."""
+    """A self-report with the start key makes the service query the builder; before the job is over
+    it ends nothing."""
     service = await world.serve()
     await read_success(await service.post("/events", json=EVENT))
     (start_key,) = world.ground.started()
     for number in range(2):
-        told = {"tenantId": TENANT, STARTED: start_key}
-        report = envelope("TENANT_PROVISIONING_SUCCESS", told, event_id=f"report-{number}")
+        self_report = {"tenantId": TENANT, STARTED: start_key}
+        report = envelope("TENANT_PROVISIONING_SUCCESS", self_report, event_id=f"report-{number}")
         assert (await service.post("/events", json=report)).status == 200
         expected = "provisioned" if number else "provisioning"
         assert await world.state(service) == expected
@@ -344,14 +346,13 @@ async def test_no_secret_is_seen_outside_its_store(
     monkeypatch: pytest.MonkeyPatch,
     witness: Witness,
 ) -> None:
-    """A tenant's life with secrets in all that is sent: neither a builder, an answer nor a log line
-    has one of them."""
+    """No builder, answer or log line has a secret that is sent in a tenant's requests."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", ministack)
     patient = attrs.evolve(world.settings.aws, read_timeout_s=10.0)
     service = await world.serve(secrets=Secrets(store="secretsmanager"), aws=patient)
 
-    async def send(event_type: str, number: int, **told: Any) -> None:
-        body = {"tenantId": TENANT, "tier": "STANDARD", **SECRETS, **told}
+    async def send(event_type: str, number: int, **fields: Any) -> None:
+        body = {"tenantId": TENANT, "tier": "STANDARD", **SECRETS, **fields}
         config = {"builderConfig": {"config": {"environmentOverride": SECRETS}}}
         event = envelope(event_type, {**body, **config}, event_id=f"{event_type}-{number}")
         await (await service.post("/events", json=event)).read()
@@ -370,8 +371,8 @@ async def test_no_secret_is_seen_outside_its_store(
         await world.sweep(service)
     (start_key,) = world.ground.started()
     await look()
-    for told in ({}, {STARTED: start_key}, {"tier": 7}, {"tenantId": 7}):
-        await send("TENANT_PROVISIONING_SUCCESS", len(told), **told)
+    for fields in ({}, {STARTED: start_key}, {"tier": 7}, {"tenantId": 7}):
+        await send("TENANT_PROVISIONING_SUCCESS", len(fields), **fields)
     world.ground.finish(None)
     await world.sweep(service)
     assert await world.state(service) == "provisioned"

@@ -1,4 +1,5 @@
-"""How operations end, over HTTP: by CodeBuild's state changes, a build's own word, the sweep."""
+"""How operations end, over HTTP: by CodeBuild's state changes, by a build's self-report, by the
+sweep."""
 
 import asyncio
 import json
@@ -43,7 +44,8 @@ async def test_every_end_is_noticed_by_every_way(
     status: Any,
     way: str,
 ) -> None:
-    """The tenant's state, the reason and the log link; and again it changes nothing."""
+    """Each end sets the tenant's state, the reason and the log link, by whichever message it is
+    detected; a second message changes nothing."""
     service = await start_service(with_full_tier(settings))
     await read_success(await send(service, event_type, "request"))
     build = only_build(codebuild)
@@ -69,7 +71,7 @@ async def test_every_end_is_noticed_by_every_way(
 async def test_logs_in_s3_alone_are_linked(
     start_service: StartService, settings: Settings, codebuild: CodeBuildStandIn, way: str
 ) -> None:
-    """A link that leads to no log group is none."""
+    """The log link leads to S3 if the project logs to S3 alone."""
     codebuild.add_project(FULL["jobIdentifier"], logs_in_s3=True)
     service = await start_service(with_full_tier(settings))
     await read_success(await send(service, PROVISION, "request"))
@@ -87,7 +89,8 @@ async def test_a_build_that_was_deleted_is_a_failure(
     clock: ManualClock,
     event_type: str,
 ) -> None:
-    """At the deadline, since nobody knows how it ended."""
+    """An operation whose build was deleted fails at the deadline, since how the build ended is
+    unknown."""
     operations = Operations(reconcile_every_s=0, deadline_s=600)
     service = await start_service(attrs.evolve(with_full_tier(settings), operations=operations))
     await read_success(await send(service, event_type, "request"))
@@ -104,21 +107,22 @@ async def test_a_build_that_was_deleted_is_a_failure(
 async def test_many_jobs_are_described_in_one_request(
     start_service: StartService, settings: Settings, codebuild: CodeBuildStandIn
 ) -> None:
-    """A request for each wave of them; the first waves are small, so that each is finished."""
+    """One request describes up to 25 jobs of a sweep, while the first requests are smaller so that
+    each is finished."""
     service = await start_service(with_full_tier(settings))
     for number in range(130):
         await read_success(await send(service, PROVISION, f"r-{number}", tenant_id=f"t-{number}"))
     codebuild.calls.clear()
     await sweep(service)
-    asked = [len(asked["ids"]) for action, asked in codebuild.calls if action == "BatchGetBuilds"]
-    assert (sum(asked), max(asked)) == (130, 25)
-    assert len(asked) < 130 / 10
+    sizes = [len(sizes["ids"]) for action, sizes in codebuild.calls if action == "BatchGetBuilds"]
+    assert (sum(sizes), max(sizes)) == (130, 25)
+    assert len(sizes) < 130 / 10
 
 
 async def test_a_builder_that_is_down_makes_the_sweep_503(
     start_service: StartService, settings: Settings, codebuild: CodeBuildStandIn
 ) -> None:
-    """And the next one finds what this one could not."""
+    """A sweep is 503 while the builder is down, and the next one detects the end."""
     service = await start_service(with_full_tier(settings))
     await read_success(await send(service, PROVISION, "request"))
     codebuild.finish(only_build(codebuild).id, "SUCCEEDED")
@@ -132,13 +136,14 @@ async def test_a_builder_that_is_down_makes_the_sweep_503(
 async def test_a_success_report_before_the_last_command_ends_nothing(
     service: Client, codebuild: CodeBuildStandIn
 ) -> None:
-    """The sample scripts send one: the build hasn't ended yet, and then it fails."""
+    """A self-report before the build's last command, as the sample scripts send it, doesn't end the
+    operation; the build's failure later does."""
     body = {"tenantId": TENANT, "tier": "STANDARD"}
     await read_success(await service.post(f"/events/{PROVISION}", json=body))
     build = only_build(codebuild)
-    told = await read_run(service, await tell(service, build, f"{PROVISION}_SUCCESS"))
-    assert told["status"] == "succeeded"
-    assert "once the builder says" in told["note"]
+    report_run = await read_run(service, await tell(service, build, f"{PROVISION}_SUCCESS"))
+    assert report_run["status"] == "succeeded"
+    assert "once the builder says" in report_run["note"]
     assert await state_of(service) == "provisioning"
     codebuild.finish(build.id, "FAILED", reason="exit status 1")
     await change_state(service, build)
@@ -149,7 +154,8 @@ async def test_a_success_report_before_the_last_command_ends_nothing(
 async def test_a_failure_in_an_early_phase_is_resolved_through_the_build(
     service: Client, codebuild: CodeBuildStandIn, is_recorded: bool
 ) -> None:
-    """It can't name its tenant yet; and perhaps nobody has heard that the build was started."""
+    """A build that fails before it can name its tenant ends its operation by its id, even if the
+    answer to its start was lost."""
     lost = [] if is_recorded else [Fault.answer_lost()] * 2
     codebuild.inject("StartBuild", *lost)
     body = {"tenantId": TENANT, "tier": "STANDARD"}
@@ -167,8 +173,8 @@ async def test_a_failure_in_an_early_phase_is_resolved_through_the_build(
 async def test_a_self_report_of_a_foreign_build_ends_nothing(
     service: Client, codebuild: CodeBuildStandIn
 ) -> None:
-    """Neither a job of the service nor with its start key, whatever tenant it names; its run is
-    stored."""
+    """A self-report of a build that is neither a job of the service nor has its start key ends no
+    operation, whatever tenant it names; its run is stored."""
     body = {"tenantId": TENANT, "tier": "STANDARD"}
     await read_success(await service.post(f"/events/{PROVISION}", json=body))
     stranger = {"tenantId": TENANT, "CODEBUILD_BUILD_ID": "standard-tenant:a-strangers"}
@@ -184,15 +190,16 @@ async def test_a_self_report_of_a_foreign_build_ends_nothing(
 async def test_a_self_report_that_names_another_tenant_ends_the_builds_own(
     service: Client, codebuild: CodeBuildStandIn, other: str
 ) -> None:
-    """The job's tenant is recorded; the other tenant is unchanged."""
+    """A self-report that names another tenant ends the operation of the job's recorded tenant; the
+    other tenant is unchanged."""
     body = {"tenantId": TENANT, "tier": "STANDARD"}
     await read_success(await service.post(f"/events/{PROVISION}", json=body))
     build = only_build(codebuild)
     if other == "provisioning":
         body = {"tenantId": "another", "tier": "STANDARD"}
         await read_success(await service.post(f"/events/{PROVISION}", json=body))
-    told = {"CODEBUILD_BUILD_ID": build.id, "tenant": {"id": "another", "name": "A"}}
-    await post(service, envelope(f"{PROVISION}_SUCCESS", told, event_id="told"))
+    self_report = {"CODEBUILD_BUILD_ID": build.id, "tenant": {"id": "another", "name": "A"}}
+    await post(service, envelope(f"{PROVISION}_SUCCESS", self_report, event_id="told"))
     codebuild.finish(build.id, "SUCCEEDED")
     await change_state(service, build)
     assert await state_of(service) == "provisioned"
@@ -202,7 +209,8 @@ async def test_a_self_report_that_names_another_tenant_ends_the_builds_own(
 async def test_a_build_that_ends_before_its_start_is_settled(
     service: Client, codebuild: CodeBuildStandIn
 ) -> None:
-    """Its state change is quicker than StartBuild's answer: it is adopted, and ends it once."""
+    """A state change that arrives before StartBuild's answer has its build adopted, and ends the
+    operation once."""
     slow = Fault.slow()
     codebuild.inject("StartBuild", slow)
     body = {"tenantId": TENANT, "tier": "STANDARD"}
@@ -223,8 +231,8 @@ async def test_a_build_that_ends_before_its_start_is_settled(
 async def test_an_orphaned_build_of_a_late_send_is_stopped(
     start_service: StartService, settings: Settings, codebuild: CodeBuildStandIn
 ) -> None:
-    """A send that outlived its lease made a second build: it ends nothing, and no operation
-    has it."""
+    """The second build that a start which outlived its lease made is stopped; it ends no operation,
+    and no operation has it."""
     service = await start_service(with_full_tier(settings))
     await read_success(await send(service, PROVISION, "request"))
     first = only_build(codebuild)
@@ -240,7 +248,8 @@ async def test_an_orphaned_build_of_a_late_send_is_stopped(
 async def test_a_report_of_an_earlier_start_ends_nothing(
     start_service: StartService, settings: Settings, codebuild: CodeBuildStandIn
 ) -> None:
-    """A forced replay has started the operation again."""
+    """A report of an earlier start doesn't end the operation that a forced replay has started
+    again."""
     service = await start_service(with_full_tier(settings))
     address = await read_success(await send(service, PROVISION, "request"))
     first = only_build(codebuild)
@@ -256,7 +265,8 @@ async def test_a_report_of_an_earlier_start_ends_nothing(
 async def test_a_clean_up_follows_a_failed_provisioning(
     start_service: StartService, settings: Settings, codebuild: CodeBuildStandIn
 ) -> None:
-    """It holds the tenant, has what the request had but its secrets, and its end is no outcome."""
+    """A clean-up holds the tenant and has the request's variables except its secrets; its end is no
+    outcome of the provisioning."""
     codebuild.add_project("cleanup")
     tier = {"jobIdentifier": "standard-tenant", "cleanupJobIdentifier": "cleanup"}
     tiers = Tiers(backend="static", static={"FULL": tier})
@@ -286,7 +296,8 @@ async def test_no_secret_of_a_builds_environment_is_kept(
     codebuild: CodeBuildStandIn,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Neither in the ledger, nor in the log, nor in an answer; what it exported is."""
+    """A secret of a build's environment is neither in the ledger nor in the log nor in an answer;
+    its exported variables are stored."""
     service = await start_service(with_full_tier(settings))
     await read_success(await send(service, PROVISION, "request"))
     build = only_build(codebuild)
@@ -310,7 +321,8 @@ async def test_no_secret_of_a_builds_environment_is_kept(
 async def test_an_end_that_is_noticed_twice_is_one_event(
     start_service: StartService, settings: Settings, codebuild: CodeBuildStandIn
 ) -> None:
-    """The outcome was postponed; meanwhile the build reported more: it is the same event."""
+    """A second message about an end is the same outcome event, even if the outcome was postponed
+    and the build exported more meanwhile."""
     attempts: list[int] = []
     registry = HandlerRegistry()
 
@@ -335,7 +347,8 @@ async def test_an_end_that_is_noticed_twice_is_one_event(
 @pytest.mark.parametrize("way", ["state change", "own report", "sweep"])
 @pytest.mark.parametrize("status", ["SUCCEEDED", "FAILED"])
 async def test_an_end_is_kept_in_each_ledger(either: Client, status: Any, way: str) -> None:
-    """The tenant is free, nothing else was started, and what doesn't follow is said."""
+    """After the end the tenant is free and nothing else was started, and the timeline says that no
+    deployment was published."""
     codebuild = either.app[CODEBUILD]
     await read_success(await send(either, PROVISION, "request"))
     build = only_build(codebuild)
@@ -361,7 +374,8 @@ async def test_an_end_is_kept_in_each_ledger(either: Client, status: Any, way: s
 async def test_a_self_report_before_its_start_is_settled_is_adopted(
     service: Client, codebuild: CodeBuildStandIn, is_over: bool
 ) -> None:
-    """It is quicker than StartBuild's answer: its build is adopted, and ends the operation once."""
+    """A self-report that arrives before StartBuild's answer has its build adopted, and the
+    operation ends once."""
     slow = Fault.slow()
     codebuild.inject("StartBuild", slow)
     body = {"tenantId": TENANT, "tier": "STANDARD"}
@@ -386,7 +400,8 @@ async def test_a_self_report_before_its_start_is_settled_is_adopted(
 async def test_a_self_report_survives_an_outage_of_codebuild(
     service: Client, codebuild: CodeBuildStandIn, is_recorded: bool
 ) -> None:
-    """For a recorded job it is stored, and the job is checked later; else it must be sent again."""
+    """During an outage a self-report of a recorded job is stored, and the job is checked later; one
+    of an unrecorded job is 503, so that it is sent again."""
     lost = [] if is_recorded else [Fault.answer_lost()] * 2
     codebuild.inject("StartBuild", *lost)
     body = {"tenantId": TENANT, "tier": "STANDARD"}
@@ -395,22 +410,23 @@ async def test_a_self_report_survives_an_outage_of_codebuild(
     codebuild.finish(build.id, "SUCCEEDED")
     codebuild.inject("BatchGetBuilds", *[Fault.error("ThrottlingException")] * 2)
     detail = {"CODEBUILD_BUILD_ID": build.id, "TENANT_ID": TENANT}
-    told = envelope(f"{PROVISION}_SUCCESS", detail, event_id="told")
+    self_report = envelope(f"{PROVISION}_SUCCESS", detail, event_id="told")
     if is_recorded:
-        await post(service, told)
+        await post(service, self_report)
         assert await state_of(service) == "provisioning"
         await sweep(service)
     else:
-        await read_problem(await service.post("/events", json=told), 503)
+        await read_problem(await service.post("/events", json=self_report), 503)
         assert await state_of(service) == "provisioning"
-        await post(service, told)
+        await post(service, self_report)
     assert await state_of(service) == "provisioned"
 
 
 async def test_a_build_of_an_earlier_start_is_stopped(
     start_service: StartService, settings: Settings, codebuild: CodeBuildStandIn
 ) -> None:
-    """It turns up after an operator had the operation begun again; the present one goes on."""
+    """A build of an earlier start that appears after a forced replay is stopped, and the current
+    build's end counts."""
     service = await start_service(with_full_tier(settings))
     address = await read_success(await send(service, PROVISION, "request"))
     first = only_build(codebuild)
@@ -433,7 +449,8 @@ async def test_a_build_of_an_earlier_start_is_stopped(
 async def test_a_state_change_that_ends_nothing_leaves_nothing(
     service: Client, codebuild: CodeBuildStandIn
 ) -> None:
-    """Of a stranger's build, and of ours while it runs."""
+    """A state change of a foreign build, or of a build of the service that still runs, writes
+    nothing to the ledger."""
     body = {"tenantId": TENANT, "tier": "STANDARD"}
     await read_success(await service.post(f"/events/{PROVISION}", json=body))
     before = read_ledger(service)
@@ -446,7 +463,8 @@ async def test_a_state_change_that_ends_nothing_leaves_nothing(
 async def test_a_report_under_the_id_of_the_outcome_takes_nothing_from_it(
     service: Client, codebuild: CodeBuildStandIn
 ) -> None:
-    """A build knows its start key, so it may name its report by it, and any source."""
+    """A self-report whose id is the start key, with the service's own source, doesn't prevent the
+    outcome event."""
     body = {"tenantId": TENANT, "tier": "STANDARD"}
     await read_success(await service.post(f"/events/{PROVISION}", json=body))
     build = only_build(codebuild)

@@ -1,4 +1,4 @@
-"""Builders of users' own that raise what they shouldn't, or answer with what they shouldn't."""
+"""Users' builders that raise unexpected errors, or return unexpected values."""
 
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
@@ -22,7 +22,7 @@ ATTEMPTS = 3
 
 @pytest.fixture
 def few_attempts(settings: Settings) -> Settings:
-    """A tier for the builder MINE, and few attempts."""
+    """A tier for the builder MINE, and few attempts for each run."""
     return attrs.evolve(
         settings,
         runs=Runs(max_attempts=ATTEMPTS),
@@ -35,14 +35,14 @@ async def start(start_service: StartService, settings: Settings, builder: Any) -
 
 
 async def let_time_pass(service: Client, clock: ManualClock, *, sweeps: int = 20) -> None:
-    """Some minutes, with a sweep in each."""
+    """Some minutes pass, with a sweep in each."""
     for _ in range(sweeps):
         clock.turn(61)
         await sweep(service)
 
 
 class OnlyStarts:
-    """All that a builder must have: what it started can't be found again."""
+    """The minimal builder: its jobs can't be looked up."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -59,7 +59,7 @@ class OnlyStarts:
 
 
 class FindsNothing(OnlyStarts):
-    """It can be asked, and knows of no job."""
+    """A builder that can be queried, and finds no job."""
 
     async def find_job(
         self, *, start_key: str, job_identifier: str, started_after: datetime
@@ -68,7 +68,7 @@ class FindsNothing(OnlyStarts):
 
 
 class AnswersWith(OnlyStarts):
-    """Whatever it does, what comes back is no job."""
+    """A builder that returns the given value instead of a job."""
 
     def __init__(self, answered: Any) -> None:
         super().__init__()
@@ -94,8 +94,8 @@ class AnswersWith(OnlyStarts):
 async def test_a_start_that_raises_each_time_comes_to_an_end(
     start_service: StartService, few_attempts: Settings, clock: ManualClock, builder: OnlyStarts
 ) -> None:
-    """Each attempt counts as a bug; once no start can be out the run fails, and the tenant is
-    given back. A redelivery is a new attempt."""
+    """Each attempt counts as a bug; once no start can be out the run fails and the tenant is given
+    back, and a redelivery is a new attempt."""
     service = await start(start_service, few_attempts, builder)
     await read_problem(await service.post(PROVISION, json=BODY), 500)
     await let_time_pass(service, clock)
@@ -111,7 +111,7 @@ async def test_a_start_that_raises_each_time_comes_to_an_end(
 
 
 class RaisesAfterStarting(InMemoryBuilder):
-    """It starts the job, and then stumbles; `is_blind` it doesn't list that job yet."""
+    """A builder that starts the job and then raises; while `is_blind` it doesn't list the job."""
 
     is_blind = False
 
@@ -134,7 +134,8 @@ async def test_a_job_of_a_start_that_raised_is_found(
     max_attempts: int,
     is_blind: bool,
 ) -> None:
-    """It is the operation's, also when the attempts are used up, and its end is the tenant's."""
+    """A job whose start raised is the operation's, even when the attempts are used up, and its end
+    is the operation's."""
     builder = RaisesAfterStarting("MINE")
     builder.is_blind = is_blind
     settings = attrs.evolve(few_attempts, runs=Runs(max_attempts=max_attempts))
@@ -157,7 +158,8 @@ async def test_a_job_of_a_start_that_raised_is_found(
 async def test_a_job_is_recorded_under_its_builders_registered_name(
     start_service: StartService, few_attempts: Settings, clock: ManualClock, named: Any
 ) -> None:
-    """It is checked under that name to its end, whatever name the builder itself returns."""
+    """A job is checked under its builder's registered name until its end, whatever name the builder
+    itself returns."""
     builder = InMemoryBuilder(named)
     service = await start(start_service, few_attempts, builder)
     await read_success(await service.post(PROVISION, json=BODY))
@@ -170,24 +172,24 @@ async def test_a_job_is_recorded_under_its_builders_registered_name(
 
 @attrs.define
 class Tells(InMemoryBuilder):
-    """It describes jobs as the test says."""
+    """A builder that describes jobs as the test says."""
 
-    told: Any = None
+    descriptions: Any = None
 
     async def describe_jobs(self, *, job_ids: Sequence[str]) -> Mapping[str, JobDescription]:
-        if self.told is None:
+        if self.descriptions is None:
             return await super().describe_jobs(job_ids=job_ids)
-        told: Mapping[str, JobDescription] = self.told(job_ids)
-        return told
+        described: Mapping[str, JobDescription] = self.descriptions(job_ids)
+        return described
 
 
-def report(**told: Any) -> JobDescription:
+def report(**fields: Any) -> JobDescription:
     job = Job(id="make:1", job_identifier="make", log_url="javascript:alert(1)")
-    return JobDescription(**{"job": job, "status": JobStatus.SUCCEEDED, **told})
+    return JobDescription(**{"job": job, "status": JobStatus.SUCCEEDED, **fields})
 
 
 @pytest.mark.parametrize(
-    "told",
+    "descriptions",
     [
         lambda job_ids: 7,
         lambda job_ids: [report()],
@@ -199,17 +201,18 @@ def report(**told: Any) -> JobDescription:
     ],
 )
 async def test_a_report_that_is_none_leaves_the_job_as_it_was(
-    start_service: StartService, few_attempts: Settings, clock: ManualClock, told: Any
+    start_service: StartService, few_attempts: Settings, clock: ManualClock, descriptions: Any
 ) -> None:
-    """That is the builder's trouble: the sweep goes on, and asks again until it can be read."""
-    builder = Tells("MINE", told=told)
+    """A description that can't be read leaves the job as it was: the sweep is 503, and describes
+    the job again until the answer can be read."""
+    builder = Tells("MINE", descriptions=descriptions)
     service = await start(start_service, few_attempts, builder)
     await read_success(await service.post(PROVISION, json=BODY))
     for _ in range(4):
         clock.turn(61)
         assert (await service.post("/events/RECONCILE", json={})).status == 503
     assert await state_of(service) == "provisioning"
-    builder.told = None
+    builder.descriptions = None
     builder.finish(builder.started[0].job.id)
     await let_time_pass(service, clock, sweeps=2)
     assert await state_of(service) == "provisioned"
@@ -228,8 +231,8 @@ async def test_a_report_that_is_none_leaves_the_job_as_it_was(
 async def test_of_a_report_what_can_be_read_counts(
     start_service: StartService, few_attempts: Settings, clock: ManualClock, odd: dict[str, Any]
 ) -> None:
-    """The job that was asked about has ended well, whatever else is said of it."""
-    builder = Tells("MINE", told=lambda job_ids: {one: report(**odd) for one in job_ids})
+    """The described job has ended well, whatever else is odd in its description."""
+    builder = Tells("MINE", descriptions=lambda job_ids: {one: report(**odd) for one in job_ids})
     service = await start(start_service, few_attempts, builder)
     await read_success(await service.post(PROVISION, json=BODY))
     await let_time_pass(service, clock, sweeps=2)
@@ -241,7 +244,7 @@ async def test_of_a_report_what_can_be_read_counts(
 async def test_a_link_that_leads_nowhere_is_dropped(
     start_service: StartService, few_attempts: Settings
 ) -> None:
-    """A link is http or https, or there is none."""
+    """A job's link is kept only if it is http or https with a host."""
     for number, (link, shown) in enumerate(
         [
             ("javascript:alert(1)", None),

@@ -1,4 +1,5 @@
-"""A report is made once, though the control plane is down, its answer lost or its clock wrong."""
+"""A report is accepted once, though the control plane is down, its answer is lost or its clock is
+wrong."""
 
 import asyncio
 from datetime import timedelta
@@ -44,7 +45,8 @@ async def test_a_control_plane_that_was_down_for_an_hour_gets_one_report(
     clock: ManualClock,
     settled_by: str,
 ) -> None:
-    """Whichever process settled the operation: the sweep retries, signed anew each time."""
+    """The sweep retries a report, signed anew each time, until it is accepted, whether an event, a
+    sweep or a replay settled the operation."""
     registry = HandlerRegistry()
     broken = settled_by == "replay"
 
@@ -97,7 +99,8 @@ async def test_a_lost_answer_is_made_up_for(
     clock: ManualClock,
     fault: str,
 ) -> None:
-    """The other side may have accepted it, and then refuses it: that is as good."""
+    """After a lost answer the report is sent again; a refusal of that, since it was accepted
+    before, counts as accepted."""
     service = await start_service(settings_with_webhook)
     await provision(service, control_plane)
     await control_plane.fail(fault)
@@ -117,7 +120,7 @@ async def test_a_secret_that_has_expired_is_an_alarm(
     settings_with_webhook: Settings,
     clock: ManualClock,
 ) -> None:
-    """The timeline says why, and nothing is sent again."""
+    """A report that is refused for its signature is given up with a reason in the timeline."""
     service = await start_service(settings_with_webhook)
     await provision(service, control_plane)
     await control_plane.expect("t-1", secret="another one by now", context=CONTEXT)
@@ -138,7 +141,8 @@ async def test_clocks_that_differ_are_made_up_for(
     clock: ManualClock,
     ahead_s: float,
 ) -> None:
-    """The other side allows 20 s: the report is signed once more by its own clock."""
+    """A report that is refused for its time is signed once more by the control plane's clock, which
+    allows 20 s."""
     service = await start_service(settings_with_webhook)
     await provision(service, control_plane)
     await control_plane.turn_clock(clock.now() + timedelta(seconds=ahead_s))
@@ -155,7 +159,7 @@ async def test_two_replicas_settle_and_report_each_job_once(
     settings_with_webhook: Settings,
     clock: ManualClock,
 ) -> None:
-    """However often both sweep at once."""
+    """Two replicas that sweep at once settle and report each job once."""
     ledger = InMemoryLedger()
     replicas = [await start_service(settings_with_webhook, ledger=ledger) for _ in range(2)]
     names = [f"t-{number}" for number in range(12)]

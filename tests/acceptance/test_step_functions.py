@@ -17,7 +17,7 @@ BODY = {"tenantId": "t-1", "tier": "STANDARD", "secret": "hush-hush", "context":
 
 
 def status_change(execution: dict[str, Any], event_id: str = "change-1") -> dict[str, Any]:
-    """What EventBridge has of an execution."""
+    """The status change that EventBridge delivers of an execution."""
     detail = {
         **execution,
         "startDate": 1_551_225_146_847,
@@ -51,7 +51,8 @@ async def test_a_status_change_ends_the_operation(
     state: str,
     reason: str | None,
 ) -> None:
-    """With error and cause as its reason; once, however often it comes."""
+    """A status change ends the operation once, however often it is delivered, with error and cause
+    as the reason."""
     service = await start_service(on_step_functions)
     await read_success(await service.post(PROVISION, json=BODY))
     ((arn, execution),) = step_functions.executions.items()
@@ -65,8 +66,8 @@ async def test_a_status_change_ends_the_operation(
         assert ("Idempotent-Replayed" in answer.headers) is bool(number)
     found = await tenant(service)
     assert found["state"] == state
-    told = found["timeline"][0].get("reason") or found["operation"].get("reason")
-    assert reason is None or told.endswith(reason)
+    shown = found["timeline"][0].get("reason") or found["operation"].get("reason")
+    assert reason is None or shown.endswith(reason)
 
 
 async def test_the_sweep_notices_an_end_whose_event_was_lost(
@@ -75,7 +76,8 @@ async def test_the_sweep_notices_an_end_whose_event_was_lost(
     step_functions: StepFunctionsStandIn,
     clock: ManualClock,
 ) -> None:
-    """Status changes are delivered with best effort."""
+    """The sweep detects an end whose status change was lost, since EventBridge delivers these with
+    best effort."""
     service = await start_service(on_step_functions)
     await read_success(await service.post(PROVISION, json=BODY))
     (arn,) = step_functions.executions
@@ -88,7 +90,7 @@ async def test_the_sweep_notices_an_end_whose_event_was_lost(
 async def test_a_cancel_stops_the_execution(
     start_service: StartService, on_step_functions: Settings, step_functions: StepFunctionsStandIn
 ) -> None:
-    """And the tenant's operation ends with the reason."""
+    """A cancel stops the execution, and the tenant's operation fails."""
     service = await start_service(on_step_functions)
     await read_success(await service.post(PROVISION, json=BODY))
     answer = await service.post("/tenants/t-1/cancel", json={"reason": "A mistake."})
@@ -101,7 +103,7 @@ async def test_a_cancel_stops_the_execution(
 async def test_an_execution_that_the_service_did_not_start_is_ignored(
     start_service: StartService, on_step_functions: Settings, step_functions: StepFunctionsStandIn
 ) -> None:
-    """200, and no run is kept of it."""
+    """A status change of another system's execution is answered 200, and no run is stored."""
     service = await start_service(on_step_functions)
     arn = "arn:aws:states:us-east-1:123456789012:execution:theirs:nightly"
     change = status_change({"executionArn": arn, "status": "FAILED", "input": "{}"})
@@ -112,7 +114,8 @@ async def test_an_execution_that_the_service_did_not_start_is_ignored(
 async def test_a_handler_of_status_changes_sees_no_input(
     start_service: StartService, on_step_functions: Settings, step_functions: StepFunctionsStandIn
 ) -> None:
-    """It has the execution's secrets in it, and so may the output."""
+    """A user's handler gets neither the input of the execution, which has secrets, nor its output,
+    which may have some."""
     registry, seen = HandlerRegistry(), []
 
     @registry.on("BUILD_STATE_CHANGE")
@@ -125,13 +128,14 @@ async def test_a_handler_of_status_changes_sees_no_input(
     step_functions.finish(arn, "SUCCEEDED", password="hush-hush")
     change = status_change(execution | step_functions.executions[arn])
     await read_success(await service.post("/events", json=change))
-    (told,) = seen
-    assert arn in told
-    assert "hush-hush" not in told
+    (received,) = seen
+    assert arn in received
+    assert "hush-hush" not in received
 
 
 def nested(aws: StepFunctionsStandIn, parent: dict[str, Any]) -> str:
-    """An execution that the parent has started under its own name: names are a machine's own."""
+    """An execution that the parent has started under its own name, since a name is unique within
+    its state machine only."""
     machine = aws.add_machine("child")
     arn = f"{machine.replace(':stateMachine:', ':execution:')}:{parent['name']}"
     aws.executions[arn] = {**parent, "executionArn": arn, "stateMachineArn": machine}
@@ -145,7 +149,8 @@ async def test_a_nested_execution_of_the_same_name_is_not_the_job(
     step_functions: StepFunctionsStandIn,
     is_over: bool,
 ) -> None:
-    """Neither stopped as one that runs for nobody, nor taken for the tenant's own."""
+    """A nested execution of the same name is neither stopped as an orphaned job nor adopted as the
+    tenant's."""
     if is_over:
         step_functions.inject("StartExecution", *[Fault.answer_lost()] * 2)
     service = await start_service(on_step_functions)
@@ -168,7 +173,8 @@ async def test_an_execution_that_may_not_be_described_delays_no_other(
     step_functions: StepFunctionsStandIn,
     clock: ManualClock,
 ) -> None:
-    """A state machine was replaced, and the role's policy followed the settings."""
+    """An execution that the role may not describe makes the sweep 503, and the end of another is
+    detected all the same."""
     service = await start_service(on_step_functions)
     for number in (1, 2):
         body = {**BODY, "tenantId": f"t-{number}", "context": f"c-{number}"}
@@ -189,7 +195,8 @@ async def test_an_unused_builder_without_permission_delays_no_start(
     codebuild: CodeBuildStandIn,
     clock: ManualClock,
 ) -> None:
-    """A start was lost, and the role may not query CodeBuild: it is made again all the same."""
+    """A start that was lost is made again although the role may not query CodeBuild, which isn't
+    used."""
     codebuild.inject("ListBuilds", *[Fault.error("AccessDeniedException")] * 100)
     step_functions.inject("StartExecution", *[Fault.answer_lost()] * 2)
     service = await start_service(on_step_functions)
@@ -224,7 +231,8 @@ async def test_a_cause_that_is_a_description_is_not_passed_on(
     told: Any,
     said: str | None,
 ) -> None:
-    """A nested execution, task or build fails with all that it had, secrets included."""
+    """The cause of a nested execution, task or build is shown without its input, which may have
+    secrets."""
     service = await start_service(on_step_functions)
     await read_success(await service.post(PROVISION, json=BODY))
     (arn,) = step_functions.executions

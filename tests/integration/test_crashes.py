@@ -1,4 +1,4 @@
-"""Processes that die, freeze or hear nothing in the middle of TENANT_PROVISIONING.
+"""Processes that die, freeze or get no answer in the middle of TENANT_PROVISIONING.
 
     claim ──► tier ──► StartBuild ──► settle ──► answer
           1        2              3          4         each arrow is a place to die at
@@ -29,17 +29,17 @@ from tests.integration.processes import (
     until,
 )
 
-#: Long enough for whatever a test does meanwhile.
+#: Long enough for all that a test does meanwhile.
 LEASE_S = 120.0
-#: By a clock so far ahead a dead process's lease is over, but a start of its may not be listed yet.
+#: By a clock so far ahead a dead process's lease has expired, but its start may not be listed yet.
 SOON_S = LEASE_S + 10
-#: Here it would be.
+#: By a clock so far ahead it would be listed.
 LATER_S = SOON_S + 90
 UNCERTAIN = "A start may be out that the builder doesn't list yet."
 
 
 async def reach(*stops: Stop) -> None:
-    """Wait until all of the requests have come."""
+    """Wait until all of the requests have arrived."""
 
     async def all_reached() -> bool:
         return all(stop.reached.is_set() for stop in stops)
@@ -48,7 +48,7 @@ async def reach(*stops: Stop) -> None:
 
 
 async def serve_each(world: World, *ahead_s: float) -> list[Process]:
-    """A process for each clock; 0 is the time."""
+    """A process for each clock, which is so many seconds ahead; 0 is the real time."""
     settings = {"ledger_lease_s": LEASE_S}
     return await asyncio.gather(
         *(world.serve_later(one, **settings) if one else world.serve(**settings) for one in ahead_s)
@@ -66,7 +66,7 @@ async def the_run(world: World, process: Process, tenant: str) -> dict[str, Any]
 
 
 async def assert_one_build(world: World, process: Process, tenant: str) -> None:
-    """One build, and run and tenant know of it."""
+    """There is one build, and run and tenant have a record of it."""
     (build,) = world.builds(tenant)
     run = await the_run(world, process, tenant)
     assert (run["status"], run["job"]["id"]) == ("succeeded", build.id), tenant
@@ -75,7 +75,7 @@ async def assert_one_build(world: World, process: Process, tenant: str) -> None:
 
 
 async def redeliver(world: World, process: Process, tenant: str) -> Answer:
-    """Send the event again until no dead process holds it any more."""
+    """Send the event again until no dead process holds its run."""
 
     async def ask() -> Answer | None:
         answer = await world.provision(process, tenant)
@@ -88,13 +88,13 @@ async def redeliver(world: World, process: Process, tenant: str) -> Answer:
 
 @attrs.frozen
 class Place:
-    """Where a process dies: the request that it dies at, and what is true afterwards."""
+    """A request at which a process dies, and what is true afterwards."""
 
     name: str
     gate: Callable[[World], Gate]
     matches: Callable[[str], Matches]
     is_done: bool
-    """What the request asks for is done."""
+    """The request takes effect."""
     is_late: bool = False
     """It arrives after others have taken over."""
     is_kept: bool = True
@@ -129,7 +129,7 @@ UNSTARTED = [place.name for place in PLACES if place.is_kept and not place.is_st
 
 
 async def die_everywhere(world: World, process: Process) -> dict[str, Stop]:
-    """The process handles an event at each place, and is killed at all of them at once."""
+    """The process handles an event for each place, and is killed at all of them at once."""
     stops = {place.name: place.stop(world) for place in PLACES}
     senders = [asyncio.create_task(world.provision(process, name)) for name in stops]
     await reach(*stops.values())
@@ -143,15 +143,15 @@ async def die_everywhere(world: World, process: Process) -> dict[str, Stop]:
 
 
 async def assert_late_ones_do_nothing(stops: dict[str, Stop]) -> None:
-    """What the dead process had written arrives now, and is refused."""
+    """The writes of the dead process arrive now, and are refused."""
     for name in ("claim-late", "settle-late"):
         assert await stops[name].let_go() == 400, name
 
 
 async def test_kill_and_redelivery(world: World) -> None:
-    """Whatever a process died at, its event delivered again makes one build in the end.
+    """Wherever a process died, its event, delivered again, makes one build in the end.
 
-    Where nobody can know yet that nothing was started, the answer is 503 and nothing is.
+    While a start may be out that isn't listed yet, the answer is 503 and nothing is started.
     """
     first, second, third = await serve_each(world, 0, SOON_S, LATER_S)
     stops = await die_everywhere(world, first)
@@ -180,7 +180,7 @@ async def reconcile(world: World, process: Process) -> None:
 
 
 async def wait_for_the_timer(world: World, process: Process) -> None:
-    """It needs nobody."""
+    """The timer sweeps without a request."""
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ async def wait_for_the_timer(world: World, process: Process) -> None:
     ids=["RECONCILE", "timer"],
 )
 async def test_kill_and_nothing_but_the_sweep(world: World, every_s: float, sweep: Sweep) -> None:
-    """The sender never comes back: what reached the ledger makes one build all the same."""
+    """What reached the ledger makes one build even if the event is never sent again."""
     (first,) = await serve_each(world, 0)
     stops = await die_everywhere(world, first)
 
@@ -198,11 +198,11 @@ async def test_kill_and_nothing_but_the_sweep(world: World, every_s: float, swee
 
     second = await world.serve_later(SOON_S, operations_reconcile_every_s=every_s)
 
-    async def taken_up() -> bool:
+    async def resumed() -> bool:
         await sweep(world, second)
         return all([await have(second, name, "succeeded", "retry") for name in KEPT])
 
-    await until(taken_up)
+    await until(resumed)
     for name in UNSTARTED:
         run = await the_run(world, second, name)
         assert (run["status"], run["error"]["message"]) == ("retry", UNCERTAIN), name
@@ -226,19 +226,20 @@ async def test_kill_and_nothing_but_the_sweep(world: World, every_s: float, swee
 
 @attrs.frozen
 class Lost:
-    """A call whose answers are lost, and what the sender is told each time he sends the event."""
+    """A call whose answers are lost, and the statuses that the sender receives each time it sends
+    the event."""
 
     gate: Callable[[World], Gate]
     matches: Callable[[str], Matches]
     times: int
-    told: tuple[int, ...]
+    statuses: tuple[int, ...]
 
 
 async def lose(world: World, process: Process, tenant: str, lost: Lost) -> None:
     stops = lost.gate(world).lose_answers(lost.matches(tenant), times=lost.times)
-    told = [(await world.provision(process, tenant)).status for _ in lost.told]
+    answered = [(await world.provision(process, tenant)).status for _ in lost.statuses]
     assert all(stop.reached.is_set() for stop in stops), tenant
-    assert tuple(told) == lost.told, tenant
+    assert tuple(answered) == lost.statuses, tenant
 
 
 def any_of(name: str, *texts: str) -> Callable[[str], Matches]:
@@ -254,28 +255,28 @@ LOST = {
     "StartBuild": Lost(_codebuild, start_of, 1, (200,)),
     "StartBuild-twice": Lost(_codebuild, start_of, 2, (503, 200)),
 }
-# These are made by a second attempt, and name no tenant.
+# A second attempt makes these, and they name no tenant.
 LOST_LATER = {
-    f"{name}{suffix}": Lost(gate, matches, times, told)
+    f"{name}{suffix}": Lost(gate, matches, times, statuses)
     for name, gate, matches in (
         ("tier", _dynamodb, any_of("Query", TIER_TABLE)),
         ("BatchGetItem", _dynamodb, any_of("BatchGetItem")),
         ("ListBuildsForProject", _codebuild, any_of("ListBuildsForProject")),
         ("BatchGetBuilds", _codebuild, any_of("BatchGetBuilds")),
     )
-    for suffix, times, told in (("", 1, (200,)), ("-twice", 2, (503, 200)))
+    for suffix, times, statuses in (("", 1, (200,)), ("-twice", 2, (503, 200)))
 }
 
 
 async def test_done_but_the_answer_is_lost(world: World) -> None:
-    """A call that did its work in silence is never done twice, whichever it is.
+    """A call whose answer is lost takes effect once, whichever it is.
 
-    One lost answer is the SDK's business; of two, the sender hears 503.
+    After one lost answer the SDK retries; after two the sender receives 503.
     """
     process, later = await serve_each(world, 0, LATER_S)
     await asyncio.gather(*(lose(world, process, tenant, lost) for tenant, lost in LOST.items()))
     for tenant, lost in LOST_LATER.items():
-        # Just before: a build that another one's look-up came by is found without being asked for.
+        # Just before, since the look-up of another build finds this one on its way.
         world.codebuild.lose_answers(start_of(tenant), times=2)
         assert (await world.provision(process, tenant)).status == 503
         await lose(world, process, tenant, lost)
@@ -286,9 +287,9 @@ async def test_done_but_the_answer_is_lost(world: World) -> None:
 
 
 async def test_a_listing_that_lags(world: World) -> None:
-    """While the listing may not show a build yet nothing is started; once it does it is found.
+    """While the listing may not show a build yet nothing is started; later the build is found.
 
-    The same after a lost answer and after a crash.
+    This holds after a lost answer and after a crash.
     """
     first, second = await asyncio.gather(world.serve(), world.serve_later(10))
     world.codebuild.lose_answers(start_of("lost"), times=2)
@@ -315,9 +316,9 @@ async def test_a_listing_that_lags(world: World) -> None:
 
 
 async def test_a_zombie_does_nothing(world: World) -> None:
-    """A process frozen beyond its lease starts nothing and writes nothing once it wakes.
+    """A process that was frozen until its lease expired starts and writes nothing once it wakes.
 
-    One event is about to be sent to the builder, one is on its way, one waits for the answer.
+    One start is about to be sent to the builder, one is on its way, one waits for its answer.
     """
     first, second = await asyncio.gather(world.serve(ledger_lease_s=8), world.serve())
     assert (await world.provision(first, "warmed-up")).status == 200
@@ -354,9 +355,9 @@ async def test_a_zombie_does_nothing(world: World) -> None:
 
 
 async def test_the_job_of_a_process_that_lost_its_lease_is_adopted(world: World) -> None:
-    """A start that returns after the run was lost is the operation's job: it isn't stopped. The
-    process was suspended with its machine, so that by its own clock it is in time. Its job was
-    found meanwhile, or hasn't been yet."""
+    """A start that returns after its run was lost, to a process that was suspended with its machine
+    and is in time by its own clock, is the operation's job and isn't stopped, whether the job was
+    found meanwhile or not yet."""
     first, second = await serve_each(world, 0, SOON_S)
     stops = {
         "found": world.codebuild.hold_answer(start_of("found")),
@@ -372,7 +373,7 @@ async def test_the_job_of_a_process_that_lost_its_lease_is_adopted(world: World)
     first.go_on()
     assert [answer.status for answer in await asyncio.gather(*senders)] == [503, 503]
 
-    world.aws.codebuild.listing_lag = 2  # so that the zombie's word is all there is
+    world.aws.codebuild.listing_lag = 2  # so that the zombie's record is the only one
     assert (await world.provision(second, "unseen")).status == 200
     assert world.codebuild.count(action("StopBuild")) == 0
     for tenant in stops:
@@ -381,10 +382,10 @@ async def test_the_job_of_a_process_that_lost_its_lease_is_adopted(world: World)
 
 @pytest.mark.parametrize("lease_s", [LEASE_S, 5], ids=["clock-stood-still", "lease-over"])
 async def test_a_zombie_that_outlived_its_token(world: World, lease_s: float) -> None:
-    """A start that CodeBuild takes for a new one, because its token is forgotten, is stopped.
+    """A second build that CodeBuild makes of a start, because its token has expired, is stopped.
 
-    The process is frozen with its start on the way; by its own clock the lease may be over or,
-    where the whole machine was suspended, not.
+    The process is frozen with its start on the way; by its own clock the lease may have expired or,
+    if the whole machine was suspended, not.
     """
     first, second, third = await asyncio.gather(
         world.serve(ledger_lease_s=lease_s),
@@ -418,8 +419,9 @@ async def test_a_zombie_that_outlived_its_token(world: World, lease_s: float) ->
 
 
 async def test_a_build_that_ends_before_its_start_was_settled(world: World) -> None:
-    """What it tells of itself has it adopted and the operation ended; whoever settles the start
-    afterwards, its process or another one after a crash, finds it so."""
+    """The self-report of a build that is over before its start is settled has it adopted and ends
+    the operation; the settle of the start, by its process or by another one after a crash, leaves
+    that as it is."""
     first, later = await serve_each(world, 0, SOON_S)
 
     async def report(process: Process, tenant: str) -> Answer:
@@ -453,12 +455,13 @@ async def test_a_build_that_ends_before_its_start_was_settled(world: World) -> N
         assert (await world.get(later, f"/tenants/{tenant}"))["state"] == "provisioned"
         assert len(world.builds(tenant)) == 1
         runs = await world.runs(later, tenant)
-        # The request, what the build told, and the end: each of them once.
+        # The request, the build's self-report, and the end: each of them once.
         assert [run["status"] for run in runs] == ["succeeded"] * 3
 
 
 async def test_sigterm_lets_work_finish(world: World) -> None:
-    """Work in hand is finished and answered, new work is refused, and the process exits 0."""
+    """On SIGTERM work in progress is finished and answered, new work is refused, and the process
+    exits 0."""
     (process,) = await serve_each(world, 0)
     stop = world.codebuild.hold_answer(start_of("t-1"))
     sender = asyncio.create_task(world.provision(process, "t-1"))
@@ -479,8 +482,8 @@ async def test_sigterm_lets_work_finish(world: World) -> None:
 
 
 async def test_sigterm_hands_unfinished_runs_back(world: World) -> None:
-    """Within its bound the process hands its runs back, so that another one resumes them at
-    once."""
+    """On SIGTERM the process hands its unfinished runs back in time, so that another one resumes
+    them at once."""
     process, other = await asyncio.gather(world.serve(), world.serve())
     starting = world.codebuild.hold_answer(start_of("starting"))
     senders = [asyncio.create_task(world.provision(process, "starting"))]

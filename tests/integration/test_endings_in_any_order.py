@@ -1,7 +1,8 @@
-"""However a build ends, and whoever says so how often in whichever order: the end is the same.
+"""However a build ends, and in whichever order and however often messages about it arrive, the end
+is the same.
 
-One provisioning and its build; state changes, reports that the build makes of itself, sweeps,
-replays and redeliveries come in any order, before and after the end. Then sweeps find the rest.
+One provisioning and its build; state changes, the build's self-reports, sweeps, replays and
+redeliveries arrive in any order, before and after the end. Then sweeps detect the rest.
 """
 
 import asyncio
@@ -53,13 +54,13 @@ TIER = {"jobIdentifier": "up", "cleanupJobIdentifier": "clean"}
 SECRET = "00112233445566778899aabbccddeeff"
 LOG = "https://log.example/"
 
-#: What may come in, with its event's id where that matters.
+#: What may arrive, with its event's id where that matters.
 _MOVES = st.one_of(
     st.sampled_from(["state change", "sweep", "redelivery", "a minute", "replay"]),
     st.tuples(st.sampled_from(["success", "failure"]), st.sampled_from(["1", "2", "3"])),
 )
 _COMINGS = st.lists(_MOVES, max_size=6)
-#: How the build ends: state of the tenant, words of the reason.
+#: By how the build ends: the tenant's state, and words of the reason.
 ENDS: Mapping[str, tuple[str, str]] = {
     "SUCCEEDED": ("provisioned", "succeeded"),
     "FAILED": ("provision_failed", r"failed.*: the cause\."),
@@ -88,7 +89,7 @@ class Bus:
 
 @attrs.define
 class ControlPlane:
-    """Accepts one report, and refuses what comes after it."""
+    """A control plane that accepts one report, and refuses each later one."""
 
     accepted: list[int] = attrs.field(factory=list)
     refused: int = 0
@@ -102,7 +103,7 @@ class ControlPlane:
 
 
 class LoggingBuilder(InMemoryBuilder):
-    """Its jobs have a log, as CodeBuild's have, from the start on."""
+    """A builder whose jobs have a log from their start on, as CodeBuild's have."""
 
     async def start_job(
         self, job_identifier: str, params: Mapping[str, Any], *, start_key: str
@@ -116,7 +117,7 @@ class LoggingBuilder(InMemoryBuilder):
 
 
 class StandInBuilder(CodeBuildBuilder):
-    """CodeBuild over its stand-in, with the handles of the builder in memory."""
+    """CodeBuild over its stand-in, with the methods of the builder in memory."""
 
     def __init__(self, aws: AWS, stand_in: CodeBuildStandIn) -> None:
         listings = BuildListings(aws.codebuild, ManualClock(), name="CODE_BUILD")
@@ -139,15 +140,15 @@ class StandInBuilder(CodeBuildBuilder):
 
 
 class Story:
-    """One service, the tenant's build, and all that may be said of it."""
+    """One service, the tenant's build, and all messages about it."""
 
     def __init__(self, builder: LoggingBuilder | StandInBuilder) -> None:
         self.clock, self.ledger = ManualClock(), InMemoryLedger()
         self.builder = builder
-        #: To the log of its first build.
+        #: The link to the log of its first build.
         self.link: str | None = None
-        #: What the build has told of its end.
-        self.told: list[str] = []
+        #: How the build's self-reports say that it ended.
+        self.reported: list[str] = []
         self.bus, self.control_plane = Bus(), ControlPlane()
         timings = Timings(deadline_s=DEADLINE_S, max_attempts=3)
         self.orchestrator = Orchestrator(
@@ -183,7 +184,7 @@ class Story:
         return {one.job.job_identifier: one.job for one in self.builder.started}
 
     async def come(self, move: Any, job: Job) -> None:
-        """Something comes in; an answer that says "later" or "no" is as good."""
+        """A message arrives; an answer that asks for a retry or refuses it is ignored."""
         with contextlib.suppress(OrchestratorError):
             match move:
                 case "state change":
@@ -205,7 +206,7 @@ class Story:
         await self.orchestrator.handle_event(event["detail-type"], event)
 
     async def change_state(self, job: Job) -> None:
-        """What CodeBuild tells of the build as it stands; of one that is gone, nothing."""
+        """CodeBuild's state change of the build as it is; none if the build was deleted."""
         reports = await self.builder.describe_jobs(job_ids=[job.id])
         if job.id not in reports:
             return
@@ -231,12 +232,15 @@ class Story:
         await self.send(envelope("BUILD_STATE_CHANGE", detail, event_id=report.status.value))
 
     async def tell(self, word: str, event_id: str, job: Job) -> None:
-        """The build tells of itself, with its environment; in an early phase without its tenant."""
-        self.told.append(word)
-        told = {"CODEBUILD_BUILD_ID": job.id, "secret": SECRET, "CLIENT_SECRET": "cs-1"}
+        """The build reports on itself, with its environment; in an early phase without its
+        tenant."""
+        self.reported.append(word)
+        self_report = {"CODEBUILD_BUILD_ID": job.id, "secret": SECRET, "CLIENT_SECRET": "cs-1"}
         early = {} if event_id == "2" else {"TENANT_ID": "tenant-1"}
         event_type = f"TENANT_PROVISIONING_{word.upper()}"
-        await self.send(envelope(event_type, {**told, **early}, event_id=f"{word}-{event_id}"))
+        await self.send(
+            envelope(event_type, {**self_report, **early}, event_id=f"{word}-{event_id}")
+        )
 
     def end(self, how: str, job: Job) -> None:
         if how == "deleted":
@@ -247,7 +251,7 @@ class Story:
             self.builder.finish(job.id, status, message=message)
 
     async def come_to_rest(self) -> None:
-        """The sweep finds out the rest, minute by minute."""
+        """Sweeps detect the rest, minute by minute."""
         for _ in range(45):
             self.clock.turn(61)
             await self.orchestrator.reconcile()
@@ -256,7 +260,7 @@ class Story:
         return [one for one in self.ledger._items.values() if isinstance(one, RunRecord)]
 
     def outcomes(self) -> list[RunRecord]:
-        """The runs that ended something, and not those that only told of it."""
+        """The runs of outcomes, without those of self-reports."""
         provisioning = ("TENANT_PROVISIONING_SUCCESS", "TENANT_PROVISIONING_FAILURE")
         ours = [run for run in self.runs() if run.source == "orchestrator"]
         return [run for run in ours if run.event_type in provisioning]
@@ -273,7 +277,7 @@ async def live_through(
     job = story.job
     (run,) = story.runs()
     assert run.job is not None
-    # Of a build that is gone there is only what was known at its start.
+    # Of a deleted build there is only the link that was recorded at its start.
     story.link = (run.job if how == "deleted" else job).log_url
     for move in before:
         await story.come(move, job)
@@ -292,7 +296,7 @@ async def live_through(
 @settings(max_examples=60, deadline=None, database=None, derandomize=True)
 @given(before=_COMINGS, after=_COMINGS)
 def test_the_end_is_the_same(how: str, before: list[Any], after: list[Any]) -> None:
-    """One outcome, with its reason and link; one report; the right follow-up, once."""
+    """There is one outcome with its reason and link, one report, and the right follow-up, once."""
     check_the_end(asyncio.run(live_through(how, before, after)), how)
 
 
@@ -306,7 +310,8 @@ def test_the_end_is_the_same(how: str, before: list[Any], after: list[Any]) -> N
 )
 @given(before=_COMINGS, after=_COMINGS)
 def test_the_end_is_the_same_over_codebuild(how: str, before: list[Any], after: list[Any]) -> None:
-    """As AWS's SDK has it of the stand-in: its log, its phases, its way to stop a build."""
+    """The same holds with CodeBuild's log, phases and way to stop a build, by AWS's SDK over the
+    stand-in."""
     check_the_end(asyncio.run(live_through_codebuild(how, before, after)), how)
 
 
@@ -327,10 +332,10 @@ async def live_through_codebuild(how: str, before: Sequence[Any], after: Sequenc
 def check_the_end(story: Story, how: str) -> None:
     state, reason = ENDS[how]
     (outcome,) = story.outcomes()
-    if how == "deleted" and story.told:
-        # Nobody knows better than the build itself.
+    if how == "deleted" and story.reported:
+        # How a deleted build ended is known from its self-report alone.
         word = "success" if outcome.event_type.endswith("SUCCESS") else "failure"
-        assert word in story.told
+        assert word in story.reported
         state = "provisioned" if word == "success" else "provision_failed"
         reason = f"reported (a )?{word}"
     succeeded = state == "provisioned"
@@ -344,7 +349,7 @@ def check_the_end(story: Story, how: str) -> None:
     assert tenant == (state, None)
     assert story.bus.published == ["TENANT_DEPLOYMENT"] * succeeded
     started = [one.job.job_identifier for one in story.builder.started]
-    is_cleaned_up = not succeeded and (how != "deleted" or story.told)
+    is_cleaned_up = not succeeded and (how != "deleted" or story.reported)
     expected = ["up", "clean"] if is_cleaned_up else ["up"]
     assert started == (expected[1:] if how == "deleted" else expected)
     assert all(run.status.is_finished for run in story.runs())
@@ -358,14 +363,16 @@ async def find_tenant_of(story: Story) -> tuple[str | None, str | None]:
 
 
 def _is_shown(item: object) -> bool:
-    """The request's payload keeps its secret, since its build may have to be started again."""
+    """Not the request's payload, which keeps its secret, since its build may have to be started
+    again."""
     return isinstance(item, RunRecord)
 
 
 @pytest.mark.parametrize("word", ["success", "failure"])
 @pytest.mark.parametrize("how", ["SUCCEEDED", "FAILED"])
 async def test_the_builders_word_outranks_the_jobs(how: str, word: str) -> None:
-    """A success that was reported before the last command failed is a failure; and so the other."""
+    """The builder's status counts, not the self-report: a success that was reported before the last
+    command failed is a failure, and the reverse."""
     story = await live_through(how, [(word, "1")], [(word, "3")])
     tenant = await find_tenant(story.ledger, "tenant-1")
     assert tenant is not None
@@ -373,7 +380,8 @@ async def test_the_builders_word_outranks_the_jobs(how: str, word: str) -> None:
 
 
 async def test_each_provisioning_is_deployed() -> None:
-    """Also after a forced replay, and if the report of its end names no start key."""
+    """A provisioning is deployed after a forced replay too, and if the report of its end names no
+    start key."""
     story = Story(LoggingBuilder("CODE_BUILD"))
     await story.send(story.request)
     for number in (1, 2):

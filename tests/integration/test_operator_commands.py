@@ -30,7 +30,7 @@ from tests.integration.commands import PATIENCE_S, Ended, assert_one_line, run
 
 @pytest.fixture
 async def here(aws: EmbeddedAWS) -> AsyncIterator[tuple[str, str]]:
-    """The option that leads to a running service."""
+    """The option that names a running service."""
     service = await zygote.start(
         *("orchestrator", "serve", "--config", "local.toml", "--port", "0"),
         stderr=asyncio.subprocess.PIPE,
@@ -64,7 +64,8 @@ async def provision(here: tuple[str, str], tenant_id: str, tier: str, folder: Pa
 
 
 async def test_tenants_are_listed_and_shown(here: tuple[str, str], tmp_path: Path) -> None:
-    """A line for each; one with its operation and its timeline; JSON for machines."""
+    """A list has a line for each tenant; one tenant is shown with its operation and its timeline,
+    and as JSON for machines."""
     assert await run("tenants", *here) == Ended(0, "no tenants\n", "")
     for tenant_id in ("t-1", "t-2"):
         assert (await provision(here, tenant_id, "BASIC", tmp_path)).code == 0
@@ -99,14 +100,15 @@ async def test_tenants_are_listed_and_shown(here: tuple[str, str], tmp_path: Pat
 
 @asynccontextmanager
 async def open_service_over(ledger: InMemoryLedger) -> AsyncIterator[tuple[str, str]]:
-    """The option that leads to a service over that ledger."""
+    """The option that names a service over that ledger."""
     settings = attrs.evolve(load_settings("local.toml"), operations=Operations(reconcile_every_s=0))
     async with TestServer(create_app(settings, ledger=ledger), host="127.0.0.1") as server:
         yield ("--url", str(server.make_url("/")))
 
 
 async def test_lists_are_read_up_to_the_limit() -> None:
-    """Over pages that are short or empty; after many empty ones it says that it stopped."""
+    """A list is read over short or empty pages; after many empty ones the command says that it
+    stopped."""
     ledger = InMemoryLedger()
     rare, filters = {0, 700, 701, 11_800}, ("--type", "REFUND", "--status", "running")
     runs = [
@@ -120,9 +122,9 @@ async def test_lists_are_read_up_to_the_limit() -> None:
         _, line, more = first.out.splitlines()
         assert line.startswith("11800")
         stopped = await run("runs", *filters, *here)
-        _, line, told, more = stopped.out.splitlines()
+        _, line, last_line, more = stopped.out.splitlines()
         assert line.startswith("11800")
-        assert told == "stopped after 25 pages without matching runs"
+        assert last_line == "stopped after 25 pages without matching runs"
         rest = await run("runs", *filters, *more.split()[1:], *here, "--json")
         page = json.loads(rest.out)
         assert [one["runId"] for one in page["items"]] == ["00701", "00700", "00000"]
@@ -135,7 +137,8 @@ async def test_lists_are_read_up_to_the_limit() -> None:
 
 
 async def test_a_run_is_found_by_the_beginning_of_its_id() -> None:
-    """Among the latest runs, or the latest failed ones; several are named, and none is changed."""
+    """A run is found by a prefix of its id among the latest runs or the latest failed ones; if
+    several match they are named, and none is changed."""
     ledger = InMemoryLedger()
     runs = [a_run(f"{n:05}f", first_seen=later(n)) for n in range(1500)]
     failed = a_run("0ld1234", first_seen=later(0), status=RunStatus.FAILED)
@@ -150,7 +153,8 @@ async def test_a_run_is_found_by_the_beginning_of_its_id() -> None:
 
 
 async def test_a_prefix_is_looked_for_in_a_bounded_number_of_requests() -> None:
-    """However many runs there are: ten pages of the latest, and ten of the latest failed ones."""
+    """A prefix is searched for in ten pages of the latest runs and ten of the latest failed ones,
+    however many runs there are."""
     asked: list[str] = []
 
     async def answer(request: web.Request) -> web.Response:
@@ -170,7 +174,8 @@ async def test_a_prefix_is_looked_for_in_a_bounded_number_of_requests() -> None:
 async def test_a_tenant_is_found_by_the_beginning_of_its_id(
     here: tuple[str, str], aws: EmbeddedAWS, tmp_path: Path
 ) -> None:
-    """A cancel asks first, so that it never stops another tenant's operation for a typing error."""
+    """A tenant is found by a prefix of its id; a cancel by a prefix must be confirmed, so that a
+    typing error never stops another tenant's operation."""
     for tenant_id in ("blue-1", "blue-10", "green-2"):
         assert (await provision(here, tenant_id, "BASIC", tmp_path)).code == 0
     assert (await run("tenant", "gree", *here)).out.startswith("tenant     green-2\n")
@@ -188,7 +193,8 @@ async def test_a_tenant_is_found_by_the_beginning_of_its_id(
 async def test_send_waits_for_the_end_of_the_operation(
     here: tuple[str, str], aws: EmbeddedAWS, tmp_path: Path, ending: Literal["SUCCEEDED", "FAILED"]
 ) -> None:
-    """It says what it waits for on standard error, and exits as the operation ended."""
+    """`send --wait` says on standard error what it waits for, and its exit code is the operation's
+    result."""
     event = tmp_path / "event.json"
     event.write_text(json.dumps(provisioning_event(tenant_id="t-1", tier="BASIC")["detail"]))
     sending = await zygote.start(
@@ -213,12 +219,12 @@ async def test_send_waits_for_the_end_of_the_operation(
 
 
 async def test_a_wait_that_takes_too_long_exits_124(here: tuple[str, str], tmp_path: Path) -> None:
-    """A script can tell it from an operation that failed; the operation goes on."""
+    """A timeout exits 124, which differs from a failed operation; the operation continues."""
     event = tmp_path / "event.json"
     event.write_text(json.dumps(provisioning_event(tenant_id="t-1", tier="BASIC")["detail"]))
     sent = ("send", "TENANT_PROVISIONING", str(event), "--wait", "--timeout", "0", *here)
-    told = await run(*sent)
-    assert (told.code, told.err) == (124, "It was not over within 0 s.\n")
+    timed_out = await run(*sent)
+    assert (timed_out.code, timed_out.err) == (124, "It was not over within 0 s.\n")
     as_json = await run(*sent, "--json")
     shown = json.loads(as_json.out)
     assert (as_json.code, shown["timedOut"]) == (124, True)
@@ -228,7 +234,7 @@ async def test_a_wait_that_takes_too_long_exits_124(here: tuple[str, str], tmp_p
 async def test_a_view_is_watched(
     here: tuple[str, str], tmp_path: Path, command: tuple[str, ...]
 ) -> None:
-    """As JSON in a line whenever it changes, until it is terminated."""
+    """`--watch` prints the view as one line of JSON whenever it changes, until it is terminated."""
     assert (await provision(here, "t-1", "GOLD", tmp_path)).code == 1
     watching = await zygote.start(
         *("orchestrator", *command, *here, "--watch", "--json"),
@@ -247,7 +253,8 @@ async def test_a_view_is_watched(
 
 
 async def test_runs_are_replayed(here: tuple[str, str], aws: EmbeddedAWS, tmp_path: Path) -> None:
-    """Several at once; each is told, and one that was not handled makes the exit code 1."""
+    """Several runs are replayed at once; the result of each is shown, and one that was not handled
+    makes the exit code 1."""
     failed = json.loads((await provision(here, "t-1", "GOLD", tmp_path)).out)["run"]["runId"]
     done = json.loads((await provision(here, "t-2", "BASIC", tmp_path)).out)["run"]["runId"]
     replayed = await run("replay", failed, done, *here, "--json")
@@ -259,10 +266,10 @@ async def test_runs_are_replayed(here: tuple[str, str], aws: EmbeddedAWS, tmp_pa
     assert re.search(f"\nt-1 +none +{A_TIME} +- +-\n", listed.out)
     timeline = (await run("tenant", "t-1", *here)).out
     assert re.search(f"\n +attempt 2: replayed by an operator at {A_TIME}\n", timeline)
-    told = await run("replay", done, *here)
-    assert (told.code, told.err) == (1, "")
-    assert "replay with force" in told.out
-    assert told.out.startswith(f"The run {done} was not replayed (422): ")
+    refused = await run("replay", done, *here)
+    assert (refused.code, refused.err) == (1, "")
+    assert "replay with force" in refused.out
+    assert refused.out.startswith(f"The run {done} was not replayed (422): ")
     assert (await run("run", done, *here)).out.startswith(
         f"run         {done}\nstatus      succeeded"
     )
@@ -279,7 +286,8 @@ async def test_runs_are_replayed(here: tuple[str, str], aws: EmbeddedAWS, tmp_pa
 async def test_an_open_operation_is_cancelled(
     here: tuple[str, str], aws: EmbeddedAWS, tmp_path: Path
 ) -> None:
-    """With a reason, which the tenant's timeline then has; an ended one can't be."""
+    """An open operation is cancelled, with a reason that its tenant's timeline has; an ended one
+    can't be."""
     await provision(here, "t-1", "BASIC", tmp_path)
     cancelled = await run("cancel", "t-1", *here, "--reason", "not wanted any more")
     assert (cancelled.code, cancelled.err) == (0, "")
@@ -288,10 +296,10 @@ async def test_an_open_operation_is_cancelled(
         "state. ",
         cancelled.out.replace("\n", " "),
     )
-    told = await run("tenant", "t-1", *here)
-    assert "cleaning_up" in told.out
-    assert "Cancelled by an operator: not wanted any more." in told.out
-    assert_no_link_twice(told.out)
+    shown = await run("tenant", "t-1", *here)
+    assert "cleaning_up" in shown.out
+    assert "Cancelled by an operator: not wanted any more." in shown.out
+    assert_no_link_twice(shown.out)
 
     aws.codebuild.stops_at_once = False
     assert_one_line(await run("cancel", "t-1", *here), 1, "being cleaned up")
@@ -315,11 +323,11 @@ async def test_reconcile_takes_up_what_is_due(
     start_service: StartService,
     clock: ManualClock,
 ) -> None:
-    """One sweep over the ledger's table, without any service."""
+    """`reconcile` runs one sweep over the ledger's table, without any service."""
     settings = attrs.evolve(load_settings("local.toml"), operations=Operations(reconcile_every_s=0))
     clock.time = datetime.now(UTC) - timedelta(hours=1)
     service = await start_service(settings)
-    del codebuild  # opened first, so that the variables lead to the other one
+    del codebuild  # opened first, so that the variables name the other one
     aws.codebuild.inject("StartBuild", Fault.error("AccountLimitExceededException"))
     assert (await service.post("/events", json=provisioning_event(tier="BASIC"))).status == 503
     assert not aws.codebuild.builds
@@ -332,7 +340,8 @@ async def test_reconcile_takes_up_what_is_due(
 
 
 async def test_init_makes_the_table_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Then it says that it is there; a sweep without one is one line and exit 1."""
+    """`init` creates the table, and the second time says that it exists; a sweep without the table
+    is one line and exit code 1."""
     async with open_embedded_aws() as aws:
         there = aws.environment()
         ended = await run("reconcile", **there)
@@ -350,7 +359,7 @@ async def test_init_makes_the_table_once(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 async def test_init_completes_a_table_that_was_there() -> None:
-    """It says what it has added, and has nothing to add the next time."""
+    """`init` says what it has added to an existing table, and adds nothing the next time."""
     async with open_embedded_aws() as aws:
         await aws.prepare(
             tier_table="tier-details",
@@ -370,13 +379,14 @@ async def test_init_completes_a_table_that_was_there() -> None:
 
 
 async def test_init_of_a_ledger_in_memory_creates_no_table() -> None:
-    """It has none."""
+    """`init` of a ledger in memory creates no table, since it has none."""
     ended = await run("init", ORCHESTRATOR_LEDGER__BACKEND="memory")
     assert "already exists" not in ended.out
 
 
 async def test_a_name_makes_no_line_of_its_own(here: tuple[str, str], tmp_path: Path) -> None:
-    """Whatever a sender calls its tenant; the terminal isn't his."""
+    """A tenant's id with line breaks or escape sequences is printed escaped, so that a sender can't
+    write to the terminal."""
     (tmp_path / "event.json").write_text('{"tenantId": "t\\n\\u001b[2J-odd", "tier": "BASIC"}')
     await run("send", "TENANT_PROVISIONING", str(tmp_path / "event.json"), *here)
     for command in (("tenants",), ("runs",), ("tenant", "t\n\x1b[2J-odd")):
@@ -386,8 +396,8 @@ async def test_a_name_makes_no_line_of_its_own(here: tuple[str, str], tmp_path: 
 
 
 async def test_tenants_of_a_file_are_adopted(here: tuple[str, str], tmp_path: Path) -> None:
-    """They are listed by the service that runs beside it; a broken line is named, and exit code 1
-    says that there was one."""
+    """Adopted tenants are listed by the service that runs beside the command; a broken line is
+    named, and makes the exit code 1."""
     lines = [json.dumps({"id": f"t-{n}", "tier": "BASIC", "state": "active"}) for n in range(3)]
     file = tmp_path / "tenants.jsonl"
     file.write_text("\n".join((*lines, "{")))

@@ -1,6 +1,7 @@
-"""Three service processes and one ledger: every event many times at once, one build for each.
+"""Three service processes and one ledger: each event is delivered many times at once, and makes one
+build.
 
-The ledger is on Amazon's own engine, behind a proxy that has transactions meet and loses
+The ledger is on Amazon's own engine, behind a proxy that makes transactions conflict and loses
 answers. SOAK_OPERATIONS is how many operations there are.
 """
 
@@ -27,12 +28,12 @@ from tests.integration.processes import (
 )
 
 OPERATIONS = int(os.environ.get("SOAK_OPERATIONS", "10"))
-#: Of the ledger's writes, so many go wrong.
+#: The share of the ledger's writes that fail.
 FAULTS = 0.1
 DUPLICATES = 50
-#: How long (seconds) the whole crowd may take to hear its first answers.
+#: How long (seconds) the whole crowd may take to receive its first answers.
 CROWD_S = max(6 * PATIENCE_S, 3.0 * OPERATIONS)
-#: Senders come back at once until they hear 200; they hear it long before so many rounds.
+#: Senders retry at once until they receive 200, which takes far fewer rounds.
 ROUNDS = 30
 
 
@@ -75,31 +76,31 @@ async def world(tmp_path: Path, dynamodb_local: str) -> AsyncIterator[World]:
 
 @attrs.define
 class Crowd:
-    """Senders that all send at once, each to one of the processes."""
+    """Senders that send at once, each to one of the processes."""
 
     world: World
     processes: Sequence[Process]
-    told: Counter[tuple[int, int | None]] = attrs.field(init=False, factory=Counter)
-    """How often each operation's senders heard which status."""
+    answer_counts: Counter[tuple[int, int | None]] = attrs.field(init=False, factory=Counter)
+    """How often each operation's senders received which status."""
 
     def statuses(self, operations: Iterable[int]) -> set[int | None]:
-        return {status for operation, status in self.told if operation in operations}
+        return {status for operation, status in self.answer_counts if operation in operations}
 
     async def send(self, sendings: Sequence[Sending]) -> list[Sending]:
-        """Those that must come back."""
+        """Send them; returns those that must be sent again."""
         done = await asyncio.gather(*map(self._send, sendings))
         return [one for one, is_done in zip(sendings, done, strict=True) if not is_done]
 
     async def _send(self, one: Sending) -> bool:
         process = self.processes[(one.operation + one.copy) % len(self.processes)]
         answer = await self.world.send(process, "TENANT_PROVISIONING", one.body, one.event_id)
-        self.told[one.operation, answer.status] += 1
+        self.answer_counts[one.operation, answer.status] += 1
         if answer.status == 200:
             await self._assert_secured(one, answer)
         return answer.status == 200
 
     async def _assert_secured(self, one: Sending, answer: Answer) -> None:
-        """Whoever hears 200 finds the build in the ledger at once, in whichever process."""
+        """After a 200 each process finds the build in the ledger at once."""
         assert answer.run is not None
         other = self.processes[one.copy % len(self.processes)]
         (build,) = self.world.builds(one.tenant)
@@ -109,9 +110,9 @@ class Crowd:
 
 @pytest.mark.timeout(600)
 async def test_a_crowd_gets_one_build_for_each_operation(world: World) -> None:
-    """Every event comes 50 times at once, to three processes, until all senders hear 200.
+    """Each event is sent 50 times at once, to three processes, until all senders receive 200.
 
-    For every other operation the builder is slow: nobody hears 200 before its job is known.
+    For every other operation the builder is slow, and no 200 is sent before its job is recorded.
     """
     settings = {"ledger_lease_s": 8 * PATIENCE_S, "http_max_concurrency": 100}
     processes = await asyncio.gather(*(world.serve(**settings) for _ in range(3)))
@@ -123,10 +124,10 @@ async def test_a_crowd_gets_one_build_for_each_operation(world: World) -> None:
     )
 
     async def only_slow_openers_wait() -> bool:
-        # Beyond the deadline an opener hears 503, too.
-        return crowd.told.total() >= OPERATIONS * DUPLICATES - len(slow)
+        # After the deadline an opener receives 503, too.
+        return crowd.answer_counts.total() >= OPERATIONS * DUPLICATES - len(slow)
 
-    # Each that waits writes its tenant, so that a crowd takes turns.
+    # Each request that waits writes its tenant, so that the requests of a crowd run one by one.
     await until(only_slow_openers_wait, patience_s=CROWD_S)
     # None: the queue of connections was full.
     assert crowd.statuses(slow) <= {429, 503, None}
